@@ -1,0 +1,27 @@
+# Every target makes .venv if it is missing and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check bench clean
+
+run: $(STAMP)
+	$(BIN)/gradwitness run --out out
+
+test: check
+
+check: $(STAMP)
+	scripts/check $(BIN)
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/soundness.py
+	$(BIN)/python benchmarks/overhead.py
+
+$(STAMP): pyproject.toml constraints-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints-dev.txt --editable '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) out

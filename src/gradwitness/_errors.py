@@ -1,0 +1,45 @@
+"""Every exception that gradwitness raises on purpose.
+
+GradwitnessError
+├── InputError              what the user handed in cannot be used (exit code 2)
+│   ├── ConfigError         an option of the experiment has no meaning
+│   ├── FileFormatError     a file does not hold what it should
+│   └── MissingExtraError   an optional package is needed and absent
+├── RuleError               the table of rules, or one rule, is wrong
+├── CaptureError            a program could not be recorded
+└── GradientDisagreement    the witness refutes a gradient (also an AssertionError)
+"""
+
+from __future__ import annotations
+
+
+class GradwitnessError(Exception):
+    """Base of all errors that gradwitness raises on purpose."""
+
+
+class InputError(GradwitnessError):
+    """What the user handed in cannot be used."""
+
+
+class ConfigError(InputError):
+    """An option of the experiment has no meaning."""
+
+
+class FileFormatError(InputError):
+    """A file does not hold what it should."""
+
+
+class MissingExtraError(InputError):
+    """An optional package is needed and absent."""
+
+
+class RuleError(GradwitnessError):
+    """The table of rules, or one rule, is wrong."""
+
+
+class CaptureError(GradwitnessError):
+    """A program could not be recorded."""
+
+
+class GradientDisagreement(GradwitnessError, AssertionError):
+    """The witness refutes a gradient."""

@@ -1,0 +1,1 @@
+"""Judging: recorded numbers against the witness's own, under derived bounds."""

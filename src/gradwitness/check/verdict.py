@@ -1,0 +1,32 @@
+"""The three verdicts. What could not be judged is never counted as passed."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What the witness says of a number, a tensor or a step."""
+
+    AGREES = "AGREES"
+    DISAGREES = "DISAGREES"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a command whose worst verdict this is."""
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {Verdict.AGREES: 0, Verdict.DISAGREES: 1, Verdict.INCONCLUSIVE: 3}
+_SEVERITY = (Verdict.AGREES, Verdict.INCONCLUSIVE, Verdict.DISAGREES)
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """Return the gravest of some verdicts; INCONCLUSIVE for none at all.
+
+    Nothing judged is not agreement.
+    """
+    if not verdicts:
+        return Verdict.INCONCLUSIVE
+    return max(verdicts, key=_SEVERITY.index)

@@ -1,0 +1,1 @@
+"""Showing: terminal, files, pictures. Nothing here decides a verdict."""
