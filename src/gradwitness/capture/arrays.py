@@ -1,0 +1,42 @@
+"""Torch tensors as NumPy arrays of the same memory, and where they lie in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    """Return torch's name of a dtype without the prefix."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is strided numbers that NumPy can see or be handed a copy of."""
+    return (
+        tensor.layout is torch.strided
+        and tensor.device.type != "meta"
+        and not tensor.is_quantized
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    )
+
+
+def as_array(tensor: torch.Tensor) -> NDArray[np.generic]:
+    """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere."""
+    bare = tensor.detach()
+    if bare.is_neg() or bare.is_conj():
+        bare = bare.resolve_neg().resolve_conj()
+    bare = bare.cpu()
+    array: NDArray[Any]
+    if bare.dtype is torch.bfloat16:
+        array = bare.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    else:
+        array = bare.numpy()
+    array.flags.writeable = False
+    return array

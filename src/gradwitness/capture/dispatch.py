@@ -1,0 +1,169 @@
+"""Every ATen operation below autograd, as it runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gradwitness.tape import Argument, Call, Ref, Source, references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from gradwitness.capture.source import ModuleTrail
+    from gradwitness.capture.values import ValueStore
+
+
+@dataclass
+class CallDraft:
+    """A call while it is being recorded: its node is found later."""
+
+    op: str
+    arguments: dict[str, Argument]
+    outputs: tuple[int | None, ...]
+    writes: tuple[str, ...]
+    is_view: bool
+    sequence: int
+    grad_enabled: bool
+    backward_of: Any
+    source: Source
+    node: int | None = None
+    base: int | None = None
+
+    def finish(self, number: int, during: int | None) -> Call:
+        """Return the frozen call."""
+        return Call(
+            number,
+            self.op,
+            self.arguments,
+            self.outputs,
+            self.writes,
+            self.is_view,
+            self.node,
+            during,
+            self.source,
+            self.base,
+        )
+
+
+class DispatchRecorder(TorchDispatchMode):
+    """Writes down each operation with its operands and results.
+
+    Attributes
+    ----------
+    paused : bool
+        True while the recorder itself uses torch.
+    seconds : float
+        Time spent on recording, without the operations themselves.
+    """
+
+    def __init__(self, values: ValueStore, trail: ModuleTrail) -> None:
+        super().__init__()
+        self.calls: list[CallDraft] = []
+        self.paused = False
+        self.seconds = 0.0
+        self._values = values
+        self._trail = trail
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
+        begun = time.perf_counter()
+        self.paused = True
+        try:
+            bound = _bind(func._schema, args, kwargs)
+            written = tuple(name for name, _, writes in bound if writes)
+            node = torch._C._current_autograd_node()
+            # Operations inside a backward pass count only where they are differentiable themselves.
+            kept = node is None or torch.is_grad_enabled()
+            arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
+            targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
+            for tensor in targets:
+                self._values.before_write(tensor)
+        finally:
+            self.paused = False
+        run_from = time.perf_counter()
+        result = func(*args, **kwargs)
+        run_to = time.perf_counter()
+        self.paused = True
+        try:
+            if kept:
+                self._write(func, arguments, targets, written, result, node)
+        finally:
+            self.paused = False
+            self.seconds += time.perf_counter() - begun - (run_to - run_from)
+        return result
+
+    def _write(
+        self,
+        func: Any,
+        arguments: dict[str, Argument],
+        targets: list[torch.Tensor],
+        written: tuple[str, ...],
+        result: Any,
+        node: Any,
+    ) -> None:
+        made = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
+        outputs = tuple(None if t is None else self._values.made(t) for t in made)
+        operands = (value for item in arguments.values() for value in references(item))
+        shares = not written and bool(self._storages(operands) & self._storages(outputs))
+        base = targets[0]._base if targets else None
+        self.calls.append(
+            CallDraft(
+                op=str(func),
+                arguments=arguments,
+                outputs=outputs,
+                writes=written,
+                is_view=shares,
+                sequence=torch.autograd._get_sequence_nr() - 1,
+                grad_enabled=torch.is_grad_enabled(),
+                backward_of=node,
+                source=self._trail.here(),
+                # Its number is given now, while its content is what this call left.
+                base=None if base is None else self._values.of(base),
+            )
+        )
+
+    def _storages(self, values: Iterable[int | None]) -> set[int]:
+        found = (self._values.storage(value) for value in values if value is not None)
+        return {storage for storage in found if storage is not None}
+
+    def _argument(self, item: Any) -> Argument:
+        if isinstance(item, torch.Tensor):
+            return Ref(self._values.of(item))
+        if isinstance(item, (list, tuple)):
+            return tuple(self._argument(each) for each in item)
+        if item is None or isinstance(item, (bool, int, float, str)):
+            return item
+        return str(item)
+
+
+def _bind(schema: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
+    """Pair a call's arguments with the schema: name, argument, whether it is written to."""
+    bound = []
+    for place, argument in enumerate(schema.arguments):
+        if place < len(args):
+            item = args[place]
+        elif argument.name in kwargs:
+            item = kwargs[argument.name]
+        elif argument.has_default_value():
+            item = argument.default_value
+        else:
+            item = None
+        alias = argument.alias_info
+        bound.append((argument.name, item, alias is not None and alias.is_write))
+    return bound
+
+
+def tensors_in(item: Any, *, keep_none: bool = False) -> Iterator[Any]:
+    """Yield the tensors of an argument or result, which may be a list of them."""
+    if isinstance(item, torch.Tensor) or (item is None and keep_none):
+        yield item
+    elif isinstance(item, (list, tuple)):
+        for each in item:
+            yield from tensors_in(each, keep_none=keep_none)

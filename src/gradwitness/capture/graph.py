@@ -1,0 +1,190 @@
+"""The autograd graph that a program left behind, and which call made which node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradwitness.capture.dispatch import CallDraft
+from gradwitness.rules.registry import node_name
+from gradwitness.tape import Edge, Kind, Node, Ref, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gradwitness.capture.values import ValueStore
+
+_SAVED = "_saved_"
+
+
+@dataclass
+class NodeDraft:
+    """A node while it is being recorded. ``alive`` holds torch's object, so that it stays itself."""
+
+    alive: Any
+    name: str
+    edges: tuple[Edge | None, ...] = ()
+    kind: str = Kind.UNKNOWN
+    outputs: list[int | None] = field(default_factory=list)
+    call: int | None = None
+    inner: tuple[int, ...] = ()
+    leaf: int | None = None
+    saved: tuple[tuple[str, int | None], ...] = ()
+
+    def finish(self, number: int) -> Node:
+        """Return the frozen node."""
+        return Node(
+            number,
+            self.name,
+            self.kind,
+            self.edges,
+            tuple(self.outputs),
+            self.call,
+            self.inner,
+            self.leaf,
+            self.saved,
+        )
+
+
+class GraphRecorder:
+    """Numbers autograd nodes and joins them to the calls that made them."""
+
+    def __init__(self, values: ValueStore, calls: list[CallDraft], *, saved: bool) -> None:
+        self.nodes: list[NodeDraft] = []
+        self._numbers: dict[Any, int] = {}
+        self._values = values
+        self._calls = calls
+        self._saved = saved
+
+    def number(self, node: Any) -> int | None:
+        """Return a node's number, or None if no walk has met it."""
+        return self._numbers.get(node)
+
+    def walk(self, roots: Iterable[Any]) -> list[int]:
+        """Number every node that the roots reach; return the new ones."""
+        new: list[int] = []
+        waiting = [root for root in roots if root is not None]
+        # First seen, first numbered: breadth first, so that numbers follow the backward order.
+        for node in waiting:
+            if node in self._numbers:
+                continue
+            self._numbers[node] = len(self.nodes)
+            new.append(len(self.nodes))
+            self.nodes.append(NodeDraft(node, node.name().rpartition("::")[2]))
+            waiting.extend(target for target, _ in node.next_functions if target is not None)
+        for number in new:
+            draft = self.nodes[number]
+            draft.edges = tuple(
+                None if target is None else Edge(self._numbers[target], index)
+                for target, index in draft.alive.next_functions
+            )
+        self._join(new)
+        return new
+
+    def _join(self, new: list[int]) -> None:
+        by_sequence: dict[int, list[int]] = {}
+        for number, call in enumerate(self._calls):
+            by_sequence.setdefault(call.sequence, []).append(number)
+        for number in new:
+            draft = self.nodes[number]
+            if self._saved:
+                draft.saved = tuple(self._saved_tensors(draft.alive))
+            self._classify(number, draft, by_sequence)
+        self._find_outputs()
+        for number in new:
+            self._complete_view(number)
+
+    def _classify(self, number: int, draft: NodeDraft, by_sequence: dict[int, list[int]]) -> None:
+        if draft.name == "AccumulateGrad":
+            draft.kind = Kind.ACCUMULATE
+            draft.leaf = self._values.of(draft.alive.variable)
+            draft.outputs = [draft.leaf]
+            return
+        sequence = draft.alive._sequence_nr()
+        if draft.name == "CopySlices":
+            # Made right after the node of the operation that it wraps.
+            inside = [c for c in by_sequence.get(sequence - 1, ()) if self._calls[c].writes]
+            if inside:
+                draft.kind, draft.call = Kind.COPY_SLICES, inside[0]
+                self._calls[inside[0]].node = number
+            return
+        candidates = by_sequence.get(sequence, [])
+        if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
+            draft.kind = Kind.CUSTOM
+            draft.inner = tuple(c for c in candidates if not self._calls[c].grad_enabled)
+            for call in draft.inner:
+                self._calls[call].node = number
+            return
+        for call in candidates:
+            made = self._calls[call]
+            if _same_operation(draft.name, made.op):
+                draft.kind, draft.call = Kind.OPERATION, call
+                draft.outputs = list(made.outputs)
+                made.node = number
+                return
+
+    def _find_outputs(self) -> None:
+        """Learn from the living tensors which node each of them hangs on."""
+        for tensor, value in self._values.tensors():
+            node = tensor.grad_fn
+            number = None if node is None else self._numbers.get(node)
+            if number is None:
+                continue
+            outputs = self.nodes[number].outputs
+            index = tensor.output_nr
+            outputs.extend([None] * (index + 1 - len(outputs)))
+            if outputs[index] is None:
+                outputs[index] = value
+
+    def _complete_view(self, number: int) -> None:
+        """Write the call that torch left out: it rebuilds the history of a view silently.
+
+        After an in-place change of a base, the graph of its views is made anew with AsStrided.
+        """
+        draft = self.nodes[number]
+        if draft.kind != Kind.UNKNOWN or draft.name.rstrip("0123456789") != "AsStridedBackward":
+            return
+        shown = draft.outputs[0]
+        owner = draft.edges[0]
+        base = None if owner is None else self.nodes[owner.node].outputs[owner.index]
+        if shown is None or base is None:
+            return
+        node = draft.alive
+        draft.kind, draft.call = Kind.OPERATION, len(self._calls)
+        self._calls.append(
+            CallDraft(
+                op="aten.as_strided.default",
+                arguments={
+                    "self": Ref(base),
+                    "size": tuple(node._saved_size),
+                    "stride": tuple(node._saved_stride),
+                    "storage_offset": node._saved_storage_offset,
+                },
+                outputs=(shown,),
+                writes=(),
+                is_view=True,
+                sequence=-1,
+                grad_enabled=True,
+                backward_of=None,
+                source=Source(),
+                node=number,
+            )
+        )
+
+    def _saved_tensors(self, node: Any) -> Iterable[tuple[str, int | None]]:
+        for attribute in dir(node):
+            if not attribute.startswith(_SAVED):
+                continue
+            saved = getattr(node, attribute)
+            if isinstance(saved, torch.Tensor):
+                yield attribute.removeprefix(_SAVED), self._values.of(saved)
+
+
+def _same_operation(node: str, op: str) -> bool:
+    wanted = node.rstrip("0123456789").lower()
+    _, name, *_ = op.split(".")
+    made = node_name(name).lower()
+    # CopyBackwards is the one plural.
+    return wanted in (made, made + "s")

@@ -1,0 +1,86 @@
+"""Where a call comes from: module path and line of the user's program."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.modules import module as torch_module
+
+from gradwitness.tape import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.utils.hooks import RemovableHandle
+
+# Frames that are nobody's program: torch itself and this package.
+_SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+
+def user_line() -> str:
+    """Return ``file:line`` of the innermost frame outside torch and this package."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_SKIPPED) and not name.startswith("<"):
+            return f"{name}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return ""
+
+
+class ModuleTrail:
+    """Follows which module's forward is running.
+
+    Parameters
+    ----------
+    on_root : callable
+        Called with every outermost module when its forward starts, the first time.
+    """
+
+    def __init__(self, on_root: Callable[[torch.nn.Module], None]) -> None:
+        self._on_root = on_root
+        self._trail: list[str] = []
+        self._names: dict[int, str] = {}
+        self._held: list[torch.nn.Module] = []
+        self._handles: list[RemovableHandle] = []
+
+    def start(self) -> None:
+        """Begin to follow, for every module of the process."""
+        enter = torch_module.register_module_forward_pre_hook(self._enter)
+        leave = torch_module.register_module_forward_hook(self._leave, always_call=True)
+        self._handles = [enter, leave]
+
+    def stop(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def add(self, root: torch.nn.Module) -> None:
+        """Learn the names of a model's modules; a model that is known already changes nothing."""
+        if id(root) in self._names:
+            return
+        self._held.append(root)
+        for name, part in root.named_modules():
+            self._names.setdefault(id(part), name)
+        self._on_root(root)
+
+    def here(self) -> Source:
+        """Return the place that is running now."""
+        return Source(self._trail[-1] if self._trail else "", user_line())
+
+    def _enter(self, module: torch.nn.Module, args: Any) -> None:
+        del args
+        if id(module) not in self._names and not self._trail:
+            self.add(module)
+        self._trail.append(self._names.get(id(module), type(module).__name__))
+
+    def _leave(self, module: torch.nn.Module, args: Any, result: Any) -> None:
+        del module, args, result
+        if self._trail:
+            self._trail.pop()

@@ -1,0 +1,250 @@
+"""One recorded array against what the witness computed, number by number."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from gradwitness.check.verdict import Verdict
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import is_float, numpy_dtype, round_to, ulps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.bounded import Error
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of comparing two arrays.
+
+    The figures are those of the worst element: the one whose error is the largest multiple of its
+    bound.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    reason : str
+        Why it is INCONCLUSIVE, or what is wrong beyond the figures.
+    size, refuted : int
+        Elements compared, elements outside their bound.
+    index : tuple of int or None
+        Place of the worst element; None for an empty array.
+    recorded, expected : float
+        The two numbers there.
+    error, bound : float
+        Their distance, and the distance that rounding allows.
+    ratio : float
+        error / bound; 0 where both are 0, inf where only the bound is.
+    likely_ratio : float
+        The same against the probable bound. Above 1: within the worst case, but suspicious.
+    ulps : float
+        The error in units in the last place of the expected number.
+    detects : float
+        Twice the largest bound. Any change of any element by more than this is seen.
+    detects_relative : float
+        ``detects`` over the largest magnitude expected.
+    norm : float
+        Euclidean norm of the recorded array.
+    """
+
+    verdict: Verdict
+    reason: str
+    size: int
+    refuted: int
+    index: tuple[int, ...] | None
+    recorded: float
+    expected: float
+    error: float
+    bound: float
+    ratio: float
+    likely_ratio: float
+    ulps: float
+    detects: float
+    detects_relative: float
+    norm: float
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether the error is within the worst case but not within what is probable."""
+        return self.verdict is Verdict.AGREES and self.likely_ratio > 1
+
+
+def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
+    """Return the comparison that could not be made."""
+    size = 0 if recorded is None else recorded.size
+    norm = math.nan if recorded is None else _norm(recorded.astype(np.float64))
+    nan = math.nan
+    return Comparison(
+        Verdict.INCONCLUSIVE,
+        reason,
+        size,
+        0,
+        None,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        norm,
+    )
+
+
+def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
+    """Return the comparison of arrays that differ in more than numbers."""
+    size = 0 if recorded is None else recorded.size
+    norm = 0.0 if recorded is None else _norm(recorded.astype(np.float64))
+    nan, inf = math.nan, math.inf
+    return Comparison(
+        Verdict.DISAGREES,
+        reason,
+        size,
+        size,
+        None,
+        nan,
+        nan,
+        inf,
+        nan,
+        inf,
+        inf,
+        nan,
+        nan,
+        nan,
+        norm,
+    )
+
+
+def compare(
+    recorded: NDArray[Any], expected: Any, dtype: str, *, allowance: float = 0.0
+) -> Comparison:
+    """Judge a recorded array.
+
+    Parameters
+    ----------
+    recorded : ndarray
+        In the recorded format.
+    expected : Bounded or ndarray
+        The witness's numbers; a plain array is exact.
+    dtype : str
+        The recorded format, into which the last operation rounded.
+    allowance : float
+        Added to every bound: for a computation whose formula is not known (see `local`).
+
+    Returns
+    -------
+    Comparison
+        DISAGREES if a number lies outside its rigorous bound. INCONCLUSIVE if there is NaN or
+        infinity that both sides share, if no bound is finite, or if the bounds are so wide that
+        an array of zeros would pass.
+    """
+    value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
+    if recorded.shape != value.shape:
+        return mismatch(f"shape {recorded.shape}, expected {value.shape}", recorded)
+    if recorded.size == 0:
+        return unjudged("no elements: nothing was compared", recorded)
+    if not is_float(dtype):
+        return _compare_exactly(recorded, value)
+    r = recorded.astype(np.float64)
+    w = value.astype(np.float64)
+    errors = expected.errors if isinstance(expected, Bounded) else (None, None)
+    final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
+    bound = _allowed(w, errors[0], dtype, final) + allowance
+    likely = bound if errors[0] is errors[1] else _allowed(w, errors[1], dtype, final) + allowance
+    with np.errstate(invalid="ignore"):
+        error = np.abs(r - w)
+    # Both infinite alike, both NaN, or a number so large that the format overflows: no distance.
+    largest = float(ml_dtypes.finfo(numpy_dtype(dtype)).max)
+    overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (np.abs(w) + bound >= largest)
+    alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow
+    error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
+    strange = ~(np.isfinite(r) & np.isfinite(w))
+    return _judge(r, w, error, bound, likely, strange, dtype)
+
+
+def _allowed(w: NDArray[np.float64], error: Error, dtype: str, final: float) -> Any:
+    """Return the bound: what the formula's roundings allow, and the last one into the format."""
+    if error is None:
+        # Nothing was rounded but the store, which rounds to nearest.
+        with np.errstate(invalid="ignore"):
+            return np.nan_to_num(np.abs(round_to(w, dtype) - w), nan=0.0, posinf=0.0)
+    if final:
+        return error + final * (np.abs(w) + error)
+    return error
+
+
+def _judge(
+    r: NDArray[np.float64],
+    w: NDArray[np.float64],
+    error: NDArray[np.float64],
+    bound: NDArray[np.float64],
+    likely: NDArray[np.float64],
+    strange: NDArray[np.bool_],
+    dtype: str,
+) -> Comparison:
+    # A NaN bound knows nothing: it allows everything, and the verdict says so below.
+    bound = np.where(np.isnan(bound), np.inf, bound)
+    outside = error > bound
+    refuted = int(np.count_nonzero(outside))
+    ratio = _ratio(error, bound)
+    at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    usable = ~strange & np.isfinite(bound)
+    largest = float(np.max(np.abs(w), initial=0.0, where=usable))
+    detects = 2 * float(np.max(bound, initial=0.0, where=usable))
+    reason = ""
+    if refuted:
+        verdict = Verdict.DISAGREES
+        if not np.isfinite(r[at]):
+            reason = f"{r[at]} where a finite number is expected"
+    elif not usable.all():
+        verdict = Verdict.INCONCLUSIVE
+        count = int(np.count_nonzero(~usable))
+        what = "non-finite numbers" if strange.any() else "no finite bound"
+        reason = f"{what} in {count} of {r.size} elements"
+    elif largest > 0 and bool(np.all(np.abs(w) <= bound)):
+        verdict = Verdict.INCONCLUSIVE
+        reason = "too little signal: all zeros would pass too"
+    else:
+        verdict = Verdict.AGREES
+    return Comparison(
+        verdict=verdict,
+        reason=reason,
+        size=r.size,
+        refuted=refuted,
+        index=tuple(int(i) for i in at),
+        recorded=float(r[at]),
+        expected=float(w[at]),
+        error=float(error[at]),
+        bound=float(bound[at]),
+        ratio=float(ratio[at]),
+        likely_ratio=float(np.max(_ratio(error, likely))),
+        ulps=ulps(error[at], float(w[at]), dtype),
+        detects=detects,
+        detects_relative=detects / largest if largest else (math.inf if detects else 0.0),
+        norm=_norm(r),
+    )
+
+
+def _ratio(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quotient = error / bound
+    return np.where(error == 0, 0.0, np.where(np.isnan(quotient), np.inf, quotient))
+
+
+def _norm(r: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(r.ravel()))
+
+
+def _compare_exactly(recorded: NDArray[Any], value: NDArray[Any]) -> Comparison:
+    """Whole numbers and booleans: equal or not."""
+    r, w = recorded.astype(np.float64), value.astype(np.float64)
+    zero = np.zeros(r.shape)
+    return _judge(r, w, np.abs(r - w), zero, zero, np.zeros(r.shape, dtype=bool), "float64")

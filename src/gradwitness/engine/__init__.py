@@ -1,0 +1,1 @@
+"""Running the rules: precision, bounds, forward and backward order. Only here."""

@@ -1,0 +1,240 @@
+"""Backward: one node's outgoing gradients from its incoming ones.
+
+Broadcasting is undone here and nowhere else: a rule's vjp has the shape of the result, and is
+summed over the axes along which the operand was repeated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.binding import Lookup, Unjudgeable, bind
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.forward import run
+from gradwitness.tape import Call, Kind, Node, Ref, references
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradwitness.engine.floats import Arithmetic
+    from gradwitness.tape import Tape
+
+
+def gradients(
+    tape: Tape,
+    node: Node,
+    incoming: Sequence[Any],
+    lookup: Lookup,
+    arithmetic: Arithmetic | None,
+) -> tuple[Any, ...]:
+    """Compute what a node should send out.
+
+    Parameters
+    ----------
+    tape : Tape
+    node : Node
+    incoming : sequence of (array or None)
+        Cotangents of the node's outputs; None counts as zero.
+    lookup : callable
+        Gives the numbers of a forward value.
+    arithmetic : Arithmetic or None
+        The arithmetic of Bounded operands; None for plain float64.
+
+    Returns
+    -------
+    tuple of (array or None)
+        One for each edge; None where the edge wants none, or nothing came in.
+
+    Raises
+    ------
+    Unjudgeable
+        If there is no rule for the node.
+    """
+    if node.kind == Kind.UNKNOWN:
+        raise Unjudgeable(f"no recorded call belongs to {node.name}")
+    if all(g is None for g in incoming):
+        return (None,) * len(node.edges)
+    wanted = [edge is not None for edge in node.edges]
+    if node.kind == Kind.CUSTOM:
+        return _custom(tape, node, incoming, lookup, arithmetic)
+    if node.call is None:
+        raise Unjudgeable(f"no recorded call belongs to {node.name}")
+    call = tape.calls[node.call]
+    if node.kind == Kind.COPY_SLICES:
+        return _copy_slices(tape, call, incoming[0], lookup, arithmetic, wanted)
+    return vjp(tape, call, incoming, lookup, arithmetic, wanted)
+
+
+def vjp(
+    tape: Tape,
+    call: Call,
+    incoming: Sequence[Any],
+    lookup: Lookup,
+    arithmetic: Arithmetic | None,
+    wanted: Sequence[bool],
+) -> tuple[Any, ...]:
+    """Apply a call's rule to the cotangents of its outputs, for the operands that are wanted."""
+    bound = bind(tape, call, lookup, arithmetic=arithmetic)
+    slots = bound.slots()
+    if len(slots) != len(wanted):
+        raise Unjudgeable(
+            f"{call.op} has {len(wanted)} edges where its rule differentiates {len(slots)} operands"
+        )
+    g, y = _cotangents(tape, call, incoming, lookup, arithmetic)
+    made: dict[str, Any] = {}
+    results = []
+    for (name, place, argument), want in zip(slots, wanted, strict=True):
+        if not want or not isinstance(argument, Ref):
+            results.append(None)
+            continue
+        if name not in made:
+            function = bound.rule.gradients[name].function
+            made[name] = run(function, g, y, *bound.operands, **bound.parameters)
+        result = made[name] if place is None else made[name][place]
+        results.append(unbroadcast(result, tape.values[argument.value].shape))
+    return tuple(results)
+
+
+def _cotangents(
+    tape: Tape,
+    call: Call,
+    incoming: Sequence[Any],
+    lookup: Lookup,
+    arithmetic: Arithmetic | None,
+) -> tuple[Any, Any]:
+    def result(number: int | None) -> Any:
+        if number is None:
+            return None
+        array = lookup(number)
+        plain = arithmetic is None or array.dtype != np.float64
+        return array if plain else Bounded(array, arithmetic)
+
+    ys = tuple(result(number) for number in call.outputs)
+    gs = list(incoming) + [None] * (len(ys) - len(incoming))
+    if len(ys) == 1:
+        return gs[0], ys[0]
+    some = next(g for g in gs if g is not None)
+    filled = tuple(
+        np.zeros_like(some, shape=np.shape(y)) if g is None else g
+        for g, y in zip(gs, ys, strict=True)
+    )
+    return filled, ys
+
+
+def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a gradient over the axes along which an operand of this shape was repeated."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    repeated = [
+        axis + extra for axis, n in enumerate(shape) if n == 1 and g.shape[axis + extra] != 1
+    ]
+    return np.reshape(np.sum(g, axis=(*range(extra), *repeated)), shape)
+
+
+def _copy_slices(
+    tape: Tape,
+    call: Call,
+    g: Any,
+    lookup: Lookup,
+    arithmetic: Arithmetic | None,
+    wanted: Sequence[bool],
+) -> tuple[Any, ...]:
+    """Send the view's part of the gradient through the in-place operation, the rest past it."""
+    places = _places_in_base(tape, call)
+    flat = np.reshape(g, (g.size,))
+    through = vjp(tape, call, (flat[places],), lookup, arithmetic, [True, *wanted[1:]])
+    if not wanted[0]:
+        return (None, *through[1:])
+    rest = np.concatenate([flat])  # a copy that dispatches
+    rest[places] = through[0]
+    return (np.reshape(rest, g.shape), *through[1:])
+
+
+def _places_in_base(tape: Tape, call: Call) -> Any:
+    """Return, for each element of a changed view, its place in the flattened base."""
+    if call.base is None or call.outputs[0] is None:
+        raise Unjudgeable("an in-place change of a view whose base was not recorded")
+    base, view = tape.values[call.base], tape.values[call.outputs[0]]
+    if base.layout is None or view.layout is None:
+        raise Unjudgeable("an in-place change of a view whose memory was not recorded")
+    in_base = _addresses(base.shape, base.layout.strides) + base.layout.offset
+    in_view = _addresses(view.shape, view.layout.strides) + view.layout.offset
+    table = np.full(int(in_base.max(initial=-1)) + 1, -1)
+    table[in_base] = np.arange(in_base.size).reshape(in_base.shape)
+    return table[in_view]
+
+
+def _addresses(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    places = np.zeros((), dtype=np.int64)
+    for length, step in zip(shape, strides, strict=True):
+        places = places[..., None] + step * np.arange(length)
+    return places
+
+
+def _custom(
+    tape: Tape,
+    node: Node,
+    incoming: Sequence[Any],
+    lookup: Lookup,
+    arithmetic: Arithmetic | None,
+) -> tuple[Any, ...]:
+    """Differentiate a custom function's own forward, as recorded, by the rules.
+
+    A reverse sweep over the calls of its forward, from the values that it gave out to the values
+    that came in.
+    """
+    inner = [tape.calls[number] for number in node.inner]
+    sources = [_edge_value(tape, edge) for edge in node.edges]
+    cotangents: dict[int, Any] = {}
+    for output, g in zip(node.outputs, incoming, strict=False):
+        if g is None:
+            continue
+        if output is None:
+            raise Unjudgeable(f"an output of {node.name} was not recorded")
+        cotangents[output] = g
+    reaching = _reaching(inner, {s for s in sources if s is not None})
+    for call in reversed(inner):
+        into = [None if n is None else cotangents.get(n) for n in call.outputs]
+        if all(g is None for g in into):
+            continue
+        bound = bind(tape, call, lookup, arithmetic=arithmetic, skip=True)
+        slots = bound.slots()
+        wanted = [isinstance(a, Ref) and a.value in reaching for _, _, a in slots]
+        if not any(wanted):
+            continue
+        for (_, _, argument), g in zip(
+            slots, vjp(tape, call, into, lookup, arithmetic, wanted), strict=True
+        ):
+            if g is not None and isinstance(argument, Ref):
+                before = cotangents.get(argument.value)
+                cotangents[argument.value] = g if before is None else before + g
+    return tuple(
+        None if edge is None or source is None else cotangents.get(source)
+        for edge, source in zip(node.edges, sources, strict=True)
+    )
+
+
+def _edge_value(tape: Tape, edge: Any) -> int | None:
+    """Return the forward value whose gradient an edge carries."""
+    if edge is None:
+        return None
+    outputs = tape.nodes[edge.node].outputs
+    value = outputs[edge.index] if edge.index < len(outputs) else None
+    if value is None:
+        raise Unjudgeable(
+            f"an input of a custom function, made by {tape.nodes[edge.node].name}, was not recorded"
+        )
+    return value
+
+
+def _reaching(calls: list[Call], sources: set[int]) -> set[int]:
+    """Return the values among some calls that depend on the sources, which they include."""
+    reached = set(sources)
+    for call in calls:
+        operands = {n for argument in call.arguments.values() for n in references(argument)}
+        if operands & reached:
+            reached |= {n for n in call.outputs if n is not None}
+    return reached

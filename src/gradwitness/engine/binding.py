@@ -1,0 +1,170 @@
+"""From a recorded call to a rule's arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from gradwitness import rules
+from gradwitness._errors import GradwitnessError
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic, is_float, round_to
+from gradwitness.tape import Argument, Call, Ref, Tape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+# Looks up a value's numbers: recorded ones, or a replay's.
+Lookup: TypeAlias = "Callable[[int], NDArray[Any]]"
+
+# Schema arguments that say where a tensor lives, or how it is stored, not what it holds.
+_PLACEMENT = frozenset(
+    [
+        "dtype",
+        "layout",
+        "device",
+        "pin_memory",
+        "memory_format",
+        "non_blocking",
+        "implicit",
+        "requires_grad",
+    ]
+)
+
+
+class Unjudgeable(GradwitnessError):
+    """A step that the witness can say nothing of; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A call with its rule and the rule's arguments.
+
+    Attributes
+    ----------
+    rule : Rule
+    operands : tuple
+        Arrays, Bounded arrays, numbers, None, or lists of them.
+    arguments : tuple of Argument
+        The same positions, as recorded.
+    parameters : dict
+    """
+
+    rule: rules.Rule
+    operands: tuple[Any, ...]
+    arguments: tuple[Argument, ...]
+    parameters: dict[str, Any]
+
+    def slots(self) -> list[tuple[str, int | None, Argument]]:
+        """Return the differentiable inputs in the order of a node's edges.
+
+        Each is the operand's name, the place in it for a list of tensors, and the argument.
+        """
+        found: list[tuple[str, int | None, Argument]] = []
+        for name, argument in zip(self.rule.operands, self.arguments, strict=True):
+            if name not in self.rule.gradients:
+                continue
+            if isinstance(argument, tuple):
+                found += [(name, place, item) for place, item in enumerate(argument)]
+            elif isinstance(argument, Ref) or argument is None:
+                found.append((name, None, argument))
+        return found
+
+
+def recorded(tape: Tape) -> Lookup:
+    """Look values up as the tape holds them, floating-point ones in float64."""
+
+    def lookup(number: int) -> NDArray[Any]:
+        value = tape.values[number]
+        if value.array is None:
+            raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
+        if value.dtype.startswith("complex"):
+            raise Unjudgeable("complex numbers")
+        return value.array.astype(np.float64) if is_float(value.dtype) else value.array
+
+    return lookup
+
+
+def working_dtype(tape: Tape, call: Call) -> str:
+    """Return the format that a call computes in: its result's, else its first float operand's."""
+    numbers = [n for n in call.outputs if n is not None]
+    for argument in call.arguments.values():
+        numbers += [argument.value] if isinstance(argument, Ref) else []
+    named = (tape.values[n].dtype for n in numbers)
+    return next((dtype for dtype in named if is_float(dtype)), "float32")
+
+
+def bind(
+    tape: Tape, call: Call, lookup: Lookup, *, arithmetic: Arithmetic | None, skip: bool = False
+) -> Bound:
+    """Pair a call with its rule.
+
+    Parameters
+    ----------
+    tape : Tape
+    call : Call
+    lookup : callable
+        Gives the numbers of a value.
+    arithmetic : Arithmetic or None
+        Wrap arrays as Bounded in this arithmetic; None for plain float64.
+    skip : bool
+        Do not look numbers up, for a caller that only wants the slots.
+
+    Raises
+    ------
+    Unjudgeable
+        If there is no rule, or the call has an argument that the rule does not know.
+    """
+    found = rules.find(call.base_op)
+    if found is None:
+        raise Unjudgeable(f"no rule for {call.op}")
+    dtype = working_dtype(tape, call)
+
+    def convert(argument: Argument) -> Any:
+        if isinstance(argument, tuple):
+            return tuple(convert(item) for item in argument)
+        if isinstance(argument, Ref):
+            if skip:
+                return None
+            return _operand(tape, argument.value, lookup, dtype, arithmetic)
+        if isinstance(argument, float):
+            return _scalar(argument, dtype, arithmetic)
+        return argument
+
+    positional: list[Argument] = []
+    parameters: dict[str, Any] = {}
+    for name, argument in call.arguments.items():
+        if name in found.parameters:
+            parameters[name] = convert(argument)
+        elif name not in _PLACEMENT and name not in found.ignores:
+            positional.append(argument)
+    if len(positional) != len(found.operands):
+        raise Unjudgeable(f"the rule of {found.name} does not cover this form of {call.op}")
+    return Bound(found, tuple(map(convert, positional)), tuple(positional), parameters)
+
+
+def _operand(
+    tape: Tape, number: int, lookup: Lookup, dtype: str, arithmetic: Arithmetic | None
+) -> Any:
+    array = lookup(number)
+    value = tape.values[number]
+    if arithmetic is None or not is_float(value.dtype):
+        return array
+    if value.shape == () and value.dtype == "float64" != dtype:
+        # A Python number among the operands: torch holds it in double, and rounds it on use.
+        return _scalar(float(array), dtype, arithmetic)
+    return Bounded(array, arithmetic)
+
+
+def _scalar(number: float, dtype: str, arithmetic: Arithmetic | None) -> Any:
+    """Return a Python number as an operand; one that the format cannot hold is not exact."""
+    if arithmetic is None or not np.isfinite(number):
+        return number
+    off = abs(number - float(round_to(np.asarray(number), dtype)))
+    if off == 0:
+        return number
+    return Bounded(np.asarray(number), arithmetic, np.asarray(off), np.asarray(off))

@@ -1,0 +1,20 @@
+"""Arrays that carry a bound on their own rounding error.
+
+A rule is written in plain NumPy calls. Run on `Bounded` arrays, through NumPy's own dispatch
+protocols (NEP 13, NEP 18), the same text yields its value and, beside it, how far a computation of
+that formula in another arithmetic may lie from it. So no rule states a tolerance: the bound is
+derived from the formula, operation by operation (running error analysis: Higham 2002, section 3.3).
+Each elementary operation adds ``unit * |result|``; a reduction of n roundings adds
+``gamma_n * sum |terms|``; errors that the operands bring in are carried on with the largest
+derivative between value - error and value + error.
+
+Two bounds run side by side: ``rigorous`` (worst case) and ``likely`` (sqrt(n), Higham and Mary
+2019). They are one and the same array until a long reduction tells them apart. None stands for
+exact.
+"""
+
+from gradwitness.engine.bounded import elementary, functions, movement
+from gradwitness.engine.bounded.array import Bounded as Bounded
+from gradwitness.engine.bounded.array import Error as Error
+
+HANDLERS = (elementary, functions, movement)

@@ -1,0 +1,226 @@
+"""The array type, the tables of its operations, and what those operations share."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from gradwitness._errors import RuleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.floats import Arithmetic
+
+Plain: TypeAlias = "NDArray[Any]"
+Error: TypeAlias = "NDArray[np.float64] | None"
+Errors: TypeAlias = "tuple[Error, Error]"
+
+# By the NumPy function's name; filled by the modules beside this one.
+UFUNCS: dict[str, Callable[..., Any]] = {}
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+
+
+class Bounded(NDArrayOperatorsMixin):
+    """An array with bounds on its rounding error.
+
+    Parameters
+    ----------
+    value : ndarray
+        What the witness computes, float64.
+    arithmetic : Arithmetic
+        What the recorded side is assumed to have computed in.
+    rigorous, likely : ndarray or None
+        Bounds of the absolute error, of the value's shape; None is exact.
+    """
+
+    __slots__ = ("arithmetic", "likely", "rigorous", "value")
+
+    def __init__(
+        self,
+        value: Plain,
+        arithmetic: Arithmetic,
+        rigorous: Error = None,
+        likely: Error = None,
+    ) -> None:
+        self.value = np.asarray(value)
+        self.arithmetic = arithmetic
+        self.rigorous = rigorous
+        self.likely = likely
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the value."""
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.value.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.value.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of the value."""
+        return self.value.dtype
+
+    @property
+    def T(self) -> Any:
+        """The transpose."""
+        return FUNCTIONS["transpose"](np.transpose, (self,), {})
+
+    @property
+    def errors(self) -> Errors:
+        """Both bounds, rigorous first."""
+        return self.rigorous, self.likely
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no rounding has happened."""
+        return self.rigorous is None and self.likely is None
+
+    def reshape(self, *shape: Any) -> Any:
+        """Give the elements another shape."""
+        new = shape[0] if len(shape) == 1 else shape
+        return FUNCTIONS["reshape"](np.reshape, (self, new), {})
+
+    def __getitem__(self, index: Any) -> Bounded:
+        rigorous, likely = (None if error is None else error[index] for error in self.errors)
+        return Bounded(self.value[index], self.arithmetic, rigorous, likely)
+
+    def __setitem__(self, index: Any, item: Any) -> None:
+        self.value[index] = value_of(item)
+        new = errors_of(item)
+        together = self.rigorous is self.likely and new[0] is new[1]
+        self.rigorous = _written(self.rigorous, self.shape, index, new[0])
+        self.likely = (
+            self.rigorous if together else _written(self.likely, self.shape, index, new[1])
+        )
+
+    # In place would write into arrays that others may share: ``a[i] += b`` adds, then stores.
+    __iadd__ = NDArrayOperatorsMixin.__add__
+    __isub__ = NDArrayOperatorsMixin.__sub__
+    __imul__ = NDArrayOperatorsMixin.__mul__
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__" or kwargs:
+            raise RuleError(f"a rule may not call np.{ufunc.__name__}.{method} with {kwargs}")
+        handler = UFUNCS.get(ufunc.__name__)
+        if handler is None:
+            raise RuleError(f"no rounding bound is known for np.{ufunc.__name__}")
+        return handler(self.arithmetic, *(_lifted(self.arithmetic, item) for item in inputs))
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any, kwargs: Any
+    ) -> Any:
+        del types
+        handler = FUNCTIONS.get(func.__name__)
+        if handler is None:
+            raise RuleError(f"no rounding bound is known for np.{func.__name__}")
+        return handler(func, args, kwargs)
+
+
+def _lifted(arithmetic: Arithmetic, item: Any) -> Any:
+    """Give a constant that the format cannot hold the error of its rounding."""
+    if not isinstance(item, float) or not math.isfinite(item):
+        return item
+    mantissa, _ = math.frexp(item)
+    if (mantissa / 2.0 ** round(math.log2(arithmetic.unit))).is_integer():
+        return item
+    error = np.asarray(abs(item) * arithmetic.unit)
+    return Bounded(np.asarray(item), arithmetic, error, error)
+
+
+def _written(error: Error, shape: tuple[int, ...], index: Any, new: Error) -> Error:
+    if error is None and new is None:
+        return None
+    # A copy, since the array may belong to the other tier or to another Bounded too.
+    error = np.zeros(shape) if error is None else np.array(error)
+    error[index] = 0.0 if new is None else new
+    return error
+
+
+def value_of(item: Any) -> Any:
+    """Return the value of a Bounded, and anything else as it is."""
+    return item.value if isinstance(item, Bounded) else item
+
+
+def errors_of(item: Any) -> Errors:
+    """Return both bounds of a Bounded; anything else is exact."""
+    return item.errors if isinstance(item, Bounded) else (None, None)
+
+
+def total(*terms: Error) -> Error:
+    """Add bounds, of which None is exact."""
+    present = [term for term in terms if term is not None]
+    if not present:
+        return None
+    result = present[0]
+    for term in present[1:]:
+        result = result + term
+    return np.asarray(result)
+
+
+def scaled(factor: Any, error: Error) -> Error:
+    """Multiply a bound by a magnitude; zero times an unbounded error stays unbounded."""
+    if error is None:
+        return None
+    with np.errstate(invalid="ignore"):
+        product = np.asarray(factor * error)
+    return np.where(np.isnan(product) & ~np.isnan(factor), np.inf, product)
+
+
+def rounding(
+    arithmetic: Arithmetic, value: Any, count: float = 1.0, *, underflows: bool = True
+) -> Errors:
+    """Return what ``count`` roundings add to a result's error."""
+    magnitude = np.abs(value)
+    added = magnitude * (count * arithmetic.unit)
+    if underflows:
+        added = added + arithmetic.tiny * (magnitude > 0)
+    return added, added
+
+
+def reduction(arithmetic: Arithmetic, magnitude: Plain, value: Plain, roundings: int) -> Errors:
+    """Return what a reduction adds: growth times the sum of magnitudes, and one store."""
+    if roundings <= 0:
+        return None, None
+    store = np.abs(value) * arithmetic.store + roundings * arithmetic.tiny * (magnitude > 0)
+    worst, likely = arithmetic.worst_growth(roundings), arithmetic.likely_growth(roundings)
+    rigorous = magnitude * worst + store
+    return rigorous, rigorous if likely == worst else magnitude * likely + store
+
+
+def assemble(
+    arithmetic: Arithmetic,
+    value: Any,
+    operands: Sequence[Any],
+    carry: Callable[..., Error],
+    added: Errors = (None, None),
+) -> Bounded:
+    """Make a result: what its operands' errors become, plus what is added, for both tiers.
+
+    ``carry`` receives one bound for each operand and returns what they become.
+    """
+    value = np.asarray(value)
+    pairs = [errors_of(operand) for operand in operands]
+
+    def tier(k: int) -> Error:
+        error = total(carry(*(pair[k] for pair in pairs)), added[k])
+        if error is not None and error.shape != value.shape:
+            error = np.broadcast_to(error, value.shape)
+        return error
+
+    rigorous = tier(0)
+    if added[0] is added[1] and all(pair[0] is pair[1] for pair in pairs):
+        return Bounded(value, arithmetic, rigorous, rigorous)
+    return Bounded(value, arithmetic, rigorous, tier(1))

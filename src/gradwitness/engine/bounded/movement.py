@@ -1,0 +1,94 @@
+"""Data movement: the same NumPy function runs on the value and on each bound; nothing rounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import RuleError
+from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Plain, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradwitness.engine.floats import Arithmetic
+
+
+def _plane(item: Any, tier: int) -> Plain:
+    """Return one tier's bound, dense; what is no Bounded is exact."""
+    error = item.errors[tier] if isinstance(item, Bounded) else None
+    return np.zeros(np.shape(value_of(item))) if error is None else error
+
+
+def _move(items: Sequence[Any], run: Callable[[Sequence[Any]], Any]) -> Any:
+    """Apply a movement to the values and, where there are any, to the bounds of some arrays."""
+    bounded = [item for item in items if isinstance(item, Bounded)]
+    arithmetic = bounded[0].arithmetic
+    value = run([value_of(item) for item in items])
+    if all(item.is_exact for item in bounded):
+        return _wrap(value, None, None, arithmetic)
+    rigorous = run([_plane(item, 0) for item in items])
+    if all(item.rigorous is item.likely for item in bounded):
+        return _wrap(value, rigorous, rigorous, arithmetic)
+    return _wrap(value, rigorous, run([_plane(item, 1) for item in items]), arithmetic)
+
+
+def _wrap(value: Any, rigorous: Any, likely: Any, arithmetic: Arithmetic) -> Any:
+    if isinstance(value, (list, tuple)):
+        nothing = [None] * len(value)
+        rows = zip(value, rigorous or nothing, likely or nothing, strict=True)
+        return [Bounded(v, arithmetic, r, p) for v, r, p in rows]
+    return Bounded(value, arithmetic, rigorous, likely)
+
+
+def _first_argument(func: Any, args: Any, kwargs: Any) -> Any:
+    """Movements of one array; the further arguments are shapes, axes and indices."""
+    array, *rest = args
+    if not isinstance(array, Bounded):
+        raise RuleError(f"np.{func.__name__} in a rule takes its array first")
+    return _move((array,), lambda items: func(items[0], *rest, **kwargs))
+
+
+def _joined(func: Any, args: Any, kwargs: Any) -> Any:
+    arrays, *rest = args
+    return _move(arrays, lambda items: func(items, *rest, **kwargs))
+
+
+def _where(func: Any, args: Any, kwargs: Any) -> Any:
+    condition, *branches = args
+    return _move(branches, lambda items: func(value_of(condition), *items, **kwargs))
+
+
+def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
+    """zeros_like, ones_like, full_like: exact, and writable."""
+    array, *rest = args
+    return Bounded(func(array.value, *rest, **kwargs), array.arithmetic)
+
+
+FUNCTIONS |= {
+    func.__name__: _first_argument
+    for func in (
+        np.broadcast_to,
+        np.diagonal,
+        np.expand_dims,
+        np.flip,
+        np.lib.stride_tricks.sliding_window_view,
+        np.moveaxis,
+        np.pad,
+        np.repeat,
+        np.reshape,
+        np.roll,
+        np.split,
+        np.squeeze,
+        np.swapaxes,
+        np.take,
+        np.take_along_axis,
+        np.tile,
+        np.transpose,
+        np.tril,
+        np.triu,
+    )
+}
+FUNCTIONS |= {"concatenate": _joined, "stack": _joined, "where": _where}
+FUNCTIONS |= {func.__name__: _filled for func in (np.zeros_like, np.ones_like, np.full_like)}

@@ -1,0 +1,133 @@
+"""Floating-point formats: unit roundoff, Higham's gamma_n, rounding to a format.
+
+Sources: N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed. (SIAM 2002),
+sections 2.1 (formats), 2.2 (the standard model) and 3.1 (gamma_n); N. J. Higham and T. Mary, *A new
+approach to probabilistic rounding error analysis*, SIAM J. Sci. Comput. 41(5), 2019, theorem 2.4.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FORMATS: dict[str, np.dtype[Any]] = {
+    "float64": np.dtype(np.float64),
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+
+# Unit roundoff of the arithmetic that the witness itself runs in.
+WITNESS_UNIT = 2.0**-53
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return the NumPy dtype that holds the format ``name`` bit for bit."""
+    return _FORMATS.get(name) or np.dtype(name)
+
+
+def is_float(name: str) -> bool:
+    """Whether ``name`` is one of the floating-point formats that the witness judges."""
+    return name in _FORMATS
+
+
+def unit_roundoff(name: str) -> float:
+    """Return u = eps/2, half the gap above 1: 2^-24 for float32, 2^-8 for bfloat16."""
+    return float(ml_dtypes.finfo(_FORMATS[name]).eps) / 2
+
+
+def round_to(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """Round float64 numbers to the nearest of a format, ties to even; overflow gives inf."""
+    if name == "float64":
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.astype(_FORMATS[name]).astype(np.float64)
+
+
+def ulps(error: NDArray[np.float64] | float, at: float, name: str) -> float:
+    """Return an error in units in the last place of the number ``at`` in a format."""
+    limits = ml_dtypes.finfo(_FORMATS[name])
+    smallest_normal = float(limits.smallest_normal)
+    exponent = math.floor(math.log2(max(abs(at), smallest_normal))) if math.isfinite(at) else 0
+    return float(error) / (2.0**exponent * float(limits.eps))
+
+
+def gamma(n: float, unit: float) -> float:
+    """Return gamma_n = n u / (1 - n u), the growth of n roundings; inf from n u >= 1 on.
+
+    Higham 2002, lemma 3.1: a product of n factors (1 + d_i)^(+-1) with every ``|d_i| <= u`` is
+    1 + t with ``|t| <= gamma_n``.
+    """
+    return n * unit / (1 - n * unit) if n * unit < 1 else math.inf
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The arithmetic that a recorded step is assumed to have run in.
+
+    Attributes
+    ----------
+    unit : float
+        Unit roundoff of one elementary operation.
+    accumulate : float
+        Unit roundoff inside a reduction; float32's for 16-bit formats, which torch sums in float32.
+    store : float
+        Unit roundoff with which a reduction's result is stored, 0 if ``accumulate`` counts it.
+    final : float
+        Unit roundoff with which the whole step's result is stored, 0 if ``unit`` counts it.
+    tiny : float
+        What one underflow can cost: the smallest normal number, so that flushing subnormal numbers
+        to zero is covered.
+    confidence : float
+        lambda of the probable tier. The bound fails with probability at most
+        2 n exp(-lambda^2 (1 - u)^2 / 2) for a sum of n terms with random roundings.
+    """
+
+    unit: float
+    accumulate: float
+    store: float
+    final: float
+    tiny: float
+    confidence: float = 6.0
+
+    @classmethod
+    def stepwise(cls, name: str) -> Arithmetic:
+        """Every elementary operation is rounded to the format: a chain of kernels."""
+        low = name in ("float16", "bfloat16")
+        own = unit_roundoff(name)
+        return cls(
+            unit=own + WITNESS_UNIT,
+            accumulate=(unit_roundoff("float32") if low else own) + WITNESS_UNIT,
+            store=own if low else 0.0,
+            final=0.0,
+            tiny=float(ml_dtypes.finfo(_FORMATS[name]).smallest_normal),
+        )
+
+    @classmethod
+    def fused(cls, name: str) -> Arithmetic:
+        """One kernel: 16-bit formats are computed in float32 and rounded once, at the end."""
+        base = cls.stepwise(name)
+        return replace(base, unit=base.accumulate, store=0.0, final=base.store)
+
+    @classmethod
+    def sequential(cls, name: str) -> Arithmetic:
+        """Terms that are added one by one, each partial sum stored: accumulation of gradients."""
+        base = cls.stepwise(name)
+        return replace(base, accumulate=base.unit, store=0.0)
+
+    def worst_growth(self, n: float) -> float:
+        """Relative growth of a reduction with n roundings in the worst case."""
+        return gamma(n, self.accumulate)
+
+    def likely_growth(self, n: float) -> float:
+        """Relative growth of a reduction with n roundings that behave like random ones."""
+        u = self.accumulate
+        exponent = self.confidence * math.sqrt(n) * u + n * u * u / (1 - u)
+        return min(gamma(n, u), math.expm1(exponent) if exponent < 1 else math.inf)

@@ -1,0 +1,220 @@
+"""The global pass: forward and backward from the leaves, in float64, by the rules alone.
+
+Memory is replayed as memory: each storage is one float64 buffer, a value is a strided window into
+it, a view costs nothing and an in-place write shows in every view of the same storage.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from gradwitness.engine.backward import gradients
+from gradwitness.engine.binding import Unjudgeable, recorded
+from gradwitness.engine.floats import is_float
+from gradwitness.engine.forward import evaluate
+from gradwitness.rules.structure import SOURCES
+from gradwitness.tape import Call, Kind, Tape, references
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the witness computed on its own.
+
+    Attributes
+    ----------
+    values : dict
+        Forward values by number, float64.
+    arriving : dict
+        Gradients by (sweep, node, input of the node).
+    taken : tuple of str
+        Operations without a rule: here the recorded numbers were taken on trust.
+    """
+
+    values: dict[int, NDArray[np.float64]]
+    arriving: dict[tuple[int, int, int], NDArray[np.float64]]
+    taken: tuple[str, ...]
+
+    def gradient(self, sweep: int, node: int, index: int = 0) -> NDArray[np.float64] | None:
+        """Return the gradient that arrives at an input of a node, or None if none does."""
+        return self.arriving.get((sweep, node, index))
+
+    def digits(
+        self, sweep: int, slot: tuple[int, int], recorded_gradient: NDArray[Any] | None
+    ) -> float:
+        """Return how many decimal digits of a recorded gradient the replay confirms.
+
+        Normwise: -log10 of the largest difference over the largest entry. nan where either side
+        has nothing, or the reference is all zeros and the record is not.
+        """
+        reference = self.arriving.get((sweep, *slot))
+        if reference is None or recorded_gradient is None or reference.size == 0:
+            return math.nan
+        largest = float(np.max(np.abs(reference)))
+        gap = float(np.max(np.abs(recorded_gradient.astype(np.float64) - reference)))
+        if gap == 0:
+            return math.inf
+        return -math.log10(gap / largest) if largest and math.isfinite(gap) else math.nan
+
+
+def replay(tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None) -> Replay:
+    """Run a tape again, forward and backward, in float64.
+
+    Parameters
+    ----------
+    tape : Tape
+    leaves : mapping, optional
+        Other numbers for values that came in from outside, by number.
+
+    Returns
+    -------
+    Replay
+    """
+    memory = _Memory(tape, leaves or {})
+    taken = []
+    for call in tape.calls:
+        reason = memory.run(call)
+        if reason:
+            taken.append(reason)
+    arriving: dict[tuple[int, int, int], Any] = {}
+    for number in range(len(tape.sweeps)):
+        found, trusted = _sweep(tape, number, memory.values)
+        arriving |= {(number, *slot): g for slot, g in found.items()}
+        taken += trusted
+    return Replay(memory.values, arriving, tuple(taken))
+
+
+@dataclass
+class _Memory:
+    """The storages of a tape as float64 buffers, NaN where nothing has been written yet."""
+
+    tape: Tape
+    leaves: Mapping[int, NDArray[np.float64]]
+    buffers: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    values: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    windows: dict[int, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes: dict[int, int] = {}
+        for value in self.tape.values:
+            if value.layout is None or 0 in value.shape:
+                continue
+            steps = zip(value.shape, value.layout.strides, strict=True)
+            end = value.layout.offset + 1 + sum((n - 1) * s for n, s in steps)
+            sizes[value.layout.storage] = max(sizes.get(value.layout.storage, 0), end)
+        self._sizes = sizes
+
+    def run(self, call: Call) -> str:
+        """Run one call; return what was taken from the record, or an empty string."""
+        for argument in call.arguments.values():
+            for number in references(argument):
+                self.read(number)
+        if call.is_view:
+            for output in call.outputs:
+                if output is not None:
+                    self.read(output)
+            return ""
+        trusted = ""
+        if call.base_op in SOURCES:
+            results: tuple[Any, ...] = tuple(map(self._from_record, call.outputs))
+        else:
+            try:
+                results = evaluate(self.tape, call, self.read, bounded=False)
+            except Unjudgeable as reason:
+                trusted = str(reason)
+                results = tuple(map(self._from_record, call.outputs))
+        for output, result in zip(call.outputs, results, strict=True):
+            if output is not None and result is not None:
+                self.write(output, result, in_place=bool(call.writes))
+        return trusted
+
+    def _from_record(self, number: int | None) -> Any:
+        if number is None or self.tape.values[number].array is None:
+            return None
+        return recorded(self.tape)(number)
+
+    def read(self, number: int) -> NDArray[Any]:
+        """Return a value as it is now; what no call has written yet comes from the record."""
+        if number in self.values:
+            return self.values[number]
+        value = self.tape.values[number]
+        if value.layout is None or not is_float(value.dtype) or 0 in value.shape:
+            self.values[number] = recorded(self.tape)(number)
+            return self.values[number]
+        window = self._window(number)
+        missing = np.isnan(window)
+        if missing.any():
+            source = self.leaves.get(number)
+            source = recorded(self.tape)(number) if source is None else source
+            window[missing] = source[missing]
+        return window
+
+    def write(self, number: int, result: NDArray[Any], *, in_place: bool) -> None:
+        """Store what a call made."""
+        value = self.tape.values[number]
+        if value.layout is None or not is_float(value.dtype) or 0 in value.shape:
+            self.values[number] = np.asarray(result)
+            return
+        storage = value.layout.storage
+        if in_place:
+            # Values made before this write keep the numbers that they had.
+            for older in self.windows.pop(storage, ()):
+                self.values[older] = self.values[older].copy()
+        self._window(number)[...] = result
+
+    def _window(self, number: int) -> NDArray[np.float64]:
+        value = self.tape.values[number]
+        layout = value.layout
+        assert layout is not None  # noqa: S101 (both callers have looked)
+        buffer = self.buffers.get(layout.storage)
+        if buffer is None:
+            buffer = np.full(self._sizes[layout.storage], np.nan)
+            self.buffers[layout.storage] = buffer
+        strides = tuple(8 * s for s in layout.strides)
+        window = as_strided(buffer[layout.offset :], value.shape, strides)
+        self.values[number] = window
+        self.windows.setdefault(layout.storage, []).append(number)
+        return window
+
+
+def _sweep(
+    tape: Tape, number: int, values: dict[int, NDArray[Any]]
+) -> tuple[dict[tuple[int, int], Any], list[str]]:
+    """Run one backward pass from its roots; return the gradients that arrive, and the reasons."""
+    sweep = tape.sweeps[number]
+    arriving: dict[tuple[int, int], Any] = {}
+    taken: list[str] = []
+
+    def lookup(value: int) -> NDArray[Any]:
+        return values[value] if value in values else recorded(tape)(value)
+
+    def add(slot: tuple[int, int], g: Any) -> None:
+        arriving[slot] = arriving[slot] + g if slot in arriving else g
+
+    for edge, seed in sweep.roots:
+        output = tape.nodes[edge.node].outputs[edge.index]
+        ones = np.ones(() if output is None else tape.values[output].shape)
+        add((edge.node, edge.index), ones if seed is None else recorded(tape)(seed))
+    for firing in sweep.firings:
+        node = tape.nodes[firing.node]
+        if node.kind == Kind.ACCUMULATE:
+            continue
+        incoming = [arriving.get((node.id, k)) for k in range(len(firing.incoming))]
+        try:
+            sent = gradients(tape, node, incoming, lookup, None)
+        except Unjudgeable as reason:
+            taken.append(str(reason))
+            sent = tuple(None if g is None else recorded(tape)(g) for g in firing.outgoing)
+        for edge, g in zip(node.edges, sent, strict=False):
+            if edge is not None and g is not None:
+                add((edge.node, edge.index), g)
+    return arriving, taken

@@ -1,0 +1,150 @@
+"""The arrows' curves: out of a box, through the lanes between boxes, into a box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PORT_GAP = 26.0
+_LEAST_PORT_GAP = 10.0
+# Arrows leave and enter within this part of the width: rounded, slanted and cut corners end
+# before it.
+_PORT_SHARE = 0.6
+STUB = 30.0
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Upper and lower edge of each layer, and of each box.
+
+    Attributes
+    ----------
+    row_of : list of int
+        Layer of each box.
+    tops, bottoms : list of float
+        Edges of each layer.
+    box_tops, box_bottoms : list of float
+        Edges of each box.
+    """
+
+    row_of: list[int]
+    tops: list[float]
+    bottoms: list[float]
+    box_tops: list[float]
+    box_bottoms: list[float]
+
+
+def draw_routes(
+    ends: list[tuple[int, int]],
+    chains: list[list[int]],
+    centres: list[float],
+    widths: list[float],
+    bands: Bands,
+) -> list[tuple[NDArray[np.float64], ...]]:
+    """Draw every arrow from its upper to its lower box.
+
+    Parameters
+    ----------
+    ends : list of (int, int)
+        Upper and lower box of each arrow.
+    chains : list of list of int
+        The points each arrow runs through, ends included; empty for a cut arrow.
+    centres : list of float
+        Horizontal centre of every point.
+    widths : list of float
+        Width of every point.
+    bands : Bands
+
+    Returns
+    -------
+    list of tuple of ndarray
+        Per arrow one piece, or two stubs for a cut arrow; a piece is ``(3 k + 1, 2)`` control
+        points of ``k`` joined cubic curves.
+    """
+    leave, enter = _ports(ends, chains, centres, widths)
+    routes: list[tuple[NDArray[np.float64], ...]] = []
+    for arrow, (upper, lower) in enumerate(ends):
+        start = (leave[arrow], bands.box_bottoms[upper])
+        stop = (enter[arrow], bands.box_tops[lower])
+        if not chains[arrow]:
+            down = bands.bottoms[bands.row_of[upper]] + STUB
+            up = bands.tops[bands.row_of[lower]] - STUB
+            routes.append((_curve([start, (start[0], down)]), _curve([(stop[0], up), stop])))
+            continue
+        knots = [start]
+        for layer, point in enumerate(chains[arrow][1:-1], bands.row_of[upper] + 1):
+            knots.append((knots[-1][0], bands.bottoms[layer - 1]))
+            knots.append((centres[point], bands.tops[layer]))
+        knots.append((knots[-1][0], bands.bottoms[bands.row_of[lower] - 1]))
+        knots.append((stop[0], bands.tops[bands.row_of[lower]]))
+        knots.append(stop)
+        routes.append((_curve(knots),))
+    return routes
+
+
+def _ports(
+    ends: list[tuple[int, int]],
+    chains: list[list[int]],
+    centres: list[float],
+    widths: list[float],
+) -> tuple[list[float], list[float]]:
+    """Spread the arrows along the lower and the upper edge of their boxes."""
+    below: dict[int, list[tuple[float, int]]] = {}
+    above: dict[int, list[tuple[float, int]]] = {}
+    for arrow, (upper, lower) in enumerate(ends):
+        chain = chains[arrow]
+        # All stubs of a box share one port, right of the other arrows: there is their label.
+        below.setdefault(upper, []).append((centres[chain[1]] if chain else np.inf, arrow))
+        above.setdefault(lower, []).append((centres[chain[-2]] if chain else np.inf, arrow))
+    leave = [0.0] * len(ends)
+    enter = [0.0] * len(ends)
+    for side, ports in ((below, leave), (above, enter)):
+        for box, arrows in side.items():
+            for arrow, place in _fan(sorted(arrows), centres[box], widths[box]).items():
+                ports[arrow] = place
+    return leave, enter
+
+
+def _fan(arrows: list[tuple[float, int]], centre: float, width: float) -> dict[int, float]:
+    """Places of sorted arrows on one edge; the one that leads straight on gets the middle."""
+    slots = [[arrow] for toward, arrow in arrows if toward < np.inf]
+    straight = [
+        slot for slot, (toward, _) in enumerate(arrows) if abs(toward - centre) < PORT_GAP / 2
+    ]
+    stubs = [arrow for toward, arrow in arrows if toward == np.inf]
+    if stubs:
+        slots.append(stubs)
+    last = len(slots) - 1
+    middle = sum(straight) / len(straight) if straight else last / 2
+    room = _PORT_SHARE / 2 * width
+    if max(middle, last - middle) * _LEAST_PORT_GAP > room:
+        # So many that the heads would touch: then use the whole width.
+        middle = last / 2
+    gap = min(PORT_GAP, room / max(middle, last - middle, 1.0))
+    return {
+        arrow: centre + (slot - middle) * gap for slot, those in enumerate(slots) for arrow in those
+    }
+
+
+def _curve(knots: list[tuple[float, float]]) -> NDArray[np.float64]:
+    """Join the knots by cubic curves that are vertical at every knot."""
+    kept = knots[:1]
+    for before, knot in pairwise(knots):
+        if knot == before:
+            continue
+        # A straight run down becomes one piece, however many layers it passes.
+        if len(kept) > 1 and kept[-2][0] == kept[-1][0] == knot[0]:
+            kept[-1] = knot
+        else:
+            kept.append(knot)
+    points = [kept[0]]
+    for (x0, y0), (x1, y1) in pairwise(kept):
+        half = (y0 + y1) / 2
+        points += [(x0, half), (x1, half), (x1, y1)]
+    return np.array(points)

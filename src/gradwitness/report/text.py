@@ -1,0 +1,74 @@
+"""Making any string fit to be drawn: characters, width, line breaks."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+
+WRAP = 64
+# Format characters that turn the reading direction round and so can make a label lie.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_REPLACEMENT = "\ufffd"
+
+
+def clean(text: str) -> str:
+    """Replace what XML forbids or what cannot be seen; line ends stay, tabs become spaces.
+
+    Parameters
+    ----------
+    text : str
+        Any string.
+
+    Returns
+    -------
+    str
+        The same with U+FFFD for control characters, lone surrogates, noncharacters and
+        marks that reverse the direction of reading.
+    """
+    lined = text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4)
+    if lined.isascii() and lined.replace("\n", "").isprintable():
+        return lined
+    return "".join(c if c == "\n" or _is_drawable(c) else _REPLACEMENT for c in lined)
+
+
+def _is_drawable(char: str) -> bool:
+    if unicodedata.category(char) in ("Cc", "Cs") or char in _TURNING:
+        return False
+    code = ord(char)
+    return code & 0xFFFE != 0xFFFE and not 0xFDD0 <= code <= 0xFDEF
+
+
+def columns(text: str) -> int:
+    """Return how many monospace columns a cleaned line takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def wrap(text: str, width: int = WRAP) -> list[str]:
+    """Clean a text and break it into lines; what is continued is set in by two columns.
+
+    Parameters
+    ----------
+    text : str
+        Any string.
+    width : int
+        Most columns in a line. Words that are longer are broken.
+
+    Returns
+    -------
+    list of str
+        At least one line.
+    """
+    lines: list[str] = []
+    for line in clean(text).split("\n"):
+        if columns(line) <= width:
+            lines.append(line)
+            continue
+        # A wide character takes two columns: count as if every character did.
+        room = width if columns(line) == len(line) else width // 2
+        lines += textwrap.wrap(line, room, subsequent_indent="  ", break_on_hyphens=False) or [""]
+    return lines

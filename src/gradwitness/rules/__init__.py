@@ -1,0 +1,21 @@
+"""One hand-derived rule for each operation: value, vjp, formula text and meaning together.
+
+Importing this package fills the table; families are imported by name.
+"""
+
+from gradwitness.rules import (
+    convolution,
+    create,
+    linear,
+    losses,
+    pointwise,
+    reductions,
+    shape,
+    structure,
+)
+from gradwitness.rules.registry import Rule as Rule
+from gradwitness.rules.registry import find as find
+from gradwitness.rules.registry import find_node as find_node
+from gradwitness.rules.registry import table as table
+
+FAMILIES = (convolution, create, linear, losses, pointwise, reductions, shape, structure)

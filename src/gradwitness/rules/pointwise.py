@@ -1,0 +1,279 @@
+"""Elementwise operations and activations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from gradwitness.rules.registry import Array, rule
+
+
+@rule("aten.add", "y = a + alpha * b", meaning="passes the gradient on to both summands")
+def add(a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return a + alpha * b
+
+
+@add.vjp("a", "g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return g
+
+
+@add.vjp("b", "alpha * g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return alpha * g
+
+
+@rule(
+    "aten.sub",
+    "y = a - alpha * b",
+    meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
+)
+def sub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return a - alpha * b
+
+
+@sub.vjp("a", "g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return g
+
+
+@sub.vjp("b", "-alpha * g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return -alpha * g
+
+
+@rule(
+    "aten.rsub",
+    "y = b - alpha * a",
+    meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
+)
+def rsub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return b - alpha * a
+
+
+@rsub.vjp("a", "-alpha * g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return -alpha * g
+
+
+@rsub.vjp("b", "g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return g
+
+
+@rule("aten.mul", "y = a * b", meaning="multiplies the gradient by the other factor")
+def mul(a: Array, b: Array) -> Array:
+    return a * b
+
+
+@mul.vjp("a", "g * b")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * b
+
+
+@mul.vjp("b", "g * a")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * a
+
+
+@rule(
+    "aten.div",
+    "y = a / b",
+    meaning="divides the gradient by the denominator; the denominator's own gradient is -g a / b^2",
+)
+def div(a: Array, b: Array) -> Array:
+    return a / b
+
+
+@div.vjp("a", "g / b")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g / b
+
+
+@div.vjp("b", "-g * ((a / b) / b)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return -g * ((a / b) / b)
+
+
+@rule("aten.neg", "y = -x", meaning="changes the gradient's sign")
+def neg(x: Array) -> Array:
+    return -x
+
+
+@neg.vjp("x", "-g")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -g
+
+
+@rule(
+    "aten.pow",
+    "y = x ** exponent",
+    meaning="multiplies the gradient by exponent * x^(exponent - 1)",
+)
+def power(x: Array, exponent: Array) -> Array:
+    return np.power(x, exponent)
+
+
+@power.vjp("x", "g * (exponent * x ** (exponent - 1))")
+def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
+    # At exponent 0 the gradient is 0 everywhere, also at x = 0, where the formula has 0 * inf.
+    zero = np.equal(exponent, 0)
+    safe = np.where(zero, 1, x) if np.any(zero) else x
+    return g * (exponent * np.power(safe, exponent - 1))
+
+
+@power.vjp("exponent", "g * (y * log(x))")
+def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
+    # torch's convention: 0 where x is 0 and the exponent is not negative.
+    at_zero = np.equal(x, 0) & np.greater_equal(exponent, 0)
+    safe = np.where(at_zero, 1, x) if np.any(at_zero) else x
+    return np.where(at_zero, 0, g * (y * np.log(safe)))
+
+
+@rule("aten.exp", "y = exp(x)", meaning="multiplies the gradient by the result")
+def exp(x: Array) -> Array:
+    return np.exp(x)
+
+
+@exp.vjp("x", "g * y")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * y
+
+
+@rule("aten.log", "y = log(x)", meaning="divides the gradient by the input")
+def log(x: Array) -> Array:
+    return np.log(x)
+
+
+@log.vjp("x", "g / x")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / x
+
+
+@rule("aten.sqrt", "y = sqrt(x)", meaning="divides the gradient by twice the result")
+def sqrt(x: Array) -> Array:
+    return np.sqrt(x)
+
+
+@sqrt.vjp("x", "g / (2 * y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / (2 * y)
+
+
+@rule("aten.sin", "y = sin(x)", meaning="multiplies the gradient by cos(x)")
+def sin(x: Array) -> Array:
+    return np.sin(x)
+
+
+@sin.vjp("x", "g * cos(x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * np.cos(x)
+
+
+@rule("aten.cos", "y = cos(x)", meaning="multiplies the gradient by -sin(x)")
+def cos(x: Array) -> Array:
+    return np.cos(x)
+
+
+@cos.vjp("x", "-g * sin(x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -g * np.sin(x)
+
+
+@rule(
+    "aten.abs",
+    "y = abs(x)",
+    meaning="multiplies the gradient by the sign of the input; by 0 at 0, as torch has it",
+)
+def absolute(x: Array) -> Array:
+    return np.absolute(x)
+
+
+@absolute.vjp("x", "g * sign(x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    # A selection, not a product: nothing is rounded, so the check is exact.
+    return np.where(np.equal(x, 0), 0, np.where(np.less(x, 0), -g, g))
+
+
+@rule(
+    "aten.relu",
+    "y = where(x > 0, x, 0)",
+    meaning="lets the gradient through where the input was positive; at 0 it gives 0",
+)
+def relu(x: Array) -> Array:
+    return np.where(x > 0, x, 0)
+
+
+@relu.vjp("x", "where(x > 0, g, 0)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return np.where(x > 0, g, 0)
+
+
+@rule("aten.sigmoid", "y = 1 / (1 + exp(-x))", meaning="multiplies the gradient by y (1 - y)")
+def sigmoid(x: Array) -> Array:
+    # Exponentiate a non-positive number only: no |x| overflows.
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+@sigmoid.vjp("x", "g * y * (1 - y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * y * (1 - y)
+
+
+@rule("aten.tanh", "y = tanh(x)", meaning="multiplies the gradient by 1 - y^2")
+def tanh(x: Array) -> Array:
+    return np.tanh(x)
+
+
+@tanh.vjp("x", "g * (1 - y * y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * (1 - y * y)
+
+
+@rule(
+    "aten.silu",
+    "y = x / (1 + exp(-x))",
+    meaning="multiplies the gradient by s (1 + x (1 - s)), s being the sigmoid of the input",
+)
+def silu(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return x * np.where(x >= 0, 1, e) / (1 + e)
+
+
+@silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    s = np.where(x >= 0, 1, e) / (1 + e)
+    return g * s * (1 + x * (1 - s))
+
+
+_ROOT_HALF = math.sqrt(0.5)
+_DENSITY = 1 / math.sqrt(2 * math.pi)
+# The tanh form: 0.5 x (1 + tanh(_TANH_SCALE (x + _TANH_CUBE x^3))), Hendrycks and Gimpel 2016.
+_TANH_SCALE = math.sqrt(2 / math.pi)
+_TANH_CUBE = 0.044715
+
+
+@rule(
+    "aten.gelu",
+    "y = x * Phi(x, approximate)",
+    meaning="multiplies the gradient by Phi(x) + x phi(x), the normal distribution and its density",
+)
+def gelu(x: Array, *, approximate: str = "none") -> Array:
+    if approximate == "tanh":
+        return 0.5 * x * (1 + np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (x * x * x))))
+    return 0.5 * x * (1 + special.erf(x * _ROOT_HALF))
+
+
+@gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))")
+def _(g: Array, y: Array, x: Array, *, approximate: str = "none") -> Array:
+    if approximate == "tanh":
+        t = np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (x * x * x)))
+        inner = _TANH_SCALE * (1 + 3 * _TANH_CUBE * (x * x))
+        return g * (0.5 * (1 + t) + 0.5 * x * ((1 - t * t) * inner))
+    density = _DENSITY * np.exp(-0.5 * (x * x))
+    return g * (0.5 * (1 + special.erf(x * _ROOT_HALF)) + x * density)

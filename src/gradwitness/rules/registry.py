@@ -1,0 +1,200 @@
+"""The table of rules, and how a rule is written.
+
+A rule is a function of arrays (positional) and parameters (keyword-only, named as in the ATen
+schema), with its formula as text beside it, and one vjp for each differentiable operand::
+
+    @rule("aten.mul", "y = a * b", meaning="multiplies the gradient by the other factor")
+    def mul(a, b):
+        return a * b
+
+    @mul.vjp("a", "g * b")
+    def _(g, y, a, b):
+        return g * b
+
+It never broadcasts back, casts, accumulates or logs: the engine does. ``y`` is the recorded result.
+An operation with several results gets ``g`` and ``y`` as tuples; an operand that is a list of
+tensors gets a list back. Overloads, in-place forms and aliases of an operation share its rule.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gradwitness._errors import RuleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# An ndarray, or what the engine's dispatch puts in its place (Bounded, a CuPy array): every
+# object that obeys NEP 13 and NEP 18.
+Array: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The vjp with respect to one operand: formula text over g, y, operands; and the function."""
+
+    text: str
+    function: Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the witness knows of one operation.
+
+    Attributes
+    ----------
+    name : str
+        ``aten.addmm``: namespace and operation, no overload.
+    text : str
+        The formula, ``y = ...``, over the operands and parameters.
+    function : callable
+        ``function(*operands, **parameters)`` gives the value.
+    operands, parameters : tuple of str
+        Names, read from the function's signature.
+    node : str
+        The autograd node's name without its number: ``AddmmBackward``. Empty if there is none.
+    meaning : str
+        What that node does to the gradient, to follow the node's name in a sentence.
+    aliases : tuple of str
+        Other operations with the same rule.
+    ignores : tuple of str
+        Schema arguments that do not change the result's numbers.
+    gradients : dict
+        By operand name; an operand that is absent here is not differentiable.
+    """
+
+    name: str
+    text: str
+    function: Callable[..., Any]
+    operands: tuple[str, ...]
+    parameters: tuple[str, ...]
+    node: str
+    meaning: str
+    aliases: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
+    gradients: dict[str, Gradient] = field(default_factory=dict)
+
+    def vjp(self, operand: str, text: str) -> Callable[[Callable[..., Array]], None]:
+        """Register the vjp of one operand; ``text`` is its formula without the left-hand side."""
+        if operand not in self.operands or operand in self.gradients:
+            raise RuleError(f"{self.name}: {operand!r} is no operand, or has its vjp already")
+
+        def register(function: Callable[..., Array]) -> None:
+            self.gradients[operand] = Gradient(text, function)
+
+        return register
+
+    def definition(self) -> str:
+        """Return one plain sentence that defines the autograd node."""
+        return f"{self.node} {self.meaning}."
+
+
+@dataclass(frozen=True)
+class Term:
+    """An autograd node kind, or an operation, that no formula belongs to."""
+
+    name: str
+    meaning: str
+
+    def definition(self) -> str:
+        """Return one plain sentence that defines it."""
+        return f"{self.name} {self.meaning}."
+
+
+_RULES: dict[str, Rule] = {}
+_BY_NODE: dict[str, Rule | Term] = {}
+
+
+def rule(
+    name: str,
+    text: str,
+    *,
+    meaning: str = "",
+    aliases: tuple[str, ...] = (),
+    ignores: tuple[str, ...] = (),
+    node: str | None = None,
+) -> Callable[[Callable[..., Any]], Rule]:
+    """Enter a rule into the table.
+
+    Parameters
+    ----------
+    name : str
+        The operation, ``aten.addmm``.
+    text : str
+        Its formula, ``y = ...``.
+    meaning : str
+        What its autograd node does to the gradient; empty for an operation without a node.
+    aliases : tuple of str
+        Other operations that compute the same.
+    ignores : tuple of str
+        Schema arguments that do not change the result's numbers.
+    node : str, optional
+        The node's name without number, where it does not follow from the operation's.
+
+    Raises
+    ------
+    RuleError
+        If an operation would have two rules.
+    """
+
+    def register(function: Callable[..., Any]) -> Rule:
+        signature = inspect.signature(function).parameters.values()
+        made = Rule(
+            name=name,
+            text=text,
+            function=function,
+            operands=tuple(p.name for p in signature if p.kind is p.POSITIONAL_OR_KEYWORD),
+            parameters=tuple(p.name for p in signature if p.kind is p.KEYWORD_ONLY),
+            node=(node_name(name) if node is None else node) if meaning else "",
+            meaning=meaning,
+            aliases=aliases,
+            ignores=ignores,
+        )
+        for each in (name, *aliases):
+            if each in _RULES:
+                raise RuleError(f"{each} has two rules")
+            _RULES[each] = made
+            if meaning:
+                _BY_NODE.setdefault(node_name(each), made)
+        if made.node:
+            _BY_NODE[made.node] = made
+        return made
+
+    return register
+
+
+def term(name: str, meaning: str) -> None:
+    """Define an autograd node that is no operation's."""
+    if name in _BY_NODE:
+        raise RuleError(f"{name} is defined twice")
+    _BY_NODE[name] = Term(name, meaning)
+
+
+def node_name(op: str) -> str:
+    """Return the name, without number, of the node that torch derives from an operation's name."""
+    words = op.rpartition(".")[2].strip("_").split("_")
+    return "".join(word[:1].upper() + word[1:] for word in words) + "Backward"
+
+
+def find(op: str) -> Rule | None:
+    """Return the rule of an operation (``aten.addmm``, overload or not), or None."""
+    return _RULES.get(op) or _RULES.get(".".join(op.split(".")[:2]))
+
+
+def find_node(name: str) -> Rule | Term | None:
+    """Return what defines an autograd node (``AddmmBackward0``), or None."""
+    return _BY_NODE.get(name) or _BY_NODE.get(re.sub(r"\d+$", "", name))
+
+
+def table() -> Mapping[str, Rule]:
+    """Return all rules by operation, aliases included."""
+    return _RULES
+
+
+def terms() -> list[Term]:
+    """Return the definitions of nodes without a rule."""
+    return [entry for entry in _BY_NODE.values() if isinstance(entry, Term)]

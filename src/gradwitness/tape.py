@@ -1,0 +1,281 @@
+"""What happened, as plain data: no torch, no arithmetic.
+
+A tape holds the operations that a program ran (calls), the autograd nodes that they left behind
+(nodes), and what each backward pass sent through those nodes (sweeps). Values are snapshots: an
+in-place operation makes a new value, and the old one keeps its numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value's number, where it stands as an argument."""
+
+    value: int
+
+
+# An argument as the call had it: a reference, a number, text (dtypes and layouts are kept as
+# text), None, or a list of arguments.
+Argument = Ref | bool | int | float | str | None | tuple["Argument", ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a value lay in memory: views of one storage share it, so writes to one show in all.
+
+    Attributes
+    ----------
+    storage : int
+        Number of the storage, unique on the tape.
+    offset : int
+        First element, in elements.
+    strides : tuple of int
+        Steps in elements.
+    """
+
+    storage: int
+    offset: int
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor at one moment.
+
+    Attributes
+    ----------
+    id : int
+        Position in ``Tape.values``.
+    shape : tuple of int
+    dtype : str
+        Torch's name without the prefix: ``float32``, ``bfloat16``, ``int64``.
+    array : ndarray or None
+        The numbers, read-only; None where they cannot be had (sparse, meta, freed).
+    layout : Layout or None
+        None where the array is None.
+    name : str
+        The user's name: a parameter's dotted path, else empty.
+    requires_grad : bool
+        Whether this is a leaf that collects a gradient.
+    """
+
+    id: int
+    shape: tuple[int, ...]
+    dtype: str
+    array: NDArray[np.generic] | None
+    layout: Layout | None = None
+    name: str = ""
+    requires_grad: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a call comes from.
+
+    Attributes
+    ----------
+    module : str
+        Dotted path of the innermost module (empty at top level).
+    line : str
+        ``file:line`` of the innermost frame outside torch and gradwitness.
+    """
+
+    module: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One ATen operation that ran.
+
+    Attributes
+    ----------
+    id : int
+        Position in ``Tape.calls``, which is the order of execution.
+    op : str
+        Qualified name with overload: ``aten.addmm.default``.
+    arguments : dict of str to Argument
+        By the schema's names, in the schema's order, defaults filled in.
+    outputs : tuple of (int or None)
+        Values made, in order; None for an undefined output.
+    writes : tuple of str
+        Names of the arguments that the call changed in place.
+    is_view : bool
+        Whether the outputs share memory with an argument.
+    node : int or None
+        Node that this call left behind, or, in a custom function, the node of that function.
+    during : int or None
+        Node whose backward made this call; None in a forward pass.
+    source : Source
+    base : int or None
+        For an in-place call on a view: the whole base afterwards.
+    """
+
+    id: int
+    op: str
+    arguments: dict[str, Argument]
+    outputs: tuple[int | None, ...]
+    writes: tuple[str, ...] = ()
+    is_view: bool = False
+    node: int | None = None
+    during: int | None = None
+    source: Source = field(default_factory=Source)
+    base: int | None = None
+
+    @property
+    def base_op(self) -> str:
+        """The operation without overload, and without the underscore of an in-place form."""
+        namespace, name, *_ = self.op.split(".")
+        if self.writes and name.endswith("_") and not name.startswith("__"):
+            name = name[:-1]
+        return f"{namespace}.{name}"
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Where a node sends one of its outgoing gradients: input ``index`` of node ``node``."""
+
+    node: int
+    index: int
+
+
+class Kind:
+    """The kinds of autograd node that need a way of judging of their own."""
+
+    OPERATION = "operation"  # left behind by one ATen call
+    CUSTOM = "custom"  # a user's autograd.Function
+    COPY_SLICES = "copy-slices"  # an in-place operation on a view
+    ACCUMULATE = "accumulate"  # adds into the .grad of a leaf
+    UNKNOWN = "unknown"  # no call was recorded for it
+
+
+@dataclass(frozen=True)
+class Node:
+    """One autograd node.
+
+    Attributes
+    ----------
+    id : int
+        Position in ``Tape.nodes``: order of discovery from the roots.
+    name : str
+        Torch's name without namespace: ``AddmmBackward0``.
+    kind : str
+        One of `Kind`.
+    edges : tuple of (Edge or None)
+        One for each differentiable input; None where no gradient is wanted.
+    outputs : tuple of (int or None)
+        Values that this node stands for, by input index of the node (its forward outputs).
+    call : int or None
+        The call that left it behind.
+    inner : tuple of int
+        Of a custom function: the calls of its forward, in order.
+    leaf : int or None
+        Of an accumulator: the leaf value.
+    saved : tuple of (str, int or None)
+        Saved tensors: attribute name and value, None where the value is not on the tape.
+    """
+
+    id: int
+    name: str
+    kind: str
+    edges: tuple[Edge | None, ...]
+    outputs: tuple[int | None, ...]
+    call: int | None = None
+    inner: tuple[int, ...] = ()
+    leaf: int | None = None
+    saved: tuple[tuple[str, int | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Firing:
+    """One node's turn in a backward pass: gradients that came in and that went out.
+
+    ``incoming`` runs over the node's forward outputs, ``outgoing`` over its edges; None stands for
+    an undefined gradient, which counts as zero.
+    """
+
+    node: int
+    incoming: tuple[int | None, ...]
+    outgoing: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class LeafUpdate:
+    """What a backward pass did to the ``.grad`` of one leaf (values, or None for no gradient)."""
+
+    node: int
+    before: int | None
+    after: int | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One backward pass.
+
+    Attributes
+    ----------
+    roots : tuple of (Edge, value or None)
+        The entries of the graph, each with the gradient that was handed in (None: ones).
+    firings : tuple of Firing
+        In the order of execution.
+    leaves : tuple of LeafUpdate
+    captured : tuple of (Edge, value or None)
+        What ``torch.autograd.grad`` returned, by the edge at which it was taken.
+    limited_to : tuple of Edge, or None
+        Where the program asked for some inputs only: their edges. Other branches are not run.
+    """
+
+    roots: tuple[tuple[Edge, int | None], ...]
+    firings: tuple[Firing, ...]
+    leaves: tuple[LeafUpdate, ...] = ()
+    captured: tuple[tuple[Edge, int | None], ...] = ()
+    limited_to: tuple[Edge, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A recorded program.
+
+    Attributes
+    ----------
+    values, calls, nodes : tuple
+        Each element's ``id`` is its position.
+    sweeps : tuple of Sweep
+        Backward passes, in order.
+    about : dict of str to str
+        Versions, platform, thread counts: what a reader needs to run it again.
+    """
+
+    values: tuple[Value, ...]
+    calls: tuple[Call, ...]
+    nodes: tuple[Node, ...]
+    sweeps: tuple[Sweep, ...]
+    about: dict[str, str] = field(default_factory=dict)
+
+    def leaves(self) -> Iterator[tuple[Node, Value]]:
+        """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""
+        found = [
+            (node, self.values[node.leaf])
+            for node in self.nodes
+            if node.kind == Kind.ACCUMULATE and node.leaf is not None
+        ]
+        yield from sorted(found, key=lambda pair: pair[1].id)
+
+
+def references(argument: Argument) -> Iterator[int]:
+    """Yield the values that an argument refers to, in order."""
+    if isinstance(argument, Ref):
+        yield argument.value
+    elif isinstance(argument, tuple):
+        for item in argument:
+            yield from references(item)
