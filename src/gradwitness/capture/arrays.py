@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
-import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 

@@ -50,7 +50,7 @@ class CallDraft:
         )
 
 
-class DispatchRecorder(TorchDispatchMode):
+class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each operation with its operands and results.
 
     Attributes
@@ -62,7 +62,7 @@ class DispatchRecorder(TorchDispatchMode):
     """
 
     def __init__(self, values: ValueStore, trail: ModuleTrail) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[CallDraft] = []
         self.paused = False
         self.seconds = 0.0
@@ -78,7 +78,7 @@ class DispatchRecorder(TorchDispatchMode):
         try:
             bound = _bind(func._schema, args, kwargs)
             written = tuple(name for name, _, writes in bound if writes)
-            node = torch._C._current_autograd_node()
+            node: Any = torch._C._current_autograd_node()
             # Operations inside a backward pass count only where they are differentiable themselves.
             kept = node is None or torch.is_grad_enabled()
             arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
@@ -120,7 +120,7 @@ class DispatchRecorder(TorchDispatchMode):
                 outputs=outputs,
                 writes=written,
                 is_view=shares,
-                sequence=torch.autograd._get_sequence_nr() - 1,
+                sequence=torch._C._autograd._get_sequence_nr() - 1,
                 grad_enabled=torch.is_grad_enabled(),
                 backward_of=node,
                 source=self._trail.here(),

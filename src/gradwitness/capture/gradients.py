@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,7 @@ class _SweepDraft:
 
     def start(self) -> None:
         """Walk the graph and put a hook before and after every node."""
-        with _paused(self._dispatch):
+        with _Paused(self._dispatch):
             # A root without a graph is torch's to complain of.
             roots = [root for root in self._request.roots if root.requires_grad]
             seeds = self._request.seeds
@@ -170,7 +171,7 @@ class _SweepDraft:
         limited = None
         taken = []
         if self._request.inputs is not None:
-            with _paused(self._dispatch):
+            with _Paused(self._dispatch):
                 edges = [self._edge(t) if t.requires_grad else None for t in self._request.inputs]
                 for edge, g in zip(edges, captured, strict=False):
                     if edge is not None:
@@ -182,7 +183,7 @@ class _SweepDraft:
 
     def _arrive(self, number: int) -> Callable[[Any], None]:
         def hook(gradients: Any) -> None:
-            with _paused(self._dispatch):
+            with _Paused(self._dispatch):
                 self._incoming[number] = self._recorded(gradients)
                 draft = self._graph.nodes[number]
                 if draft.kind == Kind.ACCUMULATE:
@@ -194,7 +195,7 @@ class _SweepDraft:
     def _leave(self, number: int) -> Callable[[Any, Any], None]:
         def hook(outgoing: Any, incoming: Any) -> None:
             del incoming
-            with _paused(self._dispatch):
+            with _Paused(self._dispatch):
                 arrived = self._incoming.pop(number)
                 self._firings.append(Firing(number, arrived, self._recorded(outgoing)))
                 draft = self._graph.nodes[number]
@@ -209,13 +210,14 @@ class _SweepDraft:
         return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
 
 
-class _paused:
+class _Paused:
     """Keeps the recorder's own use of torch off the tape."""
 
     def __init__(self, dispatch: DispatchRecorder) -> None:
         self._dispatch = dispatch
 
     def __enter__(self) -> None:
+        self._begun = time.perf_counter()
         self._was = self._dispatch.paused
         self._dispatch.paused = True
         self._functions = torch._C.DisableTorchFunction()
@@ -224,3 +226,4 @@ class _paused:
     def __exit__(self, *_: object) -> None:
         self._functions.__exit__(None, None, None)
         self._dispatch.paused = self._was
+        self._dispatch.seconds += time.perf_counter() - self._begun

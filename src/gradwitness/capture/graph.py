@@ -21,7 +21,7 @@ _SAVED = "_saved_"
 
 @dataclass
 class NodeDraft:
-    """A node while it is being recorded. ``alive`` holds torch's object, so that it stays itself."""
+    """A node while it is being recorded; ``alive`` holds torch's object: it stays itself."""
 
     alive: Any
     name: str
@@ -63,7 +63,7 @@ class GraphRecorder:
         return self._numbers.get(node)
 
     def walk(self, roots: Iterable[Any]) -> list[int]:
-        """Number every node that the roots reach; return the new ones."""
+        """Give every node that the roots reach a number, and return the new ones."""
         new: list[int] = []
         waiting = [root for root in roots if root is not None]
         # First seen, first numbered: breadth first, so that numbers follow the backward order.

@@ -19,7 +19,7 @@ from gradwitness.capture.values import ValueStore
 from gradwitness.tape import Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 class Recorder:
@@ -35,12 +35,19 @@ class Recorder:
         Share of that time that went into recording operations, 0 to 1.
     """
 
-    def __init__(self, *models: torch.nn.Module, saved: bool = False) -> None:
+    def __init__(
+        self,
+        *models: torch.nn.Module,
+        names: Mapping[str, torch.Tensor] | None = None,
+        saved: bool = False,
+    ) -> None:
         self._values = ValueStore()
         self._trail = ModuleTrail(self._name_parameters)
         self._dispatch = DispatchRecorder(self._values, self._trail)
         self._graph = GraphRecorder(self._values, self._dispatch.calls, saved=saved)
         self._backward = BackwardRecorder(self._values, self._graph, self._dispatch)
+        for name, tensor in (names or {}).items():
+            self._values.name(tensor, name)
         self._models = models
         self._stack = contextlib.ExitStack()
         self._tape: Tape | None = None
@@ -105,7 +112,11 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def record(*models: torch.nn.Module, saved: bool = False) -> Iterator[Recorder]:
+def record(
+    *models: torch.nn.Module,
+    names: Mapping[str, torch.Tensor] | None = None,
+    saved: bool = False,
+) -> Iterator[Recorder]:
     """Record a block of training code.
 
     Parameters
@@ -113,6 +124,8 @@ def record(*models: torch.nn.Module, saved: bool = False) -> Iterator[Recorder]:
     *models : torch.nn.Module
         Models whose parameter and module names the tape shall use. A module that is called inside
         the block names itself, so this may be empty.
+    names : mapping of str to Tensor, optional
+        Names for other tensors, inputs above all.
     saved : bool
         Also record which tensors each node saved (runs the unpacking of saved-tensor hooks).
 
@@ -121,7 +134,7 @@ def record(*models: torch.nn.Module, saved: bool = False) -> Iterator[Recorder]:
     Recorder
         Its ``tape`` is ready after the block.
     """
-    recorder = Recorder(*models, saved=saved)
+    recorder = Recorder(*models, names=names, saved=saved)
     recorder.start()
     try:
         yield recorder

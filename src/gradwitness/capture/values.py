@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gradwitness.capture.arrays import as_array, dtype_name, is_plain
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -145,7 +144,9 @@ class ValueStore:
             storage.drafts.append(draft)
             epoch = storage.epoch
             draft.array = as_array(tensor)
-            draft.layout = Layout(storage.number, tensor.storage_offset(), tuple(tensor.stride()))
+            draft.layout = Layout(
+                storage.number, int(tensor.storage_offset()), tuple(tensor.stride())
+            )
         self._drafts.append(draft)
         self._by_object[id(tensor)] = (tensor, number, epoch)
         self._by_place[self._place(tensor)] = (number, epoch)

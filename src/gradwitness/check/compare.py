@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import is_float, numpy_dtype, round_to, ulps
+from gradwitness.engine.floats import is_float, limits, round_to, ulps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,7 +161,7 @@ def compare(
     with np.errstate(invalid="ignore"):
         error = np.abs(r - w)
     # Both infinite alike, both NaN, or a number so large that the format overflows: no distance.
-    largest = float(ml_dtypes.finfo(numpy_dtype(dtype)).max)
+    largest = float(limits(dtype).max)
     overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (np.abs(w) + bound >= largest)
     alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow
     error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))

@@ -1,4 +1,4 @@
-"""Guilty and inherited: which steps a gradient depends on, and the gravest of what was found there."""
+"""Guilty and inherited: the gravest finding among the steps that a gradient depends on."""
 
 from __future__ import annotations
 

@@ -5,47 +5,45 @@ If every step holds, the whole holds; and a fault shows at the step that makes i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from gradwitness.check.compare import Comparison, compare, mismatch, unjudged
-from gradwitness.check.finding import Finding, Report, Row, Step
+from gradwitness.check.compare import Comparison, unjudged
+from gradwitness.check.finding import Finding, Report, Step
 from gradwitness.check.lineage import Lineage
-from gradwitness.engine.backward import gradients
-from gradwitness.engine.binding import Unjudgeable, bind, recorded
-from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, gamma, is_float
+from gradwitness.check.recorded import against
+from gradwitness.check.sweep import SweepCheck
+from gradwitness.engine.binding import Unjudgeable, recorded
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.replay import replay
+from gradwitness.engine.replay import Replay, replay
 from gradwitness.rules import find
 from gradwitness.rules.structure import SOURCES
-from gradwitness.tape import Edge, Firing, Kind, Node, Sweep, Tape
 
-Slot = tuple[int, int]  # node, input of the node
+if TYPE_CHECKING:
+    from gradwitness.tape import Tape
 
 
-def judge(tape: Tape) -> Report:
+def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     """Check every forward call, every backward node and every gradient of a tape.
 
     Parameters
     ----------
     tape : Tape
+    replayed : Replay, optional
+        The float64 replay of the same tape, where the caller has it already.
 
     Returns
     -------
     Report
     """
-    forward = [finding for call in tape.calls for finding in _forward(tape, call.id)]
-    findings, judged = list(forward), []
+    findings = [finding for call in tape.calls for finding in _forward(tape, call.id)]
+    judged = []
     for number in range(len(tape.sweeps)):
-        sweep = _SweepCheck(tape, number)
+        sweep = SweepCheck(tape, number)
         sweep.run()
         findings += sweep.findings
         judged.append(sweep)
     lineage = Lineage(tape, findings)
-    replayed = replay(tape)
+    replayed = replayed or replay(tape)
     rows = [row for sweep in judged for row in sweep.rows(lineage, replayed)]
     return Report(tuple(findings), tuple(rows))
 
@@ -76,316 +74,5 @@ def _forward(tape: Tape, number: int) -> list[Finding]:
     made = []
     for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True)):
         if output is not None:
-            made.append(finding(slot, _against(tape, output, result)))
+            made.append(finding(slot, against(tape, output, result)))
     return made
-
-
-def _against(tape: Tape, number: int, expected: Any, allowance: float = 0.0) -> Comparison:
-    value = tape.values[number]
-    if value.array is None:
-        return unjudged(f"the numbers of a {value.dtype} tensor were not recorded")
-    return compare(value.array, expected, value.dtype, allowance=allowance)
-
-
-@dataclass
-class _SweepCheck:
-    """One backward pass under examination.
-
-    ``carried`` follows the witness's own gradients, with their bounds, through steps that round
-    nothing, so that a parameter's row shows the bound of the last arithmetic on its way.
-    """
-
-    tape: Tape
-    number: int
-    findings: list[Finding] = field(default_factory=list)
-    sent: dict[Slot, list[int]] = field(default_factory=dict)
-    carried: dict[Slot, list[Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        limits = self.sweep.limited_to
-        self.wanted = None if limits is None else _leading_to(self.tape, {e.node for e in limits})
-
-    @property
-    def sweep(self) -> Sweep:
-        return self.tape.sweeps[self.number]
-
-    def run(self) -> None:
-        """Judge every firing and every update of a leaf."""
-        seeds: dict[Slot, list[int | None]] = {}
-        for edge, seed in self.sweep.roots:
-            seeds.setdefault((edge.node, edge.index), []).append(seed)
-        for slot, given in seeds.items():
-            self.sent[slot] = [seed for seed in given if seed is not None]
-        for firing in self.sweep.firings:
-            node = self.tape.nodes[firing.node]
-            self._fan_in(node, firing, seeds)
-            if node.kind == Kind.ACCUMULATE:
-                self._accumulate(node, firing)
-            else:
-                self._backward(node, firing)
-
-    def _finding(
-        self,
-        step: Step,
-        node: Node,
-        slot: int,
-        what: str,
-        comparison: Comparison,
-        formula: str = "",
-        grade: str = "",
-    ) -> None:
-        call = None if node.call is None else self.tape.calls[node.call]
-        self.findings.append(
-            Finding(
-                step,
-                f"{node.name} #{node.id}, {what}",
-                comparison,
-                call=node.call,
-                node=node.id,
-                sweep=self.number,
-                slot=slot,
-                source=_source(self.tape, node) if call is None else call.source,
-                formula=formula,
-                grade=grade,
-            )
-        )
-
-    def _fan_in(self, node: Node, firing: Firing, seeds: dict[Slot, list[int | None]]) -> None:
-        for index, arrived in enumerate(firing.incoming):
-            slot = (node.id, index)
-            terms = self.sent.get(slot, [])
-            implicit = sum(seed is None for seed in seeds.get(slot, ()))
-            expected = self._total(terms, implicit, arrived)
-            if arrived is None and expected is None:
-                continue
-            what = f"gradient arriving at input {index}"
-            if arrived is None or expected is None:
-                number = arrived if arrived is not None else terms[0]
-                comparison = mismatch(
-                    "a gradient was sent but none arrived"
-                    if arrived is None
-                    else "a gradient arrived that no node sent",
-                    self.tape.values[number].array,
-                )
-            else:
-                comparison = _against(self.tape, arrived, expected)
-                self.carried.setdefault(slot, [_exact(self.tape, arrived)])
-            self._finding(Step.FAN_IN, node, index, what, comparison, "g = sum of what was sent")
-
-    def _total(self, terms: list[int], ones: int, arrived: int | None) -> Any:
-        """Add up what was sent; a root without a given gradient starts from ones."""
-        if not terms and not ones:
-            return None
-        like = self.tape.values[terms[0] if terms else arrived or 0]
-        arithmetic = Arithmetic.sequential(like.dtype if is_float(like.dtype) else "float32")
-        parts: list[Any] = [_exact(self.tape, term, arithmetic) for term in terms]
-        parts += [Bounded(np.ones(like.shape), arithmetic)] * ones
-        return parts[0] if len(parts) == 1 else np.sum(np.stack(parts), axis=(0,))
-
-    def _backward(self, node: Node, firing: Firing) -> None:
-        for edge, sent in zip(node.edges, firing.outgoing, strict=False):
-            if edge is not None and sent is not None:
-                self.sent.setdefault((edge.node, edge.index), []).append(sent)
-        names = _slot_names(self.tape, node)
-        try:
-            expected = self._expected(node, firing)
-        except Unjudgeable as reason:
-            for slot, sent in enumerate(firing.outgoing):
-                if sent is not None:
-                    array = self.tape.values[sent].array
-                    self._backward_finding(node, slot, names, unjudged(str(reason), array))
-                    self._carry(node, slot, _exact(self.tape, sent))
-            return
-        for slot, edge in enumerate(node.edges):
-            if edge is None:
-                continue
-            sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
-            if sent is None and not self._is_wanted(edge):
-                continue
-            comparison = self._outgoing(node, sent, expected[slot])
-            if comparison is not None:
-                self._backward_finding(node, slot, names, comparison)
-        self._carry_on(node, firing, expected)
-
-    def _backward_finding(
-        self, node: Node, slot: int, names: list[tuple[str, str]], comparison: Comparison
-    ) -> None:
-        name, text = names[slot] if slot < len(names) else (str(slot), "")
-        grade = "normwise: the function's own order of operations is not known" * (
-            node.kind == Kind.CUSTOM
-        )
-        self._finding(Step.BACKWARD, node, slot, f"gradient of {name}", comparison, text, grade)
-
-    def _expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
-        incoming = []
-        arithmetic = None
-        for number in firing.incoming:
-            if number is None:
-                incoming.append(None)
-                continue
-            dtype = self.tape.values[number].dtype
-            if not is_float(dtype):
-                raise Unjudgeable(f"a gradient in {dtype}")
-            arithmetic = Arithmetic.stepwise(dtype)
-            incoming.append(_exact(self.tape, number, arithmetic))
-        return gradients(self.tape, node, incoming, recorded(self.tape), arithmetic)
-
-    def _is_wanted(self, edge: Edge) -> bool:
-        """Whether the program asked for a gradient that lies beyond an edge."""
-        return self.wanted is None or edge.node in self.wanted
-
-    def _outgoing(self, node: Node, sent: int | None, expected: Any) -> Comparison | None:
-        if sent is None:
-            # An undefined gradient stands for zeros.
-            if expected is None:
-                return None
-            value = np.asarray(expected.value)
-            if not value.any():
-                return None
-            return mismatch("no gradient, where one other than zero is expected", value)
-        if expected is None:
-            value = self.tape.values[sent]
-            zeros = np.zeros(value.shape)
-            return _against(self.tape, sent, zeros)
-        allowance = 0.0
-        if node.kind == Kind.CUSTOM:
-            allowance = _normwise(node, expected)
-        return _against(self.tape, sent, expected, allowance)
-
-    def _carry_on(self, node: Node, firing: Firing, expected: tuple[Any, ...]) -> None:
-        """Pass the witness's gradients on: through a node that rounds nothing, with their past."""
-        onward = expected
-        results = [e for e in expected if e is not None]
-        if results and all(isinstance(e, Bounded) and e.is_exact for e in results):
-            incoming = [
-                None if number is None else self._arrived((node.id, index), number)
-                for index, number in enumerate(firing.incoming)
-            ]
-            arithmetic = next(g.arithmetic for g in incoming if g is not None)
-            onward = gradients(self.tape, node, incoming, recorded(self.tape), arithmetic)
-        for slot, result in enumerate(onward):
-            if result is not None:
-                self._carry(node, slot, result)
-
-    def _carry(self, node: Node, slot: int, result: Any) -> None:
-        edge = node.edges[slot]
-        if edge is not None:
-            self.carried.setdefault((edge.node, edge.index), []).append(result)
-
-    def _arrived(self, slot: Slot, number: int) -> Any:
-        parts = self.carried.get(slot)
-        if not parts:
-            return _exact(self.tape, number)
-        if len(parts) == 1:
-            return parts[0]
-        return np.sum(np.stack(parts), axis=(0,))
-
-    def _accumulate(self, node: Node, firing: Firing) -> None:
-        update = next((u for u in self.sweep.leaves if u.node == node.id), None)
-        arrived = firing.incoming[0]
-        if update is None or arrived is None:
-            return
-        if update.after is None:
-            array = self.tape.values[arrived].array
-            comparison = mismatch("a gradient arrived but `.grad` is None", array)
-        else:
-            terms = [arrived] if update.before is None else [update.before, arrived]
-            comparison = _against(self.tape, update.after, self._total(terms, 0, arrived))
-        self._finding(
-            Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
-        )
-
-    def rows(self, lineage: Lineage, replayed: Any) -> list[Row]:
-        """Judge each gradient that this pass gave to the user."""
-        taken = [(Edge(u.node, 0), self._arriving(u.node)) for u in self.sweep.leaves]
-        taken += list(self.sweep.captured)
-        return [self._row(edge, value, lineage, replayed) for edge, value in taken]
-
-    def _arriving(self, node: int) -> int | None:
-        firing = next(f for f in self.sweep.firings if f.node == node)
-        return firing.incoming[0]
-
-    def _row(self, edge: Edge, number: int | None, lineage: Lineage, replayed: Any) -> Row:
-        tape = self.tape
-        leaf = tape.nodes[edge.node].outputs[edge.index]
-        value = None if leaf is None else tape.values[leaf]
-        name = value.name if value and value.name else f"value {leaf}"
-        slot = (edge.node, edge.index)
-        if number is None:
-            parts = self.sent.get(slot)
-            comparison = (
-                mismatch("no gradient came, though one was sent", tape.values[parts[0]].array)
-                if parts
-                else unjudged("the gradient does not depend on it: torch gave None")
-            )
-        else:
-            comparison = _against(tape, number, self._arrived(slot, number))
-        verdict, reason, inherited = lineage.verdict(self.number, slot, comparison)
-        array = None if number is None else tape.values[number].array
-        return Row(
-            name=name,
-            shape=value.shape if value else (),
-            dtype=value.dtype if value else "",
-            verdict=verdict,
-            reason=reason,
-            inherited=inherited,
-            comparison=comparison,
-            digits=replayed.digits(self.number, slot, array),
-            node=edge.node,
-            sweep=self.number,
-            value=number,
-        )
-
-
-def _leading_to(tape: Tape, targets: set[int]) -> set[int]:
-    """Return the nodes from which some nodes can be reached, those included."""
-    senders: dict[int, set[int]] = {}
-    for node in tape.nodes:
-        for edge in node.edges:
-            if edge is not None:
-                senders.setdefault(edge.node, set()).add(node.id)
-    found = set(targets)
-    waiting = list(targets)
-    while waiting:
-        new = senders.get(waiting.pop(), set()) - found
-        found |= new
-        waiting += new
-    return found
-
-
-def _exact(tape: Tape, number: int, arithmetic: Arithmetic | None = None) -> Bounded:
-    dtype = tape.values[number].dtype
-    chosen = arithmetic or Arithmetic.stepwise(dtype if is_float(dtype) else "float32")
-    return Bounded(recorded(tape)(number), chosen)
-
-
-def _source(tape: Tape, node: Node) -> Any:
-    """Return where a node without a call of its own comes from: its function's first call."""
-    return tape.calls[node.inner[0]].source if node.inner else None
-
-
-def _slot_names(tape: Tape, node: Node) -> list[tuple[str, str]]:
-    """Return name and formula of each edge's operand."""
-    if node.call is None:
-        return [(f"input {n}", "") for n in range(len(node.edges))]
-    try:
-        bound = bind(tape, tape.calls[node.call], recorded(tape), arithmetic=None, skip=True)
-    except Unjudgeable:
-        return [(f"input {n}", "") for n in range(len(node.edges))]
-    gradients_of = bound.rule.gradients
-    return [
-        (name if place is None else f"{name}[{place}]", f"d{name} = {gradients_of[name].text}")
-        for name, place, _ in bound.slots()
-    ]
-
-
-def _normwise(node: Node, expected: Any) -> float:
-    """Return the allowance for a custom backward, which may arrange its formula in its own way.
-
-    The derived bound belongs to the arrangement of the recorded forward. Another honest one loses
-    digits relative to the largest entry: the largest bound, and 4 roundings of the largest entry
-    for each call of the forward, are granted to every element.
-    """
-    largest = float(np.max(np.abs(expected.value), initial=0.0))
-    derived = 0.0 if expected.rigorous is None else float(np.max(expected.rigorous, initial=0.0))
-    return derived + gamma(4 + 4 * len(node.inner), expected.arithmetic.unit) * largest

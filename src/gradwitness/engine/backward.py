@@ -13,13 +13,13 @@ import numpy as np
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import run
-from gradwitness.tape import Call, Kind, Node, Ref, references
+from gradwitness.tape import Kind, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.engine.floats import Arithmetic
-    from gradwitness.tape import Tape
+    from gradwitness.tape import Call, Edge, Node, Tape
 
 
 def gradients(
@@ -82,9 +82,9 @@ def vjp(
         raise Unjudgeable(
             f"{call.op} has {len(wanted)} edges where its rule differentiates {len(slots)} operands"
         )
-    g, y = _cotangents(tape, call, incoming, lookup, arithmetic)
+    g, y = _cotangents(call, incoming, lookup, arithmetic)
     made: dict[str, Any] = {}
-    results = []
+    results: list[Any] = []
     for (name, place, argument), want in zip(slots, wanted, strict=True):
         if not want or not isinstance(argument, Ref):
             results.append(None)
@@ -98,7 +98,6 @@ def vjp(
 
 
 def _cotangents(
-    tape: Tape,
     call: Call,
     incoming: Sequence[Any],
     lookup: Lookup,
@@ -108,8 +107,9 @@ def _cotangents(
         if number is None:
             return None
         array = lookup(number)
-        plain = arithmetic is None or array.dtype != np.float64
-        return array if plain else Bounded(array, arithmetic)
+        if arithmetic is None or array.dtype != np.float64:
+            return array
+        return Bounded(array, arithmetic)
 
     ys = tuple(result(number) for number in call.outputs)
     gs = list(incoming) + [None] * (len(ys) - len(incoming))
@@ -217,7 +217,7 @@ def _custom(
     )
 
 
-def _edge_value(tape: Tape, edge: Any) -> int | None:
+def _edge_value(tape: Tape, edge: Edge | None) -> int | None:
     """Return the forward value whose gradient an edge carries."""
     if edge is None:
         return None

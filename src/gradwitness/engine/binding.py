@@ -128,23 +128,19 @@ def bind(
         if isinstance(argument, tuple):
             return tuple(convert(item) for item in argument)
         if isinstance(argument, Ref):
-            if skip:
-                return None
-            return _operand(tape, argument.value, lookup, dtype, arithmetic)
-        if isinstance(argument, float):
-            return _scalar(argument, dtype, arithmetic)
-        return argument
+            return None if skip else _operand(tape, argument.value, lookup, dtype, arithmetic)
+        return _scalar(argument, dtype, arithmetic) if isinstance(argument, float) else argument
 
-    positional: list[Argument] = []
-    parameters: dict[str, Any] = {}
-    for name, argument in call.arguments.items():
-        if name in found.parameters:
-            parameters[name] = convert(argument)
-        elif name not in _PLACEMENT and name not in found.ignores:
-            positional.append(argument)
+    known = set(found.parameters)
+    positional = tuple(
+        argument
+        for name, argument in call.arguments.items()
+        if name not in known and name not in _PLACEMENT and name not in found.ignores
+    )
     if len(positional) != len(found.operands):
         raise Unjudgeable(f"the rule of {found.name} does not cover this form of {call.op}")
-    return Bound(found, tuple(map(convert, positional)), tuple(positional), parameters)
+    parameters = {n: convert(call.arguments[n]) for n in found.parameters if n in call.arguments}
+    return Bound(found, tuple(map(convert, positional)), positional, parameters)
 
 
 def _operand(

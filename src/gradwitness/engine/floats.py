@@ -38,9 +38,14 @@ def is_float(name: str) -> bool:
     return name in _FORMATS
 
 
+def limits(name: str) -> Any:
+    """Return NumPy's description of a format: eps, max, smallest_normal, smallest_subnormal."""
+    return ml_dtypes.finfo(_FORMATS[name])  # type: ignore[no-untyped-call]
+
+
 def unit_roundoff(name: str) -> float:
     """Return u = eps/2, half the gap above 1: 2^-24 for float32, 2^-8 for bfloat16."""
-    return float(ml_dtypes.finfo(_FORMATS[name]).eps) / 2
+    return float(limits(name).eps) / 2
 
 
 def round_to(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
@@ -53,10 +58,9 @@ def round_to(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
 
 def ulps(error: NDArray[np.float64] | float, at: float, name: str) -> float:
     """Return an error in units in the last place of the number ``at`` in a format."""
-    limits = ml_dtypes.finfo(_FORMATS[name])
-    smallest_normal = float(limits.smallest_normal)
+    smallest_normal = float(limits(name).smallest_normal)
     exponent = math.floor(math.log2(max(abs(at), smallest_normal))) if math.isfinite(at) else 0
-    return float(error) / (2.0**exponent * float(limits.eps))
+    return float(error) / (2.0**exponent * float(limits(name).eps))
 
 
 def gamma(n: float, unit: float) -> float:
@@ -107,7 +111,7 @@ class Arithmetic:
             accumulate=(unit_roundoff("float32") if low else own) + WITNESS_UNIT,
             store=own if low else 0.0,
             final=0.0,
-            tiny=float(ml_dtypes.finfo(_FORMATS[name]).smallest_normal),
+            tiny=float(limits(name).smallest_normal),
         )
 
     @classmethod

@@ -214,7 +214,7 @@ def _sweep(
         except Unjudgeable as reason:
             taken.append(str(reason))
             sent = tuple(None if g is None else recorded(tape)(g) for g in firing.outgoing)
-        for edge, g in zip(node.edges, sent, strict=False):
-            if edge is not None and g is not None:
-                add((edge.node, edge.index), g)
+        for target, g in zip(node.edges, sent, strict=False):
+            if target is not None and g is not None:
+                add((target.node, target.index), g)
     return arriving, taken

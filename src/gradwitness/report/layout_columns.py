@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from heapq import heappop, heappush, heapreplace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -38,16 +39,30 @@ def place_points(graph: LayeredGraph, rows: list[list[int]]) -> list[float]:
     for row, offset in zip(rows, offsets, strict=True):
         for point, place in zip(row, offset, strict=True):
             centres[point] = place - offset[-1] / 2
-    layers = list(zip(rows, offsets, strict=True))
-    for _ in range(_ROUNDS):
-        for row, offset in layers[1:]:
-            _settle(row, offset, (graph.upper,), centres)
-        for row, offset in reversed(layers[:-1]):
-            _settle(row, offset, (graph.lower,), centres)
-    for row, offset in layers:
-        _settle(row, offset, (graph.upper, graph.lower), centres)
-    left = min(centre - width / 2 for centre, width in zip(centres, graph.widths, strict=True))
-    return [centre - left for centre in centres]
+    down = list(zip(rows, offsets, strict=True))
+    up = down[::-1]
+    best, least = centres, math.inf
+    # A sweep that looks one way can drive side branches far out, layer by layer: keep the best.
+    for sweep, side in _ROUNDS * ((down[1:], graph.upper), (up[1:], graph.lower)):
+        for row, offset in sweep:
+            _settle(row, offset, (side,), centres)
+        cost = _cost(graph, centres)
+        if cost < least:
+            best, least = list(centres), cost
+    # From there, sweeps that look both ways only ever make it better.
+    for row, offset in down + up:
+        _settle(row, offset, (graph.upper, graph.lower), best)
+    left = min(centre - width / 2 for centre, width in zip(best, graph.widths, strict=True))
+    return [centre - left for centre in best]
+
+
+def _cost(graph: LayeredGraph, centres: list[float]) -> float:
+    """Weighted sum of the horizontal distances that all arrows cover."""
+    return sum(
+        pull * abs(centres[other] - centre)
+        for centre, below in zip(centres, graph.lower, strict=True)
+        for other, pull in below
+    )
 
 
 def _offsets(graph: LayeredGraph, row: list[int]) -> list[float]:

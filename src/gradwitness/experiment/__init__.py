@@ -1,0 +1,7 @@
+"""The main job: a deep ReLU network, its gradients by autograd and by the witness, compared."""
+
+from gradwitness.experiment.config import PRESETS as PRESETS
+from gradwitness.experiment.config import Config as Config
+from gradwitness.experiment.config import preset as preset
+from gradwitness.experiment.run import Outcome as Outcome
+from gradwitness.experiment.run import run as run

@@ -1,0 +1,143 @@
+"""The experiment as data: which network, which loss, which numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from gradwitness._errors import ConfigError
+
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "identity", "gelu", "silu")
+LOSSES = ("square", "product", "mse", "l1")
+DTYPES = ("float32", "float64", "bfloat16")
+NETWORKS = ("dense", "conv")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run of the experiment.
+
+    The dense network is Linear(inputs, width), then ``hidden`` times Linear(width, width) with an
+    activation, then Linear(width, 1). Only with ``activate_input`` is the first Linear followed by
+    an activation too. Inputs are uniform on (0, 1), the target is the mean of their squares.
+
+    The conv network is small, and made for its graph: with s = sum(x), its loss is
+    sum((p - s) * (p - s)) for p = Linear(Linear(flatten(x) + flatten(Conv1d(x)))), and x collects a
+    gradient itself.
+
+    Attributes
+    ----------
+    inputs : int
+        d.
+    hidden : int
+        K, the number of hidden layers.
+    width : int or None
+        Units of a hidden layer; None for 2 d + 1.
+    activation : str
+        One of `ACTIVATIONS`.
+    activate_input : bool
+    loss : str
+        ``square``: (p - y)^2, its mean over a batch; ``product``: the sum of (p - y) * (p - y);
+        ``mse``: torch's own mse_loss; ``l1``: the mean of abs(p - y).
+    batch : int
+        Samples; 1 makes x a vector without a batch axis.
+    dtype : str
+        One of `DTYPES`.
+    seed : int
+    network : str
+        One of `NETWORKS`.
+
+    Raises
+    ------
+    ConfigError
+        If a field has no meaning; the message says which, and what it may be.
+    """
+
+    inputs: int = 10
+    hidden: int = 10
+    width: int | None = None
+    activation: str = "relu"
+    activate_input: bool = False
+    loss: str = "square"
+    batch: int = 1
+    dtype: str = "float32"
+    seed: int = 0
+    network: str = "dense"
+
+    def __post_init__(self) -> None:
+        for name, least in (("inputs", 1), ("hidden", 0), ("width", 1), ("batch", 1)):
+            _whole(name, getattr(self, name), least, optional=name == "width")
+        _whole("seed", self.seed, 0)
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed is {self.seed}; it must be below 2^63")
+        for name, allowed in (
+            ("activation", ACTIVATIONS),
+            ("loss", LOSSES),
+            ("dtype", DTYPES),
+            ("network", NETWORKS),
+        ):
+            if getattr(self, name) not in allowed:
+                given = getattr(self, name)
+                raise ConfigError(f"{name} {given!r} is not known; choose {', '.join(allowed)}")
+        if self.network == "conv" and self.batch != 1:
+            raise ConfigError(f"the conv network takes one sample; batch is {self.batch}, use 1")
+
+    @property
+    def units(self) -> int:
+        """Width of a hidden layer."""
+        return 2 * self.inputs + 1 if self.width is None else self.width
+
+    def describe(self) -> str:
+        """Return the network in one line."""
+        if self.network == "conv":
+            d = self.inputs
+            return (
+                f"Linear({d},1)(Linear({d},{d})(flatten(x) + flatten(Conv1d(1,1,3,padding=1)(x))))"
+            )
+        first = f"Linear({self.inputs},{self.units})"
+        if self.activate_input:
+            first += f" {self.activation}"
+        middle = f"{self.hidden} x [Linear({self.units},{self.units}) {self.activation}]"
+        return f"{first} -> {middle} -> Linear({self.units},1)"
+
+    def command(self) -> str:
+        """Return the command that runs this configuration again."""
+        base = PRESETS["conv" if self.network == "conv" else "default"]
+        words = ["gradwitness", "run"]
+        if self.network == "conv":
+            words += ["--preset", "conv"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # The seed always stands there: it is what a reader looks for.
+            if value == getattr(base, field.name) and field.name != "seed":
+                continue
+            flag = "--" + field.name.replace("_", "-")
+            words += [flag] if value is True else [flag, str(value)]
+        return " ".join(words)
+
+
+def _whole(name: str, value: Any, least: int, *, optional: bool = False) -> None:
+    if optional and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+PRESETS = {
+    "default": Config(),
+    "sigmoid": Config(inputs=2, hidden=1, width=10, activation="sigmoid", activate_input=True),
+    "conv": Config(network="conv", loss="product"),
+}
+
+
+def preset(name: str, **changes: Any) -> Config:
+    """Return a preset, with some fields changed.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is not known; choose {', '.join(PRESETS)}")
+    return replace(PRESETS[name], **changes)

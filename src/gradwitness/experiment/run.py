@@ -1,0 +1,159 @@
+"""One run: record, judge, and gather both sides' numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import MissingExtraError
+from gradwitness.check.local import judge
+from gradwitness.engine.floats import numpy_dtype
+from gradwitness.engine.replay import replay
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from gradwitness.check.finding import Report
+    from gradwitness.check.verdict import Verdict
+    from gradwitness.experiment.config import Config
+    from gradwitness.tape import Tape
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes
+    ----------
+    config : Config
+    tape : Tape
+    report : Report
+    torch_side, witness_side : dict of str to ndarray
+        ``loss``, ``prediction`` and every gradient by its parameter's name, in the order of the
+        network: torch's in the run's format, the witness's in float64, from scratch.
+    data : dict of str to ndarray
+        x and the target.
+    weights : dict of str to ndarray
+        The parameters that were used.
+    seconds, overhead : float
+        Wall time of the recorded step, and the share of it that recording took.
+    """
+
+    config: Config
+    tape: Tape
+    report: Report
+    torch_side: dict[str, NDArray[Any]]
+    witness_side: dict[str, NDArray[Any]]
+    data: dict[str, NDArray[Any]]
+    weights: dict[str, NDArray[Any]]
+    seconds: float
+    overhead: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest verdict of the run."""
+        return self.report.verdict
+
+    def header(self) -> dict[str, str]:
+        """Return what a reader needs to run it again."""
+        config = self.config
+        return {
+            "seed": str(config.seed),
+            "dtype": config.dtype,
+            "network": config.describe(),
+            "loss": config.loss,
+            "batch": str(config.batch),
+            "again": config.command(),
+            **self.tape.about,
+        }
+
+
+def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Outcome:
+    """Run the experiment.
+
+    Parameters
+    ----------
+    config : Config
+    weights : mapping of str to ndarray, optional
+        Parameters to use instead of random ones.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    InputError
+        If the weights do not fit or are not finite.
+    MissingExtraError
+        If torch is not installed.
+    """
+    try:
+        import torch
+
+        from gradwitness.capture import record
+        from gradwitness.capture.arrays import as_array
+        from gradwitness.experiment.program import build
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the experiment needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+        ) from None
+
+    program = build(config, weights)
+    with record(program.model, names=program.names(), saved=True) as recorder:
+        program.step()
+    tape = recorder.tape
+    replayed = replay(tape)
+    report = judge(tape, replayed)
+
+    sweep = tape.sweeps[0]
+    (root, _), *_ = sweep.roots
+    loss = tape.nodes[root.node].outputs[root.index]
+    assert program.prediction is not None  # noqa: S101 (step has run)
+    assert program.loss is not None  # noqa: S101
+    prediction = _find(tape, as_array(program.prediction))
+    torch_side = {"loss": _number(tape, loss), "prediction": _number(tape, prediction)}
+    witness_side = {"loss": replayed.values[loss], "prediction": replayed.values[prediction]}
+    by_name = {row.name: row for row in report.rows}
+    leaves = [name for name, _ in program.model.named_parameters()]
+    leaves += ["x"] if program.x.requires_grad else []
+    for name in leaves:
+        row = by_name[name]
+        torch_side[name] = _number(tape, row.value)
+        witness_side[name] = np.ascontiguousarray(replayed.gradient(0, row.node))
+    data = {name: np.array(as_array(tensor)) for name, tensor in program.names().items()}
+    parameters = program.model.named_parameters()
+    with torch.no_grad():
+        used = {name: np.array(as_array(p)) for name, p in parameters}
+    return Outcome(
+        config,
+        tape,
+        report,
+        torch_side,
+        witness_side,
+        data,
+        used,
+        recorder.seconds,
+        recorder.overhead,
+    )
+
+
+def _number(tape: Tape, value: int | None) -> NDArray[Any]:
+    array = None if value is None else tape.values[value].array
+    assert array is not None  # noqa: S101 (CPU tensors of a finished step)
+    return np.ascontiguousarray(array.astype(numpy_dtype(tape.values[value or 0].dtype)))
+
+
+def _find(tape: Tape, array: NDArray[Any]) -> int:
+    """Return the last value that a call made in the memory of an array."""
+    return next(
+        value.id
+        for value in reversed(tape.values)
+        if value.array is not None
+        and value.array.shape == array.shape
+        and np.shares_memory(value.array, array)
+    )

@@ -1,0 +1,1 @@
+"""Reading and writing: tapes and gradients in files, never half written, never trusted."""
