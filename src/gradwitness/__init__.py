@@ -1,1 +1,26 @@
-"""An independent witness for gradients."""
+"""An independent witness for gradients.
+
+Importing this needs no torch; watching a program does.
+"""
+
+from gradwitness._errors import CaptureError as CaptureError
+from gradwitness._errors import ConfigError as ConfigError
+from gradwitness._errors import FileFormatError as FileFormatError
+from gradwitness._errors import GradientDisagreement as GradientDisagreement
+from gradwitness._errors import GradwitnessError as GradwitnessError
+from gradwitness._errors import InputError as InputError
+from gradwitness._errors import MissingExtraError as MissingExtraError
+from gradwitness._errors import RuleError as RuleError
+from gradwitness.check.finding import Finding as Finding
+from gradwitness.check.finding import Report as Report
+from gradwitness.check.finding import Row as Row
+from gradwitness.check.local import judge as judge
+from gradwitness.check.verdict import Verdict as Verdict
+from gradwitness.engine.replay import replay as replay
+from gradwitness.files.tape_file import load_tape as load_tape
+from gradwitness.files.tape_file import save_tape as save_tape
+from gradwitness.tape import Tape as Tape
+from gradwitness.witness import Witness as Witness
+from gradwitness.witness import watch as watch
+
+__version__ = "0.1.0"

@@ -35,12 +35,12 @@ def read(text: str) -> dict[str, list[dict[str, str]]]:
 def shown(label: str) -> list[str]:
     r"""Lines that Graphviz sets for a label: escapes and entities undone, split at ``\l``."""
     lines = [""]
-    for token in re.findall(r"\\.|&\w+;|.", label):
-        if token == "\\l":
+    for piece in re.findall(r"\\.|&\w+;|.", label):
+        if piece == "\\l":
             lines.append("")
         else:
-            plain = {"\\\\": "\\", '\\"': '"', "&amp;": "&"}.get(token, token)
-            assert len(plain) == 1, token
+            plain = {"\\\\": "\\", '\\"': '"', "&amp;": "&"}.get(piece, piece)
+            assert len(plain) == 1, piece
             lines[-1] += plain
     return lines[:-1] if label.endswith("\\l") else lines
 

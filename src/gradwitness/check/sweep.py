@@ -236,6 +236,8 @@ class SweepCheck:
         """Judge each gradient that this pass gave to the user."""
         taken = [(Edge(u.node, 0), self._arriving(u.node)) for u in self.sweep.leaves]
         taken += list(self.sweep.captured)
+        # In the order of the forward pass, which met the leaves first.
+        taken.sort(key=lambda pair: self.tape.nodes[pair[0].node].outputs[pair[0].index] or 0)
         return [self._row(edge, value, lineage, replayed) for edge, value in taken]
 
     def _arriving(self, node: int) -> int | None:

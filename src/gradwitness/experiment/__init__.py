@@ -5,3 +5,4 @@ from gradwitness.experiment.config import Config as Config
 from gradwitness.experiment.config import preset as preset
 from gradwitness.experiment.run import Outcome as Outcome
 from gradwitness.experiment.run import run as run
+from gradwitness.experiment.weights import load_weights as load_weights

@@ -45,7 +45,7 @@ class Program:
         self.prediction = self.model(self.x)
         target = self.x.sum() if self.y is None else self.y
         self.loss = _loss(self.config.loss, self.prediction, target)
-        self.loss.backward()
+        self.loss.backward()  # type: ignore[no-untyped-call]
 
     def names(self) -> dict[str, torch.Tensor]:
         """Return the names of the data."""

@@ -113,6 +113,7 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
     sweep = tape.sweeps[0]
     (root, _), *_ = sweep.roots
     loss = tape.nodes[root.node].outputs[root.index]
+    assert loss is not None  # noqa: S101 (the call that made it is on the tape)
     assert program.prediction is not None  # noqa: S101 (step has run)
     assert program.loss is not None  # noqa: S101
     prediction = _find(tape, as_array(program.prediction))

@@ -110,3 +110,22 @@ def _cannot_write(shown: Path, why: str) -> InputError:
     return InputError(
         f"{shown} cannot be written: {why}. Choose a folder that you may write to, with room."
     )
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, with its parents, if it is not there.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: the folder cannot be made ({error.strerror}); choose another"
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: the folder cannot be written to; choose another")

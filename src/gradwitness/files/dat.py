@@ -1,8 +1,8 @@
 """Gradients as text: one file for each side, with every bit of every number.
 
 The format, version 1: lines that start with ``#`` hold ``key: value`` pairs; then, for each tensor,
-a line ``tensor NAME DTYPE SIZE SIZE ...`` and its rows, one line for each index of the leading axes,
-in torch's layout. Numbers are the shortest decimals that read back to the same bits.
+a line ``tensor NAME DTYPE SIZE SIZE ...`` and its rows, one line for each index of the leading
+axes, in torch's layout. Numbers are the shortest decimals that read back to the same bits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from gradwitness._errors import FileFormatError, InputError
 from gradwitness.engine.floats import is_float, numpy_dtype
-from gradwitness.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,12 +40,11 @@ class GradientFile:
     tensors: dict[str, NDArray[Any]]
 
 
-def write_dat(path: Path, header: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write tensors as text, whole or not at all.
+def format_dat(header: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Return tensors as text.
 
     Parameters
     ----------
-    path : Path
     header : mapping of str to str
         One comment line each; line breaks are folded.
     tensors : mapping of str to ndarray
@@ -55,7 +53,7 @@ def write_dat(path: Path, header: Mapping[str, str], tensors: Mapping[str, NDArr
     Raises
     ------
     InputError
-        If a name has white space in it, or the file cannot be written.
+        If a name has white space in it.
     """
     out = io.StringIO()
     out.write(_FIRST + "\n")
@@ -69,11 +67,11 @@ def write_dat(path: Path, header: Mapping[str, str], tensors: Mapping[str, NDArr
             # float32 holds every 16-bit number, and prints it shorter than float64 would.
             wide = array.astype(np.float32) if array.dtype.itemsize < 4 else array
             np.savetxt(out, wide.reshape(-1, wide.shape[-1] if wide.ndim else 1).astype(str), "%s")
-    write_atomically(path, out.getvalue())
+    return out.getvalue()
 
 
 def read_dat(path: Path) -> GradientFile:
-    """Read a file that `write_dat` wrote.
+    """Read a file of `format_dat`'s text.
 
     Raises
     ------
@@ -104,7 +102,11 @@ def read_dat(path: Path) -> GradientFile:
 def _tensor(path: Path, lines: list[str], at: int) -> tuple[str, NDArray[Any], int]:
     words = lines[at].split()
     sizes = words[3:]
-    if len(words) < 3 or words[0] != "tensor" or not all(s.isascii() and s.isdigit() for s in sizes):
+    if (
+        len(words) < 3
+        or words[0] != "tensor"
+        or not all(s.isascii() and s.isdigit() for s in sizes)
+    ):
         raise FileFormatError(f"{path}, line {at + 1}: expected 'tensor NAME DTYPE SIZE ...'")
     if not is_float(words[2]):
         raise FileFormatError(f"{path}, line {at + 1}: unknown dtype {words[2]!r}")

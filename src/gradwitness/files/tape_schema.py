@@ -15,9 +15,25 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gradwitness._errors import InputError
+from gradwitness.files.readers import (
+    Reader,
+    SchemaError,
+    a_list,
+    below,
+    by_name,
+    flag,
+    many,
+    numbered,
+    one_of,
+    optional,
+    pair,
+    record,
+    size,
+    text,
+)
 from gradwitness.tape import (
     Argument,
     Call,
@@ -37,22 +53,16 @@ from gradwitness.tape import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
+
+    # Takes the number of an entry, a shape and a dtype.
+    ArrayReader: TypeAlias = Callable[[int, tuple[int, ...], str], NDArray[np.generic]]
 
 FORMAT = "gradwitness-tape"
 VERSION = 1
 
-T = TypeVar("T")
-# Takes a piece of JSON and the place where it stands.
-Reader: TypeAlias = "Callable[[Any, str], T]"
-
-_KINDS = {text for name, text in vars(Kind).items() if name.isupper()}
-# Torch counts in 64 bits; sizes up to here can still be added up without care.
-_LARGEST = 2**62
-
-
-class SchemaError(Exception):
-    """JSON that is no tape; the text says where and what is wrong there."""
+_KINDS = {kind for name, kind in vars(Kind).items() if name.isupper()}
 
 
 def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
@@ -104,7 +114,7 @@ def _plain(item: Any) -> Any:
     )
 
 
-def decode(data: Any, array: Callable[[int, tuple[int, ...], str], NDArray[Any]]) -> Tape:
+def decode(data: Any, array: ArrayReader) -> Tape:
     """Read a tape.
 
     Parameters
@@ -129,99 +139,130 @@ def decode(data: Any, array: Callable[[int, tuple[int, ...], str], NDArray[Any]]
     version = data.get("version")
     if type(version) is not int or version != VERSION:
         raise SchemaError(f"version {version!r}, where this gradwitness reads version {VERSION}")
-    sizes = {name: len(_list(data.get(name), name)) for name in ("values", "calls", "nodes")}
-    content = {name: part for name, part in data.items() if name not in ("format", "version")}
-    return _Readers(**sizes, array=array).tape(content)
+    count = {name: len(a_list(data.get(name), name)) for name in ("values", "calls", "nodes")}
+    value = below(count["values"], "value")
+    call = below(count["calls"], "call")
+    node = below(count["nodes"], "node")
+    # Which input of a node: some record no output there, so the number alone can be checked.
+    edge = record(Edge, node=node, index=size)
+    read = record(
+        lambda **content: Tape(**_without_header(content)),
+        format=text,
+        version=size,
+        about=by_name(text),
+        values=_values(array),
+        calls=_calls(value, node),
+        nodes=_nodes(value, call, edge),
+        sweeps=many(_sweep(value, node, edge)),
+    )
+    return read(data, "tape")
 
 
-def _list(data: Any, where: str) -> list[Any]:
-    if not isinstance(data, list):
-        raise SchemaError(f"{where}: a list is expected, not {_short(data)}")
-    return data
+def _without_header(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: part for name, part in content.items() if name not in ("format", "version")}
 
 
-def _short(data: Any) -> str:
-    # No repr of the whole: what stands there may be huge.
-    return "nothing" if data is None else f"a {type(data).__name__}"
+def _values(array: ArrayReader) -> Reader[tuple[Value, ...]]:
+    # Steps that lead forwards only: the replay lays values over buffers of just that extent.
+    layout = record(Layout, storage=size, offset=size, strides=many(size))
+    read: Reader[tuple[dict[str, Any], ...]] = numbered(
+        dict,
+        shape=many(size),
+        dtype=text,
+        array=optional(size),
+        layout=optional(layout),
+        name=text,
+        requires_grad=flag,
+    )
+
+    def complete(data: Any, where: str) -> tuple[Value, ...]:
+        return tuple(
+            _value(content, array, f"{where}[{place}]")
+            for place, content in enumerate(read(data, where))
+        )
+
+    return complete
 
 
-def _exactly(kind: type[T]) -> Reader[T]:
-    def read(data: Any, where: str) -> T:
-        # Not isinstance: True is an int for Python.
-        if type(data) is not kind:
-            raise SchemaError(f"{where}: a {kind.__name__} is expected, not {_short(data)}")
-        return data
-
-    return read
-
-
-_text = _exactly(str)
-_flag = _exactly(bool)
+def _value(content: dict[str, Any], array: ArrayReader, where: str) -> Value:
+    layout, entry = content["layout"], content["array"]
+    if layout is not None and (entry is None or len(layout.strides) != len(content["shape"])):
+        raise SchemaError(f"{where}.layout: it does not belong to an array of this shape")
+    if entry is not None:
+        try:
+            content["array"] = array(entry, content["shape"], content["dtype"])
+        except SchemaError as error:
+            raise SchemaError(f"{where}.array: {error}") from error
+    return Value(**content)
 
 
-def _below(limit: int, noun: str) -> Reader[int]:
-    """Read a whole number from 0 up to, but not including, a limit."""
-
-    def read(data: Any, where: str) -> int:
-        if type(data) is not int:
-            raise SchemaError(f"{where}: a {noun} is expected, not {_short(data)}")
-        if not 0 <= data < limit:
-            raise SchemaError(f"{where}: there is no {noun} of this number (there are {limit})")
-        return data
-
-    return read
-
-
-def _size(data: Any, where: str) -> int:
-    if type(data) is not int or not 0 <= data < _LARGEST:
-        raise SchemaError(f"{where}: a size, offset or step is expected, not {_short(data)}")
-    return data
-
-
-def _optional(read: Reader[T]) -> Reader[T | None]:
-    return lambda data, where: None if data is None else read(data, where)
-
-
-def _many(read: Reader[T]) -> Reader[tuple[T, ...]]:
-    return lambda data, where: tuple(
-        read(item, f"{where}[{place}]") for place, item in enumerate(_list(data, where))
+def _calls(value: Reader[int], node: Reader[int]) -> Reader[tuple[Call, ...]]:
+    return numbered(
+        Call,
+        op=_operation,
+        arguments=by_name(_argument(value)),
+        outputs=many(optional(value)),
+        writes=many(text),
+        is_view=flag,
+        node=optional(node),
+        during=optional(node),
+        source=record(Source, module=text, line=text),
+        base=optional(value),
     )
 
 
-def _pair(first: Reader[Any], second: Reader[Any]) -> Reader[tuple[Any, Any]]:
-    def read(data: Any, where: str) -> tuple[Any, Any]:
-        if len(_list(data, where)) != 2:
-            raise SchemaError(f"{where}: two things are expected, not {len(data)}")
-        return first(data[0], f"{where}[0]"), second(data[1], f"{where}[1]")
+def _operation(data: Any, where: str) -> str:
+    if text(data, where).count(".") < 1:
+        raise SchemaError(f"{where}: a name like aten.add.Tensor is expected")
+    return str(data)
+
+
+def _argument(value: Reader[int]) -> Reader[Argument]:
+    reference = record(Ref, value=value)
+
+    def read(data: Any, where: str) -> Argument:
+        if data is None or isinstance(data, bool | int | float | str):
+            return data
+        if isinstance(data, list):
+            return many(read)(data, where)
+        if isinstance(data, dict) and data.keys() == {"float"}:
+            return _float(data["float"], where)
+        if isinstance(data, dict) and data.keys() == {"ref"}:
+            return reference({"value": data["ref"]}, where)
+        raise SchemaError(f"{where}: neither a reference nor a number, text or list")
 
     return read
 
 
-def _by_name(read: Reader[T]) -> Reader[dict[str, T]]:
-    def read_all(data: Any, where: str) -> dict[str, T]:
-        return {
-            name: read(item, f"{where}.{name}")
-            for name, item in _exactly(dict)(data, where).items()
-        }
-
-    return read_all
+def _float(data: Any, where: str) -> float:
+    try:
+        (number,) = struct.unpack(">d", bytes.fromhex(text(data, where)))
+    except (ValueError, struct.error) as error:
+        raise SchemaError(f"{where}: 16 hexadecimal digits are expected") from error
+    return float(number)
 
 
-def _record(make: Callable[..., T], **readers: Reader[Any]) -> Reader[T]:
-    """Read an object that has these fields and no others."""
+def _nodes(value: Reader[int], call: Reader[int], edge: Reader[Edge]) -> Reader[tuple[Node, ...]]:
+    return numbered(
+        Node,
+        name=text,
+        kind=one_of(_KINDS),
+        edges=many(optional(edge)),
+        outputs=many(optional(value)),
+        call=optional(call),
+        inner=many(call),
+        leaf=optional(value),
+        saved=many(pair(text, optional(value))),
+    )
 
-    def read(data: Any, where: str) -> T:
-        given = _exactly(dict)(data, where)
-        if given.keys() != readers.keys():
-            wrong = ", ".join(sorted(given.keys() ^ readers.keys()))
-            raise SchemaError(f"{where}: fields that are missing or do not belong: {wrong[:200]}")
-        return make(**{name: reads(given[name], f"{where}.{name}") for name, reads in readers.items()})
 
-    return read
-
-
-def _numbered(read: Reader[Callable[[int], T]]) -> Reader[tuple[T, ...]]:
-    """Read records that carry their own position as ``id``."""
-    return lambda data, where: tuple(
-        make(place) for place, make in enumerate(_many(read)(data, where))
+def _sweep(value: Reader[int], node: Reader[int], edge: Reader[Edge]) -> Reader[Sweep]:
+    gradients = many(optional(value))
+    return record(
+        Sweep,
+        roots=many(pair(edge, optional(value))),
+        firings=many(record(Firing, node=node, incoming=gradients, outgoing=gradients)),
+        leaves=many(record(LeafUpdate, node=node, before=optional(value), after=optional(value))),
+        captured=many(pair(edge, optional(value))),
+        limited_to=optional(many(edge)),
     )

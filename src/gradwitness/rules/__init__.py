@@ -17,5 +17,6 @@ from gradwitness.rules.registry import Rule as Rule
 from gradwitness.rules.registry import find as find
 from gradwitness.rules.registry import find_node as find_node
 from gradwitness.rules.registry import table as table
+from gradwitness.rules.registry import terms as terms
 
 FAMILIES = (convolution, create, linear, losses, pointwise, reductions, shape, structure)

@@ -31,7 +31,8 @@ def _(g: Array, y: Array, A: Array, B: Array) -> Array:
 @rule(
     "aten.addmm",
     "y = alpha * (A @ B) + beta * b",
-    meaning="sends g B^T and A^T g to the factors, and to the bias the gradient summed over the batch",
+    meaning="sends g B^T and A^T g to the factors, and the gradient summed over the batch to the "
+    "bias",
 )
 def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     return alpha * (A @ B) + beta * b

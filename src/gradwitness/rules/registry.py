@@ -55,6 +55,8 @@ class Rule:
         ``function(*operands, **parameters)`` gives the value.
     operands, parameters : tuple of str
         Names, read from the function's signature.
+    defaults : dict
+        Values of the parameters that a call may leave out.
     node : str
         The autograd node's name without its number: ``AddmmBackward``. Empty if there is none.
     meaning : str
@@ -72,6 +74,7 @@ class Rule:
     function: Callable[..., Any]
     operands: tuple[str, ...]
     parameters: tuple[str, ...]
+    defaults: dict[str, Any]
     node: str
     meaning: str
     aliases: tuple[str, ...] = ()
@@ -142,13 +145,14 @@ def rule(
     """
 
     def register(function: Callable[..., Any]) -> Rule:
-        signature = inspect.signature(function).parameters.values()
+        signature = list(inspect.signature(function).parameters.values())
         made = Rule(
             name=name,
             text=text,
             function=function,
             operands=tuple(p.name for p in signature if p.kind is p.POSITIONAL_OR_KEYWORD),
             parameters=tuple(p.name for p in signature if p.kind is p.KEYWORD_ONLY),
+            defaults={p.name: p.default for p in signature if p.default is not p.empty},
             node=(node_name(name) if node is None else node) if meaning else "",
             meaning=meaning,
             aliases=aliases,

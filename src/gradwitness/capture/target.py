@@ -1,0 +1,44 @@
+"""``train.py:step``: a function of the user's, loaded from a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+from gradwitness._errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def load_function(path: Path, name: str) -> Callable[[], Any]:
+    """Import a Python file and return one of its functions, which is called without arguments.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+
+    Raises
+    ------
+    InputError
+        If there is no such file or function. What the file itself raises is passed on.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is no file; write the target as FILE.py:FUNCTION")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} cannot be imported; a Python file is wanted")
+    module = importlib.util.module_from_spec(spec)
+    # As if the user ran the file: its neighbours can be imported.
+    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [n for n, item in vars(module).items() if callable(item) and n[0] != "_"]
+        raise InputError(f"{path} has no function {name!r}; it has: {', '.join(known) or 'none'}")
+    found: Callable[[], Any] = function
+    return found

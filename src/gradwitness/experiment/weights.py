@@ -1,0 +1,32 @@
+"""Weights from a file, for a run that shall not start from random ones."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import FileFormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def load_weights(path: Path) -> dict[str, NDArray[Any]]:
+    """Read an .npz of arrays by parameter name. Pickled content is refused.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read as that.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise FileFormatError(
+            f"{path}: cannot be read as .npz of weights by parameter name ({error})"
+        ) from None

@@ -1,0 +1,146 @@
+"""The derivation itself: forward and backward, in symbols and in this run's numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.check.finding import Step
+from gradwitness.report.expressions import expression
+from gradwitness.report.names import Names
+from gradwitness.report.numbers import short
+from gradwitness.rules import find_node
+from gradwitness.rules.structure import SOURCES
+from gradwitness.tape import Kind, Ref, references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from gradwitness.check.finding import Report
+    from gradwitness.tape import Argument, Call, Firing, Node, Tape
+
+
+def explain(tape: Tape, report: Report) -> str:
+    """Write the whole derivation, forward and then backward, one step after another.
+
+    Each step has its formula, the formula with numbers (long arrays are shortened), and, in the
+    backward pass, what torch's autograd sent, with the verdict.
+    """
+    return "\n".join(_Derivation(tape, report).lines()) + "\n"
+
+
+class _Derivation:
+    def __init__(self, tape: Tape, report: Report) -> None:
+        self._tape = tape
+        self._names = Names(tape)
+        self._verdicts = {
+            (f.sweep, f.node, f.slot): f for f in report.findings if f.step is Step.BACKWARD
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the derivation."""
+        yield "FORWARD"
+        module = None
+        for call in self._matter():
+            if call.source.module != module:
+                module = call.source.module
+                yield ""
+                yield f"[{module or 'outside of modules'}]"
+            yield from self._forward(call)
+        for number, sweep in enumerate(self._tape.sweeps):
+            yield ""
+            yield f"BACKWARD (pass {number + 1})"
+            yield "g is the gradient that arrives at a node; at the result it is 1."
+            for firing in sweep.firings:
+                yield ""
+                yield from self._backward(number, firing)
+
+    def _matter(self) -> list[Call]:
+        """Return the forward calls that nodes were left behind by, and what those depend on."""
+        needed: set[int | None] = set()
+        found = []
+        for call in reversed(self._tape.calls):
+            forward = call.during is None and call.base_op not in SOURCES
+            if forward and (call.node is not None or needed.intersection(call.outputs)):
+                found.append(call)
+                needed.update(n for a in call.arguments.values() for n in references(a))
+        return found[::-1]
+
+    def _forward(self, call: Call) -> Iterator[str]:
+        written = self._names.made_by(call)
+        yield f"  {written}"
+        numbers = self._with_numbers(call)
+        symbol = written.partition(" = ")[0]
+        results = ", ".join(self._shown(n) for n in call.outputs if n is not None)
+        yield f"  {' ' * len(symbol)} = {numbers}"
+        if numbers != results:
+            yield f"  {' ' * len(symbol)} = {results}"
+
+    def _with_numbers(self, call: Call) -> str:
+        bound = self._names.bound(call)
+        if bound is None:
+            return "(no rule)"
+        pairs = list(zip(bound.rule.operands, bound.arguments, strict=True))
+        names = {name: self._argument(a) for name, a in pairs if isinstance(a, (Ref, tuple))}
+        plain = {name: a for name, a in pairs if not isinstance(a, (Ref, tuple))}
+        settings = bound.rule.defaults | bound.parameters | plain
+        return expression(bound.rule.text, names, settings)
+
+    def _argument(self, argument: Argument) -> str:
+        if isinstance(argument, tuple):
+            return "(" + ", ".join(map(self._argument, argument)) + ")"
+        return self._shown(argument.value) if isinstance(argument, Ref) else str(argument)
+
+    def _shown(self, number: int) -> str:
+        array = self._tape.values[number].array
+        return "?" if array is None else shortened(array)
+
+    def _backward(self, sweep: int, firing: Firing) -> Iterator[str]:
+        node = self._tape.nodes[firing.node]
+        entry = find_node("CustomFunction" if node.kind == Kind.CUSTOM else node.name)
+        yield f"#{node.id} {node.name}" + (f": {entry.meaning}" if entry else "")
+        for arrived in firing.incoming:
+            if arrived is not None:
+                yield f"  g = {self._shown(arrived)}"
+        if node.kind == Kind.ACCUMULATE and node.leaf is not None:
+            yield f"  {self._names.of(node.leaf)}.grad += g"
+            return
+        for slot, formula in enumerate(self._formulas(node)):
+            sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
+            if sent is None:
+                continue
+            finding = self._verdicts.get((sweep, node.id, slot))
+            verdict = ""
+            if finding is not None:
+                ratio = short(finding.comparison.ratio)
+                verdict = f"   [{finding.verdict.value}, {ratio} x bound]"
+            yield f"  {formula}"
+            yield f"    torch: {self._shown(sent)}{verdict}"
+
+    def _formulas(self, node: Node) -> list[str]:
+        if node.call is None:
+            return [f"input {n}: by the user's own backward" for n in range(len(node.edges))]
+        pairs = self._names.gradients(self._tape.calls[node.call])
+        return [f"d{symbol} = {formula}" for symbol, formula in pairs]
+
+
+def shortened(array: NDArray[Any], most: int = 4) -> str:
+    """Return an array as text: its first numbers, and its shape if it has more.
+
+    Parameters
+    ----------
+    array : ndarray
+    most : int
+        Numbers that are written out.
+    """
+    numbers = np.asarray(array, dtype=np.float64) if array.dtype.kind in "fV" else array
+    flat = numbers.ravel()
+    if numbers.ndim == 0:
+        return short(float(flat[0]), 6)
+    shown = " ".join(short(float(number), 4) for number in flat[:most])
+    if flat.size <= most:
+        return f"[{shown}]"
+    return f"[{shown} ... ]({'x'.join(map(str, array.shape))})"

@@ -1,0 +1,163 @@
+"""Rule texts with this run's names in them: ``alpha * (A @ B) + beta * b`` as ``x2 W1^T + b1``."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import add, mul, sub, truediv
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Precedences, from loose to tight.
+_SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(5)
+# Parameters that say nothing when they have these values.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "dim": (None, ()),
+    "keepdim": (False,),
+    "stride": ((1,), (1, 1), (1, 1, 1)),
+    "padding": ((0,), (0, 0), (0, 0, 0)),
+    "dilation": ((1,), (1, 1), (1, 1, 1)),
+    "groups": (1,),
+    "approximate": ("none",),
+    "storage_offset": (None, 0),
+}
+_OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: add,
+    ast.Sub: sub,
+    ast.Mult: mul,
+    ast.Div: truediv,
+    ast.Pow: pow,
+}
+
+
+@dataclass(frozen=True)
+class _Written:
+    text: str
+    precedence: int
+    value: Any = None  # the number, where it is one
+
+    def within(self, precedence: int) -> str:
+        """Return the text, in parentheses where it binds more loosely than its surroundings."""
+        return f"({self.text})" if self.precedence < precedence else self.text
+
+
+def expression(text: str, names: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
+    """Write the right-hand side of a rule's text with other names.
+
+    Parameters
+    ----------
+    text : str
+        ``y = ...`` or the right-hand side alone.
+    names : mapping of str to str
+        What stands for each operand.
+    parameters : mapping of str to object
+        Values of the parameters; factors 1 and terms 0 drop out.
+    """
+    body = text.partition("=")[2] if text.startswith("y =") else text
+    return _Writer(names, parameters).write(_parsed(body.strip())).text
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def transposed(name: str) -> str:
+    """Return the name of a transpose; the transpose of W^T is W."""
+    return name.removesuffix("^T") if name.endswith("^T") else f"{name}^T"
+
+
+class _Writer:
+    def __init__(self, names: Mapping[str, str], parameters: Mapping[str, Any]) -> None:
+        self._names = names
+        self._parameters = parameters
+
+    def write(self, node: ast.expr) -> _Written:
+        """Return one expression."""
+        match node:
+            case ast.Name(id=name):
+                return self._name(name)
+            case ast.Constant(value=value):
+                return _Written(repr(value), _ATOM, value)
+            case ast.Attribute(value=inner, attr="T"):
+                return _Written(transposed(self.write(inner).within(_ATOM)), _ATOM)
+            case ast.UnaryOp(op=ast.USub(), operand=inner):
+                operand = self.write(inner)
+                if isinstance(operand.value, (int, float)):
+                    return _Written(f"{-operand.value}", _UNARY, -operand.value)
+                return _Written("-" + operand.within(_UNARY), _UNARY)
+            case ast.BinOp(left=left, op=op, right=right):
+                return self._binary(self.write(left), op, self.write(right))
+            case ast.Compare(left=left, ops=[ast.Gt()], comparators=[right]):
+                return _Written(f"{self.write(left).text} > {self.write(right).text}", _SUM)
+            case ast.Call(func=ast.Name(id=function), args=arguments):
+                return self._call(function, arguments)
+            case _:
+                return _Written(ast.unparse(node), _SUM)
+
+    def _name(self, name: str) -> _Written:
+        if name in self._parameters:
+            value = self._parameters[name]
+            precedence = _UNARY if isinstance(value, (int, float)) and value < 0 else _ATOM
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            return _Written(shown, precedence, value)
+        shown = self._names.get(name, name)
+        # A name that is an expression of its own binds as loosely as a sum.
+        loose = any(sign in shown for sign in " +-*/") and shown[0] not in "(["
+        return _Written(shown, _SUM if loose else _ATOM)
+
+    def _binary(self, left: _Written, op: ast.operator, right: _Written) -> _Written:
+        if isinstance(left.value, (int, float)) and isinstance(right.value, (int, float)):
+            return _number(left.value, op, right.value)
+        if isinstance(op, (ast.Add, ast.Sub)):
+            sign = "+" if isinstance(op, ast.Add) else "-"
+            return _Written(f"{left.text} {sign} {right.within(_PRODUCT)}", _SUM)
+        if isinstance(op, ast.Mult):
+            return _product(left, right)
+        if isinstance(op, ast.Div):
+            return _Written(f"{left.within(_PRODUCT)} / {right.within(_UNARY)}", _PRODUCT)
+        if isinstance(op, ast.MatMult):
+            return _Written(f"{left.within(_PRODUCT)} {right.within(_UNARY)}", _PRODUCT)
+        if isinstance(op, ast.Pow):
+            if _is_number(right, 1):
+                return left
+            exponent = right.within(_ATOM)
+            return _Written(f"{left.within(_ATOM)}^{exponent}", _POWER)
+        return _Written(f"{left.within(_ATOM)} ? {right.within(_ATOM)}", _SUM)
+
+    def _call(self, function: str, arguments: list[ast.expr]) -> _Written:
+        if function == "channelwise":
+            return self.write(arguments[0])
+        shown = []
+        for argument in arguments:
+            if isinstance(argument, ast.Name) and argument.id in self._parameters:
+                value = self._parameters[argument.id]
+                if value not in _NEUTRAL.get(argument.id, ()):
+                    shown.append(f"{argument.id}={value}".replace(", ", ","))
+            else:
+                shown.append(self.write(argument).text)
+        return _Written(f"{function}({', '.join(shown)})", _ATOM)
+
+
+def _product(left: _Written, right: _Written) -> _Written:
+    """Return a product, in which a factor 1 or -1 is not written."""
+    for factor, other in ((left, right), (right, left)):
+        if _is_number(factor, 1):
+            return other
+        if _is_number(factor, -1):
+            return _Written("-" + other.within(_UNARY), _UNARY)
+    return _Written(f"{left.within(_PRODUCT)} * {right.within(_UNARY)}", _PRODUCT)
+
+
+def _number(left: float, op: ast.operator, right: float) -> _Written:
+    """Return what two numbers make."""
+    value = float(_OPERATIONS[type(op)](left, right))
+    return _Written(f"{value:.6g}", _UNARY if value < 0 else _ATOM, value)
+
+
+def _is_number(item: _Written, number: float) -> bool:
+    value = item.value
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == number

@@ -1,0 +1,133 @@
+"""Symbols for values, as one writes them on paper: x2, W1, b1, W1^T."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradwitness.engine.binding import Bound, Unjudgeable, bind, recorded
+from gradwitness.report.expressions import expression, transposed
+from gradwitness.tape import Ref
+
+if TYPE_CHECKING:
+    from gradwitness.tape import Argument, Call, Tape
+
+
+class Names:
+    """Gives every value of a tape a symbol.
+
+    Parameters are numbered by the module that holds them, in the order of use: a module's weight
+    and bias share a number. What calls make is x1, x2, ...; the transpose of a named value keeps
+    its name with ^T. Data keeps the user's name; the root of a backward pass is L.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._symbols: dict[int, str] = {}
+        self._owners: dict[str, int] = {}
+        self._made = 0
+        roots = [tape.nodes[e.node].outputs[e.index] for s in tape.sweeps for e, _ in s.roots]
+        found = dict.fromkeys(root for root in roots if root is not None)
+        for count, root in enumerate(found, start=1):
+            self._symbols[root] = "L" if len(found) == 1 else f"L{count}"
+        for call in tape.calls:
+            if call.during is None:
+                self._name_call(call)
+
+    def of(self, value: int | None) -> str:
+        """Return a value's symbol."""
+        if value is None:
+            return "nothing"
+        if value not in self._symbols:
+            self._symbols[value] = self._outside(value)
+        return self._symbols[value]
+
+    def made_by(self, call: Call) -> str:
+        """Return what a call makes as an expression: ``x3 = x2 W1^T + b1``."""
+        outputs = ", ".join(self.of(n) for n in call.outputs if n is not None)
+        written = self.expression(call)
+        if written == outputs:
+            # The symbol says it already, so say it in words.
+            written = f"transpose({transposed(written)})" if "^T" in written else "the same numbers"
+        return f"{outputs} = {written}"
+
+    def expression(self, call: Call) -> str:
+        """Return a call's formula over the symbols of its operands."""
+        bound = self.bound(call)
+        if bound is None:
+            operands = ", ".join(
+                self._argument(a) for a in call.arguments.values() if a is not None
+            )
+            return f"{call.base_op.partition('.')[2]}({operands})"
+        return expression(bound.rule.text, self._operands(bound), self._settings(bound))
+
+    def gradients(self, call: Call) -> list[tuple[str, str]]:
+        """Return, for each differentiable operand, its symbol and the formula of its gradient."""
+        bound = self.bound(call)
+        if bound is None:
+            return []
+        outputs = ", ".join(self.of(n) for n in call.outputs if n is not None)
+        names = {**self._operands(bound), "g": "g", "y": outputs}
+        found = []
+        for name, _, argument in bound.slots():
+            text = bound.rule.gradients[name].text
+            written = expression(text, names, self._settings(bound))
+            found.append((self._argument(argument), written))
+        return found
+
+    def bound(self, call: Call) -> Bound | None:
+        """Return a call with its rule, without numbers; None if it has no rule."""
+        try:
+            return bind(self._tape, call, recorded(self._tape), arithmetic=None, skip=True)
+        except Unjudgeable:
+            return None
+
+    def _operands(self, bound: Bound) -> dict[str, str]:
+        pairs = zip(bound.rule.operands, bound.arguments, strict=True)
+        return {name: self._argument(a) for name, a in pairs if not _is_setting(a)}
+
+    def _settings(self, bound: Bound) -> dict[str, Any]:
+        pairs = zip(bound.rule.operands, bound.arguments, strict=True)
+        given = bound.rule.defaults | bound.parameters
+        return given | {name: a for name, a in pairs if _is_setting(a)}
+
+    def _argument(self, argument: Argument) -> str:
+        if isinstance(argument, Ref):
+            return self.of(argument.value)
+        if isinstance(argument, tuple):
+            return "(" + ", ".join(map(self._argument, argument)) + ")"
+        return f"{argument}"
+
+    def _name_call(self, call: Call) -> None:
+        for argument in call.arguments.values():
+            self._argument(argument)
+        first = next(iter(call.arguments.values()), None)
+        source = self.of(first.value) if isinstance(first, Ref) else ""
+        for output in call.outputs:
+            if output is None or output in self._symbols:
+                continue
+            if call.base_op == "aten.t" and source[:1] in "WbP":
+                self._symbols[output] = transposed(source)
+            elif call.base_op == "aten.detach":
+                self._symbols[output] = source
+            else:
+                self._made += 1
+                self._symbols[output] = f"x{self._made}"
+
+    def _outside(self, number: int) -> str:
+        value = self._tape.values[number]
+        if value.requires_grad and "." in value.name:
+            owner, _, part = value.name.rpartition(".")
+            which = self._owners.setdefault(owner, len(self._owners) + 1)
+            letter = {"weight": "W", "bias": "b"}.get(part)
+            return f"{letter}{which}" if letter else f"P{which}.{part}"
+        if value.name:
+            return value.name.replace("weight", "W").replace("bias", "b")
+        if value.array is not None and value.shape == ():
+            return f"{value.array[()]:.6g}"
+        kind = "p" if value.requires_grad else "c"
+        return f"{kind}{number}"
+
+
+def _is_setting(argument: Argument) -> bool:
+    """Whether an operand is a plain number, which is shown as itself."""
+    return isinstance(argument, (int, float)) and not isinstance(argument, bool)

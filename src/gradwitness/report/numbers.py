@@ -1,0 +1,21 @@
+"""Numbers as short text."""
+
+from __future__ import annotations
+
+import math
+
+
+def short(number: float, digits: int = 3) -> str:
+    """Return a number with few digits, without a useless exponent: 0.0473, 1.2e-08, inf."""
+    if math.isnan(number):
+        return "-"
+    if math.isinf(number) or number == 0:
+        return f"{number:g}"
+    if 1e-3 <= abs(number) < 1e5:
+        return f"{number:.{digits}g}" if abs(number) < 10**digits else f"{number:.0f}"
+    return f"{number:.{digits - 1}e}"
+
+
+def place(index: tuple[int, ...] | None) -> str:
+    """Return an index as it is written after a name: [2,5]; nothing for a number alone."""
+    return f"[{','.join(map(str, index))}]" if index else ""

@@ -1,0 +1,109 @@
+"""The judgement as JSON, for machines.
+
+Schema ``gradwitness-comparison``, version 1. JSON has no infinity and no NaN: those are the strings
+``"inf"``, ``"-inf"`` and ``"nan"``. Fields may be added within a version, never renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradwitness.check.compare import Comparison
+    from gradwitness.check.finding import Finding, Report, Row
+    from gradwitness.experiment import Outcome
+
+SCHEMA = "gradwitness-comparison"
+VERSION = 1
+
+
+def report_record(report: Report) -> dict[str, Any]:
+    """Return a report as plain data: every gradient and every step."""
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "verdict": report.verdict.value,
+        "exit_code": report.verdict.exit_code,
+        "coverage": {name: asdict(share) for name, share in report.coverage().items()},
+        "first_wrong": None if report.first_wrong is None else report.first_wrong.title,
+        "gradients": [_row(row) for row in report.rows],
+        "steps": [_finding(finding) for finding in report.findings],
+    }
+
+
+def outcome_record(outcome: Outcome) -> dict[str, Any]:
+    """Return a run of the experiment as plain data."""
+    forward = {
+        name: {
+            "torch": outcome.torch_side[name].astype("float64").tolist(),
+            "witness": outcome.witness_side[name].tolist(),
+        }
+        for name in ("loss", "prediction")
+    }
+    return report_record(outcome.report) | {
+        "config": asdict(outcome.config) | {"width": outcome.config.units},
+        "again": outcome.config.command(),
+        "about": outcome.tape.about,
+        "data": {k: v.astype("float64").tolist() for k, v in outcome.data.items()},
+        "forward": forward,
+        "recording": {"seconds": outcome.seconds, "share": outcome.overhead},
+    }
+
+
+def dumps(record: dict[str, Any]) -> str:
+    """Return JSON text."""
+    return json.dumps(_plain(record), indent=1, allow_nan=False) + "\n"
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "shape": row.shape,
+        "dtype": row.dtype,
+        "pass": row.sweep,
+        "verdict": row.verdict,
+        "inherited": row.inherited,
+        "reason": row.reason,
+        "digits": row.digits,
+        **_comparison(row.comparison),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "step": finding.step,
+        "title": finding.title,
+        "verdict": finding.verdict,
+        "reason": finding.comparison.reason,
+        "call": finding.call,
+        "node": finding.node,
+        "pass": finding.sweep,
+        "module": finding.source.module if finding.source else "",
+        "line": finding.source.line if finding.source else "",
+        "rule": finding.formula,
+        "grade": finding.grade,
+        **_comparison(finding.comparison),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    figures = asdict(comparison)
+    # The row's or step's own verdict and reason stand beside these.
+    del figures["verdict"], figures["reason"]
+    return figures
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, Enum):
+        return item.value
+    if isinstance(item, dict):
+        return {key: _plain(each) for key, each in item.items()}
+    if isinstance(item, (list, tuple)):
+        return [_plain(each) for each in item]
+    if isinstance(item, float) and not math.isfinite(item):
+        return str(item)
+    return item

@@ -1,0 +1,69 @@
+"""The table of rules as text: one line each, or all that is known of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from gradwitness._errors import InputError
+from gradwitness.rules import Rule, find, find_node, table, terms
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def rules_table() -> Table:
+    """Return every rule: operation, formula, autograd node."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("operation", "formula", "autograd node"):
+        shown.add_column(name, overflow="fold")
+    for rule in sorted(set_of_rules(), key=lambda rule: rule.name):
+        shown.add_row(rule.name, rule.text, rule.node or "-")
+    for term in terms():
+        shown.add_row("-", term.meaning, term.name)
+    return shown
+
+
+def set_of_rules() -> list[Rule]:
+    """Return each rule once."""
+    return list({id(rule): rule for rule in table().values()}.values())
+
+
+def rule_text(name: str) -> RenderableType:
+    """Return what is known of an operation or an autograd node.
+
+    Parameters
+    ----------
+    name : str
+        ``aten.addmm``, ``addmm``, ``AddmmBackward0``, ``AccumulateGrad``; case does not matter.
+
+    Raises
+    ------
+    InputError
+        If nothing is known of it; the message names what is alike.
+    """
+    entry = find(name) or find(f"aten.{name}") or find_node(name)
+    if entry is None:
+        nodes = {n.name: n for n in terms()} | {r.node: r for r in set_of_rules() if r.node}
+        everything = {known.lower(): item for known, item in (*nodes.items(), *table().items())}
+        wanted = name.lower().rstrip("0123456789")
+        entry = everything.get(name.lower()) or everything.get(wanted)
+        if entry is None:
+            alike = sorted(known for known in everything if wanted[:4] in known)
+            hint = f"; did you mean {', '.join(alike[:6])}?" if alike else ""
+            raise InputError(f"there is no rule for {name!r}{hint} `gradwitness rules` lists all")
+    lines = Text()
+    if not isinstance(entry, Rule):
+        return lines.append(entry.definition())
+    lines.append(f"{entry.name}\n", style="bold")
+    if entry.aliases:
+        lines.append(f"also        {', '.join(entry.aliases)}\n")
+    lines.append(f"value       {entry.text}\n")
+    for operand, gradient in entry.gradients.items():
+        lines.append(f"gradient    d{operand} = {gradient.text}\n")
+    if entry.meaning:
+        lines.append(f"node        {entry.definition()}\n")
+    lines.append("where g is the gradient that arrives, y the result", style="dim")
+    return lines

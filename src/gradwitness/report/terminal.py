@@ -1,0 +1,152 @@
+"""The verdict table, for terminals and for report.txt."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from gradwitness.check.finding import Step
+from gradwitness.check.verdict import Verdict
+from gradwitness.report.numbers import place, short
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from gradwitness.check.finding import Finding, Report, Row
+
+# Wide enough for every column of the verdict table.
+WIDTH = 132
+_STYLES = {
+    Verdict.AGREES: "green",
+    Verdict.DISAGREES: "bold red",
+    Verdict.INCONCLUSIVE: "yellow",
+}
+# Further faults than this are counted, not listed.
+_LISTED = 8
+
+
+def console() -> Console:
+    """Return a console for standard output: colour on a terminal only, and never with NO_COLOR."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def as_text(*parts: RenderableType) -> str:
+    """Render without colour, for a file."""
+    out = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+    for part in parts:
+        out.print(part)
+    assert isinstance(out.file, io.StringIO)  # noqa: S101 (made two lines above)
+    return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines()) + "\n"
+
+
+def styled(verdict: Verdict) -> Text:
+    """Return a verdict in its colour."""
+    return Text(verdict.value, style=_STYLES[verdict])
+
+
+def summary(report: Report) -> RenderableType:
+    """Return the whole judgement: the table of gradients, the faults, totals and coverage."""
+    parts: list[RenderableType] = []
+    if report.rows:
+        parts.append(gradient_table(report.rows))
+    else:
+        parts.append(Text("No gradient was recorded: nothing ran backward."))
+    parts += [describe(finding) for finding in report.wrong[:_LISTED]]
+    if len(report.wrong) > _LISTED:
+        parts.append(Text(f"... and {len(report.wrong) - _LISTED} further steps that disagree."))
+    parts.append(totals(report))
+    return Group(*parts)
+
+
+def gradient_table(rows: tuple[Row, ...]) -> Table:
+    """Return one line for each gradient."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("gradient of", no_wrap=True)
+    for name in ("shape", "verdict", "worst error", "at", "x bound", "ulps", "bound"):
+        table.add_column(name, justify="left" if name in ("verdict", "at") else "right")
+    table.add_column("sees from", justify="right")
+    table.add_column("norm", justify="right")
+    table.add_column("digits", justify="right")
+    several = len({row.sweep for row in rows}) > 1
+    for row in rows:
+        c = row.comparison
+        name = f"{row.name} (pass {row.sweep + 1})" if several else row.name
+        verdict = styled(row.verdict)
+        if row.inherited:
+            verdict.append(" inherited")
+        table.add_row(
+            name,
+            "x".join(map(str, row.shape)) or "scalar",
+            verdict,
+            short(c.error),
+            place(c.index),
+            short(c.ratio),
+            short(c.ulps),
+            short(c.bound),
+            short(c.detects_relative, 2),
+            short(c.norm),
+            "all" if math.isinf(row.digits) else short(row.digits, 2),
+        )
+    return table
+
+
+def describe(finding: Finding) -> RenderableType:
+    """Return what is wrong at one step: what, where, how far, how far allowed."""
+    c = finding.comparison
+    lines = Text()
+    lines.append("\nDISAGREES", style=_STYLES[Verdict.DISAGREES])
+    lines.append(f"  {finding.step.value}: {finding.title}\n")
+    if finding.source is not None and (finding.source.line or finding.source.module):
+        module = f" in module {finding.source.module}" if finding.source.module else ""
+        lines.append(f"  at       {finding.source.line}{module}\n")
+    if finding.formula:
+        lines.append(f"  rule     {finding.formula}\n")
+    if c.reason:
+        lines.append(f"  what     {c.reason}\n")
+    if c.index is not None:
+        where = place(c.index) or "the number"
+        lines.append(
+            f"  worst    {where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}\n"
+            f"  error    {short(c.error)}, {short(c.ratio)} times the {short(c.bound)} that "
+            f"rounding allows\n"
+        )
+    lines.append(f"  extent   {c.refuted} of {c.size} elements")
+    if finding.grade:
+        lines.append(f"\n  evidence {finding.grade}")
+    return lines
+
+
+def totals(report: Report) -> RenderableType:
+    """Return the closing lines: counts, coverage, reasons for doubt, the verdict."""
+    lines = Text("\n")
+    kinds = []
+    for step in Step:
+        wrong, doubt = (report.count(v, step) for v in (Verdict.DISAGREES, Verdict.INCONCLUSIVE))
+        kinds.append(
+            f"{step.value} {report.count(Verdict.AGREES, step)} agree"
+            + (f", {wrong} DISAGREE" if wrong else "")
+            + (f", {doubt} inconclusive" if doubt else "")
+        )
+    lines.append("steps     " + "; ".join(kinds) + "\n")
+    shares = [f"{name} {c.judged} of {c.total}" for name, c in report.coverage().items()]
+    lines.append("judged    " + "; ".join(shares) + "\n")
+    for reason, count in report.reasons().most_common(_LISTED):
+        lines.append(f"in doubt  {count} x {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
+    suspicious = sum(f.comparison.suspicious for f in report.findings)
+    if suspicious:
+        lines.append(
+            f"note      {suspicious} steps are within the worst case of rounding, but beyond what "
+            "is probable\n"
+        )
+    first = report.first_wrong
+    if first is not None:
+        lines.append(f"first wrong step: {first.title}\n", style=_STYLES[Verdict.DISAGREES])
+    lines.append("verdict   ")
+    lines.append(styled(report.verdict))
+    return lines

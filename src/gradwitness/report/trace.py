@@ -1,0 +1,229 @@
+"""Where one number of one gradient comes from, step by step back to the result.
+
+Backward is linear in the gradient that arrives, so each entry that a node sends out is a sum of
+coefficients times entries that came in. The coefficients are found by sending unit cotangents
+through the rule. Where a sum has many terms, its largest ones are written out and the largest is
+followed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import InputError
+from gradwitness.engine.backward import gradients
+from gradwitness.engine.binding import Unjudgeable, recorded
+from gradwitness.report.names import Names
+from gradwitness.report.numbers import place, short
+from gradwitness.tape import Edge, Kind, references
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from numpy.typing import NDArray
+
+    from gradwitness.check.finding import Report, Row
+    from gradwitness.tape import Firing, Node, Tape
+
+Index = tuple[int, ...]
+# Terms of a sum that are written out, and entries of a gradient that unit cotangents are sent for.
+_SHOWN = 4
+_MOST = 4096
+
+
+def trace(tape: Tape, report: Report, target: str) -> str:
+    """Explain one entry of one gradient.
+
+    Parameters
+    ----------
+    tape : Tape
+    report : Report
+    target : str
+        ``hidden3.weight[2,5]``.
+
+    Raises
+    ------
+    InputError
+        If there is no such gradient, or no such entry.
+    """
+    row, index = _target(report, target)
+    return "\n".join(_Trace(tape, row).lines(index)) + "\n"
+
+
+def _target(report: Report, target: str) -> tuple[Row, Index]:
+    found = re.fullmatch(r"\s*(.+?)\s*(?:\[([\d,\s]*)\])?\s*", target)
+    name, inside = found.groups() if found else (target, None)
+    rows = {row.name: row for row in report.rows}
+    if name not in rows:
+        raise InputError(f"no gradient is called {name!r}; there are: {', '.join(rows)}")
+    row = rows[name]
+    example = f"{name}[{','.join('0' * len(row.shape))}]"
+    try:
+        index = tuple(int(word) for word in (inside or "").split(",") if word.strip())
+    except ValueError:
+        raise InputError(f"{target!r} is no entry; write it like {example}") from None
+    inside_shape = all(i < n for i, n in zip(index, row.shape, strict=False))
+    if len(index) != len(row.shape) or not inside_shape:
+        raise InputError(
+            f"{name} has shape {row.shape}, so {target!r} is none of its entries; "
+            f"write one like {example}"
+        )
+    if row.value is None:
+        raise InputError(f"{name} received no gradient: {row.comparison.reason}")
+    return row, index
+
+
+@dataclass(frozen=True)
+class _Term:
+    """One summand: coefficient times the entry of a gradient that came in."""
+
+    coefficient: float
+    incoming: float
+    slot: int
+    index: Index
+
+    @property
+    def product(self) -> float:
+        return self.coefficient * self.incoming
+
+
+class _Trace:
+    def __init__(self, tape: Tape, row: Row) -> None:
+        self._tape = tape
+        self._row = row
+        self._names = Names(tape)
+        self._sweep = tape.sweeps[row.sweep]
+        self._lookup = recorded(tape)
+        self._step = 0
+
+    def lines(self, index: Index) -> Iterator[str]:
+        """Yield the whole trace."""
+        row = self._row
+        c = row.comparison
+        recorded_entry = self._entry(row.value, index)
+        yield f"{row.name}{place(index)}: torch has {recorded_entry:.9g}"
+        yield f"the whole gradient: {row.verdict.value}, at worst {short(c.ratio)} x bound"
+        at: tuple[Edge, Index] | None = (Edge(row.node, 0), index)
+        if self._tape.nodes[row.node].kind != Kind.ACCUMULATE:
+            at = (next(e for e, v in self._sweep.captured if v == row.value), index)
+        while at is not None:
+            edge, entry = at
+            senders = [
+                (firing, slot)
+                for firing in self._sweep.firings
+                for slot, target in enumerate(self._tape.nodes[firing.node].edges)
+                if target == edge and firing.outgoing[slot] is not None
+            ]
+            at = yield from self._origin(edge, entry, senders)
+
+    def _origin(
+        self, edge: Edge, index: Index, senders: list[tuple[Firing, int]]
+    ) -> Generator[str, None, tuple[Edge, Index] | None]:
+        """Say where an arriving entry was sent from; return the next entry to follow."""
+        roots = [seed for root, seed in self._sweep.roots if root == edge]
+        for seed in roots:
+            value = 1.0 if seed is None else self._entry(seed, index)
+            yield ""
+            symbol = self._names.of(self._tape.nodes[edge.node].outputs[edge.index])
+            yield f"{symbol} is the result: its gradient is {value:.6g}. The chain ends here."
+        if not senders:
+            return None
+        if len(senders) > 1:
+            parts = [self._entry(f.outgoing[slot], index) for f, slot in senders]
+            yield ""
+            yield f"   {len(senders)} gradients meet: " + " + ".join(f"{p:.6g}" for p in parts)
+            largest = int(np.argmax(np.abs(parts)))
+            chosen = self._tape.nodes[senders[largest][0].node]
+            yield f"   followed: the largest, from #{chosen.id} {chosen.name}"
+            senders = [senders[largest]]
+        firing, slot = senders[0]
+        return (yield from self._through(firing, slot, index))
+
+    def _through(
+        self, firing: Firing, slot: int, index: Index
+    ) -> Generator[str, None, tuple[Edge, Index] | None]:
+        node = self._tape.nodes[firing.node]
+        self._step += 1
+        yield ""
+        symbol, formula = self._formula(node, slot)
+        where = self._where(node)
+        yield f"{self._step:2}  #{node.id} {node.name}{where}: d{symbol} = {formula}"
+        try:
+            terms = self._terms(node, firing, slot, index)
+        except Unjudgeable as reason:
+            yield f"    not written out: {reason}"
+            return None
+        sent = self._entry(firing.outgoing[slot], index)
+        if not terms:
+            yield f"    d{symbol}{place(index)} = 0   torch sent {sent:.6g}"
+            yield "    every factor before the arriving entries is 0: a unit that did not fire, say"
+            return None
+        total = sum(term.product for term in terms)
+        yield f"    d{symbol}{place(index)} = {self._sum(node, terms)}"
+        yield f"    {' ' * len(f'd{symbol}{place(index)}')} = {total:.9g}   torch sent {sent:.9g}"
+        largest = terms[0]
+        if len(terms) > 1:
+            yield f"    followed: the largest term, g{place(largest.index)}"
+        return Edge(node.id, largest.slot), largest.index
+
+    def _sum(self, node: Node, terms: list[_Term]) -> str:
+        shown = []
+        for term in terms[:_SHOWN]:
+            factor = self._factor(node, term.coefficient)
+            arriving = f"g{place(term.index)} ({term.incoming:.6g})"
+            shown.append(arriving if term.coefficient == 1 else f"{factor} * {arriving}")
+        rest = terms[_SHOWN:]
+        if rest:
+            shown.append(f"{len(rest)} smaller terms ({sum(t.product for t in rest):.6g})")
+        return " + ".join(shown)
+
+    def _factor(self, node: Node, coefficient: float) -> str:
+        """Return a coefficient, with the entry of an operand that it is, if there is just one."""
+        named: list[str] = []
+        for call in [] if node.call is None else [self._tape.calls[node.call]]:
+            operands = {n for a in call.arguments.values() for n in references(a)}
+            for operand in operands | {n for n in call.outputs if n is not None}:
+                array = self._tape.values[operand].array
+                if array is None or array.dtype.kind not in "fV":
+                    continue
+                found = np.argwhere(array.astype(np.float64) == coefficient)[:2]
+                symbol = self._names.of(operand)
+                named += [f"{symbol}{place(tuple(map(int, at)))}" for at in found]
+        written = f"{coefficient:.6g}"
+        return f"{named[0]} ({written})" if len(named) == 1 else written
+
+    def _terms(self, node: Node, firing: Firing, slot: int, index: Index) -> list[_Term]:
+        """Return the non-zero terms of one entry that a node sends out, largest first."""
+        terms = []
+        arrays = [None if n is None else self._lookup(n) for n in firing.incoming]
+        if sum(a.size for a in arrays if a is not None) > _MOST:
+            raise Unjudgeable(f"more than {_MOST} entries arrive here")
+        for k, array in enumerate(arrays):
+            if array is None:
+                continue
+            for q in np.ndindex(array.shape):
+                unit = np.zeros(array.shape)
+                unit[q] = 1.0
+                probe: list[NDArray[Any] | None] = [None] * len(arrays)
+                probe[k] = unit
+                sent = gradients(self._tape, node, probe, self._lookup, None)[slot]
+                coefficient = 0.0 if sent is None else float(sent[index])
+                if coefficient:
+                    terms.append(_Term(coefficient, float(array[q]), k, q))
+        return sorted(terms, key=lambda term: -abs(term.product))
+
+    def _formula(self, node: Node, slot: int) -> tuple[str, str]:
+        if node.call is None:
+            return f"input {slot}", "the derivative of the function's recorded forward"
+        return self._names.gradients(self._tape.calls[node.call])[slot]
+
+    def _where(self, node: Node) -> str:
+        module = "" if node.call is None else self._tape.calls[node.call].source.module
+        return f" in {module}" if module else ""
+
+    def _entry(self, value: int | None, index: Index) -> float:
+        return float("nan") if value is None else float(self._lookup(value)[index])

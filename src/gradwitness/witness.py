@@ -1,0 +1,144 @@
+"""The public face: a context manager around training code, and what it says afterwards."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from gradwitness._errors import GradientDisagreement, GradwitnessError, MissingExtraError
+from gradwitness.check.local import judge
+from gradwitness.check.verdict import Verdict
+from gradwitness.report.save import save_report
+from gradwitness.report.terminal import as_text, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+    from types import TracebackType
+
+    import torch
+
+    from gradwitness.check.finding import Report
+    from gradwitness.tape import Tape
+
+
+class Witness:
+    """Records a block of training code and judges every gradient in it.
+
+    ``with gradwitness.watch(model) as witness: ...`` makes one. Nothing can be asked of it before
+    the block ends; what ran before an exception is judged all the same.
+
+    Parameters
+    ----------
+    *models : torch.nn.Module
+        Models that give parameters and modules their names. A module that is called inside the
+        block names itself, so there may be none.
+    names : mapping of str to Tensor, optional
+        Names for other tensors.
+    saved : bool
+        Record saved tensors too, for the drawing.
+
+    Raises
+    ------
+    MissingExtraError
+        If torch is not installed.
+    """
+
+    def __init__(
+        self,
+        *models: torch.nn.Module,
+        names: Mapping[str, torch.Tensor] | None = None,
+        saved: bool = False,
+    ) -> None:
+        try:
+            from gradwitness.capture import Recorder
+        except ImportError as error:
+            raise MissingExtraError(
+                f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+            ) from None
+        self._recorder = Recorder(*models, names=names, saved=saved)
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        self._recorder.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._recorder.stop()
+        self._ended = True
+        # Judged now, before the program changes what was recorded.
+        _ = self.report
+
+    @property
+    def tape(self) -> Tape:
+        """What happened."""
+        return self._recorder.tape
+
+    @cached_property
+    def report(self) -> Report:
+        """Every finding.
+
+        Raises
+        ------
+        GradwitnessError
+            Before the block has ended.
+        """
+        if not self._ended:
+            raise GradwitnessError("there is no verdict before the watched block has ended")
+        return judge(self.tape)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest verdict of all."""
+        return self.report.verdict
+
+    @property
+    def overhead(self) -> float:
+        """Share of the block's wall time that went into recording, 0 to 1."""
+        return self._recorder.overhead
+
+    def __str__(self) -> str:
+        return as_text(summary(self.report))
+
+    def require(self) -> None:
+        """Raise unless every step and every gradient agrees.
+
+        Raises
+        ------
+        GradientDisagreement
+            If something disagrees, or could not be judged; the message is the report.
+        """
+        if self.verdict is not Verdict.AGREES:
+            raise GradientDisagreement(f"{self.verdict.value}\n{self}")
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the report; the ending chooses the form.
+
+        Parameters
+        ----------
+        path : path
+            ``.txt`` the table, ``.json`` every figure, ``.svg`` ``.dot`` ``.pdf`` ``.png`` the
+            labelled graph, ``.npz`` the tape.
+
+        Raises
+        ------
+        InputError
+            If the ending is another, or the file cannot be written.
+        """
+        save_report(Path(path), self.tape, self.report)
+
+
+def watch(
+    *models: torch.nn.Module, names: Mapping[str, Any] | None = None, saved: bool = False
+) -> Witness:
+    """Watch a block of training code: ``with watch(model) as witness: ...``.
+
+    See `Witness` for the parameters.
+    """
+    return Witness(*models, names=names, saved=saved)

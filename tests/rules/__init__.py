@@ -1,0 +1,1 @@
+"""Tests of the rules: one line in `samples` buys every test of an operation."""

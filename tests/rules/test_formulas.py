@@ -1,0 +1,107 @@
+"""The printed formulas evaluate to what the code computes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from gradwitness.check.compare import Comparison, compare
+from gradwitness.check.verdict import Verdict
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
+from rules.harness import Case, make, name, pairs
+from rules.samples import SAMPLES
+from rules.words import WORDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rules.samples import Sample
+
+ARITHMETIC = Arithmetic.stepwise("float64")
+
+
+def evaluate(text: str, case: Case) -> NDArray[np.float64]:
+    """Evaluate a formula over a case's operands, parameters, cotangent and result."""
+    bound = case.bound()
+    names = dict(zip(bound.rule.operands, bound.operands, strict=True))
+    names |= {"g": case.cotangent, "y": case.result} | bound.parameters
+    clashes = names.keys() & WORDS.keys()
+    assert not clashes, f"{clashes} are words of the formulas and names of the rule"
+    # The text is the rule's own, and sees nothing but these names.
+    found = eval(text, {"__builtins__": {}}, {**WORDS, **names})  # noqa: S307
+    return np.asarray(found, dtype=np.float64)
+
+
+def right_hand_side(text: str) -> str:
+    left, equals, right = text.partition("=")
+    assert (left.strip(), equals) == ("y", "=")
+    return right.strip()
+
+
+def summed_to(g: NDArray[np.float64], sizes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Add up the numbers that belong to one number of an operand that was broadcast."""
+    out = np.zeros(sizes)
+    extra = g.ndim - len(sizes)
+    for at in np.ndindex(g.shape):
+        out[tuple(0 if n == 1 else i for i, n in zip(at[extra:], sizes, strict=True))] += g[at]
+    return out
+
+
+def judged(evaluated: NDArray[np.float64], computed: Any) -> Comparison:
+    """Compare within the bound of the code's own roundings, each counted twice.
+
+    The arithmetic of Bounded counts one rounding of the witness and one of the other side, here the
+    formula, for each operation that the two have in common.
+    """
+    return compare(evaluated, computed, "float64")
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=name)
+def test_text_is_the_value(sample: Sample) -> None:
+    case = make(sample, seed=2)
+    text = right_hand_side(case.bound().rule.text)
+    assert judged(evaluate(text, case), case.value()).verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize("pair", pairs(), ids=name)
+def test_text_is_the_gradient(pair: tuple[Sample, str]) -> None:
+    sample, operand = pair
+    case = make(sample, seed=2)
+    text = case.bound().rule.gradients[operand].text
+    found = summed_to(evaluate(text, case), case.operand(operand).shape)
+    assert judged(found, case.gradient(operand, ARITHMETIC)).verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize(
+    ("sample", "operand", "text"),
+    [
+        ("sub.Tensor", "b", "alpha * g"),
+        ("div.Tensor", "b", "-g * (a / b)"),
+        ("mm square", "A", "g @ B"),
+        ("tanh", "x", "g * (1 - y)"),
+        ("sum.dim_IntList one axis", "x", "g / count(x, dim) + 0 * x[:, 0]"),
+        ("convolution 2-d padded", "w", "conv_weight(g, x, w, stride, [0, 0], dilation, groups)"),
+    ],
+)
+def test_wrong_text_is_refuted(sample: str, operand: str, text: str) -> None:
+    case = make(next(s for s in SAMPLES if s.name == sample), seed=2)
+    found = evaluate(text, case)
+    assert judged(found, case.gradient(operand, ARITHMETIC)).verdict is Verdict.DISAGREES
+
+
+def test_formula_sees_nothing_but_its_names() -> None:
+    case = make(SAMPLES[0])
+    with pytest.raises(NameError, match="open"):
+        evaluate("open('file')", case)
+
+
+def test_bounds_are_narrow_enough_to_tell_formulas_apart() -> None:
+    """The worst bound over all samples is still nine digits below the numbers it belongs to."""
+    for sample, operand in pairs():
+        computed = make(sample, seed=2).gradient(operand, ARITHMETIC)
+        assert isinstance(computed, Bounded)
+        if computed.rigorous is not None:
+            assert np.max(computed.rigorous) < 1e-9 * np.max(np.abs(computed.value))

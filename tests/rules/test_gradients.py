@@ -1,0 +1,87 @@
+"""Each vjp against central differences of the rule's own value, with a random cotangent."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
+from rules.differences import differences
+from rules.harness import Case, make, name, pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from rules.samples import Sample
+
+    Plain = NDArray[np.float64]
+    Pair = tuple[Sample, str]
+
+PAIRS = pairs()
+
+# A gradient that is wrong by more than this part of its largest entry is seen.
+SEEN = 1e-9
+
+
+def own_error(bounded: Any) -> Plain:
+    """The rounding error of what a rule computes in float64: none where nothing rounds."""
+    error = bounded.rigorous if isinstance(bounded, Bounded) else None
+    return np.zeros(bounded.shape) if error is None else np.asarray(error)
+
+
+@cache
+def witness(pair: Pair) -> tuple[Plain, Plain, Plain]:
+    """The rule's gradient, central differences, and how far the two may lie apart."""
+    sample, operand = pair
+    case: Case = make(sample, seed=1)
+    bounded = case.gradient(operand, Arithmetic.stepwise("float64"))
+    found, allowance = differences(
+        lambda x: case.value_of(operand, x),
+        case.operand(operand),
+        case.cotangent,
+        own_error(case.value()),
+    )
+    return case.gradient(operand), found, allowance + own_error(bounded)
+
+
+def is_refuted(gradient: Plain, found: Plain, allowance: Plain) -> bool:
+    """Whether a gradient is not what central differences say."""
+    return gradient.shape != found.shape or bool(np.any(np.abs(gradient - found) > allowance))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=name)
+def test_gradient_is_what_central_differences_say(pair: Pair) -> None:
+    gradient, found, allowance = witness(pair)
+    largest = np.max(np.abs(found)) if gradient.any() else 1.0
+    assert np.all(allowance <= SEEN * largest), "the differences are too coarse to tell"
+    assert not is_refuted(gradient, found, allowance), np.max(np.abs(gradient - found) / allowance)
+
+
+def _one_element(gradient: Plain) -> Plain:
+    changed = np.array(gradient)
+    changed.flat[-1] += 1e-3 * max(np.max(np.abs(gradient)), 1e-3)
+    return changed
+
+
+BREAKS: dict[str, Callable[[Plain], Plain]] = {
+    "sign": lambda dx: -dx,
+    "factor 2": lambda dx: 2 * dx,
+    "factor 1.001": lambda dx: 1.001 * dx,
+    "one element": _one_element,
+    "one axis more": lambda dx: dx[None],
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=name)
+@pytest.mark.parametrize("broken", BREAKS)
+def test_broken_gradient_is_refuted(pair: Pair, broken: str) -> None:
+    gradient, found, allowance = witness(pair)
+    # No factor shows in a gradient that is 0 by rule: there a gradient that is not 0 must.
+    wrong = BREAKS[broken](gradient) if gradient.any() else BREAKS[broken](gradient + 1)
+    assert is_refuted(wrong, found, allowance)

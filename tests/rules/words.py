@@ -1,0 +1,313 @@
+"""The words of the printed formulas, each written a second time: by loops, or by another library.
+
+Nothing here may come from the rules.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from scipy import stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Plain: TypeAlias = Any
+Sizes: TypeAlias = tuple[int, ...]
+
+
+def _each(function: Callable[[float], float]) -> Callable[[Plain], Plain]:
+    """Apply a function of Python's math module to each number."""
+
+    def apply(x: Plain) -> Plain:
+        numbers = [function(float(number)) for number in np.ravel(x)]
+        return np.array(numbers, dtype=np.float64).reshape(np.shape(x))
+
+    return apply
+
+
+def _sign(x: float) -> float:
+    return 0.0 if x == 0 else math.copysign(1.0, x)
+
+
+def where(condition: Plain, yes: Plain, no: Plain) -> Plain:
+    """One number from each place, by Python's own conditional."""
+    rows = np.broadcast_arrays(condition, yes, no)
+    chosen = [a if c else b for c, a, b in zip(*map(np.ravel, rows), strict=True)]
+    return np.array(chosen, dtype=np.float64).reshape(rows[0].shape)
+
+
+# Shapes.
+
+
+def shape(x: Plain) -> Sizes:
+    return np.shape(x)
+
+
+def expand(x: Plain, size: Sizes) -> Plain:
+    """Repeat x by copying; -1 keeps a length."""
+    x = np.asarray(x)
+    x = x.reshape((1,) * (len(size) - x.ndim) + x.shape)
+    for axis, n in enumerate(size):
+        x = x if n in (-1, x.shape[axis]) else np.concatenate([x] * n, axis=axis)
+    return x
+
+
+def reshape(x: Plain, size: Sizes) -> Plain:
+    """Read the numbers off in order into the new shape."""
+    size = tuple(size)
+    if -1 in size:
+        rest = math.prod(n for n in size if n != -1)
+        size = tuple(x.size // rest if n == -1 else n for n in size)
+    out = np.empty(size)
+    for place, number in zip(np.ndindex(size), x.flat, strict=True):
+        out[place] = number
+    return out
+
+
+def permute(x: Plain, dims: Sizes) -> Plain:
+    """Axis i of the result is axis dims[i] of x."""
+    out = np.empty([x.shape[d] for d in dims])
+    for place in np.ndindex(out.shape):
+        origin = [0] * x.ndim
+        for axis, d in enumerate(dims):
+            origin[d] = place[axis]
+        out[place] = x[tuple(origin)]
+    return out
+
+
+def unpermute(g: Plain, dims: Sizes) -> Plain:
+    """What permute makes g of: axis dims[i] of the result is axis i of g."""
+    sizes = [0] * g.ndim
+    for axis, d in enumerate(dims):
+        sizes[d] = g.shape[axis]
+    out = np.empty(sizes)
+    for place in np.ndindex(g.shape):
+        target = [0] * g.ndim
+        for axis, d in enumerate(dims):
+            target[d] = place[axis]
+        out[tuple(target)] = g[place]
+    return out
+
+
+def swap(x: Plain, dim0: int, dim1: int) -> Plain:
+    dims = list(range(x.ndim))
+    dims[dim0], dims[dim1] = dims[dim1], dims[dim0]
+    return permute(x, tuple(dims))
+
+
+def unsqueeze(x: Plain, dim: int) -> Plain:
+    sizes = list(x.shape)
+    sizes.insert(dim % (x.ndim + 1), 1)
+    return reshape(x, tuple(sizes))
+
+
+def squeeze(x: Plain, dim: int | Sizes | None) -> Plain:
+    named = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    gone = {d % x.ndim for d in named} if x.ndim else set()
+    return reshape(x, tuple(n for d, n in enumerate(x.shape) if d not in gone or n != 1))
+
+
+# Parts.
+
+
+def _rows(x: Plain, dim: int) -> Plain:
+    return np.moveaxis(x, dim, 0)
+
+
+def select(x: Plain, dim: int, index: int) -> Plain:
+    return _rows(x, dim)[index]
+
+
+def slice_(x: Plain, dim: int, start: int | None, end: int | None, step: int) -> Plain:
+    return np.stack([_rows(x, dim)[i] for i in range(x.shape[dim])[start:end:step]], axis=dim)
+
+
+def place(g: Plain, x: Plain, dim: int, *which: Any) -> Plain:
+    """Zeros shaped as x, with g where an index, or a start, end and step, point along dim."""
+    out = np.zeros(x.shape)
+    if len(which) == 1:
+        _rows(out, dim)[which[0]] = g
+        return out
+    start, end, step = which
+    for row, i in zip(_rows(g, dim), range(x.shape[dim])[start:end:step], strict=True):
+        _rows(out, dim)[i] = row
+    return out
+
+
+def _window(x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plain:
+    flat = np.ascontiguousarray(x).reshape(-1)[offset or 0 :]
+    return np.lib.stride_tricks.as_strided(flat, size, [8 * s for s in stride])
+
+
+def as_strided(x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plain:
+    return _window(x, size, stride, offset).copy()
+
+
+def unstride(g: Plain, x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plain:
+    """Zeros shaped as x, with g written through the strided window."""
+    out = np.zeros(x.shape)
+    _window(out, size, stride, offset)[...] = g
+    return out
+
+
+# Sums.
+
+
+def _axes(x: Plain, dim: int | Sizes | None) -> set[int]:
+    if dim is None or dim == ():
+        return set(range(x.ndim))
+    return {d % x.ndim for d in ((dim,) if isinstance(dim, int) else dim)}
+
+
+def sum_(x: Plain, dim: int | Sizes | None, keepdim: bool) -> Plain:
+    """Add what lies at the same place of the axes that stay."""
+    over = _axes(x, dim)
+    out = np.zeros([1 if d in over else n for d, n in enumerate(x.shape)])
+    for at in np.ndindex(x.shape):
+        out[tuple(0 if d in over else i for d, i in enumerate(at))] += x[at]
+    kept = [n for d, n in enumerate(out.shape) if keepdim or d not in over]
+    return out.reshape(kept)
+
+
+def repeat(g: Plain, x: Plain, dim: int | Sizes | None, keepdim: bool) -> Plain:
+    """Give every number that was summed the gradient of its sum."""
+    over = _axes(x, dim)
+    out = np.empty(x.shape)
+    for at in np.ndindex(x.shape):
+        out[at] = g[
+            tuple(0 if d in over else i for d, i in enumerate(at) if keepdim or d not in over)
+        ]
+    return out
+
+
+def count(x: Plain, dim: int | Sizes | None) -> int:
+    return math.prod(x.shape[axis] for axis in _axes(x, dim))
+
+
+def reduce(terms: Plain, reduction: int) -> Plain:
+    if reduction == 0:
+        return terms
+    return np.asarray(math.fsum(np.ravel(terms)) / share(terms, reduction))
+
+
+def share(terms: Plain, reduction: int) -> int:
+    """The number by which a reduction divides: that of the terms for a mean, else 1."""
+    return math.prod(np.shape(terms)) if reduction == 1 else 1
+
+
+def outer(a: Plain, b: Plain) -> Plain:
+    return np.array([[p * q for q in b] for p in a])
+
+
+# The normal distribution, and the tanh that stands for it.
+
+
+def Phi(x: Plain, approximate: str) -> Plain:
+    if approximate == "none":
+        return _each(lambda z: math.erfc(-z / math.sqrt(2)) / 2)(x)
+    return _each(lambda z: (1 + math.tanh(_inner(z))) / 2)(x)
+
+
+def phi(x: Plain, approximate: str) -> Plain:
+    """The derivative of Phi."""
+    if approximate == "none":
+        return stats.norm.pdf(x)
+    slope = _each(lambda z: math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * z**2))(x)
+    return slope * _each(lambda z: 1 / (2 * math.cosh(_inner(z)) ** 2))(x)
+
+
+def _inner(z: float) -> float:
+    return math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)
+
+
+# Convolution: one visit for each product that it is a sum of.
+
+Visit: TypeAlias = tuple[Sizes, Sizes, Sizes]
+
+
+def _visits(
+    y: Sizes, x: Sizes, w: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
+) -> Iterator[Visit]:
+    """Places in result, input and kernel that meet: at s i + d k - p, within the group."""
+    for n, o in itertools.product(range(y[0]), range(y[1])):
+        group = o // (y[1] // groups)
+        for i, k in itertools.product(np.ndindex(y[2:]), np.ndindex(w[2:])):
+            steps = zip(i, k, stride, dilation, padding, strict=True)
+            at = tuple(s * a + d * b - p for a, b, s, d, p in steps)
+            if any(not 0 <= a < size for a, size in zip(at, x[2:], strict=True)):
+                continue
+            for c in range(w[1]):
+                yield (n, o, *i), (n, group * w[1] + c, *at), (o, c, *k)
+
+
+def conv(
+    x: Plain, w: Plain, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
+) -> Plain:
+    sizes = tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
+    )
+    y = np.zeros((x.shape[0], w.shape[0], *sizes))
+    for at_y, at_x, at_w in _visits(y.shape, x.shape, w.shape, stride, padding, dilation, groups):
+        y[at_y] += x[at_x] * w[at_w]
+    return y
+
+
+def conv_input(g: Plain, x: Plain, w: Plain, *rest: Any) -> Plain:
+    dx = np.zeros(x.shape)
+    for at_y, at_x, at_w in _visits(g.shape, x.shape, w.shape, *rest):
+        dx[at_x] += g[at_y] * w[at_w]
+    return dx
+
+
+def conv_weight(g: Plain, x: Plain, w: Plain, *rest: Any) -> Plain:
+    dw = np.zeros(w.shape)
+    for at_y, at_x, at_w in _visits(g.shape, x.shape, w.shape, *rest):
+        dw[at_w] += g[at_y] * x[at_x]
+    return dw
+
+
+class channelwise:
+    """One number for each channel, which is axis 1 of what it is added to; None adds nothing."""
+
+    __array_ufunc__ = None  # so that ndarray + channelwise comes here
+
+    def __init__(self, b: Plain | None) -> None:
+        self.b = b
+
+    def __radd__(self, y: Plain) -> Plain:
+        if self.b is None:
+            return y
+        return np.stack([y[:, o] + self.b[o] for o in range(y.shape[1])], axis=1)
+
+
+def sum_positions(g: Plain) -> Plain:
+    return np.array([math.fsum(np.ravel(g[:, o])) for o in range(g.shape[1])])
+
+
+WORDS: dict[str, Any] = {
+    "exp": _each(math.exp),
+    "log": _each(math.log),
+    "sqrt": _each(math.sqrt),
+    "sin": _each(math.sin),
+    "cos": _each(math.cos),
+    "tanh": _each(math.tanh),
+    "abs": _each(math.fabs),
+    "sign": _each(_sign),
+    "zeros": lambda size: np.full(size, 0.0),
+    "ones": lambda size: np.full(size, 1.0),
+    "sum": sum_,
+    "slice": slice_,
+}
+WORDS |= {
+    word.__name__: word
+    for word in (
+        where, shape, expand, reshape, permute, unpermute, swap, unsqueeze, squeeze, select, place,
+        as_strided, unstride, repeat, count, reduce, share, outer, Phi, phi, conv, conv_input,
+        conv_weight, channelwise, sum_positions,
+    )
+}  # fmt: skip
