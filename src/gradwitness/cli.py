@@ -111,7 +111,7 @@ def check(
         typer.echo(dumps(report_record(report)), nl=False)
     else:
         shown = console()
-        shown.print(summary(report))
+        shown.print(summary(report, tape))
         if explain is not None:
             shown.print()
             shown.print(_derivation(tape, report, explain), markup=False, soft_wrap=True)

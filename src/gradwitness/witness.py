@@ -104,7 +104,7 @@ class Witness:
         return self._recorder.overhead
 
     def __str__(self) -> str:
-        return as_text(summary(self.report))
+        return as_text(summary(self.report, self.tape))
 
     def require(self) -> None:
         """Raise unless every step and every gradient agrees.

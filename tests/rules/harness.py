@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,6 +150,7 @@ def _names(sample: Sample) -> list[str]:
     return [argument.name for argument in sample.op._schema.arguments]
 
 
+@cache
 def pairs() -> list[tuple[Sample, str]]:
     """Every sample with every operand of it that has a gradient."""
     return [(sample, operand) for sample in SAMPLES for operand in make(sample).differentiable]

@@ -129,6 +129,7 @@ _LOSSES = (
     _sample(aten.mse_loss.default, normal(4, N), normal(4, N), 2, note="sum"),
     _sample(aten.mse_loss.default, normal(4, N), normal(4, N), 0, note="none"),
     _sample(aten.mse_loss.default, normal(), normal(), note="0-d"),
+    _sample(aten.mse_loss.default, normal(4, 1), normal(3, 1, N), note="broadcast"),
 )
 
 _POINTWISE = (
@@ -251,7 +252,7 @@ def _convolution(
 
 _CONVOLUTION = (
     _convolution(normal(2, N, 6), normal(4, N, 3), normal(4), "1-d"),
-    _convolution(normal(2, N, 4, 5), normal(3, N, 3, 2), normal(3), "2-d padded", padding=[1, 2]),
+    _convolution(normal(1, N, 3, 3), normal(3, N, 3, 2), normal(3), "2-d padded", padding=[1, 2]),
     _convolution(normal(1, 2, 3, 4, 3), normal(2, 2, 2, 2, 2), None, "3-d, no bias"),
     # (7 - 3) is no multiple of the stride 3: the last input meets no kernel.
     _convolution(normal(2, 2, 7), normal(3, 2, 3), normal(3), "stride", stride=3),

@@ -2,94 +2,132 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from gradwitness.check.compare import compare
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from rules.harness import make, name, pairs
+from gradwitness.engine.forward import run
+from rules.harness import Case, make, name, pairs
 from rules.samples import SAMPLES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gradwitness.check.compare import Comparison
     from rules.samples import Sample
 
     Result = tuple[Sample, str]
 
-DTYPES = ("float64", "float32", "bfloat16")
 SEEDS = range(5)
 # How long a contraction is: no sum at all, the main job's width, more than one block of a kernel.
 LENGTHS = (1, 21, 257)
 # The least part of the bound that the worst of torch's errors has to use. The bound of a long
-# sum is a worst case that rounding comes nowhere near; a sum of one number is in each sample too.
-USED = {"float64": 0.02, "float32": 0.02, "bfloat16": 0.1}
+# sum is a worst case that rounding comes nowhere near, so it is the short sums that decide. In
+# float64 torch and NumPy do the same arithmetic, and often do not differ at all.
+USED = {"float64": 0.0, "float32": 0.02, "bfloat16": 0.1}
 
 # A result is the value, y, or the gradient of an operand, dx.
 RESULTS = [(sample, "y") for sample in SAMPLES]
 RESULTS += [(sample, f"d{operand}") for sample, operand in pairs()]
 
+# Where torch's CPU kernels break an assumption of the engine's, by sample, result and format.
+UNFUSED = "torch's CPU kernel rounds each step to bfloat16, the engine grants one rounding in all"
+FAST_ERF = "torch's vectorized erf is off by up to 12 u, the engine grants 4"
+KNOWN = {
+    (sample, "y", "bfloat16"): UNFUSED
+    for sample in (
+        "add.Tensor broadcast",
+        "mse_loss 0-d",
+        "mse_loss broadcast",
+        "mse_loss mean",
+        "mse_loss none",
+        "mse_loss sum",
+        "pow.Tensor_Scalar -2",
+        "pow.Tensor_Scalar 3",
+        "rsub.Scalar",
+        "sub.Tensor broadcast",
+    )
+}
+KNOWN |= {("gelu", result, "float32"): FAST_ERF for result in ("y", "dx")}
 
-@cache
-def comparisons(sample: Sample, result: str, dtype: str) -> dict[str, Comparison]:
-    """Torch's result against the rule's, for all seeds and lengths."""
-    found = {}
+
+def expected(case: Case, result: str) -> Any:
+    if result == "y":
+        return case.value()
+    return case.gradient(result[1:], Arithmetic.stepwise(case.dtype))
+
+
+def cases(sample: Sample, dtype: str) -> Iterator[Case]:
     for length in LENGTHS if sample.sized else LENGTHS[:1]:
         for seed in SEEDS:
-            case = make(sample, dtype, seed, length)
-            if result == "y":
-                recorded, expected = case.result, case.value()
-            else:
-                recorded = case.torch_gradient(result[1:])
-                expected = case.gradient(result[1:], Arithmetic.stepwise(dtype))
-            found[f"length {length}, seed {seed}"] = compare(recorded, expected, dtype)
-    return found
+            yield make(sample, dtype, seed, length)
 
 
-def has_gradient(sample: Sample, result: str) -> bool:
-    """Whether torch differentiates this operation: not detach, whose vjp custom functions need."""
-    return result == "y" or make(sample).output.requires_grad
+def comparison(case: Case, result: str) -> Comparison:
+    """Torch's result against the rule's."""
+    recorded = case.result if result == "y" else case.torch_gradient(result[1:])
+    return compare(recorded, expected(case, result), case.dtype)
 
 
-TORCH_HAS = [pair for pair in RESULTS if has_gradient(*pair)]
+# Torch has no gradient of detach, whose vjp custom functions need, and a wrong one of a broadcast
+# mse_loss (see test_conventions).
+NO_WITNESS = ("detach", "mse_loss broadcast")
+TORCH_HAS = [(s, result) for s, result in RESULTS if result == "y" or s.name not in NO_WITNESS]
+
+
+def in_each_format() -> Iterator[Any]:
+    for sample, result in TORCH_HAS:
+        for dtype in USED:
+            reason = KNOWN.get((sample.name, result, dtype))
+            marks = [pytest.mark.xfail(reason=reason, raises=AssertionError)] if reason else []
+            label = f"{name(sample)}: {result}, {dtype}"
+            yield pytest.param(sample, result, dtype, id=label, marks=marks)
+
+
+@pytest.mark.parametrize(("sample", "result", "dtype"), list(in_each_format()))
+def test_torch_uses_the_bound_and_stays_within(sample: Sample, result: str, dtype: str) -> None:
+    found = [comparison(case, result) for case in cases(sample, dtype)]
+    assert [c for c in found if c.verdict is not Verdict.AGREES] == []
+    assert [c.likely_ratio for c in found if c.suspicious] == []
+    worst = max(c.ratio for c in found)
+    if result in sample.exact | sample.unused:
+        assert worst == 0
+    elif USED[dtype]:
+        assert worst > USED[dtype], "the bound is slack"
 
 
 def label(result: Result) -> str:
     return f"{name(result[0])}: {result[1]}"
 
 
-def test_only_detach_has_a_gradient_that_torch_lacks() -> None:
-    assert {name(sample) for sample, _ in set(RESULTS) - set(TORCH_HAS)} == {"detach"}
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("result", TORCH_HAS, ids=label)
-def test_torch_is_within_the_bound(result: Result, dtype: str) -> None:
-    found = comparisons(*result, dtype)
-    assert {k: c for k, c in found.items() if c.verdict is not Verdict.AGREES} == {}
-    assert {k: c.likely_ratio for k, c in found.items() if c.suspicious} == {}
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("result", TORCH_HAS, ids=label)
-def test_bound_is_not_slack(result: Result, dtype: str) -> None:
-    sample, what = result
-    worst = max(c.ratio for c in comparisons(sample, what, dtype).values())
-    if what in sample.exact | sample.unused:
-        assert worst == 0
-    else:
-        assert worst > USED[dtype]
-
-
 @pytest.mark.parametrize("result", RESULTS, ids=label)
-def test_exact_is_said_of_what_rounds_nothing_and_of_nothing_else(result: Result) -> None:
+def test_bound_is_0_where_nothing_rounds_and_nowhere_else(result: Result) -> None:
     sample, what = result
+    found = expected(make(sample, "float32"), what)
+    bound = found.rigorous if isinstance(found, Bounded) else None
+    assert (bound is None or not np.any(bound)) == (what in sample.exact)
+
+
+@pytest.mark.parametrize(
+    "sample", [s for s in SAMPLES if KNOWN.get((s.name, "y", "bfloat16")) == UNFUSED], ids=name
+)
+def test_unfused_kernels_stay_within_one_rounding_a_step(sample: Sample) -> None:
+    for case in cases(sample, "bfloat16"):
+        bound = case.bound(Arithmetic.stepwise("bfloat16"))
+        stepwise = run(bound.rule.function, *bound.operands, **bound.parameters)
+        assert compare(case.result, stepwise, "bfloat16").verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize("factor", [1 + 2**-20, 1 - 2**-20])
+@pytest.mark.parametrize("result", [("tanh", "y"), ("mm", "dA"), ("convolution 1-d", "dw")])
+def test_error_of_16_roundings_is_refuted(result: tuple[str, str], factor: float) -> None:
+    sample = next(s for s in SAMPLES if s.name == result[0])
     case = make(sample, "float32")
-    expected = (
-        case.value() if what == "y" else case.gradient(what[1:], Arithmetic.stepwise("float32"))
-    )
-    is_exact = expected.is_exact if isinstance(expected, Bounded) else True
-    assert is_exact == (what in sample.exact)
+    found = expected(case, result[1])
+    wrong = (np.asarray(found.value) * factor).astype(np.float32)
+    assert compare(wrong, found, "float32").verdict is Verdict.DISAGREES

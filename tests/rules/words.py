@@ -244,9 +244,7 @@ def _visits(
                 yield (n, o, *i), (n, group * w[1] + c, *at), (o, c, *k)
 
 
-def conv(
-    x: Plain, w: Plain, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
-) -> Plain:
+def conv(x: Plain, w: Plain, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Plain:
     sizes = tuple(
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)

@@ -109,6 +109,9 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         node: Any,
     ) -> None:
         made = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
+        if all(tensor is None for tensor in made):
+            # Nothing came of it that could be checked: `item()`, a mark for the profiler.
+            return
         outputs = tuple(None if t is None else self._values.made(t) for t in made)
         operands = (value for item in arguments.values() for value in references(item))
         shares = not written and bool(self._storages(operands) & self._storages(outputs))
@@ -155,6 +158,10 @@ def _bind(schema: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
             item = argument.default_value
         else:
             item = None
+        if isinstance(item, (bool, int, float)) and isinstance(argument.type, torch.TensorType):
+            # A Python number where the schema has a tensor (x - 0.3): it has an edge all the same.
+            dtype = torch.float64 if isinstance(item, float) else None
+            item = torch.tensor(item, dtype=dtype)
         alias = argument.alias_info
         bound.append((argument.name, item, alias is not None and alias.is_write))
     return bound

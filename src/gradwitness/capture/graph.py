@@ -99,7 +99,7 @@ class GraphRecorder:
     def _classify(self, number: int, draft: NodeDraft, by_sequence: dict[int, list[int]]) -> None:
         if draft.name == "AccumulateGrad":
             draft.kind = Kind.ACCUMULATE
-            draft.leaf = self._values.of(draft.alive.variable)
+            draft.leaf = self._values.leaf(draft.alive.variable)
             draft.outputs = [draft.leaf]
             return
         sequence = draft.alive._sequence_nr()

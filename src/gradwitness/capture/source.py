@@ -67,7 +67,8 @@ class ModuleTrail:
             return
         self._held.append(root)
         for name, part in root.named_modules():
-            self._names.setdefault(id(part), name)
+            # The root has no path, so its class stands for it.
+            self._names.setdefault(id(part), name or type(part).__name__)
         self._on_root(root)
 
     def here(self) -> Source:

@@ -56,7 +56,19 @@ class ValueStore:
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
         """Give a tensor the user's name for it; the first name stays."""
-        self._names.setdefault(id(tensor), (tensor, name))
+        if id(tensor) in self._names:
+            return
+        self._names[id(tensor)] = (tensor, name)
+        # A model that was built inside the block has values already.
+        known = self._by_object.get(id(tensor))
+        if known is not None and known[0] is tensor:
+            self._drafts[known[1]].name = name
+
+    def leaf(self, tensor: torch.Tensor) -> int:
+        """Return the number of a tensor that turned out to collect a gradient."""
+        number = self.of(tensor)
+        self._drafts[number].leaf = True
+        return number
 
     def of(self, tensor: torch.Tensor) -> int:
         """Return the number of a tensor as it is now, giving it one if it is new."""

@@ -64,7 +64,7 @@ def full(outcome: Outcome) -> RenderableType:
         "float64 replay from the weights confirms.",
         style="dim",
     )
-    return Group(overview(outcome), summary(outcome.report), legend)
+    return Group(overview(outcome), summary(outcome.report, outcome.tape), legend)
 
 
 def write_folder(folder: Path, outcome: Outcome) -> list[Path]:

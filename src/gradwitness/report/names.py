@@ -88,6 +88,8 @@ class Names:
     def _settings(self, bound: Bound) -> dict[str, Any]:
         pairs = zip(bound.rule.operands, bound.arguments, strict=True)
         given = bound.rule.defaults | bound.parameters
+        if "reduction" in given:
+            given["reduction"] = ("none", "mean", "sum")[given["reduction"]]
         return given | {name: a for name, a in pairs if _is_setting(a)}
 
     def _argument(self, argument: Argument) -> str:
@@ -104,6 +106,10 @@ class Names:
         source = self.of(first.value) if isinstance(first, Ref) else ""
         for output in call.outputs:
             if output is None or output in self._symbols:
+                continue
+            if self._tape.values[output].requires_grad:
+                # A parameter that was made inside the recorded block.
+                self.of(output)
                 continue
             if call.base_op == "aten.t" and source[:1] in "WbP":
                 self._symbols[output] = transposed(source)

@@ -52,8 +52,8 @@ def rule_text(name: str) -> RenderableType:
         entry = everything.get(name.lower()) or everything.get(wanted)
         if entry is None:
             alike = sorted(known for known in everything if wanted[:4] in known)
-            hint = f"; did you mean {', '.join(alike[:6])}?" if alike else ""
-            raise InputError(f"there is no rule for {name!r}{hint} `gradwitness rules` lists all")
+            hint = f"; did you mean {', '.join(alike[:6])}" if alike else ""
+            raise InputError(f"there is no rule for {name!r}{hint}; `gradwitness rules` lists all")
     lines = Text()
     if not isinstance(entry, Rule):
         return lines.append(entry.definition())

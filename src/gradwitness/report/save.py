@@ -35,7 +35,7 @@ def save_report(path: Path, tape: Tape, report: Report) -> None:
         For a PDF or PNG without the extra that draws them.
     """
     if path.suffix == ".txt":
-        write_atomically(path, as_text(summary(report)))
+        write_atomically(path, as_text(summary(report, tape)))
     elif path.suffix == ".json":
         write_atomically(path, dumps(report_record(report)))
     elif path.suffix == ".npz":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -12,12 +13,14 @@ from rich.text import Text
 
 from gradwitness.check.finding import Step
 from gradwitness.check.verdict import Verdict
+from gradwitness.report.names import Names
 from gradwitness.report.numbers import place, short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from gradwitness.check.finding import Finding, Report, Row
+    from gradwitness.tape import Tape
 
 # Wide enough for every column of the verdict table.
 WIDTH = 132
@@ -50,14 +53,16 @@ def styled(verdict: Verdict) -> Text:
     return Text(verdict.value, style=_STYLES[verdict])
 
 
-def summary(report: Report) -> RenderableType:
+def summary(report: Report, tape: Tape) -> RenderableType:
     """Return the whole judgement: the table of gradients, the faults, totals and coverage."""
     parts: list[RenderableType] = []
     if report.rows:
         parts.append(gradient_table(report.rows))
     else:
         parts.append(Text("No gradient was recorded: nothing ran backward."))
-    parts += [describe(finding) for finding in report.wrong[:_LISTED]]
+    if report.wrong:
+        names = Names(tape)
+        parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
     if len(report.wrong) > _LISTED:
         parts.append(Text(f"... and {len(report.wrong) - _LISTED} further steps that disagree."))
     parts.append(totals(report))
@@ -96,15 +101,17 @@ def gradient_table(rows: tuple[Row, ...]) -> Table:
     return table
 
 
-def describe(finding: Finding) -> RenderableType:
-    """Return what is wrong at one step: what, where, how far, how far allowed."""
+def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
+    """Return what is wrong at one step: what, where, how far, how far allowed, what next."""
     c = finding.comparison
     lines = Text()
     lines.append("\nDISAGREES", style=_STYLES[Verdict.DISAGREES])
     lines.append(f"  {finding.step.value}: {finding.title}\n")
     if finding.source is not None and (finding.source.line or finding.source.module):
         module = f" in module {finding.source.module}" if finding.source.module else ""
-        lines.append(f"  at       {finding.source.line}{module}\n")
+        lines.append(f"  at       {_relative(finding.source.line)}{module}\n")
+    for written in _forward(finding, tape, names):
+        lines.append(f"  forward  {written}\n")
     if finding.formula:
         lines.append(f"  rule     {finding.formula}\n")
     if c.reason:
@@ -119,7 +126,33 @@ def describe(finding: Finding) -> RenderableType:
     lines.append(f"  extent   {c.refuted} of {c.size} elements")
     if finding.grade:
         lines.append(f"\n  evidence {finding.grade}")
+    lines.append(f"\n  next     {_NEXT[finding.step]}")
     return lines
+
+
+_NEXT = {
+    Step.FORWARD: "compute this operation by hand from the operands that --explain prints",
+    Step.FAN_IN: "look for a hook on this tensor, or a gradient that was changed in place",
+    Step.BACKWARD: "derive this step's forward by hand; what comes after it in backward inherits",
+    Step.ACCUMULATE: "look for a hook that changes .grad, or a .grad that was not cleared",
+}
+
+
+def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
+    """Return what the step's forward made, as expressions: of a custom function, all it ran."""
+    numbers: list[int] = [] if finding.call is None else [finding.call]
+    if finding.node is not None:
+        numbers += tape.nodes[finding.node].inner
+    return [names.made_by(tape.calls[number]) for number in numbers[:_LISTED]]
+
+
+def _relative(line: str) -> str:
+    """Return file:line as seen from the working folder, where that is shorter."""
+    path, _, number = line.rpartition(":")
+    try:
+        return f"{Path(path).relative_to(Path.cwd())}:{number}"
+    except ValueError:
+        return line
 
 
 def totals(report: Report) -> RenderableType:

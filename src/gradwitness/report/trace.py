@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import InputError
+from gradwitness.check.finding import Step
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Unjudgeable, recorded
 from gradwitness.report.names import Names
@@ -51,7 +52,12 @@ def trace(tape: Tape, report: Report, target: str) -> str:
         If there is no such gradient, or no such entry.
     """
     row, index = _target(report, target)
-    return "\n".join(_Trace(tape, row).lines(index)) + "\n"
+    wrong = {
+        (finding.node, finding.slot)
+        for finding in report.wrong
+        if finding.step is Step.BACKWARD and finding.sweep == row.sweep
+    }
+    return "\n".join(_Trace(tape, row, wrong).lines(index)) + "\n"
 
 
 def _target(report: Report, target: str) -> tuple[Row, Index]:
@@ -92,8 +98,9 @@ class _Term:
 
 
 class _Trace:
-    def __init__(self, tape: Tape, row: Row) -> None:
+    def __init__(self, tape: Tape, row: Row, wrong: set[tuple[int | None, int]]) -> None:
         self._tape = tape
+        self._wrong = wrong
         self._row = row
         self._names = Names(tape)
         self._sweep = tape.sweeps[row.sweep]
@@ -164,7 +171,9 @@ class _Trace:
             return None
         total = sum(term.product for term in terms)
         yield f"    d{symbol}{place(index)} = {self._sum(node, terms)}"
-        yield f"    {' ' * len(f'd{symbol}{place(index)}')} = {total:.9g}   torch sent {sent:.9g}"
+        blank = " " * len(f"d{symbol}{place(index)}")
+        mark = "   <- DISAGREES" if (firing.node, slot) in self._wrong else ""
+        yield f"    {blank} = {total:.9g}   torch sent {sent:.9g}{mark}"
         largest = terms[0]
         if len(terms) > 1:
             yield f"    followed: the largest term, g{place(largest.index)}"
@@ -218,7 +227,9 @@ class _Trace:
 
     def _formula(self, node: Node, slot: int) -> tuple[str, str]:
         if node.call is None:
-            return f"input {slot}", "the derivative of the function's recorded forward"
+            edge = node.edges[slot]
+            value = None if edge is None else self._tape.nodes[edge.node].outputs[edge.index]
+            return self._names.of(value), "the derivative of the function's recorded forward"
         return self._names.gradients(self._tape.calls[node.call])[slot]
 
     def _where(self, node: Node) -> str:

@@ -62,12 +62,12 @@ def bmm(A: Array, B: Array) -> Array:
     return A @ B
 
 
-@bmm.vjp("A", "g @ swap(B)")
+@bmm.vjp("A", "g @ swap(B, 1, 2)")
 def _(g: Array, y: Array, A: Array, B: Array) -> Array:
     return g @ np.swapaxes(B, 1, 2)
 
 
-@bmm.vjp("B", "swap(A) @ g")
+@bmm.vjp("B", "swap(A, 1, 2) @ g")
 def _(g: Array, y: Array, A: Array, B: Array) -> Array:
     return np.swapaxes(A, 1, 2) @ g
 

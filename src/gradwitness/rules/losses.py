@@ -27,15 +27,16 @@ def mse_loss(x: Array, t: Array, *, reduction: int = _MEAN) -> Array:
 
 
 def _slope(g: Array, x: Array, t: Array, reduction: int) -> Array:
-    count = x.size if reduction == _MEAN else 1
-    return (2 / count) * (x - t) * g
+    gap = x - t
+    count = gap.size if reduction == _MEAN else 1
+    return (2 / count) * gap * g
 
 
-@mse_loss.vjp("x", "2 / share(x, reduction) * (x - t) * g")
+@mse_loss.vjp("x", "2 / share(x - t, reduction) * (x - t) * g")
 def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = _MEAN) -> Array:
     return _slope(g, x, t, reduction)
 
 
-@mse_loss.vjp("t", "-2 / share(x, reduction) * (x - t) * g")
+@mse_loss.vjp("t", "-2 / share(x - t, reduction) * (x - t) * g")
 def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = _MEAN) -> Array:
     return -_slope(g, x, t, reduction)

@@ -195,21 +195,23 @@ def absolute(x: Array) -> Array:
 @absolute.vjp("x", "g * sign(x)")
 def _(g: Array, y: Array, x: Array) -> Array:
     # A selection, not a product: nothing is rounded, so the check is exact.
-    return np.where(np.equal(x, 0), 0, np.where(np.less(x, 0), -g, g))
+    # The sign of NaN is 0, as torch has it.
+    return np.where(np.greater(x, 0), g, np.where(np.less(x, 0), -g, 0))
 
 
 @rule(
     "aten.relu",
-    "y = where(x > 0, x, 0)",
+    "y = where(x <= 0, 0, x)",
     meaning="lets the gradient through where the input was positive; at 0 it gives 0",
 )
 def relu(x: Array) -> Array:
-    return np.where(x > 0, x, 0)
+    # Not x > 0: torch lets NaN through, both ways.
+    return np.where(x <= 0, 0, x)
 
 
-@relu.vjp("x", "where(x > 0, g, 0)")
+@relu.vjp("x", "where(x <= 0, 0, g)")
 def _(g: Array, y: Array, x: Array) -> Array:
-    return np.where(x > 0, g, 0)
+    return np.where(x <= 0, 0, g)
 
 
 @rule("aten.sigmoid", "y = 1 / (1 + exp(-x))", meaning="multiplies the gradient by y (1 - y)")

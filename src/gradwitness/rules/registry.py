@@ -161,6 +161,10 @@ def rule(
         for each in (name, *aliases):
             if each in _RULES:
                 raise RuleError(f"{each} has two rules")
+        holder = _BY_NODE.get(made.node)
+        if isinstance(holder, Term) or (holder and holder.node == made.node):
+            raise RuleError(f"{made.node} is defined twice")
+        for each in (name, *aliases):
             _RULES[each] = made
             if meaning:
                 _BY_NODE.setdefault(node_name(each), made)
@@ -181,7 +185,8 @@ def term(name: str, meaning: str) -> None:
 def node_name(op: str) -> str:
     """Return the name, without number, of the node that torch derives from an operation's name."""
     words = op.rpartition(".")[2].strip("_").split("_")
-    return "".join(word[:1].upper() + word[1:] for word in words) + "Backward"
+    # As torchgen does it, down to Log1PBackward and to forward functions' own backwards.
+    return ("".join(map(str.title, words)) + "Backward").replace("ForwardBackward", "Backward")
 
 
 def find(op: str) -> Rule | None:

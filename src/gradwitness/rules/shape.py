@@ -58,7 +58,7 @@ def _(g: Array, y: Array, x: Array, *, dims: Size) -> Array:
     "aten.view",
     "y = reshape(x, size)",
     meaning="reshapes the gradient to the input's shape",
-    aliases=("aten._unsafe_view", "aten.reshape", "aten._reshape_alias"),
+    aliases=("aten._unsafe_view", "aten._reshape_alias"),
     ignores=("stride",),
 )
 def view(x: Array, *, size: Size) -> Array:
@@ -180,7 +180,7 @@ def _(g: Array, y: Array, x: Array, value: Array) -> Array:
 
 
 def _at(x: Array, dim: int, index: Any) -> tuple[Any, ...]:
-    return (slice(None),) * (dim % x.ndim) + (index,)
+    return (*(slice(None),) * (dim % x.ndim), index)
 
 
 def _placed(g: Array, x: Array, index: Any) -> Array:
@@ -215,7 +215,7 @@ def slice_(
     return x[_at(x, dim, slice(start, end, step))]
 
 
-@slice_.vjp("x", "place(g, x, dim, slice(start, end, step))")
+@slice_.vjp("x", "place(g, x, dim, start, end, step)")
 def _(
     g: Array,
     y: Array,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradwitness._errors import RuleError
+from gradwitness.engine.floats import WITNESS_UNIT, gamma
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 Plain: TypeAlias = "NDArray[Any]"
 Error: TypeAlias = "NDArray[np.float64] | None"
 Errors: TypeAlias = "tuple[Error, Error]"
+# From what the operands' errors have become to what an operation's own roundings add; for both
+# tiers. One and the same function where the tiers do not differ.
+Growth: TypeAlias = "Callable[[Error], Error]"
+Growths: TypeAlias = "tuple[Growth, Growth]"
 
 # By the NumPy function's name; filled by the modules beside this one.
 UFUNCS: dict[str, Callable[..., Any]] = {}
@@ -94,10 +99,14 @@ class Bounded(NDArrayOperatorsMixin):
         return FUNCTIONS["reshape"](np.reshape, (self, new), {})
 
     def __getitem__(self, index: Any) -> Bounded:
-        rigorous, likely = (None if error is None else error[index] for error in self.errors)
+        rigorous = None if self.rigorous is None else np.asarray(self.rigorous[index])
+        likely = rigorous
+        if self.likely is not self.rigorous:
+            likely = None if self.likely is None else np.asarray(self.likely[index])
         return Bounded(self.value[index], self.arithmetic, rigorous, likely)
 
     def __setitem__(self, index: Any, item: Any) -> None:
+        item = lifted(self.arithmetic, item)
         self.value[index] = value_of(item)
         new = errors_of(item)
         together = self.rigorous is self.likely and new[0] is new[1]
@@ -117,7 +126,9 @@ class Bounded(NDArrayOperatorsMixin):
         handler = UFUNCS.get(ufunc.__name__)
         if handler is None:
             raise RuleError(f"no rounding bound is known for np.{ufunc.__name__}")
-        return handler(self.arithmetic, *(_lifted(self.arithmetic, item) for item in inputs))
+        # Overflow and 0/0 are results, of values and of bounds alike.
+        with np.errstate(all="ignore"):
+            return handler(self.arithmetic, *(lifted(self.arithmetic, item) for item in inputs))
 
     def __array_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any, kwargs: Any
@@ -126,18 +137,25 @@ class Bounded(NDArrayOperatorsMixin):
         handler = FUNCTIONS.get(func.__name__)
         if handler is None:
             raise RuleError(f"no rounding bound is known for np.{func.__name__}")
-        return handler(func, args, kwargs)
+        with np.errstate(all="ignore"):
+            return handler(func, args, kwargs)
 
 
-def _lifted(arithmetic: Arithmetic, item: Any) -> Any:
+def lifted(arithmetic: Arithmetic, item: Any) -> Any:
     """Give a constant that the format cannot hold the error of its rounding."""
-    if not isinstance(item, float) or not math.isfinite(item):
+    if not isinstance(item, int | float | np.integer | np.floating):
         return item
-    mantissa, _ = math.frexp(item)
-    if (mantissa / 2.0 ** round(math.log2(arithmetic.unit))).is_integer():
+    number = float(item)
+    if not math.isfinite(number):
         return item
-    error = np.asarray(abs(item) * arithmetic.unit)
-    return Bounded(np.asarray(item), arithmetic, error, error)
+    digits = round(-math.log2(arithmetic.unit - WITNESS_UNIT))
+    if number == 0 or (
+        abs(number) >= arithmetic.tiny and math.ldexp(math.frexp(number)[0], digits).is_integer()
+    ):
+        return item
+    # Below the smallest normal number it may become zero.
+    error = np.asarray(abs(number) * (arithmetic.unit if abs(number) >= arithmetic.tiny else 1.0))
+    return Bounded(np.asarray(number), arithmetic, error, error)
 
 
 def _written(error: Error, shape: tuple[int, ...], index: Any, new: Error) -> Error:
@@ -174,30 +192,68 @@ def scaled(factor: Any, error: Error) -> Error:
     """Multiply a bound by a magnitude; zero times an unbounded error stays unbounded."""
     if error is None:
         return None
-    with np.errstate(invalid="ignore"):
-        product = np.asarray(factor * error)
+    product = np.asarray(factor * error)
     return np.where(np.isnan(product) & ~np.isnan(factor), np.inf, product)
 
 
 def rounding(
-    arithmetic: Arithmetic, value: Any, count: float = 1.0, *, underflows: bool = True
-) -> Errors:
-    """Return what ``count`` roundings add to a result's error."""
-    magnitude = np.abs(value)
-    added = magnitude * (count * arithmetic.unit)
-    if underflows:
-        added = added + arithmetic.tiny * (magnitude > 0)
-    return added, added
+    arithmetic: Arithmetic,
+    value: Any,
+    count: float = 1.0,
+    *,
+    underflows: bool = True,
+    nonzero: Any = False,
+) -> Growths:
+    """Return what ``count`` roundings add to a result's error.
+
+    They round what the other arithmetic computes, which is as large as the value and the error
+    carried into it together. ``nonzero`` marks the results that are 0 only because the witness
+    itself underflows.
+    """
+    factor = arithmetic.unit if count == 1 else gamma(count, arithmetic.unit)
+
+    def grow(carried: Error) -> Error:
+        size = np.abs(value) if carried is None else np.abs(value) + carried
+        added = size * factor
+        if underflows:
+            added = added + arithmetic.tiny * ((size > 0) | nonzero)
+        return np.asarray(added)
+
+    return grow, grow
 
 
-def reduction(arithmetic: Arithmetic, magnitude: Plain, value: Plain, roundings: int) -> Errors:
+def underflow(arithmetic: Arithmetic, value: Any) -> Growths:
+    """Return what an exact scaling can lose: all of a result below the smallest normal number."""
+
+    def grow(carried: Error) -> Error:
+        size = np.abs(value) if carried is None else np.abs(value) + carried
+        lost = np.where(size < arithmetic.tiny, size, 0.0)
+        return lost if lost.any() else None
+
+    return grow, grow
+
+
+def reduction(
+    arithmetic: Arithmetic, magnitude: Plain, value: Plain, roundings: int
+) -> Growths | None:
     """Return what a reduction adds: growth times the sum of magnitudes, and one store."""
     if roundings <= 0:
-        return None, None
-    store = np.abs(value) * arithmetic.store + roundings * arithmetic.tiny * (magnitude > 0)
+        return None
+
+    def at(growth: float) -> Growth:
+        def grow(carried: Error) -> Error:
+            past: Any = 0.0 if carried is None else carried
+            size = magnitude + past
+            # Terms that are all zero add up to zero, however many they are.
+            inner = np.where(size == 0, 0.0, size * growth)
+            store = arithmetic.store * (np.abs(value) + past + inner)
+            return np.asarray(inner + store + roundings * arithmetic.tiny * (size > 0))
+
+        return grow
+
     worst, likely = arithmetic.worst_growth(roundings), arithmetic.likely_growth(roundings)
-    rigorous = magnitude * worst + store
-    return rigorous, rigorous if likely == worst else magnitude * likely + store
+    rigorous = at(worst)
+    return rigorous, rigorous if likely == worst else at(likely)
 
 
 def assemble(
@@ -205,7 +261,7 @@ def assemble(
     value: Any,
     operands: Sequence[Any],
     carry: Callable[..., Error],
-    added: Errors = (None, None),
+    growths: Growths | None = None,
 ) -> Bounded:
     """Make a result: what its operands' errors become, plus what is added, for both tiers.
 
@@ -215,12 +271,13 @@ def assemble(
     pairs = [errors_of(operand) for operand in operands]
 
     def tier(k: int) -> Error:
-        error = total(carry(*(pair[k] for pair in pairs)), added[k])
+        carried = carry(*(pair[k] for pair in pairs))
+        error = carried if growths is None else total(carried, growths[k](carried))
         if error is not None and error.shape != value.shape:
             error = np.broadcast_to(error, value.shape)
         return error
 
     rigorous = tier(0)
-    if added[0] is added[1] and all(pair[0] is pair[1] for pair in pairs):
+    if all(one is other for one, other in [*pairs, growths or (None, None)]):
         return Bounded(value, arithmetic, rigorous, rigorous)
     return Bounded(value, arithmetic, rigorous, tier(1))

@@ -18,6 +18,7 @@ from gradwitness.engine.bounded.array import (
     rounding,
     scaled,
     total,
+    underflow,
     value_of,
 )
 
@@ -54,18 +55,19 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     value = left * right
 
     def carry(of_a: Error, of_b: Error) -> Error:
-        both = None if of_a is None or of_b is None else of_a * of_b
+        both = None if of_a is None else scaled(of_a, of_b)
         return total(scaled(np.abs(right), of_a), scaled(np.abs(left), of_b), both)
 
     if _scales_exactly(a) or _scales_exactly(b):
-        return assemble(arithmetic, value, (a, b), carry)
+        factor = left if _scales_exactly(a) else right
+        lost = underflow(arithmetic, value) if abs(factor) < 1 else None
+        return assemble(arithmetic, value, (a, b), carry, lost)
     return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value))
 
 
 def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     top, bottom = value_of(a), value_of(b)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.asarray(top / bottom)
+    value = np.asarray(top / bottom)
     magnitude, below = np.abs(value), np.abs(bottom)
 
     def carry(of_a: Error, of_b: Error) -> Error:
@@ -73,12 +75,14 @@ def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         if numerator is None:
             return None
         room = below if of_b is None else below - of_b
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(room > 0, numerator / room, np.inf)
+        return np.where(room > 0, numerator / room, np.inf)
 
-    if _scales_exactly(b):
-        return assemble(arithmetic, value, (a, b), carry)
-    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value))
+    if _scales_exactly(b) and bottom != 0:
+        lost = underflow(arithmetic, value) if abs(bottom) > 1 else None
+        return assemble(arithmetic, value, (a, b), carry, lost)
+    # GPU kernels multiply by the reciprocal of a number: two roundings.
+    count = 2.0 if np.ndim(bottom) == 0 else 1.0
+    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value, count))
 
 
 def _unchanged(ufunc: np.ufunc) -> Callable[..., Bounded]:
@@ -120,28 +124,29 @@ def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     size_left, size_right = np.abs(left), np.abs(right)
 
     def carry(of_a: Error, of_b: Error) -> Error:
+        from_b = None if of_b is None else np.asarray(size_left @ of_b)
         if of_a is None:
-            return None if of_b is None else size_left @ of_b
-        if of_b is None:
-            return of_a @ size_right
-        return of_a @ (size_right + of_b) + size_left @ of_b
+            return from_b
+        return total(np.asarray(of_a @ (size_right if of_b is None else size_right + of_b)), from_b)
 
     # n products and n - 1 sums, in any order: gamma_n (Higham 2002, section 3.5).
-    added = reduction(arithmetic, size_left @ size_right, value, left.shape[-1])
-    return assemble(arithmetic, value, (a, b), carry, added)
+    growths = reduction(arithmetic, size_left @ size_right, value, left.shape[-1])
+    return assemble(arithmetic, value, (a, b), carry, growths)
 
 
 def _sum(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func
-    if len(args) != 1:
-        raise RuleError("np.sum in a rule takes axis and keepdims by keyword")
+    if len(args) != 1 or not kwargs.keys() <= {"axis", "keepdims"}:
+        raise RuleError("np.sum in a rule takes axis and keepdims by keyword, and nothing else")
     (a,) = args
     value = np.asarray(np.sum(a.value, **kwargs))
     terms = a.size // max(1, value.size)
-    added = reduction(a.arithmetic, np.sum(np.abs(a.value), **kwargs), value, terms - 1)
-    return assemble(
-        a.arithmetic, value, (a,), lambda e: None if e is None else np.sum(e, **kwargs), added
-    )
+    growths = reduction(a.arithmetic, np.sum(np.abs(a.value), **kwargs), value, terms - 1)
+
+    def carry(e: Error) -> Error:
+        return None if e is None else np.asarray(np.sum(e, **kwargs))
+
+    return assemble(a.arithmetic, value, (a,), carry, growths)
 
 
 UFUNCS |= {

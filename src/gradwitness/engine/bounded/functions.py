@@ -1,8 +1,9 @@
 """Elementary functions: how an operand's error passes through, and what the library adds.
 
 A bound e on the operand becomes the largest ``|f(x + t) - f(x)|`` over ``|t| <= e``, from above. What
-the library's own evaluation adds is counted in units of roundoff of the result: vectorized
-libraries give 1 ulp (2 u) for most functions and 2 ulp (4 u) for the fast exp; 4 u is granted to all.
+the library's own evaluation adds is counted in units of roundoff of the result, one ulp being at
+most 2 u: vectorized libraries give 1 ulp for most functions and 2 ulp for the fast exp, and 4 u is
+granted; but 3.5 ulp for sine and cosine (SLEEF's u35 versions), and 4 ulp for CUDA's power.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from gradwitness.engine.bounded.array import (
     UFUNCS,
     Bounded,
     Error,
+    Growth,
+    Growths,
     Plain,
     assemble,
     rounding,
@@ -30,44 +33,62 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 LIBRARY = 4.0
+_TRIGONOMETRY = 7.0
+_POWER = 8.0
+# Exponents that are multiplications, roots and quotients, with the roundings that those take; a
+# root is counted twice, to leave room for a vector unit's estimate.
+_POWERS = {-2: 2.0, -1: 1.0, 0.5: 2.0, 2: 1.0, 3: 2.0}
 
 
-def _function(ufunc: np.ufunc, spread: Callable[[Plain, Plain, Plain], Plain]) -> None:
-    """Register y = f(x), with ``spread(x, y, e)`` the change of y that an error e of x can make."""
+def _function(
+    ufunc: np.ufunc, spread: Callable[[Plain, Plain], Plain], count: float = LIBRARY
+) -> None:
+    """Register y = f(x), with ``spread(x, e)`` the change of y that an error e of x can make."""
 
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         x = np.asarray(value_of(a))
         y = np.asarray(ufunc(x))
 
         def carry(e: Error) -> Error:
-            return None if e is None else spread(x, y, e)
+            return None if e is None else np.asarray(spread(x, e))
 
-        return assemble(arithmetic, y, (a,), carry, rounding(arithmetic, y, LIBRARY))
+        growths = rounding(arithmetic, y, count, nonzero=x != 0)
+        return assemble(arithmetic, y, (a,), carry, growths)
 
     UFUNCS[ufunc.__name__] = handler
 
 
-def _log_spread(x: Plain, _: Plain, e: Plain) -> Plain:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(e < x, -np.log1p(-e / x), np.inf)
+def _exp_spread(x: Plain, e: Plain) -> Plain:
+    # expm1 keeps the digits of a small e; of a large one, the upper end says enough, and cannot be
+    # 0 times infinity.
+    return np.where(e > 1, np.exp(x + e), np.exp(x) * np.expm1(e))
 
 
-def _log1p_spread(x: Plain, y: Plain, e: Plain) -> Plain:
-    return _log_spread(1 + x, y, e)
+def _log_spread(x: Plain, e: Plain) -> Plain:
+    # Steepest at the lower end.
+    return np.where(e < x, -np.log1p(-e / x), np.inf)
 
 
-def _tanh_spread(x: Plain, _: Plain, e: Plain) -> Plain:
+def _log1p_spread(x: Plain, e: Plain) -> Plain:
+    return _log_spread(1 + x, e)
+
+
+def _tanh_spread(x: Plain, e: Plain) -> Plain:
     # 1 - tanh(x)^2 is largest at the end of the interval that lies nearest to zero.
-    return e / np.cosh(np.minimum(np.maximum(np.abs(x) - e, 0), 300)) ** 2
+    return np.asarray(e / np.cosh(np.minimum(np.maximum(np.abs(x) - e, 0), 300)) ** 2)
 
 
-_function(np.exp, lambda _, y, e: y * np.expm1(e))
-_function(np.expm1, lambda _, y, e: (y + 1) * np.expm1(e))
+def _unit_slope_spread(_: Plain, e: Plain) -> Plain:
+    return e
+
+
+_function(np.exp, _exp_spread)
+_function(np.expm1, _exp_spread)
 _function(np.log, _log_spread)
 _function(np.log1p, _log1p_spread)
 _function(np.tanh, _tanh_spread)
-_function(np.sin, lambda _, __, e: e)
-_function(np.cos, lambda _, __, e: e)
+_function(np.sin, _unit_slope_spread, _TRIGONOMETRY)
+_function(np.cos, _unit_slope_spread, _TRIGONOMETRY)
 
 
 def _erf(arithmetic: Arithmetic, a: Any) -> Bounded:
@@ -88,11 +109,8 @@ def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
     y = np.sqrt(x)
 
     def carry(e: Error) -> Error:
-        if e is None:
-            return None
-        # |sqrt(x + t) - sqrt(x)| = |t| / (sqrt(x + t) + sqrt(x)).
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(y > 0, e / y, np.sqrt(e))
+        # |sqrt(x + t) - sqrt(x)| = |t| / (sqrt(x + t) + sqrt(x)), as long as x + t has a root.
+        return None if e is None else np.where(y > 0, e / y, np.sqrt(e))
 
     # IEEE 754 asks for a correctly rounded root; 2 leaves room for a vector unit's estimate.
     return assemble(arithmetic, y, (a,), carry, rounding(arithmetic, y, 2.0))
@@ -103,33 +121,49 @@ def _square(arithmetic: Arithmetic, a: Any) -> Bounded:
     y = x * x
 
     def carry(e: Error) -> Error:
-        return None if e is None else (2 * np.abs(x) + e) * e
+        return None if e is None else np.asarray((2 * np.abs(x) + e) * e)
 
     return assemble(arithmetic, y, (a,), carry, rounding(arithmetic, y))
 
 
 def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     x, p = np.asarray(value_of(a)), np.asarray(value_of(b))
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        y = np.asarray(np.power(x, p))
+    y = np.asarray(np.power(x, p))
 
     def carry(of_x: Error, of_p: Error) -> Error:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            base = None
-            if of_x is not None:
-                size = np.abs(x)
-                far = np.where(p >= 1, size + of_x, np.maximum(size - of_x, 0))
-                base = np.abs(p) * np.where(far > 0, far ** (p - 1), np.inf) * of_x
-            exponent = None
-            if of_p is not None:
-                exponent = np.abs(y) * np.expm1(np.abs(np.log(np.abs(x))) * of_p)
-        return total(base, exponent)
+        e = 0.0 if of_x is None else of_x
+        base = None if of_x is None else _base_spread(x, p, of_x)
+        if of_p is None:
+            return base
+        # From the far base: first the base moves, then the exponent. A base that may be 0 or
+        # less has no logarithm.
+        steepest = np.where(
+            x - e > 0, np.maximum(np.abs(np.log(x - e)), np.abs(np.log(x + e))), np.inf
+        )
+        reach = np.abs(y) if base is None else np.abs(y) + base
+        moved = np.where(of_p == 0, 0.0, reach * np.expm1(steepest * of_p))
+        return total(base, moved)
 
-    if p.ndim == 0 and p in (0, 1):
+    if p.ndim == 0 and not isinstance(b, Bounded) and p in (0, 1):
         return assemble(arithmetic, y, (a, b), carry)
-    # Small whole and half powers are multiplications and roots; others go through exp and log.
-    count = 2.0 if p.ndim == 0 and p in (-2, -1, -0.5, 0.5, 2, 3) else LIBRARY
-    return assemble(arithmetic, y, (a, b), carry, rounding(arithmetic, y, count))
+    growths = rounding(arithmetic, y, _POWERS.get(float(p), _POWER) if p.ndim == 0 else _POWER)
+    if p.ndim == 0 and p == -2:
+        # The square that is inverted has lost its digits where it underflows.
+        growths = _lost_where(x * x < arithmetic.tiny, growths[0])
+    return assemble(arithmetic, y, (a, b), carry, growths)
+
+
+def _base_spread(x: Plain, p: Plain, e: Plain) -> Plain:
+    """Return the most that x^p can change: e times the largest slope, |p| |x|^(p - 1)."""
+    far = np.where(p >= 1, np.abs(x) + e, np.maximum(np.abs(x) - e, 0))
+    return np.where((p == 0) | (e == 0), 0.0, np.abs(p) * np.power(far, p - 1) * e)
+
+
+def _lost_where(lost: Plain, growth: Growth) -> Growths:
+    def grow(carried: Error) -> Error:
+        return np.where(lost, np.inf, growth(carried))
+
+    return grow, grow
 
 
 UFUNCS |= {"erf": _erf, "sqrt": _square_root, "square": _square, "power": _power}

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import RuleError
-from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Plain, value_of
+from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Plain, lifted, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gradwitness.engine.floats import Arithmetic
+
+
+# The modes of np.pad that compute nothing.
+_PADDING = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
 def _plane(item: Any, tier: int) -> Plain:
@@ -24,7 +28,11 @@ def _plane(item: Any, tier: int) -> Plain:
 def _move(items: Sequence[Any], run: Callable[[Sequence[Any]], Any]) -> Any:
     """Apply a movement to the values and, where there are any, to the bounds of some arrays."""
     bounded = [item for item in items if isinstance(item, Bounded)]
+    if not bounded:
+        return run(items)
     arithmetic = bounded[0].arithmetic
+    items = [lifted(arithmetic, item) for item in items]
+    bounded = [item for item in items if isinstance(item, Bounded)]
     value = run([value_of(item) for item in items])
     if all(item.is_exact for item in bounded):
         return _wrap(value, None, None, arithmetic)
@@ -60,10 +68,30 @@ def _where(func: Any, args: Any, kwargs: Any) -> Any:
     return _move(branches, lambda items: func(value_of(condition), *items, **kwargs))
 
 
+def _padded(func: Any, args: Any, kwargs: Any) -> Any:
+    """np.pad: the constant stands around the values, and no error around their bounds."""
+    array, widths, *rest = args
+    mode = rest[0] if rest else kwargs.get("mode", "constant")
+    if not isinstance(array, Bounded) or mode not in _PADDING or len(rest) > 1:
+        raise RuleError(f"np.pad in a rule takes its array first, and a mode of {_PADDING}")
+    fill = lifted(array.arithmetic, kwargs.get("constant_values", 0))
+    if mode == "constant" and (np.ndim(fill) or kwargs.keys() - {"mode", "constant_values"}):
+        raise RuleError("np.pad in a rule takes one number as constant_values, and nothing else")
+    if mode != "constant":
+        return _move((array,), lambda items: func(items[0], widths, **{**kwargs, "mode": mode}))
+    return _move(
+        (array, fill),
+        lambda items: func(items[0], widths, constant_values=items[1]),
+    )
+
+
 def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """zeros_like, ones_like, full_like: exact, and writable."""
+    """zeros_like, ones_like, full_like: writable, and exact but for a number that is not."""
     array, *rest = args
-    return Bounded(func(array.value, *rest, **kwargs), array.arithmetic)
+    filled = Bounded(func(array.value, *rest, **kwargs), array.arithmetic)
+    for number in rest[:1] if func is np.full_like else ():
+        filled[...] = number
+    return filled
 
 
 FUNCTIONS |= {
@@ -75,7 +103,6 @@ FUNCTIONS |= {
         np.flip,
         np.lib.stride_tricks.sliding_window_view,
         np.moveaxis,
-        np.pad,
         np.repeat,
         np.reshape,
         np.roll,
@@ -90,5 +117,5 @@ FUNCTIONS |= {
         np.triu,
     )
 }
-FUNCTIONS |= {"concatenate": _joined, "stack": _joined, "where": _where}
+FUNCTIONS |= {"pad": _padded, "concatenate": _joined, "stack": _joined, "where": _where}
 FUNCTIONS |= {func.__name__: _filled for func in (np.zeros_like, np.ones_like, np.full_like)}

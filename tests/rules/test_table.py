@@ -1,0 +1,149 @@
+"""The table as a whole: nothing unsampled, nothing unexplained, nothing written to."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from gradwitness import rules
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
+from gradwitness.engine.forward import run
+from gradwitness.rules.registry import terms
+from rules.harness import Case, make, name, pairs
+from rules.samples import SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rules.samples import Sample
+
+ARITHMETIC = Arithmetic.stepwise("float64")
+RULES = {rule.name: rule for rule in rules.table().values()}
+
+
+def test_every_rule_is_sampled_and_every_alias() -> None:
+    assert {make(sample).call.base_op for sample in SAMPLES} == set(rules.table())
+
+
+def test_every_gradient_is_sampled() -> None:
+    sampled = {(make(sample).bound().rule.name, operand) for sample, operand in pairs()}
+    assert sampled == {
+        (rule.name, operand) for rule in RULES.values() for operand in rule.gradients
+    }
+
+
+def test_names_of_samples_tell_them_apart() -> None:
+    names = [name(sample) for sample in SAMPLES]
+    assert len(names) == len(set(names))
+
+
+def test_only_detach_has_gradients_and_no_meaning() -> None:
+    # Torch's detach leaves no node behind, so there is nothing to explain.
+    unexplained = {rule.name for rule in RULES.values() if rule.gradients and not rule.meaning}
+    assert unexplained == {"aten.detach"}
+    assert not [rule.name for rule in RULES.values() if rule.meaning and not rule.gradients]
+
+
+def is_one_sentence(text: str, subject: str) -> bool:
+    """Whether a text is a sentence on the subject: one full stop, at the end."""
+    return bool(re.fullmatch(rf"{subject} [a-z].*[^.\s]\.", text)) and not re.search(r"\.\s", text)
+
+
+@pytest.mark.parametrize("text", ["X adds", "X adds. It is.", "Y adds.", "X .", "X Adds."])
+def test_what_is_no_sentence_is_told_from_one(text: str) -> None:
+    assert is_one_sentence("X adds.", "X")
+    assert not is_one_sentence(text, "X")
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        *((rule.definition(), rule.node) for rule in RULES.values() if rule.meaning),
+        *((term.definition(), term.name) for term in terms()),
+    ],
+    ids=lambda text: text.split()[0],
+)
+def test_definition_is_one_sentence(text: str, subject: str) -> None:
+    assert is_one_sentence(text, subject)
+
+
+def node_of(sample: Sample) -> str:
+    """Torch's name of the node that a sample leaves behind, as a tape has it; empty if none."""
+    node = make(sample).output.grad_fn
+    return node.name().rpartition("::")[2] if node else ""
+
+
+WITH_NODE = [sample for sample in dict(pairs()) if node_of(sample)]
+
+
+def test_only_operations_that_hand_on_their_operand_leave_no_node() -> None:
+    assert {sample.name for sample in dict(pairs())} - {sample.name for sample in WITH_NODE} == {
+        "contiguous",
+        "detach",
+    }
+
+
+@pytest.mark.parametrize("sample", WITH_NODE, ids=name)
+def test_name_of_the_node_leads_back_to_the_rule(sample: Sample) -> None:
+    assert rules.find_node(node_of(sample)) is make(sample).bound().rule
+
+
+# Frozen inputs.
+
+
+def freeze(item: Any) -> Any:
+    """Forbid writing to an array, and to the bounds of a Bounded."""
+    arrays = (item.value, *item.errors) if isinstance(item, Bounded) else (item,)
+    for array in arrays:
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
+    return item
+
+
+def call_frozen(
+    function: Callable[..., Any], case: Case, arithmetic: Arithmetic | None, *, backward: bool
+) -> Any:
+    """Run a rule's function on operands, cotangent and result that cannot be written to."""
+    bound = case.bound(arithmetic)
+    before: list[Any] = []
+    if backward:
+        y = case.result.copy()
+        g = case.cotangent
+        before = [g, y] if arithmetic is None else [with_error(g), Bounded(y, ARITHMETIC)]
+    operands = [with_error(x) if isinstance(x, Bounded) else x for x in bound.operands]
+    return run(function, *map(freeze, [*before, *operands]), **bound.parameters)
+
+
+def with_error(array: Any) -> Bounded:
+    """A Bounded with bounds that a rule could write to."""
+    value = np.array(array.value if isinstance(array, Bounded) else array)
+    return Bounded(value, ARITHMETIC, np.full(value.shape, 1e-15), np.full(value.shape, 1e-16))
+
+
+@pytest.mark.parametrize("arithmetic", [None, ARITHMETIC], ids=["plain", "bounded"])
+@pytest.mark.parametrize("sample", SAMPLES, ids=name)
+def test_rule_writes_to_no_input_and_stays_in_float64(
+    sample: Sample, arithmetic: Arithmetic | None
+) -> None:
+    case = make(sample)
+    rule = case.bound().rule
+    functions = [(rule.function, False)]
+    functions += [(rule.gradients[operand].function, True) for operand in case.differentiable]
+    for function, backward in functions:
+        found = call_frozen(function, case, arithmetic, backward=backward)
+        assert np.asarray(found.value if isinstance(found, Bounded) else found).dtype == np.float64
+
+
+@pytest.mark.parametrize("arithmetic", [None, ARITHMETIC], ids=["plain", "bounded"])
+@pytest.mark.parametrize("place", range(3), ids=["g", "y", "x"])
+def test_writing_to_an_input_is_caught(place: int, arithmetic: Arithmetic | None) -> None:
+    def writes(*inputs: Any) -> Any:
+        inputs[place][0] = 0
+
+    case = make(next(sample for sample in SAMPLES if sample.name == "tanh"))
+    with pytest.raises(ValueError, match="read-only"):
+        call_frozen(writes, case, arithmetic, backward=True)
