@@ -104,7 +104,7 @@ def check(
     ] = None,
 ) -> None:
     """Check a training step, or a recorded tape: every forward call, every backward node."""
-    tape, report = _judged(target)
+    tape, report, cost = _judged(target)
     for path in save or ():
         save_report(path, tape, report)
     if json:
@@ -112,6 +112,8 @@ def check(
     else:
         shown = console()
         shown.print(summary(report, tape))
+        if cost:
+            shown.print(cost)
         if explain is not None:
             shown.print()
             shown.print(_derivation(tape, report, explain), markup=False, soft_wrap=True)
@@ -134,7 +136,7 @@ def graph(
         tape, report = outcome.tape, outcome.report
         title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
     else:
-        tape, report = _judged(target)
+        tape, report, _ = _judged(target)
         title, subtitle = f"Autograd graph of {Path(target).name}", ""
     save_picture(out, draw(tape, report, title=title, subtitle=subtitle))
     console().print(
@@ -168,10 +170,11 @@ def _root(
     del version
 
 
-def _judged(target: str) -> tuple[Tape, Report]:
+def _judged(target: str) -> tuple[Tape, Report, str]:
+    """Return what a target did, the judgement, and what recording cost."""
     if target.endswith(".npz"):
         tape = load_tape(Path(target))
-        return tape, judge(tape)
+        return tape, judge(tape), ""
     path, colon, function = target.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise InputError(f"{target!r} is neither FILE.py:FUNCTION nor a tape ending in .npz")
@@ -181,7 +184,8 @@ def _judged(target: str) -> tuple[Tape, Report]:
     step = load_function(Path(path), function)
     with witness:
         step()
-    return witness.tape, witness.report
+    cost = f"recorded  in {witness.seconds:.3g} s, {witness.overhead:.0%} of it recording"
+    return witness.tape, witness.report, cost
 
 
 def _derivation(tape: Tape, report: Report, wanted: str) -> str:

@@ -103,6 +103,11 @@ class Witness:
         """Share of the block's wall time that went into recording, 0 to 1."""
         return self._recorder.overhead
 
+    @property
+    def seconds(self) -> float:
+        """Wall time of the watched block."""
+        return self._recorder.seconds
+
     def __str__(self) -> str:
         return as_text(summary(self.report, self.tape))
 

@@ -195,11 +195,27 @@ def test_a_tree_is_drawn_without_crossings() -> None:
 
 
 def test_sweeps_take_crossings_away() -> None:
-    # The first order follows the numbers, and there all three arrows cross.
-    arrows = [(0, 5), (1, 4), (2, 3), (6, 0), (6, 1), (6, 2), (3, 7), (4, 8), (5, 9), (8, 10)]
-    arrows += [(7, 10), (9, 10)]
-    layout = lay(([60.0] * 11, [30.0] * 11, arrows))
-    assert np.argsort(layout.x[[0, 1, 2]]).tolist() == np.argsort(layout.x[[5, 4, 3]]).tolist()
+    # The first order sets the targets of 0 side by side, and arrows of 1 and 2 cross them.
+    layout = lay(([60.0] * 6, [30.0] * 6, [(0, 3), (0, 4), (1, 3), (2, 3), (2, 5)]))
+    upper, lower = layout.x[[0, 1, 2]], layout.x[[4, 3, 5]]
+    assert np.argsort(upper).tolist() == np.argsort(lower).tolist()
+    assert np.argsort(upper).tolist() in ([0, 1, 2], [2, 1, 0])
+
+
+def test_a_second_root_stands_just_above_what_it_points_at() -> None:
+    layout = lay(([60.0] * 5, [30.0] * 5, [(0, 1), (1, 2), (2, 3), (4, 3)]))
+    assert layout.y[4] == layout.y[2]
+
+
+def test_arrows_turn_aside_only_between_the_layers() -> None:
+    # A low box beside a very high one: its arrows come from and go to the high one's column.
+    heights = [30.0, 600.0, 30.0, 30.0, 30.0]
+    graph: Graph = ([300.0] * 5, heights, [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)])
+    layout = lay(graph)
+    for piece in [pieces[0] for pieces in layout.routes]:
+        x, y = points_on(piece).T
+        beside = (y > layout.y[1]) & (y < layout.y[1] + 600)
+        assert len(set(x[beside].round(6))) <= 1
 
 
 def test_separate_parts_go_side_by_side_not_into_one_row() -> None:

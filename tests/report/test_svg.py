@@ -149,12 +149,18 @@ def test_every_role_has_a_shape_of_its_own() -> None:
         for number in range(len(boxes))
     }
     assert len(shapes) == len(Role)
+    custom = group_of(root, list(Role).index(Role.CUSTOM))[0]
+    assert custom.attrib["d"].count("L") == 7  # eight corners
+    saved = group_of(root, list(Role).index(Role.SAVED))[0]
+    assert saved.get("stroke-dasharray") == "5 3"
 
 
 def test_flows_differ_in_line_and_head() -> None:
     arrows = tuple(Arrow("a", "b", flow) for flow in Flow)
     root = drawn(picture(box("a"), box("b"), arrows=arrows))
-    lines = [line for line in root.iter(f"{SVG}path") if line.get("marker-end")]
+    drawing = root.find(f"{SVG}g[@transform]")
+    assert drawing is not None
+    lines = drawing.findall(f"{SVG}path")
     dashes = {line.get("marker-end"): line.get("stroke-dasharray") for line in lines}
     assert dashes.keys() == {"url(#head-gradient)", "url(#head-saved)"}
     assert dashes["url(#head-gradient)"] is None
@@ -177,8 +183,17 @@ def test_the_legend_explains_what_is_there_and_nothing_else() -> None:
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("text", ["short", "x" * 64, "a longer line of many words " * 9, "語" * 40])
 def test_text_stays_inside_its_box(role: Role, text: str) -> None:
-    each = box("a", role, title=text, lines=(text,), verdict=Verdict.AGREES, verdict_text=text)
-    group = group_of(drawn(picture(each)), 0)
+    boxes = (
+        box("title", role, title=text, verdict=Verdict.AGREES),
+        box("lines", role, title="T", lines=(text,)),
+        box("verdict", role, title="T", verdict=Verdict.AGREES, verdict_text=text),
+    )
+    root = drawn(picture(*boxes))
+    for number in range(3):
+        assert_text_inside(group_of(root, number))
+
+
+def assert_text_inside(group: ET.Element) -> None:
     outline = next(part for part in group if part.tag in (f"{SVG}rect", f"{SVG}path"))
     if outline.tag == f"{SVG}rect":
         left, top = float(outline.attrib["x"]), float(outline.attrib["y"])
@@ -211,6 +226,7 @@ def test_long_lines_are_wrapped_and_no_character_is_lost() -> None:
     assert max(map(columns, lines)) <= 64
     assert "".join("".join(lines).split()) == "".join(text.split())
     assert max(map(columns, wrap("語" * 100))) <= 64
+    assert columns("a\u0301語") == 3
 
 
 def test_labels_cover_neither_boxes_nor_each_other() -> None:
@@ -252,6 +268,8 @@ def test_cut_arrows_are_named_at_both_ends() -> None:
     leaving = shown.count("to (1) SharedLeaf")
     assert arrival == f"(1) from {leaving} boxes"
     assert leaving > 10
+    paths = [path.attrib["d"] for path in root.iter(f"{SVG}path") if path.get("marker-end")]
+    assert len(paths) == len(set(paths))
     assert any("are cut" in text for text in shown)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -94,6 +95,7 @@ class GraphRecorder:
             self._classify(number, draft, by_sequence)
         self._find_outputs()
         for number in new:
+            self._complete_function(number)
             self._complete_view(number)
 
     def _classify(self, number: int, draft: NodeDraft, by_sequence: dict[int, list[int]]) -> None:
@@ -110,14 +112,10 @@ class GraphRecorder:
                 draft.kind, draft.call = Kind.COPY_SLICES, inside[0]
                 self._calls[inside[0]].node = number
             return
-        candidates = by_sequence.get(sequence, [])
         if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
             draft.kind = Kind.CUSTOM
-            draft.inner = tuple(c for c in candidates if not self._calls[c].grad_enabled)
-            for call in draft.inner:
-                self._calls[call].node = number
             return
-        for call in candidates:
+        for call in self._candidates(draft.alive, by_sequence):
             made = self._calls[call]
             if _same_operation(draft.name, made.op):
                 draft.kind, draft.call = Kind.OPERATION, call
@@ -125,18 +123,61 @@ class GraphRecorder:
                 made.node = number
                 return
 
+    def _candidates(self, node: Any, by_sequence: dict[int, list[int]]) -> list[int]:
+        """Return the calls that may have made a node.
+
+        A node has its number before its operands are looked at, and that may take further numbers
+        before the call runs: one for each view whose history is rebuilt, and one for the copy that
+        an in-place operation keeps of what it overwrites.
+        """
+        sequence = node._sequence_nr()
+        rebuilt = {
+            target._sequence_nr()
+            for target, _ in node.next_functions
+            if target is not None and target.name().startswith("AsStrided")
+        }
+        while sequence + 1 in rebuilt:
+            sequence += 1
+        after = by_sequence.get(sequence + 1, [])
+        kept = [
+            second
+            for first, second in pairwise(after)
+            if self._calls[first].op == "aten.clone.default" and self._calls[second].writes
+        ]
+        return by_sequence.get(sequence, []) + kept
+
     def _find_outputs(self) -> None:
-        """Learn from the living tensors which node each of them hangs on."""
-        for tensor, value in self._values.tensors():
-            node = tensor.grad_fn
-            number = None if node is None else self._numbers.get(node)
+        """Learn from the tensors which node each of them hangs on, or hung on before a write."""
+        for node, index, value in self._values.histories():
+            number = self._numbers.get(node)
             if number is None:
                 continue
             outputs = self.nodes[number].outputs
-            index = tensor.output_nr
             outputs.extend([None] * (index + 1 - len(outputs)))
             if outputs[index] is None:
                 outputs[index] = value
+
+    def _complete_function(self, number: int) -> None:
+        """Find the calls of a custom function's forward.
+
+        They run from the first call after its node got its number to the one that made its last
+        output. Other custom functions, and operations with grad mode on, may lie among them.
+        """
+        draft = self.nodes[number]
+        if draft.kind != Kind.CUSTOM:
+            return
+        sequence = draft.alive._sequence_nr()
+        given = {output for output in draft.outputs if output is not None}
+        after = [n for n, call in enumerate(self._calls) if call.sequence >= sequence]
+        makers = [
+            n
+            for n in after
+            if given.intersection(self._calls[n].outputs) or self._calls[n].base in given
+        ]
+        draft.inner = tuple(n for n in after if makers and n <= makers[-1])
+        for call in draft.inner:
+            if self._calls[call].node is None:
+                self._calls[call].node = number
 
     def _complete_view(self, number: int) -> None:
         """Write the call that torch left out: it rebuilds the history of a view silently.
@@ -146,12 +187,13 @@ class GraphRecorder:
         draft = self.nodes[number]
         if draft.kind != Kind.UNKNOWN or draft.name.rstrip("0123456789") != "AsStridedBackward":
             return
-        shown = draft.outputs[0]
+        node = draft.alive
         owner = draft.edges[0]
-        base = None if owner is None else self.nodes[owner.node].outputs[owner.index]
+        bases = [] if owner is None else self.nodes[owner.node].outputs[owner.index :]
+        base = bases[0] if bases else None
+        shown = draft.outputs[0] if draft.outputs else None
         if shown is None or base is None:
             return
-        node = draft.alive
         draft.kind, draft.call = Kind.OPERATION, len(self._calls)
         self._calls.append(
             CallDraft(

@@ -53,6 +53,7 @@ class ValueStore:
         self._by_object: dict[int, tuple[torch.Tensor, int, int]] = {}
         self._by_place: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
+        self._overwritten: list[tuple[Any, int, int]] = []
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
         """Give a tensor the user's name for it; the first name stays."""
@@ -91,6 +92,7 @@ class ValueStore:
         storage = self._storages.get(_address(tensor))
         if storage is None:
             return
+        self._remember(tensor._base if tensor._base is not None else tensor)
         storage.epoch += 1
         for draft in storage.drafts:
             _keep_copy(draft)
@@ -107,6 +109,23 @@ class ValueStore:
         for tensor, value, epoch in self._by_object.values():
             if self._epoch(tensor) == epoch:
                 yield tensor, value
+
+    def histories(self) -> Iterator[tuple[Any, int, int]]:
+        """Yield nodes with the number of one of their outputs: node, which output, value."""
+        yield from self._overwritten
+        for tensor, value in self.tensors():
+            node = _history(tensor)
+            if node is not None:
+                yield node, tensor.output_nr, value
+
+    def _remember(self, tensor: torch.Tensor) -> None:
+        """Note whose output a tensor is that is about to be overwritten: it gets another node."""
+        entry = self._by_object.get(id(tensor))
+        if entry is None or entry[0] is not tensor or entry[2] != self._epoch(tensor):
+            return
+        node = _history(tensor)
+        if node is not None:
+            self._overwritten.append((node, tensor.output_nr, entry[1]))
 
     def own(self, values: set[int]) -> None:
         """Copy what the program may change later: the values given, and all that it brought in."""
@@ -163,6 +182,14 @@ class ValueStore:
         self._by_object[id(tensor)] = (tensor, number, epoch)
         self._by_place[self._place(tensor)] = (number, epoch)
         return number
+
+
+def _history(tensor: torch.Tensor) -> Any:
+    try:
+        return tensor.grad_fn
+    except RuntimeError:
+        # Torch refuses for a view that was made without grad mode and whose base changed since.
+        return None
 
 
 def _address(tensor: torch.Tensor) -> int:

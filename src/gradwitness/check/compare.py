@@ -77,7 +77,7 @@ class Comparison:
 def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
     """Return the comparison that could not be made."""
     size = 0 if recorded is None else recorded.size
-    norm = math.nan if recorded is None else _norm(recorded.astype(np.float64))
+    norm = math.nan if recorded is None else _norm(recorded)
     nan = math.nan
     return Comparison(
         Verdict.INCONCLUSIVE,
@@ -101,7 +101,7 @@ def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
 def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
     """Return the comparison of arrays that differ in more than numbers."""
     size = 0 if recorded is None else recorded.size
-    norm = 0.0 if recorded is None else _norm(recorded.astype(np.float64))
+    norm = 0.0 if recorded is None else _norm(recorded)
     nan, inf = math.nan, math.inf
     return Comparison(
         Verdict.DISAGREES,
@@ -142,42 +142,57 @@ def compare(
     -------
     Comparison
         DISAGREES if a number lies outside its rigorous bound. INCONCLUSIVE if there is NaN or
-        infinity that both sides share, if no bound is finite, or if the bounds are so wide that
-        an array of zeros would pass.
+        infinity that both sides share, if a bound is not finite, if the bounds are so wide that
+        an array of zeros would pass, or if the numbers are complex.
     """
     value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
     if recorded.shape != value.shape:
         return mismatch(f"shape {recorded.shape}, expected {value.shape}", recorded)
     if recorded.size == 0:
         return unjudged("no elements: nothing was compared", recorded)
+    if np.iscomplexobj(recorded) or np.iscomplexobj(value):
+        return unjudged("complex numbers", recorded)
     if not is_float(dtype):
         return _compare_exactly(recorded, value)
     r = recorded.astype(np.float64)
     w = value.astype(np.float64)
     errors = expected.errors if isinstance(expected, Bounded) else (None, None)
     final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
-    bound = _allowed(w, errors[0], dtype, final) + allowance
-    likely = bound if errors[0] is errors[1] else _allowed(w, errors[1], dtype, final) + allowance
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        bound = _allowed(w, errors[0], dtype, final) + allowance
+        likely = bound
+        if errors[1] is not errors[0]:
+            likely = _allowed(w, errors[1], dtype, final) + allowance
         error = np.abs(r - w)
+        reach = np.abs(w) + bound
     # Both infinite alike, both NaN, or a number so large that the format overflows: no distance.
-    largest = float(limits(dtype).max)
-    overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (np.abs(w) + bound >= largest)
+    overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(limits(dtype).max))
     alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow
     error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
     strange = ~(np.isfinite(r) & np.isfinite(w))
     return _judge(r, w, error, bound, likely, strange, dtype)
 
 
-def _allowed(w: NDArray[np.float64], error: Error, dtype: str, final: float) -> Any:
+def _allowed(w: NDArray[np.float64], error: Error, dtype: str, final: float) -> NDArray[np.float64]:
     """Return the bound: what the formula's roundings allow, and the last one into the format."""
     if error is None:
-        # Nothing was rounded but the store, which rounds to nearest.
-        with np.errstate(invalid="ignore"):
-            return np.nan_to_num(np.abs(round_to(w, dtype) - w), nan=0.0, posinf=0.0)
-    if final:
-        return error + final * (np.abs(w) + error)
-    return error
+        return _store(w, dtype)
+    reach = np.abs(w) + error
+    # Below the smallest normal number the store may lose everything.
+    tiny = float(limits(dtype).smallest_normal)
+    last: Any = np.where(reach < tiny, reach, final * reach) if final else 0.0
+    exact = error == 0
+    if exact.any():
+        last = np.where(exact, _store(w, dtype), last)
+    return np.asarray(error + last)
+
+
+def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
+    """Return what rounding to a format, and nothing else, does to a number."""
+    # Torch makes its 16-bit numbers from float32 ones, so that float64 ones are rounded twice.
+    single = round_to(w, "float32") if dtype in ("float16", "bfloat16") else w
+    off = np.maximum(np.abs(round_to(w, dtype) - w), np.abs(round_to(single, dtype) - w))
+    return np.nan_to_num(off, nan=0.0, posinf=0.0)
 
 
 def _judge(
@@ -238,12 +253,18 @@ def _ratio(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np
     return np.where(error == 0, 0.0, np.where(np.isnan(quotient), np.inf, quotient))
 
 
-def _norm(r: NDArray[np.float64]) -> float:
-    return float(np.linalg.norm(r.ravel()))
+def _norm(r: NDArray[Any]) -> float:
+    size = np.abs(r) if np.iscomplexobj(r) else r
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm(size.astype(np.float64).ravel()))
 
 
 def _compare_exactly(recorded: NDArray[Any], value: NDArray[Any]) -> Comparison:
     """Whole numbers and booleans: equal or not."""
     r, w = recorded.astype(np.float64), value.astype(np.float64)
+    # Compared as they are: float64 cannot tell 2^53 from 2^53 + 1. A distance that it loses
+    # counts as 1.
+    distance = np.nan_to_num(np.abs(r - w), nan=np.inf)
+    error = np.where(recorded == value, 0.0, np.maximum(distance, 1.0))
     zero = np.zeros(r.shape)
-    return _judge(r, w, np.abs(r - w), zero, zero, np.zeros(r.shape, dtype=bool), "float64")
+    return _judge(r, w, error, zero, zero, np.zeros(r.shape, dtype=bool), "float64")

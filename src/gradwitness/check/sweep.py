@@ -10,7 +10,8 @@ import numpy as np
 from gradwitness.check.compare import Comparison, mismatch, unjudged
 from gradwitness.check.finding import Finding, Row, Step
 from gradwitness.check.recorded import against, exact
-from gradwitness.engine.backward import gradients
+from gradwitness.check.verdict import Verdict
+from gradwitness.engine.backward import connects, gradients
 from gradwitness.engine.binding import Unjudgeable, bind, recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_float
@@ -141,7 +142,7 @@ class SweepCheck:
             sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
             if sent is None and not self._is_wanted(edge):
                 continue
-            comparison = self._outgoing(node, sent, expected[slot])
+            comparison = self._outgoing(node, slot, sent, expected[slot])
             if comparison is not None:
                 self._backward_finding(node, slot, names, comparison)
         self._carry_on(node, firing, expected)
@@ -173,7 +174,9 @@ class SweepCheck:
         """Whether the program asked for a gradient that lies beyond an edge."""
         return self.wanted is None or edge.node in self.wanted
 
-    def _outgoing(self, node: Node, sent: int | None, expected: Any) -> Comparison | None:
+    def _outgoing(
+        self, node: Node, slot: int, sent: int | None, expected: Any
+    ) -> Comparison | None:
         if sent is None:
             # An undefined gradient stands for zeros.
             if expected is None:
@@ -183,7 +186,15 @@ class SweepCheck:
                 return None
             return mismatch("no gradient, where one other than zero is expected", value)
         if expected is None:
-            return against(self.tape, sent, np.zeros(self.tape.values[sent].shape))
+            zeros = against(self.tape, sent, np.zeros(self.tape.values[sent].shape))
+            if (
+                zeros.verdict is Verdict.DISAGREES
+                and node.kind == Kind.CUSTOM
+                and not connects(self.tape, node, slot)
+            ):
+                array = self.tape.values[sent].array
+                return unjudged("no recorded operation leads from this input to an output", array)
+            return zeros
         allowance = 0.0
         if node.kind == Kind.CUSTOM:
             allowance = _normwise(node, expected)

@@ -188,14 +188,18 @@ def _custom(
     """
     inner = [tape.calls[number] for number in node.inner]
     sources = [_edge_value(tape, edge) for edge in node.edges]
+    _refuse_changed_views(tape, node, inner)
+    reaching = _reaching(inner, {s for s in sources if s is not None})
     cotangents: dict[int, Any] = {}
-    for output, g in zip(node.outputs, incoming, strict=False):
+    for place, g in enumerate(incoming):
         if g is None:
             continue
+        output = node.outputs[place] if place < len(node.outputs) else None
         if output is None:
             raise Unjudgeable(f"an output of {node.name} was not recorded")
+        if output not in reaching:
+            raise Unjudgeable(f"no recorded operation leads to output {place} of {node.name}")
         cotangents[output] = g
-    reaching = _reaching(inner, {s for s in sources if s is not None})
     for call in reversed(inner):
         into = [None if n is None else cotangents.get(n) for n in call.outputs]
         if all(g is None for g in into):
@@ -215,6 +219,30 @@ def _custom(
         None if edge is None or source is None else cotangents.get(source)
         for edge, source in zip(node.edges, sources, strict=True)
     )
+
+
+def connects(tape: Tape, node: Node, slot: int) -> bool:
+    """Whether recorded operations of a custom function lead from an input to any output.
+
+    Where none do, the function may have worked outside of torch, or not have used the input.
+    """
+    source = _edge_value(tape, node.edges[slot])
+    if source is None:
+        return False
+    reached = _reaching([tape.calls[number] for number in node.inner], {source})
+    return not reached.isdisjoint(node.outputs)
+
+
+def _refuse_changed_views(tape: Tape, node: Node, inner: Sequence[Call]) -> None:
+    """Refuse a forward that writes to memory of which it holds a view: values alone don't join."""
+    viewed: set[int] = set()
+    for call in inner:
+        layouts = [tape.values[n].layout for n in call.outputs if n is not None]
+        storages = {layout.storage for layout in layouts if layout is not None}
+        if call.writes and (call.base is not None or storages & viewed):
+            raise Unjudgeable(f"{node.name} changes a view in place in its forward")
+        if call.is_view:
+            viewed |= storages
 
 
 def _edge_value(tape: Tape, edge: Edge | None) -> int | None:

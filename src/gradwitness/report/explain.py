@@ -101,7 +101,7 @@ class _Derivation:
     def _backward(self, sweep: int, firing: Firing) -> Iterator[str]:
         node = self._tape.nodes[firing.node]
         entry = find_node("CustomFunction" if node.kind == Kind.CUSTOM else node.name)
-        yield f"#{node.id} {node.name}" + (f": {entry.meaning}" if entry else "")
+        yield f"#{node.id} " + (entry.definition(node.name) if entry else node.name)
         for arrived in firing.incoming:
             if arrived is not None:
                 yield f"  g = {self._shown(arrived)}"

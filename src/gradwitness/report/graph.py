@@ -104,7 +104,7 @@ class _Drawing:
             lines=tuple(lines),
             verdict=verdict,
             verdict_text=text,
-            note="" if entry is None else entry.definition(),
+            note="" if entry is None else entry.definition(node.name),
         )
 
     def _leaf(self, node: Node) -> list[str]:

@@ -64,6 +64,7 @@ def rule_text(name: str) -> RenderableType:
     for operand, gradient in entry.gradients.items():
         lines.append(f"gradient    d{operand} = {gradient.text}\n")
     if entry.meaning:
-        lines.append(f"node        {entry.definition()}\n")
+        asked = name if find_node(name) is entry else ""
+        lines.append(f"node        {entry.definition(asked)}\n")
     lines.append("where g is the gradient that arrives, y the result", style="dim")
     return lines

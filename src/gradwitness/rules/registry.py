@@ -91,9 +91,9 @@ class Rule:
 
         return register
 
-    def definition(self) -> str:
-        """Return one plain sentence that defines the autograd node."""
-        return f"{self.node} {self.meaning}."
+    def definition(self, node: str = "") -> str:
+        """Return one plain sentence that defines the autograd node, under a name that it has."""
+        return f"{node or self.node} {self.meaning}."
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class Term:
     name: str
     meaning: str
 
-    def definition(self) -> str:
-        """Return one plain sentence that defines it."""
-        return f"{self.name} {self.meaning}."
+    def definition(self, node: str = "") -> str:
+        """Return one plain sentence that defines it, under a name that it has."""
+        return f"{node or self.name} {self.meaning}."
 
 
 _RULES: dict[str, Rule] = {}

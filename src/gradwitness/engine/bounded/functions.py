@@ -1,9 +1,9 @@
 """Elementary functions: how an operand's error passes through, and what the library adds.
 
-A bound e on the operand becomes the largest ``|f(x + t) - f(x)|`` over ``|t| <= e``, from above. What
-the library's own evaluation adds is counted in units of roundoff of the result, one ulp being at
-most 2 u: vectorized libraries give 1 ulp for most functions and 2 ulp for the fast exp, and 4 u is
-granted; but 3.5 ulp for sine and cosine (SLEEF's u35 versions), and 4 ulp for CUDA's power.
+A bound e on the operand becomes the largest ``|f(x + t) - f(x)|`` over ``|t| <= e``, from above.
+What the library's own evaluation adds is counted in units of roundoff of the result, one ulp being
+at most 2 u. Vectorized libraries give 1 ulp for most functions and 2 ulp for the fast exp: 4 u is
+granted. Sine and cosine take 3.5 ulp (SLEEF's u35 versions), the general power 4 ulp (CUDA's powf).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gradwitness.engine.bounded.array import (
     Growths,
     Plain,
     assemble,
+    errors_of,
     rounding,
     scaled,
     total,
@@ -144,7 +145,7 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         moved = np.where(of_p == 0, 0.0, reach * np.expm1(steepest * of_p))
         return total(base, moved)
 
-    if p.ndim == 0 and not isinstance(b, Bounded) and p in (0, 1):
+    if p.ndim == 0 and p in (0, 1) and errors_of(b)[0] is None:
         return assemble(arithmetic, y, (a, b), carry)
     growths = rounding(arithmetic, y, _POWERS.get(float(p), _POWER) if p.ndim == 0 else _POWER)
     if p.ndim == 0 and p == -2:
@@ -161,7 +162,7 @@ def _base_spread(x: Plain, p: Plain, e: Plain) -> Plain:
 
 def _lost_where(lost: Plain, growth: Growth) -> Growths:
     def grow(carried: Error) -> Error:
-        return np.where(lost, np.inf, growth(carried))
+        return total(growth(carried), np.where(lost, np.inf, 0.0))
 
     return grow, grow
 

@@ -89,8 +89,8 @@ def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
     """zeros_like, ones_like, full_like: writable, and exact but for a number that is not."""
     array, *rest = args
     filled = Bounded(func(array.value, *rest, **kwargs), array.arithmetic)
-    for number in rest[:1] if func is np.full_like else ():
-        filled[...] = number
+    if func is np.full_like:
+        filled[...] = rest[0] if rest else kwargs["fill_value"]
     return filled
 
 

@@ -1,0 +1,1 @@
+"""Programs to record, and the tests of recording them."""
