@@ -44,7 +44,7 @@ class Scaled(torch.autograd.Function):
         return a * k
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
         ctx.k = inputs[1]
 
     @staticmethod
@@ -74,7 +74,7 @@ class Outer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Any) -> Any:
         ctx.save_for_backward(a)
-        return Exponential.apply(a) * a
+        return apply(Exponential, a) * a
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -109,7 +109,7 @@ class InPlace(torch.autograd.Function):
         return a
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
+    def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ARG004
         return 2 * grads[0]
 
 
@@ -117,11 +117,11 @@ class Identity(torch.autograd.Function):
     """Hands its input back."""
 
     @staticmethod
-    def forward(ctx: Any, a: Any) -> Any:
+    def forward(ctx: Any, a: Any) -> Any:  # noqa: ARG004
         return a
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
+    def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ARG004
         return grads[0]
 
 
@@ -143,13 +143,13 @@ class FirstToZero(torch.autograd.Function):
     """Overwrites the first element: a write to a view, which values alone do not join."""
 
     @staticmethod
-    def forward(ctx: Any, a: Any) -> Any:
+    def forward(ctx: Any, a: Any) -> Any:  # noqa: ARG004
         y = a.clone()
         y[0] = 0
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
+    def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ARG004
         g = grads[0].clone()
         g[0] = 0
         return g

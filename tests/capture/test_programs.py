@@ -67,11 +67,10 @@ def test_the_program_runs_as_it_would_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_the_replay_confirms_the_gradients(name: str) -> None:
-    # Float64 from the leaves, by rules alone: 5 digits are lost by a wrong join, not by rounding.
-    if name == "bfloat16_model" or name == "casts_between_formats":
-        pytest.skip("16-bit numbers have no 5 digits")
+    # Float64 from the leaves, by rules alone. A float32 has 7 digits, a bfloat16 has 2.
+    least = 1.5 if name in ("bfloat16_model", "casts_between_formats") else 5
     for row in watched(EVERY[name])[0].report.rows:
-        assert row.digits > 5, row.name
+        assert row.digits > least, row.name
 
 
 def test_work_outside_of_torch_is_not_called_wrong() -> None:

@@ -210,7 +210,7 @@ def test_a_second_root_stands_just_above_what_it_points_at() -> None:
 def test_arrows_turn_aside_only_between_the_layers() -> None:
     # A low box beside a very high one: its arrows come from and go to the high one's column.
     heights = [30.0, 600.0, 30.0, 30.0, 30.0]
-    graph: Graph = ([300.0] * 5, heights, [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)])
+    graph: Graph = ([300.0] * 5, heights, [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (2, 4)])
     layout = lay(graph)
     for piece in [pieces[0] for pieces in layout.routes]:
         x, y = points_on(piece).T

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,13 +52,20 @@ class CallDraft:
         )
 
 
+class _Pause(threading.local):
+    """Whether a recorder uses torch itself; all recorders of a thread keep that off their tapes."""
+
+    on = False
+
+
+_PAUSE = _Pause()
+
+
 class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each operation with its operands and results.
 
     Attributes
     ----------
-    paused : bool
-        True while the recorder itself uses torch.
     seconds : float
         Time spent on recording, without the operations themselves.
     """
@@ -64,10 +73,18 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, values: ValueStore, trail: ModuleTrail) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[CallDraft] = []
-        self.paused = False
         self.seconds = 0.0
         self._values = values
         self._trail = trail
+
+    @property
+    def paused(self) -> bool:
+        """True while a recorder itself uses torch."""
+        return _PAUSE.on
+
+    @paused.setter
+    def paused(self, on: bool) -> None:
+        _PAUSE.on = on
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -149,22 +166,25 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _bind(schema: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
     """Pair a call's arguments with the schema: name, argument, whether it is written to."""
     bound = []
-    for place, argument in enumerate(schema.arguments):
-        if place < len(args):
-            item = args[place]
-        elif argument.name in kwargs:
-            item = kwargs[argument.name]
-        elif argument.has_default_value():
-            item = argument.default_value
-        else:
-            item = None
-        if isinstance(item, (bool, int, float)) and isinstance(argument.type, torch.TensorType):
+    for place, (name, default, writes, is_tensor) in enumerate(_signature(schema)):
+        item = args[place] if place < len(args) else kwargs.get(name, default)
+        if is_tensor and isinstance(item, (bool, int, float)):
             # A Python number where the schema has a tensor (x - 0.3): it has an edge all the same.
-            dtype = torch.float64 if isinstance(item, float) else None
-            item = torch.tensor(item, dtype=dtype)
-        alias = argument.alias_info
-        bound.append((argument.name, item, alias is not None and alias.is_write))
+            item = torch.tensor(item, dtype=torch.float64 if isinstance(item, float) else None)
+        bound.append((name, item, writes))
     return bound
+
+
+@functools.cache
+def _signature(schema: Any) -> list[tuple[str, Any, bool, bool]]:
+    """Return of each argument: name, default, whether it is written to, whether it is a tensor."""
+    found = []
+    for argument in schema.arguments:
+        alias = argument.alias_info
+        default = argument.default_value if argument.has_default_value() else None
+        writes = alias is not None and alias.is_write
+        found.append((argument.name, default, writes, isinstance(argument.type, torch.TensorType)))
+    return found
 
 
 def tensors_in(item: Any, *, keep_none: bool = False) -> Iterator[Any]:

@@ -52,6 +52,7 @@ class Recorder:
         self._stack = contextlib.ExitStack()
         self._tape: Tape | None = None
         self._begun = 0.0
+        self._recording = 0.0
         self.seconds = 0.0
 
     @property
@@ -70,7 +71,7 @@ class Recorder:
     @property
     def overhead(self) -> float:
         """Share of the block's wall time that went into recording operations."""
-        return self._dispatch.seconds / self.seconds if self.seconds else 0.0
+        return self._recording / self.seconds if self.seconds else 0.0
 
     def start(self) -> None:
         """Begin to record."""
@@ -87,6 +88,7 @@ class Recorder:
         """End recording and write the tape; hooks and modes are gone whatever happened."""
         self.seconds = time.perf_counter() - self._begun
         self._stack.close()
+        self._recording = self._dispatch.seconds
         sweeps = tuple(self._backward.sweeps)
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
         self._values.own(grads)
@@ -101,8 +103,8 @@ class Recorder:
             sweeps=sweeps,
             about=_about(),
         )
-        # What torch holds for us is let go: tensors, nodes, graphs.
-        del self._values, self._graph, self._backward
+        # What is held of the program is let go: tensors, nodes, graphs, models.
+        del self._values, self._graph, self._backward, self._dispatch, self._trail, self._models
 
     def _name_parameters(self, root: torch.nn.Module) -> None:
         for name, parameter in root.named_parameters():

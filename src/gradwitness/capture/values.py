@@ -128,9 +128,17 @@ class ValueStore:
             self._overwritten.append((node, tensor.output_nr, entry[1]))
 
     def own(self, values: set[int]) -> None:
-        """Copy what the program may change later: the values given, and all that it brought in."""
-        for number, draft in enumerate(self._drafts):
-            if number in values or not draft.made:
+        """Copy what the program may change later: the values given, and all that it brought in.
+
+        The views of that memory are copied with it.
+        """
+        foreign = {
+            draft.layout.storage
+            for number, draft in enumerate(self._drafts)
+            if draft.layout is not None and (number in values or not draft.made)
+        }
+        for draft in self._drafts:
+            if draft.layout is not None and draft.layout.storage in foreign:
                 _keep_copy(draft)
 
     def finish(self) -> tuple[Value, ...]:
@@ -145,11 +153,11 @@ class ValueStore:
         return storage.epoch if storage else 0
 
     def _place(self, tensor: torch.Tensor) -> tuple[Any, ...]:
-        shape = tuple(tensor.shape)
-        if not is_plain(tensor):
+        address = _address(tensor)
+        if address == -1:
             return (id(tensor),)
-        where = (_address(tensor), tensor.storage_offset(), tensor.stride())
-        return (*where, shape, tensor.dtype)
+        layout = (tensor.storage_offset(), tensor.stride(), tuple(tensor.shape))
+        return (address, *layout, tensor.dtype)
 
     def _new(self, tensor: torch.Tensor, *, made: bool) -> int:
         number = len(self._drafts)
@@ -193,9 +201,11 @@ def _history(tensor: torch.Tensor) -> Any:
 
 
 def _address(tensor: torch.Tensor) -> int:
-    if not is_plain(tensor):
+    try:
+        address: int = tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        # Sparse and wrapped tensors have no storage that can be named.
         return -1
-    address: int = tensor.untyped_storage()._cdata
     return address
 
 

@@ -17,6 +17,7 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.rules import find
 from gradwitness.rules.structure import SOURCES
+from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from gradwitness.tape import Tape
@@ -35,7 +36,13 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     -------
     Report
     """
-    findings = [finding for call in tape.calls for finding in _forward(tape, call.id)]
+    empty = _uninitialised(tape)
+    findings = [
+        finding
+        for call in tape.calls
+        if empty.isdisjoint(call.outputs)
+        for finding in _forward(tape, call.id)
+    ]
     judged = []
     for number in range(len(tape.sweeps)):
         sweep = SweepCheck(tape, number)
@@ -46,6 +53,16 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     replayed = replayed or replay(tape)
     rows = [row for sweep in judged for row in sweep.rows(lineage, replayed)]
     return Report(tuple(findings), tuple(rows))
+
+
+def _uninitialised(tape: Tape) -> set[int | None]:
+    """Return the values that nobody has written yet: what lies there may even be NaN."""
+    found: set[int | None] = set()
+    for call in tape.calls:
+        operands = {n for argument in call.arguments.values() for n in references(argument)}
+        if "empty" in call.base_op or (call.is_view and operands & found):
+            found.update(call.outputs)
+    return found
 
 
 def _forward(tape: Tape, number: int) -> list[Finding]:

@@ -202,6 +202,12 @@ class SweepCheck:
 
     def _carry_on(self, node: Node, firing: Firing, expected: tuple[Any, ...]) -> None:
         """Pass the witness's gradients on: through a node that rounds nothing, with their past."""
+        if self._narrows(firing):
+            # A cast: the formula rounds nothing, but the store does.
+            for slot, sent in enumerate(firing.outgoing):
+                if sent is not None:
+                    self._carry(node, slot, exact(self.tape, sent))
+            return
         onward = expected
         results = [e for e in expected if e is not None]
         if results and all(isinstance(e, Bounded) and e.is_exact for e in results):
@@ -214,6 +220,10 @@ class SweepCheck:
         for slot, result in enumerate(onward):
             if result is not None:
                 self._carry(node, slot, result)
+
+    def _narrows(self, firing: Firing) -> bool:
+        numbers = (*firing.incoming, *firing.outgoing)
+        return len({self.tape.values[n].dtype for n in numbers if n is not None}) > 1
 
     def _carry(self, node: Node, slot: int, result: Any) -> None:
         edge = node.edges[slot]

@@ -59,7 +59,8 @@ def round_to(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
 def ulps(error: NDArray[np.float64] | float, at: float, name: str) -> float:
     """Return an error in units in the last place of the number ``at`` in a format."""
     smallest_normal = float(limits(name).smallest_normal)
-    exponent = math.floor(math.log2(max(abs(at), smallest_normal))) if math.isfinite(at) else 0
+    # Not log2, which rounds the numbers just below a power of two up to it.
+    exponent = math.frexp(max(abs(at), smallest_normal))[1] - 1 if math.isfinite(at) else 0
     return float(error) / (2.0**exponent * float(limits(name).eps))
 
 

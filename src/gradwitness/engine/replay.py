@@ -112,6 +112,10 @@ class _Memory:
             end = value.layout.offset + 1 + sum((n - 1) * s for n, s in steps)
             sizes[value.layout.storage] = max(sizes.get(value.layout.storage, 0), end)
         self._sizes = sizes
+        # Backward passes write to `.grad` between the calls.
+        self._accumulated = {
+            leaf.after for sweep in self.tape.sweeps for leaf in sweep.leaves if leaf.after
+        }
 
     def run(self, call: Call) -> str:
         """Run one call; return what was taken from the record, or an empty string."""
@@ -149,6 +153,9 @@ class _Memory:
         value = self.tape.values[number]
         if value.layout is None or not is_float(value.dtype) or 0 in value.shape:
             self.values[number] = recorded(self.tape)(number)
+            return self.values[number]
+        if number in self._accumulated:
+            self.write(number, recorded(self.tape)(number), in_place=True)
             return self.values[number]
         window = self._window(number)
         missing = np.isnan(window)

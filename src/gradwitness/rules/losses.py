@@ -21,6 +21,7 @@ def reduced(terms: Array, reduction: int) -> Array:
     "aten.mse_loss",
     "y = reduce((x - t) ** 2, reduction)",
     meaning="multiplies the gradient by 2 (x - t), divided by the number of terms for a mean",
+    composite=True,
 )
 def mse_loss(x: Array, t: Array, *, reduction: int = _MEAN) -> Array:
     return reduced((x - t) * (x - t), reduction)

@@ -65,6 +65,8 @@ class Rule:
         Other operations with the same rule.
     ignores : tuple of str
         Schema arguments that do not change the result's numbers.
+    composite : bool
+        Whether torch runs it as several kernels, each of which rounds to the tensor's format.
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
     """
@@ -79,6 +81,7 @@ class Rule:
     meaning: str
     aliases: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
+    composite: bool = False
     gradients: dict[str, Gradient] = field(default_factory=dict)
 
     def vjp(self, operand: str, text: str) -> Callable[[Callable[..., Array]], None]:
@@ -119,6 +122,7 @@ def rule(
     meaning: str = "",
     aliases: tuple[str, ...] = (),
     ignores: tuple[str, ...] = (),
+    composite: bool = False,
     node: str | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
@@ -135,6 +139,8 @@ def rule(
         Other operations that compute the same.
     ignores : tuple of str
         Schema arguments that do not change the result's numbers.
+    composite : bool
+        Whether torch runs it as several kernels, each of which rounds to the tensor's format.
     node : str, optional
         The node's name without number, where it does not follow from the operation's.
 
@@ -157,6 +163,7 @@ def rule(
             meaning=meaning,
             aliases=aliases,
             ignores=ignores,
+            composite=composite,
         )
         for each in (name, *aliases):
             if each in _RULES:
