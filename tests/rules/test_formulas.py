@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +27,7 @@ def evaluate(text: str, case: Case) -> NDArray[np.float64]:
     """Evaluate a formula over a case's operands, parameters, cotangent and result."""
     bound = case.bound()
     # An overload that lacks a parameter leaves it at the rule's default.
-    signature = inspect.signature(bound.rule.function).parameters.values()
-    names = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY} | bound.parameters
+    names = bound.rule.defaults | bound.parameters
     names |= dict(zip(bound.rule.operands, bound.operands, strict=True))
     names |= {"g": case.cotangent, "y": case.result}
     clashes = names.keys() & WORDS.keys()

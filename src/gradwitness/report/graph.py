@@ -14,6 +14,7 @@ from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from gradwitness.check.finding import Finding
+    from gradwitness.rules import Rule, Term
     from gradwitness.tape import Node, Tape
 
 _LEGEND = (
@@ -73,7 +74,13 @@ class _Drawing:
                 key = f"s{node.id}.{name}"
                 boxes.append(self._saved(key, name, value))
                 arrows.append(Arrow(f"n{node.id}", key, Flow.SAVED))
-        return Picture(title, subtitle, tuple(boxes), tuple(arrows), _LEGEND)
+        legend = (*_LEGEND, *self._definitions())
+        return Picture(title, subtitle, tuple(boxes), tuple(arrows), legend)
+
+    def _definitions(self) -> list[str]:
+        """Return one sentence for each kind of node in the picture."""
+        entries = {node.name: _entry(node) for node in self._tape.nodes}
+        return [entry.definition(name) for name, entry in sorted(entries.items()) if entry]
 
     def _result(self, sweep: int, node: int, index: int) -> Box:
         value = self._tape.nodes[node].outputs[index]
@@ -94,7 +101,7 @@ class _Drawing:
 
     def _box(self, node: Node) -> Box:
         role = {Kind.ACCUMULATE: Role.LEAF, Kind.CUSTOM: Role.CUSTOM}.get(node.kind, Role.OPERATION)
-        entry = find_node("CustomFunction" if node.kind == Kind.CUSTOM else node.name)
+        entry = _entry(node)
         verdict, text = self._verdict(node)
         lines = self._leaf(node) if role is Role.LEAF else self._operation(node)
         return Box(
@@ -171,6 +178,11 @@ class _Drawing:
         if verdict is Verdict.DISAGREES:
             text += f" ({gravest.step.value}{place(c.index)})"
         return verdict, text
+
+
+def _entry(node: Node) -> Rule | Term | None:
+    """Return what defines a node's kind."""
+    return find_node("CustomFunction" if node.kind == Kind.CUSTOM else node.name)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -14,6 +14,7 @@ from gradwitness.rules import (
     structure,
 )
 from gradwitness.rules.registry import Rule as Rule
+from gradwitness.rules.registry import Term as Term
 from gradwitness.rules.registry import find as find
 from gradwitness.rules.registry import find_node as find_node
 from gradwitness.rules.registry import table as table

@@ -1,0 +1,1 @@
+"""Tests of the engine: its numerics against exact arithmetic."""
