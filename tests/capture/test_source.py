@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,6 +12,9 @@ from torch import nn
 import gradwitness as gw
 from capture.programs import leaf, weighted
 from gradwitness.capture import record
+
+if TYPE_CHECKING:
+    from gradwitness.tape import Source
 
 
 class Block(nn.Module):
@@ -47,7 +50,7 @@ def test_lines_and_modules_of_forward_calls() -> None:
         y = model(torch.randn(3, 2))
         z = y * 5  # mark: outside
         weighted(z).backward()
-    found = {}
+    found: dict[str, list[Source]] = {}
     for call in recorder.tape.calls:
         found.setdefault(call.op.split(".")[1], []).append(call.source)
     assert [s.module for s in found["addmm"]] == ["0.inner", "1.inner"]

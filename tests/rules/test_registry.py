@@ -56,7 +56,7 @@ def test_node_name_is_the_one_that_torch_makes_of_the_operation(op: str, node: s
         ("aten.addmm.default", "aten.addmm"),
         ("aten.add.Tensor", "aten.add"),
         ("aten._unsafe_view.default", "aten.view"),
-        ("aten.zero", "aten.zeros_like"),
+        ("aten.alias", "aten.clone"),
     ],
 )
 def test_find_takes_operations_with_and_without_overload(op: str, name: str) -> None:

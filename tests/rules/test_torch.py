@@ -11,7 +11,6 @@ from gradwitness.check.compare import compare
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.engine.forward import run
 from rules.harness import Case, make, name, pairs
 from rules.samples import SAMPLES
 
@@ -34,19 +33,6 @@ USED = {"float64": 0.0, "float32": 0.02, "bfloat16": 0.1}
 # A result is the value, y, or the gradient of an operand, dx.
 RESULTS = [(sample, "y") for sample in SAMPLES]
 RESULTS += [(sample, f"d{operand}") for sample, operand in pairs()]
-
-# Where torch's CPU kernels break the engine's assumption, by sample, result and format.
-UNFUSED = "torch's CPU kernel rounds each step to bfloat16, the engine grants one rounding in all"
-KNOWN = {
-    (sample, "y", "bfloat16"): UNFUSED
-    for sample in (
-        "add.Tensor broadcast",
-        "pow.Tensor_Scalar -2",
-        "pow.Tensor_Scalar 3",
-        "rsub.Scalar",
-        "sub.Tensor broadcast",
-    )
-}
 
 
 def expected(case: Case, result: str) -> Any:
@@ -76,10 +62,8 @@ TORCH_HAS = [(s, result) for s, result in RESULTS if result == "y" or s.name not
 def in_each_format() -> Iterator[Any]:
     for sample, result in TORCH_HAS:
         for dtype in USED:
-            reason = KNOWN.get((sample.name, result, dtype))
-            marks = [pytest.mark.xfail(reason=reason, raises=AssertionError)] if reason else []
             label = f"{name(sample)}: {result}, {dtype}"
-            yield pytest.param(sample, result, dtype, id=label, marks=marks)
+            yield pytest.param(sample, result, dtype, id=label)
 
 
 @pytest.mark.parametrize(("sample", "result", "dtype"), list(in_each_format()))
@@ -104,16 +88,6 @@ def test_bound_is_0_where_nothing_rounds_and_nowhere_else(result: Result) -> Non
     found = expected(make(sample, "float32"), what)
     bound = found.rigorous if isinstance(found, Bounded) else None
     assert (bound is None or not np.any(bound)) == (what in sample.exact)
-
-
-@pytest.mark.parametrize(
-    "sample", [s for s in SAMPLES if KNOWN.get((s.name, "y", "bfloat16")) == UNFUSED], ids=name
-)
-def test_unfused_kernels_stay_within_one_rounding_a_step(sample: Sample) -> None:
-    for case in cases(sample, "bfloat16"):
-        bound = case.bound(Arithmetic.stepwise("bfloat16"))
-        stepwise = run(bound.rule.function, *bound.operands, **bound.parameters)
-        assert compare(case.result, stepwise, "bfloat16").verdict is Verdict.AGREES
 
 
 @pytest.mark.parametrize("factor", [1 + 2**-20, 1 - 2**-20])

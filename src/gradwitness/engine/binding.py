@@ -139,8 +139,24 @@ def bind(
     )
     if len(positional) != len(found.operands):
         raise Unjudgeable(f"the rule of {found.name} does not cover this form of {call.op}")
+    if found.contiguous and not _is_contiguous(tape, positional[0]):
+        raise Unjudgeable(f"{call.op} of memory that is not contiguous")
     parameters = {n: convert(call.arguments[n]) for n in found.parameters if n in call.arguments}
     return Bound(found, tuple(map(convert, positional)), positional, parameters)
+
+
+def _is_contiguous(tape: Tape, argument: Argument) -> bool:
+    """Whether a value fills its memory in order, from the start; one of unknown layout does."""
+    value = tape.values[argument.value] if isinstance(argument, Ref) else None
+    if value is None or value.layout is None:
+        return True
+    step, wanted = 1, []
+    for length in reversed(value.shape):
+        wanted.append(step)
+        step *= length
+    pairs = zip(value.shape, value.layout.strides, reversed(wanted), strict=True)
+    # The stride of an axis of length 1 says nothing.
+    return value.layout.offset == 0 and all(n == 1 or s == w for n, s, w in pairs)
 
 
 def _operand(

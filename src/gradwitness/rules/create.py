@@ -27,7 +27,7 @@ def full(*, size: tuple[int, ...], fill_value: Any) -> Array:
     return fill_value * np.ones(size)
 
 
-@rule("aten.zeros_like", "y = zeros(shape(x))", aliases=("aten.zero",))
+@rule("aten.zeros_like", "y = zeros(shape(x))")
 def zeros_like(x: Array) -> Array:
     return np.zeros_like(x)
 

@@ -11,7 +11,12 @@ from scipy import special
 from gradwitness.rules.registry import Array, rule
 
 
-@rule("aten.add", "y = a + alpha * b", meaning="passes the gradient on to both summands")
+@rule(
+    "aten.add",
+    "y = a + alpha * b",
+    meaning="passes the gradient on to both summands",
+    composite=True,
+)
 def add(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return a + alpha * b
 
@@ -30,6 +35,7 @@ def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
     "aten.sub",
     "y = a - alpha * b",
     meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
+    composite=True,
 )
 def sub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return a - alpha * b
@@ -49,6 +55,7 @@ def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
     "aten.rsub",
     "y = b - alpha * a",
     meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
+    composite=True,
 )
 def rsub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return b - alpha * a
@@ -112,6 +119,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     "aten.pow",
     "y = x ** exponent",
     meaning="multiplies the gradient by exponent * x^(exponent - 1)",
+    composite=True,
 )
 def power(x: Array, exponent: Array) -> Array:
     return np.power(x, exponent)

@@ -66,7 +66,9 @@ class Rule:
     ignores : tuple of str
         Schema arguments that do not change the result's numbers.
     composite : bool
-        Whether torch runs it as several kernels, each of which rounds to the tensor's format.
+        Whether torch rounds to the tensor's format at every step, and not only at the end.
+    contiguous : bool
+        Whether the rule takes the first operand's memory to be contiguous, from its start.
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
     """
@@ -82,6 +84,7 @@ class Rule:
     aliases: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     composite: bool = False
+    contiguous: bool = False
     gradients: dict[str, Gradient] = field(default_factory=dict)
 
     def vjp(self, operand: str, text: str) -> Callable[[Callable[..., Array]], None]:
@@ -123,6 +126,7 @@ def rule(
     aliases: tuple[str, ...] = (),
     ignores: tuple[str, ...] = (),
     composite: bool = False,
+    contiguous: bool = False,
     node: str | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
@@ -140,7 +144,9 @@ def rule(
     ignores : tuple of str
         Schema arguments that do not change the result's numbers.
     composite : bool
-        Whether torch runs it as several kernels, each of which rounds to the tensor's format.
+        Whether torch rounds to the tensor's format at every step, and not only at the end.
+    contiguous : bool
+        Whether the rule takes the first operand's memory to be contiguous, from its start.
     node : str, optional
         The node's name without number, where it does not follow from the operation's.
 
@@ -164,6 +170,7 @@ def rule(
             aliases=aliases,
             ignores=ignores,
             composite=composite,
+            contiguous=contiguous,
         )
         for each in (name, *aliases):
             if each in _RULES:

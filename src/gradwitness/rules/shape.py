@@ -179,6 +179,16 @@ def _(g: Array, y: Array, x: Array, value: Array) -> Array:
     return g
 
 
+@rule("aten.zero", "y = zeros(shape(x))", meaning="sends zero to what was written over")
+def zero(x: Array) -> Array:
+    return np.zeros_like(x)
+
+
+@zero.vjp("x", "0 * g")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return np.zeros_like(g)
+
+
 def _at(x: Array, dim: int, index: Any) -> tuple[Any, ...]:
     return (*(slice(None),) * (dim % x.ndim), index)
 
@@ -241,6 +251,7 @@ def _positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
     "aten.as_strided",
     "y = as_strided(x, size, stride, storage_offset)",
     meaning="puts the gradient at the places of the base that the view shows, among zeros",
+    contiguous=True,
 )
 def as_strided(x: Array, *, size: Size, stride: Size, storage_offset: int | None = None) -> Array:
     return np.reshape(x, (math.prod(x.shape),))[_positions(size, stride, storage_offset)]

@@ -26,6 +26,8 @@ Errors: TypeAlias = "tuple[Error, Error]"
 Growth: TypeAlias = "Callable[[Error], Error]"
 Growths: TypeAlias = "tuple[Growth, Growth]"
 
+_SINGLE_TINY = 2.0**-126  # float32's smallest normal number
+
 # By the NumPy function's name; filled by the modules beside this one.
 UFUNCS: dict[str, Callable[..., Any]] = {}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
@@ -149,12 +151,11 @@ def lifted(arithmetic: Arithmetic, item: Any) -> Any:
     if not math.isfinite(number):
         return item
     digits = round(-math.log2(arithmetic.unit - WITNESS_UNIT))
-    if number == 0 or (
-        abs(number) >= arithmetic.tiny and math.ldexp(math.frexp(number)[0], digits).is_integer()
-    ):
+    normal = abs(number) >= smallest_normal(arithmetic)
+    if number == 0 or (normal and math.ldexp(math.frexp(number)[0], digits).is_integer()):
         return item
     # Below the smallest normal number it may become zero.
-    error = np.asarray(abs(number) * (arithmetic.unit if abs(number) >= arithmetic.tiny else 1.0))
+    error = np.asarray(abs(number) * (arithmetic.unit if normal else 1.0))
     return Bounded(np.asarray(number), arithmetic, error, error)
 
 
@@ -196,6 +197,11 @@ def scaled(factor: Any, error: Error) -> Error:
     return np.where(np.isnan(product) & ~np.isnan(factor), np.inf, product)
 
 
+def smallest_normal(arithmetic: Arithmetic) -> float:
+    """Return the smallest normal number of elementary operations: a fused kernel's are float32."""
+    return min(arithmetic.tiny, _SINGLE_TINY) if arithmetic.final else arithmetic.tiny
+
+
 def rounding(
     arithmetic: Arithmetic,
     value: Any,
@@ -211,12 +217,16 @@ def rounding(
     itself underflows.
     """
     factor = arithmetic.unit if count == 1 else gamma(count, arithmetic.unit)
+    tiny = smallest_normal(arithmetic)
 
     def grow(carried: Error) -> Error:
         size = np.abs(value) if carried is None else np.abs(value) + carried
         added = size * factor
         if underflows:
-            added = added + arithmetic.tiny * ((size > 0) | nonzero)
+            least = np.abs(value) if carried is None else np.abs(value) - carried
+            # Twice, so that no rounding brings a result across this line.
+            small = ((size > 0) | nonzero) & (least < 2 * tiny)
+            added = added + tiny * small
         return np.asarray(added)
 
     return grow, grow
@@ -227,7 +237,7 @@ def underflow(arithmetic: Arithmetic, value: Any) -> Growths:
 
     def grow(carried: Error) -> Error:
         size = np.abs(value) if carried is None else np.abs(value) + carried
-        lost = np.where(size < arithmetic.tiny, size, 0.0)
+        lost = np.where(size < smallest_normal(arithmetic), size, 0.0)
         return lost if lost.any() else None
 
     return grow, grow
@@ -240,14 +250,21 @@ def reduction(
     if roundings <= 0:
         return None
 
+    # What is accumulated in float32 underflows where float32 does.
+    underflows = roundings * min(arithmetic.tiny, _SINGLE_TINY)
+
     def at(growth: float) -> Growth:
         def grow(carried: Error) -> Error:
             past: Any = 0.0 if carried is None else carried
             size = magnitude + past
             # Terms that are all zero add up to zero, however many they are.
             inner = np.where(size == 0, 0.0, size * growth)
-            store = arithmetic.store * (np.abs(value) + past + inner)
-            return np.asarray(inner + store + roundings * arithmetic.tiny * (size > 0))
+            inner = inner + underflows * (size > 0)
+            if not arithmetic.store:
+                return np.asarray(inner)
+            reach = np.abs(value) + past + inner
+            small = reach < arithmetic.tiny
+            return np.asarray(inner + np.where(small, reach, arithmetic.store * reach))
 
         return grow
 

@@ -24,6 +24,7 @@ from gradwitness.engine.bounded.array import (
     errors_of,
     rounding,
     scaled,
+    smallest_normal,
     total,
     value_of,
 )
@@ -172,7 +173,7 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     growths = rounding(arithmetic, y, _POWERS.get(float(p), _POWER) if p.ndim == 0 else _POWER)
     if p.ndim == 0 and p == -2:
         # The square that is inverted has lost its digits where it underflows.
-        growths = _lost_where(x * x < arithmetic.tiny, growths[0])
+        growths = _lost_where(x * x < smallest_normal(arithmetic), growths[0])
     return assemble(arithmetic, y, (a, b), carry, growths)
 
 
