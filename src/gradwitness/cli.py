@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,6 +106,7 @@ def check(
 ) -> None:
     """Check a training step, or a recorded tape: every forward call, every backward node."""
     tape, report, cost = _judged(target)
+    derivation = None if explain is None else _derivation(tape, report, explain)
     for path in save or ():
         save_report(path, tape, report)
     if json:
@@ -114,9 +116,9 @@ def check(
         shown.print(summary(report, tape))
         if cost:
             shown.print(cost)
-        if explain is not None:
+        if derivation is not None:
             shown.print()
-            shown.print(_derivation(tape, report, explain), markup=False, soft_wrap=True)
+            shown.print(derivation, markup=False, soft_wrap=True)
     raise typer.Exit(report.verdict.exit_code)
 
 
@@ -181,9 +183,18 @@ def _judged(target: str) -> tuple[Tape, Report, str]:
     witness = gradwitness.Witness(saved=True)
     from gradwitness.capture.target import load_function
 
-    step = load_function(Path(path), function)
-    with witness:
-        step()
+    # An error of the user's own is theirs to read, whole; exit code 1 would say DISAGREES.
+    try:
+        step = load_function(Path(path), function)
+        with witness:
+            step()
+    except GradwitnessError:
+        raise
+    except Exception:  # noqa: BLE001 (whatever it is, it is shown, and ends the command)
+        if witness.ended:
+            console().print(summary(witness.report, witness.tape))
+        traceback.print_exc()
+        raise InputError(f"{target} failed by itself; what ran before that is judged") from None
     cost = f"recorded  in {witness.seconds:.3g} s, {witness.overhead:.0%} of it recording"
     return witness.tape, witness.report, cost
 

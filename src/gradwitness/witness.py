@@ -39,6 +39,11 @@ class Witness:
     saved : bool
         Record saved tensors too, for the drawing.
 
+    Attributes
+    ----------
+    ended : bool
+        Whether the block has ended, so that there is a verdict.
+
     Raises
     ------
     MissingExtraError
@@ -58,7 +63,7 @@ class Witness:
                 f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
             ) from None
         self._recorder = Recorder(*models, names=names, saved=saved)
-        self._ended = False
+        self.ended = False
 
     def __enter__(self) -> Self:
         self._recorder.start()
@@ -71,7 +76,7 @@ class Witness:
         trace: TracebackType | None,
     ) -> None:
         self._recorder.stop()
-        self._ended = True
+        self.ended = True
         # Judged now, before the program changes what was recorded.
         _ = self.report
 
@@ -89,7 +94,7 @@ class Witness:
         GradwitnessError
             Before the block has ended.
         """
-        if not self._ended:
+        if not self.ended:
             raise GradwitnessError("there is no verdict before the watched block has ended")
         return judge(self.tape)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,15 +51,6 @@ class CallDraft:
         )
 
 
-class _Pause(threading.local):
-    """Whether a recorder uses torch itself; all recorders of a thread keep that off their tapes."""
-
-    on = False
-
-
-_PAUSE = _Pause()
-
-
 class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each operation with its operands and results.
 
@@ -77,43 +67,27 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._values = values
         self._trail = trail
 
-    @property
-    def paused(self) -> bool:
-        """True while a recorder itself uses torch."""
-        return _PAUSE.on
-
-    @paused.setter
-    def paused(self, on: bool) -> None:
-        _PAUSE.on = on
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.paused:
-            return func(*args, **kwargs)
         begun = time.perf_counter()
-        self.paused = True
-        try:
+        node: Any = torch._C._current_autograd_node()
+        # Operations inside a backward pass count only where they are differentiable themselves.
+        kept = node is None or torch.is_grad_enabled()
+        # This mode is off in here anyway; the guard is for a recorder around this one.
+        with torch._C._DisableTorchDispatch():
             bound = _bind(func._schema, args, kwargs)
             written = tuple(name for name, _, writes in bound if writes)
-            node: Any = torch._C._current_autograd_node()
-            # Operations inside a backward pass count only where they are differentiable themselves.
-            kept = node is None or torch.is_grad_enabled()
             arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
             targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
             for tensor in targets:
                 self._values.before_write(tensor)
-        finally:
-            self.paused = False
         run_from = time.perf_counter()
         result = func(*args, **kwargs)
         run_to = time.perf_counter()
-        self.paused = True
-        try:
-            if kept:
+        if kept:
+            with torch._C._DisableTorchDispatch():
                 self._write(func, arguments, targets, written, result, node)
-        finally:
-            self.paused = False
-            self.seconds += time.perf_counter() - begun - (run_to - run_from)
+        self.seconds += time.perf_counter() - begun - (run_to - run_from)
         return result
 
     def _write(

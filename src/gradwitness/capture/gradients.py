@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -218,12 +219,10 @@ class _Paused:
 
     def __enter__(self) -> None:
         self._begun = time.perf_counter()
-        self._was = self._dispatch.paused
-        self._dispatch.paused = True
-        self._functions = torch._C.DisableTorchFunction()
-        self._functions.__enter__()
+        self._guards = contextlib.ExitStack()
+        self._guards.enter_context(torch._C._DisableTorchDispatch())
+        self._guards.enter_context(torch._C.DisableTorchFunction())
 
     def __exit__(self, *_: object) -> None:
-        self._functions.__exit__(None, None, None)
-        self._dispatch.paused = self._was
+        self._guards.close()
         self._dispatch.seconds += time.perf_counter() - self._begun
