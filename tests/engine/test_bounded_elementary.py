@@ -100,6 +100,8 @@ def test_constants_that_the_format_cannot_hold(
 ) -> None:
     low, x, error = data.draw(operands(dtype, 100.0))
     held = float(to(dtype, constant))
+    if not math.isfinite(held):
+        return
     for ufunc, run in ((np.add, operator.add), (np.multiply, operator.mul)):
         result = ufunc(bounded(dtype, [x], [error]), constant)
         computed = to(dtype, ufunc(np.array([low]), held))
@@ -123,7 +125,7 @@ def test_which_constants_are_exact(dtype: str) -> None:
         [pytest.approx(abs(1 + number) * unit(dtype), rel=1e-6)] for number in kept
     ]
     for number in (0.1, 1 / 3, 2**digits + 1, np.float64(0.1)):
-        lone = np.where(np.array([False]), one, number)
+        lone: Any = np.where(np.array([False]), one, number)
         assert lone.rigorous == pytest.approx(float(number) * unit(dtype), rel=1e-6)
 
 
@@ -231,12 +233,11 @@ def test_numpys_own_float32_stays_within() -> None:
         product = bounded("float32", a) @ bounded("float32", b)
         total = np.sum(bounded("float32", a), axis=1)
         assert np.allclose(product.value, a.astype(float) @ b.astype(float), rtol=1e-15)
-        for result, low in ((product, a @ b), (total, a.sum(axis=1))):
+        for result, low in ((product, a @ b), (total, np.cumsum(a, axis=1)[:, -1])):
             assert result.likely is not None
             assert result.rigorous is not None
             error = np.abs(low.astype(float) - result.value)
-            # Within the probable bound even, and that one is not slack beyond its 6 sigma
-            # and the blocked order that libraries sum in.
+            # Within the probable bound even, which is for terms of one sign, and 6 sigma.
             assert (error <= result.likely).all()
             assert error.max() > 0.002 * result.likely.max()
             assert (result.likely < result.rigorous).all()
@@ -294,7 +295,7 @@ def test_comparisons_and_steps_are_decided_by_the_values() -> None:
 
 def test_what_has_no_handler_is_refused() -> None:
     x = bounded("float32", [1.0])
-    for call, message in (
+    refused: list[tuple[Callable[[], Any], str]] = [
         (lambda: np.arctan(x), "no rounding bound is known for np.arctan"),
         (lambda: np.median(x), "no rounding bound is known for np.median"),
         (lambda: np.add(x, 1, out=np.zeros(1)), r"may not call np.add.__call__ with \{'out'"),
@@ -303,7 +304,8 @@ def test_what_has_no_handler_is_refused() -> None:
         (lambda: np.multiply.outer(x, x), r"may not call np.multiply.outer"),
         (lambda: np.sum(x, 0), "takes axis and keepdims by keyword, and nothing else"),
         (lambda: np.sum(x, initial=-1.0), "takes axis and keepdims by keyword, and nothing else"),
-    ):
+    ]
+    for call, message in refused:
         with pytest.raises(RuleError, match=message):
             call()
 

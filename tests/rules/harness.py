@@ -18,6 +18,8 @@ from gradwitness.tape import Argument, Call, Ref, Tape, Value
 from rules.samples import SAMPLES, Draw, Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from gradwitness.engine.binding import Bound
@@ -31,8 +33,9 @@ LENGTH = 5
 class Case:
     """A sample with numbers.
 
-    ``leaves`` are the tensors that stand for the rule's operands, by operand; ``g`` is a random
-    cotangent of the result, in numbers of the case's format.
+    ``leaves`` are the tensors that stand for the rule's operands, by operand (``x``, or
+    ``tensors[1]`` in a list); ``gs`` holds a random cotangent for each result, in numbers of the
+    case's format, and None for a result that is not differentiable.
     """
 
     sample: Sample
@@ -40,54 +43,106 @@ class Case:
     tape: Tape
     call: Call
     leaves: dict[str, torch.Tensor]
-    output: torch.Tensor
-    g: torch.Tensor
+    outputs: tuple[torch.Tensor, ...]
+    gs: tuple[torch.Tensor | None, ...]
 
     @property
-    def result(self) -> NDArray[Any]:
+    def names(self) -> tuple[str, ...]:
+        """Names of the results: ``y``, or ``y[0]``, ``y[1]``, ..."""
+        several = [f"y[{place}]" for place in range(len(self.outputs))]
+        return ("y",) if len(self.outputs) == 1 else tuple(several)
+
+    @property
+    def results(self) -> tuple[NDArray[Any], ...]:
         """What torch computed."""
-        return as_array(self.output)
+        return tuple(map(as_array, self.outputs))
 
     @property
-    def cotangent(self) -> NDArray[np.float64]:
-        """The cotangent in float64."""
-        return as_array(self.g).astype(np.float64)
+    def result(self) -> Any:
+        """The recorded result as a rule gets it: alone, or all results."""
+        return self.results[0] if len(self.outputs) == 1 else self.results
+
+    @property
+    def cotangents(self) -> tuple[NDArray[np.float64] | None, ...]:
+        """The cotangents in float64."""
+        return tuple(None if g is None else as_array(g).astype(np.float64) for g in self.gs)
+
+    @property
+    def cotangent(self) -> Any:
+        """The cotangent as a rule gets it: alone, or all, with zeros where there is none."""
+        filled = tuple(
+            np.zeros(y.shape) if g is None else g
+            for g, y in zip(self.cotangents, self.results, strict=True)
+        )
+        return filled[0] if len(filled) == 1 else filled
 
     def bound(self, arithmetic: Arithmetic | None = None) -> Bound:
         """The rule with its arguments."""
         return bind(self.tape, self.call, recorded(self.tape), arithmetic=arithmetic)
 
+    def slots(self) -> list[str]:
+        """Names of the differentiable inputs in the order of a node's edges."""
+        return [_label(name, place) for name, place, _ in self.bound().slots()]
+
     @property
     def differentiable(self) -> tuple[str, ...]:
-        """Operands that are tensors and have a vjp."""
-        return tuple(name for name, _, arg in self.bound().slots() if isinstance(arg, Ref))
+        """Operands that are tensors of real numbers and have a vjp."""
+        return tuple(
+            _label(name, place)
+            for name, place, arg in self.bound().slots()
+            if isinstance(arg, Ref) and self.leaves[_label(name, place)].requires_grad
+        )
+
+    def values(self) -> tuple[Any, ...]:
+        """The rule's values with their bounds, as one kernel in the case's format."""
+        return evaluate(self.tape, self.call, recorded(self.tape), bounded=True)
 
     def value(self) -> Any:
-        """The rule's value with its bound, as one kernel in the case's format."""
-        (value,) = evaluate(self.tape, self.call, recorded(self.tape), bounded=True)
+        """The only one of the rule's values."""
+        (value,) = self.values()
         return value
 
     def gradient(self, operand: str, arithmetic: Arithmetic | None = None) -> Any:
         """The rule's gradient of one operand, in the operand's shape."""
-        g = self.cotangent if arithmetic is None else Bounded(self.cotangent, arithmetic)
-        names = [name for name, _, _ in self.bound().slots()]
-        wanted = [name == operand for name in names]
-        found = vjp(self.tape, self.call, (g,), recorded(self.tape), arithmetic, wanted)
-        return found[names.index(operand)]
+        gs = [
+            g if g is None or arithmetic is None else Bounded(g, arithmetic)
+            for g in self.cotangents
+        ]
+        wanted = [name == operand for name in self.slots()]
+        found = vjp(self.tape, self.call, gs, recorded(self.tape), arithmetic, wanted)
+        return found[wanted.index(True)]
 
     def torch_gradient(self, operand: str) -> NDArray[Any]:
         """torch.autograd's gradient of one operand."""
+        pairs = [(y, g) for y, g in zip(self.outputs, self.gs, strict=True) if g is not None]
         (found,) = torch.autograd.grad(
-            self.output, self.leaves[operand], self.g, retain_graph=True, materialize_grads=True
+            [y for y, _ in pairs],
+            self.leaves[operand],
+            [g for _, g in pairs],
+            retain_graph=True,
+            materialize_grads=True,
         )
         return as_array(found)
 
-    def value_of(self, operand: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The rule's value with one operand replaced, in float64."""
+    def weighed(self, items: Any) -> NDArray[np.float64]:
+        """What belongs to the results that have a cotangent, one number after the other."""
+        kept = [item for item, g in zip(items, self.gs, strict=True) if g is not None]
+        return np.concatenate([np.ravel(np.asarray(item, dtype=np.float64)) for item in kept])
+
+    def values_of(self, operand: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rule's weighed values with one operand replaced, in float64."""
         bound = self.bound()
         operands = list(bound.operands)
-        operands[bound.rule.operands.index(operand)] = x
-        return np.asarray(run(bound.rule.function, *operands, **bound.parameters))
+        name, _, place = operand.rstrip("]").partition("[")
+        at = bound.rule.operands.index(name)
+        if place:
+            items = list(operands[at])
+            items[int(place)] = x
+            operands[at] = tuple(items)
+        else:
+            operands[at] = x
+        made = run(bound.rule.function, *operands, **bound.parameters)
+        return self.weighed(made if isinstance(made, (tuple, list)) else (made,))
 
     def operand(self, name: str) -> NDArray[np.float64]:
         """The numbers of an operand in float64."""
@@ -115,12 +170,7 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
             return tuple(map(convert, argument))
         return str(argument) if isinstance(argument, torch.dtype) else argument
 
-    args = [
-        torch.from_numpy(arg.make(rng, length)).to(kind).requires_grad_()
-        if isinstance(arg, Draw)
-        else arg
-        for arg in sample.args
-    ]
+    args = [_drawn(arg, rng, length, kind) for arg in sample.args]
     takes_dtype = any(argument.name == "dtype" for argument in sample.op._schema.arguments)
     kwargs = {**sample.kwargs, "dtype": kind} if takes_dtype else sample.kwargs
     given = {**dict(zip(_names(sample), args, strict=False)), **kwargs}
@@ -133,17 +183,48 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
     )
     # A leaf cannot be changed in place.
     changed = [a.clone() if name in writes else a for name, a in zip(given, args, strict=False)]
-    output = sample.op(*changed, **kwargs)
-    g = torch.from_numpy(np.asarray(rng.standard_normal(tuple(output.shape)))).to(kind)
-    call = Call(0, str(sample.op), arguments, (value(output),), writes=writes)
+    made = sample.op(*changed, **kwargs)
+    outputs = tuple(made) if isinstance(made, (tuple, list)) else (made,)
+    gs = tuple(_random_cotangent(y, rng, kind) for y in outputs)
+    call = Call(0, str(sample.op), arguments, tuple(map(value, outputs)), writes=writes)
     tape = Tape(tuple(values), (call,), (), ())
     bound = bind(tape, call, recorded(tape), arithmetic=None)
     named = {
-        name: leaves[argument.value]
+        _label(name, place): leaves[item.value]
         for name, argument in zip(bound.rule.operands, bound.arguments, strict=True)
-        if isinstance(argument, Ref)
+        for place, item in _items(argument)
+        if isinstance(item, Ref)
     }
-    return Case(sample, dtype, tape, call, named, output, g)
+    return Case(sample, dtype, tape, call, named, outputs, gs)
+
+
+def _drawn(argument: Any, rng: np.random.Generator, length: int, kind: torch.dtype) -> Any:
+    """Make tensors of what is to be drawn; those of real numbers require a gradient."""
+    if isinstance(argument, (list, tuple)):
+        return [_drawn(item, rng, length, kind) for item in argument]
+    if not isinstance(argument, Draw):
+        return argument
+    tensor = torch.from_numpy(argument.make(rng, length))
+    return tensor.to(kind).requires_grad_() if tensor.is_floating_point() else tensor
+
+
+def _random_cotangent(
+    y: torch.Tensor, rng: np.random.Generator, kind: torch.dtype
+) -> torch.Tensor | None:
+    if not y.is_floating_point():
+        return None
+    return torch.from_numpy(np.asarray(rng.standard_normal(tuple(y.shape)))).to(kind)
+
+
+def _items(argument: Argument) -> Iterator[tuple[int | None, Argument]]:
+    if isinstance(argument, tuple):
+        yield from enumerate(argument)
+    else:
+        yield None, argument
+
+
+def _label(name: str, place: int | None) -> str:
+    return name if place is None else f"{name}[{place}]"
 
 
 def _names(sample: Sample) -> list[str]:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from gradwitness.capture.arrays import dtype_name
 from gradwitness.check.compare import Comparison, compare
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic
+from gradwitness.engine.floats import Arithmetic, numpy_dtype
 from rules.harness import Case, make, name, pairs
 from rules.samples import SAMPLES
 from rules.words import WORDS
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 ARITHMETIC = Arithmetic.stepwise("float64")
 
 
-def evaluate(text: str, case: Case) -> NDArray[np.float64]:
+def evaluate(text: str, case: Case) -> Any:
     """Evaluate a formula over a case's operands, parameters, cotangent and result."""
     bound = case.bound()
     # An overload that lacks a parameter leaves it at the rule's default.
@@ -33,8 +34,14 @@ def evaluate(text: str, case: Case) -> NDArray[np.float64]:
     clashes = names.keys() & WORDS.keys()
     assert not clashes, f"{clashes} are words of the formulas and names of the rule"
     # The text is the rule's own, and sees nothing but these names.
-    found = eval(text, {"__builtins__": {}}, {**WORDS, **names})  # noqa: S307
-    return np.asarray(found, dtype=np.float64)
+    return eval(text, {"__builtins__": {}}, {**WORDS, **names})  # noqa: S307
+
+
+def gradient(text: str, case: Case, operand: str) -> NDArray[np.float64]:
+    """Evaluate the formula of an operand's gradient; that of a list gives a list."""
+    found = evaluate(text, case)
+    place = operand.rstrip("]").partition("[")[2]
+    return np.asarray(found[int(place)] if place else found, dtype=np.float64)
 
 
 def right_hand_side(text: str) -> str:
@@ -52,28 +59,33 @@ def summed_to(g: NDArray[np.float64], sizes: tuple[int, ...]) -> NDArray[np.floa
     return out
 
 
-def judged(evaluated: NDArray[np.float64], computed: Any) -> Comparison:
+def judged(evaluated: NDArray[Any], computed: Any, dtype: str = "float64") -> Comparison:
     """Compare within the bound of the code's own roundings, each counted twice.
 
     The arithmetic of Bounded counts one rounding of the witness and one of the other side, here the
     formula, for each operation that the two have in common.
     """
-    return compare(evaluated, computed, "float64")
+    return compare(evaluated, computed, dtype)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=name)
 def test_text_is_the_value(sample: Sample) -> None:
     case = make(sample, seed=2)
     text = right_hand_side(case.bound().rule.text)
-    assert judged(evaluate(text, case), case.value()).verdict is Verdict.AGREES
+    found = evaluate(text, case)
+    found = found if isinstance(found, (tuple, list)) else (found,)
+    for one, computed, tensor in zip(found, case.values(), case.outputs, strict=True):
+        dtype = dtype_name(tensor)
+        numbers = np.asarray(one, dtype=numpy_dtype(dtype))
+        assert judged(numbers, computed, dtype).verdict is Verdict.AGREES
 
 
 @pytest.mark.parametrize("pair", pairs(), ids=name)
 def test_text_is_the_gradient(pair: tuple[Sample, str]) -> None:
     sample, operand = pair
     case = make(sample, seed=2)
-    text = case.bound().rule.gradients[operand].text
-    found = summed_to(evaluate(text, case), case.operand(operand).shape)
+    text = case.bound().rule.gradients[operand.partition("[")[0]].text
+    found = summed_to(gradient(text, case, operand), case.operand(operand).shape)
     assert judged(found, case.gradient(operand, ARITHMETIC)).verdict is Verdict.AGREES
 
 
@@ -85,12 +97,16 @@ def test_text_is_the_gradient(pair: tuple[Sample, str]) -> None:
         ("mm square", "A", "g.T @ B.T"),
         ("tanh", "x", "g * (1 - y)"),
         ("sum.dim_IntList one axis", "x", "g / count(x, dim) + 0 * x[:, 0]"),
-        ("convolution 2-d padded", "w", "conv_weight(g, x, w, stride, [0, 0], dilation, groups)"),
+        (
+            "convolution 2-d padded",
+            "w",
+            "conv_weight(g, x, w, stride, [0, 0], dilation, transposed, output_padding, groups)",
+        ),
     ],
 )
 def test_wrong_text_is_refuted(sample: str, operand: str, text: str) -> None:
     case = make(next(s for s in SAMPLES if s.name == sample), seed=2)
-    found = evaluate(text, case)
+    found = gradient(text, case, operand)
     assert judged(found, case.gradient(operand, ARITHMETIC)).verdict is Verdict.DISAGREES
 
 

@@ -42,10 +42,10 @@ def witness(pair: Pair) -> tuple[Plain, Plain, Plain]:
     case: Case = make(sample, seed=1)
     bounded = case.gradient(operand, Arithmetic.stepwise("float64"))
     found, allowance = differences(
-        lambda x: case.value_of(operand, x),
+        lambda x: case.values_of(operand, x),
         case.operand(operand),
-        case.cotangent,
-        own_error(case.value()),
+        case.weighed(case.cotangents),
+        case.weighed(map(own_error, case.values())),
     )
     return case.gradient(operand), found, allowance + own_error(bounded)
 

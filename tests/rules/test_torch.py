@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from gradwitness.capture.arrays import as_array, dtype_name
 from gradwitness.check.compare import compare
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
@@ -29,15 +30,18 @@ LENGTHS = (1, 21, 257)
 # sum is a worst case that rounding comes nowhere near, so it is the short sums that decide. In
 # float64 torch and NumPy do the same arithmetic, and often do not differ at all.
 USED = {"float64": 0.0, "float32": 0.02, "bfloat16": 0.1}
+# One backward kernel that calls several functions of a library: in 16 bits it rounds once, where
+# the bound counts each. The part that has to be used is half of that.
+SEVERAL_FUNCTIONS = (("mish", "dx"), ("celu 1.3", "dx"))
 
-# A result is the value, y, or the gradient of an operand, dx.
-RESULTS = [(sample, "y") for sample in SAMPLES]
+# A result is the value, y (y[0], y[1] of several), or the gradient of an operand, dx.
+RESULTS = [(sample, result) for sample in SAMPLES for result in make(sample).names]
 RESULTS += [(sample, f"d{operand}") for sample, operand in pairs()]
 
 
 def expected(case: Case, result: str) -> Any:
-    if result == "y":
-        return case.value()
+    if result in case.names:
+        return case.values()[case.names.index(result)]
     return case.gradient(result[1:], Arithmetic.stepwise(case.dtype))
 
 
@@ -49,19 +53,26 @@ def cases(sample: Sample, dtype: str) -> Iterator[Case]:
 
 def comparison(case: Case, result: str) -> Comparison:
     """Torch's result against the rule's."""
-    recorded = case.result if result == "y" else case.torch_gradient(result[1:])
-    return compare(recorded, expected(case, result), case.dtype)
+    if result not in case.names:
+        return compare(case.torch_gradient(result[1:]), expected(case, result), case.dtype)
+    recorded = case.outputs[case.names.index(result)]
+    return compare(as_array(recorded), expected(case, result), dtype_name(recorded))
 
 
 # Torch has no gradient of detach, whose vjp custom functions need, and a wrong one of a broadcast
 # mse_loss (see test_conventions).
 NO_WITNESS = ("detach", "mse_loss broadcast")
-TORCH_HAS = [(s, result) for s, result in RESULTS if result == "y" or s.name not in NO_WITNESS]
+TORCH_HAS = [(s, result) for s, result in RESULTS if result[0] == "y" or s.name not in NO_WITNESS]
+
+# Torch holds 1 / 6 and 1 / alpha in float32, for float64 too (see test_conventions_functions).
+SINGLE = (("hardsigmoid", "dx"), ("celu 1.3", "dx"))
 
 
 def in_each_format() -> Iterator[Any]:
     for sample, result in TORCH_HAS:
         for dtype in USED:
+            if dtype == "float64" and (sample.name, result) in SINGLE:
+                continue
             label = f"{name(sample)}: {result}, {dtype}"
             yield pytest.param(sample, result, dtype, id=label)
 
@@ -72,10 +83,11 @@ def test_torch_uses_the_bound_and_stays_within(sample: Sample, result: str, dtyp
     assert [c for c in found if c.verdict is not Verdict.AGREES] == []
     assert [c.likely_ratio for c in found if c.suspicious] == []
     worst = max(c.ratio for c in found)
-    if result in sample.exact | sample.unused:
+    if sample.shows_no_error(result):
         assert worst == 0
     elif USED[dtype]:
-        assert worst > USED[dtype], "the bound is slack"
+        share = 0.5 if (sample.name, result) in SEVERAL_FUNCTIONS else 1.0
+        assert worst > share * USED[dtype], "the bound is slack"
 
 
 def label(result: Result) -> str:
@@ -87,7 +99,7 @@ def test_bound_is_0_where_nothing_rounds_and_nowhere_else(result: Result) -> Non
     sample, what = result
     found = expected(make(sample, "float32"), what)
     bound = found.rigorous if isinstance(found, Bounded) else None
-    assert (bound is None or not np.any(bound)) == (what in sample.exact)
+    assert (bound is None or not np.any(bound)) == sample.is_exact(what)
 
 
 @pytest.mark.parametrize("factor", [1 + 2**-20, 1 - 2**-20])

@@ -199,6 +199,17 @@ def share(terms: Plain, reduction: int) -> int:
     return math.prod(np.shape(terms)) if reduction == 1 else 1
 
 
+def half(x: Plain, dim: int, which: int) -> Plain:
+    """The first or the second half along an axis."""
+    n = x.shape[dim] // 2
+    return slice_(x, dim, which * n, (which + 1) * n, 1)
+
+
+def join(a: Plain, b: Plain, dim: int) -> Plain:
+    """What half takes apart."""
+    return np.stack([*_rows(a, dim), *_rows(b, dim)], axis=dim)
+
+
 def outer(a: Plain, b: Plain) -> Plain:
     return np.array([[p * q for q in b] for p in a])
 
@@ -244,27 +255,59 @@ def _visits(
                 yield (n, o, *i), (n, group * w[1] + c, *at), (o, c, *k)
 
 
-def conv(x: Plain, w: Plain, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Plain:
-    sizes = tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
-    )
-    y = np.zeros((x.shape[0], w.shape[0], *sizes))
-    for at_y, at_x, at_w in _visits(y.shape, x.shape, w.shape, stride, padding, dilation, groups):
+class _Walk:
+    """A convolution term by term: each product of an input, a weight and an output entry.
+
+    A transposed convolution exchanges what is walked over and what is made.
+    """
+
+    def __init__(
+        self,
+        x: Plain,
+        w: Plain,
+        stride: Sizes,
+        padding: Sizes,
+        dilation: Sizes,
+        transposed: bool,
+        output_padding: Sizes,
+        groups: int,
+    ) -> None:
+        axes = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
+        if transposed:
+            sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in axes]
+            spatial = [n + extra for n, extra in zip(sizes, output_padding, strict=True)]
+            self.made = (x.shape[0], w.shape[1] * groups, *spatial)
+            small, large = x.shape, self.made
+        else:
+            sizes = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
+            self.made = (x.shape[0], w.shape[0], *sizes)
+            small, large = self.made, x.shape
+        self.terms = [
+            (at_large, at_w, at_small) if transposed else (at_small, at_w, at_large)
+            for at_small, at_large, at_w in _visits(
+                small, large, w.shape, stride, padding, dilation, groups
+            )
+        ]
+
+
+def conv(x: Plain, w: Plain, *rest: Any) -> Plain:
+    walk = _Walk(x, w, *rest)
+    y = np.zeros(walk.made)
+    for at_y, at_w, at_x in walk.terms:
         y[at_y] += x[at_x] * w[at_w]
     return y
 
 
 def conv_input(g: Plain, x: Plain, w: Plain, *rest: Any) -> Plain:
     dx = np.zeros(x.shape)
-    for at_y, at_x, at_w in _visits(g.shape, x.shape, w.shape, *rest):
+    for at_y, at_w, at_x in _Walk(x, w, *rest).terms:
         dx[at_x] += g[at_y] * w[at_w]
     return dx
 
 
 def conv_weight(g: Plain, x: Plain, w: Plain, *rest: Any) -> Plain:
     dw = np.zeros(w.shape)
-    for at_y, at_x, at_w in _visits(g.shape, x.shape, w.shape, *rest):
+    for at_y, at_w, at_x in _Walk(x, w, *rest).terms:
         dw[at_w] += g[at_y] * x[at_x]
     return dw
 
@@ -294,6 +337,10 @@ WORDS: dict[str, Any] = {
     "sin": _each(math.sin),
     "cos": _each(math.cos),
     "tanh": _each(math.tanh),
+    "log1p": _each(math.log1p),
+    "erf": _each(math.erf),
+    "minimum": lambda a, b: where(a < b, a, b),
+    "pi": math.pi,
     "abs": _each(math.fabs),
     "sign": _each(_sign),
     "zeros": lambda size: np.full(size, 0.0),
@@ -305,7 +352,7 @@ WORDS |= {
     word.__name__: word
     for word in (
         where, shape, expand, reshape, permute, unpermute, swap, unsqueeze, squeeze, select, place,
-        as_strided, unstride, repeat, count, reduce, share, outer, Phi, phi, conv, conv_input,
+        as_strided, unstride, repeat, count, reduce, share, outer, half, join, Phi, phi, conv, conv_input,
         conv_weight, channelwise, sum_positions,
     )
 }  # fmt: skip

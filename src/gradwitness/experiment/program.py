@@ -147,7 +147,7 @@ def _load(model: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
         with torch.no_grad():
             parameter.copy_(numbers)
         if not torch.isfinite(parameter).all():
-            at = tuple(int(i) for i in np.argwhere(~np.isfinite(parameter.double().detach()))[0])
+            at = tuple(torch.nonzero(~torch.isfinite(parameter))[0].tolist())
             raise InputError(
                 f"weights: {name}{list(at)} is {given[at]} and not a finite number in "
                 f"{str(parameter.dtype).removeprefix('torch.')}; gradients of it mean nothing"

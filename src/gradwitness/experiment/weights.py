@@ -24,7 +24,9 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
         If the file cannot be read as that.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here, because np.load leaves a file open that turns out to be broken.
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise FileFormatError(

@@ -8,6 +8,7 @@ axes, in torch's layout. Numbers are the shortest decimals that read back to the
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,10 +93,11 @@ def read_dat(path: Path) -> GradientFile:
         header[key.strip()] = text.strip()
         at += 1
     while at < len(lines):
-        name, array, at = _tensor(path, lines, at)
+        name, array, end = _tensor(path, lines, at)
         if name in tensors:
-            raise FileFormatError(f"{path}, line {at}: tensor {name} is there twice")
+            raise FileFormatError(f"{path}, line {at + 1}: tensor {name} is there twice")
         tensors[name] = array
+        at = end
     return GradientFile(header, tensors)
 
 
@@ -120,9 +122,9 @@ def _tensor(path: Path, lines: list[str], at: int) -> tuple[str, NDArray[Any], i
         flat = np.array(" ".join(lines[at + 1 : end]).split(), dtype=np.float64)
     except ValueError as error:
         raise FileFormatError(f"{path}, lines {at + 2} to {end}: {error}") from None
-    if flat.size != np.prod(shape, dtype=np.float64):
+    if flat.size != math.prod(shape):
         raise FileFormatError(
             f"{path}, line {at + 1}: {words[1]} of shape {shape} wants "
-            f"{np.prod(shape, dtype=np.float64):.0f} numbers, {flat.size} follow"
+            f"{math.prod(shape)} numbers, {flat.size} follow"
         )
     return words[1], flat.reshape(shape).astype(numpy_dtype(words[2])), end

@@ -53,7 +53,9 @@ class _Derivation:
         for number, sweep in enumerate(self._tape.sweeps):
             yield ""
             yield f"BACKWARD (pass {number + 1})"
-            yield "g is the gradient that arrives at a node; at the result it is 1."
+            given = any(seed is not None for _, seed in sweep.roots)
+            start = "what the program gave" if given else "1"
+            yield f"g is the gradient that arrives at a node; at the result it is {start}."
             for firing in sweep.firings:
                 yield ""
                 yield from self._backward(number, firing)

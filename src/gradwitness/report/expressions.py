@@ -21,6 +21,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "padding": ((0,), (0, 0), (0, 0, 0)),
     "dilation": ((1,), (1, 1), (1, 1, 1)),
     "groups": (1,),
+    "transposed": (False,),
+    "output_padding": ((0,), (0, 0), (0, 0, 0)),
     "approximate": ("none",),
     "storage_offset": (None, 0),
 }
@@ -30,6 +32,14 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: mul,
     ast.Div: truediv,
     ast.Pow: pow,
+}
+
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Eq: "==",
 }
 
 
@@ -54,7 +64,7 @@ def expression(text: str, names: Mapping[str, str], parameters: Mapping[str, Any
     names : mapping of str to str
         What stands for each operand.
     parameters : mapping of str to object
-        Values of the parameters; factors 1 and terms 0 drop out.
+        Values of the parameters; factors 1 and exponents 1 are not written.
     """
     body = text.partition("=")[2] if text.startswith("y =") else text
     return _Writer(names, parameters).write(_parsed(body.strip())).text
@@ -91,8 +101,9 @@ class _Writer:
                 return _Written("-" + operand.within(_UNARY), _UNARY)
             case ast.BinOp(left=left, op=op, right=right):
                 return self._binary(self.write(left), op, self.write(right))
-            case ast.Compare(left=left, ops=[ast.Gt()], comparators=[right]):
-                return _Written(f"{self.write(left).text} > {self.write(right).text}", _SUM)
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                sign = _COMPARISONS[type(op)]
+                return _Written(f"{self.write(left).text} {sign} {self.write(right).text}", _SUM)
             case ast.Call(func=ast.Name(id=function), args=arguments):
                 return self._call(function, arguments)
             case _:

@@ -15,7 +15,7 @@ from gradwitness.tape import Kind
 if TYPE_CHECKING:
     from gradwitness.check.finding import Finding
     from gradwitness.rules import Rule, Term
-    from gradwitness.tape import Node, Tape
+    from gradwitness.tape import Edge, Node, Tape
 
 _LEGEND = (
     "Arrows point backward, from the result to the leaves: the way the gradients flow.",
@@ -60,9 +60,10 @@ class _Drawing:
         boxes: list[Box] = []
         arrows: list[Arrow] = []
         for number, sweep in enumerate(self._tape.sweeps):
-            for edge, _ in sweep.roots:
-                boxes.append(self._result(number, edge.node, edge.index))
-                arrows.append(Arrow(boxes[-1].key, f"n{edge.node}", Flow.GRADIENT, "1"))
+            for edge, seed in sweep.roots:
+                boxes.append(self._result(number, edge, given=seed is not None))
+                label = "1" if seed is None else "given"
+                arrows.append(Arrow(boxes[-1].key, f"n{edge.node}", Flow.GRADIENT, label))
         for node in self._tape.nodes:
             boxes.append(self._box(node))
             labels = self._labels(node)
@@ -82,8 +83,8 @@ class _Drawing:
         entries = {node.name: _entry(node) for node in self._tape.nodes}
         return [entry.definition(name) for name, entry in sorted(entries.items()) if entry]
 
-    def _result(self, sweep: int, node: int, index: int) -> Box:
-        value = self._tape.nodes[node].outputs[index]
+    def _result(self, sweep: int, edge: Edge, *, given: bool) -> Box:
+        value = self._tape.nodes[edge.node].outputs[edge.index]
         symbol = self._names.of(value)
         lines = []
         if value is not None:
@@ -92,11 +93,12 @@ class _Drawing:
             if recorded.array is not None and recorded.array.size == 1:
                 lines.append(f"value {float(recorded.array.reshape(())):.9g}")
         return Box(
-            key=f"r{sweep}.{node}.{index}",
+            key=f"r{sweep}.{edge.node}.{edge.index}",
             role=Role.RESULT,
             title=f"result {symbol}",
             lines=tuple(lines),
-            note="The value that backward was called on; its own gradient is 1.",
+            note="The value that backward was called on; its own gradient is "
+            + ("given by the program." if given else "1."),
         )
 
     def _box(self, node: Node) -> Box:

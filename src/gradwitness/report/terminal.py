@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,7 +18,7 @@ from gradwitness.report.names import Names
 from gradwitness.report.numbers import place, short
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from gradwitness.check.finding import Finding, Report, Row
     from gradwitness.tape import Tape
@@ -57,7 +58,7 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     """Return the whole judgement: the table of gradients, the faults, totals and coverage."""
     parts: list[RenderableType] = []
     if report.rows:
-        parts.append(gradient_table(report.rows))
+        parts.append(GradientTable(report.rows))
     else:
         parts.append(Text("No gradient was recorded: nothing ran backward."))
     if report.wrong:
@@ -69,36 +70,62 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     return Group(*parts)
 
 
-def gradient_table(rows: tuple[Row, ...]) -> Table:
-    """Return one line for each gradient."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("gradient of", no_wrap=True)
-    for name in ("shape", "verdict", "worst error", "at", "x bound", "ulps", "bound"):
-        table.add_column(name, justify="left" if name in ("verdict", "at") else "right")
-    table.add_column("sees from", justify="right")
-    table.add_column("norm", justify="right")
-    table.add_column("digits", justify="right")
-    several = len({row.sweep for row in rows}) > 1
-    for row in rows:
-        c = row.comparison
-        name = f"{row.name} (pass {row.sweep + 1})" if several else row.name
-        verdict = styled(row.verdict)
-        if row.inherited:
-            verdict.append(" inherited")
-        table.add_row(
-            name,
-            "x".join(map(str, row.shape)) or "scalar",
-            verdict,
-            short(c.error),
-            place(c.index),
-            short(c.ratio),
-            short(c.ulps),
-            short(c.bound),
-            short(c.detects_relative, 2),
-            short(c.norm),
-            "all" if math.isinf(row.digits) else short(row.digits, 2),
-        )
-    return table
+class GradientTable:
+    """One line for each gradient; in a narrow terminal, without the less telling columns."""
+
+    def __init__(self, rows: tuple[Row, ...]) -> None:
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        left_out: list[str] = []
+        table = self._table(left_out)
+        endless = options.update(max_width=10_000)
+        for column in _LESS_TELLING:
+            if Measurement.get(console, endless, table).maximum <= options.max_width:
+                break
+            left_out.append(column)
+            table = self._table(left_out)
+        yield table
+        if left_out:
+            yield Text(f"(a wider terminal shows {', '.join(left_out)} too)", style="dim")
+
+    def _table(self, left_out: list[str]) -> Table:
+        several = len({row.sweep for row in self._rows}) > 1
+        lines = [_cells(row, several=several) for row in self._rows]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        shown = [name for name in lines[0] if name not in left_out]
+        for name in shown:
+            left = name in ("gradient of", "verdict", "at")
+            table.add_column(name, justify="left" if left else "right", no_wrap=True)
+        for line in lines:
+            table.add_row(*(line[name] for name in shown))
+        return table
+
+
+# Left out of a narrow table, in this order.
+_LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "sees from")
+
+
+def _cells(row: Row, *, several: bool) -> dict[str, Text]:
+    """Return what a row shows, by column."""
+    c = row.comparison
+    verdict = styled(row.verdict)
+    if row.inherited:
+        verdict.append(" inherited")
+    cells: dict[str, str | Text] = {
+        "gradient of": f"{row.name} (pass {row.sweep + 1})" if several else row.name,
+        "shape": "x".join(map(str, row.shape)) or "scalar",
+        "verdict": verdict,
+        "worst error": short(c.error),
+        "at": place(c.index),
+        "x bound": short(c.ratio),
+        "ulps": short(c.ulps),
+        "bound": short(c.bound),
+        "sees from": short(c.detects_relative, 2),
+        "norm": short(c.norm),
+        "digits": "all" if math.isinf(row.digits) else short(row.digits, 2),
+    }
+    return {name: Text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
 
 
 def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:

@@ -4,6 +4,7 @@ Importing this package fills the table; families are imported by name.
 """
 
 from gradwitness.rules import (
+    activations,
     convolution,
     create,
     linear,
@@ -20,4 +21,14 @@ from gradwitness.rules.registry import find_node as find_node
 from gradwitness.rules.registry import table as table
 from gradwitness.rules.registry import terms as terms
 
-FAMILIES = (convolution, create, linear, losses, pointwise, reductions, shape, structure)
+FAMILIES = (
+    activations,
+    convolution,
+    create,
+    linear,
+    losses,
+    pointwise,
+    reductions,
+    shape,
+    structure,
+)

@@ -10,6 +10,10 @@ from scipy import special
 
 from gradwitness.rules.registry import Array, rule
 
+_LOG_2 = math.log(2)
+_LOG_10 = math.log(10)
+_TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
+
 
 @rule(
     "aten.add",
@@ -169,6 +173,92 @@ def sqrt(x: Array) -> Array:
 @sqrt.vjp("x", "g / (2 * y)")
 def _(g: Array, y: Array, x: Array) -> Array:
     return g / (2 * y)
+
+
+@rule("aten.reciprocal", "y = 1 / x", meaning="multiplies the gradient by -y^2")
+def reciprocal(x: Array) -> Array:
+    return 1 / x
+
+
+@reciprocal.vjp("x", "-g * (y * y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -g * (y * y)
+
+
+@rule(
+    "aten.rsqrt",
+    "y = 1 / sqrt(x)",
+    meaning="multiplies the gradient by -y^3 / 2",
+    composite=True,
+)
+def rsqrt(x: Array) -> Array:
+    return 1 / np.sqrt(x)
+
+
+@rsqrt.vjp("x", "-0.5 * g * y ** 3")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -0.5 * g * (y * y * y)
+
+
+@rule("aten.expm1", "y = exp(x) - 1", meaning="multiplies the gradient by the result plus 1")
+def expm1(x: Array) -> Array:
+    return np.expm1(x)
+
+
+@expm1.vjp("x", "g * (y + 1)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * (y + 1)
+
+
+@rule("aten.exp2", "y = 2 ** x", meaning="multiplies the gradient by log(2) times the result")
+def exp2(x: Array) -> Array:
+    return np.exp2(x)
+
+
+@exp2.vjp("x", "g * y * log(2)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * y * _LOG_2
+
+
+@rule("aten.log1p", "y = log(1 + x)", meaning="divides the gradient by 1 + x")
+def log1p(x: Array) -> Array:
+    return np.log1p(x)
+
+
+@log1p.vjp("x", "g / (1 + x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / (1 + x)
+
+
+@rule("aten.log2", "y = log(x) / log(2)", meaning="divides the gradient by x log(2)")
+def log2(x: Array) -> Array:
+    return np.log2(x)
+
+
+@log2.vjp("x", "g / (x * log(2))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / (x * _LOG_2)
+
+
+@rule("aten.log10", "y = log(x) / log(10)", meaning="divides the gradient by x log(10)")
+def log10(x: Array) -> Array:
+    return np.log10(x)
+
+
+@log10.vjp("x", "g / (x * log(10))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    # Divided twice: log(10) lies half way between two doubles, and torch takes the other one.
+    return g / x / _LOG_10
+
+
+@rule("aten.erf", "y = erf(x)", meaning="multiplies the gradient by 2 / sqrt(pi) exp(-x^2)")
+def erf(x: Array) -> Array:
+    return special.erf(x)
+
+
+@erf.vjp("x", "g * (2 / sqrt(pi)) * exp(-x * x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * (_TWO_OVER_ROOT_PI * np.exp(-(x * x)))
 
 
 @rule("aten.sin", "y = sin(x)", meaning="multiplies the gradient by cos(x)")

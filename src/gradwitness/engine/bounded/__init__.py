@@ -11,10 +11,14 @@ derivative between value - error and value + error.
 Two bounds run side by side: ``rigorous`` (worst case) and ``likely`` (sqrt(n), Higham and Mary
 2019). They are one and the same array until a long reduction tells them apart. None stands for
 exact.
+
+What a bound takes for granted: the other arithmetic rounds to nearest and neither overflows on the
+way nor takes subnormal operands for zero; comparisons fall out as the witness's do; and the bound
+itself, computed in float64, is good to some units of 2^-53 of its own size.
 """
 
-from gradwitness.engine.bounded import elementary, functions, movement
+from gradwitness.engine.bounded import elementary, functions, more_functions, movement
 from gradwitness.engine.bounded.array import Bounded as Bounded
 from gradwitness.engine.bounded.array import Error as Error
 
-HANDLERS = (elementary, functions, movement)
+HANDLERS = (elementary, functions, more_functions, movement)

@@ -133,8 +133,11 @@ def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
     y = np.sqrt(x)
 
     def carry(e: Error) -> Error:
+        if e is None:
+            return None
         # |sqrt(x + t) - sqrt(x)| = |t| / (sqrt(x + t) + sqrt(x)), as long as x + t has a root.
-        return None if e is None else np.where(y > 0, e / y, np.sqrt(e))
+        root = np.sqrt(np.maximum(x - e, 0))
+        return np.where((e <= x) & (x > 0), e / (y + root), np.sqrt(x + e))
 
     # IEEE 754 asks for a correctly rounded root; 2 leaves room for a vector unit's estimate.
     return assemble(arithmetic, y, (a,), carry, rounding(arithmetic, y, 2.0))

@@ -75,7 +75,9 @@ def _padded(func: Any, args: Any, kwargs: Any) -> Any:
     if not isinstance(array, Bounded) or mode not in _PADDING or len(rest) > 1:
         raise RuleError(f"np.pad in a rule takes its array first, and a mode of {_PADDING}")
     fill = lifted(array.arithmetic, kwargs.get("constant_values", 0))
-    if mode == "constant" and (np.ndim(fill) or kwargs.keys() - {"mode", "constant_values"}):
+    if mode == "constant" and (
+        np.ndim(value_of(fill)) or kwargs.keys() - {"mode", "constant_values"}
+    ):
         raise RuleError("np.pad in a rule takes one number as constant_values, and nothing else")
     if mode != "constant":
         return _move((array,), lambda items: func(items[0], widths, **{**kwargs, "mode": mode}))

@@ -1,0 +1,129 @@
+"""Further functions: logarithms and powers to other bases, largest elements, products.
+
+A product of n numbers, in any order, is off by gamma_(n-1) of itself (Higham 2002, section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import RuleError
+from gradwitness.engine.bounded.array import (
+    FUNCTIONS,
+    UFUNCS,
+    Bounded,
+    Error,
+    Growth,
+    Plain,
+    assemble,
+    rounding,
+    value_of,
+)
+from gradwitness.engine.bounded.functions import LIBRARY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradwitness.engine.floats import Arithmetic
+
+
+def _function(ufunc: np.ufunc, spread: Callable[[Plain, Plain], Plain]) -> None:
+    """Register y = f(x), with ``spread(x, e)`` the change of y that an error e of x can make."""
+
+    def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
+        x = np.asarray(value_of(a))
+        y = np.asarray(ufunc(x))
+
+        def carry(e: Error) -> Error:
+            return None if e is None else np.asarray(spread(x, e))
+
+        return assemble(arithmetic, y, (a,), carry, rounding(arithmetic, y, LIBRARY))
+
+    UFUNCS[ufunc.__name__] = handler
+
+
+def _exp2_spread(x: Plain, e: Plain) -> Plain:
+    # As for exp: the upper end of a large error says enough.
+    return np.where(e > 1, np.exp2(x + e), np.exp2(x) * np.expm1(e * math.log(2)))
+
+
+def _log_spread(base: float) -> Callable[[Plain, Plain], Plain]:
+    def spread(x: Plain, e: Plain) -> Plain:
+        # Steepest at the lower end.
+        return np.where(e < x, -np.log1p(-e / x) / math.log(base), np.inf)
+
+    return spread
+
+
+_function(np.exp2, _exp2_spread)
+_function(np.log2, _log_spread(2))
+_function(np.log10, _log_spread(10))
+
+
+def _largest(func: Any, args: Any, kwargs: Any) -> Bounded:
+    """np.max and np.min: no rounding, and as wrong as the worst of the candidates."""
+    if len(args) != 1 or not kwargs.keys() <= {"axis", "keepdims"}:
+        raise RuleError(f"np.{func.__name__} in a rule takes axis and keepdims by keyword only")
+    (a,) = args
+
+    def carry(e: Error) -> Error:
+        return None if e is None else np.asarray(np.max(e, **kwargs))
+
+    return assemble(a.arithmetic, func(a.value, **kwargs), (a,), carry)
+
+
+def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
+    """np.prod, over axes or of everything, and np.cumprod along an axis."""
+    if len(args) != 1 or not kwargs.keys() <= {"axis", "keepdims"}:
+        raise RuleError(f"np.{func.__name__} in a rule takes axis and keepdims by keyword only")
+    (a,) = args
+    size = np.abs(a.value)
+
+    def run(x: Plain) -> Plain:
+        return np.asarray(func(x, **kwargs))
+
+    value = run(a.value)
+    # One multiplication fewer than there are factors.
+    if func is np.cumprod:
+        roundings = np.cumsum(np.ones(size.shape), **kwargs) - 1
+    else:
+        roundings = np.full(value.shape, a.size // max(1, value.size) - 1.0)
+
+    def carry(e: Error) -> Error:
+        return None if e is None else run(size + e) - run(size)
+
+    def smallest(tier: Error) -> Plain:
+        # No partial product, in any order, is smaller than that of all factors below 1.
+        least = size if tier is None else np.maximum(size - tier, 0)
+        return run(np.where(size == 0, 1.0, np.minimum(least, 1.0)))
+
+    growths = [_growth(a.arithmetic, value, roundings, smallest(e)) for e in a.errors]
+    same = growths[0], growths[0]
+    return assemble(
+        a.arithmetic, value, (a,), carry, same if a.rigorous is a.likely else tuple(growths)
+    )
+
+
+def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, smallest: Plain) -> Growth:
+    counted = roundings * arithmetic.accumulate
+    grown = np.where(counted < 1, counted / (1 - counted), np.inf)
+    # A factor of zero makes zero; else what underflows may be multiplied up again: no bound.
+    tiny = 2 * min(arithmetic.tiny, 2.0**-126)
+    lost = np.where((roundings > 0) & (smallest < tiny), np.inf, 0.0)
+
+    def grow(carried: Error) -> Error:
+        size = np.abs(value) if carried is None else np.abs(value) + carried
+        inner = np.where(size == 0, 0.0, size * grown + lost)
+        if not arithmetic.store:
+            return np.asarray(inner)
+        reach = size + inner
+        stored = np.where(reach < arithmetic.tiny, reach, arithmetic.store * reach)
+        return np.asarray(inner + np.where(roundings > 0, stored, 0.0))
+
+    return grow
+
+
+FUNCTIONS |= {"max": _largest, "min": _largest, "prod": _product, "cumprod": _product}

@@ -1,0 +1,221 @@
+"""Activation functions that torch runs as one operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.registry import Array, rule
+
+
+@rule(
+    "aten.leaky_relu",
+    "y = where(x > 0, x, negative_slope * x)",
+    meaning="lets the gradient through where the input was positive, and multiplies it by the "
+    "negative slope elsewhere, at 0 too",
+)
+def leaky_relu(x: Array, *, negative_slope: Any = 0.01) -> Array:
+    return np.where(x > 0, x, negative_slope * x)
+
+
+@leaky_relu.vjp("x", "where(x > 0, g, negative_slope * g)")
+def _(g: Array, y: Array, x: Array, *, negative_slope: Any = 0.01) -> Array:
+    return np.where(x > 0, g, negative_slope * g)
+
+
+@rule(
+    "aten._prelu_kernel",
+    "y = where(x > 0, x, w * x)",
+    meaning="lets the gradient through where the input was positive, and multiplies it by the "
+    "weight elsewhere, at 0 too; the weight's own gradient is g x where the input was not positive",
+)
+def prelu(x: Array, w: Array) -> Array:
+    return np.where(x > 0, x, w * x)
+
+
+@prelu.vjp("x", "where(x > 0, g, w * g)")
+def _(g: Array, y: Array, x: Array, w: Array) -> Array:
+    return np.where(x > 0, g, w * g)
+
+
+@prelu.vjp("w", "where(x > 0, 0, x * g)")
+def _(g: Array, y: Array, x: Array, w: Array) -> Array:
+    return np.where(x > 0, 0, x * g)
+
+
+@rule(
+    "aten.elu",
+    "y = where(x > 0, scale * x, alpha * scale * (exp(input_scale * x) - 1))",
+    meaning="multiplies the gradient by the slope: scale where the input was positive, elsewhere, "
+    "at 0 too, alpha * scale * input_scale * exp(input_scale * x)",
+)
+def elu(x: Array, *, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Array:
+    low = np.minimum(x, 0)  # exponentiate no positive number
+    return np.where(x > 0, scale * x, alpha * scale * np.expm1(input_scale * low))
+
+
+@elu.vjp(
+    "x", "g * where(x > 0, scale, input_scale * alpha * scale * exp(input_scale * minimum(x, 0)))"
+)
+def _(
+    g: Array, y: Array, x: Array, *, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1
+) -> Array:
+    low = input_scale * (alpha * scale) * np.exp(input_scale * np.minimum(x, 0))
+    return np.where(x > 0, g * scale, g * low)
+
+
+@rule(
+    "aten.celu",
+    "y = where(x > 0, x, alpha * (exp(x / alpha) - 1))",
+    meaning="multiplies the gradient by exp(x / alpha) where the input was not positive",
+)
+def celu(x: Array, *, alpha: Any = 1.0) -> Array:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
+
+
+@celu.vjp("x", "g * where(x > 0, 1, exp(minimum(x, 0) / alpha))")
+def _(g: Array, y: Array, x: Array, *, alpha: Any = 1.0) -> Array:
+    # Multiplied and divided by alpha, as torch does, which runs it as an elu.
+    low = g * (alpha * np.exp(np.minimum(x, 0) / alpha) / alpha)
+    return np.where(x > 0, g, low)
+
+
+@rule(
+    "aten.hardtanh",
+    "y = where(x <= min_val, min_val, where(x >= max_val, max_val, x))",
+    meaning="lets the gradient through strictly between the two limits; at a limit it gives 0",
+)
+def hardtanh(x: Array, *, min_val: Any = -1, max_val: Any = 1) -> Array:
+    return np.where(x <= min_val, min_val, np.where(x >= max_val, max_val, x))
+
+
+@hardtanh.vjp("x", "where(x <= min_val, 0, where(x >= max_val, 0, g))")
+def _(g: Array, y: Array, x: Array, *, min_val: Any = -1, max_val: Any = 1) -> Array:
+    return np.where(x <= min_val, 0, np.where(x >= max_val, 0, g))
+
+
+@rule(
+    "aten.hardsigmoid",
+    "y = where(x <= -3, 0, where(x >= 3, 6, x + 3)) / 6",
+    meaning="divides the gradient by 6 strictly between -3 and 3, and gives 0 elsewhere",
+)
+def hardsigmoid(x: Array) -> Array:
+    return np.where(x <= -3, 0, np.where(x >= 3, 6, x + 3)) / 6
+
+
+@hardsigmoid.vjp("x", "where(x > -3, where(x < 3, g / 6, 0), 0)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return np.where(x > -3, np.where(x < 3, g / 6, 0), 0)
+
+
+@rule(
+    "aten.hardswish",
+    "y = x * where(x <= -3, 0, where(x >= 3, 6, x + 3)) / 6",
+    meaning="multiplies the gradient by x / 3 + 1/2 between -3 and 3, by 0 below, by 1 above",
+)
+def hardswish(x: Array) -> Array:
+    return x * np.where(x <= -3, 0, np.where(x >= 3, 6, x + 3)) / 6
+
+
+@hardswish.vjp("x", "g * where(x <= -3, 0, where(x >= 3, 1, x / 3 + 1 / 2))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return np.where(x <= -3, 0, np.where(x >= 3, g, g * (x / 3 + 0.5)))
+
+
+@rule(
+    "aten.softplus",
+    "y = where(beta * x > threshold, x, log1p(exp(beta * x)) / beta)",
+    meaning="multiplies the gradient by the sigmoid of beta x, and passes it on unchanged where "
+    "beta x is above the threshold",
+)
+def softplus(x: Array, *, beta: Any = 1, threshold: Any = 20) -> Array:
+    soft = np.log1p(np.exp(beta * x)) / beta
+    return np.where(beta * x > threshold, x, soft)
+
+
+@softplus.vjp("x", "where(beta * x > threshold, g, g / (1 + exp(-beta * x)))")
+def _(g: Array, y: Array, x: Array, *, beta: Any = 1, threshold: Any = 20) -> Array:
+    z = np.exp(beta * x)
+    return np.where(beta * x > threshold, g, g * z / (z + 1))
+
+
+# The tanh of more than this is 1 in every format.
+_SATURATED = 100
+
+
+@rule(
+    "aten.mish",
+    "y = x * tanh(log1p(exp(x)))",
+    meaning="multiplies the gradient by t + x s (1 - t^2), s being the sigmoid of the input and t "
+    "the tanh of its softplus",
+)
+def mish(x: Array) -> Array:
+    return x * np.tanh(np.log1p(np.exp(np.minimum(x, _SATURATED))))
+
+
+@mish.vjp(
+    "x",
+    "g * (tanh(log1p(exp(x))) + x / (1 + exp(-x)) * (1 - tanh(log1p(exp(x))) ** 2))",
+)
+def _(g: Array, y: Array, x: Array) -> Array:
+    t = np.tanh(np.log1p(np.exp(np.minimum(x, _SATURATED))))
+    e = np.exp(-np.abs(x))
+    s = np.where(x >= 0, 1, e) / (1 + e)
+    return g * (t + x * s * (1 - t * t))
+
+
+@rule(
+    "aten.threshold",
+    "y = where(x <= threshold, value, x)",
+    meaning="lets the gradient through where the input was above the threshold; at it, it gives 0",
+)
+def threshold_(x: Array, *, threshold: Any, value: Any) -> Array:
+    return np.where(x <= threshold, value, x)
+
+
+@threshold_.vjp("x", "where(x <= threshold, 0, g)")
+def _(g: Array, y: Array, x: Array, *, threshold: Any, value: Any) -> Array:
+    return np.where(x <= threshold, 0, g)
+
+
+@rule(
+    "aten.softshrink",
+    "y = where(x > lambd, x - lambd, where(x < -lambd, x + lambd, 0))",
+    meaning="lets the gradient through where the input was further than lambd from 0",
+)
+def softshrink(x: Array, *, lambd: Any = 0.5) -> Array:
+    return np.where(x > lambd, x - lambd, np.where(x < -lambd, x + lambd, 0))
+
+
+@softshrink.vjp("x", "where(abs(x) <= lambd, 0, g)")
+def _(g: Array, y: Array, x: Array, *, lambd: Any = 0.5) -> Array:
+    return np.where(np.abs(x) <= lambd, 0, g)
+
+
+def _halves(x: Array, dim: int) -> Any:
+    return np.split(x, 2, axis=dim)
+
+
+@rule(
+    "aten.glu",
+    "y = half(x, dim, 0) / (1 + exp(-half(x, dim, 1)))",
+    meaning="multiplies the gradient by the sigmoid s of the second half for the first, and by "
+    "a s (1 - s), a being the first half, for the second",
+)
+def glu(x: Array, *, dim: int = -1) -> Array:
+    a, b = _halves(x, dim)
+    e = np.exp(-np.abs(b))
+    return a * (np.where(b >= 0, 1, e) / (1 + e))
+
+
+@glu.vjp(
+    "x",
+    "join(g / (1 + exp(-half(x, dim, 1))), "
+    "g * half(x, dim, 0) * exp(-half(x, dim, 1)) / (1 + exp(-half(x, dim, 1))) ** 2, dim)",
+)
+def _(g: Array, y: Array, x: Array, *, dim: int = -1) -> Array:
+    a, b = _halves(x, dim)
+    e = np.exp(-np.abs(b))
+    s = np.where(b >= 0, 1, e) / (1 + e)
+    return np.concatenate([g * s, g * a * s * (1 - s)], axis=dim)

@@ -1,0 +1,217 @@
+"""Data movement: values and bounds go the same way, and nobody writes into another's bounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from engine.emulation import FORMATS, bounded, to, unit
+from gradwitness._errors import RuleError
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.bounded.array import FUNCTIONS, UFUNCS
+from gradwitness.engine.floats import Arithmetic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+WINDOWS = np.lib.stride_tricks.sliding_window_view
+MOVES: dict[str, Callable[[Any], Any]] = {
+    "broadcast_to": lambda x: np.broadcast_to(x, (2, 3, 4)),
+    "concatenate": lambda x: np.concatenate([x, x[::-1]], axis=1),
+    "diagonal": lambda x: np.diagonal(x, 1, 0, 1),
+    "expand_dims": lambda x: np.expand_dims(x, (0, 2)),
+    "flip": lambda x: np.flip(x, 1),
+    "moveaxis": lambda x: np.moveaxis(x, 0, 1),
+    "pad": lambda x: np.pad(x, ((1, 0), (2, 1)), mode="edge"),
+    "repeat": lambda x: np.repeat(x, 2, axis=0),
+    "reshape": lambda x: np.reshape(x, (2, 6)),
+    "roll": lambda x: np.roll(x, 1, axis=1),
+    "sliding_window_view": lambda x: WINDOWS(x, (2, 2)),
+    "split": lambda x: np.split(x, [1], axis=1)[1],
+    "squeeze": lambda x: np.squeeze(x[:, :1], 1),
+    "stack": lambda x: np.stack([x, x], axis=2),
+    "swapaxes": lambda x: np.swapaxes(x, 0, 1),
+    "take": lambda x: np.take(x, [2, 0, 2], axis=1),
+    "take_along_axis": lambda x: np.take_along_axis(x, np.array([[1], [0], [3]]), axis=1),
+    "tile": lambda x: np.tile(x, (1, 2)),
+    "transpose": lambda x: np.transpose(x, (1, 0)),
+    "tril": lambda x: np.tril(x, 1),
+    "triu": lambda x: np.triu(x),
+    "where": lambda x: np.where(np.eye(3, 4) > 0, x, x[:, ::-1]),
+}
+METHODS: dict[str, Callable[[Any], Any]] = {
+    "T": lambda x: x.T,
+    "getitem": lambda x: x[1:, [0, 2]],
+    "item": lambda x: x[1, 2],
+    "mask": lambda x: x[np.eye(3, 4) > 0],
+    "reshape, a method": lambda x: x.reshape(4, 3),
+    "reshape, a tuple": lambda x: x.reshape((4, -1)),
+}
+EVERY_MOVE = [*MOVES.items(), *METHODS.items()]
+VALUES = np.arange(12.0).reshape(3, 4) + 1
+RIGOROUS, LIKELY = VALUES / 1000, VALUES / 4000
+
+
+def test_every_movement_is_here() -> None:
+    computing = {"sum"}
+    making = {"zeros_like", "ones_like", "full_like"}
+    assert FUNCTIONS.keys() - computing - making == MOVES.keys()
+
+
+@pytest.mark.parametrize(("name", "move"), EVERY_MOVE)
+def test_values_and_both_bounds_go_the_same_way(name: str, move: Callable[[Any], Any]) -> None:
+    moved = move(Bounded(VALUES, Arithmetic.stepwise("float32"), RIGOROUS, LIKELY))
+    expected = move(VALUES)
+    assert moved.value.tolist() == expected.tolist()
+    assert moved.rigorous.tolist() == move(RIGOROUS).tolist()
+    assert moved.likely.tolist() == move(LIKELY).tolist()
+    assert (moved.shape, moved.ndim, moved.size) == (
+        expected.shape,
+        expected.ndim,
+        expected.size,
+    )
+
+
+@pytest.mark.parametrize(("name", "move"), EVERY_MOVE)
+def test_exact_stays_exact_and_one_bound_stays_one(name: str, move: Callable[[Any], Any]) -> None:
+    assert move(bounded("float32", VALUES)).is_exact
+    shared = move(bounded("float32", VALUES, RIGOROUS))
+    assert shared.rigorous is shared.likely
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda x: np.where([True, False], x, 0),
+        lambda x: np.where([False, True], -1.5, x),
+        lambda x: np.concatenate([x[:1], np.zeros(1)]),
+        lambda x: np.stack([x[0], np.array(7.0)]),
+        lambda x: np.pad(x[:1], (0, 1)),
+        lambda x: np.pad(x[:1], (0, 1), constant_values=-np.inf),
+        lambda x: np.pad(x[:1], (0, 1), mode="constant", constant_values=4),
+    ],
+)
+def test_what_is_no_bounded_array_brings_no_error(join: Callable[[Any], Any]) -> None:
+    joined = join(bounded("float32", [3.0, 5.0], [0.25, 0.25]))
+    assert joined.rigorous.tolist() == [0.25, 0]
+    assert join(bounded("float32", [3.0, 5.0])).is_exact
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda x: np.where([False], x, 0.1),
+        lambda x: np.pad(x, (1, 0), constant_values=0.1)[:1],
+        lambda x: np.full_like(x, 0.1),
+        lambda x: np.full_like(x, fill_value=0.1),
+        lambda x: _stored(np.zeros_like(x), 0, 0.1),
+    ],
+)
+def test_a_number_that_the_format_cannot_hold_is_not_exact(
+    place: Callable[[Any], Any], dtype: str
+) -> None:
+    placed = place(bounded(dtype, [1.0]))
+    off = abs(float(to(dtype, 0.1)) - 0.1)
+    assert 0 < off <= placed.rigorous[0] <= 0.1 * unit(dtype) * (1 + 1e-9) + 2.0**-53
+
+
+def test_the_condition_may_be_bounded_and_the_branches_plain() -> None:
+    chosen: Any = np.where(bounded("float32", [1.0, 0.0]), 2, 3)
+    assert chosen.tolist() == [2, 3]
+
+
+def test_fresh_arrays_are_exact_and_writable() -> None:
+    x = bounded("float32", [1.0, 2.0], [0.5, 0.5])
+    for fresh, value in ((np.zeros_like(x), 0), (np.ones_like(x), 1), (np.full_like(x, 3), 3)):
+        assert fresh.is_exact
+        assert fresh.value.tolist() == [value, value]
+        fresh[0] = 9
+        assert fresh.value.tolist() == [9, value]
+
+
+def _stored(array: Any, index: Any, item: Any) -> Any:
+    array[index] = item
+    return array
+
+
+def fresh(errors: NDArray[np.float64]) -> Any:
+    return Bounded(np.zeros(errors.shape), Arithmetic.stepwise("float32"), errors, errors)
+
+
+@pytest.mark.parametrize(
+    ("item", "wanted"),
+    [
+        (bounded("float32", 7.0, 0.5), [0.1, 0.5, 0.1]),
+        (bounded("float32", 7.0), [0.1, 0.0, 0.1]),
+        (7, [0.1, 0.0, 0.1]),
+    ],
+)
+def test_storing_replaces_the_bound_in_its_place_and_in_no_other_array(
+    item: Any, wanted: list[float]
+) -> None:
+    errors = np.full(3, 0.1)
+    errors.flags.writeable = False
+    array = fresh(errors)
+    array[1] = item
+    assert array.value.tolist() == [0, 7, 0]
+    assert array.rigorous.tolist() == wanted
+    assert array.likely is array.rigorous
+    assert errors.tolist() == [0.1, 0.1, 0.1]
+
+
+def test_storing_what_has_two_bounds_parts_the_two() -> None:
+    array = fresh(np.full(2, 0.1))
+    array[0] = Bounded(np.array(1.0), array.arithmetic, np.array(0.4), np.array(0.2))
+    assert array.rigorous.tolist() == [0.4, 0.1]
+    assert array.likely.tolist() == [0.2, 0.1]
+    array[1] = 5
+    assert (array.rigorous.tolist(), array.likely.tolist()) == ([0.4, 0], [0.2, 0])
+
+
+def test_adding_in_place_leaves_what_others_hold() -> None:
+    array = fresh(np.full(2, 0.5))
+    before, errors = array, array.rigorous
+    array += bounded("float32", [1.0, 1.0], [0.25, 0.25])
+    assert before.value.tolist() == [0, 0]
+    assert errors.tolist() == [0.5, 0.5]
+    assert array.rigorous == pytest.approx(0.75, rel=1e-6)
+    array -= 1
+    array *= 2
+    assert array.value.tolist() == [0, 0]
+    assert before.rigorous is errors
+    sums = np.zeros_like(before)
+    for index in (0, 1, 0):
+        sums[index] += bounded("float32", 1.0, 0.25)
+    assert sums.value.tolist() == [2, 1]
+    assert sums.rigorous == pytest.approx([0.5, 0.25], rel=1e-6)
+
+
+def test_what_cannot_be_moved_is_refused() -> None:
+    x = bounded("float32", [1.0, 2.0], [0.5, 0.5])
+    refused: list[tuple[Callable[[], Any], str]] = [
+        (
+            lambda: np.take_along_axis(np.ones(2), x, 0),
+            "np.take_along_axis in a rule takes its array first",
+        ),
+        (lambda: np.pad(x, 1, mode="mean"), "np.pad in a rule takes its array first, and a mode"),
+        (lambda: np.pad(x, 1, constant_values=(1, 2)), "takes one number as constant_values"),
+        (lambda: np.sort(x), r"no rounding bound is known for np\.sort"),
+        (lambda: np.cumsum(x), r"no rounding bound is known for np\.cumsum"),
+        (lambda: np.einsum("i->", x), r"no rounding bound is known for np\.einsum"),
+    ]
+    for call, message in refused:
+        with pytest.raises(RuleError, match=message):
+            call()
+
+
+def test_every_ufunc_with_a_handler_has_a_test() -> None:
+    arithmetic = {"add", "subtract", "multiply", "divide", "negative", "positive", "absolute"}
+    chosen = {"maximum", "minimum", "matmul", "sign", "isfinite", "isnan"}
+    compared = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal"}
+    functions = {"exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "sqrt", "square"}
+    assert UFUNCS.keys() == arithmetic | chosen | compared | functions | {"erf", "power"}

@@ -1,0 +1,1 @@
+"""The main job, as configuration, as a run, and from the command line."""

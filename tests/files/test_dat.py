@@ -1,0 +1,159 @@
+"""Gradients as text: every bit comes back, and what is malformed is named by its line."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from gradwitness import FileFormatError, InputError
+from gradwitness.files.dat import format_dat, read_dat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+# Each format with the unsigned integers of its size: all bit patterns are drawn.
+BITS: dict[str, tuple[Any, Any]] = {
+    "float16": (np.float16, np.uint16),
+    "bfloat16": (ml_dtypes.bfloat16, np.uint16),
+    "float32": (np.float32, np.uint32),
+    "float64": (np.float64, np.uint64),
+}
+FIRST = "# gradwitness-gradients: 1\n"
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dat") / "made.dat"
+
+
+def back(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    path.write_text(format_dat({}, {"a": array}), encoding="utf-8")
+    return read_dat(path).tensors["a"]
+
+
+def same_bits(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
+    """Whether two arrays are alike to the last bit; any NaN is as good as another."""
+    nan = np.isnan(wanted.astype(np.float64))
+    assert np.array_equal(np.isnan(found.astype(np.float64)), nan)
+    return bool(
+        found.dtype == wanted.dtype
+        and found.shape == wanted.shape
+        and found[~nan].tobytes() == wanted[~nan].tobytes()
+    )
+
+
+@pytest.mark.parametrize("name", BITS)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_all_bit_patterns_come_back(path: Path, name: str, data: st.DataObject) -> None:
+    kind, unsigned = BITS[name]
+    shapes = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+    array = data.draw(arrays.arrays(unsigned, shapes)).view(kind)
+    assert same_bits(back(path, array), array)
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_the_edges_of_the_format_come_back(path: Path, name: str) -> None:
+    kind, unsigned = BITS[name]
+    size = np.dtype(kind).itemsize * 8
+    # Zero, the subnormals' first and last, the largest number, infinity; each with either sign.
+    infinity = int(np.array(math.inf).astype(kind).view(unsigned))
+    # 2 to the power of 1 - bias: all bits of the fraction 0, the exponent's last bit 1.
+    smallest = 1 << {"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[name]
+    positive = [0, 1, smallest - 1, smallest, infinity - 1, infinity]
+    patterns = positive + [p | 1 << (size - 1) for p in positive]
+    array = np.array(patterns, dtype=unsigned).view(kind)
+    found = back(path, array)
+    assert found.view(unsigned).tolist() == patterns
+    assert math.isnan(float(back(path, np.array(math.nan).astype(kind))))
+
+
+def test_the_text_by_hand() -> None:
+    text = format_dat(
+        {"side": "torch\nautograd", "seed": "3"},
+        {
+            "loss": np.array(0.1, dtype=np.float32),
+            "w": np.array([[1, -0.0, 2.5], [1e-45, math.inf, -3]], dtype=np.float32),
+            "b": np.array([0.1], dtype=ml_dtypes.bfloat16),
+            "none": np.zeros((0, 2)),
+        },
+    )
+    # 0.1 in bfloat16 is 0x3dcd, 0.10009765625.
+    assert text.splitlines() == [
+        "# gradwitness-gradients: 1",
+        "# side: torch autograd",
+        "# seed: 3",
+        "tensor loss float32",
+        "0.1",
+        "tensor w float32 2 3",
+        "1.0 -0.0 2.5",
+        "1e-45 inf -3.0",
+        "tensor b bfloat16 1",
+        "0.100097656",
+        "tensor none float64 0 2",
+    ]
+
+
+def test_header_and_order_come_back(path: Path) -> None:
+    tensors = {name: np.arange(3.0) for name in ("z", "a.weight", "m", "a.bias")}
+    path.write_text(format_dat({"again": "gradwitness run --seed 3", "x: y": "1"}, tensors))
+    found = read_dat(path)
+    assert list(found.tensors) == ["z", "a.weight", "m", "a.bias"]
+    assert found.header["again"] == "gradwitness run --seed 3"
+
+
+@pytest.mark.parametrize("name", ["", "two words", "tab\tbed", "line\nbreak", " front"])
+def test_a_name_that_could_not_be_read_back_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be written: no white space in names"):
+        format_dat({}, {name: np.zeros(1)})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"line 1: expected '# gradwitness-gradients: 1'"),
+        ("tensor a float32 1\n1\n", r"line 1: expected '# gradwitness-gradients: 1'"),
+        (FIRST + "# seed: 1\nnonsense\n", r"line 3: expected 'tensor NAME DTYPE SIZE"),
+        (FIRST + "tensor a\n", r"line 2: expected 'tensor NAME DTYPE SIZE"),
+        (FIRST + "tensor a float32 -1\n", r"line 2: expected 'tensor NAME DTYPE SIZE"),
+        (FIRST + "tensor a float32 1.5\n", r"line 2: expected 'tensor NAME DTYPE SIZE"),
+        (FIRST + "tensor a int8 1\n1\n", r"line 2: unknown dtype 'int8'"),
+        (FIRST + "tensor a float32 2\n1\n", r"line 2: a of shape \(2,\) wants 2 numbers, 1 follow"),
+        (FIRST + "tensor a float32 1\n1\n2\n", r"line 2: a of shape \(1,\) wants 1 numbers, 2 fol"),
+        (FIRST + "tensor a float32\n", r"line 2: a of shape \(\) wants 1 numbers, 0 follow"),
+        (FIRST + "tensor a float32 2\n1 x\n", r"lines 3 to 3: could not convert string to float"),
+        (
+            FIRST + "tensor b float32 1\n1\ntensor a float32 2\n1\n2 0x\n",
+            r"lines 5 to 6: could not convert",
+        ),
+        (
+            FIRST + "tensor a float32 1\n1\ntensor a float32 1\n1\n",
+            r"line 4: tensor a is there twice",
+        ),
+        (
+            FIRST + "tensor a float32 99999999999 99999999999\n1\n",
+            r"line 2: .* wants 9999999999800000000001 numbers, 1",
+        ),
+    ],
+)
+def test_a_malformed_file_is_named_by_its_line(path: Path, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(FileFormatError, match=rf"made\.dat, {message}"):
+        read_dat(path)
+
+
+def test_files_that_are_no_text(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FileFormatError, match=r"made\.dat: cannot be read as text"):
+        read_dat(path)
+    with pytest.raises(FileFormatError, match="cannot be read as text"):
+        read_dat(path.with_name("absent.dat"))

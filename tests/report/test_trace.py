@@ -1,0 +1,147 @@
+"""One number of one gradient, step by step back to the result: by hand for a small network."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import gradwitness as gw
+from capture.handmade import tape
+from capture.programs import leaf, weighted
+from capture.tiny import GRADIENTS, network
+from gradwitness.capture import record
+from gradwitness.report.trace import trace
+
+WHOLE = """0.weight[1,0]: torch has 6
+the whole gradient: AGREES, at worst 0 x bound
+
+ 1  #13 TBackward0 in 0: dW1 = g^T
+    dW1[1,0] = g[0,1] (6)
+             = 6   torch sent 6
+
+ 2  #10 AddmmBackward0 in 0: dW1^T = x^T g
+    dW1^T[0,1] = 0.5 * g[0,1] (12)
+               = 6   torch sent 6
+
+ 3  #7 AddmmBackward0 in 1: dx1 = g W2
+    dx1[0,1] = W2^T[1,0] (2) * g[0,0] (6) + W2^T[1,1] (-1) * g[0,1] (0)
+             = 12   torch sent 12
+    followed: the largest term, g[0,0]
+
+ 4  #5 ReluBackward0 in 2: dx2 = where(x2 <= 0, 0, g)
+    dx2[0,0] = g[0,0] (6)
+             = 6   torch sent 6
+
+ 5  #3 AddmmBackward0 in 3: dx3 = g W3
+    dx3[0,0] = W3^T[0,0] (3) * g[0,0] (2)
+             = 6   torch sent 6
+
+ 6  #2 SubBackward0: dx4 = g
+    dx4[0,0] = g[0,0] (2)
+             = 2   torch sent 2
+
+ 7  #1 PowBackward0: dx5 = g * (2 * x5)
+    dx5[0,0] = 2 * g[0,0] (1)
+             = 2   torch sent 2
+
+ 8  #0 SumBackward0: dx6 = repeat(g, x6)
+    dx6[0,0] = g (1)
+             = 1   torch sent 1
+
+L is the result: its gradient is 1. The chain ends here.
+"""
+
+
+def test_one_entry_by_hand() -> None:
+    assert trace(*network(), "0.weight[1,0]") == WHOLE
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_every_entry_starts_with_its_number(name: str) -> None:
+    expected = np.array(GRADIENTS[name])
+    for index in np.ndindex(expected.shape):
+        place = ",".join(map(str, index))
+        text = trace(*network(), f"{name}[{place}]")
+        start, number = text.splitlines()[0].split(": torch has ")
+        assert start == f"{name}[{place}]"
+        assert float(number) == expected[index]
+
+
+def test_a_unit_that_did_not_fire_ends_the_chain() -> None:
+    text = trace(*network(), "1.weight[1,0]")
+    assert "every factor before the arriving entries is 0: a unit that did not fire" in text
+    assert "The chain ends here" not in text
+
+
+def test_the_sums_add_up() -> None:
+    for target in ("0.weight[0,0]", "1.weight[0,1]", "3.weight[0,0]", "0.bias[1]"):
+        found = re.findall(r"= (\S+)   torch sent (\S+)", trace(*network(), target))
+        assert len(found) >= 4
+        assert all(float(a) == float(b) for a, b in found)
+
+
+def test_gradients_that_meet() -> None:
+    # x[0] gets 1 * 5 past the product and 2 * 5 through it; the larger one is followed.
+    right = tape()
+    text = trace(right, gw.judge(right), "x[0]")
+    assert "   2 gradients meet: 5 + 10\n" in text
+    assert "   followed: the largest, from #6 MulBackward0" in text
+    # No name at the 2: w[0] is one, and so is y[0].
+    assert "    dx[0] = 2 * g[0] (5)\n          = 10   torch sent 10\n" in text
+
+
+def test_a_wrong_step_is_marked() -> None:
+    wrong = tape("d6.1", 1)
+    text = trace(wrong, gw.judge(wrong), "w[1]")
+    # x[1] g[1] = 2 * 6, and 100 too much.
+    assert "= 12   torch sent 112   <- DISAGREES" in text
+    assert text.count("DISAGREES") == 2
+
+
+def test_a_given_gradient_at_the_root() -> None:
+    a = leaf(2)
+    with record(names={"a": a}) as recorder:
+        (a * 3).backward(torch.tensor([0.5, 4.0]))
+    text = trace(recorder.tape, gw.judge(recorder.tape), "a[1]")
+    assert text.startswith("a[1]: torch has 12\n")
+    assert text.endswith("L is the result: its gradient is 4. The chain ends here.\n")
+
+
+def test_a_gradient_that_was_asked_for_at_an_inner_value() -> None:
+    a = leaf(2)
+    h = a * 2
+    with record(names={"h": h}) as recorder:
+        (g,) = torch.autograd.grad((h * torch.tensor([3.0, 5.0])).sum(), h)
+    text = trace(recorder.tape, gw.judge(recorder.tape), "h[1]")
+    assert g.tolist() == [3.0, 5.0]
+    assert text.startswith("h[1]: torch has 5\n")
+
+
+def test_many_terms_are_summed_up() -> None:
+    torch.manual_seed(0)
+    x, w = leaf(1, 2), torch.randn(2, 9)
+    with record(names={"x": x}) as recorder:
+        weighted(x @ w).backward()
+    text = trace(recorder.tape, gw.judge(recorder.tape), "x[0,0]")
+    assert "+ 5 smaller terms (" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("4.weight[0,0]", r"no gradient is called '4.weight'; there are: 0.weight, 0.bias, 1.w"),
+        ("0.weight", r"has shape \(2, 1\), so '0.weight' is none of its entries; write one like "),
+        ("0.weight[2,0]", r"write one like 0\.weight\[0,0\]"),
+        ("0.weight[0]", r"write one like 0\.weight\[0,0\]"),
+        ("0.weight[0,0,0]", r"write one like 0\.weight\[0,0\]"),
+        ("0.weight[1 2,0]", r"is no entry; write it like 0\.weight\[0,0\]"),
+        ("0.weight[-1,0]", r"no gradient is called '0.weight\[-1,0\]'"),
+        ("", r"no gradient is called ''"),
+    ],
+)
+def test_a_target_that_is_none(target: str, message: str) -> None:
+    with pytest.raises(gw.InputError, match=message):
+        trace(*network(), target)

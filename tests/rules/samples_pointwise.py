@@ -1,0 +1,51 @@
+"""Samples of elementwise operations."""
+
+from __future__ import annotations
+
+from rules.sampling import N, aten, away, normal, positive, sample
+
+POINTWISE = (
+    sample(aten.add.Tensor, normal(4, N), normal(4, N), exact="da db"),
+    sample(aten.add.Tensor, normal(3, 1, N), normal(4, 1), alpha=0.3, note="broadcast"),
+    sample(aten.add.Tensor, normal(), normal(3, N), alpha=2, exact="db", note="0-d"),
+    sample(aten.add.Scalar, normal(4, N), 0.1, exact="da"),
+    sample(aten.add_.Tensor, normal(4, N), normal(N), exact="da", note="in place"),
+    sample(aten.sub.Tensor, normal(4, N), normal(4, N), exact="da db"),
+    sample(aten.sub.Tensor, normal(3, 1, N), normal(4, 1), alpha=0.3, note="broadcast"),
+    sample(aten.rsub.Tensor, normal(4, N), normal(4, N), exact="da db"),
+    sample(aten.rsub.Scalar, normal(4, N), 0.1, 0.3),
+    sample(aten.mul.Tensor, normal(4, N), normal(4, N)),
+    sample(aten.mul.Tensor, normal(3, 1, N), normal(4, 1), note="broadcast"),
+    sample(aten.mul.Tensor, normal(), normal(), note="0-d"),
+    sample(aten.mul.Scalar, normal(4, N), -0.7),
+    sample(aten.mul.Scalar, normal(4, N), 0.5, exact="y da", note="by a half"),
+    sample(aten.div.Tensor, normal(4, N), away(4, N)),
+    sample(aten.div.Tensor, normal(4, 1), away(3, 1, N), note="broadcast"),
+    sample(aten.div.Scalar, normal(4, N), 3),
+    sample(aten.neg.default, normal(4, N), exact="y dx"),
+    sample(aten.pow.Tensor_Scalar, normal(4, N), 2, note="2"),
+    sample(aten.pow.Tensor_Scalar, normal(4, N), 3, note="3"),
+    # torch multiplies the gradient by a 1 or a 0 that it may or may not compute.
+    sample(aten.pow.Tensor_Scalar, away(4, N), 1, exact="y", unused="dx", note="1"),
+    sample(aten.pow.Tensor_Scalar, normal(4, N), 0, exact="y dx", note="0"),
+    sample(aten.pow.Tensor_Scalar, away(4, N), -1, note="-1"),
+    sample(aten.pow.Tensor_Scalar, away(4, N), -2, note="-2"),
+    sample(aten.pow.Tensor_Scalar, positive(4, N), 0.5, note="0.5"),
+    sample(aten.pow.Tensor_Scalar, positive(4, N), -1.7, note="-1.7"),
+    sample(aten.pow.Tensor_Tensor, positive(4, N), normal(4, N)),
+    sample(aten.pow.Tensor_Tensor, positive(N), away(3, 1), note="broadcast"),
+    sample(aten.pow.Scalar, 1.3, normal(4, N)),
+    sample(aten.exp.default, normal(4, N)),
+    sample(aten.log.default, positive(4, N)),
+    sample(aten.sqrt.default, positive(4, N)),
+    sample(aten.sin.default, normal(4, N)),
+    sample(aten.cos.default, normal(4, N)),
+    sample(aten.abs.default, away(4, N), exact="y dx"),
+    sample(aten.relu.default, away(4, N), exact="y dx"),
+    sample(aten.relu_.default, away(4, N), exact="y dx", note="in place"),
+    sample(aten.sigmoid.default, normal(4, N)),
+    sample(aten.tanh.default, normal(4, N)),
+    sample(aten.silu.default, normal(4, N)),
+    sample(aten.gelu.default, normal(4, N)),
+    sample(aten.gelu.default, normal(4, N), approximate="tanh", note="tanh"),
+)

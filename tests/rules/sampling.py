@@ -1,0 +1,159 @@
+"""How a sample is written: an ATen operation, how its operands are drawn, its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+aten = torch.ops.aten
+
+# The axis whose length a test chooses: what is summed over, where the operation sums.
+N = -1
+
+
+@dataclass(frozen=True)
+class Draw:
+    """An operand to be drawn.
+
+    Normal numbers if ``gap`` is 0. Otherwise their magnitudes start at ``gap``, which keeps central
+    differences on one side of a kink or a pole at 0; ``positive`` leaves the signs out.
+    """
+
+    shape: tuple[int, ...]
+    gap: float = 0.0
+    positive: bool = False
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        """Return numbers of 24 bits: a step of 2^-8 added to them in float64 rounds nothing."""
+        numbers = np.asarray(rng.standard_normal(self.sizes(length)))
+        if self.gap:
+            sign = 1 if self.positive else np.where(numbers < 0, -1, 1)
+            numbers = sign * (self.gap + np.abs(numbers))
+        return numbers.astype(np.float32).astype(np.float64)
+
+    def sizes(self, length: int) -> tuple[int, ...]:
+        """Return the shape, with the length that a test chose."""
+        return tuple(length if n == N else n for n in self.shape)
+
+
+@dataclass(frozen=True)
+class Apart(Draw):
+    """Numbers that lie 1/2 apart, half of them negative, in random order: no ties, also nearly."""
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        count = int(np.prod(self.sizes(length)))
+        numbers = (rng.permutation(count) - count // 2) / 2 + 0.125
+        return np.asarray(numbers, dtype=np.float64).reshape(self.sizes(length))
+
+
+@dataclass(frozen=True)
+class Index(Draw):
+    """Whole numbers from ``low`` to below ``high``, which is length N where it is N."""
+
+    high: int = N
+    low: int = 0
+    distinct: bool = False
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        high = length if self.high == N else self.high
+        if self.distinct:  # along the last axis
+            rows = [rng.permutation(high)[: self.shape[-1]] for _ in np.ndindex(self.shape[:-1])]
+            return np.array(rows, dtype=np.int64).reshape(self.shape)
+        return np.asarray(rng.integers(self.low, high, self.sizes(length)), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Mask(Draw):
+    """Truth values, of which the first two are different."""
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        mask = np.asarray(rng.random(self.sizes(length)) < 0.5)
+        mask.flat[:2] = [True, False][: mask.size]
+        return mask
+
+
+def normal(*shape: int) -> Draw:
+    return Draw(shape)
+
+
+def away(*shape: int) -> Draw:
+    return Draw(shape, gap=0.5)
+
+
+def positive(*shape: int) -> Draw:
+    return Draw(shape, gap=0.5, positive=True)
+
+
+def apart(*shape: int) -> Draw:
+    return Apart(shape)
+
+
+def index(*shape: int, high: int, low: int = 0, distinct: bool = False) -> Draw:
+    return Index(shape, high=high, low=low, distinct=distinct)
+
+
+def mask(*shape: int) -> Draw:
+    return Mask(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One line of the table.
+
+    An argument may be a list that has operands to be drawn in it.
+
+    ``exact`` names the results (``y``, and ``dx`` for operand x) that nothing rounds: their bound
+    is exactly 0. ``unused`` names those whose bound counts roundings that torch's kernel need not
+    make for these very parameters, so that no error is ever seen. Of several results ``y[0]``,
+    ``y[1]``, or of gradients of a list ``dtensors[0]``, the name before the bracket means all.
+    """
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+    exact: frozenset[str] = frozenset()
+    unused: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The id in test reports: ``add.Tensor broadcast``."""
+        name = str(self.op).removeprefix("aten.").removesuffix(".default")
+        return f"{name} {self.note}".rstrip()
+
+    @property
+    def sized(self) -> bool:
+        """Whether an operand has the axis whose length a test chooses."""
+        return any(N in draw.shape for draw in _draws(self.args))
+
+    def is_exact(self, result: str) -> bool:
+        """Whether nothing rounds a result."""
+        return not self.exact.isdisjoint((result, result.partition("[")[0]))
+
+    def shows_no_error(self, result: str) -> bool:
+        """Whether torch is expected to make no rounding error at all in a result."""
+        return not (self.exact | self.unused).isdisjoint((result, result.partition("[")[0]))
+
+
+def _draws(item: Any) -> Iterator[Draw]:
+    if isinstance(item, Draw):
+        yield item
+    elif isinstance(item, (list, tuple)):
+        for each in item:
+            yield from _draws(each)
+
+
+def sample(
+    op: Any, *args: Any, note: str = "", exact: str = "", unused: str = "", **kwargs: Any
+) -> Sample:
+    return Sample(
+        op, args, kwargs, note, exact=frozenset(exact.split()), unused=frozenset(unused.split())
+    )

@@ -1,0 +1,246 @@
+"""The commands `check`, `graph` and `rules`; `run` has its tests with the experiment."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import gradwitness
+from experiment.invoke import cli
+from gradwitness.report.terminal import console, styled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
+import torch
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * g * ctx.saved_tensors[0]
+
+class Half(Square):
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0]
+
+def start():
+    torch.manual_seed(0)
+    return torch.randn(3, requires_grad=True)
+
+def right():
+    Square.apply(start()).sum().backward()
+
+def wrong():
+    Half.apply(start()).sum().backward()
+
+def doubtful():
+    torch.cumprod(start(), 0).sum().backward()
+
+def crash():
+    raise ValueError("on its own")
+
+def wants_more(x):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "train.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "said"),
+    [
+        ("right", 0, "verdict   AGREES"),
+        ("wrong", 1, "first wrong step: HalfBackward #1, gradient of input 0"),
+        ("doubtful", 3, "no rule for aten.cumprod.default"),
+    ],
+)
+def test_check_a_training_step(program: Path, function: str, code: int, said: str) -> None:
+    result = cli("check", f"{program}:{function}")
+    assert result.code == code
+    assert said in result.out
+    record = json.loads(cli("check", f"{program}:{function}", "--json").out)
+    assert record["exit_code"] == code
+
+
+def test_check_places_the_fault(program: Path) -> None:
+    # The line of `return x * x`, which the backward belongs to; 0.5 g of 2 x g is off by 1.
+    line = PROGRAM.splitlines().index("        return x * x") + 1
+    out = cli("check", f"{program}:wrong").out
+    assert f"at       train.py:{line}" in out
+    assert "extent   3 of 3 elements" in out
+
+
+def test_check_saves_in_every_form_and_reads_the_tape_back(program: Path, tmp_path: Path) -> None:
+    endings = ("txt", "json", "svg", "dot", "pdf", "png", "npz")
+    words = [word for e in endings for word in ("--save", f"made.{e}")]
+    first = cli("check", f"{program}:wrong", *words)
+    assert first.code == 1
+    assert {path.suffix[1:] for path in tmp_path.glob("made.*")} == set(endings)
+    again = cli("check", tmp_path / "made.npz")
+    assert again.code == 1
+    table = first.out.partition("recorded  in")[0]
+    assert again.out.startswith(table)
+    assert (tmp_path / "made.txt").read_text() in table.replace(" \n", "\n") + "\n"
+
+
+def test_check_explains(program: Path) -> None:
+    assert "BACKWARD (pass 1)" in cli("check", f"{program}:wrong", "--explain").out
+    result = cli("check", f"{program}:wrong", "--save", "a.txt", "--explain", "nothing")
+    assert result.code == 2
+    assert result.out == ""
+    assert [path.name for path in program.parent.iterdir() if path.suffix == ".txt"] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("absent.py:step", "absent.py is no file; write the target as FILE.py:FUNCTION"),
+        ("train.py:absent", "has no function 'absent'; it has: Square, Half, start, right"),
+        ("train.py", "is neither FILE.py:FUNCTION nor a tape ending in .npz"),
+        ("absent.npz", "absent.npz is not a file"),
+        ("train.py:crash", "train.py:crash failed by itself"),
+        ("train.py:wants_more", "train.py:wants_more failed by itself"),
+    ],
+)
+def test_check_of_what_cannot_be_checked(program: Path, target: str, message: str) -> None:
+    result = cli("check", target, "--save", "made.txt")
+    assert result.code == 2
+    assert message in result.err
+    assert not (program.parent / "made.txt").exists()
+
+
+def test_a_crash_of_the_program_shows_where(program: Path) -> None:
+    err = cli("check", f"{program}:crash").err
+    assert 'raise ValueError("on its own")' in err
+    assert "ValueError: on its own" in err
+
+
+def test_an_unknown_ending(program: Path) -> None:
+    result = cli("check", f"{program}:right", "--save", "made.gif")
+    assert result.code == 2
+    assert "the ending chooses the form, and must be one of .txt, .json" in result.err
+
+
+@pytest.mark.parametrize("ending", ["svg", "dot", "pdf", "png"])
+def test_graph_of_a_preset(tmp_path: Path, ending: str) -> None:
+    result = cli("graph", "--preset", "sigmoid", "-o", f"g.{ending}")
+    assert result.code == 0
+    assert result.out.rstrip().endswith(f"AGREES: g.{ending}")
+    assert (tmp_path / f"g.{ending}").stat().st_size > 500
+
+
+def test_graph_of_a_program_and_of_a_tape(program: Path, tmp_path: Path) -> None:
+    cli("check", f"{program}:wrong", "--save", "t.npz")
+    for target in (f"{program}:wrong", tmp_path / "t.npz"):
+        result = cli("graph", target, "--out", "g.dot")
+        assert result.code == 1
+        assert "HalfBackward #1" in (tmp_path / "g.dot").read_text()
+
+
+def test_graph_with_an_unknown_ending(tmp_path: Path) -> None:
+    result = cli("graph", "--preset", "sigmoid", "-o", "g.gif")
+    assert result.code == 2
+    assert "a picture ends with one of .svg, .dot, .pdf, .png" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_rules() -> None:
+    result = cli("rules")
+    assert result.code == 0
+    assert "aten.addmm" in result.out
+    assert "AccumulateGrad" in result.out
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("TBackward0", ["aten.t", "dx = g.T", "TBackward0 is the transpose's backward"]),
+        ("addmm", ["aten.addmm", "dA = alpha * (g @ B.T)", "db = beta * g"]),
+        ("aten.addmm.default", ["aten.addmm"]),
+        ("ADDMMBACKWARD0", ["aten.addmm"]),
+        ("AccumulateGrad", ["AccumulateGrad adds the arriving gradient to `.grad`"]),
+    ],
+)
+def test_one_rule(name: str, shown: list[str]) -> None:
+    result = cli("rules", name)
+    assert result.code == 0
+    for piece in shown:
+        assert piece in result.out
+
+
+def test_no_such_rule() -> None:
+    result = cli("rules", "addmmm")
+    assert result.code == 2
+    assert re.search(r"there is no rule for 'addmmm'; did you mean .*aten\.addmm", result.err)
+    assert cli("rules", "qqqq").code == 2
+
+
+def test_version_and_help() -> None:
+    assert cli("--version").out == f"gradwitness {gradwitness.__version__}\n"
+    for words in ([], ["--help"], ["run", "--help"], ["check", "--help"]):
+        shown = cli(*words)
+        assert "Usage: gradwitness" in shown.out + shown.err
+
+
+def environment(**changes: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    return kept | changes
+
+
+def test_a_process_ends_with_the_verdict(program: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", "from gradwitness.cli import main; main()"]
+    done = subprocess.run(  # noqa: S603
+        [*words, "check", f"{program}:wrong"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "HalfBackward #1" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("1", False), ("", True)])
+def test_colour_on_a_terminal_only_and_not_with_no_color(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stdout", shown)
+    console().print(styled(gradwitness.Verdict.AGREES))
+    assert ("\x1b[32m" in shown.getvalue()) is coloured

@@ -1,0 +1,56 @@
+"""What the README prints is what the program prints, apart from the last digits of a machine."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from gradwitness.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def words(text: str) -> list[list[str]]:
+    """Return the lines as words, with every figure made the same, and without the time taken."""
+    lines = [line for line in text.splitlines() if not line.startswith("recorded")]
+    number = r"(?<![\w#])-?\d[\d.]*(?:e[+-]\d+)?"
+    return [re.sub(number, "0", line).split() for line in lines if line.strip()]
+
+
+def printed_in_readme(command: str) -> str:
+    found = re.search(rf"```\n\$ {re.escape(command)}[^\n]*\n(.*?)```", README, re.DOTALL)
+    assert found is not None, f"the README does not show {command}"
+    return found[1]
+
+
+def test_the_example_prints_what_the_readme_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as end:
+        main(["check", "examples/swish.py:step"])
+    assert end.value.code == 1
+    shown = printed_in_readme("gradwitness check examples/swish.py:step")
+    assert words(capsys.readouterr().out) == words(shown)
+
+
+def test_the_picture_in_the_readme_is_of_this_example(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit):
+        main(["check", "examples/swish.py:step", "--save", str(tmp_path / "now.svg")])
+
+    def texts(path: Path) -> list[list[str]]:
+        return words("\n".join(e.text or "" for e in ET.parse(path).iter() if e.text))  # noqa: S314
+
+    assert texts(tmp_path / "now.svg") == texts(ROOT / "docs" / "swish.svg")
+
+
+@pytest.mark.parametrize("name", re.findall(r"`([\w./]+\.(?:py|md|svg))`", README))
+def test_files_that_the_readme_names_are_there(name: str) -> None:
+    assert (ROOT / name).exists() or name == "graph.svg"

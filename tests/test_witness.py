@@ -1,0 +1,141 @@
+"""The context manager that users write around their training code."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+
+import gradwitness as gw
+from capture.programs import leaf, weighted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Doubled(torch.autograd.Function):
+    """x, with twice the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:  # noqa: ARG004
+        return x * 1
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ARG004
+        return 2 * grads[0]
+
+
+def doubled(x: Any) -> Any:
+    apply: Any = Doubled.apply
+    return apply(x)
+
+
+def right() -> gw.Witness:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    with gw.watch(model) as witness:
+        weighted(model(torch.randn(2, 3))).backward()
+    return witness
+
+
+def wrong() -> gw.Witness:
+    torch.manual_seed(0)
+    before, after = leaf(3), leaf(3)
+    with gw.watch(names={"before": before, "after": after}) as witness:
+        weighted(doubled(before.sin()) * after).backward()
+    return witness
+
+
+def test_agreement() -> None:
+    witness = right()
+    assert witness.verdict is gw.Verdict.AGREES
+    witness.require()
+    lines = str(witness).splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    assert lines[-1] == "verdict   AGREES"
+
+
+def test_disagreement_is_raised_with_the_whole_report() -> None:
+    witness = wrong()
+    assert witness.verdict is gw.Verdict.DISAGREES
+    verdicts = {row.name: row.verdict for row in witness.report.rows}
+    assert verdicts == {"before": gw.Verdict.DISAGREES, "after": gw.Verdict.AGREES}
+    with pytest.raises(gw.GradientDisagreement, match=r"(?s)^DISAGREES\n.*DoubledBackward #") as e:
+        witness.require()
+    assert str(witness) in str(e.value)
+
+
+def test_what_could_not_be_judged_does_not_pass() -> None:
+    with gw.watch() as witness:
+        weighted(torch.cumprod(leaf(3), 0)).backward()
+    with pytest.raises(gw.GradientDisagreement, match=r"^INCONCLUSIVE\n"):
+        witness.require()
+
+
+def test_no_backward_is_no_agreement() -> None:
+    with gw.watch() as witness:
+        torch.ones(2) * 2
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+    assert "No gradient was recorded: nothing ran backward." in str(witness)
+
+
+def test_nothing_can_be_asked_before_the_end() -> None:
+    with gw.watch() as witness:
+        with pytest.raises(gw.GradwitnessError, match="no verdict before the watched block has en"):
+            _ = witness.verdict
+        with pytest.raises(gw.CaptureError, match="the tape is ready when"):
+            _ = witness.tape
+    assert witness.tape.calls == ()
+
+
+def test_the_verdict_is_that_of_the_time() -> None:
+    x = leaf(3)
+    with gw.watch(names={"x": x}) as witness:
+        weighted(x.sin()).backward()
+    shown = str(witness)
+    with torch.no_grad():
+        x.fill_(0)
+        x.grad.fill_(0)
+    assert str(witness) == shown
+    assert gw.judge(witness.tape).verdict is gw.Verdict.AGREES
+
+
+@pytest.mark.parametrize("ending", ["txt", "json", "svg", "dot", "pdf", "png", "npz"])
+def test_saving(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"made.{ending}"
+    witness = wrong()
+    witness.save(str(path))
+    content = path.read_bytes()
+    if ending == "txt":
+        assert content.decode() == str(witness)
+    elif ending == "json":
+        assert json.loads(content)["verdict"] == "DISAGREES"
+    elif ending == "npz":
+        assert str(gw.judge(gw.load_tape(path)).first_wrong) == str(witness.report.first_wrong)
+    elif ending in ("svg", "dot"):
+        assert "DoubledBackward #" in content.decode()
+    else:
+        assert content[:4] == {"pdf": b"%PDF", "png": b"\x89PNG"}[ending]
+
+
+def test_an_unknown_ending_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(gw.InputError, match=r"must be one of \.txt, \.json, \.npz, \.svg"):
+        right().save(tmp_path / "made.gif")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saved_tensors_appear_when_asked_for() -> None:
+    x = leaf(2)
+    with gw.watch(names={"x": x}, saved=True) as witness:
+        weighted(x.sin()).backward()
+    (sine,) = [node for node in witness.tape.nodes if node.name == "SinBackward0"]
+    assert [name for name, _ in sine.saved] == ["self"]
+
+
+def test_time_is_accounted_for() -> None:
+    witness = right()
+    assert 0 < witness.overhead < 1
+    assert witness.seconds > 0
