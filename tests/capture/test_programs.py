@@ -96,3 +96,48 @@ def test_a_view_changed_inside_a_function_is_not_called_wrong() -> None:
         "FirstToZeroBackward changes a view in place in its forward": 1
     }
     assert report.verdict is gw.Verdict.INCONCLUSIVE
+
+
+def complex_numbers() -> list[Any]:
+    x = torch.randn(3, dtype=torch.complex64).requires_grad_()
+    return run_back((x * x.conj()).real, x)
+
+
+def sparse_gradients() -> list[Any]:
+    layer = torch.nn.Embedding(5, 3, sparse=True)
+    return run_back(layer(torch.tensor([1, 3])).pow(2), layer.weight)
+
+
+def function_transforms() -> list[Any]:
+    x = leaf(3)
+    inner = torch.func.vmap(torch.func.grad(lambda z: z * z))(x.detach())
+    return run_back(x * inner, x)
+
+
+def no_elements() -> list[Any]:
+    x = leaf(0, 3)
+    return run_back(x * x, x)
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (complex_numbers, "complex numbers"),
+        (sparse_gradients, "the numbers of a float32 tensor were not recorded"),
+        (no_elements, "no elements: nothing was compared"),
+    ],
+)
+def test_what_the_witness_cannot_judge_it_leaves_open(
+    run: Callable[[], list[Any]], reason: str
+) -> None:
+    report = watched(run)[0].report
+    assert report.verdict is gw.Verdict.INCONCLUSIVE
+    assert report.wrong == ()
+    assert reason in report.reasons()
+
+
+def test_function_transforms_do_not_disturb() -> None:
+    witness, left = watched(function_transforms)
+    assert witness.report.wrong == ()
+    torch.manual_seed(SEED)
+    assert bits(function_transforms()) == bits(left)

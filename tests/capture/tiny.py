@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 # x = 0.5, y = 1; all of it is exact in binary.
 #
-# input     W1 = [2, -1]        b1 = [0.5, 0.25]  gives  x2 = [1.5, -0.25]
-# hidden    W2 = [[1, 2],       b2 = [0, -8]      gives  x5 = [1, -3.25], ReLU x7 = [1, 0]
+# input     W1 = [2, -1]        b1 = [0.5, 0.25]  gives  [1.5, -0.25]
+# hidden    W2 = [[1, 2],       b2 = [0, -8]      gives  [1, -3.25], ReLU [1, 0]
 #                 [3, -1]]
-# output    W3 = [3, 4]         b3 = -1           gives  x9 = 2, e = 1, L = e^2 = 1
+# output    W3 = [3, 4]         b3 = -1           gives  2, e = 1, L = e^2 = 1
 #
 # dL/de = 2, so at the output dW3 = [2, 0], db3 = 2; it sends [6, 8], the ReLU lets [6, 0]
 # through; dW2 = [[9, -1.5], [0, 0]], db2 = [6, 0]; it sends W2^T [6, 0] = [6, 12];

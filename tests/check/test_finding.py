@@ -73,6 +73,7 @@ def test_a_call_is_judged_if_all_of_its_results_are() -> None:
     findings = (
         finding(AGREES, call=0, slot=0),
         finding(INCONCLUSIVE, call=0, slot=1),
+        finding(AGREES, call=0, slot=2),
         finding(DISAGREES, call=1),
         finding(AGREES, Step.BACKWARD, call=0),
         finding(AGREES, Step.FAN_IN, call=0),
@@ -83,7 +84,7 @@ def test_a_call_is_judged_if_all_of_its_results_are() -> None:
         "forward calls": Coverage(1, 2),
         "backward nodes": Coverage(1, 1),
         "gradients": Coverage(0, 0),
-        "elements": Coverage(40, 44),
+        "elements": Coverage(50, 54),
     }
 
 

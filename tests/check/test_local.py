@@ -17,7 +17,7 @@ import gradwitness as gw
 from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, WRONG, tape
 from gradwitness.capture import record
 from gradwitness.check.finding import Finding, Step
-from gradwitness.tape import Firing, Tape, references
+from gradwitness.tape import Call, Firing, Ref, Tape, Value, references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -261,3 +261,16 @@ def test_an_operation_without_a_rule() -> None:
     rows = {row.name: (row.verdict, row.inherited) for row in report.rows}
     # The forward taints all: the loss contains it.
     assert set(rows.values()) == {(gw.Verdict.INCONCLUSIVE, True)}
+
+
+def test_memory_that_nobody_has_written_is_not_judged() -> None:
+    # What torch.empty finds may be NaN; a view of it is no doubt, an operation on it is.
+    nan = np.full(3, np.nan, dtype=np.float32)
+    values = tuple(Value(n, (3,), "float32", nan) for n in range(3))
+    made = Call(0, "aten.empty.memory_format", {"size": (3,)}, (0,))
+    view = Call(1, "aten.detach.default", {"self": Ref(0)}, (1,), is_view=True)
+    product = Call(2, "aten.neg.default", {"self": Ref(1)}, (2,))
+    assert gw.judge(Tape(values, (made, view), (), ())).findings == ()
+    (finding,) = gw.judge(Tape(values, (made, view, product), (), ())).findings
+    assert finding.call == 2
+    assert finding.verdict is gw.Verdict.INCONCLUSIVE

@@ -109,3 +109,4 @@ def test_long_arrays_are_shortened() -> None:
     assert shortened(np.arange(6.0).reshape(2, 3)) == "[0 1 2 3 ... ](2x3)"
     assert shortened(np.array(0.1234567)) == "0.123457"
     assert shortened(np.arange(6), most=1) == "[0 ... ](6)"
+    assert shortened(np.array([1 + 2j])) == "[1+2j]"

@@ -53,6 +53,11 @@ class Case:
         return ("y",) if len(self.outputs) == 1 else tuple(several)
 
     @property
+    def compared(self) -> tuple[str, ...]:
+        """Names of the results that have elements."""
+        return tuple(n for n, y in zip(self.names, self.outputs, strict=True) if y.numel())
+
+    @property
     def results(self) -> tuple[NDArray[Any], ...]:
         """What torch computed."""
         return tuple(map(as_array, self.outputs))
@@ -185,7 +190,10 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
     changed = [a.clone() if name in writes else a for name, a in zip(given, args, strict=False)]
     made = sample.op(*changed, **kwargs)
     outputs = tuple(made) if isinstance(made, (tuple, list)) else (made,)
-    gs = tuple(_random_cotangent(y, rng, kind) for y in outputs)
+    gs = tuple(
+        None if f"y[{place}]" in sample.constant else _random_cotangent(y, rng, kind)
+        for place, y in enumerate(outputs)
+    )
     call = Call(0, str(sample.op), arguments, tuple(map(value, outputs)), writes=writes)
     tape = Tape(tuple(values), (call,), (), ())
     bound = bind(tape, call, recorded(tape), arithmetic=None)
@@ -205,7 +213,9 @@ def _drawn(argument: Any, rng: np.random.Generator, length: int, kind: torch.dty
     if not isinstance(argument, Draw):
         return argument
     tensor = torch.from_numpy(argument.make(rng, length))
-    return tensor.to(kind).requires_grad_() if tensor.is_floating_point() else tensor
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.to(kind).requires_grad_(not argument.constant)
 
 
 def _random_cotangent(

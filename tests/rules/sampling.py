@@ -24,12 +24,14 @@ class Draw:
     """An operand to be drawn.
 
     Normal numbers if ``gap`` is 0. Otherwise their magnitudes start at ``gap``, which keeps central
-    differences on one side of a kink or a pole at 0; ``positive`` leaves the signs out.
+    differences on one side of a kink or a pole at 0; ``positive`` leaves the signs out. A
+    ``constant`` requires no gradient.
     """
 
     shape: tuple[int, ...]
     gap: float = 0.0
     positive: bool = False
+    constant: bool = False
 
     def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
         """Return numbers of 24 bits: a step of 2^-8 added to them in float64 rounds nothing."""
@@ -46,11 +48,16 @@ class Draw:
 
 @dataclass(frozen=True)
 class Apart(Draw):
-    """Numbers that lie 1/2 apart, half of them negative, in random order: no ties, also nearly."""
+    """Numbers that lie 1/2 apart, half of them negative, in random order; no ties, nor nearly.
+
+    Those of another shift, a multiple of 1/8, do not tie with them either.
+    """
+
+    shift: float = 0.0
 
     def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
         count = int(np.prod(self.sizes(length)))
-        numbers = (rng.permutation(count) - count // 2) / 2 + 0.125
+        numbers = (rng.permutation(count) - count // 2) / 2 + 0.125 + self.shift
         return np.asarray(numbers, dtype=np.float64).reshape(self.sizes(length))
 
 
@@ -92,8 +99,8 @@ def positive(*shape: int) -> Draw:
     return Draw(shape, gap=0.5, positive=True)
 
 
-def apart(*shape: int) -> Draw:
-    return Apart(shape)
+def apart(*shape: int, shift: float = 0.0) -> Draw:
+    return Apart(shape, shift=shift)
 
 
 def index(*shape: int, high: int, low: int = 0, distinct: bool = False) -> Draw:
@@ -114,6 +121,7 @@ class Sample:
     is exactly 0. ``unused`` names those whose bound counts roundings that torch's kernel need not
     make for these very parameters, so that no error is ever seen. Of several results ``y[0]``,
     ``y[1]``, or of gradients of a list ``dtensors[0]``, the name before the bracket means all.
+    ``constant`` names the results that torch takes for constants in a backward pass.
     """
 
     op: Any
@@ -122,6 +130,7 @@ class Sample:
     note: str = ""
     exact: frozenset[str] = frozenset()
     unused: frozenset[str] = frozenset()
+    constant: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -152,8 +161,13 @@ def _draws(item: Any) -> Iterator[Draw]:
 
 
 def sample(
-    op: Any, *args: Any, note: str = "", exact: str = "", unused: str = "", **kwargs: Any
+    op: Any,
+    *args: Any,
+    note: str = "",
+    exact: str = "",
+    unused: str = "",
+    constant: str = "",
+    **kwargs: Any,
 ) -> Sample:
-    return Sample(
-        op, args, kwargs, note, exact=frozenset(exact.split()), unused=frozenset(unused.split())
-    )
+    results = (frozenset(names.split()) for names in (exact, unused, constant))
+    return Sample(op, args, kwargs, note, *results)

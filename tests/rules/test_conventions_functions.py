@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from gradwitness.engine.floats import Arithmetic
 from rules.harness import Case, make
-from rules.samples import SAMPLES, aten
+from rules.samples import SAMPLES, Sample, aten
+from rules.sampling import normal
 from rules.test_conventions import INF, NAN, Given, given
 
 one = Given(-2, -1, -0.0, 0, 1, 2, NAN)
@@ -40,6 +43,10 @@ three = Given(-4, -3, 0, 3, 4)
         (given(aten.log1p.default, Given(-1, 0)), "x", [INF, 3]),
         (given(aten.expm1.default, Given(-1000, 0)), "x", [0, 3]),
         (given(aten.erf.default, Given(-INF, 40)), "x", [0, 0]),
+        # The largest number is subtracted: nothing overflows, and -inf has weight 0.
+        (given(aten._softmax.default, Given(1000, 1000, -INF), 0, False), "x", [0, 0, 0]),
+        (given(aten._log_softmax.default, Given(1000, 1000), 0, False), "x", [0, 0]),
+        (given(aten.logsumexp.default, Given(1000, -INF), [0]), "x", [3, 0]),
     ],
     ids=lambda item: item.call.op if isinstance(item, Case) else str(item),
 )
@@ -68,6 +75,8 @@ def test_gradient_at_an_edge(
         (given(aten.elu.default, Given(-1000, 0, 1000), 2.0), [-2, 0, 1000]),
         (given(aten.rsqrt.default, Given(0, INF)), [INF, 0]),
         (given(aten.log1p.default, Given(-1, -2)), [-INF, NAN]),
+        (given(aten._softmax.default, Given(1000, 1000, -INF), 0, False), [0.5, 0.5, 0]),
+        (given(aten.logsumexp.default, Given(-INF, -INF), [0]), -INF),
     ],
     ids=lambda item: item.call.op if isinstance(item, Case) else str(item),
 )
@@ -89,3 +98,21 @@ def test_torch_holds_a_quotient_in_float32_for_float64(name: str) -> None:
     ours, theirs = case.gradient("x"), case.torch_gradient("x")
     off = np.abs(theirs - ours) / np.where(ours == 0, math.inf, np.abs(ours))
     assert 1e-9 < np.max(off) < 1e-7
+
+
+def test_log_sigmoid_keeps_its_digits_far_out() -> None:
+    case = given(aten.log_sigmoid_forward.default, Given(-1000, 0, 1000))
+    case = replace(case, gs=(case.gs[0], None))
+    for found in (case.values()[0].value, case.results[0]):
+        np.testing.assert_allclose(found, [-1000, -math.log(2), 0], rtol=1e-15)
+    np.testing.assert_allclose(case.gradient("x"), [3, 1.5, 0], rtol=1e-15)
+    np.testing.assert_allclose(case.torch_gradient("x"), [3, 1.5, 0], rtol=1e-15)
+
+
+def test_torch_adds_the_bias_of_a_layer_up_in_bfloat16() -> None:
+    """Numbers of 1/256 of the sum so far are rounded away, one after the other."""
+    rows = Sample(aten.native_layer_norm.default, (normal(600, 4), [4], normal(4), normal(4), 1e-5))
+    case = make(rows, "bfloat16")
+    case = replace(case, gs=(torch.ones_like(case.outputs[0]), None, None))
+    np.testing.assert_array_equal(case.gradient("b"), [600, 600, 600, 600])
+    assert np.all(case.torch_gradient("b").astype(float) < 600)

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from scipy import stats
 
+from rules.words_moving import MOVING
+from rules.words_normalisation import NORMALISATION
+from rules.words_ordering import ORDERING
+from rules.words_statistics import STATISTICS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -347,12 +352,15 @@ WORDS: dict[str, Any] = {
     "ones": lambda size: np.full(size, 1.0),
     "sum": sum_,
     "slice": slice_,
+    **MOVING,
+    **ORDERING,
 }
+WORDS |= NORMALISATION | STATISTICS
 WORDS |= {
     word.__name__: word
     for word in (
         where, shape, expand, reshape, permute, unpermute, swap, unsqueeze, squeeze, select, place,
-        as_strided, unstride, repeat, count, reduce, share, outer, half, join, Phi, phi, conv, conv_input,
-        conv_weight, channelwise, sum_positions,
+        as_strided, unstride, repeat, count, reduce, share, outer, half, join, Phi, phi, conv,
+        conv_input, conv_weight, channelwise, sum_positions,
     )
 }  # fmt: skip

@@ -87,7 +87,8 @@ def _forward(tape: Tape, number: int) -> list[Finding]:
     try:
         results = evaluate(tape, call, recorded(tape), bounded=True)
     except Unjudgeable as reason:
-        return [finding(0, unjudged(str(reason)))]
+        arrays = [None if n is None else tape.values[n].array for n in call.outputs]
+        return [finding(slot, unjudged(str(reason), array)) for slot, array in enumerate(arrays)]
     made = []
     for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True)):
         if output is not None:

@@ -95,11 +95,10 @@ class SweepCheck:
             slot = (node.id, index)
             terms = self.sent.get(slot, [])
             implicit = sum(seed is None for seed in seeds.get(slot, ()))
-            expected = self._total(terms, implicit, arrived)
-            if arrived is None and expected is None:
+            if arrived is None and not terms and not implicit:
                 continue
             what = f"gradient arriving at input {index}"
-            if arrived is None or expected is None:
+            if arrived is None or not (terms or implicit):
                 number = arrived if arrived is not None else terms[0]
                 comparison = mismatch(
                     "a gradient was sent but none arrived"
@@ -108,15 +107,29 @@ class SweepCheck:
                     self.tape.values[number].array,
                 )
             else:
-                comparison = against(self.tape, arrived, expected)
-                self.carried.setdefault(slot, [exact(self.tape, arrived)])
+                comparison = self._against_total(arrived, terms, implicit, arrived)
+                known = self._exact(arrived)
+                if known is not None:
+                    self.carried.setdefault(slot, [known])
             self._finding(Step.FAN_IN, node, index, what, comparison, "g = sum of what was sent")
 
-    def _total(self, terms: list[int], ones: int, arrived: int | None) -> Any:
-        """Add up what was sent; a root without a given gradient starts from ones."""
-        if not terms and not ones:
+    def _exact(self, number: int) -> Bounded | None:
+        """Return a recorded value as an exact operand, if its numbers can be had."""
+        try:
+            return exact(self.tape, number)
+        except Unjudgeable:
             return None
-        like = self.tape.values[terms[0] if terms else arrived or 0]
+
+    def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
+        try:
+            expected = self._total(terms, ones, arrived)
+        except Unjudgeable as reason:
+            return unjudged(str(reason), self.tape.values[number].array)
+        return against(self.tape, number, expected)
+
+    def _total(self, terms: list[int], ones: int, arrived: int) -> Any:
+        """Add up what was sent; a root without a given gradient starts from ones."""
+        like = self.tape.values[terms[0] if terms else arrived]
         arithmetic = Arithmetic.sequential(like.dtype if is_float(like.dtype) else "float32")
         parts: list[Any] = [exact(self.tape, term, arithmetic) for term in terms]
         parts += [Bounded(np.ones(like.shape), arithmetic)] * ones
@@ -134,7 +147,7 @@ class SweepCheck:
                 if sent is not None:
                     array = self.tape.values[sent].array
                     self._backward_finding(node, slot, names, unjudged(str(reason), array))
-                    self._carry(node, slot, exact(self.tape, sent))
+                    self._carry(node, slot, self._exact(sent))
             return
         for slot, edge in enumerate(node.edges):
             if edge is None:
@@ -206,7 +219,7 @@ class SweepCheck:
             # A cast: the formula rounds nothing, but the store does.
             for slot, sent in enumerate(firing.outgoing):
                 if sent is not None:
-                    self._carry(node, slot, exact(self.tape, sent))
+                    self._carry(node, slot, self._exact(sent))
             return
         onward = expected
         results = [e for e in expected if e is not None]
@@ -218,8 +231,7 @@ class SweepCheck:
             arithmetic = next(g.arithmetic for g in incoming if g is not None)
             onward = gradients(self.tape, node, incoming, recorded(self.tape), arithmetic)
         for slot, result in enumerate(onward):
-            if result is not None:
-                self._carry(node, slot, result)
+            self._carry(node, slot, result)
 
     def _narrows(self, firing: Firing) -> bool:
         numbers = (*firing.incoming, *firing.outgoing)
@@ -227,7 +239,7 @@ class SweepCheck:
 
     def _carry(self, node: Node, slot: int, result: Any) -> None:
         edge = node.edges[slot]
-        if edge is not None:
+        if edge is not None and result is not None:
             self.carried.setdefault((edge.node, edge.index), []).append(result)
 
     def _arrived(self, slot: Slot, number: int) -> Any:
@@ -237,6 +249,12 @@ class SweepCheck:
         if len(parts) == 1:
             return parts[0]
         return np.sum(np.stack(parts), axis=(0,))
+
+    def _arrived_against(self, slot: Slot, number: int) -> Comparison:
+        try:
+            return against(self.tape, number, self._arrived(slot, number))
+        except Unjudgeable as reason:
+            return unjudged(str(reason), self.tape.values[number].array)
 
     def _accumulate(self, node: Node, firing: Firing) -> None:
         update = next((u for u in self.sweep.leaves if u.node == node.id), None)
@@ -248,7 +266,7 @@ class SweepCheck:
             comparison = mismatch("a gradient arrived but `.grad` is None", array)
         else:
             terms = [arrived] if update.before is None else [update.before, arrived]
-            comparison = against(self.tape, update.after, self._total(terms, 0, arrived))
+            comparison = self._against_total(update.after, terms, 0, arrived)
         self._finding(
             Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
         )
@@ -279,7 +297,7 @@ class SweepCheck:
                 else unjudged("the gradient does not depend on it: torch gave None")
             )
         else:
-            comparison = against(tape, number, self._arrived(slot, number))
+            comparison = self._arrived_against(slot, number)
         verdict, reason, inherited = lineage.verdict(self.number, slot, comparison)
         array = None if number is None else tape.values[number].array
         return Row(

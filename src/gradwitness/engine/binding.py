@@ -62,15 +62,21 @@ class Bound:
     def slots(self) -> list[tuple[str, int | None, Argument]]:
         """Return the differentiable inputs in the order of a node's edges.
 
-        Each is the operand's name, the place in it for a list of tensors, and the argument.
+        Each is the operand's name, the place in it for a list of tensors, and the argument. One
+        that was not given (None) has an edge as a tensor, and none in a form that takes numbers.
         """
         found: list[tuple[str, int | None, Argument]] = []
+        numbers = any(
+            isinstance(argument, (int, float))
+            for name, argument in zip(self.rule.operands, self.arguments, strict=True)
+            if name in self.rule.gradients
+        )
         for name, argument in zip(self.rule.operands, self.arguments, strict=True):
             if name not in self.rule.gradients:
                 continue
             if isinstance(argument, tuple):
                 found += [(name, place, item) for place, item in enumerate(argument)]
-            elif isinstance(argument, Ref) or argument is None:
+            elif isinstance(argument, Ref) or (argument is None and not numbers):
                 found.append((name, None, argument))
         return found
 

@@ -119,13 +119,14 @@ class _Memory:
 
     def run(self, call: Call) -> str:
         """Run one call; return what was taken from the record, or an empty string."""
-        for argument in call.arguments.values():
-            for number in references(argument):
+        operands = [n for argument in call.arguments.values() for n in references(argument)]
+        viewed = [n for n in call.outputs if n is not None] if call.is_view else []
+        try:
+            for number in operands + viewed:
                 self.read(number)
+        except Unjudgeable as reason:
+            return str(reason)
         if call.is_view:
-            for output in call.outputs:
-                if output is not None:
-                    self.read(output)
             return ""
         trusted = ""
         if call.base_op in SOURCES:
@@ -142,9 +143,7 @@ class _Memory:
         return trusted
 
     def _from_record(self, number: int | None) -> Any:
-        if number is None or self.tape.values[number].array is None:
-            return None
-        return recorded(self.tape)(number)
+        return None if number is None else _known(self.tape, number)
 
     def read(self, number: int) -> NDArray[Any]:
         """Return a value as it is now; what no call has written yet comes from the record."""
@@ -193,6 +192,14 @@ class _Memory:
         return window
 
 
+def _known(tape: Tape, number: int) -> NDArray[Any] | None:
+    """Return a value's recorded numbers, or None where the witness cannot have them."""
+    try:
+        return recorded(tape)(number)
+    except Unjudgeable:
+        return None
+
+
 def _sweep(
     tape: Tape, number: int, values: dict[int, NDArray[Any]]
 ) -> tuple[dict[tuple[int, int], Any], list[str]]:
@@ -210,7 +217,9 @@ def _sweep(
     for edge, seed in sweep.roots:
         output = tape.nodes[edge.node].outputs[edge.index]
         ones = np.ones(() if output is None else tape.values[output].shape)
-        add((edge.node, edge.index), ones if seed is None else recorded(tape)(seed))
+        start = ones if seed is None else _known(tape, seed)
+        if start is not None:
+            add((edge.node, edge.index), start)
     for firing in sweep.firings:
         node = tape.nodes[firing.node]
         if node.kind == Kind.ACCUMULATE:
@@ -220,7 +229,7 @@ def _sweep(
             sent = gradients(tape, node, incoming, lookup, None)
         except Unjudgeable as reason:
             taken.append(str(reason))
-            sent = tuple(None if g is None else recorded(tape)(g) for g in firing.outgoing)
+            sent = tuple(None if g is None else _known(tape, g) for g in firing.outgoing)
         for target, g in zip(node.edges, sent, strict=False):
             if target is not None and g is not None:
                 add((target.node, target.index), g)

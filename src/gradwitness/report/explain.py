@@ -140,9 +140,12 @@ def shortened(array: NDArray[Any], most: int = 4) -> str:
     """
     numbers = np.asarray(array, dtype=np.float64) if array.dtype.kind in "fV" else array
     flat = numbers.ravel()
-    if numbers.ndim == 0:
+    if numbers.dtype.kind == "c":
+        shown = " ".join(f"{number:.4g}" for number in flat[:most])
+    elif numbers.ndim == 0:
         return short(float(flat[0]), 6)
-    shown = " ".join(short(float(number), 4) for number in flat[:most])
+    else:
+        shown = " ".join(short(float(number), 4) for number in flat[:most])
     if flat.size <= most:
         return f"[{shown}]"
     return f"[{shown} ... ]({'x'.join(map(str, array.shape))})"

@@ -49,7 +49,8 @@ def rule_text(name: str) -> RenderableType:
         nodes = {n.name: n for n in terms()} | {r.node: r for r in set_of_rules() if r.node}
         everything = {known.lower(): item for known, item in (*nodes.items(), *table().items())}
         wanted = name.lower().rstrip("0123456789")
-        entry = everything.get(name.lower()) or everything.get(wanted)
+        lowered = (name.lower(), f"aten.{name.lower()}", wanted)
+        entry = next((everything[known] for known in lowered if known in everything), None)
         if entry is None:
             alike = sorted(known for known in everything if wanted[:4] in known)
             hint = f"; did you mean {', '.join(alike[:6])}" if alike else ""

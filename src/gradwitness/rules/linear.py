@@ -104,3 +104,28 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
 @dot.vjp("b", "g * a")
 def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     return g * a
+
+
+@rule(
+    "aten.baddbmm",
+    "y = alpha * (A @ B) + beta * b",
+    meaning="sends g B^T and A^T g to the factors, for each member of the batch, and the gradient "
+    "to the summand",
+)
+def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (A @ B) + beta * b
+
+
+@baddbmm.vjp("b", "beta * g")
+def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return beta * g
+
+
+@baddbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
+def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (g @ np.swapaxes(B, 1, 2))
+
+
+@baddbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
+def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (np.swapaxes(A, 1, 2) @ g)

@@ -17,8 +17,8 @@ way nor takes subnormal operands for zero; comparisons fall out as the witness's
 itself, computed in float64, is good to some units of 2^-53 of its own size.
 """
 
-from gradwitness.engine.bounded import elementary, functions, more_functions, movement
+from gradwitness.engine.bounded import elementary, functions, more_functions, movement, ordering
 from gradwitness.engine.bounded.array import Bounded as Bounded
 from gradwitness.engine.bounded.array import Error as Error
 
-HANDLERS = (elementary, functions, more_functions, movement)
+HANDLERS = (elementary, functions, more_functions, movement, ordering)

@@ -100,11 +100,11 @@ def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
         least = size if tier is None else np.maximum(size - tier, 0)
         return run(np.where(size == 0, 1.0, np.minimum(least, 1.0)))
 
-    growths = [_growth(a.arithmetic, value, roundings, smallest(e)) for e in a.errors]
-    same = growths[0], growths[0]
-    return assemble(
-        a.arithmetic, value, (a,), carry, same if a.rigorous is a.likely else tuple(growths)
-    )
+    worst = _growth(a.arithmetic, value, roundings, smallest(a.rigorous))
+    likely = worst
+    if a.likely is not a.rigorous:
+        likely = _growth(a.arithmetic, value, roundings, smallest(a.likely))
+    return assemble(a.arithmetic, value, (a,), carry, (worst, likely))
 
 
 def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, smallest: Plain) -> Growth:
@@ -126,4 +126,10 @@ def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, smallest: Pl
     return grow
 
 
+def _shape(func: Any, args: Any, kwargs: Any) -> tuple[int, ...]:
+    del func, kwargs
+    return tuple(args[0].shape)
+
+
+FUNCTIONS |= {"shape": _shape}
 FUNCTIONS |= {"max": _largest, "min": _largest, "prod": _product, "cumprod": _product}

@@ -1,0 +1,118 @@
+"""Joining tensors, and taking them apart."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gradwitness.rules.registry import Array, rule
+
+Size: TypeAlias = tuple[int, ...]
+Several: TypeAlias = "tuple[Array, ...]"
+
+
+def _joins(x: Array) -> bool:
+    """Whether a tensor counts in cat: one of shape (0,) fits to every other, and adds nothing."""
+    return tuple(x.shape) != (0,)
+
+
+def _parts(x: Array, lengths: Size, dim: int) -> list[Array]:
+    """Cut an array along an axis into parts of these lengths."""
+    ends = list(accumulate(lengths))
+    before = (slice(None),) * (dim % x.ndim)
+    return [x[(*before, slice(end - n, end))] for n, end in zip(lengths, ends, strict=True)]
+
+
+def _all(g: Any) -> Several:
+    """Return the gradients of all results; a tuple comes in only where there are several."""
+    return g if isinstance(g, tuple) else (g,)
+
+
+@rule(
+    "aten.cat",
+    "y = cat(tensors, dim)",
+    meaning="cuts the gradient into the parts that belong to the joined tensors",
+)
+def cat(tensors: Several, *, dim: int = 0) -> Array:
+    return np.concatenate([x for x in tensors if _joins(x)] or tensors, axis=dim)
+
+
+@cat.vjp("tensors", "cut(g, tensors, dim)")
+def _(g: Array, y: Array, tensors: Several, *, dim: int = 0) -> list[Array]:
+    lengths = tuple(x.shape[dim] if _joins(x) else 0 for x in tensors)
+    return [
+        part if _joins(x) else np.zeros_like(g, shape=(0,))
+        for x, part in zip(tensors, _parts(g, lengths, dim), strict=True)
+    ]
+
+
+@rule(
+    "aten.stack",
+    "y = stack(tensors, dim)",
+    meaning="gives each stacked tensor its layer of the gradient",
+)
+def stack(tensors: Several, *, dim: int = 0) -> Array:
+    return np.stack(tensors, axis=dim)
+
+
+@stack.vjp("tensors", "layers(g, dim)")
+def _(g: Array, y: Array, tensors: Several, *, dim: int = 0) -> list[Array]:
+    return _layers(g, dim)
+
+
+def _layers(x: Array, dim: int) -> list[Array]:
+    before = (slice(None),) * (dim % x.ndim)
+    return [x[(*before, place)] for place in range(x.shape[dim])]
+
+
+def _lengths(n: int, split_size: int) -> Size:
+    """Lengths of parts of a size, of which the last may be smaller."""
+    if split_size == 0:
+        return (n,)
+    return tuple(min(split_size, n - start) for start in range(0, n, split_size)) or (0,)
+
+
+@rule(
+    "aten.split",
+    "y = split(x, split_size, dim)",
+    meaning="joins the gradients of the parts, with zeros for the parts that were not used",
+    aliases=("aten.unsafe_split",),
+)
+def split(x: Array, *, split_size: int, dim: int = 0) -> list[Array]:
+    return _parts(x, _lengths(x.shape[dim], split_size), dim)
+
+
+@split.vjp("x", "rejoin(g, dim)")
+def _(g: Any, y: Any, x: Array, *, split_size: int, dim: int = 0) -> Array:
+    return np.concatenate(_all(g), axis=dim)
+
+
+@rule(
+    "aten.split_with_sizes",
+    "y = split_by(x, split_sizes, dim)",
+    meaning="joins the gradients of the parts, with zeros for the parts that were not used",
+    aliases=("aten.unsafe_split_with_sizes",),
+)
+def split_with_sizes(x: Array, *, split_sizes: Size, dim: int = 0) -> list[Array]:
+    return _parts(x, split_sizes, dim)
+
+
+@split_with_sizes.vjp("x", "rejoin(g, dim)")
+def _(g: Any, y: Any, x: Array, *, split_sizes: Size, dim: int = 0) -> Array:
+    return np.concatenate(_all(g), axis=dim)
+
+
+@rule(
+    "aten.unbind",
+    "y = layers(x, dim)",
+    meaning="stacks the gradients of the layers, with zeros for the layers that were not used",
+)
+def unbind(x: Array, *, dim: int = 0) -> list[Array]:
+    return _layers(x, dim)
+
+
+@unbind.vjp("x", "restack(g, dim)")
+def _(g: Any, y: Any, x: Array, *, dim: int = 0) -> Array:
+    return np.stack(_all(g), axis=dim)

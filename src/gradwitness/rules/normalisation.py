@@ -1,0 +1,210 @@
+"""Normalisation over a layer, over groups of channels, over a batch.
+
+Each is ``(x - m) r w + b`` with the mean m and ``r = 1 / sqrt(variance + eps)``. Kernels multiply
+this out, ``x (r w) + (b - m r w)``, and backward too; so do the rules, because a mean that is large
+against the deviation costs digits that way, and the bound has to say so.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gradwitness.rules.registry import Array, rule
+
+Sizes: TypeAlias = tuple[int, ...]
+
+
+def _moments(x: Array, over: Sizes, eps: Any) -> tuple[Array, Array]:
+    """Return mean and inverse deviation over some axes, which stay with length 1."""
+    count = math.prod(x.shape[axis] for axis in over)
+    mean = np.sum(x, axis=over, keepdims=True) / count
+    gap = x - mean
+    variance = np.sum(gap * gap, axis=over, keepdims=True) / count
+    return mean, 1 / np.sqrt(variance + eps)
+
+
+def _input_gradient(g: Array, x: Array, mean: Array, r: Array, over: Sizes) -> Array:
+    """Return ``r (g - mean(g) - n mean(g n))``, n being ``(x - mean) r``, multiplied out."""
+    count = math.prod(x.shape[axis] for axis in over)
+    of_x = np.sum(g * x, axis=over, keepdims=True)
+    of_1 = np.sum(g, axis=over, keepdims=True)
+    slope = (of_1 * mean - of_x) * (r * r * r) / count
+    return g * r + slope * x + (-slope * mean - of_1 * r / count)
+
+
+def _last(x: Array, normalized_shape: Sizes) -> Sizes:
+    return tuple(range(x.ndim - len(normalized_shape), x.ndim))
+
+
+def _first(x: Array, normalized_shape: Sizes) -> Sizes:
+    return tuple(range(x.ndim - len(normalized_shape)))
+
+
+@rule(
+    "aten.native_layer_norm",
+    "y = affine(normal(x, normalized_shape, eps), w, b), mean(x, normalized_shape), "
+    "inverse_deviation(x, normalized_shape, eps)",
+    meaning="takes out of the gradient, times the weight, its mean and its part along the "
+    "normalised input, and divides by the deviation; weight and bias get sums over the batch",
+)
+def layer_norm(
+    x: Array, w: Array | None, b: Array | None, *, normalized_shape: Sizes, eps: Any
+) -> tuple[Array, Array, Array]:
+    mean, r = _moments(x, _last(x, normalized_shape), eps)
+    y = x * r - mean * r
+    y = y if w is None else y * w
+    return y if b is None else y + b, mean, r
+
+
+@layer_norm.vjp("x", "normal_input(g[0] if w is None else g[0] * w, x, normalized_shape, eps)")
+def _(
+    g: Any,
+    y: Any,
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    *,
+    normalized_shape: Sizes,
+    eps: Any,
+) -> Array:
+    scaled = g[0] if w is None else g[0] * w
+    return _input_gradient(scaled, x, y[1], y[2], _last(x, normalized_shape))
+
+
+@layer_norm.vjp("w", "add_up(g[0] * normal(x, normalized_shape, eps), shape(w))")
+def _(
+    g: Any,
+    y: Any,
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    *,
+    normalized_shape: Sizes,
+    eps: Any,
+) -> Array:
+    return np.sum(g[0] * (x * y[2] - y[1] * y[2]), axis=_first(x, normalized_shape))
+
+
+@layer_norm.vjp("b", "add_up(g[0], shape(b))")
+def _(
+    g: Any,
+    y: Any,
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    *,
+    normalized_shape: Sizes,
+    eps: Any,
+) -> Array:
+    return np.sum(g[0], axis=_first(x, normalized_shape))
+
+
+def _per_channel(w: Array, x: Array) -> Array:
+    """Give one number for each channel, which is axis 1 of x, the axes of x."""
+    return np.reshape(w, (1, w.shape[0], *(1,) * (x.ndim - 2)))
+
+
+def _but_channel(x: Array) -> Sizes:
+    return (0, *range(2, x.ndim))
+
+
+def _statistics(
+    x: Array, mean: Array | None, variance: Array | None, training: bool, eps: Any
+) -> tuple[Array, Array]:
+    if training or mean is None or variance is None:
+        return _moments(x, _but_channel(x), eps)
+    return _per_channel(mean, x), 1 / np.sqrt(_per_channel(variance, x) + eps)
+
+
+@rule(
+    "aten.native_batch_norm",
+    "y = batch_norm(x, w, b, running_mean, running_var, training, eps)",
+    meaning="takes out of the gradient its mean over the batch and its part along the normalised "
+    "input, in training, and multiplies by weight over deviation; weight and bias get sums",
+    ignores=("momentum",),
+    composite=True,
+)
+def batch_norm(
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    *,
+    training: bool,
+    eps: Any,
+) -> tuple[Array, Array, Array]:
+    mean, r = _statistics(x, running_mean, running_var, training, eps)
+    scale = r if w is None else r * _per_channel(w, x)
+    shift = -mean * scale if b is None else _per_channel(b, x) - mean * scale
+    kept = (mean, r) if training else (np.zeros_like(x, shape=(0,)),) * 2
+    return (x * scale + shift, *(np.reshape(item, (item.size,)) for item in kept))
+
+
+def _kept(
+    y: Any, x: Array, mean: Array | None, variance: Array | None, training: bool, eps: Any
+) -> tuple[Array, Array]:
+    """Return the statistics that backward starts from: in training the recorded ones."""
+    if training:
+        return _per_channel(y[1], x), _per_channel(y[2], x)
+    return _statistics(x, mean, variance, training, eps)
+
+
+@batch_norm.vjp("x", "batch_norm_input(g[0], x, w, running_mean, running_var, training, eps)")
+def _(
+    g: Any,
+    y: Any,
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    *,
+    training: bool,
+    eps: Any,
+) -> Array:
+    mean, r = _kept(y, x, running_mean, running_var, training, eps)
+    scale = r if w is None else r * _per_channel(w, x)
+    if not training:
+        return g[0] * scale
+    over = _but_channel(x)
+    count = math.prod(x.shape[axis] for axis in over)
+    gap = x - mean
+    along = np.sum(g[0] * gap, axis=over, keepdims=True) * r * r / count
+    return (g[0] - np.sum(g[0], axis=over, keepdims=True) / count - gap * along) * scale
+
+
+@batch_norm.vjp("w", "batch_norm_weight(g[0], x, running_mean, running_var, training, eps)")
+def _(
+    g: Any,
+    y: Any,
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    *,
+    training: bool,
+    eps: Any,
+) -> Array:
+    mean, r = _kept(y, x, running_mean, running_var, training, eps)
+    return np.sum(g[0] * (x - mean), axis=_but_channel(x)) * np.reshape(r, (r.size,))
+
+
+@batch_norm.vjp("b", "sum_positions(g[0])")
+def _(
+    g: Any,
+    y: Any,
+    x: Array,
+    w: Array | None,
+    b: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    *,
+    training: bool,
+    eps: Any,
+) -> Array:
+    return np.sum(g[0], axis=_but_channel(x))
