@@ -123,6 +123,12 @@ def test_numbers_that_are_none(
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
+def test_the_worst_element_is_one_that_has_a_bound() -> None:
+    for nothing in (NAN, INF):
+        found = judged([3.0, 1.0625], witness([2.0, 1.0], [nothing, 0.125]))
+        assert (found.verdict, found.index, found.ratio) == (I, (1,), 0.5)
+
+
 def test_one_strange_number_hides_no_other_fault() -> None:
     found = judged([NAN, 1.0, 7.0], witness([NAN, 1.0, 2.0], [0.1, 0.1, 0.1]))
     assert (found.verdict, found.refuted, found.index) == (D, 1, (2,))
@@ -205,7 +211,8 @@ def test_whole_numbers_and_booleans_are_equal_or_not(
 
 
 def test_a_whole_number_is_not_nan() -> None:
-    assert compare(np.array([3]), np.array([NAN]), "int64").verdict is D
+    found = compare(np.array([3]), np.array([NAN]), "int64")
+    assert (found.verdict, found.error) == (D, INF)
     assert compare(np.array([3]), np.array([3.0]), "int64").verdict is A
 
 

@@ -206,9 +206,8 @@ def test_what_cannot_be_moved_is_refused() -> None:
         ),
         (lambda: np.pad(x, 1, mode="mean"), "np.pad in a rule takes its array first, and a mode"),
         (lambda: np.pad(x, 1, constant_values=(1, 2)), "takes one number as constant_values"),
-        (lambda: np.sort(x), r"no rounding bound is known for np\.sort"),
-        (lambda: np.cumsum(x), r"no rounding bound is known for np\.cumsum"),
-        (lambda: np.einsum("i->", x), r"no rounding bound is known for np\.einsum"),
+        (lambda: np.unwrap(x), r"no rounding bound is known for np\.unwrap"),
+        (lambda: np.corrcoef(x), r"no rounding bound is known for np\.corrcoef"),
     ]
     for call, message in refused:
         with pytest.raises(RuleError, match=message):

@@ -202,7 +202,7 @@ def test_any_tape_comes_back_bit_for_bit(tape: Tape, tmp_path: Path) -> None:
     ],
 )
 def test_strange_numbers_keep_their_bits(dtype: str, bits: NDArray[Any], tmp_path: Path) -> None:
-    array = bits.view(DTYPES[dtype])
+    array: NDArray[Any] = bits.view(DTYPES[dtype])
     (back,) = round_trip(tape_of(value_of(array, dtype)), tmp_path / "t").values
     assert back.array is not None
     assert back.array.dtype == np.dtype(DTYPES[dtype])

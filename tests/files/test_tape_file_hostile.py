@@ -154,9 +154,12 @@ def test_a_compressed_entry_could_be_a_bomb(path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
+    # Nor may the file be padded until the sizes look right.
     save_tape(sample(), path)
-    rewrite(path, zipfile.ZIP_DEFLATED, padding=bytes(range(256)))
-    refuses(path, "is compressed|declare more")
+    rewrite(path, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = bytes(60_000)
+    refuses(path, "is compressed, which entries of a tape are not")
 
 
 def test_pickles_are_never_opened(path: Path) -> None:

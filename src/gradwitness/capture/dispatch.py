@@ -75,7 +75,7 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kept = node is None or torch.is_grad_enabled()
         # This mode is off in here anyway; the guard is for a recorder around this one.
         with torch._C._DisableTorchDispatch():
-            bound = _bind(func._schema, args, kwargs)
+            bound = _bind(func, args, kwargs)
             written = tuple(name for name, _, writes in bound if writes)
             arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
             targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
@@ -137,10 +137,10 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return str(item)
 
 
-def _bind(schema: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
+def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
     """Pair a call's arguments with the schema: name, argument, whether it is written to."""
     bound = []
-    for place, (name, default, writes, is_tensor) in enumerate(_signature(schema)):
+    for place, (name, default, writes, is_tensor) in enumerate(_signature(func)):
         item = args[place] if place < len(args) else kwargs.get(name, default)
         if is_tensor and isinstance(item, (bool, int, float)):
             # A Python number where the schema has a tensor (x - 0.3): it has an edge all the same.
@@ -150,10 +150,10 @@ def _bind(schema: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
 
 
 @functools.cache
-def _signature(schema: Any) -> list[tuple[str, Any, bool, bool]]:
+def _signature(func: Any) -> list[tuple[str, Any, bool, bool]]:
     """Return of each argument: name, default, whether it is written to, whether it is a tensor."""
     found = []
-    for argument in schema.arguments:
+    for argument in func._schema.arguments:
         alias = argument.alias_info
         default = argument.default_value if argument.has_default_value() else None
         writes = alias is not None and alias.is_write

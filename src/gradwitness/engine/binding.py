@@ -90,7 +90,11 @@ def recorded(tape: Tape) -> Lookup:
             raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
         if value.dtype.startswith("complex"):
             raise Unjudgeable("complex numbers")
-        return value.array.astype(np.float64) if is_float(value.dtype) else value.array
+        if not is_float(value.dtype):
+            return value.array
+        # Memory that was never written to may hold NaNs of any kind.
+        with np.errstate(invalid="ignore"):
+            return value.array.astype(np.float64)
 
     return lookup
 
