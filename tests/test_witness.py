@@ -103,6 +103,16 @@ def test_the_verdict_is_that_of_the_time() -> None:
     assert gw.judge(witness.tape).verdict is gw.Verdict.AGREES
 
 
+def test_it_is_judged_before_the_program_goes_on() -> None:
+    x = leaf(3)
+    with gw.watch() as witness:
+        y = x.sin()
+        weighted(y).backward()
+    with torch.no_grad():
+        y.fill_(7)
+    assert witness.verdict is gw.Verdict.AGREES
+
+
 @pytest.mark.parametrize("ending", ["txt", "json", "svg", "dot", "pdf", "png", "npz"])
 def test_saving(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"made.{ending}"

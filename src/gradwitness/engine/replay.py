@@ -1,7 +1,7 @@
 """The global pass: forward and backward from the leaves, in float64, by the rules alone.
 
-Memory is replayed as memory: each storage is one float64 buffer, a value is a strided window into
-it, a view costs nothing and an in-place write shows in every view of the same storage.
+Memory is replayed as memory: each piece of a storage is one float64 buffer, a value is a strided
+window into it, a view costs nothing and an in-place write shows in every view of the same memory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Unjudgeable, recorded
 from gradwitness.engine.floats import is_float
 from gradwitness.engine.forward import evaluate
+from gradwitness.engine.pieces import Piece, pieces
 from gradwitness.rules.structure import SOURCES
 from gradwitness.tape import Call, Kind, Tape, references
 
@@ -95,23 +96,16 @@ def replay(tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None) 
 
 @dataclass
 class _Memory:
-    """The storages of a tape as float64 buffers, NaN where nothing has been written yet."""
+    """The memory of a tape as float64 buffers, NaN where nothing has been written yet."""
 
     tape: Tape
     leaves: Mapping[int, NDArray[np.float64]]
-    buffers: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    buffers: dict[Piece, NDArray[np.float64]] = field(default_factory=dict)
     values: dict[int, NDArray[np.float64]] = field(default_factory=dict)
-    windows: dict[int, list[int]] = field(default_factory=dict)
+    windows: dict[Piece, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes: dict[int, int] = {}
-        for value in self.tape.values:
-            if value.layout is None or 0 in value.shape:
-                continue
-            steps = zip(value.shape, value.layout.strides, strict=True)
-            end = value.layout.offset + 1 + sum((n - 1) * s for n, s in steps)
-            sizes[value.layout.storage] = max(sizes.get(value.layout.storage, 0), end)
-        self._sizes = sizes
+        self._pieces = pieces(v for v in self.tape.values if is_float(v.dtype))
         # Backward passes write to `.grad` between the calls.
         self._accumulated = {
             leaf.after for sweep in self.tape.sweeps for leaf in sweep.leaves if leaf.after
@@ -149,8 +143,7 @@ class _Memory:
         """Return a value as it is now; what no call has written yet comes from the record."""
         if number in self.values:
             return self.values[number]
-        value = self.tape.values[number]
-        if value.layout is None or not is_float(value.dtype) or 0 in value.shape:
+        if number not in self._pieces:
             self.values[number] = recorded(self.tape)(number)
             return self.values[number]
         if number in self._accumulated:
@@ -166,29 +159,27 @@ class _Memory:
 
     def write(self, number: int, result: NDArray[Any], *, in_place: bool) -> None:
         """Store what a call made."""
-        value = self.tape.values[number]
-        if value.layout is None or not is_float(value.dtype) or 0 in value.shape:
+        if number not in self._pieces:
             self.values[number] = np.asarray(result)
             return
-        storage = value.layout.storage
         if in_place:
             # Values made before this write keep the numbers that they had.
-            for older in self.windows.pop(storage, ()):
+            for older in self.windows.pop(self._pieces[number], ()):
                 self.values[older] = self.values[older].copy()
         self._window(number)[...] = result
 
     def _window(self, number: int) -> NDArray[np.float64]:
-        value = self.tape.values[number]
+        value, piece = self.tape.values[number], self._pieces[number]
         layout = value.layout
-        assert layout is not None  # noqa: S101 (both callers have looked)
-        buffer = self.buffers.get(layout.storage)
+        assert layout is not None  # noqa: S101 (it lies in a piece)
+        buffer = self.buffers.get(piece)
         if buffer is None:
-            buffer = np.full(self._sizes[layout.storage], np.nan)
-            self.buffers[layout.storage] = buffer
+            buffer = np.full(piece.end - piece.start, np.nan)
+            self.buffers[piece] = buffer
         strides = tuple(8 * s for s in layout.strides)
-        window = as_strided(buffer[layout.offset :], value.shape, strides)
+        window = as_strided(buffer[layout.offset - piece.start :], value.shape, strides)
         self.values[number] = window
-        self.windows.setdefault(layout.storage, []).append(number)
+        self.windows.setdefault(piece, []).append(number)
         return window
 
 

@@ -1,0 +1,54 @@
+"""Which stretches of memory a tape's values lie in, so that a replay holds those and no others.
+
+A batch that is cut out of a large data set shares the data set's storage; of that storage only the
+stretch that the batch spans is of interest. Values whose stretches overlap are kept together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gradwitness.tape import Value
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One stretch of a storage: elements ``start`` to ``end``, the last not included."""
+
+    storage: int
+    start: int
+    end: int
+
+
+def pieces(values: Iterable[Value]) -> dict[int, Piece]:
+    """Return the piece that each value with a layout lies in, by the value's number."""
+    by_storage: dict[int, list[tuple[int, int, int]]] = {}
+    for value in values:
+        if value.layout is None or 0 in value.shape:
+            continue
+        steps = zip(value.shape, value.layout.strides, strict=True)
+        end = value.layout.offset + 1 + sum((n - 1) * s for n, s in steps)
+        stretch = (value.layout.offset, end, value.id)
+        by_storage.setdefault(value.layout.storage, []).append(stretch)
+    found: dict[int, Piece] = {}
+    for storage, stretches in by_storage.items():
+        found |= _merged(storage, sorted(stretches))
+    return found
+
+
+def _merged(storage: int, stretches: list[tuple[int, int, int]]) -> dict[int, Piece]:
+    """Join overlapping stretches, which come in the order of their starts."""
+    found: dict[int, Piece] = {}
+    together: list[int] = []
+    start, end = stretches[0][:2]
+    for begins, ends, number in stretches:
+        if begins >= end:
+            found |= dict.fromkeys(together, Piece(storage, start, end))
+            together, start, end = [], begins, ends
+        together.append(number)
+        end = max(end, ends)
+    return found | dict.fromkeys(together, Piece(storage, start, end))
