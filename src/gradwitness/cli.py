@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,10 +69,19 @@ def run(
     ] = None,
 ) -> None:
     """Run the experiment: gradients by autograd and from scratch, two files, compared, drawn."""
-    given = dict(locals())
-    names = {field.name for field in fields(experiment.Config)}
-    changes = {k: v for k, v in given.items() if k in names and v is not None}
-    config = experiment.preset(preset, **changes)
+    changes = {
+        "inputs": inputs,
+        "hidden": hidden,
+        "width": width,
+        "activation": activation,
+        "activate_input": activate_input,
+        "loss": loss,
+        "batch": batch,
+        "dtype": dtype,
+        "seed": seed,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    config = experiment.preset(preset, **given)
     outcome = experiment.run(config, None if weights is None else experiment.load_weights(weights))
     derivation = None
     if explain is not None:
