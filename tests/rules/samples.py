@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rules.samples_combined import COMBINED
 from rules.samples_functions import ACTIVATIONS, ELEMENTARY
 from rules.samples_indexing import INDEXING
 from rules.samples_linear import CONVOLUTION, LINEAR
@@ -18,6 +19,7 @@ from rules.sampling import aten as aten
 
 SAMPLES = (
     *ACTIVATIONS,
+    *COMBINED,
     *CONVOLUTION,
     *CREATE,
     *ELEMENTARY,

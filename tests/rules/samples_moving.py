@@ -33,5 +33,5 @@ REARRANGING = (
     sample(aten.constant_pad_nd.default, normal(3, 4), [-1, 2, 1, -2], 0.5, exact="y dx",
            note="negative"),
     sample(aten.constant_pad_nd.default, normal(2, 2), [0, 1], 0.1, exact="dx",
-           note="not representable"),
+           unused="y", note="not representable"),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from rules.sampling import Draw, N, aten, normal, sample
 SOFTMAX = (
     sample(aten._softmax.default, normal(3, N), -1, False),
     sample(aten._softmax.default, normal(2, N, 3), 1, False, note="middle axis"),
+    sample(aten._safe_softmax.default, normal(3, N), -1),
     sample(aten._log_softmax.default, normal(3, N), -1, False),
     sample(aten._log_softmax.default, normal(2, N, 3), 1, False, note="middle axis"),
     sample(aten.logsumexp.default, normal(3, N), [1]),

@@ -20,7 +20,7 @@ ORDERING = (
     sample(aten.maximum.default, apart(3, 4), apart(3, 1, shift=0.125), exact="y da"),
     sample(aten.minimum.default, apart(3, 4), apart(4, shift=0.125), exact="y da"),
     sample(aten.clamp.default, apart(3, 4), -1, 1.5, exact="y dx"),
-    sample(aten.clamp.default, apart(3, 4), None, 0.3, exact="dx", note="above only"),
+    sample(aten.clamp.default, apart(3, 4), None, 0.3, exact="dx", unused="y", note="above only"),
     sample(aten.clamp_.default, apart(3, 4), -1.5, exact="y dx", note="in place"),
     sample(aten.clamp.Tensor, apart(3, 4), low, high, exact="y dx dlow dhigh"),
     sample(

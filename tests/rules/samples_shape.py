@@ -8,7 +8,7 @@ CREATE = (
     sample(aten.zeros.default, [2, 3], exact="y"),
     sample(aten.ones.default, [2, 3], exact="y"),
     sample(aten.full.default, [2, 3], 7, exact="y", note="whole"),
-    sample(aten.full.default, [2, 3], 0.1, note="not representable"),
+    sample(aten.full.default, [2, 3], 0.1, unused="y", note="not representable"),
     sample(aten.zeros_like.default, normal(2, 3), exact="y"),
     sample(aten.zero.default, normal(2, 3), exact="y dx"),
     sample(aten.zero_.default, normal(2, 3), exact="y dx"),

@@ -45,6 +45,9 @@ three = Given(-4, -3, 0, 3, 4)
         (given(aten.erf.default, Given(-INF, 40)), "x", [0, 0]),
         # The largest number is subtracted: nothing overflows, and -inf has weight 0.
         (given(aten._softmax.default, Given(1000, 1000, -INF), 0, False), "x", [0, 0, 0]),
+        # A row that is masked out whole is 0, and so is its gradient.
+        (given(aten._safe_softmax.default, Given(-INF, -INF), 0), "x", [0, 0]),
+        (given(aten._safe_softmax.default, Given(0, -INF), 0), "x", [0, 0]),
         (given(aten._log_softmax.default, Given(1000, 1000), 0, False), "x", [0, 0]),
         (given(aten.logsumexp.default, Given(1000, -INF), [0]), "x", [3, 0]),
     ],

@@ -32,7 +32,7 @@ LENGTHS = (1, 21, 257)
 USED = {"float64": 0.0, "float32": 0.02, "bfloat16": 0.1}
 # One backward kernel that calls several functions of a library: in 16 bits it rounds once, where
 # the bound counts each. The part that has to be used is half of that.
-SEVERAL_FUNCTIONS = (("mish", "dx"), ("celu 1.3", "dx"), ("_softmax", "y"))
+SEVERAL_FUNCTIONS = (("mish", "dx"), ("celu 1.3", "dx"), ("_softmax", "y"), ("_safe_softmax", "y"))
 
 # A result is the value, y (y[0], y[1] of several), or the gradient of an operand, dx.
 RESULTS = [(sample, result) for sample in SAMPLES for result in make(sample).compared]

@@ -183,10 +183,12 @@ def _operand(
 
 
 def _scalar(number: float, dtype: str, arithmetic: Arithmetic | None) -> Any:
-    """Return a Python number as an operand; one that the format cannot hold is not exact."""
+    """Return a Python number as an operand; one that the format cannot hold is not exact.
+
+    Its value is then the rounded one: a number that equals a limit does so after rounding.
+    """
     if arithmetic is None or not np.isfinite(number):
         return number
-    off = abs(number - float(round_to(np.asarray(number), dtype)))
-    if off == 0:
-        return number
-    return Bounded(np.asarray(number), arithmetic, np.asarray(off), np.asarray(off))
+    rounded = round_to(np.asarray(number), dtype)
+    off = np.abs(number - rounded)
+    return number if off == 0 else Bounded(rounded, arithmetic, off, off)

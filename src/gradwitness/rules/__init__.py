@@ -5,6 +5,7 @@ Importing this package fills the table; families are imported by name.
 
 from gradwitness.rules import (
     activations,
+    combined,
     convolution,
     create,
     indexing,
@@ -29,6 +30,7 @@ from gradwitness.rules.registry import terms as terms
 
 FAMILIES = (
     activations,
+    combined,
     convolution,
     create,
     indexing,

@@ -41,6 +41,25 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
 
 
 @rule(
+    "aten._safe_softmax",
+    "y = exp(x) / repeat(sum(exp(x), dim, True), x, dim, True)",
+    meaning="subtracts from the gradient its mean under the result's weights, and multiplies by "
+    "the result; a row that is masked out whole, with -inf, gives 0",
+    composite=True,
+)
+def safe_softmax(x: Array, *, dim: int) -> Array:
+    top = np.max(x, axis=dim, keepdims=True)
+    e = np.exp(x - np.where(np.isfinite(top), top, 0))
+    total = np.sum(e, axis=dim, keepdims=True)
+    return e / np.where(np.equal(total, 0), 1, total)
+
+
+@safe_softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))")
+def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+    return y * (g - _along(g * y, dim))
+
+
+@rule(
     "aten._log_softmax",
     "y = x - log(repeat(sum(exp(x), dim, True), x, dim, True))",
     meaning="subtracts from the gradient the softmax exp(y) times the gradient's sum",
