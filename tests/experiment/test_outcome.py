@@ -188,3 +188,8 @@ def test_bfloat16_stays_bfloat16() -> None:
     assert {array.dtype for array in outcome.torch_side.values()} == {np.dtype(ml_dtypes.bfloat16)}
     assert {array.dtype for array in outcome.witness_side.values()} == {np.dtype(np.float64)}
     assert outcome.header()["dtype"] == "bfloat16"
+
+
+def test_the_conv_network_s_target_is_the_sum_of_x() -> None:
+    data = experiment.run(experiment.preset("conv", dtype="float64")).data
+    assert data["y"] == pytest.approx(np.sum(data["x"]), rel=1e-15)

@@ -38,13 +38,15 @@ class Program:
     x: torch.Tensor
     y: torch.Tensor | None
     prediction: torch.Tensor | None = None
+    target: torch.Tensor | None = None
     loss: torch.Tensor | None = None
 
     def step(self) -> None:
         """Run forward and backward once."""
         self.prediction = self.model(self.x)
-        target = self.x.sum() if self.y is None else self.y
-        self.loss = _loss(self.config.loss, self.prediction, target)
+        # The conv network's target depends on x, and so belongs to the graph.
+        self.target = self.x.sum() if self.y is None else self.y
+        self.loss = _loss(self.config.loss, self.prediction, self.target)
         self.loss.backward()  # type: ignore[no-untyped-call]
 
     def names(self) -> dict[str, torch.Tensor]:

@@ -36,7 +36,7 @@ class Outcome:
         ``loss``, ``prediction`` and every gradient by its parameter's name, in the order of the
         network: torch's in the run's format, the witness's in float64, from scratch.
     data : dict of str to ndarray
-        x and the target.
+        x and the target y.
     weights : dict of str to ndarray
         The parameters that were used.
     seconds, overhead : float
@@ -126,7 +126,8 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
         row = by_name[name]
         torch_side[name] = _number(tape, row.value)
         witness_side[name] = np.ascontiguousarray(replayed.gradient(0, row.node))
-    data = {name: np.array(as_array(tensor)) for name, tensor in program.names().items()}
+    assert program.target is not None  # noqa: S101
+    data = {"x": np.array(as_array(program.x)), "y": np.array(as_array(program.target))}
     parameters = program.model.named_parameters()
     with torch.no_grad():
         used = {name: np.array(as_array(p)) for name, p in parameters}
