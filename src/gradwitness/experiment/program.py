@@ -29,7 +29,15 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
+class Result:
+    """What one step computed."""
+
+    prediction: torch.Tensor
+    target: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Program:
     """A model with its data, ready for one step."""
 
@@ -37,17 +45,14 @@ class Program:
     model: nn.Module
     x: torch.Tensor
     y: torch.Tensor | None
-    prediction: torch.Tensor | None = None
-    target: torch.Tensor | None = None
-    loss: torch.Tensor | None = None
 
-    def step(self) -> None:
+    def step(self) -> Result:
         """Run forward and backward once."""
-        self.prediction = self.model(self.x)
+        prediction = self.model(self.x)
         # The conv network's target depends on x, and so belongs to the graph.
-        self.target = self.x.sum() if self.y is None else self.y
-        self.loss = _loss(self.config.loss, self.prediction, self.target)
-        self.loss.backward()  # type: ignore[no-untyped-call]
+        target = self.x.sum() if self.y is None else self.y
+        _loss(self.config.loss, prediction, target).backward()  # type: ignore[no-untyped-call]
+        return Result(prediction, target)
 
     def names(self) -> dict[str, torch.Tensor]:
         """Return the names of the data."""
