@@ -10,6 +10,7 @@ from rules.samples_moving import JOINING, REARRANGING
 from rules.samples_normalisation import NORMALISATION, SOFTMAX
 from rules.samples_ordering import ORDERING
 from rules.samples_pointwise import POINTWISE
+from rules.samples_pooling import POOLING
 from rules.samples_reductions import LOSSES, REDUCTIONS
 from rules.samples_shape import CREATE, SHAPE
 from rules.samples_statistics import STATISTICS
@@ -29,6 +30,7 @@ SAMPLES = (
     *LOSSES,
     *ORDERING,
     *POINTWISE,
+    *POOLING,
     *REARRANGING,
     *NORMALISATION,
     *REDUCTIONS,

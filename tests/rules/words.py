@@ -15,6 +15,7 @@ from scipy import stats
 from rules.words_moving import MOVING
 from rules.words_normalisation import NORMALISATION
 from rules.words_ordering import ORDERING
+from rules.words_pooling import POOLING
 from rules.words_statistics import STATISTICS
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ WORDS: dict[str, Any] = {
     **MOVING,
     **ORDERING,
 }
-WORDS |= NORMALISATION | STATISTICS
+WORDS |= NORMALISATION | POOLING | STATISTICS
 WORDS |= {
     word.__name__: word
     for word in (
