@@ -29,7 +29,7 @@ class Lineage:
 
     def __init__(self, tape: Tape, findings: list[Finding]) -> None:
         self._tape = tape
-        self._forward = {f.call: f for f in _gravest_first(findings, Step.FORWARD)}
+        self._forward = {f.call: f for f in _gravest_last(findings, Step.FORWARD)}
         self._backward: dict[tuple[int, int, int, Step], Finding] = {}
         for f in findings:
             if f.sweep is not None and f.node is not None:
@@ -108,13 +108,10 @@ class Lineage:
         """Return the graver of two findings; the earlier one of two that are alike."""
         if a is None or b is None:
             return b if a is None else a
-        return b if _GRAVITY[b.verdict] > _GRAVITY[a.verdict] else a
+        return b if b.verdict.gravity > a.verdict.gravity else a
 
 
-_GRAVITY = {Verdict.AGREES: 0, Verdict.INCONCLUSIVE: 1, Verdict.DISAGREES: 2}
-
-
-def _gravest_first(findings: list[Finding], step: Step) -> list[Finding]:
+def _gravest_last(findings: list[Finding], step: Step) -> list[Finding]:
     """Return the findings of one kind, so ordered that the gravest of a call comes last."""
     chosen = [f for f in findings if f.step is step]
-    return sorted(chosen, key=lambda f: _GRAVITY[f.verdict])
+    return sorted(chosen, key=lambda f: f.verdict.gravity)

@@ -41,6 +41,7 @@ class SweepCheck:
     carried: dict[Slot, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.updates = {update.node: update for update in self.sweep.leaves}
         limits = self.sweep.limited_to
         self.wanted = None if limits is None else _leading_to(self.tape, {e.node for e in limits})
 
@@ -257,7 +258,7 @@ class SweepCheck:
             return unjudged(str(reason), self.tape.values[number].array)
 
     def _accumulate(self, node: Node, firing: Firing) -> None:
-        update = next((u for u in self.sweep.leaves if u.node == node.id), None)
+        update = self.updates.get(node.id)
         arrived = firing.incoming[0]
         if update is None or arrived is None:
             return
@@ -273,15 +274,12 @@ class SweepCheck:
 
     def rows(self, lineage: Lineage, replayed: Replay) -> list[Row]:
         """Judge each gradient that this pass gave to the user."""
-        taken = [(Edge(u.node, 0), self._arriving(u.node)) for u in self.sweep.leaves]
+        arrived = {firing.node: firing.incoming[0] for firing in self.sweep.firings}
+        taken = [(Edge(node, 0), arrived.get(node)) for node in self.updates]
         taken += list(self.sweep.captured)
         # In the order of the forward pass, which met the leaves first.
         taken.sort(key=lambda pair: self.tape.nodes[pair[0].node].outputs[pair[0].index] or 0)
         return [self._row(edge, value, lineage, replayed) for edge, value in taken]
-
-    def _arriving(self, node: int) -> int | None:
-        firing = next(f for f in self.sweep.firings if f.node == node)
-        return firing.incoming[0]
 
     def _row(self, edge: Edge, number: int | None, lineage: Lineage, replayed: Replay) -> Row:
         tape = self.tape

@@ -17,9 +17,14 @@ class Verdict(Enum):
         """Exit code of a command whose worst verdict this is."""
         return _EXIT_CODES[self]
 
+    @property
+    def gravity(self) -> int:
+        """Rank among the verdicts: of two, the graver one counts."""
+        return _BY_GRAVITY.index(self)
+
 
 _EXIT_CODES = {Verdict.AGREES: 0, Verdict.DISAGREES: 1, Verdict.INCONCLUSIVE: 3}
-_SEVERITY = (Verdict.AGREES, Verdict.INCONCLUSIVE, Verdict.DISAGREES)
+_BY_GRAVITY = (Verdict.AGREES, Verdict.INCONCLUSIVE, Verdict.DISAGREES)
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
@@ -29,4 +34,4 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     """
     if not verdicts:
         return Verdict.INCONCLUSIVE
-    return max(verdicts, key=_SEVERITY.index)
+    return max(verdicts, key=lambda verdict: verdict.gravity)

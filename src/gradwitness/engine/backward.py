@@ -13,6 +13,7 @@ import numpy as np
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import run
+from gradwitness.rules.shape import positions
 from gradwitness.tape import Kind, Ref, references
 
 if TYPE_CHECKING:
@@ -160,18 +161,11 @@ def _places_in_base(tape: Tape, call: Call) -> Any:
     base, view = tape.values[call.base], tape.values[call.outputs[0]]
     if base.layout is None or view.layout is None:
         raise Unjudgeable("an in-place change of a view whose memory was not recorded")
-    in_base = _addresses(base.shape, base.layout.strides) + base.layout.offset
-    in_view = _addresses(view.shape, view.layout.strides) + view.layout.offset
+    in_base = positions(base.shape, base.layout.strides, base.layout.offset)
+    in_view = positions(view.shape, view.layout.strides, view.layout.offset)
     table = np.full(int(in_base.max(initial=-1)) + 1, -1)
     table[in_base] = np.arange(in_base.size).reshape(in_base.shape)
     return table[in_view]
-
-
-def _addresses(shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    places = np.zeros((), dtype=np.int64)
-    for length, step in zip(shape, strides, strict=True):
-        places = places[..., None] + step * np.arange(length)
-    return places
 
 
 def _custom(

@@ -54,17 +54,25 @@ class Replay:
     ) -> float:
         """Return how many decimal digits of a recorded gradient the replay confirms.
 
-        Normwise: -log10 of the largest difference over the largest entry. nan where either side
-        has nothing, or the reference is all zeros and the record is not.
+        See `confirmed_digits`; nan where either side has nothing.
         """
         reference = self.arriving.get((sweep, *slot))
         if reference is None or recorded_gradient is None or reference.size == 0:
             return math.nan
-        largest = float(np.max(np.abs(reference)))
-        gap = float(np.max(np.abs(recorded_gradient.astype(np.float64) - reference)))
-        if gap == 0:
-            return math.inf
-        return -math.log10(gap / largest) if largest and math.isfinite(gap) else math.nan
+        return confirmed_digits(recorded_gradient, reference)
+
+
+def confirmed_digits(record: NDArray[Any], reference: NDArray[np.float64]) -> float:
+    """Return how many decimal digits of a record a reference confirms, normwise.
+
+    -log10 of the largest difference over the largest entry: inf where they are equal, nan where the
+    reference is all zeros and the record is not, or where a difference is not finite.
+    """
+    largest = float(np.max(np.abs(reference)))
+    gap = float(np.max(np.abs(record.astype(np.float64) - reference)))
+    if gap == 0:
+        return math.inf
+    return -math.log10(gap / largest) if largest and math.isfinite(gap) else math.nan
 
 
 def replay(tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None) -> Replay:

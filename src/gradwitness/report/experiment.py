@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Group
 from rich.text import Text
 
+from gradwitness.engine.replay import confirmed_digits
 from gradwitness.files.atomic import make_folder, write_atomically
 from gradwitness.files.dat import format_dat
 from gradwitness.report.dot import write_dot
@@ -123,8 +124,7 @@ def _numbers(array: NDArray[Any], most: int = 10) -> str:
 
 
 def _digits(recorded: NDArray[Any], reference: NDArray[Any]) -> str:
-    gap = float(np.max(np.abs(recorded.astype(np.float64) - reference)))
-    largest = float(np.max(np.abs(reference)))
-    if gap == 0:
+    digits = confirmed_digits(recorded, reference)
+    if math.isinf(digits):
         return "equal"
-    return f"{short(-math.log10(gap / largest), 2)} digits alike" if largest else "not equal"
+    return "not equal" if math.isnan(digits) else f"{short(digits, 2)} digits alike"

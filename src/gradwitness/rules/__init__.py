@@ -3,48 +3,26 @@
 Importing this package fills the table; families are imported by name.
 """
 
-from gradwitness.rules import (
-    activations,
-    combined,
-    convolution,
-    create,
-    indexing,
-    joining,
-    linear,
-    losses,
-    normalisation,
-    ordering,
-    pointwise,
-    pooling,
-    rearranging,
-    reductions,
-    shape,
-    softmax,
-    structure,
-)
+from gradwitness.rules import activations as activations
+from gradwitness.rules import combined as combined
+from gradwitness.rules import convolution as convolution
+from gradwitness.rules import create as create
+from gradwitness.rules import indexing as indexing
+from gradwitness.rules import joining as joining
+from gradwitness.rules import linear as linear
+from gradwitness.rules import losses as losses
+from gradwitness.rules import normalisation as normalisation
+from gradwitness.rules import ordering as ordering
+from gradwitness.rules import pointwise as pointwise
+from gradwitness.rules import pooling as pooling
+from gradwitness.rules import rearranging as rearranging
+from gradwitness.rules import reductions as reductions
+from gradwitness.rules import shape as shape
+from gradwitness.rules import softmax as softmax
+from gradwitness.rules import structure as structure
 from gradwitness.rules.registry import Rule as Rule
 from gradwitness.rules.registry import Term as Term
 from gradwitness.rules.registry import find as find
 from gradwitness.rules.registry import find_node as find_node
 from gradwitness.rules.registry import table as table
 from gradwitness.rules.registry import terms as terms
-
-FAMILIES = (
-    activations,
-    combined,
-    convolution,
-    create,
-    indexing,
-    joining,
-    linear,
-    losses,
-    normalisation,
-    ordering,
-    pointwise,
-    pooling,
-    rearranging,
-    reductions,
-    shape,
-    softmax,
-    structure,
-)

@@ -75,30 +75,12 @@ def _(
 
 
 @layer_norm.vjp("w", "add_up(g[0] * normal(x, normalized_shape, eps), shape(w))")
-def _(
-    g: Any,
-    y: Any,
-    x: Array,
-    w: Array | None,
-    b: Array | None,
-    *,
-    normalized_shape: Sizes,
-    eps: Any,
-) -> Array:
+def _(g: Any, y: Any, x: Array, *rest: Any, normalized_shape: Sizes, eps: Any) -> Array:
     return np.sum(g[0] * (x * y[2] - y[1] * y[2]), axis=_first(x, normalized_shape))
 
 
 @layer_norm.vjp("b", "add_up(g[0], shape(b))")
-def _(
-    g: Any,
-    y: Any,
-    x: Array,
-    w: Array | None,
-    b: Array | None,
-    *,
-    normalized_shape: Sizes,
-    eps: Any,
-) -> Array:
+def _(g: Any, y: Any, x: Array, *rest: Any, normalized_shape: Sizes, eps: Any) -> Array:
     return np.sum(g[0], axis=_first(x, normalized_shape))
 
 
@@ -195,16 +177,5 @@ def _(
 
 
 @batch_norm.vjp("b", "sum_positions(g[0])")
-def _(
-    g: Any,
-    y: Any,
-    x: Array,
-    w: Array | None,
-    b: Array | None,
-    running_mean: Array | None,
-    running_var: Array | None,
-    *,
-    training: bool,
-    eps: Any,
-) -> Array:
+def _(g: Any, y: Any, x: Array, *rest: Any, **parameters: Any) -> Array:
     return np.sum(g[0], axis=_but_channel(x))

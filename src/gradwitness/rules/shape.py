@@ -239,8 +239,8 @@ def _(
     return _placed(g, x, _at(x, dim, slice(start, end, step)))
 
 
-def _positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
-    """Return the place in a contiguous base of each element of a strided view."""
+def positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
+    """Return the place in its memory of each element of a strided view."""
     places = np.full((), storage_offset or 0)
     for length, step in zip(size, stride, strict=True):
         places = places[..., None] + step * np.arange(length)
@@ -254,14 +254,14 @@ def _positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
     contiguous=True,
 )
 def as_strided(x: Array, *, size: Size, stride: Size, storage_offset: int | None = None) -> Array:
-    return np.reshape(x, (math.prod(x.shape),))[_positions(size, stride, storage_offset)]
+    return np.reshape(x, (math.prod(x.shape),))[positions(size, stride, storage_offset)]
 
 
 @as_strided.vjp("x", "unstride(g, x, size, stride, storage_offset)")
 def _(
     g: Array, y: Array, x: Array, *, size: Size, stride: Size, storage_offset: int | None = None
 ) -> Array:
-    places = _positions(size, stride, storage_offset)
+    places = positions(size, stride, storage_offset)
     if np.unique(places).size != places.size:
         raise NotImplementedError("a view that shows one element in several places")
     out = np.zeros_like(g, shape=(math.prod(x.shape),))
