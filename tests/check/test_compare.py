@@ -17,6 +17,7 @@ from gradwitness.engine.floats import Arithmetic
 
 A, D, I = Verdict.AGREES, Verdict.DISAGREES, Verdict.INCONCLUSIVE  # noqa: E741
 NAN, INF = math.nan, math.inf
+BORN = "an infinity born of finite numbers in 1 of 2 elements"
 NUMPY: dict[str, Any] = {
     "float64": np.float64,
     "float32": np.float32,
@@ -97,18 +98,27 @@ def test_an_allowance_is_added_to_every_bound() -> None:
 @pytest.mark.parametrize(
     ("recorded", "expected", "bound", "verdict", "reason"),
     [
-        ([NAN, 1.0], [NAN, 1.0], [0.1, 0.1], I, "non-finite numbers in 1 of 2 elements"),
+        ([NAN, 1.0], [NAN, 1.0], [0.1, 0.1], I, "NaN in 1 of 2 elements"),
         ([NAN, 1.0], [2.0, 1.0], [0.1, 0.1], D, "nan where a finite number is expected"),
         ([INF, 1.0], [2.0, 1.0], [0.1, 0.1], D, "inf where a finite number is expected"),
-        ([INF, 1.0], [INF, 1.0], [0.1, 0.1], I, "non-finite numbers in 1 of 2 elements"),
-        ([-INF, 1.0], [INF, 1.0], None, D, "-inf where a finite number is expected"),
+        ([INF, 1.0], [INF, 1.0], [INF, 0.1], I, BORN),
+        ([INF, 1.0], [INF, 1.0], [0.0, 0.1], A, ""),
+        ([INF, 1.0], [INF, 1.0], None, A, ""),
+        ([INF, -INF], [INF, -INF], None, A, ""),
+        ([-INF, 1.0], [INF, 1.0], None, D, "-inf where inf is expected"),
+        ([-INF, 1.0], [INF, 1.0], [0.0, 0.1], D, "-inf where inf is expected"),
+        ([5.0, 1.0], [INF, 1.0], [0.0, 0.1], D, ""),
+        ([INF, 9.0], [INF, 1.0], [0.0, 0.1], D, ""),
         ([1.0, 1.0], [NAN, 1.0], None, D, ""),
-        ([1.0, 1.0], [NAN, 1.0], [NAN, 0.1], I, "non-finite numbers in 1 of 2 elements"),
+        ([1.0, 1.0], [NAN, 1.0], [NAN, 0.1], I, "NaN in 1 of 2 elements"),
         ([1.0, 1.0], [INF, 1.0], None, D, ""),
-        ([NAN, 1.0], [INF, 1.0], None, D, "nan where a finite number is expected"),
+        ([NAN, 1.0], [INF, 1.0], None, D, "nan where inf is expected"),
+        # Of several reasons the strangest is given.
+        ([NAN, INF], [NAN, INF], [0.1, INF], I, "NaN in 1 of 2 elements"),
+        ([INF, 2.0], [INF, 1.0], [INF, INF], I, BORN),
         ([3.0, 1.0], [2.0, 1.0], [INF, 0.1], I, "no finite bound in 1 of 2 elements"),
         ([3.0, 1.0], [2.0, 1.0], [NAN, 0.1], I, "no finite bound in 1 of 2 elements"),
-        ([NAN, 1.0], [2.0, 1.0], [INF, 0.1], I, "non-finite numbers in 1 of 2 elements"),
+        ([NAN, 1.0], [2.0, 1.0], [INF, 0.1], I, "NaN in 1 of 2 elements"),
         ([NAN, 9.0], [NAN, 1.0], [NAN, 0.1], D, ""),
     ],
 )
@@ -149,7 +159,7 @@ def test_a_format_that_overflows_is_not_refuted(dtype: str, number: float, off: 
     for sign in (1.0, -1.0):
         expected = witness([sign * number, 1.0], [off, 0.0] if off else None, dtype=dtype)
         found = judged([sign * INF, 1.0], expected, dtype)
-        assert (found.verdict, found.reason) == (I, "non-finite numbers in 1 of 2 elements")
+        assert (found.verdict, found.reason) == (I, BORN)
         assert judged([-sign * INF, 1.0], expected, dtype).verdict is D
     # And an infinity out of reach is a fault.
     assert judged([INF, 1.0], witness([number / 2, 1.0], [off, 0.0]), dtype).verdict is D
@@ -301,8 +311,21 @@ def test_a_record_never_disagrees_with_itself(drawn: list[float], dtype: str) ->
     with np.errstate(over="ignore"):
         recorded = np.array(drawn).astype(NUMPY[dtype])
     found = compare(recorded, recorded.astype(np.float64), dtype)
-    finite = bool(np.isfinite(recorded.astype(np.float64)).all())
-    assert (found.verdict, found.refuted) == (A if finite else I, 0)
+    nan = bool(np.isnan(recorded.astype(np.float64)).any())
+    assert (found.verdict, found.refuted) == (I if nan else A, 0)
+
+
+def test_infinities_stay_out_of_the_figures() -> None:
+    found = judged([-INF, 2.0, 0.5], witness([-INF, 2.0, 0.25], [0.0, 0.5, 0.5]))
+    assert (found.verdict, found.detects, found.detects_relative) == (A, 1.0, 0.5)
+    assert (found.index, found.error) == ((2,), 0.25)
+    alone = judged([-INF, -INF], witness([-INF, -INF]))
+    assert (alone.verdict, alone.detects, alone.norm) == (A, 0.0, INF)
+
+
+def test_an_allowance_hides_no_infinity() -> None:
+    assert judged([INF, 1.0], witness([INF, 1.0]), allowance=0.5).verdict is A
+    assert judged([-INF, 1.0], witness([INF, 1.0]), allowance=0.5).verdict is D
 
 
 def test_what_could_not_be_made() -> None:

@@ -120,8 +120,8 @@ def test_numbers_leaves_and_data_without_a_name() -> None:
 def test_an_operation_without_a_rule_is_written_as_a_call() -> None:
     a = leaf(3)
     with record(names={"a": a}) as recorder:
-        weighted(torch.cumprod(a, 0)).backward()
-    assert "x1 = cumprod(a, 0)" in written(recorder.tape)
+        weighted(torch.i0(a)).backward()
+    assert "x1 = i0(a)" in written(recorder.tape)
 
 
 def test_a_detached_value_keeps_its_symbol() -> None:

@@ -177,7 +177,8 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
 
     args = [_drawn(arg, rng, length, kind) for arg in sample.args]
     takes_dtype = any(argument.name == "dtype" for argument in sample.op._schema.arguments)
-    kwargs = {**sample.kwargs, "dtype": kind} if takes_dtype else sample.kwargs
+    kwargs = {name: _drawn(arg, rng, length, kind) for name, arg in sample.kwargs.items()}
+    kwargs = {"dtype": kind, **kwargs} if takes_dtype else kwargs
     given = {**dict(zip(_names(sample), args, strict=False)), **kwargs}
     arguments = {
         a.name: convert(given.get(a.name, a.default_value if a.has_default_value() else None))

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from rules.samples_attention import ATTENTION
 from rules.samples_combined import COMBINED
+from rules.samples_create import CHOOSING, MADE
 from rules.samples_functions import ACTIVATIONS, ELEMENTARY
+from rules.samples_grouped import GROUPED
 from rules.samples_indexing import INDEXING
 from rules.samples_linear import CONVOLUTION, LINEAR
+from rules.samples_losses import BINARY, CLASSES, GAPS
 from rules.samples_moving import JOINING, REARRANGING
 from rules.samples_normalisation import NORMALISATION, SOFTMAX
+from rules.samples_norms import DISTANCES, NORMS
 from rules.samples_ordering import ORDERING
+from rules.samples_placing import BAGS, PADDING, PLACING
 from rules.samples_pointwise import POINTWISE
 from rules.samples_pooling import POOLING
+from rules.samples_products import PRODUCTS, SEVERAL
+from rules.samples_recurrent import RECURRENT
 from rules.samples_reductions import LOSSES, REDUCTIONS
+from rules.samples_resampling import DROPOUT, RESAMPLING, SHUFFLING
+from rules.samples_scalars import COMPARISONS, LOGARITHMS, ROUNDING, TRIGONOMETRY
 from rules.samples_shape import CREATE, SHAPE
 from rules.samples_statistics import STATISTICS
 from rules.sampling import Draw as Draw
@@ -20,21 +30,43 @@ from rules.sampling import aten as aten
 
 SAMPLES = (
     *ACTIVATIONS,
+    *ATTENTION,
+    *BINARY,
+    *BAGS,
+    *CHOOSING,
+    *CLASSES,
     *COMBINED,
+    *COMPARISONS,
     *CONVOLUTION,
     *CREATE,
+    *DISTANCES,
+    *DROPOUT,
     *ELEMENTARY,
     *INDEXING,
+    *GAPS,
+    *GROUPED,
+    *NORMS,
+    *PRODUCTS,
+    *SEVERAL,
     *JOINING,
     *LINEAR,
+    *LOGARITHMS,
     *LOSSES,
+    *MADE,
     *ORDERING,
+    *PADDING,
+    *PLACING,
     *POINTWISE,
     *POOLING,
     *REARRANGING,
     *NORMALISATION,
+    *RECURRENT,
     *REDUCTIONS,
+    *RESAMPLING,
+    *ROUNDING,
     *SHAPE,
+    *SHUFFLING,
     *SOFTMAX,
     *STATISTICS,
+    *TRIGONOMETRY,
 )

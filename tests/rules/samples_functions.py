@@ -52,7 +52,9 @@ ACTIVATIONS = (
     sample(aten.elu.default, away(4, N), 1.3),
     sample(aten.elu.default, away(4, N), 1.6732632423543772, 1.0507009873554805, note="selu"),
     sample(aten.celu.default, away(4, N), 2.0),
+    sample(aten.elu_.default, away(4, N), 1.3, note="in place"),
     sample(aten.celu.default, away(4, N), 1.3, note="1.3"),
+    sample(aten.celu_.default, away(4, N), 1.3, note="in place"),
     sample(aten.hardtanh.default, between(4, N, ends=_UNIT), exact="y dx"),
     sample(
         aten.hardtanh.default,
@@ -70,6 +72,7 @@ ACTIVATIONS = (
     sample(aten.mish.default, between(4, N, ends=((-1.0, 1.0), (3.0, 6.0)))),
     sample(aten.threshold.default, away(4, N), 0.0, 0.3, exact="dx", unused="y"),
     sample(aten.softshrink.default, away(4, N), 0.3, exact="dx"),
+    sample(aten.hardshrink.default, away(4, N), 0.3, exact="y dx"),
     sample(aten.glu.default, normal(4, 6)),
     sample(aten.glu.default, normal(6, N), 0, note="first axis"),
 )

@@ -24,6 +24,7 @@ LINEAR = (
     ),
     sample(aten.bmm.default, normal(2, 3, N), normal(2, N, 4)),
     sample(aten.mv.default, normal(3, N), normal(N)),
+    sample(aten.vdot.default, normal(N), normal(N)),
     sample(aten.dot.default, normal(N), normal(N)),
 )
 

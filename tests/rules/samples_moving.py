@@ -21,6 +21,9 @@ JOINING = (
 REARRANGING = (
     sample(aten.repeat.default, normal(2, 3), [3, 1, 2], exact="y"),
     sample(aten.flip.default, normal(2, 3, 2), [0, -1], exact="y dx"),
+    sample(aten.rot90.default, normal(3, 4), exact="y dx"),
+    sample(aten.rot90.default, normal(2, 3, 4), -1, [2, 0], exact="y dx", note="back"),
+    sample(aten.rot90.default, normal(2, 3), 2, [1, 0], exact="y dx", note="twice"),
     sample(aten.roll.default, normal(3, 4), [1, -2], [0, 1], exact="y dx"),
     sample(aten.roll.default, normal(3, 4), [5], exact="y dx", note="flattened"),
     sample(aten.tril.default, normal(2, 3, 4), 1, exact="y dx"),

@@ -1,11 +1,12 @@
-"""Samples of pooling, nearest neighbours and pixel shuffling."""
+"""Samples of pooling."""
 
 from __future__ import annotations
 
-from rules.sampling import apart, aten, normal, sample
+from rules.sampling import apart, aten, index, normal, sample
 
+parts = aten._adaptive_avg_pool2d.default
+pool3 = aten.max_pool3d_with_indices.default
 pool, mean = aten.max_pool2d_with_indices.default, aten.avg_pool2d.default
-parts, nearest = aten._adaptive_avg_pool2d.default, aten.upsample_nearest2d.default
 
 POOLING = (
     # Where windows overlap, an element adds the gradients of all that it is the largest of.
@@ -24,12 +25,21 @@ POOLING = (
     sample(parts, normal(2, 6, 5), [2, 1], note="no batch"),
     sample(aten.adaptive_max_pool2d.default, apart(2, 2, 7, 5), [3, 4], exact="y"),
     sample(aten.adaptive_max_pool2d.default, apart(2, 6, 6), [2, 3], exact="y dx", note="no batch"),
-    sample(nearest, normal(1, 2, 3, 4), [6, 8], 2.0, 2.0, exact="y"),
-    sample(nearest, normal(1, 2, 3, 5), [7, 8], exact="y", note="to a size"),
-    sample(nearest, normal(1, 2, 5, 6), [3, 4], exact="y dx", note="downwards"),
-    sample(nearest, normal(1, 2, 3, 5), [4, 7], 1.5, 1.5, exact="y", note="by a scale"),
-    sample(aten.upsample_nearest2d.vec, normal(1, 2, 3, 5), None, [1.5, 2.5], exact="y"),
-    sample(aten.upsample_nearest1d.default, normal(2, 3, 5), [12], 2.5, exact="y"),
-    sample(aten.pixel_shuffle.default, normal(2, 8, 2, 3), 2, exact="y dx"),
-    sample(aten.pixel_unshuffle.default, normal(2, 2, 4, 6), 2, exact="y dx"),
-)
+    sample(pool3, apart(1, 2, 4, 3, 5), [2, 2, 2], exact="y dx"),
+    sample(
+        pool3, apart(2, 4, 5, 3), [2, 3, 1], [1, 2, 2], [1, 1, 0], [2, 1, 1], True, exact="y",
+        note="overlapping",
+    ),
+    sample(aten.avg_pool3d.default, normal(1, 2, 4, 3, 5), [2, 3, 3]),
+    sample(
+        aten.avg_pool3d.default, normal(2, 4, 5, 3), [2, 3, 1], [1, 2, 2], [1, 1, 0], True, False,
+        note="none counts",
+    ),
+    sample(aten._adaptive_avg_pool3d.default, normal(1, 2, 5, 4, 3), [3, 2, 3]),
+    sample(aten.adaptive_max_pool3d.default, apart(1, 2, 5, 4, 3), [3, 2, 2], exact="y"),
+    sample(aten.max_unpool2d.default, normal(2, 1, 3), index(2, 1, 3, high=20, distinct=True),
+           [4, 5], exact="y dx"),
+    sample(aten.max_unpool3d.default, normal(1, 2, 1, 1, 3),
+           index(1, 2, 1, 1, 3, high=24, distinct=True), [2, 3, 4], [1, 1, 1], [0, 0, 0],
+           exact="y dx"),
+)  # fmt: skip

@@ -90,17 +90,32 @@ def test_value_at_an_edge(case: Case, expected: list[float]) -> None:
 
 def test_hardsigmoid_lets_nothing_through_at_its_edges() -> None:
     case = given(aten.hardsigmoid.default, three)
-    np.testing.assert_array_equal(case.gradient("x"), [0, 0, 0.5, 0, 0])
+    np.testing.assert_allclose(case.gradient("x"), [0, 0, 0.5, 0, 0], rtol=1e-7)
     np.testing.assert_allclose(case.torch_gradient("x"), [0, 0, 0.5, 0, 0], rtol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["hardsigmoid", "celu 1.3"])
-def test_torch_holds_a_quotient_in_float32_for_float64(name: str) -> None:
-    """Its gradients in float64 are off by what float32 makes of 1 / 6, or of 1 / alpha."""
+def test_a_quotient_is_held_in_float32_for_float64_too(name: str) -> None:
+    """Torch's 1 / 6 and 1 / alpha are float32 numbers, and so are the rule's."""
     case = make(next(sample for sample in SAMPLES if sample.name == name))
     ours, theirs = case.gradient("x"), case.torch_gradient("x")
-    off = np.abs(theirs - ours) / np.where(ours == 0, math.inf, np.abs(ours))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-15)
+    x, g = case.operand("x"), case.cotangents[0]
+    slope = np.where(np.abs(x) < 3, 1 / 6, 0) if name == "hardsigmoid" else np.exp(x / 1.3)
+    lower = np.asarray(x < (4 if name == "hardsigmoid" else 0))
+    off = np.abs(ours - g * slope)[lower] / np.max(np.abs(ours))
     assert 1e-9 < np.max(off) < 1e-7
+
+
+@pytest.mark.parametrize("op", [aten.elu_.default, aten.celu_.default])
+def test_in_place_the_slope_comes_from_the_rounded_result(op: Any) -> None:
+    """Far below zero the result is -alpha in float32, and torch's gradient 0."""
+    drawn = make(Sample(op, (Given(-60.0, -1.0, 2.0), 1.3)), "float32")
+    theirs = drawn.torch_gradient("x")
+    assert theirs[0] == 0
+    found = drawn.gradient("x", Arithmetic.stepwise("float32"))
+    assert np.all(np.abs(found.value - theirs) <= found.rigorous)
+    assert found.value[0] == pytest.approx(0, abs=1e-6)
 
 
 def test_log_sigmoid_keeps_its_digits_far_out() -> None:
@@ -119,3 +134,79 @@ def test_torch_adds_the_bias_of_a_layer_up_in_bfloat16() -> None:
     case = replace(case, gs=(torch.ones_like(case.outputs[0]), None, None))
     np.testing.assert_array_equal(case.gradient("b"), [600, 600, 600, 600])
     assert np.all(case.torch_gradient("b").astype(float) < 600)
+
+
+zeros = Given(0, 0, 0, 2, 2)
+LEAST = float(np.float32(1e-12))
+
+
+@pytest.mark.parametrize(
+    ("case", "operand", "expected"),
+    [
+        (given(aten.huber_loss.default, Given(-2, -1, 0, 1, 2), zeros, 0), "x", [-3, -3, 0, -3, 0]),
+        (given(aten.smooth_l1_loss.default, Given(-2, 0, 2), Given(-1, 0, 1), 0), "x", [-3, 0, 3]),
+        (given(aten.smooth_l1_loss.default, Given(-1, 0), Given(0, 0), 0, 0.0), "x", [-3, -3]),
+        # A probability of 0 or 1: its logarithm is -100, its variance 10^-12.
+        (
+            given(aten.binary_cross_entropy.default, Given(0, 1), Given(1, 0)),
+            "x",
+            [-1.5 / LEAST, 1.5 / LEAST],
+        ),
+        (given(aten.binary_cross_entropy.default, Given(0, 1), Given(1, 0)), "t", [INF, -INF]),
+        (given(aten.hardshrink.default, one, 1), "x", [3, 0, 0, 0, 0, 3, 3]),
+        (given(aten.fmax.default, Given(0, NAN, 1, NAN), Given(0, 1, NAN, NAN)), "a", [3, 0, 3, 3]),
+        (given(aten.fmax.default, Given(0, NAN, 1, NAN), Given(0, 1, NAN, NAN)), "b", [0, 3, 0, 0]),
+        (given(aten.fmin.default, Given(0, NAN, 1, NAN), Given(0, 1, NAN, NAN)), "a", [3, 0, 3, 3]),
+        (given(aten.fmin.default, Given(0, NAN, 1, NAN), Given(0, 1, NAN, NAN)), "b", [0, 3, 0, 0]),
+        (given(aten.copysign.Tensor, Given(-0.0, 2, -2), Given(-1, -0.0, -1)), "a", [0, -3, 3]),
+        (given(aten.nan_to_num.default, Given(NAN, 1)), "x", [0, 3]),
+        (given(aten.sinc.default, Given(0, 1)), "x", [0, -3]),
+        (given(aten.logit.default, Given(-1, 0, 1, 2)), "x", [NAN, INF, INF, NAN]),
+        (given(aten.logit.default, Given(0.1, 0.2, 0.5), 0.2), "x", [0, 3 / 0.16, 12]),
+        (given(aten.xlogy.Tensor, Given(0, 0, 1), Given(0, -1, 0)), "a", [0, 0, -INF]),
+        (given(aten.xlogy.Tensor, Given(0, 2), Given(0, 4)), "b", [NAN, 1.5]),
+        (given(aten.asin.default, Given(1, 2)), "x", [INF, NAN]),
+        (given(aten.floor.default, Given(0, 1)), "x", [0, 0]),
+    ],
+    ids=lambda item: item.call.op if isinstance(item, Case) else str(item),
+)
+@pytest.mark.parametrize(
+    "arithmetic", [None, Arithmetic.stepwise("float64")], ids=["plain", "bounded"]
+)
+def test_gradient_at_an_edge_of_losses_and_scalars(
+    case: Case, operand: str, expected: list[float], arithmetic: Arithmetic | None
+) -> None:
+    ours = case.gradient(operand, arithmetic)
+    plain: Any = ours if arithmetic is None else ours.value
+    np.testing.assert_allclose(plain, expected, rtol=1e-15)
+    np.testing.assert_allclose(case.torch_gradient(operand), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        (given(aten.binary_cross_entropy.default, Given(0, 1), Given(1, 0)), 100),
+        (given(aten.sign.default, Given(-2, -0.0, NAN, INF)), [-1, 0, 0, 1]),
+        (given(aten.round.default, Given(-2.5, -0.5, 0.5, 1.5)), [-2, 0, 0, 2]),
+        (given(aten.trunc.default, Given(-2.5, 2.5, INF)), [-2, 2, INF]),
+        (given(aten.frac.default, Given(-2.25, 2.25)), [-0.25, 0.25]),
+        (given(aten.remainder.Tensor, Given(-7, 7, -7, 7), Given(3, -3, -3, 0)), [2, -2, -1, NAN]),
+        (given(aten.remainder.Tensor, Given(-1e-300, 6), Given(3, 3)), [3, 0]),
+        (given(aten.fmod.Tensor, Given(-7, 7, 6), Given(3, -3, 0)), [-1, 1, NAN]),
+        (
+            given(aten.logaddexp.default, Given(INF, -INF, 0), Given(INF, -INF, -INF)),
+            [INF, -INF, 0],
+        ),
+        (given(aten.xlogy.Tensor, Given(0, 0, NAN), Given(0, NAN, 1)), [0, NAN, NAN]),
+        (given(aten.sinc.default, Given(0)), 1),
+        (given(aten.signbit.default, Given(-0.0, 0)), [True, False]),
+        (given(aten.atan2.default, Given(0, 0, -0.0), Given(-1, 1, -1)), [math.pi, 0, -math.pi]),
+        (given(aten.eq.Tensor, Given(NAN, 0), Given(NAN, -0.0)), [False, True]),
+        (given(aten.fmax.default, Given(NAN, 1), Given(1, NAN)), [1, 1]),
+    ],
+    ids=lambda item: item.call.op if isinstance(item, Case) else str(item),
+)
+def test_value_at_an_edge_of_losses_and_scalars(case: Case, expected: Any) -> None:
+    found = case.value()
+    np.testing.assert_array_equal(getattr(found, "value", found), expected)
+    np.testing.assert_array_equal(case.result, np.reshape(expected, case.result.shape))

@@ -66,11 +66,16 @@ def test_padding_row_of_a_table_gets_no_gradient() -> None:
         np.testing.assert_array_equal(gradient, [[3], [0], [6], [0]])
 
 
+def test_gradient_of_a_table_by_frequency_is_shared_among_the_lookups_of_a_row() -> None:
+    # No derivative, but what is asked for: 3 for each lookup, over 2 lookups of rows 1 and 2.
+    case = given(aten.embedding.default, Draw((5, 1)), Whole(1, 1, 2, 0, 2, 4), 4, True)
+    for gradient in (case.gradient("weight"), case.torch_gradient("weight")):
+        np.testing.assert_array_equal(gradient, [[3], [3], [3], [0], [0]])
+
+
 @pytest.mark.parametrize(
     ("unjudged", "reason"),
     [
-        (sample(aten.sort.default, tied), "equal elements"),
-        (sample(aten.topk.default, tied, 1), "equal elements"),
         (sample(aten.scatter.src, tied, 0, Whole(1, 1), Given(5, 6)), "which of them stays"),
         (sample(aten.index_put.default, tied, [Whole(1, 1)], Given(5, 6)), "which of them stays"),
     ],
@@ -81,9 +86,21 @@ def test_what_torch_leaves_open_is_not_judged(unjudged: Sample, reason: str) -> 
         make(unjudged).values()
 
 
-def test_equal_elements_beyond_the_first_k_are_no_matter() -> None:
-    values, indices = given(aten.topk.default, Given(3, 1, 1, 2), 2).values()
-    assert (values.value.tolist(), indices.tolist()) == ([3, 2], [0, 3])
+@pytest.mark.parametrize("op", [aten.sort.default, aten.topk.default])
+def test_order_of_equal_elements_is_taken_as_recorded_if_it_is_one(op: Any) -> None:
+    numbers = Given(2, 1, 2, NAN, 2)
+    case = given(op, numbers, *([4] if op is aten.topk.default else []))
+    rule = case.bound().rule.function
+    parameters = case.bound().parameters
+    values, order = case.values()
+    np.testing.assert_array_equal(values.value, case.results[0])
+    np.testing.assert_array_equal(order, case.results[1])
+    other = np.array([3, 4, 2, 0]) if op is aten.topk.default else np.array([1, 4, 0, 2, 3])
+    x = case.operand("x")
+    np.testing.assert_array_equal(rule(x, **{**parameters, "order": other})[1], other)
+    # Twice the same element, another element, no element: not an order of these.
+    for wrong in (other * 0 + other[1], np.roll(other, 1), other + 9):
+        assert not np.array_equal(rule(x, **{**parameters, "order": wrong})[1], wrong)
 
 
 SEVERAL = [s for s in SAMPLES if sum(g is not None for g in make(s).gs) > 1]

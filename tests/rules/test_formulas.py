@@ -75,6 +75,9 @@ def test_text_is_the_value(sample: Sample) -> None:
     found = evaluate(text, case)
     found = found if isinstance(found, (tuple, list)) else (found,)
     for one, computed, tensor in zip(found, case.values(), case.outputs, strict=True):
+        if computed is None:  # a result that the rule does not speak of
+            assert one is None
+            continue
         dtype = dtype_name(tensor)
         numbers = np.asarray(one, dtype=numpy_dtype(dtype))
         if tensor.numel() == 0:

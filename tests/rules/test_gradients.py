@@ -32,7 +32,7 @@ SEEN = 1e-9
 def own_error(bounded: Any) -> Plain:
     """The rounding error of what a rule computes in float64: none where nothing rounds."""
     error = bounded.rigorous if isinstance(bounded, Bounded) else None
-    return np.zeros(bounded.shape) if error is None else np.asarray(error)
+    return np.zeros(np.shape(bounded)) if error is None else np.asarray(error)
 
 
 @cache
@@ -50,6 +50,15 @@ def witness(pair: Pair) -> tuple[Plain, Plain, Plain]:
     return case.gradient(operand), found, allowance + own_error(bounded)
 
 
+# Torch holds 1 / 6 and 1 / alpha in float32, for float64 too: what that moves at most, relatively.
+OF_FLOAT32 = {"hardsigmoid": 2.0**-24, "celu 1.3": 2.0**-23, "celu_ in place": 2.0**-23}
+
+
+def held(pair: Pair, found: Plain) -> Plain:
+    """How far a constant of torch's, that the rule takes over, moves a gradient."""
+    return OF_FLOAT32.get(name(pair[0]), 0.0) * np.abs(found)
+
+
 def is_refuted(gradient: Plain, found: Plain, allowance: Plain) -> bool:
     """Whether a gradient is not what central differences say."""
     return gradient.shape != found.shape or bool(np.any(np.abs(gradient - found) > allowance))
@@ -60,6 +69,7 @@ def test_gradient_is_what_central_differences_say(pair: Pair) -> None:
     gradient, found, allowance = witness(pair)
     largest = np.max(np.abs(found)) if gradient.any() else 1.0
     assert np.all(allowance <= SEEN * largest), "the differences are too coarse to tell"
+    allowance = allowance + held(pair, found)
     assert not is_refuted(gradient, found, allowance), np.max(np.abs(gradient - found) / allowance)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradwitness import rules
+from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import run
@@ -75,7 +76,8 @@ def test_definition_is_one_sentence(text: str, subject: str) -> None:
 
 def node_of(sample: Sample) -> str:
     """Torch's name of the node that a sample leaves behind, as a tape has it; empty if none."""
-    node = make(sample).outputs[0].grad_fn
+    # In a format that every kernel has.
+    node = make(sample, "float32").outputs[0].grad_fn
     return node.name().rpartition("::")[2] if node else ""
 
 
@@ -155,8 +157,10 @@ def test_rule_writes_to_no_input_and_stays_in_float64(
     functions += [(rule.gradients[operand].function, True) for operand in names]
     for function, backward in functions:
         found = call_frozen(function, case, arithmetic, backward=backward)
-        kinds = {np.dtype(np.float64)} if backward else {y.dtype for y in case.results}
-        assert {dtype_of(one) for one in listed(found)} == kinds
+        # The engine makes whole numbers of real ones, and the other way round.
+        kinds = set() if backward else {*(y.dtype for y in case.results), np.dtype(np.int64)}
+        made = {dtype_of(one) for one in listed(found) if one is not None}
+        assert made <= kinds | {np.dtype(np.float64)}
 
 
 def listed(found: Any) -> Any:
@@ -174,5 +178,5 @@ def test_writing_to_an_input_is_caught(place: int, arithmetic: Arithmetic | None
         inputs[place][0] = 0
 
     case = make(next(sample for sample in SAMPLES if sample.name == "tanh"))
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(Unjudgeable, match=r"the rule failed: ValueError: .* read-only"):
         call_frozen(writes, case, arithmetic, backward=True)

@@ -32,7 +32,22 @@ LENGTHS = (1, 21, 257)
 USED = {"float64": 0.0, "float32": 0.02, "bfloat16": 0.1}
 # One backward kernel that calls several functions of a library: in 16 bits it rounds once, where
 # the bound counts each. The part that has to be used is half of that.
-SEVERAL_FUNCTIONS = (("mish", "dx"), ("celu 1.3", "dx"), ("_softmax", "y"), ("_safe_softmax", "y"))
+SEVERAL_FUNCTIONS = (
+    ("native_layer_norm", "dw"),
+    ("native_group_norm", "dw"),
+    ("native_group_norm each channel", "dw"),
+    ("renorm", "dx"),
+    ("renorm 3, last axis", "dx"),
+    ("logspace", "y"),
+    ("logspace base 2", "y"),
+    ("mish", "dx"),
+    ("celu 1.3", "dx"),
+    ("_softmax", "y"),
+    ("_safe_softmax", "y"),
+)
+# Sums by place that this kernel makes in float32, but a GPU's atomically in 16 bits; the value of
+# two axes it interpolates in float32, but that of one or three in 16 bits.
+BY_PLACE = ("upsample_", "_upsample_")
 
 # A result is the value, y (y[0], y[1] of several), or the gradient of an operand, dx.
 RESULTS = [(sample, result) for sample in SAMPLES for result in make(sample).compared]
@@ -59,27 +74,32 @@ def comparison(case: Case, result: str) -> Comparison:
     return compare(as_array(recorded), expected(case, result), dtype_name(recorded))
 
 
+def kept_in(case: Case, result: str) -> str:
+    """The format of a result: statistics of 16-bit numbers may be float32."""
+    if result not in case.names:
+        return case.dtype
+    return dtype_name(case.outputs[case.names.index(result)])
+
+
 # Torch has no gradient of detach, whose vjp custom functions need, and a wrong one of a broadcast
 # mse_loss (see test_conventions).
 NO_WITNESS = ("detach", "mse_loss broadcast")
 TORCH_HAS = [(s, result) for s, result in RESULTS if result[0] == "y" or s.name not in NO_WITNESS]
 
-# Torch holds 1 / 6 and 1 / alpha in float32, for float64 too, and adds a bias's gradient and
-# the terms of a loss up in bfloat16, not in float32 (see test_conventions_functions).
-LACKS_DIGITS = (
-    ("hardsigmoid", "dx", "float64"),
-    ("celu 1.3", "dx", "float64"),
-    ("native_layer_norm", "db", "bfloat16"),
-    ("nll_loss_forward", "y[0]", "bfloat16"),
-    ("nll_loss_forward weighted", "y[0]", "bfloat16"),
-    ("nll_loss_forward weighted sum", "y[0]", "bfloat16"),
-)
+# Torch has no kernel for 16-bit numbers.
+NO_16_BITS = ("_cdist_forward", "multi_margin_loss", "multilabel_margin_loss_forward")
+# Sums of which torch stores every partial one in 16 bits, and stays far below the worst case.
+ADDED_IN_16_BITS = ("nll_loss", "soft_margin_loss mean")
+# Operations that torch's CPU has no 16-bit kernel for.
+NO_KERNEL = ("avg_pool3d",)
 
 
 def in_each_format() -> Iterator[Any]:
     for sample, result in TORCH_HAS:
         for dtype in USED:
-            if (sample.name, result, dtype) in LACKS_DIGITS:
+            if dtype == "bfloat16" and sample.name.startswith(NO_KERNEL):
+                continue
+            if dtype == "bfloat16" and sample.name.startswith(NO_16_BITS):
                 continue
             label = f"{name(sample)}: {result}, {dtype}"
             yield pytest.param(sample, result, dtype, id=label)
@@ -87,15 +107,19 @@ def in_each_format() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("sample", "result", "dtype"), list(in_each_format()))
 def test_torch_uses_the_bound_and_stays_within(sample: Sample, result: str, dtype: str) -> None:
-    found = [comparison(case, result) for case in cases(sample, dtype)]
+    drawn = list(cases(sample, dtype))
+    found = [comparison(case, result) for case in drawn]
     assert [c for c in found if c.verdict is not Verdict.AGREES] == []
     assert [c.likely_ratio for c in found if c.suspicious] == []
     worst = max(c.ratio for c in found)
     if sample.shows_no_error(result):
         assert worst == 0
-    elif USED[dtype]:
+    elif used := USED[kept_in(drawn[0], result)]:
         share = 0.5 if (sample.name, result) in SEVERAL_FUNCTIONS else 1.0
-        assert worst > share * USED[dtype], "the bound is slack"
+        if dtype == "bfloat16" and sample.name.startswith(BY_PLACE):
+            share = 0.05
+        share = 0.5 if name(sample).startswith(ADDED_IN_16_BITS) else share
+        assert worst > share * used, "the bound is slack"
 
 
 def label(result: Result) -> str:

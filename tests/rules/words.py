@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from scipy import stats
 
+from rules.words_attention import ATTENTION
+from rules.words_create import CREATE
+from rules.words_grouped import GROUPED
+from rules.words_losses import LOSSES
 from rules.words_moving import MOVING
 from rules.words_normalisation import NORMALISATION
+from rules.words_norms import NORMS
 from rules.words_ordering import ORDERING
+from rules.words_placing import PLACING
 from rules.words_pooling import POOLING
+from rules.words_products import PRODUCTS
+from rules.words_recurrent import RECURRENT
+from rules.words_resampling import RESAMPLING
+from rules.words_scalars import SCALARS
 from rules.words_statistics import STATISTICS
 
 if TYPE_CHECKING:
@@ -336,7 +346,7 @@ def sum_positions(g: Plain) -> Plain:
     return np.array([math.fsum(np.ravel(g[:, o])) for o in range(g.shape[1])])
 
 
-WORDS: dict[str, Any] = {
+_OWN: dict[str, Any] = {
     "exp": _each(math.exp),
     "log": _each(math.log),
     "sqrt": _each(math.sqrt),
@@ -353,11 +363,7 @@ WORDS: dict[str, Any] = {
     "ones": lambda size: np.full(size, 1.0),
     "sum": sum_,
     "slice": slice_,
-    **MOVING,
-    **ORDERING,
-}
-WORDS |= NORMALISATION | POOLING | STATISTICS
-WORDS |= {
+} | {
     word.__name__: word
     for word in (
         where, shape, expand, reshape, permute, unpermute, swap, unsqueeze, squeeze, select, place,
@@ -365,3 +371,33 @@ WORDS |= {
         conv_input, conv_weight, channelwise, sum_positions,
     )
 }  # fmt: skip
+
+
+def _gathered(*families: dict[str, Any]) -> dict[str, Any]:
+    """Put the words of all families into one table; none may mean two things."""
+    words: dict[str, Any] = {}
+    for family in families:
+        again = words.keys() & family.keys()
+        assert not again, f"defined twice: {sorted(again)}"
+        words |= family
+    return words
+
+
+WORDS = _gathered(
+    _OWN,
+    ATTENTION,
+    CREATE,
+    GROUPED,
+    LOSSES,
+    MOVING,
+    NORMALISATION,
+    NORMS,
+    ORDERING,
+    PLACING,
+    POOLING,
+    PRODUCTS,
+    RECURRENT,
+    RESAMPLING,
+    SCALARS,
+    STATISTICS,
+)

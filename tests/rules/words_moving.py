@@ -165,7 +165,7 @@ def diagonal_of(x: Plain, *where: int) -> Plain:
     return out
 
 
-def on_diagonal(g: Plain, x: Plain, *where: int) -> Plain:
+def along_diagonal(g: Plain, x: Plain, *where: int) -> Plain:
     out = np.zeros(x.shape)
     for at, origin in _on_diagonal(x, *where):
         out[origin] = g[at]
@@ -218,12 +218,15 @@ def take(x: Plain, dim: int, index: Plain) -> Plain:
     return stack([layers(x, dim)[i] for i in index], dim)
 
 
-def add_rows(g: Plain, x: Plain, dim: int, index: Plain, padding: int | None = None) -> Plain:
+def add_rows(
+    g: Plain, x: Plain, dim: int, index: Plain, padding: int | None = None, shared: bool = False
+) -> Plain:
     out = np.zeros(x.shape)
     rows = np.moveaxis(g, dim, 0) if index.ndim == 1 else g.reshape(-1, *x.shape[1:])
-    for i, row in zip(index.reshape(-1), rows, strict=True):
+    named = index.reshape(-1).tolist()
+    for i, row in zip(named, rows, strict=True):
         if i != padding:
-            np.moveaxis(out, dim, 0)[i] += row
+            np.moveaxis(out, dim, 0)[i] += row / (named.count(i) if shared else 1)
     return out
 
 
@@ -304,7 +307,7 @@ MOVING: dict[str, Any] = {
     word.__name__: word
     for word in (
         cat, cut, split_by, split, rejoin, layers, stack, restack, tile, untile, flip, roll, unroll,
-        lower, upper, diagonal_of, on_diagonal, windows, add_windows, padded, unpadded, take,
+        lower, upper, diagonal_of, along_diagonal, windows, add_windows, padded, unpadded, take,
         add_rows, gather, scatter, scatter_add, pick, put, select_where, unselect,
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Words of formulas that pool and resample, written by loops over single elements.
+"""Words of formulas that pool, written by loops over single elements.
 
 Nothing here may come from the rules.
 """
@@ -6,7 +6,6 @@ Nothing here may come from the rules.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -35,12 +34,13 @@ def _walk(
 ) -> tuple[list[Spans], list[Spans]]:
     """For each axis, what each window meets: in the padded input, and in the input."""
     padded, inside = [], []
-    for axis in range(2):
+    many = 3 if not isinstance(kernel, int) and len(kernel) == 3 else 2
+    for axis in range(many):
         k, s, p, d = (
             two if isinstance(two, int) else two[axis]
             for two in (kernel, stride or kernel, padding, dilation)
         )
-        n = x.shape[axis - 2]
+        n = x.shape[axis - many]
         spans = [[at + d * i for i in range(k)] for at in _starts(n, k, s, p, d, ceil)]
         padded.append([[i for i in span if i < n + p] for span in spans])
         inside.append([[i for i in span if 0 <= i < n] for span in spans])
@@ -75,22 +75,43 @@ def _add(g: Plain, x: Plain, spans: list[Spans]) -> Plain:
 
 
 def _sizes(spans: list[Spans]) -> Plain:
-    return np.array([[len(rows) * len(columns) for columns in spans[1]] for rows in spans[0]])
+    sizes = np.zeros([len(axis) for axis in spans])
+    for at in np.ndindex(sizes.shape):
+        sizes[at] = math.prod(len(axis[i]) for axis, i in zip(spans, at, strict=True))
+    return sizes
 
 
 def _largest(x: Plain, spans: list[Spans]) -> tuple[Plain, Plain]:
     values, index = _made(x, spans), _made(x, spans)
     for at, places in _each(x, spans):
         best = max(places, key=lambda place: float(x[place]))
-        values[at], index[at] = x[best], best[-2] * x.shape[-1] + best[-1]
+        plane = x.shape[-len(spans) :]
+        values[at] = x[best]
+        index[at] = list(np.ndindex(plane)).index(best[-len(spans) :])
     return values, index
 
 
-def to_index(g: Plain, y: Plain, x: Plain) -> Plain:
-    out = np.zeros(x.shape)
+def to_index(g: Plain, y: Plain, x: Plain, kernel: Any) -> Plain:
+    many = 3 if not isinstance(kernel, int) and len(kernel) == 3 else 2
+    out, plane = np.zeros(x.shape), list(np.ndindex(*x.shape[-many:]))
     for at in np.ndindex(y[1].shape):
-        row, column = divmod(int(y[1][at]), x.shape[-1])
-        out[(*at[:-2], row, column)] += g[0][at]
+        out[(*at[:-many], *plane[int(y[1][at])])] += g[0][at]
+    return out
+
+
+def unpool(x: Plain, indices: Plain, sizes: Sizes) -> Plain:
+    many = len(sizes)
+    out, plane = np.zeros((*x.shape[:-many], *sizes)), list(np.ndindex(*sizes))
+    for at in np.ndindex(x.shape):
+        out[(*at[:-many], *plane[int(indices[at])])] = x[at]
+    return out
+
+
+def repool(g: Plain, x: Plain, indices: Plain) -> Plain:
+    many = 2 if x.ndim < 5 else 3
+    out, plane = np.zeros(x.shape), list(np.ndindex(*g.shape[-many:]))
+    for at in np.ndindex(x.shape):
+        out[at] = g[(*at[:-many], *plane[int(indices[at])])]
     return out
 
 
@@ -118,7 +139,7 @@ def _cut(x: Plain, count: Sizes) -> list[Spans]:
     """For each axis, which elements overlap each of ``count`` equal stretches of it."""
     return [
         [[j for j in range(n) if (j + 1) * m > i * n and j * m < (i + 1) * n] for i in range(m)]
-        for n, m in zip(x.shape[-2:], count, strict=True)
+        for n, m in zip(x.shape[-len(count) :], count, strict=True)
     ]
 
 
@@ -136,24 +157,6 @@ def part_size(x: Plain, count: Sizes) -> Plain:
 
 def part_add(g: Plain, x: Plain, count: Sizes) -> Plain:
     return _add(g, x, _cut(x, count))
-
-
-def _copied(x: Plain, sizes: Sizes | None, scales: Any) -> list[Spans]:
-    """For each axis, the element that each result is a copy of, in exact fractions."""
-    spans = []
-    for axis, (n, scale) in enumerate(zip(x.shape[2:], scales, strict=True)):
-        count = sizes[axis] if sizes else math.floor(n * Fraction(scale))
-        step = Fraction(n, count) if scale is None else 1 / Fraction(scale)
-        spans.append([[min(math.floor(i * step), n - 1)] for i in range(count)])
-    return spans
-
-
-def nearest(x: Plain, sizes: Sizes | None, scales: Any) -> Plain:
-    return _sums(x, _copied(x, sizes, scales))
-
-
-def nearest_add(g: Plain, x: Plain, sizes: Sizes | None, scales: Any) -> Plain:
-    return _add(g, x, _copied(x, sizes, scales))
 
 
 def _squares(small: Sizes, r: int) -> Iterator[tuple[Sizes, Sizes]]:
@@ -184,6 +187,6 @@ POOLING: dict[str, Any] = {
     word.__name__: word
     for word in (
         to_index, window_max, window_sum, window_add, window_size, part_max, part_sum, part_size,
-        part_add, nearest, nearest_add, shuffle, unshuffle,
+        part_add, unpool, repool, shuffle, unshuffle,
     )
 }  # fmt: skip

@@ -79,7 +79,7 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             written = tuple(name for name, _, writes in bound if writes)
             arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
             targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
-            for tensor in targets:
+            for tensor in (*targets, *_written_unsaid(func, bound)):
                 self._values.before_write(tensor)
         run_from = time.perf_counter()
         result = func(*args, **kwargs)
@@ -135,6 +135,15 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if item is None or isinstance(item, (bool, int, float, str)):
             return item
         return str(item)
+
+
+def _written_unsaid(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:
+    """Return what a call writes to though its schema does not say so: running statistics."""
+    given = {name: item for name, item, _ in bound}
+    if func is not torch.ops.aten.native_batch_norm.default or not given["training"]:
+        return []
+    kept = (given["running_mean"], given["running_var"])
+    return [item for item in kept if isinstance(item, torch.Tensor)]
 
 
 def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:

@@ -225,8 +225,10 @@ class GraphRecorder:
 
 
 def _same_operation(node: str, op: str) -> bool:
-    wanted = node.rstrip("0123456789").lower()
+    # The copying form of a view, diagonal_copy, leaves DiagonalBackward0_copy.
+    copies = node.endswith("_copy")
+    wanted = node.removesuffix("_copy").rstrip("0123456789").lower()
     _, name, *_ = op.split(".")
-    made = node_name(name).lower()
+    made = node_name(name.removesuffix("_copy") if copies else name).lower()
     # CopyBackwards is the one plural.
     return wanted in (made, made + "s")

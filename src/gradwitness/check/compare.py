@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import is_float, limits, round_to, ulps
+from gradwitness.engine.floats import is_float, limits, round_to, ulps, unit_roundoff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,9 +141,10 @@ def compare(
     Returns
     -------
     Comparison
-        DISAGREES if a number lies outside its rigorous bound. INCONCLUSIVE if there is NaN or
-        infinity that both sides share, if a bound is not finite, if the bounds are so wide that
-        an array of zeros would pass, or if the numbers are complex.
+        DISAGREES if a number lies outside its rigorous bound. INCONCLUSIVE if both sides share
+        NaN, or an infinity that no infinite operand hands on (see `engine.bounded.infinities`), if
+        a bound is not finite, if the bounds are so wide that an array of zeros would pass, or if
+        the numbers are complex.
     """
     value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
     if recorded.shape != value.shape:
@@ -157,7 +158,12 @@ def compare(
     r = recorded.astype(np.float64)
     w = value.astype(np.float64)
     errors = expected.errors if isinstance(expected, Bounded) else (None, None)
+    # A kernel that works in float32 for 16-bit formats may give out some results in float32.
     final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
+    final = min(final, unit_roundoff(dtype))
+    if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:
+        # What was computed in a wider format, of mixed operands, is stored in this one.
+        final = unit_roundoff(dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         bound = _allowed(w, errors[0], dtype, final) + allowance
         likely = bound
@@ -169,7 +175,9 @@ def compare(
     overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(limits(dtype).max))
     alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow
     error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
-    strange = ~(np.isfinite(r) & np.isfinite(w))
+    # An infinity that follows from infinite operands is as good as a number.
+    handed_on = np.isinf(w) & (True if errors[0] is None else errors[0] == 0)
+    strange = ~(np.isfinite(r) & np.isfinite(w)) & ~(handed_on & (r == w))
     return _judge(r, w, error, bound, likely, strange, dtype)
 
 
@@ -211,18 +219,18 @@ def _judge(
     ratio = _ratio(error, bound)
     at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     usable = ~strange & np.isfinite(bound)
-    largest = float(np.max(np.abs(w), initial=0.0, where=usable))
-    detects = 2 * float(np.max(bound, initial=0.0, where=usable))
+    measured = usable & np.isfinite(w)
+    largest = float(np.max(np.abs(w), initial=0.0, where=measured))
+    detects = 2 * float(np.max(bound, initial=0.0, where=measured))
     reason = ""
     if refuted:
         verdict = Verdict.DISAGREES
         if not np.isfinite(r[at]):
-            reason = f"{r[at]} where a finite number is expected"
+            wanted = f"{w[at]}" if np.isinf(w[at]) else "a finite number"
+            reason = f"{r[at]} where {wanted} is expected"
     elif not usable.all():
         verdict = Verdict.INCONCLUSIVE
-        count = int(np.count_nonzero(~usable))
-        what = "non-finite numbers" if strange.any() else "no finite bound"
-        reason = f"{what} in {count} of {r.size} elements"
+        reason = _unusable(r, w, strange, usable)
     elif largest > 0 and bool(np.all(np.abs(w) <= bound)):
         verdict = Verdict.INCONCLUSIVE
         reason = "too little signal: all zeros would pass too"
@@ -245,6 +253,24 @@ def _judge(
         detects_relative=detects / largest if largest else (math.inf if detects else 0.0),
         norm=_norm(r),
     )
+
+
+def _unusable(
+    r: NDArray[np.float64],
+    w: NDArray[np.float64],
+    strange: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
+) -> str:
+    """Say what could not be judged: the strangest kind first, NaN."""
+    lacking = ~usable
+    nan = np.isnan(r) | np.isnan(w)
+    kinds = (
+        ("NaN", nan),
+        ("an infinity born of finite numbers", strange),
+        ("no finite bound", lacking),
+    )
+    what, where = next((what, where) for what, where in kinds if where.any())
+    return f"{what} in {np.count_nonzero(where)} of {r.size} elements"
 
 
 def _ratio(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -91,7 +91,8 @@ def _forward(tape: Tape, number: int) -> list[Finding]:
         return [finding(slot, unjudged(str(reason), array)) for slot, array in enumerate(arrays)]
     made = []
     for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True)):
-        if output is not None:
+        # A rule gives None for what a kernel keeps for itself.
+        if output is not None and result is not None:
             made.append(finding(slot, against(tape, output, result)))
     # Outputs without elements (what batch norm does not save in evaluation) have nothing to judge,
     # as long as another output of the call has.

@@ -249,7 +249,11 @@ class SweepCheck:
             return exact(self.tape, number)
         if len(parts) == 1:
             return parts[0]
-        return np.sum(np.stack(parts), axis=(0,))
+        # Torch adds one after another, and stores each partial sum in the tensor's format.
+        dtype = self.tape.values[number].dtype
+        arithmetic = Arithmetic.sequential(dtype if is_float(dtype) else "float32")
+        terms: list[Any] = [Bounded(part.value, arithmetic, *part.errors) for part in parts]
+        return np.sum(np.stack(terms), axis=(0,))
 
     def _arrived_against(self, slot: Slot, number: int) -> Comparison:
         try:

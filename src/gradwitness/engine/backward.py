@@ -94,7 +94,7 @@ def vjp(
             function = bound.rule.gradients[name].function
             made[name] = run(function, g, y, *bound.operands, **bound.parameters)
         result = made[name] if place is None else made[name][place]
-        results.append(unbroadcast(result, tape.values[argument.value].shape))
+        results.append(run(unbroadcast, result, tape.values[argument.value].shape))
     return tuple(results)
 
 

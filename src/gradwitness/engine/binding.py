@@ -10,7 +10,7 @@ import numpy as np
 from gradwitness import rules
 from gradwitness._errors import GradwitnessError
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float, round_to
+from gradwitness.engine.floats import Arithmetic, is_float, round_to, unit_roundoff
 from gradwitness.tape import Argument, Call, Ref, Tape
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _PLACEMENT = frozenset(
         "non_blocking",
         "implicit",
         "requires_grad",
+        "out",
     ]
 )
 
@@ -152,7 +153,33 @@ def bind(
     if found.contiguous and not _is_contiguous(tape, positional[0]):
         raise Unjudgeable(f"{call.op} of memory that is not contiguous")
     parameters = {n: convert(call.arguments[n]) for n in found.parameters if n in call.arguments}
+    parameters |= _manner(found, call)
+    if arithmetic is not None and _makes_floats(tape, call):
+        parameters |= {
+            n: _exact(call.arguments[n], arithmetic) for n in found.doubles if n in call.arguments
+        }
+    for name, place in found.given.items():
+        output = call.outputs[place]
+        parameters[name] = None if skip or output is None else lookup(output)
     return Bound(found, tuple(map(convert, positional)), positional, parameters)
+
+
+def _manner(found: rules.Rule, call: Call) -> dict[str, Any]:
+    """Return what a rule asks of the call besides its arguments: whether it ran in place."""
+    return {"in_place": bool(call.writes)} if "in_place" in found.parameters else {}
+
+
+def _exact(argument: Argument, arithmetic: Arithmetic) -> Any:
+    """Return a number that torch keeps in double precision, or several, without an error."""
+    if isinstance(argument, tuple):
+        return tuple(_exact(item, arithmetic) for item in argument)
+    if not isinstance(argument, (int, float)):
+        return argument
+    return Bounded(np.asarray(float(argument)), arithmetic)
+
+
+def _makes_floats(tape: Tape, call: Call) -> bool:
+    return any(n is not None and is_float(tape.values[n].dtype) for n in call.outputs)
 
 
 def _is_contiguous(tape: Tape, argument: Argument) -> bool:
@@ -176,8 +203,9 @@ def _operand(
     value = tape.values[number]
     if arithmetic is None or not is_float(value.dtype):
         return array
-    if value.shape == () and value.dtype == "float64" != dtype:
-        # A Python number among the operands: torch holds it in double, and rounds it on use.
+    if value.shape == () and unit_roundoff(value.dtype) < unit_roundoff(dtype):
+        # A Python number among the operands, which torch holds in double, or a tensor without axes
+        # beside others: torch rounds it on use.
         return _scalar(float(array), dtype, arithmetic)
     return Bounded(array, arithmetic)
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._errors import GradwitnessError
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind, working_dtype
-from gradwitness.engine.floats import Arithmetic
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic, is_float
 from gradwitness.rules import find
 
 if TYPE_CHECKING:
@@ -38,11 +40,52 @@ def evaluate(tape: Tape, call: Call, lookup: Lookup, *, bounded: bool) -> tuple[
     """
     arithmetic = forward_arithmetic(tape, call) if bounded else None
     bound = bind(tape, call, lookup, arithmetic=arithmetic)
-    result = run(bound.rule.function, *bound.operands, **bound.parameters)
+    parameters = bound.parameters
+    if arithmetic is not None and "made" in bound.rule.parameters:
+        parameters = parameters | {"made": _made(call, lookup, arithmetic)}
+    result = run(bound.rule.function, *bound.operands, **parameters)
     outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     if len(outputs) != len(call.outputs):
         raise Unjudgeable(f"{call.op} has {len(call.outputs)} outputs, its rule {len(outputs)}")
-    return outputs
+    pairs = zip(outputs, call.outputs, strict=True)
+    return tuple(
+        result if n is None or result is None else as_recorded(result, tape.values[n].dtype)
+        for result, n in pairs
+    )
+
+
+def _made(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]:
+    """Return what a call made, for a rule that judges each of its steps from the one before."""
+    arrays = (None if n is None else lookup(n) for n in call.outputs)
+    return tuple(
+        Bounded(array, arithmetic) if array is not None and array.dtype == np.float64 else array
+        for array in arrays
+    )
+
+
+def as_recorded(result: Any, dtype: str) -> Any:
+    """Return a result as its recorded kind of number: whole ones are cut off, as torch does.
+
+    Raises
+    ------
+    Unjudgeable
+        If a rounding error could make another whole number, or the kind does not hold it.
+    """
+    value = np.asarray(result.value if isinstance(result, Bounded) else result)
+    if is_float(dtype) or dtype.startswith("complex"):
+        return value.astype(np.float64) if value.dtype.kind in "iub" else result
+    kind = np.dtype(dtype)
+    if value.dtype.kind not in "f" or kind == np.bool_:
+        # Whole numbers wrap around; what is not 0 is true, NaN too.
+        return value.astype(kind)
+    cut = np.trunc(value)
+    limits = np.iinfo(kind)
+    if not np.all((cut >= limits.min) & (cut <= float(limits.max))):
+        raise Unjudgeable(f"a number that {dtype} does not hold")
+    error = 0 if not isinstance(result, Bounded) or result.is_exact else result.rigorous
+    if np.any((np.trunc(value - error) != cut) | (np.trunc(value + error) != cut)):
+        raise Unjudgeable("a whole number that rounding errors decide")
+    return cut.astype(kind)
 
 
 def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
@@ -59,10 +102,15 @@ def run(function: Any, *operands: Any, **parameters: Any) -> Any:
     Raises
     ------
     Unjudgeable
-        If the rule says that it does not cover this form.
+        If the rule says that it does not cover this form, or fails.
     """
     try:
         with np.errstate(all="ignore"):
             return function(*operands, **parameters)
     except NotImplementedError as reason:
         raise Unjudgeable(f"no rule for this form: {reason}") from None
+    except GradwitnessError:
+        raise
+    except Exception as error:
+        # A fault of the witness, found in the middle of the user's program: one step is not judged.
+        raise Unjudgeable(f"the rule failed: {type(error).__name__}: {error}") from error

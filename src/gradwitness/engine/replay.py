@@ -69,7 +69,8 @@ def confirmed_digits(record: NDArray[Any], reference: NDArray[np.float64]) -> fl
     reference is all zeros and the record is not, or where a difference is not finite.
     """
     largest = float(np.max(np.abs(reference)))
-    gap = float(np.max(np.abs(record.astype(np.float64) - reference)))
+    with np.errstate(invalid="ignore"):
+        gap = float(np.max(np.abs(record.astype(np.float64) - reference)))
     if gap == 0:
         return math.inf
     return -math.log10(gap / largest) if largest and math.isfinite(gap) else math.nan

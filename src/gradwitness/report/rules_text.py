@@ -18,7 +18,8 @@ def rules_table() -> Table:
     """Return every rule: operation, formula, autograd node."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("operation", "formula", "autograd node"):
-        shown.add_column(name, overflow="fold")
+        # Names are looked for, so they stand whole.
+        shown.add_column(name, overflow="fold", no_wrap=name != "formula")
     for rule in sorted(set_of_rules(), key=lambda rule: rule.name):
         shown.add_row(rule.name, rule.text, rule.node or "-")
     for term in terms():

@@ -50,19 +50,38 @@ def _(g: Array, y: Array, x: Array, w: Array) -> Array:
     meaning="multiplies the gradient by the slope: scale where the input was positive, elsewhere, "
     "at 0 too, alpha * scale * input_scale * exp(input_scale * x)",
 )
-def elu(x: Array, *, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Array:
+def elu(
+    x: Array, *, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1, in_place: bool = False
+) -> Array:
     low = np.minimum(x, 0)  # exponentiate no positive number
     return np.where(x > 0, scale * x, alpha * scale * np.expm1(input_scale * low))
 
 
 @elu.vjp(
-    "x", "g * where(x > 0, scale, input_scale * alpha * scale * exp(input_scale * minimum(x, 0)))"
+    "x",
+    "g * where(x > 0, scale, input_scale * where(in_place, y + alpha * scale, "
+    "alpha * scale * exp(input_scale * minimum(x, 0))))",
 )
 def _(
-    g: Array, y: Array, x: Array, *, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1
+    g: Array,
+    y: Array,
+    x: Array,
+    *,
+    alpha: Any = 1,
+    scale: Any = 1,
+    input_scale: Any = 1,
+    in_place: bool = False,
 ) -> Array:
+    if in_place:
+        # All that is left is the rounded result, which is near -alpha * scale far below zero.
+        return np.where(y > 0, g * scale, g * input_scale * (y + alpha * scale))
     low = input_scale * (alpha * scale) * np.exp(input_scale * np.minimum(x, 0))
     return np.where(x > 0, g * scale, g * low)
+
+
+def _single(number: Any) -> Any:
+    """Return a number as float32 has it: torch keeps some constants so, for float64 too."""
+    return float(np.float32(number)) if isinstance(number, int | float) else number
 
 
 @rule(
@@ -70,15 +89,21 @@ def _(
     "y = where(x > 0, x, alpha * (exp(x / alpha) - 1))",
     meaning="multiplies the gradient by exp(x / alpha) where the input was not positive",
 )
-def celu(x: Array, *, alpha: Any = 1.0) -> Array:
+def celu(x: Array, *, alpha: Any = 1.0, in_place: bool = False) -> Array:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
 
 
-@celu.vjp("x", "g * where(x > 0, 1, exp(minimum(x, 0) / alpha))")
-def _(g: Array, y: Array, x: Array, *, alpha: Any = 1.0) -> Array:
+@celu.vjp(
+    "x",
+    "g * where(x > 0, 1, where(in_place, y + alpha, alpha * exp(minimum(x, 0) / float32(alpha))) "
+    "/ float32(alpha))",
+)
+def _(g: Array, y: Array, x: Array, *, alpha: Any = 1.0, in_place: bool = False) -> Array:
     # Multiplied and divided by alpha, as torch does, which runs it as an elu.
-    low = g * (alpha * np.exp(np.minimum(x, 0) / alpha) / alpha)
-    return np.where(x > 0, g, low)
+    inner = 1 / _single(alpha)
+    if in_place:
+        return np.where(y > 0, g, g * inner * (y + alpha))
+    return np.where(x > 0, g, g * (inner * alpha * np.exp(np.minimum(x, 0) * inner)))
 
 
 @rule(
@@ -104,9 +129,13 @@ def hardsigmoid(x: Array) -> Array:
     return np.where(x <= -3, 0, np.where(x >= 3, 6, x + 3)) / 6
 
 
-@hardsigmoid.vjp("x", "where(x > -3, where(x < 3, g / 6, 0), 0)")
+# Torch's constant is a float32 number, for float64 too.
+_SIXTH = float(np.float32(1 / 6))
+
+
+@hardsigmoid.vjp("x", "where(x > -3, where(x < 3, g * float32(1 / 6), 0), 0)")
 def _(g: Array, y: Array, x: Array) -> Array:
-    return np.where(x > -3, np.where(x < 3, g / 6, 0), 0)
+    return np.where(x > -3, np.where(x < 3, g * _SIXTH, 0), 0)
 
 
 @rule(
@@ -189,6 +218,20 @@ def softshrink(x: Array, *, lambd: Any = 0.5) -> Array:
 
 
 @softshrink.vjp("x", "where(abs(x) <= lambd, 0, g)")
+def _(g: Array, y: Array, x: Array, *, lambd: Any = 0.5) -> Array:
+    return np.where(np.abs(x) <= lambd, 0, g)
+
+
+@rule(
+    "aten.hardshrink",
+    "y = where(abs(x) <= lambd, 0, x)",
+    meaning="lets the gradient through where the input was further than lambd from 0",
+)
+def hardshrink(x: Array, *, lambd: Any = 0.5) -> Array:
+    return np.where(np.abs(x) <= lambd, 0, x)
+
+
+@hardshrink.vjp("x", "where(abs(x) <= lambd, 0, g)")
 def _(g: Array, y: Array, x: Array, *, lambd: Any = 0.5) -> Array:
     return np.where(np.abs(x) <= lambd, 0, g)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,86 @@ def full_like(x: Array, *, fill_value: Any) -> Array:
 @rule("aten.scalar_tensor", "y = s")
 def scalar_tensor(*, s: Any) -> Array:
     return s * np.ones(())
+
+
+@rule("aten.new_ones", "y = ones(size)")
+def new_ones(x: Array, *, size: tuple[int, ...]) -> Array:
+    return np.ones_like(x, shape=size)
+
+
+@rule("aten.new_full", "y = fill_value * ones(size)")
+def new_full(x: Array, *, size: tuple[int, ...], fill_value: Any) -> Array:
+    return fill_value * np.ones_like(x, shape=size)
+
+
+@rule("aten.eye", "y = identity(n, m)")
+def eye(*, n: int, m: int | None = None) -> Array:
+    return np.eye(n, m)
+
+
+@rule("aten.tril_indices", "y = lower_places(row, col, offset)")
+def tril_indices(*, row: int, col: int, offset: int = 0) -> Array:
+    return np.stack(np.tril_indices(row, offset, col))
+
+
+@rule("aten.triu_indices", "y = upper_places(row, col, offset)")
+def triu_indices(*, row: int, col: int, offset: int = 0) -> Array:
+    return np.stack(np.triu_indices(row, offset, col))
+
+
+# Evenly spaced numbers. Kernels round the first number of each block that a vector unit makes, and
+# go on from there: one rounding more than the formula has. The ends are used in double precision.
+
+_BLOCK = 8
+
+
+def _plain(number: Any) -> Any:
+    return getattr(number, "value", number)
+
+
+def _ramp(start: Any, step: Any, places: Array) -> Array:
+    within = places % _BLOCK
+    return start + step * (places - within) + step * within
+
+
+@rule(
+    "aten.arange",
+    "y = ramp(start, end, step)",
+    composite=True,
+    doubles=("start", "end", "step"),
+)
+def arange(*, start: Any = None, end: Any, step: Any = None) -> Array:
+    start = np.zeros_like(end) if start is None else start
+    step = np.ones_like(end) if step is None else step
+    length = math.ceil((_plain(end) - _plain(start)) / _plain(step))
+    return _ramp(start, step, np.arange(length))
+
+
+@rule(
+    "aten.linspace",
+    "y = spaced(start, end, steps)",
+    composite=True,
+    doubles=("start", "end"),
+)
+def linspace(*, start: Any, end: Any, steps: int) -> Array:
+    return _spaced(start, end, steps)
+
+
+def _spaced(start: Any, end: Any, steps: int) -> Array:
+    """Return numbers from start on in the first half, and back from the end in the second."""
+    places = np.arange(steps)
+    if steps < 2:
+        return start + 0.0 * places
+    step = (end - start) / (steps - 1)
+    back = end - step * (steps - 1 - places)
+    return np.where(places < steps // 2, _ramp(start, step, places), back)
+
+
+@rule(
+    "aten.logspace",
+    "y = base ** spaced(start, end, steps)",
+    composite=True,
+    doubles=("start", "end"),
+)
+def logspace(*, start: Any, end: Any, steps: int, base: Any = 10.0) -> Array:
+    return np.power(base, _spaced(start, end, steps))

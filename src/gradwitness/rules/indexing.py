@@ -73,7 +73,7 @@ def embedding(
     return np.take(weight, indices, axis=0)
 
 
-@embedding.vjp("weight", "add_rows(g, weight, 0, indices, padding_idx)")
+@embedding.vjp("weight", "add_rows(g, weight, 0, indices, padding_idx, scale_grad_by_freq)")
 def _(
     g: Array,
     y: Array,
@@ -83,10 +83,13 @@ def _(
     padding_idx: int = -1,
     scale_grad_by_freq: bool = False,
 ) -> Array:
-    if scale_grad_by_freq:
-        raise NotImplementedError("scale_grad_by_freq")
     kept = indices != padding_idx
-    return added_up(g[kept], np.take(numbered(weight), indices, axis=0)[kept], weight)
+    rows = g[kept]
+    if scale_grad_by_freq:
+        often = np.bincount(indices[kept], minlength=weight.shape[0])
+        share = np.ones_like(g, shape=often.shape) / np.maximum(often, 1)
+        rows = rows * np.take(share, indices[kept])[:, None]
+    return added_up(rows, np.take(numbered(weight), indices, axis=0)[kept], weight)
 
 
 def along(x: Array, dim: int, index: Array) -> Array:

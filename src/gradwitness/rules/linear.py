@@ -91,7 +91,12 @@ def _(g: Array, y: Array, A: Array, v: Array) -> Array:
     return A.T @ g
 
 
-@rule("aten.dot", "y = a @ b", meaning="multiplies the other vector by the gradient")
+@rule(
+    "aten.dot",
+    "y = a @ b",
+    meaning="multiplies the other vector by the gradient",
+    aliases=("aten.vdot",),
+)
 def dot(a: Array, b: Array) -> Array:
     return a @ b
 

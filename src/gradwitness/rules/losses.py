@@ -1,4 +1,4 @@
-"""Loss functions that torch runs as one operation. ``reduction``: 0 none, 1 mean, 2 sum."""
+"""Losses over distances that torch runs as one operation. ``reduction``: 0 none, 1 mean, 2 sum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwitness.rules.registry import Array, rule
 
-_MEAN = 1
+MEAN = 1
 
 
 def reduced(terms: Array, reduction: int) -> Array:
@@ -16,7 +16,12 @@ def reduced(terms: Array, reduction: int) -> Array:
     if reduction == 0:
         return terms
     total = np.sum(terms)
-    return total / terms.size if reduction == _MEAN else total
+    return total / terms.size if reduction == MEAN else total
+
+
+def share(count: int, reduction: int) -> float:
+    """Return the part of a loss's gradient that each of its terms gets."""
+    return 1 / count if reduction == MEAN else 1
 
 
 @rule(
@@ -25,73 +30,89 @@ def reduced(terms: Array, reduction: int) -> Array:
     meaning="multiplies the gradient by 2 (x - t), divided by the number of terms for a mean",
     composite=True,
 )
-def mse_loss(x: Array, t: Array, *, reduction: int = _MEAN) -> Array:
+def mse_loss(x: Array, t: Array, *, reduction: int = MEAN) -> Array:
     return reduced((x - t) * (x - t), reduction)
 
 
 def _slope(g: Array, x: Array, t: Array, reduction: int) -> Array:
     gap = x - t
-    count = gap.size if reduction == _MEAN else 1
+    count = gap.size if reduction == MEAN else 1
     return (2 / count) * gap * g
 
 
 @mse_loss.vjp("x", "2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = _MEAN) -> Array:
+def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN) -> Array:
     return _slope(g, x, t, reduction)
 
 
 @mse_loss.vjp("t", "-2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = _MEAN) -> Array:
+def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN) -> Array:
     return -_slope(g, x, t, reduction)
 
 
-def _weights(target: Array, weight: Array | None, ignore_index: int) -> tuple[Array, Array]:
-    """Return the class of each target, and its weight: 0 where it is ignored."""
-    kept = np.not_equal(target, ignore_index)
-    safe = np.where(kept, target, 0)
-    if weight is None:
-        return safe, np.where(kept, 1.0, 0.0)
-    return safe, np.where(kept, np.take(weight, safe), 0)
+@rule(
+    "aten.smooth_l1_loss",
+    "y = reduce(where(abs(x - t) < beta, (x - t) ** 2 / (2 * beta), abs(x - t) - beta / 2), "
+    "reduction)",
+    meaning="multiplies the gradient by (x - t) / beta where that is between -1 and 1, else by its "
+    "sign, divided by the number of terms for a mean",
+    composite=True,
+)
+def smooth_l1_loss(x: Array, t: Array, *, reduction: int = MEAN, beta: Any = 1.0) -> Array:
+    gap = np.abs(x - t)
+    return reduced(np.where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta), reduction)
 
 
-def _weighted(w: Array, terms: Array, weight: Array | None) -> Array:
-    """Multiply by weights; where there are none, leave out what is ignored."""
-    return np.where(w > 0, terms, 0) if weight is None else w * terms
+def _smooth_slope(g: Array, x: Array, t: Array, reduction: int, beta: Any) -> Array:
+    gap = x - t
+    part = share(gap.size, reduction) * g
+    # In this order: with a beta of 0 the slope at 0 is -1, and NaN goes through.
+    return np.where(gap <= -beta, -part, np.where(gap >= beta, part, part * gap / beta))
+
+
+@smooth_l1_loss.vjp(
+    "x", "g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))"
+)
+def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN, beta: Any = 1.0) -> Array:
+    return _smooth_slope(g, x, t, reduction, beta)
+
+
+@smooth_l1_loss.vjp(
+    "t", "-g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))"
+)
+def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN, beta: Any = 1.0) -> Array:
+    return -_smooth_slope(g, x, t, reduction, beta)
 
 
 @rule(
-    "aten.nll_loss_forward",
-    "y = nll(x, target, weight, reduction, ignore_index)",
-    meaning="puts minus the gradient, times the class's weight and over the sum of the weights "
-    "for a mean, at the place of each target, among zeros",
-    node="NllLossBackward",
+    "aten.huber_loss",
+    "y = reduce(where(abs(x - t) < delta, (x - t) ** 2 / 2, delta * (abs(x - t) - delta / 2)), "
+    "reduction)",
+    meaning="multiplies the gradient by x - t, limited to -delta and delta, divided by the number "
+    "of terms for a mean",
     composite=True,
 )
-def nll_loss(
-    x: Array, target: Array, weight: Array | None, *, reduction: int, ignore_index: int
-) -> tuple[Array, Array]:
-    at, w = _weights(target, weight, ignore_index)
-    chosen = np.squeeze(np.take_along_axis(x, np.expand_dims(at, -1), axis=-1), -1)
-    terms = _weighted(w, -chosen, weight)
-    if reduction == 0:
-        return terms, np.zeros_like(x, shape=())
-    total, weights = np.sum(terms), np.sum(w)
-    return (total / weights if reduction == _MEAN else total), weights
+def huber_loss(x: Array, t: Array, *, reduction: int = MEAN, delta: Any = 1.0) -> Array:
+    gap = np.abs(x - t)
+    return reduced(np.where(gap < delta, 0.5 * gap * gap, delta * (gap - 0.5 * delta)), reduction)
 
 
-@nll_loss.vjp("x", "nll_input(g[0], x, target, weight, reduction, ignore_index)")
-def _(
-    g: Any,
-    y: Any,
-    x: Array,
-    target: Array,
-    weight: Array | None,
-    *,
-    reduction: int,
-    ignore_index: int,
-) -> Array:
-    at, w = _weights(target, weight, ignore_index)
-    down = _weighted(w, -g[0], weight)
-    down = down / y[1] if reduction == _MEAN else down
-    hit = np.equal(np.arange(x.shape[-1]), np.expand_dims(at, -1))
-    return np.where(hit, np.expand_dims(down, -1), 0)
+def _huber_slope(g: Array, x: Array, t: Array, reduction: int, delta: Any) -> Array:
+    gap = x - t
+    part = share(gap.size, reduction) * g
+    far = part * delta
+    return np.where(gap <= -delta, -far, np.where(gap >= delta, far, part * gap))
+
+
+@huber_loss.vjp(
+    "x", "g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))"
+)
+def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN, delta: Any = 1.0) -> Array:
+    return _huber_slope(g, x, t, reduction, delta)
+
+
+@huber_loss.vjp(
+    "t", "-g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))"
+)
+def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN, delta: Any = 1.0) -> Array:
+    return -_huber_slope(g, x, t, reduction, delta)

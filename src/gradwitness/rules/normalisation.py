@@ -39,8 +39,16 @@ def _last(x: Array, normalized_shape: Sizes) -> Sizes:
     return tuple(range(x.ndim - len(normalized_shape), x.ndim))
 
 
-def _first(x: Array, normalized_shape: Sizes) -> Sizes:
-    return tuple(range(x.ndim - len(normalized_shape)))
+def _row_by_row(terms: Array, normalized_shape: Sizes) -> Array:
+    """Add up what lies before the last axes.
+
+    On the CPU each thread adds its rows one by one into a buffer of the input's format, bfloat16
+    too, and the buffers are added at the end: a running sum, and not np.sum's float32.
+    """
+    rows = math.prod(terms.shape[: terms.ndim - len(normalized_shape)])
+    if rows == 0:
+        return np.zeros_like(terms, shape=normalized_shape)
+    return np.cumsum(np.reshape(terms, (rows, *normalized_shape)), axis=0)[-1]
 
 
 @rule(
@@ -76,12 +84,12 @@ def _(
 
 @layer_norm.vjp("w", "add_up(g[0] * normal(x, normalized_shape, eps), shape(w))")
 def _(g: Any, y: Any, x: Array, *rest: Any, normalized_shape: Sizes, eps: Any) -> Array:
-    return np.sum(g[0] * (x * y[2] - y[1] * y[2]), axis=_first(x, normalized_shape))
+    return _row_by_row(g[0] * (x * y[2] - y[1] * y[2]), normalized_shape)
 
 
 @layer_norm.vjp("b", "add_up(g[0], shape(b))")
 def _(g: Any, y: Any, x: Array, *rest: Any, normalized_shape: Sizes, eps: Any) -> Array:
-    return np.sum(g[0], axis=_first(x, normalized_shape))
+    return _row_by_row(g[0], normalized_shape)
 
 
 def _per_channel(w: Array, x: Array) -> Array:

@@ -231,7 +231,7 @@ def _(g: Array, y: Array, x: Array, high: Any) -> Array:
 
 
 # Sorting. NaN counts as the largest. Which of several equal elements comes first is torch's own
-# affair, unless the sort is said to be stable.
+# affair, unless the sort is said to be stable: there its order is taken as recorded, if it is one.
 
 
 def _order(x: Array, dim: int, descending: bool) -> Array:
@@ -249,37 +249,41 @@ def _first(x: Array, dim: int, k: int) -> Array:
     return x[(*(slice(None),) * (dim % x.ndim), slice(k))]
 
 
-def _refuse_ties(values: Array, dim: int) -> None:
-    """Refuse equal neighbours among sorted values."""
-    n = values.shape[dim]
-    before, after = np.split(values, [n - 1], dim)[0], np.split(values, [min(1, n)], dim)[1]
-    if np.any(np.equal(before, after) | (np.isnan(before) & np.isnan(after))):
-        raise NotImplementedError("equal elements, whose order is torch's own affair")
+def _brings(x: Array, order: Array, values: Array, dim: int) -> bool:
+    """Whether an order names no element twice, and brings these values about."""
+    if order.shape != values.shape or np.any((order < 0) | (order >= max(1, x.shape[dim]))):
+        return False
+    named = np.sort(order, axis=dim)
+    after = np.split(named, [min(1, named.shape[dim])], dim)[1]
+    before = np.split(named, [max(0, named.shape[dim] - 1)], dim)[0]
+    found = np.take_along_axis(x, order, axis=dim)
+    alike = np.equal(found, values) | (np.isnan(found) & np.isnan(values))
+    return bool(np.all(after != before) and np.all(alike))
 
 
 @rule(
     "aten.sort",
     "y = ordered(x, dim, descending)",
     meaning="puts each gradient back at the place that its element was sorted from",
+    given={"order": 1},
 )
-def sort(x: Array, *, dim: int = -1, descending: bool = False, stable: bool | None = False) -> Pair:
-    _refuse_0d(x)
-    values = _sorted(x, dim, descending)
-    if not stable:
-        _refuse_ties(values, dim)
-    return values, _order(x, dim, descending)
-
-
-@sort.vjp("x", "put_back(g[0], x, dim, y[1])")
-def _(
-    g: Pair,
-    y: Pair,
+def sort(
     x: Array,
     *,
     dim: int = -1,
     descending: bool = False,
     stable: bool | None = False,
-) -> Array:
+    order: Array,
+) -> Pair:
+    _refuse_0d(x)
+    values = _sorted(x, dim, descending)
+    if not stable and _brings(x, order, values, dim):
+        return values, order
+    return values, _order(x, dim, descending)
+
+
+@sort.vjp("x", "put_back(g[0], x, dim, y[1])")
+def _(g: Pair, y: Pair, x: Array, *, dim: int = -1, **how: Any) -> Array:
     return _placed(g[0], x, dim, y[1])
 
 
@@ -287,27 +291,32 @@ def _(
     "aten.topk",
     "y = first_ordered(x, k, dim, largest)",
     meaning="puts each gradient back at the place that its element was taken from, among zeros",
+    given={"order": 1},
 )
-def topk(x: Array, *, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Pair:  # noqa: A002
-    _refuse_0d(x)
-    if not sorted:
-        raise NotImplementedError("topk in no order")
-    values = _sorted(x, dim, largest)
-    _refuse_ties(_first(values, dim, k + 1), dim)
-    return _first(values, dim, k), _first(_order(x, dim, largest), dim, k)
-
-
-@topk.vjp("x", "put_back(g[0], x, dim, y[1])")
-def _(
-    g: Pair,
-    y: Pair,
+def topk(
     x: Array,
     *,
     k: int,
     dim: int = -1,
     largest: bool = True,
     sorted: bool = True,  # noqa: A002
-) -> Array:
+    order: Array,
+) -> Pair:
+    _refuse_0d(x)
+    values = _first(_sorted(x, dim, largest), dim, k)
+    if not sorted and order.shape == values.shape:
+        taken = np.take_along_axis(x, np.clip(order, 0, max(0, x.shape[dim] - 1)), axis=dim)
+        ranked = np.take_along_axis(order, _order(taken, dim, largest), axis=dim)
+        if _brings(x, ranked, values, dim):
+            return taken, order
+        raise NotImplementedError("topk in no order")
+    if _brings(x, order, values, dim):
+        return values, order
+    return values, _first(_order(x, dim, largest), dim, k)
+
+
+@topk.vjp("x", "put_back(g[0], x, dim, y[1])")
+def _(g: Pair, y: Pair, x: Array, *, dim: int = -1, **how: Any) -> Array:
     return _placed(g[0], x, dim, y[1])
 
 

@@ -92,21 +92,26 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
 
 @rule(
     "aten.div",
-    "y = a / b",
-    meaning="divides the gradient by the denominator; the denominator's own gradient is -g a / b^2",
+    "y = rounded(a / b, rounding_mode)",
+    meaning="divides the gradient by the denominator; the denominator's own gradient is -g a / "
+    "b^2; where the quotient is rounded to a whole number, both are 0",
+    # In 16 bits the quotient is stored before it is cut off.
+    composite=True,
 )
-def div(a: Array, b: Array) -> Array:
-    return a / b
+def div(a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
+    if rounding_mode == "floor":
+        return np.floor_divide(a, b)
+    return a / b if rounding_mode is None else np.trunc(a / b)
 
 
-@div.vjp("a", "g / b")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
-    return g / b
+@div.vjp("a", "where(rounding_mode is None, g / b, 0)")
+def _(g: Array, y: Array, a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
+    return g / b if rounding_mode is None else np.zeros_like(g)
 
 
-@div.vjp("b", "-g * ((a / b) / b)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
-    return -g * ((a / b) / b)
+@div.vjp("b", "where(rounding_mode is None, -g * ((a / b) / b), 0)")
+def _(g: Array, y: Array, a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
+    return -g * ((a / b) / b) if rounding_mode is None else np.zeros_like(g)
 
 
 @rule("aten.neg", "y = -x", meaning="changes the gradient's sign")

@@ -42,6 +42,28 @@ def _(g: Array, y: Array, x: Array, *, dims: Size) -> Array:
 
 
 @rule(
+    "aten.rot90",
+    "y = turned(x, k, dims)",
+    meaning="turns the gradient back by as many quarters",
+)
+def rot90(x: Array, *, k: int = 1, dims: Size = (0, 1)) -> Array:
+    return _turned(x, k, dims)
+
+
+def _turned(x: Array, quarters: int, dims: Size) -> Array:
+    """Turn a plane by quarters, from its first axis towards its second."""
+    first, second = dims
+    for _ in range(quarters % 4):
+        x = np.flip(np.swapaxes(x, first, second), first)
+    return x
+
+
+@rot90.vjp("x", "turned(g, -k, dims)")
+def _(g: Array, y: Array, x: Array, *, k: int = 1, dims: Size = (0, 1)) -> Array:
+    return _turned(g, -k, dims)
+
+
+@rule(
     "aten.roll",
     "y = roll(x, shifts, dims)",
     meaning="rolls the gradient back by the same number of places",
@@ -88,12 +110,13 @@ def _(g: Array, y: Array, x: Array, *, diagonal: int = 0) -> Array:
     "aten.diagonal",
     "y = diagonal_of(x, offset, dim1, dim2)",
     meaning="puts the gradient on the diagonal that was read, among zeros",
+    aliases=("aten.diagonal_copy",),
 )
 def diagonal(x: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
     return np.diagonal(x, offset, dim1, dim2)
 
 
-@diagonal.vjp("x", "on_diagonal(g, x, offset, dim1, dim2)")
+@diagonal.vjp("x", "along_diagonal(g, x, offset, dim1, dim2)")
 def _(g: Array, y: Array, x: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
     places = np.diagonal(numbered(x), offset, dim1, dim2)
     return filled(np.zeros_like(g, shape=x.shape), places, g)

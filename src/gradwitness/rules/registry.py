@@ -13,7 +13,9 @@ schema), with its formula as text beside it, and one vjp for each differentiable
 
 It never broadcasts back, casts, accumulates or logs: the engine does. ``y`` is the recorded result.
 An operation with several results gets ``g`` and ``y`` as tuples; an operand that is a list of
-tensors gets a list back. Overloads, in-place forms and aliases of an operation share its rule.
+tensors gets a list back. A function that goes on in steps may have a keyword ``made``: None, or the
+recorded results, and then each step starts from the recorded one before. Overloads, in-place forms
+and aliases of an operation share its rule.
 """
 
 from __future__ import annotations
@@ -69,6 +71,10 @@ class Rule:
         Whether torch rounds to the tensor's format at every step, and not only at the end.
     contiguous : bool
         Whether the rule takes the first operand's memory to be contiguous, from its start.
+    doubles : tuple of str
+        Parameters that are numbers which torch keeps in double precision.
+    given : dict
+        Parameters that are results, taken as they were recorded: their places by name.
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
     """
@@ -85,6 +91,8 @@ class Rule:
     ignores: tuple[str, ...] = ()
     composite: bool = False
     contiguous: bool = False
+    doubles: tuple[str, ...] = ()
+    given: Mapping[str, int] = field(default_factory=dict)
     gradients: dict[str, Gradient] = field(default_factory=dict)
 
     def vjp(self, operand: str, text: str) -> Callable[[Callable[..., Array]], None]:
@@ -127,6 +135,8 @@ def rule(
     ignores: tuple[str, ...] = (),
     composite: bool = False,
     contiguous: bool = False,
+    doubles: tuple[str, ...] = (),
+    given: Mapping[str, int] | None = None,
     node: str | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
@@ -147,6 +157,10 @@ def rule(
         Whether torch rounds to the tensor's format at every step, and not only at the end.
     contiguous : bool
         Whether the rule takes the first operand's memory to be contiguous, from its start.
+    doubles : tuple of str
+        Parameters that are numbers which torch keeps in double precision.
+    given : mapping, optional
+        Parameters that are results, taken as they were recorded: their places by name.
     node : str, optional
         The node's name without number, where it does not follow from the operation's.
 
@@ -171,6 +185,8 @@ def rule(
             ignores=ignores,
             composite=composite,
             contiguous=contiguous,
+            doubles=doubles,
+            given=given or {},
         )
         for each in (name, *aliases):
             if each in _RULES:
@@ -210,7 +226,7 @@ def find(op: str) -> Rule | None:
 
 def find_node(name: str) -> Rule | Term | None:
     """Return what defines an autograd node (``AddmmBackward0``), or None."""
-    return _BY_NODE.get(name) or _BY_NODE.get(re.sub(r"\d+$", "", name))
+    return _BY_NODE.get(name) or _BY_NODE.get(re.sub(r"\d+(_copy)?$", "", name))
 
 
 def table() -> Mapping[str, Rule]:

@@ -17,8 +17,28 @@ way nor takes subnormal operands for zero; comparisons fall out as the witness's
 itself, computed in float64, is good to some units of 2^-53 of its own size.
 """
 
-from gradwitness.engine.bounded import elementary, functions, more_functions, movement, ordering
+from gradwitness.engine.bounded import (
+    elementary,
+    functions,
+    kernels,
+    more_functions,
+    movement,
+    ordering,
+    running,
+    steps,
+    trigonometry,
+)
 from gradwitness.engine.bounded.array import Bounded as Bounded
 from gradwitness.engine.bounded.array import Error as Error
 
-HANDLERS = (elementary, functions, more_functions, movement, ordering)
+HANDLERS = (
+    elementary,
+    functions,
+    kernels,
+    more_functions,
+    movement,
+    ordering,
+    running,
+    steps,
+    trigonometry,
+)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradwitness._errors import RuleError
+from gradwitness.engine.bounded.infinities import elementwise, settled
 from gradwitness.engine.floats import WITNESS_UNIT, gamma
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness.engine.bounded.infinities import HandedOn
     from gradwitness.engine.floats import Arithmetic
 
 Plain: TypeAlias = "NDArray[Any]"
@@ -279,17 +281,23 @@ def assemble(
     operands: Sequence[Any],
     carry: Callable[..., Error],
     growths: Growths | None = None,
+    handed_on: HandedOn = elementwise,
 ) -> Bounded:
     """Make a result: what its operands' errors become, plus what is added, for both tiers.
 
-    ``carry`` receives one bound for each operand and returns what they become.
+    ``carry`` receives one bound for each operand and returns what they become; ``handed_on`` says
+    which infinite results come from infinite operands.
     """
     value = np.asarray(value)
     pairs = [errors_of(operand) for operand in operands]
+    infinite = bool(np.isinf(value).any())
 
     def tier(k: int) -> Error:
-        carried = carry(*(pair[k] for pair in pairs))
+        errors = [pair[k] for pair in pairs]
+        carried = carry(*errors)
         error = carried if growths is None else total(carried, growths[k](carried))
+        if infinite:
+            error = settled(value, error, [value_of(item) for item in operands], errors, handed_on)
         if error is not None and error.shape != value.shape:
             error = np.broadcast_to(error, value.shape)
         return error

@@ -21,6 +21,7 @@ from gradwitness.engine.bounded.array import (
     underflow,
     value_of,
 )
+from gradwitness.engine.bounded.infinities import multiplied, reduced, signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +62,8 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     if _scales_exactly(a) or _scales_exactly(b):
         factor = left if _scales_exactly(a) else right
         lost = underflow(arithmetic, value) if abs(factor) < 1 else None
-        return assemble(arithmetic, value, (a, b), carry, lost)
-    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value))
+        return assemble(arithmetic, value, (a, b), carry, lost, signed)
+    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value), signed)
 
 
 def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
@@ -79,10 +80,10 @@ def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
     if _scales_exactly(b) and bottom != 0:
         lost = underflow(arithmetic, value) if abs(bottom) > 1 else None
-        return assemble(arithmetic, value, (a, b), carry, lost)
+        return assemble(arithmetic, value, (a, b), carry, lost, signed)
     # GPU kernels multiply by the reciprocal of a number: two roundings.
     count = 2.0 if np.ndim(bottom) == 0 else 1.0
-    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value, count))
+    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value, count), signed)
 
 
 def _unchanged(ufunc: np.ufunc) -> Callable[..., Bounded]:
@@ -131,7 +132,7 @@ def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
     # n products and n - 1 sums, in any order: gamma_n (Higham 2002, section 3.5).
     growths = reduction(arithmetic, size_left @ size_right, value, left.shape[-1])
-    return assemble(arithmetic, value, (a, b), carry, growths)
+    return assemble(arithmetic, value, (a, b), carry, growths, multiplied)
 
 
 def _sum(func: Any, args: Any, kwargs: Any) -> Bounded:
@@ -143,10 +144,13 @@ def _sum(func: Any, args: Any, kwargs: Any) -> Bounded:
     terms = a.size // max(1, value.size)
     growths = reduction(a.arithmetic, np.sum(np.abs(a.value), **kwargs), value, terms - 1)
 
-    def carry(e: Error) -> Error:
-        return None if e is None else np.asarray(np.sum(e, **kwargs))
+    def run(x: Plain) -> Plain:
+        return np.asarray(np.sum(x, **kwargs))
 
-    return assemble(a.arithmetic, value, (a,), carry, growths)
+    def carry(e: Error) -> Error:
+        return None if e is None else run(e)
+
+    return assemble(a.arithmetic, value, (a,), carry, growths, reduced(run))
 
 
 UFUNCS |= {

@@ -42,7 +42,7 @@ _POWER = 8.0
 _POWERS = {-2: 2.0, -1: 1.0, 0.5: 2.0, 2: 1.0, 3: 2.0}
 
 
-def _function(
+def function(
     ufunc: np.ufunc, spread: Callable[[Plain, Plain], Plain], count: float = LIBRARY
 ) -> None:
     """Register y = f(x), with ``spread(x, e)`` the change of y that an error e of x can make."""
@@ -54,7 +54,7 @@ def _function(
         def carry(e: Error) -> Error:
             return None if e is None else np.asarray(spread(x, e))
 
-        growths = rounding(arithmetic, y, count, nonzero=x != 0)
+        growths = rounding(arithmetic, y, count, nonzero=(x != 0) & np.isfinite(x))
         return assemble(arithmetic, y, (a,), carry, growths)
 
     UFUNCS[ufunc.__name__] = handler
@@ -84,13 +84,13 @@ def _unit_slope_spread(_: Plain, e: Plain) -> Plain:
     return e
 
 
-_function(np.exp, _exp_spread)
-_function(np.expm1, _exp_spread)
-_function(np.log, _log_spread)
-_function(np.log1p, _log1p_spread)
-_function(np.tanh, _tanh_spread)
-_function(np.sin, _unit_slope_spread, _TRIGONOMETRY)
-_function(np.cos, _unit_slope_spread, _TRIGONOMETRY)
+function(np.exp, _exp_spread)
+function(np.expm1, _exp_spread)
+function(np.log, _log_spread)
+function(np.log1p, _log1p_spread)
+function(np.tanh, _tanh_spread)
+function(np.sin, _unit_slope_spread, _TRIGONOMETRY)
+function(np.cos, _unit_slope_spread, _TRIGONOMETRY)
 
 
 # In float32 torch's kernels do not take erf from a library of functions; what they are granted is

@@ -23,6 +23,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.functions import LIBRARY
+from gradwitness.engine.bounded.infinities import reduced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,10 +70,14 @@ def _largest(func: Any, args: Any, kwargs: Any) -> Bounded:
         raise RuleError(f"np.{func.__name__} in a rule takes axis and keepdims by keyword only")
     (a,) = args
 
-    def carry(e: Error) -> Error:
-        return None if e is None else np.asarray(np.max(e, **kwargs))
+    def worst(e: Plain) -> Plain:
+        return np.asarray(np.max(e, **kwargs))
 
-    return assemble(a.arithmetic, func(a.value, **kwargs), (a,), carry)
+    def carry(e: Error) -> Error:
+        return None if e is None else worst(e)
+
+    value = func(a.value, **kwargs)
+    return assemble(a.arithmetic, value, (a,), carry, handed_on=reduced(worst))
 
 
 def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
@@ -104,7 +109,14 @@ def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
     likely = worst
     if a.likely is not a.rigorous:
         likely = _growth(a.arithmetic, value, roundings, smallest(a.likely))
-    return assemble(a.arithmetic, value, (a,), carry, (worst, likely))
+    summed = np.cumsum if func is np.cumprod else np.sum
+
+    def handed_on(operands: Any, errors: Any) -> Any:
+        # An error could change the sign of a factor.
+        counted = reduced(lambda x: np.asarray(summed(x, **kwargs)))
+        return a.is_exact and counted(operands, errors)
+
+    return assemble(a.arithmetic, value, (a,), carry, (worst, likely), handed_on)
 
 
 def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, smallest: Plain) -> Growth:

@@ -25,6 +25,7 @@ from gradwitness.engine.bounded.array import (
     assemble,
     value_of,
 )
+from gradwitness.engine.bounded.infinities import reduced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,23 +47,12 @@ def _bincount(func: Any, args: Any, kwargs: Any) -> Bounded:
     return _summed(weights, run, np.maximum(counts - 1, 0))
 
 
-def _cumsum(func: Any, args: Any, kwargs: Any) -> Bounded:
-    if len(args) != 1 or kwargs.keys() != {"axis"}:
-        raise RuleError("np.cumsum in a rule takes its axis by keyword, and nothing else")
-    (a,) = args
-
-    def run(numbers: Plain) -> Plain:
-        return np.asarray(func(numbers, **kwargs))
-
-    return _summed(a, run, run(np.ones(a.shape, dtype=np.int64)) - 1)
-
-
 def _summed(a: Bounded, run: Callable[[Plain], Plain], roundings: Plain) -> Bounded:
     def carry(e: Error) -> Error:
         return None if e is None else run(e)
 
     growths = _growths(a.arithmetic, run(np.abs(a.value)), roundings)
-    return assemble(a.arithmetic, run(a.value), (a,), carry, growths)
+    return assemble(a.arithmetic, run(a.value), (a,), carry, growths, reduced(run))
 
 
 def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Growths | None:
@@ -91,12 +81,13 @@ def _sort(func: Any, args: Any, kwargs: Any) -> Bounded:
     (a,) = args
     value = func(a.value, **kwargs)
 
-    def carry(e: Error) -> Error:
-        if e is None or not e.size:
-            return e
+    def worst(e: Plain) -> Plain:
         return np.broadcast_to(np.max(e, axis=kwargs["axis"], keepdims=True), value.shape)
 
-    return assemble(a.arithmetic, value, (a,), carry)
+    def carry(e: Error) -> Error:
+        return e if e is None or not e.size else worst(e)
+
+    return assemble(a.arithmetic, value, (a,), carry, handed_on=reduced(worst))
 
 
 def _decided(func: Any, args: Any, kwargs: Any) -> Plain:
@@ -104,5 +95,7 @@ def _decided(func: Any, args: Any, kwargs: Any) -> Plain:
     return np.asarray(func(*map(value_of, args), **kwargs))
 
 
-FUNCTIONS |= {"bincount": _bincount, "cumsum": _cumsum, "sort": _sort}
-FUNCTIONS |= {func.__name__: _decided for func in (np.argmax, np.argmin, np.argsort)}
+FUNCTIONS |= {"bincount": _bincount, "sort": _sort}
+FUNCTIONS |= {
+    func.__name__: _decided for func in (np.argmax, np.argmin, np.argsort, np.searchsorted)
+}

@@ -1,0 +1,154 @@
+"""Functions with steps: rounding to whole numbers, remainders, and what is decided by the values.
+
+A step moves the result as far as the function changes between value - error and value + error:
+whole numbers are monotonic in their operand, so that the two ends say it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.bounded.array import (
+    UFUNCS,
+    Bounded,
+    Error,
+    Growths,
+    Plain,
+    assemble,
+    rounding,
+    total,
+    value_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradwitness.engine.floats import Arithmetic
+
+
+def _reach(ufunc: Callable[[Plain], Plain], x: Plain, e: Plain) -> Plain:
+    """Return how far a monotonic function moves within an error."""
+    here = ufunc(x)
+    return np.asarray(np.maximum(ufunc(x + e) - here, here - ufunc(x - e)))
+
+
+def _stepping(ufunc: np.ufunc) -> Callable[..., Bounded]:
+    """Return the handler of a rounding to whole numbers, which are numbers of the format."""
+
+    def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
+        x = np.asarray(value_of(a))
+
+        def carry(e: Error) -> Error:
+            return None if e is None else _reach(ufunc, x, e)
+
+        return assemble(arithmetic, ufunc(x), (a,), carry)
+
+    return handler
+
+
+def _moved_quotient(
+    step: np.ufunc, x: Plain, d: Plain, of_x: Error, of_d: Error
+) -> tuple[Plain, Error]:
+    """Return the whole quotient, and how far errors of the two operands move it."""
+    whole = np.floor_divide(x, d) if step is np.floor else np.trunc((x - np.fmod(x, d)) / d)
+    if of_x is None and of_d is None:
+        return whole, None
+    quotient = np.abs(x / d)
+    room = np.abs(d) if of_d is None else np.abs(d) - of_d
+    moved = (0.0 if of_x is None else of_x) + (0.0 if of_d is None else of_d * quotient)
+    moved = np.where(room > 0, moved / room, np.where(moved == 0, 0.0, np.inf))
+    near, reach = x / d, np.where(moved == 0, 0.0, moved + 2.0**-50 * quotient)
+    ends = np.maximum(step(near + reach) - whole, whole - step(near - reach))
+    return whole, np.where(moved == 0, 0.0, np.maximum(ends, 0.0))
+
+
+def _floor_divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    """Take the floor of the exact quotient, as torch does by way of the exact remainder."""
+    x, d = np.asarray(value_of(a)), np.asarray(value_of(b))
+
+    def carry(of_x: Error, of_d: Error) -> Error:
+        return _moved_quotient(np.floor, x, d, of_x, of_d)[1]
+
+    value = np.floor_divide(x, d)
+    return assemble(arithmetic, value, (a, b), carry, _large_only(arithmetic, value))
+
+
+def _large_only(arithmetic: Arithmetic, value: Plain) -> Growths:
+    """Return what a difference, a quotient and a sum of whole numbers round: only large ones."""
+    grow, _ = rounding(arithmetic, value, 3.0, underflows=False)
+
+    def large(carried: Error) -> Error:
+        exact = np.abs(value) < 0.25 / arithmetic.unit
+        return np.where(exact, 0.0, np.asarray(grow(carried)))
+
+    return large, large
+
+
+def _remaining(ufunc: np.ufunc, step: np.ufunc) -> Callable[..., Bounded]:
+    """fmod, which is exact, and remainder, which may add the divisor to it and round once."""
+
+    def handler(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+        x, d = np.asarray(value_of(a)), np.asarray(value_of(b))
+        value = np.asarray(ufunc(x, d))
+
+        def carry(of_x: Error, of_d: Error) -> Error:
+            whole, moved = _moved_quotient(step, x, d, of_x, of_d)
+            if moved is None:
+                return None
+            jump = moved * (np.abs(d) if of_d is None else np.abs(d) + of_d)
+            return total(jump, of_x, None if of_d is None else np.abs(whole) * of_d)
+
+        if ufunc is np.fmod:
+            return assemble(arithmetic, value, (a, b), carry)
+        added = value != np.fmod(x, d)
+        grow, _ = rounding(arithmetic, value, underflows=False)
+
+        def once(carried: Error) -> Error:
+            return np.where(added, np.asarray(grow(carried)), 0.0)
+
+        return assemble(arithmetic, value, (a, b), carry, (once, once))
+
+    return handler
+
+
+def _copysign(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    x, sign = np.asarray(value_of(a)), np.asarray(value_of(b))
+
+    def carry(of_x: Error, of_sign: Error) -> Error:
+        if of_sign is None:
+            return of_x
+        # A sign that is not certain can turn the number round.
+        turned = np.where((of_sign > 0) & (np.abs(sign) <= of_sign), 2 * np.abs(x), 0.0)
+        return total(of_x, turned)
+
+    return assemble(arithmetic, np.copysign(x, sign), (a, b), carry)
+
+
+def _decided(ufunc: np.ufunc) -> Callable[..., Plain]:
+    def handler(arithmetic: Arithmetic, *operands: Any) -> Plain:
+        del arithmetic
+        return np.asarray(ufunc(*map(value_of, operands)))
+
+    return handler
+
+
+UFUNCS |= {ufunc.__name__: _stepping(ufunc) for ufunc in (np.floor, np.ceil, np.trunc, np.rint)}
+UFUNCS |= {
+    "floor_divide": _floor_divide,
+    "fmod": _remaining(np.fmod, np.trunc),
+    "remainder": _remaining(np.remainder, np.floor),
+    "copysign": _copysign,
+}
+UFUNCS |= {
+    ufunc.__name__: _decided(ufunc)
+    for ufunc in (
+        np.isinf,
+        np.signbit,
+        np.logical_and,
+        np.logical_or,
+        np.logical_not,
+        np.logical_xor,
+    )
+}

@@ -1,0 +1,81 @@
+"""Questions about numbers, whose answers are truth values, places and counts: no gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.reductions import Dim, axes
+from gradwitness.rules.registry import Array, rule
+
+
+@rule("aten.any", "y = any_of(x, dim, keepdim)")
+def any_(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
+    return np.any(np.not_equal(x, 0), axis=axes(dim, x.ndim), keepdims=keepdim)
+
+
+@rule("aten.all", "y = all_of(x, dim, keepdim)")
+def all_(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
+    return np.all(np.not_equal(x, 0), axis=axes(dim, x.ndim), keepdims=keepdim)
+
+
+def _extreme(place: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
+    # Of those that tie the first; NaN counts as the largest and as the smallest.
+    if dim is None or not x.ndim:
+        found = place(np.reshape(x, (math.prod(x.shape),)), axis=0)
+        return np.reshape(found, (1,) * x.ndim if keepdim else ())
+    return place(x, axis=dim, keepdims=keepdim)
+
+
+@rule("aten.argmax", "y = place_of_largest(x, dim, keepdim)")
+def argmax(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+    return _extreme(np.argmax, x, dim, keepdim)
+
+
+@rule("aten.argmin", "y = place_of_largest(-x, dim, keepdim)")
+def argmin(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+    return _extreme(np.argmin, x, dim, keepdim)
+
+
+@rule("aten.nonzero", "y = places_not_0(x)")
+def nonzero(x: Array) -> Array:
+    return np.argwhere(np.not_equal(x, 0))
+
+
+def _slots(edges: Array, x: Array, right: bool) -> Array:
+    """Return how many edges lie below each number, or with ``right`` not above it."""
+    side: Any = "right" if right else "left"
+    if edges.ndim == 1:
+        return np.searchsorted(edges, x, side=side)
+    rows = np.reshape(edges, (-1, edges.shape[-1]))
+    items = np.reshape(x, (rows.shape[0], x.shape[-1]))
+    pairs = (np.searchsorted(rows[k], items[k], side=side) for k in range(rows.shape[0]))
+    return np.reshape(np.stack(list(pairs)), x.shape)
+
+
+@rule("aten.bucketize", "y = count_below(boundaries, x, right)", ignores=("out_int32",))
+def bucketize(x: Array, boundaries: Array, *, right: bool = False) -> Array:
+    return _slots(boundaries, x, right)
+
+
+@rule(
+    "aten.searchsorted",
+    "y = count_below(edges, x, right or side == 'right')",
+    ignores=("out_int32", "sorter"),
+)
+def searchsorted(edges: Array, x: Array, *, right: bool = False, side: str | None = None) -> Array:
+    return _slots(edges, x, right or side == "right")
+
+
+@rule("aten.repeat_interleave", "y = each_place(repeats)", ignores=("output_size",))
+def repeat_interleave(repeats: Array) -> Array:
+    return np.repeat(np.arange(len(repeats)), repeats)
+
+
+@rule("aten.isin", "y = is_member(elements, test_elements, invert)", ignores=("assume_unique",))
+def isin(elements: Array, test_elements: Array, *, invert: bool = False) -> Array:
+    among = np.reshape(test_elements, (-1,))
+    equal = np.equal(np.expand_dims(elements, -1), among)
+    return np.any(equal, axis=-1) != invert

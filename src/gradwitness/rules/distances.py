@@ -1,0 +1,86 @@
+"""Distances between each row of one matrix and each row of another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.norms import NEAR_SINGLE, clear, length, signed, slope
+from gradwitness.rules.registry import Array, rule
+
+
+def _gaps(a: Array, b: Array) -> Array:
+    """Return each row of a less each row of b."""
+    return np.expand_dims(a, -2) - np.expand_dims(b, -3)
+
+
+def _slopes(g: Array, y: Array, a: Array, b: Array, p: Any) -> Array:
+    gap, last = _gaps(a, b), (a.ndim,)
+    if p == math.inf:
+        size = np.abs(gap)
+        clear(size, last, NEAR_SINGLE)
+        # All differences that tie get the whole gradient, not a share.
+        top = np.max(size, axis=-1, keepdims=True)
+        return np.where(np.equal(size, top), signed(np.expand_dims(g, -1), gap), 0)
+    return slope(np.expand_dims(g, -1), np.expand_dims(y, -1), gap, p, last)
+
+
+@rule(
+    "aten._cdist_forward",
+    "y = distances(a, b, p)",
+    meaning="adds, for each row, the differences over the distances, times the gradient, for "
+    "p = 2; a distance 0 gives 0",
+    node="CdistBackward",
+    ignores=("compute_mode",),
+)
+def cdist(a: Array, b: Array, *, p: Any) -> Array:
+    return length(_gaps(a, b), p, (max(a.ndim, b.ndim),))
+
+
+@cdist.vjp("a", "distances_slope(g, a, b, p, 0)")
+def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
+    return np.sum(_slopes(g, y, a, b, p), axis=-2)
+
+
+@cdist.vjp("b", "distances_slope(g, a, b, p, 1)")
+def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
+    return -np.sum(_slopes(g, y, a, b, p), axis=-3)
+
+
+def _over(g: Array, y: Array) -> Array:
+    none = np.equal(y, 0)
+    return np.where(none, 0, g / np.where(none, 1, y))
+
+
+def _turned(x: Array) -> Array:
+    return np.swapaxes(x, -1, -2)
+
+
+@rule(
+    "aten._euclidean_dist",
+    "y = distances(a, b, 2.0)",
+    meaning="adds, for each row, the differences over the distances, times the gradient; a "
+    "distance 0 gives 0",
+    composite=True,
+)
+def euclidean(a: Array, b: Array) -> Array:
+    # One matrix product makes a^2 - 2 a b + b^2: small distances lose their digits.
+    of_a = np.sum(a * a, axis=-1, keepdims=True)
+    of_b = np.sum(b * b, axis=-1, keepdims=True)
+    left = np.concatenate([a * -2, of_a, np.ones_like(of_a)], axis=-1)
+    right = np.concatenate([b, np.ones_like(of_b), of_b], axis=-1)
+    return np.sqrt(np.maximum(left @ _turned(right), 0))
+
+
+@euclidean.vjp("a", "distances_slope(g, a, b, 2.0, 0)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    ratio = _over(g, y)
+    return a * np.sum(ratio, axis=-1, keepdims=True) - ratio @ b
+
+
+@euclidean.vjp("b", "distances_slope(g, a, b, 2.0, 1)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    ratio = _turned(_over(g, y))
+    return b * np.sum(ratio, axis=-1, keepdims=True) - ratio @ a

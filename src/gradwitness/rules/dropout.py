@@ -1,0 +1,38 @@
+"""Dropout by a mask that the forward pass returned: the mask is data, and taken as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.registry import Array, rule
+
+
+def _thinned(x: Array, mask: Array, p: Any, train: bool | None) -> Array:
+    """Return what the mask keeps, over the probability of keeping it."""
+    if train is False:
+        return x
+    if getattr(p, "value", p) == 1:
+        return 0 * x
+    return np.where(mask, x, 0) * (1 / (1 - p))
+
+
+@rule(
+    "aten.native_dropout",
+    "y = thinned(x, mask, p, train), mask",
+    meaning="keeps the gradient where the mask, as recorded, kept the input, and divides it by "
+    "1 - p",
+    composite=True,
+    doubles=("p",),
+    given={"mask": 1},
+)
+def native_dropout(
+    x: Array, *, p: Any, train: bool | None = True, mask: Array
+) -> tuple[Array, Array]:
+    return _thinned(x, mask, p, train), mask
+
+
+@native_dropout.vjp("x", "thinned(g[0], mask, p, train)")
+def _(g: Any, y: Any, x: Array, *, p: Any, train: bool | None = True, mask: Array) -> Array:
+    return _thinned(g[0], mask, p, train)

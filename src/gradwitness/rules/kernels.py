@@ -1,0 +1,60 @@
+"""What a kernel does that no NumPy function stands for: where it rounds, and how well.
+
+A rule calls these as it calls NumPy. On plain numbers the first is exp and the others change
+nothing; on arrays that bring their own functions (NEP 18) the engine gives each its bound.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradwitness.rules.registry import Array
+
+
+def _as_it_is(x: Array) -> Array:
+    return x
+
+
+def _dispatched(name: str, plain: Callable[[Array], Array], text: str) -> Callable[[Array], Array]:
+    """Make a function of one array that an array type may replace, under a name of its own."""
+
+    def call(x: Array) -> Array:
+        if isinstance(x, (np.ndarray, np.generic, float, int)):
+            return plain(x)
+        result: Any = x.__array_function__(call, (type(x),), (x,), {})
+        return result
+
+    call.__name__ = name
+    call.__doc__ = text
+    return call
+
+
+short_exp = _dispatched(
+    "short_exp",
+    np.exp,
+    "e^x; where the format has 16 bits, by the short polynomial that is good enough for it.",
+)
+stored = _dispatched(
+    "stored", _as_it_is, "Round to the tensor's format in the middle of a kernel: a 16-bit buffer."
+)
+held = _dispatched(
+    "held", _as_it_is, "Hold a number that came in double precision as the kernel computes."
+)
+in_kernel = _dispatched(
+    "in_kernel",
+    _as_it_is,
+    "From here on, compute as one kernel does: 16-bit formats in float32, until `leaving`.",
+)
+leaving = _dispatched(
+    "leaving", _as_it_is, "Store a kernel's result; from here on every step rounds to the format."
+)
+one_by_one = _dispatched(
+    "one_by_one",
+    _as_it_is,
+    "From here on, products and sums store every partial result in the tensor's format.",
+)

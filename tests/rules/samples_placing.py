@@ -1,0 +1,91 @@
+"""Samples of padding, of sliding blocks, of bags of rows, and of writing to places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rules.sampling import Draw, apart, aten, index, mask, normal, sample
+
+into = aten.scatter_reduce.two
+bag = aten._embedding_bag.default
+
+
+class Starts(Draw):
+    """Where bags begin among 6 indices: one of them is empty."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        del rng, length
+        return np.array([0, 2, 2, 5, 6][: self.shape[0]], dtype=np.int64)
+
+
+PADDING = (
+    sample(aten.reflection_pad1d.default, normal(2, 5), [2, 3], exact="y"),
+    sample(aten.reflection_pad2d.default, normal(2, 3, 4), [1, 2, 2, 0], exact="y"),
+    sample(aten.reflection_pad2d.default, normal(2, 3, 4), [-1, 1, 0, 0], exact="y", note="cut"),
+    sample(aten.reflection_pad3d.default, normal(1, 2, 2, 3), [1, 2, 0, 1, 1, 1], exact="y"),
+    sample(aten.replication_pad1d.default, normal(2, 3), [4, 1], exact="y"),
+    sample(aten.replication_pad2d.default, normal(1, 2, 3, 4), [1, 2, 0, 3], exact="y"),
+    sample(aten.replication_pad3d.default, normal(1, 2, 2, 3), [1, 2, 0, 1, 1, 1], exact="y"),
+    sample(aten.im2col.default, normal(2, 2, 4, 5), [2, 3], [1, 1], [0, 0], [1, 1], exact="y"),
+    sample(aten.im2col.default, normal(2, 5, 6), [2, 2], [2, 1], [1, 1], [1, 3], exact="y",
+           note="no batch"),
+    sample(aten.col2im.default, normal(2, 12, 9), [4, 5], [2, 3], [1, 1], [0, 0], [1, 1],
+           exact="dx"),
+    sample(aten.col2im.default, normal(8, 4), [3, 3], [2, 2], [1, 1], [0, 0], [1, 1], exact="dx",
+           note="no batch"),
+)  # fmt: skip
+
+BAGS = (
+    sample(bag, normal(5, 3), index(6, high=5), Starts((4,)), False, 0, False, None, False, 4,
+           exact="y[1] y[2] y[3]"),
+    sample(bag, normal(5, 3), index(6, high=5), Starts((5,)), False, 1, False, None, True, 2,
+           exact="y[1] y[2] y[3]", note="mean"),
+    sample(bag, normal(5, 3), index(6, high=5), Starts((4,)), False, 2, exact="y", note="max"),
+    sample(bag, normal(5, 3), index(6, high=5), Starts((4,)), False, 0, False, normal(6), False, 1,
+           exact="y[1] y[2] y[3]", note="weighted"),
+)  # fmt: skip
+
+other = apart(3, 4, shift=0.125)
+distinct = index(3, high=5, distinct=True)
+
+PLACING = (
+    sample(aten.index_add.default, normal(5, 2), 0, index(7, high=5), normal(7, 2),
+           exact="dx dsource"),
+    sample(aten.index_add_.default, normal(2, 4), -1, index(3, high=4), normal(2, 3), alpha=0.7,
+           exact="dx", note="in place"),
+    sample(aten.index_copy.default, normal(5, 2), 0, distinct, normal(3, 2),
+           exact="y dx dsource"),
+    sample(aten.index_copy.default, normal(2, 5), 1, distinct, normal(2, 3),
+           exact="y dx dsource", note="columns"),
+    sample(aten.index_fill.int_Scalar, normal(2, 5), 1, index(3, high=5), 0.5, exact="y dx"),
+    sample(aten.index_fill.int_Tensor, normal(5, 2), 0, index(3, high=5), normal(), exact="y dx"),
+    sample(aten.take.default, normal(3, 4), index(2, 5, high=12, low=-12), exact="y"),
+    sample(aten.put.default, normal(3, 4), index(6, high=12, distinct=True), normal(6),
+           exact="y dx dsource"),
+    sample(aten.put.default, normal(3, 4), index(2, 9, high=12, low=-12), normal(2, 9), True,
+           exact="dx dsource", note="accumulate"),
+    sample(aten.masked_scatter.default, normal(3, 4), mask(3, 4), normal(13),
+           exact="y dx dsource"),
+    sample(aten.masked_scatter.default, normal(3, 4), mask(4), normal(3, 5),
+           exact="y dx dsource", note="broadcast"),
+    sample(into, normal(3, 5), 1, index(3, 4, high=5), normal(3, 4), "sum",
+           note="sum", exact="dx dsrc"),
+    sample(into, normal(3, 5), 1, index(3, 4, high=5), normal(3, 4), "mean", note="mean"),
+    sample(into, normal(3, 5), 0, index(4, 5, high=3), normal(4, 5), "mean",
+           include_self=False, unused="dx",
+           note="without itself"),
+    sample(into, apart(3, 5), 1, index(3, 4, high=5), other, "amax", exact="y",
+           unused="dx dsrc", note="largest"),
+    sample(into, apart(3, 5), 1, index(3, 4, high=5), other, "amin",
+           include_self=False, exact="y", unused="dx dsrc", note="smallest without itself"),
+    sample(aten.select_scatter.default, normal(3, 4), normal(3), 1, -2, exact="y dx dsrc"),
+    sample(aten.slice_scatter.default, normal(7, 2), normal(3, 2), 0, 1, 6, 2,
+           exact="y dx dsrc"),
+    sample(aten.slice_scatter.default, normal(2, 5), normal(2, 2), -1, -2, exact="y dx dsrc",
+           note="from the end"),
+    sample(aten.diag_embed.default, normal(2, 3), exact="y dx"),
+    sample(aten.diag_embed.default, normal(2, 3), -1, 0, 2, exact="y dx", note="first and last"),
+    sample(aten.diagonal_copy.default, normal(3, 4), 1, exact="y dx"),
+)  # fmt: skip

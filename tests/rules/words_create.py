@@ -1,0 +1,110 @@
+"""Words of formulas that make tensors from numbers, and that ask questions about numbers.
+
+Nothing here may come from the rules.
+"""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Plain: TypeAlias = Any
+Dim: TypeAlias = "int | tuple[int, ...] | None"
+
+
+def identity(n: int, m: int | None) -> Plain:
+    return np.array([[float(i == j) for j in range(n if m is None else m)] for i in range(n)])
+
+
+def _places(rows: int, columns: int, keep: Callable[[int, int], bool]) -> Plain:
+    pairs = itertools.product(range(rows), range(columns))
+    return np.array([pair for pair in pairs if keep(*pair)]).T
+
+
+def lower_places(rows: int, columns: int, offset: int) -> Plain:
+    return _places(rows, columns, lambda i, j: j - i <= offset)
+
+
+def upper_places(rows: int, columns: int, offset: int) -> Plain:
+    return _places(rows, columns, lambda i, j: j - i >= offset)
+
+
+def ramp(start: Any, end: Any, step: Any) -> Plain:
+    at, by, found = Fraction(start or 0), Fraction(1 if step is None else step), []
+    while (at < Fraction(end)) if by > 0 else (at > Fraction(end)):
+        found.append(at)
+        at += by
+    whole = all(n is None or isinstance(n, int) for n in (start, end, step))
+    return np.array([int(n) if whole else float(n) for n in found])
+
+
+def spaced(start: Any, end: Any, steps: int) -> Plain:
+    first, last = Fraction(start), Fraction(end)
+    gaps = max(steps - 1, 1)
+    return np.array([float(first + (last - first) * i / gaps) for i in range(steps)])
+
+
+def _reduced(x: Plain, dim: Dim, keepdim: bool, ask: Callable[[list[bool]], bool]) -> Plain:
+    named = (dim,) if isinstance(dim, int) else dim
+    over = {d % x.ndim for d in named} if named else set(range(x.ndim))
+    groups: dict[tuple[int, ...], list[bool]] = {}
+    for at in np.ndindex(x.shape):
+        key = tuple(0 if d in over else i for d, i in enumerate(at))
+        groups.setdefault(key, []).append(bool(x[at] != 0))
+    sizes = [1 if d in over else n for d, n in enumerate(x.shape)]
+    kept = sizes if keepdim else [n for d, n in enumerate(x.shape) if d not in over]
+    return np.array([ask(group) for group in groups.values()]).reshape(kept)
+
+
+def any_of(x: Plain, dim: Dim, keepdim: bool) -> Plain:
+    return _reduced(x, dim, keepdim, lambda group: True in group)
+
+
+def all_of(x: Plain, dim: Dim, keepdim: bool) -> Plain:
+    return _reduced(x, dim, keepdim, lambda group: False not in group)
+
+
+def place_of_largest(x: Plain, dim: int | None, keepdim: bool) -> Plain:
+    if dim is None:
+        flat = [float(n) for n in x.flat]
+        return np.array(flat.index(max(flat))).reshape([1] * x.ndim if keepdim else [])
+    lines = np.moveaxis(x, dim, -1)
+    found = [list(lines[at]).index(max(lines[at])) for at in np.ndindex(lines.shape[:-1])]
+    out = np.array(found).reshape(lines.shape[:-1])
+    return np.expand_dims(out, dim) if keepdim else out
+
+
+def places_not_0(x: Plain) -> Plain:
+    return np.array([at for at in np.ndindex(x.shape) if x[at] != 0])
+
+
+def count_below(edges: Plain, x: Plain, right: bool) -> Plain:
+    out = np.zeros(x.shape)
+    for at in np.ndindex(x.shape):
+        row = edges if edges.ndim == 1 else edges[at[:-1]]
+        out[at] = sum(bool(edge <= x[at] if right else edge < x[at]) for edge in row)
+    return out
+
+
+def each_place(repeats: Plain) -> Plain:
+    return np.array([place for place, n in enumerate(repeats) for _ in range(n)])
+
+
+def is_member(x: Plain, among: Plain, invert: bool) -> Plain:
+    known = {float(n) for n in among.flat}
+    return np.array([(float(n) in known) != invert for n in x.flat]).reshape(x.shape)
+
+
+CREATE: dict[str, Any] = {
+    word.__name__: word
+    for word in (
+        identity, lower_places, upper_places, ramp, spaced, any_of, all_of, place_of_largest,
+        places_not_0, count_below, each_place, is_member,
+    )
+}  # fmt: skip

@@ -1,0 +1,127 @@
+"""Words of the formulas of products, running extremes and ranks: one row at a time.
+
+Nothing here may come from the rules.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Plain: TypeAlias = Any
+Row: TypeAlias = "list[float]"
+
+
+def _each_row(function: Callable[..., Any], dim: int, *arrays: Plain) -> Plain:
+    """Apply a function to the rows along an axis; it returns as many numbers, or one."""
+    moved = [np.moveaxis(x, dim, -1) for x in arrays]
+    flat = [x.reshape(-1, x.shape[-1]).tolist() for x in moved]
+    made = np.array([function(*rows) for rows in zip(*flat, strict=True)])
+    if made.ndim == 1:
+        return np.expand_dims(made.reshape(moved[0].shape[:-1]), dim)
+    return np.moveaxis(made.reshape(moved[0].shape), -1, dim)
+
+
+def _one_row(x: Plain, dim: int | None) -> tuple[Plain, int]:
+    return (x.reshape(-1), 0) if dim is None else (x, dim)
+
+
+def product(x: Plain, dim: int | None, keepdim: bool) -> Plain:
+    if dim is None:
+        return np.array(math.prod(np.ravel(x).tolist()))
+    made = _each_row(math.prod, dim, x)
+    return made if keepdim else np.squeeze(made, dim)
+
+
+def _rest(row: Row) -> Row:
+    return [math.prod(row[:i] + row[i + 1 :]) for i in range(len(row))]
+
+
+def other_factors(x: Plain, dim: int | None) -> Plain:
+    rows, axis = _one_row(x, dim)
+    return _each_row(_rest, axis, rows).reshape(x.shape) if x.ndim else np.array(1.0)
+
+
+def running_product(x: Plain, dim: int) -> Plain:
+    return _each_row(lambda row: [math.prod(row[: i + 1]) for i in range(len(row))], dim, x)
+
+
+def running_product_input(g: Plain, x: Plain, dim: int) -> Plain:
+    def back(of_g: Row, row: Row) -> Row:
+        n = len(row)
+        return [
+            math.fsum(of_g[j] * math.prod(row[:i] + row[i + 1 : j + 1]) for j in range(i, n))
+            for i in range(n)
+        ]
+
+    return _each_row(back, dim, g, x)
+
+
+def _places(row: Row, sign: int) -> list[int]:
+    return [max(range(k + 1), key=lambda i: (sign * row[i], i)) for k in range(len(row))]
+
+
+def running_extreme(x: Plain, dim: int, sign: int) -> tuple[Plain, Plain]:
+    values = _each_row(lambda row: [row[i] for i in _places(row, sign)], dim, x)
+    return values, _each_row(lambda row: _places(row, sign), dim, x)
+
+
+def to_running_extreme(g: Plain, x: Plain, dim: int, sign: int) -> Plain:
+    def back(of_g: Row, row: Row) -> Row:
+        out = [0.0] * len(row)
+        for place, number in zip(_places(row, sign), of_g, strict=True):
+            out[place] += number
+        return out
+
+    return _each_row(back, dim, g, x)
+
+
+def without_nan(x: Plain) -> Plain:
+    return np.array([0.0 if math.isnan(n) else n for n in np.ravel(x)]).reshape(x.shape)
+
+
+def diagonal_sum(x: Plain) -> Plain:
+    return np.array(math.fsum(x[i, i] for i in range(min(x.shape))))
+
+
+def on_diagonal(x: Plain) -> Plain:
+    return np.array([[float(i == j) for j in range(x.shape[1])] for i in range(x.shape[0])])
+
+
+def of_rank(x: Plain, k: int | None, dim: int | None, keepdim: bool) -> Any:
+    if dim is None:
+        return np.array(sorted(np.ravel(x).tolist())[(x.size - 1) // 2])
+
+    def rank(row: Row) -> int:
+        return (len(row) - 1) // 2 if k is None else k - 1
+
+    values = _each_row(lambda row: sorted(row)[rank(row)], dim, x)
+    places = _each_row(lambda row: sorted(range(len(row)), key=row.__getitem__)[rank(row)], dim, x)
+    return tuple(y if keepdim else np.squeeze(y, dim) for y in (values, places))
+
+
+def to_rank(g: Any, y: Any, x: Plain, dim: int | None, keepdim: bool) -> Plain:
+    out = np.zeros(x.shape)
+    if dim is None:
+        out[x == y] = g / np.count_nonzero(x == y)
+        return out
+    of_y, places = (z if keepdim else np.expand_dims(z, dim) for z in (g[0], y[1]))
+    for at in np.ndindex(places.shape):
+        whole = list(at)
+        whole[dim] = int(places[at])
+        out[tuple(whole)] = of_y[at]
+    return out
+
+
+PRODUCTS: dict[str, Any] = {
+    word.__name__: word
+    for word in (
+        product, other_factors, running_product, running_product_input, running_extreme,
+        to_running_extreme, without_nan, diagonal_sum, on_diagonal, of_rank, to_rank,
+    )
+}  # fmt: skip
