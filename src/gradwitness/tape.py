@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -248,19 +248,22 @@ class Tape:
 
     Attributes
     ----------
-    values, calls, nodes : tuple
+    values, calls, nodes : sequence
         Each element's ``id`` is its position.
-    sweeps : tuple of Sweep
-        Backward passes, in order.
+    sweeps : sequence of Sweep
+        Backward passes, in the order in which they began.
     about : dict of str to str
         Versions, platform, thread counts: what a reader needs to run it again.
+    complete : bool
+        Whether no value's numbers were released for want of memory.
     """
 
-    values: tuple[Value, ...]
-    calls: tuple[Call, ...]
-    nodes: tuple[Node, ...]
-    sweeps: tuple[Sweep, ...]
+    values: Sequence[Value]
+    calls: Sequence[Call]
+    nodes: Sequence[Node]
+    sweeps: Sequence[Sweep]
     about: dict[str, str] = field(default_factory=dict)
+    complete: bool = True
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

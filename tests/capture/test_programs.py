@@ -19,9 +19,9 @@ EVERY = PROGRAMS | FUNCTIONS
 SEED = 3
 
 
-def watched(run: Callable[[], Any]) -> tuple[gw.Witness, Any]:
+def watched(run: Callable[[], Any], keep: int | None = None) -> tuple[gw.Witness, Any]:
     torch.manual_seed(SEED)
-    with gw.watch() as witness:
+    with gw.watch(keep=keep) as witness:
         left = run()
     return witness, left
 
@@ -30,9 +30,10 @@ def bits(tensors: list[Any]) -> list[Any]:
     return [None if t is None else (t.dtype, t.detach().view(-1).tolist()) for t in tensors]
 
 
+@pytest.mark.parametrize("keep", [None, 0], ids=["kept", "released"])
 @pytest.mark.parametrize("name", EVERY)
-def test_every_step_is_judged_and_agrees(name: str) -> None:
-    witness, _ = watched(EVERY[name])
+def test_every_step_is_judged_and_agrees(name: str, keep: int | None) -> None:
+    witness, _ = watched(EVERY[name], keep)
     report = witness.report
     assert report.rows
     assert [f.title for f in report.wrong] == []

@@ -13,11 +13,14 @@ from gradwitness.tape import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from torch.utils.hooks import RemovableHandle
 
 # Frames that are nobody's program: torch itself and this package.
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+_APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 
 def user_line() -> str:
@@ -31,6 +34,14 @@ def user_line() -> str:
             break
         frame = frame.f_back
     return ""
+
+
+def inside_function() -> bool:
+    """Return whether the forward of a custom ``autograd.Function`` is running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _APPLY:
+        frame = frame.f_back
+    return frame is not None
 
 
 class ModuleTrail:

@@ -83,8 +83,8 @@ class Row:
         rounds.
     digits : float
         Correct decimal digits against the float64 replay from the leaves; nan without one.
-    node, sweep : int
-        Accumulator (or the node it was taken at), backward pass.
+    node, slot, sweep : int
+        Accumulator (or the node it was taken at), input of that node, backward pass.
     value : int or None
         The gradient on the tape.
     """
@@ -98,6 +98,7 @@ class Row:
     comparison: Comparison
     digits: float
     node: int
+    slot: int
     sweep: int
     value: int | None
 

@@ -87,7 +87,12 @@ def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
         {**_fields(value, "array"), "array": entry}
         for value, entry in zip(tape.values, entries, strict=True)
     ]
-    return {"format": FORMAT, "version": VERSION, **_fields(tape, "values"), "values": values}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **_fields(tape, "values", "complete"),
+        "values": values,
+    }
 
 
 def _fields(record: Any, *left_out: str) -> dict[str, Any]:

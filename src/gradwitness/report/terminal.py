@@ -30,6 +30,10 @@ _STYLES = {
     Verdict.DISAGREES: "bold red",
     Verdict.INCONCLUSIVE: "yellow",
 }
+_RELEASED = (
+    "\nnote      numbers were released as they were judged, for want of room: no digits and no tape "
+    "file (watch(..., keep=None) keeps all)"
+)
 # Further faults than this are counted, not listed.
 _LISTED = 8
 
@@ -66,6 +70,8 @@ def summary(report: Report, tape: Tape) -> RenderableType:
         parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
     if len(report.wrong) > _LISTED:
         parts.append(Text(f"... and {len(report.wrong) - _LISTED} further steps that disagree."))
+    if not tape.complete:
+        parts.append(Text(_RELEASED))
     parts.append(totals(report))
     return Group(*parts)
 
