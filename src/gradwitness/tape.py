@@ -200,13 +200,25 @@ class Node:
 class Firing:
     """One node's turn in a backward pass: gradients that came in and that went out.
 
-    ``incoming`` runs over the node's forward outputs, ``outgoing`` over its edges; None stands for
-    an undefined gradient, which counts as zero.
+    Attributes
+    ----------
+    node : int
+    incoming : tuple of (int or None)
+        Over the node's forward outputs; None stands for an undefined gradient, which counts as
+        zero.
+    outgoing : tuple of (int or None)
+        Over its edges.
+    changed : tuple of int
+        Places in ``incoming`` whose memory the node wrote to.
+    summed : bool
+        Whether autograd had to sum a gradient that a custom function returned, to make it fit.
     """
 
     node: int
     incoming: tuple[int | None, ...]
     outgoing: tuple[int | None, ...]
+    changed: tuple[int, ...] = ()
+    summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -233,6 +245,10 @@ class Sweep:
         What ``torch.autograd.grad`` returned, by the edge at which it was taken.
     limited_to : tuple of Edge, or None
         Where the program asked for some inputs only: their edges. Other branches are not run.
+    after : int
+        How many calls had run when the pass began.
+    hooks : tuple of (Edge, str)
+        Where the program had hooks on gradients when the pass began, and which.
     """
 
     roots: tuple[tuple[Edge, int | None], ...]
@@ -240,6 +256,8 @@ class Sweep:
     leaves: tuple[LeafUpdate, ...] = ()
     captured: tuple[tuple[Edge, int | None], ...] = ()
     limited_to: tuple[Edge, ...] | None = None
+    after: int = 0
+    hooks: tuple[tuple[Edge, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,6 +272,8 @@ class Tape:
         Backward passes, in the order in which they began.
     about : dict of str to str
         Versions, platform, thread counts: what a reader needs to run it again.
+    parameters : tuple of int
+        The models' parameters, as they were when the recording met their model.
     complete : bool
         Whether no value's numbers were released for want of memory.
     """
@@ -263,6 +283,7 @@ class Tape:
     nodes: Sequence[Node]
     sweeps: Sequence[Sweep]
     about: dict[str, str] = field(default_factory=dict)
+    parameters: tuple[int, ...] = ()
     complete: bool = True
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:

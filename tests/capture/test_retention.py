@@ -39,8 +39,8 @@ def test_a_backward_step_lets_go_of_its_operands() -> None:
         first = x * 2
         held = memory(first)
         second = first.sin()
-        first.register_hook(lambda g: alive.append(held.expired()))
-        x.register_hook(lambda g: alive.append(held.expired()))
+        for tensor in (first, x):
+            tensor.register_hook(lambda _: alive.append(held.expired()))
         del first
         weighted(second).backward()
         # While its own step runs it is there; once that is over it is not.

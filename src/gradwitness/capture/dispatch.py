@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradwitness.capture.source import inside_function
+from gradwitness.capture.source import inside_function, is_skipped
 from gradwitness.tape import Argument, Call, Ref, Source, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import FrameType
 
     from gradwitness.capture.observer import Audience
     from gradwitness.capture.retention import Retention
     from gradwitness.capture.source import ModuleTrail
     from gradwitness.capture.values import ValueStore
+
+
+_SUM = torch.ops.aten.sum.dim_IntList
+_ENGINE = torch.autograd.graph._engine_run_backward.__code__
 
 
 @dataclass
@@ -61,6 +67,9 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ----------
     seconds : float
         Time spent on recording, without the operations themselves.
+    summed : bool
+        Whether autograd has summed a gradient itself, which it does when a node returns one that
+        does not fit. Who asks sets it back.
     """
 
     def __init__(
@@ -69,6 +78,7 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[CallDraft] = []
         self.seconds = 0.0
+        self.summed = False
         self._values = values
         self._trail = trail
         self._retention = retention
@@ -104,6 +114,8 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
             for tensor in targets:
                 self._values.before_write(tensor)
+            if func is _SUM and node is not None and _called_by_engine():
+                self.summed = True
         run_from = time.perf_counter()
         result = func(*args, **kwargs)
         run_to = time.perf_counter()
@@ -163,6 +175,16 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if item is None or isinstance(item, (bool, int, float, str)):
             return item
         return str(item)
+
+
+def _called_by_engine() -> bool:
+    """Return whether an operation is autograd's own: no code of a program asked for it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _ENGINE:
+        if not is_skipped(frame.f_code.co_filename):
+            return False
+        frame = frame.f_back
+    return frame is not None
 
 
 def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:

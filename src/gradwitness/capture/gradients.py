@@ -14,13 +14,16 @@ from gradwitness.capture.dispatch import tensors_in
 from gradwitness.tape import Edge, Firing, Kind, LeafUpdate, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gradwitness.capture.dispatch import DispatchRecorder
     from gradwitness.capture.graph import GraphRecorder
     from gradwitness.capture.observer import Audience
     from gradwitness.capture.retention import Retention
     from gradwitness.capture.values import ValueStore
+
+# Where a tensor holds its hooks that run after the accumulation.
+_AFTERWARDS = "_post_accumulate_grad_hooks"
 
 Values = tuple[int | None, ...]
 
@@ -149,6 +152,8 @@ class SweepDraft:
         self._request = request
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
+        self._after = 0
+        self._hooks: tuple[tuple[Edge, str], ...] = ()
         self._limited: tuple[Edge, ...] | None = None
         self._captured: tuple[tuple[Edge, int | None], ...] = ()
         self._incoming: dict[int, Values] = {}
@@ -179,7 +184,17 @@ class SweepDraft:
                 node = self._graph.nodes[number].alive
                 self._handles.append(node.register_prehook(self._arrive(number)))
                 self._handles.append(node.register_hook(self._leave(number)))
+            self._hooks = tuple(self._found_hooks())
+            self._after = len(self._dispatch.calls)
             self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
+
+    def _found_hooks(self) -> Iterator[tuple[Edge, str]]:
+        """Yield where the program has hooks on gradients, and which."""
+        for tensor, _ in self._values.tensors():
+            for held in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
+                edge = self._edge(tensor) if held else None
+                if held and edge is not None:
+                    yield from ((edge, described(hook)) for hook in held.values())
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
         if not tensor.requires_grad:
@@ -228,6 +243,8 @@ class SweepDraft:
             tuple(self._leaves),
             self._captured,
             self._limited,
+            self._after,
+            self._hooks,
         )
 
     def _send(self, edge: Edge, value: int | None) -> None:
@@ -259,7 +276,16 @@ class SweepDraft:
 
     def _fired(self, number: int, outgoing: Values) -> None:
         draft = self._graph.nodes[number]
-        firing = Firing(number, self._incoming.pop(number), outgoing)
+        arrived = self._incoming.pop(number)
+        changed = tuple(
+            place
+            for place, value in enumerate(arrived)
+            if value is not None and self._values.is_overwritten(value)
+        )
+        # Built-in nodes leave it to autograd to undo their broadcasting.
+        summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
+        self._dispatch.summed = False
+        firing = Firing(number, arrived, outgoing, changed, summed)
         self._firings.append(firing)
         for edge, value in zip(draft.edges, outgoing, strict=False):
             if edge is not None:
@@ -283,6 +309,14 @@ class SweepDraft:
 
     def _recorded(self, gradients: Any) -> Values:
         return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
+
+
+def described(hook: Any) -> str:
+    """Return a function's name and the line where it is written."""
+    inner = getattr(hook, "__wrapped__", hook)
+    name = getattr(inner, "__qualname__", type(inner).__qualname__)
+    code = getattr(inner, "__code__", None)
+    return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code else str(name)
 
 
 class _Paused:

@@ -94,6 +94,7 @@ class Recorder:
         for name, tensor in (names or {}).items():
             self._values.name(tensor, name)
         self._models = models
+        self._parameters: dict[int, None] = {}
         self._stack = contextlib.ExitStack()
         self._tape: Tape | None = None
         self._begun = 0.0
@@ -164,6 +165,7 @@ class Recorder:
             nodes=tuple(growing.nodes),
             sweeps=sweeps,
             about=_about(),
+            parameters=tuple(self._parameters),
             complete=complete,
         )
         # What is held of the program is let go: tensors, nodes, graphs, models, the observer.
@@ -171,8 +173,15 @@ class Recorder:
         del self._retention, self._audience
 
     def _name_parameters(self, root: torch.nn.Module) -> None:
-        for name, parameter in root.named_parameters():
-            self._values.name(parameter, name)
+        # It may be met while it runs, with everything that is done to a tensor recorded.
+        with torch._C._DisableTorchDispatch():
+            for name, parameter in root.named_parameters():
+                self._values.name(parameter, name)
+                number = self._values.of(parameter)
+                self._parameters[number] = None
+                # No step needs it until one uses it.
+                self._retention.hold([number])
+                self._retention.drop([number])
         for name, buffer in root.named_buffers():
             self._values.name(buffer, name)
 

@@ -23,12 +23,17 @@ _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 _APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 
+def is_skipped(file: str) -> bool:
+    """Return whether a file is nobody's program: torch's, or this package's."""
+    return file.startswith(_SKIPPED)
+
+
 def user_line() -> str:
     """Return ``file:line`` of the innermost frame outside torch and this package."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_SKIPPED) and not name.startswith("<"):
+        if not is_skipped(name) and not name.startswith("<"):
             return f"{name}:{frame.f_lineno}"
         if frame.f_back is None:
             break

@@ -190,6 +190,10 @@ class ValueStore:
         if node is not None:
             self._overwritten.append((node, tensor.output_nr, entry[1]))
 
+    def is_overwritten(self, number: int) -> bool:
+        """Return whether a value's memory has been written to since, so that it is a copy."""
+        return self._drafts[number].copied
+
     def value(self, number: int) -> Value:
         """Return a value as it is now."""
         d = self._drafts[number]

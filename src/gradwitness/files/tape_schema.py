@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     ArrayReader: TypeAlias = Callable[[int, tuple[int, ...], str], NDArray[np.generic]]
 
 FORMAT = "gradwitness-tape"
-VERSION = 1
+VERSION = 2
 
 _KINDS = {kind for name, kind in vars(Kind).items() if name.isupper()}
 
@@ -155,6 +155,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
         format=text,
         version=size,
         about=by_name(text),
+        parameters=many(value),
         values=_values(array),
         calls=_calls(value, node),
         nodes=_nodes(value, call, edge),
@@ -266,8 +267,19 @@ def _sweep(value: Reader[int], node: Reader[int], edge: Reader[Edge]) -> Reader[
     return record(
         Sweep,
         roots=many(pair(edge, optional(value))),
-        firings=many(record(Firing, node=node, incoming=gradients, outgoing=gradients)),
+        firings=many(
+            record(
+                Firing,
+                node=node,
+                incoming=gradients,
+                outgoing=gradients,
+                changed=many(size),
+                summed=flag,
+            )
+        ),
         leaves=many(record(LeafUpdate, node=node, before=optional(value), after=optional(value))),
         captured=many(pair(edge, optional(value))),
         limited_to=optional(many(edge)),
+        after=size,
+        hooks=many(pair(edge, text)),
     )

@@ -31,8 +31,8 @@ _STYLES = {
     Verdict.INCONCLUSIVE: "yellow",
 }
 _RELEASED = (
-    "\nnote      numbers were released as they were judged, for want of room: no digits and no tape "
-    "file (watch(..., keep=None) keeps all)"
+    "\nnote      numbers were released as they were judged, for want of room: there are no digits, "
+    "and no tape can be saved (watch(..., keep=None) keeps all)"
 )
 # Further faults than this are counted, not listed.
 _LISTED = 8
