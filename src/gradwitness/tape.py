@@ -212,6 +212,8 @@ class Firing:
         Places in ``incoming`` whose memory the node wrote to.
     summed : bool
         Whether autograd had to sum a gradient that a custom function returned, to make it fit.
+    after : int
+        How many calls had run when it ended.
     """
 
     node: int
@@ -219,6 +221,7 @@ class Firing:
     outgoing: tuple[int | None, ...]
     changed: tuple[int, ...] = ()
     summed: bool = False
+    after: int = 0
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ class SweepDraft:
         # Built-in nodes leave it to autograd to undo their broadcasting.
         summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
         self._dispatch.summed = False
-        firing = Firing(number, arrived, outgoing, changed, summed)
+        firing = Firing(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
         self._firings.append(firing)
         for edge, value in zip(draft.edges, outgoing, strict=False):
             if edge is not None:

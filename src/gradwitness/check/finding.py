@@ -11,6 +11,7 @@ from gradwitness.check.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from gradwitness.check.compare import Comparison
+    from gradwitness.check.note import Note
     from gradwitness.tape import Source
 
 
@@ -118,13 +119,16 @@ class Report:
     Attributes
     ----------
     findings : tuple of Finding
-        In the order of execution: forward calls, then each backward pass.
+        In the order of execution.
     rows : tuple of Row
         One for each gradient that a backward pass gave to the user.
+    notes : tuple of Note
+        What goes wrong besides, or explains what does. No verdict depends on them.
     """
 
     findings: tuple[Finding, ...]
     rows: tuple[Row, ...]
+    notes: tuple[Note, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gradwitness.check.compare import Comparison, unjudged
 from gradwitness.check.finding import Finding, Report, Step
 from gradwitness.check.lineage import Lineage
+from gradwitness.check.pathology import DETECTORS
 from gradwitness.check.recorded import Records
 from gradwitness.check.sweep import SweepCheck
 from gradwitness.engine.binding import Unjudgeable
@@ -41,14 +42,23 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     Report
     """
     made = Judge(tape)
-    for call in tape.calls:
-        made.called(call.id)
+    done = 0
+
+    def call_up_to(count: int) -> None:
+        nonlocal done
+        for call in range(done, count):
+            made.called(call)
+        done = max(done, count)
+
     for number, sweep in enumerate(tape.sweeps):
+        call_up_to(sweep.after)
         made.begins(number, sweep.roots, sweep.limited_to)
         updates = {update.node: update for update in sweep.leaves}
         for firing in sweep.firings:
+            call_up_to(firing.after)
             made.fired(number, firing, updates.get(firing.node))
         made.ends(number, sweep.captured)
+    call_up_to(len(tape.calls))
     return made.report(tape, replayed)
 
 
@@ -64,8 +74,9 @@ class Judge:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._records = Records(tape)
-        self._forward: list[Finding] = []
+        self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
+        self._detectors = [detector(tape, self._records) for detector in DETECTORS]
         # Values that nobody has written yet: what lies there may even be NaN.
         self._empty: set[int | None] = set()
 
@@ -75,8 +86,12 @@ class Judge:
         operands = {n for argument in call.arguments.values() for n in references(argument)}
         if "empty" in call.base_op or (call.is_view and operands & self._empty):
             self._empty.update(call.outputs)
+        found = []
         if self._empty.isdisjoint(call.outputs) and call.base_op not in SOURCES:
-            self._forward += self._results(number)
+            found = self._results(number)
+        self._findings += found
+        for detector in self._detectors:
+            detector.called(call, found)
 
     def begins(
         self,
@@ -89,7 +104,10 @@ class Judge:
 
     def fired(self, sweep: int, firing: Firing, update: LeafUpdate | None) -> None:
         """Judge one node's turn in a backward pass."""
-        self._sweeps[sweep].fire(firing, update)
+        found = self._sweeps[sweep].fire(firing, update)
+        self._findings += found
+        for detector in self._detectors:
+            detector.fired(sweep, firing, update, found)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
@@ -105,11 +123,13 @@ class Judge:
         replayed : Replay, optional
             Its float64 replay, where the caller has it already.
         """
+        # Which node a forward call left behind was not known when it ran.
         findings = [
-            f if f.call is None else replace(f, node=tape.calls[f.call].node) for f in self._forward
+            replace(f, node=tape.calls[f.call].node)
+            if f.step is Step.FORWARD and f.call is not None
+            else f
+            for f in self._findings
         ]
-        for sweep in self._sweeps.values():
-            findings += sweep.findings
         lineage = Lineage(tape, findings)
         if replayed is None and tape.complete:
             replayed = replay(tape)
@@ -123,7 +143,12 @@ class Judge:
             return replace(row, verdict=verdict, reason=reason, inherited=inherited, digits=digits)
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
-        return Report(tuple(findings), tuple(rows))
+        notes = [
+            note
+            for detector in self._detectors
+            for note in detector.notes(tape, findings, rows, replayed)
+        ]
+        return Report(tuple(findings), tuple(rows), tuple(notes))
 
     def _results(self, number: int) -> list[Finding]:
         tape = self._tape

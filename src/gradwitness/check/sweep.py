@@ -39,9 +39,6 @@ class SweepCheck:
     limited_to : sequence of Edge, or None
         As in `Sweep`.
 
-    Attributes
-    ----------
-    findings : list of Finding
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class SweepCheck:
         self.tape = tape
         self.records = records
         self.number = number
-        self.findings: list[Finding] = []
+        self._found: list[Finding] = []
         self._rows: list[Row] = []
         self._seeds: dict[Slot, list[int | None]] = {}
         for edge, seed in roots:
@@ -73,8 +70,9 @@ class SweepCheck:
             None if limited_to is None else _leading_to(tape, {e.node for e in limited_to})
         )
 
-    def fire(self, firing: Firing, update: LeafUpdate | None) -> None:
+    def fire(self, firing: Firing, update: LeafUpdate | None) -> list[Finding]:
         """Judge one firing, and what it did to the ``.grad`` of a leaf."""
+        self._found = []
         node = self.tape.nodes[firing.node]
         self._fan_in(node, firing)
         if node.kind == Kind.ACCUMULATE:
@@ -86,6 +84,7 @@ class SweepCheck:
         for index in range(len(firing.incoming)):
             if (node.id, index) not in self._taken:
                 self.carried.pop((node.id, index), None)
+        return self._found
 
     def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that the pass returned."""
@@ -111,7 +110,7 @@ class SweepCheck:
         grade: str = "",
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
-        self.findings.append(
+        self._found.append(
             Finding(
                 step,
                 f"{node.name} #{node.id}, {what}",

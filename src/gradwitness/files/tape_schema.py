@@ -275,6 +275,7 @@ def _sweep(value: Reader[int], node: Reader[int], edge: Reader[Edge]) -> Reader[
                 outgoing=gradients,
                 changed=many(size),
                 summed=flag,
+                after=size,
             )
         ),
         leaves=many(record(LeafUpdate, node=node, before=optional(value), after=optional(value))),
