@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -200,13 +200,28 @@ class Node:
 class Firing:
     """One node's turn in a backward pass: gradients that came in and that went out.
 
-    ``incoming`` runs over the node's forward outputs, ``outgoing`` over its edges; None stands for
-    an undefined gradient, which counts as zero.
+    Attributes
+    ----------
+    node : int
+    incoming : tuple of (int or None)
+        Over the node's forward outputs; None stands for an undefined gradient, which counts as
+        zero.
+    outgoing : tuple of (int or None)
+        Over its edges.
+    changed : tuple of int
+        Places in ``incoming`` whose memory the node wrote to.
+    summed : bool
+        Whether autograd had to sum a gradient that a custom function returned, to make it fit.
+    after : int
+        How many calls had run when it ended.
     """
 
     node: int
     incoming: tuple[int | None, ...]
     outgoing: tuple[int | None, ...]
+    changed: tuple[int, ...] = ()
+    summed: bool = False
+    after: int = 0
 
 
 @dataclass(frozen=True)
@@ -233,6 +248,10 @@ class Sweep:
         What ``torch.autograd.grad`` returned, by the edge at which it was taken.
     limited_to : tuple of Edge, or None
         Where the program asked for some inputs only: their edges. Other branches are not run.
+    after : int
+        How many calls had run when the pass began.
+    hooks : tuple of (Edge, str)
+        Where the program had hooks on gradients when the pass began, and which.
     """
 
     roots: tuple[tuple[Edge, int | None], ...]
@@ -240,6 +259,8 @@ class Sweep:
     leaves: tuple[LeafUpdate, ...] = ()
     captured: tuple[tuple[Edge, int | None], ...] = ()
     limited_to: tuple[Edge, ...] | None = None
+    after: int = 0
+    hooks: tuple[tuple[Edge, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -248,19 +269,25 @@ class Tape:
 
     Attributes
     ----------
-    values, calls, nodes : tuple
+    values, calls, nodes : sequence
         Each element's ``id`` is its position.
-    sweeps : tuple of Sweep
-        Backward passes, in order.
+    sweeps : sequence of Sweep
+        Backward passes, in the order in which they began.
     about : dict of str to str
         Versions, platform, thread counts: what a reader needs to run it again.
+    parameters : tuple of int
+        The models' parameters, as they were when the recording met their model.
+    complete : bool
+        Whether no value's numbers were released for want of memory.
     """
 
-    values: tuple[Value, ...]
-    calls: tuple[Call, ...]
-    nodes: tuple[Node, ...]
-    sweeps: tuple[Sweep, ...]
+    values: Sequence[Value]
+    calls: Sequence[Call]
+    nodes: Sequence[Node]
+    sweeps: Sequence[Sweep]
     about: dict[str, str] = field(default_factory=dict)
+    parameters: tuple[int, ...] = ()
+    complete: bool = True
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from gradwitness._errors import GradientDisagreement, GradwitnessError, MissingExtraError
-from gradwitness.check.local import judge
+from gradwitness._errors import (
+    GradientDisagreement,
+    GradwitnessError,
+    InputError,
+    MissingExtraError,
+)
+from gradwitness.check.local import Judge
 from gradwitness.check.verdict import Verdict
 from gradwitness.report.save import save_report
 from gradwitness.report.terminal import as_text, summary
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 
     from gradwitness.check.finding import Report
     from gradwitness.tape import Tape
+
+KEEP = 2**30  # bytes
 
 
 class Witness:
@@ -38,6 +44,10 @@ class Witness:
         Names for other tensors.
     saved : bool
         Record saved tensors too, for the drawing.
+    keep : int or None
+        Each step is judged as it happens. Numbers that no step needs any more are kept up to so
+        many bytes, for the float64 replay (the column ``digits``), the drawing and the tape file;
+        past them they are let go as soon as their step is judged. None keeps all.
 
     Attributes
     ----------
@@ -48,6 +58,8 @@ class Witness:
     ------
     MissingExtraError
         If torch is not installed.
+    InputError
+        If ``keep`` is negative.
     """
 
     def __init__(
@@ -55,18 +67,22 @@ class Witness:
         *models: torch.nn.Module,
         names: Mapping[str, torch.Tensor] | None = None,
         saved: bool = False,
+        keep: int | None = KEEP,
     ) -> None:
+        if keep is not None and keep < 0:
+            raise InputError(f"keep={keep} bytes: give 0 or more, or None to keep all")
         try:
             from gradwitness.capture import Recorder
         except ImportError as error:
             raise MissingExtraError(
                 f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
             ) from None
-        self._recorder = Recorder(*models, names=names, saved=saved)
+        self._recorder = Recorder(*models, names=names, saved=saved, room=keep)
+        self._judge = Judge(self._recorder.growing())
         self.ended = False
 
     def __enter__(self) -> Self:
-        self._recorder.start()
+        self._recorder.start(self._judge)
         return self
 
     def __exit__(
@@ -77,15 +93,15 @@ class Witness:
     ) -> None:
         self._recorder.stop()
         self.ended = True
-        # Judged now, before the program changes what was recorded.
-        _ = self.report
+        self._report = self._judge.report(self.tape)
+        del self._judge
 
     @property
     def tape(self) -> Tape:
         """What happened."""
         return self._recorder.tape
 
-    @cached_property
+    @property
     def report(self) -> Report:
         """Every finding.
 
@@ -96,7 +112,7 @@ class Witness:
         """
         if not self.ended:
             raise GradwitnessError("there is no verdict before the watched block has ended")
-        return judge(self.tape)
+        return self._report
 
     @property
     def verdict(self) -> Verdict:
@@ -145,10 +161,13 @@ class Witness:
 
 
 def watch(
-    *models: torch.nn.Module, names: Mapping[str, Any] | None = None, saved: bool = False
+    *models: torch.nn.Module,
+    names: Mapping[str, Any] | None = None,
+    saved: bool = False,
+    keep: int | None = KEEP,
 ) -> Witness:
     """Watch a block of training code: ``with watch(model) as witness: ...``.
 
     See `Witness` for the parameters.
     """
-    return Witness(*models, names=names, saved=saved)
+    return Witness(*models, names=names, saved=saved, keep=keep)

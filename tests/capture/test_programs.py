@@ -9,7 +9,7 @@ import torch
 
 import gradwitness as gw
 from capture.functions import FUNCTIONS, FirstToZero, NumpySine, apply
-from capture.programs import PROGRAMS, leaf, run_back
+from capture.programs import PROGRAMS, leaf, run_back, weighted
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ EVERY = PROGRAMS | FUNCTIONS
 SEED = 3
 
 
-def watched(run: Callable[[], Any]) -> tuple[gw.Witness, Any]:
+def watched(run: Callable[[], Any], keep: int | None = None) -> tuple[gw.Witness, Any]:
     torch.manual_seed(SEED)
-    with gw.watch() as witness:
+    with gw.watch(keep=keep) as witness:
         left = run()
     return witness, left
 
@@ -30,9 +30,10 @@ def bits(tensors: list[Any]) -> list[Any]:
     return [None if t is None else (t.dtype, t.detach().view(-1).tolist()) for t in tensors]
 
 
+@pytest.mark.parametrize("keep", [None, 0], ids=["kept", "released"])
 @pytest.mark.parametrize("name", EVERY)
-def test_every_step_is_judged_and_agrees(name: str) -> None:
-    witness, _ = watched(EVERY[name])
+def test_every_step_is_judged_and_agrees(name: str, keep: int | None) -> None:
+    witness, _ = watched(EVERY[name], keep)
     report = witness.report
     assert report.rows
     assert [f.title for f in report.wrong] == []
@@ -141,3 +142,89 @@ def test_function_transforms_do_not_disturb() -> None:
     assert witness.report.wrong == ()
     torch.manual_seed(SEED)
     assert bits(function_transforms()) == bits(left)
+
+
+class ReturnsTooMuch(torch.autograd.Function):
+    """x + b for a b that is broadcast, whose gradient is left for autograd to sum."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, b: Any) -> Any:  # noqa: ARG004
+        return x + b
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ARG004
+        return grads[0], grads[0]
+
+
+class ChangesWhatComesIn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:  # noqa: ARG004
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ARG004
+        return grads[0].mul_(2)
+
+
+def test_a_gradient_that_autograd_had_to_sum_is_noted() -> None:
+    x, b = leaf(4, 3), leaf(3)
+    with gw.watch() as witness:
+        weighted(apply(ReturnsTooMuch, x, b) * x.sum(0)).backward()
+    summed = [witness.tape.nodes[f.node].name for f in witness.tape.sweeps[0].firings if f.summed]
+    assert summed == ["ReturnsTooMuchBackward"]
+
+
+def test_a_gradient_that_a_node_writes_to_is_noted() -> None:
+    x = leaf(3)
+    with gw.watch() as witness:
+        weighted(apply(ChangesWhatComesIn, x).sin()).backward()
+    changed = {witness.tape.nodes[f.node].name: f.changed for f in witness.tape.sweeps[0].firings}
+    assert changed.pop("ChangesWhatComesInBackward") == (0,)
+    assert set(changed.values()) == {()}
+    # What came in before the change is what is judged.
+    assert witness.verdict is gw.Verdict.AGREES
+
+
+def test_hooks_on_gradients_are_noted() -> None:
+    def halved(g: Any) -> Any:
+        return g / 2
+
+    def seen(_: Any) -> None:
+        pass
+
+    x = leaf(3)
+    x.register_post_accumulate_grad_hook(seen)
+    with gw.watch() as witness:
+        y = x.sin()
+        y.register_hook(halved)
+        weighted(y).backward()
+    tape = witness.tape
+    found = {tape.nodes[edge.node].name: text for edge, text in tape.sweeps[0].hooks}
+    assert found.keys() == {"SinBackward0", "AccumulateGrad"}
+    assert f"halved at {__file__}:" in found["SinBackward0"]
+    assert f"seen at {__file__}:" in found["AccumulateGrad"]
+
+
+def test_a_pass_knows_which_calls_came_before_it() -> None:
+    x = leaf(3)
+    with gw.watch() as witness:
+        weighted(x.sin()).backward()
+        weighted(x.cos()).backward()
+    first, second = witness.tape.sweeps
+    names = [call.op for call in witness.tape.calls]
+    assert first.after > names.index("aten.sin.default")
+    assert first.after <= names.index("aten.cos.default") < second.after
+
+
+def test_parameters_are_on_the_tape_used_or_not() -> None:
+    model = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 1), "other": torch.nn.Linear(2, 1)})
+    model["other"].weight.requires_grad_(False)
+    with gw.watch(model) as witness:
+        weighted(model["used"](torch.ones(1, 2))).backward()
+    found = [witness.tape.values[number] for number in witness.tape.parameters]
+    assert {v.name: v.requires_grad for v in found} == {
+        "used.weight": True,
+        "used.bias": True,
+        "other.weight": False,
+        "other.bias": True,
+    }

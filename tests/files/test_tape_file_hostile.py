@@ -246,7 +246,7 @@ def at(*keys: Any) -> Callable[[Any, Any], None]:
     ("keys", "item", "message"),
     [
         (["format"], "npz", "does not begin with the format 'gradwitness-tape'"),
-        (["version"], 2, "version 2, where this gradwitness reads version 1"),
+        (["version"], 3, "version 3, where this gradwitness reads version 2"),
         (["version"], True, "version True"),
         (["version"], "1", "version '1'"),
         (["about"], ["x"], r"tape\.about: a dict is expected, not a list"),

@@ -45,6 +45,7 @@ def test_the_fields_of_the_schema() -> None:
         "coverage",
         "first_wrong",
         "gradients",
+        "notes",
         "steps",
     }
     assert (record["schema"], record["version"]) == ("gradwitness-comparison", 1)

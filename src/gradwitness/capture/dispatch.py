@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradwitness.capture.source import inside_function, is_skipped
 from gradwitness.tape import Argument, Call, Ref, Source, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import FrameType
 
+    from gradwitness.capture.observer import Audience
+    from gradwitness.capture.retention import Retention
     from gradwitness.capture.source import ModuleTrail
     from gradwitness.capture.values import ValueStore
+
+
+_SUM = torch.ops.aten.sum.dim_IntList
+_ENGINE = torch.autograd.graph._engine_run_backward.__code__
 
 
 @dataclass
@@ -58,14 +67,37 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ----------
     seconds : float
         Time spent on recording, without the operations themselves.
+    summed : bool
+        Whether autograd has summed a gradient itself, which it does when a node returns one that
+        does not fit. Who asks sets it back.
     """
 
-    def __init__(self, values: ValueStore, trail: ModuleTrail) -> None:
+    def __init__(
+        self, values: ValueStore, trail: ModuleTrail, retention: Retention, audience: Audience
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[CallDraft] = []
         self.seconds = 0.0
+        self.summed = False
         self._values = values
         self._trail = trail
+        self._retention = retention
+        self._audience = audience
+        self._open: dict[int, tuple[int | None, ...]] = {}
+
+    def add(self, draft: CallDraft) -> int:
+        """Write a call down, hold its numbers for the node that it may get, and tell of it."""
+        number = len(self.calls)
+        self.calls.append(draft)
+        operands = {value for item in draft.arguments.values() for value in references(item)}
+        self._open[number] = (*operands, *draft.outputs, draft.base)
+        self._retention.hold(self._open[number])
+        self._audience.tell(lambda observer: observer.called(number))
+        return number
+
+    def close(self, number: int) -> None:
+        """Let a call's numbers go: no backward pass will need them."""
+        self._retention.drop(self._open.pop(number, ()))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -76,17 +108,20 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # This mode is off in here anyway; the guard is for a recorder around this one.
         with torch._C._DisableTorchDispatch():
             bound = _bind(func, args, kwargs)
+            tracked = any(t.requires_grad for _, item, _ in bound for t in tensors_in(item))
             written = tuple(name for name, _, writes in bound if writes)
             arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
             targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
             for tensor in (*targets, *_written_unsaid(func, bound)):
                 self._values.before_write(tensor)
+            if func is _SUM and node is not None and _called_by_engine():
+                self.summed = True
         run_from = time.perf_counter()
         result = func(*args, **kwargs)
         run_to = time.perf_counter()
         if kept:
             with torch._C._DisableTorchDispatch():
-                self._write(func, arguments, targets, written, result, node)
+                self._write(func, arguments, targets, written, result, node, tracked=tracked)
         self.seconds += time.perf_counter() - begun - (run_to - run_from)
         return result
 
@@ -98,6 +133,8 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written: tuple[str, ...],
         result: Any,
         node: Any,
+        *,
+        tracked: bool,
     ) -> None:
         made = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
         if all(tensor is None for tensor in made):
@@ -107,7 +144,7 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operands = (value for item in arguments.values() for value in references(item))
         shares = not written and bool(self._storages(operands) & self._storages(outputs))
         base = targets[0]._base if targets else None
-        self.calls.append(
+        number = self.add(
             CallDraft(
                 op=str(func),
                 arguments=arguments,
@@ -122,6 +159,9 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 base=None if base is None else self._values.of(base),
             )
         )
+        differentiable = tracked if torch.is_grad_enabled() else inside_function()
+        if not differentiable:
+            self.close(number)
 
     def _storages(self, values: Iterable[int | None]) -> set[int]:
         found = (self._values.storage(value) for value in values if value is not None)
@@ -144,6 +184,16 @@ def _written_unsaid(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch
         return []
     kept = (given["running_mean"], given["running_var"])
     return [item for item in kept if isinstance(item, torch.Tensor)]
+
+
+def _called_by_engine() -> bool:
+    """Return whether an operation is autograd's own: no code of a program asked for it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _ENGINE:
+        if not is_skipped(frame.f_code.co_filename):
+            return False
+        frame = frame.f_back
+    return frame is not None
 
 
 def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:

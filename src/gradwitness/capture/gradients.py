@@ -14,11 +14,16 @@ from gradwitness.capture.dispatch import tensors_in
 from gradwitness.tape import Edge, Firing, Kind, LeafUpdate, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gradwitness.capture.dispatch import DispatchRecorder
     from gradwitness.capture.graph import GraphRecorder
+    from gradwitness.capture.observer import Audience
+    from gradwitness.capture.retention import Retention
     from gradwitness.capture.values import ValueStore
+
+# Where a tensor holds its hooks that run after the accumulation.
+_AFTERWARDS = "_post_accumulate_grad_hooks"
 
 Values = tuple[int | None, ...]
 
@@ -27,20 +32,24 @@ class BackwardRecorder(TorchFunctionMode):
     """Sees each call of backward or grad, and records what flows through the nodes."""
 
     def __init__(
-        self, values: ValueStore, graph: GraphRecorder, dispatch: DispatchRecorder
+        self,
+        values: ValueStore,
+        graph: GraphRecorder,
+        dispatch: DispatchRecorder,
+        retention: Retention,
+        audience: Audience,
     ) -> None:
         super().__init__()
-        self.sweeps: list[Sweep] = []
-        self._values = values
-        self._graph = graph
-        self._dispatch = dispatch
+        self.drafts: list[SweepDraft] = []
+        self._context = _Context(values, graph, dispatch, retention, audience)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         entry = _ENTRIES.get(func)
         if entry is None:
             return func(*args, **kwargs)
-        sweep = _SweepDraft(self._values, self._graph, self._dispatch, entry(*args, **kwargs))
+        sweep = SweepDraft(self._context, len(self.drafts), entry(*args, **kwargs))
+        self.drafts.append(sweep)
         captured: Sequence[torch.Tensor | None] = ()
         try:
             sweep.start()
@@ -49,8 +58,19 @@ class BackwardRecorder(TorchFunctionMode):
         finally:
             sweep.stop()
             # What ran before an exception is kept: it can still be judged.
-            self.sweeps.append(sweep.finish(captured))
+            sweep.end(captured)
         return result
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What the passes of one recording share."""
+
+    values: ValueStore
+    graph: GraphRecorder
+    dispatch: DispatchRecorder
+    retention: Retention
+    audience: Audience
 
 
 @dataclass(frozen=True)
@@ -60,75 +80,88 @@ class _Request:
     roots: list[torch.Tensor]
     seeds: list[torch.Tensor | None]
     inputs: list[torch.Tensor] | None
+    retains: bool
 
 
-def _request(roots: Any, seeds: Any, inputs: Any) -> _Request:
+def _request(roots: Any, seeds: Any, inputs: Any, retain: Any, create: Any) -> _Request:
     found = list(tensors_in(roots))
     given = [None] * len(found) if seeds is None else list(tensors_in(seeds, keep_none=True))
-    return _Request(found, given, None if inputs is None else list(tensors_in(inputs)))
+    wanted = None if inputs is None else list(tensors_in(inputs))
+    return _Request(found, given, wanted, bool(create if retain is None else retain))
 
 
 def _of_method(
-    tensor: Any, gradient: Any = None, retain: Any = None, create: Any = None, inputs: Any = None
+    tensor: Any,
+    gradient: Any = None,
+    retain_graph: Any = None,
+    create_graph: Any = False,
+    inputs: Any = None,
 ) -> _Request:
-    del retain, create
-    return _request(tensor, gradient, inputs)
+    return _request(tensor, gradient, inputs, retain_graph, create_graph)
 
 
 def _of_backward(
     tensors: Any,
     grad_tensors: Any = None,
-    retain: Any = None,
-    create: Any = None,
+    retain_graph: Any = None,
+    create_graph: Any = False,
     grad_variables: Any = None,
     inputs: Any = None,
 ) -> _Request:
-    del retain, create
-    return _request(tensors, grad_tensors or grad_variables, inputs)
+    seeds = grad_variables if grad_tensors is None else grad_tensors
+    return _request(tensors, seeds, inputs, retain_graph, create_graph)
 
 
-def _of_grad(outputs: Any, inputs: Any, grad_outputs: Any = None, *_: Any, **__: Any) -> _Request:
-    return _request(outputs, grad_outputs, inputs)
-
-
-def _renamed(entry: Callable[..., _Request]) -> Callable[..., _Request]:
-    """Take torch's keyword names."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> _Request:
-        kwargs.pop("retain_graph", None)
-        kwargs.pop("create_graph", None)
-        return entry(*args, **kwargs)
-
-    return wrapper
+def _of_grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: Any = None,
+    create_graph: Any = False,
+    *_: Any,
+    **__: Any,
+) -> _Request:
+    return _request(outputs, grad_outputs, inputs, retain_graph, create_graph)
 
 
 _ENTRIES: dict[Any, Callable[..., _Request]] = {
-    torch.Tensor.backward: _renamed(_of_method),
-    torch.autograd.backward: _renamed(_of_backward),
+    torch.Tensor.backward: _of_method,
+    torch.autograd.backward: _of_backward,
     torch.autograd.grad: _of_grad,
 }
 
 
-class _SweepDraft:
-    """One backward pass while it runs."""
+class SweepDraft:
+    """One backward pass while it runs.
 
-    def __init__(
-        self,
-        values: ValueStore,
-        graph: GraphRecorder,
-        dispatch: DispatchRecorder,
-        request: _Request,
-    ) -> None:
-        self._values = values
-        self._graph = graph
-        self._dispatch = dispatch
+    Parameters
+    ----------
+    context : _Context
+    number : int
+        Position among the passes.
+    request : _Request
+    """
+
+    def __init__(self, context: _Context, number: int, request: _Request) -> None:
+        self._number = number
+        self._values = context.values
+        self._graph = context.graph
+        self._dispatch = context.dispatch
+        self._retention = context.retention
+        self._audience = context.audience
         self._request = request
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
+        self._after = 0
+        self._hooks: tuple[tuple[Edge, str], ...] = ()
+        self._limited: tuple[Edge, ...] | None = None
+        self._captured: tuple[tuple[Edge, int | None], ...] = ()
         self._incoming: dict[int, Values] = {}
         self._before: dict[int, int | None] = {}
         self._firings: list[Firing] = []
         self._leaves: list[LeafUpdate] = []
+        # What is held until it has arrived, by where it goes.
+        self._sent: dict[tuple[int, int], list[int]] = {}
 
     def start(self) -> None:
         """Walk the graph and put a hook before and after every node."""
@@ -141,13 +174,31 @@ class _SweepDraft:
             for root, seed in zip(roots, seeds, strict=False):
                 edge = self._edge(root)
                 if edge is not None:
-                    self._roots.append((edge, None if seed is None else self._values.of(seed)))
+                    given = None if seed is None else self._values.of(seed)
+                    self._send(edge, given)
+                    self._roots.append((edge, given))
+            if self._request.inputs is not None:
+                edges = map(self._edge, self._request.inputs)
+                self._limited = tuple(edge for edge in edges if edge is not None)
             for number in self._reached(nodes):
                 node = self._graph.nodes[number].alive
                 self._handles.append(node.register_prehook(self._arrive(number)))
                 self._handles.append(node.register_hook(self._leave(number)))
+            self._hooks = tuple(self._found_hooks())
+            self._after = len(self._dispatch.calls)
+            self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
+
+    def _found_hooks(self) -> Iterator[tuple[Edge, str]]:
+        """Yield where the program has hooks on gradients, and which."""
+        for tensor, _ in self._values.tensors():
+            for held in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
+                edge = self._edge(tensor) if held else None
+                if held and edge is not None:
+                    yield from ((edge, described(hook)) for hook in held.values())
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
+        if not tensor.requires_grad:
+            return None
         edge = torch.autograd.graph.get_gradient_edge(tensor)
         number = self._graph.number(edge.node)
         return None if number is None else Edge(number, edge.output_nr)
@@ -167,29 +218,51 @@ class _SweepDraft:
             handle.remove()
         self._handles.clear()
 
-    def finish(self, captured: Sequence[torch.Tensor | None]) -> Sweep:
+    def end(self, captured: Sequence[torch.Tensor | None]) -> None:
+        """Write down what the pass returned."""
+        with _Paused(self._dispatch):
+            if self._request.inputs is not None:
+                pairs = zip(map(self._edge, self._request.inputs), captured, strict=False)
+                self._captured = tuple(
+                    (edge, None if g is None else self._values.of(g))
+                    for edge, g in pairs
+                    if edge is not None
+                )
+            returned = [value for _, value in self._captured]
+            self._retention.hold(returned)
+            self._audience.tell(lambda o: o.ends(self._number, self._captured))
+            self._retention.drop(returned)
+            for numbers in self._sent.values():
+                self._retention.drop(numbers)
+
+    def finish(self) -> Sweep:
         """Return the frozen pass."""
-        limited = None
-        taken = []
-        if self._request.inputs is not None:
-            with _Paused(self._dispatch):
-                edges = [self._edge(t) if t.requires_grad else None for t in self._request.inputs]
-                for edge, g in zip(edges, captured, strict=False):
-                    if edge is not None:
-                        taken.append((edge, None if g is None else self._values.of(g)))
-            limited = tuple(edge for edge in edges if edge is not None)
         return Sweep(
-            tuple(self._roots), tuple(self._firings), tuple(self._leaves), tuple(taken), limited
+            tuple(self._roots),
+            tuple(self._firings),
+            tuple(self._leaves),
+            self._captured,
+            self._limited,
+            self._after,
+            self._hooks,
         )
+
+    def _send(self, edge: Edge, value: int | None) -> None:
+        if value is not None:
+            self._retention.hold([value])
+            self._sent.setdefault((edge.node, edge.index), []).append(value)
 
     def _arrive(self, number: int) -> Callable[[Any], None]:
         def hook(gradients: Any) -> None:
             with _Paused(self._dispatch):
-                self._incoming[number] = self._recorded(gradients)
+                arrived = self._recorded(gradients)
+                self._retention.hold(arrived)
+                self._incoming[number] = arrived
                 draft = self._graph.nodes[number]
                 if draft.kind == Kind.ACCUMULATE:
                     before = draft.alive.variable.grad
                     self._before[number] = None if before is None else self._values.of(before)
+                    self._retention.hold([self._before[number]])
 
         return hook
 
@@ -197,18 +270,53 @@ class _SweepDraft:
         def hook(outgoing: Any, incoming: Any) -> None:
             del incoming
             with _Paused(self._dispatch):
-                arrived = self._incoming.pop(number)
-                self._firings.append(Firing(number, arrived, self._recorded(outgoing)))
-                draft = self._graph.nodes[number]
-                if draft.kind == Kind.ACCUMULATE:
-                    after = draft.alive.variable.grad
-                    value = None if after is None else self._values.of(after)
-                    self._leaves.append(LeafUpdate(number, self._before[number], value))
+                self._fired(number, self._recorded(outgoing))
 
         return hook
 
+    def _fired(self, number: int, outgoing: Values) -> None:
+        draft = self._graph.nodes[number]
+        arrived = self._incoming.pop(number)
+        changed = tuple(
+            place
+            for place, value in enumerate(arrived)
+            if value is not None and self._values.is_overwritten(value)
+        )
+        # Built-in nodes leave it to autograd to undo their broadcasting.
+        summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
+        self._dispatch.summed = False
+        firing = Firing(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
+        self._firings.append(firing)
+        for edge, value in zip(draft.edges, outgoing, strict=False):
+            if edge is not None:
+                self._send(edge, value)
+        update = None
+        held: Values = firing.incoming
+        if draft.kind == Kind.ACCUMULATE:
+            grad = draft.alive.variable.grad
+            after = None if grad is None else self._values.of(grad)
+            self._retention.hold([after])
+            update = LeafUpdate(number, self._before.pop(number), after)
+            self._leaves.append(update)
+            held = (*held, update.before, update.after)
+        self._audience.tell(lambda o: o.fired(self._number, firing, update))
+        self._retention.drop(held)
+        for index in range(len(firing.incoming)):
+            self._retention.drop(self._sent.pop((number, index), ()))
+        if not self._request.retains:
+            for call in self._graph.calls_of(number):
+                self._dispatch.close(call)
+
     def _recorded(self, gradients: Any) -> Values:
         return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
+
+
+def described(hook: Any) -> str:
+    """Return a function's name and the line where it is written."""
+    inner = getattr(hook, "__wrapped__", hook)
+    name = getattr(inner, "__qualname__", type(inner).__qualname__)
+    code = getattr(inner, "__code__", None)
+    return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code else str(name)
 
 
 class _Paused:

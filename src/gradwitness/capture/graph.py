@@ -13,8 +13,9 @@ from gradwitness.rules.registry import node_name
 from gradwitness.tape import Edge, Kind, Node, Ref, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from gradwitness.capture.dispatch import DispatchRecorder
     from gradwitness.capture.values import ValueStore
 
 _SAVED = "_saved_"
@@ -52,16 +53,24 @@ class NodeDraft:
 class GraphRecorder:
     """Numbers autograd nodes and joins them to the calls that made them."""
 
-    def __init__(self, values: ValueStore, calls: list[CallDraft], *, saved: bool) -> None:
+    def __init__(self, values: ValueStore, dispatch: DispatchRecorder, *, saved: bool) -> None:
         self.nodes: list[NodeDraft] = []
         self._numbers: dict[Any, int] = {}
         self._values = values
-        self._calls = calls
+        self._add_call = dispatch.add
+        self._calls = dispatch.calls
         self._saved = saved
 
     def number(self, node: Any) -> int | None:
         """Return a node's number, or None if no walk has met it."""
         return self._numbers.get(node)
+
+    def calls_of(self, number: int) -> Iterator[int]:
+        """Yield the calls that a node, and no other one, differentiates."""
+        draft = self.nodes[number]
+        if draft.call is not None:
+            yield draft.call
+        yield from (call for call in draft.inner if self._calls[call].node == number)
 
     def walk(self, roots: Iterable[Any]) -> list[int]:
         """Give every node that the roots reach a number, and return the new ones."""
@@ -194,8 +203,8 @@ class GraphRecorder:
         shown = draft.outputs[0] if draft.outputs else None
         if shown is None or base is None:
             return
-        draft.kind, draft.call = Kind.OPERATION, len(self._calls)
-        self._calls.append(
+        draft.kind = Kind.OPERATION
+        draft.call = self._add_call(
             CallDraft(
                 op="aten.as_strided.default",
                 arguments={

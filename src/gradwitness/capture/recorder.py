@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 import torch
@@ -14,23 +15,60 @@ from gradwitness._errors import CaptureError
 from gradwitness.capture.dispatch import DispatchRecorder
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
+from gradwitness.capture.observer import Audience
+from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail
 from gradwitness.capture.values import ValueStore
 from gradwitness.tape import Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sized
+
+    from gradwitness.capture.observer import Observer
+    from gradwitness.tape import Call
+
+
+T = TypeVar("T")
+
+
+class _Growing(Sequence[T]):
+    """A sequence whose elements are made when they are asked for."""
+
+    def __init__(self, make: Callable[[int], T], counted: Sized) -> None:
+        self._make = make
+        self._counted = counted
+
+    def __len__(self) -> int:
+        return len(self._counted)
+
+    @overload
+    def __getitem__(self, place: int) -> T: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[T]: ...
+    def __getitem__(self, place: int | slice) -> T | list[T]:
+        if isinstance(place, slice):
+            return [self._make(n) for n in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        return self._make(place)
 
 
 class Recorder:
     """Records what torch does between ``start`` and ``stop``.
+
+    Parameters
+    ----------
+    *models, names, saved
+        As for `record`.
+    room : int or None
+        Bytes that numbers may take which no step needs any more; None for no limit.
 
     Attributes
     ----------
     tape : Tape
         What happened; there once recording has stopped.
     seconds : float
-        Wall time of the block.
+        Wall time of the block, without that of an observer.
     overhead : float
         Share of that time that went into recording operations, 0 to 1.
     """
@@ -40,15 +78,23 @@ class Recorder:
         *models: torch.nn.Module,
         names: Mapping[str, torch.Tensor] | None = None,
         saved: bool = False,
+        room: int | None = None,
     ) -> None:
         self._values = ValueStore()
+        self._retention = Retention(self._values, room)
+        self._audience = Audience()
         self._trail = ModuleTrail(self._name_parameters)
-        self._dispatch = DispatchRecorder(self._values, self._trail)
-        self._graph = GraphRecorder(self._values, self._dispatch.calls, saved=saved)
-        self._backward = BackwardRecorder(self._values, self._graph, self._dispatch)
+        self._dispatch = DispatchRecorder(
+            self._values, self._trail, self._retention, self._audience
+        )
+        self._graph = GraphRecorder(self._values, self._dispatch, saved=saved)
+        self._backward = BackwardRecorder(
+            self._values, self._graph, self._dispatch, self._retention, self._audience
+        )
         for name, tensor in (names or {}).items():
             self._values.name(tensor, name)
         self._models = models
+        self._parameters: dict[int, None] = {}
         self._stack = contextlib.ExitStack()
         self._tape: Tape | None = None
         self._begun = 0.0
@@ -73,8 +119,23 @@ class Recorder:
         """Share of the block's wall time that went into recording operations."""
         return self._recording / self.seconds if self.seconds else 0.0
 
-    def start(self) -> None:
-        """Begin to record."""
+    def growing(self) -> Tape:
+        """Return the tape as it is while recording runs, without the backward passes."""
+        values, calls, nodes = self._values, self._dispatch.calls, self._graph.nodes
+        return Tape(
+            values=_Growing(values.value, values),
+            calls=_Growing(self._call, calls),
+            nodes=_Growing(lambda number: nodes[number].finish(number), nodes),
+            sweeps=(),
+        )
+
+    def _call(self, number: int) -> Call:
+        draft = self._dispatch.calls[number]
+        return draft.finish(number, self._graph.number(draft.backward_of))
+
+    def start(self, observer: Observer | None = None) -> None:
+        """Begin to record, and to tell an observer of each step."""
+        self._audience.observer = observer
         for model in self._models:
             self._trail.add(model)
         self._trail.start()
@@ -86,29 +147,41 @@ class Recorder:
 
     def stop(self) -> None:
         """End recording and write the tape; hooks and modes are gone whatever happened."""
-        self.seconds = time.perf_counter() - self._begun
+        self.seconds = time.perf_counter() - self._begun - self._audience.seconds
         self._stack.close()
-        self._recording = self._dispatch.seconds
-        sweeps = tuple(self._backward.sweeps)
+        self._recording = self._dispatch.seconds - self._audience.seconds
+        sweeps = tuple(draft.finish() for draft in self._backward.drafts)
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
-        self._values.own(grads)
-        calls = tuple(
-            draft.finish(number, self._graph.number(draft.backward_of))
-            for number, draft in enumerate(self._dispatch.calls)
-        )
+        foreign = self._values.foreign(grads)
+        complete = self._retention.fits(self._values.bytes_of(foreign))
+        if complete:
+            self._values.own(foreign)
+        else:
+            self._values.release(range(len(self._values)))
+        growing = self.growing()
         self._tape = Tape(
-            values=self._values.finish(),
-            calls=calls,
-            nodes=tuple(draft.finish(n) for n, draft in enumerate(self._graph.nodes)),
+            values=tuple(growing.values),
+            calls=tuple(growing.calls),
+            nodes=tuple(growing.nodes),
             sweeps=sweeps,
             about=_about(),
+            parameters=tuple(self._parameters),
+            complete=complete,
         )
-        # What is held of the program is let go: tensors, nodes, graphs, models.
+        # What is held of the program is let go: tensors, nodes, graphs, models, the observer.
         del self._values, self._graph, self._backward, self._dispatch, self._trail, self._models
+        del self._retention, self._audience
 
     def _name_parameters(self, root: torch.nn.Module) -> None:
-        for name, parameter in root.named_parameters():
-            self._values.name(parameter, name)
+        # It may be met while it runs, with everything that is done to a tensor recorded.
+        with torch._C._DisableTorchDispatch():
+            for name, parameter in root.named_parameters():
+                self._values.name(parameter, name)
+                number = self._values.of(parameter)
+                self._parameters[number] = None
+                # No step needs it until one uses it.
+                self._retention.hold([number])
+                self._retention.drop([number])
         for name, buffer in root.named_buffers():
             self._values.name(buffer, name)
 

@@ -13,11 +13,19 @@ from gradwitness.tape import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from torch.utils.hooks import RemovableHandle
 
 # Frames that are nobody's program: torch itself and this package.
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+_APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
+
+
+def is_skipped(file: str) -> bool:
+    """Return whether a file is nobody's program: torch's, or this package's."""
+    return file.startswith(_SKIPPED)
 
 
 def user_line() -> str:
@@ -25,12 +33,20 @@ def user_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_SKIPPED) and not name.startswith("<"):
+        if not is_skipped(name) and not name.startswith("<"):
             return f"{name}:{frame.f_lineno}"
         if frame.f_back is None:
             break
         frame = frame.f_back
     return ""
+
+
+def inside_function() -> bool:
+    """Return whether the forward of a custom ``autograd.Function`` is running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _APPLY:
+        frame = frame.f_back
+    return frame is not None
 
 
 class ModuleTrail:

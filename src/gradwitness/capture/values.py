@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from gradwitness.capture.arrays import as_array, dtype_name, is_plain
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     import torch
@@ -28,14 +30,19 @@ class _Draft:
     leaf: bool
     name: str = ""
     copied: bool = False
+    objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
 
 
 @dataclass
 class _Storage:
-    """One piece of memory; ``epoch`` counts the writes to it."""
+    """One piece of memory; ``epoch`` counts the writes to it.
+
+    The weak reference keeps its address from being given to another, ``memory`` its content too.
+    """
 
     number: int
-    keep: Any  # holds the memory, so that its address is not given to another
+    address: StorageWeakRef
+    memory: Any
     epoch: int
     drafts: list[_Draft]
 
@@ -50,6 +57,7 @@ class ValueStore:
     def __init__(self) -> None:
         self._drafts: list[_Draft] = []
         self._storages: dict[int, _Storage] = {}
+        self._in_order: list[_Storage] = []
         self._by_object: dict[int, tuple[torch.Tensor, int, int]] = {}
         self._by_place: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
@@ -79,7 +87,9 @@ class ValueStore:
             return entry[1]
         known = self._by_place.get(self._place(tensor))
         if known is not None and known[1] == epoch:
-            self._by_object[id(tensor)] = (tensor, known[0], epoch)
+            self._meet(tensor, known[0], epoch)
+            if self._drafts[known[0]].array is None:
+                self._attach(self._drafts[known[0]], tensor)
             return known[0]
         return self._new(tensor, made=False)
 
@@ -98,6 +108,59 @@ class ValueStore:
             _keep_copy(draft)
         # The copies need no further looking after.
         storage.drafts.clear()
+
+    def __len__(self) -> int:
+        return len(self._drafts)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """Let values' numbers go, and the tensors that hold them; who they are stays known."""
+        touched: dict[int, _Storage] = {}
+        for number in numbers:
+            draft = self._drafts[number]
+            if draft.layout is None:
+                continue
+            draft.array = None
+            draft.copied = False
+            for key in draft.objects:
+                self._by_object.pop(key, None)
+            draft.objects.clear()
+            touched[draft.layout.storage] = self._in_order[draft.layout.storage]
+        for storage in touched.values():
+            storage.drafts = [draft for draft in storage.drafts if draft.array is not None]
+            if not storage.drafts:
+                storage.memory = None
+
+    def memory(self, number: int) -> tuple[object, int]:
+        """Return what a value's numbers lie in, by a key of its own, and the bytes of that."""
+        draft = self._drafts[number]
+        if draft.array is None or draft.layout is None:
+            return None, 0
+        if draft.copied:
+            return (number,), draft.array.nbytes
+        storage = self._in_order[draft.layout.storage]
+        return storage.number, 0 if storage.memory is None else int(storage.memory.nbytes())
+
+    def foreign(self, values: set[int]) -> set[int]:
+        """Return the memory that the program may change later, by number.
+
+        That of the values given, and of all that the program brought in.
+        """
+        return {
+            draft.layout.storage
+            for number, draft in enumerate(self._drafts)
+            if draft.layout is not None and (number in values or not draft.made)
+        }
+
+    def bytes_of(self, storages: set[int]) -> int:
+        """Return how much some memory takes."""
+        held = (self._in_order[number].memory for number in storages)
+        return sum(int(memory.nbytes()) for memory in held if memory is not None)
+
+    def own(self, storages: set[int]) -> None:
+        """Copy the values in some memory, views of it too."""
+        for draft in self._drafts:
+            if draft.layout is not None and draft.layout.storage in storages:
+                _keep_copy(draft)
 
     def storage(self, value: int) -> int | None:
         """Return the number of the memory that a value lies in."""
@@ -127,26 +190,14 @@ class ValueStore:
         if node is not None:
             self._overwritten.append((node, tensor.output_nr, entry[1]))
 
-    def own(self, values: set[int]) -> None:
-        """Copy what the program may change later: the values given, and all that it brought in.
+    def is_overwritten(self, number: int) -> bool:
+        """Return whether a value's memory has been written to since, so that it is a copy."""
+        return self._drafts[number].copied
 
-        The views of that memory are copied with it.
-        """
-        foreign = {
-            draft.layout.storage
-            for number, draft in enumerate(self._drafts)
-            if draft.layout is not None and (number in values or not draft.made)
-        }
-        for draft in self._drafts:
-            if draft.layout is not None and draft.layout.storage in foreign:
-                _keep_copy(draft)
-
-    def finish(self) -> tuple[Value, ...]:
-        """Return the frozen values."""
-        return tuple(
-            Value(number, d.shape, d.dtype, d.array, d.layout, d.name, d.leaf)
-            for number, d in enumerate(self._drafts)
-        )
+    def value(self, number: int) -> Value:
+        """Return a value as it is now."""
+        d = self._drafts[number]
+        return Value(number, d.shape, d.dtype, d.array, d.layout, d.name, d.leaf)
 
     def _epoch(self, tensor: torch.Tensor) -> int:
         storage = self._storages.get(_address(tensor))
@@ -173,23 +224,32 @@ class ValueStore:
             leaf=not made and tensor.is_leaf and tensor.requires_grad,
             name=named[1] if named else "",
         )
-        epoch = 0
-        if is_plain(tensor):
-            address = _address(tensor)
-            storage = self._storages.get(address)
-            if storage is None:
-                storage = _Storage(len(self._storages), tensor.untyped_storage(), 0, [])
-                self._storages[address] = storage
-            storage.drafts.append(draft)
-            epoch = storage.epoch
-            draft.array = as_array(tensor)
-            draft.layout = Layout(
-                storage.number, int(tensor.storage_offset()), tuple(tensor.stride())
-            )
+        epoch = self._attach(draft, tensor)
         self._drafts.append(draft)
-        self._by_object[id(tensor)] = (tensor, number, epoch)
+        self._meet(tensor, number, epoch)
         self._by_place[self._place(tensor)] = (number, epoch)
         return number
+
+    def _meet(self, tensor: torch.Tensor, number: int, epoch: int) -> None:
+        self._by_object[id(tensor)] = (tensor, number, epoch)
+        self._drafts[number].objects.append(id(tensor))
+
+    def _attach(self, draft: _Draft, tensor: torch.Tensor) -> int:
+        """Give a value its numbers, and return how often their memory has been written to."""
+        if not is_plain(tensor):
+            return 0
+        memory = tensor.untyped_storage()
+        storage = self._storages.get(_address(tensor))
+        if storage is None:
+            weak: Any = StorageWeakRef
+            storage = _Storage(len(self._in_order), weak(memory), memory, 0, [])
+            self._storages[_address(tensor)] = storage
+            self._in_order.append(storage)
+        storage.memory = memory
+        storage.drafts.append(draft)
+        draft.array = as_array(tensor)
+        draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
+        return storage.epoch
 
 
 def _history(tensor: torch.Tensor) -> Any:

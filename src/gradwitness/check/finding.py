@@ -11,6 +11,7 @@ from gradwitness.check.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from gradwitness.check.compare import Comparison
+    from gradwitness.check.note import Note
     from gradwitness.tape import Source
 
 
@@ -83,8 +84,8 @@ class Row:
         rounds.
     digits : float
         Correct decimal digits against the float64 replay from the leaves; nan without one.
-    node, sweep : int
-        Accumulator (or the node it was taken at), backward pass.
+    node, slot, sweep : int
+        Accumulator (or the node it was taken at), input of that node, backward pass.
     value : int or None
         The gradient on the tape.
     """
@@ -98,6 +99,7 @@ class Row:
     comparison: Comparison
     digits: float
     node: int
+    slot: int
     sweep: int
     value: int | None
 
@@ -117,13 +119,16 @@ class Report:
     Attributes
     ----------
     findings : tuple of Finding
-        In the order of execution: forward calls, then each backward pass.
+        In the order of execution.
     rows : tuple of Row
         One for each gradient that a backward pass gave to the user.
+    notes : tuple of Note
+        What goes wrong besides, or explains what does. No verdict depends on them.
     """
 
     findings: tuple[Finding, ...]
     rows: tuple[Row, ...]
+    notes: tuple[Note, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

@@ -5,14 +5,16 @@ If every step holds, the whole holds; and a fault shows at the step that makes i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradwitness.check.compare import Comparison, unjudged
 from gradwitness.check.finding import Finding, Report, Step
 from gradwitness.check.lineage import Lineage
-from gradwitness.check.recorded import against
+from gradwitness.check.pathology import DETECTORS
+from gradwitness.check.recorded import Records
 from gradwitness.check.sweep import SweepCheck
-from gradwitness.engine.binding import Unjudgeable, recorded
+from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.rules import find
@@ -20,7 +22,10 @@ from gradwitness.rules.structure import SOURCES
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
-    from gradwitness.tape import Tape
+    from collections.abc import Sequence
+
+    from gradwitness.check.finding import Row
+    from gradwitness.tape import Edge, Firing, LeafUpdate, Tape
 
 
 def judge(tape: Tape, replayed: Replay | None = None) -> Report:
@@ -36,64 +41,142 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     -------
     Report
     """
-    empty = _uninitialised(tape)
-    findings = [
-        finding
-        for call in tape.calls
-        if empty.isdisjoint(call.outputs)
-        for finding in _forward(tape, call.id)
-    ]
-    judged = []
-    for number in range(len(tape.sweeps)):
-        sweep = SweepCheck(tape, number)
-        sweep.run()
-        findings += sweep.findings
-        judged.append(sweep)
-    lineage = Lineage(tape, findings)
-    replayed = replayed or replay(tape)
-    rows = [row for sweep in judged for row in sweep.rows(lineage, replayed)]
-    return Report(tuple(findings), tuple(rows))
+    made = Judge(tape)
+    done = 0
+
+    def call_up_to(count: int) -> None:
+        nonlocal done
+        for call in range(done, count):
+            made.called(call)
+        done = max(done, count)
+
+    for number, sweep in enumerate(tape.sweeps):
+        call_up_to(sweep.after)
+        made.begins(number, sweep.roots, sweep.limited_to)
+        updates = {update.node: update for update in sweep.leaves}
+        for firing in sweep.firings:
+            call_up_to(firing.after)
+            made.fired(number, firing, updates.get(firing.node))
+        made.ends(number, sweep.captured)
+    call_up_to(len(tape.calls))
+    return made.report(tape, replayed)
 
 
-def _uninitialised(tape: Tape) -> set[int | None]:
-    """Return the values that nobody has written yet: what lies there may even be NaN."""
-    found: set[int | None] = set()
-    for call in tape.calls:
+class Judge:
+    """Judges a program step by step, while it runs or afterwards.
+
+    Parameters
+    ----------
+    tape : Tape
+        May still be growing; a step's numbers are needed when the step is reported, not later.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._records = Records(tape)
+        self._findings: list[Finding] = []
+        self._sweeps: dict[int, SweepCheck] = {}
+        self._detectors = [detector(tape, self._records) for detector in DETECTORS]
+        # Values that nobody has written yet: what lies there may even be NaN.
+        self._empty: set[int | None] = set()
+
+    def called(self, number: int) -> None:
+        """Judge a forward call."""
+        call = self._tape.calls[number]
         operands = {n for argument in call.arguments.values() for n in references(argument)}
-        if "empty" in call.base_op or (call.is_view and operands & found):
-            found.update(call.outputs)
-    return found
+        if "empty" in call.base_op or (call.is_view and operands & self._empty):
+            self._empty.update(call.outputs)
+        found = []
+        if self._empty.isdisjoint(call.outputs) and call.base_op not in SOURCES:
+            found = self._results(number)
+        self._findings += found
+        for detector in self._detectors:
+            detector.called(call, found)
 
+    def begins(
+        self,
+        sweep: int,
+        roots: Sequence[tuple[Edge, int | None]],
+        limited_to: Sequence[Edge] | None,
+    ) -> None:
+        """Take note of a backward pass."""
+        self._sweeps[sweep] = SweepCheck(self._tape, self._records, sweep, roots, limited_to)
 
-def _forward(tape: Tape, number: int) -> list[Finding]:
-    call = tape.calls[number]
-    if call.base_op in SOURCES:
-        return []
-    found = find(call.base_op)
-    title = f"{call.op} (call {number})"
+    def fired(self, sweep: int, firing: Firing, update: LeafUpdate | None) -> None:
+        """Judge one node's turn in a backward pass."""
+        found = self._sweeps[sweep].fire(firing, update)
+        self._findings += found
+        for detector in self._detectors:
+            detector.fired(sweep, firing, update, found)
 
-    def finding(slot: int, comparison: Comparison) -> Finding:
-        return Finding(
-            Step.FORWARD,
-            title,
-            comparison,
-            call=number,
-            node=call.node,
-            slot=slot,
-            source=call.source,
-            formula=found.text if found else "",
-        )
+    def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
+        """Judge the gradients that a backward pass returned."""
+        self._sweeps[sweep].finish(captured)
 
-    try:
-        results = evaluate(tape, call, recorded(tape), bounded=True)
-    except Unjudgeable as reason:
-        arrays = [None if n is None else tape.values[n].array for n in call.outputs]
-        return [finding(slot, unjudged(str(reason), array)) for slot, array in enumerate(arrays)]
-    made = []
-    for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True)):
-        # A rule gives None for what a kernel keeps for itself.
-        if output is not None and result is not None:
-            made.append(finding(slot, against(tape, output, result)))
-    # Outputs without elements (what batch norm does not save in evaluation) have nothing to judge,
-    # as long as another output of the call has.
-    return [f for f in made if f.comparison.size] or made
+    def report(self, tape: Tape, replayed: Replay | None = None) -> Report:
+        """Return everything that was found.
+
+        Parameters
+        ----------
+        tape : Tape
+            The one that the steps were reported of, which grows no more.
+        replayed : Replay, optional
+            Its float64 replay, where the caller has it already.
+        """
+        # Which node a forward call left behind was not known when it ran.
+        findings = [
+            replace(f, node=tape.calls[f.call].node)
+            if f.step is Step.FORWARD and f.call is not None
+            else f
+            for f in self._findings
+        ]
+        lineage = Lineage(tape, findings)
+        if replayed is None and tape.complete:
+            replayed = replay(tape)
+
+        def finished(row: Row) -> Row:
+            slot = (row.node, row.slot)
+            verdict, reason, inherited = lineage.verdict(row.sweep, slot, row.comparison)
+            digits = row.digits
+            if replayed is not None and row.value is not None:
+                digits = replayed.digits(row.sweep, slot, tape.values[row.value].array)
+            return replace(row, verdict=verdict, reason=reason, inherited=inherited, digits=digits)
+
+        rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
+        notes = [
+            note
+            for detector in self._detectors
+            for note in detector.notes(tape, findings, rows, replayed)
+        ]
+        return Report(tuple(findings), tuple(rows), tuple(notes))
+
+    def _results(self, number: int) -> list[Finding]:
+        tape = self._tape
+        call = tape.calls[number]
+        found = find(call.base_op)
+        title = f"{call.op} (call {number})"
+
+        def finding(slot: int, comparison: Comparison) -> Finding:
+            return Finding(
+                Step.FORWARD,
+                title,
+                comparison,
+                call=number,
+                slot=slot,
+                source=call.source,
+                formula=found.text if found else "",
+            )
+
+        try:
+            results = evaluate(tape, call, self._records, bounded=True)
+        except Unjudgeable as reason:
+            arrays = [None if n is None else tape.values[n].array for n in call.outputs]
+            return [finding(slot, unjudged(str(reason), a)) for slot, a in enumerate(arrays)]
+        made = []
+        for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True)):
+            # A rule gives None for what a kernel keeps for itself.
+            if output is not None and result is not None:
+                made.append(finding(slot, self._records.against(output, result)))
+        # Outputs without elements (what batch norm does not save in evaluation) have nothing to
+        # judge, as long as another output of the call has.
+        return [f for f in made if f.comparison.size] or made

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gradwitness.check.compare import Comparison, compare, unjudged
 from gradwitness.engine.binding import recorded
@@ -10,19 +13,60 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_float
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from gradwitness.tape import Tape
 
-
-def against(tape: Tape, number: int, expected: Any, allowance: float = 0.0) -> Comparison:
-    """Compare a recorded value with what the witness expects."""
-    value = tape.values[number]
-    if value.array is None:
-        return unjudged(f"the numbers of a {value.dtype} tensor were not recorded")
-    return compare(value.array, expected, value.dtype, allowance=allowance)
+# One step's result is the next one's operand: so much is kept in float64, and no more.
+_KEPT_BYTES = 2**26
 
 
-def exact(tape: Tape, number: int, arithmetic: Arithmetic | None = None) -> Bounded:
-    """Return a recorded value as the witness's exact operand."""
-    dtype = tape.values[number].dtype
-    chosen = arithmetic or Arithmetic.stepwise(dtype if is_float(dtype) else "float32")
-    return Bounded(recorded(tape)(number), chosen)
+class Records:
+    """Looks a tape's numbers up, in float64, and compares with them.
+
+    Parameters
+    ----------
+    tape : Tape
+        May still be growing.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._lookup = recorded(tape)
+        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, number: int) -> NDArray[Any]:
+        """Return a value's numbers, read-only.
+
+        Raises
+        ------
+        Unjudgeable
+            If the tape does not hold them.
+        """
+        known = self._kept.get(number)
+        if known is not None:
+            self._kept.move_to_end(number)
+            return known
+        array = np.asarray(self._lookup(number))
+        if array is self._tape.values[number].array:
+            return array
+        array.flags.writeable = False
+        self._kept[number] = array
+        self._bytes += array.nbytes
+        while self._bytes > _KEPT_BYTES:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return array
+
+    def exact(self, number: int, arithmetic: Arithmetic | None = None) -> Bounded:
+        """Return a value as the witness's exact operand."""
+        dtype = self._tape.values[number].dtype
+        chosen = arithmetic or Arithmetic.stepwise(dtype if is_float(dtype) else "float32")
+        return Bounded(self(number), chosen)
+
+    def against(self, number: int, expected: Any, allowance: float = 0.0) -> Comparison:
+        """Compare a recorded value with what the witness expects."""
+        value = self._tape.values[number]
+        if value.array is None:
+            return unjudged(f"the numbers of a {value.dtype} tensor were not recorded")
+        return compare(value.array, expected, value.dtype, allowance=allowance)

@@ -2,68 +2,102 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.check.compare import Comparison, mismatch, unjudged
 from gradwitness.check.finding import Finding, Row, Step
-from gradwitness.check.recorded import against, exact
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.backward import connects, gradients
-from gradwitness.engine.binding import Unjudgeable, bind, recorded
+from gradwitness.engine.binding import Unjudgeable, bind
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_float
 from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
-    from gradwitness.check.lineage import Lineage
-    from gradwitness.engine.replay import Replay
-    from gradwitness.tape import Firing, Node, Source, Sweep, Tape
+    from collections.abc import Sequence
+
+    from gradwitness.check.recorded import Records
+    from gradwitness.tape import Firing, LeafUpdate, Node, Source, Tape
 
 Slot = tuple[int, int]  # node, input of the node
 
 
-@dataclass
 class SweepCheck:
-    """Judges the firings of a pass, and then the gradients that it gave out.
+    """Judges the firings of a pass one by one, and the gradients that it gives out.
 
-    ``sent`` holds, for each input of each node, the recorded gradients that were sent there;
-    ``carried`` follows the witness's own gradients, with their bounds, through steps that round
-    nothing, so that a parameter's row shows the bound of the last arithmetic on its way.
+    Parameters
+    ----------
+    tape : Tape
+        With the nodes that the pass can reach.
+    records : Records
+    number : int
+        The pass.
+    roots : sequence of (Edge, value or None)
+    limited_to : sequence of Edge, or None
+        As in `Sweep`.
+
     """
 
-    tape: Tape
-    number: int
-    findings: list[Finding] = field(default_factory=list)
-    sent: dict[Slot, list[int]] = field(default_factory=dict)
-    carried: dict[Slot, list[Any]] = field(default_factory=dict)
+    def __init__(
+        self,
+        tape: Tape,
+        records: Records,
+        number: int,
+        roots: Sequence[tuple[Edge, int | None]],
+        limited_to: Sequence[Edge] | None,
+    ) -> None:
+        self.tape = tape
+        self.records = records
+        self.number = number
+        self._found: list[Finding] = []
+        self._rows: list[Row] = []
+        self._seeds: dict[Slot, list[int | None]] = {}
+        for edge, seed in roots:
+            self._seeds.setdefault((edge.node, edge.index), []).append(seed)
+        # For each input of each node: the recorded gradients that were sent there, ...
+        self.sent: dict[Slot, list[int]] = {
+            slot: [seed for seed in given if seed is not None]
+            for slot, given in self._seeds.items()
+        }
+        # ... and the witness's own gradients, with their bounds, through steps that round nothing,
+        # so that a parameter's row shows the bound of the last arithmetic on its way.
+        self.carried: dict[Slot, list[Any]] = {}
+        self._taken = {(edge.node, edge.index) for edge in limited_to or ()}
+        self._wanted = (
+            None if limited_to is None else _leading_to(tape, {e.node for e in limited_to})
+        )
 
-    def __post_init__(self) -> None:
-        self.updates = {update.node: update for update in self.sweep.leaves}
-        limits = self.sweep.limited_to
-        self.wanted = None if limits is None else _leading_to(self.tape, {e.node for e in limits})
+    def fire(self, firing: Firing, update: LeafUpdate | None) -> list[Finding]:
+        """Judge one firing, and what it did to the ``.grad`` of a leaf."""
+        self._found = []
+        node = self.tape.nodes[firing.node]
+        self._fan_in(node, firing)
+        if node.kind == Kind.ACCUMULATE:
+            self._accumulate(node, firing, update)
+            if update is not None:
+                self._rows.append(self._row(Edge(node.id, 0), firing.incoming[0]))
+        else:
+            self._backward(node, firing)
+        for index in range(len(firing.incoming)):
+            if (node.id, index) not in self._taken:
+                self.carried.pop((node.id, index), None)
+        return self._found
 
-    @property
-    def sweep(self) -> Sweep:
-        """The recorded pass."""
-        return self.tape.sweeps[self.number]
+    def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
+        """Judge the gradients that the pass returned."""
+        self._rows += [self._row(edge, value) for edge, value in captured]
+        self.carried.clear()
 
-    def run(self) -> None:
-        """Judge every firing and every update of a leaf."""
-        seeds: dict[Slot, list[int | None]] = {}
-        for edge, seed in self.sweep.roots:
-            seeds.setdefault((edge.node, edge.index), []).append(seed)
-        for slot, given in seeds.items():
-            self.sent[slot] = [seed for seed in given if seed is not None]
-        for firing in self.sweep.firings:
-            node = self.tape.nodes[firing.node]
-            self._fan_in(node, firing, seeds)
-            if node.kind == Kind.ACCUMULATE:
-                self._accumulate(node, firing)
-            else:
-                self._backward(node, firing)
+    def rows(self) -> list[Row]:
+        """Return one row for each gradient given out, its own judgement only.
+
+        They stand in the order of the forward pass, which met the leaves first.
+        """
+        nodes = self.tape.nodes
+        return sorted(self._rows, key=lambda row: nodes[row.node].outputs[row.slot] or 0)
 
     def _finding(
         self,
@@ -76,7 +110,7 @@ class SweepCheck:
         grade: str = "",
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
-        self.findings.append(
+        self._found.append(
             Finding(
                 step,
                 f"{node.name} #{node.id}, {what}",
@@ -91,11 +125,11 @@ class SweepCheck:
             )
         )
 
-    def _fan_in(self, node: Node, firing: Firing, seeds: dict[Slot, list[int | None]]) -> None:
+    def _fan_in(self, node: Node, firing: Firing) -> None:
         for index, arrived in enumerate(firing.incoming):
             slot = (node.id, index)
             terms = self.sent.get(slot, [])
-            implicit = sum(seed is None for seed in seeds.get(slot, ()))
+            implicit = sum(seed is None for seed in self._seeds.get(slot, ()))
             if arrived is None and not terms and not implicit:
                 continue
             what = f"gradient arriving at input {index}"
@@ -117,7 +151,7 @@ class SweepCheck:
     def _exact(self, number: int) -> Bounded | None:
         """Return a recorded value as an exact operand, if its numbers can be had."""
         try:
-            return exact(self.tape, number)
+            return self.records.exact(number)
         except Unjudgeable:
             return None
 
@@ -126,13 +160,13 @@ class SweepCheck:
             expected = self._total(terms, ones, arrived)
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        return against(self.tape, number, expected)
+        return self.records.against(number, expected)
 
     def _total(self, terms: list[int], ones: int, arrived: int) -> Any:
         """Add up what was sent; a root without a given gradient starts from ones."""
         like = self.tape.values[terms[0] if terms else arrived]
         arithmetic = Arithmetic.sequential(like.dtype if is_float(like.dtype) else "float32")
-        parts: list[Any] = [exact(self.tape, term, arithmetic) for term in terms]
+        parts: list[Any] = [self.records.exact(term, arithmetic) for term in terms]
         parts += [Bounded(np.ones(like.shape), arithmetic)] * ones
         return parts[0] if len(parts) == 1 else np.sum(np.stack(parts), axis=(0,))
 
@@ -140,7 +174,7 @@ class SweepCheck:
         for edge, sent in zip(node.edges, firing.outgoing, strict=False):
             if edge is not None and sent is not None:
                 self.sent.setdefault((edge.node, edge.index), []).append(sent)
-        names = _slot_names(self.tape, node)
+        names = _slot_names(self.tape, node, self.records)
         try:
             expected = self._expected(node, firing)
         except Unjudgeable as reason:
@@ -181,12 +215,12 @@ class SweepCheck:
             if not is_float(dtype):
                 raise Unjudgeable(f"a gradient in {dtype}")
             arithmetic = Arithmetic.stepwise(dtype)
-            incoming.append(exact(self.tape, number, arithmetic))
-        return gradients(self.tape, node, incoming, recorded(self.tape), arithmetic)
+            incoming.append(self.records.exact(number, arithmetic))
+        return gradients(self.tape, node, incoming, self.records, arithmetic)
 
     def _is_wanted(self, edge: Edge) -> bool:
         """Whether the program asked for a gradient that lies beyond an edge."""
-        return self.wanted is None or edge.node in self.wanted
+        return self._wanted is None or edge.node in self._wanted
 
     def _outgoing(
         self, node: Node, slot: int, sent: int | None, expected: Any
@@ -200,7 +234,7 @@ class SweepCheck:
                 return None
             return mismatch("no gradient, where one other than zero is expected", value)
         if expected is None:
-            zeros = against(self.tape, sent, np.zeros(self.tape.values[sent].shape))
+            zeros = self.records.against(sent, np.zeros(self.tape.values[sent].shape))
             if (
                 zeros.verdict is Verdict.DISAGREES
                 and node.kind == Kind.CUSTOM
@@ -212,7 +246,7 @@ class SweepCheck:
         allowance = 0.0
         if node.kind == Kind.CUSTOM:
             allowance = _normwise(node, expected)
-        return against(self.tape, sent, expected, allowance)
+        return self.records.against(sent, expected, allowance)
 
     def _carry_on(self, node: Node, firing: Firing, expected: tuple[Any, ...]) -> None:
         """Pass the witness's gradients on: through a node that rounds nothing, with their past."""
@@ -230,7 +264,7 @@ class SweepCheck:
                 for index, number in enumerate(firing.incoming)
             ]
             arithmetic = next(g.arithmetic for g in incoming if g is not None)
-            onward = gradients(self.tape, node, incoming, recorded(self.tape), arithmetic)
+            onward = gradients(self.tape, node, incoming, self.records, arithmetic)
         for slot, result in enumerate(onward):
             self._carry(node, slot, result)
 
@@ -246,7 +280,7 @@ class SweepCheck:
     def _arrived(self, slot: Slot, number: int) -> Any:
         parts = self.carried.get(slot)
         if not parts:
-            return exact(self.tape, number)
+            return self.records.exact(number)
         if len(parts) == 1:
             return parts[0]
         # Torch adds one after another, and stores each partial sum in the tensor's format.
@@ -257,12 +291,11 @@ class SweepCheck:
 
     def _arrived_against(self, slot: Slot, number: int) -> Comparison:
         try:
-            return against(self.tape, number, self._arrived(slot, number))
+            return self.records.against(number, self._arrived(slot, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
 
-    def _accumulate(self, node: Node, firing: Firing) -> None:
-        update = self.updates.get(node.id)
+    def _accumulate(self, node: Node, firing: Firing, update: LeafUpdate | None) -> None:
         arrived = firing.incoming[0]
         if update is None or arrived is None:
             return
@@ -276,16 +309,7 @@ class SweepCheck:
             Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
         )
 
-    def rows(self, lineage: Lineage, replayed: Replay) -> list[Row]:
-        """Judge each gradient that this pass gave to the user."""
-        arrived = {firing.node: firing.incoming[0] for firing in self.sweep.firings}
-        taken = [(Edge(node, 0), arrived.get(node)) for node in self.updates]
-        taken += list(self.sweep.captured)
-        # In the order of the forward pass, which met the leaves first.
-        taken.sort(key=lambda pair: self.tape.nodes[pair[0].node].outputs[pair[0].index] or 0)
-        return [self._row(edge, value, lineage, replayed) for edge, value in taken]
-
-    def _row(self, edge: Edge, number: int | None, lineage: Lineage, replayed: Replay) -> Row:
+    def _row(self, edge: Edge, number: int | None) -> Row:
         tape = self.tape
         leaf = tape.nodes[edge.node].outputs[edge.index]
         value = None if leaf is None else tape.values[leaf]
@@ -300,18 +324,17 @@ class SweepCheck:
             )
         else:
             comparison = self._arrived_against(slot, number)
-        verdict, reason, inherited = lineage.verdict(self.number, slot, comparison)
-        array = None if number is None else tape.values[number].array
         return Row(
             name=name,
             shape=value.shape if value else (),
             dtype=value.dtype if value else "",
-            verdict=verdict,
-            reason=reason,
-            inherited=inherited,
+            verdict=comparison.verdict,
+            reason=comparison.reason,
+            inherited=False,
             comparison=comparison,
-            digits=replayed.digits(self.number, slot, array),
+            digits=math.nan,
             node=edge.node,
+            slot=edge.index,
             sweep=self.number,
             value=number,
         )
@@ -338,12 +361,12 @@ def _source(tape: Tape, node: Node) -> Source | None:
     return tape.calls[node.inner[0]].source if node.inner else None
 
 
-def _slot_names(tape: Tape, node: Node) -> list[tuple[str, str]]:
+def _slot_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str]]:
     """Return name and formula of each edge's operand."""
     if node.call is None:
         return [(f"input {n}", "") for n in range(len(node.edges))]
     try:
-        bound = bind(tape, tape.calls[node.call], recorded(tape), arithmetic=None, skip=True)
+        bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)
     except Unjudgeable:
         return [(f"input {n}", "") for n in range(len(node.edges))]
     gradients_of = bound.rule.gradients

@@ -51,8 +51,14 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     InputError
-        If the tape is not consistent, or the file cannot be written. An older file stays then.
+        If the tape is not consistent or not complete, or the file cannot be written. An older file
+        stays then.
     """
+    if not tape.complete:
+        raise InputError(
+            "the tape was not saved, since numbers of it were released while it was recorded: "
+            "record it with watch(..., keep=None)."
+        )
     distinct: list[Value] = []
     entries: list[int | None] = []
     places: dict[Any, int] = {}

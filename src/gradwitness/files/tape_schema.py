@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     ArrayReader: TypeAlias = Callable[[int, tuple[int, ...], str], NDArray[np.generic]]
 
 FORMAT = "gradwitness-tape"
-VERSION = 1
+VERSION = 2
 
 _KINDS = {kind for name, kind in vars(Kind).items() if name.isupper()}
 
@@ -87,7 +87,12 @@ def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
         {**_fields(value, "array"), "array": entry}
         for value, entry in zip(tape.values, entries, strict=True)
     ]
-    return {"format": FORMAT, "version": VERSION, **_fields(tape, "values"), "values": values}
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **_fields(tape, "values", "complete"),
+        "values": values,
+    }
 
 
 def _fields(record: Any, *left_out: str) -> dict[str, Any]:
@@ -150,6 +155,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
         format=text,
         version=size,
         about=by_name(text),
+        parameters=many(value),
         values=_values(array),
         calls=_calls(value, node),
         nodes=_nodes(value, call, edge),
@@ -261,8 +267,20 @@ def _sweep(value: Reader[int], node: Reader[int], edge: Reader[Edge]) -> Reader[
     return record(
         Sweep,
         roots=many(pair(edge, optional(value))),
-        firings=many(record(Firing, node=node, incoming=gradients, outgoing=gradients)),
+        firings=many(
+            record(
+                Firing,
+                node=node,
+                incoming=gradients,
+                outgoing=gradients,
+                changed=many(size),
+                summed=flag,
+                after=size,
+            )
+        ),
         leaves=many(record(LeafUpdate, node=node, before=optional(value), after=optional(value))),
         captured=many(pair(edge, optional(value))),
         limited_to=optional(many(edge)),
+        after=size,
+        hooks=many(pair(edge, text)),
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradwitness.check.compare import Comparison
     from gradwitness.check.finding import Finding, Report, Row
+    from gradwitness.check.note import Note
     from gradwitness.experiment import Outcome
 
 SCHEMA = "gradwitness-comparison"
@@ -31,6 +32,7 @@ def report_record(report: Report) -> dict[str, Any]:
         "coverage": {name: asdict(share) for name, share in report.coverage().items()},
         "first_wrong": None if report.first_wrong is None else report.first_wrong.title,
         "gradients": [_row(row) for row in report.rows],
+        "notes": [_note(note) for note in report.notes],
         "steps": [_finding(finding) for finding in report.findings],
     }
 
@@ -87,6 +89,18 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "rule": finding.formula,
         "grade": finding.grade,
         **_comparison(finding.comparison),
+    }
+
+
+def _note(note: Note) -> dict[str, Any]:
+    return {
+        "kind": note.kind,
+        "text": note.text,
+        "call": note.call,
+        "node": note.node,
+        "pass": note.sweep,
+        "module": note.source.module if note.source else "",
+        "line": note.source.line if note.source else "",
     }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from gradwitness.check.finding import Finding, Report, Row
+    from gradwitness.check.note import Note
     from gradwitness.tape import Tape
 
 # Wide enough for every column of the verdict table.
@@ -30,6 +31,10 @@ _STYLES = {
     Verdict.DISAGREES: "bold red",
     Verdict.INCONCLUSIVE: "yellow",
 }
+_RELEASED = (
+    "\nnote      numbers were released as they were judged, for want of room: there are no digits, "
+    "and no tape can be saved (watch(..., keep=None) keeps all)"
+)
 # Further faults than this are counted, not listed.
 _LISTED = 8
 
@@ -66,6 +71,9 @@ def summary(report: Report, tape: Tape) -> RenderableType:
         parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
     if len(report.wrong) > _LISTED:
         parts.append(Text(f"... and {len(report.wrong) - _LISTED} further steps that disagree."))
+    parts += [noted(note) for note in report.notes]
+    if not tape.complete:
+        parts.append(Text(_RELEASED))
     parts.append(totals(report))
     return Group(*parts)
 
@@ -154,6 +162,16 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     if finding.grade:
         lines.append(f"\n  evidence {finding.grade}")
     lines.append(f"\n  next     {_NEXT[finding.step]}")
+    return lines
+
+
+def noted(note: Note) -> RenderableType:
+    """Return a pathology in two or three lines."""
+    lines = Text("\nNOTE", style="bold magenta")
+    lines.append(f"       {note.kind}\n", style="not bold default")
+    if note.source is not None and note.source.line:
+        lines.append(f"  at       {_relative(note.source.line)}\n", style="not bold default")
+    lines.append(f"  what     {note.text}", style="not bold default")
     return lines
 
 

@@ -1,0 +1,72 @@
+"""How long recorded numbers are held: while a step needs them, and then while there is room."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gradwitness.capture.values import ValueStore
+
+
+class Retention:
+    """Counts the steps that still need a value.
+
+    A value that no step needs is kept for the report while all such values together take no more
+    than ``room``; the first time that they do, they are let go, and from then on at once.
+
+    Parameters
+    ----------
+    values : ValueStore
+    room : int or None
+        Bytes; None for no limit.
+
+    Attributes
+    ----------
+    complete : bool
+        Whether nothing has been let go.
+    """
+
+    def __init__(self, values: ValueStore, room: int | None) -> None:
+        self.complete = True
+        self._values = values
+        self._room = room
+        self._needed: Counter[int] = Counter()
+        self._spare: set[int] = set()
+        self._memory: dict[object, int] = {}
+
+    def hold(self, numbers: Iterable[int | None]) -> None:
+        """Count one more step that needs these values."""
+        for number in numbers:
+            if number is not None:
+                self._needed[number] += 1
+
+    def drop(self, numbers: Iterable[int | None]) -> None:
+        """Count one step less; what no step needs may go."""
+        if self._room is None:
+            return
+        spare = []
+        for number in numbers:
+            if number is not None:
+                self._needed[number] -= 1
+                if self._needed[number] <= 0:
+                    del self._needed[number]
+                    spare.append(number)
+        if self.complete:
+            self._spare.update(spare)
+            self._memory.update(map(self._values.memory, spare))
+            if self.fits(0):
+                return
+            self.complete = False
+            spare = [number for number in self._spare if number not in self._needed]
+            self._spare.clear()
+            self._memory.clear()
+        self._values.release(spare)
+
+    def fits(self, more: int) -> bool:
+        """Return whether so many bytes more may be kept."""
+        return self.complete and (
+            self._room is None or sum(self._memory.values()) + more <= self._room
+        )

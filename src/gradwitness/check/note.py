@@ -1,0 +1,33 @@
+"""What a report tells beyond right and wrong: a habit of the program that spoils gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradwitness.tape import Source
+
+
+@dataclass(frozen=True)
+class Note:
+    """One pathology, where it is, and what to do.
+
+    Attributes
+    ----------
+    kind : str
+        Its name, one word or two: ``stale gradient``.
+    text : str
+        One or two sentences.
+    source : Source or None
+        Where the program does it.
+    call, node, sweep : int or None
+        Numbers on the tape.
+    """
+
+    kind: str
+    text: str
+    source: Source | None = None
+    call: int | None = None
+    node: int | None = None
+    sweep: int | None = None

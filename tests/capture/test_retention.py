@@ -1,0 +1,126 @@
+"""Numbers are held while a step needs them, and let go after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+import gradwitness as gw
+from capture.programs import leaf, weighted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def memory(tensor: Any) -> Any:
+    weak: Any = StorageWeakRef
+    return weak(tensor.untyped_storage())
+
+
+def test_a_step_without_a_gradient_lets_go_at_once() -> None:
+    with gw.watch(keep=0) as witness, torch.no_grad():
+        x = torch.ones(3)
+        y = memory(x * 2)
+        z = memory(x * 3 + 1)
+        assert y.expired()
+        assert z.expired()
+        assert not memory(x).expired()
+    assert witness.report.count(gw.Verdict.AGREES) == len(witness.tape.calls) > 0
+
+
+def test_a_backward_step_lets_go_of_its_operands() -> None:
+    alive = []
+    x = leaf(3)
+    with gw.watch(keep=0) as witness:
+        first = x * 2
+        held = memory(first)
+        second = first.sin()
+        for tensor in (first, x):
+            tensor.register_hook(lambda _: alive.append(held.expired()))
+        del first
+        weighted(second).backward()
+        # While its own step runs it is there; once that is over it is not.
+    assert alive == [False, True]
+    assert witness.verdict is gw.Verdict.AGREES
+
+
+@pytest.mark.parametrize("keep", [None, 2**30])
+def test_what_there_is_room_for_is_kept(keep: int | None) -> None:
+    with gw.watch(keep=keep) as witness:
+        kept = memory(torch.ones(3) * 2)
+    assert not kept.expired()
+    assert witness.tape.complete
+    assert all(value.array is not None for value in witness.tape.values)
+
+
+def test_past_the_room_everything_goes() -> None:
+    # 10 tensors of 4 kB each; the room is for 5 of them.
+    x = torch.ones(1000)
+    with gw.watch(keep=20_000) as witness:
+        made = [memory(x * number) for number in range(10)]
+        # What was made before there was no room any more went with it.
+        assert all(each.expired() for each in made)
+    assert not witness.tape.complete
+
+
+def test_views_of_one_memory_count_once() -> None:
+    x = torch.ones(1000)
+    with gw.watch(keep=20_000) as witness:
+        y = x * 2
+        for _ in range(100):
+            y.view(10, 100)
+    assert witness.tape.complete
+
+
+def test_a_graph_that_is_retained_can_be_judged_again() -> None:
+    x = leaf(3)
+    with gw.watch(keep=0) as witness:
+        loss = weighted((x * 2).sin())
+        loss.backward(retain_graph=True)
+        torch.autograd.backward(loss, retain_graph=True)
+        torch.autograd.grad(loss, x, create_graph=True)
+        loss.backward()
+    assert len(witness.report.rows) == 4
+    assert witness.verdict is gw.Verdict.AGREES
+
+
+def test_a_tensor_that_comes_back_is_known() -> None:
+    model = nn.Linear(3, 3)
+    with gw.watch(model, keep=0) as witness:
+        for _ in range(2):
+            weighted(model(torch.randn(2, 3))).backward()
+    names = [row.name for row in witness.report.rows]
+    assert names == ["weight", "bias", "weight", "bias"]
+    assert witness.verdict is gw.Verdict.AGREES
+
+
+def test_a_fault_is_found_all_the_same() -> None:
+    x = leaf(3)
+    with gw.watch(keep=0) as witness:
+        y = x.sin()
+        y.register_hook(lambda g: 2 * g)
+        weighted(y).backward()
+    assert witness.verdict is gw.Verdict.DISAGREES
+    assert len(witness.report.wrong) == 1
+
+
+def test_released_numbers_are_told(tmp_path: Path) -> None:
+    x = leaf(3)
+    with gw.watch(keep=0, names={"x": x}) as witness:
+        weighted(x.sin()).backward()
+    assert [str(row.digits) for row in witness.report.rows] == ["nan"]
+    with pytest.raises(gw.InputError, match=r"numbers of it were released .* keep=None"):
+        witness.save(tmp_path / "tape.npz")
+    assert list(tmp_path.iterdir()) == []
+    witness.save(tmp_path / "graph.svg")
+    assert "SinBackward0" in (tmp_path / "graph.svg").read_text()
+    assert "numbers were released as they were judged" in str(witness)
+
+
+def test_negative_room_is_refused() -> None:
+    with pytest.raises(gw.InputError, match="keep=-1"):
+        gw.watch(keep=-1)
