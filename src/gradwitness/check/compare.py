@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +13,17 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import is_float, limits, round_to, ulps, unit_roundoff
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gradwitness.engine.bounded import Error
+
+
+TOO_LITTLE = "too little signal: all zeros would pass too"
+CANCELS = "zero within rounding: its terms cancel"
+# Of the size of the terms: an error of so much of it is seen.
+_VISIBLE = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Comparison:
     ----------
     verdict : Verdict
     reason : str
-        Why it is INCONCLUSIVE, or what is wrong beyond the figures.
+        Why it is INCONCLUSIVE, or what is wrong beyond the figures, or `CANCELS`.
     size, refuted : int
         Elements compared, elements outside their bound.
     index : tuple of int or None
@@ -72,6 +80,23 @@ class Comparison:
     def suspicious(self) -> bool:
         """Whether the error is within the worst case but not within what is probable."""
         return self.verdict is Verdict.AGREES and self.likely_ratio > 1
+
+
+def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison:
+    """Tell a true zero from numbers without a signal.
+
+    Of both all zeros would pass. But where large terms cancel, as the gradient of a bias does that
+    a normalisation takes away again, zero is the right answer, and an error in a term is seen.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    terms : callable
+        Returns the size that the largest number would have if no terms cancelled.
+    """
+    if comparison.reason != TOO_LITTLE or not comparison.detects <= _VISIBLE * terms():
+        return comparison
+    return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
 
 
 def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
@@ -142,9 +167,9 @@ def compare(
     -------
     Comparison
         DISAGREES if a number lies outside its rigorous bound. INCONCLUSIVE if both sides share
-        NaN, or an infinity that no infinite operand hands on (see `engine.bounded.infinities`), if
-        a bound is not finite, if the bounds are so wide that an array of zeros would pass, or if
-        the numbers are complex.
+        NaN, or an infinity that a rounding error could undo (see `engine.bounded.infinities`), if
+        a bound is not finite, if the bounds are so wide that an array of zeros would pass (see
+        `settled_by`), or if the numbers are complex.
     """
     value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
     if recorded.shape != value.shape:
@@ -175,9 +200,10 @@ def compare(
     overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(limits(dtype).max))
     alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow
     error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
-    # An infinity that follows from infinite operands is as good as a number.
-    handed_on = np.isinf(w) & (True if errors[0] is None else errors[0] == 0)
-    strange = ~(np.isfinite(r) & np.isfinite(w)) & ~(handed_on & (r == w))
+    # An infinity that follows for certain is as good as a number.
+    certain = np.isinf(w) & (True if errors[0] is None else errors[0] == 0) & (r == w)
+    certain |= overflow & (np.abs(w) - bound > float(limits(dtype).max) * (1 + final))
+    strange = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
     return _judge(r, w, error, bound, likely, strange, dtype)
 
 
@@ -233,7 +259,7 @@ def _judge(
         reason = _unusable(r, w, strange, usable)
     elif largest > 0 and bool(np.all(np.abs(w) <= bound)):
         verdict = Verdict.INCONCLUSIVE
-        reason = "too little signal: all zeros would pass too"
+        reason = TOO_LITTLE
     else:
         verdict = Verdict.AGREES
     return Comparison(
@@ -266,7 +292,7 @@ def _unusable(
     nan = np.isnan(r) | np.isnan(w)
     kinds = (
         ("NaN", nan),
-        ("an infinity born of finite numbers", strange),
+        ("an infinity that rounding decides", strange),
         ("no finite bound", lacking),
     )
     what, where = next((what, where) for what, where in kinds if where.any())

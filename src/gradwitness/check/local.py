@@ -6,13 +6,14 @@ If every step holds, the whole holds; and a fault shows at the step that makes i
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from gradwitness.check.compare import Comparison, unjudged
+from gradwitness.check.compare import Comparison, settled_by, unjudged
 from gradwitness.check.finding import Finding, Report, Step
 from gradwitness.check.lineage import Lineage
 from gradwitness.check.pathology import DETECTORS
-from gradwitness.check.recorded import Records
+from gradwitness.check.recorded import Records, largest
 from gradwitness.check.sweep import SweepCheck
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.forward import evaluate
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.check.finding import Row
-    from gradwitness.tape import Edge, Firing, LeafUpdate, Tape
+    from gradwitness.tape import Call, Edge, Firing, LeafUpdate, Tape
 
 
 def judge(tape: Tape, replayed: Replay | None = None) -> Report:
@@ -176,7 +177,16 @@ class Judge:
         for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True)):
             # A rule gives None for what a kernel keeps for itself.
             if output is not None and result is not None:
-                made.append(finding(slot, self._records.against(output, result)))
+                comparison = self._records.against(output, result)
+                made.append(finding(slot, settled_by(comparison, partial(self._size, call, slot))))
         # Outputs without elements (what batch norm does not save in evaluation) have nothing to
         # judge, as long as another output of the call has.
         return [f for f in made if f.comparison.size] or made
+
+    def _size(self, call: Call, slot: int) -> float:
+        """Return how large a call's result is where all operands have one sign."""
+        try:
+            results = evaluate(self._tape, call, self._records.size, bounded=False)
+        except Unjudgeable:
+            return 0.0
+        return largest(results[slot])

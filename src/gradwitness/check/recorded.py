@@ -58,6 +58,11 @@ class Records:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return array
 
+    def size(self, number: int) -> NDArray[Any]:
+        """Return the magnitudes of a value's numbers."""
+        array = self(number)
+        return np.abs(array) if array.dtype == np.float64 else array
+
     def exact(self, number: int, arithmetic: Arithmetic | None = None) -> Bounded:
         """Return a value as the witness's exact operand."""
         dtype = self._tape.values[number].dtype
@@ -70,3 +75,9 @@ class Records:
         if value.array is None:
             return unjudged(f"the numbers of a {value.dtype} tensor were not recorded")
         return compare(value.array, expected, value.dtype, allowance=allowance)
+
+
+def largest(array: Any) -> float:
+    """Return the largest magnitude of an array; 0 if it is not finite, or has no numbers."""
+    found = float(np.max(np.abs(array), initial=0.0))
+    return found if np.isfinite(found) else 0.0

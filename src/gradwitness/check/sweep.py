@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.check.compare import Comparison, mismatch, unjudged
+from gradwitness.check.compare import Comparison, mismatch, settled_by, unjudged
 from gradwitness.check.finding import Finding, Row, Step
+from gradwitness.check.recorded import largest
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.backward import connects, gradients
 from gradwitness.engine.binding import Unjudgeable, bind
@@ -160,7 +162,8 @@ class SweepCheck:
             expected = self._total(terms, ones, arrived)
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        return self.records.against(number, expected)
+        comparison = self.records.against(number, expected)
+        return settled_by(comparison, lambda: sum(map(largest, map(self.records, terms))) + ones)
 
     def _total(self, terms: list[int], ones: int, arrived: int) -> Any:
         """Add up what was sent; a root without a given gradient starts from ones."""
@@ -190,7 +193,7 @@ class SweepCheck:
             sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
             if sent is None and not self._is_wanted(edge):
                 continue
-            comparison = self._outgoing(node, slot, sent, expected[slot])
+            comparison = self._outgoing(node, firing, slot, sent, expected[slot])
             if comparison is not None:
                 self._backward_finding(node, slot, names, comparison)
         self._carry_on(node, firing, expected)
@@ -223,7 +226,7 @@ class SweepCheck:
         return self._wanted is None or edge.node in self._wanted
 
     def _outgoing(
-        self, node: Node, slot: int, sent: int | None, expected: Any
+        self, node: Node, firing: Firing, slot: int, sent: int | None, expected: Any
     ) -> Comparison | None:
         if sent is None:
             # An undefined gradient stands for zeros.
@@ -246,7 +249,16 @@ class SweepCheck:
         allowance = 0.0
         if node.kind == Kind.CUSTOM:
             allowance = _normwise(node, expected)
-        return self.records.against(sent, expected, allowance)
+        comparison = self.records.against(sent, expected, allowance)
+        return settled_by(comparison, partial(self._size, node, firing, slot))
+
+    def _size(self, node: Node, firing: Firing, slot: int) -> float:
+        """Return how large an outgoing gradient is where all incoming numbers have one sign."""
+        incoming = [None if n is None else self.records.size(n) for n in firing.incoming]
+        try:
+            return largest(gradients(self.tape, node, incoming, self.records, None)[slot])
+        except Unjudgeable:
+            return 0.0
 
     def _carry_on(self, node: Node, firing: Firing, expected: tuple[Any, ...]) -> None:
         """Pass the witness's gradients on: through a node that rounds nothing, with their past."""
@@ -291,9 +303,11 @@ class SweepCheck:
 
     def _arrived_against(self, slot: Slot, number: int) -> Comparison:
         try:
-            return self.records.against(number, self._arrived(slot, number))
+            comparison = self.records.against(number, self._arrived(slot, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
+        # Whether the signal suffices was judged at each step on the way, on which this row depends.
+        return settled_by(comparison, lambda: math.inf)
 
     def _accumulate(self, node: Node, firing: Firing, update: LeafUpdate | None) -> None:
         arrived = firing.incoming[0]

@@ -13,7 +13,7 @@ from gradwitness.engine.floats import Arithmetic, is_float
 from gradwitness.rules import find
 
 if TYPE_CHECKING:
-    from gradwitness.tape import Call, Tape
+    from gradwitness.tape import Call, Tape, Value
 
 
 def evaluate(tape: Tape, call: Call, lookup: Lookup, *, bounded: bool) -> tuple[Any, ...]:
@@ -49,7 +49,7 @@ def evaluate(tape: Tape, call: Call, lookup: Lookup, *, bounded: bool) -> tuple[
         raise Unjudgeable(f"{call.op} has {len(call.outputs)} outputs, its rule {len(outputs)}")
     pairs = zip(outputs, call.outputs, strict=True)
     return tuple(
-        result if n is None or result is None else as_recorded(result, tape.values[n].dtype)
+        result if n is None or result is None else as_recorded(result, tape.values[n])
         for result, n in pairs
     )
 
@@ -63,14 +63,18 @@ def _made(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]
     )
 
 
-def as_recorded(result: Any, dtype: str) -> Any:
+def as_recorded(result: Any, recorded: Value) -> Any:
     """Return a result as its recorded kind of number: whole ones are cut off, as torch does.
+
+    What an integer does not hold becomes what the machine makes of it: C leaves it open. Processors
+    give the lowest number (x86), or the nearest one, and 0 for NaN (ARM).
 
     Raises
     ------
     Unjudgeable
-        If a rounding error could make another whole number, or the kind does not hold it.
+        If a rounding error could make another whole number.
     """
+    dtype = recorded.dtype
     value = np.asarray(result.value if isinstance(result, Bounded) else result)
     if is_float(dtype) or dtype.startswith("complex"):
         return value.astype(np.float64) if value.dtype.kind in "iub" else result
@@ -80,12 +84,16 @@ def as_recorded(result: Any, dtype: str) -> Any:
         return value.astype(kind)
     cut = np.trunc(value)
     limits = np.iinfo(kind)
-    if not np.all((cut >= limits.min) & (cut <= float(limits.max))):
-        raise Unjudgeable(f"a number that {dtype} does not hold")
+    held = (cut >= limits.min) & (cut <= float(limits.max))
     error = 0 if not isinstance(result, Bounded) or result.is_exact else result.rigorous
-    if np.any((np.trunc(value - error) != cut) | (np.trunc(value + error) != cut)):
+    if np.any(held & ((np.trunc(value - error) != cut) | (np.trunc(value + error) != cut))):
         raise Unjudgeable("a whole number that rounding errors decide")
-    return cut.astype(kind)
+    whole = np.full(cut.shape, limits.min, kind)
+    whole[held] = cut[held].astype(kind)
+    if recorded.array is not None and not held.all():
+        nearest = np.where(np.isnan(cut), 0, np.where(cut > 0, limits.max, limits.min)).astype(kind)
+        whole = np.where(~held & (recorded.array == nearest), nearest, whole)
+    return whole
 
 
 def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:

@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from gradwitness.check.compare import CANCELS
 from gradwitness.check.finding import Step
 from gradwitness.check.verdict import Verdict
 from gradwitness.report.names import Names
@@ -20,6 +21,7 @@ from gradwitness.report.numbers import place, short
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
+    from gradwitness.check.compare import Comparison
     from gradwitness.check.finding import Finding, Report, Row
     from gradwitness.check.note import Note
     from gradwitness.tape import Tape
@@ -200,6 +202,10 @@ def _relative(line: str) -> str:
         return line
 
 
+def _is_coarse(c: Comparison) -> bool:
+    return c.verdict is Verdict.AGREES and c.reason != CANCELS and c.detects_relative > 0.1
+
+
 def totals(report: Report) -> RenderableType:
     """Return the closing lines: counts, coverage, reasons for doubt, the verdict."""
     lines = Text("\n")
@@ -221,6 +227,15 @@ def totals(report: Report) -> RenderableType:
         lines.append(
             f"note      {suspicious} steps are within the worst case of rounding, but beyond what "
             "is probable\n"
+        )
+    zeros = sum(f.comparison.reason == CANCELS for f in report.findings)
+    if zeros:
+        lines.append(f"note      {zeros} results are zero within rounding: their terms cancel\n")
+    coarse = sum(_is_coarse(f.comparison) for f in report.findings)
+    if coarse:
+        lines.append(
+            f"note      {coarse} steps agree, but coarsely: an error of a tenth of their largest "
+            "number might pass\n"
         )
     first = report.first_wrong
     if first is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from gradwitness.check.compare import CANCELS
 from gradwitness.check.note import Note
 from gradwitness.check.pathology.detector import Detector, listed
 from gradwitness.check.verdict import Verdict
@@ -39,7 +40,10 @@ class LostDigits(Detector):
         poor = [
             row
             for row in rows
-            if is_float(row.dtype) and row.digits < _KEPT * _format_digits(row.dtype)
+            # Zero has no digits to lose.
+            if is_float(row.dtype)
+            and row.comparison.reason != CANCELS
+            and row.digits < _KEPT * _format_digits(row.dtype)
         ]
         if replayed is None or not poor or any(f.verdict is Verdict.DISAGREES for f in findings):
             return []

@@ -1,9 +1,9 @@
 """Infinite results: those that infinite operands hand on, and those born of finite ones.
 
 An infinity has no distance to anything, so that no bound but 0 and infinity makes sense for it. One
-that follows from infinite operands, whatever the rounding errors of the others, has the bound 0: a
-mask of -inf, and what is added to it. One that finite operands make (an overflow, 1 / 0, log 0), or
-that an error could turn into something else, has an infinite bound.
+that follows for certain has the bound 0: from infinite operands, whatever the rounding errors of the
+others (a mask of -inf, and what is added to it), or from exact operands (log 0, 1 / 0). One that an
+error could turn into something else has an infinite bound.
 """
 
 from __future__ import annotations
@@ -45,15 +45,17 @@ def _match(operands: Sequence[Any], shape: tuple[int, ...]) -> bool:
 
 
 def elementwise(operands: Sequence[Any], errors: Sequence[Error]) -> Any:
-    """Handed on where an operand is infinite for certain, and the others have bounds."""
+    """Certain where an operand is infinite without an error, or where all are without one."""
     infinite: Any = False
     certain: Any = True
+    exact: Any = True
     for x, e in zip(operands, errors, strict=True):
         at = np.isinf(x)
         infinite = infinite | at
         if e is not None:
             certain = certain & np.where(at, e == 0, np.isfinite(e))
-    return infinite & certain
+            exact = exact & (e == 0)
+    return (infinite & certain) | exact
 
 
 def signed(operands: Sequence[Any], errors: Sequence[Error]) -> Any:
