@@ -17,7 +17,7 @@ from gradwitness.engine.floats import Arithmetic
 
 A, D, I = Verdict.AGREES, Verdict.DISAGREES, Verdict.INCONCLUSIVE  # noqa: E741
 NAN, INF = math.nan, math.inf
-BORN = "an infinity born of finite numbers in 1 of 2 elements"
+DECIDED = "an infinity that rounding decides in 1 of 2 elements"
 NUMPY: dict[str, Any] = {
     "float64": np.float64,
     "float32": np.float32,
@@ -101,7 +101,7 @@ def test_an_allowance_is_added_to_every_bound() -> None:
         ([NAN, 1.0], [NAN, 1.0], [0.1, 0.1], I, "NaN in 1 of 2 elements"),
         ([NAN, 1.0], [2.0, 1.0], [0.1, 0.1], D, "nan where a finite number is expected"),
         ([INF, 1.0], [2.0, 1.0], [0.1, 0.1], D, "inf where a finite number is expected"),
-        ([INF, 1.0], [INF, 1.0], [INF, 0.1], I, BORN),
+        ([INF, 1.0], [INF, 1.0], [INF, 0.1], I, DECIDED),
         ([INF, 1.0], [INF, 1.0], [0.0, 0.1], A, ""),
         ([INF, 1.0], [INF, 1.0], None, A, ""),
         ([INF, -INF], [INF, -INF], None, A, ""),
@@ -115,7 +115,7 @@ def test_an_allowance_is_added_to_every_bound() -> None:
         ([NAN, 1.0], [INF, 1.0], None, D, "nan where inf is expected"),
         # Of several reasons the strangest is given.
         ([NAN, INF], [NAN, INF], [0.1, INF], I, "NaN in 1 of 2 elements"),
-        ([INF, 2.0], [INF, 1.0], [INF, INF], I, BORN),
+        ([INF, 2.0], [INF, 1.0], [INF, INF], I, DECIDED),
         ([3.0, 1.0], [2.0, 1.0], [INF, 0.1], I, "no finite bound in 1 of 2 elements"),
         ([3.0, 1.0], [2.0, 1.0], [NAN, 0.1], I, "no finite bound in 1 of 2 elements"),
         ([NAN, 1.0], [2.0, 1.0], [INF, 0.1], I, "NaN in 1 of 2 elements"),
@@ -149,17 +149,22 @@ def test_one_strange_number_hides_no_other_fault() -> None:
     # The largest numbers are 3.4028e38, 65504 and 3.3895e38; the bound reaches beyond.
     [
         ("float32", 3.5e38, 0.0),
+        ("float32", 3.50e38, 5e36),
         ("float32", 3.40e38, 1e37),
         ("float16", 7e4, 0.0),
+        ("float16", 7e4, 600.0),
         ("float16", 65000.0, 600.0),
         ("bfloat16", 3.4e38, 0.0),
     ],
 )
 def test_a_format_that_overflows_is_not_refuted(dtype: str, number: float, off: float) -> None:
+    # Half a unit in the last place above the largest number, as IEEE 754 rounds.
+    limit = {"float32": 2.0**128 - 2.0**103, "float16": 65520.0, "bfloat16": 2.0**128 - 2.0**119}
     for sign in (1.0, -1.0):
         expected = witness([sign * number, 1.0], [off, 0.0] if off else None, dtype=dtype)
         found = judged([sign * INF, 1.0], expected, dtype)
-        assert (found.verdict, found.reason) == (I, BORN)
+        certain = number - off > limit[dtype]
+        assert (found.verdict, found.reason) == ((A, "") if certain else (I, DECIDED))
         assert judged([-sign * INF, 1.0], expected, dtype).verdict is D
     # And an infinity out of reach is a fault.
     assert judged([INF, 1.0], witness([number / 2, 1.0], [off, 0.0]), dtype).verdict is D

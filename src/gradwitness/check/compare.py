@@ -13,11 +13,9 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import is_float, limits, round_to, ulps, unit_roundoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
-
-    from gradwitness.engine.bounded import Error
 
 
 TOO_LITTLE = "too little signal: all zeros would pass too"
@@ -178,36 +176,190 @@ def compare(
         return unjudged("no elements: nothing was compared", recorded)
     if np.iscomplexobj(recorded) or np.iscomplexobj(value):
         return unjudged("complex numbers", recorded)
+    seen = _Scan(dtype)
     if not is_float(dtype):
-        return _compare_exactly(recorded, value)
-    r = recorded.astype(np.float64)
-    w = value.astype(np.float64)
+        seen.exactly(recorded, value)
+        return seen.result(recorded)
     errors = expected.errors if isinstance(expected, Bounded) else (None, None)
-    # A kernel that works in float32 for 16-bit formats may give out some results in float32.
     final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
+    # A kernel that works in float32 for 16-bit formats may give out some results in float32.
     final = min(final, unit_roundoff(dtype))
     if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:
         # What was computed in a wider format, of mixed operands, is stored in this one.
         final = unit_roundoff(dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        bound = _allowed(w, errors[0], dtype, final) + allowance
-        likely = bound
-        if errors[1] is not errors[0]:
-            likely = _allowed(w, errors[1], dtype, final) + allowance
+    together = errors[0] is errors[1]
+    # Memory that was never written to may hold NaNs of any kind, and bounds overflow.
+    with np.errstate(all="ignore"):
+        for r, w, *pair in _chunks(recorded, value, *(errors[:1] if together else errors)):
+            known = iter(pair)
+            rigorous = None if errors[0] is None else next(known)
+            bound = _allowed(w, rigorous, dtype, final) + allowance
+            likely = bound
+            if not together:
+                likely = _allowed(w, None if errors[1] is None else next(known), dtype, final)
+                likely += allowance
+            seen.numbers(r, w, rigorous, bound, likely)
+    return seen.result(recorded)
+
+
+# So many numbers at a time: what is computed of them stays in the processor's cache.
+_CHUNK = 2**14
+
+
+def _chunks(*arrays: NDArray[Any] | None) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    """Walk through arrays of one shape, in float64, in C order; what is None is left out."""
+    given = [array for array in arrays if array is not None]
+    yield from np.nditer(
+        given,
+        flags=["external_loop", "buffered"],
+        order="C",
+        op_dtypes=[np.float64] * len(given),
+        casting="unsafe",
+        buffersize=_CHUNK,
+    )
+
+
+class _Scan:
+    """What comes of comparing numbers, gathered from one piece after another."""
+
+    def __init__(self, dtype: str) -> None:
+        self._dtype = dtype
+        self._limits = limits(dtype) if is_float(dtype) else None
+        self._size = 0
+        self._refuted = 0
+        # Ratio, place, recorded, expected, error and bound of the worst number.
+        self._worst = (-1.0, 0, math.nan, math.nan, math.nan, math.nan)
+        self._likely = 0.0
+        self._largest = 0.0
+        self._widest = 0.0
+        self._below_bound = True
+        self._squares = 0.0
+        self._strange = dict.fromkeys(_STRANGE, 0)
+
+    def numbers(
+        self,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+        rigorous: NDArray[np.float64] | None,
+        bound: NDArray[np.float64],
+        likely: NDArray[np.float64],
+    ) -> None:
+        """Take in a piece of floating-point numbers; ``bound`` holds the last rounding too."""
         error = np.abs(r - w)
+        usable = np.isfinite(error) & np.isfinite(bound)
+        if not usable.all():
+            error, usable = self._among_strange(r, w, rigorous, bound, error)
+            # A NaN bound knows nothing: it allows everything, and is counted as unusable.
+            bound = np.where(np.isnan(bound), np.inf, bound)
+            likely = np.where(np.isnan(likely), np.inf, likely)
+        self._take(r, w, error, bound, likely, usable & np.isfinite(w))
+
+    def _among_strange(
+        self,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+        rigorous: NDArray[np.float64] | None,
+        bound: NDArray[np.float64],
+        error: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the errors where numbers are not finite, and which numbers can be judged."""
+        assert self._limits is not None  # noqa: S101 (only integers have none)
+        # Both infinite alike, both NaN, or so large that the format overflows: no distance.
         reach = np.abs(w) + bound
-    # Both infinite alike, both NaN, or a number so large that the format overflows: no distance.
-    overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(limits(dtype).max))
-    alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow
-    error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
-    # An infinity that follows for certain is as good as a number.
-    certain = np.isinf(w) & (True if errors[0] is None else errors[0] == 0) & (r == w)
-    certain |= overflow & (np.abs(w) - bound > float(limits(dtype).max) * (1 + final))
-    strange = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
-    return _judge(r, w, error, bound, likely, strange, dtype)
+        overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(self._limits.max))
+        nan = np.isnan(r) | np.isnan(w)
+        alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow
+        error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
+        # An infinity that follows for certain is as good as a number.
+        certain = np.isinf(w) & (True if rigorous is None else rigorous == 0) & (r == w)
+        least = round_to(np.abs(w) - bound, self._dtype)
+        certain |= overflow & np.isfinite(w) & np.isinf(least)
+        strange = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
+        usable = ~strange & np.isfinite(bound)
+        for name, where in zip(_STRANGE, (nan, strange, ~usable), strict=True):
+            self._strange[name] += int(np.count_nonzero(where))
+        return error, usable
+
+    def exactly(self, recorded: NDArray[Any], value: NDArray[Any]) -> None:
+        """Take in whole numbers or booleans: equal or not."""
+        r, w = (np.ravel(array).astype(np.float64) for array in (recorded, value))
+        # Compared as they are: float64 cannot tell 2^53 from 2^53 + 1. A distance that it loses
+        # counts as 1.
+        distance = np.nan_to_num(np.abs(r - w), nan=np.inf)
+        error = np.where(np.ravel(recorded == value), 0.0, np.maximum(distance, 1.0))
+        zero = np.zeros(r.shape)
+        self._take(r, w, error, zero, zero, np.ones(r.shape, dtype=bool))
+
+    def _take(
+        self,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+        error: NDArray[np.float64],
+        bound: NDArray[np.float64],
+        likely: NDArray[np.float64],
+        measured: NDArray[np.bool_],
+    ) -> None:
+        ratio = _ratio(error, bound)
+        self._refuted += int(np.count_nonzero(error > bound))
+        at = int(np.argmax(ratio))
+        if ratio[at] > self._worst[0]:
+            figures = (float(array[at]) for array in (r, w, error, bound))
+            self._worst = (float(ratio[at]), self._size + at, *figures)  # type: ignore[assignment]
+        worst_likely = ratio[at] if likely is bound else np.max(_ratio(error, likely))
+        self._likely = max(self._likely, float(worst_likely))
+        size = np.abs(w)
+        self._largest = max(self._largest, float(np.max(size, initial=0.0, where=measured)))
+        self._widest = max(self._widest, float(np.max(bound, initial=0.0, where=measured)))
+        self._below_bound = self._below_bound and bool(np.all(size <= bound))
+        self._squares += float(np.dot(r, r))
+        self._size += r.size
+
+    def result(self, recorded: NDArray[Any]) -> Comparison:
+        """Return the judgement."""
+        ratio, place, r, w, error, bound = self._worst
+        detects = 2 * self._widest
+        reason = ""
+        strange = next((name for name in _STRANGE if self._strange[name]), None)
+        if self._refuted:
+            verdict = Verdict.DISAGREES
+            if not np.isfinite(r):
+                wanted = f"{w}" if np.isinf(w) else "a finite number"
+                reason = f"{r} where {wanted} is expected"
+        elif strange is not None:
+            verdict = Verdict.INCONCLUSIVE
+            reason = f"{strange} in {self._strange[strange]} of {self._size} elements"
+        elif self._largest > 0 and self._below_bound:
+            verdict = Verdict.INCONCLUSIVE
+            reason = TOO_LITTLE
+        else:
+            verdict = Verdict.AGREES
+        relative = math.inf if detects else 0.0
+        return Comparison(
+            verdict=verdict,
+            reason=reason,
+            size=self._size,
+            refuted=self._refuted,
+            index=tuple(int(i) for i in np.unravel_index(place, recorded.shape)),
+            recorded=r,
+            expected=w,
+            error=error,
+            bound=bound,
+            ratio=ratio,
+            likely_ratio=self._likely,
+            ulps=ulps(error, w, self._dtype if self._limits is not None else "float64"),
+            detects=detects,
+            detects_relative=detects / self._largest if self._largest else relative,
+            norm=math.sqrt(self._squares) if self._squares >= 0 else math.nan,
+        )
 
 
-def _allowed(w: NDArray[np.float64], error: Error, dtype: str, final: float) -> NDArray[np.float64]:
+# What cannot be judged: the strangest kind first.
+_STRANGE = ("NaN", "an infinity that rounding decides", "no finite bound")
+
+
+def _allowed(
+    w: NDArray[np.float64], error: NDArray[np.float64] | None, dtype: str, final: float
+) -> NDArray[np.float64]:
     """Return the bound: what the formula's roundings allow, and the last one into the format."""
     if error is None:
         return _store(w, dtype)
@@ -223,83 +375,18 @@ def _allowed(w: NDArray[np.float64], error: Error, dtype: str, final: float) -> 
 
 def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
     """Return what rounding to a format, and nothing else, does to a number."""
+    if dtype == "float64":
+        return np.zeros(w.shape)
     # Torch makes its 16-bit numbers from float32 ones, so that float64 ones are rounded twice.
-    single = round_to(w, "float32") if dtype in ("float16", "bfloat16") else w
-    off = np.maximum(np.abs(round_to(w, dtype) - w), np.abs(round_to(single, dtype) - w))
-    return np.nan_to_num(off, nan=0.0, posinf=0.0)
-
-
-def _judge(
-    r: NDArray[np.float64],
-    w: NDArray[np.float64],
-    error: NDArray[np.float64],
-    bound: NDArray[np.float64],
-    likely: NDArray[np.float64],
-    strange: NDArray[np.bool_],
-    dtype: str,
-) -> Comparison:
-    # A NaN bound knows nothing: it allows everything, and the verdict says so below.
-    bound = np.where(np.isnan(bound), np.inf, bound)
-    outside = error > bound
-    refuted = int(np.count_nonzero(outside))
-    ratio = _ratio(error, bound)
-    at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
-    usable = ~strange & np.isfinite(bound)
-    measured = usable & np.isfinite(w)
-    largest = float(np.max(np.abs(w), initial=0.0, where=measured))
-    detects = 2 * float(np.max(bound, initial=0.0, where=measured))
-    reason = ""
-    if refuted:
-        verdict = Verdict.DISAGREES
-        if not np.isfinite(r[at]):
-            wanted = f"{w[at]}" if np.isinf(w[at]) else "a finite number"
-            reason = f"{r[at]} where {wanted} is expected"
-    elif not usable.all():
-        verdict = Verdict.INCONCLUSIVE
-        reason = _unusable(r, w, strange, usable)
-    elif largest > 0 and bool(np.all(np.abs(w) <= bound)):
-        verdict = Verdict.INCONCLUSIVE
-        reason = TOO_LITTLE
-    else:
-        verdict = Verdict.AGREES
-    return Comparison(
-        verdict=verdict,
-        reason=reason,
-        size=r.size,
-        refuted=refuted,
-        index=tuple(int(i) for i in at),
-        recorded=float(r[at]),
-        expected=float(w[at]),
-        error=float(error[at]),
-        bound=float(bound[at]),
-        ratio=float(ratio[at]),
-        likely_ratio=float(np.max(_ratio(error, likely))),
-        ulps=ulps(error[at], float(w[at]), dtype),
-        detects=detects,
-        detects_relative=detects / largest if largest else (math.inf if detects else 0.0),
-        norm=_norm(r),
-    )
-
-
-def _unusable(
-    r: NDArray[np.float64],
-    w: NDArray[np.float64],
-    strange: NDArray[np.bool_],
-    usable: NDArray[np.bool_],
-) -> str:
-    """Say what could not be judged: the strangest kind first, NaN."""
-    lacking = ~usable
-    nan = np.isnan(r) | np.isnan(w)
-    kinds = (
-        ("NaN", nan),
-        ("an infinity that rounding decides", strange),
-        ("no finite bound", lacking),
-    )
-    what, where = next((what, where) for what, where in kinds if where.any())
-    return f"{what} in {np.count_nonzero(where)} of {r.size} elements"
+    off = np.abs(round_to(w, dtype) - w)
+    if dtype in ("float16", "bfloat16"):
+        off = np.maximum(off, np.abs(round_to(round_to(w, "float32"), dtype) - w))
+    return np.nan_to_num(off, nan=0.0, posinf=0.0) if not np.isfinite(off).all() else off
 
 
 def _ratio(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not error.any():
+        return error
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient = error / bound
     return np.where(error == 0, 0.0, np.where(np.isnan(quotient), np.inf, quotient))
@@ -309,14 +396,3 @@ def _norm(r: NDArray[Any]) -> float:
     size = np.abs(r) if np.iscomplexobj(r) else r
     with np.errstate(over="ignore", invalid="ignore"):
         return float(np.linalg.norm(size.astype(np.float64).ravel()))
-
-
-def _compare_exactly(recorded: NDArray[Any], value: NDArray[Any]) -> Comparison:
-    """Whole numbers and booleans: equal or not."""
-    r, w = recorded.astype(np.float64), value.astype(np.float64)
-    # Compared as they are: float64 cannot tell 2^53 from 2^53 + 1. A distance that it loses
-    # counts as 1.
-    distance = np.nan_to_num(np.abs(r - w), nan=np.inf)
-    error = np.where(recorded == value, 0.0, np.maximum(distance, 1.0))
-    zero = np.zeros(r.shape)
-    return _judge(r, w, error, zero, zero, np.zeros(r.shape, dtype=bool), "float64")
