@@ -1,0 +1,372 @@
+"""Operators of `torch.library`: with a rule judged as torch's own, without one by slopes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import gradwitness as gw
+from capture.functions import apply
+from capture.programs import leaf
+from gradwitness import RuleError, Verdict
+from gradwitness.cli import main
+from gradwitness.rules import own, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent.parent
+FACTOR = {"swish": 1.0, "mix": 1.0, "join": 1.0, "pair": 1.0}
+
+
+@torch.library.custom_op("gwtest::swish", mutates_args=())
+def swish(x: torch.Tensor, beta: float = 1.0) -> torch.Tensor:
+    return x * torch.sigmoid(beta * x)
+
+
+def swish_back(ctx: Any, g: Any) -> Any:
+    (x,), beta = ctx.saved_tensors, ctx.beta
+    s = torch.sigmoid(beta * x)
+    return g * (s + FACTOR["swish"] * beta * x * s * (1 - s)), None
+
+
+def swish_keep(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(inputs[0])
+    ctx.beta = inputs[1]
+
+
+swish.register_autograd(swish_back, setup_context=swish_keep)
+
+
+@torch.library.custom_op("gwtest::mix", mutates_args=())
+def mix(x: torch.Tensor, w: torch.Tensor | None, *, k: int) -> torch.Tensor:
+    return x * k if w is None else x * w * k
+
+
+def mix_back(ctx: Any, g: Any) -> Any:
+    x, w = ctx.operands
+    if w is None:
+        return g * ctx.k, None
+    return g * w * ctx.k, FACTOR["mix"] * g * x * ctx.k
+
+
+def mix_keep(ctx: Any, inputs: Any, keyword_only_inputs: Any, output: Any) -> None:
+    ctx.operands = inputs
+    ctx.k = keyword_only_inputs["k"]
+
+
+mix.register_autograd(mix_back, setup_context=mix_keep)
+
+
+@torch.library.custom_op("gwtest::join", mutates_args=())
+def join(parts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([k * part for k, part in enumerate(parts, 1)])
+
+
+def join_back(ctx: Any, g: Any) -> Any:
+    pieces = g.split(ctx.lengths)
+    return [FACTOR["join"] * k * piece for k, piece in enumerate(pieces, 1)]
+
+
+def join_keep(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.lengths = [len(part) for part in inputs[0]]
+
+
+join.register_autograd(join_back, setup_context=join_keep)
+
+
+@torch.library.custom_op("gwtest::pair", mutates_args=())
+def pair(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return x.sin(), x * x
+
+
+def pair_back(ctx: Any, g: Any, h: Any) -> Any:
+    (x,) = ctx.saved_tensors
+    return g * x.cos() + FACTOR["pair"] * h * 2 * x
+
+
+def pair_keep(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+pair.register_autograd(pair_back, setup_context=pair_keep)
+
+# A kernel of a library, with an autograd.Function of its own in front.
+LIBRARY = torch.library.Library("gwtest", "FRAGMENT")  # type: ignore[no-untyped-call]
+LIBRARY.define("cube(Tensor x) -> Tensor")  # type: ignore[no-untyped-call]
+LIBRARY.impl("cube", lambda x: torch.from_numpy(x.numpy() ** 3), "CPU")  # type: ignore[no-untyped-call]
+
+
+class Cube(torch.autograd.Function):
+    factor = 3
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        with torch._C._AutoDispatchBelowAutograd():
+            return torch.ops.gwtest.cube(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return Cube.factor * x * x * grads[0]
+
+
+LIBRARY.impl("cube", lambda x: apply(Cube, x), "Autograd")  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def scratch() -> Iterator[None]:
+    """Take back afterwards which rules a test enters."""
+    tables: tuple[dict[str, Any], ...] = (registry._RULES, registry._BY_NODE, own._own)
+    before = [dict(one) for one in tables]
+    yield
+    for one, old in zip(tables, before, strict=True):
+        one.clear()
+        one.update(old)
+
+
+@pytest.fixture
+def rules(scratch: None) -> None:  # noqa: C901 (one rule after another)
+    """Bring a rule along for each operator."""
+
+    @gw.rule("gwtest::swish", "y = x / (1 + exp(-beta x))")
+    def swish_rule(x: Any, *, beta: Any = 1.0) -> Any:
+        return x / (1 + np.exp(-beta * x))
+
+    @swish_rule.vjp("x", "g * (s + beta * x * s * (1 - s))")
+    def _(g: Any, y: Any, x: Any, *, beta: Any = 1.0) -> Any:
+        s = 1 / (1 + np.exp(-beta * x))
+        return g * (s + beta * x * s * (1 - s))
+
+    @gw.rule("gwtest.mix", "y = x * w * k")
+    def mix_rule(x: Any, w: Any, *, k: int) -> Any:
+        return x * k if w is None else x * w * k
+
+    @mix_rule.vjp("x", "g * w * k")
+    def _(g: Any, y: Any, x: Any, w: Any, *, k: int) -> Any:
+        return g * k if w is None else g * w * k
+
+    @mix_rule.vjp("w", "g * x * k")
+    def _(g: Any, y: Any, x: Any, w: Any, *, k: int) -> Any:
+        return g * x * k
+
+    @gw.rule("gwtest::join", "y = concatenate(1 parts_1, 2 parts_2, ...)")
+    def join_rule(parts: Any) -> Any:
+        return np.concatenate([k * part for k, part in enumerate(parts, 1)])
+
+    @join_rule.vjp("parts", "k g_k")
+    def _(g: Any, y: Any, parts: Any) -> Any:
+        lengths = [part.shape[0] for part in parts]
+        ends = np.cumsum(lengths).tolist()
+        pieces = [g[end - n : end] for end, n in zip(ends, lengths, strict=True)]
+        return [k * piece for k, piece in enumerate(pieces, 1)]
+
+    @gw.rule("gwtest::pair", "y = (sin(x), x^2)")
+    def pair_rule(x: Any) -> Any:
+        return np.sin(x), x * x
+
+    @pair_rule.vjp("x", "g_1 * cos(x) + g_2 * 2 x")
+    def _(g: Any, y: Any, x: Any) -> Any:
+        return g[0] * np.cos(x) + g[1] * 2 * x
+
+    @gw.rule("gwtest::cube", "y = x^3")
+    def cube_rule(x: Any) -> Any:
+        return x * x * x
+
+    @cube_rule.vjp("x", "3 g x^2")
+    def _(g: Any, y: Any, x: Any) -> Any:
+        return 3 * g * x * x
+
+
+def run_swish() -> Any:
+    return swish(leaf(6) * 2, 1.5)
+
+
+def run_mix() -> Any:
+    return mix(leaf(6), leaf(6), k=3)
+
+
+def run_mix_without() -> Any:
+    return mix(leaf(6), None, k=3)
+
+
+def run_join() -> Any:
+    return join([leaf(3), leaf(2), leaf(4)])
+
+
+def run_pair() -> Any:
+    first, second = pair(leaf(6))
+    return first * second
+
+
+def run_pair_one() -> Any:
+    return pair(leaf(6))[1]
+
+
+def run_cube() -> Any:
+    return torch.ops.gwtest.cube(leaf(6))
+
+
+RUNS = [run_swish, run_mix, run_mix_without, run_join, run_pair, run_pair_one, run_cube]
+FAULTY = [("swish", run_swish), ("mix", run_mix), ("join", run_join), ("pair", run_pair)]
+
+
+def judged(run: Any) -> gw.Report:
+    torch.manual_seed(2)
+    with gw.watch() as witness:
+        result = run()
+        result.backward(torch.randn(result.shape))
+    return witness.report
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_with_a_rule_all_is_judged(run: Any, rules: None) -> None:
+    report = judged(run)
+    assert report.verdict is Verdict.AGREES, report.reasons()
+    assert not any(f.grade.startswith("numerical") for f in report.findings)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_without_a_rule_the_backward_is_measured(run: Any) -> None:
+    report = judged(run)
+    assert report.wrong == ()
+    (reason,) = report.reasons()
+    assert reason.startswith("no rule for gwtest.")
+    open_steps = {f.step.value for f in report.findings if f.verdict is Verdict.INCONCLUSIVE}
+    assert open_steps == {"forward"}
+    assert any(f.grade.startswith("numerical") for f in report.findings)
+
+
+@pytest.mark.parametrize(("name", "run"), FAULTY)
+@pytest.mark.parametrize("factor", [-1.0, 1.01, 0.0])
+def test_a_fault_is_found_with_a_rule(
+    name: str, run: Any, factor: float, rules: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FACTOR, name, factor)
+    assert {f.node for f in judged(run).wrong if "gwtest" in f.title} != set()
+
+
+@pytest.mark.parametrize(("name", "run"), FAULTY)
+@pytest.mark.parametrize("factor", [-1.0, 1.01, 0.0])
+def test_a_fault_is_measured_without_a_rule(
+    name: str, run: Any, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FACTOR, name, factor)
+    wrong = judged(run).wrong
+    assert wrong
+    assert all(f.grade.startswith("numerical") and "gwtest" in f.title for f in wrong)
+    if name == "mix":
+        assert [f.slot for f in wrong] == [1]
+
+
+def test_a_kernel_behind_a_function_with_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cube, "factor", 2)
+    (finding,) = judged(run_cube).wrong
+    assert finding.grade.startswith("numerical")
+
+
+def simple(x: Any) -> Any:
+    return x
+
+
+@pytest.mark.parametrize("name", ["swish", "a::b::c", "my lib::swish", "mylib.swish.default", ""])
+def test_a_name_that_is_none(name: str) -> None:
+    with pytest.raises(RuleError, match="is no operator's name: write 'mylib::swish'"):
+        gw.rule(name, "y = x")
+
+
+def test_a_name_of_torch() -> None:
+    with pytest.raises(RuleError, match="is torch's own"):
+        gw.rule("aten::mul", "y = a b")
+
+
+def test_a_formula_that_is_none() -> None:
+    with pytest.raises(RuleError, match=r"write it as 'y = \.\.\.'"):
+        gw.rule("gwtest::swish", "x * sigmoid(x)")
+
+
+def test_two_rules_for_one_operator(scratch: None) -> None:
+    first = gw.rule("gwtest::swish", "y = x", aliases=("gwtest::other",))(simple)
+    with pytest.raises(RuleError, match=r"gwtest\.swish has a rule already; replace=True"):
+        gw.rule("gwtest.swish", "y = x")(simple)
+    assert registry.find("gwtest.swish.default") is first
+    second = gw.rule("gwtest.swish", "y = 2 x", replace=True)(simple)
+    assert registry.find("gwtest.swish.default") is second
+    # All names of the first are gone, as it is.
+    assert registry.find("gwtest.other") is None
+
+
+def test_parameters_that_no_schema_has(scratch: None) -> None:
+    def anything(*arrays: Any) -> Any:
+        return arrays[0]
+
+    with pytest.raises(RuleError, match=r"takes \*arrays: .*: name each argument"):
+        gw.rule("gwtest::swish", "y = x")(anything)
+    made = gw.rule("gwtest::swish", "y = x")(simple)
+    with pytest.raises(RuleError, match=r"vjp of 'x' takes \(x.*where \(g, y, x\) is wanted"):
+        made.vjp("x", "g")(simple)
+    with pytest.raises(RuleError, match="'z' is no operand"):
+        made.vjp("z", "g")
+
+
+def no_beta(x: Any) -> Any:
+    return x
+
+
+def wrong_beta(x: Any, *, bta: Any) -> Any:
+    return x
+
+
+def positional_beta(x: Any, beta: Any) -> Any:
+    return x
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "said"),
+    [
+        ("gwtest::swish", no_beta, r"takes 1 positional arguments \(x\) where .* 2 \(x, beta\)"),
+        ("gwtest::swish", wrong_beta, "the schema has no argument 'bta'"),
+        ("gwtest::swish", positional_beta, "'beta' is no tensor: make it keyword-only"),
+        ("gwtest::swosh", no_beta, "no such operator; did you mean gwtest.swish"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_refused_when_watching_starts(
+    name: str, function: Any, said: str, scratch: None
+) -> None:
+    gw.rule(name, "y = x")(function)
+    with pytest.raises(RuleError, match=said), gw.watch():
+        pytest.fail("the block runs")
+    # Nothing is left on.
+    assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
+
+
+def test_a_rule_for_a_library_that_is_not_loaded_is_no_fault(scratch: None) -> None:
+    gw.rule("gwabsent::op", "y = x")(simple)
+    with gw.watch():
+        pass
+
+
+def test_the_example_agrees_by_the_rule_in_the_documentation(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scratch: None
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as end:
+        main(["check", "examples/custom_op.py:step"])
+    assert end.value.code == 0
+    assert "verdict   AGREES" in capsys.readouterr().out
+    # The page shows a rule of its own: it takes the place of the example's, and agrees too.
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "custom.md").read_text(), re.S)
+    own._own.pop("mylib.swish")
+    registry._RULES.pop("mylib.swish")
+    names: dict[str, Any] = {}
+    exec(shown, names)  # noqa: S102
+    with gw.watch() as witness:
+        x = leaf(5)
+        torch.ops.mylib.swish(x, 0.5).backward(torch.randn(5))
+    assert witness.verdict is Verdict.AGREES, str(witness)
