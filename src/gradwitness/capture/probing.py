@@ -1,0 +1,334 @@
+"""Further backward passes beside a program's own, with cotangents of every kind.
+
+Where the program runs backward, its own pass runs first, untouched. Then the same graph is run
+again, once for each kind of probe, and a hook before every node replaces the gradient that arrives
+there: each node is tried with a cotangent of that kind, in one pass. The passes take the gradients
+by ``torch.autograd.grad``, so that no ``.grad`` is written to, and the random numbers start for
+each where they stood before the program's own pass and end where it left them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from gradwitness.capture.dispatch import tensors_in
+from gradwitness.capture.gradients import ENTRIES
+from gradwitness.capture.keeping import Keeper, Randomness
+from gradwitness.capture.observer import Observer
+from gradwitness.capture.recorder import Recorder
+from gradwitness.check.probed import AGAIN, CORNERS, OWN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from gradwitness.check.numerical import Functions
+    from gradwitness.tape import Tape
+
+
+class Splitting(Observer, Protocol):
+    """An observer that is told what each pass is."""
+
+    def watches(
+        self, tape: Tape, functions: Functions, label: Callable[[], tuple[str, int]]
+    ) -> None:
+        """Begin to judge a tape that grows; a label tells what runs now: `Prober.label`."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a program with probes.
+
+    Attributes
+    ----------
+    tape : Tape
+        The program's passes, and those of the probes.
+    errors : dict of str to str
+        Kinds with which a pass failed, and how.
+    skipped : tuple of str
+        Why a pass of the program got no probes.
+    met : list of Tensor
+        Parameters, buffers and leaves that the program uses.
+    """
+
+    tape: Tape
+    errors: dict[str, str]
+    skipped: tuple[str, ...]
+    met: list[torch.Tensor]
+
+
+def trial(
+    step: Callable[[], Any],
+    models: Sequence[torch.nn.Module],
+    kinds: Sequence[str],
+    observer: Splitting,
+    *,
+    tensors: Sequence[torch.Tensor] = (),
+    moving: bool = False,
+    everywhere: bool = False,
+    names: Mapping[str, torch.Tensor] | None,
+    seed: int,
+    saved: bool,
+    room: int | None,
+) -> Trial:
+    """Run a program once, with probes beside its backward passes, and put its state back.
+
+    Parameters
+    ----------
+    step : callable
+        If it runs no backward itself, that is done from the tensors that it returns.
+    models, names, saved, room
+        As for `Recorder`.
+    kinds : sequence of str
+    observer : Splitting
+    tensors : sequence of Tensor
+        Known from an earlier run.
+    moving : bool
+        Move the parameters off their values.
+    everywhere : bool
+        Send every kind to torch's own nodes too.
+    seed : int
+    """
+    generator = torch.Generator().manual_seed(seed) if moving else None
+    prober = Prober(kinds, seed, everywhere=everywhere)
+    recorder = Recorder(*models, names=names, saved=saved, room=room)
+    keeper = Keeper(models, tensors, generator, recorder.before_write)
+    observer.watches(recorder.growing(), recorder.functions(), lambda: prober.label)
+    try:
+        # Before the recorder meets them: it takes down what it finds.
+        keeper.meet_given()
+        recorder.start(observer)
+        try:
+            with keeper, prober:
+                _run_back(step(), prober)
+        finally:
+            recorder.stop()
+    finally:
+        keeper.restore()
+    skipped = tuple(prober.skipped)
+    return Trial(recorder.tape, prober.errors, skipped, keeper.met)
+
+
+def _run_back(outputs: Any, prober: Prober) -> None:
+    """Run backward from what a step returned, unless it did so itself."""
+    if prober.ran:
+        return
+    found = outputs.values() if isinstance(outputs, dict) else [outputs]
+    roots = [tensor for tensor in tensors_in(list(found)) if tensor.requires_grad]
+    if roots:
+        ones = [torch.ones_like(root) for root in roots]
+        torch.autograd.backward(roots, ones)
+
+
+class Prober(TorchFunctionMode):
+    """Sends further backward passes after each one of the program.
+
+    Must be entered after the recorder, so that it meets ``backward`` first.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Names of `COTANGENTS`, or ``again`` for the program's own pass once more.
+    seed : int
+    everywhere : bool
+        Send the kinds `CORNERS` to torch's own nodes too.
+
+    Attributes
+    ----------
+    label : tuple of (str, int)
+        What runs now, ``own`` or a kind, and beside which of the program's passes. A pass that a
+        custom function starts in its backward is part of the one that runs.
+    ran : list of str
+        The kinds that have begun, in their order.
+    errors : dict of str to str
+        Kinds with which a pass failed, and how.
+    skipped : list of str
+        Why a pass of the program got no probes.
+    """
+
+    def __init__(self, kinds: Sequence[str], seed: int, *, everywhere: bool) -> None:
+        super().__init__()
+        self._kinds = kinds
+        self._everywhere = everywhere
+        self._seed = seed
+        self.label = (OWN, 0)
+        self.ran: list[str] = []
+        self.errors: dict[str, str] = {}
+        self.skipped: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        entry = ENTRIES.get(func)
+        if entry is None:
+            return func(*args, **kwargs)
+        request = entry(*args, **kwargs)
+        bound = inspect.signature(func).bind(*args, **kwargs)
+        asked = bound.arguments
+        self._begin(OWN)
+        if asked.get("create_graph") or asked.get("is_grads_batched"):
+            self.skipped.append("it is differentiated again, or for many cotangents at once")
+            return func(*args, **kwargs)
+        with _Guard():
+            nodes = reached(root for root in request.roots if root.requires_grad)
+        leaves = [node.variable for node in nodes if node.name().endswith("AccumulateGrad")]
+        sources = request.inputs or leaves
+        foreign = [node for node in nodes if self._everywhere or is_foreign(node)]
+        kinds = [kind for kind in self._kinds if foreign or kind not in CORNERS]
+        if not sources or not kinds:
+            return func(*args, **kwargs)
+        asked["retain_graph"] = True
+        before = Randomness()
+        result = func(*bound.args, **bound.kwargs)
+        after = Randomness()
+        with _Guard():
+            # Torch would make these itself, and that would be on the tape.
+            seeds = [
+                torch.ones_like(root) if seed is None else seed
+                for root, seed in zip(request.roots, request.seeds, strict=True)
+            ]
+        try:
+            for place, kind in enumerate(kinds):
+                before.restore()
+                last = place == len(kinds) - 1
+
+                def run(*, keep: bool = request.retains or not last) -> None:
+                    torch.autograd.grad(
+                        request.roots, sources, seeds, retain_graph=keep, allow_unused=True
+                    )
+
+                self._begin(kind)
+                self._send(kind, run, foreign if kind in CORNERS else nodes)
+        finally:
+            after.restore()
+        return result
+
+    def _begin(self, kind: str) -> None:
+        self.ran.append(kind)
+        self.label = (kind, self.ran.count(OWN) - 1)
+
+    def _send(self, kind: str, run: Callable[[], None], nodes: Iterable[Any]) -> None:
+        handles: list[Any] = []
+        # Each pass has numbers of its own, whatever else is asked for.
+        generator = torch.Generator().manual_seed(self._seed)
+        try:
+            if kind != AGAIN:
+                make = COTANGENTS[kind]
+                handles += [
+                    node.register_prehook(_replacing(make, generator))
+                    for node in nodes
+                    if not node.name().endswith("AccumulateGrad")
+                ]
+            run()
+        except Exception as error:  # noqa: BLE001 (the program's own: its backward cannot do it)
+            text = str(error).strip().partition("\n")[0]
+            self.errors.setdefault(kind, f"{type(error).__name__}: {text}")
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _replacing(make: Any, generator: torch.Generator) -> Callable[[Any], Any]:
+    def hook(arrived: Any) -> Any:
+        with _Guard():
+            return tuple(
+                make(g, generator) if isinstance(g, torch.Tensor) and _is_plain(g) else g
+                for g in arrived
+            )
+
+    return hook
+
+
+def _is_plain(gradient: torch.Tensor) -> bool:
+    return gradient.is_floating_point() and gradient.layout is torch.strided
+
+
+def _normal(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    drawn = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
+    return drawn.to(like.device, like.dtype)
+
+
+def _random(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return _normal(like.shape, like, generator)
+
+
+def _strided(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return numbers whose dimensions lie in memory in the opposite order, with gaps."""
+    order = tuple(reversed(range(like.dim())))
+    gapped = _normal([*(like.shape[d] for d in order), 2], like, generator)[..., 1]
+    return gapped.permute(order)
+
+
+def _expanded(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return numbers that repeat along the first dimension longer than 1: stride 0 there."""
+    long = [d for d, size in enumerate(like.shape) if size > 1]
+    shape = list(like.shape)
+    if long:
+        shape[long[0]] = 1
+    return _normal(shape, like, generator).expand(like.shape)
+
+
+def _zero(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    del generator
+    return torch.zeros(like.shape, dtype=like.dtype, device=like.device)
+
+
+def _one_hot(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return zeros with one other number, whose place is drawn."""
+    made = _zero(like, generator)
+    if made.numel():
+        place = torch.randint(made.numel(), (), generator=generator)
+        made.view(-1)[place] = _normal((), like, generator)
+    return made
+
+
+def _scaled(sign: int) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
+    """Return random numbers times the square root of what the format can hold, or over it."""
+
+    def make(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        exponent = sign * (int(math.log2(torch.finfo(like.dtype).max)) // 2 - 4)
+        return _normal(like.shape, like, generator) * 2.0**exponent
+
+    return make
+
+
+COTANGENTS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
+    "random": _random,
+    "strided": _strided,
+    "expanded": _expanded,
+    "zero": _zero,
+    "one-hot": _one_hot,
+    "large": _scaled(1),
+    "small": _scaled(-1),
+}
+
+
+def is_foreign(node: Any) -> bool:
+    """Return whether a node is not one of torch's own: a user's, in Python or in C++."""
+    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
+    return custom or "CppNode" in node.name()
+
+
+def reached(roots: Iterable[torch.Tensor]) -> list[Any]:
+    """Return every autograd node that the roots reach."""
+    waiting = [torch.autograd.graph.get_gradient_edge(root).node for root in roots]
+    seen: dict[Any, None] = {}
+    for node in waiting:
+        if node not in seen:
+            seen[node] = None
+            waiting.extend(target for target, _ in node.next_functions if target is not None)
+    return list(seen)
+
+
+class _Guard(contextlib.ExitStack):
+    """Keeps what the probes do themselves off the tape."""
+
+    def __enter__(self) -> Self:
+        self.enter_context(torch._C._DisableTorchDispatch())
+        self.enter_context(torch._C.DisableTorchFunction())
+        return self
