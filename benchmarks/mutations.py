@@ -1,0 +1,232 @@
+"""Does the witness find a single wrong step in a real model, and name it? Prints one table.
+
+``python benchmarks/mutations.py [--quick]``. In each architecture, for each kind of autograd node
+in its graph, a node is drawn, and what it sends along one edge is changed, in each way of
+`faults.mutations`. Found: the verdict is DISAGREES. Placed: no step but that one is accused. A
+fault counts as visible if it changes a number by more than the smallest error that the report of
+the right run says it sees at that step; the others may be found or not, and are shown beside.
+
+The same faults are shown to torch.testing.assert_close with its defaults, which is given the right
+gradients of the parameters, and to torch.autograd.gradcheck in float64: fast, and slow at a few
+edges of the smallest model. A fault counts as found if the check fails; a model that fails the
+check while it is right is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+import gradwitness
+from architectures.zoo import ZOO, build
+from faults.mutations import MUTATIONS, nodes_behind, planted
+from gradwitness import Verdict
+from gradwitness.check.finding import Step
+
+if TYPE_CHECKING:
+    from architectures.workload import Workload
+
+# In slow mode gradcheck evaluates a model twice for each number in its parameters.
+SLOW_MODEL, SLOW_SITES = "mlp", 3
+SEEDS, QUICK_SEEDS = 5, 1
+
+
+@dataclass
+class Tally:
+    """What came of the faults of one sort."""
+
+    visible: int = 0
+    found: int = 0
+    placed: int = 0
+    small: int = 0
+    small_found: int = 0
+    others: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+
+
+@dataclass(frozen=True)
+class Site:
+    """One edge of one node, and the smallest change that the witness says it sees there."""
+
+    node: int
+    slot: int
+    name: str
+    detects: float
+
+
+def watched(work: Workload) -> gradwitness.Witness:
+    """Run one training step under watch; gradients start from nothing."""
+    work.model.zero_grad()
+    with gradwitness.watch(work.model) as witness:
+        torch.autograd.backward(work.loss())
+    return witness
+
+
+def sites(work: Workload, draw: random.Random) -> list[Site]:
+    """Return one edge for each kind of node in a model's graph."""
+    witness = watched(work)
+    if witness.verdict is Verdict.DISAGREES:
+        raise SystemExit("the right model is refuted; see benchmarks/models.py")
+    kinds: dict[str, list[Site]] = defaultdict(list)
+    nodes = witness.tape.nodes
+    for finding in witness.report.findings:
+        if finding.step is Step.BACKWARD and finding.node is not None:
+            name = nodes[finding.node].name
+            detects = finding.comparison.detects
+            kinds[name].append(Site(finding.node, finding.slot, name, detects))
+    return [draw.choice(found) for _, found in sorted(kinds.items())]
+
+
+def judge(name: str, seed: int, site: Site, mutation: Any) -> tuple[float, bool, bool] | None:
+    """Return a fault's size, and whether the witness found and placed it."""
+    work = build(name, seed)
+    work.model.zero_grad()
+    with (
+        gradwitness.watch(work.model) as witness,
+        contextlib.ExitStack() as stack,
+    ):
+        loss = work.loss()
+        node = nodes_behind(loss)[site.node]
+        sizes = stack.enter_context(planted(node, site.slot, mutation))
+        torch.autograd.backward(loss)
+    if not sizes:
+        return None
+    wrong = witness.report.wrong
+    placed = bool(wrong) and all(f.node == site.node and f.step is Step.BACKWARD for f in wrong)
+    return sizes[0], bool(wrong), placed
+
+
+def gradients(work: Workload, site: Site | None, mutation: Any) -> list[torch.Tensor | None]:
+    """Return the gradients of a model's parameters, with a fault or without."""
+    work.model.zero_grad()
+    loss = work.loss()
+    with contextlib.ExitStack() as stack:
+        if site is not None:
+            node = nodes_behind(loss)[site.node]
+            stack.enter_context(planted(node, site.slot, mutation))
+        torch.autograd.backward(loss)
+    return [p.grad for p in work.model.parameters()]
+
+
+def assert_close_finds(name: str, seed: int, site: Site, mutation: Any) -> bool:
+    """Whether the wrong gradients differ, by assert_close's defaults, from the right ones."""
+    right = gradients(build(name, seed), None, None)
+    wrong = gradients(build(name, seed), site, mutation)
+    try:
+        torch.testing.assert_close(wrong, right)
+    except AssertionError:
+        return True
+    return False
+
+
+def gradcheck_finds(
+    name: str, seed: int, site: Site | None, mutation: Any, *, fast: bool
+) -> bool | None:
+    """Whether gradcheck fails; None if it cannot say, since the right model fails as well."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        work = build(name, seed)
+        inputs = tuple(p for p in work.model.parameters() if p.requires_grad)
+        with contextlib.ExitStack() as stack, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+
+            def function(*_: Any) -> Any:
+                torch.manual_seed(0)
+                loss = work.loss()
+                if site is not None and loss.grad_fn is not None:
+                    node = nodes_behind(loss)[site.node]
+                    stack.enter_context(planted(node, site.slot, mutation))
+                return loss
+
+            return not torch.autograd.gradcheck(
+                function,
+                inputs,
+                fast_mode=fast,
+                raise_exception=False,
+                check_undefined_grad=False,
+            )
+    except (RuntimeError, TypeError, ValueError):
+        return None
+    finally:
+        torch.set_default_dtype(before)
+
+
+def examine(name: str, seed: int, tallies: dict[str, Tally], *, compared: bool) -> None:
+    """Plant every fault at one edge of every kind of node of one model."""
+    draw = random.Random(f"{name} {seed}")  # noqa: S311 (which node, nothing secret)
+    work = build(name, seed)
+    modes = {"fast": True, "slow": False} if name == SLOW_MODEL else {"fast": True}
+    fair = {
+        mode: compared and gradcheck_finds(name, seed, None, None, fast=fast) is False
+        for mode, fast in modes.items()
+    }
+    for number, site in enumerate(sites(work, draw)):
+        for kind, mutation in MUTATIONS.items():
+            seen = judge(name, seed, site, mutation)
+            if seen is None:
+                continue
+            size, found, placed = seen
+            tally = tallies[kind]
+            if size <= site.detects:
+                tally.small += 1
+                tally.small_found += found
+                continue
+            tally.visible += 1
+            tally.found += found
+            tally.placed += placed
+            if not (found and placed):
+                print(f"missed: {name} seed {seed}: {kind} at {site} of size {size:.3g}")
+            if not compared:
+                continue
+            tally.others["assert_close"].append(assert_close_finds(name, seed, site, mutation))
+            for mode, fast in modes.items():
+                if fair[mode] and (fast or number < SLOW_SITES):
+                    said = gradcheck_finds(name, seed, site, mutation, fast=fast)
+                    tally.others[mode].append(bool(said))
+
+
+def main() -> None:
+    """Run all and print the table."""
+    quick = "--quick" in sys.argv
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    runs = [(name, seed) for name in ZOO for seed in range(QUICK_SEEDS if quick else SEEDS)]
+    for name, seed in track(runs, description="models"):
+        examine(name, seed, tallies, compared=seed == 0)
+    table = Table("fault", "visible", "found", "placed", "below what is seen", "found of these")
+    columns = ("assert_close", "fast", "slow")
+    for column in ("assert_close", "gradcheck fast", "gradcheck slow"):
+        table.add_column(column)
+    total = Tally()
+    for kind, tally in [*tallies.items(), ("all", total)]:
+        if tally is not total:
+            total.visible += tally.visible
+            total.found += tally.found
+            total.placed += tally.placed
+            total.small += tally.small
+            total.small_found += tally.small_found
+            for column in columns:
+                total.others[column] += tally.others[column]
+        others = [
+            f"{sum(tally.others[c])} of {len(tally.others[c])}" if tally.others[c] else "-"
+            for c in columns
+        ]
+        figures = (tally.visible, tally.found, tally.placed, tally.small, tally.small_found)
+        table.add_row(kind, *map(str, figures), *others)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
