@@ -23,6 +23,8 @@ PUBLIC = {
     "GradwitnessError",
     "InputError",
     "MissingExtraError",
+    "Probe",
+    "ProbePass",
     "Report",
     "Row",
     "RuleError",
@@ -31,7 +33,9 @@ PUBLIC = {
     "Witness",
     "judge",
     "load_tape",
+    "probe",
     "replay",
+    "rule",
     "save_tape",
     "watch",
 }
@@ -98,6 +102,7 @@ def test_a_saved_tape_is_judged_without_torch(tmp_path: Path, wrong: str, verdic
     ("call", "said"),
     [
         ("gw.watch()", "recording needs PyTorch"),
+        ("gw.probe(print)", "probing needs PyTorch"),
         ("experiment.run(experiment.Config())", "the experiment needs PyTorch"),
     ],
 )

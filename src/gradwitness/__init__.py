@@ -15,10 +15,14 @@ from gradwitness.check.finding import Finding as Finding
 from gradwitness.check.finding import Report as Report
 from gradwitness.check.finding import Row as Row
 from gradwitness.check.local import judge as judge
+from gradwitness.check.probed import Probe as Probe
+from gradwitness.check.probed import ProbePass as ProbePass
 from gradwitness.check.verdict import Verdict as Verdict
 from gradwitness.engine.replay import replay as replay
 from gradwitness.files.tape_file import load_tape as load_tape
 from gradwitness.files.tape_file import save_tape as save_tape
+from gradwitness.probe import probe as probe
+from gradwitness.rules.own import rule as rule
 from gradwitness.tape import Tape as Tape
 from gradwitness.witness import Witness as Witness
 from gradwitness.witness import watch as watch

@@ -12,12 +12,14 @@ from rich.console import Console
 
 import gradwitness
 from gradwitness import experiment
-from gradwitness._errors import GradwitnessError, InputError
+from gradwitness._errors import GradwitnessError, InputError, MissingExtraError
 from gradwitness.check.local import judge
 from gradwitness.files.tape_file import load_tape
+from gradwitness.probe import probe as run_probes
 from gradwitness.report.experiment import full, write_folder
 from gradwitness.report.explain import explain as explain_all
 from gradwitness.report.graph import draw
+from gradwitness.report.probes import probe_record, probes
 from gradwitness.report.record import dumps, outcome_record, report_record
 from gradwitness.report.rules_text import rule_text, rules_table
 from gradwitness.report.save import save_picture, save_report
@@ -26,6 +28,7 @@ from gradwitness.report.trace import trace
 
 if TYPE_CHECKING:
     from gradwitness.check.finding import Report
+    from gradwitness.check.probed import Probe
     from gradwitness.tape import Tape
 
 app = typer.Typer(
@@ -111,23 +114,36 @@ def check(
     explain: Annotated[
         str | None, typer.Option(metavar="[ENTRY]", help="the derivation, or that of one entry")
     ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="also try other cotangents and moved parameters, which hide no fault"
+        ),
+    ] = False,
 ) -> None:
     """Check a training step, or a recorded tape: every forward call, every backward node."""
-    tape, report, cost = _judged(target)
+    probed = _probed(target) if probe else None
+    if probed is None:
+        tape, report, cost = _judged(target)
+    else:
+        tape, report, cost = probed.tape, probed.report, ""
     derivation = None if explain is None else _derivation(tape, report, explain)
     for path in save or ():
         save_report(path, tape, report)
     if json:
-        typer.echo(dumps(report_record(report)), nl=False)
+        added = {} if probed is None else {"probe": probe_record(probed)}
+        typer.echo(dumps(report_record(report) | added), nl=False)
     else:
         shown = console()
         shown.print(summary(report, tape))
         if cost:
             shown.print(cost)
+        if probed is not None:
+            shown.print(probes(probed))
         if derivation is not None:
             shown.print()
             shown.print(derivation, markup=False, soft_wrap=True)
-    raise typer.Exit(report.verdict.exit_code)
+    raise typer.Exit((report if probed is None else probed).verdict.exit_code)
 
 
 @app.command()
@@ -185,15 +201,13 @@ def _judged(target: str) -> tuple[Tape, Report, str]:
     if target.endswith(".npz"):
         tape = load_tape(Path(target))
         return tape, judge(tape), ""
-    path, colon, function = target.rpartition(":")
-    if not colon or not path.endswith(".py"):
-        raise InputError(f"{target!r} is neither FILE.py:FUNCTION nor a tape ending in .npz")
+    path, function = _program(target)
     witness = gradwitness.Witness(saved=True)
     from gradwitness.capture.target import load_function
 
     # An error of the user's own is theirs to read, whole; exit code 1 would say DISAGREES.
     try:
-        step = load_function(Path(path), function)
+        step = load_function(path, function)
         with witness:
             step()
     except GradwitnessError:
@@ -205,6 +219,37 @@ def _judged(target: str) -> tuple[Tape, Report, str]:
         raise InputError(f"{target} failed by itself; what ran before that is judged") from None
     cost = f"recorded  in {witness.seconds:.3g} s, {witness.overhead:.0%} of it recording"
     return witness.tape, witness.report, cost
+
+
+def _probed(target: str) -> Probe:
+    """Return what a program's function did, and did under probes."""
+    path, function = _program(target)
+    try:
+        from gradwitness.capture.target import load_function
+    except ImportError as error:
+        raise MissingExtraError(
+            f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+        ) from None
+    try:
+        return run_probes(load_function(path, function), saved=True)
+    except GradwitnessError:
+        raise
+    except Exception:  # noqa: BLE001 (whatever it is, it is shown, and ends the command)
+        traceback.print_exc()
+        raise InputError(
+            f"{target} failed by itself; without --probe, what ran before that is judged"
+        ) from None
+
+
+def _program(target: str) -> tuple[Path, str]:
+    """Return file and function of a target that is a program."""
+    path, colon, function = target.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        probed = "a tape cannot be probed, for that runs the program" * target.endswith(".npz")
+        raise InputError(
+            probed or f"{target!r} is neither FILE.py:FUNCTION nor a tape ending in .npz"
+        )
+    return Path(path), function
 
 
 def _derivation(tape: Tape, report: Report, wanted: str) -> str:

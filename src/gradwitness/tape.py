@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Namespace of what is no operation: a custom function handed numbers to what is not torch.
+OUTSIDE = "outside."
+
+
 @dataclass(frozen=True)
 class Ref:
     """A value's number, where it stands as an argument."""
@@ -119,6 +123,8 @@ class Call:
     source : Source
     base : int or None
         For an in-place call on a view: the whole base afterwards.
+    grad : bool
+        Whether autograd could see it: gradients were on, or it ran in a custom function.
     """
 
     id: int
@@ -131,6 +137,7 @@ class Call:
     during: int | None = None
     source: Source = field(default_factory=Source)
     base: int | None = None
+    grad: bool = True
 
     @property
     def base_op(self) -> str:
@@ -233,6 +240,9 @@ class LeafUpdate:
     after: int | None
 
 
+LEAVING = "leaving: "
+
+
 @dataclass(frozen=True)
 class Sweep:
     """One backward pass.
@@ -251,7 +261,8 @@ class Sweep:
     after : int
         How many calls had run when the pass began.
     hooks : tuple of (Edge, str)
-        Where the program had hooks on gradients when the pass began, and which.
+        Where the program had hooks on gradients when the pass began, and which. Those that run
+        after a node, on all that it sends, begin with `LEAVING` and stand at its input 0.
     """
 
     roots: tuple[tuple[Edge, int | None], ...]

@@ -78,7 +78,7 @@ class Witness:
                 f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
             ) from None
         self._recorder = Recorder(*models, names=names, saved=saved, room=keep)
-        self._judge = Judge(self._recorder.growing())
+        self._judge = Judge(self._recorder.growing(), self._recorder.functions())
         self.ended = False
 
     def __enter__(self) -> Self:

@@ -203,3 +203,19 @@ def test_the_graph_has_torch_s_edges() -> None:
     ]
     targets = [[edge.node if edge else None for edge in node.edges] for node in nodes]
     assert targets == [[1, 2], [2, 2], []]
+
+
+def test_a_tensor_whose_data_became_another_is_another_value() -> None:
+    a, other = leaf(4), torch.ones(4)
+    with record(names={"a": a}) as recorder, torch.no_grad():
+        # Each memory is written to once: the count of writes does not tell them apart.
+        a.mul_(2)
+        first = a * 5
+        _ = other + 1
+        other.mul_(3)
+        a.data = other
+        second = a * 5
+    products = [c for c in calls_of(recorder.tape, "mul") if c.op == "aten.mul.Tensor"]
+    assert np.array_equal(argument(recorder.tape, products[-1], "self"), np.full(4, 3))
+    assert np.array_equal(second.numpy(), np.full(4, 15))
+    assert not torch.equal(first, second)

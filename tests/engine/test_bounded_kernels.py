@@ -9,7 +9,7 @@ import pytest
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, round_to
-from gradwitness.rules.kernels import held, in_kernel, leaving, short_exp, stored
+from gradwitness.rules.kernels import begun_from, held, in_kernel, leaving, short_exp, stored
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,3 +101,31 @@ def test_kernel_is_entered_and_left(name: str) -> None:
     assert in_kernel(inside).arithmetic == inside.arithmetic
     assert leaving(inside).arithmetic == x.arithmetic
     assert inside.is_exact
+
+
+def test_a_sum_that_starts_from_a_bias_lies_within_its_bound_and_needs_it() -> None:
+    # Small products, added one by one in float32 to a large start: each partial sum is rounded as
+    # the start is.
+    rng = np.random.default_rng(1)
+    a = rng.uniform(0, 1e-4, (200, 40)).astype(np.float32)
+    b = rng.uniform(0, 1, (40, 1)).astype(np.float32)
+    start = np.float32(1.2345)
+    summed = np.full((200, 1), start)
+    for k in range(40):
+        summed = summed + a[:, k : k + 1] * b[k]
+    assert summed.dtype == np.float32
+    arithmetic = Arithmetic.fused("float32")
+    exact = [Bounded(np.asarray(x, dtype=np.float64), arithmetic) for x in (a, b, start)]
+    product = exact[0] @ exact[1]
+    bounded = begun_from(product, exact[2], 40)
+    error = np.abs(summed - bounded.value)
+    assert np.all(error <= bounded.rigorous)
+    assert np.any(error > (product + exact[2]).rigorous)
+    assert np.array_equal(begun_from(product.value, exact[2].value, 40), bounded.value)
+
+
+def test_a_start_of_zero_costs_one_rounding_of_each_product_at_most() -> None:
+    arithmetic = Arithmetic.fused("float32")
+    product = Bounded(np.ones((2, 3)), arithmetic) @ Bounded(np.ones((3, 1)), arithmetic)
+    bounded = begun_from(product, np.zeros((2, 1)), 3)
+    assert np.all(bounded.rigorous <= (1 + 1 / 3) * (product + np.zeros((2, 1))).rigorous)

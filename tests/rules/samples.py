@@ -24,6 +24,7 @@ from rules.samples_resampling import DROPOUT, RESAMPLING, SHUFFLING
 from rules.samples_scalars import COMPARISONS, LOGARITHMS, ROUNDING, TRIGONOMETRY
 from rules.samples_shape import CREATE, SHAPE
 from rules.samples_statistics import STATISTICS
+from rules.samples_twice import TWICE
 from rules.sampling import Draw as Draw
 from rules.sampling import Sample as Sample
 from rules.sampling import aten as aten
@@ -69,4 +70,5 @@ SAMPLES = (
     *SOFTMAX,
     *STATISTICS,
     *TRIGONOMETRY,
+    *TWICE,
 )

@@ -46,6 +46,8 @@ CHOOSING = (
     sample(aten.all.default, mask(1), exact="y"),
     sample(aten.all.dim, mask(5, 2), -1, True, exact="y"),
     sample(aten.all.dims, mask(5, 2), exact="y"),
+    sample(aten._is_all_true.default, mask(3), exact="y"),
+    sample(aten._is_any_true.default, mask(3), exact="y"),
     sample(aten.argmax.default, apart(3, 4), exact="y"),
     sample(aten.argmax.default, apart(3, 4), 1, True, exact="y", note="kept"),
     sample(aten.argmin.default, apart(3, 4), 0, exact="y"),

@@ -166,6 +166,6 @@ def test_second_definition_of_a_node_is_refused(name: str) -> None:
 @pytest.mark.usefixtures("scratch")
 def test_vjp_is_refused(operand: str) -> None:
     made = rule("mine.same", "y = x", meaning="does nothing")(identity)
-    made.vjp("x", "g")(identity)
+    made.vjp("x", "g")(lambda g, *_: g)
     with pytest.raises(RuleError, match=f"^mine.same: '{operand}' is no operand, or has its vjp"):
         made.vjp(operand, "g")

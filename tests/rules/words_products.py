@@ -118,10 +118,32 @@ def to_rank(g: Any, y: Any, x: Plain, dim: int | None, keepdim: bool) -> Plain:
     return out
 
 
+def trilinear(
+    a: Plain, b: Plain, c: Plain, add_a: Any, add_b: Any, add_c: Any, summed: Any
+) -> Plain:
+    """Every term of its own: the places of a, b and c follow from that in the whole."""
+    ndim = a.ndim + len(add_a)
+    sizes = [1] * ndim
+    kept = []
+    for x, added in ((a, add_a), (b, add_b), (c, add_c)):
+        kept.append([axis for axis in range(ndim) if axis not in added])
+        for axis, length in zip(kept[-1], x.shape, strict=True):
+            sizes[axis] = max(sizes[axis], length)
+    left = [axis for axis in range(ndim) if axis not in summed]
+    out = np.zeros([sizes[axis] for axis in left])
+    for at in np.ndindex(*sizes):
+        term = math.prod(
+            float(x[tuple(at[axis] for axis in axes)])
+            for x, axes in zip((a, b, c), kept, strict=True)
+        )
+        out[tuple(at[axis] for axis in left)] += term
+    return out
+
+
 PRODUCTS: dict[str, Any] = {
     word.__name__: word
     for word in (
         product, other_factors, running_product, running_product_input, running_extreme,
-        to_running_extreme, without_nan, diagonal_sum, on_diagonal, of_rank, to_rank,
+        to_running_extreme, without_nan, diagonal_sum, on_diagonal, of_rank, to_rank, trilinear,
     )
 }  # fmt: skip

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradwitness.capture.source import inside_function, is_skipped
-from gradwitness.tape import Argument, Call, Ref, Source, references
+from gradwitness.capture.numerical import Applications
+from gradwitness.capture.source import is_skipped
+from gradwitness.capture.source import tensors_in as tensors_in
+from gradwitness.tape import OUTSIDE, Argument, Call, Ref, Source, references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from types import FrameType
 
     from gradwitness.capture.observer import Audience
@@ -57,6 +59,7 @@ class CallDraft:
             during,
             self.source,
             self.base,
+            self.grad_enabled,
         )
 
 
@@ -84,13 +87,17 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._retention = retention
         self._audience = audience
         self._open: dict[int, tuple[int | None, ...]] = {}
+        self.applications = Applications(values, self.calls)
+        # What functions that begin with the next call are applied to.
+        self._needed: list[int] = []
 
     def add(self, draft: CallDraft) -> int:
         """Write a call down, hold its numbers for the node that it may get, and tell of it."""
         number = len(self.calls)
         self.calls.append(draft)
         operands = {value for item in draft.arguments.values() for value in references(item)}
-        self._open[number] = (*operands, *draft.outputs, draft.base)
+        self._open[number] = (*operands, *draft.outputs, draft.base, *self._needed)
+        self._needed = []
         self._retention.hold(self._open[number])
         self._audience.tell(lambda observer: observer.called(number))
         return number
@@ -98,9 +105,40 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def close(self, number: int) -> None:
         """Let a call's numbers go: no backward pass will need them."""
         self._retention.drop(self._open.pop(number, ()))
+        self.applications.forget(number)
+
+    def hands_out(self, name: str, tensor: torch.Tensor) -> None:
+        """Write down that a custom function hands a tensor's numbers to what is not torch.
+
+        It stands on the tape as a call without a result.
+        """
+        if torch.is_grad_enabled() or not tensor.is_floating_point():
+            return
+        self._needed += self.applications.note(len(self.calls))
+        if not self.applications.running:
+            return
+        self.add(
+            CallDraft(
+                op=f"{OUTSIDE}{name}",
+                arguments={"self": Ref(self._values.of(tensor))},
+                outputs=(),
+                writes=(),
+                is_view=False,
+                sequence=torch._C._autograd._get_sequence_nr() - 1,
+                grad_enabled=False,
+                backward_of=None,
+                source=self._trail.here(),
+            )
+        )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled():
+            # There torch leaves operations whole that it takes apart elsewhere: into these parts.
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         begun = time.perf_counter()
         node: Any = torch._C._current_autograd_node()
         # Operations inside a backward pass count only where they are differentiable themselves.
@@ -111,6 +149,9 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             tracked = any(t.requires_grad for _, item, _ in bound for t in tensors_in(item))
             written = tuple(name for name, _, writes in bound if writes)
             arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
+            if node is None and not torch.is_grad_enabled():
+                # Before it runs: it may write to what the function was applied to.
+                self._needed += self.applications.note(len(self.calls))
             targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
             for tensor in (*targets, *_written_unsaid(func, bound)):
                 self._values.before_write(tensor)
@@ -144,6 +185,7 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operands = (value for item in arguments.values() for value in references(item))
         shares = not written and bool(self._storages(operands) & self._storages(outputs))
         base = targets[0]._base if targets else None
+        seen = torch.is_grad_enabled() or self.applications.running
         number = self.add(
             CallDraft(
                 op=str(func),
@@ -152,15 +194,15 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 writes=written,
                 is_view=shares,
                 sequence=torch._C._autograd._get_sequence_nr() - 1,
-                grad_enabled=torch.is_grad_enabled(),
+                grad_enabled=seen,
                 backward_of=node,
                 source=self._trail.here(),
                 # Its number is given now, while its content is what this call left.
                 base=None if base is None else self._values.of(base),
             )
         )
-        differentiable = tracked if torch.is_grad_enabled() else inside_function()
-        if not differentiable:
+        # In a custom function nothing is tracked, and all is differentiated.
+        if not (tracked if torch.is_grad_enabled() else seen):
             self.close(number)
 
     def _storages(self, values: Iterable[int | None]) -> set[int]:
@@ -218,12 +260,3 @@ def _signature(func: Any) -> list[tuple[str, Any, bool, bool]]:
         writes = alias is not None and alias.is_write
         found.append((argument.name, default, writes, isinstance(argument.type, torch.TensorType)))
     return found
-
-
-def tensors_in(item: Any, *, keep_none: bool = False) -> Iterator[Any]:
-    """Yield the tensors of an argument or result, which may be a list of them."""
-    if isinstance(item, torch.Tensor) or (item is None and keep_none):
-        yield item
-    elif isinstance(item, (list, tuple)):
-        for each in item:
-            yield from tensors_in(each, keep_none=keep_none)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import BackwardHook
 
 from gradwitness.capture.dispatch import tensors_in
-from gradwitness.tape import Edge, Firing, Kind, LeafUpdate, Sweep
+from gradwitness.capture.inside import Inside
+from gradwitness.tape import LEAVING, Edge, Firing, Kind, LeafUpdate, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,10 +47,15 @@ class BackwardRecorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        entry = _ENTRIES.get(func)
+        entry = ENTRIES.get(func)
         if entry is None:
+            way = _WAYS_OUT.get(func)
+            if way is not None and args and isinstance(args[0], torch.Tensor):
+                with _Paused(self._context.dispatch):
+                    self._context.dispatch.hands_out(way, args[0])
             return func(*args, **kwargs)
-        sweep = SweepDraft(self._context, len(self.drafts), entry(*args, **kwargs))
+        inside = Inside(self)
+        sweep = SweepDraft(self._context, len(self.drafts), entry(*args, **kwargs), inside)
         self.drafts.append(sweep)
         captured: Sequence[torch.Tensor | None] = ()
         try:
@@ -56,6 +63,7 @@ class BackwardRecorder(TorchFunctionMode):
             result = func(*args, **kwargs)
             captured = result or ()
         finally:
+            inside.close()
             sweep.stop()
             # What ran before an exception is kept: it can still be judged.
             sweep.end(captured)
@@ -124,10 +132,27 @@ def _of_grad(
     return _request(outputs, grad_outputs, inputs, retain_graph, create_graph)
 
 
-_ENTRIES: dict[Any, Callable[..., _Request]] = {
+ENTRIES: dict[Any, Callable[..., _Request]] = {
     torch.Tensor.backward: _of_method,
     torch.autograd.backward: _of_backward,
     torch.autograd.grad: _of_grad,
+}
+
+
+# How a tensor's numbers leave torch.
+_WAYS_OUT: dict[Any, str] = {
+    getattr(torch.Tensor, name): name
+    for name in (
+        "numpy",
+        "item",
+        "tolist",
+        "data_ptr",
+        "untyped_storage",
+        "__array__",
+        "__dlpack__",
+        "__float__",
+        "__int__",
+    )
 }
 
 
@@ -140,10 +165,12 @@ class SweepDraft:
     number : int
         Position among the passes.
     request : _Request
+    inside : Inside
     """
 
-    def __init__(self, context: _Context, number: int, request: _Request) -> None:
+    def __init__(self, context: _Context, number: int, request: _Request, inside: Inside) -> None:
         self._number = number
+        self._inside = inside
         self._values = context.values
         self._graph = context.graph
         self._dispatch = context.dispatch
@@ -182,9 +209,11 @@ class SweepDraft:
                 self._limited = tuple(edge for edge in edges if edge is not None)
             for number in self._reached(nodes):
                 node = self._graph.nodes[number].alive
-                self._handles.append(node.register_prehook(self._arrive(number)))
-                self._handles.append(node.register_hook(self._leave(number)))
-            self._hooks = tuple(self._found_hooks())
+                arrival = node.register_prehook(self._arrive(number))
+                leaving = node.register_hook(self._leave(number))
+                self._handles += [arrival, leaving]
+                self._hooks += tuple(_hooks_of_node(Edge(number, 0), arrival, leaving))
+            self._hooks += tuple(self._found_hooks())
             self._after = len(self._dispatch.calls)
             self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
 
@@ -263,12 +292,16 @@ class SweepDraft:
                     before = draft.alive.variable.grad
                     self._before[number] = None if before is None else self._values.of(before)
                     self._retention.hold([self._before[number]])
+            if draft.kind == Kind.CUSTOM:
+                self._inside.enter()
 
         return hook
 
     def _leave(self, number: int) -> Callable[[Any, Any], None]:
         def hook(outgoing: Any, incoming: Any) -> None:
             del incoming
+            if self._graph.nodes[number].kind == Kind.CUSTOM:
+                self._inside.leave()
             with _Paused(self._dispatch):
                 self._fired(number, self._recorded(outgoing))
 
@@ -309,6 +342,26 @@ class SweepDraft:
 
     def _recorded(self, gradients: Any) -> Values:
         return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
+
+
+def _hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge, str]]:
+    """Yield the program's own hooks on a node, beside which the recorder's have just been put."""
+    for handle, prefix in ((arrival, ""), (leaving, LEAVING)):
+        for key, hook in handle.hooks_dict_ref().items():
+            if key != handle.id:
+                yield from ((edge, prefix + text) for text in _users(hook))
+
+
+def _users(hook: Any) -> Iterator[str]:
+    """Yield what a hook is; of torch's own, which stands for a module's, what that one is."""
+    held = (cell.cell_contents for cell in getattr(hook, "__closure__", None) or ())
+    owner = next((item for item in held if isinstance(item, BackwardHook)), None)
+    if owner is None:
+        yield described(hook)
+        return
+    inputs = "_set_user_hook" in hook.__qualname__
+    for own in owner.user_hooks if inputs else owner.user_pre_hooks:
+        yield f"{type(owner.module).__name__}'s hook {described(own)}"
 
 
 def described(hook: Any) -> str:

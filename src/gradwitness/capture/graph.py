@@ -131,6 +131,8 @@ class GraphRecorder:
                 draft.outputs = list(made.outputs)
                 made.node = number
                 return
+        # No call is known, but how many results it had is.
+        draft.outputs = [None] * len(draft.alive._input_metadata)
 
     def _candidates(self, node: Any, by_sequence: dict[int, list[int]]) -> list[int]:
         """Return the calls that may have made a node.

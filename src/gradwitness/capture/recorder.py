@@ -16,6 +16,7 @@ from gradwitness.capture.dispatch import DispatchRecorder
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
 from gradwitness.capture.observer import Audience
+from gradwitness.capture.operators import require_fitting_rules
 from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail
 from gradwitness.capture.values import ValueStore
@@ -24,6 +25,7 @@ from gradwitness.tape import Tape
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sized
 
+    from gradwitness.capture.numerical import Applications
     from gradwitness.capture.observer import Observer
     from gradwitness.tape import Call
 
@@ -88,6 +90,7 @@ class Recorder:
             self._values, self._trail, self._retention, self._audience
         )
         self._graph = GraphRecorder(self._values, self._dispatch, saved=saved)
+        self._dispatch.applications.belong_to(self._graph)
         self._backward = BackwardRecorder(
             self._values, self._graph, self._dispatch, self._retention, self._audience
         )
@@ -119,6 +122,14 @@ class Recorder:
         """Share of the block's wall time that went into recording operations."""
         return self._recording / self.seconds if self.seconds else 0.0
 
+    def functions(self) -> Applications:
+        """Return what can run the program's custom functions again while recording runs."""
+        return self._dispatch.applications
+
+    def before_write(self, tensor: torch.Tensor) -> None:
+        """Learn that a tensor's memory is about to change in a way that is no call."""
+        self._values.before_write(tensor)
+
     def growing(self) -> Tape:
         """Return the tape as it is while recording runs, without the backward passes."""
         values, calls, nodes = self._values, self._dispatch.calls, self._graph.nodes
@@ -135,6 +146,7 @@ class Recorder:
 
     def start(self, observer: Observer | None = None) -> None:
         """Begin to record, and to tell an observer of each step."""
+        require_fitting_rules()
         self._audience.observer = observer
         for model in self._models:
             self._trail.add(model)

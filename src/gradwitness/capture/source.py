@@ -12,7 +12,7 @@ from torch.nn.modules import module as torch_module
 from gradwitness.tape import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from torch.utils.hooks import RemovableHandle
@@ -41,12 +41,27 @@ def user_line() -> str:
     return ""
 
 
+def open_functions() -> Iterator[FrameType]:
+    """Yield the frames that apply a custom ``autograd.Function`` now, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _APPLY:
+            yield frame
+        frame = frame.f_back
+
+
 def inside_function() -> bool:
     """Return whether the forward of a custom ``autograd.Function`` is running."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not _APPLY:
-        frame = frame.f_back
-    return frame is not None
+    return next(open_functions(), None) is not None
+
+
+def tensors_in(item: Any, *, keep_none: bool = False) -> Iterator[Any]:
+    """Yield the tensors of an argument or result, which may be a list of them."""
+    if isinstance(item, torch.Tensor) or (item is None and keep_none):
+        yield item
+    elif isinstance(item, (list, tuple)):
+        for each in item:
+            yield from tensors_in(each, keep_none=keep_none)
 
 
 class ModuleTrail:

@@ -83,15 +83,24 @@ class ValueStore:
         """Return the number of a tensor as it is now, giving it one if it is new."""
         epoch = self._epoch(tensor)
         entry = self._by_object.get(id(tensor))
-        if entry is not None and entry[0] is tensor and entry[2] == epoch:
+        if entry is not None and entry[0] is tensor and entry[2] == epoch and self._lies(*entry):
             return entry[1]
         known = self._by_place.get(self._place(tensor))
         if known is not None and known[1] == epoch:
             self._meet(tensor, known[0], epoch)
+            named = self._names.get(id(tensor))
+            if named is not None and not self._drafts[known[0]].name:
+                # It was made under another tensor of the same memory, through `.data`.
+                self._drafts[known[0]].name = named[1]
             if self._drafts[known[0]].array is None:
                 self._attach(self._drafts[known[0]], tensor)
             return known[0]
         return self._new(tensor, made=False)
+
+    def _lies(self, tensor: torch.Tensor, value: int, _: int) -> bool:
+        """Return whether a tensor still lies where its value did: ``.data`` may be another now."""
+        layout, storage = self._drafts[value].layout, self._storages.get(_address(tensor))
+        return layout is None or storage is None or layout.storage == storage.number
 
     def made(self, tensor: torch.Tensor) -> int:
         """Give a new number to a tensor that a call has just made or changed."""

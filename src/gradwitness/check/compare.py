@@ -121,6 +121,11 @@ def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
     )
 
 
+def nothing(reason: str) -> Comparison:
+    """Return the comparison of a gradient that is rightly absent."""
+    return replace(unjudged(reason), verdict=Verdict.AGREES, norm=0.0)
+
+
 def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
     """Return the comparison of arrays that differ in more than numbers."""
     size = 0 if recorded is None else recorded.size

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gradwitness.check.compare import Comparison, settled_by, unjudged
 from gradwitness.check.finding import Finding, Report, Step
 from gradwitness.check.lineage import Lineage
-from gradwitness.check.pathology import DETECTORS
+from gradwitness.check.pathology.panel import Panel
 from gradwitness.check.recorded import Records, largest
 from gradwitness.check.sweep import SweepCheck
 from gradwitness.engine.binding import Unjudgeable
@@ -20,12 +20,13 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.rules import find
 from gradwitness.rules.structure import SOURCES
-from gradwitness.tape import references
+from gradwitness.tape import OUTSIDE, references
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.check.finding import Row
+    from gradwitness.check.numerical import Functions
     from gradwitness.tape import Call, Edge, Firing, LeafUpdate, Tape
 
 
@@ -70,14 +71,17 @@ class Judge:
     ----------
     tape : Tape
         May still be growing; a step's numbers are needed when the step is reported, not later.
+    functions : Functions, optional
+        Runs the program's custom functions again, while it is there: for those without rules.
     """
 
-    def __init__(self, tape: Tape) -> None:
+    def __init__(self, tape: Tape, functions: Functions | None = None) -> None:
         self._tape = tape
+        self._functions = functions
         self._records = Records(tape)
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
-        self._detectors = [detector(tape, self._records) for detector in DETECTORS]
+        self._panel = Panel(tape, self._records)
         # Values that nobody has written yet: what lies there may even be NaN.
         self._empty: set[int | None] = set()
 
@@ -87,12 +91,14 @@ class Judge:
         operands = {n for argument in call.arguments.values() for n in references(argument)}
         if "empty" in call.base_op or (call.is_view and operands & self._empty):
             self._empty.update(call.outputs)
+        if call.op.startswith(OUTSIDE):
+            for operand in operands:
+                self._records.expose(operand)
         found = []
         if self._empty.isdisjoint(call.outputs) and call.base_op not in SOURCES:
             found = self._results(number)
         self._findings += found
-        for detector in self._detectors:
-            detector.called(call, found)
+        self._panel.called(call, found)
 
     def begins(
         self,
@@ -101,14 +107,15 @@ class Judge:
         limited_to: Sequence[Edge] | None,
     ) -> None:
         """Take note of a backward pass."""
-        self._sweeps[sweep] = SweepCheck(self._tape, self._records, sweep, roots, limited_to)
+        self._sweeps[sweep] = SweepCheck(
+            self._tape, self._records, sweep, roots, limited_to, self._functions
+        )
 
     def fired(self, sweep: int, firing: Firing, update: LeafUpdate | None) -> None:
         """Judge one node's turn in a backward pass."""
         found = self._sweeps[sweep].fire(firing, update)
         self._findings += found
-        for detector in self._detectors:
-            detector.fired(sweep, firing, update, found)
+        self._panel.fired(sweep, firing, update, found)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
@@ -144,12 +151,8 @@ class Judge:
             return replace(row, verdict=verdict, reason=reason, inherited=inherited, digits=digits)
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
-        notes = [
-            note
-            for detector in self._detectors
-            for note in detector.notes(tape, findings, rows, replayed)
-        ]
-        return Report(tuple(findings), tuple(rows), tuple(notes))
+        notes = self._panel.notes(tape, findings, rows, replayed)
+        return Report(tuple(findings), tuple(rows), notes)
 
     def _results(self, number: int) -> list[Finding]:
         tape = self._tape

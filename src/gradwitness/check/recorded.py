@@ -15,7 +15,7 @@ from gradwitness.engine.floats import Arithmetic, is_float
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradwitness.tape import Tape
+    from gradwitness.tape import Tape, Value
 
 # One step's result is the next one's operand: so much is kept in float64, and no more.
 _KEPT_BYTES = 2**26
@@ -35,6 +35,8 @@ class Records:
         self._lookup = recorded(tape)
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._bytes = 0
+        # Memory that something else than torch may write to: it is looked at anew each time.
+        self._exposed: set[int] = set()
 
     def __call__(self, number: int) -> NDArray[Any]:
         """Return a value's numbers, read-only.
@@ -49,14 +51,35 @@ class Records:
             self._kept.move_to_end(number)
             return known
         array = np.asarray(self._lookup(number))
-        if array is self._tape.values[number].array:
+        value = self._tape.values[number]
+        if array is value.array:
             return array
         array.flags.writeable = False
+        if value.layout is not None and value.layout.storage in self._exposed:
+            return array
         self._kept[number] = array
         self._bytes += array.nbytes
         while self._bytes > _KEPT_BYTES:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return array
+
+    def changed(self, number: int) -> bool:
+        """Return whether a value's numbers are still remembered, and are others by now."""
+        known, value = self._kept.get(number), self._tape.values[number]
+        if known is None or value.array is None:
+            return False
+        return not np.array_equal(known, value.array.astype(known.dtype), equal_nan=True)
+
+    def expose(self, number: int) -> None:
+        """Take note that a value's memory is in the hands of something that is not torch."""
+        layout = self._tape.values[number].layout
+        if layout is None:
+            return
+        self._exposed.add(layout.storage)
+        for known in list(self._kept):
+            other = self._tape.values[known].layout
+            if other is not None and other.storage == layout.storage:
+                self._bytes -= self._kept.pop(known).nbytes
 
     def size(self, number: int) -> NDArray[Any]:
         """Return the magnitudes of a value's numbers."""
@@ -71,7 +94,10 @@ class Records:
 
     def against(self, number: int, expected: Any, allowance: float = 0.0) -> Comparison:
         """Compare a recorded value with what the witness expects."""
-        value = self._tape.values[number]
+        return self.compared(self._tape.values[number], expected, allowance)
+
+    def compared(self, value: Value, expected: Any, allowance: float = 0.0) -> Comparison:
+        """Compare a value, which need not be on the tape, with what the witness expects."""
         if value.array is None:
             return unjudged(f"the numbers of a {value.dtype} tensor were not recorded")
         return compare(value.array, expected, value.dtype, allowance=allowance)

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.check.compare import Comparison, mismatch, settled_by, unjudged
+from gradwitness.check.compare import Comparison, mismatch, nothing, settled_by, unjudged
+from gradwitness.check.custom import CustomCheck
 from gradwitness.check.finding import Finding, Row, Step
 from gradwitness.check.recorded import largest
-from gradwitness.check.verdict import Verdict
-from gradwitness.engine.backward import connects, gradients
+from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Unjudgeable, bind
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, gamma, is_float
+from gradwitness.engine.floats import Arithmetic, is_float
 from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradwitness.check.numerical import Functions
     from gradwitness.check.recorded import Records
     from gradwitness.tape import Firing, LeafUpdate, Node, Source, Tape
 
@@ -40,7 +41,8 @@ class SweepCheck:
     roots : sequence of (Edge, value or None)
     limited_to : sequence of Edge, or None
         As in `Sweep`.
-
+    functions : Functions, optional
+        Runs custom functions again, where no rule can differentiate them.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class SweepCheck:
         number: int,
         roots: Sequence[tuple[Edge, int | None]],
         limited_to: Sequence[Edge] | None,
+        functions: Functions | None = None,
     ) -> None:
         self.tape = tape
         self.records = records
         self.number = number
+        self._custom = CustomCheck(tape, records, functions)
         self._found: list[Finding] = []
         self._rows: list[Row] = []
         self._seeds: dict[Slot, list[int | None]] = {}
@@ -67,6 +71,8 @@ class SweepCheck:
         # ... and the witness's own gradients, with their bounds, through steps that round nothing,
         # so that a parameter's row shows the bound of the last arithmetic on its way.
         self.carried: dict[Slot, list[Any]] = {}
+        # Where a node that had its turn sent nothing, which its own step judges.
+        self._left_out: set[Slot] = set()
         self._taken = {(edge.node, edge.index) for edge in limited_to or ()}
         self._wanted = (
             None if limited_to is None else _leading_to(tape, {e.node for e in limited_to})
@@ -174,10 +180,11 @@ class SweepCheck:
         return parts[0] if len(parts) == 1 else np.sum(np.stack(parts), axis=(0,))
 
     def _backward(self, node: Node, firing: Firing) -> None:
-        for edge, sent in zip(node.edges, firing.outgoing, strict=False):
-            if edge is not None and sent is not None:
-                self.sent.setdefault((edge.node, edge.index), []).append(sent)
+        self._note_sent(node, firing)
         names = _slot_names(self.tape, node, self.records)
+        if node.kind == Kind.CUSTOM:
+            self._custom_backward(node, firing, names)
+            return
         try:
             expected = self._expected(node, firing)
         except Unjudgeable as reason:
@@ -198,13 +205,40 @@ class SweepCheck:
                 self._backward_finding(node, slot, names, comparison)
         self._carry_on(node, firing, expected)
 
+    def _note_sent(self, node: Node, firing: Firing) -> None:
+        for edge, sent in zip(node.edges, firing.outgoing, strict=False):
+            if edge is not None and sent is not None:
+                self.sent.setdefault((edge.node, edge.index), []).append(sent)
+            elif edge is not None:
+                self._left_out.add((edge.node, edge.index))
+
+    def _custom_backward(self, node: Node, firing: Firing, names: list[tuple[str, str]]) -> None:
+        expected: tuple[Any, ...] | Unjudgeable
+        try:
+            expected = self._custom.expected(node, firing)
+        except Unjudgeable as reason:
+            expected = reason
+        measured = set()
+        for judged in self._custom.judge(node, firing, expected, self._is_wanted):
+            self._backward_finding(node, judged.slot, names, judged.comparison, judged.grade)
+            if not judged.by_rules:
+                measured.add(judged.slot)
+        for slot, sent in enumerate(firing.outgoing):
+            recorded = None if sent is None else self._exact(sent)
+            if isinstance(expected, Unjudgeable) or slot in measured or self._narrows(firing):
+                self._carry(node, slot, recorded)
+            else:
+                self._carry(node, slot, expected[slot])
+
     def _backward_finding(
-        self, node: Node, slot: int, names: list[tuple[str, str]], comparison: Comparison
+        self,
+        node: Node,
+        slot: int,
+        names: list[tuple[str, str]],
+        comparison: Comparison,
+        grade: str = "",
     ) -> None:
         name, text = names[slot] if slot < len(names) else (str(slot), "")
-        grade = "normwise: the function's own order of operations is not known" * (
-            node.kind == Kind.CUSTOM
-        )
         self._finding(Step.BACKWARD, node, slot, f"gradient of {name}", comparison, text, grade)
 
     def _expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
@@ -237,19 +271,8 @@ class SweepCheck:
                 return None
             return mismatch("no gradient, where one other than zero is expected", value)
         if expected is None:
-            zeros = self.records.against(sent, np.zeros(self.tape.values[sent].shape))
-            if (
-                zeros.verdict is Verdict.DISAGREES
-                and node.kind == Kind.CUSTOM
-                and not connects(self.tape, node, slot)
-            ):
-                array = self.tape.values[sent].array
-                return unjudged("no recorded operation leads from this input to an output", array)
-            return zeros
-        allowance = 0.0
-        if node.kind == Kind.CUSTOM:
-            allowance = _normwise(node, expected)
-        comparison = self.records.against(sent, expected, allowance)
+            return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
+        comparison = self.records.against(sent, expected)
         return settled_by(comparison, partial(self._size, node, firing, slot))
 
     def _size(self, node: Node, firing: Firing, slot: int) -> float:
@@ -323,21 +346,22 @@ class SweepCheck:
             Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
         )
 
+    def _absent(self, slot: Slot) -> Comparison:
+        parts = self.sent.get(slot)
+        if parts:
+            array = self.tape.values[parts[0]].array
+            return mismatch("no gradient came, though one was sent", array)
+        if slot in self._left_out:
+            return nothing("no gradient: nothing leads from it to the result")
+        return unjudged("the gradient does not depend on it: torch gave None")
+
     def _row(self, edge: Edge, number: int | None) -> Row:
         tape = self.tape
         leaf = tape.nodes[edge.node].outputs[edge.index]
         value = None if leaf is None else tape.values[leaf]
         name = value.name if value and value.name else f"value {leaf}"
         slot = (edge.node, edge.index)
-        if number is None:
-            parts = self.sent.get(slot)
-            comparison = (
-                mismatch("no gradient came, though one was sent", tape.values[parts[0]].array)
-                if parts
-                else unjudged("the gradient does not depend on it: torch gave None")
-            )
-        else:
-            comparison = self._arrived_against(slot, number)
+        comparison = self._absent(slot) if number is None else self._arrived_against(slot, number)
         return Row(
             name=name,
             shape=value.shape if value else (),
@@ -388,15 +412,3 @@ def _slot_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str
         (name if place is None else f"{name}[{place}]", f"d{name} = {gradients_of[name].text}")
         for name, place, _ in bound.slots()
     ]
-
-
-def _normwise(node: Node, expected: Any) -> float:
-    """Return the allowance for a custom backward, which may arrange its formula in its own way.
-
-    The derived bound belongs to the arrangement of the recorded forward. Another honest one loses
-    digits relative to the largest entry: the largest bound, and 4 roundings of the largest entry
-    for each call of the forward, are granted to every element.
-    """
-    largest = float(np.max(np.abs(expected.value), initial=0.0))
-    derived = 0.0 if expected.rigorous is None else float(np.max(expected.rigorous, initial=0.0))
-    return derived + gamma(4 + 4 * len(node.inner), expected.arithmetic.unit) * largest

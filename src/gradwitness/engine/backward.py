@@ -14,7 +14,8 @@ from gradwitness.engine.binding import Lookup, Unjudgeable, bind
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import run
 from gradwitness.rules.shape import positions
-from gradwitness.tape import Kind, Ref, references
+from gradwitness.rules.structure import SOURCES
+from gradwitness.tape import OUTSIDE, Kind, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -181,7 +182,7 @@ def _custom(
     that came in.
     """
     inner = [tape.calls[number] for number in node.inner]
-    sources = [_edge_value(tape, edge) for edge in node.edges]
+    sources = [edge_value(tape, edge) for edge in node.edges]
     _refuse_changed_views(tape, node, inner)
     reaching = _reaching(inner, {s for s in sources if s is not None})
     cotangents: dict[int, Any] = {}
@@ -209,10 +210,8 @@ def _custom(
             if g is not None and isinstance(argument, Ref):
                 before = cotangents.get(argument.value)
                 cotangents[argument.value] = g if before is None else before + g
-    return tuple(
-        None if edge is None or source is None else cotangents.get(source)
-        for edge, source in zip(node.edges, sources, strict=True)
-    )
+    # Where one tensor came in twice, only the sum of its gradients is known: the first gets it.
+    return tuple(None if source is None else cotangents.pop(source, None) for source in sources)
 
 
 def connects(tape: Tape, node: Node, slot: int) -> bool:
@@ -220,11 +219,22 @@ def connects(tape: Tape, node: Node, slot: int) -> bool:
 
     Where none do, the function may have worked outside of torch, or not have used the input.
     """
-    source = _edge_value(tape, node.edges[slot])
+    source = edge_value(tape, node.edges[slot])
     if source is None:
         return False
     reached = _reaching([tape.calls[number] for number in node.inner], {source})
     return not reached.isdisjoint(node.outputs)
+
+
+def handed_out(tape: Tape, node: Node) -> Call | None:
+    """Return where a custom function first hands numbers that depend on its inputs out of torch."""
+    inner = [tape.calls[number] for number in node.inner]
+    ways = [call for call in inner if call.op.startswith(OUTSIDE)]
+    if not ways:
+        return None
+    sources = {edge_value(tape, edge) for edge in node.edges if edge is not None}
+    reached = _reaching(inner, {source for source in sources if source is not None})
+    return next((call for call in ways if reached & {*references(call.arguments["self"])}), None)
 
 
 def _refuse_changed_views(tape: Tape, node: Node, inner: Sequence[Call]) -> None:
@@ -239,7 +249,7 @@ def _refuse_changed_views(tape: Tape, node: Node, inner: Sequence[Call]) -> None
             viewed |= storages
 
 
-def _edge_value(tape: Tape, edge: Edge | None) -> int | None:
+def edge_value(tape: Tape, edge: Edge | None) -> int | None:
     """Return the forward value whose gradient an edge carries."""
     if edge is None:
         return None
@@ -256,6 +266,8 @@ def _reaching(calls: list[Call], sources: set[int]) -> set[int]:
     """Return the values among some calls that depend on the sources, which they include."""
     reached = set(sources)
     for call in calls:
+        if call.base_op in SOURCES:
+            continue
         operands = {n for argument in call.arguments.values() for n in references(argument)}
         if operands & reached:
             reached |= {n for n in call.outputs if n is not None}

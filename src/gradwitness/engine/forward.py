@@ -10,6 +10,7 @@ from gradwitness._errors import GradwitnessError
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind, working_dtype
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_float
+from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.rules import find
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def evaluate(tape: Tape, call: Call, lookup: Lookup, *, bounded: bool) -> tuple[
     Unjudgeable
         If there is no rule, or it does not cover this form.
     """
+    if is_foreach(call):
+        each = (evaluate(tape, one, lookup, bounded=bounded) for one in members(call))
+        return tuple(result for (result,) in each)
     arithmetic = forward_arithmetic(tape, call) if bounded else None
     bound = bind(tape, call, lookup, arithmetic=arithmetic)
     parameters = bound.parameters

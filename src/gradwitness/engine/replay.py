@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from gradwitness.engine.backward import gradients
-from gradwitness.engine.binding import Unjudgeable, recorded
+from gradwitness.engine.backward import gradients, handed_out
+from gradwitness.engine.binding import Lookup, Unjudgeable, recorded
 from gradwitness.engine.floats import is_float
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.pieces import Piece, pieces
 from gradwitness.rules.structure import SOURCES
-from gradwitness.tape import Call, Kind, Tape, references
+from gradwitness.tape import Call, Kind, Node, Tape, references
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -200,6 +200,15 @@ def _known(tape: Tape, number: int) -> NDArray[Any] | None:
         return None
 
 
+def _sent(
+    tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
+) -> tuple[NDArray[np.float64] | None, ...]:
+    if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
+        # What the rules can follow may be a part only.
+        raise Unjudgeable(f"{node.name} leaves torch")
+    return gradients(tape, node, incoming, lookup, None)
+
+
 def _sweep(
     tape: Tape, number: int, values: dict[int, NDArray[Any]]
 ) -> tuple[dict[tuple[int, int], Any], list[str]]:
@@ -226,7 +235,7 @@ def _sweep(
             continue
         incoming = [arriving.get((node.id, k)) for k in range(len(firing.incoming))]
         try:
-            sent = gradients(tape, node, incoming, lookup, None)
+            sent = _sent(tape, node, incoming, lookup)
         except Unjudgeable as reason:
             taken.append(str(reason))
             sent = tuple(None if g is None else _known(tape, g) for g in firing.outgoing)

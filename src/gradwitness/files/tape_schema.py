@@ -214,6 +214,7 @@ def _calls(value: Reader[int], node: Reader[int]) -> Reader[tuple[Call, ...]]:
         during=optional(node),
         source=record(Source, module=text, line=text),
         base=optional(value),
+        grad=flag,
     )
 
 

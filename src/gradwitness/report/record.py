@@ -2,6 +2,12 @@
 
 Schema ``gradwitness-comparison``, version 1. JSON has no infinity and no NaN: those are the strings
 ``"inf"``, ``"-inf"`` and ``"nan"``. Fields may be added within a version, never renamed.
+
+``notes`` tells of what goes wrong besides, whatever the verdict; as a rule it is empty. Each has a
+``kind`` (``stale gradient``, ``parameters cut off`` and so on: see `check.pathology`), a ``text``
+(what it is, and what to do), ``module`` and ``line`` (``file:line``; empty where there is no one
+place), and the numbers ``call``, ``node`` and ``pass`` (from 0) on the tape, or null. Kinds may be
+added, and texts reworded.
 """
 
 from __future__ import annotations
@@ -32,8 +38,8 @@ def report_record(report: Report) -> dict[str, Any]:
         "coverage": {name: asdict(share) for name, share in report.coverage().items()},
         "first_wrong": None if report.first_wrong is None else report.first_wrong.title,
         "gradients": [_row(row) for row in report.rows],
-        "notes": [_note(note) for note in report.notes],
-        "steps": [_finding(finding) for finding in report.findings],
+        "notes": [note_record(note) for note in report.notes],
+        "steps": [finding_record(finding) for finding in report.findings],
     }
 
 
@@ -75,7 +81,8 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_record(finding: Finding) -> dict[str, Any]:
+    """Return one step as plain data."""
     return {
         "step": finding.step,
         "title": finding.title,
@@ -92,7 +99,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _note(note: Note) -> dict[str, Any]:
+def note_record(note: Note) -> dict[str, Any]:
+    """Return a note as plain data."""
     return {
         "kind": note.kind,
         "text": note.text,

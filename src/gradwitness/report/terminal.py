@@ -67,7 +67,8 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     if report.rows:
         parts.append(GradientTable(report.rows))
     else:
-        parts.append(Text("No gradient was recorded: nothing ran backward."))
+        why = "a backward pass began, and gave none" if tape.sweeps else "nothing ran backward"
+        parts.append(Text(f"No gradient was recorded: {why}."))
     if report.wrong:
         names = Names(tape)
         parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
@@ -172,7 +173,9 @@ def noted(note: Note) -> RenderableType:
     lines = Text("\nNOTE", style="bold magenta")
     lines.append(f"       {note.kind}\n", style="not bold default")
     if note.source is not None and note.source.line:
-        lines.append(f"  at       {_relative(note.source.line)}\n", style="not bold default")
+        module = f" in module {note.source.module}" if note.source.module else ""
+        where = f"  at       {_relative(note.source.line)}{module}\n"
+        lines.append(where, style="not bold default")
     lines.append(f"  what     {note.text}", style="not bold default")
     return lines
 

@@ -42,6 +42,7 @@ from gradwitness.rules import softmax as softmax
 from gradwitness.rules import statistics as statistics
 from gradwitness.rules import structure as structure
 from gradwitness.rules import trigonometry as trigonometry
+from gradwitness.rules import twice as twice
 from gradwitness.rules.registry import Rule as Rule
 from gradwitness.rules.registry import Term as Term
 from gradwitness.rules.registry import find as find

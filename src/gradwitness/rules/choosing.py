@@ -11,12 +11,12 @@ from gradwitness.rules.reductions import Dim, axes
 from gradwitness.rules.registry import Array, rule
 
 
-@rule("aten.any", "y = any_of(x, dim, keepdim)")
+@rule("aten.any", "y = any_of(x, dim, keepdim)", aliases=("aten._is_any_true",))
 def any_(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
     return np.any(np.not_equal(x, 0), axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-@rule("aten.all", "y = all_of(x, dim, keepdim)")
+@rule("aten.all", "y = all_of(x, dim, keepdim)", aliases=("aten._is_all_true",))
 def all_(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
     return np.all(np.not_equal(x, 0), axis=axes(dim, x.ndim), keepdims=keepdim)
 

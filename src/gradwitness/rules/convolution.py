@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from gradwitness.rules.kernels import begun_from
 from gradwitness.rules.registry import Array, rule
 
 Sizes: TypeAlias = tuple[int, ...]
@@ -143,7 +144,11 @@ def convolution(
 ) -> Array:
     walk = Geometry(stride, padding, dilation, transposed, output_padding, groups)
     y = walk.spread(x, w, walk.transposed_sizes(x, w)) if transposed else walk.correlate(x, w)
-    return y if b is None else y + np.reshape(b, (1, -1, *(1,) * (x.ndim - 2)))
+    if b is None:
+        return y
+    channels = x.shape[1] // groups
+    b = np.reshape(b, (1, -1, *(1,) * (x.ndim - 2)))
+    return begun_from(y, b, channels * math.prod(w.shape[2:]))
 
 
 _PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"

@@ -134,3 +134,8 @@ def _spaced(start: Any, end: Any, steps: int) -> Array:
 )
 def logspace(*, start: Any, end: Any, steps: int, base: Any = 10.0) -> Array:
     return np.power(base, _spaced(start, end, steps))
+
+
+@rule("aten.set", "y = source")
+def set_(x: Array, source: Array) -> Array:
+    return source

@@ -1,7 +1,8 @@
 """What a kernel does that no NumPy function stands for: where it rounds, and how well.
 
-A rule calls these as it calls NumPy. On plain numbers the first is exp and the others change
-nothing; on arrays that bring their own functions (NEP 18) the engine gives each its bound.
+A rule calls these as it calls NumPy. On plain numbers the first is exp, `begun_from` adds, and the
+others change nothing; on arrays that bring their own functions (NEP 18) the engine gives each its
+bound.
 """
 
 from __future__ import annotations
@@ -58,3 +59,15 @@ one_by_one = _dispatched(
     _as_it_is,
     "From here on, products and sums store every partial result in the tensor's format.",
 )
+
+
+def begun_from(y: Array, start: Array, terms: int) -> Array:
+    """Add to a sum of so many products what it may have started from.
+
+    A kernel may put the bias into its accumulator first: then every partial sum holds it, and is
+    rounded with it.
+    """
+    if isinstance(y, np.ndarray):
+        return y + start
+    result: Any = y.__array_function__(begun_from, (type(y),), (y, start, terms), {})
+    return result

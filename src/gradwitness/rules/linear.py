@@ -1,4 +1,4 @@
-"""Matrix products."""
+"""Matrix products, and the product of three tensors that bilinear layers are made of."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.kernels import begun_from, one_by_one
 from gradwitness.rules.registry import Array, rule
 
 
@@ -35,7 +36,7 @@ def _(g: Array, y: Array, A: Array, B: Array) -> Array:
     "bias",
 )
 def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return alpha * (A @ B) + beta * b
+    return begun_from(alpha * (A @ B), beta * b, A.shape[-1])
 
 
 @addmm.vjp("b", "beta * g")
@@ -118,7 +119,7 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     "to the summand",
 )
 def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return alpha * (A @ B) + beta * b
+    return begun_from(alpha * (A @ B), beta * b, A.shape[-1])
 
 
 @baddbmm.vjp("b", "beta * g")
@@ -134,3 +135,53 @@ def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha:
 @baddbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
 def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     return alpha * (np.swapaxes(A, 1, 2) @ g)
+
+
+def _three(a: Array, b: Array, c: Array, *, added: Any, summed: Any, unrolled: int = 1) -> Array:
+    """Multiply three tensors, to each of which axes of length 1 are added first; sum over axes.
+
+    Torch walks along one axis and, where it is summed over, stores each partial sum.
+    """
+    items = [np.expand_dims(x, axis) for x, axis in zip((a, b, c), added, strict=True)]
+    sizes = np.broadcast_shapes(*(item.shape for item in items))
+    product = np.broadcast_to(items[0] * items[1] * items[2], sizes)
+    if unrolled in summed:
+        inner = tuple(axis for axis in summed if axis != unrolled)
+        product = one_by_one(np.sum(product, axis=inner, keepdims=True))
+    return np.sum(product, axis=tuple(summed))
+
+
+@rule(
+    "aten._trilinear",
+    "y = trilinear(a, b, c, expand1, expand2, expand3, sumdim)",
+    meaning="multiplies the gradient by the two other tensors, and sums over the axes that this "
+    "one does not have",
+    composite=True,
+)
+def trilinear(
+    a: Array,
+    b: Array,
+    c: Array,
+    *,
+    expand1: Any,
+    expand2: Any,
+    expand3: Any,
+    sumdim: Any,
+    unroll_dim: int = 1,
+) -> Array:
+    return _three(a, b, c, added=(expand1, expand2, expand3), summed=sumdim, unrolled=unroll_dim)
+
+
+@trilinear.vjp("a", "trilinear(g, b, c, sumdim, expand2, expand3, expand1)")
+def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
+    return _three(g, b, c, added=(at["sumdim"], at["expand2"], at["expand3"]), summed=at["expand1"])
+
+
+@trilinear.vjp("b", "trilinear(a, g, c, expand1, sumdim, expand3, expand2)")
+def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
+    return _three(a, g, c, added=(at["expand1"], at["sumdim"], at["expand3"]), summed=at["expand2"])
+
+
+@trilinear.vjp("c", "trilinear(a, b, g, expand1, expand2, sumdim, expand3)")
+def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
+    return _three(a, b, g, added=(at["expand1"], at["expand2"], at["sumdim"]), summed=at["expand3"])

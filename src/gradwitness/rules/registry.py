@@ -101,6 +101,16 @@ class Rule:
             raise RuleError(f"{self.name}: {operand!r} is no operand, or has its vjp already")
 
         def register(function: Callable[..., Array]) -> None:
+            signature = inspect.signature(function)
+            named = dict.fromkeys(self.parameters)
+            try:
+                signature.bind(*("g", "y", *self.operands), **named)
+            except TypeError as error:
+                keywords = f", *, {', '.join(named)}" if named else ""
+                raise RuleError(
+                    f"{self.name}: the vjp of {operand!r} takes {signature} where "
+                    f"({', '.join(('g', 'y', *self.operands))}{keywords}) is wanted: {error}"
+                ) from None
             self.gradients[operand] = Gradient(text, function)
 
         return register
@@ -203,6 +213,13 @@ def rule(
         return made
 
     return register
+
+
+def forget(made: Rule) -> None:
+    """Take a rule out of the table again, under all its names."""
+    for entries in (_RULES, _BY_NODE):
+        for name in [name for name, entry in entries.items() if entry is made]:
+            del entries[name]
 
 
 def term(name: str, meaning: str) -> None:

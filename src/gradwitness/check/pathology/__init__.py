@@ -9,6 +9,7 @@ from gradwitness.check.pathology.dead import DeadUnits
 from gradwitness.check.pathology.digits import LostDigits
 from gradwitness.check.pathology.disconnected import Disconnected
 from gradwitness.check.pathology.hooks import Hooks
+from gradwitness.check.pathology.idle import Idle
 from gradwitness.check.pathology.nonfinite import Nonfinite
 from gradwitness.check.pathology.overwritten import Overwritten
 from gradwitness.check.pathology.stale import Stale
@@ -21,6 +22,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     Nonfinite,
     Disconnected,
     Stale,
+    Idle,
     Overwritten,
     Cotangents,
     Hooks,

@@ -31,7 +31,8 @@ class Cotangents(Detector):
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
-        self._notes: dict[tuple[str, int], Note] = {}
+        # Each step of a training has nodes of its own: a function is known by name and line.
+        self._notes: dict[tuple[str, str, str], Note] = {}
 
     def fired(  # noqa: D102
         self,
@@ -41,19 +42,19 @@ class Cotangents(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del update
+        if not firing.changed and not firing.summed:
+            return
         node = self.tape.nodes[firing.node]
-        told = [
-            (kind, f"the backward of {node.name} #{node.id} {what}")
-            for kind, what, happened in (
-                ("gradient changed in place", _CHANGED, bool(firing.changed)),
-                ("gradient of another shape", _SUMMED, firing.summed),
-            )
-            if happened
-        ]
         source = next((f.source for f in findings if f.source is not None), None)
-        for kind, text in told:
-            note = Note(kind, text, source, node=node.id, sweep=sweep)
-            self._notes.setdefault((kind, node.id), note)
+        for kind, what, happened in (
+            ("gradient changed in place", _CHANGED, bool(firing.changed)),
+            ("gradient of another shape", _SUMMED, firing.summed),
+        ):
+            if happened:
+                text = f"the backward of {node.name} #{node.id} {what}"
+                note = Note(kind, text, source, node=node.id, sweep=sweep)
+                key = (kind, node.name, source.line if source else "")
+                self._notes.setdefault(key, note)
 
     def notes(  # noqa: D102
         self,

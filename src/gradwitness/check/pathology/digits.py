@@ -1,30 +1,44 @@
-"""Digits that torch's own formula loses though every step of it is right: cancellation."""
+"""Digits that torch's own formula loses though every step of it is right: cancellation.
+
+The float64 replay is the reference. In float64 itself, what record and replay lose alike goes
+unseen.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gradwitness.check.compare import CANCELS
 from gradwitness.check.note import Note
 from gradwitness.check.pathology.detector import Detector, listed
+from gradwitness.check.recorded import largest
 from gradwitness.check.verdict import Verdict
+from gradwitness.engine.backward import gradients
+from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_float, limits
 from gradwitness.engine.replay import confirmed_digits
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from gradwitness.check.finding import Finding, Row
     from gradwitness.engine.replay import Replay
-    from gradwitness.tape import Source, Tape
+    from gradwitness.tape import Call, Firing, Source, Tape
 
 # A gradient is noted if it keeps less than this share of its format's digits, and one step is
-# named if it alone loses this share.
-_KEPT, _LOST = 0.4, 0.3
+# named if it alone loses this share, and so many digits.
+_KEPT, _LOST, _DIGITS = 0.4, 0.3, 1.5
+# Below this share of its terms, even the replay's sum is rounding: in truth it is zero.
+_NOISE = 2.0**-40
+# How many nodes that only move numbers may lie between a leaf and the sum that it gets.
+_STEPS = 4
 
 
 class LostDigits(Detector):
@@ -37,6 +51,8 @@ class LostDigits(Detector):
         rows: Sequence[Row],
         replayed: Replay | None,
     ) -> list[Note]:
+        if replayed is None or any(f.verdict is Verdict.DISAGREES for f in findings):
+            return []
         poor = [
             row
             for row in rows
@@ -45,81 +61,182 @@ class LostDigits(Detector):
             and row.comparison.reason != CANCELS
             and row.digits < _KEPT * _format_digits(row.dtype)
         ]
-        if replayed is None or not poor or any(f.verdict is Verdict.DISAGREES for f in findings):
+        # To find the steps costs a pass over all numbers, which only a poor gradient is worth.
+        shares = _Shares(tape, replayed) if poor else None
+        poor = [row for row in poor if shares is not None and not shares.is_zero(row)]
+        if shares is None or not poor:
             return []
-        lost, title, source, call, node = max(
-            (*_forward(tape, replayed), *_backward(tape, replayed)),
-            key=lambda step: step[0],
-            default=(0.0, "", None, None, None),
-        )
-        if lost < _LOST:
+        worst = shares.worst()
+        full = _format_digits(poor[0].dtype)
+        if worst is None or worst.share < max(_LOST, _DIGITS / full):
             return []
-        digits = min(row.digits for row in poor)
+        names = list(dict.fromkeys(row.name for row in poor))
+        digits = max(0.0, min(row.digits for row in poor))
         text = (
-            f"{listed([row.name for row in poor])}: {max(0.0, digits):.1f} of "
-            f"{_format_digits(poor[0].dtype):.1f} digits are right. Most are lost in {title}: each "
-            "step rounds as it may, the formula cancels."
+            f"{listed(names)}: {digits:.1f} of {full:.1f} decimal digits are right. Most are lost "
+            f"in {worst.title}, where nearly equal numbers are subtracted, or what they lost "
+            "before shows. Every step rounds as it may: write the formula in another way "
+            "(log_softmax, logsumexp, expm1, log1p, var), or compute it in float64."
         )
-        return [Note("digits lost", text, source, call, node)]
+        return [Note("digits lost", text, worst.source, worst.call, worst.node)]
 
 
 def _format_digits(dtype: str) -> float:
     return -math.log10(float(limits(dtype).eps))
 
 
-_Loss = tuple[float, str, "Source | None", int | None, int | None]
+@dataclass(frozen=True)
+class _Loss:
+    """What share of its format's digits one step loses, 0 to 1."""
+
+    share: float
+    title: str
+    source: Source | None
+    call: int | None
+    node: int | None
+    is_sum: bool = False
 
 
-def _forward(tape: Tape, replayed: Replay) -> Iterable[_Loss]:
-    """Yield the share of digits that each call loses."""
-    for call in tape.calls:
-        operands = [n for argument in call.arguments.values() for n in references(argument)]
-        before = min((_kept(tape, n, replayed) for n in operands), default=1.0)
-        after = min((_kept(tape, n, replayed) for n in call.outputs if n is not None), default=1.0)
-        yield before - after, f"{call.op} (call {call.id})", call.source, call.id, call.node
+class _Shares:
+    """What share of their format's digits recorded numbers have right."""
+
+    def __init__(self, tape: Tape, replayed: Replay) -> None:
+        self._tape = tape
+        self._replayed = replayed
+        self._known: dict[int, float] = {}
+        # Of each pass: the turns of the nodes that send to an input of a node, and by which edge.
+        self._senders: list[dict[tuple[int, int], list[tuple[Firing, int]]]] = []
+        for sweep in tape.sweeps:
+            found: dict[tuple[int, int], list[tuple[Firing, int]]] = {}
+            for firing in sweep.firings:
+                edges = tape.nodes[firing.node].edges
+                for slot, (edge, g) in enumerate(zip(edges, firing.outgoing, strict=False)):
+                    if edge is not None and g is not None:
+                        found.setdefault((edge.node, edge.index), []).append((firing, slot))
+            self._senders.append(found)
+
+    def worst(self) -> _Loss | None:
+        """Return the step that loses most.
+
+        That is a step of the backward pass, or, if its formula starts from forward numbers that had
+        few digits, the call that lost those.
+        """
+        worst = max(self._backward(), key=lambda loss: loss.share, default=None)
+        if worst is None or worst.call is None or worst.is_sum:
+            return worst
+        call = self._tape.calls[worst.call]
+        used = {*_operands(call), *(n for n in call.outputs if n is not None)}
+        if min(map(self._value, used), default=1.0) > 1 - _LOST:
+            return worst
+        found = max(self._forward(used), key=lambda loss: loss.share, default=None)
+        return worst if found is None else found
+
+    def _forward(self, wanted: set[int]) -> Iterator[_Loss]:
+        """Yield what each call loses on which some values depend."""
+        for call in reversed(self._tape.calls):
+            made = [n for n in call.outputs if n is not None]
+            if wanted.isdisjoint(made):
+                continue
+            operands = _operands(call)
+            wanted.update(operands)
+            before = min(map(self._value, operands), default=1.0)
+            lost = before - min(map(self._value, made))
+            if lost > 0:
+                title = f"{call.op} (call {call.id})"
+                yield _Loss(lost, title, call.source, call.id, call.node)
+
+    def _backward(self) -> Iterator[_Loss]:
+        """Yield what each node loses, and what each sum of several gradients does."""
+        for number, sweep in enumerate(self._tape.sweeps):
+            for firing in sweep.firings:
+                yield from self._turn(number, firing)
+
+    def _turn(self, number: int, firing: Firing) -> Iterator[_Loss]:
+        tape = self._tape
+        node = tape.nodes[firing.node]
+        source = None if node.call is None else tape.calls[node.call].source
+        arrived = self._arrived(number, firing)
+        slots = range(len(firing.incoming))
+        found = [s for k in slots for s in self._senders[number].get((node.id, k), ())]
+        if len(found) > len(slots):
+            before = min(self._arrived(number, sender) for sender, _ in found)
+            leaf = None if node.leaf is None else tape.values[node.leaf].name
+            title = f"the sum of the gradients of {leaf or f'{node.name} #{node.id}'}"
+            yield _Loss(before - arrived, title, source, node.call, node.id, is_sum=True)
+        after = [
+            self._share(value, self._replayed.gradient(number, edge.node, edge.index))
+            for value, edge in zip(firing.outgoing, node.edges, strict=False)
+            # Of several that are added, only the sum is known to the replay.
+            if value is not None
+            and edge is not None
+            and len(self._senders[number][edge.node, edge.index]) == 1
+        ]
+        if after:
+            lost = arrived - min(after)
+            yield _Loss(lost, f"{node.name} #{node.id}", source, node.call, node.id)
+
+    def _arrived(self, sweep: int, firing: Firing) -> float:
+        return min(
+            (
+                self._share(value, self._replayed.gradient(sweep, firing.node, index))
+                for index, value in enumerate(firing.incoming)
+                if value is not None
+            ),
+            default=1.0,
+        )
+
+    def is_zero(self, row: Row) -> bool:
+        """Return whether a gradient is zero in truth: a sum whose terms cancel altogether."""
+        slot, sweep = (row.node, row.slot), row.sweep
+        reference = self._replayed.gradient(sweep, *slot)
+        size = 0.0 if reference is None else largest(reference)
+        for _ in range(_STEPS):
+            senders = self._senders[sweep].get(slot, [])
+            terms = sum(self._terms(sweep, firing, edge) for firing, edge in senders)
+            if size <= _NOISE * terms:
+                return True
+            if len(senders) != 1:
+                break
+            slot = (senders[0][0].node, 0)
+        return size == 0
+
+    def _terms(self, sweep: int, firing: Firing, slot: int) -> float:
+        """Return how large a gradient that was sent would be if no terms cancelled."""
+        found = [
+            self._replayed.gradient(sweep, firing.node, k) for k in range(len(firing.incoming))
+        ]
+        incoming = [None if g is None else np.abs(g) for g in found]
+
+        def size(number: int) -> NDArray[Any]:
+            array = self._replayed.values.get(number)
+            if array is None:
+                raise Unjudgeable("it was not replayed")
+            return np.abs(array) if array.dtype == np.float64 else array
+
+        try:
+            sent = gradients(self._tape, self._tape.nodes[firing.node], incoming, size, None)
+        except Unjudgeable:
+            return 0.0
+        return 0.0 if sent[slot] is None else largest(sent[slot])
+
+    def _value(self, number: int) -> float:
+        if number not in self._known:
+            self._known[number] = self._share(number, self._replayed.values.get(number))
+        return self._known[number]
+
+    def _share(self, number: int, reference: NDArray[Any] | None) -> float:
+        """Return the share of its format's digits that a recorded value has right, 0 to 1."""
+        value = self._tape.values[number]
+        array = value.array
+        if array is None or reference is None or array.size == 0:
+            return 1.0
+        if not is_float(value.dtype) or reference.shape != array.shape:
+            return 1.0
+        digits = confirmed_digits(array, reference)
+        if math.isnan(digits):
+            return 1.0
+        return min(1.0, max(0.0, digits / _format_digits(value.dtype)))
 
 
-def _backward(tape: Tape, replayed: Replay) -> Iterable[_Loss]:
-    """Yield the share of digits that each node's turn loses."""
-    for number, sweep in enumerate(tape.sweeps):
-        for firing in sweep.firings:
-            node = tape.nodes[firing.node]
-
-            def kept(value: int | None, at: tuple[int, int], sweep: int = number) -> float:
-                if value is None:
-                    return 1.0
-                reference = replayed.gradient(sweep, *at)
-                return _share(tape, value, reference)
-
-            before = min(
-                (kept(value, (node.id, place)) for place, value in enumerate(firing.incoming)),
-                default=1.0,
-            )
-            after = min(
-                (
-                    kept(value, (edge.node, edge.index))
-                    for value, edge in zip(firing.outgoing, node.edges, strict=False)
-                    if edge is not None
-                ),
-                default=1.0,
-            )
-            source = None if node.call is None else tape.calls[node.call].source
-            yield before - after, f"{node.name} #{node.id}", source, node.call, node.id
-
-
-def _kept(tape: Tape, number: int, replayed: Replay) -> float:
-    return _share(tape, number, replayed.values.get(number))
-
-
-def _share(tape: Tape, number: int, reference: NDArray[Any] | None) -> float:
-    """Return the share of its format's digits that a recorded value has right, 0 to 1."""
-    value = tape.values[number]
-    array = value.array
-    if array is None or reference is None or array.size == 0:
-        return 1.0
-    if not is_float(value.dtype) or reference.shape != array.shape:
-        return 1.0
-    digits = confirmed_digits(array, reference)
-    if math.isnan(digits):
-        return 1.0
-    return min(1.0, max(0.0, digits / _format_digits(value.dtype)))
+def _operands(call: Call) -> list[int]:
+    return [n for argument in call.arguments.values() for n in references(argument)]

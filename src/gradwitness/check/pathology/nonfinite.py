@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from gradwitness.check.note import Note
 from gradwitness.check.pathology.detector import Detector
 from gradwitness.engine.binding import Unjudgeable
+from gradwitness.engine.floats import is_float
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -21,34 +23,67 @@ if TYPE_CHECKING:
     from gradwitness.tape import Argument, Call, Firing, LeafUpdate, Tape
 
 _KINDS = {"NaN": np.isnan, "infinity": np.isinf}
+# What helps, by a word in the operation's or node's name.
+_HELP = {
+    "softmax": "A row of nothing but -inf has no softmax: leave such rows out.",
+    "logsumexp": "A row of nothing but -inf has no slope: leave such rows out.",
+    "log": "Keep the argument above 0, by clamp(min=...).",
+    "sqrt": "Keep the argument above 0: the slope at 0 is infinite.",
+    "norm": "Keep the argument away from 0, where a norm has no slope.",
+    "pow": "Keep the base above 0.",
+    "div": "Keep the divisor away from 0.",
+    "reciprocal": "Keep the divisor away from 0.",
+    "exp": "Subtract the largest exponent first.",
+    "mean": "There may be no elements to average.",
+    "nll": "Every target may be ignored, so that nothing is averaged.",
+}
+_MASKED = (
+    " A gradient of 0 arrived there, as from the unused side of torch.where, which does not help: "
+    "0 times infinity is NaN. Make the argument safe before."
+)
 
 
 class Nonfinite(Detector):
-    """Remembers the first birth of each sort, in forward and in backward, and counts the others.
+    """Remembers the first birth of each sort, in forward and in backward.
 
-    Infinity that the program wrote itself, as a constant or a mask, is nobody's fault.
+    A NaN is always told. An infinity is a harmless mask as often as not: it is told if the result
+    or a gradient is not finite in the end. What the program wrote itself is nobody's fault.
     """
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
         self._first: dict[tuple[str, str], Note] = {}
-        self._count: dict[tuple[str, str], int] = {}
+        # Values with NaN or infinities that calls made, and those among them with NaN.
+        self._tainted: set[int] = set()
+        self._with_nan: set[int] = set()
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
         operands = [n for argument in call.arguments.values() for n in references(argument)]
+        outputs = [n for n in call.outputs if n is not None]
         if not operands:
             return
+        title = f"{call.op} (call {call.id})"
+        where = Note("", "", call.source, call=call.id)
+        given = set(operands) & self._with_nan
         written = any(_is_infinite(argument) for argument in call.arguments.values())
-        self._look(
-            "forward",
-            call.outputs,
-            operands,
-            f"{call.op} (call {call.id})",
-            Note("", "", call.source, call=call.id),
-            but=("infinity",) if written else (),
-        )
+        for kind, test in _KINDS.items():
+            made = self._holding(outputs, test)
+            if not made:
+                continue
+            if kind == "NaN":
+                self._with_nan.update(made)
+            known = not self._tainted.isdisjoint(operands) if kind == "infinity" else bool(given)
+            self._tainted.update(made)
+            brought = [] if known else self._holding(operands, test)
+            if brought and kind == "NaN":
+                name = self.tape.values[brought[0]].name or f"value {brought[0]}"
+                self._tell("NaN came in", "forward", where, f"{title} meets NaN in {name}")
+            if known or brought or (kind == "infinity" and written):
+                continue
+            text = f"{title} makes {kind}{self._place(made[0], operands, test)}"
+            self._tell(f"{kind} born", "forward", where, text + _help(call.op, self.tape, made))
 
     def fired(  # noqa: D102
         self,
@@ -61,45 +96,62 @@ class Nonfinite(Detector):
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
         node = self.tape.nodes[firing.node]
+        if self._holding(firing.incoming, lambda array: ~np.isfinite(array)):
+            return
+        calls = [self.tape.calls[n] for n in (*node.inner, node.call) if n is not None]
+        operands = {n for call in calls for a in call.arguments.values() for n in references(a)}
+        used = operands.union(n for call in calls for n in call.outputs if n is not None)
+        if not used.isdisjoint(self._with_nan) or self._holding(sorted(used), np.isnan):
+            # NaN in the forward pass was told there.
+            return
         source = next((f.source for f in findings if f.source is not None), None)
         where = Note("", "", source, node=node.id, sweep=sweep)
-        title = f"{node.name} #{node.id}"
-        self._look("backward", firing.outgoing, firing.incoming, title, where)
-
-    def _look(
-        self,
-        phase: str,
-        made: Iterable[int | None],
-        given: Iterable[int | None],
-        title: str,
-        where: Note,
-        but: tuple[str, ...] = (),
-    ) -> None:
-        outputs, operands = self._arrays(made), self._arrays(given)
         for kind, test in _KINDS.items():
-            counts = [int(np.count_nonzero(test(array))) for array in outputs]
-            if kind in but or not any(counts) or any(test(array).any() for array in operands):
-                continue
-            key = (phase, kind)
-            self._count[key] = self._count.get(key, 0) + 1
-            total = sum(array.size for array in outputs)
-            text = (
-                f"{title} makes {sum(counts)} of {total} numbers {kind}, first of all in the "
-                f"{phase} pass, from {'gradients' if phase == 'backward' else 'operands'} without."
-            )
-            note = Note(f"{kind} born", text, where.source, where.call, where.node, where.sweep)
-            self._first.setdefault(key, note)
+            made = self._holding(firing.outgoing, test)
+            if made and kind == "infinity" and not used.isdisjoint(self._tainted):
+                # It overflowed in the forward pass already.
+                return
+            if made:
+                place = self._place(made[0], sorted(operands), test)
+                text = f"{node.name} #{node.id} makes {kind} of finite gradients{place}"
+                text += _help(node.name, self.tape, made)
+                masked = self._holding(firing.incoming, lambda array: array == 0)
+                text += _MASKED if kind == "NaN" and masked else ""
+                self._tell(f"{kind} born", "backward", where, text)
+                return
 
-    def _arrays(self, numbers: Iterable[int | None]) -> list[Any]:
-        found = []
-        for number in numbers:
-            try:
-                array = None if number is None else self.records(number)
-            except Unjudgeable:
-                continue
-            if array is not None and array.dtype == np.float64:
-                found.append(array)
-        return found
+    def _tell(self, kind: str, phase: str, where: Note, text: str) -> None:
+        if (kind, phase) not in self._first:
+            text = f"{text.rstrip('.')}." if not text.endswith(".") else text
+            self._first[kind, phase] = replace(where, kind=kind, text=text)
+
+    def _holding(self, numbers: Iterable[int | None], test: Any) -> list[int]:
+        """Return the values that hold what a test finds."""
+        return [n for n in numbers if n is not None and np.any(test(self._numbers(n)))]
+
+    def _numbers(self, number: int) -> Any:
+        nothing = np.empty(0)
+        if not is_float(self.tape.values[number].dtype):
+            return nothing
+        try:
+            return self.records(number)
+        except Unjudgeable:
+            return nothing
+
+    def _place(self, made: int, operands: Sequence[int], test: Any) -> str:
+        """Say where the first of them is, how many there are, and what the operands are there."""
+        array = self._numbers(made)
+        found = np.argwhere(test(array))
+        at = tuple(int(n) for n in found[0])
+        parts = [f", {len(found)} of {array.size}, first at [{', '.join(map(str, at))}]"]
+        if array.ndim == 0:
+            parts = [""]
+        alike = [n for n in operands if n != made and self._numbers(n).shape == array.shape]
+        if alike:
+            shown = " and ".join(f"{self._numbers(n)[at]:.6g}" for n in alike[:3])
+            parts.append(f", where the forward operands are {shown}" if alike[1:] else "")
+            parts.append(f", where the forward operand is {shown}" if not alike[1:] else "")
+        return "".join(parts)
 
     def notes(  # noqa: D102
         self,
@@ -108,8 +160,26 @@ class Nonfinite(Detector):
         rows: Sequence[Row],
         replayed: Replay | None,
     ) -> list[Note]:
-        del tape, findings, rows, replayed
-        return list(self._first.values())
+        del findings, replayed
+        edges = [edge for sweep in tape.sweeps for edge, _ in sweep.roots]
+        roots = {tape.nodes[edge.node].outputs[edge.index] for edge in edges}
+        spoiled = not roots.isdisjoint(self._tainted) or any(
+            not math.isfinite(row.comparison.norm) for row in rows if row.value is not None
+        )
+        return [
+            note
+            for (kind, _), note in self._first.items()
+            if spoiled or not kind.startswith("infinity")
+        ]
+
+
+def _help(name: str, tape: Tape, made: Sequence[int]) -> str:
+    """Return a sentence on what to do, where one is known."""
+    word = next((word for word in _HELP if word in name.lower()), None)
+    text = f". {_HELP[word]}" if word else "."
+    if tape.values[made[0]].dtype == "float16":
+        text += " The largest number of float16 is 65504: scale the loss, or use bfloat16."
+    return text
 
 
 def _is_infinite(argument: Argument) -> bool:

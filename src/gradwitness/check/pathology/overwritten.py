@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness.check.finding import Step
 from gradwitness.check.note import Note
-from gradwitness.check.pathology.detector import Detector
+from gradwitness.check.pathology.detector import Detector, listed
 from gradwitness.check.verdict import Verdict
 from gradwitness.tape import references
 
@@ -16,20 +16,23 @@ if TYPE_CHECKING:
     from gradwitness.check.finding import Finding, Row
     from gradwitness.check.recorded import Records
     from gradwitness.engine.replay import Replay
-    from gradwitness.tape import Call, Firing, LeafUpdate, Tape
+    from gradwitness.tape import Call, Firing, LeafUpdate, Node, Tape
+
+_KIND = "changed after it was saved"
 
 
 class Overwritten(Detector):
     """Looks, where a backward step disagrees, for a write to the memory that it read.
 
     Autograd refuses to use what was changed, unless the change went round its back: through
-    ``.data``, ``detach()`` or a raw pointer.
+    ``.data``, ``set_`` or memory that NumPy shares. Of the last there is no call; it is told if
+    the numbers of the forward pass are still remembered.
     """
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
-        # How many calls had run when a node that disagrees had its turn.
-        self._calls_before: dict[tuple[int, int], int] = {}
+        # Nodes that disagree, by the call that is to blame for them, or None for one unseen.
+        self._blamed: dict[int | None, list[tuple[int, int]]] = {}
 
     def fired(  # noqa: D102
         self,
@@ -39,8 +42,16 @@ class Overwritten(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del update
-        if any(f.step is Step.BACKWARD and f.verdict is Verdict.DISAGREES for f in findings):
-            self._calls_before[sweep, firing.node] = len(self.tape.calls)
+        if not any(f.step is Step.BACKWARD and f.verdict is Verdict.DISAGREES for f in findings):
+            return
+        node = self.tape.nodes[firing.node]
+        calls = [self.tape.calls[n] for n in _calls(node)]
+        writes = [_later_write(self.tape, call, firing.after) for call in calls]
+        write = next((write for write in writes if write is not None), None)
+        if write is not None:
+            self._blamed.setdefault(write.id, []).append((sweep, node.id))
+        elif any(self.records.changed(n) for call in calls for n in _values(call)):
+            self._blamed.setdefault(None, []).append((sweep, node.id))
 
     def notes(  # noqa: D102
         self,
@@ -50,30 +61,42 @@ class Overwritten(Detector):
         replayed: Replay | None,
     ) -> list[Note]:
         del findings, rows, replayed
-        made = []
-        for (sweep, number), count in self._calls_before.items():
-            node = tape.nodes[number]
-            calls = [*node.inner, *([] if node.call is None else [node.call])]
-            writes = [_later_write(tape, tape.calls[call], count) for call in calls]
-            write = next((write for write in writes if write is not None), None)
-            if write is not None:
-                text = (
-                    f"{write.op} (call {write.id}) overwrote a tensor of the forward of "
-                    f"{node.name} #{number} before backward came to it. Change a copy of it, or "
-                    "change it after backward."
-                )
-                kind = "changed after it was saved"
-                made.append(Note(kind, text, write.source, write.id, number, sweep))
-        return made
+        made: dict[tuple[str, str], Note] = {}
+        for number, blamed in self._blamed.items():
+            write = None if number is None else tape.calls[number]
+            who = listed([f"{tape.nodes[node].name} #{node}" for _, node in blamed])
+            by = (
+                "something other than a torch operation (a NumPy view, a C extension)"
+                if write is None
+                else f"{write.op} (call {write.id})"
+            )
+            text = (
+                f"{by} overwrote what the backward of {who} still needed, and torch did not "
+                "notice. Change a copy of it, or change it after backward."
+            )
+            sweep, node = blamed[0]
+            source = write.source if write else None
+            note = Note(_KIND, text, source, write.id if write else None, node, sweep)
+            # The same line does it again in every step of a training.
+            made.setdefault((write.op if write else "", source.line if source else ""), note)
+        return list(made.values())
+
+
+def _calls(node: Node) -> list[int]:
+    return [*node.inner, *([] if node.call is None else [node.call])]
+
+
+def _values(call: Call) -> set[int]:
+    numbers = {n for argument in call.arguments.values() for n in references(argument)}
+    return numbers | {n for n in call.outputs if n is not None}
 
 
 def _later_write(tape: Tape, call: Call, count: int) -> Call | None:
     """Return the first of the calls after one, up to a count, that writes to memory of its own."""
-    numbers = {n for argument in call.arguments.values() for n in references(argument)}
-    numbers |= {n for n in call.outputs if n is not None}
-    layouts = [tape.values[n].layout for n in numbers]
+    layouts = [tape.values[n].layout for n in _values(call)]
     memory = {layout.storage for layout in layouts if layout is not None}
-    for later in tape.calls[call.id + 1 : count]:
+    for number in range(call.id + 1, count):
+        later = tape.calls[number]
         if later.writes:
             written = [tape.values[n].layout for n in later.outputs if n is not None]
             if any(layout is not None and layout.storage in memory for layout in written):

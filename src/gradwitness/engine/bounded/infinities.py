@@ -1,9 +1,9 @@
 """Infinite results: those that infinite operands hand on, and those born of finite ones.
 
-An infinity has no distance to anything, so that no bound but 0 and infinity makes sense for it. One
-that follows for certain has the bound 0: from infinite operands, whatever the rounding errors of the
-others (a mask of -inf, and what is added to it), or from exact operands (log 0, 1 / 0). One that an
-error could turn into something else has an infinite bound.
+An infinity has no distance to anything, so that no bound but 0 and infinity makes sense for it.
+One that follows for certain has the bound 0: from infinite operands, whatever the rounding errors
+of the others (a mask of -inf, and what is added to it), or from exact operands (log 0, 1 / 0). One
+that an error could turn into something else has an infinite bound.
 """
 
 from __future__ import annotations

@@ -12,12 +12,15 @@ from gradwitness.engine.bounded.array import (
     UFUNCS,
     Bounded,
     Error,
+    Growth,
     Plain,
     assemble,
     errors_of,
+    reduction,
     rounding,
     scaled,
     total,
+    value_of,
 )
 from gradwitness.engine.floats import unit_roundoff
 
@@ -89,6 +92,28 @@ def _one_by_one(func: Any, args: Any, kwargs: Any) -> Bounded:
     return Bounded(x.value, replace(x.arithmetic, accumulate=unit, store=0.0), *errors_of(x))
 
 
+def _begun_from(func: Any, args: Any, kwargs: Any) -> Bounded:
+    """Bound a sum of products that holds its start from the first partial sum on.
+
+    With n products the start takes part in n additions, and each product in one more than without.
+    """
+    del func, kwargs
+    y, start, terms = args
+    whole: Bounded = UFUNCS["add"](y.arithmetic, y, start)
+    size = np.broadcast_to(np.abs(value_of(start)), whole.shape)
+    growths = reduction(y.arithmetic, size, whole.value, terms)
+    if growths is None:
+        return whole
+    # What one rounding in n has added to y so far, another one adds.
+    rigorous, likely = (scaled(1 / terms, error) for error in y.errors)
+
+    def more(growth: Growth, error: Error) -> Growth:
+        return lambda carried: total(growth(carried), error)
+
+    added = more(growths[0], rigorous), more(growths[1], likely)
+    return assemble(y.arithmetic, whole.value, (whole,), total, added)
+
+
 def _fused(arithmetic: Arithmetic) -> Arithmetic:
     """Return one kernel's arithmetic in the format of a chain of kernels."""
     final = arithmetic.store or arithmetic.final
@@ -110,4 +135,5 @@ FUNCTIONS |= {
     "in_kernel": _in_kernel,
     "leaving": _leaving,
     "one_by_one": _one_by_one,
+    "begun_from": _begun_from,
 }

@@ -1,0 +1,46 @@
+"""Calls on lists of tensors, as optimizers make them: each member is a call of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradwitness.tape import Argument, Call
+
+_PREFIX = "aten._foreach_"
+# Where the list form has another name for what the rule of one tensor takes by name.
+_NAMES = {
+    ("aten.addcmul", "scalars"): "value",
+    ("aten.addcdiv", "scalars"): "value",
+    ("aten.norm", "ord"): "p",
+}
+
+
+def is_foreach(call: Call) -> bool:
+    """Whether a call takes lists of tensors and does the same with each member."""
+    return call.op.startswith(_PREFIX)
+
+
+def members(call: Call) -> list[Call]:
+    """Return one call for each member of a call's lists: ``_foreach_add_`` gives ``add_`` s."""
+    name, _, overload = call.op.removeprefix(_PREFIX).partition(".")
+    op = f"aten.{name}.{overload}"
+    base = replace(call, op=op).base_op
+
+    def of(place: int, argument: Argument) -> Argument:
+        # A list has one entry for each member; all else holds for all.
+        return argument[place] if isinstance(argument, tuple) else argument
+
+    return [
+        replace(
+            call,
+            op=op,
+            arguments={
+                _NAMES.get((base, name), name): of(place, argument)
+                for name, argument in call.arguments.items()
+            },
+            outputs=(output,),
+        )
+        for place, output in enumerate(call.outputs)
+    ]

@@ -1,0 +1,33 @@
+"""Real models that train as they should get no note, but for those that are true."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gradwitness as gw
+from architectures.zoo import ZOO, build
+
+# What is right to tell, by hand: kind, and how the text begins.
+TRUE = {
+    # The maker's turn leaves gradients in the critic, which this test's Adam then uses.
+    "gan": [("stale gradient", "")],
+    # Its target network runs under no_grad, as it must; it belongs to no model that is trained.
+    "q_learning": [("parameters cut off", "0.weight, 0.bias, 2.weight, 2.bias: ")],
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_two_steps_of_adam(name: str) -> None:
+    work = build(name)
+    optimizer = torch.optim.Adam(work.model.parameters(), 1e-3)
+    with gw.watch(work.model) as witness:
+        for _ in range(2):
+            optimizer.zero_grad()
+            work.step()
+            optimizer.step()
+    assert witness.report.rows
+    found = [(note.kind, note.text) for note in witness.report.notes]
+    wanted = TRUE.get(name, [])
+    assert [kind for kind, _ in found] == [kind for kind, _ in wanted]
+    assert all(text.startswith(start) for (_, text), (_, start) in zip(found, wanted, strict=True))
