@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_FIRST = "# gradwitness-gradients: 1"
+FIRST_LINE = "# gradwitness-gradients: 1"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def format_dat(header: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -
         If a name has white space in it.
     """
     out = io.StringIO()
-    out.write(_FIRST + "\n")
+    out.write(FIRST_LINE + "\n")
     for key, text in header.items():
         out.write(f"# {key}: {' '.join(str(text).split())}\n")
     for name, array in tensors.items():
@@ -83,8 +83,8 @@ def read_dat(path: Path) -> GradientFile:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{path}: cannot be read as text ({error})") from None
-    if not lines or lines[0] != _FIRST:
-        raise FileFormatError(f"{path}, line 1: expected {_FIRST!r}; is this another format?")
+    if not lines or lines[0] != FIRST_LINE:
+        raise FileFormatError(f"{path}, line 1: expected {FIRST_LINE!r}; is this another format?")
     header: dict[str, str] = {}
     tensors: dict[str, NDArray[Any]] = {}
     at = 1

@@ -1,0 +1,1 @@
+"""Gradients that somebody or something else computed, from wherever they come."""

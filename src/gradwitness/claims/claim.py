@@ -1,0 +1,68 @@
+"""A claimed gradient: numbers, how exactly they were written down, and where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One tensor that is claimed to be a gradient.
+
+    Attributes
+    ----------
+    name : str
+        As its source has it.
+    array : ndarray
+        float16, bfloat16, float32 or float64; what was read from text is float64.
+    rounding : ndarray or float
+        How far each number may lie from the one that was written down, because it was written with
+        so many digits: half a unit of the last one. 0 where the source holds the bits. An array has
+        the shape of the numbers.
+    dtype : str
+        The format in which it was computed, as far as the source tells; empty if it does not.
+    gaps : tuple of (int or None)
+        For each axis, the index before which the source left entries out (``...`` in print), None
+        where it is whole. Empty if nothing was left out. How many are missing is not known.
+    where : str
+        ``file:line``, or empty.
+    """
+
+    name: str
+    array: NDArray[Any]
+    rounding: NDArray[Any] | float = 0.0
+    dtype: str = ""
+    gaps: tuple[int | None, ...] = ()
+    where: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no entries were left out."""
+        return all(gap is None for gap in self.gaps)
+
+
+Run: TypeAlias = dict[str, Claim]  # by the claim's own name, in the source's order
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What one source claims.
+
+    Attributes
+    ----------
+    source : str
+        What a reader should call it: a file's name, ``a dict``, a function's name.
+    runs : tuple of Run
+        One for each backward pass that the source tells of: a file to which several were appended
+        has several.
+    notes : tuple of str
+        What was odd in reading it, and how it was understood.
+    """
+
+    source: str
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,148 @@
+"""Gradients from JAX: pytrees as claims, under dotted names.
+
+A tree's leaves are called by the way to them: ``params.Dense_0.kernel``, ``layers.0.w``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from gradwitness._errors import InputError, MissingExtraError
+from gradwitness.claims.layout import arranged
+from gradwitness.claims.mappings import claims_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gradwitness.claims.claim import Claims
+
+
+def pytree_claims(
+    tree: Any,
+    *,
+    names: Mapping[str, str] | None = None,
+    transpose: Mapping[str, Sequence[int]] | None = None,
+    source: str = "a pytree",
+) -> Claims:
+    """Return the arrays of a pytree as claims.
+
+    Parameters
+    ----------
+    tree : pytree
+        Dicts, lists, tuples, named tuples and dataclasses, nested; where JAX is loaded, everything
+        that it knows as a tree. Its leaves are arrays of JAX or NumPy, or numbers; None is no leaf.
+    names : mapping of str to str, optional
+        What a leaf, by its dotted name, is called in the program that it is judged against:
+        ``{"params.Dense_0.kernel": "0.weight"}``.
+    transpose : mapping of str to sequence of int, optional
+        The order of axes, as for ``numpy.transpose``, by dotted name or pattern:
+        ``{"*.kernel": (1, 0)}`` for dense layers of Flax, ``(3, 2, 0, 1)`` for its convolutions.
+        Layouts are never guessed.
+    source : str
+        What messages call it.
+
+    Returns
+    -------
+    Claims
+        One run, with a note on each name and layout that was given.
+
+    Raises
+    ------
+    InputError
+        If there is no array in it, a leaf is none, or a name or pattern fits none.
+    """
+    leaves: dict[str, Any] = {}
+    for name, leaf in _leaves(tree):
+        if name in leaves:
+            raise InputError(f"{source}: two leaves are called {name!r} once keys are joined")
+        leaves[name] = None if _is_none(leaf) else leaf
+    return arranged(claims_of(leaves, source), names, transpose)
+
+
+def jax_claims(
+    loss: Callable[..., Any],
+    *arguments: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    names: Mapping[str, str] | None = None,
+    transpose: Mapping[str, Sequence[int]] | None = None,
+) -> Claims:
+    """Differentiate a function with JAX, and return its gradients as claims.
+
+    Parameters
+    ----------
+    loss : callable
+        A function of JAX that returns a number.
+    *arguments
+        What it is called with; arrays of NumPy do.
+    argnums, has_aux
+        As for ``jax.grad``.
+    names, transpose
+        As for `pytree_claims`.
+
+    Returns
+    -------
+    Claims
+
+    Raises
+    ------
+    MissingExtraError
+        If JAX is not installed.
+    InputError
+        As `pytree_claims`. What the function raises is passed on.
+    """
+    try:
+        import jax
+    except ImportError as error:
+        raise MissingExtraError(
+            f"gradients of JAX need JAX ({error}): pip install 'gradwitness[jax]'"
+        ) from None
+    gradients = jax.grad(loss, argnums=argnums, has_aux=has_aux)(*arguments)
+    if has_aux:
+        gradients, _ = gradients
+    called = getattr(loss, "__name__", type(loss).__name__)
+    return pytree_claims(gradients, names=names, transpose=transpose, source=f"jax.grad({called})")
+
+
+def _is_none(leaf: Any) -> bool:
+    """Whether a leaf is what JAX has as the gradient of a whole number: none."""
+    return str(getattr(leaf, "dtype", "")) == "[('float0', 'V')]"
+
+
+def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every leaf with its dotted name."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        yield from _walk(tree, ())
+        return
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        # A dataclass that was not made known to JAX is a leaf to it.
+        yield from _walk(leaf, tuple(map(_step, path)))
+
+
+def _step(key: Any) -> str:
+    """Return one step of JAX's way to a leaf: a key, an index or an attribute."""
+    found = (getattr(key, attribute, None) for attribute in ("key", "idx", "name"))
+    return str(next((step for step in found if step is not None), key))
+
+
+def _walk(tree: Any, way: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    if tree is None:
+        return
+    parts: list[tuple[Any, Any]]
+    if isinstance(tree, Mapping):
+        parts = list(tree.items())
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        parts = list(zip(tree._fields, tree, strict=True))
+    elif isinstance(tree, (list, tuple)):
+        parts = list(enumerate(tree))
+    elif is_dataclass(tree) and not isinstance(tree, type):
+        parts = [(field.name, getattr(tree, field.name)) for field in fields(tree)]
+    else:
+        yield ".".join(way) or "gradient", tree
+        return
+    for step, item in parts:
+        yield from _walk(item, (*way, str(step)))

@@ -1,0 +1,105 @@
+"""What the names of gradients mean: which layer, and whether it is a weight or a bias."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+_WEIGHT = {"weight", "weights", "kernel", "w", "dw", "gw", "gamma", "scale"}
+_BIAS = {"bias", "biases", "b", "db", "gb", "beta", "offset"}
+# Long forms are safe as synonyms; single letters only where layers are compared.
+_LONG = {"weights": "weight", "kernel": "weight", "kernels": "weight", "biases": "bias"}
+_GRADIENT = {"grad", "grads", "gradient", "gradients", "of", "the", "for", "wrt"}
+_WHOLE = {"module", "model", "net", "network", "params", "param", "parameters"}
+_LAYERS = {"layer": "layer", "layers": "layer"}
+_LAST = {"output", "last", "final", "out", "head"}
+_FIRST = {"input", "first", "in"}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_SUFFIX = re.compile(r":\d+$")  # of TensorFlow's variables
+
+
+@dataclass(frozen=True)
+class Name:
+    """What a name means.
+
+    Attributes
+    ----------
+    role : str
+        ``weight``, ``bias``, or empty.
+    layer : tuple of str
+        All words but the role, in order.
+    numbers : tuple of int
+    place : int
+        -1 for a name that says it is the first layer's, 1 for the last, 0 for others.
+    """
+
+    role: str
+    layer: tuple[str, ...]
+    numbers: tuple[int, ...]
+    place: int
+
+
+@lru_cache(maxsize=4096)
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(word.lower() for word in _WORD.findall(_SUFFIX.sub("", name)))
+
+
+def light_key(name: str) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
+    """Return a name's words in any order and its numbers in order, without what says gradient."""
+    words = [w for w in _words(name) if w not in _GRADIENT and w not in _WHOLE]
+    plain = sorted(_LAYERS.get(_LONG.get(w, w), _LONG.get(w, w)) for w in words if not w.isdigit())
+    numbers = tuple(_number(w) for w in words if w.isdigit())
+    return (tuple(plain), numbers) if plain else None
+
+
+def _number(word: str) -> int:
+    return int(word[:18])
+
+
+@lru_cache(maxsize=4096)
+def parsed(name: str) -> Name:
+    """Return what a name means."""
+    words = [w for w in _words(name) if w not in _GRADIENT and w not in {"d", "dl", "ld"}]
+    roles = ["weight" if w in _WEIGHT else "bias" for w in words if w in _WEIGHT | _BIAS]
+    layer = tuple(w for w in words if w not in _WEIGHT | _BIAS)
+    numbers = tuple(_number(w) for w in layer if w.isdigit())
+    place = -1 if _FIRST & set(layer) else 1 if _LAST & set(layer) else 0
+    return Name(roles[0] if len(roles) == 1 else "", layer, numbers, place)
+
+
+def by_rank(wanted: list[str], claims: list[str]) -> dict[str, str]:
+    """Match layers from the first to the last, if both sides have the same weights and biases.
+
+    The wanted names come in order. Claims are ordered by their number; input comes first, output
+    last. Empty if that does not order them, or the two sides do not correspond.
+    """
+    layers = _layers(wanted)
+    claimed = _layers(claims)
+    order = sorted(claimed, key=_rank)
+    ranks = [_rank(layer) for layer in order]
+    if len(layers) != len(order) or len(set(ranks)) < len(ranks):
+        return {}
+    found: dict[str, str] = {}
+    for mine, theirs in zip(layers, order, strict=True):
+        if layers[mine].keys() != claimed[theirs].keys():
+            return {}
+        found.update({layers[mine][role]: claimed[theirs][role] for role in layers[mine]})
+    return found
+
+
+def _layers(names: list[str]) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return for each layer its weight's and its bias's name; empty if a name has no role."""
+    layers: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        meaning = parsed(name)
+        parts = layers.setdefault(meaning.layer, {})
+        if not meaning.role or meaning.role in parts:
+            return {}
+        parts[meaning.role] = name
+    return layers
+
+
+def _rank(layer: tuple[str, ...]) -> tuple[int, tuple[int, ...]]:
+    place = -1 if _FIRST & set(layer) else 1 if _LAST & set(layer) else 0
+    return place, tuple(_number(word) for word in layer if word.isdigit())

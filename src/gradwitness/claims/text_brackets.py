@@ -1,0 +1,287 @@
+"""The shape of a tensor in nested brackets, found block by block without looking at each number."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwitness.claims.text_numbers import (
+    CLASSES,
+    CLOSE,
+    FOREIGN,
+    NUMBER,
+    OPEN,
+    BadNumber,
+    Growing,
+    parse,
+    starts_and_ends,
+)
+
+# NumPy 1 has no arrays of more axes.
+MAX_DEPTH = 32
+_GAP = re.compile(rb"\.\.\.+")
+_EMPTY_LINE = re.compile(rb"[ \t\r]*\n")
+_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
+_Places = NDArray[np.intp]
+
+
+class Malformed(ValueError):
+    """Text that is no tensor: what was expected, and at which byte of the block."""
+
+    def __init__(self, what: str, at: int) -> None:
+        super().__init__(what, at)
+        self.what = what
+        self.at = at
+
+
+@dataclass
+class Axis:
+    """What is known of one axis: how many entries each bracket of that depth has.
+
+    Attributes
+    ----------
+    size : int or None
+        None before the first bracket is closed.
+    gap : int or None
+        Before which entry some are left out.
+    seen, closed, gaps : int
+        Entries before the last closed bracket, closed brackets, and gaps.
+    """
+
+    size: int | None = None
+    gap: int | None = None
+    seen: int = 0
+    closed: int = 0
+    gaps: int = 0
+
+    def close(self, entries: _Places, places: _Places) -> None:
+        """Take the number of entries so far at each closing bracket."""
+        if not len(entries):
+            return
+        sizes = np.diff(entries, prepend=self.seen)
+        if self.size is None:
+            self.size = int(sizes[0])
+        wrong = np.flatnonzero(sizes != self.size)
+        if len(wrong):
+            has = int(sizes[wrong[0]])
+            raise Malformed(
+                f"a row of {has} where the ones before have {self.size}; "
+                "all rows of a tensor are of one length",
+                int(places[wrong[0]]),
+            )
+        self.seen = int(entries[-1])
+        self.closed += len(entries)
+
+    def leave_out(self, before: _Places, places: _Places) -> None:
+        """Take the entries before each gap."""
+        if not len(before):
+            return
+        if self.gap is None:
+            self.gap = int(before[0])
+        wrong = np.flatnonzero(before != self.gap)
+        if len(wrong):
+            raise Malformed("... at another place than in the rows before", int(places[wrong[0]]))
+        self.gaps += len(before)
+
+
+class Nest:
+    """A tensor in brackets, of which one block after the other is read."""
+
+    def __init__(self) -> None:
+        self.numbers = Growing()
+        self.axes: list[Axis] = []
+        self._depth = 0
+        self._leaf = 0
+        self._opened = [0] * (MAX_DEPTH + 2)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape, as far as it is known."""
+        return tuple(axis.size or 0 for axis in self.axes)
+
+    @property
+    def gaps(self) -> tuple[int | None, ...]:
+        """For each axis, before which entry some are left out."""
+        gaps = tuple(axis.gap for axis in self.axes)
+        return () if all(gap is None for gap in gaps) else gaps
+
+    def read(self, block: bytes) -> int | None:
+        """Read a block, which does not end within a number.
+
+        Returns
+        -------
+        int or None
+            Where the tensor ends; None if it goes on after this block.
+
+        Raises
+        ------
+        Malformed
+            If it is none.
+        """
+        classes = np.frombuffer(block.translate(CLASSES), np.uint8)
+        brackets = np.flatnonzero((classes == OPEN) | (classes == CLOSE))
+        opens = classes[brackets] == OPEN
+        depths = self._depth + np.cumsum(np.where(opens, 1, -1))
+        end = None
+        if len(depths) and depths.min() <= 0:
+            last = int(np.flatnonzero(depths <= 0)[0])
+            end = int(brackets[last]) + 1
+            brackets, opens, depths = brackets[: last + 1], opens[: last + 1], depths[: last + 1]
+            block, classes = block[:end], classes[:end]
+        # Of what is wrong, the first is told.
+        foreign = np.flatnonzero(classes == FOREIGN)
+        if len(foreign):
+            raise _unexpected(block, int(foreign[0]))
+        self._read(block, classes, brackets, opens, depths)
+        if end is not None:
+            self._check_gaps(end - 1)
+        elif len(depths):
+            self._depth = int(depths[-1])
+        return end
+
+    def _read(
+        self,
+        block: bytes,
+        classes: NDArray[np.uint8],
+        brackets: _Places,
+        opens: NDArray[np.bool_],
+        depths: _Places,
+    ) -> None:
+        if len(depths) and depths.max() > MAX_DEPTH:
+            place = int(brackets[np.argmax(depths > MAX_DEPTH)])
+            raise Malformed(f"brackets in more than {MAX_DEPTH} levels; no tensor has them", place)
+        left_out: _Places = np.empty(0, np.intp)
+        if b"..." in block:
+            left_out = np.array([match.start() for match in _GAP.finditer(block)], np.intp)
+            block = _GAP.sub(lambda match: b" " * len(match[0]), block)
+            classes = np.frombuffer(block.translate(CLASSES), np.uint8)
+        starts, ends = starts_and_ends(classes)
+        self._find_leaf(starts, brackets, opens, depths)
+        self._measure(starts, brackets, opens, depths, left_out)
+        try:
+            self.numbers.append(*parse(block, starts, ends))
+        except BadNumber as bad:
+            raise _unexpected(block, bad.at, bad.length) from None
+
+    def _find_leaf(
+        self, starts: _Places, brackets: _Places, opens: NDArray[np.bool_], depths: _Places
+    ) -> None:
+        """Find the depth of the numbers: that at the first number or the first bracket closed."""
+        if self._leaf:
+            return
+        closed = int(np.argmin(opens)) if not opens.all() else len(opens)
+        before = int(np.searchsorted(brackets, starts[0])) if len(starts) else len(opens)
+        first = min(closed, before)
+        if first == len(opens) and not len(starts):
+            return
+        self._leaf = int(depths[first - 1]) if first else self._depth
+        self.axes = [Axis() for _ in range(self._leaf)]
+
+    def _measure(
+        self,
+        starts: _Places,
+        brackets: _Places,
+        opens: NDArray[np.bool_],
+        depths: _Places,
+        left_out: _Places,
+    ) -> None:
+        levels = np.where(opens, depths, depths + 1)
+        if self._leaf and len(levels) and levels.max() > self._leaf:
+            place = int(brackets[np.argmax(levels > self._leaf)])
+            raise Malformed("'[' where a number is expected, as in the rows before", place)
+        gap_levels = self._depth_at(left_out, brackets, depths)
+        for level, axis in enumerate(self.axes, start=1):
+            here = levels == level
+            closed = brackets[here & ~opens]
+            if level == self._leaf:
+                children, before = starts, self.numbers.size
+                self._check_between(starts, brackets, depths)
+            else:
+                children, before = brackets[opens & (levels == level + 1)], self._opened[level + 1]
+            entries = np.searchsorted(children, closed) + before
+            gaps = left_out[gap_levels == level]
+            if len(gaps):
+                ended = np.concatenate([[axis.seen], entries])
+                since = ended[np.searchsorted(closed, gaps)]
+                axis.leave_out(np.searchsorted(children, gaps) + before - since, gaps)
+            axis.close(entries, closed)
+        for level in range(1, self._leaf + 1):
+            self._opened[level] += int(np.count_nonzero(opens & (levels == level)))
+        if not self._leaf and len(levels):
+            for level in levels.tolist():
+                self._opened[level] += 1
+
+    def _depth_at(self, places: _Places, brackets: _Places, depths: _Places) -> _Places:
+        known = np.concatenate([[self._depth], depths])
+        return known[np.searchsorted(brackets, places)]
+
+    def _check_between(self, starts: _Places, brackets: _Places, depths: _Places) -> None:
+        """Refuse numbers that stand elsewhere than in the innermost brackets."""
+        bounds = np.concatenate([[0], np.searchsorted(starts, brackets), [len(starts)]])
+        wrong = (np.diff(bounds) > 0) & (np.concatenate([[self._depth], depths]) != self._leaf)
+        if wrong.any():
+            place = int(starts[bounds[np.argmax(wrong)]])
+            raise Malformed("a number where '[' or ']' is expected, as in the rows before", place)
+
+    def _check_gaps(self, at: int) -> None:
+        for axis in self.axes:
+            if axis.gaps and axis.gaps != axis.closed:
+                raise Malformed("a tensor with ... in some of its rows only", at)
+
+
+def _unexpected(block: bytes, at: int, length: int = 1) -> Malformed:
+    end = at + max(length, 1)
+    while at and CLASSES[block[at - 1]] == NUMBER:
+        at -= 1
+    while end < min(len(block), at + 30) and block[end : end + 1] not in b" \t\r\n,[]":
+        end += 1
+    shown = block[at:end][:30].decode("utf-8", "replace")
+    return Malformed(f"expected a number, ',' or ']', found {shown!r}", at)
+
+
+class Table:
+    """Rows of numbers without brackets, one in each line, of which block after block is read."""
+
+    def __init__(self) -> None:
+        self.numbers = Growing()
+        self.columns = Axis()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One row, or one column, is a vector; one number a scalar."""
+        sizes = (self.columns.closed, self.columns.size or 0)
+        return tuple(size for size in sizes if size != 1)
+
+    def read(self, block: bytes, *, is_last: bool) -> int:
+        """Read a block, which does not end within a number; return how much of it belongs here."""
+        classes = np.frombuffer(block.translate(CLASSES), np.uint8)
+        end = len(block)
+        blank = _BLANK_LINE.search(block)
+        if blank:
+            end = blank.start() + 1
+        if self.columns.closed and self.columns.seen == self.numbers.size:
+            # The block begins with a line.
+            end = 0 if _EMPTY_LINE.match(block) else end
+        foreign = np.flatnonzero(classes[:end] >= OPEN)
+        if len(foreign):
+            end = block.rfind(b"\n", 0, int(foreign[0])) + 1
+            if not end and (not self.columns.closed or self.columns.seen != self.numbers.size):
+                raise _unexpected(block, int(foreign[0]))
+        has_ended = is_last or end < len(block)
+        block, classes = block[:end], classes[:end]
+        starts, ends = starts_and_ends(classes)
+        lines = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+        closed = int(np.searchsorted(starts, lines[-1])) if len(lines) else 0
+        left = len(starts) - closed + (0 if len(lines) else self.numbers.size - self.columns.seen)
+        if has_ended and left:
+            # The last line of a file may have no end.
+            lines = np.append(lines, end)
+        self.columns.close(np.searchsorted(starts, lines) + self.numbers.size, lines)
+        try:
+            self.numbers.append(*parse(block, starts, ends))
+        except BadNumber as bad:
+            raise _unexpected(block, bad.at, bad.length) from None
+        return end

@@ -1,0 +1,194 @@
+"""What stands around the numbers: names, wrappers like ``tensor(...)``, and their ends."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gradwitness.claims.text_numbers import NUMBER_PATTERN
+from gradwitness.engine.floats import is_float
+
+# Lines longer than this have no name in them beyond it.
+LONGEST_LABEL = 4096
+_SHOWN = 200
+
+_BRACKET = re.compile(rb"\[(?=[\s\[]*(?:[-+]*(?:\d|\.\d|nan|inf)|\.\.\.|\]|$))", re.IGNORECASE)
+# [3] after a name is an index, [1/100] and [2x3] are text; so is [21, 10] before a colon.
+_INDEX = re.compile(rb"\[\s*\d+\s*\]")
+_TEXT = re.compile(
+    rb"\[[^\]\[]*[/%:][^\]\[]*\]|\[\s*\d+\s*x[\dx\s]*\]|\[[\d\s,]*\]\s*[:=]|\[\d+\]\s*[^\W\d]"
+)
+_SIZE = re.compile(rb"(?:\bSize\(|\b(?:shape|size)\s*[:=]\s*)$")
+_SCALAR = re.compile(
+    rb"(?:\b(?:tensor|array|Array|DeviceArray|b?float\d+)\(\s*|['\"]\s*:\s*)("
+    + NUMBER_PATTERN
+    + rb")(?=[\s,)}])(?!\s*\*)"
+)
+_NUMBER = re.compile(NUMBER_PATTERN)
+_SCALE = re.compile(rb"(" + NUMBER_PATTERN + rb")\s*\*\s*$")
+_WORD = re.compile(rb"[^\s,:=;]+")
+_DECIMAL = re.compile(rb"(?i)[.e]|nan|inf")
+
+_VALUE = rb"(?:<[^>\n]{0,200}>|'[^'\n]{0,200}'|\([^)\n]{0,200}\)|[\w.:]{1,200})"
+_TAIL = re.compile(
+    rb"(?:\s{0,100},\s{0,100}(?:dtype|device|grad_fn|requires_grad|size|layout|shape|weak_type"
+    rb"|names)\s?=\s?" + _VALUE + rb"){0,12}\s{0,100}(?:,\s{0,100})?\)"
+)
+_DTYPE = re.compile(rb"\bdtype\s?=\s?(?:[\w]+\.|')?(\w+)")
+_SIZES = re.compile(rb"\bsize\s?=\s?\(([\d, ]*)\)")
+# How C++ and old versions of PyTorch end a tensor: [ CPUFloatType{2,3} ].
+_TRAILER = re.compile(
+    rb"\s*\[\s*(?:[\w.]+?)(Float|Double|Half|BFloat16)\w*"
+    rb"(?:\{([\d,]*)\}|\s+of\s+size\s+([\dx]+)|\s*\(\)|)[^\]\n]{0,80}\]"
+)
+_TRAILER_NAMES = {b"Float": "float32", b"Double": "float64", b"Half": "float16"}
+COLUMNS = re.compile(rb"\s*Columns\s+\d+\s+(?:to|and|through)\s+\d+\s*:?")
+SLICE = re.compile(rb"\s*\([\d.,\s]+\)\s*=\s*$")
+
+_QUOTED = re.compile(r"'([^'\n]+)'|\"([^\"\n]+)\"")
+_NOISE = re.compile(
+    r"torch\.Size\(\[[^\]]*\]\)|<tf\.\w+[^>]*$|\b(?:shape|dtype|size|numpy)\s*=\s*(?:\([^)]*\)|[\w.]*)"
+    r"|Parameter containing:"
+)
+_WRAPPER = re.compile(
+    r"(?:\b(?:torch|np|numpy|jnp|jax)\.)?\b(?:tensor|array|Array|DeviceArray|Parameter|b?float\d+)"
+    r"\s*\(\s*$"
+)
+_SHAPE = re.compile(r"(?:(?<!\w)[(\[]\s*\d+\s*,?|[(\[]\s*\d+(?:\s*[,x×]\s*\d+)+\s*,?)\s*[)\]]\s*$")
+_BEFORE = " \t\r\n#>*,;:{}()[]|-=~"
+_AFTER = " \t\r\n,;:=({[-~"
+_RUN_HEADER = re.compile(
+    r"(?i)\b(?:run|epoch|step|iter(?:ation)?|batch|seed|pass|sweep|trial|backward)s?\b"
+)
+_WHOLE = re.compile(rb"[-+]?\d+")
+_DIGITS = re.compile(rb"\d{1,18}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a line of text holds first.
+
+    Attributes
+    ----------
+    kind : str
+        ``array``, ``scalar``, ``rows`` or ``text``.
+    label : bytes
+        What stands before.
+    at : int
+        Where the numbers begin.
+    end : int
+        Where a scalar ends.
+    """
+
+    kind: str
+    label: bytes
+    at: int
+    end: int = 0
+
+
+def look(line: bytes) -> Found:
+    """Find what a line holds first: a bracket that opens an array, one number, or rows of them."""
+    array = _array(line)
+    scalar = _SCALAR.search(line)
+    if scalar and (array is None or scalar.start() < array):
+        return Found("scalar", line[: scalar.start(1)], scalar.start(1), scalar.end(1))
+    if array is not None:
+        return Found("array", line[:array], array)
+    rows = _rows(line)
+    if rows is not None:
+        return Found("rows", line[:rows], rows)
+    return Found("text", line, len(line))
+
+
+def _array(line: bytes) -> int | None:
+    after = 0
+    for match in _BRACKET.finditer(line):
+        at = match.start()
+        if at < after:
+            continue
+        before = line[max(at - 40, 0) : at]
+        index = _INDEX.match(line, at)
+        named = before[-1:].isalnum() or before[-1:] in (b"_", b"]")
+        text = _TEXT.match(line, at)
+        if (index and named) or text or _SIZE.search(before):
+            after = text.end() if text else line.find(b"]", at)
+            continue
+        return at
+    return None
+
+
+def _rows(line: bytes) -> int | None:
+    words = list(_WORD.finditer(line))
+    first = len(words)
+    while first and _NUMBER.fullmatch(words[first - 1][0]):
+        first -= 1
+    if first == len(words) or _SCALE.search(line):
+        return None
+    begin = words[first].start()
+    label = line[:begin].rstrip()
+    if not label:
+        return begin
+    if label.endswith((b":", b"=")):
+        whole = first == len(words) - 1 and _WHOLE.fullmatch(words[first][0])
+        return None if whole and is_run_header(clean(label)) else begin
+    # "Hidden_layer 3" is a name; "Hidden_layer 3 0.25" a name and a number.
+    for word in words[first:]:
+        if _DECIMAL.search(word[0]):
+            return word.start()
+    return None
+
+
+def scale_of(label: bytes) -> tuple[bytes, float]:
+    """Split off the factor of all numbers that follow: ``1e-05 *``."""
+    match = _SCALE.search(label)
+    if not match:
+        return label, 1.0
+    return label[: match.start()], float(match[1])
+
+
+def clean(label: bytes) -> str:
+    """Return the name in what stands before the numbers; empty if there is none."""
+    text = label.decode("utf-8", "replace")
+    quoted = _QUOTED.findall(text)
+    if quoted:
+        single, double = quoted[-1]
+        return str(single or double).strip()[:_SHOWN]
+    text = _NOISE.sub(" ", text).rstrip()
+    for _ in range(4):
+        shorter = _WRAPPER.sub("", text).rstrip(_AFTER)
+        shorter = _SHAPE.sub("", shorter) if _SHAPE.search(shorter) and shorter != text else shorter
+        if shorter == text:
+            break
+        text = shorter
+    return " ".join(text.lstrip(_BEFORE).split())[:_SHOWN] if _has_word(text) else ""
+
+
+def _has_word(text: str) -> bool:
+    return any(letter.isalnum() for letter in text)
+
+
+def is_run_header(text: str) -> bool:
+    """Whether a line tells of another run, rather than of a part of the network."""
+    return bool(_RUN_HEADER.search(text))
+
+
+def tail(after: bytes) -> tuple[int, str, tuple[int, ...] | None]:
+    """Read what ends ``tensor(...)``: its length, the dtype, and the size of an empty one."""
+    match = _TAIL.match(after)
+    if not match:
+        return 0, "", None
+    dtype = _DTYPE.search(match[0])
+    sizes = _SIZES.search(match[0])
+    name = dtype[1].decode() if dtype else ""
+    size = tuple(int(s) for s in _DIGITS.findall(sizes[1])) if sizes else None
+    return match.end(), name if is_float(name) else "", size
+
+
+def trailer(line: bytes) -> tuple[int, str, tuple[int, ...] | None] | None:
+    """Read ``[ CPUFloatType{2,3} ]``: its length, the dtype and the shape."""
+    match = _TRAILER.match(line)
+    if not match:
+        return None
+    sizes = match[2] if match[2] is not None else match[3] or b""
+    shape = tuple(int(s) for s in _DIGITS.findall(sizes))
+    return match.end(), _TRAILER_NAMES.get(match[1], "bfloat16"), shape or None

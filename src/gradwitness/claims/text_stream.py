@@ -1,0 +1,100 @@
+"""A text file, block by block: where we are, and how far we have come."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gradwitness._errors import FileFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+# What stays within a processor's cache is read fastest.
+BLOCK = 1 << 18
+_BIG = 64 << 20
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+class Stream:
+    """The bytes of a text file from the place on where the reader is.
+
+    Parameters
+    ----------
+    file : binary file
+    path : Path
+        What messages call it.
+    advanced : callable
+        Told how far the file has been read.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, advanced: Callable[[int], None]) -> None:
+        self._raw = self._file = file
+        self._path = path
+        self._advanced = advanced
+        self._buffer = b""
+        self._at = 0
+        self._line = 1
+        self._column = 1
+        first = file.read(4)
+        file.seek(3 if first.startswith(codecs.BOM_UTF8) else 0)
+        if first.startswith(_UTF16):
+            # What "command > file" writes in some shells.
+            self._file = codecs.EncodedFile(file, "utf-8", "utf-16", "replace")
+
+    def peek(self, count: int) -> bytes:
+        """Return the next bytes, fewer only at the end."""
+        while len(self._buffer) - self._at < count:
+            more = self._file.read(max(BLOCK, count))
+            if not more:
+                break
+            self._buffer = self._buffer[self._at :] + more
+            self._at = 0
+            self._advanced(self._raw.tell())
+        return self._buffer[self._at : self._at + count]
+
+    def skip(self, count: int) -> None:
+        """Go on by some of the bytes that were peeked at."""
+        self._line, self._column = self.position(count)
+        self._at += count
+
+    def position(self, offset: int = 0) -> tuple[int, int]:
+        """Return the line and the column, from 1 on, of a byte that was peeked at."""
+        end = self._at + offset
+        lines = self._buffer.count(b"\n", self._at, end)
+        if not lines:
+            return self._line, self._column + offset
+        return self._line + lines, end - self._buffer.rfind(b"\n", self._at, end)
+
+    def error(self, what: str, offset: int = 0) -> FileFormatError:
+        """Return an error that names a place."""
+        line, column = self.position(offset)
+        return FileFormatError(f"{self._path}, line {line}, column {column}: {what}")
+
+    def where(self) -> str:
+        """Return ``file:line``."""
+        return f"{self._path.name}:{self._line}"
+
+
+@contextmanager
+def progress(path: Path, size: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a big file has been read, if there is somebody to see it."""
+    if size < _BIG or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Progress(
+        TextColumn("reading {task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task(path.name, total=size)
+        yield lambda done: bar.update(task, completed=done)

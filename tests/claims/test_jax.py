@@ -1,0 +1,190 @@
+"""Gradients from JAX: names, formats and layouts of pytrees; and JAX itself, where it is there."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradwitness as gw
+from gradwitness.claims.claim import Claim, Claims
+from gradwitness.claims.layout import arranged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Layer(NamedTuple):
+    w: Any
+    b: Any
+
+
+@dataclass(frozen=True)
+class Block:
+    scale: Any
+    layers: Any
+
+
+def numbers(*shape: int, dtype: Any = np.float32, seed: int = 0) -> NDArray[Any]:
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+TREE = {
+    "params": OrderedDict(
+        Dense_0={"kernel": numbers(3, 4), "bias": numbers(4, dtype=np.float64)},
+        more=[Layer(numbers(2, dtype=ml_dtypes.bfloat16), None), (numbers(1), 2.5)],
+    ),
+    "block": Block(numbers(2, 2), {0: numbers(3)}),
+}
+NAMES = {
+    "params.Dense_0.kernel": "float32",
+    "params.Dense_0.bias": "float64",
+    "params.more.0.w": "bfloat16",
+    "params.more.1.0": "float32",
+    "params.more.1.1": "float64",
+    "block.scale": "float32",
+    "block.layers.0": "float32",
+}
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_tree_s_leaves_have_dotted_names(monkeypatch: pytest.MonkeyPatch, loaded: bool) -> None:
+    if loaded:
+        pytest.importorskip("jax", reason=ABSENT)
+    else:
+        monkeypatch.delitem(sys.modules, "jax", raising=False)
+    claims = gw.pytree_claims(TREE)
+    assert {name: claim.dtype for name, claim in claims.runs[0].items()} == NAMES
+    assert np.array_equal(claims.runs[0]["block.layers.0"].array, TREE["block"].layers[0])  # type: ignore[attr-defined]
+
+
+def test_one_array_is_the_gradient() -> None:
+    assert list(gw.pytree_claims(numbers(3)).runs[0]) == ["gradient"]
+
+
+def test_names_and_layouts_are_those_that_were_given() -> None:
+    claims = gw.pytree_claims(
+        TREE,
+        names={"params.Dense_0.kernel": "0.weight"},
+        transpose={"*.kernel": (1, 0), "params.*.kernel": (0, 1)},
+    )
+    kernel = TREE["params"]["Dense_0"]["kernel"]  # type: ignore[index]
+    assert np.array_equal(claims.runs[0]["0.weight"].array, kernel.T)
+    assert claims.runs[0]["0.weight"].array.flags.c_contiguous
+    assert "params.Dense_0.kernel is called 0.weight, as was asked" in claims.notes
+    assert "*.kernel: axes in the order (1, 0), as was asked" in claims.notes
+    # Without a word, nothing is turned round.
+    assert np.array_equal(gw.pytree_claims(TREE).runs[0]["params.Dense_0.kernel"].array, kernel)
+
+
+def test_rounding_and_gaps_turn_with_the_numbers() -> None:
+    claim = Claim("w", numbers(2, 3), rounding=np.abs(numbers(2, 3)), gaps=(None, 1))
+    turned = arranged(Claims("s", ({"w": claim},)), transpose={"w": (1, 0)}).runs[0]["w"]
+    assert turned.array.shape == (3, 2)
+    assert np.array_equal(turned.rounding, np.asarray(claim.rounding).T)
+    assert turned.gaps == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("tree", "options", "said"),
+    [
+        (TREE, {"names": {"x": "y"}}, r"^a pytree has nothing called 'x'; it has: block\."),
+        (TREE, {"transpose": {"*.kernle": (1, 0)}}, r"nothing called '\*\.kernle'"),
+        (TREE, {"transpose": {"*.kernel": (0,)}}, r"kernel has the shape \(3, 4\), whose axes"),
+        (TREE, {"names": {"block.scale": "block.layers.0"}}, "two claims are called 'block.layers"),
+        ({"a": {"b": 1.0}, "a.b": 2.0}, {}, "two leaves are called 'a.b'"),
+        ({"a": None}, {}, "holds no arrays"),
+        ([], {}, "holds no arrays"),
+        ({"a": "text"}, {}, "a pytree, a: str"),
+    ],
+)
+def test_bad_input(tree: Any, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(gw.InputError, match=said):
+        gw.pytree_claims(tree, **options)
+
+
+def test_without_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(gw.MissingExtraError, match=r"need JAX .*pip install 'gradwitness\[jax\]'"):
+        gw.jax_claims(lambda: None)
+
+
+def networks() -> tuple[nn.Module, Any, NDArray[Any], dict[str, str]]:
+    """Return a network in torch, its weights as JAX has them, data, and names."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+    layers: list[Any] = [model[0], model[2]]
+    params = {
+        f"Dense_{n}": {
+            "kernel": layer.weight.detach().numpy().T.copy(),
+            "bias": layer.bias.detach().numpy().copy(),
+        }
+        for n, layer in enumerate(layers)
+    }
+    names = {
+        f"Dense_{n}.{theirs}": f"{2 * n}.{ours}"
+        for n in range(2)
+        for theirs, ours in (("kernel", "weight"), ("bias", "bias"))
+    }
+    return model, params, numbers(5, 4), names
+
+
+ABSENT = "JAX is not installed: pip install 'gradwitness[jax]' to test with it"
+
+
+def loss(params: Any, x: Any) -> Any:
+    import jax.numpy as jnp
+
+    hidden = jnp.tanh(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
+    return ((hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]) ** 2).mean()
+
+
+def test_jax_agrees_with_the_witness() -> None:
+    pytest.importorskip("jax", reason=ABSENT)
+    model, params, x, names = networks()
+
+    def step() -> None:
+        model(torch.from_numpy(x)).square().mean().backward()
+
+    claims = gw.jax_claims(loss, params, x, names=names, transpose={"*.kernel": (1, 0)})
+    assert claims.source == "jax.grad(loss)"
+    gw.assert_gradients(claims, step, model)
+    # In a square layer the other layout fits as well, and is wrong: nobody guesses.
+    unturned = gw.jax_claims(loss, params, x, names=names, transpose={"Dense_1.kernel": (1, 0)})
+    with pytest.raises(gw.GradientDisagreement, match=r"(?s)0\.weight +4x4 +DISAGREES"):
+        gw.assert_gradients(unturned, step, model)
+
+
+def test_what_jax_makes_of_formats_and_whole_numbers() -> None:
+    jax = pytest.importorskip("jax", reason=ABSENT)
+    params = {"w": jax.numpy.ones(3, dtype="bfloat16"), "n": jax.numpy.arange(2)}
+
+    def total(tree: Any) -> Any:
+        return (tree["w"] * 2).sum(), "beside"
+
+    gradients = jax.grad(total, has_aux=True, allow_int=True)(params)[0]
+    (run,) = gw.pytree_claims(gradients).runs
+    assert {name: claim.dtype for name, claim in run.items()} == {"w": "bfloat16"}
+    assert np.array_equal(run["w"].array.astype(float), [2, 2, 2])
+    (run,) = gw.jax_claims(total, {"w": params["w"]}, has_aux=True).runs
+    assert list(run) == ["w"]
+    (run,) = gw.jax_claims(lambda a, b: a * b, 2.0, 3.0, argnums=(0, 1)).runs
+    assert {name: float(claim.array) for name, claim in run.items()} == {"0": 3, "1": 2}
+
+
+def test_numbers_that_are_not_there_yet() -> None:
+    jax = pytest.importorskip("jax", reason=ABSENT)
+
+    def inside(x: Any) -> Any:
+        gw.pytree_claims({"x": x})
+        return x
+
+    with pytest.raises(gw.InputError, match=r"a pytree, x: a .*Tracer is no array"):
+        jax.jit(inside)(1.0)

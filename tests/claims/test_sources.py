@@ -1,0 +1,258 @@
+"""Arrays, functions and binary files: what they hold comes back, and no file is trusted."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from claims.seeds import JSON, SEEDS
+from gradwitness import FileFormatError, InputError, MissingExtraError
+from gradwitness.claims.sources import read_claims
+from gradwitness.files.dat import format_dat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gradwitness.claims.claim import Run
+
+safetensors_torch = pytest.importorskip("safetensors.torch")
+
+FORMATS = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+
+
+class Payload:
+    """What a malicious pickle holds: it makes a file when it is read."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self) -> Any:
+        return (type(self.made).touch, (self.made,))
+
+
+def only(source: Any) -> Run:
+    (run,) = read_claims(source).runs
+    return run
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_comes_back_bit_for_bit(tmp_path: Path, name: str) -> None:
+    tensor = torch.randn(3, 4).to(FORMATS[name]).requires_grad_()
+    wanted = tensor.detach().double().numpy()
+    torch.save({"fc": {"weight": tensor}}, tmp_path / "a.pt")
+    safetensors_torch.save_file({"fc.weight": tensor.detach()}, tmp_path / "a.safetensors")
+    parameter = torch.nn.Parameter(tensor.detach())
+    sources: list[Any] = [
+        {"fc.weight": tensor},
+        {"fc": {"weight": parameter}},
+        lambda: {"fc.weight": tensor},
+        tmp_path / "a.pt",
+        str(tmp_path / "a.safetensors"),
+    ]
+    if name != "bfloat16":
+        arrays: dict[str, Any] = {"fc.weight": tensor.detach().numpy()}
+        np.savez(tmp_path / "a.npz", **arrays)
+        sources.append(tmp_path / "a.npz")
+    for source in sources:
+        claim = only(source)["fc.weight"]
+        assert claim.dtype == claim.array.dtype.name == name
+        assert np.array_equal(claim.array.astype(np.float64), wanted)
+        assert claim.rounding == 0.0
+
+
+def test_our_own_format_is_read_exactly(tmp_path: Path) -> None:
+    array = np.array([0.1, 1e-3], ml_dtypes.bfloat16)
+    (tmp_path / "a.dat").write_text(format_dat({"side": "torch"}, {"a": array}))
+    claim = only(tmp_path / "a.dat")["a"]
+    assert (claim.dtype, claim.rounding) == ("bfloat16", 0.0)
+    assert claim.array.tobytes() == array.tobytes()
+
+
+def test_json_keeps_its_digits(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(JSON)
+    run = only(tmp_path / "a.json")
+    assert list(run) == ["fc.weight", "fc.bias", "loss"]
+    assert np.array_equal(run["fc.weight"].array, [[0.1, 2e-3], [np.nan, -0.0]], equal_nan=True)
+    assert run["loss"].rounding == 0.005
+    assert run["fc.bias"].rounding == 5e-5
+    (tmp_path / "a.json").write_text(json.dumps({"runs": [{"a": 1.5}, {"a": 2.5}]}))
+    assert len(read_claims(tmp_path / "a.json").runs) == 2
+
+
+def test_gradients_among_other_entries(tmp_path: Path) -> None:
+    one = torch.ones(2)
+    torch.save({"a": {"data": one, "grad": 2 * one}, "b": {"w": 3 * one}}, tmp_path / "a.pt")
+    run = only(tmp_path / "a.pt")
+    assert {name: claim.array[0] for name, claim in run.items()} == {"a": 2, "b.w": 3}
+    torch.save({"grads": {"a": one}, "weights": {"a": 5 * one}}, tmp_path / "a.pt")
+    assert only(tmp_path / "a.pt")["a"].array[0] == 1
+
+
+def test_a_gradient_that_is_none_is_said() -> None:
+    claims = read_claims({"a": np.ones(2), "b": None})
+    assert list(claims.runs[0]) == ["a"]
+    assert claims.notes == ("b is None: no gradient is claimed",)
+
+
+def test_an_error_of_the_users_function_is_kept() -> None:
+    def gradients() -> None:
+        raise ZeroDivisionError("batch of none")
+
+    with pytest.raises(
+        InputError, match=r"gradients\(\).*ZeroDivisionError: batch of none"
+    ) as told:
+        read_claims(gradients)
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
+    assert told.value.__cause__.__traceback__ is not None
+    with pytest.raises(InputError, match=r"returned a list. It should return a dict"):
+        read_claims(lambda: [1])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (3, "cannot be read from a int"),
+        ({}, "holds no arrays"),
+        ({"a": {"b": 1.0}, "a.b": 2.0}, "two entries are called 'a.b'"),
+        ({"a": "text"}, "a dict, a: .*no format of gradients"),
+        ({"a": np.array([1j])}, "complex128 is no format"),
+        ({"a": np.zeros(2, "V2")}, "as NumPy saves bfloat16. Save them as"),
+        ({"a": torch.ones(2, dtype=torch.complex64)}, "complex64 is no format"),
+        ("nowhere.txt", "cannot be read: No such file"),
+        ("\0", "cannot be read"),
+        (".", "is a folder"),
+    ],
+)
+def test_what_cannot_be_used_is_named(source: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_claims(source)
+
+
+def test_bfloat16_in_npz_is_refused_with_advice(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", a=np.ones(2, ml_dtypes.bfloat16))
+    with pytest.raises(FileFormatError, match=r"as NumPy saves bfloat16\. Save them as float32"):
+        read_claims(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("ending", ["pt", "pth", "npz", "safetensors", "json", "txt"])
+def test_no_code_in_a_file_is_run(tmp_path: Path, ending: str) -> None:
+    made = tmp_path / "made"
+    content = pickle.dumps({"a": Payload(made)})
+    path = tmp_path / f"a.{ending}"
+    if ending == "npz":
+        stream = io.BytesIO()
+        np.save(stream, np.array([Payload(made)], object), allow_pickle=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.npy", stream.getvalue())
+    elif ending == "pt":
+        torch.save({"a": Payload(made)}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(FileFormatError):
+        read_claims(path)
+    assert not made.exists()
+    # It would have done harm.
+    pickle.loads(content)  # noqa: S301
+    assert made.exists()
+
+
+def test_claimed_sizes_take_no_memory(tmp_path: Path) -> None:
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000), }"
+    text = header.ljust(117).encode() + b"\n"
+    npy = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", npy + bytes(8))
+    with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "abcdefgh":
+            archive.writestr(f"{name}.npy", npy + bytes(8_000_000))
+    bomb = bytearray((tmp_path / "b.npz").read_bytes())
+    (tmp_path / "b.npz").write_bytes(
+        bomb.replace((8_000_000 + len(npy)).to_bytes(4, "little"), b"\xf0" * 4)
+    )
+    tracemalloc.start()
+    for name, message in (("a.npz", "is declared in"), ("b.npz", "more than compression saves")):
+        with pytest.raises(FileFormatError, match=message):
+            read_claims(tmp_path / name)
+    size = (2**40).to_bytes(8, "little")
+    (tmp_path / "a.safetensors").write_bytes(size + b"{}")
+    with pytest.raises(FileFormatError, match="safetensors"):
+        read_claims(tmp_path / "a.safetensors")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a": [[1, 2], [3]]}', "several lengths"),
+        ('{"a": [1, "x"]}', "'x' where a number"),
+        ('{"a": [1, [2]]}', "where a number"),
+        ('{"a": "text"}', "no numbers in it"),
+        ("{", "no JSON"),
+        ('{"a": {"b": 1}, "a.b": 2}', "two entries"),
+    ],
+)
+def test_malformed_json_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(FileFormatError, match=message):
+        read_claims(tmp_path / "a.json")
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(sorted(n for n in SEEDS if not n.endswith(".txt"))), st.data())
+def test_damaged_files_end_in_one_kind_of_error(
+    tmp_path: Path, name: str, data: st.DataObject
+) -> None:
+    content = bytearray(SEEDS[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content)))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    (tmp_path / name).write_bytes(content)
+    try:
+        claims = read_claims(tmp_path / name)
+    except InputError:
+        return
+    assert any(claims.runs)
+
+
+def test_arrays_need_neither_torch_nor_safetensors(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"")
+    code = """
+import sys, numpy as np
+from gradwitness.claims.sources import read_claims
+read_claims({"a": np.ones(2)})
+assert "torch" not in sys.modules and "safetensors" not in sys.modules
+sys.modules.update(torch=None, safetensors=None)
+for name in ("a.pt", "a.safetensors"):
+    open(name, "ab").close()
+    try:
+        read_claims(name)
+    except Exception as error:
+        print(type(error).__name__, "pip install" in str(error))
+"""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[:2] == [f"{MissingExtraError.__name__} True"] * 2
