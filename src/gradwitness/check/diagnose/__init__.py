@@ -1,0 +1,1 @@
+"""Why a claimed gradient is wrong: ranked hypotheses, each with its evidence."""

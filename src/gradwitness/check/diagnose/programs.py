@@ -1,0 +1,359 @@
+"""Another program than the one recorded: the claims are right, of a forward pass that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.check.diagnose.fitting import fitted
+from gradwitness.check.diagnose.mutant import Stage, where
+from gradwitness.check.diagnose.scene import Explanation
+from gradwitness.check.diagnose.windows import dropout_sites
+from gradwitness.engine.replay import replay
+from gradwitness.tape import Ref, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from gradwitness.check.diagnose.mutant import Site, Turn
+    from gradwitness.check.diagnose.scene import Scene
+    from gradwitness.tape import Argument, Call, Tape
+
+    # By call: arguments that are other ones. An array becomes a value of its own.
+    Changes = Mapping[int, Mapping[str, Argument | NDArray[Any]]]
+
+_BATCH_NORM = "aten.native_batch_norm"
+_SOFTMAXES = frozenset({"aten._softmax", "aten._safe_softmax"})
+_ATTENTION = frozenset({"aten._scaled_dot_product_flash_attention_for_cpu"})
+_PRODUCTS = frozenset({"aten.bmm", "aten.baddbmm", "aten.mm"})
+_WEIGHTED = frozenset({"aten.addmm", "aten.mm", "aten.convolution"})
+_ROOTS = frozenset({"aten.sqrt", "aten.rsqrt"})
+_STARTS = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
+_HIDDEN = -1e4  # what a mask adds to a score that is to count for nothing, or less
+
+
+def changed_tape(tape: Tape, changes: Changes) -> Tape:
+    """Return a program in which some calls have other arguments."""
+    values, calls = list(tape.values), list(tape.calls)
+    for number, arguments in changes.items():
+        made = dict(calls[number].arguments)
+        for name, argument in arguments.items():
+            if not isinstance(argument, np.ndarray):
+                made[name] = argument
+                continue
+            kind = "bool" if argument.dtype == np.bool_ else "float64"
+            values.append(Value(len(values), argument.shape, kind, argument))
+            made[name] = Ref(values[-1].id)
+        calls[number] = dataclasses.replace(calls[number], arguments=made)
+        for output in calls[number].outputs[1:]:
+            if output is not None:  # statistics, which may have another shape now
+                values[output] = dataclasses.replace(values[output], layout=None)
+    return dataclasses.replace(tape, values=values, calls=calls)
+
+
+def predicted_by(
+    stage: Stage, tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Return the gradients that another program has otherwise; empty if it cannot be replayed."""
+    try:
+        other = replay(tape, leaves)
+    except ValueError:
+        return {}  # what a call makes now does not fit where its result lay
+    if len(other.taken) > len(stage.replay.taken):
+        return {}
+    found = {}
+    for node, leaf in stage.tape.leaves():
+        exhibit = stage.scene.exhibits.get(leaf.name)
+        g = other.gradient(stage.scene.sweep, node.id)
+        if exhibit is None or g is None or g.shape != exhibit.witness.shape:
+            continue
+        change = np.abs(g - exhibit.witness)
+        if np.any((change > exhibit.allowance) | np.isnan(change)):
+            found[leaf.name] = np.array(g)
+    return found
+
+
+def _explained(
+    stage: Stage, cause: str, text: str, changes: dict[int, dict[str, Any]]
+) -> Iterator[Explanation]:
+    """Yield each change alone, and all together."""
+    tape = stage.tape
+    sets = [[number] for number in changes] + ([list(changes)] if len(changes) > 1 else [])
+    for chosen in sets:
+        predicted = predicted_by(
+            stage, changed_tape(tape, {number: changes[number] for number in chosen})
+        )
+        if not predicted:
+            continue
+        places = dict.fromkeys(where(tape.calls[n].source, tape.calls[n].base_op) for n in chosen)
+        place = ", ".join(places)
+        node = tape.calls[chosen[0]].node if len(chosen) == 1 else None
+        yield Explanation(cause, text.format(place=place), predicted, place=place, node=node)
+
+
+_MODES = (
+    (
+        True,
+        (
+            "the claims are those of a batch norm in evaluation mode, with the running statistics, "
+            "at {place}; the recorded one was in training mode"
+        ),
+    ),
+    (
+        False,
+        (
+            "the claims are those of a batch norm in training mode, with the batch's own "
+            "statistics, at {place}; the recorded one was in evaluation mode"
+        ),
+    ),
+)
+
+
+def train_or_eval(scene: Scene) -> Iterator[Explanation]:
+    """Explain by batch norm or dropout in the other mode than the recorded one."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    cause = "train/eval mismatch"
+    for training, text in _MODES:
+        changes: dict[int, dict[str, Any]] = {
+            call.id: {"training": not training}
+            for call in _forward(stage)
+            if call.base_op == _BATCH_NORM
+            and call.arguments["training"] is training
+            and call.arguments["running_mean"] is not None
+        }
+        yield from _explained(stage, cause, text, changes)
+    dropouts: dict[int, dict[str, Any]] = {}
+    for site in dropout_sites(stage):
+        if site.op == "aten.native_dropout":
+            dropouts[site.call.id] = {"train": False}
+        else:
+            dropouts[site.call.id] = _identity(site)
+    yield from _explained(
+        stage,
+        cause,
+        "the claims are those of a network without the dropout at {place} (evaluation mode); in "
+        "the recorded pass it dropped",
+        dropouts,
+    )
+
+
+def _identity(site: Site) -> dict[str, Any]:
+    """Return the arguments with which a product by a mask leaves everything as it is."""
+    names = [n for n, to in zip(site.names, site.node.edges, strict=True) if to is None]
+    wanted = {site.numbers.get(name) for name in names}
+    return {
+        name: np.ones_like(site.operands[names[0]])
+        for name, argument in site.call.arguments.items()
+        if isinstance(argument, Ref) and argument.value in wanted
+    }
+
+
+def _forward(stage: Stage) -> list[Call]:
+    return [call for call in stage.tape.calls if call.during is None]
+
+
+# Attention.
+
+
+def attention_programs(scene: Scene) -> Iterator[Explanation]:
+    """Explain by attention without its scale, or without its mask."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    scales: dict[int, dict[str, Any]] = {}
+    masks: dict[int, dict[str, Any]] = {}
+    for call in _forward(stage):
+        if call.base_op in _ATTENTION:
+            scales[call.id] = {"scale": 1.0}
+            if call.arguments.get("is_causal") or call.arguments.get("attn_mask") is not None:
+                masks[call.id] = {"is_causal": False, "attn_mask": None}
+        if call.base_op in _SOFTMAXES:
+            for before in _scores(stage, call):
+                unscaled, unmasked = _unscaled(stage, before), _unmasked(stage, before)
+                scales |= {before.id: unscaled} if unscaled else {}
+                masks |= {before.id: unmasked} if unmasked else {}
+    yield from _explained(
+        stage,
+        "attention scale missing",
+        "the claims are those of attention without its scale 1 / sqrt(d) at {place}",
+        scales,
+    )
+    yield from _explained(
+        stage,
+        "attention mask ignored",
+        "the claims are those of attention without its mask at {place}: every position sees every "
+        "other",
+        masks,
+    )
+
+
+_PASSING = frozenset(
+    f"aten.{name}"
+    for name in ["mul", "div", "add", "masked_fill", "where", "expand", "clone", "_unsafe_view"]
+)
+
+
+def _scores(stage: Stage, softmax: Call) -> list[Call]:
+    """Return the calls between two products and a softmax: scale, mask, and views."""
+    found: dict[int, Call] = {}
+    waiting = [(n, False) for a in softmax.arguments.values() for n in _refs(a)]
+    while waiting:
+        value, product_met = waiting.pop()
+        call = stage.makers.get(value)
+        if call is None or call.id in found:
+            continue
+        if call.base_op in _PRODUCTS and not product_met:
+            waiting += [(n, True) for a in call.arguments.values() for n in _refs(a)]
+        elif call.is_view or call.base_op in _PASSING:
+            found[call.id] = call
+            waiting += [(n, product_met) for a in call.arguments.values() for n in _refs(a)]
+    return list(found.values())
+
+
+def _refs(argument: Argument) -> list[int]:
+    return [argument.value] if isinstance(argument, Ref) else []
+
+
+def _unscaled(stage: Stage, call: Call) -> dict[str, Any]:
+    """Return the arguments of a product by a number, with 1 for the number."""
+    if call.base_op not in {"aten.mul", "aten.div"}:
+        return {}
+    for name, argument in list(call.arguments.items())[1:]:
+        if isinstance(argument, float | int) and not isinstance(argument, bool):
+            return {name: 1.0}
+        for number in _refs(argument):
+            if np.ndim(stage.lookup(number)) == 0:
+                return {name: np.ones(())}
+    return {}
+
+
+def _unmasked(stage: Stage, call: Call) -> dict[str, Any]:
+    """Return the arguments of a step that hides scores, so that it hides none."""
+    arguments = call.arguments
+    if call.base_op == "aten.masked_fill" and isinstance(arguments["mask"], Ref):
+        return {"mask": np.zeros_like(stage.lookup(arguments["mask"].value))}
+    if call.base_op == "aten.where" and isinstance(arguments["condition"], Ref):
+        other = arguments["other"]
+        fills: list[Any] = [float(np.max(stage.lookup(n))) for n in _refs(other)]
+        if all(isinstance(fill, float | int) and fill <= _HIDDEN for fill in fills or [other]):
+            return {"condition": np.ones_like(stage.lookup(arguments["condition"].value))}
+    if call.base_op == "aten.add":
+        for name, argument in arguments.items():
+            for number in _refs(argument):
+                mask = stage.lookup(number)
+                if np.any(mask <= _HIDDEN) and not stage.comes_from(number, _PRODUCTS):
+                    return {name: np.zeros_like(mask, dtype=np.float64)}
+    return {}
+
+
+# eps.
+
+
+def eps_elsewhere(scene: Scene) -> Iterator[Explanation]:
+    """Explain by a normalisation without its eps, or with it outside of the root."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    none: dict[int, dict[str, Any]] = {}
+    outside: dict[int, dict[str, Any]] = {}
+    rooted = {n for c in _forward(stage) if c.base_op in _ROOTS for n in _refs(c.arguments["self"])}
+    for call in _forward(stage):
+        eps = call.arguments.get("eps")
+        if isinstance(eps, float) and eps > 0:
+            none[call.id] = {"eps": 0.0}
+            away = _outside(stage, call, eps)
+            outside |= {call.id: {"eps": away}} if away is not None else {}
+        elif call.base_op == "aten.add" and rooted & set(call.outputs):
+            name, argument = list(call.arguments.items())[1]
+            if isinstance(argument, float | int):
+                none[call.id] = {name: 0.0}
+            elif any(np.ndim(stage.lookup(n)) == 0 for n in _refs(argument)):
+                none[call.id] = {name: np.zeros(())}
+    text = "the claims are those of a normalisation "
+    yield from _explained(stage, "eps elsewhere", text + "without eps at {place}", none)
+    yield from _explained(
+        stage,
+        "eps elsewhere",
+        text + "with eps outside of the root at {place}: sqrt(variance) + eps",
+        outside,
+    )
+
+
+def _outside(stage: Stage, call: Call, eps: float) -> NDArray[np.float64] | None:
+    """Return what eps has to be within the root to be what it is outside: 2 s eps + eps^2."""
+    rate = call.outputs[2] if len(call.outputs) == 3 else None
+    if rate is None or call.base_op != "aten.native_layer_norm":
+        return None
+    inverse = stage.lookup(rate)
+    deviation = np.sqrt(np.maximum(1 / inverse**2 - eps, 0))
+    return np.asarray(2 * deviation * eps + eps * eps)
+
+
+# Weights that had been updated.
+
+
+def updated_weights(scene: Scene) -> Iterator[Explanation]:
+    """Explain by gradients at weights to which the update had been applied already."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    right = {
+        leaf.id: (np.asarray(stage.lookup(leaf.id)), stage.arriving(node.id))
+        for node, leaf in stage.tape.leaves()
+        if leaf.name in scene.exhibits
+    }
+
+    def predict(rate: float) -> dict[str, NDArray[np.float64]]:
+        moved = {n: w - rate * g for n, (w, g) in right.items() if g is not None}
+        return predicted_by(stage, stage.tape, moved)
+
+    found = fitted(scene, predict, _STARTS)
+    if found is not None:
+        rate, predicted = found
+        text = (
+            f"the claims are the gradients at other weights: at w - {rate:.4g} g, so after a step "
+            f"of gradient descent with learning rate {rate:.4g}"
+        )
+        yield Explanation("weights already updated", text, predicted, rate, freedom=1)
+    yield from _updated_within(stage, scene)
+
+
+def _updated_within(stage: Stage, scene: Scene) -> Iterator[Explanation]:
+    """Yield the update of each layer made before the layer was gone back through."""
+    sites = [
+        s for s in stage.sites(_WEIGHTED) if _weight(s) in s.names and s.edge(_input(s)) is not None
+    ]
+
+    def predict(rate: float) -> dict[str, NDArray[np.float64]]:
+        def wrong(turn: Turn) -> list[Any] | None:
+            weight, edge = turn.site.edge(_weight(turn.site)), turn.site.edge(_input(turn.site))
+            if weight is None or edge is None:
+                return turn.sent
+            moved = turn.site.operands[_weight(turn.site)] - rate * turn.sent[weight]
+            made = turn.site.vjp(_input(turn.site), turn.g, **{_weight(turn.site): moved})
+            return [*turn.sent[:edge], made, *turn.sent[edge + 1 :]]
+
+        return stage.play([(site, wrong) for site in sites])
+
+    found = fitted(scene, predict, _STARTS) if sites else None
+    if found is not None:
+        rate, predicted = found
+        text = (
+            "each layer's weight was updated before the gradient was sent back through it: the "
+            f"layers before got it through w - {rate:.4g} g"
+        )
+        yield Explanation("weight updated within backward", text, predicted, rate, freedom=1)
+
+
+def _weight(site: Site) -> str:
+    return "w" if site.op == "aten.convolution" else "B"
+
+
+def _input(site: Site) -> str:
+    return "x" if site.op == "aten.convolution" else "A"

@@ -1,0 +1,86 @@
+"""`gradwitness laws`: gradients with weights and without data."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import gradwitness as gw
+from experiment.invoke import cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LAYERS = "linear:0 relu linear:2 cross_entropy"
+
+
+def by_hand() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights, and gradients of softmax cross-entropy by the textbook, for three samples."""
+    rng = np.random.default_rng(3)
+    x, w0, w2 = rng.normal(size=(3, 4)), rng.normal(size=(6, 4)), rng.normal(size=(5, 6))
+    b0, b2 = rng.normal(size=6), rng.normal(size=5)
+    z = x @ w0.T + b0
+    h = np.maximum(z, 0)
+    e = np.exp(h @ w2.T + b2)
+    delta = (e / e.sum(1, keepdims=True) - np.eye(5)[[0, 3, 3]]) / 3
+    back = delta @ w2 * (z > 0)
+    weights = {"0.weight": w0, "0.bias": b0, "2.weight": w2, "2.bias": b2}
+    gradients = {
+        "0.weight": back.T @ x,
+        "0.bias": back.sum(0),
+        "2.weight": delta.T @ h,
+        "2.bias": delta.sum(0),
+    }
+    return weights, gradients
+
+
+def test_right_gradients_break_no_law() -> None:
+    weights, gradients = by_hand()
+    found = gw.laws(gradients, weights, LAYERS)
+    assert [each.verdict for each in found] == [gw.Verdict.INCONCLUSIVE] * 2
+    assert all(each.residual < 1 for each in found)
+
+
+def test_a_missing_mask_breaks_one() -> None:
+    weights, gradients = by_hand()
+    # Without the ReLU's mask, unit by unit: the bias gradient of a unit that was sometimes silent.
+    gradients["0.bias"] = gradients["0.bias"] + 0.01
+    found = gw.laws(gradients, weights, LAYERS)
+    assert gw.Verdict.DISAGREES in [each.verdict for each in found]
+
+
+def test_the_command(tmp_path: Path) -> None:
+    weights, gradients = by_hand()
+    np.savez(tmp_path / "w.npz", allow_pickle=False, **weights)
+    np.savez(tmp_path / "g.npz", **gradients)
+    np.savez(tmp_path / "wrong.npz", **gradients | {"2.bias": gradients["2.bias"] + 0.1})
+    words = ("--weights", tmp_path / "w.npz", "--layers", LAYERS)
+    right = cli("laws", tmp_path / "g.npz", *words)
+    assert right.code == 3
+    assert "no law is broken, which proves nothing" in right.out
+    wrong = cli("laws", tmp_path / "wrong.npz", *words)
+    assert wrong.code == 1
+    assert "DISAGREES" in wrong.out
+    record = json.loads(cli("laws", tmp_path / "wrong.npz", *words, "--json").out)
+    assert record["schema"] == "gradwitness-laws"
+    assert record["verdict"] == "DISAGREES"
+    assert record["laws"][0]["layers"] == {"first": "0", "second": "2"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [("sigmoid:0", "no law is known"), ("", "no law is known")],
+)
+def test_layers_without_a_law(layers: str, said: str) -> None:
+    weights, gradients = by_hand()
+    with pytest.raises(gw.InputError, match=said):
+        gw.laws(gradients, weights, layers)
+
+
+def test_weights_of_another_network() -> None:
+    _, gradients = by_hand()
+    with pytest.raises(gw.InputError, match="no gradient belongs to any weight"):
+        gw.laws(gradients, {"encoder.kernel": np.ones((7, 7))}, LAYERS)
