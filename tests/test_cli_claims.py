@@ -1,0 +1,142 @@
+"""The commands `check --claims` and `diff`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from experiment.invoke import cli
+from gradwitness.files.dat import format_dat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+PROGRAM = """
+import torch
+
+def start():
+    return torch.tensor([[0.5, -1.25, 2.0], [1.5, 0.75, -0.5]], requires_grad=True)
+
+def passes(count):
+    w = start()
+    for k in range(count):
+        (w * w * (k + 1)).sum().backward()
+
+def step():
+    passes(1)
+
+def twice():
+    passes(2)
+"""
+W = np.array([[0.5, -1.25, 2.0], [1.5, 0.75, -0.5]])
+# The gradient of sum(w^2).
+RIGHT = 2 * W
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_with_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    (tmp_path / "train.py").write_text(PROGRAM)
+
+
+def written(path: str, gradient: NDArray[Any], name: str = "value 1") -> str:
+    np.savez(path, allow_pickle=False, **{name: gradient.astype(np.float32)})
+    return path
+
+
+def test_right_claims_end_with_0() -> None:
+    result = cli("check", "train.py:step", "--claims", written("a.npz", RIGHT))
+    assert result.code == 0
+    assert result.out.index("steps     forward") < result.out.index("claims    a.npz")
+    assert result.out.endswith("claims    1 agree\nverdict   AGREES\n")
+
+
+def test_wrong_claims_end_with_1_and_say_why() -> None:
+    result = cli("check", "train.py:step", "--claims", written("a.npz", -RIGHT))
+    assert result.code == 1
+    assert "CAUSE" in result.out
+    assert "first wrong, in backward order: value 1" in result.out
+
+
+def test_several_files_are_judged_one_by_one() -> None:
+    files = [written("a.npz", RIGHT), written("b.npz", 3 * RIGHT)]
+    result = cli("check", "train.py:step", *(word for f in files for word in ("--claims", f)))
+    assert result.code == 1
+    assert "a.npz  AGREES  1 agree\nb.npz  DISAGREES  1 DISAGREE\n" in result.out
+
+
+def test_as_json_and_in_files(tmp_path: Path) -> None:
+    file = written("a.npz", -RIGHT)
+    saved = ("--save", "c.txt", "--save", "c.json", "--save", "c.svg", "--save", "tape.npz")
+    result = cli("check", "train.py:step", "--claims", file, "--json", *saved)
+    record = json.loads(result.out)
+    assert (record["schema"], record["exit_code"], result.code) == ("gradwitness-claims", 1, 1)
+    assert record["program"]["verdict"] == "AGREES"
+    assert json.loads((tmp_path / "c.json").read_text()) == record
+    assert "claims    a.npz" in (tmp_path / "c.txt").read_text()
+    assert (tmp_path / "c.svg").exists()
+    again = cli("check", "tape.npz", "--claims", file, "--json")
+    assert json.loads(again.out)["runs"] == record["runs"]
+
+
+def test_the_pass_can_be_chosen() -> None:
+    file = written("a.npz", 2 * RIGHT)
+    result = cli("check", "train.py:twice", "--claims", file)
+    assert result.code == 0
+    assert "taken to be about pass 2 of 2, which fits best" in " ".join(result.out.split())
+    assert cli("check", "train.py:twice", "--claims", file, "--sweep", "1").code == 1
+    result = cli("check", "train.py:twice", "--claims", file, "--sweep", "3")
+    assert result.code == 2
+    assert "there is no backward pass 3: the program ran 2" in result.err
+
+
+def test_the_format_can_be_chosen() -> None:
+    file = written("a.npz", RIGHT * (1 + 1e-3))
+    assert cli("check", "train.py:step", "--claims", file).code == 1
+    assert cli("check", "train.py:step", "--claims", file, "--dtype", "bfloat16").code == 0
+    result = cli("check", "train.py:step", "--claims", file, "--dtype", "int8")
+    assert (result.code, "'int8' is no format" in result.err) == (2, True)
+
+
+def test_what_cannot_be_read_ends_with_2_before_the_program_runs() -> None:
+    result = cli("check", "nowhere.py:step", "--claims", "none.npz")
+    assert result.code == 2
+    assert "none.npz cannot be read" in result.err
+    assert cli("diff", "none.npz", "none.npz").code == 2
+
+
+def test_printed_gradients_confirm_as_much_as_they_show(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("value 1: tensor([[1.0, -2.5, 4.0], [3.0, 1.5, -1.0]])\n")
+    assert cli("check", "train.py:step", "--claims", "a.txt").code == 0
+    (tmp_path / "a.txt").write_text("value 1: tensor([[1.0, -2.5, 4.0], [3.0, 1.4, -1.0]])\n")
+    assert cli("check", "train.py:step", "--claims", "a.txt").code == 1
+
+
+@pytest.mark.parametrize(
+    ("factor", "code"), [(1.0, 0), (1 + 1e-5, 3), (1.5, 1)], ids=["same", "between", "wrong"]
+)
+def test_diff(factor: float, code: int, tmp_path: Path) -> None:
+    a = written("a.npz", RIGHT, "w")
+    b = np.asarray(RIGHT * factor, np.float32)
+    (tmp_path / "b.dat").write_text(format_dat({}, {"w": b}))
+    result = cli("diff", a, "b.dat", "--save", "d.txt")
+    assert result.code == code
+    assert "no program: agreement to 4.8e-07, disagreement beyond 2.4e-04" in result.out
+    assert (tmp_path / "d.txt").read_text().split() == result.out.split()
+    record = json.loads(cli("diff", a, "b.dat", "--json").out)
+    assert (record["exit_code"], record["program"]) == (code, None)
+    if code == 3:
+        assert "check --claims" in result.out
+
+
+def test_diff_of_the_experiments_two_files() -> None:
+    assert cli("run", "--out", "out").code == 0
+    result = cli("diff", "out/torch_autograd.dat", "out/my_autograd.dat")
+    assert result.code == 0
+    assert "claims    26 agree" in result.out
