@@ -1,0 +1,1 @@
+"""Marks for gradients that somebody works out as an exercise."""

@@ -1,0 +1,171 @@
+"""Marks for each gradient, and why: never what the right numbers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradwitness._errors import InputError
+from gradwitness.check.expected import Judged
+from gradwitness.check.verdict import Verdict
+from gradwitness.grading.submission import take
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gradwitness.check.claims import ClaimReport, ClaimRow
+    from gradwitness.check.diagnose.rank import Cause
+    from gradwitness.check.finding import Report
+    from gradwitness.grading.task import Task
+    from gradwitness.tape import Tape
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What one gradient earned.
+
+    Attributes
+    ----------
+    name : str
+    earned, worth : float
+    standing : str
+        ``right``, ``wrong``, ``wrong by an earlier one``, ``not handed in``, or ``open``: then
+        nobody can tell, and a person has to look.
+    why : str
+        In a student's words; empty if it is right.
+    """
+
+    name: str
+    earned: float
+    worth: float
+    standing: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """A graded submission.
+
+    Attributes
+    ----------
+    title, submission : str
+    marks : tuple of Mark
+        In the order of the forward pass.
+    causes : tuple of Cause
+        What was done wrong, the likeliest first.
+    failure : str
+        Why there was nothing to grade.
+    printed : str
+        The end of what the submitted program printed.
+    notes : tuple of str
+        How names were understood.
+    answers : dict of str to ndarray
+        The right gradients, for whoever may see them.
+    """
+
+    title: str
+    submission: str
+    marks: tuple[Mark, ...]
+    causes: tuple[Cause, ...]
+    failure: str
+    printed: str
+    notes: tuple[str, ...]
+    answers: dict[str, NDArray[np.float64]]
+
+    @property
+    def earned(self) -> float:
+        """Marks in all."""
+        return sum(mark.earned for mark in self.marks)
+
+    @property
+    def worth(self) -> float:
+        """Marks that there are."""
+        return sum(mark.worth for mark in self.marks)
+
+    @property
+    def open(self) -> float:
+        """Marks that a person has to give."""
+        return sum(mark.worth for mark in self.marks if mark.standing == "open")
+
+    @property
+    def verdict(self) -> Verdict:
+        """AGREES for all marks, INCONCLUSIVE if a person has to look, else DISAGREES."""
+        if self.failure or any(m.standing not in ("right", "open") for m in self.marks):
+            return Verdict.DISAGREES
+        return Verdict.INCONCLUSIVE if self.open or not self.marks else Verdict.AGREES
+
+
+def grade(task: Task, submission: Path, tape: Tape, report: Report) -> Marks:
+    """Grade a submission.
+
+    Parameters
+    ----------
+    task : Task
+    submission : Path
+        A ``.py`` file with the task's function, or a file of gradients.
+    tape, report
+        The task's program as it was recorded, and its judgement.
+
+    Raises
+    ------
+    InputError
+        If the task itself is wrong: its program disagrees with the witness, or names gradients
+        that there are none of.
+    """
+    if report.verdict is Verdict.DISAGREES:
+        raise InputError(
+            f"{task.path}: the task's own program has wrong gradients; "
+            f"gradwitness check {task.target} says which"
+        )
+    judged = Judged(tape, report)
+    answers = judged.answers()
+    unknown = sorted(set(task.marks) - set(answers))
+    if unknown:
+        raise InputError(
+            f"{task.path}: marks for {', '.join(unknown)}, of which the program has no gradient; "
+            f"it has {', '.join(answers)}"
+        )
+    handed_in = take(submission, task.submission)
+    failure, found = handed_in.failure, None
+    if handed_in.claims is not None:
+        try:
+            *_, found = judged.runs(handed_in.claims, dtype=task.submission.format)
+        except InputError as error:
+            failure = str(error)
+    return Marks(
+        title=task.title,
+        submission=submission.name,
+        marks=tuple(_mark(task, name, found) for name in answers),
+        causes=found.causes if found else (),
+        failure=failure,
+        printed=handed_in.printed,
+        notes=found.notes if found else (),
+        answers=answers,
+    )
+
+
+def _mark(task: Task, name: str, found: ClaimReport | None) -> Mark:
+    worth = task.worth(name)
+    row = next((row for row in found.rows if row.name == name), None) if found else None
+    if row is None:
+        return Mark(name, 0.0, worth, "not handed in")
+    if row.verdict is Verdict.AGREES:
+        return Mark(name, worth, worth, "right")
+    if row.verdict is Verdict.INCONCLUSIVE:
+        return Mark(name, 0.0, worth, "open", row.reason)
+    if row.inherited:
+        share = task.carried_forward * worth
+        return Mark(name, share, worth, "wrong by an earlier one", _extent(row))
+    return Mark(name, 0.0, worth, "wrong", _extent(row))
+
+
+def _extent(row: ClaimRow) -> str:
+    """Say where a gradient is wrong, without a right number."""
+    c = row.comparison
+    if c.index is None:
+        return row.reason
+    place = f"[{','.join(map(str, c.index))}]" if c.index else "the number"
+    return f"{c.refuted} of {c.size} entries, the worst at {place}"
