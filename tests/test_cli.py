@@ -139,6 +139,26 @@ def test_a_crash_of_the_program_shows_where(program: Path) -> None:
     assert "ValueError: on its own" in err
 
 
+@pytest.mark.parametrize("code", ["0", "1", "3", "", "'so'"])
+@pytest.mark.parametrize("words", [(), ("--probe",)])
+def test_an_exit_code_of_the_program_is_no_verdict(
+    program: Path, code: str, words: tuple[str, ...]
+) -> None:
+    program.write_text(f"{PROGRAM}\n\ndef leave():\n    right()\n    raise SystemExit({code})\n")
+    result = cli("check", f"{program}:leave", *words)
+    assert result.code == 2
+    assert f"train.py:leave ended the program by sys.exit({code or None})" in result.err
+    # What ran before is told; a probe that did not end has nothing to tell.
+    assert ("verdict   AGREES" in result.out) is not bool(words)
+
+
+def test_a_program_that_leaves_when_it_is_read(program: Path) -> None:
+    program.write_text("raise SystemExit(0)\n")
+    result = cli("check", f"{program}:step")
+    assert result.code == 2
+    assert "ended the program by sys.exit(0); nothing was judged" in result.err
+
+
 def test_an_unknown_ending(program: Path) -> None:
     result = cli("check", f"{program}:right", "--save", "made.gif")
     assert result.code == 2

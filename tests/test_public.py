@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PUBLIC = {
     "CaptureError",
+    "ClaimCheck",
     "ConfigError",
     "FileFormatError",
     "Finding",
@@ -31,16 +32,37 @@ PUBLIC = {
     "Tape",
     "Verdict",
     "Witness",
+    "assert_gradients",
+    "check",
+    "diff",
+    "gradcheck",
+    "jax_claims",
     "judge",
+    "laws",
     "load_tape",
     "probe",
+    "pytree_claims",
     "replay",
     "rule",
     "save_tape",
+    "surrogate",
     "watch",
 }
 # Modules that become attributes of the package once something imports them.
-PARTS = {"capture", "check", "cli", "engine", "experiment", "files", "report", "rules", "tape"}
+PARTS = {
+    "capture",
+    "claimed",
+    "claims",
+    "cli",
+    "engine",
+    "experiment",
+    "files",
+    "grading",
+    "report",
+    "rules",
+    "tape",
+    "targets",
+}
 
 
 def python(code: str, *words: object) -> str:

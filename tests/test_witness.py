@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -80,6 +82,57 @@ def test_no_backward_is_no_agreement() -> None:
         torch.ones(2) * 2
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
     assert "No gradient was recorded: nothing ran backward." in str(witness)
+
+
+def test_what_other_threads_run_is_told_to_be_unseen() -> None:
+    def step() -> None:
+        weighted(leaf(3).sin()).backward()
+
+    with gw.watch() as witness:
+        thread = threading.Thread(target=step)
+        thread.start()
+        thread.join()
+    assert "Nor any operation: what other threads run is not seen." in str(witness)
+
+
+def test_threads_that_watch_at_once_do_not_disturb_each_other() -> None:
+    def work(model: Any, started: Any) -> gw.Witness:
+        x = torch.ones(4, 3)
+        with gw.watch() as witness:
+            started.wait()
+            for _ in range(5):
+                weighted(model(x)).backward()
+        return witness
+
+    models = [torch.nn.Linear(3, 2) for _ in range(2)]
+    started = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        witnesses = list(pool.map(work, models, [started, started]))
+    for witness in witnesses:
+        assert witness.verdict is gw.Verdict.AGREES
+        assert {row.name for row in witness.report.rows} == {"weight", "bias"}
+        assert len(witness.tape.parameters) == 2
+        assert {c.source.module for c in witness.tape.calls if "addmm" in c.op} == {"Linear"}
+
+
+@pytest.mark.parametrize("model", ["model", None, 3, [torch.nn.Linear(1, 1)]])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(gw.InputError, match=r"watch takes models \(torch\.nn\.Module\), not "):
+        gw.watch(model)
+
+
+def test_what_is_no_tensor_gets_no_name() -> None:
+    with pytest.raises(gw.InputError, match="'x' is to name a tensor, not int 3"):
+        gw.watch(names={"x": 3})
+
+
+def test_a_witness_watches_one_block() -> None:
+    witness = gw.watch()
+    with witness:
+        weighted(leaf(3).sin()).backward()
+    with pytest.raises(gw.InputError, match="make another by gradwitness"), witness:
+        pass
+    assert witness.verdict is gw.Verdict.AGREES
 
 
 def test_nothing_can_be_asked_before_the_end() -> None:

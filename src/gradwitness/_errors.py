@@ -12,6 +12,13 @@ GradwitnessError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gradwitness.report.faults import Fault
+
 
 class GradwitnessError(Exception):
     """Base of all errors that gradwitness raises on purpose."""
@@ -42,4 +49,16 @@ class CaptureError(GradwitnessError):
 
 
 class GradientDisagreement(GradwitnessError, AssertionError):
-    """The witness refutes a gradient."""
+    """The witness refutes a gradient, or cannot confirm it.
+
+    Parameters
+    ----------
+    message : str
+        Begins with the verdict; the rest is the report.
+    faults : iterable of Fault
+        The root causes, as data.
+    """
+
+    def __init__(self, message: str = "", faults: Iterable[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,23 +11,33 @@ from rich.console import Console
 
 import gradwitness
 from gradwitness import experiment
-from gradwitness._errors import GradwitnessError, InputError, MissingExtraError
-from gradwitness.check.local import judge
-from gradwitness.files.tape_file import load_tape
-from gradwitness.probe import probe as run_probes
+from gradwitness._errors import GradwitnessError, InputError
+from gradwitness.check.verdict import worst
+from gradwitness.claimed import TEXTS, judge_claims
+from gradwitness.claims.sources import read_claims
+from gradwitness.files.atomic import write_atomically
+from gradwitness.grading.marks import grade as graded
+from gradwitness.grading.task import read_task
+from gradwitness.report.claims import claims as claims_table
 from gradwitness.report.experiment import full, write_folder
 from gradwitness.report.explain import explain as explain_all
+from gradwitness.report.faults import faults_of, probe_faults
+from gradwitness.report.github import commands
 from gradwitness.report.graph import draw
+from gradwitness.report.laws import laws_record, laws_table, verdict_of
+from gradwitness.report.marks import marks_record, marks_table
 from gradwitness.report.probes import probe_record, probes
 from gradwitness.report.record import dumps, outcome_record, report_record
 from gradwitness.report.rules_text import rule_text, rules_table
 from gradwitness.report.save import save_picture, save_report
-from gradwitness.report.terminal import console, summary
+from gradwitness.report.terminal import as_text, console, summary
 from gradwitness.report.trace import trace
+from gradwitness.targets import judged, probes_of
+from gradwitness.witness import KEEP
 
 if TYPE_CHECKING:
     from gradwitness.check.finding import Report
-    from gradwitness.check.probed import Probe
+    from gradwitness.claimed import ClaimCheck
     from gradwitness.tape import Tape
 
 app = typer.Typer(
@@ -40,6 +49,14 @@ app = typer.Typer(
 )
 
 Preset = Annotated[str, typer.Option(help="default, sigmoid or conv")]
+Dtype = Annotated[
+    str | None, typer.Option(help="the format that the claims were computed in [as they tell]")
+]
+ClaimFiles = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE", help="gradients from elsewhere, to be judged and explained"),
+]
+Sweep = Annotated[int | None, typer.Option(help="which backward pass the claims are about, from 1")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
 
@@ -120,19 +137,29 @@ def check(
             "--probe", help="also try other cotangents and moved parameters, which hide no fault"
         ),
     ] = False,
+    github: Annotated[
+        bool, typer.Option("--github", help="also annotate the wrong steps, in a workflow there")
+    ] = False,
+    claims: ClaimFiles = None,
+    sweep: Sweep = None,
+    dtype: Dtype = None,
 ) -> None:
     """Check a training step, or a recorded tape: every forward call, every backward node."""
-    probed = _probed(target) if probe else None
+    # Read first: whoever mistypes a name should not wait for the program.
+    sources = [read_claims(file) for file in claims or ()]
+    probed = probes_of(target) if probe else None
     if probed is None:
-        tape, report, cost = _judged(target)
+        tape, report, cost = judged(target, keep=None if sources else KEEP)
     else:
         tape, report, cost = probed.tape, probed.report, ""
+    claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     derivation = None if explain is None else _derivation(tape, report, explain)
     for path in save or ():
-        save_report(path, tape, report)
+        _save(path, tape, report, claimed)
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
-        typer.echo(dumps(report_record(report) | added), nl=False)
+        record = report_record(report) if claimed is None else claimed.record()
+        typer.echo(dumps(record | added), nl=False)
     else:
         shown = console()
         shown.print(summary(report, tape))
@@ -140,10 +167,85 @@ def check(
             shown.print(cost)
         if probed is not None:
             shown.print(probes(probed))
+        if claimed is not None:
+            shown.print(claims_table(claimed.runs))
         if derivation is not None:
             shown.print()
             shown.print(derivation, markup=False, soft_wrap=True)
-    raise typer.Exit((report if probed is None else probed).verdict.exit_code)
+    if github:
+        # GitHub reads both streams, and JSON must stay alone in its own.
+        faults = faults_of(report, tape) if probed is None else probe_faults(probed)
+        for line in commands((*faults, *(claimed.claim_faults if claimed else ()))):
+            typer.echo(line, err=json)
+    verdicts = [(report if probed is None else probed).verdict]
+    verdicts += [] if claimed is None else [claimed.verdict]
+    raise typer.Exit(worst(verdicts).exit_code)
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="gradients, in a file of any format")],
+    second: Annotated[str, typer.Argument(metavar="B", help="those to compare with them")],
+    save: Annotated[list[Path] | None, typer.Option(help="also write .txt or .json")] = None,
+    dtype: Dtype = None,
+    json: Json = False,
+) -> None:
+    """Compare two sources of gradients without their program, and explain what is different."""
+    found = gradwitness.diff(first, second, dtype=dtype)
+    for path in save or ():
+        found.save(path)
+    if json:
+        typer.echo(dumps(found.record()), nl=False)
+    else:
+        console().print(*found.parts())
+    raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def laws(
+    gradients: Annotated[str, typer.Argument(help="claimed gradients, in a file of any format")],
+    weights: Annotated[str, typer.Option(help="the parameters that they belong to")],
+    layers: Annotated[
+        str, typer.Option(help="in order, with names: 'linear:0 relu linear:2 cross_entropy'")
+    ],
+    json: Json = False,
+) -> None:
+    """Hold gradients against laws that need weights but no data; they can only refute."""
+    found = gradwitness.laws(gradients, weights, layers)
+    if json:
+        typer.echo(dumps(laws_record(found)), nl=False)
+    else:
+        console().print(laws_table(found))
+    raise typer.Exit(verdict_of(found).exit_code)
+
+
+@app.command()
+def grade(
+    task: Annotated[Path, typer.Argument(metavar="TASK.toml", help="the exercise")],
+    submission: Annotated[
+        Path, typer.Argument(help="a .py file with the exercise's function, or a file of gradients")
+    ],
+    answers: Annotated[
+        bool, typer.Option("--answers", help="show the right gradients too, for the teacher")
+    ] = False,
+    save: Annotated[list[Path] | None, typer.Option(help="also write .txt or .json")] = None,
+    json: Json = False,
+) -> None:
+    """Mark gradients that somebody worked out as an exercise, and say what was done wrong."""
+    exercise = read_task(task)
+    tape, report, _ = judged(exercise.target, keep=None)
+    marks = graded(exercise, submission, tape, report)
+    record = dumps(marks_record(marks, answers=answers))
+    for path in save or ():
+        if path.suffix not in TEXTS:
+            raise InputError(f"{path}: marks are written as {' or '.join(TEXTS)}")
+        shown = as_text(marks_table(marks, answers=answers))
+        write_atomically(path, record if path.suffix == ".json" else shown)
+    if json:
+        typer.echo(record, nl=False)
+    else:
+        console().print(marks_table(marks, answers=answers))
+    raise typer.Exit(marks.verdict.exit_code)
 
 
 @app.command()
@@ -162,7 +264,7 @@ def graph(
         tape, report = outcome.tape, outcome.report
         title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
     else:
-        tape, report, _ = _judged(target)
+        tape, report, _ = judged(target)
         title, subtitle = f"Autograd graph of {Path(target).name}", ""
     save_picture(out, draw(tape, report, title=title, subtitle=subtitle))
     console().print(
@@ -196,60 +298,11 @@ def _root(
     del version
 
 
-def _judged(target: str) -> tuple[Tape, Report, str]:
-    """Return what a target did, the judgement, and what recording cost."""
-    if target.endswith(".npz"):
-        tape = load_tape(Path(target))
-        return tape, judge(tape), ""
-    path, function = _program(target)
-    witness = gradwitness.Witness(saved=True)
-    from gradwitness.capture.target import load_function
-
-    # An error of the user's own is theirs to read, whole; exit code 1 would say DISAGREES.
-    try:
-        step = load_function(path, function)
-        with witness:
-            step()
-    except GradwitnessError:
-        raise
-    except Exception:  # noqa: BLE001 (whatever it is, it is shown, and ends the command)
-        if witness.ended:
-            console().print(summary(witness.report, witness.tape))
-        traceback.print_exc()
-        raise InputError(f"{target} failed by itself; what ran before that is judged") from None
-    cost = f"recorded  in {witness.seconds:.3g} s, {witness.overhead:.0%} of it recording"
-    return witness.tape, witness.report, cost
-
-
-def _probed(target: str) -> Probe:
-    """Return what a program's function did, and did under probes."""
-    path, function = _program(target)
-    try:
-        from gradwitness.capture.target import load_function
-    except ImportError as error:
-        raise MissingExtraError(
-            f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"
-        ) from None
-    try:
-        return run_probes(load_function(path, function), saved=True)
-    except GradwitnessError:
-        raise
-    except Exception:  # noqa: BLE001 (whatever it is, it is shown, and ends the command)
-        traceback.print_exc()
-        raise InputError(
-            f"{target} failed by itself; without --probe, what ran before that is judged"
-        ) from None
-
-
-def _program(target: str) -> tuple[Path, str]:
-    """Return file and function of a target that is a program."""
-    path, colon, function = target.rpartition(":")
-    if not colon or not path.endswith(".py"):
-        probed = "a tape cannot be probed, for that runs the program" * target.endswith(".npz")
-        raise InputError(
-            probed or f"{target!r} is neither FILE.py:FUNCTION nor a tape ending in .npz"
-        )
-    return Path(path), function
+def _save(path: Path, tape: Tape, report: Report, claimed: ClaimCheck | None) -> None:
+    if claimed is not None and path.suffix in TEXTS:
+        claimed.save(path)
+    else:
+        save_report(path, tape, report)
 
 
 def _derivation(tape: Tape, report: Report, wanted: str) -> str:

@@ -13,17 +13,20 @@ from gradwitness._errors import (
 )
 from gradwitness.check.local import Judge
 from gradwitness.check.verdict import Verdict
+from gradwitness.claimed import ClaimCheck, judge_claims
+from gradwitness.report.faults import faults_of
 from gradwitness.report.save import save_report
 from gradwitness.report.terminal import as_text, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from os import PathLike
     from types import TracebackType
 
     import torch
 
     from gradwitness.check.finding import Report
+    from gradwitness.report.faults import Fault
     from gradwitness.tape import Tape
 
 KEEP = 2**30  # bytes
@@ -59,7 +62,7 @@ class Witness:
     MissingExtraError
         If torch is not installed.
     InputError
-        If ``keep`` is negative.
+        If ``keep`` is negative, a model is no module, or a name is given to what is no tensor.
     """
 
     def __init__(
@@ -71,6 +74,12 @@ class Witness:
     ) -> None:
         if keep is not None and keep < 0:
             raise InputError(f"keep={keep} bytes: give 0 or more, or None to keep all")
+        for model in models:
+            if not hasattr(model, "named_modules"):
+                raise InputError(f"watch takes models (torch.nn.Module), not {_kind(model)}")
+        for name, tensor in (names or {}).items():
+            if not hasattr(tensor, "untyped_storage"):
+                raise InputError(f"names: {name!r} is to name a tensor, not {_kind(tensor)}")
         try:
             from gradwitness.capture import Recorder
         except ImportError as error:
@@ -82,6 +91,8 @@ class Witness:
         self.ended = False
 
     def __enter__(self) -> Self:
+        if self.ended:
+            raise InputError("this block was watched already: make another by gradwitness.watch")
         self._recorder.start(self._judge)
         return self
 
@@ -120,6 +131,11 @@ class Witness:
         return self.report.verdict
 
     @property
+    def faults(self) -> tuple[Fault, ...]:
+        """The root causes: the steps at fault or, if there is none, those that leave a doubt."""
+        return faults_of(self.report, self.tape)
+
+    @property
     def overhead(self) -> float:
         """Share of the block's wall time that went into recording, 0 to 1."""
         return self._recorder.overhead
@@ -140,8 +156,32 @@ class Witness:
         GradientDisagreement
             If something disagrees, or could not be judged; the message is the report.
         """
+        __tracebackhide__ = True  # pytest then shows the line that asked
         if self.verdict is not Verdict.AGREES:
-            raise GradientDisagreement(f"{self.verdict.value}\n{self}")
+            raise GradientDisagreement(f"{self.verdict.value}\n{self}", self.faults)
+
+    def check_claims(
+        self, claims: Any, *, sweep: int | None = None, dtype: str | None = None
+    ) -> ClaimCheck:
+        """Judge gradients that somebody else computed for this program.
+
+        Parameters
+        ----------
+        claims
+            A dict of arrays or tensors by the parameters' names, a file, or a function that returns
+            such a dict.
+        sweep : int, optional
+            Which backward pass they are about, from 1. By default the one that fits best, or the
+            sum of the passes so far if that fits better; the result says which.
+        dtype : str, optional
+            The format that they were computed in; by default as the claims tell.
+
+        Raises
+        ------
+        InputError
+            If the claims cannot be read, or there is nothing to judge them against.
+        """
+        return judge_claims(self.tape, self.report, claims, sweep=sweep, dtype=dtype)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the report; the ending chooses the form.
@@ -160,6 +200,10 @@ class Witness:
         save_report(Path(path), self.tape, self.report)
 
 
+def _kind(item: object) -> str:
+    return f"{type(item).__name__} {item!r:.60}"
+
+
 def watch(
     *models: torch.nn.Module,
     names: Mapping[str, Any] | None = None,
@@ -171,3 +215,51 @@ def watch(
     See `Witness` for the parameters.
     """
     return Witness(*models, names=names, saved=saved, keep=keep)
+
+
+def check(
+    model: torch.nn.Module,
+    *inputs: Any,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    claims: Any,
+    dtype: str | None = None,
+) -> ClaimCheck:
+    """Judge gradients that somebody else computed for a model.
+
+    The model is run forward and backward once, watched; its parameters, buffers, ``.grad``, modes
+    and random numbers are left as they were.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    *inputs
+        What it is called with.
+    loss : callable, optional
+        Makes one number of the model's output; needless if that is one.
+    claims
+        A dict of arrays or tensors by the parameters' names, a file, or a function that returns
+        such a dict.
+    dtype : str, optional
+        The format that they were computed in; by default as the claims tell.
+
+    Returns
+    -------
+    ClaimCheck
+
+    Raises
+    ------
+    InputError
+        If the claims cannot be read, or there is no number to run backward from.
+    MissingExtraError
+        If torch is not installed.
+    """
+    try:
+        from gradwitness.capture.once import left_alone, run_once
+    except ImportError as error:
+        raise MissingExtraError(
+            f"running a model needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+        ) from None
+    with left_alone(model, inputs):
+        with Witness(model, keep=None) as witness:
+            run_once(model, inputs, loss)
+        return judge_claims(witness.tape, witness.report, claims, dtype=dtype)

@@ -168,12 +168,7 @@ def clipping_the_values() -> Tensors:
     return clipped(lambda parameters: nn.utils.clip_grad_value_(parameters, 0.01))
 
 
-@left_open(
-    {
-        "no rule for aten._amp_foreach_non_finite_check_and_unscale_.default": 10,
-        "no rule for aten._amp_update_scale_.default": 2,
-    }
-)
+@step
 def scaled_gradients() -> Tensors:
     model, (x, y) = net(), data()
     optimizer = torch.optim.Adam(model.parameters(), 0.1)

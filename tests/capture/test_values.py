@@ -103,6 +103,30 @@ def test_an_in_place_write_leaves_the_old_numbers_alone() -> None:
     assert numbers(tape, last.base).tolist() == [12.0, -1.0, 16.0]
 
 
+def test_one_number_stands_for_all_axes() -> None:
+    x, w = leaf(1, 2, 4, 4, 4), leaf(2, 2, 2, 2, 2)
+    with gw.watch() as witness:
+        y = torch.nn.functional.conv3d(x, w, stride=[1], padding=[1])
+        y = torch.nn.functional.max_pool3d(y, [2]) + torch.nn.functional.avg_pool3d(y, [2], [2])
+        torch.autograd.backward(y, torch.rand(y.shape))
+    assert dict(witness.report.reasons()) == {}
+    assert witness.verdict is gw.Verdict.AGREES
+
+
+def test_a_view_is_known_between_two_writes_to_its_base() -> None:
+    # Each write gives the view another history; the product hangs on the first of them.
+    model = torch.nn.ParameterList([torch.rand(4, 3)])
+    with gw.watch(model) as witness:
+        base = model[0] * 1
+        view = base[:, 1:]
+        base[0] = 0
+        product = view[1:] * 2
+        base[2] = 0
+        (product.sum() + view.sum()).backward()
+    assert dict(witness.report.reasons()) == {}
+    assert witness.verdict is gw.Verdict.AGREES
+
+
 def test_a_write_shows_in_every_view_of_the_memory() -> None:
     x = torch.zeros(4)
     with record() as recorder:

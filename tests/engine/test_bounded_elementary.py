@@ -53,6 +53,25 @@ def columns(triples: list[tuple[float, float, float]]) -> tuple[Any, Any, Any]:
     return low, value, error
 
 
+@pytest.mark.parametrize(
+    ("dtype", "lost"), [("bfloat16", True), ("float16", False), ("float32", False)]
+)
+@pytest.mark.parametrize("error", [None, 2.0**-140])
+def test_only_bfloat16_kernels_may_read_subnormal_numbers_as_zero(
+    dtype: str, lost: bool, error: float | None
+) -> None:
+    # Two terms below the smallest normal number; what underflow alone may lose is one such number.
+    small = 0.75 * SMALLEST[dtype]
+    for arithmetic in (Arithmetic.stepwise(dtype), Arithmetic.fused(dtype)):
+        x, large = np.full((1, 2), small), np.full((2, 1), 2.0**20)
+        tier = None if error is None else np.full(x.shape, error)
+        given: Any = Bounded(x, arithmetic, tier, tier)
+        for made in (given @ large, large.T @ given.T, np.sum(given, axis=1)):
+            assert made.rigorous is not None
+            assert (made.rigorous >= made.value).all() == lost
+            assert (made.likely >= made.value).all() == lost
+
+
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("name", BINARY)
 @REPRODUCIBLE

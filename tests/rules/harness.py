@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 LENGTH = 5
 
 
+def numbers(tensor: torch.Tensor) -> NDArray[Any]:
+    """The numbers of a tensor that has some."""
+    array = as_array(tensor)
+    assert array is not None
+    return array
+
+
 @dataclass(frozen=True)
 class Case:
     """A sample with numbers.
@@ -54,13 +61,14 @@ class Case:
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """Names of the results that have elements."""
-        return tuple(n for n, y in zip(self.names, self.outputs, strict=True) if y.numel())
+        """Names of the results that have elements, and that the rule speaks of."""
+        results = zip(self.names, self.outputs, self.values(), strict=True)
+        return tuple(name for name, y, value in results if y.numel() and value is not None)
 
     @property
     def results(self) -> tuple[NDArray[Any], ...]:
         """What torch computed."""
-        return tuple(map(as_array, self.outputs))
+        return tuple(map(numbers, self.outputs))
 
     @property
     def result(self) -> Any:
@@ -70,7 +78,7 @@ class Case:
     @property
     def cotangents(self) -> tuple[NDArray[np.float64] | None, ...]:
         """The cotangents in float64."""
-        return tuple(None if g is None else as_array(g).astype(np.float64) for g in self.gs)
+        return tuple(None if g is None else numbers(g).astype(np.float64) for g in self.gs)
 
     @property
     def cotangent(self) -> Any:
@@ -127,7 +135,7 @@ class Case:
             retain_graph=True,
             materialize_grads=True,
         )
-        return as_array(found)
+        return numbers(found)
 
     def weighed(self, items: Any) -> NDArray[np.float64]:
         """What belongs to the results that have a cotangent, one number after the other."""
@@ -151,7 +159,7 @@ class Case:
 
     def operand(self, name: str) -> NDArray[np.float64]:
         """The numbers of an operand in float64."""
-        return as_array(self.leaves[name]).astype(np.float64)
+        return numbers(self.leaves[name]).astype(np.float64)
 
 
 def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LENGTH) -> Case:
@@ -162,7 +170,7 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
     leaves: dict[int, torch.Tensor] = {}
 
     def value(tensor: torch.Tensor) -> int:
-        array = as_array(tensor).copy()
+        array = numbers(tensor).copy()
         values.append(Value(len(values), tuple(tensor.shape), dtype_name(tensor), array))
         return len(values) - 1
 
@@ -188,8 +196,12 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
         a.name for a in sample.op._schema.arguments if a.alias_info and a.alias_info.is_write
     )
     # A leaf cannot be changed in place.
-    changed = [a.clone() if name in writes else a for name, a in zip(given, args, strict=False)]
-    made = sample.op(*changed, **kwargs)
+    changed = [_cloned(a) if name in writes else a for name, a in zip(given, args, strict=False)]
+    run_by = sample.double if sample.double and dtype == "float64" else sample.op
+    made = run_by(*changed, **kwargs)
+    if made is None:  # what it wrote to, as the recorder has it
+        written = (a for name, a in zip(given, changed, strict=False) if name in writes)
+        made = [tensor for a in written for tensor in (a if isinstance(a, list) else [a])]
     outputs = tuple(made) if isinstance(made, (tuple, list)) else (made,)
     gs = tuple(
         None if f"y[{place}]" in sample.constant else _random_cotangent(y, rng, kind)
@@ -217,6 +229,11 @@ def _drawn(argument: Any, rng: np.random.Generator, length: int, kind: torch.dty
     if not tensor.is_floating_point():
         return tensor
     return tensor.to(kind).requires_grad_(not argument.constant)
+
+
+def _cloned(argument: Any) -> Any:
+    """Copy a tensor, or each of a list."""
+    return [a.clone() for a in argument] if isinstance(argument, list) else argument.clone()
 
 
 def _random_cotangent(

@@ -6,13 +6,15 @@ from rules.samples_attention import ATTENTION
 from rules.samples_combined import COMBINED
 from rules.samples_create import CHOOSING, MADE
 from rules.samples_functions import ACTIVATIONS, ELEMENTARY
+from rules.samples_grids import GRIDS
 from rules.samples_grouped import GROUPED
 from rules.samples_indexing import INDEXING
-from rules.samples_linear import CONVOLUTION, LINEAR
-from rules.samples_losses import BINARY, CLASSES, GAPS
+from rules.samples_linear import CONVOLUTION, LINEAR, RAGGED
+from rules.samples_losses import ALIGNMENTS, BINARY, CLASSES, GAPS
 from rules.samples_moving import JOINING, REARRANGING
 from rules.samples_normalisation import NORMALISATION, SOFTMAX
 from rules.samples_norms import DISTANCES, NORMS
+from rules.samples_optimizers import OPTIMIZERS
 from rules.samples_ordering import ORDERING
 from rules.samples_placing import BAGS, PADDING, PLACING
 from rules.samples_pointwise import POINTWISE
@@ -23,6 +25,7 @@ from rules.samples_reductions import LOSSES, REDUCTIONS
 from rules.samples_resampling import DROPOUT, RESAMPLING, SHUFFLING
 from rules.samples_scalars import COMPARISONS, LOGARITHMS, ROUNDING, TRIGONOMETRY
 from rules.samples_shape import CREATE, SHAPE
+from rules.samples_solving import SOLVING
 from rules.samples_statistics import STATISTICS
 from rules.samples_twice import TWICE
 from rules.sampling import Draw as Draw
@@ -31,6 +34,7 @@ from rules.sampling import aten as aten
 
 SAMPLES = (
     *ACTIVATIONS,
+    *ALIGNMENTS,
     *ATTENTION,
     *BINARY,
     *BAGS,
@@ -45,6 +49,7 @@ SAMPLES = (
     *ELEMENTARY,
     *INDEXING,
     *GAPS,
+    *GRIDS,
     *GROUPED,
     *NORMS,
     *PRODUCTS,
@@ -54,11 +59,13 @@ SAMPLES = (
     *LOGARITHMS,
     *LOSSES,
     *MADE,
+    *OPTIMIZERS,
     *ORDERING,
     *PADDING,
     *PLACING,
     *POINTWISE,
     *POOLING,
+    *RAGGED,
     *REARRANGING,
     *NORMALISATION,
     *RECURRENT,
@@ -68,6 +75,7 @@ SAMPLES = (
     *SHAPE,
     *SHUFFLING,
     *SOFTMAX,
+    *SOLVING,
     *STATISTICS,
     *TRIGONOMETRY,
     *TWICE,

@@ -58,6 +58,8 @@ CHOOSING = (
     sample(aten.searchsorted.Tensor, Sorted((3, 5)), apart(3, 4, shift=0.125), side="right",
            exact="y",
            note="rows"),
+    sample(aten.histc.default, apart(3, 4), 5, -2, 3, exact="y"),
+    sample(aten.histc.default, apart(9), 4, exact="y", note="own limits"),
     sample(aten.repeat_interleave.Tensor, index(5, high=4), exact="y"),
     sample(aten.isin.Tensor_Tensor, index(3, 4, high=9), index(4, high=9), exact="y"),
     sample(aten.isin.Tensor_Tensor, index(3, 4, high=9), index(2, 2, high=9), invert=True,

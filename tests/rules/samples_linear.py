@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from rules.sampling import Draw, N, Sample, aten, normal, sample
 
 LINEAR = (
@@ -24,8 +26,40 @@ LINEAR = (
     ),
     sample(aten.bmm.default, normal(2, 3, N), normal(2, N, 4)),
     sample(aten.mv.default, normal(3, N), normal(N)),
+    sample(aten.addmv.default, normal(3), normal(3, N), normal(N), alpha=0.7, beta=0.3),
+    sample(aten.addr.default, normal(3, 4), normal(3), normal(4), alpha=0.7, beta=0.3),
+    sample(
+        aten.addbmm.default, normal(3, 4), normal(2, 3, N), normal(2, N, 4), alpha=0.7, beta=0.3
+    ),
     sample(aten.vdot.default, normal(N), normal(N)),
     sample(aten.dot.default, normal(N), normal(N)),
+)
+
+
+def _in_groups(A: torch.Tensor, B: torch.Tensor, offs: torch.Tensor | None = None) -> torch.Tensor:
+    """The grouped product, group by group."""
+    if offs is None:
+        return torch.bmm(A, B)
+    sizes = torch.diff(offs, prepend=torch.zeros(1, dtype=torch.int32)).tolist()
+    lefts = A.unbind() if A.ndim == 3 else torch.split(A, sizes, dim=1 if B.ndim == 2 else 0)
+    rights = B.unbind() if B.ndim == 3 else torch.split(B, sizes, dim=0 if A.ndim == 2 else 1)
+    parts = [a @ b for a, b in zip(lefts, rights, strict=True)]
+    if A.ndim == B.ndim:
+        return torch.stack(parts)
+    return torch.cat(parts, dim=0 if A.ndim == 2 else 1)
+
+
+def _grouped(A: Draw, B: Draw, note: str, ends: list[int] | None = None) -> Sample:
+    # Its kernel wants rows of whole 16 bytes.
+    offs = [] if ends is None else [torch.tensor(ends, dtype=torch.int32)]
+    return sample(aten._grouped_mm.default, A, B, *offs, note=note, double=_in_groups)
+
+
+RAGGED = (
+    _grouped(normal(8, 8), normal(3, 8, 16), "rows", [3, 3, 8]),
+    _grouped(normal(2, 8, 8), normal(8, 16), "columns", [6, 16]),
+    _grouped(normal(8, 16), normal(16, 8), "summed over", [5, 16]),
+    _grouped(normal(2, 8, 8), normal(2, 8, 16), "batch"),
 )
 
 
@@ -80,5 +114,16 @@ CONVOLUTION = (
         groups=2,
         transposed=True,
         extra=1,
+    ),
+    *(
+        sample(
+            aten.convolution.default,
+            normal(2, 2, 4, 3),
+            normal(2, 3, 2, 3) if transposed else normal(3, 2, 2, 3),
+            None if transposed else normal(3),
+            *([2], [1], [1], transposed, [1 if transposed else 0], 1),
+            note=note,
+        )
+        for transposed, note in ((False, "one number"), (True, "transposed, one number"))
     ),
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from rules.samples_functions import between
 from rules.sampling import Draw, N, aten, index, normal, positive, sample
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Fixed(Draw):
     """Whole numbers that are given: labels."""
 
-    numbers: tuple[tuple[int, ...], ...] = ()
+    numbers: tuple[Any, ...] = ()
 
     def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
         del rng, length
@@ -184,6 +185,32 @@ CLASSES = (
         0,
         note="none",
         exact="y[1]",
+        constant="y[1]",
+    ),
+)
+
+# So unlikely that exp(x), by which torch's gradient is not that of the value, is nothing beside the
+# rest (see test_conventions_sequences).
+_UNLIKELY = between(5, 2, 4, ends=((-41.0, -39.0),))
+
+ALIGNMENTS = (
+    sample(
+        aten._ctc_loss.default,
+        _UNLIKELY,
+        Fixed((2, 3), numbers=((1, 1, 2), (3, 1, 0))),
+        [5, 4],
+        [3, 2],
+        note="a label twice, two lengths",
+        constant="y[1]",
+    ),
+    sample(
+        aten._ctc_loss.Tensor,
+        _UNLIKELY,
+        Fixed((3,), numbers=(0, 1, 0)),
+        torch.tensor([4, 5]),
+        torch.tensor([0, 3]),
+        2,
+        note="targets in one row, no label",
         constant="y[1]",
     ),
 )

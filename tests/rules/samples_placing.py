@@ -70,6 +70,8 @@ PLACING = (
            exact="y dx dsource"),
     sample(aten.masked_scatter.default, normal(3, 4), mask(4), normal(3, 5),
            exact="y dx dsource", note="broadcast"),
+    sample(aten.masked_scatter.default, normal(5), mask(4, 5), normal(21),
+           exact="y dsource", note="larger mask"),
     sample(into, normal(3, 5), 1, index(3, 4, high=5), normal(3, 4), "sum",
            note="sum", exact="dx dsrc"),
     sample(into, normal(3, 5), 1, index(3, 4, high=5), normal(3, 4), "mean", note="mean"),

@@ -69,7 +69,7 @@ _DIVISOR = between(4, N, ends=((1.52, 1.55), (1.52, 1.55), (-1.55, -1.52)))
 ROUNDING = (
     *(
         sample(getattr(aten, name).default, between(4, N, ends=_STEPS), exact="y dx")
-        for name in ("floor", "ceil", "trunc", "fix", "frac", "sign")
+        for name in ("floor", "ceil", "trunc", "fix", "frac", "sign", "sgn")
     ),
     sample(aten.round.default, between(4, N, ends=_HALVES), exact="y dx"),
     sample(aten.round.decimals, Draw((4, N), constant=True), decimals=2, note="digits"),

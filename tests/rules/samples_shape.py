@@ -54,4 +54,5 @@ SHAPE = (
     sample(aten.slice.Tensor, normal(7, 2), exact="y dx", note="whole"),
     sample(aten.as_strided.default, normal(3, 4), [2, 2], [4, 2], exact="y dx"),
     sample(aten.as_strided.default, normal(3, 4), [2, 3], [1, 3], 2, exact="y dx", note="offset"),
+    sample(aten.as_strided.default, normal(9), [4, 3], [2, 1], exact="y", note="overlapping"),
 )

@@ -14,6 +14,17 @@ STATISTICS = (
     sample(aten.std.correction, normal(3, 5), [1]),
     sample(aten.std.correction, normal(2, 4, 3), [0, -1], correction=0, keepdim=True, note="kept"),
     sample(_NLL, normal(7, 5), index(7, high=5), None, 1, -100, exact="y[1]", constant="y[1]"),
+    sample(
+        _NLL,
+        normal(5),
+        index(high=5),
+        Draw((5,), gap=0.5, positive=True, constant=True),
+        0,
+        -100,
+        note="none, of one",
+        exact="y[1]",
+        constant="y[1]",
+    ),
     sample(_NLL, normal(7, 5), index(7, high=5), _WEIGHT, 1, 2, constant="y[1]", note="weighted"),
     sample(
         _NLL,

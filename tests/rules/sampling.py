@@ -122,6 +122,7 @@ class Sample:
     make for these very parameters, so that no error is ever seen. Of several results ``y[0]``,
     ``y[1]``, or of gradients of a list ``dtensors[0]``, the name before the bracket means all.
     ``constant`` names the results that torch takes for constants in a backward pass.
+    ``double`` stands for an operation in float64, which its kernel does not take.
     """
 
     op: Any
@@ -131,6 +132,7 @@ class Sample:
     exact: frozenset[str] = frozenset()
     unused: frozenset[str] = frozenset()
     constant: frozenset[str] = frozenset()
+    double: Any = None
 
     @property
     def name(self) -> str:
@@ -167,7 +169,9 @@ def sample(
     exact: str = "",
     unused: str = "",
     constant: str = "",
+    double: Any = None,
     **kwargs: Any,
 ) -> Sample:
     results = (frozenset(names.split()) for names in (exact, unused, constant))
-    return Sample(op, args, kwargs, note, *results)
+    exactly, without, fixed = results
+    return Sample(op, args, kwargs, note, exactly, without, fixed, double)

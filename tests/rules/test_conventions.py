@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradwitness.engine.binding import Unjudgeable
+import gradwitness as gw
 from gradwitness.engine.floats import Arithmetic
 from rules.harness import Case, make
 from rules.samples import SAMPLES, Draw, Sample, aten
@@ -124,9 +124,24 @@ def test_torch_divides_the_gradient_of_a_broadcast_mean_by_too_few() -> None:
     np.testing.assert_allclose(case.torch_gradient("x"), 15 * true.numpy(), rtol=1e-13)
 
 
-def test_gradient_of_a_view_that_repeats_elements_is_not_judged() -> None:
-    case = make(Sample(aten.as_strided.default, (Draw((4,)), [3, 2], [1, 1])))
-    assert case.value().is_exact
-    np.testing.assert_array_equal(case.value().value, case.result)
-    with pytest.raises(Unjudgeable, match="one element in several places"):
-        case.gradient("x")
+def strided(base: torch.Tensor, *window: Any) -> gw.Report:
+    """A program that looks through a window at a base of any memory."""
+    weight = torch.nn.Parameter(base)
+    with gw.watch(torch.nn.ParameterList([weight])) as witness:
+        shown = (weight * 1).as_strided(*window)
+        torch.autograd.backward(shown, torch.rand(shown.shape))
+    return witness.report
+
+
+@pytest.mark.parametrize(
+    ("base", "window"),
+    [
+        (torch.rand(3, 4).T, ((2, 3), (1, 4), 1)),
+        (torch.rand(3, 4).T, ((5, 3), (2, 1))),
+    ],
+    ids=["other order", "overlapping"],
+)
+def test_window_on_memory_in_another_order_is_judged(base: torch.Tensor, window: Any) -> None:
+    report = strided(base, *window)
+    assert dict(report.reasons()) == {}
+    assert report.verdict is gw.Verdict.AGREES

@@ -5,20 +5,23 @@ Nothing here may come from the rules.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from scipy import stats
 
+from rules.words_alignment import ALIGNMENTS
 from rules.words_attention import ATTENTION
+from rules.words_convolution import CONVOLUTION
 from rules.words_create import CREATE
+from rules.words_grids import GRIDS
 from rules.words_grouped import GROUPED
 from rules.words_losses import LOSSES
 from rules.words_moving import MOVING
 from rules.words_normalisation import NORMALISATION
 from rules.words_norms import NORMS
+from rules.words_optimizers import OPTIMIZERS
 from rules.words_ordering import ORDERING
 from rules.words_placing import PLACING
 from rules.words_pooling import POOLING
@@ -26,10 +29,11 @@ from rules.words_products import PRODUCTS
 from rules.words_recurrent import RECURRENT
 from rules.words_resampling import RESAMPLING
 from rules.words_scalars import SCALARS
+from rules.words_solving import SOLVING
 from rules.words_statistics import STATISTICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 Plain: TypeAlias = Any
 Sizes: TypeAlias = tuple[int, ...]
@@ -164,9 +168,11 @@ def as_strided(x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plai
 
 
 def unstride(g: Plain, x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plain:
-    """Zeros shaped as x, with g written through the strided window."""
+    """Zeros shaped as x, to which g is added through the strided window, one by one."""
     out = np.zeros(x.shape)
-    _window(out, size, stride, offset)[...] = g
+    window = _window(out, size, stride, offset)
+    for at in np.ndindex(g.shape):
+        window[at] += g[at]
     return out
 
 
@@ -251,101 +257,6 @@ def _inner(z: float) -> float:
     return math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)
 
 
-# Convolution: one visit for each product that it is a sum of.
-
-Visit: TypeAlias = tuple[Sizes, Sizes, Sizes]
-
-
-def _visits(
-    y: Sizes, x: Sizes, w: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
-) -> Iterator[Visit]:
-    """Places in result, input and kernel that meet: at s i + d k - p, within the group."""
-    for n, o in itertools.product(range(y[0]), range(y[1])):
-        group = o // (y[1] // groups)
-        for i, k in itertools.product(np.ndindex(y[2:]), np.ndindex(w[2:])):
-            steps = zip(i, k, stride, dilation, padding, strict=True)
-            at = tuple(s * a + d * b - p for a, b, s, d, p in steps)
-            if any(not 0 <= a < size for a, size in zip(at, x[2:], strict=True)):
-                continue
-            for c in range(w[1]):
-                yield (n, o, *i), (n, group * w[1] + c, *at), (o, c, *k)
-
-
-class _Walk:
-    """A convolution term by term: each product of an input, a weight and an output entry.
-
-    A transposed convolution exchanges what is walked over and what is made.
-    """
-
-    def __init__(
-        self,
-        x: Plain,
-        w: Plain,
-        stride: Sizes,
-        padding: Sizes,
-        dilation: Sizes,
-        transposed: bool,
-        output_padding: Sizes,
-        groups: int,
-    ) -> None:
-        axes = zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)
-        if transposed:
-            sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, k, s, p, d in axes]
-            spatial = [n + extra for n, extra in zip(sizes, output_padding, strict=True)]
-            self.made = (x.shape[0], w.shape[1] * groups, *spatial)
-            small, large = x.shape, self.made
-        else:
-            sizes = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in axes]
-            self.made = (x.shape[0], w.shape[0], *sizes)
-            small, large = self.made, x.shape
-        self.terms = [
-            (at_large, at_w, at_small) if transposed else (at_small, at_w, at_large)
-            for at_small, at_large, at_w in _visits(
-                small, large, w.shape, stride, padding, dilation, groups
-            )
-        ]
-
-
-def conv(x: Plain, w: Plain, *rest: Any) -> Plain:
-    walk = _Walk(x, w, *rest)
-    y = np.zeros(walk.made)
-    for at_y, at_w, at_x in walk.terms:
-        y[at_y] += x[at_x] * w[at_w]
-    return y
-
-
-def conv_input(g: Plain, x: Plain, w: Plain, *rest: Any) -> Plain:
-    dx = np.zeros(x.shape)
-    for at_y, at_w, at_x in _Walk(x, w, *rest).terms:
-        dx[at_x] += g[at_y] * w[at_w]
-    return dx
-
-
-def conv_weight(g: Plain, x: Plain, w: Plain, *rest: Any) -> Plain:
-    dw = np.zeros(w.shape)
-    for at_y, at_w, at_x in _Walk(x, w, *rest).terms:
-        dw[at_w] += g[at_y] * x[at_x]
-    return dw
-
-
-class channelwise:
-    """One number for each channel, which is axis 1 of what it is added to; None adds nothing."""
-
-    __array_ufunc__ = None  # so that ndarray + channelwise comes here
-
-    def __init__(self, b: Plain | None) -> None:
-        self.b = b
-
-    def __radd__(self, y: Plain) -> Plain:
-        if self.b is None:
-            return y
-        return np.stack([y[:, o] + self.b[o] for o in range(y.shape[1])], axis=1)
-
-
-def sum_positions(g: Plain) -> Plain:
-    return np.array([math.fsum(np.ravel(g[:, o])) for o in range(g.shape[1])])
-
-
 _OWN: dict[str, Any] = {
     "exp": _each(math.exp),
     "log": _each(math.log),
@@ -367,8 +278,7 @@ _OWN: dict[str, Any] = {
     word.__name__: word
     for word in (
         where, shape, expand, reshape, permute, unpermute, swap, unsqueeze, squeeze, select, place,
-        as_strided, unstride, repeat, count, reduce, share, outer, half, join, Phi, phi, conv,
-        conv_input, conv_weight, channelwise, sum_positions,
+        as_strided, unstride, repeat, count, reduce, share, outer, half, join, Phi, phi,
     )
 }  # fmt: skip
 
@@ -385,13 +295,17 @@ def _gathered(*families: dict[str, Any]) -> dict[str, Any]:
 
 WORDS = _gathered(
     _OWN,
+    ALIGNMENTS,
     ATTENTION,
+    CONVOLUTION,
     CREATE,
+    GRIDS,
     GROUPED,
     LOSSES,
     MOVING,
     NORMALISATION,
     NORMS,
+    OPTIMIZERS,
     ORDERING,
     PLACING,
     POOLING,
@@ -399,5 +313,6 @@ WORDS = _gathered(
     RECURRENT,
     RESAMPLING,
     SCALARS,
+    SOLVING,
     STATISTICS,
 )

@@ -101,10 +101,20 @@ def is_member(x: Plain, among: Plain, invert: bool) -> Plain:
     return np.array([(float(n) in known) != invert for n in x.flat]).reshape(x.shape)
 
 
+def histogram(x: Plain, bins: int, low: float, high: float) -> Plain:
+    """Exactly: in fractions, the last bin with its upper end."""
+    numbers = [Fraction(float(n)) for n in np.ravel(x)]
+    least, most = (min(numbers), max(numbers)) if low == high else (Fraction(low), Fraction(high))
+    width = (most - least) / bins
+    found = [int((n - least) // width) for n in numbers if least <= n <= most]
+    return np.array([sum(min(k, bins - 1) == b for k in found) for b in range(bins)], np.float64)
+
+
 CREATE: dict[str, Any] = {
     word.__name__: word
     for word in (
         identity, lower_places, upper_places, ramp, spaced, any_of, all_of, place_of_largest,
         places_not_0, count_below, each_place, is_member,
+        histogram,
     )
 }  # fmt: skip

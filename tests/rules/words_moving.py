@@ -143,7 +143,7 @@ def lower(x: Plain, diagonal: int) -> Plain:
     return _kept(x, lambda i, j: j - i <= diagonal)
 
 
-def upper(x: Plain, diagonal: int) -> Plain:
+def upper_part(x: Plain, diagonal: int) -> Plain:
     return _kept(x, lambda i, j: j - i >= diagonal)
 
 
@@ -213,6 +213,8 @@ def unpadded(g: Plain, x: Plain, pad: Sizes) -> Plain:
 
 
 def take(x: Plain, dim: int, index: Plain) -> Plain:
+    if np.ndim(x) == 0:  # no rows to take
+        return x
     if index.ndim > 1:
         return np.array([take(x, dim, row) for row in index])
     return stack([layers(x, dim)[i] for i in index], dim)
@@ -221,6 +223,8 @@ def take(x: Plain, dim: int, index: Plain) -> Plain:
 def add_rows(
     g: Plain, x: Plain, dim: int, index: Plain, padding: int | None = None, shared: bool = False
 ) -> Plain:
+    if np.ndim(x) == 0:
+        return g
     out = np.zeros(x.shape)
     rows = np.moveaxis(g, dim, 0) if index.ndim == 1 else g.reshape(-1, *x.shape[1:])
     named = index.reshape(-1).tolist()
@@ -307,7 +311,7 @@ MOVING: dict[str, Any] = {
     word.__name__: word
     for word in (
         cat, cut, split_by, split, rejoin, layers, stack, restack, tile, untile, flip, roll, unroll,
-        lower, upper, diagonal_of, along_diagonal, windows, add_windows, padded, unpadded, take,
-        add_rows, gather, scatter, scatter_add, pick, put, select_where, unselect,
+        lower, upper_part, diagonal_of, along_diagonal, windows, add_windows, padded, unpadded,
+        take, add_rows, gather, scatter, scatter_add, pick, put, select_where, unselect,
     )
 }  # fmt: skip

@@ -194,9 +194,9 @@ def put_flat(x: Plain, index: Plain, source: Plain, accumulate: bool) -> Plain:
 
 
 def fill_in(x: Plain, mask: Plain, source: Plain) -> Plain:
-    out, numbers = np.array(x), iter(source.flat)
-    kept = np.broadcast_to(mask, x.shape)
-    for at in np.ndindex(x.shape):
+    out, kept = (np.array(a) for a in np.broadcast_arrays(x, mask))
+    numbers = iter(source.flat)
+    for at in np.ndindex(out.shape):
         if kept[at]:
             out[at] = next(numbers)
     return out

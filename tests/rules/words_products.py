@@ -140,10 +140,32 @@ def trilinear(
     return out
 
 
+def grouped_product(A: Plain, B: Plain, offs: Plain | None) -> Plain:
+    """Term by term: which group a row, a column or a term belongs to is counted out."""
+    if offs is None:
+        return np.einsum("gik,gkj->gij", A, B)
+
+    def group(place: int) -> int:
+        return sum(place >= end for end in offs)
+
+    rows, terms = A.shape[-2:]
+    columns, parts = B.shape[-1], len(offs)
+    out = np.zeros((parts, rows, columns) if A.ndim == B.ndim else (rows, columns))
+    for i, k, j in np.ndindex(rows, terms, columns):
+        if A.ndim == B.ndim:
+            out[group(k), i, j] += A[i, k] * B[k, j]
+        elif B.ndim == 3:
+            out[i, j] += A[i, k] * B[group(i), k, j]
+        else:
+            out[i, j] += A[group(j), i, k] * B[k, j]
+    return out
+
+
 PRODUCTS: dict[str, Any] = {
     word.__name__: word
     for word in (
         product, other_factors, running_product, running_product_input, running_extreme,
         to_running_extreme, without_nan, diagonal_sum, on_diagonal, of_rank, to_rank, trilinear,
+        grouped_product,
     )
 }  # fmt: skip

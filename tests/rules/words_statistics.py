@@ -63,9 +63,11 @@ def nll(
     weights = _weights(target, weight, ignore)
     rows = zip(x.reshape(-1, x.shape[-1]), np.ravel(target), weights, strict=True)
     terms = [-w * row[t] if w else 0.0 for row, t, w in rows]
-    if reduction == 0:
-        return np.array(terms).reshape(np.shape(target)), np.array(0.0)
     total = math.fsum(weights)
+    if reduction == 0:
+        # Of one row torch gives the weight all the same.
+        given = 0.0 if np.ndim(target) else total
+        return np.array(terms).reshape(np.shape(target)), np.array(given)
     return np.array(math.fsum(terms) / (total if reduction == 1 else 1)), np.array(total)
 
 

@@ -24,19 +24,31 @@ def is_plain(tensor: torch.Tensor) -> bool:
         and tensor.device.type != "meta"
         and not tensor.is_quantized
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        and not torch._C._functorch.is_legacy_batchedtensor(tensor)
     )
 
 
-def as_array(tensor: torch.Tensor) -> NDArray[np.generic]:
-    """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere."""
-    bare = tensor.detach()
-    if bare.is_neg() or bare.is_conj():
-        bare = bare.resolve_neg().resolve_conj()
-    bare = bare.cpu()
+def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
+    """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere.
+
+    None where there are none: fake tensors of a tracer.
+    """
     array: NDArray[Any]
-    if bare.dtype is torch.bfloat16:
-        array = bare.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    else:
-        array = bare.numpy()
+    try:
+        # Inside a transform of functions, even a plain tensor's detach() would be wrapped.
+        with torch._C._DisableFuncTorch():
+            bare = tensor.detach()
+            if bare.is_neg() or bare.is_conj():
+                bare = bare.resolve_neg().resolve_conj()
+            # Zeros of no memory (the gradient of sgn) come as an array of zeros.
+            unreal = bare._is_zerotensor()
+            bare = torch.zeros(bare.shape, dtype=bare.dtype) if unreal else bare.cpu()
+            if bare.dtype is torch.bfloat16:
+                array = bare.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+            else:
+                array = bare.numpy()
+    except (NotImplementedError, RuntimeError, TypeError):
+        # It is the program that runs here: what cannot be recorded must not stop it.
+        return None
     array.flags.writeable = False
     return array

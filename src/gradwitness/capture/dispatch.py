@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 
 _SUM = torch.ops.aten.sum.dim_IntList
+_FROM_STORAGE = (
+    torch.ops.aten.set_.source_Storage,
+    torch.ops.aten.set_.source_Storage_storage_offset,
+)
 _ENGINE = torch.autograd.graph._engine_run_backward.__code__
 
 
@@ -181,6 +185,9 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if all(tensor is None for tensor in made):
             # Nothing came of it that could be checked: `item()`, a mark for the profiler.
             return
+        if func in _FROM_STORAGE:
+            # Data from outside: what a worker of a DataLoader hands over.
+            return
         outputs = tuple(None if t is None else self._values.made(t) for t in made)
         operands = (value for item in arguments.values() for value in references(item))
         shares = not written and bool(self._storages(operands) & self._storages(outputs))
@@ -211,7 +218,10 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _argument(self, item: Any) -> Argument:
         if isinstance(item, torch.Tensor):
-            return Ref(self._values.of(item))
+            number = self._values.of(item)
+            if torch.is_grad_enabled():
+                self._values.taken(item)
+            return Ref(number)
         if isinstance(item, (list, tuple)):
             return tuple(self._argument(each) for each in item)
         if item is None or isinstance(item, (bool, int, float, str)):
@@ -241,8 +251,11 @@ def _called_by_engine() -> bool:
 def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
     """Pair a call's arguments with the schema: name, argument, whether it is written to."""
     bound = []
-    for place, (name, default, writes, is_tensor) in enumerate(_signature(func)):
+    for place, (name, default, writes, is_tensor, length) in enumerate(_signature(func)):
         item = args[place] if place < len(args) else kwargs.get(name, default)
+        if length is not None and isinstance(item, (list, tuple)) and len(item) == 1:
+            # One number stands for all axes, of which the schema says how many they are.
+            item = [*item] * length
         if is_tensor and isinstance(item, (bool, int, float)):
             # A Python number where the schema has a tensor (x - 0.3): it has an edge all the same.
             item = torch.tensor(item, dtype=torch.float64 if isinstance(item, float) else None)
@@ -251,12 +264,13 @@ def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
 
 
 @functools.cache
-def _signature(func: Any) -> list[tuple[str, Any, bool, bool]]:
-    """Return of each argument: name, default, whether it is written to, whether it is a tensor."""
+def _signature(func: Any) -> list[tuple[str, Any, bool, bool, int | None]]:
+    """Return of each argument: name, default, whether it is written to, is a tensor; its length."""
     found = []
     for argument in func._schema.arguments:
         alias = argument.alias_info
         default = argument.default_value if argument.has_default_value() else None
         writes = alias is not None and alias.is_write
-        found.append((argument.name, default, writes, isinstance(argument.type, torch.TensorType)))
+        is_tensor = isinstance(argument.type, torch.TensorType)
+        found.append((argument.name, default, writes, is_tensor, argument.N))
     return found

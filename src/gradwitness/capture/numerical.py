@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,27 @@ class Applications:
             raise Unjudgeable("it is not known how this function was called")
         return found
 
+    def function(self, node: int) -> type | None:
+        """Return the class whose forward made a node, if one did."""
+        draft = None if self._graph is None else self._graph.nodes[node]
+        return None if draft is None else getattr(type(draft.alive), "_forward_cls", None)
+
+    def arguments(self, node: int) -> dict[str, Argument]:
+        """Return what a node's function was applied to, by the names of its forward.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how it was called.
+        """
+        made = self._application(node)
+        function = made.function
+        # Without setup_context, forward takes the context first.
+        before = [None] * (function.setup_context is torch.autograd.Function.setup_context)
+        bound = inspect.signature(function.forward).bind(*before, *made.arguments)
+        bound.apply_defaults()
+        return {name: _on_tape(item) for name, item in bound.arguments.items()}
+
     def run(self, node: int, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
         """Run a node's forward again in float64, some operands (by value) replaced.
 
@@ -197,6 +219,12 @@ class Applications:
         return torch.from_numpy(np.array(array, dtype=wanted, order="C")).to(held.device)
 
 
+def _on_tape(item: Any) -> Any:
+    if isinstance(item, _Held):
+        return Ref(item.value)
+    return tuple(map(_on_tape, item)) if type(item) in (tuple, list) else item
+
+
 def _held_in(item: Any) -> Iterator[_Held]:
     if isinstance(item, _Held):
         yield item
@@ -253,7 +281,8 @@ def _aside() -> Iterator[None]:
         ):
             yield
             drawn = random.getstate() != plain or not torch.equal(torch.get_rng_state(), state)
-            if drawn or str(np.random.get_state()) != str(numbers):  # noqa: NPY002
+            now = np.random.get_state()  # noqa: NPY002
+            if drawn or not all(map(np.array_equal, now, numbers)):
                 raise Unjudgeable("it draws random numbers")
     finally:
         torch.set_rng_state(state)

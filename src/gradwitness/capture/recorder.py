@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from gradwitness._errors import CaptureError
 from gradwitness.capture.dispatch import DispatchRecorder
@@ -85,7 +86,7 @@ class Recorder:
         self._values = ValueStore()
         self._retention = Retention(self._values, room)
         self._audience = Audience()
-        self._trail = ModuleTrail(self._name_parameters)
+        self._trail = ModuleTrail(self._name_parameters, self._records_here)
         self._dispatch = DispatchRecorder(
             self._values, self._trail, self._retention, self._audience
         )
@@ -183,6 +184,9 @@ class Recorder:
         # What is held of the program is let go: tensors, nodes, graphs, models, the observer.
         del self._values, self._graph, self._backward, self._dispatch, self._trail, self._models
         del self._retention, self._audience
+
+    def _records_here(self) -> bool:
+        return any(mode is self._dispatch for mode in _get_current_dispatch_mode_stack())
 
     def _name_parameters(self, root: torch.nn.Module) -> None:
         # It may be met while it runs, with everything that is done to a tensor recorded.

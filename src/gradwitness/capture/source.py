@@ -71,10 +71,15 @@ class ModuleTrail:
     ----------
     on_root : callable
         Called with every outermost module when its forward starts, the first time.
+    is_recorded : callable
+        Whether what this thread runs is recorded: hooks on modules are the whole process's.
     """
 
-    def __init__(self, on_root: Callable[[torch.nn.Module], None]) -> None:
+    def __init__(
+        self, on_root: Callable[[torch.nn.Module], None], is_recorded: Callable[[], bool]
+    ) -> None:
         self._on_root = on_root
+        self._is_recorded = is_recorded
         self._trail: list[str] = []
         self._names: dict[int, str] = {}
         self._held: list[torch.nn.Module] = []
@@ -108,11 +113,13 @@ class ModuleTrail:
 
     def _enter(self, module: torch.nn.Module, args: Any) -> None:
         del args
+        if not self._is_recorded():
+            return
         if id(module) not in self._names and not self._trail:
             self.add(module)
         self._trail.append(self._names.get(id(module), type(module).__name__))
 
     def _leave(self, module: torch.nn.Module, args: Any, result: Any) -> None:
         del module, args, result
-        if self._trail:
+        if self._trail and self._is_recorded():
             self._trail.pop()

@@ -100,7 +100,7 @@ class ValueStore:
     def _lies(self, tensor: torch.Tensor, value: int, _: int) -> bool:
         """Return whether a tensor still lies where its value did: ``.data`` may be another now."""
         layout, storage = self._drafts[value].layout, self._storages.get(_address(tensor))
-        return layout is None or storage is None or layout.storage == storage.number
+        return layout is None or (storage is not None and layout.storage == storage.number)
 
     def made(self, tensor: torch.Tensor) -> int:
         """Give a new number to a tensor that a call has just made or changed."""
@@ -189,6 +189,14 @@ class ValueStore:
             node = _history(tensor)
             if node is not None:
                 yield node, tensor.output_nr, value
+
+    def taken(self, tensor: torch.Tensor) -> None:
+        """Note whose output a view is that an operation takes after its base was written to.
+
+        Torch has made its history anew for that operation; the next write makes it another one.
+        """
+        if self._epoch(tensor) and tensor._base is not None:
+            self._remember(tensor)
 
     def _remember(self, tensor: torch.Tensor) -> None:
         """Note whose output a tensor is that is about to be overwritten: it gets another node."""

@@ -3,151 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.check.comparison import CANCELS as CANCELS
+from gradwitness.check.comparison import EMPTY as EMPTY
+from gradwitness.check.comparison import TOO_LITTLE as TOO_LITTLE
+from gradwitness.check.comparison import Comparison as Comparison
+from gradwitness.check.comparison import mismatch as mismatch
+from gradwitness.check.comparison import nothing as nothing
+from gradwitness.check.comparison import settled_by as settled_by
+from gradwitness.check.comparison import unjudged as unjudged
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import is_float, limits, round_to, ulps, unit_roundoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
-
-
-TOO_LITTLE = "too little signal: all zeros would pass too"
-CANCELS = "zero within rounding: its terms cancel"
-# Of the size of the terms: an error of so much of it is seen.
-_VISIBLE = 1 / 16
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What came of comparing two arrays.
-
-    The figures are those of the worst element: the one whose error is the largest multiple of its
-    bound.
-
-    Attributes
-    ----------
-    verdict : Verdict
-    reason : str
-        Why it is INCONCLUSIVE, or what is wrong beyond the figures, or `CANCELS`.
-    size, refuted : int
-        Elements compared, elements outside their bound.
-    index : tuple of int or None
-        Place of the worst element; None for an empty array.
-    recorded, expected : float
-        The two numbers there.
-    error, bound : float
-        Their distance, and the distance that rounding allows.
-    ratio : float
-        error / bound; 0 where both are 0, inf where only the bound is.
-    likely_ratio : float
-        The same against the probable bound. Above 1: within the worst case, but suspicious.
-    ulps : float
-        The error in units in the last place of the expected number.
-    detects : float
-        Twice the largest bound. Any change of any element by more than this is seen.
-    detects_relative : float
-        ``detects`` over the largest magnitude expected.
-    norm : float
-        Euclidean norm of the recorded array.
-    """
-
-    verdict: Verdict
-    reason: str
-    size: int
-    refuted: int
-    index: tuple[int, ...] | None
-    recorded: float
-    expected: float
-    error: float
-    bound: float
-    ratio: float
-    likely_ratio: float
-    ulps: float
-    detects: float
-    detects_relative: float
-    norm: float
-
-    @property
-    def suspicious(self) -> bool:
-        """Whether the error is within the worst case but not within what is probable."""
-        return self.verdict is Verdict.AGREES and self.likely_ratio > 1
-
-
-def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison:
-    """Tell a true zero from numbers without a signal.
-
-    Of both all zeros would pass. But where large terms cancel, as the gradient of a bias does that
-    a normalisation takes away again, zero is the right answer, and an error in a term is seen.
-
-    Parameters
-    ----------
-    comparison : Comparison
-    terms : callable
-        Returns the size that the largest number would have if no terms cancelled.
-    """
-    if comparison.reason != TOO_LITTLE or not comparison.detects <= _VISIBLE * terms():
-        return comparison
-    return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
-
-
-def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
-    """Return the comparison that could not be made."""
-    size = 0 if recorded is None else recorded.size
-    norm = math.nan if recorded is None else _norm(recorded)
-    nan = math.nan
-    return Comparison(
-        Verdict.INCONCLUSIVE,
-        reason,
-        size,
-        0,
-        None,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        norm,
-    )
-
-
-def nothing(reason: str) -> Comparison:
-    """Return the comparison of a gradient that is rightly absent."""
-    return replace(unjudged(reason), verdict=Verdict.AGREES, norm=0.0)
-
-
-def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
-    """Return the comparison of arrays that differ in more than numbers."""
-    size = 0 if recorded is None else recorded.size
-    norm = 0.0 if recorded is None else _norm(recorded)
-    nan, inf = math.nan, math.inf
-    return Comparison(
-        Verdict.DISAGREES,
-        reason,
-        size,
-        size,
-        None,
-        nan,
-        nan,
-        inf,
-        nan,
-        inf,
-        inf,
-        nan,
-        nan,
-        nan,
-        norm,
-    )
 
 
 def compare(
@@ -174,37 +49,78 @@ def compare(
         a bound is not finite, if the bounds are so wide that an array of zeros would pass (see
         `settled_by`), or if the numbers are complex.
     """
-    value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
-    if recorded.shape != value.shape:
-        return mismatch(f"shape {recorded.shape}, expected {value.shape}", recorded)
-    if recorded.size == 0:
-        return unjudged("no elements: nothing was compared", recorded)
-    if np.iscomplexobj(recorded) or np.iscomplexobj(value):
-        return unjudged("complex numbers", recorded)
-    seen = _Scan(dtype)
-    if not is_float(dtype):
-        seen.exactly(recorded, value)
-        return seen.result(recorded)
-    errors = expected.errors if isinstance(expected, Bounded) else (None, None)
-    final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
-    # A kernel that works in float32 for 16-bit formats may give out some results in float32.
-    final = min(final, unit_roundoff(dtype))
-    if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:
-        # What was computed in a wider format, of mixed operands, is stored in this one.
-        final = unit_roundoff(dtype)
-    together = errors[0] is errors[1]
-    # Memory that was never written to may hold NaNs of any kind, and bounds overflow.
-    with np.errstate(all="ignore"):
-        for r, w, *pair in _chunks(recorded, value, *(errors[:1] if together else errors)):
-            known = iter(pair)
-            rigorous = None if errors[0] is None else next(known)
-            bound = _allowed(w, rigorous, dtype, final) + allowance
-            likely = bound
-            if not together:
-                likely = _allowed(w, None if errors[1] is None else next(known), dtype, final)
-                likely += allowance
-            seen.numbers(r, w, rigorous, bound, likely)
-    return seen.result(recorded)
+    comparing = Comparing(recorded, dtype, allowance)
+    comparing.take(expected)
+    return comparing.result()
+
+
+class Comparing:
+    """Judges a recorded array as `compare` does, and piece by piece if need be.
+
+    Parameters
+    ----------
+    recorded : ndarray
+    dtype : str
+    allowance : float
+        As of `compare`.
+    """
+
+    def __init__(self, recorded: NDArray[Any], dtype: str, allowance: float = 0.0) -> None:
+        self._recorded = recorded
+        self._dtype = dtype
+        self._allowance = allowance
+        self._seen = _Scan(dtype)
+        # Why the arrays cannot be compared number by number.
+        self._unfit: Comparison | None = None
+
+    def take(self, expected: Any, index: tuple[slice, ...] = ()) -> None:
+        """Take in the witness's numbers, or those that belong at an index."""
+        whole = self._recorded
+        recorded = whole[index] if index else whole
+        value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
+        if recorded.shape != value.shape:
+            self._unfit = mismatch(f"shape {recorded.shape}, expected {value.shape}", whole)
+        elif recorded.size == 0:
+            self._unfit = unjudged(EMPTY, whole)
+        elif np.iscomplexobj(recorded) or np.iscomplexobj(value):
+            self._unfit = unjudged("complex numbers", whole)
+        else:
+            self._seen.begins(tuple(at.start or 0 for at in index), recorded.shape)
+            if is_float(self._dtype):
+                self._floats(recorded, value, expected)
+            else:
+                self._seen.exactly(recorded, value)
+
+    def result(self) -> Comparison:
+        """Return the judgement."""
+        return self._unfit or self._seen.result()
+
+    def _floats(self, recorded: NDArray[Any], value: NDArray[Any], expected: Any) -> None:
+        dtype = self._dtype
+        errors = expected.errors if isinstance(expected, Bounded) else (None, None)
+        final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
+        # A kernel that works in float32 for 16-bit formats may give out some results in float32.
+        final = min(final, unit_roundoff(dtype))
+        if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:
+            # What was computed in a wider format, of mixed operands, is stored in this one.
+            final = unit_roundoff(dtype)
+        together = errors[0] is errors[1]
+        # Memory that was never written to may hold NaNs of any kind, and bounds overflow.
+        with np.errstate(all="ignore"):
+            for r, w, *pair in _chunks(recorded, value, *(errors[:1] if together else errors)):
+                known = iter(pair)
+                rigorous = None if errors[0] is None else next(known)
+                if not pair and not self._allowance and np.array_equal(r, w):
+                    # No error is allowed, and there is none: what was handed on.
+                    self._seen.equal(r)
+                    continue
+                bound = _allowed(w, rigorous, dtype, final)
+                likely = bound
+                if not together:
+                    likely = _allowed(w, None if errors[1] is None else next(known), dtype, final)
+                if self._allowance:
+                    bound, likely = bound + self._allowance, likely + self._allowance
+                self._seen.numbers(r, w, rigorous, bound, likely)
 
 
 # So many numbers at a time: what is computed of them stays in the processor's cache.
@@ -232,14 +148,28 @@ class _Scan:
         self._limits = limits(dtype) if is_float(dtype) else None
         self._size = 0
         self._refuted = 0
-        # Ratio, place, recorded, expected, error and bound of the worst number.
-        self._worst = (-1.0, 0, math.nan, math.nan, math.nan, math.nan)
+        # Of the piece: where it begins, its shape, and how much of it was seen.
+        self._piece: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        self._within = 0
+        # Ratio, recorded, expected, error and bound of the worst number, and its place.
+        self._worst = (-1.0, math.nan, math.nan, math.nan, math.nan)
+        self._place: tuple[int, ...] = ()
         self._likely = 0.0
         self._largest = 0.0
         self._widest = 0.0
         self._below_bound = True
         self._squares = 0.0
         self._strange = dict.fromkeys(_STRANGE, 0)
+
+    def begins(self, start: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        """Begin with a piece, given its first place; axes that are not named begin at 0."""
+        self._piece = (start, shape)
+        self._within = 0
+
+    def _where(self, at: int) -> tuple[int, ...]:
+        start, shape = self._piece
+        place = [int(i) for i in np.unravel_index(self._within + at, shape)]
+        return (*map(sum, zip(start, place, strict=False)), *place[len(start) :])
 
     def numbers(
         self,
@@ -251,13 +181,24 @@ class _Scan:
     ) -> None:
         """Take in a piece of floating-point numbers; ``bound`` holds the last rounding too."""
         error = np.abs(r - w)
-        usable = np.isfinite(error) & np.isfinite(bound)
-        if not usable.all():
+        measured = None
+        # A maximum is NaN where one number is.
+        if not (np.isfinite(error.max()) and np.isfinite(bound.max())):
             error, usable = self._among_strange(r, w, rigorous, bound, error)
             # A NaN bound knows nothing: it allows everything, and is counted as unusable.
+            shared = likely is bound
             bound = np.where(np.isnan(bound), np.inf, bound)
-            likely = np.where(np.isnan(likely), np.inf, likely)
-        self._take(r, w, error, bound, likely, usable & np.isfinite(w))
+            likely = bound if shared else np.where(np.isnan(likely), np.inf, likely)
+            measured = usable & np.isfinite(w)
+        self._take(r, w, error, bound, likely, measured)
+
+    def equal(self, r: NDArray[np.float64]) -> None:
+        """Take in numbers that are, and have to be, those expected; none is NaN."""
+        if self._worst[0] < 0:
+            self._worst = (0.0, float(r[0]), float(r[0]), 0.0, 0.0)
+            self._place = self._where(0)
+        self._below_bound = self._measure(r) == 0 and self._below_bound
+        self._count(r)
 
     def _among_strange(
         self,
@@ -293,7 +234,7 @@ class _Scan:
         distance = np.nan_to_num(np.abs(r - w), nan=np.inf)
         error = np.where(np.ravel(recorded == value), 0.0, np.maximum(distance, 1.0))
         zero = np.zeros(r.shape)
-        self._take(r, w, error, zero, zero, np.ones(r.shape, dtype=bool))
+        self._take(r, w, error, zero, zero, None)
 
     def _take(
         self,
@@ -302,26 +243,41 @@ class _Scan:
         error: NDArray[np.float64],
         bound: NDArray[np.float64],
         likely: NDArray[np.float64],
-        measured: NDArray[np.bool_],
+        measured: NDArray[np.bool_] | None,
     ) -> None:
+        """Take in numbers, of which those that are measured have a size; None for all."""
         ratio = _ratio(error, bound)
-        self._refuted += int(np.count_nonzero(error > bound))
         at = int(np.argmax(ratio))
+        if ratio[at] >= 1:
+            self._refuted += int(np.count_nonzero(error > bound))
         if ratio[at] > self._worst[0]:
             figures = (float(array[at]) for array in (r, w, error, bound))
-            self._worst = (float(ratio[at]), self._size + at, *figures)  # type: ignore[assignment]
+            self._worst = (float(ratio[at]), *figures)  # type: ignore[assignment]
+            self._place = self._where(at)
         worst_likely = ratio[at] if likely is bound else np.max(_ratio(error, likely))
         self._likely = max(self._likely, float(worst_likely))
-        size = np.abs(w)
-        self._largest = max(self._largest, float(np.max(size, initial=0.0, where=measured)))
-        self._widest = max(self._widest, float(np.max(bound, initial=0.0, where=measured)))
-        self._below_bound = self._below_bound and bool(np.all(size <= bound))
-        self._squares += float(np.dot(r, r))
-        self._size += r.size
+        self._measure(w if measured is None else w[measured])
+        widest = bound if measured is None else bound[measured]
+        self._widest = max(self._widest, float(np.max(widest, initial=0.0)))
+        self._below_bound = self._below_bound and bool(np.all(np.abs(w) <= bound))
+        self._count(r)
 
-    def result(self, recorded: NDArray[Any]) -> Comparison:
+    def _measure(self, w: NDArray[np.float64]) -> float:
+        """Take in how large numbers are, and return the largest magnitude, infinity included."""
+        size = float(max(w.max(initial=0.0), -w.min(initial=0.0)))
+        finite = size if math.isfinite(size) else self._measure(w[np.isfinite(w)])
+        self._largest = max(self._largest, finite)
+        return size
+
+    def _count(self, r: NDArray[np.float64]) -> None:
+        # Not np.dot: waking BLAS threads for so few numbers costs more than all the rest.
+        self._squares += float(np.einsum("i,i->", r, r))
+        self._size += r.size
+        self._within += r.size
+
+    def result(self) -> Comparison:
         """Return the judgement."""
-        ratio, place, r, w, error, bound = self._worst
+        ratio, r, w, error, bound = self._worst
         detects = 2 * self._widest
         reason = ""
         strange = next((name for name in _STRANGE if self._strange[name]), None)
@@ -344,7 +300,7 @@ class _Scan:
             reason=reason,
             size=self._size,
             refuted=self._refuted,
-            index=tuple(int(i) for i in np.unravel_index(place, recorded.shape)),
+            index=self._place,
             recorded=r,
             expected=w,
             error=error,
@@ -368,6 +324,8 @@ def _allowed(
     """Return the bound: what the formula's roundings allow, and the last one into the format."""
     if error is None:
         return _store(w, dtype)
+    if not final and error.min() > 0:
+        return error
     reach = np.abs(w) + error
     # Below the smallest normal number the store may lose everything.
     tiny = float(limits(dtype).smallest_normal)
@@ -392,12 +350,8 @@ def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
 def _ratio(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:
     if not error.any():
         return error
+    if bound.min() > 0 and np.isfinite(error.max()):
+        return error / bound
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient = error / bound
     return np.where(error == 0, 0.0, np.where(np.isnan(quotient), np.inf, quotient))
-
-
-def _norm(r: NDArray[Any]) -> float:
-    size = np.abs(r) if np.iscomplexobj(r) else r
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.linalg.norm(size.astype(np.float64).ravel()))

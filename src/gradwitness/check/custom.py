@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.check.compare import Comparison, mismatch, settled_by, unjudged
+from gradwitness.check.declared import Declared
 from gradwitness.check.numerical import GRADE, Claim, measure
 from gradwitness.check.recorded import largest
 from gradwitness.check.verdict import Verdict
@@ -17,7 +18,7 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_float, unit_roundoff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from gradwitness.check.numerical import Functions
     from gradwitness.check.recorded import Records
@@ -61,6 +62,7 @@ class CustomCheck:
         self._tape = tape
         self._records = records
         self._functions = functions
+        self._declared = Declared(tape, records, functions)
 
     def expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
         """Return what the rules make of the recorded forward, with normwise bounds.
@@ -84,7 +86,14 @@ class CustomCheck:
             None if number is None else self._records.exact(number, arithmetic)
             for number in firing.incoming
         ]
-        results = gradients(self._tape, node, incoming, self._records, arithmetic)
+        declared = self._declared.gradients(node, incoming, arithmetic)
+        try:
+            results = gradients(self._tape, node, incoming, self._records, arithmetic)
+        except Unjudgeable:
+            if any(edge is not None and k not in declared for k, edge in enumerate(node.edges)):
+                raise
+            results = (None,) * len(node.edges)
+        results = tuple(declared.get(slot, result) for slot, result in enumerate(results))
         return tuple(None if result is None else _normwise(node, result) for result in results)
 
     def judge(
@@ -105,11 +114,15 @@ class CustomCheck:
         is_wanted : callable
             Whether the program asked for what lies beyond an edge.
         """
+        declared = self._declared.grades(node)
         for slot, edge in enumerate(node.edges):
             sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
             if edge is None or (sent is None and not is_wanted(edge)):
                 continue
             slots = _together(self._tape, node, slot)
+            if not declared.keys().isdisjoint(slots):
+                yield from self._as_declared(node, firing, slot, expected, declared)
+                continue
             if slots[0] != slot:
                 # One tensor twice: only the sum of both gradients has a meaning.
                 continue
@@ -127,6 +140,28 @@ class CustomCheck:
                 yield self._measured(node, firing, slots, reason)
             else:
                 yield Judged(slot, comparison)
+
+    def _as_declared(
+        self,
+        node: Node,
+        firing: Firing,
+        slot: int,
+        expected: tuple[Any, ...] | Unjudgeable,
+        declared: Mapping[int, str],
+    ) -> Iterator[Judged]:
+        """Judge one of the slots of a tensor, for which a gradient was declared."""
+        number = firing.outgoing[slot] if slot < len(firing.outgoing) else None
+        grade = declared.get(slot, NORMWISE)
+        reason = str(expected) if isinstance(expected, Unjudgeable) else ""
+        if slot not in declared:
+            reason = "one tensor comes in twice, and one of its gradients only is declared"
+        if reason or isinstance(expected, Unjudgeable):
+            shown = None if number is None else self._tape.values[number].array
+            yield Judged(slot, unjudged(reason, shown), grade)
+            return
+        comparison = self._by_rules(node, firing, [slot], expected[slot])
+        if comparison is not None:
+            yield Judged(slot, comparison, grade)
 
     def _by_rules(
         self, node: Node, firing: Firing, slots: list[int], expected: Any

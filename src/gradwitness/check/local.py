@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gradwitness.check.compare import Comparison, settled_by, unjudged
+from gradwitness.check import large
+from gradwitness.check.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.check.finding import Finding, Report, Step
 from gradwitness.check.lineage import Lineage
 from gradwitness.check.pathology.panel import Panel
@@ -84,6 +85,8 @@ class Judge:
         self._panel = Panel(tape, self._records)
         # Values that nobody has written yet: what lies there may even be NaN.
         self._empty: set[int | None] = set()
+        # Values that hold some such numbers among others.
+        self._unfilled: set[int | None] = set()
 
     def called(self, number: int) -> None:
         """Judge a forward call."""
@@ -91,12 +94,19 @@ class Judge:
         operands = {n for argument in call.arguments.values() for n in references(argument)}
         if "empty" in call.base_op or (call.is_view and operands & self._empty):
             self._empty.update(call.outputs)
+        moves = call.is_view or call.base_op == "aten.copy"
+        unfilled = moves and bool(operands & (self._empty | self._unfilled))
+        if unfilled:
+            self._unfilled.update((*call.outputs, call.base))
         if call.op.startswith(OUTSIDE):
             for operand in operands:
                 self._records.expose(operand)
         found = []
         if self._empty.isdisjoint(call.outputs) and call.base_op not in SOURCES:
             found = self._results(number)
+        if unfilled or not operands:
+            # To hand on what was never written is right, whatever it is; so is a NaN asked for.
+            found = [f for f in found if not f.comparison.reason.startswith("NaN")]
         self._findings += found
         self._panel.called(call, found)
 
@@ -138,7 +148,9 @@ class Judge:
             else f
             for f in self._findings
         ]
-        lineage = Lineage(tape, findings)
+        # A tensor without elements has no number that could be wrong, nor hand on what is wrong.
+        judged = [f for f in findings if f.comparison.reason != EMPTY]
+        lineage = Lineage(tape, judged)
         if replayed is None and tape.complete:
             replayed = replay(tape)
 
@@ -151,6 +163,8 @@ class Judge:
             return replace(row, verdict=verdict, reason=reason, inherited=inherited, digits=digits)
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
+        if all(row.comparison.reason != EMPTY for row in rows):
+            findings = judged
         notes = self._panel.notes(tape, findings, rows, replayed)
         return Report(tuple(findings), tuple(rows), notes)
 
@@ -172,19 +186,30 @@ class Judge:
             )
 
         try:
-            results = evaluate(tape, call, self._records, bounded=True)
+            comparisons = self._compared(call)
         except Unjudgeable as reason:
             arrays = [None if n is None else tape.values[n].array for n in call.outputs]
             return [finding(slot, unjudged(str(reason), a)) for slot, a in enumerate(arrays)]
-        made = []
-        for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True)):
-            # A rule gives None for what a kernel keeps for itself.
-            if output is not None and result is not None:
-                comparison = self._records.against(output, result)
-                made.append(finding(slot, settled_by(comparison, partial(self._size, call, slot))))
+        made = [
+            finding(slot, settled_by(comparison, partial(self._size, call, slot)))
+            for slot, comparison in comparisons
+        ]
         # Outputs without elements (what batch norm does not save in evaluation) have nothing to
         # judge, as long as another output of the call has.
         return [f for f in made if f.comparison.size] or made
+
+    def _compared(self, call: Call) -> list[tuple[int, Comparison]]:
+        """Compare each result of a call with the witness's."""
+        of_pieces = large.results(self._tape, call, self._records)
+        if of_pieces is not None:
+            return [*enumerate(of_pieces)]
+        results = evaluate(self._tape, call, self._records, bounded=True)
+        return [
+            (slot, self._records.against(output, result))
+            for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True))
+            # A rule gives None for what a kernel keeps for itself.
+            if output is not None and result is not None
+        ]
 
     def _size(self, call: Call, slot: int) -> float:
         """Return how large a call's result is where all operands have one sign."""

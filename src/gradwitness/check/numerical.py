@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.tape import Value
+    from gradwitness.tape import Argument, Value
 
     Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ _DEVIATIONS = 6
 _FAR = 3
 
 
-class Functions(Protocol):
+class Runs(Protocol):
     """Runs a program's own functions again, in float64."""
 
     def operands(self, node: int) -> Sequence[int | None]:
@@ -61,6 +61,22 @@ class Functions(Protocol):
         ------
         Unjudgeable
             If that fails in float64, or the results are in another format.
+        """
+
+
+class Functions(Runs, Protocol):
+    """Knows, besides, which functions they are, and what they were applied to."""
+
+    def function(self, node: int) -> type | None:
+        """Return the class whose forward made a node, if one did."""
+
+    def arguments(self, node: int) -> dict[str, Argument]:
+        """Return what a node's function was applied to, by the names of its forward.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how it was called.
         """
 
 
@@ -110,7 +126,7 @@ class _Slope:
         return 4 * self.error + self.rounding
 
 
-def measure(functions: Functions, claim: Claim) -> Comparison:
+def measure(functions: Runs, claim: Claim) -> Comparison:
     """Judge a claimed gradient by the slopes of its function.
 
     Returns
@@ -146,7 +162,7 @@ class _Phi:
         phi(0).
     """
 
-    def __init__(self, functions: Functions, claim: Claim) -> None:
+    def __init__(self, functions: Runs, claim: Claim) -> None:
         self._functions = functions
         self._claim = claim
         first = self._results(np.zeros(claim.at.shape))

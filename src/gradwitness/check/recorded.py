@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.check.compare import Comparison, compare, unjudged
+from gradwitness.check.large import Pieces
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_float
@@ -63,6 +64,31 @@ class Records:
             self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return array
 
+    def part(self, number: int, index: tuple[slice, ...]) -> NDArray[Any]:
+        """Return some of a floating-point value's numbers; all of them if the index is empty.
+
+        Raises
+        ------
+        Unjudgeable
+            If the tape does not hold them.
+        """
+        array = self._tape.values[number].array
+        if not index or array is None or number in self._kept:
+            return self(number)[index] if index else self(number)
+        with np.errstate(invalid="ignore"):
+            return array[index].astype(np.float64)
+
+    def as_recorded(self, number: int) -> NDArray[Any]:
+        """Return a value's numbers in a format that holds them, to compare with.
+
+        Raises
+        ------
+        Unjudgeable
+            If the tape does not hold them.
+        """
+        value = self._tape.values[number]
+        return self(number) if value.array is None or not is_float(value.dtype) else value.array
+
     def changed(self, number: int) -> bool:
         """Return whether a value's numbers are still remembered, and are others by now."""
         known, value = self._kept.get(number), self._tape.values[number]
@@ -100,6 +126,8 @@ class Records:
         """Compare a value, which need not be on the tape, with what the witness expects."""
         if value.array is None:
             return unjudged(f"the numbers of a {value.dtype} tensor were not recorded")
+        if isinstance(expected, Pieces):
+            return expected.against(value.array, value.dtype, allowance)
         return compare(value.array, expected, value.dtype, allowance=allowance)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.check.carried import Carried, Slot, total
 from gradwitness.check.compare import Comparison, mismatch, nothing, settled_by, unjudged
 from gradwitness.check.custom import CustomCheck
 from gradwitness.check.finding import Finding, Row, Step
+from gradwitness.check.large import Pieces, in_large_pieces
 from gradwitness.check.recorded import largest
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Unjudgeable, bind
@@ -24,8 +27,6 @@ if TYPE_CHECKING:
     from gradwitness.check.numerical import Functions
     from gradwitness.check.recorded import Records
     from gradwitness.tape import Firing, LeafUpdate, Node, Source, Tape
-
-Slot = tuple[int, int]  # node, input of the node
 
 
 class SweepCheck:
@@ -68,12 +69,11 @@ class SweepCheck:
             slot: [seed for seed in given if seed is not None]
             for slot, given in self._seeds.items()
         }
-        # ... and the witness's own gradients, with their bounds, through steps that round nothing,
-        # so that a parameter's row shows the bound of the last arithmetic on its way.
-        self.carried: dict[Slot, list[Any]] = {}
         # Where a node that had its turn sent nothing, which its own step judges.
         self._left_out: set[Slot] = set()
-        self._taken = {(edge.node, edge.index) for edge in limited_to or ()}
+        # ... and the witness's own.
+        taken = {(edge.node, edge.index) for edge in limited_to or ()}
+        self._carried = Carried(tape, records, taken)
         self._wanted = (
             None if limited_to is None else _leading_to(tape, {e.node for e in limited_to})
         )
@@ -89,15 +89,13 @@ class SweepCheck:
                 self._rows.append(self._row(Edge(node.id, 0), firing.incoming[0]))
         else:
             self._backward(node, firing)
-        for index in range(len(firing.incoming)):
-            if (node.id, index) not in self._taken:
-                self.carried.pop((node.id, index), None)
+        self._carried.used(node.id, len(firing.incoming))
         return self._found
 
     def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that the pass returned."""
         self._rows += [self._row(edge, value) for edge, value in captured]
-        self.carried.clear()
+        self._carried.clear()
 
     def rows(self) -> list[Row]:
         """Return one row for each gradient given out, its own judgement only.
@@ -151,33 +149,16 @@ class SweepCheck:
                 )
             else:
                 comparison = self._against_total(arrived, terms, implicit, arrived)
-                known = self._exact(arrived)
-                if known is not None:
-                    self.carried.setdefault(slot, [known])
+                self._carried.keep(slot, arrived)
             self._finding(Step.FAN_IN, node, index, what, comparison, "g = sum of what was sent")
-
-    def _exact(self, number: int) -> Bounded | None:
-        """Return a recorded value as an exact operand, if its numbers can be had."""
-        try:
-            return self.records.exact(number)
-        except Unjudgeable:
-            return None
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
         try:
-            expected = self._total(terms, ones, arrived)
+            expected = total(self.tape, self.records, terms, ones, arrived)
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
         comparison = self.records.against(number, expected)
         return settled_by(comparison, lambda: sum(map(largest, map(self.records, terms))) + ones)
-
-    def _total(self, terms: list[int], ones: int, arrived: int) -> Any:
-        """Add up what was sent; a root without a given gradient starts from ones."""
-        like = self.tape.values[terms[0] if terms else arrived]
-        arithmetic = Arithmetic.sequential(like.dtype if is_float(like.dtype) else "float32")
-        parts: list[Any] = [self.records.exact(term, arithmetic) for term in terms]
-        parts += [Bounded(np.ones(like.shape), arithmetic)] * ones
-        return parts[0] if len(parts) == 1 else np.sum(np.stack(parts), axis=(0,))
 
     def _backward(self, node: Node, firing: Firing) -> None:
         self._note_sent(node, firing)
@@ -192,7 +173,7 @@ class SweepCheck:
                 if sent is not None:
                     array = self.tape.values[sent].array
                     self._backward_finding(node, slot, names, unjudged(str(reason), array))
-                    self._carry(node, slot, self._exact(sent))
+                    self._carried.add_recorded(node.edges[slot], sent)
             return
         for slot, edge in enumerate(node.edges):
             if edge is None:
@@ -224,11 +205,10 @@ class SweepCheck:
             if not judged.by_rules:
                 measured.add(judged.slot)
         for slot, sent in enumerate(firing.outgoing):
-            recorded = None if sent is None else self._exact(sent)
             if isinstance(expected, Unjudgeable) or slot in measured or self._narrows(firing):
-                self._carry(node, slot, recorded)
+                self._carried.add_recorded(node.edges[slot], sent)
             else:
-                self._carry(node, slot, expected[slot])
+                self._carried.add(node.edges[slot], expected[slot])
 
     def _backward_finding(
         self,
@@ -242,18 +222,28 @@ class SweepCheck:
         self._finding(Step.BACKWARD, node, slot, f"gradient of {name}", comparison, text, grade)
 
     def _expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
-        incoming: list[Bounded | None] = []
         arithmetic = None
         for number in firing.incoming:
             if number is None:
-                incoming.append(None)
                 continue
             dtype = self.tape.values[number].dtype
             if not is_float(dtype):
                 raise Unjudgeable(f"a gradient in {dtype}")
             arithmetic = Arithmetic.stepwise(dtype)
-            incoming.append(self.records.exact(number, arithmetic))
-        return gradients(self.tape, node, incoming, self.records, arithmetic)
+        in_pieces = in_large_pieces(
+            self.tape, node, firing.incoming, self.records, arithmetic, self._carried.reaches
+        )
+        if in_pieces:
+            edges = tuple(None if k in in_pieces else edge for k, edge in enumerate(node.edges))
+            if not any(edges):
+                return tuple(map(in_pieces.get, range(len(edges))))
+            node = replace(node, edges=edges)
+        incoming = [
+            None if number is None else self.records.exact(number, arithmetic)
+            for number in firing.incoming
+        ]
+        whole = gradients(self.tape, node, incoming, self.records, arithmetic)
+        return tuple(in_pieces.get(slot, result) for slot, result in enumerate(whole))
 
     def _is_wanted(self, edge: Edge) -> bool:
         """Whether the program asked for a gradient that lies beyond an edge."""
@@ -266,9 +256,11 @@ class SweepCheck:
             # An undefined gradient stands for zeros.
             if expected is None:
                 return None
-            value = np.asarray(expected.value)
-            if not value.any():
+            if isinstance(expected, Pieces):
+                expected = expected.whole()
+            if expected is None or not np.any(expected.value):
                 return None
+            value = np.asarray(expected.value)
             return mismatch("no gradient, where one other than zero is expected", value)
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
@@ -289,44 +281,29 @@ class SweepCheck:
             # A cast: the formula rounds nothing, but the store does.
             for slot, sent in enumerate(firing.outgoing):
                 if sent is not None:
-                    self._carry(node, slot, self._exact(sent))
+                    self._carried.add_recorded(node.edges[slot], sent)
+            return
+        if not any(map(self._carried.reaches, node.edges)):
             return
         onward = expected
         results = [e for e in expected if e is not None]
-        if results and all(isinstance(e, Bounded) and e.is_exact for e in results):
+        if results and all(isinstance(e, Bounded | Pieces) and e.is_exact for e in results):
             incoming = [
-                None if number is None else self._arrived((node.id, index), number)
+                None if number is None else self._carried.at((node.id, index), number)
                 for index, number in enumerate(firing.incoming)
             ]
             arithmetic = next(g.arithmetic for g in incoming if g is not None)
             onward = gradients(self.tape, node, incoming, self.records, arithmetic)
         for slot, result in enumerate(onward):
-            self._carry(node, slot, result)
+            self._carried.add(node.edges[slot], result)
 
     def _narrows(self, firing: Firing) -> bool:
         numbers = (*firing.incoming, *firing.outgoing)
         return len({self.tape.values[n].dtype for n in numbers if n is not None}) > 1
 
-    def _carry(self, node: Node, slot: int, result: Any) -> None:
-        edge = node.edges[slot]
-        if edge is not None and result is not None:
-            self.carried.setdefault((edge.node, edge.index), []).append(result)
-
-    def _arrived(self, slot: Slot, number: int) -> Any:
-        parts = self.carried.get(slot)
-        if not parts:
-            return self.records.exact(number)
-        if len(parts) == 1:
-            return parts[0]
-        # Torch adds one after another, and stores each partial sum in the tensor's format.
-        dtype = self.tape.values[number].dtype
-        arithmetic = Arithmetic.sequential(dtype if is_float(dtype) else "float32")
-        terms: list[Any] = [Bounded(part.value, arithmetic, *part.errors) for part in parts]
-        return np.sum(np.stack(terms), axis=(0,))
-
     def _arrived_against(self, slot: Slot, number: int) -> Comparison:
         try:
-            comparison = self.records.against(number, self._arrived(slot, number))
+            comparison = self.records.against(number, self._carried.at(slot, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
         # Whether the signal suffices was judged at each step on the way, on which this row depends.

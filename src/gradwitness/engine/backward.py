@@ -55,18 +55,23 @@ def gradients(
         If there is no rule for the node.
     """
     if node.kind == Kind.UNKNOWN:
-        raise Unjudgeable(f"no recorded call belongs to {node.name}")
+        raise _unknown(node)
     if all(g is None for g in incoming):
         return (None,) * len(node.edges)
     wanted = [edge is not None for edge in node.edges]
     if node.kind == Kind.CUSTOM:
         return _custom(tape, node, incoming, lookup, arithmetic)
     if node.call is None:
-        raise Unjudgeable(f"no recorded call belongs to {node.name}")
+        raise _unknown(node)
     call = tape.calls[node.call]
     if node.kind == Kind.COPY_SLICES:
         return _copy_slices(tape, call, incoming[0], lookup, arithmetic, wanted)
     return vjp(tape, call, incoming, lookup, arithmetic, wanted)
+
+
+def _unknown(node: Node) -> Unjudgeable:
+    where = "inside a torch.jit graph" if "DifferentiableGraph" in node.name else "elsewhere"
+    return Unjudgeable(f"no recorded call belongs to {node.name}: its forward ran {where}")
 
 
 def vjp(

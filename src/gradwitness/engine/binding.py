@@ -11,6 +11,7 @@ from gradwitness import rules
 from gradwitness._errors import GradwitnessError
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_float, round_to, unit_roundoff
+from gradwitness.rules.shape import positions
 from gradwitness.tape import Argument, Call, Ref, Tape
 
 if TYPE_CHECKING:
@@ -142,18 +143,11 @@ def bind(
             return None if skip else _operand(tape, argument.value, lookup, dtype, arithmetic)
         return _scalar(argument, dtype, arithmetic) if isinstance(argument, float) else argument
 
-    known = set(found.parameters)
-    positional = tuple(
-        argument
-        for name, argument in call.arguments.items()
-        if name not in known and name not in _PLACEMENT and name not in found.ignores
-    )
+    positional = tuple(call.arguments[name] for name in _positional(found, call))
     if len(positional) != len(found.operands):
         raise Unjudgeable(f"the rule of {found.name} does not cover this form of {call.op}")
-    if found.contiguous and not _is_contiguous(tape, positional[0]):
-        raise Unjudgeable(f"{call.op} of memory that is not contiguous")
     parameters = {n: convert(call.arguments[n]) for n in found.parameters if n in call.arguments}
-    parameters |= _manner(found, call)
+    parameters |= _manner(tape, found, call)
     if arithmetic is not None and _makes_floats(tape, call):
         parameters |= {
             n: _exact(call.arguments[n], arithmetic) for n in found.doubles if n in call.arguments
@@ -164,9 +158,33 @@ def bind(
     return Bound(found, tuple(map(convert, positional)), positional, parameters)
 
 
-def _manner(found: rules.Rule, call: Call) -> dict[str, Any]:
-    """Return what a rule asks of the call besides its arguments: whether it ran in place."""
-    return {"in_place": bool(call.writes)} if "in_place" in found.parameters else {}
+def _positional(found: rules.Rule, call: Call) -> list[str]:
+    """Return the schema's names of the arguments that are a rule's operands."""
+    others = {*found.parameters, *found.ignores, *_PLACEMENT}
+    return [name for name in call.arguments if name not in others]
+
+
+def operand_names(found: rules.Rule, call: Call) -> dict[str, str]:
+    """Return the schema's name of each of a rule's operands."""
+    return dict(zip(found.operands, _positional(found, call), strict=False))
+
+
+def _manner(tape: Tape, found: rules.Rule, call: Call) -> dict[str, Any]:
+    """Return what a rule asks of the call besides its arguments.
+
+    Whether it ran in place, and where in its memory each element of the first operand lies: None
+    if they fill it in order from the start.
+    """
+    asked: dict[str, Any] = {}
+    if "in_place" in found.parameters:
+        asked["in_place"] = bool(call.writes)
+    if "memory" in found.parameters:
+        first = call.arguments[_positional(found, call)[0]]
+        value = tape.values[first.value] if isinstance(first, Ref) else None
+        asked["memory"] = None
+        if value is not None and value.layout is not None and not _is_contiguous(tape, first):
+            asked["memory"] = positions(value.shape, value.layout.strides, value.layout.offset)
+    return asked
 
 
 def _exact(argument: Argument, arithmetic: Arithmetic) -> Any:

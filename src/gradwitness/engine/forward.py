@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, Tape, Value
 
 
-def evaluate(tape: Tape, call: Call, lookup: Lookup, *, bounded: bool) -> tuple[Any, ...]:
+def evaluate(
+    tape: Tape, call: Call, lookup: Lookup, *, bounded: bool, confidence: float | None = None
+) -> tuple[Any, ...]:
     """Compute what a call should have made.
 
     Parameters
@@ -28,6 +31,8 @@ def evaluate(tape: Tape, call: Call, lookup: Lookup, *, bounded: bool) -> tuple[
         Gives the numbers of a value.
     bounded : bool
         Return Bounded arrays in the call's own format instead of plain ones.
+    confidence : float, optional
+        Of the probable bounds, instead of `Arithmetic`'s own.
 
     Returns
     -------
@@ -40,9 +45,14 @@ def evaluate(tape: Tape, call: Call, lookup: Lookup, *, bounded: bool) -> tuple[
         If there is no rule, or it does not cover this form.
     """
     if is_foreach(call):
-        each = (evaluate(tape, one, lookup, bounded=bounded) for one in members(call))
+        each = (
+            evaluate(tape, one, lookup, bounded=bounded, confidence=confidence)
+            for one in members(call)
+        )
         return tuple(result for (result,) in each)
     arithmetic = forward_arithmetic(tape, call) if bounded else None
+    if arithmetic is not None and confidence is not None:
+        arithmetic = replace(arithmetic, confidence=confidence)
     bound = bind(tape, call, lookup, arithmetic=arithmetic)
     parameters = bound.parameters
     if arithmetic is not None and "made" in bound.rule.parameters:

@@ -19,12 +19,19 @@ from gradwitness.engine.floats import is_float
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.pieces import Piece, pieces
 from gradwitness.rules.structure import SOURCES
+from gradwitness.rules.surrogates import is_declared
 from gradwitness.tape import Call, Kind, Node, Tape, references
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
     from numpy.typing import NDArray
+
+    from gradwitness.tape import Sweep
+
+    # From the change of what arrives at a node to the change of what it sends.
+    Instead: TypeAlias = Callable[[list[Any]], Sequence[NDArray[np.float64] | None]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,33 @@ def confirmed_digits(record: NDArray[Any], reference: NDArray[np.float64]) -> fl
     return -math.log10(gap / largest) if largest and math.isfinite(gap) else math.nan
 
 
-def replay(tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None) -> Replay:
+class Steps:
+    """How a replay takes its steps: by the rules, in float64."""
+
+    def forward(self, tape: Tape, call: Call, lookup: Lookup) -> tuple[Any, ...]:
+        """Compute what a call makes."""
+        return evaluate(tape, call, lookup, bounded=False)
+
+    def backward(
+        self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
+    ) -> tuple[Any, ...]:
+        """Compute what a node sends."""
+        return gradients(tape, node, incoming, lookup, None)
+
+    def total(self, tape: Tape, node: int, before: Any, g: Any) -> Any:
+        """Add a gradient to those that have arrived at a node before it."""
+        del tape, node
+        return before + g
+
+
+_EXACT = Steps()
+
+
+def replay(
+    tape: Tape,
+    leaves: Mapping[int, NDArray[np.float64]] | None = None,
+    steps: Steps = _EXACT,
+) -> Replay:
     """Run a tape again, forward and backward, in float64.
 
     Parameters
@@ -84,12 +117,14 @@ def replay(tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None) 
     tape : Tape
     leaves : mapping, optional
         Other numbers for values that came in from outside, by number.
+    steps : Steps, optional
+        Another way of taking a step.
 
     Returns
     -------
     Replay
     """
-    memory = _Memory(tape, leaves or {})
+    memory = _Memory(tape, leaves or {}, steps)
     taken = []
     for call in tape.calls:
         reason = memory.run(call)
@@ -97,7 +132,7 @@ def replay(tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None) 
             taken.append(reason)
     arriving: dict[tuple[int, int, int], Any] = {}
     for number in range(len(tape.sweeps)):
-        found, trusted = _sweep(tape, number, memory.values)
+        found, trusted = backward_pass(tape, number, memory.values, steps=steps)
         arriving |= {(number, *slot): g for slot, g in found.items()}
         taken += trusted
     return Replay(memory.values, arriving, tuple(taken))
@@ -109,6 +144,7 @@ class _Memory:
 
     tape: Tape
     leaves: Mapping[int, NDArray[np.float64]]
+    steps: Steps
     buffers: dict[Piece, NDArray[np.float64]] = field(default_factory=dict)
     values: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     windows: dict[Piece, list[int]] = field(default_factory=dict)
@@ -136,13 +172,15 @@ class _Memory:
             results: tuple[Any, ...] = tuple(map(self._from_record, call.outputs))
         else:
             try:
-                results = evaluate(self.tape, call, self.read, bounded=False)
+                results = self.steps.forward(self.tape, call, self.read)
             except Unjudgeable as reason:
                 trusted = str(reason)
                 results = tuple(map(self._from_record, call.outputs))
         for output, result in zip(call.outputs, results, strict=True):
             if output is not None and result is not None:
                 self.write(output, result, in_place=bool(call.writes))
+        for number in _overwritten_unsaid(call):
+            self.forget(number)
         return trusted
 
     def _from_record(self, number: int | None) -> Any:
@@ -177,6 +215,13 @@ class _Memory:
                 self.values[older] = self.values[older].copy()
         self._window(number)[...] = result
 
+    def forget(self, number: int) -> None:
+        """Take what some memory holds from now on from the record; the value itself stays."""
+        if number in self._pieces:
+            known = self.values[number].copy()
+            self.write(number, np.full(known.shape, np.nan), in_place=True)
+            self.values[number] = known
+
     def _window(self, number: int) -> NDArray[np.float64]:
         value, piece = self.tape.values[number], self._pieces[number]
         layout = value.layout
@@ -192,6 +237,14 @@ class _Memory:
         return window
 
 
+def _overwritten_unsaid(call: Call) -> list[int]:
+    """Return what a call writes to though its schema does not say so: running statistics."""
+    if call.base_op != "aten.native_batch_norm" or not call.arguments["training"]:
+        return []
+    kept = (call.arguments["running_mean"], call.arguments["running_var"])
+    return [number for argument in kept for number in references(argument)]
+
+
 def _known(tape: Tape, number: int) -> NDArray[Any] | None:
     """Return a value's recorded numbers, or None where the witness cannot have them."""
     try:
@@ -200,19 +253,67 @@ def _known(tape: Tape, number: int) -> NDArray[Any] | None:
         return None
 
 
+def _seeds(tape: Tape, sweep: Sweep) -> Iterator[tuple[tuple[int, int], Any]]:
+    """Yield where a pass begins, and with what."""
+    for edge, seed in sweep.roots:
+        output = tape.nodes[edge.node].outputs[edge.index]
+        ones = np.ones(() if output is None else tape.values[output].shape)
+        start = ones if seed is None else _known(tape, seed)
+        if start is not None:
+            yield (edge.node, edge.index), start
+
+
 def _sent(
-    tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
-) -> tuple[NDArray[np.float64] | None, ...]:
+    tape: Tape,
+    node: Node,
+    incoming: list[Any],
+    lookup: Lookup,
+    instead: Mapping[int, Instead] | None,
+    steps: Steps,
+) -> Sequence[NDArray[np.float64] | None]:
+    if instead is not None:
+        if node.id in instead:
+            return instead[node.id](incoming)
+        if all(change is None for change in incoming):
+            return ()
     if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
         # What the rules can follow may be a part only.
         raise Unjudgeable(f"{node.name} leaves torch")
-    return gradients(tape, node, incoming, lookup, None)
+    if node.kind == Kind.CUSTOM and is_declared(node.name):
+        raise Unjudgeable(f"the gradient of {node.name} is declared, not derived")
+    return steps.backward(tape, node, incoming, lookup)
 
 
-def _sweep(
-    tape: Tape, number: int, values: dict[int, NDArray[Any]]
+def backward_pass(
+    tape: Tape,
+    number: int,
+    values: Mapping[int, NDArray[Any]],
+    instead: Mapping[int, Instead] | None = None,
+    steps: Steps = _EXACT,
 ) -> tuple[dict[tuple[int, int], Any], list[str]]:
-    """Run one backward pass from its roots; return the gradients that arrive, and the reasons."""
+    """Run one backward pass from its roots.
+
+    Parameters
+    ----------
+    tape : Tape
+    number : int
+        Of the backward pass.
+    values : mapping
+        Forward values by number; what is not in it comes from the record.
+    instead : mapping, optional
+        Nodes that send something else. What is carried is then not the gradient but its change: it
+        begins at these nodes, which are asked what more they send than they should, from the change
+        that arrives; every other node passes it on as it would the gradient, being linear.
+    steps : Steps, optional
+        Another way of taking a step.
+
+    Returns
+    -------
+    arriving : dict
+        What arrives at each input of a node.
+    taken : list of str
+        Why recorded gradients had to be taken on trust; with ``instead`` no change passes there.
+    """
     sweep = tape.sweeps[number]
     arriving: dict[tuple[int, int], Any] = {}
     taken: list[str] = []
@@ -221,24 +322,22 @@ def _sweep(
         return values[value] if value in values else recorded(tape)(value)
 
     def add(slot: tuple[int, int], g: Any) -> None:
-        arriving[slot] = arriving[slot] + g if slot in arriving else g
+        before = arriving.get(slot)
+        arriving[slot] = g if before is None else steps.total(tape, slot[0], before, g)
 
-    for edge, seed in sweep.roots:
-        output = tape.nodes[edge.node].outputs[edge.index]
-        ones = np.ones(() if output is None else tape.values[output].shape)
-        start = ones if seed is None else _known(tape, seed)
-        if start is not None:
-            add((edge.node, edge.index), start)
+    for slot, seed in _seeds(tape, sweep) if instead is None else ():
+        add(slot, seed)
     for firing in sweep.firings:
         node = tape.nodes[firing.node]
         if node.kind == Kind.ACCUMULATE:
             continue
         incoming = [arriving.get((node.id, k)) for k in range(len(firing.incoming))]
         try:
-            sent = _sent(tape, node, incoming, lookup)
+            sent = _sent(tape, node, incoming, lookup, instead, steps)
         except Unjudgeable as reason:
             taken.append(str(reason))
-            sent = tuple(None if g is None else _known(tape, g) for g in firing.outgoing)
+            known = firing.outgoing if instead is None else ()
+            sent = tuple(None if g is None else _known(tape, g) for g in known)
         for target, g in zip(node.edges, sent, strict=False):
             if target is not None and g is not None:
                 add((target.node, target.index), g)

@@ -114,7 +114,9 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
     (root, _), *_ = sweep.roots
     loss = tape.nodes[root.node].outputs[root.index]
     assert loss is not None  # noqa: S101 (the call that made it is on the tape)
-    prediction = _find(tape, as_array(made.prediction))
+    predicted = as_array(made.prediction)
+    assert predicted is not None  # noqa: S101 (a plain tensor)
+    prediction = _find(tape, predicted)
     torch_side = {"loss": _number(tape, loss), "prediction": _number(tape, prediction)}
     witness_side = {"loss": replayed.values[loss], "prediction": replayed.values[prediction]}
     by_name = {row.name: row for row in report.rows}

@@ -77,7 +77,7 @@ def _row(row: Row) -> dict[str, Any]:
         "inherited": row.inherited,
         "reason": row.reason,
         "digits": row.digits,
-        **_comparison(row.comparison),
+        **comparison_record(row.comparison),
     }
 
 
@@ -95,7 +95,7 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "line": finding.source.line if finding.source else "",
         "rule": finding.formula,
         "grade": finding.grade,
-        **_comparison(finding.comparison),
+        **comparison_record(finding.comparison),
     }
 
 
@@ -112,9 +112,9 @@ def note_record(note: Note) -> dict[str, Any]:
     }
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def comparison_record(comparison: Comparison) -> dict[str, Any]:
+    """Return the figures of a comparison, without the verdict that stands beside them."""
     figures = asdict(comparison)
-    # The row's or step's own verdict and reason stand beside these.
     del figures["verdict"], figures["reason"]
     return figures
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, Group
 from rich.measure import Measurement
@@ -19,6 +19,8 @@ from gradwitness.report.names import Names
 from gradwitness.report.numbers import place, short
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from gradwitness.check.compare import Comparison
@@ -65,10 +67,12 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     """Return the whole judgement: the table of gradients, the faults, totals and coverage."""
     parts: list[RenderableType] = []
     if report.rows:
-        parts.append(GradientTable(report.rows))
+        parts.append(gradient_table(report.rows))
     else:
         why = "a backward pass began, and gave none" if tape.sweeps else "nothing ran backward"
         parts.append(Text(f"No gradient was recorded: {why}."))
+        if not tape.calls:
+            parts.append(Text("Nor any operation: what other threads run is not seen."))
     if report.wrong:
         names = Names(tape)
         parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
@@ -81,36 +85,59 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     return Group(*parts)
 
 
-class GradientTable:
-    """One line for each gradient; in a narrow terminal, without the less telling columns."""
+class FittingTable:
+    """A table that leaves its less telling columns out where the terminal is narrow.
 
-    def __init__(self, rows: tuple[Row, ...]) -> None:
-        self._rows = rows
+    Parameters
+    ----------
+    lines : sequence of dict
+        The cells of each line by column; at least one.
+    left : tuple of str
+        Columns that are not set flush right.
+    less_telling : tuple of str
+        Columns that may be left out, in this order.
+    """
+
+    def __init__(
+        self,
+        lines: Sequence[dict[str, Text]],
+        left: tuple[str, ...],
+        less_telling: tuple[str, ...],
+    ) -> None:
+        self._lines = lines
+        self._left = left
+        self._less_telling = less_telling
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         left_out: list[str] = []
         table = self._table(left_out)
         endless = options.update(max_width=10_000)
-        for column in _LESS_TELLING:
+        for column in self._less_telling:
             if Measurement.get(console, endless, table).maximum <= options.max_width:
                 break
-            left_out.append(column)
+            if column in self._lines[0]:
+                left_out.append(column)
             table = self._table(left_out)
         yield table
         if left_out:
             yield Text(f"(a wider terminal shows {', '.join(left_out)} too)", style="dim")
 
     def _table(self, left_out: list[str]) -> Table:
-        several = len({row.sweep for row in self._rows}) > 1
-        lines = [_cells(row, several=several) for row in self._rows]
         table = Table(box=None, pad_edge=False, header_style="bold")
-        shown = [name for name in lines[0] if name not in left_out]
+        shown = [name for name in self._lines[0] if name not in left_out]
         for name in shown:
-            left = name in ("gradient of", "verdict", "at")
-            table.add_column(name, justify="left" if left else "right", no_wrap=True)
-        for line in lines:
+            justify: Literal["left", "right"] = "left" if name in self._left else "right"
+            table.add_column(name, justify=justify, no_wrap=True)
+        for line in self._lines:
             table.add_row(*(line[name] for name in shown))
         return table
+
+
+def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
+    """Return one line for each gradient."""
+    several = len({row.sweep for row in rows}) > 1
+    lines = [_cells(row, several=several) for row in rows]
+    return FittingTable(lines, ("gradient of", "verdict", "at"), _LESS_TELLING)
 
 
 # Left out of a narrow table, in this order.
@@ -147,7 +174,7 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     lines.append(f"  {finding.step.value}: {finding.title}\n")
     if finding.source is not None and (finding.source.line or finding.source.module):
         module = f" in module {finding.source.module}" if finding.source.module else ""
-        lines.append(f"  at       {_relative(finding.source.line)}{module}\n")
+        lines.append(f"  at       {relative(finding.source.line)}{module}\n")
     for written in _forward(finding, tape, names):
         lines.append(f"  forward  {written}\n")
     if finding.formula:
@@ -174,7 +201,7 @@ def noted(note: Note) -> RenderableType:
     lines.append(f"       {note.kind}\n", style="not bold default")
     if note.source is not None and note.source.line:
         module = f" in module {note.source.module}" if note.source.module else ""
-        where = f"  at       {_relative(note.source.line)}{module}\n"
+        where = f"  at       {relative(note.source.line)}{module}\n"
         lines.append(where, style="not bold default")
     lines.append(f"  what     {note.text}", style="not bold default")
     return lines
@@ -196,7 +223,7 @@ def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
     return [names.made_by(tape.calls[number]) for number in numbers[:_LISTED]]
 
 
-def _relative(line: str) -> str:
+def relative(line: str) -> str:
     """Return file:line as seen from the working folder, where that is shorter."""
     path, _, number = line.rpartition(":")
     try:
@@ -234,6 +261,11 @@ def totals(report: Report) -> RenderableType:
     zeros = sum(f.comparison.reason == CANCELS for f in report.findings)
     if zeros:
         lines.append(f"note      {zeros} results are zero within rounding: their terms cancel\n")
+    declared = sum(f.grade.startswith("declared") for f in report.findings)
+    if declared:
+        lines.append(
+            f"note      {declared} steps are judged against gradients that the program declared\n"
+        )
     coarse = sum(_is_coarse(f.comparison) for f in report.findings)
     if coarse:
         lines.append(

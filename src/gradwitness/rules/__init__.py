@@ -4,6 +4,7 @@ Importing this package fills the table; families are imported by name.
 """
 
 from gradwitness.rules import activations as activations
+from gradwitness.rules import alignment as alignment
 from gradwitness.rules import attention as attention
 from gradwitness.rules import bags as bags
 from gradwitness.rules import choosing as choosing
@@ -13,6 +14,7 @@ from gradwitness.rules import convolution as convolution
 from gradwitness.rules import create as create
 from gradwitness.rules import distances as distances
 from gradwitness.rules import dropout as dropout
+from gradwitness.rules import grids as grids
 from gradwitness.rules import grouped as grouped
 from gradwitness.rules import indexing as indexing
 from gradwitness.rules import interpolation as interpolation
@@ -25,12 +27,14 @@ from gradwitness.rules import losses_classes as losses_classes
 from gradwitness.rules import nearest as nearest
 from gradwitness.rules import normalisation as normalisation
 from gradwitness.rules import norms as norms
+from gradwitness.rules import optimizers as optimizers
 from gradwitness.rules import ordering as ordering
 from gradwitness.rules import padding as padding
 from gradwitness.rules import placing as placing
 from gradwitness.rules import pointwise as pointwise
 from gradwitness.rules import pooling as pooling
 from gradwitness.rules import products as products
+from gradwitness.rules import ragged as ragged
 from gradwitness.rules import rearranging as rearranging
 from gradwitness.rules import recurrent as recurrent
 from gradwitness.rules import reducing as reducing
@@ -39,6 +43,7 @@ from gradwitness.rules import rounding as rounding
 from gradwitness.rules import shape as shape
 from gradwitness.rules import shuffling as shuffling
 from gradwitness.rules import softmax as softmax
+from gradwitness.rules import solving as solving
 from gradwitness.rules import statistics as statistics
 from gradwitness.rules import structure as structure
 from gradwitness.rules import trigonometry as trigonometry

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, elementwise, rule
 
 
-@rule(
+@elementwise(
     "aten.leaky_relu",
     "y = where(x > 0, x, negative_slope * x)",
     meaning="lets the gradient through where the input was positive, and multiplies it by the "
@@ -24,7 +24,7 @@ def _(g: Array, y: Array, x: Array, *, negative_slope: Any = 0.01) -> Array:
     return np.where(x > 0, g, negative_slope * g)
 
 
-@rule(
+@elementwise(
     "aten._prelu_kernel",
     "y = where(x > 0, x, w * x)",
     meaning="lets the gradient through where the input was positive, and multiplies it by the "
@@ -44,7 +44,7 @@ def _(g: Array, y: Array, x: Array, w: Array) -> Array:
     return np.where(x > 0, 0, x * g)
 
 
-@rule(
+@elementwise(
     "aten.elu",
     "y = where(x > 0, scale * x, alpha * scale * (exp(input_scale * x) - 1))",
     meaning="multiplies the gradient by the slope: scale where the input was positive, elsewhere, "
@@ -84,7 +84,7 @@ def _single(number: Any) -> Any:
     return float(np.float32(number)) if isinstance(number, int | float) else number
 
 
-@rule(
+@elementwise(
     "aten.celu",
     "y = where(x > 0, x, alpha * (exp(x / alpha) - 1))",
     meaning="multiplies the gradient by exp(x / alpha) where the input was not positive",
@@ -106,7 +106,7 @@ def _(g: Array, y: Array, x: Array, *, alpha: Any = 1.0, in_place: bool = False)
     return np.where(x > 0, g, g * (inner * alpha * np.exp(np.minimum(x, 0) * inner)))
 
 
-@rule(
+@elementwise(
     "aten.hardtanh",
     "y = where(x <= min_val, min_val, where(x >= max_val, max_val, x))",
     meaning="lets the gradient through strictly between the two limits; at a limit it gives 0",
@@ -120,7 +120,7 @@ def _(g: Array, y: Array, x: Array, *, min_val: Any = -1, max_val: Any = 1) -> A
     return np.where(x <= min_val, 0, np.where(x >= max_val, 0, g))
 
 
-@rule(
+@elementwise(
     "aten.hardsigmoid",
     "y = where(x <= -3, 0, where(x >= 3, 6, x + 3)) / 6",
     meaning="divides the gradient by 6 strictly between -3 and 3, and gives 0 elsewhere",
@@ -138,7 +138,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return np.where(x > -3, np.where(x < 3, g * _SIXTH, 0), 0)
 
 
-@rule(
+@elementwise(
     "aten.hardswish",
     "y = x * where(x <= -3, 0, where(x >= 3, 6, x + 3)) / 6",
     meaning="multiplies the gradient by x / 3 + 1/2 between -3 and 3, by 0 below, by 1 above",
@@ -152,7 +152,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return np.where(x <= -3, 0, np.where(x >= 3, g, g * (x / 3 + 0.5)))
 
 
-@rule(
+@elementwise(
     "aten.softplus",
     "y = where(beta * x > threshold, x, log1p(exp(beta * x)) / beta)",
     meaning="multiplies the gradient by the sigmoid of beta x, and passes it on unchanged where "
@@ -173,7 +173,7 @@ def _(g: Array, y: Array, x: Array, *, beta: Any = 1, threshold: Any = 20) -> Ar
 _SATURATED = 100
 
 
-@rule(
+@elementwise(
     "aten.mish",
     "y = x * tanh(log1p(exp(x)))",
     meaning="multiplies the gradient by t + x s (1 - t^2), s being the sigmoid of the input and t "
@@ -194,7 +194,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * (t + x * s * (1 - t * t))
 
 
-@rule(
+@elementwise(
     "aten.threshold",
     "y = where(x <= threshold, value, x)",
     meaning="lets the gradient through where the input was above the threshold; at it, it gives 0",
@@ -208,7 +208,7 @@ def _(g: Array, y: Array, x: Array, *, threshold: Any, value: Any) -> Array:
     return np.where(x <= threshold, 0, g)
 
 
-@rule(
+@elementwise(
     "aten.softshrink",
     "y = where(x > lambd, x - lambd, where(x < -lambd, x + lambd, 0))",
     meaning="lets the gradient through where the input was further than lambd from 0",
@@ -222,7 +222,7 @@ def _(g: Array, y: Array, x: Array, *, lambd: Any = 0.5) -> Array:
     return np.where(np.abs(x) <= lambd, 0, g)
 
 
-@rule(
+@elementwise(
     "aten.hardshrink",
     "y = where(abs(x) <= lambd, 0, x)",
     meaning="lets the gradient through where the input was further than lambd from 0",

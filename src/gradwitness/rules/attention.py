@@ -49,6 +49,7 @@ def _scores(q: Array, k: Array, mask: Array | None, is_causal: bool, scale: Any)
     "log_total(q, k, mask, is_causal, scale)",
     meaning="sends g, weighed by the attention weights P, to the values; and P times what g v^T "
     "has above its mean under P, scaled, through the product of queries and keys",
+    apart="n,n,n,n___->n,n",
     doubles=("scale",),
 )
 def attention(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.kernels import decided, one_by_one, without_error
 from gradwitness.rules.reductions import Dim, axes
 from gradwitness.rules.registry import Array, rule
 
@@ -79,3 +80,28 @@ def isin(elements: Array, test_elements: Array, *, invert: bool = False) -> Arra
     among = np.reshape(test_elements, (-1,))
     equal = np.equal(np.expand_dims(elements, -1), among)
     return np.any(equal, axis=-1) != invert
+
+
+@rule("aten.histc", "y = histogram(x, bins, min, max)", composite=True)
+def histc(x: Array, *, bins: int = 100, min: Any = 0, max: Any = 0) -> Array:  # noqa: A002
+    numbers = without_error(x)
+    if min == max and numbers.size:
+        min, max = np.min(numbers), np.max(numbers)  # noqa: A001
+    if min == max:
+        min, max = min - 1, max + 1  # noqa: A001
+    inside = (numbers >= min) & (numbers <= max)
+    reach = (x[inside] - min) * bins
+    place = reach / (max - min)
+    # Such small whole numbers are exact in every format, and so is their quotient if it is whole.
+    given = without_error(reach)
+    exact = (np.abs(given) <= 256) & (given == np.rint(given))
+    exact &= without_error(place) == np.rint(without_error(place))
+    place = np.where(exact, without_error(place), place)
+    # The last bin holds its upper end.
+    bin_of = decided(np.floor(np.minimum(place, bins - 0.5)))
+    bin_of = bin_of.astype(np.int64)
+    counts = np.bincount(bin_of, minlength=bins)
+    if np.all(counts <= 256):
+        return counts.astype(np.float64)
+    # Each bin is counted up in the tensor's format, in which 1 may be too little to add.
+    return np.bincount(bin_of, weights=one_by_one(np.ones_like(x[inside])), minlength=bins)

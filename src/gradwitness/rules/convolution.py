@@ -11,14 +11,17 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.rules.kernels import begun_from
 from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.windows import Sizes, each_axis
 
-Sizes: TypeAlias = tuple[int, ...]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _ALL = (slice(None), slice(None))
 
 
@@ -32,6 +35,12 @@ class Geometry:
     transposed: bool
     output_padding: Sizes
     groups: int
+
+    @classmethod
+    def over(cls, axes: int, **given: Any) -> Geometry:
+        """Return the walk over so many axes, for all of which one number alone stands."""
+        names = ("stride", "padding", "dilation", "output_padding")
+        return cls(**given | {name: each_axis(given[name], axes) for name in names})
 
     def correlate(self, x: Array, w: Array) -> Array:
         """Return the convolution of x, (N, C, ...), with w, (O, C/groups, ...)."""
@@ -123,12 +132,20 @@ def _matrix(w: Array, groups: int) -> Array:
     return np.reshape(moved, (groups, w.shape[0] // groups, math.prod(w.shape[1:])))
 
 
+def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    """Return the axes to compute along, see `Rule`: images, and the kernel's input channels."""
+    if parameters["groups"] != 1:
+        return "n,,->n"
+    return "nc,c,->n" if parameters["transposed"] else "nc,_c,->n"
+
+
 @rule(
     "aten.convolution",
     "y = conv(x, w, stride, padding, dilation, transposed, output_padding, groups) "
     "+ channelwise(b)",
     meaning="correlates the gradient with the kernel for the input, and with the input for the "
     "kernel; the bias gets the gradient summed over batch and positions",
+    apart=_apart,
 )
 def convolution(
     x: Array,
@@ -142,7 +159,15 @@ def convolution(
     output_padding: Sizes,
     groups: int,
 ) -> Array:
-    walk = Geometry(stride, padding, dilation, transposed, output_padding, groups)
+    walk = Geometry.over(
+        w.ndim - 2,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        transposed=transposed,
+        output_padding=output_padding,
+        groups=groups,
+    )
     y = walk.spread(x, w, walk.transposed_sizes(x, w)) if transposed else walk.correlate(x, w)
     if b is None:
         return y
@@ -156,13 +181,13 @@ _PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"
 
 @convolution.vjp("x", f"conv_input(g, x, w, {_PARAMETERS})")
 def _(g: Array, y: Array, x: Array, w: Array, b: Array | None, **parameters: Sizes) -> Array:
-    walk = Geometry(**parameters)  # type: ignore[arg-type]
+    walk = Geometry.over(w.ndim - 2, **parameters)
     return walk.correlate(g, w) if walk.transposed else walk.spread(g, w, x.shape[2:])
 
 
 @convolution.vjp("w", f"conv_weight(g, x, w, {_PARAMETERS})")
 def _(g: Array, y: Array, x: Array, w: Array, b: Array | None, **parameters: Sizes) -> Array:
-    walk = Geometry(**parameters)  # type: ignore[arg-type]
+    walk = Geometry.over(w.ndim - 2, **parameters)
     given, met = (x, g) if walk.transposed else (g, x)
     return walk.weigh(given, met, w.shape[2:])
 

@@ -55,6 +55,8 @@ def group_norm(
     "x", "group_norm_input(g[0] if w is None else channel_times(g[0], w), x, group, eps)"
 )
 def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any) -> Array:
+    if np.any(np.not_equal(g[1], 0)) or np.any(np.not_equal(g[2], 0)):
+        raise NotImplementedError("a gradient that comes in by the mean or the deviation")
     split, of_y = _channels(x, group), _channels(g[0], group)
     count = split.shape[2] * split.shape[3]
     mean, r = _of_groups(y[1]), _of_groups(y[2])

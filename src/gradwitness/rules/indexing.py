@@ -53,12 +53,13 @@ def _refuse_twice(places: Array) -> None:
     meaning="adds the gradient to the rows that the index named, as often as it named them",
 )
 def index_select(x: Array, index: Array, *, dim: int) -> Array:
-    return np.take(x, index, axis=dim)
+    # A number has no axis, and stays one.
+    return np.take(x, index, axis=dim) if x.ndim else x
 
 
 @index_select.vjp("x", "add_rows(g, x, dim, index)")
 def _(g: Array, y: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return added_up(g, np.take(numbered(x), index, axis=dim), x)
+    return added_up(g, np.take(numbered(x), index, axis=dim), x) if x.ndim else g
 
 
 @rule(

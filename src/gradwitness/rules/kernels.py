@@ -59,6 +59,22 @@ one_by_one = _dispatched(
     _as_it_is,
     "From here on, products and sums store every partial result in the tensor's format.",
 )
+without_error = _dispatched(
+    "without_error",
+    _as_it_is,
+    "The numbers alone: a shift that does not matter, since what it adds is taken away again.",
+)
+decided = _dispatched(
+    "decided", _as_it_is, "Whole numbers, none of which a rounding error could make another one."
+)
+
+
+def converted(x: Array, dtype: str | None) -> Array:
+    """Return a tensor in the format that it is converted to before it is reduced."""
+    kind = str(dtype).removeprefix("torch.")
+    if dtype is None or x.dtype.kind != "f" or not kind.startswith(("int", "uint")):
+        return x
+    return decided(np.trunc(x)).astype(kind)
 
 
 def begun_from(y: Array, start: Array, terms: int) -> Array:
@@ -71,3 +87,19 @@ def begun_from(y: Array, start: Array, terms: int) -> Array:
         return y + start
     result: Any = y.__array_function__(begun_from, (type(y),), (y, start, terms), {})
     return result
+
+
+def solved(A: Array, B: Array, *, adjoint: bool = False, triangular: bool = False) -> Array:
+    """Solve A X = B, or A^T X = B, by triangular factors of A unless it is triangular itself."""
+    for item in (A, B):
+        if not isinstance(item, np.ndarray):
+            form = {"adjoint": adjoint, "triangular": triangular}
+            return item.__array_function__(solved, (type(item),), (A, B), form)
+    return np.linalg.solve(np.swapaxes(A, -1, -2) if adjoint else A, B)
+
+
+def determinant(A: Array) -> Any:
+    """Return the determinant's sign, the logarithm of its size, and itself."""
+    if not isinstance(A, np.ndarray):
+        return A.__array_function__(determinant, (type(A),), (A,), {})
+    return *np.linalg.slogdet(A), np.linalg.det(A)

@@ -14,6 +14,7 @@ from gradwitness.rules.registry import Array, rule
     "aten.mm",
     "y = A @ B",
     meaning="multiplies the gradient by the other matrix, transposed: g B^T and A^T g",
+    apart="ik,kj->ij",
 )
 def mm(A: Array, B: Array) -> Array:
     return A @ B
@@ -34,6 +35,7 @@ def _(g: Array, y: Array, A: Array, B: Array) -> Array:
     "y = alpha * (A @ B) + beta * b",
     meaning="sends g B^T and A^T g to the factors, and the gradient summed over the batch to the "
     "bias",
+    apart="ij,ik,kj->ij",
 )
 def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     return begun_from(alpha * (A @ B), beta * b, A.shape[-1])
@@ -58,6 +60,7 @@ def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha:
     "aten.bmm",
     "y = A @ B",
     meaning="multiplies the gradient by the other matrix, transposed, for each member of the batch",
+    apart="nik,nkj->nij",
 )
 def bmm(A: Array, B: Array) -> Array:
     return A @ B
@@ -117,6 +120,7 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     "y = alpha * (A @ B) + beta * b",
     meaning="sends g B^T and A^T g to the factors, for each member of the batch, and the gradient "
     "to the summand",
+    apart="nij,nik,nkj->nij",
 )
 def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
     return begun_from(alpha * (A @ B), beta * b, A.shape[-1])
@@ -185,3 +189,83 @@ def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
 @trilinear.vjp("c", "trilinear(a, b, g, expand1, expand2, sumdim, expand3)")
 def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
     return _three(a, b, g, added=(at["expand1"], at["expand2"], at["sumdim"]), summed=at["expand3"])
+
+
+@rule(
+    "aten.addmv",
+    "y = alpha * (A @ v) + beta * b",
+    meaning="sends the outer product g v^T to the matrix, A^T g to the vector, and the gradient to "
+    "the summand",
+)
+def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return begun_from(alpha * (A @ v), beta * b, A.shape[-1])
+
+
+@addmv.vjp("b", "beta * g")
+def _(g: Array, y: Array, b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return beta * g
+
+
+@addmv.vjp("A", "alpha * outer(g, v)")
+def _(g: Array, y: Array, b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (g.reshape(-1, 1) * v.reshape(1, -1))
+
+
+@addmv.vjp("v", "alpha * (A.T @ g)")
+def _(g: Array, y: Array, b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (A.T @ g)
+
+
+@rule(
+    "aten.addr",
+    "y = alpha * outer(u, v) + beta * b",
+    meaning="multiplies the gradient by the other vector, and hands it on to the summand",
+    composite=True,
+)
+def addr(b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return beta * b + alpha * u.reshape(-1, 1) * v.reshape(1, -1)
+
+
+@addr.vjp("b", "beta * g")
+def _(g: Array, y: Array, b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return beta * g
+
+
+@addr.vjp("u", "alpha * (g @ v)")
+def _(g: Array, y: Array, b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (g @ v)
+
+
+@addr.vjp("v", "alpha * (g.T @ u)")
+def _(g: Array, y: Array, b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (g.T @ u)
+
+
+@rule(
+    "aten.addbmm",
+    "y = alpha * sum(A @ B, [0], False) + beta * b",
+    meaning="sends g B^T and A^T g to the factors, for each member of the batch, and the gradient "
+    "to the summand",
+    composite=True,
+)
+def addbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    # One product after the other is added, and every partial sum is stored.
+    y = beta * b
+    for member in range(A.shape[0]):
+        y = begun_from(alpha * (A[member] @ B[member]), y, A.shape[-1])
+    return y
+
+
+@addbmm.vjp("b", "beta * g")
+def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return beta * g
+
+
+@addbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
+def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (g @ np.swapaxes(B, 1, 2))
+
+
+@addbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
+def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return alpha * (np.swapaxes(A, 1, 2) @ g)

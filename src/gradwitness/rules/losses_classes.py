@@ -49,7 +49,7 @@ def _likelihood(
     at, w = _weights(target, weight, ignore_index)
     chosen = np.squeeze(np.take_along_axis(x, np.expand_dims(at, axis), axis=axis), axis)
     terms = _weighted(w, -chosen, weight)
-    if reduction == 0:
+    if reduction == 0 and terms.ndim:
         return terms, np.zeros_like(x, shape=())
     total = stored_sum(terms)
     weights = np.sum(w) if weight is None else stored_sum(w)

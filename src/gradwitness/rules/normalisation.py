@@ -8,11 +8,14 @@ against the deviation costs digits that way, and the bound has to say so.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gradwitness.rules.registry import Array, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Sizes: TypeAlias = tuple[int, ...]
 
@@ -51,12 +54,19 @@ def _row_by_row(terms: Array, normalized_shape: Sizes) -> Array:
     return np.cumsum(np.reshape(terms, (rows, *normalized_shape)), axis=0)[-1]
 
 
+def _layer_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    """Return the axes that layer normalisation leaves apart, see `Rule`: the first, if any."""
+    apart = len(shapes["x"]) > len(parameters["normalized_shape"])
+    return "n,,->n,n,n" if apart else ""
+
+
 @rule(
     "aten.native_layer_norm",
     "y = affine(normal(x, normalized_shape, eps), w, b), mean(x, normalized_shape), "
     "inverse_deviation(x, normalized_shape, eps)",
     meaning="takes out of the gradient, times the weight, its mean and its part along the "
     "normalised input, and divides by the deviation; weight and bias get sums over the batch",
+    apart=_layer_apart,
 )
 def layer_norm(
     x: Array, w: Array | None, b: Array | None, *, normalized_shape: Sizes, eps: Any
@@ -116,6 +126,7 @@ def _statistics(
     "input, in training, and multiplies by weight over deviation; weight and bias get sums",
     ignores=("momentum",),
     composite=True,
+    apart="_c,c,c,c,c->_c,c,c",
 )
 def batch_norm(
     x: Array,

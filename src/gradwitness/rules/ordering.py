@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.indexing import along, filled
+from gradwitness.rules.kernels import converted
 from gradwitness.rules.reductions import Dim, axes, spread
 from gradwitness.rules.registry import Array, rule
 
@@ -325,10 +326,10 @@ def _(g: Pair, y: Pair, x: Array, *, dim: int = -1, **how: Any) -> Array:
     "y = running_sum(x, dim)",
     meaning="gives each element the sum of the gradients of all running sums that it is part of",
 )
-def cumsum(x: Array, *, dim: int) -> Array:
-    return np.cumsum(x, axis=dim) if x.ndim else x
+def cumsum(x: Array, *, dim: int, dtype: str | None = None) -> Array:
+    return np.cumsum(converted(x, dtype), axis=dim) if x.ndim else x
 
 
 @cumsum.vjp("x", "flip(running_sum(flip(g, [dim]), dim), [dim])")
-def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+def _(g: Array, y: Array, x: Array, *, dim: int, dtype: str | None = None) -> Array:
     return np.flip(np.cumsum(np.flip(g, dim), axis=dim), dim) if x.ndim else g

@@ -154,8 +154,7 @@ def _masked(x: Array, mask: Array) -> Array:
     "with zeros for what was not used",
 )
 def masked_scatter(x: Array, mask: Array, source: Array) -> Array:
-    if np.broadcast_shapes(x.shape, mask.shape) != x.shape:
-        raise NotImplementedError("a mask that is larger than what it is for")
+    x = np.broadcast_to(x, np.broadcast_shapes(x.shape, mask.shape))
     places = _masked(x, mask)
     return filled(x, places, _flat(source)[: places.size])
 
@@ -167,7 +166,7 @@ def _(g: Array, y: Array, x: Array, mask: Array, source: Array) -> Array:
 
 @masked_scatter.vjp("source", "fill_first(source, select_where(g, mask))")
 def _(g: Array, y: Array, x: Array, mask: Array, source: Array) -> Array:
-    places = _masked(x, mask)
+    places = _masked(g, mask)
     out = np.zeros_like(g, shape=(math.prod(source.shape),))
     out[: places.size] = _flat(g)[places]
     return np.reshape(out, source.shape)

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, elementwise
 
 _LOG_2 = math.log(2)
 _LOG_10 = math.log(10)
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
 
-@rule(
+@elementwise(
     "aten.add",
     "y = a + alpha * b",
     meaning="passes the gradient on to both summands",
@@ -35,7 +35,7 @@ def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return alpha * g
 
 
-@rule(
+@elementwise(
     "aten.sub",
     "y = a - alpha * b",
     meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
@@ -55,7 +55,7 @@ def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return -alpha * g
 
 
-@rule(
+@elementwise(
     "aten.rsub",
     "y = b - alpha * a",
     meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
@@ -75,7 +75,7 @@ def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return g
 
 
-@rule("aten.mul", "y = a * b", meaning="multiplies the gradient by the other factor")
+@elementwise("aten.mul", "y = a * b", meaning="multiplies the gradient by the other factor")
 def mul(a: Array, b: Array) -> Array:
     return a * b
 
@@ -90,7 +90,7 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     return g * a
 
 
-@rule(
+@elementwise(
     "aten.div",
     "y = rounded(a / b, rounding_mode)",
     meaning="divides the gradient by the denominator; the denominator's own gradient is -g a / "
@@ -114,7 +114,7 @@ def _(g: Array, y: Array, a: Array, b: Array, *, rounding_mode: str | None = Non
     return -g * ((a / b) / b) if rounding_mode is None else np.zeros_like(g)
 
 
-@rule("aten.neg", "y = -x", meaning="changes the gradient's sign")
+@elementwise("aten.neg", "y = -x", meaning="changes the gradient's sign")
 def neg(x: Array) -> Array:
     return -x
 
@@ -124,7 +124,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return -g
 
 
-@rule(
+@elementwise(
     "aten.pow",
     "y = x ** exponent",
     meaning="multiplies the gradient by exponent * x^(exponent - 1)",
@@ -150,7 +150,7 @@ def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
     return np.where(at_zero, 0, g * (y * np.log(safe)))
 
 
-@rule("aten.exp", "y = exp(x)", meaning="multiplies the gradient by the result")
+@elementwise("aten.exp", "y = exp(x)", meaning="multiplies the gradient by the result")
 def exp(x: Array) -> Array:
     return np.exp(x)
 
@@ -160,7 +160,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * y
 
 
-@rule("aten.log", "y = log(x)", meaning="divides the gradient by the input")
+@elementwise("aten.log", "y = log(x)", meaning="divides the gradient by the input")
 def log(x: Array) -> Array:
     return np.log(x)
 
@@ -170,7 +170,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g / x
 
 
-@rule("aten.sqrt", "y = sqrt(x)", meaning="divides the gradient by twice the result")
+@elementwise("aten.sqrt", "y = sqrt(x)", meaning="divides the gradient by twice the result")
 def sqrt(x: Array) -> Array:
     return np.sqrt(x)
 
@@ -180,7 +180,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g / (2 * y)
 
 
-@rule("aten.reciprocal", "y = 1 / x", meaning="multiplies the gradient by -y^2")
+@elementwise("aten.reciprocal", "y = 1 / x", meaning="multiplies the gradient by -y^2")
 def reciprocal(x: Array) -> Array:
     return 1 / x
 
@@ -190,7 +190,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return -g * (y * y)
 
 
-@rule(
+@elementwise(
     "aten.rsqrt",
     "y = 1 / sqrt(x)",
     meaning="multiplies the gradient by -y^3 / 2",
@@ -205,7 +205,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return -0.5 * g * (y * y * y)
 
 
-@rule("aten.expm1", "y = exp(x) - 1", meaning="multiplies the gradient by the result plus 1")
+@elementwise("aten.expm1", "y = exp(x) - 1", meaning="multiplies the gradient by the result plus 1")
 def expm1(x: Array) -> Array:
     return np.expm1(x)
 
@@ -215,7 +215,9 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * (y + 1)
 
 
-@rule("aten.exp2", "y = 2 ** x", meaning="multiplies the gradient by log(2) times the result")
+@elementwise(
+    "aten.exp2", "y = 2 ** x", meaning="multiplies the gradient by log(2) times the result"
+)
 def exp2(x: Array) -> Array:
     return np.exp2(x)
 
@@ -225,7 +227,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * y * _LOG_2
 
 
-@rule("aten.log1p", "y = log(1 + x)", meaning="divides the gradient by 1 + x")
+@elementwise("aten.log1p", "y = log(1 + x)", meaning="divides the gradient by 1 + x")
 def log1p(x: Array) -> Array:
     return np.log1p(x)
 
@@ -235,7 +237,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g / (1 + x)
 
 
-@rule("aten.log2", "y = log(x) / log(2)", meaning="divides the gradient by x log(2)")
+@elementwise("aten.log2", "y = log(x) / log(2)", meaning="divides the gradient by x log(2)")
 def log2(x: Array) -> Array:
     return np.log2(x)
 
@@ -245,7 +247,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g / (x * _LOG_2)
 
 
-@rule("aten.log10", "y = log(x) / log(10)", meaning="divides the gradient by x log(10)")
+@elementwise("aten.log10", "y = log(x) / log(10)", meaning="divides the gradient by x log(10)")
 def log10(x: Array) -> Array:
     return np.log10(x)
 
@@ -256,7 +258,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g / x / _LOG_10
 
 
-@rule("aten.erf", "y = erf(x)", meaning="multiplies the gradient by 2 / sqrt(pi) exp(-x^2)")
+@elementwise("aten.erf", "y = erf(x)", meaning="multiplies the gradient by 2 / sqrt(pi) exp(-x^2)")
 def erf(x: Array) -> Array:
     return special.erf(x)
 
@@ -266,7 +268,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * (_TWO_OVER_ROOT_PI * np.exp(-(x * x)))
 
 
-@rule("aten.sin", "y = sin(x)", meaning="multiplies the gradient by cos(x)")
+@elementwise("aten.sin", "y = sin(x)", meaning="multiplies the gradient by cos(x)")
 def sin(x: Array) -> Array:
     return np.sin(x)
 
@@ -276,7 +278,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * np.cos(x)
 
 
-@rule("aten.cos", "y = cos(x)", meaning="multiplies the gradient by -sin(x)")
+@elementwise("aten.cos", "y = cos(x)", meaning="multiplies the gradient by -sin(x)")
 def cos(x: Array) -> Array:
     return np.cos(x)
 
@@ -286,7 +288,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return -g * np.sin(x)
 
 
-@rule(
+@elementwise(
     "aten.abs",
     "y = abs(x)",
     meaning="multiplies the gradient by the sign of the input; by 0 at 0, as torch has it",
@@ -298,11 +300,12 @@ def absolute(x: Array) -> Array:
 @absolute.vjp("x", "g * sign(x)")
 def _(g: Array, y: Array, x: Array) -> Array:
     # A selection, not a product: nothing is rounded, so the check is exact.
-    # The sign of NaN is 0, as torch has it.
-    return np.where(np.greater(x, 0), g, np.where(np.less(x, 0), -g, 0))
+    # The sign of NaN is 0, as torch has it; 0 times an infinite gradient is NaN.
+    none = np.where(np.isfinite(g), 0, np.nan)
+    return np.where(np.greater(x, 0), g, np.where(np.less(x, 0), -g, none))
 
 
-@rule(
+@elementwise(
     "aten.relu",
     "y = where(x <= 0, 0, x)",
     meaning="lets the gradient through where the input was positive; at 0 it gives 0",
@@ -317,7 +320,9 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return np.where(x <= 0, 0, g)
 
 
-@rule("aten.sigmoid", "y = 1 / (1 + exp(-x))", meaning="multiplies the gradient by y (1 - y)")
+@elementwise(
+    "aten.sigmoid", "y = 1 / (1 + exp(-x))", meaning="multiplies the gradient by y (1 - y)"
+)
 def sigmoid(x: Array) -> Array:
     # Exponentiate a non-positive number only: no |x| overflows.
     e = np.exp(-np.abs(x))
@@ -329,7 +334,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * y * (1 - y)
 
 
-@rule("aten.tanh", "y = tanh(x)", meaning="multiplies the gradient by 1 - y^2")
+@elementwise("aten.tanh", "y = tanh(x)", meaning="multiplies the gradient by 1 - y^2")
 def tanh(x: Array) -> Array:
     return np.tanh(x)
 
@@ -339,7 +344,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * (1 - y * y)
 
 
-@rule(
+@elementwise(
     "aten.silu",
     "y = x / (1 + exp(-x))",
     meaning="multiplies the gradient by s (1 + x (1 - s)), s being the sigmoid of the input",
@@ -363,7 +368,7 @@ _TANH_SCALE = math.sqrt(2 / math.pi)
 _TANH_CUBE = 0.044715
 
 
-@rule(
+@elementwise(
     "aten.gelu",
     "y = x * Phi(x, approximate)",
     meaning="multiplies the gradient by Phi(x) + x phi(x), the normal distribution and its density",

@@ -94,14 +94,14 @@ def _(g: Array, y: Array, x: Array, *, diagonal: int = 0) -> Array:
 
 @rule(
     "aten.triu",
-    "y = upper(x, diagonal)",
+    "y = upper_part(x, diagonal)",
     meaning="keeps the gradient on and above the diagonal, and has zero below it",
 )
 def triu(x: Array, *, diagonal: int = 0) -> Array:
     return np.triu(x, diagonal)
 
 
-@triu.vjp("x", "upper(g, diagonal)")
+@triu.vjp("x", "upper_part(g, diagonal)")
 def _(g: Array, y: Array, x: Array, *, diagonal: int = 0) -> Array:
     return np.triu(g, diagonal)
 

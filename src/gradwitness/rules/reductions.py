@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradwitness.rules.kernels import converted
 from gradwitness.rules.registry import Array, rule
 
 Dim: TypeAlias = "int | tuple[int, ...] | None"
@@ -33,12 +34,20 @@ def spread(g: Array, x: Array, dim: Dim, keepdim: bool) -> Array:
     "y = sum(x, dim, keepdim)",
     meaning="repeats the gradient along the axes that were summed over",
 )
-def sum_(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
-    return np.sum(x, axis=axes(dim, x.ndim), keepdims=keepdim)
+def sum_(x: Array, *, dim: Dim = None, keepdim: bool = False, dtype: str | None = None) -> Array:
+    return np.sum(converted(x, dtype), axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
 @sum_.vjp("x", "repeat(g, x, dim, keepdim)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    *,
+    dim: Dim = None,
+    keepdim: bool = False,
+    dtype: str | None = None,
+) -> Array:
     return spread(g, x, dim, keepdim)
 
 

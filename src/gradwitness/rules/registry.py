@@ -14,12 +14,14 @@ schema), with its formula as text beside it, and one vjp for each differentiable
 It never broadcasts back, casts, accumulates or logs: the engine does. ``y`` is the recorded result.
 An operation with several results gets ``g`` and ``y`` as tuples; an operand that is a list of
 tensors gets a list back. A function that goes on in steps may have a keyword ``made``: None, or the
-recorded results, and then each step starts from the recorded one before. Overloads, in-place forms
-and aliases of an operation share its rule.
+recorded results, and then each step starts from the recorded one before; a keyword ``memory`` gets
+the place in memory of each element of the first operand, or None if they fill it in order.
+Overloads, in-place forms and aliases of an operation share its rule.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from dataclasses import dataclass, field
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 # An ndarray, or what the engine's dispatch puts in its place (Bounded, a CuPy array): every
 # object that obeys NEP 13 and NEP 18.
 Array: TypeAlias = Any
+
+# Letters of axes, or what gives them from the operands' shapes and the parameters.
+Apart: TypeAlias = "str | Callable[[Mapping[str, tuple[int, ...]], Mapping[str, Any]], str]"
+# Of operations whose every element depends on one of each operand, which are broadcast.
+ELEMENTWISE = "elementwise"
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,14 @@ class Rule:
         Schema arguments that do not change the result's numbers.
     composite : bool
         Whether torch rounds to the tensor's format at every step, and not only at the end.
-    contiguous : bool
-        Whether the rule takes the first operand's memory to be contiguous, from its start.
     doubles : tuple of str
         Parameters that are numbers which torch keeps in double precision.
     given : dict
         Parameters that are results, taken as they were recorded: their places by name.
+    apart : str or callable
+        Along which axes it may be computed piece by piece, see `engine.blocks`: letters of the
+        axes of operands and results, or a function of the operands' shapes and the parameters that
+        returns them. Empty where it may not.
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
     """
@@ -90,9 +99,9 @@ class Rule:
     aliases: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
     composite: bool = False
-    contiguous: bool = False
     doubles: tuple[str, ...] = ()
     given: Mapping[str, int] = field(default_factory=dict)
+    apart: Apart = ""
     gradients: dict[str, Gradient] = field(default_factory=dict)
 
     def vjp(self, operand: str, text: str) -> Callable[[Callable[..., Array]], None]:
@@ -144,9 +153,9 @@ def rule(
     aliases: tuple[str, ...] = (),
     ignores: tuple[str, ...] = (),
     composite: bool = False,
-    contiguous: bool = False,
     doubles: tuple[str, ...] = (),
     given: Mapping[str, int] | None = None,
+    apart: Apart = "",
     node: str | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
@@ -165,12 +174,12 @@ def rule(
         Schema arguments that do not change the result's numbers.
     composite : bool
         Whether torch rounds to the tensor's format at every step, and not only at the end.
-    contiguous : bool
-        Whether the rule takes the first operand's memory to be contiguous, from its start.
     doubles : tuple of str
         Parameters that are numbers which torch keeps in double precision.
     given : mapping, optional
         Parameters that are results, taken as they were recorded: their places by name.
+    apart : str or callable
+        Along which axes it may be computed piece by piece, see `Rule`.
     node : str, optional
         The node's name without number, where it does not follow from the operation's.
 
@@ -194,9 +203,9 @@ def rule(
             aliases=aliases,
             ignores=ignores,
             composite=composite,
-            contiguous=contiguous,
             doubles=doubles,
             given=given or {},
+            apart=apart,
         )
         for each in (name, *aliases):
             if each in _RULES:
@@ -213,6 +222,10 @@ def rule(
         return made
 
     return register
+
+
+# The same, for operations that work element by element, after broadcasting.
+elementwise = functools.partial(rule, apart=ELEMENTWISE)
 
 
 def forget(made: Rule) -> None:

@@ -35,7 +35,12 @@ def round_(x: Array, *, decimals: int = 0) -> Array:
     return np.rint(x * scale) / scale if decimals > 0 else np.rint(x / scale) * scale
 
 
-@rule("aten.sign", "y = sign(x)", meaning="gives 0: a sign is constant but for its step")
+@rule(
+    "aten.sign",
+    "y = sign(x)",
+    meaning="gives 0: a sign is constant but for its step",
+    aliases=("aten.sgn",),
+)
 def sign(x: Array) -> Array:
     # The sign of NaN is 0, as torch has it.
     return np.where(np.greater(x, 0), 1.0, np.where(np.less(x, 0), -1.0, 0.0))

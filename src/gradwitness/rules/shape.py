@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.indexing import added_up
+from gradwitness.rules.registry import Array, elementwise, rule
 
 Size: TypeAlias = tuple[int, ...]
 
@@ -114,7 +115,7 @@ def _(g: Array, y: Array, x: Array, *, size: Size) -> Array:
     return g
 
 
-@rule(
+@elementwise(
     "aten.clone",
     "y = x",
     meaning="passes the gradient on unchanged",
@@ -247,23 +248,49 @@ def positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
     return places
 
 
+def _shown(
+    x: Array, size: Size, stride: Size, storage_offset: int | None, memory: Array | None
+) -> Array:
+    """Return which element of x each element of a strided view shows."""
+    if memory is None:
+        return positions(size, stride, storage_offset)
+    # Without an offset the view begins where x does.
+    begin = memory.flat[0] if storage_offset is None and memory.size else storage_offset
+    places = positions(size, stride, begin)
+    element = np.full(1 + max(memory.max(initial=-1), places.max(initial=-1)), -1)
+    element[memory] = np.reshape(np.arange(memory.size), memory.shape)
+    shown = element[places]
+    if np.any(shown < 0) or np.unique(memory).size != memory.size:
+        raise NotImplementedError("a view of memory that its base does not show, or shows twice")
+    return shown
+
+
 @rule(
     "aten.as_strided",
     "y = as_strided(x, size, stride, storage_offset)",
-    meaning="puts the gradient at the places of the base that the view shows, among zeros",
-    contiguous=True,
+    meaning="adds up, for each element of the base, the gradients of all places that show it",
 )
-def as_strided(x: Array, *, size: Size, stride: Size, storage_offset: int | None = None) -> Array:
-    return np.reshape(x, (math.prod(x.shape),))[positions(size, stride, storage_offset)]
+def as_strided(
+    x: Array,
+    *,
+    size: Size,
+    stride: Size,
+    storage_offset: int | None = None,
+    memory: Array | None = None,
+) -> Array:
+    shown = _shown(x, size, stride, storage_offset, memory)
+    return np.reshape(x, (math.prod(x.shape),))[shown]
 
 
 @as_strided.vjp("x", "unstride(g, x, size, stride, storage_offset)")
 def _(
-    g: Array, y: Array, x: Array, *, size: Size, stride: Size, storage_offset: int | None = None
+    g: Array,
+    y: Array,
+    x: Array,
+    *,
+    size: Size,
+    stride: Size,
+    storage_offset: int | None = None,
+    memory: Array | None = None,
 ) -> Array:
-    places = positions(size, stride, storage_offset)
-    if np.unique(places).size != places.size:
-        raise NotImplementedError("a view that shows one element in several places")
-    out = np.zeros_like(g, shape=(math.prod(x.shape),))
-    out[places] = g
-    return np.reshape(out, x.shape)
+    return added_up(g, _shown(x, size, stride, storage_offset, memory), x)

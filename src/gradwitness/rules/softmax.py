@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import string
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.rules.reductions import Dim, axes, spread
 from gradwitness.rules.registry import Array, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _shifted(x: Array, dim: int) -> tuple[Array, Array]:
@@ -22,6 +26,14 @@ def _along(x: Array, dim: int) -> Array:
     return x if x.ndim == 0 else np.sum(x, axis=dim, keepdims=True)
 
 
+def _apart(shapes: Mapping[str, tuple[int, ...]], parameters: Mapping[str, Any]) -> str:
+    """Return the axes to compute along, see `Rule`: all but the one that is summed over."""
+    count = len(shapes["x"])
+    letters = list(string.ascii_letters[:count])
+    letters[parameters["dim"] : parameters["dim"] + 1 or None] = "_" * bool(count)
+    return "".join(letters) + "->" + "".join(letters)
+
+
 @rule(
     "aten._softmax",
     "y = exp(x) / repeat(sum(exp(x), dim, True), x, dim, True)",
@@ -29,6 +41,7 @@ def _along(x: Array, dim: int) -> Array:
     "the result",
     ignores=("half_to_float",),
     composite=True,
+    apart=_apart,
 )
 def softmax(x: Array, *, dim: int) -> Array:
     down, total = _shifted(x, dim)
@@ -46,6 +59,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
     meaning="subtracts from the gradient its mean under the result's weights, and multiplies by "
     "the result; a row that is masked out whole, with -inf, gives 0",
     composite=True,
+    apart=_apart,
 )
 def safe_softmax(x: Array, *, dim: int) -> Array:
     top = np.max(x, axis=dim, keepdims=True)
@@ -65,6 +79,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
     meaning="subtracts from the gradient the softmax exp(y) times the gradient's sum",
     ignores=("half_to_float",),
     composite=True,
+    apart=_apart,
 )
 def log_softmax(x: Array, *, dim: int) -> Array:
     down, total = _shifted(x, dim)

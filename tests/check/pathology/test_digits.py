@@ -86,6 +86,21 @@ def test_a_network_loses_no_more_than_it_must(dtype: torch.dtype) -> None:
     assert witness.report.notes == ()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("seed", [0, 4, 8])
+def test_digits_that_a_coarser_format_never_had_are_not_lost(seed: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.LayerNorm(8), nn.Linear(8, 3))
+    x, y = torch.randn(7, 6), torch.randn(7, 3)
+    with gw.watch(model) as witness:
+        with torch.autocast("cpu", dtype=dtype):
+            out = model(x)
+        (out - y).square().mean().backward()
+    # The premise: of float32's digits few are right.
+    assert min(row.digits for row in witness.report.rows) < 4
+    assert witness.report.notes == ()
+
+
 def test_a_gradient_that_is_zero_in_truth_has_no_digits_to_lose() -> None:
     # A constant added to all scores changes no softmax: the gradient of the bias is noise.
     torch.manual_seed(0)

@@ -168,3 +168,12 @@ def test_a_mask_is_suspected_only_where_a_zero_arrived() -> None:
     assert note.text.startswith("LogsumexpBackward0 #")
     assert "leave such rows out" in note.text
     assert "torch.where" not in note.text
+
+
+def test_nothing_times_an_infinite_gradient_is_no_fault_of_torch() -> None:
+    x = leaf(0.0, 4.0)
+    with gw.watch(names={"x": x}) as witness:
+        x.abs().sqrt().sum().backward()
+    assert witness.report.wrong == ()
+    (note,) = witness.report.notes
+    assert note.text.startswith("SqrtBackward0 #1 makes infinity of finite gradients")

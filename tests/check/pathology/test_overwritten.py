@@ -138,3 +138,24 @@ def test_a_write_after_backward_is_nobodys_fault() -> None:
     assert witness.report.notes == ()
     # Judged afterwards, from the finished tape, it is the same.
     assert gw.judge(witness.tape).notes == ()
+
+
+def test_what_a_function_overwrites_in_its_own_forward_is_not_to_blame() -> None:
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            x.mul_(3).exp_()
+            ctx.mark_dirty(x)
+            ctx.save_for_backward(x)
+            return x
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            (y,) = ctx.saved_tensors
+            return 2 * grads[0] * y
+
+    with gw.watch() as witness:
+        wrong: Any = Wrong.apply
+        wrong(torch.randn(4).requires_grad_() * 0.3).square().sum().backward()
+    assert witness.verdict is gw.Verdict.DISAGREES
+    assert witness.report.notes == ()

@@ -24,7 +24,7 @@ from gradwitness.engine.replay import confirmed_digits
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -128,8 +128,8 @@ class _Shares:
         used = {*_operands(call), *(n for n in call.outputs if n is not None)}
         if min(map(self._value, used), default=1.0) > 1 - _LOST:
             return worst
-        found = max(self._forward(used), key=lambda loss: loss.share, default=None)
-        return worst if found is None else found
+        # None if they only came from a coarser format: that is what was asked for.
+        return max(self._forward(used), key=lambda loss: loss.share, default=None)
 
     def _forward(self, wanted: set[int]) -> Iterator[_Loss]:
         """Yield what each call loses on which some values depend."""
@@ -139,6 +139,8 @@ class _Shares:
                 continue
             operands = _operands(call)
             wanted.update(operands)
+            if self._widens(operands, made):
+                continue
             before = min(map(self._value, operands), default=1.0)
             lost = before - min(map(self._value, made))
             if lost > 0:
@@ -171,9 +173,20 @@ class _Shares:
             and edge is not None
             and len(self._senders[number][edge.node, edge.index]) == 1
         ]
-        if after:
+        if after and not self._widens(firing.incoming, firing.outgoing):
             lost = arrived - min(after)
             yield _Loss(lost, f"{node.name} #{node.id}", source, node.call, node.id)
+
+    def _widens(self, before: Iterable[int | None], after: Iterable[int | None]) -> bool:
+        """Return whether numbers go into a finer format: they had no more digits to bring."""
+        came, went = (
+            [_format_digits(d) for n in some if n is not None and is_float(d := self._dtype(n))]
+            for some in (before, after)
+        )
+        return min(came, default=math.inf) < max(went, default=0)
+
+    def _dtype(self, number: int) -> str:
+        return self._tape.values[number].dtype
 
     def _arrived(self, sweep: int, firing: Firing) -> float:
         return min(

@@ -46,7 +46,7 @@ class Overwritten(Detector):
             return
         node = self.tape.nodes[firing.node]
         calls = [self.tape.calls[n] for n in _calls(node)]
-        writes = [_later_write(self.tape, call, firing.after) for call in calls]
+        writes = [_later_write(self.tape, call, firing.after, node.inner) for call in calls]
         write = next((write for write in writes if write is not None), None)
         if write is not None:
             self._blamed.setdefault(write.id, []).append((sweep, node.id))
@@ -91,13 +91,16 @@ def _values(call: Call) -> set[int]:
     return numbers | {n for n in call.outputs if n is not None}
 
 
-def _later_write(tape: Tape, call: Call, count: int) -> Call | None:
-    """Return the first of the calls after one, up to a count, that writes to memory of its own."""
+def _later_write(tape: Tape, call: Call, count: int, own: Sequence[int]) -> Call | None:
+    """Return the first of the calls after one, up to a count, that writes to memory of its own.
+
+    What a function writes in its own forward, it writes before it saves anything.
+    """
     layouts = [tape.values[n].layout for n in _values(call)]
     memory = {layout.storage for layout in layouts if layout is not None}
     for number in range(call.id + 1, count):
         later = tape.calls[number]
-        if later.writes:
+        if later.writes and number not in own:
             written = [tape.values[n].layout for n in later.outputs if n is not None]
             if any(layout is not None and layout.storage in memory for layout in written):
                 return later

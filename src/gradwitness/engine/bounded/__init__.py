@@ -13,8 +13,9 @@ Two bounds run side by side: ``rigorous`` (worst case) and ``likely`` (sqrt(n), 
 exact.
 
 What a bound takes for granted: the other arithmetic rounds to nearest and neither overflows on the
-way nor takes subnormal operands for zero; comparisons fall out as the witness's do; and the bound
-itself, computed in float64, is good to some units of 2^-53 of its own size.
+way nor takes subnormal operands for zero, but for the products and sums of bfloat16 numbers (see
+`array.as_read`); comparisons fall out as the witness's do; and the bound itself, computed in
+float64, is good to some units of 2^-53 of its own size.
 """
 
 from gradwitness.engine.bounded import (
@@ -25,6 +26,7 @@ from gradwitness.engine.bounded import (
     movement,
     ordering,
     running,
+    solving,
     steps,
     trigonometry,
 )
@@ -39,6 +41,7 @@ HANDLERS = (
     movement,
     ordering,
     running,
+    solving,
     steps,
     trigonometry,
 )

@@ -196,12 +196,40 @@ def scaled(factor: Any, error: Error) -> Error:
     if error is None:
         return None
     product = np.asarray(factor * error)
+    # No two terms of this sum are infinities of different signs.
+    if not np.isnan(np.sum(product)):
+        return product
     return np.where(np.isnan(product) & ~np.isnan(factor), np.inf, product)
 
 
 def smallest_normal(arithmetic: Arithmetic) -> float:
     """Return the smallest normal number of elementary operations: a fused kernel's are float32."""
     return min(arithmetic.tiny, _SINGLE_TINY) if arithmetic.final else arithmetic.tiny
+
+
+def as_read(item: Any) -> Any:
+    """Return a factor or term as a kernel may read it: subnormal bfloat16 numbers as zero.
+
+    Intel's dot products of bfloat16 pairs (VDPBF16PS, TDPBF16PS) do, by their definition. Numbers
+    of other 16-bit formats are normal in float32.
+    """
+    if not isinstance(item, Bounded):
+        return item
+    arithmetic = item.arithmetic
+    if arithmetic.tiny != _SINGLE_TINY or not (arithmetic.store or arithmetic.final):
+        return item
+    size = np.abs(item.value)
+
+    def tier(error: Error) -> Error:
+        least = size if error is None else size - error
+        lost = np.where(least < _SINGLE_TINY, size, 0.0)
+        if not lost.any():
+            return error
+        return lost if error is None else np.maximum(error, lost)
+
+    rigorous = tier(item.rigorous)
+    likely = rigorous if item.likely is item.rigorous else tier(item.likely)
+    return Bounded(item.value, arithmetic, rigorous, likely)
 
 
 def rounding(
@@ -221,12 +249,14 @@ def rounding(
     factor = arithmetic.unit if count == 1 else gamma(count, arithmetic.unit)
     tiny = smallest_normal(arithmetic)
 
+    magnitude = np.abs(value)
+
     def grow(carried: Error) -> Error:
-        size = np.abs(value) if carried is None else np.abs(value) + carried
+        size = magnitude if carried is None else magnitude + carried
         added = size * factor
-        if underflows:
-            least = np.abs(value) if carried is None else np.abs(value) - carried
-            # Twice, so that no rounding brings a result across this line.
+        # Twice, so that no rounding brings a result across this line.
+        least = magnitude if carried is None else magnitude - carried
+        if underflows and not np.min(least, initial=np.inf) >= 2 * tiny:
             small = ((size > 0) | nonzero) & (least < 2 * tiny)
             added = added + tiny * small
         return np.asarray(added)
@@ -258,10 +288,14 @@ def reduction(
     def at(growth: float) -> Growth:
         def grow(carried: Error) -> Error:
             past: Any = 0.0 if carried is None else carried
-            size = magnitude + past
-            # Terms that are all zero add up to zero, however many they are.
-            inner = np.where(size == 0, 0.0, size * growth)
-            inner = inner + underflows * (size > 0)
+            size = magnitude if carried is None else magnitude + carried
+            inner = size * growth
+            if np.min(size, initial=np.inf) > 0:
+                inner += underflows
+            else:
+                # Terms that are all zero add up to zero, however many they are.
+                inner = np.where(size == 0, 0.0, inner)
+                inner = inner + underflows * (size > 0)
             if not arithmetic.store:
                 return np.asarray(inner)
             reach = np.abs(value) + past + inner
@@ -290,7 +324,8 @@ def assemble(
     """
     value = np.asarray(value)
     pairs = [errors_of(operand) for operand in operands]
-    infinite = bool(np.isinf(value).any())
+    # One pass over the numbers, where the sum does not overflow.
+    infinite = not np.isfinite(np.sum(value)) and bool(np.isinf(value).any())
 
     def tier(k: int) -> Error:
         errors = [pair[k] for pair in pairs]

@@ -13,6 +13,7 @@ from gradwitness.engine.bounded.array import (
     Bounded,
     Error,
     Plain,
+    as_read,
     assemble,
     reduction,
     rounding,
@@ -22,6 +23,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.infinities import multiplied, reduced, signed
+from gradwitness.engine.floats import gamma
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +54,10 @@ def _additive(ufunc: np.ufunc) -> Callable[..., Bounded]:
 
 
 def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    if _is_constant(b) and b == 1:
+        a, b = b, a
+    if _is_constant(a) and a == 1 and isinstance(b, Bounded):
+        return Bounded(b.value.copy(), arithmetic, *b.errors)
     left, right = value_of(a), value_of(b)
     value = left * right
 
@@ -119,19 +125,57 @@ def _decided(ufunc: np.ufunc) -> Callable[..., Plain]:
     return handler
 
 
+# Below so many rows, columns or terms, float32 saves less than it takes to get there.
+_WIDE = 64
+# So many terms at most, that float32 adds no more than 1/63 to a bound.
+_LONG = 2**18
+_SINGLE_UNIT, _SINGLE_TINY, _SINGLE_MAX = 2.0**-24, 2.0**-126, 2.0**127
+
+
+def _in_single(x: Plain) -> tuple[Plain, float, float]:
+    """Return magnitudes in float32, the smallest that is not 0, and the largest."""
+    single = x.astype(np.float32)
+    np.abs(single, out=single)
+    # What is not 0 but underflows here counts as 0.
+    least = np.where(x == 0, np.inf, single).min(initial=np.inf)
+    return single, float(least), float(single.max(initial=0.0))
+
+
+def _product_of_sizes(left: Plain, right: Plain) -> Plain:
+    """Return ``|left| @ |right|``; of large matrices maybe slightly more, at half the cost.
+
+    Two roundings into float32 for each product, and n of products and sums, leave at least
+    1 - gamma_(n + 2) of the sum, as long as nothing underflows or overflows (Higham 2002, 3.5).
+    """
+    n = left.shape[-1]
+    sizes = (n, *left.shape[-2:-1], *right.shape[-1:])
+    if left.ndim > 1 and right.ndim > 1 and min(sizes) >= _WIDE and n <= _LONG:
+        (a, *ends_a), (b, *ends_b) = _in_single(left), _in_single(right)
+        least, most = (one * other for one, other in zip(ends_a, ends_b, strict=True))
+        # Each operand, too, for 0 times what is out of range looks well.
+        fits = all(end >= _SINGLE_TINY for end in (least, ends_a[0], ends_b[0]))
+        if fits and all(end <= _SINGLE_MAX for end in (most * n, ends_a[1], ends_b[1])):
+            share = 1 - gamma(n + 2, _SINGLE_UNIT)
+            return np.asarray(np.multiply(a @ b, 1 / share, dtype=np.float64))
+    return np.asarray(np.abs(left) @ np.abs(right))
+
+
 def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    a, b = as_read(a), as_read(b)
     left, right = np.asarray(value_of(a)), np.asarray(value_of(b))
     value = left @ right
-    size_left, size_right = np.abs(left), np.abs(right)
 
     def carry(of_a: Error, of_b: Error) -> Error:
-        from_b = None if of_b is None else np.asarray(size_left @ of_b)
+        from_b = None if of_b is None else _product_of_sizes(left, of_b)
         if of_a is None:
             return from_b
-        return total(np.asarray(of_a @ (size_right if of_b is None else size_right + of_b)), from_b)
+        size_right = np.abs(right)
+        return total(
+            _product_of_sizes(of_a, size_right if of_b is None else size_right + of_b), from_b
+        )
 
     # n products and n - 1 sums, in any order: gamma_n (Higham 2002, section 3.5).
-    growths = reduction(arithmetic, size_left @ size_right, value, left.shape[-1])
+    growths = reduction(arithmetic, _product_of_sizes(left, right), value, left.shape[-1])
     return assemble(arithmetic, value, (a, b), carry, growths, multiplied)
 
 
@@ -139,7 +183,7 @@ def _sum(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func
     if len(args) != 1 or not kwargs.keys() <= {"axis", "keepdims"}:
         raise RuleError("np.sum in a rule takes axis and keepdims by keyword, and nothing else")
-    (a,) = args
+    a = as_read(args[0])
     value = np.asarray(np.sum(a.value, **kwargs))
     terms = a.size // max(1, value.size)
     growths = reduction(a.arithmetic, np.sum(np.abs(a.value), **kwargs), value, terms - 1)

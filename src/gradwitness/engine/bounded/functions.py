@@ -43,7 +43,9 @@ _POWERS = {-2: 2.0, -1: 1.0, 0.5: 2.0, 2: 1.0, 3: 2.0}
 
 
 def function(
-    ufunc: np.ufunc, spread: Callable[[Plain, Plain], Plain], count: float = LIBRARY
+    ufunc: Callable[[Plain], Plain],
+    spread: Callable[[Plain, Plain], Plain],
+    count: float = LIBRARY,
 ) -> None:
     """Register y = f(x), with ``spread(x, e)`` the change of y that an error e of x can make."""
 

@@ -70,6 +70,21 @@ def _held(func: Any, args: Any, kwargs: Any) -> Bounded:
     return assemble(x.arithmetic, x.value, (x,), total, rounding(x.arithmetic, x.value))
 
 
+def _without_error(func: Any, args: Any, kwargs: Any) -> Plain:
+    del func, kwargs
+    value: Plain = args[0].value
+    return value
+
+
+def _decided(func: Any, args: Any, kwargs: Any) -> Plain:
+    del func, kwargs
+    (x,) = args
+    if x.rigorous is not None and x.rigorous.any():
+        raise NotImplementedError("a whole number that rounding errors decide")
+    value: Plain = x.value
+    return value
+
+
 def _in_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func, kwargs
     (x,) = args
@@ -132,6 +147,8 @@ FUNCTIONS |= {
     "short_exp": _short_exp,
     "stored": _stored,
     "held": _held,
+    "without_error": _without_error,
+    "decided": _decided,
     "in_kernel": _in_kernel,
     "leaving": _leaving,
     "one_by_one": _one_by_one,

@@ -68,7 +68,9 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
 
     def at(growth: Callable[[float], float], in_order: Callable[[float], float]) -> Growth:
         any_order = np.array([growth(float(k)) for k in additions]).reshape(sizes)
-        ordered = np.array([in_order(float(k)) for k in additions]).reshape(sizes)
+        ordered = any_order
+        if low:
+            ordered = np.array([in_order(float(k)) for k in additions]).reshape(sizes)
         wide = (additions * arithmetic.accumulate).reshape(sizes)
 
         def grow(carried: Error) -> Error:

@@ -84,6 +84,18 @@ def _erfc_spread(x: Plain, e: Plain) -> Plain:
     return _where_moved(e, 2 / np.sqrt(np.pi) * np.exp(-(_near(x, e) ** 2)) * e)
 
 
+def erfc(x: Plain) -> Plain:
+    """Return the complementary error function to 8 units: SciPy's loses 500 at x = 23.
+
+    By its scaled form, times exp(-x^2) in two factors, of which the first's square is exact.
+    """
+    far = np.clip(x, 0.5, 27.0)
+    start = np.asarray(far, dtype=np.float32).astype(np.float64)
+    bell = np.exp(-start * start) * np.exp((start - far) * (start + far))
+    near: Plain = special.erfc(x)
+    return np.where((x > 0.5) & (x < 27), bell * special.erfcx(far), near)
+
+
 function(np.tan, _tan_spread, _FOUR_ULPS)
 function(np.arcsin, _arc_spread, _FOUR_ULPS)
 function(np.arccos, _arc_spread, _FOUR_ULPS)
@@ -93,7 +105,7 @@ function(np.cosh, _cosh_spread, _FOUR_ULPS)
 function(np.arcsinh, _arcsinh_spread, _FOUR_ULPS)
 function(np.arccosh, _arccosh_spread, _FOUR_ULPS)
 function(np.arctanh, _arctanh_spread, _FOUR_ULPS)
-function(special.erfc, _erfc_spread, _SIX_ULPS)
+function(erfc, _erfc_spread, _SIX_ULPS)
 
 
 def _arctan2(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:

@@ -1,0 +1,315 @@
+"""A function and its inputs, as gradcheck wants them run: for the recorder, and in float64."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.autograd.gradcheck import GradcheckError
+from torch.overrides import TorchFunctionMode
+
+from gradwitness._errors import GradientDisagreement
+from gradwitness.capture.keeping import Keeper
+from gradwitness.capture.numerical import _aside, _attempt, _numbers
+from gradwitness.capture.source import inside_function, user_line
+from gradwitness.check.numerical import Claim
+from gradwitness.engine.binding import Unjudgeable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+
+class GradcheckDisagreement(GradientDisagreement, GradcheckError):
+    """A gradient that `gradcheck` does not confirm; code that expects torch's error catches it."""
+
+
+class Subject:
+    """A function at its inputs.
+
+    Parameters
+    ----------
+    fn : callable
+    inputs : tensor or sequence
+        What it is called with.
+    seed : int
+        Of the cotangents; the program's own random numbers are left alone.
+
+    Attributes
+    ----------
+    wanted : dict of str to Tensor
+        The differentiable inputs, by name: ``inputs[0]``, ``inputs[1][2]``.
+    outputs : int
+        How many differentiable outputs the last run gave.
+    repeats : float
+        The largest difference between the gradients of two runs of one backward.
+    dtypes : list of str
+        Gradients that have another format than their input.
+    leaks : dict of str to str
+        Where the function took numbers out of torch's sight, and how.
+    """
+
+    def __init__(self, fn: Callable[..., Any], inputs: Any, seed: int) -> None:
+        self._fn = fn
+        # Of an input with a history its numbers count: two of them may have one in common.
+        self._inputs = _replaced(_as_tuple(inputs), _alone)
+        self._seed = seed
+        self.wanted = {
+            name: tensor
+            for name, tensor in _named(self._inputs)
+            if tensor.requires_grad and (tensor.is_floating_point() or tensor.is_complex())
+        }
+        self.outputs = 0
+        self.repeats = 0.0
+        self.dtypes: list[str] = []
+        self.leaks: dict[str, str] = {}
+
+    @property
+    def models(self) -> tuple[torch.nn.Module, ...]:
+        """The module that the function is, or is a method of."""
+        is_module = isinstance(self._fn, torch.nn.Module)
+        owner = self._fn if is_module else getattr(self._fn, "__self__", None)
+        return (owner,) if isinstance(owner, torch.nn.Module) else ()
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Put back, at the end, all that the function may change."""
+        keeper = Keeper(self.models, [tensor for _, tensor in _named(self._inputs)])
+        keeper.meet_given()
+        try:
+            with keeper:
+                yield
+        finally:
+            keeper.restore()
+
+    def step(self) -> None:
+        """Run forward, and backward from every output with a random cotangent.
+
+        Gradients are taken for the inputs and for every other leaf that the function reaches; no
+        ``.grad`` is written.
+        """
+        with _Leaks(self.leaks):
+            roots = _differentiable(self._fn(*self._inputs))
+        self.outputs = len(roots)
+        if roots:
+            sources = [*self.wanted.values(), *self._further(roots)]
+            torch.autograd.grad(roots, sources, self._cotangents(roots), allow_unused=True)
+
+    def again(self) -> None:
+        """Run one backward twice, and note by how much the gradients differ, and their formats."""
+        roots = _differentiable(self._fn(*self._inputs))
+        wanted = list(self.wanted.values())
+        seeds = self._cotangents(roots)
+        pair = [
+            torch.autograd.grad(roots, wanted, seeds, retain_graph=True, allow_unused=True)
+            for _ in range(2)
+        ]
+        for name, tensor, one, other in zip(self.wanted, wanted, *pair, strict=True):
+            if one is None or other is None:
+                self.repeats = max(self.repeats, 0.0 if one is other else np.inf)
+                continue
+            gap = (one - other).abs().nan_to_num(0.0).max().item() if one.numel() else 0.0
+            self.repeats = max(self.repeats, gap)
+            if one.dtype != tensor.dtype:
+                self.dtypes.append(f"{name}: {tensor.dtype}, its gradient {one.dtype}")
+
+    def undefined(self) -> str:
+        """Return what goes wrong where output gradients are undefined, which means zero."""
+        undefined: Any = torch._C._functions.UndefinedGrad
+        wanted = list(self.wanted.values())
+        count = len(_differentiable(self._fn(*self._inputs)))
+        groups = [range(count), *([[n] for n in range(count)] if count > 1 else [])]
+        for group in groups:
+            outputs = _differentiable(self._fn(*self._inputs))
+            roots = [undefined()(outputs[n]) for n in group]
+            zeros = [torch.zeros_like(root) for root in roots]
+            found: Any
+            try:
+                found = torch.autograd.grad(roots, wanted, zeros, allow_unused=True)
+            except Exception as error:  # noqa: BLE001 (the user's own backward: anything)
+                first = str(error).strip().partition("\n")[0]
+                return f"backward fails ({type(error).__name__}: {first[:120]})"
+            for name, gradient in zip(self.wanted, found, strict=True):
+                if gradient is not None and not bool((gradient == 0).all()):
+                    return f"the gradient of {name} is not zero"
+        return ""
+
+    def claims(self) -> dict[str, Claim]:
+        """Return autograd's gradients of the function in float64, to be held against its slopes.
+
+        Raises
+        ------
+        Unjudgeable
+            If it does not run in float64.
+        """
+
+        def differentiated() -> tuple[list[Any], list[Any]]:
+            tensors = {name: self._wide(tensor) for name, tensor in self.wanted.items()}
+            for tensor in tensors.values():
+                tensor.requires_grad_()
+            with torch.enable_grad():
+                roots = _differentiable(self._fn(*self._placed(tensors)))
+                seeds = self._cotangents(roots)
+                sent = torch.autograd.grad(roots, [*tensors.values()], seeds, allow_unused=True)
+            return seeds, list(sent)
+
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            seeds, sent = _attempt(differentiated)
+        incoming = [_numbers(seed) for seed in seeds]
+        # What is too small for a program in float32 to show, as a constant of seven digits, counts
+        # only where it runs in float64.
+        wide = all(tensor.dtype is torch.float64 for tensor in self.wanted.values())
+        dtype = "float64" if wide else "float32"
+        found = {}
+        for place, (name, tensor) in enumerate(self.wanted.items()):
+            gradient = _numbers(sent[place])
+            at = _numbers(self._wide(tensor))
+            if at is None:
+                raise Unjudgeable("complex numbers")
+            given = np.zeros(at.shape) if gradient is None else gradient
+            found[name] = Claim(0, place, at, given, dtype, incoming, ())
+        return found
+
+    def operands(self, node: int) -> Sequence[int | None]:
+        """Return the numbers of the inputs."""
+        del node
+        return range(len(self.wanted))
+
+    def run(self, node: int, moved: Mapping[int, NDArray[np.float64]]) -> Sequence[Any]:
+        """Run the function in float64, some inputs replaced; return its differentiable outputs.
+
+        Raises
+        ------
+        Unjudgeable
+            If that fails, or it draws random numbers.
+        """
+        del node
+        tensors = {
+            name: torch.from_numpy(np.array(moved[place])).to(tensor.device)
+            if place in moved
+            else self._wide(tensor)
+            for place, (name, tensor) in enumerate(self.wanted.items())
+        }
+        for tensor in tensors.values():
+            tensor.requires_grad_()
+
+        def forward() -> list[Any]:
+            # Which outputs are differentiable shows with gradients on only.
+            with torch.enable_grad():
+                return _differentiable(self._fn(*self._placed(tensors)))
+
+        with _aside():
+            outputs = _attempt(forward)
+        return [_numbers(output) for output in outputs]
+
+    def _wide(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_complex() or tensor.layout is not torch.strided:
+            raise Unjudgeable("complex or sparse numbers have no slope here")
+        return tensor.detach().to(torch.float64, copy=True)
+
+    def _placed(self, tensors: Mapping[str, torch.Tensor]) -> Any:
+        """Return the inputs with some tensors replaced, and every other one in float64."""
+
+        def placed(tensor: torch.Tensor, name: str) -> torch.Tensor:
+            if name in tensors:
+                return tensors[name]
+            return tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor
+
+        return _replaced(self._inputs, placed)
+
+    def _cotangents(self, roots: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(self._seed)
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            return [
+                torch.randn(
+                    root.shape,
+                    generator=generator,
+                    dtype=torch.complex128 if root.is_complex() else torch.float64,
+                ).to(root.device, root.dtype)
+                for root in roots
+            ]
+
+    def _further(self, roots: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the leaves that the function reaches beside its inputs, not through them."""
+        edge = torch.autograd.graph.get_gradient_edge
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            seen = {edge(tensor).node for tensor in self.wanted.values()}
+            waiting = [edge(root).node for root in roots]
+        found = []
+        for node in waiting:
+            if node not in seen:
+                seen.add(node)
+                waiting.extend(target for target, _ in node.next_functions if target is not None)
+                if node.name().endswith("AccumulateGrad"):
+                    accumulator: Any = node
+                    found.append(accumulator.variable)
+        return found
+
+
+class _Leaks(TorchFunctionMode):
+    """Notes where numbers leave torch, or a tensor its graph without a call that is recorded."""
+
+    def __init__(self, found: dict[str, str]) -> None:
+        super().__init__()
+        self._found = found
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        way = _WAYS_OUT.get(func)
+        first = args[0] if args else None
+        if (
+            way
+            and isinstance(first, torch.Tensor)
+            and (first.requires_grad or (first.is_floating_point() and way != _DATA))
+            # A custom function is judged for itself, whatever it does inside.
+            and not inside_function()
+        ):
+            self._found.setdefault(user_line(), way)
+        return func(*args, **(kwargs or {}))
+
+
+_DATA = ".data"
+_WAYS_OUT: dict[Any, str] = {
+    torch.Tensor.item: "item()",
+    torch.Tensor.tolist: "tolist()",
+    torch.Tensor.numpy: "numpy()",
+    torch.Tensor.__array__: "numpy.array()",
+    torch.Tensor.__float__: "float()",
+    torch.Tensor.data.__get__: _DATA,  # type: ignore[attr-defined]
+}
+
+
+def _as_tuple(inputs: Any) -> tuple[Any, ...]:
+    return tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+
+
+def _alone(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    del name
+    return tensor if tensor.is_leaf else tensor.detach().requires_grad_()
+
+
+def _replaced(item: Any, replace: Callable[[torch.Tensor, str], Any], name: str = "inputs") -> Any:
+    """Return arguments with every tensor replaced, which is told its name."""
+    if isinstance(item, torch.Tensor):
+        return replace(item, name)
+    if type(item) in (tuple, list):
+        return type(item)(_replaced(each, replace, f"{name}[{n}]") for n, each in enumerate(item))
+    return item
+
+
+def _named(item: Any, name: str = "inputs") -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(item, torch.Tensor):
+        yield name, item
+    elif isinstance(item, (tuple, list)):
+        for place, each in enumerate(item):
+            yield from _named(each, f"{name}[{place}]")
+
+
+def _differentiable(outputs: Any) -> list[torch.Tensor]:
+    return [
+        tensor
+        for _, tensor in _named(outputs)
+        if tensor.requires_grad and (tensor.is_floating_point() or tensor.is_complex())
+    ]

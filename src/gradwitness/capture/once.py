@@ -1,0 +1,55 @@
+"""One forward and backward pass of a model, which leaves no trace of having run."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradwitness._errors import InputError
+from gradwitness.capture.dispatch import tensors_in
+from gradwitness.capture.keeping import Keeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+@contextlib.contextmanager
+def left_alone(model: torch.nn.Module, inputs: Sequence[Any]) -> Iterator[None]:
+    """Run a block with no ``.grad`` to begin with, and put everything back at its end.
+
+    Parameters, buffers, ``.grad``, training modes and random numbers are then as they were, bit
+    for bit.
+    """
+    given = list(tensors_in(list(inputs)))
+    keeper = Keeper([model], given)
+    try:
+        keeper.meet_given()
+        for tensor in (*model.parameters(), *given):
+            if tensor.is_leaf:
+                tensor.grad = None
+        yield
+    finally:
+        keeper.restore()
+
+
+def run_once(
+    model: torch.nn.Module, inputs: Sequence[Any], loss: Callable[[Any], torch.Tensor] | None
+) -> None:
+    """Run a model forward, and backward from its loss.
+
+    Raises
+    ------
+    InputError
+        If there is no single number to run backward from.
+    """
+    output = model(*inputs)
+    root = output if loss is None else loss(output)
+    if not isinstance(root, torch.Tensor) or root.numel() != 1 or not root.requires_grad:
+        what = "the model's output" if loss is None else "what the loss returns"
+        raise InputError(
+            f"{what} is no tensor of one number that depends on the parameters: give "
+            "loss=lambda output: ..., which returns one"
+        )
+    torch.autograd.backward(root)

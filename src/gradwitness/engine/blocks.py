@@ -1,0 +1,226 @@
+"""Large steps, piece by piece: what is computed of a piece stays small, whatever the tensors.
+
+A rule says with one letter for each axis (`Rule.apart`) along which axes its operands and results
+fall apart, as in ``"ik,kj->ij"``: what belongs to one index i of the result needs that index of A
+alone. The same letters say it of every vjp, with the operand in the result's place. The rule itself
+knows nothing of it: it gets smaller arrays.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import string
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gradwitness import rules
+from gradwitness.engine.binding import Lookup, operand_names, recorded
+from gradwitness.engine.floats import is_float
+from gradwitness.rules.registry import ELEMENTWISE
+from gradwitness.tape import Ref, Tape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from gradwitness.tape import Call, Value
+
+Shape: TypeAlias = tuple[int, ...]
+Index: TypeAlias = tuple[slice, ...]
+
+# Steps with a tensor of more elements are cut into pieces of so many.
+_LARGE = 2**18
+_PIECE = 2**17
+# What a cut leaves whole is gone through again for each piece: of a small result, no more than so
+# many are made.
+_FEW = 8
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One piece of a step.
+
+    Attributes
+    ----------
+    operands : dict
+        The letters of each operand's axes, by its name.
+    results : tuple of str
+        Those of each result.
+    letter : str
+        The axis that is cut.
+    start, stop : int
+        What of it is in the piece.
+    """
+
+    operands: Mapping[str, str]
+    results: tuple[str, ...]
+    letter: str
+    start: int
+    stop: int
+
+    def operand(self, name: str, shape: Shape) -> Index:
+        """Return which part of an operand is in the piece; empty if all of it is."""
+        return self._index(self.operands[name], shape)
+
+    def result(self, place: int, shape: Shape) -> Index:
+        """Return which part of a result, or of its gradient, is in the piece."""
+        return self._index(self.results[place], shape)
+
+    def _index(self, letters: str, shape: Shape) -> Index:
+        axis = _axis(letters, self.letter, shape)
+        if axis is None:
+            return ()
+        return (*(slice(None),) * axis, slice(self.start, self.stop))
+
+
+@dataclass(frozen=True)
+class SmallStep:
+    """A piece of a large step, as a step of a tape of its own."""
+
+    tape: Tape
+    call: Call
+    lookup: Lookup
+
+
+def _axis(letters: str, letter: str, shape: Shape) -> int | None:
+    """Return the axis that a letter stands for, if the tensor has it and does not repeat it.
+
+    Letters count from the first axis on; of a tensor with fewer axes the first letters have none.
+    """
+    if letter not in letters:
+        return None
+    axis = letters.index(letter) - max(0, len(letters) - len(shape))
+    return axis if axis >= 0 and shape[axis] != 1 else None
+
+
+def is_large(tape: Tape, call: Call) -> bool:
+    """Whether a call has a tensor that is not to be converted whole."""
+    numbers = {n for n in call.outputs if n is not None}
+    numbers.update(a.value for a in call.arguments.values() if isinstance(a, Ref))
+    return any(math.prod(tape.values[n].shape) > _LARGE for n in numbers)
+
+
+def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
+    """Return the pieces of a large step, if its rule says how it falls apart; else none.
+
+    Parameters
+    ----------
+    tape : Tape
+    call : Call
+    target : str
+        The operand whose gradient is computed; empty for the call's first result.
+    """
+    found = rules.find(call.base_op)
+    if found is None or not found.apart or not is_large(tape, call):
+        return []
+    outputs = [tape.values[n] for n in call.outputs if n is not None]
+    named = {n: call.arguments[given] for n, given in operand_names(found, call).items()}
+    shapes = {n: tape.values[a.value].shape for n, a in named.items() if isinstance(a, Ref)}
+    if len(outputs) != len(call.outputs) or not all(is_float(value.dtype) for value in outputs):
+        return []
+    letters = _letters(found, call, shapes, outputs[0].shape)
+    if letters is None:
+        return []
+    of_operands, of_results = letters
+    # Each tensor with its letters: operands, and results, of which a vjp gets the gradients too.
+    tensors = [(of_operands[name], shape) for name, shape in shapes.items()]
+    tensors += [(of, value.shape) for of, value in zip(of_results, outputs, strict=True)]
+    aim, shape = (of_operands[target], shapes[target]) if target else tensors[len(shapes)]
+    if not target:
+        aim = "".join(a if all(a in each for each in of_results) else "_" for a in aim)
+    best = _longest_cut(aim, shape, tensors)
+    if best is None:
+        return []
+    letter, length, touched = best
+    count = min(length, -(-touched // _PIECE), max(_FEW, -(-math.prod(shape) // _PIECE)))
+    bounds = [length * k // count for k in range(count + 1)]
+    return [
+        Cut(of_operands, of_results, letter, *ends)
+        for ends in itertools.pairwise(bounds)
+        if count > 1
+    ]
+
+
+def _longest_cut(
+    aim: str, shape: Shape, tensors: list[tuple[str, Shape]]
+) -> tuple[str, int, int] | None:
+    """Choose the letter that cuts most numbers: letter, its length, the largest tensor cut."""
+    best = None
+    most = 0
+    for letter in aim.replace("_", ""):
+        axis = _axis(aim, letter, shape)
+        if axis is None:
+            continue
+        cut = [math.prod(size) for of, size in tensors if _axis(of, letter, size) is not None]
+        if sum(cut) > most:
+            most, best = sum(cut), (letter, shape[axis], max(cut))
+    return best
+
+
+def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
+    """Return one piece of a call.
+
+    Parameters
+    ----------
+    tape : Tape
+    call : Call
+    cut : Cut
+    lookup : callable
+        Gives the numbers of the whole tape's values; asked only for those that are not cut.
+    """
+    found = rules.find(call.base_op)
+    assert found is not None  # noqa: S101 (it made the cut)
+    values: list[Value] = []
+    whole: dict[int, int] = {}
+
+    def taken(number: int, index: Index) -> int:
+        value = tape.values[number]
+        place = len(values)
+        if index and value.array is not None:
+            part = value.array[index]
+            value = replace(value, shape=part.shape, array=part)
+        else:
+            whole[place] = number
+        values.append(value)
+        return place
+
+    arguments = dict(call.arguments)
+    for name, given in operand_names(found, call).items():
+        argument = arguments[given]
+        if isinstance(argument, Ref):
+            index = cut.operand(name, tape.values[argument.value].shape)
+            arguments[given] = Ref(taken(argument.value, index))
+    outputs = tuple(
+        None if n is None else taken(n, cut.result(place, tape.values[n].shape))
+        for place, n in enumerate(call.outputs)
+    )
+    small = Tape(values=values, calls=(), nodes=(), sweeps=())
+    of_part = recorded(small)
+
+    def numbers(place: int) -> NDArray[Any]:
+        return lookup(whole[place]) if place in whole else of_part(place)
+
+    return SmallStep(small, replace(call, arguments=arguments, outputs=outputs), numbers)
+
+
+def _letters(
+    found: rules.Rule,
+    call: Call,
+    shapes: Mapping[str, Shape],
+    result: Shape,
+) -> tuple[dict[str, str], tuple[str, ...]] | None:
+    """Return the letters of each operand and result, or None if nothing can be cut."""
+    text = found.apart
+    if not isinstance(text, str):
+        given = {n: call.arguments.get(n, found.defaults.get(n)) for n in found.parameters}
+        text = text(shapes, given)
+    if text == ELEMENTWISE:
+        every = string.ascii_letters[: len(result)]
+        return dict.fromkeys(found.operands, every), (every,) * len(call.outputs)
+    if not text:
+        return None
+    left, right = text.split("->")
+    operands = dict(zip(found.operands, left.split(","), strict=True))
+    return operands, tuple(right.split(","))

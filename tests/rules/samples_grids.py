@@ -1,0 +1,59 @@
+"""Samples of images that are read off at given places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rules.sampling import Draw, aten, normal, sample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ZEROS, BORDER, REFLECTION = range(3)
+
+
+@dataclass(frozen=True)
+class Places(Draw):
+    """Coordinates of places that lie well off the pixels, their edges and their borders.
+
+    In the image and, by two pixels at most, outside of it.
+    """
+
+    sizes_of_image: tuple[int, ...] = ()
+    align: bool = False
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        del length
+        columns = []
+        for size in reversed(self.sizes_of_image):
+            at = rng.integers(-2, size + 1, self.shape[:-1])
+            # Between a pixel and its edge, on either side.
+            at = at + rng.uniform(0.1, 0.4, at.shape) + rng.choice([0.0, 0.5], at.shape)
+            columns.append(2 * at / (size - 1) - 1 if self.align else (2 * at + 1) / size - 1)
+        return np.stack(columns, axis=-1).astype(np.float32).astype(np.float64)
+
+
+def _grid(sizes: tuple[int, ...], *, align: bool) -> Places:
+    return Places((2, *(3,) * len(sizes), len(sizes)), sizes_of_image=sizes, align=align)
+
+
+GRIDS = tuple(
+    sample(
+        aten.grid_sampler_2d.default if len(sizes) == 2 else aten.grid_sampler_3d.default,
+        normal(2, 2, *sizes), _grid(sizes, align=align), mode, padding, align,
+        note=note, exact="dgrid" if mode else "", unused="y" if mode else "",
+    )
+    for note, sizes, mode, padding, align in (
+        ("zeros", (4, 5), 0, ZEROS, False),
+        ("border", (4, 5), 0, BORDER, True),
+        ("reflection", (5, 4), 0, REFLECTION, False),
+        ("reflection aligned", (5, 4), 0, REFLECTION, True),
+        ("nearest", (4, 5), 1, ZEROS, True),
+        ("zeros", (3, 4, 2), 0, ZEROS, True),
+        ("border", (3, 4, 2), 0, BORDER, False),
+        ("nearest reflection", (3, 4, 2), 1, REFLECTION, False),
+    )
+)  # fmt: skip
