@@ -1,6 +1,6 @@
 """Does the witness find a single wrong step in a real model, and name it? Prints one table.
 
-``python benchmarks/mutations.py [--quick]``. In each architecture, for each kind of autograd node
+``python benchmarks/mutations.py [--quick] [MODEL ...]``. In each architecture, for each kind of autograd node
 in its graph, a node is drawn, and what it sends along one edge is changed, in each way of
 `faults.mutations`. Found: the verdict is DISAGREES. Placed: no step but that one is accused. A
 fault counts as visible if it changes a number by more than the smallest error that the report of
@@ -202,7 +202,8 @@ def main() -> None:
     """Run all and print the table."""
     quick = "--quick" in sys.argv
     tallies: dict[str, Tally] = defaultdict(Tally)
-    runs = [(name, seed) for name in ZOO for seed in range(QUICK_SEEDS if quick else SEEDS)]
+    models = [word for word in sys.argv[1:] if word != "--quick"] or list(ZOO)
+    runs = [(name, seed) for name in models for seed in range(QUICK_SEEDS if quick else SEEDS)]
     for name, seed in track(runs, description="models"):
         examine(name, seed, tallies, compared=seed == 0)
     table = Table("fault", "visible", "found", "placed", "below what is seen", "found of these")

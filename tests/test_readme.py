@@ -38,6 +38,21 @@ def test_the_example_prints_what_the_readme_shows(
     assert words(capsys.readouterr().out) == words(shown)
 
 
+def test_the_claims_are_judged_as_the_readme_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    line = "check examples/grade/network.py:step --claims examples/grade/by_hand.txt"
+    with pytest.raises(SystemExit) as end:
+        main(line.split())
+    assert end.value.code == 1
+    shown = printed_in_readme(f"gradwitness {line}")
+    assert shown.startswith("...\n")
+    # The judgement of the program itself comes first.
+    expected = words(shown.removeprefix("...\n"))
+    assert words(capsys.readouterr().out)[-len(expected) :] == expected
+
+
 def test_the_picture_in_the_readme_is_of_this_example(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

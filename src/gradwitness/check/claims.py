@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.check.compare import CANCELS, TOO_LITTLE, Comparison, compare, mismatch, unjudged
+from gradwitness.check.diagnose.candidates import untried
 from gradwitness.check.diagnose.rank import Cause, diagnose
 from gradwitness.check.diagnose.scene import Exhibit, Scene
 from gradwitness.check.finding import Coverage
@@ -206,7 +207,10 @@ def judge_run(
     causes: tuple[Cause, ...] = ()
     if any(exhibit.refuted for exhibit in exhibits.values()):
         known = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
-        causes = diagnose(Scene(exhibits, *known))
+        scene = Scene(exhibits, *known)
+        causes = diagnose(scene)
+        left_out = untried(scene)
+        notes = (*notes, left_out) if left_out else notes
     guilty = {name for cause in causes for name in cause.guilty}
     inherited = {name for cause in causes for name in cause.inherited} - guilty
     return ClaimReport(
@@ -342,7 +346,9 @@ def _exhibit(row: ClaimRow, claim: Claim, reference: Reference) -> Exhibit:
     if given.shape == reference.value.shape:
         allowance = reference.allowance + claim.rounding
     elif given.size == reference.value.size:
+        # Which number was rounded how is lost with the shape.
         given = given.reshape(reference.value.shape)
+        allowance = reference.allowance + np.max(claim.rounding, initial=0.0)
     refuted = row.verdict is Verdict.DISAGREES
     return Exhibit(row.name, reference.value, given, allowance, refuted)
 

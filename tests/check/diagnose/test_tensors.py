@@ -264,3 +264,14 @@ def test_large_tensors_are_told_apart_by_a_glance_and_then_in_full() -> None:
     almost = g.T.copy()
     almost[1, 2] += 1
     assert all(c.cause != "transposed" for c in diagnose(single(g, almost)))
+
+
+def test_a_part_of_the_gradients_is_not_multiplied_by_a_learning_rate() -> None:
+    # An optimizer acts on all gradients: 0.3 behind one layer is a factor in the chain.
+    def fault(g: Any, _: Any) -> Any:
+        return {name: 0.3 * h for name, h in g.items() if name < "4"}
+
+    first, *_ = diagnose(planted(1, fault))
+    assert first.cause == "constant factor"
+    first, *_ = diagnose(planted(1, every(lambda g: 0.3 * g)))
+    assert first.cause == "learning rate"

@@ -14,6 +14,14 @@ TRUE = {
     "gan": [("stale gradient", "")],
     # Its target network runs under no_grad, as it must; it belongs to no model that is trained.
     "q_learning": [("parameters cut off", "0.weight, 0.bias, 2.weight, 2.bias: ")],
+    # Sinusoids, which are not trained.
+    "whisper": [("parameters frozen", "model.encoder.embed_positions.weight: ")],
+    # Projections for global attention, which no word here asks for.
+    "longformer": [
+        ("parameters unused", "longformer.encoder.layer.0.attention.self.query_global.weight, ")
+    ],
+    # For masked words and segments, which this input has none of.
+    "xlnet": [("parameters unused", "transformer.mask_emb, ")],
 }
 
 

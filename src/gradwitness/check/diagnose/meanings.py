@@ -97,7 +97,9 @@ def _candidates(
     if everywhere:
         yield from _loss_scales(counts)
     yield from _small_counts(everywhere)
-    yield from _roots_and_rates(sizes)
+    yield from _roots(sizes)
+    if everywhere:
+        yield from _rates()
     yield from _fractions()
     for n, what in counts.items():
         for value in (2 * n, 2 / n, n / 2, 1 / (2 * n), n * n, 1 / (n * n)):
@@ -137,10 +139,13 @@ def _large_counts(factor: float) -> Iterator[tuple[float, str, str]]:
             yield 1 / k, MEAN_SUM, f"Averaged over {k} (samples, tokens, outputs)."
 
 
-def _roots_and_rates(sizes: tuple[int, ...]) -> Iterator[tuple[float, str, str]]:
+def _roots(sizes: tuple[int, ...]) -> Iterator[tuple[float, str, str]]:
     for n in sorted(set(sizes) - {0, 1}):
         yield math.sqrt(n), ROOT, f"The square root of {n}, an axis length here."
         yield 1 / math.sqrt(n), ROOT, f"One over the square root of {n}, an axis length here."
+
+
+def _rates() -> Iterator[tuple[float, str, str]]:
     for value in _DECIMALS:
         yield -value, UPDATE, f"-{value:.6g} times the gradient: a step at this learning rate."
         yield value, LEARNING_RATE, f"Already multiplied by {value:.6g}, as a learning rate is."
