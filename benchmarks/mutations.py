@@ -1,9 +1,9 @@
 """Does the witness find a single wrong step in a real model, and name it? Prints one table.
 
-``python benchmarks/mutations.py [--quick] [MODEL ...]``. In each architecture, for each kind of autograd node
-in its graph, a node is drawn, and what it sends along one edge is changed, in each way of
-`faults.mutations`. Found: the verdict is DISAGREES. Placed: no step but that one is accused. A
-fault counts as visible if it changes a number by more than the smallest error that the report of
+``python benchmarks/mutations.py [--quick] [MODEL ...]``. In each architecture, for each kind of
+autograd node in its graph, a node is drawn, and what it sends along one edge is changed, in each
+way of `faults.mutations`. Found: the verdict is DISAGREES. Placed: no step but that one is accused.
+A fault counts as visible if it changes a number by more than the smallest error that the report of
 the right run says it sees at that step; the others may be found or not, and are shown beside.
 
 The same faults are shown to torch.testing.assert_close with its defaults, which is given the right
