@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Predicted = Mapping[str, NDArray[np.float64]]
 
 _ROUNDS = 8
+_HALVINGS = 6
 # A fit that leaves more than this share of the error is none.
 _REST = 0.03
 
@@ -57,9 +58,15 @@ def fitted(
         steepness = float(slope @ slope)
         if not steepness or not np.isfinite(steepness):
             break
-        following = number + float(slope @ left) / steepness
-        better = rest(following)
-        if not better[0] < size or not following:
+        stride = float(slope @ left) / steepness
+        for _ in range(_HALVINGS):
+            following = number + stride
+            better = rest(following)
+            if better[0] < size and following:
+                break
+            # A ReLU that changes sides on the way makes the whole stride too long.
+            stride /= 2
+        else:
             break
         number, (size, left, predicted) = following, better
     return (number, predicted) if size <= _REST**2 * whole else None
