@@ -11,6 +11,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 import gradwitness as gw
 from capture.programs import leaf, weighted
+from gradwitness.rules.registry import Rule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,11 +40,11 @@ def test_a_backward_step_lets_go_of_its_operands() -> None:
         first = x * 2
         held = memory(first)
         second = first.sin()
-        for tensor in (first, x):
+        for tensor in (second, x):
             tensor.register_hook(lambda _: alive.append(held.expired()))
         del first
         weighted(second).backward()
-        # While its own step runs it is there; once that is over it is not.
+        # Before the step that uses it, the sine's, it is there; once that is over it is not.
     assert alive == [False, True]
     assert witness.verdict is gw.Verdict.AGREES
 
@@ -124,3 +125,29 @@ def test_released_numbers_are_told(tmp_path: Path) -> None:
 def test_negative_room_is_refused() -> None:
     with pytest.raises(gw.InputError, match="keep=-1"):
         gw.watch(keep=-1)
+
+
+def test_what_no_vjp_uses_goes_as_soon_as_it_is_judged() -> None:
+    x = leaf(3)
+    with gw.watch(keep=0) as witness:
+        before = x * 2
+        held = memory(before)
+        after = before.relu()
+        del before
+        # The gradient of relu is told by its result, that of the product by the factor.
+        assert held.expired()
+        kept = memory(after)
+        loss = weighted(after)
+        del after
+        assert not kept.expired()
+        loss.backward()
+    assert witness.verdict is gw.Verdict.AGREES
+
+
+def test_numbers_that_a_vjp_should_not_have_used_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    # If the code that reads off what a vjp uses were wrong, NaN would stand for the operand.
+    monkeypatch.setattr(Rule, "kept", frozenset())
+    x, w = leaf(3), leaf(3)
+    with gw.watch(keep=0) as witness:
+        weighted(x * w).backward()
+    assert witness.verdict is not gw.Verdict.AGREES

@@ -68,7 +68,7 @@ def test_forward_in_symbols_and_numbers() -> None:
         "  db3 = g\n    torch: [2]   [AGREES, 0 x bound]\n",
         "  dx3 = g W3\n    torch: [6 8]   [AGREES, 0 x bound]\n",
         "  dW3^T = x3^T g\n    torch: [2 0]   [AGREES, 0 x bound]\n",
-        "  g = [6 8]\n  dx2 = where(x2 <= 0, 0, g)\n    torch: [6 0]   [AGREES, 0 x bound]\n",
+        "  g = [6 8]\n  dx2 = where(x3 <= 0, 0, g)\n    torch: [6 0]   [AGREES, 0 x bound]\n",
         "  dx1 = g W2\n    torch: [6 12]   [AGREES, 0 x bound]\n",
         "  dW1 = g^T\n    torch: [3 6]   [AGREES, 0 x bound]\n",
         "  g = [3 6]\n  W1.grad += g\n",

@@ -31,7 +31,7 @@ the whole gradient: AGREES, at worst 0 x bound
              = 12   torch sent 12
     followed: the largest term, g[0,0]
 
- 4  #5 ReluBackward0 in 2: dx2 = where(x2 <= 0, 0, g)
+ 4  #5 ReluBackward0 in 2: dx2 = where(x3 <= 0, 0, g)
     dx2[0,0] = g[0,0] (6)
              = 6   torch sent 6
 

@@ -169,3 +169,39 @@ def test_vjp_is_refused(operand: str) -> None:
     made.vjp("x", "g")(lambda g, *_: g)
     with pytest.raises(RuleError, match=f"^mine.same: '{operand}' is no operand, or has its vjp"):
         made.vjp(operand, "g")
+
+
+def _inner(x: Any) -> Any:
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "used"),
+    [
+        (lambda g, y, a, b: g, {"g"}),  # noqa: ARG005
+        (lambda g, y, a, b: g * b, {"g", "b"}),  # noqa: ARG005
+        (lambda g, y, a, b: g + y, {"g", "y"}),  # noqa: ARG005
+        # A shape can be had without the numbers.
+        (lambda g, y, a, b: g.reshape(a.shape), {"g"}),  # noqa: ARG005
+        (lambda g, y, a, b: g * a.size + b.ndim, {"g"}),  # noqa: ARG005
+        (lambda g, y, a, b: g * a.shape[0] + a, {"g", "a"}),  # noqa: ARG005
+        # Handed on, kept by another function, or looked at in a comprehension: used.
+        (lambda g, y, a, b: g * _inner(a), {"g", "a"}),  # noqa: ARG005
+        (lambda g, y, a, b: (lambda: g * b)(), {"g", "b"}),  # noqa: ARG005
+        (lambda g, y, a, b: [g * each for each in b], {"g", "b"}),  # noqa: ARG005
+        # By its place, whatever it is called; and if all are taken together, all.
+        (lambda cotangent, _, first, second: cotangent * second, {"g", "b"}),  # noqa: ARG005
+        (lambda *everything: everything[0], {"g", "y", "a", "b"}),
+    ],
+)
+def test_what_a_vjp_uses_is_read_from_its_code(function: Any, used: set[str]) -> None:
+    assert registry.reads(function, ("g", "y", "a", "b")) == used
+
+
+def test_an_argument_that_is_only_overwritten_is_not_used() -> None:
+    def vjp(g: Any, y: Any, a: Any) -> Any:
+        a = g
+        return a * 0 + g
+
+    # It is loaded after that, which the code cannot tell from a use: kept, to be safe.
+    assert registry.reads(vjp, ("g", "y", "a")) == {"g", "a"}

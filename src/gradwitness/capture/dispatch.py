@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gradwitness.capture.numerical import Applications
 from gradwitness.capture.source import is_skipped
 from gradwitness.capture.source import tensors_in as tensors_in
+from gradwitness.engine.binding import operand_names
+from gradwitness.rules import find
 from gradwitness.tape import OUTSIDE, Argument, Call, Ref, Source, references
 
 if TYPE_CHECKING:
@@ -67,6 +69,22 @@ class CallDraft:
         )
 
 
+def _kept(draft: CallDraft) -> set[int | None]:
+    """Return the values that judging a call's node will use: all, where no rule says."""
+    call = draft.finish(0, None)
+    found = find(call.base_op)
+    arguments = list(call.arguments.values())
+    outputs = call.outputs
+    # What views show, and what is changed in place, may get another history with the next change.
+    if found is not None and not found.given and not draft.writes and not draft.is_view:
+        named = operand_names(found, call)
+        unused = {given for name, given in named.items() if name not in found.kept}
+        arguments = [item for name, item in call.arguments.items() if name not in unused]
+        outputs = outputs if "y" in found.kept else ()
+    operands = {value for item in arguments for value in references(item)}
+    return {*outputs, *operands, draft.base}
+
+
 class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each operation with its operands and results.
 
@@ -91,6 +109,7 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._retention = retention
         self._audience = audience
         self._open: dict[int, tuple[int | None, ...]] = {}
+        self._judged: tuple[int | None, ...] = ()
         self.applications = Applications(values, self.calls)
         # What functions that begin with the next call are applied to.
         self._needed: list[int] = []
@@ -100,16 +119,28 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         number = len(self.calls)
         self.calls.append(draft)
         operands = {value for item in draft.arguments.values() for value in references(item)}
-        self._open[number] = (*operands, *draft.outputs, draft.base, *self._needed)
+        now = (*operands, *draft.outputs, draft.base)
+        self._open[number] = (*_kept(draft), *self._needed)
         self._needed = []
+        self._retention.hold(now)
         self._retention.hold(self._open[number])
         self._audience.tell(lambda observer: observer.called(number))
+        # The call before is judged, and autograd has given its results their history: what its node
+        # will not use is held no longer for its sake.
+        self._let_go()
+        self._judged = now
         return number
+
+    def _let_go(self) -> None:
+        self._retention.drop(self._judged)
+        self._judged = ()
 
     def close(self, number: int) -> None:
         """Let a call's numbers go: no backward pass will need them."""
         self._retention.drop(self._open.pop(number, ()))
         self.applications.forget(number)
+        if number == len(self.calls) - 1:
+            self._let_go()
 
     def hands_out(self, name: str, tensor: torch.Tensor) -> None:
         """Write down that a custom function hands a tensor's numbers to what is not torch.

@@ -61,7 +61,7 @@ class ValueStore:
         self._by_object: dict[int, tuple[torch.Tensor, int, int]] = {}
         self._by_place: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
-        self._overwritten: list[tuple[Any, int, int]] = []
+        self._past: list[tuple[Any, int, int]] = []
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
         """Give a tensor the user's name for it; the first name stays."""
@@ -131,7 +131,9 @@ class ValueStore:
             draft.array = None
             draft.copied = False
             for key in draft.objects:
-                self._by_object.pop(key, None)
+                entry = self._by_object.pop(key, None)
+                if entry is not None and entry[2] == self._epoch(entry[0]):
+                    self._keep_history(entry[0], number)
             draft.objects.clear()
             touched[draft.layout.storage] = self._in_order[draft.layout.storage]
         for storage in touched.values():
@@ -184,7 +186,7 @@ class ValueStore:
 
     def histories(self) -> Iterator[tuple[Any, int, int]]:
         """Yield nodes with the number of one of their outputs: node, which output, value."""
-        yield from self._overwritten
+        yield from self._past
         for tensor, value in self.tensors():
             node = _history(tensor)
             if node is not None:
@@ -203,9 +205,13 @@ class ValueStore:
         entry = self._by_object.get(id(tensor))
         if entry is None or entry[0] is not tensor or entry[2] != self._epoch(tensor):
             return
+        self._keep_history(tensor, entry[1])
+
+    def _keep_history(self, tensor: torch.Tensor, number: int) -> None:
+        """Note whose output a value is, for when its tensor is not there any more."""
         node = _history(tensor)
         if node is not None:
-            self._overwritten.append((node, tensor.output_nr, entry[1]))
+            self._past.append((node, tensor.output_nr, number))
 
     def is_overwritten(self, number: int) -> bool:
         """Return whether a value's memory has been written to since, so that it is a copy."""

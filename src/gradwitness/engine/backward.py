@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.binding import Lookup, Unjudgeable, bind
+from gradwitness.engine.binding import Lookup, Unjudgeable, bind, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import run
 from gradwitness.rules.shape import positions
@@ -83,13 +83,13 @@ def vjp(
     wanted: Sequence[bool],
 ) -> tuple[Any, ...]:
     """Apply a call's rule to the cotangents of its outputs, for the operands that are wanted."""
-    bound = bind(tape, call, lookup, arithmetic=arithmetic)
+    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=True)
     slots = bound.slots()
     if len(slots) != len(wanted):
         raise Unjudgeable(
             f"{call.op} has {len(wanted)} edges where its rule differentiates {len(slots)} operands"
         )
-    g, y = _cotangents(call, incoming, lookup, arithmetic)
+    g, y = _cotangents(tape, call, incoming, lookup, arithmetic, "y" in bound.rule.kept)
     made: dict[str, Any] = {}
     results: list[Any] = []
     for (name, place, argument), want in zip(slots, wanted, strict=True):
@@ -105,14 +105,20 @@ def vjp(
 
 
 def _cotangents(
+    tape: Tape,
     call: Call,
     incoming: Sequence[Any],
     lookup: Lookup,
     arithmetic: Arithmetic | None,
+    known: bool,
 ) -> tuple[Any, Any]:
+    """Return the cotangents of a call's results and, if they are to be known, the results."""
+
     def result(number: int | None) -> Any:
         if number is None:
             return None
+        if not known:
+            return stand_in(tape, number, arithmetic)
         array = lookup(number)
         if arithmetic is None or array.dtype != np.float64:
             return array

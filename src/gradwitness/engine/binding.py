@@ -111,7 +111,13 @@ def working_dtype(tape: Tape, call: Call) -> str:
 
 
 def bind(
-    tape: Tape, call: Call, lookup: Lookup, *, arithmetic: Arithmetic | None, skip: bool = False
+    tape: Tape,
+    call: Call,
+    lookup: Lookup,
+    *,
+    arithmetic: Arithmetic | None,
+    skip: bool = False,
+    for_vjp: bool = False,
 ) -> Bound:
     """Pair a call with its rule.
 
@@ -125,6 +131,8 @@ def bind(
         Wrap arrays as Bounded in this arithmetic; None for plain float64.
     skip : bool
         Do not look numbers up, for a caller that only wants the slots.
+    for_vjp : bool
+        Look up only what the rule's vjps use; the other operands have their shape, and are NaN.
 
     Raises
     ------
@@ -143,6 +151,11 @@ def bind(
             return None if skip else _operand(tape, argument.value, lookup, dtype, arithmetic)
         return _scalar(argument, dtype, arithmetic) if isinstance(argument, float) else argument
 
+    def shaped(argument: Argument) -> Any:
+        if isinstance(argument, tuple):
+            return tuple(shaped(item) for item in argument)
+        return stand_in(tape, argument.value, arithmetic) if isinstance(argument, Ref) else None
+
     positional = tuple(call.arguments[name] for name in _positional(found, call))
     if len(positional) != len(found.operands):
         raise Unjudgeable(f"the rule of {found.name} does not cover this form of {call.op}")
@@ -155,7 +168,20 @@ def bind(
     for name, place in found.given.items():
         output = call.outputs[place]
         parameters[name] = None if skip or output is None else lookup(output)
-    return Bound(found, tuple(map(convert, positional)), positional, parameters)
+    operands = tuple(
+        shaped(argument)
+        if for_vjp and not skip and name not in found.kept and isinstance(argument, (Ref, tuple))
+        else convert(argument)
+        for name, argument in zip(found.operands, positional, strict=True)
+    )
+    return Bound(found, operands, positional, parameters)
+
+
+def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
+    """Return something of a value's shape without its numbers: NaN, which shows if it is used."""
+    value = tape.values[number]
+    nothing = np.broadcast_to(np.nan, value.shape)
+    return nothing if arithmetic is None else Bounded(nothing, arithmetic)
 
 
 def _positional(found: rules.Rule, call: Call) -> list[str]:

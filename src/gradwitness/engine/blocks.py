@@ -14,6 +14,8 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from gradwitness import rules
 from gradwitness.engine.binding import Lookup, operand_names, recorded
 from gradwitness.engine.floats import is_float
@@ -178,9 +180,11 @@ def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
     def taken(number: int, index: Index) -> int:
         value = tape.values[number]
         place = len(values)
-        if index and value.array is not None:
-            part = value.array[index]
-            value = replace(value, shape=part.shape, array=part)
+        if index:
+            # What no vjp uses may have no numbers any more; its shape is asked for.
+            shape = np.broadcast_to(0, value.shape)[index].shape
+            part = None if value.array is None else value.array[index]
+            value = replace(value, shape=shape, array=part)
         else:
             whole[place] = number
         values.append(value)

@@ -66,7 +66,9 @@ def format_dat(header: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -
         out.write(" ".join(["tensor", name, array.dtype.name, *map(str, array.shape)]) + "\n")
         if array.size:
             # float32 holds every 16-bit number, and prints it shorter than float64 would.
-            wide = array.astype(np.float32) if array.dtype.itemsize < 4 else array
+            # Some processors remark on NaNs of the signalling kind.
+            with np.errstate(invalid="ignore"):
+                wide = array.astype(np.float32) if array.dtype.itemsize < 4 else array
             np.savetxt(out, wide.reshape(-1, wide.shape[-1] if wide.ndim else 1).astype(str), "%s")
     return out.getvalue()
 
@@ -127,4 +129,5 @@ def _tensor(path: Path, lines: list[str], at: int) -> tuple[str, NDArray[Any], i
             f"{path}, line {at + 1}: {words[1]} of shape {shape} wants "
             f"{math.prod(shape)} numbers, {flat.size} follow"
         )
-    return words[1], flat.reshape(shape).astype(numpy_dtype(words[2])), end
+    with np.errstate(invalid="ignore"):
+        return words[1], flat.reshape(shape).astype(numpy_dtype(words[2])), end

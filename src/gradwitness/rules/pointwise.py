@@ -315,9 +315,10 @@ def relu(x: Array) -> Array:
     return np.where(x <= 0, 0, x)
 
 
-@relu.vjp("x", "where(x <= 0, 0, g)")
+@relu.vjp("x", "where(y <= 0, 0, g)")
 def _(g: Array, y: Array, x: Array) -> Array:
-    return np.where(x <= 0, 0, g)
+    # By the result, which the next layer needs anyway: x can be let go.
+    return np.where(y <= 0, 0, g)
 
 
 @elementwise(

@@ -21,8 +21,10 @@ Overloads, in-place forms and aliases of an operation share its rule.
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
+import itertools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -44,10 +46,20 @@ ELEMENTWISE = "elementwise"
 
 @dataclass(frozen=True)
 class Gradient:
-    """The vjp with respect to one operand: formula text over g, y, operands; and the function."""
+    """The vjp with respect to one operand.
+
+    Attributes
+    ----------
+    text : str
+        Its formula over g, y, operands.
+    function : callable
+    reads : frozenset of str
+        Those of its arguments whose numbers its code may use.
+    """
 
     text: str
     function: Callable[..., Array]
+    reads: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -120,9 +132,15 @@ class Rule:
                     f"{self.name}: the vjp of {operand!r} takes {signature} where "
                     f"({', '.join(('g', 'y', *self.operands))}{keywords}) is wanted: {error}"
                 ) from None
-            self.gradients[operand] = Gradient(text, function)
+            names = ("g", "y", *self.operands)
+            self.gradients[operand] = Gradient(text, function, reads(function, names))
 
         return register
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Operands, and ``y``, whose numbers some vjp may use: the others need not be kept."""
+        return frozenset().union(*(gradient.reads for gradient in self.gradients.values()))
 
     def definition(self, node: str = "") -> str:
         """Return one plain sentence that defines the autograd node, under a name that it has."""
@@ -226,6 +244,38 @@ def rule(
 
 # The same, for operations that work element by element, after broadcasting.
 elementwise = functools.partial(rule, apart=ELEMENTWISE)
+
+
+# What can be asked of an array that has no numbers.
+_OF_SHAPE = frozenset({"shape", "ndim", "size"})
+
+
+def reads(function: Callable[..., Any], names: tuple[str, ...]) -> frozenset[str]:
+    """Return which positional arguments a function uses for more than their shape.
+
+    Parameters
+    ----------
+    function : callable
+    names : tuple of str
+        What the arguments are called here, whatever the function calls them.
+    """
+    code = inspect.unwrap(function).__code__
+    own = code.co_varnames[: code.co_argcount]
+    if len(own) != len(names):
+        # It takes them together.
+        return frozenset(names)
+    used: set[str] = set()
+    steps = list(dis.get_instructions(code))
+    for step, following in itertools.zip_longest(steps, steps[1:]):
+        mentioned = step.argval if isinstance(step.argval, tuple) else (step.argval,)
+        shape = following is not None and following.opname == "LOAD_ATTR"
+        shape = shape and following.argval in _OF_SHAPE
+        if step.opname not in ("STORE_FAST", "DELETE_FAST") and not shape:
+            used.update(word for word in mentioned if isinstance(word, str))
+        elif shape:
+            # Of two that are loaded at once, only the last one is asked for its shape.
+            used.update(word for word in mentioned[:-1] if isinstance(word, str))
+    return frozenset(name for name, word in zip(names, own, strict=True) if word in used)
 
 
 def forget(made: Rule) -> None:

@@ -69,7 +69,7 @@ def surrogate(
                 f"the declared gradient of {function.__name__} takes ({', '.join(wanted)}): give "
                 f"it g and y, then arguments of forward, which are {', '.join(taken)}"
             )
-        known[operand] = Gradient(text, formula)
+        known[operand] = Gradient(text, formula, frozenset(wanted))
         return formula
 
     return register
