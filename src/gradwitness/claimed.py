@@ -10,7 +10,6 @@ from gradwitness._errors import GradientDisagreement, InputError
 from gradwitness.check.difference import compare_runs
 from gradwitness.check.expected import Judged
 from gradwitness.check.verdict import Verdict, worst
-from gradwitness.claims.claim import Claims
 from gradwitness.claims.sources import read_claims
 from gradwitness.files.atomic import write_atomically
 from gradwitness.report.claims import claims as claims_table
@@ -137,7 +136,7 @@ def judge_claims(
     dtype : str, optional
         The format that the claims were computed in; by default as the sources tell.
     """
-    read = [s if isinstance(s, Claims) else read_claims(s) for s in sources]
+    read = [read_claims(source) for source in sources]
     judged = Judged(tape, report)
     runs = [run for claims in read for run in judged.runs(claims, sweep=sweep, dtype=dtype)]
     return ClaimCheck(tuple(runs), report, tape)

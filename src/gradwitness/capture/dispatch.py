@@ -78,9 +78,10 @@ def _kept(draft: CallDraft) -> set[int | None]:
     # What views show, and what is changed in place, may get another history with the next change.
     if found is not None and not found.given and not draft.writes and not draft.is_view:
         named = operand_names(found, call)
-        unused = {given for name, given in named.items() if name not in found.kept}
+        kept = found.kept
+        unused = {given for name, given in named.items() if name not in kept}
         arguments = [item for name, item in call.arguments.items() if name not in unused]
-        outputs = outputs if "y" in found.kept else ()
+        outputs = outputs if "y" in kept else ()
     operands = {value for item in arguments for value in references(item)}
     return {*outputs, *operands, draft.base}
 

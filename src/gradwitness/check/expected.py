@@ -109,8 +109,9 @@ class Judged:
         source: str,
         notes: tuple[str, ...],
     ) -> ClaimReport:
-        choice = min(choices, key=lambda one: self._misfit(run, one))
+        choice = choices[0]
         if len(choices) > 1:
+            choice = min(choices, key=lambda one: self._misfit(run, one))
             notes = (*notes, f"taken to be about {choice.text}, which fits best")
         if dtype is None:
             dtype, why = computed_in(run, self._recorded_format())

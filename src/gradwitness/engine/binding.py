@@ -144,17 +144,16 @@ def bind(
         raise Unjudgeable(f"no rule for {call.op}")
     dtype = working_dtype(tape, call)
 
-    def convert(argument: Argument) -> Any:
+    def convert(argument: Argument, known: bool = True) -> Any:
         if isinstance(argument, tuple):
-            return tuple(convert(item) for item in argument)
+            return tuple(convert(item, known) for item in argument)
         if isinstance(argument, Ref):
-            return None if skip else _operand(tape, argument.value, lookup, dtype, arithmetic)
+            if skip:
+                return None
+            if not known:
+                return stand_in(tape, argument.value, arithmetic)
+            return _operand(tape, argument.value, lookup, dtype, arithmetic)
         return _scalar(argument, dtype, arithmetic) if isinstance(argument, float) else argument
-
-    def shaped(argument: Argument) -> Any:
-        if isinstance(argument, tuple):
-            return tuple(shaped(item) for item in argument)
-        return stand_in(tape, argument.value, arithmetic) if isinstance(argument, Ref) else None
 
     positional = tuple(call.arguments[name] for name in _positional(found, call))
     if len(positional) != len(found.operands):
@@ -168,10 +167,9 @@ def bind(
     for name, place in found.given.items():
         output = call.outputs[place]
         parameters[name] = None if skip or output is None else lookup(output)
+    known = found.kept if for_vjp else frozenset(found.operands)
     operands = tuple(
-        shaped(argument)
-        if for_vjp and not skip and name not in found.kept and isinstance(argument, (Ref, tuple))
-        else convert(argument)
+        convert(argument, name in known)
         for name, argument in zip(found.operands, positional, strict=True)
     )
     return Bound(found, operands, positional, parameters)

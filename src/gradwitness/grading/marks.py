@@ -9,6 +9,7 @@ from gradwitness._errors import InputError
 from gradwitness.check.expected import Judged
 from gradwitness.check.verdict import Verdict
 from gradwitness.grading.submission import take
+from gradwitness.report.numbers import place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,5 +168,4 @@ def _extent(row: ClaimRow) -> str:
     c = row.comparison
     if c.index is None:
         return row.reason
-    place = f"[{','.join(map(str, c.index))}]" if c.index else "the number"
-    return f"{c.refuted} of {c.size} entries, the worst at {place}"
+    return f"{c.refuted} of {c.size} entries, the worst at {place(c.index) or 'the number'}"

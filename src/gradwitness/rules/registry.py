@@ -268,13 +268,12 @@ def reads(function: Callable[..., Any], names: tuple[str, ...]) -> frozenset[str
     steps = list(dis.get_instructions(code))
     for step, following in itertools.zip_longest(steps, steps[1:]):
         mentioned = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        shape = following is not None and following.opname == "LOAD_ATTR"
-        shape = shape and following.argval in _OF_SHAPE
-        if step.opname not in ("STORE_FAST", "DELETE_FAST") and not shape:
-            used.update(word for word in mentioned if isinstance(word, str))
-        elif shape:
+        if step.opname in ("STORE_FAST", "DELETE_FAST"):
+            continue
+        if following and following.opname == "LOAD_ATTR" and following.argval in _OF_SHAPE:
             # Of two that are loaded at once, only the last one is asked for its shape.
-            used.update(word for word in mentioned[:-1] if isinstance(word, str))
+            mentioned = mentioned[:-1]
+        used.update(word for word in mentioned if isinstance(word, str))
     return frozenset(name for name, word in zip(names, own, strict=True) if word in used)
 
 
