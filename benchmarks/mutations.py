@@ -1,11 +1,11 @@
 """Does the witness find a single wrong step in a real model, and name it? Prints one table.
 
-``python benchmarks/mutations.py [--seeds N] [--each N] [MODEL ...]``. In each architecture, for
-each kind of autograd node in its graph, a node is drawn, and what it sends along one edge is
-changed, in `--each` ways (2) drawn from `faults.mutations`. Found: the verdict is DISAGREES.
-Placed: no step but that one is accused. A fault counts as visible if it changes a number by more
-than the smallest error that the report of the right run says it sees at that step; the others may
-be found or not, and are shown beside.
+``python benchmarks/mutations.py [--seeds N] [--each N] [MODEL ...]``. In each architecture whose
+step has one loss, for each kind of autograd node in its graph, a node is drawn, and what it sends
+along one edge is changed, in `--each` ways (2) drawn from `faults.mutations`. Found: the verdict is
+DISAGREES. Placed: no step but that one is accused. A fault counts as visible if it changes a number
+by more than the smallest error that the report of the right run says it sees at that step; the
+others may be found or not, and are shown beside.
 
 The same faults are shown to torch.testing.assert_close with its defaults, which is given the right
 gradients of the parameters, and to torch.autograd.gradcheck in float64: fast, and slow at a few
@@ -34,6 +34,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import gradwitness
+from architectures.workload import Turns
 from architectures.zoo import ZOO, build
 from faults.mutations import MUTATIONS, nodes_behind, planted
 from gradwitness import Verdict
@@ -235,10 +236,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--each", type=int, default=2, choices=range(1, len(MUTATIONS) + 1))
-    parser.add_argument("models", nargs="*", default=list(ZOO))
+    parser.add_argument("models", nargs="*")
     options = parser.parse_args()
+    # A step of several losses has no one graph to plant a fault in.
+    single = [name for name in ZOO if not isinstance(build(name), Turns)]
+    unfit = set(options.models) - set(single)
+    if unfit:
+        parser.error(f"no models with one loss: {', '.join(sorted(unfit))}")
     tallies: dict[str, Tally] = defaultdict(Tally)
-    runs = [(name, seed) for name in options.models for seed in range(options.seeds)]
+    runs = [(name, seed) for name in options.models or single for seed in range(options.seeds)]
     done = 0
     try:
         for name, seed in track(runs, description="models"):
