@@ -16,7 +16,9 @@ from gradwitness.capture import record
 from gradwitness.check import large
 from gradwitness.check.finding import Step
 from gradwitness.check.large import _operand
+from gradwitness.check.recorded import Records
 from gradwitness.engine import blocks
+from gradwitness.engine.floats import Arithmetic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,6 +174,19 @@ def test_a_fault_in_a_gradient_is_found_at_its_place(name: str, in_small_pieces:
             )
             seen += bool(cut)
     assert seen > 3
+
+
+@pytest.mark.usefixtures("in_small_pieces")
+def test_a_norm_goes_in_pieces_backward_though_its_statistics_get_no_gradient() -> None:
+    tape = taped("images")
+    node = next(node for node in tape.nodes if node.name.startswith("NativeBatchNorm"))
+    firing = next(f for sweep in tape.sweeps for f in sweep.firings if f.node == node.id)
+    arithmetic = Arithmetic.stepwise("float32")
+    found = large.in_large_pieces(
+        tape, node, firing.incoming, Records(tape), arithmetic, lambda _: False
+    )
+    # The input, and its weight and bias.
+    assert set(found) == {0, 1, 2}
 
 
 def test_no_step_is_cut_along_an_axis_that_it_sums_over() -> None:

@@ -189,13 +189,32 @@ def _inner(x: Any) -> Any:
         (lambda g, y, a, b: g * _inner(a), {"g", "a"}),  # noqa: ARG005
         (lambda g, y, a, b: (lambda: g * b)(), {"g", "b"}),  # noqa: ARG005
         (lambda g, y, a, b: [g * each for each in b], {"g", "b"}),  # noqa: ARG005
+        # One result of several; in any other use all of them.
+        (lambda g, y, a, b: g[0] * y[1] - y[2], {"g", "y[1]", "y[2]"}),  # noqa: ARG005
+        (lambda g, y, a, b: g * y[1].shape[0], {"g", "y[1]"}),  # noqa: ARG005
+        (lambda g, y, a, b: g * y[1] * _inner(y), {"g", "y"}),  # noqa: ARG005
+        (lambda g, y, a, b: g * y[-1], {"g", "y"}),  # noqa: ARG005
+        (lambda g, y, a, b: g * y[a], {"g", "y", "a"}),  # noqa: ARG005
         # By its place, whatever it is called; and if all are taken together, all.
         (lambda cotangent, _, first, second: cotangent * second, {"g", "b"}),  # noqa: ARG005
         (lambda *everything: everything[0], {"g", "y", "a", "b"}),
+        (lambda g, *rest: g * rest[2], {"g", "y", "a", "b"}),
+        (lambda g, y, *rest: g * y, {"g", "y"}),  # noqa: ARG005
+        (lambda g, y, *rest, **more: g * more["c"], {"g"}),  # noqa: ARG005
     ],
 )
 def test_what_a_vjp_uses_is_read_from_its_code(function: Any, used: set[str]) -> None:
     assert registry.reads(function, ("g", "y", "a", "b")) == used
+
+
+def test_which_results_are_kept() -> None:
+    norm, relu, mm = (find(f"aten.{op}") for op in ("native_batch_norm", "relu", "mm"))
+    assert norm
+    assert relu
+    assert mm
+    assert [norm.keeps(place, 3) for place in range(3)] == [False, True, True]
+    assert relu.keeps(0, 1)
+    assert not mm.keeps(0, 1)
 
 
 def test_an_argument_that_is_only_overwritten_is_not_used() -> None:

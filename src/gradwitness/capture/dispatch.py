@@ -81,7 +81,7 @@ def _kept(draft: CallDraft) -> set[int | None]:
         kept = found.kept
         unused = {given for name, given in named.items() if name not in kept}
         arguments = [item for name, item in call.arguments.items() if name not in unused]
-        outputs = outputs if "y" in kept else ()
+        outputs = tuple(n for k, n in enumerate(outputs) if found.keeps(k, len(outputs)))
     operands = {value for item in arguments for value in references(item)}
     return {*outputs, *operands, draft.base}
 

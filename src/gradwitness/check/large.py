@@ -148,8 +148,9 @@ def in_large_pieces(
         return {}
     shapes = [None if n is None else tape.values[n].shape for n in call.outputs]
     arrived = [None if n is None else tape.values[n].shape for n in incoming]
-    if len(shapes) != len(arrived) or any(
-        there not in (None, shape) for there, shape in zip(arrived, shapes, strict=True)
+    # Results at the end that are not differentiable, as saved statistics, get no gradient.
+    if len(shapes) < len(arrived) or any(
+        there not in (None, shape) for there, shape in zip(arrived, shapes, strict=False)
     ):
         return {}
     made = {}

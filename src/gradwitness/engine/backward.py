@@ -6,6 +6,7 @@ summed over the axes along which the operand was repeated.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.rules import Rule
     from gradwitness.tape import Call, Edge, Node, Tape
 
 
@@ -89,7 +91,7 @@ def vjp(
         raise Unjudgeable(
             f"{call.op} has {len(wanted)} edges where its rule differentiates {len(slots)} operands"
         )
-    g, y = _cotangents(tape, call, incoming, lookup, arithmetic, "y" in bound.rule.kept)
+    g, y = _cotangents(tape, call, incoming, lookup, arithmetic, bound.rule)
     made: dict[str, Any] = {}
     results: list[Any] = []
     for (name, place, argument), want in zip(slots, wanted, strict=True):
@@ -110,21 +112,21 @@ def _cotangents(
     incoming: Sequence[Any],
     lookup: Lookup,
     arithmetic: Arithmetic | None,
-    known: bool,
+    rule: Rule,
 ) -> tuple[Any, Any]:
-    """Return the cotangents of a call's results and, if they are to be known, the results."""
+    """Return the cotangents of a call's results, and those results that its vjps use."""
 
-    def result(number: int | None) -> Any:
+    def result(place: int, number: int | None) -> Any:
         if number is None:
             return None
-        if not known:
+        if not rule.keeps(place, len(call.outputs)):
             return stand_in(tape, number, arithmetic)
         array = lookup(number)
         if arithmetic is None or array.dtype != np.float64:
             return array
         return Bounded(array, arithmetic)
 
-    ys = tuple(result(number) for number in call.outputs)
+    ys = tuple(itertools.starmap(result, enumerate(call.outputs)))
     gs = list(incoming) + [None] * (len(ys) - len(incoming))
     if len(ys) == 1:
         return gs[0], ys[0]

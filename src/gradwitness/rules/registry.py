@@ -139,8 +139,17 @@ class Rule:
 
     @property
     def kept(self) -> frozenset[str]:
-        """Operands, and ``y``, whose numbers some vjp may use: the others need not be kept."""
+        """Operands, and ``y``, whose numbers some vjp may use: the others need not be kept.
+
+        Of several results ``y[1]`` stands for one, where ``y`` stands for all.
+        """
         return frozenset().union(*(gradient.reads for gradient in self.gradients.values()))
+
+    def keeps(self, place: int, results: int) -> bool:
+        """Return whether some vjp may use the numbers of the result at a place, of so many."""
+        if results == 1:
+            return any(name == "y" or name.startswith("y[") for name in self.kept)
+        return not self.kept.isdisjoint(("y", f"y[{place}]"))
 
     def definition(self, node: str = "") -> str:
         """Return one plain sentence that defines the autograd node, under a name that it has."""
@@ -261,20 +270,33 @@ def reads(function: Callable[..., Any], names: tuple[str, ...]) -> frozenset[str
     """
     code = inspect.unwrap(function).__code__
     own = code.co_varnames[: code.co_argcount]
-    if len(own) != len(names):
-        # It takes them together.
-        return frozenset(names)
+    if code.co_flags & inspect.CO_VARARGS:
+        # Those that it takes together are used together.
+        together = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+        own += (together,) * (len(names) - len(own))
     used: set[str] = set()
+    single: set[str] = set()
     steps = list(dis.get_instructions(code))
-    for step, following in itertools.zip_longest(steps, steps[1:]):
+    for step, following, then in itertools.zip_longest(steps, steps[1:], steps[2:]):
         mentioned = step.argval if isinstance(step.argval, tuple) else (step.argval,)
         if step.opname in ("STORE_FAST", "DELETE_FAST"):
             continue
+        # Of two that are loaded at once, only the last one is asked for its shape, or for a place.
         if following and following.opname == "LOAD_ATTR" and following.argval in _OF_SHAPE:
-            # Of two that are loaded at once, only the last one is asked for its shape.
+            mentioned = mentioned[:-1]
+        elif mentioned[-1:] == own[1:2] != own[2:3] and _takes_one(following, then):
+            single.add(f"{names[1]}[{following.argval}]")
             mentioned = mentioned[:-1]
         used.update(word for word in mentioned if isinstance(word, str))
-    return frozenset(name for name, word in zip(names, own, strict=True) if word in used)
+    whole = frozenset(name for name, word in zip(names, own, strict=True) if word in used)
+    return whole if names[1] in whole else whole | single
+
+
+def _takes_one(loaded: dis.Instruction | None, then: dis.Instruction | None) -> bool:
+    """Whether two instructions take, of what was loaded before, the item at a fixed place."""
+    place = loaded and loaded.opname in ("LOAD_CONST", "LOAD_SMALL_INT") and loaded.argval
+    subscript = then and (then.opname == "BINARY_SUBSCR" or then.argrepr == "[]")
+    return type(place) is int and place >= 0 and bool(subscript)
 
 
 def forget(made: Rule) -> None:
