@@ -156,6 +156,7 @@ def gradcheck_finds(
                 loss = work.loss()
                 if site is not None and loss.grad_fn is not None:
                     node = nodes_behind(loss)[site.node]
+                    _same(node, site)
                     stack.enter_context(planted(node, site.slot, mutation))
                 return loss
 
@@ -170,6 +171,12 @@ def gradcheck_finds(
         return None
     finally:
         torch.set_default_dtype(before)
+
+
+def _same(node: Any, site: Site) -> None:
+    """Refuse a graph in which another node has a site's number, as it may in float64."""
+    if node.name() != site.name:
+        raise ValueError(f"{node.name()} is not {site.name}")
 
 
 def examine(name: str, seed: int, each: int, tallies: dict[str, Tally]) -> None:
@@ -203,7 +210,8 @@ def examine(name: str, seed: int, each: int, tallies: dict[str, Tally]) -> None:
             for mode, fast in modes.items():
                 if fair[mode] and (fast or number < SLOW_SITES):
                     said = gradcheck_finds(name, seed, site, mutation, fast=fast)
-                    tally.others[mode].append(bool(said))
+                    if said is not None:
+                        tally.others[mode].append(said)
 
 
 def show(tallies: dict[str, Tally]) -> None:
