@@ -12,8 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradwitness.capture.numerical import Applications
-from gradwitness.capture.source import is_skipped
-from gradwitness.capture.source import tensors_in as tensors_in
+from gradwitness.capture.source import is_skipped, tensors_in
 from gradwitness.engine.binding import operand_names
 from gradwitness.rules import find
 from gradwitness.tape import OUTSIDE, Argument, Call, Ref, Source, references

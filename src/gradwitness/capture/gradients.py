@@ -11,8 +11,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import BackwardHook
 
-from gradwitness.capture.dispatch import tensors_in
 from gradwitness.capture.inside import Inside
+from gradwitness.capture.source import tensors_in
 from gradwitness.tape import LEAVING, Edge, Firing, Kind, LeafUpdate, Sweep
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ import torch
 from torch.nn.modules import module as torch_module
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradwitness.capture.dispatch import tensors_in
-from gradwitness.capture.source import inside_function
+from gradwitness.capture.source import inside_function, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradwitness._errors import InputError
-from gradwitness.capture.dispatch import tensors_in
 from gradwitness.capture.keeping import Keeper
+from gradwitness.capture.source import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

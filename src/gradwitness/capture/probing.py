@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradwitness.capture.dispatch import tensors_in
 from gradwitness.capture.gradients import ENTRIES
 from gradwitness.capture.keeping import Keeper, Randomness
 from gradwitness.capture.observer import Observer
 from gradwitness.capture.recorder import Recorder
+from gradwitness.capture.source import tensors_in
 from gradwitness.check.probed import AGAIN, CORNERS, OWN
 
 if TYPE_CHECKING:

@@ -167,7 +167,7 @@ def bind(
     for name, place in found.given.items():
         output = call.outputs[place]
         parameters[name] = None if skip or output is None else lookup(output)
-    known = found.kept if for_vjp else frozenset(found.operands)
+    known = found.kept if for_vjp else found.operands
     operands = tuple(
         convert(argument, name in known)
         for name, argument in zip(found.operands, positional, strict=True)
@@ -178,8 +178,13 @@ def bind(
 def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
     """Return something of a value's shape without its numbers: NaN, which shows if it is used."""
     value = tape.values[number]
-    nothing = np.broadcast_to(np.nan, value.shape)
+    nothing = unknown(value.shape)
     return nothing if arithmetic is None else Bounded(nothing, arithmetic)
+
+
+def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return NaN of a shape, without memory of that size."""
+    return np.broadcast_to(np.nan, shape)
 
 
 def _positional(found: rules.Rule, call: Call) -> list[str]:

@@ -14,10 +14,8 @@ import string
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
 from gradwitness import rules
-from gradwitness.engine.binding import Lookup, operand_names, recorded
+from gradwitness.engine.binding import Lookup, operand_names, recorded, unknown
 from gradwitness.engine.floats import is_float
 from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.tape import Ref, Tape
@@ -182,7 +180,7 @@ def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
         place = len(values)
         if index:
             # What no vjp uses may have no numbers any more; its shape is asked for.
-            shape = np.broadcast_to(0, value.shape)[index].shape
+            shape = unknown(value.shape)[index].shape
             part = None if value.array is None else value.array[index]
             value = replace(value, shape=shape, array=part)
         else:

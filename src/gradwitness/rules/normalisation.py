@@ -146,7 +146,8 @@ def batch_norm(
 
 
 def _kept(
-    saved: tuple[Array, Array],
+    saved_mean: Array,
+    saved_inverse: Array,
     x: Array,
     mean: Array | None,
     variance: Array | None,
@@ -155,7 +156,7 @@ def _kept(
 ) -> tuple[Array, Array]:
     """Return the statistics that backward starts from: in training the recorded ones."""
     if training:
-        return _per_channel(saved[0], x), _per_channel(saved[1], x)
+        return _per_channel(saved_mean, x), _per_channel(saved_inverse, x)
     return _statistics(x, mean, variance, training, eps)
 
 
@@ -172,7 +173,7 @@ def _(
     training: bool,
     eps: Any,
 ) -> Array:
-    mean, r = _kept((y[1], y[2]), x, running_mean, running_var, training, eps)
+    mean, r = _kept(y[1], y[2], x, running_mean, running_var, training, eps)
     scale = r if w is None else r * _per_channel(w, x)
     if not training:
         return g[0] * scale
@@ -196,7 +197,7 @@ def _(
     training: bool,
     eps: Any,
 ) -> Array:
-    mean, r = _kept((y[1], y[2]), x, running_mean, running_var, training, eps)
+    mean, r = _kept(y[1], y[2], x, running_mean, running_var, training, eps)
     return np.sum(g[0] * (x - mean), axis=_but_channel(x)) * np.reshape(r, (r.size,))
 
 

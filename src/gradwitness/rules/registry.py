@@ -98,6 +98,9 @@ class Rule:
         returns them. Empty where it may not.
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
+    kept : set of str
+        Operands, and ``y``, whose numbers some vjp may use: the others need not be kept. Of several
+        results ``y[1]`` stands for one, where ``y`` stands for all.
     """
 
     name: str
@@ -115,6 +118,7 @@ class Rule:
     given: Mapping[str, int] = field(default_factory=dict)
     apart: Apart = ""
     gradients: dict[str, Gradient] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
 
     def vjp(self, operand: str, text: str) -> Callable[[Callable[..., Array]], None]:
         """Register the vjp of one operand; ``text`` is its formula without the left-hand side."""
@@ -133,17 +137,11 @@ class Rule:
                     f"({', '.join(('g', 'y', *self.operands))}{keywords}) is wanted: {error}"
                 ) from None
             names = ("g", "y", *self.operands)
-            self.gradients[operand] = Gradient(text, function, reads(function, names))
+            used = reads(function, names)
+            self.gradients[operand] = Gradient(text, function, used)
+            self.kept.update(used)
 
         return register
-
-    @property
-    def kept(self) -> frozenset[str]:
-        """Operands, and ``y``, whose numbers some vjp may use: the others need not be kept.
-
-        Of several results ``y[1]`` stands for one, where ``y`` stands for all.
-        """
-        return frozenset().union(*(gradient.reads for gradient in self.gradients.values()))
 
     def keeps(self, place: int, results: int) -> bool:
         """Return whether some vjp may use the numbers of the result at a place, of so many."""
