@@ -99,6 +99,23 @@ def test_the_exceptions_are_a_tree() -> None:
     assert issubclass(g.GradientDisagreement, AssertionError)
 
 
+# Some functions have the name of a module or package of ours; the function is what users get,
+# whatever was imported before or after.
+EVERYTHING = """
+import importlib, pkgutil, sys, types
+importlib.import_module(sys.argv[1])
+import gradwitness
+for module in pkgutil.walk_packages(gradwitness.__path__, "gradwitness."):
+    importlib.import_module(module.name)
+print(*[n for n in sys.argv[2:] if isinstance(getattr(gradwitness, n), types.ModuleType)])
+"""
+
+
+@pytest.mark.parametrize("first", ["gradwitness", "gradwitness.check.sweep", "gradwitness.laws"])
+def test_no_module_takes_a_public_name(first: str) -> None:
+    assert python(EVERYTHING, first, *PUBLIC) == ""
+
+
 def test_importing_needs_no_torch() -> None:
     code = "import sys, gradwitness, gradwitness.cli; print('torch' in sys.modules)"
     assert python(code) == "False"
