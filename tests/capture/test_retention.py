@@ -144,6 +144,20 @@ def test_what_no_vjp_uses_goes_as_soon_as_it_is_judged() -> None:
     assert witness.verdict is gw.Verdict.AGREES
 
 
+def test_a_product_that_was_shaped_anew_goes_too() -> None:
+    x, w = leaf(2, 3), leaf(3, 3)
+    with gw.watch(keep=0) as witness:
+        before = x @ w
+        held = memory(before)
+        # What matmul does with the result of a batched product: no view of it, to autograd.
+        shaped = torch.ops.aten._unsafe_view(before, (3, 2))
+        after = shaped.relu()
+        del before, shaped
+        assert held.expired()
+        weighted(after).backward()
+    assert witness.verdict is gw.Verdict.AGREES
+
+
 def test_numbers_that_a_vjp_should_not_have_used_show(monkeypatch: pytest.MonkeyPatch) -> None:
     # If the code that reads off what a vjp uses were wrong, NaN would stand for the operand.
     product = find("aten.mul")

@@ -85,10 +85,10 @@ def test_a_fault_is_reported_at_its_line() -> None:
 @pytest.mark.parametrize(
     "run",
     [
-        torch.i0,
+        lambda x: torch.igammac(torch.ones(3), x),
         lambda x: torch.special.bessel_j0(x.detach()) * x,
     ],
-    ids=["i0", "bessel_j0"],
+    ids=["igammac", "bessel_j0"],
 )
 def test_an_operation_without_a_rule_is_named_and_taints_what_is_behind_it(run: Any) -> None:
     torch.manual_seed(4)
@@ -107,7 +107,7 @@ def test_an_operation_without_a_rule_is_named_and_taints_what_is_behind_it(run: 
         report.coverage()[sort] for sort in ("forward calls", "backward nodes", "gradients")
     )
     assert calls.total - calls.judged == 1
-    assert nodes.total - nodes.judged == (1 if "i0" in rows["behind"].reason else 0)
+    assert nodes.total - nodes.judged == (1 if "igammac" in rows["behind"].reason else 0)
     assert (gradients.judged, gradients.total) == (1, 2)
     assert report.verdict is gw.Verdict.INCONCLUSIVE
     assert report.verdict.exit_code == 3

@@ -60,6 +60,12 @@ class Images(nn.Module):
         return made
 
 
+def pooled(x: torch.Tensor) -> torch.Tensor:
+    f = nn.functional
+    y = f.avg_pool2d(f.max_pool2d(x, 3, 1, 1), 2, padding=1) * 3
+    return f.adaptive_avg_pool2d(y, 3) + f.adaptive_max_pool2d(y, 3)
+
+
 def attention(x: torch.Tensor) -> torch.Tensor:
     q = x.reshape(3, 2, 8, 6)
     return nn.functional.scaled_dot_product_attention(q, q * 2, q + 1)
@@ -69,6 +75,7 @@ CASES: dict[str, Callable[[], tuple[Callable[[torch.Tensor], torch.Tensor], torc
     "products": lambda: (Products(), torch.rand(24, 12)),
     "images": lambda: (Images(1), torch.rand(5, 4, 8, 8, requires_grad=True)),
     "groups": lambda: (Images(2), torch.rand(5, 4, 8, 8, requires_grad=True)),
+    "pooled": lambda: (pooled, torch.rand(5, 4, 8, 8, requires_grad=True)),
     "attention": lambda: (attention, torch.rand(3, 96, requires_grad=True)),
 }
 
@@ -206,15 +213,26 @@ def test_no_step_is_cut_along_an_axis_that_it_sums_over() -> None:
     assert all(letters.values())
 
 
+@pytest.mark.parametrize(
+    ("size", "moved"),
+    [
+        ((6, 5), lambda x: x.clone().t().t()),
+        # Windows that do not overlap: each gradient goes to one place, as it is.
+        ((4, 6, 10), lambda x: nn.functional.max_pool2d(x, 2).reshape(-1, 5)),
+    ],
+    ids=["copied", "pooled"],
+)
 def test_a_gradient_that_is_cut_keeps_its_bound_on_the_way_to_a_leaf(
+    size: tuple[int, ...],
+    moved: Callable[[torch.Tensor], torch.Tensor],
     in_small_pieces: list[int],
 ) -> None:
     """The gradient of x passes steps that round nothing; its row shows the product's bound."""
     torch.manual_seed(0)
-    x = torch.rand(6, 5, requires_grad=True)
+    x = torch.rand(size, requires_grad=True)
     w = torch.rand(5, 7)
     with record() as recorder:
-        torch.autograd.backward(torch.mm(x.clone().t().t(), w).square().sum())
+        torch.autograd.backward(torch.mm(moved(x), w).square().sum())
     (row,) = judge(recorder.tape).rows
     assert row.comparison.detects > 0
     assert max(in_small_pieces) > 1

@@ -11,6 +11,7 @@ from gradwitness.check.compare import compare
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
+from gradwitness.rules.windows import Walk
 from rules.harness import Case, make
 from rules.samples import aten
 from rules.sampling import Sample, normal, sample
@@ -60,6 +61,8 @@ CASES: list[tuple[Any, ...]] = [
     (averaged(Row(6, 12, 18, 24), True, True), [6, 18, 12], [1, 2, 1, 2.5]),
     (averaged(Row(6, 12, 18, 24), True, False), [9, 18, 24], [1.5, 2.5, 1, 4]),
     (averaged(Row(6, 12, 18, 24), False, True, 6), [3, 9], [0.5, 1, 0.5, 0.5]),
+    # A kernel larger than the input: one window, of all of it, divided by their number.
+    (given(mean, Row(2, 4, 9), [1, 99], [1, 99], [0, 0], True, False), [5], [1, 1, 1]),
     # 5 into 3: elements 0 and 1, 1 to 3, 3 and 4.
     (given(parts, Row(2, 4, 6, 8, 10), [1, 3]), [3, 6, 9], [1.5, 2.5, 1, 2.5, 1.5]),
     (
@@ -152,3 +155,8 @@ def test_scale_is_used_in_double_precision_whatever_the_format() -> None:
     # In bfloat16 1.4 would be 1.3984375, which it is not.
     case = make(Sample(nearest, (normal(1, 1, 1, 9), [1, 12], None, 1.4)), "bfloat16")
     np.testing.assert_array_equal(row(case.value()), row(case.result).astype(np.float64))
+
+
+def test_a_kernel_larger_than_the_input_takes_no_more_memory_than_the_input() -> None:
+    # As wide as a network may have it that pools all that is left: 2560 squared, of which 6 exist.
+    assert Walk(2560, ceil_mode=True).windows(np.ones((1, 2, 3))).seen.shape == (6, 1, 1)

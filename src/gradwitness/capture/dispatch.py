@@ -32,6 +32,8 @@ _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage,
     torch.ops.aten.set_.source_Storage_storage_offset,
 )
+# Shows memory that nothing else refers to: for autograd this is no view.
+_NO_VIEWS = ("aten._unsafe_view.default",)
 _ENGINE = torch.autograd.graph._engine_run_backward.__code__
 
 
@@ -75,7 +77,8 @@ def _kept(draft: CallDraft) -> set[int | None]:
     arguments = list(call.arguments.values())
     outputs = call.outputs
     # What views show, and what is changed in place, may get another history with the next change.
-    if found is not None and not found.given and not draft.writes and not draft.is_view:
+    changes = draft.writes or (draft.is_view and draft.op not in _NO_VIEWS)
+    if found is not None and not found.given and not changes:
         named = operand_names(found, call)
         kept = found.kept
         unused = {given for name, given in named.items() if name not in kept}

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _ADDED = "b"
 
 
-def results(tape: Tape, call: Call, records: Records) -> list[Comparison] | None:
-    """Compare a large call's results; None if it is not large, or has to be taken whole.
+def results(tape: Tape, call: Call, records: Records) -> list[tuple[int, Comparison]] | None:
+    """Compare a large call's results, by place; None if it is small, or has to be taken whole.
 
     Raises
     ------
@@ -45,18 +45,21 @@ def results(tape: Tape, call: Call, records: Records) -> list[Comparison] | None
     pieces = cuts(tape, call)
     if not pieces:
         return None
-    values = [tape.values[n] for n in call.outputs if n is not None]
-    comparing = []
-    for value in values:
-        if value.array is None:
-            raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
-        comparing.append(Comparing(value.array, value.dtype))
+    comparing: dict[int, Comparing] = {}
     for cut in pieces:
         small = small_step(tape, call, cut, records)
         made = evaluate(small.tape, small.call, small.lookup, bounded=True)
-        for place, result in enumerate(made):
-            comparing[place].take(result, cut.result(place, values[place].shape))
-    return [each.result() for each in comparing]
+        for place, (number, result) in enumerate(zip(call.outputs, made, strict=True)):
+            # A rule gives None for what a kernel keeps for itself.
+            if number is None or result is None:
+                continue
+            value = tape.values[number]
+            if value.array is None:
+                raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
+            if place not in comparing:
+                comparing[place] = Comparing(value.array, value.dtype)
+            comparing[place].take(result, cut.result(place, value.shape))
+    return [(place, each.result()) for place, each in comparing.items()]
 
 
 class Pieces:
@@ -218,7 +221,7 @@ def surely_rounds(tape: Tape, node: Node, slot: int) -> bool:
     """Whether what a node sends through an edge is a product or a sum, and never a mere copy."""
     call = _call(tape, node)
     found = None if call is None else find(call.base_op)
-    if call is None or found is None or found.apart in ("", ELEMENTWISE):
+    if call is None or found is None or found.moves or found.apart in ("", ELEMENTWISE):
         return False
     name, value = _operand(tape, call, slot)
     if value is None or call.outputs[0] is None:

@@ -202,7 +202,7 @@ class Judge:
         """Compare each result of a call with the witness's."""
         of_pieces = large.results(self._tape, call, self._records)
         if of_pieces is not None:
-            return [*enumerate(of_pieces)]
+            return of_pieces
         results = evaluate(self._tape, call, self._records, bounded=True)
         return [
             (slot, self._records.against(output, result))

@@ -7,7 +7,7 @@ sum over it, and the backward one sum for each element, so that the bound covers
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,23 @@ from gradwitness.rules.windows import (
     dimensions,
     divisor,
     each_axis,
+    planes_apart,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def _mean_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    """Return the axes to compute along, see `Rule`: all but those of the windows."""
+    sizes = parameters.get("kernel_size") or parameters["output_size"]
+    planes = planes_apart(shapes["x"], sizes)
+    return f"{planes}->{planes}"
+
+
+def _max_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    apart = _mean_apart(shapes, parameters)
+    return f"{apart},{apart.partition('>')[2]}"
 
 
 def _to_largest(g: Any, y: Any, x: Array, many: int) -> Array:
@@ -38,6 +54,8 @@ def _to_largest(g: Any, y: Any, x: Array, many: int) -> Array:
     meaning="gives each window's gradient to the largest element, whose index the forward pass "
     "returned",
     aliases=("aten.max_pool3d_with_indices",),
+    apart=_max_apart,
+    moves=True,
 )
 def max_pool2d_with_indices(
     x: Array,
@@ -64,6 +82,8 @@ def _(g: Any, y: Any, x: Array, *, kernel_size: Numbers, **walk: Any) -> Array:
     meaning="divides each window's gradient by the window's size, and adds it to all of the "
     "window's elements",
     aliases=("aten.avg_pool3d",),
+    apart=_mean_apart,
+    moves=True,
 )
 def avg_pool2d(
     x: Array,
@@ -120,6 +140,8 @@ def _over_lengths(sums: Array, parts: Windows) -> Array:
     meaning="divides each part's gradient by the part's size, and adds it to all of the part's "
     "elements",
     aliases=("aten._adaptive_avg_pool3d",),
+    apart=_mean_apart,
+    moves=True,
 )
 def adaptive_avg_pool2d(x: Array, *, output_size: Numbers) -> Array:
     parts = _parts(x, output_size)
@@ -140,6 +162,8 @@ def _(g: Array, y: Array, x: Array, *, output_size: Numbers) -> Array:
     meaning="gives each part's gradient to the largest element, whose index the forward pass "
     "returned",
     aliases=("aten.adaptive_max_pool3d",),
+    apart=_max_apart,
+    moves=True,
 )
 def adaptive_max_pool2d(x: Array, *, output_size: Numbers) -> tuple[Array, Array]:
     return _parts(x, output_size).largest(x)

@@ -96,6 +96,9 @@ class Rule:
         Along which axes it may be computed piece by piece, see `engine.blocks`: letters of the
         axes of operands and results, or a function of the operands' shapes and the parameters that
         returns them. Empty where it may not.
+    moves : bool
+        Whether what it computes along such axes may come through unrounded, as numbers that are
+        only moved do. (What is computed element by element always may.)
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
     kept : set of str
@@ -117,6 +120,7 @@ class Rule:
     doubles: tuple[str, ...] = ()
     given: Mapping[str, int] = field(default_factory=dict)
     apart: Apart = ""
+    moves: bool = False
     gradients: dict[str, Gradient] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
 
@@ -181,6 +185,7 @@ def rule(
     doubles: tuple[str, ...] = (),
     given: Mapping[str, int] | None = None,
     apart: Apart = "",
+    moves: bool = False,
     node: str | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
@@ -205,6 +210,8 @@ def rule(
         Parameters that are results, taken as they were recorded: their places by name.
     apart : str or callable
         Along which axes it may be computed piece by piece, see `Rule`.
+    moves : bool
+        Whether what is computed along such axes may come through unrounded.
     node : str, optional
         The node's name without number, where it does not follow from the operation's.
 
@@ -231,6 +238,7 @@ def rule(
             doubles=doubles,
             given=given or {},
             apart=apart,
+            moves=moves,
         )
         for each in (name, *aliases):
             if each in _RULES:

@@ -7,7 +7,9 @@ the backward one sum for each element, so that the bound covers every order of s
 
 from __future__ import annotations
 
+import functools
 import math
+import string
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -136,24 +138,27 @@ class Walk:
 
     def windows(self, x: Array) -> Windows:
         """Return what each result sees."""
-        many = dimensions(self.kernel_size)
-        named = (self.kernel_size, self.stride or self.kernel_size, self.padding, self.dilation)
-        sizes = tuple(x.shape[-many:])
-        rest = zip(sizes, *(each_axis(item, many) for item in named), strict=True)
-        return Windows(tuple(self._line(*axis) for axis in rest), sizes)
+        axes = self._axes(x)
+        lines = tuple(_met(self._line(n, *how), n) for n, *how in axes)
+        return Windows(lines, tuple(n for n, *_ in axes))
 
     def divided(self, sums: Array, x: Array) -> Array:
         """Divide what belongs to each window by the number of its elements, or as told."""
         if self.divisor_override is not None:
             return sums / self.divisor_override
-        found = self.windows(x)
-        inside = found.seen
-        if self.count_include_pad:
-            padding = each_axis(self.padding, len(found.sizes))
-            ends = (n + p for n, p in zip(found.sizes, padding, strict=True))
-            pairs = zip(found.lines, ends, strict=True)
-            inside = _crossed(np.logical_and, [at < end for at, end in pairs])
-        return sums / divisor(sums, np.sum(inside, axis=0))
+        counts = []
+        for n, k, s, p, d in self._axes(x):
+            at = self._line(n, k, s, p, d)
+            inside = at < n + p if self.count_include_pad else (at >= 0) & (at < n)
+            counts.append(np.sum(inside, axis=0))
+        return sums / divisor(sums, functools.reduce(np.multiply.outer, counts))
+
+    def _axes(self, x: Array) -> list[tuple[int, int, int, int, int]]:
+        """Return length, kernel, stride, padding and dilation along each axis that is pooled."""
+        many = dimensions(self.kernel_size)
+        named = (self.kernel_size, self.stride or self.kernel_size, self.padding, self.dilation)
+        rest = (each_axis(item, many) for item in named)
+        return list(zip(x.shape[-many:], *rest, strict=True))
 
     def _line(self, n: int, k: int, s: int, p: int, d: int) -> Array:
         room = n + 2 * p - d * (k - 1) - 1
@@ -162,6 +167,16 @@ class Walk:
         if self.ceil_mode and (count - 1) * s >= n + p:
             count -= 1
         return d * np.arange(k)[:, None] + s * np.arange(count) - p
+
+
+def _met(line: Array, n: int) -> Array:
+    """Leave out of a line what is outside in every window: kernels may be larger than the input."""
+    return line[np.any((line >= 0) & (line < n), axis=1)]
+
+
+def planes_apart(x: Sizes, sizes: Numbers) -> str:
+    """Return letters for the axes of a tensor that are not pooled, see `engine.blocks`."""
+    return string.ascii_letters[: len(x) - dimensions(sizes)]
 
 
 def dimensions(numbers: Numbers) -> int:
