@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import gradwitness as gw
-from capture.programs import leaf, weighted
+from capture.programs import leaf, unruled, weighted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def test_disagreement_is_raised_with_the_whole_report() -> None:
 
 def test_what_could_not_be_judged_does_not_pass() -> None:
     with gw.watch() as witness:
-        weighted(torch.i0(leaf(3))).backward()
+        weighted(unruled(leaf(3))).backward()
     with pytest.raises(gw.GradientDisagreement, match=r"^INCONCLUSIVE\n"):
         witness.require()
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Tensors = list[Any]
+_ONE = torch.ones(())
 PROGRAMS: dict[str, Callable[[], Tensors]] = {}
 
 
@@ -32,6 +33,11 @@ def leaf(*shape: int, dtype: torch.dtype = torch.float32) -> Any:
 def weighted(result: Any) -> Any:
     """Return a scalar in which every element has a weight of its own."""
     return (result * torch.randn(result.shape).to(result.dtype)).sum()
+
+
+def unruled(x: Any) -> Any:
+    """Return exp(-x) as the incomplete gamma function of 1 and x, which no rule knows."""
+    return torch.igammac(_ONE, x)
 
 
 def run_back(result: Any, *leaves: Any) -> Tensors:
