@@ -51,7 +51,7 @@ class _Growing(Sequence[T]):
     def __getitem__(self, place: int | slice) -> T | list[T]:
         if isinstance(place, slice):
             return [self._make(n) for n in range(*place.indices(len(self)))]
-        if not 0 <= place < len(self):
+        if not 0 <= place < len(self._counted):
             raise IndexError(place)
         return self._make(place)
 

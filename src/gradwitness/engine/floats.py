@@ -7,6 +7,7 @@ approach to probabilistic rounding error analysis*, SIAM J. Sci. Comput. 41(5), 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -38,11 +39,13 @@ def is_float(name: str) -> bool:
     return name in _FORMATS
 
 
+@functools.cache
 def limits(name: str) -> Any:
     """Return NumPy's description of a format: eps, max, smallest_normal, smallest_subnormal."""
     return ml_dtypes.finfo(_FORMATS[name])  # type: ignore[no-untyped-call]
 
 
+@functools.cache
 def unit_roundoff(name: str) -> float:
     """Return u = eps/2, half the gap above 1: 2^-24 for float32, 2^-8 for bfloat16."""
     return float(limits(name).eps) / 2
@@ -103,6 +106,7 @@ class Arithmetic:
     confidence: float = 6.0
 
     @classmethod
+    @functools.cache
     def stepwise(cls, name: str) -> Arithmetic:
         """Every elementary operation is rounded to the format: a chain of kernels."""
         low = name in ("float16", "bfloat16")
@@ -116,12 +120,14 @@ class Arithmetic:
         )
 
     @classmethod
+    @functools.cache
     def fused(cls, name: str) -> Arithmetic:
         """One kernel: 16-bit formats are computed in float32 and rounded once, at the end."""
         base = cls.stepwise(name)
         return replace(base, unit=base.accumulate, store=0.0, final=base.store)
 
     @classmethod
+    @functools.cache
     def sequential(cls, name: str) -> Arithmetic:
         """Terms that are added one by one, each partial sum stored: accumulation of gradients."""
         base = cls.stepwise(name)
