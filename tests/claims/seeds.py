@@ -81,10 +81,18 @@ def safetensors() -> bytes:
 
 JSON = '{"fc": {"weight": [[0.1, 2e-3], [NaN, -0.0]], "bias": [1, 2]}, "loss": 0.25}'
 
+FLAX = """{"params": {"Conv_0": {"kernel": [[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]], "bias": null},
+ "Dense_0": {"kernel": [[1, 2], [3, 4]], "bias": [0.5, -1e-3]},
+ "Dense_1": {"kernel": [[1], [2]], "bias": [3]}}}"""
+LISTS = """{"runs": [{"layers": [{"w": [[1, 2], [3, 4]], "b\\u00e4": []}, {"w": [-Infinity]}]}, {}],
+ "n": "x"}"""
+
 SEEDS: dict[str, bytes] = {
     **{f"{name}.txt": text.encode() for name, text in TEXT.items()},
     "wide.txt": b"\xff\xfe" + TEXT["runs"].encode("utf-16-le"),
     "arrays.npz": npz(),
     "tensors.safetensors": safetensors(),
     "nested.json": JSON.encode(),
+    "flax.json": FLAX.encode(),
+    "lists.json": LISTS.encode(),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,7 @@ from torch import nn
 import gradwitness as gw
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.layout import arranged
+from gradwitness.claims.sources import read_claims
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,3 +190,144 @@ def test_numbers_that_are_not_there_yet() -> None:
 
     with pytest.raises(gw.InputError, match=r"a pytree, x: a .*Tracer is no array"):
         jax.jit(inside)(1.0)
+
+
+class Frozen(Mapping[str, Any]):
+    """What flax.core.FrozenDict is: a mapping, and no dict."""
+
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self._parts = {k: Frozen(v) if isinstance(v, dict) else v for k, v in parts.items()}
+
+    def __getitem__(self, key: str) -> Any:
+        return self._parts[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
+def convolutional(hidden: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 3, (2, 3)),
+        nn.ReLU(),
+        nn.Conv2d(3, 4, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, hidden),
+        nn.Linear(hidden, 4),
+    )
+
+
+def as_flax(model: nn.Module, order: dict[int, tuple[int, ...]]) -> dict[str, Any]:
+    """Return gradients in a tree as Flax has it: keys sorted, as jax.grad leaves them."""
+    tree: dict[str, Any] = {}
+    counts = {"Conv": 0, "Dense": 0}
+    for layer in model.children():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        weight, bias = (np.asarray(p.grad) for p in layer.parameters())
+        kind = "Dense" if weight.ndim == 2 else "Conv"
+        kernel = weight.transpose(order[weight.ndim])
+        tree[f"{kind}_{counts[kind]}"] = {"bias": bias, "kernel": kernel}
+        counts[kind] += 1
+    return {"params": dict(sorted(tree.items()))}
+
+
+FLAX = {2: (1, 0), 4: (2, 3, 1, 0)}  # (in, out) and HWIO
+TORCH = {2: (0, 1), 4: (0, 1, 2, 3)}
+
+
+def judged(model: nn.Module, order: dict[int, tuple[int, ...]], kind: Any = dict) -> Any:
+    """Judge the model's own gradients, brought into a tree of that layout."""
+    x = torch.from_numpy(numbers(3, 2, 6, 7))
+    model(x).square().mean().backward()
+    tree = kind(as_flax(model, order))
+    model.zero_grad()
+    return gw.check(model, x, loss=lambda y: y.square().mean(), claims=tree).runs[0]
+
+
+@pytest.mark.parametrize("kind", [dict, Frozen, gw.pytree_claims])
+def test_a_tree_of_flax_is_recognised_and_told(kind: Any) -> None:
+    report = judged(convolutional(5), FLAX, kind)
+    assert {row.name: row.claimed_as for row in report.rows} == {
+        "0.weight": "params.Conv_0.kernel",
+        "0.bias": "params.Conv_0.bias",
+        "2.weight": "params.Conv_1.kernel",
+        "2.bias": "params.Conv_1.bias",
+        "5.weight": "params.Dense_0.kernel",
+        "5.bias": "params.Dense_0.bias",
+        "6.weight": "params.Dense_1.kernel",
+        "6.bias": "params.Dense_1.bias",
+    }
+    assert {row.verdict.name for row in report.rows} == {"AGREES"}
+    told = "\n".join(report.notes)
+    assert (
+        "'params.Conv_0.kernel' is laid out as in Flax and Keras (as its shape shows): its axes "
+        "were put in the order (3, 2, 0, 1) for 0.weight"
+    ) in told
+    assert "'params.Dense_1.kernel' is laid out as in Flax" in told
+    assert told.count("laid out") == 4
+
+
+def test_a_square_kernel_goes_with_those_whose_shape_is_a_proof() -> None:
+    report = judged(convolutional(4), FLAX)
+    assert {row.verdict.name for row in report.rows} == {"AGREES"}
+    assert "(its shape fits both; so is 0.weight's)" in "\n".join(report.notes)
+    # In PyTorch's own layout nothing is turned, whatever it is called, and nothing said.
+    report = judged(convolutional(5), TORCH)
+    assert {row.verdict.name for row in report.rows} == {"AGREES"}
+    assert "laid out" not in "\n".join(report.notes)
+
+
+def test_where_only_square_kernels_are_no_layout_is_guessed() -> None:
+    grad = numbers(3, 3)
+    claims = gw.pytree_claims({"Dense_0": {"kernel": grad.T, "bias": numbers(3)}})
+    (report,) = gw.diff({"0.weight": grad, "0.bias": numbers(3)}, claims).runs
+    assert [row.verdict.name for row in report.rows] == ["DISAGREES", "AGREES"]
+    assert "both fit these shapes, and they were taken as they are" in "\n".join(report.notes)
+
+
+def test_a_source_with_kernels_in_both_layouts_is_not_put_right() -> None:
+    first, second = numbers(2, 3), numbers(3, 4)
+    theirs = {"Dense_0.kernel": first, "Dense_1.kernel": second.T}
+    (report,) = gw.diff({"0.weight": first, "2.weight": second}, theirs).runs
+    assert [row.verdict.name for row in report.rows] == ["AGREES", "DISAGREES"]
+    assert "laid out" not in "\n".join(report.notes)
+
+
+def test_what_is_a_kernel_on_both_sides_or_on_neither_is_not_turned() -> None:
+    grad = numbers(2, 3)
+    for ours, theirs in (("a.kernel", "a.kernel"), ("a.weight", "a.weight")):
+        (report,) = gw.diff({ours: grad}, {theirs: grad.T}).runs
+        assert report.rows[0].verdict.name == "DISAGREES"
+    (report,) = gw.diff({"a.weight": grad}, {"a.kernel": grad.T}).runs
+    assert report.rows[0].verdict.name == "AGREES"
+
+
+def test_norms_and_convolutions_of_the_same_number_are_told_apart() -> None:
+    kernel, scale = numbers(3, 3, 2, 4), numbers(4)
+    theirs = {
+        "BatchNorm_0": {"bias": -scale, "scale": scale},
+        "Conv_0": {"kernel": kernel},
+        "Dense_0": {"kernel": numbers(4, 5)},
+    }
+    ours = {
+        "conv.weight": kernel.transpose(3, 2, 0, 1),
+        "norm.weight": scale,
+        "norm.bias": -scale,
+        "fc.weight": numbers(4, 5).T,
+    }
+    (report,) = gw.diff(ours, {"params": theirs}).runs
+    assert {row.verdict.name for row in report.rows} == {"AGREES"}
+    assert len(report.rows) == 4
+
+
+def test_lists_are_layers_of_a_tree() -> None:
+    w, b = numbers(2, 3), numbers(3)
+    source = {"params": [(w, b), {"w": [w, w]}], "plain": [[1.0, 2.0], [3.0, 4.0]]}
+    run = read_claims(source).runs[0]
+    assert list(run) == ["params.0.0", "params.0.1", "params.1.w.0", "params.1.w.1", "plain"]
+    assert run["plain"].array.shape == (2, 2)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from claims.seeds import TEXT
 from gradwitness import FileFormatError
-from gradwitness.claims import text
+from gradwitness.claims import text, text_brackets, text_stream
 from gradwitness.claims.text import read_text
 
 if TYPE_CHECKING:
@@ -267,8 +267,10 @@ def test_blocks_may_end_anywhere(
     rows = "\n".join(" ".join(map(repr, row)) for row in values.tolist())
     content = f"w: {values.tolist()}" if in_brackets else f"w:\n{rows}\n\nb: 0.5"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "BLOCK", block)
-        patch.setattr(text, "_FIRST_BLOCK", block)
+        for module in (text, text_brackets, text_stream):
+            patch.setattr(module, "BLOCK", block)
+        for module in (text, text_brackets):
+            patch.setattr(module, "FIRST_BLOCK", block)
         run = read(tmp_path, content).runs[0]
     shape = values.shape if in_brackets else tuple(n for n in values.shape if n != 1)
     assert np.array_equal(run["w"].array, values.reshape(shape))
@@ -294,3 +296,10 @@ def test_damaged_files_end_in_one_kind_of_error(
             assert np.shape(claim.rounding) in ((), claim.array.shape)
             assert claim.array.dtype == np.float64
             assert np.all(np.asarray(claim.rounding) >= 0)
+
+
+def test_a_factor_that_is_no_number_is_none(tmp_path: Path) -> None:
+    run = read(tmp_path, "w:\nnan *\n 1.0 2.0\n").runs[0]
+    (claim,) = run.values()
+    assert np.array_equal(claim.array, [1, 2])
+    assert np.all(np.asarray(claim.rounding) == 0.05)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import InputError
-from gradwitness.claims.names import Name, by_rank, light_key, parsed
+from gradwitness.claims.layout import kernel_order, turned
+from gradwitness.claims.names import Name, by_kind, by_rank, is_kernel, light_key, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -69,10 +70,21 @@ class _Matching:
     def may_fit(self, pairs: Iterable[tuple[str, str]]) -> bool:
         """Whether all shapes fit, a weight in the other layout (transposed) included."""
         for name, claim in pairs:
-            turned = replace(self.run[claim], array=self.run[claim].array.T, gaps=())
-            if not (fits(self.run[claim], self.shapes[name]) or fits(turned, self.shapes[name])):
+            transposed = replace(self.run[claim], array=self.run[claim].array.T, gaps=())
+            layouts = (self.run[claim], transposed, self.as_kernel(name, claim))
+            if not any(layout and fits(layout, self.shapes[name]) for layout in layouts):
                 return False
         return True
+
+    def as_kernel(self, name: str, claim: str) -> Claim | None:
+        """Return what is called a kernel on that side only in PyTorch's layout, or None."""
+        axes = self.run[claim].array.ndim
+        if axes < 2 or not is_kernel(claim) or is_kernel(name):
+            return None
+        return turned(self.run[claim], kernel_order(axes))
+
+    def axes(self, name: str) -> int:
+        return len(self.shapes[name]) if name in self.shapes else self.run[name].array.ndim
 
     def accept(self, pairs: Mapping[str, str], why: str) -> None:
         for name, claim in pairs.items():
@@ -85,7 +97,8 @@ def align(run: Run, shapes: Shapes) -> Alignment:
     """Find which claim is about which parameter.
 
     By names first, then by what the names mean, then by the order of the layers, at last by the
-    order alone. What is ambiguous is left alone, and a note says so.
+    order alone. What is ambiguous is left alone, and a note says so. Kernels as Flax and Keras have
+    them are brought to PyTorch's layout where a shape proves theirs; a note says so of each.
 
     Parameters
     ----------
@@ -102,13 +115,51 @@ def align(run: Run, shapes: Shapes) -> Alignment:
     state.accept(_unique(state, light_key), "the same words")
     _by_meaning(state)
     _by_order(state)
+    turned_ones = _kernels(state)
     pairs = {
-        name: _reshaped(run[state.found[name]], shape)
+        name: _reshaped(turned_ones.get(name, run[state.found[name]]), shape)
         for name, shape in shapes.items()
         if name in state.found
     }
     unknown = tuple(run[name] for name in state.claims)
     return Alignment(pairs, tuple(state.wanted), unknown, tuple(state.notes))
+
+
+def _kernels(state: _Matching) -> dict[str, Claim]:
+    """Return the kernels in PyTorch's layout, if they are in that of Flax and Keras.
+
+    A source has one layout. It is theirs if a shape proves it: if a kernel fits when its axes are
+    put in PyTorch's order, and not as it is. A kernel that fits both ways goes with the others.
+    """
+    both = {
+        name: (fits(state.run[claim], state.shapes[name]), kernel, fits(kernel, state.shapes[name]))
+        for name, claim in state.found.items()
+        if (kernel := state.as_kernel(name, claim)) is not None
+    }
+    if any(as_is and not other for as_is, _, other in both.values()):
+        return {}
+    proved = [name for name, (as_is, _, other) in both.items() if other and not as_is]
+    open_ones = [name for name, (as_is, _, other) in both.items() if other and as_is]
+    if not proved:
+        if open_ones:
+            state.notes.append(
+                f"{', '.join(open_ones)}: a kernel of Flax or Keras is (in, out), and PyTorch's "
+                "weight (out, in); both fit these shapes, and they were taken as they are. If "
+                "they are (in, out), transpose them first."
+            )
+        return {}
+    found = [*proved, *open_ones]
+    for name in found:
+        claim = state.found[name]
+        order = kernel_order(state.run[claim].array.ndim)
+        why = (
+            "as its shape shows" if name in proved else f"its shape fits both; so is {proved[0]}'s"
+        )
+        state.notes.append(
+            f"{claim!r} is laid out as in Flax and Keras ({why}): its axes were put in "
+            f"the order {order} for {name}"
+        )
+    return {name: both[name][1] for name in found}
 
 
 def _unique(state: _Matching, key: Callable[[str], Hashable]) -> dict[str, str]:
@@ -133,7 +184,7 @@ def _by_meaning(state: _Matching) -> None:
     by_number = _unique(state, _number_key)
     if set(by_number.values()) != set(claims) or not state.may_fit(by_number.items()):
         by_number = {}
-    ranked = by_rank(state.wanted, claims)
+    ranked = by_rank(state.wanted, claims) or by_kind(state.wanted, claims, state.axes)
     if ranked and not state.may_fit(ranked.items()):
         # One claim of a wrong shape may well be the fault that is looked for; two are no match.
         wrong = [pair for pair in ranked.items() if not state.may_fit([pair])]

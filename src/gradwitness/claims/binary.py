@@ -1,8 +1,7 @@
-"""Claims in binary files and JSON. No file is trusted: none runs code or claims memory in vain."""
+"""Claims in binary files. No file is trusted: none runs code or claims memory in vain."""
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 from collections.abc import Mapping
@@ -12,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import FileFormatError, InputError, MissingExtraError
-from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.mappings import claims_of
-from gradwitness.claims.text_numbers import CLASSES, Growing, parse, starts_and_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gradwitness.claims.claim import Claims
+
 # Zeros compress to a thousandth; a file that grows further is made to fill the memory.
 _MOST_GROWTH = 1100
 _MOST_ENTRIES = 1_000_000
-_HEADER = 1 << 16
+_PIECE = 1 << 18
 
 
 def read_npz(path: Path) -> Claims:
@@ -78,8 +77,15 @@ def _read_npy(file: Any, size: int) -> Any:
     wanted = math.prod(shape) * dtype.itemsize
     if any(length < 0 for length in shape) or wanted > size:
         raise ValueError(f"an array of shape {shape} is declared in {size} bytes")
-    content = file.read(wanted)
-    array = np.frombuffer(content, dtype) if wanted else np.empty(0, dtype)
+    array = np.empty(wanted // max(dtype.itemsize, 1), dtype)
+    # Piece by piece into its place: it is never there twice.
+    space = array.view(np.uint8).data if wanted else memoryview(bytearray())
+    at = 0
+    while at < wanted:
+        count = file.readinto(space[at : at + _PIECE])
+        if not count:
+            raise ValueError(f"an array of {wanted} bytes ends after {at}")
+        at += count
     return array.reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -150,84 +156,6 @@ def _gradient(item: Any) -> Any:
     if gradient is not None and not isinstance(gradient, Mapping):
         return gradient
     return {key: _gradient(part) for key, part in item.items()}
-
-
-class _Number(str):
-    """A number as JSON has it, with all its digits."""
-
-    __slots__ = ()
-
-
-def read_json(path: Path) -> Claims:
-    """Read nested objects of nested lists of numbers; names are joined by dots.
-
-    Raises
-    ------
-    FileFormatError
-        If it is no JSON, or holds anything else.
-    """
-    try:
-        data = json.loads(
-            path.read_text(encoding="utf-8-sig"),
-            parse_float=_Number,
-            # Where floats are written short, 1 is 1.0.
-            parse_int=lambda digits: _Number(f"{digits}."),
-            parse_constant=_Number,
-        )
-    except (OSError, ValueError) as error:
-        raise FileFormatError(f"{path}: it is no JSON ({error})") from error
-    except RecursionError:
-        raise FileFormatError(f"{path}: its brackets are nested too deeply") from None
-    if not isinstance(data, dict):
-        data = {"tensor1": data}
-    runs = data.get("runs")
-    parts = runs if isinstance(runs, list) and all(isinstance(r, dict) for r in runs) else [data]
-    made = tuple(_json_run(part, path) for part in parts)
-    if not any(made):
-        raise FileFormatError(
-            f"{path}: no numbers in it. Expected are names with lists of numbers."
-        )
-    return Claims(path.name, tuple(run for run in made if run))
-
-
-def _json_run(data: dict[str, Any], path: Path) -> dict[str, Claim]:
-    run: dict[str, Claim] = {}
-    waiting: list[tuple[str, Any]] = list(data.items())[::-1]
-    while waiting:
-        name, item = waiting.pop()
-        if isinstance(item, dict):
-            waiting += [(f"{name}.{key}", part) for key, part in reversed(item.items())]
-        elif isinstance(item, _Number | list):
-            if name in run:
-                raise FileFormatError(f"{path}: two entries are called {name!r}")
-            run[name] = _json_tensor(name, item, path)
-    return run
-
-
-def _json_tensor(name: str, item: _Number | list[Any], path: Path) -> Claim:
-    shape: list[int] = []
-    level: list[Any] = [item]
-    while level and all(isinstance(part, list) for part in level):
-        sizes = {len(part) for part in level}
-        if len(sizes) > 1:
-            raise FileFormatError(f"{path}: the rows of {name!r} are of several lengths")
-        shape.append(sizes.pop())
-        level = [entry for part in level for entry in part]
-    if not all(isinstance(part, _Number) for part in level):
-        found = next(part for part in level if not isinstance(part, _Number))
-        raise FileFormatError(
-            f"{path}: {name!r} holds {str(found)[:40]!r} where a number is expected"
-        )
-    if len(shape) > 32:
-        raise FileFormatError(f"{path}: {name!r} has more than 32 levels of brackets")
-    block = " ".join(level).encode()
-    numbers = Growing()
-    starts, ends = starts_and_ends(np.frombuffer(block.translate(CLASSES), np.uint8))
-    numbers.append(*parse(block, starts, ends))
-    values, rounding = numbers.take()
-    if isinstance(rounding, np.ndarray):
-        rounding = rounding.reshape(shape)
-    return Claim(name, values.reshape(shape), rounding)
 
 
 def _claims(arrays: Any, path: Path) -> Claims:

@@ -40,7 +40,7 @@ def pytree_claims(
     transpose : mapping of str to sequence of int, optional
         The order of axes, as for ``numpy.transpose``, by dotted name or pattern:
         ``{"*.kernel": (1, 0)}`` for dense layers of Flax, ``(3, 2, 0, 1)`` for its convolutions.
-        Layouts are never guessed.
+        A kernel that is given another name is taken as it is; else see `claims.align.align`.
     source : str
         What messages call it.
 

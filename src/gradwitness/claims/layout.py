@@ -1,4 +1,4 @@
-"""Names and layouts that the user states: nothing is guessed from a shape.
+"""Names and layouts that the user states, and the layout of kernels.
 
 Flax keeps the weights of a dense layer as (in, out) and PyTorch as (out, in). In a square layer
 both fit, so that no shape can tell which it is.
@@ -67,12 +67,27 @@ def _arranged(
         called = names.get(name, name)
         if called in made:
             raise InputError(f"{source}: two claims are called {called!r}; one of them is {name!r}")
-        turned = claim if order is None else _turned(claim, tuple(order))
-        made[called] = replace(turned, name=called)
+        placed = claim if order is None else turned(claim, tuple(order))
+        made[called] = replace(placed, name=called)
     return made
 
 
-def _turned(claim: Claim, order: tuple[int, ...]) -> Claim:
+def kernel_order(axes: int) -> tuple[int, ...]:
+    """Return the order that brings a kernel of Flax or Keras to PyTorch's layout.
+
+    They have (in, out) for (out, in), and (height, width, in, out) for (out, in, height, width).
+    """
+    return (axes - 1, axes - 2, *range(axes - 2))
+
+
+def turned(claim: Claim, order: tuple[int, ...]) -> Claim:
+    """Return a claim with its axes in another order, its rounding and gaps with them.
+
+    Raises
+    ------
+    InputError
+        If it has no such axes.
+    """
     try:
         array = np.ascontiguousarray(np.transpose(claim.array, order))
     except ValueError:

@@ -64,8 +64,20 @@ def _flat(item: Mapping[Any, Any], path: tuple[str, ...], name: str) -> Iterator
         here = (*path, str(key))
         if isinstance(part, Mapping):
             yield from _flat(part, here, name)
+        elif isinstance(part, list | tuple) and _holds_arrays(part, len(path)):
+            yield from _flat(dict(enumerate(part)), here, name)
         else:
             yield ".".join(here), part
+
+
+def _holds_arrays(part: list[Any] | tuple[Any, ...], level: int) -> bool:
+    """Whether a list is a layer of a tree, and not the numbers of one tensor."""
+    return level <= _MOST_LEVELS and any(
+        isinstance(item, Mapping)
+        or getattr(item, "shape", ())
+        or (isinstance(item, list | tuple) and _holds_arrays(item, level + 1))
+        for item in part
+    )
 
 
 def as_array(item: Any, where: str) -> tuple[NDArray[Any], str]:

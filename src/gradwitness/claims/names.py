@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _WEIGHT = {"weight", "weights", "kernel", "w", "dw", "gw", "gamma", "scale"}
 _BIAS = {"bias", "biases", "b", "db", "gb", "beta", "offset"}
@@ -86,6 +90,42 @@ def by_rank(wanted: list[str], claims: list[str]) -> dict[str, str]:
             return {}
         found.update({layers[mine][role]: claimed[theirs][role] for role in layers[mine]})
     return found
+
+
+def by_kind(wanted: list[str], claims: list[str], axes: Callable[[str], int]) -> dict[str, str]:
+    """Match as `by_rank` among layers whose weights have as many axes: dense ones, convolutions.
+
+    ``Conv_0`` and ``Dense_0`` both bear the number 0, each as the first of its kind.
+
+    Parameters
+    ----------
+    wanted, claims : list of str
+    axes : callable
+        The number of axes of the tensor of a name, of either side.
+    """
+    kinds = [_kinds(names, axes) for names in (wanted, claims)]
+    if kinds[0].keys() != kinds[1].keys():
+        return {}
+    found: dict[str, str] = {}
+    for kind, names in kinds[0].items():
+        ranked = by_rank(names, kinds[1][kind])
+        if not ranked:
+            return {}
+        found.update(ranked)
+    return found
+
+
+def _kinds(names: list[str], axes: Callable[[str], int]) -> dict[int, list[str]]:
+    kinds: dict[int, list[str]] = {}
+    for parts in _layers(names).values():
+        kind = axes(parts["weight"]) if "weight" in parts else 0
+        kinds.setdefault(kind, []).extend(parts.values())
+    return kinds
+
+
+def is_kernel(name: str) -> bool:
+    """Whether a name says kernel, as Flax and Keras do, and not weight, as PyTorch does."""
+    return "kernel" in _words(name)
 
 
 def _layers(names: list[str]) -> dict[tuple[str, ...], dict[str, str]]:

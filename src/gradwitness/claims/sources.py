@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gradwitness._errors import FileFormatError, InputError
-from gradwitness.claims.binary import read_json, read_npz, read_pt, read_safetensors
+from gradwitness.claims.binary import read_npz, read_pt, read_safetensors
 from gradwitness.claims.claim import Claims
+from gradwitness.claims.json_stream import read_json
 from gradwitness.claims.mappings import claims_of
 from gradwitness.claims.text import read_text
 from gradwitness.files.dat import FIRST_LINE, read_dat

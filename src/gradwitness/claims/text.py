@@ -11,18 +11,16 @@ import numpy as np
 from gradwitness._errors import FileFormatError, InputError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.text_brackets import Malformed, Nest, Table
+from gradwitness.claims.text_brackets import Malformed, Nest, Table, read_nest
 from gradwitness.claims.text_numbers import Growing, parse
 from gradwitness.claims.text_runs import Collector
-from gradwitness.claims.text_stream import BLOCK, Stream, progress
+from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK, Stream, progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-_FIRST_BLOCK = 4096
-_BOUNDARIES = (b" ", b"\n", b",", b"[", b"]", b"\t", b"\r")
 _DECIMAL = re.compile(rb"\d\.\d")
 _MOST_NOTES = 5
 _ADVICE = (
@@ -70,7 +68,7 @@ class _Reader:
         self._is_joined = False
 
     def read(self) -> Claims:
-        if b"\0" in self._stream.peek(_FIRST_BLOCK):
+        if b"\0" in self._stream.peek(FIRST_BLOCK):
             raise self._stream.error(
                 f"this is not text. {_ADVICE} For .npz, .safetensors, .pt and .json files, "
                 "keep the name's ending."
@@ -164,18 +162,8 @@ class _Reader:
 
     def _array(self, name: str, *, is_wrapped: bool) -> None:
         where = self._stream.where()
-        unclosed = self._stream.error("this bracket is never closed. Is the file cut off?")
-        nest, size, end = Nest(), _FIRST_BLOCK, None
-        while end is None:
-            block, is_last = self._block(size)
-            try:
-                end = nest.read(block)
-            except Malformed as error:
-                raise self._stream.error(f"{error.what}.", error.at) from None
-            self._stream.skip(len(block) if end is None else end)
-            if is_last and end is None:
-                raise unclosed
-            size = min(4 * size, BLOCK)
+        nest = Nest()
+        read_nest(self._stream, nest)
         dtype, told = self._end_of_wrapper(is_wrapped=is_wrapped)
         shape = told if told is not None and 0 in told and not nest.numbers.size else nest.shape
         self._take(name, nest.numbers, shape, nest.gaps, dtype, where)
@@ -183,7 +171,7 @@ class _Reader:
     def _end_of_wrapper(self, *, is_wrapped: bool) -> tuple[str, tuple[int, ...] | None]:
         if not is_wrapped:
             return "", None
-        length, dtype, size = labels.tail(self._stream.peek(_FIRST_BLOCK))
+        length, dtype, size = labels.tail(self._stream.peek(FIRST_BLOCK))
         self._stream.skip(length)
         return dtype, size
 
@@ -193,9 +181,9 @@ class _Reader:
             self._flush()
         where = self._stream.where()
         self._stream.skip(at)
-        table, size, is_over = Table(), _FIRST_BLOCK, False
+        table, size, is_over = Table(), FIRST_BLOCK, False
         while not is_over:
-            block, is_last = self._block(size)
+            block, is_last = self._stream.block(size)
             try:
                 end = table.read(block, is_last=is_last)
             except Malformed as error:
@@ -206,21 +194,6 @@ class _Reader:
         if not self._tables:
             self._tables.append([])
         self._tables[-1].append(_Rows(name, table, where))
-
-    def _block(self, size: int) -> tuple[bytes, bool]:
-        """Return bytes that do not end within a number, and whether the file ends with them."""
-        while True:
-            block = self._stream.peek(size + 1)
-            if len(block) <= size:
-                return block, True
-            cut = max(block.rfind(boundary) for boundary in _BOUNDARIES) + 1
-            if cut:
-                return block[:cut], False
-            if size >= BLOCK:
-                raise self._stream.error(
-                    f"expected numbers, found {size} bytes without a space or a comma."
-                )
-            size *= 4
 
     def _flush(self, dtype: str = "", shape: tuple[int, ...] | None = None) -> None:
         """Hand on the rows that wait, now that their shape is known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ from gradwitness.claims.text_numbers import (
     parse,
     starts_and_ends,
 )
+from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK
+
+if TYPE_CHECKING:
+    from gradwitness.claims.text_stream import Stream
 
 # NumPy 1 has no arrays of more axes.
 MAX_DEPTH = 32
@@ -89,6 +94,9 @@ class Axis:
 
 class Nest:
     """A tensor in brackets, of which one block after the other is read."""
+
+    # To how many decimals a whole number without a point is good.
+    whole_decimals = 0
 
     def __init__(self) -> None:
         self.numbers = Growing()
@@ -162,7 +170,7 @@ class Nest:
         self._find_leaf(starts, brackets, opens, depths)
         self._measure(starts, brackets, opens, depths, left_out)
         try:
-            self.numbers.append(*parse(block, starts, ends))
+            self.numbers.append(*parse(block, starts, ends, self.whole_decimals))
         except BadNumber as bad:
             raise _unexpected(block, bad.at, bad.length) from None
 
@@ -230,6 +238,28 @@ class Nest:
         for axis in self.axes:
             if axis.gaps and axis.gaps != axis.closed:
                 raise Malformed("a tensor with ... in some of its rows only", at)
+
+
+def read_nest(stream: Stream, nest: Nest) -> None:
+    """Read a tensor from the bracket on where a stream is, and go on to its end.
+
+    Raises
+    ------
+    FileFormatError
+        If it is none, or the file ends within it.
+    """
+    unclosed = stream.error("this bracket is never closed. Is the file cut off?")
+    size, end = FIRST_BLOCK, None
+    while end is None:
+        block, is_last = stream.block(size)
+        try:
+            end = nest.read(block)
+        except Malformed as error:
+            raise stream.error(f"{error.what}.", error.at) from None
+        stream.skip(len(block) if end is None else end)
+        if is_last and end is None:
+            raise unclosed
+        size = min(4 * size, BLOCK)
 
 
 def _unexpected(block: bytes, at: int, length: int = 1) -> Malformed:

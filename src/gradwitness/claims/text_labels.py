@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -141,7 +142,7 @@ def _rows(line: bytes) -> int | None:
 def scale_of(label: bytes) -> tuple[bytes, float]:
     """Split off the factor of all numbers that follow: ``1e-05 *``."""
     match = _SCALE.search(label)
-    if not match:
+    if not match or not math.isfinite(float(match[1])):
         return label, 1.0
     return label[: match.start()], float(match[1])
 

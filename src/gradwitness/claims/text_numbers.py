@@ -32,7 +32,7 @@ _NUMBER = re.compile(NUMBER_PATTERN)
 _EXACT = np.iinfo(np.int16).min
 _LARGEST_EXPONENT = 10_000
 # NumPy prints 1 as "1." where it rounds to so many decimals or more; torch where it is exact.
-_DECIMALS_OF_A_POINT = 4
+DECIMALS_OF_A_POINT = 4
 _SLICE = 1 << 18
 # What is read without rounding before the last step.
 _MOST_DIGITS = 15
@@ -105,8 +105,12 @@ class _Layout:
         return cls(array, starts, ends, stops, points, marks, pointed, marked)
 
 
-def parse(block: bytes, starts: _Places, ends: _Places) -> tuple[_Numbers, NDArray[np.int16]]:
+def parse(
+    block: bytes, starts: _Places, ends: _Places, whole_decimals: int = 0
+) -> tuple[_Numbers, NDArray[np.int16]]:
     """Return the numbers of a block, and for each the power of ten of its last printed digit.
+
+    Whole numbers without a point or an exponent count as printed to so many decimals.
 
     Raises
     ------
@@ -123,8 +127,12 @@ def parse(block: bytes, starts: _Places, ends: _Places) -> tuple[_Numbers, NDArr
     values = _short(block, layout, exponents - decimals)
     if values is None:
         values = _any(block, starts, ends)
+    if whole_decimals:
+        is_whole = np.ones(len(starts), bool)
+        is_whole[layout.pointed] = is_whole[layout.marked] = False
+        decimals[is_whole] = whole_decimals
     trimmed = layout.pointed[decimals[layout.pointed] == 0]
-    decimals[trimmed] = _DECIMALS_OF_A_POINT
+    decimals[trimmed] = DECIMALS_OF_A_POINT
     last = np.clip(exponents - decimals, -_LARGEST_EXPONENT, _LARGEST_EXPONENT).astype(np.int16)
     # With an exponent, only what is exactly zero is printed as zero.
     last[layout.marked[values[layout.marked] == 0]] = _EXACT

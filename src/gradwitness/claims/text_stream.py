@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 # What stays within a processor's cache is read fastest.
 BLOCK = 1 << 18
-_BIG = 64 << 20
+FIRST_BLOCK = 4096
+_BOUNDARIES = (b" ", b"\n", b",", b"[", b"]", b"\t", b"\r")
+# Smaller files are read before somebody wonders.
+BIG = 64 << 20
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -59,6 +62,21 @@ class Stream:
             self._advanced(self._raw.tell())
         return self._buffer[self._at : self._at + count]
 
+    def block(self, size: int) -> tuple[bytes, bool]:
+        """Return bytes that do not end within a number, and whether the file ends with them."""
+        while True:
+            block = self.peek(size + 1)
+            if len(block) <= size:
+                return block, True
+            cut = max(block.rfind(boundary) for boundary in _BOUNDARIES) + 1
+            if cut:
+                return block[:cut], False
+            if size >= BLOCK:
+                raise self.error(
+                    f"expected numbers, found {size} bytes without a space or a comma."
+                )
+            size *= 4
+
     def skip(self, count: int) -> None:
         """Go on by some of the bytes that were peeked at."""
         self._line, self._column = self.position(count)
@@ -85,7 +103,7 @@ class Stream:
 @contextmanager
 def progress(path: Path, size: int) -> Iterator[Callable[[int], None]]:
     """Show how far a big file has been read, if there is somebody to see it."""
-    if size < _BIG or not sys.stderr.isatty():
+    if size < BIG or not sys.stderr.isatty():
         yield lambda _: None
         return
     with Progress(

@@ -1,0 +1,189 @@
+"""Claims in JSON: digits, names, and what is wrong with a file, at which line and column."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from claims.seeds import JSON
+from gradwitness._errors import FileFormatError
+from gradwitness.claims import json_stream, text_brackets, text_stream
+from gradwitness.claims.sources import read_claims
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gradwitness.claims.claim import Claims
+
+PLAIN = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def read(folder: Path, content: str | bytes) -> Claims:
+    path = folder / "a.json"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_claims(path)
+
+
+def test_digits_are_kept(tmp_path: Path) -> None:
+    (run,) = read(tmp_path, JSON).runs
+    assert list(run) == ["fc.weight", "fc.bias", "loss"]
+    assert np.array_equal(run["fc.weight"].array, [[0.1, 2e-3], [np.nan, -0.0]], equal_nan=True)
+    assert run["loss"].rounding == 0.005
+    # Where floats are written short, 1 is 1.0; with an exponent a digit is what it is.
+    assert run["fc.bias"].rounding == 5e-5
+    (run,) = read(tmp_path, '{"a": [1.5e1, 2.5e1], "b": 3, "c": 3e0}').runs
+    assert [run[name].rounding for name in "abc"] == [0.5, 5e-5, 0.5]
+    (run,) = read(tmp_path, "[-Infinity, Infinity, NaN]").runs
+    assert np.array_equal(run["tensor1"].array, [-np.inf, np.inf, np.nan], equal_nan=True)
+
+
+def test_several_runs(tmp_path: Path) -> None:
+    claims = read(tmp_path, '{"lr": 0.1, "runs": [{"a": 1.5}, {}, {"a": [2.5]}], "x": [1]}')
+    assert [list(run) for run in claims.runs] == [["a"], ["a"]]
+    assert claims.notes == ("2 entries beside 'runs' were left out",)
+
+
+def test_lists_of_objects_have_numbers_in_their_names(tmp_path: Path) -> None:
+    (run,) = read(tmp_path, '{"layers": [ {"w": [[1.0]]}, {"w": [2.0], "b": null} ]}').runs
+    assert {name: claim.array.shape for name, claim in run.items()} == {
+        "layers.0.w": (1, 1),
+        "layers.1.w": (1,),
+    }
+    (run,) = read(tmp_path, '[{"w": 1}]').runs
+    assert list(run) == ["0.w"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_names_may_be_in_any_letters(tmp_path: Path, encoding: str) -> None:
+    text = '{"\u03b4 \\"W\\"\\u00e4\\ud800": [1, 2], "note": "a\\\\", "b": true}'
+    (run,) = read(tmp_path, text.encode(encoding)).runs
+    assert list(run) == ['\u03b4 "W"\u00e4\\ud800']
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "line 1, column 33: .*more than 32 levels"),
+        ('{"a":' * 100_000, "column 161: nested too deeply"),
+        ('[{"a":' * 100_000, "column 97: nested too deeply"),
+        ('{"a": [[1, 2],\n [3]]}', "line 2, column 4: a row of 1 where .* have 2"),
+        ('{"a": [1, "x"]}', "column 11: expected a number.*'\"x\"'"),
+        ('{"a": [1, null]}', "column 11: expected a number.*'null'"),
+        ('{"a": [1, [2]]}', "column 11: .* where a number"),
+        ('{"a": [1, {}]}', "column 11: expected a number"),
+        ('{"a": [{}, 1]}', "column 12: .*expected '{', as before"),
+        ('{"a": [{} {}]}', "column 11: .*expected ',' or ']'"),
+        ('{"a": [1, ...]}', r"column 11: expected a number, found '\.\.\.'"),
+        ('{"a": [1 2]}', "column 10: expected ',' or ']', found '2'"),
+        ('{"a": [1,,2]}', r"column 10: expected a number or '\[', found ','"),
+        ('{"a": [1,]}', r"column 10: expected a number or '\[', found ']'"),
+        ('{"a": [,1]}', r"column 8: expected a number, '\[' or ']', found ','"),
+        ('{"a": [[1][2]]}', "column 11: expected ',' or ']'"),
+        ('{"a": [1-2]}', "column 8: expected a number.*'1-2'"),
+        ('{"a": [1, 2', "column 7: this bracket is never closed. Is the file cut off"),
+        ('{"a": "text"}', "no numbers in it"),
+        ("{}", "no numbers in it"),
+        ("", "column 1: expected a value, and the file ends. Is it cut off"),
+        ("{", "column 2: expected a name in quotes or '}', and the file ends"),
+        ('{"a"', "column 5: expected ':', and the file ends"),
+        ('{"a": 1\n, ', "line 2, column 3: expected a name in quotes, and the file ends"),
+        ('{"a": 1, }', "column 10: .*expected a name in quotes, found '}'"),
+        ('{"a": 1} 2', "column 10: .*expected the end of the file, found '2'"),
+        ('{"a": 1.2.3}', r"column 7: .*expected a value, found '1\.2\.3}'"),
+        ('{"a": nil}', "column 7: .*expected a value"),
+        ('{"a": "b\\', "column 7: this string is never closed"),
+        ('{"a', "column 2: this name is never closed"),
+        ('{"\n": 1}', "column 2: this name is no string of JSON"),
+        (b'{"\xff": 1}', "column 2: this name is no string of JSON"),
+        ('{"' + "a" * 100_000 + '": 1}', "column 2: this name is longer than 65536 bytes"),
+        ('{"a": {"b": 1}, "a.b": 2}', "column 24: two entries are called 'a.b' once"),
+        ('{"a": "", "a": 2}', "column 11: two entries of one object are called 'a'"),
+        ('{"a": 1' + "0" * 5000 + "}", "column 4103: .*expected"),
+        ("[1" + "0" * 300_000 + "]", "bytes without a space or a comma"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(FileFormatError, match=message):
+        read(tmp_path, content)
+
+
+NUMBERS = st.floats(width=32) | st.integers(-(10**6), 10**6)
+TENSORS = st.integers(1, 4).flatmap(
+    lambda n: (
+        st.lists(NUMBERS, min_size=n, max_size=n)
+        | st.lists(st.lists(NUMBERS, min_size=n, max_size=n), min_size=1, max_size=3)
+    )
+)
+ITEMS = NUMBERS | TENSORS | st.none() | st.booleans() | st.text(max_size=5)
+TREES = st.recursive(
+    ITEMS,
+    lambda inner: (
+        st.dictionaries(st.text('abc\u00e4"\\ ', min_size=1, max_size=3), inner, max_size=3)
+        | st.lists(st.dictionaries(st.text("ab", min_size=1), inner, max_size=2), min_size=1)
+    ),
+    max_leaves=12,
+)
+
+
+def leaves(tree: Any, way: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the numbers and tensors of a tree, found with what Python itself has read."""
+    found: dict[str, Any] = {}
+    if isinstance(tree, dict):
+        for key, part in tree.items():
+            found |= leaves(part, (*way, key))
+    elif isinstance(tree, list) and any(isinstance(part, dict) for part in tree):
+        for at, part in enumerate(tree):
+            found |= leaves(part, (*way, str(at)))
+    elif isinstance(tree, (int, float, list)) and not isinstance(tree, bool):
+        found[".".join(way) or "tensor1"] = np.asarray(tree, float)
+    return found
+
+
+@PLAIN
+@given(TREES, st.integers(40, 90), st.sampled_from([None, 1]))
+def test_blocks_may_end_anywhere(tmp_path: Path, tree: Any, block: int, indent: int | None) -> None:
+    text = json.dumps(tree, indent=indent)
+    wanted = leaves(json.loads(text))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (json_stream, text_brackets, text_stream):
+            patch.setattr(module, "BLOCK", block)
+        for module in (json_stream, text_brackets):
+            patch.setattr(module, "FIRST_BLOCK", block)
+        patch.setattr(json_stream, "_SHORT", 3)
+        try:
+            (run,) = read(tmp_path, text).runs
+        except FileFormatError as error:
+            assert not wanted or "once nested names are joined" in str(error)  # noqa: PT017
+            return
+    assert list(run) == list(wanted)
+    for name, claim in run.items():
+        assert np.array_equal(claim.array, wanted[name], equal_nan=True)
+
+
+def test_memory_is_that_of_the_numbers(tmp_path: Path) -> None:
+    row = json.dumps([1 / 3] * 1000)
+    text = f'{{"skipped": "{"x" * 4_000_000}", "a": [{", ".join([row] * 300)}]}}'
+    (tmp_path / "a.json").write_text(text)
+    del text
+    tracemalloc.start()
+    (run,) = read_claims(tmp_path / "a.json").runs
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # One block is taken apart at a time, whatever the file's size: 10 MB here.
+    assert peak - 2 * run["a"].array.nbytes < 10e6
+
+
+def test_many_small_entries_take_no_more_than_their_number(tmp_path: Path) -> None:
+    content = {f"layer{at}": {"w": at / 7, "b": "x"} for at in range(20_000)}
+    (run,) = read(tmp_path, json.dumps(content)).runs
+    assert float(run["layer19999.w"].array) == 19999 / 7
