@@ -19,6 +19,7 @@ from gradwitness.check.compare import CANCELS, TOO_LITTLE, Comparison, compare, 
 from gradwitness.check.diagnose.candidates import untried
 from gradwitness.check.diagnose.rank import Cause, diagnose
 from gradwitness.check.diagnose.scene import Exhibit, Scene
+from gradwitness.check.diagnose.unsafe import unsafe_program
 from gradwitness.check.finding import Coverage
 from gradwitness.check.verdict import Verdict, worst
 from gradwitness.claims.align import align
@@ -211,6 +212,8 @@ def judge_run(
         causes = diagnose(scene)
         left_out = untried(scene)
         notes = (*notes, left_out) if left_out else notes
+    if program:
+        notes += unsafe_program(exhibits, program.tape, program.replay, program.sweep)
     guilty = {name for cause in causes for name in cause.guilty}
     inherited = {name for cause in causes for name in cause.inherited} - guilty
     return ClaimReport(

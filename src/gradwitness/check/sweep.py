@@ -15,10 +15,9 @@ from gradwitness.check.custom import CustomCheck
 from gradwitness.check.finding import Finding, Row, Step
 from gradwitness.check.large import Pieces, in_large_pieces
 from gradwitness.check.recorded import largest
-from gradwitness.engine.backward import gradients
+from gradwitness.engine.backward import backward_arithmetic, gradients
 from gradwitness.engine.binding import Unjudgeable, bind
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float
 from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
@@ -222,14 +221,7 @@ class SweepCheck:
         self._finding(Step.BACKWARD, node, slot, f"gradient of {name}", comparison, text, grade)
 
     def _expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
-        arithmetic = None
-        for number in firing.incoming:
-            if number is None:
-                continue
-            dtype = self.tape.values[number].dtype
-            if not is_float(dtype):
-                raise Unjudgeable(f"a gradient in {dtype}")
-            arithmetic = Arithmetic.stepwise(dtype)
+        arithmetic = backward_arithmetic(self.tape, node, firing.incoming)
         in_pieces = in_large_pieces(
             self.tape, node, firing.incoming, self.records, arithmetic, self._carried.reaches
         )

@@ -312,3 +312,88 @@ class Tied(nn.Module):
         coder = self.weight.detach() if self.mistake == "encoder" else self.weight
         decoder = self.weight.detach() if self.mistake == "decoder" else self.weight
         return torch.sigmoid(x @ coder.t() + self.hidden) @ decoder + self.visible
+
+
+class Guarded(nn.Module):
+    """Roots of what may be negative or zero, kept safe twice, or by what selects too late."""
+
+    def __init__(self, mistake: str = "", at: str = "scale", guard: str = "where") -> None:
+        super().__init__()
+        self.inputs = nn.Linear(5, 8)
+        self.output = nn.Linear(8, 3)
+        self.scale = nn.Parameter(torch.randn(8).clamp(min=0))
+        self.mistake, self.at, self.guard = mistake, at, guard
+
+    def root(self, x: Tensor) -> Tensor:
+        ok = x > 0
+        if self.mistake == "times mask":
+            return torch.sqrt(x) * ok
+        if self.mistake == "single":
+            return torch.where(ok, torch.sqrt(x), 0.0)
+        if self.guard == "index":
+            return torch.zeros_like(x).masked_scatter(ok, torch.sqrt(x[ok]))
+        if self.guard == "fill":
+            return torch.sqrt(x.masked_fill(~ok, 1.0)).masked_fill(~ok, 0.0)
+        return torch.where(ok, torch.sqrt(torch.where(ok, x, 1.0)), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.inputs(x))
+        if self.at == "scale":
+            h = h * self.root(self.scale)
+        elif self.at == "hidden":
+            h = self.root(h + 0.7) * (1 + self.scale)
+        elif self.at == "both":
+            h = self.root(h + 0.8) * self.root(self.scale)
+        elif self.at == "distances":
+            gap = (h[:, None] - h[None]).square().sum(-1)
+            h = h * self.scale + self.root(gap).sum(1, keepdim=True)
+        result: Tensor = self.output(h)
+        return result
+
+
+class Cached(nn.Module):
+    """Layers whose backward, on request, works on what another call of theirs has saved."""
+
+    def __init__(self, mistake: str = "", *, twice: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 8)
+        self.shared = nn.Linear(8, 8)
+        self.output = nn.Linear(8, 3)
+        self.mistake, self.twice = mistake, twice
+        self.saved: dict[str, Tensor] = {}
+
+    def linear(self, name: str, x: Tensor, *, overwritten: bool = False) -> Tensor:
+        layer = self.get_submodule(name)
+        right: Tensor = layer(x)
+        kept = self.saved.setdefault(name, x.detach())
+        if overwritten:
+            self.saved[name] = x.detach()
+        elif self.mistake not in (f"{name} input", "all inputs"):
+            return right
+
+        def backward(g: Tensor, x: Tensor, w: Tensor, _: Tensor) -> Any:
+            # A later call of a shared layer has saved its own by now.
+            return g @ w, g.t() @ (self.saved[name] if overwritten else kept), g.sum(0)
+
+        return broken(functional.linear, backward)(x, layer.weight, layer.bias)
+
+    def activation(self, name: str, x: Tensor) -> Tensor:
+        kept = self.saved.setdefault(name, x.detach())
+        function = torch.relu if name == "relu" else torch.tanh
+        if self.mistake != name:
+            return function(x)
+
+        def backward(g: Tensor, _: Tensor) -> Tensor:
+            return g * (kept > 0) if name == "relu" else g * (1 - torch.tanh(kept) ** 2)
+
+        return broken(function, backward)(x)
+
+    def forward(self, x: Tensor, *, anew: bool = False) -> Tensor:
+        if anew:
+            self.saved = {}
+        shared = self.mistake == "overwritten"
+        first = self.activation("relu", self.linear("first", x))
+        h = self.activation("tanh", self.linear("shared", first, overwritten=shared))
+        if self.twice:
+            h = torch.sin(self.linear("shared", first + h, overwritten=shared))
+        return self.linear("output", h)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from check.diagnose import broken
+from check.diagnose.clamped import Clamped
 from check.diagnose.handmade import Network
 from check.diagnose.staging import staged
 
@@ -106,6 +107,16 @@ def in_torch(
     return Case(f"{name}: {mistake or 'mode'}", cause, place, parts, like)
 
 
+def permuted(seed: int) -> Parts:
+    torch.manual_seed(seed)
+    model = broken.Images()
+    loss = loss_for(model, seed)
+    loss(model).backward()  # type: ignore[no-untyped-call]
+    claims = {n: p.grad.numpy().copy() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return model, loss, {**claims, "second.weight": claims["second.weight"].transpose(0, 2, 3, 1)}
+
+
 def loss_for(model: torch.nn.Module, seed: int) -> Callable[[torch.nn.Module], torch.Tensor]:
     generator = torch.Generator().manual_seed(seed + 1000)
 
@@ -116,6 +127,9 @@ def loss_for(model: torch.nn.Module, seed: int) -> Callable[[torch.nn.Module], t
         words = torch.randint(0, 7, (3, 5), generator=generator)
         target = torch.randint(0, 7, (15,), generator=generator)
         return lambda m: functional.cross_entropy(m(words).reshape(15, 7), target)
+    if isinstance(model, broken.Cached):
+        before, x, y = normal(12, 5), normal(12, 5), normal(12, 3)
+        return lambda m: (m(before, anew=True), functional.mse_loss(m(x), y))[1]
     if isinstance(model, broken.Images):
         x, y = normal(3, 2, 10, 10), normal(3, 3)
     elif isinstance(model, broken.Tied):
@@ -132,6 +146,7 @@ def _modes(training: bool) -> Callable[[torch.nn.Module, bool], None]:
     return lambda model, right: (model.train(right is training), None)[1]
 
 
+G, BY_WHERE = broken.Guarded, "NaN through where"
 T, N, C, R = broken.Transformer, broken.Normal, broken.Images, broken.Residual
 NO_DELTA = "delta without activation derivative"
 
@@ -180,6 +195,8 @@ CASES = (
     by_hand("tanh", "pre-activation operand", 1, "wrong operand: pre-activation", "2 "),
     by_hand("tanh", "mask where none", 2, "relu mask where there is none", "4 "),
     by_hand("tanh", "stops", 2, "detached"),
+    by_hand("tanh", "bias not summed", 1, "broadcast not summed"),
+    by_hand("tanh", "bias over outputs", 1, "summed over the wrong axis"),
     in_torch(
         "transformer", T, {"mistake": "mean"}, "LayerNorm mean path dropped", "blocks.1.first"
     ),
@@ -226,8 +243,44 @@ CASES = (
     in_torch("images", C, {"mistake": "all"}, "avg pool not divided", honest={"pool": "avg"}),
     in_torch("images", C, {"mistake": "flip"}, "convolution kernel flipped in backward", "second"),
     in_torch("images", C, {"mistake": "stride"}, "stride ignored", "second"),
+    Case("images: axes permuted", "axes permuted", "", permuted),
     in_torch("residual", R, {"mistake": "skip"}, "one path dropped"),
     in_torch("residual", R, {"mistake": "branch"}, "one path dropped", "layers.1"),
     in_torch("tied", broken.Tied, {"mistake": "encoder"}, "tied weight counted once"),
     in_torch("tied", broken.Tied, {"mistake": "decoder"}, "tied weight counted once"),
+    in_torch("clamped", Clamped, {"mistake": "ignored"}, "clamp ignored in backward", "Clamped"),
+    in_torch("clamped", Clamped, {"mistake": "added"}, "clamp where there is none", "second "),
+    in_torch("clamped", Clamped, {"mistake": "left out"}, "clamp left out", "Clamped"),
+    *(
+        in_torch("cached", broken.Cached, {"mistake": mistake}, "stale forward", place)
+        for mistake, place in [
+            ("first input", "first "),
+            ("shared input", "shared "),
+            ("output input", "output "),
+            ("all inputs", "3 steps"),
+            ("relu", "Cached"),
+            ("tanh", "Cached"),
+        ]
+    ),
+    in_torch(
+        "cached twice",
+        broken.Cached,
+        {"mistake": "overwritten"},
+        "stale forward",
+        "shared ",
+        honest={"twice": True},
+    ),
+    *(
+        in_torch(f"guarded {at} {guard}", G, {"mistake": mistake}, BY_WHERE, honest=honest)
+        for at, guard, mistake in [
+            ("scale", "where", "single"),
+            ("scale", "fill", "times mask"),
+            ("scale", "index", "single"),
+            ("hidden", "fill", "single"),
+            ("hidden", "index", "single"),
+            ("distances", "where", "single"),
+            ("both", "where", "single"),
+        ]
+        for honest in [{"at": at, "guard": guard}]
+    ),
 )

@@ -87,6 +87,10 @@ FAULTS: dict[str, tuple[str, Fault]] = {
         lambda g, _: {"2.weight": g["4.weight"], "4.weight": g["2.weight"]},
     ),
     "layer before": ("another layer's gradient", lambda g, _: {"2.weight": g["4.weight"]}),
+    "biases shifted": (
+        "another layer's gradient",
+        lambda g, _: {"0.bias": g["2.bias"], "2.bias": g["4.bias"]},
+    ),
     "added to another": (
         "another layer's gradient added",
         lambda g, _: {"2.weight": g["4.weight"] + g["2.weight"]},

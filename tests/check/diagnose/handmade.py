@@ -127,6 +127,10 @@ class Network:
             dW, db = arrives.T @ self.operand(k, z, a), arrives.sum(0)
             if self.makes("one sample", k):
                 dW, db = arrives[-1:].T @ a[k][-1:], arrives[-1]
+            if self.makes("bias not summed", k):
+                db = arrives
+            if self.makes("bias over outputs", k):
+                db = arrives.sum(1)
             found[f"{2 * k}.weight"], found[f"{2 * k}.bias"] = dW, db
             delta = dz @ self.way_back(k, W[k], dW)
             if self.makes("stops", k):

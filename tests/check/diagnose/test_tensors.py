@@ -105,6 +105,16 @@ def test_two_causes_of_one_factor_are_both_named_with_what_tells_them_apart() ->
     )
 
 
+@pytest.mark.parametrize("world", [3, 8])
+def test_a_world_size_is_the_other_reading_of_an_average(world: int) -> None:
+    (cause,) = diagnose(planted(0, every(lambda g: g / world)))
+    assert (cause.cause, cause.runner_up) == (
+        "mean against sum",
+        "world size or accumulation steps",
+    )
+    assert "run in one process without gradient accumulation" in cause.experiment
+
+
 def test_two_faults_are_two_causes() -> None:
     scene = planted(0, lambda g, _: {"2.weight": g["2.weight"].T, "6.weight": -g["6.weight"]})
     assert {(c.cause, c.explains) for c in diagnose(scene)} == {

@@ -49,12 +49,10 @@ SMOOTH = frozenset(
         "erf",
         "expm1",
         "_prelu_kernel",
-        "clamp",
-        "clamp_min",
-        "clamp_max",
     ]
 )
-POINTWISE = RELU | SMOOTH
+CLAMPS = frozenset({"aten.clamp", "aten.clamp_min", "aten.clamp_max"})
+POINTWISE = RELU | SMOOTH | CLAMPS
 
 
 def _unchanged(turn: Turn) -> list[Any]:
@@ -206,7 +204,9 @@ LAYERS = frozenset(
 )
 
 
-def _masked(how: Any) -> Any:
+def masked(how: Any) -> Any:
+    """Return the mistake of multiplying what arrives by a function of the output."""
+
     def wrong(turn: Turn) -> list[Any] | None:
         # The formulas are linear in g for each edge: none needs the mask by itself.
         changed = how(turn.site.y)
@@ -232,28 +232,28 @@ UNCALLED = (
         "a ReLU's mask (output > 0) is applied to the gradient at {place}, whose output goes "
         "through no ReLU",
         LAYERS,
-        _masked(lambda y: y > 0),
+        masked(lambda y: y > 0),
     ),
     Fault(
         "activation derivative where there is none",
         "the gradient at {place} is multiplied by a sigmoid's derivative s(z) (1 - s(z)), though "
         "its output goes through no sigmoid, or the loss has it already",
         LAYERS,
-        _masked(_logistic),
+        masked(_logistic),
     ),
     Fault(
         "activation derivative where there is none",
         "the gradient at {place} is multiplied by a (1 - a) of its output a, which comes from no "
         "sigmoid",
         LAYERS,
-        _masked(lambda y: y * (1 - y)),
+        masked(lambda y: y * (1 - y)),
     ),
     Fault(
         "activation derivative where there is none",
         "the gradient at {place} is multiplied by 1 - a^2 of its output a, which comes from no "
         "tanh",
         LAYERS,
-        _masked(lambda y: 1 - y * y),
+        masked(lambda y: 1 - y * y),
     ),
 )
 

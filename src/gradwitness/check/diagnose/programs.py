@@ -77,7 +77,7 @@ def predicted_by(
     return found
 
 
-def _explained(
+def explained_by_program(
     stage: Stage, cause: str, text: str, changes: dict[int, dict[str, Any]]
 ) -> Iterator[Explanation]:
     """Yield each change alone, and all together."""
@@ -127,14 +127,14 @@ def train_or_eval(scene: Scene) -> Iterator[Explanation]:
             and call.arguments["training"] is training
             and call.arguments["running_mean"] is not None
         }
-        yield from _explained(stage, cause, text, changes)
+        yield from explained_by_program(stage, cause, text, changes)
     dropouts: dict[int, dict[str, Any]] = {}
     for site in dropout_sites(stage):
         if site.op == "aten.native_dropout":
             dropouts[site.call.id] = {"train": False}
         else:
             dropouts[site.call.id] = _identity(site)
-    yield from _explained(
+    yield from explained_by_program(
         stage,
         cause,
         "the claims are those of a network without the dropout at {place} (evaluation mode); in "
@@ -178,13 +178,13 @@ def attention_programs(scene: Scene) -> Iterator[Explanation]:
                 unscaled, unmasked = _unscaled(stage, before), _unmasked(stage, before)
                 scales |= {before.id: unscaled} if unscaled else {}
                 masks |= {before.id: unmasked} if unmasked else {}
-    yield from _explained(
+    yield from explained_by_program(
         stage,
         "attention scale missing",
         "the claims are those of attention without its scale 1 / sqrt(d) at {place}",
         scales,
     )
-    yield from _explained(
+    yield from explained_by_program(
         stage,
         "attention mask ignored",
         "the claims are those of attention without its mask at {place}: every position sees every "
@@ -276,8 +276,8 @@ def eps_elsewhere(scene: Scene) -> Iterator[Explanation]:
             elif any(np.ndim(stage.lookup(n)) == 0 for n in _refs(argument)):
                 none[call.id] = {name: np.zeros(())}
     text = "the claims are those of a normalisation "
-    yield from _explained(stage, "eps elsewhere", text + "without eps at {place}", none)
-    yield from _explained(
+    yield from explained_by_program(stage, "eps elsewhere", text + "without eps at {place}", none)
+    yield from explained_by_program(
         stage,
         "eps elsewhere",
         text + "with eps outside of the root at {place}: sqrt(variance) + eps",

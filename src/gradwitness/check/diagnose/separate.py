@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gradwitness.check.diagnose import elsewhere, meanings
+from gradwitness.check.unselected import THROUGH_WHERE
 
 if TYPE_CHECKING:
     from gradwitness.check.diagnose.scene import Explanation, Scene
@@ -41,6 +42,12 @@ def experiment(scene: Scene, first: Explanation, second: Explanation) -> str:
                 else f"To tell '{first.cause}' from '{second.cause}': {what}. With '{one.cause}' "
                 f"{then}; with '{other.cause}' it does not."
             )
+    if first.cause == THROUGH_WHERE:
+        return (
+            f"To tell '{first.cause}' from '{second.cause}': compute the claims in float64, of a "
+            f"1024th of the loss. With '{second.cause}' the NaN are gone, or fewer; with "
+            f"'{first.cause}' they stay where they are."
+        )
     if first.place and second.place:
         # Two steps of the program at fault: no other numbers tell them apart, only more gradients.
         return (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradwitness.check.diagnose.accumulated import another_added, earlier_passes
 from gradwitness.check.diagnose.activations import activation_faults, derivative_of_nothing
 from gradwitness.check.diagnose.arrangement import arrangement, reordered
+from gradwitness.check.diagnose.clamped import clamp_faults
 from gradwitness.check.diagnose.clipped import by_norm, by_value
 from gradwitness.check.diagnose.elementwise import elementwise
 from gradwitness.check.diagnose.elsewhere import another_layer, another_pass
@@ -24,7 +25,9 @@ from gradwitness.check.diagnose.programs import (
     train_or_eval,
     updated_weights,
 )
+from gradwitness.check.diagnose.stale_forward import stale_forward
 from gradwitness.check.diagnose.summed import sums
+from gradwitness.check.diagnose.through_where import through_where
 from gradwitness.check.diagnose.weights import weights
 from gradwitness.check.diagnose.windows import dropout_faults, picking_faults
 from gradwitness.check.diagnose.zeros import dead_slices, detached
@@ -56,15 +59,18 @@ TENSORS: tuple[Hypothesis, ...] = (
 
 # What plays the backward pass, or the program, on the tape again with a mistake in it.
 STRUCTURES: tuple[Hypothesis, ...] = (
+    through_where,
     loss_faults,
     activation_faults,
     derivative_of_nothing,
+    clamp_faults,
     linear_faults,
     norm_faults,
     picking_faults,
     dropout_faults,
     dropped_paths,
     stopped_chains,
+    stale_forward,
     wrong_operands,
     one_sample,
     train_or_eval,

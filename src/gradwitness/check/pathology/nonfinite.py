@@ -10,6 +10,7 @@ import numpy as np
 
 from gradwitness.check.note import Note
 from gradwitness.check.pathology.detector import Detector
+from gradwitness.check.unselected import CURE, THROUGH_WHERE, unselected_by
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import references
@@ -36,10 +37,11 @@ _HELP = {
     "exp": "Subtract the largest exponent first.",
     "mean": "There may be no elements to average.",
     "nll": "Every target may be ignored, so that nothing is averaged.",
+    "aten.mul.": "0 times infinity is NaN: a mask as a factor removes no infinity.",
 }
 _MASKED = (
-    " A gradient of 0 arrived there, as from the unused side of torch.where, which does not help: "
-    "0 times infinity is NaN. Make the argument safe before."
+    " A gradient of 0 arrived there, which does not help: 0 times infinity is NaN. Make the "
+    "argument safe before."
 )
 
 
@@ -56,6 +58,9 @@ class Nonfinite(Detector):
         # Values with NaN or infinities that calls made, and those among them with NaN.
         self._tainted: set[int] = set()
         self._with_nan: set[int] = set()
+        # What arrived where, in the backward pass that goes on.
+        self._arrived: dict[tuple[int, int], int | None] = {}
+        self._sweep = -1
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         if all(math.isfinite(f.comparison.norm) for f in findings):
@@ -93,6 +98,9 @@ class Nonfinite(Detector):
         findings: Sequence[Finding],
     ) -> None:
         del update
+        if sweep != self._sweep:
+            self._sweep, self._arrived = sweep, {}
+        self._arrived |= {(firing.node, k): n for k, n in enumerate(firing.incoming)}
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
         node = self.tape.nodes[firing.node]
@@ -101,11 +109,13 @@ class Nonfinite(Detector):
         calls = [self.tape.calls[n] for n in (*node.inner, node.call) if n is not None]
         operands = {n for call in calls for a in call.arguments.values() for n in references(a)}
         used = operands.union(n for call in calls for n in call.outputs if n is not None)
+        source = next((f.source for f in findings if f.source is not None), None)
+        where = Note("", "", source, node=node.id, sweep=sweep)
+        if self._through_where(firing, sorted(operands), where):
+            return
         if not used.isdisjoint(self._with_nan) or self._holding(sorted(used), np.isnan):
             # NaN in the forward pass was told there.
             return
-        source = next((f.source for f in findings if f.source is not None), None)
-        where = Note("", "", source, node=node.id, sweep=sweep)
         for kind, test in _KINDS.items():
             made = self._holding(firing.outgoing, test)
             if made and kind == "infinity" and not used.isdisjoint(self._tainted):
@@ -119,6 +129,38 @@ class Nonfinite(Detector):
                 text += _MASKED if kind == "NaN" and masked else ""
                 self._tell(f"{kind} born", "backward", where, text)
                 return
+
+    def _through_where(self, firing: Firing, operands: Sequence[int], where: Note) -> bool:
+        """Tell of NaN that is made of zeros, which arrive for what a step did not select."""
+        node, incoming = self.tape.nodes[firing.node], next(iter(firing.incoming), None)
+        made = self._holding(firing.outgoing, np.isnan)
+        if not made or incoming is None:
+            return False
+        zero = self._numbers(incoming) == 0
+        each = [np.isnan(self._numbers(number)) for number in made]
+        born = each[0]
+        alike = [e for e in each if e.shape == zero.shape]
+        if born.shape != zero.shape or np.any(alike & ~zero):
+            return False
+        slot = (node.id, 0)
+        call = unselected_by(self.tape, slot, born, self._arriving, self.records)
+        if call is None:
+            return False
+        place = self._place(made[0], operands, np.isnan)
+        line = call.source.line.rpartition("/")[2]
+        text = (
+            f"{node.name} #{node.id} makes NaN of zeros{place}: {call.op} (call {call.id}"
+            f"{f', {line}' if line else ''}) does not select what was computed there. {CURE}"
+        )
+        self._tell(THROUGH_WHERE, "backward", where, text)
+        return True
+
+    def _arriving(self, node: int, index: int) -> Any:
+        number = self._arrived.get((node, index))
+        try:
+            return None if number is None else self.records(number)
+        except Unjudgeable:
+            return None
 
     def _tell(self, kind: str, phase: str, where: Note, text: str) -> None:
         if (kind, phase) not in self._first:

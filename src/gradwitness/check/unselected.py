@@ -1,0 +1,137 @@
+"""Which step made gradients zero: the where, mask or index that did not select the elements."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.binding import Unjudgeable
+from gradwitness.engine.forward import evaluate
+from gradwitness.tape import references
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from numpy.typing import NDArray
+
+    from gradwitness.tape import Call, Edge, Node, Tape
+
+    Array: TypeAlias = NDArray[Any]
+    # What arrives at an input of a node, or None where that is not known.
+    Arriving: TypeAlias = Callable[[int, int], Array | None]
+
+THROUGH_WHERE = "NaN through where"
+CURE = (
+    "0 times an infinite derivative is NaN: make the operation's argument safe as well (where(ok, "
+    "x, 1) before it, and where again after it), or select the elements first"
+)
+# What keeps some elements and drops the others, element by element.
+SELECTING = frozenset(
+    f"aten.{name}" for name in ["where", "masked_fill", "mul", "clamp", "clamp_min", "clamp_max"]
+)
+# What takes some elements out, or moves and adds them: every one can be followed through it.
+_MOVING = frozenset(
+    f"aten.{name}"
+    for name in ["index", "index_select", "masked_select", "gather", "sum", "mean", "clone", "cat"]
+)
+
+
+def unselected_by(
+    tape: Tape,
+    slot: tuple[int, int],
+    places: NDArray[np.bool_],
+    arriving: Arriving,
+    lookup: Callable[[int], Array],
+) -> Call | None:
+    """Find the step that did not select some elements, so that zeros arrive for them.
+
+    Parameters
+    ----------
+    tape : Tape
+    slot : tuple of int
+        A node and its input, where the zeros arrive.
+    places : ndarray of bool
+        The elements.
+    arriving : callable
+        Gives what arrives at an input of a node.
+    lookup : callable
+        Gives the numbers of a forward value.
+
+    Returns
+    -------
+    Call or None
+        None if something else makes the zeros, or if it cannot be told.
+    """
+    senders: dict[Edge, list[Node]] = defaultdict(list)
+    for node in tape.nodes:
+        for edge in filter(None, node.edges):
+            senders[edge].append(node)
+    by_slot = {(edge.node, edge.index): nodes for edge, nodes in senders.items()}
+    waiting, seen = [(slot, places)], {slot}
+    while waiting:
+        here, elements = waiting.pop()
+        value = tape.nodes[here[0]].outputs[here[1]]
+        for node in by_slot.get(here, ()):
+            call = None if node.call is None else tape.calls[node.call]
+            if call is None or value is None:
+                continue
+            after = _after(tape, call, value, elements, arriving(node.id, 0), lookup)
+            if after is None:
+                continue
+            if not after.any():
+                return call
+            if (node.id, 0) not in seen:
+                seen.add((node.id, 0))
+                waiting.append(((node.id, 0), after))
+    return None
+
+
+def _after(
+    tape: Tape,
+    call: Call,
+    value: int,
+    places: NDArray[np.bool_],
+    g: Array | None,
+    lookup: Callable[[int], Array],
+) -> NDArray[np.bool_] | None:
+    """Return where a call puts some elements of an operand: nowhere if it does not select them.
+
+    None if they cannot be followed, or if they come to nothing for another reason.
+    """
+    if call.is_view or call.base_op in _MOVING:
+        return _moved(tape, call, value, places, lookup)
+    if g is None:
+        return None
+    try:
+        after = np.broadcast_to(places, g.shape)
+    except ValueError:
+        return None
+    if not g[after].any():
+        return after  # zero before already
+    return np.zeros_like(after) if call.base_op in SELECTING else None
+
+
+def _moved(
+    tape: Tape,
+    call: Call,
+    value: int,
+    places: NDArray[np.bool_],
+    lookup: Callable[[int], Array],
+) -> NDArray[np.bool_] | None:
+    """Follow elements through a step by letting it work on their indicator."""
+    tensors = {n for name, a in call.arguments.items() if name != "indices" for n in references(a)}
+
+    def marked(number: int) -> Array:
+        if number == value:
+            return places.astype(np.float64)
+        known = lookup(number)
+        return known if number not in tensors or known.dtype.kind in "biu" else np.zeros_like(known)
+
+    try:
+        made, *_ = evaluate(tape, call, marked, bounded=False)
+    except (Unjudgeable, ValueError, IndexError):
+        return None
+    return np.asarray(made) > 0
