@@ -5,11 +5,20 @@ from __future__ import annotations
 import torch
 
 # Each family enters its architectures into the table.
-from architectures import classics, generative, hugging, images, sequences, unusual
+from architectures import (
+    classics,
+    factors,
+    generative,
+    hugging,
+    images,
+    penalties,
+    sequences,
+    unusual,
+)
 from architectures.workload import ZOO as ZOO
 from architectures.workload import Workload
 
-FAMILIES = (classics, images, sequences, generative, unusual, hugging)
+FAMILIES = (classics, images, sequences, generative, unusual, penalties, factors, hugging)
 
 
 def build(name: str, seed: int = 0) -> Workload:

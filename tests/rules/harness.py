@@ -16,6 +16,7 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import evaluate, run
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
 from rules.samples import SAMPLES, Draw, Sample
+from rules.sampling import Made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ class Case:
     leaves: dict[str, torch.Tensor]
     outputs: tuple[torch.Tensor, ...]
     gs: tuple[torch.Tensor | None, ...]
+    args: tuple[Any, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,6 +147,7 @@ class Case:
     def values_of(self, operand: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The rule's weighed values with one operand replaced, in float64."""
         bound = self.bound()
+        x = self.within(operand, x)
         operands = list(bound.operands)
         name, _, place = operand.rstrip("]").partition("[")
         at = bound.rule.operands.index(name)
@@ -154,8 +157,28 @@ class Case:
             operands[at] = tuple(items)
         else:
             operands[at] = x
+        for follower, array in self._followers(operand, x):
+            operands[bound.rule.operands.index(follower)] = array
         made = run(bound.rule.function, *operands, **bound.parameters)
         return self.weighed(made if isinstance(made, (tuple, list)) else (made,))
+
+    def within(self, operand: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """An operand, or a gradient, within those that are meant (all symmetric ones, say)."""
+        pairs = zip(self.sample.args, self.args, strict=True)
+        moved = self.leaves[operand]
+        drawn = (d for d, arg in pairs if arg is moved and isinstance(d, Draw))
+        return next((d.within(x) for d in drawn), x)
+
+    def _followers(
+        self, operand: str, x: NDArray[np.float64]
+    ) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """The operands that follow from one which takes other numbers, with theirs."""
+        moved = self.leaves[operand]
+        args = [x if arg is moved else _plain(arg) for arg in self.args]
+        for draw, arg in zip(self.sample.args, self.args, strict=True):
+            names = [name for name, leaf in self.leaves.items() if leaf is arg]
+            if isinstance(draw, Made) and names:
+                yield names[0], draw.of(*args)
 
     def operand(self, name: str) -> NDArray[np.float64]:
         """The numbers of an operand in float64."""
@@ -184,6 +207,7 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
         return str(argument) if isinstance(argument, torch.dtype) else argument
 
     args = [_drawn(arg, rng, length, kind) for arg in sample.args]
+    args = [_followed(arg, args, kind) for arg in args]
     takes_dtype = any(argument.name == "dtype" for argument in sample.op._schema.arguments)
     kwargs = {name: _drawn(arg, rng, length, kind) for name, arg in sample.kwargs.items()}
     kwargs = {"dtype": kind, **kwargs} if takes_dtype else kwargs
@@ -216,19 +240,35 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
         for place, item in _items(argument)
         if isinstance(item, Ref)
     }
-    return Case(sample, dtype, tape, call, named, outputs, gs)
+    return Case(sample, dtype, tape, call, named, outputs, gs, tuple(args))
 
 
 def _drawn(argument: Any, rng: np.random.Generator, length: int, kind: torch.dtype) -> Any:
     """Make tensors of what is to be drawn; those of real numbers require a gradient."""
     if isinstance(argument, (list, tuple)):
         return [_drawn(item, rng, length, kind) for item in argument]
-    if not isinstance(argument, Draw):
+    if isinstance(argument, Made) or not isinstance(argument, Draw):
         return argument
     tensor = torch.from_numpy(argument.make(rng, length))
     if not tensor.is_floating_point():
         return tensor
     return tensor.to(kind).requires_grad_(not argument.constant)
+
+
+def _plain(argument: Any) -> Any:
+    """Return the numbers of a tensor, real ones in float64, and anything else as it is."""
+    if not isinstance(argument, torch.Tensor):
+        return argument
+    array = numbers(argument)
+    return array.astype(np.float64) if argument.is_floating_point() else array
+
+
+def _followed(argument: Any, args: list[Any], kind: torch.dtype) -> Any:
+    """Make a tensor of what follows from the other arguments."""
+    if not isinstance(argument, Made):
+        return argument
+    tensor = torch.from_numpy(np.asarray(argument.of(*map(_plain, args)))).to(kind)
+    return tensor.requires_grad_(not argument.constant)
 
 
 def _cloned(argument: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from rules.samples_attention import ATTENTION
 from rules.samples_combined import COMBINED
 from rules.samples_create import CHOOSING, MADE
+from rules.samples_decompositions import DECOMPOSITIONS
 from rules.samples_functions import ACTIVATIONS, ELEMENTARY
-from rules.samples_grids import GRIDS
+from rules.samples_grids import GRIDS, TWICE_GRIDS
 from rules.samples_grouped import GROUPED
 from rules.samples_indexing import INDEXING
 from rules.samples_linear import CONVOLUTION, LINEAR, RAGGED
@@ -24,10 +25,14 @@ from rules.samples_recurrent import RECURRENT
 from rules.samples_reductions import LOSSES, REDUCTIONS
 from rules.samples_resampling import DROPOUT, RESAMPLING, SHUFFLING
 from rules.samples_scalars import COMPARISONS, LOGARITHMS, ROUNDING, TRIGONOMETRY
-from rules.samples_shape import CREATE, SHAPE
+from rules.samples_shape import COPIES, CREATE, SHAPE
 from rules.samples_solving import SOLVING
+from rules.samples_special import SPECIAL
 from rules.samples_statistics import STATISTICS
 from rules.samples_twice import TWICE
+from rules.samples_twice_functions import TWICE_ACTIVATIONS, TWICE_LOSSES
+from rules.samples_twice_layers import TWICE_CONVOLUTION, TWICE_NORMS
+from rules.samples_twice_linear import TWICE_LINEAR
 from rules.sampling import Draw as Draw
 from rules.sampling import Sample as Sample
 from rules.sampling import aten as aten
@@ -43,7 +48,9 @@ SAMPLES = (
     *COMBINED,
     *COMPARISONS,
     *CONVOLUTION,
+    *COPIES,
     *CREATE,
+    *DECOMPOSITIONS,
     *DISTANCES,
     *DROPOUT,
     *ELEMENTARY,
@@ -76,7 +83,14 @@ SAMPLES = (
     *SHUFFLING,
     *SOFTMAX,
     *SOLVING,
+    *SPECIAL,
     *STATISTICS,
     *TRIGONOMETRY,
     *TWICE,
+    *TWICE_ACTIVATIONS,
+    *TWICE_CONVOLUTION,
+    *TWICE_GRIDS,
+    *TWICE_LOSSES,
+    *TWICE_NORMS,
+    *TWICE_LINEAR,
 )

@@ -42,11 +42,13 @@ ELEMENTARY = (
 )
 
 # Between the kinks at -1 and 1 and beyond them; and the same for -3 and 3.
-_UNIT = ((-2.0, -1.5), (-0.5, 0.5), (1.5, 2.0))
-_THREE = ((-5.0, -3.5), (-2.5, 2.5), (3.5, 5.0))
+UNIT = ((-2.0, -1.5), (-0.5, 0.5), (1.5, 2.0))
+THREE = ((-5.0, -3.5), (-2.5, 2.5), (3.5, 5.0))
 
 ACTIVATIONS = (
     sample(aten.leaky_relu.default, away(4, N)),
+    # In training it draws: see the conventions.
+    sample(aten.rrelu_with_noise.default, away(4, N), Draw((4, N), constant=True), 0.1, 0.3),
     sample(aten.leaky_relu_.default, away(4, N), 0.2, note="in place"),
     sample(aten._prelu_kernel.default, away(4, 3, N), away(1, 3, 1)),
     sample(aten.elu.default, away(4, N), 1.3),
@@ -55,18 +57,18 @@ ACTIVATIONS = (
     sample(aten.elu_.default, away(4, N), 1.3, note="in place"),
     sample(aten.celu.default, away(4, N), 1.3, note="1.3"),
     sample(aten.celu_.default, away(4, N), 1.3, note="in place"),
-    sample(aten.hardtanh.default, between(4, N, ends=_UNIT), exact="y dx"),
+    sample(aten.hardtanh.default, between(4, N, ends=UNIT), exact="y dx"),
     sample(
         aten.hardtanh.default,
-        between(4, N, ends=_UNIT),
+        between(4, N, ends=UNIT),
         -1.1,
         0.7,
         exact="dx",
         unused="y",
         note="odd",
     ),
-    sample(aten.hardsigmoid.default, between(4, N, ends=_THREE)),
-    sample(aten.hardswish.default, between(4, N, ends=_THREE)),
+    sample(aten.hardsigmoid.default, between(4, N, ends=THREE)),
+    sample(aten.hardswish.default, between(4, N, ends=THREE)),
     sample(aten.softplus.default, normal(4, N)),
     sample(aten.softplus.default, away(4, N), 2, 0.0, note="scaled, above 0 itself"),
     sample(aten.mish.default, between(4, N, ends=((-1.0, 1.0), (3.0, 6.0)))),

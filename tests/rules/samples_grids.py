@@ -36,9 +36,20 @@ class Places(Draw):
         return np.stack(columns, axis=-1).astype(np.float32).astype(np.float64)
 
 
-def _grid(sizes: tuple[int, ...], *, align: bool) -> Places:
-    return Places((2, *(3,) * len(sizes), len(sizes)), sizes_of_image=sizes, align=align)
+def _grid(sizes: tuple[int, ...], *, align: bool, count: int = 3) -> Places:
+    return Places((2, *(count,) * len(sizes), len(sizes)), sizes_of_image=sizes, align=align)
 
+
+_FORMS = (
+    ("zeros", (4, 5), 0, ZEROS, False),
+    ("border", (4, 5), 0, BORDER, True),
+    ("reflection", (5, 4), 0, REFLECTION, False),
+    ("reflection aligned", (5, 4), 0, REFLECTION, True),
+    ("nearest", (4, 5), 1, ZEROS, True),
+    ("zeros", (3, 4, 2), 0, ZEROS, True),
+    ("border", (3, 4, 2), 0, BORDER, False),
+    ("nearest reflection", (3, 4, 2), 1, REFLECTION, False),
+)
 
 GRIDS = tuple(
     sample(
@@ -46,14 +57,21 @@ GRIDS = tuple(
         normal(2, 2, *sizes), _grid(sizes, align=align), mode, padding, align,
         note=note, exact="dgrid" if mode else "", unused="y" if mode else "",
     )
-    for note, sizes, mode, padding, align in (
-        ("zeros", (4, 5), 0, ZEROS, False),
-        ("border", (4, 5), 0, BORDER, True),
-        ("reflection", (5, 4), 0, REFLECTION, False),
-        ("reflection aligned", (5, 4), 0, REFLECTION, True),
-        ("nearest", (4, 5), 1, ZEROS, True),
-        ("zeros", (3, 4, 2), 0, ZEROS, True),
-        ("border", (3, 4, 2), 0, BORDER, False),
-        ("nearest reflection", (3, 4, 2), 1, REFLECTION, False),
+    for note, sizes, mode, padding, align in _FORMS
+)  # fmt: skip
+
+_BACK = aten.grid_sampler_2d_backward.default, aten.grid_sampler_3d_backward.default
+
+# In space a place reads 64 pixels, each of which counts twice: few places.
+_FEW = {2: ((2, 2, 3, 3), 3), 3: ((2, 1, 2, 2, 2), 2)}
+
+TWICE_GRIDS = tuple(
+    sample(
+        _BACK[len(sizes) - 2], normal(*dy), normal(*dy[:2], *sizes),
+        _grid(sizes, align=align, count=count), mode, padding, align, [True, True],
+        note=note, exact="y[1] dx dgrid" if mode else "", unused="ddy" if mode else "",
     )
+    for note, sizes, mode, padding, align in _FORMS
+    for dy, count in (_FEW[len(sizes)],)
+    if (note, len(sizes)) != ("border", 3)
 )  # fmt: skip

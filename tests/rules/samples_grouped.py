@@ -17,6 +17,8 @@ GROUPED = (
     sample(
         _GROUP, normal(7, 6), normal(6), normal(6), 7, 6, 1, 2, _EPS, note="no positions", **_KEPT
     ),
+    # So it is when its own backward is differentiated.
+    sample(_GROUP, normal(2, 4, 3), normal(4), normal(4), 2, 4, 3, 2, _EPS, note="by statistics"),
     sample(aten._weight_norm_interface.default, normal(3, 5), normal(3, 1), 0, constant="y[1]"),
     sample(
         aten._weight_norm_interface.default,

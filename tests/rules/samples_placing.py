@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rules.sampling import Draw, apart, aten, index, mask, normal, sample
+from rules.sampling import Draw, apart, aten, away, index, mask, normal, sample
 
-into = aten.scatter_reduce.two
+into, rows_into = aten.scatter_reduce.two, aten.index_reduce.default
 bag = aten._embedding_bag.default
 
 
@@ -82,6 +82,14 @@ PLACING = (
            unused="dx dsrc", note="largest"),
     sample(into, apart(3, 5), 1, index(3, 4, high=5), other, "amin",
            include_self=False, exact="y", unused="dx dsrc", note="smallest without itself"),
+    sample(into, away(3, 5), 1, index(3, 4, high=5), away(3, 4), "prod", note="product"),
+    sample(into, away(9, 9), 0, index(4, 9, high=9), away(4, 9), "prod",
+           include_self=False, note="product without itself"),
+    sample(rows_into, away(3, 5), 1, index(4, high=5), away(3, 4), "prod", note="product"),
+    sample(rows_into, normal(3, 5), 0, index(4, high=3), normal(4, 5), "mean",
+           include_self=False, unused="dx", note="mean without itself"),
+    sample(rows_into, apart(3, 5), 1, index(4, high=5), other, "amax", exact="y",
+           unused="dx dsrc", note="largest"),
     sample(aten.select_scatter.default, normal(3, 4), normal(3), 1, -2, exact="y dx dsrc"),
     sample(aten.slice_scatter.default, normal(7, 2), normal(3, 2), 0, 1, 6, 2,
            exact="y dx dsrc"),

@@ -13,6 +13,8 @@ PRODUCTS = (
     sample(aten.cumprod.default, away(4, 2, 3), -3, note="first axis"),
     sample(aten.cummax.default, apart(3, 5), 1, exact="y"),
     sample(aten.cummin.default, apart(5, 2), -2, exact="y"),
+    sample(aten.linalg_cross.default, normal(4, 3), normal(4, 3)),
+    sample(aten.linalg_cross.default, normal(3, 5), normal(3, 1), dim=0, note="broadcast"),
 )
 
 SEVERAL = (

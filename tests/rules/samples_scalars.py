@@ -66,7 +66,13 @@ _HALVES = ((-2.4, -1.6), (-0.4, 0.4), (0.6, 1.4))
 _DIVIDED = between(4, N, ends=((5.3, 5.4), (-5.4, -5.3)))
 _DIVISOR = between(4, N, ends=((1.52, 1.55), (1.52, 1.55), (-1.55, -1.52)))
 
+# Away from the powers of two.
+_BINADES = ((-3.8, -2.2), (0.55, 0.95), (4.2, 7.8))
+
 ROUNDING = (
+    sample(aten.ldexp.Tensor, normal(4, N), normal(4, N)),
+    sample(aten.ldexp.Tensor, normal(4, N), index(4, N, high=5), unused="y da", note="whole"),
+    sample(aten.frexp.Tensor, between(4, N, ends=_BINADES), exact="y[1]", unused="y[0] dx"),
     *(
         sample(getattr(aten, name).default, between(4, N, ends=_STEPS), exact="y dx")
         for name in ("floor", "ceil", "trunc", "fix", "frac", "sign", "sgn")

@@ -56,3 +56,22 @@ SHAPE = (
     sample(aten.as_strided.default, normal(3, 4), [2, 3], [1, 3], 2, exact="y dx", note="offset"),
     sample(aten.as_strided.default, normal(9), [4, 3], [2, 1], exact="y", note="overlapping"),
 )
+
+# The same as the views, but for the memory.
+COPIES = (
+    sample(aten.t_copy.default, normal(3, 4), exact="y dx"),
+    sample(aten.transpose_copy.int, normal(2, 3, 4), -1, 0, exact="y dx"),
+    sample(aten.permute_copy.default, normal(2, 3, 4), [2, 0, 1], exact="y dx"),
+    sample(aten.view_copy.default, normal(2, 3, 4), [6, -1], exact="y dx"),
+    sample(aten.unsqueeze_copy.default, normal(2, 3), 1, exact="y dx"),
+    sample(aten.squeeze_copy.default, normal(1, 3, 1), exact="y dx"),
+    sample(aten.expand_copy.default, normal(3, 1), [2, -1, 4], exact="y"),
+    sample(aten.alias_copy.default, normal(2, 3), exact="y dx"),
+    sample(aten.select_copy.int, normal(2, 3, 4), 1, 2, exact="y dx"),
+    sample(aten.slice_copy.Tensor, normal(2, 7), 1, 1, 6, 2, exact="y dx"),
+    sample(aten.as_strided_copy.default, normal(3, 4), [2, 2], [4, 2], exact="y dx"),
+    sample(aten.unfold_copy.default, normal(2, 7), 1, 3, 2, exact="y"),
+    sample(aten.split_copy.Tensor, normal(2, 5), 2, 1, exact="y dx"),
+    sample(aten.split_with_sizes_copy.default, normal(2, 6), [1, 3, 2], -1, exact="y dx"),
+    sample(aten.unbind_copy.int, normal(2, 3), 1, exact="y dx"),
+)

@@ -2,26 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-
-from rules.sampling import Draw, aten, normal, sample
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class Matrices(Draw):
-    """Matrices that are far from singular: their diagonals stand out."""
-
-    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
-        del length
-        numbers = rng.uniform(-0.5, 0.5, self.shape) + 2 * np.eye(self.shape[-1])
-        return numbers.astype(np.float32).astype(np.float64)
-
+from rules.sampling import Matrices, aten, normal, sample
 
 _THREE = Matrices((2, 3, 3))
 _KEPT = "y[1] y[2] y[3]"

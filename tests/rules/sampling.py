@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,10 @@ class Draw:
     gap: float = 0.0
     positive: bool = False
     constant: bool = False
+
+    def within(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return the nearest operand of those that are meant: any are, if nothing else is said."""
+        return x
 
     def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
         """Return numbers of 24 bits: a step of 2^-8 added to them in float64 rounds nothing."""
@@ -85,6 +89,99 @@ class Mask(Draw):
         mask = np.asarray(rng.random(self.sizes(length)) < 0.5)
         mask.flat[:2] = [True, False][: mask.size]
         return mask
+
+
+@dataclass(frozen=True)
+class Matrices(Draw):
+    """Matrices that are far from singular: their diagonals stand out. All numbers times a size."""
+
+    size: float = 1.0
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        del length
+        *_, m, n = self.shape
+        numbers = self.size * (rng.uniform(-0.5, 0.5, self.shape) + 2 * np.eye(m, n))
+        return np.asarray(numbers.astype(np.float32), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Pivots(Index):
+    """Of each row the number, from 1, of a row that is not above it: rows to exchange in turn."""
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        del length
+        n = self.shape[-1]
+        return np.asarray(rng.integers(np.arange(n) + 1, n + 1, self.shape), dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Exchanged(Matrices):
+    """Of these, with the rows in another order, so that elimination exchanges some."""
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        return np.asarray(np.roll(super().make(rng, length), 1, axis=-2))
+
+
+@dataclass(frozen=True)
+class Factors(Matrices):
+    """Of these, the lower triangles: factors of which only those count, or the upper ones."""
+
+    upper: bool = False
+
+    def within(self, x: NDArray[Any]) -> NDArray[Any]:
+        return np.triu(x) if self.upper else np.tril(x)
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        return self.within(super().make(rng, length))
+
+
+@dataclass(frozen=True)
+class Stretched(Draw):
+    """Matrices of any shape, with singular values far from each other and from 0."""
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        del length
+        *_, m, n = self.shape
+        numbers = rng.uniform(-0.25, 0.25, self.shape) + np.eye(m, n) * (1 + 1.5 * np.arange(n))
+        return numbers.astype(np.float32).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Symmetric(Draw):
+    """Symmetric matrices, positive definite ones; a gradient is that within the symmetric ones.
+
+    Twice the identity, or other numbers on the diagonal, and off it at most 1/4: each eigenvalue
+    lies within Gershgorin's circle around one of those.
+    """
+
+    centres: tuple[float, ...] = ()
+
+    def within(self, x: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray((x + np.swapaxes(x, -1, -2)) / 2)
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        del length
+        n = self.shape[-1]
+        half = np.tril(rng.uniform(-0.25, 0.25, self.shape), -1)
+        centres = np.array(self.centres or (2.0,) * n)
+        numbers = half + np.swapaxes(half, -1, -2) + np.eye(n) * centres
+        return np.asarray(numbers.astype(np.float32), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Made(Draw):
+    """Numbers that follow from those of the other arguments, as a function says, and with them.
+
+    So it is with what a forward pass hands to its backward: torch takes it for no operand, but
+    differentiates what it was made of.
+    """
+
+    of: Callable[..., NDArray[Any]] = np.array
+
+
+def made(of: Callable[..., NDArray[Any]], *, constant: bool = True) -> Draw:
+    """Return an operand that a function makes of the arguments before and after it."""
+    return Made((), constant=constant, of=of)
 
 
 def normal(*shape: int) -> Draw:

@@ -104,7 +104,6 @@ def test_gradient_at_a_tie_or_edge(case: Case, operand: str, expected: list[floa
 @pytest.mark.parametrize(
     ("op", "arguments", "reason"),
     [
-        (into, (tied, 0, Whole(0, 1), Given(1, 2), "prod"), "kind 'prod'"),
         (into, (tied, 0, Whole(0, 1), Given(1, NAN), "amax"), "NaN among"),
         (aten.index_copy.default, (tied, 0, Whole(1, 1), Given(1, 2)), "which of them stays"),
         (aten.put.default, (tied, Whole(1, -1), Given(1, 2)), "which of them stays"),
@@ -113,6 +112,13 @@ def test_gradient_at_a_tie_or_edge(case: Case, operand: str, expected: list[floa
 def test_what_is_left_open_is_not_judged(op: Any, arguments: Any, reason: str) -> None:
     with pytest.raises(Unjudgeable, match=reason):
         make(Sample(op, arguments)).values()
+
+
+def test_a_product_with_a_factor_0_is_judged_forward_only() -> None:
+    case = make(Sample(into, (tied, 0, Whole(0, 1), Given(0, 2), "prod")))
+    np.testing.assert_array_equal(numbers(case.value()), case.result)
+    with pytest.raises(Unjudgeable, match="a product with a factor 0"):
+        case.gradient("src")
 
 
 def test_interpolation_where_rounding_decides_between_two_elements_is_bounded() -> None:

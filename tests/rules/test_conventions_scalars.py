@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 import gradwitness as gw
+from gradwitness.check.finding import Step
 
 
 def test_a_limit_that_float32_cannot_hold_is_compared_after_rounding() -> None:
@@ -32,3 +35,38 @@ def test_an_optimizer_step_in_the_block_is_judged_too() -> None:
             optimizer.step()
     assert witness.verdict is gw.Verdict.AGREES, str(witness)
     assert len(witness.report.rows) == 4
+
+
+def test_a_power_of_two_below_1_that_torch_rounds_to_0_is_refuted() -> None:
+    # Torch 2.13 raises 2 to a whole exponent among whole numbers: 2^-1 is 0 in its backward.
+    x = torch.tensor([3.0, 5.0], requires_grad=True)
+    with gw.watch(names={"x": x}) as witness:
+        torch.ldexp(x, torch.tensor([-1, 2])).sum().backward()  # type: ignore[no-untyped-call]
+    assert x.grad is not None
+    right = x.grad.tolist() == [0.5, 4.0]
+    assert witness.verdict is (gw.Verdict.AGREES if right else gw.Verdict.DISAGREES), str(witness)
+    assert len(witness.report.wrong) == (0 if right else 1)
+
+
+def _drawn_slopes(x: torch.Tensor, lower: float, upper: float) -> gw.Witness:
+    with gw.watch(names={"x": x}) as witness:
+        made = torch.nn.functional.rrelu(x, lower, upper, training=True)
+        (made * torch.linspace(1, 2, x.numel())).sum().backward()  # type: ignore[no-untyped-call]
+    return witness
+
+
+def test_slopes_that_are_drawn_are_taken_from_the_result() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(50, requires_grad=True)
+    witness = _drawn_slopes(x, 0.1, 0.4)
+    assert witness.verdict is gw.Verdict.AGREES, str(witness)
+
+
+def test_a_slope_outside_of_the_limits_is_refuted() -> None:
+    torch.manual_seed(0)
+    witness = _drawn_slopes(torch.randn(50, requires_grad=True), 0.1, 0.4)
+    call = next(c for c in witness.tape.calls if "rrelu" in c.op)
+    narrow = replace(call, arguments={**call.arguments, "upper": 0.2})
+    calls = tuple(narrow if c is call else c for c in witness.tape.calls)
+    report = gw.judge(replace(witness.tape, calls=calls))
+    assert [f.step for f in report.wrong] == [Step.FORWARD]

@@ -47,16 +47,23 @@ def witness(pair: Pair) -> tuple[Plain, Plain, Plain]:
         case.weighed(case.cotangents),
         case.weighed(map(own_error, case.values())),
     )
-    return case.gradient(operand), found, allowance + own_error(bounded)
+    return case.within(operand, case.gradient(operand)), found, allowance + own_error(bounded)
 
 
-# Torch holds 1 / 6 and 1 / alpha in float32, for float64 too: what that moves at most, relatively.
-OF_FLOAT32 = {"hardsigmoid": 2.0**-24, "celu 1.3": 2.0**-23, "celu_ in place": 2.0**-23}
+# Torch holds 1 / 6 and 1 / alpha in float32, for float64 too, and keeps p (1 - p) off 0 by adding
+# 1e-12 to p and to 1 - p: what that moves at most, relatively.
+OF_CONSTANTS = {
+    "hardsigmoid": 2.0**-24,
+    "celu 1.3": 2.0**-23,
+    "celu_ in place": 2.0**-23,
+    "binary_cross_entropy_backward mean": 1e-11,
+    "binary_cross_entropy_backward weighted, none": 1e-11,
+}
 
 
 def held(pair: Pair, found: Plain) -> Plain:
     """How far a constant of torch's, that the rule takes over, moves a gradient."""
-    return OF_FLOAT32.get(name(pair[0]), 0.0) * np.abs(found)
+    return OF_CONSTANTS.get(name(pair[0]), 0.0) * np.abs(found)
 
 
 def is_refuted(gradient: Plain, found: Plain, allowance: Plain) -> bool:

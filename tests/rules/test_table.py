@@ -76,9 +76,9 @@ def test_definition_is_one_sentence(text: str, subject: str) -> None:
 
 def node_of(sample: Sample) -> str:
     """Torch's name of the node that a sample leaves behind, as a tape has it; empty if none."""
-    # In a format that every kernel has.
-    node = make(sample, "float32").outputs[0].grad_fn
-    return node.name().rpartition("::")[2] if node else ""
+    # In a format that every kernel has. Some results are constants, the first of several too.
+    nodes = [y.grad_fn for y in make(sample, "float32").outputs if y.grad_fn]
+    return nodes[0].name().rpartition("::")[2] if nodes else ""
 
 
 WITH_NODE = [sample for sample in dict(pairs()) if node_of(sample)]

@@ -44,10 +44,15 @@ SEVERAL_FUNCTIONS = (
     ("celu 1.3", "dx"),
     ("_softmax", "y"),
     ("_safe_softmax", "y"),
+    ("soft_margin_loss_backward mean", "ddy"),
+    ("binary_cross_entropy_backward mean", "ddy"),
 )
 # Sums by place that this kernel makes in float32, but a GPU's atomically in 16 bits; the value of
 # two axes it interpolates in float32, but that of one or three in 16 bits.
 BY_PLACE = ("upsample_", "_upsample_")
+# The bound takes the longest chain of roundings in a polynomial, and its worst cancellation, for
+# each of its terms; that of a pseudoinverse the norm of all of it for each of its numbers.
+WHOLE = ("linalg_matrix_exp", "linalg_pinv")
 
 # A result is the value, y (y[0], y[1] of several), or the gradient of an operand, dx.
 RESULTS = [(sample, result) for sample in SAMPLES for result in make(sample).compared]
@@ -81,21 +86,40 @@ def kept_in(case: Case, result: str) -> str:
     return dtype_name(case.outputs[case.names.index(result)])
 
 
-# Torch has no gradient of detach, whose vjp custom functions need, and a wrong one of a broadcast
-# mse_loss (see test_conventions).
-NO_WITNESS = ("detach", "mse_loss broadcast")
+# Torch has no gradient of detach, whose vjp custom functions need, nor of the statistics that the
+# backward of a normalisation is given, and a wrong one of a broadcast mse_loss and of the backward
+# of an embedding by frequency (see test_conventions and test_conventions_twice).
+NO_WITNESS = (
+    "detach",
+    "mse_loss broadcast",
+    "native_layer_norm_backward statistics",
+    "native_batch_norm_backward statistics",
+    "embedding_dense_backward by frequency",
+)
 TORCH_HAS = [(s, result) for s, result in RESULTS if result[0] == "y" or s.name not in NO_WITNESS]
 
 # Torch has no kernel for 16-bit numbers.
 NO_16_BITS = (
     "_cdist_forward",
     "_ctc_loss",
+    "cholesky",
     "grid_sampler",
     "_linalg_",
+    "linalg_cholesky",
     "linalg_inv",
+    "linalg_lu",
+    "linalg_matrix_exp",
+    "linalg_pinv",
+    "linalg_qr",
     "linalg_solve",
+    "lu_unpack",
     "multi_margin_loss",
     "multilabel_margin_loss_forward",
+    "special_erfcx",
+    "triangular_solve",
+    "special_i1",
+    "special_log_ndtr",
+    "special_ndtri",
 )
 # Sums of which torch stores every partial one in 16 bits, and stays far below the worst case.
 ADDED_IN_16_BITS = ("nll_loss", "soft_margin_loss mean")
@@ -128,6 +152,7 @@ def test_torch_uses_the_bound_and_stays_within(sample: Sample, result: str, dtyp
         if dtype == "bfloat16" and sample.name.startswith(BY_PLACE):
             share = 0.05
         share = 0.5 if name(sample).startswith(ADDED_IN_16_BITS) else share
+        share = 0.1 if name(sample).startswith(WHOLE) else share
         assert worst > share * used, "the bound is slack"
 
 

@@ -15,9 +15,11 @@ from rules.words_alignment import ALIGNMENTS
 from rules.words_attention import ATTENTION
 from rules.words_convolution import CONVOLUTION
 from rules.words_create import CREATE
+from rules.words_decompositions import DECOMPOSITIONS
 from rules.words_grids import GRIDS
 from rules.words_grouped import GROUPED
 from rules.words_losses import LOSSES
+from rules.words_matrix_functions import MATRIX_FUNCTIONS
 from rules.words_moving import MOVING
 from rules.words_normalisation import NORMALISATION
 from rules.words_norms import NORMS
@@ -30,7 +32,9 @@ from rules.words_recurrent import RECURRENT
 from rules.words_resampling import RESAMPLING
 from rules.words_scalars import SCALARS
 from rules.words_solving import SOLVING
+from rules.words_special import SPECIAL
 from rules.words_statistics import STATISTICS
+from rules.words_twice import TWICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -299,9 +303,11 @@ WORDS = _gathered(
     ATTENTION,
     CONVOLUTION,
     CREATE,
+    DECOMPOSITIONS,
     GRIDS,
     GROUPED,
     LOSSES,
+    MATRIX_FUNCTIONS,
     MOVING,
     NORMALISATION,
     NORMS,
@@ -314,5 +320,7 @@ WORDS = _gathered(
     RESAMPLING,
     SCALARS,
     SOLVING,
+    SPECIAL,
     STATISTICS,
+    TWICE,
 )

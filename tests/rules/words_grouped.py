@@ -72,6 +72,19 @@ def group_norm_input(g: Plain, x: Plain, group: int, eps: float) -> Plain:
     return out
 
 
+def group_statistics_input(
+    of_mean: Plain, of_rate: Plain, x: Plain, group: int, eps: float
+) -> Plain:
+    """What each number does to its group's mean, 1/n, and inverse deviation, -r^3 (x - m) / n."""
+    out = np.empty(x.shape)
+    for sample, k, at in _groups(x, group):
+        mean, r = _moments(x[sample, at], eps)
+        n = x[sample, at].size
+        by_rate = of_rate[sample, k] * r**3 * (x[sample, at] - mean)
+        out[sample, at] = (of_mean[sample, k] - by_rate) / n
+    return out
+
+
 def group_norm_weight(g: Plain, x: Plain, group: int, eps: float) -> Plain:
     products = g * _normal(x, group, eps)
     return np.array([math.fsum(np.ravel(products[:, c])) for c in range(x.shape[1])])
@@ -104,6 +117,6 @@ GROUPED: dict[str, Any] = {
     word.__name__: word
     for word in (
         group_mean, group_rate, channel_times, group_norm, group_norm_input, group_norm_weight,
-        length, along_direction, off_direction,
+        group_statistics_input, length, along_direction, off_direction,
     )
 }  # fmt: skip

@@ -139,7 +139,7 @@ def _kept(x: Plain, keep: Callable[[int, int], bool]) -> Plain:
     return out
 
 
-def lower(x: Plain, diagonal: int) -> Plain:
+def lower_part(x: Plain, diagonal: int) -> Plain:
     return _kept(x, lambda i, j: j - i <= diagonal)
 
 
@@ -311,7 +311,7 @@ MOVING: dict[str, Any] = {
     word.__name__: word
     for word in (
         cat, cut, split_by, split, rejoin, layers, stack, restack, tile, untile, flip, roll, unroll,
-        lower, upper_part, diagonal_of, along_diagonal, windows, add_windows, padded, unpadded,
+        lower_part, upper_part, diagonal_of, along_diagonal, windows, add_windows, padded, unpadded,
         take, add_rows, gather, scatter, scatter_add, pick, put, select_where, unselect,
     )
 }  # fmt: skip

@@ -263,7 +263,16 @@ _REDUCED: dict[str, Any] = {
     "mean": lambda numbers: math.fsum(numbers) / len(numbers),
     "amax": max,
     "amin": min,
+    "prod": math.prod,
 }
+
+
+def row_index(index: Plain, src: Plain, dim: int) -> Plain:
+    """Say for each number of a source which row along an axis it goes to."""
+    out = np.zeros(src.shape, dtype=int)
+    for at in np.ndindex(src.shape):
+        out[at] = index[at[dim]]
+    return out
 
 
 def reduce_at(x: Plain, dim: int, index: Plain, src: Plain, kind: str, itself: bool) -> Plain:
@@ -279,7 +288,11 @@ def _given(
     """Each term's place in x and in src, and its gradient."""
     for at, group in _groups(x, dim, index, src, itself).items():
         ties = [number == y[at] for _, number in group]
-        for (origin, _), tied in zip(group, ties, strict=True):
+        for k, ((origin, _), tied) in enumerate(zip(group, ties, strict=True)):
+            if kind == "prod":
+                others = [number for j, (_, number) in enumerate(group) if j != k]
+                yield at, origin, g[at] * math.prod(others)
+                continue
             share = {"sum": 1.0, "mean": 1 / len(group)}.get(kind, tied / max(1, sum(ties)))
             yield at, origin, g[at] * share
 
@@ -306,6 +319,6 @@ PLACING: dict[str, Any] = {
     for word in (
         mirrored, mirrored_add, held, held_add, columns, from_columns, channels, bags, bags_add,
         bags_dot, put_rows, distinct, take_flat, put_flat, fill_in, fill_first, overwrite,
-        turned, embed_diagonal, reduce_at, reduce_self, reduce_source,
+        turned, embed_diagonal, reduce_at, reduce_self, reduce_source, row_index,
     )
 }  # fmt: skip

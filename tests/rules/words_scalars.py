@@ -106,10 +106,26 @@ def kept_off(x: Plain, eps: float | None) -> Plain:
     return x if eps is None else _each(lambda p: sorted((eps, p, 1 - eps))[1], x)
 
 
+def rrelu(x: Plain, drawn: Plain, lower: float, upper: float, training: bool) -> Plain:
+    """With the slope that was drawn, if it lies within the limits."""
+
+    def one(p: float, q: float) -> float:
+        if p > 0:
+            return p
+        return sorted((upper * p, q, lower * p))[1] if training else (lower + upper) / 2 * p
+
+    return _each(one, x, drawn)
+
+
+def exponent_of(x: Plain) -> Plain:
+    return _each(lambda p: math.frexp(p)[1], x)
+
+
 SCALARS: dict[str, Any] = {
     word.__name__: word
     for word in (
         float32, bits, flipped_bits, negative, signed_one, floor, trunc, rounded, to_even, modulo,
         cut_modulo, numbers_only, erfc, arcsin, angle, kept_off,
+        rrelu, exponent_of,
     )
 } | {"inf": math.inf}  # fmt: skip

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _SAVED = "_saved_"
 
+# Of their results the first, the order of rows, is a constant to autograd: no output of the node.
+_CONSTANT_FIRST = ("aten.linalg_lu.", "aten.lu_unpack.")
+
 
 @dataclass
 class NodeDraft:
@@ -128,7 +131,8 @@ class GraphRecorder:
             made = self._calls[call]
             if _same_operation(draft.name, made.op):
                 draft.kind, draft.call = Kind.OPERATION, call
-                draft.outputs = list(made.outputs)
+                first = 1 if made.op.startswith(_CONSTANT_FIRST) else 0
+                draft.outputs = list(made.outputs[first:])
                 made.node = number
                 return
         # No call is known, but how many results it had is.

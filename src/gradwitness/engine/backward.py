@@ -13,7 +13,8 @@ import numpy as np
 
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind, stand_in
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.forward import run
+from gradwitness.engine.floats import Arithmetic, is_float, unit_roundoff
+from gradwitness.engine.forward import is_backward, operand_formats, run
 from gradwitness.rules.shape import positions
 from gradwitness.rules.structure import SOURCES
 from gradwitness.tape import OUTSIDE, Kind, Ref, references
@@ -21,7 +22,6 @@ from gradwitness.tape import OUTSIDE, Kind, Ref, references
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.floats import Arithmetic
     from gradwitness.rules import Rule
     from gradwitness.tape import Call, Edge, Node, Tape
 
@@ -68,7 +68,35 @@ def gradients(
     call = tape.calls[node.call]
     if node.kind == Kind.COPY_SLICES:
         return _copy_slices(tape, call, incoming[0], lookup, arithmetic, wanted)
-    return vjp(tape, call, incoming, lookup, arithmetic, wanted)
+    # Results before the node's first output are constants.
+    begun = node.outputs[0] if node.outputs else None
+    constants = call.outputs.index(begun) if begun in call.outputs else 0
+    return vjp(tape, call, [None] * constants + list(incoming), lookup, arithmetic, wanted)
+
+
+def backward_arithmetic(
+    tape: Tape, node: Node, incoming: Sequence[int | None]
+) -> Arithmetic | None:
+    """Return the arithmetic that a node is assumed to run in: step by step, in its format.
+
+    Where gradients of several formats come in, the coarsest: what meets is rounded to it before.
+    The backward of a backward is a chain of operations, each in the format of what it is applied
+    to, so that there the operands count as well.
+
+    Raises
+    ------
+    Unjudgeable
+        If a gradient comes in whose format is no floating-point one.
+    """
+    formats = [tape.values[number].dtype for number in incoming if number is not None]
+    for dtype in formats:
+        if not is_float(dtype):
+            raise Unjudgeable(f"a gradient in {dtype}")
+    if not formats:
+        return None
+    if node.call is not None and is_backward(tape.calls[node.call]):
+        formats += operand_formats(tape, tape.calls[node.call])
+    return Arithmetic.stepwise(max(formats, key=unit_roundoff))
 
 
 def _unknown(node: Node) -> Unjudgeable:

@@ -10,9 +10,10 @@ import numpy as np
 from gradwitness._errors import GradwitnessError
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind, working_dtype
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float
+from gradwitness.engine.floats import Arithmetic, is_float, unit_roundoff
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.rules import find
+from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from gradwitness.tape import Call, Tape, Value
@@ -111,11 +112,27 @@ def as_recorded(result: Any, recorded: Value) -> Any:
 
 
 def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
-    """Return the arithmetic that a call is assumed to have run in: one kernel, or several."""
+    """Return the arithmetic that a call is assumed to have run in: one kernel, or several.
+
+    A backward kernel may store in the coarsest format that it is given, whatever it makes.
+    """
     dtype = working_dtype(tape, call)
+    if is_backward(call):
+        dtype = max((dtype, *operand_formats(tape, call)), key=unit_roundoff)
     rule = find(call.base_op)
     composite = rule is not None and rule.composite
     return Arithmetic.stepwise(dtype) if composite else Arithmetic.fused(dtype)
+
+
+def is_backward(call: Call) -> bool:
+    """Whether a call is the backward of another operation, as an operation of its own."""
+    return call.base_op.endswith("_backward")
+
+
+def operand_formats(tape: Tape, call: Call) -> list[str]:
+    """Return the floating-point formats of a call's operands."""
+    numbers = {n for argument in call.arguments.values() for n in references(argument)}
+    return [tape.values[n].dtype for n in numbers if is_float(tape.values[n].dtype)]
 
 
 def run(function: Any, *operands: Any, **parameters: Any) -> Any:

@@ -149,11 +149,13 @@ def spread(
     farthest = {slots: np.zeros(g.shape) for slots, g in exact.items()}
     for _ in range(runs):
         again = replay(moved, noise.leaves(tape, moved), noise)
+        # Where a mask takes out other elements than it did, nothing was moved from there on.
+        lost = len(again.taken) > len(replayed.taken)
         for slots, reference in exact.items():
             arrived = _summed(again, slots)
             with np.errstate(all="ignore"):
                 distance = np.abs((0.0 if arrived is None else arrived) - reference)
-                distance = np.where(np.isnan(distance), np.inf, distance)
+                distance = np.where(np.isnan(distance) | lost, np.inf, distance)
                 squares[slots] += distance**2 / runs
             np.maximum(farthest[slots], distance, out=farthest[slots])
     widened = math.sqrt(width) if coarse else width

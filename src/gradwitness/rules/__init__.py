@@ -12,8 +12,10 @@ from gradwitness.rules import combined as combined
 from gradwitness.rules import comparisons as comparisons
 from gradwitness.rules import convolution as convolution
 from gradwitness.rules import create as create
+from gradwitness.rules import decompositions as decompositions
 from gradwitness.rules import distances as distances
 from gradwitness.rules import dropout as dropout
+from gradwitness.rules import elimination as elimination
 from gradwitness.rules import grids as grids
 from gradwitness.rules import grouped as grouped
 from gradwitness.rules import indexing as indexing
@@ -24,6 +26,7 @@ from gradwitness.rules import logarithms as logarithms
 from gradwitness.rules import losses as losses
 from gradwitness.rules import losses_binary as losses_binary
 from gradwitness.rules import losses_classes as losses_classes
+from gradwitness.rules import matrix_functions as matrix_functions
 from gradwitness.rules import nearest as nearest
 from gradwitness.rules import normalisation as normalisation
 from gradwitness.rules import norms as norms
@@ -44,10 +47,17 @@ from gradwitness.rules import shape as shape
 from gradwitness.rules import shuffling as shuffling
 from gradwitness.rules import softmax as softmax
 from gradwitness.rules import solving as solving
+from gradwitness.rules import special as special
 from gradwitness.rules import statistics as statistics
 from gradwitness.rules import structure as structure
+from gradwitness.rules import triangles as triangles
 from gradwitness.rules import trigonometry as trigonometry
 from gradwitness.rules import twice as twice
+from gradwitness.rules import twice_activations as twice_activations
+from gradwitness.rules import twice_convolution as twice_convolution
+from gradwitness.rules import twice_linear as twice_linear
+from gradwitness.rules import twice_losses as twice_losses
+from gradwitness.rules import twice_norms as twice_norms
 from gradwitness.rules.registry import Rule as Rule
 from gradwitness.rules.registry import Term as Term
 from gradwitness.rules.registry import find as find

@@ -236,6 +236,52 @@ def _(g: Array, y: Array, x: Array, *, lambd: Any = 0.5) -> Array:
     return np.where(np.abs(x) <= lambd, 0, g)
 
 
+_RANDOM_SLOPE = (
+    "lets the gradient through where the input was positive, and elsewhere multiplies it by the "
+    "slope that was drawn, or, outside of training, by the mean of the limits"
+)
+
+
+def _sloped(x: Array, g: Array, lower: Any, upper: Any) -> Array:
+    """Return g where x is positive, and elsewhere g times the mean of two limits."""
+    return np.where(x > 0, g, (lower + upper) / 2 * g)
+
+
+@rule(
+    "aten.rrelu_with_noise",
+    "y = rrelu(x, drawn, lower, upper, training)",
+    meaning=_RANDOM_SLOPE,
+    # What comes in as noise is memory; the slopes are written there, and show in the result.
+    ignores=("noise", "generator"),
+    doubles=("lower", "upper"),
+    given={"drawn": 0},
+)
+def rrelu(
+    x: Array, *, lower: Any = 1 / 8, upper: Any = 1 / 3, training: bool = False, drawn: Array
+) -> Array:
+    if not training:
+        return _sloped(x, x, lower, upper)
+    # Any slope between the limits is right.
+    return np.where(x > 0, x, np.minimum(np.maximum(drawn, upper * x), lower * x))
+
+
+@rrelu.vjp("x", "g * where(x > 0, 1, y / x if training else (lower + upper) / 2)")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    *,
+    lower: Any = 1 / 8,
+    upper: Any = 1 / 3,
+    training: bool = False,
+    drawn: Array,
+) -> Array:
+    if not training:
+        return _sloped(x, g, lower, upper)
+    # As torch holds a range that is next to none for no range.
+    return np.where(x > 0, g, g * (y / np.where(x > 0, 1, x)))
+
+
 def _halves(x: Array, dim: int) -> Any:
     return np.split(x, 2, axis=dim)
 

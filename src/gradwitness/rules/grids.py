@@ -113,11 +113,11 @@ def _samples(x: Array, grid: Array, mode: int, padding: int, align: bool) -> lis
     return found
 
 
-def _weight(sample: _Sample, along: int | None = None) -> Array:
-    """Multiply the weights of all axes, or the slope along one by the others' weights."""
+def _weight(sample: _Sample, *along: int) -> Array:
+    """Multiply the weights of all axes, or the slopes along some by the others' weights."""
     total: Any = 1
     for axis, tap in enumerate(sample.taps):
-        total = total * (tap.slope if axis == along else tap.weight)
+        total = total * (tap.slope if axis in along else tap.weight)
     return np.where(sample.exists, np.expand_dims(total, 1), 0)
 
 
@@ -136,6 +136,16 @@ def _to_grid(g: Array, x: Array, samples: list[_Sample]) -> Array:
         parts = [g * _read(x, sample) * _weight(sample, axis) for sample in samples]
         axes.append(np.sum(np.stack(parts), axis=(0, 2)))
     return np.stack(axes, axis=-1)
+
+
+def _moved(u: Array, sample: _Sample, *along: int) -> Any:
+    """Return how a weight, or its slope along an axis, moves where the places move by u."""
+    total: Any = 0
+    for axis in range(len(sample.taps)):
+        if axis not in along:  # along its own axis a slope is constant
+            step = np.expand_dims(u[..., len(sample.taps) - 1 - axis], 1)
+            total = total + step * _weight(sample, axis, *along)
+    return total
 
 
 def _sampler(axes: int, node: str) -> None:
@@ -183,5 +193,78 @@ def _sampler(axes: int, node: str) -> None:
         return _to_grid(g, x, samples)
 
 
+_WHERE = "interpolation_mode, padding_mode, align_corners"
+
+
+def _sampler_backward(axes: int) -> None:
+    @rule(
+        f"aten.grid_sampler_{axes}d_backward",
+        f"y = to_image(dy, x, grid, {_WHERE}), to_grid(dy, x, grid, {_WHERE})",
+        meaning="reads what came in for the image off at the places, and the image along what came "
+        "in for them; image and places get the gradient that was sent through, times what came in "
+        "for the other",
+        composite=True,
+    )
+    def backward(
+        dy: Array,
+        x: Array,
+        grid: Array,
+        *,
+        interpolation_mode: int,
+        padding_mode: int,
+        align_corners: bool,
+        output_mask: tuple[bool, ...],
+    ) -> tuple[Array | None, ...]:
+        samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
+        ways = zip((_to_image, _to_grid), output_mask, strict=True)
+        return tuple(way(dy, x, samples) if wanted else None for way, wanted in ways)
+
+    def found(x: Array, grid: Array, how: dict[str, Any]) -> list[_Sample]:
+        return _samples(
+            x, grid, how["interpolation_mode"], how["padding_mode"], how["align_corners"]
+        )
+
+    @backward.vjp("dy", f"sampled(g[0], grid, {_WHERE}) + sampled_along(g[1], x, grid, {_WHERE})")
+    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+        of_x, of_grid = _shaped(g, x, grid)
+        parts = [
+            _read(of_x, each) * _weight(each) + _read(x, each) * _moved(of_grid, each)
+            for each in found(x, grid, how)
+        ]
+        return np.sum(np.stack(parts), axis=0)
+
+    @backward.vjp("x", f"to_image_along(g[1], dy, x, grid, {_WHERE})")
+    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+        samples = found(x, grid, how)
+        _, of_grid = _shaped(g, x, grid)
+        parts = np.stack([dy * _moved(of_grid, each) for each in samples])
+        return added_up(parts, np.stack([each.places for each in samples]), x)
+
+    @backward.vjp(
+        "grid", f"to_grid(dy, g[0], grid, {_WHERE}) + to_grid_along(g[1], dy, x, grid, {_WHERE})"
+    )
+    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+        of_x, of_grid = _shaped(g, x, grid)
+        columns = []
+        for axis in reversed(range(axes)):
+            parts = [
+                dy * (_read(of_x, s) * _weight(s, axis) + _read(x, s) * _moved(of_grid, s, axis))
+                for s in found(x, grid, how)
+            ]
+            columns.append(np.sum(np.stack(parts), axis=(0, 2)))
+        return np.stack(columns, axis=-1)
+
+
+def _shaped(g: Any, x: Array, grid: Array) -> tuple[Array, Array]:
+    """Return the gradients of both results: zeros of their shape, where one was not asked for."""
+    of_x, of_grid = (
+        item if item.shape == like.shape else np.zeros_like(item, shape=like.shape)
+        for item, like in zip(g, (x, grid), strict=True)
+    )
+    return of_x, of_grid
+
+
 _sampler(2, "GridSampler2DBackward")
 _sampler(3, "GridSampler3DBackward")
+_sampler_backward(2)
+_sampler_backward(3)

@@ -51,12 +51,20 @@ def group_norm(
     return np.reshape(split * scale + shift, x.shape), mean, r
 
 
+def _by_statistics(g: Any, split: Array, r: Array) -> Array:
+    """Return what comes in by the mean and the deviation, when a backward is differentiated."""
+    count = split.shape[2] * split.shape[3]
+    gap = split - np.sum(split, axis=(2, 3), keepdims=True) / count
+    of_mean, of_r = _of_groups(g[1]), _of_groups(g[2])
+    return of_mean / count - of_r * (r * r * r) / count * gap
+
+
 @group_norm.vjp(
-    "x", "group_norm_input(g[0] if w is None else channel_times(g[0], w), x, group, eps)"
+    "x",
+    "group_norm_input(g[0] if w is None else channel_times(g[0], w), x, group, eps)"
+    " + group_statistics_input(g[1], g[2], x, group, eps)",
 )
 def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any) -> Array:
-    if np.any(np.not_equal(g[1], 0)) or np.any(np.not_equal(g[2], 0)):
-        raise NotImplementedError("a gradient that comes in by the mean or the deviation")
     split, of_y = _channels(x, group), _channels(g[0], group)
     count = split.shape[2] * split.shape[3]
     mean, r = _of_groups(y[1]), _of_groups(y[2])
@@ -69,6 +77,8 @@ def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int,
     of_x, of_1 = np.sum(of_x, axis=2, keepdims=True), np.sum(of_1, axis=2, keepdims=True)
     slope = (of_1 * mean - of_x) * (r * r * r) / count
     dx = of_y * scale + slope * split + (-slope * mean - of_1 * r / count)
+    if np.any(np.not_equal(g[1], 0)) or np.any(np.not_equal(g[2], 0)):
+        dx = dx + _by_statistics(g, split, r)
     return np.reshape(dx, x.shape)
 
 
@@ -82,7 +92,8 @@ def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int,
 
 @group_norm.vjp("b", "sum_positions(g[0])")
 def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any) -> Array:
-    return np.sum(g[0], axis=(0, *range(2, x.ndim)))
+    # In two steps, as torch does it where the backward is to be differentiated.
+    return np.reshape(np.sum(np.sum(_channels(g[0], group), axis=3), axis=0), (x.shape[1],))
 
 
 def _but(x: Array, dim: int) -> tuple[int, ...]:

@@ -78,7 +78,7 @@ def _lengths(n: int, split_size: int) -> Size:
     "aten.split",
     "y = split(x, split_size, dim)",
     meaning="joins the gradients of the parts, with zeros for the parts that were not used",
-    aliases=("aten.unsafe_split",),
+    aliases=("aten.unsafe_split", "aten.split_copy"),
 )
 def split(x: Array, *, split_size: int, dim: int = 0) -> list[Array]:
     return _parts(x, _lengths(x.shape[dim], split_size), dim)
@@ -93,7 +93,7 @@ def _(g: Any, y: Any, x: Array, *, split_size: int, dim: int = 0) -> Array:
     "aten.split_with_sizes",
     "y = split_by(x, split_sizes, dim)",
     meaning="joins the gradients of the parts, with zeros for the parts that were not used",
-    aliases=("aten.unsafe_split_with_sizes",),
+    aliases=("aten.unsafe_split_with_sizes", "aten.split_with_sizes_copy"),
 )
 def split_with_sizes(x: Array, *, split_sizes: Size, dim: int = 0) -> list[Array]:
     return _parts(x, split_sizes, dim)
@@ -108,6 +108,7 @@ def _(g: Any, y: Any, x: Array, *, split_sizes: Size, dim: int = 0) -> Array:
     "aten.unbind",
     "y = layers(x, dim)",
     meaning="stacks the gradients of the layers, with zeros for the layers that were not used",
+    aliases=("aten.unbind_copy",),
 )
 def unbind(x: Array, *, dim: int = 0) -> list[Array]:
     return _layers(x, dim)

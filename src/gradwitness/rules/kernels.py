@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import special
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,3 +104,19 @@ def determinant(A: Array) -> Any:
     if not isinstance(A, np.ndarray):
         return A.__array_function__(determinant, (type(A),), (A,), {})
     return *np.linalg.slogdet(A), np.linalg.det(A)
+
+
+def polygamma(x: Array, *, n: int) -> Array:
+    """Return the derivative of order n + 1 of the logarithm of the gamma function."""
+    if isinstance(x, np.ndarray):
+        return special.polygamma(n, x)
+    result: Any = x.__array_function__(polygamma, (type(x),), (x,), {"n": n})
+    return result
+
+
+def running_logsumexp(x: Array, axis: int) -> Array:
+    """Return the logarithm of the running sum of e^x, number after number."""
+    if isinstance(x, np.ndarray):
+        return np.logaddexp.accumulate(x, axis=axis)
+    result: Any = x.__array_function__(running_logsumexp, (type(x),), (x, axis), {})
+    return result

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from gradwitness.rules.kernels import running_logsumexp
 from gradwitness.rules.registry import Array, rule
 
 _LOG_2 = math.log(2)
@@ -81,6 +82,29 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
 @logaddexp2.vjp("b", "g / (1 + 2 ** (a - b))")
 def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     return g / (1 + np.exp2(a - b))
+
+
+@rule(
+    "aten.logcumsumexp",
+    "y = log_running_sum(x, dim)",
+    meaning="gives each element, for every running sum that it is part of, the gradient times "
+    "e^x over that sum",
+)
+def logcumsumexp(x: Array, *, dim: int) -> Array:
+    return running_logsumexp(x, dim) if x.ndim and x.size else x
+
+
+@logcumsumexp.vjp("x", "exp(x) * flip(running_sum(flip(g / exp(y), [dim]), dim), [dim])")
+def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+    if not (x.ndim and x.size):
+        return g
+
+    def part(of_sign: Array) -> Array:
+        # In logarithms, from the end on: no e^x overflows.
+        weights = np.where(of_sign > 0, np.log(np.abs(of_sign)), -np.inf) - y
+        return np.exp(np.flip(running_logsumexp(np.flip(weights, dim), dim), dim) + x)
+
+    return part(g) - part(-g)
 
 
 def _kept_off(x: Array, eps: Any) -> Array:

@@ -139,6 +139,11 @@ def _averaged(rows: Array, reduction: int) -> Array:
     return total / rows.size if reduction == MEAN else total
 
 
+def _in_rows(x: Array, target: Array) -> tuple[Array, Array]:
+    """Return scores with a row for each target; of one row, the axes may be missing."""
+    return np.reshape(x, (-1, x.shape[-1] if x.ndim else 1)), np.reshape(target, (target.size,))
+
+
 def _short_of(x: Array, target: Array, margin: Any) -> tuple[Array, Array]:
     """Return how much each class comes too near the target's score, and where that counts."""
     at = np.expand_dims(target, -1)
@@ -162,11 +167,13 @@ def multi_margin_loss(
     margin: Any = 1,
     reduction: int = MEAN,
 ) -> Array:
-    gap, counts = _short_of(x, target, margin)
+    scores, labels = _in_rows(x, target)
+    gap, counts = _short_of(scores, labels, margin)
     terms = np.where(counts, gap if p == 1 else gap * gap, 0)
     if weight is not None:
-        terms = terms * np.expand_dims(np.take(weight, target), -1)
-    return _averaged(np.sum(terms, axis=-1) / x.shape[-1], reduction)
+        terms = terms * np.expand_dims(np.take(weight, labels), -1)
+    rows = np.sum(terms, axis=-1) / scores.shape[-1]
+    return _averaged(np.reshape(rows, target.shape), reduction)
 
 
 @multi_margin_loss.vjp("x", "multi_margin_input(g, x, target, p, margin, weight, reduction)")
@@ -181,13 +188,15 @@ def _(
     margin: Any = 1,
     reduction: int = MEAN,
 ) -> Array:
-    gap, counts = _short_of(x, target, margin)
-    part = (share(x.size // x.shape[-1], reduction) / x.shape[-1]) * np.expand_dims(g, -1)
+    scores, target = _in_rows(x, target)
+    gap, counts = _short_of(scores, target, margin)
+    count, classes = scores.shape
+    part = (share(count, reduction) / classes) * np.expand_dims(g, -1)
     if weight is not None:
         part = part * np.expand_dims(np.take(weight, target), -1)
     up = np.where(counts, part if p == 1 else 2 * part * gap, 0)
-    hit = np.equal(np.arange(x.shape[-1]), np.expand_dims(target, -1))
-    return np.where(hit, -np.sum(up, axis=-1, keepdims=True), up)
+    hit = np.equal(np.arange(classes), np.expand_dims(target, -1))
+    return np.reshape(np.where(hit, -np.sum(up, axis=-1, keepdims=True), up), x.shape)
 
 
 def _labels(target: Array) -> tuple[Array, Array, Array]:
@@ -197,6 +206,10 @@ def _labels(target: Array) -> tuple[Array, Array, Array]:
     hits = np.equal(np.arange(target.shape[-1]), np.expand_dims(safe, -1))
     hits = hits & np.expand_dims(named, -1)
     return named, hits, np.any(hits, axis=-2)
+
+
+def _with_axis(x: Array, target: Array) -> tuple[Array, Array]:
+    return (x, target) if x.ndim else (np.reshape(x, (1,)), np.reshape(target, (1,)))
 
 
 def _pairs(x: Array, target: Array) -> tuple[Array, Array, Array, Array]:
@@ -216,15 +229,16 @@ def _pairs(x: Array, target: Array) -> tuple[Array, Array, Array, Array]:
     node="MultilabelMarginLossBackward",
 )
 def multilabel_margin_loss(x: Array, target: Array, *, reduction: int) -> tuple[Array, Array]:
-    gap, counts, _, is_label = _pairs(x, target)
-    rows = np.sum(np.where(counts, gap, 0), axis=(-2, -1)) / x.shape[-1]
-    return _averaged(rows, reduction), np.where(is_label, 1.0, 0.0)
+    gap, counts, _, is_label = _pairs(*_with_axis(x, target))
+    rows = np.sum(np.where(counts, gap, 0), axis=(-2, -1)) / is_label.shape[-1]
+    return _averaged(rows, reduction), np.reshape(np.where(is_label, 1.0, 0.0), target.shape)
 
 
 @multilabel_margin_loss.vjp("x", "multilabel_margin_input(g[0], x, target, reduction)")
 def _(g: Any, y: Any, x: Array, target: Array, *, reduction: int) -> Array:
-    _, counts, hits, _ = _pairs(x, target)
-    part = (share(x.size // x.shape[-1], reduction) / x.shape[-1]) * g[0]
+    _, counts, hits, is_label = _pairs(*_with_axis(x, target))
+    classes = is_label.shape[-1]
+    part = (share(x.size // classes, reduction) / classes) * g[0]
     up = np.where(counts, np.expand_dims(part, (-2, -1)), 0)
     down = np.where(hits, np.sum(up, axis=-1, keepdims=True), 0)
-    return np.sum(up, axis=-2) - np.sum(down, axis=-2)
+    return np.reshape(np.sum(up, axis=-2) - np.sum(down, axis=-2), x.shape)

@@ -363,10 +363,10 @@ def _(g: Array, y: Array, x: Array) -> Array:
 
 
 _ROOT_HALF = math.sqrt(0.5)
-_DENSITY = 1 / math.sqrt(2 * math.pi)
-# The tanh form: 0.5 x (1 + tanh(_TANH_SCALE (x + _TANH_CUBE x^3))), Hendrycks and Gimpel 2016.
-_TANH_SCALE = math.sqrt(2 / math.pi)
-_TANH_CUBE = 0.044715
+DENSITY = 1 / math.sqrt(2 * math.pi)
+# The tanh form: 0.5 x (1 + tanh(TANH_SCALE (x + TANH_CUBE x^3))), Hendrycks and Gimpel 2016.
+TANH_SCALE = math.sqrt(2 / math.pi)
+TANH_CUBE = 0.044715
 
 
 @elementwise(
@@ -376,15 +376,15 @@ _TANH_CUBE = 0.044715
 )
 def gelu(x: Array, *, approximate: str = "none") -> Array:
     if approximate == "tanh":
-        return 0.5 * x * (1 + np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (x * x * x))))
+        return 0.5 * x * (1 + np.tanh(TANH_SCALE * (x + TANH_CUBE * (x * x * x))))
     return 0.5 * x * (1 + special.erf(x * _ROOT_HALF))
 
 
 @gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))")
 def _(g: Array, y: Array, x: Array, *, approximate: str = "none") -> Array:
     if approximate == "tanh":
-        t = np.tanh(_TANH_SCALE * (x + _TANH_CUBE * (x * x * x)))
-        inner = _TANH_SCALE * (1 + 3 * _TANH_CUBE * (x * x))
+        t = np.tanh(TANH_SCALE * (x + TANH_CUBE * (x * x * x)))
+        inner = TANH_SCALE * (1 + 3 * TANH_CUBE * (x * x))
         return g * (0.5 * (1 + t) + 0.5 * x * ((1 - t * t) * inner))
-    density = _DENSITY * np.exp(-0.5 * (x * x))
+    density = DENSITY * np.exp(-0.5 * (x * x))
     return g * (0.5 * (1 + special.erf(x * _ROOT_HALF)) + x * density)

@@ -1,4 +1,4 @@
-"""Products, whole and running, and running extremes."""
+"""Products, whole and running, and across; running extremes."""
 
 from __future__ import annotations
 
@@ -117,3 +117,30 @@ def cummin(x: Array, *, dim: int) -> tuple[Array, Array]:
 @cummin.vjp("x", "to_running_extreme(g[0], x, dim, -1)")
 def _(g: Any, y: Any, x: Array, *, dim: int) -> Array:
     return _back(g, y, x, dim)
+
+
+def _crossed(a: Array, b: Array, dim: int) -> Array:
+    def turned(x: Array, by: int) -> Array:
+        return np.roll(x, -by, axis=dim)
+
+    return turned(a, 1) * turned(b, 2) - turned(a, 2) * turned(b, 1)
+
+
+@rule(
+    "aten.linalg_cross",
+    "y = crossed(a, b, dim)",
+    meaning="sends to each factor the cross product of the gradient with the other one",
+    composite=True,
+)
+def cross(a: Array, b: Array, *, dim: int = -1) -> Array:
+    return _crossed(a, b, dim)
+
+
+@cross.vjp("a", "crossed(b, g, dim)")
+def _(g: Array, y: Array, a: Array, b: Array, *, dim: int = -1) -> Array:
+    return _crossed(b, g, dim)
+
+
+@cross.vjp("b", "crossed(g, a, dim)")
+def _(g: Array, y: Array, a: Array, b: Array, *, dim: int = -1) -> Array:
+    return _crossed(g, a, dim)

@@ -80,14 +80,14 @@ def _(g: Array, y: Array, x: Array, *, shifts: Size, dims: Size = ()) -> Array:
 
 @rule(
     "aten.tril",
-    "y = lower(x, diagonal)",
+    "y = lower_part(x, diagonal)",
     meaning="keeps the gradient on and below the diagonal, and has zero above it",
 )
 def tril(x: Array, *, diagonal: int = 0) -> Array:
     return np.tril(x, diagonal)
 
 
-@tril.vjp("x", "lower(g, diagonal)")
+@tril.vjp("x", "lower_part(g, diagonal)")
 def _(g: Array, y: Array, x: Array, *, diagonal: int = 0) -> Array:
     return np.tril(g, diagonal)
 
@@ -126,6 +126,7 @@ def _(g: Array, y: Array, x: Array, *, offset: int = 0, dim1: int = 0, dim2: int
     "aten.unfold",
     "y = windows(x, dimension, size, step)",
     meaning="adds the gradients of all windows that an element was seen through",
+    aliases=("aten.unfold_copy",),
 )
 def unfold(x: Array, *, dimension: int, size: int, step: int) -> Array:
     return _windows(x, dimension, size, step)
@@ -137,6 +138,8 @@ def _(g: Array, y: Array, x: Array, *, dimension: int, size: int, step: int) -> 
 
 
 def _windows(x: Array, dimension: int, size: int, step: int) -> Array:
+    if not x.ndim:  # one window, of what there is
+        return np.reshape(x, (1,))[:size]
     seen = np.lib.stride_tricks.sliding_window_view(x, size, axis=dimension)
     return seen[(*(slice(None),) * (dimension % x.ndim), slice(None, None, step))]
 

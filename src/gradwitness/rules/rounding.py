@@ -1,11 +1,13 @@
-"""Rounding to whole numbers, remainders, signs, and what is preferred to NaN."""
+"""Rounding to whole numbers, remainders, signs, exponents, and what is preferred to NaN."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.kernels import without_error
 from gradwitness.rules.registry import Array, rule
 
 _FLAT = "gives 0: the result is constant between its steps"
@@ -205,3 +207,38 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
 @fmin.vjp("b", "where((a <= b) | (b != b), 0, g)")
 def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     return np.where(np.less_equal(a, b) | np.isnan(b), 0, g)
+
+
+@rule(
+    "aten.ldexp",
+    "y = a * 2.0 ** b",
+    meaning="multiplies the gradient by 2^b, and for the exponent by y log 2",
+    composite=True,
+)
+def ldexp(a: Array, b: Array) -> Array:
+    return a * np.power(2.0, b)
+
+
+@ldexp.vjp("a", "g * 2.0 ** b")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * np.power(2.0, b)
+
+
+@ldexp.vjp("b", "g * y * log(2)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * y * math.log(2)
+
+
+@rule(
+    "aten.frexp",
+    "y = x / 2.0 ** exponent_of(x), exponent_of(x)",
+    meaning="divides the gradient by the power of two that was taken out",
+)
+def frexp(x: Array) -> tuple[Array, Array]:
+    exponent = np.frexp(without_error(x))[1]
+    return x * np.exp2(-exponent.astype(np.float64)), exponent.astype(np.int64)
+
+
+@frexp.vjp("x", "g[0] / 2.0 ** exponent_of(x)")
+def _(g: Any, y: Any, x: Array) -> Array:
+    return g[0] / np.exp2(y[1].astype(np.float64))

@@ -17,6 +17,7 @@ Size: TypeAlias = tuple[int, ...]
     "aten.t",
     "y = x.T",
     meaning="is the transpose's backward: it transposes the gradient back",
+    aliases=("aten.t_copy",),
 )
 def t(x: Array) -> Array:
     return x.T
@@ -31,20 +32,22 @@ def _(g: Array, y: Array, x: Array) -> Array:
     "aten.transpose",
     "y = swap(x, dim0, dim1)",
     meaning="is the backward of swapping two axes: it swaps them in the gradient again",
+    aliases=("aten.transpose_copy",),
 )
 def transpose(x: Array, *, dim0: int, dim1: int) -> Array:
-    return np.swapaxes(x, dim0, dim1)
+    return np.swapaxes(x, dim0, dim1) if x.ndim else x
 
 
 @transpose.vjp("x", "swap(g, dim0, dim1)")
 def _(g: Array, y: Array, x: Array, *, dim0: int, dim1: int) -> Array:
-    return np.swapaxes(g, dim0, dim1)
+    return np.swapaxes(g, dim0, dim1) if g.ndim else g
 
 
 @rule(
     "aten.permute",
     "y = permute(x, dims)",
     meaning="is the backward of reordering axes: it puts the gradient's axes in the old order",
+    aliases=("aten.permute_copy",),
 )
 def permute(x: Array, *, dims: Size) -> Array:
     return np.transpose(x, dims)
@@ -59,7 +62,7 @@ def _(g: Array, y: Array, x: Array, *, dims: Size) -> Array:
     "aten.view",
     "y = reshape(x, size)",
     meaning="reshapes the gradient to the input's shape",
-    aliases=("aten._unsafe_view", "aten._reshape_alias"),
+    aliases=("aten._unsafe_view", "aten._reshape_alias", "aten.view_copy"),
     ignores=("stride",),
 )
 def view(x: Array, *, size: Size) -> Array:
@@ -75,6 +78,7 @@ def _(g: Array, y: Array, x: Array, *, size: Size) -> Array:
     "aten.unsqueeze",
     "y = unsqueeze(x, dim)",
     meaning="removes from the gradient the axis that unsqueeze added",
+    aliases=("aten.unsqueeze_copy",),
 )
 def unsqueeze(x: Array, *, dim: int) -> Array:
     return np.expand_dims(x, dim)
@@ -89,6 +93,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
     "aten.squeeze",
     "y = squeeze(x, dim)",
     meaning="puts the axes of size 1 that squeeze removed back into the gradient",
+    aliases=("aten.squeeze_copy",),
 )
 def squeeze(x: Array, *, dim: int | Size | None = None) -> Array:
     named = range(x.ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
@@ -104,6 +109,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int | Size | None = None) -> Array:
     "aten.expand",
     "y = expand(x, size)",
     meaning="sums the gradient over the axes along which the input was repeated",
+    aliases=("aten.expand_copy",),
 )
 def expand(x: Array, *, size: Size) -> Array:
     kept = (1,) * (len(size) - x.ndim) + tuple(x.shape)
@@ -119,7 +125,7 @@ def _(g: Array, y: Array, x: Array, *, size: Size) -> Array:
     "aten.clone",
     "y = x",
     meaning="passes the gradient on unchanged",
-    aliases=("aten.alias", "aten._to_copy", "aten.contiguous"),
+    aliases=("aten.alias", "aten.alias_copy", "aten._to_copy", "aten.contiguous"),
 )
 def clone(x: Array) -> Array:
     return x
@@ -205,6 +211,7 @@ def _placed(g: Array, x: Array, index: Any) -> Array:
     "aten.select",
     "y = select(x, dim, index)",
     meaning="puts the gradient at the place that was selected, among zeros",
+    aliases=("aten.select_copy",),
 )
 def select(x: Array, *, dim: int, index: int) -> Array:
     return x[_at(x, dim, index)]
@@ -219,6 +226,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int, index: int) -> Array:
     "aten.slice",
     "y = slice(x, dim, start, end, step)",
     meaning="puts the gradient at the places that were sliced out, among zeros",
+    aliases=("aten.slice_copy",),
 )
 def slice_(
     x: Array, *, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
@@ -269,6 +277,7 @@ def _shown(
     "aten.as_strided",
     "y = as_strided(x, size, stride, storage_offset)",
     meaning="adds up, for each element of the base, the gradients of all places that show it",
+    aliases=("aten.as_strided_copy",),
 )
 def as_strided(
     x: Array,

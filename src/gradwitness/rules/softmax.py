@@ -14,11 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def _top(x: Array, over: Any) -> Array:
+    """Return the largest numbers along axes; of none, 0."""
+    return (np.max if x.size else np.sum)(x, axis=over, keepdims=True)
+
+
 def _shifted(x: Array, dim: int) -> tuple[Array, Array]:
     """Return x less its largest number along an axis, and the sum of the exponentials of that."""
     if x.ndim == 0:
         return x - x, np.exp(x - x)
-    down = x - np.max(x, axis=dim, keepdims=True)
+    down = x - _top(x, dim)
     return down, np.sum(np.exp(down), axis=dim, keepdims=True)
 
 
@@ -62,7 +67,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
     apart=_apart,
 )
 def safe_softmax(x: Array, *, dim: int) -> Array:
-    top = np.max(x, axis=dim, keepdims=True)
+    top = _top(x, dim)
     e = np.exp(x - np.where(np.isfinite(top), top, 0))
     total = np.sum(e, axis=dim, keepdims=True)
     return e / np.where(np.equal(total, 0), 1, total)
@@ -99,7 +104,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
 )
 def logsumexp(x: Array, *, dim: Dim, keepdim: bool = False) -> Array:
     over = axes(dim, x.ndim)
-    top = np.max(x, axis=over, keepdims=True)
+    top = _top(x, over)
     top = np.where(np.isfinite(top), top, 0)
     total = np.log(np.sum(np.exp(x - top), axis=over, keepdims=keepdim))
     return total + (top if keepdim else np.squeeze(top, over))

@@ -1,4 +1,4 @@
-"""Systems of linear equations, inverses, determinants and Cholesky factors."""
+"""Systems of linear equations, inverses and determinants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from gradwitness.rules.kernels import determinant, solved
 from gradwitness.rules.registry import Array, rule
 
 
-def _turned(A: Array) -> Array:
+def turned(A: Array) -> Array:
+    """Return the transpose of each matrix."""
     return np.swapaxes(A, -1, -2)
 
 
@@ -22,11 +23,11 @@ def _columns(A: Array, B: Array) -> Array:
     return np.expand_dims(B, -1) if _is_vector(A, B) else B
 
 
-def _from_left(A: Array, B: Array, left: bool, **form: bool) -> Array:
+def from_left(A: Array, B: Array, left: bool, **form: bool) -> Array:
     """Solve A X = B, or X A = B."""
     if left:
         return solved(A, B, **form)
-    return _turned(solved(A, _turned(B), **form | {"adjoint": not form.get("adjoint", False)}))
+    return turned(solved(A, turned(B), **form | {"adjoint": not form.get("adjoint", False)}))
 
 
 _MEANING = "solves the transposed system for the gradient; the matrix gets minus that times the {}"
@@ -39,19 +40,19 @@ _MEANING = "solves the transposed system for the gradient; the matrix gets minus
     ignores=("check_errors",),
 )
 def solve(A: Array, B: Array, *, left: bool = True) -> tuple[Array, None, None, None]:
-    x = _from_left(A, _columns(A, B), left)
+    x = from_left(A, _columns(A, B), left)
     return (x[..., 0] if _is_vector(A, B) else x), None, None, None
 
 
 def _solve_back(g: Any, A: Array, B: Array, left: bool) -> Array:
-    return _from_left(A, _columns(A, g[0]), left, adjoint=True)
+    return from_left(A, _columns(A, g[0]), left, adjoint=True)
 
 
 @solve.vjp("A", "to_system(g[0], A, B, left)")
 def _(g: Any, y: Any, A: Array, B: Array, *, left: bool = True) -> Array:
     back = _solve_back(g, A, B, left)
     x = np.expand_dims(y[0], -1) if _is_vector(A, B) else y[0]
-    return -(back @ _turned(x)) if left else -(_turned(x) @ back)
+    return -(back @ turned(x)) if left else -(turned(x) @ back)
 
 
 @solve.vjp("B", "to_right_hand_side(g[0], A, B, left)")
@@ -72,7 +73,7 @@ def inverse(A: Array) -> tuple[Array, None]:
 
 @inverse.vjp("A", "to_inverse(g[0], A)")
 def _(g: Any, y: Any, A: Array) -> Array:
-    return -(_turned(y[0]) @ (g[0] @ _turned(y[0])))
+    return -(turned(y[0]) @ (g[0] @ turned(y[0])))
 
 
 @rule(
@@ -105,7 +106,7 @@ def _(g: Any, y: Any, A: Array) -> Array:
     return solved(A, np.eye(A.shape[-1]) * scaled[..., None, None], adjoint=True)
 
 
-def _triangle(A: Array, upper: bool, unitriangular: bool) -> Array:
+def triangle(A: Array, upper: bool, unitriangular: bool) -> Array:
     """Return the half of a matrix that counts, with ones on the diagonal if that is said."""
     if not unitriangular:
         return np.triu(A) if upper else np.tril(A)
@@ -120,7 +121,7 @@ def _triangle(A: Array, upper: bool, unitriangular: bool) -> Array:
 def solve_triangular(
     A: Array, B: Array, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Array:
-    return _from_left(_triangle(A, upper, unitriangular), B, left, triangular=True)
+    return from_left(triangle(A, upper, unitriangular), B, left, triangular=True)
 
 
 @solve_triangular.vjp("A", "to_triangle(g, A, B, upper, left, unitriangular)")
@@ -134,9 +135,9 @@ def _(
     left: bool = True,
     unitriangular: bool = False,
 ) -> Array:
-    T = _triangle(A, upper, unitriangular)
-    back = _from_left(T, g, left, triangular=True, adjoint=True)
-    found = -(back @ _turned(y)) if left else -(_turned(y) @ back)
+    T = triangle(A, upper, unitriangular)
+    back = from_left(T, g, left, triangular=True, adjoint=True)
+    found = -(back @ turned(y)) if left else -(turned(y) @ back)
     off = int(unitriangular)
     return np.triu(found, off) if upper else np.tril(found, -off)
 
@@ -152,5 +153,5 @@ def _(
     left: bool = True,
     unitriangular: bool = False,
 ) -> Array:
-    T = _triangle(A, upper, unitriangular)
-    return _from_left(T, g, left, triangular=True, adjoint=True)
+    T = triangle(A, upper, unitriangular)
+    return from_left(T, g, left, triangular=True, adjoint=True)

@@ -20,13 +20,17 @@ float64, is good to some units of 2^-53 of its own size.
 
 from gradwitness.engine.bounded import (
     elementary,
+    exponential,
+    factoring,
     functions,
     kernels,
     more_functions,
     movement,
     ordering,
+    orthogonal,
     running,
     solving,
+    special,
     steps,
     trigonometry,
 )
@@ -35,13 +39,17 @@ from gradwitness.engine.bounded.array import Error as Error
 
 HANDLERS = (
     elementary,
+    exponential,
+    factoring,
     functions,
     kernels,
     more_functions,
     movement,
     ordering,
+    orthogonal,
     running,
     solving,
+    special,
     steps,
     trigonometry,
 )

@@ -2,9 +2,13 @@
 
 What elimination with row exchanges gives is the solution of (A + D) x = b with
 |D| <= gamma_3n |L| |U|, and its factors are those of A + D with |D| <= gamma_n |L| |U| (Higham
-2002, theorems 9.4 and 9.3); for a triangular A, |D| <= gamma_n |A| (theorem 8.5). So with
-H = |A^-1| |D|, whose row sums are at most r < 1, x is off by |A^-1| |D| |x|, and by r / (1 - r) of
-the largest of those more. From r = 1 on there is no bound.
+2002, theorems 9.4 and 9.3); for a triangular A, |D| <= gamma_(n+1) |A| (theorem 8.5, and one more,
+since kernels multiply by a reciprocal where the theorem divides). So with H = |A^-1| |D|, whose row
+sums are at most r < 1, x is off by |A^-1| |D| |x|, and by r / (1 - r) of the largest of those more.
+From r = 1 on there is no bound.
+
+A determinant is linear in each row, and no larger than the product of the rows' lengths (Hadamard):
+where A is nearly singular, det(A + D) is off by at most what that product grows by.
 """
 
 from __future__ import annotations
@@ -25,29 +29,52 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.functions import LIBRARY
-from gradwitness.engine.floats import gamma
+from gradwitness.engine.floats import WITNESS_UNIT, gamma
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
-def _turned(A: Plain) -> Plain:
+SINGULAR = "a matrix that is singular"
+
+
+def turned(A: Plain) -> Plain:
+    """Return the transpose of each matrix."""
     return np.swapaxes(A, -1, -2)
 
 
 def _factors(A: Plain) -> tuple[Plain, Plain]:
     """Return |L| |U|, in the order of A's rows, and the sizes of U's diagonal."""
+    if not A.size:
+        return A, np.diagonal(A, axis1=-2, axis2=-1)
     p, lower, upper = linalg.lu(A)
     product: Plain = np.abs(p @ lower) @ np.abs(upper)
     return product, np.abs(np.diagonal(upper, axis1=-2, axis2=-1))
 
 
-def _substituted(T: Plain, B: Plain) -> Plain:
+def substituted(T: Plain, B: Plain) -> Plain:
     """Solve a triangular system: elimination with row exchanges would not keep small numbers."""
+    if np.any(np.diagonal(T, axis1=-2, axis2=-1) == 0):
+        raise NotImplementedError(SINGULAR)
     one = partial(linalg.solve_triangular, lower=not np.any(np.triu(T, 1)))
+    if not T.size or not B.size:
+        return np.zeros(np.broadcast_shapes(T.shape[:-2], B.shape[:-2]) + B.shape[-2:])
     solve: Any = np.vectorize(one, signature="(n,n),(n,k)->(n,k)")
     made: Plain = solve(T, B)
     return made
+
+
+def _eliminated(A: Plain, B: Plain) -> Plain:
+    try:
+        return np.linalg.solve(A, B)
+    except np.linalg.LinAlgError:
+        raise NotImplementedError(SINGULAR) from None
+
+
+def _largest(A: Plain, axis: int, *, keepdims: bool = False) -> Plain:
+    """Return the largest of numbers that are not negative, 0 if there are none."""
+    largest: Plain = np.max(A, axis=axis, keepdims=keepdims, initial=0.0)
+    return largest
 
 
 def _rest(r: Plain) -> Plain:
@@ -59,50 +86,71 @@ def _solved(func: Any, args: Any, kwargs: Any) -> Bounded:
     A, B = args
     arithmetic: Arithmetic = (A if isinstance(A, Bounded) else B).arithmetic
     matrix, right = np.asarray(value_of(A)), np.asarray(value_of(B))
-    count = matrix.shape[-1] * (1 if kwargs["triangular"] else 3)
+    count = matrix.shape[-1] + 1 if kwargs["triangular"] else 3 * matrix.shape[-1]
     sizes = np.abs(matrix) if kwargs["triangular"] else _factors(matrix)[0]
     moved = gamma(count, arithmetic.unit) * sizes
     if kwargs["adjoint"]:
-        matrix, moved = _turned(matrix), _turned(moved)
-    solve = _substituted if kwargs["triangular"] else np.linalg.solve
+        matrix, moved = turned(matrix), turned(moved)
+    solve = substituted if kwargs["triangular"] else _eliminated
     x = solve(matrix, right)
     inverse = np.abs(solve(matrix, np.eye(matrix.shape[-1])))
 
     def carry(of_a: Error, of_b: Error) -> Error:
         change = moved
         if of_a is not None:
-            change = change + (_turned(of_a) if kwargs["adjoint"] else of_a)
+            change = change + (turned(of_a) if kwargs["adjoint"] else of_a)
         residual = change @ np.abs(x) + (0.0 if of_b is None else of_b)
         first = inverse @ residual
-        r = np.max(np.sum(inverse @ change, axis=-1), axis=-1)[..., None, None]
-        largest = np.max(first, axis=-2, keepdims=True)
+        r = _largest(np.sum(inverse @ change, axis=-1), -1)[..., None, None]
+        largest = _largest(first, -2, keepdims=True)
         return np.where(largest == 0, 0.0, first + _rest(r) * largest)
 
     return assemble(arithmetic, x, (A, B), carry)
 
 
-def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Plain, Bounded, Bounded]:
+def _grown(A: Plain, D: Plain) -> Plain:
+    """Return by how much the product of the rows' lengths grows when lengths of D are added."""
+    before, added = (np.sqrt(np.sum(X * X, axis=-1)) for X in (A, D))
+    after = np.prod(before + added, axis=-1)
+    # The difference cancels: what its own roundings may have taken is added.
+    lost = gamma(3 * A.shape[-1], WITNESS_UNIT) * after
+    return np.asarray(after - np.prod(before, axis=-1) + lost)
+
+
+def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, Bounded]:
     del func, kwargs
     (A,) = args
     arithmetic, n, unit = A.arithmetic, A.shape[-1], A.arithmetic.unit
     sizes, diagonal = _factors(A.value)
     sign, logarithm = np.linalg.slogdet(A.value)
     value = np.linalg.det(A.value)
-    inverse = np.abs(np.linalg.inv(A.value))
+    regular = np.all(diagonal != 0, axis=-1)
+    # Of a singular matrix only the determinant has a bound.
+    inverse = np.abs(np.linalg.inv(np.where(regular[..., None, None], A.value, np.eye(n))))
     terms = np.sum(np.abs(np.log(diagonal)), axis=-1)
+
+    def change(e: Error) -> Plain:
+        return np.asarray(gamma(n, unit) * sizes + (0.0 if e is None else e))
 
     def moved(e: Error) -> Plain:
         """Return how far log |det| moves: the trace of log(I + A^-1 D), power by power."""
-        H = inverse @ (gamma(n, unit) * sizes + (0.0 if e is None else e))
-        r = np.max(np.sum(H, axis=-1), axis=-1)
+        H = inverse @ change(e)
+        r = _largest(np.sum(H, axis=-1), -1)
         trace: Plain = np.trace(H, axis1=-2, axis2=-1)
-        return np.asarray(trace * (1 + _rest(r)))
+        return np.where(regular & (r < 1), trace * (1 + _rest(r)), np.inf)
+
+    def of_sign(e: Error) -> Error:
+        """Where nothing on the way to A + D is singular, the sign stays."""
+        unsure = np.isinf(moved(e))
+        return np.where(unsure, np.inf, 0.0) if unsure.any() else None
 
     def of_logarithm(e: Error) -> Error:
         return np.asarray(moved(e) + gamma(n + LIBRARY, unit) * terms)
 
     def of_value(e: Error) -> Error:
-        return np.asarray(np.abs(value) * np.expm1(moved(e) + gamma(2 * n, unit)))
+        near = np.abs(value) * np.expm1(moved(e) + gamma(2 * n, unit))
+        far = _grown(A.value, change(e))
+        return np.asarray(np.fmin(near, far + gamma(2 * n, unit) * (np.abs(value) + far)))
 
     errors = errors_of(A)
     together = errors[0] is errors[1]
@@ -111,7 +159,7 @@ def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Plain, Bounded, Bou
         rigorous = grown(errors[0])
         return Bounded(of, arithmetic, rigorous, rigorous if together else grown(errors[1]))
 
-    return sign, made(logarithm, of_logarithm), made(value, of_value)
+    return made(sign, of_sign), made(logarithm, of_logarithm), made(value, of_value)
 
 
 FUNCTIONS |= {"solved": _solved, "determinant": _determinant}

@@ -1,0 +1,256 @@
+"""Orthogonal factors of matrices: judged by the equations that define them.
+
+Eigenvectors have any sign, and are any basis where eigenvalues coincide, so that no two right
+results need be alike. But orthogonal transformations give the exact result for A + D, in exactly
+orthonormal columns x of which each is known to some delta: r roundings of numbers of A's size, one
+after the other, make ``|D| <= gamma_r |A|`` and ``|delta| <= gamma_r``, in Frobenius' norm
+(Higham 2002, lemmas 19.2, 19.3 and 19.8, for Householder's reflections and rotations). So
+
+* an eigenvalue, or singular value, is off by at most ``gamma_r |A|`` (Weyl's inequality);
+* ``|A x - l x| <= |D| + 2 |A| |delta|``, and ``|X^T X - I| <= 2 |delta| + |delta|^2``.
+
+Recorded vectors that satisfy these to the probable growth of r roundings are taken as they are.
+Such that do not to the worst case are refuted: the witness's own vectors stand there. In between,
+nothing is said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.bounded.array import (
+    FUNCTIONS,
+    Bounded,
+    Error,
+    Plain,
+    errors_of,
+    value_of,
+)
+from gradwitness.engine.bounded.solving import turned
+
+if TYPE_CHECKING:
+    from gradwitness.engine.floats import Arithmetic
+
+_DOUBT = "a decomposition between what is probable and what is possible in its rounding errors"
+
+
+def _size(A: Plain) -> Plain:
+    """Return Frobenius' norm of each matrix."""
+    return np.asarray(np.sqrt(np.sum(A * A, axis=(-2, -1))))
+
+
+def _finite(A: Plain) -> None:
+    if not np.isfinite(A).all():
+        raise NotImplementedError("factors of a matrix that is not finite")
+
+
+def _reflections(count: int, length: int) -> int:
+    """Return the roundings of so many reflections: a product with v, and a multiple of v added."""
+    return count * (length + 3)
+
+
+def _sweeps(values: int) -> int:
+    """Return the roundings of two sweeps of rotations for each value but the last: six in each."""
+    return 12 * max(values - 1, 0)
+
+
+def _residual(product: Plain, other: Plain | float) -> Plain:
+    """Return the norm of the worst column of a difference, for each matrix."""
+    columns = np.sqrt(np.sum((product - other) ** 2, axis=-2))
+    return np.asarray(np.max(columns, axis=-1, initial=0.0))
+
+
+def _defect(X: Plain) -> Plain:
+    """Return how far the columns are from orthonormal ones, at worst."""
+    off = np.abs(turned(X) @ X - np.eye(X.shape[-1]))
+    return np.asarray(np.max(off, axis=(-2, -1), initial=0.0))
+
+
+def _parts(residual: Plain, size: Plain) -> Plain:
+    return np.asarray(np.where(residual == 0, 0.0, residual / size))
+
+
+def _holds(arithmetic: Arithmetic, roundings: int, off: Plain) -> Plain:
+    """Whether each decomposition satisfies its equations, which are off by a multiple of delta."""
+    holds = np.asarray(off <= arithmetic.likely_growth(roundings))
+    if np.any(~holds & (off <= arithmetic.worst_growth(roundings))):
+        raise NotImplementedError(_DOUBT)
+    return holds
+
+
+def _judged(
+    arithmetic: Arithmetic, roundings: int, holds: Plain, recorded: Plain, own: Plain
+) -> Bounded:
+    value = np.where(holds[..., None, None], recorded, own)
+    worst = np.full(value.shape, arithmetic.worst_growth(roundings))
+    likely = np.full(value.shape, arithmetic.likely_growth(roundings))
+    return Bounded(value, arithmetic, worst, likely)
+
+
+def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
+    """Give eigenvalues or singular values the bound of Weyl's inequality."""
+    size = _size(A.value)
+
+    def bound(e: Error, growth: float) -> Plain:
+        moved = growth * size + (0.0 if e is None else _size(e))
+        return np.broadcast_to(moved[..., None], values.shape)
+
+    arithmetic = A.arithmetic
+    worst, likely = errors_of(A)
+    return Bounded(
+        values,
+        arithmetic,
+        bound(worst, arithmetic.worst_growth(roundings)),
+        bound(likely, arithmetic.likely_growth(roundings)),
+    )
+
+
+def _spectrum(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Any]:
+    (A,), values, vectors = args, kwargs["values"], kwargs["vectors"]
+    _finite(A.value)
+    n = A.shape[-1]
+    roundings = _reflections(2 * max(n - 2, 0), n) + _sweeps(n)
+    own, made = func(A.value, **kwargs)
+    found = _values(A, own, roundings)
+    if not vectors.size:
+        return found, vectors
+    residual = _residual(A.value @ vectors, vectors * values[..., None, :])
+    off = np.maximum(_parts(residual, _size(A.value)) / 3, _defect(vectors) / 3)
+    holds = _holds(A.arithmetic, roundings, off)
+    return found, _judged(A.arithmetic, roundings, holds, vectors, made)
+
+
+def _over_gaps(func: Any, args: Any, kwargs: Any) -> Bounded:
+    """Refuse gaps between values that one rounding of the largest value could close."""
+    del func
+    (X,), values = args, kwargs["values"]
+    kept = kwargs["wanted"][..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
+    gaps = values[..., None, :] - values[..., :, None]
+    size = np.abs(values.value)
+    least = 2 * values.arithmetic.unit * np.max(size, axis=-1, initial=0.0)[..., None, None]
+    if np.any(kept & (np.abs(gaps.value) <= least)):
+        raise NotImplementedError(
+            "values so close that one rounding could make them one: the gradient of their vectors "
+            "is not determined"
+        )
+    quotient: Any = np.where(kept, X / np.where(kept, gaps, 1.0), 0.0)
+    return quotient if isinstance(quotient, Bounded) else Bounded(quotient, values.arithmetic)
+
+
+def _singular_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded, Any]:
+    (A,), U, S, Vh = args, kwargs["U"], kwargs["S"], kwargs["Vh"]
+    _finite(A.value)
+    m, n = A.shape[-2:]
+    k = min(m, n)
+    roundings = _both_sides(m, n)
+    left, own, right = func(A.value, **kwargs)
+    found = _values(A, own, roundings)
+    if not U.size:
+        return left, found, right
+    # Of the vectors beyond the singular values, the image is 0.
+    diagonal = S[..., None, :] * np.eye(k)
+    image = A.value @ turned(Vh) - U[..., :k] @ _widened(diagonal, Vh.shape[-2])
+    other = turned(A.value) @ U - turned(Vh[..., :k, :]) @ _widened(diagonal, U.shape[-1])
+    residual = np.maximum(_residual(image, 0.0), _residual(other, 0.0))
+    defect = np.maximum(_defect(U), _defect(turned(Vh)))
+    off = np.maximum(_parts(residual, _size(A.value)) / 3, defect / 3)
+    holds = _holds(A.arithmetic, roundings, off)
+    return (
+        _judged(A.arithmetic, roundings, holds, U, left),
+        found,
+        _judged(A.arithmetic, roundings, holds, Vh, right),
+    )
+
+
+def _orthogonal_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded]:
+    (A,), Q, R = args, kwargs["Q"], kwargs["R"]
+    _finite(A.value)
+    m, k = A.shape[-2], min(A.shape[-2:])
+    arithmetic, roundings = A.arithmetic, _reflections(k, m)
+    own, triangle = func(A.value, **kwargs)
+    upper = np.triu(R)
+    lengths = np.sqrt(np.sum(A.value**2, axis=-2, keepdims=True))
+    if Q.size:
+        # |A - Q R| <= |D| + |delta| |R|, where delta has a column for each row of R.
+        part = np.sqrt(np.sum((A.value - Q @ upper) ** 2, axis=-2, keepdims=True))
+        part = _parts(part, lengths) / (1 + np.sqrt(k))
+        defect = _defect(Q) / 3
+    else:
+        # R^T R is (A + D)^T (A + D).
+        part = np.abs(turned(upper) @ upper - turned(A.value) @ A.value)
+        part = _parts(part, lengths * turned(lengths)) / 3
+        defect = np.asarray(0.0)
+    off = np.maximum(np.max(part, axis=(-2, -1), initial=0.0), defect)
+    holds = _holds(arithmetic, roundings, off)
+    value = np.where(holds[..., None, None], upper, triangle)
+    size = np.broadcast_to(lengths, value.shape) * np.tri(*value.shape[-2:][::-1]).T
+    errors = (arithmetic.worst_growth(roundings), arithmetic.likely_growth(roundings))
+    found = Bounded(value, arithmetic, *(size * growth for growth in errors))
+    return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), found
+
+
+def _widened(A: Plain, columns: int) -> Plain:
+    """Add columns of zeros."""
+    more = np.zeros((*A.shape[:-1], columns - A.shape[-1]))
+    return np.concatenate([A, more], axis=-1)
+
+
+def _pseudoinverse(func: Any, args: Any, kwargs: Any) -> Bounded:
+    """Bound P of full rank, with D as of singular vectors.
+
+    ``|P(A + D) - P| <= c |P|_2^2 |D| / (1 - |P|_2 |D|)`` in Frobenius' norm, with c = 1 for a
+    square matrix and sqrt(2) for others (Wedin 1973); the product of V, 1 / S and U^T is off by
+    what U and V are, and by k + 2 roundings.
+    """
+    (A,) = args
+    _finite(A.value)
+    m, n = A.shape[-2:]
+    k = min(m, n)
+    roundings = _both_sides(m, n)
+    arithmetic = A.arithmetic
+    limits = {name: None if x is None else np.asarray(value_of(x)) for name, x in kwargs.items()}
+    s = np.linalg.svd(A.value, compute_uv=False)
+    largest = np.max(s, axis=-1, initial=0.0)
+    unit = 2 * max(m, n) * arithmetic.unit
+    part = unit if limits["rtol"] is None and limits["atol"] is None else limits["rtol"]
+    least = np.maximum(
+        0.0 if limits["atol"] is None else limits["atol"], (0.0 if part is None else part) * largest
+    )
+    value = func(A.value, **limits)
+    norm = 1 / np.min(s, axis=-1, initial=np.inf)
+
+    def bound(e: Error, growth: Any) -> Plain:
+        moved = growth(roundings) * _size(A.value) + (0.0 if e is None else _size(e))
+        if np.any(s <= (least + 2 * moved)[..., None]):
+            raise NotImplementedError("a pseudoinverse of a matrix that is not of full rank")
+        off = (1 if m == n else np.sqrt(2)) * norm**2 * moved / (1 - norm * moved)
+        delta = growth(roundings)
+        inner = (1 + delta) ** 2 * (1 + np.sqrt(k) * growth(k + 2)) - 1
+        off = off + (_size(value) + off) * inner
+        return np.broadcast_to(off[..., None, None], value.shape)
+
+    worst, likely = errors_of(A)
+    return Bounded(
+        value,
+        arithmetic,
+        bound(worst, arithmetic.worst_growth),
+        bound(likely, arithmetic.likely_growth),
+    )
+
+
+def _both_sides(m: int, n: int) -> int:
+    """Return the roundings of singular vectors: two diagonals, a square matrix before, sweeps."""
+    k = min(m, n)
+    reflections = max(min(m - 1, n), 0) + max(min(n - 1, m), 0) + (k if m != n else 0)
+    return _reflections(reflections, max(m, n)) + _sweeps(k)
+
+
+FUNCTIONS |= {
+    "pseudoinverse": _pseudoinverse,
+    "spectrum": _spectrum,
+    "over_gaps": _over_gaps,
+    "singular_factors": _singular_factors,
+    "orthogonal_factors": _orthogonal_factors,
+}

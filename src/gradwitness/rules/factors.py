@@ -1,0 +1,128 @@
+"""Factors of matrices, as kernels make them: an array type may bring its own, with bounds."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import linalg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradwitness.rules.registry import Array
+
+
+def _replaceable(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an array type put its own function in the place of one of a matrix."""
+
+    @functools.wraps(plain)
+    def call(A: Array, **form: Any) -> Any:
+        if isinstance(A, np.ndarray):
+            return plain(A, **form)
+        return A.__array_function__(call, (type(A),), (A,), form)
+
+    return call
+
+
+@_replaceable
+def cholesky_factor(A: Array) -> Array:
+    """Return the lower triangle L of A = L L^T with a positive diagonal."""
+    return np.linalg.cholesky(A)
+
+
+@_replaceable
+def eliminated(A: Array) -> tuple[Array, Array]:
+    """Return L with ones on its diagonal, and U, of A = L U: no rows are exchanged."""
+    left = np.array(A)
+    for j in range(A.shape[-1]):
+        left[..., j + 1 :, j] /= left[..., j, j, None]
+        left[..., j + 1 :, j + 1 :] -= left[..., j + 1 :, j, None] * left[..., j, None, j + 1 :]
+    return np.tril(left, -1) + np.eye(A.shape[-1]), np.triu(left)
+
+
+def aligned(own: Array, recorded: Array) -> Array:
+    """Give each column the sign that it has in what was recorded: either sign is right."""
+    along = np.sum(own * recorded, axis=-2, keepdims=True)
+    return np.where(along < 0, -own, own)
+
+
+@_replaceable
+def spectrum(A: Array, *, values: Array, vectors: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors.
+
+    Vectors of any sign are right, and any basis of them where values coincide: the signs follow the
+    recorded ones. With bounds, recorded vectors are taken where they satisfy the equations.
+    """
+    own, made = np.linalg.eigh(A)
+    return own, aligned(made, vectors) if vectors.size else vectors
+
+
+@_replaceable
+def over_gaps(X: Array, *, values: Array, wanted: Array) -> Array:
+    """Divide each number off the diagonal by the gap between two of some values, column minus row.
+
+    The diagonal is 0, and so are matrices that are not wanted, whatever their gaps.
+    """
+    gaps = values[..., None, :] - values[..., :, None]
+    kept = wanted[..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
+    return np.where(kept, X / np.where(kept, gaps, 1), 0)
+
+
+@_replaceable
+def singular_factors(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
+    """Return U, the singular values, descending, and V^T of A = U S V^T, with recorded signs.
+
+    With bounds, recorded vectors are taken where they satisfy the equations.
+    """
+    if not U.size:
+        return U, np.linalg.svd(A, compute_uv=False), Vh
+    u, s, vh = np.linalg.svd(A, full_matrices=U.shape[-1] + Vh.shape[-2] > 2 * S.shape[-1])
+    k = S.shape[-1]
+    both = np.concatenate([u[..., :k], np.swapaxes(vh[..., :k, :], -1, -2)], axis=-2)
+    other = np.concatenate([U[..., :k], np.swapaxes(Vh[..., :k, :], -1, -2)], axis=-2)
+    both = aligned(both, other)
+    u = np.concatenate([both[..., : A.shape[-2], :], u[..., k:]], axis=-1)
+    v = np.swapaxes(both[..., A.shape[-2] :, :], -1, -2)
+    return u, s, np.concatenate([v, vh[..., k:, :]], axis=-2)
+
+
+@_replaceable
+def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
+    """Return Q and the upper triangle R of A = Q R, with the signs of the recorded ones.
+
+    With bounds, recorded factors are taken where they satisfy the equations.
+    """
+    q, r = np.linalg.qr(A, mode="complete" if R.shape[-2] == A.shape[-2] else "reduced")
+    k = min(A.shape[-2:])
+    rows = np.swapaxes(r[..., :k, :], -1, -2)
+    r = np.concatenate(
+        [np.swapaxes(aligned(rows, np.swapaxes(R[..., :k, :], -1, -2)), -1, -2), r[..., k:, :]],
+        axis=-2,
+    )
+    return (aligned(q, Q) if Q.size else Q), r
+
+
+@_replaceable
+def exponential(A: Array) -> Array:
+    """Return the sum of all A^k / k!."""
+    return linalg.expm(A) if A.size else np.array(A)
+
+
+@_replaceable
+def pseudoinverse(A: Array, *, atol: Any, rtol: Any) -> Array:
+    """Return the pseudoinverse; singular values up to a limit count as 0."""
+    u, s, vh = np.linalg.svd(A, full_matrices=False)
+    kept = s > _least(s, A.shape, atol, rtol)
+    inverted = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
+    made: Array = np.swapaxes(vh, -1, -2) @ (inverted[..., None] * np.swapaxes(u, -1, -2))
+    return made
+
+
+def _least(s: Array, shape: tuple[int, ...], atol: Any, rtol: Any) -> Array:
+    """Return the limit: the larger of an absolute one and of a part of the largest value."""
+    usual = 0.0 if atol is not None else np.finfo(np.float64).eps * max(shape[-2:])
+    part = np.asarray(usual if rtol is None else rtol)[..., None]
+    whole = np.asarray(0.0 if atol is None else atol)[..., None]
+    return np.maximum(whole, part * np.max(s, axis=-1, keepdims=True, initial=0.0))

@@ -1,0 +1,146 @@
+"""What torch does with factors of matrices at the edges, and what the witness says of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch.linalg import cholesky_ex, det, eigh, eigvalsh, lu, lu_factor, qr, slogdet, solve, svd
+
+import gradwitness as gw
+from rules.harness import make
+from rules.sampling import Matrices, Symmetric, aten, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+def watched(made: Callable[[Tensor], Any], start: Any) -> tuple[Any, Any]:
+    """The report on a function's gradient at a matrix, and the matrix."""
+    A = torch.as_tensor(start).clone().requires_grad_()
+    with gw.watch(names={"A": A}) as witness:
+        torch.autograd.backward(made(A).sum())
+    return witness.report, A
+
+
+def reasons(report: Any) -> str:
+    return "; ".join(report.reasons())
+
+
+def test_gradient_of_a_factor_is_symmetric_though_one_triangle_is_read() -> None:
+    # L = sqrt(a), b / L, and sqrt(c - b^2 / a) of [[a, b], [b, c]] = [[4, 2], [2, 5]]; the sum's
+    # derivative along b is 1 / 2 - 1 / 4, of which each of the two places has half.
+    report, A = watched(lambda A: cholesky_ex(A)[0], [[4.0, 2.0], [2.0, 5.0]])
+    expected: Any = [[1 / 4 - 2 / 16 + 4 / (16 * 4), 1 / 8], [1 / 8, 1 / 4]]
+    np.testing.assert_allclose(A.grad, expected)
+    assert report.verdict is gw.Verdict.AGREES
+
+
+def test_a_factor_of_an_indefinite_matrix_is_not_judged() -> None:
+    report, _ = watched(lambda A: cholesky_ex(A)[0], [[1.0, 2.0], [2.0, 1.0]])
+    assert report.verdict is gw.Verdict.INCONCLUSIVE
+    assert "a matrix that is not positive definite" in reasons(report)
+
+
+def test_values_that_coincide_have_a_gradient_and_their_vectors_none() -> None:
+    report, A = watched(eigvalsh, 2 * torch.eye(3))
+    np.testing.assert_array_equal(A.grad, np.eye(3))
+    assert report.verdict is gw.Verdict.AGREES
+    for parts in (lambda A: eigh(A)[1], lambda A: svd(A)[0]):
+        report, _ = watched(parts, 2 * torch.eye(3))
+        assert report.verdict is gw.Verdict.INCONCLUSIVE
+        assert not report.wrong
+        assert "so close that one rounding could make them one" in reasons(report)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_wrong_gradient_of_eigenvectors_is_refuted(place: int) -> None:
+    def hooked(A: Tensor) -> Any:
+        # A copy, so that the hook is on the gradient that eigh's node sends out.
+        B: Any = A * 1
+        B.register_hook(lambda g: g.tril() * 2)
+        return eigh(B)[place] ** 3
+
+    report, _ = watched(hooked, [[1.0, 0.3], [0.3, 2.0]])
+    assert report.verdict is gw.Verdict.DISAGREES
+
+
+def test_the_order_of_rows_is_a_constant_and_no_output_of_the_node() -> None:
+    start = [[0.1, 2.0], [4.0, 1.0]]
+    report, A = watched(lambda A: lu(A)[2], start)
+    # U = [[4, 1], [0, 2 - 0.1 * 1 / 4]].
+    expected: Any = [[-1 / 4, 1.0], [1 + 0.1 / 16, 1 - 0.1 / 4]]
+    np.testing.assert_allclose(A.grad, expected, rtol=1e-6)
+    assert report.verdict is gw.Verdict.AGREES
+    both = watched(lambda A: sum(torch.lu_unpack(*lu_factor(A))[1:]), start)[0]
+    assert both.verdict is gw.Verdict.AGREES
+
+
+@pytest.mark.parametrize("made", [lambda A: lu(A)[1], lambda A: lu_factor(A)[0]])
+def test_triangular_factors_of_an_oblong_matrix_are_not_judged(made: Any) -> None:
+    report, _ = watched(made, [[0.1, 2.0, 1.0], [4.0, 1.0, 1.0]])
+    assert report.verdict is gw.Verdict.INCONCLUSIVE
+    assert "factors of a matrix that is not square" in reasons(report)
+
+
+def test_determinant_of_a_singular_matrix_is_judged_and_its_gradient_is_not() -> None:
+    start = [[[1.0, 2.0], [2.0, 4.0]], [[1.0, 2.0], [3.0, 4.0]]]
+    report, _ = watched(det, start)
+    forward, backward = report.coverage()["forward calls"], reasons(report)
+    assert forward.judged == forward.total
+    assert "a matrix that is singular" in backward
+    assert not report.wrong
+    report, _ = watched(lambda A: slogdet(A)[1], start)
+    assert report.verdict is gw.Verdict.INCONCLUSIVE
+    assert not report.wrong
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (2, 0, 0), (0, 3, 3)])
+@pytest.mark.parametrize(
+    "made",
+    [
+        det,
+        lambda A: slogdet(A)[1],
+        torch.linalg.inv,
+        lambda A: solve(A, A),
+        lambda A: torch.linalg.solve_triangular(A, A, upper=True),
+        torch.linalg.cholesky,
+        lambda A: lu(A)[1],
+        lambda A: eigh(A)[1],
+        lambda A: svd(A)[1],
+        lambda A: qr(A)[0],
+    ],
+)
+def test_matrices_without_elements_fail_no_rule(made: Any, shape: tuple[int, ...]) -> None:
+    report, _ = watched(made, torch.zeros(shape))
+    assert set(report.reasons()) <= {"no elements: nothing was compared"}
+    assert not report.wrong
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [(aten._linalg_det, (0, 0)), (aten._linalg_slogdet, (3, 0, 0)), (aten._linalg_det, (3, 1, 1))],
+)
+def test_determinants_of_small_batches(op: Any, shape: tuple[int, ...]) -> None:
+    case = make(sample(op.default, Matrices(shape)), "float32")
+    for made, result in zip(case.values(), case.results, strict=True):
+        if made is not None:
+            np.testing.assert_allclose(made.value, result, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 8, 33])
+@pytest.mark.parametrize(
+    "op", [aten.linalg_cholesky_ex, aten._linalg_eigh, aten._linalg_svd, aten.linalg_qr]
+)
+def test_larger_matrices_are_judged(op: Any, n: int, dtype: str) -> None:
+    spread = Symmetric((n, n), centres=tuple(float(k) * n for k in range(1, n + 1)))
+    case = make(sample(op.default, spread), dtype)
+    for made, result in zip(case.values(), case.results, strict=True):
+        if made is not None:
+            assert np.all(np.abs(made.value - result) <= made.rigorous)
+            assert np.max(made.rigorous) < 1e-2 * np.max(np.abs(result))

@@ -1,0 +1,76 @@
+"""Tensors without elements, without axes, and losses of one sample without a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gradwitness as gw
+from rules.harness import make
+from rules.sampling import aten, normal, sample
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "shape"),
+    [
+        (aten._softmax.default, (normal(3, 0), 1, False), (3, 0)),
+        (aten._softmax.default, (normal(0, 3), 1, False), (0, 3)),
+        (aten._log_softmax.default, (normal(3, 0), -1, False), (3, 0)),
+        (aten._safe_softmax.default, (normal(0, 3), 0), (0, 3)),
+        (aten.unfold.default, (normal(), 0, 0, 1), (0,)),
+        (aten.logcumsumexp.default, (normal(2, 0), 1), (2, 0)),
+    ],
+)
+def test_nothing_comes_of_nothing(op: Any, args: Any, shape: tuple[int, ...]) -> None:
+    case = make(sample(op, *args))
+    assert np.shape(case.value()) == case.result.shape == shape
+    assert np.shape(case.gradient("x")) == case.torch_gradient("x").shape
+
+
+def test_the_logarithm_of_an_empty_sum_is_that_of_0() -> None:
+    case = make(sample(aten.logsumexp.default, normal(2, 0), [1]))
+    np.testing.assert_array_equal(case.value().value, [-np.inf, -np.inf])
+    np.testing.assert_array_equal(case.result, [-np.inf, -np.inf])
+
+
+CLASSES = torch.tensor([0.3, -0.2, 0.9, 1.5])
+LABELS = torch.tensor([2, 0, -1, 1])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(
+    ("loss", "scores", "target", "expected"),
+    [
+        # Margins 1 - 0.9 + (0.3, -0.2, 1.5) = 0.4, -0.1, 1.6, over four classes.
+        ("multi_margin_loss", CLASSES, torch.tensor(2), [0.25, 0, -0.5, 0.25]),
+        ("multi_margin_loss", CLASSES, torch.tensor([2]), [0.25, 0, -0.5, 0.25]),
+        ("multi_margin_loss", CLASSES[0], torch.tensor(0), 0),
+        # Labels 2 and 0: 1 - 0.9 + (-0.2, 1.5), 1 - 0.3 + (-0.2, 1.5).
+        ("multilabel_margin_loss", CLASSES, LABELS, [-0.5, 0.25, -0.25, 0.5]),
+        ("multilabel_margin_loss", CLASSES[0], torch.tensor(0), 0),
+    ],
+)
+def test_a_loss_of_one_sample_without_a_batch(
+    loss: str, scores: torch.Tensor, target: torch.Tensor, expected: Any, reduction: str
+) -> None:
+    x = scores.clone().requires_grad_()
+    with gw.watch(names={"x": x}) as witness:
+        made = getattr(torch.nn.functional, loss)(x, target, reduction=reduction)
+        (made.sum() * 1).backward()
+    assert not witness.report.wrong, str(witness)
+    unjudged = {reason for reason in witness.report.reasons() if "signal" not in reason}
+    assert not unjudged, str(witness)
+    assert x.grad is not None
+    assert x.grad.tolist() == expected
+
+
+def test_axes_of_a_tensor_without_axes() -> None:
+    x = torch.tensor(1.5, requires_grad=True)
+    with gw.watch(names={"x": x}) as witness:
+        (x.transpose(0, -1) * 2 + x.unfold(0, 1, 1).sum() * 3).backward()  # type: ignore[no-untyped-call]
+    assert witness.verdict is gw.Verdict.AGREES, str(witness)
+    assert x.grad is not None
+    assert x.grad.item() == 5
