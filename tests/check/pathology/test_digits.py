@@ -145,3 +145,28 @@ def test_a_plain_network() -> None:
     with gw.watch(model) as witness:
         loss_of(model, data()).backward()
     assert witness.report.notes == ()
+
+
+def test_under_autocast_few_digits_are_all_that_there_can_be() -> None:
+    torch.manual_seed(0)
+    w, x = torch.randn(64, 64).requires_grad_(), torch.randn(16, 64)
+    with gw.watch(names={"w": w}) as witness:
+        with torch.autocast("cpu", torch.bfloat16):
+            y: Any = torch.tanh(x @ w) @ w
+        y.float().square().mean().backward()
+    (row,) = witness.report.rows
+    # The premise: it would be poor for what its own format says.
+    assert row.dtype == "float32"
+    assert row.digits < 0.4 * 6.9
+    assert witness.report.notes == ()
+
+
+def test_rounding_to_the_other_side_of_a_kink_loses_no_digits() -> None:
+    # 5 times 0.1 is 0.5 in float32, and a little more in truth: relu has slope 0 here, 1 there.
+    x = leaf(8.0, 5.0, 5.0, 5.0)
+    with gw.watch(names={"x": x}) as witness:
+        weighted(torch.relu(x * torch.tensor(0.1) - torch.tensor(0.5))).backward()
+    assert x.grad[1:].tolist() == [0, 0, 0]
+    (row,) = witness.report.rows
+    assert row.digits < 0.4 * 6.9
+    assert witness.report.notes == ()
