@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rules.sampling import Apart, apart, aten, index, mask, normal, sample
+from rules.sampling import Apart, Draw, apart, aten, index, mask, normal, sample
 
 whole = torch.int64
 
@@ -17,6 +17,14 @@ class Sorted(Apart):
 
     def make(self, rng: np.random.Generator, length: int) -> Any:
         return np.sort(super().make(rng, length), axis=-1)
+
+
+class Tied(Draw):
+    """Halves from 0 to 1.5, so that some are equal."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        del length
+        return rng.integers(0, 4, self.shape) / 2
 
 
 MADE = (
@@ -64,4 +72,20 @@ CHOOSING = (
     sample(aten.isin.Tensor_Tensor, index(3, 4, high=9), index(4, high=9), exact="y"),
     sample(aten.isin.Tensor_Tensor, index(3, 4, high=9), index(2, 2, high=9), invert=True,
            exact="y", note="inverted"),
+    sample(aten.count_nonzero.default, index(3, 4, high=3), exact="y"),
+    sample(aten.count_nonzero.default, Tied((3, 4)), 1, exact="y", note="rows"),
+    sample(aten.count_nonzero.dim_IntList, Tied((2, 3, 4)), [0, -1], exact="y"),
+    sample(aten.bincount.default, index(9, high=5), exact="y"),
+    sample(aten.bincount.default, index(3, high=3), None, 7, exact="y", note="at least 7"),
+    sample(aten.bincount.default, index(40, high=3), normal(40), note="weighted"),
+    sample(aten._unique2.default, Tied((3, 4)), exact="y"),
+    sample(aten._unique2.default, index(3, 4, high=5), True, True, True, exact="y", note="all"),
+    sample(aten._unique2.default, mask(6), True, True, exact="y", note="truth values"),
+    sample(aten.unique_dim.default, Tied((7, 2)), 0, exact="y"),
+    sample(aten.unique_dim.default, index(2, 9, high=3), -1, exact="y", note="columns"),
+    sample(aten.unique_consecutive.default, Tied((4, 3)), True, exact="y"),
+    sample(aten.unique_consecutive.default, index(12, high=2), False, True, exact="y",
+           note="lengths"),
+    sample(aten.unique_consecutive.default, index(2, 12, high=2), dim=1, exact="y",
+           note="columns"),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from rules.sampling import N, aten, index, mask, normal, sample
 
 INDEXING = (
     sample(aten.index_select.default, normal(4, N), -1, index(N, high=N), exact="y"),
+    sample(aten.index_select.default, normal(3, 4), 1, index(high=4), exact="y dx", note="one"),
     sample(aten.index_select.default, normal(), 0, index(1, high=1), exact="y dx", note="number"),
     sample(
         aten.index_select.default, normal(4, 2), 0, index(3, high=4, distinct=True),

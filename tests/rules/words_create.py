@@ -6,6 +6,7 @@ Nothing here may come from the rules.
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -110,11 +111,67 @@ def histogram(x: Plain, bins: int, low: float, high: float) -> Plain:
     return np.array([sum(min(k, bins - 1) == b for k in found) for b in range(bins)], np.float64)
 
 
+def count_not_0(x: Plain, dim: int | list[int] | None) -> Plain:
+    if dim is None:
+        return np.array(sum(n != 0 for n in x.flat))
+    axes = {d % x.ndim for d in ([dim] if isinstance(dim, int) else dim)}
+    kept = [d for d in range(x.ndim) if d not in axes]
+    out = np.zeros([x.shape[d] for d in kept], np.int64)
+    for at in np.ndindex(x.shape):
+        out[tuple(at[d] for d in kept)] += x[at] != 0
+    return out
+
+
+def counts(x: Plain, weights: Plain | None, minlength: int) -> Plain:
+    size = max([int(n) + 1 for n in x] + [minlength])
+    each = [1] * len(x) if weights is None else weights
+    found = [[w for n, w in zip(x, each, strict=True) if n == k] for k in range(size)]
+    return np.array([sum(part) if weights is None else math.fsum(part) for part in found])
+
+
+def _grouped(rows: list[Any], kinds: list[Any], inverse: bool, lengths: bool) -> Any:
+    """The place of each row among the kinds that are told apart, and how many each has."""
+    places = [kinds.index(row) for row in rows]
+    empty = np.zeros(0, np.int64)
+    return (
+        np.array(places) if inverse else empty,
+        np.array([places.count(k) for k in range(len(kinds))]) if lengths else empty,
+    )
+
+
+def distinct_numbers(x: Plain, inverse: bool, lengths: bool) -> Any:
+    rows = x.flatten().tolist()
+    kinds = sorted(set(rows))
+    places, found = _grouped(rows, kinds, inverse, lengths)
+    return np.array(kinds, x.dtype), places.reshape(x.shape) if inverse else places, found
+
+
+def distinct_layers(x: Plain, dim: int, inverse: bool, lengths: bool) -> Any:
+    del inverse, lengths  # it returns both in any case
+    rows = [tuple(layer.flatten()) for layer in np.moveaxis(x, dim, 0)]
+    kinds = sorted(set(rows))
+    layers = np.array(kinds).reshape(len(kinds), *np.moveaxis(x, dim, 0).shape[1:])
+    return np.moveaxis(layers, 0, dim), *_grouped(rows, kinds, True, True)
+
+
+def runs(x: Plain, inverse: bool, lengths: bool, dim: int | None) -> Any:
+    whole = x.flatten() if dim is None else np.moveaxis(x, dim, 0)
+    rows = [tuple(np.ravel(layer)) for layer in whole]
+    if dim is not None:
+        inverse = lengths = True
+    begun = [i for i, row in enumerate(rows) if i == 0 or row != rows[i - 1]]
+    numbers = [sum(b <= i for b in begun) - 1 for i in range(len(rows))]
+    places, found = _grouped(numbers, sorted(set(numbers)), inverse, lengths)
+    if dim is None and inverse:
+        places = places.reshape(x.shape)
+    return np.moveaxis(whole[begun], 0, dim or 0), places, found
+
+
 CREATE: dict[str, Any] = {
     word.__name__: word
     for word in (
         identity, lower_places, upper_places, ramp, spaced, any_of, all_of, place_of_largest,
         places_not_0, count_below, each_place, is_member,
-        histogram,
+        histogram, count_not_0, counts, distinct_numbers, distinct_layers, runs,
     )
 }  # fmt: skip

@@ -220,6 +220,10 @@ def take(x: Plain, dim: int, index: Plain) -> Plain:
     return stack([layers(x, dim)[i] for i in index], dim)
 
 
+def listed(index: Plain) -> Plain:
+    return np.array(index.flatten().tolist())
+
+
 def add_rows(
     g: Plain, x: Plain, dim: int, index: Plain, padding: int | None = None, shared: bool = False
 ) -> Plain:
@@ -312,6 +316,6 @@ MOVING: dict[str, Any] = {
     for word in (
         cat, cut, split_by, split, rejoin, layers, stack, restack, tile, untile, flip, roll, unroll,
         lower_part, upper_part, diagonal_of, along_diagonal, windows, add_windows, padded, unpadded,
-        take, add_rows, gather, scatter, scatter_add, pick, put, select_where, unselect,
+        take, listed, add_rows, gather, scatter, scatter_add, pick, put, select_where, unselect,
     )
 }  # fmt: skip

@@ -105,3 +105,81 @@ def histc(x: Array, *, bins: int = 100, min: Any = 0, max: Any = 0) -> Array:  #
         return counts.astype(np.float64)
     # Each bin is counted up in the tensor's format, in which 1 may be too little to add.
     return np.bincount(bin_of, weights=one_by_one(np.ones_like(x[inside])), minlength=bins)
+
+
+@rule("aten.count_nonzero", "y = count_not_0(x, dim)")
+def count_nonzero(x: Array, *, dim: Dim = None) -> Array:
+    return np.sum(np.not_equal(x, 0), axis=axes(dim, x.ndim))
+
+
+@rule("aten.bincount", "y = counts(x, weights, minlength)")
+def bincount(x: Array, weights: Array | None, *, minlength: int = 0) -> Array:
+    return np.bincount(x, weights=weights, minlength=minlength)
+
+
+def _distinct(rows: Array, order: Array, inverse: bool, counts: bool) -> tuple[Array, ...]:
+    """Return which rows are the first of their kind in an order, their numbers and how many."""
+    moved = np.ones(len(order), bool)
+    # NaN equals nothing, not even itself.
+    moved[1:] = np.any(rows[order][1:] != rows[order][:-1], axis=1)
+    begins = np.flatnonzero(moved)
+    number = np.zeros(len(order), np.int64)
+    number[order] = np.cumsum(moved) - 1
+    none = np.zeros(0, np.int64)
+    lengths = np.diff(np.append(begins, len(order)))
+    return order[begins], number if inverse else none, lengths if counts else none
+
+
+def _rows(x: Array, dim: int) -> Array:
+    """Return the layers of x along an axis, each as a row of numbers."""
+    layers = np.moveaxis(without_error(x), dim, 0)
+    return np.reshape(layers, (len(layers), math.prod(layers.shape[1:])))
+
+
+@rule(
+    "aten._unique2",
+    "y = distinct_numbers(x, return_inverse, return_counts)",
+    ignores=("sorted",),
+)
+def unique2(
+    x: Array, *, return_inverse: bool = False, return_counts: bool = False
+) -> tuple[Array, ...]:
+    flat = np.reshape(x, (math.prod(x.shape),))
+    rows = _rows(flat, 0)
+    order = np.argsort(rows[:, 0], kind="stable")
+    first, inverse, counts = _distinct(rows, order, return_inverse, return_counts)
+    return flat[first], np.reshape(inverse, x.shape) if return_inverse else inverse, counts
+
+
+@rule(
+    "aten.unique_dim",
+    "y = distinct_layers(x, dim, return_inverse, return_counts)",
+    ignores=("sorted",),
+)
+def unique_dim(
+    x: Array, *, dim: int, return_inverse: bool = False, return_counts: bool = False
+) -> tuple[Array, ...]:
+    rows = _rows(x, dim)
+    order = np.lexsort(rows.T[::-1]) if rows.size else np.arange(len(rows))
+    # It returns the two others whether they are asked for or not.
+    first, inverse, counts = _distinct(rows, order, True, True)
+    return np.take(x, first, axis=dim), inverse, counts
+
+
+@rule("aten.unique_consecutive", "y = runs(x, return_inverse, return_counts, dim)")
+def unique_consecutive(
+    x: Array,
+    *,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> tuple[Array, ...]:
+    whole = np.reshape(x, (math.prod(x.shape),)) if dim is None else x
+    axis = 0 if dim is None else dim
+    rows = _rows(whole, axis)
+    # Along an axis it returns the two others whether they are asked for or not.
+    wanted = (return_inverse or dim is not None, return_counts or dim is not None)
+    first, inverse, counts = _distinct(rows, np.arange(len(rows)), *wanted)
+    if return_inverse and dim is None:
+        inverse = np.reshape(inverse, x.shape)
+    return np.take(whole, first, axis=axis), inverse, counts

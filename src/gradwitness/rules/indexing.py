@@ -49,17 +49,17 @@ def _refuse_twice(places: Array) -> None:
 
 @rule(
     "aten.index_select",
-    "y = take(x, dim, index)",
+    "y = take(x, dim, listed(index))",
     meaning="adds the gradient to the rows that the index named, as often as it named them",
 )
 def index_select(x: Array, index: Array, *, dim: int) -> Array:
-    # A number has no axis, and stays one.
-    return np.take(x, index, axis=dim) if x.ndim else x
+    # A number has no axis, and stays one; an index without an axis is a list of one.
+    return np.take(x, np.ravel(index), axis=dim) if x.ndim else x
 
 
-@index_select.vjp("x", "add_rows(g, x, dim, index)")
+@index_select.vjp("x", "add_rows(g, x, dim, listed(index))")
 def _(g: Array, y: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return added_up(g, np.take(numbered(x), index, axis=dim), x) if x.ndim else g
+    return added_up(g, np.take(numbered(x), np.ravel(index), axis=dim), x) if x.ndim else g
 
 
 @rule(
