@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,10 +132,39 @@ def test_a_fault_under_a_common_factor_is_found() -> None:
     assert (second.cause, second.explains) == ("transposed", ("2.weight",))
 
 
+@pytest.mark.parametrize("allowance", [1e-6, 1e-15])
 @pytest.mark.parametrize("factor", [1.37, 1.0001, 0.02312])
-def test_one_number_fits_any_factor_and_proves_none(factor: float) -> None:
-    assert diagnose(single([0.7], [0.7 * factor])) == ()
-    assert diagnose(single([[0.7]], [[0.7 * factor]])) == ()
+def test_one_number_fits_any_factor_and_proves_none(factor: float, allowance: float) -> None:
+    assert diagnose(single([0.7], [0.7 * factor], allowance)) == ()
+    assert diagnose(single([[0.7]], [[0.7 * factor]], allowance)) == ()
+
+
+@pytest.mark.parametrize("factor", [65536.0, 0.4694])
+def test_a_factor_of_all_shows_in_noise_too(factor: float) -> None:
+    """The bias ahead of a batch norm has a gradient of zero: what is claimed there is rounding."""
+    scene, _, _ = network(0)
+    noise = 1e-9 * random(12)
+    exhibits = {
+        n: replace(e, claim=factor * e.witness, refuted=True) for n, e in scene.exhibits.items()
+    }
+    quiet = Exhibit("2.bias", noise, factor * 1e-9 * random(12, seed=1), 1e-8, refuted=True)
+    (cause,) = diagnose(replace(scene, exhibits=exhibits | {"2.bias": quiet}))
+    assert cause.cause == ("loss scale" if factor > 1 else "constant factor")
+    assert cause.coefficient == pytest.approx(factor, rel=1e-6)
+    assert "Every gradient is" in cause.text
+    assert "2.bias" in cause.explains
+
+
+@pytest.mark.parametrize("more", [1e-6, 0.0])
+def test_clipping_by_norm_is_known_with_and_without_torch_s_addend(more: float) -> None:
+    scene, right, _ = network(0)
+    norm = math.sqrt(sum(float(np.sum(g * g)) for g in right.values()))
+    exhibits = {
+        n: replace(e, claim=e.witness * (0.05 / (norm + more)), refuted=True, allowance=1e-9)
+        for n, e in scene.exhibits.items()
+    }
+    (cause,) = diagnose(replace(scene, exhibits=exhibits))
+    assert cause.cause == "clipped by norm"
 
 
 def test_a_factor_of_all_is_one_though_some_have_another_fault_besides() -> None:

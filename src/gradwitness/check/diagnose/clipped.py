@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BY_NORM = "clipped by norm"
 BY_VALUE = "clipped by value"
 _LIMITS = tuple(d * 10.0**p for p in range(-4, 5) for d in (1.0, 5.0, 2.0, 2.5, 3.0, 4.0))
-_EPSILON = 1e-6  # torch adds it to the norm
+_EPSILONS = (1e-6, 0.0)  # torch adds the first to the norm
 _NEAR = 1e-4  # relative, within which a norm is looked at
 
 
@@ -29,10 +29,13 @@ def by_norm(scene: Scene) -> Iterator[Explanation]:
         return
     total = math.hypot(*(float(np.linalg.norm(e.witness)) for e in scene.exhibits.values()))
     claimed = math.hypot(*(float(np.linalg.norm(e.claim)) for e in scene.exhibits.values()))
-    for tried, limit in _round(claimed):
-        factor = limit / (total + _EPSILON)
+    if len(scene.exhibits) < 2:
+        limits = []
+    else:
+        limits = [(k, c, c / (total + more)) for k, c in _round(claimed) for more in _EPSILONS]
+    for tried, limit, factor in limits:
         predicted = jointly(wrong, lambda e, s=factor: s * e.witness)  # type: ignore[misc]
-        if len(predicted) == len(wrong) and len(scene.exhibits) > 1:
+        if len(predicted) == len(wrong):
             yield Explanation(
                 BY_NORM,
                 f"All gradients together have the norm {limit:g} where {total:.6g} is right, and "
@@ -41,6 +44,7 @@ def by_norm(scene: Scene) -> Iterator[Explanation]:
                 coefficient=factor,
                 freedom=tried,
             )
+            break
     yield from _each_by_norm(scene, wrong)
 
 

@@ -44,10 +44,13 @@ class Fit:
         The worst ``|claim - predicted|`` over what rounding allows; inf for another shape.
     bits : float
         What the prediction saves.
+    most : float
+        What it saves at the one number that tells most.
     """
 
     residual: float
     bits: float
+    most: float = 0.0
 
     @property
     def holds(self) -> bool:
@@ -108,9 +111,15 @@ def spread(exhibit: Exhibit) -> float:
     return error if error > np.max(exhibit.allowance, initial=0.0) else _peak(witness)
 
 
-def cost(freedom: int) -> float:
-    """Return the bits that an explanation's alternatives cost."""
-    return math.log2(1 + freedom)
+def cost(freedom: int, most: float = 0.0) -> float:
+    """Return the bits that an explanation's alternatives cost.
+
+    A number that was fitted meets one of the claim's in any case: where that one tells more than
+    `REAL` asks for, as in float64, all that it tells is paid back.
+    """
+    tried = math.log2(1 + freedom)
+    each = math.log2(REAL)
+    return tried + (tried // each) * max(0.0, most - each)
 
 
 def jointly(
@@ -157,4 +166,4 @@ def _measure(
         told = np.clip(np.log2(error / np.asarray(allowed)), 0, _MOST) if error else 0.0
     worst = float(np.max(np.where(np.isnan(ratio), np.inf, ratio), initial=0.0))
     bits = np.where(np.isfinite(claim), told, _ODD)
-    return Fit(worst, float(np.sum(bits)))
+    return Fit(worst, float(np.sum(bits)), float(np.max(bits, initial=0.0)))

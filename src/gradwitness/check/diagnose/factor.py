@@ -34,7 +34,12 @@ def constant_factor(scene: Scene) -> Iterator[Explanation]:
         factor = slope(lead)
         if factor is None or not fits(lead, factor * lead.witness):
             continue
-        near = [lead] + [e for e in left if abs((slope(e) or 0) / factor - 1) < _NEAR]
+        # A gradient that is zero within rounding is noise: its own slope is anything.
+        near = [lead] + [
+            e
+            for e in left
+            if abs((slope(e) or 0) / factor - 1) < _NEAR or fits(e, factor * e.witness)
+        ]
         yield from _explained(scene, facts, near, factor)
         left = [e for e in left if e not in near]
 
@@ -55,6 +60,8 @@ def compounding_factor(scene: Scene) -> Iterator[Explanation]:
         return
     (deepest, last), (first, _) = levels[-1], levels[0]
     ratio = (deepest / first) ** (1 / (len(levels) - 1))
+    if abs(ratio - 1) < _NEAR:
+        return  # one factor for all, and some noise between
     matches = partial(_powers_fit, levels, first)
     named_ratio = meanings(ratio, {}, (), everywhere=False, matches=matches)
     best = named_ratio[0].value if named_ratio else ratio
@@ -143,8 +150,8 @@ def _extent(scene: Scene, order: Sequence[str], names: list[str]) -> tuple[str, 
 
 
 def _silent(exhibit: Exhibit) -> bool:
-    """Whether a tensor cannot tell a factor from another: it is zero and should be."""
-    zero: NDArray[np.bool_] = exhibit.witness == 0
+    """Whether a tensor cannot tell a factor from another: it should be zero, but for rounding."""
+    zero: NDArray[np.bool_] = np.abs(exhibit.witness) <= exhibit.allowance
     return not exhibit.refuted and bool(zero.all())
 
 

@@ -58,16 +58,25 @@ class Facts:
     @cached_property
     def order(self) -> tuple[str, ...]:
         """The tensors as a backward pass meets them, nearest to the loss first."""
+        return self.order_from(None)
+
+    def order_from(self, node: int | None) -> tuple[str, ...]:
+        """Return the tensors as a backward pass meets them from a node on.
+
+        A weight that is used on both sides of it is met at the use behind it.
+        """
         names = tuple(self.scene.exhibits)[::-1]
         tape = self.scene.tape
         if tape is None or self.scene.sweep >= len(tape.sweeps):
             return names
+        firings = tape.sweeps[self.scene.sweep].firings
+        begin = next((turn for turn, f in enumerate(firings) if f.node == node), 0)
         turns: dict[int, int] = {}
-        for turn, firing in enumerate(tape.sweeps[self.scene.sweep].firings):
-            for edge in tape.nodes[firing.node].edges:
+        for turn, firing in enumerate(firings):
+            for edge in tape.nodes[firing.node].edges if turn >= begin else ():
                 if edge is not None:
                     turns.setdefault(edge.node, turn)
-        last = len(turns) + len(tape.nodes)
+        last = len(firings) + len(tape.nodes)
         return tuple(sorted(names, key=lambda name: turns.get(self.leaves.get(name, -1), last)))
 
     def other_sweeps(self) -> list[tuple[int, dict[str, NDArray[np.float64]]]]:

@@ -28,10 +28,14 @@ _LOSSES = frozenset(
         "multi_margin_loss",
     ]
 )
+_TARGETED = frozenset(
+    f"aten.{name}"
+    for name in ["mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits"]
+)
 _LIKELIHOOD = frozenset({"aten.nll_loss_forward", "aten.nll_loss2d_forward"})
 _LOG_SOFTMAX = frozenset({"aten._log_softmax"})
 _SOFTMAX = frozenset({"aten._softmax", "aten._safe_softmax"})
-_SQUARES = frozenset({"aten.mse_loss", "aten.pow", "aten.mul", "aten.square"})
+SQUARES = frozenset({"aten.mse_loss", "aten.pow", "aten.mul", "aten.square"})
 
 
 def _times(turn: Turn, factor: float) -> list[Any]:
@@ -103,6 +107,14 @@ def _without_target(turn: Turn) -> list[Any]:
     return [turn.sent[0] - turn.g]
 
 
+def _no_target(turn: Turn) -> list[Any] | None:
+    """Differentiate the loss as if the target were zero: 2 x for 2 (x - y), p for p - y."""
+    name, target = list(turn.site.operands)[:2]
+    zeros = np.zeros_like(turn.site.operands[target])
+    made = turn.site.vjp(name, turn.g, **{target: zeros})
+    return [made if n == name else s for n, s in zip(turn.site.names, turn.sent, strict=True)]
+
+
 def _target_only(turn: Turn) -> list[Any]:
     return [turn.g]
 
@@ -133,7 +145,7 @@ FAULTS = (
     Fault(
         MISSING_TWO,
         "the factor 2 is missing in the derivative of the square at {place}",
-        _SQUARES,
+        SQUARES,
         _halved,
     ),
     Fault(
@@ -189,6 +201,13 @@ FAULTS = (
         "not subtracted",
         _LOG_SOFTMAX,
         _without_target,
+    ),
+    Fault(
+        "loss without its target",
+        "the gradient of the loss at {place} is what it would be if the target were zero: the "
+        "target is not subtracted",
+        _TARGETED,
+        _no_target,
     ),
     Fault(
         "softmax left out",

@@ -6,6 +6,7 @@ node on: what a fault leaves alone is not computed again.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -323,14 +324,24 @@ def explanations(stage: Stage, fault: Fault, sites: Sequence[Site]) -> Iterator[
             if predicted:
                 text = fault.text.format(place=site.place)
                 yield Explanation(fault.cause, text, predicted, place=site.place, node=site.node.id)
-    able = [s for s in sites if _can(stage, s, fault.wrong)]
-    if len(able) > 1:
-        predicted = stage.play([(site, fault.wrong) for site in able])
+    for many in _together([s for s in sites if _can(stage, s, fault.wrong)]):
+        predicted = stage.play([(site, fault.wrong) for site in many])
         if predicted:
-            places = list(dict.fromkeys(site.place for site in able))
+            places = list(dict.fromkeys(site.place for site in many))
             shown = ", ".join(places[:4]) + (", ..." if len(places) > 4 else "")
-            text = fault.text.format(place=f"each of {len(able)} steps ({shown})")
-            yield Explanation(fault.cause, text, predicted, place=f"{len(able)} steps: {shown}")
+            text = fault.text.format(place=f"each of {len(many)} steps ({shown})")
+            yield Explanation(fault.cause, text, predicted, place=f"{len(many)} steps: {shown}")
+
+
+def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:
+    """Return sets of sites that one mistake may have been made at: all, a kind, a repeated line."""
+    groups: dict[tuple[str, str], list[Site]] = defaultdict(list)
+    for site in sites:
+        groups["", ""].append(site)
+        groups[site.op, ""].append(site)
+        groups[site.op, site.place].append(site)
+    several = {tuple(s.node.id for s in g): g for g in groups.values() if len(g) > 1}
+    return list(several.values())
 
 
 def _can(stage: Stage, site: Site, wrong: Wrong) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.check.diagnose.evidence import REAL
 from gradwitness.check.diagnose.fitting import fitted
 from gradwitness.check.diagnose.mutant import Stage, where
 from gradwitness.check.diagnose.scene import Explanation
@@ -31,7 +32,6 @@ _SOFTMAXES = frozenset({"aten._softmax", "aten._safe_softmax"})
 _ATTENTION = frozenset({"aten._scaled_dot_product_flash_attention_for_cpu"})
 _PRODUCTS = frozenset({"aten.bmm", "aten.baddbmm", "aten.mm"})
 _WEIGHTED = frozenset({"aten.addmm", "aten.mm", "aten.convolution"})
-_ROOTS = frozenset({"aten.sqrt", "aten.rsqrt"})
 _STARTS = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
 _HIDDEN = -1e4  # what a mask adds to a score that is to count for nothing, or less
 
@@ -78,11 +78,17 @@ def predicted_by(
 
 
 def explained_by_program(
-    stage: Stage, cause: str, text: str, changes: dict[int, dict[str, Any]]
+    stage: Stage,
+    cause: str,
+    text: str,
+    changes: dict[int, dict[str, Any]],
+    *,
+    singly: bool = True,
 ) -> Iterator[Explanation]:
-    """Yield each change alone, and all together."""
+    """Yield each change alone, if that is wanted, and all together."""
     tape = stage.tape
-    sets = [[number] for number in changes] + ([list(changes)] if len(changes) > 1 else [])
+    sets = [[number] for number in changes] if singly else []
+    sets += [list(changes)] if changes and list(changes) not in sets else []
     for chosen in sets:
         predicted = predicted_by(
             stage, changed_tape(tape, {number: changes[number] for number in chosen})
@@ -122,7 +128,7 @@ def train_or_eval(scene: Scene) -> Iterator[Explanation]:
     for training, text in _MODES:
         changes: dict[int, dict[str, Any]] = {
             call.id: {"training": not training}
-            for call in _forward(stage)
+            for call in forward_calls(stage)
             if call.base_op == _BATCH_NORM
             and call.arguments["training"] is training
             and call.arguments["running_mean"] is not None
@@ -154,7 +160,8 @@ def _identity(site: Site) -> dict[str, Any]:
     }
 
 
-def _forward(stage: Stage) -> list[Call]:
+def forward_calls(stage: Stage) -> list[Call]:
+    """Return the calls of the forward pass."""
     return [call for call in stage.tape.calls if call.during is None]
 
 
@@ -168,7 +175,7 @@ def attention_programs(scene: Scene) -> Iterator[Explanation]:
         return
     scales: dict[int, dict[str, Any]] = {}
     masks: dict[int, dict[str, Any]] = {}
-    for call in _forward(stage):
+    for call in forward_calls(stage):
         if call.base_op in _ATTENTION:
             scales[call.id] = {"scale": 1.0}
             if call.arguments.get("is_causal") or call.arguments.get("attn_mask") is not None:
@@ -252,49 +259,6 @@ def _unmasked(stage: Stage, call: Call) -> dict[str, Any]:
     return {}
 
 
-# eps.
-
-
-def eps_elsewhere(scene: Scene) -> Iterator[Explanation]:
-    """Explain by a normalisation without its eps, or with it outside of the root."""
-    stage = Stage.of(scene)
-    if stage is None:
-        return
-    none: dict[int, dict[str, Any]] = {}
-    outside: dict[int, dict[str, Any]] = {}
-    rooted = {n for c in _forward(stage) if c.base_op in _ROOTS for n in _refs(c.arguments["self"])}
-    for call in _forward(stage):
-        eps = call.arguments.get("eps")
-        if isinstance(eps, float) and eps > 0:
-            none[call.id] = {"eps": 0.0}
-            away = _outside(stage, call, eps)
-            outside |= {call.id: {"eps": away}} if away is not None else {}
-        elif call.base_op == "aten.add" and rooted & set(call.outputs):
-            name, argument = list(call.arguments.items())[1]
-            if isinstance(argument, float | int):
-                none[call.id] = {name: 0.0}
-            elif any(np.ndim(stage.lookup(n)) == 0 for n in _refs(argument)):
-                none[call.id] = {name: np.zeros(())}
-    text = "the claims are those of a normalisation "
-    yield from explained_by_program(stage, "eps elsewhere", text + "without eps at {place}", none)
-    yield from explained_by_program(
-        stage,
-        "eps elsewhere",
-        text + "with eps outside of the root at {place}: sqrt(variance) + eps",
-        outside,
-    )
-
-
-def _outside(stage: Stage, call: Call, eps: float) -> NDArray[np.float64] | None:
-    """Return what eps has to be within the root to be what it is outside: 2 s eps + eps^2."""
-    rate = call.outputs[2] if len(call.outputs) == 3 else None
-    if rate is None or call.base_op != "aten.native_layer_norm":
-        return None
-    inverse = stage.lookup(rate)
-    deviation = np.sqrt(np.maximum(1 / inverse**2 - eps, 0))
-    return np.asarray(2 * deviation * eps + eps * eps)
-
-
 # Weights that had been updated.
 
 
@@ -320,7 +284,7 @@ def updated_weights(scene: Scene) -> Iterator[Explanation]:
             f"the claims are the gradients at other weights: at w - {rate:.4g} g, so after a step "
             f"of gradient descent with learning rate {rate:.4g}"
         )
-        yield Explanation("weights already updated", text, predicted, rate, freedom=1)
+        yield Explanation("weights already updated", text, predicted, rate, freedom=REAL)
     yield from _updated_within(stage, scene)
 
 
@@ -348,7 +312,7 @@ def _updated_within(stage: Stage, scene: Scene) -> Iterator[Explanation]:
             "each layer's weight was updated before the gradient was sent back through it: the "
             f"layers before got it through w - {rate:.4g} g"
         )
-        yield Explanation("weight updated within backward", text, predicted, rate, freedom=1)
+        yield Explanation("weight updated within backward", text, predicted, rate, freedom=REAL)
 
 
 def _weight(site: Site) -> str:

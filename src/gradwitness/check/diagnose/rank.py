@@ -77,7 +77,8 @@ class _Candidate:
 
     @property
     def bits(self) -> float:
-        return sum(f.bits for f in self.fits.values()) - cost(self.explanation.freedom)
+        most = max(f.most for f in self.fits.values()) if self.fits else 0.0
+        return sum(f.bits for f in self.fits.values()) - cost(self.explanation.freedom, most)
 
     def over(self, names: set[str]) -> _Candidate:
         return replace(self, fits={n: f for n, f in self.fits.items() if n in names})
@@ -112,7 +113,7 @@ def _cover(
     """Add causes until nothing more is explained; return what is left, and a common factor."""
     candidates = [c for h in hypotheses for c in _heard(h, scene)]
     left = {e.name for e in refuted(scene)}
-    order = Facts(scene).order
+    facts = Facts(scene)
     scale = None
     while left:
         standing = [c for each in candidates if (c := each.over(left)).bits >= ENOUGH]
@@ -121,7 +122,7 @@ def _cover(
         standing.sort(key=_precedence)
         best = standing[0]
         equals = (c for c in standing if c.fits.keys() >= best.fits.keys())
-        causes.append(_cause(scene, best, equals, order, len(causes) + 1))
+        causes.append(_cause(facts, best, equals, len(causes) + 1))
         left -= best.fits.keys()
         if scale is None and _is_scale(scene, best):
             scale = best.explanation.coefficient
@@ -187,15 +188,9 @@ def _candidate(scene: Scene, explanation: Explanation) -> _Candidate | None:
     return _Candidate(explanation, found) if found else None
 
 
-def _cause(
-    scene: Scene,
-    best: _Candidate,
-    equals: Iterable[_Candidate],
-    order: Sequence[str],
-    rank: int,
-) -> Cause:
+def _cause(facts: Facts, best: _Candidate, equals: Iterable[_Candidate], rank: int) -> Cause:
     explanation = best.explanation
-    names = tuple(n for n in order if n in best.fits)
+    names = tuple(n for n in facts.order_from(explanation.node) if n in best.fits)
     guilty = names
     if explanation.place:
         # One step is at fault: it acts on the first layer behind it, and the others inherit.
@@ -216,7 +211,7 @@ def _cause(
         place=explanation.place,
         node=explanation.node,
         runner_up="" if other is None else other.explanation.cause,
-        experiment="" if other is None else experiment(scene, explanation, other.explanation),
+        experiment="" if other is None else experiment(facts.scene, explanation, other.explanation),
     )
 
 

@@ -11,6 +11,7 @@ from gradwitness.check.diagnose.clamped import clamp_faults
 from gradwitness.check.diagnose.clipped import by_norm, by_value
 from gradwitness.check.diagnose.elementwise import elementwise
 from gradwitness.check.diagnose.elsewhere import another_layer, another_pass
+from gradwitness.check.diagnose.eps import eps_elsewhere
 from gradwitness.check.diagnose.factor import compounding_factor, constant_factor
 from gradwitness.check.diagnose.localised import localised, not_finite
 from gradwitness.check.diagnose.losses import loss_faults
@@ -21,10 +22,10 @@ from gradwitness.check.diagnose.precision import low_precision
 from gradwitness.check.diagnose.products import linear_faults, one_sample
 from gradwitness.check.diagnose.programs import (
     attention_programs,
-    eps_elsewhere,
     train_or_eval,
     updated_weights,
 )
+from gradwitness.check.diagnose.scaled_paths import scaled_paths
 from gradwitness.check.diagnose.stale_forward import stale_forward
 from gradwitness.check.diagnose.summed import sums
 from gradwitness.check.diagnose.through_where import through_where
@@ -70,6 +71,7 @@ STRUCTURES: tuple[Hypothesis, ...] = (
     dropout_faults,
     dropped_paths,
     stopped_chains,
+    scaled_paths,
     stale_forward,
     wrong_operands,
     one_sample,
