@@ -133,7 +133,10 @@ def no_elements() -> list[Any]:
     ("run", "reason"),
     [
         (complex_numbers, "complex numbers"),
-        (sparse_gradients, "the numbers of a float32 tensor were not recorded"),
+        (
+            sparse_gradients,
+            "a float32 tensor without memory of its own: sparse, or inside torch.func",
+        ),
         (no_elements, "no elements: nothing was compared"),
     ],
 )

@@ -246,7 +246,8 @@ def test_a_value_without_numbers_is_not_judged() -> None:
     report = gw.judge(replace(given_tape, values=tuple(values)))
     assert report.verdict is gw.Verdict.INCONCLUSIVE
     assert report.wrong == ()
-    assert dict(report.reasons()).keys() == {"the numbers of a float32 tensor were not recorded"}
+    (reason,) = dict(report.reasons())
+    assert reason.startswith("a float32 tensor without memory of its own")
 
 
 def test_an_operation_without_a_rule() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradwitness.capture.numerical import Applications
-from gradwitness.capture.source import is_skipped, tensors_in
+from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
 from gradwitness.engine.binding import operand_names
 from gradwitness.rules import find
 from gradwitness.tape import OUTSIDE, Argument, Call, Ref, Source, references
@@ -34,7 +34,6 @@ _FROM_STORAGE = (
 )
 # Shows memory that nothing else refers to: for autograd this is no view.
 _NO_VIEWS = ("aten._unsafe_view.default",)
-_ENGINE = torch.autograd.graph._engine_run_backward.__code__
 
 
 @dataclass
@@ -179,15 +178,17 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return parts
         begun = time.perf_counter()
         node: Any = torch._C._current_autograd_node()
-        # Operations inside a backward pass count only where they are differentiable themselves.
-        kept = node is None or torch.is_grad_enabled()
+        # Operations inside a backward pass count only where they are differentiable themselves: one
+        # by one, or as the forward of a custom function that is applied there.
+        applied = not torch.is_grad_enabled() and (node is None or is_innermost_function())
+        kept = applied or torch.is_grad_enabled()
         # This mode is off in here anyway; the guard is for a recorder around this one.
         with torch._C._DisableTorchDispatch():
             bound = _bind(func, args, kwargs)
             tracked = any(t.requires_grad for _, item, _ in bound for t in tensors_in(item))
             written = tuple(name for name, _, writes in bound if writes)
             arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
-            if node is None and not torch.is_grad_enabled():
+            if applied:
                 # Before it runs: it may write to what the function was applied to.
                 self._needed += self.applications.note(len(self.calls))
             targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
@@ -275,7 +276,7 @@ def _written_unsaid(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch
 def _called_by_engine() -> bool:
     """Return whether an operation is autograd's own: no code of a program asked for it."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not _ENGINE:
+    while frame is not None and frame.f_code is not ENGINE:
         if not is_skipped(frame.f_code.co_filename):
             return False
         frame = frame.f_back

@@ -196,7 +196,7 @@ class SweepDraft:
             # A root without a graph is torch's to complain of.
             roots = [root for root in self._request.roots if root.requires_grad]
             seeds = self._request.seeds
-            nodes = [torch.autograd.graph.get_gradient_edge(root).node for root in roots]
+            nodes = [edge.node for edge in map(edge_of, roots) if edge is not None]
             self._graph.walk(nodes)
             for root, seed in zip(roots, seeds, strict=False):
                 edge = self._edge(root)
@@ -226,11 +226,9 @@ class SweepDraft:
                     yield from ((edge, described(hook)) for hook in held.values())
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
-        if not tensor.requires_grad:
-            return None
-        edge = torch.autograd.graph.get_gradient_edge(tensor)
-        number = self._graph.number(edge.node)
-        return None if number is None else Edge(number, edge.output_nr)
+        edge = edge_of(tensor)
+        number = None if edge is None else self._graph.number(edge.node)
+        return None if edge is None or number is None else Edge(number, edge.output_nr)
 
     def _reached(self, starts: Sequence[Any]) -> list[int]:
         seen: dict[int, None] = {}
@@ -342,6 +340,19 @@ class SweepDraft:
 
     def _recorded(self, gradients: Any) -> Values:
         return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
+
+
+def edge_of(tensor: torch.Tensor) -> Any:
+    """Return where a tensor's gradient arrives; None if it has none, or not at this level.
+
+    A transform (torch.func, vmap) that runs around the pass has tensors whose graph is another's.
+    """
+    if not tensor.requires_grad:
+        return None
+    try:
+        return torch.autograd.graph.get_gradient_edge(tensor)
+    except (AttributeError, RuntimeError):
+        return None
 
 
 def _hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge, str]]:

@@ -126,6 +126,8 @@ class GraphRecorder:
             return
         if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
             draft.kind = Kind.CUSTOM
+            # How many there are is known even where its forward ran out of sight.
+            draft.outputs = _unknown_outputs(draft)
             return
         for call in self._candidates(draft.alive, by_sequence):
             made = self._calls[call]
@@ -136,7 +138,7 @@ class GraphRecorder:
                 made.node = number
                 return
         # No call is known, but how many results it had is.
-        draft.outputs = [None] * len(draft.alive._input_metadata)
+        draft.outputs = _unknown_outputs(draft)
 
     def _candidates(self, node: Any, by_sequence: dict[int, list[int]]) -> list[int]:
         """Return the calls that may have made a node.
@@ -237,6 +239,10 @@ class GraphRecorder:
             saved = getattr(node, attribute)
             if isinstance(saved, torch.Tensor):
                 yield attribute.removeprefix(_SAVED), self._values.of(saved)
+
+
+def _unknown_outputs(draft: NodeDraft) -> list[int | None]:
+    return [None] * len(draft.alive._input_metadata)
 
 
 def _same_operation(node: str, op: str) -> bool:

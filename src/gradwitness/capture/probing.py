@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradwitness.capture.gradients import ENTRIES
+from gradwitness.capture.gradients import ENTRIES, edge_of
 from gradwitness.capture.keeping import Keeper, Randomness
 from gradwitness.capture.observer import Observer
 from gradwitness.capture.recorder import Recorder
@@ -316,7 +316,7 @@ def is_foreign(node: Any) -> bool:
 
 def reached(roots: Iterable[torch.Tensor]) -> list[Any]:
     """Return every autograd node that the roots reach."""
-    waiting = [torch.autograd.graph.get_gradient_edge(root).node for root in roots]
+    waiting = [edge.node for edge in map(edge_of, roots) if edge is not None]
     seen: dict[Any, None] = {}
     for node in waiting:
         if node not in seen:

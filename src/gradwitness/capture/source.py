@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Frames that are nobody's program: torch itself and this package.
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
+# Where torch's engine begins to run a backward pass, as far as Python sees it.
+ENGINE = torch.autograd.graph._engine_run_backward.__code__
+
 _APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 
@@ -53,6 +56,16 @@ def open_functions() -> Iterator[FrameType]:
 def inside_function() -> bool:
     """Return whether the forward of a custom ``autograd.Function`` is running."""
     return next(open_functions(), None) is not None
+
+
+def is_innermost_function() -> bool:
+    """Return whether the forward of a custom function runs, and no backward pass within it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not ENGINE:
+        if frame.f_code is _APPLY:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def tensors_in(item: Any, *, keep_none: bool = False) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradwitness.check.compare import Comparing, unjudged
 from gradwitness.engine.backward import vjp
-from gradwitness.engine.binding import Unjudgeable, bind
+from gradwitness.engine.binding import Unjudgeable, bind, unrecorded
 from gradwitness.engine.blocks import cuts, is_large, small_step
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import evaluate
@@ -55,7 +55,7 @@ def results(tape: Tape, call: Call, records: Records) -> list[tuple[int, Compari
                 continue
             value = tape.values[number]
             if value.array is None:
-                raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
+                raise Unjudgeable(unrecorded(value))
             if place not in comparing:
                 comparing[place] = Comparing(value.array, value.dtype)
             comparing[place].take(result, cut.result(place, value.shape))

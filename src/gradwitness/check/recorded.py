@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwitness.check.compare import Comparison, compare, unjudged
 from gradwitness.check.large import Pieces
-from gradwitness.engine.binding import recorded
+from gradwitness.engine.binding import recorded, unrecorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_float
 
@@ -94,7 +94,9 @@ class Records:
         known, value = self._kept.get(number), self._tape.values[number]
         if known is None or value.array is None:
             return False
-        return not np.array_equal(known, value.array.astype(known.dtype), equal_nan=True)
+        with np.errstate(invalid="ignore"):
+            now = value.array.astype(known.dtype)
+        return not np.array_equal(known, now, equal_nan=True)
 
     def expose(self, number: int) -> None:
         """Take note that a value's memory is in the hands of something that is not torch."""
@@ -125,7 +127,7 @@ class Records:
     def compared(self, value: Value, expected: Any, allowance: float = 0.0) -> Comparison:
         """Compare a value, which need not be on the tape, with what the witness expects."""
         if value.array is None:
-            return unjudged(f"the numbers of a {value.dtype} tensor were not recorded")
+            return unjudged(unrecorded(value))
         if isinstance(expected, Pieces):
             return expected.against(value.array, value.dtype, allowance)
         return compare(value.array, expected, value.dtype, allowance=allowance)

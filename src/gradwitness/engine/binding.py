@@ -12,7 +12,7 @@ from gradwitness._errors import GradwitnessError
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_float, round_to, unit_roundoff
 from gradwitness.rules.shape import positions
-from gradwitness.tape import Argument, Call, Ref, Tape
+from gradwitness.tape import Argument, Call, Ref, Tape, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,13 +83,20 @@ class Bound:
         return found
 
 
+def unrecorded(value: Value) -> str:
+    """Say why the tape does not hold a value's numbers."""
+    if value.layout is None:
+        return f"a {value.dtype} tensor without memory of its own: sparse, or inside torch.func"
+    return f"the numbers of a {value.dtype} tensor were not recorded"
+
+
 def recorded(tape: Tape) -> Lookup:
     """Look values up as the tape holds them, floating-point ones in float64."""
 
     def lookup(number: int) -> NDArray[Any]:
         value = tape.values[number]
         if value.array is None:
-            raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
+            raise Unjudgeable(unrecorded(value))
         if value.dtype.startswith("complex"):
             raise Unjudgeable("complex numbers")
         if not is_float(value.dtype):
