@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,15 +63,35 @@ def test_a_pass_inside_a_pass_is_judged() -> None:
 
 # Torch warns of hooks on all modules; they are the recorder's, and only look.
 @pytest.mark.filterwarnings("ignore:Using `torch.compile:UserWarning")
-def test_a_compiled_model_does_not_disturb() -> None:
+@pytest.mark.parametrize("when", ["before", "outside", "inside"])
+def test_a_compiled_model_does_not_disturb(when: str) -> None:
     torch.manual_seed(SEED)
     model, (x, y) = net(), data()
-    compiled = torch.compile(model, backend="eager")
+    compiled = model if when == "inside" else torch.compile(model, backend="eager")
+    if when == "before":
+        losses(compiled, x, y)
     with gw.watch(model) as witness:
+        if when == "inside":
+            compiled = torch.compile(model, backend="eager")
         losses(compiled, x, y).backward()
     # Under a recorder the compiler steps aside, and the model runs as it is written.
     assert len(witness.report.rows) == 4
     assert witness.verdict is gw.Verdict.AGREES
+
+
+def test_the_compiler_is_loaded_by_nobody_but_who_uses_it() -> None:
+    code = """
+import sys, torch, gradwitness as gw
+model = torch.nn.Linear(2, 1)
+with gw.watch(model) as witness:
+    model(torch.ones(1, 2)).sum().backward()
+    loaded = "torch._dynamo" in sys.modules
+    torch.compile(lambda x: model(x).square().sum(), backend="eager")(torch.ones(3, 2)).backward()
+print(loaded, "torch._dynamo" in sys.modules, witness.verdict.name, len(witness.tape.sweeps))
+"""
+    run = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.split() == ["False", "True", "AGREES", "2"]
 
 
 class Stops(nn.Module):

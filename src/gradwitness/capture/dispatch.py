@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradwitness.capture.mode import Mode
 from gradwitness.capture.numerical import Applications
 from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
 from gradwitness.engine.binding import operand_names
@@ -87,7 +87,7 @@ def _kept(draft: CallDraft) -> set[int | None]:
     return {*outputs, *operands, draft.base}
 
 
-class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class DispatchRecorder(Mode):
     """Writes down each operation with its operands and results.
 
     Attributes
@@ -168,7 +168,7 @@ class DispatchRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
         )
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():
             # There torch leaves operations whole that it takes apart elsewhere: into these parts.

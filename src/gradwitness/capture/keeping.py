@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from torch.nn.modules import module as torch_module
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradwitness.capture.mode import Mode
 from gradwitness.capture.source import inside_function, tensors_in
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class _Kept:
             _write(self.grad.data, self.grad_numbers)
 
 
-class Keeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Keeper(Mode):
     """While entered, remembers tensors and modules as they are when they are first met.
 
     It is met: what is given, the parameters and buffers of every module that runs, and every
@@ -123,7 +123,7 @@ class Keeper(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         for tensor in tensors_in([*args, *kwargs.values()]):
             # A parameter that is being initialised is not in use yet.
