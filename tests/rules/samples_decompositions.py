@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
 from rules.sampling import (
+    Draw,
     Exchanged,
     Factors,
     Matrices,
@@ -14,6 +20,9 @@ from rules.sampling import (
     sample,
 )
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _DEFINITE = Symmetric((2, 3, 3))
 
 _EXCHANGED = Exchanged((2, 3, 3))
@@ -22,6 +31,16 @@ _PIVOTS = Pivots((2, 3), high=4)
 
 # Eigenvalues at least 1/2 apart, even where a number is moved a bit.
 _SPREAD = Symmetric((2, 3, 3), centres=(-1.0, 1.0, 3.0))
+
+
+@dataclass(frozen=True)
+class Turns(Draw):
+    """Factors of reflections, so large that each of these may be undone."""
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        del length
+        return rng.uniform(1.5, 2.0, self.shape).astype(np.float32).astype(np.float64)
+
 
 DECOMPOSITIONS = (
     *(
@@ -106,4 +125,6 @@ DECOMPOSITIONS = (
     sample(
         aten.cholesky_inverse.default, Factors((2, 3, 3), upper=True), upper=True, note="upper"
     ),
+    sample(aten.linalg_householder_product.default, normal(4, 3), Turns((3,))),
+    sample(aten.linalg_householder_product.default, normal(2, 3, 3), Turns((2, 2)), note="fewer"),
 )  # fmt: skip

@@ -60,6 +60,15 @@ GRIDS = tuple(
     for note, sizes, mode, padding, align in _FORMS
 )  # fmt: skip
 
+_AFFINE = aten.affine_grid_generator.default
+
+GRIDS += (
+    sample(_AFFINE, normal(2, 2, 3), [2, 1, 4, 3], False),
+    sample(_AFFINE, normal(1, 2, 3), [1, 1, 5, 1], True, note="aligned, one wide"),
+    sample(_AFFINE, normal(2, 3, 4), [2, 1, 2, 3, 4], False, note="space"),
+    sample(_AFFINE, normal(1, 3, 4), [1, 2, 3, 2, 2], True, note="space, aligned"),
+)
+
 _BACK = aten.grid_sampler_2d_backward.default, aten.grid_sampler_3d_backward.default
 
 # In space a place reads 64 pixels, each of which counts twice: few places.

@@ -100,12 +100,14 @@ TORCH_HAS = [(s, result) for s, result in RESULTS if result[0] == "y" or s.name 
 
 # Torch has no kernel for 16-bit numbers.
 NO_16_BITS = (
+    "affine_grid_generator aligned, one wide",
     "_cdist_forward",
     "_ctc_loss",
     "cholesky",
     "grid_sampler",
     "_linalg_",
     "linalg_cholesky",
+    "linalg_householder",
     "linalg_inv",
     "linalg_lu",
     "linalg_matrix_exp",

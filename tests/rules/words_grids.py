@@ -84,4 +84,35 @@ def to_grid(g: Plain, x: Plain, grid: Plain, *how: Any) -> Plain:
     return made
 
 
-GRIDS: dict[str, Any] = {word.__name__: word for word in (sampled, to_image, to_grid)}
+def _centre(place: int, count: int, align: bool) -> float:
+    """The coordinate of a pixel: the middle of its share of -1 to 1, or the ends at the ends."""
+    if count == 1:
+        return 0.0
+    return 2 * place / (count - 1) - 1 if align else (2 * place + 1) / count - 1
+
+
+def _centres(size: list[int], align: bool) -> Iterator[tuple[tuple[int, ...], list[float]]]:
+    for at in itertools.product(*map(range, size[2:])):
+        where = [_centre(p, n, align) for p, n in zip(at, size[2:], strict=True)]
+        yield at, [*reversed(where), 1.0]
+
+
+def moved_grid(theta: Plain, size: list[int], align: bool) -> Plain:
+    out = np.zeros((len(theta), *size[2:], len(size) - 2))
+    for at, place in _centres(size, align):
+        for n, matrix in enumerate(theta):
+            out[(n, *at)] = [math.fsum(row * place) for row in matrix]
+    return out
+
+
+def to_matrix(g: Plain, theta: Plain, size: list[int], align: bool) -> Plain:
+    out = np.zeros(theta.shape)
+    for at, place in _centres(size, align):
+        for n in range(len(theta)):
+            out[n] += np.outer(g[(n, *at)], place)
+    return out
+
+
+GRIDS: dict[str, Any] = {
+    word.__name__: word for word in (sampled, to_image, to_grid, moved_grid, to_matrix)
+}

@@ -49,6 +49,61 @@ def to_pseudoinverse(g: Plain, P: Plain, A: Plain) -> Plain:
     return found + np.einsum("...ji,...jk,...lk,...lm->...im", P, P, g, columns)
 
 
+def _reflection(v: Plain, factor: float) -> Plain:
+    return np.identity(len(v)) - factor * np.outer(v, v)
+
+
+def _vectors(A: Plain, count: int) -> list[Plain]:
+    """Of each column what is below the diagonal, after a 1."""
+    return [np.array([0.0] * i + [1.0, *A[i + 1 :, i]]) for i in range(count)]
+
+
+def _product(matrices: list[Plain], columns: int) -> Plain:
+    total = np.identity(len(matrices[0]))
+    for H in matrices:
+        total = total @ H
+    return total[:, :columns]
+
+
+def reflections(A: Plain, tau: Plain) -> Plain:
+    out = np.zeros(A.shape)
+    for at in np.ndindex(A.shape[:-2]):
+        vectors = _vectors(A[at], tau.shape[-1])
+        each = [_reflection(v, t) for v, t in zip(vectors, tau[at], strict=True)]
+        out[at] = _product(each, A.shape[-1])
+    return out
+
+
+def _changed(g: Plain, A: Plain, tau: Plain, i: int, change: Plain) -> float:
+    """The inner product of g and of what a change of reflection i does to the product."""
+    vectors = _vectors(A, len(tau))
+    each = [_reflection(v, t) for v, t in zip(vectors, tau, strict=True)]
+    return float(np.sum(g * _product([*each[:i], change, *each[i + 1 :]], A.shape[1])))
+
+
+def to_vectors(g: Plain, A: Plain, tau: Plain) -> Plain:
+    out = np.zeros(A.shape)
+    for at in np.ndindex(A.shape[:-2]):
+        for i, v in enumerate(_vectors(A[at], tau.shape[-1])):
+            for row in range(i + 1, len(v)):
+                step = np.outer(np.identity(len(v))[row], v)
+                change = -tau[at][i] * (step + step.T)
+                out[(*at, row, i)] = _changed(g[at], A[at], tau[at], i, change)
+    return out
+
+
+def to_factors(g: Plain, A: Plain, tau: Plain) -> Plain:
+    out = np.zeros(tau.shape)
+    for at in np.ndindex(A.shape[:-2]):
+        for i, v in enumerate(_vectors(A[at], tau.shape[-1])):
+            out[(*at, i)] = _changed(g[at], A[at], tau[at], i, -np.outer(v, v))
+    return out
+
+
 MATRIX_FUNCTIONS: dict[str, Any] = {
-    word.__name__: word for word in (exponential, to_exponential, pseudoinverse, to_pseudoinverse)
-}
+    word.__name__: word
+    for word in (
+        exponential, to_exponential, pseudoinverse, to_pseudoinverse,
+        reflections, to_vectors, to_factors,
+    )
+}  # fmt: skip

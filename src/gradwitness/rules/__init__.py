@@ -4,6 +4,7 @@ Importing this package fills the table; families are imported by name.
 """
 
 from gradwitness.rules import activations as activations
+from gradwitness.rules import affine as affine
 from gradwitness.rules import alignment as alignment
 from gradwitness.rules import attention as attention
 from gradwitness.rules import bags as bags
@@ -42,6 +43,7 @@ from gradwitness.rules import rearranging as rearranging
 from gradwitness.rules import recurrent as recurrent
 from gradwitness.rules import reducing as reducing
 from gradwitness.rules import reductions as reductions
+from gradwitness.rules import reflections as reflections
 from gradwitness.rules import rounding as rounding
 from gradwitness.rules import shape as shape
 from gradwitness.rules import shuffling as shuffling

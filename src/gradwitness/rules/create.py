@@ -113,10 +113,10 @@ def arange(*, start: Any = None, end: Any, step: Any = None) -> Array:
     doubles=("start", "end"),
 )
 def linspace(*, start: Any, end: Any, steps: int) -> Array:
-    return _spaced(start, end, steps)
+    return spaced(start, end, steps)
 
 
-def _spaced(start: Any, end: Any, steps: int) -> Array:
+def spaced(start: Any, end: Any, steps: int) -> Array:
     """Return numbers from start on in the first half, and back from the end in the second."""
     places = np.arange(steps)
     if steps < 2:
@@ -133,7 +133,7 @@ def _spaced(start: Any, end: Any, steps: int) -> Array:
     doubles=("start", "end"),
 )
 def logspace(*, start: Any, end: Any, steps: int, base: Any = 10.0) -> Array:
-    return np.power(base, _spaced(start, end, steps))
+    return np.power(base, spaced(start, end, steps))
 
 
 @rule("aten.set", "y = source")
