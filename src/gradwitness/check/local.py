@@ -16,6 +16,7 @@ from gradwitness.check.lineage import Lineage
 from gradwitness.check.pathology.panel import Panel
 from gradwitness.check.recorded import Records, largest
 from gradwitness.check.sweep import SweepCheck
+from gradwitness.check.verdict import Verdict
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
@@ -163,8 +164,13 @@ class Judge:
             return replace(row, verdict=verdict, reason=reason, inherited=inherited, digits=digits)
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
-        if all(row.comparison.reason != EMPTY for row in rows):
+        if not rows or any(row.comparison.reason != EMPTY for row in rows):
+            # Beside a gradient that has numbers, one that has none leaves nothing open.
             findings = judged
+            rows = [
+                replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
+                for row in rows
+            ]
         notes = self._panel.notes(tape, findings, rows, replayed)
         return Report(tuple(findings), tuple(rows), notes)
 

@@ -7,6 +7,7 @@ summed over the axes along which the operand was repeated.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_float, unit_roundoff
 from gradwitness.engine.forward import is_backward, operand_formats, run
 from gradwitness.rules.shape import positions
-from gradwitness.rules.structure import SOURCES
+from gradwitness.rules.structure import DRAWN, SOURCES
 from gradwitness.tape import OUTSIDE, Kind, Ref, references
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def gradients(
     if node.call is None:
         raise _unknown(node)
     call = tape.calls[node.call]
+    if call.base_op in DRAWN:
+        return tuple(_zeros(tape, edge, incoming) for edge in node.edges)
     if node.kind == Kind.COPY_SLICES:
         return _copy_slices(tape, call, incoming[0], lookup, arithmetic, wanted)
     # Results before the node's first output are constants.
@@ -210,6 +213,15 @@ def _places_in_base(tape: Tape, call: Call) -> Any:
     return table[in_view]
 
 
+def _zeros(tape: Tape, edge: Edge | None, incoming: Sequence[Any]) -> Any:
+    """Return the gradient of what random numbers were drawn for: torch's convention is zero."""
+    number = edge_value(tape, edge)
+    if number is None:
+        return None
+    some = next(g for g in incoming if g is not None)
+    return np.zeros_like(some, shape=tape.values[number].shape)
+
+
 def _custom(
     tape: Tape,
     node: Node,
@@ -279,15 +291,27 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
 
 
 def _refuse_changed_views(tape: Tape, node: Node, inner: Sequence[Call]) -> None:
-    """Refuse a forward that writes to memory of which it holds a view: values alone don't join."""
-    viewed: set[int] = set()
-    for call in inner:
-        layouts = [tape.values[n].layout for n in call.outputs if n is not None]
-        storages = {layout.storage for layout in layouts if layout is not None}
-        if call.writes and (call.base is not None or storages & viewed):
+    """Refuse a forward that writes to memory and reads it elsewhere: values alone don't join."""
+    for place, call in enumerate(inner):
+        if not call.writes:
+            continue
+        written = set(map(partial(_storage, tape), call.outputs))
+        before = [number for earlier in inner[:place] for number in _mentioned(earlier)]
+        stale = {n for n in before if _storage(tape, n) in written} - {*call.outputs}
+        later = {n for after in inner[place + 1 :] for n in _mentioned(after)}
+        if call.base is not None or stale & {*later, *node.outputs}:
             raise Unjudgeable(f"{node.name} changes a view in place in its forward")
-        if call.is_view:
-            viewed |= storages
+
+
+def _storage(tape: Tape, number: int | None) -> int | None:
+    layout = None if number is None else tape.values[number].layout
+    return None if layout is None else layout.storage
+
+
+def _mentioned(call: Call) -> list[int]:
+    """Return the values that a call reads or makes."""
+    operands = [n for argument in call.arguments.values() for n in references(argument)]
+    return operands + [n for n in call.outputs if n is not None]
 
 
 def edge_value(tape: Tape, edge: Edge | None) -> int | None:

@@ -19,24 +19,17 @@ term(
     "differentiated by the rules and compared with what it returned",
 )
 
-# Operations whose result is data, not a function of recorded operands: there is nothing to check.
-SOURCES = frozenset(
+# Operations that draw random numbers. Torch gives whatever they were drawn for, a probability or a
+# mean, a gradient of zeros.
+DRAWN = frozenset(
     {
         "aten.bernoulli",
-        "aten.empty",
-        "aten.empty_like",
-        "aten.empty_permuted",
-        "aten.empty_strided",
         "aten.binomial",
         "aten.cauchy",
         "aten.exponential",
         "aten.geometric",
-        "aten.lift_fresh",
-        "aten.lift_fresh_copy",
         "aten.log_normal",
         "aten.multinomial",
-        "aten.new_empty",
-        "aten.new_empty_strided",
         "aten.normal",
         "aten.normal_functional",
         "aten.poisson",
@@ -51,3 +44,18 @@ SOURCES = frozenset(
         "aten.uniform",
     }
 )
+
+# Operations whose result is data, not a function of recorded operands: there is nothing to check.
+SOURCES = DRAWN | {
+    # Drawn as well, but with a gradient: that of the numbers for a fixed quantile.
+    "aten._sample_dirichlet",
+    "aten._standard_gamma",
+    "aten.empty",
+    "aten.empty_like",
+    "aten.empty_permuted",
+    "aten.empty_strided",
+    "aten.lift_fresh",
+    "aten.lift_fresh_copy",
+    "aten.new_empty",
+    "aten.new_empty_strided",
+}
