@@ -11,14 +11,16 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import BackwardHook
 
+from gradwitness.capture.entries import ENTRIES
 from gradwitness.capture.inside import Inside
-from gradwitness.capture.source import tensors_in
+from gradwitness.capture.source import is_skipped
 from gradwitness.tape import LEAVING, Edge, Firing, Kind, LeafUpdate, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gradwitness.capture.dispatch import DispatchRecorder
+    from gradwitness.capture.entries import Request
     from gradwitness.capture.graph import GraphRecorder
     from gradwitness.capture.observer import Audience
     from gradwitness.capture.retention import Retention
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 # Where a tensor holds its hooks that run after the accumulation.
 _AFTERWARDS = "_post_accumulate_grad_hooks"
+
+# So many of torch's functions, one holding the other, are looked through for the program's own.
+_FUNCTIONS = 20
 
 Values = tuple[int | None, ...]
 
@@ -81,64 +86,6 @@ class _Context:
     audience: Audience
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What a program asked of autograd: from where, with which gradients, for which inputs."""
-
-    roots: list[torch.Tensor]
-    seeds: list[torch.Tensor | None]
-    inputs: list[torch.Tensor] | None
-    retains: bool
-
-
-def _request(roots: Any, seeds: Any, inputs: Any, retain: Any, create: Any) -> _Request:
-    found = list(tensors_in(roots))
-    given = [None] * len(found) if seeds is None else list(tensors_in(seeds, keep_none=True))
-    wanted = None if inputs is None else list(tensors_in(inputs))
-    return _Request(found, given, wanted, bool(create if retain is None else retain))
-
-
-def _of_method(
-    tensor: Any,
-    gradient: Any = None,
-    retain_graph: Any = None,
-    create_graph: Any = False,
-    inputs: Any = None,
-) -> _Request:
-    return _request(tensor, gradient, inputs, retain_graph, create_graph)
-
-
-def _of_backward(
-    tensors: Any,
-    grad_tensors: Any = None,
-    retain_graph: Any = None,
-    create_graph: Any = False,
-    grad_variables: Any = None,
-    inputs: Any = None,
-) -> _Request:
-    seeds = grad_variables if grad_tensors is None else grad_tensors
-    return _request(tensors, seeds, inputs, retain_graph, create_graph)
-
-
-def _of_grad(
-    outputs: Any,
-    inputs: Any,
-    grad_outputs: Any = None,
-    retain_graph: Any = None,
-    create_graph: Any = False,
-    *_: Any,
-    **__: Any,
-) -> _Request:
-    return _request(outputs, grad_outputs, inputs, retain_graph, create_graph)
-
-
-ENTRIES: dict[Any, Callable[..., _Request]] = {
-    torch.Tensor.backward: _of_method,
-    torch.autograd.backward: _of_backward,
-    torch.autograd.grad: _of_grad,
-}
-
-
 # How a tensor's numbers leave torch.
 _WAYS_OUT: dict[Any, str] = {
     getattr(torch.Tensor, name): name
@@ -164,11 +111,11 @@ class SweepDraft:
     context : _Context
     number : int
         Position among the passes.
-    request : _Request
+    request : Request
     inside : Inside
     """
 
-    def __init__(self, context: _Context, number: int, request: _Request, inside: Inside) -> None:
+    def __init__(self, context: _Context, number: int, request: Request, inside: Inside) -> None:
         self._number = number
         self._inside = inside
         self._values = context.values
@@ -185,6 +132,8 @@ class SweepDraft:
         self._captured: tuple[tuple[Edge, int | None], ...] = ()
         self._incoming: dict[int, Values] = {}
         self._before: dict[int, int | None] = {}
+        # What leaves were left with before the program's own hooks had their turn.
+        self._accumulated: dict[int, int] = {}
         self._firings: list[Firing] = []
         self._leaves: list[LeafUpdate] = []
         # What is held until it has arrived, by where it goes.
@@ -207,15 +156,42 @@ class SweepDraft:
             if self._request.inputs is not None:
                 edges = map(self._edge, self._request.inputs)
                 self._limited = tuple(edge for edge in edges if edge is not None)
-            for number in self._reached(nodes):
+            reached = self._reached(nodes)
+            for number in reached:
                 node = self._graph.nodes[number].alive
                 arrival = node.register_prehook(self._arrive(number))
                 leaving = node.register_hook(self._leave(number))
                 self._handles += [arrival, leaving]
                 self._hooks += tuple(_hooks_of_node(Edge(number, 0), arrival, leaving))
             self._hooks += tuple(self._found_hooks())
+            for number in reached:
+                self._handles += self._first_after(number)
             self._after = len(self._dispatch.calls)
             self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
+
+    def _first_after(self, number: int) -> Iterator[Any]:
+        """Look at a ``.grad`` ahead of hooks that may use it and clear it."""
+        draft = self._graph.nodes[number]
+        own = getattr(draft.alive.variable, _AFTERWARDS) if draft.kind == Kind.ACCUMULATE else None
+        if not own:
+            return
+
+        def look(leaf: torch.Tensor) -> None:
+            with _Paused(self._dispatch):
+                if leaf.grad is not None:
+                    self._accumulated[number] = self._values.of(leaf.grad)
+                    self._retention.hold([self._accumulated[number]])
+
+        # Torch calls them in the order in which they were put in.
+        others = dict(own)
+        try:
+            yield draft.alive.variable.register_post_accumulate_grad_hook(look)
+            for key in others:
+                own[key] = own.pop(key)
+        finally:
+            # Whatever comes between, none is lost.
+            for key, hook in others.items():
+                own.setdefault(key, hook)
 
     def _found_hooks(self) -> Iterator[tuple[Edge, str]]:
         """Yield where the program has hooks on gradients, and which."""
@@ -324,12 +300,16 @@ class SweepDraft:
         update = None
         held: Values = firing.incoming
         if draft.kind == Kind.ACCUMULATE:
-            grad = draft.alive.variable.grad
+            grad, seen = draft.alive.variable.grad, self._accumulated.pop(number, None)
             after = None if grad is None else self._values.of(grad)
             self._retention.hold([after])
+            held = (*held, after, seen)
+            if seen is not None and (grad is None or not grad.any()):
+                # A hook has used it, as an optimizer within the backward pass does.
+                after = seen
             update = LeafUpdate(number, self._before.pop(number), after)
             self._leaves.append(update)
-            held = (*held, update.before, update.after)
+            held = (*held, update.before)
         self._audience.tell(lambda o: o.fired(self._number, firing, update))
         self._retention.drop(held)
         for index in range(len(firing.incoming)):
@@ -377,10 +357,24 @@ def _users(hook: Any) -> Iterator[str]:
 
 def described(hook: Any) -> str:
     """Return a function's name and the line where it is written."""
-    inner = getattr(hook, "__wrapped__", hook)
+    inner = _written_by_user(getattr(hook, "__wrapped__", hook))
     name = getattr(inner, "__qualname__", type(inner).__qualname__)
     code = getattr(inner, "__code__", None)
     return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code else str(name)
+
+
+def _written_by_user(hook: Any) -> Any:
+    """Return the function for which one of torch's own stands, as for several tensors' hooks."""
+    waiting = [hook]
+    for function in waiting:
+        code = getattr(function, "__code__", None)
+        if code is not None and not is_skipped(code.co_filename):
+            return function
+        cells = getattr(function, "__closure__", None) or ()
+        waiting += [c.cell_contents for c in cells if hasattr(c.cell_contents, "__code__")]
+        if len(waiting) > _FUNCTIONS:
+            break
+    return hook
 
 
 class _Paused:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradwitness.capture.gradients import ENTRIES, edge_of
+from gradwitness.capture.entries import ENTRIES
+from gradwitness.capture.gradients import edge_of
 from gradwitness.capture.keeping import Keeper, Randomness
 from gradwitness.capture.observer import Observer
 from gradwitness.capture.recorder import Recorder

@@ -7,6 +7,7 @@ window into it, a view costs nothing and an in-place write shows in every view o
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -152,9 +153,11 @@ class _Memory:
     def __post_init__(self) -> None:
         self._pieces = pieces(v for v in self.tape.values if is_float(v.dtype))
         # Backward passes write to `.grad` between the calls.
-        self._accumulated = {
+        self._unseen = {
             leaf.after for sweep in self.tape.sweeps for leaf in sweep.leaves if leaf.after
         }
+        # Hooks that run in one write too: an optimizer within the backward pass.
+        self._unseen.update(_written_unseen(self.tape))
 
     def run(self, call: Call) -> str:
         """Run one call; return what was taken from the record, or an empty string."""
@@ -202,7 +205,7 @@ class _Memory:
         if number not in self._pieces:
             self.values[number] = recorded(self.tape)(number)
             return self.values[number]
-        if number in self._accumulated:
+        if number in self._unseen:
             self.write(number, recorded(self.tape)(number), in_place=True)
             return self.values[number]
         window = self._window(number)
@@ -244,6 +247,29 @@ class _Memory:
         self.values[number] = window
         self.windows.setdefault(piece, []).append(number)
         return window
+
+
+def _written_unseen(tape: Tape) -> Iterator[int]:
+    """Yield values that lie where an earlier one did, though no call has written there since."""
+    made = {n for call in tape.calls for n in call.outputs}
+    written: dict[int, list[int]] = {}
+    for call in tape.calls:
+        for number in call.outputs if call.writes else ():
+            layout = None if number is None else tape.values[number].layout
+            if number is not None and layout is not None:
+                written.setdefault(layout.storage, []).append(number)
+    before: dict[tuple[object, ...], int] = {}
+    for value in tape.values:
+        if value.layout is None:
+            continue
+        place = (value.layout, value.shape, value.dtype)
+        last, before[place] = before.get(place), value.id
+        if last is None or value.id in made:
+            continue
+        later = written.get(value.layout.storage, [])
+        after = bisect_right(later, last)
+        if after == len(later) or later[after] > value.id:
+            yield value.id
 
 
 def _overwritten_unsaid(call: Call) -> list[int]:

@@ -199,3 +199,68 @@ def test_the_programs_hooks_stay_and_the_recorders_go() -> None:
     assert seen == ["before", "after"] * 2
     handle: Any = y.grad_fn.register_prehook(nothing)
     assert len(handle.hooks_dict_ref()) == 2
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_an_optimizer_in_the_backward_pass_is_no_fault(*, to_none: bool) -> None:
+    model = network()
+    each = {p: torch.optim.SGD([p], 0.1) for p in model.parameters()}
+
+    def update(parameter: Any) -> None:
+        each[parameter].step()
+        each[parameter].zero_grad(set_to_none=to_none)
+
+    order: list[str] = []
+    parameters: list[Any] = list(model.parameters())
+    for p in parameters:
+        p.register_post_accumulate_grad_hook(lambda _: order.append("first"))
+        p.register_post_accumulate_grad_hook(update)
+        p.register_post_accumulate_grad_hook(lambda _: order.append("last"))
+    with gw.watch(model) as witness:
+        for _ in range(2):
+            model(data()).square().mean().backward()
+    assert witness.verdict is gw.Verdict.AGREES
+    assert kinds(witness.report.notes) == []
+    # The replay knows the weights that the hooks left.
+    assert min(row.digits for row in witness.report.rows) > 5
+    assert order == ["first", "last"] * 8
+    hooks = [list(p._post_accumulate_grad_hooks.values()) for p in parameters]
+    assert [[len(h), h[1] is update] for h in hooks] == [[3, True]] * 4
+
+
+def test_a_gradient_that_an_optimizer_in_the_backward_pass_got_wrong_is_found() -> None:
+    model = network()
+    weight: Any = model[0].weight
+
+    def spoil(parameter: Any) -> None:
+        parameter.grad.mul_(2)
+
+    def take(parameter: Any) -> None:
+        parameter.grad = None
+
+    weight.register_hook(lambda g: 2 * g)
+    weight.register_post_accumulate_grad_hook(spoil)
+    weight.register_post_accumulate_grad_hook(take)
+    with gw.watch(model) as witness:
+        model(data()).square().mean().backward()
+    # What arrived is other than what was sent; what is done with it afterwards is the hooks' own.
+    (wrong,) = witness.report.wrong
+    assert wrong.step.value == "fan-in"
+
+
+def test_a_hook_of_several_tensors_is_named_by_its_own_line() -> None:
+    model = network()
+    together = list(model.parameters())
+
+    def clip(gradients: Any) -> None:
+        for g in gradients:
+            g.mul_(0.5)
+
+    torch.autograd.graph.register_multi_grad_hook(together, clip)
+    with gw.watch(model) as witness:
+        model(data()).square().mean().backward()
+    (note,) = witness.report.notes
+    assert note.kind == "gradient changed by a hook"
+    assert "clip at " in note.text
+    assert note.source is not None
+    assert note.source.line.rpartition(":")[0] == __file__

@@ -1,0 +1,71 @@
+"""Where backward passes start: what each of torch's entries is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradwitness.capture.source import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a program asked of autograd: from where, with which gradients, for which inputs."""
+
+    roots: list[torch.Tensor]
+    seeds: list[torch.Tensor | None]
+    inputs: list[torch.Tensor] | None
+    retains: bool
+
+
+def _request(roots: Any, seeds: Any, inputs: Any, retain: Any, create: Any) -> Request:
+    found = list(tensors_in(roots))
+    given = [None] * len(found) if seeds is None else list(tensors_in(seeds, keep_none=True))
+    wanted = None if inputs is None else list(tensors_in(inputs))
+    return Request(found, given, wanted, bool(create if retain is None else retain))
+
+
+def _of_method(
+    tensor: Any,
+    gradient: Any = None,
+    retain_graph: Any = None,
+    create_graph: Any = False,
+    inputs: Any = None,
+) -> Request:
+    return _request(tensor, gradient, inputs, retain_graph, create_graph)
+
+
+def _of_backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: Any = None,
+    create_graph: Any = False,
+    grad_variables: Any = None,
+    inputs: Any = None,
+) -> Request:
+    seeds = grad_variables if grad_tensors is None else grad_tensors
+    return _request(tensors, seeds, inputs, retain_graph, create_graph)
+
+
+def _of_grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: Any = None,
+    create_graph: Any = False,
+    *_: Any,
+    **__: Any,
+) -> Request:
+    return _request(outputs, grad_outputs, inputs, retain_graph, create_graph)
+
+
+ENTRIES: dict[Any, Callable[..., Request]] = {
+    torch.Tensor.backward: _of_method,
+    torch.autograd.backward: _of_backward,
+    torch.autograd.grad: _of_grad,
+}
