@@ -121,9 +121,38 @@ def test_a_product_has_one_rounding_fewer_than_factors() -> None:
     assert np.prod(bounded("float32", [1.5])).rigorous == 0
 
 
-def test_zeros_make_an_exact_zero_and_underflow_has_no_bound() -> None:
+def test_zeros_make_an_exact_zero() -> None:
     assert np.prod(bounded("float32", [1e-30, 0.0, 1e-30])).rigorous == 0
-    assert np.prod(bounded("float32", [1e-30, 1e-30, 1e30])).rigorous == math.inf
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+@pytest.mark.parametrize(
+    "factors",
+    [
+        [2.0**-100, 2.0**-60, 2.0**30],
+        [2.0**-70, 2.0**-60, 2.0**-60, 2.0**100],
+        [2.0**-130, 1.5, 2.0**20],
+        [2.0**100, 2.0**-120, 2.0**-120, 2.0**60],
+    ],
+)
+def test_what_underflows_may_be_multiplied_up_again(factors: list[float], flushes: bool) -> None:
+    def kept(x: float) -> float:
+        return 0.0 if flushes and abs(x) < 2.0**-126 else x
+
+    made = kept(factors[0])
+    for factor in factors[1:]:
+        made = kept(float(to("float32", made * factor)))
+    lost = abs(made - math.prod(factors))
+    (bound,) = {float(np.prod(bounded("float32", factors[::step])).rigorous) for step in (1, -1)}
+    assert lost <= bound < math.inf
+    # One smallest number for each multiplication, twice, times what may come after it.
+    above = math.prod(max(factor, 1.0) for factor in factors)
+    assert bound == pytest.approx(2 * (len(factors) - 1) * 2.0**-126 * above, rel=1e-3)
+
+
+def test_a_factor_that_may_be_zero_may_underflow() -> None:
+    bound = float(np.prod(bounded("float32", [0.0, 2.0**30], [2.0**-130, 0.0])).rigorous)
+    assert bound >= 2.0**-126 * 2.0**30
 
 
 @pytest.mark.parametrize("function", [np.max, np.min, np.prod, np.cumprod])

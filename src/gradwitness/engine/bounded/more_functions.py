@@ -100,15 +100,23 @@ def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
     def carry(e: Error) -> Error:
         return None if e is None else run(size + e) - run(size)
 
-    def smallest(tier: Error) -> Plain:
-        # No partial product, in any order, is smaller than that of all factors below 1.
-        least = size if tier is None else np.maximum(size - tier, 0)
-        return run(np.where(size == 0, 1.0, np.minimum(least, 1.0)))
+    def lost(tier: Error) -> Plain:
+        """Return what underflow may cost: a smallest number each time, times factors above 1.
 
-    worst = _growth(a.arithmetic, value, roundings, smallest(a.rigorous))
+        No partial product, in any order, is smaller than that of all factors below 1.
+        """
+        spread = np.zeros(size.shape) if tier is None else tier
+        # A factor that is surely zero makes zero, whatever was lost before.
+        zero = size + spread == 0
+        least = run(np.where(zero, 1.0, np.minimum(np.maximum(size - spread, 0), 1.0)))
+        most = run(np.where(zero, 1.0, np.maximum(size + spread, 1.0)))
+        tiny = 2 * min(a.arithmetic.tiny, 2.0**-126)
+        return np.where(least < tiny, roundings * tiny * most, 0.0)
+
+    worst = _growth(a.arithmetic, value, roundings, lost(a.rigorous))
     likely = worst
     if a.likely is not a.rigorous:
-        likely = _growth(a.arithmetic, value, roundings, smallest(a.likely))
+        likely = _growth(a.arithmetic, value, roundings, lost(a.likely))
     summed = np.cumsum if func is np.cumprod else np.sum
 
     def handed_on(operands: Any, errors: Any) -> Any:
@@ -119,16 +127,13 @@ def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
     return assemble(a.arithmetic, value, (a,), carry, (worst, likely), handed_on)
 
 
-def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, smallest: Plain) -> Growth:
+def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, lost: Plain) -> Growth:
     counted = roundings * arithmetic.accumulate
     grown = np.where(counted < 1, counted / (1 - counted), np.inf)
-    # A factor of zero makes zero; else what underflows may be multiplied up again: no bound.
-    tiny = 2 * min(arithmetic.tiny, 2.0**-126)
-    lost = np.where((roundings > 0) & (smallest < tiny), np.inf, 0.0)
 
     def grow(carried: Error) -> Error:
         size = np.abs(value) if carried is None else np.abs(value) + carried
-        inner = np.where(size == 0, 0.0, size * grown + lost)
+        inner = np.where(size == 0, 0.0, size * grown + lost * (1 + grown))
         if not arithmetic.store:
             return np.asarray(inner)
         reach = size + inner
