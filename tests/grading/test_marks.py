@@ -137,6 +137,37 @@ def test_the_command_tells_no_right_number_unless_asked(tmp_path: Path, as_json:
     assert told(ended.out) > 0
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("h * 0.3712", "A constant factor is missing, or is too much, in output"),
+        ("h * (1.7 if n == 'hidden.weight' else 1)", "A constant factor"),
+        ("h * 0.3 / size", "Each gradient is divided by its size"),
+        ("np.clip(h, -0.1, 0.1)", "The largest numbers are cut off"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_right_number_follows_from_what_is_told(
+    tmp_path: Path, change: str, words: str, as_json: bool
+) -> None:
+    """Divided by the factor, the student's own numbers would be right."""
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(
+        f"import sys\nsys.path.insert(0, {str(EXERCISE)!r})\nimport numpy as np\nimport right\n"
+        "def gradients(data):\n    g = right.gradients(data)\n"
+        "    size = np.sqrt(sum((h ** 2).sum() for h in g.values()))\n"
+        f"    return {{n: {change} for n, h in g.items()}}\n"
+    )
+    command = ["grade", str(TASK), str(wrong), *["--json"] * as_json]
+    told = cli(*command).out
+    assert words in " ".join(told.split())
+    size = float(np.sqrt(sum((g**2).sum() for g in right().values())))
+    secret = [0.3712, 1.7, 1 / 0.3712, 1 / 1.7, size, 0.3 / size]
+    shown = numbers(told)
+    assert not [n for n in secret if any(abs(n - s) < 1e-3 * n for s in shown)]
+    assert set(numbers(cli(*command, "--answers").out)) > shown
+
+
 def test_the_command_writes_marks(tmp_path: Path) -> None:
     words = ("grade", TASK, EXERCISE / "right.py", "--save")
     ended = cli(*words, tmp_path / "m.json")

@@ -32,10 +32,21 @@ def read_npz(path: Path) -> Claims:
     FileFormatError
         If it is none, is damaged, or holds Python objects.
     """
+    return _claims(read_arrays(path), path)
+
+
+def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
+    """Read the arrays of an .npz as they are, of so many bytes in all at most.
+
+    Raises
+    ------
+    FileFormatError
+        If it is none, is damaged, holds Python objects, or more than that.
+    """
     arrays: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_sizes(archive, path)
+            _check_sizes(archive, path, most)
             for entry in archive.infolist():
                 if entry.filename.endswith(".npy"):
                     with archive.open(entry) as file:
@@ -48,10 +59,10 @@ def read_npz(path: Path) -> Claims:
         raise FileFormatError(
             f"{path}: it is no .npz of plain arrays ({error}). Write it with numpy.savez."
         ) from error
-    return _claims(arrays, path)
+    return arrays
 
 
-def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
+def _check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None:
     entries = archive.infolist()
     declared = sum(entry.file_size for entry in entries)
     room = path.stat().st_size
@@ -60,6 +71,8 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
             f"{path}: its {len(entries)} entries declare {declared} bytes in a file of {room}, "
             "more than compression saves. It is damaged, or made to fill the memory."
         )
+    if most is not None and declared > most:
+        raise FileFormatError(f"{path}: it holds {declared} bytes, more than the {most} allowed")
 
 
 def _read_npy(file: Any, size: int) -> Any:

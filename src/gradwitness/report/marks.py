@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from gradwitness.check.diagnose.accumulated import MOMENTUM
+from gradwitness.check.diagnose.clipped import BY_NORM, BY_VALUE
+from gradwitness.check.diagnose.evidence import named
+from gradwitness.check.diagnose.factor import COMPOUNDING
+from gradwitness.check.diagnose.localised import LOCALISED
+from gradwitness.check.diagnose.meanings import FACTOR
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,6 +33,17 @@ _STYLES = {
     "wrong by an earlier one": "red",
     "not handed in": "bold red",
     "open": "yellow",
+}
+
+# What a student is told where the cause as it stands has a figure that was fitted to the answer.
+_WITHOUT_FIGURES = {
+    FACTOR: "A constant factor is missing, or is too much, in {}.",
+    COMPOUNDING: "Each step towards the input multiplies the gradient by a factor too many or too "
+    "few; it shows first in {}.",
+    BY_NORM: "Each gradient is divided by its size, or by that of all together: {}.",
+    BY_VALUE: "The largest numbers are cut off in {}; the others are right.",
+    LOCALISED: "A few numbers are wrong in {}; everything else in there is right.",
+    MOMENTUM: "A part of the gradient of the pass before is added to {}.",
 }
 
 
@@ -51,7 +69,7 @@ def marks_table(marks: Marks, *, answers: bool = False) -> RenderableType:
     for mark in marks.marks:
         table.add_row(*_cells(mark))
     parts.append(table)
-    parts += [_cause(cause) for cause in marks.causes]
+    parts += [_cause(cause if answers else _guarded(cause)) for cause in marks.causes]
     lines = Text("\n")
     for note in marks.notes:
         lines.append(f"note   {note}\n")
@@ -87,7 +105,7 @@ def marks_record(marks: Marks, *, answers: bool = False) -> dict[str, Any]:
                 "runner_up": cause.runner_up,
                 "experiment": cause.experiment,
             }
-            for cause in marks.causes
+            for cause in (each if answers else _guarded(each) for each in marks.causes)
         ],
         "notes": list(marks.notes),
     }
@@ -99,6 +117,18 @@ def marks_record(marks: Marks, *, answers: bool = False) -> dict[str, Any]:
 def _cells(mark: Mark) -> tuple[str | Text, ...]:
     standing = Text(mark.standing, style=_STYLES[mark.standing])
     return Text(mark.name), f"{mark.earned:g}", f"{mark.worth:g}", standing, Text(mark.why)
+
+
+def _guarded(cause: Cause) -> Cause:
+    """Return a cause without the fitted figures from which the right numbers would follow.
+
+    Those of a mistake that has a name, a missing 2, are what there is to learn.
+    """
+    words = _WITHOUT_FIGURES.get(cause.cause)
+    if words is None:
+        return cause
+    text = words.format(named(cause.guilty))
+    return replace(cause, text=text, coefficient=math.nan, runner_up="", experiment="")
 
 
 def _cause(cause: Cause) -> Text:
