@@ -215,6 +215,36 @@ def test_everything_is_as_before(
     assert torch._C._len_torch_dispatch_stack() == 0
 
 
+class TakesView(torch.autograd.Function):
+    """x W^T, whose gradient for W is twice what it should be; W is 0 at first, and so is that."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, w: Any) -> Any:
+        ctx.save_for_backward(x, w)
+        return x @ w.t()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, w = ctx.saved_tensors
+        return 2 * grads[0] @ w, grads[0].t() @ x
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_view_in_a_functions_forward_is_moved_and_put_back_with_its_parameter(
+    *, given: bool
+) -> None:
+    torch.manual_seed(1)
+    model, out = nn.Linear(3, 4), nn.Parameter(torch.zeros(2, 4))
+    before = [t.detach().clone() for t in (*model.parameters(), out)]
+    given_models = [nn.ParameterList([*model.parameters(), out])] if given else []
+    x, wanted = torch.randn(5, 3), torch.randn(5, 2)
+    found = gw.probe(
+        lambda: (apply(TakesView, model(x), out) - wanted).square().mean(), *given_models
+    )
+    assert all(map(torch.equal, before, (*model.parameters(), out)))
+    assert set(found.hidden) == {"TakesViewBackward #3, gradient of input 0"}
+
+
 def test_the_program_runs_as_it_would_alone() -> None:
     seen: list[list[Any]] = []
 

@@ -169,3 +169,14 @@ def test_the_graph_is_freed_as_the_program_asked() -> None:
         y.backward()
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
         y.backward()
+
+
+def test_of_tensors_that_share_memory_all_are_put_back() -> None:
+    whole = torch.zeros(6)
+    parts = [nn.Parameter(whole[:4]), nn.Parameter(whole[2:])]
+    keeper = Keeper(tensors=parts, moving=generator())
+    keeper.meet_given()
+    assert keeper.moved == 2
+    assert int(whole.count_nonzero()) == 6
+    keeper.restore()
+    assert whole.tolist() == [0] * 6

@@ -142,7 +142,8 @@ class Keeper(Mode):
             handle.remove()
         self._handles.clear()
         with torch.no_grad():
-            for kept in self._kept.values():
+            # What was met first last: of two that share memory, it knows the numbers from before.
+            for kept in reversed(self._kept.values()):
                 kept.restore()
         for module, training in self._modes.values():
             module.training = training
@@ -157,7 +158,8 @@ class Keeper(Mode):
             self._meet(tensor)
 
     def _meet(self, tensor: torch.Tensor) -> None:
-        if id(tensor) in self._kept:
+        # In a custom function's forward, a view of a parameter passes for a leaf too.
+        if id(tensor) in self._kept or id(tensor._base) in self._kept:
             return
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction(), torch.no_grad():
             grad = tensor.grad if tensor.is_leaf else None
