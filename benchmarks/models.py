@@ -1,8 +1,9 @@
 """Is a real model ever refuted though autograd is right, and what does watching it cost? One table.
 
-``python benchmarks/models.py [--quick]``. Each architecture of ``tests/architectures`` runs
-one training step for each of 20 seeds, in float32 and under bfloat16 autocast; every DISAGREES is
-false. Time is the median ratio of a watched step to a plain one, taken in turns in one process.
+``python benchmarks/models.py [--seeds N] [MODEL ...]``. Each architecture of
+``tests/architectures`` runs one training step for each of 20 seeds, in float32 and under bfloat16
+autocast; every DISAGREES is false. A run that is interrupted prints the table of what was tried.
+Time is the median ratio of a watched step to a plain one, taken in turns in one process.
 Memory is what one step adds to the process at its peak, each step in a process of its own (Linux).
 The models of the zoo are small, so that both figures are mostly fixed costs there; the three large
 ones at the end, whose activations fill hundreds of MiB, show how they grow.
@@ -10,6 +11,7 @@ ones at the end, whose activations fill hundreds of MiB, show how they grow.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import statistics
@@ -35,9 +37,9 @@ from architectures.zoo import ZOO, build
 from gradwitness import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-SEEDS, QUICK_SEEDS, ROUNDS = 20, 2, 3
+SEEDS, ROUNDS = 20, 3
 
 
 def wide_mlp() -> Workload:
@@ -170,39 +172,47 @@ def peaks(name: str) -> list[str]:
     ]
 
 
+def rows(name: str, seeds: int, whole: Sound) -> Iterator[list[str]]:
+    """Yield what the table says of a model, and add it to the whole."""
+    for low in (False, True) if name in ZOO else (False,):
+        sound = soundness(name, seeds if name in ZOO else 1, low=low)
+        for figure in vars(sound):
+            setattr(whole, figure, getattr(whole, figure) + getattr(sound, figure))
+        cost = ["", "", ""] if low else [f"{slowdown(name):.0f} x", *peaks(name)]
+        yield [name, "bfloat16" if low else "float32", *told(sound), *cost]
+
+
+def told(sound: Sound) -> list[str]:
+    """Return what the table says of soundness."""
+    return [
+        str(sound.runs),
+        str(sound.refuted),
+        f"{sound.doubtful} of {sound.steps}",
+        f"{sound.judged} of {sound.gradients}",
+    ]
+
+
 def main() -> None:
     """Run all and print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("models", nargs="*")
+    options = parser.parse_args()
+    unknown = set(options.models) - {*ZOO, *LARGE}
+    if unknown:
+        parser.error(f"no models: {', '.join(sorted(unknown))}")
     warnings.simplefilter("ignore")
-    seeds = QUICK_SEEDS if "--quick" in sys.argv else SEEDS
     table = Table("architecture", "format", "runs", "falsely refuted")
     for column in ("steps in doubt", "gradients judged", "time", "MiB plain", "MiB watched"):
         table.add_column(column, justify="right")
     whole = Sound()
-    for name in track([*ZOO, *LARGE], description="architectures"):
-        for low in (False, True) if name in ZOO else (False,):
-            sound = soundness(name, seeds if name in ZOO else 1, low=low)
-            for figure in vars(sound):
-                setattr(whole, figure, getattr(whole, figure) + getattr(sound, figure))
-            cost = ["", "", ""] if low else [f"{slowdown(name):.0f} x", *peaks(name)]
-            table.add_row(
-                name,
-                "bfloat16" if low else "float32",
-                str(sound.runs),
-                str(sound.refuted),
-                f"{sound.doubtful} of {sound.steps}",
-                f"{sound.judged} of {sound.gradients}",
-                *cost,
-            )
-    table.add_row(
-        "all",
-        "",
-        str(whole.runs),
-        str(whole.refuted),
-        f"{whole.doubtful} of {whole.steps}",
-        f"{whole.judged} of {whole.gradients}",
-        *["", "", ""],
-    )
-    Console(width=120).print(table)
+    try:
+        for name in track(options.models or [*ZOO, *LARGE], description="architectures"):
+            for row in rows(name, options.seeds, whole):
+                table.add_row(*row)
+    finally:
+        table.add_row("all", "", *told(whole), "", "", "")
+        Console(width=120).print(table)
 
 
 if __name__ == "__main__":
