@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradwitness.capture.convolutions import adds_in_parts
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.numerical import Applications
 from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
@@ -188,6 +189,8 @@ class DispatchRecorder(Mode):
             tracked = any(t.requires_grad for _, item, _ in bound for t in tensors_in(item))
             written = tuple(name for name, _, writes in bound if writes)
             arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
+            if kept and adds_in_parts(func, bound):
+                arguments["in_parts"] = True
             if applied:
                 # Before it runs: it may write to what the function was applied to.
                 self._needed += self.applications.note(len(self.calls))

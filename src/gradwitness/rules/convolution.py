@@ -4,6 +4,10 @@ With s the stride, d the dilation, p the padding and k a position in the kernel:
 ``y[n, o, i] = b[o] + sum_{c, k} w[o, c, k] x[n, c, s i + d k - p]``. Value and gradients are one
 contraction over (c, k), (o, k) or (n, i), so that the bound covers every order of summation. A
 transposed convolution is the first one's gradient for the input, and the other way round.
+
+``in_parts`` is true of a kernel that works in 16 bits and stores partial sums in them (torch's own,
+where oneDNN does not know the format): those of an input's gradient over o for each k, which it
+adds up one after the other, and those of a kernel's and a bias's gradient over i for each n.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.rules.kernels import begun_from
+from gradwitness.rules.kernels import begun_from, one_by_one, stored
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.windows import Sizes, each_axis
 
@@ -89,18 +93,50 @@ class Geometry:
             for (n, k), (s, p, d, extra) in zip(sizes, walk, strict=True)
         )
 
+    def spread_in_parts(self, g: Array, w: Array, sizes: Sizes) -> Array:
+        """Return what `spread` does, of a kernel that stores the part of each kernel position."""
+        kernel, out = w.shape[2:], g.shape[2:]
+        padded = tuple(n + 2 * p for n, p in zip(sizes, self.padding, strict=True))
+        shape = (g.shape[0], self.groups * w.shape[1], *padded)
+        whole = np.reshape(np.arange(math.prod(shape)), shape)
+        turned: Array = np.reshape(w, (self.groups, w.shape[0] // self.groups, *w.shape[1:]))
+        parts, places = [], []
+        for k in itertools.product(*map(range, kernel)):
+            part = np.swapaxes(turned[(..., *k)], 1, 2) @ _grouped(g, self.groups)
+            parts.append(np.reshape(stored(part), (part.size,)))
+            places.append(np.ravel(whole[(*_ALL, *self._window(k, out, self.stride))]))
+        total = np.bincount(
+            np.concatenate(places),
+            weights=one_by_one(np.concatenate(parts)),
+            minlength=math.prod(shape),
+        )
+        inside = (slice(p, p + n) for n, p in zip(sizes, self.padding, strict=True))
+        return np.reshape(total, shape)[(*_ALL, *inside)]
+
+    def weigh_in_parts(self, g: Array, x: Array, kernel: Sizes) -> Array:
+        """Return what `weigh` does, of a kernel that adds one image after the other and stores."""
+        met = self._columns(self._padded(x), kernel, g.shape[2:], self.stride)
+        parts = stored(_grouped(g, self.groups) @ np.swapaxes(met, 2, 3))
+        dw = np.sum(one_by_one(parts), axis=0)
+        dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
+        return np.moveaxis(dw, -1, 1)
+
+    def _window(self, k: Sizes, out: Sizes, stride: Sizes) -> tuple[slice, ...]:
+        """Return, along each axis, what a kernel position meets."""
+        return tuple(
+            slice(d * at, d * at + s * (n - 1) + 1, s)
+            for at, n, s, d in zip(k, out, stride, self.dilation, strict=True)
+        )
+
     def _padded(self, x: Array) -> Array:
         return np.pad(x, ((0, 0), (0, 0), *((p, p) for p in self.padding)))
 
     def _columns(self, x: Array, kernel: Sizes, out: Sizes, stride: Sizes) -> Array:
         """Gather what each kernel position meets: (N, groups, K C/groups, points)."""
-        met = []
-        for k in itertools.product(*map(range, kernel)):
-            window = (
-                slice(d * at, d * at + s * (n - 1) + 1, s)
-                for at, n, s, d in zip(k, out, stride, self.dilation, strict=True)
-            )
-            met.append(_grouped(x[(*_ALL, *window)], self.groups))
+        met = [
+            _grouped(x[(*_ALL, *self._window(k, out, stride))], self.groups)
+            for k in itertools.product(*map(range, kernel))
+        ]
         return np.concatenate(met, axis=2)
 
     def _on_grid(self, g: Array, reach: Sizes, sizes: Sizes) -> Array:
@@ -134,6 +170,8 @@ def _matrix(w: Array, groups: int) -> Array:
 
 def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
     """Return the axes to compute along, see `Rule`: images, and the kernel's input channels."""
+    if parameters.get("in_parts"):
+        return ""
     if parameters["groups"] != 1:
         return "n,,->n"
     return "nc,c,->n" if parameters["transposed"] else "nc,_c,->n"
@@ -158,6 +196,7 @@ def convolution(
     transposed: bool,
     output_padding: Sizes,
     groups: int,
+    in_parts: bool = False,
 ) -> Array:
     walk = Geometry.over(
         w.ndim - 2,
@@ -168,7 +207,11 @@ def convolution(
         output_padding=output_padding,
         groups=groups,
     )
-    y = walk.spread(x, w, walk.transposed_sizes(x, w)) if transposed else walk.correlate(x, w)
+    if transposed:
+        spread = walk.spread_in_parts if in_parts else walk.spread
+        y = spread(x, w, walk.transposed_sizes(x, w))
+    else:
+        y = walk.correlate(x, w)
     if b is None:
         return y
     channels = x.shape[1] // groups
@@ -180,18 +223,50 @@ _PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"
 
 
 @convolution.vjp("x", f"conv_input(g, x, w, {_PARAMETERS})")
-def _(g: Array, y: Array, x: Array, w: Array, b: Array | None, **parameters: Sizes) -> Array:
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    in_parts: bool = False,
+    **parameters: Sizes,
+) -> Array:
     walk = Geometry.over(w.ndim - 2, **parameters)
-    return walk.correlate(g, w) if walk.transposed else walk.spread(g, w, x.shape[2:])
+    if walk.transposed:
+        return walk.correlate(g, w)
+    return (walk.spread_in_parts if in_parts else walk.spread)(g, w, x.shape[2:])
 
 
 @convolution.vjp("w", f"conv_weight(g, x, w, {_PARAMETERS})")
-def _(g: Array, y: Array, x: Array, w: Array, b: Array | None, **parameters: Sizes) -> Array:
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    in_parts: bool = False,
+    **parameters: Sizes,
+) -> Array:
     walk = Geometry.over(w.ndim - 2, **parameters)
     given, met = (x, g) if walk.transposed else (g, x)
-    return walk.weigh(given, met, w.shape[2:])
+    return (walk.weigh_in_parts if in_parts else walk.weigh)(given, met, w.shape[2:])
 
 
 @convolution.vjp("b", "sum_positions(g)")
-def _(g: Array, y: Array, x: Array, w: Array, b: Array | None, **parameters: Sizes) -> Array:
-    return np.sum(g, axis=(0, *range(2, g.ndim)))
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    in_parts: bool = False,
+    **parameters: Sizes,
+) -> Array:
+    if not in_parts:
+        return np.sum(g, axis=(0, *range(2, g.ndim)))
+    each = stored(np.sum(g, axis=tuple(range(2, g.ndim))))
+    return np.sum(one_by_one(each), axis=0)

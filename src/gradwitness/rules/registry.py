@@ -15,7 +15,8 @@ It never broadcasts back, casts, accumulates or logs: the engine does. ``y`` is 
 An operation with several results gets ``g`` and ``y`` as tuples; an operand that is a list of
 tensors gets a list back. A function that goes on in steps may have a keyword ``made``: None, or the
 recorded results, and then each step starts from the recorded one before; a keyword ``memory`` gets
-the place in memory of each element of the first operand, or None if they fill it in order.
+the place in memory of each element of the first operand, or None if they fill it in order; a
+keyword ``in_parts`` is whether the recorded kernel stored partial sums (see `convolution`).
 Overloads, in-place forms and aliases of an operation share its rule.
 """
 

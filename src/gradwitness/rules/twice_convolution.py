@@ -34,6 +34,8 @@ def _back(operand: str, dy: Array, x: Array, w: Array, walk: dict[str, Any]) -> 
 
 def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
     """Return the axes to compute along, see `Rule`: images, and the kernel's input channels."""
+    if parameters.get("in_parts"):
+        return ""
     if parameters["groups"] != 1:
         return "n,n,->n,,"
     return "n,nc,c->nc,c," if parameters["transposed"] else "n,nc,_c->nc,_c,"
@@ -61,6 +63,7 @@ def convolution_backward(
     output_padding: Sizes,
     groups: int,
     output_mask: tuple[bool, ...],
+    in_parts: bool = False,
 ) -> tuple[Array | None, ...]:
     walk = {
         "stride": stride,
@@ -69,6 +72,7 @@ def convolution_backward(
         "transposed": transposed,
         "output_padding": output_padding,
         "groups": groups,
+        "in_parts": in_parts,
     }
     asked = zip("xwb", output_mask, strict=True)
     return tuple(_back(name, dy, x, w, walk) if wanted else None for name, wanted in asked)

@@ -1,0 +1,23 @@
+"""Architectures under autocast on a processor that oneDNN does not help: torch's own kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import gradwitness as gw
+from architectures.zoo import build
+
+
+# The switch asks for a setting of other processors.
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.parametrize("name", ["lenet", "unet", "gan", "tcn", "mobilenet", "meta_learning"])
+def test_every_step_agrees_without_onednn(name: str) -> None:
+    workload = build(name)
+    switched: Any = torch.backends.mkldnn.flags
+    with switched(enabled=False), gw.watch(workload.model, keep=0) as witness:
+        workload.step(low=True)
+    assert [finding.title for finding in witness.report.wrong] == []
+    assert witness.verdict is gw.Verdict.AGREES
