@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from gradwitness.check.claims import ClaimReport
+    from gradwitness.check.diagnose.rank import Cause
     from gradwitness.check.finding import Report
     from gradwitness.report.faults import Fault
     from gradwitness.tape import Tape
@@ -140,6 +141,28 @@ def judge_claims(
     judged = Judged(tape, report)
     runs = [run for claims in read for run in judged.runs(claims, sweep=sweep, dtype=dtype)]
     return ClaimCheck(tuple(runs), report, tape)
+
+
+def own_causes(tape: Tape, report: Report) -> tuple[Cause, ...]:
+    """Say why gradients that a program itself made are wrong; empty where no explanation fits.
+
+    Parameters
+    ----------
+    tape : Tape
+    report : Report
+        Its judgement. The gradients of its first backward pass are explained.
+    """
+    known = {
+        row.name: array
+        for row in report.rows
+        if row.sweep == 0 and row.value is not None
+        if (array := tape.values[row.value].array) is not None
+    }
+    try:
+        (run,) = Judged(tape, report).runs(read_claims(known), sweep=1)
+    except InputError:
+        return ()  # a format that claims cannot be in, or numbers that were let go
+    return run.causes
 
 
 def diff(a: Any, b: Any, *, dtype: str | None = None) -> ClaimCheck:

@@ -8,9 +8,11 @@ from gradwitness._errors import InputError, MissingExtraError
 from gradwitness.check.numerical import measure
 from gradwitness.check.probed import AGAIN
 from gradwitness.check.verdict import Verdict
+from gradwitness.claimed import own_causes
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_float
 from gradwitness.probe import probe
+from gradwitness.report.claims import cause_shown
 from gradwitness.report.faults import Fault, probe_faults
 from gradwitness.report.numbers import short
 from gradwitness.report.probes import probes
@@ -163,7 +165,11 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
                 "NumPy on the way",
             )
         if found.verdict is not Verdict.AGREES:
-            said = as_text(summary(found.report, found.tape), probes(found))
+            # Where single steps could not be judged, the whole cannot be explained.
+            is_wrong = found.verdict is Verdict.DISAGREES
+            causes = own_causes(found.tape, found.report) if is_wrong else ()
+            shown = map(cause_shown, causes)
+            said = as_text(summary(found.report, found.tape), *shown, probes(found))
             return _Outcome(found.verdict, said, probe_faults(found))
         subject.again()
         if not subject.repeats <= nondet_tol:

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradwitness.check.compare import CANCELS, TOO_LITTLE, Comparison, compare, mismatch, unjudged
 from gradwitness.check.diagnose.candidates import untried
-from gradwitness.check.diagnose.rank import Cause, diagnose
+from gradwitness.check.diagnose.opened import diagnose_opened
 from gradwitness.check.diagnose.scene import Exhibit, Scene
 from gradwitness.check.diagnose.unsafe import unsafe_program
 from gradwitness.check.finding import Coverage
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness.check.diagnose.rank import Cause
     from gradwitness.claims.claim import Claim, Run
     from gradwitness.engine.replay import Replay
     from gradwitness.tape import Tape
@@ -209,7 +210,7 @@ def judge_run(
     if any(exhibit.refuted for exhibit in exhibits.values()):
         known = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
         scene = Scene(exhibits, *known)
-        causes = diagnose(scene)
+        causes = diagnose_opened(scene)
         left_out = untried(scene)
         notes = (*notes, left_out) if left_out else notes
     if program:

@@ -77,7 +77,7 @@ def _one(report: ClaimReport) -> RenderableType:
         parts.append(FittingTable(lines, _LEFT, _LESS_TELLING))
     else:
         parts.append(Text("No claim belongs to any gradient."))
-    parts += [_cause(cause) for cause in report.causes]
+    parts += [cause_shown(cause) for cause in report.causes]
     parts.append(_closing(report))
     return Group(*parts)
 
@@ -110,7 +110,7 @@ def _digits(digits: float) -> str:
     return "-" if math.isnan(digits) else f"{abs(digits):.1f}"
 
 
-def _cause(cause: Cause) -> RenderableType:
+def cause_shown(cause: Cause) -> RenderableType:
     """Return one cause with its evidence."""
     title = Text("\nCAUSE", style="bold red")
     title.append(f"      {cause.cause}", style="not bold default")

@@ -155,6 +155,12 @@ def test_a_factor_of_all_shows_in_noise_too(factor: float) -> None:
     assert "2.bias" in cause.explains
 
 
+def test_the_one_gradient_that_there_is_is_named() -> None:
+    g = random(3, 4)
+    (cause,) = diagnose(single(g, g / 2))
+    assert cause.text.startswith("The gradient of w is 0.5 times")
+
+
 @pytest.mark.parametrize("more", [1e-6, 0.0])
 def test_clipping_by_norm_is_known_with_and_without_torch_s_addend(more: float) -> None:
     scene, right, _ = network(0)

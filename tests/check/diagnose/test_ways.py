@@ -18,6 +18,7 @@ CASES = [
     (Attention, "scale left out", "scale left out in backward", "Attention", 3.0),
     (Attention, "scale twice", "scale applied twice", "Attention", 1 / 3),
     (Attention, "0.37", "constant factor", "Attention", 0.37),
+    (Attention, "divided by all", "mean against sum", "", 17 / 20),
     (Attention, "mean", "LayerNorm mean path dropped", "norm ", None),
     (Recurrent, "tanh everywhere", "activation derivative missing", "4 steps: ", None),
     (Logits, "target", "loss without its target", "ways.py:", None),
@@ -63,3 +64,8 @@ def test_a_tied_weight_inherits_at_its_use_behind_the_fault() -> None:
     """Its other use, next to the loss, is right."""
     first, *_ = diagnose(scene(Attention, "0.37"))
     assert "table.weight" in first.inherited
+
+
+def test_what_a_likelihood_is_divided_by_is_named() -> None:
+    first, *_ = diagnose(scene(Attention, "divided by all"))
+    assert "17 over 20: divided by the 20 targets, not by the 17 targets that count" in first.text

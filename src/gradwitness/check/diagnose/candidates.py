@@ -78,13 +78,13 @@ def _speaks(exhibit: Exhibit) -> bool:
 
 
 def _behind(tape: Tape, sweep: int) -> dict[tuple[int, int], frozenset[str]]:
-    found: dict[tuple[int, int], frozenset[str]] = {}
+    # Accumulators have no turn where torch.autograd.grad was asked for the gradients.
+    found = {(node.id, 0): frozenset({leaf.name}) for node, leaf in tape.leaves()}
     for firing in reversed(tape.sweeps[sweep].firings):
         node = tape.nodes[firing.node]
-        if node.kind == Kind.ACCUMULATE and node.leaf is not None:
-            names = frozenset({tape.values[node.leaf].name})
-        else:
-            names = frozenset().union(*(_names(found, edge) for edge in node.edges))
+        if node.kind == Kind.ACCUMULATE:
+            continue
+        names = frozenset[str]().union(*(_names(found, edge) for edge in node.edges))
         for index in range(len(firing.incoming)):
             found[node.id, index] = names
     return found

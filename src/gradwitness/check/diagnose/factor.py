@@ -135,8 +135,8 @@ def _figure(value: float) -> str:
 def _extent(scene: Scene, order: Sequence[str], names: list[str]) -> tuple[str, str, bool]:
     """Return which gradients have a factor in words, the place of it, and whether all have it."""
     telling = [n for n in order if not _silent(scene.exhibits[n])]
-    if names == telling and len(names) > 1:
-        return "Every gradient", "", True
+    if names == telling:
+        return "Every gradient" if len(names) > 1 else f"The gradient of {names[0]}", "", True
     rest = [scene.exhibits[n] for n in telling if n not in names]
     if len(names) > len(rest) and all(e.refuted for e in rest):
         # A suffix has right gradients before it. Here none is right: the others have more to them.
@@ -145,8 +145,7 @@ def _extent(scene: Scene, order: Sequence[str], names: list[str]) -> tuple[str, 
         before = telling[-len(names) - 1]
         text = f"Everything behind {before} (from {names[0]} on towards the input)"
         return text, names[0], False
-    everywhere = names == telling and len(order) == 1
-    return f"The gradient of {named(names)}", names[0] if len(names) == 1 else "", everywhere
+    return f"The gradient of {named(names)}", names[0] if len(names) == 1 else "", False
 
 
 def _silent(exhibit: Exhibit) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gradwitness.check.diagnose.scene import Scene
     from gradwitness.tape import Call
 
+_LIKELIHOODS = ("aten.nll_loss_forward", "aten.nll_loss2d_forward")
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution", "embedding")
 
 
@@ -104,12 +105,12 @@ class Facts:
         return replay.gradient(self.scene.sweep, users[0])
 
     @cached_property
-    def counts(self) -> Mapping[int, str]:
+    def counts(self) -> Mapping[float, str]:
         """Numbers that gradients are wrongly divided by, with what they count."""
         tape = self.scene.tape
         if tape is None:
             return {}
-        found: dict[int, str] = {}
+        found: dict[float, str] = {}
         batches: Counter[int] = Counter()
         for call in tape.calls:
             if call.during is not None:
@@ -118,11 +119,26 @@ class Facts:
             operation = call.base_op.partition(".")[2]
             if "loss" in operation or operation in ("mean", "sum"):
                 found |= {math.prod(s): "elements of the loss" for s in shapes[:1]}
+                found |= self._totals(call)
             elif operation in _PRODUCTS and shapes:
                 batches.update(s[0] for s in shapes if len(s) > 1)
         if batches:
             found[batches.most_common(1)[0][0]] = "samples in the batch"
         return {n: text for n, text in found.items() if n > 1}
+
+    def _totals(self, call: Call) -> dict[float, str]:
+        """Return what a likelihood is divided by: its targets' weights, or those that count."""
+        replay = self.scene.replay
+        if replay is None or call.base_op not in _LIKELIHOODS or call.outputs[1] is None:
+            return {}
+        total = replay.values.get(call.outputs[1])
+        if total is None or np.ndim(total):
+            return {}
+        weighted = call.arguments.get("weight") is not None
+        targets = [math.prod(shape) for shape in self._shapes(call)[1:2]]
+        return dict.fromkeys(map(float, targets), "targets") | {
+            float(total): "units of target weight" if weighted else "targets that count"
+        }
 
     def _shapes(self, call: Call) -> list[tuple[int, ...]]:
         tape = self.scene.tape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ class Meaning:
 
 def meanings(
     factor: float,
-    counts: Mapping[int, str],
+    counts: Mapping[float, str],
     sizes: tuple[int, ...],
     *,
     everywhere: bool,
@@ -61,7 +62,7 @@ def meanings(
     ----------
     factor : float
         As fitted.
-    counts : mapping of int to str
+    counts : mapping of float to str
         Numbers known from the tape.
     sizes : tuple of int
         Axis lengths, for square roots.
@@ -88,22 +89,25 @@ def meanings(
 
 
 def _candidates(
-    counts: Mapping[int, str], sizes: tuple[int, ...], everywhere: bool
+    counts: Mapping[float, str], sizes: tuple[int, ...], everywhere: bool
 ) -> Iterator[tuple[float, str, str]]:
     yield from _twos(everywhere)
     for n, what in counts.items():
-        yield n, MEAN_SUM, f"There are {n} {what}: summed where the mean belongs."
-        yield 1 / n, MEAN_SUM, f"There are {n} {what}: averaged where the sum belongs."
+        yield n, MEAN_SUM, f"There are {n:.6g} {what}: summed where the mean belongs."
+        yield 1 / n, MEAN_SUM, f"There are {n:.6g} {what}: averaged where the sum belongs."
     if everywhere:
         yield from _loss_scales(counts)
     yield from _small_counts(everywhere)
     yield from _roots(sizes)
     if everywhere:
         yield from _rates()
+    for (n, what), (m, other) in itertools.permutations(counts.items(), 2):
+        text = f"{n:.6g} over {m:.6g}: divided by the {m:.6g} {other}, not by the {n:.6g} {what}."
+        yield n / m, MEAN_SUM, text
     yield from _fractions()
     for n, what in counts.items():
         for value in (2 * n, 2 / n, n / 2, 1 / (2 * n), n * n, 1 / (n * n)):
-            yield value, MEAN_SUM, f"{value:.6g}, made of the {n} {what}."
+            yield value, MEAN_SUM, f"{value:.6g}, made of the {n:.6g} {what}."
 
 
 def _twos(everywhere: bool) -> Iterator[tuple[float, str, str]]:
@@ -116,7 +120,7 @@ def _twos(everywhere: bool) -> Iterator[tuple[float, str, str]]:
     yield -0.5, WRONG_SIGN, "The sign is wrong, and a factor 2 is missing."
 
 
-def _loss_scales(counts: Mapping[int, str]) -> Iterator[tuple[float, str, str]]:
+def _loss_scales(counts: Mapping[float, str]) -> Iterator[tuple[float, str, str]]:
     for k in range(5, 25):
         if 2**k not in counts:
             yield 2**k, LOSS_SCALE, f"2^{k}: the loss scale of mixed precision was never taken out."
