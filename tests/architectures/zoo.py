@@ -13,12 +13,23 @@ from architectures import (
     images,
     penalties,
     sequences,
+    structured,
     unusual,
 )
 from architectures.workload import ZOO as ZOO
 from architectures.workload import Workload
 
-FAMILIES = (classics, images, sequences, generative, unusual, penalties, factors, hugging)
+FAMILIES = (
+    classics,
+    images,
+    sequences,
+    generative,
+    unusual,
+    penalties,
+    factors,
+    structured,
+    hugging,
+)
 
 
 def build(name: str, seed: int = 0) -> Workload:
