@@ -15,6 +15,7 @@ import gradwitness as gw
 from capture.functions import Scaled, apply
 from capture.programs import leaf, weighted
 from gradwitness.capture import record
+from gradwitness.capture.graph import GraphRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +78,21 @@ def test_an_exception_leaves_nothing_behind(
     with pytest.raises(error, match=r"^(forward|backward|between)$"), gw.watch():
         fail(error)
     assert traces() == NOTHING
+
+
+def test_an_interrupt_while_hooks_are_put_is_the_error_that_comes_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt("walk")
+
+    y = weighted(leaf(3).exp())
+    witness = gw.watch()
+    monkeypatch.setattr(GraphRecorder, "walk", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="walk"), witness:
+        y.backward()
+    assert traces() == NOTHING
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
 
 
 def test_a_recorder_is_seen_while_it_records() -> None:

@@ -126,6 +126,7 @@ class SweepDraft:
         self._request = request
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
+        self._begun = False
         self._after = 0
         self._hooks: tuple[tuple[Edge, str], ...] = ()
         self._limited: tuple[Edge, ...] | None = None
@@ -168,6 +169,7 @@ class SweepDraft:
                 self._handles += self._first_after(number)
             self._after = len(self._dispatch.calls)
             self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
+            self._begun = True
 
     def _first_after(self, number: int) -> Iterator[Any]:
         """Look at a ``.grad`` ahead of hooks that may use it and clear it."""
@@ -233,7 +235,9 @@ class SweepDraft:
                 )
             returned = [value for _, value in self._captured]
             self._retention.hold(returned)
-            self._audience.tell(lambda o: o.ends(self._number, self._captured))
+            # Who was interrupted before it began knows of no pass.
+            if self._begun:
+                self._audience.tell(lambda o: o.ends(self._number, self._captured))
             self._retention.drop(returned)
             for numbers in self._sent.values():
                 self._retention.drop(numbers)
