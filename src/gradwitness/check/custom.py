@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -233,7 +234,9 @@ class CustomCheck:
             return Judged(slots[0], unjudged(f"{reason}; {other}", shown), by_rules=False)
         if comparison.verdict is Verdict.INCONCLUSIVE:
             comparison = _open(comparison, f"{reason}; {comparison.reason}")
-        grade = f"{GRADE.format(count=comparison.size)}, since {reason}"
+        grade = ""
+        if math.isfinite(comparison.detects):
+            grade = f"{GRADE.format(count=comparison.size)}, since {reason}"
         return Judged(slots[0], comparison, grade, by_rules=False)
 
     def _claim(self, functions: Functions, node: Node, firing: Firing, slots: list[int]) -> Claim:

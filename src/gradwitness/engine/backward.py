@@ -7,7 +7,6 @@ summed over the axes along which the operand was repeated.
 from __future__ import annotations
 
 import itertools
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from gradwitness.rules.structure import DRAWN, SOURCES
 from gradwitness.tape import OUTSIDE, Kind, Ref, references
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from gradwitness.rules import Rule
     from gradwitness.tape import Call, Edge, Node, Tape
@@ -236,7 +235,7 @@ def _custom(
     """
     inner = [tape.calls[number] for number in node.inner]
     sources = [edge_value(tape, edge) for edge in node.edges]
-    _refuse_changed_views(tape, node, inner)
+    _refuse_changed_views(tape, node, inner, incoming)
     reaching = _reaching(inner, {s for s in sources if s is not None})
     cotangents: dict[int, Any] = {}
     for place, g in enumerate(incoming):
@@ -290,28 +289,43 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
     return next((call for call in ways if reached & {*references(call.arguments["self"])}), None)
 
 
-def _refuse_changed_views(tape: Tape, node: Node, inner: Sequence[Call]) -> None:
-    """Refuse a forward that writes to memory and reads it elsewhere: values alone don't join."""
-    for place, call in enumerate(inner):
-        if not call.writes:
-            continue
-        written = set(map(partial(_storage, tape), call.outputs))
-        before = [number for earlier in inner[:place] for number in _mentioned(earlier)]
-        stale = {n for n in before if _storage(tape, n) in written} - {*call.outputs}
-        later = {n for after in inner[place + 1 :] for n in _mentioned(after)}
-        if call.base is not None or stale & {*later, *node.outputs}:
-            raise Unjudgeable(f"{node.name} changes a view in place in its forward")
+def _refuse_changed_views(
+    tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]
+) -> None:
+    """Refuse a forward that writes to memory of which it holds a view: values alone don't join.
+
+    What it writes there may be of no matter for its outputs: a forward may work out gradients too,
+    piece by piece, and save them.
+    """
+    viewed: set[int] = set()
+    changed: set[int] = set()
+    for call in inner:
+        storages = _storages(tape, call.outputs)
+        if call.writes and (call.base is not None or storages & viewed):
+            changed |= storages
+        if call.is_view and not _shows_whole(tape, call):
+            viewed |= storages
+    if not changed:
+        return
+    needed = {n for n, g in zip(node.outputs, incoming, strict=False) if g is not None}
+    for call in reversed(inner):
+        if needed.intersection(call.outputs):
+            needed |= {n for argument in call.arguments.values() for n in references(argument)}
+    if changed & _storages(tape, needed):
+        raise Unjudgeable(f"{node.name} changes a view in place in its forward")
 
 
-def _storage(tape: Tape, number: int | None) -> int | None:
-    layout = None if number is None else tape.values[number].layout
-    return None if layout is None else layout.storage
+def _shows_whole(tape: Tape, call: Call) -> bool:
+    """Whether a view is all of its operand, as it lies: then both are one value, changed or not."""
+    shown = {n for n in call.outputs if n is not None}
+    shown |= {n for argument in call.arguments.values() for n in references(argument)}
+    values = [tape.values[n] for n in shown]
+    return len({(value.layout, value.shape, value.dtype) for value in values}) == 1
 
 
-def _mentioned(call: Call) -> list[int]:
-    """Return the values that a call reads or makes."""
-    operands = [n for argument in call.arguments.values() for n in references(argument)]
-    return operands + [n for n in call.outputs if n is not None]
+def _storages(tape: Tape, numbers: Iterable[int | None]) -> set[int]:
+    layouts = [tape.values[n].layout for n in numbers if n is not None]
+    return {layout.storage for layout in layouts if layout is not None}
 
 
 def edge_value(tape: Tape, edge: Edge | None) -> int | None:
