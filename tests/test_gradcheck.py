@@ -316,3 +316,9 @@ def test_a_disagreement_travels_between_processes() -> None:
     error.faults = ()
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 (made here)
     assert (str(again), again.faults) == (str(error), ())
+
+
+def test_a_sparse_input_is_refused_by_name() -> None:
+    sparse = torch.eye(3).to_sparse().requires_grad_()
+    with pytest.raises(gw.InputError, match=r"inputs\[1\] is sparse"):
+        gw.gradcheck(lambda x, a: torch.sparse.mm(a, x), (leaf(3, 2), sparse))

@@ -23,6 +23,7 @@ from gradwitness.claims.sources import read_claims
 from gradwitness.files.dat import format_dat
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from gradwitness.claims.claim import Run
@@ -98,6 +99,31 @@ def test_a_gradient_that_is_none_is_said() -> None:
     claims = read_claims({"a": np.ones(2), "b": None})
     assert list(claims.runs[0]) == ["a"]
     assert claims.notes == ("b is None: no gradient is claimed",)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.zeros(1).expand(10**12),
+        lambda: torch.sparse_coo_tensor(
+            torch.tensor([[0]]), torch.tensor([1.0]), (10**12,), check_invariants=True
+        ),
+    ],
+)
+def test_a_tensor_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, make: Callable[[], torch.Tensor]
+) -> None:
+    torch.save({"grads": [{"w": make()}]}, tmp_path / "a.pt")
+    with pytest.raises(FileFormatError, match=r"shape \(1000000000000,\) in a file of"):
+        read_claims(tmp_path / "a.pt")
+
+
+def test_a_small_tensor_may_be_expanded_or_sparse(tmp_path: Path) -> None:
+    ones = torch.ones(1).expand(500, 400)
+    torch.save({"a": ones, "b": torch.eye(3).to_sparse()}, tmp_path / "a.pt")
+    run = only(tmp_path / "a.pt")
+    assert np.array_equal(run["a"].array, np.ones((500, 400)))
+    assert np.array_equal(run["b"].array, np.eye(3))
 
 
 def test_an_error_of_the_users_function_is_kept() -> None:

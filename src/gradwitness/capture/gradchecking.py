@@ -10,7 +10,7 @@ import torch
 from torch.autograd.gradcheck import GradcheckError
 from torch.overrides import TorchFunctionMode
 
-from gradwitness._errors import GradientDisagreement
+from gradwitness._errors import GradientDisagreement, InputError
 from gradwitness.capture.keeping import Keeper
 from gradwitness.capture.numerical import _aside, _attempt, _numbers
 from gradwitness.capture.source import inside_function, user_line
@@ -56,6 +56,12 @@ class Subject:
         self._fn = fn
         # Of an input with a history its numbers count: two of them may have one in common.
         self._inputs = _replaced(_as_tuple(inputs), _alone)
+        for name, tensor in _named(self._inputs):
+            if tensor.layout is not torch.strided:
+                raise InputError(
+                    f"{name} is sparse ({tensor.layout}), which is not judged: make it dense, or "
+                    "call torch.autograd.gradcheck"
+                )
         self._seed = seed
         self.wanted = {
             name: tensor

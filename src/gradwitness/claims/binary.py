@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Zeros compress to a thousandth; a file that grows further is made to fill the memory.
 _MOST_GROWTH = 1100
 _MOST_ENTRIES = 1_000_000
+_MOST_VIRTUAL = 1 << 30  # bytes of a tensor that the file does not write out
 _PIECE = 1 << 18
 
 
@@ -146,7 +147,28 @@ def read_pt(path: Path) -> Claims:
             f"{path}: reading what torch.save wrote needs torch: pip install 'gradwitness[torch]'. "
             "Or save the gradients as .npz."
         ) from None
-    return _claims(_gradients(load_tensors(path)), path)
+    loaded = load_tensors(path)
+    _check_tensors(loaded, path)
+    return _claims(_gradients(loaded), path)
+
+
+def _check_tensors(loaded: Any, path: Path) -> None:
+    """Refuse tensors that a few bytes describe: one number expanded, or hardly any not zero."""
+    parts: Any = ()
+    if isinstance(loaded, Mapping):
+        parts = loaded.values()
+    elif isinstance(loaded, list | tuple):
+        parts = loaded
+    for part in parts:
+        _check_tensors(part, path)
+    if not hasattr(loaded, "element_size") or getattr(loaded, "is_nested", False):
+        return
+    room = path.stat().st_size
+    if loaded.numel() * loaded.element_size() > max(_MOST_GROWTH * room, _MOST_VIRTUAL):
+        raise FileFormatError(
+            f"{path}: a tensor of shape {tuple(loaded.shape)} in a file of {room} bytes. It is "
+            "expanded or sparse, and too large to be written out."
+        )
 
 
 def _gradients(loaded: Any) -> Any:
