@@ -81,7 +81,7 @@ def rare_words() -> Workload:
     words = torch.tensor([[1, 2, 3, 5, 13, 0], [1, 3, 7, 2, 6, 3]]).T.contiguous()
 
     def loss() -> Tensor:
-        known = words.unique()
+        known = torch.unique(words)
         rows = table(known)[torch.searchsorted(known, words)]
         h, _ = model["mix"](rows)
         # Its shares are stored side by side in the format of its input.

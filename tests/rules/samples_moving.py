@@ -5,6 +5,11 @@ from __future__ import annotations
 from rules.sampling import aten, normal, sample
 
 JOINING = (
+    sample(
+        aten.block_diag.default,
+        [normal(2, 3), normal(4), normal(), normal(1, 2)],
+        exact="y dtensors",
+    ),
     sample(aten.cat.default, [normal(2, 3), normal(1, 3)], exact="y dtensors"),
     sample(aten.cat.default, [normal(2, 1), normal(2, 3)], -1, exact="y dtensors", note="-1"),
     sample(aten.stack.default, [normal(2, 3), normal(2, 3)], 1, exact="y dtensors"),

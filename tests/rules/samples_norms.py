@@ -48,6 +48,12 @@ DISTANCES = (
     sample(_CDIST, normal(3, 5), apart(4, 5, shift=10.0), 1.5, None, note="1.5"),
     sample(_CDIST, normal(5, 2), normal(6, 2), _INF, None, note="inf"),
     sample(_CDIST, normal(3, 5), normal(4, 5), 0.0, None, exact="da db", unused="y", note="0"),
+    *(
+        sample(aten._pdist_forward.default, draw(5, 3), p, note=str(p))
+        for draw, p in ((normal, 2.0), (normal, 1.0), (apart, 1.5), (normal, 3.0))
+    ),
+    sample(aten._pdist_forward.default, normal(3, 2), _INF, note="inf"),
+    sample(aten._pdist_forward.default, normal(5, 3), 0.0, exact="da", unused="y", note="0"),
     sample(aten._euclidean_dist.default, normal(3, 5), normal(4, 5)),
     sample(aten._euclidean_dist.default, normal(2, 3, 5), normal(2, 4, 5), note="batch"),
 )

@@ -45,6 +45,9 @@ BAGS = (
     sample(bag, normal(5, 3), index(6, high=5), Starts((4,)), False, 2, exact="y", note="max"),
     sample(bag, normal(5, 3), index(6, high=5), Starts((4,)), False, 0, False, normal(6), False, 1,
            exact="y[1] y[2] y[3]", note="weighted"),
+    sample(aten.embedding_renorm_.default, away(5, 3), index(2, 2, high=5), 1.1, 2.0),
+    sample(aten.embedding_renorm_.default, away(5, 3), index(6, high=5), 3.1, 1.0,
+           note="1"),
 )  # fmt: skip
 
 other = apart(3, 4, shift=0.125)
@@ -95,6 +98,9 @@ PLACING = (
            exact="y dx dsrc"),
     sample(aten.slice_scatter.default, normal(2, 5), normal(2, 2), -1, -2, exact="y dx dsrc",
            note="from the end"),
+    sample(aten.diagonal_scatter.default, normal(3, 4), normal(3), exact="y dx dsrc"),
+    sample(aten.diagonal_scatter.default, normal(3, 2, 4), normal(2, 2), -1, 0, 2,
+           exact="y dx dsrc", note="first and last"),
     sample(aten.diag_embed.default, normal(2, 3), exact="y dx"),
     sample(aten.diag_embed.default, normal(2, 3), -1, 0, 2, exact="y dx", note="first and last"),
     sample(aten.diagonal_copy.default, normal(3, 4), 1, exact="y dx"),

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from rules.sampling import apart, aten, away, normal, sample
+from typing import TYPE_CHECKING, Any
+
+from rules.sampling import Draw, apart, aten, away, normal, sample
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Vanishing(Draw):
+    """Numbers of which along the last axis the fourth is 0, in every second row the next too."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        numbers = super().make(rng, length)
+        numbers[..., 3] = 0
+        numbers[::2, ..., 4] = 0
+        return numbers
+
 
 PRODUCTS = (
     sample(aten.prod.default, away(3, 2)),
@@ -11,6 +27,7 @@ PRODUCTS = (
     sample(aten.prod.dim_int, away(3, 4, 2), -2, True, note="kept"),
     sample(aten.cumprod.default, away(3, 4), 1),
     sample(aten.cumprod.default, away(4, 2, 3), -3, note="first axis"),
+    sample(aten.cumprod.default, Vanishing((3, 6), gap=0.5), 1, note="zeros"),
     sample(aten.cummax.default, apart(3, 5), 1, exact="y"),
     sample(aten.cummin.default, apart(5, 2), -2, exact="y"),
     sample(aten.linalg_cross.default, normal(4, 3), normal(4, 3)),

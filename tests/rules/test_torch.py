@@ -103,6 +103,7 @@ NO_16_BITS = (
     "affine_grid_generator aligned, one wide",
     "_cdist_forward",
     "_ctc_loss",
+    "_pdist_forward",
     "cholesky",
     "grid_sampler",
     "_linalg_",

@@ -220,6 +220,29 @@ def take(x: Plain, dim: int, index: Plain) -> Plain:
     return stack([layers(x, dim)[i] for i in index], dim)
 
 
+def _places_of_blocks(tensors: Plain) -> Any:
+    """Where each number of each matrix stands."""
+    row = column = 0
+    for x in tensors:
+        m, n = x.shape if x.ndim == 2 else (1, x.size)
+        yield [(row + i, column + j) for i in range(m) for j in range(n)]
+        row, column = row + m, column + n
+
+
+def blocks(tensors: Plain) -> Plain:
+    places = list(_places_of_blocks(tensors))
+    out = np.zeros([max(at[k] for part in places for at in part) + 1 for k in (0, 1)])
+    for x, part in zip(tensors, places, strict=True):
+        for number, at in zip(np.ravel(x), part, strict=True):
+            out[at] = number
+    return out
+
+
+def block_of(g: Plain, tensors: Plain) -> Plain:
+    pairs = zip(tensors, _places_of_blocks(tensors), strict=True)
+    return [np.array([g[at] for at in part]).reshape(x.shape) for x, part in pairs]
+
+
 def listed(index: Plain) -> Plain:
     return np.array(index.flatten().tolist())
 
@@ -316,6 +339,7 @@ MOVING: dict[str, Any] = {
     for word in (
         cat, cut, split_by, split, rejoin, layers, stack, restack, tile, untile, flip, roll, unroll,
         lower_part, upper_part, diagonal_of, along_diagonal, windows, add_windows, padded, unpadded,
-        take, listed, add_rows, gather, scatter, scatter_add, pick, put, select_where, unselect,
+        take, blocks, block_of, listed, add_rows, gather, scatter, scatter_add, pick, put,
+        select_where, unselect,
     )
 }  # fmt: skip

@@ -116,9 +116,25 @@ def distances_slope(g: Plain, a: Plain, b: Plain, p: float, which: int) -> Plain
     return out
 
 
+def pair_distances(a: Plain, p: float) -> Plain:
+    whole = distances(a, a, p)
+    return np.array([whole[i, j] for i in range(len(a)) for j in range(i + 1, len(a))])
+
+
+def pair_distances_slope(g: Plain, a: Plain, p: float) -> Plain:
+    out, given = np.zeros(a.shape), iter(g)
+    for i in range(len(a)):
+        for j in range(i + 1, len(a)):
+            part = next(given) * np.array(_slope((a[i] - a[j]).tolist(), p))
+            out[i] += part
+            out[j] -= part
+    return out
+
+
 NORMS: dict[str, Any] = {
     word.__name__: word
     for word in (
         length_of, length_slope, shortened, shortened_input, distances, distances_slope,
+        pair_distances, pair_distances_slope,
     )
 }  # fmt: skip

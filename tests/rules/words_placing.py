@@ -147,12 +147,14 @@ def bags_add(
     last: bool,
     padding: int,
     chosen: Plain,
+    shared: bool,
 ) -> Plain:
     out = np.zeros(table.shape)
+    often = indices.tolist().count if shared else lambda _: 1
     for bag, members in _members(indices, offsets, last, padding):
         for at in members if mode != 2 else ():
             factor = 1 / len(members) if mode == 1 else 1 if weights is None else weights[at]
-            out[indices[at]] += factor * g[bag]
+            out[indices[at]] += factor * g[bag] / often(indices[at])
         for column in range(table.shape[1] if mode == 2 and members else 0):
             out[chosen[bag, column], column] += g[bag, column]
     return out
@@ -163,6 +165,15 @@ def bags_dot(g: Plain, table: Plain, indices: Plain, offsets: Plain, *how: Any) 
     for bag, members in _members(indices, offsets, *how):
         for at in members:
             out[at] = math.fsum(a * b for a, b in zip(g[bag], table[indices[at]], strict=True))
+    return out
+
+
+def rows_shortened(table: Plain, indices: Plain, longest: float, p: float) -> Plain:
+    out = np.array(table)
+    for i in set(indices.flatten().tolist()):
+        size = sum(abs(n) ** p for n in table[i].tolist()) ** (1 / p)
+        if size > longest:
+            out[i] = table[i] * (longest / (size + 1e-7))
     return out
 
 
@@ -205,6 +216,15 @@ def fill_in(x: Plain, mask: Plain, source: Plain) -> Plain:
 def fill_first(source: Plain, numbers: Plain) -> Plain:
     rest = [0.0] * (source.size - len(numbers))
     return np.array([*numbers, *rest]).reshape(source.shape)
+
+
+def overwrite_diagonal(x: Plain, src: Plain, offset: int, dim1: int, dim2: int) -> Plain:
+    out = np.array(x)
+    planes = np.moveaxis(out, (dim1, dim2), (-2, -1))
+    for at in np.ndindex(src.shape):
+        row, column = at[-1] + max(-offset, 0), at[-1] + max(offset, 0)
+        planes[(*at[:-1], row, column)] = src[at]
+    return out
 
 
 def overwrite(x: Plain, src: Plain, dim: int, *which: Any) -> Plain:
@@ -318,7 +338,8 @@ PLACING: dict[str, Any] = {
     word.__name__: word
     for word in (
         mirrored, mirrored_add, held, held_add, columns, from_columns, channels, bags, bags_add,
-        bags_dot, put_rows, distinct, take_flat, put_flat, fill_in, fill_first, overwrite,
-        turned, embed_diagonal, reduce_at, reduce_self, reduce_source, row_index,
+        bags_dot, rows_shortened, put_rows, distinct, take_flat, put_flat, fill_in, fill_first,
+        overwrite, overwrite_diagonal, turned, embed_diagonal, reduce_at, reduce_self,
+        reduce_source, row_index,
     )
 }  # fmt: skip

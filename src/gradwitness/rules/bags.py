@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.indexing import added_up, numbered
+from gradwitness.rules.norms import length
 from gradwitness.rules.registry import Array, rule
 
 _SUM, _MEAN = 0, 1
@@ -79,7 +80,7 @@ def embedding_bag(
 @embedding_bag.vjp(
     "weight",
     "bags_add(g[0], weight, indices, offsets, mode, per_sample_weights, include_last_offset, "
-    "padding_idx, chosen)",
+    "padding_idx, chosen, scale_grad_by_freq)",
 )
 def _(
     g: Any,
@@ -96,8 +97,6 @@ def _(
     chosen: Array,
     **recorded: Any,
 ) -> Array:
-    if scale_grad_by_freq:
-        raise NotImplementedError("scale_grad_by_freq")
     of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
     if mode not in (_SUM, _MEAN):
         named = chosen >= 0
@@ -113,6 +112,10 @@ def _(
         rows = rows * np.take(share, of[kept])[:, None]
     if per_sample_weights is not None:
         rows = rows * per_sample_weights[kept][:, None]
+    if scale_grad_by_freq:
+        often = np.bincount(indices[kept], minlength=weight.shape[0])
+        share = np.ones_like(rows, shape=often.shape) / np.maximum(often, 1)
+        rows = rows * np.take(share, indices[kept])[:, None]
     return added_up(rows, np.take(numbered(weight), indices[kept], axis=0), weight)
 
 
@@ -135,3 +138,36 @@ def _(
     of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
     products = np.take(g[0], of, axis=0) * np.take(weight, indices, axis=0)
     return np.where(kept, np.sum(products, axis=1), 0)
+
+
+# Rows whose length is as near to the longest as this may count as longer, or not: rounding decides.
+_NEAR = 2.0**-20
+# What torch adds to a length before it divides by it.
+_SHY = 1e-7
+
+
+@rule(
+    "aten.embedding_renorm",
+    "y = rows_shortened(weight, indices, max_norm, norm_type)",
+    composite=True,
+    doubles=("max_norm",),
+)
+def embedding_renorm(
+    weight: Array,
+    indices: Array,
+    *,
+    max_norm: Any,
+    norm_type: Any,
+    made: tuple[Any, ...] | None = None,
+) -> Array:
+    named = np.unique(indices)
+    rows = weight[named]
+    size = length(rows, norm_type, (1,), keepdims=True)
+    longer = np.greater(size, max_norm)
+    if made is not None:
+        near = np.less(np.abs(size - max_norm), _NEAR * max_norm)
+        moved = np.any(np.not_equal(made[0][named], rows), axis=1, keepdims=True)
+        longer = np.where(near, moved, longer)
+    out = np.concatenate([weight])  # a copy that dispatches
+    out[named] = rows * np.where(longer, max_norm / (size + _SHY), 1)
+    return out

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.indexing import added_up, numbered
 from gradwitness.rules.norms import NEAR_SINGLE, clear, length, signed, slope
 from gradwitness.rules.registry import Array, rule
 
@@ -84,3 +85,37 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
 def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     ratio = _turned(_over(g, y))
     return b * np.sum(ratio, axis=-1, keepdims=True) - ratio @ a
+
+
+def _pairs(a: Array) -> tuple[Array, Array]:
+    """Return which rows are compared: each with all that come after it."""
+    first, second = np.triu_indices(a.shape[0], 1)
+    return first, second
+
+
+@rule(
+    "aten._pdist_forward",
+    "y = pair_distances(a, p)",
+    meaning="adds, for each row, the differences over the distances, times the gradient, for "
+    "p = 2; a distance 0 gives 0",
+    node="PdistBackward",
+)
+def pdist(a: Array, *, p: Any = 2.0) -> Array:
+    first, second = _pairs(a)
+    return length(a[first] - a[second], p, (1,))
+
+
+@pdist.vjp("a", "pair_distances_slope(g, a, p)")
+def _(g: Array, y: Array, a: Array, *, p: Any = 2.0) -> Array:
+    first, second = _pairs(a)
+    gap = a[first] - a[second]
+    if p == math.inf:
+        size = np.abs(gap)
+        clear(size, (1,), NEAR_SINGLE)
+        # All differences that tie get the whole gradient, not a share.
+        top = np.max(size, axis=1, keepdims=True)
+        each = np.where(np.equal(size, top), signed(g[:, None], gap), 0)
+    else:
+        each = slope(g[:, None], y[:, None], gap, p, (1,))
+    rows = numbered(a)
+    return added_up(np.stack([each, -each]), np.stack([rows[first], rows[second]]), a)

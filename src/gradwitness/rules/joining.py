@@ -117,3 +117,32 @@ def unbind(x: Array, *, dim: int = 0) -> list[Array]:
 @unbind.vjp("x", "restack(g, dim)")
 def _(g: Any, y: Any, x: Array, *, dim: int = 0) -> Array:
     return np.stack(_all(g), axis=dim)
+
+
+def _corners(tensors: Several) -> list[tuple[int, int]]:
+    """Return the rows and columns of each matrix; a vector is one row."""
+    return [(1, x.size) if x.ndim < 2 else x.shape for x in tensors]
+
+
+@rule(
+    "aten.block_diag",
+    "y = blocks(tensors)",
+    meaning="gives each matrix the gradient of its block",
+)
+def block_diag(tensors: Several) -> Array:
+    sizes = _corners(tensors)
+    out = np.zeros_like(tensors[0], shape=tuple(sum(n) for n in zip(*sizes, strict=True)))
+    row = column = 0
+    for x, (m, n) in zip(tensors, sizes, strict=True):
+        out[row : row + m, column : column + n] = np.reshape(x, (m, n))
+        row, column = row + m, column + n
+    return out
+
+
+@block_diag.vjp("tensors", "block_of(g, tensors)")
+def _(g: Array, y: Array, tensors: Several) -> list[Array]:
+    parts, row, column = [], 0, 0
+    for x, (m, n) in zip(tensors, _corners(tensors), strict=True):
+        parts.append(np.reshape(g[row : row + m, column : column + n], x.shape))
+        row, column = row + m, column + n
+    return parts

@@ -268,3 +268,33 @@ def diag_embed(x: Array, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> 
 @diag_embed.vjp("x", "diagonal_of(g, offset, dim1, dim2)")
 def _(g: Array, y: Array, x: Array, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Array:
     return np.diagonal(g, offset, dim1, dim2)
+
+
+def _on_diagonal(x: Array, offset: int, dim1: int, dim2: int) -> Array:
+    return np.diagonal(numbered(x), offset, dim1, dim2)
+
+
+@rule(
+    "aten.diagonal_scatter",
+    "y = overwrite_diagonal(x, src, offset, dim1, dim2)",
+    meaning="gives the source the gradient of the diagonal that it was written to, and zero to "
+    "what it was written over",
+)
+def diagonal_scatter(
+    x: Array, src: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Array:
+    return filled(x, _on_diagonal(x, offset, dim1, dim2), src)
+
+
+@diagonal_scatter.vjp("x", "overwrite_diagonal(g, 0 * src, offset, dim1, dim2)")
+def _(
+    g: Array, y: Array, x: Array, src: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Array:
+    return filled(g, _on_diagonal(x, offset, dim1, dim2), 0)
+
+
+@diagonal_scatter.vjp("src", "diagonal_of(g, offset, dim1, dim2)")
+def _(
+    g: Array, y: Array, x: Array, src: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Array:
+    return np.diagonal(g, offset, dim1, dim2)

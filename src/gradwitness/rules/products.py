@@ -63,9 +63,16 @@ def cumprod(x: Array, *, dim: int) -> Array:
 def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
     if x.size < 2:
         return g
-    if np.any(np.equal(x, 0)):
-        raise NotImplementedError("a running product with a factor 0")
-    return np.flip(np.cumsum(np.flip(g * y, dim), axis=dim), dim) / x
+    zero = np.equal(x, 0)
+    if not np.any(zero):
+        return np.flip(np.cumsum(np.flip(g * y, dim), axis=dim), dim) / x
+    # Behind the first factor 0 no factor counts; it has the others for its own gradient.
+    count = np.cumsum(zero, axis=dim)
+    first = zero & (count == 1)
+    before = np.flip(np.cumsum(np.flip(np.where(count == 0, g * y, 0), dim), axis=dim), dim)
+    others = np.cumprod(np.where(first, 1.0, x), axis=dim)
+    own = np.sum(np.where(count == 1, g * others, 0), axis=dim, keepdims=True)
+    return np.where(count == 0, before / np.where(zero, 1, x), np.where(first, own, 0))
 
 
 def _reached(best: Any, x: Array, dim: int) -> tuple[Array, Array]:
