@@ -165,9 +165,10 @@ def test_a_format_that_overflows_is_not_refuted(dtype: str, number: float, off: 
         found = judged([sign * INF, 1.0], expected, dtype)
         certain = number - off > limit[dtype]
         assert (found.verdict, found.reason) == ((A, "") if certain else (I, DECIDED))
-        assert judged([-sign * INF, 1.0], expected, dtype).verdict is D
+        exact = witness([sign * number, 1.0], dtype=dtype)
+        assert judged([-sign * INF, 1.0], exact, dtype).verdict is D
     # And an infinity out of reach is a fault.
-    assert judged([INF, 1.0], witness([number / 2, 1.0], [off, 0.0]), dtype).verdict is D
+    assert judged([INF, 1.0], witness([number / 2, 1.0], dtype=dtype), dtype).verdict is D
 
 
 def test_float64_at_its_end() -> None:
@@ -318,6 +319,18 @@ def test_a_record_never_disagrees_with_itself(drawn: list[float], dtype: str) ->
     found = compare(recorded, recorded.astype(np.float64), dtype)
     nan = bool(np.isnan(recorded.astype(np.float64)).any())
     assert (found.verdict, found.refuted) == (I if nan else A, 0)
+
+
+def test_an_infinity_that_terms_of_one_sign_may_have_left_is_no_fault() -> None:
+    # Half of all terms may have one sign. If these are 2^103 / u = 2^127 at most, none overflows;
+    # if they are 2^106 / u = 2^130, either infinity can be what is left of a sum of 0.
+    for recorded in (INF, -INF):
+        assert judged([recorded, 1.0], witness([0.0, 1.0], [2.0**103, 0.0])).verdict is D
+        found = judged([recorded, 1.0], witness([0.0, 1.0], [2.0**106, 0.0]))
+        assert (found.verdict, found.refuted, found.reason) == (I, 0, DECIDED)
+    # Of 2^131 in all, no more than a hair is negative where the sum is 2^131.
+    assert judged([-INF, 1.0], witness([2.0**131, 1.0], [2.0**107, 0.0])).verdict is D
+    assert judged([-INF, 1.0], witness([2.0**131, 1.0], [2.0**109, 0.0])).verdict is I
 
 
 def test_infinities_stay_out_of_the_figures() -> None:

@@ -213,8 +213,13 @@ class _Scan:
         # Both infinite alike, both NaN, or so large that the format overflows: no distance.
         reach = np.abs(w) + bound
         overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(self._limits.max))
+        # All terms of a sum together are no larger than its bound over the unit roundoff. Where
+        # those of one sign may have overflowed, that infinity can be what is left of the sum.
+        terms = bound / (float(self._limits.eps) / 2)
+        of_sign = (terms + np.sign(r) * w) / 2
+        overflown = np.isinf(r) & np.isfinite(w) & (of_sign >= float(self._limits.max))
         nan = np.isnan(r) | np.isnan(w)
-        alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow
+        alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow | overflown
         error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
         # An infinity that follows for certain is as good as a number.
         certain = np.isinf(w) & (True if rigorous is None else rigorous == 0) & (r == w)

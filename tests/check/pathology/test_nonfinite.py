@@ -176,3 +176,23 @@ def test_nothing_times_an_infinite_gradient_is_no_fault_of_torch() -> None:
     assert witness.report.wrong == ()
     (note,) = witness.report.notes
     assert note.text.startswith("SqrtBackward0 #1 makes infinity of finite gradients")
+
+
+def test_an_overflow_of_a_power_is_no_matter_of_its_sign() -> None:
+    (note,) = notes_of(lambda x: weighted((x - 300).half().square()), leaf(1.0, 2.0, 3.0, 4.0))[:1]
+    assert note.kind == "infinity born"
+    assert "aten.pow.Tensor_Scalar" in note.text
+    assert "small if not" in note.text
+    assert "above 0" not in note.text
+
+
+def test_what_an_optimizer_meets_in_grad_did_not_come_in() -> None:
+    x = leaf(1.0, 0.0, 3.0, 4.0)
+    optimizer = torch.optim.SGD([x], 0.1)
+    with gw.watch(names={"x": x}) as witness:
+        root_of_squares_at_zero(x).backward()
+        optimizer.step()
+    # The premise.
+    assert x.isnan().all()
+    assert "NaN came in" not in kinds(witness.report.notes)
+    assert "infinity born" in kinds(witness.report.notes)

@@ -24,20 +24,27 @@ if TYPE_CHECKING:
     from gradwitness.tape import Argument, Call, Firing, LeafUpdate, Tape
 
 _KINDS = {"NaN": np.isnan, "infinity": np.isinf}
-# What helps, by a word in the operation's or node's name.
-_HELP = {
+# What helps, by a word in the operation's or node's name: against both, and against one alone.
+_BOTH = {
     "softmax": "A row of nothing but -inf has no softmax: leave such rows out.",
     "logsumexp": "A row of nothing but -inf has no slope: leave such rows out.",
     "log": "Keep the argument above 0, by clamp(min=...).",
     "sqrt": "Keep the argument above 0: the slope at 0 is infinite.",
     "norm": "Keep the argument away from 0, where a norm has no slope.",
-    "pow": "Keep the base above 0.",
     "div": "Keep the divisor away from 0.",
     "reciprocal": "Keep the divisor away from 0.",
     "exp": "Subtract the largest exponent first.",
-    "mean": "There may be no elements to average.",
-    "nll": "Every target may be ignored, so that nothing is averaged.",
-    "aten.mul.": "0 times infinity is NaN: a mask as a factor removes no infinity.",
+}
+_HELP = {
+    "NaN": _BOTH
+    | {
+        "pow": "Keep the base above 0.",
+        "mean": "There may be no elements to average.",
+        "nll": "Every target may be ignored, so that nothing is averaged.",
+        "aten.mul.": "0 times infinity is NaN: a mask as a factor removes no infinity.",
+    },
+    "infinity": _BOTH
+    | {"pow": "Keep the base away from 0 if the exponent is negative, and small if not."},
 }
 _MASKED = (
     " A gradient of 0 arrived there, which does not help: 0 times infinity is NaN. Make the "
@@ -88,7 +95,9 @@ class Nonfinite(Detector):
             if known or brought or (kind == "infinity" and written):
                 continue
             text = f"{title} makes {kind}{self._place(made[0], operands, test)}"
-            self._tell(f"{kind} born", "forward", where, text + _help(call.op, self.tape, made))
+            self._tell(
+                f"{kind} born", "forward", where, text + _help(call.op, kind, self.tape, made)
+            )
 
     def fired(  # noqa: D102
         self,
@@ -97,13 +106,16 @@ class Nonfinite(Detector):
         update: LeafUpdate | None,
         findings: Sequence[Finding],
     ) -> None:
-        del update
         if sweep != self._sweep:
             self._sweep, self._arrived = sweep, {}
         self._arrived |= {(firing.node, k): n for k, n in enumerate(firing.incoming)}
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
         node = self.tape.nodes[firing.node]
+        if update is not None:
+            # What an optimizer then meets in `.grad` has come from here.
+            self._with_nan.update(self._holding([update.after], np.isnan))
+            self._tainted.update(self._holding([update.after], lambda array: ~np.isfinite(array)))
         if self._holding(firing.incoming, lambda array: ~np.isfinite(array)):
             return
         calls = [self.tape.calls[n] for n in (*node.inner, node.call) if n is not None]
@@ -124,7 +136,7 @@ class Nonfinite(Detector):
             if made:
                 place = self._place(made[0], sorted(operands), test)
                 text = f"{node.name} #{node.id} makes {kind} of finite gradients{place}"
-                text += _help(node.name, self.tape, made)
+                text += _help(node.name, kind, self.tape, made)
                 masked = self._holding(firing.incoming, lambda array: array == 0)
                 text += _MASKED if kind == "NaN" and masked else ""
                 self._tell(f"{kind} born", "backward", where, text)
@@ -215,10 +227,11 @@ class Nonfinite(Detector):
         ]
 
 
-def _help(name: str, tape: Tape, made: Sequence[int]) -> str:
+def _help(name: str, kind: str, tape: Tape, made: Sequence[int]) -> str:
     """Return a sentence on what to do, where one is known."""
-    word = next((word for word in _HELP if word in name.lower()), None)
-    text = f". {_HELP[word]}" if word else "."
+    known = _HELP[kind]
+    word = next((word for word in known if word in name.lower()), None)
+    text = f". {known[word]}" if word else "."
     if tape.values[made[0]].dtype == "float16":
         text += " The largest number of float16 is 65504: scale the loss, or use bfloat16."
     return text
