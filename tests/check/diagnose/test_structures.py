@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from check.diagnose.cases import CASES, Case
+import gradwitness as gw
+from check.diagnose.cases import CASES, RELU, Case
 from check.diagnose.handmade import Network
 from check.diagnose.staging import staged
 from gradwitness.check.diagnose import candidates
@@ -133,3 +134,33 @@ def test_learning_rate_of_the_update_is_told() -> None:
     first, *_ = diagnose(small({"updated": 0.05}))
     assert first.cause == "weights already updated"
     assert first.coefficient == pytest.approx(0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("way", ["loaded", "drawn", "in a function"])
+def test_weights_that_the_program_itself_makes_can_have_been_updated(way: str) -> None:
+    """The step makes its model, and loads its weights: nothing of it came in from outside."""
+    made = Network(**RELU, seed=0)
+    named: dict[str, torch.Tensor] = {}
+
+    def step() -> None:
+        model = made.model()
+        torch.manual_seed(3)
+        for p in model.parameters():
+            if way == "drawn":
+                nn.init.normal_(p, std=0.5)
+            elif way == "loaded":
+                with torch.no_grad():
+                    p.copy_(p.flip(0))
+        named.update(model.named_parameters())
+        torch.autograd.backward(made.torch_loss(model))
+
+    with gw.watch(names=named, keep=None) as witness:
+        step()
+    # By hand, at the same weights after a step of gradient descent.
+    W, b = ([named[f"{2 * k}.{w}"].detach().numpy() for k in range(4)] for w in ("weight", "bias"))
+    g = made.gradients(W, b)
+    W = [w - np.float32(0.05) * g[f"{2 * k}.weight"] for k, w in enumerate(W)]
+    b = [c - np.float32(0.05) * g[f"{2 * k}.bias"] for k, c in enumerate(b)]
+    (run,) = witness.check_claims(made.gradients(W, b)).runs
+    assert [cause.cause for cause in run.causes] == ["weights already updated"]
+    assert run.causes[0].coefficient == pytest.approx(0.05, rel=1e-3)

@@ -32,7 +32,8 @@ _SOFTMAXES = frozenset({"aten._softmax", "aten._safe_softmax"})
 _ATTENTION = frozenset({"aten._scaled_dot_product_flash_attention_for_cpu"})
 _PRODUCTS = frozenset({"aten.bmm", "aten.baddbmm", "aten.mm"})
 _WEIGHTED = frozenset({"aten.addmm", "aten.mm", "aten.convolution"})
-_STARTS = (1e-4, 1e-3, 1e-2, 0.1, 0.5)
+# Learning rates that people use: past a kink no fit finds the way from one to the next.
+_STARTS = (1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0)
 _HIDDEN = -1e4  # what a mask adds to a score that is to count for nothing, or less
 
 
@@ -275,7 +276,7 @@ def updated_weights(scene: Scene) -> Iterator[Explanation]:
 
     def predict(rate: float) -> dict[str, NDArray[np.float64]]:
         moved = {n: w - rate * g for n, (w, g) in right.items() if g is not None}
-        return predicted_by(stage, stage.tape, moved)
+        return predicted_by(stage, *_started_from(stage.tape, moved))
 
     found = fitted(scene, predict, _STARTS)
     if found is not None:
@@ -286,6 +287,30 @@ def updated_weights(scene: Scene) -> Iterator[Explanation]:
         )
         yield Explanation("weights already updated", text, predicted, rate, freedom=REAL)
     yield from _updated_within(stage, scene)
+
+
+def _started_from(
+    tape: Tape, weights: Mapping[int, NDArray[np.float64]]
+) -> tuple[Tape, dict[int, NDArray[np.float64]]]:
+    """Return a program with other weights: those that it writes itself are written otherwise."""
+    values, calls = list(tape.values), list(tape.calls)
+    makers = {n: call for call in tape.calls for n in call.outputs if n is not None}
+    outside = {}
+    for number, array in weights.items():
+        maker = makers.get(number)
+        if maker is None or maker.is_view or len(maker.outputs) > 1:
+            outside[number] = array
+            continue
+        values.append(Value(len(values), array.shape, "float64", array))
+        given: dict[str, Argument] = {"src": Ref(values[-1].id), "non_blocking": False}
+        op = "aten.copy_.default"
+        if maker.writes:
+            given = {"self": maker.arguments[maker.writes[0]], **given}
+        else:
+            op, given = "aten.clone.default", {"self": given["src"], "memory_format": None}
+        writes = ("self",) if maker.writes else ()
+        calls[maker.id] = dataclasses.replace(maker, op=op, arguments=given, writes=writes)
+    return dataclasses.replace(tape, values=values, calls=calls), outside
 
 
 def _updated_within(stage: Stage, scene: Scene) -> Iterator[Explanation]:
