@@ -167,3 +167,23 @@ def test_numbers_that_a_vjp_should_not_have_used_show(monkeypatch: pytest.Monkey
     with gw.watch(keep=0) as witness:
         weighted(x * w).backward()
     assert witness.verdict is not gw.Verdict.AGREES
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_view_of_what_was_written_to_is_there_when_its_history_is_told(wrong: bool) -> None:
+    # Boxes as detectors refine them: torch tells only afterwards that the sum was read by a view.
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4))
+    if wrong:
+        model[1].weight.register_hook(lambda g: 2 * g)
+    with gw.watch(model, keep=0) as witness:
+        boxes = model(torch.randn(2, 5, 3))
+        boxes[..., :2] += torch.randn(2, 5, 2)
+        held = memory(boxes)
+        loss = boxes.sigmoid().square().mean() * 3
+        del boxes
+        assert not held.expired()
+        loss.backward()
+    assert held.expired()
+    assert dict(witness.report.reasons()) == {}
+    assert witness.verdict is (gw.Verdict.DISAGREES if wrong else gw.Verdict.AGREES)

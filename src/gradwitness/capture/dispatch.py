@@ -113,6 +113,8 @@ class DispatchRecorder(Mode):
         self._audience = audience
         self._open: dict[int, tuple[int | None, ...]] = {}
         self._judged: tuple[int | None, ...] = ()
+        # Views that were taken after a write to their base, and are not written down as calls yet.
+        self._shown: list[int] = []
         self.applications = Applications(values, self.calls)
         # What functions that begin with the next call are applied to.
         self._needed: list[int] = []
@@ -137,6 +139,11 @@ class DispatchRecorder(Mode):
     def _let_go(self) -> None:
         self._retention.drop(self._judged)
         self._judged = ()
+
+    def views_are_known(self) -> None:
+        """Let views go that were held for the calls that show them: those are written down."""
+        self._retention.drop(self._shown)
+        self._shown = []
 
     def close(self, number: int) -> None:
         """Let a call's numbers go: no backward pass will need them."""
@@ -257,8 +264,10 @@ class DispatchRecorder(Mode):
     def _argument(self, item: Any) -> Argument:
         if isinstance(item, torch.Tensor):
             number = self._values.of(item)
-            if torch.is_grad_enabled():
-                self._values.taken(item)
+            if torch.is_grad_enabled() and self._values.taken(item):
+                # The call that shows it is written down when a backward pass meets its node.
+                self._retention.hold([number])
+                self._shown.append(number)
             return Ref(number)
         if isinstance(item, (list, tuple)):
             return tuple(self._argument(each) for each in item)

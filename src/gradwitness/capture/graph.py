@@ -61,6 +61,7 @@ class GraphRecorder:
         self._numbers: dict[Any, int] = {}
         self._values = values
         self._add_call = dispatch.add
+        self._views_are_known = dispatch.views_are_known
         self._calls = dispatch.calls
         self._saved = saved
 
@@ -109,6 +110,7 @@ class GraphRecorder:
         for number in new:
             self._complete_function(number)
             self._complete_view(number)
+        self._views_are_known()
 
     def _classify(self, number: int, draft: NodeDraft, by_sequence: dict[int, list[int]]) -> None:
         if draft.name == "AccumulateGrad":

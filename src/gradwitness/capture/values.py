@@ -192,13 +192,16 @@ class ValueStore:
             if node is not None:
                 yield node, tensor.output_nr, value
 
-    def taken(self, tensor: torch.Tensor) -> None:
+    def taken(self, tensor: torch.Tensor) -> bool:
         """Note whose output a view is that an operation takes after its base was written to.
 
         Torch has made its history anew for that operation; the next write makes it another one.
+        Returned is whether it is such a view.
         """
-        if self._epoch(tensor) and tensor._base is not None:
-            self._remember(tensor)
+        if not self._epoch(tensor) or tensor._base is None:
+            return False
+        self._remember(tensor)
+        return True
 
     def _remember(self, tensor: torch.Tensor) -> None:
         """Note whose output a tensor is that is about to be overwritten: it gets another node."""
