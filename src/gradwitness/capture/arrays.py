@@ -17,12 +17,21 @@ def dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Return a tensor's shape, in which a ragged axis has length 1: its numbers are no array."""
+    if tensor.is_nested and tensor.layout is torch.strided:
+        return (1,) * tensor.dim()
+    lengths: tuple[Any, ...] = tuple(tensor.shape)
+    return tuple(length if isinstance(length, int) else 1 for length in lengths)
+
+
 def is_plain(tensor: torch.Tensor) -> bool:
     """Whether a tensor is strided numbers that NumPy can see or be handed a copy of."""
     return (
         tensor.layout is torch.strided
         and tensor.device.type != "meta"
         and not tensor.is_quantized
+        and not tensor.is_nested
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         and not torch._C._functorch.is_legacy_batchedtensor(tensor)
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from gradwitness.capture.arrays import as_array, dtype_name, is_plain
+from gradwitness.capture.arrays import as_array, dtype_name, is_plain, shape_of
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class ValueStore:
         number = len(self._drafts)
         named = self._names.get(id(tensor))
         draft = _Draft(
-            shape=tuple(tensor.shape),
+            shape=shape_of(tensor),
             dtype=dtype_name(tensor),
             array=None,
             layout=None,
@@ -287,6 +287,8 @@ def _history(tensor: torch.Tensor) -> Any:
 
 
 def _address(tensor: torch.Tensor) -> int:
+    if tensor.is_nested:
+        return -1
     try:
         address: int = tensor.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError):
