@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import BackwardHook
 
 from gradwitness.capture.entries import ENTRIES
+from gradwitness.capture.hooks import described, hooks_of_node
 from gradwitness.capture.inside import Inside
-from gradwitness.capture.source import is_skipped
-from gradwitness.tape import LEAVING, Edge, Firing, Kind, LeafUpdate, Sweep
+from gradwitness.tape import Edge, Firing, Kind, LeafUpdate, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 # Where a tensor holds its hooks that run after the accumulation.
 _AFTERWARDS = "_post_accumulate_grad_hooks"
-
-# So many of torch's functions, one holding the other, are looked through for the program's own.
-_FUNCTIONS = 20
 
 Values = tuple[int | None, ...]
 
@@ -132,6 +129,8 @@ class SweepDraft:
         self._limited: tuple[Edge, ...] | None = None
         self._captured: tuple[tuple[Edge, int | None], ...] = ()
         self._incoming: dict[int, Values] = {}
+        # Of what arrived at custom functions, a few bytes to know it by.
+        self._prints: dict[int, tuple[int, ...]] = {}
         self._before: dict[int, int | None] = {}
         # What leaves were left with before the program's own hooks had their turn.
         self._accumulated: dict[int, int] = {}
@@ -163,7 +162,7 @@ class SweepDraft:
                 arrival = node.register_prehook(self._arrive(number))
                 leaving = node.register_hook(self._leave(number))
                 self._handles += [arrival, leaving]
-                self._hooks += tuple(_hooks_of_node(Edge(number, 0), arrival, leaving))
+                self._hooks += tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
             self._hooks += tuple(self._found_hooks())
             for number in reached:
                 self._handles += self._first_after(number)
@@ -270,6 +269,8 @@ class SweepDraft:
                     before = draft.alive.variable.grad
                     self._before[number] = None if before is None else self._values.of(before)
                     self._retention.hold([self._before[number]])
+                elif draft.kind == Kind.CUSTOM:
+                    self._prints[number] = tuple(map(self._print, arrived))
             if draft.kind == Kind.CUSTOM:
                 self._inside.enter()
 
@@ -288,10 +289,16 @@ class SweepDraft:
     def _fired(self, number: int, outgoing: Values) -> None:
         draft = self._graph.nodes[number]
         arrived = self._incoming.pop(number)
+        # Through NumPy, too, a backward may write to what it was given.
+        prints = self._prints.pop(number, ())
         changed = tuple(
             place
             for place, value in enumerate(arrived)
-            if value is not None and self._values.is_overwritten(value)
+            if value is not None
+            and (
+                self._values.is_overwritten(value)
+                or (prints and prints[place] != self._print(value))
+            )
         )
         # Built-in nodes leave it to autograd to undo their broadcasting.
         summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
@@ -322,6 +329,12 @@ class SweepDraft:
             for call in self._graph.calls_of(number):
                 self._dispatch.close(call)
 
+    def _print(self, number: int | None) -> int:
+        array: Any = None if number is None else self._values.value(number).array
+        # Of what lies scattered, a copy would have to be made.
+        plain = array is not None and array.flags.c_contiguous
+        return zlib.crc32(array.reshape(-1).view("u1")) if plain else 0
+
     def _recorded(self, gradients: Any) -> Values:
         return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
 
@@ -337,48 +350,6 @@ def edge_of(tensor: torch.Tensor) -> Any:
         return torch.autograd.graph.get_gradient_edge(tensor)
     except (AttributeError, RuntimeError):
         return None
-
-
-def _hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge, str]]:
-    """Yield the program's own hooks on a node, beside which the recorder's have just been put."""
-    for handle, prefix in ((arrival, ""), (leaving, LEAVING)):
-        for key, hook in handle.hooks_dict_ref().items():
-            if key != handle.id:
-                yield from ((edge, prefix + text) for text in _users(hook))
-
-
-def _users(hook: Any) -> Iterator[str]:
-    """Yield what a hook is; of torch's own, which stands for a module's, what that one is."""
-    held = (cell.cell_contents for cell in getattr(hook, "__closure__", None) or ())
-    owner = next((item for item in held if isinstance(item, BackwardHook)), None)
-    if owner is None:
-        yield described(hook)
-        return
-    inputs = "_set_user_hook" in hook.__qualname__
-    for own in owner.user_hooks if inputs else owner.user_pre_hooks:
-        yield f"{type(owner.module).__name__}'s hook {described(own)}"
-
-
-def described(hook: Any) -> str:
-    """Return a function's name and the line where it is written."""
-    inner = _written_by_user(getattr(hook, "__wrapped__", hook))
-    name = getattr(inner, "__qualname__", type(inner).__qualname__)
-    code = getattr(inner, "__code__", None)
-    return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code else str(name)
-
-
-def _written_by_user(hook: Any) -> Any:
-    """Return the function for which one of torch's own stands, as for several tensors' hooks."""
-    waiting = [hook]
-    for function in waiting:
-        code = getattr(function, "__code__", None)
-        if code is not None and not is_skipped(code.co_filename):
-            return function
-        cells = getattr(function, "__closure__", None) or ()
-        waiting += [c.cell_contents for c in cells if hasattr(c.cell_contents, "__code__")]
-        if len(waiting) > _FUNCTIONS:
-            break
-    return hook
 
 
 class _Paused:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 import gradwitness as gw
-from check.pathology.watching import at, kinds, leaf
+from check.pathology.watching import at, kinds, leaf, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,3 +96,31 @@ def test_broadcasting_of_torchs_own_operations_is_no_fault() -> None:
         ((torch.ones(4, 3) + x) * WEIGHTS).sum().backward()
         x.grad.mul_(0.5)
     assert witness.report.notes == ()
+
+
+class ThroughNumpy(torch.autograd.Function):
+    """3 x, whose backward works in the memory of its cotangent, or beside it."""
+
+    beside = False
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:  # noqa: ARG004
+        return 3 * x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ARG004
+        numbers = grads[0].numpy()
+        made = np.empty_like(numbers) if ThroughNumpy.beside else numbers
+        return torch.from_numpy(np.multiply(numbers, 3, made))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), ()])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_write_through_numpy_is_told(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], *, beside: bool
+) -> None:
+    monkeypatch.setattr(ThroughNumpy, "beside", beside)
+    x = torch.randn(shape).requires_grad_()
+    function: Any = ThroughNumpy.apply
+    notes = notes_of(lambda x: (function(x.sin()) * 2).sum(), x)
+    assert kinds(notes) == ([] if beside else ["gradient changed in place"])

@@ -1,0 +1,58 @@
+"""What a program's hooks are called, and where they are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.hooks import BackwardHook
+
+from gradwitness.capture.source import is_skipped
+from gradwitness.tape import LEAVING, Edge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# So many of torch's functions, one holding the other, are looked through for the program's own.
+_FUNCTIONS = 20
+
+
+def hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge, str]]:
+    """Yield the program's own hooks on a node, beside which the recorder's have just been put."""
+    for handle, prefix in ((arrival, ""), (leaving, LEAVING)):
+        for key, hook in handle.hooks_dict_ref().items():
+            if key != handle.id:
+                yield from ((edge, prefix + text) for text in _users(hook))
+
+
+def _users(hook: Any) -> Iterator[str]:
+    """Yield what a hook is; of torch's own, which stands for a module's, what that one is."""
+    held = (cell.cell_contents for cell in getattr(hook, "__closure__", None) or ())
+    owner = next((item for item in held if isinstance(item, BackwardHook)), None)
+    if owner is None:
+        yield described(hook)
+        return
+    inputs = "_set_user_hook" in hook.__qualname__
+    for own in owner.user_hooks if inputs else owner.user_pre_hooks:
+        yield f"{type(owner.module).__name__}'s hook {described(own)}"
+
+
+def described(hook: Any) -> str:
+    """Return a function's name and the line where it is written."""
+    inner = _written_by_user(getattr(hook, "__wrapped__", hook))
+    name = getattr(inner, "__qualname__", type(inner).__qualname__)
+    code = getattr(inner, "__code__", None)
+    return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code else str(name)
+
+
+def _written_by_user(hook: Any) -> Any:
+    """Return the function for which one of torch's own stands, as for several tensors' hooks."""
+    waiting = [hook]
+    for function in waiting:
+        code = getattr(function, "__code__", None)
+        if code is not None and not is_skipped(code.co_filename):
+            return function
+        cells = getattr(function, "__closure__", None) or ()
+        waiting += [c.cell_contents for c in cells if hasattr(c.cell_contents, "__code__")]
+        if len(waiting) > _FUNCTIONS:
+            break
+    return hook
