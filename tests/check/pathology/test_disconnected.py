@@ -276,3 +276,14 @@ def test_initialising_inside_the_block_cuts_nothing_off() -> None:
         loss_of(model, data()).backward()
     (note,) = witness.report.notes
     assert at(note, detached, "# here")
+
+
+def test_a_result_that_is_made_a_leaf_is_named_with_the_line_that_made_it() -> None:
+    model: Any = Cut(nn.Parameter)
+    with gw.watch(model) as witness:
+        model(data()).square().mean().backward()
+    (note,) = witness.report.notes
+    assert note.kind == "parameters cut off"
+    assert note.text.startswith("a.weight, a.bias: ")
+    assert "aten.tanh.default (call 2) made what became a leaf then (nn.Parameter(...)" in note.text
+    assert at(note, Cut.forward, "torch.tanh(self.a(x))")

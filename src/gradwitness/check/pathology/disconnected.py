@@ -32,7 +32,7 @@ _WHY = {
     ),
     "without a gradient": (
         "recorded operations lead from them to what was differentiated, but torch has no gradient "
-        "for them. Look for detach_(), requires_grad_() and custom functions on the way."
+        "for them. Look for detach_() and custom functions on the way."
     ),
 }
 
@@ -64,7 +64,7 @@ class Disconnected(Detector):
                 continue
             path = flow.follow(number)
             if path.cut is not None and value.requires_grad:
-                cuts.setdefault((path.cut.source.line, _reason(path.cut)), []).append(path)
+                cuts.setdefault((path.cut.source.line, _reason(tape, path.cut)), []).append(path)
             else:
                 sorts[path.sort if value.requires_grad else "frozen"].append(path)
         made = [_cut_note(reason, paths) for (_, reason), paths in cuts.items()]
@@ -91,11 +91,16 @@ def _names(paths: list[_Path]) -> str:
     return listed([path.name for path in sorted(paths, key=lambda path: path.first)])
 
 
-def _reason(call: Call) -> str:
+def _reason(tape: Tape, call: Call) -> str:
     if call.base_op == "aten.detach":
         return "(.detach(), .data or nn.Parameter(...)) cuts the graph: use the tensor itself"
     if not call.grad:
         return "ran with gradients off (torch.no_grad or inference_mode): take it out of there"
+    if any(tape.values[n].requires_grad for n in call.outputs if n is not None):
+        return (
+            "made what became a leaf then (nn.Parameter(...), requires_grad_() or detach_()), where "
+            "the graph ends: use the tensor itself"
+        )
     return "makes whole numbers or booleans, through which no gradient passes: replace it"
 
 
@@ -151,6 +156,8 @@ class _Flow:
                     continue
                 value = tape.values[output]
                 ends = not call.grad or call.base_op == "aten.detach" or not is_float(value.dtype)
+                # A result that collects a gradient of its own begins a graph of its own.
+                ends = ends or value.requires_grad
                 cut = call if whole and ends else earlier
                 if call.writes and own is not None and value.layout is not None:
                     # A parameter that is written to is still the parameter.
