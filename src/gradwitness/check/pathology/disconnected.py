@@ -98,8 +98,8 @@ def _reason(tape: Tape, call: Call) -> str:
         return "ran with gradients off (torch.no_grad or inference_mode): take it out of there"
     if any(tape.values[n].requires_grad for n in call.outputs if n is not None):
         return (
-            "made what became a leaf then (nn.Parameter(...), requires_grad_() or detach_()), where "
-            "the graph ends: use the tensor itself"
+            "made what became a leaf then (nn.Parameter(...), requires_grad_() or detach_()), "
+            "where the graph ends: use the tensor itself"
         )
     return "makes whole numbers or booleans, through which no gradient passes: replace it"
 
