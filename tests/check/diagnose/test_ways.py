@@ -21,6 +21,8 @@ CASES = [
     (Attention, "divided by all", "mean against sum", "", 17 / 20),
     (Attention, "mean", "LayerNorm mean path dropped", "norm ", None),
     (Recurrent, "tanh everywhere", "activation derivative missing", "4 steps: ", None),
+    (Recurrent, "every step cut", "detached between steps", "Recurrent", None),
+    (Recurrent, "one cut", "detached between steps", "Recurrent", None),
     (Logits, "target", "loss without its target", "ways.py:", None),
     (Logits, "eps", "eps elsewhere", "norm ", 1e-3),
     (Logits, "sign", "wrong sign", "", -1.0),

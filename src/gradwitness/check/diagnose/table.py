@@ -28,6 +28,7 @@ from gradwitness.check.diagnose.programs import (
 from gradwitness.check.diagnose.scaled_paths import scaled_paths
 from gradwitness.check.diagnose.stale_forward import stale_forward
 from gradwitness.check.diagnose.summed import sums
+from gradwitness.check.diagnose.through_time import truncated
 from gradwitness.check.diagnose.through_where import through_where
 from gradwitness.check.diagnose.weights import weights
 from gradwitness.check.diagnose.windows import dropout_faults, picking_faults
@@ -72,6 +73,7 @@ STRUCTURES: tuple[Hypothesis, ...] = (
     dropped_paths,
     stopped_chains,
     scaled_paths,
+    truncated,
     stale_forward,
     wrong_operands,
     one_sample,
