@@ -81,6 +81,7 @@ def main() -> None:
     seconds = sys.argv[1] if len(sys.argv) > 1 else "300"
     with tempfile.TemporaryDirectory() as made:
         folder = Path(sys.argv[2] if len(sys.argv) > 2 else made)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in SEEDS.items():
             first = bytes([ENDINGS.index(Path(name).suffix)])
             (folder / f"seed_{name}").write_bytes(first + content)
