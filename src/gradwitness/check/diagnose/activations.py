@@ -13,7 +13,7 @@ from gradwitness.tape import references
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.check.diagnose.mutant import Site, Turn
+    from gradwitness.check.diagnose.mutant import Turn
     from gradwitness.check.diagnose.scene import Explanation, Scene
 
 RELU = frozenset({"aten.relu"})
@@ -263,16 +263,13 @@ def derivative_of_nothing(scene: Scene) -> Iterator[Explanation]:
     stage = Stage.of(scene)
     if stage is None:
         return
-    sites = [site for site in stage.sites(LAYERS) if not _into(stage, site, RELU)]
+    masked_already = _entering(stage, RELU)
+    sites = [s for s in stage.sites(LAYERS) if masked_already.isdisjoint(s.call.outputs)]
     for fault in UNCALLED:
         yield from explanations(stage, fault, sites)
 
 
-def _into(stage: Stage, site: Site, ops: frozenset[str]) -> bool:
-    """Whether what a call made goes straight into one of some operations."""
-    calls = stage.tape.calls
-    made = set(site.call.outputs)
-    return any(
-        call.base_op in ops and made & {n for a in call.arguments.values() for n in references(a)}
-        for call in calls
-    )
+def _entering(stage: Stage, ops: frozenset[str]) -> frozenset[int]:
+    """Return the values that go straight into one of some operations."""
+    calls = (call for call in stage.tape.calls if call.base_op in ops)
+    return frozenset(n for c in calls for a in c.arguments.values() for n in references(a))

@@ -48,16 +48,25 @@ def suspects(scene: Scene) -> tuple[frozenset[int], bool]:
 
 
 def untried(scene: Scene) -> str:
-    """Say which suspects no hypothesis was tried on; empty if all were."""
+    """Say what no hypothesis was tried on; empty if everything was.
+
+    To be asked after a diagnosis.
+    """
     if scene.tape is None or scene.replay is None or not scene.tape.sweeps:
         return ""
     chosen, complete = suspects(scene)
-    if complete:
-        return ""
-    return (
-        f"the tape is large: only {len(chosen)} steps were tried as the place of a fault, behind "
-        "which all refuted gradients lie; several independent faults may be missed"
-    )
+    said = []
+    if not complete:
+        said.append(
+            f"only {len(chosen)} steps were tried as the place of a fault, behind which all "
+            "refuted gradients lie; several independent faults may be missed"
+        )
+    if scene.skipped:
+        said.append(
+            f"not every fault was tried at each of its steps alone: {len(scene.skipped)} were left "
+            "out for some (faults at all steps of a line were tried)"
+        )
+    return f"the tape is large: {'; '.join(said)}" if said else ""
 
 
 def behind_slots(scene: Scene) -> dict[tuple[int, int], frozenset[str]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness.check.diagnose.candidates import suspects
+from gradwitness.check.diagnose.effort import Effort
 from gradwitness.check.diagnose.scene import Explanation
 from gradwitness.engine.backward import gradients, unbroadcast
 from gradwitness.engine.binding import Unjudgeable, bind, recorded
@@ -142,6 +143,7 @@ class Stage:
         self.scene, self.tape, self.replay = scene, tape, replay
         self.sweep = tape.sweeps[scene.sweep]
         self._record = recorded(tape)
+        self.effort = Effort()
 
     @classmethod
     def of(cls, scene: Scene) -> Stage | None:
@@ -206,12 +208,24 @@ class Stage:
     def play(self, faults: Iterable[tuple[Site, Wrong]]) -> dict[str, Array]:
         """Return the gradients that come out differently if these sites make these mistakes.
 
-        Empty if nothing would show, or if it cannot be told.
+        Empty if nothing would show, if it cannot be told, or if it is a single site's and enough
+        has been tried.
         """
         instead = {site.node.id: self._mistaken(site, wrong) for site, wrong in faults}
+        if len(instead) == 1 and self.gives_up(*instead):
+            return {}
+        self.effort.passed(len(self.sweep.firings))
         with np.errstate(all="ignore"):
-            changes, lost = backward_pass(self.tape, self.scene.sweep, self.replay.values, instead)
+            changes, lost = backward_pass(
+                self.tape, self.scene.sweep, self.replay.values, instead, self.effort
+            )
         return {} if lost else self._outcome(changes)
+
+    def gives_up(self, node: int | None) -> bool:
+        """Whether a mistake at a single place is not tried: enough has been. It is kept in mind."""
+        if self.effort.exhausted:
+            self.scene.skipped.add(-1 if node is None else node)
+        return self.effort.exhausted
 
     def _mistaken(self, site: Site, wrong: Wrong) -> Instead:
         before = [self.arriving(site.node.id, k) for k in range(len(site.results))]
@@ -290,9 +304,13 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 def _less(a: Any, b: Any) -> Any:
-    if b is None:
-        return a
-    return -b if a is None else a - b
+    """Return a difference, None where there is none: zeros would be carried to every leaf."""
+    if a is b:
+        return None
+    if a is None or b is None:
+        return a if b is None else -b
+    change = a - b
+    return change if np.any(change) else None
 
 
 @dataclass(frozen=True)

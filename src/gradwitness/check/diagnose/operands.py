@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +15,7 @@ from gradwitness.check.diagnose.scene import Explanation
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from numpy.typing import NDArray
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     Operands: TypeAlias = tuple[Array | None, Array | None]
 
 LINEAR = frozenset({"aten.addmm", "aten.mm"})
+_FEW = 16  # layers up to which each is tried with the operands of every other
 
 
 def wrong_operands(scene: Scene) -> Iterator[Explanation]:
@@ -42,10 +46,13 @@ def wrong_operands(scene: Scene) -> Iterator[Explanation]:
             return None if operands is None else _made_with(turn, *operands)
 
         yield from explanations(stage, Fault(cause, text, LINEAR, wrong), layers)
+    lines = _Lines.of(layers)
     for site in layers:
         if site.node.id in stage.suspects:
-            for other in layers:
-                yield from _taken_from(stage, site, other)
+            for other in lines.others(site):
+                yield from _taken_from(stage, [(site, other)])
+    for pairs in lines.repeated():
+        yield from _taken_from(stage, pairs)
 
 
 def _made_with(turn: Turn, a: Array | None, gradient: Array | None) -> list[Any] | None:
@@ -138,26 +145,86 @@ _OPERANDS: tuple[tuple[str, str, Callable[[Stage, Site], Operands | None]], ...]
 )
 
 
-def _taken_from(stage: Stage, site: Site, other: Site) -> Iterator[Explanation]:
-    """Yield a weight's gradient made with another layer's input, or with its gradient."""
-    if site is other:
-        return
-    trials: list[tuple[str, str, Operands]] = []
-    if other.numbers.get("A") != site.numbers.get("A"):
-        entered = (other.operands["A"], None)
-        trials.append(("wrong operand: input of another layer", "the input", entered))
-    arrived = (None, stage.arriving(other.node.id))
-    trials.append(("wrong operand: delta of another layer", "the gradient", arrived))
-    for cause, what, operands in trials:
+@dataclass(frozen=True)
+class _Lines:
+    """Layers by the line that made them, in the order of their calls.
 
-        def wrong(turn: Turn, operands: Operands = operands) -> list[Any] | None:
-            return _made_with(turn, *operands)
+    Where a line is repeated, as over the steps of a loop, a mistake is likely made at all of them,
+    and not with an operand of any step, but with one that is at hand: of this step or of the next.
+    """
 
-        predicted = stage.play([(site, wrong)])
-        if predicted:
-            text = (
-                f"the gradient of the weight at {site.place} is made with {what} of {other.place}"
-            )
-            yield Explanation(
-                cause, text, predicted, place=site.place, node=site.node.id, freedom=1
-            )
+    layers: Sequence[Site]
+    lines: Mapping[str, tuple[Site, ...]]
+
+    @classmethod
+    def of(cls, layers: Sequence[Site]) -> _Lines:
+        found: dict[str, list[Site]] = defaultdict(list)
+        for site in sorted(layers, key=lambda site: site.call.id):
+            found[site.place].append(site)
+        return cls(layers, {place: tuple(same) for place, same in found.items()})
+
+    def others(self, site: Site) -> Iterator[Site]:
+        """Yield the layers whose operands one layer may have been given."""
+        for same in (self.layers,) if len(self.layers) <= _FEW else self.lines.values():
+            likely = same if len(same) <= 2 or same is self.layers else _beside(same, site)
+            yield from (other for other in likely if other is not None and other is not site)
+
+    def repeated(self) -> Iterator[list[tuple[Site, Site]]]:
+        """Yield the layers of a repeated line, each with the one beside it of a repeated line."""
+        several = [same for same in self.lines.values() if len(same) > 1]
+        for same in several:
+            for others in several if len(several) <= _FEW else (same,):
+                beside = [(site, _beside(others, site)) for site in same]
+                for side in (0, 1):
+                    found = [(site, at) for site, both in beside if (at := both[side]) is not None]
+                    if len(found) > 1:
+                        yield found
+
+
+def _beside(same: Sequence[Site], site: Site) -> tuple[Site | None, Site | None]:
+    """Return the last layer that was called before another, and the first one after it."""
+    before = bisect_left(same, site.call.id, key=_called)
+    after = bisect_right(same, site.call.id, key=_called)
+    return same[before - 1] if before else None, same[after] if after < len(same) else None
+
+
+def _called(site: Site) -> int:
+    return site.call.id
+
+
+def _taken_from(stage: Stage, pairs: Sequence[tuple[Site, Site]]) -> Iterator[Explanation]:
+    """Yield weights' gradients made with other layers' inputs, or with their gradients."""
+    site, other = pairs[0]
+    trials: list[tuple[str, dict[int, Operands]]] = [
+        ("input", {s.node.id: (o.operands["A"], None) for s, o in pairs}),
+        ("delta", {s.node.id: (None, stage.arriving(o.node.id)) for s, o in pairs}),
+    ]
+    if all(o.numbers.get("A") == s.numbers.get("A") for s, o in pairs):
+        del trials[0]
+    of = "layer" if _weight(stage, site) != _weight(stage, other) else "step"
+    for kind, operands in trials:
+
+        def wrong(turn: Turn, operands: Mapping[int, Operands] = operands) -> list[Any] | None:
+            return _made_with(turn, *operands[turn.site.node.id])
+
+        predicted = stage.play([(each, wrong) for each, _ in pairs])
+        if not predicted:
+            continue
+        what, place = {"input": "the input", "delta": "the gradient"}[kind], site.place
+        whose, when = other.place, "before" if other.call.id < site.call.id else "after"
+        if of == "step":
+            whose = f"the step {when}" if len(pairs) > 1 else f"another step (call {other.call.id})"
+        text = f"the gradient of the weight at {place} is made with {what} of {whose}"
+        node = None
+        if len(pairs) > 1:
+            text += f", at each of {len(pairs)} steps"
+            place = f"{len(pairs)} steps: {place}"
+        else:
+            node = site.node.id
+        cause = f"wrong operand: {kind} of another {of}"
+        yield Explanation(cause, text, predicted, place=place, node=node, freedom=1)
+
+
+def _weight(stage: Stage, site: Site) -> int | None:
+    number = site.numbers.get("B")
+    return None if number is None else stage.origin(number)

@@ -60,6 +60,7 @@ def predicted_by(
     stage: Stage, tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None
 ) -> dict[str, NDArray[np.float64]]:
     """Return the gradients that another program has otherwise; empty if it cannot be replayed."""
+    stage.effort.replayed(len(tape.calls) + len(stage.sweep.firings))
     try:
         other = replay(tape, leaves)
     except ValueError:
@@ -91,6 +92,8 @@ def explained_by_program(
     sets = [[number] for number in changes] if singly else []
     sets += [list(changes)] if changes and list(changes) not in sets else []
     for chosen in sets:
+        if len(sets) > 1 and len(chosen) == 1 and stage.gives_up(tape.calls[chosen[0]].node):
+            continue
         predicted = predicted_by(
             stage, changed_tape(tape, {number: changes[number] for number in chosen})
         )

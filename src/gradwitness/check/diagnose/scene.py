@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,12 +62,15 @@ class Scene:
         Its float64 replay.
     sweep : int
         The backward pass on the tape that the claims are about.
+    skipped : set of int
+        Nodes at which not every mistake was tried, because enough had been; see `effort`.
     """
 
     exhibits: Mapping[str, Exhibit]
     tape: Tape | None = None
     replay: Replay | None = None
     sweep: int = 0
+    skipped: set[int] = field(default_factory=set, compare=False)
 
 
 @dataclass(frozen=True)
