@@ -138,6 +138,17 @@ def test_diff(factor: float, code: int, tmp_path: Path) -> None:
         assert "check --claims" in result.out
 
 
+def test_diff_of_several_runs_against_one_tells_its_lines_apart(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    one.write_text("w: [1.0, 2.0]\n", encoding="utf-8")
+    two.write_text("run 1\nw: [1.0, 2.0]\nrun 2\nw: [1.0, 2.5]\n", encoding="utf-8")
+    lines = cli("diff", two, one).out.splitlines()
+    assert any(line.startswith("one.txt against two.txt, run 1  AGREES") for line in lines)
+    assert any(line.startswith("one.txt against two.txt, run 2  DISAGREES") for line in lines)
+    lines = cli("diff", one, two).out.splitlines()
+    assert any(line.startswith("two.txt, run 2  DISAGREES") for line in lines)
+
+
 def test_diff_of_the_experiments_two_files() -> None:
     assert cli("run", "--out", "out").code == 0
     result = cli("diff", "out/torch_autograd.dat", "out/my_autograd.dat")

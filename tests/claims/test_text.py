@@ -221,6 +221,27 @@ def test_runs_are_told_apart(tmp_path: Path) -> None:
     assert (list(first), list(second)) == (["tensor1", "tensor2"], ["tensor1"])
 
 
+@pytest.mark.parametrize("between", [": ", ", ", " | ", "/9 - ", ", step 4: "])
+def test_a_number_behind_the_name_of_a_run_belongs_to_it(between: str, tmp_path: Path) -> None:
+    """And begins it: a log's line stands above the gradients of its run."""
+    text = "".join(f"Epoch {n}{between}loss={n / 4}\nw: [{n}.5, {n}.25]\n" for n in (1, 2))
+    first, second = read(tmp_path, text).runs
+    assert [list(run) for run in (first, second)] == [["loss", "w"], ["loss", "w"]]
+    assert (first["loss"].array, second["loss"].array) == (0.25, 0.5)
+    assert second["w"].array.tolist() == [2.5, 2.25]
+
+
+def test_lines_of_one_run_and_of_a_mere_log_begin_none(tmp_path: Path) -> None:
+    (run,) = read(tmp_path, "Epoch 2\nEpoch 2: w=[0.5, 1.5]\nEpoch 2: b=[2.5]\n").runs
+    assert list(run) == ["w", "b"]
+    log = "step 1: loss=0.5\nstep 2: loss=0.25\n"
+    gradients = "w: [0.5, 1.5]\nb: [2.5]\n"
+    for text in (log + gradients, gradients + log):
+        (run,) = read(tmp_path, text).runs
+        assert {"w", "b", "step 1: loss"} <= set(run)
+    assert len(read(tmp_path, log).runs) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from gradwitness.claims.claim import Claim, Run
 
 # "=== Epoch 3 of 10 ===": nothing but the number of a run.
-_ONLY_A_RUN = re.compile(
-    r"(?i)\W*(?:run|epoch|step|iter(?:ation)?|batch|seed|pass|sweep|trial)\W*\d+"
-    r"(?:\s*(?:/|of)\s*\d+)?\W*"
+_NUMBERED = (
+    r"(?i)\W*(run|epoch|step|iter(?:ation)?|batch|seed|pass|sweep|trial)\W*(\d+)"
+    r"(?:\s*(?:/|of)\s*\d+)?"
 )
+_ONLY_A_RUN = re.compile(_NUMBERED + r"\W*")
+# "Epoch 2: loss" before a number: the run, and what the number is called in it.
+_IN_A_RUN = re.compile(_NUMBERED + r"\s*[:,;|-]\s*(?=\S)")
 
 
 @dataclass
@@ -24,6 +27,12 @@ class _Record:
     claim: Claim
     heading: str
     is_first: bool = False  # of a run, because a line says so
+    full: str = ""  # its name with the run that stood before it in the same line
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether it is such a number as training prints: ``Epoch 2: loss=0.4``."""
+        return bool(self.full) and self.claim.array.ndim == 0
 
 
 @dataclass
@@ -39,12 +48,15 @@ class Collector:
     _pending: str = ""
     _heading: str = ""
     _is_first: bool = False
+    _run: tuple[tuple[str, str], ...] = ()  # what the last line that told it said: Epoch, 2
     _unnamed: int = 0  # in this run
     _nameless: int = 0
 
     def text(self, name: str) -> None:
         """Take a line of text."""
-        if _ONLY_A_RUN.fullmatch(name):
+        only = _ONLY_A_RUN.fullmatch(name)
+        if only:
+            self._run = ((only[1].lower(), only[2]),)
             self._begin_run()
             self._pending = ""
             return
@@ -72,19 +84,50 @@ class Collector:
             self._unnamed += 1
             self._nameless += 1
             name = f"tensor{self._unnamed}"
-        self._records.append(_Record(replace(claim, name=name), self._heading, self._is_first))
+        full, name = name, self._without_run(name)
+        full = full if full != name else ""
+        claim = replace(claim, name=name)
+        self._records.append(_Record(claim, self._heading, self._is_first, full))
         self._is_first = False
+
+    def _without_run(self, name: str) -> str:
+        """Take the run off a name that begins with it; another one than before begins here."""
+        told = []
+        while match := _IN_A_RUN.match(name):
+            told.append((match[1].lower(), match[2]))
+            name = name[match.end() :]
+        if told and tuple(told) != self._run:
+            self._run = tuple(told)
+            self._begin_run()
+        return name
 
     def runs(self) -> tuple[Run, ...]:
         """Return the tensors by their names: a name that comes again begins another run."""
         starts = [0, *(at for at, record in enumerate(self._records) if record.is_first)]
         parts = [self._records[a:b] for a, b in pairwise([*starts, len(self._records)])]
-        runs = [run for part in parts for run in _split(part)]
+        runs = [run for part in _with_tensors(parts) for run in _split(part)]
         if len(runs) > 1:
             self.notes.append(f"it holds {len(runs)} runs: the same names come again")
         if self._nameless:
             self.notes.append(f"{self._nameless} tensors have no name and are called tensor1, ...")
         return tuple(runs)
+
+
+def _with_tensors(parts: list[list[_Record]]) -> list[list[_Record]]:
+    """Put parts that are mere lines of a log to the part after them: they are no runs."""
+    if all(record.is_logged for part in parts for record in part):
+        return parts
+    found: list[list[_Record]] = []
+    waiting: list[_Record] = []
+    for part in parts:
+        if all(record.is_logged for record in part):
+            named = (replace(r, claim=replace(r.claim, name=r.full)) for r in part)
+            waiting += named
+        else:
+            found.append(waiting + part)
+            waiting = []
+    found[-1] += waiting
+    return found
 
 
 def _split(records: list[_Record]) -> list[Run]:

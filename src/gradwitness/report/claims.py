@@ -40,8 +40,11 @@ def claims(reports: Sequence[ClaimReport]) -> RenderableType:
     parts = [_one(report) for report in reports]
     if len(reports) > 1:
         lines = Text("\n")
+        # Of several runs against one, or one against several, the other side tells them apart.
+        is_told = len({report.source for report in reports}) == len(reports)
         for report in reports:
-            lines.append(f"{report.source}  ")
+            lines.append(report.source if is_told else f"{report.source} against {report.against}")
+            lines.append("  ")
             lines.append(styled(report.verdict))
             lines.append(f"  {_count(report)}\n")
         lines.append("verdict   ")
