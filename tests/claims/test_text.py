@@ -227,7 +227,7 @@ def test_a_number_behind_the_name_of_a_run_belongs_to_it(between: str, tmp_path:
     text = "".join(f"Epoch {n}{between}loss={n / 4}\nw: [{n}.5, {n}.25]\n" for n in (1, 2))
     first, second = read(tmp_path, text).runs
     assert [list(run) for run in (first, second)] == [["loss", "w"], ["loss", "w"]]
-    assert (first["loss"].array, second["loss"].array) == (0.25, 0.5)
+    assert [float(run["loss"].array) for run in (first, second)] == [0.25, 0.5]
     assert second["w"].array.tolist() == [2.5, 2.25]
 
 
@@ -236,8 +236,8 @@ def test_lines_of_one_run_and_of_a_mere_log_begin_none(tmp_path: Path) -> None:
     assert list(run) == ["w", "b"]
     log = "step 1: loss=0.5\nstep 2: loss=0.25\n"
     gradients = "w: [0.5, 1.5]\nb: [2.5]\n"
-    for text in (log + gradients, gradients + log):
-        (run,) = read(tmp_path, text).runs
+    for content in (log + gradients, gradients + log):
+        (run,) = read(tmp_path, content).runs
         assert {"w", "b", "step 1: loss"} <= set(run)
     assert len(read(tmp_path, log).runs) == 2
 
