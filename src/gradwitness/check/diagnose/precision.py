@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PRECISION = "low precision"
 _FORMATS = ("bfloat16", "float16", "float32")
 _GROWTH = 64  # unit roundoffs of the largest number that a few layers of rounding may add up to
+ROUNDED = "rounded to decimals"
+_DECIMALS = 9
 _TELLING = 4  # numbers, over all tensors, that must all be of the format
 
 
@@ -37,6 +39,36 @@ def low_precision(scene: Scene) -> Iterator[Explanation]:
         {e.name: e.claim for e in short},
         freedom=len(_FORMATS),
     )
+
+
+def rounded(scene: Scene) -> Iterator[Explanation]:
+    """Every number has k decimals, and is the right one rounded to them."""
+    of = {k: [e for e in refuted(scene) if _has_decimals(e, k)] for k in range(1, _DECIMALS + 1)}
+    # Numbers of two decimals have three, too.
+    k, short = max(of.items(), key=lambda item: len(item[1]))
+    if sum(len(np.unique(e.claim[e.claim != 0])) for e in short) < _TELLING:
+        return
+    yield Explanation(
+        ROUNDED,
+        f"No fault of formula: every number of {named([e.name for e in short])} is the right one "
+        f"rounded to {k} decimals. Write them out in full.",
+        {e.name: e.claim for e in short},
+        float(k),
+        freedom=_DECIMALS,
+    )
+
+
+def _has_decimals(exhibit: Exhibit, k: int) -> bool:
+    g, h = exhibit.witness, exhibit.claim
+    half = 0.5 * 10.0**-k
+    # An allowance as coarse as the decimals would have let the rounding pass.
+    if g.shape != h.shape or not np.isfinite(h).all() or np.max(exhibit.allowance) >= half:
+        return False
+    decimal = np.round(h, k)
+    if np.all(round_to(h, "float32") == h):
+        decimal = round_to(decimal, "float32")
+    off = np.abs(h - g) - half - exhibit.allowance
+    return bool(np.all(h == decimal) and np.all(off <= 0))
 
 
 def _is_of(exhibit: Exhibit, name: str) -> bool:

@@ -12,7 +12,7 @@ from gradwitness.check.diagnose.fitting import fitted
 from gradwitness.check.diagnose.mutant import Stage, where
 from gradwitness.check.diagnose.scene import Explanation
 from gradwitness.check.diagnose.windows import dropout_sites
-from gradwitness.engine.replay import replay
+from gradwitness.engine.replay import Steps, replay
 from gradwitness.tape import Ref, Value
 
 if TYPE_CHECKING:
@@ -57,12 +57,15 @@ def changed_tape(tape: Tape, changes: Changes) -> Tape:
 
 
 def predicted_by(
-    stage: Stage, tape: Tape, leaves: Mapping[int, NDArray[np.float64]] | None = None
+    stage: Stage,
+    tape: Tape,
+    leaves: Mapping[int, NDArray[np.float64]] | None = None,
+    steps: Steps | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the gradients that another program has otherwise; empty if it cannot be replayed."""
     stage.effort.replayed(len(tape.calls) + len(stage.sweep.firings))
     try:
-        other = replay(tape, leaves)
+        other = replay(tape, leaves, steps or Steps())
     except ValueError:
         return {}  # what a call makes now does not fit where its result lay
     if len(other.taken) > len(stage.replay.taken):

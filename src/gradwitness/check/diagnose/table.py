@@ -9,6 +9,7 @@ from gradwitness.check.diagnose.activations import activation_faults, derivative
 from gradwitness.check.diagnose.arrangement import arrangement, reordered
 from gradwitness.check.diagnose.clamped import clamp_faults
 from gradwitness.check.diagnose.clipped import by_norm, by_value
+from gradwitness.check.diagnose.deviations import deviations
 from gradwitness.check.diagnose.elementwise import elementwise
 from gradwitness.check.diagnose.elsewhere import another_layer, another_pass
 from gradwitness.check.diagnose.eps import eps_elsewhere
@@ -17,8 +18,9 @@ from gradwitness.check.diagnose.localised import localised, not_finite
 from gradwitness.check.diagnose.losses import loss_faults
 from gradwitness.check.diagnose.normalised import norm_faults
 from gradwitness.check.diagnose.operands import wrong_operands
+from gradwitness.check.diagnose.options import loss_options, other_slopes
 from gradwitness.check.diagnose.paths import dropped_paths, stopped_chains
-from gradwitness.check.diagnose.precision import low_precision
+from gradwitness.check.diagnose.precision import low_precision, rounded
 from gradwitness.check.diagnose.products import linear_faults, one_sample
 from gradwitness.check.diagnose.programs import (
     attention_programs,
@@ -28,6 +30,7 @@ from gradwitness.check.diagnose.programs import (
 from gradwitness.check.diagnose.scaled_paths import scaled_paths
 from gradwitness.check.diagnose.stale_forward import stale_forward
 from gradwitness.check.diagnose.summed import sums
+from gradwitness.check.diagnose.targets import targets_by_hand
 from gradwitness.check.diagnose.through_time import truncated
 from gradwitness.check.diagnose.through_where import through_where
 from gradwitness.check.diagnose.weights import weights
@@ -56,6 +59,7 @@ TENSORS: tuple[Hypothesis, ...] = (
     dead_slices,
     not_finite,
     low_precision,
+    rounded,
     localised,
 )
 
@@ -63,6 +67,7 @@ TENSORS: tuple[Hypothesis, ...] = (
 STRUCTURES: tuple[Hypothesis, ...] = (
     through_where,
     loss_faults,
+    targets_by_hand,
     activation_faults,
     derivative_of_nothing,
     clamp_faults,
@@ -80,6 +85,9 @@ STRUCTURES: tuple[Hypothesis, ...] = (
     train_or_eval,
     attention_programs,
     eps_elsewhere,
+    deviations,
+    other_slopes,
+    loss_options,
     updated_weights,
 )
 
