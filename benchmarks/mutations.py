@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import gradwitness
 from architectures.workload import Turns
 from architectures.zoo import ZOO, build
-from faults.mutations import MUTATIONS, nodes_behind, planted
+from faults.mutations import MUTATIONS, Numbers, planted
 from gradwitness import Verdict
 from gradwitness.check.finding import Step
 
@@ -89,8 +89,10 @@ def sites(work: Workload, draw: random.Random) -> list[Site]:
         raise SystemExit("the right model is refuted; see benchmarks/models.py")
     kinds: dict[str, list[Site]] = defaultdict(list)
     nodes = witness.tape.nodes
+    # The faults are planted once all passes but the last are over.
+    last = len(witness.tape.sweeps) - 1
     for finding in witness.report.findings:
-        if finding.step is Step.BACKWARD and finding.node is not None:
+        if finding.step is Step.BACKWARD and finding.node is not None and finding.sweep == last:
             name = nodes[finding.node].name
             detects = finding.comparison.detects
             kinds[name].append(Site(finding.node, finding.slot, name, detects))
@@ -105,8 +107,9 @@ def judge(name: str, seed: int, site: Site, mutation: Any) -> tuple[float, bool,
         gradwitness.watch(work.model) as witness,
         contextlib.ExitStack() as stack,
     ):
-        loss = work.loss()
-        node = nodes_behind(loss)[site.node]
+        with Numbers() as numbers:
+            loss = work.loss()
+        node = numbers.behind([loss])[site.node]
         sizes = stack.enter_context(planted(node, site.slot, mutation))
         torch.autograd.backward(loss)
     if not sizes:
@@ -119,10 +122,11 @@ def judge(name: str, seed: int, site: Site, mutation: Any) -> tuple[float, bool,
 def gradients(work: Workload, site: Site | None, mutation: Any) -> list[torch.Tensor | None]:
     """Return the gradients of a model's parameters, with a fault or without."""
     work.model.zero_grad()
-    loss = work.loss()
+    with Numbers() as numbers:
+        loss = work.loss()
     with contextlib.ExitStack() as stack:
         if site is not None:
-            node = nodes_behind(loss)[site.node]
+            node = numbers.behind([loss])[site.node]
             stack.enter_context(planted(node, site.slot, mutation))
         torch.autograd.backward(loss)
     return [p.grad for p in work.model.parameters()]
@@ -153,9 +157,10 @@ def gradcheck_finds(
 
             def function(*_: Any) -> Any:
                 torch.manual_seed(0)
-                loss = work.loss()
+                with Numbers() as numbers:
+                    loss = work.loss()
                 if site is not None and loss.grad_fn is not None:
-                    node = nodes_behind(loss)[site.node]
+                    node = numbers.behind([loss])[site.node]
                     _same(node, site)
                     stack.enter_context(planted(node, site.slot, mutation))
                 return loss
@@ -236,7 +241,7 @@ def show(tallies: dict[str, Tally]) -> None:
         ]
         figures = (tally.visible, tally.found, tally.placed, tally.small, tally.small_found)
         table.add_row(kind, *map(str, figures), *others)
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
+    from collections.abc import Iterable, Iterator
 
 
 # From the right outgoing gradient, and what came in, to a wrong one; None where it cannot be made.
@@ -69,17 +69,36 @@ MUTATIONS: dict[str, Any] = {
 }
 
 
-def nodes_behind(loss: Tensor) -> list[Any]:
-    """Return the nodes of a graph, breadth first: the order in which a tape numbers them."""
-    found = [loss.grad_fn]
-    seen = {loss.grad_fn}
-    for node in found:
-        assert node is not None
-        for target, _ in node.next_functions:
-            if target is not None and target not in seen:
-                seen.add(target)
-                found.append(target)
-    return found
+class Numbers(TorchFunctionMode):
+    """While entered, numbers nodes as a tape does: pass by pass, breadth first.
+
+    Attributes
+    ----------
+    nodes : list
+        Those behind the gradients that were asked for, as in a penalty on them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.autograd.grad:
+            outputs = args[0] if args else kwargs["outputs"]
+            self.behind([outputs] if isinstance(outputs, Tensor) else outputs)
+        return func(*args, **kwargs)
+
+    def behind(self, roots: Iterable[Tensor]) -> list[Any]:
+        """Return the nodes so far, and those behind more roots."""
+        waiting = [root.grad_fn for root in roots]
+        seen = set(self.nodes)
+        for node in waiting:
+            if node is not None and node not in seen:
+                seen.add(node)
+                self.nodes.append(node)
+                waiting.extend(target for target, _ in node.next_functions)
+        return self.nodes
 
 
 @contextlib.contextmanager

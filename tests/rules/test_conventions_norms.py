@@ -100,16 +100,9 @@ def test_largest_differences_that_tie_get_the_whole_gradient() -> None:
     np.testing.assert_array_equal(case.torch_gradient("a"), [[3, -3, 0]])
 
 
-@pytest.mark.parametrize(
-    ("case", "reason"),
-    [
-        (given(aten.cumprod.default, Given(2, 0, 5), 0), "a factor 0"),
-        (given(dist, Given(1, 1.001), zeros, INF), "which difference is the largest"),
-    ],
-    ids=["cumprod", "dist"],
-)
-def test_gradient_is_not_judged(case: Case, reason: str) -> None:
-    with pytest.raises(Unjudgeable, match=reason):
+def test_which_difference_is_the_largest_is_not_judged_where_rounding_decides() -> None:
+    case = given(dist, Given(1, 1.001), zeros, INF)
+    with pytest.raises(Unjudgeable, match="which difference is the largest"):
         case.gradient(case.slots()[0])
 
 

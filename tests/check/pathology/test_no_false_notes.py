@@ -20,6 +20,8 @@ TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
     "longformer": [
         ("parameters unused", "longformer.encoder.layer.0.attention.self.query_global.weight, ")
     ],
+    # No word is as rare as those that the last of its small classifiers tells apart.
+    "rare_words": [("parameters unused", "tails.tail.2.0.weight, tails.tail.2.1.weight: ")],
     # For masked words and segments, which this input has none of.
     "xlnet": [("parameters unused", "transformer.mask_emb, ")],
 }
