@@ -20,6 +20,8 @@ TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
     "longformer": [
         ("parameters unused", "longformer.encoder.layer.0.attention.self.query_global.weight, ")
     ],
+    # Of the first word, for whoever asks.
+    "fnet": [("parameters without effect", "fnet.pooler.dense.")],
     # For masked words and segments, which this input has none of.
     "xlnet": [("parameters unused", "transformer.mask_emb, ")],
 }
