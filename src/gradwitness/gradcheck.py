@@ -10,7 +10,7 @@ from gradwitness.check.probed import AGAIN
 from gradwitness.check.verdict import Verdict
 from gradwitness.claimed import own_causes
 from gradwitness.engine.binding import Unjudgeable
-from gradwitness.engine.floats import is_float
+from gradwitness.engine.floats import is_inexact
 from gradwitness.probe import probe
 from gradwitness.report.claims import cause_shown
 from gradwitness.report.faults import Fault, probe_faults
@@ -257,7 +257,7 @@ def _leaks(tape: Tape) -> Iterator[tuple[str, str]]:
     for call in tape.calls:
         if call.during is not None or call.id in inside:
             continue
-        made = {n for n in _made(call) if is_float(tape.values[n].dtype)} & needed
+        made = {n for n in _made(call) if is_inexact(tape.values[n].dtype)} & needed
         if carried.isdisjoint(_operands(call)) or not made:
             continue
         if call.base_op == "aten.detach" or not call.grad:

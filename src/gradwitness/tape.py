@@ -30,7 +30,7 @@ class Ref:
 
 # An argument as the call had it: a reference, a number, text (dtypes and layouts are kept as
 # text), None, or a list of arguments.
-Argument = Ref | bool | int | float | str | None | tuple["Argument", ...]
+Argument = Ref | bool | int | float | complex | str | None | tuple["Argument", ...]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Value:
     array : ndarray or None
         The numbers, read-only; None where they cannot be had (sparse, meta, freed).
     layout : Layout or None
-        None where the array is None.
+        None where the array is None, and where the memory holds the conjugates or the negatives of
+        the numbers: torch's lazy views.
     name : str
         The user's name: a parameter's dotted path, else empty.
     requires_grad : bool

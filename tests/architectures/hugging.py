@@ -47,6 +47,7 @@ _SHORT = {
     "Wav2Vec2ForCTC": "wav2vec2",
     "EfficientNetForImageClassification": "efficientnet",
     "XLNetLMHeadModel": "xlnet",
+    "FNetForMaskedLM": "fnet",
 }
 
 
@@ -310,4 +311,15 @@ _hugging(
         "initializer_range": 0.2,
     },
     _small_images(16),
+)
+_hugging(
+    "FNetForMaskedLM",
+    {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "intermediate_size": 24,
+        "max_position_embeddings": 16,
+    },
+    _words,
 )

@@ -13,6 +13,7 @@ from architectures import (
     images,
     penalties,
     sequences,
+    spectral,
     structured,
     unusual,
 )
@@ -27,6 +28,7 @@ FAMILIES = (
     unusual,
     penalties,
     factors,
+    spectral,
     structured,
     hugging,
 )

@@ -117,13 +117,25 @@ def an_empty_batch() -> Tensors:
     return remains(model)
 
 
-@left_open(
-    {"no rule for aten._fft_r2c.default": 1, "complex numbers": 3, "a gradient in complex64": 1}
-)
+@step
 def complex_numbers() -> Tensors:
-    x = leaf(8)
-    spectrum = torch.fft.rfft(x)
-    spectrum.abs().pow(2).sum().backward()
+    x, w = leaf(8), torch.randn(5, dtype=torch.cfloat, requires_grad=True)
+    optimizer = torch.optim.Adam([x, w], 0.1)
+    for _ in range(2):
+        spectrum = torch.fft.rfft(x) * w
+        # Real numbers that are a view of complex ones, and are written to.
+        torch.view_as_real(spectrum)[:, 0].mul_(2)
+        weighted((spectrum.abs() + spectrum.conj().imag).pow(2)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    weighted(torch.fft.irfft(x * (w.conj() + 1j)[:4].sum(), n=6)).backward()
+    return [x.grad, w.grad, *remains(nn.Module(), optimizer)]
+
+
+@left_open({"no rule for complex numbers: aten.tan.default": 2})
+def a_function_of_complex_numbers_that_no_rule_covers() -> Tensors:
+    x = torch.randn(3, dtype=torch.cfloat, requires_grad=True)
+    weighted(torch.tan(x).abs()).backward()
     return [x.grad]
 
 

@@ -86,9 +86,14 @@ def numbers_of(result: Any) -> list[Any]:
     return [value, *(np.zeros(value.shape) if e is None else e for e in errors)]
 
 
+def unwritten(part: Any) -> Any:
+    """An array of a piece's shape that nothing has been written to."""
+    return np.full(part.shape, np.nan, np.result_type(part, np.float64))
+
+
 def differences(whole: tuple[Any, ...], parts: Iterator[tuple[int, Index, Any]]) -> list[str]:
     """Put pieces together, and say where that is not the whole."""
-    together = [[np.full(part.shape, np.nan) for part in numbers_of(each)] for each in whole]
+    together = [[unwritten(part) for part in numbers_of(each)] for each in whole]
     try:
         for place, index, piece in parts:
             for into, part in zip(together[place], numbers_of(piece), strict=True):

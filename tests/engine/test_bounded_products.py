@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.bounded.elementary import _product_of_sizes
+from gradwitness.engine.bounded.elementary import product_of_sizes
 from gradwitness.engine.floats import Arithmetic
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ def matrices(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     ("low", "high"),
     [(-3, 3), (-30, -20), (20, 30), (-44, -38), (-60, -50), (30, 40), (100, 200), (-320, -300)],
 )
-def test_no_product_of_sizes_is_too_small(low: float, high: float) -> None:
+def test_noproduct_of_sizes_is_too_small(low: float, high: float) -> None:
     a, b = matrices(low, high)
     exact = np.abs(a) @ np.abs(b)
-    found = _product_of_sizes(a, b)
+    found = product_of_sizes(a, b)
     assert (found >= exact * (1 - 2.0**-40)).all()
     # Twice gamma_4098 of float32: what it gives away, and what it would have lost.
     assert (found <= exact * (1 + 2.0**-10)).all()
@@ -53,7 +53,7 @@ def test_float32_is_used_where_it_holds_the_numbers_and_nowhere_else() -> None:
     for low, high, single in ((-3, 3, True), (-44, -38, False), (30, 40, False)):
         a, b = matrices(low, high)
         exact = np.abs(a) @ np.abs(b)
-        assert np.allclose(_product_of_sizes(a, b), exact, rtol=1e-12, atol=0) != single
+        assert np.allclose(product_of_sizes(a, b), exact, rtol=1e-12, atol=0) != single
 
 
 def test_one_number_out_of_range_is_enough() -> None:
@@ -61,7 +61,7 @@ def test_one_number_out_of_range_is_enough() -> None:
         a, b = matrices(-3, 3)
         a[5, 7] = odd
         b[7] = 0
-        found, exact = _product_of_sizes(a, b), np.abs(a) @ np.abs(b)
+        found, exact = product_of_sizes(a, b), np.abs(a) @ np.abs(b)
         np.testing.assert_allclose(found, exact, rtol=1e-3)
 
 

@@ -45,6 +45,11 @@ NAMES = {"A": "x2", "B": "W1^T", "b": "b1", "x": "x4 - x5", "t": "y", "g": "g", 
         ("y = 1 / (1 + exp(-v))", {}, "1 / (1 + exp(-x3))"),
         ("y = where(v > 0, v, 0)", {}, "where(x3 > 0, x3, 0)"),
         ("where(v <= 0, 0, g)", {}, "where(x3 <= 0, 0, g)"),
+        ("where(v != 0, 0, g)", {}, "where(x3 != 0, 0, g)"),
+        # A condition on a parameter is decided.
+        ("where(mode is None, g / v, 0)", {"mode": None}, "g / x3"),
+        ("where(mode is None, g / v, 0)", {"mode": "floor"}, "0"),
+        ("where(mode is not None, g / v, 0)", {"mode": "floor"}, "g / x3"),
         ("y = fill_value * ones(size)", {"fill_value": 0.1, "size": (2,)}, "0.1 * ones(size=(2,))"),
     ],
 )  # fmt: skip

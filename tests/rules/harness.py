@@ -13,7 +13,8 @@ from gradwitness.capture.arrays import as_array, dtype_name
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import bind, recorded
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.forward import evaluate, run
+from gradwitness.engine.floats import wide
+from gradwitness.engine.forward import evaluate, over_field, run
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
 from rules.samples import SAMPLES, Draw, Sample
 from rules.sampling import Made
@@ -80,7 +81,7 @@ class Case:
     @property
     def cotangents(self) -> tuple[NDArray[np.float64] | None, ...]:
         """The cotangents in float64."""
-        return tuple(None if g is None else numbers(g).astype(np.float64) for g in self.gs)
+        return tuple(None if g is None else wide(numbers(g)) for g in self.gs)
 
     @property
     def cotangent(self) -> Any:
@@ -140,13 +141,21 @@ class Case:
         return numbers(found)
 
     def weighed(self, items: Any) -> NDArray[np.float64]:
-        """What belongs to the results that have a cotangent, one number after the other."""
+        """What belongs to the results that have a cotangent, one number after the other.
+
+        Of complex ones both parts: the sum of products of parts is what a gradient is of.
+        """
         kept = [item for item, g in zip(items, self.gs, strict=True) if g is not None]
-        return np.concatenate([np.ravel(np.asarray(item, dtype=np.float64)) for item in kept])
+        return np.concatenate([np.ravel(parts(np.asarray(item))) for item in kept])
 
     def values_of(self, operand: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The rule's weighed values with one operand replaced, in float64."""
+        """The rule's weighed values with one operand replaced, in float64.
+
+        Of a complex operand both parts are given, along one axis more.
+        """
         bound = self.bound()
+        if self.leaves[operand].is_complex():
+            x = x[..., 0] + 1j * x[..., 1]
         x = self.within(operand, x)
         operands = list(bound.operands)
         name, _, place = operand.rstrip("]").partition("[")
@@ -160,7 +169,11 @@ class Case:
         for follower, array in self._followers(operand, x):
             operands[bound.rule.operands.index(follower)] = array
         made = run(bound.rule.function, *operands, **bound.parameters)
-        return self.weighed(made if isinstance(made, (tuple, list)) else (made,))
+        made = made if isinstance(made, (tuple, list)) else (made,)
+        return self.weighed(
+            item if g is None else over_field(item, dtype_name(g))
+            for item, g in zip(made, self.gs, strict=True)
+        )
 
     def within(self, operand: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """An operand, or a gradient, within those that are meant (all symmetric ones, say)."""
@@ -180,9 +193,9 @@ class Case:
             if isinstance(draw, Made) and names:
                 yield names[0], draw.of(*args)
 
-    def operand(self, name: str) -> NDArray[np.float64]:
-        """The numbers of an operand in float64."""
-        return numbers(self.leaves[name]).astype(np.float64)
+    def operand(self, name: str) -> NDArray[Any]:
+        """The numbers of an operand in float64, or complex128."""
+        return wide(numbers(self.leaves[name]))
 
 
 def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LENGTH) -> Case:
@@ -210,7 +223,8 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
     args = [_followed(arg, args, kind) for arg in args]
     takes_dtype = any(argument.name == "dtype" for argument in sample.op._schema.arguments)
     kwargs = {name: _drawn(arg, rng, length, kind) for name, arg in sample.kwargs.items()}
-    kwargs = {"dtype": kind, **kwargs} if takes_dtype else kwargs
+    made_in = complex_kind(kind) if sample.planar else kind
+    kwargs = {"dtype": made_in, **kwargs} if takes_dtype else kwargs
     given = {**dict(zip(_names(sample), args, strict=False)), **kwargs}
     arguments = {
         a.name: convert(given.get(a.name, a.default_value if a.has_default_value() else None))
@@ -250,9 +264,23 @@ def _drawn(argument: Any, rng: np.random.Generator, length: int, kind: torch.dty
     if isinstance(argument, Made) or not isinstance(argument, Draw):
         return argument
     tensor = torch.from_numpy(argument.make(rng, length))
+    if tensor.is_complex():
+        return tensor.to(complex_kind(kind)).requires_grad_(not argument.constant)
     if not tensor.is_floating_point():
         return tensor
     return tensor.to(kind).requires_grad_(not argument.constant)
+
+
+def parts(x: NDArray[Any]) -> NDArray[np.float64]:
+    """The parts of complex numbers, along one axis more; real numbers as they are."""
+    if x.dtype.kind == "c":
+        return np.stack([x.real, x.imag], axis=-1)
+    return np.asarray(x, dtype=np.float64)
+
+
+def complex_kind(kind: torch.dtype) -> torch.dtype:
+    """The format of complex numbers with parts of some format."""
+    return torch.complex128 if kind is torch.float64 else torch.complex64
 
 
 def _plain(argument: Any) -> Any:
@@ -260,7 +288,7 @@ def _plain(argument: Any) -> Any:
     if not isinstance(argument, torch.Tensor):
         return argument
     array = numbers(argument)
-    return array.astype(np.float64) if argument.is_floating_point() else array
+    return wide(array) if argument.is_floating_point() or argument.is_complex() else array
 
 
 def _followed(argument: Any, args: list[Any], kind: torch.dtype) -> Any:
@@ -279,6 +307,9 @@ def _cloned(argument: Any) -> Any:
 def _random_cotangent(
     y: torch.Tensor, rng: np.random.Generator, kind: torch.dtype
 ) -> torch.Tensor | None:
+    if y.is_complex():
+        both = rng.standard_normal((*y.shape, 2))
+        return torch.view_as_complex(torch.from_numpy(both)).to(complex_kind(kind))
     if not y.is_floating_point():
         return None
     return torch.from_numpy(np.asarray(rng.standard_normal(tuple(y.shape)))).to(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rules.samples_attention import ATTENTION
 from rules.samples_combined import COMBINED
+from rules.samples_complex import FOURIER, MOVED_COMPLEX, OVER_COMPLEX, PARTS
 from rules.samples_create import CHOOSING, MADE
 from rules.samples_decompositions import DECOMPOSITIONS
 from rules.samples_functions import ACTIVATIONS, ELEMENTARY
@@ -54,10 +55,14 @@ SAMPLES = (
     *DISTANCES,
     *DROPOUT,
     *ELEMENTARY,
+    *FOURIER,
     *INDEXING,
     *GAPS,
     *GRIDS,
     *GROUPED,
+    *MOVED_COMPLEX,
+    *OVER_COMPLEX,
+    *PARTS,
     *NORMS,
     *PRODUCTS,
     *SEVERAL,

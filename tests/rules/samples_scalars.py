@@ -75,7 +75,7 @@ ROUNDING = (
     sample(aten.frexp.Tensor, between(4, N, ends=_BINADES), exact="y[1]", unused="y[0] dx"),
     *(
         sample(getattr(aten, name).default, between(4, N, ends=_STEPS), exact="y dx")
-        for name in ("floor", "ceil", "trunc", "fix", "frac", "sign", "sgn")
+        for name in ("floor", "ceil", "trunc", "fix", "frac", "sign")
     ),
     sample(aten.round.default, between(4, N, ends=_HALVES), exact="y dx"),
     sample(aten.round.decimals, Draw((4, N), constant=True), decimals=2, note="digits"),

@@ -51,6 +51,15 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class Planar(Draw):
+    """Complex numbers: both parts are drawn, each with its gap."""
+
+    def make(self, rng: np.random.Generator, length: int) -> NDArray[Any]:
+        parts = (super(Planar, self).make(rng, length) for _ in range(2))
+        return np.asarray(next(parts) + 1j * next(parts))
+
+
+@dataclass(frozen=True)
 class Apart(Draw):
     """Numbers that lie 1/2 apart, half of them negative, in random order; no ties, nor nearly.
 
@@ -192,6 +201,10 @@ def away(*shape: int) -> Draw:
     return Draw(shape, gap=0.5)
 
 
+def planar(*shape: int, gap: float = 0.0) -> Draw:
+    return Planar(shape, gap=gap)
+
+
 def positive(*shape: int) -> Draw:
     return Draw(shape, gap=0.5, positive=True)
 
@@ -241,6 +254,11 @@ class Sample:
     def sized(self) -> bool:
         """Whether an operand has the axis whose length a test chooses."""
         return any(N in draw.shape for draw in _draws(self.args))
+
+    @property
+    def planar(self) -> bool:
+        """Whether an operand is complex."""
+        return any(isinstance(draw, Planar) for draw in _draws(self.args))
 
     def is_exact(self, result: str) -> bool:
         """Whether nothing rounds a result."""

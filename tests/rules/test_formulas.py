@@ -10,8 +10,10 @@ import pytest
 from gradwitness.capture.arrays import dtype_name
 from gradwitness.check.compare import Comparison, compare
 from gradwitness.check.verdict import Verdict
+from gradwitness.engine.binding import over_complex
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, numpy_dtype
+from gradwitness.rules.complex_numbers import gradient_text
 from rules.harness import Case, make, name, pairs
 from rules.samples import SAMPLES
 from rules.words import WORDS
@@ -37,11 +39,16 @@ def evaluate(text: str, case: Case) -> Any:
     return eval(text, {"__builtins__": {}}, {**WORDS, **names})  # noqa: S307
 
 
-def gradient(text: str, case: Case, operand: str) -> NDArray[np.float64]:
-    """Evaluate the formula of an operand's gradient; that of a list gives a list."""
+def gradient(text: str, case: Case, operand: str) -> NDArray[Any]:
+    """Evaluate the formula of an operand's gradient; that of a list gives a list.
+
+    Of a real operand's gradient only the real part counts.
+    """
     found = evaluate(text, case)
     place = operand.rstrip("]").partition("[")[2]
-    return np.asarray(found[int(place)] if place else found, dtype=np.float64)
+    array = np.asarray(found[int(place)] if place else found)
+    real = not case.leaves[operand].is_complex()
+    return np.asarray(array.real if real else array, np.float64 if real else np.complex128)
 
 
 def right_hand_side(text: str) -> str:
@@ -52,20 +59,20 @@ def right_hand_side(text: str) -> str:
 
 def summed_to(g: NDArray[np.float64], sizes: tuple[int, ...]) -> NDArray[np.float64]:
     """Add up the numbers that belong to one number of an operand that was broadcast."""
-    out = np.zeros(sizes)
+    out = np.zeros(sizes, g.dtype)
     extra = g.ndim - len(sizes)
     for at in np.ndindex(g.shape):
         out[tuple(0 if n == 1 else i for i, n in zip(at[extra:], sizes, strict=True))] += g[at]
     return out
 
 
-def judged(evaluated: NDArray[Any], computed: Any, dtype: str = "float64") -> Comparison:
+def judged(evaluated: NDArray[Any], computed: Any, dtype: str = "") -> Comparison:
     """Compare within the bound of the code's own roundings, each counted twice.
 
     The arithmetic of Bounded counts one rounding of the witness and one of the other side, here the
     formula, for each operation that the two have in common.
     """
-    return compare(evaluated, computed, dtype)
+    return compare(evaluated, computed, dtype or evaluated.dtype.name)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=name)
@@ -90,7 +97,8 @@ def test_text_is_the_value(sample: Sample) -> None:
 def test_text_is_the_gradient(pair: tuple[Sample, str]) -> None:
     sample, operand = pair
     case = make(sample, seed=2)
-    text = case.bound().rule.gradients[operand.partition("[")[0]].text
+    mixed = over_complex(case.tape, case.call)
+    text = gradient_text(case.bound().rule, operand.partition("[")[0], mixed)
     found = summed_to(gradient(text, case, operand), case.operand(operand).shape)
     assert judged(found, case.gradient(operand, ARITHMETIC)).verdict is Verdict.AGREES
 

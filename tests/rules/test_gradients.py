@@ -10,8 +10,9 @@ import pytest
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
+from gradwitness.rules.kernels import is_complex
 from rules.differences import differences
-from rules.harness import Case, make, name, pairs
+from rules.harness import Case, make, name, pairs, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +30,12 @@ PAIRS = pairs()
 SEEN = 1e-9
 
 
-def own_error(bounded: Any) -> Plain:
+def own_error(bounded: Any) -> NDArray[Any]:
     """The rounding error of what a rule computes in float64: none where nothing rounds."""
     error = bounded.rigorous if isinstance(bounded, Bounded) else None
-    return np.zeros(np.shape(bounded)) if error is None else np.asarray(error)
+    error = np.zeros(np.shape(bounded)) if error is None else np.asarray(error)
+    # The modulus is at least as large as each part.
+    return error * (1 + 1j) if is_complex(bounded) else error
 
 
 @cache
@@ -43,11 +46,12 @@ def witness(pair: Pair) -> tuple[Plain, Plain, Plain]:
     bounded = case.gradient(operand, Arithmetic.stepwise("float64"))
     found, allowance = differences(
         lambda x: case.values_of(operand, x),
-        case.operand(operand),
+        parts(case.operand(operand)),
         case.weighed(case.cotangents),
         case.weighed(map(own_error, case.values())),
     )
-    return case.within(operand, case.gradient(operand)), found, allowance + own_error(bounded)
+    gradient = parts(case.within(operand, case.gradient(operand)))
+    return gradient, found, allowance + parts(own_error(bounded))
 
 
 # Torch holds 1 / 6 and 1 / alpha in float32, for float64 too, and keeps p (1 - p) off 0 by adding
@@ -102,3 +106,13 @@ def test_broken_gradient_is_refuted(pair: Pair, broken: str) -> None:
     # No factor shows in a gradient that is 0 by rule: there a gradient that is not 0 must.
     wrong = BREAKS[broken](gradient) if gradient.any() else BREAKS[broken](gradient + 1)
     assert is_refuted(wrong, found, allowance)
+
+
+PLANAR = [pair for pair in PAIRS if make(pair[0]).leaves[pair[1]].is_complex()]
+
+
+@pytest.mark.parametrize("pair", PLANAR, ids=name)
+def test_gradient_without_its_conjugate_is_refuted(pair: Pair) -> None:
+    gradient, found, allowance = witness(pair)
+    if gradient.any():
+        assert is_refuted(gradient * [1, -1], found, allowance)

@@ -5,6 +5,7 @@ Nothing here may come from the rules.
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +14,7 @@ from scipy import stats
 
 from rules.words_alignment import ALIGNMENTS
 from rules.words_attention import ATTENTION
+from rules.words_complex import COMPLEX
 from rules.words_convolution import CONVOLUTION
 from rules.words_create import CREATE
 from rules.words_decompositions import DECOMPOSITIONS
@@ -43,10 +45,14 @@ Plain: TypeAlias = Any
 Sizes: TypeAlias = tuple[int, ...]
 
 
-def _each(function: Callable[[float], float]) -> Callable[[Plain], Plain]:
-    """Apply a function of Python's math module to each number."""
+def _each(
+    function: Callable[[float], float], of_complex: Callable[[complex], complex] | None = None
+) -> Callable[[Plain], Plain]:
+    """Apply a function of Python's math module to each number; to a complex one, of cmath."""
 
     def apply(x: Plain) -> Plain:
+        if of_complex is not None and np.iscomplexobj(x):
+            return np.array([of_complex(z) for z in np.ravel(x)]).reshape(np.shape(x))
         numbers = [function(float(number)) for number in np.ravel(x)]
         return np.array(numbers, dtype=np.float64).reshape(np.shape(x))
 
@@ -61,7 +67,7 @@ def where(condition: Plain, yes: Plain, no: Plain) -> Plain:
     """One number from each place, by Python's own conditional."""
     rows = np.broadcast_arrays(condition, yes, no)
     chosen = [a if c else b for c, a, b in zip(*map(np.ravel, rows), strict=True)]
-    return np.array(chosen, dtype=np.float64).reshape(rows[0].shape)
+    return np.array(chosen, dtype=np.result_type(yes, no, np.float64)).reshape(rows[0].shape)
 
 
 # Shapes.
@@ -86,7 +92,7 @@ def reshape(x: Plain, size: Sizes) -> Plain:
     if -1 in size:
         rest = math.prod(n for n in size if n != -1)
         size = tuple(x.size // rest if n == -1 else n for n in size)
-    out = np.empty(size)
+    out = np.empty(size, x.dtype)
     for place, number in zip(np.ndindex(size), x.flat, strict=True):
         out[place] = number
     return out
@@ -94,7 +100,7 @@ def reshape(x: Plain, size: Sizes) -> Plain:
 
 def permute(x: Plain, dims: Sizes) -> Plain:
     """Axis i of the result is axis dims[i] of x."""
-    out = np.empty([x.shape[d] for d in dims])
+    out = np.empty([x.shape[d] for d in dims], x.dtype)
     for place in np.ndindex(out.shape):
         origin = [0] * x.ndim
         for axis, d in enumerate(dims):
@@ -108,7 +114,7 @@ def unpermute(g: Plain, dims: Sizes) -> Plain:
     sizes = [0] * g.ndim
     for axis, d in enumerate(dims):
         sizes[d] = g.shape[axis]
-    out = np.empty(sizes)
+    out = np.empty(sizes, g.dtype)
     for place in np.ndindex(g.shape):
         target = [0] * g.ndim
         for axis, d in enumerate(dims):
@@ -152,7 +158,7 @@ def slice_(x: Plain, dim: int, start: int | None, end: int | None, step: int) ->
 
 def place(g: Plain, x: Plain, dim: int, *which: Any) -> Plain:
     """Zeros shaped as x, with g where an index, or a start, end and step, point along dim."""
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, g.dtype)
     if len(which) == 1:
         _rows(out, dim)[which[0]] = g
         return out
@@ -164,7 +170,7 @@ def place(g: Plain, x: Plain, dim: int, *which: Any) -> Plain:
 
 def _window(x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plain:
     flat = np.ascontiguousarray(x).reshape(-1)[offset or 0 :]
-    return np.lib.stride_tricks.as_strided(flat, size, [8 * s for s in stride])
+    return np.lib.stride_tricks.as_strided(flat, size, [flat.itemsize * s for s in stride])
 
 
 def as_strided(x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plain:
@@ -173,7 +179,7 @@ def as_strided(x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plai
 
 def unstride(g: Plain, x: Plain, size: Sizes, stride: Sizes, offset: int | None) -> Plain:
     """Zeros shaped as x, to which g is added through the strided window, one by one."""
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, g.dtype)
     window = _window(out, size, stride, offset)
     for at in np.ndindex(g.shape):
         window[at] += g[at]
@@ -192,7 +198,7 @@ def _axes(x: Plain, dim: int | Sizes | None) -> set[int]:
 def sum_(x: Plain, dim: int | Sizes | None, keepdim: bool) -> Plain:
     """Add what lies at the same place of the axes that stay."""
     over = _axes(x, dim)
-    out = np.zeros([1 if d in over else n for d, n in enumerate(x.shape)])
+    out = np.zeros([1 if d in over else n for d, n in enumerate(x.shape)], x.dtype)
     for at in np.ndindex(x.shape):
         out[tuple(0 if d in over else i for d, i in enumerate(at))] += x[at]
     kept = [n for d, n in enumerate(out.shape) if keepdim or d not in over]
@@ -202,7 +208,7 @@ def sum_(x: Plain, dim: int | Sizes | None, keepdim: bool) -> Plain:
 def repeat(g: Plain, x: Plain, dim: int | Sizes | None, keepdim: bool) -> Plain:
     """Give every number that was summed the gradient of its sum."""
     over = _axes(x, dim)
-    out = np.empty(x.shape)
+    out = np.empty(x.shape, g.dtype)
     for at in np.ndindex(x.shape):
         out[at] = g[
             tuple(0 if d in over else i for d, i in enumerate(at) if keepdim or d not in over)
@@ -262,9 +268,9 @@ def _inner(z: float) -> float:
 
 
 _OWN: dict[str, Any] = {
-    "exp": _each(math.exp),
+    "exp": _each(math.exp, cmath.exp),
     "log": _each(math.log),
-    "sqrt": _each(math.sqrt),
+    "sqrt": _each(math.sqrt, cmath.sqrt),
     "sin": _each(math.sin),
     "cos": _each(math.cos),
     "tanh": _each(math.tanh),
@@ -272,8 +278,8 @@ _OWN: dict[str, Any] = {
     "erf": _each(math.erf),
     "minimum": lambda a, b: where(a < b, a, b),
     "pi": math.pi,
-    "abs": _each(math.fabs),
-    "sign": _each(_sign),
+    "abs": _each(math.fabs, abs),
+    "sign": _each(_sign, lambda z: z / abs(z)),
     "zeros": lambda size: np.full(size, 0.0),
     "ones": lambda size: np.full(size, 1.0),
     "sum": sum_,
@@ -301,6 +307,7 @@ WORDS = _gathered(
     _OWN,
     ALIGNMENTS,
     ATTENTION,
+    COMPLEX,
     CONVOLUTION,
     CREATE,
     DECOMPOSITIONS,

@@ -24,7 +24,7 @@ def moved(at: At, dim: int, to: int) -> At:
 
 
 def sized(x: Plain, dim: int, n: int) -> Plain:
-    return np.zeros(moved(x.shape, dim, n))
+    return np.zeros(moved(x.shape, dim, n), x.dtype)
 
 
 # Joining and splitting.
@@ -44,7 +44,7 @@ def cat(tensors: Plain, dim: int) -> Plain:
 def cut(g: Plain, tensors: Plain, dim: int) -> list[Plain]:
     found, start = [], 0
     for x in tensors:
-        part = np.zeros(x.shape)
+        part = np.zeros(x.shape, g.dtype)
         for at in np.ndindex(x.shape):
             part[at] = g[moved(at, dim, start + at[dim])]
         start += x.shape[dim] if x.size or x.ndim != 1 else 0
@@ -72,7 +72,7 @@ def layers(x: Plain, dim: int) -> list[Plain]:
 def stack(tensors: Plain, dim: int) -> Plain:
     sizes = list(tensors[0].shape)
     sizes.insert(dim % (len(sizes) + 1), len(tensors))
-    out = np.zeros(sizes)
+    out = np.zeros(sizes, np.result_type(*tensors))
     for at in np.ndindex(out.shape):
         rest = list(at)
         out[at] = tensors[rest.pop(dim)][tuple(rest)]
@@ -109,7 +109,7 @@ def untile(g: Plain, x: Plain, repeats: Sizes) -> Plain:
 
 
 def flip(x: Plain, dims: Sizes) -> Plain:
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, x.dtype)
     for at in np.ndindex(x.shape):
         over = {d % x.ndim for d in dims}
         out[tuple(x.shape[d] - 1 - i if d in over else i for d, i in enumerate(at))] = x[at]
@@ -119,7 +119,7 @@ def flip(x: Plain, dims: Sizes) -> Plain:
 def roll(x: Plain, shifts: Sizes, dims: Sizes) -> Plain:
     if not dims:
         return roll(x.reshape(-1), shifts, (0,)).reshape(x.shape)
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, x.dtype)
     for at in np.ndindex(x.shape):
         to = list(at)
         for shift, d in zip(shifts, dims, strict=True):

@@ -37,6 +37,11 @@ def is_plain(tensor: torch.Tensor) -> bool:
     )
 
 
+def is_mirrored(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a lazy view: of its memory's numbers the conjugates or negatives."""
+    return tensor.is_conj() or tensor.is_neg()
+
+
 def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
     """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere.
 

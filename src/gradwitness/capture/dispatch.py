@@ -157,7 +157,7 @@ class DispatchRecorder(Mode):
 
         It stands on the tape as a call without a result.
         """
-        if torch.is_grad_enabled() or not tensor.is_floating_point():
+        if torch.is_grad_enabled() or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         self._needed += self.applications.note(len(self.calls))
         if not self.applications.running:
@@ -271,7 +271,7 @@ class DispatchRecorder(Mode):
             return Ref(number)
         if isinstance(item, (list, tuple)):
             return tuple(self._argument(each) for each in item)
-        if item is None or isinstance(item, (bool, int, float, str)):
+        if item is None or isinstance(item, (bool, int, float, complex, str)):
             return item
         return str(item)
 
@@ -303,11 +303,14 @@ def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
         if length is not None and isinstance(item, (list, tuple)) and len(item) == 1:
             # One number stands for all axes, of which the schema says how many they are.
             item = [*item] * length
-        if is_tensor and isinstance(item, (bool, int, float)):
+        if is_tensor and isinstance(item, (bool, int, float, complex)):
             # A Python number where the schema has a tensor (x - 0.3): it has an edge all the same.
-            item = torch.tensor(item, dtype=torch.float64 if isinstance(item, float) else None)
+            item = torch.tensor(item, dtype=_IN_DOUBLE.get(type(item)))
         bound.append((name, item, writes))
     return bound
+
+
+_IN_DOUBLE = {float: torch.float64, complex: torch.complex128}
 
 
 @functools.cache

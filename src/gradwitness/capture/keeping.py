@@ -171,7 +171,8 @@ class Keeper(Mode):
                 grad,
                 None if grad is None else grad.data.clone(),
             )
-            if self._moving is not None and tensor.requires_grad and tensor.is_floating_point():
+            numbers = tensor.is_floating_point() or (tensor.is_complex() and not tensor.is_conj())
+            if self._moving is not None and tensor.requires_grad and numbers:
                 self._before_move(tensor)
                 move(tensor.data, self._moving)
                 self.moved += 1
@@ -180,8 +181,10 @@ class Keeper(Mode):
 def move(numbers: torch.Tensor, generator: torch.Generator) -> None:
     """Move numbers off their values: up to a quarter of each, and 1/32 to 1/16 besides.
 
-    So neither 0 nor 1 stays, and a large number keeps its sign.
+    So neither 0 nor 1 stays, and a large number keeps its sign. Of complex ones each part is moved.
     """
+    if numbers.is_complex():
+        numbers = torch.view_as_real(numbers)
 
     def uniform() -> torch.Tensor:
         return torch.rand(numbers.shape, generator=generator, dtype=torch.float64)

@@ -246,11 +246,13 @@ def _replacing(make: Any, generator: torch.Generator) -> Callable[[Any], Any]:
 
 
 def _is_plain(gradient: torch.Tensor) -> bool:
-    return gradient.is_floating_point() and gradient.layout is torch.strided
+    numbers = gradient.is_floating_point() or gradient.is_complex()
+    return numbers and gradient.layout is torch.strided
 
 
 def _normal(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    drawn = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
+    dtype = torch.complex128 if like.is_complex() else torch.float64
+    drawn = torch.randn(tuple(shape), generator=generator, dtype=dtype)
     return drawn.to(like.device, like.dtype)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from gradwitness.capture.arrays import as_array, dtype_name, is_plain, shape_of
+from gradwitness.capture.arrays import as_array, dtype_name, is_mirrored, is_plain, shape_of
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class _Draft:
     leaf: bool
     name: str = ""
     copied: bool = False
+    mirrored: bool = False
     objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
 
 
@@ -223,7 +224,8 @@ class ValueStore:
     def value(self, number: int) -> Value:
         """Return a value as it is now."""
         d = self._drafts[number]
-        return Value(number, d.shape, d.dtype, d.array, d.layout, d.name, d.leaf)
+        layout = None if d.mirrored else d.layout
+        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf)
 
     def _epoch(self, tensor: torch.Tensor) -> int:
         storage = self._storages.get(_address(tensor))
@@ -234,7 +236,7 @@ class ValueStore:
         if address == -1:
             return (id(tensor),)
         layout = (tensor.storage_offset(), tensor.stride(), tuple(tensor.shape))
-        return (address, *layout, tensor.dtype)
+        return (address, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
     def _new(self, tensor: torch.Tensor, *, made: bool) -> int:
         number = len(self._drafts)
@@ -274,6 +276,8 @@ class ValueStore:
         storage.memory = memory
         storage.drafts.append(draft)
         draft.array = as_array(tensor)
+        # The numbers of a lazy view are not those of the memory: they are a copy.
+        draft.mirrored = is_mirrored(tensor)
         draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
         return storage.epoch
 

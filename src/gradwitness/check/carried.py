@@ -12,7 +12,7 @@ import numpy as np
 from gradwitness.check.large import Pieces, may_reach
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float
+from gradwitness.engine.floats import Arithmetic, is_inexact
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -127,4 +127,4 @@ def added(parts: list[Bounded]) -> Any:
 
 
 def _adding(dtype: str) -> Arithmetic:
-    return Arithmetic.sequential(dtype if is_float(dtype) else "float32")
+    return Arithmetic.sequential(dtype if is_inexact(dtype) else "float32")

@@ -203,7 +203,7 @@ def judge_run(
             continue
         row = _row(name, claim, reference, dtype, largest)
         rows.append(row)
-        if claim.is_whole:
+        if claim.is_whole and reference.value.dtype.kind != "c":
             # Of what was left out nobody knows what was wrong with it.
             exhibits[name] = _exhibit(row, claim, reference)
     causes: tuple[Cause, ...] = ()

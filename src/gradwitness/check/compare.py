@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.check.allowed import allowed, ratio_of
 from gradwitness.check.comparison import CANCELS as CANCELS
 from gradwitness.check.comparison import EMPTY as EMPTY
 from gradwitness.check.comparison import TOO_LITTLE as TOO_LITTLE
@@ -17,7 +18,14 @@ from gradwitness.check.comparison import settled_by as settled_by
 from gradwitness.check.comparison import unjudged as unjudged
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import is_float, limits, round_to, ulps, unit_roundoff
+from gradwitness.engine.floats import (
+    is_complex,
+    is_inexact,
+    limits,
+    round_to,
+    ulps,
+    unit_roundoff,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,10 +52,11 @@ def compare(
     Returns
     -------
     Comparison
-        DISAGREES if a number lies outside its rigorous bound. INCONCLUSIVE if both sides share
-        NaN, or an infinity that a rounding error could undo (see `engine.bounded.infinities`), if
-        a bound is not finite, if the bounds are so wide that an array of zeros would pass (see
-        `settled_by`), or if the numbers are complex.
+        DISAGREES if a number lies outside its rigorous bound: of complex numbers the modulus of the
+        difference counts. INCONCLUSIVE if both sides share NaN, or an infinity that a rounding
+        error could undo (see `engine.bounded.infinities`), if a bound is not finite, if the witness
+        has a complex number that is not, or if the bounds are so wide that an array of zeros would
+        pass (see `settled_by`).
     """
     comparing = Comparing(recorded, dtype, allowance)
     comparing.take(expected)
@@ -82,11 +91,13 @@ class Comparing:
             self._unfit = mismatch(f"shape {recorded.shape}, expected {value.shape}", whole)
         elif recorded.size == 0:
             self._unfit = unjudged(EMPTY, whole)
-        elif np.iscomplexobj(recorded) or np.iscomplexobj(value):
-            self._unfit = unjudged("complex numbers", whole)
+        elif value.dtype.kind == "c" and not is_complex(self._dtype):
+            self._unfit = unjudged(
+                f"real numbers ({self._dtype}) where complex ones are expected", whole
+            )
         else:
             self._seen.begins(tuple(at.start or 0 for at in index), recorded.shape)
-            if is_float(self._dtype):
+            if is_inexact(self._dtype):
                 self._floats(recorded, value, expected)
             else:
                 self._seen.exactly(recorded, value)
@@ -114,10 +125,10 @@ class Comparing:
                     # No error is allowed, and there is none: what was handed on.
                     self._seen.equal(r)
                     continue
-                bound = _allowed(w, rigorous, dtype, final)
+                bound = allowed(w, rigorous, dtype, final)
                 likely = bound
                 if not together:
-                    likely = _allowed(w, None if errors[1] is None else next(known), dtype, final)
+                    likely = allowed(w, None if errors[1] is None else next(known), dtype, final)
                 if self._allowance:
                     bound, likely = bound + self._allowance, likely + self._allowance
                 self._seen.numbers(r, w, rigorous, bound, likely)
@@ -128,13 +139,16 @@ _CHUNK = 2**14
 
 
 def _chunks(*arrays: NDArray[Any] | None) -> Iterator[tuple[NDArray[np.float64], ...]]:
-    """Walk through arrays of one shape, in float64, in C order; what is None is left out."""
+    """Walk through arrays of one shape, in float64, in C order; what is None is left out.
+
+    Complex ones come in complex128.
+    """
     given = [array for array in arrays if array is not None]
     yield from np.nditer(
         given,
         flags=["external_loop", "buffered"],
         order="C",
-        op_dtypes=[np.float64] * len(given),
+        op_dtypes=[np.complex128 if x.dtype.kind == "c" else np.float64 for x in given],
         casting="unsafe",
         buffersize=_CHUNK,
     )
@@ -145,13 +159,14 @@ class _Scan:
 
     def __init__(self, dtype: str) -> None:
         self._dtype = dtype
-        self._limits = limits(dtype) if is_float(dtype) else None
+        self._limits = limits(dtype) if is_inexact(dtype) else None
         self._size = 0
         self._refuted = 0
         # Of the piece: where it begins, its shape, and how much of it was seen.
         self._piece: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         self._within = 0
         # Ratio, recorded, expected, error and bound of the worst number, and its place.
+        self._worst: tuple[float, complex, complex, float, float]
         self._worst = (-1.0, math.nan, math.nan, math.nan, math.nan)
         self._place: tuple[int, ...] = ()
         self._likely = 0.0
@@ -195,7 +210,7 @@ class _Scan:
     def equal(self, r: NDArray[np.float64]) -> None:
         """Take in numbers that are, and have to be, those expected; none is NaN."""
         if self._worst[0] < 0:
-            self._worst = (0.0, float(r[0]), float(r[0]), 0.0, 0.0)
+            self._worst = (0.0, r[0].item(), r[0].item(), 0.0, 0.0)
             self._place = self._where(0)
         self._below_bound = self._measure(r) == 0 and self._below_bound
         self._count(r)
@@ -210,6 +225,8 @@ class _Scan:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the errors where numbers are not finite, and which numbers can be judged."""
         assert self._limits is not None  # noqa: S101 (only integers have none)
+        if w.dtype.kind == "c":
+            return self._among_strange_complex(r, w, bound, error)
         # Both infinite alike, both NaN, or so large that the format overflows: no distance.
         reach = np.abs(w) + bound
         overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(self._limits.max))
@@ -226,6 +243,28 @@ class _Scan:
         least = round_to(np.abs(w) - bound, self._dtype)
         certain |= overflow & np.isfinite(w) & np.isinf(least)
         strange = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
+        usable = ~strange & np.isfinite(bound)
+        for name, where in zip(_STRANGE, (nan, strange, ~usable), strict=True):
+            self._strange[name] += int(np.count_nonzero(where))
+        return error, usable
+
+    def _among_strange_complex(
+        self,
+        r: NDArray[Any],
+        w: NDArray[Any],
+        bound: NDArray[np.float64],
+        error: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Do the same for complex numbers, of which no infinity follows for certain.
+
+        What becomes of the other part differs from one program to the next.
+        """
+        assert self._limits is not None  # noqa: S101 (only integers have none)
+        unknown = ~np.isfinite(w)
+        overflow = ~np.isfinite(r) & (np.abs(w) + bound >= float(self._limits.max))
+        error = np.where(unknown | overflow, 0.0, np.where(np.isnan(error), np.inf, error))
+        nan = np.isnan(r) | np.isnan(w)
+        strange = ~np.isfinite(r) | unknown
         usable = ~strange & np.isfinite(bound)
         for name, where in zip(_STRANGE, (nan, strange, ~usable), strict=True):
             self._strange[name] += int(np.count_nonzero(where))
@@ -251,15 +290,15 @@ class _Scan:
         measured: NDArray[np.bool_] | None,
     ) -> None:
         """Take in numbers, of which those that are measured have a size; None for all."""
-        ratio = _ratio(error, bound)
+        ratio = ratio_of(error, bound)
         at = int(np.argmax(ratio))
         if ratio[at] >= 1:
             self._refuted += int(np.count_nonzero(error > bound))
         if ratio[at] > self._worst[0]:
-            figures = (float(array[at]) for array in (r, w, error, bound))
-            self._worst = (float(ratio[at]), *figures)  # type: ignore[assignment]
+            figures = (array[at].item() for array in (ratio, r, w, error, bound))
+            self._worst = tuple(figures)
             self._place = self._where(at)
-        worst_likely = ratio[at] if likely is bound else np.max(_ratio(error, likely))
+        worst_likely = ratio[at] if likely is bound else np.max(ratio_of(error, likely))
         self._likely = max(self._likely, float(worst_likely))
         self._measure(w if measured is None else w[measured])
         widest = bound if measured is None else bound[measured]
@@ -269,6 +308,8 @@ class _Scan:
 
     def _measure(self, w: NDArray[np.float64]) -> float:
         """Take in how large numbers are, and return the largest magnitude, infinity included."""
+        if w.dtype.kind == "c":
+            w = np.abs(w)
         size = float(max(w.max(initial=0.0), -w.min(initial=0.0)))
         finite = size if math.isfinite(size) else self._measure(w[np.isfinite(w)])
         self._largest = max(self._largest, finite)
@@ -276,7 +317,8 @@ class _Scan:
 
     def _count(self, r: NDArray[np.float64]) -> None:
         # Not np.dot: waking BLAS threads for so few numbers costs more than all the rest.
-        self._squares += float(np.einsum("i,i->", r, r))
+        parts = (r.real, r.imag) if r.dtype.kind == "c" else (r,)
+        self._squares += sum(float(np.einsum("i,i->", x, x)) for x in parts)
         self._size += r.size
         self._within += r.size
 
@@ -321,42 +363,3 @@ class _Scan:
 
 # What cannot be judged: the strangest kind first.
 _STRANGE = ("NaN", "an infinity that rounding decides", "no finite bound")
-
-
-def _allowed(
-    w: NDArray[np.float64], error: NDArray[np.float64] | None, dtype: str, final: float
-) -> NDArray[np.float64]:
-    """Return the bound: what the formula's roundings allow, and the last one into the format."""
-    if error is None:
-        return _store(w, dtype)
-    if not final and error.min() > 0:
-        return error
-    reach = np.abs(w) + error
-    # Below the smallest normal number the store may lose everything.
-    tiny = float(limits(dtype).smallest_normal)
-    last: Any = np.where(reach < tiny, reach, final * reach) if final else 0.0
-    exact = error == 0
-    if exact.any():
-        last = np.where(exact, _store(w, dtype), last)
-    return np.asarray(error + last)
-
-
-def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
-    """Return what rounding to a format, and nothing else, does to a number."""
-    if dtype == "float64":
-        return np.zeros(w.shape)
-    # Torch makes its 16-bit numbers from float32 ones, so that float64 ones are rounded twice.
-    off = np.abs(round_to(w, dtype) - w)
-    if dtype in ("float16", "bfloat16"):
-        off = np.maximum(off, np.abs(round_to(round_to(w, "float32"), dtype) - w))
-    return np.nan_to_num(off, nan=0.0, posinf=0.0) if not np.isfinite(off).all() else off
-
-
-def _ratio(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not error.any():
-        return error
-    if bound.min() > 0 and np.isfinite(error.max()):
-        return error / bound
-    with np.errstate(divide="ignore", invalid="ignore"):
-        quotient = error / bound
-    return np.where(error == 0, 0.0, np.where(np.isnan(quotient), np.inf, quotient))

@@ -39,7 +39,7 @@ class Comparison:
         Elements compared, elements outside their bound.
     index : tuple of int or None
         Place of the worst element; None for an empty array.
-    recorded, expected : float
+    recorded, expected : float or complex
         The two numbers there.
     error, bound : float
         Their distance, and the distance that rounding allows.
@@ -62,8 +62,8 @@ class Comparison:
     size: int
     refuted: int
     index: tuple[int, ...] | None
-    recorded: float
-    expected: float
+    recorded: complex
+    expected: complex
     error: float
     bound: float
     ratio: float

@@ -16,7 +16,7 @@ from gradwitness.check.verdict import Verdict
 from gradwitness.engine.backward import connects, edge_value, gradients, handed_out
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, gamma, is_float, unit_roundoff
+from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -80,7 +80,7 @@ class CustomCheck:
         """
         dtype = self._coarsest([*firing.incoming, *self._made_inside(node)])
         for number in firing.incoming:
-            if number is not None and not is_float(self._tape.values[number].dtype):
+            if number is not None and not is_inexact(self._tape.values[number].dtype):
                 raise Unjudgeable(f"a gradient in {self._tape.values[number].dtype}")
         arithmetic = Arithmetic.stepwise(dtype)
         incoming = [
@@ -192,7 +192,7 @@ class CustomCheck:
         terms = sum(map(largest, arrays))
         total = Bounded(np.sum(arrays, axis=0), Arithmetic.stepwise("float64"))
         # Added up in float64; each was rounded by itself.
-        recorded = replace(first, array=total.value, dtype="float64")
+        recorded = replace(first, array=total.value, dtype=total.dtype.name)
         return self._records.compared(recorded, expected, allowance=gamma(8, unit) * terms)
 
     def _size(self, node: Node, firing: Firing, slot: int) -> float:
@@ -247,6 +247,9 @@ class CustomCheck:
         at = self._records(operand)
         if any(g.shape != sent[0].shape for g in sent):
             raise Unjudgeable("gradients of one tensor in different shapes")
+        arrived = [None if n is None else self._records(n) for n in firing.incoming]
+        if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
+            raise Unjudgeable("no slope is measured along complex numbers")
         numbers = [operand, *firing.incoming, *(firing.outgoing[slot] for slot in slots)]
         return Claim(
             node=node.id,
@@ -254,7 +257,7 @@ class CustomCheck:
             at=at,
             sent=np.sum(sent, axis=0) if sent else np.zeros(at.shape),
             dtype=self._coarsest(numbers),
-            incoming=[None if n is None else self._records(n) for n in firing.incoming],
+            incoming=arrived,
             outputs=[None if n is None else self._tape.values[n] for n in node.outputs],
         )
 
@@ -265,7 +268,7 @@ class CustomCheck:
     def _coarsest(self, numbers: Iterable[int | None]) -> str:
         """Return the format, among those of some values, that rounds most."""
         named = {self._tape.values[n].dtype for n in numbers if n is not None}
-        return max(filter(is_float, named), key=unit_roundoff, default="float32")
+        return max(filter(is_inexact, named), key=unit_roundoff, default="float32")
 
 
 def _together(tape: Tape, node: Node, slot: int) -> list[int]:

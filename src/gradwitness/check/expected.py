@@ -12,7 +12,7 @@ from gradwitness.check.claims import ClaimReport, Program, Reference, judge_run
 from gradwitness.check.compare import CANCELS
 from gradwitness.check.verdict import Verdict
 from gradwitness.claims.align import align
-from gradwitness.engine.floats import is_float, round_to, unit_roundoff
+from gradwitness.engine.floats import is_float, part, round_to, unit_roundoff
 from gradwitness.engine.replay import replay
 from gradwitness.engine.stochastic import GRADE, Slot, Spread, spread
 
@@ -182,7 +182,7 @@ class Judged:
         return next((f"the witness took numbers on trust: {reason}" for reason in doubtful), "")
 
     def _recorded_format(self) -> str:
-        formats = {row.dtype for row in self._rows if is_float(row.dtype)}
+        formats = {part(row.dtype) for row in self._rows if is_float(part(row.dtype))}
         return max(formats, key=unit_roundoff, default="float32")
 
 

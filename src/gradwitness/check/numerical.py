@@ -167,7 +167,7 @@ class _Phi:
         self._claim = claim
         first = self._results(np.zeros(claim.at.shape))
         with np.errstate(all="ignore"):
-            terms = [g * y for g, y in first]
+            terms = [_weighed(g, y) for g, y in first]
             self.size = float(sum(np.abs(term).sum() for term in terms))
             self.at_rest = float(sum(term.sum() for term in terms))
         if self(np.zeros(claim.at.shape)) != self.at_rest:
@@ -176,7 +176,7 @@ class _Phi:
 
     def __call__(self, step: Floats) -> float:
         with np.errstate(all="ignore"):
-            return float(sum((g * y).sum() for g, y in self._results(step)))
+            return float(sum(_weighed(g, y).sum() for g, y in self._results(step)))
 
     def _results(self, step: Floats) -> list[tuple[Floats, Floats]]:
         claim = self._claim
@@ -208,6 +208,11 @@ class _Phi:
         if not worst < 1 / 16:
             raise Unjudgeable("run again in float64, it gives another result")
         return worst
+
+
+def _weighed(g: NDArray[Any], y: NDArray[Any]) -> Floats:
+    """Multiply results by their gradients; of complex ones, part by part."""
+    return np.asarray((g.conj() * y).real if g.dtype.kind == "c" else g * y)
 
 
 def _directions(claim: Claim) -> list[Floats]:

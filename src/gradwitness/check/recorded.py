@@ -11,7 +11,7 @@ from gradwitness.check.compare import Comparison, compare, unjudged
 from gradwitness.check.large import Pieces
 from gradwitness.engine.binding import recorded, unrecorded
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float
+from gradwitness.engine.floats import Arithmetic, is_inexact, wide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class Records:
         return array
 
     def part(self, number: int, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Return some of a floating-point value's numbers; all of them if the index is empty.
+        """Return some of the numbers of a value that rounds; all of them if the index is empty.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class Records:
         if not index or array is None or number in self._kept:
             return self(number)[index] if index else self(number)
         with np.errstate(invalid="ignore"):
-            return array[index].astype(np.float64)
+            return wide(array[index])
 
     def as_recorded(self, number: int) -> NDArray[Any]:
         """Return a value's numbers in a format that holds them, to compare with.
@@ -87,7 +87,7 @@ class Records:
             If the tape does not hold them.
         """
         value = self._tape.values[number]
-        return self(number) if value.array is None or not is_float(value.dtype) else value.array
+        return self(number) if value.array is None or not is_inexact(value.dtype) else value.array
 
     def changed(self, number: int) -> bool:
         """Return whether a value's numbers are still remembered, and are others by now."""
@@ -112,12 +112,12 @@ class Records:
     def size(self, number: int) -> NDArray[Any]:
         """Return the magnitudes of a value's numbers."""
         array = self(number)
-        return np.abs(array) if array.dtype == np.float64 else array
+        return np.abs(array) if array.dtype.kind in "fc" else array
 
     def exact(self, number: int, arithmetic: Arithmetic | None = None) -> Bounded:
         """Return a value as the witness's exact operand."""
         dtype = self._tape.values[number].dtype
-        chosen = arithmetic or Arithmetic.stepwise(dtype if is_float(dtype) else "float32")
+        chosen = arithmetic or Arithmetic.stepwise(dtype if is_inexact(dtype) else "float32")
         return Bounded(self(number), chosen)
 
     def against(self, number: int, expected: Any, allowance: float = 0.0) -> Comparison:

@@ -16,8 +16,10 @@ from gradwitness.check.finding import Finding, Row, Step
 from gradwitness.check.large import Pieces, in_large_pieces
 from gradwitness.check.recorded import largest
 from gradwitness.engine.backward import backward_arithmetic, gradients
-from gradwitness.engine.binding import Unjudgeable, bind
+from gradwitness.engine.binding import Unjudgeable, bind, over_complex
 from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import part
+from gradwitness.rules.complex_numbers import gradient_text
 from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
@@ -291,7 +293,7 @@ class SweepCheck:
 
     def _narrows(self, firing: Firing) -> bool:
         numbers = (*firing.incoming, *firing.outgoing)
-        return len({self.tape.values[n].dtype for n in numbers if n is not None}) > 1
+        return len({part(self.tape.values[n].dtype) for n in numbers if n is not None}) > 1
 
     def _arrived_against(self, slot: Slot, number: int) -> Comparison:
         try:
@@ -376,8 +378,11 @@ def _slot_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str
         bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)
     except Unjudgeable:
         return [(f"input {n}", "") for n in range(len(node.edges))]
-    gradients_of = bound.rule.gradients
+    mixed = over_complex(tape, tape.calls[node.call])
     return [
-        (name if place is None else f"{name}[{place}]", f"d{name} = {gradients_of[name].text}")
+        (
+            name if place is None else f"{name}[{place}]",
+            f"d{name} = {gradient_text(bound.rule, name, mixed)}",
+        )
         for name, place, _ in bound.slots()
     ]

@@ -1,7 +1,8 @@
 """Backward: one node's outgoing gradients from its incoming ones.
 
 Broadcasting is undone here and nowhere else: a rule's vjp has the shape of the result, and is
-summed over the axes along which the operand was repeated.
+summed over the axes along which the operand was repeated. So are complex gradients of rules that
+know of none (see `rules.complex_numbers`), and the imaginary part of a real operand's gradient.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.binding import Lookup, Unjudgeable, bind, stand_in
+from gradwitness.engine.binding import Lookup, Unjudgeable, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float, unit_roundoff
-from gradwitness.engine.forward import is_backward, operand_formats, run
+from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
+from gradwitness.engine.forward import is_backward, operand_formats, over_field, run
+from gradwitness.rules.complex_numbers import COMPLEX, HOLOMORPHIC
+from gradwitness.rules.kernels import paired, parts
 from gradwitness.rules.shape import positions
 from gradwitness.rules.structure import DRAWN, SOURCES
 from gradwitness.tape import OUTSIDE, Kind, Ref, references
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gradwitness.rules import Rule
-    from gradwitness.tape import Call, Edge, Node, Tape
+    from gradwitness.tape import Call, Edge, Node, Tape, Value
 
 
 def gradients(
@@ -88,11 +91,11 @@ def backward_arithmetic(
     Raises
     ------
     Unjudgeable
-        If a gradient comes in whose format is no floating-point one.
+        If a gradient comes in whose format does not round.
     """
     formats = [tape.values[number].dtype for number in incoming if number is not None]
     for dtype in formats:
-        if not is_float(dtype):
+        if not is_inexact(dtype):
             raise Unjudgeable(f"a gradient in {dtype}")
     if not formats:
         return None
@@ -121,6 +124,10 @@ def vjp(
         raise Unjudgeable(
             f"{call.op} has {len(wanted)} edges where its rule differentiates {len(slots)} operands"
         )
+    mixed = bound.rule.name in COMPLEX and over_complex(tape, call)
+    conjugates = mixed and bound.rule.name in HOLOMORPHIC
+    if conjugates:
+        incoming = [None if g is None else np.conjugate(g) for g in incoming]
     g, y = _cotangents(tape, call, incoming, lookup, arithmetic, bound.rule)
     made: dict[str, Any] = {}
     results: list[Any] = []
@@ -132,7 +139,11 @@ def vjp(
             function = bound.rule.gradients[name].function
             made[name] = run(function, g, y, *bound.operands, **bound.parameters)
         result = made[name] if place is None else made[name][place]
-        results.append(run(unbroadcast, result, tape.values[argument.value].shape))
+        operand = tape.values[argument.value]
+        result = run(unbroadcast, result, operand.shape)
+        if conjugates:
+            result = np.conjugate(result)
+        results.append(over_field(result, operand.dtype) if mixed else result)
     return tuple(results)
 
 
@@ -152,7 +163,7 @@ def _cotangents(
         if not rule.keeps(place, len(call.outputs)):
             return stand_in(tape, number, arithmetic)
         array = lookup(number)
-        if arithmetic is None or array.dtype != np.float64:
+        if arithmetic is None or array.dtype.kind not in "fc":
             return array
         return Bounded(array, arithmetic)
 
@@ -187,29 +198,53 @@ def _copy_slices(
     arithmetic: Arithmetic | None,
     wanted: Sequence[bool],
 ) -> tuple[Any, ...]:
-    """Send the view's part of the gradient through the in-place operation, the rest past it."""
-    places = _places_in_base(tape, call)
-    flat = np.reshape(g, (g.size,))
-    through = vjp(tape, call, (flat[places],), lookup, arithmetic, [True, *wanted[1:]])
+    """Send the view's part of the gradient through the in-place operation, the rest past it.
+
+    Where one of base and view is complex and the other is not, both are taken apart into parts.
+    """
+    base, view = _base_and_view(tape, call)
+    mixed = is_complex(base.dtype) != is_complex(view.dtype)
+    places = _places_in_base(base, view, in_parts=mixed)
+    whole = parts(g) if mixed and is_complex(base.dtype) else g
+    flat = np.reshape(whole, (whole.size,))
+    arriving = flat[places]
+    if mixed and is_complex(view.dtype):
+        arriving = paired(arriving[..., 0], arriving[..., 1])
+    through = vjp(tape, call, (arriving,), lookup, arithmetic, [True, *wanted[1:]])
     if not wanted[0]:
         return (None, *through[1:])
     rest = np.concatenate([flat])  # a copy that dispatches
-    rest[places] = through[0]
-    return (np.reshape(rest, g.shape), *through[1:])
+    rest[places] = parts(through[0]) if mixed and is_complex(view.dtype) else through[0]
+    rest = np.reshape(rest, whole.shape)
+    if mixed and is_complex(base.dtype):
+        rest = paired(rest[..., 0], rest[..., 1])
+    return (rest, *through[1:])
 
 
-def _places_in_base(tape: Tape, call: Call) -> Any:
-    """Return, for each element of a changed view, its place in the flattened base."""
+def _base_and_view(tape: Tape, call: Call) -> tuple[Value, Value]:
     if call.base is None or call.outputs[0] is None:
         raise Unjudgeable("an in-place change of a view whose base was not recorded")
     base, view = tape.values[call.base], tape.values[call.outputs[0]]
     if base.layout is None or view.layout is None:
         raise Unjudgeable("an in-place change of a view whose memory was not recorded")
-    in_base = positions(base.shape, base.layout.strides, base.layout.offset)
-    in_view = positions(view.shape, view.layout.strides, view.layout.offset)
+    return base, view
+
+
+def _places_in_base(base: Value, view: Value, *, in_parts: bool) -> Any:
+    """Return, for each element of a changed view, its place in the flattened base."""
+    in_base, in_view = (_places(value, in_parts=in_parts) for value in (base, view))
     table = np.full(int(in_base.max(initial=-1)) + 1, -1)
     table[in_base] = np.arange(in_base.size).reshape(in_base.shape)
     return table[in_view]
+
+
+def _places(value: Value, *, in_parts: bool) -> Any:
+    """Return where a value's elements lie in memory, or the parts of complex ones."""
+    assert value.layout is not None  # noqa: S101 (the caller has looked)
+    places = positions(value.shape, value.layout.strides, value.layout.offset)
+    if in_parts and is_complex(value.dtype):
+        return 2 * places[..., None] + np.arange(2)
+    return places
 
 
 def _zeros(tape: Tape, edge: Edge | None, incoming: Sequence[Any]) -> Any:

@@ -10,7 +10,15 @@ import numpy as np
 from gradwitness import rules
 from gradwitness._errors import GradwitnessError
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float, round_to, unit_roundoff
+from gradwitness.engine.floats import (
+    Arithmetic,
+    is_complex,
+    is_inexact,
+    round_to,
+    unit_roundoff,
+    wide,
+)
+from gradwitness.rules.complex_numbers import COMPLEX
 from gradwitness.rules.shape import positions
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
 
@@ -69,7 +77,7 @@ class Bound:
         """
         found: list[tuple[str, int | None, Argument]] = []
         numbers = any(
-            isinstance(argument, (int, float))
+            isinstance(argument, (int, float, complex))
             for name, argument in zip(self.rule.operands, self.arguments, strict=True)
             if name in self.rule.gradients
         )
@@ -91,30 +99,36 @@ def unrecorded(value: Value) -> str:
 
 
 def recorded(tape: Tape) -> Lookup:
-    """Look values up as the tape holds them, floating-point ones in float64."""
+    """Look values up as the tape holds them, those that round in float64 or complex128."""
 
     def lookup(number: int) -> NDArray[Any]:
         value = tape.values[number]
         if value.array is None:
             raise Unjudgeable(unrecorded(value))
-        if value.dtype.startswith("complex"):
-            raise Unjudgeable("complex numbers")
-        if not is_float(value.dtype):
+        if not is_inexact(value.dtype):
+            if value.dtype.startswith("complex"):
+                raise Unjudgeable(f"complex numbers in {value.dtype}")
             return value.array
         # Memory that was never written to may hold NaNs of any kind.
         with np.errstate(invalid="ignore"):
-            return value.array.astype(np.float64)
+            return wide(value.array)
 
     return lookup
 
 
 def working_dtype(tape: Tape, call: Call) -> str:
-    """Return the format that a call computes in: its result's, else its first float operand's."""
+    """Return the format that a call computes in: its result's, else its first operand's."""
     numbers = [n for n in call.outputs if n is not None]
     for argument in call.arguments.values():
         numbers += [argument.value] if isinstance(argument, Ref) else []
     named = (tape.values[n].dtype for n in numbers)
-    return next((dtype for dtype in named if is_float(dtype)), "float32")
+    return next((dtype for dtype in named if is_inexact(dtype)), "float32")
+
+
+def over_complex(tape: Tape, call: Call) -> bool:
+    """Whether a call has to do with complex numbers."""
+    numbers = [*call.outputs, *(a.value for a in call.arguments.values() if isinstance(a, Ref))]
+    return any(n is not None and is_complex(tape.values[n].dtype) for n in numbers)
 
 
 def bind(
@@ -146,9 +160,7 @@ def bind(
     Unjudgeable
         If there is no rule, or the call has an argument that the rule does not know.
     """
-    found = rules.find(call.base_op)
-    if found is None:
-        raise Unjudgeable(f"no rule for {call.op}")
+    found = _rule_of(tape, call)
     dtype = working_dtype(tape, call)
 
     def convert(argument: Argument, known: bool = True) -> Any:
@@ -160,7 +172,9 @@ def bind(
             if not known:
                 return stand_in(tape, argument.value, arithmetic)
             return _operand(tape, argument.value, lookup, dtype, arithmetic)
-        return _scalar(argument, dtype, arithmetic) if isinstance(argument, float) else argument
+        if isinstance(argument, float | complex):
+            return _scalar(argument, dtype, arithmetic)
+        return argument
 
     positional = tuple(call.arguments[name] for name in _positional(found, call))
     if len(positional) != len(found.operands):
@@ -180,6 +194,15 @@ def bind(
         for name, argument in zip(found.operands, positional, strict=True)
     )
     return Bound(found, operands, positional, parameters)
+
+
+def _rule_of(tape: Tape, call: Call) -> rules.Rule:
+    found = rules.find(call.base_op)
+    if found is None:
+        raise Unjudgeable(f"no rule for {call.op}")
+    if found.name not in COMPLEX and over_complex(tape, call):
+        raise Unjudgeable(f"no rule for complex numbers: {call.op}")
+    return found
 
 
 def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
@@ -233,7 +256,7 @@ def _exact(argument: Argument, arithmetic: Arithmetic) -> Any:
 
 
 def _makes_floats(tape: Tape, call: Call) -> bool:
-    return any(n is not None and is_float(tape.values[n].dtype) for n in call.outputs)
+    return any(n is not None and is_inexact(tape.values[n].dtype) for n in call.outputs)
 
 
 def _is_contiguous(tape: Tape, argument: Argument) -> bool:
@@ -255,16 +278,16 @@ def _operand(
 ) -> Any:
     array = lookup(number)
     value = tape.values[number]
-    if arithmetic is None or not is_float(value.dtype):
+    if arithmetic is None or not is_inexact(value.dtype):
         return array
     if value.shape == () and unit_roundoff(value.dtype) < unit_roundoff(dtype):
         # A Python number among the operands, which torch holds in double, or a tensor without axes
         # beside others: torch rounds it on use.
-        return _scalar(float(array), dtype, arithmetic)
+        return _scalar(array.item(), dtype, arithmetic)
     return Bounded(array, arithmetic)
 
 
-def _scalar(number: float, dtype: str, arithmetic: Arithmetic | None) -> Any:
+def _scalar(number: complex, dtype: str, arithmetic: Arithmetic | None) -> Any:
     """Return a Python number as an operand; one that the format cannot hold is not exact.
 
     Its value is then the rounded one: a number that equals a limit does so after rounding.

@@ -7,6 +7,7 @@ approach to probabilistic rounding error analysis*, SIAM J. Sci. Comput. 41(5), 
 
 from __future__ import annotations
 
+import cmath
 import functools
 import math
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ _FORMATS: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 
+# The formats of the two parts of a complex number.
+_PARTS = {"complex64": "float32", "complex128": "float64"}
+
 # Unit roundoff of the arithmetic that the witness itself runs in.
 WITNESS_UNIT = 2.0**-53
 
@@ -39,10 +43,33 @@ def is_float(name: str) -> bool:
     return name in _FORMATS
 
 
+def is_complex(name: str) -> bool:
+    """Whether ``name`` is a format of complex numbers that the witness judges."""
+    return name in _PARTS
+
+
+def is_inexact(name: str) -> bool:
+    """Whether ``name`` is a format that rounds: of real or complex numbers."""
+    return name in _FORMATS or name in _PARTS
+
+
+def part(name: str) -> str:
+    """Return the format of a complex number's parts; of a real number's, its own."""
+    return _PARTS.get(name, name)
+
+
+def wide(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy in the witness's own format: float64, or complex128."""
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
 @functools.cache
 def limits(name: str) -> Any:
-    """Return NumPy's description of a format: eps, max, smallest_normal, smallest_subnormal."""
-    return ml_dtypes.finfo(_FORMATS[name])  # type: ignore[no-untyped-call]
+    """Return NumPy's description of a format: eps, max, smallest_normal, smallest_subnormal.
+
+    That of a complex one is its parts'.
+    """
+    return ml_dtypes.finfo(_FORMATS[part(name)])  # type: ignore[no-untyped-call]
 
 
 @functools.cache
@@ -51,19 +78,27 @@ def unit_roundoff(name: str) -> float:
     return float(limits(name).eps) / 2
 
 
-def round_to(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """Round float64 numbers to the nearest of a format, ties to even; overflow gives inf."""
-    if name == "float64":
+def round_to(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """Round the witness's numbers to the nearest of a format, ties to even; overflow gives inf.
+
+    Both parts of complex numbers are rounded.
+    """
+    if part(name) == "float64":
         return values
     with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(_FORMATS[name]).astype(np.float64)
+        if values.dtype.kind == "c":
+            return wide(values.astype(np.complex64))
+        return wide(values.astype(_FORMATS[part(name)]))
 
 
-def ulps(error: NDArray[np.float64] | float, at: float, name: str) -> float:
-    """Return an error in units in the last place of the number ``at`` in a format."""
+def ulps(error: NDArray[np.float64] | float, at: complex, name: str) -> float:
+    """Return an error in units in the last place of the number ``at`` in a format.
+
+    A complex number counts with its modulus.
+    """
     smallest_normal = float(limits(name).smallest_normal)
     # Not log2, which rounds the numbers just below a power of two up to it.
-    exponent = math.frexp(max(abs(at), smallest_normal))[1] - 1 if math.isfinite(at) else 0
+    exponent = math.frexp(max(abs(at), smallest_normal))[1] - 1 if cmath.isfinite(at) else 0
     return float(error) / (2.0**exponent * float(limits(name).eps))
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from gradwitness._errors import GradwitnessError
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind, working_dtype
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float, unit_roundoff
+from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.rules import find
+from gradwitness.rules.kernels import paired
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _made(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]
     """Return what a call made, for a rule that judges each of its steps from the one before."""
     arrays = (None if n is None else lookup(n) for n in call.outputs)
     return tuple(
-        Bounded(array, arithmetic) if array is not None and array.dtype == np.float64 else array
+        Bounded(array, arithmetic) if array is not None and array.dtype.kind in "fc" else array
         for array in arrays
     )
 
@@ -81,17 +82,24 @@ def _made(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]
 def as_recorded(result: Any, recorded: Value) -> Any:
     """Return a result as its recorded kind of number: whole ones are cut off, as torch does.
 
+    Of complex ones the real part stays where real ones are recorded.
+
     What an integer does not hold becomes what the machine makes of it: C leaves it open. Processors
     give the lowest number (x86), or the nearest one, and 0 for NaN (ARM).
 
     Raises
     ------
     Unjudgeable
-        If a rounding error could make another whole number.
+        If a rounding error could make another whole number, or for a format that is not judged.
     """
     dtype = recorded.dtype
     value = np.asarray(result.value if isinstance(result, Bounded) else result)
-    if is_float(dtype) or dtype.startswith("complex"):
+    if dtype.startswith("complex") and not is_complex(dtype):
+        raise Unjudgeable(f"complex numbers in {dtype}")
+    if value.dtype.kind == "c" or is_complex(dtype):
+        result = over_field(result, dtype)
+        return result if is_inexact(dtype) else as_recorded(result, recorded)
+    if is_inexact(dtype):
         return value.astype(np.float64) if value.dtype.kind in "iub" else result
     kind = np.dtype(dtype)
     if value.dtype.kind not in "f" or kind == np.bool_:
@@ -109,6 +117,16 @@ def as_recorded(result: Any, recorded: Value) -> Any:
         nearest = np.where(np.isnan(cut), 0, np.where(cut > 0, limits.max, limits.min)).astype(kind)
         whole = np.where(~held & (recorded.array == nearest), nearest, whole)
     return whole
+
+
+def over_field(numbers: Any, dtype: str) -> Any:
+    """Return numbers as a format's kind has them: real parts of complex ones, or real ones as such.
+
+    Of a gradient with respect to a real operand only the real part is of interest.
+    """
+    if is_complex(dtype):
+        return numbers if numbers.dtype.kind == "c" else paired(numbers, np.zeros(numbers.shape))
+    return np.real(numbers) if numbers.dtype.kind == "c" else numbers
 
 
 def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
@@ -130,9 +148,9 @@ def is_backward(call: Call) -> bool:
 
 
 def operand_formats(tape: Tape, call: Call) -> list[str]:
-    """Return the floating-point formats of a call's operands."""
+    """Return the formats of a call's operands, those that round."""
     numbers = {n for argument in call.arguments.values() for n in references(argument)}
-    return [tape.values[n].dtype for n in numbers if is_float(tape.values[n].dtype)]
+    return [tape.values[n].dtype for n in numbers if is_inexact(tape.values[n].dtype)]
 
 
 def run(function: Any, *operands: Any, **parameters: Any) -> Any:

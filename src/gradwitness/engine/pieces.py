@@ -1,5 +1,8 @@
 """Which stretches of memory a tape's values lie in, so that a replay holds those and no others.
 
+Memory is counted in real numbers, of which a complex one is two: a value of real numbers may be a
+view of complex ones, and the other way round.
+
 A batch that is cut out of a large data set shares the data set's storage; of that storage only the
 stretch that the batch spans is of interest. Values whose stretches overlap are kept together.
 """
@@ -9,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradwitness.engine.floats import is_complex
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Piece:
-    """One stretch of a storage: elements ``start`` to ``end``, the last not included."""
+    """One stretch of a storage: real numbers ``start`` to ``end``, the last not included."""
 
     storage: int
     start: int
@@ -30,9 +35,11 @@ def pieces(values: Iterable[Value]) -> dict[int, Piece]:
     for value in values:
         if value.layout is None or 0 in value.shape:
             continue
+        each = 2 if is_complex(value.dtype) else 1
         steps = zip(value.shape, value.layout.strides, strict=True)
-        end = value.layout.offset + 1 + sum((n - 1) * s for n, s in steps)
-        stretch = (value.layout.offset, end, value.id)
+        begin = each * value.layout.offset
+        end = begin + each * (1 + sum((n - 1) * s for n, s in steps))
+        stretch = (begin, end, value.id)
         by_storage.setdefault(value.layout.storage, []).append(stretch)
     found: dict[int, Piece] = {}
     for storage, stretches in by_storage.items():

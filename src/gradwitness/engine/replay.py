@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from gradwitness.engine.backward import gradients, handed_out
 from gradwitness.engine.binding import Lookup, Unjudgeable, recorded
-from gradwitness.engine.floats import is_float
+from gradwitness.engine.floats import is_complex, is_inexact, wide
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.pieces import Piece, pieces
 from gradwitness.rules.structure import SOURCES
@@ -78,7 +78,7 @@ def confirmed_digits(record: NDArray[Any], reference: NDArray[np.float64]) -> fl
     """
     largest = float(np.max(np.abs(reference)))
     with np.errstate(invalid="ignore"):
-        gap = float(np.max(np.abs(record.astype(np.float64) - reference)))
+        gap = float(np.max(np.abs(wide(record) - reference)))
     if gap == 0:
         return math.inf
     return -math.log10(gap / largest) if largest and math.isfinite(gap) else math.nan
@@ -151,7 +151,7 @@ class _Memory:
     windows: dict[Piece, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._pieces = pieces(v for v in self.tape.values if is_float(v.dtype))
+        self._pieces = pieces(v for v in self.tape.values if is_inexact(v.dtype))
         # Backward passes write to `.grad` between the calls.
         self._unseen = {
             leaf.after for sweep in self.tape.sweeps for leaf in sweep.leaves if leaf.after
@@ -163,12 +163,14 @@ class _Memory:
         """Run one call; return what was taken from the record, or an empty string."""
         operands = [n for argument in call.arguments.values() for n in references(argument)]
         viewed = [n for n in call.outputs if n is not None] if call.is_view else []
+        # Of a lazy view the memory holds other numbers; they are computed.
+        lazy = any(self._is_lazy(n) for n in viewed)
         try:
-            for number in operands + viewed:
+            for number in operands + (viewed if not lazy else []):
                 self.read(number)
         except Unjudgeable as reason:
             return str(reason)
-        if call.is_view:
+        if call.is_view and not lazy:
             return ""
         trusted = ""
         if call.base_op in SOURCES:
@@ -188,6 +190,10 @@ class _Memory:
         for number in _overwritten_unsaid(call):
             self.forget(number)
         return trusted
+
+    def _is_lazy(self, number: int) -> bool:
+        value = self.tape.values[number]
+        return is_inexact(value.dtype) and value.layout is None and value.array is not None
 
     def _fits(self, number: int | None, result: Any) -> bool:
         """Whether a result has the shape of the memory in which it lay."""
@@ -242,8 +248,14 @@ class _Memory:
         if buffer is None:
             buffer = np.full(piece.end - piece.start, np.nan)
             self.buffers[piece] = buffer
-        strides = tuple(8 * s for s in layout.strides)
-        window = as_strided(buffer[layout.offset - piece.start :], value.shape, strides)
+        each = 2 if is_complex(value.dtype) else 1
+        strides = tuple(8 * each * s for s in layout.strides)
+        begin = buffer[each * layout.offset - piece.start :]
+        window = (
+            np.ndarray(value.shape, np.complex128, begin, 0, strides)
+            if each == 2
+            else as_strided(begin, value.shape, strides)
+        )
         self.values[number] = window
         self.windows.setdefault(piece, []).append(number)
         return window

@@ -26,7 +26,14 @@ from scipy.special import stdtrit
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_float, limits, unit_roundoff
+from gradwitness.engine.floats import (
+    Arithmetic,
+    is_complex,
+    is_inexact,
+    limits,
+    part,
+    unit_roundoff,
+)
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, Steps, replay
 from gradwitness.rules import find
@@ -140,7 +147,7 @@ def spread(
     """
     moved = _retyped(tape, dtype)
     made = {moved.values[n].dtype for c in tape.calls for n in c.outputs if n is not None}
-    coarse = any(is_float(name) and unit_roundoff(name) > _SHORT for name in made)
+    coarse = any(is_inexact(name) and unit_roundoff(name) > _SHORT for name in made)
     width = COARSE if coarse else AMPLIFICATION
     noise = _Noise(np.random.default_rng(seed), dtype, width)
     known = {slots: _summed(replayed, slots) for slots in wanted}
@@ -174,12 +181,15 @@ def _retyped(tape: Tape, dtype: str) -> Tape:
     Data, which depend on no parameter, may come to it as they are, in the format that they have.
     """
     made = [tape.values[n] for call in tape.calls for n in call.outputs if n is not None]
-    formats = {value.dtype for value in made if is_float(value.dtype)}
+    formats = {value.dtype for value in made if is_inexact(value.dtype)}
     trained = _trained(tape)
 
     def other(value: Value) -> str:
-        kept = len(formats) > 1 or value.id not in trained
+        kept = len(set(map(part, formats))) > 1 or value.id not in trained
         coarser = unit_roundoff(value.dtype) > unit_roundoff(dtype)
+        if is_complex(value.dtype) and not (kept and coarser):
+            # There are no complex numbers of 16 bits a part.
+            return "complex128" if dtype == "float64" else "complex64"
         return value.dtype if kept and coarser else dtype
 
     values = [
@@ -218,7 +228,7 @@ class _Noise(Steps):
         found = {}
         for number in sorted(read - made):
             value = tape.values[number]
-            if not is_float(value.dtype):
+            if not is_inexact(value.dtype):
                 continue
             own, other = (unit_roundoff(t.values[number].dtype) for t in (tape, moved))
             finer = own > self._unit and not value.requires_grad
@@ -271,29 +281,36 @@ class _Noise(Steps):
         if not isinstance(result, Bounded):
             return result
         value = result.value
-        if value.dtype.kind != "f":
+        if value.dtype.kind not in "fc":
             return value
         if result.likely is None:
             return self._move(value, cast * np.abs(value)) if cast else value
         final = result.arithmetic.final * (result.likely > 0)
         return self._move(value, result.likely + final * np.abs(value))
 
-    def _move(self, value: NDArray[Any], error: NDArray[Any]) -> NDArray[np.float64]:
+    def _shift(self, value: NDArray[Any]) -> NDArray[Any]:
+        """Return random numbers; complex ones with both parts at random, and of the same size."""
+
+        def one() -> NDArray[Any]:
+            return np.asarray(self._random.uniform(-self._width, self._width, value.shape))
+
+        return (one() + 1j * one()) / math.sqrt(2) if value.dtype.kind == "c" else one()
+
+    def _move(self, value: NDArray[Any], error: NDArray[Any]) -> NDArray[Any]:
         # What has no finite bound may be off by all of itself.
         error = np.where(np.isfinite(error), error, np.abs(value))
         with np.errstate(all="ignore"):
-            shift = self._random.uniform(-self._width, self._width, value.shape) * error
-            moved = value + shift
+            moved = value + self._shift(value) * error
         return np.asarray(np.where(np.isfinite(value) & np.isfinite(moved), moved, value))
 
 
 def _unit(tape: Tape, number: int) -> float:
     """Return a value's unit roundoff; 1 for what is no floating-point tensor."""
     value = tape.values[number]
-    return unit_roundoff(value.dtype) if is_float(value.dtype) and value.shape else 1.0
+    return unit_roundoff(value.dtype) if is_inexact(value.dtype) and value.shape else 1.0
 
 
 def _format(tape: Tape, node: int) -> str:
     """Return the format of what arrives at a node."""
     known = [tape.values[n].dtype for n in tape.nodes[node].outputs if n is not None]
-    return next((dtype for dtype in known if is_float(dtype)), "float32")
+    return next((dtype for dtype in known if is_inexact(dtype)), "float32")

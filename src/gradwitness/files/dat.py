@@ -54,7 +54,7 @@ def format_dat(header: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -
     Raises
     ------
     InputError
-        If a name has white space in it.
+        If a name has white space in it, or numbers are in another format.
     """
     out = io.StringIO()
     out.write(FIRST_LINE + "\n")
@@ -63,6 +63,8 @@ def format_dat(header: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -
     for name, array in tensors.items():
         if not name or name.split() != [name]:
             raise InputError(f"a tensor named {name!r} cannot be written: no white space in names")
+        if not is_float(array.dtype.name):
+            raise InputError(f"tensor {name} cannot be written: {array.dtype} is no real format")
         out.write(" ".join(["tensor", name, array.dtype.name, *map(str, array.shape)]) + "\n")
         if array.size:
             # float32 holds every 16-bit number, and prints it shorter than float64 would.

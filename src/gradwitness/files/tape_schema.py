@@ -5,6 +5,7 @@ Tuples are lists. None, bool, int, str and finite floats are themselves: Python'
 bool and float apart and brings floats back bit for bit. Besides these,
 
     inf, nan    {"float": "7ff8000000000000"}     the bits, in hexadecimal
+    complex     {"complex": ["3ff8000000000000", "0000000000000000"]}    of both parts
     Ref         {"ref": 12}
 
 The reader trusts nothing: what it accepts is a tape whose numbers all point somewhere.
@@ -105,6 +106,8 @@ def _plain(item: Any) -> Any:
         return item
     if isinstance(item, float):
         return item if math.isfinite(item) else {"float": struct.pack(">d", item).hex()}
+    if isinstance(item, complex):
+        return {"complex": [struct.pack(">d", part).hex() for part in (item.real, item.imag)]}
     if isinstance(item, Ref):
         return {"ref": item.value}
     if isinstance(item, tuple):
@@ -234,6 +237,8 @@ def _argument(value: Reader[int]) -> Reader[Argument]:
             return many(read)(data, where)
         if isinstance(data, dict) and data.keys() == {"float"}:
             return _float(data["float"], where)
+        if isinstance(data, dict) and data.keys() == {"complex"}:
+            return complex(*pair(_float, _float)(data["complex"], where))
         if isinstance(data, dict) and data.keys() == {"ref"}:
             return reference({"value": data["ref"]}, where)
         raise SchemaError(f"{where}: neither a reference nor a number, text or list")

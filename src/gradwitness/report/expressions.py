@@ -40,6 +40,9 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Lt: "<",
     ast.LtE: "<=",
     ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Is: "is",
+    ast.IsNot: "is not",
 }
 
 
@@ -139,9 +142,22 @@ class _Writer:
             return _Written(f"{left.within(_ATOM)}^{exponent}", _POWER)
         return _Written(f"{left.within(_ATOM)} ? {right.within(_ATOM)}", _SUM)
 
+    def _decided(self, condition: ast.expr) -> bool | None:
+        """Return whether a parameter is None, where that is the condition."""
+        match condition:
+            case ast.Compare(
+                left=ast.Name(id=name),
+                ops=[ast.Is() | ast.IsNot() as op],
+                comparators=[ast.Constant(value=None)],
+            ) if name in self._parameters:
+                return (self._parameters[name] is None) == isinstance(op, ast.Is)
+        return None
+
     def _call(self, function: str, arguments: list[ast.expr]) -> _Written:
         if function == "channelwise":
             return self.write(arguments[0])
+        if function == "where" and (chosen := self._decided(arguments[0])) is not None:
+            return self.write(arguments[1 if chosen else 2])
         shown = []
         for argument in arguments:
             if isinstance(argument, ast.Name) and argument.id in self._parameters:

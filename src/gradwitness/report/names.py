@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradwitness.engine.binding import Bound, Unjudgeable, bind, recorded
+from gradwitness.engine.binding import Bound, Unjudgeable, bind, over_complex, recorded
 from gradwitness.report.expressions import expression, transposed
+from gradwitness.rules.complex_numbers import gradient_text
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Names:
         names = {**self._operands(bound), "g": "g", "y": outputs}
         found = []
         for name, _, argument in bound.slots():
-            text = bound.rule.gradients[name].text
+            text = gradient_text(bound.rule, name, over_complex(self._tape, call))
             written = expression(text, names, self._settings(bound))
             found.append((self._argument(argument), written))
         return found

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 
-def short(number: float, digits: int = 3) -> str:
-    """Return a number with few digits, without a useless exponent: 0.0473, 1.2e-08, inf."""
+def short(number: Any, digits: int = 3) -> str:
+    """Return a number with few digits, without a useless exponent: 0.0473, 1.2e-08, inf, 1+2j."""
+    if isinstance(number, complex):
+        return f"{number:.{digits}g}"
     if math.isnan(number):
         return "-"
     if math.isinf(number) or number == 0:

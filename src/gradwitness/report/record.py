@@ -128,4 +128,6 @@ def _plain(item: Any) -> Any:
         return [_plain(each) for each in item]
     if isinstance(item, float) and not math.isfinite(item):
         return str(item)
+    if isinstance(item, complex):
+        return [_plain(item.real), _plain(item.imag)]
     return item

@@ -214,12 +214,16 @@ class _Trace:
         for k, array in enumerate(arrays):
             if array is None:
                 continue
+            if array.dtype.kind == "c":
+                raise Unjudgeable("complex numbers are not taken apart into terms")
             for q in np.ndindex(array.shape):
                 unit = np.zeros(array.shape)
                 unit[q] = 1.0
                 probe: list[NDArray[Any] | None] = [None] * len(arrays)
                 probe[k] = unit
                 sent = gradients(self._tape, node, probe, self._lookup, None)[slot]
+                if sent is not None and sent.dtype.kind == "c":
+                    raise Unjudgeable("complex numbers are not taken apart into terms")
                 coefficient = 0.0 if sent is None else float(sent[index])
                 if coefficient:
                     terms.append(_Term(coefficient, float(array[q]), k, q))
@@ -236,5 +240,5 @@ class _Trace:
         module = "" if node.call is None else self._tape.calls[node.call].source.module
         return f" in {module}" if module else ""
 
-    def _entry(self, value: int | None, index: Index) -> float:
-        return float("nan") if value is None else float(self._lookup(value)[index])
+    def _entry(self, value: int | None, index: Index) -> Any:
+        return float("nan") if value is None else self._lookup(value)[index].item()

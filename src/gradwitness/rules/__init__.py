@@ -11,12 +11,14 @@ from gradwitness.rules import bags as bags
 from gradwitness.rules import choosing as choosing
 from gradwitness.rules import combined as combined
 from gradwitness.rules import comparisons as comparisons
+from gradwitness.rules import complex_numbers as complex_numbers
 from gradwitness.rules import convolution as convolution
 from gradwitness.rules import create as create
 from gradwitness.rules import decompositions as decompositions
 from gradwitness.rules import distances as distances
 from gradwitness.rules import dropout as dropout
 from gradwitness.rules import elimination as elimination
+from gradwitness.rules import fourier as fourier
 from gradwitness.rules import grids as grids
 from gradwitness.rules import grouped as grouped
 from gradwitness.rules import indexing as indexing

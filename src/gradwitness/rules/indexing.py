@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradwitness.rules.kernels import is_complex, paired
 from gradwitness.rules.registry import Array, rule
 
 # Indices of advanced indexing, by axis; None takes a whole axis.
@@ -22,11 +23,18 @@ def numbered(x: Array) -> Array:
     return np.reshape(np.arange(math.prod(x.shape)), x.shape)
 
 
+def _by_place(places: Array, numbers: Array, size: int) -> Array:
+    if not is_complex(numbers):
+        return np.bincount(places, weights=numbers, minlength=size)
+    parts = (np.real(numbers), np.imag(numbers))
+    return paired(*(np.bincount(places, weights=part, minlength=size) for part in parts))
+
+
 def added_up(g: Array, places: Array, x: Array) -> Array:
     """Add up, for each place of x, the gradients that belong to it."""
     size = math.prod(x.shape)
     flat = np.reshape(g, (math.prod(g.shape),))
-    return np.reshape(np.bincount(np.ravel(places), weights=flat, minlength=size), x.shape)
+    return np.reshape(_by_place(np.ravel(places), flat, size), x.shape)
 
 
 def _plus(x: Array, src: Array, places: Array) -> Array:
@@ -34,7 +42,7 @@ def _plus(x: Array, src: Array, places: Array) -> Array:
     own = np.arange(math.prod(x.shape))
     terms = [np.reshape(item, (math.prod(item.shape),)) for item in (x, src)]
     where = np.concatenate([own, np.ravel(places)])
-    sums = np.bincount(where, weights=np.concatenate(terms), minlength=own.size)
+    sums = _by_place(where, np.concatenate(terms), own.size)
     return np.reshape(sums, x.shape)
 
 

@@ -70,6 +70,33 @@ decided = _dispatched(
 )
 
 
+def is_complex(x: Array) -> bool:
+    """Whether an array, or a number, is complex."""
+    dtype = getattr(x, "dtype", None)
+    return isinstance(x, complex) if dtype is None else dtype.kind == "c"
+
+
+def paired(re: Array, im: Array) -> Array:
+    """Put complex numbers together from their parts."""
+    for item in (re, im):
+        if not isinstance(item, (np.ndarray, np.generic, float, int)):
+            return item.__array_function__(paired, (type(item),), (re, im), {})
+    made = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), np.complex128)
+    made.real, made.imag = re, im
+    return made
+
+
+def parts(z: Array) -> Array:
+    """Take complex numbers apart into real and imaginary parts, along one axis more."""
+    return np.stack([np.real(z), np.imag(z)], axis=-1)
+
+
+def over(x: Array, size: Array) -> Array:
+    """Divide by magnitudes, and give 0 where they are 0."""
+    nothing = np.equal(size, 0)
+    return np.where(nothing, 0, x / np.where(nothing, 1, size))
+
+
 def converted(x: Array, dtype: str | None) -> Array:
     """Return a tensor in the format that it is converted to before it is reduced."""
     kind = str(dtype).removeprefix("torch.")

@@ -99,7 +99,6 @@ def _(g: Array, y: Array, A: Array, v: Array) -> Array:
     "aten.dot",
     "y = a @ b",
     meaning="multiplies the other vector by the gradient",
-    aliases=("aten.vdot",),
 )
 def dot(a: Array, b: Array) -> Array:
     return a @ b

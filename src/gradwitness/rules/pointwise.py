@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from gradwitness.rules.kernels import is_complex, over
 from gradwitness.rules.registry import Array, elementwise
 
 _LOG_2 = math.log(2)
@@ -114,7 +115,9 @@ def _(g: Array, y: Array, a: Array, b: Array, *, rounding_mode: str | None = Non
     return -g * ((a / b) / b) if rounding_mode is None else np.zeros_like(g)
 
 
-@elementwise("aten.neg", "y = -x", meaning="changes the gradient's sign")
+@elementwise(
+    "aten.neg", "y = -x", meaning="changes the gradient's sign", aliases=("aten._neg_view",)
+)
 def neg(x: Array) -> Array:
     return -x
 
@@ -299,6 +302,8 @@ def absolute(x: Array) -> Array:
 
 @absolute.vjp("x", "g * sign(x)")
 def _(g: Array, y: Array, x: Array) -> Array:
+    if is_complex(x):
+        return g * over(x, np.absolute(x))
     # A selection, not a product: nothing is rounded, so the check is exact.
     # The sign of NaN is 0, as torch has it; 0 times an infinite gradient is NaN.
     none = np.where(np.isfinite(g), 0, np.nan)

@@ -41,9 +41,13 @@ def round_(x: Array, *, decimals: int = 0) -> Array:
     "aten.sign",
     "y = sign(x)",
     meaning="gives 0: a sign is constant but for its step",
-    aliases=("aten.sgn",),
 )
 def sign(x: Array) -> Array:
+    return sign_of(x)
+
+
+def sign_of(x: Array) -> Array:
+    """Return the sign of real numbers."""
     # The sign of NaN is 0, as torch has it.
     return np.where(np.greater(x, 0), 1.0, np.where(np.less(x, 0), -1.0, 0.0))
 

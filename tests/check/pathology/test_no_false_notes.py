@@ -22,6 +22,8 @@ TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
     ],
     # No word is as rare as those that the last of its small classifiers tells apart.
     "rare_words": [("parameters unused", "tails.tail.2.0.weight, tails.tail.2.1.weight: ")],
+    # Of the first word, for whoever asks.
+    "fnet": [("parameters without effect", "fnet.pooler.dense.")],
     # For masked words and segments, which this input has none of.
     "xlnet": [("parameters unused", "transformer.mask_emb, ")],
 }

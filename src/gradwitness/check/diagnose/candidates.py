@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness.engine.binding import over_complex
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
@@ -66,7 +67,13 @@ def untried(scene: Scene) -> str:
             f"not every fault was tried at each of its steps alone: {len(scene.skipped)} were left "
             "out for some (faults at all steps of a line were tried)"
         )
-    return f"the tape is large: {'; '.join(said)}" if said else ""
+    notes = [f"the tape is large: {'; '.join(said)}"] if said else []
+    called = (scene.tape.nodes[number].call for number in chosen)
+    calls = [scene.tape.calls[number] for number in called if number is not None]
+    count = sum(over_complex(scene.tape, call) for call in calls)
+    if count:
+        notes.append(f"{count} steps have to do with complex numbers: no mistake was tried there")
+    return "; ".join(notes)
 
 
 def behind_slots(scene: Scene) -> dict[tuple[int, int], frozenset[str]]:

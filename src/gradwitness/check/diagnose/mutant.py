@@ -17,7 +17,7 @@ from gradwitness.check.diagnose.candidates import suspects
 from gradwitness.check.diagnose.effort import Effort
 from gradwitness.check.diagnose.scene import Explanation
 from gradwitness.engine.backward import gradients, unbroadcast
-from gradwitness.engine.binding import Unjudgeable, bind, recorded
+from gradwitness.engine.binding import Unjudgeable, bind, over_complex, recorded
 from gradwitness.engine.forward import run
 from gradwitness.engine.replay import backward_pass
 from gradwitness.rules.structure import SOURCES
@@ -183,7 +183,12 @@ class Stage:
                 yield site
 
     def site(self, call: Call, node: Node) -> Site | None:
-        """Return a node as a site; None where the rules do not cover it."""
+        """Return a node as a site; None where the rules do not cover it, or of complex numbers.
+
+        The mistakes are those of real formulas.
+        """
+        if over_complex(self.tape, call):
+            return None
         try:
             bound = bind(self.tape, call, self.lookup, arithmetic=None)
             results = tuple(None if n is None else self.lookup(n) for n in call.outputs)

@@ -20,7 +20,7 @@ from gradwitness.check.recorded import largest
 from gradwitness.check.verdict import Verdict
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Unjudgeable
-from gradwitness.engine.floats import is_float, limits
+from gradwitness.engine.floats import is_inexact, limits
 from gradwitness.engine.replay import confirmed_digits
 from gradwitness.tape import references
 
@@ -88,7 +88,7 @@ class LostDigits(Detector):
             row
             for row in rows
             # Zero has no digits to lose.
-            if is_float(row.dtype)
+            if is_inexact(row.dtype)
             and row.comparison.reason != CANCELS
             and row.digits < _KEPT * _format_digits(row.dtype)
         ]
@@ -167,7 +167,7 @@ _FINEST = "float64"
 
 
 def _coarsest(dtypes: Iterable[str]) -> str:
-    return min((d for d in dtypes if is_float(d)), key=_format_digits, default=_FINEST)
+    return min((d for d in dtypes if is_inexact(d)), key=_format_digits, default=_FINEST)
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class _Shares:
             array = self._replayed.values.get(number)
             if array is None:
                 raise Unjudgeable("it was not replayed")
-            return np.abs(array) if array.dtype == np.float64 else array
+            return np.abs(array) if array.dtype.kind in "fc" else array
 
         try:
             sent = gradients(self._tape, self._tape.nodes[firing.node], incoming, size, None)
@@ -334,7 +334,7 @@ class _Shares:
         array = value.array
         if array is None or reference is None or array.size == 0:
             return 1.0
-        if not is_float(value.dtype) or reference.shape != array.shape:
+        if not is_inexact(value.dtype) or reference.shape != array.shape:
             return 1.0
         digits = confirmed_digits(array, reference)
         if math.isnan(digits):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness.check.note import Note
 from gradwitness.check.pathology.detector import Detector, listed
-from gradwitness.engine.floats import is_float
+from gradwitness.engine.floats import is_inexact
 from gradwitness.tape import Kind, references
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class _Flow:
                 if output is None:
                     continue
                 value = tape.values[output]
-                ends = not call.grad or call.base_op == "aten.detach" or not is_float(value.dtype)
+                ends = not call.grad or call.base_op == "aten.detach" or not is_inexact(value.dtype)
                 # A result that collects a gradient of its own begins a graph of its own.
                 ends = ends or value.requires_grad
                 cut = call if whole and ends else earlier

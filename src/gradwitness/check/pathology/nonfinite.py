@@ -12,7 +12,7 @@ from gradwitness.check.note import Note
 from gradwitness.check.pathology.detector import Detector
 from gradwitness.check.unselected import CURE, THROUGH_WHERE, unselected_by
 from gradwitness.engine.binding import Unjudgeable
-from gradwitness.engine.floats import is_float
+from gradwitness.engine.floats import is_inexact
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Nonfinite(Detector):
 
     def _numbers(self, number: int) -> Any:
         nothing = np.empty(0)
-        if not is_float(self.tape.values[number].dtype):
+        if not is_inexact(self.tape.values[number].dtype):
             return nothing
         try:
             return self.records(number)

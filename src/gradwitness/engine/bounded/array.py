@@ -33,6 +33,9 @@ _SINGLE_TINY = 2.0**-126  # float32's smallest normal number
 # By the NumPy function's name; filled by the modules beside this one.
 UFUNCS: dict[str, Callable[..., Any]] = {}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
+# Those for complex operands, and which functions take such.
+COMPLEX_UFUNCS: dict[str, Callable[..., Any]] = {}
+COMPLEX_FUNCTIONS: set[str] = set()
 
 
 class Bounded(NDArrayOperatorsMixin):
@@ -41,11 +44,12 @@ class Bounded(NDArrayOperatorsMixin):
     Parameters
     ----------
     value : ndarray
-        What the witness computes, float64.
+        What the witness computes, float64 or complex128.
     arithmetic : Arithmetic
         What the recorded side is assumed to have computed in.
     rigorous, likely : ndarray or None
-        Bounds of the absolute error, of the value's shape; None is exact.
+        Bounds of the absolute error, of a complex number its modulus, in the value's shape; None is
+        exact.
     """
 
     __slots__ = ("arithmetic", "likely", "rigorous", "value")
@@ -127,9 +131,15 @@ class Bounded(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method != "__call__" or kwargs:
             raise RuleError(f"a rule may not call np.{ufunc.__name__}.{method} with {kwargs}")
-        handler = UFUNCS.get(ufunc.__name__)
+        name = ufunc.__name__
+        if any(map(is_complex, inputs)):
+            handler = COMPLEX_UFUNCS.get(name)
+            if handler is None:
+                raise NotImplementedError(f"no rounding bound for np.{name} of complex numbers")
+        else:
+            handler = UFUNCS.get(name)
         if handler is None:
-            raise RuleError(f"no rounding bound is known for np.{ufunc.__name__}")
+            raise RuleError(f"no rounding bound is known for np.{name}")
         # Overflow and 0/0 are results, of values and of bounds alike.
         with np.errstate(all="ignore"):
             return handler(self.arithmetic, *(lifted(self.arithmetic, item) for item in inputs))
@@ -141,8 +151,17 @@ class Bounded(NDArrayOperatorsMixin):
         handler = FUNCTIONS.get(func.__name__)
         if handler is None:
             raise RuleError(f"no rounding bound is known for np.{func.__name__}")
+        if func.__name__ not in COMPLEX_FUNCTIONS and any(map(is_complex, args)):
+            raise NotImplementedError(f"no rounding bound for {func.__name__} of complex numbers")
         with np.errstate(all="ignore"):
             return handler(func, args, kwargs)
+
+
+def is_complex(item: Any) -> bool:
+    """Whether an operand is complex: an array, or a number."""
+    if isinstance(item, Bounded):
+        item = item.value
+    return item.dtype.kind == "c" if isinstance(item, np.ndarray) else isinstance(item, complex)
 
 
 def lifted(arithmetic: Arithmetic, item: Any) -> Any:
@@ -276,14 +295,21 @@ def underflow(arithmetic: Arithmetic, value: Any) -> Growths:
 
 
 def reduction(
-    arithmetic: Arithmetic, magnitude: Plain, value: Plain, roundings: int
+    arithmetic: Arithmetic,
+    magnitude: Plain,
+    value: Plain,
+    roundings: int,
+    products: int | None = None,
 ) -> Growths | None:
-    """Return what a reduction adds: growth times the sum of magnitudes, and one store."""
+    """Return what a reduction adds: growth times the sum of magnitudes, and one store.
+
+    ``products`` is how many numbers may underflow on the way, if not one for each rounding.
+    """
     if roundings <= 0:
         return None
 
     # What is accumulated in float32 underflows where float32 does.
-    underflows = roundings * min(arithmetic.tiny, _SINGLE_TINY)
+    underflows = (products or roundings) * min(arithmetic.tiny, _SINGLE_TINY)
 
     def at(growth: float) -> Growth:
         def grow(carried: Error) -> Error:

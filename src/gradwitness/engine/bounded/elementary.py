@@ -8,6 +8,7 @@ import numpy as np
 
 from gradwitness._errors import RuleError
 from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
     FUNCTIONS,
     UFUNCS,
     Bounded,
@@ -35,9 +36,11 @@ def _is_constant(item: Any) -> bool:
     return not isinstance(item, Bounded) and np.ndim(item) == 0
 
 
-def _scales_exactly(item: Any) -> bool:
-    """Whether multiplying by a number rounds nothing: zero and powers of two."""
-    return _is_constant(item) and bool(item == 0 or abs(np.frexp(float(item))[0]) == 0.5)
+def scales_exactly(item: Any) -> bool:
+    """Whether multiplying by a number rounds nothing: zero and powers of two, i times one too."""
+    if not _is_constant(item) or (item.real and item.imag):
+        return False
+    return bool(item == 0 or np.frexp(float(abs(item)))[0] == 0.5)
 
 
 def _additive(ufunc: np.ufunc) -> Callable[..., Bounded]:
@@ -65,8 +68,8 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         both = None if of_a is None else scaled(of_a, of_b)
         return total(scaled(np.abs(right), of_a), scaled(np.abs(left), of_b), both)
 
-    if _scales_exactly(a) or _scales_exactly(b):
-        factor = left if _scales_exactly(a) else right
+    if scales_exactly(a) or scales_exactly(b):
+        factor = left if scales_exactly(a) else right
         lost = underflow(arithmetic, value) if abs(factor) < 1 else None
         return assemble(arithmetic, value, (a, b), carry, lost, signed)
     return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value), signed)
@@ -84,7 +87,7 @@ def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         room = below if of_b is None else below - of_b
         return np.where(room > 0, numerator / room, np.inf)
 
-    if _scales_exactly(b) and bottom != 0:
+    if scales_exactly(b) and bottom != 0:
         lost = underflow(arithmetic, value) if abs(bottom) > 1 else None
         return assemble(arithmetic, value, (a, b), carry, lost, signed)
     # GPU kernels multiply by the reciprocal of a number: two roundings.
@@ -141,12 +144,14 @@ def _in_single(x: Plain) -> tuple[Plain, float, float]:
     return single, float(least), float(single.max(initial=0.0))
 
 
-def _product_of_sizes(left: Plain, right: Plain) -> Plain:
+def product_of_sizes(left: Plain, right: Plain) -> Plain:
     """Return ``|left| @ |right|``; of large matrices maybe slightly more, at half the cost.
 
     Two roundings into float32 for each product, and n of products and sums, leave at least
     1 - gamma_(n + 2) of the sum, as long as nothing underflows or overflows (Higham 2002, 3.5).
     """
+    if left.dtype.kind == "c" or right.dtype.kind == "c":
+        left, right = np.abs(left), np.abs(right)
     n = left.shape[-1]
     sizes = (n, *left.shape[-2:-1], *right.shape[-1:])
     if left.ndim > 1 and right.ndim > 1 and min(sizes) >= _WIDE and n <= _LONG:
@@ -166,16 +171,16 @@ def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     value = left @ right
 
     def carry(of_a: Error, of_b: Error) -> Error:
-        from_b = None if of_b is None else _product_of_sizes(left, of_b)
+        from_b = None if of_b is None else product_of_sizes(left, of_b)
         if of_a is None:
             return from_b
         size_right = np.abs(right)
         return total(
-            _product_of_sizes(of_a, size_right if of_b is None else size_right + of_b), from_b
+            product_of_sizes(of_a, size_right if of_b is None else size_right + of_b), from_b
         )
 
     # n products and n - 1 sums, in any order: gamma_n (Higham 2002, section 3.5).
-    growths = reduction(arithmetic, _product_of_sizes(left, right), value, left.shape[-1])
+    growths = reduction(arithmetic, product_of_sizes(left, right), value, left.shape[-1])
     return assemble(arithmetic, value, (a, b), carry, growths, multiplied)
 
 
@@ -224,3 +229,6 @@ UFUNCS |= {
     )
 }
 FUNCTIONS["sum"] = _sum
+# Each part is summed by itself, and the modulus of two sums of magnitudes is at most the sum of the
+# moduli: the bound of real numbers holds.
+COMPLEX_FUNCTIONS.add("sum")

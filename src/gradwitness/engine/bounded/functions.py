@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 LIBRARY = 4.0
-_TRIGONOMETRY = 7.0
+TRIGONOMETRY = 7.0
 _POWER = 8.0
 # Exponents that are multiplications, roots and quotients, with the roundings that those take; a
 # root is counted twice, to leave room for a vector unit's estimate.
@@ -91,8 +91,8 @@ function(np.expm1, _exp_spread)
 function(np.log, _log_spread)
 function(np.log1p, _log1p_spread)
 function(np.tanh, _tanh_spread)
-function(np.sin, _unit_slope_spread, _TRIGONOMETRY)
-function(np.cos, _unit_slope_spread, _TRIGONOMETRY)
+function(np.sin, _unit_slope_spread, TRIGONOMETRY)
+function(np.cos, _unit_slope_spread, TRIGONOMETRY)
 
 
 # In float32 torch's kernels do not take erf from a library of functions; what they are granted is
@@ -161,7 +161,7 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
     def carry(of_x: Error, of_p: Error) -> Error:
         e = 0.0 if of_x is None else of_x
-        base = None if of_x is None else _base_spread(x, p, of_x)
+        base = None if of_x is None else base_spread(x, p, of_x)
         if of_p is None:
             return base
         # From the far base: first the base moves, then the exponent. A base that may be 0 or
@@ -182,7 +182,7 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     return assemble(arithmetic, y, (a, b), carry, growths)
 
 
-def _base_spread(x: Plain, p: Plain, e: Plain) -> Plain:
+def base_spread(x: Plain, p: Plain, e: Plain) -> Plain:
     """Return the most that x^p can change: e times the largest slope, |p| |x|^(p - 1)."""
     far = np.where(p >= 1, np.abs(x) + e, np.maximum(np.abs(x) - e, 0))
     return np.where((p == 0) | (e == 0), 0.0, np.abs(p) * np.power(far, p - 1) * e)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
     FUNCTIONS,
     UFUNCS,
     Bounded,
@@ -16,6 +17,7 @@ from gradwitness.engine.bounded.array import (
     Plain,
     assemble,
     errors_of,
+    is_complex,
     reduction,
     rounding,
     scaled,
@@ -116,7 +118,9 @@ def _begun_from(func: Any, args: Any, kwargs: Any) -> Bounded:
     y, start, terms = args
     whole: Bounded = UFUNCS["add"](y.arithmetic, y, start)
     size = np.broadcast_to(np.abs(value_of(start)), whole.shape)
-    growths = reduction(y.arithmetic, size, whole.value, terms)
+    # A complex product is two in each part.
+    roundings = 2 * terms if is_complex(whole) else terms
+    growths = reduction(y.arithmetic, size, whole.value, roundings)
     if growths is None:
         return whole
     # What one rounding in n has added to y so far, another one adds.
@@ -154,3 +158,4 @@ FUNCTIONS |= {
     "one_by_one": _one_by_one,
     "begun_from": _begun_from,
 }
+COMPLEX_FUNCTIONS.add("begun_from")

@@ -12,6 +12,7 @@ import numpy as np
 
 from gradwitness._errors import RuleError
 from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
     FUNCTIONS,
     UFUNCS,
     Bounded,
@@ -149,4 +150,5 @@ def _shape(func: Any, args: Any, kwargs: Any) -> tuple[int, ...]:
 
 
 FUNCTIONS |= {"shape": _shape}
+COMPLEX_FUNCTIONS.add("shape")
 FUNCTIONS |= {"max": _largest, "min": _largest, "prod": _product, "cumprod": _product}

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import RuleError
-from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Plain, lifted, value_of
+from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
+    FUNCTIONS,
+    Bounded,
+    Plain,
+    lifted,
+    value_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,7 +103,7 @@ def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
     return filled
 
 
-FUNCTIONS |= {
+_MOVEMENTS: dict[str, Any] = {
     func.__name__: _first_argument
     for func in (
         np.broadcast_to,
@@ -119,5 +126,8 @@ FUNCTIONS |= {
         np.triu,
     )
 }
-FUNCTIONS |= {"pad": _padded, "concatenate": _joined, "stack": _joined, "where": _where}
-FUNCTIONS |= {func.__name__: _filled for func in (np.zeros_like, np.ones_like, np.full_like)}
+_MOVEMENTS |= {"pad": _padded, "concatenate": _joined, "stack": _joined, "where": _where}
+_MOVEMENTS |= {func.__name__: _filled for func in (np.zeros_like, np.ones_like, np.full_like)}
+FUNCTIONS |= _MOVEMENTS
+# What moves real numbers moves complex ones, whose bounds are real.
+COMPLEX_FUNCTIONS.update(_MOVEMENTS)
