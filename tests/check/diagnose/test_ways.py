@@ -23,6 +23,7 @@ CASES = [
     (Recurrent, "tanh everywhere", "activation derivative missing", "4 steps: ", None),
     (Recurrent, "every step cut", "detached between steps", "Recurrent", None),
     (Recurrent, "one cut", "detached between steps", "Recurrent", None),
+    (Recurrent, "gate cut", "detached", "4 steps: ", None),
     (Logits, "target", "loss without its target", "ways.py:", None),
     (Logits, "eps", "eps elsewhere", "norm ", 1e-3),
     (Logits, "sign", "wrong sign", "", -1.0),

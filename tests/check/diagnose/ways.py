@@ -76,6 +76,8 @@ class Recurrent(nn.Module):
                 h = h.detach()
             z = self.enter(step) + self.again(h)
             u = torch.sigmoid(self.gate(h))
+            if self.mistake == "gate cut":
+                u = u.detach()
             new = torch.tanh(z)
             if self.mistake == "tanh everywhere":
                 new = routed(new, z)
@@ -137,5 +139,8 @@ def scene(kind: type[nn.Module], mistake: str, seed: int = 0) -> Scene:
     wrong = kind(mistake)
     loss = loss_for(right, seed)
     torch.autograd.backward(loss(wrong))
-    claims = {n: p.grad.numpy() for n, p in wrong.named_parameters() if p.grad is not None}
+    claims = {
+        n: torch.zeros_like(p).numpy() if p.grad is None else p.grad.numpy()
+        for n, p in wrong.named_parameters()
+    }
     return staged(right, loss, claims)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradwitness.check.diagnose.accumulated import another_added, earlier_passes
 from gradwitness.check.diagnose.activations import activation_faults, derivative_of_nothing
 from gradwitness.check.diagnose.arrangement import arrangement, reordered
+from gradwitness.check.diagnose.cells import detached_cells
 from gradwitness.check.diagnose.clamped import clamp_faults
 from gradwitness.check.diagnose.clipped import by_norm, by_value
 from gradwitness.check.diagnose.deviations import deviations
@@ -79,6 +80,7 @@ STRUCTURES: tuple[Hypothesis, ...] = (
     stopped_chains,
     scaled_paths,
     truncated,
+    detached_cells,
     stale_forward,
     wrong_operands,
     one_sample,
