@@ -39,6 +39,12 @@ _MOVING = frozenset(
 )
 
 
+def told(call: Call) -> str:
+    """Return which call it is, and on which line."""
+    line = call.source.line.rpartition("/")[2]
+    return f"{call.op} (call {call.id}{f', {line}' if line else ''})"
+
+
 def unselected_by(
     tape: Tape,
     slot: tuple[int, int],

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.indexing import added_up, numbered
+from gradwitness.rules.kernels import over
 from gradwitness.rules.norms import NEAR_SINGLE, clear, length, signed, slope
 from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.solving import turned
 
 
 def _gaps(a: Array, b: Array) -> Array:
@@ -17,8 +19,9 @@ def _gaps(a: Array, b: Array) -> Array:
     return np.expand_dims(a, -2) - np.expand_dims(b, -3)
 
 
-def _slopes(g: Array, y: Array, a: Array, b: Array, p: Any) -> Array:
-    gap, last = _gaps(a, b), (a.ndim,)
+def _slopes(g: Array, y: Array, gap: Array, p: Any) -> Array:
+    """Return the gradient of the gaps, along the last axis, of which y are the lengths."""
+    last = (gap.ndim - 1,)
     if p == math.inf:
         size = np.abs(gap)
         clear(size, last, NEAR_SINGLE)
@@ -42,21 +45,12 @@ def cdist(a: Array, b: Array, *, p: Any) -> Array:
 
 @cdist.vjp("a", "distances_slope(g, a, b, p, 0)")
 def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
-    return np.sum(_slopes(g, y, a, b, p), axis=-2)
+    return np.sum(_slopes(g, y, _gaps(a, b), p), axis=-2)
 
 
 @cdist.vjp("b", "distances_slope(g, a, b, p, 1)")
 def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
-    return -np.sum(_slopes(g, y, a, b, p), axis=-3)
-
-
-def _over(g: Array, y: Array) -> Array:
-    none = np.equal(y, 0)
-    return np.where(none, 0, g / np.where(none, 1, y))
-
-
-def _turned(x: Array) -> Array:
-    return np.swapaxes(x, -1, -2)
+    return -np.sum(_slopes(g, y, _gaps(a, b), p), axis=-3)
 
 
 @rule(
@@ -72,18 +66,18 @@ def euclidean(a: Array, b: Array) -> Array:
     of_b = np.sum(b * b, axis=-1, keepdims=True)
     left = np.concatenate([a * -2, of_a, np.ones_like(of_a)], axis=-1)
     right = np.concatenate([b, np.ones_like(of_b), of_b], axis=-1)
-    return np.sqrt(np.maximum(left @ _turned(right), 0))
+    return np.sqrt(np.maximum(left @ turned(right), 0))
 
 
 @euclidean.vjp("a", "distances_slope(g, a, b, 2.0, 0)")
 def _(g: Array, y: Array, a: Array, b: Array) -> Array:
-    ratio = _over(g, y)
+    ratio = over(g, y)
     return a * np.sum(ratio, axis=-1, keepdims=True) - ratio @ b
 
 
 @euclidean.vjp("b", "distances_slope(g, a, b, 2.0, 1)")
 def _(g: Array, y: Array, a: Array, b: Array) -> Array:
-    ratio = _turned(_over(g, y))
+    ratio = turned(over(g, y))
     return b * np.sum(ratio, axis=-1, keepdims=True) - ratio @ a
 
 
@@ -108,14 +102,6 @@ def pdist(a: Array, *, p: Any = 2.0) -> Array:
 @pdist.vjp("a", "pair_distances_slope(g, a, p)")
 def _(g: Array, y: Array, a: Array, *, p: Any = 2.0) -> Array:
     first, second = _pairs(a)
-    gap = a[first] - a[second]
-    if p == math.inf:
-        size = np.abs(gap)
-        clear(size, (1,), NEAR_SINGLE)
-        # All differences that tie get the whole gradient, not a share.
-        top = np.max(size, axis=1, keepdims=True)
-        each = np.where(np.equal(size, top), signed(g[:, None], gap), 0)
-    else:
-        each = slope(g[:, None], y[:, None], gap, p, (1,))
+    each = _slopes(g, y, a[first] - a[second], p)
     rows = numbered(a)
     return added_up(np.stack([each, -each]), np.stack([rows[first], rows[second]]), a)

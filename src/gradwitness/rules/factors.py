@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import linalg
 
+from gradwitness.rules.solving import turned
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -80,11 +82,11 @@ def singular_factors(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array,
         return U, np.linalg.svd(A, compute_uv=False), Vh
     u, s, vh = np.linalg.svd(A, full_matrices=U.shape[-1] + Vh.shape[-2] > 2 * S.shape[-1])
     k = S.shape[-1]
-    both = np.concatenate([u[..., :k], np.swapaxes(vh[..., :k, :], -1, -2)], axis=-2)
-    other = np.concatenate([U[..., :k], np.swapaxes(Vh[..., :k, :], -1, -2)], axis=-2)
+    both = np.concatenate([u[..., :k], turned(vh[..., :k, :])], axis=-2)
+    other = np.concatenate([U[..., :k], turned(Vh[..., :k, :])], axis=-2)
     both = aligned(both, other)
     u = np.concatenate([both[..., : A.shape[-2], :], u[..., k:]], axis=-1)
-    v = np.swapaxes(both[..., A.shape[-2] :, :], -1, -2)
+    v = turned(both[..., A.shape[-2] :, :])
     return u, s, np.concatenate([v, vh[..., k:, :]], axis=-2)
 
 
@@ -96,9 +98,9 @@ def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
     """
     q, r = np.linalg.qr(A, mode="complete" if R.shape[-2] == A.shape[-2] else "reduced")
     k = min(A.shape[-2:])
-    rows = np.swapaxes(r[..., :k, :], -1, -2)
+    rows = turned(r[..., :k, :])
     r = np.concatenate(
-        [np.swapaxes(aligned(rows, np.swapaxes(R[..., :k, :], -1, -2)), -1, -2), r[..., k:, :]],
+        [turned(aligned(rows, turned(R[..., :k, :]))), r[..., k:, :]],
         axis=-2,
     )
     return (aligned(q, Q) if Q.size else Q), r
@@ -116,7 +118,7 @@ def pseudoinverse(A: Array, *, atol: Any, rtol: Any) -> Array:
     u, s, vh = np.linalg.svd(A, full_matrices=False)
     kept = s > _least(s, A.shape, atol, rtol)
     inverted = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
-    made: Array = np.swapaxes(vh, -1, -2) @ (inverted[..., None] * np.swapaxes(u, -1, -2))
+    made: Array = turned(vh) @ (inverted[..., None] * turned(u))
     return made
 
 

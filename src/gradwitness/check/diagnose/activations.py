@@ -55,7 +55,8 @@ CLAMPS = frozenset({"aten.clamp", "aten.clamp_min", "aten.clamp_max"})
 POINTWISE = RELU | SMOOTH | CLAMPS
 
 
-def _unchanged(turn: Turn) -> list[Any]:
+def unchanged(turn: Turn) -> list[Any]:
+    """Send on what arrives."""
     return turn.sending(turn.g)
 
 
@@ -118,7 +119,7 @@ FAULTS = (
         "the ReLU's mask is missing in backward at {place}: the gradient passes where the input "
         "was negative, too; multiply it by (z > 0)",
         RELU,
-        _unchanged,
+        unchanged,
     ),
     Fault(
         "relu mask taken from the gradient",
@@ -131,7 +132,7 @@ FAULTS = (
         "activation derivative missing",
         "the derivative of the activation is missing at {place}: the gradient passes it unchanged",
         SMOOTH,
-        _unchanged,
+        unchanged,
     ),
     Fault(
         "derivative taken at the activation",
@@ -186,7 +187,7 @@ FAULTS = (
         "abs derivative missing",
         "the sign is missing at {place}: the derivative of |x| is sign(x)",
         frozenset({"aten.abs"}),
-        _unchanged,
+        unchanged,
     ),
 )
 

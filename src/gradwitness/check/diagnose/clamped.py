@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.check.diagnose.activations import CLAMPS, LAYERS, masked
+from gradwitness.check.diagnose.activations import CLAMPS, LAYERS, masked, unchanged
 from gradwitness.check.diagnose.mutant import Fault, Stage, explanations
-from gradwitness.check.diagnose.programs import explained_by_program
+from gradwitness.check.diagnose.programs import explained_by_program, forward_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.check.diagnose.mutant import Turn
     from gradwitness.check.diagnose.scene import Explanation, Scene
 
 # Bounds that people clamp to.
@@ -28,10 +27,6 @@ _OPEN: dict[str, dict[str, Any]] = {
 }
 
 
-def _unchanged(turn: Turn) -> list[Any]:
-    return turn.sending(turn.g)
-
-
 def clamp_faults(scene: Scene) -> Iterator[Explanation]:
     """Explain by a clamp ignored in backward, applied there only, or in the recorded run only."""
     stage = Stage.of(scene)
@@ -42,7 +37,7 @@ def clamp_faults(scene: Scene) -> Iterator[Explanation]:
         "the clamp at {place} is ignored in backward: the gradient passes where the value was cut "
         "off, too",
         CLAMPS,
-        _unchanged,
+        unchanged,
     )
     yield from explanations(stage, ignored, list(stage.sites(CLAMPS)))
     layers = list(stage.sites(LAYERS))
@@ -58,9 +53,7 @@ def clamp_faults(scene: Scene) -> Iterator[Explanation]:
         for found in explanations(stage, fault, cut):
             yield dataclasses.replace(found, freedom=tried, coefficient=limit)
     changes = {
-        call.id: dict(_OPEN[call.base_op])
-        for call in stage.tape.calls
-        if call.during is None and call.base_op in _OPEN
+        call.id: dict(_OPEN[call.base_op]) for call in forward_calls(stage) if call.base_op in _OPEN
     }
     text = "the claims are those of a network without the clamp at {place}, forward and backward"
     yield from explained_by_program(stage, "clamp left out", text, changes)

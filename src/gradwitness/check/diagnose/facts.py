@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness.check.diagnose.losses import LIKELIHOODS
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Kind, references
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from gradwitness.check.diagnose.scene import Scene
     from gradwitness.tape import Call
 
-_LIKELIHOODS = ("aten.nll_loss_forward", "aten.nll_loss2d_forward")
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution", "embedding")
 
 
@@ -129,7 +129,7 @@ class Facts:
     def _totals(self, call: Call) -> dict[float, str]:
         """Return what a likelihood is divided by: its targets' weights, or those that count."""
         replay = self.scene.replay
-        if replay is None or call.base_op not in _LIKELIHOODS or call.outputs[1] is None:
+        if replay is None or call.base_op not in LIKELIHOODS or call.outputs[1] is None:
             return {}
         total = replay.values.get(call.outputs[1])
         if total is None or np.ndim(total):

@@ -32,7 +32,7 @@ _TARGETED = frozenset(
     f"aten.{name}"
     for name in ["mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits"]
 )
-_LIKELIHOOD = frozenset({"aten.nll_loss_forward", "aten.nll_loss2d_forward"})
+LIKELIHOODS = frozenset({"aten.nll_loss_forward", "aten.nll_loss2d_forward"})
 _LOG_SOFTMAX = frozenset({"aten._log_softmax"})
 _SOFTMAX = frozenset({"aten._softmax", "aten._safe_softmax"})
 SQUARES = frozenset({"aten.mse_loss", "aten.pow", "aten.mul", "aten.square"})
@@ -192,7 +192,7 @@ FAULTS = (
         "softmax-cross-entropy without 1/B",
         "the cross-entropy at {place} is a mean over the batch; its gradient p - y is not divided "
         "by the batch's size",
-        _LIKELIHOOD,
+        LIKELIHOODS,
         _likely_summed,
     ),
     Fault(

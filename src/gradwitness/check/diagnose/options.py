@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.check.diagnose.losses import LIKELIHOODS
 from gradwitness.check.diagnose.mutant import Fault, Stage, explanations
 from gradwitness.check.diagnose.programs import explained_by_program, forward_calls
 from gradwitness.tape import references
@@ -22,7 +23,6 @@ SLOPE = "another leaky slope"
 _LEAKY = frozenset({"aten.leaky_relu"})
 # Defaults of libraries and what papers take; 0 is a ReLU's, which has a name of its own.
 _SLOPES = (0.01, 0.1, 0.2, 0.3, 0.05, 0.25, 0.02, 0.001, 1 / 5.5, 0.15, 0.5)
-_LIKELIHOODS = frozenset({"aten.nll_loss_forward", "aten.nll_loss2d_forward"})
 
 
 def other_slopes(scene: Scene) -> Iterator[Explanation]:
@@ -66,7 +66,7 @@ def loss_options(scene: Scene) -> Iterator[Explanation]:
     weights: dict[int, dict[str, Any]] = {}
     smoothing: dict[int, dict[str, Any]] = {}
     for call in forward_calls(stage):
-        if call.base_op in _LIKELIHOODS:
+        if call.base_op in LIKELIHOODS:
             if call.arguments.get("weight") is not None:
                 weights[call.id] = {"weight": None}
             smoothing |= _unsmoothed(stage, call)
@@ -89,14 +89,15 @@ def loss_options(scene: Scene) -> Iterator[Explanation]:
 
 def _unsmoothed(stage: Stage, likelihood: Call) -> dict[int, dict[str, Any]]:
     """Return how (1 - s) l + (s / C) m, as torch writes a smoothed loss, becomes l."""
-    (kept,) = _times_number(stage, likelihood.outputs[0]) or (None,)
+    users = _users(stage, likelihood.outputs[0])
+    kept = next((call for call in users if _times_a_number(call)), None)
     if kept is None or not 0 < kept.arguments["other"] < 1:  # type: ignore[operator]
         return {}
     for total in _users(stage, kept.outputs[0]):
         others = [n for a in total.arguments.values() for n in references(a)]
         for number in others if total.base_op == "aten.add" else ():
             rest = stage.makers.get(number)
-            if rest is not None and rest is not kept and rest in _products(stage):
+            if rest is not None and rest is not kept and _times_a_number(rest):
                 return {kept.id: {"other": 1.0}, rest.id: {"other": 0.0}}
     return {}
 
@@ -109,13 +110,5 @@ def _users(stage: Stage, number: int | None) -> list[Call]:
     ]
 
 
-def _products(stage: Stage) -> list[Call]:
-    return [
-        call
-        for call in forward_calls(stage)
-        if call.op == "aten.mul.Scalar" and isinstance(call.arguments["other"], float)
-    ]
-
-
-def _times_number(stage: Stage, number: int | None) -> list[Call]:
-    return [call for call in _users(stage, number) if call in _products(stage)][:1]
+def _times_a_number(call: Call) -> bool:
+    return call.op == "aten.mul.Scalar" and isinstance(call.arguments["other"], float)

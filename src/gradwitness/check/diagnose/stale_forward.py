@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gradwitness.check.diagnose.mutant import Site, Turn, Wrong
     from gradwitness.check.diagnose.scene import Scene
-    from gradwitness.tape import Call
+    from gradwitness.tape import Call, Tape
 
     Key = tuple[str, str, str]
 
@@ -57,7 +57,8 @@ def stale_forward(scene: Scene) -> Iterator[Explanation]:
         if call.during is None and not call.is_view:
             calls[_key(call)].append(call)
     sites = [s for s in stage.sites() if not s.call.is_view and len(calls[_key(s.call)]) > 1]
-    others = {s.node.id: _others(stage, s, calls[_key(s.call)]) for s in sites}
+    fixed = _of_parameters(stage.tape)
+    others = {s.node.id: _others(stage, s, calls[_key(s.call)], fixed) for s in sites}
     for found in others.values():
         yield from _alone(stage, found)
     # Everything was saved once: nearly the gradient of that pass, which is another cause.
@@ -107,20 +108,20 @@ def _together(
             yield Explanation(STALE_FORWARD, text, predicted, place=place, freedom=free + tried)
 
 
-def _others(stage: Stage, site: Site, calls: Sequence[Call]) -> list[_Other]:
+def _others(stage: Stage, site: Site, calls: Sequence[Call], fixed: frozenset[int]) -> list[_Other]:
     """Return what other calls of a site's operation saved, the likeliest first."""
     before = [c for c in reversed(calls) if c.id < site.call.id]
     after = [c for c in calls if c.id > site.call.id]
     likely = [*before[:1], *after[:1], *before[-1:], *after[-1:]]
     found = []
     for call in {c.id: c for c in likely}.values():
-        saved = _saved(stage, site, call)
+        saved = _saved(stage, site, call, fixed)
         if saved:
             found.append(_Other(site, call, saved))
     return found[:_TRIED]
 
 
-def _saved(stage: Stage, site: Site, call: Call) -> dict[str, Any]:
+def _saved(stage: Stage, site: Site, call: Call, fixed: frozenset[int]) -> dict[str, Any]:
     """Return another call's operands and results, parameters aside; nothing if they do not fit."""
     try:
         bound = bind(stage.tape, call, stage.lookup, arithmetic=None)
@@ -131,7 +132,7 @@ def _saved(stage: Stage, site: Site, call: Call) -> dict[str, Any]:
     for name, argument, operand in zip(
         bound.rule.operands, bound.arguments, bound.operands, strict=True
     ):
-        if not isinstance(argument, Ref) or _is_parameter(stage, argument.value):
+        if not isinstance(argument, Ref) or argument.value in fixed:
             continue
         if not _alike(operand, site.operands[name]):
             return {}
@@ -146,12 +147,9 @@ def _alike(one: Any, other: Any) -> bool:
     return bool(np.shape(one) == np.shape(other))
 
 
-def _is_parameter(stage: Stage, number: int) -> bool:
-    """Whether a value is a parameter, a view of one, or one that an optimizer has changed."""
-    values = stage.tape.values
-    layout = values[number].layout
-    leaves = {leaf.id for _, leaf in stage.tape.leaves()} | set(stage.tape.parameters)
-    if number in leaves:
-        return True
-    memory = {at.storage for n in leaves if (at := values[n].layout) is not None}
-    return layout is not None and layout.storage in memory
+def _of_parameters(tape: Tape) -> frozenset[int]:
+    """Return the values that are parameters, views of them, or what an optimizer made of them."""
+    leaves = {leaf.id for _, leaf in tape.leaves()} | set(tape.parameters)
+    memory = {at.storage for n in leaves if (at := tape.values[n].layout) is not None}
+    views = (v.id for v in tape.values if v.layout is not None and v.layout.storage in memory)
+    return frozenset(leaves.union(views))

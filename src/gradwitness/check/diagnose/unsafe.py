@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.check.diagnose.evidence import named
-from gradwitness.check.unselected import CURE, THROUGH_WHERE, unselected_by
+from gradwitness.check.unselected import CURE, THROUGH_WHERE, told, unselected_by
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.replay import Steps, backward_pass
 
@@ -78,8 +78,7 @@ def unsafe_program(
     for node, born in steps.places.items():
         call = unselected_by(tape, (node, 0), born, lambda n, k: arriving.get((n, k)), lookup)
         if call is not None:
-            line = call.source.line.rpartition("/")[2]
-            guards.append(f"{call.op} (call {call.id}{f', {line}' if line else ''})")
+            guards.append(told(call))
     if not guards:
         return ()
     leaves = {leaf.name: arriving.get((node.id, 0)) for node, leaf in tape.leaves()}

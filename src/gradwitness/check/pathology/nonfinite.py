@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwitness.check.note import Note
 from gradwitness.check.pathology.detector import Detector
-from gradwitness.check.unselected import CURE, THROUGH_WHERE, unselected_by
+from gradwitness.check.unselected import CURE, THROUGH_WHERE, told, unselected_by
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_inexact
 from gradwitness.tape import references
@@ -159,10 +159,9 @@ class Nonfinite(Detector):
         if call is None:
             return False
         place = self._place(made[0], operands, np.isnan)
-        line = call.source.line.rpartition("/")[2]
         text = (
-            f"{node.name} #{node.id} makes NaN of zeros{place}: {call.op} (call {call.id}"
-            f"{f', {line}' if line else ''}) does not select what was computed there. {CURE}"
+            f"{node.name} #{node.id} makes NaN of zeros{place}: {told(call)} does not select what "
+            f"was computed there. {CURE}"
         )
         self._tell(THROUGH_WHERE, "backward", where, text)
         return True

@@ -56,18 +56,52 @@ def _additive(ufunc: np.ufunc) -> Callable[..., Bounded]:
     return handler
 
 
+def over_factors(left: Any, right: Any) -> Callable[[Error, Error], Error]:
+    """Return how far errors of two factors move their product."""
+
+    def carry(of_a: Error, of_b: Error) -> Error:
+        both = None if of_a is None else scaled(of_a, of_b)
+        return total(scaled(np.abs(right), of_a), scaled(np.abs(left), of_b), both)
+
+    return carry
+
+
+def over_quotient(value: Plain, bottom: Any) -> Callable[[Error, Error], Error]:
+    """Return how far errors above and below move a quotient."""
+    magnitude, below = np.abs(value), np.abs(bottom)
+
+    def carry(of_a: Error, of_b: Error) -> Error:
+        numerator = total(of_a, scaled(magnitude, of_b))
+        if numerator is None:
+            return None
+        room = below if of_b is None else below - of_b
+        return np.where(room > 0, numerator / room, np.inf)
+
+    return carry
+
+
+def over_matrices(left: Plain, right: Plain) -> Callable[[Error, Error], Error]:
+    """Return how far errors of two matrices move their product."""
+
+    def carry(of_a: Error, of_b: Error) -> Error:
+        from_b = None if of_b is None else product_of_sizes(left, of_b)
+        if of_a is None:
+            return from_b
+        size_right = np.abs(right)
+        return total(
+            product_of_sizes(of_a, size_right if of_b is None else size_right + of_b), from_b
+        )
+
+    return carry
+
+
 def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     if _is_constant(b) and b == 1:
         a, b = b, a
     if _is_constant(a) and a == 1 and isinstance(b, Bounded):
         return Bounded(b.value.copy(), arithmetic, *b.errors)
     left, right = value_of(a), value_of(b)
-    value = left * right
-
-    def carry(of_a: Error, of_b: Error) -> Error:
-        both = None if of_a is None else scaled(of_a, of_b)
-        return total(scaled(np.abs(right), of_a), scaled(np.abs(left), of_b), both)
-
+    value, carry = left * right, over_factors(left, right)
     if scales_exactly(a) or scales_exactly(b):
         factor = left if scales_exactly(a) else right
         lost = underflow(arithmetic, value) if abs(factor) < 1 else None
@@ -78,15 +112,7 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     top, bottom = value_of(a), value_of(b)
     value = np.asarray(top / bottom)
-    magnitude, below = np.abs(value), np.abs(bottom)
-
-    def carry(of_a: Error, of_b: Error) -> Error:
-        numerator = total(of_a, scaled(magnitude, of_b))
-        if numerator is None:
-            return None
-        room = below if of_b is None else below - of_b
-        return np.where(room > 0, numerator / room, np.inf)
-
+    carry = over_quotient(value, bottom)
     if scales_exactly(b) and bottom != 0:
         lost = underflow(arithmetic, value) if abs(bottom) > 1 else None
         return assemble(arithmetic, value, (a, b), carry, lost, signed)
@@ -168,17 +194,7 @@ def product_of_sizes(left: Plain, right: Plain) -> Plain:
 def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     a, b = as_read(a), as_read(b)
     left, right = np.asarray(value_of(a)), np.asarray(value_of(b))
-    value = left @ right
-
-    def carry(of_a: Error, of_b: Error) -> Error:
-        from_b = None if of_b is None else product_of_sizes(left, of_b)
-        if of_a is None:
-            return from_b
-        size_right = np.abs(right)
-        return total(
-            product_of_sizes(of_a, size_right if of_b is None else size_right + of_b), from_b
-        )
-
+    value, carry = left @ right, over_matrices(left, right)
     # n products and n - 1 sums, in any order: gamma_n (Higham 2002, section 3.5).
     growths = reduction(arithmetic, product_of_sizes(left, right), value, left.shape[-1])
     return assemble(arithmetic, value, (a, b), carry, growths, multiplied)

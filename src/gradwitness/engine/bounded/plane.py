@@ -27,12 +27,17 @@ from gradwitness.engine.bounded.array import (
     lifted,
     reduction,
     rounding,
-    scaled,
     smallest_normal,
     total,
     value_of,
 )
-from gradwitness.engine.bounded.elementary import product_of_sizes, scales_exactly
+from gradwitness.engine.bounded.elementary import (
+    over_factors,
+    over_matrices,
+    over_quotient,
+    product_of_sizes,
+    scales_exactly,
+)
 from gradwitness.engine.bounded.functions import LIBRARY, TRIGONOMETRY, base_spread
 from gradwitness.engine.floats import gamma
 
@@ -64,12 +69,7 @@ def _rounded(arithmetic: Arithmetic, value: Plain, count: float) -> Growths:
 
 def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     left, right = value_of(a), value_of(b)
-    value = np.asarray(left * right)
-
-    def carry(of_a: Error, of_b: Error) -> Error:
-        both = None if of_a is None else scaled(of_a, of_b)
-        return total(scaled(np.abs(right), of_a), scaled(np.abs(left), of_b), both)
-
+    value, carry = np.asarray(left * right), over_factors(left, right)
     # A smaller factor may take a part below the smallest normal number.
     exact = any(scales_exactly(item) and not 0 < abs(item) < 1 for item in (a, b))
     count = _PRODUCT if is_complex(a) and is_complex(b) else 1.0
@@ -78,29 +78,14 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
 
 def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
-    value, below = np.asarray(value_of(a) / value_of(b)), np.abs(value_of(b))
-
-    def carry(of_a: Error, of_b: Error) -> Error:
-        numerator = total(of_a, scaled(np.abs(value), of_b))
-        if numerator is None:
-            return None
-        room = below if of_b is None else below - of_b
-        return np.where(room > 0, numerator / room, np.inf)
-
+    value = np.asarray(value_of(a) / value_of(b))
+    carry = over_quotient(value, value_of(b))
     return assemble(arithmetic, value, (a, b), carry, _rounded(arithmetic, value, _QUOTIENT))
 
 
 def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     left, right = np.asarray(value_of(a)), np.asarray(value_of(b))
-    value = left @ right
-
-    def carry(of_a: Error, of_b: Error) -> Error:
-        from_b = None if of_b is None else product_of_sizes(left, of_b)
-        if of_a is None:
-            return from_b
-        reach = np.abs(right) if of_b is None else np.abs(right) + of_b
-        return total(product_of_sizes(of_a, reach), from_b)
-
+    value, carry = left @ right, over_matrices(left, right)
     # Each part is a sum of 2 n products in any order, good to gamma_2n of at most the sum of the
     # products' moduli; so both together are good to sqrt(2) gamma_2n.
     count = int(_PRODUCT) * left.shape[-1]
