@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import linalg
 
+from gradwitness.rules.kernels import replaceable
 from gradwitness.rules.solving import turned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradwitness.rules.registry import Array
 
 
-def _replaceable(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Let an array type put its own function in the place of one of a matrix."""
-
-    @functools.wraps(plain)
-    def call(A: Array, **form: Any) -> Any:
-        if isinstance(A, np.ndarray):
-            return plain(A, **form)
-        return A.__array_function__(call, (type(A),), (A,), form)
-
-    return call
-
-
-@_replaceable
+@replaceable
 def cholesky_factor(A: Array) -> Array:
     """Return the lower triangle L of A = L L^T with a positive diagonal."""
     return np.linalg.cholesky(A)
 
 
-@_replaceable
+@replaceable
 def eliminated(A: Array) -> tuple[Array, Array]:
     """Return L with ones on its diagonal, and U, of A = L U: no rows are exchanged."""
     left = np.array(A)
@@ -50,7 +36,7 @@ def aligned(own: Array, recorded: Array) -> Array:
     return np.where(along < 0, -own, own)
 
 
-@_replaceable
+@replaceable
 def spectrum(A: Array, *, values: Array, vectors: Array) -> tuple[Array, Array]:
     """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors.
 
@@ -61,7 +47,7 @@ def spectrum(A: Array, *, values: Array, vectors: Array) -> tuple[Array, Array]:
     return own, aligned(made, vectors) if vectors.size else vectors
 
 
-@_replaceable
+@replaceable
 def over_gaps(X: Array, *, values: Array, wanted: Array) -> Array:
     """Divide each number off the diagonal by the gap between two of some values, column minus row.
 
@@ -72,7 +58,7 @@ def over_gaps(X: Array, *, values: Array, wanted: Array) -> Array:
     return np.where(kept, X / np.where(kept, gaps, 1), 0)
 
 
-@_replaceable
+@replaceable
 def singular_factors(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
     """Return U, the singular values, descending, and V^T of A = U S V^T, with recorded signs.
 
@@ -90,7 +76,7 @@ def singular_factors(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array,
     return u, s, np.concatenate([v, vh[..., k:, :]], axis=-2)
 
 
-@_replaceable
+@replaceable
 def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
     """Return Q and the upper triangle R of A = Q R, with the signs of the recorded ones.
 
@@ -106,13 +92,13 @@ def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
     return (aligned(q, Q) if Q.size else Q), r
 
 
-@_replaceable
+@replaceable
 def exponential(A: Array) -> Array:
     """Return the sum of all A^k / k!."""
     return linalg.expm(A) if A.size else np.array(A)
 
 
-@_replaceable
+@replaceable
 def pseudoinverse(A: Array, *, atol: Any, rtol: Any) -> Array:
     """Return the pseudoinverse; singular values up to a limit count as 0."""
     u, s, vh = np.linalg.svd(A, full_matrices=False)

@@ -7,7 +7,8 @@ bound.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from scipy import special
@@ -18,19 +19,36 @@ if TYPE_CHECKING:
     from gradwitness.rules.registry import Array
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+_PLAIN = (np.ndarray, np.generic, complex, float, int)
+
+
+def replaceable(plain: Callable[P, T]) -> Callable[P, T]:
+    """Let an array type put its own function in the place of one, by its name.
+
+    It is looked for among the arguments that are given by position.
+    """
+
+    @functools.wraps(plain)
+    def call(*args: P.args, **form: P.kwargs) -> T:
+        for item in args:
+            if not isinstance(item, _PLAIN):
+                own: Any = item
+                result: T = own.__array_function__(call, (type(own),), args, form)
+                return result
+        return plain(*args, **form)
+
+    return call
+
+
 def _as_it_is(x: Array) -> Array:
     return x
 
 
 def _dispatched(name: str, plain: Callable[[Array], Array], text: str) -> Callable[[Array], Array]:
-    """Make a function of one array that an array type may replace, under a name of its own."""
-
-    def call(x: Array) -> Array:
-        if isinstance(x, (np.ndarray, np.generic, float, int)):
-            return plain(x)
-        result: Any = x.__array_function__(call, (type(x),), (x,), {})
-        return result
-
+    """Make a function of one array replaceable under a name of its own."""
+    call = replaceable(plain)
     call.__name__ = name
     call.__doc__ = text
     return call
@@ -76,11 +94,9 @@ def is_complex(x: Array) -> bool:
     return isinstance(x, complex) if dtype is None else dtype.kind == "c"
 
 
+@replaceable
 def paired(re: Array, im: Array) -> Array:
     """Put complex numbers together from their parts."""
-    for item in (re, im):
-        if not isinstance(item, (np.ndarray, np.generic, float, int)):
-            return item.__array_function__(paired, (type(item),), (re, im), {})
     made = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), np.complex128)
     made.real, made.imag = re, im
     return made
@@ -117,33 +133,25 @@ def begun_from(y: Array, start: Array, terms: int) -> Array:
     return result
 
 
+@replaceable
 def solved(A: Array, B: Array, *, adjoint: bool = False, triangular: bool = False) -> Array:
     """Solve A X = B, or A^T X = B, by triangular factors of A unless it is triangular itself."""
-    for item in (A, B):
-        if not isinstance(item, np.ndarray):
-            form = {"adjoint": adjoint, "triangular": triangular}
-            return item.__array_function__(solved, (type(item),), (A, B), form)
     return np.linalg.solve(np.swapaxes(A, -1, -2) if adjoint else A, B)
 
 
+@replaceable
 def determinant(A: Array) -> Any:
     """Return the determinant's sign, the logarithm of its size, and itself."""
-    if not isinstance(A, np.ndarray):
-        return A.__array_function__(determinant, (type(A),), (A,), {})
     return *np.linalg.slogdet(A), np.linalg.det(A)
 
 
+@replaceable
 def polygamma(x: Array, *, n: int) -> Array:
     """Return the derivative of order n + 1 of the logarithm of the gamma function."""
-    if isinstance(x, np.ndarray):
-        return special.polygamma(n, x)
-    result: Any = x.__array_function__(polygamma, (type(x),), (x,), {"n": n})
-    return result
+    return special.polygamma(n, x)
 
 
+@replaceable
 def running_logsumexp(x: Array, axis: int) -> Array:
     """Return the logarithm of the running sum of e^x, number after number."""
-    if isinstance(x, np.ndarray):
-        return np.logaddexp.accumulate(x, axis=axis)
-    result: Any = x.__array_function__(running_logsumexp, (type(x),), (x, axis), {})
-    return result
+    return np.logaddexp.accumulate(x, axis=axis)

@@ -86,19 +86,20 @@ def _solved(func: Any, args: Any, kwargs: Any) -> Bounded:
     A, B = args
     arithmetic: Arithmetic = (A if isinstance(A, Bounded) else B).arithmetic
     matrix, right = np.asarray(value_of(A)), np.asarray(value_of(B))
-    count = matrix.shape[-1] + 1 if kwargs["triangular"] else 3 * matrix.shape[-1]
-    sizes = np.abs(matrix) if kwargs["triangular"] else _factors(matrix)[0]
+    triangular, adjoint = kwargs.get("triangular", False), kwargs.get("adjoint", False)
+    count = matrix.shape[-1] + 1 if triangular else 3 * matrix.shape[-1]
+    sizes = np.abs(matrix) if triangular else _factors(matrix)[0]
     moved = gamma(count, arithmetic.unit) * sizes
-    if kwargs["adjoint"]:
+    if adjoint:
         matrix, moved = turned(matrix), turned(moved)
-    solve = substituted if kwargs["triangular"] else _eliminated
+    solve = substituted if triangular else _eliminated
     x = solve(matrix, right)
     inverse = np.abs(solve(matrix, np.eye(matrix.shape[-1])))
 
     def carry(of_a: Error, of_b: Error) -> Error:
         change = moved
         if of_a is not None:
-            change = change + (turned(of_a) if kwargs["adjoint"] else of_a)
+            change = change + (turned(of_a) if adjoint else of_a)
         residual = change @ np.abs(x) + (0.0 if of_b is None else of_b)
         first = inverse @ residual
         r = _largest(np.sum(inverse @ change, axis=-1), -1)[..., None, None]
