@@ -37,8 +37,8 @@ from torch.utils._pytree import tree_map
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import gradwitness
-from check.diagnose.cases import CASES, Case
-from check.diagnose.faults import FAULTS, NAMELESS
+from diagnose.cases import CASES, Case
+from diagnose.faults import FAULTS, NAMELESS
 from gradwitness import Verdict
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from architectures.workload import Turns
 from architectures.zoo import ZOO, build
 from faults.mutations import MUTATIONS, Numbers, planted
 from gradwitness import Verdict
-from gradwitness.check.finding import Step
+from gradwitness.judging.finding import Step
 
 if TYPE_CHECKING:
     from architectures.workload import Workload

@@ -14,7 +14,7 @@ import pytest
 
 import gradwitness
 from experiment.invoke import cli
-from gradwitness.report.terminal import console, styled
+from gradwitness.report.tables.terminal import console, styled
 
 if TYPE_CHECKING:
     from pathlib import Path

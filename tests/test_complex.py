@@ -12,10 +12,10 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness import InputError
+from gradwitness.api.claims import judge_claims
 from gradwitness.capture.probing import COTANGENTS, _is_plain
-from gradwitness.claimed import judge_claims
+from gradwitness.engine.monte_carlo import _Noise, spread
 from gradwitness.engine.replay import replay
-from gradwitness.engine.stochastic import _Noise, spread
 from gradwitness.files.dat import format_dat
 from gradwitness.report.explain import explain
 from gradwitness.report.trace import trace

@@ -86,7 +86,7 @@ LINE = 8  # of `return x * 1`
 # What is told of a disagreement, however it was found.
 RAISED = """
 import gradwitness as gw
-from gradwitness.report.faults import Fault
+from gradwitness.verdict import Fault
 
 def test_raised():
     raise gw.GradientDisagreement("DISAGREES\\nwhy", [Fault(gw.Verdict.DISAGREES, "step", "why")])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gradwitness.report.faults import Fault
+    from gradwitness.verdict import Fault
 
 
 class GradwitnessError(Exception):

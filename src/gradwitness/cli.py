@@ -12,32 +12,32 @@ from rich.console import Console
 import gradwitness
 from gradwitness import experiment
 from gradwitness._errors import GradwitnessError, InputError
-from gradwitness.check.verdict import worst
-from gradwitness.claimed import TEXTS, judge_claims
+from gradwitness.api.claims import TEXTS, judge_claims
+from gradwitness.api.targets import judged, probes_of
+from gradwitness.api.watch import KEEP
 from gradwitness.claims.sources import read_claims
 from gradwitness.files.atomic import write_atomically
 from gradwitness.grading.marks import grade as graded
 from gradwitness.grading.task import read_task
-from gradwitness.report.claims import claims as claims_table
-from gradwitness.report.experiment import full, write_folder
 from gradwitness.report.explain import explain as explain_all
 from gradwitness.report.faults import faults_of, probe_faults
-from gradwitness.report.github import commands
-from gradwitness.report.graph import draw
-from gradwitness.report.laws import laws_record, laws_table, verdict_of
-from gradwitness.report.marks import marks_record, marks_table
-from gradwitness.report.probes import probe_record, probes
+from gradwitness.report.picture.graph import draw
 from gradwitness.report.record import dumps, outcome_record, report_record
-from gradwitness.report.rules_text import rule_text, rules_table
 from gradwitness.report.save import save_picture, save_report
-from gradwitness.report.terminal import as_text, console, summary
+from gradwitness.report.tables.claims import claims as claims_table
+from gradwitness.report.tables.experiment import full, write_folder
+from gradwitness.report.tables.github import commands
+from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
+from gradwitness.report.tables.marks import marks_record, marks_table
+from gradwitness.report.tables.probes import probe_record, probes
+from gradwitness.report.tables.rules_text import rule_text, rules_table
+from gradwitness.report.tables.terminal import as_text, console, summary
 from gradwitness.report.trace import trace
-from gradwitness.targets import judged, probes_of
-from gradwitness.witness import KEEP
+from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
-    from gradwitness.check.finding import Report
-    from gradwitness.claimed import ClaimCheck
+    from gradwitness.api.claims import ClaimCheck
+    from gradwitness.judging.finding import Report
     from gradwitness.tape import Tape
 
 app = typer.Typer(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from gradwitness import GradientDisagreement, Witness
-    from gradwitness.report.faults import Fault
+    from gradwitness.verdict import Fault
 
 SECTION = "gradwitness"
 # Attribute of a test's report with its faults as plain lists: xdist carries it to the main process.
@@ -96,7 +96,7 @@ class GradientTester:
     def judge(self) -> None:
         """Set ``failure`` if a required witness does not agree."""
         import gradwitness
-        from gradwitness.report.faults import Fault
+        from gradwitness.verdict import Fault
 
         Verdict = gradwitness.Verdict
         texts, faults, verdicts = [], [], []
@@ -195,8 +195,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not told:
         return
     from gradwitness import Verdict
-    from gradwitness.report.faults import Fault
-    from gradwitness.report.github import commands
+    from gradwitness.report.tables.github import commands
+    from gradwitness.verdict import Fault
 
     terminalreporter.ensure_newline()
     for line in commands(Fault(Verdict(verdict), *rest) for verdict, *rest in told):
@@ -217,7 +217,7 @@ def _headline(error: GradientDisagreement) -> str:
 
 
 def _placed(fault: Fault) -> str:
-    from gradwitness.report.terminal import relative
+    from gradwitness.report.tables.terminal import relative
 
     return f"{fault.title} at {relative(fault.line)}" if fault.line else fault.title
 

@@ -16,7 +16,7 @@ import gradwitness as gw
 from capture.functions import apply
 from capture.programs import leaf
 from gradwitness import Verdict
-from gradwitness.check.finding import Step
+from gradwitness.judging.finding import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from capture.functions import apply
 from capture.programs import leaf
 from gradwitness import RuleError, Verdict
 from gradwitness.cli import main
-from gradwitness.rules import own, registry
+from gradwitness.rules import registry, user_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ LIBRARY.impl("cube", lambda x: apply(Cube, x), "Autograd")  # type: ignore[no-un
 @pytest.fixture
 def scratch() -> Iterator[None]:
     """Take back afterwards which rules a test enters."""
-    tables: tuple[dict[str, Any], ...] = (registry._RULES, registry._BY_NODE, own._own)
+    tables: tuple[dict[str, Any], ...] = (registry._RULES, registry._BY_NODE, user_rules._own)
     before = [dict(one) for one in tables]
     yield
     for one, old in zip(tables, before, strict=True):
@@ -362,7 +362,7 @@ def test_the_example_agrees_by_the_rule_in_the_documentation(
     assert "verdict   AGREES" in capsys.readouterr().out
     # The page shows a rule of its own: it takes the place of the example's, and agrees too.
     (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "custom.md").read_text(), re.S)
-    own._own.pop("mylib.swish")
+    user_rules._own.pop("mylib.swish")
     registry._RULES.pop("mylib.swish")
     names: dict[str, Any] = {}
     exec(shown, names)  # noqa: S102

@@ -11,7 +11,7 @@ from torch.autograd import Function
 
 import gradwitness as gw
 from capture.functions import apply
-from gradwitness.check.finding import Step
+from gradwitness.judging.finding import Step
 from gradwitness.rules import surrogates
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from gradwitness.capture import record
-from gradwitness.check.local import judge
+from gradwitness.judging.local import judge
 
 if TYPE_CHECKING:
-    from gradwitness.check.finding import Report
+    from gradwitness.judging.finding import Report
     from gradwitness.tape import Tape
 
 # x = 0.5, y = 1; all of it is exact in binary.

@@ -11,7 +11,7 @@ import scipy.fft
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.bounded.fourier import _factors
 from gradwitness.engine.floats import Arithmetic, gamma
-from gradwitness.rules.kernels import begun_from, paired
+from gradwitness.rules.kernel_ops import begun_from, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable

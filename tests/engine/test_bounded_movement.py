@@ -9,7 +9,7 @@ import pytest
 
 from engine.emulation import FORMATS, bounded, to, unit
 from gradwitness._errors import RuleError
-from gradwitness.engine.bounded import Bounded, elementary, functions, movement
+from gradwitness.engine.bounded import Bounded, arithmetic, movement, transcendental
 from gradwitness.engine.bounded.array import FUNCTIONS, UFUNCS
 from gradwitness.engine.floats import Arithmetic
 
@@ -58,7 +58,7 @@ RIGOROUS, LIKELY = VALUES / 1000, VALUES / 4000
 
 def handled_here(table: dict[str, Callable[..., Any]]) -> set[str]:
     """Return what the three modules handle whose tests these are."""
-    modules = {module.__name__ for module in (elementary, functions, movement)}
+    modules = {module.__name__ for module in (arithmetic, movement, transcendental)}
     return {name for name, handler in table.items() if handler.__module__ in modules}
 
 

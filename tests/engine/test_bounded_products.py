@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.bounded.elementary import product_of_sizes
+from gradwitness.engine.bounded.arithmetic import product_of_sizes
 from gradwitness.engine.floats import Arithmetic
 
 if TYPE_CHECKING:

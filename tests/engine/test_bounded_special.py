@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from engine.emulation import FORMATS, REPRODUCIBLE, bounded
-from gradwitness.rules.kernels import polygamma
+from gradwitness.rules.kernel_ops import polygamma
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ import torch
 from gradwitness import FileFormatError, InputError, Verdict, experiment
 from gradwitness.experiment.config import ACTIVATIONS, DTYPES, LOSSES
 from gradwitness.files.dat import format_dat
-from gradwitness.report.terminal import as_text, summary
+from gradwitness.report.tables.terminal import as_text, summary
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ import pytest
 
 from experiment.invoke import cli
 from gradwitness import InputError
+from gradwitness.api.targets import judged
 from gradwitness.grading.marks import grade
 from gradwitness.grading.task import read_task
-from gradwitness.targets import judged
 
 if TYPE_CHECKING:
     from gradwitness.grading.marks import Marks

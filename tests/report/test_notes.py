@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import gradwitness as gw
-from gradwitness.check.note import Note
+from gradwitness.judging.note import Note
 from gradwitness.report.record import dumps, report_record
-from gradwitness.report.terminal import as_text, noted
+from gradwitness.report.tables.terminal import as_text, noted
 from gradwitness.tape import Source
 
 if TYPE_CHECKING:

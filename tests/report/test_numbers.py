@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gradwitness.report.numbers import place, short
+from gradwitness.judging.numbers import place, short
 
 
 @pytest.mark.parametrize(

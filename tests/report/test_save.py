@@ -9,9 +9,9 @@ import pytest
 
 import gradwitness as gw
 from capture.handmade import tape
-from gradwitness.report.graph import draw
+from gradwitness.report.picture.graph import draw
 from gradwitness.report.save import save_picture, save_report
-from gradwitness.report.terminal import as_text, summary
+from gradwitness.report.tables.terminal import as_text, summary
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradwitness.check.verdict import Verdict
 from gradwitness.engine.floats import Arithmetic
+from gradwitness.verdict import Verdict
 from rules.harness import Case, make
 from rules.samples import aten
 from rules.samples_losses import Fixed

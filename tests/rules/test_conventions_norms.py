@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import gradwitness as gw
-from gradwitness.check.compare import compare
-from gradwitness.check.verdict import Verdict
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
+from gradwitness.judging.compare import compare
+from gradwitness.verdict import Verdict
 from rules.harness import Case, make
 from rules.samples import Sample, aten
 from rules.sampling import normal

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwitness.check.compare import compare
-from gradwitness.check.verdict import Verdict
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.rules.windows import Walk
+from gradwitness.judging.compare import compare
+from gradwitness.rules.layers.windows import Walk
+from gradwitness.verdict import Verdict
 from rules.harness import Case, make
 from rules.samples import aten
 from rules.sampling import Sample, normal, sample

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 import gradwitness as gw
-from gradwitness.check.finding import Step
+from gradwitness.judging.finding import Step
 
 
 def test_a_limit_that_float32_cannot_hold_is_compared_after_rounding() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from gradwitness.check.verdict import Verdict
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import run
+from gradwitness.verdict import Verdict
 from rules.harness import Case, make
 from rules.samples import aten
 from rules.samples_recurrent import RECURRENT

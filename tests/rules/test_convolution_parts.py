@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import gradwitness as gw
-from gradwitness.rules.convolution import convolution
+from gradwitness.rules.layers.convolution import convolution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from gradwitness.capture.arrays import dtype_name
-from gradwitness.check.compare import Comparison, compare
-from gradwitness.check.verdict import Verdict
 from gradwitness.engine.binding import over_complex
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, numpy_dtype
-from gradwitness.rules.complex_numbers import gradient_text
+from gradwitness.judging.compare import Comparison, compare
+from gradwitness.rules.elementwise.complex_numbers import gradient_text
+from gradwitness.verdict import Verdict
 from rules.harness import Case, make, name, pairs
 from rules.samples import SAMPLES
 from rules.words import WORDS

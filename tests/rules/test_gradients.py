@@ -10,7 +10,7 @@ import pytest
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.rules.kernels import is_complex
+from gradwitness.rules.kernel_ops import is_complex
 from rules.differences import differences
 from rules.harness import Case, make, name, pairs, parts
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from gradwitness.capture.arrays import dtype_name
-from gradwitness.check.compare import compare
-from gradwitness.check.verdict import Verdict
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, part
+from gradwitness.judging.compare import compare
+from gradwitness.verdict import Verdict
 from rules.harness import Case, make, name, numbers, pairs
 from rules.samples import SAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.check.compare import Comparison
+    from gradwitness.judging.compare import Comparison
     from rules.samples import Sample
 
     Result = tuple[Sample, str]

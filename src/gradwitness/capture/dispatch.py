@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gradwitness.capture.convolutions import adds_in_parts
+from gradwitness.capture.drafts import CallDraft
 from gradwitness.capture.mode import Mode
-from gradwitness.capture.numerical import Applications
+from gradwitness.capture.rerun import Applications
 from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
 from gradwitness.engine.binding import operand_names
 from gradwitness.rules import find
-from gradwitness.tape import OUTSIDE, Argument, Call, Ref, Source, references
+from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,39 +35,6 @@ _FROM_STORAGE = (
 )
 # Shows memory that nothing else refers to: for autograd this is no view.
 _NO_VIEWS = ("aten._unsafe_view.default",)
-
-
-@dataclass
-class CallDraft:
-    """A call while it is being recorded: its node is found later."""
-
-    op: str
-    arguments: dict[str, Argument]
-    outputs: tuple[int | None, ...]
-    writes: tuple[str, ...]
-    is_view: bool
-    sequence: int
-    grad_enabled: bool
-    backward_of: Any
-    source: Source
-    node: int | None = None
-    base: int | None = None
-
-    def finish(self, number: int, during: int | None) -> Call:
-        """Return the frozen call."""
-        return Call(
-            number,
-            self.op,
-            self.arguments,
-            self.outputs,
-            self.writes,
-            self.is_view,
-            self.node,
-            during,
-            self.source,
-            self.base,
-            self.grad_enabled,
-        )
 
 
 def _kept(draft: CallDraft) -> set[int | None]:

@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 from gradwitness._errors import GradientDisagreement, InputError
 from gradwitness.capture.keeping import Keeper
-from gradwitness.capture.numerical import _aside, _attempt, _numbers
+from gradwitness.capture.rerun import _aside, _attempt, _numbers
 from gradwitness.capture.source import inside_function, user_line
-from gradwitness.check.numerical import Claim
 from gradwitness.engine.binding import Unjudgeable
+from gradwitness.judging.slopes import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradwitness.capture.dispatch import CallDraft
+from gradwitness.capture.drafts import CallDraft, NodeDraft
 from gradwitness.rules.registry import node_name
-from gradwitness.tape import Edge, Kind, Node, Ref, Source
+from gradwitness.tape import Edge, Kind, Ref, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,35 +21,6 @@ _SAVED = "_saved_"
 
 # Of their results the first, the order of rows, is a constant to autograd: no output of the node.
 _CONSTANT_FIRST = ("aten.linalg_lu.", "aten.lu_unpack.")
-
-
-@dataclass
-class NodeDraft:
-    """A node while it is being recorded; ``alive`` holds torch's object: it stays itself."""
-
-    alive: Any
-    name: str
-    edges: tuple[Edge | None, ...] = ()
-    kind: str = Kind.UNKNOWN
-    outputs: list[int | None] = field(default_factory=list)
-    call: int | None = None
-    inner: tuple[int, ...] = ()
-    leaf: int | None = None
-    saved: tuple[tuple[str, int | None], ...] = ()
-
-    def finish(self, number: int) -> Node:
-        """Return the frozen node."""
-        return Node(
-            number,
-            self.name,
-            self.kind,
-            self.edges,
-            tuple(self.outputs),
-            self.call,
-            self.inner,
-            self.leaf,
-            self.saved,
-        )
 
 
 class GraphRecorder:

@@ -7,7 +7,7 @@ import difflib
 import torch
 
 from gradwitness._errors import RuleError
-from gradwitness.rules.own import misfit, own
+from gradwitness.rules.user_rules import misfit, own
 
 
 def require_fitting_rules() -> None:

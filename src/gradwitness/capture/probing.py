@@ -24,12 +24,12 @@ from gradwitness.capture.keeping import Keeper, Randomness
 from gradwitness.capture.observer import Observer
 from gradwitness.capture.recorder import Recorder
 from gradwitness.capture.source import tensors_in
-from gradwitness.check.probed import AGAIN, CORNERS, OWN
+from gradwitness.judging.probe_results import AGAIN, CORNERS, OWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gradwitness.check.numerical import Functions
+    from gradwitness.judging.slopes import Functions
     from gradwitness.tape import Tape
 
 

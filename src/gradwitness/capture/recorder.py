@@ -26,8 +26,8 @@ from gradwitness.tape import Tape
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sized
 
-    from gradwitness.capture.numerical import Applications
     from gradwitness.capture.observer import Observer
+    from gradwitness.capture.rerun import Applications
     from gradwitness.tape import Call
 
 
@@ -91,7 +91,7 @@ class Recorder:
             self._values, self._trail, self._retention, self._audience
         )
         self._graph = GraphRecorder(self._values, self._dispatch, saved=saved)
-        self._dispatch.applications.belong_to(self._graph)
+        self._dispatch.applications.belong_to(self._graph.nodes)
         self._backward = BackwardRecorder(
             self._values, self._graph, self._dispatch, self._retention, self._audience
         )

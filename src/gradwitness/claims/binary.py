@@ -141,7 +141,7 @@ def read_pt(path: Path) -> Claims:
         If it is damaged, or holds other objects than tensors, numbers and containers.
     """
     try:
-        from gradwitness.capture.loading import load_tensors
+        from gradwitness.claims.torch_files import load_tensors
     except ImportError:
         raise MissingExtraError(
             f"{path}: reading what torch.save wrote needs torch: pip install 'gradwitness[torch]'. "

@@ -2,7 +2,8 @@
 
 Broadcasting is undone here and nowhere else: a rule's vjp has the shape of the result, and is
 summed over the axes along which the operand was repeated. So are complex gradients of rules that
-know of none (see `rules.complex_numbers`), and the imaginary part of a real operand's gradient.
+know of none (see `rules.elementwise.complex_numbers`), and the imaginary part of a real operand's
+gradient.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from gradwitness.engine.binding import Lookup, Unjudgeable, bind, over_complex, 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
 from gradwitness.engine.forward import is_backward, operand_formats, over_field, run
-from gradwitness.rules.complex_numbers import COMPLEX, HOLOMORPHIC
-from gradwitness.rules.kernels import paired, parts
-from gradwitness.rules.shape import positions
-from gradwitness.rules.structure import DRAWN, SOURCES
+from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
+from gradwitness.rules.graph_terms import DRAWN, SOURCES
+from gradwitness.rules.kernel_ops import paired, parts
+from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import OUTSIDE, Kind, Ref, references
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from gradwitness.engine.floats import (
     unit_roundoff,
     wide,
 )
-from gradwitness.rules.complex_numbers import COMPLEX
-from gradwitness.rules.shape import positions
+from gradwitness.rules.elementwise.complex_numbers import COMPLEX
+from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.rules import find
-from gradwitness.rules.kernels import paired
+from gradwitness.rules.kernel_ops import paired
 from gradwitness.tape import references
 
 if TYPE_CHECKING:

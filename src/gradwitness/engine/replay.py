@@ -18,8 +18,8 @@ from gradwitness.engine.backward import gradients, handed_out
 from gradwitness.engine.binding import Lookup, Unjudgeable, recorded
 from gradwitness.engine.floats import is_complex, is_inexact, wide
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.pieces import Piece, pieces
-from gradwitness.rules.structure import SOURCES
+from gradwitness.engine.storage_spans import Piece, pieces
+from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.rules.surrogates import is_declared
 from gradwitness.tape import Call, Kind, Node, Tape, references
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import MissingExtraError
-from gradwitness.check.local import judge
 from gradwitness.engine.floats import numpy_dtype
 from gradwitness.engine.replay import replay
+from gradwitness.judging.local import judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from gradwitness.check.finding import Report
-    from gradwitness.check.verdict import Verdict
     from gradwitness.experiment.config import Config
+    from gradwitness.judging.finding import Report
     from gradwitness.tape import Tape
+    from gradwitness.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,6 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
         If torch is not installed.
     """
     try:
-        import torch
-
         from gradwitness.capture import record
         from gradwitness.capture.arrays import as_array
         from gradwitness.experiment.program import build
@@ -128,8 +126,7 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
         witness_side[name] = np.ascontiguousarray(replayed.gradient(0, row.node))
     data = {"x": np.array(as_array(program.x)), "y": np.array(as_array(made.target))}
     parameters = program.model.named_parameters()
-    with torch.no_grad():
-        used = {name: np.array(as_array(p)) for name, p in parameters}
+    used = {name: np.array(as_array(p)) for name, p in parameters}
     return Outcome(
         config,
         tape,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
-from gradwitness.check.expected import Judged
-from gradwitness.check.verdict import Verdict
 from gradwitness.grading.submission import take
-from gradwitness.report.numbers import place
+from gradwitness.judging.claimed.references import Judged
+from gradwitness.judging.numbers import place
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gradwitness.check.claims import ClaimReport, ClaimRow
-    from gradwitness.check.diagnose.rank import Cause
-    from gradwitness.check.finding import Report
+    from gradwitness.diagnose.rank import Cause
     from gradwitness.grading.task import Task
+    from gradwitness.judging.claimed.judge import ClaimReport, ClaimRow
+    from gradwitness.judging.finding import Report
     from gradwitness.tape import Tape
 
 

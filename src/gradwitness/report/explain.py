@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.check.finding import Step
+from gradwitness.judging.finding import Step
+from gradwitness.judging.numbers import short
 from gradwitness.report.expressions import expression
 from gradwitness.report.names import Names
-from gradwitness.report.numbers import short
 from gradwitness.rules import find_node
-from gradwitness.rules.structure import SOURCES
+from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import Kind, Ref, references
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.check.finding import Report
+    from gradwitness.judging.finding import Report
     from gradwitness.tape import Argument, Call, Firing, Node, Tape
 
 

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradwitness.check.verdict import Verdict
+from gradwitness.judging.numbers import place, short
 from gradwitness.report.names import Names
-from gradwitness.report.numbers import place, short
-from gradwitness.report.terminal import as_text, describe
+from gradwitness.report.tables.terminal import as_text, describe
+from gradwitness.verdict import Fault, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.check.claims import ClaimReport
-    from gradwitness.check.finding import Finding, Report
-    from gradwitness.check.probed import Probe
+    from gradwitness.judging.claimed.judge import ClaimReport
+    from gradwitness.judging.finding import Finding, Report
+    from gradwitness.judging.probe_results import Probe
     from gradwitness.tape import Tape
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One root cause. What merely inherits it has none of its own.
-
-    Attributes
-    ----------
-    verdict : Verdict
-        DISAGREES, or INCONCLUSIVE for what kept a step from being judged.
-    title : str
-        The step: ``SwishBackward #3, gradient of input 0``; or the reason for doubt.
-    text : str
-        What is wrong, in full.
-    line : str
-        ``file:line`` of the program, or empty.
-    """
-
-    verdict: Verdict
-    title: str
-    text: str
-    line: str = ""
 
 
 def faults_of(report: Report, tape: Tape) -> tuple[Fault, ...]:

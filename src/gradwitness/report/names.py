@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness.engine.binding import Bound, Unjudgeable, bind, over_complex, recorded
 from gradwitness.report.expressions import expression, transposed
-from gradwitness.rules.complex_numbers import gradient_text
+from gradwitness.rules.elementwise.complex_numbers import gradient_text
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:

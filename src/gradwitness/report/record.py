@@ -4,7 +4,7 @@ Schema ``gradwitness-comparison``, version 1. JSON has no infinity and no NaN: t
 ``"inf"``, ``"-inf"`` and ``"nan"``. Fields may be added within a version, never renamed.
 
 ``notes`` tells of what goes wrong besides, whatever the verdict; as a rule it is empty. Each has a
-``kind`` (``stale gradient``, ``parameters cut off`` and so on: see `check.pathology`), a ``text``
+``kind`` (``stale gradient``, ``parameters cut off`` and so on: see `judging.pathology`), a ``text``
 (what it is, and what to do), ``module`` and ``line`` (``file:line``; empty where there is no one
 place), and the numbers ``call``, ``node`` and ``pass`` (from 0) on the tape, or null. Kinds may be
 added, and texts reworded.
@@ -19,10 +19,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradwitness.check.compare import Comparison
-    from gradwitness.check.finding import Finding, Report, Row
-    from gradwitness.check.note import Note
     from gradwitness.experiment import Outcome
+    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.finding import Finding, Report, Row
+    from gradwitness.judging.note import Note
 
 SCHEMA = "gradwitness-comparison"
 VERSION = 1

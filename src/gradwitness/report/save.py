@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from gradwitness._errors import InputError
 from gradwitness.files.atomic import write_atomically
 from gradwitness.files.tape_file import save_tape
-from gradwitness.report.dot import write_dot
-from gradwitness.report.graph import draw
+from gradwitness.report.picture.dot import write_dot
+from gradwitness.report.picture.graph import draw
+from gradwitness.report.picture.svg import write_svg
+from gradwitness.report.picture.typeset import write_pdf, write_png
 from gradwitness.report.record import dumps, report_record
-from gradwitness.report.svg import write_svg
-from gradwitness.report.terminal import as_text, summary
-from gradwitness.report.typeset import write_pdf, write_png
+from gradwitness.report.tables.terminal import as_text, summary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gradwitness.check.finding import Report
-    from gradwitness.report.picture import Picture
+    from gradwitness.judging.finding import Report
+    from gradwitness.report.picture.picture import Picture
     from gradwitness.tape import Tape
 
 PICTURES = (".svg", ".dot", ".pdf", ".png")

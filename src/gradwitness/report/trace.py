@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import InputError
-from gradwitness.check.finding import Step
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Unjudgeable, recorded
+from gradwitness.judging.finding import Step
+from gradwitness.judging.numbers import place, short
 from gradwitness.report.names import Names
-from gradwitness.report.numbers import place, short
 from gradwitness.tape import Edge, Kind, references
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.check.finding import Report, Row
+    from gradwitness.judging.finding import Report, Row
     from gradwitness.tape import Firing, Node, Tape
 
 Index = tuple[int, ...]

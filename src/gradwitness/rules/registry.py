@@ -94,7 +94,7 @@ class Rule:
     given : dict
         Parameters that are results, taken as they were recorded: their places by name.
     apart : str or callable
-        Along which axes it may be computed piece by piece, see `engine.blocks`: letters of the
+        Along which axes it may be computed piece by piece, see `engine.tiling`: letters of the
         axes of operands and results, or a function of the operands' shapes and the parameters that
         returns them. Empty where it may not.
     moves : bool

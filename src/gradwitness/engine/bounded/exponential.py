@@ -21,7 +21,7 @@ import numpy as np
 from scipy import linalg
 
 from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Error, Plain, errors_of
-from gradwitness.engine.bounded.functions import LIBRARY
+from gradwitness.engine.bounded.transcendental import LIBRARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

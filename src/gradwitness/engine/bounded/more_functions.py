@@ -23,8 +23,8 @@ from gradwitness.engine.bounded.array import (
     rounding,
     value_of,
 )
-from gradwitness.engine.bounded.functions import LIBRARY
 from gradwitness.engine.bounded.infinities import reduced
+from gradwitness.engine.bounded.transcendental import LIBRARY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

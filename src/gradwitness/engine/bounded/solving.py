@@ -28,7 +28,7 @@ from gradwitness.engine.bounded.array import (
     errors_of,
     value_of,
 )
-from gradwitness.engine.bounded.functions import LIBRARY
+from gradwitness.engine.bounded.transcendental import LIBRARY
 from gradwitness.engine.floats import WITNESS_UNIT, gamma
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from gradwitness.engine.bounded.array import (
     total,
     value_of,
 )
-from gradwitness.engine.bounded.functions import function
+from gradwitness.engine.bounded.transcendental import function
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic

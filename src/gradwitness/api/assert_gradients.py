@@ -1,0 +1,71 @@
+"""assert_gradients: like ``torch.testing.assert_close``, without the right numbers at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradwitness._errors import InputError
+from gradwitness.api.claims import judge_claims
+from gradwitness.api.watch import Witness, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+
+
+def assert_gradients(
+    actual: Any,
+    program: Callable[[], Any] | Witness | None = None,
+    *models: torch.nn.Module,
+    names: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Assert that gradients are right.
+
+    ``assert_gradients(step)`` runs a training step and judges every gradient in it;
+    ``assert_gradients(claims, step)`` judges gradients that something else computed for it.
+
+    Parameters
+    ----------
+    actual : callable, Witness, or claims
+        Without ``program``: a function that runs forward and backward, or a `Witness` whose block
+        has ended. With it: the claims, as a dict of arrays or tensors by the parameters' names, a
+        function that returns one, a file, or what `jax_claims` returns.
+    program : callable or Witness, optional
+        What the claims are gradients of.
+    *models, names
+        As for `watch`: they give parameters their names.
+
+    Raises
+    ------
+    GradientDisagreement
+        An ``AssertionError``, if a gradient is wrong or could not be judged. It says what, where,
+        how far, how far is allowed, the cause, and what to do next.
+    InputError
+        If there is nothing to judge in what was given.
+    """
+    __tracebackhide__ = True  # pytest then shows the line that asked
+    witness = _watched(actual if program is None else program, models, names)
+    if program is None:
+        witness.require()
+    else:
+        judge_claims(witness.tape, witness.report, actual).require()
+
+
+def _watched(
+    program: Any, models: tuple[torch.nn.Module, ...], names: Mapping[str, torch.Tensor] | None
+) -> Witness:
+    if isinstance(program, Witness):
+        if models or names:
+            raise InputError("a Witness has its names already: give them to watch()")
+        return program
+    if not callable(program):
+        raise InputError(
+            f"assert_gradients needs a function that runs forward and backward, not "
+            f"{type(program).__name__}: assert_gradients(step), or, for gradients of another "
+            "origin, assert_gradients(claims, step)"
+        )
+    # All is kept: claims are judged against a replay of the whole.
+    with watch(*models, names=names, keep=None) as witness:
+        program()
+    return witness

@@ -1,0 +1,284 @@
+"""gradcheck: torch's own call, judged step by step in the format that the function runs in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradwitness._errors import InputError, MissingExtraError
+from gradwitness.api.claims import own_causes
+from gradwitness.api.probe import probe
+from gradwitness.engine.binding import Unjudgeable
+from gradwitness.engine.floats import is_inexact
+from gradwitness.judging.numbers import short
+from gradwitness.judging.probe_results import AGAIN
+from gradwitness.judging.slopes import measure
+from gradwitness.report.faults import probe_faults
+from gradwitness.report.tables.claims import cause_shown
+from gradwitness.report.tables.probes import probes
+from gradwitness.report.tables.terminal import as_text, relative, summary
+from gradwitness.tape import references
+from gradwitness.verdict import Fault, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradwitness.capture.gradchecking import Subject
+    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.probe_results import Probe
+    from gradwitness.tape import Call, Tape
+
+_PASSES = (AGAIN, "random", "strided", "expanded", "zero")
+
+
+def gradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_batched_forward_grad: bool = False,
+    check_forward_ad: bool = False,
+    check_backward_ad: bool = True,
+    fast_mode: bool = False,
+    masked: bool | None = None,
+    seed: int = 0,
+) -> bool:
+    """Check a function's gradients; call-compatible with ``torch.autograd.gradcheck``.
+
+    The function runs in the format of its inputs (float32, bfloat16, float64, ...), with random
+    cotangents for every output. Every step of it, forward and backward, is judged under a bound
+    derived from rounding; so are the steps to parameters that the function uses beside its inputs.
+    Then its slopes are measured in float64, where it runs in that, to see what no step shows:
+    numbers that reach the output out of autograd's sight.
+
+    Parameters
+    ----------
+    func : callable
+        Takes the inputs and returns a tensor, or tensors in tuples or lists.
+    inputs : tensor or tuple
+        Those that are floating-point and require gradients are checked.
+    raise_exception : bool
+        Raise where the gradients are not confirmed, instead of returning False.
+    nondet_tol : float
+        By how much the gradients of the same backward, run twice, may differ.
+    check_undefined_grad : bool
+        Whether undefined gradients of outputs are tried, which must count as zero.
+    check_grad_dtypes : bool
+        Whether each gradient must have its input's format.
+    check_backward_ad, check_forward_ad, check_batched_grad, check_batched_forward_grad : bool
+        Only backward is judged here; asking for anything else is refused.
+    eps, atol, rtol, fast_mode, masked
+        Accepted and ignored: there is no finite difference for each element, and no tolerance to
+        choose.
+    seed : int
+        Of the cotangents.
+
+    Returns
+    -------
+    bool
+        Whether everything that was judged agrees, and everything was judged.
+
+    Raises
+    ------
+    GradientDisagreement
+        If a step is wrong, or could not be judged: INCONCLUSIVE is not True. It is a
+        ``torch.autograd.gradcheck.GradcheckError`` too.
+    InputError
+        If something is asked for that is not checked here; or, also a ``ValueError`` as torch's
+        is, if no input requires a gradient.
+    MissingExtraError
+        If torch is not installed.
+
+    Notes
+    -----
+    Parameters, buffers, inputs, ``.grad`` and random numbers are put back, bit for bit.
+    """
+    __tracebackhide__ = True  # pytest then shows the line that asked
+    del eps, atol, rtol, fast_mode, masked
+    _refuse(
+        check_forward_ad=check_forward_ad,
+        check_batched_grad=check_batched_grad,
+        check_batched_forward_grad=check_batched_forward_grad,
+    )
+    if not check_backward_ad:
+        raise InputError("check_backward_ad=False leaves nothing to check: only backward is judged")
+    if not callable(func):
+        raise InputError(f"gradcheck needs a function, not {type(func).__name__}")
+    try:
+        from gradwitness.capture.gradchecking import GradcheckDisagreement, Subject
+    except ImportError as error:
+        raise MissingExtraError(
+            f"gradcheck needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+        ) from None
+    subject = Subject(func, inputs, seed)
+    if not subject.wanted:
+        raise NoGradientWantedError(
+            "gradcheck expects at least one input tensor to require gradient, "
+            "but none of them have requires_grad=True"
+        )
+    verdict, said, faults = _judged(
+        subject,
+        nondet_tol=nondet_tol,
+        undefined=check_undefined_grad,
+        dtypes=check_grad_dtypes,
+    )
+    if verdict is Verdict.AGREES:
+        return True
+    if raise_exception:
+        raise GradcheckDisagreement(f"{verdict.value}\n{said}", faults)
+    return False
+
+
+class NoGradientWantedError(InputError, ValueError):
+    """No input requires a gradient."""
+
+
+def _refuse(**asked: bool) -> None:
+    for name in [name for name, wanted in asked.items() if wanted]:
+        raise InputError(
+            f"{name}=True is not checked here: only backward gradients are judged. Leave it out, "
+            "and call torch.autograd.gradcheck for that part"
+        )
+
+
+class _Outcome(NamedTuple):
+    verdict: Verdict
+    text: str = ""
+    faults: tuple[Fault, ...] = ()
+
+
+def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: bool) -> _Outcome:
+    """Return the verdict on a function and what there is to say."""
+    with subject.kept():
+        found = probe(subject.step, *subject.models, names=subject.wanted, passes=_PASSES)
+        if not subject.outputs:
+            return _told(
+                Verdict.INCONCLUSIVE,
+                "no output of the function requires a gradient",
+                "there is no backward to judge. Look for a detach(), no_grad() or a conversion to "
+                "NumPy on the way",
+            )
+        if found.verdict is not Verdict.AGREES:
+            # Where single steps could not be judged, the whole cannot be explained.
+            is_wrong = found.verdict is Verdict.DISAGREES
+            causes = own_causes(found.tape, found.report) if is_wrong else ()
+            shown = map(cause_shown, causes)
+            said = as_text(summary(found.report, found.tape), *shown, probes(found))
+            return _Outcome(found.verdict, said, probe_faults(found))
+        subject.again()
+        if not subject.repeats <= nondet_tol:
+            return _told(
+                Verdict.DISAGREES,
+                "backward is not deterministic",
+                f"the same pass, run twice, gives gradients that differ by "
+                f"{short(subject.repeats)}; allowed is nondet_tol={nondet_tol:g}. "
+                + " ".join(note.text for note in found.notes),
+            )
+        if dtypes and subject.dtypes:
+            return _told(Verdict.DISAGREES, "formats differ", "; ".join(subject.dtypes))
+        wrong = subject.undefined() if undefined else ""
+        if wrong:
+            return _told(
+                Verdict.DISAGREES,
+                "undefined gradients of outputs are not taken as zero",
+                f"{wrong}. In backward, take None as zero, or leave ctx.set_materialize_grads at "
+                "True",
+            )
+        return _slopes(subject, found)
+
+
+def _told(verdict: Verdict, title: str, text: str, line: str = "") -> _Outcome:
+    return _Outcome(verdict, f"{title}: {text}", (Fault(verdict, title, text, line),))
+
+
+def _slopes(subject: Subject, found: Probe) -> _Outcome:
+    """Hold the gradients against the function's slopes, where it runs in float64.
+
+    The steps are right. What they cannot show are numbers that reach the outputs without autograd:
+    where there are any, only the slopes can confirm that nothing is missing.
+    """
+    leaks = dict([*_leaks(found.tape), *subject.leaks.items()])
+    line = next(iter(leaks), "")
+    said = "; ".join(f"{way} at {relative(line)}" for line, way in leaks.items())
+    try:
+        slopes = {name: measure(subject, claim) for name, claim in subject.claims().items()}
+    except Unjudgeable as reason:
+        slopes = {}
+        why = str(reason)
+    else:
+        why = "; ".join(f"{n}: {s.reason}" for n, s in slopes.items() if s.reason)
+    wrong = {n: s for n, s in slopes.items() if s.verdict is Verdict.DISAGREES}
+    if wrong:
+        texts = {name: _sloping(slope, said) for name, slope in wrong.items()}
+        titles = {name: f"gradient of {name}: not the derivative of the function" for name in wrong}
+        return _Outcome(
+            Verdict.DISAGREES,
+            "\n".join(f"DISAGREES  {titles[name]}\n{text}" for name, text in texts.items()),
+            tuple(Fault(Verdict.DISAGREES, titles[n], text, line) for n, text in texts.items()),
+        )
+    settled = slopes and all(s.verdict is Verdict.AGREES for s in slopes.values())
+    if leaks and not settled:
+        return _told(
+            Verdict.INCONCLUSIVE,
+            "numbers leave autograd's sight",
+            f"{said}. Every step agrees, but whether the gradient lacks something could not be "
+            f"measured: {why}",
+            line,
+        )
+    return _Outcome(Verdict.AGREES)
+
+
+def _sloping(slope: Comparison, leaks: str) -> str:
+    unseen = "something that torch does not record: a NumPy view, an extension, a global"
+    cause = f"numbers leave autograd's sight: {leaks}" if leaks else unseen
+    direction = slope.index[0] if slope.index else 0
+    return (
+        f"  worst    direction {direction}: autograd's slope is {slope.recorded:.9g}, "
+        f"the function's {slope.expected:.9g} (float64)\n"
+        f"  error    {short(slope.error)}, {short(slope.ratio)} times the {short(slope.bound)} "
+        f"that the measurement allows\n"
+        f"  cause    {cause}\n"
+        f"  next     every recorded step is right: look at what stands between them"
+    )
+
+
+def _leaks(tape: Tape) -> Iterator[tuple[str, str]]:
+    """Yield where numbers of the inputs go on to an output without their gradient: line and way."""
+    inside = {number for node in tape.nodes for number in node.inner}
+    carried = {value.id for value in tape.values if value.name.startswith("inputs[")}
+    roots = [edge for sweep in tape.sweeps for edge, _ in sweep.roots]
+    needed = _needed(tape, {tape.nodes[edge.node].outputs[edge.index] for edge in roots})
+    for call in tape.calls:
+        if call.during is not None or call.id in inside:
+            continue
+        made = {n for n in _made(call) if is_inexact(tape.values[n].dtype)} & needed
+        if carried.isdisjoint(_operands(call)) or not made:
+            continue
+        if call.base_op == "aten.detach" or not call.grad:
+            name = call.base_op.partition(".")[2]
+            yield call.source.line, f"{name}()" if call.grad else f"{name} under no_grad()"
+        else:
+            carried |= made
+
+
+def _needed(tape: Tape, wanted: set[int | None]) -> set[int]:
+    """Return every value that some values were made of, themselves included."""
+    found = {value for value in wanted if value is not None}
+    for call in reversed(tape.calls):
+        if not found.isdisjoint(_made(call)):
+            found |= _operands(call)
+    return found
+
+
+def _made(call: Call) -> set[int]:
+    return {n for n in (*call.outputs, call.base) if n is not None}
+
+
+def _operands(call: Call) -> set[int]:
+    return {n for argument in call.arguments.values() for n in references(argument)}

@@ -1,0 +1,216 @@
+"""Probing: the same program under cotangents and parameters that hide no fault."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from gradwitness._errors import InputError, MissingExtraError
+from gradwitness.api.watch import KEEP
+from gradwitness.judging.finding import Report
+from gradwitness.judging.local import Judge
+from gradwitness.judging.probe_results import (
+    AGAIN,
+    KINDS,
+    MOVED,
+    MOVED_RANDOM,
+    OWN,
+    Probe,
+    ProbePass,
+)
+from gradwitness.judging.probe_sweep import StepsCheck
+from gradwitness.judging.records import Records
+from gradwitness.judging.repeatability import Fingerprints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import torch
+
+    from gradwitness.capture.probing import Trial
+    from gradwitness.judging.finding import Finding
+    from gradwitness.judging.slopes import Functions
+    from gradwitness.tape import Edge, Firing, LeafUpdate, Tape
+
+
+def probe(
+    step: Callable[[], Any],
+    *models: torch.nn.Module,
+    names: Mapping[str, torch.Tensor] | None = None,
+    passes: Iterable[str] | None = None,
+    seed: int = 0,
+    saved: bool = False,
+) -> Probe:
+    """Judge a training step, and its backward again under cotangents that hide no fault.
+
+    A loss whose cotangent is constant, or a parameter that still has its initial value (a scale
+    of 1, a bias of 0), can make a wrong backward give the right numbers. So after the program's
+    own backward pass the same graph is run again, once for each kind of probe, with the gradient
+    that arrives at each node replaced; then the step is run once more with its parameters moved.
+
+    Parameters
+    ----------
+    step : callable
+        Runs a forward pass and returns its loss or its outputs, from which backward is run with
+        ones; or runs forward and backward itself. It is called once, and once more for the probes
+        that move parameters.
+    *models, names
+        As for `watch`.
+    passes : iterable of str, optional
+        Which probes, of `gradwitness.judging.probe_results.KINDS`, each at every node. By default
+        all, but zero, one-hot, large and small cotangents at nodes of custom functions only.
+    seed : int
+        Of the probes' own random numbers. Those of the program are left alone.
+    saved : bool
+        Record saved tensors too, for the drawing.
+
+    Returns
+    -------
+    Probe
+
+    Raises
+    ------
+    MissingExtraError
+        If torch is not installed.
+    InputError
+        If there is no such probe, or ``step`` cannot be called.
+
+    Notes
+    -----
+    Whatever happens, parameters, buffers, ``.grad``, ``requires_grad``, training modes and the
+    generators of random numbers are put back as they were before the first run, bit for bit. What
+    else the step does, it does twice.
+    """
+    chosen = list(KINDS) if passes is None else list(dict.fromkeys(passes))
+    unknown = [name for name in chosen if name not in KINDS]
+    if unknown:
+        raise InputError(f"there is no probe {unknown[0]!r}; there are: {'; '.join(KINDS)}")
+    if not callable(step):
+        raise InputError(
+            f"probe needs a function that runs a forward pass, not {type(step).__name__}: "
+            "probe(lambda: loss_of(model(x)), model)"
+        )
+    try:
+        from gradwitness.capture.probing import trial
+    except ImportError as error:
+        raise MissingExtraError(
+            f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+        ) from None
+    begun = time.perf_counter()
+
+    def run(kinds: Sequence[str], split: _Split, **further: Any) -> Trial:
+        return trial(
+            step,
+            models,
+            kinds,
+            split,
+            names=names,
+            seed=seed,
+            saved=saved,
+            room=KEEP,
+            everywhere=passes is not None,
+            **further,
+        )
+
+    beside = [kind for kind in chosen if kind not in (MOVED, MOVED_RANDOM)]
+    plain = _Split()
+    done = run(beside, plain)
+    own, found = plain.results(done.tape, done.errors)
+    results = [found.get(kind, ProbePass(kind, (), own, sent=False)) for kind in beside]
+    if MOVED in chosen or MOVED_RANDOM in chosen:
+        shifted = _Split(replayed=False)
+        also = ["random"] if MOVED_RANDOM in chosen else []
+        again = run(also, shifted, tensors=done.met, moving=True)
+        tape, extra = shifted.results(again.tape, again.errors)
+        both = extra.get("random", ProbePass("", (), tape, sent=False))
+        moved = ProbePass(MOVED, shifted.report.findings, tape)
+        results += [moved] * (MOVED in chosen)
+        results += [replace(both, kind=MOVED_RANDOM)] * (MOVED_RANDOM in chosen)
+    return Probe(own, plain.report, tuple(results), done.skipped, time.perf_counter() - begun)
+
+
+class _Split:
+    """Gives the program's own passes to a judge, and those of the probes to one of steps alone."""
+
+    def __init__(self, *, replayed: bool = True) -> None:
+        self._replayed = replayed
+        self.report = Report((), ())
+        self._checks: dict[int, StepsCheck] = {}
+        self._findings: dict[str, list[Finding]] = {}
+        self._numbers: dict[int, tuple[str, int]] = {}
+
+    def watches(
+        self, tape: Tape, functions: Functions, label: Callable[[], tuple[str, int]]
+    ) -> None:
+        """Begin to judge a tape that grows; ``label`` tells what runs now."""
+        self._functions = functions
+        self._tape = tape
+        self._label = label
+        self._own = Judge(tape, functions)
+        self._records = Records(tape)
+        self._prints = Fingerprints(tape)
+
+    def called(self, number: int) -> None:
+        """Hear of a call."""
+        self._own.called(number)
+
+    def begins(
+        self,
+        sweep: int,
+        roots: Sequence[tuple[Edge, int | None]],
+        limited_to: Sequence[Edge] | None,
+    ) -> None:
+        """Hear of a pass, which gets a number among those of its kind."""
+        kind, group = self._label()
+        count = sum(known == kind for known, _ in self._numbers.values())
+        self._numbers[sweep] = (kind, count)
+        if kind in (OWN, AGAIN):
+            self._prints.begins(sweep, group, again=kind == AGAIN)
+        if kind == OWN:
+            self._own.begins(count, roots, limited_to)
+        elif kind != AGAIN:
+            self._findings.setdefault(kind, [])
+            self._checks[sweep] = StepsCheck(
+                self._tape, self._records, count, roots, limited_to, self._functions
+            )
+
+    def fired(self, sweep: int, firing: Firing, update: LeafUpdate | None) -> None:
+        """Hear that a node has had its turn."""
+        kind, count = self._numbers[sweep]
+        if kind in (OWN, AGAIN):
+            self._prints.fired(sweep, firing)
+        if kind == OWN:
+            self._own.fired(count, firing, update)
+        elif kind != AGAIN:
+            self._findings[kind] += self._checks[sweep].fire(firing, update)
+
+    def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
+        """Hear that a pass is over."""
+        kind, count = self._numbers[sweep]
+        if kind in (OWN, AGAIN):
+            self._prints.ends(sweep, captured)
+        if kind == OWN:
+            self._own.ends(count, captured)
+        self._checks.pop(sweep, None)
+
+    def results(self, tape: Tape, errors: Mapping[str, str]) -> tuple[Tape, dict[str, ProbePass]]:
+        """Return the program's own tape, and what each kind of probe found."""
+        kinds = {sweep: kind for sweep, (kind, _) in self._numbers.items()}
+
+        def only(kind: str) -> Tape:
+            kept = (s for n, s in enumerate(tape.sweeps) if kinds.get(n) == kind)
+            return replace(tape, sweeps=tuple(kept))
+
+        own = only(OWN)
+        self.report = self._own.report(own if self._replayed else replace(own, complete=False))
+        found = {
+            kind: ProbePass(kind, tuple(findings), only(kind), error=errors.get(kind, ""))
+            for kind, findings in self._findings.items()
+        }
+        if AGAIN in kinds.values():
+            # Half a pass has nothing to compare.
+            notes = () if AGAIN in errors else tuple(self._prints.notes(own))
+            found[AGAIN] = ProbePass(AGAIN, (), own, error=errors.get(AGAIN, ""), notes=notes)
+        del self._own, self._records, self._functions
+        return own, found

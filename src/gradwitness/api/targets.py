@@ -1,0 +1,87 @@
+"""What the command line is pointed at: ``train.py:step``, run under watch, or a saved tape."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradwitness._errors import GradwitnessError, InputError, MissingExtraError
+from gradwitness.api.probe import probe as run_probes
+from gradwitness.api.watch import KEEP, Witness
+from gradwitness.files.tape_file import load_tape
+from gradwitness.judging.local import judge
+from gradwitness.report.tables.terminal import console, summary
+
+if TYPE_CHECKING:
+    from gradwitness.judging.finding import Report
+    from gradwitness.judging.probe_results import Probe
+    from gradwitness.tape import Tape
+
+
+def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report, str]:
+    """Return what a target did, the judgement, and what recording cost."""
+    if target.endswith(".npz"):
+        tape = load_tape(Path(target))
+        return tape, judge(tape), ""
+    path, function = _program(target)
+    witness = Witness(saved=True, keep=keep)
+    from gradwitness.capture.target import load_function
+
+    try:
+        step = load_function(path, function)
+        with witness:
+            step()
+    except GradwitnessError:
+        raise
+    except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
+        if witness.ended:
+            console().print(summary(witness.report, witness.tape))
+        until = "what ran before that is judged" if witness.ended else "nothing was judged"
+        raise _failed(target, error, until) from None
+    cost = f"recorded  in {witness.seconds:.3g} s, {witness.overhead:.0%} of it recording"
+    return witness.tape, witness.report, cost
+
+
+def probes_of(target: str) -> Probe:
+    """Return what a program's function did, and did under probes."""
+    path, function = _program(target)
+    try:
+        from gradwitness.capture.target import load_function
+    except ImportError as error:
+        raise MissingExtraError(
+            f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+        ) from None
+    try:
+        return run_probes(load_function(path, function), saved=True)
+    except GradwitnessError:
+        raise
+    except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
+        until = "without --probe, what ran before that is judged"
+        raise _failed(target, error, until) from None
+
+
+def _failed(target: str, error: BaseException, until: str) -> BaseException:
+    """Return what the command ends with when the program did not come to its own end.
+
+    Its exit code must be no verdict's: neither that of an error that nobody caught, nor one that
+    the program chose.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    if isinstance(error, SystemExit):
+        return InputError(f"{target} ended the program by sys.exit({error.code!r}); {until}")
+    # An error of the user's own is theirs to read, whole.
+    traceback.print_exception(error)
+    return InputError(f"{target} failed by itself; {until}")
+
+
+def _program(target: str) -> tuple[Path, str]:
+    """Return file and function of a target that is a program."""
+    path, colon, function = target.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        probed = "a tape cannot be probed, for that runs the program" * target.endswith(".npz")
+        raise InputError(
+            probed or f"{target!r} is neither FILE.py:FUNCTION nor a tape ending in .npz"
+        )
+    return Path(path), function

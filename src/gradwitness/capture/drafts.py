@@ -1,0 +1,70 @@
+"""Calls and nodes while they are being recorded: what is learned of them later has its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradwitness.tape import Argument, Call, Edge, Kind, Node, Source
+
+
+@dataclass
+class CallDraft:
+    """A call while it is being recorded: its node is found later."""
+
+    op: str
+    arguments: dict[str, Argument]
+    outputs: tuple[int | None, ...]
+    writes: tuple[str, ...]
+    is_view: bool
+    sequence: int
+    grad_enabled: bool
+    backward_of: Any
+    source: Source
+    node: int | None = None
+    base: int | None = None
+
+    def finish(self, number: int, during: int | None) -> Call:
+        """Return the frozen call."""
+        return Call(
+            number,
+            self.op,
+            self.arguments,
+            self.outputs,
+            self.writes,
+            self.is_view,
+            self.node,
+            during,
+            self.source,
+            self.base,
+            self.grad_enabled,
+        )
+
+
+@dataclass
+class NodeDraft:
+    """A node while it is being recorded; ``alive`` holds torch's object: it stays itself."""
+
+    alive: Any
+    name: str
+    edges: tuple[Edge | None, ...] = ()
+    kind: str = Kind.UNKNOWN
+    outputs: list[int | None] = field(default_factory=list)
+    call: int | None = None
+    inner: tuple[int, ...] = ()
+    leaf: int | None = None
+    saved: tuple[tuple[str, int | None], ...] = ()
+
+    def finish(self, number: int) -> Node:
+        """Return the frozen node."""
+        return Node(
+            number,
+            self.name,
+            self.kind,
+            self.edges,
+            tuple(self.outputs),
+            self.call,
+            self.inner,
+            self.leaf,
+            self.saved,
+        )

@@ -1,0 +1,148 @@
+"""What is known beside the gradients: sizes, weights, and gradients of other backward passes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
+from gradwitness.engine.floats import is_float
+from gradwitness.tape import Kind, references
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from gradwitness.diagnose.case import Scene
+    from gradwitness.tape import Call
+
+_PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution", "embedding")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Looks things up for the hypotheses.
+
+    Parameters
+    ----------
+    scene : Scene
+    """
+
+    scene: Scene
+
+    @cached_property
+    def leaves(self) -> Mapping[str, int]:
+        """The accumulator of each parameter that has a gradient to be explained."""
+        tape = self.scene.tape
+        if tape is None:
+            return {}
+        return {v.name: n.id for n, v in tape.leaves() if v.name in self.scene.exhibits}
+
+    @cached_property
+    def weights(self) -> Mapping[str, NDArray[np.float64]]:
+        """The parameters' numbers, as the tape holds them."""
+        tape = self.scene.tape
+        if tape is None:
+            return {}
+        return {
+            v.name: v.array.astype(np.float64)
+            for _, v in tape.leaves()
+            if v.name in self.scene.exhibits and v.array is not None and is_float(v.dtype)
+        }
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The tensors as a backward pass meets them, nearest to the loss first."""
+        return self.order_from(None)
+
+    def order_from(self, node: int | None) -> tuple[str, ...]:
+        """Return the tensors as a backward pass meets them from a node on.
+
+        A weight that is used on both sides of it is met at the use behind it.
+        """
+        names = tuple(self.scene.exhibits)[::-1]
+        tape = self.scene.tape
+        if tape is None or self.scene.sweep >= len(tape.sweeps):
+            return names
+        firings = tape.sweeps[self.scene.sweep].firings
+        begin = next((turn for turn, f in enumerate(firings) if f.node == node), 0)
+        turns: dict[int, int] = {}
+        for turn, firing in enumerate(firings):
+            for edge in tape.nodes[firing.node].edges if turn >= begin else ():
+                if edge is not None:
+                    turns.setdefault(edge.node, turn)
+        last = len(firings) + len(tape.nodes)
+        return tuple(sorted(names, key=lambda name: turns.get(self.leaves.get(name, -1), last)))
+
+    def other_sweeps(self) -> list[tuple[int, dict[str, NDArray[np.float64]]]]:
+        """Return the gradients of the tape's other backward passes, by number."""
+        tape, replay = self.scene.tape, self.scene.replay
+        if tape is None or replay is None:
+            return []
+        found = []
+        for number in range(len(tape.sweeps)):
+            each = {name: replay.gradient(number, node) for name, node in self.leaves.items()}
+            known = {name: g for name, g in each.items() if g is not None}
+            if number != self.scene.sweep and known:
+                found.append((number, known))
+        return found
+
+    def cotangent(self, name: str) -> NDArray[np.float64] | None:
+        """Return the gradient that arrives at the one operation that uses a parameter."""
+        tape, replay = self.scene.tape, self.scene.replay
+        leaf = self.leaves.get(name)
+        if tape is None or replay is None or leaf is None:
+            return None
+        users = [n.id for n in tape.nodes if any(e and e.node == leaf for e in n.edges)]
+        if len(users) != 1 or tape.nodes[users[0]].kind != Kind.OPERATION:
+            return None
+        return replay.gradient(self.scene.sweep, users[0])
+
+    @cached_property
+    def counts(self) -> Mapping[float, str]:
+        """Numbers that gradients are wrongly divided by, with what they count."""
+        tape = self.scene.tape
+        if tape is None:
+            return {}
+        found: dict[float, str] = {}
+        batches: Counter[int] = Counter()
+        for call in tape.calls:
+            if call.during is not None:
+                continue
+            shapes = self._shapes(call)
+            operation = call.base_op.partition(".")[2]
+            if "loss" in operation or operation in ("mean", "sum"):
+                found |= {math.prod(s): "elements of the loss" for s in shapes[:1]}
+                found |= self._totals(call)
+            elif operation in _PRODUCTS and shapes:
+                batches.update(s[0] for s in shapes if len(s) > 1)
+        if batches:
+            found[batches.most_common(1)[0][0]] = "samples in the batch"
+        return {n: text for n, text in found.items() if n > 1}
+
+    def _totals(self, call: Call) -> dict[float, str]:
+        """Return what a likelihood is divided by: its targets' weights, or those that count."""
+        replay = self.scene.replay
+        if replay is None or call.base_op not in LIKELIHOODS or call.outputs[1] is None:
+            return {}
+        total = replay.values.get(call.outputs[1])
+        if total is None or np.ndim(total):
+            return {}
+        weighted = call.arguments.get("weight") is not None
+        targets = [math.prod(shape) for shape in self._shapes(call)[1:2]]
+        return dict.fromkeys(map(float, targets), "targets") | {
+            float(total): "units of target weight" if weighted else "targets that count"
+        }
+
+    def _shapes(self, call: Call) -> list[tuple[int, ...]]:
+        tape = self.scene.tape
+        assert tape is not None  # noqa: S101 (the call is on it)
+        values = [tape.values[n] for a in call.arguments.values() for n in references(a)]
+        leaves = set(tape.parameters)
+        return [v.shape for v in values if v.shape and v.id not in leaves and not v.requires_grad]

@@ -1,0 +1,91 @@
+"""A gradient added to another one: an earlier pass's, another tensor's, with momentum."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.evidence import REAL, fits, jointly, named, refuted
+from gradwitness.diagnose.factor_names import ACCUMULATED
+from gradwitness.diagnose.facts import Facts
+from gradwitness.diagnose.hypotheses.wrong_tensor import ELSEWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from gradwitness.diagnose.case import Exhibit, Scene
+
+MOMENTUM = "momentum"
+_MOMENTA = (0.9, 0.99, 0.95, 0.8, 0.5, 0.999)
+
+
+def earlier_passes(scene: Scene) -> Iterator[Explanation]:
+    """Suppose h = g + the gradients of earlier passes, whole or with a momentum."""
+    earlier = [(n, g) for n, g in Facts(scene).other_sweeps() if n < scene.sweep]
+    total: dict[str, NDArray[np.float64]] = {}
+    for count, (number, gradients) in enumerate(reversed(earlier), 1):
+        total = {k: total.get(k, 0.0) + g for k, g in gradients.items()}
+        predicted = jointly(refuted(scene), partial(_plus, total, 1.0))
+        since = f"since backward pass {number + 1}: .grad was not cleared"
+        if predicted:
+            yield Explanation(
+                ACCUMULATED,
+                f"The gradient of {named(predicted)} is the sum of {count + 1} passes, {since}.",
+                predicted,
+                coefficient=count + 1,
+                freedom=count,
+            )
+    if earlier:
+        yield from _momentum(scene, earlier[-1][1])
+
+
+def another_added(scene: Scene) -> Iterator[Explanation]:
+    """Suppose h = g + the gradient of another tensor of the same shape."""
+    for exhibit in refuted(scene):
+        g, h = exhibit.witness, exhibit.claim
+        for tried, other in enumerate(scene.exhibits.values(), 1):
+            if other.name == exhibit.name or not g.shape == h.shape == other.witness.shape:
+                continue
+            if fits(exhibit, g + other.witness):
+                yield Explanation(
+                    f"{ELSEWHERE} added",
+                    f"The gradient of {exhibit.name} has that of {other.name} added to it: two "
+                    "were collected in one place.",
+                    {exhibit.name: g + other.witness},
+                    freedom=tried,
+                )
+                break
+
+
+def _plus(
+    others: Mapping[str, NDArray[np.float64]], share: float, exhibit: Exhibit
+) -> NDArray[np.float64] | None:
+    other = others.get(exhibit.name)
+    return None if other is None else exhibit.witness + share * other
+
+
+def _momentum(scene: Scene, before: Mapping[str, NDArray[np.float64]]) -> Iterator[Explanation]:
+    """Suppose h = g + m (gradient of the pass before), m fitted."""
+    for exhibit in refuted(scene):
+        other = before.get(exhibit.name)
+        if other is None or not other.any() or exhibit.claim.shape != other.shape:
+            continue
+        fitted = float(np.vdot(exhibit.claim - exhibit.witness, other) / np.vdot(other, other))
+        shares = [(k, m) for k, m in enumerate(_MOMENTA, 1) if abs(m - fitted) < 0.01]
+        for tried, share in [*shares, (REAL, fitted)]:
+            predicted = jointly(refuted(scene), partial(_plus, before, share))
+            if predicted and not np.isclose(share, 1):
+                yield Explanation(
+                    MOMENTUM,
+                    f"The gradient of {named(predicted)} is the right one plus {share:.6g} times "
+                    "that of the pass before: the momentum buffer instead of the gradient.",
+                    predicted,
+                    coefficient=share,
+                    freedom=tried,
+                )
+                return

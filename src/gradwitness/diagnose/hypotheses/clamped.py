@@ -1,0 +1,59 @@
+"""A clamp that only one of forward and backward pass has, or only one of the two programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.diagnose.hypotheses.activations import CLAMPS, LAYERS, masked, unchanged
+from gradwitness.diagnose.programs import explained_by_program, forward_calls
+from gradwitness.diagnose.replayed_faults import Fault, Stage, explanations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradwitness.diagnose.case import Explanation, Scene
+
+# Bounds that people clamp to.
+_LIMITS = (1.0, 5.0, 10.0, 2.0, 3.0, 6.0, 0.5, 4.0, 20.0, 50.0, 100.0, 1e4)
+# Arguments with which a clamp leaves everything as it is.
+_OPEN: dict[str, dict[str, Any]] = {
+    "aten.clamp": {"min": None, "max": np.inf},
+    "aten.clamp_min": {"min": -np.inf},
+    "aten.clamp_max": {"max": np.inf},
+    "aten.hardtanh": {"min_val": -np.inf, "max_val": np.inf},
+}
+
+
+def clamp_faults(scene: Scene) -> Iterator[Explanation]:
+    """Explain by a clamp ignored in backward, applied there only, or in the recorded run only."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    ignored = Fault(
+        "clamp ignored in backward",
+        "the clamp at {place} is ignored in backward: the gradient passes where the value was cut "
+        "off, too",
+        CLAMPS,
+        unchanged,
+    )
+    yield from explanations(stage, ignored, list(stage.sites(CLAMPS)))
+    layers = list(stage.sites(LAYERS))
+    for tried, limit in enumerate(_LIMITS, 1):
+        cut = [s for s in layers if np.any(np.abs(s.y) > limit) and np.any(np.abs(s.y) <= limit)]
+        fault = Fault(
+            "clamp where there is none",
+            f"the gradient at {{place}} is set to 0 where the output is beyond {limit:g}, as if it "
+            f"were clamped to -{limit:g} and {limit:g}; the recorded one is not",
+            LAYERS,
+            masked(lambda y, c=limit: np.abs(y) <= c),
+        )
+        for found in explanations(stage, fault, cut):
+            yield dataclasses.replace(found, freedom=tried, coefficient=limit)
+    changes = {
+        call.id: dict(_OPEN[call.base_op]) for call in forward_calls(stage) if call.base_op in _OPEN
+    }
+    text = "the claims are those of a network without the clamp at {place}, forward and backward"
+    yield from explained_by_program(stage, "clamp left out", text, changes)

@@ -1,0 +1,99 @@
+"""Clipped gradients: by the norm of all, by the norm of each, by value."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.evidence import REAL, jointly, named, refuted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradwitness.diagnose.case import Exhibit, Scene
+
+BY_NORM = "clipped by norm"
+BY_VALUE = "clipped by value"
+_LIMITS = tuple(d * 10.0**p for p in range(-4, 5) for d in (1.0, 5.0, 2.0, 2.5, 3.0, 4.0))
+_EPSILONS = (1e-6, 0.0)  # torch adds the first to the norm
+_NEAR = 1e-4  # relative, within which a norm is looked at
+
+
+def by_norm(scene: Scene) -> Iterator[Explanation]:
+    """Suppose h = g c / |g| with a round c, |g| the norm of all together, or of each alone."""
+    wrong = refuted(scene)
+    if any(e.claim.shape != e.witness.shape for e in scene.exhibits.values()):
+        return
+    total = math.hypot(*(float(np.linalg.norm(e.witness)) for e in scene.exhibits.values()))
+    claimed = math.hypot(*(float(np.linalg.norm(e.claim)) for e in scene.exhibits.values()))
+    if len(scene.exhibits) < 2:
+        limits = []
+    else:
+        limits = [(k, c, c / (total + more)) for k, c in _round(claimed) for more in _EPSILONS]
+    for tried, limit, factor in limits:
+        predicted = jointly(wrong, lambda e, s=factor: s * e.witness)  # type: ignore[misc]
+        if len(predicted) == len(wrong):
+            yield Explanation(
+                BY_NORM,
+                f"All gradients together have the norm {limit:g} where {total:.6g} is right, and "
+                f"each is {factor:.6g} times what it should be: clipped to a norm of {limit:g}.",
+                predicted,
+                coefficient=factor,
+                freedom=tried,
+            )
+            break
+    yield from _each_by_norm(scene, wrong)
+
+
+def by_value(scene: Scene) -> Iterator[Explanation]:
+    """Suppose h = min(max(g, -c), c)."""
+    wrong = [e for e in refuted(scene) if e.claim.shape == e.witness.shape]
+    if not wrong or not all(np.isfinite(e.claim).all() for e in wrong):
+        return
+    limit = max(float(np.max(np.abs(e.claim))) for e in wrong)
+    known = [(tried, c) for tried, c in _round(limit) if abs(c / limit - 1) < _NEAR**1.5]
+    for tried, c in [*known, (REAL, limit)]:
+        predicted = jointly(wrong, lambda e, c=c: np.clip(e.witness, -c, c))  # type: ignore[misc]
+        if predicted:
+            yield Explanation(
+                BY_VALUE,
+                f"No number of {named(predicted)} is beyond {c:.6g}, where larger ones are right, "
+                f"and the others are right: clipped to -{c:.6g} and {c:.6g}.",
+                predicted,
+                coefficient=c,
+                freedom=tried,
+            )
+            return
+
+
+def _each_by_norm(scene: Scene, wrong: list[Exhibit]) -> Iterator[Explanation]:
+    norms = {e.name: float(np.linalg.norm(e.claim)) for e in wrong if e.witness.any()}
+    if not norms:
+        return
+    for tried, limit in _round(next(iter(norms.values()))):
+        scale = {n: limit / float(np.linalg.norm(scene.exhibits[n].witness)) for n in norms}
+        predicted = jointly(
+            wrong,
+            lambda e, s=scale: s[e.name] * e.witness if e.name in s else None,  # type: ignore[misc]
+        )
+        if predicted:
+            yield Explanation(
+                BY_NORM,
+                f"The gradient of {named(predicted)} has the norm {limit:g}, each for itself: "
+                "clipped, or divided by its norm.",
+                predicted,
+                coefficient=limit,
+                freedom=tried + len(scene.exhibits),
+            )
+
+
+def _round(number: float) -> list[tuple[int, float]]:
+    """Return the round numbers near a number, with their place among those that were tried."""
+    return [
+        (tried, limit)
+        for tried, limit in enumerate(_LIMITS, 1)
+        if number and abs(limit / number - 1) < _NEAR
+    ]

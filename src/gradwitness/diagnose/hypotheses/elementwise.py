@@ -1,0 +1,49 @@
+"""A function applied to each number of the right gradient: its size, its sign, its square."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.evidence import glimpsed, jointly, named, refuted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from gradwitness.diagnose.case import Scene
+
+MAGNITUDE = "absolute value"
+SIGN = "sign only"
+SQUARE = "squared"
+ROOT = "square root"
+ONE_SIDE = "one sign cut off"
+
+
+def elementwise(scene: Scene) -> Iterator[Explanation]:
+    """Suppose h = f(g), element by element."""
+    for tried, (cause, text, function) in enumerate(_FUNCTIONS, 1):
+        likely = [e for e in refuted(scene) if glimpsed(e, function)]
+        predicted = jointly(likely, lambda e, f=function: f(e.witness))  # type: ignore[misc]
+        if predicted:
+            yield Explanation(
+                cause,
+                f"The gradient of {named(predicted)} is {text}.",
+                predicted,
+                freedom=tried,
+            )
+
+
+_FUNCTIONS: tuple[tuple[str, str, Callable[[NDArray[np.float64]], NDArray[np.float64]]], ...] = (
+    (MAGNITUDE, "the right one without its signs", np.abs),
+    (MAGNITUDE, "the right one without its signs, negative", lambda g: -np.abs(g)),
+    (SIGN, "the sign of the right one", np.sign),
+    (SIGN, "minus the sign of the right one", lambda g: -np.sign(g)),
+    (SQUARE, "the square of the right one", np.square),
+    (ROOT, "the square root of the right one's size", lambda g: np.sqrt(np.abs(g))),
+    (ONE_SIDE, "the right one with 0 for what is negative", lambda g: np.maximum(g, 0)),
+    (ONE_SIDE, "the right one with 0 for what is positive", lambda g: np.minimum(g, 0)),
+)

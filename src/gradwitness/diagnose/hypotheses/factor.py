@@ -1,0 +1,157 @@
+"""A constant factor: over one tensor, over everything behind a step, or over all gradients."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.evidence import REAL, fits, jointly, named, refuted
+from gradwitness.diagnose.factor_names import FACTOR, MISSING_TWO, Meaning, meanings
+from gradwitness.diagnose.facts import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.diagnose.case import Exhibit, Scene
+
+COMPOUNDING = "factor of every layer"
+_NEAR = 1e-3  # two fitted factors that may be the same
+
+
+def constant_factor(scene: Scene) -> Iterator[Explanation]:
+    """Suppose h = s g with the same s for one tensor or more."""
+    facts = Facts(scene)
+    left = [e for e in refuted(scene) if slope(e) not in (0.0, None)]
+    left.sort(key=lambda e: e.witness.size)
+    while left:
+        lead = left.pop()
+        factor = slope(lead)
+        if factor is None or not fits(lead, factor * lead.witness):
+            continue
+        # A gradient that is zero within rounding is noise: its own slope is anything.
+        near = [lead] + [
+            e
+            for e in left
+            if abs((slope(e) or 0) / factor - 1) < _NEAR or fits(e, factor * e.witness)
+        ]
+        yield from _explained(scene, facts, near, factor)
+        left = [e for e in left if e not in near]
+
+
+def compounding_factor(scene: Scene) -> Iterator[Explanation]:
+    """Suppose h = r^k g, k layers behind the loss: each layer multiplies by r once more."""
+    order = [scene.exhibits[name] for name in Facts(scene).order]
+    slopes = [(e, slope(e)) for e in order]
+    known = [(e, s) for e, s in slopes if s is not None and s > 0 and fits(e, s * e.witness)]
+    if len(known) < len(order):
+        return
+    levels: list[tuple[float, list[Exhibit]]] = []
+    for exhibit, s in known:
+        if not levels or abs(s / levels[-1][0] - 1) > _NEAR:
+            levels.append((s, []))
+        levels[-1][1].append(exhibit)
+    if len(levels) < 3:
+        return
+    (deepest, last), (first, _) = levels[-1], levels[0]
+    ratio = (deepest / first) ** (1 / (len(levels) - 1))
+    if abs(ratio - 1) < _NEAR:
+        return  # one factor for all, and some noise between
+    matches = partial(_powers_fit, levels, first)
+    named_ratio = meanings(ratio, {}, (), everywhere=False, matches=matches)
+    best = named_ratio[0].value if named_ratio else ratio
+    if not matches(best):
+        return
+    predicted = {
+        e.name: first * best**k * e.witness for k, (_, each) in enumerate(levels) for e in each
+    }
+    yield Explanation(
+        COMPOUNDING,
+        f"Each step towards the input multiplies the gradient by {best:.6g} once more: after "
+        f"{named([e.name for e in last])} it is {deepest:.6g}. The factor belongs to what is "
+        "repeated between the layers, such as the activation's derivative.",
+        {name: p for name, p in predicted.items() if scene.exhibits[name].refuted},
+        coefficient=best,
+        place=next(e.name for e in order if e.refuted),
+        freedom=named_ratio[0].tried if named_ratio else REAL,
+    )
+
+
+def slope(exhibit: Exhibit) -> float | None:
+    """Return the factor s that brings s g nearest to the claim; None where there is none."""
+    g, h = exhibit.witness, exhibit.claim
+    if g.shape != h.shape:
+        return None
+    scale = float(np.max(np.abs(g), initial=0.0))
+    if not scale or not np.isfinite(h).all():
+        return None
+    g = g / scale  # so that no square underflows
+    return float(np.vdot(g, h) / np.vdot(g, g)) / scale
+
+
+def _powers_fit(levels: list[tuple[float, list[Exhibit]]], first: float, ratio: float) -> bool:
+    return all(
+        fits(e, first * ratio**k * e.witness) for k, (_, each) in enumerate(levels) for e in each
+    )
+
+
+def _explained(
+    scene: Scene, facts: Facts, members: list[Exhibit], factor: float
+) -> Iterator[Explanation]:
+    names = [n for n in facts.order if n in {e.name for e in members}]
+    where, place, everywhere = _extent(scene, facts.order, names)
+
+    def matches(value: float) -> bool:
+        return fits(members[0], value * members[0].witness)
+
+    sizes = tuple(itertools.chain.from_iterable(e.witness.shape for e in members))
+    found = meanings(factor, facts.counts, sizes, everywhere=everywhere, matches=matches)
+    if not found:
+        text = "No common mistake has this factor."
+        found = [Meaning(factor, FACTOR, text, REAL)]
+    apart = 0 if everywhere else len(facts.order)
+    for meaning in found:
+        value = meaning.value
+        predicted = jointly(members, lambda e, value=value: value * e.witness)  # type: ignore[misc]
+        yield Explanation(
+            meaning.cause,
+            f"{where} is {_figure(value)} times what it should be. {meaning.text}",
+            predicted,
+            coefficient=value,
+            place=place,
+            freedom=meaning.tried + apart,
+        )
+
+
+def _figure(value: float) -> str:
+    return f"{value:.7g}"
+
+
+def _extent(scene: Scene, order: Sequence[str], names: list[str]) -> tuple[str, str, bool]:
+    """Return which gradients have a factor in words, the place of it, and whether all have it."""
+    telling = [n for n in order if not _silent(scene.exhibits[n])]
+    if names == telling:
+        return "Every gradient" if len(names) > 1 else f"The gradient of {names[0]}", "", True
+    rest = [scene.exhibits[n] for n in telling if n not in names]
+    if len(names) > len(rest) and all(e.refuted for e in rest):
+        # A suffix has right gradients before it. Here none is right: the others have more to them.
+        return f"Every gradient but {named([e.name for e in rest])}", "", True
+    if len(names) > 1 and names == telling[-len(names) :]:
+        before = telling[-len(names) - 1]
+        text = f"Everything behind {before} (from {names[0]} on towards the input)"
+        return text, names[0], False
+    return f"The gradient of {named(names)}", names[0] if len(names) == 1 else "", False
+
+
+def _silent(exhibit: Exhibit) -> bool:
+    """Whether a tensor cannot tell a factor from another: it should be zero, but for rounding."""
+    zero: NDArray[np.bool_] = np.abs(exhibit.witness) <= exhibit.allowance
+    return not exhibit.refuted and bool(zero.all())
+
+
+__all__ = ["COMPOUNDING", "MISSING_TWO", "compounding_factor", "constant_factor", "slope"]

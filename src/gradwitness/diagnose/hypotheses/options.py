@@ -1,0 +1,114 @@
+"""Another program by one of its options: another slope, a loss without weights or smoothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
+from gradwitness.diagnose.programs import explained_by_program, forward_calls
+from gradwitness.diagnose.replayed_faults import Fault, Stage, explanations
+from gradwitness.tape import references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradwitness.diagnose.case import Explanation, Scene
+    from gradwitness.diagnose.replayed_faults import Turn
+    from gradwitness.tape import Call
+
+SLOPE = "another leaky slope"
+_LEAKY = frozenset({"aten.leaky_relu"})
+# Defaults of libraries and what papers take; 0 is a ReLU's, which has a name of its own.
+_SLOPES = (0.01, 0.1, 0.2, 0.3, 0.05, 0.25, 0.02, 0.001, 1 / 5.5, 0.15, 0.5)
+
+
+def other_slopes(scene: Scene) -> Iterator[Explanation]:
+    """Explain by a leaky ReLU with another slope, forward and backward or backward alone."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    calls = [call for call in forward_calls(stage) if call.base_op in _LEAKY]
+    sites = list(stage.sites(_LEAKY))
+    for tried, slope in enumerate(_SLOPES if calls else (), 1):
+        changes: dict[int, dict[str, Any]] = {
+            call.id: {"negative_slope": slope}
+            for call in calls
+            if not np.isclose(_slope(call), slope, rtol=1e-6, atol=0)
+        }
+        text = f"the claims are those of a leaky ReLU with slope {slope:.4g} at {{place}}; the "
+        for found in explained_by_program(stage, SLOPE, text + "recorded one has another", changes):
+            yield dataclasses.replace(found, coefficient=slope, freedom=tried)
+        text = (
+            f"the leaky ReLU at {{place}} multiplies the gradient by {slope:.4g} where its input "
+            "was negative; its slope is another"
+        )
+
+        def wrong(turn: Turn, slope: float = slope) -> list[Any]:
+            return turn.sending(turn.site.vjp(turn.site.names[0], turn.g, negative_slope=slope))
+
+        for found in explanations(stage, Fault(SLOPE, text, _LEAKY, wrong), sites):
+            yield dataclasses.replace(found, coefficient=slope, freedom=tried)
+
+
+def _slope(call: Call) -> float:
+    slope = call.arguments.get("negative_slope", 0.01)
+    return float(slope) if isinstance(slope, float | int) else np.nan
+
+
+def loss_options(scene: Scene) -> Iterator[Explanation]:
+    """Explain by a cross-entropy whose class weights or label smoothing were left out."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    weights: dict[int, dict[str, Any]] = {}
+    smoothing: dict[int, dict[str, Any]] = {}
+    for call in forward_calls(stage):
+        if call.base_op in LIKELIHOODS:
+            if call.arguments.get("weight") is not None:
+                weights[call.id] = {"weight": None}
+            smoothing |= _unsmoothed(stage, call)
+    yield from explained_by_program(
+        stage,
+        "class weights ignored",
+        "the claims are those of the cross-entropy at {place} without its class weights: every "
+        "target counts as much as any other",
+        weights,
+        singly=False,
+    )
+    yield from explained_by_program(
+        stage,
+        "label smoothing ignored",
+        "the claims are those of the cross-entropy without label smoothing at {place}",
+        smoothing,
+        singly=False,
+    )
+
+
+def _unsmoothed(stage: Stage, likelihood: Call) -> dict[int, dict[str, Any]]:
+    """Return how (1 - s) l + (s / C) m, as torch writes a smoothed loss, becomes l."""
+    users = _users(stage, likelihood.outputs[0])
+    kept = next((call for call in users if _times_a_number(call)), None)
+    if kept is None or not 0 < kept.arguments["other"] < 1:  # type: ignore[operator]
+        return {}
+    for total in _users(stage, kept.outputs[0]):
+        others = [n for a in total.arguments.values() for n in references(a)]
+        for number in others if total.base_op == "aten.add" else ():
+            rest = stage.makers.get(number)
+            if rest is not None and rest is not kept and _times_a_number(rest):
+                return {kept.id: {"other": 1.0}, rest.id: {"other": 0.0}}
+    return {}
+
+
+def _users(stage: Stage, number: int | None) -> list[Call]:
+    return [
+        call
+        for call in forward_calls(stage)
+        if any(number == n for a in call.arguments.values() for n in references(a))
+    ]
+
+
+def _times_a_number(call: Call) -> bool:
+    return call.op == "aten.mul.Scalar" and isinstance(call.arguments["other"], float)

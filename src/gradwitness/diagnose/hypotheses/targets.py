@@ -1,0 +1,57 @@
+"""A square written out by hand, ``(y - t) ** 2``, differentiated as if the target were zero."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.diagnose.replayed_faults import Fault, Stage, explanations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from gradwitness.diagnose.case import Explanation, Scene
+    from gradwitness.diagnose.replayed_faults import Site, Turn
+
+_SQUARES = frozenset({"aten.pow", "aten.mul"})
+
+
+def targets_by_hand(scene: Scene) -> Iterator[Explanation]:
+    """Explain by 2 y where 2 (y - t) belongs, t being what asks for no gradient."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    gaps = {site.call.id: site for site in stage.sites({"aten.sub"})}
+    left = {site.node.id: _without_target(stage, site, gaps) for site in stage.sites(_SQUARES)}
+    left = {number: gap for number, gap in left.items() if gap is not None}
+    sites = [site for site in stage.sites(_SQUARES) if site.node.id in left]
+
+    def wrong(turn: Turn) -> list[Any]:
+        share = turn.g * left[turn.site.node.id] * 2 / sum(s is not None for s in turn.sent)
+        return [None if s is None else share for s in turn.sent]
+
+    text = (
+        "the gradient of the square at {place} is what it would be if the target were zero: the "
+        "target is not subtracted"
+    )
+    yield from explanations(stage, Fault("loss without its target", text, _SQUARES, wrong), sites)
+
+
+def _without_target(stage: Stage, site: Site, gaps: Mapping[int, Site]) -> Any:
+    """Return the difference that is squared with zero for its target; None if there is none."""
+    base = next(iter(site.numbers.values()), None)
+    squares = (
+        site.operands.get("exponent") == 2
+        if site.op == "aten.pow"
+        else len(site.numbers) == 2 and len(set(site.numbers.values())) == 1
+    )
+    call = None if base is None or not squares else stage.makers.get(stage.origin(base))
+    gap = None if call is None else gaps.get(call.id)
+    if gap is None or gap.parameters.get("alpha", 1) != 1 or len(gap.numbers) < 2:
+        return None
+    wanted = [gap.edge(name) is not None for name in ("a", "b")]
+    if sum(wanted) != 1:
+        return None
+    y = gap.operands["a"] if wanted[0] else -gap.operands["b"]
+    return y if np.shape(y) == np.shape(site.y) else None

@@ -1,0 +1,84 @@
+"""Gradients that are zero: cut off from the loss, or a unit that was taken for dead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.evidence import fits, named, refuted
+from gradwitness.diagnose.facts import Facts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from gradwitness.diagnose.case import Exhibit, Scene
+
+DETACHED = "detached"
+DEAD = "dead slices"
+
+
+def detached(scene: Scene) -> Iterator[Explanation]:
+    """Suppose that nothing arrives behind a cut: whole tensors are zero."""
+    zero = [e for e in refuted(scene) if e.claim.shape == e.witness.shape and not e.claim.any()]
+    if not zero:
+        return
+    order = Facts(scene).order
+    names = [n for n in order if n in {e.name for e in zero}]
+    # Behind the cut there may be gradients that are zero by right.
+    behind = [n for n in order[order.index(names[0]) :] if scene.exhibits[n].witness.any()]
+    predicted = {e.name: np.zeros_like(e.witness) for e in zero}
+    if len(names) > 1 and names == behind:
+        text = (
+            f"Everything from {names[0]} on towards the input is zero: the gradient was cut off "
+            "there, as by detach, no_grad, .item() or .data."
+        )
+        yield Explanation(DETACHED, text, predicted, place=names[0])
+        return
+    text = (
+        f"The gradient of {named(names)} is zero: it was never filled in, or was detached from the "
+        "loss, or cleared too late."
+    )
+    yield Explanation(DETACHED, text, predicted, freedom=1)
+
+
+def dead_slices(scene: Scene) -> Iterator[Explanation]:
+    """Suppose that some rows or columns are zero, and the rest is right."""
+    predicted: dict[str, NDArray[np.float64]] = {}
+    said = []
+    freedom = 1
+    for exhibit in refuted(scene):
+        for axis in range(exhibit.witness.ndim):
+            if exhibit.claim.shape != exhibit.witness.shape:
+                break
+            dead = _dead(exhibit, axis)
+            masked = np.where(_along(dead, axis, exhibit.witness.ndim), 0.0, exhibit.witness)
+            if not dead.any() or dead.all() or not fits(exhibit, masked):
+                continue
+            predicted[exhibit.name] = masked
+            places = np.flatnonzero(dead)
+            said.append(f"{exhibit.name} at {named(map(str, places))} of axis {axis}")
+            freedom *= 2 ** len(dead)
+            break
+    if predicted:
+        yield Explanation(
+            DEAD,
+            f"Zero where it should not be: {named(said)}. The rest is right. These units were "
+            "taken for dead, masked or dropped out.",
+            predicted,
+            freedom=freedom,
+        )
+
+
+def _dead(exhibit: Exhibit, axis: int) -> NDArray[np.bool_]:
+    """Return which slices along an axis are zero in the claim and not in the witness."""
+    others = tuple(k for k in range(exhibit.claim.ndim) if k != axis)
+    dead = ~exhibit.claim.any(axis=others) & exhibit.witness.any(axis=others)
+    return np.asarray(dead, np.bool_)
+
+
+def _along(mask: NDArray[np.bool_], axis: int, ndim: int) -> NDArray[np.bool_]:
+    return mask.reshape([-1 if k == axis else 1 for k in range(ndim)])

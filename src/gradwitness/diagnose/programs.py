@@ -1,0 +1,354 @@
+"""Another program than the one recorded: the claims are right, of a forward pass that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.evidence import REAL
+from gradwitness.diagnose.fitting import fitted
+from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_sites
+from gradwitness.diagnose.replayed_faults import Stage, where
+from gradwitness.engine.replay import Steps, replay
+from gradwitness.tape import Ref, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.tape import Argument, Call, Tape
+
+    # By call: arguments that are other ones. An array becomes a value of its own.
+    Changes = Mapping[int, Mapping[str, Argument | NDArray[Any]]]
+
+_BATCH_NORM = "aten.native_batch_norm"
+_SOFTMAXES = frozenset({"aten._softmax", "aten._safe_softmax"})
+_ATTENTION = frozenset({"aten._scaled_dot_product_flash_attention_for_cpu"})
+_PRODUCTS = frozenset({"aten.bmm", "aten.baddbmm", "aten.mm"})
+_WEIGHTED = frozenset({"aten.addmm", "aten.mm", "aten.convolution"})
+# Learning rates that people use: past a kink no fit finds the way from one to the next.
+_STARTS = (1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0)
+_HIDDEN = -1e4  # what a mask adds to a score that is to count for nothing, or less
+
+
+def changed_tape(tape: Tape, changes: Changes) -> Tape:
+    """Return a program in which some calls have other arguments."""
+    values, calls = list(tape.values), list(tape.calls)
+    for number, arguments in changes.items():
+        made = dict(calls[number].arguments)
+        for name, argument in arguments.items():
+            if not isinstance(argument, np.ndarray):
+                made[name] = argument
+                continue
+            kind = "bool" if argument.dtype == np.bool_ else "float64"
+            values.append(Value(len(values), argument.shape, kind, argument))
+            made[name] = Ref(values[-1].id)
+        calls[number] = dataclasses.replace(calls[number], arguments=made)
+        for output in calls[number].outputs[1:]:
+            if output is not None:  # statistics, which may have another shape now
+                values[output] = dataclasses.replace(values[output], layout=None)
+    return dataclasses.replace(tape, values=values, calls=calls)
+
+
+def predicted_by(
+    stage: Stage,
+    tape: Tape,
+    leaves: Mapping[int, NDArray[np.float64]] | None = None,
+    steps: Steps | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the gradients that another program has otherwise; empty if it cannot be replayed."""
+    stage.effort.replayed(len(tape.calls) + len(stage.sweep.firings))
+    try:
+        other = replay(tape, leaves, steps or Steps())
+    except ValueError:
+        return {}  # what a call makes now does not fit where its result lay
+    if len(other.taken) > len(stage.replay.taken):
+        return {}
+    found = {}
+    for node, leaf in stage.tape.leaves():
+        exhibit = stage.scene.exhibits.get(leaf.name)
+        g = other.gradient(stage.scene.sweep, node.id)
+        if exhibit is None or g is None or g.shape != exhibit.witness.shape:
+            continue
+        change = np.abs(g - exhibit.witness)
+        if np.any((change > exhibit.allowance) | np.isnan(change)):
+            found[leaf.name] = np.array(g)
+    return found
+
+
+def explained_by_program(
+    stage: Stage,
+    cause: str,
+    text: str,
+    changes: dict[int, dict[str, Any]],
+    *,
+    singly: bool = True,
+) -> Iterator[Explanation]:
+    """Yield each change alone, if that is wanted, and all together."""
+    tape = stage.tape
+    sets = [[number] for number in changes] if singly else []
+    sets += [list(changes)] if changes and list(changes) not in sets else []
+    for chosen in sets:
+        if len(sets) > 1 and len(chosen) == 1 and stage.gives_up(tape.calls[chosen[0]].node):
+            continue
+        predicted = predicted_by(
+            stage, changed_tape(tape, {number: changes[number] for number in chosen})
+        )
+        if not predicted:
+            continue
+        places = dict.fromkeys(where(tape.calls[n].source, tape.calls[n].base_op) for n in chosen)
+        place = ", ".join(places)
+        node = tape.calls[chosen[0]].node if len(chosen) == 1 else None
+        yield Explanation(cause, text.format(place=place), predicted, place=place, node=node)
+
+
+_MODES = (
+    (
+        True,
+        (
+            "the claims are those of a batch norm in evaluation mode, with the running statistics, "
+            "at {place}; the recorded one was in training mode"
+        ),
+    ),
+    (
+        False,
+        (
+            "the claims are those of a batch norm in training mode, with the batch's own "
+            "statistics, at {place}; the recorded one was in evaluation mode"
+        ),
+    ),
+)
+
+
+def train_or_eval(scene: Scene) -> Iterator[Explanation]:
+    """Explain by batch norm or dropout in the other mode than the recorded one."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    cause = "train/eval mismatch"
+    for training, text in _MODES:
+        changes: dict[int, dict[str, Any]] = {
+            call.id: {"training": not training}
+            for call in forward_calls(stage)
+            if call.base_op == _BATCH_NORM
+            and call.arguments["training"] is training
+            and call.arguments["running_mean"] is not None
+        }
+        yield from explained_by_program(stage, cause, text, changes)
+    dropouts: dict[int, dict[str, Any]] = {}
+    for site in dropout_sites(stage):
+        if site.op == "aten.native_dropout":
+            dropouts[site.call.id] = {"train": False}
+        else:
+            dropouts[site.call.id] = _identity(site)
+    yield from explained_by_program(
+        stage,
+        cause,
+        "the claims are those of a network without the dropout at {place} (evaluation mode); in "
+        "the recorded pass it dropped",
+        dropouts,
+    )
+
+
+def _identity(site: Site) -> dict[str, Any]:
+    """Return the arguments with which a product by a mask leaves everything as it is."""
+    names = [n for n, to in zip(site.names, site.node.edges, strict=True) if to is None]
+    wanted = {site.numbers.get(name) for name in names}
+    return {
+        name: np.ones_like(site.operands[names[0]])
+        for name, argument in site.call.arguments.items()
+        if isinstance(argument, Ref) and argument.value in wanted
+    }
+
+
+def forward_calls(stage: Stage) -> list[Call]:
+    """Return the calls of the forward pass."""
+    return [call for call in stage.tape.calls if call.during is None]
+
+
+# Attention.
+
+
+def attention_programs(scene: Scene) -> Iterator[Explanation]:
+    """Explain by attention without its scale, or without its mask."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    scales: dict[int, dict[str, Any]] = {}
+    masks: dict[int, dict[str, Any]] = {}
+    for call in forward_calls(stage):
+        if call.base_op in _ATTENTION:
+            scales[call.id] = {"scale": 1.0}
+            if call.arguments.get("is_causal") or call.arguments.get("attn_mask") is not None:
+                masks[call.id] = {"is_causal": False, "attn_mask": None}
+        if call.base_op in _SOFTMAXES:
+            for before in _scores(stage, call):
+                unscaled, unmasked = _unscaled(stage, before), _unmasked(stage, before)
+                scales |= {before.id: unscaled} if unscaled else {}
+                masks |= {before.id: unmasked} if unmasked else {}
+    yield from explained_by_program(
+        stage,
+        "attention scale missing",
+        "the claims are those of attention without its scale 1 / sqrt(d) at {place}",
+        scales,
+    )
+    yield from explained_by_program(
+        stage,
+        "attention mask ignored",
+        "the claims are those of attention without its mask at {place}: every position sees every "
+        "other",
+        masks,
+    )
+
+
+_PASSING = frozenset(
+    f"aten.{name}"
+    for name in ["mul", "div", "add", "masked_fill", "where", "expand", "clone", "_unsafe_view"]
+)
+
+
+def _scores(stage: Stage, softmax: Call) -> list[Call]:
+    """Return the calls between two products and a softmax: scale, mask, and views."""
+    found: dict[int, Call] = {}
+    waiting = [(n, False) for a in softmax.arguments.values() for n in _refs(a)]
+    while waiting:
+        value, product_met = waiting.pop()
+        call = stage.makers.get(value)
+        if call is None or call.id in found:
+            continue
+        if call.base_op in _PRODUCTS and not product_met:
+            waiting += [(n, True) for a in call.arguments.values() for n in _refs(a)]
+        elif call.is_view or call.base_op in _PASSING:
+            found[call.id] = call
+            waiting += [(n, product_met) for a in call.arguments.values() for n in _refs(a)]
+    return list(found.values())
+
+
+def _refs(argument: Argument) -> list[int]:
+    return [argument.value] if isinstance(argument, Ref) else []
+
+
+def _unscaled(stage: Stage, call: Call) -> dict[str, Any]:
+    """Return the arguments of a product by a number, with 1 for the number."""
+    if call.base_op not in {"aten.mul", "aten.div"}:
+        return {}
+    for name, argument in list(call.arguments.items())[1:]:
+        if isinstance(argument, float | int) and not isinstance(argument, bool):
+            return {name: 1.0}
+        for number in _refs(argument):
+            if np.ndim(stage.lookup(number)) == 0:
+                return {name: np.ones(())}
+    return {}
+
+
+def _unmasked(stage: Stage, call: Call) -> dict[str, Any]:
+    """Return the arguments of a step that hides scores, so that it hides none."""
+    arguments = call.arguments
+    if call.base_op == "aten.masked_fill" and isinstance(arguments["mask"], Ref):
+        return {"mask": np.zeros_like(stage.lookup(arguments["mask"].value))}
+    if call.base_op == "aten.where" and isinstance(arguments["condition"], Ref):
+        other = arguments["other"]
+        fills: list[Any] = [float(np.max(stage.lookup(n))) for n in _refs(other)]
+        if all(isinstance(fill, float | int) and fill <= _HIDDEN for fill in fills or [other]):
+            return {"condition": np.ones_like(stage.lookup(arguments["condition"].value))}
+    if call.base_op == "aten.add":
+        for name, argument in arguments.items():
+            for number in _refs(argument):
+                mask = stage.lookup(number)
+                if np.any(mask <= _HIDDEN) and not stage.comes_from(number, _PRODUCTS):
+                    return {name: np.zeros_like(mask, dtype=np.float64)}
+    return {}
+
+
+# Weights that had been updated.
+
+
+def updated_weights(scene: Scene) -> Iterator[Explanation]:
+    """Explain by gradients at weights to which the update had been applied already."""
+    stage = Stage.of(scene)
+    if stage is None:
+        return
+    right = {
+        leaf.id: (np.asarray(stage.lookup(leaf.id)), stage.arriving(node.id))
+        for node, leaf in stage.tape.leaves()
+        if leaf.name in scene.exhibits
+    }
+
+    def predict(rate: float) -> dict[str, NDArray[np.float64]]:
+        moved = {n: w - rate * g for n, (w, g) in right.items() if g is not None}
+        return predicted_by(stage, *_started_from(stage.tape, moved))
+
+    found = fitted(scene, predict, _STARTS)
+    if found is not None:
+        rate, predicted = found
+        text = (
+            f"the claims are the gradients at other weights: at w - {rate:.4g} g, so after a step "
+            f"of gradient descent with learning rate {rate:.4g}"
+        )
+        yield Explanation("weights already updated", text, predicted, rate, freedom=REAL)
+    yield from _updated_within(stage, scene)
+
+
+def _started_from(
+    tape: Tape, weights: Mapping[int, NDArray[np.float64]]
+) -> tuple[Tape, dict[int, NDArray[np.float64]]]:
+    """Return a program with other weights: those that it writes itself are written otherwise."""
+    values, calls = list(tape.values), list(tape.calls)
+    makers = {n: call for call in tape.calls for n in call.outputs if n is not None}
+    outside = {}
+    for number, array in weights.items():
+        maker = makers.get(number)
+        if maker is None or maker.is_view or len(maker.outputs) > 1:
+            outside[number] = array
+            continue
+        values.append(Value(len(values), array.shape, "float64", array))
+        given: dict[str, Argument] = {"src": Ref(values[-1].id), "non_blocking": False}
+        op = "aten.copy_.default"
+        if maker.writes:
+            given = {"self": maker.arguments[maker.writes[0]], **given}
+        else:
+            op, given = "aten.clone.default", {"self": given["src"], "memory_format": None}
+        writes = ("self",) if maker.writes else ()
+        calls[maker.id] = dataclasses.replace(maker, op=op, arguments=given, writes=writes)
+    return dataclasses.replace(tape, values=values, calls=calls), outside
+
+
+def _updated_within(stage: Stage, scene: Scene) -> Iterator[Explanation]:
+    """Yield the update of each layer made before the layer was gone back through."""
+    sites = [
+        s for s in stage.sites(_WEIGHTED) if _weight(s) in s.names and s.edge(_input(s)) is not None
+    ]
+
+    def predict(rate: float) -> dict[str, NDArray[np.float64]]:
+        def wrong(turn: Turn) -> list[Any] | None:
+            weight, edge = turn.site.edge(_weight(turn.site)), turn.site.edge(_input(turn.site))
+            if weight is None or edge is None:
+                return turn.sent
+            moved = turn.site.operands[_weight(turn.site)] - rate * turn.sent[weight]
+            made = turn.site.vjp(_input(turn.site), turn.g, **{_weight(turn.site): moved})
+            return [*turn.sent[:edge], made, *turn.sent[edge + 1 :]]
+
+        return stage.play([(site, wrong) for site in sites])
+
+    found = fitted(scene, predict, _STARTS) if sites else None
+    if found is not None:
+        rate, predicted = found
+        text = (
+            "each layer's weight was updated before the gradient was sent back through it: the "
+            f"layers before got it through w - {rate:.4g} g"
+        )
+        yield Explanation("weight updated within backward", text, predicted, rate, freedom=REAL)
+
+
+def _weight(site: Site) -> str:
+    return "w" if site.op == "aten.convolution" else "B"
+
+
+def _input(site: Site) -> str:
+    return "x" if site.op == "aten.convolution" else "A"

@@ -1,0 +1,219 @@
+"""Rank the explanations of a scene: what accounts for most, breaking nothing, comes first."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness.diagnose.evidence import ENOUGH, Fit, cost, fit, refuted
+from gradwitness.diagnose.experiments import experiment
+from gradwitness.diagnose.facts import Facts
+from gradwitness.diagnose.registry import HYPOTHESES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gradwitness.diagnose.case import Explanation, Hypothesis, Scene
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One cause of what is wrong.
+
+    Attributes
+    ----------
+    cause : str
+        The fault's short name.
+    text : str
+        One or two sentences for the person who made the mistake.
+    rank : int
+        1 for the cause that accounts for most; the next account for what it leaves.
+    bits : float
+        What speaks for it: the chance of a coincidence is 2^-bits.
+    explains : tuple of str
+        The refuted tensors that it accounts for, nearest to the loss first.
+    guilty : tuple of str
+        Those of them where it acts.
+    inherited : tuple of str
+        Those that are wrong because what arrives there is.
+    coefficient : float
+        The fitted number; nan where nothing was fitted.
+    residual : float
+        The worst ``|claim - predicted|`` over what rounding allows.
+    place : str
+        The step or layer at fault; empty if the fault is no single step's.
+    node : int or None
+        The autograd node at fault, on the tape.
+    runner_up : str
+        Another cause that fits as well; empty if there is none.
+    experiment : str
+        What would tell the two apart.
+    """
+
+    cause: str
+    text: str
+    rank: int
+    bits: float
+    explains: tuple[str, ...]
+    guilty: tuple[str, ...]
+    inherited: tuple[str, ...]
+    coefficient: float
+    residual: float
+    place: str
+    node: int | None
+    runner_up: str = ""
+    experiment: str = ""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An explanation that fits, with the refuted tensors for which it does."""
+
+    explanation: Explanation
+    fits: dict[str, Fit]
+
+    @property
+    def bits(self) -> float:
+        most = max(f.most for f in self.fits.values()) if self.fits else 0.0
+        return sum(f.bits for f in self.fits.values()) - cost(self.explanation.freedom, most)
+
+    def over(self, names: set[str]) -> _Candidate:
+        return replace(self, fits={n: f for n, f in self.fits.items() if n in names})
+
+
+def diagnose(scene: Scene, hypotheses: Sequence[Hypothesis] = HYPOTHESES) -> tuple[Cause, ...]:
+    """Say why the refuted claims of a scene are wrong.
+
+    Parameters
+    ----------
+    scene : Scene
+    hypotheses : sequence of Hypothesis, optional
+
+    Returns
+    -------
+    tuple of Cause
+        The one that accounts for most refuted tensors first; among equals the one with least
+        freedom, then the commoner one. The next ones account for what it leaves. Empty where
+        nothing fits, or where what fits may be a coincidence.
+    """
+    causes: list[Cause] = []
+    left, scale = _cover(scene, hypotheses, causes)
+    if left and scale is not None:
+        # What a common factor leaves may have the factor and a fault of its own.
+        _cover(_scaled(scene, left, scale), hypotheses, causes)
+    return tuple(causes)
+
+
+def _cover(
+    scene: Scene, hypotheses: Sequence[Hypothesis], causes: list[Cause]
+) -> tuple[set[str], float | None]:
+    """Add causes until nothing more is explained; return what is left, and a common factor."""
+    candidates = [c for h in hypotheses for c in _heard(h, scene)]
+    left = {e.name for e in refuted(scene)}
+    facts = Facts(scene)
+    scale = None
+    while left:
+        standing = [c for each in candidates if (c := each.over(left)).bits >= ENOUGH]
+        if not standing:
+            break
+        standing.sort(key=_precedence)
+        best = standing[0]
+        equals = (c for c in standing if c.fits.keys() >= best.fits.keys())
+        causes.append(_cause(facts, best, equals, len(causes) + 1))
+        left -= best.fits.keys()
+        if scale is None and _is_scale(scene, best):
+            scale = best.explanation.coefficient
+    return left, scale
+
+
+def _heard(hypothesis: Hypothesis, scene: Scene) -> list[_Candidate]:
+    """Return what a hypothesis explains; one that fails must not cost the user the verdict."""
+    try:
+        with np.errstate(all="ignore"):
+            return [c for e in hypothesis(scene) if (c := _candidate(scene, e))]
+    except Exception as error:  # noqa: BLE001 (told, see above)
+        name = getattr(hypothesis, "__name__", repr(hypothesis))
+        warnings.warn(
+            f"the hypothesis {name} stopped with {type(error).__name__}: {error}. No verdict "
+            "depends on it. This is a fault of gradwitness.",
+            stacklevel=2,
+        )
+        return []
+
+
+def _is_scale(scene: Scene, candidate: _Candidate) -> bool:
+    """Whether an explanation multiplies several tensors by one number."""
+    factor, predicted = candidate.explanation.coefficient, candidate.explanation.predicted
+    return len(candidate.fits) > 1 and all(
+        np.array_equal(predicted[name], factor * scene.exhibits[name].witness)
+        for name in candidate.fits
+    )
+
+
+def _scaled(scene: Scene, names: set[str], factor: float) -> Scene:
+    """Return a scene of a few tensors as if their right gradients had a factor."""
+    exhibits = {
+        name: replace(
+            e,
+            witness=factor * e.witness,
+            allowance=max(1.0, abs(factor)) * np.asarray(e.allowance),
+            refuted=name in names,
+        )
+        for name, e in scene.exhibits.items()
+    }
+    return replace(scene, exhibits=exhibits)
+
+
+def _precedence(candidate: _Candidate) -> tuple[int, int]:
+    # Among equals the table's order decides: a smaller residual within rounding is no evidence.
+    return -len(candidate.fits), candidate.explanation.freedom
+
+
+def _candidate(scene: Scene, explanation: Explanation) -> _Candidate | None:
+    """Return an explanation if it fits wherever it changes something."""
+    found: dict[str, Fit] = {}
+    # The cheapest to look at first.
+    for name in sorted(explanation.predicted, key=lambda n: explanation.predicted[n].size):
+        exhibit = scene.exhibits.get(name)
+        if exhibit is None:
+            continue
+        result = fit(exhibit, explanation.predicted[name])
+        if not result.holds:
+            return None
+        if exhibit.refuted:
+            found[name] = result
+    return _Candidate(explanation, found) if found else None
+
+
+def _cause(facts: Facts, best: _Candidate, equals: Iterable[_Candidate], rank: int) -> Cause:
+    explanation = best.explanation
+    names = tuple(n for n in facts.order_from(explanation.node) if n in best.fits)
+    guilty = names
+    if explanation.place:
+        # One step is at fault: it acts on the first layer behind it, and the others inherit.
+        layer = _layer(names[0])
+        guilty = tuple(n for n in names if n == names[0] or (layer and _layer(n) == layer))
+    inherited = tuple(n for n in names if n not in guilty)
+    other = next((c for c in equals if c.explanation.cause != explanation.cause), None)
+    return Cause(
+        cause=explanation.cause,
+        text=explanation.text,
+        rank=rank,
+        bits=best.bits,
+        explains=names,
+        guilty=guilty,
+        inherited=inherited,
+        coefficient=explanation.coefficient,
+        residual=max(f.residual for f in best.fits.values()),
+        place=explanation.place,
+        node=explanation.node,
+        runner_up="" if other is None else other.explanation.cause,
+        experiment="" if other is None else experiment(facts.scene, explanation, other.explanation),
+    )
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]

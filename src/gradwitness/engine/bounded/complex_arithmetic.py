@@ -1,0 +1,198 @@
+"""Complex numbers: the bound is that of the error's modulus.
+
+Parts that are rounded by themselves give a modulus within the same relative bound. A product's
+parts are sums of two products, which may cancel: it is good to sqrt(2) gamma_2 of its modulus, and
+a quotient to sqrt(2) gamma_7 (Higham 2002, lemma 3.5). Torch divides by the larger part of the
+denominator first: two roundings more. Since c gamma_k <= gamma_(c k), these are 3 and 13 roundings.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.bounded.arithmetic import (
+    over_factors,
+    over_matrices,
+    over_quotient,
+    product_of_sizes,
+    scales_exactly,
+)
+from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
+    COMPLEX_UFUNCS,
+    FUNCTIONS,
+    UFUNCS,
+    Bounded,
+    Error,
+    Growths,
+    Plain,
+    assemble,
+    errors_of,
+    is_complex,
+    lifted,
+    reduction,
+    rounding,
+    smallest_normal,
+    total,
+    value_of,
+)
+from gradwitness.engine.bounded.transcendental import LIBRARY, TRIGONOMETRY, base_spread
+from gradwitness.engine.floats import gamma
+
+if TYPE_CHECKING:
+    from gradwitness.engine.floats import Arithmetic
+
+_PRODUCT = 3.0
+_QUOTIENT = 13.0
+# e^a, the sine and the cosine of b, and their product.
+_EXPONENTIAL = LIBRARY + TRIGONOMETRY + 1.0
+# Of the C library: roots and sums of roots of both parts.
+_ROOT = 8.0
+# The parts of a product are made of four products and two sums, of a quotient of two more; each of
+# them may underflow, though the result as a whole does not.
+_UNDERFLOWS = 8.0
+
+
+def _rounded(arithmetic: Arithmetic, value: Plain, count: float) -> Growths:
+    """Return what roundings of the modulus add, and underflows of the parts."""
+    magnitude, factor = np.abs(value), gamma(count, arithmetic.unit)
+    lost = _UNDERFLOWS * smallest_normal(arithmetic)
+
+    def grow(carried: Error) -> Error:
+        size = magnitude if carried is None else magnitude + carried
+        return np.asarray(factor * size + lost * (size > 0))
+
+    return grow, grow
+
+
+def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    left, right = value_of(a), value_of(b)
+    value, carry = np.asarray(left * right), over_factors(left, right)
+    # A smaller factor may take a part below the smallest normal number.
+    exact = any(scales_exactly(item) and not 0 < abs(item) < 1 for item in (a, b))
+    count = _PRODUCT if is_complex(a) and is_complex(b) else 1.0
+    growths = None if exact else _rounded(arithmetic, value, count)
+    return assemble(arithmetic, value, (a, b), carry, growths)
+
+
+def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    value = np.asarray(value_of(a) / value_of(b))
+    carry = over_quotient(value, value_of(b))
+    return assemble(arithmetic, value, (a, b), carry, _rounded(arithmetic, value, _QUOTIENT))
+
+
+def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    left, right = np.asarray(value_of(a)), np.asarray(value_of(b))
+    value, carry = left @ right, over_matrices(left, right)
+    # Each part is a sum of 2 n products in any order, good to gamma_2n of at most the sum of the
+    # products' moduli; so both together are good to sqrt(2) gamma_2n.
+    count = int(_PRODUCT) * left.shape[-1]
+    growths = reduction(arithmetic, product_of_sizes(left, right), value, count)
+    return assemble(arithmetic, value, (a, b), carry, growths)
+
+
+def _absolute(arithmetic: Arithmetic, a: Any) -> Bounded:
+    value = np.abs(value_of(a))
+    # Squares that underflow, where the kernel takes the root of their sum.
+    return assemble(arithmetic, value, (a,), total, rounding(arithmetic, value, LIBRARY))
+
+
+def _exp(arithmetic: Arithmetic, a: Any) -> Bounded:
+    value = np.asarray(np.exp(value_of(a)))
+
+    def carry(e: Error) -> Error:
+        # |exp(z + t) - exp(z)| <= |exp(z)| (exp(|t|) - 1).
+        return None if e is None else np.asarray(np.abs(value) * np.expm1(e))
+
+    return assemble(arithmetic, value, (a,), carry, _rounded(arithmetic, value, _EXPONENTIAL))
+
+
+def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
+    value = np.asarray(np.sqrt(value_of(a)))
+
+    def carry(e: Error) -> Error:
+        # An error can lead across the negative axis, where the root jumps.
+        return None if e is None else np.where(e > 0, np.inf, 0.0)
+
+    return assemble(arithmetic, value, (a,), carry, _rounded(arithmetic, value, _ROOT))
+
+
+def _square(arithmetic: Arithmetic, a: Any) -> Bounded:
+    return _multiply(arithmetic, a, a) if _exact(a) else _power(arithmetic, a, 2)
+
+
+def _exact(item: Any) -> bool:
+    return not isinstance(item, Bounded) or item.is_exact
+
+
+def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    x, p = np.asarray(value_of(a)), np.asarray(value_of(b))
+    if p.ndim or not _exact(b) or p not in (-2, -1, 0, 1, 2, 3):
+        raise NotImplementedError("powers of complex numbers, but for those from -2 to 3")
+    value = np.asarray(np.power(x, float(p.real)))
+
+    def carry(e: Error) -> Error:
+        return None if e is None else base_spread(np.abs(x), p.real, e)
+
+    products = max(0, abs(int(p.real)) - 1)
+    count = _PRODUCT * products + (_QUOTIENT if p.real < 0 else 0.0)
+    growths = _rounded(arithmetic, value, count) if count else None
+    return assemble(arithmetic, value, (a,), carry, growths)
+
+
+def _unchanged(run: Any) -> Any:
+    """Parts and conjugates: nothing rounds, and no error grows."""
+
+    def of_ufunc(arithmetic: Arithmetic, a: Any) -> Bounded:
+        return assemble(arithmetic, run(value_of(a)), (a,), total)
+
+    def of_function(func: Any, args: Any, kwargs: Any) -> Bounded:
+        del func, kwargs
+        return of_ufunc(args[0].arithmetic, args[0])
+
+    return of_ufunc if isinstance(run, np.ufunc) else of_function
+
+
+def _paired(func: Any, args: Any, kwargs: Any) -> Bounded:
+    """Put complex numbers together from their parts."""
+    del kwargs
+    arithmetic = next(item.arithmetic for item in args if isinstance(item, Bounded))
+    parts = [lifted(arithmetic, item) for item in args]
+    value = func(*map(value_of, parts))
+
+    def tier(k: int) -> Error:
+        errors = [errors_of(item)[k] for item in parts]
+        present = [e for e in errors if e is not None]
+        return np.hypot(*present) if len(present) == 2 else total(*present)
+
+    rigorous = _whole(tier(0), value)
+    alike = all(errors_of(item)[0] is errors_of(item)[1] for item in parts)
+    return Bounded(value, arithmetic, rigorous, rigorous if alike else _whole(tier(1), value))
+
+
+def _whole(error: Error, value: Plain) -> Error:
+    return error if error is None else np.broadcast_to(error, value.shape)
+
+
+UFUNCS["conjugate"] = _unchanged(np.conjugate)
+FUNCTIONS |= {"real": _unchanged(np.real), "imag": _unchanged(np.imag), "paired": _paired}
+COMPLEX_FUNCTIONS |= {"real", "imag", "paired"}
+COMPLEX_UFUNCS |= {
+    name: UFUNCS[name]
+    for name in (
+        "add", "subtract", "negative", "positive", "conjugate",
+        "equal", "not_equal", "isfinite", "isnan",
+    )
+}  # fmt: skip
+COMPLEX_UFUNCS |= {
+    "multiply": _multiply,
+    "divide": _divide,
+    "matmul": _matmul,
+    "absolute": _absolute,
+    "exp": _exp,
+    "sqrt": _square_root,
+    "square": _square,
+    "power": _power,
+}

@@ -1,0 +1,131 @@
+"""The witness's own gradients, carried with their bounds through steps that round nothing.
+
+So a parameter's row shows the bound of the last arithmetic on its way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.binding import Unjudgeable
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic, is_inexact
+from gradwitness.judging.large_steps import may_reach
+from gradwitness.judging.piecewise import Pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Edge, Tape
+
+Slot = tuple[int, int]  # node, input of the node
+
+
+class Carried:
+    """What is under way to the inputs of nodes, as far as anyone will ask for it.
+
+    Parameters
+    ----------
+    tape : Tape
+    records : Records
+    taken : container of (node, input)
+        Where a pass gives gradients out besides the leaves; what is carried there stays.
+    """
+
+    def __init__(self, tape: Tape, records: Records, taken: Container[Slot]) -> None:
+        self._tape = tape
+        self._records = records
+        self._taken = taken
+        self._parts: dict[Slot, list[Any]] = {}
+        self._reaching: dict[Edge, bool] = {}
+
+    def reaches(self, edge: Edge | None) -> bool:
+        """Whether what is carried through an edge can come to be asked for."""
+        if edge is None:
+            return False
+        known = self._reaching.get(edge)
+        if known is None:
+            known = self._reaching[edge] = may_reach(self._tape, edge, self._taken)
+        return known
+
+    def add(self, edge: Edge | None, result: Any) -> None:
+        """Carry what a step sends through an edge; None is nothing."""
+        if edge is None or not self.reaches(edge):
+            return
+        if isinstance(result, Pieces):
+            result = result.whole()
+        if result is not None:
+            self._parts.setdefault((edge.node, edge.index), []).append(result)
+
+    def add_recorded(self, edge: Edge | None, number: int | None) -> None:
+        """Carry a recorded gradient as it is, if its numbers can be had."""
+        if number is not None and self.reaches(edge):
+            self.add(edge, self._exact(number))
+
+    def keep(self, slot: Slot, number: int) -> None:
+        """Keep what arrived where it is taken, unless the witness has its own."""
+        known = self._exact(number) if slot in self._taken else None
+        if known is not None:
+            self._parts.setdefault(slot, [known])
+
+    def at(self, slot: Slot, number: int) -> Any:
+        """Return what has arrived; the recorded gradient, as exact, where nothing was carried.
+
+        Raises
+        ------
+        Unjudgeable
+            If the tape does not hold its numbers.
+        """
+        parts = self._parts.get(slot)
+        if not parts:
+            return self._records.exact(number)
+        if len(parts) == 1:
+            return parts[0]
+        # Torch adds one after another, and stores each partial sum in the tensor's format.
+        arithmetic = _adding(self._tape.values[number].dtype)
+        return added([Bounded(part.value, arithmetic, *part.errors) for part in parts])
+
+    def used(self, node: int, inputs: int) -> None:
+        """Let what was carried to a node go, but for what is taken there."""
+        for index in range(inputs):
+            if (node, index) not in self._taken:
+                self._parts.pop((node, index), None)
+
+    def clear(self) -> None:
+        """Let everything go."""
+        self._parts.clear()
+
+    def _exact(self, number: int) -> Bounded | None:
+        try:
+            return self._records.exact(number)
+        except Unjudgeable:
+            return None
+
+
+def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived: int) -> Any:
+    """Add up recorded gradients; a root without a given gradient starts from ones.
+
+    Raises
+    ------
+    Unjudgeable
+        If the tape does not hold their numbers.
+    """
+    if len(terms) == 1 and not ones:
+        return records.as_recorded(terms[0])
+    like = tape.values[terms[0] if terms else arrived]
+    arithmetic = _adding(like.dtype)
+    parts = [records.exact(term, arithmetic) for term in terms]
+    return added([*parts, *[Bounded(np.ones(like.shape), arithmetic)] * ones])
+
+
+def added(parts: list[Bounded]) -> Any:
+    """Return the sum of gradients, in any order."""
+    stacked: Any = parts
+    return parts[0] if len(parts) == 1 else np.sum(np.stack(stacked), axis=(0,))
+
+
+def _adding(dtype: str) -> Arithmetic:
+    return Arithmetic.sequential(dtype if is_inexact(dtype) else "float32")

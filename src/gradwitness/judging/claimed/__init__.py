@@ -1,0 +1,1 @@
+"""Gradients that come from elsewhere, judged number by number."""

@@ -1,0 +1,232 @@
+"""What claims about a recorded program are judged against: which pass, in which format, how far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from gradwitness._errors import InputError
+from gradwitness.claims.align import align
+from gradwitness.engine.floats import is_float, part, round_to, unit_roundoff
+from gradwitness.engine.monte_carlo import GRADE, Slot, Spread, spread
+from gradwitness.engine.replay import replay
+from gradwitness.judging.claimed.judge import ClaimReport, Program, Reference, judge_run
+from gradwitness.judging.compare import CANCELS
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from gradwitness.claims.claim import Claims, Run
+    from gradwitness.judging.finding import Report, Row
+    from gradwitness.tape import Tape
+
+# So many different numbers that all fit a coarser format do not do so by chance.
+_TELLING = 32
+
+Parts: TypeAlias = "dict[str, tuple[Slot, ...]]"
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Gradients that claims may be about, and how a reader should call them."""
+
+    text: str
+    sweep: int
+    parts: Parts
+
+
+class Judged:
+    """Judges claims about one recorded program.
+
+    Parameters
+    ----------
+    tape : Tape
+    report : Report
+        Its judgement.
+
+    Raises
+    ------
+    InputError
+        If the program gave no gradient, or its numbers were released.
+    """
+
+    def __init__(self, tape: Tape, report: Report) -> None:
+        if not report.rows:
+            raise InputError(
+                "there is nothing to judge claims against: the program gave no gradient"
+            )
+        if not tape.complete:
+            raise InputError(
+                "the recording released its numbers, which claims are judged by: "
+                "watch(..., keep=None) keeps all"
+            )
+        self._tape = tape
+        self._rows = report.rows
+        self._replay = replay(tape)
+        self._spreads: dict[tuple[str, str], Spread] = {}
+
+    def runs(
+        self, claims: Claims, *, sweep: int | None = None, dtype: str | None = None
+    ) -> tuple[ClaimReport, ...]:
+        """Judge every run of a source.
+
+        Parameters
+        ----------
+        claims : Claims
+        sweep : int, optional
+            Which backward pass they are about, from 1; else the one that fits best.
+        dtype : str, optional
+            The format that they were computed in; else as the source tells.
+        """
+        if dtype is not None and not is_float(dtype):
+            raise InputError(
+                f"{dtype!r} is no format that claims can be judged in: "
+                "float64, float32, float16 or bfloat16"
+            )
+        choices = self._choices(sweep)
+        several = len(claims.runs) > 1
+        return tuple(
+            self._run(run, choices, dtype, claims.source + f", run {n}" * several, claims.notes)
+            for n, run in enumerate(claims.runs, 1)
+        )
+
+    def answers(self) -> dict[str, NDArray[np.float64]]:
+        """Return the right gradients of the last choice there is: all passes, added up."""
+        parts = self._choices(None)[-1].parts
+        found = {name: self._value(slots) for name, slots in parts.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _run(
+        self,
+        run: Run,
+        choices: list[_Choice],
+        dtype: str | None,
+        source: str,
+        notes: tuple[str, ...],
+    ) -> ClaimReport:
+        choice = choices[0]
+        if len(choices) > 1:
+            choice = min(choices, key=lambda one: self._misfit(run, one))
+            notes = (*notes, f"taken to be about {choice.text}, which fits best")
+        if dtype is None:
+            dtype, why = computed_in(run, self._recorded_format())
+            notes = (*notes, why) if why else notes
+        return judge_run(
+            run,
+            self._references(choice, dtype),
+            dtype,
+            source=source,
+            against=f"the witness's float64 replay of {choice.text}",
+            grade=GRADE,
+            notes=notes,
+            program=Program(self._tape, self._replay, choice.sweep),
+        )
+
+    def _choices(self, sweep: int | None) -> list[_Choice]:
+        count = len(self._tape.sweeps)
+        if sweep is not None and not 1 <= sweep <= count:
+            raise InputError(f"there is no backward pass {sweep}: the program ran {count}")
+        single = [_parts(self._rows, [k]) for k in range(count)]
+        found = [
+            _Choice(f"pass {k + 1} of {count}" if count > 1 else "the backward pass", k, parts)
+            for k, parts in enumerate(single)
+            if parts and sweep in (None, k + 1)
+        ]
+        if sweep is None:
+            # `.grad` that was not cleared between passes holds their sum.
+            for k in range(1, count):
+                if single[k].keys() & {name for parts in single[:k] for name in parts}:
+                    summed = _parts(self._rows, range(k + 1))
+                    found.append(_Choice(f"passes 1 to {k + 1} added up", k, summed))
+        if not found:
+            raise InputError(f"backward pass {sweep} gave no gradient that can be claimed")
+        return found
+
+    def _misfit(self, run: Run, choice: _Choice) -> tuple[int, float]:
+        """Return how badly a run fits gradients: tensors that are missing, and distances."""
+        values = {name: self._value(slots) for name, slots in choice.parts.items()}
+        known = {name: value for name, value in values.items() if value is not None}
+        pairs = align(run, {name: value.shape for name, value in known.items()}).pairs
+        return -len(pairs), sum(_apart(c.array, known[name]) for name, c in pairs.items())
+
+    def _value(self, slots: tuple[Slot, ...]) -> NDArray[np.float64] | None:
+        parts = [g for slot in slots if (g := self._replay.gradient(*slot)) is not None]
+        return np.asarray(sum(parts[1:], parts[0])) if parts else None
+
+    def _references(self, choice: _Choice, dtype: str) -> dict[str, Reference]:
+        key = choice.text, dtype
+        if key not in self._spreads:
+            wanted = list(choice.parts.values())
+            self._spreads[key] = spread(self._tape, self._replay, wanted, dtype)
+        known = self._spreads[key]
+        found = {}
+        for name, slots in choice.parts.items():
+            if slots in known.references:
+                rows = [r for r in self._rows if (r.sweep, r.node, r.slot) in slots]
+                cancels = all(row.comparison.reason == CANCELS for row in rows)
+                allowance = known.allowance(slots)
+                value = known.references[slots]
+                found[name] = Reference(value, allowance, self._doubt(rows), cancels=cancels)
+        return found
+
+    def _doubt(self, rows: list[Row]) -> str:
+        """Return why the replay of a gradient is not the witness's own, or an empty string."""
+        if not self._replay.taken:
+            return ""
+        doubtful = (row.reason for row in rows if row.verdict is Verdict.INCONCLUSIVE)
+        return next((f"the witness took numbers on trust: {reason}" for reason in doubtful), "")
+
+    def _recorded_format(self) -> str:
+        formats = {part(row.dtype) for row in self._rows if is_float(part(row.dtype))}
+        return max(formats, key=unit_roundoff, default="float32")
+
+
+def computed_in(run: Run, recorded: str) -> tuple[str, str]:
+    """Return the format that claims were computed in, and what a reader should know of that.
+
+    A source that holds bits names its format; but numbers are widened on their way (NumPy has no
+    bfloat16, JSON no float32), and then they all fit the format that they come from.
+    """
+    named = {claim.dtype for claim in run.values() if is_float(claim.dtype)}
+    if not named:
+        return recorded, f"the source names no format: {recorded} is assumed"
+    dtype = max(named, key=unit_roundoff)
+    arrays = [claim.array for claim in run.values() if np.all(np.asarray(claim.rounding) == 0)]
+    flat = [np.ravel(array).astype(np.float64) for array in arrays]
+    numbers = np.concatenate([np.zeros(0), *flat])
+    numbers = np.unique(np.abs(numbers[np.isfinite(numbers)]))
+    if len(arrays) == len(run) and numbers.size >= _TELLING:
+        for coarser in ("bfloat16", "float16", "float32"):
+            if unit_roundoff(coarser) > unit_roundoff(dtype) and np.array_equal(
+                round_to(numbers, coarser), numbers
+            ):
+                return coarser, f"held in {dtype}, but all are {coarser} numbers: judged as such"
+    return dtype, ""
+
+
+def _parts(rows: tuple[Row, ...], sweeps: Iterable[int]) -> Parts:
+    """Return where each gradient of some passes arrives, those of one name together."""
+    found: Parts = {}
+    for sweep in sweeps:
+        of_pass: Parts = {}
+        for row in rows:
+            if row.sweep == sweep:
+                of_pass.setdefault(row.name, ((row.sweep, row.node, row.slot),))
+        for name, slots in of_pass.items():
+            found[name] = (*found.get(name, ()), *slots)
+    return found
+
+
+def _apart(claimed: NDArray[Any], value: NDArray[np.float64]) -> float:
+    """Return the distance of two tensors over the larger one's size, at most 1."""
+    if claimed.shape != value.shape:
+        return 1.0
+    given = claimed.astype(np.float64)
+    size = max(float(np.max(np.abs(array), initial=0.0)) for array in (given, value))
+    apart = float(np.max(np.abs(given - value), initial=0.0))
+    return 0.0 if apart == 0 else min(1.0, apart / size) if np.isfinite(size) else 1.0

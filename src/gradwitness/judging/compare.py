@@ -1,0 +1,365 @@
+"""One recorded array against what the witness computed, number by number."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import (
+    is_complex,
+    is_inexact,
+    limits,
+    round_to,
+    ulps,
+    unit_roundoff,
+)
+from gradwitness.judging.allowance import allowed, ratio_of
+from gradwitness.judging.comparison import CANCELS as CANCELS
+from gradwitness.judging.comparison import EMPTY as EMPTY
+from gradwitness.judging.comparison import TOO_LITTLE as TOO_LITTLE
+from gradwitness.judging.comparison import Comparison as Comparison
+from gradwitness.judging.comparison import mismatch as mismatch
+from gradwitness.judging.comparison import nothing as nothing
+from gradwitness.judging.comparison import settled_by as settled_by
+from gradwitness.judging.comparison import unjudged as unjudged
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+def compare(
+    recorded: NDArray[Any], expected: Any, dtype: str, *, allowance: float = 0.0
+) -> Comparison:
+    """Judge a recorded array.
+
+    Parameters
+    ----------
+    recorded : ndarray
+        In the recorded format.
+    expected : Bounded or ndarray
+        The witness's numbers; a plain array is exact.
+    dtype : str
+        The recorded format, into which the last operation rounded.
+    allowance : float
+        Added to every bound: for a computation whose formula is not known (see `local`).
+
+    Returns
+    -------
+    Comparison
+        DISAGREES if a number lies outside its rigorous bound: of complex numbers the modulus of the
+        difference counts. INCONCLUSIVE if both sides share NaN, or an infinity that a rounding
+        error could undo (see `engine.bounded.infinities`), if a bound is not finite, if the witness
+        has a complex number that is not, or if the bounds are so wide that an array of zeros would
+        pass (see `settled_by`).
+    """
+    comparing = Comparing(recorded, dtype, allowance)
+    comparing.take(expected)
+    return comparing.result()
+
+
+class Comparing:
+    """Judges a recorded array as `compare` does, and piece by piece if need be.
+
+    Parameters
+    ----------
+    recorded : ndarray
+    dtype : str
+    allowance : float
+        As of `compare`.
+    """
+
+    def __init__(self, recorded: NDArray[Any], dtype: str, allowance: float = 0.0) -> None:
+        self._recorded = recorded
+        self._dtype = dtype
+        self._allowance = allowance
+        self._seen = _Scan(dtype)
+        # Why the arrays cannot be compared number by number.
+        self._unfit: Comparison | None = None
+
+    def take(self, expected: Any, index: tuple[slice, ...] = ()) -> None:
+        """Take in the witness's numbers, or those that belong at an index."""
+        whole = self._recorded
+        recorded = whole[index] if index else whole
+        value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
+        if recorded.shape != value.shape:
+            self._unfit = mismatch(f"shape {recorded.shape}, expected {value.shape}", whole)
+        elif recorded.size == 0:
+            self._unfit = unjudged(EMPTY, whole)
+        elif value.dtype.kind == "c" and not is_complex(self._dtype):
+            self._unfit = unjudged(
+                f"real numbers ({self._dtype}) where complex ones are expected", whole
+            )
+        else:
+            self._seen.begins(tuple(at.start or 0 for at in index), recorded.shape)
+            if is_inexact(self._dtype):
+                self._floats(recorded, value, expected)
+            else:
+                self._seen.exactly(recorded, value)
+
+    def result(self) -> Comparison:
+        """Return the judgement."""
+        return self._unfit or self._seen.result()
+
+    def _floats(self, recorded: NDArray[Any], value: NDArray[Any], expected: Any) -> None:
+        dtype = self._dtype
+        errors = expected.errors if isinstance(expected, Bounded) else (None, None)
+        final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
+        # A kernel that works in float32 for 16-bit formats may give out some results in float32.
+        final = min(final, unit_roundoff(dtype))
+        if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:
+            # What was computed in a wider format, of mixed operands, is stored in this one.
+            final = unit_roundoff(dtype)
+        together = errors[0] is errors[1]
+        # Memory that was never written to may hold NaNs of any kind, and bounds overflow.
+        with np.errstate(all="ignore"):
+            for r, w, *pair in _chunks(recorded, value, *(errors[:1] if together else errors)):
+                known = iter(pair)
+                rigorous = None if errors[0] is None else next(known)
+                if not pair and not self._allowance and np.array_equal(r, w):
+                    # No error is allowed, and there is none: what was handed on.
+                    self._seen.equal(r)
+                    continue
+                bound = allowed(w, rigorous, dtype, final)
+                likely = bound
+                if not together:
+                    likely = allowed(w, None if errors[1] is None else next(known), dtype, final)
+                if self._allowance:
+                    bound, likely = bound + self._allowance, likely + self._allowance
+                self._seen.numbers(r, w, rigorous, bound, likely)
+
+
+# So many numbers at a time: what is computed of them stays in the processor's cache.
+_CHUNK = 2**14
+
+
+def _chunks(*arrays: NDArray[Any] | None) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    """Walk through arrays of one shape, in float64, in C order; what is None is left out.
+
+    Complex ones come in complex128.
+    """
+    given = [array for array in arrays if array is not None]
+    yield from np.nditer(
+        given,
+        flags=["external_loop", "buffered"],
+        order="C",
+        op_dtypes=[np.complex128 if x.dtype.kind == "c" else np.float64 for x in given],
+        casting="unsafe",
+        buffersize=_CHUNK,
+    )
+
+
+class _Scan:
+    """What comes of comparing numbers, gathered from one piece after another."""
+
+    def __init__(self, dtype: str) -> None:
+        self._dtype = dtype
+        self._limits = limits(dtype) if is_inexact(dtype) else None
+        self._size = 0
+        self._refuted = 0
+        # Of the piece: where it begins, its shape, and how much of it was seen.
+        self._piece: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        self._within = 0
+        # Ratio, recorded, expected, error and bound of the worst number, and its place.
+        self._worst: tuple[float, complex, complex, float, float]
+        self._worst = (-1.0, math.nan, math.nan, math.nan, math.nan)
+        self._place: tuple[int, ...] = ()
+        self._likely = 0.0
+        self._largest = 0.0
+        self._widest = 0.0
+        self._below_bound = True
+        self._squares = 0.0
+        self._strange = dict.fromkeys(_STRANGE, 0)
+
+    def begins(self, start: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        """Begin with a piece, given its first place; axes that are not named begin at 0."""
+        self._piece = (start, shape)
+        self._within = 0
+
+    def _where(self, at: int) -> tuple[int, ...]:
+        start, shape = self._piece
+        place = [int(i) for i in np.unravel_index(self._within + at, shape)]
+        return (*map(sum, zip(start, place, strict=False)), *place[len(start) :])
+
+    def numbers(
+        self,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+        rigorous: NDArray[np.float64] | None,
+        bound: NDArray[np.float64],
+        likely: NDArray[np.float64],
+    ) -> None:
+        """Take in a piece of floating-point numbers; ``bound`` holds the last rounding too."""
+        error = np.abs(r - w)
+        measured = None
+        # A maximum is NaN where one number is.
+        if not (np.isfinite(error.max()) and np.isfinite(bound.max())):
+            error, usable = self._among_strange(r, w, rigorous, bound, error)
+            # A NaN bound knows nothing: it allows everything, and is counted as unusable.
+            shared = likely is bound
+            bound = np.where(np.isnan(bound), np.inf, bound)
+            likely = bound if shared else np.where(np.isnan(likely), np.inf, likely)
+            measured = usable & np.isfinite(w)
+        self._take(r, w, error, bound, likely, measured)
+
+    def equal(self, r: NDArray[np.float64]) -> None:
+        """Take in numbers that are, and have to be, those expected; none is NaN."""
+        if self._worst[0] < 0:
+            self._worst = (0.0, r[0].item(), r[0].item(), 0.0, 0.0)
+            self._place = self._where(0)
+        self._below_bound = self._measure(r) == 0 and self._below_bound
+        self._count(r)
+
+    def _among_strange(
+        self,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+        rigorous: NDArray[np.float64] | None,
+        bound: NDArray[np.float64],
+        error: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the errors where numbers are not finite, and which numbers can be judged."""
+        assert self._limits is not None  # noqa: S101 (only integers have none)
+        if w.dtype.kind == "c":
+            return self._among_strange_complex(r, w, bound, error)
+        # Both infinite alike, both NaN, or so large that the format overflows: no distance.
+        reach = np.abs(w) + bound
+        overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(self._limits.max))
+        # All terms of a sum together are no larger than its bound over the unit roundoff. Where
+        # those of one sign may have overflowed, that infinity can be what is left of the sum.
+        terms = bound / (float(self._limits.eps) / 2)
+        of_sign = (terms + np.sign(r) * w) / 2
+        overflown = np.isinf(r) & np.isfinite(w) & (of_sign >= float(self._limits.max))
+        nan = np.isnan(r) | np.isnan(w)
+        alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow | overflown
+        error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
+        # An infinity that follows for certain is as good as a number.
+        certain = np.isinf(w) & (True if rigorous is None else rigorous == 0) & (r == w)
+        least = round_to(np.abs(w) - bound, self._dtype)
+        certain |= overflow & np.isfinite(w) & np.isinf(least)
+        strange = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
+        usable = ~strange & np.isfinite(bound)
+        for name, where in zip(_STRANGE, (nan, strange, ~usable), strict=True):
+            self._strange[name] += int(np.count_nonzero(where))
+        return error, usable
+
+    def _among_strange_complex(
+        self,
+        r: NDArray[Any],
+        w: NDArray[Any],
+        bound: NDArray[np.float64],
+        error: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Do the same for complex numbers, of which no infinity follows for certain.
+
+        What becomes of the other part differs from one program to the next.
+        """
+        assert self._limits is not None  # noqa: S101 (only integers have none)
+        unknown = ~np.isfinite(w)
+        overflow = ~np.isfinite(r) & (np.abs(w) + bound >= float(self._limits.max))
+        error = np.where(unknown | overflow, 0.0, np.where(np.isnan(error), np.inf, error))
+        nan = np.isnan(r) | np.isnan(w)
+        strange = ~np.isfinite(r) | unknown
+        usable = ~strange & np.isfinite(bound)
+        for name, where in zip(_STRANGE, (nan, strange, ~usable), strict=True):
+            self._strange[name] += int(np.count_nonzero(where))
+        return error, usable
+
+    def exactly(self, recorded: NDArray[Any], value: NDArray[Any]) -> None:
+        """Take in whole numbers or booleans: equal or not."""
+        r, w = (np.ravel(array).astype(np.float64) for array in (recorded, value))
+        # Compared as they are: float64 cannot tell 2^53 from 2^53 + 1. A distance that it loses
+        # counts as 1.
+        distance = np.nan_to_num(np.abs(r - w), nan=np.inf)
+        error = np.where(np.ravel(recorded == value), 0.0, np.maximum(distance, 1.0))
+        zero = np.zeros(r.shape)
+        self._take(r, w, error, zero, zero, None)
+
+    def _take(
+        self,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+        error: NDArray[np.float64],
+        bound: NDArray[np.float64],
+        likely: NDArray[np.float64],
+        measured: NDArray[np.bool_] | None,
+    ) -> None:
+        """Take in numbers, of which those that are measured have a size; None for all."""
+        ratio = ratio_of(error, bound)
+        at = int(np.argmax(ratio))
+        if ratio[at] >= 1:
+            self._refuted += int(np.count_nonzero(error > bound))
+        if ratio[at] > self._worst[0]:
+            figures = (array[at].item() for array in (ratio, r, w, error, bound))
+            self._worst = tuple(figures)
+            self._place = self._where(at)
+        worst_likely = ratio[at] if likely is bound else np.max(ratio_of(error, likely))
+        self._likely = max(self._likely, float(worst_likely))
+        self._measure(w if measured is None else w[measured])
+        widest = bound if measured is None else bound[measured]
+        self._widest = max(self._widest, float(np.max(widest, initial=0.0)))
+        self._below_bound = self._below_bound and bool(np.all(np.abs(w) <= bound))
+        self._count(r)
+
+    def _measure(self, w: NDArray[np.float64]) -> float:
+        """Take in how large numbers are, and return the largest magnitude, infinity included."""
+        if w.dtype.kind == "c":
+            w = np.abs(w)
+        size = float(max(w.max(initial=0.0), -w.min(initial=0.0)))
+        finite = size if math.isfinite(size) else self._measure(w[np.isfinite(w)])
+        self._largest = max(self._largest, finite)
+        return size
+
+    def _count(self, r: NDArray[np.float64]) -> None:
+        # Not np.dot: waking BLAS threads for so few numbers costs more than all the rest.
+        parts = (r.real, r.imag) if r.dtype.kind == "c" else (r,)
+        self._squares += sum(float(np.einsum("i,i->", x, x)) for x in parts)
+        self._size += r.size
+        self._within += r.size
+
+    def result(self) -> Comparison:
+        """Return the judgement."""
+        ratio, r, w, error, bound = self._worst
+        detects = 2 * self._widest
+        reason = ""
+        strange = next((name for name in _STRANGE if self._strange[name]), None)
+        if self._refuted:
+            verdict = Verdict.DISAGREES
+            if not np.isfinite(r):
+                wanted = f"{w}" if np.isinf(w) else "a finite number"
+                reason = f"{r} where {wanted} is expected"
+        elif strange is not None:
+            verdict = Verdict.INCONCLUSIVE
+            reason = f"{strange} in {self._strange[strange]} of {self._size} elements"
+        elif self._largest > 0 and self._below_bound:
+            verdict = Verdict.INCONCLUSIVE
+            reason = TOO_LITTLE
+        else:
+            verdict = Verdict.AGREES
+        relative = math.inf if detects else 0.0
+        return Comparison(
+            verdict=verdict,
+            reason=reason,
+            size=self._size,
+            refuted=self._refuted,
+            index=self._place,
+            recorded=r,
+            expected=w,
+            error=error,
+            bound=bound,
+            ratio=ratio,
+            likely_ratio=self._likely,
+            ulps=ulps(error, w, self._dtype if self._limits is not None else "float64"),
+            detects=detects,
+            detects_relative=detects / self._largest if self._largest else relative,
+            norm=math.sqrt(self._squares) if self._squares >= 0 else math.nan,
+        )
+
+
+# What cannot be judged: the strangest kind first.
+_STRANGE = ("NaN", "an infinity that rounding decides", "no finite bound")

@@ -1,0 +1,155 @@
+"""What came of comparing two arrays, and what can be said where they cannot be compared."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+TOO_LITTLE = "too little signal: all zeros would pass too"
+EMPTY = "no elements: nothing was compared"
+CANCELS = "zero within rounding: its terms cancel"
+# Of the size of the terms: an error of so much of it is seen.
+_VISIBLE = 1 / 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of comparing two arrays.
+
+    The figures are those of the worst element: the one whose error is the largest multiple of its
+    bound.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    reason : str
+        Why it is INCONCLUSIVE, or what is wrong beyond the figures, or `CANCELS`.
+    size, refuted : int
+        Elements compared, elements outside their bound.
+    index : tuple of int or None
+        Place of the worst element; None for an empty array.
+    recorded, expected : float or complex
+        The two numbers there.
+    error, bound : float
+        Their distance, and the distance that rounding allows.
+    ratio : float
+        error / bound; 0 where both are 0, inf where only the bound is.
+    likely_ratio : float
+        The same against the probable bound. Above 1: within the worst case, but suspicious.
+    ulps : float
+        The error in units in the last place of the expected number.
+    detects : float
+        Twice the largest bound. Any change of any element by more than this is seen.
+    detects_relative : float
+        ``detects`` over the largest magnitude expected.
+    norm : float
+        Euclidean norm of the recorded array.
+    """
+
+    verdict: Verdict
+    reason: str
+    size: int
+    refuted: int
+    index: tuple[int, ...] | None
+    recorded: complex
+    expected: complex
+    error: float
+    bound: float
+    ratio: float
+    likely_ratio: float
+    ulps: float
+    detects: float
+    detects_relative: float
+    norm: float
+
+    @property
+    def suspicious(self) -> bool:
+        """Whether the error is within the worst case but not within what is probable."""
+        return self.verdict is Verdict.AGREES and self.likely_ratio > 1
+
+
+def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison:
+    """Tell a true zero from numbers without a signal.
+
+    Of both all zeros would pass. But where large terms cancel, as the gradient of a bias does that
+    a normalisation takes away again, zero is the right answer, and an error in a term is seen.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    terms : callable
+        Returns the size that the largest number would have if no terms cancelled.
+    """
+    if comparison.reason != TOO_LITTLE or not comparison.detects <= _VISIBLE * terms():
+        return comparison
+    return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+
+
+def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
+    """Return the comparison that could not be made."""
+    size = 0 if recorded is None else recorded.size
+    norm = math.nan if recorded is None else _norm(recorded)
+    nan = math.nan
+    return Comparison(
+        Verdict.INCONCLUSIVE,
+        reason,
+        size,
+        0,
+        None,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        norm,
+    )
+
+
+def nothing(reason: str) -> Comparison:
+    """Return the comparison of a gradient that is rightly absent."""
+    return replace(unjudged(reason), verdict=Verdict.AGREES, norm=0.0)
+
+
+def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
+    """Return the comparison of arrays that differ in more than numbers."""
+    size = 0 if recorded is None else recorded.size
+    norm = 0.0 if recorded is None else _norm(recorded)
+    nan, inf = math.nan, math.inf
+    return Comparison(
+        Verdict.DISAGREES,
+        reason,
+        size,
+        size,
+        None,
+        nan,
+        nan,
+        inf,
+        nan,
+        inf,
+        inf,
+        nan,
+        nan,
+        nan,
+        norm,
+    )
+
+
+def _norm(r: NDArray[Any]) -> float:
+    size = np.abs(r) if np.iscomplexobj(r) else r
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.linalg.norm(size.astype(np.float64).ravel()))

@@ -1,0 +1,295 @@
+"""The backward of a custom function: against its own forward by the rules, else against slopes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.backward import connects, edge_value, gradients, handed_out
+from gradwitness.engine.binding import Unjudgeable
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
+from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
+from gradwitness.judging.declarations import Declared
+from gradwitness.judging.records import largest
+from gradwitness.judging.slopes import GRADE, Claim, measure
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from gradwitness.judging.records import Records
+    from gradwitness.judging.slopes import Functions
+    from gradwitness.tape import Edge, Firing, Node, Tape
+
+NORMWISE = "normwise: the function's own order of operations is not known"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is said of one outgoing gradient.
+
+    Attributes
+    ----------
+    slot : int
+    comparison : Comparison
+    grade : str
+        How strong the evidence is.
+    by_rules : bool
+        Whether the rules' own gradient is the one that counts.
+    """
+
+    slot: int
+    comparison: Comparison
+    grade: str = NORMWISE
+    by_rules: bool = True
+
+
+class CustomCheck:
+    """Judges the firings of custom functions.
+
+    Parameters
+    ----------
+    tape : Tape
+    records : Records
+    functions : Functions or None
+        Runs them again, where no rule can differentiate them.
+    """
+
+    def __init__(self, tape: Tape, records: Records, functions: Functions | None) -> None:
+        self._tape = tape
+        self._records = records
+        self._functions = functions
+        self._declared = Declared(tape, records, functions)
+
+    def expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
+        """Return what the rules make of the recorded forward, with normwise bounds.
+
+        The derived bound belongs to the arrangement of the recorded forward. Another honest one
+        loses digits relative to the largest entry: the largest bound, and 4 roundings of the
+        largest entry for each call of the forward, are granted to every element. The roundings are
+        those of the coarsest format that the forward made use of.
+
+        Raises
+        ------
+        Unjudgeable
+            If the rules cannot differentiate it.
+        """
+        dtype = self._coarsest([*firing.incoming, *self._made_inside(node)])
+        for number in firing.incoming:
+            if number is not None and not is_inexact(self._tape.values[number].dtype):
+                raise Unjudgeable(f"a gradient in {self._tape.values[number].dtype}")
+        arithmetic = Arithmetic.stepwise(dtype)
+        incoming = [
+            None if number is None else self._records.exact(number, arithmetic)
+            for number in firing.incoming
+        ]
+        declared = self._declared.gradients(node, incoming, arithmetic)
+        try:
+            results = gradients(self._tape, node, incoming, self._records, arithmetic)
+        except Unjudgeable:
+            if any(edge is not None and k not in declared for k, edge in enumerate(node.edges)):
+                raise
+            results = (None,) * len(node.edges)
+        results = tuple(declared.get(slot, result) for slot, result in enumerate(results))
+        return tuple(None if result is None else _normwise(node, result) for result in results)
+
+    def judge(
+        self,
+        node: Node,
+        firing: Firing,
+        expected: tuple[Any, ...] | Unjudgeable,
+        is_wanted: Callable[[Edge], bool],
+    ) -> Iterator[Judged]:
+        """Judge what a node sent.
+
+        Parameters
+        ----------
+        node : Node
+        firing : Firing
+        expected : tuple or Unjudgeable
+            From `expected`, or what it raised.
+        is_wanted : callable
+            Whether the program asked for what lies beyond an edge.
+        """
+        declared = self._declared.grades(node)
+        for slot, edge in enumerate(node.edges):
+            sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
+            if edge is None or (sent is None and not is_wanted(edge)):
+                continue
+            slots = _together(self._tape, node, slot)
+            if not declared.keys().isdisjoint(slots):
+                yield from self._as_declared(node, firing, slot, expected, declared)
+                continue
+            if slots[0] != slot:
+                # One tensor twice: only the sum of both gradients has a meaning.
+                continue
+            if isinstance(expected, Unjudgeable):
+                yield self._measured(node, firing, slots, str(expected))
+                continue
+            comparison = self._by_rules(node, firing, slots, expected[slot])
+            away = handed_out(self._tape, node)
+            if away is not None:
+                yield self._both(node, firing, slots, comparison, away.op)
+            elif comparison is None:
+                continue
+            elif comparison.verdict is Verdict.DISAGREES and not connects(self._tape, node, slot):
+                reason = "no recorded operation leads from this input to an output"
+                yield self._measured(node, firing, slots, reason)
+            else:
+                yield Judged(slot, comparison)
+
+    def _as_declared(
+        self,
+        node: Node,
+        firing: Firing,
+        slot: int,
+        expected: tuple[Any, ...] | Unjudgeable,
+        declared: Mapping[int, str],
+    ) -> Iterator[Judged]:
+        """Judge one of the slots of a tensor, for which a gradient was declared."""
+        number = firing.outgoing[slot] if slot < len(firing.outgoing) else None
+        grade = declared.get(slot, NORMWISE)
+        reason = str(expected) if isinstance(expected, Unjudgeable) else ""
+        if slot not in declared:
+            reason = "one tensor comes in twice, and one of its gradients only is declared"
+        if reason or isinstance(expected, Unjudgeable):
+            shown = None if number is None else self._tape.values[number].array
+            yield Judged(slot, unjudged(reason, shown), grade)
+            return
+        comparison = self._by_rules(node, firing, [slot], expected[slot])
+        if comparison is not None:
+            yield Judged(slot, comparison, grade)
+
+    def _by_rules(
+        self, node: Node, firing: Firing, slots: list[int], expected: Any
+    ) -> Comparison | None:
+        numbers = [n for n in (firing.outgoing[slot] for slot in slots) if n is not None]
+        if not numbers:
+            # An undefined gradient stands for zeros.
+            if expected is None or not expected.value.any():
+                return None
+            value = np.asarray(expected.value)
+            return mismatch("no gradient, where one other than zero is expected", value)
+        if expected is None:
+            # Where the function took a shape of its own, its zeros have that shape too.
+            expected = np.zeros(self._tape.values[numbers[0]].shape)
+        if len(numbers) == 1:
+            comparison = self._records.against(numbers[0], expected)
+        else:
+            comparison = self._against_sum(numbers, expected)
+        return settled_by(comparison, lambda: self._size(node, firing, slots[0]))
+
+    def _against_sum(self, numbers: list[int], expected: Any) -> Comparison:
+        first = self._tape.values[numbers[0]]
+        unit = unit_roundoff(self._coarsest(numbers))
+        arrays = [self._records(number) for number in numbers]
+        if any(array.shape != first.shape for array in arrays):
+            return mismatch("gradients of one tensor in different shapes", first.array)
+        terms = sum(map(largest, arrays))
+        total = Bounded(np.sum(arrays, axis=0), Arithmetic.stepwise("float64"))
+        # Added up in float64; each was rounded by itself.
+        recorded = replace(first, array=total.value, dtype=total.dtype.name)
+        return self._records.compared(recorded, expected, allowance=gamma(8, unit) * terms)
+
+    def _size(self, node: Node, firing: Firing, slot: int) -> float:
+        incoming = [None if n is None else self._records.size(n) for n in firing.incoming]
+        try:
+            return largest(gradients(self._tape, node, incoming, self._records, None)[slot])
+        except Unjudgeable:
+            return 0.0
+
+    def _both(
+        self,
+        node: Node,
+        firing: Firing,
+        slots: list[int],
+        by_rules: Comparison | None,
+        way: str,
+    ) -> Judged:
+        """Judge a function that hands numbers to what is not torch: they may come back, or not."""
+        reason = f"its forward leaves torch ({way})"
+        measured = self._measured(node, firing, slots, reason)
+        agreed = by_rules is None or by_rules.verdict is Verdict.AGREES
+        if not agreed or measured.comparison.verdict is Verdict.INCONCLUSIVE:
+            return measured
+        if measured.comparison.verdict is Verdict.DISAGREES:
+            constant = f"{reason}: right only if what comes back counts as a constant"
+            return replace(measured, comparison=_open(measured.comparison, constant))
+        return measured if by_rules is None else Judged(slots[0], by_rules)
+
+    def _measured(self, node: Node, firing: Firing, slots: list[int], reason: str) -> Judged:
+        """Judge by slopes what the rules cannot judge, for the reason given."""
+        numbers = [n for n in (firing.outgoing[slot] for slot in slots) if n is not None]
+        shown = self._tape.values[numbers[0]].array if numbers else None
+        if self._functions is None:
+            return Judged(slots[0], unjudged(reason, shown), by_rules=False)
+        try:
+            claim = self._claim(self._functions, node, firing, slots)
+            comparison = measure(self._functions, claim)
+        except Unjudgeable as other:
+            return Judged(slots[0], unjudged(f"{reason}; {other}", shown), by_rules=False)
+        if comparison.verdict is Verdict.INCONCLUSIVE:
+            comparison = _open(comparison, f"{reason}; {comparison.reason}")
+        grade = ""
+        if math.isfinite(comparison.detects):
+            grade = f"{GRADE.format(count=comparison.size)}, since {reason}"
+        return Judged(slots[0], comparison, grade, by_rules=False)
+
+    def _claim(self, functions: Functions, node: Node, firing: Firing, slots: list[int]) -> Claim:
+        operand = functions.operands(node.id)[slots[0]]
+        if operand is None:
+            raise Unjudgeable("an operand was not recorded")
+        sent = [self._records(n) for n in (firing.outgoing[s] for s in slots) if n is not None]
+        at = self._records(operand)
+        if any(g.shape != sent[0].shape for g in sent):
+            raise Unjudgeable("gradients of one tensor in different shapes")
+        arrived = [None if n is None else self._records(n) for n in firing.incoming]
+        if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
+            raise Unjudgeable("no slope is measured along complex numbers")
+        numbers = [operand, *firing.incoming, *(firing.outgoing[slot] for slot in slots)]
+        return Claim(
+            node=node.id,
+            value=operand,
+            at=at,
+            sent=np.sum(sent, axis=0) if sent else np.zeros(at.shape),
+            dtype=self._coarsest(numbers),
+            incoming=arrived,
+            outputs=[None if n is None else self._tape.values[n] for n in node.outputs],
+        )
+
+    def _made_inside(self, node: Node) -> Iterator[int | None]:
+        for call in node.inner:
+            yield from self._tape.calls[call].outputs
+
+    def _coarsest(self, numbers: Iterable[int | None]) -> str:
+        """Return the format, among those of some values, that rounds most."""
+        named = {self._tape.values[n].dtype for n in numbers if n is not None}
+        return max(filter(is_inexact, named), key=unit_roundoff, default="float32")
+
+
+def _together(tape: Tape, node: Node, slot: int) -> list[int]:
+    """Return the slots of a node that take the same tensor as one does, itself included."""
+    try:
+        values = [edge_value(tape, edge) for edge in node.edges]
+    except Unjudgeable:
+        return [slot]
+    if values[slot] is None:
+        return [slot]
+    return [k for k, value in enumerate(values) if value == values[slot]]
+
+
+def _open(comparison: Comparison, reason: str) -> Comparison:
+    return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason, refuted=0)
+
+
+def _normwise(node: Node, expected: Any) -> Any:
+    largest_entry = float(np.max(np.abs(expected.value), initial=0.0))
+    derived = 0.0 if expected.rigorous is None else float(np.max(expected.rigorous, initial=0.0))
+    allowance = derived + gamma(4 + 4 * len(node.inner), expected.arithmetic.unit) * largest_entry
+    errors = [allowance if e is None else e + allowance for e in expected.errors]
+    wide = [np.broadcast_to(np.asarray(e, dtype=float), expected.shape) for e in errors]
+    return Bounded(expected.value, expected.arithmetic, *wide)

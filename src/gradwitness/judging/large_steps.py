@@ -1,0 +1,193 @@
+"""Large steps, judged piece by piece (see `engine.tiling`), so that little is held at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gradwitness.engine.backward import vjp
+from gradwitness.engine.binding import Unjudgeable, bind, unrecorded
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.forward import evaluate
+from gradwitness.engine.tiling import cuts, is_large, small_step
+from gradwitness.judging.compare import Comparing
+from gradwitness.judging.piecewise import Pieces
+from gradwitness.rules import find
+from gradwitness.rules.registry import ELEMENTWISE
+from gradwitness.tape import Kind, Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.floats import Arithmetic
+    from gradwitness.engine.tiling import Cut, Index, Shape
+    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Call, Edge, Node, Tape
+
+# By this name the rules have a term that is added to their result, and no factor.
+_ADDED = "b"
+
+
+def results(tape: Tape, call: Call, records: Records) -> list[tuple[int, Comparison]] | None:
+    """Compare a large call's results, by place; None if it is small, or has to be taken whole.
+
+    Raises
+    ------
+    Unjudgeable
+        If there is nothing to compare with, or the rule does not cover this form.
+    """
+    pieces = cuts(tape, call)
+    if not pieces:
+        return None
+    comparing: dict[int, Comparing] = {}
+    for cut in pieces:
+        small = small_step(tape, call, cut, records)
+        made = evaluate(small.tape, small.call, small.lookup, bounded=True)
+        for place, (number, result) in enumerate(zip(call.outputs, made, strict=True)):
+            # A rule gives None for what a kernel keeps for itself.
+            if number is None or result is None:
+                continue
+            value = tape.values[number]
+            if value.array is None:
+                raise Unjudgeable(unrecorded(value))
+            if place not in comparing:
+                comparing[place] = Comparing(value.array, value.dtype)
+            comparing[place].take(result, cut.result(place, value.shape))
+    return [(place, each.result()) for place, each in comparing.items()]
+
+
+def in_large_pieces(
+    tape: Tape,
+    node: Node,
+    incoming: Sequence[int | None],
+    records: Records,
+    arithmetic: Arithmetic | None,
+    keep: Callable[[Edge], bool],
+) -> dict[int, Pieces]:
+    """Return those gradients of a node, by slot, that are too large to be computed whole.
+
+    Parameters
+    ----------
+    tape : Tape
+    node : Node
+    incoming : sequence of (int or None)
+        The values that arrived.
+    records : Records
+    arithmetic : Arithmetic or None
+        Of the step; None if nothing arrived.
+    keep : callable
+        Whether all of what is sent through an edge will be asked for.
+    """
+    call = _call(tape, node)
+    if call is None or arithmetic is None or not is_large(tape, call):
+        return {}
+    shapes = [None if n is None else tape.values[n].shape for n in call.outputs]
+    arrived = [None if n is None else tape.values[n].shape for n in incoming]
+    # Results at the end that are not differentiable, as saved statistics, get no gradient.
+    if len(shapes) < len(arrived) or any(
+        there not in (None, shape) for there, shape in zip(arrived, shapes, strict=False)
+    ):
+        return {}
+    made = {}
+    for slot, edge in enumerate(node.edges):
+        name, value = _operand(tape, call, slot)
+        pieces = [] if value is None else cuts(tape, call, name)
+        if edge is not None and value is not None and pieces:
+            step = _LargeStep(tape, node, call, slot, name, tape.values[value].shape, pieces)
+            made[slot] = Pieces(
+                step.shape,
+                partial(step.made, incoming, records, arithmetic),
+                keep=keep(edge),
+            )
+    return made
+
+
+@dataclass(frozen=True)
+class _LargeStep:
+    """One gradient that a node sends, and how it is cut."""
+
+    tape: Tape
+    node: Node
+    call: Call
+    slot: int
+    name: str
+    shape: Shape
+    pieces: list[Cut]
+
+    def made(
+        self, incoming: Sequence[int | None], records: Records, arithmetic: Arithmetic
+    ) -> Iterator[tuple[Index, Bounded]]:
+        wanted = [place == self.slot for place in range(len(self.node.edges))]
+        for cut in self.pieces:
+            small = small_step(self.tape, self.call, cut, records)
+            arrived = [
+                None
+                if number is None
+                else Bounded(
+                    records.part(number, cut.result(place, self.tape.values[number].shape)),
+                    arithmetic,
+                )
+                for place, number in enumerate(incoming)
+            ]
+            sent = vjp(small.tape, small.call, arrived, small.lookup, arithmetic, wanted)
+            yield cut.operand(self.name, self.shape), sent[self.slot]
+
+
+def may_reach(tape: Tape, edge: Edge, taken: Container[tuple[int, int]]) -> bool:
+    """Whether a leaf, or a gradient that is taken, lies beyond an edge and no rounding between."""
+    waiting, seen = [edge], {edge}
+    while waiting:
+        at = waiting.pop()
+        node = tape.nodes[at.node]
+        if node.kind == Kind.ACCUMULATE or (at.node, at.index) in taken:
+            return True
+        for slot, onward in enumerate(node.edges):
+            if onward is None or onward in seen or surely_rounds(tape, node, slot):
+                continue
+            seen.add(onward)
+            waiting.append(onward)
+    return False
+
+
+def surely_rounds(tape: Tape, node: Node, slot: int) -> bool:
+    """Whether what a node sends through an edge is a product or a sum, and never a mere copy."""
+    call = _call(tape, node)
+    found = None if call is None else find(call.base_op)
+    if call is None or found is None or found.moves or found.apart in ("", ELEMENTWISE):
+        return False
+    name, value = _operand(tape, call, slot)
+    if value is None or call.outputs[0] is None:
+        return False
+    sizes = [math.prod(tape.values[n].shape) for n in (value, call.outputs[0])]
+    return name != _ADDED or sizes[0] < sizes[1]
+
+
+def _operand(tape: Tape, call: Call, slot: int) -> tuple[str, int | None]:
+    """Return the name and the value of the operand that an edge belongs to."""
+
+    def nothing(number: int) -> NDArray[Any]:
+        raise Unjudgeable(f"value {number} is not looked up")
+
+    try:
+        slots = bind(tape, call, nothing, arithmetic=None, skip=True).slots()
+    except Unjudgeable:
+        return "", None
+    if slot >= len(slots):
+        return "", None
+    name, place, argument = slots[slot]
+    if place is not None or not isinstance(argument, Ref):
+        return name, None
+    return name, argument.value
+
+
+def _call(tape: Tape, node: Node) -> Call | None:
+    """Return the call that a rule differentiates for a node, if it is one that can be cut."""
+    special = (Kind.CUSTOM, Kind.UNKNOWN, Kind.COPY_SLICES, Kind.ACCUMULATE)
+    if node.call is None or node.kind in special:
+        return None
+    return tape.calls[node.call]

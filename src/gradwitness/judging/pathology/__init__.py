@@ -1,0 +1,31 @@
+"""What goes wrong around a backward pass though every formula is right, a file for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradwitness.judging.pathology.cotangents import Cotangents
+from gradwitness.judging.pathology.dead import DeadUnits
+from gradwitness.judging.pathology.digits import LostDigits
+from gradwitness.judging.pathology.disconnected import Disconnected
+from gradwitness.judging.pathology.hooks import Hooks
+from gradwitness.judging.pathology.idle import Idle
+from gradwitness.judging.pathology.nonfinite import Nonfinite
+from gradwitness.judging.pathology.overwritten import Overwritten
+from gradwitness.judging.pathology.stale import Stale
+
+if TYPE_CHECKING:
+    from gradwitness.judging.pathology.detector import Detector
+
+# In the order in which their notes are shown.
+DETECTORS: tuple[type[Detector], ...] = (
+    Nonfinite,
+    Disconnected,
+    Stale,
+    Idle,
+    Overwritten,
+    Cotangents,
+    Hooks,
+    DeadUnits,
+    LostDigits,
+)

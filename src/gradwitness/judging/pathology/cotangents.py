@@ -1,0 +1,67 @@
+"""A backward that writes to the gradient it was handed, or returns one of another shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradwitness.judging.note import Note
+from gradwitness.judging.pathology.detector import Detector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradwitness.engine.replay import Replay
+    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Firing, LeafUpdate, Tape
+
+
+_CHANGED = (
+    "writes to the gradient that it was given. Others may share that memory: let it make a new "
+    "tensor."
+)
+_SUMMED = (
+    "returned a gradient larger than its input, and autograd summed it without a word. Let it "
+    "return the input's shape."
+)
+
+
+class Cotangents(Detector):
+    """Notes what autograd lets pass: the numbers may even be right this time."""
+
+    def __init__(self, tape: Tape, records: Records) -> None:
+        super().__init__(tape, records)
+        # Each step of a training has nodes of its own: a function is known by name and line.
+        self._notes: dict[tuple[str, str, str], Note] = {}
+
+    def fired(  # noqa: D102
+        self,
+        sweep: int,
+        firing: Firing,
+        update: LeafUpdate | None,
+        findings: Sequence[Finding],
+    ) -> None:
+        del update
+        if not firing.changed and not firing.summed:
+            return
+        node = self.tape.nodes[firing.node]
+        source = next((f.source for f in findings if f.source is not None), None)
+        for kind, what, happened in (
+            ("gradient changed in place", _CHANGED, bool(firing.changed)),
+            ("gradient of another shape", _SUMMED, firing.summed),
+        ):
+            if happened:
+                text = f"the backward of {node.name} #{node.id} {what}"
+                note = Note(kind, text, source, node=node.id, sweep=sweep)
+                key = (kind, node.name, source.line if source else "")
+                self._notes.setdefault(key, note)
+
+    def notes(  # noqa: D102
+        self,
+        tape: Tape,
+        findings: Sequence[Finding],
+        rows: Sequence[Row],
+        replayed: Replay | None,
+    ) -> list[Note]:
+        del tape, findings, rows, replayed
+        return list(self._notes.values())

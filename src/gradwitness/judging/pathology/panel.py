@@ -1,0 +1,69 @@
+"""All detectors together: one that fails is heard no more, and that it failed is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradwitness.judging.note import Note
+from gradwitness.judging.pathology import DETECTORS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradwitness.engine.replay import Replay
+    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.pathology.detector import Detector
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Call, Firing, LeafUpdate, Tape
+
+
+class Panel:
+    """Tells every detector of every step, and collects the notes.
+
+    They run amid the program's own operations: what one of them raises must stop neither the
+    program nor the report.
+
+    Parameters
+    ----------
+    tape : Tape
+        May still be growing.
+    records : Records
+    """
+
+    def __init__(self, tape: Tape, records: Records) -> None:
+        self._detectors: list[Detector] = [detector(tape, records) for detector in DETECTORS]
+        self._failures: list[Note] = []
+
+    def called(self, call: Call, findings: Sequence[Finding]) -> None:
+        """Pass a call on."""
+        self._each(lambda detector: detector.called(call, findings))
+
+    def fired(
+        self, sweep: int, firing: Firing, update: LeafUpdate | None, findings: Sequence[Finding]
+    ) -> None:
+        """Pass a node's turn on."""
+        self._each(lambda detector: detector.fired(sweep, firing, update, findings))
+
+    def notes(
+        self,
+        tape: Tape,
+        findings: Sequence[Finding],
+        rows: Sequence[Row],
+        replayed: Replay | None,
+    ) -> tuple[Note, ...]:
+        """Return everybody's notes, and then who failed."""
+        made: list[Note] = []
+        self._each(lambda detector: made.extend(detector.notes(tape, findings, rows, replayed)))
+        return (*made, *self._failures)
+
+    def _each(self, step: Callable[[Detector], None]) -> None:
+        for detector in tuple(self._detectors):
+            try:
+                step(detector)
+            except Exception as error:  # noqa: BLE001 (told in the report, see the class)
+                self._detectors.remove(detector)
+                text = (
+                    f"{type(detector).__name__} stopped with {type(error).__name__}: {error}. Its "
+                    "notes are missing; no verdict depends on them. This is a fault of gradwitness."
+                )
+                self._failures.append(Note("detector failed", text))

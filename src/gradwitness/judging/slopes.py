@@ -1,0 +1,306 @@
+"""A function that no rule can differentiate, run again: its slope against its claimed gradient.
+
+Along a direction v, the slope at 0 of phi(h) = <g, f(x + h v)> is <J^T g, v>, however f is made.
+Central differences for a falling h, each pair extrapolated (Richardson), tell it with an estimate
+of the error; they are computed in float64 at the recorded operands. This is evidence of a lower
+grade than a rule's: an estimate along a few directions, not a bound for every element.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from gradwitness.engine.binding import Unjudgeable
+from gradwitness.engine.floats import is_float, ulps, unit_roundoff
+from gradwitness.judging.compare import Comparison, mismatch, unjudged
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.tape import Argument, Value
+
+    Floats = NDArray[np.float64]
+
+RANDOM = 3
+GRADE = "numerical: directional derivatives in float64 at the recorded operands, {count} directions"
+# Steps relative to the operand's size: 2^-4, 2^-6, ... 2^-18.
+_STEPS = tuple(2.0**-k for k in range(4, 20, 2))
+# A step whose curvature is far below, and whose rounding is at, what a float32 would show.
+_TREMBLE = 2.0**-20
+# Roundings that a backward may take, each relative to an element and to the elements' mean size.
+_ROUNDINGS = 8
+# Chance of exp(-18) at most that random signs add roundings up to more (Hoeffding).
+_DEVIATIONS = 6
+# Beyond so many times what is allowed, a claim is refuted; between, nothing is said.
+_FAR = 3
+
+
+class Runs(Protocol):
+    """Runs a program's own functions again, in float64."""
+
+    def operands(self, node: int) -> Sequence[int | None]:
+        """Return the recorded values of a node's inputs, in the order of its edges.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how the node's function was called.
+        """
+
+    def run(self, node: int, moved: Mapping[int, Floats]) -> Sequence[Any]:
+        """Run a node's forward again, some operands (by value) replaced; return what it gives out.
+
+        Raises
+        ------
+        Unjudgeable
+            If that fails in float64, or the results are in another format.
+        """
+
+
+class Functions(Runs, Protocol):
+    """Knows, besides, which functions they are, and what they were applied to."""
+
+    def function(self, node: int) -> type | None:
+        """Return the class whose forward made a node, if one did."""
+
+    def arguments(self, node: int) -> dict[str, Argument]:
+        """Return what a node's function was applied to, by the names of its forward.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how it was called.
+        """
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a node sent for one operand, and what it made it of.
+
+    Attributes
+    ----------
+    node : int
+    value : int
+        The operand on the tape.
+    at : ndarray
+        Its numbers.
+    sent : ndarray
+        The gradient, all that was sent to this operand; zeros for none.
+    dtype : str
+        The coarsest format among gradients and operand.
+    incoming : sequence of (ndarray or None)
+        The cotangents of the node's outputs.
+    outputs : sequence of (Value or None)
+        The node's outputs as recorded.
+    """
+
+    node: int
+    value: int
+    at: Floats
+    sent: Floats
+    dtype: str
+    incoming: Sequence[Floats | None]
+    outputs: Sequence[Value | None]
+
+
+@dataclass(frozen=True)
+class _Slope:
+    claimed: float
+    measured: float
+    error: float
+    rounding: float
+
+    @property
+    def gap(self) -> float:
+        return abs(self.claimed - self.measured)
+
+    @property
+    def allowed(self) -> float:
+        return 4 * self.error + self.rounding
+
+
+def measure(functions: Runs, claim: Claim) -> Comparison:
+    """Judge a claimed gradient by the slopes of its function.
+
+    Returns
+    -------
+    Comparison
+        Its numbers are slopes, one for each direction, not elements. DISAGREES only where claim and
+        slope lie apart by more than 3 times the estimated error and the format's rounding together.
+    """
+    if claim.sent.shape != claim.at.shape:
+        return mismatch(f"shape {claim.sent.shape}, expected {claim.at.shape}", claim.sent)
+    if claim.at.size == 0:
+        return unjudged("no elements: nothing was compared", claim.sent)
+    if not (np.isfinite(claim.sent).all() and np.isfinite(claim.at).all()):
+        return unjudged("not finite: no slope can be measured", claim.sent)
+    try:
+        phi = _Phi(functions, claim)
+        slopes = [_slope(phi, claim, v) for v in _directions(claim)]
+    except Unjudgeable as reason:
+        return unjudged(str(reason), claim.sent)
+    return _judged(slopes, claim, phi.size)
+
+
+class _Phi:
+    """h -> <g, f(x + h v)>.
+
+    Attributes
+    ----------
+    size : float
+        Sum of the magnitudes of the terms at h = 0.
+    unit : float
+        What one rounding of the recorded run costs, as far as its results show.
+    at_rest : float
+        phi(0).
+    """
+
+    def __init__(self, functions: Runs, claim: Claim) -> None:
+        self._functions = functions
+        self._claim = claim
+        first = self._results(np.zeros(claim.at.shape))
+        with np.errstate(all="ignore"):
+            terms = [_weighed(g, y) for g, y in first]
+            self.size = float(sum(np.abs(term).sum() for term in terms))
+            self.at_rest = float(sum(term.sum() for term in terms))
+        if self(np.zeros(claim.at.shape)) != self.at_rest:
+            raise Unjudgeable("it gives another result each time that it runs")
+        self.unit = max(_ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first))
+
+    def __call__(self, step: Floats) -> float:
+        with np.errstate(all="ignore"):
+            return float(sum(_weighed(g, y).sum() for g, y in self._results(step)))
+
+    def _results(self, step: Floats) -> list[tuple[Floats, Floats]]:
+        claim = self._claim
+        results = self._functions.run(claim.node, {claim.value: claim.at + step})
+        found = []
+        for place, g in enumerate(claim.incoming):
+            if g is None:
+                continue
+            y = results[place] if place < len(results) else None
+            if y is None or y.shape != g.shape:
+                raise Unjudgeable("run again, it gives out something else")
+            found.append((g, y))
+        return found
+
+    def _distance(self, pairs: list[tuple[Floats, Floats]]) -> float:
+        """Return how far the recorded results lie from those in float64, relative to their size."""
+        recorded = [
+            value
+            for g, value in zip(self._claim.incoming, self._claim.outputs, strict=False)
+            if g is not None
+        ]
+        worst = 0.0
+        for value, (_, y) in zip(recorded, pairs, strict=False):
+            if value is None or value.array is None or not is_float(value.dtype):
+                continue
+            size = _mean_size(y)
+            gap = _mean_size(value.array.astype(np.float64) - y)
+            worst = max(worst, gap / size if size else 0.0)
+        if not worst < 1 / 16:
+            raise Unjudgeable("run again in float64, it gives another result")
+        return worst
+
+
+def _weighed(g: NDArray[Any], y: NDArray[Any]) -> Floats:
+    """Multiply results by their gradients; of complex ones, part by part."""
+    return np.asarray((g.conj() * y).real if g.dtype.kind == "c" else g * y)
+
+
+def _directions(claim: Claim) -> list[Floats]:
+    """Return the claimed gradient itself, and random signs: they see any element alike."""
+    generator = np.random.default_rng([claim.node, claim.value])
+    size = _mean_size(claim.at) or 1.0
+    signs = [
+        size * generator.choice([-1.0, 1.0], claim.at.shape).reshape(claim.at.shape)
+        for _ in range(RANDOM)
+    ]
+    steep = _mean_size(claim.sent)
+    return [claim.sent * (size / steep), *signs] if steep else signs
+
+
+def _slope(phi: _Phi, claim: Claim, v: Floats) -> _Slope:
+    claimed = float((claim.sent * v).sum())
+    own = np.abs(claim.sent) + _mean_size(claim.sent)
+    if np.all(np.abs(v) == np.abs(v).flat[0]):
+        rounding = _DEVIATIONS * float(np.sqrt(((own * v) ** 2).sum()))
+    else:
+        rounding = float((own * np.abs(v)).sum())
+    rounding *= phi.unit
+    measured, error = _extrapolated(lambda h: phi(h * v), phi, rounding)
+    return _Slope(claimed, measured, error, rounding)
+
+
+def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> tuple[float, float]:
+    """Return the slope at 0 with an estimate of its error: the best of a falling row of steps."""
+    tremor, finer = (abs(along(h) - 2 * phi.at_rest + along(-h)) for h in (_TREMBLE, _TREMBLE / 4))
+    # Of a smooth phi this falls with h^2. At a kink it falls with h, and what stays of it over h is
+    # by how much the slopes of both sides differ.
+    kink = max(0.0, (16 * finer - tremor) / (3 * _TREMBLE))
+    tremor += 2.0**-50 * phi.size
+    best = (math.nan, math.inf)
+    plain = better = math.nan
+    for h in _STEPS:
+        before, better_before = plain, better
+        plain = (along(h) - along(-h)) / (2 * h)
+        # The error of central differences falls with h^2: by 16 from step to step.
+        better = plain + (plain - before) / 15
+        error = abs(better - better_before) + tremor / h
+        if error < best[1]:
+            best = (better, error)
+        if best[1] <= enough / 16:
+            break
+    return best[0], best[1] + kink / 2
+
+
+def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
+    worst = max(slopes, key=lambda s: s.gap / s.allowed if s.allowed else (s.gap and math.inf))
+    index = slopes.index(worst)
+    allowed = worst.allowed
+    ratio = worst.gap / allowed if allowed else (math.inf if worst.gap else 0.0)
+    refuted = sum(s.gap > _FAR * s.allowed for s in slopes)
+    signal = max(*(abs(s.measured) for s in slopes), size / 64)
+    unsteady = max(slopes, key=lambda s: s.error)
+    verdict, reason = Verdict.INCONCLUSIVE, ""
+    if any(not math.isfinite(s.error) for s in slopes):
+        reason = "its slope cannot be measured: results near the operands are not finite"
+    elif refuted:
+        verdict = Verdict.DISAGREES
+    elif 4 * unsteady.error > signal / 16:
+        reason = f"not smooth there: its slope is known to {unsteady.error:.1g} only"
+    elif ratio > 1:
+        reason = f"{ratio:.2g} times the error of the measurement: too near to tell"
+    elif max(s.allowed for s in slopes) > signal / 2:
+        reason = "too little signal: all zeros would pass too"
+    else:
+        verdict = Verdict.AGREES
+    detects = 2 * max(s.allowed for s in slopes)
+    return Comparison(
+        verdict=verdict,
+        reason=reason,
+        size=len(slopes),
+        refuted=refuted,
+        index=(index,),
+        recorded=worst.claimed,
+        expected=worst.measured,
+        error=worst.gap,
+        bound=allowed,
+        ratio=ratio,
+        likely_ratio=ratio,
+        ulps=ulps(worst.gap, worst.measured, claim.dtype),
+        detects=detects,
+        detects_relative=detects / signal if signal else math.inf,
+        norm=float(np.linalg.norm(claim.sent.ravel())),
+    )
+
+
+def _mean_size(array: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0

@@ -1,0 +1,389 @@
+"""One backward pass under examination."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.backward import backward_arithmetic, gradients
+from gradwitness.engine.binding import Unjudgeable, bind, over_complex
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import part
+from gradwitness.judging.carried_bounds import Carried, Slot, total
+from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
+from gradwitness.judging.custom_functions import CustomCheck
+from gradwitness.judging.finding import Finding, Row, Step
+from gradwitness.judging.large_steps import in_large_pieces
+from gradwitness.judging.piecewise import Pieces
+from gradwitness.judging.records import largest
+from gradwitness.rules.elementwise.complex_numbers import gradient_text
+from gradwitness.tape import Edge, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradwitness.judging.records import Records
+    from gradwitness.judging.slopes import Functions
+    from gradwitness.tape import Firing, LeafUpdate, Node, Source, Tape
+
+
+class SweepCheck:
+    """Judges the firings of a pass one by one, and the gradients that it gives out.
+
+    Parameters
+    ----------
+    tape : Tape
+        With the nodes that the pass can reach.
+    records : Records
+    number : int
+        The pass.
+    roots : sequence of (Edge, value or None)
+    limited_to : sequence of Edge, or None
+        As in `Sweep`.
+    functions : Functions, optional
+        Runs custom functions again, where no rule can differentiate them.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        records: Records,
+        number: int,
+        roots: Sequence[tuple[Edge, int | None]],
+        limited_to: Sequence[Edge] | None,
+        functions: Functions | None = None,
+    ) -> None:
+        self.tape = tape
+        self.records = records
+        self.number = number
+        self._custom = CustomCheck(tape, records, functions)
+        self._found: list[Finding] = []
+        self._rows: list[Row] = []
+        self._seeds: dict[Slot, list[int | None]] = {}
+        for edge, seed in roots:
+            self._seeds.setdefault((edge.node, edge.index), []).append(seed)
+        # For each input of each node: the recorded gradients that were sent there, ...
+        self.sent: dict[Slot, list[int]] = {
+            slot: [seed for seed in given if seed is not None]
+            for slot, given in self._seeds.items()
+        }
+        # Where a node that had its turn sent nothing, which its own step judges.
+        self._left_out: set[Slot] = set()
+        # ... and the witness's own.
+        taken = {(edge.node, edge.index) for edge in limited_to or ()}
+        self._carried = Carried(tape, records, taken)
+        self._wanted = (
+            None if limited_to is None else _leading_to(tape, {e.node for e in limited_to})
+        )
+
+    def fire(self, firing: Firing, update: LeafUpdate | None) -> list[Finding]:
+        """Judge one firing, and what it did to the ``.grad`` of a leaf."""
+        self._found = []
+        node = self.tape.nodes[firing.node]
+        self._fan_in(node, firing)
+        if node.kind == Kind.ACCUMULATE:
+            self._accumulate(node, firing, update)
+            if update is not None:
+                self._rows.append(self._row(Edge(node.id, 0), firing.incoming[0]))
+        else:
+            self._backward(node, firing)
+        self._carried.used(node.id, len(firing.incoming))
+        return self._found
+
+    def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
+        """Judge the gradients that the pass returned."""
+        self._rows += [self._row(edge, value) for edge, value in captured]
+        self._carried.clear()
+
+    def rows(self) -> list[Row]:
+        """Return one row for each gradient given out, its own judgement only.
+
+        They stand in the order of the forward pass, which met the leaves first.
+        """
+        nodes = self.tape.nodes
+        return sorted(self._rows, key=lambda row: nodes[row.node].outputs[row.slot] or 0)
+
+    def _finding(
+        self,
+        step: Step,
+        node: Node,
+        slot: int,
+        what: str,
+        comparison: Comparison,
+        formula: str = "",
+        grade: str = "",
+    ) -> None:
+        call = None if node.call is None else self.tape.calls[node.call]
+        self._found.append(
+            Finding(
+                step,
+                f"{node.name} #{node.id}, {what}",
+                comparison,
+                call=node.call,
+                node=node.id,
+                sweep=self.number,
+                slot=slot,
+                source=_source(self.tape, node) if call is None else call.source,
+                formula=formula,
+                grade=grade,
+            )
+        )
+
+    def _fan_in(self, node: Node, firing: Firing) -> None:
+        for index, arrived in enumerate(firing.incoming):
+            slot = (node.id, index)
+            terms = self.sent.get(slot, [])
+            implicit = sum(seed is None for seed in self._seeds.get(slot, ()))
+            if arrived is None and not terms and not implicit:
+                continue
+            what = f"gradient arriving at input {index}"
+            if arrived is None or not (terms or implicit):
+                number = arrived if arrived is not None else terms[0]
+                comparison = mismatch(
+                    "a gradient was sent but none arrived"
+                    if arrived is None
+                    else "a gradient arrived that no node sent",
+                    self.tape.values[number].array,
+                )
+            else:
+                comparison = self._against_total(arrived, terms, implicit, arrived)
+                self._carried.keep(slot, arrived)
+            self._finding(Step.FAN_IN, node, index, what, comparison, "g = sum of what was sent")
+
+    def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
+        try:
+            expected = total(self.tape, self.records, terms, ones, arrived)
+        except Unjudgeable as reason:
+            return unjudged(str(reason), self.tape.values[number].array)
+        comparison = self.records.against(number, expected)
+        return settled_by(comparison, lambda: sum(map(largest, map(self.records, terms))) + ones)
+
+    def _backward(self, node: Node, firing: Firing) -> None:
+        self._note_sent(node, firing)
+        names = _slot_names(self.tape, node, self.records)
+        if node.kind == Kind.CUSTOM:
+            self._custom_backward(node, firing, names)
+            return
+        try:
+            expected = self._expected(node, firing)
+        except Unjudgeable as reason:
+            for slot, sent in enumerate(firing.outgoing):
+                if sent is not None:
+                    array = self.tape.values[sent].array
+                    self._backward_finding(node, slot, names, unjudged(str(reason), array))
+                    self._carried.add_recorded(node.edges[slot], sent)
+            return
+        for slot, edge in enumerate(node.edges):
+            if edge is None:
+                continue
+            sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
+            if sent is None and not self._is_wanted(edge):
+                continue
+            comparison = self._outgoing(node, firing, slot, sent, expected[slot])
+            if comparison is not None:
+                self._backward_finding(node, slot, names, comparison)
+        self._carry_on(node, firing, expected)
+
+    def _note_sent(self, node: Node, firing: Firing) -> None:
+        for edge, sent in zip(node.edges, firing.outgoing, strict=False):
+            if edge is not None and sent is not None:
+                self.sent.setdefault((edge.node, edge.index), []).append(sent)
+            elif edge is not None:
+                self._left_out.add((edge.node, edge.index))
+
+    def _custom_backward(self, node: Node, firing: Firing, names: list[tuple[str, str]]) -> None:
+        expected: tuple[Any, ...] | Unjudgeable
+        try:
+            expected = self._custom.expected(node, firing)
+        except Unjudgeable as reason:
+            expected = reason
+        measured = set()
+        for judged in self._custom.judge(node, firing, expected, self._is_wanted):
+            self._backward_finding(node, judged.slot, names, judged.comparison, judged.grade)
+            if not judged.by_rules:
+                measured.add(judged.slot)
+        for slot, sent in enumerate(firing.outgoing):
+            if isinstance(expected, Unjudgeable) or slot in measured or self._narrows(firing):
+                self._carried.add_recorded(node.edges[slot], sent)
+            else:
+                self._carried.add(node.edges[slot], expected[slot])
+
+    def _backward_finding(
+        self,
+        node: Node,
+        slot: int,
+        names: list[tuple[str, str]],
+        comparison: Comparison,
+        grade: str = "",
+    ) -> None:
+        name, text = names[slot] if slot < len(names) else (str(slot), "")
+        self._finding(Step.BACKWARD, node, slot, f"gradient of {name}", comparison, text, grade)
+
+    def _expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
+        arithmetic = backward_arithmetic(self.tape, node, firing.incoming)
+        in_pieces = in_large_pieces(
+            self.tape, node, firing.incoming, self.records, arithmetic, self._carried.reaches
+        )
+        if in_pieces:
+            edges = tuple(None if k in in_pieces else edge for k, edge in enumerate(node.edges))
+            if not any(edges):
+                return tuple(map(in_pieces.get, range(len(edges))))
+            node = replace(node, edges=edges)
+        incoming = [
+            None if number is None else self.records.exact(number, arithmetic)
+            for number in firing.incoming
+        ]
+        whole = gradients(self.tape, node, incoming, self.records, arithmetic)
+        return tuple(in_pieces.get(slot, result) for slot, result in enumerate(whole))
+
+    def _is_wanted(self, edge: Edge) -> bool:
+        """Whether the program asked for a gradient that lies beyond an edge."""
+        return self._wanted is None or edge.node in self._wanted
+
+    def _outgoing(
+        self, node: Node, firing: Firing, slot: int, sent: int | None, expected: Any
+    ) -> Comparison | None:
+        if sent is None:
+            # An undefined gradient stands for zeros.
+            if expected is None:
+                return None
+            if isinstance(expected, Pieces):
+                expected = expected.whole()
+            if expected is None or not np.any(expected.value):
+                return None
+            value = np.asarray(expected.value)
+            return mismatch("no gradient, where one other than zero is expected", value)
+        if expected is None:
+            return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
+        comparison = self.records.against(sent, expected)
+        return settled_by(comparison, partial(self._size, node, firing, slot))
+
+    def _size(self, node: Node, firing: Firing, slot: int) -> float:
+        """Return how large an outgoing gradient is where all incoming numbers have one sign."""
+        incoming = [None if n is None else self.records.size(n) for n in firing.incoming]
+        try:
+            return largest(gradients(self.tape, node, incoming, self.records, None)[slot])
+        except Unjudgeable:
+            return 0.0
+
+    def _carry_on(self, node: Node, firing: Firing, expected: tuple[Any, ...]) -> None:
+        """Pass the witness's gradients on: through a node that rounds nothing, with their past."""
+        if self._narrows(firing):
+            # A cast: the formula rounds nothing, but the store does.
+            for slot, sent in enumerate(firing.outgoing):
+                if sent is not None:
+                    self._carried.add_recorded(node.edges[slot], sent)
+            return
+        if not any(map(self._carried.reaches, node.edges)):
+            return
+        onward = expected
+        results = [e for e in expected if e is not None]
+        if results and all(isinstance(e, Bounded | Pieces) and e.is_exact for e in results):
+            incoming = [
+                None if number is None else self._carried.at((node.id, index), number)
+                for index, number in enumerate(firing.incoming)
+            ]
+            arithmetic = next(g.arithmetic for g in incoming if g is not None)
+            onward = gradients(self.tape, node, incoming, self.records, arithmetic)
+        for slot, result in enumerate(onward):
+            self._carried.add(node.edges[slot], result)
+
+    def _narrows(self, firing: Firing) -> bool:
+        numbers = (*firing.incoming, *firing.outgoing)
+        return len({part(self.tape.values[n].dtype) for n in numbers if n is not None}) > 1
+
+    def _arrived_against(self, slot: Slot, number: int) -> Comparison:
+        try:
+            comparison = self.records.against(number, self._carried.at(slot, number))
+        except Unjudgeable as reason:
+            return unjudged(str(reason), self.tape.values[number].array)
+        # Whether the signal suffices was judged at each step on the way, on which this row depends.
+        return settled_by(comparison, lambda: math.inf)
+
+    def _accumulate(self, node: Node, firing: Firing, update: LeafUpdate | None) -> None:
+        arrived = firing.incoming[0]
+        if update is None or arrived is None:
+            return
+        if update.after is None:
+            array = self.tape.values[arrived].array
+            comparison = mismatch("a gradient arrived but `.grad` is None", array)
+        else:
+            terms = [arrived] if update.before is None else [update.before, arrived]
+            comparison = self._against_total(update.after, terms, 0, arrived)
+        self._finding(
+            Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
+        )
+
+    def _absent(self, slot: Slot) -> Comparison:
+        parts = self.sent.get(slot)
+        if parts:
+            array = self.tape.values[parts[0]].array
+            return mismatch("no gradient came, though one was sent", array)
+        if slot in self._left_out:
+            return nothing("no gradient: nothing leads from it to the result")
+        return unjudged("the gradient does not depend on it: torch gave None")
+
+    def _row(self, edge: Edge, number: int | None) -> Row:
+        tape = self.tape
+        leaf = tape.nodes[edge.node].outputs[edge.index]
+        value = None if leaf is None else tape.values[leaf]
+        name = value.name if value and value.name else f"value {leaf}"
+        slot = (edge.node, edge.index)
+        comparison = self._absent(slot) if number is None else self._arrived_against(slot, number)
+        return Row(
+            name=name,
+            shape=value.shape if value else (),
+            dtype=value.dtype if value else "",
+            verdict=comparison.verdict,
+            reason=comparison.reason,
+            inherited=False,
+            comparison=comparison,
+            digits=math.nan,
+            node=edge.node,
+            slot=edge.index,
+            sweep=self.number,
+            value=number,
+        )
+
+
+def _leading_to(tape: Tape, targets: set[int]) -> set[int]:
+    """Return the nodes from which some nodes can be reached, those included."""
+    senders: dict[int, set[int]] = {}
+    for node in tape.nodes:
+        for edge in node.edges:
+            if edge is not None:
+                senders.setdefault(edge.node, set()).add(node.id)
+    found = set(targets)
+    waiting = list(targets)
+    while waiting:
+        new = senders.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _source(tape: Tape, node: Node) -> Source | None:
+    """Return where a node without a call of its own comes from: its function's first call."""
+    return tape.calls[node.inner[0]].source if node.inner else None
+
+
+def _slot_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str]]:
+    """Return name and formula of each edge's operand."""
+    if node.call is None:
+        return [(f"input {n}", "") for n in range(len(node.edges))]
+    try:
+        bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)
+    except Unjudgeable:
+        return [(f"input {n}", "") for n in range(len(node.edges))]
+    mixed = over_complex(tape, tape.calls[node.call])
+    return [
+        (
+            name if place is None else f"{name}[{place}]",
+            f"d{name} = {gradient_text(bound.rule, name, mixed)}",
+        )
+        for name, place, _ in bound.slots()
+    ]

@@ -1,0 +1,1 @@
+"""The labelled graph: records, layout, and a writer for each format."""

@@ -1,0 +1,228 @@
+"""Layered layout: the result on top, arrows down, nothing on top of anything else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from gradwitness.report.picture.layout_columns import BOX_GAP, place_points
+from gradwitness.report.picture.layout_layers import (
+    assign_layers,
+    build_layered,
+    choose_cuts,
+    downward,
+)
+from gradwitness.report.picture.layout_order import order_rows
+from gradwitness.report.picture.layout_routes import Bands, draw_routes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from gradwitness.report.picture.layout_layers import LayeredGraph
+
+_ROW_GAP = 64.0
+# Arrows that lead far to the side get more height, or they run level and cannot be followed.
+_GAP_PER_SHIFT = 0.05
+# The labels of arrows that join the same two boxes stand under each other.
+_GAP_PER_PARALLEL = 16.0
+_WIDEST_GAP = 150.0
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Where everything goes; y grows downwards.
+
+    Attributes
+    ----------
+    x, y : ndarray
+        Upper left corner of each box.
+    routes : tuple of tuple of ndarray
+        The pieces of each arrow, from its source to its target. A piece holds ``3 k + 1``
+        control points of ``k`` joined cubic curves. A whole arrow has one piece; a cut one has
+        two stubs, one that leaves the source and one that enters the target.
+    cut : ndarray of bool
+        Which arrows are cut.
+    width, height : float
+        Extent of boxes and arrows, from the origin.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    routes: tuple[tuple[NDArray[np.float64], ...], ...]
+    cut: NDArray[np.bool_]
+    width: float
+    height: float
+
+
+def lay_out(
+    widths: ArrayLike, heights: ArrayLike, sources: Sequence[int], targets: Sequence[int]
+) -> Layout:
+    """Place boxes on layers and lead the arrows between them.
+
+    Every box stands right under the lowest box that points at it. Arrows that pass a layer
+    run through a lane of their own between its boxes. Where the lanes would be far more than
+    the boxes, the longest arrows are cut into stubs. Parts that are not connected are laid
+    out one by one and set side by side. The same input gives the same layout.
+
+    Parameters
+    ----------
+    widths, heights : array_like
+        Size of each box.
+    sources, targets : sequence of int
+        The boxes that each arrow joins. Several arrows may join the same two boxes. A cycle
+        is opened by letting one of its arrows point up.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    ValueError
+        If an arrow joins a box to itself.
+    """
+    sizes = np.column_stack([np.asarray(widths, float), np.asarray(heights, float)])
+    count = len(sizes)
+    if any(source == target for source, target in zip(sources, targets, strict=True)):
+        raise ValueError("an arrow joins a box to itself; the layout has no place for it")
+    order, turned = downward(count, list(sources), list(targets))
+    ends = [(t, s) if turn else (s, t) for s, t, turn in zip(sources, targets, turned, strict=True)]
+    layers = assign_layers(order, ends)
+    cuts = choose_cuts([layers[lower] - layers[upper] for upper, lower in ends], count)
+    parts = [
+        _lay_out_part(boxes, arrows, sizes, layers, ends, cuts)
+        for boxes, arrows in _connected_parts(count, ends)
+    ]
+    return _pack(parts, sizes, turned, cuts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Layout of one connected part, in its own coordinates."""
+
+    boxes: list[int]
+    arrows: list[int]
+    corners: NDArray[np.float64]
+    routes: list[tuple[NDArray[np.float64], ...]]
+    width: float
+    height: float
+
+
+def _connected_parts(count: int, ends: list[tuple[int, int]]) -> list[tuple[list[int], list[int]]]:
+    """Boxes and arrows of each connected part, in the order of their first boxes."""
+    pairs = np.array(ends, dtype=np.int64).reshape(-1, 2)
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    parts_of = connected_components(links, directed=False)[1].tolist() if count else []
+    parts: dict[int, tuple[list[int], list[int]]] = {}
+    for box, part in enumerate(parts_of):
+        parts.setdefault(part, ([], []))[0].append(box)
+    for arrow, (upper, _) in enumerate(ends):
+        parts[parts_of[upper]][1].append(arrow)
+    return list(parts.values())
+
+
+def _lay_out_part(
+    boxes: list[int],
+    arrows: list[int],
+    sizes: NDArray[np.float64],
+    layers: list[int],
+    ends: list[tuple[int, int]],
+    cuts: list[bool],
+) -> _Part:
+    local = {box: index for index, box in enumerate(boxes)}
+    top = min(layers[box] for box in boxes)
+    own_ends = [(local[ends[arrow][0]], local[ends[arrow][1]]) for arrow in arrows]
+    row_of = [layers[box] - top for box in boxes]
+    graph = build_layered(
+        sizes[boxes, 0].tolist(),
+        row_of,
+        own_ends,
+        [cuts[arrow] for arrow in arrows],
+    )
+    centres = place_points(graph, order_rows(graph))
+    bands = _stack_rows(graph, centres, row_of, sizes[boxes, 1].tolist())
+    corners = np.column_stack(
+        [np.array(centres[: len(boxes)]) - sizes[boxes, 0] / 2, bands.box_tops]
+    )
+    return _Part(
+        boxes=boxes,
+        arrows=arrows,
+        corners=corners,
+        routes=draw_routes(own_ends, graph.chains, centres, graph.widths, bands),
+        width=max(c + w / 2 for c, w in zip(centres, graph.widths, strict=True)),
+        height=bands.bottoms[-1],
+    )
+
+
+def _stack_rows(
+    graph: LayeredGraph, centres: list[float], row_of: list[int], heights: list[float]
+) -> Bands:
+    """Give every layer the height of its highest box, with room for the arrows in between."""
+    row_heights = [0.0] * len(graph.rows)
+    for row, height in zip(row_of, heights, strict=True):
+        row_heights[row] = max(row_heights[row], height)
+    tops, bottoms = [], []
+    edge = 0.0
+    for points, row_height in zip(graph.rows, row_heights, strict=True):
+        tops.append(edge)
+        bottoms.append(edge + row_height)
+        edge += row_height + _gap_below(points, graph, centres)
+    box_tops = [
+        tops[row] + (row_heights[row] - height) / 2
+        for row, height in zip(row_of, heights, strict=True)
+    ]
+    return Bands(
+        row_of=row_of,
+        tops=tops,
+        bottoms=bottoms,
+        box_tops=box_tops,
+        box_bottoms=[top + height for top, height in zip(box_tops, heights, strict=True)],
+    )
+
+
+def _gap_below(points: list[int], graph: LayeredGraph, centres: list[float]) -> float:
+    """Height between a layer and the next that keeps the arrows and their labels apart."""
+    shift = parallels = 0.0
+    for point in points:
+        below = [other for other, _ in graph.lower[point]]
+        for other in below:
+            shift = max(shift, abs(centres[point] - centres[other]))
+        parallels = max(parallels, len(below) - len(set(below)))
+    return min(_ROW_GAP + _GAP_PER_SHIFT * shift + _GAP_PER_PARALLEL * parallels, _WIDEST_GAP)
+
+
+def _pack(
+    parts: list[_Part], sizes: NDArray[np.float64], turned: list[bool], cuts: list[bool]
+) -> Layout:
+    """Set the parts side by side, in shelves as wide as the widest part or the whole is high."""
+    area = sum((part.width + BOX_GAP) * (part.height + BOX_GAP) for part in parts)
+    limit = max([part.width for part in parts] + [math.sqrt(2 * area)])
+    corners = np.zeros((len(sizes), 2))
+    routes: list[tuple[NDArray[np.float64], ...]] = [()] * len(cuts)
+    width = left = shelf = depth = 0.0
+    for part in parts:
+        if left > 0 and left + part.width > limit:
+            left, shelf = 0.0, depth + BOX_GAP
+        corner = np.array([left, shelf])
+        corners[part.boxes] = part.corners + corner
+        for arrow, pieces in zip(part.arrows, part.routes, strict=True):
+            moved = tuple(piece + corner for piece in pieces)
+            routes[arrow] = tuple(p[::-1] for p in moved[::-1]) if turned[arrow] else moved
+        width = max(width, left + part.width)
+        depth = max(depth, shelf + part.height)
+        left += part.width + BOX_GAP
+    return Layout(
+        x=corners[:, 0],
+        y=corners[:, 1],
+        routes=tuple(routes),
+        cut=np.array(cuts, dtype=np.bool_),
+        width=width,
+        height=depth,
+    )

@@ -1,0 +1,130 @@
+"""Where the points of each layer stand from left to right, once their order is settled."""
+
+from __future__ import annotations
+
+import math
+from heapq import heappop, heappush, heapreplace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradwitness.report.picture.layout_layers import LayeredGraph
+
+BOX_GAP = 40.0
+LANE_TO_BOX = 24.0
+LANE_GAP = 16.0
+_ROUNDS = 4
+
+
+def place_points(graph: LayeredGraph, rows: list[list[int]]) -> list[float]:
+    """Give every point the centre that leaves the arrows as straight as the order allows.
+
+    Sweeps down and up: each layer in turn takes the positions that have the least weighted
+    sum of horizontal distances to the neighbours, under the least separations. That sum,
+    unlike a sum of squares, is least where most arrows are exactly straight.
+
+    Parameters
+    ----------
+    graph : LayeredGraph
+    rows : list of list of int
+        The points of each layer from left to right.
+
+    Returns
+    -------
+    list of float
+        The centre of each point; the leftmost edge of all is at 0.
+    """
+    centres = [0.0] * len(graph.widths)
+    offsets = [_offsets(graph, row) for row in rows]
+    for row, offset in zip(rows, offsets, strict=True):
+        for point, place in zip(row, offset, strict=True):
+            centres[point] = place - offset[-1] / 2
+    down = list(zip(rows, offsets, strict=True))
+    up = down[::-1]
+    best, least = centres, math.inf
+    # A sweep that looks one way can drive side branches far out, layer by layer: keep the best.
+    for sweep, side in _ROUNDS * ((down[1:], graph.upper), (up[1:], graph.lower)):
+        for row, offset in sweep:
+            _settle(row, offset, (side,), centres)
+        cost = _cost(graph, centres)
+        if cost < least:
+            best, least = list(centres), cost
+    # From there, sweeps that look both ways only ever make it better.
+    for row, offset in down + up:
+        _settle(row, offset, (graph.upper, graph.lower), best)
+    left = min(centre - width / 2 for centre, width in zip(best, graph.widths, strict=True))
+    return [centre - left for centre in best]
+
+
+def _cost(graph: LayeredGraph, centres: list[float]) -> float:
+    """Weighted sum of the horizontal distances that all arrows cover."""
+    return sum(
+        pull * abs(centres[other] - centre)
+        for centre, below in zip(centres, graph.lower, strict=True)
+        for other, pull in below
+    )
+
+
+def _offsets(graph: LayeredGraph, row: list[int]) -> list[float]:
+    """Centres of a row packed as tightly as allowed, the first at 0."""
+    offsets = [0.0]
+    for a, b in pairwise(row):
+        boxes = (a < graph.boxes) + (b < graph.boxes)
+        gap = (LANE_GAP, LANE_TO_BOX, BOX_GAP)[boxes]
+        offsets.append(offsets[-1] + (graph.widths[a] + graph.widths[b]) / 2 + gap)
+    return offsets
+
+
+def _settle(
+    row: list[int],
+    offsets: list[float],
+    sides: tuple[list[list[tuple[int, int]]], ...],
+    centres: list[float],
+) -> None:
+    """Move one row to its best positions."""
+    wishes = []
+    for point, offset in zip(row, offsets, strict=True):
+        wish = [(centres[other] - offset, pull) for side in sides for other, pull in side[point]]
+        # What nothing pulls stays where it is unless it is pushed.
+        wishes.append(wish or [(centres[point] - offset, 1)])
+    for point, offset, place in zip(row, offsets, nearest_rising(wishes), strict=True):
+        centres[point] = place + offset
+
+
+def nearest_rising(wishes: list[list[tuple[float, int]]]) -> list[float]:
+    """Find the non-decreasing sequence that is nearest to weighted wishes.
+
+    Least ``sum(weight * |y[i] - value|)`` over all wishes ``(value, weight)`` of all places
+    ``i``, by slope trick: the cost of the places so far, as a function of the last, is convex
+    and piecewise linear, and a heap keeps the points where its slope changes.
+
+    Parameters
+    ----------
+    wishes : list of list of (float, int)
+        At least one wish for every place; weights are positive.
+
+    Returns
+    -------
+    list of float
+        One value per place. Where a whole interval is equally good, its middle.
+    """
+    bends: list[tuple[float, int]] = []
+    bests = []
+    for wish in wishes:
+        rising = 0
+        for value, weight in wish:
+            heappush(bends, (-value, 2 * weight))
+            rising += weight
+        # Cut off the part with rising slope: the next place may always be larger.
+        while rising >= bends[0][1]:
+            value, weight = heappop(bends)
+            rising -= weight
+            best = -value if rising else -(value + bends[0][0]) / 2
+        if rising:
+            value, weight = bends[0]
+            heapreplace(bends, (value, weight - rising))
+            best = -value
+        bests.append(best)
+    for place in range(len(bests) - 2, -1, -1):
+        bests[place] = min(bests[place], bests[place + 1])
+    return bests

@@ -1,0 +1,93 @@
+"""The labelled graph as plain records: what every layout and every writer starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradwitness.verdict import Verdict
+
+
+class Role(Enum):
+    """What a box stands for; every writer gives each role a shape of its own."""
+
+    RESULT = "result"  # the value that backward was called on
+    OPERATION = "operation"  # an autograd node of an ATen operation
+    CUSTOM = "custom"  # an autograd node of a user's autograd.Function
+    LEAF = "leaf"  # AccumulateGrad: a parameter or an input that collects a gradient
+    SAVED = "saved"  # a tensor that a node kept from the forward pass
+    INPUT = "input"  # data that enters without collecting a gradient
+
+
+class Flow(Enum):
+    """What an arrow stands for."""
+
+    GRADIENT = "gradient"  # the cotangent flows from source to target
+    SAVED = "saved"  # the source keeps the target for its backward formula
+
+
+@dataclass(frozen=True)
+class Box:
+    """One labelled node.
+
+    Attributes
+    ----------
+    key : str
+        Unique within its picture.
+    role : Role
+        Chooses the shape.
+    title : str
+        First line, set in bold.
+    lines : tuple of str
+        Further lines: expression, shapes, formula, module path.
+    verdict : Verdict or None
+        Chooses colour and badge; None where nothing is to be judged (saved tensors, data).
+    verdict_text : str
+        The verdict in words, with its figure: ``AGREES  0.31 of bound``.
+    note : str
+        Longer text (definition of the node kind); a tooltip where the format has one.
+    """
+
+    key: str
+    role: Role
+    title: str
+    lines: tuple[str, ...]
+    verdict: Verdict | None = None
+    verdict_text: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """One directed connection, from ``source`` to ``target`` (keys of boxes)."""
+
+    source: str
+    target: str
+    flow: Flow
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A whole labelled graph.
+
+    Attributes
+    ----------
+    title : str
+        Headline.
+    subtitle : str
+        What was run, in one line.
+    boxes : tuple of Box
+    arrows : tuple of Arrow
+        Several arrows may join the same two boxes; no arrow joins a box to itself.
+    legend : tuple of str
+        Sentences for the foot of the picture (direction of arrows and the like).
+    """
+
+    title: str
+    subtitle: str
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+    legend: tuple[str, ...] = ()

@@ -1,0 +1,146 @@
+"""Where the labels of arrows go, so that they cover neither boxes nor each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradwitness.report.picture.picture import Flow
+from gradwitness.report.picture.svg_shapes import LABEL_SIZE, Label, text_width
+from gradwitness.report.text import clean, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gradwitness.report.picture.layout import Layout
+    from gradwitness.report.picture.picture import Picture
+
+_CELL = 200.0
+_HALF_HEIGHT = 7.0
+# Along a curve: its middle first, then by turns towards its two ends.
+_TRIES = (0.5, 0.6, 0.4, 0.7, 0.3, 0.78, 0.22)
+_MOST_NAMED = 4
+
+
+class _Ground:
+    """Which places are taken; looked up by coarse cells."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[int, int], list[tuple[float, float, float, float]]] = {}
+
+    def take(self, left: float, top: float, right: float, bottom: float) -> None:
+        for cell in self._cells_of(left, top, right, bottom):
+            self._cells.setdefault(cell, []).append((left, top, right, bottom))
+
+    def is_free(self, left: float, top: float, right: float, bottom: float) -> bool:
+        return not any(
+            left < other[2] and other[0] < right and top < other[3] and other[1] < bottom
+            for cell in self._cells_of(left, top, right, bottom)
+            for other in self._cells.get(cell, ())
+        )
+
+    @staticmethod
+    def _cells_of(
+        left: float, top: float, right: float, bottom: float
+    ) -> Iterator[tuple[int, int]]:
+        for column in range(int(left // _CELL), int(right // _CELL) + 1):
+            for row in range(int(top // _CELL), int(bottom // _CELL) + 1):
+                yield column, row
+
+
+def place_labels(
+    picture: Picture, layout: Layout, numbers: dict[str, int], sizes: NDArray[np.float64]
+) -> list[Label]:
+    """Find a place for the label of every arrow and for the names at every stub.
+
+    Parameters
+    ----------
+    picture : Picture
+    layout : Layout
+        Of this picture.
+    numbers : dict of str to int
+        Position of each key in ``picture.boxes``.
+    sizes : ndarray
+        Width and height of each box.
+
+    Returns
+    -------
+    list of Label
+    """
+    ground = _Ground()
+    for x, y, (width, height) in zip(layout.x, layout.y, sizes, strict=True):
+        ground.take(x, y, x + width, y + height)
+    labels = []
+    for texts, spots in _stub_names(picture, layout, numbers):
+        labels.append(_settle(ground, texts, spots, Flow.GRADIENT))
+    for arrow, pieces, is_cut in zip(picture.arrows, layout.routes, layout.cut, strict=True):
+        if arrow.label and not is_cut:
+            text = clean(arrow.label).replace("\n", " ")
+            width = text_width(columns(text), LABEL_SIZE)
+            spots = [(x - width / 2, y) for x, y in _along(pieces[0])]
+            labels.append(_settle(ground, text, spots, arrow.flow))
+    return labels
+
+
+def _settle(ground: _Ground, text: str, spots: list[tuple[float, float]], flow: Flow) -> Label:
+    """Take the first spot that is free, or the first of all."""
+    labels = [Label(x, y, text, flow) for x, y in spots]
+    rooms = [
+        (label.left - 3, label.y - _HALF_HEIGHT, label.right + 3, label.y + _HALF_HEIGHT)
+        for label in labels
+    ]
+    free = [spot for spot, room in enumerate(rooms) if ground.is_free(*room)]
+    chosen = free[0] if free else 0
+    ground.take(*rooms[chosen])
+    return labels[chosen]
+
+
+def _along(points: NDArray[np.float64]) -> Iterator[tuple[float, float]]:
+    """Points of a route, from its last curve to its first."""
+    for start in range(len(points) - 4, -1, -3):
+        p0, p1, p2, p3 = points[start : start + 4]
+        if abs(p3[1] - p0[1]) < 4 * _HALF_HEIGHT:
+            continue
+        for t in _TRIES:
+            s = 1 - t
+            x, y = s**3 * p0 + 3 * s * s * t * p1 + 3 * s * t * t * p2 + t**3 * p3
+            yield float(x), float(y)
+
+
+def _stub_names(
+    picture: Picture, layout: Layout, numbers: dict[str, int]
+) -> Iterator[tuple[str, list[tuple[float, float]]]]:
+    """Names at the ends of cut arrows; each box where such arrows arrive has a number."""
+    leaving: dict[int, list[int]] = {}
+    entering: dict[int, list[int]] = {}
+    ends: dict[tuple[bool, int], tuple[float, float]] = {}
+    for number, arrow in enumerate(picture.arrows):
+        if layout.cut[number]:
+            source, target = numbers[arrow.source], numbers[arrow.target]
+            leaving.setdefault(source, []).append(target)
+            entering.setdefault(target, []).append(source)
+            leave, enter = layout.routes[number]
+            ends[False, source] = (float(leave[-1, 0]), float(leave[-1, 1]))
+            ends[True, target] = (float(enter[0, 0]), float(enter[0, 1]))
+    portals = {target: portal for portal, target in enumerate(entering, 1)}
+    titles = [clean(box.title).replace("\n", " ") for box in picture.boxes]
+    for source, many in leaving.items():
+        targets = list(dict.fromkeys(many))
+        text = "to " + " ".join(f"({portals[target]})" for target in targets[:_MOST_NAMED])
+        if len(targets) == 1:
+            text += f" {titles[targets[0]]}"
+        elif len(targets) > _MOST_NAMED:
+            text += f" and {len(targets) - _MOST_NAMED} more"
+        yield text, _beside(ends[False, source], text)
+    for target, many in entering.items():
+        sources = list(dict.fromkeys(many))
+        origin = titles[sources[0]] if len(sources) == 1 else f"{len(sources)} boxes"
+        text = f"({portals[target]}) from {origin}"
+        yield text, _beside(ends[True, target], text)
+
+
+def _beside(end: tuple[float, float], text: str) -> list[tuple[float, float]]:
+    x, y = end
+    return [(x + 5, y), (x - 5 - text_width(columns(text), LABEL_SIZE), y)]

@@ -1,0 +1,1 @@
+"""Tables and text, a file for each kind of report."""

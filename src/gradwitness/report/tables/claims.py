@@ -1,0 +1,217 @@
+"""Judged claims, for terminals, and as JSON: schema `gradwitness-claims`, see docs/claims.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.numbers import place, short
+from gradwitness.report.record import comparison_record, report_record
+from gradwitness.report.tables.terminal import FittingTable, styled
+from gradwitness.verdict import Verdict, worst
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from gradwitness.diagnose.rank import Cause
+    from gradwitness.judging.claimed.judge import ClaimReport, ClaimRow
+    from gradwitness.judging.finding import Report
+
+SCHEMA = "gradwitness-claims"
+VERSION = 1
+
+_LEFT = ("gradient of", "claimed as", "verdict", "at")
+# Left out of a narrow table, in this order.
+_LESS_TELLING = ("shape", "expected", "claimed", "allowed", "at", "claimed as")
+# More names than this are counted, not listed.
+_LISTED = 8
+
+
+def claims(reports: Sequence[ClaimReport]) -> RenderableType:
+    """Return the judgement of one or more runs of claims, and what they come to together."""
+    parts = [_one(report) for report in reports]
+    if len(reports) > 1:
+        lines = Text("\n")
+        # Of several runs against one, or one against several, the other side tells them apart.
+        is_told = len({report.source for report in reports}) == len(reports)
+        for report in reports:
+            lines.append(report.source if is_told else f"{report.source} against {report.against}")
+            lines.append("  ")
+            lines.append(styled(report.verdict))
+            lines.append(f"  {_count(report)}\n")
+        lines.append("verdict   ")
+        lines.append(styled(worst([report.verdict for report in reports])))
+        parts.append(lines)
+    return Group(*parts)
+
+
+def claims_record(reports: Sequence[ClaimReport], program: Report | None) -> dict[str, Any]:
+    """Return judged claims as plain data, with the judgement of the program if there is one."""
+    own = [] if program is None else [program.verdict]
+    verdict = worst([report.verdict for report in reports] + own)
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "verdict": verdict,
+        "exit_code": verdict.exit_code,
+        "runs": [_record(report) for report in reports],
+        "program": None if program is None else report_record(program),
+    }
+
+
+def _one(report: ClaimReport) -> RenderableType:
+    title = Text("\nclaims    ", style="bold")
+    title.append(f"{report.source}\n", style="not bold default")
+    title.append(f"against   {report.against}\n", style="not bold default")
+    title.append(f"allowed   {report.dtype}, {report.grade}", style="not bold default")
+    parts: list[RenderableType] = [title]
+    if report.rows:
+        lines = [_cells(row) for row in report.rows]
+        if all(row.name == row.claimed_as for row in report.rows):
+            lines = [{k: v for k, v in cells.items() if k != "claimed as"} for cells in lines]
+        parts.append(FittingTable(lines, _LEFT, _LESS_TELLING))
+    else:
+        parts.append(Text("No claim belongs to any gradient."))
+    parts += [cause_shown(cause) for cause in report.causes]
+    parts.append(_closing(report))
+    return Group(*parts)
+
+
+def _cells(row: ClaimRow) -> dict[str, Text]:
+    c = row.comparison
+    verdict = styled(row.verdict)
+    if row.inherited:
+        verdict.append(" inherited")
+    cells: dict[str, str | Text] = {
+        "gradient of": row.name,
+        "claimed as": row.claimed_as,
+        "shape": "x".join(map(str, row.shape)) or "scalar",
+        "verdict": verdict,
+        "worst error": short(c.error),
+        "at": place(c.index),
+        "claimed": short(c.recorded, 6),
+        "expected": short(c.expected, 6),
+        "x allowed": short(c.ratio),
+        "allowed": short(c.bound),
+        "digits": _digits(row.digits),
+        "confirm": f"{row.coverage.judged}/{row.coverage.total}",
+    }
+    return {name: Text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+
+
+def _digits(digits: float) -> str:
+    if math.isinf(digits):
+        return "all"
+    return "-" if math.isnan(digits) else f"{abs(digits):.1f}"
+
+
+def cause_shown(cause: Cause) -> RenderableType:
+    """Return one cause with its evidence."""
+    title = Text("\nCAUSE", style="bold red")
+    title.append(f"      {cause.cause}", style="not bold default")
+    fitted = "" if math.isnan(cause.coefficient) else f"{cause.coefficient:.9g}"
+    facts = {
+        "what": cause.text,
+        "at": cause.place,
+        "in": _names(cause.guilty),
+        "inherit": _names(cause.inherited),
+        "fitted": fitted,
+        "evidence": f"with it, the claims are within {short(cause.residual)} of what is allowed; "
+        f"chance would do so once in 2^{cause.bits:.0f}",
+        "also fits": cause.runner_up,
+        "decide": cause.experiment,
+    }
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in facts.items():
+        if text:
+            table.add_row(Text(f"  {name}"), Text(text))
+    return Group(title, table)
+
+
+def _closing(report: ClaimReport) -> Text:
+    lines = Text("\n")
+    first = report.first_wrong
+    if first is not None:
+        lines.append(
+            f"first wrong, in backward order: {first.name}{_neighbour(report, first)}\n",
+            style="bold red",
+        )
+        if not report.causes:
+            lines.append("cause     no known mistake fits what is wrong\n")
+    for row in report.rows:
+        if row.reason not in ("", CANCELS):
+            style = "yellow" if row.verdict is Verdict.INCONCLUSIVE else "default"
+            lines.append(f"{row.name}: {row.reason}\n", style=style)
+    if report.unclaimed:
+        lines.append(f"unclaimed {_names(report.unclaimed)}\n", style="yellow")
+    if report.unknown:
+        lines.append(f"unknown   {_names(report.unknown)}: no gradient has this name or shape\n")
+    for note in report.notes:
+        lines.append(f"note      {note}\n")
+    lines.append(f"claims    {_count(report)}\n")
+    lines.append("verdict   ")
+    lines.append(styled(report.verdict))
+    return lines
+
+
+def _neighbour(report: ClaimReport, first: ClaimRow) -> str:
+    """Say what is right on the way from the loss to the first wrong gradient."""
+    later = report.rows[report.rows.index(first) + 1 :]
+    right = next((row for row in later if row.verdict is Verdict.AGREES), None)
+    return f" ({right.name}, nearer to the loss, is right)" if right else ""
+
+
+def _count(report: ClaimReport) -> str:
+    counts = [(v, sum(row.verdict is v for row in report.rows)) for v in Verdict]
+    said = {Verdict.AGREES: "agree", Verdict.DISAGREES: "DISAGREE"}
+    text = ", ".join(f"{n} {said.get(v, 'inconclusive')}" for v, n in counts if n)
+    missing = f"; {len(report.unclaimed)} not claimed" if report.unclaimed else ""
+    return (text or "none judged") + missing
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_LISTED])
+    more = len(names) - _LISTED
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _record(report: ClaimReport) -> dict[str, Any]:
+    first = report.first_wrong
+    return {
+        "source": report.source,
+        "against": report.against,
+        "dtype": report.dtype,
+        "grade": report.grade,
+        "verdict": report.verdict,
+        "first_wrong": None if first is None else first.name,
+        "gradients": [_row_record(row) for row in report.rows],
+        "unclaimed": report.unclaimed,
+        "unknown": report.unknown,
+        "notes": report.notes,
+        "causes": [asdict(cause) for cause in report.causes],
+    }
+
+
+def _row_record(row: ClaimRow) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "claimed_as": row.claimed_as,
+        "shape": row.shape,
+        "verdict": row.verdict,
+        "inherited": row.inherited,
+        "reason": row.reason,
+        "digits": row.digits,
+        "confirming": row.coverage.judged,
+        "elements": row.coverage.total,
+        **comparison_record(row.comparison),
+    }

@@ -1,0 +1,87 @@
+"""Annotations on GitHub: one for each root cause, at the line of the program that has it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gradwitness.verdict import Fault
+
+# GitHub shows ten of one kind for each step of a workflow, and drops the others without a word.
+SHOWN = 10
+
+
+def commands(faults: Iterable[Fault]) -> list[str]:
+    """Return workflow commands, one a line: errors for faults, warnings for doubts.
+
+    Parameters
+    ----------
+    faults : iterable of Fault
+        A fault that is there twice, at one line, is told once. What is more than GitHub shows is
+        counted in the last one.
+
+    Returns
+    -------
+    list of str
+    """
+    by_place = {(f.verdict, f.title, f.line): f for f in faults}
+    lines: list[str] = []
+    for verdict, level in _LEVELS.items():
+        found = [f for f in by_place.values() if f.verdict is verdict]
+        fits = len(found) <= SHOWN
+        shown = found if fits else found[: SHOWN - 1]
+        lines += [annotation(level, f"gradwitness: {f.title}", f.text, f.line) for f in shown]
+        if not fits:
+            rest = f"{len(found) - len(shown)} more, in the log: GitHub shows {SHOWN} annotations"
+            lines.append(annotation(level, "gradwitness: and more", rest))
+    return lines
+
+
+def annotation(level: str, title: str, text: str, line: str = "") -> str:
+    """Return one workflow command.
+
+    Parameters
+    ----------
+    level : str
+        ``error``, ``warning`` or ``notice``.
+    title, text : str
+        Any text; what has a meaning to GitHub is escaped.
+    line : str
+        ``file:line``, or empty.
+    """
+    place = {}
+    path, _, number = line.rpartition(":")
+    if path and number.isdecimal():
+        place = {"file": _from_root(path), "line": number}
+    fields = ",".join(
+        f"{key}={_property(value)}" for key, value in {**place, "title": title}.items()
+    )
+    return f"::{level} {fields}::{_data(text)}"
+
+
+_LEVELS = {Verdict.DISAGREES: "error", Verdict.INCONCLUSIVE: "warning"}
+
+
+def _from_root(path: str) -> str:
+    """Return a path as GitHub knows it: from the root of the checkout, with slashes."""
+    root = os.environ.get("GITHUB_WORKSPACE") or Path.cwd()
+    file = Path(path)
+    absolute = file if file.is_absolute() else Path.cwd() / file
+    try:
+        return absolute.relative_to(root).as_posix()
+    except ValueError:
+        return file.as_posix()
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,68 @@
+"""Laws and what they say of claims, for terminals and as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from gradwitness.judging.numbers import place, short
+from gradwitness.report.tables.terminal import styled
+from gradwitness.verdict import Verdict, worst
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from gradwitness.judging.claimed.laws import LawFinding
+
+SCHEMA = "gradwitness-laws"
+VERSION = 1
+
+
+def verdict_of(findings: Sequence[LawFinding]) -> Verdict:
+    """Return the gravest verdict: never AGREES, which no law can say."""
+    return worst([*(finding.verdict for finding in findings), Verdict.INCONCLUSIVE])
+
+
+def laws_table(findings: Sequence[LawFinding]) -> RenderableType:
+    """Return what each law says."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("law about", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("x allowed", justify="right", no_wrap=True)
+    table.add_column("at", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for each in findings:
+        table.add_row(
+            Text(", ".join(each.tensors)),
+            styled(each.verdict),
+            short(each.residual),
+            place(each.at) if each.at else "",
+            Text(each.text),
+        )
+    closing = Text("\nverdict   ")
+    closing.append(styled(verdict_of(findings)))
+    if verdict_of(findings) is Verdict.INCONCLUSIVE:
+        closing.append("  no law is broken, which proves nothing: a law can only refute")
+    return Group(table, closing)
+
+
+def laws_record(findings: Sequence[LawFinding]) -> dict[str, Any]:
+    """Return what each law says as plain data."""
+    verdict = verdict_of(findings)
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "verdict": verdict,
+        "exit_code": verdict.exit_code,
+        "laws": [
+            {"law": type(each.law).__name__.lower(), "layers": asdict(each.law)}
+            | {key: value for key, value in asdict(each).items() if key != "law"}
+            for each in findings
+        ],
+    }

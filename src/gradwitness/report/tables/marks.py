@@ -1,0 +1,145 @@
+"""Marks, for a student's terminal and as JSON (schema ``gradwitness-marks``, version 1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from gradwitness.diagnose.evidence import named
+from gradwitness.diagnose.factor_names import FACTOR
+from gradwitness.diagnose.hypotheses.accumulated import MOMENTUM
+from gradwitness.diagnose.hypotheses.clipped import BY_NORM, BY_VALUE
+from gradwitness.diagnose.hypotheses.factor import COMPOUNDING
+from gradwitness.diagnose.hypotheses.localised import LOCALISED
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from gradwitness.diagnose.rank import Cause
+    from gradwitness.grading.marks import Mark, Marks
+
+SCHEMA = "gradwitness-marks"
+VERSION = 1
+
+_STYLES = {
+    "right": "green",
+    "wrong": "bold red",
+    "wrong by an earlier one": "red",
+    "not handed in": "bold red",
+    "open": "yellow",
+}
+
+# What a student is told where the cause as it stands has a figure that was fitted to the answer.
+_WITHOUT_FIGURES = {
+    FACTOR: "A constant factor is missing, or is too much, in {}.",
+    COMPOUNDING: "Each step towards the input multiplies the gradient by a factor too many or too "
+    "few; it shows first in {}.",
+    BY_NORM: "Each gradient is divided by its size, or by that of all together: {}.",
+    BY_VALUE: "The largest numbers are cut off in {}; the others are right.",
+    LOCALISED: "A few numbers are wrong in {}; everything else in there is right.",
+    MOMENTUM: "A part of the gradient of the pass before is added to {}.",
+}
+
+
+def marks_table(marks: Marks, *, answers: bool = False) -> RenderableType:
+    """Return marks for a terminal.
+
+    Parameters
+    ----------
+    marks : Marks
+    answers : bool
+        Show the right gradients too.
+    """
+    parts: list[RenderableType] = [Text(f"{marks.title}: {marks.submission}\n", style="bold")]
+    if marks.failure:
+        parts.append(Text(f"Nothing could be graded: {marks.failure}\n", style="bold red"))
+    if marks.failure and marks.printed:
+        parts.append(Text(f"It printed:\n{marks.printed}\n"))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, side in (("gradient of", "left"), ("marks", "right"), ("of", "right")):
+        table.add_column(column, justify="right" if side == "right" else "left", no_wrap=True)
+    table.add_column("it is", no_wrap=True)
+    table.add_column("where", overflow="fold")
+    for mark in marks.marks:
+        table.add_row(*_cells(mark))
+    parts.append(table)
+    parts += [_cause(cause if answers else _guarded(cause)) for cause in marks.causes]
+    lines = Text("\n")
+    for note in marks.notes:
+        lines.append(f"note   {note}\n")
+    if answers:
+        for name, array in marks.answers.items():
+            lines.append(f"right  {name}\n{np.array2string(array, threshold=64)}\n")
+    lines.append(f"marks  {marks.earned:g} of {marks.worth:g}", style="bold")
+    if marks.open:
+        lines.append(f", {marks.open:g} still open: a person has to look", style="yellow")
+    return Group(*parts, lines)
+
+
+def marks_record(marks: Marks, *, answers: bool = False) -> dict[str, Any]:
+    """Return marks as plain data; with the right numbers only if asked."""
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "title": marks.title,
+        "submission": marks.submission,
+        "verdict": marks.verdict,
+        "earned": marks.earned,
+        "worth": marks.worth,
+        "open": marks.open,
+        "failure": marks.failure,
+        "printed": marks.printed,
+        "marks": [asdict(mark) for mark in marks.marks],
+        "causes": [
+            {
+                "cause": cause.cause,
+                "text": cause.text,
+                "in": list(cause.guilty),
+                "inherited": list(cause.inherited),
+                "runner_up": cause.runner_up,
+                "experiment": cause.experiment,
+            }
+            for cause in (each if answers else _guarded(each) for each in marks.causes)
+        ],
+        "notes": list(marks.notes),
+    }
+    if answers:
+        record["answers"] = {name: array.tolist() for name, array in marks.answers.items()}
+    return record
+
+
+def _cells(mark: Mark) -> tuple[str | Text, ...]:
+    standing = Text(mark.standing, style=_STYLES[mark.standing])
+    return Text(mark.name), f"{mark.earned:g}", f"{mark.worth:g}", standing, Text(mark.why)
+
+
+def _guarded(cause: Cause) -> Cause:
+    """Return a cause without the fitted figures from which the right numbers would follow.
+
+    Those of a mistake that has a name, a missing 2, are what there is to learn.
+    """
+    words = _WITHOUT_FIGURES.get(cause.cause)
+    if words is None:
+        return cause
+    text = words.format(named(cause.guilty))
+    return replace(cause, text=text, coefficient=math.nan, runner_up="", experiment="")
+
+
+def _cause(cause: Cause) -> Text:
+    """Return a cause as a student needs it: what was done, where it shows, what to try."""
+    lines = Text(f"\n{cause.text}\n", style="bold")
+    lines.append(f"  shows in  {', '.join(cause.guilty)}\n", style="not bold")
+    if cause.inherited:
+        lines.append(f"  inherited {', '.join(cause.inherited)}\n", style="not bold")
+    if not math.isnan(cause.coefficient):
+        lines.append(f"  factor    {cause.coefficient:.6g}\n", style="not bold")
+    if cause.experiment:
+        lines.append(f"  try       {cause.experiment}\n", style="not bold")
+    lines.right_crop(1)
+    return lines

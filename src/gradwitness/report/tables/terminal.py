@@ -1,0 +1,280 @@
+"""The verdict table, for terminals and for report.txt."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console, Group
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.finding import Step
+from gradwitness.judging.numbers import place, short
+from gradwitness.report.names import Names
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+
+    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.finding import Finding, Report, Row
+    from gradwitness.judging.note import Note
+    from gradwitness.tape import Tape
+
+# Wide enough for every column of the verdict table.
+WIDTH = 132
+_STYLES = {
+    Verdict.AGREES: "green",
+    Verdict.DISAGREES: "bold red",
+    Verdict.INCONCLUSIVE: "yellow",
+}
+_RELEASED = (
+    "\nnote      numbers were released as they were judged, for want of room: there are no digits, "
+    "and no tape can be saved (watch(..., keep=None) keeps all)"
+)
+# Further faults than this are counted, not listed.
+_LISTED = 8
+
+
+def console() -> Console:
+    """Return a console for standard output: colour on a terminal only, and never with NO_COLOR."""
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=WIDTH)
+
+
+def as_text(*parts: RenderableType) -> str:
+    """Render without colour, for a file."""
+    out = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+    for part in parts:
+        out.print(part)
+    assert isinstance(out.file, io.StringIO)  # noqa: S101 (made two lines above)
+    return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines()) + "\n"
+
+
+def styled(verdict: Verdict) -> Text:
+    """Return a verdict in its colour."""
+    return Text(verdict.value, style=_STYLES[verdict])
+
+
+def summary(report: Report, tape: Tape) -> RenderableType:
+    """Return the whole judgement: the table of gradients, the faults, totals and coverage."""
+    parts: list[RenderableType] = []
+    if report.rows:
+        parts.append(gradient_table(report.rows))
+    else:
+        why = "a backward pass began, and gave none" if tape.sweeps else "nothing ran backward"
+        parts.append(Text(f"No gradient was recorded: {why}."))
+        if not tape.calls:
+            parts.append(Text("Nor any operation: what other threads run is not seen."))
+    if report.wrong:
+        names = Names(tape)
+        parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
+    if len(report.wrong) > _LISTED:
+        parts.append(Text(f"... and {len(report.wrong) - _LISTED} further steps that disagree."))
+    parts += [noted(note) for note in report.notes]
+    if not tape.complete:
+        parts.append(Text(_RELEASED))
+    parts.append(totals(report))
+    return Group(*parts)
+
+
+class FittingTable:
+    """A table that leaves its less telling columns out where the terminal is narrow.
+
+    Parameters
+    ----------
+    lines : sequence of dict
+        The cells of each line by column; at least one.
+    left : tuple of str
+        Columns that are not set flush right.
+    less_telling : tuple of str
+        Columns that may be left out, in this order.
+    """
+
+    def __init__(
+        self,
+        lines: Sequence[dict[str, Text]],
+        left: tuple[str, ...],
+        less_telling: tuple[str, ...],
+    ) -> None:
+        self._lines = lines
+        self._left = left
+        self._less_telling = less_telling
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        left_out: list[str] = []
+        table = self._table(left_out)
+        endless = options.update(max_width=10_000)
+        for column in self._less_telling:
+            if Measurement.get(console, endless, table).maximum <= options.max_width:
+                break
+            if column in self._lines[0]:
+                left_out.append(column)
+            table = self._table(left_out)
+        yield table
+        if left_out:
+            yield Text(f"(a wider terminal shows {', '.join(left_out)} too)", style="dim")
+
+    def _table(self, left_out: list[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        shown = [name for name in self._lines[0] if name not in left_out]
+        for name in shown:
+            justify: Literal["left", "right"] = "left" if name in self._left else "right"
+            table.add_column(name, justify=justify, no_wrap=True)
+        for line in self._lines:
+            table.add_row(*(line[name] for name in shown))
+        return table
+
+
+def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
+    """Return one line for each gradient."""
+    several = len({row.sweep for row in rows}) > 1
+    lines = [_cells(row, several=several) for row in rows]
+    return FittingTable(lines, ("gradient of", "verdict", "at"), _LESS_TELLING)
+
+
+# Left out of a narrow table, in this order.
+_LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "sees from")
+
+
+def _cells(row: Row, *, several: bool) -> dict[str, Text]:
+    """Return what a row shows, by column."""
+    c = row.comparison
+    verdict = styled(row.verdict)
+    if row.inherited:
+        verdict.append(" inherited")
+    cells: dict[str, str | Text] = {
+        "gradient of": f"{row.name} (pass {row.sweep + 1})" if several else row.name,
+        "shape": "x".join(map(str, row.shape)) or "scalar",
+        "verdict": verdict,
+        "worst error": short(c.error),
+        "at": place(c.index),
+        "x bound": short(c.ratio),
+        "ulps": short(c.ulps),
+        "bound": short(c.bound),
+        "sees from": short(c.detects_relative, 2),
+        "norm": short(c.norm),
+        "digits": "all" if math.isinf(row.digits) else short(row.digits, 2),
+    }
+    return {name: Text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+
+
+def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
+    """Return what is wrong at one step: what, where, how far, how far allowed, what next."""
+    c = finding.comparison
+    lines = Text()
+    lines.append("\nDISAGREES", style=_STYLES[Verdict.DISAGREES])
+    lines.append(f"  {finding.step.value}: {finding.title}\n")
+    if finding.source is not None and (finding.source.line or finding.source.module):
+        module = f" in module {finding.source.module}" if finding.source.module else ""
+        lines.append(f"  at       {relative(finding.source.line)}{module}\n")
+    for written in _forward(finding, tape, names):
+        lines.append(f"  forward  {written}\n")
+    if finding.formula:
+        lines.append(f"  rule     {finding.formula}\n")
+    if c.reason:
+        lines.append(f"  what     {c.reason}\n")
+    if c.index is not None:
+        where = place(c.index) or "the number"
+        lines.append(
+            f"  worst    {where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}\n"
+            f"  error    {short(c.error)}, {short(c.ratio)} times the {short(c.bound)} that "
+            f"rounding allows\n"
+        )
+    lines.append(f"  extent   {c.refuted} of {c.size} elements")
+    if finding.grade:
+        lines.append(f"\n  evidence {finding.grade}")
+    lines.append(f"\n  next     {_NEXT[finding.step]}")
+    return lines
+
+
+def noted(note: Note) -> RenderableType:
+    """Return a pathology in two or three lines."""
+    lines = Text("\nNOTE", style="bold magenta")
+    lines.append(f"       {note.kind}\n", style="not bold default")
+    if note.source is not None and note.source.line:
+        module = f" in module {note.source.module}" if note.source.module else ""
+        where = f"  at       {relative(note.source.line)}{module}\n"
+        lines.append(where, style="not bold default")
+    lines.append(f"  what     {note.text}", style="not bold default")
+    return lines
+
+
+_NEXT = {
+    Step.FORWARD: "compute this operation by hand from the operands that --explain prints",
+    Step.FAN_IN: "look for a hook on this tensor, or a gradient that was changed in place",
+    Step.BACKWARD: "derive this step's forward by hand; what comes after it in backward inherits",
+    Step.ACCUMULATE: "look for a hook that changes .grad, or a .grad that was not cleared",
+}
+
+
+def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
+    """Return what the step's forward made, as expressions: of a custom function, all it ran."""
+    numbers: list[int] = [] if finding.call is None else [finding.call]
+    if finding.node is not None:
+        numbers += tape.nodes[finding.node].inner
+    return [names.made_by(tape.calls[number]) for number in numbers[:_LISTED]]
+
+
+def relative(line: str) -> str:
+    """Return file:line as seen from the working folder, where that is shorter."""
+    path, _, number = line.rpartition(":")
+    try:
+        return f"{Path(path).relative_to(Path.cwd())}:{number}"
+    except ValueError:
+        return line
+
+
+def _is_coarse(c: Comparison) -> bool:
+    return c.verdict is Verdict.AGREES and c.reason != CANCELS and c.detects_relative > 0.1
+
+
+def totals(report: Report) -> RenderableType:
+    """Return the closing lines: counts, coverage, reasons for doubt, the verdict."""
+    lines = Text("\n")
+    kinds = []
+    for step in Step:
+        wrong, doubt = (report.count(v, step) for v in (Verdict.DISAGREES, Verdict.INCONCLUSIVE))
+        kinds.append(
+            f"{step.value} {report.count(Verdict.AGREES, step)} agree"
+            + (f", {wrong} DISAGREE" if wrong else "")
+            + (f", {doubt} inconclusive" if doubt else "")
+        )
+    lines.append("steps     " + "; ".join(kinds) + "\n")
+    shares = [f"{name} {c.judged} of {c.total}" for name, c in report.coverage().items()]
+    lines.append("judged    " + "; ".join(shares) + "\n")
+    for reason, count in report.reasons().most_common(_LISTED):
+        lines.append(f"in doubt  {count} x {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
+    suspicious = sum(f.comparison.suspicious for f in report.findings)
+    if suspicious:
+        lines.append(
+            f"note      {suspicious} steps are within the worst case of rounding, but beyond what "
+            "is probable\n"
+        )
+    zeros = sum(f.comparison.reason == CANCELS for f in report.findings)
+    if zeros:
+        lines.append(f"note      {zeros} results are zero within rounding: their terms cancel\n")
+    declared = sum(f.grade.startswith("declared") for f in report.findings)
+    if declared:
+        lines.append(
+            f"note      {declared} steps are judged against gradients that the program declared\n"
+        )
+    coarse = sum(_is_coarse(f.comparison) for f in report.findings)
+    if coarse:
+        lines.append(
+            f"note      {coarse} steps agree, but coarsely: an error of a tenth of their largest "
+            "number might pass\n"
+        )
+    first = report.first_wrong
+    if first is not None:
+        lines.append(f"first wrong step: {first.title}\n", style=_STYLES[Verdict.DISAGREES])
+    lines.append("verdict   ")
+    lines.append(styled(report.verdict))
+    return lines

@@ -1,0 +1,145 @@
+"""Logarithms with a factor, of sums and of odds; the complementary error function."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from gradwitness.rules.kernel_ops import running_logsumexp
+from gradwitness.rules.registry import Array, rule
+
+_LOG_2 = math.log(2)
+
+
+@rule(
+    "aten.xlogy",
+    "y = where(a == 0, 0, a * log(where(a == 0, 1, b)))",
+    meaning="multiplies the gradient by log b for the factor, and by a / b for the argument; where "
+    "the factor is 0 and the argument not positive, the factor gets 0",
+    composite=True,
+)
+def xlogy(a: Array, b: Array) -> Array:
+    zero = np.equal(a, 0) & ~np.isnan(b)
+    return np.where(zero, 0, a * np.log(np.where(zero, 1, b)))
+
+
+@xlogy.vjp("a", "g * where((a == 0) & (b <= 0), 0, log(where((a == 0) & (b <= 0), 1, b)))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    none = np.equal(a, 0) & np.less_equal(b, 0)
+    logarithm = np.log(np.where(none, 1, b))
+    # Torch forms xlogy(g, b): a gradient of 0 stays 0.
+    product = np.where(np.equal(g, 0) & ~np.isnan(b), 0, g * logarithm)
+    return np.where(none, 0, product)
+
+
+@xlogy.vjp("b", "g * a / b")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * a / b
+
+
+@rule(
+    "aten.logaddexp",
+    "y = log(exp(a) + exp(b))",
+    meaning="divides the gradient by 1 + exp(b - a) for the first operand, by 1 + exp(a - b) for "
+    "the second",
+)
+def logaddexp(a: Array, b: Array) -> Array:
+    alike = np.isinf(a) & np.equal(a, b)
+    gap = np.where(alike, 0, a - b)
+    return np.where(alike, a, np.maximum(a, b) + np.log1p(np.exp(-np.abs(gap))))
+
+
+@logaddexp.vjp("a", "g / (1 + exp(b - a))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g / (1 + np.exp(b - a))
+
+
+@logaddexp.vjp("b", "g / (1 + exp(a - b))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g / (1 + np.exp(a - b))
+
+
+@rule(
+    "aten.logaddexp2",
+    "y = log(2 ** a + 2 ** b) / log(2)",
+    meaning="divides the gradient by 1 + 2^(b - a) for the first operand, by 1 + 2^(a - b) for "
+    "the second",
+)
+def logaddexp2(a: Array, b: Array) -> Array:
+    alike = np.isinf(a) & np.equal(a, b)
+    gap = np.where(alike, 0, a - b)
+    return np.where(alike, a, np.maximum(a, b) + np.log1p(np.exp2(-np.abs(gap))) / _LOG_2)
+
+
+@logaddexp2.vjp("a", "g / (1 + 2 ** (b - a))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g / (1 + np.exp2(b - a))
+
+
+@logaddexp2.vjp("b", "g / (1 + 2 ** (a - b))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g / (1 + np.exp2(a - b))
+
+
+@rule(
+    "aten.logcumsumexp",
+    "y = log_running_sum(x, dim)",
+    meaning="gives each element, for every running sum that it is part of, the gradient times "
+    "e^x over that sum",
+)
+def logcumsumexp(x: Array, *, dim: int) -> Array:
+    return running_logsumexp(x, dim) if x.ndim and x.size else x
+
+
+@logcumsumexp.vjp("x", "exp(x) * flip(running_sum(flip(g / exp(y), [dim]), dim), [dim])")
+def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+    if not (x.ndim and x.size):
+        return g
+
+    def part(of_sign: Array) -> Array:
+        # In logarithms, from the end on: no e^x overflows.
+        weights = np.where(of_sign > 0, np.log(np.abs(of_sign)), -np.inf) - y
+        return np.exp(np.flip(running_logsumexp(np.flip(weights, dim), dim), dim) + x)
+
+    return part(g) - part(-g)
+
+
+def _kept_off(x: Array, eps: Any) -> Array:
+    return x if eps is None else np.minimum(np.maximum(x, eps), 1 - eps)
+
+
+@rule(
+    "aten.logit",
+    "y = log(kept_off(x, eps) / (1 - kept_off(x, eps)))",
+    meaning="divides the gradient by x (1 - x), and gives 0 beyond the limits that keep the input "
+    "off 0 and 1",
+    composite=True,
+)
+def logit(x: Array, *, eps: Any = None) -> Array:
+    p = _kept_off(x, eps)
+    return np.log(p / (1 - p))
+
+
+@logit.vjp("x", "where(kept_off(x, eps) == x, g / (x * (1 - x)), 0)")
+def _(g: Array, y: Array, x: Array, *, eps: Any = None) -> Array:
+    low, high = (0, 1) if eps is None else (eps, 1 - eps)
+    outside = np.less(x, low) | np.greater(x, high)
+    return np.where(outside, np.nan if eps is None else 0, g / (x * (1 - x)))
+
+
+@rule(
+    "aten.erfc",
+    "y = erfc(x)",
+    meaning="multiplies the gradient by -2 / sqrt(pi) exp(-x^2)",
+    aliases=("aten.special_erfc",),
+)
+def erfc(x: Array) -> Array:
+    return special.erfc(x)
+
+
+@erfc.vjp("x", "-g * (2 / sqrt(pi)) * exp(-x * x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -(2 / math.sqrt(math.pi)) * np.exp(-(x * x)) * g

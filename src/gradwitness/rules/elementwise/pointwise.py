@@ -1,0 +1,395 @@
+"""Elementwise operations and activations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from gradwitness.rules.kernel_ops import is_complex, over
+from gradwitness.rules.registry import Array, elementwise
+
+_LOG_2 = math.log(2)
+_LOG_10 = math.log(10)
+_TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
+
+
+@elementwise(
+    "aten.add",
+    "y = a + alpha * b",
+    meaning="passes the gradient on to both summands",
+    composite=True,
+)
+def add(a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return a + alpha * b
+
+
+@add.vjp("a", "g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return g
+
+
+@add.vjp("b", "alpha * g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return alpha * g
+
+
+@elementwise(
+    "aten.sub",
+    "y = a - alpha * b",
+    meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
+    composite=True,
+)
+def sub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return a - alpha * b
+
+
+@sub.vjp("a", "g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return g
+
+
+@sub.vjp("b", "-alpha * g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return -alpha * g
+
+
+@elementwise(
+    "aten.rsub",
+    "y = b - alpha * a",
+    meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
+    composite=True,
+)
+def rsub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return b - alpha * a
+
+
+@rsub.vjp("a", "-alpha * g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return -alpha * g
+
+
+@rsub.vjp("b", "g")
+def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+    return g
+
+
+@elementwise("aten.mul", "y = a * b", meaning="multiplies the gradient by the other factor")
+def mul(a: Array, b: Array) -> Array:
+    return a * b
+
+
+@mul.vjp("a", "g * b")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * b
+
+
+@mul.vjp("b", "g * a")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * a
+
+
+@elementwise(
+    "aten.div",
+    "y = rounded(a / b, rounding_mode)",
+    meaning="divides the gradient by the denominator; the denominator's own gradient is -g a / "
+    "b^2; where the quotient is rounded to a whole number, both are 0",
+    # In 16 bits the quotient is stored before it is cut off.
+    composite=True,
+)
+def div(a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
+    if rounding_mode == "floor":
+        return np.floor_divide(a, b)
+    return a / b if rounding_mode is None else np.trunc(a / b)
+
+
+@div.vjp("a", "where(rounding_mode is None, g / b, 0)")
+def _(g: Array, y: Array, a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
+    return g / b if rounding_mode is None else np.zeros_like(g)
+
+
+@div.vjp("b", "where(rounding_mode is None, -g * ((a / b) / b), 0)")
+def _(g: Array, y: Array, a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
+    return -g * ((a / b) / b) if rounding_mode is None else np.zeros_like(g)
+
+
+@elementwise(
+    "aten.neg", "y = -x", meaning="changes the gradient's sign", aliases=("aten._neg_view",)
+)
+def neg(x: Array) -> Array:
+    return -x
+
+
+@neg.vjp("x", "-g")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -g
+
+
+@elementwise(
+    "aten.pow",
+    "y = x ** exponent",
+    meaning="multiplies the gradient by exponent * x^(exponent - 1)",
+    composite=True,
+)
+def power(x: Array, exponent: Array) -> Array:
+    return np.power(x, exponent)
+
+
+@power.vjp("x", "g * (exponent * x ** (exponent - 1))")
+def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
+    # At exponent 0 the gradient is 0 everywhere, also at x = 0, where the formula has 0 * inf.
+    zero = np.equal(exponent, 0)
+    safe = np.where(zero, 1, x) if np.any(zero) else x
+    return g * (exponent * np.power(safe, exponent - 1))
+
+
+@power.vjp("exponent", "g * (y * log(x))")
+def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
+    # torch's convention: 0 where x is 0 and the exponent is not negative.
+    at_zero = np.equal(x, 0) & np.greater_equal(exponent, 0)
+    safe = np.where(at_zero, 1, x) if np.any(at_zero) else x
+    return np.where(at_zero, 0, g * (y * np.log(safe)))
+
+
+@elementwise("aten.exp", "y = exp(x)", meaning="multiplies the gradient by the result")
+def exp(x: Array) -> Array:
+    return np.exp(x)
+
+
+@exp.vjp("x", "g * y")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * y
+
+
+@elementwise("aten.log", "y = log(x)", meaning="divides the gradient by the input")
+def log(x: Array) -> Array:
+    return np.log(x)
+
+
+@log.vjp("x", "g / x")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / x
+
+
+@elementwise("aten.sqrt", "y = sqrt(x)", meaning="divides the gradient by twice the result")
+def sqrt(x: Array) -> Array:
+    return np.sqrt(x)
+
+
+@sqrt.vjp("x", "g / (2 * y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / (2 * y)
+
+
+@elementwise("aten.reciprocal", "y = 1 / x", meaning="multiplies the gradient by -y^2")
+def reciprocal(x: Array) -> Array:
+    return 1 / x
+
+
+@reciprocal.vjp("x", "-g * (y * y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -g * (y * y)
+
+
+@elementwise(
+    "aten.rsqrt",
+    "y = 1 / sqrt(x)",
+    meaning="multiplies the gradient by -y^3 / 2",
+    composite=True,
+)
+def rsqrt(x: Array) -> Array:
+    return 1 / np.sqrt(x)
+
+
+@rsqrt.vjp("x", "-0.5 * g * y ** 3")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -0.5 * g * (y * y * y)
+
+
+@elementwise("aten.expm1", "y = exp(x) - 1", meaning="multiplies the gradient by the result plus 1")
+def expm1(x: Array) -> Array:
+    return np.expm1(x)
+
+
+@expm1.vjp("x", "g * (y + 1)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * (y + 1)
+
+
+@elementwise(
+    "aten.exp2", "y = 2 ** x", meaning="multiplies the gradient by log(2) times the result"
+)
+def exp2(x: Array) -> Array:
+    return np.exp2(x)
+
+
+@exp2.vjp("x", "g * y * log(2)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * y * _LOG_2
+
+
+@elementwise("aten.log1p", "y = log(1 + x)", meaning="divides the gradient by 1 + x")
+def log1p(x: Array) -> Array:
+    return np.log1p(x)
+
+
+@log1p.vjp("x", "g / (1 + x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / (1 + x)
+
+
+@elementwise("aten.log2", "y = log(x) / log(2)", meaning="divides the gradient by x log(2)")
+def log2(x: Array) -> Array:
+    return np.log2(x)
+
+
+@log2.vjp("x", "g / (x * log(2))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / (x * _LOG_2)
+
+
+@elementwise("aten.log10", "y = log(x) / log(10)", meaning="divides the gradient by x log(10)")
+def log10(x: Array) -> Array:
+    return np.log10(x)
+
+
+@log10.vjp("x", "g / (x * log(10))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    # Divided twice: log(10) lies half way between two doubles, and torch takes the other one.
+    return g / x / _LOG_10
+
+
+@elementwise("aten.erf", "y = erf(x)", meaning="multiplies the gradient by 2 / sqrt(pi) exp(-x^2)")
+def erf(x: Array) -> Array:
+    return special.erf(x)
+
+
+@erf.vjp("x", "g * (2 / sqrt(pi)) * exp(-x * x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * (_TWO_OVER_ROOT_PI * np.exp(-(x * x)))
+
+
+@elementwise("aten.sin", "y = sin(x)", meaning="multiplies the gradient by cos(x)")
+def sin(x: Array) -> Array:
+    return np.sin(x)
+
+
+@sin.vjp("x", "g * cos(x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * np.cos(x)
+
+
+@elementwise("aten.cos", "y = cos(x)", meaning="multiplies the gradient by -sin(x)")
+def cos(x: Array) -> Array:
+    return np.cos(x)
+
+
+@cos.vjp("x", "-g * sin(x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return -g * np.sin(x)
+
+
+@elementwise(
+    "aten.abs",
+    "y = abs(x)",
+    meaning="multiplies the gradient by the sign of the input; by 0 at 0, as torch has it",
+)
+def absolute(x: Array) -> Array:
+    return np.absolute(x)
+
+
+@absolute.vjp("x", "g * sign(x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    if is_complex(x):
+        return g * over(x, np.absolute(x))
+    # A selection, not a product: nothing is rounded, so the check is exact.
+    # The sign of NaN is 0, as torch has it; 0 times an infinite gradient is NaN.
+    none = np.where(np.isfinite(g), 0, np.nan)
+    return np.where(np.greater(x, 0), g, np.where(np.less(x, 0), -g, none))
+
+
+@elementwise(
+    "aten.relu",
+    "y = where(x <= 0, 0, x)",
+    meaning="lets the gradient through where the input was positive; at 0 it gives 0",
+)
+def relu(x: Array) -> Array:
+    # Not x > 0: torch lets NaN through, both ways.
+    return np.where(x <= 0, 0, x)
+
+
+@relu.vjp("x", "where(y <= 0, 0, g)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    # By the result, which the next layer needs anyway: x can be let go.
+    return np.where(y <= 0, 0, g)
+
+
+@elementwise(
+    "aten.sigmoid", "y = 1 / (1 + exp(-x))", meaning="multiplies the gradient by y (1 - y)"
+)
+def sigmoid(x: Array) -> Array:
+    # Exponentiate a non-positive number only: no |x| overflows.
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+@sigmoid.vjp("x", "g * y * (1 - y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * y * (1 - y)
+
+
+@elementwise("aten.tanh", "y = tanh(x)", meaning="multiplies the gradient by 1 - y^2")
+def tanh(x: Array) -> Array:
+    return np.tanh(x)
+
+
+@tanh.vjp("x", "g * (1 - y * y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * (1 - y * y)
+
+
+@elementwise(
+    "aten.silu",
+    "y = x / (1 + exp(-x))",
+    meaning="multiplies the gradient by s (1 + x (1 - s)), s being the sigmoid of the input",
+)
+def silu(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return x * np.where(x >= 0, 1, e) / (1 + e)
+
+
+@silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    s = np.where(x >= 0, 1, e) / (1 + e)
+    return g * s * (1 + x * (1 - s))
+
+
+_ROOT_HALF = math.sqrt(0.5)
+DENSITY = 1 / math.sqrt(2 * math.pi)
+# The tanh form: 0.5 x (1 + tanh(TANH_SCALE (x + TANH_CUBE x^3))), Hendrycks and Gimpel 2016.
+TANH_SCALE = math.sqrt(2 / math.pi)
+TANH_CUBE = 0.044715
+
+
+@elementwise(
+    "aten.gelu",
+    "y = x * Phi(x, approximate)",
+    meaning="multiplies the gradient by Phi(x) + x phi(x), the normal distribution and its density",
+)
+def gelu(x: Array, *, approximate: str = "none") -> Array:
+    if approximate == "tanh":
+        return 0.5 * x * (1 + np.tanh(TANH_SCALE * (x + TANH_CUBE * (x * x * x))))
+    return 0.5 * x * (1 + special.erf(x * _ROOT_HALF))
+
+
+@gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))")
+def _(g: Array, y: Array, x: Array, *, approximate: str = "none") -> Array:
+    if approximate == "tanh":
+        t = np.tanh(TANH_SCALE * (x + TANH_CUBE * (x * x * x)))
+        inner = TANH_SCALE * (1 + 3 * TANH_CUBE * (x * x))
+        return g * (0.5 * (1 + t) + 0.5 * x * ((1 - t * t) * inner))
+    density = DENSITY * np.exp(-0.5 * (x * x))
+    return g * (0.5 * (1 + special.erf(x * _ROOT_HALF)) + x * density)

@@ -1,0 +1,248 @@
+"""Rounding to whole numbers, remainders, signs, exponents, and what is preferred to NaN."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import without_error
+from gradwitness.rules.registry import Array, rule
+
+_FLAT = "gives 0: the result is constant between its steps"
+
+
+@rule("aten.floor", "y = floor(x)", meaning=_FLAT)
+def floor(x: Array) -> Array:
+    return np.floor(x)
+
+
+@rule("aten.ceil", "y = -floor(-x)", meaning=_FLAT)
+def ceil(x: Array) -> Array:
+    return np.ceil(x)
+
+
+@rule("aten.trunc", "y = sign(x) * floor(abs(x))", meaning=_FLAT, aliases=("aten.fix",))
+def trunc(x: Array) -> Array:
+    return np.trunc(x)
+
+
+@rule("aten.round", "y = to_even(x, decimals)", meaning=_FLAT)
+def round_(x: Array, *, decimals: int = 0) -> Array:
+    if decimals == 0:
+        return np.rint(x)
+    # Torch's scale is a float64 power of ten; a negative number of digits divides first.
+    scale = 10.0 ** abs(decimals)
+    return np.rint(x * scale) / scale if decimals > 0 else np.rint(x / scale) * scale
+
+
+@rule(
+    "aten.sign",
+    "y = sign(x)",
+    meaning="gives 0: a sign is constant but for its step",
+)
+def sign(x: Array) -> Array:
+    return sign_of(x)
+
+
+def sign_of(x: Array) -> Array:
+    """Return the sign of real numbers."""
+    # The sign of NaN is 0, as torch has it.
+    return np.where(np.greater(x, 0), 1.0, np.where(np.less(x, 0), -1.0, 0.0))
+
+
+for _each in (floor, ceil, trunc, sign):
+
+    @_each.vjp("x", "0 * g")
+    def _(g: Array, y: Array, x: Array) -> Array:
+        return np.zeros_like(g)
+
+
+@round_.vjp("x", "0 * g")
+def _(g: Array, y: Array, x: Array, *, decimals: int = 0) -> Array:
+    return np.zeros_like(g)
+
+
+@rule("aten.frac", "y = x - sign(x) * floor(abs(x))", meaning="passes the gradient on unchanged")
+def frac(x: Array) -> Array:
+    # Exact: the digits behind the point are digits of the number.
+    return np.fmod(x, 1)
+
+
+@frac.vjp("x", "g")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g
+
+
+@rule(
+    "aten.remainder",
+    "y = modulo(a, b)",
+    meaning="passes the gradient on to the dividend; the divisor's own gradient is -g floor(a / b)",
+)
+def remainder(a: Array, b: Array) -> Array:
+    return np.remainder(a, b)
+
+
+@remainder.vjp("a", "g")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g
+
+
+@remainder.vjp("b", "-g * floor(a / b)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return -g * np.floor_divide(a, b)
+
+
+def _whole_quotient(a: Array, b: Array) -> Array:
+    """Return the quotient cut off: as torch has it, of the rounded quotient."""
+    return np.trunc(a / b)
+
+
+@rule(
+    "aten.fmod",
+    "y = cut_modulo(a, b)",
+    meaning="passes the gradient on to the dividend; the divisor's own gradient is -g times the "
+    "quotient, cut off",
+)
+def fmod(a: Array, b: Array) -> Array:
+    return np.fmod(a, b)
+
+
+@fmod.vjp("a", "g")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g
+
+
+@fmod.vjp("b", "-g * trunc(a / b)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return -g * _whole_quotient(a, b)
+
+
+@rule("aten.floor_divide", "y = floor(a / b)")
+def floor_divide(a: Array, b: Array) -> Array:
+    return np.floor_divide(a, b)
+
+
+@rule("aten.heaviside", "y = where(x == 0, values, x > 0)")
+def heaviside(x: Array, values: Array) -> Array:
+    return np.where(np.equal(x, 0), values, np.where(np.isnan(x), x, np.greater(x, 0)))
+
+
+@rule(
+    "aten.copysign",
+    "y = abs(a) * signed_one(b)",
+    meaning="multiplies the gradient by the sign that the first operand was given relative to its "
+    "own; at 0 it gives 0, and nothing to the second operand",
+)
+def copysign(a: Array, b: Array) -> Array:
+    return np.copysign(a, b)
+
+
+@copysign.vjp("a", "g * sign(a) * signed_one(b)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    same = np.equal(np.signbit(a), np.signbit(b))
+    turned = np.where(np.equal(a, 0), 0, np.where(same, g, -g))
+    # Torch divides the result by the operand: two infinities make no sign.
+    return np.where(np.isfinite(a), turned, np.nan)
+
+
+@copysign.vjp("b", "0 * g")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return np.zeros_like(g)
+
+
+@rule(
+    "aten.nan_to_num",
+    "y = numbers_only(x, nan, posinf, neginf)",
+    meaning="lets the gradient through where the input was a finite number",
+)
+def nan_to_num(x: Array, *, nan: Any = None, posinf: Any = None, neginf: Any = None) -> Array:
+    if bool(np.any(np.isinf(x))) and (posinf is None or neginf is None):
+        raise NotImplementedError("infinities that become the format's largest number")
+    finite = np.where(np.isfinite(x), x, 0)
+    made = np.where(np.isnan(x), 0.0 if nan is None else nan, finite)
+    made = np.where(np.equal(x, np.inf), 0.0 if posinf is None else posinf, made)
+    return np.where(np.equal(x, -np.inf), 0.0 if neginf is None else neginf, made)
+
+
+@nan_to_num.vjp("x", "where(abs(x) < inf, g, 0)")
+def _(
+    g: Array, y: Array, x: Array, *, nan: Any = None, posinf: Any = None, neginf: Any = None
+) -> Array:
+    return np.where(np.isfinite(x), g, 0)
+
+
+@rule(
+    "aten.fmax",
+    "y = where((a >= b) | (b != b), a, b)",
+    meaning="gives the gradient to the greater of the two, to the first where they tie, and none "
+    "to NaN",
+)
+def fmax(a: Array, b: Array) -> Array:
+    return np.where(np.greater_equal(a, b) | np.isnan(b), a, b)
+
+
+@fmax.vjp("a", "where((a >= b) | (b != b), g, 0)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return np.where(np.greater_equal(a, b) | np.isnan(b), g, 0)
+
+
+@fmax.vjp("b", "where((a >= b) | (b != b), 0, g)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return np.where(np.greater_equal(a, b) | np.isnan(b), 0, g)
+
+
+@rule(
+    "aten.fmin",
+    "y = where((a <= b) | (b != b), a, b)",
+    meaning="gives the gradient to the smaller of the two, to the first where they tie, and none "
+    "to NaN",
+)
+def fmin(a: Array, b: Array) -> Array:
+    return np.where(np.less_equal(a, b) | np.isnan(b), a, b)
+
+
+@fmin.vjp("a", "where((a <= b) | (b != b), g, 0)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return np.where(np.less_equal(a, b) | np.isnan(b), g, 0)
+
+
+@fmin.vjp("b", "where((a <= b) | (b != b), 0, g)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return np.where(np.less_equal(a, b) | np.isnan(b), 0, g)
+
+
+@rule(
+    "aten.ldexp",
+    "y = a * 2.0 ** b",
+    meaning="multiplies the gradient by 2^b, and for the exponent by y log 2",
+    composite=True,
+)
+def ldexp(a: Array, b: Array) -> Array:
+    return a * np.power(2.0, b)
+
+
+@ldexp.vjp("a", "g * 2.0 ** b")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * np.power(2.0, b)
+
+
+@ldexp.vjp("b", "g * y * log(2)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * y * math.log(2)
+
+
+@rule(
+    "aten.frexp",
+    "y = x / 2.0 ** exponent_of(x), exponent_of(x)",
+    meaning="divides the gradient by the power of two that was taken out",
+)
+def frexp(x: Array) -> tuple[Array, Array]:
+    exponent = np.frexp(without_error(x))[1]
+    return x * np.exp2(-exponent.astype(np.float64)), exponent.astype(np.int64)
+
+
+@frexp.vjp("x", "g[0] / 2.0 ** exponent_of(x)")
+def _(g: Any, y: Any, x: Array) -> Array:
+    return g[0] / np.exp2(y[1].astype(np.float64))

@@ -1,0 +1,219 @@
+"""Special functions: of the gamma family, of Bessel's, of the normal distribution; entropies."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy import special
+
+from gradwitness.rules.kernel_ops import polygamma as psi
+from gradwitness.rules.registry import Array, elementwise, rule
+
+
+@elementwise("aten.lgamma", "y = lgamma(x)", meaning="multiplies the gradient by digamma(x)")
+def lgamma(x: Array) -> Array:
+    return special.gammaln(x)
+
+
+@lgamma.vjp("x", "g * digamma(x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * special.psi(x)
+
+
+@elementwise("aten.digamma", "y = digamma(x)", meaning="multiplies the gradient by trigamma(x)")
+def digamma(x: Array) -> Array:
+    return special.psi(x)
+
+
+@digamma.vjp("x", "g * polygamma(1, x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * psi(x, n=1)
+
+
+@elementwise(
+    "aten.polygamma",
+    "y = polygamma(n, x)",
+    meaning="multiplies the gradient by the next derivative, polygamma(n + 1, x)",
+)
+def polygamma(x: Array, *, n: int) -> Array:
+    return psi(x, n=n)
+
+
+@polygamma.vjp("x", "g * polygamma(n + 1, x)")
+def _(g: Array, y: Array, x: Array, *, n: int) -> Array:
+    return g * psi(x, n=n + 1)
+
+
+def _lowered(x: Array, p: int) -> Array:
+    """Return x, x - 1/2, ..., p numbers in all, along a new last axis."""
+    return np.expand_dims(x, -1) - np.arange(p - 1.0, -1, -1) / 2
+
+
+@rule(
+    "aten.mvlgamma",
+    "y = sum(lgamma(lowered(x, p)), [-1], False) + p * (p - 1) / 4 * log(pi)",
+    meaning="multiplies the gradient by the sum of digamma(x), digamma(x - 1/2), ..., p in all",
+    composite=True,
+)
+def mvlgamma(x: Array, *, p: int) -> Array:
+    return np.sum(special.gammaln(_lowered(x, p)), axis=-1) + p * (p - 1) / 4 * math.log(math.pi)
+
+
+@mvlgamma.vjp("x", "g * sum(digamma(lowered(x, p)), [-1], False)")
+def _(g: Array, y: Array, x: Array, *, p: int) -> Array:
+    return g * np.sum(special.psi(_lowered(x, p)), axis=-1)
+
+
+@elementwise("aten.i0", "y = bessel(0, x)", meaning="multiplies the gradient by I1(x)")
+def i0(x: Array) -> Array:
+    return special.i0(x)
+
+
+@i0.vjp("x", "g * bessel(1, x)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * special.i1(x)
+
+
+@elementwise(
+    "aten.special_i0e",
+    "y = exp(-abs(x)) * bessel(0, x)",
+    meaning="multiplies the gradient by e^-|x| I1(x) - sign(x) y",
+)
+def i0e(x: Array) -> Array:
+    return special.i0e(x)
+
+
+@i0e.vjp("x", "g * (exp(-abs(x)) * bessel(1, x) - sign(x) * y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * (special.i1e(x) - np.sign(x) * y)
+
+
+@elementwise(
+    "aten.special_i1",
+    "y = bessel(1, x)",
+    meaning="multiplies the gradient by I0(x) - y / x, which is 1/2 at 0",
+)
+def i1(x: Array) -> Array:
+    return special.i1(x)
+
+
+@i1.vjp("x", "g * where(x == 0, 0.5, bessel(0, x) - y / where(x == 0, 1, x))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    zero = np.equal(x, 0)
+    return g * np.where(zero, 0.5, special.i0(x) - y * (1 / np.where(zero, 1, x)))
+
+
+@elementwise(
+    "aten.special_i1e",
+    "y = exp(-abs(x)) * bessel(1, x)",
+    meaning="multiplies the gradient by e^-|x| I0(x) - y (sign(x) + 1 / x), which is 1/2 at 0",
+)
+def i1e(x: Array) -> Array:
+    return special.i1e(x)
+
+
+@i1e.vjp(
+    "x",
+    "g * where(x == 0, 0.5, exp(-abs(x)) * bessel(0, x) - y * (sign(x) + 1 / where(x == 0, 1, x)))",
+)
+def _(g: Array, y: Array, x: Array) -> Array:
+    zero = np.equal(x, 0)
+    return g * np.where(zero, 0.5, special.i0e(x) - y * (np.sign(x) + 1 / np.where(zero, 1, x)))
+
+
+@elementwise(
+    "aten.erfinv", "y = erfinv(x)", meaning="multiplies the gradient by sqrt(pi) / 2 exp(y^2)"
+)
+def erfinv(x: Array) -> Array:
+    return special.erfinv(x)
+
+
+@erfinv.vjp("x", "g * sqrt(pi) / 2 * exp(y * y)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return math.sqrt(math.pi) / 2 * np.exp(np.square(y)) * g
+
+
+@elementwise(
+    "aten.special_erfcx",
+    "y = exp(x * x) * erfc(x)",
+    meaning="multiplies the gradient by 2 x y - 2 / sqrt(pi)",
+)
+def erfcx(x: Array) -> Array:
+    return special.erfcx(x)
+
+
+@erfcx.vjp("x", "g * (2 * x * y - 2 / sqrt(pi))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return (2 * x * y - 2 / math.sqrt(math.pi)) * g
+
+
+@elementwise(
+    "aten.special_ndtri",
+    "y = sqrt(2) * erfinv(2 * x - 1)",
+    meaning="multiplies the gradient by sqrt(2 pi) exp(y^2 / 2), the inverse of the normal density",
+)
+def ndtri(x: Array) -> Array:
+    return special.ndtri(x)
+
+
+@ndtri.vjp("x", "g * sqrt(2 * pi) * exp(y * y / 2)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * math.sqrt(2 * math.pi) * np.exp(np.square(y) / 2)
+
+
+@elementwise(
+    "aten.special_log_ndtr",
+    "y = log(erfc(-x / sqrt(2)) / 2)",
+    meaning="multiplies the gradient by the normal density over its distribution function",
+)
+def log_ndtr(x: Array) -> Array:
+    return special.log_ndtr(x)
+
+
+@log_ndtr.vjp("x", "g * exp(-(y + x * x / 2)) / sqrt(2 * pi)")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g / math.sqrt(2 * math.pi) * np.exp(-(y + np.square(x) / 2))
+
+
+@rule(
+    "aten.special_entr",
+    "y = where(x < 0, -inf, where(x == 0, 0, -x * log(where(x > 0, x, 1))))",
+    meaning="multiplies the gradient by -1 - log(x); below 0 it gives NaN",
+    composite=True,
+)
+def entr(x: Array) -> Array:
+    return np.where(
+        np.less(x, 0), -np.inf, np.where(np.equal(x, 0), 0, -x * np.log(np.where(x > 0, x, 1)))
+    )
+
+
+@entr.vjp("x", "g * (-1 - log(x))")
+def _(g: Array, y: Array, x: Array) -> Array:
+    return g * (-(1 + np.log(x)))
+
+
+@rule(
+    "aten.special_xlog1py",
+    "y = where(a == 0, 0, a * log1p(where(a == 0, 0, b)))",
+    meaning="multiplies the gradient by log(1 + b) for the factor, and by a / (1 + b) for the "
+    "argument; where the factor is 0 and the argument not above -1, the factor gets 0",
+    composite=True,
+)
+def xlog1py(a: Array, b: Array) -> Array:
+    zero = np.equal(a, 0) & ~np.isnan(b)
+    return np.where(zero, 0, a * np.log1p(np.where(zero, 0, b)))
+
+
+@xlog1py.vjp("a", "g * where((a == 0) & (b <= -1), 0, log1p(where((a == 0) & (b <= -1), 0, b)))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    none = np.equal(a, 0) & np.less_equal(b, -1)
+    logarithm = np.log1p(np.where(none, 0, b))
+    # Torch forms xlog1py(g, b): a gradient of 0 stays 0.
+    product = np.where(np.equal(g, 0) & ~np.isnan(b), 0, g * logarithm)
+    return np.where(none, 0, product)
+
+
+@xlog1py.vjp("b", "g * a / (b + 1)")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return g * a / (b + 1)

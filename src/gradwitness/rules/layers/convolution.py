@@ -1,0 +1,272 @@
+"""Convolutions, for any number of spatial axes, each as one matrix product.
+
+With s the stride, d the dilation, p the padding and k a position in the kernel:
+``y[n, o, i] = b[o] + sum_{c, k} w[o, c, k] x[n, c, s i + d k - p]``. Value and gradients are one
+contraction over (c, k), (o, k) or (n, i), so that the bound covers every order of summation. A
+transposed convolution is the first one's gradient for the input, and the other way round.
+
+``in_parts`` is true of a kernel that works in 16 bits and stores partial sums in them (torch's own,
+where oneDNN does not know the format): those of an input's gradient over o for each k, which it
+adds up one after the other, and those of a kernel's and a bias's gradient over i for each n.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import begun_from, one_by_one, stored
+from gradwitness.rules.layers.windows import Sizes, each_axis
+from gradwitness.rules.registry import Array, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ALL = (slice(None), slice(None))
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a kernel walks over its input; the fields are the schema's, one number for each axis."""
+
+    stride: Sizes
+    padding: Sizes
+    dilation: Sizes
+    transposed: bool
+    output_padding: Sizes
+    groups: int
+
+    @classmethod
+    def over(cls, axes: int, **given: Any) -> Geometry:
+        """Return the walk over so many axes, for all of which one number alone stands."""
+        names = ("stride", "padding", "dilation", "output_padding")
+        return cls(**given | {name: each_axis(given[name], axes) for name in names})
+
+    def correlate(self, x: Array, w: Array) -> Array:
+        """Return the convolution of x, (N, C, ...), with w, (O, C/groups, ...)."""
+        xp = self._padded(x)
+        kernel = w.shape[2:]
+        out = tuple(
+            (n - d * (k - 1) - 1) // s + 1
+            for n, k, s, d in zip(xp.shape[2:], kernel, self.stride, self.dilation, strict=True)
+        )
+        y = _matrix(w, self.groups) @ self._columns(xp, kernel, out, self.stride)
+        return np.reshape(y, (x.shape[0], w.shape[0], *out))
+
+    def spread(self, g: Array, w: Array, sizes: Sizes) -> Array:
+        """Return the gradient for an input of spatial ``sizes``.
+
+        A correlation of the gradient, put on a grid of the stride, with the kernel turned round and
+        its channels exchanged.
+        """
+        kernel, groups = w.shape[2:], self.groups
+        padded = tuple(n + 2 * p for n, p in zip(sizes, self.padding, strict=True))
+        reach = tuple(d * (k - 1) for k, d in zip(kernel, self.dilation, strict=True))
+        turned = np.flip(w, tuple(range(2, w.ndim)))
+        turned = np.reshape(turned, (groups, w.shape[0] // groups, *w.shape[1:]))
+        turned = np.swapaxes(turned, 1, 2)
+        channels = groups * w.shape[1]
+        turned = np.reshape(turned, (channels, w.shape[0] // groups, *kernel))
+        grid = self._on_grid(g, reach, padded)
+        met = self._columns(grid, kernel, padded, (1,) * len(sizes))
+        dx = np.reshape(_matrix(turned, groups) @ met, (g.shape[0], channels, *padded))
+        inside = (slice(p, p + n) for n, p in zip(sizes, self.padding, strict=True))
+        return dx[(*_ALL, *inside)]
+
+    def weigh(self, g: Array, x: Array, kernel: Sizes) -> Array:
+        """Return the gradient for the kernel: one product over batch and positions."""
+        met = self._columns(self._padded(x), kernel, g.shape[2:], self.stride)
+        dw = _flat(_grouped(g, self.groups)) @ np.swapaxes(_flat(met), 1, 2)
+        dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
+        return np.moveaxis(dw, -1, 1)
+
+    def transposed_sizes(self, x: Array, w: Array) -> Sizes:
+        """Return the spatial sizes that a transposed convolution makes."""
+        sizes = zip(x.shape[2:], w.shape[2:], strict=True)
+        walk = zip(self.stride, self.padding, self.dilation, self.output_padding, strict=True)
+        return tuple(
+            (n - 1) * s - 2 * p + d * (k - 1) + extra + 1
+            for (n, k), (s, p, d, extra) in zip(sizes, walk, strict=True)
+        )
+
+    def spread_in_parts(self, g: Array, w: Array, sizes: Sizes) -> Array:
+        """Return what `spread` does, of a kernel that stores the part of each kernel position."""
+        kernel, out = w.shape[2:], g.shape[2:]
+        padded = tuple(n + 2 * p for n, p in zip(sizes, self.padding, strict=True))
+        shape = (g.shape[0], self.groups * w.shape[1], *padded)
+        whole = np.reshape(np.arange(math.prod(shape)), shape)
+        turned: Array = np.reshape(w, (self.groups, w.shape[0] // self.groups, *w.shape[1:]))
+        parts, places = [], []
+        for k in itertools.product(*map(range, kernel)):
+            part = np.swapaxes(turned[(..., *k)], 1, 2) @ _grouped(g, self.groups)
+            parts.append(np.reshape(stored(part), (part.size,)))
+            places.append(np.ravel(whole[(*_ALL, *self._window(k, out, self.stride))]))
+        total = np.bincount(
+            np.concatenate(places),
+            weights=one_by_one(np.concatenate(parts)),
+            minlength=math.prod(shape),
+        )
+        inside = (slice(p, p + n) for n, p in zip(sizes, self.padding, strict=True))
+        return np.reshape(total, shape)[(*_ALL, *inside)]
+
+    def weigh_in_parts(self, g: Array, x: Array, kernel: Sizes) -> Array:
+        """Return what `weigh` does, of a kernel that adds one image after the other and stores."""
+        met = self._columns(self._padded(x), kernel, g.shape[2:], self.stride)
+        parts = stored(_grouped(g, self.groups) @ np.swapaxes(met, 2, 3))
+        dw = np.sum(one_by_one(parts), axis=0)
+        dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
+        return np.moveaxis(dw, -1, 1)
+
+    def _window(self, k: Sizes, out: Sizes, stride: Sizes) -> tuple[slice, ...]:
+        """Return, along each axis, what a kernel position meets."""
+        return tuple(
+            slice(d * at, d * at + s * (n - 1) + 1, s)
+            for at, n, s, d in zip(k, out, stride, self.dilation, strict=True)
+        )
+
+    def _padded(self, x: Array) -> Array:
+        return np.pad(x, ((0, 0), (0, 0), *((p, p) for p in self.padding)))
+
+    def _columns(self, x: Array, kernel: Sizes, out: Sizes, stride: Sizes) -> Array:
+        """Gather what each kernel position meets: (N, groups, K C/groups, points)."""
+        met = [
+            _grouped(x[(*_ALL, *self._window(k, out, stride))], self.groups)
+            for k in itertools.product(*map(range, kernel))
+        ]
+        return np.concatenate(met, axis=2)
+
+    def _on_grid(self, g: Array, reach: Sizes, sizes: Sizes) -> Array:
+        """Put g on a grid of the stride, after ``reach`` zeros, in ``sizes + reach`` places."""
+        places = tuple(n + r for n, r in zip(sizes, reach, strict=True))
+        out = np.zeros_like(g, shape=(*g.shape[:2], *places))
+        grid = (
+            slice(r, r + s * (n - 1) + 1, s)
+            for n, s, r in zip(g.shape[2:], self.stride, reach, strict=True)
+        )
+        out[(*_ALL, *grid)] = g
+        return out
+
+
+def _grouped(x: Array, groups: int) -> Array:
+    """(N, C, ...) to (N, groups, C/groups, points)."""
+    return np.reshape(x, (x.shape[0], groups, x.shape[1] // groups, math.prod(x.shape[2:])))
+
+
+def _flat(x: Array) -> Array:
+    """(N, groups, C, points) to (groups, C, N points)."""
+    moved = np.transpose(x, (1, 2, 0, 3))
+    return np.reshape(moved, (*moved.shape[:2], moved.shape[2] * moved.shape[3]))
+
+
+def _matrix(w: Array, groups: int) -> Array:
+    """(O, C, ...) to (groups, O/groups, K C), kernel position before channel as in _columns."""
+    moved = np.transpose(w, (0, *range(2, w.ndim), 1))
+    return np.reshape(moved, (groups, w.shape[0] // groups, math.prod(w.shape[1:])))
+
+
+def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    """Return the axes to compute along, see `Rule`: images, and the kernel's input channels."""
+    if parameters.get("in_parts"):
+        return ""
+    if parameters["groups"] != 1:
+        return "n,,->n"
+    return "nc,c,->n" if parameters["transposed"] else "nc,_c,->n"
+
+
+@rule(
+    "aten.convolution",
+    "y = conv(x, w, stride, padding, dilation, transposed, output_padding, groups) "
+    "+ channelwise(b)",
+    meaning="correlates the gradient with the kernel for the input, and with the input for the "
+    "kernel; the bias gets the gradient summed over batch and positions",
+    apart=_apart,
+)
+def convolution(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+    in_parts: bool = False,
+) -> Array:
+    walk = Geometry.over(
+        w.ndim - 2,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        transposed=transposed,
+        output_padding=output_padding,
+        groups=groups,
+    )
+    if transposed:
+        spread = walk.spread_in_parts if in_parts else walk.spread
+        y = spread(x, w, walk.transposed_sizes(x, w))
+    else:
+        y = walk.correlate(x, w)
+    if b is None:
+        return y
+    channels = x.shape[1] // groups
+    b = np.reshape(b, (1, -1, *(1,) * (x.ndim - 2)))
+    return begun_from(y, b, channels * math.prod(w.shape[2:]))
+
+
+_PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"
+
+
+@convolution.vjp("x", f"conv_input(g, x, w, {_PARAMETERS})")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    in_parts: bool = False,
+    **parameters: Sizes,
+) -> Array:
+    walk = Geometry.over(w.ndim - 2, **parameters)
+    if walk.transposed:
+        return walk.correlate(g, w)
+    return (walk.spread_in_parts if in_parts else walk.spread)(g, w, x.shape[2:])
+
+
+@convolution.vjp("w", f"conv_weight(g, x, w, {_PARAMETERS})")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    in_parts: bool = False,
+    **parameters: Sizes,
+) -> Array:
+    walk = Geometry.over(w.ndim - 2, **parameters)
+    given, met = (x, g) if walk.transposed else (g, x)
+    return (walk.weigh_in_parts if in_parts else walk.weigh)(given, met, w.shape[2:])
+
+
+@convolution.vjp("b", "sum_positions(g)")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    w: Array,
+    b: Array | None,
+    *,
+    in_parts: bool = False,
+    **parameters: Sizes,
+) -> Array:
+    if not in_parts:
+        return np.sum(g, axis=(0, *range(2, g.ndim)))
+    each = stored(np.sum(g, axis=tuple(range(2, g.ndim))))
+    return np.sum(one_by_one(each), axis=0)

@@ -1,0 +1,270 @@
+"""Images that are read off at given places: bilinear, trilinear and nearest.
+
+A pixel's weight is a hat around its place: it goes down to 0 at the next pixels. Two pixels on
+either side are asked, so that a rounding error which moves a place past a pixel is counted too.
+``interpolation_mode``: 0 linear, 1 nearest; ``padding_mode``: 0 zeros, 1 border, 2 reflection.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import without_error
+from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.shape.indexing import added_up
+
+_LINEAR, _NEAREST = 0, 1
+_BORDER, _REFLECTION = 1, 2
+
+
+class _Tap(NamedTuple):
+    """One pixel along one axis: its place, whether there is one, its weight and its slope."""
+
+    place: Array
+    exists: Array
+    weight: Array
+    slope: Array
+
+
+def _begun(t: Array) -> Array:
+    """Return 1 from 0 on, and 0 before; in doubt, both are within the bound."""
+    return np.minimum(np.maximum(np.floor(t) + 1, 0), 1)
+
+
+def _reflected(at: Array, size: int, align: bool) -> tuple[Array, Array]:
+    """Reflect at the outermost pixels, or at their edges; with the slope, 1 or -1."""
+    low, span = (0.0, size - 1.0) if align else (-0.5, float(size))
+    if span == 0:
+        return 0 * at, 0 * at
+    away = at - low
+    away, turned = np.absolute(away), 2 * _begun(away) - 1
+    whole = np.floor(away / span)
+    periods = np.floor(without_error(whole) / 2)
+    inside = away - 2 * span * periods
+    return span - np.absolute(span - inside) + low, turned * (1 - 2 * (whole - 2 * periods))
+
+
+def _position(coordinate: Array, size: int, padding: int, align: bool) -> tuple[Array, Array]:
+    """Return the place among the pixels of an axis, and how it moves with the coordinate."""
+    if align:
+        at, slope = (coordinate + 1) / 2 * (size - 1), (size - 1) / 2
+    else:
+        at, slope = ((coordinate + 1) * size - 1) / 2, size / 2
+    turned: Any = 1
+    if padding == _REFLECTION:
+        at, turned = _reflected(at, size, align)
+    if padding in (_BORDER, _REFLECTION):
+        # On the border itself the slope is 0.
+        turned = turned * (1 - _begun(-at)) * (1 - _begun(at - (size - 1)))
+        at = np.minimum(np.maximum(at, 0), size - 1)
+    return at, slope * turned * np.ones_like(coordinate)
+
+
+def _taps(coordinate: Array, size: int, mode: int, padding: int, align: bool) -> list[_Tap]:
+    at, slope = _position(coordinate, size, padding, align)
+    if mode == _NEAREST:
+        at, slope = np.rint(at), np.zeros_like(coordinate)
+    first = np.floor(without_error(at))
+    taps = []
+    for step in (-1, 0, 1) if mode == _NEAREST else (-1, 0, 1, 2):
+        place = first + step
+        gap = at - place
+        weight = np.maximum(1 - np.absolute(gap), 0)
+        # What lies so far off that no rounding brings it near.
+        weight = np.where(np.absolute(without_error(gap)) > 1.25, 0, weight)
+        hat = _begun(gap + 1) - 2 * _begun(gap) + _begun(gap - 1)
+        exists = (place >= 0) & (place < size)
+        place = np.minimum(np.maximum(place, 0), size - 1).astype(np.int64)
+        taps.append(_Tap(place, exists, weight, hat * slope))
+    return taps
+
+
+class _Sample(NamedTuple):
+    """What one pixel adds to each place: where it is in the image, and each axis's tap."""
+
+    places: Array
+    exists: Array
+    taps: tuple[_Tap, ...]
+
+
+def _samples(x: Array, grid: Array, mode: int, padding: int, align: bool) -> list[_Sample]:
+    if mode not in (_LINEAR, _NEAREST):
+        raise NotImplementedError("a bicubic sample")
+    if not np.all(np.isfinite(grid)):
+        raise NotImplementedError("a place that is no number")
+    sizes = x.shape[2:]
+    # The grid's last axis names the image's last axis first.
+    axes = [
+        _taps(grid[..., len(sizes) - 1 - axis], size, mode, padding, align)
+        for axis, size in enumerate(sizes)
+    ]
+    planes = np.arange(x.shape[0] * x.shape[1]).reshape(x.shape[:2]) * math.prod(sizes)
+    planes = planes.reshape(*x.shape[:2], *(1,) * len(sizes))
+    found = []
+    for taps in itertools.product(*axes):
+        inside, exists = np.zeros_like(taps[0].place), np.ones_like(taps[0].exists)
+        for tap, size in zip(taps, sizes, strict=True):
+            inside, exists = inside * size + tap.place, exists & tap.exists
+        found.append(_Sample(planes + inside[:, None], exists[:, None], taps))
+    return found
+
+
+def _weight(sample: _Sample, *along: int) -> Array:
+    """Multiply the weights of all axes, or the slopes along some by the others' weights."""
+    total: Any = 1
+    for axis, tap in enumerate(sample.taps):
+        total = total * (tap.slope if axis in along else tap.weight)
+    return np.where(sample.exists, np.expand_dims(total, 1), 0)
+
+
+def _read(x: Array, sample: _Sample) -> Array:
+    return np.take(np.reshape(x, (x.size,)), sample.places)
+
+
+def _to_image(g: Array, x: Array, samples: list[_Sample]) -> Array:
+    parts = np.stack([g * _weight(sample) for sample in samples])
+    return added_up(parts, np.stack([sample.places for sample in samples]), x)
+
+
+def _to_grid(g: Array, x: Array, samples: list[_Sample]) -> Array:
+    axes = []
+    for axis in reversed(range(x.ndim - 2)):
+        parts = [g * _read(x, sample) * _weight(sample, axis) for sample in samples]
+        axes.append(np.sum(np.stack(parts), axis=(0, 2)))
+    return np.stack(axes, axis=-1)
+
+
+def _moved(u: Array, sample: _Sample, *along: int) -> Any:
+    """Return how a weight, or its slope along an axis, moves where the places move by u."""
+    total: Any = 0
+    for axis in range(len(sample.taps)):
+        if axis not in along:  # along its own axis a slope is constant
+            step = np.expand_dims(u[..., len(sample.taps) - 1 - axis], 1)
+            total = total + step * _weight(sample, axis, *along)
+    return total
+
+
+def _sampler(axes: int, node: str) -> None:
+    @rule(
+        f"aten.grid_sampler_{axes}d",
+        "y = sampled(x, grid, interpolation_mode, padding_mode, align_corners)",
+        meaning="gives each pixel the gradients of the places that it was read for, times its "
+        "weight there, and each place the gradient times the slope of the image",
+        node=node,
+    )
+    def grid_sampler(
+        x: Array, grid: Array, *, interpolation_mode: int, padding_mode: int, align_corners: bool
+    ) -> Array:
+        samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
+        return np.sum(np.stack([_read(x, each) * _weight(each) for each in samples]), axis=0)
+
+    @grid_sampler.vjp("x", "to_image(g, x, grid, interpolation_mode, padding_mode, align_corners)")
+    def _(
+        g: Array,
+        y: Array,
+        x: Array,
+        grid: Array,
+        *,
+        interpolation_mode: int,
+        padding_mode: int,
+        align_corners: bool,
+    ) -> Array:
+        samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
+        return _to_image(g, x, samples)
+
+    @grid_sampler.vjp(
+        "grid", "to_grid(g, x, grid, interpolation_mode, padding_mode, align_corners)"
+    )
+    def _(
+        g: Array,
+        y: Array,
+        x: Array,
+        grid: Array,
+        *,
+        interpolation_mode: int,
+        padding_mode: int,
+        align_corners: bool,
+    ) -> Array:
+        samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
+        return _to_grid(g, x, samples)
+
+
+_WHERE = "interpolation_mode, padding_mode, align_corners"
+
+
+def _sampler_backward(axes: int) -> None:
+    @rule(
+        f"aten.grid_sampler_{axes}d_backward",
+        f"y = to_image(dy, x, grid, {_WHERE}), to_grid(dy, x, grid, {_WHERE})",
+        meaning="reads what came in for the image off at the places, and the image along what came "
+        "in for them; image and places get the gradient that was sent through, times what came in "
+        "for the other",
+        composite=True,
+    )
+    def backward(
+        dy: Array,
+        x: Array,
+        grid: Array,
+        *,
+        interpolation_mode: int,
+        padding_mode: int,
+        align_corners: bool,
+        output_mask: tuple[bool, ...],
+    ) -> tuple[Array | None, ...]:
+        samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
+        ways = zip((_to_image, _to_grid), output_mask, strict=True)
+        return tuple(way(dy, x, samples) if wanted else None for way, wanted in ways)
+
+    def found(x: Array, grid: Array, how: dict[str, Any]) -> list[_Sample]:
+        return _samples(
+            x, grid, how["interpolation_mode"], how["padding_mode"], how["align_corners"]
+        )
+
+    @backward.vjp("dy", f"sampled(g[0], grid, {_WHERE}) + sampled_along(g[1], x, grid, {_WHERE})")
+    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+        of_x, of_grid = _shaped(g, x, grid)
+        parts = [
+            _read(of_x, each) * _weight(each) + _read(x, each) * _moved(of_grid, each)
+            for each in found(x, grid, how)
+        ]
+        return np.sum(np.stack(parts), axis=0)
+
+    @backward.vjp("x", f"to_image_along(g[1], dy, x, grid, {_WHERE})")
+    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+        samples = found(x, grid, how)
+        _, of_grid = _shaped(g, x, grid)
+        parts = np.stack([dy * _moved(of_grid, each) for each in samples])
+        return added_up(parts, np.stack([each.places for each in samples]), x)
+
+    @backward.vjp(
+        "grid", f"to_grid(dy, g[0], grid, {_WHERE}) + to_grid_along(g[1], dy, x, grid, {_WHERE})"
+    )
+    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+        of_x, of_grid = _shaped(g, x, grid)
+        columns = []
+        for axis in reversed(range(axes)):
+            parts = [
+                dy * (_read(of_x, s) * _weight(s, axis) + _read(x, s) * _moved(of_grid, s, axis))
+                for s in found(x, grid, how)
+            ]
+            columns.append(np.sum(np.stack(parts), axis=(0, 2)))
+        return np.stack(columns, axis=-1)
+
+
+def _shaped(g: Any, x: Array, grid: Array) -> tuple[Array, Array]:
+    """Return the gradients of both results: zeros of their shape, where one was not asked for."""
+    of_x, of_grid = (
+        item if item.shape == like.shape else np.zeros_like(item, shape=like.shape)
+        for item, like in zip(g, (x, grid), strict=True)
+    )
+    return of_x, of_grid
+
+
+_sampler(2, "GridSampler2DBackward")
+_sampler(3, "GridSampler3DBackward")
+_sampler_backward(2)
+_sampler_backward(3)

@@ -1,0 +1,199 @@
+"""Recurrent layers that torch runs as one operation, and sequences of unequal lengths."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import in_kernel, leaving, stored
+from gradwitness.rules.registry import Array, rule
+
+# Torch's number for an LSTM among the kinds of recurrent layer.
+_LSTM = 2
+# The exponential of more than this is infinite; the sigmoid of less is 0 in every format.
+_LARGEST = 700
+_IGNORED = ("hidden_size", "num_layers", "bidirectional", "batch_first", "train")
+
+
+def _sigmoid(z: Array) -> Array:
+    return 1 / (1 + np.exp(-np.maximum(z, -_LARGEST)))
+
+
+def _covered(mode: int, batch_sizes: tuple[int, ...]) -> None:
+    if mode != _LSTM or batch_sizes:
+        raise NotImplementedError("a recurrent layer that is no LSTM, or on a packed sequence")
+
+
+def _in_time(x: Array, reverse: bool) -> Array:
+    """Turn a sequence into the order in which the layer goes through it, or back."""
+    return np.flip(x, 0) if reverse else x
+
+
+def _activated(z: Array) -> tuple[Array, Array, Array, Array]:
+    """Return the gates: input, forget, cell, output."""
+    i, f, g, o = np.split(z, 4, axis=-1)
+    return _sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)
+
+
+@rule(
+    "aten.mkldnn_rnn_layer",
+    "y = lstm(x, w, u, b, v, h, c, reverse, has_biases)",
+    meaning="sends the gradient back through time: at each step through the output gate to the "
+    "cell, through the cell to the other gates and to the step before; the weights get the sum "
+    "over the steps",
+    ignores=_IGNORED,
+)
+def lstm(
+    x: Array,
+    w: Array,
+    u: Array,
+    b: Array,
+    v: Array,
+    h: Array,
+    c: Array,
+    *,
+    reverse: bool,
+    batch_sizes: tuple[int, ...],
+    mode: int,
+    has_biases: bool,
+    made: Any = None,
+) -> tuple[Array, Array, Array, None]:
+    _covered(mode, batch_sizes)
+    into = _in_time(x, reverse) @ w.T
+    bias = stored(b + v) if has_biases else 0
+    known = None if made is None else _in_time(made[0], reverse)
+    states = []
+    for step in range(x.shape[0]):
+        i, f, g, o = _activated(into[step] + h @ u.T + bias)
+        c = stored(f * c + i * g)
+        h = stored(o * np.tanh(c))
+        states.append(h)
+        if known is not None:
+            h = known[step]
+    # What the kernel keeps for its backward says nothing to anyone else.
+    return _in_time(np.stack(states), reverse), states[-1], c, None
+
+
+class _Pass(NamedTuple):
+    """A layer on its way back: gradients of gates and start, and the state before each step."""
+
+    gates: Array
+    before: Array
+    h: Array
+    c: Array
+
+
+def _back(
+    g: Any,
+    y: Any,
+    x: Array,
+    w: Array,
+    u: Array,
+    b: Array,
+    v: Array,
+    h: Array,
+    c: Array,
+    *,
+    reverse: bool,
+    batch_sizes: tuple[int, ...],
+    mode: int,
+    has_biases: bool,
+) -> _Pass:
+    """Go back through time, from the recorded states."""
+    _covered(mode, batch_sizes)
+    x, w, u, h, c = (in_kernel(item) for item in (x, w, u, h, c))
+    g0, dh, dc = (in_kernel(item) for item in g[:3])
+    states = _in_time(in_kernel(y[0]), reverse)
+    before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
+    z = _in_time(x, reverse) @ w.T + before @ u.T
+    z = z + stored(in_kernel(b) + in_kernel(v)) if has_biases else z
+    i, f, n, o = map(stored, _activated(z))
+    cells = [c]
+    for step in range(x.shape[0]):
+        cells.append(stored(f[step] * cells[-1] + i[step] * n[step]))
+    from_y = _in_time(g0, reverse)
+    found = []
+    for step in reversed(range(x.shape[0])):
+        dh = from_y[step] + dh
+        t = np.tanh(cells[step + 1])
+        dc = dc + dh * o[step] * (1 - t * t)
+        parts = (
+            dc * n[step] * (i[step] * (1 - i[step])),
+            dc * cells[step] * (f[step] * (1 - f[step])),
+            dc * i[step] * (1 - n[step] * n[step]),
+            dh * t * (o[step] * (1 - o[step])),
+        )
+        found.append(stored(np.concatenate(parts, axis=-1)))
+        dh, dc = found[-1] @ u, dc * f[step]
+    return _Pass(np.stack(found[::-1]), before, dh, dc)
+
+
+def _rows(x: Array) -> Array:
+    """One row for each step of each sequence."""
+    return np.reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
+
+
+@lstm.vjp("x", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[0]")
+def _(g: Any, y: Any, x: Array, w: Array, *rest: Array, **how: Any) -> Array:
+    gates = _back(g, y, x, w, *rest, **how).gates
+    return leaving(_in_time(gates @ in_kernel(w), how["reverse"]))
+
+
+@lstm.vjp("w", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[1]")
+def _(g: Any, y: Any, x: Array, *rest: Array, **how: Any) -> Array:
+    gates = _back(g, y, x, *rest, **how).gates
+    return leaving(_rows(gates).T @ _rows(_in_time(in_kernel(x), how["reverse"])))
+
+
+@lstm.vjp("u", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[2]")
+def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
+    found = _back(g, y, *rest, **how)
+    return leaving(_rows(found.gates).T @ _rows(found.before))
+
+
+@lstm.vjp("b", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[3]")
+def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
+    return leaving(np.sum(_rows(_back(g, y, *rest, **how).gates), axis=0))
+
+
+@lstm.vjp("v", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[3]")
+def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
+    return leaving(np.sum(_rows(_back(g, y, *rest, **how).gates), axis=0))
+
+
+@lstm.vjp("h", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[4]")
+def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
+    return leaving(_back(g, y, *rest, **how).h)
+
+
+@lstm.vjp("c", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[5]")
+def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
+    return leaving(_back(g, y, *rest, **how).c)
+
+
+def _inside(lengths: Array, steps: int) -> Array:
+    """Whether each step of each sequence lies before its end."""
+    return np.arange(steps)[:, None] < lengths
+
+
+def _time_first(x: Array, batch_first: bool) -> Array:
+    return np.swapaxes(x, 0, 1) if batch_first else x
+
+
+@rule(
+    "aten._pack_padded_sequence",
+    "y = pack(x, lengths, batch_first), reaching(lengths)",
+    meaning="puts the gradient back to where each step of a sequence stood, and 0 behind its end",
+)
+def pack_padded_sequence(x: Array, lengths: Array, *, batch_first: bool) -> tuple[Array, Array]:
+    steps = _time_first(x, batch_first)
+    inside = _inside(lengths, steps.shape[0])
+    return steps[inside], np.sum(inside[: np.max(lengths)], axis=1)
+
+
+@pack_padded_sequence.vjp("x", "unpack(g[0], x, lengths, batch_first)")
+def _(g: Any, y: Any, x: Array, lengths: Array, *, batch_first: bool) -> Array:
+    steps = np.zeros_like(g[0], shape=_time_first(x, batch_first).shape)
+    steps[_inside(lengths, steps.shape[0])] = g[0]
+    return _time_first(steps, batch_first)

@@ -1,0 +1,124 @@
+"""Resampling by copies of the nearest element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.layers.windows import Sizes, Windows
+from gradwitness.rules.registry import Array, rule
+
+
+def plain(number: Any) -> Any:
+    """Return a number that torch keeps in double precision as it is."""
+    return getattr(number, "value", number)
+
+
+def _line(n: int, count: int, scale: Any, exact: bool) -> Array:
+    """Return the element that each of ``count`` results along an axis of n is a copy of.
+
+    It is floor(i n / count), or floor(i / scale), with i + 1/2 for i where it is ``exact``, in
+    float32 whatever the tensor's format is; but one of torch's kernels for float64 rounds
+    otherwise, and its backward as the others do.
+    """
+    if count == n or (count == 2 * n and not exact):
+        return np.arange(count)[None] // (count // n)
+    step = 1 / scale if scale else n / count
+    i = np.arange(count) + 0.5 * exact
+    at = np.floor(i.astype(np.float32) * np.float32(step))
+    double = i * step
+    if any(np.any(at != np.floor(other)) for other in (double, double.astype(np.float32))):
+        raise NotImplementedError("a nearest element that depends on torch's kernel")
+    return np.minimum(at.astype(np.int64), n - 1)[None]
+
+
+def scales_of(many: int, scale_factors: tuple[Any, ...] | None, named: Any) -> tuple[Any, ...]:
+    """Return the scale that was asked for along each axis, or None."""
+    by = scale_factors or tuple(named)[-many:]
+    return tuple(plain(scale) for scale in by)
+
+
+def size_of(sizes: Sizes, output_size: Sizes | None, by: tuple[Any, ...]) -> Sizes:
+    """Return the size of the result, which may follow from the scales."""
+    return output_size or tuple(int(n * scale) for n, scale in zip(sizes, by, strict=True))
+
+
+def _nearest(
+    x: Array,
+    exact: bool,
+    output_size: Sizes | None = None,
+    scales: Any = None,
+    scales_d: Any = None,
+    scales_h: Any = None,
+    scales_w: Any = None,
+    scale_factors: tuple[Any, ...] | None = None,
+) -> Windows:
+    sizes = tuple(x.shape[2:])
+    by = scales_of(len(sizes), scale_factors, (scales_d, scales_h, scales or scales_w))
+    axes = zip(sizes, size_of(sizes, output_size, by), by, strict=True)
+    return Windows(tuple(_line(*axis, exact) for axis in axes), sizes)
+
+
+SCALES = ("scales", "scales_d", "scales_h", "scales_w", "scale_factors")
+
+
+@rule(
+    "aten.upsample_nearest2d",
+    "y = nearest(x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w))",
+    meaning="adds up, for each element, the gradients of the pixels that are copies of it",
+    aliases=("aten.upsample_nearest1d", "aten.upsample_nearest3d"),
+    doubles=SCALES,
+)
+def upsample_nearest2d(
+    x: Array,
+    *,
+    output_size: Sizes | None = None,
+    scales: Any = None,
+    scales_d: Any = None,
+    scales_h: Any = None,
+    scales_w: Any = None,
+    scale_factors: tuple[Any, ...] | None = None,
+) -> Array:
+    return _nearest(
+        x, False, output_size, scales, scales_d, scales_h, scales_w, scale_factors
+    ).total(x)
+
+
+@upsample_nearest2d.vjp(
+    "x",
+    "nearest_add(g, x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w))",
+)
+def _(g: Array, y: Array, x: Array, **how: Any) -> Array:
+    return _nearest(x, False, **how).given_back(g, x)
+
+
+@rule(
+    "aten._upsample_nearest_exact2d",
+    "y = nearest(x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w), 1 / 2)",
+    meaning="adds up, for each element, the gradients of the pixels that are copies of it",
+    aliases=("aten._upsample_nearest_exact1d", "aten._upsample_nearest_exact3d"),
+    doubles=SCALES,
+)
+def upsample_nearest_exact2d(
+    x: Array,
+    *,
+    output_size: Sizes | None = None,
+    scales: Any = None,
+    scales_d: Any = None,
+    scales_h: Any = None,
+    scales_w: Any = None,
+    scale_factors: tuple[Any, ...] | None = None,
+) -> Array:
+    return _nearest(
+        x, True, output_size, scales, scales_d, scales_h, scales_w, scale_factors
+    ).total(x)
+
+
+@upsample_nearest_exact2d.vjp(
+    "x",
+    "nearest_add(g, x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w), "
+    "1 / 2)",
+)
+def _(g: Array, y: Array, x: Array, **how: Any) -> Array:
+    return _nearest(x, True, **how).given_back(g, x)

@@ -1,0 +1,176 @@
+"""Factors of matrices: Cholesky's, eigenvectors, singular vectors, and Q R.
+
+The gradients follow from the differentials of the defining equations (M. B. Giles, *Collected
+matrix derivative results for forward and reverse mode algorithmic differentiation*, 2008; for
+Cholesky's factor also I. Murray, *Differentiation of the Cholesky decomposition*, 2016, and for
+singular vectors J. Townsend, *Differentiating the singular value decomposition*, 2016). Where only
+one triangle of a symmetric matrix is read, the gradient is that within the symmetric matrices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.linalg.factor_dispatch import (
+    cholesky_factor,
+    orthogonal_factors,
+    over_gaps,
+    singular_factors,
+    spectrum,
+)
+from gradwitness.rules.linalg.solving import from_left, turned
+from gradwitness.rules.registry import Array, rule
+
+
+def _symmetric(A: Array, upper: bool) -> Array:
+    """Return the symmetric matrix of which a triangle is given."""
+    read = np.tri(A.shape[-1], dtype=bool)
+    return np.where(turned(read) if upper else read, A, turned(A))
+
+
+def _cholesky(A: Array, upper: bool) -> Array:
+    L = cholesky_factor(_symmetric(A, upper))
+    return turned(L) if upper else L
+
+
+def _to_cholesky(g: Array, y: Array, upper: bool) -> Array:
+    """From dL = L P, where P is the lower half of L^-1 dA L^-T with its diagonal halved."""
+    L, g = (turned(y), turned(g)) if upper else (y, g)
+    lower = np.tril(turned(L) @ g)
+    half = (lower + turned(np.tril(lower, -1))) / 2
+    inner = from_left(L, half, True, triangular=True, adjoint=True)
+    return from_left(L, inner, False, triangular=True)
+
+
+_MEANING = (
+    "takes the lower half of L^T times the gradient, made symmetric, through L^-T on the left "
+    "and L^-1 on the right"
+)
+
+
+@rule(
+    "aten.linalg_cholesky_ex",
+    "y = cholesky_of(A, upper), None",
+    meaning=_MEANING,
+    ignores=("check_errors",),
+)
+def cholesky_ex(A: Array, *, upper: bool = False) -> tuple[Array, None]:
+    return _cholesky(A, upper), None
+
+
+@cholesky_ex.vjp("A", "to_cholesky(g[0], A, upper)")
+def _(g: Any, y: Any, A: Array, *, upper: bool = False) -> Array:
+    return _to_cholesky(g[0], y[0], upper)
+
+
+@rule("aten.cholesky", "y = cholesky_of(A, upper)", meaning=_MEANING)
+def cholesky(A: Array, *, upper: bool = False) -> Array:
+    return _cholesky(A, upper)
+
+
+@cholesky.vjp("A", "to_cholesky(g, A, upper)")
+def _(g: Array, y: Array, A: Array, *, upper: bool = False) -> Array:
+    return _to_cholesky(g, y, upper)
+
+
+def _turning(V: Array, g: Array, values: Array) -> Array:
+    """Return V^T g less its transpose, divided by the gaps, where any gradient of V came in."""
+    turn = turned(V) @ g
+    wanted = np.any(np.not_equal(g, 0), axis=(-2, -1))
+    return over_gaps(turn - turned(turn), values=values, wanted=np.asarray(wanted))
+
+
+@rule(
+    "aten._linalg_eigh",
+    "y = eigenvalues(A, UPLO), eigenvectors(A, UPLO, vectors)",
+    meaning="divides the skew part of V^T times the gradient of the vectors V by the gaps between "
+    "eigenvalues, puts the gradient of those on the diagonal, and turns it back with V and V^T",
+    given={"values": 0, "vectors": 1},
+    ignores=("compute_v",),
+)
+def eigh(A: Array, *, UPLO: str = "L", values: Array, vectors: Array) -> tuple[Array, Array]:
+    made: tuple[Array, Array] = spectrum(_symmetric(A, UPLO == "U"), values=values, vectors=vectors)
+    return made
+
+
+@eigh.vjp("A", "to_spectrum(g[0], g[1], A, y[1])")
+def _(g: Any, y: Any, A: Array, *, UPLO: str = "L", values: Array, vectors: Array) -> Array:
+    """From dl_i = (V^T dA V)_ii, and V^T dV = (V^T dA V)_ij / (l_j - l_i) off the diagonal."""
+    inner = _turning(y[1], g[1], y[0]) / 2
+    inner = np.where(np.eye(A.shape[-1], dtype=bool), g[0][..., None, :], inner)
+    return y[1] @ inner @ turned(y[1])
+
+
+@rule(
+    "aten._linalg_svd",
+    "y = singular(A, U, Vh)",
+    meaning="divides the skew parts of U^T and V^T times the gradients of U and V by the gaps "
+    "between squared singular values, puts the gradient of those on the diagonal, turns it back "
+    "with U and V^T, and adds what leaves the spaces that these span",
+    given={"U": 0, "S": 1, "Vh": 2},
+    ignores=("full_matrices", "compute_uv", "driver"),
+)
+def svd(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
+    made: tuple[Array, Array, Array] = singular_factors(A, U=U, S=S, Vh=Vh)
+    return made
+
+
+def _leaving(g: Array, U: Array, s: Array) -> Array:
+    """Return (I - U U^T) g / s, the part of a change that leaves the columns' space."""
+    moved = np.not_equal(g, 0)
+    divided = np.where(moved, g / np.where(moved, s[..., None, :], 1), 0)
+    return divided - U @ (turned(U) @ divided)
+
+
+@svd.vjp("A", "to_singular(*g, *y)")
+def _(g: Any, y: Any, A: Array, *, U: Array, S: Array, Vh: Array) -> Array:
+    """From P = U^T dA V: dS is its diagonal; P S + S P^T and S P + P^T S hold dU and dV."""
+    k = y[1].shape[-1]
+    u, s, v = y[0][..., :k], y[1], turned(y[2])[..., :k]
+    gu, gv = g[0][..., :k], turned(g[2])[..., :k]
+    of_u, of_v = _turning(u, gu, s * s), _turning(v, gv, s * s)
+    inner = of_u * s[..., None, :] + of_v * s[..., :, None]
+    inner = np.where(np.eye(k, dtype=bool), g[1][..., None, :], inner)
+    found = u @ inner @ turned(v)
+    if A.shape[-2] > k:
+        found = found + _leaving(gu, u, s) @ turned(v)
+    if A.shape[-1] > k:
+        found = found + u @ turned(_leaving(gv, v, s))
+    return found
+
+
+@rule(
+    "aten.linalg_qr",
+    "y = orthogonal(A, Q, R)",
+    meaning="adds Q times a symmetric matrix to the gradient of Q, of which the upper half is that "
+    "of the gradient of R times R^T less Q^T times the gradient of Q, and takes the sum through "
+    "R^-T on the right; what lies right of a square R leads through Q^T first",
+    given={"Q": 0, "R": 1},
+    ignores=("mode",),
+)
+def qr(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
+    made: tuple[Array, Array] = orthogonal_factors(A, Q=Q, R=R)
+    return made
+
+
+@qr.vjp("A", "to_orthogonal(*g, *y)")
+def _(g: Any, y: Any, A: Array, *, Q: Array, R: Array) -> Array:
+    """From dA R^-1 = dQ + Q dR R^-1, of which Q^T dQ is skew and dR R^-1 an upper triangle."""
+    (q, r), (gq, gr) = y, g
+    m, n = A.shape[-2:]
+    if q.shape[-1] != min(m, n):
+        raise NotImplementedError("columns of Q beyond those of A")
+    if m >= n:
+        return _to_orthogonal(gq, gr, q, r)
+    # A = [X Z], X = Q R, and the rest is W = Q^T Z.
+    rest = gr[..., m:]
+    inner = _to_orthogonal(gq + (q @ r[..., m:]) @ turned(rest), gr[..., :m], q, r[..., :m])
+    return np.concatenate([inner, q @ rest], axis=-1)
+
+
+def _to_orthogonal(gq: Array, gr: Array, q: Array, r: Array) -> Array:
+    upper = np.triu(gr @ turned(r) - turned(q) @ gq)
+    both = np.where(np.eye(r.shape[-1], dtype=bool), upper, upper + turned(upper))
+    return from_left(r, gq + q @ both, False, triangular=True, adjoint=True)

@@ -1,0 +1,116 @@
+"""Factors of matrices, as kernels make them: an array type may bring its own, with bounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import linalg
+
+from gradwitness.rules.kernel_ops import replaceable
+from gradwitness.rules.linalg.solving import turned
+
+if TYPE_CHECKING:
+    from gradwitness.rules.registry import Array
+
+
+@replaceable
+def cholesky_factor(A: Array) -> Array:
+    """Return the lower triangle L of A = L L^T with a positive diagonal."""
+    return np.linalg.cholesky(A)
+
+
+@replaceable
+def eliminated(A: Array) -> tuple[Array, Array]:
+    """Return L with ones on its diagonal, and U, of A = L U: no rows are exchanged."""
+    left = np.array(A)
+    for j in range(A.shape[-1]):
+        left[..., j + 1 :, j] /= left[..., j, j, None]
+        left[..., j + 1 :, j + 1 :] -= left[..., j + 1 :, j, None] * left[..., j, None, j + 1 :]
+    return np.tril(left, -1) + np.eye(A.shape[-1]), np.triu(left)
+
+
+def aligned(own: Array, recorded: Array) -> Array:
+    """Give each column the sign that it has in what was recorded: either sign is right."""
+    along = np.sum(own * recorded, axis=-2, keepdims=True)
+    return np.where(along < 0, -own, own)
+
+
+@replaceable
+def spectrum(A: Array, *, values: Array, vectors: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors.
+
+    Vectors of any sign are right, and any basis of them where values coincide: the signs follow the
+    recorded ones. With bounds, recorded vectors are taken where they satisfy the equations.
+    """
+    own, made = np.linalg.eigh(A)
+    return own, aligned(made, vectors) if vectors.size else vectors
+
+
+@replaceable
+def over_gaps(X: Array, *, values: Array, wanted: Array) -> Array:
+    """Divide each number off the diagonal by the gap between two of some values, column minus row.
+
+    The diagonal is 0, and so are matrices that are not wanted, whatever their gaps.
+    """
+    gaps = values[..., None, :] - values[..., :, None]
+    kept = wanted[..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
+    return np.where(kept, X / np.where(kept, gaps, 1), 0)
+
+
+@replaceable
+def singular_factors(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
+    """Return U, the singular values, descending, and V^T of A = U S V^T, with recorded signs.
+
+    With bounds, recorded vectors are taken where they satisfy the equations.
+    """
+    if not U.size:
+        return U, np.linalg.svd(A, compute_uv=False), Vh
+    u, s, vh = np.linalg.svd(A, full_matrices=U.shape[-1] + Vh.shape[-2] > 2 * S.shape[-1])
+    k = S.shape[-1]
+    both = np.concatenate([u[..., :k], turned(vh[..., :k, :])], axis=-2)
+    other = np.concatenate([U[..., :k], turned(Vh[..., :k, :])], axis=-2)
+    both = aligned(both, other)
+    u = np.concatenate([both[..., : A.shape[-2], :], u[..., k:]], axis=-1)
+    v = turned(both[..., A.shape[-2] :, :])
+    return u, s, np.concatenate([v, vh[..., k:, :]], axis=-2)
+
+
+@replaceable
+def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
+    """Return Q and the upper triangle R of A = Q R, with the signs of the recorded ones.
+
+    With bounds, recorded factors are taken where they satisfy the equations.
+    """
+    q, r = np.linalg.qr(A, mode="complete" if R.shape[-2] == A.shape[-2] else "reduced")
+    k = min(A.shape[-2:])
+    rows = turned(r[..., :k, :])
+    r = np.concatenate(
+        [turned(aligned(rows, turned(R[..., :k, :]))), r[..., k:, :]],
+        axis=-2,
+    )
+    return (aligned(q, Q) if Q.size else Q), r
+
+
+@replaceable
+def exponential(A: Array) -> Array:
+    """Return the sum of all A^k / k!."""
+    return linalg.expm(A) if A.size else np.array(A)
+
+
+@replaceable
+def pseudoinverse(A: Array, *, atol: Any, rtol: Any) -> Array:
+    """Return the pseudoinverse; singular values up to a limit count as 0."""
+    u, s, vh = np.linalg.svd(A, full_matrices=False)
+    kept = s > _least(s, A.shape, atol, rtol)
+    inverted = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
+    made: Array = turned(vh) @ (inverted[..., None] * turned(u))
+    return made
+
+
+def _least(s: Array, shape: tuple[int, ...], atol: Any, rtol: Any) -> Array:
+    """Return the limit: the larger of an absolute one and of a part of the largest value."""
+    usual = 0.0 if atol is not None else np.finfo(np.float64).eps * max(shape[-2:])
+    part = np.asarray(usual if rtol is None else rtol)[..., None]
+    whole = np.asarray(0.0 if atol is None else atol)[..., None]
+    return np.maximum(whole, part * np.max(s, axis=-1, keepdims=True, initial=0.0))

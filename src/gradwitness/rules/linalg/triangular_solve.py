@@ -1,0 +1,116 @@
+"""Systems with a triangular matrix that may be turned, and with Cholesky's factor of the matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import solved
+from gradwitness.rules.linalg.solving import triangle, turned
+from gradwitness.rules.registry import Array, rule
+
+
+@rule(
+    "aten.triangular_solve",
+    "y = solution(over_diagonal(triangle(A, upper, unitriangular), transpose), B, True), A",
+    meaning="solves the transposed system for the gradient; the triangle gets minus that times the "
+    "solution, transposed, and the gradient of its copy",
+)
+def triangular_solve(
+    B: Array, A: Array, *, upper: bool = True, transpose: bool = False, unitriangular: bool = False
+) -> tuple[Array, Array]:
+    T = triangle(A, upper, unitriangular)
+    return solved(T, B, triangular=True, adjoint=transpose), A
+
+
+def _back(g: Any, A: Array, upper: bool, transpose: bool, unitriangular: bool) -> Array:
+    T = triangle(A, upper, unitriangular)
+    return solved(T, g[0], triangular=True, adjoint=not transpose)
+
+
+@triangular_solve.vjp(
+    "B", "solution(over_diagonal(triangle(A, upper, unitriangular), not transpose), g[0], True)"
+)
+def _(
+    g: Any,
+    y: Any,
+    B: Array,
+    A: Array,
+    *,
+    upper: bool = True,
+    transpose: bool = False,
+    unitriangular: bool = False,
+) -> Array:
+    return _back(g, A, upper, transpose, unitriangular)
+
+
+@triangular_solve.vjp("A", "to_turned_triangle(g, A, B, upper, transpose, unitriangular)")
+def _(
+    g: Any,
+    y: Any,
+    B: Array,
+    A: Array,
+    *,
+    upper: bool = True,
+    transpose: bool = False,
+    unitriangular: bool = False,
+) -> Array:
+    back = _back(g, A, upper, transpose, unitriangular)
+    found = -(y[0] @ turned(back)) if transpose else -(back @ turned(y[0]))
+    off = int(unitriangular)
+    return (np.triu(found, off) if upper else np.tril(found, -off)) + g[1]
+
+
+# Only one triangle of a factor is read, but its gradient is that of the product of all of it.
+
+
+def _factor(L: Array, upper: bool) -> Array:
+    return np.triu(L) if upper else np.tril(L)
+
+
+def _by_factor(L: Array, B: Array, upper: bool) -> Array:
+    """Solve (L L^T) X = B, or (L^T L) X = B."""
+    T = _factor(L, upper)
+    first = solved(T, B, triangular=True, adjoint=upper)
+    return solved(T, first, triangular=True, adjoint=not upper)
+
+
+@rule(
+    "aten.cholesky_solve",
+    "y = solution(squared(triangle(L, upper, False), upper), B, True)",
+    meaning="solves the same system for the gradient; the factor gets minus the product of that "
+    "and the solution, made symmetric, times itself",
+)
+def cholesky_solve(B: Array, L: Array, *, upper: bool = False) -> Array:
+    return _by_factor(L, B, upper)
+
+
+@cholesky_solve.vjp("B", "solution(squared(triangle(L, upper, False), upper), g, True)")
+def _(g: Array, y: Array, B: Array, L: Array, *, upper: bool = False) -> Array:
+    return _by_factor(L, g, upper)
+
+
+@cholesky_solve.vjp("L", "to_factor_of_system(g, B, L, upper)")
+def _(g: Array, y: Array, B: Array, L: Array, *, upper: bool = False) -> Array:
+    product = _by_factor(L, g, upper) @ turned(y)
+    both = -(product + turned(product))
+    return L @ both if upper else both @ L
+
+
+@rule(
+    "aten.cholesky_inverse",
+    "y = inverse(squared(triangle(L, upper, False), upper))",
+    meaning="multiplies the gradient, made symmetric, by minus the inverse on either side, and by "
+    "the factor",
+)
+def cholesky_inverse(L: Array, *, upper: bool = False) -> Array:
+    T = _factor(L, upper)
+    X = solved(T, np.broadcast_to(np.eye(L.shape[-1]), L.shape), triangular=True)
+    return X @ turned(X) if upper else turned(X) @ X
+
+
+@cholesky_inverse.vjp("L", "to_factor_of_inverse(g, L, upper)")
+def _(g: Array, y: Array, L: Array, *, upper: bool = False) -> Array:
+    both = -(y @ ((g + turned(g)) @ y))
+    return L @ both if upper else both @ L

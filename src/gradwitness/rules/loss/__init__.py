@@ -1,0 +1,6 @@
+"""Rules of losses."""
+
+from gradwitness.rules.loss import ctc as ctc
+from gradwitness.rules.loss import losses as losses
+from gradwitness.rules.loss import losses_binary as losses_binary
+from gradwitness.rules.loss import losses_classes as losses_classes

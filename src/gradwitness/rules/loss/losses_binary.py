@@ -1,0 +1,148 @@
+"""Losses over two classes that torch runs at once. ``reduction``: 0 none, 1 mean, 2 sum."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradwitness.rules.loss.losses import MEAN, reduced, share
+from gradwitness.rules.registry import Array, rule
+
+# Torch's limits: no logarithm of a probability below this, and no smaller variance under a slope.
+_LEAST_LOG = -100
+_LEAST_VARIANCE = float(np.float32(1e-12))  # a float32 number for float64 too
+
+
+def _limited_log(p: Array) -> Array:
+    """Return the logarithm of a probability, or -100 where it is less."""
+    least = p <= math.exp(_LEAST_LOG)
+    return np.where(least, _LEAST_LOG, np.log(np.where(least, 1, p)))
+
+
+def _limited_log1p(x: Array) -> Array:
+    """Return the logarithm of 1 + x, or -100 where it is less: where 1 + x is 0 in every format."""
+    return np.where(x <= -1, _LEAST_LOG, np.log1p(np.where(x <= -1, 0, x)))
+
+
+def _weighed(terms: Array, weight: Array | None) -> Array:
+    return terms if weight is None else terms * weight
+
+
+@rule(
+    "aten.binary_cross_entropy",
+    "y = reduce(weighed((t - 1) * limited_log(1 - x) - t * limited_log(x), weight), reduction)",
+    meaning="multiplies the gradient by (x - t) / (x (1 - x)), the denominator being 10^-12 at "
+    "least, and by the weight, divided by the number of terms for a mean",
+    composite=True,
+)
+def binary_cross_entropy(
+    x: Array, t: Array, weight: Array | None, *, reduction: int = MEAN
+) -> Array:
+    terms = (t - 1) * _limited_log1p(-x) - t * _limited_log(x)
+    return reduced(_weighed(terms, weight), reduction)
+
+
+@binary_cross_entropy.vjp(
+    "x", "weighed(g * (x - t) / at_least(x * (1 - x), 1e-12), weight) / share(x, reduction)"
+)
+def _(
+    g: Array, y: Array, x: Array, t: Array, weight: Array | None, *, reduction: int = MEAN
+) -> Array:
+    slope = g * (x - t) / np.maximum((1 - x) * x, _LEAST_VARIANCE)
+    return _weighed(slope, weight) * share(x.size, reduction)
+
+
+@binary_cross_entropy.vjp("t", "weighed(g * (log(1 - x) - log(x)), weight) / share(x, reduction)")
+def _(
+    g: Array, y: Array, x: Array, t: Array, weight: Array | None, *, reduction: int = MEAN
+) -> Array:
+    # Without limits, here.
+    slope = g * (np.log1p(-x) - np.log(x))
+    return _weighed(slope, weight) * share(x.size, reduction)
+
+
+def _sigmoid(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def _log_sigmoid(x: Array) -> Array:
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+@rule(
+    "aten.binary_cross_entropy_with_logits",
+    "y = reduce(weighed((1 - t) * x + raised(pos_weight, t) * log1p(exp(-x)), weight), reduction)",
+    meaning="multiplies the gradient by the sigmoid of the input less the target, where a positive "
+    "target counts by its weight, divided by the number of terms for a mean",
+    composite=True,
+)
+def binary_cross_entropy_with_logits(
+    x: Array,
+    t: Array,
+    weight: Array | None,
+    pos_weight: Array | None,
+    *,
+    reduction: int = MEAN,
+) -> Array:
+    down = _log_sigmoid(x)
+    if pos_weight is not None:
+        down = down * ((pos_weight - 1) * t + 1)
+    return reduced(_weighed((1 - t) * x - down, weight), reduction)
+
+
+@binary_cross_entropy_with_logits.vjp(
+    "x",
+    "weighed(g * ((1 - t) - raised(pos_weight, t) / (1 + exp(x))), weight) / share(x, reduction)",
+)
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    t: Array,
+    weight: Array | None,
+    pos_weight: Array | None,
+    *,
+    reduction: int = MEAN,
+) -> Array:
+    if pos_weight is None:
+        slope = _sigmoid(x) - t
+    else:
+        slope = (pos_weight * t + 1 - t) * _sigmoid(x) - pos_weight * t
+    return _weighed(slope * g, weight) * share(x.size, reduction)
+
+
+@binary_cross_entropy_with_logits.vjp(
+    "t",
+    "weighed(g * ((raised(pos_weight, 1) - 1) * log1p(exp(-x)) - x), weight) / share(x, reduction)",
+)
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    t: Array,
+    weight: Array | None,
+    pos_weight: Array | None,
+    *,
+    reduction: int = MEAN,
+) -> Array:
+    slope = -x if pos_weight is None else _log_sigmoid(-x) - pos_weight * _log_sigmoid(x)
+    return _weighed(slope * g, weight) * share(x.size, reduction)
+
+
+@rule(
+    "aten.soft_margin_loss",
+    "y = reduce(log1p(exp(-t * x)), reduction)",
+    meaning="multiplies the gradient by -t z / (1 + z), z being exp(-t x), divided by the number "
+    "of terms for a mean",
+    composite=True,
+)
+def soft_margin_loss(x: Array, t: Array, *, reduction: int = MEAN) -> Array:
+    return reduced(np.log1p(np.exp(-t * x)), reduction)
+
+
+@soft_margin_loss.vjp("x", "-g * t * exp(-t * x) / (1 + exp(-t * x)) / share(x, reduction)")
+def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN) -> Array:
+    z = np.exp(-t * x)
+    return -t * z / (1 + z) * share(x.size, reduction) * g

@@ -1,0 +1,244 @@
+"""Losses over classes that torch runs as one operation. ``reduction``: 0 none, 1 mean, 2 sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.loss.losses import MEAN, share
+from gradwitness.rules.registry import Array, rule
+
+# How many terms torch's negative log-likelihood adds up before it begins a new partial sum; the
+# partial sums are added up alike.
+_BLOCK = 16
+
+
+def stored_sum(terms: Array) -> Array:
+    """Add up as torch's kernel does: every partial sum is stored in the terms' own format.
+
+    Blocks of 16, their sums in blocks of 16, and so on. Two more terms of 0 in each block stand
+    for the sums that the kernel joins at the end.
+    """
+    terms = np.reshape(terms, (terms.size,))
+    while terms.shape[0] > _BLOCK:
+        rows = -(-terms.shape[0] // _BLOCK)
+        padded = np.pad(terms, (0, rows * _BLOCK - terms.shape[0]))
+        blocks = np.pad(np.reshape(padded, (rows, _BLOCK)), ((0, 0), (0, 2)))
+        terms = np.cumsum(blocks, axis=1)[:, -1]
+    return np.cumsum(terms, axis=0)[-1] if terms.shape[0] else np.sum(terms)
+
+
+def _weights(target: Array, weight: Array | None, ignore_index: int) -> tuple[Array, Array]:
+    """Return the class of each target, and its weight: 0 where it is ignored."""
+    kept = np.not_equal(target, ignore_index)
+    safe = np.where(kept, target, 0)
+    if weight is None:
+        return safe, np.where(kept, 1.0, 0.0)
+    return safe, np.where(kept, np.take(weight, safe), 0)
+
+
+def _weighted(w: Array, terms: Array, weight: Array | None) -> Array:
+    """Multiply by weights; where there are none, leave out what is ignored."""
+    return np.where(w > 0, terms, 0) if weight is None else w * terms
+
+
+def _likelihood(
+    x: Array, target: Array, weight: Array | None, axis: int, reduction: int, ignore_index: int
+) -> tuple[Array, Array]:
+    at, w = _weights(target, weight, ignore_index)
+    chosen = np.squeeze(np.take_along_axis(x, np.expand_dims(at, axis), axis=axis), axis)
+    terms = _weighted(w, -chosen, weight)
+    if reduction == 0 and terms.ndim:
+        return terms, np.zeros_like(x, shape=())
+    total = stored_sum(terms)
+    weights = np.sum(w) if weight is None else stored_sum(w)
+    return (total / weights if reduction == MEAN else total), weights
+
+
+def _to_target(
+    g: Any,
+    y: Any,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    axis: int,
+    reduction: int,
+    ignore_index: int,
+) -> Array:
+    at, w = _weights(target, weight, ignore_index)
+    down = _weighted(w, -g[0], weight)
+    down = down / y[1] if reduction == MEAN else down
+    classes = np.expand_dims(np.arange(x.shape[axis]), tuple(range(1, x.ndim - axis % x.ndim)))
+    return np.where(np.equal(classes, np.expand_dims(at, axis)), np.expand_dims(down, axis), 0)
+
+
+@rule(
+    "aten.nll_loss_forward",
+    "y = nll(x, target, weight, reduction, ignore_index)",
+    meaning="puts minus the gradient, times the class's weight and over the sum of the weights "
+    "for a mean, at the place of each target, among zeros",
+    node="NllLossBackward",
+    composite=True,
+)
+def nll_loss(
+    x: Array, target: Array, weight: Array | None, *, reduction: int, ignore_index: int
+) -> tuple[Array, Array]:
+    return _likelihood(x, target, weight, -1, reduction, ignore_index)
+
+
+@nll_loss.vjp("x", "nll_input(g[0], x, target, weight, reduction, ignore_index)")
+def _(
+    g: Any,
+    y: Any,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    *,
+    reduction: int,
+    ignore_index: int,
+) -> Array:
+    return _to_target(g, y, x, target, weight, -1, reduction, ignore_index)
+
+
+@rule(
+    "aten.nll_loss2d_forward",
+    "y = nll2d(x, target, weight, reduction, ignore_index)",
+    meaning="puts minus the gradient, times the class's weight and over the sum of the weights "
+    "for a mean, at the class of each pixel's target, among zeros",
+    node="NllLoss2DBackward",
+    composite=True,
+)
+def nll_loss2d(
+    x: Array, target: Array, weight: Array | None, *, reduction: int, ignore_index: int
+) -> tuple[Array, Array]:
+    return _likelihood(x, target, weight, 1, reduction, ignore_index)
+
+
+@nll_loss2d.vjp("x", "nll2d_input(g[0], x, target, weight, reduction, ignore_index)")
+def _(
+    g: Any,
+    y: Any,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    *,
+    reduction: int,
+    ignore_index: int,
+) -> Array:
+    return _to_target(g, y, x, target, weight, 1, reduction, ignore_index)
+
+
+# Margins. A term counts where it is positive.
+
+
+def _averaged(rows: Array, reduction: int) -> Array:
+    if reduction == 0:
+        return rows
+    total = np.sum(rows)
+    return total / rows.size if reduction == MEAN else total
+
+
+def _in_rows(x: Array, target: Array) -> tuple[Array, Array]:
+    """Return scores with a row for each target; of one row, the axes may be missing."""
+    return np.reshape(x, (-1, x.shape[-1] if x.ndim else 1)), np.reshape(target, (target.size,))
+
+
+def _short_of(x: Array, target: Array, margin: Any) -> tuple[Array, Array]:
+    """Return how much each class comes too near the target's score, and where that counts."""
+    at = np.expand_dims(target, -1)
+    gap = margin - np.take_along_axis(x, at, axis=-1) + x
+    other = np.not_equal(np.arange(x.shape[-1]), at)
+    return gap, other & (gap > 0)
+
+
+@rule(
+    "aten.multi_margin_loss",
+    "y = multi_margin(x, target, p, margin, weight, reduction)",
+    meaning="gives each class that comes within the margin of the target's score the gradient, "
+    "times the target's weight over the number of classes, and takes it from the target",
+)
+def multi_margin_loss(
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    *,
+    p: Any = 1,
+    margin: Any = 1,
+    reduction: int = MEAN,
+) -> Array:
+    scores, labels = _in_rows(x, target)
+    gap, counts = _short_of(scores, labels, margin)
+    terms = np.where(counts, gap if p == 1 else gap * gap, 0)
+    if weight is not None:
+        terms = terms * np.expand_dims(np.take(weight, labels), -1)
+    rows = np.sum(terms, axis=-1) / scores.shape[-1]
+    return _averaged(np.reshape(rows, target.shape), reduction)
+
+
+@multi_margin_loss.vjp("x", "multi_margin_input(g, x, target, p, margin, weight, reduction)")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    *,
+    p: Any = 1,
+    margin: Any = 1,
+    reduction: int = MEAN,
+) -> Array:
+    scores, target = _in_rows(x, target)
+    gap, counts = _short_of(scores, target, margin)
+    count, classes = scores.shape
+    part = (share(count, reduction) / classes) * np.expand_dims(g, -1)
+    if weight is not None:
+        part = part * np.expand_dims(np.take(weight, target), -1)
+    up = np.where(counts, part if p == 1 else 2 * part * gap, 0)
+    hit = np.equal(np.arange(classes), np.expand_dims(target, -1))
+    return np.reshape(np.where(hit, -np.sum(up, axis=-1, keepdims=True), up), x.shape)
+
+
+def _labels(target: Array) -> tuple[Array, Array, Array]:
+    """Return which entries name a label (those before the first -1), the labels, and who is one."""
+    named = np.cumprod(np.greater_equal(target, 0), axis=-1) > 0
+    safe = np.where(named, target, 0)
+    hits = np.equal(np.arange(target.shape[-1]), np.expand_dims(safe, -1))
+    hits = hits & np.expand_dims(named, -1)
+    return named, hits, np.any(hits, axis=-2)
+
+
+def _with_axis(x: Array, target: Array) -> tuple[Array, Array]:
+    return (x, target) if x.ndim else (np.reshape(x, (1,)), np.reshape(target, (1,)))
+
+
+def _pairs(x: Array, target: Array) -> tuple[Array, Array, Array, Array]:
+    """Return the term of each label (next to last axis) and class, and where it counts."""
+    named, hits, is_label = _labels(target)
+    own = np.expand_dims(np.take_along_axis(x, np.where(named, target, 0), axis=-1), -1)
+    gap = 1 - (own - np.expand_dims(x, -2))
+    counts = np.expand_dims(named, -1) & ~np.expand_dims(is_label, -2) & (gap > 0)
+    return gap, counts, hits, is_label
+
+
+@rule(
+    "aten.multilabel_margin_loss_forward",
+    "y = multilabel_margin(x, target, reduction)",
+    meaning="for each label and each other class that comes within 1 of its score, gives the class "
+    "the gradient over the number of classes, and takes it from the label",
+    node="MultilabelMarginLossBackward",
+)
+def multilabel_margin_loss(x: Array, target: Array, *, reduction: int) -> tuple[Array, Array]:
+    gap, counts, _, is_label = _pairs(*_with_axis(x, target))
+    rows = np.sum(np.where(counts, gap, 0), axis=(-2, -1)) / is_label.shape[-1]
+    return _averaged(rows, reduction), np.reshape(np.where(is_label, 1.0, 0.0), target.shape)
+
+
+@multilabel_margin_loss.vjp("x", "multilabel_margin_input(g[0], x, target, reduction)")
+def _(g: Any, y: Any, x: Array, target: Array, *, reduction: int) -> Array:
+    _, counts, hits, is_label = _pairs(*_with_axis(x, target))
+    classes = is_label.shape[-1]
+    part = (share(x.size // classes, reduction) / classes) * g[0]
+    up = np.where(counts, np.expand_dims(part, (-2, -1)), 0)
+    down = np.where(hits, np.sum(up, axis=-1, keepdims=True), 0)
+    return np.reshape(np.sum(up, axis=-2) - np.sum(down, axis=-2), x.shape)

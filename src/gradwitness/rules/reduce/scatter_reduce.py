@@ -1,0 +1,214 @@
+"""Reductions into places: sums, means, largest, smallest and products of what an index sends."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import one_by_one
+from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.shape.indexing import along, numbered
+
+
+def _flat(x: Array) -> Array:
+    return np.reshape(x, (math.prod(x.shape),))
+
+
+def _terms(x: Array, src: Array, places: Array, include_self: bool) -> tuple[Array, Array]:
+    """Return all numbers that are reduced, and their places; an element that gets none is kept."""
+    size = math.prod(x.shape)
+    used = src[tuple(slice(n) for n in places.shape)]
+    met = np.bincount(np.ravel(places), minlength=size) > 0
+    own = np.flatnonzero(np.ones(size, dtype=bool) if include_self else ~met)
+    numbers = np.concatenate([_flat(x)[own], _flat(used)])
+    return numbers, np.concatenate([own, np.ravel(places)])
+
+
+def _counts(where: Array, size: int) -> Array:
+    return np.bincount(where, minlength=size)
+
+
+def _best(numbers: Array, where: Array, size: int, sign: int) -> Array:
+    """Return the largest number of each place, or with a sign of -1 the smallest."""
+    if np.any(np.isnan(numbers)):
+        raise NotImplementedError("NaN among numbers of which the largest is taken")
+    order = np.argsort(sign * numbers, kind="stable")
+    last = np.zeros(size, dtype=np.int64)
+    # Of several numbers written to one place the last one stays: the largest.
+    last[where[order]] = order
+    return numbers[last]
+
+
+def _products(numbers: Array, where: Array, size: int) -> Array:
+    """Return the product of the numbers of each place."""
+    order = np.argsort(where, kind="stable")
+    counts = _counts(where, size)
+    # Each number's turn at its place; what is left of a row of factors is 1.
+    turns = np.arange(where.size) - (np.cumsum(counts, axis=0) - counts)[where[order]]
+    factors = np.ones_like(numbers, shape=(size, max(1, np.max(counts, initial=1))))
+    factors[where[order], turns] = numbers[order]
+    return np.prod(one_by_one(factors), axis=1)
+
+
+def _reduced(x: Array, src: Array, places: Array, kind: str, include_self: bool) -> Array:
+    """Return x with what a source sends to places reduced there."""
+    size = math.prod(x.shape)
+    numbers, where = _terms(x, src, places, include_self)
+    if kind in ("amax", "amin"):
+        total = _best(numbers, where, size, 1 if kind == "amax" else -1)
+    elif kind == "prod":
+        total = _products(numbers, where, size)
+    else:
+        total = np.bincount(where, weights=numbers, minlength=size)
+    if kind == "mean":
+        total = total / _counts(where, size)
+    return np.reshape(total, x.shape)
+
+
+def _shares(
+    g: Array, y: Array, x: Array, src: Array, places: Array, kind: str, include_self: bool
+) -> tuple[Array, Array]:
+    """Return the gradient of one term at each place, and where a term gets it."""
+    size = math.prod(x.shape)
+    numbers, where = _terms(x, src, places, include_self)
+    each = _flat(g)
+    if kind == "mean":
+        return each / _counts(where, size), np.ones(size)
+    if kind == "sum":
+        return each, np.ones(size)
+    hits = np.bincount(where[np.equal(numbers, _flat(y)[where])], minlength=size)
+    return each / np.maximum(hits, 1), _flat(y)
+
+
+def _refuse_zeros(*factors: Array) -> None:
+    if any(np.any(np.equal(x, 0)) for x in factors):
+        raise NotImplementedError("a product with a factor 0")
+
+
+def _to_self(
+    g: Array, y: Array, x: Array, src: Array, places: Array, kind: str, include_self: bool
+) -> Array:
+    kept = np.ones(math.prod(x.shape), dtype=bool)
+    if not include_self:
+        kept = np.bincount(np.ravel(places), minlength=kept.size) == 0
+    if kind == "prod":
+        _refuse_zeros(x)
+        share = _flat(g * _reduced(x, src, places, kind, include_self) / x)
+    else:
+        share, best = _shares(g, y, x, src, places, kind, include_self)
+        if kind in ("amax", "amin"):
+            kept = kept & np.equal(_flat(x), best)
+    return np.reshape(np.where(kept, share, 0), x.shape)
+
+
+def _to_source(
+    g: Array, y: Array, x: Array, src: Array, places: Array, kind: str, include_self: bool
+) -> Array:
+    if src.shape != places.shape:
+        raise NotImplementedError("a source of another shape than its index")
+    if kind == "prod":
+        _refuse_zeros(src)
+        return _flat(g * y)[places] / src
+    share, best = _shares(g, y, x, src, places, kind, include_self)
+    if kind in ("amax", "amin"):
+        return np.where(np.equal(src, best[places]), share[places], 0)
+    return share[places]
+
+
+def _rows(x: Array, dim: int, index: Array, src: Array) -> Array:
+    """Return the places of x that an index of rows sends a source to."""
+    return np.reshape(np.take(numbered(x), index, axis=dim), src.shape) if x.ndim else index * 0
+
+
+_MEANING = (
+    "gives each number that was reduced its share of the gradient: all of it in a sum, over their "
+    "count in a mean, times the other factors in a product, and in equal parts to those that tie "
+    "for the largest or smallest"
+)
+
+
+@rule(
+    "aten.scatter_reduce",
+    "y = reduce_at(x, dim, index, src, kind, include_self)",
+    meaning=_MEANING,
+)
+def scatter_reduce(
+    x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
+) -> Array:
+    return _reduced(x, src, along(x, dim, index), kind, include_self)
+
+
+@scatter_reduce.vjp("x", "reduce_self(g, y, x, dim, index, src, kind, include_self)")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    index: Array,
+    src: Array,
+    kind: str,
+    *,
+    dim: int,
+    include_self: bool = True,
+) -> Array:
+    return _to_self(g, y, x, src, along(x, dim, index), kind, include_self)
+
+
+@scatter_reduce.vjp("src", "reduce_source(g, y, x, dim, index, src, kind, include_self)")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    index: Array,
+    src: Array,
+    kind: str,
+    *,
+    dim: int,
+    include_self: bool = True,
+) -> Array:
+    return _to_source(g, y, x, src, along(x, dim, index), kind, include_self)
+
+
+@rule(
+    "aten.index_reduce",
+    "y = reduce_at(x, dim, row_index(index, src, dim), src, kind, include_self)",
+    meaning=_MEANING,
+)
+def index_reduce(
+    x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
+) -> Array:
+    return _reduced(x, src, _rows(x, dim, index, src), kind, include_self)
+
+
+@index_reduce.vjp(
+    "x", "reduce_self(g, y, x, dim, row_index(index, src, dim), src, kind, include_self)"
+)
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    index: Array,
+    src: Array,
+    kind: str,
+    *,
+    dim: int,
+    include_self: bool = True,
+) -> Array:
+    return _to_self(g, y, x, src, _rows(x, dim, index, src), kind, include_self)
+
+
+@index_reduce.vjp(
+    "src", "reduce_source(g, y, x, dim, row_index(index, src, dim), src, kind, include_self)"
+)
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    index: Array,
+    src: Array,
+    kind: str,
+    *,
+    dim: int,
+    include_self: bool = True,
+) -> Array:
+    return _to_source(g, y, x, src, _rows(x, dim, index, src), kind, include_self)

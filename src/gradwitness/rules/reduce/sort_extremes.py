@@ -1,0 +1,335 @@
+"""Order: the largest and smallest, sorting, limits, and running sums."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import converted
+from gradwitness.rules.reduce.sum_mean import Dim, axes, spread
+from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.shape.indexing import along, filled
+
+Pair: TypeAlias = "tuple[Array, Array]"
+
+
+def _placed(g: Array, x: Array, dim: int, index: Array) -> Array:
+    """Zeros in the shape of x, with g where an index along an axis points; no place twice."""
+    return filled(np.zeros_like(g, shape=x.shape), along(x, dim, index), g)
+
+
+def _refuse_0d(x: Array) -> None:
+    if not x.ndim:
+        raise NotImplementedError("a tensor without axes")
+
+
+# max and min, over all elements or along one axis.
+
+
+def _extreme(best: Any, place: Any, x: Array, dim: int | None, keepdim: bool) -> Any:
+    if dim is None:
+        return best(x)
+    _refuse_0d(x)
+    return best(x, axis=dim, keepdims=keepdim), place(x, axis=dim, keepdims=keepdim)
+
+
+def _to_extreme(g: Any, y: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
+    if dim is None:
+        # All that tie share alike. NaN is the largest and the smallest at once.
+        return _shared(g, np.equal(x, y) | (np.isnan(x) & np.isnan(y)), None, False)
+    kept = (g[0], y[1]) if keepdim else (np.expand_dims(g[0], dim), np.expand_dims(y[1], dim))
+    return _placed(kept[0], x, dim, kept[1])
+
+
+def _shared(g: Array, hit: Array, dim: Dim, keepdim: bool) -> Array:
+    """Share each gradient evenly among the places that hit."""
+    over = axes(dim, hit.ndim)
+    return np.where(hit, spread(g, hit, dim, keepdim), 0) / np.sum(hit, axis=over, keepdims=True)
+
+
+@rule(
+    "aten.max",
+    "y = max_of(x, dim, keepdim)",
+    meaning="gives the gradient to the largest element; along an axis to the one whose index the "
+    "forward pass returned, else in equal shares to all that tie",
+)
+def max_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    return _extreme(np.max, np.argmax, x, dim, keepdim)
+
+
+@max_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")
+def _(g: Any, y: Any, x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+    return _to_extreme(g, y, x, dim, keepdim)
+
+
+@rule(
+    "aten.min",
+    "y = min_of(x, dim, keepdim)",
+    meaning="gives the gradient to the smallest element; along an axis to the one whose index the "
+    "forward pass returned, else in equal shares to all that tie",
+)
+def min_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    return _extreme(np.min, np.argmin, x, dim, keepdim)
+
+
+@min_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")
+def _(g: Any, y: Any, x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+    return _to_extreme(g, y, x, dim, keepdim)
+
+
+@rule(
+    "aten.amax",
+    "y = amax(x, dim, keepdim)",
+    meaning="shares the gradient evenly among all elements that tie for the largest",
+)
+def amax(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
+    return np.max(x, axis=axes(dim, x.ndim), keepdims=keepdim)
+
+
+@amax.vjp("x", "share_ties(g, y, x, dim, keepdim)")
+def _(g: Array, y: Array, x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
+    return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
+
+
+@rule(
+    "aten.amin",
+    "y = amin(x, dim, keepdim)",
+    meaning="shares the gradient evenly among all elements that tie for the smallest",
+)
+def amin(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
+    return np.min(x, axis=axes(dim, x.ndim), keepdims=keepdim)
+
+
+@amin.vjp("x", "share_ties(g, y, x, dim, keepdim)")
+def _(g: Array, y: Array, x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
+    return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
+
+
+# Two tensors. A comparison with NaN is false, so that both sides of a NaN get the whole gradient.
+
+
+def _won(g: Array, lost: Array, tied: Array) -> Array:
+    return np.where(lost, 0, np.where(tied, g / 2, g))
+
+
+@rule(
+    "aten.maximum",
+    "y = greater(a, b)",
+    meaning="gives the gradient to the greater of the two, and half to each where they tie",
+)
+def maximum(a: Array, b: Array) -> Array:
+    return np.maximum(a, b)
+
+
+@maximum.vjp("a", "where(a < b, 0, where(a == b, g / 2, g))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return _won(g, np.less(a, b), np.equal(a, b))
+
+
+@maximum.vjp("b", "where(b < a, 0, where(a == b, g / 2, g))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return _won(g, np.less(b, a), np.equal(a, b))
+
+
+@rule(
+    "aten.minimum",
+    "y = -greater(-a, -b)",
+    meaning="gives the gradient to the smaller of the two, and half to each where they tie",
+)
+def minimum(a: Array, b: Array) -> Array:
+    return np.minimum(a, b)
+
+
+@minimum.vjp("a", "where(a > b, 0, where(a == b, g / 2, g))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return _won(g, np.greater(a, b), np.equal(a, b))
+
+
+@minimum.vjp("b", "where(b > a, 0, where(a == b, g / 2, g))")
+def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+    return _won(g, np.greater(b, a), np.equal(a, b))
+
+
+# Limits: each a number, a tensor, or None.
+
+
+def _limited(x: Array, low: Any, high: Any) -> Array:
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
+
+
+def _within(g: Array, x: Array, low: Any, high: Any) -> Array:
+    g = g if low is None else np.where(np.greater_equal(x, low), g, 0)
+    return g if high is None else np.where(np.less_equal(x, high), g, 0)
+
+
+@rule(
+    "aten.clamp",
+    "y = limit(x, low, high)",
+    meaning="lets the gradient through where the input lies within the limits or on them; a limit "
+    "that is a tensor gets what it stopped",
+)
+def clamp(x: Array, low: Any, high: Any) -> Array:
+    return _limited(x, low, high)
+
+
+@clamp.vjp("x", "where(is_within(x, low, high), g, 0)")
+def _(g: Array, y: Array, x: Array, low: Any, high: Any) -> Array:
+    return _within(g, x, low, high)
+
+
+@clamp.vjp("low", "where(is_below(x, low, high), g, 0)")
+def _(g: Array, y: Array, x: Array, low: Any, high: Any) -> Array:
+    below = np.less(x, low)
+    return np.where(below if high is None else below & np.less(low, high), g, 0)
+
+
+@clamp.vjp("high", "where(is_above(x, low, high), g, 0)")
+def _(g: Array, y: Array, x: Array, low: Any, high: Any) -> Array:
+    above = np.greater(x, high)
+    return np.where(above if low is None else above | np.less(high, low), g, 0)
+
+
+@rule(
+    "aten.clamp_min",
+    "y = limit(x, low, None)",
+    meaning="lets the gradient through where the input is not below the limit; a limit that is a "
+    "tensor gets the rest",
+)
+def clamp_min(x: Array, low: Any) -> Array:
+    return _limited(x, low, None)
+
+
+@clamp_min.vjp("x", "where(is_within(x, low, None), g, 0)")
+def _(g: Array, y: Array, x: Array, low: Any) -> Array:
+    return _within(g, x, low, None)
+
+
+@clamp_min.vjp("low", "where(is_below(x, low, None), g, 0)")
+def _(g: Array, y: Array, x: Array, low: Any) -> Array:
+    return np.where(np.less(x, low), g, 0)
+
+
+@rule(
+    "aten.clamp_max",
+    "y = limit(x, None, high)",
+    meaning="lets the gradient through where the input is not above the limit; a limit that is a "
+    "tensor gets the rest",
+)
+def clamp_max(x: Array, high: Any) -> Array:
+    return _limited(x, None, high)
+
+
+@clamp_max.vjp("x", "where(is_within(x, None, high), g, 0)")
+def _(g: Array, y: Array, x: Array, high: Any) -> Array:
+    return _within(g, x, None, high)
+
+
+@clamp_max.vjp("high", "where(is_above(x, None, high), g, 0)")
+def _(g: Array, y: Array, x: Array, high: Any) -> Array:
+    return np.where(np.greater(x, high), g, 0)
+
+
+# Sorting. NaN counts as the largest. Which of several equal elements comes first is torch's own
+# affair, unless the sort is said to be stable: there its order is taken as recorded, if it is one.
+
+
+def _order(x: Array, dim: int, descending: bool) -> Array:
+    if not descending:
+        return np.argsort(x, axis=dim, kind="stable")
+    # Backwards, so that equal elements stay in their order.
+    return x.shape[dim] - 1 - np.flip(_order(np.flip(x, dim), dim, False), dim)
+
+
+def _sorted(x: Array, dim: int, descending: bool) -> Array:
+    return np.flip(np.sort(x, axis=dim), dim) if descending else np.sort(x, axis=dim)
+
+
+def _first(x: Array, dim: int, k: int) -> Array:
+    return x[(*(slice(None),) * (dim % x.ndim), slice(k))]
+
+
+def _brings(x: Array, order: Array, values: Array, dim: int) -> bool:
+    """Whether an order names no element twice, and brings these values about."""
+    if order.shape != values.shape or np.any((order < 0) | (order >= max(1, x.shape[dim]))):
+        return False
+    named = np.sort(order, axis=dim)
+    after = np.split(named, [min(1, named.shape[dim])], dim)[1]
+    before = np.split(named, [max(0, named.shape[dim] - 1)], dim)[0]
+    found = np.take_along_axis(x, order, axis=dim)
+    alike = np.equal(found, values) | (np.isnan(found) & np.isnan(values))
+    return bool(np.all(after != before) and np.all(alike))
+
+
+@rule(
+    "aten.sort",
+    "y = ordered(x, dim, descending)",
+    meaning="puts each gradient back at the place that its element was sorted from",
+    given={"order": 1},
+)
+def sort(
+    x: Array,
+    *,
+    dim: int = -1,
+    descending: bool = False,
+    stable: bool | None = False,
+    order: Array,
+) -> Pair:
+    _refuse_0d(x)
+    values = _sorted(x, dim, descending)
+    if not stable and _brings(x, order, values, dim):
+        return values, order
+    return values, _order(x, dim, descending)
+
+
+@sort.vjp("x", "put_back(g[0], x, dim, y[1])")
+def _(g: Pair, y: Pair, x: Array, *, dim: int = -1, **how: Any) -> Array:
+    return _placed(g[0], x, dim, y[1])
+
+
+@rule(
+    "aten.topk",
+    "y = first_ordered(x, k, dim, largest)",
+    meaning="puts each gradient back at the place that its element was taken from, among zeros",
+    given={"order": 1},
+)
+def topk(
+    x: Array,
+    *,
+    k: int,
+    dim: int = -1,
+    largest: bool = True,
+    sorted: bool = True,  # noqa: A002
+    order: Array,
+) -> Pair:
+    _refuse_0d(x)
+    values = _first(_sorted(x, dim, largest), dim, k)
+    if not sorted and order.shape == values.shape:
+        taken = np.take_along_axis(x, np.clip(order, 0, max(0, x.shape[dim] - 1)), axis=dim)
+        ranked = np.take_along_axis(order, _order(taken, dim, largest), axis=dim)
+        if _brings(x, ranked, values, dim):
+            return taken, order
+        raise NotImplementedError("topk in no order")
+    if _brings(x, order, values, dim):
+        return values, order
+    return values, _first(_order(x, dim, largest), dim, k)
+
+
+@topk.vjp("x", "put_back(g[0], x, dim, y[1])")
+def _(g: Pair, y: Pair, x: Array, *, dim: int = -1, **how: Any) -> Array:
+    return _placed(g[0], x, dim, y[1])
+
+
+@rule(
+    "aten.cumsum",
+    "y = running_sum(x, dim)",
+    meaning="gives each element the sum of the gradients of all running sums that it is part of",
+)
+def cumsum(x: Array, *, dim: int, dtype: str | None = None) -> Array:
+    return np.cumsum(converted(x, dtype), axis=dim) if x.ndim else x
+
+
+@cumsum.vjp("x", "flip(running_sum(flip(g, [dim]), dim), [dim])")
+def _(g: Array, y: Array, x: Array, *, dim: int, dtype: str | None = None) -> Array:
+    return np.flip(np.cumsum(np.flip(g, dim), axis=dim), dim) if x.ndim else g

@@ -1,0 +1,335 @@
+"""The backward of a normalisation, differentiated once more.
+
+With n = (x - mean) r and N terms, ``J h = r (h - sum(h) / N - n sum(h n) / N)`` is the derivative
+of n, which equals its transpose, and ``dx = J (w dy)``. What came in for dx, v, goes through J
+again; how J itself moves with x is a formula in x - mean, v and w dy. Mean and r are handed over by
+the forward pass, and move with x.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import in_kernel, leaving
+from gradwitness.rules.layers.normalisation import batch_norm, layer_norm
+from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.second_order.convolution import arrived
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gradwitness.rules.layers.windows import Sizes
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """The normalised input: its distance from the mean, and the inverse deviation.
+
+    ``over`` are the axes that the two were computed over; empty if they are constants.
+    """
+
+    gap: Array
+    r: Array
+    over: Sizes
+
+    def through(self, h: Array) -> Array:
+        """Return J h."""
+        if not self.over:
+            return h * self.r
+        count = self._count()
+        along = self.gap * (self.r * self.r) * self._sum(h * self.gap)
+        return (self.r / count) * (count * h - self._sum(h) - along)
+
+    def bent(self, v: Array, h: Array) -> Array:
+        """Return the gradient of ``<v, J h>`` for x."""
+        if not self.over:
+            return np.zeros_like(v)
+        count, steep = self._count(), self.r * self.r * self.r
+        of_v, of_h = self._sum(v), self._sum(h)
+        along_v, along_h = self._sum(v * self.gap), self._sum(h * self.gap)
+        inner = of_v * of_h / count - self._sum(h * v)
+        inner = inner + self.r * self.r * along_h * along_v * 3 / count
+        return (
+            self.gap * steep * inner / count
+            + along_v * steep / count * (of_h / count - h)
+            + along_h * steep / count * (of_v / count - v)
+        )
+
+    def _count(self) -> int:
+        return math.prod(self.gap.shape[axis] for axis in self.over)
+
+    def _sum(self, x: Array) -> Array:
+        return np.sum(x, axis=self.over, keepdims=True)
+
+
+def _narrowed(statistic: Array) -> Array:
+    """Round to the format of x, where that has 16 bits: statistics are kept in float32."""
+    return leaving(in_kernel(statistic))
+
+
+def _added(terms: list[Array], like: Array, shape: Sizes) -> Array:
+    return sum(terms[1:], start=terms[0]) if terms else np.zeros_like(like, shape=shape)
+
+
+def _to_gradient(g: Any, normal: _Normal, w: Array | None) -> Array:
+    """Return the gradient of dy, from those of dx, dw and db, the last two in axes of x."""
+    terms = []
+    if arrived(g[0]):
+        back = normal.through(g[0])
+        terms.append(back if w is None else back * w)
+    if arrived(g[1]):
+        terms.append(g[1] * normal.gap * normal.r)
+    if arrived(g[2]):
+        terms.append(g[2] * np.ones(normal.gap.shape))
+    return _added(terms, g[0], normal.gap.shape)
+
+
+def _to_input(g: Any, dy: Array, normal: _Normal, w: Array | None) -> Array:
+    """Return the gradient of x alike."""
+    terms = []
+    if arrived(g[0]):
+        terms.append(normal.bent(g[0], dy if w is None else dy * w))
+    if arrived(g[1]):
+        terms.append(normal.through(g[1] * dy))
+    return _added(terms, g[0], dy.shape)
+
+
+def _to_weight(v: Array, dy: Array, normal: _Normal, axes: Sizes) -> Array:
+    """Return the gradient of w: a sum over the axes that it does not have."""
+    # Where dx was not asked for, v is 0 and has no shape.
+    back = normal.through(v) if arrived(v) else np.zeros_like(v, shape=dy.shape)
+    return np.sum(dy * back, axis=axes)
+
+
+def _over_rows(x: Array, m: Array, r: Array, normalized_shape: Sizes) -> _Normal:
+    last = tuple(range(x.ndim - len(normalized_shape), x.ndim))
+    return _Normal(x - _narrowed(m), _narrowed(r), last)
+
+
+def _rows_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    """Return the axes that a layer norm's backward leaves apart, see `Rule`: the first, if any."""
+    apart = len(shapes["x"]) > len(parameters["normalized_shape"])
+    return "n,n,n,n,,->n,," if apart else ""
+
+
+_MEANING = (
+    "sends the gradient through the normalisation's backward once more, moves the mean and the "
+    "deviation with the input, and has sums over the batch for the weight"
+)
+
+
+@rule(
+    "aten.native_layer_norm_backward",
+    "y = row_back(dy if w is None else dy * w, x, m, r), "
+    "add_up(dy * (x - m) * r, normalized_shape), add_up(dy, normalized_shape)",
+    meaning=_MEANING,
+    composite=True,  # each row's part is stored in the tensor's format
+    apart=_rows_apart,
+)
+def layer_norm_backward(
+    dy: Array,
+    x: Array,
+    m: Array,
+    r: Array,
+    w: Array | None,
+    b: Array | None,
+    *,
+    normalized_shape: Sizes,
+    output_mask: tuple[bool, ...],
+) -> tuple[Array | None, ...]:
+    how = {"normalized_shape": normalized_shape, "eps": None}
+    return tuple(
+        layer_norm.gradients[name].function((dy,), (None, m, r), x, w, b, **how) if wanted else None
+        for name, wanted in zip("xwb", output_mask, strict=True)
+    )
+
+
+@layer_norm_backward.vjp(
+    "dy",
+    "(1 if w is None else w) * row_back(g[0], x, m, r) + g[1] * (x - m) * r + g[2]",
+)
+def _(
+    g: Any,
+    y: Any,
+    dy: Array,
+    x: Array,
+    m: Array,
+    r: Array,
+    w: Array | None,
+    b: Array | None,
+    *,
+    normalized_shape: Sizes,
+    output_mask: tuple[bool, ...],
+) -> Array:
+    return _to_gradient(g, _over_rows(x, m, r, normalized_shape), w)
+
+
+@layer_norm_backward.vjp(
+    "x",
+    "row_bend(g[0], dy if w is None else dy * w, x, m, r) + row_back(g[1] * dy, x, m, r)",
+)
+def _(
+    g: Any,
+    y: Any,
+    dy: Array,
+    x: Array,
+    m: Array,
+    r: Array,
+    w: Array | None,
+    b: Array | None,
+    *,
+    normalized_shape: Sizes,
+    output_mask: tuple[bool, ...],
+) -> Array:
+    return _to_input(g, dy, _over_rows(x, m, r, normalized_shape), w)
+
+
+def _handed_over(place: int) -> Any:
+    """Return the vjp of what has no gradient of its own, as x has it all: of so many operands."""
+
+    def nothing(g: Any, y: Any, *operands: Array, **how: Any) -> Array:
+        return np.zeros_like(g[0], shape=operands[place].shape)
+
+    return nothing
+
+
+layer_norm_backward.vjp("m", "0 * m")(_handed_over(2))
+layer_norm_backward.vjp("r", "0 * r")(_handed_over(3))
+
+
+@layer_norm_backward.vjp("w", "add_up(dy * row_back(g[0], x, m, r), normalized_shape)")
+def _(
+    g: Any,
+    y: Any,
+    dy: Array,
+    x: Array,
+    m: Array,
+    r: Array,
+    w: Array | None,
+    b: Array | None,
+    *,
+    normalized_shape: Sizes,
+    output_mask: tuple[bool, ...],
+) -> Array:
+    normal = _over_rows(x, m, r, normalized_shape)
+    return _to_weight(g[0], dy, normal, tuple(range(x.ndim - len(normalized_shape))))
+
+
+layer_norm_backward.vjp("b", "0 * b")(_handed_over(5))
+
+
+def _per_channel(w: Array, x: Array) -> Array:
+    return np.reshape(w, (1, w.size, *(1,) * (x.ndim - 2)))
+
+
+def _over_channels(
+    x: Array, statistics: tuple[Array | None, ...], *, train: bool, eps: Any
+) -> _Normal:
+    """Return the normalised input; in evaluation its statistics are the running ones."""
+    running_mean, running_var, saved_mean, saved_inverse = statistics
+    if train:
+        mean, r = (_per_channel(_narrowed(item), x) for item in (saved_mean, saved_inverse))
+        return _Normal(x - mean, r, (0, *range(2, x.ndim)))
+    deviation = np.sqrt(_per_channel(running_var, x) + eps)
+    return _Normal(x - _per_channel(running_mean, x), 1 / deviation, ())
+
+
+def _wide(g: Any, x: Array) -> tuple[Array, ...]:
+    """Give what came in for weight and bias the axes of x, if anything did."""
+    return g[0], *(_per_channel(item, x) if arrived(item) else item for item in g[1:])
+
+
+_STATISTICS = "running_mean, running_var, train, eps"
+
+
+@rule(
+    "aten.native_batch_norm_backward",
+    f"y = batch_norm_input(dy, x, w, {_STATISTICS}), batch_norm_weight(dy, x, {_STATISTICS}), "
+    "sum_positions(dy)",
+    meaning=_MEANING,
+    apart="_c,_c,c,c,c,c,c->_c,c,c",
+)
+def batch_norm_backward(
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    running_mean: Array | None,
+    running_var: Array | None,
+    saved_mean: Array | None,
+    saved_inverse: Array | None,
+    *,
+    train: bool,
+    eps: Any,
+    output_mask: tuple[bool, ...],
+) -> tuple[Array | None, ...]:
+    made, how = (None, saved_mean, saved_inverse), {"training": train, "eps": eps}
+    given = (x, w, None, running_mean, running_var)
+    return tuple(
+        batch_norm.gradients[name].function((dy,), made, *given, **how) if wanted else None
+        for name, wanted in zip("xwb", output_mask, strict=True)
+    )
+
+
+@batch_norm_backward.vjp(
+    "dy",
+    f"batch_norm_input(g[0], x, w, {_STATISTICS})"
+    f" + channel_times(batch_norm(x, None, None, {_STATISTICS})[0], g[1])"
+    " + channel_times(ones(shape(x)), g[2])",
+)
+def _(
+    g: Any,
+    y: Any,
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    *statistics: Array | None,
+    train: bool,
+    eps: Any,
+    output_mask: tuple[bool, ...],
+) -> Array:
+    normal = _over_channels(x, statistics, train=train, eps=eps)
+    return _to_gradient(_wide(g, x), normal, None if w is None else _per_channel(w, x))
+
+
+@batch_norm_backward.vjp(
+    "x",
+    f"batch_norm_bend(g[0], dy, x, w, {_STATISTICS})"
+    f" + batch_norm_input(channel_times(dy, g[1]), x, None, {_STATISTICS})",
+)
+def _(
+    g: Any,
+    y: Any,
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    *statistics: Array | None,
+    train: bool,
+    eps: Any,
+    output_mask: tuple[bool, ...],
+) -> Array:
+    normal = _over_channels(x, statistics, train=train, eps=eps)
+    return _to_input(_wide(g, x), dy, normal, None if w is None else _per_channel(w, x))
+
+
+@batch_norm_backward.vjp("w", f"sum_positions(dy * batch_norm_input(g[0], x, None, {_STATISTICS}))")
+def _(
+    g: Any,
+    y: Any,
+    dy: Array,
+    x: Array,
+    w: Array | None,
+    *statistics: Array | None,
+    train: bool,
+    eps: Any,
+    output_mask: tuple[bool, ...],
+) -> Array:
+    normal = _over_channels(x, statistics, train=train, eps=eps)
+    return _to_weight(g[0], dy, normal, (0, *range(2, x.ndim)))
+
+
+batch_norm_backward.vjp("saved_mean", "0 * saved_mean")(_handed_over(5))
+batch_norm_backward.vjp("saved_inverse", "0 * saved_inverse")(_handed_over(6))

@@ -1,0 +1,173 @@
+"""Bags of rows of a table: their sum, mean, or largest elements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.reduce.norms import length
+from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.shape.indexing import added_up, numbered
+
+_SUM, _MEAN = 0, 1
+
+
+def _bags(indices: Array, offsets: Array, last: bool, padding_idx: int) -> tuple[Array, Array]:
+    """Return the bag that each index belongs to, and whether it counts."""
+    starts = offsets[:-1] if last else offsets
+    bag = np.searchsorted(starts, np.arange(indices.size), side="right") - 1
+    return bag, indices != padding_idx
+
+
+def _count(offsets: Array, last: bool) -> int:
+    return int(offsets.size - last)
+
+
+def _added(rows: Array, bag: Array, count: int) -> Array:
+    """Add up the rows of each bag."""
+    width = rows.shape[1]
+    places = bag[:, None] * width + np.arange(width)
+    flat = np.reshape(rows, (rows.size,))
+    total = np.bincount(places.ravel(), weights=flat, minlength=count * width)
+    return np.reshape(total, (count, width))
+
+
+def _largest(rows: Array, bag: Array, count: int) -> Array:
+    """Return the largest element of each bag along its rows; 0 in an empty bag."""
+    out = np.zeros_like(rows, shape=(count, rows.shape[1]))
+    for place in np.unique(bag):
+        out[place] = np.max(rows[bag == place], axis=0)
+    return out
+
+
+@rule(
+    "aten._embedding_bag",
+    "y = bags(weight, indices, offsets, mode, per_sample_weights, include_last_offset, "
+    "padding_idx), bag, sizes, chosen",
+    meaning="adds each bag's gradient to the rows that are in it, divided by their number for a "
+    "mean; for the largest to those whose index the forward pass returned",
+    ignores=("sparse",),
+    given={"bag": 1, "sizes": 2, "chosen": 3},
+)
+def embedding_bag(
+    weight: Array,
+    indices: Array,
+    offsets: Array,
+    per_sample_weights: Array | None,
+    *,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+    bag: Array,
+    sizes: Array,
+    chosen: Array,
+) -> tuple[Array, Array, Array, Array]:
+    of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
+    count = _count(offsets, include_last_offset)
+    rows = np.take(weight, indices[kept], axis=0)
+    if mode in (_SUM, _MEAN):
+        if per_sample_weights is not None:
+            rows = rows * per_sample_weights[kept][:, None]
+        total = _added(rows, of[kept], count)
+        if mode == _MEAN:
+            total = total / np.maximum(np.bincount(of[kept], minlength=count), 1)[:, None]
+        return total, bag, sizes, chosen
+    return _largest(rows, of[kept], count), bag, sizes, chosen
+
+
+@embedding_bag.vjp(
+    "weight",
+    "bags_add(g[0], weight, indices, offsets, mode, per_sample_weights, include_last_offset, "
+    "padding_idx, chosen, scale_grad_by_freq)",
+)
+def _(
+    g: Any,
+    y: Any,
+    weight: Array,
+    indices: Array,
+    offsets: Array,
+    per_sample_weights: Array | None,
+    *,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+    chosen: Array,
+    **recorded: Any,
+) -> Array:
+    of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
+    if mode not in (_SUM, _MEAN):
+        named = chosen >= 0
+        filled = np.bincount(of[kept], minlength=len(named)) > 0
+        named = named & filled[:, None]
+        places = chosen * weight.shape[1] + np.arange(weight.shape[1])
+        return added_up(g[0][named], places[named], weight)
+    rows = np.take(g[0], of[kept], axis=0)
+    if mode == _MEAN:
+        sizes = np.bincount(of[kept], minlength=_count(offsets, include_last_offset))
+        # Kernels multiply by the reciprocal of the number.
+        share = np.ones_like(rows, shape=sizes.shape) / np.maximum(sizes, 1)
+        rows = rows * np.take(share, of[kept])[:, None]
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights[kept][:, None]
+    if scale_grad_by_freq:
+        often = np.bincount(indices[kept], minlength=weight.shape[0])
+        share = np.ones_like(rows, shape=often.shape) / np.maximum(often, 1)
+        rows = rows * np.take(share, indices[kept])[:, None]
+    return added_up(rows, np.take(numbered(weight), indices[kept], axis=0), weight)
+
+
+@embedding_bag.vjp(
+    "per_sample_weights",
+    "bags_dot(g[0], weight, indices, offsets, include_last_offset, padding_idx)",
+)
+def _(
+    g: Any,
+    y: Any,
+    weight: Array,
+    indices: Array,
+    offsets: Array,
+    per_sample_weights: Array,
+    *,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+    **how: Any,
+) -> Array:
+    of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
+    products = np.take(g[0], of, axis=0) * np.take(weight, indices, axis=0)
+    return np.where(kept, np.sum(products, axis=1), 0)
+
+
+# Rows whose length is as near to the longest as this may count as longer, or not: rounding decides.
+_NEAR = 2.0**-20
+# What torch adds to a length before it divides by it.
+_SHY = 1e-7
+
+
+@rule(
+    "aten.embedding_renorm",
+    "y = rows_shortened(weight, indices, max_norm, norm_type)",
+    composite=True,
+    doubles=("max_norm",),
+)
+def embedding_renorm(
+    weight: Array,
+    indices: Array,
+    *,
+    max_norm: Any,
+    norm_type: Any,
+    made: tuple[Any, ...] | None = None,
+) -> Array:
+    named = np.unique(indices)
+    rows = weight[named]
+    size = length(rows, norm_type, (1,), keepdims=True)
+    longer = np.greater(size, max_norm)
+    if made is not None:
+        near = np.less(np.abs(size - max_norm), _NEAR * max_norm)
+        moved = np.any(np.not_equal(made[0][named], rows), axis=1, keepdims=True)
+        longer = np.where(near, moved, longer)
+    out = np.concatenate([weight])  # a copy that dispatches
+    out[named] = rows * np.where(longer, max_norm / (size + _SHY), 1)
+    return out

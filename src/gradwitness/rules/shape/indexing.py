@@ -1,0 +1,311 @@
+"""Picking elements by index or by mask, and writing to the places that they name.
+
+The backward of picking adds each gradient to the place that its element came from. A place may be
+named many times: it gets one sum of all its gradients, whose bound holds for every order.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import is_complex, paired
+from gradwitness.rules.registry import Array, rule
+
+# Indices of advanced indexing, by axis; None takes a whole axis.
+Indices: TypeAlias = "tuple[Array | None, ...]"
+
+
+def numbered(x: Array) -> Array:
+    """Return the number of each place of an array, in its shape."""
+    return np.reshape(np.arange(math.prod(x.shape)), x.shape)
+
+
+def _by_place(places: Array, numbers: Array, size: int) -> Array:
+    if not is_complex(numbers):
+        return np.bincount(places, weights=numbers, minlength=size)
+    parts = (np.real(numbers), np.imag(numbers))
+    return paired(*(np.bincount(places, weights=part, minlength=size) for part in parts))
+
+
+def added_up(g: Array, places: Array, x: Array) -> Array:
+    """Add up, for each place of x, the gradients that belong to it."""
+    size = math.prod(x.shape)
+    flat = np.reshape(g, (math.prod(g.shape),))
+    return np.reshape(_by_place(np.ravel(places), flat, size), x.shape)
+
+
+def _plus(x: Array, src: Array, places: Array) -> Array:
+    """Add numbers to the places that they belong to, each element and its numbers in one sum."""
+    own = np.arange(math.prod(x.shape))
+    terms = [np.reshape(item, (math.prod(item.shape),)) for item in (x, src)]
+    where = np.concatenate([own, np.ravel(places)])
+    sums = _by_place(where, np.concatenate(terms), own.size)
+    return np.reshape(sums, x.shape)
+
+
+def _named_twice(places: Array) -> bool:
+    return bool(np.unique(places).size != places.size)
+
+
+def _refuse_twice(places: Array) -> None:
+    if _named_twice(places):
+        raise NotImplementedError("several numbers written to one place: which of them stays?")
+
+
+@rule(
+    "aten.index_select",
+    "y = take(x, dim, listed(index))",
+    meaning="adds the gradient to the rows that the index named, as often as it named them",
+)
+def index_select(x: Array, index: Array, *, dim: int) -> Array:
+    # A number has no axis, and stays one; an index without an axis is a list of one.
+    return np.take(x, np.ravel(index), axis=dim) if x.ndim else x
+
+
+@index_select.vjp("x", "add_rows(g, x, dim, listed(index))")
+def _(g: Array, y: Array, x: Array, index: Array, *, dim: int) -> Array:
+    return added_up(g, np.take(numbered(x), np.ravel(index), axis=dim), x) if x.ndim else g
+
+
+@rule(
+    "aten.embedding",
+    "y = take(weight, 0, indices)",
+    meaning="adds the gradient to the rows of the table that were looked up, except padding_idx",
+    ignores=("sparse",),
+)
+def embedding(
+    weight: Array, indices: Array, *, padding_idx: int = -1, scale_grad_by_freq: bool = False
+) -> Array:
+    return np.take(weight, indices, axis=0)
+
+
+@embedding.vjp("weight", "add_rows(g, weight, 0, indices, padding_idx, scale_grad_by_freq)")
+def _(
+    g: Array,
+    y: Array,
+    weight: Array,
+    indices: Array,
+    *,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+) -> Array:
+    kept = indices != padding_idx
+    rows = g[kept]
+    if scale_grad_by_freq:
+        often = np.bincount(indices[kept], minlength=weight.shape[0])
+        share = np.ones_like(g, shape=often.shape) / np.maximum(often, 1)
+        rows = rows * np.take(share, indices[kept])[:, None]
+    return added_up(rows, np.take(numbered(weight), indices, axis=0)[kept], weight)
+
+
+def along(x: Array, dim: int, index: Array) -> Array:
+    """Return the places of x that an index along one axis names."""
+    if not x.ndim:
+        return np.zeros_like(index)
+    within = tuple(slice(None if k == dim % x.ndim else n) for k, n in enumerate(index.shape))
+    return np.take_along_axis(numbered(x)[within], index, axis=dim)
+
+
+@rule(
+    "aten.gather",
+    "y = gather(x, dim, index)",
+    meaning="adds each gradient to the element that was gathered",
+    ignores=("sparse_grad",),
+)
+def gather(x: Array, index: Array, *, dim: int) -> Array:
+    return np.reshape(x, (math.prod(x.shape),))[along(x, dim, index)]
+
+
+@gather.vjp("x", "scatter_add(0 * x, dim, index, g)")
+def _(g: Array, y: Array, x: Array, index: Array, *, dim: int) -> Array:
+    return added_up(g, along(x, dim, index), x)
+
+
+def _is_number(src: Any) -> bool:
+    return not getattr(src, "shape", ())
+
+
+def _used(src: Array, index: Array) -> Array:
+    """Return the part of a source that an index reads; a number is read everywhere."""
+    if _is_number(src):
+        return src
+    return src[tuple(slice(n) for n in index.shape)]
+
+
+def filled(x: Array, places: Array, src: Array) -> Array:
+    """Return a copy of x with numbers of the source at places, each named once."""
+    out = np.zeros_like(x, shape=(math.prod(x.shape),))
+    out[...] = np.reshape(x, (math.prod(x.shape),))
+    out[places] = src
+    return np.reshape(out, x.shape)
+
+
+def _read_back(g: Array, x: Array, places: Array, src: Array) -> Array:
+    """Return the gradient of what was written to places, or added there."""
+    if src.shape != places.shape:
+        raise NotImplementedError("a source of another shape than its index")
+    return np.reshape(g, (math.prod(x.shape),))[places]
+
+
+@rule(
+    "aten.scatter",
+    "y = scatter(x, dim, index, src)",
+    meaning="gives the source the gradient at the places it was written to, and zero to what it "
+    "was written over",
+)
+def scatter(x: Array, index: Array, src: Array, *, dim: int) -> Array:
+    places = along(x, dim, index)
+    if not _is_number(src):
+        _refuse_twice(places)
+    return filled(x, places, _used(src, index))
+
+
+@scatter.vjp("x", "scatter(g, dim, index, 0)")
+def _(g: Array, y: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
+    return filled(g, along(x, dim, index), 0)
+
+
+@scatter.vjp("src", "gather(g, dim, index)")
+def _(g: Array, y: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
+    places = along(x, dim, index)
+    _refuse_twice(places)
+    return _read_back(g, x, places, src)
+
+
+@rule(
+    "aten.scatter_add",
+    "y = scatter_add(x, dim, index, src)",
+    meaning="passes the gradient on, and gives the source that of the places it was added to",
+)
+def scatter_add(x: Array, index: Array, src: Array, *, dim: int) -> Array:
+    places = along(x, dim, index)
+    return _plus(x, np.broadcast_to(_used(src, index), places.shape), places)
+
+
+@scatter_add.vjp("x", "g")
+def _(g: Array, y: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
+    return g
+
+
+@scatter_add.vjp("src", "gather(g, dim, index)")
+def _(g: Array, y: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
+    return _read_back(g, x, along(x, dim, index), src)
+
+
+def _picked(x: Array, indices: Indices) -> Array:
+    if any(index is not None and index.dtype == np.uint8 for index in indices):
+        raise NotImplementedError("a mask of bytes")
+    return x[tuple(slice(None) if index is None else index for index in indices)]
+
+
+@rule(
+    "aten.index",
+    "y = pick(x, indices)",
+    meaning="adds each gradient to the element that was picked by index",
+    aliases=("aten._unsafe_index",),
+)
+def index_(x: Array, indices: Indices) -> Array:
+    return _picked(x, indices)
+
+
+@index_.vjp("x", "put(0 * x, indices, g, True)")
+def _(g: Array, y: Array, x: Array, indices: Indices) -> Array:
+    return added_up(g, _picked(numbered(x), indices), x)
+
+
+@rule(
+    "aten.index_put",
+    "y = put(x, indices, values, accumulate)",
+    meaning="gives the values the gradient at the places they were put; what they were put over "
+    "gets zero, or, where they were added, the gradient unchanged",
+    aliases=("aten._index_put_impl",),
+    ignores=("unsafe",),
+)
+def index_put(x: Array, indices: Indices, values: Array, *, accumulate: bool = False) -> Array:
+    places = _picked(numbered(x), indices)
+    spread = np.broadcast_to(values, places.shape)
+    if accumulate:
+        return _plus(x, spread, places)
+    if math.prod(values.shape) != 1:
+        _refuse_twice(places)
+    return filled(x, places, spread)
+
+
+@index_put.vjp("x", "put(g, indices, 0, accumulate)")
+def _(
+    g: Array, y: Array, x: Array, indices: Indices, values: Array, *, accumulate: bool = False
+) -> Array:
+    return g if accumulate else filled(g, _picked(numbered(x), indices), 0)
+
+
+@index_put.vjp("values", "pick(g, indices)")
+def _(
+    g: Array, y: Array, x: Array, indices: Indices, values: Array, *, accumulate: bool = False
+) -> Array:
+    if not accumulate:
+        _refuse_twice(_picked(numbered(x), indices))
+    return _picked(g, indices)
+
+
+@rule(
+    "aten.where",
+    "y = where(condition, a, b)",
+    meaning="sends each gradient to the branch that was taken",
+)
+def where(condition: Array, a: Array, b: Array) -> Array:
+    return np.where(condition, a, b)
+
+
+@where.vjp("a", "where(condition, g, 0)")
+def _(g: Array, y: Array, condition: Array, a: Array, b: Array) -> Array:
+    return np.where(condition, g, 0)
+
+
+@where.vjp("b", "where(condition, 0, g)")
+def _(g: Array, y: Array, condition: Array, a: Array, b: Array) -> Array:
+    return np.where(condition, 0, g)
+
+
+@rule(
+    "aten.masked_fill",
+    "y = where(mask, value, x)",
+    meaning="stops the gradient where the mask was filled; the value gets the sum of what it "
+    "stopped",
+)
+def masked_fill(x: Array, mask: Array, value: Array) -> Array:
+    return np.where(mask, value, x)
+
+
+@masked_fill.vjp("x", "where(mask, 0, g)")
+def _(g: Array, y: Array, x: Array, mask: Array, value: Array) -> Array:
+    return np.where(mask, 0, g)
+
+
+@masked_fill.vjp("value", "where(mask, g, 0)")
+def _(g: Array, y: Array, x: Array, mask: Array, value: Array) -> Array:
+    return np.where(mask, g, 0)
+
+
+def _both(x: Array, mask: Array) -> tuple[int, ...]:
+    return np.broadcast_shapes(x.shape, mask.shape)
+
+
+@rule(
+    "aten.masked_select",
+    "y = select_where(x, mask)",
+    meaning="puts the gradient back at the places where the mask was true, among zeros",
+)
+def masked_select(x: Array, mask: Array) -> Array:
+    both = _both(x, mask)
+    return np.broadcast_to(x, both)[np.broadcast_to(mask, both)]
+
+
+@masked_select.vjp("x", "unselect(g, x, mask)")
+def _(g: Array, y: Array, x: Array, mask: Array) -> Array:
+    both = _both(x, mask)
+    out = np.zeros_like(g, shape=both)
+    out[np.broadcast_to(mask, both)] = g
+    return out

@@ -1,0 +1,300 @@
+"""Writing to places: along an axis, by a mask, into a part, onto a diagonal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.shape.indexing import added_up, filled, numbered
+
+Size: TypeAlias = tuple[int, ...]
+
+
+def _rows(x: Array, dim: int, index: Array) -> Array:
+    """Return the places of x in the rows that an index names along an axis."""
+    if not x.ndim:
+        return np.reshape(np.zeros_like(index), ())
+    return np.take(numbered(x), np.ravel(index), axis=dim)
+
+
+def _flat(x: Array) -> Array:
+    return np.reshape(x, (math.prod(x.shape),))
+
+
+def _once(places: Array) -> Array:
+    """Return places of which none may be named twice, by what is written to them."""
+    if np.unique(places).size != places.size:
+        raise NotImplementedError("several numbers written to one place: which of them stays?")
+    return places
+
+
+def _plus(x: Array, src: Array, places: Array) -> Array:
+    where = np.concatenate([np.arange(math.prod(x.shape)), np.ravel(places)])
+    terms = np.concatenate([_flat(x), _flat(src)])
+    return np.reshape(np.bincount(where, weights=terms, minlength=math.prod(x.shape)), x.shape)
+
+
+@rule(
+    "aten.index_add",
+    "y = x + alpha * add_rows(source, x, dim, index)",
+    meaning="passes the gradient on, and gives the source, times alpha, that of the rows it was "
+    "added to",
+)
+def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1) -> Array:
+    return _plus(x, alpha * source, _rows(x, dim, index))
+
+
+@index_add.vjp("x", "g")
+def _(g: Array, y: Array, x: Array, *rest: Array, **how: Any) -> Array:
+    return g
+
+
+@index_add.vjp("source", "alpha * take(g, dim, index)")
+def _(
+    g: Array, y: Array, x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1
+) -> Array:
+    return np.reshape(_flat(g)[_rows(x, dim, index)], source.shape) * alpha
+
+
+@rule(
+    "aten.index_copy",
+    "y = put_rows(x, dim, index, source)",
+    meaning="gives the source the gradient of the rows that it was written to, and zero to what it "
+    "was written over",
+)
+def index_copy(x: Array, index: Array, source: Array, *, dim: int) -> Array:
+    places = _once(_rows(x, dim, index))
+    return filled(x, places, np.reshape(source, places.shape))
+
+
+@index_copy.vjp("x", "put_rows(g, dim, index, 0)")
+def _(g: Array, y: Array, x: Array, index: Array, source: Array, *, dim: int) -> Array:
+    return filled(g, _rows(x, dim, index), 0)
+
+
+@index_copy.vjp("source", "take(g, dim, index)")
+def _(g: Array, y: Array, x: Array, index: Array, source: Array, *, dim: int) -> Array:
+    return np.reshape(_flat(g)[_once(_rows(x, dim, index))], source.shape)
+
+
+@rule(
+    "aten.index_fill",
+    "y = put_rows(x, dim, index, value)",
+    meaning="stops the gradient in the rows that were filled; the value gets the sum of what was "
+    "stopped",
+)
+def index_fill(x: Array, index: Array, value: Any, *, dim: int) -> Array:
+    return filled(x, _rows(x, dim, index), value)
+
+
+@index_fill.vjp("x", "put_rows(g, dim, index, 0)")
+def _(g: Array, y: Array, x: Array, index: Array, value: Any, *, dim: int) -> Array:
+    return filled(g, _rows(x, dim, index), 0)
+
+
+@index_fill.vjp("value", "take(g, dim, distinct(index))")
+def _(g: Array, y: Array, x: Array, index: Array, value: Any, *, dim: int) -> Array:
+    return _flat(g)[np.unique(_rows(x, dim, index))]
+
+
+@rule(
+    "aten.take",
+    "y = take_flat(x, index)",
+    meaning="adds each gradient to the element that was taken",
+)
+def take(x: Array, index: Array) -> Array:
+    return _flat(x)[index]
+
+
+@take.vjp("x", "put_flat(0 * x, index, g, True)")
+def _(g: Array, y: Array, x: Array, index: Array) -> Array:
+    return added_up(g, _flat(numbered(x))[index], x)
+
+
+@rule(
+    "aten.put",
+    "y = put_flat(x, index, source, accumulate)",
+    meaning="gives the source the gradient at the places it was put; what it was put over gets "
+    "zero, or, where it was added, the gradient unchanged",
+)
+def put(x: Array, index: Array, source: Array, *, accumulate: bool = False) -> Array:
+    places = np.ravel(_flat(numbered(x))[index])
+    if accumulate:
+        return _plus(x, source, places)
+    return filled(x, _once(places), _flat(source))
+
+
+@put.vjp("x", "g if accumulate else put_flat(g, index, 0 * source, False)")
+def _(
+    g: Array, y: Array, x: Array, index: Array, source: Array, *, accumulate: bool = False
+) -> Array:
+    return g if accumulate else filled(g, _flat(numbered(x))[index], 0)
+
+
+@put.vjp("source", "reshape(take_flat(g, index), shape(source))")
+def _(
+    g: Array, y: Array, x: Array, index: Array, source: Array, *, accumulate: bool = False
+) -> Array:
+    return np.reshape(_flat(g)[index], source.shape)
+
+
+def _masked(x: Array, mask: Array) -> Array:
+    """Return the places of x, in order, where a mask is true."""
+    both = np.broadcast_shapes(x.shape, mask.shape)
+    return np.broadcast_to(numbered(x), both)[np.broadcast_to(mask, both)]
+
+
+@rule(
+    "aten.masked_scatter",
+    "y = fill_in(x, mask, source)",
+    meaning="stops the gradient where the mask was true, and gives it to the source, in order, "
+    "with zeros for what was not used",
+)
+def masked_scatter(x: Array, mask: Array, source: Array) -> Array:
+    x = np.broadcast_to(x, np.broadcast_shapes(x.shape, mask.shape))
+    places = _masked(x, mask)
+    return filled(x, places, _flat(source)[: places.size])
+
+
+@masked_scatter.vjp("x", "where(mask, 0, g)")
+def _(g: Array, y: Array, x: Array, mask: Array, source: Array) -> Array:
+    return np.where(mask, 0, g)
+
+
+@masked_scatter.vjp("source", "fill_first(source, select_where(g, mask))")
+def _(g: Array, y: Array, x: Array, mask: Array, source: Array) -> Array:
+    places = _masked(g, mask)
+    out = np.zeros_like(g, shape=(math.prod(source.shape),))
+    out[: places.size] = _flat(g)[places]
+    return np.reshape(out, source.shape)
+
+
+def _over(x: Array, dim: int, which: Any) -> Array:
+    """Return the places of x that an index or a slice along an axis names."""
+    return numbered(x)[(*(slice(None),) * (dim % x.ndim), which)]
+
+
+@rule(
+    "aten.select_scatter",
+    "y = overwrite(x, src, dim, index)",
+    meaning="gives the source the gradient of the layer that it was written to, and zero to what "
+    "it was written over",
+)
+def select_scatter(x: Array, src: Array, *, dim: int, index: int) -> Array:
+    return filled(x, _over(x, dim, index), src)
+
+
+@select_scatter.vjp("x", "overwrite(g, 0 * src, dim, index)")
+def _(g: Array, y: Array, x: Array, src: Array, *, dim: int, index: int) -> Array:
+    return filled(g, _over(x, dim, index), 0)
+
+
+@select_scatter.vjp("src", "select(g, dim, index)")
+def _(g: Array, y: Array, x: Array, src: Array, *, dim: int, index: int) -> Array:
+    return _flat(g)[_over(x, dim, index)]
+
+
+@rule(
+    "aten.slice_scatter",
+    "y = overwrite(x, src, dim, start, end, step)",
+    meaning="gives the source the gradient of the slice that it was written to, and zero to what "
+    "it was written over",
+)
+def slice_scatter(
+    x: Array,
+    src: Array,
+    *,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Array:
+    return filled(x, _over(x, dim, slice(start, end, step)), src)
+
+
+@slice_scatter.vjp("x", "overwrite(g, 0 * src, dim, start, end, step)")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    src: Array,
+    *,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Array:
+    return filled(g, _over(x, dim, slice(start, end, step)), 0)
+
+
+@slice_scatter.vjp("src", "slice(g, dim, start, end, step)")
+def _(
+    g: Array,
+    y: Array,
+    x: Array,
+    src: Array,
+    *,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Array:
+    return _flat(g)[_over(x, dim, slice(start, end, step))]
+
+
+def _diagonal(x: Array, offset: int, dim1: int, dim2: int) -> tuple[Size, Array]:
+    """Return the shape with a diagonal for the last axis of x, and the places on it."""
+    n = x.shape[-1] + abs(offset)
+    sizes = list(x.shape[:-1])
+    for dim in sorted((dim1 % (x.ndim + 1), dim2 % (x.ndim + 1))):
+        sizes.insert(dim, n)
+    whole = np.reshape(np.arange(math.prod(sizes)), sizes)
+    return tuple(sizes), np.diagonal(whole, offset, dim1, dim2)
+
+
+@rule(
+    "aten.diag_embed",
+    "y = embed_diagonal(x, offset, dim1, dim2)",
+    meaning="reads the gradient off the diagonal",
+)
+def diag_embed(x: Array, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Array:
+    sizes, places = _diagonal(x, offset, dim1, dim2)
+    return filled(np.zeros_like(x, shape=sizes), places, x)
+
+
+@diag_embed.vjp("x", "diagonal_of(g, offset, dim1, dim2)")
+def _(g: Array, y: Array, x: Array, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Array:
+    return np.diagonal(g, offset, dim1, dim2)
+
+
+def _on_diagonal(x: Array, offset: int, dim1: int, dim2: int) -> Array:
+    return np.diagonal(numbered(x), offset, dim1, dim2)
+
+
+@rule(
+    "aten.diagonal_scatter",
+    "y = overwrite_diagonal(x, src, offset, dim1, dim2)",
+    meaning="gives the source the gradient of the diagonal that it was written to, and zero to "
+    "what it was written over",
+)
+def diagonal_scatter(
+    x: Array, src: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Array:
+    return filled(x, _on_diagonal(x, offset, dim1, dim2), src)
+
+
+@diagonal_scatter.vjp("x", "overwrite_diagonal(g, 0 * src, offset, dim1, dim2)")
+def _(
+    g: Array, y: Array, x: Array, src: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Array:
+    return filled(g, _on_diagonal(x, offset, dim1, dim2), 0)
+
+
+@diagonal_scatter.vjp("src", "diagonal_of(g, offset, dim1, dim2)")
+def _(
+    g: Array, y: Array, x: Array, src: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Array:
+    return np.diagonal(g, offset, dim1, dim2)

@@ -1,0 +1,3 @@
+"""Rules of what updates parameters."""
+
+from gradwitness.rules.training import optimizers as optimizers

@@ -1,0 +1,60 @@
+"""The three verdicts, and the faults behind them. What was not judged never counts as passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What the witness says of a number, a tensor or a step."""
+
+    AGREES = "AGREES"
+    DISAGREES = "DISAGREES"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a command whose worst verdict this is."""
+        return _EXIT_CODES[self]
+
+    @property
+    def gravity(self) -> int:
+        """Rank among the verdicts: of two, the graver one counts."""
+        return _BY_GRAVITY.index(self)
+
+
+_EXIT_CODES = {Verdict.AGREES: 0, Verdict.DISAGREES: 1, Verdict.INCONCLUSIVE: 3}
+_BY_GRAVITY = (Verdict.AGREES, Verdict.INCONCLUSIVE, Verdict.DISAGREES)
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """Return the gravest of some verdicts; INCONCLUSIVE for none at all.
+
+    Nothing judged is not agreement.
+    """
+    if not verdicts:
+        return Verdict.INCONCLUSIVE
+    return max(verdicts, key=lambda verdict: verdict.gravity)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One root cause. What merely inherits it has none of its own.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        DISAGREES, or INCONCLUSIVE for what kept a step from being judged.
+    title : str
+        The step: ``SwishBackward #3, gradient of input 0``; or the reason for doubt.
+    text : str
+        What is wrong, in full.
+    line : str
+        ``file:line`` of the program, or empty.
+    """
+
+    verdict: Verdict
+    title: str
+    text: str
+    line: str = ""

@@ -1,0 +1,121 @@
+"""On long tapes what is tried grows with the number of steps, and what is not tried is told."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from diagnose.staging import staged
+from diagnose.ways import routed
+from gradwitness.diagnose import budget, suspects
+from gradwitness.diagnose.hypotheses.operands import wrong_operands
+from gradwitness.diagnose.rank import diagnose
+from gradwitness.diagnose.replayed_faults import Stage
+
+if TYPE_CHECKING:
+    from gradwitness.diagnose.case import Scene
+
+
+class Loop(nn.Module):
+    """A recurrent network as a loop; the weight's gradient may be made with another step's."""
+
+    def __init__(self, mistake: str = "") -> None:
+        super().__init__()
+        self.mistake = mistake
+        self.enter, self.again, self.leave = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = before = torch.zeros(x.shape[0], 6)
+        for number, step in enumerate(x.unbind(1)):
+            z = self.again(h)
+            if self.mistake == "input of the step before" and number:
+                weight, bias = self.again.weight, self.again.bias
+                frozen = functional.linear(h, weight.detach(), bias)
+                other = functional.linear(before.detach(), weight, bias.detach())
+                z = routed(z, frozen + other)
+            before = h
+            made = torch.tanh(self.enter(step) + z)
+            h = routed(made, self.enter(step) + z) if self.mistake == "no tanh" else made
+        return self.leave(h)  # type: ignore[no-any-return]
+
+
+def scene(mistake: str, steps: int = 6) -> Scene:
+    generator = torch.Generator().manual_seed(5)
+    x, y = torch.randn(5, steps, 4, generator=generator), torch.randn(5, 2, generator=generator)
+
+    def loss(model: nn.Module) -> torch.Tensor:
+        return functional.mse_loss(model(x), y)
+
+    torch.manual_seed(3)
+    right = Loop()
+    wrong = Loop(mistake)
+    wrong.load_state_dict(right.state_dict())
+    torch.autograd.backward(loss(wrong))
+    claims = {n: p.grad.numpy() for n, p in wrong.named_parameters() if p.grad is not None}
+    return staged(right, loss, claims)
+
+
+def noisy(steps: int) -> Scene:
+    made = scene("", steps)
+    e = made.exhibits["again.weight"]
+    noise = np.random.default_rng(0).standard_normal(e.claim.shape)
+    wrong = dataclasses.replace(e, claim=e.claim * (1 + 0.3 * noise), refuted=True)
+    return dataclasses.replace(made, exhibits={**made.exhibits, "again.weight": wrong})
+
+
+@pytest.mark.parametrize("steps", [5, 12])
+def test_input_of_another_step_at_all_steps_is_named(steps: int) -> None:
+    first, *others = diagnose(scene("input of the step before", steps))
+    assert (first.cause, others) == ("wrong operand: input of another step", [])
+    assert first.place.startswith(f"{steps - 1} steps: again")
+    assert "the input of the step before" in first.text
+    assert first.explains == ("again.weight",)
+
+
+def test_trials_grow_with_the_steps_and_not_with_their_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    played: list[int] = []
+    play = Stage.play
+
+    def counted(stage: Stage, faults: Any) -> Any:
+        played.append(1)
+        return play(stage, faults)
+
+    monkeypatch.setattr(Stage, "play", counted)
+    counts = []
+    for steps in (12, 24):
+        played.clear()
+        assert list(wrong_operands(noisy(steps)))
+        counts.append(len(played))
+    assert counts[1] < 2.2 * counts[0]
+
+
+def test_a_change_that_is_none_is_not_carried() -> None:
+    """A weight's gradient that is wrong at the last step leaves the steps before it alone."""
+    stage = Stage.of(scene("", 12))
+    assert stage is not None
+    last = next(s for s in stage.sites({"aten.addmm"}) if s.place.startswith("again"))
+    edge = last.edge("B")
+    assert edge is not None
+    made = stage.play([(last, lambda turn: turn.sending(2 * turn.sent[edge], edge))])
+    assert list(made) == ["again.weight"]
+    assert stage.effort.spent < 12
+
+
+def test_what_was_left_out_is_told_and_all_steps_at_once_are_still_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = scene("no tanh")
+    assert diagnose(made)[0].cause == "activation derivative missing"
+    assert suspects.untried(made) == ""
+    monkeypatch.setattr(budget, "LIMIT", 1)
+    first, *_ = diagnose(made)
+    assert (first.cause, first.place[:7]) == ("activation derivative missing", "6 steps")
+    assert "not every fault was tried" in suspects.untried(made)

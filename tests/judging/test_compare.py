@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.emulation import REPRODUCIBLE
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
+from gradwitness.judging.compare import Comparison, compare, mismatch, unjudged
+from gradwitness.verdict import Verdict
+
+A, D, I = Verdict.AGREES, Verdict.DISAGREES, Verdict.INCONCLUSIVE  # noqa: E741
+NAN, INF = math.nan, math.inf
+DECIDED = "an infinity that rounding decides in 1 of 2 elements"
+NUMPY: dict[str, Any] = {
+    "float64": np.float64,
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": ml_dtypes.bfloat16,
+}
+
+
+def witness(
+    value: Any, rigorous: Any = None, likely: Any = None, dtype: str = "float32"
+) -> Bounded:
+    arrays = [None if e is None else np.asarray(e, np.float64) for e in (rigorous, likely)]
+    return Bounded(
+        np.asarray(value, np.float64),
+        Arithmetic.stepwise(dtype),
+        arrays[0],
+        arrays[0] if likely is None else arrays[1],
+    )
+
+
+def judged(
+    recorded: Any, expected: Any, dtype: str = "float32", allowance: float = 0
+) -> Comparison:
+    return compare(np.asarray(recorded, NUMPY[dtype]), expected, dtype, allowance=allowance)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "verdict"),
+    [
+        ([1.0, 2.0], A),
+        ([1.0, 2.25], A),  # at the edge
+        ([1.0, 1.75], A),
+        ([1.0, 2.2500002384185791015625], D),  # the next float32
+        ([1.0, 1.74999988079071044921875], D),
+        ([1.0, -2.0], D),
+        ([0.0, 0.0], D),
+    ],
+)
+def test_the_edge_of_the_bound(recorded: list[float], verdict: Verdict) -> None:
+    found = judged(recorded, witness([1.0, 2.0], [0.5, 0.25]))
+    assert found.verdict is verdict
+    assert found.refuted == {A: 0, D: 2 if recorded[0] == 0 else 1}[verdict]
+    assert found.suspicious is False
+
+
+def test_the_figures_are_those_of_the_worst_element() -> None:
+    recorded = [[1.0, 2.0], [3.5, 40.0]]
+    found = judged(recorded, witness([[1.0, 2.5], [3.0, 41.0]], [[1.0, 1.0], [0.25, 4.0]]))
+    assert (found.verdict, found.refuted, found.size) == (D, 1, 4)
+    assert found.index == (1, 0)
+    assert (found.recorded, found.expected) == (3.5, 3.0)
+    assert (found.error, found.bound, found.ratio) == (0.5, 0.25, 2.0)
+    # An ulp of 3 in float32 is 2^-22.
+    assert found.ulps == 0.5 * 2**22
+    # Twice the largest bound, over the largest number.
+    assert (found.detects, found.detects_relative) == (8.0, 8 / 41)
+    assert found.norm == pytest.approx(math.sqrt(1 + 4 + 12.25 + 1600))
+
+
+def test_the_probable_bound_makes_suspicious_only() -> None:
+    found = judged([3.0], witness([2.0], [1.5], [0.5]))
+    assert (found.verdict, found.ratio, found.likely_ratio) == (A, 1 / 1.5, 2.0)
+    assert found.suspicious
+    assert not judged([2.5], witness([2.0], [1.5], [0.5])).suspicious
+    refuted = judged([5.0], witness([2.0], [1.5], [0.5]))
+    assert (refuted.verdict, refuted.suspicious) == (D, False)
+
+
+def test_an_allowance_is_added_to_every_bound() -> None:
+    expected = witness([1.0, 5.0], [0.25, 0.0])
+    assert judged([1.75, 5.0], expected, allowance=0.5).verdict is A
+    assert judged([1.0, 5.5], expected, allowance=0.5).verdict is A
+    assert judged([1.0, 5.625], expected, allowance=0.5).verdict is D
+    assert judged([1.0, 5.5], expected, allowance=0.5).detects == 1.5
+    assert judged([1.5, 2.0], witness([1.0, 2.0]), allowance=0.5).verdict is A
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected", "bound", "verdict", "reason"),
+    [
+        ([NAN, 1.0], [NAN, 1.0], [0.1, 0.1], I, "NaN in 1 of 2 elements"),
+        ([NAN, 1.0], [2.0, 1.0], [0.1, 0.1], D, "nan where a finite number is expected"),
+        ([INF, 1.0], [2.0, 1.0], [0.1, 0.1], D, "inf where a finite number is expected"),
+        ([INF, 1.0], [INF, 1.0], [INF, 0.1], I, DECIDED),
+        ([INF, 1.0], [INF, 1.0], [0.0, 0.1], A, ""),
+        ([INF, 1.0], [INF, 1.0], None, A, ""),
+        ([INF, -INF], [INF, -INF], None, A, ""),
+        ([-INF, 1.0], [INF, 1.0], None, D, "-inf where inf is expected"),
+        ([-INF, 1.0], [INF, 1.0], [0.0, 0.1], D, "-inf where inf is expected"),
+        ([5.0, 1.0], [INF, 1.0], [0.0, 0.1], D, ""),
+        ([INF, 9.0], [INF, 1.0], [0.0, 0.1], D, ""),
+        ([1.0, 1.0], [NAN, 1.0], None, D, ""),
+        ([1.0, 1.0], [NAN, 1.0], [NAN, 0.1], I, "NaN in 1 of 2 elements"),
+        ([1.0, 1.0], [INF, 1.0], None, D, ""),
+        ([NAN, 1.0], [INF, 1.0], None, D, "nan where inf is expected"),
+        # Of several reasons the strangest is given.
+        ([NAN, INF], [NAN, INF], [0.1, INF], I, "NaN in 1 of 2 elements"),
+        ([INF, 2.0], [INF, 1.0], [INF, INF], I, DECIDED),
+        ([3.0, 1.0], [2.0, 1.0], [INF, 0.1], I, "no finite bound in 1 of 2 elements"),
+        ([3.0, 1.0], [2.0, 1.0], [NAN, 0.1], I, "no finite bound in 1 of 2 elements"),
+        ([NAN, 1.0], [2.0, 1.0], [INF, 0.1], I, "NaN in 1 of 2 elements"),
+        ([NAN, 9.0], [NAN, 1.0], [NAN, 0.1], D, ""),
+    ],
+)
+def test_numbers_that_are_none(
+    recorded: list[float],
+    expected: list[float],
+    bound: list[float] | None,
+    verdict: Verdict,
+    reason: str,
+) -> None:
+    found = judged(recorded, witness(expected, bound))
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+def test_the_worst_element_is_one_that_has_a_bound() -> None:
+    for nothing in (NAN, INF):
+        found = judged([3.0, 1.0625], witness([2.0, 1.0], [nothing, 0.125]))
+        assert (found.verdict, found.index, found.ratio) == (I, (1,), 0.5)
+
+
+def test_one_strange_number_hides_no_other_fault() -> None:
+    found = judged([NAN, 1.0, 7.0], witness([NAN, 1.0, 2.0], [0.1, 0.1, 0.1]))
+    assert (found.verdict, found.refuted, found.index) == (D, 1, (2,))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number", "off"),
+    # The largest numbers are 3.4028e38, 65504 and 3.3895e38; the bound reaches beyond.
+    [
+        ("float32", 3.5e38, 0.0),
+        ("float32", 3.50e38, 5e36),
+        ("float32", 3.40e38, 1e37),
+        ("float16", 7e4, 0.0),
+        ("float16", 7e4, 600.0),
+        ("float16", 65000.0, 600.0),
+        ("bfloat16", 3.4e38, 0.0),
+    ],
+)
+def test_a_format_that_overflows_is_not_refuted(dtype: str, number: float, off: float) -> None:
+    # Half a unit in the last place above the largest number, as IEEE 754 rounds.
+    limit = {"float32": 2.0**128 - 2.0**103, "float16": 65520.0, "bfloat16": 2.0**128 - 2.0**119}
+    for sign in (1.0, -1.0):
+        expected = witness([sign * number, 1.0], [off, 0.0] if off else None, dtype=dtype)
+        found = judged([sign * INF, 1.0], expected, dtype)
+        certain = number - off > limit[dtype]
+        assert (found.verdict, found.reason) == ((A, "") if certain else (I, DECIDED))
+        exact = witness([sign * number, 1.0], dtype=dtype)
+        assert judged([-sign * INF, 1.0], exact, dtype).verdict is D
+    # And an infinity out of reach is a fault.
+    assert judged([INF, 1.0], witness([number / 2, 1.0], dtype=dtype), dtype).verdict is D
+
+
+def test_float64_at_its_end() -> None:
+    big = 1.7e308
+    assert judged([-big], witness([big], [1e300], dtype="float64"), "float64").verdict is D
+    assert judged([big], witness([big], [1e300], dtype="float64"), "float64").verdict is A
+    assert judged([1e200], witness([1e200], dtype="float64"), "float64").norm in (1e200, INF)
+
+
+def test_too_little_signal_is_no_agreement() -> None:
+    found = judged([1.0, 0.5], witness([1.0, -1.0], [1.0, 2.0]))
+    assert (found.verdict, found.reason) == (I, "too little signal: all zeros would pass too")
+    # One number that stands out is enough; and zeros that are exact are as good as others.
+    assert judged([1.0, 0.5], witness([1.0, -1.0], [0.99, 2.0])).verdict is A
+    assert judged([0.0, 0.0], witness([0.0, 0.0])).verdict is A
+    # What disagrees does, however little the rest says.
+    assert judged([9.0, 0.5], witness([1.0, -1.0], [1.0, 2.0])).verdict is D
+
+
+def test_nothing_compared_is_no_agreement() -> None:
+    for shape in ((0,), (3, 0)):
+        found = judged(np.zeros(shape), witness(np.zeros(shape)))
+        assert (found.verdict, found.size, found.index) == (I, 0, None)
+        assert found.reason == "no elements: nothing was compared"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"), [((2, 3), (3, 2)), ((2,), (1, 2)), ((), (1,)), ((0,), (0, 3))]
+)
+def test_shapes_that_differ(recorded: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    found = judged(np.ones(recorded), witness(np.ones(expected)))
+    assert found.verdict is D
+    assert found.reason == f"shape {recorded}, expected {expected}"
+    assert found.refuted == found.size == math.prod(recorded)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected", "dtype", "refuted"),
+    [
+        ([1, 2, 3], [1, 2, 3], np.int64, 0),
+        ([1, 2, 3], [1, 2, 4], np.int64, 1),
+        ([True, False], [True, False], np.bool_, 0),
+        ([True, False], [False, True], np.bool_, 2),
+        ([2**53 + 1], [2**53], np.int64, 1),
+        ([2**63 - 1], [2**63 - 2], np.int64, 1),
+        ([255, 0], [255, 0], np.uint8, 0),
+    ],
+)
+def test_whole_numbers_and_booleans_are_equal_or_not(
+    recorded: list[Any], expected: list[Any], dtype: Any, refuted: int
+) -> None:
+    array = np.array(recorded, dtype)
+    found = compare(array, np.array(expected, dtype), array.dtype.name)
+    assert (found.verdict, found.refuted) == (D if refuted else A, refuted)
+    assert found.detects == 0
+
+
+def test_a_whole_number_is_not_nan() -> None:
+    found = compare(np.array([3]), np.array([NAN]), "int64")
+    assert (found.verdict, found.error) == (D, INF)
+    assert compare(np.array([3]), np.array([3.0]), "int64").verdict is A
+
+
+def test_complex_numbers_are_not_judged_by_their_real_part() -> None:
+    recorded = np.array([1 + 2j], np.complex64)
+    found = compare(recorded, np.array([1.0]), "complex64")
+    assert (found.verdict, found.recorded, found.error) == (D, 1 + 2j, 2.0)
+    assert found.norm == pytest.approx(math.sqrt(5))
+    assert mismatch("x", recorded).norm == pytest.approx(math.sqrt(5))
+    assert compare(np.ones(1, np.float32), np.array([1j]), "float32").verdict is I
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_an_exact_result_allows_the_store_and_no_more(dtype: str) -> None:
+    third = 1 / 3
+    stored = np.asarray(third, NUMPY[dtype])
+    beyond = [np.nextafter(stored, np.asarray(end, stored.dtype)) for end in (-1, 1)]
+    for expected in (witness([third]), np.array([third]), witness([third], [0.0])):
+        found = compare(stored[None], expected, dtype)
+        assert (found.verdict, found.ratio) == (A, 1.0)
+        assert [compare(b[None], expected, dtype).verdict for b in beyond] == [D, D]
+    representable = witness([0.25, -3.0])
+    assert judged([0.25, -3.0], representable, dtype).detects == 0
+
+
+def test_float64_numbers_become_16_bit_ones_by_way_of_float32() -> None:
+    # Just above the middle of 1 and its successor: float32 takes it for the middle, and the
+    # middle goes to 1. That is how torch's `.half()` works, and no fault.
+    x = 1 + 2.0**-11 + 2.0**-30
+    assert np.float16(np.float32(x)) == 1
+    assert np.float16(x) > 1
+    for recorded in (1.0, 1 + 2.0**-10):
+        assert judged([recorded], witness([x], dtype="float16"), "float16").verdict is A
+    assert judged([1 + 2.0**-9], witness([x], dtype="float16"), "float16").verdict is D
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "allowed"),
+    [
+        (1.0, 2.0**-20, 2.0**-20 + 2.0**-11 * (1 + 2.0**-20)),
+        # Below 2^-14 the store may lose the number whole.
+        (2.0**-15, 2.0**-30, 2.0**-30 + 2.0**-15 + 2.0**-30),
+        (1.0, 0.0, 0.0),
+    ],
+)
+def test_a_fused_kernel_rounds_once_more_at_its_end(
+    number: float, error: float, allowed: float
+) -> None:
+    expected = Bounded(
+        np.array([number]), Arithmetic.fused("float16"), np.array([error]), np.array([error])
+    )
+    assert judged([number], expected, "float16").bound == allowed
+
+
+@REPRODUCIBLE
+@given(
+    drawn=st.lists(
+        st.tuples(st.floats(-1e3, 1e3, width=32), st.floats(1e-9, 1.0), st.floats(-1, 1)),
+        min_size=1,
+        max_size=6,
+    ),
+    place=st.integers(0, 5),
+    size=st.floats(1.001, 1e6),
+    sign=st.sampled_from([-1.0, 1.0]),
+)
+def test_any_change_by_more_than_detects_is_refuted(
+    drawn: list[tuple[float, float, float]], place: int, size: float, sign: float
+) -> None:
+    value, bound, within = np.array(drawn).T
+    recorded = value + within * bound * 0.999
+    expected = witness(value, bound, dtype="float64")
+    found = judged(recorded, expected, "float64")
+    assert found.verdict in (A, I)
+    if found.verdict is I:
+        assert found.reason == "too little signal: all zeros would pass too"
+    changed = recorded.copy()
+    changed[place % len(changed)] += sign * found.detects * size
+    assert judged(changed, expected, "float64").verdict is D
+    # And it is no boast: some change of a bit less passes.
+    assert found.detects == 2 * bound.max()
+
+
+@REPRODUCIBLE
+@given(st.lists(st.floats(width=32), min_size=1, max_size=5), st.sampled_from(sorted(NUMPY)))
+def test_a_record_never_disagrees_with_itself(drawn: list[float], dtype: str) -> None:
+    with np.errstate(over="ignore"):
+        recorded = np.array(drawn).astype(NUMPY[dtype])
+    found = compare(recorded, recorded.astype(np.float64), dtype)
+    nan = bool(np.isnan(recorded.astype(np.float64)).any())
+    assert (found.verdict, found.refuted) == (I if nan else A, 0)
+
+
+def test_an_infinity_that_terms_of_one_sign_may_have_left_is_no_fault() -> None:
+    # Half of all terms may have one sign. If these are 2^103 / u = 2^127 at most, none overflows;
+    # if they are 2^106 / u = 2^130, either infinity can be what is left of a sum of 0.
+    for recorded in (INF, -INF):
+        assert judged([recorded, 1.0], witness([0.0, 1.0], [2.0**103, 0.0])).verdict is D
+        found = judged([recorded, 1.0], witness([0.0, 1.0], [2.0**106, 0.0]))
+        assert (found.verdict, found.refuted, found.reason) == (I, 0, DECIDED)
+    # Of 2^131 in all, no more than a hair is negative where the sum is 2^131.
+    assert judged([-INF, 1.0], witness([2.0**131, 1.0], [2.0**107, 0.0])).verdict is D
+    assert judged([-INF, 1.0], witness([2.0**131, 1.0], [2.0**109, 0.0])).verdict is I
+
+
+def test_infinities_stay_out_of_the_figures() -> None:
+    found = judged([-INF, 2.0, 0.5], witness([-INF, 2.0, 0.25], [0.0, 0.5, 0.5]))
+    assert (found.verdict, found.detects, found.detects_relative) == (A, 1.0, 0.5)
+    assert (found.index, found.error) == ((2,), 0.25)
+    alone = judged([-INF, -INF], witness([-INF, -INF]))
+    assert (alone.verdict, alone.detects, alone.norm) == (A, 0.0, INF)
+
+
+def test_an_allowance_hides_no_infinity() -> None:
+    assert judged([INF, 1.0], witness([INF, 1.0]), allowance=0.5).verdict is A
+    assert judged([-INF, 1.0], witness([INF, 1.0]), allowance=0.5).verdict is D
+
+
+def test_what_could_not_be_made() -> None:
+    found = unjudged("why", np.array([3.0, 4.0]))
+    assert (found.verdict, found.reason, found.size, found.norm) == (I, "why", 2, 5.0)
+    assert (found.refuted, found.index, found.suspicious) == (0, None, False)
+    assert unjudged("why").size == 0
+    found = mismatch("why", np.array([3.0, 4.0]))
+    assert (found.verdict, found.refuted, found.ratio) == (D, 2, INF)
+    assert mismatch("why", None).size == 0

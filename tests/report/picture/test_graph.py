@@ -1,0 +1,155 @@
+"""The labelled graph as records: every node once, with all that is to be read in it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+import gradwitness as gw
+from capture.handmade import tape
+from capture.programs import leaf
+from capture.tiny import network
+from gradwitness import experiment
+from gradwitness.capture import record
+from gradwitness.report.picture.graph import draw
+from gradwitness.report.picture.picture import Box, Flow, Picture, Role
+from gradwitness.rules import find_node
+
+if TYPE_CHECKING:
+    from gradwitness.experiment import Outcome
+
+PRESETS = ["default", "sigmoid", "conv"]
+
+
+@lru_cache(maxsize=3)
+def outcome(preset: str) -> Outcome:
+    return experiment.run(experiment.preset(preset))
+
+
+def picture(preset: str) -> Picture:
+    made = outcome(preset)
+    return draw(made.tape, made.report, title="t", subtitle="s")
+
+
+def box(drawn: Picture, key: str) -> Box:
+    (found,) = [b for b in drawn.boxes if b.key == key]
+    return found
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_node_kind_has_a_sentence(preset: str) -> None:
+    for node in outcome(preset).tape.nodes:
+        entry = find_node(node.name)
+        assert entry is not None, node.name
+        assert len(entry.meaning.split()) >= 4
+        sentence = f"{node.name} {entry.meaning}."
+        drawn = picture(preset)
+        assert box(drawn, f"n{node.id}").note == sentence
+        # And at the foot of the picture, once for all nodes of the kind.
+        assert drawn.legend.count(sentence) == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_node_is_drawn_once_with_all_its_edges(preset: str) -> None:
+    made, drawn = outcome(preset), picture(preset)
+    assert (drawn.title, drawn.subtitle) == ("t", "s")
+    nodes = [b.key for b in drawn.boxes if b.key.startswith("n")]
+    assert nodes == [f"n{node.id}" for node in made.tape.nodes]
+    flows = sorted((a.source, a.target) for a in drawn.arrows if a.flow is Flow.GRADIENT)
+    edges = sorted(
+        (f"n{node.id}", f"n{edge.node}") for node in made.tape.nodes for edge in node.edges if edge
+    )
+    (result,) = [b for b in drawn.boxes if b.role is Role.RESULT]
+    assert flows == sorted([*edges, (result.key, "n0")])
+    assert len({b.key for b in drawn.boxes}) == len(drawn.boxes)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_box_says_what_the_forward_made_and_the_backward_sends(preset: str) -> None:
+    made, drawn = outcome(preset), picture(preset)
+    for node in made.tape.nodes:
+        shown = box(drawn, f"n{node.id}")
+        assert shown.title == f"{node.name} #{node.id}"
+        assert shown.verdict is gw.Verdict.AGREES
+        assert shown.verdict_text.startswith("AGREES, ")
+        if node.name == "AccumulateGrad":
+            assert shown.role is Role.LEAF
+            assert shown.lines[-1].endswith(".grad += g")
+            continue
+        assert shown.role is Role.OPERATION
+        assert " = " in shown.lines[0]
+        assert any(line.startswith("in ") and " -> out " in line for line in shown.lines)
+        sent = [line for line in shown.lines if line.startswith("d") and " = " in line]
+        assert len(sent) == sum(edge is not None for edge in node.edges)
+
+
+def test_a_linear_layer_by_hand() -> None:
+    drawn = draw(*network(), title="")
+    shown = box(drawn, "n3")
+    assert shown.title == "AddmmBackward0 #3"
+    assert shown.lines == (
+        "x4 = x3 W3^T + b3",
+        "in (1) (1,2) (2,1) -> out (1,1)",
+        "module 3",
+        "db3 = g",
+        "dx3 = g W3",
+        "dW3^T = x3^T g",
+    )
+    assert shown.verdict_text == "AGREES, 0 x bound"
+    labels = {a.target: a.label for a in drawn.arrows if a.source == "n3"}
+    assert labels["n4"] == "db3"
+    assert labels["n5"] == "dx3"
+    assert labels["n6"] == "dW3^T"
+    (leaf,) = [b for b in drawn.boxes if "1.weight" in "".join(b.lines)]
+    assert leaf.lines == ("W2 = 1.weight", "shape (2,2) float64", "W2.grad += g")
+
+
+def test_saved_tensors_hang_on_their_node() -> None:
+    drawn = draw(*network(), title="")
+    saved = {b.key: b for b in drawn.boxes if b.role is Role.SAVED}
+    kept = {a.target for a in drawn.arrows if a.flow is Flow.SAVED}
+    assert kept == set(saved)
+    assert saved["s3.mat2"].lines == ("W3^T (2,1)",)
+    assert [a.source for a in drawn.arrows if a.target == "s3.mat2"] == ["n3"]
+
+
+def test_the_result_has_its_value() -> None:
+    (result,) = [b for b in draw(*network(), title="").boxes if b.role is Role.RESULT]
+    assert result.title == "result L"
+    assert result.lines == ("shape () float64", "value 1")
+
+
+def test_a_given_gradient_is_not_called_1() -> None:
+    a = leaf(2)
+    with record() as recorder:
+        (a * 3).backward(torch.tensor([0.5, 4.0]))
+    drawn = draw(recorder.tape, gw.judge(recorder.tape), title="")
+    (result,) = [b for b in drawn.boxes if b.role is Role.RESULT]
+    assert result.note.endswith("its own gradient is given by the program.")
+    assert [a.label for a in drawn.arrows if a.source == result.key] == ["given"]
+    (result,) = [b for b in draw(*network(), title="").boxes if b.role is Role.RESULT]
+    assert result.note.endswith("its own gradient is 1.")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key", "text"),
+    [
+        ("d6.1", "n6", r"DISAGREES, .* x bound (backward[0])"),
+        ("p", "n3", r"DISAGREES, .* x bound (forward[0])"),
+        ("a5", "n5", r"DISAGREES, .* x bound (fan-in[0])"),
+        ("after b", "n8", r"DISAGREES, .* x bound (accumulate[0])"),
+    ],
+)
+def test_the_fault_colours_the_node_that_made_it_and_no_other(
+    wrong: str, key: str, text: str
+) -> None:
+    given = tape(wrong)
+    drawn = draw(given, gw.judge(given), title="")
+    red = [b for b in drawn.boxes if b.verdict is gw.Verdict.DISAGREES]
+    assert [b.key for b in red] == [key]
+    start, end = text.split(".*")
+    assert red[0].verdict_text.startswith(start)
+    assert red[0].verdict_text.endswith(end)

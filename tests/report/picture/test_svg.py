@@ -1,0 +1,305 @@
+"""The SVG text is well formed, shows all that the picture holds, and needs no colour."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradwitness.report.picture.looks import FLOW_WORDS, PAPER, ROLE_WORDS, VERDICT_WORDS
+from gradwitness.report.picture.picture import Arrow, Box, Flow, Picture, Role
+from gradwitness.report.picture.svg import write_svg
+from gradwitness.report.text import columns, wrap
+from gradwitness.verdict import Verdict
+
+SVG = "{http://www.w3.org/2000/svg}"
+CHAR = 0.602
+
+HOSTILE = [
+    "<script>alert('x')</script>",
+    "]]> <!-- --> <?php ?> <![CDATA[",
+    "\"quoted\" & 'quoted' &amp; &#0;",
+    "bell \x07 escape \x1b nul \x00 del \x7f c1 \x85",
+    "surrogate \ud800 end \ufffe \U0001ffff",
+    "turned \u202e round \u2066",
+    "w" * 500,
+    "日本語 " * 30,
+    "two\nlines\r\nand\ttabs",
+    "",
+]
+
+
+def box(key: str, role: Role = Role.OPERATION, **more: object) -> Box:
+    given: dict[str, object] = {"title": f"Title{key}", "lines": ("y = x",)} | more
+    return Box(key, role, **given)  # type: ignore[arg-type]
+
+
+def picture(*boxes: Box, arrows: tuple[Arrow, ...] = (), **more: object) -> Picture:
+    given: dict[str, object] = {"title": "Headline", "subtitle": "what was run"} | more
+    return Picture(boxes=boxes, arrows=arrows, **given)  # type: ignore[arg-type]
+
+
+def everything() -> Picture:
+    """One box of every role and verdict, both flows, and a legend."""
+    verdicts = [None, *Verdict, *Verdict]
+    boxes = [
+        box(role.name, role, verdict=verdict, verdict_text=f"says {verdict}", note=f"<{role.name}>")
+        for role, verdict in zip(Role, verdicts, strict=False)
+    ]
+    arrows = [Arrow("RESULT", role.name, Flow.GRADIENT, f"to {role.name}") for role in Role][1:]
+    arrows.append(Arrow("OPERATION", "SAVED", Flow.SAVED, "kept"))
+    return picture(*boxes, arrows=tuple(arrows), legend=("The first sentence.", "The second."))
+
+
+def drawn(source: Picture) -> ET.Element:
+    return ET.fromstring(write_svg(source))  # noqa: S314  # our own writer's text
+
+
+def texts(root: ET.Element) -> list[str]:
+    return [element.text or "" for element in root.iter(f"{SVG}text")]
+
+
+def group_of(root: ET.Element, number: int) -> ET.Element:
+    found = root.find(f".//{SVG}g[@id='box-{number}']")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+def test_hostile_text_is_shown_as_text_and_is_well_formed(label: str) -> None:
+    hostile = box("a", title=label, lines=(label,), verdict_text=label, note=label)
+    source = picture(
+        hostile,
+        box("b"),
+        arrows=(Arrow("a", "b", Flow.GRADIENT, label),),
+        title=label,
+        subtitle=label,
+        legend=(label,),
+    )
+    root = drawn(source)
+    tags = {element.tag.removeprefix(SVG) for element in root.iter()}
+    assert tags <= {"svg", "title", "defs", "marker", "path", "rect", "g", "text", "circle"}
+    rest = iter("".join(texts(group_of(root, 0))))
+    kept = [char for char in label if char.isascii() and char.isprintable() and char != " "]
+    # Title, line and verdict, each with all its characters in their order.
+    assert all(char in rest for char in 3 * kept)
+    assert not re.search(
+        "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2066\ufffe]", "".join(root.itertext())
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(), st.text())
+def test_any_text_is_well_formed(title: str, note: str) -> None:
+    drawn(picture(box("a", title=title, note=note), title=note))
+
+
+def test_all_that_the_picture_holds_is_shown() -> None:
+    source = everything()
+    root = drawn(source)
+    shown = texts(root)
+    assert {"Headline", "what was run", "The first sentence.", "The second."} <= set(shown)
+    assert {arrow.label for arrow in source.arrows} <= set(shown)
+    for number, each in enumerate(source.boxes):
+        group = group_of(root, number)
+        expected = [each.title, *each.lines, each.verdict_text]
+        assert [text for text in texts(group) if text != "?"] == expected
+        note = group.find(f"{SVG}title")
+        assert note is not None
+        assert note.text == each.note
+
+
+def test_titles_are_bold_and_notes_are_left_out_where_empty() -> None:
+    group = group_of(drawn(picture(box("a"))), 0)
+    title, line = group.findall(f"{SVG}text")
+    assert title.get("font-weight") == "bold"
+    assert line.get("font-weight") is None
+    assert group.find(f"{SVG}title") is None
+
+
+def test_verdicts_differ_without_colour() -> None:
+    boxes = [box(verdict.name, verdict=verdict) for verdict in Verdict]
+    root = drawn(picture(*boxes))
+    forms, edges = set(), set()
+    for number in range(3):
+        group = group_of(root, number)
+        badge = group.find(f"{SVG}g")
+        assert badge is not None
+        # The form of a badge: its elements and how many corners they have.
+        forms.add(tuple((part.tag, part.get("d", "").count("L"), part.text) for part in badge))
+        outline = group.find(f"{SVG}rect")
+        assert outline is not None
+        edges.add(outline.get("stroke-width"))
+    assert len(forms) == 3
+    assert len(edges) == 3
+
+
+def test_every_role_has_a_shape_of_its_own() -> None:
+    boxes = [box(role.name, role, title="same", lines=()) for role in Role]
+    root = drawn(picture(*boxes))
+    shapes = {
+        tuple(
+            (part.tag, part.get("rx"), part.get("d", "").count("L"), part.get("stroke-dasharray"))
+            for part in group_of(root, number)
+            if part.tag != f"{SVG}text"
+        )
+        for number in range(len(boxes))
+    }
+    assert len(shapes) == len(Role)
+    custom = group_of(root, list(Role).index(Role.CUSTOM))[0]
+    assert custom.attrib["d"].count("L") == 7  # eight corners
+    saved = group_of(root, list(Role).index(Role.SAVED))[0]
+    assert saved.get("stroke-dasharray") == "5 3"
+
+
+def test_flows_differ_in_line_and_head() -> None:
+    arrows = tuple(Arrow("a", "b", flow) for flow in Flow)
+    root = drawn(picture(box("a"), box("b"), arrows=arrows))
+    drawing = root.find(f"{SVG}g[@transform]")
+    assert drawing is not None
+    lines = drawing.findall(f"{SVG}path")
+    dashes = {line.get("marker-end"): line.get("stroke-dasharray") for line in lines}
+    assert dashes.keys() == {"url(#head-gradient)", "url(#head-saved)"}
+    assert dashes["url(#head-gradient)"] is None
+    assert dashes["url(#head-saved)"] is not None
+    heads = {marker.get("id"): marker[0].get("fill") for marker in root.iter(f"{SVG}marker")}
+    assert heads["head-saved"] == "none" != heads["head-gradient"]
+
+
+def test_the_legend_explains_what_is_there_and_nothing_else() -> None:
+    shown = set(texts(drawn(everything())))
+    assert set(ROLE_WORDS.values()) <= shown
+    assert set(VERDICT_WORDS.values()) <= shown
+    assert set(FLOW_WORDS.values()) <= shown
+    shown = set(texts(drawn(picture(box("a", verdict=Verdict.AGREES)))))
+    assert shown & set(ROLE_WORDS.values()) == {ROLE_WORDS[Role.OPERATION]}
+    assert shown & set(VERDICT_WORDS.values()) == {VERDICT_WORDS[Verdict.AGREES]}
+    assert shown.isdisjoint(FLOW_WORDS.values())
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("text", ["short", "x" * 64, "a longer line of many words " * 9, "語" * 40])
+def test_text_stays_inside_its_box(role: Role, text: str) -> None:
+    boxes = (
+        box("title", role, title=text, verdict=Verdict.AGREES),
+        box("lines", role, title="T", lines=(text,)),
+        box("verdict", role, title="T", verdict=Verdict.AGREES, verdict_text=text),
+    )
+    root = drawn(picture(*boxes))
+    for number in range(3):
+        assert_text_inside(group_of(root, number))
+
+
+def assert_text_inside(group: ET.Element) -> None:
+    outline = next(part for part in group if part.tag in (f"{SVG}rect", f"{SVG}path"))
+    if outline.tag == f"{SVG}rect":
+        left, top = float(outline.attrib["x"]), float(outline.attrib["y"])
+        right = left + float(outline.attrib["width"])
+        bottom = top + float(outline.attrib["height"])
+    else:
+        numbers = [float(number) for number in re.findall(r"[\d.]+", outline.attrib["d"])]
+        left, right = min(numbers[::2]), max(numbers[::2])
+        top, bottom = min(numbers[1::2]), max(numbers[1::2])
+    for line in group.findall(f"{SVG}text"):
+        x, y, size = (float(line.attrib[name]) for name in ("x", "y", "font-size"))
+        assert left + 10 <= x
+        assert x + columns(line.text or "") * size * CHAR <= right - 10
+        assert top + 5 <= y - 0.8 * size
+        assert y + 0.2 * size <= bottom - 5
+
+
+def test_the_first_line_keeps_clear_of_the_badge() -> None:
+    each = box("a", title="T" * 40, verdict=Verdict.AGREES)
+    group = group_of(drawn(picture(each)), 0)
+    circle = next(group.iter(f"{SVG}circle"))
+    title = next(group.iter(f"{SVG}text"))
+    end = float(title.attrib["x"]) + 40 * CHAR * float(title.attrib["font-size"])
+    assert end < float(circle.attrib["cx"]) - float(circle.attrib["r"])
+
+
+def test_long_lines_are_wrapped_and_no_character_is_lost() -> None:
+    text = " ".join(f"word{number}" for number in range(60)) + "z" * 150
+    lines = wrap(text)
+    assert max(map(columns, lines)) <= 64
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert max(map(columns, wrap("語" * 100))) <= 64
+    assert columns("a\u0301語") == 3
+
+
+def test_labels_cover_neither_boxes_nor_each_other() -> None:
+    arrows = tuple(Arrow("a", "b", Flow.GRADIENT, f"label {number}") for number in range(3))
+    root = drawn(picture(box("a"), box("b"), arrows=arrows))
+    drawing = root.find(f"{SVG}g[@transform]")
+    assert drawing is not None
+    labels = [(float(t.attrib["x"]), float(t.attrib["y"])) for t in drawing.findall(f"{SVG}text")]
+    assert len(labels) == 3
+    width = 7 * CHAR * 10.5
+    for number, (x, y) in enumerate(labels):
+        assert all(abs(x - x2) >= width or abs(y - y2) >= 12 for x2, y2 in labels[:number])
+        for side in (0, 1):
+            outline = group_of(root, side)[0]
+            top = float(outline.attrib["y"])
+            assert y < top or y - 10 > top + float(outline.attrib["height"])
+
+
+def test_a_label_that_sticks_out_widens_the_picture() -> None:
+    arrows = (Arrow("a", "b", Flow.GRADIENT, "m" * 200),)
+    root = drawn(picture(box("a"), box("b"), arrows=arrows))
+    drawing = root.find(f"{SVG}g[@transform]")
+    assert drawing is not None
+    shift = float(re.findall(r"[\d.]+", drawing.attrib["transform"])[0])
+    (label,) = drawing.findall(f"{SVG}text")
+    left = shift + float(label.attrib["x"])
+    assert left > 0
+    assert left + 200 * CHAR * 10.5 < float(root.attrib["width"])
+
+
+def test_cut_arrows_are_named_at_both_ends() -> None:
+    chain = [box(f"c{number}", lines=()) for number in range(150)]
+    leaf = box("leaf", Role.LEAF, title="SharedLeaf")
+    arrows = [Arrow(f"c{number}", f"c{number + 1}", Flow.GRADIENT) for number in range(149)]
+    arrows += [Arrow(each.key, "leaf", Flow.GRADIENT) for each in chain]
+    root = drawn(picture(*chain, leaf, arrows=tuple(arrows)))
+    shown = texts(root)
+    (arrival,) = [text for text in shown if text.startswith("(1) from")]
+    leaving = shown.count("to (1) SharedLeaf")
+    assert arrival == f"(1) from {leaving} boxes"
+    assert leaving > 10
+    paths = [path.attrib["d"] for path in root.iter(f"{SVG}path") if path.get("marker-end")]
+    assert len(paths) == len(set(paths))
+    assert any("are cut" in text for text in shown)
+
+
+def test_the_document_is_accessible_and_has_a_white_ground() -> None:
+    root = drawn(everything())
+    assert root.attrib["role"] == "img"
+    assert root.attrib["aria-label"] == "Headline: what was run"
+    assert root[0].tag == f"{SVG}title"
+    assert root[0].text == "Headline"
+    ground = root.find(f"{SVG}rect")
+    assert ground is not None
+    assert ground.attrib == {
+        "fill": PAPER,
+        "width": root.attrib["width"],
+        "height": root.attrib["height"],
+    }
+
+
+def test_the_same_picture_gives_the_same_text() -> None:
+    assert write_svg(everything()) == write_svg(everything())
+
+
+def test_an_empty_picture_is_a_picture() -> None:
+    root = drawn(picture(subtitle=""))
+    assert texts(root) == ["Headline"]
+    assert float(root.attrib["height"]) > 0
+
+
+def test_pictures_that_do_not_hold_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="two boxes of the picture have the key 'a'"):
+        write_svg(picture(box("a"), box("a")))
+    with pytest.raises(ValueError, match="names the key 'b', which no box has"):
+        write_svg(picture(box("a"), arrows=(Arrow("a", "b", Flow.GRADIENT),)))

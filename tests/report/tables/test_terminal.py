@@ -1,0 +1,131 @@
+"""The verdict table and what is said of a fault."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+import gradwitness as gw
+from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, tape
+from capture.programs import leaf, weighted
+from gradwitness.report.tables.terminal import WIDTH, as_text, summary
+
+if TYPE_CHECKING:
+    from gradwitness.tape import Tape
+
+
+def shown(given: Tape) -> str:
+    return as_text(summary(gw.judge(given), given))
+
+
+def test_one_line_for_each_gradient() -> None:
+    lines = shown(tape()).splitlines()
+    header = lines[0]
+    for column in ("gradient of", "shape", "verdict", "worst error", "at", "x bound", "ulps",
+                   "bound", "sees from", "norm", "digits"):  # fmt: skip
+        assert column in header
+    # norm of dx = [15, 0, 35] is 38.08, of dw = [5, 12, 21] 24.7, of db = [5, 6, 7] 10.49.
+    assert [re.split(r"\s\s+", line.strip()) for line in lines[1:4]] == [
+        ["x", "3", "AGREES", "0", "[0]", "0", "0", norm_bound(lines[1]), sees(lines[1]), "38.1",
+         "all"],
+        ["w", "3", "AGREES", "0", "[0]", "0", "0", norm_bound(lines[2]), sees(lines[2]), "24.7",
+         "all"],
+        ["b", "3", "AGREES", "0", "[0]", "0", "0", norm_bound(lines[3]), sees(lines[3]), "10.5",
+         "all"],
+    ]  # fmt: skip
+    assert lines[-1] == "verdict   AGREES"
+    assert max(map(len, lines)) <= WIDTH
+
+
+def norm_bound(line: str) -> str:
+    return line.split()[7]
+
+
+def sees(line: str) -> str:
+    """Return the smallest relative change that is seen: a few roundings of a float32."""
+    number = line.split()[8]
+    assert 2.0**-24 < float(number) < 2.0**-20
+    return number
+
+
+def test_totals_by_hand() -> None:
+    text = shown(tape())
+    assert (
+        "steps     forward 7 agree; fan-in 10 agree; backward 10 agree; accumulate 3 agree\n"
+        in text
+    )
+    assert "forward calls 7 of 7; backward nodes 7 of 7; gradients 3 of 3; elements " in text
+
+
+def test_a_fault_says_what_where_how_far_and_how_far_allowed() -> None:
+    text = shown(tape("d6.1", 2))
+    (found,) = re.findall(r"(?ms)^DISAGREES  .*?^steps", text)
+    for piece in (
+        "DISAGREES  backward: MulBackward0 #6, gradient of b",
+        "net.py:1 in module net",
+        "db = g * a",
+        "worst    [2]: torch has 121, the witness 21",
+        "error    100, ",
+        "that rounding allows",
+        "extent   1 of 3 elements",
+        "next     ",
+    ):
+        assert piece in found
+    assert "first wrong step: MulBackward0 #6, gradient of b" in text
+    assert text.endswith("verdict   DISAGREES\n")
+
+
+@pytest.mark.parametrize("wrong", [*FORWARD, *SENT, *ARRIVING, *LEFT])
+def test_every_fault_is_described_once(wrong: str) -> None:
+    text = shown(tape(wrong))
+    assert len(re.findall(r"(?m)^DISAGREES  ", text)) == 1
+    assert len(re.findall(r"(?m)^  next     ", text)) == 1
+    assert "1 DISAGREE" in text
+
+
+def test_inherited_faults_are_marked() -> None:
+    table = shown(tape("y")).splitlines()[1:4]
+    assert all(re.search(r"DISAGREES inherited", line) for line in table)
+
+
+def test_doubt_is_counted_with_its_reasons() -> None:
+    given = tape()
+    calls = list(given.calls)
+    calls[4] = replace(calls[4], op="aten.mystery.default")
+    text = shown(replace(given, calls=tuple(calls)))
+    assert "forward 6 agree, 1 inconclusive" in text
+    assert "forward calls 6 of 7; backward nodes 6 of 7; gradients 0 of 3" in text
+    assert "in doubt  2 x no rule for aten.mystery.default\n" in text
+    assert text.endswith("verdict   INCONCLUSIVE\n")
+
+
+def test_many_faults_are_counted_not_listed() -> None:
+    given = tape()
+    values = [
+        replace(v, array=v.array + 50) if v.array is not None and v.id > 3 else v
+        for v in given.values
+    ]
+    text = shown(replace(given, values=tuple(values)))
+    assert len(re.findall(r"(?m)^DISAGREES  ", text)) == 8
+    assert re.search(r"\.\.\. and \d+ further steps that disagree\.", text)
+
+
+def test_several_passes_are_told_apart() -> None:
+    a = leaf(2)
+    with gw.watch(names={"a": a}) as witness:
+        y = weighted(a.sin())
+        y.backward(retain_graph=True)
+        y.backward()
+    lines = str(witness).splitlines()
+    assert lines[1].startswith("a (pass 1) ")
+    assert lines[2].startswith("a (pass 2) ")
+
+
+def test_no_gradient_at_all() -> None:
+    with gw.watch() as witness:
+        torch.ones(2) * 2
+    assert str(witness).startswith("No gradient was recorded: nothing ran backward.\n")
