@@ -37,7 +37,7 @@ from torch.utils._pytree import tree_map
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import gradwitness
-from diagnose.cases import CASES, Case
+from diagnose.cases import CASES, Planted
 from diagnose.faults import FAULTS, NAMELESS
 from gradwitness import Verdict
 
@@ -93,7 +93,7 @@ class Tally:
     others: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
 
 
-def structural(case: Case, seed: int) -> Subject:
+def structural(case: Planted, seed: int) -> Subject:
     """Return a mistake in a backward pass."""
     model, loss, claims = case.parts(seed)
     return Subject(model, loss, claims, (case.cause, *case.like), case.place)

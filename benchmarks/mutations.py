@@ -69,7 +69,7 @@ class Site:
     """One edge of one node, and the smallest change that the witness says it sees there."""
 
     node: int
-    slot: int
+    input_nr: int
     name: str
     detects: float
 
@@ -95,7 +95,7 @@ def sites(work: Workload, draw: random.Random) -> list[Site]:
         if finding.step is Step.BACKWARD and finding.node is not None and finding.sweep == last:
             name = nodes[finding.node].name
             detects = finding.comparison.detects
-            kinds[name].append(Site(finding.node, finding.slot, name, detects))
+            kinds[name].append(Site(finding.node, finding.tensor_nr, name, detects))
     return [draw.choice(found) for _, found in sorted(kinds.items())]
 
 
@@ -110,7 +110,7 @@ def judge(name: str, seed: int, site: Site, mutation: Any) -> tuple[float, bool,
         with Numbers() as numbers:
             loss = work.loss()
         node = numbers.behind([loss])[site.node]
-        sizes = stack.enter_context(planted(node, site.slot, mutation))
+        sizes = stack.enter_context(planted(node, site.input_nr, mutation))
         torch.autograd.backward(loss)
     if not sizes:
         return None
@@ -127,7 +127,7 @@ def gradients(work: Workload, site: Site | None, mutation: Any) -> list[torch.Te
     with contextlib.ExitStack() as stack:
         if site is not None:
             node = numbers.behind([loss])[site.node]
-            stack.enter_context(planted(node, site.slot, mutation))
+            stack.enter_context(planted(node, site.input_nr, mutation))
         torch.autograd.backward(loss)
     return [p.grad for p in work.model.parameters()]
 
@@ -162,7 +162,7 @@ def gradcheck_finds(
                 if site is not None and loss.grad_fn is not None:
                     node = numbers.behind([loss])[site.node]
                     _same(node, site)
-                    stack.enter_context(planted(node, site.slot, mutation))
+                    stack.enter_context(planted(node, site.input_nr, mutation))
                 return loss
 
             return not torch.autograd.gradcheck(

@@ -281,15 +281,15 @@ def test_stochastic_arithmetic_moves_both_parts(dtype: str) -> None:
     z, w = leaf(500), leaf(500)
     witness = judged(lambda: (z * w).real.sum(), z=z, w=w)
     (row,) = (row for row in witness.report.rows if row.name == "z")
-    slots = ((row.sweep, row.node, row.slot),)
-    found = spread(witness.tape, replay(witness.tape), [slots], dtype)
+    input_nrs = ((row.sweep, row.node, row.input_nr),)
+    found = spread(witness.tape, replay(witness.tape), [input_nrs], dtype)
     u = 2.0 ** -(52 if dtype == "float64" else 24)
-    size = np.abs(found.references[slots])
+    size = np.abs(found.references[input_nrs])
     # Three roundings in a product, moved by four times as much.
-    assert np.all(found.squares[slots] > 0)
-    assert np.all(found.farthest[slots] <= 3 * 4 * u * size * 1.1)
-    assert np.all(found.allowance(slots) < 200 * u * np.max(size))
-    moved = found.references[slots] - np.conj(np.asarray(w.detach(), np.complex128))
+    assert np.all(found.squares[input_nrs] > 0)
+    assert np.all(found.farthest[input_nrs] <= 3 * 4 * u * size * 1.1)
+    assert np.all(found.allowance(input_nrs) < 200 * u * np.max(size))
+    moved = found.references[input_nrs] - np.conj(np.asarray(w.detach(), np.complex128))
     assert not moved.any()
 
 

@@ -15,7 +15,7 @@ def test_exit_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "gravest"),
+    ("verdicts", "expected"),
     [
         ([], I),
         ([A], A),
@@ -27,5 +27,5 @@ def test_exit_codes() -> None:
         ([A, I, D, A], D),
     ],
 )
-def test_the_gravest_verdict(verdicts: list[Verdict], gravest: Verdict) -> None:
-    assert {worst(list(order)) for order in itertools.permutations(verdicts)} == {gravest}
+def test_the_worst_verdict(verdicts: list[Verdict], expected: Verdict) -> None:
+    assert {worst(list(order)) for order in itertools.permutations(verdicts)} == {expected}

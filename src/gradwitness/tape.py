@@ -205,7 +205,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Firing:
+class NodeRun:
     """One node's turn in a backward pass: gradients that came in and that went out.
 
     Attributes
@@ -252,7 +252,7 @@ class Sweep:
     ----------
     roots : tuple of (Edge, value or None)
         The entries of the graph, each with the gradient that was handed in (None: ones).
-    firings : tuple of Firing
+    node_runs : tuple of NodeRun
         In the order of execution.
     leaves : tuple of LeafUpdate
     captured : tuple of (Edge, value or None)
@@ -267,7 +267,7 @@ class Sweep:
     """
 
     roots: tuple[tuple[Edge, int | None], ...]
-    firings: tuple[Firing, ...]
+    node_runs: tuple[NodeRun, ...]
     leaves: tuple[LeafUpdate, ...] = ()
     captured: tuple[tuple[Edge, int | None], ...] = ()
     limited_to: tuple[Edge, ...] | None = None

@@ -19,23 +19,23 @@ class Verdict(Enum):
         return _EXIT_CODES[self]
 
     @property
-    def gravity(self) -> int:
+    def severity(self) -> int:
         """Rank among the verdicts: of two, the graver one counts."""
-        return _BY_GRAVITY.index(self)
+        return _BY_SEVERITY.index(self)
 
 
 _EXIT_CODES = {Verdict.AGREES: 0, Verdict.DISAGREES: 1, Verdict.INCONCLUSIVE: 3}
-_BY_GRAVITY = (Verdict.AGREES, Verdict.INCONCLUSIVE, Verdict.DISAGREES)
+_BY_SEVERITY = (Verdict.AGREES, Verdict.INCONCLUSIVE, Verdict.DISAGREES)
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
-    """Return the gravest of some verdicts; INCONCLUSIVE for none at all.
+    """Return the worst of some verdicts; INCONCLUSIVE for none at all.
 
     Nothing judged is not agreement.
     """
     if not verdicts:
         return Verdict.INCONCLUSIVE
-    return max(verdicts, key=lambda verdict: verdict.gravity)
+    return max(verdicts, key=lambda verdict: verdict.severity)
 
 
 @dataclass(frozen=True)

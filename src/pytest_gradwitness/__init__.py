@@ -111,8 +111,8 @@ class GradientTester:
                 faults += made.faults
                 verdicts.append(made.verdict)
         if verdicts:
-            gravest = max(verdicts, key=lambda verdict: verdict.gravity)
-            message = "\n".join([gravest.value, *texts])
+            worst = max(verdicts, key=lambda verdict: verdict.severity)
+            message = "\n".join([worst.value, *texts])
             self.failure = gradwitness.GradientDisagreement(message, faults)
 
 
@@ -226,8 +226,8 @@ def _properties(
     said: GradientDisagreement | None, judged: Sequence[Witness], faults: Sequence[Fault]
 ) -> list[tuple[str, object]]:
     """Return what JUnit's file shows of a test: the verdict, and the first wrong step."""
-    gravest = max((made.verdict for made in judged), key=lambda v: v.gravity, default=None)
-    verdict = str(said).partition("\n")[0] if said else (gravest.value if gravest else "")
+    worst = max((made.verdict for made in judged), key=lambda v: v.severity, default=None)
+    verdict = str(said).partition("\n")[0] if said else (worst.value if worst else "")
     found: list[tuple[str, object]] = [("gradwitness_verdict", verdict)]
     if faults:
         found.append(("gradwitness_first", _placed(faults[0])))

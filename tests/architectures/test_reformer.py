@@ -59,7 +59,7 @@ def test_swapped_halves_are_refuted_at_the_function_that_swaps_them(reformer: An
     assert wrong.title.startswith(_NODE)
     # What was sent at the worst place's counterpart is what is expected at the worst place.
     found = wrong.comparison
-    (number,) = (f.outgoing[0] for f in witness.tape.sweeps[0].firings if f.node == wrong.node)
+    (number,) = (f.outgoing[0] for f in witness.tape.sweeps[0].node_runs if f.node == wrong.node)
     assert number is not None
     assert found.index is not None
     sent: Any = witness.tape.values[number].array

@@ -20,10 +20,10 @@ import numpy as np
 from gradwitness.tape import (
     Call,
     Edge,
-    Firing,
     Kind,
     LeafUpdate,
     Node,
+    NodeRun,
     Ref,
     Source,
     Sweep,
@@ -41,7 +41,7 @@ BEFORE_X = [1.0, 1.0, 1.0]
 WRONG = 100.0
 
 FORWARD = {"y": 0, "z": 1, "p": 2, "s": 3, "q": 4, "r": 5, "L": 6}
-# What node sends at which slot.
+# What node sends at which input.
 SENT = {
     "d0.0": (0, 0),
     "d0.1": (0, 1),
@@ -101,13 +101,13 @@ def tape(wrong: str = "", element: int = 0) -> Tape:
     """Return the tape, one number of one quantity being wrong."""
     m = Maker(wrong, element)
     calls = _forward(m)
-    firings = _backward(m)
+    node_runs = _backward(m)
     nodes = tuple(_node(m, number) for number in range(10))
     leaves = tuple(
         LeafUpdate(LEFT[f"after {n}"], m.numbers.get(f"before {n}"), m.numbers[f"after {n}"])
         for n in "xbw"
     )
-    sweep = Sweep(((Edge(0, 0), None),), firings, leaves)
+    sweep = Sweep(((Edge(0, 0), None),), node_runs, leaves)
     return Tape(tuple(m.values), calls, nodes, (sweep,))
 
 
@@ -154,7 +154,7 @@ def _forward(m: Maker) -> tuple[Call, ...]:
     return tuple(calls)
 
 
-def _backward(m: Maker) -> tuple[Firing, ...]:
+def _backward(m: Maker) -> tuple[NodeRun, ...]:
     def quantity(name: str) -> Any:
         return m.values[m.numbers[name]].array
 
@@ -179,10 +179,12 @@ def _backward(m: Maker) -> tuple[Firing, ...]:
     return tuple(_firing(m, node) for node in order)
 
 
-def _firing(m: Maker, node: int) -> Firing:
-    sent = {slot: m.numbers[name] for name, (n, slot) in SENT.items() if n == node}
-    slots = range(len(EDGES.get(node, ())))
-    return Firing(node, (m.numbers[f"a{node}"],), tuple(sent.get(slot) for slot in slots))
+def _firing(m: Maker, node: int) -> NodeRun:
+    sent = {input_nr: m.numbers[name] for name, (n, input_nr) in SENT.items() if n == node}
+    input_nrs = range(len(EDGES.get(node, ())))
+    return NodeRun(
+        node, (m.numbers[f"a{node}"],), tuple(sent.get(input_nr) for input_nr in input_nrs)
+    )
 
 
 def _node(m: Maker, number: int) -> Node:

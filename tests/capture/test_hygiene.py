@@ -108,8 +108,8 @@ def test_what_ran_before_an_exception_is_judged() -> None:
     # exp, its weighting and the sum went well; the gradient of the leaf never came.
     assert witness.report.wrong == ()
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
-    fired = [witness.tape.nodes[f.node].name for f in witness.tape.sweeps[0].firings]
-    assert fired == ["SumBackward0", "MulBackward0"]
+    node_ran = [witness.tape.nodes[f.node].name for f in witness.tape.sweeps[0].node_runs]
+    assert node_ran == ["SumBackward0", "MulBackward0"]
 
 
 def test_module_names_are_right_after_a_caught_exception() -> None:
@@ -141,8 +141,8 @@ def test_no_hook_stays_on_the_nodes() -> None:
     with record() as second:
         torch.autograd.backward(y)
     # Had a hook stayed, each node would have fired twice.
-    fired = [firing.node for firing in second.tape.sweeps[0].firings]
-    assert len(fired) == len(set(fired)) == len(second.tape.nodes)
+    node_ran = [node_run.node for node_run in second.tape.sweeps[0].node_runs]
+    assert len(node_ran) == len(set(node_ran)) == len(second.tape.nodes)
 
 
 def test_hooks_are_off_between_passes_of_one_block() -> None:
@@ -152,8 +152,8 @@ def test_hooks_are_off_between_passes_of_one_block() -> None:
         y.backward(retain_graph=True)
         y.backward()
     for sweep in recorder.tape.sweeps:
-        fired = [firing.node for firing in sweep.firings]
-        assert len(fired) == len(set(fired)) == len(recorder.tape.nodes)
+        node_ran = [node_run.node for node_run in sweep.node_runs]
+        assert len(node_ran) == len(set(node_ran)) == len(recorder.tape.nodes)
 
 
 def test_the_recorder_lets_go_of_what_torch_holds() -> None:

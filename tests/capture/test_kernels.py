@@ -138,7 +138,7 @@ FAULTS = {"sign": negated, "factor": scaled, "one element": one_element}
 
 
 @cache
-def spoilt(function: Any, fault: str, slot: int) -> Any:
+def spoilt(function: Any, fault: str, input_nr: int) -> Any:
     """Return a function whose backward has a fault in one of its gradients."""
 
     class Spoilt(function):  # type: ignore[misc]
@@ -147,7 +147,7 @@ def spoilt(function: Any, fault: str, slot: int) -> Any:
             results = function.backward(ctx, *grads)
             if not isinstance(results, tuple):
                 results = (results,)
-            return tuple(FAULTS[fault](g) if k == slot else g for k, g in enumerate(results))
+            return tuple(FAULTS[fault](g) if k == input_nr else g for k, g in enumerate(results))
 
     return Spoilt
 
@@ -190,11 +190,11 @@ def test_a_right_kernel_agrees(function: Any, dtype: torch.dtype) -> None:
 def test_a_fault_is_found_at_its_input(
     function: Any, fault: str, dtype: torch.dtype, shape: tuple[int, int]
 ) -> None:
-    slots = {SwiGLU: [0, 1], LayerNorm: [0, 1, 2], CrossEntropy: [0]}[function]
-    for slot in slots:
-        report = judged(spoilt(function, fault, slot), dtype, shape)
+    input_nrs = {SwiGLU: [0, 1], LayerNorm: [0, 1, 2], CrossEntropy: [0]}[function]
+    for input_nr in input_nrs:
+        report = judged(spoilt(function, fault, input_nr), dtype, shape)
         (finding,) = report.wrong
-        assert (finding.step, finding.slot) == (Step.BACKWARD, slot)
+        assert (finding.step, finding.tensor_nr) == (Step.BACKWARD, input_nr)
         assert finding.grade.startswith("normwise")
         if fault == "one element":
             assert finding.comparison.refuted == 1
@@ -208,14 +208,14 @@ SEEN = [(f, *size) for f in WITHOUT for size in SIZES if (f, size[0]) != (WITHOU
 @pytest.mark.parametrize(("function", "dtype", "shape"), SEEN)
 def test_a_missing_term_is_found(function: Any, dtype: torch.dtype, shape: tuple[int, int]) -> None:
     (finding,) = judged(function, dtype, shape).wrong
-    assert finding.slot == 0
+    assert finding.tensor_nr == 0
 
 
 def test_what_a_format_cannot_show_is_said_beside_the_verdict() -> None:
     # The missing term is a mean of 1024 random numbers: 1/32 of the gradient, 8 roundings.
     report = judged(LayerNormWithoutATerm, torch.bfloat16)
     assert report.wrong == ()
-    (finding,) = (f for f in report.findings if f.step is Step.BACKWARD and f.slot == 0)
+    (finding,) = (f for f in report.findings if f.step is Step.BACKWARD and f.tensor_nr == 0)
     assert finding.comparison.detects_relative > 1 / 32
 
 
@@ -231,14 +231,14 @@ def test_what_no_rule_follows_is_measured(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_fault_that_no_rule_sees_is_measured(fault: str, dtype: torch.dtype) -> None:
     (finding,) = judged(spoilt(Outside, fault, 0), dtype).wrong
-    assert finding.slot == 0
+    assert finding.tensor_nr == 0
     assert finding.grade.startswith("numerical")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_missing_term_that_no_rule_sees_is_measured(dtype: torch.dtype) -> None:
     (finding,) = judged(OutsideWithoutATerm, dtype).wrong
-    assert finding.slot == 0
+    assert finding.tensor_nr == 0
 
 
 class Constant(Function):

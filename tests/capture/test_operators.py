@@ -262,7 +262,7 @@ def test_a_fault_is_measured_without_a_rule(
     assert wrong
     assert all(f.grade.startswith("numerical") and "gwtest" in f.title for f in wrong)
     if name == "mix":
-        assert [f.slot for f in wrong] == [1]
+        assert [f.tensor_nr for f in wrong] == [1]
 
 
 def test_a_kernel_behind_a_function_with_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def test_what_no_rule_follows_is_measured_while_the_function_is_there(
 ) -> None:
     witness, _ = watched(run)
     (finding,) = (f for f in witness.report.findings if f.grade.startswith("numerical"))
-    assert finding.slot == 0
+    assert finding.tensor_nr == 0
     assert finding.grade.endswith(f"4 directions, since {reason}")
     assert witness.report.verdict is gw.Verdict.AGREES
     # From the tape alone, it is left open, with the reason.
@@ -182,7 +182,7 @@ def test_a_gradient_that_autograd_had_to_sum_is_noted() -> None:
     x, b = leaf(4, 3), leaf(3)
     with gw.watch() as witness:
         weighted(apply(ReturnsTooMuch, x, b) * x.sum(0)).backward()
-    summed = [witness.tape.nodes[f.node].name for f in witness.tape.sweeps[0].firings if f.summed]
+    summed = [witness.tape.nodes[f.node].name for f in witness.tape.sweeps[0].node_runs if f.summed]
     assert summed == ["ReturnsTooMuchBackward"]
 
 
@@ -190,7 +190,7 @@ def test_a_gradient_that_a_node_writes_to_is_noted() -> None:
     x = leaf(3)
     with gw.watch() as witness:
         weighted(apply(ChangesWhatComesIn, x).sin()).backward()
-    changed = {witness.tape.nodes[f.node].name: f.changed for f in witness.tape.sweeps[0].firings}
+    changed = {witness.tape.nodes[f.node].name: f.changed for f in witness.tape.sweeps[0].node_runs}
     assert changed.pop("ChangesWhatComesInBackward") == (0,)
     assert set(changed.values()) == {()}
     # What came in before the change is what is judged.

@@ -47,13 +47,13 @@ def test_forward_and_backward_numbers_are_torch_s_own() -> None:
     assert np.array_equal(numbers(tape, product.outputs[0]), h.detach().numpy())
     assert np.array_equal(numbers(tape, sine.outputs[0]), y.detach().numpy())
     (sweep,) = tape.sweeps
-    firings = {firing.node: firing for firing in sweep.firings}
+    node_runs = {node_run.node: node_run for node_run in sweep.node_runs}
     assert product.node is not None
-    fired = firings[product.node]
-    assert np.array_equal(numbers(tape, fired.incoming[0]), h.grad.numpy())
+    node_ran = node_runs[product.node]
+    assert np.array_equal(numbers(tape, node_ran.incoming[0]), h.grad.numpy())
     # d(a b)/da is b: what goes out is what torch put into a.grad, and the other way round.
-    assert np.array_equal(numbers(tape, fired.outgoing[0]), (h.grad * b).detach().numpy())
-    assert np.array_equal(numbers(tape, fired.outgoing[1]), (h.grad * a).detach().numpy())
+    assert np.array_equal(numbers(tape, node_ran.outgoing[0]), (h.grad * b).detach().numpy())
+    assert np.array_equal(numbers(tape, node_ran.outgoing[1]), (h.grad * a).detach().numpy())
     after = {tape.nodes[u.node].leaf: numbers(tape, u.after) for u in sweep.leaves}
     named = {tape.values[n].name: array for n, array in after.items() if n is not None}
     assert np.array_equal(named["a"], a.grad.numpy())

@@ -11,12 +11,12 @@ from torch.nn import functional
 from diagnose import broken
 from diagnose.clamped import Clamped
 from diagnose.handmade import Network
-from diagnose.staging import staged
+from diagnose.trials import staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
 
     Parts = tuple[torch.nn.Module, Callable[[torch.nn.Module], torch.Tensor], dict[str, Any]]
 
@@ -42,7 +42,7 @@ NETWORKS = {"relu": RELU, "sigmoid": SIGMOID, "tanh": TANH}
 
 
 @dataclass(frozen=True)
-class Case:
+class Planted:
     """A mistake in a network.
 
     Attributes
@@ -64,16 +64,18 @@ class Case:
     parts: Callable[[int], Parts] = field(repr=False)
     like: tuple[str, ...] = ()
 
-    def build(self, seed: int) -> Scene:
+    def build(self, seed: int) -> Case:
         return staged(*self.parts(seed))
 
 
-def by_hand(network: str, mistake: str, at: Any, cause: str, place: str = "", *like: str) -> Case:
+def by_hand(
+    network: str, mistake: str, at: Any, cause: str, place: str = "", *like: str
+) -> Planted:
     def parts(seed: int) -> Parts:
         made = Network(**NETWORKS[network], seed=seed, mistakes={mistake: at})
         return made.model(), made.torch_loss, made.claims()
 
-    return Case(f"{network}: {mistake} {at}", cause, place, parts, like)
+    return Planted(f"{network}: {mistake} {at}", cause, place, parts, like)
 
 
 def in_torch(
@@ -85,7 +87,7 @@ def in_torch(
     *like: str,
     honest: dict[str, Any] | None = None,
     setting: Callable[[torch.nn.Module, bool], None] | None = None,
-) -> Case:
+) -> Planted:
     def parts(seed: int) -> Parts:
         models = []
         for arguments in (honest or {}, {**(honest or {}), **mistake}):
@@ -104,7 +106,7 @@ def in_torch(
         }
         return right, loss, {n: g.numpy() for n, g in claims.items()}
 
-    return Case(f"{name}: {mistake or 'mode'}", cause, place, parts, like)
+    return Planted(f"{name}: {mistake or 'mode'}", cause, place, parts, like)
 
 
 def permuted(seed: int) -> Parts:
@@ -243,7 +245,7 @@ CASES = (
     in_torch("images", C, {"mistake": "all"}, "avg pool not divided", honest={"pool": "avg"}),
     in_torch("images", C, {"mistake": "flip"}, "convolution kernel flipped in backward", "second"),
     in_torch("images", C, {"mistake": "stride"}, "stride ignored", "second"),
-    Case("images: axes permuted", "axes permuted", "", permuted),
+    Planted("images: axes permuted", "axes permuted", "", permuted),
     in_torch("residual", R, {"mistake": "skip"}, "one path dropped"),
     in_torch("residual", R, {"mistake": "branch"}, "one path dropped", "layers.1"),
     in_torch("tied", broken.Tied, {"mistake": "encoder"}, "tied weight counted once"),

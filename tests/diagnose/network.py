@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import gradwitness as gw
-from gradwitness.diagnose.case import Exhibit, Scene
+from gradwitness.diagnose.case import Case, Exhibit
 from gradwitness.engine.replay import replay
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def network(
     sizes: tuple[int, ...] = SIZES,
     batch: int = BATCH,
     between: type[torch.nn.Module] = torch.nn.Tanh,
-) -> tuple[Scene, Arrays, Arrays]:
-    """Return a scene without faults, torch's own float32 gradients, and the weights.
+) -> tuple[Case, Arrays, Arrays]:
+    """Return a case without faults, torch's own float32 gradients, and the weights.
 
-    Of several passes, each over other data, the scene is about the last.
+    Of several passes, each over other data, the case is about the last.
     """
     torch.manual_seed(seed)
     layers: list[torch.nn.Module] = []
@@ -56,11 +56,11 @@ def network(
         assert g is not None
         right[leaf.name] = g
     right = {name: right[name] for name in claims}
-    return claimed(right, claims, Scene({}, tape, again, passes - 1)), claims, weights
+    return claimed(right, claims, Case({}, tape, again, passes - 1)), claims, weights
 
 
-def claimed(right: Mapping[str, Any], claims: Mapping[str, Any], about: Scene) -> Scene:
-    """Return a scene with these claims, judged as float32 numbers are."""
+def claimed(right: Mapping[str, Any], claims: Mapping[str, Any], about: Case) -> Case:
+    """Return a case with these claims, judged as float32 numbers are."""
     exhibits = {}
     for name, g in right.items():
         h = np.asarray(claims[name], np.float64)
@@ -70,20 +70,20 @@ def claimed(right: Mapping[str, Any], claims: Mapping[str, Any], about: Scene) -
         with np.errstate(invalid="ignore"):
             wrong = h.shape != g.shape or not bool(np.all(np.abs(h - g) <= allowance))
         exhibits[name] = Exhibit(name, g, h, allowance, wrong)
-    return Scene(exhibits, about.tape, about.replay, about.sweep)
+    return Case(exhibits, about.tape, about.replay, about.sweep)
 
 
 def planted(
     seed: int, fault: Callable[[Arrays, Arrays], Mapping[str, Any]], **options: Any
-) -> Scene:
-    """Return a scene with a fault in it, which gets the claims and the weights; see `network`."""
-    scene, claims, weights = network(seed, **options)
-    right = {e.name: e.witness for e in scene.exhibits.values()}
+) -> Case:
+    """Return a case with a fault in it, which gets the claims and the weights; see `network`."""
+    case, claims, weights = network(seed, **options)
+    right = {e.name: e.witness for e in case.exhibits.values()}
     changed = fault(claims, weights)
     stored = {n: np.asarray(h).astype(np.float32) for n, h in (claims | dict(changed)).items()}
-    return claimed(right, stored, scene)
+    return claimed(right, stored, case)
 
 
-def without_tape(scene: Scene) -> Scene:
-    """Return what is left of a scene when only gradients are known."""
-    return Scene(scene.exhibits)
+def without_tape(case: Case) -> Case:
+    """Return what is left of a case when only gradients are known."""
+    return Case(case.exhibits)

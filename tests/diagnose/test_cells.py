@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from diagnose.staging import staged
+from diagnose.trials import staged
 from gradwitness.diagnose.rank import diagnose
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
 
 STEPS = 5
 
@@ -62,7 +62,7 @@ class Net(nn.Module):
         return gate.detach() if self.mistake == name else gate
 
 
-def scene(kind: str, mistake: str, seed: int) -> Scene:
+def case(kind: str, mistake: str, seed: int) -> Case:
     torch.manual_seed(seed)
     # In float32 torch takes one fused step for all of an LSTM's, in which no place is seen.
     right = Net(kind).double()
@@ -97,7 +97,7 @@ def scene(kind: str, mistake: str, seed: int) -> Scene:
 def test_what_is_detached_in_a_recurrent_layer_is_named(
     kind: str, mistake: str, cause: str, seed: int
 ) -> None:
-    made = scene(kind, mistake, seed)
+    made = case(kind, mistake, seed)
     refuted = {name for name, exhibit in made.exhibits.items() if exhibit.refuted}
     assert refuted
     first, *others = diagnose(made)
@@ -109,6 +109,6 @@ def test_what_is_detached_in_a_recurrent_layer_is_named(
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_right_claims_are_explained_by_nothing(kind: str) -> None:
     for mistake in ("", "nothing"):
-        made = scene(kind, mistake, 0)
+        made = case(kind, mistake, 0)
         assert not any(exhibit.refuted for exhibit in made.exhibits.values())
         assert diagnose(made) == ()

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from diagnose.staging import staged
+from diagnose.trials import staged
 from diagnose.ways import routed
 from gradwitness.diagnose import budget, suspects
 from gradwitness.diagnose.hypotheses.operands import wrong_operands
 from gradwitness.diagnose.rank import diagnose
-from gradwitness.diagnose.replayed_faults import Stage
+from gradwitness.diagnose.replayed_faults import Trial
 
 if TYPE_CHECKING:
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
 
 
 class Loop(nn.Module):
@@ -45,7 +45,7 @@ class Loop(nn.Module):
         return self.leave(h)  # type: ignore[no-any-return]
 
 
-def scene(mistake: str, steps: int = 6) -> Scene:
+def case(mistake: str, steps: int = 6) -> Case:
     generator = torch.Generator().manual_seed(5)
     x, y = torch.randn(5, steps, 4, generator=generator), torch.randn(5, 2, generator=generator)
 
@@ -61,8 +61,8 @@ def scene(mistake: str, steps: int = 6) -> Scene:
     return staged(right, loss, claims)
 
 
-def noisy(steps: int) -> Scene:
-    made = scene("", steps)
+def noisy(steps: int) -> Case:
+    made = case("", steps)
     e = made.exhibits["again.weight"]
     noise = np.random.default_rng(0).standard_normal(e.claim.shape)
     wrong = dataclasses.replace(e, claim=e.claim * (1 + 0.3 * noise), refuted=True)
@@ -71,7 +71,7 @@ def noisy(steps: int) -> Scene:
 
 @pytest.mark.parametrize("steps", [5, 12])
 def test_input_of_another_step_at_all_steps_is_named(steps: int) -> None:
-    first, *others = diagnose(scene("input of the step before", steps))
+    first, *others = diagnose(case("input of the step before", steps))
     assert (first.cause, others) == ("wrong operand: input of another step", [])
     assert first.place.startswith(f"{steps - 1} steps: again")
     assert "the input of the step before" in first.text
@@ -82,13 +82,13 @@ def test_trials_grow_with_the_steps_and_not_with_their_square(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     played: list[int] = []
-    play = Stage.play
+    play = Trial.with_faults
 
-    def counted(stage: Stage, faults: Any) -> Any:
+    def counted(trial: Trial, faults: Any) -> Any:
         played.append(1)
-        return play(stage, faults)
+        return play(trial, faults)
 
-    monkeypatch.setattr(Stage, "play", counted)
+    monkeypatch.setattr(Trial, "play", counted)
     counts = []
     for steps in (12, 24):
         played.clear()
@@ -99,20 +99,20 @@ def test_trials_grow_with_the_steps_and_not_with_their_square(
 
 def test_a_change_that_is_none_is_not_carried() -> None:
     """A weight's gradient that is wrong at the last step leaves the steps before it alone."""
-    stage = Stage.of(scene("", 12))
-    assert stage is not None
-    last = next(s for s in stage.sites({"aten.addmm"}) if s.place.startswith("again"))
+    trial = Trial.of(case("", 12))
+    assert trial is not None
+    last = next(s for s in trial.sites({"aten.addmm"}) if s.place.startswith("again"))
     edge = last.edge("B")
     assert edge is not None
-    made = stage.play([(last, lambda turn: turn.sending(2 * turn.sent[edge], edge))])
+    made = trial.with_faults([(last, lambda visit: visit.sending(2 * visit.sent[edge], edge))])
     assert list(made) == ["again.weight"]
-    assert stage.effort.spent < 12
+    assert trial.effort.spent < 12
 
 
 def test_what_was_left_out_is_told_and_all_steps_at_once_are_still_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = scene("no tanh")
+    made = case("no tanh")
     assert diagnose(made)[0].cause == "activation derivative missing"
     assert suspects.untried(made) == ""
     monkeypatch.setattr(budget, "LIMIT", 1)

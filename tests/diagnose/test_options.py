@@ -13,12 +13,12 @@ from torch.nn import functional
 
 from diagnose.cases import CASES
 from diagnose.network import claimed, network
-from diagnose.staging import staged
+from diagnose.trials import staged
 from diagnose.ways import routed
 from gradwitness.diagnose.rank import diagnose
 
 if TYPE_CHECKING:
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
 
 NAMES = {
     "another leaky slope",
@@ -88,7 +88,7 @@ class Classes(nn.Module):
         return self.layers(x)  # type: ignore[no-any-return]
 
 
-def scene(build: type[nn.Module], kind: str, mistake: str, seed: int) -> Scene:
+def case(build: type[nn.Module], kind: str, mistake: str, seed: int) -> Case:
     torch.manual_seed(seed)
     right = build(kind)
     wrong = build(kind, mistake)
@@ -138,7 +138,7 @@ PLANTED = [
 def test_mistake_is_named_and_placed(
     build: type[nn.Module], kind: str, mistake: str, cause: str, place: str, seed: int
 ) -> None:
-    made = scene(build, kind, mistake, seed)
+    made = case(build, kind, mistake, seed)
     refuted = {name for name, exhibit in made.exhibits.items() if exhibit.refuted}
     assert refuted
     first, *others = diagnose(made)
@@ -149,20 +149,20 @@ def test_mistake_is_named_and_placed(
 
 @pytest.mark.parametrize(("build", "kind"), {(row[0], row[1]): 0 for row in PLANTED})
 def test_right_claims_are_explained_by_nothing(build: type[nn.Module], kind: str) -> None:
-    made = scene(build, kind, "", 0)
+    made = case(build, kind, "", 0)
     assert not any(exhibit.refuted for exhibit in made.exhibits.values())
     assert diagnose(made) == ()
 
 
 def test_slope_is_told() -> None:
-    first, *_ = diagnose(scene(Leaky, "", "program", 0))
+    first, *_ = diagnose(case(Leaky, "", "program", 0))
     assert first.coefficient == 0.2
-    first, *_ = diagnose(scene(Leaky, "", "backward", 0))
+    first, *_ = diagnose(case(Leaky, "", "backward", 0))
     assert first.coefficient == 0.1
 
 
 def test_no_other_fault_is_called_so() -> None:
-    assert not NAMES & {name for case in CASES for name in (case.cause, *case.like)}
+    assert not NAMES & {name for planted in CASES for name in (planted.cause, *planted.like)}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

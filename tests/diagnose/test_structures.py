@@ -11,32 +11,32 @@ import torch
 from torch import nn
 
 import gradwitness as gw
-from diagnose.cases import CASES, RELU, Case
+from diagnose.cases import CASES, RELU, Planted
 from diagnose.handmade import Network
-from diagnose.staging import staged
+from diagnose.trials import staged
 from gradwitness.diagnose import suspects as candidates
 from gradwitness.diagnose.fitting import fitted
 from gradwitness.diagnose.rank import diagnose
 from gradwitness.diagnose.registry import STRUCTURES
-from gradwitness.diagnose.replayed_faults import Stage
+from gradwitness.diagnose.replayed_faults import Trial
 from gradwitness.engine.replay import backward_pass
 
 if TYPE_CHECKING:
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_mistake_is_named_and_placed(case: Case) -> None:
-    scene = case.build(0)
-    refuted = {name for name, exhibit in scene.exhibits.items() if exhibit.refuted}
+@pytest.mark.parametrize("planted", CASES, ids=lambda planted: planted.name)
+def test_mistake_is_named_and_placed(planted: Planted) -> None:
+    case = planted.build(0)
+    refuted = {name for name, exhibit in case.exhibits.items() if exhibit.refuted}
     assert refuted
-    first, *_ = diagnose(scene)
-    assert first.cause in (case.cause, *case.like)
-    assert first.place.startswith(case.place)
+    first, *_ = diagnose(case)
+    assert first.cause in (planted.cause, *planted.like)
+    assert first.place.startswith(planted.place)
     assert set(first.explains) == refuted
 
 
-def small(mistakes: dict[str, object] | None = None, seed: int = 0) -> Scene:
+def small(mistakes: dict[str, object] | None = None, seed: int = 0) -> Case:
     made = Network(
         [3, 4, 4, 2], ["tanh", "relu", ""], "mse", batch=5, seed=seed, mistakes=mistakes or {}
     )
@@ -44,14 +44,14 @@ def small(mistakes: dict[str, object] | None = None, seed: int = 0) -> Scene:
 
 
 def test_right_claims_are_explained_by_nothing() -> None:
-    scene = small()
-    assert not any(exhibit.refuted for exhibit in scene.exhibits.values())
-    assert diagnose(scene) == ()
+    case = small()
+    assert not any(exhibit.refuted for exhibit in case.exhibits.values())
+    assert diagnose(case) == ()
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_is_explained_by_no_structure(seed: int) -> None:
-    scene = small(seed=seed)
+    case = small(seed=seed)
     generator = np.random.default_rng(seed)
     exhibits = {
         name: dataclasses.replace(
@@ -59,9 +59,9 @@ def test_noise_is_explained_by_no_structure(seed: int) -> None:
             claim=e.witness * (1 + 0.3 * generator.standard_normal(e.witness.shape)),
             refuted=True,
         )
-        for name, e in scene.exhibits.items()
+        for name, e in case.exhibits.items()
     }
-    assert diagnose(dataclasses.replace(scene, exhibits=exhibits), STRUCTURES) == ()
+    assert diagnose(dataclasses.replace(case, exhibits=exhibits), STRUCTURES) == ()
 
 
 def test_change_is_carried_to_the_leaves() -> None:
@@ -76,58 +76,60 @@ def test_change_is_carried_to_the_leaves() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.w * (self.v * x)
 
-    scene = staged(Product(), lambda m: m(x).sum(), {"w": [35.0], "v": [21.0]})
-    stage = Stage.of(scene)
-    assert stage is not None
-    outer = next(stage.sites({"aten.mul"}))
-    assert stage.play([(outer, lambda turn: [turn.sent[0], 2 * turn.sent[1]])]) == {"v": [42.0]}
-    assert stage.play([(outer, lambda turn: [None, turn.sent[1]])]) == {"w": [0.0]}
-    assert stage.play([(outer, lambda turn: turn.sent)]) == {}
-    assert stage.play([(outer, lambda _: None)]) == {}
+    case = staged(Product(), lambda m: m(x).sum(), {"w": [35.0], "v": [21.0]})
+    trial = Trial.of(case)
+    assert trial is not None
+    outer = next(trial.sites({"aten.mul"}))
+    assert trial.with_faults([(outer, lambda visit: [visit.sent[0], 2 * visit.sent[1]])]) == {
+        "v": [42.0]
+    }
+    assert trial.with_faults([(outer, lambda visit: [None, visit.sent[1]])]) == {"w": [0.0]}
+    assert trial.with_faults([(outer, lambda visit: visit.sent)]) == {}
+    assert trial.with_faults([(outer, lambda _: None)]) == {}
 
 
 def test_no_change_is_carried_without_a_mistake() -> None:
-    scene = small()
-    assert scene.tape is not None
-    assert scene.replay is not None
-    arriving, taken = backward_pass(scene.tape, 0, scene.replay.values, {})
+    case = small()
+    assert case.tape is not None
+    assert case.replay is not None
+    arriving, taken = backward_pass(case.tape, 0, case.replay.values, {})
     assert (arriving, taken) == ({}, [])
 
 
 def test_suspects_lie_between_what_is_right_and_what_is_refuted() -> None:
-    scene = small({"no derivative": 1})
-    stage = Stage.of(scene)
-    assert stage is not None
-    modules = [site.call.source.module for site in stage.sites() if site.node.id in stage.suspects]
+    case = small({"no derivative": 1})
+    trial = Trial.of(case)
+    assert trial is not None
+    modules = [site.call.source.module for site in trial.sites() if site.node.id in trial.suspects]
     assert "4" in modules  # its input's gradient may be at fault, if not its weight's
     assert "3" in modules
     assert "" not in modules  # the loss: 4.weight is right
 
 
 def test_large_tape_says_that_not_all_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = small({"no derivative": 1})
-    assert candidates.untried(scene) == ""
+    case = small({"no derivative": 1})
+    assert candidates.untried(case) == ""
     monkeypatch.setattr(candidates, "FEW", 3)
-    assert "only" in candidates.untried(scene)
-    assert diagnose(scene)[0].cause == "relu mask missing"
+    assert "only" in candidates.untried(case)
+    assert diagnose(case)[0].cause == "relu mask missing"
 
 
 def test_nothing_is_said_without_a_tape() -> None:
-    scene = dataclasses.replace(small({"no derivative": 1}), tape=None, replay=None)
-    assert [e for hypothesis in STRUCTURES for e in hypothesis(scene)] == []
-    assert candidates.untried(scene) == ""
+    case = dataclasses.replace(small({"no derivative": 1}), tape=None, replay=None)
+    assert [e for hypothesis in STRUCTURES for e in hypothesis(case)] == []
+    assert candidates.untried(case) == ""
 
 
 def test_number_is_fitted_that_enters_otherwise_than_linearly() -> None:
-    scene = small()
-    g = scene.exhibits["0.weight"].witness
+    case = small()
+    g = case.exhibits["0.weight"].witness
     claim = g * np.exp(-0.25 * np.sign(g))
-    exhibits = {"0.weight": dataclasses.replace(scene.exhibits["0.weight"], claim=claim)}
-    scene = dataclasses.replace(scene, exhibits=exhibits)
-    found = fitted(scene, lambda r: {"0.weight": g * np.exp(-r * np.sign(g))}, (0.01, 0.1))
+    exhibits = {"0.weight": dataclasses.replace(case.exhibits["0.weight"], claim=claim)}
+    case = dataclasses.replace(case, exhibits=exhibits)
+    found = fitted(case, lambda r: {"0.weight": g * np.exp(-r * np.sign(g))}, (0.01, 0.1))
     assert found is not None
     assert found[0] == pytest.approx(0.25, rel=1e-6)
-    assert fitted(scene, lambda r: {"0.weight": g + r}, (0.01, 0.1)) is None
+    assert fitted(case, lambda r: {"0.weight": g + r}, (0.01, 0.1)) is None
 
 
 def test_learning_rate_of_the_update_is_told() -> None:

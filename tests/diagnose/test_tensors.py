@@ -11,7 +11,7 @@ import pytest
 
 from diagnose.faults import FAULTS, NAMELESS, every, one
 from diagnose.network import claimed, network, planted, without_tape
-from gradwitness.diagnose.case import Exhibit, Explanation, Scene
+from gradwitness.diagnose.case import Case, Exhibit, Explanation
 from gradwitness.diagnose.rank import diagnose as ranked
 from gradwitness.diagnose.registry import TENSORS
 
@@ -24,19 +24,19 @@ NEEDS_TAPE = {
 }
 
 
-def diagnose(scene: Scene) -> Any:
-    return ranked(scene, TENSORS)
+def diagnose(case: Case) -> Any:
+    return ranked(case, TENSORS)
 
 
-def wrong(scene: Scene) -> set[str]:
-    return {e.name for e in scene.exhibits.values() if e.refuted}
+def wrong(case: Case) -> set[str]:
+    return {e.name for e in case.exhibits.values() if e.refuted}
 
 
-def single(g: Any, h: Any, allowance: float = 1e-6) -> Scene:
-    """Return a scene of one tensor, which is wrong."""
+def single(g: Any, h: Any, allowance: float = 1e-6) -> Case:
+    """Return a case of one tensor, which is wrong."""
     g, h = np.asarray(g, float), np.asarray(h, float)
     exhibit = Exhibit("w", g, h, allowance * float(np.abs(g).max()), refuted=True)
-    return Scene({"w": exhibit})
+    return Case({"w": exhibit})
 
 
 def random(*shape: int, seed: int = 0) -> Any:
@@ -47,33 +47,33 @@ def random(*shape: int, seed: int = 0) -> Any:
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_named(name: str, seed: int) -> None:
     cause, fault = FAULTS[name]
-    scene = planted(seed, fault)
-    assert wrong(scene)
-    first, *others = diagnose(scene)
+    case = planted(seed, fault)
+    assert wrong(case)
+    first, *others = diagnose(case)
     assert first.cause == cause
     assert not others
     assert first.residual <= 1
     # 16-bit rounding hides what is not much larger.
     if name != "bfloat16":
-        assert set(first.explains) == wrong(scene)
+        assert set(first.explains) == wrong(case)
     assert set(first.guilty) | set(first.inherited) == set(first.explains)
-    bare = diagnose(without_tape(scene))
+    bare = diagnose(without_tape(case))
     assert [c.cause for c in bare] == [c for c in [NEEDS_TAPE.get(name, cause)] if c]
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", NAMELESS)
 def test_what_has_no_cause_gets_none(name: str, seed: int) -> None:
-    scene = planted(seed, NAMELESS[name])
-    assert wrong(scene)
-    assert diagnose(scene) == ()
-    assert diagnose(without_tape(scene)) == ()
+    case = planted(seed, NAMELESS[name])
+    assert wrong(case)
+    assert diagnose(case) == ()
+    assert diagnose(without_tape(case)) == ()
 
 
 def test_right_gradients_have_no_cause() -> None:
-    scene, _, _ = network(0)
-    assert not wrong(scene)
-    assert diagnose(scene) == ()
+    case, _, _ = network(0)
+    assert not wrong(case)
+    assert diagnose(case) == ()
 
 
 def test_a_chain_has_one_guilty_layer_and_the_rest_inherit() -> None:
@@ -117,16 +117,16 @@ def test_a_world_size_is_the_other_reading_of_an_average(world: int) -> None:
 
 
 def test_two_faults_are_two_causes() -> None:
-    scene = planted(0, lambda g, _: {"2.weight": g["2.weight"].T, "6.weight": -g["6.weight"]})
-    assert {(c.cause, c.explains) for c in diagnose(scene)} == {
+    case = planted(0, lambda g, _: {"2.weight": g["2.weight"].T, "6.weight": -g["6.weight"]})
+    assert {(c.cause, c.explains) for c in diagnose(case)} == {
         ("transposed", ("2.weight",)),
         ("wrong sign", ("6.weight",)),
     }
 
 
 def test_a_fault_under_a_common_factor_is_found() -> None:
-    scene = planted(0, lambda g, _: {n: (h.T if n == "2.weight" else h) / 2 for n, h in g.items()})
-    first, second = diagnose(scene)
+    case = planted(0, lambda g, _: {n: (h.T if n == "2.weight" else h) / 2 for n, h in g.items()})
+    first, second = diagnose(case)
     assert first.cause == "missing factor 2"
     assert len(first.explains) == 7
     assert (second.cause, second.explains) == ("transposed", ("2.weight",))
@@ -142,13 +142,13 @@ def test_one_number_fits_any_factor_and_proves_none(factor: float, allowance: fl
 @pytest.mark.parametrize("factor", [65536.0, 0.4694])
 def test_a_factor_of_all_shows_in_noise_too(factor: float) -> None:
     """The bias ahead of a batch norm has a gradient of zero: what is claimed there is rounding."""
-    scene, _, _ = network(0)
+    case, _, _ = network(0)
     noise = 1e-9 * random(12)
     exhibits = {
-        n: replace(e, claim=factor * e.witness, refuted=True) for n, e in scene.exhibits.items()
+        n: replace(e, claim=factor * e.witness, refuted=True) for n, e in case.exhibits.items()
     }
     quiet = Exhibit("2.bias", noise, factor * 1e-9 * random(12, seed=1), 1e-8, refuted=True)
-    (cause,) = diagnose(replace(scene, exhibits=exhibits | {"2.bias": quiet}))
+    (cause,) = diagnose(replace(case, exhibits=exhibits | {"2.bias": quiet}))
     assert cause.cause == ("loss scale" if factor > 1 else "constant factor")
     assert cause.coefficient == pytest.approx(factor, rel=1e-6)
     assert "Every gradient is" in cause.text
@@ -163,13 +163,13 @@ def test_the_one_gradient_that_there_is_is_named() -> None:
 
 @pytest.mark.parametrize("more", [1e-6, 0.0])
 def test_clipping_by_norm_is_known_with_and_without_torch_s_addend(more: float) -> None:
-    scene, right, _ = network(0)
+    case, right, _ = network(0)
     norm = math.sqrt(sum(float(np.sum(g * g)) for g in right.values()))
     exhibits = {
         n: replace(e, claim=e.witness * (0.05 / (norm + more)), refuted=True, allowance=1e-9)
-        for n, e in scene.exhibits.items()
+        for n, e in case.exhibits.items()
     }
-    (cause,) = diagnose(replace(scene, exhibits=exhibits))
+    (cause,) = diagnose(replace(case, exhibits=exhibits))
     assert cause.cause == "clipped by norm"
 
 
@@ -184,7 +184,7 @@ def test_a_factor_of_all_is_one_though_some_have_another_fault_besides() -> None
 
 
 def test_a_hypothesis_that_fails_is_told_and_the_others_are_heard() -> None:
-    def broken(scene: Scene) -> Any:
+    def broken(case: Case) -> Any:
         raise ZeroDivisionError("by hand")
 
     g = random(5)
@@ -212,10 +212,10 @@ def test_a_cause_that_would_break_a_right_gradient_is_refused(other: float, foun
     g = random(9)
     wrong, right = (Exhibit(n, g, h, 1e-6, h is not g) for n, h in (("w", -g), ("v", g)))
 
-    def hypothesis(scene: Scene) -> Any:
+    def hypothesis(case: Case) -> Any:
         yield Explanation("planted", "", {"w": -g, "v": other * g})
 
-    assert len(ranked(Scene({"w": wrong, "v": right}), (hypothesis,))) == found
+    assert len(ranked(Case({"w": wrong, "v": right}), (hypothesis,))) == found
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 3, 2), (1, 0, 2, 3), (3, 2, 1, 0)])
@@ -249,21 +249,21 @@ def test_a_bias_not_summed_over_the_batch() -> None:
 
 
 def test_sums_of_what_arrives_at_a_bias() -> None:
-    scene, claims, _ = network(3)
-    tape, replay = scene.tape, scene.replay
+    case, claims, _ = network(3)
+    tape, replay = case.tape, case.replay
     assert tape is not None
     assert replay is not None
     node = next(n.id for n, v in tape.leaves() if v.name == "6.bias")
     user = next(n.id for n in tape.nodes if any(e and e.node == node for e in n.edges))
     arriving = replay.arriving[0, user, 0]
-    right = {e.name: e.witness for e in scene.exhibits.values()}
+    right = {e.name: e.witness for e in case.exhibits.values()}
     for cause, h in (
         ("summed over the wrong axis", arriving.sum(1)),
         ("one sample only", arriving[0]),
         ("broadcast not summed", arriving),
         ("averaged instead of summed", arriving.mean(0)),
     ):
-        found = diagnose(claimed(right, {**claims, "6.bias": h}, scene))
+        found = diagnose(claimed(right, {**claims, "6.bias": h}, case))
         assert [c.cause for c in found] == [cause]
 
 
@@ -278,16 +278,16 @@ def test_sums_of_what_arrives_at_a_bias() -> None:
     ],
 )
 def test_gradients_of_several_passes(cause: str, mix: tuple[float, ...]) -> None:
-    scene, claims, _ = network(0, passes=3)
-    replay, tape = scene.replay, scene.tape
+    case, claims, _ = network(0, passes=3)
+    replay, tape = case.replay, case.tape
     assert replay is not None
     assert tape is not None
     mixed = {}
     for node, leaf in tape.leaves():
         each = [replay.arriving[sweep, node.id, 0] for sweep in range(3)]
         mixed[leaf.name] = np.tensordot(mix, each, 1).astype(np.float32)
-    right = {e.name: e.witness for e in scene.exhibits.values()}
-    (found,) = diagnose(claimed(right, mixed, scene))
+    right = {e.name: e.witness for e in case.exhibits.values()}
+    (found,) = diagnose(claimed(right, mixed, case))
     assert found.cause == cause
     assert set(found.explains) == set(claims)
 

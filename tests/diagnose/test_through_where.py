@@ -11,7 +11,7 @@ from torch import nn
 
 from diagnose.broken import Guarded, Transformer
 from diagnose.cases import loss_for
-from diagnose.staging import staged
+from diagnose.trials import staged
 from gradwitness.diagnose.rank import diagnose
 from gradwitness.engine.masked_elements import THROUGH_WHERE
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from diagnose.ways import Attention, Logits, Recurrent, scene
+from diagnose.ways import Attention, Logits, Recurrent, case
 from gradwitness.diagnose.rank import diagnose
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ CASES = [
 def test_mistake_is_named_and_placed(
     kind: type[nn.Module], mistake: str, cause: str, place: str, factor: float | None, seed: int
 ) -> None:
-    staged = scene(kind, mistake, seed)
+    staged = case(kind, mistake, seed)
     refuted = {name for name, exhibit in staged.exhibits.items() if exhibit.refuted}
     assert refuted
     first, *others = diagnose(staged)
@@ -49,13 +49,13 @@ def test_mistake_is_named_and_placed(
 
 @pytest.mark.parametrize("kind", [Attention, Recurrent, Logits])
 def test_right_claims_are_explained_by_nothing(kind: type[nn.Module]) -> None:
-    staged = scene(kind, "")
+    staged = case(kind, "")
     assert not any(exhibit.refuted for exhibit in staged.exhibits.values())
     assert diagnose(staged) == ()
 
 
 def test_a_way_is_told_by_where_it_begins_and_ends() -> None:
-    first, *_ = diagnose(scene(Attention, "query cut off"))
+    first, *_ = diagnose(case(Attention, "query cut off"))
     begin, end = first.place.split(" to ")
     assert begin != end
     assert end.startswith("all ")
@@ -65,10 +65,10 @@ def test_a_way_is_told_by_where_it_begins_and_ends() -> None:
 
 def test_a_tied_weight_inherits_at_its_use_behind_the_fault() -> None:
     """Its other use, next to the loss, is right."""
-    first, *_ = diagnose(scene(Attention, "0.37"))
+    first, *_ = diagnose(case(Attention, "0.37"))
     assert "table.weight" in first.inherited
 
 
 def test_what_a_likelihood_is_divided_by_is_named() -> None:
-    first, *_ = diagnose(scene(Attention, "divided by all"))
+    first, *_ = diagnose(case(Attention, "divided by all"))
     assert "17 over 20: divided by the 20 targets, not by the 17 targets that count" in first.text

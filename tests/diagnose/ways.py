@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
 
-from diagnose.staging import staged
+from diagnose.trials import staged
 
 
 def routed(value: Tensor, route: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def loss_for(model: nn.Module, seed: int) -> Callable[[Any], Tensor]:
     return loss
 
 
-def scene(kind: type[nn.Module], mistake: str, seed: int = 0) -> Scene:
+def case(kind: type[nn.Module], mistake: str, seed: int = 0) -> Case:
     """Return the claims of one who makes a mistake, beside the right ones."""
     torch.manual_seed(seed)
     right = kind()

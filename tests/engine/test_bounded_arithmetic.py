@@ -69,7 +69,7 @@ def test_only_bfloat16_kernels_may_read_subnormal_numbers_as_zero(
         for made in (given @ large, large.T @ given.T, np.sum(given, axis=1)):
             assert made.rigorous is not None
             assert (made.rigorous >= made.value).all() == lost
-            assert (made.likely >= made.value).all() == lost
+            assert (made.probable >= made.value).all() == lost
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
@@ -253,26 +253,26 @@ def test_numpys_own_float32_stays_within() -> None:
         total = np.sum(bounded("float32", a), axis=1)
         assert np.allclose(product.value, a.astype(float) @ b.astype(float), rtol=1e-15)
         for result, low in ((product, a @ b), (total, np.cumsum(a, axis=1)[:, -1])):
-            assert result.likely is not None
+            assert result.probable is not None
             assert result.rigorous is not None
             error = np.abs(low.astype(float) - result.value)
             # Within the probable bound even, which is for terms of one sign, and 6 sigma.
-            assert (error <= result.likely).all()
-            assert error.max() > 0.002 * result.likely.max()
-            assert (result.likely < result.rigorous).all()
+            assert (error <= result.probable).all()
+            assert error.max() > 0.002 * result.probable.max()
+            assert (result.probable < result.rigorous).all()
 
 
 def test_the_tiers_differ_for_long_reductions_only() -> None:
     ones = np.ones(10_000)
     for length, ratio in ((10, 1.0), (10_000, 6 / 100)):
         result = np.sum(bounded("float32", ones[:length]))
-        assert result.likely == pytest.approx(ratio * result.rigorous, rel=1e-2)
-        assert (result.likely is result.rigorous) is (ratio == 1)
+        assert result.probable == pytest.approx(ratio * result.rigorous, rel=1e-2)
+        assert (result.probable is result.rigorous) is (ratio == 1)
     # And from there on they are carried side by side.
     later = (np.sum(bounded("float32", ones)) * 3.0 + 1)[None] @ np.ones((1, 2))
     assert later.rigorous is not None
-    assert later.likely is not None
-    assert (later.likely < 0.1 * later.rigorous).all()
+    assert later.probable is not None
+    assert (later.probable < 0.1 * later.rigorous).all()
 
 
 def test_reductions_round_the_errors_of_their_terms_too() -> None:

@@ -246,7 +246,7 @@ def test_exponential_of_a_rotation_is_in_its_bound_and_no_other_is(norm: float, 
     c, s = np.cos(norm), np.sin(norm)
     off = np.abs(found.value - [[c, -s], [s, c]])
     assert np.all(off <= found.rigorous)
-    assert np.all(found.likely <= found.rigorous)
+    assert np.all(found.probable <= found.rigorous)
     # Cancellation: the bound belongs to exp(|A|), which has cosh and sinh in these places.
     unit = Arithmetic.fused(kind).unit
     squarings = max(1.0, 2 * norm)

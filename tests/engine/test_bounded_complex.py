@@ -11,7 +11,7 @@ import scipy.fft
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.bounded.fourier import _factors
 from gradwitness.engine.floats import Arithmetic, gamma
-from gradwitness.rules.kernel_ops import begun_from, paired
+from gradwitness.rules.kernel_ops import continue_from, paired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ def test_matrix_product_lies_within(terms: int) -> None:
 
 def test_a_start_takes_part_in_two_sums_for_each_complex_product() -> None:
     products, start = Bounded(np.zeros(3, complex), SINGLE), Bounded(np.full(3, 1 - 1j), SINGLE)
-    bound = begun_from(products, start, 50).rigorous
+    bound = continue_from(products, start, 50).rigorous
     assert np.all(bound >= gamma(2 * 50, SINGLE.unit) * np.sqrt(2))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, round_to
-from gradwitness.rules.kernel_ops import one_by_one
+from gradwitness.rules.kernel_ops import accumulate_in_format
 
 TERMS = 200
 
@@ -39,7 +39,7 @@ def test_product_that_is_stored_at_every_factor_is_within_its_bound(seed: int, k
     for factor in factors:
         whole = float(round_to(np.asarray(whole * factor), "bfloat16"))
     bounded: Any = Bounded(factors, kind("bfloat16"))
-    found: Any = np.prod(one_by_one(bounded))
+    found: Any = np.prod(accumulate_in_format(bounded))
     off = abs(whole - float(found.value))
     assert off <= found.rigorous < float(found.value) / 8
     # More than one rounding at the end, which is all that a product in float32 would have.
@@ -61,7 +61,7 @@ def test_sum_in_pieces_is_within_the_bound(
     terms = terms_of(seed, positive)
     total = running(terms, kind("bfloat16"))[-1]
     off = abs(in_pieces(terms, pieces) - float(total.value))
-    assert 0 < off <= total.likely <= total.rigorous
+    assert 0 < off <= total.probable <= total.rigorous
 
 
 def test_signs_that_change_narrow_the_bound() -> None:

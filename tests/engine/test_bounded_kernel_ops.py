@@ -9,7 +9,14 @@ import pytest
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, round_to
-from gradwitness.rules.kernel_ops import begun_from, held, in_kernel, leaving, short_exp, stored
+from gradwitness.rules.kernel_ops import (
+    continue_from,
+    enter_kernel,
+    leave_kernel,
+    round_as_kernel,
+    round_to_format,
+    short_exp,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +43,7 @@ def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def test_plain_numbers_pass_as_they_are() -> None:
     x = numbers()
     assert np.array_equal(short_exp(x), np.exp(x))
-    for function in (stored, held, in_kernel, leaving):
+    for function in (round_to_format, round_as_kernel, enter_kernel, leave_kernel):
         assert function(x) is x
         assert function(0.3) == 0.3
 
@@ -57,7 +64,7 @@ def test_exponential_of_full_formats_is_the_library_s(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOW)
-@pytest.mark.parametrize("function", [stored, leaving])
+@pytest.mark.parametrize("function", [round_to_format, leave_kernel])
 def test_rounding_in_a_kernel_lies_within_its_bound_and_uses_it(
     name: str, function: object
 ) -> None:
@@ -74,20 +81,20 @@ def test_rounding_adds_to_the_error_that_came_in(name: str) -> None:
     x = numbers()
     arithmetic = Arithmetic.fused(name)
     before = 0.01 * np.abs(x)
-    made = stored(Bounded(x, arithmetic, before, before))
+    made = round_to_format(Bounded(x, arithmetic, before, before))
     assert np.allclose(made.rigorous, before + arithmetic.final * 1.01 * np.abs(x))
 
 
 @pytest.mark.parametrize("name", FULL)
 def test_full_formats_round_at_every_step_already(name: str) -> None:
     x = Bounded(numbers(), Arithmetic.fused(name))
-    assert stored(x).is_exact
+    assert round_to_format(x).is_exact
 
 
 @pytest.mark.parametrize("name", [*LOW, *FULL])
 def test_number_that_is_held_is_rounded_once(name: str) -> None:
     x = numbers()
-    made = held(Bounded(x, Arithmetic.fused(name)))
+    made = round_as_kernel(Bounded(x, Arithmetic.fused(name)))
     off = np.abs(round_to(x, "float64" if name == "float64" else "float32") - x)
     assert np.all(off <= made.rigorous)
     assert np.all(made.rigorous <= 1.01 * Arithmetic.fused(name).unit * np.abs(x))
@@ -96,10 +103,10 @@ def test_number_that_is_held_is_rounded_once(name: str) -> None:
 @pytest.mark.parametrize("name", [*LOW, *FULL])
 def test_kernel_is_entered_and_left(name: str) -> None:
     x = Bounded(numbers(), Arithmetic.stepwise(name))
-    inside = in_kernel(x)
+    inside = enter_kernel(x)
     assert inside.arithmetic == Arithmetic.fused(name)
-    assert in_kernel(inside).arithmetic == inside.arithmetic
-    assert leaving(inside).arithmetic == x.arithmetic
+    assert enter_kernel(inside).arithmetic == inside.arithmetic
+    assert leave_kernel(inside).arithmetic == x.arithmetic
     assert inside.is_exact
 
 
@@ -117,15 +124,15 @@ def test_a_sum_that_starts_from_a_bias_lies_within_its_bound_and_needs_it() -> N
     arithmetic = Arithmetic.fused("float32")
     exact = [Bounded(np.asarray(x, dtype=np.float64), arithmetic) for x in (a, b, start)]
     product = exact[0] @ exact[1]
-    bounded = begun_from(product, exact[2], 40)
+    bounded = continue_from(product, exact[2], 40)
     error = np.abs(summed - bounded.value)
     assert np.all(error <= bounded.rigorous)
     assert np.any(error > (product + exact[2]).rigorous)
-    assert np.array_equal(begun_from(product.value, exact[2].value, 40), bounded.value)
+    assert np.array_equal(continue_from(product.value, exact[2].value, 40), bounded.value)
 
 
 def test_a_start_of_zero_costs_one_rounding_of_each_product_at_most() -> None:
     arithmetic = Arithmetic.fused("float32")
     product = Bounded(np.ones((2, 3)), arithmetic) @ Bounded(np.ones((3, 1)), arithmetic)
-    bounded = begun_from(product, np.zeros((2, 1)), 3)
+    bounded = continue_from(product, np.zeros((2, 1)), 3)
     assert np.all(bounded.rigorous <= (1 + 1 / 3) * (product + np.zeros((2, 1))).rigorous)

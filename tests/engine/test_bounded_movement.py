@@ -74,7 +74,7 @@ def test_values_and_both_bounds_go_the_same_way(name: str, move: Callable[[Any],
     expected = move(VALUES)
     assert moved.value.tolist() == expected.tolist()
     assert moved.rigorous.tolist() == move(RIGOROUS).tolist()
-    assert moved.likely.tolist() == move(LIKELY).tolist()
+    assert moved.probable.tolist() == move(LIKELY).tolist()
     assert (moved.shape, moved.ndim, moved.size) == (
         expected.shape,
         expected.ndim,
@@ -86,7 +86,7 @@ def test_values_and_both_bounds_go_the_same_way(name: str, move: Callable[[Any],
 def test_exact_stays_exact_and_one_bound_stays_one(name: str, move: Callable[[Any], Any]) -> None:
     assert move(bounded("float32", VALUES)).is_exact
     shared = move(bounded("float32", VALUES, RIGOROUS))
-    assert shared.rigorous is shared.likely
+    assert shared.rigorous is shared.probable
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_storing_replaces_the_bound_in_its_place_and_in_no_other_array(
     array[1] = item
     assert array.value.tolist() == [0, 7, 0]
     assert array.rigorous.tolist() == wanted
-    assert array.likely is array.rigorous
+    assert array.probable is array.rigorous
     assert errors.tolist() == [0.1, 0.1, 0.1]
 
 
@@ -174,9 +174,9 @@ def test_storing_what_has_two_bounds_parts_the_two() -> None:
     array = fresh(np.full(2, 0.1))
     array[0] = Bounded(np.array(1.0), array.arithmetic, np.array(0.4), np.array(0.2))
     assert array.rigorous.tolist() == [0.4, 0.1]
-    assert array.likely.tolist() == [0.2, 0.1]
+    assert array.probable.tolist() == [0.2, 0.1]
     array[1] = 5
-    assert (array.rigorous.tolist(), array.likely.tolist()) == ([0.4, 0], [0.2, 0])
+    assert (array.rigorous.tolist(), array.probable.tolist()) == ([0.4, 0], [0.2, 0])
 
 
 def test_adding_in_place_leaves_what_others_hold() -> None:

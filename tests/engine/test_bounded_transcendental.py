@@ -229,7 +229,7 @@ def test_both_tiers_pass_through_a_function() -> None:
     ufuncs: list[Any] = [np.exp, np.log, np.tanh, np.sin, np.sqrt, np.square, special.erf]
     for ufunc in ufuncs:
         result = ufunc(tiers)
-        assert 0 < result.likely[0] < 0.6 * result.rigorous[0]
+        assert 0 < result.probable[0] < 0.6 * result.rigorous[0]
 
 
 @REPRODUCIBLE

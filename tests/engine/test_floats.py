@@ -147,17 +147,17 @@ def test_growth_is_likely_below_worst_and_never_falls(
     n: int, more: int, name: str, make: type[Arithmetic]
 ) -> None:
     arithmetic = make(name)  # type: ignore[call-arg, arg-type]
-    assert 0 <= arithmetic.likely_growth(n) <= arithmetic.worst_growth(n)
+    assert 0 <= arithmetic.probable_growth(n) <= arithmetic.worst_growth(n)
     assert arithmetic.worst_growth(n) <= arithmetic.worst_growth(n + more)
-    assert arithmetic.likely_growth(n) <= arithmetic.likely_growth(n + more)
+    assert arithmetic.probable_growth(n) <= arithmetic.probable_growth(n + more)
 
 
 def test_likely_growth_by_hand() -> None:
     # lambda sqrt(n) u for 10^6 terms, against n u: 6 10^3 to 10^6.
     single = Arithmetic.stepwise("float32")
-    assert single.likely_growth(10**6) == pytest.approx(6e3 * 2.0**-24, rel=1e-3)
+    assert single.probable_growth(10**6) == pytest.approx(6e3 * 2.0**-24, rel=1e-3)
     assert single.worst_growth(10**6) == pytest.approx(1e6 * 2.0**-24 / (1 - 1e6 * 2.0**-24))
     # Below 36 terms lambda sqrt(n), lambda being 6, is more than n.
-    assert single.likely_growth(35) == single.worst_growth(35)
-    assert single.likely_growth(49) == pytest.approx(single.worst_growth(42), rel=1e-4)
+    assert single.probable_growth(35) == single.worst_growth(35)
+    assert single.probable_growth(49) == pytest.approx(single.worst_growth(42), rel=1e-4)
     assert Arithmetic.sequential("bfloat16").worst_growth(256) == math.inf

@@ -53,5 +53,5 @@ def test_a_member_that_is_wrong_is_refuted(place: int) -> None:
     values = list(tape.values)
     values[number] = replace(value, array=off.astype(np.float32))
     report = gw.judge(replace(tape, values=tuple(values)))
-    assert [(f.call, f.slot) for f in report.wrong] == [(added.id, place)]
+    assert [(f.call, f.tensor_nr) for f in report.wrong] == [(added.id, place)]
     assert gw.judge(tape).wrong == ()

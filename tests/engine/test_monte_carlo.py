@@ -35,8 +35,8 @@ def watched(step: Callable[[], torch.Tensor], **leaves: torch.Tensor) -> gw.Witn
 
 def spread_of(witness: gw.Witness, name: str, dtype: str = "float32") -> tuple[Any, Spread]:
     row = next(row for row in witness.report.rows if row.name == name)
-    slots = ((row.sweep, row.node, row.slot),)
-    return slots, spread(witness.tape, replay(witness.tape), [slots], dtype)
+    input_nrs = ((row.sweep, row.node, row.input_nr),)
+    return input_nrs, spread(witness.tape, replay(witness.tape), [input_nrs], dtype)
 
 
 def leaf(*numbers: float) -> torch.Tensor:
@@ -47,31 +47,33 @@ def test_one_multiplication_by_hand() -> None:
     # The gradient of a is 1 * b, rounded once: moved by up to 4 u |b|, variance 16 u^2 b^2 / 3.
     torch.manual_seed(0)
     a, b = torch.randn(4000, requires_grad=True), torch.randn(4000)
-    slots, found = spread_of(watched(lambda: (a * b).sum(), a=a), "a")
+    input_nrs, found = spread_of(watched(lambda: (a * b).sum(), a=a), "a")
     size = np.abs(b.double().numpy())
-    ratio = found.squares[slots] / (16 * U**2 * size**2 / 3)
+    ratio = found.squares[input_nrs] / (16 * U**2 * size**2 / 3)
     # 64,000 squares of uniform numbers, whose standard deviation is 0.9 of their mean.
     assert np.mean(ratio) == pytest.approx(1, abs=4 * 0.9 / math.sqrt(64_000))
-    assert np.all(found.farthest[slots] <= 4 * U * size * (1 + 1e-6))
+    assert np.all(found.farthest[input_nrs] <= 4 * U * size * (1 + 1e-6))
     quantile = stats.t.isf(RISK / 8000, 2 * RUNS)
     sigma = U * np.sqrt(size**2 + np.mean(size**2)) / math.sqrt(6)
-    assert found.allowance(slots) == pytest.approx(SAFETY * quantile * sigma + U * size, rel=0.4)
+    assert found.allowance(input_nrs) == pytest.approx(
+        SAFETY * quantile * sigma + U * size, rel=0.4
+    )
 
 
 def test_what_rounds_nothing_does_not_move() -> None:
     a = leaf(1.5, -2.25, 3.0)
-    slots, found = spread_of(watched(lambda: (2 * a.relu().reshape(3, 1)).sum(), a=a), "a")
-    assert not found.farthest[slots].any()
+    input_nrs, found = spread_of(watched(lambda: (2 * a.relu().reshape(3, 1)).sum(), a=a), "a")
+    assert not found.farthest[input_nrs].any()
     # Only the store is left, and a zero is known exactly.
-    assert found.allowance(slots) == pytest.approx([2 * U, 0, 2 * U])
+    assert found.allowance(input_nrs) == pytest.approx([2 * U, 0, 2 * U])
 
 
 def test_the_same_seed_gives_the_same_allowance() -> None:
     a = leaf(0.3, 0.7)
-    slots, one = spread_of(watched(lambda: (a.sin() * a).sum(), a=a), "a")
+    input_nrs, one = spread_of(watched(lambda: (a.sin() * a).sum(), a=a), "a")
     _, other = spread_of(watched(lambda: (a.sin() * a).sum(), a=a), "a")
-    assert np.array_equal(one.allowance(slots), other.allowance(slots))
-    assert one.farthest[slots].all()
+    assert np.array_equal(one.allowance(input_nrs), other.allowance(input_nrs))
+    assert one.farthest[input_nrs].all()
 
 
 @pytest.mark.parametrize(("distance", "covered"), [(1.0, True), (1000.0, False)])
@@ -81,24 +83,24 @@ def test_a_kink_within_rounding_is_seen(distance: float, covered: bool) -> None:
     a = leaf(0.1)
     c = torch.tensor([0.1], dtype=torch.float32).double() * 3 - distance * U * 0.3
     c32 = c.to(torch.float32)
-    slots, found = spread_of(watched(lambda: ((a * 3 - c32).relu() * 7).sum(), a=a), "a")
-    reference = found.references[slots]
+    input_nrs, found = spread_of(watched(lambda: ((a * 3 - c32).relu() * 7).sum(), a=a), "a")
+    reference = found.references[input_nrs]
     other = 21.0 if reference[0] == 0 else 0.0
-    assert bool(found.allowance(slots)[0] >= abs(other - reference[0])) is covered
+    assert bool(found.allowance(input_nrs)[0] >= abs(other - reference[0])) is covered
 
 
 def test_a_coarser_format_rounds_the_leaves_too() -> None:
     torch.manual_seed(1)
     w, x = torch.randn(5, 7, requires_grad=True), torch.randn(7)
     witness = watched(lambda: (w @ x).tanh().sum(), w=w)
-    slots, found = spread_of(witness, "w", "bfloat16")
+    input_nrs, found = spread_of(witness, "w", "bfloat16")
     again = w.detach().bfloat16().requires_grad_()
     (again @ x.bfloat16()).tanh().sum().backward()  # type: ignore[no-untyped-call]
     assert again.grad is not None
-    gap = np.abs(again.grad.double().numpy() - found.references[slots])
-    assert np.all(gap <= found.allowance(slots))
+    gap = np.abs(again.grad.double().numpy() - found.references[input_nrs])
+    assert np.all(gap <= found.allowance(input_nrs))
     _, fine = spread_of(witness, "w")
-    assert np.max(gap) > np.max(fine.allowance(slots))
+    assert np.max(gap) > np.max(fine.allowance(input_nrs))
 
 
 def by_hand(outcome: Outcome, dtype: Any) -> dict[str, NDArray[Any]]:
@@ -132,10 +134,10 @@ def by_hand(outcome: Outcome, dtype: Any) -> dict[str, NDArray[Any]]:
 
 def ratios(outcome: Outcome, claims: dict[str, Any], dtype: str) -> NDArray[np.float64]:
     """Return each claimed number's error over its allowance."""
-    slots = {r.name: ((r.sweep, r.node, r.slot),) for r in outcome.report.rows}
-    found = spread(outcome.tape, replay(outcome.tape), list(slots.values()), dtype)
+    input_nrs = {r.name: ((r.sweep, r.node, r.input_nr),) for r in outcome.report.rows}
+    found = spread(outcome.tape, replay(outcome.tape), list(input_nrs.values()), dtype)
     parts = []
-    for name, where in slots.items():
+    for name, where in input_nrs.items():
         error = np.abs(claims[name].astype(np.float64) - found.references[where])
         allowance = found.allowance(where)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -179,9 +181,9 @@ def test_one_sided_kinks_in_bfloat16(seed: int) -> None:
     with gw.watch(workload.model, keep=None) as witness:
         workload.step(low=True)
     tape, rows = witness.tape, witness.report.rows
-    slots = [((row.sweep, row.node, row.slot),) for row in rows]
-    found = spread(tape, replay(tape), slots, "float32", seed=seed)
-    for row, where in zip(rows, slots, strict=True):
+    input_nrs = [((row.sweep, row.node, row.input_nr),) for row in rows]
+    found = spread(tape, replay(tape), input_nrs, "float32", seed=seed)
+    for row, where in zip(rows, input_nrs, strict=True):
         claimed = tape.values[row.value or 0].array
         assert claimed is not None
         gap = np.abs(claimed.astype(np.float64) - found.references[where])

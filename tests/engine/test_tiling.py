@@ -68,7 +68,7 @@ def forward(case: Case, pieces: list[Cut]) -> Iterator[tuple[int, Index, Any]]:
 def backward(case: Case, operand: str, pieces: list[Cut]) -> Iterator[tuple[int, Index, Any]]:
     """Yield every piece of one gradient, and where it belongs."""
     arithmetic = Arithmetic.stepwise(case.dtype)
-    wanted = [slot == operand for slot in case.slots()]
+    wanted = [input_nr == operand for input_nr in case.inputs()]
     for cut in pieces:
         small = small_step(case.tape, case.call, cut, recorded(case.tape))
         arrived = [
@@ -104,7 +104,7 @@ def differences(whole: tuple[Any, ...], parts: Iterator[tuple[int, Index, Any]])
         return [str(reason)]
     found = []
     for place, (mine, pieces) in enumerate(zip(map(numbers_of, whole), together, strict=True)):
-        for kind, one, other in zip(("value", "rigorous", "likely"), mine, pieces, strict=True):
+        for kind, one, other in zip(("value", "rigorous", "probable"), mine, pieces, strict=True):
             # Sums in another order: what is lost is some 2^-53 of their largest term.
             slack = 1e-12 * np.max(np.abs(one), initial=0.0, where=np.isfinite(one))
             if not np.allclose(other, one, rtol=1e-9, atol=slack, equal_nan=True):

@@ -141,7 +141,7 @@ def test_call_that_breaks_its_rule_is_not_judged_forward_nor_backward() -> None:
         vjp(tape, call, (np.ones((1, 1)),), recorded(tape), None, [True])
     (finding,) = gw.judge(tape).findings
     assert finding.comparison.verdict is gw.Verdict.INCONCLUSIVE
-    assert gw.replay(tape).taken[0].startswith("the rule failed")
+    assert gw.replay(tape).trusted[0].startswith("the rule failed")
 
 
 def test_operands_of_two_formats_send_gradients_that_are_rounded_to_their_own() -> None:

@@ -126,7 +126,7 @@ def test_the_witness_s_side_is_the_network_written_out(name: str, seed: int) -> 
 def replayed(tape: gw.Tape) -> dict[str, Any]:
     """Return the gradients of the first pass by name."""
     found = gw.replay(tape)
-    assert found.taken == ()
+    assert found.trusted == ()
     return {value.name: found.gradient(0, node.id) for node, value in tape.leaves()}
 
 
@@ -215,7 +215,7 @@ def test_what_has_no_rule_is_taken_on_trust_and_named() -> None:
     with record(names={"x": x}) as recorder:
         torch.autograd.backward((unruled(x.exp()) * c).sum())
     found = gw.replay(recorder.tape)
-    assert set(found.taken) == {"no rule for aten.igammac.default"}
+    assert set(found.trusted) == {"no rule for aten.igammac.default"}
     # exp(-p)' = -exp(-p), so that dx = -c exp(-e^x) e^x; to float32.
     p = np.exp(numbers(x))
     expected = -numbers(c) * np.exp(-p) * p

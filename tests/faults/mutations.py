@@ -102,7 +102,7 @@ class Numbers(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def planted(node: Any, slot: int, mutation: Any) -> Iterator[list[float]]:
+def planted(node: Any, input_nr: int, mutation: Any) -> Iterator[list[float]]:
     """Change what a node sends along one edge; yields a list that gets the size of the change.
 
     The size is the largest change of an element. It stays empty where there is nothing to change.
@@ -114,7 +114,7 @@ def planted(node: Any, slot: int, mutation: Any) -> Iterator[list[float]]:
         came[:] = list(arrived)
 
     def after(outgoing: Any, _: Any) -> Any:
-        sent = outgoing[slot]
+        sent = outgoing[input_nr]
         if sent is None:
             return None
         with torch.no_grad():
@@ -126,7 +126,7 @@ def planted(node: Any, slot: int, mutation: Any) -> Iterator[list[float]]:
         if not change > 0:
             return None
         sizes.append(float(change))
-        return tuple(wrong if n == slot else g for n, g in enumerate(outgoing))
+        return tuple(wrong if n == input_nr else g for n, g in enumerate(outgoing))
 
     handles = [node.register_prehook(before), node.register_hook(after)]
     try:

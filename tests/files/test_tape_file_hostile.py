@@ -19,11 +19,11 @@ from gradwitness.files.tape_file import load_tape, save_tape
 from gradwitness.tape import (
     Call,
     Edge,
-    Firing,
     Kind,
     Layout,
     LeafUpdate,
     Node,
+    NodeRun,
     Ref,
     Sweep,
     Tape,
@@ -57,7 +57,7 @@ def sample() -> Tape:
         (
             Sweep(
                 ((Edge(0, 0), None),),
-                (Firing(0, (None,), (2,)), Firing(1, (2,), ())),
+                (NodeRun(0, (None,), (2,)), NodeRun(1, (2,), ())),
                 (LeafUpdate(1, None, 2),),
             ),
         ),
@@ -287,8 +287,8 @@ def at(*keys: Any) -> Callable[[Any, Any], None]:
         (["nodes", 1, "leaf"], 3, "there is no value"),
         (["nodes", 0, "saved"], [["x"]], "two things are expected, not 1"),
         (["sweeps", 0, "roots", 0, 1], 3, r"roots\[0\]\[1\]: there is no value"),
-        (["sweeps", 0, "firings", 0, "node"], 2, "there is no node"),
-        (["sweeps", 0, "firings", 0, "incoming"], 0, "incoming: a list is expected"),
+        (["sweeps", 0, "node_runs", 0, "node"], 2, "there is no node"),
+        (["sweeps", 0, "node_runs", 0, "incoming"], 0, "incoming: a list is expected"),
         (["sweeps", 0, "leaves", 0, "after"], 3, "there is no value"),
         (["sweeps", 0, "limited_to"], [None], "a dict is expected"),
     ],

@@ -27,14 +27,14 @@ NUMPY: dict[str, Any] = {
 
 
 def witness(
-    value: Any, rigorous: Any = None, likely: Any = None, dtype: str = "float32"
+    value: Any, rigorous: Any = None, probable: Any = None, dtype: str = "float32"
 ) -> Bounded:
-    arrays = [None if e is None else np.asarray(e, np.float64) for e in (rigorous, likely)]
+    arrays = [None if e is None else np.asarray(e, np.float64) for e in (rigorous, probable)]
     return Bounded(
         np.asarray(value, np.float64),
         Arithmetic.stepwise(dtype),
         arrays[0],
-        arrays[0] if likely is None else arrays[1],
+        arrays[0] if probable is None else arrays[1],
     )
 
 
@@ -79,7 +79,7 @@ def test_the_figures_are_those_of_the_worst_element() -> None:
 
 def test_the_probable_bound_makes_suspicious_only() -> None:
     found = judged([3.0], witness([2.0], [1.5], [0.5]))
-    assert (found.verdict, found.ratio, found.likely_ratio) == (A, 1 / 1.5, 2.0)
+    assert (found.verdict, found.ratio, found.probable_ratio) == (A, 1 / 1.5, 2.0)
     assert found.suspicious
     assert not judged([2.5], witness([2.0], [1.5], [0.5])).suspicious
     refuted = judged([5.0], witness([2.0], [1.5], [0.5]))

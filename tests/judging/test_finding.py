@@ -1,4 +1,4 @@
-"""Counting findings: what was judged, of how much, and the gravest of it."""
+"""Counting findings: what was judged, of how much, and the worst of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AGREES, DISAGREES, INCONCLUSIVE = gw.Verdict
 
 
 def finding(
-    verdict: gw.Verdict, step: Step = Step.FORWARD, call: int = 0, slot: int = 0
+    verdict: gw.Verdict, step: Step = Step.FORWARD, call: int = 0, input_nr: int = 0
 ) -> Finding:
     comparisons = {
         AGREES: replace(unjudged(""), verdict=AGREES, size=10),
@@ -26,12 +26,12 @@ def finding(
     forward = step is Step.FORWARD
     return Finding(
         step,
-        f"{step.value} {call}.{slot}",
+        f"{step.value} {call}.{input_nr}",
         comparisons[verdict],
         call=call if forward else None,
         node=None if forward else call,
         sweep=None if forward else 0,
-        slot=slot,
+        tensor_nr=input_nr,
     )
 
 
@@ -44,7 +44,7 @@ def test_the_names_and_codes_of_the_verdicts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "gravest"),
+    ("verdicts", "expected"),
     [
         ([], INCONCLUSIVE),
         ([AGREES], AGREES),
@@ -52,9 +52,9 @@ def test_the_names_and_codes_of_the_verdicts() -> None:
         ([INCONCLUSIVE, DISAGREES, AGREES], DISAGREES),
     ],
 )
-def test_the_gravest_verdict(verdicts: list[gw.Verdict], gravest: gw.Verdict) -> None:
-    assert worst(verdicts) is gravest
-    assert worst(verdicts[::-1]) is gravest
+def test_the_worst_verdict(verdicts: list[gw.Verdict], expected: gw.Verdict) -> None:
+    assert worst(verdicts) is expected
+    assert worst(verdicts[::-1]) is expected
 
 
 def test_agreement_of_all_steps_is_nothing_without_a_gradient() -> None:
@@ -71,9 +71,9 @@ def test_a_wrong_step_counts_even_if_no_gradient_inherits_it() -> None:
 
 def test_a_call_is_judged_if_all_of_its_results_are() -> None:
     findings = (
-        finding(AGREES, call=0, slot=0),
-        finding(INCONCLUSIVE, call=0, slot=1),
-        finding(AGREES, call=0, slot=2),
+        finding(AGREES, call=0, input_nr=0),
+        finding(INCONCLUSIVE, call=0, input_nr=1),
+        finding(AGREES, call=0, input_nr=2),
         finding(DISAGREES, call=1),
         finding(AGREES, Step.BACKWARD, call=0),
         finding(AGREES, Step.FAN_IN, call=0),

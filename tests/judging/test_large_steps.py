@@ -119,8 +119,8 @@ def test_pieces_say_what_the_whole_says(name: str, request: pytest.FixtureReques
         assert one.comparison.size == other.comparison.size, one.title
         # A float64 sum in another order: of errors that are that small themselves, much remains.
         np.testing.assert_allclose(
-            (one.comparison.detects, one.comparison.norm, one.comparison.likely_ratio),
-            (other.comparison.detects, other.comparison.norm, other.comparison.likely_ratio),
+            (one.comparison.detects, one.comparison.norm, one.comparison.probable_ratio),
+            (other.comparison.detects, other.comparison.norm, other.comparison.probable_ratio),
             rtol=1e-6,
             err_msg=one.title,
         )
@@ -155,9 +155,9 @@ def test_a_fault_in_a_gradient_is_found_at_its_place(name: str, in_small_pieces:
     tape = taped(name)
     (sweep,) = tape.sweeps
     seen = 0
-    for firing in sweep.firings:
-        for slot, number in enumerate(firing.outgoing):
-            if number is None or number in firing.incoming:
+    for node_run in sweep.node_runs:
+        for input_nr, number in enumerate(node_run.outgoing):
+            if number is None or number in node_run.incoming:
                 continue
             value = tape.values[number]
             assert value.array is not None
@@ -170,14 +170,15 @@ def test_a_fault_in_a_gradient_is_found_at_its_place(name: str, in_small_pieces:
             (found,) = (
                 finding
                 for finding in report.findings
-                if (finding.step, finding.node, finding.slot) == (Step.BACKWARD, firing.node, slot)
+                if (finding.step, finding.node, finding.tensor_nr)
+                == (Step.BACKWARD, node_run.node, input_nr)
             )
             assert found.comparison.verdict is Verdict.DISAGREES
             assert found.comparison.index == place
             assert found.comparison.refuted == 1
-            node = tape.nodes[firing.node]
+            node = tape.nodes[node_run.node]
             cut = node.call is not None and tiling.cuts(
-                tape, tape.calls[node.call], _operand(tape, tape.calls[node.call], slot)[0]
+                tape, tape.calls[node.call], _operand(tape, tape.calls[node.call], input_nr)[0]
             )
             seen += bool(cut)
     assert seen > 3
@@ -187,10 +188,10 @@ def test_a_fault_in_a_gradient_is_found_at_its_place(name: str, in_small_pieces:
 def test_a_norm_goes_in_pieces_backward_though_its_statistics_get_no_gradient() -> None:
     tape = taped("images")
     node = next(node for node in tape.nodes if node.name.startswith("NativeBatchNorm"))
-    firing = next(f for sweep in tape.sweeps for f in sweep.firings if f.node == node.id)
+    node_run = next(f for sweep in tape.sweeps for f in sweep.node_runs if f.node == node.id)
     arithmetic = Arithmetic.stepwise("float32")
     found = large_steps.in_large_pieces(
-        tape, node, firing.incoming, Records(tape), arithmetic, lambda _: False
+        tape, node, node_run.incoming, Records(tape), arithmetic, lambda _: False
     )
     # The input, and its weight and bias.
     assert set(found) == {0, 1, 2}

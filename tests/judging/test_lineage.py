@@ -96,9 +96,9 @@ def test_a_fault_in_one_pass_does_not_reach_another() -> None:
     sweep = good.sweeps[0]
     second = replace(
         sweep,
-        firings=tuple(
+        node_runs=tuple(
             replace(f, incoming=tuple(map(up, f.incoming)), outgoing=tuple(map(up, f.outgoing)))
-            for f in sweep.firings
+            for f in sweep.node_runs
         ),
         leaves=tuple(replace(u, before=up(u.before), after=up(u.after)) for u in sweep.leaves),
     )
@@ -134,7 +134,7 @@ def test_memory_that_the_loss_shares_can_taint() -> None:
 
 def test_roots_that_meet_no_node_leave_no_row() -> None:
     given = tape()
-    sweep = replace(given.sweeps[0], firings=(), leaves=(), roots=((Edge(0, 0), None),))
+    sweep = replace(given.sweeps[0], node_runs=(), leaves=(), roots=((Edge(0, 0), None),))
     report = gw.judge(replace(given, sweeps=(sweep,)))
     assert report.rows == ()
     assert report.verdict is gw.Verdict.INCONCLUSIVE

@@ -17,7 +17,7 @@ import gradwitness as gw
 from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, WRONG, tape
 from gradwitness.capture import record
 from gradwitness.judging.finding import Finding, Step
-from gradwitness.tape import Call, Firing, Ref, Tape, Value, references
+from gradwitness.tape import Call, NodeRun, Ref, Tape, Value, references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ Site = tuple[Step, int | None, int | None, int]
 
 SITES: Mapping[str, Site] = (
     {name: (Step.FORWARD, call, None, 0) for name, call in FORWARD.items()}
-    | {name: (Step.BACKWARD, None, node, slot) for name, (node, slot) in SENT.items()}
+    | {name: (Step.BACKWARD, None, node, input_nr) for name, (node, input_nr) in SENT.items()}
     | {name: (Step.FAN_IN, None, node, 0) for name, node in ARRIVING.items()}
     | {name: (Step.ACCUMULATE, None, node, 0) for name, node in LEFT.items()}
 )
@@ -38,7 +38,7 @@ def site(finding: Finding) -> Site:
         finding.step,
         finding.call if forward else None,
         None if forward else finding.node,
-        finding.slot,
+        finding.tensor_nr,
     )
 
 
@@ -77,10 +77,10 @@ def test_one_wrong_number_is_one_wrong_step(name: str, element: int) -> None:
     assert finding.comparison.recorded - finding.comparison.expected == WRONG
 
 
-def with_firing(given_tape: Tape, node: int, change: Callable[[Firing], Firing]) -> Tape:
+def with_firing(given_tape: Tape, node: int, change: Callable[[NodeRun], NodeRun]) -> Tape:
     sweep = given_tape.sweeps[0]
-    firings = tuple(change(f) if f.node == node else f for f in sweep.firings)
-    return replace(given_tape, sweeps=(replace(sweep, firings=firings),))
+    node_runs = tuple(change(f) if f.node == node else f for f in sweep.node_runs)
+    return replace(given_tape, sweeps=(replace(sweep, node_runs=node_runs),))
 
 
 def test_a_missing_gradient() -> None:
@@ -99,7 +99,7 @@ def test_a_gradient_that_was_lost_on_its_way() -> None:
 def test_a_missing_gradient_that_would_be_zero_is_none() -> None:
     # With c = 0, node 3 sends 0 c: torch may as well send nothing.
     zero = tape()
-    sent = zero.sweeps[0].firings[3].outgoing[0]
+    sent = zero.sweeps[0].node_runs[3].outgoing[0]
     assert sent is not None
     numbers = zero.values
     at = next(
@@ -112,7 +112,7 @@ def test_a_missing_gradient_that_would_be_zero_is_none() -> None:
 
 def test_a_surplus_gradient_is_not_taken_for_data() -> None:
     # Node 3 has no edge for c: what it sends there goes nowhere, and reaches no leaf.
-    surplus = tape().sweeps[0].firings[3].outgoing[0]
+    surplus = tape().sweeps[0].node_runs[3].outgoing[0]
     given_tape = with_firing(tape(), 3, lambda f: replace(f, outgoing=(surplus, surplus)))
     assert gw.judge(given_tape).verdict is gw.Verdict.AGREES
 
@@ -139,7 +139,7 @@ def test_a_leaf_without_its_gradient() -> None:
 
 def test_a_gradient_of_another_shape() -> None:
     given_tape = tape()
-    number = given_tape.sweeps[0].firings[6].outgoing[1]
+    number = given_tape.sweeps[0].node_runs[6].outgoing[1]
     assert number is not None
     changed = with_array(given_tape, number, np.full((1, 3), 5.0, dtype=np.float32))
     report = gw.judge(changed)
@@ -175,21 +175,21 @@ def made() -> list[tuple[int, Site]]:
     given_tape = recorded()
     found: dict[int, Site] = {}
     for call in given_tape.calls:
-        for slot, number in enumerate(call.outputs):
+        for input_nr, number in enumerate(call.outputs):
             assert number is not None
-            found.setdefault(number, (Step.FORWARD, call.id, None, slot))
+            found.setdefault(number, (Step.FORWARD, call.id, None, input_nr))
     (sweep,) = given_tape.sweeps
     after = {u.node: u.after for u in sweep.leaves}
-    for firing in sweep.firings:
-        for slot, number in enumerate(firing.incoming):
+    for node_run in sweep.node_runs:
+        for input_nr, number in enumerate(node_run.incoming):
             if number is not None:
-                found.setdefault(number, (Step.FAN_IN, None, firing.node, slot))
-        for slot, number in enumerate(firing.outgoing):
+                found.setdefault(number, (Step.FAN_IN, None, node_run.node, input_nr))
+        for input_nr, number in enumerate(node_run.outgoing):
             if number is not None:
-                found.setdefault(number, (Step.BACKWARD, None, firing.node, slot))
-        left = after.get(firing.node)
+                found.setdefault(number, (Step.BACKWARD, None, node_run.node, input_nr))
+        left = after.get(node_run.node)
         if left is not None:
-            found.setdefault(left, (Step.ACCUMULATE, None, firing.node, 0))
+            found.setdefault(left, (Step.ACCUMULATE, None, node_run.node, 0))
     return list(found.items())
 
 
@@ -202,12 +202,12 @@ def touches(finding: Finding, number: int) -> bool:
         around |= {n for a in call.arguments.values() for n in references(a)} | set(call.outputs)
     (sweep,) = given_tape.sweeps
     if finding.node is not None and finding.step is not Step.FORWARD:
-        for firing in sweep.firings:
-            if firing.node == finding.node:
-                around |= {*firing.incoming, *firing.outgoing}
+        for node_run in sweep.node_runs:
+            if node_run.node == finding.node:
+                around |= {*node_run.incoming, *node_run.outgoing}
             # An arrival is compared with what was sent to it.
             for edge, sent in zip(
-                given_tape.nodes[firing.node].edges, firing.outgoing, strict=True
+                given_tape.nodes[node_run.node].edges, node_run.outgoing, strict=True
             ):
                 if edge is not None and edge.node == finding.node:
                     around.add(sent)

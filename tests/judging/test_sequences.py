@@ -41,9 +41,11 @@ def test_what_a_kernel_keeps_for_itself_is_neither_judged_nor_a_doubt() -> None:
     assert len(call.outputs) == 4
     report = gw.judge(tape)
     assert report.verdict is gw.Verdict.AGREES
-    slots = [f.slot for f in report.findings if f.step is Step.FORWARD and f.call == call.id]
-    assert slots == [0, 1, 2]
-    assert gw.replay(tape).taken == ()
+    input_nrs = [
+        f.tensor_nr for f in report.findings if f.step is Step.FORWARD and f.call == call.id
+    ]
+    assert input_nrs == [0, 1, 2]
+    assert gw.replay(tape).trusted == ()
     assert min(row.digits for row in report.rows) > 5
 
 
@@ -80,7 +82,7 @@ def test_bound_of_a_layer_does_not_grow_with_its_steps() -> None:
             layer(torch.randn(steps, 2, 16))
         report = gw.judge(recorder.tape)
         call = layer_call(recorder.tape).id
-        found = [f.comparison for f in report.findings if f.call == call and f.slot == 0]
+        found = [f.comparison for f in report.findings if f.call == call and f.tensor_nr == 0]
         return found[0].detects_relative
 
     assert detected(30) < 3 * detected(3) < 1e-4

@@ -22,7 +22,7 @@ FIGURES = {
     "error",
     "bound",
     "ratio",
-    "likely_ratio",
+    "probable_ratio",
     "ulps",
     "detects",
     "detects_relative",

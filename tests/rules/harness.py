@@ -96,16 +96,16 @@ class Case:
         """The rule with its arguments."""
         return bind(self.tape, self.call, recorded(self.tape), arithmetic=arithmetic)
 
-    def slots(self) -> list[str]:
+    def inputs(self) -> list[str]:
         """Names of the differentiable inputs in the order of a node's edges."""
-        return [_label(name, place) for name, place, _ in self.bound().slots()]
+        return [_label(name, place) for name, place, _ in self.bound().inputs()]
 
     @property
     def differentiable(self) -> tuple[str, ...]:
         """Operands that are tensors of real numbers and have a vjp."""
         return tuple(
             _label(name, place)
-            for name, place, arg in self.bound().slots()
+            for name, place, arg in self.bound().inputs()
             if isinstance(arg, Ref) and self.leaves[_label(name, place)].requires_grad
         )
 
@@ -124,7 +124,7 @@ class Case:
             g if g is None or arithmetic is None else Bounded(g, arithmetic)
             for g in self.cotangents
         ]
-        wanted = [name == operand for name in self.slots()]
+        wanted = [name == operand for name in self.inputs()]
         found = vjp(self.tape, self.call, gs, recorded(self.tape), arithmetic, wanted)
         return found[wanted.index(True)]
 

@@ -18,7 +18,7 @@ LABELS = Fixed((2, 3), numbers=((1, 1, 2), (3, 1, 0)))
 
 
 def case(times: list[int], *, zero_infinity: bool = False, dtype: str = "float64") -> Case:
-    likely = sample(
+    probable = sample(
         aten._ctc_loss.default,
         normal(5, 2, 4),
         LABELS,
@@ -28,7 +28,7 @@ def case(times: list[int], *, zero_infinity: bool = False, dtype: str = "float64
         zero_infinity,
         constant="y[1]",
     )
-    return make(likely, dtype)
+    return make(probable, dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

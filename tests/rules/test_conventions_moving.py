@@ -144,8 +144,8 @@ def test_torch_drops_what_comes_in_by_one_statistic_of_a_group_norm() -> None:
 def test_a_limit_that_is_not_given_has_an_edge_only_among_tensors() -> None:
     numbers = make(sample(aten.clamp.default, tied, None, 1.5))
     tensors = make(sample(aten.clamp.Tensor, tied, None, tied))
-    assert (numbers.slots(), tensors.slots()) == (["x"], ["x", "low", "high"])
+    assert (numbers.inputs(), tensors.inputs()) == (["x"], ["x", "low", "high"])
     for case in (numbers, tensors):
         node = case.outputs[0].grad_fn
         assert node is not None
-        assert len(node.next_functions) == len(case.slots())
+        assert len(node.next_functions) == len(case.inputs())

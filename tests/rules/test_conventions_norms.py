@@ -103,7 +103,7 @@ def test_largest_differences_that_tie_get_the_whole_gradient() -> None:
 def test_which_difference_is_the_largest_is_not_judged_where_rounding_decides() -> None:
     case = given(dist, Given(1, 1.001), zeros, INF)
     with pytest.raises(Unjudgeable, match="which difference is the largest"):
-        case.gradient(case.slots()[0])
+        case.gradient(case.inputs()[0])
 
 
 def test_ties_of_ranks_are_not_judged() -> None:

@@ -98,11 +98,11 @@ def test_the_coarsest_format_counts_where_several_meet() -> None:
     make_layer, sizes = LAYERS["batch norm"]
     tape = differentiated(make_layer(), sizes, CHOICES["weight"], True).tape
     node = next(n for n in tape.nodes if n.name == "NativeBatchNormBackwardBackward0")
-    (firing,) = (f for sweep in tape.sweeps for f in sweep.firings if f.node == node.id)
-    arrived = {tape.values[n].dtype for n in firing.incoming if n is not None}
+    (node_run,) = (f for sweep in tape.sweeps for f in sweep.node_runs if f.node == node.id)
+    arrived = {tape.values[n].dtype for n in node_run.incoming if n is not None}
     # What comes in is of the weight, in float32; what it meets, the input, is not.
     assert arrived == {"float32"}
-    found = backward_arithmetic(tape, node, firing.incoming)
+    found = backward_arithmetic(tape, node, node_run.incoming)
     assert found == Arithmetic.stepwise("bfloat16")
 
 

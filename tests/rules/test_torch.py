@@ -157,7 +157,7 @@ def test_torch_uses_the_bound_and_stays_within(sample: Sample, result: str, dtyp
     drawn = list(cases(sample, dtype))
     found = [comparison(case, result) for case in drawn]
     assert [c for c in found if c.verdict is not Verdict.AGREES] == []
-    assert [c.likely_ratio for c in found if c.suspicious] == []
+    assert [c.probable_ratio for c in found if c.suspicious] == []
     worst = max(c.ratio for c in found)
     if sample.shows_no_error(result):
         assert worst == 0

@@ -52,7 +52,7 @@ class ClaimCheck:
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict of all, that on the program included."""
+        """The worst verdict of all, that on the program included."""
         program = [self.report.verdict] if self.report is not None else []
         return worst([run.verdict for run in self.runs] + program)
 

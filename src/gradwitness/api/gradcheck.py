@@ -61,7 +61,7 @@ def gradcheck(
     ----------
     func : callable
         Takes the inputs and returns a tensor, or tensors in tuples or lists.
-    inputs : tensor or tuple
+    input_nrs : tensor or tuple
         Those that are floating-point and require gradients are checked.
     raise_exception : bool
         Raise where the gradients are not confirmed, instead of returning False.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gradwitness.capture.probing import Trial
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.slopes import Functions
-    from gradwitness.tape import Edge, Firing, LeafUpdate, Tape
+    from gradwitness.tape import Edge, LeafUpdate, NodeRun, Tape
 
 
 def probe(
@@ -175,15 +175,15 @@ class _Split:
                 self._tape, self._records, count, roots, limited_to, self._functions
             )
 
-    def fired(self, sweep: int, firing: Firing, update: LeafUpdate | None) -> None:
+    def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Hear that a node has had its turn."""
         kind, count = self._numbers[sweep]
         if kind in (OWN, AGAIN):
-            self._prints.fired(sweep, firing)
+            self._prints.node_ran(sweep, node_run)
         if kind == OWN:
-            self._own.fired(count, firing, update)
+            self._own.node_ran(count, node_run, update)
         elif kind != AGAIN:
-            self._findings[kind] += self._checks[sweep].fire(firing, update)
+            self._findings[kind] += self._checks[sweep].judge_node(node_run, update)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Hear that a pass is over."""

@@ -127,7 +127,7 @@ class Witness:
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict of all."""
+        """The worst verdict of all."""
         return self.report.verdict
 
     @property

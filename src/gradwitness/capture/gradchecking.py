@@ -33,7 +33,7 @@ class Subject:
     Parameters
     ----------
     fn : callable
-    inputs : tensor or sequence
+    input_nrs : tensor or sequence
         What it is called with.
     seed : int
         Of the cotangents; the program's own random numbers are left alone.

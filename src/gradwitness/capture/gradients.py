@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from gradwitness.capture.entries import ENTRIES
 from gradwitness.capture.hooks import described, hooks_of_node
 from gradwitness.capture.inside import Inside
-from gradwitness.tape import Edge, Firing, Kind, LeafUpdate, Sweep
+from gradwitness.tape import Edge, Kind, LeafUpdate, NodeRun, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -134,7 +134,7 @@ class SweepDraft:
         self._before: dict[int, int | None] = {}
         # What leaves were left with before the program's own hooks had their turn.
         self._accumulated: dict[int, int] = {}
-        self._firings: list[Firing] = []
+        self._firings: list[NodeRun] = []
         self._leaves: list[LeafUpdate] = []
         # What is held until it has arrived, by where it goes.
         self._sent: dict[tuple[int, int], list[int]] = {}
@@ -303,13 +303,13 @@ class SweepDraft:
         # Built-in nodes leave it to autograd to undo their broadcasting.
         summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
         self._dispatch.summed = False
-        firing = Firing(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
-        self._firings.append(firing)
+        node_run = NodeRun(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
+        self._firings.append(node_run)
         for edge, value in zip(draft.edges, outgoing, strict=False):
             if edge is not None:
                 self._send(edge, value)
         update = None
-        held: Values = firing.incoming
+        held: Values = node_run.incoming
         if draft.kind == Kind.ACCUMULATE:
             grad, seen = draft.alive.variable.grad, self._accumulated.pop(number, None)
             after = None if grad is None else self._values.of(grad)
@@ -321,9 +321,9 @@ class SweepDraft:
             update = LeafUpdate(number, self._before.pop(number), after)
             self._leaves.append(update)
             held = (*held, update.before)
-        self._audience.tell(lambda o: o.fired(self._number, firing, update))
+        self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
         self._retention.drop(held)
-        for index in range(len(firing.incoming)):
+        for index in range(len(node_run.incoming)):
             self._retention.drop(self._sent.pop((number, index), ()))
         if not self._request.retains:
             for call in self._graph.calls_of(number):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gradwitness.tape import Edge, Firing, LeafUpdate
+    from gradwitness.tape import Edge, LeafUpdate, NodeRun
 
 
 class Observer(Protocol):
@@ -25,7 +25,7 @@ class Observer(Protocol):
     ) -> None:
         """Hear that a backward pass is about to run; its nodes are on the tape."""
 
-    def fired(self, sweep: int, firing: Firing, update: LeafUpdate | None) -> None:
+    def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Hear that a node has had its turn."""
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Growing(Sequence[T]):
+class _LazySequence(Sequence[T]):
     """A sequence whose elements are made when they are asked for."""
 
     def __init__(self, make: Callable[[int], T], counted: Sized) -> None:
@@ -135,9 +135,9 @@ class Recorder:
         """Return the tape as it is while recording runs, without the backward passes."""
         values, calls, nodes = self._values, self._dispatch.calls, self._graph.nodes
         return Tape(
-            values=_Growing(values.value, values),
-            calls=_Growing(self._call, calls),
-            nodes=_Growing(lambda number: nodes[number].finish(number), nodes),
+            values=_LazySequence(values.value, values),
+            calls=_LazySequence(self._call, calls),
+            nodes=_LazySequence(lambda number: nodes[number].finish(number), nodes),
             sweeps=(),
         )
 

@@ -12,7 +12,12 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.text_brackets import MAX_DEPTH, Malformed, Nest, read_nest
-from gradwitness.claims.text_numbers import DECIMALS_OF_A_POINT, NUMBER_PATTERN, Growing, parse
+from gradwitness.claims.text_numbers import (
+    DECIMALS_OF_A_POINT,
+    NUMBER_PATTERN,
+    GrowingNumbers,
+    parse,
+)
 from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK, Stream, progress
 
 if TYPE_CHECKING:
@@ -221,14 +226,14 @@ class _Reader:
         if word not in _NO_CLAIM:
             if not _NUMBER.fullmatch(word):
                 raise self._unexpected("a value")
-            numbers = Growing()
+            numbers = GrowingNumbers()
             whole, size = np.array([0]), np.array([len(word)])
             numbers.append(*parse(word, whole, size, DECIMALS_OF_A_POINT))
             self._take(way, numbers, (), where)
         self._stream.skip(len(word))
 
     def _take(
-        self, way: tuple[str, ...], numbers: Growing, shape: tuple[int, ...], where: str
+        self, way: tuple[str, ...], numbers: GrowingNumbers, shape: tuple[int, ...], where: str
     ) -> None:
         name = ".".join(way) if way else "tensor1"
         if name in self._run:

@@ -12,7 +12,7 @@ from gradwitness._errors import FileFormatError, InputError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.text_brackets import Malformed, Nest, Table, read_nest
-from gradwitness.claims.text_numbers import Growing, parse
+from gradwitness.claims.text_numbers import GrowingNumbers, parse
 from gradwitness.claims.text_runs import Collector
 from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK, Stream, progress
 
@@ -154,7 +154,7 @@ class _Reader:
         where = self._stream.where()
         number = line[found.at : found.end]
         values, last = parse(number, np.array([0]), np.array([len(number)]))
-        numbers = Growing()
+        numbers = GrowingNumbers()
         numbers.append(values, last)
         self._stream.skip(found.end)
         dtype = self._end_of_wrapper(is_wrapped=True)[0]
@@ -221,7 +221,7 @@ class _Reader:
     def _take(
         self,
         name: str,
-        numbers: Growing,
+        numbers: GrowingNumbers,
         shape: tuple[int, ...],
         gaps: tuple[int | None, ...],
         dtype: str,

@@ -16,7 +16,7 @@ from gradwitness.claims.text_numbers import (
     NUMBER,
     OPEN,
     BadNumber,
-    Growing,
+    GrowingNumbers,
     parse,
     starts_and_ends,
 )
@@ -99,7 +99,7 @@ class Nest:
     whole_decimals = 0
 
     def __init__(self) -> None:
-        self.numbers = Growing()
+        self.numbers = GrowingNumbers()
         self.axes: list[Axis] = []
         self._depth = 0
         self._leaf = 0
@@ -276,7 +276,7 @@ class Table:
     """Rows of numbers without brackets, one in each line, of which block after block is read."""
 
     def __init__(self) -> None:
-        self.numbers = Growing()
+        self.numbers = GrowingNumbers()
         self.columns = Axis()
 
     @property

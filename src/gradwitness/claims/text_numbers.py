@@ -259,7 +259,7 @@ def _whole_numbers(array: NDArray[np.uint8], begin: _Places, end: _Places) -> ND
     return np.where(negative, -total, total)
 
 
-class Growing:
+class GrowingNumbers:
     """Numbers of which it is not known how many will come.
 
     The array grows in place (``realloc``), so that large ones are never there twice.

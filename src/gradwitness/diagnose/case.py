@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     class Hypothesis(Protocol):
         """One kind of fault: yields every explanation of it that is worth comparing."""
 
-        def __call__(self, scene: Scene) -> Iterable[Explanation]:
-            """Explain a scene; yield nothing where this kind of fault is out of the question."""
+        def __call__(self, case: Case) -> Iterable[Explanation]:
+            """Explain a case; yield nothing where this kind of fault is out of the question."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Case:
     """Everything that is known.
 
     Attributes

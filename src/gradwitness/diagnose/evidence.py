@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 # A number fitted to the claim counts as so many alternatives tried: the resolution of float32.
 REAL = 2**24
@@ -134,9 +134,9 @@ def jointly(
     return found
 
 
-def refuted(scene: Scene) -> list[Exhibit]:
+def refuted(case: Case) -> list[Exhibit]:
     """Return the tensors to be explained."""
-    return [e for e in scene.exhibits.values() if e.refuted]
+    return [e for e in case.exhibits.values() if e.refuted]
 
 
 def named(names: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from gradwitness.diagnose.hypotheses import wrong_tensor
 from gradwitness.engine.masked_elements import THROUGH_WHERE
 
 if TYPE_CHECKING:
-    from gradwitness.diagnose.case import Explanation, Scene
+    from gradwitness.diagnose.case import Case, Explanation
 
 # What to vary to see a cause's factor move, and how it moves then.
 _VARY = {
@@ -31,7 +31,7 @@ _VARY = {
 }
 
 
-def experiment(scene: Scene, first: Explanation, second: Explanation) -> str:
+def experiment(case: Case, first: Explanation, second: Explanation) -> str:
     """Return what to do to tell two explanations apart, and what each of them foretells."""
     for one, other in ((second, first), (first, second)):
         if one.cause in _VARY and not math.isnan(one.coefficient):
@@ -55,13 +55,13 @@ def experiment(scene: Scene, first: Explanation, second: Explanation) -> str:
             f"Here '{first.cause}' and '{second.cause}' foretell the same numbers. To tell them "
             "apart, claim the gradient of the network's input too, or of a layer put before it."
         )
-    where = " in which no two axes have the same length" if _square(scene, first) else ""
+    where = " in which no two axes have the same length" if _square(case, first) else ""
     return (
         f"To tell '{first.cause}' from '{second.cause}': claim the gradients of another run with "
         f"other random weights and inputs{where}; one of the two ceases to fit."
     )
 
 
-def _square(scene: Scene, explanation: Explanation) -> bool:
-    shapes = [scene.exhibits[n].witness.shape for n in explanation.predicted if n in scene.exhibits]
+def _square(case: Case, explanation: Explanation) -> bool:
+    shapes = [case.exhibits[n].witness.shape for n in explanation.predicted if n in case.exhibits]
     return any(len(set(shape)) < len(shape) for shape in shapes)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
     from gradwitness.tape import Call
 
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution", "embedding")
@@ -31,29 +31,29 @@ class Facts:
 
     Parameters
     ----------
-    scene : Scene
+    case : Case
     """
 
-    scene: Scene
+    case: Case
 
     @cached_property
     def leaves(self) -> Mapping[str, int]:
         """The accumulator of each parameter that has a gradient to be explained."""
-        tape = self.scene.tape
+        tape = self.case.tape
         if tape is None:
             return {}
-        return {v.name: n.id for n, v in tape.leaves() if v.name in self.scene.exhibits}
+        return {v.name: n.id for n, v in tape.leaves() if v.name in self.case.exhibits}
 
     @cached_property
     def weights(self) -> Mapping[str, NDArray[np.float64]]:
         """The parameters' numbers, as the tape holds them."""
-        tape = self.scene.tape
+        tape = self.case.tape
         if tape is None:
             return {}
         return {
             v.name: v.array.astype(np.float64)
             for _, v in tape.leaves()
-            if v.name in self.scene.exhibits and v.array is not None and is_float(v.dtype)
+            if v.name in self.case.exhibits and v.array is not None and is_float(v.dtype)
         }
 
     @cached_property
@@ -66,48 +66,48 @@ class Facts:
 
         A weight that is used on both sides of it is met at the use behind it.
         """
-        names = tuple(self.scene.exhibits)[::-1]
-        tape = self.scene.tape
-        if tape is None or self.scene.sweep >= len(tape.sweeps):
+        names = tuple(self.case.exhibits)[::-1]
+        tape = self.case.tape
+        if tape is None or self.case.sweep >= len(tape.sweeps):
             return names
-        firings = tape.sweeps[self.scene.sweep].firings
-        begin = next((turn for turn, f in enumerate(firings) if f.node == node), 0)
+        node_runs = tape.sweeps[self.case.sweep].node_runs
+        begin = next((visit for visit, f in enumerate(node_runs) if f.node == node), 0)
         turns: dict[int, int] = {}
-        for turn, firing in enumerate(firings):
-            for edge in tape.nodes[firing.node].edges if turn >= begin else ():
+        for visit, node_run in enumerate(node_runs):
+            for edge in tape.nodes[node_run.node].edges if visit >= begin else ():
                 if edge is not None:
-                    turns.setdefault(edge.node, turn)
-        last = len(firings) + len(tape.nodes)
+                    turns.setdefault(edge.node, visit)
+        last = len(node_runs) + len(tape.nodes)
         return tuple(sorted(names, key=lambda name: turns.get(self.leaves.get(name, -1), last)))
 
     def other_sweeps(self) -> list[tuple[int, dict[str, NDArray[np.float64]]]]:
         """Return the gradients of the tape's other backward passes, by number."""
-        tape, replay = self.scene.tape, self.scene.replay
+        tape, replay = self.case.tape, self.case.replay
         if tape is None or replay is None:
             return []
         found = []
         for number in range(len(tape.sweeps)):
             each = {name: replay.gradient(number, node) for name, node in self.leaves.items()}
             known = {name: g for name, g in each.items() if g is not None}
-            if number != self.scene.sweep and known:
+            if number != self.case.sweep and known:
                 found.append((number, known))
         return found
 
     def cotangent(self, name: str) -> NDArray[np.float64] | None:
         """Return the gradient that arrives at the one operation that uses a parameter."""
-        tape, replay = self.scene.tape, self.scene.replay
+        tape, replay = self.case.tape, self.case.replay
         leaf = self.leaves.get(name)
         if tape is None or replay is None or leaf is None:
             return None
         users = [n.id for n in tape.nodes if any(e and e.node == leaf for e in n.edges)]
         if len(users) != 1 or tape.nodes[users[0]].kind != Kind.OPERATION:
             return None
-        return replay.gradient(self.scene.sweep, users[0])
+        return replay.gradient(self.case.sweep, users[0])
 
     @cached_property
     def counts(self) -> Mapping[float, str]:
         """Numbers that gradients are wrongly divided by, with what they count."""
-        tape = self.scene.tape
+        tape = self.case.tape
         if tape is None:
             return {}
         found: dict[float, str] = {}
@@ -128,7 +128,7 @@ class Facts:
 
     def _totals(self, call: Call) -> dict[float, str]:
         """Return what a likelihood is divided by: its targets' weights, or those that count."""
-        replay = self.scene.replay
+        replay = self.case.replay
         if replay is None or call.base_op not in LIKELIHOODS or call.outputs[1] is None:
             return {}
         total = replay.values.get(call.outputs[1])
@@ -141,7 +141,7 @@ class Facts:
         }
 
     def _shapes(self, call: Call) -> list[tuple[int, ...]]:
-        tape = self.scene.tape
+        tape = self.case.tape
         assert tape is not None  # noqa: S101 (the call is on it)
         values = [tape.values[n] for a in call.arguments.values() for n in references(a)]
         leaves = set(tape.parameters)

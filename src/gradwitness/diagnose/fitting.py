@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
 
     Predicted = Mapping[str, NDArray[np.float64]]
 
@@ -22,13 +22,13 @@ _REST = 0.03
 
 
 def fitted(
-    scene: Scene, predict: Callable[[float], Predicted], starts: Sequence[float]
+    case: Case, predict: Callable[[float], Predicted], starts: Sequence[float]
 ) -> tuple[float, Predicted] | None:
     """Find the number for which a prediction meets the claims best: Gauss and Newton.
 
     Parameters
     ----------
-    scene : Scene
+    case : Case
     predict : callable
         From the number to the gradients that it changes; 0 changes none.
     starts : sequence of float
@@ -39,14 +39,14 @@ def fitted(
     tuple of (float, mapping) or None
         The number and its prediction; None if none comes near.
     """
-    gap = _vector(scene, {}, claims=True)
+    gap = _vector(case, {}, claims=True)
     whole = float(gap @ gap)
     if not whole or not np.isfinite(whole):
         return None
 
     def rest(number: float) -> tuple[float, NDArray[np.float64], Predicted]:
         predicted = predict(number)
-        left = gap - _vector(scene, predicted)
+        left = gap - _vector(case, predicted)
         size = float(left @ left)
         return (size if np.isfinite(size) else np.inf), left, predicted
 
@@ -72,10 +72,10 @@ def fitted(
     return (number, predicted) if size <= _REST**2 * whole else None
 
 
-def _vector(scene: Scene, predicted: Predicted, *, claims: bool = False) -> NDArray[np.float64]:
+def _vector(case: Case, predicted: Predicted, *, claims: bool = False) -> NDArray[np.float64]:
     """Return how far numbers lie from the right ones, by the size of their tensor, in one row."""
     parts = []
-    for name, exhibit in scene.exhibits.items():
+    for name, exhibit in case.exhibits.items():
         if exhibit.claim.shape != exhibit.witness.shape:
             continue
         other = exhibit.claim if claims else predicted.get(name, exhibit.witness)

@@ -16,50 +16,50 @@ from gradwitness.diagnose.rank import Cause, diagnose
 from gradwitness.engine.backward import edge_value
 from gradwitness.engine.binding import Unjudgeable, bind, recorded
 from gradwitness.engine.replay import replay
-from gradwitness.tape import Edge, Firing, Kind, Node, Ref
+from gradwitness.tape import Edge, Kind, Node, NodeRun, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
     from gradwitness.tape import Tape
 
 _SAME = 1e-9  # of a gradient's largest number: two orders of summing the same terms in float64
 
 
-def diagnose_opened(scene: Scene) -> tuple[Cause, ...]:
-    """Say why the refuted claims of a scene are wrong; a custom function's steps are tried too."""
-    without, hosts = opened(scene)
+def diagnose_opened(case: Case) -> tuple[Cause, ...]:
+    """Say why the refuted claims of a case are wrong; a custom function's steps are tried too."""
+    without, hosts = opened(case)
     return tuple(
         cause if cause.node is None else replace(cause, node=hosts.get(cause.node, cause.node))
         for cause in diagnose(without)
     )
 
 
-def opened(scene: Scene) -> tuple[Scene, Mapping[int, int]]:
-    """Return a scene without custom functions, and the function of each node that was added.
+def opened(case: Case) -> tuple[Case, Mapping[int, int]]:
+    """Return a case without custom functions, and the function of each node that was added.
 
-    It is the scene itself where there are none, or where opening them changes a gradient: one may
+    It is the case itself where there are none, or where opening them changes a gradient: one may
     have been declared to be something else.
     """
-    tape = scene.tape
+    tape = case.tape
     if tape is None or all(node.kind != Kind.CUSTOM for node in tape.nodes):
-        return scene, {}
+        return case, {}
     opening = _Opening(tape)
     try:
         made = opening.tape()
         again = replay(made)
     except (Unjudgeable, ValueError, LookupError):
-        return scene, {}
+        return case, {}
     for node, leaf in made.leaves():
-        exhibit = scene.exhibits.get(leaf.name)
-        g = again.gradient(scene.sweep, node.id)
+        exhibit = case.exhibits.get(leaf.name)
+        g = again.gradient(case.sweep, node.id)
         if exhibit is None:
             continue
         largest = np.max(np.abs(exhibit.witness), initial=0.0)
         if g is None or np.any(np.abs(g - exhibit.witness) > _SAME * largest):
-            return scene, {}
-    return replace(scene, tape=made, replay=again), opening.hosts
+            return case, {}
+    return replace(case, tape=made, replay=again), opening.hosts
 
 
 @dataclass
@@ -96,9 +96,9 @@ class _Opening:
         nodes = [replace(n, edges=tuple(self._where(e) for e in n.edges)) for n in nodes]
         sweeps = []
         for sweep in self.whole.sweeps:
-            firings = [f for firing in sweep.firings for f in self._fired(firing, inside)]
+            node_runs = [f for node_run in sweep.node_runs for f in self._fired(node_run, inside)]
             roots = tuple((self._moved(edge), seed) for edge, seed in sweep.roots)
-            sweeps.append(replace(sweep, firings=tuple(firings), roots=roots))
+            sweeps.append(replace(sweep, node_runs=tuple(node_runs), roots=roots))
         return replace(self.whole, nodes=nodes, sweeps=sweeps)
 
     def _opened(self, node: Node, first: int) -> list[Node]:
@@ -111,8 +111,10 @@ class _Opening:
         made: list[Node] = []
         for number in node.inner:
             call = self.whole.calls[number]
-            slots = bind(self.whole, call, lookup, arithmetic=None, skip=True).slots()
-            edges = tuple(origin.get(a.value) if isinstance(a, Ref) else None for _, _, a in slots)
+            input_nrs = bind(self.whole, call, lookup, arithmetic=None, skip=True).inputs()
+            edges = tuple(
+                origin.get(a.value) if isinstance(a, Ref) else None for _, _, a in input_nrs
+            )
             if all(edge is None for edge in edges):
                 continue
             name = f"{call.base_op.partition('.')[2]} in {node.name}"
@@ -136,10 +138,10 @@ class _Opening:
     def _where(self, edge: Edge | None) -> Edge | None:
         return None if edge is None else self._moved(edge)
 
-    def _fired(self, firing: Firing, inside: Mapping[int, list[Node]]) -> list[Firing]:
-        if firing.node not in inside:
-            return [firing]
+    def _fired(self, node_run: NodeRun, inside: Mapping[int, list[Node]]) -> list[NodeRun]:
+        if node_run.node not in inside:
+            return [node_run]
         return [
-            Firing(n.id, (None,) * len(n.outputs), (None,) * len(n.edges), after=firing.after)
-            for n in reversed(inside[firing.node])
+            NodeRun(n.id, (None,) * len(n.outputs), (None,) * len(n.edges), after=node_run.after)
+            for n in reversed(inside[node_run.node])
         ]

@@ -11,7 +11,7 @@ from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import REAL
 from gradwitness.diagnose.fitting import fitted
 from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_sites
-from gradwitness.diagnose.replayed_faults import Stage, where
+from gradwitness.diagnose.replayed_faults import Trial, where
 from gradwitness.engine.replay import Steps, replay
 from gradwitness.tape import Ref, Value
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.replayed_faults import Site, Visit
     from gradwitness.tape import Argument, Call, Tape
 
     # By call: arguments that are other ones. An array becomes a value of its own.
@@ -57,23 +57,23 @@ def changed_tape(tape: Tape, changes: Changes) -> Tape:
 
 
 def predicted_by(
-    stage: Stage,
+    trial: Trial,
     tape: Tape,
     leaves: Mapping[int, NDArray[np.float64]] | None = None,
     steps: Steps | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the gradients that another program has otherwise; empty if it cannot be replayed."""
-    stage.effort.replayed(len(tape.calls) + len(stage.sweep.firings))
+    trial.effort.replayed(len(tape.calls) + len(trial.sweep.node_runs))
     try:
         other = replay(tape, leaves, steps or Steps())
     except ValueError:
         return {}  # what a call makes now does not fit where its result lay
-    if len(other.taken) > len(stage.replay.taken):
+    if len(other.trusted) > len(trial.replay.trusted):
         return {}
     found = {}
-    for node, leaf in stage.tape.leaves():
-        exhibit = stage.scene.exhibits.get(leaf.name)
-        g = other.gradient(stage.scene.sweep, node.id)
+    for node, leaf in trial.tape.leaves():
+        exhibit = trial.case.exhibits.get(leaf.name)
+        g = other.gradient(trial.case.sweep, node.id)
         if exhibit is None or g is None or g.shape != exhibit.witness.shape:
             continue
         change = np.abs(g - exhibit.witness)
@@ -83,7 +83,7 @@ def predicted_by(
 
 
 def explained_by_program(
-    stage: Stage,
+    trial: Trial,
     cause: str,
     text: str,
     changes: dict[int, dict[str, Any]],
@@ -91,14 +91,14 @@ def explained_by_program(
     singly: bool = True,
 ) -> Iterator[Explanation]:
     """Yield each change alone, if that is wanted, and all together."""
-    tape = stage.tape
+    tape = trial.tape
     sets = [[number] for number in changes] if singly else []
     sets += [list(changes)] if changes and list(changes) not in sets else []
     for chosen in sets:
-        if len(sets) > 1 and len(chosen) == 1 and stage.gives_up(tape.calls[chosen[0]].node):
+        if len(sets) > 1 and len(chosen) == 1 and trial.gives_up(tape.calls[chosen[0]].node):
             continue
         predicted = predicted_by(
-            stage, changed_tape(tape, {number: changes[number] for number in chosen})
+            trial, changed_tape(tape, {number: changes[number] for number in chosen})
         )
         if not predicted:
             continue
@@ -126,29 +126,29 @@ _MODES = (
 )
 
 
-def train_or_eval(scene: Scene) -> Iterator[Explanation]:
+def train_or_eval(case: Case) -> Iterator[Explanation]:
     """Explain by batch norm or dropout in the other mode than the recorded one."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
     cause = "train/eval mismatch"
     for training, text in _MODES:
         changes: dict[int, dict[str, Any]] = {
             call.id: {"training": not training}
-            for call in forward_calls(stage)
+            for call in forward_calls(trial)
             if call.base_op == _BATCH_NORM
             and call.arguments["training"] is training
             and call.arguments["running_mean"] is not None
         }
-        yield from explained_by_program(stage, cause, text, changes)
+        yield from explained_by_program(trial, cause, text, changes)
     dropouts: dict[int, dict[str, Any]] = {}
-    for site in dropout_sites(stage):
+    for site in dropout_sites(trial):
         if site.op == "aten.native_dropout":
             dropouts[site.call.id] = {"train": False}
         else:
             dropouts[site.call.id] = _identity(site)
     yield from explained_by_program(
-        stage,
+        trial,
         cause,
         "the claims are those of a network without the dropout at {place} (evaluation mode); in "
         "the recorded pass it dropped",
@@ -167,39 +167,39 @@ def _identity(site: Site) -> dict[str, Any]:
     }
 
 
-def forward_calls(stage: Stage) -> list[Call]:
+def forward_calls(trial: Trial) -> list[Call]:
     """Return the calls of the forward pass."""
-    return [call for call in stage.tape.calls if call.during is None]
+    return [call for call in trial.tape.calls if call.during is None]
 
 
 # Attention.
 
 
-def attention_programs(scene: Scene) -> Iterator[Explanation]:
+def attention_programs(case: Case) -> Iterator[Explanation]:
     """Explain by attention without its scale, or without its mask."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
     scales: dict[int, dict[str, Any]] = {}
     masks: dict[int, dict[str, Any]] = {}
-    for call in forward_calls(stage):
+    for call in forward_calls(trial):
         if call.base_op in _ATTENTION:
             scales[call.id] = {"scale": 1.0}
             if call.arguments.get("is_causal") or call.arguments.get("attn_mask") is not None:
                 masks[call.id] = {"is_causal": False, "attn_mask": None}
         if call.base_op in _SOFTMAXES:
-            for before in _scores(stage, call):
-                unscaled, unmasked = _unscaled(stage, before), _unmasked(stage, before)
+            for before in _scores(trial, call):
+                unscaled, unmasked = _unscaled(trial, before), _unmasked(trial, before)
                 scales |= {before.id: unscaled} if unscaled else {}
                 masks |= {before.id: unmasked} if unmasked else {}
     yield from explained_by_program(
-        stage,
+        trial,
         "attention scale missing",
         "the claims are those of attention without its scale 1 / sqrt(d) at {place}",
         scales,
     )
     yield from explained_by_program(
-        stage,
+        trial,
         "attention mask ignored",
         "the claims are those of attention without its mask at {place}: every position sees every "
         "other",
@@ -213,13 +213,13 @@ _PASSING = frozenset(
 )
 
 
-def _scores(stage: Stage, softmax: Call) -> list[Call]:
+def _scores(trial: Trial, softmax: Call) -> list[Call]:
     """Return the calls between two products and a softmax: scale, mask, and views."""
     found: dict[int, Call] = {}
     waiting = [(n, False) for a in softmax.arguments.values() for n in _refs(a)]
     while waiting:
         value, product_met = waiting.pop()
-        call = stage.makers.get(value)
+        call = trial.makers.get(value)
         if call is None or call.id in found:
             continue
         if call.base_op in _PRODUCTS and not product_met:
@@ -234,7 +234,7 @@ def _refs(argument: Argument) -> list[int]:
     return [argument.value] if isinstance(argument, Ref) else []
 
 
-def _unscaled(stage: Stage, call: Call) -> dict[str, Any]:
+def _unscaled(trial: Trial, call: Call) -> dict[str, Any]:
     """Return the arguments of a product by a number, with 1 for the number."""
     if call.base_op not in {"aten.mul", "aten.div"}:
         return {}
@@ -242,26 +242,26 @@ def _unscaled(stage: Stage, call: Call) -> dict[str, Any]:
         if isinstance(argument, float | int) and not isinstance(argument, bool):
             return {name: 1.0}
         for number in _refs(argument):
-            if np.ndim(stage.lookup(number)) == 0:
+            if np.ndim(trial.lookup(number)) == 0:
                 return {name: np.ones(())}
     return {}
 
 
-def _unmasked(stage: Stage, call: Call) -> dict[str, Any]:
+def _unmasked(trial: Trial, call: Call) -> dict[str, Any]:
     """Return the arguments of a step that hides scores, so that it hides none."""
     arguments = call.arguments
     if call.base_op == "aten.masked_fill" and isinstance(arguments["mask"], Ref):
-        return {"mask": np.zeros_like(stage.lookup(arguments["mask"].value))}
+        return {"mask": np.zeros_like(trial.lookup(arguments["mask"].value))}
     if call.base_op == "aten.where" and isinstance(arguments["condition"], Ref):
         other = arguments["other"]
-        fills: list[Any] = [float(np.max(stage.lookup(n))) for n in _refs(other)]
+        fills: list[Any] = [float(np.max(trial.lookup(n))) for n in _refs(other)]
         if all(isinstance(fill, float | int) and fill <= _HIDDEN for fill in fills or [other]):
-            return {"condition": np.ones_like(stage.lookup(arguments["condition"].value))}
+            return {"condition": np.ones_like(trial.lookup(arguments["condition"].value))}
     if call.base_op == "aten.add":
         for name, argument in arguments.items():
             for number in _refs(argument):
-                mask = stage.lookup(number)
-                if np.any(mask <= _HIDDEN) and not stage.comes_from(number, _PRODUCTS):
+                mask = trial.lookup(number)
+                if np.any(mask <= _HIDDEN) and not trial.comes_from(number, _PRODUCTS):
                     return {name: np.zeros_like(mask, dtype=np.float64)}
     return {}
 
@@ -269,22 +269,22 @@ def _unmasked(stage: Stage, call: Call) -> dict[str, Any]:
 # Weights that had been updated.
 
 
-def updated_weights(scene: Scene) -> Iterator[Explanation]:
+def updated_weights(case: Case) -> Iterator[Explanation]:
     """Explain by gradients at weights to which the update had been applied already."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
     right = {
-        leaf.id: (np.asarray(stage.lookup(leaf.id)), stage.arriving(node.id))
-        for node, leaf in stage.tape.leaves()
-        if leaf.name in scene.exhibits
+        leaf.id: (np.asarray(trial.lookup(leaf.id)), trial.arriving(node.id))
+        for node, leaf in trial.tape.leaves()
+        if leaf.name in case.exhibits
     }
 
     def predict(rate: float) -> dict[str, NDArray[np.float64]]:
         moved = {n: w - rate * g for n, (w, g) in right.items() if g is not None}
-        return predicted_by(stage, *_started_from(stage.tape, moved))
+        return predicted_by(trial, *_started_from(trial.tape, moved))
 
-    found = fitted(scene, predict, _STARTS)
+    found = fitted(case, predict, _STARTS)
     if found is not None:
         rate, predicted = found
         text = (
@@ -292,7 +292,7 @@ def updated_weights(scene: Scene) -> Iterator[Explanation]:
             f"of gradient descent with learning rate {rate:.4g}"
         )
         yield Explanation("weights already updated", text, predicted, rate, freedom=REAL)
-    yield from _updated_within(stage, scene)
+    yield from _updated_within(trial, case)
 
 
 def _started_from(
@@ -319,24 +319,24 @@ def _started_from(
     return dataclasses.replace(tape, values=values, calls=calls), outside
 
 
-def _updated_within(stage: Stage, scene: Scene) -> Iterator[Explanation]:
+def _updated_within(trial: Trial, case: Case) -> Iterator[Explanation]:
     """Yield the update of each layer made before the layer was gone back through."""
     sites = [
-        s for s in stage.sites(_WEIGHTED) if _weight(s) in s.names and s.edge(_input(s)) is not None
+        s for s in trial.sites(_WEIGHTED) if _weight(s) in s.names and s.edge(_input(s)) is not None
     ]
 
     def predict(rate: float) -> dict[str, NDArray[np.float64]]:
-        def wrong(turn: Turn) -> list[Any] | None:
-            weight, edge = turn.site.edge(_weight(turn.site)), turn.site.edge(_input(turn.site))
+        def wrong(visit: Visit) -> list[Any] | None:
+            weight, edge = visit.site.edge(_weight(visit.site)), visit.site.edge(_input(visit.site))
             if weight is None or edge is None:
-                return turn.sent
-            moved = turn.site.operands[_weight(turn.site)] - rate * turn.sent[weight]
-            made = turn.site.vjp(_input(turn.site), turn.g, **{_weight(turn.site): moved})
-            return [*turn.sent[:edge], made, *turn.sent[edge + 1 :]]
+                return visit.sent
+            moved = visit.site.operands[_weight(visit.site)] - rate * visit.sent[weight]
+            made = visit.site.vjp(_input(visit.site), visit.g, **{_weight(visit.site): moved})
+            return [*visit.sent[:edge], made, *visit.sent[edge + 1 :]]
 
-        return stage.play([(site, wrong) for site in sites])
+        return trial.with_faults([(site, wrong) for site in sites])
 
-    found = fitted(scene, predict, _STARTS) if sites else None
+    found = fitted(case, predict, _STARTS) if sites else None
     if found is not None:
         rate, predicted = found
         text = (

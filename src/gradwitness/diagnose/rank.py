@@ -1,4 +1,4 @@
-"""Rank the explanations of a scene: what accounts for most, breaking nothing, comes first."""
+"""Rank the explanations of a case: what accounts for most, breaking nothing, comes first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gradwitness.diagnose.registry import HYPOTHESES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gradwitness.diagnose.case import Explanation, Hypothesis, Scene
+    from gradwitness.diagnose.case import Case, Explanation, Hypothesis
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class _Candidate:
         return replace(self, fits={n: f for n, f in self.fits.items() if n in names})
 
 
-def diagnose(scene: Scene, hypotheses: Sequence[Hypothesis] = HYPOTHESES) -> tuple[Cause, ...]:
-    """Say why the refuted claims of a scene are wrong.
+def diagnose(case: Case, hypotheses: Sequence[Hypothesis] = HYPOTHESES) -> tuple[Cause, ...]:
+    """Say why the refuted claims of a case are wrong.
 
     Parameters
     ----------
-    scene : Scene
+    case : Case
     hypotheses : sequence of Hypothesis, optional
 
     Returns
@@ -100,20 +100,20 @@ def diagnose(scene: Scene, hypotheses: Sequence[Hypothesis] = HYPOTHESES) -> tup
         nothing fits, or where what fits may be a coincidence.
     """
     causes: list[Cause] = []
-    left, scale = _cover(scene, hypotheses, causes)
+    left, scale = _cover(case, hypotheses, causes)
     if left and scale is not None:
         # What a common factor leaves may have the factor and a fault of its own.
-        _cover(_scaled(scene, left, scale), hypotheses, causes)
+        _cover(_scaled(case, left, scale), hypotheses, causes)
     return tuple(causes)
 
 
 def _cover(
-    scene: Scene, hypotheses: Sequence[Hypothesis], causes: list[Cause]
+    case: Case, hypotheses: Sequence[Hypothesis], causes: list[Cause]
 ) -> tuple[set[str], float | None]:
     """Add causes until nothing more is explained; return what is left, and a common factor."""
-    candidates = [c for h in hypotheses for c in _heard(h, scene)]
-    left = {e.name for e in refuted(scene)}
-    facts = Facts(scene)
+    candidates = [c for h in hypotheses for c in _heard(h, case)]
+    left = {e.name for e in refuted(case)}
+    facts = Facts(case)
     scale = None
     while left:
         standing = [c for each in candidates if (c := each.over(left)).bits >= ENOUGH]
@@ -124,16 +124,16 @@ def _cover(
         equals = (c for c in standing if c.fits.keys() >= best.fits.keys())
         causes.append(_cause(facts, best, equals, len(causes) + 1))
         left -= best.fits.keys()
-        if scale is None and _is_scale(scene, best):
+        if scale is None and _is_scale(case, best):
             scale = best.explanation.coefficient
     return left, scale
 
 
-def _heard(hypothesis: Hypothesis, scene: Scene) -> list[_Candidate]:
+def _heard(hypothesis: Hypothesis, case: Case) -> list[_Candidate]:
     """Return what a hypothesis explains; one that fails must not cost the user the verdict."""
     try:
         with np.errstate(all="ignore"):
-            return [c for e in hypothesis(scene) if (c := _candidate(scene, e))]
+            return [c for e in hypothesis(case) if (c := _candidate(case, e))]
     except Exception as error:  # noqa: BLE001 (told, see above)
         name = getattr(hypothesis, "__name__", repr(hypothesis))
         warnings.warn(
@@ -144,17 +144,17 @@ def _heard(hypothesis: Hypothesis, scene: Scene) -> list[_Candidate]:
         return []
 
 
-def _is_scale(scene: Scene, candidate: _Candidate) -> bool:
+def _is_scale(case: Case, candidate: _Candidate) -> bool:
     """Whether an explanation multiplies several tensors by one number."""
     factor, predicted = candidate.explanation.coefficient, candidate.explanation.predicted
     return len(candidate.fits) > 1 and all(
-        np.array_equal(predicted[name], factor * scene.exhibits[name].witness)
+        np.array_equal(predicted[name], factor * case.exhibits[name].witness)
         for name in candidate.fits
     )
 
 
-def _scaled(scene: Scene, names: set[str], factor: float) -> Scene:
-    """Return a scene of a few tensors as if their right gradients had a factor."""
+def _scaled(case: Case, names: set[str], factor: float) -> Case:
+    """Return a case of a few tensors as if their right gradients had a factor."""
     exhibits = {
         name: replace(
             e,
@@ -162,9 +162,9 @@ def _scaled(scene: Scene, names: set[str], factor: float) -> Scene:
             allowance=max(1.0, abs(factor)) * np.asarray(e.allowance),
             refuted=name in names,
         )
-        for name, e in scene.exhibits.items()
+        for name, e in case.exhibits.items()
     }
-    return replace(scene, exhibits=exhibits)
+    return replace(case, exhibits=exhibits)
 
 
 def _precedence(candidate: _Candidate) -> tuple[int, int]:
@@ -172,12 +172,12 @@ def _precedence(candidate: _Candidate) -> tuple[int, int]:
     return -len(candidate.fits), candidate.explanation.freedom
 
 
-def _candidate(scene: Scene, explanation: Explanation) -> _Candidate | None:
+def _candidate(case: Case, explanation: Explanation) -> _Candidate | None:
     """Return an explanation if it fits wherever it changes something."""
     found: dict[str, Fit] = {}
     # The cheapest to look at first.
     for name in sorted(explanation.predicted, key=lambda n: explanation.predicted[n].size):
-        exhibit = scene.exhibits.get(name)
+        exhibit = case.exhibits.get(name)
         if exhibit is None:
             continue
         result = fit(exhibit, explanation.predicted[name])
@@ -211,7 +211,7 @@ def _cause(facts: Facts, best: _Candidate, equals: Iterable[_Candidate], rank: i
         place=explanation.place,
         node=explanation.node,
         runner_up="" if other is None else other.explanation.cause,
-        experiment="" if other is None else experiment(facts.scene, explanation, other.explanation),
+        experiment="" if other is None else experiment(facts.case, explanation, other.explanation),
     )
 
 

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
     from gradwitness.engine.replay import Instead, Replay
     from gradwitness.tape import Call, Node, Source, Tape
 
     Array: TypeAlias = NDArray[Any]
     Sent: TypeAlias = Sequence[Array | None]
     # From a site's turn to what it sends by mistake; None where this mistake cannot be made here.
-    Wrong: TypeAlias = Callable[["Turn"], Sent | None]
+    Wrong: TypeAlias = Callable[["Visit"], Sent | None]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Visit:
     """A site's turn in a backward pass.
 
     Attributes
@@ -130,32 +130,32 @@ def where(source: Source, otherwise: str = "") -> str:
     return source.module or line or otherwise
 
 
-class Stage:
-    """A scene's backward pass, to be played with mistakes.
+class Trial:
+    """A case's backward pass, to be played with mistakes.
 
     Parameters
     ----------
-    scene : Scene
+    case : Case
         With a tape and a replay.
     """
 
-    def __init__(self, scene: Scene, tape: Tape, replay: Replay) -> None:
-        self.scene, self.tape, self.replay = scene, tape, replay
-        self.sweep = tape.sweeps[scene.sweep]
+    def __init__(self, case: Case, tape: Tape, replay: Replay) -> None:
+        self.case, self.tape, self.replay = case, tape, replay
+        self.sweep = tape.sweeps[case.sweep]
         self._record = recorded(tape)
         self.effort = Effort()
 
     @classmethod
-    def of(cls, scene: Scene) -> Stage | None:
-        """Return the stage of a scene, or None where there is no backward pass to play."""
-        if scene.tape is None or scene.replay is None or scene.sweep >= len(scene.tape.sweeps):
+    def of(cls, case: Case) -> Trial | None:
+        """Return the trial of a case, or None where there is no backward pass to play."""
+        if case.tape is None or case.replay is None or case.sweep >= len(case.tape.sweeps):
             return None
-        return cls(scene, scene.tape, scene.replay)
+        return cls(case, case.tape, case.replay)
 
     @cached_property
     def suspects(self) -> frozenset[int]:
         """Nodes that may be at fault."""
-        return suspects(self.scene)[0]
+        return suspects(self.case)[0]
 
     def lookup(self, number: int) -> Array:
         """Return a forward value's numbers."""
@@ -164,13 +164,13 @@ class Stage:
 
     def arriving(self, node: int, index: int = 0) -> Array | None:
         """Return the right gradient that arrives at a node."""
-        return self.replay.gradient(self.scene.sweep, node, index)
+        return self.replay.gradient(self.case.sweep, node, index)
 
     def sites(self, ops: Iterable[str] | None = None) -> Iterator[Site]:
         """Yield the nodes of some operations through which the pass goes, from the loss on."""
         chosen = None if ops is None else frozenset(ops)
-        for firing in self.sweep.firings:
-            node = self.tape.nodes[firing.node]
+        for node_run in self.sweep.node_runs:
+            node = self.tape.nodes[node_run.node]
             if node.kind != Kind.OPERATION or node.call is None:
                 continue
             call = self.tape.calls[node.call]
@@ -194,8 +194,8 @@ class Stage:
             results = tuple(None if n is None else self.lookup(n) for n in call.outputs)
         except Unjudgeable:
             return None
-        slots = bound.slots()
-        if len(slots) != len(node.edges):
+        input_nrs = bound.inputs()
+        if len(input_nrs) != len(node.edges):
             return None
         pairs = zip(bound.rule.operands, bound.arguments, strict=True)
         return Site(
@@ -206,11 +206,11 @@ class Stage:
             {name: a.value for name, a in pairs if isinstance(a, Ref)},
             bound.parameters,
             results,
-            tuple(name for name, _, _ in slots),
+            tuple(name for name, _, _ in input_nrs),
             bound.rule,
         )
 
-    def play(self, faults: Iterable[tuple[Site, Wrong]]) -> dict[str, Array]:
+    def with_faults(self, faults: Iterable[tuple[Site, Wrong]]) -> dict[str, Array]:
         """Return the gradients that come out differently if these sites make these mistakes.
 
         Empty if nothing would show, if it cannot be told, or if it is a single site's and enough
@@ -219,17 +219,17 @@ class Stage:
         instead = {site.node.id: self._mistaken(site, wrong) for site, wrong in faults}
         if len(instead) == 1 and self.gives_up(*instead):
             return {}
-        self.effort.passed(len(self.sweep.firings))
+        self.effort.passed(len(self.sweep.node_runs))
         with np.errstate(all="ignore"):
             changes, lost = backward_pass(
-                self.tape, self.scene.sweep, self.replay.values, instead, self.effort
+                self.tape, self.case.sweep, self.replay.values, instead, self.effort
             )
         return {} if lost else self._outcome(changes)
 
     def gives_up(self, node: int | None) -> bool:
         """Whether a mistake at a single place is not tried: enough has been. It is kept in mind."""
         if self.effort.exhausted:
-            self.scene.skipped.add(-1 if node is None else node)
+            self.case.skipped.add(-1 if node is None else node)
         return self.effort.exhausted
 
     def _mistaken(self, site: Site, wrong: Wrong) -> Instead:
@@ -240,7 +240,7 @@ class Stage:
             arrives = [_sum(a, b) for a, b in zip(before, padded, strict=True)]
             right = list(self._right(site, before))
             now = right if all(c is None for c in change) else list(self._right(site, arrives))
-            made = run(wrong, Turn(site, arrives[0], list(now)))
+            made = run(wrong, Visit(site, arrives[0], list(now)))
             if made is None:
                 raise Unjudgeable("this mistake cannot be made here")
             return [_less(a, b) for a, b in zip(made, right, strict=True)]
@@ -251,10 +251,10 @@ class Stage:
         return gradients(self.tape, site.node, arrives, self.lookup, None)
 
     def _outcome(self, changes: Mapping[tuple[int, int], Any]) -> dict[str, Array]:
-        """Add the changes that arrive at the leaves to the gradients of the scene."""
+        """Add the changes that arrive at the leaves to the gradients of the case."""
         found = {}
         for node, leaf in self.tape.leaves():
-            exhibit = self.scene.exhibits.get(leaf.name)
+            exhibit = self.case.exhibits.get(leaf.name)
             change = changes.get((node.id, 0))
             if exhibit is None or change is None or change.shape != exhibit.witness.shape:
                 continue
@@ -339,16 +339,16 @@ class Fault:
     wrong: Wrong
 
 
-def explanations(stage: Stage, fault: Fault, sites: Sequence[Site]) -> Iterator[Explanation]:
+def explanations(trial: Trial, fault: Fault, sites: Sequence[Site]) -> Iterator[Explanation]:
     """Yield a fault at each suspected site alone, and at all of them."""
     for site in sites:
-        if site.node.id in stage.suspects:
-            predicted = stage.play([(site, fault.wrong)])
+        if site.node.id in trial.suspects:
+            predicted = trial.with_faults([(site, fault.wrong)])
             if predicted:
                 text = fault.text.format(place=site.place)
                 yield Explanation(fault.cause, text, predicted, place=site.place, node=site.node.id)
-    for many in _together([s for s in sites if _can(stage, s, fault.wrong)]):
-        predicted = stage.play([(site, fault.wrong) for site in many])
+    for many in _together([s for s in sites if _can(trial, s, fault.wrong)]):
+        predicted = trial.with_faults([(site, fault.wrong) for site in many])
         if predicted:
             places = list(dict.fromkeys(site.place for site in many))
             shown = ", ".join(places[:4]) + (", ..." if len(places) > 4 else "")
@@ -367,23 +367,23 @@ def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:
     return list(several.values())
 
 
-def _can(stage: Stage, site: Site, wrong: Wrong) -> bool:
+def _can(trial: Trial, site: Site, wrong: Wrong) -> bool:
     """Whether a fault can be made at a site."""
-    arrives = [stage.arriving(site.node.id, k) for k in range(len(site.results))]
+    arrives = [trial.arriving(site.node.id, k) for k in range(len(site.results))]
     try:
         with np.errstate(all="ignore"):
-            right = gradients(stage.tape, site.node, arrives, stage.lookup, None)
-            made = arrives[0] is not None and run(wrong, Turn(site, arrives[0], list(right)))
+            right = gradients(trial.tape, site.node, arrives, trial.lookup, None)
+            made = arrives[0] is not None and run(wrong, Visit(site, arrives[0], list(right)))
     except Unjudgeable:
         return False
     return made is not None and made is not False
 
 
-def explained(scene: Scene, faults: Iterable[Fault]) -> Iterator[Explanation]:
-    """Yield every explanation of a scene by one of some faults."""
-    stage = Stage.of(scene)
-    if stage is None:
+def explained(case: Case, faults: Iterable[Fault]) -> Iterator[Explanation]:
+    """Yield every explanation of a case by one of some faults."""
+    trial = Trial.of(case)
+    if trial is None:
         return
-    sites = list(stage.sites(frozenset().union(*(fault.ops for fault in faults))))
+    sites = list(trial.sites(frozenset().union(*(fault.ops for fault in faults))))
     for fault in faults:
-        yield from explanations(stage, fault, [s for s in sites if s.op in fault.ops])
+        yield from explanations(trial, fault, [s for s in sites if s.op in fault.ops])

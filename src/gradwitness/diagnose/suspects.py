@@ -10,7 +10,7 @@ from gradwitness.engine.binding import over_complex
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
     from gradwitness.tape import Edge, Tape
 
 # Backward steps up to which every suspect is tried, and not only those that explain all at once.
@@ -20,66 +20,66 @@ FEW = 150
 _TELLING = 100
 
 
-def suspects(scene: Scene) -> tuple[frozenset[int], bool]:
+def suspects(case: Case) -> tuple[frozenset[int], bool]:
     """Return the nodes that may be at fault, and whether that is all of them.
 
     A node is suspected for the edges along which no telling claim was found right, if a refuted
     claim lies behind one. On a large tape only the nodes are kept behind whose suspected edges lie
     all refuted claims: one mistake could explain everything.
     """
-    assert scene.tape is not None  # noqa: S101 (asked of tapes only)
-    behind = _behind(scene.tape, scene.sweep)
-    exhibits = scene.exhibits
+    assert case.tape is not None  # noqa: S101 (asked of tapes only)
+    behind = _behind(case.tape, case.sweep)
+    exhibits = case.exhibits
     refuted = frozenset(name for name, e in exhibits.items() if e.refuted)
     right = frozenset(name for name, e in exhibits.items() if _speaks(e))
     every: set[int] = set()
     whole: set[int] = set()
-    for firing in scene.tape.sweeps[scene.sweep].firings:
+    for node_run in case.tape.sweeps[case.sweep].node_runs:
         reached: frozenset[str] = frozenset()
-        for edge in scene.tape.nodes[firing.node].edges:
+        for edge in case.tape.nodes[node_run.node].edges:
             names = _names(behind, edge)
             reached |= frozenset() if names & right else names & refuted
         if reached:
-            every.add(firing.node)
+            every.add(node_run.node)
         if reached == refuted:
-            whole.add(firing.node)
-    if len(scene.tape.sweeps[scene.sweep].firings) <= FEW:
+            whole.add(node_run.node)
+    if len(case.tape.sweeps[case.sweep].node_runs) <= FEW:
         return frozenset(every), True
     return frozenset(whole or every), not whole or whole == every
 
 
-def untried(scene: Scene) -> str:
+def untried(case: Case) -> str:
     """Say what no hypothesis was tried on; empty if everything was.
 
     To be asked after a diagnosis.
     """
-    if scene.tape is None or scene.replay is None or not scene.tape.sweeps:
+    if case.tape is None or case.replay is None or not case.tape.sweeps:
         return ""
-    chosen, complete = suspects(scene)
+    chosen, complete = suspects(case)
     said = []
     if not complete:
         said.append(
             f"only {len(chosen)} steps were tried as the place of a fault, behind which all "
             "refuted gradients lie; several independent faults may be missed"
         )
-    if scene.skipped:
+    if case.skipped:
         said.append(
-            f"not every fault was tried at each of its steps alone: {len(scene.skipped)} were left "
+            f"not every fault was tried at each of its steps alone: {len(case.skipped)} were left "
             "out for some (faults at all steps of a line were tried)"
         )
     notes = [f"the tape is large: {'; '.join(said)}"] if said else []
-    called = (scene.tape.nodes[number].call for number in chosen)
-    calls = [scene.tape.calls[number] for number in called if number is not None]
-    count = sum(over_complex(scene.tape, call) for call in calls)
+    called = (case.tape.nodes[number].call for number in chosen)
+    calls = [case.tape.calls[number] for number in called if number is not None]
+    count = sum(over_complex(case.tape, call) for call in calls)
     if count:
         notes.append(f"{count} steps have to do with complex numbers: no mistake was tried there")
     return "; ".join(notes)
 
 
-def behind_slots(scene: Scene) -> dict[tuple[int, int], frozenset[str]]:
+def behind_inputs(case: Case) -> dict[tuple[int, int], frozenset[str]]:
     """Return, for each input of a node, the leaves whose gradients depend on what arrives there."""
-    assert scene.tape is not None  # noqa: S101 (asked of tapes only)
-    return _behind(scene.tape, scene.sweep)
+    assert case.tape is not None  # noqa: S101 (asked of tapes only)
+    return _behind(case.tape, case.sweep)
 
 
 def _speaks(exhibit: Exhibit) -> bool:
@@ -96,12 +96,12 @@ def _speaks(exhibit: Exhibit) -> bool:
 def _behind(tape: Tape, sweep: int) -> dict[tuple[int, int], frozenset[str]]:
     # Accumulators have no turn where torch.autograd.grad was asked for the gradients.
     found = {(node.id, 0): frozenset({leaf.name}) for node, leaf in tape.leaves()}
-    for firing in reversed(tape.sweeps[sweep].firings):
-        node = tape.nodes[firing.node]
+    for node_run in reversed(tape.sweeps[sweep].node_runs):
+        node = tape.nodes[node_run.node]
         if node.kind == Kind.ACCUMULATE:
             continue
         names = frozenset[str]().union(*(_names(found, edge) for edge in node.edges))
-        for index in range(len(firing.incoming)):
+        for index in range(len(node_run.incoming)):
             found[node.id, index] = names
     return found
 

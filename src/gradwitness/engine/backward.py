@@ -120,10 +120,10 @@ def vjp(
 ) -> tuple[Any, ...]:
     """Apply a call's rule to the cotangents of its outputs, for the operands that are wanted."""
     bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=True)
-    slots = bound.slots()
-    if len(slots) != len(wanted):
+    inputs = bound.inputs()
+    if len(inputs) != len(wanted):
         raise Unjudgeable(
-            f"{call.op} has {len(wanted)} edges where its rule differentiates {len(slots)} operands"
+            f"{call.op} has {len(wanted)} edges where its rule differentiates {len(inputs)} operands"
         )
     mixed = bound.rule.name in COMPLEX and over_complex(tape, call)
     conjugates = mixed and bound.rule.name in HOLOMORPHIC
@@ -132,7 +132,7 @@ def vjp(
     g, y = _cotangents(tape, call, incoming, lookup, arithmetic, bound.rule)
     made: dict[str, Any] = {}
     results: list[Any] = []
-    for (name, place, argument), want in zip(slots, wanted, strict=True):
+    for (name, place, argument), want in zip(inputs, wanted, strict=True):
         if not want or not isinstance(argument, Ref):
             results.append(None)
             continue
@@ -288,12 +288,12 @@ def _custom(
         if all(g is None for g in into):
             continue
         bound = bind(tape, call, lookup, arithmetic=arithmetic, skip=True)
-        slots = bound.slots()
-        wanted = [isinstance(a, Ref) and a.value in reaching for _, _, a in slots]
+        inputs = bound.inputs()
+        wanted = [isinstance(a, Ref) and a.value in reaching for _, _, a in inputs]
         if not any(wanted):
             continue
         for (_, _, argument), g in zip(
-            slots, vjp(tape, call, into, lookup, arithmetic, wanted), strict=True
+            inputs, vjp(tape, call, into, lookup, arithmetic, wanted), strict=True
         ):
             if g is not None and isinstance(argument, Ref):
                 before = cotangents.get(argument.value)
@@ -302,12 +302,12 @@ def _custom(
     return tuple(None if source is None else cotangents.pop(source, None) for source in sources)
 
 
-def connects(tape: Tape, node: Node, slot: int) -> bool:
+def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     """Whether recorded operations of a custom function lead from an input to any output.
 
     Where none do, the function may have worked outside of torch, or not have used the input.
     """
-    source = edge_value(tape, node.edges[slot])
+    source = edge_value(tape, node.edges[input_nr])
     if source is None:
         return False
     reached = _reaching([tape.calls[number] for number in node.inner], {source})

@@ -69,7 +69,7 @@ class Bound:
     arguments: tuple[Argument, ...]
     parameters: dict[str, Any]
 
-    def slots(self) -> list[tuple[str, int | None, Argument]]:
+    def inputs(self) -> list[tuple[str, int | None, Argument]]:
         """Return the differentiable inputs in the order of a node's edges.
 
         Each is the operand's name, the place in it for a list of tensors, and the argument. One
@@ -151,7 +151,7 @@ def bind(
     arithmetic : Arithmetic or None
         Wrap arrays as Bounded in this arithmetic; None for plain float64.
     skip : bool
-        Do not look numbers up, for a caller that only wants the slots.
+        Do not look numbers up, for a caller that only wants the inputs.
     for_vjp : bool
         Look up only what the rule's vjps use; the other operands have their shape, and are NaN.
 

@@ -172,7 +172,7 @@ class Arithmetic:
         """Relative growth of a reduction with n roundings in the worst case."""
         return gamma(n, self.accumulate)
 
-    def likely_growth(self, n: float) -> float:
+    def probable_growth(self, n: float) -> float:
         """Relative growth of a reduction with n roundings that behave like random ones."""
         u = self.accumulate
         exponent = self.confidence * math.sqrt(n) * u + n * u * u / (1 - u)

@@ -47,7 +47,7 @@ def told(call: Call) -> str:
 
 def unselected_by(
     tape: Tape,
-    slot: tuple[int, int],
+    input_nr: tuple[int, int],
     places: NDArray[np.bool_],
     arriving: Arriving,
     lookup: Callable[[int], Array],
@@ -57,7 +57,7 @@ def unselected_by(
     Parameters
     ----------
     tape : Tape
-    slot : tuple of int
+    input_nr : tuple of int
         A node and its input, where the zeros arrive.
     places : ndarray of bool
         The elements.
@@ -76,7 +76,7 @@ def unselected_by(
         for edge in filter(None, node.edges):
             senders[edge].append(node)
     by_slot = {(edge.node, edge.index): nodes for edge, nodes in senders.items()}
-    waiting, seen = [(slot, places)], {slot}
+    waiting, seen = [(input_nr, places)], {input_nr}
     while waiting:
         here, elements = waiting.pop()
         value = tape.nodes[here[0]].outputs[here[1]]

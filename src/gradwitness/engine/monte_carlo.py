@@ -58,7 +58,7 @@ RISK = 1e-6
 # The unit roundoff of 16-bit formats is above this.
 _SHORT = 2.0**-12
 
-Slot = tuple[int, int, int]  # pass, node, input of the node
+NodeInput = tuple[int, int, int]  # pass, node, input of the node
 
 
 @dataclass(frozen=True)
@@ -83,11 +83,11 @@ class Spread:
     dtype: str
     runs: int
     widened: float
-    squares: dict[tuple[Slot, ...], NDArray[np.float64]]
-    farthest: dict[tuple[Slot, ...], NDArray[np.float64]]
-    references: dict[tuple[Slot, ...], NDArray[np.float64]]
+    squares: dict[tuple[NodeInput, ...], NDArray[np.float64]]
+    farthest: dict[tuple[NodeInput, ...], NDArray[np.float64]]
+    references: dict[tuple[NodeInput, ...], NDArray[np.float64]]
 
-    def allowance(self, slots: tuple[Slot, ...]) -> NDArray[np.float64]:
+    def allowance(self, input_nrs: tuple[NodeInput, ...]) -> NDArray[np.float64]:
         """Return how far each number of a gradient may lie from the replay's.
 
         For a tensor of n numbers, with m the mean square distance of each in ``runs`` runs::
@@ -101,13 +101,13 @@ class Spread:
         many degrees of freedom as runs, for the risk `RISK` / n that one number is refuted though
         its error is normal and of that spread. The last two terms are for storing the result.
         """
-        squares, reference = self.squares[slots], self.references[slots]
+        squares, reference = self.squares[input_nrs], self.references[input_nrs]
         if not reference.size:
             return np.zeros(reference.shape)
         quantile = -float(stdtrit(2 * self.runs, RISK / (2 * reference.size)))
         with np.errstate(all="ignore"):
             sigma = np.sqrt((squares + np.mean(squares)) / 2) / self.widened
-            moved = np.maximum(SAFETY * quantile * sigma, self.farthest[slots])
+            moved = np.maximum(SAFETY * quantile * sigma, self.farthest[input_nrs])
             stored = unit_roundoff(self.dtype) * np.abs(reference)
             underflow = float(limits(self.dtype).smallest_normal)
             made = moved + np.where(reference == 0, 0.0, stored + underflow)
@@ -117,7 +117,7 @@ class Spread:
 def spread(
     tape: Tape,
     replayed: Replay,
-    wanted: Sequence[tuple[Slot, ...]],
+    wanted: Sequence[tuple[NodeInput, ...]],
     dtype: str,
     *,
     runs: int = RUNS,
@@ -150,28 +150,28 @@ def spread(
     coarse = any(is_inexact(name) and unit_roundoff(name) > _SHORT for name in made)
     width = COARSE if coarse else AMPLIFICATION
     noise = _Noise(np.random.default_rng(seed), dtype, width)
-    known = {slots: _summed(replayed, slots) for slots in wanted}
-    exact = {slots: g for slots, g in known.items() if g is not None}
-    squares = {slots: np.zeros(g.shape) for slots, g in exact.items()}
-    farthest = {slots: np.zeros(g.shape) for slots, g in exact.items()}
+    known = {input_nrs: _summed(replayed, input_nrs) for input_nrs in wanted}
+    exact = {input_nrs: g for input_nrs, g in known.items() if g is not None}
+    squares = {input_nrs: np.zeros(g.shape) for input_nrs, g in exact.items()}
+    farthest = {input_nrs: np.zeros(g.shape) for input_nrs, g in exact.items()}
     for _ in range(runs):
         again = replay(moved, noise.leaves(tape, moved), noise)
         # Where a mask takes out other elements than it did, nothing was moved from there on.
-        lost = len(again.taken) > len(replayed.taken)
-        for slots, reference in exact.items():
-            arrived = _summed(again, slots)
+        lost = len(again.trusted) > len(replayed.trusted)
+        for input_nrs, reference in exact.items():
+            arrived = _summed(again, input_nrs)
             with np.errstate(all="ignore"):
                 distance = np.abs((0.0 if arrived is None else arrived) - reference)
                 distance = np.where(np.isnan(distance) | lost, np.inf, distance)
-                squares[slots] += distance**2 / runs
-            np.maximum(farthest[slots], distance, out=farthest[slots])
+                squares[input_nrs] += distance**2 / runs
+            np.maximum(farthest[input_nrs], distance, out=farthest[input_nrs])
     widened = math.sqrt(width) if coarse else width
     return Spread(dtype, runs, widened, squares, farthest, exact)
 
 
-def _summed(replayed: Replay, slots: tuple[Slot, ...]) -> NDArray[np.float64] | None:
+def _summed(replayed: Replay, input_nrs: tuple[NodeInput, ...]) -> NDArray[np.float64] | None:
     """Return what arrives at some places together, or None if nothing does."""
-    parts = [g for slot in slots if (g := replayed.gradient(*slot)) is not None]
+    parts = [g for input_nr in input_nrs if (g := replayed.gradient(*input_nr)) is not None]
     return np.asarray(sum(parts[1:], parts[0])) if parts else None
 
 
@@ -283,10 +283,10 @@ class _Noise(Steps):
         value = result.value
         if value.dtype.kind not in "fc":
             return value
-        if result.likely is None:
+        if result.probable is None:
             return self._move(value, cast * np.abs(value)) if cast else value
-        final = result.arithmetic.final * (result.likely > 0)
-        return self._move(value, result.likely + final * np.abs(value))
+        final = result.arithmetic.final * (result.probable > 0)
+        return self._move(value, result.probable + final * np.abs(value))
 
     def _shift(self, value: NDArray[Any]) -> NDArray[Any]:
         """Return random numbers; complex ones with both parts at random, and of the same size."""

@@ -45,26 +45,26 @@ class Replay:
         Forward values by number, float64.
     arriving : dict
         Gradients by (sweep, node, input of the node).
-    taken : tuple of str
+    trusted : tuple of str
         Operations without a rule: here the recorded numbers were taken on trust.
     """
 
     values: dict[int, NDArray[np.float64]]
     arriving: dict[tuple[int, int, int], NDArray[np.float64]]
-    taken: tuple[str, ...]
+    trusted: tuple[str, ...]
 
     def gradient(self, sweep: int, node: int, index: int = 0) -> NDArray[np.float64] | None:
         """Return the gradient that arrives at an input of a node, or None if none does."""
         return self.arriving.get((sweep, node, index))
 
     def digits(
-        self, sweep: int, slot: tuple[int, int], recorded_gradient: NDArray[Any] | None
+        self, sweep: int, input_nr: tuple[int, int], recorded_gradient: NDArray[Any] | None
     ) -> float:
         """Return how many decimal digits of a recorded gradient the replay confirms.
 
         See `confirmed_digits`; nan where either side has nothing.
         """
-        reference = self.arriving.get((sweep, *slot))
+        reference = self.arriving.get((sweep, *input_nr))
         if reference is None or recorded_gradient is None or reference.size == 0:
             return math.nan
         return confirmed_digits(recorded_gradient, reference)
@@ -126,17 +126,17 @@ def replay(
     Replay
     """
     memory = _Memory(tape, leaves or {}, steps)
-    taken = []
+    trusted = []
     for call in tape.calls:
         reason = memory.run(call)
         if reason:
-            taken.append(reason)
+            trusted.append(reason)
     arriving: dict[tuple[int, int, int], Any] = {}
     for number in range(len(tape.sweeps)):
-        found, trusted = backward_pass(tape, number, memory.values, steps=steps)
-        arriving |= {(number, *slot): g for slot, g in found.items()}
-        taken += trusted
-    return Replay(memory.values, arriving, tuple(taken))
+        found, unruled = backward_pass(tape, number, memory.values, steps=steps)
+        arriving |= {(number, *input_nr): g for input_nr, g in found.items()}
+        trusted += unruled
+    return Replay(memory.values, arriving, tuple(trusted))
 
 
 @dataclass
@@ -358,34 +358,34 @@ def backward_pass(
     -------
     arriving : dict
         What arrives at each input of a node.
-    taken : list of str
+    trusted : list of str
         Why recorded gradients had to be taken on trust; with ``instead`` no change passes there.
     """
     sweep = tape.sweeps[number]
     arriving: dict[tuple[int, int], Any] = {}
-    taken: list[str] = []
+    trusted: list[str] = []
 
     def lookup(value: int) -> NDArray[Any]:
         return values[value] if value in values else recorded(tape)(value)
 
-    def add(slot: tuple[int, int], g: Any) -> None:
-        before = arriving.get(slot)
-        arriving[slot] = g if before is None else steps.total(tape, slot[0], before, g)
+    def add(input_nr: tuple[int, int], g: Any) -> None:
+        before = arriving.get(input_nr)
+        arriving[input_nr] = g if before is None else steps.total(tape, input_nr[0], before, g)
 
-    for slot, seed in _seeds(tape, sweep) if instead is None else ():
-        add(slot, seed)
-    for firing in sweep.firings:
-        node = tape.nodes[firing.node]
+    for input_nr, seed in _seeds(tape, sweep) if instead is None else ():
+        add(input_nr, seed)
+    for node_run in sweep.node_runs:
+        node = tape.nodes[node_run.node]
         if node.kind == Kind.ACCUMULATE:
             continue
-        incoming = [arriving.get((node.id, k)) for k in range(len(firing.incoming))]
+        incoming = [arriving.get((node.id, k)) for k in range(len(node_run.incoming))]
         try:
             sent = _sent(tape, node, incoming, lookup, instead, steps)
         except Unjudgeable as reason:
-            taken.append(str(reason))
-            known = firing.outgoing if instead is None else ()
+            trusted.append(str(reason))
+            known = node_run.outgoing if instead is None else ()
             sent = tuple(None if g is None else _known(tape, g) for g in known)
         for target, g in zip(node.edges, sent, strict=False):
             if target is not None and g is not None:
                 add((target.node, target.index), g)
-    return arriving, taken
+    return arriving, trusted

@@ -27,7 +27,7 @@ class Config:
 
     Attributes
     ----------
-    inputs : int
+    input_nrs : int
         d.
     hidden : int
         K, the number of hidden layers.

@@ -55,7 +55,7 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict of the run."""
+        """The worst verdict of the run."""
         return self.report.verdict
 
     def header(self) -> dict[str, str]:

@@ -39,11 +39,11 @@ from gradwitness.tape import (
     Argument,
     Call,
     Edge,
-    Firing,
     Kind,
     Layout,
     LeafUpdate,
     Node,
+    NodeRun,
     Ref,
     Source,
     Sweep,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     ArrayReader: TypeAlias = Callable[[int, tuple[int, ...], str], NDArray[np.generic]]
 
 FORMAT = "gradwitness-tape"
-VERSION = 2
+VERSION = 3
 
 _KINDS = {kind for name, kind in vars(Kind).items() if name.isupper()}
 
@@ -273,9 +273,9 @@ def _sweep(value: Reader[int], node: Reader[int], edge: Reader[Edge]) -> Reader[
     return record(
         Sweep,
         roots=many(pair(edge, optional(value))),
-        firings=many(
+        node_runs=many(
             record(
-                Firing,
+                NodeRun,
                 node=node,
                 incoming=gradients,
                 outgoing=gradients,

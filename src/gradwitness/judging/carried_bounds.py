@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.records import Records
     from gradwitness.tape import Edge, Tape
 
-Slot = tuple[int, int]  # node, input of the node
+NodeInput = tuple[int, int]  # node, input of the node
 
 
 class Carried:
@@ -35,11 +35,11 @@ class Carried:
         Where a pass gives gradients out besides the leaves; what is carried there stays.
     """
 
-    def __init__(self, tape: Tape, records: Records, taken: Container[Slot]) -> None:
+    def __init__(self, tape: Tape, records: Records, taken: Container[NodeInput]) -> None:
         self._tape = tape
         self._records = records
         self._taken = taken
-        self._parts: dict[Slot, list[Any]] = {}
+        self._parts: dict[NodeInput, list[Any]] = {}
         self._reaching: dict[Edge, bool] = {}
 
     def reaches(self, edge: Edge | None) -> bool:
@@ -65,13 +65,13 @@ class Carried:
         if number is not None and self.reaches(edge):
             self.add(edge, self._exact(number))
 
-    def keep(self, slot: Slot, number: int) -> None:
+    def keep(self, input_nr: NodeInput, number: int) -> None:
         """Keep what arrived where it is taken, unless the witness has its own."""
-        known = self._exact(number) if slot in self._taken else None
+        known = self._exact(number) if input_nr in self._taken else None
         if known is not None:
-            self._parts.setdefault(slot, [known])
+            self._parts.setdefault(input_nr, [known])
 
-    def at(self, slot: Slot, number: int) -> Any:
+    def at(self, input_nr: NodeInput, number: int) -> Any:
         """Return what has arrived; the recorded gradient, as exact, where nothing was carried.
 
         Raises
@@ -79,7 +79,7 @@ class Carried:
         Unjudgeable
             If the tape does not hold its numbers.
         """
-        parts = self._parts.get(slot)
+        parts = self._parts.get(input_nr)
         if not parts:
             return self._records.exact(number)
         if len(parts) == 1:

@@ -126,12 +126,12 @@ class Comparing:
                     self._seen.equal(r)
                     continue
                 bound = allowed(w, rigorous, dtype, final)
-                likely = bound
+                probable = bound
                 if not together:
-                    likely = allowed(w, None if errors[1] is None else next(known), dtype, final)
+                    probable = allowed(w, None if errors[1] is None else next(known), dtype, final)
                 if self._allowance:
-                    bound, likely = bound + self._allowance, likely + self._allowance
-                self._seen.numbers(r, w, rigorous, bound, likely)
+                    bound, probable = bound + self._allowance, probable + self._allowance
+                self._seen.numbers(r, w, rigorous, bound, probable)
 
 
 # So many numbers at a time: what is computed of them stays in the processor's cache.
@@ -169,7 +169,7 @@ class _Scan:
         self._worst: tuple[float, complex, complex, float, float]
         self._worst = (-1.0, math.nan, math.nan, math.nan, math.nan)
         self._place: tuple[int, ...] = ()
-        self._likely = 0.0
+        self._probable = 0.0
         self._largest = 0.0
         self._widest = 0.0
         self._below_bound = True
@@ -192,7 +192,7 @@ class _Scan:
         w: NDArray[np.float64],
         rigorous: NDArray[np.float64] | None,
         bound: NDArray[np.float64],
-        likely: NDArray[np.float64],
+        probable: NDArray[np.float64],
     ) -> None:
         """Take in a piece of floating-point numbers; ``bound`` holds the last rounding too."""
         error = np.abs(r - w)
@@ -201,11 +201,11 @@ class _Scan:
         if not (np.isfinite(error.max()) and np.isfinite(bound.max())):
             error, usable = self._among_strange(r, w, rigorous, bound, error)
             # A NaN bound knows nothing: it allows everything, and is counted as unusable.
-            shared = likely is bound
+            shared = probable is bound
             bound = np.where(np.isnan(bound), np.inf, bound)
-            likely = bound if shared else np.where(np.isnan(likely), np.inf, likely)
+            probable = bound if shared else np.where(np.isnan(probable), np.inf, probable)
             measured = usable & np.isfinite(w)
-        self._take(r, w, error, bound, likely, measured)
+        self._take(r, w, error, bound, probable, measured)
 
     def equal(self, r: NDArray[np.float64]) -> None:
         """Take in numbers that are, and have to be, those expected; none is NaN."""
@@ -286,7 +286,7 @@ class _Scan:
         w: NDArray[np.float64],
         error: NDArray[np.float64],
         bound: NDArray[np.float64],
-        likely: NDArray[np.float64],
+        probable: NDArray[np.float64],
         measured: NDArray[np.bool_] | None,
     ) -> None:
         """Take in numbers, of which those that are measured have a size; None for all."""
@@ -298,8 +298,8 @@ class _Scan:
             figures = (array[at].item() for array in (ratio, r, w, error, bound))
             self._worst = tuple(figures)
             self._place = self._where(at)
-        worst_likely = ratio[at] if likely is bound else np.max(ratio_of(error, likely))
-        self._likely = max(self._likely, float(worst_likely))
+        worst_probable = ratio[at] if probable is bound else np.max(ratio_of(error, probable))
+        self._probable = max(self._probable, float(worst_probable))
         self._measure(w if measured is None else w[measured])
         widest = bound if measured is None else bound[measured]
         self._widest = max(self._widest, float(np.max(widest, initial=0.0)))
@@ -353,7 +353,7 @@ class _Scan:
             error=error,
             bound=bound,
             ratio=ratio,
-            likely_ratio=self._likely,
+            probable_ratio=self._probable,
             ulps=ulps(error, w, self._dtype if self._limits is not None else "float64"),
             detects=detects,
             detects_relative=detects / self._largest if self._largest else relative,

@@ -45,7 +45,7 @@ class Comparison:
         Their distance, and the distance that rounding allows.
     ratio : float
         error / bound; 0 where both are 0, inf where only the bound is.
-    likely_ratio : float
+    probable_ratio : float
         The same against the probable bound. Above 1: within the worst case, but suspicious.
     ulps : float
         The error in units in the last place of the expected number.
@@ -67,7 +67,7 @@ class Comparison:
     error: float
     bound: float
     ratio: float
-    likely_ratio: float
+    probable_ratio: float
     ulps: float
     detects: float
     detects_relative: float
@@ -76,7 +76,7 @@ class Comparison:
     @property
     def suspicious(self) -> bool:
         """Whether the error is within the worst case but not within what is probable."""
-        return self.verdict is Verdict.AGREES and self.likely_ratio > 1
+        return self.verdict is Verdict.AGREES and self.probable_ratio > 1
 
 
 def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison:

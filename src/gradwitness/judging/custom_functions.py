@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.records import Records
     from gradwitness.judging.slopes import Functions
-    from gradwitness.tape import Edge, Firing, Node, Tape
+    from gradwitness.tape import Edge, Node, NodeRun, Tape
 
 NORMWISE = "normwise: the function's own order of operations is not known"
 
@@ -34,7 +34,7 @@ class Judged:
 
     Attributes
     ----------
-    slot : int
+    input_nr : int
     comparison : Comparison
     grade : str
         How strong the evidence is.
@@ -42,14 +42,14 @@ class Judged:
         Whether the rules' own gradient is the one that counts.
     """
 
-    slot: int
+    input_nr: int
     comparison: Comparison
     grade: str = NORMWISE
     by_rules: bool = True
 
 
 class CustomCheck:
-    """Judges the firings of custom functions.
+    """Judges the node runs of custom functions.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class CustomCheck:
         self._functions = functions
         self._declared = Declared(tape, records, functions)
 
-    def expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
+    def expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
         """Return what the rules make of the recorded forward, with normwise bounds.
 
         The derived bound belongs to the arrangement of the recorded forward. Another honest one
@@ -78,14 +78,14 @@ class CustomCheck:
         Unjudgeable
             If the rules cannot differentiate it.
         """
-        dtype = self._coarsest([*firing.incoming, *self._made_inside(node)])
-        for number in firing.incoming:
+        dtype = self._coarsest([*node_run.incoming, *self._made_inside(node)])
+        for number in node_run.incoming:
             if number is not None and not is_inexact(self._tape.values[number].dtype):
                 raise Unjudgeable(f"a gradient in {self._tape.values[number].dtype}")
         arithmetic = Arithmetic.stepwise(dtype)
         incoming = [
             None if number is None else self._records.exact(number, arithmetic)
-            for number in firing.incoming
+            for number in node_run.incoming
         ]
         declared = self._declared.gradients(node, incoming, arithmetic)
         try:
@@ -94,13 +94,13 @@ class CustomCheck:
             if any(edge is not None and k not in declared for k, edge in enumerate(node.edges)):
                 raise
             results = (None,) * len(node.edges)
-        results = tuple(declared.get(slot, result) for slot, result in enumerate(results))
+        results = tuple(declared.get(input_nr, result) for input_nr, result in enumerate(results))
         return tuple(None if result is None else _normwise(node, result) for result in results)
 
     def judge(
         self,
         node: Node,
-        firing: Firing,
+        node_run: NodeRun,
         expected: tuple[Any, ...] | Unjudgeable,
         is_wanted: Callable[[Edge], bool],
     ) -> Iterator[Judged]:
@@ -109,65 +109,69 @@ class CustomCheck:
         Parameters
         ----------
         node : Node
-        firing : Firing
+        node_run : NodeRun
         expected : tuple or Unjudgeable
             From `expected`, or what it raised.
         is_wanted : callable
             Whether the program asked for what lies beyond an edge.
         """
         declared = self._declared.grades(node)
-        for slot, edge in enumerate(node.edges):
-            sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
+        for input_nr, edge in enumerate(node.edges):
+            sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
             if edge is None or (sent is None and not is_wanted(edge)):
                 continue
-            slots = _together(self._tape, node, slot)
-            if not declared.keys().isdisjoint(slots):
-                yield from self._as_declared(node, firing, slot, expected, declared)
+            input_nrs = _together(self._tape, node, input_nr)
+            if not declared.keys().isdisjoint(input_nrs):
+                yield from self._as_declared(node, node_run, input_nr, expected, declared)
                 continue
-            if slots[0] != slot:
+            if input_nrs[0] != input_nr:
                 # One tensor twice: only the sum of both gradients has a meaning.
                 continue
             if isinstance(expected, Unjudgeable):
-                yield self._measured(node, firing, slots, str(expected))
+                yield self._measured(node, node_run, input_nrs, str(expected))
                 continue
-            comparison = self._by_rules(node, firing, slots, expected[slot])
+            comparison = self._by_rules(node, node_run, input_nrs, expected[input_nr])
             away = handed_out(self._tape, node)
             if away is not None:
-                yield self._both(node, firing, slots, comparison, away.op)
+                yield self._both(node, node_run, input_nrs, comparison, away.op)
             elif comparison is None:
                 continue
-            elif comparison.verdict is Verdict.DISAGREES and not connects(self._tape, node, slot):
+            elif comparison.verdict is Verdict.DISAGREES and not connects(
+                self._tape, node, input_nr
+            ):
                 reason = "no recorded operation leads from this input to an output"
-                yield self._measured(node, firing, slots, reason)
+                yield self._measured(node, node_run, input_nrs, reason)
             else:
-                yield Judged(slot, comparison)
+                yield Judged(input_nr, comparison)
 
     def _as_declared(
         self,
         node: Node,
-        firing: Firing,
-        slot: int,
+        node_run: NodeRun,
+        input_nr: int,
         expected: tuple[Any, ...] | Unjudgeable,
         declared: Mapping[int, str],
     ) -> Iterator[Judged]:
-        """Judge one of the slots of a tensor, for which a gradient was declared."""
-        number = firing.outgoing[slot] if slot < len(firing.outgoing) else None
-        grade = declared.get(slot, NORMWISE)
+        """Judge one of the inputs of a tensor, for which a gradient was declared."""
+        number = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
+        grade = declared.get(input_nr, NORMWISE)
         reason = str(expected) if isinstance(expected, Unjudgeable) else ""
-        if slot not in declared:
+        if input_nr not in declared:
             reason = "one tensor comes in twice, and one of its gradients only is declared"
         if reason or isinstance(expected, Unjudgeable):
             shown = None if number is None else self._tape.values[number].array
-            yield Judged(slot, unjudged(reason, shown), grade)
+            yield Judged(input_nr, unjudged(reason, shown), grade)
             return
-        comparison = self._by_rules(node, firing, [slot], expected[slot])
+        comparison = self._by_rules(node, node_run, [input_nr], expected[input_nr])
         if comparison is not None:
-            yield Judged(slot, comparison, grade)
+            yield Judged(input_nr, comparison, grade)
 
     def _by_rules(
-        self, node: Node, firing: Firing, slots: list[int], expected: Any
+        self, node: Node, node_run: NodeRun, input_nrs: list[int], expected: Any
     ) -> Comparison | None:
-        numbers = [n for n in (firing.outgoing[slot] for slot in slots) if n is not None]
+        numbers = [
+            n for n in (node_run.outgoing[input_nr] for input_nr in input_nrs) if n is not None
+        ]
         if not numbers:
             # An undefined gradient stands for zeros.
             if expected is None or not expected.value.any():
@@ -181,7 +185,7 @@ class CustomCheck:
             comparison = self._records.against(numbers[0], expected)
         else:
             comparison = self._against_sum(numbers, expected)
-        return settled_by(comparison, lambda: self._size(node, firing, slots[0]))
+        return settled_by(comparison, lambda: self._size(node, node_run, input_nrs[0]))
 
     def _against_sum(self, numbers: list[int], expected: Any) -> Comparison:
         first = self._tape.values[numbers[0]]
@@ -195,62 +199,72 @@ class CustomCheck:
         recorded = replace(first, array=total.value, dtype=total.dtype.name)
         return self._records.compared(recorded, expected, allowance=gamma(8, unit) * terms)
 
-    def _size(self, node: Node, firing: Firing, slot: int) -> float:
-        incoming = [None if n is None else self._records.size(n) for n in firing.incoming]
+    def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
+        incoming = [None if n is None else self._records.size(n) for n in node_run.incoming]
         try:
-            return largest(gradients(self._tape, node, incoming, self._records, None)[slot])
+            return largest(gradients(self._tape, node, incoming, self._records, None)[input_nr])
         except Unjudgeable:
             return 0.0
 
     def _both(
         self,
         node: Node,
-        firing: Firing,
-        slots: list[int],
+        node_run: NodeRun,
+        input_nrs: list[int],
         by_rules: Comparison | None,
         way: str,
     ) -> Judged:
         """Judge a function that hands numbers to what is not torch: they may come back, or not."""
         reason = f"its forward leaves torch ({way})"
-        measured = self._measured(node, firing, slots, reason)
+        measured = self._measured(node, node_run, input_nrs, reason)
         agreed = by_rules is None or by_rules.verdict is Verdict.AGREES
         if not agreed or measured.comparison.verdict is Verdict.INCONCLUSIVE:
             return measured
         if measured.comparison.verdict is Verdict.DISAGREES:
             constant = f"{reason}: right only if what comes back counts as a constant"
             return replace(measured, comparison=_open(measured.comparison, constant))
-        return measured if by_rules is None else Judged(slots[0], by_rules)
+        return measured if by_rules is None else Judged(input_nrs[0], by_rules)
 
-    def _measured(self, node: Node, firing: Firing, slots: list[int], reason: str) -> Judged:
+    def _measured(self, node: Node, node_run: NodeRun, input_nrs: list[int], reason: str) -> Judged:
         """Judge by slopes what the rules cannot judge, for the reason given."""
-        numbers = [n for n in (firing.outgoing[slot] for slot in slots) if n is not None]
+        numbers = [
+            n for n in (node_run.outgoing[input_nr] for input_nr in input_nrs) if n is not None
+        ]
         shown = self._tape.values[numbers[0]].array if numbers else None
         if self._functions is None:
-            return Judged(slots[0], unjudged(reason, shown), by_rules=False)
+            return Judged(input_nrs[0], unjudged(reason, shown), by_rules=False)
         try:
-            claim = self._claim(self._functions, node, firing, slots)
+            claim = self._claim(self._functions, node, node_run, input_nrs)
             comparison = measure(self._functions, claim)
         except Unjudgeable as other:
-            return Judged(slots[0], unjudged(f"{reason}; {other}", shown), by_rules=False)
+            return Judged(input_nrs[0], unjudged(f"{reason}; {other}", shown), by_rules=False)
         if comparison.verdict is Verdict.INCONCLUSIVE:
             comparison = _open(comparison, f"{reason}; {comparison.reason}")
         grade = ""
         if math.isfinite(comparison.detects):
             grade = f"{GRADE.format(count=comparison.size)}, since {reason}"
-        return Judged(slots[0], comparison, grade, by_rules=False)
+        return Judged(input_nrs[0], comparison, grade, by_rules=False)
 
-    def _claim(self, functions: Functions, node: Node, firing: Firing, slots: list[int]) -> Claim:
-        operand = functions.operands(node.id)[slots[0]]
+    def _claim(
+        self, functions: Functions, node: Node, node_run: NodeRun, input_nrs: list[int]
+    ) -> Claim:
+        operand = functions.operands(node.id)[input_nrs[0]]
         if operand is None:
             raise Unjudgeable("an operand was not recorded")
-        sent = [self._records(n) for n in (firing.outgoing[s] for s in slots) if n is not None]
+        sent = [
+            self._records(n) for n in (node_run.outgoing[s] for s in input_nrs) if n is not None
+        ]
         at = self._records(operand)
         if any(g.shape != sent[0].shape for g in sent):
             raise Unjudgeable("gradients of one tensor in different shapes")
-        arrived = [None if n is None else self._records(n) for n in firing.incoming]
+        arrived = [None if n is None else self._records(n) for n in node_run.incoming]
         if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
             raise Unjudgeable("no slope is measured along complex numbers")
-        numbers = [operand, *firing.incoming, *(firing.outgoing[slot] for slot in slots)]
+        numbers = [
+            operand,
+            *node_run.incoming,
+            *(node_run.outgoing[input_nr] for input_nr in input_nrs),
+        ]
         return Claim(
             node=node.id,
             value=operand,
@@ -271,15 +285,15 @@ class CustomCheck:
         return max(filter(is_inexact, named), key=unit_roundoff, default="float32")
 
 
-def _together(tape: Tape, node: Node, slot: int) -> list[int]:
-    """Return the slots of a node that take the same tensor as one does, itself included."""
+def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
+    """Return the inputs of a node that take the same tensor as one does, itself included."""
     try:
         values = [edge_value(tape, edge) for edge in node.edges]
     except Unjudgeable:
-        return [slot]
-    if values[slot] is None:
-        return [slot]
-    return [k for k, value in enumerate(values) if value == values[slot]]
+        return [input_nr]
+    if values[input_nr] is None:
+        return [input_nr]
+    return [k for k, value in enumerate(values) if value == values[input_nr]]
 
 
 def _open(comparison: Comparison, reason: str) -> Comparison:

@@ -45,11 +45,11 @@ class Declared:
         known = {} if functions is None else declared(functions.function(node.id))
         if functions is None or not known:
             return {}
-        slots = _slots(functions.arguments(node.id))
+        input_nrs = _input_nrs(functions.arguments(node.id))
         return {
-            slots[name]: GRADE.format(name=name, text=gradient.text)
+            input_nrs[name]: GRADE.format(name=name, text=gradient.text)
             for name, gradient in known.items()
-            if name in slots
+            if name in input_nrs
         }
 
     def gradients(
@@ -69,16 +69,16 @@ class Declared:
         arguments = functions.arguments(node.id)
         ys = [None if n is None else self._records.exact(n, arithmetic) for n in node.outputs]
         gs = [*incoming, *[None] * (len(ys) - len(incoming))]
-        slots = _slots(arguments)
+        input_nrs = _input_nrs(arguments)
         made = {}
         for name, gradient in known.items():
-            if name not in slots:
+            if name not in input_nrs:
                 continue
             taken = list(inspect.signature(gradient.function).parameters)[2:]
             given = {each: self._alive(arguments[each], arithmetic) for each in taken}
             one = len(node.outputs) == 1
             first = (gs[0], ys[0]) if one else (tuple(gs), tuple(ys))
-            made[slots[name]] = self._checked(name, run(gradient.function, *first, **given))
+            made[input_nrs[name]] = self._checked(name, run(gradient.function, *first, **given))
         return made
 
     def _alive(self, item: Argument, arithmetic: Arithmetic) -> Any:
@@ -97,7 +97,7 @@ class Declared:
         return result
 
 
-def _slots(arguments: dict[str, Argument]) -> dict[str, int]:
+def _input_nrs(arguments: dict[str, Argument]) -> dict[str, int]:
     """Return the edge of each argument that is a tensor: they stand in the order of arguments."""
     tensors = [name for name, item in arguments.items() if isinstance(item, Ref)]
     return {name: place for place, name in enumerate(tensors)}

@@ -36,7 +36,7 @@ class Finding:
     comparison : Comparison
     call, node, sweep : int or None
         Numbers on the tape.
-    slot : int
+    tensor_nr : int
         Output of the call, input or edge of the node.
     source : Source or None
         Where the program made the call.
@@ -52,7 +52,7 @@ class Finding:
     call: int | None = None
     node: int | None = None
     sweep: int | None = None
-    slot: int = 0
+    tensor_nr: int = 0
     source: Source | None = None
     formula: str = ""
     grade: str = ""
@@ -74,7 +74,7 @@ class Row:
     shape : tuple of int
     dtype : str
     verdict : Verdict
-        The gravest of its own comparison and of every step that it depends on.
+        The worst of its own comparison and of every step that it depends on.
     reason : str
         Empty, or why: its own reason, or the step that it inherits a fault from.
     inherited : bool
@@ -84,7 +84,7 @@ class Row:
         rounds.
     digits : float
         Correct decimal digits against the float64 replay from the leaves; nan without one.
-    node, slot, sweep : int
+    node, input, sweep : int
         Accumulator (or the node it was taken at), input of that node, backward pass.
     value : int or None
         The gradient on the tape.
@@ -99,7 +99,7 @@ class Row:
     comparison: Comparison
     digits: float
     node: int
-    slot: int
+    input_nr: int
     sweep: int
     value: int | None
 
@@ -132,7 +132,7 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict of all; INCONCLUSIVE if there is no gradient at all."""
+        """The worst verdict of all; INCONCLUSIVE if there is no gradient at all."""
         steps = [finding.verdict for finding in self.findings]
         return worst([*steps, worst([row.verdict for row in self.rows])])
 

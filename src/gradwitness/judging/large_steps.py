@@ -69,7 +69,7 @@ def in_large_pieces(
     arithmetic: Arithmetic | None,
     keep: Callable[[Edge], bool],
 ) -> dict[int, Pieces]:
-    """Return those gradients of a node, by slot, that are too large to be computed whole.
+    """Return those gradients of a node, by input, that are too large to be computed whole.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ def in_large_pieces(
     ):
         return {}
     made = {}
-    for slot, edge in enumerate(node.edges):
-        name, value = _operand(tape, call, slot)
+    for input_nr, edge in enumerate(node.edges):
+        name, value = _operand(tape, call, input_nr)
         pieces = [] if value is None else cuts(tape, call, name)
         if edge is not None and value is not None and pieces:
-            step = _LargeStep(tape, node, call, slot, name, tape.values[value].shape, pieces)
-            made[slot] = Pieces(
+            step = _LargeStep(tape, node, call, input_nr, name, tape.values[value].shape, pieces)
+            made[input_nr] = Pieces(
                 step.shape,
                 partial(step.made, incoming, records, arithmetic),
                 keep=keep(edge),
@@ -114,7 +114,7 @@ class _LargeStep:
     tape: Tape
     node: Node
     call: Call
-    slot: int
+    input_nr: int
     name: str
     shape: Shape
     pieces: list[Cut]
@@ -122,7 +122,7 @@ class _LargeStep:
     def made(
         self, incoming: Sequence[int | None], records: Records, arithmetic: Arithmetic
     ) -> Iterator[tuple[Index, Bounded]]:
-        wanted = [place == self.slot for place in range(len(self.node.edges))]
+        wanted = [place == self.input_nr for place in range(len(self.node.edges))]
         for cut in self.pieces:
             small = small_step(self.tape, self.call, cut, records)
             arrived = [
@@ -135,7 +135,7 @@ class _LargeStep:
                 for place, number in enumerate(incoming)
             ]
             sent = vjp(small.tape, small.call, arrived, small.lookup, arithmetic, wanted)
-            yield cut.operand(self.name, self.shape), sent[self.slot]
+            yield cut.operand(self.name, self.shape), sent[self.input_nr]
 
 
 def may_reach(tape: Tape, edge: Edge, taken: Container[tuple[int, int]]) -> bool:
@@ -146,40 +146,40 @@ def may_reach(tape: Tape, edge: Edge, taken: Container[tuple[int, int]]) -> bool
         node = tape.nodes[at.node]
         if node.kind == Kind.ACCUMULATE or (at.node, at.index) in taken:
             return True
-        for slot, onward in enumerate(node.edges):
-            if onward is None or onward in seen or surely_rounds(tape, node, slot):
+        for input_nr, onward in enumerate(node.edges):
+            if onward is None or onward in seen or surely_rounds(tape, node, input_nr):
                 continue
             seen.add(onward)
             waiting.append(onward)
     return False
 
 
-def surely_rounds(tape: Tape, node: Node, slot: int) -> bool:
+def surely_rounds(tape: Tape, node: Node, input_nr: int) -> bool:
     """Whether what a node sends through an edge is a product or a sum, and never a mere copy."""
     call = _call(tape, node)
     found = None if call is None else find(call.base_op)
     if call is None or found is None or found.moves or found.apart in ("", ELEMENTWISE):
         return False
-    name, value = _operand(tape, call, slot)
+    name, value = _operand(tape, call, input_nr)
     if value is None or call.outputs[0] is None:
         return False
     sizes = [math.prod(tape.values[n].shape) for n in (value, call.outputs[0])]
     return name != _ADDED or sizes[0] < sizes[1]
 
 
-def _operand(tape: Tape, call: Call, slot: int) -> tuple[str, int | None]:
+def _operand(tape: Tape, call: Call, input_nr: int) -> tuple[str, int | None]:
     """Return the name and the value of the operand that an edge belongs to."""
 
     def nothing(number: int) -> NDArray[Any]:
         raise Unjudgeable(f"value {number} is not looked up")
 
     try:
-        slots = bind(tape, call, nothing, arithmetic=None, skip=True).slots()
+        input_nrs = bind(tape, call, nothing, arithmetic=None, skip=True).inputs()
     except Unjudgeable:
         return "", None
-    if slot >= len(slots):
+    if input_nr >= len(input_nrs):
         return "", None
-    name, place, argument = slots[slot]
+    name, place, argument = input_nrs[input_nr]
     if place is not None or not isinstance(argument, Ref):
         return name, None
     return name, argument.value

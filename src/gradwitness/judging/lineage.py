@@ -1,4 +1,4 @@
-"""Guilty and inherited: the gravest finding among the steps that a gradient depends on."""
+"""Guilty and inherited: the worst finding among the steps that a gradient depends on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.compare import Comparison
     from gradwitness.tape import Call, Sweep, Tape
 
-Slot = tuple[int, int]
+NodeInput = tuple[int, int]
 
 
 class Lineage:
@@ -29,53 +29,56 @@ class Lineage:
 
     def __init__(self, tape: Tape, findings: list[Finding]) -> None:
         self._tape = tape
-        self._forward = {f.call: f for f in _gravest_last(findings, Step.FORWARD)}
+        self._forward = {f.call: f for f in _worst_last(findings, Step.FORWARD)}
         self._backward: dict[tuple[int, int, int, Step], Finding] = {}
         for f in findings:
             if f.sweep is not None and f.node is not None:
-                self._backward[f.sweep, f.node, f.slot, f.step] = f
-        self._gravest = [self._trace(n, sweep) for n, sweep in enumerate(tape.sweeps)]
+                self._backward[f.sweep, f.node, f.tensor_nr, f.step] = f
+        self._worst = [self._trace(n, sweep) for n, sweep in enumerate(tape.sweeps)]
 
-    def verdict(self, sweep: int, slot: Slot, own: Comparison) -> tuple[Verdict, str, bool]:
+    def verdict(
+        self, sweep: int, input_nr: NodeInput, own: Comparison
+    ) -> tuple[Verdict, str, bool]:
         """Return a gradient's verdict, its reason, and whether an earlier step is to blame."""
         if own.verdict is Verdict.DISAGREES:
             return own.verdict, own.reason, False
-        gravest = self._worse(
-            self._gravest[sweep].get(slot), self._backward.get((sweep, *slot, Step.ACCUMULATE))
+        worst = self._worse(
+            self._worst[sweep].get(input_nr),
+            self._backward.get((sweep, *input_nr, Step.ACCUMULATE)),
         )
-        if gravest is not None and gravest.verdict is Verdict.DISAGREES:
-            return Verdict.DISAGREES, f"inherits from {gravest.title}", True
+        if worst is not None and worst.verdict is Verdict.DISAGREES:
+            return Verdict.DISAGREES, f"inherits from {worst.title}", True
         if own.verdict is Verdict.INCONCLUSIVE:
             return own.verdict, own.reason, False
-        if gravest is not None and gravest.verdict is Verdict.INCONCLUSIVE:
-            reason = f"{gravest.title}: {gravest.comparison.reason}"
+        if worst is not None and worst.verdict is Verdict.INCONCLUSIVE:
+            reason = f"{worst.title}: {worst.comparison.reason}"
             return Verdict.INCONCLUSIVE, reason, True
         return Verdict.AGREES, "", False
 
-    def _trace(self, number: int, sweep: Sweep) -> dict[Slot, Finding | None]:
-        """Carry the gravest finding along the backward pass, from slot to slot."""
-        start = self._gravest_forward(sweep)
-        found: dict[Slot, Finding | None] = {(e.node, e.index): start for e, _ in sweep.roots}
-        for firing in sweep.firings:
-            node = firing.node
-            gravest: Finding | None = start
-            for index in range(len(firing.incoming)):
+    def _trace(self, number: int, sweep: Sweep) -> dict[NodeInput, Finding | None]:
+        """Carry the worst finding along the backward pass, from input to input."""
+        start = self._worst_forward(sweep)
+        found: dict[NodeInput, Finding | None] = {(e.node, e.index): start for e, _ in sweep.roots}
+        for node_run in sweep.node_runs:
+            node = node_run.node
+            worst: Finding | None = start
+            for index in range(len(node_run.incoming)):
                 arriving = self._backward.get((number, node, index, Step.FAN_IN))
                 found[node, index] = self._worse(found.get((node, index)), arriving)
-                gravest = self._worse(gravest, found[node, index])
-            for slot, edge in enumerate(self._tape.nodes[node].edges):
+                worst = self._worse(worst, found[node, index])
+            for input_nr, edge in enumerate(self._tape.nodes[node].edges):
                 if edge is None:
                     continue
-                own = self._backward.get((number, node, slot, Step.BACKWARD))
+                own = self._backward.get((number, node, input_nr, Step.BACKWARD))
                 target = (edge.node, edge.index)
-                found[target] = self._worse(found.get(target), self._worse(gravest, own))
+                found[target] = self._worse(found.get(target), self._worse(worst, own))
         return found
 
-    def _gravest_forward(self, sweep: Sweep) -> Finding | None:
-        gravest: Finding | None = None
+    def _worst_forward(self, sweep: Sweep) -> Finding | None:
+        worst: Finding | None = None
         for call in self._ancestors(sweep):
-            gravest = self._worse(gravest, self._forward.get(call.id))
-        return gravest
+            worst = self._worse(worst, self._forward.get(call.id))
+        return worst
 
     def _ancestors(self, sweep: Sweep) -> Iterable[Call]:
         """Yield the calls that the roots of a pass depend on, memory that they share included."""
@@ -108,10 +111,10 @@ class Lineage:
         """Return the graver of two findings; the earlier one of two that are alike."""
         if a is None or b is None:
             return b if a is None else a
-        return b if b.verdict.gravity > a.verdict.gravity else a
+        return b if b.verdict.severity > a.verdict.severity else a
 
 
-def _gravest_last(findings: list[Finding], step: Step) -> list[Finding]:
-    """Return the findings of one kind, so ordered that the gravest of a call comes last."""
+def _worst_last(findings: list[Finding], step: Step) -> list[Finding]:
+    """Return the findings of one kind, so ordered that the worst of a call comes last."""
     chosen = [f for f in findings if f.step is step]
-    return sorted(chosen, key=lambda f: f.verdict.gravity)
+    return sorted(chosen, key=lambda f: f.verdict.severity)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.finding import Row
     from gradwitness.judging.slopes import Functions
-    from gradwitness.tape import Call, Edge, Firing, LeafUpdate, Tape
+    from gradwitness.tape import Call, Edge, LeafUpdate, NodeRun, Tape
 
 
 def judge(tape: Tape, replayed: Replay | None = None) -> Report:
@@ -58,9 +58,9 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
         call_up_to(sweep.after)
         made.begins(number, sweep.roots, sweep.limited_to)
         updates = {update.node: update for update in sweep.leaves}
-        for firing in sweep.firings:
-            call_up_to(firing.after)
-            made.fired(number, firing, updates.get(firing.node))
+        for node_run in sweep.node_runs:
+            call_up_to(node_run.after)
+            made.node_ran(number, node_run, updates.get(node_run.node))
         made.ends(number, sweep.captured)
     call_up_to(len(tape.calls))
     return made.report(tape, replayed)
@@ -122,11 +122,11 @@ class Judge:
             self._tape, self._records, sweep, roots, limited_to, self._functions
         )
 
-    def fired(self, sweep: int, firing: Firing, update: LeafUpdate | None) -> None:
+    def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Judge one node's turn in a backward pass."""
-        found = self._sweeps[sweep].fire(firing, update)
+        found = self._sweeps[sweep].judge_node(node_run, update)
         self._findings += found
-        self._panel.fired(sweep, firing, update, found)
+        self._panel.node_ran(sweep, node_run, update, found)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
@@ -156,11 +156,11 @@ class Judge:
             replayed = replay(tape)
 
         def finished(row: Row) -> Row:
-            slot = (row.node, row.slot)
-            verdict, reason, inherited = lineage.verdict(row.sweep, slot, row.comparison)
+            input_nr = (row.node, row.input_nr)
+            verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, row.comparison)
             digits = row.digits
             if replayed is not None and row.value is not None:
-                digits = replayed.digits(row.sweep, slot, tape.values[row.value].array)
+                digits = replayed.digits(row.sweep, input_nr, tape.values[row.value].array)
             return replace(row, verdict=verdict, reason=reason, inherited=inherited, digits=digits)
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
@@ -180,13 +180,13 @@ class Judge:
         found = find(call.base_op)
         title = f"{call.op} (call {number})"
 
-        def finding(slot: int, comparison: Comparison) -> Finding:
+        def finding(output_nr: int, comparison: Comparison) -> Finding:
             return Finding(
                 Step.FORWARD,
                 title,
                 comparison,
                 call=number,
-                slot=slot,
+                tensor_nr=output_nr,
                 source=call.source,
                 formula=found.text if found else "",
             )
@@ -195,10 +195,12 @@ class Judge:
             comparisons = self._compared(call)
         except Unjudgeable as reason:
             arrays = [None if n is None else tape.values[n].array for n in call.outputs]
-            return [finding(slot, unjudged(str(reason), a)) for slot, a in enumerate(arrays)]
+            return [
+                finding(output_nr, unjudged(str(reason), a)) for output_nr, a in enumerate(arrays)
+            ]
         made = [
-            finding(slot, settled_by(comparison, partial(self._size, call, slot)))
-            for slot, comparison in comparisons
+            finding(output_nr, settled_by(comparison, partial(self._size, call, output_nr)))
+            for output_nr, comparison in comparisons
         ]
         # Outputs without elements (what batch norm does not save in evaluation) have nothing to
         # judge, as long as another output of the call has.
@@ -211,16 +213,16 @@ class Judge:
             return of_pieces
         results = evaluate(self._tape, call, self._records, bounded=True)
         return [
-            (slot, self._records.against(output, result))
-            for slot, (output, result) in enumerate(zip(call.outputs, results, strict=True))
+            (output_nr, self._records.against(output, result))
+            for output_nr, (output, result) in enumerate(zip(call.outputs, results, strict=True))
             # A rule gives None for what a kernel keeps for itself.
             if output is not None and result is not None
         ]
 
-    def _size(self, call: Call, slot: int) -> float:
+    def _size(self, call: Call, output_nr: int) -> float:
         """Return how large a call's result is where all operands have one sign."""
         try:
             results = evaluate(self._tape, call, self._records.size, bounded=False)
         except Unjudgeable:
             return 0.0
-        return largest(results[slot])
+        return largest(results[output_nr])

@@ -83,7 +83,7 @@ class ProbePass:
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict of its steps; at best INCONCLUSIVE if the pass failed.
+        """The worst verdict of its steps; at best INCONCLUSIVE if the pass failed.
 
         Of ``again`` nothing is judged but the bits, so that a note leaves it INCONCLUSIVE.
         """
@@ -119,7 +119,7 @@ class Probe:
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest verdict of all. Bits that differ within rounding are no disagreement."""
+        """The worst verdict of all. Bits that differ within rounding are no disagreement."""
         judged = [p.verdict for p in self.passes if p.sent and (p.kind != AGAIN or p.error)]
         doubt = [Verdict.INCONCLUSIVE] if self.skipped else []
         return worst([self.report.verdict, *judged, *doubt])
@@ -147,4 +147,4 @@ def _speaks(finding: Finding) -> bool:
 
 def _key(finding: Finding) -> tuple[Step, str, int]:
     """Return what a step is called by, whatever pass it was seen in."""
-    return finding.step, finding.title, finding.slot
+    return finding.step, finding.title, finding.tensor_nr

@@ -9,7 +9,7 @@ from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from gradwitness.judging.finding import Finding
-    from gradwitness.tape import Firing, LeafUpdate, Node
+    from gradwitness.tape import LeafUpdate, Node, NodeRun
 
 
 class StepsCheck(SweepCheck):
@@ -19,17 +19,17 @@ class StepsCheck(SweepCheck):
     the gradients at the ends belong to the program.
     """
 
-    def fire(self, firing: Firing, update: LeafUpdate | None) -> list[Finding]:
-        """Judge one firing."""
+    def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
+        """Judge one node run."""
         del update
         self._found = []
-        node = self.tape.nodes[firing.node]
+        node = self.tape.nodes[node_run.node]
         if node.kind != Kind.ACCUMULATE:
-            self._backward(node, firing)
+            self._backward(node, node_run)
         return self._found
 
-    def _carry_on(self, node: Node, firing: Firing, expected: tuple[Any, ...]) -> None:
+    def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
         """Carry nothing: no row asks for it."""
 
-    def _carry(self, node: Node, slot: int, result: Any) -> None:
+    def _carry(self, node: Node, input_nr: int, result: Any) -> None:
         """Carry nothing."""

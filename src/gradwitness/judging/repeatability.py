@@ -14,7 +14,7 @@ from gradwitness.judging.pathology.detector import listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.tape import Edge, Firing, Tape
+    from gradwitness.tape import Edge, NodeRun, Tape
 
 Prints = tuple[bytes | None, ...]
 # Stands for numbers that could not be read: equal to nothing.
@@ -26,7 +26,7 @@ KIND = "backward is not deterministic"
 class _Pass:
     """A backward pass as fingerprints: of each node what arrived and what it sent."""
 
-    firings: dict[int, tuple[Prints, Prints]]
+    node_runs: dict[int, tuple[Prints, Prints]]
     arrived: dict[tuple[int, int], bytes | None]
 
 
@@ -50,13 +50,13 @@ class Fingerprints:
         self._passes[sweep] = _Pass({}, {})
         self._groups.setdefault(group, ([], []))[again].append(self._passes[sweep])
 
-    def fired(self, sweep: int, firing: Firing) -> None:
+    def node_ran(self, sweep: int, node_run: NodeRun) -> None:
         """Take a node's turn in."""
         made = self._passes[sweep]
-        arrived = self._prints(firing.incoming)
-        made.firings[firing.node] = (arrived, self._prints(firing.outgoing))
+        arrived = self._prints(node_run.incoming)
+        made.node_runs[node_run.node] = (arrived, self._prints(node_run.outgoing))
         for index, one in enumerate(arrived):
-            made.arrived[firing.node, index] = one
+            made.arrived[node_run.node, index] = one
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Take in what the pass returned."""
@@ -102,10 +102,10 @@ def _compared(tape: Tape, first: _Pass, again: _Pass) -> list[Note]:
     guilty = next(
         (
             number
-            for number, (arrived, sent) in first.firings.items()
-            if number in again.firings
-            and again.firings[number][0] == arrived
-            and any(map(_differs, sent, again.firings[number][1]))
+            for number, (arrived, sent) in first.node_runs.items()
+            if number in again.node_runs
+            and again.node_runs[number][0] == arrived
+            and any(map(_differs, sent, again.node_runs[number][1]))
         ),
         None,
     )

@@ -294,7 +294,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
         error=worst.gap,
         bound=allowed,
         ratio=ratio,
-        likely_ratio=ratio,
+        probable_ratio=ratio,
         ulps=ulps(worst.gap, worst.measured, claim.dtype),
         detects=detects,
         detects_relative=detects / signal if signal else math.inf,

@@ -13,7 +13,7 @@ from gradwitness.engine.backward import backward_arithmetic, gradients
 from gradwitness.engine.binding import Unjudgeable, bind, over_complex
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
-from gradwitness.judging.carried_bounds import Carried, Slot, total
+from gradwitness.judging.carried_bounds import Carried, NodeInput, total
 from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.finding import Finding, Row, Step
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.records import Records
     from gradwitness.judging.slopes import Functions
-    from gradwitness.tape import Firing, LeafUpdate, Node, Source, Tape
+    from gradwitness.tape import LeafUpdate, Node, NodeRun, Source, Tape
 
 
 class SweepCheck:
-    """Judges the firings of a pass one by one, and the gradients that it gives out.
+    """Judges the node runs of a pass one by one, and the gradients that it gives out.
 
     Parameters
     ----------
@@ -63,16 +63,16 @@ class SweepCheck:
         self._custom = CustomCheck(tape, records, functions)
         self._found: list[Finding] = []
         self._rows: list[Row] = []
-        self._seeds: dict[Slot, list[int | None]] = {}
+        self._seeds: dict[NodeInput, list[int | None]] = {}
         for edge, seed in roots:
             self._seeds.setdefault((edge.node, edge.index), []).append(seed)
         # For each input of each node: the recorded gradients that were sent there, ...
-        self.sent: dict[Slot, list[int]] = {
-            slot: [seed for seed in given if seed is not None]
-            for slot, given in self._seeds.items()
+        self.sent: dict[NodeInput, list[int]] = {
+            input_nr: [seed for seed in given if seed is not None]
+            for input_nr, given in self._seeds.items()
         }
         # Where a node that had its turn sent nothing, which its own step judges.
-        self._left_out: set[Slot] = set()
+        self._left_out: set[NodeInput] = set()
         # ... and the witness's own.
         taken = {(edge.node, edge.index) for edge in limited_to or ()}
         self._carried = Carried(tape, records, taken)
@@ -80,18 +80,18 @@ class SweepCheck:
             None if limited_to is None else _leading_to(tape, {e.node for e in limited_to})
         )
 
-    def fire(self, firing: Firing, update: LeafUpdate | None) -> list[Finding]:
-        """Judge one firing, and what it did to the ``.grad`` of a leaf."""
+    def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
+        """Judge one node run, and what it did to the ``.grad`` of a leaf."""
         self._found = []
-        node = self.tape.nodes[firing.node]
-        self._fan_in(node, firing)
+        node = self.tape.nodes[node_run.node]
+        self._fan_in(node, node_run)
         if node.kind == Kind.ACCUMULATE:
-            self._accumulate(node, firing, update)
+            self._accumulate(node, node_run, update)
             if update is not None:
-                self._rows.append(self._row(Edge(node.id, 0), firing.incoming[0]))
+                self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0]))
         else:
-            self._backward(node, firing)
-        self._carried.used(node.id, len(firing.incoming))
+            self._backward(node, node_run)
+        self._carried.used(node.id, len(node_run.incoming))
         return self._found
 
     def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
@@ -105,13 +105,13 @@ class SweepCheck:
         They stand in the order of the forward pass, which met the leaves first.
         """
         nodes = self.tape.nodes
-        return sorted(self._rows, key=lambda row: nodes[row.node].outputs[row.slot] or 0)
+        return sorted(self._rows, key=lambda row: nodes[row.node].outputs[row.input_nr] or 0)
 
     def _finding(
         self,
         step: Step,
         node: Node,
-        slot: int,
+        input_nr: int,
         what: str,
         comparison: Comparison,
         formula: str = "",
@@ -126,18 +126,18 @@ class SweepCheck:
                 call=node.call,
                 node=node.id,
                 sweep=self.number,
-                slot=slot,
+                tensor_nr=input_nr,
                 source=_source(self.tape, node) if call is None else call.source,
                 formula=formula,
                 grade=grade,
             )
         )
 
-    def _fan_in(self, node: Node, firing: Firing) -> None:
-        for index, arrived in enumerate(firing.incoming):
-            slot = (node.id, index)
-            terms = self.sent.get(slot, [])
-            implicit = sum(seed is None for seed in self._seeds.get(slot, ()))
+    def _fan_in(self, node: Node, node_run: NodeRun) -> None:
+        for index, arrived in enumerate(node_run.incoming):
+            input_nr = (node.id, index)
+            terms = self.sent.get(input_nr, [])
+            implicit = sum(seed is None for seed in self._seeds.get(input_nr, ()))
             if arrived is None and not terms and not implicit:
                 continue
             what = f"gradient arriving at input {index}"
@@ -151,7 +151,7 @@ class SweepCheck:
                 )
             else:
                 comparison = self._against_total(arrived, terms, implicit, arrived)
-                self._carried.keep(slot, arrived)
+                self._carried.keep(input_nr, arrived)
             self._finding(Step.FAN_IN, node, index, what, comparison, "g = sum of what was sent")
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
@@ -162,71 +162,71 @@ class SweepCheck:
         comparison = self.records.against(number, expected)
         return settled_by(comparison, lambda: sum(map(largest, map(self.records, terms))) + ones)
 
-    def _backward(self, node: Node, firing: Firing) -> None:
-        self._note_sent(node, firing)
+    def _backward(self, node: Node, node_run: NodeRun) -> None:
+        self._note_sent(node, node_run)
         names = _slot_names(self.tape, node, self.records)
         if node.kind == Kind.CUSTOM:
-            self._custom_backward(node, firing, names)
+            self._custom_backward(node, node_run, names)
             return
         try:
-            expected = self._expected(node, firing)
+            expected = self._expected(node, node_run)
         except Unjudgeable as reason:
-            for slot, sent in enumerate(firing.outgoing):
+            for input_nr, sent in enumerate(node_run.outgoing):
                 if sent is not None:
                     array = self.tape.values[sent].array
-                    self._backward_finding(node, slot, names, unjudged(str(reason), array))
-                    self._carried.add_recorded(node.edges[slot], sent)
+                    self._backward_finding(node, input_nr, names, unjudged(str(reason), array))
+                    self._carried.add_recorded(node.edges[input_nr], sent)
             return
-        for slot, edge in enumerate(node.edges):
+        for input_nr, edge in enumerate(node.edges):
             if edge is None:
                 continue
-            sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
+            sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
             if sent is None and not self._is_wanted(edge):
                 continue
-            comparison = self._outgoing(node, firing, slot, sent, expected[slot])
+            comparison = self._outgoing(node, node_run, input_nr, sent, expected[input_nr])
             if comparison is not None:
-                self._backward_finding(node, slot, names, comparison)
-        self._carry_on(node, firing, expected)
+                self._backward_finding(node, input_nr, names, comparison)
+        self._carry_on(node, node_run, expected)
 
-    def _note_sent(self, node: Node, firing: Firing) -> None:
-        for edge, sent in zip(node.edges, firing.outgoing, strict=False):
+    def _note_sent(self, node: Node, node_run: NodeRun) -> None:
+        for edge, sent in zip(node.edges, node_run.outgoing, strict=False):
             if edge is not None and sent is not None:
                 self.sent.setdefault((edge.node, edge.index), []).append(sent)
             elif edge is not None:
                 self._left_out.add((edge.node, edge.index))
 
-    def _custom_backward(self, node: Node, firing: Firing, names: list[tuple[str, str]]) -> None:
+    def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         expected: tuple[Any, ...] | Unjudgeable
         try:
-            expected = self._custom.expected(node, firing)
+            expected = self._custom.expected(node, node_run)
         except Unjudgeable as reason:
             expected = reason
         measured = set()
-        for judged in self._custom.judge(node, firing, expected, self._is_wanted):
-            self._backward_finding(node, judged.slot, names, judged.comparison, judged.grade)
+        for judged in self._custom.judge(node, node_run, expected, self._is_wanted):
+            self._backward_finding(node, judged.input_nr, names, judged.comparison, judged.grade)
             if not judged.by_rules:
-                measured.add(judged.slot)
-        for slot, sent in enumerate(firing.outgoing):
-            if isinstance(expected, Unjudgeable) or slot in measured or self._narrows(firing):
-                self._carried.add_recorded(node.edges[slot], sent)
+                measured.add(judged.input_nr)
+        for input_nr, sent in enumerate(node_run.outgoing):
+            if isinstance(expected, Unjudgeable) or input_nr in measured or self._narrows(node_run):
+                self._carried.add_recorded(node.edges[input_nr], sent)
             else:
-                self._carried.add(node.edges[slot], expected[slot])
+                self._carried.add(node.edges[input_nr], expected[input_nr])
 
     def _backward_finding(
         self,
         node: Node,
-        slot: int,
+        input_nr: int,
         names: list[tuple[str, str]],
         comparison: Comparison,
         grade: str = "",
     ) -> None:
-        name, text = names[slot] if slot < len(names) else (str(slot), "")
-        self._finding(Step.BACKWARD, node, slot, f"gradient of {name}", comparison, text, grade)
+        name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
+        self._finding(Step.BACKWARD, node, input_nr, f"gradient of {name}", comparison, text, grade)
 
-    def _expected(self, node: Node, firing: Firing) -> tuple[Any, ...]:
-        arithmetic = backward_arithmetic(self.tape, node, firing.incoming)
+    def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
+        arithmetic = backward_arithmetic(self.tape, node, node_run.incoming)
         in_pieces = in_large_pieces(
-            self.tape, node, firing.incoming, self.records, arithmetic, self._carried.reaches
+            self.tape, node, node_run.incoming, self.records, arithmetic, self._carried.reaches
         )
         if in_pieces:
             edges = tuple(None if k in in_pieces else edge for k, edge in enumerate(node.edges))
@@ -235,17 +235,17 @@ class SweepCheck:
             node = replace(node, edges=edges)
         incoming = [
             None if number is None else self.records.exact(number, arithmetic)
-            for number in firing.incoming
+            for number in node_run.incoming
         ]
         whole = gradients(self.tape, node, incoming, self.records, arithmetic)
-        return tuple(in_pieces.get(slot, result) for slot, result in enumerate(whole))
+        return tuple(in_pieces.get(input_nr, result) for input_nr, result in enumerate(whole))
 
     def _is_wanted(self, edge: Edge) -> bool:
         """Whether the program asked for a gradient that lies beyond an edge."""
         return self._wanted is None or edge.node in self._wanted
 
     def _outgoing(
-        self, node: Node, firing: Firing, slot: int, sent: int | None, expected: Any
+        self, node: Node, node_run: NodeRun, input_nr: int, sent: int | None, expected: Any
     ) -> Comparison | None:
         if sent is None:
             # An undefined gradient stands for zeros.
@@ -260,23 +260,23 @@ class SweepCheck:
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
         comparison = self.records.against(sent, expected)
-        return settled_by(comparison, partial(self._size, node, firing, slot))
+        return settled_by(comparison, partial(self._size, node, node_run, input_nr))
 
-    def _size(self, node: Node, firing: Firing, slot: int) -> float:
+    def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
         """Return how large an outgoing gradient is where all incoming numbers have one sign."""
-        incoming = [None if n is None else self.records.size(n) for n in firing.incoming]
+        incoming = [None if n is None else self.records.size(n) for n in node_run.incoming]
         try:
-            return largest(gradients(self.tape, node, incoming, self.records, None)[slot])
+            return largest(gradients(self.tape, node, incoming, self.records, None)[input_nr])
         except Unjudgeable:
             return 0.0
 
-    def _carry_on(self, node: Node, firing: Firing, expected: tuple[Any, ...]) -> None:
+    def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
         """Pass the witness's gradients on: through a node that rounds nothing, with their past."""
-        if self._narrows(firing):
+        if self._narrows(node_run):
             # A cast: the formula rounds nothing, but the store does.
-            for slot, sent in enumerate(firing.outgoing):
+            for input_nr, sent in enumerate(node_run.outgoing):
                 if sent is not None:
-                    self._carried.add_recorded(node.edges[slot], sent)
+                    self._carried.add_recorded(node.edges[input_nr], sent)
             return
         if not any(map(self._carried.reaches, node.edges)):
             return
@@ -285,27 +285,27 @@ class SweepCheck:
         if results and all(isinstance(e, Bounded | Pieces) and e.is_exact for e in results):
             incoming = [
                 None if number is None else self._carried.at((node.id, index), number)
-                for index, number in enumerate(firing.incoming)
+                for index, number in enumerate(node_run.incoming)
             ]
             arithmetic = next(g.arithmetic for g in incoming if g is not None)
             onward = gradients(self.tape, node, incoming, self.records, arithmetic)
-        for slot, result in enumerate(onward):
-            self._carried.add(node.edges[slot], result)
+        for input_nr, result in enumerate(onward):
+            self._carried.add(node.edges[input_nr], result)
 
-    def _narrows(self, firing: Firing) -> bool:
-        numbers = (*firing.incoming, *firing.outgoing)
+    def _narrows(self, node_run: NodeRun) -> bool:
+        numbers = (*node_run.incoming, *node_run.outgoing)
         return len({part(self.tape.values[n].dtype) for n in numbers if n is not None}) > 1
 
-    def _arrived_against(self, slot: Slot, number: int) -> Comparison:
+    def _arrived_against(self, input_nr: NodeInput, number: int) -> Comparison:
         try:
-            comparison = self.records.against(number, self._carried.at(slot, number))
+            comparison = self.records.against(number, self._carried.at(input_nr, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
         # Whether the signal suffices was judged at each step on the way, on which this row depends.
         return settled_by(comparison, lambda: math.inf)
 
-    def _accumulate(self, node: Node, firing: Firing, update: LeafUpdate | None) -> None:
-        arrived = firing.incoming[0]
+    def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
+        arrived = node_run.incoming[0]
         if update is None or arrived is None:
             return
         if update.after is None:
@@ -318,12 +318,12 @@ class SweepCheck:
             Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
         )
 
-    def _absent(self, slot: Slot) -> Comparison:
-        parts = self.sent.get(slot)
+    def _absent(self, input_nr: NodeInput) -> Comparison:
+        parts = self.sent.get(input_nr)
         if parts:
             array = self.tape.values[parts[0]].array
             return mismatch("no gradient came, though one was sent", array)
-        if slot in self._left_out:
+        if input_nr in self._left_out:
             return nothing("no gradient: nothing leads from it to the result")
         return unjudged("the gradient does not depend on it: torch gave None")
 
@@ -332,8 +332,10 @@ class SweepCheck:
         leaf = tape.nodes[edge.node].outputs[edge.index]
         value = None if leaf is None else tape.values[leaf]
         name = value.name if value and value.name else f"value {leaf}"
-        slot = (edge.node, edge.index)
-        comparison = self._absent(slot) if number is None else self._arrived_against(slot, number)
+        input_nr = (edge.node, edge.index)
+        comparison = (
+            self._absent(input_nr) if number is None else self._arrived_against(input_nr, number)
+        )
         return Row(
             name=name,
             shape=value.shape if value else (),
@@ -344,7 +346,7 @@ class SweepCheck:
             comparison=comparison,
             digits=math.nan,
             node=edge.node,
-            slot=edge.index,
+            input_nr=edge.index,
             sweep=self.number,
             value=number,
         )
@@ -385,5 +387,5 @@ def _slot_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str
             name if place is None else f"{name}[{place}]",
             f"d{name} = {gradient_text(bound.rule, name, mixed)}",
         )
-        for name, place, _ in bound.slots()
+        for name, place, _ in bound.inputs()
     ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.judging.finding import Report
-    from gradwitness.tape import Argument, Call, Firing, Node, Tape
+    from gradwitness.tape import Argument, Call, Node, NodeRun, Tape
 
 
 def explain(tape: Tape, report: Report) -> str:
@@ -37,7 +37,7 @@ class _Derivation:
         self._tape = tape
         self._names = Names(tape)
         self._verdicts = {
-            (f.sweep, f.node, f.slot): f for f in report.findings if f.step is Step.BACKWARD
+            (f.sweep, f.node, f.tensor_nr): f for f in report.findings if f.step is Step.BACKWARD
         }
 
     def lines(self) -> Iterator[str]:
@@ -56,9 +56,9 @@ class _Derivation:
             given = any(seed is not None for _, seed in sweep.roots)
             start = "what the program gave" if given else "1"
             yield f"g is the gradient that arrives at a node; at the result it is {start}."
-            for firing in sweep.firings:
+            for node_run in sweep.node_runs:
                 yield ""
-                yield from self._backward(number, firing)
+                yield from self._backward(number, node_run)
 
     def _matter(self) -> list[Call]:
         """Return the forward calls that nodes were left behind by, and what those depend on."""
@@ -100,21 +100,21 @@ class _Derivation:
         array = self._tape.values[number].array
         return "?" if array is None else shortened(array)
 
-    def _backward(self, sweep: int, firing: Firing) -> Iterator[str]:
-        node = self._tape.nodes[firing.node]
+    def _backward(self, sweep: int, node_run: NodeRun) -> Iterator[str]:
+        node = self._tape.nodes[node_run.node]
         entry = find_node("CustomFunction" if node.kind == Kind.CUSTOM else node.name)
         yield f"#{node.id} " + (entry.definition(node.name) if entry else node.name)
-        for arrived in firing.incoming:
+        for arrived in node_run.incoming:
             if arrived is not None:
                 yield f"  g = {self._shown(arrived)}"
         if node.kind == Kind.ACCUMULATE and node.leaf is not None:
             yield f"  {self._names.of(node.leaf)}.grad += g"
             return
-        for slot, formula in enumerate(self._formulas(node)):
-            sent = firing.outgoing[slot] if slot < len(firing.outgoing) else None
+        for input_nr, formula in enumerate(self._formulas(node)):
+            sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
             if sent is None:
                 continue
-            finding = self._verdicts.get((sweep, node.id, slot))
+            finding = self._verdicts.get((sweep, node.id, input_nr))
             verdict = ""
             if finding is not None:
                 ratio = short(finding.comparison.ratio)

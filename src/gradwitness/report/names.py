@@ -69,7 +69,7 @@ class Names:
         outputs = ", ".join(self.of(n) for n in call.outputs if n is not None)
         names = {**self._operands(bound), "g": "g", "y": outputs}
         found = []
-        for name, _, argument in bound.slots():
+        for name, _, argument in bound.inputs():
             text = gradient_text(bound.rule, name, over_complex(self._tape, call))
             written = expression(text, names, self._settings(bound))
             found.append((self._argument(argument), written))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.judging.finding import Report, Row
-    from gradwitness.tape import Firing, Node, Tape
+    from gradwitness.tape import Node, NodeRun, Tape
 
 Index = tuple[int, ...]
 # Terms of a sum that are written out, and entries of a gradient that unit cotangents are sent for.
@@ -53,7 +53,7 @@ def trace(tape: Tape, report: Report, target: str) -> str:
     """
     row, index = _target(report, target)
     wrong = {
-        (finding.node, finding.slot)
+        (finding.node, finding.tensor_nr)
         for finding in report.wrong
         if finding.step is Step.BACKWARD and finding.sweep == row.sweep
     }
@@ -89,7 +89,7 @@ class _Term:
 
     coefficient: float
     incoming: float
-    slot: int
+    input_nr: int
     index: Index
 
     @property
@@ -120,15 +120,15 @@ class _Trace:
         while at is not None:
             edge, entry = at
             senders = [
-                (firing, slot)
-                for firing in self._sweep.firings
-                for slot, target in enumerate(self._tape.nodes[firing.node].edges)
-                if target == edge and firing.outgoing[slot] is not None
+                (node_run, input_nr)
+                for node_run in self._sweep.node_runs
+                for input_nr, target in enumerate(self._tape.nodes[node_run.node].edges)
+                if target == edge and node_run.outgoing[input_nr] is not None
             ]
             at = yield from self._origin(edge, entry, senders)
 
     def _origin(
-        self, edge: Edge, index: Index, senders: list[tuple[Firing, int]]
+        self, edge: Edge, index: Index, senders: list[tuple[NodeRun, int]]
     ) -> Generator[str, None, tuple[Edge, Index] | None]:
         """Say where an arriving entry was sent from; return the next entry to follow."""
         roots = [seed for root, seed in self._sweep.roots if root == edge]
@@ -140,31 +140,31 @@ class _Trace:
         if not senders:
             return None
         if len(senders) > 1:
-            parts = [self._entry(f.outgoing[slot], index) for f, slot in senders]
+            parts = [self._entry(f.outgoing[input_nr], index) for f, input_nr in senders]
             yield ""
             yield f"   {len(senders)} gradients meet: " + " + ".join(f"{p:.6g}" for p in parts)
             largest = int(np.argmax(np.abs(parts)))
             chosen = self._tape.nodes[senders[largest][0].node]
             yield f"   followed: the largest, from #{chosen.id} {chosen.name}"
             senders = [senders[largest]]
-        firing, slot = senders[0]
-        return (yield from self._through(firing, slot, index))
+        node_run, input_nr = senders[0]
+        return (yield from self._through(node_run, input_nr, index))
 
     def _through(
-        self, firing: Firing, slot: int, index: Index
+        self, node_run: NodeRun, input_nr: int, index: Index
     ) -> Generator[str, None, tuple[Edge, Index] | None]:
-        node = self._tape.nodes[firing.node]
+        node = self._tape.nodes[node_run.node]
         self._step += 1
         yield ""
-        symbol, formula = self._formula(node, slot)
+        symbol, formula = self._formula(node, input_nr)
         where = self._where(node)
         yield f"{self._step:2}  #{node.id} {node.name}{where}: d{symbol} = {formula}"
         try:
-            terms = self._terms(node, firing, slot, index)
+            terms = self._terms(node, node_run, input_nr, index)
         except Unjudgeable as reason:
             yield f"    not written out: {reason}"
             return None
-        sent = self._entry(firing.outgoing[slot], index)
+        sent = self._entry(node_run.outgoing[input_nr], index)
         if not terms:
             yield f"    d{symbol}{place(index)} = 0   torch sent {sent:.6g}"
             yield "    every factor before the arriving entries is 0: a unit that did not fire, say"
@@ -172,12 +172,12 @@ class _Trace:
         total = sum(term.product for term in terms)
         yield f"    d{symbol}{place(index)} = {self._sum(node, terms)}"
         blank = " " * len(f"d{symbol}{place(index)}")
-        mark = "   <- DISAGREES" if (firing.node, slot) in self._wrong else ""
+        mark = "   <- DISAGREES" if (node_run.node, input_nr) in self._wrong else ""
         yield f"    {blank} = {total:.9g}   torch sent {sent:.9g}{mark}"
         largest = terms[0]
         if len(terms) > 1:
             yield f"    followed: the largest term, g{place(largest.index)}"
-        return Edge(node.id, largest.slot), largest.index
+        return Edge(node.id, largest.input_nr), largest.index
 
     def _sum(self, node: Node, terms: list[_Term]) -> str:
         shown = []
@@ -205,10 +205,10 @@ class _Trace:
         written = f"{coefficient:.6g}"
         return f"{named[0]} ({written})" if len(named) == 1 else written
 
-    def _terms(self, node: Node, firing: Firing, slot: int, index: Index) -> list[_Term]:
+    def _terms(self, node: Node, node_run: NodeRun, input_nr: int, index: Index) -> list[_Term]:
         """Return the non-zero terms of one entry that a node sends out, largest first."""
         terms = []
-        arrays = [None if n is None else self._lookup(n) for n in firing.incoming]
+        arrays = [None if n is None else self._lookup(n) for n in node_run.incoming]
         if sum(a.size for a in arrays if a is not None) > _MOST:
             raise Unjudgeable(f"more than {_MOST} entries arrive here")
         for k, array in enumerate(arrays):
@@ -221,7 +221,7 @@ class _Trace:
                 unit[q] = 1.0
                 probe: list[NDArray[Any] | None] = [None] * len(arrays)
                 probe[k] = unit
-                sent = gradients(self._tape, node, probe, self._lookup, None)[slot]
+                sent = gradients(self._tape, node, probe, self._lookup, None)[input_nr]
                 if sent is not None and sent.dtype.kind == "c":
                     raise Unjudgeable("complex numbers are not taken apart into terms")
                 coefficient = 0.0 if sent is None else float(sent[index])
@@ -229,12 +229,12 @@ class _Trace:
                     terms.append(_Term(coefficient, float(array[q]), k, q))
         return sorted(terms, key=lambda term: -abs(term.product))
 
-    def _formula(self, node: Node, slot: int) -> tuple[str, str]:
+    def _formula(self, node: Node, input_nr: int) -> tuple[str, str]:
         if node.call is None:
-            edge = node.edges[slot]
+            edge = node.edges[input_nr]
             value = None if edge is None else self._tape.nodes[edge.node].outputs[edge.index]
             return self._names.of(value), "the derivative of the function's recorded forward"
-        return self._names.gradients(self._tape.calls[node.call])[slot]
+        return self._names.gradients(self._tape.calls[node.call])[input_nr]
 
     def _where(self, node: Node) -> str:
         module = "" if node.call is None else self._tape.calls[node.call].source.module

@@ -1,8 +1,8 @@
 """What a kernel does that no NumPy function stands for: where it rounds, and how well.
 
-A rule calls these as it calls NumPy. On plain numbers the first is exp, `begun_from` adds, and the
-others change nothing; on arrays that bring their own functions (NEP 18) the engine gives each its
-bound.
+A rule calls these as it calls NumPy. On plain numbers the first is exp, `continue_from` adds, and
+the others change nothing; on arrays that bring their own functions (NEP 18) the engine gives each
+its bound.
 """
 
 from __future__ import annotations
@@ -59,32 +59,40 @@ short_exp = _dispatched(
     np.exp,
     "e^x; where the format has 16 bits, by the short polynomial that is good enough for it.",
 )
-stored = _dispatched(
-    "stored", _as_it_is, "Round to the tensor's format in the middle of a kernel: a 16-bit buffer."
+round_to_format = _dispatched(
+    "round_to_format",
+    _as_it_is,
+    "Round to the tensor's format in the middle of a kernel: a 16-bit buffer.",
 )
-held = _dispatched(
-    "held", _as_it_is, "Hold a number that came in double precision as the kernel computes."
+round_as_kernel = _dispatched(
+    "round_as_kernel",
+    _as_it_is,
+    "Hold a number that came in double precision as the kernel computes.",
 )
-in_kernel = _dispatched(
-    "in_kernel",
+enter_kernel = _dispatched(
+    "enter_kernel",
     _as_it_is,
     "From here on, compute as one kernel does: 16-bit formats in float32, until `leaving`.",
 )
-leaving = _dispatched(
-    "leaving", _as_it_is, "Store a kernel's result; from here on every step rounds to the format."
+leave_kernel = _dispatched(
+    "leave_kernel",
+    _as_it_is,
+    "Store a kernel's result; from here on every step rounds to the format.",
 )
-one_by_one = _dispatched(
-    "one_by_one",
+accumulate_in_format = _dispatched(
+    "accumulate_in_format",
     _as_it_is,
     "From here on, products and sums store every partial result in the tensor's format.",
 )
-without_error = _dispatched(
-    "without_error",
+ignore_error = _dispatched(
+    "ignore_error",
     _as_it_is,
     "The numbers alone: a shift that does not matter, since what it adds is taken away again.",
 )
-decided = _dispatched(
-    "decided", _as_it_is, "Whole numbers, none of which a rounding error could make another one."
+require_certain = _dispatched(
+    "require_certain",
+    _as_it_is,
+    "Whole numbers, none of which a rounding error could make another one.",
 )
 
 
@@ -118,10 +126,10 @@ def converted(x: Array, dtype: str | None) -> Array:
     kind = str(dtype).removeprefix("torch.")
     if dtype is None or x.dtype.kind != "f" or not kind.startswith(("int", "uint")):
         return x
-    return decided(np.trunc(x)).astype(kind)
+    return require_certain(np.trunc(x)).astype(kind)
 
 
-def begun_from(y: Array, start: Array, terms: int) -> Array:
+def continue_from(y: Array, start: Array, terms: int) -> Array:
     """Add to a sum of so many products what it may have started from.
 
     A kernel may put the bias into its accumulator first: then every partial sum holds it, and is
@@ -129,7 +137,7 @@ def begun_from(y: Array, start: Array, terms: int) -> Array:
     """
     if isinstance(y, np.ndarray):
         return y + start
-    result: Any = y.__array_function__(begun_from, (type(y),), (y, start, terms), {})
+    result: Any = y.__array_function__(continue_from, (type(y),), (y, start, terms), {})
     return result
 
 

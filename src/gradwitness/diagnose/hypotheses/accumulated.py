@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 MOMENTUM = "momentum"
 _MOMENTA = (0.9, 0.99, 0.95, 0.8, 0.5, 0.999)
 
 
-def earlier_passes(scene: Scene) -> Iterator[Explanation]:
+def earlier_passes(case: Case) -> Iterator[Explanation]:
     """Suppose h = g + the gradients of earlier passes, whole or with a momentum."""
-    earlier = [(n, g) for n, g in Facts(scene).other_sweeps() if n < scene.sweep]
+    earlier = [(n, g) for n, g in Facts(case).other_sweeps() if n < case.sweep]
     total: dict[str, NDArray[np.float64]] = {}
     for count, (number, gradients) in enumerate(reversed(earlier), 1):
         total = {k: total.get(k, 0.0) + g for k, g in gradients.items()}
-        predicted = jointly(refuted(scene), partial(_plus, total, 1.0))
+        predicted = jointly(refuted(case), partial(_plus, total, 1.0))
         since = f"since backward pass {number + 1}: .grad was not cleared"
         if predicted:
             yield Explanation(
@@ -41,14 +41,14 @@ def earlier_passes(scene: Scene) -> Iterator[Explanation]:
                 freedom=count,
             )
     if earlier:
-        yield from _momentum(scene, earlier[-1][1])
+        yield from _momentum(case, earlier[-1][1])
 
 
-def another_added(scene: Scene) -> Iterator[Explanation]:
+def another_added(case: Case) -> Iterator[Explanation]:
     """Suppose h = g + the gradient of another tensor of the same shape."""
-    for exhibit in refuted(scene):
+    for exhibit in refuted(case):
         g, h = exhibit.witness, exhibit.claim
-        for tried, other in enumerate(scene.exhibits.values(), 1):
+        for tried, other in enumerate(case.exhibits.values(), 1):
             if other.name == exhibit.name or not g.shape == h.shape == other.witness.shape:
                 continue
             if fits(exhibit, g + other.witness):
@@ -69,16 +69,16 @@ def _plus(
     return None if other is None else exhibit.witness + share * other
 
 
-def _momentum(scene: Scene, before: Mapping[str, NDArray[np.float64]]) -> Iterator[Explanation]:
+def _momentum(case: Case, before: Mapping[str, NDArray[np.float64]]) -> Iterator[Explanation]:
     """Suppose h = g + m (gradient of the pass before), m fitted."""
-    for exhibit in refuted(scene):
+    for exhibit in refuted(case):
         other = before.get(exhibit.name)
         if other is None or not other.any() or exhibit.claim.shape != other.shape:
             continue
         fitted = float(np.vdot(exhibit.claim - exhibit.witness, other) / np.vdot(other, other))
         shares = [(k, m) for k, m in enumerate(_MOMENTA, 1) if abs(m - fitted) < 0.01]
         for tried, share in [*shares, (REAL, fitted)]:
-            predicted = jointly(refuted(scene), partial(_plus, before, share))
+            predicted = jointly(refuted(case), partial(_plus, before, share))
             if predicted and not np.isclose(share, 1):
                 yield Explanation(
                     MOMENTUM,

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Fault, Stage, explained, explanations
+from gradwitness.diagnose.replayed_faults import Fault, Trial, explained, explanations
 from gradwitness.rules import find
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Explanation, Scene
-    from gradwitness.diagnose.replayed_faults import Turn
+    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.replayed_faults import Visit
 
 RELU = frozenset({"aten.relu"})
 SMOOTH = frozenset(
@@ -55,27 +55,27 @@ CLAMPS = frozenset({"aten.clamp", "aten.clamp_min", "aten.clamp_max"})
 POINTWISE = RELU | SMOOTH | CLAMPS
 
 
-def unchanged(turn: Turn) -> list[Any]:
+def unchanged(visit: Visit) -> list[Any]:
     """Send on what arrives."""
-    return turn.sending(turn.g)
+    return visit.sending(visit.g)
 
 
-def _at_result(turn: Turn) -> list[Any] | None:
+def _at_result(visit: Visit) -> list[Any] | None:
     """f'(f(z)): the formula given the activation where the pre-activation belongs."""
-    site, y = turn.site, turn.site.y
+    site, y = visit.site, visit.site.y
     _, *others = site.operands.values()
     again = site.rule.function(y, *others, **site.parameters)
     if isinstance(again, tuple):
         return None
-    return turn.sending(site.vjp(site.names[0], turn.g, **{site.names[0]: y, "y": again}))
+    return visit.sending(site.vjp(site.names[0], visit.g, **{site.names[0]: y, "y": again}))
 
 
-def _result_is_input(turn: Turn) -> list[Any] | None:
+def _result_is_input(visit: Visit) -> list[Any] | None:
     """Z (1 - z): the formula over the activation given the pre-activation."""
-    name = turn.site.names[0]
-    if len(turn.site.results) > 1:
+    name = visit.site.names[0]
+    if len(visit.site.results) > 1:
         return None
-    return turn.sending(turn.site.vjp(name, turn.g, y=turn.site.operands[name]))
+    return visit.sending(visit.site.vjp(name, visit.g, y=visit.site.operands[name]))
 
 
 def _of_another(op: str) -> Any:
@@ -83,34 +83,34 @@ def _of_another(op: str) -> Any:
     rule = find(op)
     assert rule is not None  # noqa: S101 (named below)
 
-    def wrong(turn: Turn) -> list[Any] | None:
-        x = turn.site.operands[turn.site.names[0]]
-        if turn.site.op == op or np.shape(turn.site.y) != np.shape(turn.g):
+    def wrong(visit: Visit) -> list[Any] | None:
+        x = visit.site.operands[visit.site.names[0]]
+        if visit.site.op == op or np.shape(visit.site.y) != np.shape(visit.g):
             return None
         # From the activation that there is, as one who mixes the formulas up has it.
-        return turn.sending(rule.gradients["x"].function(turn.g, turn.site.y, x))
+        return visit.sending(rule.gradients["x"].function(visit.g, visit.site.y, x))
 
     return wrong
 
 
-def _gate_only(turn: Turn) -> list[Any] | None:
+def _gate_only(visit: Visit) -> list[Any] | None:
     """Leave out the product rule's second term: s for s + x s (1 - s), Phi for Phi + x phi."""
-    x = turn.site.operands["x"]
-    gate = np.divide(turn.site.y, x, out=np.full(x.shape, 0.5), where=x != 0)
-    return turn.sending(turn.g * gate)
+    x = visit.site.operands["x"]
+    gate = np.divide(visit.site.y, x, out=np.full(x.shape, 0.5), where=x != 0)
+    return visit.sending(visit.g * gate)
 
 
-def _other_gelu(turn: Turn) -> list[Any]:
-    other = "none" if turn.site.parameters.get("approximate") == "tanh" else "tanh"
-    return [turn.site.vjp("x", turn.g, approximate=other)]
+def _other_gelu(visit: Visit) -> list[Any]:
+    other = "none" if visit.site.parameters.get("approximate") == "tanh" else "tanh"
+    return [visit.site.vjp("x", visit.g, approximate=other)]
 
 
-def _by_gradient(turn: Turn) -> list[Any]:
-    return [np.where(turn.g > 0, turn.g, 0)]
+def _by_gradient(visit: Visit) -> list[Any]:
+    return [np.where(visit.g > 0, visit.g, 0)]
 
 
-def _as_relu(turn: Turn) -> list[Any]:
-    return turn.sending(np.where(turn.site.operands["x"] > 0, turn.g, 0))
+def _as_relu(visit: Visit) -> list[Any]:
+    return visit.sending(np.where(visit.site.operands["x"] > 0, visit.g, 0))
 
 
 FAULTS = (
@@ -192,9 +192,9 @@ FAULTS = (
 )
 
 
-def activation_faults(scene: Scene) -> Iterator[Explanation]:
+def activation_faults(case: Case) -> Iterator[Explanation]:
     """Explain by a wrong derivative at an activation, at one or at all of them."""
-    return explained(scene, FAULTS)
+    return explained(case, FAULTS)
 
 
 # What has no activation, but is given one's derivative.
@@ -208,15 +208,15 @@ LAYERS = frozenset(
 def masked(how: Any) -> Any:
     """Return the mistake of multiplying what arrives by a function of the output."""
 
-    def wrong(turn: Turn) -> list[Any] | None:
+    def wrong(visit: Visit) -> list[Any] | None:
         # The formulas are linear in g for each edge: none needs the mask by itself.
-        changed = how(turn.site.y)
-        if np.shape(changed) != np.shape(turn.g):
+        changed = how(visit.site.y)
+        if np.shape(changed) != np.shape(visit.g):
             return None
-        arrives = turn.g * changed
+        arrives = visit.g * changed
         return [
-            None if s is None else turn.site.vjp(name, arrives)
-            for name, s in zip(turn.site.names, turn.sent, strict=True)
+            None if s is None else visit.site.vjp(name, arrives)
+            for name, s in zip(visit.site.names, visit.sent, strict=True)
         ]
 
     return wrong
@@ -259,18 +259,18 @@ UNCALLED = (
 )
 
 
-def derivative_of_nothing(scene: Scene) -> Iterator[Explanation]:
+def derivative_of_nothing(case: Case) -> Iterator[Explanation]:
     """Explain by an activation's derivative after a layer that has none."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    masked_already = _entering(stage, RELU)
-    sites = [s for s in stage.sites(LAYERS) if masked_already.isdisjoint(s.call.outputs)]
+    masked_already = _entering(trial, RELU)
+    sites = [s for s in trial.sites(LAYERS) if masked_already.isdisjoint(s.call.outputs)]
     for fault in UNCALLED:
-        yield from explanations(stage, fault, sites)
+        yield from explanations(trial, fault, sites)
 
 
-def _entering(stage: Stage, ops: frozenset[str]) -> frozenset[int]:
+def _entering(trial: Trial, ops: frozenset[str]) -> frozenset[int]:
     """Return the values that go straight into one of some operations."""
-    calls = (call for call in stage.tape.calls if call.base_op in ops)
+    calls = (call for call in trial.tape.calls if call.base_op in ops)
     return frozenset(n for c in calls for a in c.arguments.values() for n in references(a))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 TRANSPOSED = "transposed"
 PERMUTED = "axes permuted"
@@ -28,12 +28,12 @@ _AXES = 4  # beyond so many, only the reversed order is tried
 _FURTHEST = 3  # shifts that are tried
 
 
-def arrangement(scene: Scene) -> Iterator[Explanation]:
+def arrangement(case: Case) -> Iterator[Explanation]:
     """Suppose that the claim holds the right numbers in another order."""
     found: dict[str, dict[str, NDArray[np.float64]]] = {}
     said: dict[str, list[str]] = {}
     tried: dict[str, int] = {}
-    for exhibit in refuted(scene):
+    for exhibit in refuted(case):
         if not _same_numbers(exhibit):
             continue
         for number, (cause, how, predicted) in enumerate(_orders(exhibit), 1):
@@ -52,9 +52,9 @@ def arrangement(scene: Scene) -> Iterator[Explanation]:
         )
 
 
-def reordered(scene: Scene) -> Iterator[Explanation]:
+def reordered(case: Case) -> Iterator[Explanation]:
     """Suppose that slices along an axis stand in another order, such as the gates of an LSTM."""
-    for exhibit in refuted(scene):
+    for exhibit in refuted(case):
         g, h = exhibit.witness, exhibit.claim
         if g.shape != h.shape or g.ndim < 1 or not _same_numbers(exhibit):
             continue

@@ -15,12 +15,12 @@ from gradwitness.diagnose.hypotheses.activations import POINTWISE
 from gradwitness.diagnose.hypotheses.paths import without
 from gradwitness.diagnose.hypotheses.truncated_bptt import BETWEEN_STEPS
 from gradwitness.diagnose.hypotheses.zeros import DETACHED
-from gradwitness.diagnose.replayed_faults import Stage
+from gradwitness.diagnose.replayed_faults import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
     from gradwitness.diagnose.replayed_faults import Site, Wrong
 
     Faults = list[tuple[Site, Wrong]]
@@ -74,19 +74,19 @@ class _Cell:
         return list(found.values())
 
 
-def detached_cells(scene: Scene) -> Iterator[Explanation]:
+def detached_cells(case: Case) -> Iterator[Explanation]:
     """Explain by states, or a gate, of a recurrent layer that no gradient goes back through."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
     lines: dict[str, list[Site]] = defaultdict(list)
-    for site in sorted(stage.sites(), key=lambda site: site.call.id):
+    for site in sorted(trial.sites(), key=lambda site: site.call.id):
         lines[site.place].append(site)
     for place, same in lines.items():
         cells = [_begun(cell) for cell in _cells(same)]
-        yield from _states(stage, place, cells)
+        yield from _states(trial, place, cells)
         for cell in cells or _repeated(same):
-            yield from _gates(stage, place, cell)
+            yield from _gates(trial, place, cell)
 
 
 def _repeated(sites: Sequence[Site]) -> Iterator[_Cell]:
@@ -121,14 +121,14 @@ def _begun(cell: _Cell) -> _Cell:
     return min(ways, key=lambda way: sum(map(len, way.crossing().values())))
 
 
-def _states(stage: Stage, place: str, cells: Sequence[_Cell]) -> Iterator[Explanation]:
+def _states(trial: Trial, place: str, cells: Sequence[_Cell]) -> Iterator[Explanation]:
     crossings = [cell.crossing() for cell in cells]
     every = [edge for each in crossings for edges in each.values() for edge in edges]
     sets = [every]
     sets += [[e for edges in each.values() for e in edges] for each in crossings if len(cells) > 1]
     sets += [edges for each in crossings for edges in each.values() if len(each) > 1]
     for chosen in sets:
-        predicted = stage.play(_cut(chosen)) if chosen else {}
+        predicted = trial.with_faults(_cut(chosen)) if chosen else {}
         if predicted:
             text = (
                 f"the gradient does not go back from a step of {place} to the one before: "
@@ -139,11 +139,11 @@ def _states(stage: Stage, place: str, cells: Sequence[_Cell]) -> Iterator[Explan
             yield Explanation(BETWEEN_STEPS, text, predicted, place=place, freedom=freedom)
 
 
-def _gates(stage: Stage, place: str, cell: _Cell) -> Iterator[Explanation]:
+def _gates(trial: Trial, place: str, cell: _Cell) -> Iterator[Explanation]:
     gates = cell.gates()
     for number, gate in enumerate(gates, 1):
         faults: Faults = [(site, without(*range(len(site.node.edges)))) for site in gate]
-        predicted = stage.play(faults)
+        predicted = trial.with_faults(faults)
         if predicted:
             text = (
                 f"no gradient goes back through activation {number} of the {len(gates)} in a step "

@@ -9,12 +9,12 @@ import numpy as np
 
 from gradwitness.diagnose.hypotheses.activations import CLAMPS, LAYERS, masked, unchanged
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Fault, Stage, explanations
+from gradwitness.diagnose.replayed_faults import Fault, Trial, explanations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Explanation, Scene
+    from gradwitness.diagnose.case import Case, Explanation
 
 # Bounds that people clamp to.
 _LIMITS = (1.0, 5.0, 10.0, 2.0, 3.0, 6.0, 0.5, 4.0, 20.0, 50.0, 100.0, 1e4)
@@ -27,10 +27,10 @@ _OPEN: dict[str, dict[str, Any]] = {
 }
 
 
-def clamp_faults(scene: Scene) -> Iterator[Explanation]:
+def clamp_faults(case: Case) -> Iterator[Explanation]:
     """Explain by a clamp ignored in backward, applied there only, or in the recorded run only."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
     ignored = Fault(
         "clamp ignored in backward",
@@ -39,8 +39,8 @@ def clamp_faults(scene: Scene) -> Iterator[Explanation]:
         CLAMPS,
         unchanged,
     )
-    yield from explanations(stage, ignored, list(stage.sites(CLAMPS)))
-    layers = list(stage.sites(LAYERS))
+    yield from explanations(trial, ignored, list(trial.sites(CLAMPS)))
+    layers = list(trial.sites(LAYERS))
     for tried, limit in enumerate(_LIMITS, 1):
         cut = [s for s in layers if np.any(np.abs(s.y) > limit) and np.any(np.abs(s.y) <= limit)]
         fault = Fault(
@@ -50,10 +50,10 @@ def clamp_faults(scene: Scene) -> Iterator[Explanation]:
             LAYERS,
             masked(lambda y, c=limit: np.abs(y) <= c),
         )
-        for found in explanations(stage, fault, cut):
+        for found in explanations(trial, fault, cut):
             yield dataclasses.replace(found, freedom=tried, coefficient=limit)
     changes = {
-        call.id: dict(_OPEN[call.base_op]) for call in forward_calls(stage) if call.base_op in _OPEN
+        call.id: dict(_OPEN[call.base_op]) for call in forward_calls(trial) if call.base_op in _OPEN
     }
     text = "the claims are those of a network without the clamp at {place}, forward and backward"
-    yield from explained_by_program(stage, "clamp left out", text, changes)
+    yield from explained_by_program(trial, "clamp left out", text, changes)

@@ -13,7 +13,7 @@ from gradwitness.diagnose.evidence import REAL, jointly, named, refuted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 BY_NORM = "clipped by norm"
 BY_VALUE = "clipped by value"
@@ -22,14 +22,14 @@ _EPSILONS = (1e-6, 0.0)  # torch adds the first to the norm
 _NEAR = 1e-4  # relative, within which a norm is looked at
 
 
-def by_norm(scene: Scene) -> Iterator[Explanation]:
+def by_norm(case: Case) -> Iterator[Explanation]:
     """Suppose h = g c / |g| with a round c, |g| the norm of all together, or of each alone."""
-    wrong = refuted(scene)
-    if any(e.claim.shape != e.witness.shape for e in scene.exhibits.values()):
+    wrong = refuted(case)
+    if any(e.claim.shape != e.witness.shape for e in case.exhibits.values()):
         return
-    total = math.hypot(*(float(np.linalg.norm(e.witness)) for e in scene.exhibits.values()))
-    claimed = math.hypot(*(float(np.linalg.norm(e.claim)) for e in scene.exhibits.values()))
-    if len(scene.exhibits) < 2:
+    total = math.hypot(*(float(np.linalg.norm(e.witness)) for e in case.exhibits.values()))
+    claimed = math.hypot(*(float(np.linalg.norm(e.claim)) for e in case.exhibits.values()))
+    if len(case.exhibits) < 2:
         limits = []
     else:
         limits = [(k, c, c / (total + more)) for k, c in _round(claimed) for more in _EPSILONS]
@@ -45,12 +45,12 @@ def by_norm(scene: Scene) -> Iterator[Explanation]:
                 freedom=tried,
             )
             break
-    yield from _each_by_norm(scene, wrong)
+    yield from _each_by_norm(case, wrong)
 
 
-def by_value(scene: Scene) -> Iterator[Explanation]:
+def by_value(case: Case) -> Iterator[Explanation]:
     """Suppose h = min(max(g, -c), c)."""
-    wrong = [e for e in refuted(scene) if e.claim.shape == e.witness.shape]
+    wrong = [e for e in refuted(case) if e.claim.shape == e.witness.shape]
     if not wrong or not all(np.isfinite(e.claim).all() for e in wrong):
         return
     limit = max(float(np.max(np.abs(e.claim))) for e in wrong)
@@ -69,12 +69,12 @@ def by_value(scene: Scene) -> Iterator[Explanation]:
             return
 
 
-def _each_by_norm(scene: Scene, wrong: list[Exhibit]) -> Iterator[Explanation]:
+def _each_by_norm(case: Case, wrong: list[Exhibit]) -> Iterator[Explanation]:
     norms = {e.name: float(np.linalg.norm(e.claim)) for e in wrong if e.witness.any()}
     if not norms:
         return
     for tried, limit in _round(next(iter(norms.values()))):
-        scale = {n: limit / float(np.linalg.norm(scene.exhibits[n].witness)) for n in norms}
+        scale = {n: limit / float(np.linalg.norm(case.exhibits[n].witness)) for n in norms}
         predicted = jointly(
             wrong,
             lambda e, s=scale: s[e.name] * e.witness if e.name in s else None,  # type: ignore[misc]
@@ -86,7 +86,7 @@ def _each_by_norm(scene: Scene, wrong: list[Exhibit]) -> Iterator[Explanation]:
                 "clipped, or divided by its norm.",
                 predicted,
                 coefficient=limit,
-                freedom=tried + len(scene.exhibits),
+                freedom=tried + len(case.exhibits),
             )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
 
 MAGNITUDE = "absolute value"
 SIGN = "sign only"
@@ -23,10 +23,10 @@ ROOT = "square root"
 ONE_SIDE = "one sign cut off"
 
 
-def elementwise(scene: Scene) -> Iterator[Explanation]:
+def elementwise(case: Case) -> Iterator[Explanation]:
     """Suppose h = f(g), element by element."""
     for tried, (cause, text, function) in enumerate(_FUNCTIONS, 1):
-        likely = [e for e in refuted(scene) if glimpsed(e, function)]
+        likely = [e for e in refuted(case) if glimpsed(e, function)]
         predicted = jointly(likely, lambda e, f=function: f(e.witness))  # type: ignore[misc]
         if predicted:
             yield Explanation(

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 COMPOUNDING = "factor of every layer"
 _NEAR = 1e-3  # two fitted factors that may be the same
 
 
-def constant_factor(scene: Scene) -> Iterator[Explanation]:
+def constant_factor(case: Case) -> Iterator[Explanation]:
     """Suppose h = s g with the same s for one tensor or more."""
-    facts = Facts(scene)
-    left = [e for e in refuted(scene) if slope(e) not in (0.0, None)]
+    facts = Facts(case)
+    left = [e for e in refuted(case) if slope(e) not in (0.0, None)]
     left.sort(key=lambda e: e.witness.size)
     while left:
         lead = left.pop()
@@ -40,13 +40,13 @@ def constant_factor(scene: Scene) -> Iterator[Explanation]:
             for e in left
             if abs((slope(e) or 0) / factor - 1) < _NEAR or fits(e, factor * e.witness)
         ]
-        yield from _explained(scene, facts, near, factor)
+        yield from _explained(case, facts, near, factor)
         left = [e for e in left if e not in near]
 
 
-def compounding_factor(scene: Scene) -> Iterator[Explanation]:
+def compounding_factor(case: Case) -> Iterator[Explanation]:
     """Suppose h = r^k g, k layers behind the loss: each layer multiplies by r once more."""
-    order = [scene.exhibits[name] for name in Facts(scene).order]
+    order = [case.exhibits[name] for name in Facts(case).order]
     slopes = [(e, slope(e)) for e in order]
     known = [(e, s) for e, s in slopes if s is not None and s > 0 and fits(e, s * e.witness)]
     if len(known) < len(order):
@@ -75,7 +75,7 @@ def compounding_factor(scene: Scene) -> Iterator[Explanation]:
         f"Each step towards the input multiplies the gradient by {best:.6g} once more: after "
         f"{named([e.name for e in last])} it is {deepest:.6g}. The factor belongs to what is "
         "repeated between the layers, such as the activation's derivative.",
-        {name: p for name, p in predicted.items() if scene.exhibits[name].refuted},
+        {name: p for name, p in predicted.items() if case.exhibits[name].refuted},
         coefficient=best,
         place=next(e.name for e in order if e.refuted),
         freedom=named_ratio[0].tried if named_ratio else REAL,
@@ -101,10 +101,10 @@ def _powers_fit(levels: list[tuple[float, list[Exhibit]]], first: float, ratio: 
 
 
 def _explained(
-    scene: Scene, facts: Facts, members: list[Exhibit], factor: float
+    case: Case, facts: Facts, members: list[Exhibit], factor: float
 ) -> Iterator[Explanation]:
     names = [n for n in facts.order if n in {e.name for e in members}]
-    where, place, everywhere = _extent(scene, facts.order, names)
+    where, place, everywhere = _extent(case, facts.order, names)
 
     def matches(value: float) -> bool:
         return fits(members[0], value * members[0].witness)
@@ -132,12 +132,12 @@ def _figure(value: float) -> str:
     return f"{value:.7g}"
 
 
-def _extent(scene: Scene, order: Sequence[str], names: list[str]) -> tuple[str, str, bool]:
+def _extent(case: Case, order: Sequence[str], names: list[str]) -> tuple[str, str, bool]:
     """Return which gradients have a factor in words, the place of it, and whether all have it."""
-    telling = [n for n in order if not _silent(scene.exhibits[n])]
+    telling = [n for n in order if not _silent(case.exhibits[n])]
     if names == telling:
         return "Every gradient" if len(names) > 1 else f"The gradient of {names[0]}", "", True
-    rest = [scene.exhibits[n] for n in telling if n not in names]
+    rest = [case.exhibits[n] for n in telling if n not in names]
     if len(names) > len(rest) and all(e.refuted for e in rest):
         # A suffix has right gradients before it. Here none is right: the others have more to them.
         return f"Every gradient but {named([e.name for e in rest])}", "", True

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 LOCALISED = "wrong in a few places"
 NOT_FINITE = "not finite"
@@ -22,12 +22,12 @@ _SHARE = 1 / 4  # of a tensor that "a few" may be
 _LISTED = 4
 
 
-def localised(scene: Scene) -> Iterator[Explanation]:
+def localised(case: Case) -> Iterator[Explanation]:
     """Say where a tensor is wrong, if in few places; each number fitted there has its cost."""
     predicted: dict[str, NDArray[np.float64]] = {}
     said = []
     freedom = 1
-    for exhibit in refuted(scene):
+    for exhibit in refuted(case):
         if exhibit.claim.shape != exhibit.witness.shape:
             continue
         wrong = np.abs(exhibit.claim - exhibit.witness) > exhibit.allowance
@@ -50,11 +50,11 @@ def localised(scene: Scene) -> Iterator[Explanation]:
         yield Explanation(LOCALISED, text, predicted, freedom=freedom)
 
 
-def not_finite(scene: Scene) -> Iterator[Explanation]:
+def not_finite(case: Case) -> Iterator[Explanation]:
     """NaN or infinity in places, everything else right: 0 * inf through a where, 0/0, overflow."""
     predicted: dict[str, NDArray[np.float64]] = {}
     said = []
-    for exhibit in refuted(scene):
+    for exhibit in refuted(case):
         bad = ~np.isfinite(exhibit.claim)
         if exhibit.claim.shape != exhibit.witness.shape or not bad.any():
             continue

@@ -13,8 +13,8 @@ from gradwitness.rules.loss.losses import MEAN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Explanation, Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.replayed_faults import Site, Visit
 
 _LOSSES = frozenset(
     f"aten.{name}"
@@ -38,8 +38,8 @@ _SOFTMAX = frozenset({"aten._softmax", "aten._safe_softmax"})
 SQUARES = frozenset({"aten.mse_loss", "aten.pow", "aten.mul", "aten.square"})
 
 
-def _times(turn: Turn, factor: float) -> list[Any]:
-    return [None if s is None else factor * s for s in turn.sent]
+def _times(visit: Visit, factor: float) -> list[Any]:
+    return [None if s is None else factor * s for s in visit.sent]
 
 
 def _terms(site: Site) -> int:
@@ -48,93 +48,93 @@ def _terms(site: Site) -> int:
     return int(np.prod(np.broadcast_shapes(*shapes[:2])))
 
 
-def _summed(turn: Turn) -> list[Any] | None:
-    if turn.site.parameters.get("reduction", MEAN) != MEAN:
+def _summed(visit: Visit) -> list[Any] | None:
+    if visit.site.parameters.get("reduction", MEAN) != MEAN:
         return None
-    return _times(turn, _terms(turn.site))
+    return _times(visit, _terms(visit.site))
 
 
-def _averaged(turn: Turn) -> list[Any] | None:
-    if turn.site.parameters.get("reduction", MEAN) != 2:
+def _averaged(visit: Visit) -> list[Any] | None:
+    if visit.site.parameters.get("reduction", MEAN) != 2:
         return None
-    return _times(turn, 1 / _terms(turn.site))
+    return _times(visit, 1 / _terms(visit.site))
 
 
-def _over_batch(turn: Turn) -> list[Any] | None:
-    x = next(iter(turn.site.operands.values()))
+def _over_batch(visit: Visit) -> list[Any] | None:
+    x = next(iter(visit.site.operands.values()))
     if (
-        turn.site.parameters.get("reduction", MEAN) != MEAN
+        visit.site.parameters.get("reduction", MEAN) != MEAN
         or np.ndim(x) < 2
         or x.shape[0] == x.size
     ):
         return None
-    return _times(turn, x.size / x.shape[0])
+    return _times(visit, x.size / x.shape[0])
 
 
-def _over_features(turn: Turn) -> list[Any] | None:
-    x = next(iter(turn.site.operands.values()))
-    if turn.site.parameters.get("reduction", MEAN) != MEAN or np.ndim(x) < 2 or x.shape[0] == 1:
+def _over_features(visit: Visit) -> list[Any] | None:
+    x = next(iter(visit.site.operands.values()))
+    if visit.site.parameters.get("reduction", MEAN) != MEAN or np.ndim(x) < 2 or x.shape[0] == 1:
         return None
-    return _times(turn, x.shape[0])
+    return _times(visit, x.shape[0])
 
 
-def _mean_as_sum(turn: Turn) -> list[Any]:
-    x = turn.site.operands["x"]
-    return _times(turn, np.size(x) / np.size(turn.site.y))
+def _mean_as_sum(visit: Visit) -> list[Any]:
+    x = visit.site.operands["x"]
+    return _times(visit, np.size(x) / np.size(visit.site.y))
 
 
-def _sum_as_mean(turn: Turn) -> list[Any]:
-    x = turn.site.operands["x"]
-    return _times(turn, np.size(turn.site.y) / np.size(x))
+def _sum_as_mean(visit: Visit) -> list[Any]:
+    x = visit.site.operands["x"]
+    return _times(visit, np.size(visit.site.y) / np.size(x))
 
 
-def _likely_summed(turn: Turn) -> list[Any] | None:
-    if turn.site.parameters.get("reduction", MEAN) != MEAN:
+def _likely_summed(visit: Visit) -> list[Any] | None:
+    if visit.site.parameters.get("reduction", MEAN) != MEAN:
         return None
-    return _times(turn, float(turn.site.results[1]))
+    return _times(visit, float(visit.site.results[1]))
 
 
-def _halved(turn: Turn) -> list[Any] | None:
-    if turn.site.op == "aten.pow" and turn.site.operands.get("exponent", 2) != 2:
+def _halved(visit: Visit) -> list[Any] | None:
+    if visit.site.op == "aten.pow" and visit.site.operands.get("exponent", 2) != 2:
         return None
-    if turn.site.op == "aten.mul" and len(set(turn.site.numbers.values())) != 1:
+    if visit.site.op == "aten.mul" and len(set(visit.site.numbers.values())) != 1:
         return None
-    return _times(turn, 0.5)
+    return _times(visit, 0.5)
 
 
-def _without_target(turn: Turn) -> list[Any]:
+def _without_target(visit: Visit) -> list[Any]:
     """Log-softmax sends g - p sum(g), where g is -y/B: the term -y/B is left out."""
-    return [turn.sent[0] - turn.g]
+    return [visit.sent[0] - visit.g]
 
 
-def _no_target(turn: Turn) -> list[Any] | None:
+def _no_target(visit: Visit) -> list[Any] | None:
     """Differentiate the loss as if the target were zero: 2 x for 2 (x - y), p for p - y."""
-    name, target = list(turn.site.operands)[:2]
-    zeros = np.zeros_like(turn.site.operands[target])
-    made = turn.site.vjp(name, turn.g, **{target: zeros})
-    return [made if n == name else s for n, s in zip(turn.site.names, turn.sent, strict=True)]
+    name, target = list(visit.site.operands)[:2]
+    zeros = np.zeros_like(visit.site.operands[target])
+    made = visit.site.vjp(name, visit.g, **{target: zeros})
+    return [made if n == name else s for n, s in zip(visit.site.names, visit.sent, strict=True)]
 
 
-def _target_only(turn: Turn) -> list[Any]:
-    return [turn.g]
+def _target_only(visit: Visit) -> list[Any]:
+    return [visit.g]
 
 
-def _elementwise_log(turn: Turn) -> list[Any]:
-    return [turn.g * (1 - np.exp(turn.site.y))]
+def _elementwise_log(visit: Visit) -> list[Any]:
+    return [visit.g * (1 - np.exp(visit.site.y))]
 
 
-def _elementwise(turn: Turn) -> list[Any]:
-    return [turn.g * turn.site.y * (1 - turn.site.y)]
+def _elementwise(visit: Visit) -> list[Any]:
+    return [visit.g * visit.site.y * (1 - visit.site.y)]
 
 
-def _without_mean(turn: Turn) -> list[Any]:
-    return [turn.g * turn.site.y]
+def _without_mean(visit: Visit) -> list[Any]:
+    return [visit.g * visit.site.y]
 
 
-def _delta_times_softmax(turn: Turn) -> list[Any]:
+def _delta_times_softmax(visit: Visit) -> list[Any]:
     """Multiply by the softmax's derivative once more: (p - y) p (1 - p)."""
-    p = np.exp(turn.site.y)
-    return [turn.sent[0] * p * (1 - p)]
+    p = np.exp(visit.site.y)
+    return [visit.sent[0] * p * (1 - p)]
 
 
 _MSE = frozenset({"aten.mse_loss"})
@@ -246,6 +246,6 @@ FAULTS = (
 )
 
 
-def loss_faults(scene: Scene) -> Iterator[Explanation]:
+def loss_faults(case: Case) -> Iterator[Explanation]:
     """Explain by a loss, a square, a mean or a softmax differentiated wrongly."""
-    return explained(scene, FAULTS)
+    return explained(case, FAULTS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import named, refuted
-from gradwitness.diagnose.replayed_faults import Stage
+from gradwitness.diagnose.replayed_faults import Trial
 from gradwitness.engine.backward import unbroadcast
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.forward import run
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn, Wrong
+    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.replayed_faults import Site, Visit, Wrong
 
     Array = NDArray[Any]
     Predicted = Mapping[str, NDArray[np.float64]]
@@ -30,41 +30,41 @@ OVERFLOW = "overflow"
 _GUARDS = SELECTING | {"aten.index", "aten.masked_select", "aten.maximum", "aten.minimum"}
 
 
-def through_where(scene: Scene) -> Iterator[Explanation]:
+def through_where(case: Case) -> Iterator[Explanation]:
     """Explain NaN by 0 times an infinite derivative where a step does not select."""
-    if not any(np.isnan(exhibit.claim).any() for exhibit in refuted(scene)):
+    if not any(np.isnan(exhibit.claim).any() for exhibit in refuted(case)):
         return
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    sites = list(stage.sites())
-    guards = [s for s in sites if s.op in _GUARDS and s.node.id in stage.suspects]
+    sites = list(trial.sites())
+    guards = [s for s in sites if s.op in _GUARDS and s.node.id in trial.suspects]
     every: list[tuple[Site, str, Faults]] = []
     for guard in guards:
-        found = list(_unguarded(stage, guard, sites))
+        found = list(_unguarded(trial, guard, sites))
         every += [(guard, op, faults) for op, faults in found]
-        for op, faults in [*found, *_unselected(stage, guard)]:
-            yield from _explained(stage, [(guard, op, faults)])
+        for op, faults in [*found, *_unselected(trial, guard)]:
+            yield from _explained(trial, [(guard, op, faults)])
     if len({guard.node.id for guard, _, _ in every}) > 1:
-        yield from _explained(stage, every)
+        yield from _explained(trial, every)
 
 
-def _explained(stage: Stage, chosen: list[tuple[Site, str, Faults]]) -> Iterator[Explanation]:
-    predicted = stage.play([fault for _, _, faults in chosen for fault in faults])
+def _explained(trial: Trial, chosen: list[tuple[Site, str, Faults]]) -> Iterator[Explanation]:
+    predicted = trial.with_faults([fault for _, _, faults in chosen for fault in faults])
     if not predicted:
         return
     places = dict.fromkeys(guard.place for guard, _, _ in chosen)
     place = ", ".join(places)
     place = place if len(places) == 1 else f"{len(places)} steps: {place}"
     node = chosen[0][0].node.id if len(chosen) == 1 else None
-    text = _told(stage.scene, chosen, predicted)
+    text = _told(trial.case, chosen, predicted)
     yield Explanation(THROUGH_WHERE, text, predicted, place=place, node=node)
     told = f"a step behind {place} sends more than its format can hold, as in 16 bits"
     yield Explanation(OVERFLOW, told, predicted, place=place, node=node)
 
 
-def _told(scene: Scene, chosen: list[tuple[Site, str, Faults]], predicted: Predicted) -> str:
-    total = sum(int(np.isnan(e.claim).sum()) for e in refuted(scene))
+def _told(case: Case, chosen: list[tuple[Site, str, Faults]], predicted: Predicted) -> str:
+    total = sum(int(np.isnan(e.claim).sum()) for e in refuted(case))
     count = sum(int(np.isnan(p).sum()) for p in predicted.values())
     ops = named(dict.fromkeys(op for _, op, _ in chosen if op))
     what = f"the derivative of {ops} is infinite" if ops else "there is no derivative"
@@ -78,12 +78,12 @@ def _told(scene: Scene, chosen: list[tuple[Site, str, Faults]], predicted: Predi
 # The recorded program is safe: its guard keeps the argument of an operation where it is finite.
 
 
-def _unguarded(stage: Stage, guard: Site, sites: list[Site]) -> Iterator[tuple[str, Faults]]:
+def _unguarded(trial: Trial, guard: Site, sites: list[Site]) -> Iterator[tuple[str, Faults]]:
     """Yield what comes of computing an operation at the elements, too, that a guard keeps out."""
     made = guard.call.outputs[0]
     for user in sites:
         for operand, number in user.numbers.items():
-            if user is guard or operand not in user.names or stage.origin(number) != made:
+            if user is guard or operand not in user.names or trial.origin(number) != made:
                 continue
             for edge, name in enumerate(guard.names):
                 faults = _computed_everywhere(guard, edge, name, user, operand)
@@ -99,14 +99,14 @@ def _computed_everywhere(guard: Site, edge: int, name: str, user: Site, operand:
     if not np.isnan(nothing.get(operand, 0.0)).any():
         return []
 
-    def passing(turn: Turn) -> list[Any] | None:
-        return turn.sending(turn.sent[edge] + nothing[operand], edge)
+    def passing(visit: Visit) -> list[Any] | None:
+        return visit.sending(visit.sent[edge] + nothing[operand], edge)
 
-    def computing(turn: Turn) -> list[Any]:
+    def computing(visit: Visit) -> list[Any]:
         also = [nothing[n] if n != operand else 0.0 for n in user.names]
         return [
             s + add if s is not None and np.shape(add) in ((), np.shape(s)) else s
-            for s, add in zip(turn.sent, also, strict=True)
+            for s, add in zip(visit.sent, also, strict=True)
         ]
 
     return [(user, computing), (guard, passing)]
@@ -134,7 +134,7 @@ def _of_nothing(user: Site, changed: dict[str, Array]) -> dict[str, Array]:
 # not use: then NaN lies at all elements that are not selected.
 
 
-def _unselected(stage: Stage, guard: Site) -> Iterator[tuple[str, Faults]]:
+def _unselected(trial: Trial, guard: Site) -> Iterator[tuple[str, Faults]]:
     """Yield what comes of NaN wherever a guard selects nothing, if that is not everywhere."""
     for edge, name in enumerate(guard.names):
         if guard.node.edges[edge] is None:
@@ -148,10 +148,13 @@ def _unselected(stage: Stage, guard: Site) -> Iterator[tuple[str, Faults]]:
 
         def spoiled(where: Array, edge: int = edge) -> Faults:
             return [
-                (guard, lambda turn: turn.sending(np.where(where, np.nan, turn.sent[edge]), edge))
+                (
+                    guard,
+                    lambda visit: visit.sending(np.where(where, np.nan, visit.sent[edge]), edge),
+                )
             ]
 
-        predicted, whole = (stage.play(spoiled(w)) for w in (dropped, np.ones_like(dropped)))
+        predicted, whole = (trial.with_faults(spoiled(w)) for w in (dropped, np.ones_like(dropped)))
         # An overflow there would look the same if nothing comes through unharmed.
         if any(not np.array_equal(np.isnan(p), np.isnan(whole[n])) for n, p in predicted.items()):
             yield "", spoiled(dropped)

@@ -12,8 +12,8 @@ from gradwitness.diagnose.replayed_faults import Fault, explained
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Explanation, Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.replayed_faults import Site, Visit
 
 _KINDS = {
     "LayerNorm": "aten.native_layer_norm",
@@ -77,36 +77,36 @@ def _parts(site: Site, g: Any) -> _Parts | None:
 
 
 def _without(**parts: bool) -> Any:
-    def wrong(turn: Turn) -> list[Any] | None:
-        found = _parts(turn.site, turn.g)
-        if found is None or turn.site.edge("x") is None:
+    def wrong(visit: Visit) -> list[Any] | None:
+        found = _parts(visit.site, visit.g)
+        if found is None or visit.site.edge("x") is None:
             return None
         if parts.get("mean") is False and not found.centred:
             return None
-        return turn.sending(found.sent(**parts))
+        return visit.sending(found.sent(**parts))
 
     return wrong
 
 
-def _raw_input(turn: Turn) -> list[Any] | None:
+def _raw_input(visit: Visit) -> list[Any] | None:
     """Make the weight's gradient with x instead of its normalised form."""
-    edge = turn.site.edge("w")
+    edge = visit.site.edge("w")
     if edge is None:
         return None
-    x, w = turn.site.operands["x"], turn.site.operands["w"]
-    if turn.site.op in {"aten.native_batch_norm", "aten.native_group_norm"}:
-        made = np.sum(turn.g * x, axis=(0, *range(2, x.ndim)))
+    x, w = visit.site.operands["x"], visit.site.operands["w"]
+    if visit.site.op in {"aten.native_batch_norm", "aten.native_group_norm"}:
+        made = np.sum(visit.g * x, axis=(0, *range(2, x.ndim)))
     else:
-        made = np.sum(turn.g * x, axis=tuple(range(x.ndim - w.ndim)))
-    return turn.sending(made, edge)
+        made = np.sum(visit.g * x, axis=tuple(range(x.ndim - w.ndim)))
+    return visit.sending(made, edge)
 
 
-def _unused_weight(turn: Turn) -> list[Any] | None:
+def _unused_weight(visit: Visit) -> list[Any] | None:
     """Multiply the weight into its own gradient."""
-    edge = turn.site.edge("w")
+    edge = visit.site.edge("w")
     if edge is None:
         return None
-    return turn.sending(turn.sent[edge] * turn.site.operands["w"], edge)
+    return visit.sending(visit.sent[edge] * visit.site.operands["w"], edge)
 
 
 def _made(name: str, op: str) -> tuple[Fault, ...]:
@@ -158,6 +158,6 @@ def _made(name: str, op: str) -> tuple[Fault, ...]:
 FAULTS = tuple(fault for name, op in _KINDS.items() for fault in _made(name, op))
 
 
-def norm_faults(scene: Scene) -> Iterator[Explanation]:
+def norm_faults(case: Case) -> Iterator[Explanation]:
     """Explain by a normalisation differentiated as if its statistics were constants."""
-    return explained(scene, FAULTS)
+    return explained(case, FAULTS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Stage
+from gradwitness.diagnose.replayed_faults import Trial
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
     from gradwitness.tape import Call
 
 ELSEWHERE = "eps elsewhere"
@@ -26,22 +26,22 @@ _ROOTS = frozenset({"aten.sqrt", "aten.rsqrt"})
 _FEW = 6  # normalisations that are tried one by one with each usual eps
 
 
-def eps_elsewhere(scene: Scene) -> Iterator[Explanation]:
+def eps_elsewhere(case: Case) -> Iterator[Explanation]:
     """Explain by a normalisation without its eps, with it outside of the root, or with another."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    places = _places(stage)
+    places = _places(trial)
     text = "the claims are those of a normalisation "
     none = {number: _changed(at, 0.0) for number, at in places.items()}
-    yield from explained_by_program(stage, ELSEWHERE, text + "without eps at {place}", none)
+    yield from explained_by_program(trial, ELSEWHERE, text + "without eps at {place}", none)
     outside = {
         call.id: {"eps": away}
-        for call in forward_calls(stage)
-        if call.id in places and (away := _outside(stage, call)) is not None
+        for call in forward_calls(trial)
+        if call.id in places and (away := _outside(trial, call)) is not None
     }
     yield from explained_by_program(
-        stage,
+        trial,
         ELSEWHERE,
         text + "with eps outside of the root at {place}: sqrt(variance) + eps",
         outside,
@@ -53,27 +53,27 @@ def eps_elsewhere(scene: Scene) -> Iterator[Explanation]:
             if not np.isclose(at[1], eps, rtol=1e-6, atol=0)
         }
         words = f"with eps {eps:g} at {{place}}; the recorded one has another"
-        yield from _with(stage, text + words, changes, eps, tried)
+        yield from _with(trial, text + words, changes, eps, tried)
 
 
 def _with(
-    stage: Stage, text: str, changes: dict[int, dict[str, Any]], eps: float, tried: int
+    trial: Trial, text: str, changes: dict[int, dict[str, Any]], eps: float, tried: int
 ) -> Iterator[Explanation]:
     """Yield one eps at all normalisations, and at each of a few."""
     sets = [changes] if changes else []
     if 1 < len(changes) <= _FEW:
         sets += [{number: change} for number, change in changes.items()]
     for each in sets:
-        for made in explained_by_program(stage, ELSEWHERE, text, each, singly=False):
+        for made in explained_by_program(trial, ELSEWHERE, text, each, singly=False):
             yield Explanation(
                 made.cause, made.text, made.predicted, eps, made.place, made.node, tried
             )
 
 
-def _places(stage: Stage) -> Mapping[int, tuple[str, float, bool]]:
+def _places(trial: Trial) -> Mapping[int, tuple[str, float, bool]]:
     """Return where an eps stands: by call, the argument's name, its number, if it is a tensor."""
     found: dict[int, tuple[str, float, bool]] = {}
-    calls = forward_calls(stage)
+    calls = forward_calls(trial)
     rooted = {n for c in calls if c.base_op in _ROOTS for n in references(c.arguments["self"])}
     for call in calls:
         eps = call.arguments.get("eps")
@@ -84,8 +84,8 @@ def _places(stage: Stage) -> Mapping[int, tuple[str, float, bool]]:
             if isinstance(argument, float | int):
                 found[call.id] = name, float(argument), False
             for number in references(argument):
-                if np.ndim(stage.lookup(number)) == 0:
-                    found[call.id] = name, float(stage.lookup(number)), True
+                if np.ndim(trial.lookup(number)) == 0:
+                    found[call.id] = name, float(trial.lookup(number)), True
     return found
 
 
@@ -94,12 +94,12 @@ def _changed(at: tuple[str, float, bool], eps: float) -> dict[str, Any]:
     return {name: np.full((), eps) if is_tensor else eps}
 
 
-def _outside(stage: Stage, call: Call) -> NDArray[np.float64] | None:
+def _outside(trial: Trial, call: Call) -> NDArray[np.float64] | None:
     """Return what eps has to be within the root to be what it is outside: 2 s eps + eps^2."""
     rate = call.outputs[2] if len(call.outputs) == 3 else None
     eps = call.arguments["eps"] if rate is not None else None
     if rate is None or call.base_op != "aten.native_layer_norm" or not isinstance(eps, float):
         return None
-    inverse = stage.lookup(rate)
+    inverse = trial.lookup(rate)
     deviation = np.sqrt(np.maximum(1 / inverse**2 - eps, 0))
     return np.asarray(2 * deviation * eps + eps * eps)

@@ -15,14 +15,14 @@ import numpy as np
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.norm_eps import ELSEWHERE
 from gradwitness.diagnose.programs import forward_calls, predicted_by
-from gradwitness.diagnose.replayed_faults import Stage, where
+from gradwitness.diagnose.replayed_faults import Trial, where
 from gradwitness.engine.binding import bind
 from gradwitness.engine.replay import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
     from gradwitness.engine.binding import Lookup
     from gradwitness.tape import Call, Node, Tape
 
@@ -121,7 +121,7 @@ class _Otherwise(Steps):
         mean, v = np.mean(x, axis=over, keepdims=True), np.var(x, axis=over, keepdims=True)
         count = math.prod(x.shape[axis] for axis in over)
         s, slope = self.deviation(v, count, float(bound.parameters["eps"]))
-        names = tuple(name for name, _, _ in bound.slots())
+        names = tuple(name for name, _, _ in bound.inputs())
         n = (x - mean) / s
         return _Frame(x, w, b, n, s, slope, over, summed, names, mean), shapes
 
@@ -148,18 +148,18 @@ _KINDS: tuple[tuple[str, str, Deviation, frozenset[str]], ...] = (
 )
 
 
-def deviations(scene: Scene) -> Iterator[Explanation]:
+def deviations(case: Case) -> Iterator[Explanation]:
     """Explain by a normalisation that divides by another deviation, forward and backward."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
     for cause, text, deviation, ops in _KINDS:
-        calls = [call for call in forward_calls(stage) if call.base_op in ops and _trains(call)]
+        calls = [call for call in forward_calls(trial) if call.base_op in ops and _trains(call)]
         sets = [calls] if calls else []
         sets += [[call] for call in calls] if 1 < len(calls) <= _FEW else []
         for chosen in sets:
             steps = _Otherwise(frozenset(call.id for call in chosen), deviation)
-            predicted = predicted_by(stage, stage.tape, steps=steps)
+            predicted = predicted_by(trial, trial.tape, steps=steps)
             if predicted:
                 places = dict.fromkeys(where(call.source, call.base_op) for call in chosen)
                 place = ", ".join(places)

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Fault, Stage, explanations
+from gradwitness.diagnose.replayed_faults import Fault, Trial, explanations
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.replayed_faults import Site, Visit
     from gradwitness.tape import Call
 
     Array: TypeAlias = NDArray[np.float64]
@@ -32,74 +32,74 @@ LINEAR = frozenset({"aten.addmm", "aten.mm"})
 _FEW = 16  # layers up to which each is tried with the operands of every other
 
 
-def wrong_operands(scene: Scene) -> Iterator[Explanation]:
+def wrong_operands(case: Case) -> Iterator[Explanation]:
     """Explain by a weight's gradient that is made with wrong operands."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    layers = [site for site in stage.sites(LINEAR) if site.edge("B") is not None]
+    layers = [site for site in trial.sites(LINEAR) if site.edge("B") is not None]
     for cause, text, choose in _OPERANDS:
-        chosen = {site.node.id: choose(stage, site) for site in layers}
+        chosen = {site.node.id: choose(trial, site) for site in layers}
 
-        def wrong(turn: Turn, chosen: dict[int, Any] = chosen) -> list[Any] | None:
-            operands = chosen[turn.site.node.id]
-            return None if operands is None else _made_with(turn, *operands)
+        def wrong(visit: Visit, chosen: dict[int, Any] = chosen) -> list[Any] | None:
+            operands = chosen[visit.site.node.id]
+            return None if operands is None else _made_with(visit, *operands)
 
-        yield from explanations(stage, Fault(cause, text, LINEAR, wrong), layers)
+        yield from explanations(trial, Fault(cause, text, LINEAR, wrong), layers)
     lines = _Lines.of(layers)
     for site in layers:
-        if site.node.id in stage.suspects:
+        if site.node.id in trial.suspects:
             for other in lines.others(site):
-                yield from _taken_from(stage, [(site, other)])
+                yield from _taken_from(trial, [(site, other)])
     for pairs in lines.repeated():
-        yield from _taken_from(stage, pairs)
+        yield from _taken_from(trial, pairs)
 
 
-def _made_with(turn: Turn, a: Array | None, gradient: Array | None) -> list[Any] | None:
+def _made_with(visit: Visit, a: Array | None, gradient: Array | None) -> list[Any] | None:
     """Return what a layer sends whose weight, and bias, are given other operands."""
-    site = turn.site
+    site = visit.site
     edge, bias = site.edge("B"), site.edge("b")
     a = site.operands["A"] if a is None else a
-    arrives = turn.g if gradient is None else gradient
-    if edge is None or a.shape != site.operands["A"].shape or arrives.shape != turn.g.shape:
+    arrives = visit.g if gradient is None else gradient
+    if edge is None or a.shape != site.operands["A"].shape or arrives.shape != visit.g.shape:
         return None
-    sent = turn.sending(site.vjp("B", arrives, A=a), edge)
+    sent = visit.sending(site.vjp("B", arrives, A=a), edge)
     if bias is not None and gradient is not None:
         sent[bias] = site.vjp("b", arrives)
     return sent
 
 
-def _own_output(stage: Stage, site: Site) -> Operands:
-    return stage.lookup(site.call.outputs[0] or 0), None
+def _own_output(trial: Trial, site: Site) -> Operands:
+    return trial.lookup(site.call.outputs[0] or 0), None
 
 
-def _activated(stage: Stage, site: Site) -> Operands | None:
-    call = _consumer(stage, site)
+def _activated(trial: Trial, site: Site) -> Operands | None:
+    call = _consumer(trial, site)
     if call is None or call.outputs[0] is None:
         return None
-    return np.reshape(stage.lookup(call.outputs[0]), np.shape(site.y)), None
+    return np.reshape(trial.lookup(call.outputs[0]), np.shape(site.y)), None
 
 
-def _pre_activation(stage: Stage, site: Site) -> Operands | None:
+def _pre_activation(trial: Trial, site: Site) -> Operands | None:
     number = site.numbers.get("A")
-    call = None if number is None else stage.makers.get(stage.origin(number))
+    call = None if number is None else trial.makers.get(trial.origin(number))
     if call is None or call.base_op not in POINTWISE:
         return None
     z = next(n for a in call.arguments.values() for n in references(a))
-    return np.reshape(stage.lookup(z), np.shape(site.operands["A"])), None
+    return np.reshape(trial.lookup(z), np.shape(site.operands["A"])), None
 
 
-def _before_activation(stage: Stage, site: Site) -> Operands | None:
+def _before_activation(trial: Trial, site: Site) -> Operands | None:
     """Return the gradient of the activation, its derivative not yet applied."""
-    call = _consumer(stage, site)
-    g = None if call is None or call.node is None else stage.arriving(call.node)
+    call = _consumer(trial, site)
+    g = None if call is None or call.node is None else trial.arriving(call.node)
     return None if g is None else (None, np.reshape(g, np.shape(site.y)))
 
 
-def _consumer(stage: Stage, site: Site) -> Call | None:
+def _consumer(trial: Trial, site: Site) -> Call | None:
     """Return the activation into which a layer's output goes, behind views."""
     made = set(site.call.outputs)
-    for call in stage.tape.calls[site.call.id + 1 :]:
+    for call in trial.tape.calls[site.call.id + 1 :]:
         if made.isdisjoint(n for a in call.arguments.values() for n in references(a)):
             continue
         if not call.is_view:
@@ -108,7 +108,7 @@ def _consumer(stage: Stage, site: Site) -> Call | None:
     return None
 
 
-_OPERANDS: tuple[tuple[str, str, Callable[[Stage, Site], Operands | None]], ...] = (
+_OPERANDS: tuple[tuple[str, str, Callable[[Trial, Site], Operands | None]], ...] = (
     (
         "wrong operand: pre-activation",
         (
@@ -192,22 +192,22 @@ def _called(site: Site) -> int:
     return site.call.id
 
 
-def _taken_from(stage: Stage, pairs: Sequence[tuple[Site, Site]]) -> Iterator[Explanation]:
+def _taken_from(trial: Trial, pairs: Sequence[tuple[Site, Site]]) -> Iterator[Explanation]:
     """Yield weights' gradients made with other layers' inputs, or with their gradients."""
     site, other = pairs[0]
     trials: list[tuple[str, dict[int, Operands]]] = [
         ("input", {s.node.id: (o.operands["A"], None) for s, o in pairs}),
-        ("delta", {s.node.id: (None, stage.arriving(o.node.id)) for s, o in pairs}),
+        ("delta", {s.node.id: (None, trial.arriving(o.node.id)) for s, o in pairs}),
     ]
     if all(o.numbers.get("A") == s.numbers.get("A") for s, o in pairs):
         del trials[0]
-    of = "layer" if _weight(stage, site) != _weight(stage, other) else "step"
+    of = "layer" if _weight(trial, site) != _weight(trial, other) else "step"
     for kind, operands in trials:
 
-        def wrong(turn: Turn, operands: Mapping[int, Operands] = operands) -> list[Any] | None:
-            return _made_with(turn, *operands[turn.site.node.id])
+        def wrong(visit: Visit, operands: Mapping[int, Operands] = operands) -> list[Any] | None:
+            return _made_with(visit, *operands[visit.site.node.id])
 
-        predicted = stage.play([(each, wrong) for each, _ in pairs])
+        predicted = trial.with_faults([(each, wrong) for each, _ in pairs])
         if not predicted:
             continue
         what, place = {"input": "the input", "delta": "the gradient"}[kind], site.place
@@ -225,6 +225,6 @@ def _taken_from(stage: Stage, pairs: Sequence[tuple[Site, Site]]) -> Iterator[Ex
         yield Explanation(cause, text, predicted, place=place, node=node, freedom=1)
 
 
-def _weight(stage: Stage, site: Site) -> int | None:
+def _weight(trial: Trial, site: Site) -> int | None:
     number = site.numbers.get("B")
-    return None if number is None else stage.origin(number)
+    return None if number is None else trial.origin(number)

@@ -9,14 +9,14 @@ import numpy as np
 
 from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Fault, Stage, explanations
+from gradwitness.diagnose.replayed_faults import Fault, Trial, explanations
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Explanation, Scene
-    from gradwitness.diagnose.replayed_faults import Turn
+    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.replayed_faults import Visit
     from gradwitness.tape import Call
 
 SLOPE = "another leaky slope"
@@ -25,13 +25,13 @@ _LEAKY = frozenset({"aten.leaky_relu"})
 _SLOPES = (0.01, 0.1, 0.2, 0.3, 0.05, 0.25, 0.02, 0.001, 1 / 5.5, 0.15, 0.5)
 
 
-def other_slopes(scene: Scene) -> Iterator[Explanation]:
+def other_slopes(case: Case) -> Iterator[Explanation]:
     """Explain by a leaky ReLU with another slope, forward and backward or backward alone."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    calls = [call for call in forward_calls(stage) if call.base_op in _LEAKY]
-    sites = list(stage.sites(_LEAKY))
+    calls = [call for call in forward_calls(trial) if call.base_op in _LEAKY]
+    sites = list(trial.sites(_LEAKY))
     for tried, slope in enumerate(_SLOPES if calls else (), 1):
         changes: dict[int, dict[str, Any]] = {
             call.id: {"negative_slope": slope}
@@ -39,17 +39,17 @@ def other_slopes(scene: Scene) -> Iterator[Explanation]:
             if not np.isclose(_slope(call), slope, rtol=1e-6, atol=0)
         }
         text = f"the claims are those of a leaky ReLU with slope {slope:.4g} at {{place}}; the "
-        for found in explained_by_program(stage, SLOPE, text + "recorded one has another", changes):
+        for found in explained_by_program(trial, SLOPE, text + "recorded one has another", changes):
             yield dataclasses.replace(found, coefficient=slope, freedom=tried)
         text = (
             f"the leaky ReLU at {{place}} multiplies the gradient by {slope:.4g} where its input "
             "was negative; its slope is another"
         )
 
-        def wrong(turn: Turn, slope: float = slope) -> list[Any]:
-            return turn.sending(turn.site.vjp(turn.site.names[0], turn.g, negative_slope=slope))
+        def wrong(visit: Visit, slope: float = slope) -> list[Any]:
+            return visit.sending(visit.site.vjp(visit.site.names[0], visit.g, negative_slope=slope))
 
-        for found in explanations(stage, Fault(SLOPE, text, _LEAKY, wrong), sites):
+        for found in explanations(trial, Fault(SLOPE, text, _LEAKY, wrong), sites):
             yield dataclasses.replace(found, coefficient=slope, freedom=tried)
 
 
@@ -58,20 +58,20 @@ def _slope(call: Call) -> float:
     return float(slope) if isinstance(slope, float | int) else np.nan
 
 
-def loss_options(scene: Scene) -> Iterator[Explanation]:
+def loss_options(case: Case) -> Iterator[Explanation]:
     """Explain by a cross-entropy whose class weights or label smoothing were left out."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
     weights: dict[int, dict[str, Any]] = {}
     smoothing: dict[int, dict[str, Any]] = {}
-    for call in forward_calls(stage):
+    for call in forward_calls(trial):
         if call.base_op in LIKELIHOODS:
             if call.arguments.get("weight") is not None:
                 weights[call.id] = {"weight": None}
-            smoothing |= _unsmoothed(stage, call)
+            smoothing |= _unsmoothed(trial, call)
     yield from explained_by_program(
-        stage,
+        trial,
         "class weights ignored",
         "the claims are those of the cross-entropy at {place} without its class weights: every "
         "target counts as much as any other",
@@ -79,7 +79,7 @@ def loss_options(scene: Scene) -> Iterator[Explanation]:
         singly=False,
     )
     yield from explained_by_program(
-        stage,
+        trial,
         "label smoothing ignored",
         "the claims are those of the cross-entropy without label smoothing at {place}",
         smoothing,
@@ -87,25 +87,25 @@ def loss_options(scene: Scene) -> Iterator[Explanation]:
     )
 
 
-def _unsmoothed(stage: Stage, likelihood: Call) -> dict[int, dict[str, Any]]:
+def _unsmoothed(trial: Trial, likelihood: Call) -> dict[int, dict[str, Any]]:
     """Return how (1 - s) l + (s / C) m, as torch writes a smoothed loss, becomes l."""
-    users = _users(stage, likelihood.outputs[0])
+    users = _users(trial, likelihood.outputs[0])
     kept = next((call for call in users if _times_a_number(call)), None)
     if kept is None or not 0 < kept.arguments["other"] < 1:  # type: ignore[operator]
         return {}
-    for total in _users(stage, kept.outputs[0]):
+    for total in _users(trial, kept.outputs[0]):
         others = [n for a in total.arguments.values() for n in references(a)]
         for number in others if total.base_op == "aten.add" else ():
-            rest = stage.makers.get(number)
+            rest = trial.makers.get(number)
             if rest is not None and rest is not kept and _times_a_number(rest):
                 return {kept.id: {"other": 1.0}, rest.id: {"other": 0.0}}
     return {}
 
 
-def _users(stage: Stage, number: int | None) -> list[Call]:
+def _users(trial: Trial, number: int | None) -> list[Call]:
     return [
         call
-        for call in forward_calls(stage)
+        for call in forward_calls(trial)
         if any(number == n for a in call.arguments.values() for n in references(a))
     ]
 

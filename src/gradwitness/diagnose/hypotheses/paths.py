@@ -7,51 +7,53 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.zeros import DETACHED
-from gradwitness.diagnose.replayed_faults import Stage
-from gradwitness.diagnose.suspects import behind_slots
+from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.suspects import behind_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.replayed_faults import Site, Visit
 
-    Slot = tuple[int, int]
+    NodeInput = tuple[int, int]
 
 
 def without(*edges: int) -> Any:
     """Return the mistake of sending nothing along some edges."""
 
-    def wrong(turn: Turn) -> list[Any]:
-        return [None if edge in edges else s for edge, s in enumerate(turn.sent)]
+    def wrong(visit: Visit) -> list[Any]:
+        return [None if edge in edges else s for edge, s in enumerate(visit.sent)]
 
     return wrong
 
 
-def dropped_paths(scene: Scene) -> Iterator[Explanation]:
+def dropped_paths(case: Case) -> Iterator[Explanation]:
     """Explain by one of several uses of a value, or of a weight, that is not counted."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    sites = {site.node.id: site for site in stage.sites()}
-    joins: dict[Slot, list[tuple[Site, int]]] = defaultdict(list)
+    sites = {site.node.id: site for site in trial.sites()}
+    joins: dict[NodeInput, list[tuple[Site, int]]] = defaultdict(list)
     for site in sites.values():
         for number, edge in enumerate(site.node.edges):
             if edge is not None:
                 joins[edge.node, edge.index].append((site, number))
-    for slot, ways in joins.items():
+    for input_nr, ways in joins.items():
         if len(ways) > 1:
-            yield from _one_missing(stage, slot, ways)
+            yield from _one_missing(trial, input_nr, ways)
 
 
-def _one_missing(stage: Stage, slot: Slot, ways: list[tuple[Site, int]]) -> Iterator[Explanation]:
-    node = stage.tape.nodes[slot[0]]
-    leaf = None if node.leaf is None else stage.tape.values[node.leaf].name
+def _one_missing(
+    trial: Trial, input_nr: NodeInput, ways: list[tuple[Site, int]]
+) -> Iterator[Explanation]:
+    node = trial.tape.nodes[input_nr[0]]
+    leaf = None if node.leaf is None else trial.tape.values[node.leaf].name
     for site, number in ways:
-        if site.node.id not in stage.suspects:
+        if site.node.id not in trial.suspects:
             continue
         user = site.place
-        predicted = stage.play([(site, without(number))])
+        predicted = trial.with_faults([(site, without(number))])
         if predicted and leaf:
             text = (
                 f"{leaf} is used {len(ways)} times and its gradient is the sum over them; the use "
@@ -61,21 +63,21 @@ def _one_missing(stage: Stage, slot: Slot, ways: list[tuple[Site, int]]) -> Iter
                 "tied weight counted once", text, predicted, place=user, node=site.node.id
             )
         elif predicted:
-            shared = _made_by(stage, slot)
+            shared = _made_by(trial, input_nr)
             text = (
                 f"the value made by {shared} is used {len(ways)} times and the gradients of its "
                 f"uses add up; the one that comes back through {user} is missing"
             )
             yield Explanation("one path dropped", text, predicted, place=user, node=site.node.id)
     if leaf and len(ways) > 2:
-        yield from _one_left(stage, leaf, ways)
+        yield from _one_left(trial, leaf, ways)
 
 
-def _one_left(stage: Stage, leaf: str, ways: list[tuple[Site, int]]) -> Iterator[Explanation]:
+def _one_left(trial: Trial, leaf: str, ways: list[tuple[Site, int]]) -> Iterator[Explanation]:
     """Yield what is left if only one use was counted: it overwrote the others."""
     for kept, _ in (ways[0], ways[-1]):
         others = [(site, without(number)) for site, number in ways if site is not kept]
-        predicted = stage.play(others)
+        predicted = trial.with_faults(others)
         if predicted:
             user = kept.place
             text = (
@@ -87,31 +89,31 @@ def _one_left(stage: Stage, leaf: str, ways: list[tuple[Site, int]]) -> Iterator
             )
 
 
-def _made_by(stage: Stage, slot: Slot) -> str:
-    node = stage.tape.nodes[slot[0]]
+def _made_by(trial: Trial, input_nr: NodeInput) -> str:
+    node = trial.tape.nodes[input_nr[0]]
     if node.call is None:
         return node.name
-    call = stage.tape.calls[node.call]
+    call = trial.tape.calls[node.call]
     return f"{call.base_op.partition('.')[2]} in {call.source.module or call.source.line}"
 
 
-def stopped_chains(scene: Scene) -> Iterator[Explanation]:
+def stopped_chains(case: Case) -> Iterator[Explanation]:
     """Explain by a gradient that ends at a layer: nothing reaches what lies before it."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    behind = behind_slots(scene)
-    for site in stage.sites():
+    behind = behind_inputs(case)
+    for site in trial.sites():
         wanted = [k for k, edge in enumerate(site.node.edges) if edge is not None]
-        if len(wanted) < 2 or site.node.id not in stage.suspects:
+        if len(wanted) < 2 or site.node.id not in trial.suspects:
             continue  # behind a node of one edge it is the same as before it
         for number in wanted:
             edge = site.node.edges[number]
             assert edge is not None  # noqa: S101 (wanted)
             names = behind.get((edge.node, edge.index), frozenset())
-            if len(names & set(scene.exhibits)) < 2:
+            if len(names & set(case.exhibits)) < 2:
                 continue
-            predicted = stage.play([(site, without(number))])
+            predicted = trial.with_faults([(site, without(number))])
             if not predicted or any(p.any() for p in predicted.values()):
                 continue  # some of it arrives on another path
             text = (

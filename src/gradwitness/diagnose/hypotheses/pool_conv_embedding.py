@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Fault, Stage, explained, explanations
+from gradwitness.diagnose.replayed_faults import Fault, Trial, explained, explanations
 from gradwitness.rules.layers.convolution import Geometry
 from gradwitness.rules.layers.windows import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Explanation, Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.replayed_faults import Site, Visit
 
 _MAX_POOL = frozenset({"aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices"})
 _AVG_POOL = frozenset({"aten.avg_pool2d", "aten.avg_pool3d"})
@@ -23,71 +23,71 @@ _CONVOLUTION = frozenset({"aten.convolution"})
 _EMBEDDING = frozenset({"aten.embedding"})
 
 
-def _spread_evenly(turn: Turn) -> list[Any]:
-    x, walk = turn.site.operands["x"], Walk(**turn.site.parameters)
-    return [walk.windows(x).given_back(walk.divided(turn.g, x), x)]
+def _spread_evenly(visit: Visit) -> list[Any]:
+    x, walk = visit.site.operands["x"], Walk(**visit.site.parameters)
+    return [walk.windows(x).given_back(walk.divided(visit.g, x), x)]
 
 
-def _to_all(turn: Turn) -> list[Any]:
-    x = turn.site.operands["x"]
-    return [Walk(**turn.site.parameters).windows(x).given_back(turn.g, x)]
+def _to_all(visit: Visit) -> list[Any]:
+    x = visit.site.operands["x"]
+    return [Walk(**visit.site.parameters).windows(x).given_back(visit.g, x)]
 
 
-def _to_equals(turn: Turn) -> list[Any] | None:
+def _to_equals(visit: Visit) -> list[Any] | None:
     """Every element that equals the window's largest gets the whole gradient."""
-    x, walk = turn.site.operands["x"], Walk(**turn.site.parameters)
-    if turn.site.parameters.get("stride") not in ((), turn.site.parameters["kernel_size"]):
+    x, walk = visit.site.operands["x"], Walk(**visit.site.parameters)
+    if visit.site.parameters.get("stride") not in ((), visit.site.parameters["kernel_size"]):
         return None
     windows = walk.windows(x)
-    return [np.where(windows.given_back(turn.site.y, x) == x, windows.given_back(turn.g, x), 0)]
+    return [np.where(windows.given_back(visit.site.y, x) == x, windows.given_back(visit.g, x), 0)]
 
 
-def _kernel_flipped(turn: Turn) -> list[Any] | None:
-    w = turn.site.operands["w"]
-    if turn.site.edge("x") is None:
+def _kernel_flipped(visit: Visit) -> list[Any] | None:
+    w = visit.site.operands["w"]
+    if visit.site.edge("x") is None:
         return None
     turned = np.flip(w, tuple(range(2, w.ndim)))
-    return turn.sending(turn.site.vjp("x", turn.g, w=turned))
+    return visit.sending(visit.site.vjp("x", visit.g, w=turned))
 
 
-def _weight_flipped(turn: Turn) -> list[Any] | None:
-    w = turn.site.operands["w"]
-    if turn.site.edge("w") is None:
+def _weight_flipped(visit: Visit) -> list[Any] | None:
+    w = visit.site.operands["w"]
+    if visit.site.edge("w") is None:
         return None
-    return [turn.sent[0], np.flip(turn.sent[1], tuple(range(2, w.ndim))), *turn.sent[2:]]
+    return [visit.sent[0], np.flip(visit.sent[1], tuple(range(2, w.ndim))), *visit.sent[2:]]
 
 
 def _unstrided(edge: str) -> Any:
-    def wrong(turn: Turn) -> list[Any] | None:
-        walk = Geometry.over(turn.site.operands["w"].ndim - 2, **turn.site.parameters)
-        if turn.site.edge(edge) is None or walk.transposed or set(walk.stride) == {1}:
+    def wrong(visit: Visit) -> list[Any] | None:
+        walk = Geometry.over(visit.site.operands["w"].ndim - 2, **visit.site.parameters)
+        if visit.site.edge(edge) is None or walk.transposed or set(walk.stride) == {1}:
             return None
         plain = dataclasses.replace(walk, stride=(1,) * len(walk.stride))
-        x, w = turn.site.operands["x"], turn.site.operands["w"]
+        x, w = visit.site.operands["x"], visit.site.operands["w"]
         if edge == "x":
-            return turn.sending(plain.spread(turn.g, w, x.shape[2:]))
-        return [turn.sent[0], plain.weigh(turn.g, x, w.shape[2:]), *turn.sent[2:]]
+            return visit.sending(plain.spread(visit.g, w, x.shape[2:]))
+        return [visit.sent[0], plain.weigh(visit.g, x, w.shape[2:]), *visit.sent[2:]]
 
     return wrong
 
 
-def _overwritten(turn: Turn) -> list[Any]:
-    indices = np.ravel(turn.site.operands["indices"])
-    out = np.zeros_like(turn.site.operands["weight"])
-    out[indices] = np.reshape(turn.g, (indices.size, -1))
-    if turn.site.parameters.get("padding_idx", -1) >= 0:
-        out[turn.site.parameters["padding_idx"]] = 0
-    return turn.sending(out)
+def _overwritten(visit: Visit) -> list[Any]:
+    indices = np.ravel(visit.site.operands["indices"])
+    out = np.zeros_like(visit.site.operands["weight"])
+    out[indices] = np.reshape(visit.g, (indices.size, -1))
+    if visit.site.parameters.get("padding_idx", -1) >= 0:
+        out[visit.site.parameters["padding_idx"]] = 0
+    return visit.sending(out)
 
 
-def _by_frequency(turn: Turn) -> list[Any]:
-    return turn.sending(turn.site.vjp("weight", turn.g, scale_grad_by_freq=True))
+def _by_frequency(visit: Visit) -> list[Any]:
+    return visit.sending(visit.site.vjp("weight", visit.g, scale_grad_by_freq=True))
 
 
-def _padding_learns(turn: Turn) -> list[Any] | None:
-    if turn.site.parameters.get("padding_idx", -1) < 0:
+def _padding_learns(visit: Visit) -> list[Any] | None:
+    if visit.site.parameters.get("padding_idx", -1) < 0:
         return None
-    return turn.sending(turn.site.vjp("weight", turn.g, padding_idx=-1))
+    return visit.sending(visit.site.vjp("weight", visit.g, padding_idx=-1))
 
 
 FAULTS = (
@@ -169,9 +169,9 @@ FAULTS = (
 )
 
 
-def picking_faults(scene: Scene) -> Iterator[Explanation]:
+def picking_faults(case: Case) -> Iterator[Explanation]:
     """Explain by a pooling, a convolution or a table differentiated wrongly."""
-    return explained(scene, FAULTS)
+    return explained(case, FAULTS)
 
 
 # Dropout: a product with a mask that was drawn, or one operation.
@@ -180,13 +180,15 @@ _DRAWN = frozenset({"aten.bernoulli", "aten.rand", "aten.rand_like", "aten.unifo
 DROPOUTS = frozenset({"aten.mul", "aten.native_dropout"})
 
 
-def _not_masked(turn: Turn) -> list[Any]:
-    return [turn.g if s is not None else None for s in turn.sent]
+def _not_masked(visit: Visit) -> list[Any]:
+    return [visit.g if s is not None else None for s in visit.sent]
 
 
-def _scaled_not_masked(turn: Turn) -> list[Any] | None:
-    scale = _scale(turn.site)
-    return None if scale is None else [scale * turn.g if s is not None else None for s in turn.sent]
+def _scaled_not_masked(visit: Visit) -> list[Any] | None:
+    scale = _scale(visit.site)
+    return (
+        None if scale is None else [scale * visit.g if s is not None else None for s in visit.sent]
+    )
 
 
 def _scale(site: Site) -> float | None:
@@ -210,11 +212,11 @@ def _mask(site: Site) -> Any:
     )
 
 
-def _not_scaled(turn: Turn) -> list[Any] | None:
-    scale = _scale(turn.site)
+def _not_scaled(visit: Visit) -> list[Any] | None:
+    scale = _scale(visit.site)
     if scale is None or scale == 1:
         return None
-    return [None if s is None else s / scale for s in turn.sent]
+    return [None if s is None else s / scale for s in visit.sent]
 
 
 DROPOUT_FAULTS = (
@@ -241,13 +243,13 @@ DROPOUT_FAULTS = (
 )
 
 
-def dropout_sites(stage: Stage) -> list[Site]:
+def dropout_sites(trial: Trial) -> list[Site]:
     """Return the nodes that are dropouts."""
     return [
         site
-        for site in stage.sites(DROPOUTS)
+        for site in trial.sites(DROPOUTS)
         if site.op == "aten.native_dropout"
-        or any(stage.comes_from(number, _DRAWN) for number in _unwanted(site))
+        or any(trial.comes_from(number, _DRAWN) for number in _unwanted(site))
     ]
 
 
@@ -256,11 +258,11 @@ def _unwanted(site: Site) -> list[int]:
     return [site.numbers[name] for name, to in pairs if to is None and name in site.numbers]
 
 
-def dropout_faults(scene: Scene) -> Iterator[Explanation]:
+def dropout_faults(case: Case) -> Iterator[Explanation]:
     """Explain by a dropout whose mask or scale is missing in backward."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    sites = dropout_sites(stage)
+    sites = dropout_sites(trial)
     for fault in DROPOUT_FAULTS:
-        yield from explanations(stage, fault, sites)
+        yield from explanations(trial, fault, sites)

@@ -13,7 +13,7 @@ from gradwitness.engine.floats import round_to, unit_roundoff
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 PRECISION = "low precision"
 _FORMATS = ("bfloat16", "float16", "float32")
@@ -23,9 +23,9 @@ _DECIMALS = 9
 _TELLING = 4  # numbers, over all tensors, that must all be of the format
 
 
-def low_precision(scene: Scene) -> Iterator[Explanation]:
+def low_precision(case: Case) -> Iterator[Explanation]:
     """Every number is one of a shorter format, and off by some roundings in it at most."""
-    of = {name: [e for e in refuted(scene) if _is_of(e, name)] for name in _FORMATS}
+    of = {name: [e for e in refuted(case) if _is_of(e, name)] for name in _FORMATS}
     # Many numbers of the shorter format are numbers of the longer one too.
     name, short = max(of.items(), key=lambda item: len(item[1]))
     if sum(np.count_nonzero(e.claim) for e in short) < _TELLING:
@@ -41,9 +41,9 @@ def low_precision(scene: Scene) -> Iterator[Explanation]:
     )
 
 
-def rounded(scene: Scene) -> Iterator[Explanation]:
+def rounded(case: Case) -> Iterator[Explanation]:
     """Every number has k decimals, and is the right one rounded to them."""
-    of = {k: [e for e in refuted(scene) if _has_decimals(e, k)] for k in range(1, _DECIMALS + 1)}
+    of = {k: [e for e in refuted(case) if _has_decimals(e, k)] for k in range(1, _DECIMALS + 1)}
     # Numbers of two decimals have three, too.
     k, short = max(of.items(), key=lambda item: len(item[1]))
     if sum(len(np.unique(e.claim[e.claim != 0])) for e in short) < _TELLING:

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.replayed_faults import Fault, Stage, explained
+from gradwitness.diagnose.replayed_faults import Fault, Trial, explained
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.replayed_faults import Site, Visit
 
 MATRICES = frozenset({"aten.addmm", "aten.mm", "aten.bmm", "aten.baddbmm"})
 
 
-def _untransposed(turn: Turn) -> list[Any] | None:
-    weight, edge = turn.site.operands["B"], turn.site.edge("A")
+def _untransposed(visit: Visit) -> list[Any] | None:
+    weight, edge = visit.site.operands["B"], visit.site.edge("A")
     if edge is None or weight.shape[-1] != weight.shape[-2]:
         return None
-    made = turn.site.vjp("A", turn.g, B=np.swapaxes(weight, -1, -2))
-    return turn.sending(made, edge)
+    made = visit.site.vjp("A", visit.g, B=np.swapaxes(weight, -1, -2))
+    return visit.sending(made, edge)
 
 
 FAULTS = (
@@ -38,38 +38,38 @@ FAULTS = (
 )
 
 
-def linear_faults(scene: Scene) -> Iterator[Explanation]:
+def linear_faults(case: Case) -> Iterator[Explanation]:
     """Explain by a product whose other factor is not transposed."""
-    return explained(scene, FAULTS)
+    return explained(case, FAULTS)
 
 
 # One sample of the batch only.
 
 
-def one_sample(scene: Scene) -> Iterator[Explanation]:
+def one_sample(case: Case) -> Iterator[Explanation]:
     """Explain by gradients of one sample alone: each one's overwrote the one before."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    sites = [s for s in stage.sites() if _feeds_leaf(stage, s)]
+    sites = [s for s in trial.sites() if _feeds_leaf(trial, s)]
     count = len(sites[0].y) if sites and np.ndim(sites[0].y) else 0
     if count < 2:
         return
     for at, which in ((-1, "last"), (0, "first")):
 
-        def wrong(turn: Turn, at: int = at) -> list[Any] | None:
-            if not turn.g.ndim or turn.g.shape[0] % count:
+        def wrong(visit: Visit, at: int = at) -> list[Any] | None:
+            if not visit.g.ndim or visit.g.shape[0] % count:
                 return None
-            rows = turn.g.shape[0] // count
-            kept = np.zeros_like(turn.g)
-            keep = slice(len(turn.g) - rows, None) if at else slice(rows)
-            kept[keep] = turn.g[keep]
+            rows = visit.g.shape[0] // count
+            kept = np.zeros_like(visit.g)
+            keep = slice(len(visit.g) - rows, None) if at else slice(rows)
+            kept[keep] = visit.g[keep]
             return [
-                s if s is None or not _ends(stage, turn.site, k) else turn.site.vjp(name, kept)
-                for k, (name, s) in enumerate(zip(turn.site.names, turn.sent, strict=True))
+                s if s is None or not _ends(trial, visit.site, k) else visit.site.vjp(name, kept)
+                for k, (name, s) in enumerate(zip(visit.site.names, visit.sent, strict=True))
             ]
 
-        predicted = stage.play([(site, wrong) for site in sites])
+        predicted = trial.with_faults([(site, wrong) for site in sites])
         if predicted:
             text = (
                 f"the gradients are those of the {which} of {count} samples alone: each sample's "
@@ -78,19 +78,19 @@ def one_sample(scene: Scene) -> Iterator[Explanation]:
             yield Explanation("one sample of the batch", text, predicted)
 
 
-def _ends(stage: Stage, site: Site, edge: int) -> bool:
+def _ends(trial: Trial, site: Site, edge: int) -> bool:
     """Whether an edge leads to a parameter, behind views only."""
     target = site.node.edges[edge]
     while target is not None:
-        node = stage.tape.nodes[target.node]
+        node = trial.tape.nodes[target.node]
         if node.kind == Kind.ACCUMULATE:
             return True
-        call = None if node.call is None else stage.tape.calls[node.call]
+        call = None if node.call is None else trial.tape.calls[node.call]
         if call is None or not call.is_view:
             return False
         target = node.edges[0]
     return False
 
 
-def _feeds_leaf(stage: Stage, site: Site) -> bool:
-    return not site.call.is_view and any(_ends(stage, site, k) for k in range(len(site.names)))
+def _feeds_leaf(trial: Trial, site: Site) -> bool:
+    return not site.call.is_view and any(_ends(trial, site, k) for k in range(len(site.names)))

@@ -16,14 +16,14 @@ from gradwitness.diagnose.facts import Facts
 from gradwitness.diagnose.hypotheses.losses import SQUARES
 from gradwitness.diagnose.hypotheses.paths import without
 from gradwitness.diagnose.hypotheses.zeros import DETACHED
-from gradwitness.diagnose.replayed_faults import Stage
+from gradwitness.diagnose.replayed_faults import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
     from gradwitness.diagnose.replayed_faults import Site
     from gradwitness.tape import Edge
 
@@ -64,26 +64,26 @@ class _Way:
         return tuple(itertools.chain.from_iterable(shapes))
 
 
-def scaled_paths(scene: Scene) -> Iterator[Explanation]:
+def scaled_paths(case: Case) -> Iterator[Explanation]:
     """Explain by one way on which the gradient is multiplied by a number: -1, 1/2, 0."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    facts = Facts(scene)
-    ways = list(_ways(stage))
+    facts = Facts(case)
+    ways = list(_ways(trial))
     for way in ways:
-        left = stage.play([(way.site, without(way.number))])
-        if not any(np.any(np.abs(g) > scene.exhibits[n].allowance) for n, g in left.items()):
+        left = trial.with_faults([(way.site, without(way.number))])
+        if not any(np.any(np.abs(g) > case.exhibits[n].allowance) for n, g in left.items()):
             continue  # all of it comes this way: then whole gradients have the factor
-        share = {n: scene.exhibits[n].witness - g for n, g in left.items()}
-        factor = _fitted(scene, share)
+        share = {n: case.exhibits[n].witness - g for n, g in left.items()}
+        factor = _fitted(case, share)
         if factor is not None and abs(factor - 1) > _NEAR:
-            yield from _named(scene, facts, way, share, factor, tried=len(ways))
+            yield from _named(case, facts, way, share, factor, tried=len(ways))
 
 
-def _ways(stage: Stage) -> Iterator[_Way]:
+def _ways(trial: Trial) -> Iterator[_Way]:
     """Yield the ways on which a factor shows otherwise than on the way before."""
-    sites = {site.node.id: site for site in stage.sites()}
+    sites = {site.node.id: site for site in trial.sites()}
     arrivals = Counter(
         (edge.node, edge.index)
         for site in sites.values()
@@ -93,7 +93,7 @@ def _ways(stage: Stage) -> Iterator[_Way]:
     for site in sites.values():
         edges = [(k, edge) for k, edge in enumerate(site.node.edges) if edge is not None]
         branches = len(edges) > 1 or arrivals[site.node.id, 0] > 1
-        if not branches or site.node.id not in stage.suspects:
+        if not branches or site.node.id not in trial.suspects:
             continue
         for number, edge in edges:
             joined = arrivals[edge.node, edge.index] > 1
@@ -115,11 +115,11 @@ def _followed(
     return tuple(steps)
 
 
-def _fitted(scene: Scene, share: Mapping[str, NDArray[np.float64]]) -> float | None:
+def _fitted(case: Case, share: Mapping[str, NDArray[np.float64]]) -> float | None:
     """Return the factor of what came along a way that brings it nearest to the claims."""
     above = below = 0.0
     for name, along in share.items():
-        exhibit = scene.exhibits[name]
+        exhibit = case.exhibits[name]
         if exhibit.claim.shape != along.shape or not np.isfinite(exhibit.claim).all():
             return None
         size = float(np.max(np.abs(along), initial=0.0)) or 1.0
@@ -129,7 +129,7 @@ def _fitted(scene: Scene, share: Mapping[str, NDArray[np.float64]]) -> float | N
 
 
 def _named(
-    scene: Scene,
+    case: Case,
     facts: Facts,
     way: _Way,
     share: Mapping[str, NDArray[np.float64]],
@@ -138,11 +138,11 @@ def _named(
     tried: int,
 ) -> Iterator[Explanation]:
     def predicted(value: float) -> dict[str, NDArray[np.float64]]:
-        return {n: scene.exhibits[n].witness + (value - 1) * s for n, s in share.items()}
+        return {n: case.exhibits[n].witness + (value - 1) * s for n, s in share.items()}
 
     def matches(value: float) -> bool:
         made = predicted(value)
-        return all(fits(scene.exhibits[n], g) for n, g in made.items())
+        return all(fits(case.exhibits[n], g) for n, g in made.items())
 
     if abs(factor) < _NEAR:
         # Where several uses of a value add up, this has a name of its own.

@@ -10,15 +10,15 @@ import numpy as np
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Stage
+from gradwitness.diagnose.replayed_faults import Trial
 from gradwitness.engine.binding import Unjudgeable, bind
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gradwitness.diagnose.case import Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn, Wrong
+    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.replayed_faults import Site, Visit, Wrong
     from gradwitness.tape import Call, Tape
 
     Key = tuple[str, str, str]
@@ -36,10 +36,10 @@ class _Other:
     call: Call
     saved: dict[str, Any]
 
-    def wrong(self, turn: Turn) -> list[Any]:
+    def wrong(self, visit: Visit) -> list[Any]:
         return [
-            None if s is None else turn.site.vjp(name, turn.g, **self.saved)
-            for name, s in zip(turn.site.names, turn.sent, strict=True)
+            None if s is None else visit.site.vjp(name, visit.g, **self.saved)
+            for name, s in zip(visit.site.names, visit.sent, strict=True)
         ]
 
     @property
@@ -47,38 +47,38 @@ class _Other:
         return self.site, self.wrong
 
 
-def stale_forward(scene: Scene) -> Iterator[Explanation]:
+def stale_forward(case: Case) -> Iterator[Explanation]:
     """Explain by operands and results that were saved at another call of the same layer."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
     calls: dict[Key, list[Call]] = defaultdict(list)
-    for call in stage.tape.calls[: stage.sweep.after]:
+    for call in trial.tape.calls[: trial.sweep.after]:
         if call.during is None and not call.is_view:
             calls[_key(call)].append(call)
-    sites = [s for s in stage.sites() if not s.call.is_view and len(calls[_key(s.call)]) > 1]
-    fixed = _of_parameters(stage.tape)
-    others = {s.node.id: _others(stage, s, calls[_key(s.call)], fixed) for s in sites}
+    sites = [s for s in trial.sites() if not s.call.is_view and len(calls[_key(s.call)]) > 1]
+    fixed = _of_parameters(trial.tape)
+    others = {s.node.id: _others(trial, s, calls[_key(s.call)], fixed) for s in sites}
     for found in others.values():
-        yield from _alone(stage, found)
+        yield from _alone(trial, found)
     # Everything was saved once: nearly the gradient of that pass, which is another cause.
-    free = len(stage.tape.sweeps)
+    free = len(trial.tape.sweeps)
     for what, ops in (("layers", _LAYERS), ("activations", POINTWISE), ("steps", None)):
         chosen = [s for s in sites if others[s.node.id] and (ops is None or s.op in ops)]
         if len(chosen) > 1:
-            yield from _together(stage, what, [others[s.node.id] for s in chosen], free)
+            yield from _together(trial, what, [others[s.node.id] for s in chosen], free)
 
 
 def _key(call: Call) -> Key:
     return call.base_op, call.source.module, call.source.line
 
 
-def _alone(stage: Stage, found: Sequence[_Other]) -> Iterator[Explanation]:
+def _alone(trial: Trial, found: Sequence[_Other]) -> Iterator[Explanation]:
     for tried, other in enumerate(found):
         site = other.site
-        if site.node.id not in stage.suspects:
+        if site.node.id not in trial.suspects:
             return
-        predicted = stage.play([other.fault])
+        predicted = trial.with_faults([other.fault])
         if predicted:
             when = "an earlier" if other.call.id < site.call.id else "a later"
             text = (
@@ -92,11 +92,11 @@ def _alone(stage: Stage, found: Sequence[_Other]) -> Iterator[Explanation]:
 
 
 def _together(
-    stage: Stage, what: str, others: Sequence[Sequence[_Other]], free: int
+    trial: Trial, what: str, others: Sequence[Sequence[_Other]], free: int
 ) -> Iterator[Explanation]:
     for tried in range(max(map(len, others))):
         chosen = [each[min(tried, len(each) - 1)] for each in others]
-        predicted = stage.play([other.fault for other in chosen])
+        predicted = trial.with_faults([other.fault for other in chosen])
         if predicted:
             places = list(dict.fromkeys(other.site.place for other in chosen))
             shown = ", ".join(places[:4]) + (", ..." if len(places) > 4 else "")
@@ -108,24 +108,24 @@ def _together(
             yield Explanation(STALE_FORWARD, text, predicted, place=place, freedom=free + tried)
 
 
-def _others(stage: Stage, site: Site, calls: Sequence[Call], fixed: frozenset[int]) -> list[_Other]:
+def _others(trial: Trial, site: Site, calls: Sequence[Call], fixed: frozenset[int]) -> list[_Other]:
     """Return what other calls of a site's operation saved, the likeliest first."""
     before = [c for c in reversed(calls) if c.id < site.call.id]
     after = [c for c in calls if c.id > site.call.id]
     likely = [*before[:1], *after[:1], *before[-1:], *after[-1:]]
     found = []
     for call in {c.id: c for c in likely}.values():
-        saved = _saved(stage, site, call, fixed)
+        saved = _saved(trial, site, call, fixed)
         if saved:
             found.append(_Other(site, call, saved))
     return found[:_TRIED]
 
 
-def _saved(stage: Stage, site: Site, call: Call, fixed: frozenset[int]) -> dict[str, Any]:
+def _saved(trial: Trial, site: Site, call: Call, fixed: frozenset[int]) -> dict[str, Any]:
     """Return another call's operands and results, parameters aside; nothing if they do not fit."""
     try:
-        bound = bind(stage.tape, call, stage.lookup, arithmetic=None)
-        results = [None if n is None else stage.lookup(n) for n in call.outputs]
+        bound = bind(trial.tape, call, trial.lookup, arithmetic=None)
+        results = [None if n is None else trial.lookup(n) for n in call.outputs]
     except Unjudgeable:
         return {}
     saved: dict[str, Any] = {}

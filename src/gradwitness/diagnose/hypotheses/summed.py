@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 WRONG_AXIS = "summed over the wrong axis"
 ONE_SAMPLE = "one sample only"
@@ -25,12 +25,12 @@ NOT_SUMMED = "broadcast not summed"
 TWICE = "summed once too often"
 
 
-def sums(scene: Scene) -> Iterator[Explanation]:
+def sums(case: Case) -> Iterator[Explanation]:
     """Compare a claim with every sum that may have been taken instead of the right one."""
-    facts = Facts(scene)
+    facts = Facts(case)
     found: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     tried: dict[tuple[str, str], int] = {}
-    for exhibit in refuted(scene):
+    for exhibit in refuted(case):
         arriving = facts.cotangent(exhibit.name)
         others = itertools.chain(_once_more(exhibit), _unsummed(exhibit), _other(exhibit, arriving))
         for number, (cause, how, predicted) in enumerate(others, 1):

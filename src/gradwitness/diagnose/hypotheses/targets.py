@@ -6,39 +6,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Fault, Stage, explanations
+from gradwitness.diagnose.replayed_faults import Fault, Trial, explanations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gradwitness.diagnose.case import Explanation, Scene
-    from gradwitness.diagnose.replayed_faults import Site, Turn
+    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.replayed_faults import Site, Visit
 
 _SQUARES = frozenset({"aten.pow", "aten.mul"})
 
 
-def targets_by_hand(scene: Scene) -> Iterator[Explanation]:
+def targets_by_hand(case: Case) -> Iterator[Explanation]:
     """Explain by 2 y where 2 (y - t) belongs, t being what asks for no gradient."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    gaps = {site.call.id: site for site in stage.sites({"aten.sub"})}
-    left = {site.node.id: _without_target(stage, site, gaps) for site in stage.sites(_SQUARES)}
+    gaps = {site.call.id: site for site in trial.sites({"aten.sub"})}
+    left = {site.node.id: _without_target(trial, site, gaps) for site in trial.sites(_SQUARES)}
     left = {number: gap for number, gap in left.items() if gap is not None}
-    sites = [site for site in stage.sites(_SQUARES) if site.node.id in left]
+    sites = [site for site in trial.sites(_SQUARES) if site.node.id in left]
 
-    def wrong(turn: Turn) -> list[Any]:
-        share = turn.g * left[turn.site.node.id] * 2 / sum(s is not None for s in turn.sent)
-        return [None if s is None else share for s in turn.sent]
+    def wrong(visit: Visit) -> list[Any]:
+        share = visit.g * left[visit.site.node.id] * 2 / sum(s is not None for s in visit.sent)
+        return [None if s is None else share for s in visit.sent]
 
     text = (
         "the gradient of the square at {place} is what it would be if the target were zero: the "
         "target is not subtracted"
     )
-    yield from explanations(stage, Fault("loss without its target", text, _SQUARES, wrong), sites)
+    yield from explanations(trial, Fault("loss without its target", text, _SQUARES, wrong), sites)
 
 
-def _without_target(stage: Stage, site: Site, gaps: Mapping[int, Site]) -> Any:
+def _without_target(trial: Trial, site: Site, gaps: Mapping[int, Site]) -> Any:
     """Return the difference that is squared with zero for its target; None if there is none."""
     base = next(iter(site.numbers.values()), None)
     squares = (
@@ -46,7 +46,7 @@ def _without_target(stage: Stage, site: Site, gaps: Mapping[int, Site]) -> Any:
         if site.op == "aten.pow"
         else len(site.numbers) == 2 and len(set(site.numbers.values())) == 1
     )
-    call = None if base is None or not squares else stage.makers.get(stage.origin(base))
+    call = None if base is None or not squares else trial.makers.get(trial.origin(base))
     gap = None if call is None else gaps.get(call.id)
     if gap is None or gap.parameters.get("alpha", 1) != 1 or len(gap.numbers) < 2:
         return None

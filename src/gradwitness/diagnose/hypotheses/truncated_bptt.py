@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.paths import without
-from gradwitness.diagnose.replayed_faults import Stage
+from gradwitness.diagnose.replayed_faults import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gradwitness.diagnose.case import Scene
+    from gradwitness.diagnose.case import Case
     from gradwitness.diagnose.replayed_faults import Site, Wrong
 
 BETWEEN_STEPS = "detached between steps"
 _MOST = 200_000  # steps through a graph that the search for states may take
 
 
-def truncated(scene: Scene) -> Iterator[Explanation]:
+def truncated(case: Case) -> Iterator[Explanation]:
     """Explain by a state that was detached between the repetitions of a line, at one or at all."""
-    stage = Stage.of(scene)
-    if stage is None:
+    trial = Trial.of(case)
+    if trial is None:
         return
-    sites = {site.node.id: site for site in stage.sites()}
+    sites = {site.node.id: site for site in trial.sites()}
     repeated: dict[tuple[str, str], list[Site]] = defaultdict(list)
     for site in sites.values():
         if site.call.source.line:
@@ -35,16 +35,16 @@ def truncated(scene: Scene) -> Iterator[Explanation]:
             continue
         # In the order of the backward pass: the last step comes first.
         pairs = list(itertools.pairwise(same))
-        if not all(_is_repeated(stage, later, sooner) for later, sooner in pairs):
+        if not all(_is_repeated(trial, later, sooner) for later, sooner in pairs):
             continue
         cuts = [_between(sites, later, sooner) for later, sooner in pairs]
         if all(cuts):
-            yield from _explained(stage, same[0].place, cuts)
+            yield from _explained(trial, same[0].place, cuts)
 
 
-def _is_repeated(stage: Stage, later: Site, sooner: Site) -> bool:
+def _is_repeated(trial: Trial, later: Site, sooner: Site) -> bool:
     """Whether a line was come back to, and does not merely make two such calls."""
-    between = stage.tape.calls[sooner.call.id + 1 : later.call.id]
+    between = trial.tape.calls[sooner.call.id + 1 : later.call.id]
     return any(call.source.line not in ("", later.call.source.line) for call in between)
 
 
@@ -67,9 +67,9 @@ def _between(sites: Mapping[int, Site], later: Site, sooner: Site) -> dict[int, 
 
 
 def _explained(
-    stage: Stage, place: str, cuts: Sequence[Mapping[int, set[int]]]
+    trial: Trial, place: str, cuts: Sequence[Mapping[int, set[int]]]
 ) -> Iterator[Explanation]:
-    sites = {site.node.id: site for site in stage.sites()}
+    sites = {site.node.id: site for site in trial.sites()}
 
     def faults(chosen: Sequence[Mapping[int, set[int]]]) -> list[tuple[Site, Wrong]]:
         return [(sites[n], without(*edges)) for cut in chosen for n, edges in cut.items()]
@@ -77,12 +77,12 @@ def _explained(
     text = (
         f"the gradient does not go back through what {place} makes, from a step to the one before"
     )
-    predicted = stage.play(faults(cuts))
+    predicted = trial.with_faults(faults(cuts))
     if predicted:
         said = f"{text}: it is detached between all {_steps(len(cuts) + 1)}"
         yield Explanation(BETWEEN_STEPS, said, predicted, place=place, freedom=1)
     for number, cut in enumerate(cuts if len(cuts) > 1 else (), 1):
-        predicted = {} if stage.suspects.isdisjoint(cut) else stage.play(faults([cut]))
+        predicted = {} if trial.suspects.isdisjoint(cut) else trial.with_faults(faults([cut]))
         if predicted:
             said = f"{text}: it is detached before the last {_steps(number)}"
             yield Explanation(BETWEEN_STEPS, said, predicted, place=place, freedom=len(cuts))

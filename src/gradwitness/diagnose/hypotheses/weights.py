@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 DECAY = "weight decay added"
 WEIGHT = "weight instead of gradient"
@@ -24,12 +24,12 @@ UPDATED = "updated weight instead of gradient"
 _USUAL = tuple(d * 10.0**-p for d in (1, 5, 2, 3) for p in range(6))
 
 
-def weights(scene: Scene) -> Iterator[Explanation]:
+def weights(case: Case) -> Iterator[Explanation]:
     """Suppose h = w, h = w - r g, or h = g + r w, with the weights of the tape."""
-    known = Facts(scene).weights
+    known = Facts(case).weights
     wrong = [
         e
-        for e in refuted(scene)
+        for e in refuted(case)
         if e.name in known and e.claim.shape == e.witness.shape == known[e.name].shape
     ]
     if not wrong:

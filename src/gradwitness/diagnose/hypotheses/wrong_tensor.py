@@ -14,49 +14,49 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 ELSEWHERE = "another layer's gradient"
 STALE = "gradient of another backward pass"
 
 
-def another_layer(scene: Scene) -> Iterator[Explanation]:
+def another_layer(case: Case) -> Iterator[Explanation]:
     """Suppose that a claim is the gradient of another tensor of the same shape."""
     predicted: dict[str, NDArray[np.float64]] = {}
     source: dict[str, str] = {}
     tried = 0
-    for exhibit in refuted(scene):
-        others = [e for e in _by_distance(scene, exhibit) if e.witness.shape == exhibit.claim.shape]
+    for exhibit in refuted(case):
+        others = [e for e in _by_distance(case, exhibit) if e.witness.shape == exhibit.claim.shape]
         tried += len(others)
         for other in others:
             if fits(exhibit, other.witness):
                 predicted[exhibit.name], source[exhibit.name] = other.witness, other.name
                 break
     if predicted:
-        text = _pattern(list(scene.exhibits), source)
+        text = _pattern(list(case.exhibits), source)
         yield Explanation(ELSEWHERE, text, predicted, freedom=tried)
 
 
-def another_pass(scene: Scene) -> Iterator[Explanation]:
+def another_pass(case: Case) -> Iterator[Explanation]:
     """Suppose that the claims are the gradients of another backward pass on the tape."""
-    for number, gradients in Facts(scene).other_sweeps():
-        predicted = jointly(refuted(scene), lambda e, g=gradients: g.get(e.name))  # type: ignore[misc]
+    for number, gradients in Facts(case).other_sweeps():
+        predicted = jointly(refuted(case), lambda e, g=gradients: g.get(e.name))  # type: ignore[misc]
         if predicted:
             yield Explanation(
                 STALE,
                 f"The gradient of {named(predicted)} is that of backward pass {number + 1}, not of "
-                f"pass {scene.sweep + 1}: it was kept from there.",
+                f"pass {case.sweep + 1}: it was kept from there.",
                 predicted,
                 freedom=number + 1,
             )
 
 
-def _by_distance(scene: Scene, exhibit: Exhibit) -> list[Exhibit]:
+def _by_distance(case: Case, exhibit: Exhibit) -> list[Exhibit]:
     """Return the other exhibits, the nearest in the order of the forward pass first."""
-    names = list(scene.exhibits)
+    names = list(case.exhibits)
     here = names.index(exhibit.name)
     order = sorted(range(len(names)), key=lambda k: abs(k - here))
-    return [scene.exhibits[names[k]] for k in order if k != here]
+    return [case.exhibits[names[k]] for k in order if k != here]
 
 
 def _pattern(names: list[str], source: dict[str, str]) -> str:

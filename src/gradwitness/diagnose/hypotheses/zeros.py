@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Exhibit, Scene
+    from gradwitness.diagnose.case import Case, Exhibit
 
 DETACHED = "detached"
 DEAD = "dead slices"
 
 
-def detached(scene: Scene) -> Iterator[Explanation]:
+def detached(case: Case) -> Iterator[Explanation]:
     """Suppose that nothing arrives behind a cut: whole tensors are zero."""
-    zero = [e for e in refuted(scene) if e.claim.shape == e.witness.shape and not e.claim.any()]
+    zero = [e for e in refuted(case) if e.claim.shape == e.witness.shape and not e.claim.any()]
     if not zero:
         return
-    order = Facts(scene).order
+    order = Facts(case).order
     names = [n for n in order if n in {e.name for e in zero}]
     # Behind the cut there may be gradients that are zero by right.
-    behind = [n for n in order[order.index(names[0]) :] if scene.exhibits[n].witness.any()]
+    behind = [n for n in order[order.index(names[0]) :] if case.exhibits[n].witness.any()]
     predicted = {e.name: np.zeros_like(e.witness) for e in zero}
     if len(names) > 1 and names == behind:
         text = (
@@ -45,12 +45,12 @@ def detached(scene: Scene) -> Iterator[Explanation]:
     yield Explanation(DETACHED, text, predicted, freedom=1)
 
 
-def dead_slices(scene: Scene) -> Iterator[Explanation]:
+def dead_slices(case: Case) -> Iterator[Explanation]:
     """Suppose that some rows or columns are zero, and the rest is right."""
     predicted: dict[str, NDArray[np.float64]] = {}
     said = []
     freedom = 1
-    for exhibit in refuted(scene):
+    for exhibit in refuted(case):
         for axis in range(exhibit.witness.ndim):
             if exhibit.claim.shape != exhibit.witness.shape:
                 break

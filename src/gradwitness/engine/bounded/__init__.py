@@ -8,7 +8,7 @@ Each elementary operation adds ``unit * |result|``; a reduction of n roundings a
 ``gamma_n * sum |terms|``; errors that the operands bring in are carried on with the largest
 derivative between value - error and value + error.
 
-Two bounds run side by side: ``rigorous`` (worst case) and ``likely`` (sqrt(n), Higham and Mary
+Two bounds run side by side: ``rigorous`` (worst case) and ``probable`` (sqrt(n), Higham and Mary
 2019). They are one and the same array until a long reduction tells them apart. None stands for
 exact.
 

@@ -47,24 +47,24 @@ class Bounded(NDArrayOperatorsMixin):
         What the witness computes, float64 or complex128.
     arithmetic : Arithmetic
         What the recorded side is assumed to have computed in.
-    rigorous, likely : ndarray or None
+    rigorous, probable : ndarray or None
         Bounds of the absolute error, of a complex number its modulus, in the value's shape; None is
         exact.
     """
 
-    __slots__ = ("arithmetic", "likely", "rigorous", "value")
+    __slots__ = ("arithmetic", "probable", "rigorous", "value")
 
     def __init__(
         self,
         value: Plain,
         arithmetic: Arithmetic,
         rigorous: Error = None,
-        likely: Error = None,
+        probable: Error = None,
     ) -> None:
         self.value = np.asarray(value)
         self.arithmetic = arithmetic
         self.rigorous = rigorous
-        self.likely = likely
+        self.probable = probable
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,12 +94,12 @@ class Bounded(NDArrayOperatorsMixin):
     @property
     def errors(self) -> Errors:
         """Both bounds, rigorous first."""
-        return self.rigorous, self.likely
+        return self.rigorous, self.probable
 
     @property
     def is_exact(self) -> bool:
         """Whether no rounding has happened."""
-        return self.rigorous is None and self.likely is None
+        return self.rigorous is None and self.probable is None
 
     def reshape(self, *shape: Any) -> Any:
         """Give the elements another shape."""
@@ -108,19 +108,19 @@ class Bounded(NDArrayOperatorsMixin):
 
     def __getitem__(self, index: Any) -> Bounded:
         rigorous = None if self.rigorous is None else np.asarray(self.rigorous[index])
-        likely = rigorous
-        if self.likely is not self.rigorous:
-            likely = None if self.likely is None else np.asarray(self.likely[index])
-        return Bounded(self.value[index], self.arithmetic, rigorous, likely)
+        probable = rigorous
+        if self.probable is not self.rigorous:
+            probable = None if self.probable is None else np.asarray(self.probable[index])
+        return Bounded(self.value[index], self.arithmetic, rigorous, probable)
 
     def __setitem__(self, index: Any, item: Any) -> None:
         item = lifted(self.arithmetic, item)
         self.value[index] = value_of(item)
         new = errors_of(item)
-        together = self.rigorous is self.likely and new[0] is new[1]
+        together = self.rigorous is self.probable and new[0] is new[1]
         self.rigorous = _written(self.rigorous, self.shape, index, new[0])
-        self.likely = (
-            self.rigorous if together else _written(self.likely, self.shape, index, new[1])
+        self.probable = (
+            self.rigorous if together else _written(self.probable, self.shape, index, new[1])
         )
 
     # In place would write into arrays that others may share: ``a[i] += b`` adds, then stores.
@@ -247,8 +247,8 @@ def as_read(item: Any) -> Any:
         return lost if error is None else np.maximum(error, lost)
 
     rigorous = tier(item.rigorous)
-    likely = rigorous if item.likely is item.rigorous else tier(item.likely)
-    return Bounded(item.value, arithmetic, rigorous, likely)
+    probable = rigorous if item.probable is item.rigorous else tier(item.probable)
+    return Bounded(item.value, arithmetic, rigorous, probable)
 
 
 def rounding(
@@ -330,9 +330,9 @@ def reduction(
 
         return grow
 
-    worst, likely = arithmetic.worst_growth(roundings), arithmetic.likely_growth(roundings)
+    worst, probable = arithmetic.worst_growth(roundings), arithmetic.probable_growth(roundings)
     rigorous = at(worst)
-    return rigorous, rigorous if likely == worst else at(likely)
+    return rigorous, rigorous if probable == worst else at(probable)
 
 
 def assemble(

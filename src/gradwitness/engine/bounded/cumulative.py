@@ -93,13 +93,13 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
     def compound(k: float) -> float:
         return float(np.expm1(k * np.log1p(unit)))
 
-    def likely(k: float) -> float:
-        return min(stored.likely_growth(k), plain(k))
+    def probable(k: float) -> float:
+        return min(stored.probable_growth(k), plain(k))
 
-    def likely_in_order(k: float) -> float:
-        return min(stored.likely_growth(k), compound(k))
+    def probable_in_order(k: float) -> float:
+        return min(stored.probable_growth(k), compound(k))
 
-    return at(plain, compound), at(likely, likely_in_order)
+    return at(plain, compound), at(probable, probable_in_order)
 
 
 # What one step max + log1p(exp(-|a - b|)) is off by, beside the rounding of its own sum: 0.4 from

@@ -104,12 +104,12 @@ def _exponential(func: Any, args: Any, kwargs: Any) -> Bounded:
         more = linalg.expm(sizes + e) - np.reshape(whole, value.shape)
         return np.asarray(bound + more * (1 + np.max(parts)))
 
-    worst, likely = errors_of(A)
+    worst, probable = errors_of(A)
     return Bounded(
         value,
         arithmetic,
         off(worst, arithmetic.worst_growth),
-        off(likely, arithmetic.likely_growth),
+        off(probable, arithmetic.probable_growth),
     )
 
 

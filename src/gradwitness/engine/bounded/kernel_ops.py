@@ -61,24 +61,24 @@ def _rounded(x: Bounded) -> Bounded:
     return assemble(arithmetic, x.value, (x,), total, (grow, grow))
 
 
-def _stored(func: Any, args: Any, kwargs: Any) -> Bounded:
+def _round_to_format(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func, kwargs
     return _rounded(args[0])
 
 
-def _held(func: Any, args: Any, kwargs: Any) -> Bounded:
+def _round_as_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func, kwargs
     (x,) = args
     return assemble(x.arithmetic, x.value, (x,), total, rounding(x.arithmetic, x.value))
 
 
-def _without_error(func: Any, args: Any, kwargs: Any) -> Plain:
+def _ignore_error(func: Any, args: Any, kwargs: Any) -> Plain:
     del func, kwargs
     value: Plain = args[0].value
     return value
 
 
-def _decided(func: Any, args: Any, kwargs: Any) -> Plain:
+def _require_certain(func: Any, args: Any, kwargs: Any) -> Plain:
     del func, kwargs
     (x,) = args
     if x.rigorous is not None and x.rigorous.any():
@@ -87,19 +87,19 @@ def _decided(func: Any, args: Any, kwargs: Any) -> Plain:
     return value
 
 
-def _in_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
+def _enter_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func, kwargs
     (x,) = args
     return Bounded(x.value, _fused(x.arithmetic), *errors_of(x))
 
 
-def _leaving(func: Any, args: Any, kwargs: Any) -> Bounded:
+def _leave_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func, kwargs
     rounded = _rounded(args[0])
     return Bounded(rounded.value, _stepwise(rounded.arithmetic), *errors_of(rounded))
 
 
-def _one_by_one(func: Any, args: Any, kwargs: Any) -> Bounded:
+def _accumulate_in_format(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func, kwargs
     x: Bounded = args[0]
     narrow = x.arithmetic.final or x.arithmetic.store
@@ -109,7 +109,7 @@ def _one_by_one(func: Any, args: Any, kwargs: Any) -> Bounded:
     return Bounded(x.value, replace(x.arithmetic, accumulate=unit, store=0.0), *errors_of(x))
 
 
-def _begun_from(func: Any, args: Any, kwargs: Any) -> Bounded:
+def _continue_from(func: Any, args: Any, kwargs: Any) -> Bounded:
     """Bound a sum of products that holds its start from the first partial sum on.
 
     With n products the start takes part in n additions, and each product in one more than without.
@@ -124,12 +124,12 @@ def _begun_from(func: Any, args: Any, kwargs: Any) -> Bounded:
     if growths is None:
         return whole
     # What one rounding in n has added to y so far, another one adds.
-    rigorous, likely = (scaled(1 / terms, error) for error in y.errors)
+    rigorous, probable = (scaled(1 / terms, error) for error in y.errors)
 
     def more(growth: Growth, error: Error) -> Growth:
         return lambda carried: total(growth(carried), error)
 
-    added = more(growths[0], rigorous), more(growths[1], likely)
+    added = more(growths[0], rigorous), more(growths[1], probable)
     return assemble(y.arithmetic, whole.value, (whole,), total, added)
 
 
@@ -149,13 +149,13 @@ def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
 
 FUNCTIONS |= {
     "short_exp": _short_exp,
-    "stored": _stored,
-    "held": _held,
-    "without_error": _without_error,
-    "decided": _decided,
-    "in_kernel": _in_kernel,
-    "leaving": _leaving,
-    "one_by_one": _one_by_one,
-    "begun_from": _begun_from,
+    "round_to_format": _round_to_format,
+    "round_as_kernel": _round_as_kernel,
+    "ignore_error": _ignore_error,
+    "require_certain": _require_certain,
+    "enter_kernel": _enter_kernel,
+    "leave_kernel": _leave_kernel,
+    "accumulate_in_format": _accumulate_in_format,
+    "continue_from": _continue_from,
 }
-COMPLEX_FUNCTIONS.add("begun_from")
+COMPLEX_FUNCTIONS.add("continue_from")

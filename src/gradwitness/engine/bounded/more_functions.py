@@ -115,9 +115,9 @@ def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
         return np.where(least < tiny, roundings * tiny * most, 0.0)
 
     worst = _growth(a.arithmetic, value, roundings, lost(a.rigorous))
-    likely = worst
-    if a.likely is not a.rigorous:
-        likely = _growth(a.arithmetic, value, roundings, lost(a.likely))
+    probable = worst
+    if a.probable is not a.rigorous:
+        probable = _growth(a.arithmetic, value, roundings, lost(a.probable))
     summed = np.cumsum if func is np.cumprod else np.sum
 
     def handed_on(operands: Any, errors: Any) -> Any:
@@ -125,7 +125,7 @@ def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
         counted = reduced(lambda x: np.asarray(summed(x, **kwargs)))
         return a.is_exact and counted(operands, errors)
 
-    return assemble(a.arithmetic, value, (a,), carry, (worst, likely), handed_on)
+    return assemble(a.arithmetic, value, (a,), carry, (worst, probable), handed_on)
 
 
 def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, lost: Plain) -> Growth:

@@ -44,17 +44,17 @@ def _move(items: Sequence[Any], run: Callable[[Sequence[Any]], Any]) -> Any:
     if all(item.is_exact for item in bounded):
         return _wrap(value, None, None, arithmetic)
     rigorous = run([_plane(item, 0) for item in items])
-    if all(item.rigorous is item.likely for item in bounded):
+    if all(item.rigorous is item.probable for item in bounded):
         return _wrap(value, rigorous, rigorous, arithmetic)
     return _wrap(value, rigorous, run([_plane(item, 1) for item in items]), arithmetic)
 
 
-def _wrap(value: Any, rigorous: Any, likely: Any, arithmetic: Arithmetic) -> Any:
+def _wrap(value: Any, rigorous: Any, probable: Any, arithmetic: Arithmetic) -> Any:
     if isinstance(value, (list, tuple)):
         nothing = [None] * len(value)
-        rows = zip(value, rigorous or nothing, likely or nothing, strict=True)
+        rows = zip(value, rigorous or nothing, probable or nothing, strict=True)
         return [Bounded(v, arithmetic, r, p) for v, r, p in rows]
-    return Bounded(value, arithmetic, rigorous, likely)
+    return Bounded(value, arithmetic, rigorous, probable)
 
 
 def _first_argument(func: Any, args: Any, kwargs: Any) -> Any:

@@ -71,7 +71,7 @@ def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Grow
 
         return grow
 
-    return at(stored.worst_growth), at(stored.likely_growth)
+    return at(stored.worst_growth), at(stored.probable_growth)
 
 
 def _sort(func: Any, args: Any, kwargs: Any) -> Bounded:

@@ -74,7 +74,7 @@ def _parts(residual: Plain, size: Plain) -> Plain:
 
 def _holds(arithmetic: Arithmetic, roundings: int, off: Plain) -> Plain:
     """Whether each decomposition satisfies its equations, which are off by a multiple of delta."""
-    holds = np.asarray(off <= arithmetic.likely_growth(roundings))
+    holds = np.asarray(off <= arithmetic.probable_growth(roundings))
     if np.any(~holds & (off <= arithmetic.worst_growth(roundings))):
         raise NotImplementedError(_DOUBT)
     return holds
@@ -85,8 +85,8 @@ def _judged(
 ) -> Bounded:
     value = np.where(holds[..., None, None], recorded, own)
     worst = np.full(value.shape, arithmetic.worst_growth(roundings))
-    likely = np.full(value.shape, arithmetic.likely_growth(roundings))
-    return Bounded(value, arithmetic, worst, likely)
+    probable = np.full(value.shape, arithmetic.probable_growth(roundings))
+    return Bounded(value, arithmetic, worst, probable)
 
 
 def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
@@ -98,12 +98,12 @@ def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
         return np.broadcast_to(moved[..., None], values.shape)
 
     arithmetic = A.arithmetic
-    worst, likely = errors_of(A)
+    worst, probable = errors_of(A)
     return Bounded(
         values,
         arithmetic,
         bound(worst, arithmetic.worst_growth(roundings)),
-        bound(likely, arithmetic.likely_growth(roundings)),
+        bound(probable, arithmetic.probable_growth(roundings)),
     )
 
 
@@ -186,7 +186,7 @@ def _orthogonal_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded
     holds = _holds(arithmetic, roundings, off)
     value = np.where(holds[..., None, None], upper, triangle)
     size = np.broadcast_to(lengths, value.shape) * np.tri(*value.shape[-2:][::-1]).T
-    errors = (arithmetic.worst_growth(roundings), arithmetic.likely_growth(roundings))
+    errors = (arithmetic.worst_growth(roundings), arithmetic.probable_growth(roundings))
     found = Bounded(value, arithmetic, *(size * growth for growth in errors))
     return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), found
 
@@ -231,12 +231,12 @@ def _pseudoinverse(func: Any, args: Any, kwargs: Any) -> Bounded:
         off = off + (_size(value) + off) * inner
         return np.broadcast_to(off[..., None, None], value.shape)
 
-    worst, likely = errors_of(A)
+    worst, probable = errors_of(A)
     return Bounded(
         value,
         arithmetic,
         bound(worst, arithmetic.worst_growth),
-        bound(likely, arithmetic.likely_growth),
+        bound(probable, arithmetic.probable_growth),
     )
 
 

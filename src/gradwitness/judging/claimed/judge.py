@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.claims.align import align
-from gradwitness.diagnose.case import Exhibit, Scene
+from gradwitness.diagnose.case import Case, Exhibit
 from gradwitness.diagnose.hypotheses.unsafe import unsafe_program
 from gradwitness.diagnose.inlined_functions import diagnose_opened
 from gradwitness.diagnose.suspects import untried
@@ -149,7 +149,7 @@ class ClaimReport:
 
     @property
     def verdict(self) -> Verdict:
-        """The gravest of all; what was not claimed is INCONCLUSIVE, and so is no claim at all."""
+        """The worst of all; what was not claimed is INCONCLUSIVE, and so is no claim at all."""
         missing = [Verdict.INCONCLUSIVE] * bool(self.unclaimed)
         return worst([row.verdict for row in self.rows] + missing)
 
@@ -209,9 +209,9 @@ def judge_run(
     causes: tuple[Cause, ...] = ()
     if any(exhibit.refuted for exhibit in exhibits.values()):
         known = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
-        scene = Scene(exhibits, *known)
-        causes = diagnose_opened(scene)
-        left_out = untried(scene)
+        case = Case(exhibits, *known)
+        causes = diagnose_opened(case)
+        left_out = untried(case)
         notes = (*notes, left_out) if left_out else notes
     if program:
         notes += unsafe_program(exhibits, program.tape, program.replay, program.sweep)

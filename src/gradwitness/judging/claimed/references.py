@@ -10,7 +10,7 @@ import numpy as np
 from gradwitness._errors import InputError
 from gradwitness.claims.align import align
 from gradwitness.engine.floats import is_float, part, round_to, unit_roundoff
-from gradwitness.engine.monte_carlo import GRADE, Slot, Spread, spread
+from gradwitness.engine.monte_carlo import GRADE, NodeInput, Spread, spread
 from gradwitness.engine.replay import replay
 from gradwitness.judging.claimed.judge import ClaimReport, Program, Reference, judge_run
 from gradwitness.judging.compare import CANCELS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # So many different numbers that all fit a coarser format do not do so by chance.
 _TELLING = 32
 
-Parts: TypeAlias = "dict[str, tuple[Slot, ...]]"
+Parts: TypeAlias = "dict[str, tuple[NodeInput, ...]]"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Judged:
     def answers(self) -> dict[str, NDArray[np.float64]]:
         """Return the right gradients of the last choice there is: all passes, added up."""
         parts = self._choices(None)[-1].parts
-        found = {name: self._value(slots) for name, slots in parts.items()}
+        found = {name: self._value(input_nrs) for name, input_nrs in parts.items()}
         return {name: value for name, value in found.items() if value is not None}
 
     def _run(
@@ -149,13 +149,13 @@ class Judged:
 
     def _misfit(self, run: Run, choice: _Choice) -> tuple[int, float]:
         """Return how badly a run fits gradients: tensors that are missing, and distances."""
-        values = {name: self._value(slots) for name, slots in choice.parts.items()}
+        values = {name: self._value(input_nrs) for name, input_nrs in choice.parts.items()}
         known = {name: value for name, value in values.items() if value is not None}
         pairs = align(run, {name: value.shape for name, value in known.items()}).pairs
         return -len(pairs), sum(_apart(c.array, known[name]) for name, c in pairs.items())
 
-    def _value(self, slots: tuple[Slot, ...]) -> NDArray[np.float64] | None:
-        parts = [g for slot in slots if (g := self._replay.gradient(*slot)) is not None]
+    def _value(self, input_nrs: tuple[NodeInput, ...]) -> NDArray[np.float64] | None:
+        parts = [g for input_nr in input_nrs if (g := self._replay.gradient(*input_nr)) is not None]
         return np.asarray(sum(parts[1:], parts[0])) if parts else None
 
     def _references(self, choice: _Choice, dtype: str) -> dict[str, Reference]:
@@ -165,18 +165,18 @@ class Judged:
             self._spreads[key] = spread(self._tape, self._replay, wanted, dtype)
         known = self._spreads[key]
         found = {}
-        for name, slots in choice.parts.items():
-            if slots in known.references:
-                rows = [r for r in self._rows if (r.sweep, r.node, r.slot) in slots]
+        for name, input_nrs in choice.parts.items():
+            if input_nrs in known.references:
+                rows = [r for r in self._rows if (r.sweep, r.node, r.input_nr) in input_nrs]
                 cancels = all(row.comparison.reason == CANCELS for row in rows)
-                allowance = known.allowance(slots)
-                value = known.references[slots]
+                allowance = known.allowance(input_nrs)
+                value = known.references[input_nrs]
                 found[name] = Reference(value, allowance, self._doubt(rows), cancels=cancels)
         return found
 
     def _doubt(self, rows: list[Row]) -> str:
         """Return why the replay of a gradient is not the witness's own, or an empty string."""
-        if not self._replay.taken:
+        if not self._replay.trusted:
             return ""
         doubtful = (row.reason for row in rows if row.verdict is Verdict.INCONCLUSIVE)
         return next((f"the witness took numbers on trust: {reason}" for reason in doubtful), "")
@@ -216,9 +216,9 @@ def _parts(rows: tuple[Row, ...], sweeps: Iterable[int]) -> Parts:
         of_pass: Parts = {}
         for row in rows:
             if row.sweep == sweep:
-                of_pass.setdefault(row.name, ((row.sweep, row.node, row.slot),))
-        for name, slots in of_pass.items():
-            found[name] = (*found.get(name, ()), *slots)
+                of_pass.setdefault(row.name, ((row.sweep, row.node, row.input_nr),))
+        for name, input_nrs in of_pass.items():
+            found[name] = (*found.get(name, ()), *input_nrs)
     return found
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Firing, LeafUpdate, Tape
+    from gradwitness.tape import LeafUpdate, NodeRun, Tape
 
 
 _CHANGED = (
@@ -34,21 +34,21 @@ class Cotangents(Detector):
         # Each step of a training has nodes of its own: a function is known by name and line.
         self._notes: dict[tuple[str, str, str], Note] = {}
 
-    def fired(  # noqa: D102
+    def node_ran(  # noqa: D102
         self,
         sweep: int,
-        firing: Firing,
+        node_run: NodeRun,
         update: LeafUpdate | None,
         findings: Sequence[Finding],
     ) -> None:
         del update
-        if not firing.changed and not firing.summed:
+        if not node_run.changed and not node_run.summed:
             return
-        node = self.tape.nodes[firing.node]
+        node = self.tape.nodes[node_run.node]
         source = next((f.source for f in findings if f.source is not None), None)
         for kind, what, happened in (
-            ("gradient changed in place", _CHANGED, bool(firing.changed)),
-            ("gradient of another shape", _SUMMED, firing.summed),
+            ("gradient changed in place", _CHANGED, bool(node_run.changed)),
+            ("gradient of another shape", _SUMMED, node_run.summed),
         ):
             if happened:
                 text = f"the backward of {node.name} #{node.id} {what}"

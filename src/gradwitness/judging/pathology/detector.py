@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.note import Note
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, Firing, LeafUpdate, Tape
+    from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 
 class Detector:
@@ -32,10 +32,10 @@ class Detector:
     def called(self, call: Call, findings: Sequence[Finding]) -> None:
         """Hear of a call, and of what was found of its results."""
 
-    def fired(
+    def node_ran(
         self,
         sweep: int,
-        firing: Firing,
+        node_run: NodeRun,
         update: LeafUpdate | None,
         findings: Sequence[Finding],
     ) -> None:

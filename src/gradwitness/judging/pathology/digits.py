@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Finding, Row
-    from gradwitness.tape import Call, Firing, Node, Source, Sweep, Tape
+    from gradwitness.tape import Call, Node, NodeRun, Source, Sweep, Tape
 
 # A gradient is noted if it keeps less than this share of its format's digits, and one step is
 # named if it alone loses this share, and so many digits.
@@ -142,25 +142,25 @@ class _Formats:
         return self._gradients[sweep].get((node, index), _FINEST)
 
     def _carried(self, sweep: Sweep) -> Iterator[tuple[tuple[int, int], str]]:
-        """Yield the formats of gradients, from slot to slot; the last of a slot holds."""
+        """Yield the formats of gradients, from input to input; the last of a input holds."""
         tape = self._tape
         found: dict[tuple[int, int], str] = {}
-        for firing in sweep.firings:
-            node = tape.nodes[firing.node]
+        for node_run in sweep.node_runs:
+            node = tape.nodes[node_run.node]
             calls = [tape.calls[n] for n in (*node.inner, node.call) if n is not None]
             used = {n for call in calls for n in (*_operands(call), *call.outputs) if n is not None}
             met = [self.value(n) for n in used]
-            for index, number in enumerate(firing.incoming):
-                slot = (node.id, index)
+            for index, number in enumerate(node_run.incoming):
+                input_nr = (node.id, index)
                 own = _FINEST if number is None else tape.values[number].dtype
-                found[slot] = _coarsest([own, found.get(slot, _FINEST)])
-                met.append(found[slot])
-                yield slot, found[slot]
+                found[input_nr] = _coarsest([own, found.get(input_nr, _FINEST)])
+                met.append(found[input_nr])
+                yield input_nr, found[input_nr]
             for edge in node.edges:
                 if edge is not None:
-                    slot = (edge.node, edge.index)
-                    found[slot] = _coarsest([found.get(slot, _FINEST), *met])
-                    yield slot, found[slot]
+                    input_nr = (edge.node, edge.index)
+                    found[input_nr] = _coarsest([found.get(input_nr, _FINEST), *met])
+                    yield input_nr, found[input_nr]
 
 
 _FINEST = "float64"
@@ -191,19 +191,19 @@ class _Shares:
         self._known: dict[int, float] = {}
         self._formats = _Formats(tape)
         # Of each pass: the turns of the nodes that send to an input of a node, and by which edge.
-        self._senders: list[dict[tuple[int, int], list[tuple[Firing, int]]]] = []
+        self._senders: list[dict[tuple[int, int], list[tuple[NodeRun, int]]]] = []
         for sweep in tape.sweeps:
-            found: dict[tuple[int, int], list[tuple[Firing, int]]] = {}
-            for firing in sweep.firings:
-                edges = tape.nodes[firing.node].edges
-                for slot, (edge, g) in enumerate(zip(edges, firing.outgoing, strict=False)):
+            found: dict[tuple[int, int], list[tuple[NodeRun, int]]] = {}
+            for node_run in sweep.node_runs:
+                edges = tape.nodes[node_run.node].edges
+                for input_nr, (edge, g) in enumerate(zip(edges, node_run.outgoing, strict=False)):
                     if edge is not None and g is not None:
-                        found.setdefault((edge.node, edge.index), []).append((firing, slot))
+                        found.setdefault((edge.node, edge.index), []).append((node_run, input_nr))
             self._senders.append(found)
 
     def full(self, row: Row) -> float:
         """Return how many digits a gradient could have."""
-        return _format_digits(self._formats.gradient(row.sweep, row.node, row.slot))
+        return _format_digits(self._formats.gradient(row.sweep, row.node, row.input_nr))
 
     def is_poor(self, row: Row) -> bool:
         """Return whether a gradient, zero excepted, has few of the digits that it could have."""
@@ -243,24 +243,24 @@ class _Shares:
     def _backward(self) -> Iterator[_Loss]:
         """Yield what each node loses, and what each sum of several gradients does."""
         for number, sweep in enumerate(self._tape.sweeps):
-            for firing in sweep.firings:
-                yield from self._turn(number, firing)
+            for node_run in sweep.node_runs:
+                yield from self._turn(number, node_run)
 
-    def _turn(self, number: int, firing: Firing) -> Iterator[_Loss]:
+    def _turn(self, number: int, node_run: NodeRun) -> Iterator[_Loss]:
         tape = self._tape
-        node = tape.nodes[firing.node]
+        node = tape.nodes[node_run.node]
         source = None if node.call is None else tape.calls[node.call].source
-        arrived = self._arrived(number, firing)
-        slots = range(len(firing.incoming))
-        found = [s for k in slots for s in self._senders[number].get((node.id, k), ())]
-        if len(found) > len(slots):
+        arrived = self._arrived(number, node_run)
+        input_nrs = range(len(node_run.incoming))
+        found = [s for k in input_nrs for s in self._senders[number].get((node.id, k), ())]
+        if len(found) > len(input_nrs):
             before = min(self._arrived(number, sender) for sender, _ in found)
             leaf = None if node.leaf is None else tape.values[node.leaf].name
             title = f"the sum of the gradients of {leaf or f'{node.name} #{node.id}'}"
             yield _Loss(before - arrived, title, source, node.call, node.id, is_sum=True)
         after = [
             self._gradient(number, value, edge.node, edge.index)
-            for value, edge in zip(firing.outgoing, node.edges, strict=False)
+            for value, edge in zip(node_run.outgoing, node.edges, strict=False)
             # Of several that are added, only the sum is known to the replay.
             if value is not None
             and edge is not None
@@ -274,11 +274,11 @@ class _Shares:
         call = None if node.call is None else self._tape.calls[node.call]
         return call is not None and call.base_op in _KINKED
 
-    def _arrived(self, sweep: int, firing: Firing) -> float:
+    def _arrived(self, sweep: int, node_run: NodeRun) -> float:
         return min(
             (
-                self._gradient(sweep, value, firing.node, index)
-                for index, value in enumerate(firing.incoming)
+                self._gradient(sweep, value, node_run.node, index)
+                for index, value in enumerate(node_run.incoming)
                 if value is not None
             ),
             default=1.0,
@@ -286,23 +286,23 @@ class _Shares:
 
     def _is_zero(self, row: Row) -> bool:
         """Return whether a gradient is zero in truth: a sum whose terms cancel altogether."""
-        slot, sweep = (row.node, row.slot), row.sweep
-        reference = self._replayed.gradient(sweep, *slot)
+        input_nr, sweep = (row.node, row.input_nr), row.sweep
+        reference = self._replayed.gradient(sweep, *input_nr)
         size = 0.0 if reference is None else largest(reference)
         for _ in range(_STEPS):
-            senders = self._senders[sweep].get(slot, [])
-            terms = sum(self._terms(sweep, firing, edge) for firing, edge in senders)
+            senders = self._senders[sweep].get(input_nr, [])
+            terms = sum(self._terms(sweep, node_run, edge) for node_run, edge in senders)
             if size <= _NOISE * terms:
                 return True
             if len(senders) != 1:
                 break
-            slot = (senders[0][0].node, 0)
+            input_nr = (senders[0][0].node, 0)
         return size == 0
 
-    def _terms(self, sweep: int, firing: Firing, slot: int) -> float:
+    def _terms(self, sweep: int, node_run: NodeRun, input_nr: int) -> float:
         """Return how large a gradient that was sent would be if no terms cancelled."""
         found = [
-            self._replayed.gradient(sweep, firing.node, k) for k in range(len(firing.incoming))
+            self._replayed.gradient(sweep, node_run.node, k) for k in range(len(node_run.incoming))
         ]
         incoming = [None if g is None else np.abs(g) for g in found]
 
@@ -313,10 +313,10 @@ class _Shares:
             return np.abs(array) if array.dtype.kind in "fc" else array
 
         try:
-            sent = gradients(self._tape, self._tape.nodes[firing.node], incoming, size, None)
+            sent = gradients(self._tape, self._tape.nodes[node_run.node], incoming, size, None)
         except Unjudgeable:
             return 0.0
-        return 0.0 if sent[slot] is None else largest(sent[slot])
+        return 0.0 if sent[input_nr] is None else largest(sent[input_nr])
 
     def _value(self, number: int) -> float:
         if number not in self._known:

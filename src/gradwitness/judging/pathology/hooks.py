@@ -48,7 +48,7 @@ class Hooks(Detector):
             if f.verdict is not Verdict.DISAGREES or f.node is None or f.sweep is None:
                 continue
             leaves = f.step is Step.BACKWARD
-            who = hooks.get((f.sweep, f.node, 0 if leaves else f.slot, leaves), [])
+            who = hooks.get((f.sweep, f.node, 0 if leaves else f.tensor_nr, leaves), [])
             if not who and not (leaves and tape.nodes[f.node].name == _AROUND_MODULE):
                 continue
             what = _what(tape, f)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, Firing, LeafUpdate, Tape
+    from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 
 class Idle(Detector):
@@ -34,15 +34,15 @@ class Idle(Detector):
             if layout is not None and layout.storage in self._given:
                 self._updates.setdefault(layout.storage, call.id)
 
-    def fired(  # noqa: D102
+    def node_ran(  # noqa: D102
         self,
         sweep: int,
-        firing: Firing,
+        node_run: NodeRun,
         update: LeafUpdate | None,
         findings: Sequence[Finding],
     ) -> None:
         del sweep, findings
-        leaf = self.tape.nodes[firing.node].leaf
+        leaf = self.tape.nodes[node_run.node].leaf
         layout = None if leaf is None else self.tape.values[leaf].layout
         if update is not None and leaf is not None and layout is not None:
             self._given.setdefault(layout.storage, leaf)

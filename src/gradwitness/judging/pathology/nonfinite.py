@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Argument, Call, Firing, LeafUpdate, Tape
+    from gradwitness.tape import Argument, Call, LeafUpdate, NodeRun, Tape
 
 _KINDS = {"NaN": np.isnan, "infinity": np.isinf}
 # What helps, by a word in the operation's or node's name: against both, and against one alone.
@@ -99,37 +99,37 @@ class Nonfinite(Detector):
                 f"{kind} born", "forward", where, text + _help(call.op, kind, self.tape, made)
             )
 
-    def fired(  # noqa: D102
+    def node_ran(  # noqa: D102
         self,
         sweep: int,
-        firing: Firing,
+        node_run: NodeRun,
         update: LeafUpdate | None,
         findings: Sequence[Finding],
     ) -> None:
         if sweep != self._sweep:
             self._sweep, self._arrived = sweep, {}
-        self._arrived |= {(firing.node, k): n for k, n in enumerate(firing.incoming)}
+        self._arrived |= {(node_run.node, k): n for k, n in enumerate(node_run.incoming)}
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
-        node = self.tape.nodes[firing.node]
+        node = self.tape.nodes[node_run.node]
         if update is not None:
             # What an optimizer then meets in `.grad` has come from here.
             self._with_nan.update(self._holding([update.after], np.isnan))
             self._tainted.update(self._holding([update.after], lambda array: ~np.isfinite(array)))
-        if self._holding(firing.incoming, lambda array: ~np.isfinite(array)):
+        if self._holding(node_run.incoming, lambda array: ~np.isfinite(array)):
             return
         calls = [self.tape.calls[n] for n in (*node.inner, node.call) if n is not None]
         operands = {n for call in calls for a in call.arguments.values() for n in references(a)}
         used = operands.union(n for call in calls for n in call.outputs if n is not None)
         source = next((f.source for f in findings if f.source is not None), None)
         where = Note("", "", source, node=node.id, sweep=sweep)
-        if self._through_where(firing, sorted(operands), where):
+        if self._through_where(node_run, sorted(operands), where):
             return
         if not used.isdisjoint(self._with_nan) or self._holding(sorted(used), np.isnan):
             # NaN in the forward pass was told there.
             return
         for kind, test in _KINDS.items():
-            made = self._holding(firing.outgoing, test)
+            made = self._holding(node_run.outgoing, test)
             if made and kind == "infinity" and not used.isdisjoint(self._tainted):
                 # It overflowed in the forward pass already.
                 return
@@ -137,15 +137,15 @@ class Nonfinite(Detector):
                 place = self._place(made[0], sorted(operands), test)
                 text = f"{node.name} #{node.id} makes {kind} of finite gradients{place}"
                 text += _help(node.name, kind, self.tape, made)
-                masked = self._holding(firing.incoming, lambda array: array == 0)
+                masked = self._holding(node_run.incoming, lambda array: array == 0)
                 text += _MASKED if kind == "NaN" and masked else ""
                 self._tell(f"{kind} born", "backward", where, text)
                 return
 
-    def _through_where(self, firing: Firing, operands: Sequence[int], where: Note) -> bool:
+    def _through_where(self, node_run: NodeRun, operands: Sequence[int], where: Note) -> bool:
         """Tell of NaN that is made of zeros, which arrive for what a step did not select."""
-        node, incoming = self.tape.nodes[firing.node], next(iter(firing.incoming), None)
-        made = self._holding(firing.outgoing, np.isnan)
+        node, incoming = self.tape.nodes[node_run.node], next(iter(node_run.incoming), None)
+        made = self._holding(node_run.outgoing, np.isnan)
         if not made or incoming is None:
             return False
         zero = self._numbers(incoming) == 0
@@ -154,8 +154,8 @@ class Nonfinite(Detector):
         alike = [e for e in each if e.shape == zero.shape]
         if born.shape != zero.shape or np.any(alike & ~zero):
             return False
-        slot = (node.id, 0)
-        call = unselected_by(self.tape, slot, born, self._arriving, self.records)
+        input_nr = (node.id, 0)
+        call = unselected_by(self.tape, input_nr, born, self._arriving, self.records)
         if call is None:
             return False
         place = self._place(made[0], operands, np.isnan)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, Firing, LeafUpdate, Node, Tape
+    from gradwitness.tape import Call, LeafUpdate, Node, NodeRun, Tape
 
 _KIND = "changed after it was saved"
 
@@ -34,19 +34,19 @@ class Overwritten(Detector):
         # Nodes that disagree, by the call that is to blame for them, or None for one unseen.
         self._blamed: dict[int | None, list[tuple[int, int]]] = {}
 
-    def fired(  # noqa: D102
+    def node_ran(  # noqa: D102
         self,
         sweep: int,
-        firing: Firing,
+        node_run: NodeRun,
         update: LeafUpdate | None,
         findings: Sequence[Finding],
     ) -> None:
         del update
         if not any(f.step is Step.BACKWARD and f.verdict is Verdict.DISAGREES for f in findings):
             return
-        node = self.tape.nodes[firing.node]
+        node = self.tape.nodes[node_run.node]
         calls = [self.tape.calls[n] for n in _calls(node)]
-        writes = [_later_write(self.tape, call, firing.after, node.inner) for call in calls]
+        writes = [_later_write(self.tape, call, node_run.after, node.inner) for call in calls]
         write = next((write for write in writes if write is not None), None)
         if write is not None:
             self._blamed.setdefault(write.id, []).append((sweep, node.id))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.pathology.detector import Detector
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, Firing, LeafUpdate, Tape
+    from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 
 class Panel:
@@ -38,11 +38,11 @@ class Panel:
         """Pass a call on."""
         self._each(lambda detector: detector.called(call, findings))
 
-    def fired(
-        self, sweep: int, firing: Firing, update: LeafUpdate | None, findings: Sequence[Finding]
+    def node_ran(
+        self, sweep: int, node_run: NodeRun, update: LeafUpdate | None, findings: Sequence[Finding]
     ) -> None:
         """Pass a node's turn on."""
-        self._each(lambda detector: detector.fired(sweep, firing, update, findings))
+        self._each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
 
     def notes(
         self,

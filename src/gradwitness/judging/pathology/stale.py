@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, Firing, LeafUpdate, Source, Tape
+    from gradwitness.tape import Call, LeafUpdate, NodeRun, Source, Tape
 
 _BEFORE = "was there before the block", "zero_grad() before it, unless you accumulate over blocks"
 _UPDATED = "this update of the weights had used already", "zero_grad() between steps"
@@ -49,15 +49,15 @@ class Stale(Detector):
                     for leaf, sweep, source in self._pending.pop(layout.storage, ()):
                         self._note(_UPDATED, leaf, sweep, source)
 
-    def fired(  # noqa: D102
+    def node_ran(  # noqa: D102
         self,
         sweep: int,
-        firing: Firing,
+        node_run: NodeRun,
         update: LeafUpdate | None,
         findings: Sequence[Finding],
     ) -> None:
         del findings
-        leaf = self.tape.nodes[firing.node].leaf
+        leaf = self.tape.nodes[node_run.node].leaf
         if update is None or leaf is None:
             return
         layout = self.tape.values[leaf].layout

@@ -67,9 +67,9 @@ class _Drawing:
         for node in self._tape.nodes:
             boxes.append(self._box(node))
             labels = self._labels(node)
-            for slot, target in enumerate(node.edges):
+            for input_nr, target in enumerate(node.edges):
                 if target is not None:
-                    label = labels[slot] if slot < len(labels) else ""
+                    label = labels[input_nr] if input_nr < len(labels) else ""
                     arrows.append(Arrow(f"n{node.id}", f"n{target.node}", Flow.GRADIENT, label))
             for name, value in node.saved:
                 key = f"s{node.id}.{name}"
@@ -169,16 +169,16 @@ class _Drawing:
         if not findings:
             return None, ""
         verdict = worst([finding.verdict for finding in findings])
-        gravest = max(
+        worst_finding = max(
             (f for f in findings if f.verdict is verdict),
             key=lambda f: f.comparison.ratio if f.comparison.ratio >= 0 else -1.0,
         )
-        c = gravest.comparison
+        c = worst_finding.comparison
         if verdict is Verdict.INCONCLUSIVE:
             return verdict, f"{verdict.value}: {c.reason}"
         text = f"{verdict.value}, {short(c.ratio)} x bound"
         if verdict is Verdict.DISAGREES:
-            text += f" ({gravest.step.value}{place(c.index)})"
+            text += f" ({worst_finding.step.value}{place(c.index)})"
         return verdict, text
 
 

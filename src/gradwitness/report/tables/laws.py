@@ -25,7 +25,7 @@ VERSION = 1
 
 
 def verdict_of(findings: Sequence[LawFinding]) -> Verdict:
-    """Return the gravest verdict: never AGREES, which no law can say."""
+    """Return the worst verdict: never AGREES, which no law can say."""
     return worst([*(finding.verdict for finding in findings), Verdict.INCONCLUSIVE])
 
 

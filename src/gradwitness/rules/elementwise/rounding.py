@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import without_error
+from gradwitness.rules.kernel_ops import ignore_error
 from gradwitness.rules.registry import Array, rule
 
 _FLAT = "gives 0: the result is constant between its steps"
@@ -239,7 +239,7 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     meaning="divides the gradient by the power of two that was taken out",
 )
 def frexp(x: Array) -> tuple[Array, Array]:
-    exponent = np.frexp(without_error(x))[1]
+    exponent = np.frexp(ignore_error(x))[1]
     return x * np.exp2(-exponent.astype(np.float64)), exponent.astype(np.int64)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import decided, one_by_one, without_error
+from gradwitness.rules.kernel_ops import accumulate_in_format, ignore_error, require_certain
 from gradwitness.rules.reduce.sum_mean import Dim, axes
 from gradwitness.rules.registry import Array, rule
 
@@ -84,7 +84,7 @@ def isin(elements: Array, test_elements: Array, *, invert: bool = False) -> Arra
 
 @rule("aten.histc", "y = histogram(x, bins, min, max)", composite=True)
 def histc(x: Array, *, bins: int = 100, min: Any = 0, max: Any = 0) -> Array:  # noqa: A002
-    numbers = without_error(x)
+    numbers = ignore_error(x)
     if min == max and numbers.size:
         min, max = np.min(numbers), np.max(numbers)  # noqa: A001
     if min == max:
@@ -93,18 +93,20 @@ def histc(x: Array, *, bins: int = 100, min: Any = 0, max: Any = 0) -> Array:  #
     reach = (x[inside] - min) * bins
     place = reach / (max - min)
     # Such small whole numbers are exact in every format, and so is their quotient if it is whole.
-    given = without_error(reach)
+    given = ignore_error(reach)
     exact = (np.abs(given) <= 256) & (given == np.rint(given))
-    exact &= without_error(place) == np.rint(without_error(place))
-    place = np.where(exact, without_error(place), place)
+    exact &= ignore_error(place) == np.rint(ignore_error(place))
+    place = np.where(exact, ignore_error(place), place)
     # The last bin holds its upper end.
-    bin_of = decided(np.floor(np.minimum(place, bins - 0.5)))
+    bin_of = require_certain(np.floor(np.minimum(place, bins - 0.5)))
     bin_of = bin_of.astype(np.int64)
     counts = np.bincount(bin_of, minlength=bins)
     if np.all(counts <= 256):
         return counts.astype(np.float64)
     # Each bin is counted up in the tensor's format, in which 1 may be too little to add.
-    return np.bincount(bin_of, weights=one_by_one(np.ones_like(x[inside])), minlength=bins)
+    return np.bincount(
+        bin_of, weights=accumulate_in_format(np.ones_like(x[inside])), minlength=bins
+    )
 
 
 @rule("aten.count_nonzero", "y = count_not_0(x, dim)")
@@ -132,7 +134,7 @@ def _distinct(rows: Array, order: Array, inverse: bool, counts: bool) -> tuple[A
 
 def _rows(x: Array, dim: int) -> Array:
     """Return the layers of x along an axis, each as a row of numbers."""
-    layers = np.moveaxis(without_error(x), dim, 0)
+    layers = np.moveaxis(ignore_error(x), dim, 0)
     return np.reshape(layers, (len(layers), math.prod(layers.shape[1:])))
 
 

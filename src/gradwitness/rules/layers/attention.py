@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import held, in_kernel, leaving, short_exp, stored
+from gradwitness.rules.kernel_ops import (
+    enter_kernel,
+    leave_kernel,
+    round_as_kernel,
+    round_to_format,
+    short_exp,
+)
 from gradwitness.rules.registry import Array, rule
 
 
@@ -26,7 +32,7 @@ def _swap(x: Array) -> Array:
 
 
 def _factor(q: Array, scale: Any) -> Any:
-    return 1 / math.sqrt(q.shape[-1]) if scale is None else held(in_kernel(scale))
+    return 1 / math.sqrt(q.shape[-1]) if scale is None else round_as_kernel(enter_kernel(scale))
 
 
 def _scores(q: Array, k: Array, mask: Array | None, is_causal: bool, scale: Any) -> Any:
@@ -73,20 +79,20 @@ def attention(
     total = np.sum(e, axis=-1, keepdims=True)
     # A query from which all keys are hidden gets zeros, and 0 for the logarithm.
     total = np.where(np.equal(total, 0), 1, total)
-    y = (stored(e) @ _heads(v, q)) * (1 / total)
+    y = (round_to_format(e) @ _heads(v, q)) * (1 / total)
     return y, np.reshape(top + np.log(total), total.shape[:-1])
 
 
 def _weights(y: Any, q: Array, k: Array, mask: Array | None, is_causal: bool, scale: Any) -> Array:
     """Return the weights as backward makes them again, from the recorded logarithm."""
     scores, hidden = _scores(q, k, mask, is_causal, scale)
-    log = np.reshape(in_kernel(y[1]), (*y[1].shape, 1))
+    log = np.reshape(enter_kernel(y[1]), (*y[1].shape, 1))
     return np.where(hidden, 0, np.exp(scores - log))
 
 
 def _of_scores(g: Any, y: Any, v: Array, p: Array) -> Array:
     """Return the scores' gradient: P times what g v^T has above its mean under P, which is g y."""
-    g0, y0 = in_kernel(g[0]), in_kernel(y[0])
+    g0, y0 = enter_kernel(g[0]), enter_kernel(y[0])
     mean = np.sum(g0 * y0, axis=-1, keepdims=True)
     return p * (g0 @ _swap(_heads(v, p)) - mean)
 
@@ -133,10 +139,10 @@ def _(
     is_causal: bool = False,
     scale: Any = None,
 ) -> Array:
-    q, k, v = in_kernel(q), in_kernel(k), in_kernel(v)
+    q, k, v = enter_kernel(q), enter_kernel(k), enter_kernel(v)
     p = _weights(y, q, k, mask, is_causal, scale)
     ds = _factor(q, scale) * _of_scores(g, y, v, p)
-    return leaving(_added(stored(ds), _heads(k, q), q.shape[1], _KEYS))
+    return leave_kernel(_added(round_to_format(ds), _heads(k, q), q.shape[1], _KEYS))
 
 
 @attention.vjp("k", f"of_heads(swap({_SCORES}, 2, 3) @ q, k)")
@@ -152,10 +158,10 @@ def _(
     is_causal: bool = False,
     scale: Any = None,
 ) -> Array:
-    q, k, v = in_kernel(q), in_kernel(k), in_kernel(v)
+    q, k, v = enter_kernel(q), enter_kernel(k), enter_kernel(v)
     p = _weights(y, q, k, mask, is_causal, scale)
     ds = _factor(q, scale) * _of_scores(g, y, v, p)
-    return leaving(_added(_swap(stored(ds)), q, k.shape[1], _queries(q)))
+    return leave_kernel(_added(_swap(round_to_format(ds)), q, k.shape[1], _queries(q)))
 
 
 @attention.vjp("v", "of_heads(swap(attend(q, k, mask, is_causal, scale), 2, 3) @ g[0], v)")
@@ -171,5 +177,7 @@ def _(
     is_causal: bool = False,
     scale: Any = None,
 ) -> Array:
-    p = _weights(y, in_kernel(q), in_kernel(k), mask, is_causal, scale)
-    return leaving(_added(_swap(stored(p)), in_kernel(g[0]), v.shape[1], _queries(q)))
+    p = _weights(y, enter_kernel(q), enter_kernel(k), mask, is_causal, scale)
+    return leave_kernel(
+        _added(_swap(round_to_format(p)), enter_kernel(g[0]), v.shape[1], _queries(q))
+    )

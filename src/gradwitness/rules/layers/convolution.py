@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import begun_from, one_by_one, stored
+from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from, round_to_format
 from gradwitness.rules.layers.windows import Sizes, each_axis
 from gradwitness.rules.registry import Array, rule
 
@@ -103,11 +103,11 @@ class Geometry:
         parts, places = [], []
         for k in itertools.product(*map(range, kernel)):
             part = np.swapaxes(turned[(..., *k)], 1, 2) @ _grouped(g, self.groups)
-            parts.append(np.reshape(stored(part), (part.size,)))
+            parts.append(np.reshape(round_to_format(part), (part.size,)))
             places.append(np.ravel(whole[(*_ALL, *self._window(k, out, self.stride))]))
         total = np.bincount(
             np.concatenate(places),
-            weights=one_by_one(np.concatenate(parts)),
+            weights=accumulate_in_format(np.concatenate(parts)),
             minlength=math.prod(shape),
         )
         inside = (slice(p, p + n) for n, p in zip(sizes, self.padding, strict=True))
@@ -116,8 +116,8 @@ class Geometry:
     def weigh_in_parts(self, g: Array, x: Array, kernel: Sizes) -> Array:
         """Return what `weigh` does, of a kernel that adds one image after the other and stores."""
         met = self._columns(self._padded(x), kernel, g.shape[2:], self.stride)
-        parts = stored(_grouped(g, self.groups) @ np.swapaxes(met, 2, 3))
-        dw = np.sum(one_by_one(parts), axis=0)
+        parts = round_to_format(_grouped(g, self.groups) @ np.swapaxes(met, 2, 3))
+        dw = np.sum(accumulate_in_format(parts), axis=0)
         dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
         return np.moveaxis(dw, -1, 1)
 
@@ -216,7 +216,7 @@ def convolution(
         return y
     channels = x.shape[1] // groups
     b = np.reshape(b, (1, -1, *(1,) * (x.ndim - 2)))
-    return begun_from(y, b, channels * math.prod(w.shape[2:]))
+    return continue_from(y, b, channels * math.prod(w.shape[2:]))
 
 
 _PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"
@@ -268,5 +268,5 @@ def _(
 ) -> Array:
     if not in_parts:
         return np.sum(g, axis=(0, *range(2, g.ndim)))
-    each = stored(np.sum(g, axis=tuple(range(2, g.ndim))))
-    return np.sum(one_by_one(each), axis=0)
+    each = round_to_format(np.sum(g, axis=tuple(range(2, g.ndim))))
+    return np.sum(accumulate_in_format(each), axis=0)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import without_error
+from gradwitness.rules.kernel_ops import ignore_error
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.indexing import added_up
 
@@ -43,7 +43,7 @@ def _reflected(at: Array, size: int, align: bool) -> tuple[Array, Array]:
     away = at - low
     away, turned = np.absolute(away), 2 * _begun(away) - 1
     whole = np.floor(away / span)
-    periods = np.floor(without_error(whole) / 2)
+    periods = np.floor(ignore_error(whole) / 2)
     inside = away - 2 * span * periods
     return span - np.absolute(span - inside) + low, turned * (1 - 2 * (whole - 2 * periods))
 
@@ -68,14 +68,14 @@ def _taps(coordinate: Array, size: int, mode: int, padding: int, align: bool) ->
     at, slope = _position(coordinate, size, padding, align)
     if mode == _NEAREST:
         at, slope = np.rint(at), np.zeros_like(coordinate)
-    first = np.floor(without_error(at))
+    first = np.floor(ignore_error(at))
     taps = []
     for step in (-1, 0, 1) if mode == _NEAREST else (-1, 0, 1, 2):
         place = first + step
         gap = at - place
         weight = np.maximum(1 - np.absolute(gap), 0)
         # What lies so far off that no rounding brings it near.
-        weight = np.where(np.absolute(without_error(gap)) > 1.25, 0, weight)
+        weight = np.where(np.absolute(ignore_error(gap)) > 1.25, 0, weight)
         hat = _begun(gap + 1) - 2 * _begun(gap) + _begun(gap - 1)
         exists = (place >= 0) & (place < size)
         place = np.minimum(np.maximum(place, 0), size - 1).astype(np.int64)

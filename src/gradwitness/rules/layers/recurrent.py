@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import in_kernel, leaving, stored
+from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel, round_to_format
 from gradwitness.rules.registry import Array, rule
 
 # Torch's number for an LSTM among the kinds of recurrent layer.
@@ -61,13 +61,13 @@ def lstm(
 ) -> tuple[Array, Array, Array, None]:
     _covered(mode, batch_sizes)
     into = _in_time(x, reverse) @ w.T
-    bias = stored(b + v) if has_biases else 0
+    bias = round_to_format(b + v) if has_biases else 0
     known = None if made is None else _in_time(made[0], reverse)
     states = []
     for step in range(x.shape[0]):
         i, f, g, o = _activated(into[step] + h @ u.T + bias)
-        c = stored(f * c + i * g)
-        h = stored(o * np.tanh(c))
+        c = round_to_format(f * c + i * g)
+        h = round_to_format(o * np.tanh(c))
         states.append(h)
         if known is not None:
             h = known[step]
@@ -102,16 +102,16 @@ def _back(
 ) -> _Pass:
     """Go back through time, from the recorded states."""
     _covered(mode, batch_sizes)
-    x, w, u, h, c = (in_kernel(item) for item in (x, w, u, h, c))
-    g0, dh, dc = (in_kernel(item) for item in g[:3])
-    states = _in_time(in_kernel(y[0]), reverse)
+    x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
+    g0, dh, dc = (enter_kernel(item) for item in g[:3])
+    states = _in_time(enter_kernel(y[0]), reverse)
     before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
     z = _in_time(x, reverse) @ w.T + before @ u.T
-    z = z + stored(in_kernel(b) + in_kernel(v)) if has_biases else z
-    i, f, n, o = map(stored, _activated(z))
+    z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if has_biases else z
+    i, f, n, o = map(round_to_format, _activated(z))
     cells = [c]
     for step in range(x.shape[0]):
-        cells.append(stored(f[step] * cells[-1] + i[step] * n[step]))
+        cells.append(round_to_format(f[step] * cells[-1] + i[step] * n[step]))
     from_y = _in_time(g0, reverse)
     found = []
     for step in reversed(range(x.shape[0])):
@@ -124,7 +124,7 @@ def _back(
             dc * i[step] * (1 - n[step] * n[step]),
             dh * t * (o[step] * (1 - o[step])),
         )
-        found.append(stored(np.concatenate(parts, axis=-1)))
+        found.append(round_to_format(np.concatenate(parts, axis=-1)))
         dh, dc = found[-1] @ u, dc * f[step]
     return _Pass(np.stack(found[::-1]), before, dh, dc)
 
@@ -137,39 +137,39 @@ def _rows(x: Array) -> Array:
 @lstm.vjp("x", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[0]")
 def _(g: Any, y: Any, x: Array, w: Array, *rest: Array, **how: Any) -> Array:
     gates = _back(g, y, x, w, *rest, **how).gates
-    return leaving(_in_time(gates @ in_kernel(w), how["reverse"]))
+    return leave_kernel(_in_time(gates @ enter_kernel(w), how["reverse"]))
 
 
 @lstm.vjp("w", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[1]")
 def _(g: Any, y: Any, x: Array, *rest: Array, **how: Any) -> Array:
     gates = _back(g, y, x, *rest, **how).gates
-    return leaving(_rows(gates).T @ _rows(_in_time(in_kernel(x), how["reverse"])))
+    return leave_kernel(_rows(gates).T @ _rows(_in_time(enter_kernel(x), how["reverse"])))
 
 
 @lstm.vjp("u", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[2]")
 def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
     found = _back(g, y, *rest, **how)
-    return leaving(_rows(found.gates).T @ _rows(found.before))
+    return leave_kernel(_rows(found.gates).T @ _rows(found.before))
 
 
 @lstm.vjp("b", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[3]")
 def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    return leaving(np.sum(_rows(_back(g, y, *rest, **how).gates), axis=0))
+    return leave_kernel(np.sum(_rows(_back(g, y, *rest, **how).gates), axis=0))
 
 
 @lstm.vjp("v", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[3]")
 def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    return leaving(np.sum(_rows(_back(g, y, *rest, **how).gates), axis=0))
+    return leave_kernel(np.sum(_rows(_back(g, y, *rest, **how).gates), axis=0))
 
 
 @lstm.vjp("h", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[4]")
 def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    return leaving(_back(g, y, *rest, **how).h)
+    return leave_kernel(_back(g, y, *rest, **how).h)
 
 
 @lstm.vjp("c", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[5]")
 def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    return leaving(_back(g, y, *rest, **how).c)
+    return leave_kernel(_back(g, y, *rest, **how).c)
 
 
 def _inside(lengths: Array, steps: int) -> Array:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import in_kernel, leaving
+from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
 from gradwitness.rules.layers.resize_nearest import SCALES, plain, scales_of, size_of
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.indexing import numbered
@@ -30,7 +30,7 @@ Tap: TypeAlias = "tuple[Array, Array, Array]"
 
 def _places(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> Array:
     """Return where each of ``count`` results lies along an axis of n elements."""
-    like = in_kernel(like)
+    like = enter_kernel(like)
     at = np.arange(count)
     if align_corners:
         step = np.full_like(like, n - 1, shape=()) / max(count - 1, 1)
@@ -48,8 +48,8 @@ def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: boo
     part = np.minimum(np.maximum(real - first, 0), 1)
     used = np.ones(count, dtype=bool)
     taps = [
-        (first, 1 - leaving(part), used),
-        (np.minimum(first + 1, n - 1), leaving(part), used),
+        (first, 1 - leave_kernel(part), used),
+        (np.minimum(first + 1, n - 1), leave_kernel(part), used),
     ]
     slack = 2.0**-18 * (1 + first)
     below, above = np.less(part, slack), np.less(1 - part, slack)
@@ -57,8 +57,8 @@ def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: boo
         # Weights of 0 with an error, where rounding decides between two neighbours.
         aside = part - plain(part)
         taps += [
-            (np.maximum(first - 1, 0), leaving(np.where(below, aside, 0)), below),
-            (np.minimum(first + 2, n - 1), leaving(np.where(above, aside, 0)), above),
+            (np.maximum(first - 1, 0), leave_kernel(np.where(below, aside, 0)), below),
+            (np.minimum(first + 2, n - 1), leave_kernel(np.where(above, aside, 0)), above),
         ]
     return taps
 
@@ -84,7 +84,9 @@ def _cubic_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool
     part = real - first
     weights = (_far(part + 1), _near(part), _near(1 - part), _far(2 - part))
     used = np.ones(count, dtype=bool)
-    return [(np.clip(first + k - 1, 0, n - 1), leaving(w), used) for k, w in enumerate(weights)]
+    return [
+        (np.clip(first + k - 1, 0, n - 1), leave_kernel(w), used) for k, w in enumerate(weights)
+    ]
 
 
 def _taps(

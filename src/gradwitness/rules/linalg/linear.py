@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import begun_from, one_by_one
+from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from
 from gradwitness.rules.registry import Array, rule
 
 
@@ -38,7 +38,7 @@ def _(g: Array, y: Array, A: Array, B: Array) -> Array:
     apart="ij,ik,kj->ij",
 )
 def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return begun_from(alpha * (A @ B), beta * b, A.shape[-1])
+    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
 
 
 @addmm.vjp("b", "beta * g")
@@ -122,7 +122,7 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
     apart="nij,nik,nkj->nij",
 )
 def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return begun_from(alpha * (A @ B), beta * b, A.shape[-1])
+    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
 
 
 @baddbmm.vjp("b", "beta * g")
@@ -150,7 +150,7 @@ def _three(a: Array, b: Array, c: Array, *, added: Any, summed: Any, unrolled: i
     product = np.broadcast_to(items[0] * items[1] * items[2], sizes)
     if unrolled in summed:
         inner = tuple(axis for axis in summed if axis != unrolled)
-        product = one_by_one(np.sum(product, axis=inner, keepdims=True))
+        product = accumulate_in_format(np.sum(product, axis=inner, keepdims=True))
     return np.sum(product, axis=tuple(summed))
 
 
@@ -197,7 +197,7 @@ def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
     "the summand",
 )
 def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return begun_from(alpha * (A @ v), beta * b, A.shape[-1])
+    return continue_from(alpha * (A @ v), beta * b, A.shape[-1])
 
 
 @addmv.vjp("b", "beta * g")
@@ -251,7 +251,7 @@ def addbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Ar
     # One product after the other is added, and every partial sum is stored.
     y = beta * b
     for member in range(A.shape[0]):
-        y = begun_from(alpha * (A[member] @ B[member]), y, A.shape[-1])
+        y = continue_from(alpha * (A[member] @ B[member]), y, A.shape[-1])
     return y
 
 

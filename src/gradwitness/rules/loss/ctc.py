@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import without_error
+from gradwitness.rules.kernel_ops import ignore_error
 from gradwitness.rules.registry import Array, rule
 
 
@@ -49,9 +49,9 @@ def _states(targets: Array, input_lengths: Any, target_lengths: Any, blank: int)
 
 def _log_sum(*terms: Array) -> Array:
     """Return the logarithm of the sum of the exponentials, by a shift that may be any."""
-    top = without_error(terms[0])
+    top = ignore_error(terms[0])
     for term in terms[1:]:
-        top = np.maximum(top, without_error(term))
+        top = np.maximum(top, ignore_error(term))
     shift = np.where(np.isfinite(top), top, 0)
     total = np.exp(terms[0] - shift)
     for term in terms[1:]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import one_by_one
+from gradwitness.rules.kernel_ops import accumulate_in_format
 from gradwitness.rules.reduce.sum_mean import axes, spread
 from gradwitness.rules.registry import Array, rule
 
@@ -28,7 +28,7 @@ def _others(x: Array, dim: int) -> Array:
     meaning="multiplies the gradient by the product of all other elements",
 )
 def prod(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
-    return np.prod(one_by_one(x), axis=axes(dim, x.ndim), keepdims=keepdim)
+    return np.prod(accumulate_in_format(x), axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
 @prod.vjp("x", "repeat(g, x, dim, keepdim) * other_factors(x, dim)")
@@ -40,7 +40,7 @@ def _(g: Array, y: Array, x: Array, *, dim: int | None = None, keepdim: bool = F
     if not np.any(zero):
         # torch divides the result that it stored, or multiplies what stands before and after: as
         # many roundings as in the product itself, which is why its own y is not used here.
-        whole = np.prod(one_by_one(x), axis=axes(dim, x.ndim), keepdims=True)
+        whole = np.prod(accumulate_in_format(x), axis=axes(dim, x.ndim), keepdims=True)
         return spread_g * (whole / x)
     if dim is not None:
         return spread_g * _others(x, dim)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import one_by_one
+from gradwitness.rules.kernel_ops import accumulate_in_format
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.indexing import along, numbered
 
@@ -48,7 +48,7 @@ def _products(numbers: Array, where: Array, size: int) -> Array:
     turns = np.arange(where.size) - (np.cumsum(counts, axis=0) - counts)[where[order]]
     factors = np.ones_like(numbers, shape=(size, max(1, np.max(counts, initial=1))))
     factors[where[order], turns] = numbers[order]
-    return np.prod(one_by_one(factors), axis=1)
+    return np.prod(accumulate_in_format(factors), axis=1)
 
 
 def _reduced(x: Array, src: Array, places: Array, kind: str, include_self: bool) -> Array:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import in_kernel, leaving
+from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
 from gradwitness.rules.layers.normalisation import batch_norm, layer_norm
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.second_order.convolution import arrived
@@ -68,7 +68,7 @@ class _Normal:
 
 def _narrowed(statistic: Array) -> Array:
     """Round to the format of x, where that has 16 bits: statistics are kept in float32."""
-    return leaving(in_kernel(statistic))
+    return leave_kernel(enter_kernel(statistic))
 
 
 def _added(terms: list[Array], like: Array, shape: Sizes) -> Array:

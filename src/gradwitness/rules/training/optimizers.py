@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import without_error
+from gradwitness.rules.kernel_ops import ignore_error
 from gradwitness.rules.registry import Array, rule
 
 _STATES = ("weight_decay", "eps", "beta1", "beta2")
@@ -19,7 +19,7 @@ _STATES = ("weight_decay", "eps", "beta1", "beta2")
 
 def _double(number: Any) -> float:
     """Return a number that torch computes with in double precision."""
-    return float(without_error(number))
+    return float(ignore_error(number))
 
 
 def _gradient(g: Array, grad_scale: Any, found_inf: Any) -> Array:

@@ -1,4 +1,4 @@
-"""From a model, its step and somebody's gradients to a scene."""
+"""From a model, its step and somebody's gradients to a case."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.capture import record
-from gradwitness.diagnose.case import Exhibit, Scene
+from gradwitness.diagnose.case import Case, Exhibit
 from gradwitness.engine.replay import replay
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def staged(
     model: nn.Module,
     loss: Callable[[nn.Module], torch.Tensor],
     claims: Mapping[str, Any],
-) -> Scene:
+) -> Case:
     """Record a step of a model and set claims beside its gradients."""
     with record(model) as recorder:
         loss(model).backward()  # type: ignore[no-untyped-call]
@@ -46,4 +46,4 @@ def staged(
         gap = np.abs(claim - g) if claim.shape == g.shape else np.array(np.inf)
         wrong = bool(np.any(~(gap <= allowed)))
         exhibits[name] = Exhibit(name, g, claim, allowed, wrong)
-    return Scene(exhibits, tape, replayed)
+    return Case(exhibits, tape, replayed)
