@@ -123,7 +123,7 @@ def vjp(
     inputs = bound.inputs()
     if len(inputs) != len(wanted):
         raise Unjudgeable(
-            f"{call.op} has {len(wanted)} edges where its rule differentiates {len(inputs)} operands"
+            f"{call.op} has {len(wanted)} edges, but its rule differentiates {len(inputs)} operands"
         )
     mixed = bound.rule.name in COMPLEX and over_complex(tape, call)
     conjugates = mixed and bound.rule.name in HOLOMORPHIC
