@@ -1,4 +1,4 @@
-"""What the README prints is what the program prints, apart from the last digits of a machine."""
+"""What README and docs print is what the program prints, apart from the last digits of a machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from gradwitness.cli import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CLAIMS = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
 
 
 def words(text: str) -> list[list[str]]:
@@ -21,9 +22,9 @@ def words(text: str) -> list[list[str]]:
     return [re.sub(number, "0", line).split() for line in lines if line.strip()]
 
 
-def printed_in_readme(command: str) -> str:
-    found = re.search(rf"```\n\$ {re.escape(command)}[^\n]*\n(.*?)```", README, re.DOTALL)
-    assert found is not None, f"the README does not show {command}"
+def printed_in(page: str, command: str) -> str:
+    found = re.search(rf"```\n\$ {re.escape(command)}[^\n]*\n(.*?)```", page, re.DOTALL)
+    assert found is not None, f"the page does not show {command}"
     return found[1]
 
 
@@ -34,11 +35,11 @@ def test_the_example_prints_what_the_readme_shows(
     with pytest.raises(SystemExit) as end:
         main(["check", "examples/swish.py:step"])
     assert end.value.code == 1
-    shown = printed_in_readme("gradwitness check examples/swish.py:step")
+    shown = printed_in(README, "gradwitness check examples/swish.py:step")
     assert words(capsys.readouterr().out) == words(shown)
 
 
-def test_the_claims_are_judged_as_the_readme_shows(
+def test_the_claims_are_judged_as_the_page_shows(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -46,7 +47,7 @@ def test_the_claims_are_judged_as_the_readme_shows(
     with pytest.raises(SystemExit) as end:
         main(line.split())
     assert end.value.code == 1
-    shown = printed_in_readme(f"gradwitness {line}")
+    shown = printed_in(CLAIMS, f"gradwitness {line}")
     assert shown.startswith("...\n")
     # The judgement of the program itself comes first.
     expected = words(shown.removeprefix("...\n"))
