@@ -1,4 +1,4 @@
-"""What README and docs print is what the program prints, apart from the last digits of a machine."""
+"""What the pages show is what the program prints, apart from the last digits of a machine."""
 
 from __future__ import annotations
 
