@@ -81,19 +81,19 @@ def test_input_of_another_step_at_all_steps_is_named(steps: int) -> None:
 def test_trials_grow_with_the_steps_and_not_with_their_square(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    played: list[int] = []
-    play = Trial.with_faults
+    tried: list[int] = []
+    with_faults = Trial.with_faults
 
     def counted(trial: Trial, faults: Any) -> Any:
-        played.append(1)
-        return play(trial, faults)
+        tried.append(1)
+        return with_faults(trial, faults)
 
-    monkeypatch.setattr(Trial, "play", counted)
+    monkeypatch.setattr(Trial, "with_faults", counted)
     counts = []
     for steps in (12, 24):
-        played.clear()
+        tried.clear()
         assert list(wrong_operands(noisy(steps)))
-        counts.append(len(played))
+        counts.append(len(tried))
     assert counts[1] < 2.2 * counts[0]
 
 
