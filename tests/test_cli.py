@@ -162,7 +162,7 @@ def test_a_program_that_leaves_when_it_is_read(program: Path) -> None:
 def test_an_unknown_ending(program: Path) -> None:
     result = cli("check", f"{program}:right", "--save", "made.gif")
     assert result.code == 2
-    assert "the ending chooses the form, and must be one of .txt, .json" in result.err
+    assert "made.gif: unsupported extension '.gif'; use .txt, .json, .svg, .dot" in result.err
 
 
 @pytest.mark.parametrize("ending", ["svg", "dot", "pdf", "png"])
@@ -184,7 +184,7 @@ def test_graph_of_a_program_and_of_a_tape(program: Path, tmp_path: Path) -> None
 def test_graph_with_an_unknown_ending(tmp_path: Path) -> None:
     result = cli("graph", "--preset", "sigmoid", "-o", "g.gif")
     assert result.code == 2
-    assert "a picture ends with one of .svg, .dot, .pdf, .png" in result.err
+    assert "g.gif: unsupported extension '.gif'; use .svg, .dot, .pdf, .png" in result.err
     assert list(tmp_path.iterdir()) == []
 
 

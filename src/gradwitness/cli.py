@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 import gradwitness
 from gradwitness import experiment
-from gradwitness._errors import GradwitnessError, InputError
-from gradwitness.api.claims import TEXTS, judge_claims
+from gradwitness._ending import exit_code
+from gradwitness._errors import InputError
+from gradwitness._printable import one_line
+from gradwitness.api.claims import judge_claims
 from gradwitness.api.targets import judged, probes_of
 from gradwitness.api.watch import KEEP
 from gradwitness.claims.sources import read_claims
-from gradwitness.files.atomic import write_atomically
 from gradwitness.grading.marks import grade as graded
 from gradwitness.grading.task import read_task
 from gradwitness.report.explain import explain as explain_all
 from gradwitness.report.faults import faults_of, probe_faults
 from gradwitness.report.picture.graph import draw
 from gradwitness.report.record import dumps, outcome_record, report_record
-from gradwitness.report.save import save_picture, save_report
+from gradwitness.report.save import PICTURE, TEXTS, endings, materials_of, require_ending
+from gradwitness.report.save import save as save_file
 from gradwitness.report.tables.claims import claims as claims_table
 from gradwitness.report.tables.experiment import full, write_folder
 from gradwitness.report.tables.github import commands
@@ -31,13 +32,15 @@ from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
 from gradwitness.report.tables.marks import marks_record, marks_table
 from gradwitness.report.tables.probes import probe_record, probes
 from gradwitness.report.tables.rules_text import rule_text, rules_table
-from gradwitness.report.tables.terminal import as_text, console, summary
+from gradwitness.report.tables.terminal import console, summary
 from gradwitness.report.trace import trace
 from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
-    from gradwitness.api.claims import ClaimCheck
+    from rich.console import RenderableType
+
     from gradwitness.judging.finding import Report
+    from gradwitness.report.save import Materials
     from gradwitness.tape import Tape
 
 app = typer.Typer(
@@ -57,6 +60,9 @@ ClaimFiles = Annotated[
     typer.Option(metavar="FILE", help="gradients from elsewhere, to be judged and explained"),
 ]
 Sweep = Annotated[int | None, typer.Option(help="which backward pass the claims are about, from 1")]
+SaveTexts = Annotated[
+    list[Path] | None, typer.Option(help=f"also write a file: {endings(*TEXTS)}; may be repeated")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
 
@@ -110,13 +116,9 @@ def run(
     if json:
         typer.echo(dumps(outcome_record(outcome)), nl=False)
     else:
-        shown = console()
-        shown.print(full(outcome))
-        if derivation is not None:
-            shown.print()
-            shown.print(derivation, markup=False, soft_wrap=True)
+        _show(derivation, full(outcome))
         names_of_files = " ".join(path.name for path in written)
-        shown.print(f"\nwritten to {out}: {names_of_files}", markup=False, soft_wrap=True)
+        console().print(f"\nwritten to {one_line(str(out))}: {names_of_files}", soft_wrap=True)
     raise typer.Exit(outcome.verdict.exit_code)
 
 
@@ -125,7 +127,7 @@ def check(
     target: Annotated[str, typer.Argument(help="train.py:step, or a saved tape (.npz)")],
     save: Annotated[
         list[Path] | None,
-        typer.Option(help="also write .txt, .json, .svg, .dot, .pdf, .png or .npz (the tape)"),
+        typer.Option(help=f"also write a file: {endings()} (the tape); may be repeated"),
     ] = None,
     json: Json = False,
     explain: Annotated[
@@ -145,7 +147,10 @@ def check(
     dtype: Dtype = None,
 ) -> None:
     """Check a training step, or a recorded tape: every forward call, every backward node."""
-    # Read first: whoever mistypes a name should not wait for the program.
+    # First: whoever mistypes a name should not wait for the program.
+    _require_endings(save)
+    if not claims and (sweep is not None or dtype is not None):
+        raise InputError("--sweep and --dtype are about claims: name their file, by --claims FILE")
     sources = [read_claims(file) for file in claims or ()]
     probed = probes_of(target) if probe else None
     if probed is None:
@@ -154,24 +159,18 @@ def check(
         tape, report, cost = probed.tape, probed.report, ""
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     derivation = None if explain is None else _derivation(tape, report, explain)
-    for path in save or ():
-        _save(path, tape, report, claimed)
+    materials = dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ())
+    _save(save, materials)
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
         record = report_record(report) if claimed is None else claimed.record()
         typer.echo(dumps(record | added), nl=False)
     else:
-        shown = console()
-        shown.print(summary(report, tape))
-        if cost:
-            shown.print(cost)
-        if probed is not None:
-            shown.print(probes(probed))
-        if claimed is not None:
-            shown.print(claims_table(claimed.runs))
-        if derivation is not None:
-            shown.print()
-            shown.print(derivation, markup=False, soft_wrap=True)
+        parts: list[RenderableType] = [summary(report, tape)]
+        parts += [cost] if cost else []
+        parts += [] if probed is None else [probes(probed)]
+        parts += [] if claimed is None else [claims_table(claimed.runs)]
+        _show(derivation, *parts)
     if github:
         # GitHub reads both streams, and JSON must stay alone in its own.
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
@@ -186,14 +185,14 @@ def check(
 def diff(
     first: Annotated[str, typer.Argument(metavar="A", help="gradients, in a file of any format")],
     second: Annotated[str, typer.Argument(metavar="B", help="those to compare with them")],
-    save: Annotated[list[Path] | None, typer.Option(help="also write .txt or .json")] = None,
+    save: SaveTexts = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Compare two sources of gradients without their program, and explain what is different."""
+    _require_endings(save, *TEXTS)
     found = gradwitness.diff(first, second, dtype=dtype)
-    for path in save or ():
-        found.save(path)
+    _save(save, found.materials())
     if json:
         typer.echo(dumps(found.record()), nl=False)
     else:
@@ -228,23 +227,21 @@ def grade(
     answers: Annotated[
         bool, typer.Option("--answers", help="show the right gradients too, for the teacher")
     ] = False,
-    save: Annotated[list[Path] | None, typer.Option(help="also write .txt or .json")] = None,
+    save: SaveTexts = None,
     json: Json = False,
 ) -> None:
     """Mark gradients that somebody worked out as an exercise, and say what was done wrong."""
+    _require_endings(save, *TEXTS)
     exercise = read_task(task)
     tape, report, _ = judged(exercise.target, keep=None)
     marks = graded(exercise, submission, tape, report)
-    record = dumps(marks_record(marks, answers=answers))
-    for path in save or ():
-        if path.suffix not in TEXTS:
-            raise InputError(f"{path}: marks are written as {' or '.join(TEXTS)}")
-        shown = as_text(marks_table(marks, answers=answers))
-        write_atomically(path, record if path.suffix == ".json" else shown)
+    record = marks_record(marks, answers=answers)
+    table = marks_table(marks, answers=answers)
+    _save(save, {"parts": lambda: [table], "record": lambda: record})
     if json:
-        typer.echo(record, nl=False)
+        typer.echo(dumps(record), nl=False)
     else:
-        console().print(marks_table(marks, answers=answers))
+        console().print(table)
     raise typer.Exit(marks.verdict.exit_code)
 
 
@@ -254,11 +251,10 @@ def graph(
         str | None, typer.Argument(help="train.py:step or a tape; without it, a preset")
     ] = None,
     preset: Preset = "conv",
-    out: Annotated[Path, typer.Option("--out", "-o", help=".svg, .dot, .pdf or .png")] = Path(
-        "graph.svg"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help=endings(*PICTURE))] = Path("graph.svg"),
 ) -> None:
     """Draw the labelled autograd graph."""
+    require_ending(out, *PICTURE)
     if target is None:
         outcome = experiment.run(experiment.preset(preset))
         tape, report = outcome.tape, outcome.report
@@ -266,9 +262,9 @@ def graph(
     else:
         tape, report, _ = judged(target)
         title, subtitle = f"Autograd graph of {Path(target).name}", ""
-    save_picture(out, draw(tape, report, title=title, subtitle=subtitle))
+    save_file(out, {"picture": lambda: draw(tape, report, title=title, subtitle=subtitle)})
     console().print(
-        f"{len(tape.nodes)} nodes, {report.verdict.value}: {out}", markup=False, soft_wrap=True
+        f"{len(tape.nodes)} nodes, {report.verdict.value}: {one_line(str(out))}", soft_wrap=True
     )
     raise typer.Exit(report.verdict.exit_code)
 
@@ -298,11 +294,23 @@ def _root(
     del version
 
 
-def _save(path: Path, tape: Tape, report: Report, claimed: ClaimCheck | None) -> None:
-    if claimed is not None and path.suffix in TEXTS:
-        claimed.save(path)
-    else:
-        save_report(path, tape, report)
+def _require_endings(paths: list[Path] | None, *materials: str) -> None:
+    for path in paths or ():
+        require_ending(path, *materials)
+
+
+def _save(paths: list[Path] | None, materials: Materials) -> None:
+    for path in paths or ():
+        save_file(path, materials)
+
+
+def _show(derivation: str | None, *parts: RenderableType) -> None:
+    shown = console()
+    for part in parts:
+        shown.print(part)
+    if derivation is not None:
+        shown.print()
+        shown.print(derivation, soft_wrap=True)
 
 
 def _derivation(tape: Tape, report: Report, wanted: str) -> str:
@@ -323,13 +331,17 @@ def _with_explain_value(arguments: list[str]) -> list[str]:
     return completed
 
 
-def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; errors on purpose become one line and exit code 2."""
-    words = _with_explain_value(sys.argv[1:] if arguments is None else arguments)
-    try:
-        app(words, prog_name="gradwitness")
-    except GradwitnessError as error:
-        Console(stderr=True, highlight=False).print(
-            f"gradwitness: {error}", markup=False, soft_wrap=True
-        )
-        raise SystemExit(2) from None
+def run_words(words: list[str]) -> int:
+    """Run the command line; return its exit code."""
+
+    def command() -> None:
+        root = typer.main.get_command(app)
+        with root.make_context("gradwitness", _with_explain_value(words)) as context:
+            root.invoke(context)
+
+    return exit_code(command)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and end the process."""
+    raise SystemExit(run_words(sys.argv[1:] if arguments is None else arguments))

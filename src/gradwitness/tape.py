@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -82,6 +84,9 @@ class Value:
     name: str = ""
     requires_grad: bool = False
 
+    def __post_init__(self) -> None:
+        _fit_to_show(self, "name")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -97,6 +102,9 @@ class Source:
 
     module: str = ""
     line: str = ""
+
+    def __post_init__(self) -> None:
+        _fit_to_show(self, "module", "line")
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,9 @@ class Call:
     source: Source = field(default_factory=Source)
     base: int | None = None
     grad: bool = True
+
+    def __post_init__(self) -> None:
+        _fit_to_show(self, "op")
 
     @property
     def base_op(self) -> str:
@@ -202,6 +213,9 @@ class Node:
     inner: tuple[int, ...] = ()
     leaf: int | None = None
     saved: tuple[tuple[str, int | None], ...] = ()
+
+    def __post_init__(self) -> None:
+        _fit_to_show(self, "name")
 
 
 @dataclass(frozen=True)
@@ -309,6 +323,14 @@ class Tape:
             if node.kind == Kind.ACCUMULATE and node.leaf is not None
         ]
         yield from sorted(found, key=lambda pair: pair[1].id)
+
+
+def _fit_to_show(item: object, *names: str) -> None:
+    """Write out what cannot be seen in names, once and for all who show them."""
+    for name in names:
+        text = getattr(item, name)
+        if not text.isprintable():
+            object.__setattr__(item, name, one_line(text))
 
 
 def references(argument: Argument) -> Iterator[int]:

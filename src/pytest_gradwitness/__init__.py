@@ -130,7 +130,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--gradwitness-report",
         metavar="FOLDER",
-        help="write what the witnesses say (.txt, .json, .svg) there, for each test that has any",
+        help="write what the witnesses say to files there, for each test that has any",
     )
     group.addoption(
         "--gradwitness-github",
@@ -244,6 +244,7 @@ def _on_github(config: pytest.Config) -> bool:
 def _write(folder: Path, test: str, judged: Sequence[Witness], said: str) -> None:
     """Write a test's reports, under names that every system allows."""
     from gradwitness.files.atomic import make_folder, write_atomically
+    from gradwitness.report.save import EVERYDAY
 
     make_folder(folder)
     # Two tests may differ in what a file name cannot hold.
@@ -251,7 +252,7 @@ def _write(folder: Path, test: str, judged: Sequence[Witness], said: str) -> Non
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", test)[-_NAME_LENGTH:].strip("._")
     for count, made in enumerate(judged):
         number = f"-{count + 1}" if count else ""
-        for ending in (".txt", ".json", ".svg"):
+        for ending in EVERYDAY:
             made.save(folder / f"{plain}-{mark}{number}{ending}")
     if said and not judged:
         write_atomically(folder / f"{plain}-{mark}.txt", said)

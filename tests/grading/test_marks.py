@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ import pytest
 from experiment.invoke import cli
 from gradwitness import InputError
 from gradwitness.api.targets import judged
-from gradwitness.grading.marks import grade
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.rank import Cause
+from gradwitness.grading.marks import Marks, grade
 from gradwitness.grading.task import read_task
-
-if TYPE_CHECKING:
-    from gradwitness.grading.marks import Marks
+from gradwitness.report.record import dumps
+from gradwitness.report.tables.marks import marks_record, marks_table
+from gradwitness.report.tables.terminal import as_text
 
 EXERCISE = Path(__file__).parents[2] / "examples" / "grade"
 TASK = EXERCISE / "task.toml"
@@ -140,10 +143,12 @@ def test_the_command_tells_no_right_number_unless_asked(tmp_path: Path, as_json:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("h * 0.3712", "A constant factor is missing, or is too much, in output"),
-        ("h * (1.7 if n == 'hidden.weight' else 1)", "A constant factor"),
-        ("h * 0.3 / size", "Each gradient is divided by its size"),
-        ("np.clip(h, -0.1, 0.1)", "The largest numbers are cut off"),
+        ("h * 0.3712", "The mistake is of this kind: constant factor."),
+        ("h * (1.7 if n == 'hidden.weight' else 1)", "of this kind: constant factor."),
+        ("h * 0.3 / size", "of this kind: clipped by norm."),
+        ("h + 0.3712 * data[n]", "of this kind: weight decay added."),
+        ("data[n] - 0.3712 * h", "of this kind: updated weight instead of gradient."),
+        ("np.clip(h, -0.1, 0.1)", "of this kind: clipped by value."),
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])
@@ -168,6 +173,19 @@ def test_no_right_number_follows_from_what_is_told(
     assert set(numbers(cli(*command, "--answers").out)) > shown
 
 
+def test_what_a_new_cause_says_is_hidden() -> None:
+    """Unless its hypothesis says that no figure in it is fitted to the answer."""
+    assert Explanation("new", "3.25 times", {}).reveals
+    cause = Cause("new", "It is 3.25 times", 1, 99.0, ("w",), ("w",), (), 3.25, 0.0, "", None)
+    marks = Marks("t", "s", (), (cause,), "", "", (), {})
+    for told in (as_text(marks_table(marks)), dumps(marks_record(marks))):
+        assert "The mistake is of this kind: new." in told
+        assert "3.25" not in told
+    assert "3.25 times" in as_text(marks_table(marks, answers=True))
+    known = replace(marks, causes=(replace(cause, reveals=False),))
+    assert "3.25 times" in as_text(marks_table(known))
+
+
 def test_the_command_writes_marks(tmp_path: Path) -> None:
     words = ("grade", TASK, EXERCISE / "right.py", "--save")
     ended = cli(*words, tmp_path / "m.json")
@@ -178,4 +196,4 @@ def test_the_command_writes_marks(tmp_path: Path) -> None:
     assert (record["earned"], record["verdict"]) == (8.0, "AGREES")
     ended = cli(*words, tmp_path / "m.svg")
     assert ended.code == 2
-    assert "marks are written as .txt or .json" in ended.err
+    assert "unsupported extension '.svg'; use .txt, .json" in ended.err

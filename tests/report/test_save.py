@@ -9,8 +9,16 @@ import pytest
 
 import gradwitness as gw
 from capture.handmade import tape
-from gradwitness.report.picture.graph import draw
-from gradwitness.report.save import save_picture, save_report
+from gradwitness.report.save import (
+    FORMS,
+    PICTURE,
+    TEXTS,
+    Form,
+    endings,
+    require_ending,
+    save,
+    save_report,
+)
 from gradwitness.report.tables.terminal import as_text, summary
 
 if TYPE_CHECKING:
@@ -36,12 +44,35 @@ def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
     given = tape()
     report = gw.judge(given)
     with pytest.raises(
-        gw.InputError, match=r"the ending chooses the form, and must be one of \.tx"
+        gw.InputError,
+        match=r"unsupported extension '.*'; use \.txt, \.json, \.svg, \.dot, \.pdf, \.png, \.npz$",
     ):
         save_report(tmp_path / name, given, report)
-    with pytest.raises(gw.InputError, match=r"a picture ends with one of \.svg, \.dot, \.pdf, \.p"):
-        save_picture(tmp_path / name, draw(given, report, title=""))
+    with pytest.raises(
+        gw.InputError, match=r"unsupported extension '.*'; use \.svg, \.dot, \.pdf, \.png$"
+    ):
+        require_ending(tmp_path / name, *PICTURE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_file_is_made_of_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(gw.InputError, match=r"unsupported extension '\.svg'; use \.txt, \.json$"):
+        save(tmp_path / "a.svg", {"parts": list, "record": dict})
+    with pytest.raises(gw.InputError, match=r"unsupported extension '\.npz'; use \.txt, \.json$"):
+        require_ending(tmp_path / "a.npz", *TEXTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_kind_of_file_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        FORMS, ".html", Form("record", lambda path, record: path.write_text(record["verdict"]))
+    )
+    given = tape("d3")
+    save_report(tmp_path / "a.html", given, gw.judge(given))
+    assert (tmp_path / "a.html").read_text() == "DISAGREES"
+    assert endings().endswith(", .html")
+    assert endings(*TEXTS) == ".txt, .json, .html"
+    assert endings(*PICTURE) == ".svg, .dot, .pdf, .png"
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:

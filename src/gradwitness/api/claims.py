@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import GradientDisagreement, InputError
 from gradwitness.claims.sources import read_claims
-from gradwitness.files.atomic import write_atomically
 from gradwitness.judging.claimed.between_sources import compare_runs
 from gradwitness.judging.claimed.references import Judged
 from gradwitness.report.faults import claim_faults, faults_of
-from gradwitness.report.record import dumps
+from gradwitness.report.save import save
 from gradwitness.report.tables.claims import claims as claims_table
 from gradwitness.report.tables.claims import claims_record
 from gradwitness.report.tables.terminal import as_text, summary
@@ -26,11 +25,9 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.rank import Cause
     from gradwitness.judging.claimed.judge import ClaimReport
     from gradwitness.judging.finding import Report
+    from gradwitness.report.save import Materials
     from gradwitness.tape import Tape
     from gradwitness.verdict import Fault
-
-# Endings that `ClaimCheck.save` knows.
-TEXTS = (".txt", ".json")
 
 
 @dataclass(frozen=True)
@@ -106,13 +103,11 @@ class ClaimCheck:
         InputError
             If the ending is another, or the file cannot be written.
         """
-        target = Path(path)
-        if target.suffix == ".txt":
-            write_atomically(target, str(self))
-        elif target.suffix == ".json":
-            write_atomically(target, dumps(self.record()))
-        else:
-            raise InputError(f"{target}: the ending must be .txt or .json")
+        save(Path(path), self.materials())
+
+    def materials(self) -> Materials:
+        """Return what files about it are made of, see `gradwitness.report.save`."""
+        return {"parts": self.parts, "record": self.record}
 
 
 def judge_claims(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gradwitness._errors import InputError
+from gradwitness._printable import one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,3 +69,21 @@ class Claims:
     source: str
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        # Whoever shows a name need not think of what may be in it.
+        object.__setattr__(self, "source", one_line(self.source))
+        object.__setattr__(self, "notes", tuple(map(one_line, self.notes)))
+        object.__setattr__(self, "runs", tuple(_in_one_line(run, self.source) for run in self.runs))
+
+
+def _in_one_line(run: Run, source: str) -> Run:
+    """Return a run whose names are fit to be shown."""
+    if all(name.isprintable() for name in run):
+        return run
+    shown = {one_line(name): replace(c, name=one_line(c.name)) for name, c in run.items()}
+    if len(shown) < len(run):
+        raise InputError(
+            f"{source}: two names differ in characters that cannot be seen; rename one"
+        )
+    return shown

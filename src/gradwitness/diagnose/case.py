@@ -95,6 +95,9 @@ class Explanation:
     freedom : int
         How many numbers were fitted or places tried before this one: what fits with less is
         believed first.
+    reveals : bool
+        Whether the right numbers may follow from text and coefficient. A student is then told the
+        cause's name alone. A hypothesis that fits no figure to the answer says False.
     """
 
     cause: str
@@ -104,3 +107,4 @@ class Explanation:
     place: str = ""
     node: int | None = None
     freedom: int = 0
+    reveals: bool = True

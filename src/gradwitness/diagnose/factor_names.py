@@ -47,6 +47,11 @@ class Meaning:
     text: str
     tried: int
 
+    @property
+    def reveals(self) -> bool:
+        """Whether the value is just the one that fits, and no mistake's own."""
+        return self.cause == FACTOR
+
 
 def meanings(
     factor: float,

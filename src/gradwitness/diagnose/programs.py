@@ -105,7 +105,9 @@ def explained_by_program(
         places = dict.fromkeys(where(tape.calls[n].source, tape.calls[n].base_op) for n in chosen)
         place = ", ".join(places)
         node = tape.calls[chosen[0]].node if len(chosen) == 1 else None
-        yield Explanation(cause, text.format(place=place), predicted, place=place, node=node)
+        yield Explanation(
+            cause, text.format(place=place), predicted, place=place, node=node, reveals=False
+        )
 
 
 _MODES = (

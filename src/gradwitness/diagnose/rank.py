@@ -51,6 +51,8 @@ class Cause:
         Another cause that fits as well; empty if there is none.
     experiment : str
         What would tell the two apart.
+    reveals : bool
+        Whether the right numbers may follow from text and coefficient: no student may see them.
     """
 
     cause: str
@@ -66,6 +68,7 @@ class Cause:
     node: int | None
     runner_up: str = ""
     experiment: str = ""
+    reveals: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,7 @@ def _cause(facts: Facts, best: _Candidate, equals: Iterable[_Candidate], rank: i
         node=explanation.node,
         runner_up="" if other is None else other.explanation.cause,
         experiment="" if other is None else experiment(facts.case, explanation, other.explanation),
+        reveals=explanation.reveals,
     )
 
 

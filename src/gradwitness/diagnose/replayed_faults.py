@@ -346,14 +346,18 @@ def explanations(trial: Trial, fault: Fault, sites: Sequence[Site]) -> Iterator[
             predicted = trial.with_faults([(site, fault.wrong)])
             if predicted:
                 text = fault.text.format(place=site.place)
-                yield Explanation(fault.cause, text, predicted, place=site.place, node=site.node.id)
+                yield Explanation(
+                    fault.cause, text, predicted, place=site.place, node=site.node.id, reveals=False
+                )
     for many in _together([s for s in sites if _can(trial, s, fault.wrong)]):
         predicted = trial.with_faults([(site, fault.wrong) for site in many])
         if predicted:
             places = list(dict.fromkeys(site.place for site in many))
             shown = ", ".join(places[:4]) + (", ..." if len(places) > 4 else "")
             text = fault.text.format(place=f"each of {len(many)} steps ({shown})")
-            yield Explanation(fault.cause, text, predicted, place=f"{len(many)} steps: {shown}")
+            yield Explanation(
+                fault.cause, text, predicted, place=f"{len(many)} steps: {shown}", reveals=False
+            )
 
 
 def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:

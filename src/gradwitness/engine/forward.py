@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import GradwitnessError
+from gradwitness._printable import one_line
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind, working_dtype
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
@@ -170,4 +171,5 @@ def run(function: Any, *operands: Any, **parameters: Any) -> Any:
         raise
     except Exception as error:
         # A fault of the witness, found in the middle of the user's program: one step is not judged.
-        raise Unjudgeable(f"the rule failed: {type(error).__name__}: {error}") from error
+        said = one_line(f"{type(error).__name__}: {error}")
+        raise Unjudgeable(f"the rule failed: {said}") from error

@@ -11,6 +11,9 @@ ACTIVATIONS = ("relu", "sigmoid", "tanh", "identity", "gelu", "silu")
 LOSSES = ("square", "product", "mse", "l1")
 DTYPES = ("float32", "float64", "bfloat16")
 NETWORKS = ("dense", "conv")
+# Beyond these a run would take minutes at least, and more memory than most machines have.
+_MOST_LAYERS = 10**4
+_MOST_NUMBERS = 10**8
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,15 @@ class Config:
             if getattr(self, name) not in allowed:
                 given = getattr(self, name)
                 raise ConfigError(f"{name} {given!r} is not known; choose {', '.join(allowed)}")
+        if self.hidden > _MOST_LAYERS:
+            raise ConfigError(f"hidden is {self.hidden}; it must be at most {_MOST_LAYERS}")
+        numbers = self.inputs * (self.units + self.batch)
+        numbers += self.hidden * self.units * (self.units + self.batch)
+        if numbers > _MOST_NUMBERS:
+            raise ConfigError(
+                f"this experiment would have some {numbers:.1e} numbers, more than "
+                f"{_MOST_NUMBERS:.0e}; choose fewer inputs, hidden layers, units or samples"
+            )
         if self.network == "conv" and self.batch != 1:
             raise ConfigError(f"the conv network takes one sample; batch is {self.batch}, use 1")
 

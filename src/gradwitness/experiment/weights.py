@@ -28,7 +28,14 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        EOFError,
+        MemoryError,
+        zipfile.BadZipFile,
+    ) as error:
         raise FileFormatError(
             f"{path}: cannot be read as .npz of weights by parameter name ({error})"
         ) from None

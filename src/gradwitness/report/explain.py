@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._printable import one_line
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import short
 from gradwitness.report.expressions import expression
@@ -94,7 +95,7 @@ class _Derivation:
     def _argument(self, argument: Argument) -> str:
         if isinstance(argument, tuple):
             return "(" + ", ".join(map(self._argument, argument)) + ")"
-        return self._shown(argument.value) if isinstance(argument, Ref) else str(argument)
+        return self._shown(argument.value) if isinstance(argument, Ref) else one_line(str(argument))
 
     def _shown(self, number: int) -> str:
         array = self._tape.values[number].array

@@ -8,6 +8,8 @@ from functools import lru_cache
 from operator import add, mul, sub, truediv
 from typing import TYPE_CHECKING, Any
 
+from gradwitness._printable import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -70,7 +72,7 @@ def expression(text: str, names: Mapping[str, str], parameters: Mapping[str, Any
         Values of the parameters; factors 1 and exponents 1 are not written.
     """
     body = text.partition("=")[2] if text.startswith("y =") else text
-    return _Writer(names, parameters).write(_parsed(body.strip())).text
+    return one_line(_Writer(names, parameters).write(_parsed(body.strip())).text)
 
 
 @lru_cache(maxsize=512)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradwitness._printable import one_line
 from gradwitness.engine.binding import Bound, Unjudgeable, bind, over_complex, recorded
 from gradwitness.report.expressions import expression, transposed
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
@@ -98,7 +99,7 @@ class Names:
             return self.of(argument.value)
         if isinstance(argument, tuple):
             return "(" + ", ".join(map(self._argument, argument)) + ")"
-        return f"{argument}"
+        return one_line(f"{argument}")
 
     def _name_call(self, call: Call) -> None:
         for argument in call.arguments.values():

@@ -1,8 +1,8 @@
-"""Reports and pictures as files; the ending chooses the form."""
+"""Reports and pictures as files: one table of writers, by the ending of the file's name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import InputError
 from gradwitness.files.atomic import write_atomically
@@ -15,50 +15,93 @@ from gradwitness.report.record import dumps, report_record
 from gradwitness.report.tables.terminal import as_text, summary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gradwitness.judging.finding import Report
-    from gradwitness.report.picture.picture import Picture
     from gradwitness.tape import Tape
 
-PICTURES = (".svg", ".dot", ".pdf", ".png")
+    # What files are made of, by the names that the table has for it; made when it is needed.
+    Materials = Mapping[str, Callable[[], Any]]
+
+TEXTS = ("parts", "record")
+PICTURE = ("picture",)
 
 
-def save_report(path: Path, tape: Tape, report: Report) -> None:
-    """Write a judged tape as text, JSON, a picture, or the tape itself.
+class Form(NamedTuple):
+    """One kind of file.
+
+    Attributes
+    ----------
+    of : str
+        The material that it is made of.
+    write : callable
+        Called with the path and the material.
+    everyday : bool
+        Whether a test run that is asked for reports writes it.
+    """
+
+    of: str
+    write: Callable[[Path, Any], object]
+    everyday: bool = False
+
+
+def _content(make: Callable[[Any], str | bytes]) -> Callable[[Path, Any], None]:
+    return lambda path, material: write_atomically(path, make(material))
+
+
+FORMS = {
+    ".txt": Form("parts", _content(lambda parts: as_text(*parts)), everyday=True),
+    ".json": Form("record", _content(dumps), everyday=True),
+    ".svg": Form("picture", _content(write_svg), everyday=True),
+    ".dot": Form("picture", _content(write_dot)),
+    ".pdf": Form("picture", _content(lambda picture: write_pdf(write_svg(picture)))),
+    ".png": Form("picture", _content(lambda picture: write_png(write_svg(picture)))),
+    ".npz": Form("tape", lambda path, tape: save_tape(tape, path)),
+}
+EVERYDAY = tuple(ending for ending, form in FORMS.items() if form.everyday)
+
+
+def endings(*materials: str) -> str:
+    """Return the endings of the files that can be made of some materials, or of all, in a line."""
+    return ", ".join(e for e, form in FORMS.items() if not materials or form.of in materials)
+
+
+def require_ending(path: Path, *materials: str) -> None:
+    """Raise `InputError` unless a file of this name can be made of these materials, or of all."""
+    form = FORMS.get(path.suffix)
+    if form is None or (materials and form.of not in materials):
+        raise InputError(
+            f"{path}: unsupported extension {path.suffix!r}; use {endings(*materials)}"
+        )
+
+
+def save(path: Path, materials: Materials) -> None:
+    """Write a file of the form that its ending says.
 
     Raises
     ------
     InputError
-        If the ending is unknown, or the file cannot be written.
+        If the ending is unknown or needs what is not there, or the file cannot be written.
     MissingExtraError
         For a PDF or PNG without the extra that draws them.
     """
-    if path.suffix == ".txt":
-        write_atomically(path, as_text(summary(report, tape)))
-    elif path.suffix == ".json":
-        write_atomically(path, dumps(report_record(report)))
-    elif path.suffix == ".npz":
-        save_tape(tape, path)
-    elif path.suffix in PICTURES:
-        title = f"Autograd graph: {report.verdict.value}"
-        save_picture(path, draw(tape, report, title=title))
-    else:
-        known = ", ".join((".txt", ".json", ".npz", *PICTURES))
-        raise InputError(f"{path}: the ending chooses the form, and must be one of {known}")
+    require_ending(path, *materials)
+    form = FORMS[path.suffix]
+    form.write(path, materials[form.of]())
 
 
-def save_picture(path: Path, picture: Picture) -> None:
-    """Write a picture as SVG, DOT, PDF or PNG."""
-    content: str | bytes
-    if path.suffix == ".dot":
-        content = write_dot(picture)
-    elif path.suffix == ".svg":
-        content = write_svg(picture)
-    elif path.suffix == ".pdf":
-        content = write_pdf(write_svg(picture))
-    elif path.suffix == ".png":
-        content = write_png(write_svg(picture))
-    else:
-        raise InputError(f"{path}: a picture ends with one of {', '.join(PICTURES)}")
-    write_atomically(path, content)
+def materials_of(tape: Tape, report: Report) -> Materials:
+    """Return what files about a judged tape are made of."""
+    title = f"Autograd graph: {report.verdict.value}"
+    return {
+        "parts": lambda: [summary(report, tape)],
+        "record": lambda: report_record(report),
+        "picture": lambda: draw(tape, report, title=title),
+        "tape": lambda: tape,
+    }
+
+
+def save_report(path: Path, tape: Tape, report: Report) -> None:
+    """Write a judged tape as text, JSON, a picture, or the tape itself; see `save`."""
+    save(path, materials_of(tape, report))

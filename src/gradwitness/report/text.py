@@ -5,14 +5,13 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 
+from gradwitness._printable import printable
+
 WRAP = 64
-# Format characters that turn the reading direction round and so can make a label lie.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_REPLACEMENT = "\ufffd"
 
 
 def clean(text: str) -> str:
-    """Replace what XML forbids or what cannot be seen; line ends stay, tabs become spaces.
+    r"""Write out what XML forbids or what cannot be seen; line ends stay, tabs become spaces.
 
     Parameters
     ----------
@@ -22,20 +21,10 @@ def clean(text: str) -> str:
     Returns
     -------
     str
-        The same with U+FFFD for control characters, lone surrogates, noncharacters and
-        marks that reverse the direction of reading.
+        The same with control characters, lone surrogates, noncharacters and marks that reverse
+        the direction of reading written out: ``\x1b``.
     """
-    lined = text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4)
-    if lined.isascii() and lined.replace("\n", "").isprintable():
-        return lined
-    return "".join(c if c == "\n" or _is_drawable(c) else _REPLACEMENT for c in lined)
-
-
-def _is_drawable(char: str) -> bool:
-    if unicodedata.category(char) in ("Cc", "Cs") or char in _TURNING:
-        return False
-    code = ord(char)
-    return code & 0xFFFE != 0xFFFE and not 0xFDD0 <= code <= 0xFDEF
+    return printable(text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4))
 
 
 def columns(text: str) -> int:

@@ -59,9 +59,9 @@ def fault(number: int = 0, *, verdict: gw.Verdict = gw.Verdict.DISAGREES, line: 
 
 
 def test_everything_is_escaped() -> None:
-    line = annotation("error", "a: b, c%\r\n", "one: 50%\r\ntwo,", "/x:y/a,b%.py:7")
+    line = annotation("error", "a: b, c%\r\n", "one: 50%\ntwo,\x1b", "/x:y/a,b%.py:7")
     assert line == (
-        "::error file=/x%3Ay/a%2Cb%25.py,line=7,title=a%3A b%2C c%25%0D%0A::one: 50%25%0D%0Atwo,"
+        "::error file=/x%3Ay/a%2Cb%25.py,line=7,title=a%3A b%2C c%25\\r\\n::one: 50%25%0Atwo,\\x1b"
     )
     # Nothing that a name holds can begin a command of its own.
     assert "\n" not in annotation("error", "\n::stop-commands::x", "\n::set-env name=x::y")

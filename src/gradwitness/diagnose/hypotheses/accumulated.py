@@ -39,6 +39,7 @@ def earlier_passes(case: Case) -> Iterator[Explanation]:
                 predicted,
                 coefficient=count + 1,
                 freedom=count,
+                reveals=False,
             )
     if earlier:
         yield from _momentum(case, earlier[-1][1])
@@ -58,6 +59,7 @@ def another_added(case: Case) -> Iterator[Explanation]:
                     "were collected in one place.",
                     {exhibit.name: g + other.witness},
                     freedom=tried,
+                    reveals=False,
                 )
                 break
 

@@ -49,6 +49,7 @@ def arrangement(case: Case) -> Iterator[Explanation]:
             f"{how}.",
             predictions,
             freedom=tried[cause],
+            reveals=False,
         )
 
 
@@ -67,6 +68,7 @@ def reordered(case: Case) -> Iterator[Explanation]:
                     f"order; {moved} of {g.shape[axis]} are not in their place.",
                     {exhibit.name: predicted},
                     freedom=math.factorial(g.shape[axis]) * g.ndim,
+                    reveals=False,
                 )
                 break
 

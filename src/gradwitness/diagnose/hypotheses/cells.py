@@ -136,7 +136,9 @@ def _states(trial: Trial, place: str, cells: Sequence[_Cell]) -> Iterator[Explan
                 "all steps"
             )
             freedom = 1 + len(sets)
-            yield Explanation(BETWEEN_STEPS, text, predicted, place=place, freedom=freedom)
+            yield Explanation(
+                BETWEEN_STEPS, text, predicted, place=place, freedom=freedom, reveals=False
+            )
 
 
 def _gates(trial: Trial, place: str, cell: _Cell) -> Iterator[Explanation]:
@@ -150,7 +152,9 @@ def _gates(trial: Trial, place: str, cell: _Cell) -> Iterator[Explanation]:
                 f"of {place} ({gate[0].op.partition('.')[2]}), at any step: it is detached"
             )
             shown = f"{len(gate)} steps: {place}"
-            yield Explanation(DETACHED, text, predicted, place=shown, freedom=len(gates))
+            yield Explanation(
+                DETACHED, text, predicted, place=shown, freedom=len(gates), reveals=False
+            )
 
 
 def _cut(edges: Sequence[tuple[Site, int]]) -> Faults:

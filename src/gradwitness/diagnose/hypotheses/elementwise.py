@@ -34,6 +34,7 @@ def elementwise(case: Case) -> Iterator[Explanation]:
                 f"The gradient of {named(predicted)} is {text}.",
                 predicted,
                 freedom=tried,
+                reveals=False,
             )
 
 

@@ -125,6 +125,7 @@ def _explained(
             coefficient=value,
             place=place,
             freedom=meaning.tried + apart,
+            reveals=meaning.reveals,
         )
 
 

@@ -74,6 +74,7 @@ def not_finite(case: Case) -> Iterator[Explanation]:
             "a 16-bit format.",
             predicted,
             freedom=1,
+            reveals=False,
         )
 
 

@@ -58,9 +58,9 @@ def _explained(trial: Trial, chosen: list[tuple[Site, str, Faults]]) -> Iterator
     place = place if len(places) == 1 else f"{len(places)} steps: {place}"
     node = chosen[0][0].node.id if len(chosen) == 1 else None
     text = _told(trial.case, chosen, predicted)
-    yield Explanation(THROUGH_WHERE, text, predicted, place=place, node=node)
+    yield Explanation(THROUGH_WHERE, text, predicted, place=place, node=node, reveals=False)
     told = f"a step behind {place} sends more than its format can hold, as in 16 bits"
-    yield Explanation(OVERFLOW, told, predicted, place=place, node=node)
+    yield Explanation(OVERFLOW, told, predicted, place=place, node=node, reveals=False)
 
 
 def _told(case: Case, chosen: list[tuple[Site, str, Faults]], predicted: Predicted) -> str:

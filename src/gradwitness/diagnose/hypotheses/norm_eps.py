@@ -66,7 +66,14 @@ def _with(
     for each in sets:
         for made in explained_by_program(trial, ELSEWHERE, text, each, singly=False):
             yield Explanation(
-                made.cause, made.text, made.predicted, eps, made.place, made.node, tried
+                made.cause,
+                made.text,
+                made.predicted,
+                eps,
+                made.place,
+                made.node,
+                tried,
+                reveals=False,
             )
 
 

@@ -165,7 +165,7 @@ def deviations(case: Case) -> Iterator[Explanation]:
                 place = ", ".join(places)
                 node = chosen[0].node if len(chosen) == 1 else None
                 said = text.format(place=place)
-                yield Explanation(cause, said, predicted, place=place, node=node)
+                yield Explanation(cause, said, predicted, place=place, node=node, reveals=False)
 
 
 def _trains(call: Call) -> bool:

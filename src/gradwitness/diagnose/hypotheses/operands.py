@@ -222,7 +222,7 @@ def _taken_from(trial: Trial, pairs: Sequence[tuple[Site, Site]]) -> Iterator[Ex
         else:
             node = site.node.id
         cause = f"wrong operand: {kind} of another {of}"
-        yield Explanation(cause, text, predicted, place=place, node=node, freedom=1)
+        yield Explanation(cause, text, predicted, place=place, node=node, freedom=1, reveals=False)
 
 
 def _weight(trial: Trial, site: Site) -> int | None:

@@ -60,7 +60,12 @@ def _one_missing(
                 f"in {user} was not counted"
             )
             yield Explanation(
-                "tied weight counted once", text, predicted, place=user, node=site.node.id
+                "tied weight counted once",
+                text,
+                predicted,
+                place=user,
+                node=site.node.id,
+                reveals=False,
             )
         elif predicted:
             shared = _made_by(trial, input_nr)
@@ -68,7 +73,9 @@ def _one_missing(
                 f"the value made by {shared} is used {len(ways)} times and the gradients of its "
                 f"uses add up; the one that comes back through {user} is missing"
             )
-            yield Explanation("one path dropped", text, predicted, place=user, node=site.node.id)
+            yield Explanation(
+                "one path dropped", text, predicted, place=user, node=site.node.id, reveals=False
+            )
     if leaf and len(ways) > 2:
         yield from _one_left(trial, leaf, ways)
 
@@ -85,7 +92,12 @@ def _one_left(trial: Trial, leaf: str, ways: list[tuple[Site, int]]) -> Iterator
                 f"use in {user} was counted"
             )
             yield Explanation(
-                "tied weight counted once", text, predicted, place=user, node=kept.node.id
+                "tied weight counted once",
+                text,
+                predicted,
+                place=user,
+                node=kept.node.id,
+                reveals=False,
             )
 
 
@@ -120,4 +132,6 @@ def stopped_chains(case: Case) -> Iterator[Explanation]:
                 f"the gradient stops at {site.place}: nothing is sent to its input, and everything "
                 "before it gets zero (a detach, or a step left out of the chain)"
             )
-            yield Explanation(DETACHED, text, predicted, place=site.place, node=site.node.id)
+            yield Explanation(
+                DETACHED, text, predicted, place=site.place, node=site.node.id, reveals=False
+            )

@@ -38,6 +38,7 @@ def low_precision(case: Case) -> Iterator[Explanation]:
         f"{unit_roundoff(name):.1e}. It was computed or stored in that format.",
         {e.name: e.claim for e in short},
         freedom=len(_FORMATS),
+        reveals=False,
     )
 
 
@@ -55,6 +56,7 @@ def rounded(case: Case) -> Iterator[Explanation]:
         {e.name: e.claim for e in short},
         float(k),
         freedom=_DECIMALS,
+        reveals=False,
     )
 
 

@@ -75,7 +75,7 @@ def one_sample(case: Case) -> Iterator[Explanation]:
                 f"the gradients are those of the {which} of {count} samples alone: each sample's "
                 "replaces the one before (= instead of +=), or only one is looked at"
             )
-            yield Explanation("one sample of the batch", text, predicted)
+            yield Explanation("one sample of the batch", text, predicted, reveals=False)
 
 
 def _ends(trial: Trial, site: Site, edge: int) -> bool:

@@ -148,7 +148,8 @@ def _named(
         # Where several uses of a value add up, this has a name of its own.
         text = f"the gradient is cut off from {way.place}: nothing arrives on this way"
         if not way.joined and matches(0.0):
-            yield _explained(DETACHED, text, way, predicted(0.0), 0.0, tried)
+            cut = Meaning(0.0, DETACHED, text, tried)
+            yield _explained(cut, text, way, predicted(0.0), tried)
         return
     if not matches(factor):
         return
@@ -159,7 +160,7 @@ def _named(
             f"be; other ways are right. {meaning.text}"
         )
         made = predicted(meaning.value)
-        yield _explained(meaning.cause, text, way, made, meaning.value, tried + meaning.tried)
+        yield _explained(meaning, text, way, made, tried + meaning.tried)
 
 
 def _meant(
@@ -181,11 +182,19 @@ def _meant(
 
 
 def _explained(
-    cause: str,
+    meaning: Meaning,
     text: str,
     way: _Way,
     predicted: Mapping[str, NDArray[np.float64]],
-    factor: float,
     freedom: int,
 ) -> Explanation:
-    return Explanation(cause, text, predicted, factor, way.place, way.site.node.id, freedom)
+    return Explanation(
+        meaning.cause,
+        text,
+        predicted,
+        meaning.value,
+        way.place,
+        way.site.node.id,
+        freedom,
+        meaning.reveals,
+    )

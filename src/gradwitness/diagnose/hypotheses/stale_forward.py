@@ -87,7 +87,13 @@ def _alone(trial: Trial, found: Sequence[_Other]) -> Iterator[Explanation]:
                 f"{'kept from there' if when == 'an earlier' else 'overwritten'}"
             )
             yield Explanation(
-                STALE_FORWARD, text, predicted, place=site.place, node=site.node.id, freedom=tried
+                STALE_FORWARD,
+                text,
+                predicted,
+                place=site.place,
+                node=site.node.id,
+                freedom=tried,
+                reveals=False,
             )
 
 
@@ -105,7 +111,9 @@ def _together(
                 f"{what} ({shown}): calls {chosen[0].call.id} to {chosen[-1].call.id}"
             )
             place = f"{len(chosen)} steps: {shown}"
-            yield Explanation(STALE_FORWARD, text, predicted, place=place, freedom=free + tried)
+            yield Explanation(
+                STALE_FORWARD, text, predicted, place=place, freedom=free + tried, reveals=False
+            )
 
 
 def _others(trial: Trial, site: Site, calls: Sequence[Call], fixed: frozenset[int]) -> list[_Other]:

@@ -39,7 +39,7 @@ def sums(case: Case) -> Iterator[Explanation]:
                 tried.setdefault((cause, how), number)
     for (cause, how), predictions in found.items():
         text = f"The gradient of {named(predictions)} {how}."
-        yield Explanation(cause, text, predictions, freedom=tried[cause, how])
+        yield Explanation(cause, text, predictions, freedom=tried[cause, how], reveals=False)
 
 
 def _other(

@@ -80,12 +80,14 @@ def _explained(
     predicted = trial.with_faults(faults(cuts))
     if predicted:
         said = f"{text}: it is detached between all {_steps(len(cuts) + 1)}"
-        yield Explanation(BETWEEN_STEPS, said, predicted, place=place, freedom=1)
+        yield Explanation(BETWEEN_STEPS, said, predicted, place=place, freedom=1, reveals=False)
     for number, cut in enumerate(cuts if len(cuts) > 1 else (), 1):
         predicted = {} if trial.suspects.isdisjoint(cut) else trial.with_faults(faults([cut]))
         if predicted:
             said = f"{text}: it is detached before the last {_steps(number)}"
-            yield Explanation(BETWEEN_STEPS, said, predicted, place=place, freedom=len(cuts))
+            yield Explanation(
+                BETWEEN_STEPS, said, predicted, place=place, freedom=len(cuts), reveals=False
+            )
 
 
 def _steps(number: int) -> str:

@@ -37,7 +37,7 @@ def weights(case: Case) -> Iterator[Explanation]:
     predicted = jointly(wrong, lambda e: known[e.name])
     if predicted:
         text = f"What is claimed for {named(predicted)} is the weight itself, not its gradient."
-        yield Explanation(WEIGHT, text, predicted)
+        yield Explanation(WEIGHT, text, predicted, reveals=False)
     yield from _fitted(wrong, known, UPDATED, _updated, "is the weight after a step of {}")
     yield from _fitted(
         wrong, known, DECAY, _decayed, "has {} times the weight added: weight decay is in it"

@@ -34,7 +34,7 @@ def another_layer(case: Case) -> Iterator[Explanation]:
                 break
     if predicted:
         text = _pattern(list(case.exhibits), source)
-        yield Explanation(ELSEWHERE, text, predicted, freedom=tried)
+        yield Explanation(ELSEWHERE, text, predicted, freedom=tried, reveals=False)
 
 
 def another_pass(case: Case) -> Iterator[Explanation]:
@@ -48,6 +48,7 @@ def another_pass(case: Case) -> Iterator[Explanation]:
                 f"pass {case.sweep + 1}: it was kept from there.",
                 predicted,
                 freedom=number + 1,
+                reveals=False,
             )
 
 

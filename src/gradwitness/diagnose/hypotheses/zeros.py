@@ -36,13 +36,13 @@ def detached(case: Case) -> Iterator[Explanation]:
             f"Everything from {names[0]} on towards the input is zero: the gradient was cut off "
             "there, as by detach, no_grad, .item() or .data."
         )
-        yield Explanation(DETACHED, text, predicted, place=names[0])
+        yield Explanation(DETACHED, text, predicted, place=names[0], reveals=False)
         return
     text = (
         f"The gradient of {named(names)} is zero: it was never filled in, or was detached from the "
         "loss, or cleared too late."
     )
-    yield Explanation(DETACHED, text, predicted, freedom=1)
+    yield Explanation(DETACHED, text, predicted, freedom=1, reveals=False)
 
 
 def dead_slices(case: Case) -> Iterator[Explanation]:
@@ -70,6 +70,7 @@ def dead_slices(case: Case) -> Iterator[Explanation]:
             "taken for dead, masked or dropped out.",
             predicted,
             freedom=freedom,
+            reveals=False,
         )
 
 

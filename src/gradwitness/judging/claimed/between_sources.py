@@ -19,7 +19,7 @@ import numpy as np
 from gradwitness.claims.align import align_runs
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.judging.claimed.judge import ClaimReport, Reference, judge_run
-from gradwitness.judging.claimed.references import computed_in
+from gradwitness.judging.claimed.references import computed_in, require_format
 
 if TYPE_CHECKING:
     from gradwitness.claims.claim import Claim, Claims, Run
@@ -39,6 +39,7 @@ def compare_runs(
     dtype : str, optional
         The coarser of the formats that they were computed in; else as the sources tell.
     """
+    require_format(dtype)
     reports = []
     for number, (i, j) in enumerate(align_runs(first, second)):
         notes = () if number else (*first.notes, *second.notes)

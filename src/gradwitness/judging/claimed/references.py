@@ -83,11 +83,7 @@ class Judged:
         dtype : str, optional
             The format that they were computed in; else as the source tells.
         """
-        if dtype is not None and not is_float(dtype):
-            raise InputError(
-                f"{dtype!r} is no format that claims can be judged in: "
-                "float64, float32, float16 or bfloat16"
-            )
+        require_format(dtype)
         choices = self._choices(sweep)
         several = len(claims.runs) > 1
         return tuple(
@@ -184,6 +180,15 @@ class Judged:
     def _recorded_format(self) -> str:
         formats = {part(row.dtype) for row in self._rows if is_float(part(row.dtype))}
         return max(formats, key=unit_roundoff, default="float32")
+
+
+def require_format(dtype: str | None) -> None:
+    """Raise `InputError` unless claims can be judged in a format, if one is named."""
+    if dtype is not None and not is_float(dtype):
+        raise InputError(
+            f"{dtype!r} is no format that claims can be judged in: "
+            "float64, float32, float16 or bfloat16"
+        )
 
 
 def computed_in(run: Run, recorded: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import one_line
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology import DETECTORS
 
@@ -62,8 +63,9 @@ class Panel:
                 step(detector)
             except Exception as error:  # noqa: BLE001 (told in the report, see the class)
                 self._detectors.remove(detector)
+                said = one_line(f"{type(error).__name__}: {error}")
                 text = (
-                    f"{type(detector).__name__} stopped with {type(error).__name__}: {error}. Its "
+                    f"{type(detector).__name__} stopped with {said}. Its "
                     "notes are missing; no verdict depends on them. This is a fault of gradwitness."
                 )
                 self._failures.append(Note("detector failed", text))

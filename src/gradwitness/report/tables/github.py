@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import one_line, printable
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -58,11 +59,11 @@ def annotation(level: str, title: str, text: str, line: str = "") -> str:
     place = {}
     path, _, number = line.rpartition(":")
     if path and number.isdecimal():
-        place = {"file": _from_root(path), "line": number}
+        place = {"file": _from_root(one_line(path)), "line": number}
     fields = ",".join(
-        f"{key}={_property(value)}" for key, value in {**place, "title": title}.items()
+        f"{key}={_property(value)}" for key, value in {**place, "title": one_line(title)}.items()
     )
-    return f"::{level} {fields}::{_data(text)}"
+    return f"::{level} {fields}::{_data(printable(text))}"
 
 
 _LEVELS = {Verdict.DISAGREES: "error", Verdict.INCONCLUSIVE: "warning"}

@@ -11,13 +11,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from gradwitness.diagnose.evidence import named
-from gradwitness.diagnose.factor_names import FACTOR
-from gradwitness.diagnose.hypotheses.accumulated import MOMENTUM
-from gradwitness.diagnose.hypotheses.clipped import BY_NORM, BY_VALUE
-from gradwitness.diagnose.hypotheses.factor import COMPOUNDING
-from gradwitness.diagnose.hypotheses.localised import LOCALISED
-
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -35,17 +28,6 @@ _STYLES = {
     "open": "yellow",
 }
 
-# What a student is told where the cause as it stands has a figure that was fitted to the answer.
-_WITHOUT_FIGURES = {
-    FACTOR: "A constant factor is missing, or is too much, in {}.",
-    COMPOUNDING: "Each step towards the input multiplies the gradient by a factor too many or too "
-    "few; it shows first in {}.",
-    BY_NORM: "Each gradient is divided by its size, or by that of all together: {}.",
-    BY_VALUE: "The largest numbers are cut off in {}; the others are right.",
-    LOCALISED: "A few numbers are wrong in {}; everything else in there is right.",
-    MOMENTUM: "A part of the gradient of the pass before is added to {}.",
-}
-
 
 def marks_table(marks: Marks, *, answers: bool = False) -> RenderableType:
     """Return marks for a terminal.
@@ -60,7 +42,9 @@ def marks_table(marks: Marks, *, answers: bool = False) -> RenderableType:
     if marks.failure:
         parts.append(Text(f"Nothing could be graded: {marks.failure}\n", style="bold red"))
     if marks.failure and marks.printed:
-        parts.append(Text(f"It printed:\n{marks.printed}\n"))
+        # No line of a submission may pass for one of ours, nor for a command to whoever reads it.
+        quoted = "".join(f"| {line}\n" for line in marks.printed.splitlines())
+        parts.append(Text(f"It printed:\n{quoted}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, side in (("gradient of", "left"), ("marks", "right"), ("of", "right")):
         table.add_column(column, justify="right" if side == "right" else "left", no_wrap=True)
@@ -120,14 +104,10 @@ def _cells(mark: Mark) -> tuple[str | Text, ...]:
 
 
 def _guarded(cause: Cause) -> Cause:
-    """Return a cause without the fitted figures from which the right numbers would follow.
-
-    Those of a mistake that has a name, a missing 2, are what there is to learn.
-    """
-    words = _WITHOUT_FIGURES.get(cause.cause)
-    if words is None:
+    """Return a cause without what the right numbers would follow from: only its name is left."""
+    if not cause.reveals:
         return cause
-    text = words.format(named(cause.guilty))
+    text = f"The mistake is of this kind: {cause.cause}."
     return replace(cause, text=text, coefficient=math.nan, runner_up="", experiment="")
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console, Group
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from gradwitness._printable import printable
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import place, short
@@ -19,7 +21,7 @@ from gradwitness.report.names import Names
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
@@ -43,19 +45,48 @@ _RELEASED = (
 _LISTED = 8
 
 
-def console() -> Console:
-    """Return a console for standard output: colour on a terminal only, and never with NO_COLOR."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=WIDTH)
+class Screen(Console):
+    """A console on which the names and texts of others cannot act: no markup, no escape sequences.
+
+    Parameters
+    ----------
+    **options
+        As for `rich.console.Console`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        # In a notebook rich would show the text, and leave the file empty.
+        super().__init__(
+            **{"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
+            | options
+        )
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render, with what cannot be seen written out."""
+        for segment in super().render(renderable, options):
+            shown = segment.text if segment.control else printable(segment.text)
+            yield Segment(shown, segment.style, segment.control)
+
+    def on_broken_pipe(self) -> None:
+        """Pass on the error that is being handled; rich would end the process with exit code 1."""
+        raise
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console for a standard stream: colour on a terminal only, never with NO_COLOR."""
+    made = Screen(stderr=stderr)
+    return made if made.is_terminal else Screen(stderr=stderr, width=WIDTH)
 
 
 def as_text(*parts: RenderableType) -> str:
     """Render without colour, for a file."""
-    out = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+    file = io.StringIO()
+    out = Screen(file=file, width=WIDTH, color_system=None)
     for part in parts:
         out.print(part)
-    assert isinstance(out.file, io.StringIO)  # noqa: S101 (made two lines above)
-    return "\n".join(line.rstrip() for line in out.file.getvalue().splitlines()) + "\n"
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def styled(verdict: Verdict) -> Text:

@@ -1,0 +1,113 @@
+"""How a command ends: with an exit code that says what happened, and one clear message."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Final, TextIO
+
+import typer
+
+from gradwitness._errors import GradwitnessError
+from gradwitness._printable import one_line
+from gradwitness.report.tables.terminal import console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILED: Final = 2
+INTERRUPTED: Final = 130
+# With this in the environment, a fault of gradwitness itself shows its traceback.
+DEBUG = "GRADWITNESS_DEBUG"
+
+
+def exit_code(command: Callable[[], object]) -> int:
+    """Run a command; return what its process has to end with.
+
+    A command that delivers a verdict raises `typer.Exit`. All else ends in a message on standard
+    error and a code that no verdict has, also where the verdict cannot be written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names may hold what its encoding does not have.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _run(command)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except GradwitnessError as error:
+        _say(f"{error}")
+    except SystemExit as error:
+        _say(f"the program ended itself by sys.exit({error.code!r}), before there was a verdict")
+    except MemoryError as error:
+        _say(f"there is not enough memory: {error}".removesuffix(": "))
+    except OSError as error:
+        where = error.filename or "standard output"
+        _say(f"{where} cannot be used: {error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 (a fault of ours must look like no verdict)
+        if isinstance(error, _UsageError):
+            _show_usage(error)
+        else:
+            _say_our_fault(error)
+    return FAILED
+
+
+# Click's, wherever this typer keeps it.
+_UsageError = typer.BadParameter.__mro__[1]
+
+
+def _run(command: Callable[[], object]) -> int:
+    if not _is_open(sys.stdout):
+        raise GradwitnessError("standard output is closed: there is no place for a verdict")
+    code = 0
+    try:
+        command()
+    except typer.Exit as end:
+        code = end.exit_code
+    except ValueError:
+        if _is_open(sys.stdout):
+            raise
+    if not _is_open(sys.stdout):
+        raise GradwitnessError("the program closed standard output: its verdict cannot be shown")
+    sys.stdout.flush()
+    return code
+
+
+def _is_open(stream: TextIO | None) -> bool:
+    # None where the process was started without.
+    return stream is not None and not stream.closed
+
+
+def _show_usage(error: Exception) -> None:
+    shown = io.StringIO()
+    error.show(file=shown)  # type: ignore[attr-defined]
+    _write(shown.getvalue().rstrip("\n"))
+
+
+def _say_our_fault(error: Exception) -> None:
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    what = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
+    _say(
+        f"failed: {what}. This is a fault of gradwitness: please report it, with what {DEBUG}=1 "
+        "shows"
+    )
+
+
+def _say(text: str) -> None:
+    _write(f"gradwitness: {one_line(text)}")
+
+
+def _write(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        console(stderr=True).print(text, soft_wrap=True)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        # What it still holds must not fail again when the interpreter ends.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

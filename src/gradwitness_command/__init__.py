@@ -1,0 +1,123 @@
+"""The command ``gradwitness``: the command line in a process of its own, and one that watches it.
+
+A program that is checked runs in the process that judges it, and may end that process at any point
+(``os._exit``, a crash in a kernel, want of memory), with an exit code that passes for a verdict. So
+the verdict goes another way, through a pipe, and without it the exit code is 2.
+
+This stands beside the package so that the watching process imports none of it, and costs no more
+than the start of a bare interpreter: a twentieth of what the command itself imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+# Environment variable with the descriptor of the pipe, for the process that is watched.
+_PIPE = "GRADWITNESS_VERDICT_PIPE"
+_FAILED = 2
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run the command line; return its exit code."""
+    _occupy_standard_streams()
+    pipe = os.environ.pop(_PIPE, None)
+    if pipe is None and os.name == "posix":
+        return _watch()
+    if pipe is not None:
+        os.set_inheritable(int(pipe), False)
+        _end_with_the_watcher()
+    code = _command_line()
+    if pipe is not None:
+        os.write(int(pipe), bytes([code]))
+    return code
+
+
+def _command_line() -> int:
+    try:
+        from gradwitness.cli import run_words
+
+        return run_words(sys.argv[1:])
+    except KeyboardInterrupt:
+        # While the packages are imported, which takes seconds.
+        return 128 + signal.SIGINT
+
+
+def _watch() -> int:
+    """Run this very command once more, in another process; return its verdict."""
+    reading, writing = os.pipe()
+    process: subprocess.Popen[bytes] | None = None
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        del frame
+        # What is typed at a terminal reaches all of its foreground.
+        if process is not None and not (number == signal.SIGINT and _is_in_foreground()):
+            process.send_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, forward)
+    command = [sys.executable, *sys.orig_argv[1:]]
+    environment = os.environ | {_PIPE: str(writing)}
+    process = subprocess.Popen(command, env=environment, pass_fds=[writing])  # noqa: S603 (ours)
+    os.close(writing)
+    ended = process.wait()
+    # What the program started may hold the pipe open: wait for nothing more.
+    os.set_blocking(reading, False)
+    try:
+        verdict = os.read(reading, 1)
+    except BlockingIOError:
+        verdict = b""
+    if verdict:
+        return verdict[0]
+    if -ended in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        return 128 - ended
+    how = f"ended with exit code {ended}, as by os._exit" if ended >= 0 else _killed(-ended)
+    with contextlib.suppress(OSError):
+        os.write(2, f"gradwitness: the process {how}, before there was a verdict\n".encode())
+    return _FAILED
+
+
+def _killed(number: int) -> str:
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL:
+        return f"was ended by {name} (perhaps for want of memory)"
+    return f"was ended by {name} (PYTHONFAULTHANDLER=1 shows where)"
+
+
+def _is_in_foreground() -> bool:
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _occupy_standard_streams() -> None:
+    """Let no file or pipe that is opened take the place of a standard stream that is closed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)
+
+
+def _end_with_the_watcher() -> None:
+    """On Linux, die with the process that watches: whoever kills that one means both."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,135 @@
+"""The process that runs the command line, and the one that watches it: their exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gradwitness_command
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs pass_fds")
+
+# The command line is replaced by what a program may do to the process that runs it.
+STAND_IN = """
+import os, signal, sys, time
+import gradwitness_command
+def command_line():
+    print("begun", flush=True)
+{does}
+gradwitness_command._command_line = command_line
+sys.exit(gradwitness_command.main())
+"""
+REAL = "import sys, gradwitness_command; sys.exit(gradwitness_command.main())"
+
+
+def started(
+    code: str, *words: object, before: tuple[str, ...] = (), stdout: Any = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
+    source = str(Path(gradwitness_command.__file__).parents[1])
+    return subprocess.Popen(  # noqa: S603
+        [*before, sys.executable, "-c", code, *map(str, words)],
+        env=os.environ | {"PYTHONPATH": source},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+
+
+def standing_in(does: str) -> subprocess.Popen[bytes]:
+    return started(STAND_IN.format(does="".join(f"    {line}\n" for line in does.splitlines())))
+
+
+@pytest.mark.parametrize(
+    ("does", "code", "said"),
+    [
+        ("return 0", 0, ""),
+        ("return 1", 1, ""),
+        ("return 3", 3, ""),
+        ("os._exit(0)", 2, "the process ended with exit code 0, as by os._exit"),
+        ("os._exit(1)", 2, "the process ended with exit code 1, as by os._exit"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", 2, "the process was ended by SIGSEGV"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 2, "SIGKILL (perhaps for want of memory)"),
+        # What is left of the process after its verdict changes nothing.
+        ("import atexit; atexit.register(os._exit, 0); return 1", 1, ""),
+        ("import atexit; atexit.register(os.abort); return 0", 0, ""),
+        # A process that it started, and that outlives it, holds the pipe.
+        ("if os.fork() == 0: time.sleep(3); os._exit(0)\nos._exit(3)", 2, "exit code 3"),
+    ],
+)
+def test_only_a_verdict_ends_with_the_code_of_one(does: str, code: int, said: str) -> None:
+    process = standing_in(does)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.wait(60) == code
+    assert process.stdout.readline() == b"begun\n"
+    assert said in process.stderr.readline().decode()
+    process.stdout.close()
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+        (signal.SIGINT, 128 + signal.SIGINT),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_a_signal_ends_both(sent: int, code: int) -> None:
+    process = standing_in("print(os.getpid(), flush=True)\ntime.sleep(60)")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"begun\n"
+    watched = int(process.stdout.readline())
+    process.send_signal(sent)
+    assert process.wait(30) == code
+    until = time.monotonic() + 10
+    while Path(f"/proc/{watched}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{watched}").exists()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_a_program_that_leaves_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(
+        "import os, torch\n"
+        "def step():\n"
+        "    torch.ones(1, requires_grad=True).sum().backward()\n"
+        "    os._exit(0)\n"
+    )
+    process = started(REAL, "check", f"{tmp_path}/train.py:step")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (2, b"")
+    assert err.startswith(b"gradwitness: the process ended with exit code 0, as by os._exit")
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"w": [1.0, 2.0]}')
+    words = ("diff", path, path)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with Path("/dev/full").open("wb") as full:
+        processes = [
+            started(REAL, *words, stdout=full),
+            started(REAL, *words, "--json", stdout=full),
+            started(REAL, *words, stdout=writing),
+            started(REAL, *words, "--json", stdout=writing),
+            started(REAL, *words, before=("sh", "-c", '"$@" >&-', "sh")),
+        ]
+    os.close(writing)
+    ends = [process.communicate(timeout=120)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [2, 2, 2, 2, 2]
+    full_up, broken = "No space left on device", "Broken pipe"
+    assert ends == [
+        *(f"gradwitness: standard output cannot be used: {why}\n" for why in [full_up] * 2),
+        *(f"gradwitness: standard output cannot be used: {why}\n" for why in [broken] * 2),
+        "gradwitness: standard output is closed: there is no place for a verdict\n",
+    ]
