@@ -174,7 +174,7 @@ def test_one_tensor_twice_is_left_open(declared: None) -> None:
     ("formula", "said"),
     [
         (lambda g, y: 1.0, "is no array made of the cotangent: a float"),  # noqa: ARG005
-        (lambda g, y: g.nothing, "the rule failed: AttributeError"),  # noqa: ARG005
+        (lambda g, y: g.nothing, "the declared gradient of 'x' failed: AttributeError"),  # noqa: ARG005
     ],
 )
 def test_a_declaration_that_fails_is_left_open(

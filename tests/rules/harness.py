@@ -11,7 +11,7 @@ import torch
 
 from gradwitness.capture.arrays import as_array, dtype_name
 from gradwitness.engine.backward import vjp
-from gradwitness.engine.binding import bind, recorded
+from gradwitness.engine.binding import Unjudgeable, bind, recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.forward import evaluate, over_field, run
@@ -64,8 +64,15 @@ class Case:
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """Names of the results that have elements, and that the rule speaks of."""
-        results = zip(self.names, self.outputs, self.values(), strict=True)
+        """Names of the results that have elements, and that the rule speaks of.
+
+        Of a rule that fails all of them: tests are collected, and its own say how it fails.
+        """
+        try:
+            made = evaluate(self.tape, self.call, recorded(self.tape), bounded=False)
+        except Unjudgeable:
+            made = self.results
+        results = zip(self.names, self.outputs, made, strict=True)
         return tuple(name for name, y, value in results if y.numel() and value is not None)
 
     @property
@@ -168,7 +175,7 @@ class Case:
             operands[at] = x
         for follower, array in self._followers(operand, x):
             operands[bound.rule.operands.index(follower)] = array
-        made = run(bound.rule.function, *operands, **bound.parameters)
+        made = run("the rule", bound.rule.function, *operands, **bound.parameters)
         made = made if isinstance(made, (tuple, list)) else (made,)
         return self.weighed(
             item if g is None else over_field(item, dtype_name(g))

@@ -93,7 +93,7 @@ def test_dropout_inside_of_the_kernel_is_not_judged() -> None:
     case = attention(ZEROS, ONE_TWO, ONE_TWO)
     bound = case.bound()
     with pytest.raises(Unjudgeable, match="dropout inside of the kernel"):
-        run(bound.rule.function, *bound.operands, dropout_p=0.5)
+        run("the rule", bound.rule.function, *bound.operands, dropout_p=0.5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -189,4 +189,4 @@ def test_layer_of_another_kind_is_not_judged() -> None:
     bound = case.bound()
     for other in ({"mode": 3}, {"batch_sizes": (2, 1)}):
         with pytest.raises(Unjudgeable, match="no LSTM, or on a packed sequence"):
-            run(bound.rule.function, *bound.operands, **(bound.parameters | other))
+            run("the rule", bound.rule.function, *bound.operands, **(bound.parameters | other))

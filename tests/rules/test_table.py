@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import run
+from gradwitness.rules import registry
 from gradwitness.rules.registry import terms
 from rules.harness import Case, make, name, pairs
 from rules.samples import SAMPLES
@@ -120,7 +122,7 @@ def call_frozen(
             before = [each(with_error, before[0]), each(bounded, before[1])]
     operands = [each(with_error, x) if holds_bounds(x) else x for x in bound.operands]
     inputs = [each(freeze, item) for item in (*before, *operands)]
-    return run(function, *inputs, **bound.parameters)
+    return run(f"the rule of {bound.rule.name}", function, *inputs, **bound.parameters)
 
 
 def each(change: Callable[[Any], Any], item: Any) -> Any:
@@ -163,6 +165,23 @@ def test_rule_writes_to_no_input_and_stays_in_float64(
         assert made <= kinds | {np.dtype(np.float64), np.dtype(np.complex128)}
 
 
+def test_a_rule_without_a_bound_is_collected_and_says_what_it_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = rules.table()["aten.tanh"]
+    lacking = replace(known, function=lambda x: np.median(x) + np.tanh(x))
+    monkeypatch.setitem(registry._RULES, "aten.tanh", lacking)
+    case = make(next(sample for sample in SAMPLES if sample.name == "tanh"))
+    # What parametrizes the tests of rules.
+    assert (case.compared, case.differentiable) == (("y",), ("x",))
+    said = "the rule of aten.tanh calls np.median, whose rounding is not known: .* or add it in"
+    with pytest.raises(Unjudgeable, match=said):
+        case.values()
+    # Nor does one that runs on no numbers at all keep the others from being collected.
+    monkeypatch.setitem(registry._RULES, "aten.tanh", replace(known, function=lambda x: x.nothing))
+    assert make(case.sample).compared == ("y",)
+
+
 def listed(found: Any) -> Any:
     return found if isinstance(found, (tuple, list)) else (found,)
 
@@ -178,5 +197,8 @@ def test_writing_to_an_input_is_caught(place: int, arithmetic: Arithmetic | None
         inputs[place][0] = 0
 
     case = make(next(sample for sample in SAMPLES if sample.name == "tanh"))
-    with pytest.raises(Unjudgeable, match=r"the rule failed: ValueError: .* read-only"):
+    with pytest.raises(
+        Unjudgeable,
+        match=r"the rule of aten.tanh failed: ValueError: .* read-only \(at .*test_table.py:\d+\)",
+    ):
         call_frozen(writes, case, arithmetic, backward=True)

@@ -96,7 +96,8 @@ class Site:
         }
         y = changed.get("y", self.results if len(self.results) > 1 else self.y)
         g = (g, *(None for _ in self.results[1:])) if len(self.results) > 1 else g
-        made = run(self.rule.gradients[name].function, g, y, *operands.values(), **parameters)
+        function = self.rule.gradients[name].function
+        made = run("the vjp", function, g, y, *operands.values(), **parameters)
         return np.asarray(unbroadcast(made, np.shape(self.operands[name])))
 
 
@@ -240,7 +241,7 @@ class Trial:
             arrives = [_sum(a, b) for a, b in zip(before, padded, strict=True)]
             right = list(self._right(site, before))
             now = right if all(c is None for c in change) else list(self._right(site, arrives))
-            made = run(wrong, Visit(site, arrives[0], list(now)))
+            made = run("the mistake", wrong, Visit(site, arrives[0], list(now)))
             if made is None:
                 raise Unjudgeable("this mistake cannot be made here")
             return [_less(a, b) for a, b in zip(made, right, strict=True)]
@@ -377,7 +378,9 @@ def _can(trial: Trial, site: Site, wrong: Wrong) -> bool:
     try:
         with np.errstate(all="ignore"):
             right = gradients(trial.tape, site.node, arrives, trial.lookup, None)
-            made = arrives[0] is not None and run(wrong, Visit(site, arrives[0], list(right)))
+            made = arrives[0] is not None and run(
+                "the mistake", wrong, Visit(site, arrives[0], list(right))
+            )
     except Unjudgeable:
         return False
     return made is not None and made is not False

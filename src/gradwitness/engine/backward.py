@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._errors import RuleError
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
-from gradwitness.engine.forward import is_backward, operand_formats, over_field, run
+from gradwitness.engine.forward import is_backward, numbers, operand_formats, over_field, run
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN, SOURCES
 from gradwitness.rules.kernel_ops import paired, parts
@@ -136,12 +137,18 @@ def vjp(
         if not want or not isinstance(argument, Ref):
             results.append(None)
             continue
+        whose = f"the vjp of {name!r} in the rule of {bound.rule.name}"
         if name not in made:
             function = bound.rule.gradients[name].function
-            made[name] = run(function, g, y, *bound.operands, **bound.parameters)
-        result = made[name] if place is None else made[name][place]
+            made[name] = run(whose, function, g, y, *bound.operands, **bound.parameters)
+        result = made[name]
+        if place is not None:
+            if not isinstance(result, (tuple, list)) or len(result) <= place:
+                raise Unjudgeable(f"{whose} returns no list with a gradient for each tensor")
+            result = result[place]
         operand = tape.values[argument.value]
-        result = run(unbroadcast, result, operand.shape)
+        result = numbers(whose, result, operand.dtype, arithmetic)
+        result = run(whose, unbroadcast, result, operand.shape)
         if conjugates:
             result = np.conjugate(result)
         results.append(over_field(result, operand.dtype) if mixed else result)
@@ -185,6 +192,8 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     if g.shape == shape:
         return g
     extra = g.ndim - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
+        raise RuleError(f"gives shape {g.shape}, where its operand has {shape}")
     repeated = [
         axis + extra for axis, n in enumerate(shape) if n == 1 and g.shape[axis + extra] != 1
     ]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 from dataclasses import replace
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import GradwitnessError
+from gradwitness._errors import RuleError
 from gradwitness._printable import one_line
 from gradwitness.engine.binding import Lookup, Unjudgeable, bind, working_dtype
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
+from gradwitness.engine.bounded.array import rounding
+from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, round_to, unit_roundoff
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.rules import find
 from gradwitness.rules.kernel_ops import paired
@@ -60,15 +64,52 @@ def evaluate(
     parameters = bound.parameters
     if arithmetic is not None and "made" in bound.rule.parameters:
         parameters = parameters | {"made": _made(call, lookup, arithmetic)}
-    result = run(bound.rule.function, *bound.operands, **parameters)
+    whose = f"the rule of {bound.rule.name}"
+    result = run(whose, bound.rule.function, *bound.operands, **parameters)
     outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     if len(outputs) != len(call.outputs):
         raise Unjudgeable(f"{call.op} has {len(call.outputs)} outputs, its rule {len(outputs)}")
+    if all(output is None for output in outputs):
+        raise Unjudgeable(f"{whose} returns None: it lacks a return")
     pairs = zip(outputs, call.outputs, strict=True)
     return tuple(
-        result if n is None or result is None else as_recorded(result, tape.values[n])
+        result
+        if n is None or result is None
+        else _output(whose, result, tape.values[n], arithmetic)
         for result, n in pairs
     )
+
+
+def _output(whose: str, result: Any, recorded: Value, arithmetic: Arithmetic | None) -> Any:
+    made = numbers(whose, result, recorded.dtype, arithmetic)
+    if made.shape != recorded.shape:
+        raise Unjudgeable(f"{whose} gives shape {made.shape}, where {recorded.shape} was recorded")
+    return as_recorded(made, recorded)
+
+
+def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) -> Any:
+    """Return what a rule gave as an array, Bounded if there is an arithmetic.
+
+    Plain numbers that the recorded format does not hold have the error of their rounding.
+
+    Raises
+    ------
+    Unjudgeable
+        If it is no array of numbers.
+    """
+    if result is None:
+        raise Unjudgeable(f"{whose} returns None: it lacks a return")
+    if isinstance(result, Bounded):
+        return result
+    made = run(whose, np.asarray, result)
+    if made.dtype.kind not in "biufc":
+        raise Unjudgeable(f"{whose} returns {type(result).__name__}, where an array belongs")
+    if arithmetic is None or made.dtype.kind not in "fc":
+        return made
+    if not is_inexact(dtype) or np.array_equal(made, round_to(made, dtype)):
+        return Bounded(made, arithmetic)
+    error = rounding(arithmetic, made)[0](None)
+    return Bounded(made, arithmetic, error, error)
 
 
 def _made(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]:
@@ -154,8 +195,16 @@ def operand_formats(tape: Tape, call: Call) -> list[str]:
     return [tape.values[n].dtype for n in numbers if is_inexact(tape.values[n].dtype)]
 
 
-def run(function: Any, *operands: Any, **parameters: Any) -> Any:
+def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
     """Run a rule's function; overflow and 0/0 are results, not warnings.
+
+    Parameters
+    ----------
+    whose : str
+        What it is, in the words of the reason: ``the rule of mylib.swish``.
+    function : callable
+    *operands, **parameters
+        Of the function.
 
     Raises
     ------
@@ -167,9 +216,21 @@ def run(function: Any, *operands: Any, **parameters: Any) -> Any:
             return function(*operands, **parameters)
     except NotImplementedError as reason:
         raise Unjudgeable(f"no rule for this form: {reason}") from None
-    except GradwitnessError:
+    except Unjudgeable:
         raise
     except Exception as error:
-        # A fault of the witness, found in the middle of the user's program: one step is not judged.
-        said = one_line(f"{type(error).__name__}: {error}")
-        raise Unjudgeable(f"the rule failed: {said}") from error
+        # Found in the middle of the user's program: one step is not judged.
+        known = next((e for e in (error, error.__cause__) if isinstance(e, RuleError)), None)
+        what = str(known) if known else f"failed: {type(error).__name__}: {error}"
+        said = one_line(f"{whose} {what}{_place(error, function)}")
+        raise Unjudgeable(said) from error
+
+
+def _place(error: Exception, function: Any) -> str:
+    """Return where in a rule's own file it failed."""
+    file = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", "")
+    lines = [n for at, n in walk_tb(error.__traceback__) if at.f_code.co_filename == file]
+    if not lines:
+        return ""
+    nearer = os.path.relpath(file)
+    return f" (at {file if nearer.startswith('..') else nearer}:{lines[-1]})"

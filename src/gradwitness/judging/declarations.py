@@ -78,7 +78,10 @@ class Declared:
             given = {each: self._alive(arguments[each], arithmetic) for each in taken}
             one = len(node.outputs) == 1
             first = (gs[0], ys[0]) if one else (tuple(gs), tuple(ys))
-            made[input_nrs[name]] = self._checked(name, run(gradient.function, *first, **given))
+            made[input_nrs[name]] = self._checked(
+                name,
+                run(f"the declared gradient of {name!r}", gradient.function, *first, **given),
+            )
         return made
 
     def _alive(self, item: Argument, arithmetic: Arithmetic) -> Any:

@@ -75,7 +75,8 @@ class Pieces:
         for index, piece in self._make():
             self.is_exact = self.is_exact and piece.is_exact
             if self._keep and self._whole is None:
-                whole = whole or Bounded(np.empty(self._shape, piece.dtype), piece.arithmetic)
+                if whole is None:
+                    whole = Bounded(np.empty(self._shape, piece.dtype), piece.arithmetic)
                 whole[index] = piece
             yield index, piece
-        self._whole = self._whole or whole
+        self._whole = whole if self._whole is None else self._whole

@@ -274,9 +274,7 @@ class SweepCheck:
         """Pass the witness's gradients on: through a node that rounds nothing, with their past."""
         if self._narrows(node_run):
             # A cast: the formula rounds nothing, but the store does.
-            for input_nr, sent in enumerate(node_run.outgoing):
-                if sent is not None:
-                    self._carried.add_recorded(node.edges[input_nr], sent)
+            self._add_recorded(node, node_run)
             return
         if not any(map(self._carried.reaches, node.edges)):
             return
@@ -288,9 +286,19 @@ class SweepCheck:
                 for index, number in enumerate(node_run.incoming)
             ]
             arithmetic = next(g.arithmetic for g in incoming if g is not None)
-            onward = gradients(self.tape, node, incoming, self.records, arithmetic)
+            try:
+                onward = gradients(self.tape, node, incoming, self.records, arithmetic)
+            except Unjudgeable:
+                # A rule that goes another way where its numbers are not exact.
+                self._add_recorded(node, node_run)
+                return
         for input_nr, result in enumerate(onward):
             self._carried.add(node.edges[input_nr], result)
+
+    def _add_recorded(self, node: Node, node_run: NodeRun) -> None:
+        for input_nr, sent in enumerate(node_run.outgoing):
+            if sent is not None:
+                self._carried.add_recorded(node.edges[input_nr], sent)
 
     def _narrows(self, node_run: NodeRun) -> bool:
         numbers = (*node_run.incoming, *node_run.outgoing)

@@ -117,12 +117,12 @@ def _of_nothing(user: Site, changed: dict[str, Array]) -> dict[str, Array]:
     operands = {**user.operands, **changed}
     found: dict[str, Array] = {}
     try:
-        y = run(user.rule.function, *operands.values(), **user.parameters)
+        y = run("the rule", user.rule.function, *operands.values(), **user.parameters)
         if isinstance(y, tuple):
             return {}
         for name in user.names:
             rule = user.rule.gradients[name].function
-            g = run(rule, np.zeros_like(y), y, *operands.values(), **user.parameters)
+            g = run("the rule", rule, np.zeros_like(y), y, *operands.values(), **user.parameters)
             found[name] = np.where(np.isnan(g), np.nan, 0.0)
             found[name] = np.asarray(unbroadcast(found[name], np.shape(operands[name])))
     except (Unjudgeable, ValueError, IndexError, TypeError):

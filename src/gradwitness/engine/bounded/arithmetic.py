@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError
 from gradwitness.engine.bounded.array import (
     COMPLEX_FUNCTIONS,
-    FUNCTIONS,
     UFUNCS,
+    Axis,
     Bounded,
     Error,
     Plain,
@@ -24,6 +23,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.infinities import multiplied, reduced, signed
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import gamma
 
 if TYPE_CHECKING:
@@ -144,6 +144,10 @@ def _chosen(ufunc: np.ufunc) -> Callable[..., Bounded]:
     return handler
 
 
+def _reciprocal(arithmetic: Arithmetic, a: Any) -> Any:
+    return UFUNCS["divide"](arithmetic, 1.0, a)
+
+
 def _decided(ufunc: np.ufunc) -> Callable[..., Plain]:
     """Comparisons and steps: decided by the values, plain results."""
 
@@ -200,17 +204,16 @@ def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     return assemble(arithmetic, value, (a, b), carry, growths, multiplied)
 
 
-def _sum(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func
-    if len(args) != 1 or not kwargs.keys() <= {"axis", "keepdims"}:
-        raise RuleError("np.sum in a rule takes axis and keepdims by keyword, and nothing else")
-    a = as_read(args[0])
-    value = np.asarray(np.sum(a.value, **kwargs))
-    terms = a.size // max(1, value.size)
-    growths = reduction(a.arithmetic, np.sum(np.abs(a.value), **kwargs), value, terms - 1)
+@stands_for(np.sum)
+def _sum(_: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -> Bounded:
+    a = as_read(a)
 
     def run(x: Plain) -> Plain:
-        return np.asarray(np.sum(x, **kwargs))
+        return np.asarray(np.sum(x, axis=axis, keepdims=keepdims))
+
+    value = run(a.value)
+    terms = a.size // max(1, value.size)
+    growths = reduction(a.arithmetic, run(np.abs(a.value)), value, terms - 1)
 
     def carry(e: Error) -> Error:
         return None if e is None else run(e)
@@ -226,6 +229,8 @@ UFUNCS |= {
     "negative": _unchanged(np.negative),
     "positive": _unchanged(np.positive),
     "absolute": _unchanged(np.absolute),
+    "fabs": _unchanged(np.absolute),
+    "reciprocal": _reciprocal,
     "maximum": _chosen(np.maximum),
     "minimum": _chosen(np.minimum),
     "matmul": _matmul,
@@ -244,7 +249,6 @@ UFUNCS |= {
         np.sign,
     )
 }
-FUNCTIONS["sum"] = _sum
 # Each part is summed by itself, and the modulus of two sums of magnitudes is at most the sum of the
 # moduli: the bound of real numbers holds.
 COMPLEX_FUNCTIONS.add("sum")

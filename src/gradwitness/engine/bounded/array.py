@@ -1,15 +1,21 @@
-"""The array type, the tables of its operations, and what those operations share."""
+"""The array type, and what its operations share."""
 
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradwitness._errors import RuleError
 from gradwitness.engine.bounded.infinities import elementwise, settled
+from gradwitness.engine.bounded.methods import Methods
+from gradwitness.engine.bounded.tables import COMPLEX_FUNCTIONS as COMPLEX_FUNCTIONS
+from gradwitness.engine.bounded.tables import COMPLEX_UFUNCS as COMPLEX_UFUNCS
+from gradwitness.engine.bounded.tables import FUNCTIONS as FUNCTIONS
+from gradwitness.engine.bounded.tables import UFUNCS as UFUNCS
+from gradwitness.engine.bounded.tables import named, unknown
 from gradwitness.engine.floats import WITNESS_UNIT, gamma
 
 if TYPE_CHECKING:
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 Plain: TypeAlias = "NDArray[Any]"
+Axis: TypeAlias = "int | tuple[int, ...] | None"
 Error: TypeAlias = "NDArray[np.float64] | None"
 Errors: TypeAlias = "tuple[Error, Error]"
 # From what the operands' errors have become to what an operation's own roundings add; for both
@@ -30,15 +37,8 @@ Growths: TypeAlias = "tuple[Growth, Growth]"
 
 _SINGLE_TINY = 2.0**-126  # float32's smallest normal number
 
-# By the NumPy function's name; filled by the modules beside this one.
-UFUNCS: dict[str, Callable[..., Any]] = {}
-FUNCTIONS: dict[str, Callable[..., Any]] = {}
-# Those for complex operands, and which functions take such.
-COMPLEX_UFUNCS: dict[str, Callable[..., Any]] = {}
-COMPLEX_FUNCTIONS: set[str] = set()
 
-
-class Bounded(NDArrayOperatorsMixin):
+class Bounded(Methods):
     """An array with bounds on its rounding error.
 
     Parameters
@@ -52,7 +52,7 @@ class Bounded(NDArrayOperatorsMixin):
         exact.
     """
 
-    __slots__ = ("arithmetic", "probable", "rigorous", "value")
+    __slots__ = ("arithmetic", "origin", "probable", "rigorous", "value")
 
     def __init__(
         self,
@@ -65,31 +65,8 @@ class Bounded(NDArrayOperatorsMixin):
         self.arithmetic = arithmetic
         self.rigorous = rigorous
         self.probable = probable
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the value."""
-        return self.value.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.value.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.value.size
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype of the value."""
-        return self.value.dtype
-
-    @property
-    def T(self) -> Any:
-        """The transpose."""
-        return FUNCTIONS["transpose"](np.transpose, (self,), {})
+        # Of a view: what it was taken of, and where.
+        self.origin: tuple[Bounded, Any] | None = None
 
     @property
     def errors(self) -> Errors:
@@ -101,37 +78,83 @@ class Bounded(NDArrayOperatorsMixin):
         """Whether no rounding has happened."""
         return self.rigorous is None and self.probable is None
 
-    def reshape(self, *shape: Any) -> Any:
-        """Give the elements another shape."""
-        new = shape[0] if len(shape) == 1 else shape
-        return FUNCTIONS["reshape"](np.reshape, (self, new), {})
-
     def __getitem__(self, index: Any) -> Bounded:
         rigorous = None if self.rigorous is None else np.asarray(self.rigorous[index])
         probable = rigorous
         if self.probable is not self.rigorous:
             probable = None if self.probable is None else np.asarray(self.probable[index])
-        return Bounded(self.value[index], self.arithmetic, rigorous, probable)
+        piece = Bounded(self.value[index], self.arithmetic, rigorous, probable)
+        if self._is_shown_by(piece):
+            piece.origin = self, index
+        return piece
+
+    @property
+    def _owner(self) -> Any:
+        """The array whose memory the value is."""
+        return self.value if self.value.base is None else self.value.base
+
+    def _is_shown_by(self, item: Any) -> bool:
+        return getattr(value_of(item), "base", None) is self._owner
 
     def __setitem__(self, index: Any, item: Any) -> None:
-        item = lifted(self.arithmetic, item)
-        self.value[index] = value_of(item)
-        new = errors_of(item)
-        together = self.rigorous is self.probable and new[0] is new[1]
-        self.rigorous = _written(self.rigorous, self.shape, index, new[0])
-        self.probable = (
-            self.rigorous if together else _written(self.probable, self.shape, index, new[1])
-        )
+        self._write(index, item, 0)
 
-    # In place would write into arrays that others may share: ``a[i] += b`` adds, then stores.
-    __iadd__ = NDArrayOperatorsMixin.__add__
-    __isub__ = NDArrayOperatorsMixin.__sub__
-    __imul__ = NDArrayOperatorsMixin.__mul__
+    def _write(self, index: Any, item: Any, views: int) -> None:
+        """Store, in an array and what it is a view of; so many views know of it."""
+        views += self._is_shown_by(item)
+        if self.origin is not None:
+            whole, where = self.origin
+            shown = np.copy(self)  # type: ignore[call-overload]
+            shown[index] = item
+            self.rigorous, self.probable = shown.errors
+            whole._write(where, shown, views + 1)
+            return
+        self._require_own_memory(views)
+        item = lifted(self.arithmetic, item)
+        new = errors_of(item)
+        self.value[index] = value_of(item)
+        one = self.rigorous is self.probable
+        # Nothing else has a bound that this array and the question alone refer to.
+        if one and new[0] is new[1]:
+            own = sys.getrefcount(self.rigorous) == 3
+            self.rigorous = self.probable = self._written(self.rigorous, index, new[0], own=own)
+            return
+        own = not one and sys.getrefcount(self.rigorous) == 2
+        self.rigorous = self._written(self.rigorous, index, new[0], own=own)
+        own = not one and sys.getrefcount(self.probable) == 2
+        self.probable = self._written(self.probable, index, new[1], own=own)
+
+    def _require_own_memory(self, views: int) -> None:
+        """Refuse to write where another array would see the numbers, and not their bounds.
+
+        As np.ndarray.resize does, by the number of references.
+        """
+        references = sys.getrefcount(self.value)
+        if self.value.base is not None:
+            references += sys.getrefcount(self.value.base) - 2
+        if references > 2 + views:
+            raise RuleError("writes to memory that another array shows: write to x.copy()")
+
+    def _written(self, error: Error, index: Any, new: Error, *, own: bool) -> Error:
+        """Return a bound in which a piece is another: the same array, if it is this one's own."""
+        if error is None:
+            if new is None:
+                return None
+            error = np.zeros(self.shape)
+        elif not (own and error.base is None and error.flags.writeable):
+            error = np.array(error)
+        error[index] = 0.0 if new is None else new
+        return error
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method != "__call__" or kwargs:
-            raise RuleError(f"a rule may not call np.{ufunc.__name__}.{method} with {kwargs}")
         name = ufunc.__name__
+        if method != "__call__":
+            raise unknown(f"{name}.{method}")
+        if kwargs:
+            raise RuleError(
+                f"calls np.{name} with {', '.join(kwargs)}: assign the result instead, and begin "
+                "what it is added to with np.zeros_like(x)"
+            )
         if any(map(is_complex, inputs)):
             handler = COMPLEX_UFUNCS.get(name)
             if handler is None:
@@ -139,7 +162,7 @@ class Bounded(NDArrayOperatorsMixin):
         else:
             handler = UFUNCS.get(name)
         if handler is None:
-            raise RuleError(f"no rounding bound is known for np.{name}")
+            raise unknown(name)
         # Overflow and 0/0 are results, of values and of bounds alike.
         with np.errstate(all="ignore"):
             return handler(self.arithmetic, *(lifted(self.arithmetic, item) for item in inputs))
@@ -148,11 +171,12 @@ class Bounded(NDArrayOperatorsMixin):
         self, func: Callable[..., Any], types: Iterable[type], args: Any, kwargs: Any
     ) -> Any:
         del types
-        handler = FUNCTIONS.get(func.__name__)
+        name = named(func)
+        handler = FUNCTIONS.get(name)
         if handler is None:
-            raise RuleError(f"no rounding bound is known for np.{func.__name__}")
-        if func.__name__ not in COMPLEX_FUNCTIONS and any(map(is_complex, args)):
-            raise NotImplementedError(f"no rounding bound for {func.__name__} of complex numbers")
+            raise unknown(name)
+        if name not in COMPLEX_FUNCTIONS and any(map(is_complex, args)):
+            raise NotImplementedError(f"no rounding bound for {name} of complex numbers")
         with np.errstate(all="ignore"):
             return handler(func, args, kwargs)
 
@@ -178,15 +202,6 @@ def lifted(arithmetic: Arithmetic, item: Any) -> Any:
     # Below the smallest normal number it may become zero.
     error = np.asarray(abs(number) * (arithmetic.unit if normal else 1.0))
     return Bounded(np.asarray(number), arithmetic, error, error)
-
-
-def _written(error: Error, shape: tuple[int, ...], index: Any, new: Error) -> Error:
-    if error is None and new is None:
-        return None
-    # A copy, since the array may belong to the other tier or to another Bounded too.
-    error = np.zeros(shape) if error is None else np.array(error)
-    error[index] = 0.0 if new is None else new
-    return error
 
 
 def value_of(item: Any) -> Any:

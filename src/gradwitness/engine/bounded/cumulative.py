@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError
 from gradwitness.engine.bounded.array import (
     FUNCTIONS,
     Bounded,
@@ -33,6 +32,7 @@ from gradwitness.engine.bounded.array import (
     total,
 )
 from gradwitness.engine.bounded.infinities import reduced
+from gradwitness.engine.bounded.tables import stands_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
-def _cumsum(func: Any, args: Any, kwargs: Any) -> Bounded:
-    if len(args) != 1 or kwargs.keys() != {"axis"}:
-        raise RuleError("np.cumsum in a rule takes its axis by keyword, and nothing else")
-    (a,) = args
+@stands_for(np.cumsum)
+def _cumsum(_: Any, a: Bounded, axis: int | None = None) -> Bounded:
+    if axis is None:
+        a, axis = a.reshape(-1), 0
 
     def run(numbers: Plain) -> Plain:
-        return np.asarray(func(numbers, **kwargs))
+        return np.asarray(np.cumsum(numbers, axis=axis))
 
     def carry(e: Error) -> Error:
         return None if e is None else run(e)
 
     value = run(a.value)
-    growths = _growths(a.arithmetic, value, run(np.abs(a.value)), kwargs["axis"])
+    growths = _growths(a.arithmetic, value, run(np.abs(a.value)), axis)
     return assemble(a.arithmetic, value, (a,), carry, growths, reduced(run))
 
 
@@ -128,4 +128,4 @@ def _running_logsumexp(func: Any, args: Any, kwargs: Any) -> Bounded:
     return assemble(a.arithmetic, value, (a,), carry, (grow, grow))
 
 
-FUNCTIONS |= {"cumsum": _cumsum, "running_logsumexp": _running_logsumexp}
+FUNCTIONS["running_logsumexp"] = _running_logsumexp

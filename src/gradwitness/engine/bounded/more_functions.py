@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError
 from gradwitness.engine.bounded.array import (
     COMPLEX_FUNCTIONS,
-    FUNCTIONS,
     UFUNCS,
+    Axis,
     Bounded,
     Error,
     Growth,
@@ -24,6 +23,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.infinities import reduced
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.bounded.transcendental import LIBRARY
 
 if TYPE_CHECKING:
@@ -65,38 +65,56 @@ _function(np.log2, _log_spread(2))
 _function(np.log10, _log_spread(10))
 
 
-def _largest(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """np.max and np.min: no rounding, and as wrong as the worst of the candidates."""
-    if len(args) != 1 or not kwargs.keys() <= {"axis", "keepdims"}:
-        raise RuleError(f"np.{func.__name__} in a rule takes axis and keepdims by keyword only")
-    (a,) = args
+@stands_for(np.max, np.min)
+def _largest(func: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -> Bounded:
+    """No rounding, and as wrong as the worst of the candidates."""
 
     def worst(e: Plain) -> Plain:
-        return np.asarray(np.max(e, **kwargs))
+        return np.asarray(np.max(e, axis=axis, keepdims=keepdims))
 
     def carry(e: Error) -> Error:
         return None if e is None else worst(e)
 
-    value = func(a.value, **kwargs)
+    value = func(a.value, axis=axis, keepdims=keepdims)
     return assemble(a.arithmetic, value, (a,), carry, handed_on=reduced(worst))
 
 
-def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """np.prod, over axes or of everything, and np.cumprod along an axis."""
-    if len(args) != 1 or not kwargs.keys() <= {"axis", "keepdims"}:
-        raise RuleError(f"np.{func.__name__} in a rule takes axis and keepdims by keyword only")
-    (a,) = args
-    size = np.abs(a.value)
-
+@stands_for(np.prod)
+def _product(_: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -> Bounded:
     def run(x: Plain) -> Plain:
-        return np.asarray(func(x, **kwargs))
+        return np.asarray(np.prod(x, axis=axis, keepdims=keepdims))
+
+    def summed(x: Plain) -> Plain:
+        return np.asarray(np.sum(x, axis=axis, keepdims=keepdims))
 
     value = run(a.value)
-    # One multiplication fewer than there are factors.
-    if func is np.cumprod:
-        roundings = np.cumsum(np.ones(size.shape), **kwargs) - 1
-    else:
-        roundings = np.full(value.shape, a.size // max(1, value.size) - 1.0)
+    return _factors(a, run, summed, np.full(value.shape, a.size // max(1, value.size) - 1.0))
+
+
+@stands_for(np.cumprod)
+def _running_product(_: Any, a: Bounded, axis: int | None = None) -> Bounded:
+    if axis is None:
+        a, axis = a.reshape(-1), 0
+
+    def run(x: Plain) -> Plain:
+        return np.asarray(np.cumprod(x, axis=axis))
+
+    def summed(x: Plain) -> Plain:
+        return np.asarray(np.cumsum(x, axis=axis))
+
+    return _factors(a, run, summed, summed(np.ones(a.shape)) - 1)
+
+
+def _factors(
+    a: Bounded,
+    run: Callable[[Plain], Plain],
+    summed: Callable[[Plain], Plain],
+    roundings: Plain,
+) -> Bounded:
+    """Bound products: each takes so many roundings, one fewer than there are factors."""
+    size = np.abs(a.value)
+
+    value = run(a.value)
 
     def carry(e: Error) -> Error:
         return None if e is None else run(size + e) - run(size)
@@ -118,12 +136,10 @@ def _product(func: Any, args: Any, kwargs: Any) -> Bounded:
     probable = worst
     if a.probable is not a.rigorous:
         probable = _growth(a.arithmetic, value, roundings, lost(a.probable))
-    summed = np.cumsum if func is np.cumprod else np.sum
 
     def handed_on(operands: Any, errors: Any) -> Any:
         # An error could change the sign of a factor.
-        counted = reduced(lambda x: np.asarray(summed(x, **kwargs)))
-        return a.is_exact and counted(operands, errors)
+        return a.is_exact and reduced(summed)(operands, errors)
 
     return assemble(a.arithmetic, value, (a,), carry, (worst, probable), handed_on)
 
@@ -144,11 +160,9 @@ def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, lost: Plain)
     return grow
 
 
-def _shape(func: Any, args: Any, kwargs: Any) -> tuple[int, ...]:
-    del func, kwargs
-    return tuple(args[0].shape)
+@stands_for(np.shape, np.ndim, np.size)
+def _measured(func: Any, a: Bounded, *axis: int) -> Any:
+    return func(a.value, *axis)
 
 
-FUNCTIONS |= {"shape": _shape}
-COMPLEX_FUNCTIONS.add("shape")
-FUNCTIONS |= {"max": _largest, "min": _largest, "prod": _product, "cumprod": _product}
+COMPLEX_FUNCTIONS.update(("shape", "ndim", "size"))

@@ -61,7 +61,7 @@ def _first_argument(func: Any, args: Any, kwargs: Any) -> Any:
     """Movements of one array; the further arguments are shapes, axes and indices."""
     array, *rest = args
     if not isinstance(array, Bounded):
-        raise RuleError(f"np.{func.__name__} in a rule takes its array first")
+        raise RuleError(f"calls np.{func.__name__} with another array than its first")
     return _move((array,), lambda items: func(items[0], *rest, **kwargs))
 
 
@@ -80,12 +80,14 @@ def _padded(func: Any, args: Any, kwargs: Any) -> Any:
     array, widths, *rest = args
     mode = rest[0] if rest else kwargs.get("mode", "constant")
     if not isinstance(array, Bounded) or mode not in _PADDING or len(rest) > 1:
-        raise RuleError(f"np.pad in a rule takes its array first, and a mode of {_PADDING}")
+        raise RuleError(
+            f"calls np.pad otherwise than with an array, widths and a mode of {_PADDING}"
+        )
     fill = lifted(array.arithmetic, kwargs.get("constant_values", 0))
     if mode == "constant" and (
         np.ndim(value_of(fill)) or kwargs.keys() - {"mode", "constant_values"}
     ):
-        raise RuleError("np.pad in a rule takes one number as constant_values, and nothing else")
+        raise RuleError("calls np.pad with more than one number as constant_values")
     if mode != "constant":
         return _move((array,), lambda items: func(items[0], widths, **{**kwargs, "mode": mode}))
     return _move(
@@ -95,7 +97,7 @@ def _padded(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """zeros_like, ones_like, full_like: writable, and exact but for a number that is not."""
+    """Give a new array, writable, and exact but for a number that is not."""
     array, *rest = args
     filled = Bounded(func(array.value, *rest, **kwargs), array.arithmetic)
     if func is np.full_like:
@@ -106,15 +108,27 @@ def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
 _MOVEMENTS: dict[str, Any] = {
     func.__name__: _first_argument
     for func in (
+        np.array_split,
+        np.atleast_1d,
+        np.atleast_2d,
         np.broadcast_to,
+        np.copy,
+        np.delete,
+        np.diag,
         np.diagonal,
         np.expand_dims,
         np.flip,
+        np.fliplr,
+        np.flipud,
+        np.hsplit,
         np.lib.stride_tricks.sliding_window_view,
+        np.matrix_transpose,
         np.moveaxis,
+        np.ravel,
         np.repeat,
         np.reshape,
         np.roll,
+        np.rot90,
         np.split,
         np.squeeze,
         np.swapaxes,
@@ -124,10 +138,22 @@ _MOVEMENTS: dict[str, Any] = {
         np.transpose,
         np.tril,
         np.triu,
+        np.vsplit,
     )
 }
-_MOVEMENTS |= {"pad": _padded, "concatenate": _joined, "stack": _joined, "where": _where}
-_MOVEMENTS |= {func.__name__: _filled for func in (np.zeros_like, np.ones_like, np.full_like)}
+_MOVEMENTS |= {
+    "pad": _padded,
+    "concatenate": _joined,
+    "stack": _joined,
+    "hstack": _joined,
+    "vstack": _joined,
+    "dstack": _joined,
+    "column_stack": _joined,
+    "where": _where,
+}
+_MOVEMENTS |= {
+    func.__name__: _filled for func in (np.empty_like, np.zeros_like, np.ones_like, np.full_like)
+}
 FUNCTIONS |= _MOVEMENTS
 # What moves real numbers moves complex ones, whose bounds are real.
 COMPLEX_FUNCTIONS.update(_MOVEMENTS)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError
 from gradwitness.engine.bounded.array import (
     FUNCTIONS,
     Bounded,
@@ -26,6 +25,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.infinities import reduced
+from gradwitness.engine.bounded.tables import stands_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,17 +33,14 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
-def _bincount(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """np.bincount with weights: the sum of the weights that belong to each place."""
-    if len(args) != 1 or kwargs.keys() != {"weights", "minlength"}:
-        raise RuleError("np.bincount in a rule takes weights and minlength by keyword")
-    (places,) = args
-    weights = kwargs["weights"]
+@stands_for(np.bincount)
+def _bincount(_: Any, x: Plain, weights: Bounded, minlength: int = 0) -> Bounded:
+    """Bound the sum of the weights that belong to each place."""
 
     def run(numbers: Plain) -> Plain:
-        return np.asarray(func(places, weights=numbers, minlength=kwargs["minlength"]))
+        return np.asarray(np.bincount(x, weights=numbers, minlength=minlength))
 
-    counts = np.asarray(func(places, minlength=kwargs["minlength"]))
+    counts = np.asarray(np.bincount(x, minlength=minlength))
     return _summed(weights, run, np.maximum(counts - 1, 0))
 
 
@@ -74,15 +71,15 @@ def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Grow
     return at(stored.worst_growth), at(stored.probable_growth)
 
 
-def _sort(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """np.sort: the k-th smallest moves by no more than the worst error along the axis."""
-    if len(args) != 1 or kwargs.keys() != {"axis"}:
-        raise RuleError("np.sort in a rule takes its axis by keyword, and nothing else")
-    (a,) = args
-    value = func(a.value, **kwargs)
+@stands_for(np.sort)
+def _sort(_: Any, a: Bounded, axis: int | None = -1) -> Bounded:
+    """Let the k-th smallest move by no more than the worst error along the axis."""
+    if axis is None:
+        a, axis = a.reshape(-1), 0
+    value = np.sort(a.value, axis=axis)
 
     def worst(e: Plain) -> Plain:
-        return np.broadcast_to(np.max(e, axis=kwargs["axis"], keepdims=True), value.shape)
+        return np.broadcast_to(np.max(e, axis=axis, keepdims=True), value.shape)
 
     def carry(e: Error) -> Error:
         return e if e is None or not e.size else worst(e)
@@ -90,12 +87,25 @@ def _sort(func: Any, args: Any, kwargs: Any) -> Bounded:
     return assemble(a.arithmetic, value, (a,), carry, handed_on=reduced(worst))
 
 
-def _decided(func: Any, args: Any, kwargs: Any) -> Plain:
-    """Places: decided by the values, plain results."""
-    return np.asarray(func(*map(value_of, args), **kwargs))
+def _decided(func: Any, args: Any, kwargs: Any) -> Any:
+    """Places, and what is true: decided by the values, plain results."""
+    result = func(*map(value_of, args), **kwargs)
+    return result if func is np.nonzero else np.asarray(result)
 
 
-FUNCTIONS |= {"bincount": _bincount, "sort": _sort}
 FUNCTIONS |= {
-    func.__name__: _decided for func in (np.argmax, np.argmin, np.argsort, np.searchsorted)
+    func.__name__: _decided
+    for func in (
+        np.all,
+        np.any,
+        np.argmax,
+        np.argmin,
+        np.argsort,
+        np.argwhere,
+        np.count_nonzero,
+        np.flatnonzero,
+        np.isclose,
+        np.nonzero,
+        np.searchsorted,
+    )
 }
