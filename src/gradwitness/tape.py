@@ -74,6 +74,9 @@ class Value:
         The user's name: a parameter's dotted path, else empty.
     requires_grad : bool
         Whether this is a leaf that collects a gradient.
+    freed : bool
+        Whether the program freed or resized its memory before the numbers could be read. A file
+        does not keep this: there is nothing to be read in it either.
     """
 
     id: int
@@ -83,6 +86,7 @@ class Value:
     layout: Layout | None = None
     name: str = ""
     requires_grad: bool = False
+    freed: bool = False
 
     def __post_init__(self) -> None:
         _fit_to_show(self, "name")
@@ -305,6 +309,8 @@ class Tape:
         The models' parameters, as they were when the recording met their model.
     complete : bool
         Whether no value's numbers were released for want of memory.
+    failures : tuple of str
+        What failed in gradwitness itself while it recorded: nothing was recorded afterwards.
     """
 
     values: Sequence[Value]
@@ -314,6 +320,7 @@ class Tape:
     about: dict[str, str] = field(default_factory=dict)
     parameters: tuple[int, ...] = ()
     complete: bool = True
+    failures: tuple[str, ...] = ()
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

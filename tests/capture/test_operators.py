@@ -370,3 +370,35 @@ def test_the_example_agrees_by_the_rule_in_the_documentation(
         x = leaf(5)
         torch.ops.mylib.swish(x, 0.5).backward(torch.randn(5))
     assert witness.verdict is Verdict.AGREES, str(witness)
+
+
+def _fails() -> Any:
+    raise gw.RuleError("this rule calls np.forgotten")
+
+
+@pytest.mark.usefixtures("scratch")
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_a_rule_that_raises_leaves_its_step_in_doubt(where: str) -> None:
+    @gw.rule("gwtest::swish", "y = x / (1 + exp(-beta x))")
+    def swish_rule(x: Any, *, beta: Any = 1.0) -> Any:
+        return _fails() if where == "forward" else x / (1 + np.exp(-beta * x))
+
+    @swish_rule.vjp("x", "nothing of use")
+    def _(g: Any, y: Any, x: Any, *, beta: Any = 1.0) -> Any:
+        return _fails()
+
+    x: Any = leaf(6)
+    swish(x, 1.5).sum().backward()
+    plain = x.grad.clone()
+    with gw.watch() as witness:
+        for step in range(2):
+            x.grad = None
+            swish(x, 1.5).sum().backward()
+            assert torch.equal(x.grad, plain), step
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+    reasons = witness.report.reasons()
+    assert all("this rule calls np.forgotten" in reason for reason in reasons)
+    # The backward of each step, and its forward where that fails too.
+    assert reasons.total() == (4 if where == "forward" else 2)
+    with pytest.raises(gw.GradientDisagreement, match=r"np\.forgotten"):
+        witness.require()

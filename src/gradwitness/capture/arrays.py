@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
+import numpy as np
 import torch
 
+from gradwitness.engine.floats import numpy_dtype
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -45,9 +47,10 @@ def is_mirrored(tensor: torch.Tensor) -> bool:
 def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
     """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere.
 
-    None where there are none: fake tensors of a tracer.
+    None where there are none: fake tensors of a tracer, memory that the program has freed, formats
+    that NumPy does not have. An array that shares memory must not be read once the program has
+    resized it (see `ValueStore`).
     """
-    array: NDArray[Any]
     try:
         # Inside a transform of functions, even a plain tensor's detach() would be wrapped.
         with torch._C._DisableFuncTorch():
@@ -57,12 +60,63 @@ def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
             # Zeros of no memory (the gradient of sgn) come as an array of zeros.
             unreal = bare._is_zerotensor()
             bare = torch.zeros(bare.shape, dtype=bare.dtype) if unreal else bare.cpu()
-            if bare.dtype is torch.bfloat16:
-                array = bare.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-            else:
-                array = bare.numpy()
+            return _shared(bare) if bare.dtype in _FORMATS else None
     except (NotImplementedError, RuntimeError, TypeError):
         # It is the program that runs here: what cannot be recorded must not stop it.
         return None
-    array.flags.writeable = False
-    return array
+
+
+def whereabouts(storage: torch.UntypedStorage) -> tuple[int, int] | None:
+    """Return where memory lies and how many bytes it has; None where it is not NumPy's to see."""
+    try:
+        return (storage.data_ptr(), storage.nbytes()) if storage.device == _HERE else None
+    except RuntimeError:
+        # A wrapper around other tensors has no memory of its own.
+        return None
+
+
+class _Window:
+    """Memory as NumPy takes it over: the storage stays, as long as an array is left.
+
+    ``tensor.numpy()`` would forbid the program for good to resize that storage.
+    """
+
+    def __init__(self, storage: torch.UntypedStorage, interface: dict[str, Any]) -> None:
+        self._storage = storage
+        self.__array_interface__ = interface
+
+
+def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
+    """Return an array, read-only, of a tensor's own memory, if that is there."""
+    (dtype, code), storage = _FORMATS[tensor.dtype], tensor.untyped_storage()
+    shape, steps, size = tuple(tensor.shape), tensor.stride(), tensor.element_size()
+    end = tensor.storage_offset() + 1 + sum(map(mul, shape, steps)) - sum(steps)
+    if 0 in shape:
+        array = np.empty(shape, dtype)
+        array.flags.writeable = False
+        return array
+    # A tracer's fake tensor says that it is elsewhere than its storage, and a wrapper has none.
+    if end * size > storage.nbytes() or storage.device != _HERE or not storage.data_ptr():
+        return None
+    interface = {
+        "version": 3,
+        "shape": shape,
+        "strides": tuple([step * size for step in steps]),
+        "typestr": code,
+        "data": (tensor.data_ptr(), True),
+    }
+    array = np.asarray(_Window(storage, interface))
+    # A format that NumPy was taught comes as bare bytes.
+    return array.view(dtype) if code == "<V2" else array
+
+
+def _formats() -> dict[torch.dtype, tuple[np.dtype[Any], str]]:
+    """Return the formats that are recorded: no scaled ones, nor what torch calls raw bits."""
+    whole = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    inexact = ["bfloat16", "float16", "float32", "float64", "complex64", "complex128"]
+    named = {name: numpy_dtype(name) for name in ("bool", *whole, *inexact)}
+    return {getattr(torch, name): (dtype, dtype.str) for name, dtype in named.items()}
+
+
+_FORMATS = _formats()
+_HERE = torch.device("cpu")

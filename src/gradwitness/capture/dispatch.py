@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
 
+    from gradwitness.capture.border import Border
     from gradwitness.capture.observer import Audience
     from gradwitness.capture.retention import Retention
     from gradwitness.capture.source import ModuleTrail
@@ -33,8 +34,20 @@ _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage,
     torch.ops.aten.set_.source_Storage_storage_offset,
 )
+_RESIZE = "inductor.resize_storage_bytes_.default"
 # Shows memory that nothing else refers to: for autograd this is no view.
 _NO_VIEWS = ("aten._unsafe_view.default",)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What is known of a call before it runs."""
+
+    arguments: dict[str, Argument]
+    targets: list[torch.Tensor]
+    written: tuple[str, ...]
+    node: Any
+    tracked: bool
 
 
 def _kept(draft: CallDraft) -> set[int | None]:
@@ -60,20 +73,23 @@ class DispatchRecorder(Mode):
 
     Attributes
     ----------
-    seconds : float
-        Time spent on recording, without the operations themselves.
     summed : bool
         Whether autograd has summed a gradient itself, which it does when a node returns one that
         does not fit. Who asks sets it back.
     """
 
     def __init__(
-        self, values: ValueStore, trail: ModuleTrail, retention: Retention, audience: Audience
+        self,
+        values: ValueStore,
+        trail: ModuleTrail,
+        retention: Retention,
+        audience: Audience,
+        border: Border,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[CallDraft] = []
-        self.seconds = 0.0
         self.summed = False
+        self._border = border
         self._values = values
         self._trail = trail
         self._retention = retention
@@ -151,48 +167,37 @@ class DispatchRecorder(Mode):
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        begun = time.perf_counter()
+        begun = self._border.take(self._before, func, args, kwargs)
+        result = func(*args, **kwargs)
+        if begun is not None:
+            self._border.take(self._write, func, begun, result)
+        return result
+
+    def _before(self, func: Any, args: Any, kwargs: Any) -> _Begun | None:
+        """Keep what a call is about to overwrite; None if it need not be written down."""
         node: Any = torch._C._current_autograd_node()
         # Operations inside a backward pass count only where they are differentiable themselves: one
         # by one, or as the forward of a custom function that is applied there.
         applied = not torch.is_grad_enabled() and (node is None or is_innermost_function())
         kept = applied or torch.is_grad_enabled()
-        # This mode is off in here anyway; the guard is for a recorder around this one.
-        with torch._C._DisableTorchDispatch():
-            bound = _bind(func, args, kwargs)
-            tracked = any(t.requires_grad for _, item, _ in bound for t in tensors_in(item))
-            written = tuple(name for name, _, writes in bound if writes)
-            arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
-            if kept and adds_in_parts(func, bound):
-                arguments["in_parts"] = True
-            if applied:
-                # Before it runs: it may write to what the function was applied to.
-                self._needed += self.applications.note(len(self.calls))
-            targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
-            for tensor in (*targets, *_written_unsaid(func, bound)):
-                self._values.before_write(tensor)
-            if func is _SUM and node is not None and _called_by_engine():
-                self.summed = True
-        run_from = time.perf_counter()
-        result = func(*args, **kwargs)
-        run_to = time.perf_counter()
-        if kept:
-            with torch._C._DisableTorchDispatch():
-                self._write(func, arguments, targets, written, result, node, tracked=tracked)
-        self.seconds += time.perf_counter() - begun - (run_to - run_from)
-        return result
+        bound = _bind(func, args, kwargs)
+        tracked = any(t.requires_grad for _, item, _ in bound for t in tensors_in(item))
+        written = tuple(name for name, _, writes in bound if writes)
+        arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
+        if kept and adds_in_parts(func, bound):
+            arguments["in_parts"] = True
+        if applied:
+            # Before it runs: it may write to what the function was applied to.
+            self._needed += self.applications.note(len(self.calls))
+        targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
+        for tensor in (*targets, *_written_unsaid(func, bound)):
+            self._values.before_write(tensor)
+        if func is _SUM and node is not None and _called_by_engine():
+            self.summed = True
+        return _Begun(arguments, targets, written, node, tracked) if kept else None
 
-    def _write(
-        self,
-        func: Any,
-        arguments: dict[str, Argument],
-        targets: list[torch.Tensor],
-        written: tuple[str, ...],
-        result: Any,
-        node: Any,
-        *,
-        tracked: bool,
-    ) -> None:
+    def _write(self, func: Any, begun: _Begun, result: Any) -> None:
+        arguments, targets, written = begun.arguments, begun.targets, begun.written
         made = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
         if all(tensor is None for tensor in made):
             # Nothing came of it that could be checked: `item()`, a mark for the profiler.
@@ -214,14 +219,14 @@ class DispatchRecorder(Mode):
                 is_view=shares,
                 sequence=torch._C._autograd._get_sequence_nr() - 1,
                 grad_enabled=seen,
-                backward_of=node,
+                backward_of=begun.node,
                 source=self._trail.here(),
                 # Its number is given now, while its content is what this call left.
                 base=None if base is None else self._values.of(base),
             )
         )
         # In a custom function nothing is tracked, and all is differentiated.
-        if not (tracked if torch.is_grad_enabled() else seen):
+        if not (begun.tracked if torch.is_grad_enabled() else seen):
             self.close(number)
 
     def _storages(self, values: Iterable[int | None]) -> set[int]:
@@ -244,8 +249,11 @@ class DispatchRecorder(Mode):
 
 
 def _written_unsaid(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:
-    """Return what a call writes to though its schema does not say so: running statistics."""
+    """Return what a call writes to, or resizes, though its schema does not say so."""
     given = {name: item for name, item, _ in bound}
+    if str(func) == _RESIZE:
+        return [given["variable"]]
+    # Running statistics.
     if func is not torch.ops.aten.native_batch_norm.default or not given["training"]:
         return []
     kept = (given["running_mean"], given["running_var"])

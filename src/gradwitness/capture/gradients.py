@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradwitness.capture.entries import ENTRIES
+from gradwitness.capture.entries import ENTRIES, Request
 from gradwitness.capture.hooks import described, hooks_of_node
 from gradwitness.capture.inside import Inside
 from gradwitness.tape import Edge, Kind, LeafUpdate, NodeRun, Sweep
@@ -19,8 +17,8 @@ from gradwitness.tape import Edge, Kind, LeafUpdate, NodeRun, Sweep
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from gradwitness.capture.border import Border
     from gradwitness.capture.dispatch import DispatchRecorder
-    from gradwitness.capture.entries import Request
     from gradwitness.capture.graph import GraphRecorder
     from gradwitness.capture.observer import Audience
     from gradwitness.capture.retention import Retention
@@ -42,34 +40,40 @@ class BackwardRecorder(TorchFunctionMode):
         dispatch: DispatchRecorder,
         retention: Retention,
         audience: Audience,
+        border: Border,
     ) -> None:
         super().__init__()
         self.drafts: list[SweepDraft] = []
-        self._context = _Context(values, graph, dispatch, retention, audience)
+        self._context = _Context(values, graph, dispatch, retention, audience, border)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        border = self._context.border
         entry = ENTRIES.get(func)
         if entry is None:
             way = _WAYS_OUT.get(func)
             if way is not None and args and isinstance(args[0], torch.Tensor):
-                with _Paused(self._context.dispatch):
-                    self._context.dispatch.hands_out(way, args[0])
+                border.take(self._goes_out, way, args[0])
             return func(*args, **kwargs)
         inside = Inside(self)
-        sweep = SweepDraft(self._context, len(self.drafts), entry(*args, **kwargs), inside)
+        sweep = SweepDraft(self._context, len(self.drafts), inside)
         self.drafts.append(sweep)
         captured: Sequence[torch.Tensor | None] = ()
         try:
-            sweep.start()
+            border.take(sweep.start, lambda: entry(*args, **kwargs))
             result = func(*args, **kwargs)
             captured = result or ()
         finally:
             inside.close()
             sweep.stop()
             # What ran before an exception is kept: it can still be judged.
-            sweep.end(captured)
+            border.take(sweep.end, captured)
         return result
+
+    def _goes_out(self, way: str, tensor: torch.Tensor) -> None:
+        self._context.dispatch.hands_out(way, tensor)
+        if way in _LENDING:
+            self._context.values.lend(tensor)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class _Context:
     dispatch: DispatchRecorder
     retention: Retention
     audience: Audience
+    border: Border
 
 
 # How a tensor's numbers leave torch.
@@ -92,12 +97,17 @@ _WAYS_OUT: dict[Any, str] = {
         "tolist",
         "data_ptr",
         "untyped_storage",
+        "storage",
+        "share_memory_",
         "__array__",
         "__dlpack__",
         "__float__",
         "__int__",
     )
 }
+
+# Among them, those that show the memory as an object, which can be resized.
+_LENDING = ("untyped_storage", "storage", "share_memory_")
 
 
 class SweepDraft:
@@ -108,11 +118,10 @@ class SweepDraft:
     context : _Context
     number : int
         Position among the passes.
-    request : Request
     inside : Inside
     """
 
-    def __init__(self, context: _Context, number: int, request: Request, inside: Inside) -> None:
+    def __init__(self, context: _Context, number: int, inside: Inside) -> None:
         self._number = number
         self._inside = inside
         self._values = context.values
@@ -120,7 +129,8 @@ class SweepDraft:
         self._dispatch = context.dispatch
         self._retention = context.retention
         self._audience = context.audience
-        self._request = request
+        self._border = context.border
+        self._request = Request([], [], None, retains=True)
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
         self._begun = False
@@ -139,36 +149,41 @@ class SweepDraft:
         # What is held until it has arrived, by where it goes.
         self._sent: dict[tuple[int, int], list[int]] = {}
 
-    def start(self) -> None:
+    def start(self, request: Callable[[], Request]) -> None:
         """Walk the graph and put a hook before and after every node."""
-        with _Paused(self._dispatch):
-            # A root without a graph is torch's to complain of.
-            roots = [root for root in self._request.roots if root.requires_grad]
-            seeds = self._request.seeds
-            nodes = [edge.node for edge in map(edge_of, roots) if edge is not None]
-            self._graph.walk(nodes)
-            for root, seed in zip(roots, seeds, strict=False):
-                edge = self._edge(root)
-                if edge is not None:
-                    given = None if seed is None else self._values.of(seed)
-                    self._send(edge, given)
-                    self._roots.append((edge, given))
-            if self._request.inputs is not None:
-                edges = map(self._edge, self._request.inputs)
-                self._limited = tuple(edge for edge in edges if edge is not None)
-            reached = self._reached(nodes)
-            for number in reached:
-                node = self._graph.nodes[number].alive
-                arrival = node.register_prehook(self._arrive(number))
-                leaving = node.register_hook(self._leave(number))
-                self._handles += [arrival, leaving]
-                self._hooks += tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
-            self._hooks += tuple(self._found_hooks())
-            for number in reached:
-                self._handles += self._first_after(number)
-            self._after = len(self._dispatch.calls)
-            self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
-            self._begun = True
+        try:
+            self._request = request()
+        except TypeError:
+            # Other arguments than torch takes: it is torch's to complain of.
+            return
+        # A root without a graph is, too.
+        roots = [root for root in self._request.roots if root.requires_grad]
+        seeds = self._request.seeds
+        nodes = [edge.node for edge in map(edge_of, roots) if edge is not None]
+        self._graph.walk(nodes)
+        for root, seed in zip(roots, seeds, strict=False):
+            edge = self._edge(root)
+            if edge is not None:
+                given = None if seed is None else self._values.of(seed)
+                self._send(edge, given)
+                self._roots.append((edge, given))
+        if self._request.inputs is not None:
+            edges = map(self._edge, self._request.inputs)
+            self._limited = tuple(edge for edge in edges if edge is not None)
+        reached = self._reached(nodes)
+        for number in reached:
+            node = self._graph.nodes[number].alive
+            arrival = node.register_prehook(self._arrive(number))
+            self._handles.append(arrival)
+            leaving = node.register_hook(self._leave(number))
+            self._handles.append(leaving)
+            self._hooks += tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
+        self._hooks += tuple(self._found_hooks())
+        for number in reached:
+            self._handles += self._first_after(number)
+        self._after = len(self._dispatch.calls)
+        self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
+        self._begun = True
 
     def _first_after(self, number: int) -> Iterator[Any]:
         """Look at a ``.grad`` ahead of hooks that may use it and clear it."""
@@ -177,11 +192,13 @@ class SweepDraft:
         if not own:
             return
 
+        def keep(leaf: torch.Tensor) -> None:
+            if leaf.grad is not None:
+                self._accumulated[number] = self._values.of(leaf.grad)
+                self._retention.hold([self._accumulated[number]])
+
         def look(leaf: torch.Tensor) -> None:
-            with _Paused(self._dispatch):
-                if leaf.grad is not None:
-                    self._accumulated[number] = self._values.of(leaf.grad)
-                    self._retention.hold([self._accumulated[number]])
+            self._border.take(keep, leaf)
 
         # Torch calls them in the order in which they were put in.
         others = dict(own)
@@ -224,22 +241,21 @@ class SweepDraft:
 
     def end(self, captured: Sequence[torch.Tensor | None]) -> None:
         """Write down what the pass returned."""
-        with _Paused(self._dispatch):
-            if self._request.inputs is not None:
-                pairs = zip(map(self._edge, self._request.inputs), captured, strict=False)
-                self._captured = tuple(
-                    (edge, None if g is None else self._values.of(g))
-                    for edge, g in pairs
-                    if edge is not None
-                )
-            returned = [value for _, value in self._captured]
-            self._retention.hold(returned)
-            # Who was interrupted before it began knows of no pass.
-            if self._begun:
-                self._audience.tell(lambda o: o.ends(self._number, self._captured))
-            self._retention.drop(returned)
-            for numbers in self._sent.values():
-                self._retention.drop(numbers)
+        if self._request.inputs is not None:
+            pairs = zip(map(self._edge, self._request.inputs), captured, strict=False)
+            self._captured = tuple(
+                (edge, None if g is None else self._values.of(g))
+                for edge, g in pairs
+                if edge is not None
+            )
+        returned = [value for _, value in self._captured]
+        self._retention.hold(returned)
+        # Who was interrupted before it began knows of no pass.
+        if self._begun:
+            self._audience.tell(lambda o: o.ends(self._number, self._captured))
+        self._retention.drop(returned)
+        for numbers in self._sent.values():
+            self._retention.drop(numbers)
 
     def finish(self) -> Sweep:
         """Return the frozen pass."""
@@ -260,33 +276,35 @@ class SweepDraft:
 
     def _arrive(self, number: int) -> Callable[[Any], None]:
         def hook(gradients: Any) -> None:
-            with _Paused(self._dispatch):
-                arrived = self._recorded(gradients)
-                self._retention.hold(arrived)
-                self._incoming[number] = arrived
-                draft = self._graph.nodes[number]
-                if draft.kind == Kind.ACCUMULATE:
-                    before = draft.alive.variable.grad
-                    self._before[number] = None if before is None else self._values.of(before)
-                    self._retention.hold([self._before[number]])
-                elif draft.kind == Kind.CUSTOM:
-                    self._prints[number] = tuple(map(self._print, arrived))
-            if draft.kind == Kind.CUSTOM:
+            self._border.take(self._arrived, number, gradients)
+            if self._graph.nodes[number].kind == Kind.CUSTOM:
                 self._inside.enter()
 
         return hook
+
+    def _arrived(self, number: int, gradients: Any) -> None:
+        arrived = self._recorded(gradients)
+        self._retention.hold(arrived)
+        self._incoming[number] = arrived
+        draft = self._graph.nodes[number]
+        if draft.kind == Kind.ACCUMULATE:
+            before = draft.alive.variable.grad
+            self._before[number] = None if before is None else self._values.of(before)
+            self._retention.hold([self._before[number]])
+        elif draft.kind == Kind.CUSTOM:
+            self._prints[number] = tuple(map(self._print, arrived))
 
     def _leave(self, number: int) -> Callable[[Any, Any], None]:
         def hook(outgoing: Any, incoming: Any) -> None:
             del incoming
             if self._graph.nodes[number].kind == Kind.CUSTOM:
                 self._inside.leave()
-            with _Paused(self._dispatch):
-                self._fired(number, self._recorded(outgoing))
+            self._border.take(self._fired, number, outgoing)
 
         return hook
 
-    def _fired(self, number: int, outgoing: Values) -> None:
+    def _fired(self, number: int, gradients: Any) -> None:
+        outgoing = self._recorded(gradients)
         draft = self._graph.nodes[number]
         arrived = self._incoming.pop(number)
         # Through NumPy, too, a backward may write to what it was given.
@@ -350,20 +368,3 @@ def edge_of(tensor: torch.Tensor) -> Any:
         return torch.autograd.graph.get_gradient_edge(tensor)
     except (AttributeError, RuntimeError):
         return None
-
-
-class _Paused:
-    """Keeps the recorder's own use of torch off the tape."""
-
-    def __init__(self, dispatch: DispatchRecorder) -> None:
-        self._dispatch = dispatch
-
-    def __enter__(self) -> None:
-        self._begun = time.perf_counter()
-        self._guards = contextlib.ExitStack()
-        self._guards.enter_context(torch._C._DisableTorchDispatch())
-        self._guards.enter_context(torch._C.DisableTorchFunction())
-
-    def __exit__(self, *_: object) -> None:
-        self._guards.close()
-        self._dispatch.seconds += time.perf_counter() - self._begun

@@ -6,6 +6,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from gradwitness._errors import CaptureError
+from gradwitness.capture.border import Border
 from gradwitness.capture.dispatch import DispatchRecorder
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
@@ -86,14 +88,20 @@ class Recorder:
         self._values = ValueStore()
         self._retention = Retention(self._values, room)
         self._audience = Audience()
-        self._trail = ModuleTrail(self._name_parameters, self._records_here)
+        self._border = Border()
+        self._trail = ModuleTrail(self._name_parameters, self._records_here, self._border)
         self._dispatch = DispatchRecorder(
-            self._values, self._trail, self._retention, self._audience
+            self._values, self._trail, self._retention, self._audience, self._border
         )
         self._graph = GraphRecorder(self._values, self._dispatch, saved=saved)
         self._dispatch.applications.belong_to(self._graph.nodes)
         self._backward = BackwardRecorder(
-            self._values, self._graph, self._dispatch, self._retention, self._audience
+            self._values,
+            self._graph,
+            self._dispatch,
+            self._retention,
+            self._audience,
+            self._border,
         )
         for name, tensor in (names or {}).items():
             self._values.name(tensor, name)
@@ -129,7 +137,7 @@ class Recorder:
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """Learn that a tensor's memory is about to change in a way that is no call."""
-        self._values.before_write(tensor)
+        self._border.take(self._values.before_write, tensor)
 
     def growing(self) -> Tape:
         """Return the tape as it is while recording runs, without the backward passes."""
@@ -150,7 +158,7 @@ class Recorder:
         require_fitting_rules()
         self._audience.observer = observer
         for model in self._models:
-            self._trail.add(model)
+            self._border.take(self._trail.add, model)
         self._trail.start()
         self._stack.callback(self._trail.stop)
         # The function mode is entered last, so that it meets `backward` before anything else.
@@ -162,42 +170,46 @@ class Recorder:
         """End recording and write the tape; hooks and modes are gone whatever happened."""
         self.seconds = time.perf_counter() - self._begun - self._audience.seconds
         self._stack.close()
-        self._recording = self._dispatch.seconds - self._audience.seconds
+        self._recording = self._border.seconds - self._audience.seconds
+        tape = self._border.attempt(self._written) or Tape((), (), (), (), _about())
+        self._tape = replace(tape, failures=tuple(self._border.failures))
+
+    def _written(self) -> Tape:
         sweeps = tuple(draft.finish() for draft in self._backward.drafts)
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
-        foreign = self._values.foreign(grads)
+        growing = self.growing()
+        calls, nodes = tuple(growing.calls), tuple(growing.nodes)
+        # What is held of the program is let go: tensors, nodes, graphs, models, the observer.
+        del self._graph, self._backward, self._dispatch, self._trail, self._models, self._audience
+        foreign = self._values.foreign(grads) | self._values.let_go()
         complete = self._retention.fits(self._values.bytes_of(foreign))
         if complete:
             self._values.own(foreign)
         else:
             self._values.release(range(len(self._values)))
-        growing = self.growing()
-        self._tape = Tape(
+        tape = Tape(
             values=tuple(growing.values),
-            calls=tuple(growing.calls),
-            nodes=tuple(growing.nodes),
+            calls=calls,
+            nodes=nodes,
             sweeps=sweeps,
             about=_about(),
             parameters=tuple(self._parameters),
             complete=complete,
         )
-        # What is held of the program is let go: tensors, nodes, graphs, models, the observer.
-        del self._values, self._graph, self._backward, self._dispatch, self._trail, self._models
-        del self._retention, self._audience
+        del self._values, self._retention
+        return tape
 
     def _records_here(self) -> bool:
         return any(mode is self._dispatch for mode in _get_current_dispatch_mode_stack())
 
     def _name_parameters(self, root: torch.nn.Module) -> None:
-        # It may be met while it runs, with everything that is done to a tensor recorded.
-        with torch._C._DisableTorchDispatch():
-            for name, parameter in root.named_parameters():
-                self._values.name(parameter, name)
-                number = self._values.of(parameter)
-                self._parameters[number] = None
-                # No step needs it until one uses it.
-                self._retention.hold([number])
-                self._retention.drop([number])
+        for name, parameter in root.named_parameters():
+            self._values.name(parameter, name)
+            number = self._values.of(parameter)
+            self._parameters[number] = None
+            # No step needs it until one uses it.
+            self._retention.hold([number])
+            self._retention.drop([number])
         for name, buffer in root.named_buffers():
             self._values.name(buffer, name)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch.utils.hooks import RemovableHandle
 
+    from gradwitness.capture.border import Border
+
 # Frames that are nobody's program: torch itself and this package.
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
@@ -86,13 +88,18 @@ class ModuleTrail:
         Called with every outermost module when its forward starts, the first time.
     is_recorded : callable
         Whether what this thread runs is recorded: hooks on modules are the whole process's.
+    border : Border
     """
 
     def __init__(
-        self, on_root: Callable[[torch.nn.Module], None], is_recorded: Callable[[], bool]
+        self,
+        on_root: Callable[[torch.nn.Module], None],
+        is_recorded: Callable[[], bool],
+        border: Border,
     ) -> None:
         self._on_root = on_root
         self._is_recorded = is_recorded
+        self._border = border
         self._trail: list[str] = []
         self._names: dict[int, str] = {}
         self._held: list[torch.nn.Module] = []
@@ -100,8 +107,15 @@ class ModuleTrail:
 
     def start(self) -> None:
         """Begin to follow, for every module of the process."""
-        enter = torch_module.register_module_forward_pre_hook(self._enter)
-        leave = torch_module.register_module_forward_hook(self._leave, always_call=True)
+
+        def before(module: torch.nn.Module, _: Any) -> None:
+            self._border.take(self._enter, module)
+
+        def after(_: torch.nn.Module, __: Any, ___: Any) -> None:
+            self._border.take(self._leave)
+
+        enter = torch_module.register_module_forward_pre_hook(before)
+        leave = torch_module.register_module_forward_hook(after, always_call=True)
         self._handles = [enter, leave]
 
     def stop(self) -> None:
@@ -124,15 +138,13 @@ class ModuleTrail:
         """Return the place that is running now."""
         return Source(self._trail[-1] if self._trail else "", user_line())
 
-    def _enter(self, module: torch.nn.Module, args: Any) -> None:
-        del args
+    def _enter(self, module: torch.nn.Module) -> None:
         if not self._is_recorded():
             return
         if id(module) not in self._names and not self._trail:
             self.add(module)
         self._trail.append(self._names.get(id(module), type(module).__name__))
 
-    def _leave(self, module: torch.nn.Module, args: Any, result: Any) -> None:
-        del module, args, result
+    def _leave(self) -> None:
         if self._trail and self._is_recorded():
             self._trail.pop()

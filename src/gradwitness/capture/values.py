@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from gradwitness.capture.arrays import as_array, dtype_name, is_mirrored, is_plain, shape_of
+from gradwitness.capture.arrays import (
+    as_array,
+    dtype_name,
+    is_mirrored,
+    is_plain,
+    shape_of,
+    whereabouts,
+)
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
 
@@ -29,8 +37,10 @@ class _Draft:
     made: bool
     leaf: bool
     name: str = ""
+    epoch: int = 0
     copied: bool = False
     mirrored: bool = False
+    freed: bool = False
     objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
 
 
@@ -38,14 +48,17 @@ class _Draft:
 class _Storage:
     """One piece of memory; ``epoch`` counts the writes to it.
 
-    The weak reference keeps its address from being given to another, ``memory`` its content too.
+    The weak reference keeps its address from being given to another, ``memory`` its content too,
+    unless the program resizes it: then its bytes lie elsewhere than at ``place``.
     """
 
     number: int
     address: StorageWeakRef
     memory: Any
-    epoch: int
-    drafts: list[_Draft]
+    place: tuple[int, int] | None
+    epoch: int = 0
+    drafts: list[_Draft] = field(default_factory=list)
+    lent: bool = False
 
 
 class ValueStore:
@@ -53,6 +66,12 @@ class ValueStore:
 
     A tensor keeps its number until its memory is written to; then the old number keeps a copy of
     the old numbers. Tensors are held, so that no identity is given out twice.
+
+    Arrays share the program's memory, which the program may resize or free: numbers are copied
+    before an operation that does so. A storage can also be resized as an object, out of torch's
+    sight. So where a program has that object, or asks for it, numbers are copied at once; and since
+    hooks within a backward pass ask unseen, no array is handed out, nor read, before a look at
+    whether its memory is still in its place.
     """
 
     def __init__(self) -> None:
@@ -109,7 +128,7 @@ class ValueStore:
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """Copy what is recorded of a tensor's memory, which is about to be overwritten."""
-        storage = self._storages.get(_address(tensor))
+        storage = self._storage(tensor)
         if storage is None:
             return
         self._remember(tensor._base if tensor._base is not None else tensor)
@@ -118,6 +137,28 @@ class ValueStore:
             _keep_copy(draft)
         # The copies need no further looking after.
         storage.drafts.clear()
+
+    def lend(self, tensor: torch.Tensor) -> None:
+        """Copy what is recorded of a tensor's memory, now and later: it may be resized unseen."""
+        if not is_plain(tensor):
+            return
+        storage = self._storage(tensor) or self._new_storage(tensor)
+        storage.lent = True
+        for draft in storage.drafts:
+            _keep_copy(draft)
+        storage.drafts.clear()
+
+    def let_go(self) -> set[int]:
+        """Let the program's tensors go, and return the memory that something else holds, by number.
+
+        It may be resized when nobody looks any more.
+        """
+        self._by_object.clear()
+        self._names.clear()
+        self._past.clear()
+        held = [s for s in self._in_order if s.memory is not None]
+        # One is this store's own hold.
+        return {s.number for s in held if torch._C._storage_Use_Count(s.memory._cdata) > 1}
 
     def __len__(self) -> int:
         return len(self._drafts)
@@ -172,6 +213,7 @@ class ValueStore:
         """Copy the values in some memory, views of it too."""
         for draft in self._drafts:
             if draft.layout is not None and draft.layout.storage in storages:
+                self._look(self._in_order[draft.layout.storage])
                 _keep_copy(draft)
 
     def storage(self, value: int) -> int | None:
@@ -218,17 +260,52 @@ class ValueStore:
             self._past.append((node, tensor.output_nr, number))
 
     def is_overwritten(self, number: int) -> bool:
-        """Return whether a value's memory has been written to since, so that it is a copy."""
-        return self._drafts[number].copied
+        """Return whether a value's memory has been written to since."""
+        draft = self._drafts[number]
+        storage = None if draft.layout is None else self._in_order[draft.layout.storage]
+        return storage is not None and storage.epoch != draft.epoch
 
     def value(self, number: int) -> Value:
         """Return a value as it is now."""
         d = self._drafts[number]
+        if d.layout is not None and d.array is not None and not d.copied:
+            self._look(self._in_order[d.layout.storage])
         layout = None if d.mirrored else d.layout
-        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf)
+        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed)
+
+    def _storage(self, tensor: torch.Tensor) -> _Storage | None:
+        """Return what is known of a tensor's memory as it is now."""
+        storage = self._storages.get(_address(tensor))
+        if storage is not None:
+            self._look(storage)
+        return storage
+
+    def _look(self, storage: _Storage) -> None:
+        """Give up what lay in some memory if the program has resized it unseen."""
+        if storage.place is None or storage.memory is None:
+            return
+        place = whereabouts(storage.memory)
+        if place == storage.place:
+            return
+        for draft in storage.drafts:
+            if not (draft.copied or draft.mirrored):
+                draft.array, draft.freed = None, True
+        storage.drafts.clear()
+        storage.place = place
+        storage.epoch += 1
+
+    def _new_storage(self, tensor: torch.Tensor) -> _Storage:
+        weak: Any = StorageWeakRef
+        memory = tensor.untyped_storage()
+        lent = sys.getrefcount(memory) > _ALONE
+        place = whereabouts(memory)
+        storage = _Storage(len(self._in_order), weak(memory), memory, place, lent=lent)
+        self._storages[_address(tensor)] = storage
+        self._in_order.append(storage)
+        return storage
 
     def _epoch(self, tensor: torch.Tensor) -> int:
-        storage = self._storages.get(_address(tensor))
+        storage = self._storage(tensor)
         return storage.epoch if storage else 0
 
     def _place(self, tensor: torch.Tensor) -> tuple[Any, ...]:
@@ -266,20 +343,31 @@ class ValueStore:
         """Give a value its numbers, and return how often their memory has been written to."""
         if not is_plain(tensor):
             return 0
-        memory = tensor.untyped_storage()
-        storage = self._storages.get(_address(tensor))
-        if storage is None:
-            weak: Any = StorageWeakRef
-            storage = _Storage(len(self._in_order), weak(memory), memory, 0, [])
-            self._storages[_address(tensor)] = storage
-            self._in_order.append(storage)
-        storage.memory = memory
-        storage.drafts.append(draft)
+        storage = self._storage(tensor) or self._new_storage(tensor)
+        if storage.memory is None:
+            storage.memory = tensor.untyped_storage()
+            storage.lent = storage.lent or sys.getrefcount(storage.memory) > _ALONE
+            storage.place = whereabouts(storage.memory)
         draft.array = as_array(tensor)
         # The numbers of a lazy view are not those of the memory: they are a copy.
         draft.mirrored = is_mirrored(tensor)
         draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
+        draft.epoch = storage.epoch
+        if storage.lent:
+            _keep_copy(draft)
+        else:
+            storage.drafts.append(draft)
         return storage.epoch
+
+
+def _alone() -> int:
+    """Return how many references a tensor's storage has that only a local variable holds."""
+    tensor = torch.empty(0)
+    memory = tensor.untyped_storage()
+    return sys.getrefcount(memory)
+
+
+_ALONE = _alone()
 
 
 def _history(tensor: torch.Tensor) -> Any:

@@ -139,7 +139,7 @@ def as_recorded(result: Any, recorded: Value) -> Any:
     if dtype.startswith("complex") and not is_complex(dtype):
         raise Unjudgeable(f"complex numbers in {dtype}")
     if value.dtype.kind == "c" or is_complex(dtype):
-        result = over_field(result, dtype)
+        result = over_field(result if isinstance(result, Bounded) else value, dtype)
         return result if is_inexact(dtype) else as_recorded(result, recorded)
     if is_inexact(dtype):
         return value.astype(np.float64) if value.dtype.kind in "iub" else result

@@ -59,6 +59,8 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
             "the tape was not saved, since numbers of it were released while it was recorded: "
             "record it with watch(..., keep=None)."
         )
+    if tape.failures:
+        raise InputError(f"the tape was not saved, since it breaks off: {tape.failures[0]}")
     distinct: list[Value] = []
     entries: list[int | None] = []
     places: dict[Any, int] = {}

@@ -85,13 +85,18 @@ def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
         If a field holds what no tape holds.
     """
     values = [
-        {**_fields(value, "array"), "array": entry}
+        {
+            **_fields(value, "array", "freed"),
+            "array": entry,
+            # Where numbers lay that are not there helps nobody.
+            "layout": None if entry is None else _plain(value.layout),
+        }
         for value, entry in zip(tape.values, entries, strict=True)
     ]
     return {
         "format": FORMAT,
         "version": VERSION,
-        **_fields(tape, "values", "complete"),
+        **_fields(tape, "values", "complete", "failures"),
         "values": values,
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_inexact
-from gradwitness.judging.large_steps import may_reach
+from gradwitness.judging.large_steps import Reach
 from gradwitness.judging.piecewise import Pieces
 
 if TYPE_CHECKING:
@@ -40,16 +40,13 @@ class Carried:
         self._records = records
         self._taken = taken
         self._parts: dict[NodeInput, list[Any]] = {}
-        self._reaching: dict[Edge, bool] = {}
+        self._reach = Reach(tape, taken)
+        # Where something of what was sent is not known.
+        self._lost: set[NodeInput] = set()
 
     def reaches(self, edge: Edge | None) -> bool:
         """Whether what is carried through an edge can come to be asked for."""
-        if edge is None:
-            return False
-        known = self._reaching.get(edge)
-        if known is None:
-            known = self._reaching[edge] = may_reach(self._tape, edge, self._taken)
-        return known
+        return edge is not None and self._reach(edge)
 
     def add(self, edge: Edge | None, result: Any) -> None:
         """Carry what a step sends through an edge; None is nothing."""
@@ -62,8 +59,15 @@ class Carried:
 
     def add_recorded(self, edge: Edge | None, number: int | None) -> None:
         """Carry a recorded gradient as it is, if its numbers can be had."""
-        if number is not None and self.reaches(edge):
-            self.add(edge, self._exact(number))
+        if number is not None and edge is not None and self.reaches(edge):
+            known = self._exact(number)
+            if known is None:
+                self.lose(edge)
+            self.add(edge, known)
+
+    def lose(self, edge: Edge) -> None:
+        """Give up what is carried to where an edge leads: some of it is not known."""
+        self._lost.add((edge.node, edge.index))
 
     def keep(self, input_nr: NodeInput, number: int) -> None:
         """Keep what arrived where it is taken, unless the witness has its own."""
@@ -80,7 +84,7 @@ class Carried:
             If the tape does not hold its numbers.
         """
         parts = self._parts.get(input_nr)
-        if not parts:
+        if not parts or input_nr in self._lost:
             return self._records.exact(number)
         if len(parts) == 1:
             return parts[0]
@@ -93,6 +97,7 @@ class Carried:
         for index in range(inputs):
             if (node, index) not in self._taken:
                 self._parts.pop((node, index), None)
+                self._lost.discard((node, index))
 
     def clear(self) -> None:
         """Let everything go."""

@@ -138,20 +138,50 @@ class _LargeStep:
             yield cut.operand(self.name, self.shape), sent[self.input_nr]
 
 
-def may_reach(tape: Tape, edge: Edge, taken: Container[tuple[int, int]]) -> bool:
-    """Whether a leaf, or a gradient that is taken, lies beyond an edge and no rounding between."""
-    waiting, seen = [edge], {edge}
-    while waiting:
-        at = waiting.pop()
-        node = tape.nodes[at.node]
-        if node.kind == Kind.ACCUMULATE or (at.node, at.index) in taken:
-            return True
-        for input_nr, onward in enumerate(node.edges):
-            if onward is None or onward in seen or surely_rounds(tape, node, input_nr):
-                continue
-            seen.add(onward)
-            waiting.append(onward)
-    return False
+class Reach:
+    """Whether a leaf, or a gradient that is taken, lies beyond an edge and no rounding between.
+
+    The answer of a node is that of the nodes behind it, so each is asked once.
+
+    Parameters
+    ----------
+    tape : Tape
+    taken : container of (node, input)
+        Where a pass gives gradients out besides the leaves.
+    """
+
+    def __init__(self, tape: Tape, taken: Container[tuple[int, int]]) -> None:
+        self._tape = tape
+        self._taken = taken
+        self._onward: dict[int, list[Edge]] = {}
+        self._known: dict[int, bool] = {}
+
+    def __call__(self, edge: Edge) -> bool:
+        """Answer for an edge."""
+        waiting = [edge.node]
+        while waiting:
+            onward = self._beyond(waiting[-1])
+            unknown = [e.node for e in onward if e.node not in self._known]
+            waiting += unknown
+            if not unknown:
+                number = waiting.pop()
+                is_leaf = self._tape.nodes[number].kind == Kind.ACCUMULATE
+                self._known[number] = is_leaf or any(map(self._answer, onward))
+        return self._answer(edge)
+
+    def _answer(self, edge: Edge) -> bool:
+        return (edge.node, edge.index) in self._taken or self._known[edge.node]
+
+    def _beyond(self, number: int) -> list[Edge]:
+        """Return the edges of a node that may round nothing."""
+        if number not in self._onward:
+            node = self._tape.nodes[number]
+            self._onward[number] = [
+                edge
+                for input_nr, edge in enumerate(node.edges)
+                if edge is not None and not surely_rounds(self._tape, node, input_nr)
+            ]
+        return self._onward[number]
 
 
 def surely_rounds(tape: Tape, node: Node, input_nr: int) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from gradwitness._failure import FAILED, failure
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
@@ -16,6 +17,7 @@ from gradwitness.judging import large_steps
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.lineage import Lineage
+from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.sweep import SweepCheck
@@ -25,11 +27,14 @@ from gradwitness.tape import OUTSIDE, references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gradwitness.judging.finding import Row
     from gradwitness.judging.slopes import Functions
     from gradwitness.tape import Call, Edge, LeafUpdate, NodeRun, Tape
+
+
+T = TypeVar("T")
 
 
 def judge(tape: Tape, replayed: Replay | None = None) -> Report:
@@ -69,6 +74,8 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
 class Judge:
     """Judges a program step by step, while it runs or afterwards.
 
+    A rule, or the judge itself, that fails leaves its step in doubt and stops nobody.
+
     Parameters
     ----------
     tape : Tape
@@ -92,6 +99,21 @@ class Judge:
     def called(self, number: int) -> None:
         """Judge a forward call."""
         call = self._tape.calls[number]
+        found = self._attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
+        self._findings += found
+        self._panel.called(call, found)
+
+    @staticmethod
+    def _attempt(judge: Callable[[], T], otherwise: Callable[[str], T]) -> T:
+        """Judge; where that fails, return something else, which is told why."""
+        try:
+            return judge()
+        except Unjudgeable as reason:
+            return otherwise(str(reason))
+        except Exception as error:  # noqa: BLE001 (the program goes on, and the report tells of it)
+            return otherwise(failure(error))
+
+    def _result(self, call: Call) -> list[Finding]:
         operands = {n for argument in call.arguments.values() for n in references(argument)}
         if "empty" in call.base_op or (call.is_view and operands & self._empty):
             self._empty.update(call.outputs)
@@ -103,13 +125,13 @@ class Judge:
             for operand in operands:
                 self._records.expose(operand)
         found = []
-        if self._empty.isdisjoint(call.outputs) and call.base_op not in SOURCES:
-            found = self._results(number)
+        nothing = not call.outputs or call.base_op in SOURCES
+        if self._empty.isdisjoint(call.outputs) and not nothing:
+            found = self._results(call)
         if unfilled or not operands:
             # To hand on what was never written is right, whatever it is; so is a NaN asked for.
             found = [f for f in found if not f.comparison.reason.startswith("NaN")]
-        self._findings += found
-        self._panel.called(call, found)
+        return found
 
     def begins(
         self,
@@ -124,7 +146,12 @@ class Judge:
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Judge one node's turn in a backward pass."""
-        found = self._sweeps[sweep].judge_node(node_run, update)
+        check = self._sweeps[sweep]
+        check.note(node_run)
+        found = self._attempt(
+            lambda: check.judge_node(node_run, update),
+            lambda why: check.give_up(node_run, update, why),
+        )
         self._findings += found
         self._panel.node_ran(sweep, node_run, update, found)
 
@@ -142,6 +169,15 @@ class Judge:
         replayed : Replay, optional
             Its float64 replay, where the caller has it already.
         """
+        return self._attempt(
+            lambda: self._report(tape, replayed),
+            lambda why: _told(_broken_off((*tape.failures, why))),
+        )
+
+    def _report(self, tape: Tape, replayed: Replay | None) -> Report:
+        if tape.failures and not tape.calls:
+            # It could not be written, so that nothing can be told of what was found.
+            return _told(_broken_off(tape.failures))
         # Which node a forward call left behind was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
@@ -152,8 +188,12 @@ class Judge:
         # A tensor without elements has no number that could be wrong, nor hand on what is wrong.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         lineage = Lineage(tape, judged)
-        if replayed is None and tape.complete:
-            replayed = replay(tape)
+        failures = list(tape.failures)
+        if replayed is None and tape.complete and not failures:
+            replayed = self._attempt(lambda: replay(tape), failures.append)
+            # A rule that fails there has failed at its own step, and is told of there.
+            told = {finding.comparison.reason for finding in findings}
+            failures = [reason for reason in failures if reason not in told]
 
         def finished(row: Row) -> Row:
             input_nr = (row.node, row.input_nr)
@@ -172,35 +212,20 @@ class Judge:
                 for row in rows
             ]
         notes = self._panel.notes(tape, findings, rows, replayed)
-        return Report(tuple(findings), tuple(rows), notes)
+        return _told((*findings, *_broken_off(failures)), tuple(rows), notes)
 
-    def _results(self, number: int) -> list[Finding]:
-        tape = self._tape
-        call = tape.calls[number]
-        found = find(call.base_op)
-        title = f"{call.op} (call {number})"
+    def _doubts(self, call: Call, reason: str) -> list[Finding]:
+        """Leave a call's results in doubt."""
+        arrays = [None if n is None else self._tape.values[n].array for n in call.outputs]
+        return [
+            _of_call(call, output_nr, unjudged(reason, array))
+            for output_nr, array in enumerate(arrays or [None])
+        ]
 
-        def finding(output_nr: int, comparison: Comparison) -> Finding:
-            return Finding(
-                Step.FORWARD,
-                title,
-                comparison,
-                call=number,
-                tensor_nr=output_nr,
-                source=call.source,
-                formula=found.text if found else "",
-            )
-
-        try:
-            comparisons = self._compared(call)
-        except Unjudgeable as reason:
-            arrays = [None if n is None else tape.values[n].array for n in call.outputs]
-            return [
-                finding(output_nr, unjudged(str(reason), a)) for output_nr, a in enumerate(arrays)
-            ]
+    def _results(self, call: Call) -> list[Finding]:
         made = [
-            finding(output_nr, settled_by(comparison, partial(self._size, call, output_nr)))
-            for output_nr, comparison in comparisons
+            _of_call(call, output_nr, settled_by(comparison, partial(self._size, call, output_nr)))
+            for output_nr, comparison in self._compared(call)
         ]
         # Outputs without elements (what batch norm does not save in evaluation) have nothing to
         # judge, as long as another output of the call has.
@@ -226,3 +251,40 @@ class Judge:
         except Unjudgeable:
             return 0.0
         return largest(results[output_nr])
+
+
+def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:
+    found = find(call.base_op)
+    return Finding(
+        Step.FORWARD,
+        f"{call.op} (call {call.id})",
+        comparison,
+        call=call.id,
+        tensor_nr=output_nr,
+        source=call.source,
+        formula=found.text if found else "",
+    )
+
+
+def _broken_off(failures: Sequence[str]) -> tuple[Finding, ...]:
+    """Return what is left to say of what could not be recorded, or reported, to its end."""
+    return tuple(
+        Finding(Step.FORWARD, "the record, or the report of it", unjudged(reason, None))
+        for reason in failures
+    )
+
+
+def _told(
+    findings: tuple[Finding, ...], rows: tuple[Row, ...] = (), notes: tuple[Note, ...] = ()
+) -> Report:
+    """Return a report, which asks for one in turn where gradwitness itself has failed."""
+    if any(finding.comparison.reason.startswith(FAILED) for finding in findings):
+        notes = (*notes, _PLEASE)
+    return Report(findings, rows, notes)
+
+
+_PLEASE = Note(
+    "gradwitness failed",
+    "The steps that name it are in doubt; the program itself was not disturbed. Please report "
+    "this, with the line that is named and, if you can, the program.",
+)

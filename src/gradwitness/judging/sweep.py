@@ -80,6 +80,15 @@ class SweepCheck:
             None if limited_to is None else _leading_to(tape, {e.node for e in limited_to})
         )
 
+    def note(self, node_run: NodeRun) -> None:
+        """Take down what a node sent, and to where: what arrives there is held against it."""
+        node = self.tape.nodes[node_run.node]
+        for edge, sent in zip(node.edges, node_run.outgoing, strict=False):
+            if edge is not None and sent is not None:
+                self.sent.setdefault((edge.node, edge.index), []).append(sent)
+            elif edge is not None:
+                self._left_out.add((edge.node, edge.index))
+
     def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run, and what it did to the ``.grad`` of a leaf."""
         self._found = []
@@ -91,6 +100,21 @@ class SweepCheck:
                 self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0]))
         else:
             self._backward(node, node_run)
+        self._carried.used(node.id, len(node_run.incoming))
+        return self._found
+
+    def give_up(self, node_run: NodeRun, update: LeafUpdate | None, reason: str) -> list[Finding]:
+        """Leave a node run in doubt that could not be judged; what it sent is taken as recorded."""
+        self._found = []
+        node = self.tape.nodes[node_run.node]
+        doubt = unjudged(reason, None)
+        for input_nr, edge in enumerate(node.edges):
+            if edge is not None:
+                self._finding(Step.BACKWARD, node, input_nr, f"gradient of input {input_nr}", doubt)
+                self._carried.lose(edge)
+        if update is not None:
+            self._finding(Step.ACCUMULATE, node, 0, "`.grad` afterwards", doubt)
+            self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0], doubt))
         self._carried.used(node.id, len(node_run.incoming))
         return self._found
 
@@ -163,7 +187,6 @@ class SweepCheck:
         return settled_by(comparison, lambda: sum(map(largest, map(self.records, terms))) + ones)
 
     def _backward(self, node: Node, node_run: NodeRun) -> None:
-        self._note_sent(node, node_run)
         names = _slot_names(self.tape, node, self.records)
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
@@ -187,13 +210,6 @@ class SweepCheck:
             if comparison is not None:
                 self._backward_finding(node, input_nr, names, comparison)
         self._carry_on(node, node_run, expected)
-
-    def _note_sent(self, node: Node, node_run: NodeRun) -> None:
-        for edge, sent in zip(node.edges, node_run.outgoing, strict=False):
-            if edge is not None and sent is not None:
-                self.sent.setdefault((edge.node, edge.index), []).append(sent)
-            elif edge is not None:
-                self._left_out.add((edge.node, edge.index))
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         expected: tuple[Any, ...] | Unjudgeable
@@ -335,13 +351,13 @@ class SweepCheck:
             return nothing("no gradient: nothing leads from it to the result")
         return unjudged("the gradient does not depend on it: torch gave None")
 
-    def _row(self, edge: Edge, number: int | None) -> Row:
+    def _row(self, edge: Edge, number: int | None, known: Comparison | None = None) -> Row:
         tape = self.tape
         leaf = tape.nodes[edge.node].outputs[edge.index]
         value = None if leaf is None else tape.values[leaf]
         name = value.name if value and value.name else f"value {leaf}"
         input_nr = (edge.node, edge.index)
-        comparison = (
+        comparison = known or (
             self._absent(input_nr) if number is None else self._arrived_against(input_nr, number)
         )
         return Row(

@@ -1,0 +1,34 @@
+"""What is said where something fails that should not have: inside of a user's program."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from gradwitness._errors import GradwitnessError
+
+FAILED = "gradwitness failed here"
+
+_PACKAGE = Path(__file__).parent
+# Frames of these are neither the program's nor ours.
+_LIBRARIES = ("numpy", "scipy", "ml_dtypes", "torch")
+
+
+def failure(error: Exception) -> str:
+    """Say in one line what failed, and at which line: ours, or one of the program's own rules."""
+    said = str(error).strip().partition("\n")[0][:120]
+    if isinstance(error, GradwitnessError):
+        return said
+    what = f"{type(error).__name__} ({said})" if said else type(error).__name__
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package in _LIBRARIES:
+            continue
+        path = Path(frame.f_code.co_filename)
+        if not path.is_relative_to(_PACKAGE):
+            return (
+                f"the program's own code failed when gradwitness called it: {what} at {path}:{line}"
+            )
+        shown = path.relative_to(_PACKAGE).as_posix()
+        return f"{FAILED}: {what} at {shown}:{line}; please report"
+    return f"{FAILED}: {what}; please report"
