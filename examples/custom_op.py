@@ -42,8 +42,7 @@ def swish_rule(x: Any, *, beta: float) -> Any:
 
 
 @swish_rule.vjp("x", "g * (s + beta * x * s * (1 - s)), s = 1 / (1 + exp(-beta x))")
-def _(g: Any, y: Any, x: Any, *, beta: float) -> Any:
-    del y
+def _(g: Any, x: Any, *, beta: float) -> Any:
     s = 1 / (1 + np.exp(-beta * x))
     return g * (s + beta * x * s * (1 - s))
 

@@ -45,6 +45,8 @@ def gradient(text: str, case: Case, operand: str) -> NDArray[Any]:
     Of a real operand's gradient only the real part counts.
     """
     found = evaluate(text, case)
+    if text == "0":  # for each number of the operand
+        found = np.zeros(case.operand(operand).shape)
     place = operand.rstrip("]").partition("[")[2]
     array = np.asarray(found[int(place)] if place else found)
     real = not case.leaves[operand].is_complex()

@@ -6,6 +6,7 @@ Nothing here may come from the rules.
 from __future__ import annotations
 
 import cmath
+import functools
 import math
 import struct
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -93,8 +94,21 @@ def erfc(x: Plain) -> Plain:
     return _each(math.erfc, x)
 
 
-def arcsin(x: Plain) -> Plain:
-    return _each(math.asin, x)
+def exp2(x: Plain) -> Plain:
+    return _each(lambda p: 2.0**p, x)
+
+
+def ceil(x: Plain) -> Plain:
+    return _each(lambda p: -float(math.floor(-p)), x)
+
+
+# Functions by the names that NumPy has for them.
+_MATH = {
+    "tan": math.tan, "sinh": math.sinh, "cosh": math.cosh,
+    "arcsin": math.asin, "arccos": math.acos, "arctan": math.atan,
+    "arcsinh": math.asinh, "arccosh": math.acosh, "arctanh": math.atanh,
+    "expm1": math.expm1, "log2": math.log2, "log10": math.log10,
+}  # fmt: skip
 
 
 def angle(a: Plain, b: Plain) -> Plain:
@@ -125,7 +139,8 @@ SCALARS: dict[str, Any] = {
     word.__name__: word
     for word in (
         float32, bits, flipped_bits, negative, signed_one, floor, trunc, rounded, to_even, modulo,
-        cut_modulo, numbers_only, erfc, arcsin, angle, kept_off,
+        cut_modulo, numbers_only, erfc, exp2, ceil, angle, kept_off,
         rrelu, exponent_of,
     )
 } | {"inf": math.inf}  # fmt: skip
+SCALARS |= {name: functools.partial(_each, function) for name, function in _MATH.items()}

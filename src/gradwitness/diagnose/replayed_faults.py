@@ -96,8 +96,8 @@ class Site:
         }
         y = changed.get("y", self.results if len(self.results) > 1 else self.y)
         g = (g, *(None for _ in self.results[1:])) if len(self.results) > 1 else g
-        function = self.rule.gradients[name].function
-        made = run("the vjp", function, g, y, *operands.values(), **parameters)
+        gradient = self.rule.gradients[name]
+        made = run("the vjp", gradient, g, y, tuple(operands.values()), parameters)
         return np.asarray(unbroadcast(made, np.shape(self.operands[name])))
 
 

@@ -139,8 +139,8 @@ def vjp(
             continue
         whose = f"the vjp of {name!r} in the rule of {bound.rule.name}"
         if name not in made:
-            function = bound.rule.gradients[name].function
-            made[name] = run(whose, function, g, y, *bound.operands, **bound.parameters)
+            gradient = bound.rule.gradients[name]
+            made[name] = run(whose, gradient, g, y, bound.operands, bound.parameters)
         result = made[name]
         if place is not None:
             if not isinstance(result, (tuple, list)) or len(result) <= place:

@@ -228,7 +228,8 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
 
 def _place(error: Exception, function: Any) -> str:
     """Return where in a rule's own file it failed."""
-    file = getattr(getattr(inspect.unwrap(function), "__code__", None), "co_filename", "")
+    written = inspect.unwrap(getattr(function, "function", function))
+    file = getattr(getattr(written, "__code__", None), "co_filename", "")
     lines = [n for at, n in walk_tb(error.__traceback__) if at.f_code.co_filename == file]
     if not lines:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from gradwitness.engine.binding import Unjudgeable
@@ -74,8 +73,7 @@ class Declared:
         for name, gradient in known.items():
             if name not in input_nrs:
                 continue
-            taken = list(inspect.signature(gradient.function).parameters)[2:]
-            given = {each: self._alive(arguments[each], arithmetic) for each in taken}
+            given = {n: self._alive(arguments[n], arithmetic) for n in gradient.arguments}
             one = len(node.outputs) == 1
             first = (gs[0], ys[0]) if one else (tuple(gs), tuple(ys))
             made[input_nrs[name]] = self._checked(

@@ -142,7 +142,13 @@ def continue_from(y: Array, start: Array, terms: int) -> Array:
 
 
 @replaceable
-def solved(A: Array, B: Array, *, adjoint: bool = False, triangular: bool = False) -> Array:
+def solved(
+    A: Array,
+    B: Array,
+    *,
+    adjoint: bool = False,
+    triangular: bool = False,  # noqa: ARG001 (the bound depends on it)
+) -> Array:
     """Solve A X = B, or A^T X = B, by triangular factors of A unless it is triangular itself."""
     return np.linalg.solve(np.swapaxes(A, -1, -2) if adjoint else A, B)
 

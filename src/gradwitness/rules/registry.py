@@ -8,36 +8,37 @@ schema), with its formula as text beside it, and one vjp for each differentiable
         return a * b
 
     @mul.vjp("a", "g * b")
-    def _(g, y, a, b):
+    def _(g, b):
         return g * b
 
-It never broadcasts back, casts, accumulates or logs: the engine does. ``y`` is the recorded result.
-An operation with several results gets ``g`` and ``y`` as tuples; an operand that is a list of
-tensors gets a list back. A function that goes on in steps may have a keyword ``made``: None, or the
-recorded results, and then each step starts from the recorded one before; a keyword ``memory`` gets
-the place in memory of each element of the first operand, or None if they fill it in order; a
-keyword ``in_parts`` is whether the recorded kernel stored partial sums (see `convolution`).
-Overloads, in-place forms and aliases of an operation share its rule.
+A vjp names what it reads, and nothing else: ``g``, the recorded result ``y``, operands, and after
+``*`` parameters, whose defaults are the rule's. What no vjp names need not be kept in memory. An
+operand of which only the shape counts is annotated so: ``x: Shaped``.
+
+A rule never broadcasts back, casts, accumulates or logs: the engine does. Of an operation with
+several results ``g`` and ``y`` are tuples, and ``y1`` is the second result alone; an operand that
+is a list of tensors is a tuple, and its vjp returns a list. A function that goes on in steps may
+have a keyword ``made``: None, or the recorded results, and then each step starts from the recorded
+one before; a keyword ``memory`` gets the place in memory of each element of the first operand, or
+None if they fill it in order; a keyword ``in_parts`` is whether the recorded kernel stored partial
+sums (see `convolution`). Overloads, in-place forms and aliases of an operation share its rule.
 """
 
 from __future__ import annotations
 
-import dis
 import functools
 import inspect
-import itertools
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from gradwitness._errors import RuleError
+from gradwitness.rules.vjps import Array as Array
+from gradwitness.rules.vjps import Gradient, read_off, zero
+from gradwitness.rules.vjps import Shaped as Shaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-# An ndarray, or what the engine's dispatch puts in its place (Bounded, a CuPy array): every
-# object that obeys NEP 13 and NEP 18.
-Array: TypeAlias = Any
 
 # Letters of axes, or what gives them from the operands' shapes and the parameters.
 Apart: TypeAlias = "str | Callable[[Mapping[str, tuple[int, ...]], Mapping[str, Any]], str]"
@@ -45,22 +46,7 @@ Apart: TypeAlias = "str | Callable[[Mapping[str, tuple[int, ...]], Mapping[str, 
 ELEMENTWISE = "elementwise"
 
 
-@dataclass(frozen=True)
-class Gradient:
-    """The vjp with respect to one operand.
-
-    Attributes
-    ----------
-    text : str
-        Its formula over g, y, operands.
-    function : callable
-    reads : frozenset of str
-        Those of its arguments whose numbers its code may use.
-    """
-
-    text: str
-    function: Callable[..., Array]
-    reads: frozenset[str]
+Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 @dataclass(frozen=True)
@@ -125,28 +111,34 @@ class Rule:
     gradients: dict[str, Gradient] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
 
-    def vjp(self, operand: str, text: str) -> Callable[[Callable[..., Array]], None]:
-        """Register the vjp of one operand; ``text`` is its formula without the left-hand side."""
-        if operand not in self.operands or operand in self.gradients:
-            raise RuleError(f"{self.name}: {operand!r} is no operand, or has its vjp already")
+    def vjp(self, operand: str, text: str) -> Callable[[Function], Function]:
+        """Register the vjp of one operand; ``text`` is its formula without the left-hand side.
 
-        def register(function: Callable[..., Array]) -> None:
-            signature = inspect.signature(function)
-            named = dict.fromkeys(self.parameters)
+        The function takes what it reads by name, see the module's description.
+        """
+        if operand not in self.operands:
+            raise RuleError(
+                f"{self.name} has no operand {operand!r}; it has {', '.join(self.operands)}"
+            )
+        if operand in self.gradients:
+            raise RuleError(f"{self.name}: {operand!r} has two vjps")
+
+        def register(function: Function) -> Function:
             try:
-                signature.bind(*("g", "y", *self.operands), **named)
-            except TypeError as error:
-                keywords = f", *, {', '.join(named)}" if named else ""
-                raise RuleError(
-                    f"{self.name}: the vjp of {operand!r} takes {signature} where "
-                    f"({', '.join(('g', 'y', *self.operands))}{keywords}) is wanted: {error}"
-                ) from None
-            names = ("g", "y", *self.operands)
-            used = reads(function, names)
-            self.gradients[operand] = Gradient(text, function, used)
-            self.kept.update(used)
+                gradient = read_off(function, text, self.operands, self.parameters, self.defaults)
+            except RuleError as fault:
+                raise RuleError(f"{self.name}: the vjp of {operand!r} {fault}") from None
+            self.gradients[operand] = gradient
+            self.kept.update(gradient.reads)
+            return function
 
         return register
+
+    def constant_in(self, *operands: str) -> None:
+        """Register that operands get 0: the result does not change with their numbers."""
+        for operand in operands:
+            self.gradients[operand] = zero(self.operands.index(operand))
+            self.kept.add("g")
 
     def keeps(self, place: int, results: int) -> bool:
         """Return whether some vjp may use the numbers of the result at a place, of so many."""
@@ -219,7 +211,7 @@ def rule(
     Raises
     ------
     RuleError
-        If an operation would have two rules.
+        If an operation would have two rules, or an operand is called as what a vjp gets besides.
     """
 
     def register(function: Callable[..., Any]) -> Rule:
@@ -241,6 +233,12 @@ def rule(
             apart=apart,
             moves=moves,
         )
+        taken = {"g", "y"}.intersection(made.operands)
+        if taken:
+            raise RuleError(
+                f"{name}: g is the cotangent and y the result, in its formulas and vjps: call the "
+                f"operand {taken.pop()!r} otherwise (operands go by their order)"
+            )
         for each in (name, *aliases):
             if each in _RULES:
                 raise RuleError(f"{each} has two rules")
@@ -260,50 +258,6 @@ def rule(
 
 # The same, for operations that work element by element, after broadcasting.
 elementwise = functools.partial(rule, apart=ELEMENTWISE)
-
-
-# What can be asked of an array that has no numbers.
-_OF_SHAPE = frozenset({"shape", "ndim", "size"})
-
-
-def reads(function: Callable[..., Any], names: tuple[str, ...]) -> frozenset[str]:
-    """Return which positional arguments a function uses for more than their shape.
-
-    Parameters
-    ----------
-    function : callable
-    names : tuple of str
-        What the arguments are called here, whatever the function calls them.
-    """
-    code = inspect.unwrap(function).__code__
-    own = code.co_varnames[: code.co_argcount]
-    if code.co_flags & inspect.CO_VARARGS:
-        # Those that it takes together are used together.
-        together = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
-        own += (together,) * (len(names) - len(own))
-    used: set[str] = set()
-    single: set[str] = set()
-    steps = list(dis.get_instructions(code))
-    for step, following, then in itertools.zip_longest(steps, steps[1:], steps[2:]):
-        mentioned = step.argval if isinstance(step.argval, tuple) else (step.argval,)
-        if step.opname in ("STORE_FAST", "DELETE_FAST"):
-            continue
-        # Of two that are loaded at once, only the last one is asked for its shape, or for a place.
-        if following and following.opname == "LOAD_ATTR" and following.argval in _OF_SHAPE:
-            mentioned = mentioned[:-1]
-        elif mentioned[-1:] == own[1:2] != own[2:3] and _takes_one(following, then):
-            single.add(f"{names[1]}[{following.argval}]")
-            mentioned = mentioned[:-1]
-        used.update(word for word in mentioned if isinstance(word, str))
-    whole = frozenset(name for name, word in zip(names, own, strict=True) if word in used)
-    return whole if names[1] in whole else whole | single
-
-
-def _takes_one(loaded: dis.Instruction | None, then: dis.Instruction | None) -> bool:
-    """Whether two instructions take, of what was loaded before, the item at a fixed place."""
-    place = loaded and loaded.opname in ("LOAD_CONST", "LOAD_SMALL_INT") and loaded.argval
-    subscript = then and (then.opname == "BINARY_SUBSCR" or then.argrepr == "[]")
-    return type(place) is int and place >= 0 and bool(subscript)
 
 
 def forget(made: Rule) -> None:

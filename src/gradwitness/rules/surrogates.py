@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import RuleError
-from gradwitness.rules.registry import Gradient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_declared: dict[type, dict[str, Gradient]] = {}
+
+@dataclass(frozen=True)
+class Declared:
+    """The declared gradient of one input.
+
+    Attributes
+    ----------
+    text : str
+        Its formula over g, y and arguments of forward.
+    function : callable
+    arguments : tuple of str
+        Those arguments of forward that it takes after the cotangent and the output.
+    """
+
+    text: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+
+
+_declared: dict[type, dict[str, Declared]] = {}
 
 
 def surrogate(
@@ -69,13 +88,13 @@ def surrogate(
                 f"the declared gradient of {function.__name__} takes ({', '.join(wanted)}): give "
                 f"it g and y, then arguments of forward, which are {', '.join(taken)}"
             )
-        known[operand] = Gradient(text, formula, frozenset(wanted))
+        known[operand] = Declared(text, formula, tuple(wanted[2:]))
         return formula
 
     return register
 
 
-def declared(function: type | None) -> Mapping[str, Gradient]:
+def declared(function: type | None) -> Mapping[str, Declared]:
     """Return the gradients that were declared for a function, by argument."""
     return {} if function is None else _declared.get(function, {})
 

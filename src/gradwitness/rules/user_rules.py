@@ -35,13 +35,15 @@ def rule(
             return x / (1 + np.exp(-x))
 
         @swish.vjp("x", "g * (s + x * s * (1 - s))")
-        def _(g, y, x):
+        def _(g, x):
             s = 1 / (1 + np.exp(-x))
             return g * (s + x * s * (1 - s))
 
-    An operator with several results gets ``g`` and ``y`` as tuples; a list of tensors comes as a
-    tuple and its vjp returns a list; a tensor that was not given comes as None. The bound on
-    rounding is derived from these formulas, each step rounded to the tensors' format.
+    A vjp names what it reads: the cotangent ``g``, the result ``y``, tensors, and after ``*`` other
+    arguments. Of several results ``g`` and ``y`` are tuples, and ``y1`` is the second alone; a list
+    of tensors comes as a tuple, and its vjp returns a list; a tensor that was
+    not given comes as None. The bound on rounding is derived from these formulas, each step rounded
+    to the tensors' format.
 
     Parameters
     ----------

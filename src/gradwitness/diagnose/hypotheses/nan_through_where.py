@@ -121,8 +121,8 @@ def _of_nothing(user: Site, changed: dict[str, Array]) -> dict[str, Array]:
         if isinstance(y, tuple):
             return {}
         for name in user.names:
-            rule = user.rule.gradients[name].function
-            g = run("the rule", rule, np.zeros_like(y), y, *operands.values(), **user.parameters)
+            rule, given = user.rule.gradients[name], tuple(operands.values())
+            g = run("the vjp", rule, np.zeros_like(y), y, given, user.parameters)
             found[name] = np.where(np.isnan(g), np.nan, 0.0)
             found[name] = np.asarray(unbroadcast(found[name], np.shape(operands[name])))
     except (Unjudgeable, ValueError, IndexError, TypeError):

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Error, Plain, assemble
-from gradwitness.engine.bounded.solving import SINGULAR, substituted, turned
+from gradwitness.engine.bounded.solving import SINGULAR, substituted
 from gradwitness.engine.floats import gamma
+from gradwitness.rules.linalg.solving import turned
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic

@@ -28,7 +28,7 @@ from gradwitness.engine.bounded.array import (
     errors_of,
     value_of,
 )
-from gradwitness.engine.bounded.solving import turned
+from gradwitness.rules.linalg.solving import turned
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic

@@ -30,17 +30,13 @@ from gradwitness.engine.bounded.array import (
 )
 from gradwitness.engine.bounded.transcendental import LIBRARY
 from gradwitness.engine.floats import WITNESS_UNIT, gamma
+from gradwitness.rules.linalg.solving import turned
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
 SINGULAR = "a matrix that is singular"
-
-
-def turned(A: Plain) -> Plain:
-    """Return the transpose of each matrix."""
-    return np.swapaxes(A, -1, -2)
 
 
 def _factors(A: Plain) -> tuple[Plain, Plain]:

@@ -7,21 +7,16 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.registry import Array, elementwise, rule
+from gradwitness.rules.scalar_rule import GIVEN, scalar_rule
 
-
-@elementwise(
+scalar_rule(
     "aten.leaky_relu",
     "y = where(x > 0, x, negative_slope * x)",
+    "where(x > 0, g, negative_slope * g)",
     meaning="lets the gradient through where the input was positive, and multiplies it by the "
     "negative slope elsewhere, at 0 too",
+    parameters={"negative_slope": 0.01},
 )
-def leaky_relu(x: Array, *, negative_slope: Any = 0.01) -> Array:
-    return np.where(x > 0, x, negative_slope * x)
-
-
-@leaky_relu.vjp("x", "where(x > 0, g, negative_slope * g)")
-def _(g: Array, y: Array, x: Array, *, negative_slope: Any = 0.01) -> Array:
-    return np.where(x > 0, g, negative_slope * g)
 
 
 @elementwise(
@@ -35,12 +30,12 @@ def prelu(x: Array, w: Array) -> Array:
 
 
 @prelu.vjp("x", "where(x > 0, g, w * g)")
-def _(g: Array, y: Array, x: Array, w: Array) -> Array:
+def _(g: Array, x: Array, w: Array) -> Array:
     return np.where(x > 0, g, w * g)
 
 
 @prelu.vjp("w", "where(x > 0, 0, x * g)")
-def _(g: Array, y: Array, x: Array, w: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     return np.where(x > 0, 0, x * g)
 
 
@@ -51,7 +46,12 @@ def _(g: Array, y: Array, x: Array, w: Array) -> Array:
     "at 0 too, alpha * scale * input_scale * exp(input_scale * x)",
 )
 def elu(
-    x: Array, *, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1, in_place: bool = False
+    x: Array,
+    *,
+    alpha: Any = 1,
+    scale: Any = 1,
+    input_scale: Any = 1,
+    in_place: bool = False,  # noqa: ARG001 (the vjp reads it)
 ) -> Array:
     low = np.minimum(x, 0)  # exponentiate no positive number
     return np.where(x > 0, scale * x, alpha * scale * np.expm1(input_scale * low))
@@ -63,14 +63,7 @@ def elu(
     "alpha * scale * exp(input_scale * minimum(x, 0))))",
 )
 def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    *,
-    alpha: Any = 1,
-    scale: Any = 1,
-    input_scale: Any = 1,
-    in_place: bool = False,
+    g: Array, y: Array, x: Array, *, alpha: Any, scale: Any, input_scale: Any, in_place: bool
 ) -> Array:
     if in_place:
         # All that is left is the rounded result, which is near -alpha * scale far below zero.
@@ -89,7 +82,12 @@ def _single(number: Any) -> Any:
     "y = where(x > 0, x, alpha * (exp(x / alpha) - 1))",
     meaning="multiplies the gradient by exp(x / alpha) where the input was not positive",
 )
-def celu(x: Array, *, alpha: Any = 1.0, in_place: bool = False) -> Array:
+def celu(
+    x: Array,
+    *,
+    alpha: Any = 1.0,
+    in_place: bool = False,  # noqa: ARG001 (the vjp reads it)
+) -> Array:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
 
 
@@ -98,7 +96,7 @@ def celu(x: Array, *, alpha: Any = 1.0, in_place: bool = False) -> Array:
     "g * where(x > 0, 1, where(in_place, y + alpha, alpha * exp(minimum(x, 0) / float32(alpha))) "
     "/ float32(alpha))",
 )
-def _(g: Array, y: Array, x: Array, *, alpha: Any = 1.0, in_place: bool = False) -> Array:
+def _(g: Array, y: Array, x: Array, *, alpha: Any, in_place: bool) -> Array:
     # Multiplied and divided by alpha, as torch does, which runs it as an elu.
     inner = 1 / _single(alpha)
     if in_place:
@@ -106,50 +104,28 @@ def _(g: Array, y: Array, x: Array, *, alpha: Any = 1.0, in_place: bool = False)
     return np.where(x > 0, g, g * (inner * alpha * np.exp(np.minimum(x, 0) * inner)))
 
 
-@elementwise(
+hardtanh = scalar_rule(
     "aten.hardtanh",
     "y = where(x <= min_val, min_val, where(x >= max_val, max_val, x))",
+    "where(x <= min_val, 0, where(x >= max_val, 0, g))",
     meaning="lets the gradient through strictly between the two limits; at a limit it gives 0",
+    parameters={"min_val": -1, "max_val": 1},
 )
-def hardtanh(x: Array, *, min_val: Any = -1, max_val: Any = 1) -> Array:
-    return np.where(x <= min_val, min_val, np.where(x >= max_val, max_val, x))
 
-
-@hardtanh.vjp("x", "where(x <= min_val, 0, where(x >= max_val, 0, g))")
-def _(g: Array, y: Array, x: Array, *, min_val: Any = -1, max_val: Any = 1) -> Array:
-    return np.where(x <= min_val, 0, np.where(x >= max_val, 0, g))
-
-
-@elementwise(
+scalar_rule(
     "aten.hardsigmoid",
     "y = where(x <= -3, 0, where(x >= 3, 6, x + 3)) / 6",
+    "where(x > -3, where(x < 3, g * float32(1 / 6), 0), 0)",
     meaning="divides the gradient by 6 strictly between -3 and 3, and gives 0 elsewhere",
 )
-def hardsigmoid(x: Array) -> Array:
-    return np.where(x <= -3, 0, np.where(x >= 3, 6, x + 3)) / 6
 
 
-# Torch's constant is a float32 number, for float64 too.
-_SIXTH = float(np.float32(1 / 6))
-
-
-@hardsigmoid.vjp("x", "where(x > -3, where(x < 3, g * float32(1 / 6), 0), 0)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return np.where(x > -3, np.where(x < 3, g * _SIXTH, 0), 0)
-
-
-@elementwise(
+hardswish = scalar_rule(
     "aten.hardswish",
     "y = x * where(x <= -3, 0, where(x >= 3, 6, x + 3)) / 6",
+    "where(x <= -3, 0, where(x >= 3, g, g * (x / 3 + 1 / 2)))",
     meaning="multiplies the gradient by x / 3 + 1/2 between -3 and 3, by 0 below, by 1 above",
 )
-def hardswish(x: Array) -> Array:
-    return x * np.where(x <= -3, 0, np.where(x >= 3, 6, x + 3)) / 6
-
-
-@hardswish.vjp("x", "g * where(x <= -3, 0, where(x >= 3, 1, x / 3 + 1 / 2))")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return np.where(x <= -3, 0, np.where(x >= 3, g, g * (x / 3 + 0.5)))
 
 
 @elementwise(
@@ -164,7 +140,7 @@ def softplus(x: Array, *, beta: Any = 1, threshold: Any = 20) -> Array:
 
 
 @softplus.vjp("x", "where(beta * x > threshold, g, g / (1 + exp(-beta * x)))")
-def _(g: Array, y: Array, x: Array, *, beta: Any = 1, threshold: Any = 20) -> Array:
+def _(g: Array, x: Array, *, beta: Any, threshold: Any) -> Array:
     z = np.exp(beta * x)
     return np.where(beta * x > threshold, g, g * z / (z + 1))
 
@@ -187,53 +163,36 @@ def mish(x: Array) -> Array:
     "x",
     "g * (tanh(log1p(exp(x))) + x / (1 + exp(-x)) * (1 - tanh(log1p(exp(x))) ** 2))",
 )
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     t = np.tanh(np.log1p(np.exp(np.minimum(x, _SATURATED))))
     e = np.exp(-np.abs(x))
     s = np.where(x >= 0, 1, e) / (1 + e)
     return g * (t + x * s * (1 - t * t))
 
 
-@elementwise(
+scalar_rule(
     "aten.threshold",
     "y = where(x <= threshold, value, x)",
+    "where(x <= threshold, 0, g)",
     meaning="lets the gradient through where the input was above the threshold; at it, it gives 0",
+    parameters={"threshold": GIVEN, "value": GIVEN},
 )
-def threshold_(x: Array, *, threshold: Any, value: Any) -> Array:
-    return np.where(x <= threshold, value, x)
 
-
-@threshold_.vjp("x", "where(x <= threshold, 0, g)")
-def _(g: Array, y: Array, x: Array, *, threshold: Any, value: Any) -> Array:
-    return np.where(x <= threshold, 0, g)
-
-
-@elementwise(
+softshrink = scalar_rule(
     "aten.softshrink",
     "y = where(x > lambd, x - lambd, where(x < -lambd, x + lambd, 0))",
+    "where(abs(x) <= lambd, 0, g)",
     meaning="lets the gradient through where the input was further than lambd from 0",
+    parameters={"lambd": 0.5},
 )
-def softshrink(x: Array, *, lambd: Any = 0.5) -> Array:
-    return np.where(x > lambd, x - lambd, np.where(x < -lambd, x + lambd, 0))
 
-
-@softshrink.vjp("x", "where(abs(x) <= lambd, 0, g)")
-def _(g: Array, y: Array, x: Array, *, lambd: Any = 0.5) -> Array:
-    return np.where(np.abs(x) <= lambd, 0, g)
-
-
-@elementwise(
+hardshrink = scalar_rule(
     "aten.hardshrink",
     "y = where(abs(x) <= lambd, 0, x)",
+    "where(abs(x) <= lambd, 0, g)",
     meaning="lets the gradient through where the input was further than lambd from 0",
+    parameters={"lambd": 0.5},
 )
-def hardshrink(x: Array, *, lambd: Any = 0.5) -> Array:
-    return np.where(np.abs(x) <= lambd, 0, x)
-
-
-@hardshrink.vjp("x", "where(abs(x) <= lambd, 0, g)")
-def _(g: Array, y: Array, x: Array, *, lambd: Any = 0.5) -> Array:
-    return np.where(np.abs(x) <= lambd, 0, g)
 
 
 _RANDOM_SLOPE = (
@@ -266,16 +225,7 @@ def rrelu(
 
 
 @rrelu.vjp("x", "g * where(x > 0, 1, y / x if training else (lower + upper) / 2)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    *,
-    lower: Any = 1 / 8,
-    upper: Any = 1 / 3,
-    training: bool = False,
-    drawn: Array,
-) -> Array:
+def _(g: Array, y: Array, x: Array, *, lower: Any, upper: Any, training: bool) -> Array:
     if not training:
         return _sloped(x, g, lower, upper)
     # As torch holds a range that is next to none for no range.
@@ -303,7 +253,7 @@ def glu(x: Array, *, dim: int = -1) -> Array:
     "join(g / (1 + exp(-half(x, dim, 1))), "
     "g * half(x, dim, 0) * exp(-half(x, dim, 1)) / (1 + exp(-half(x, dim, 1))) ** 2, dim)",
 )
-def _(g: Array, y: Array, x: Array, *, dim: int = -1) -> Array:
+def _(g: Array, x: Array, *, dim: int) -> Array:
     a, b = _halves(x, dim)
     e = np.exp(-np.abs(b))
     s = np.where(b >= 0, 1, e) / (1 + e)

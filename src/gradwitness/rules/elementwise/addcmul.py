@@ -20,17 +20,17 @@ def addcmul(x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
 
 
 @addcmul.vjp("x", "g")
-def _(g: Array, y: Array, x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
 @addcmul.vjp("a", "g * (b * value)")
-def _(g: Array, y: Array, x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
+def _(g: Array, b: Array, *, value: Any) -> Array:
     return g * (b * value)
 
 
 @addcmul.vjp("b", "g * (a * value)")
-def _(g: Array, y: Array, x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
+def _(g: Array, a: Array, *, value: Any) -> Array:
     return g * (a * value)
 
 
@@ -45,17 +45,17 @@ def addcdiv(x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
 
 
 @addcdiv.vjp("x", "g")
-def _(g: Array, y: Array, x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
 @addcdiv.vjp("a", "g * (value / b)")
-def _(g: Array, y: Array, x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
+def _(g: Array, b: Array, *, value: Any) -> Array:
     return g * (value / b)
 
 
 @addcdiv.vjp("b", "-g * (value * a / (b * b))")
-def _(g: Array, y: Array, x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
+def _(g: Array, a: Array, b: Array, *, value: Any) -> Array:
     return -g * (value * a / (b * b))
 
 
@@ -73,15 +73,15 @@ def lerp(a: Array, b: Array, weight: Array) -> Array:
 
 
 @lerp.vjp("a", "g * (1 - weight)")
-def _(g: Array, y: Array, a: Array, b: Array, weight: Array) -> Array:
+def _(g: Array, weight: Array) -> Array:
     return g * (1 - weight)
 
 
 @lerp.vjp("b", "g * weight")
-def _(g: Array, y: Array, a: Array, b: Array, weight: Array) -> Array:
+def _(g: Array, weight: Array) -> Array:
     return g * weight
 
 
 @lerp.vjp("weight", "g * (b - a)")
-def _(g: Array, y: Array, a: Array, b: Array, weight: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g * (b - a)

@@ -63,12 +63,12 @@ def complex_(re: Array, im: Array) -> Array:
 
 
 @complex_.vjp("re", "real(g)")
-def _(g: Array, y: Array, re: Array, im: Array) -> Array:
+def _(g: Array) -> Array:
     return np.real(g)
 
 
 @complex_.vjp("im", "imag(g)")
-def _(g: Array, y: Array, re: Array, im: Array) -> Array:
+def _(g: Array) -> Array:
     return np.imag(g)
 
 
@@ -83,12 +83,12 @@ def polar(size: Array, phase: Array) -> Array:
 
 
 @polar.vjp("size", "real(g) * cos(phase) + imag(g) * sin(phase)")
-def _(g: Array, y: Array, size: Array, phase: Array) -> Array:
+def _(g: Array, phase: Array) -> Array:
     return np.real(g) * np.cos(phase) + np.imag(g) * np.sin(phase)
 
 
 @polar.vjp("phase", "imag(g) * real(y) - real(g) * imag(y)")
-def _(g: Array, y: Array, size: Array, phase: Array) -> Array:
+def _(g: Array, y: Array) -> Array:
     return np.imag(g) * np.real(y) - np.real(g) * np.imag(y)
 
 
@@ -102,7 +102,7 @@ def view_as_real(x: Array) -> Array:
 
 
 @view_as_real.vjp("x", "g[..., 0] + 1j * g[..., 1]")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array) -> Array:
     return paired(g[..., 0], g[..., 1])
 
 
@@ -116,7 +116,7 @@ def view_as_complex(x: Array) -> Array:
 
 
 @view_as_complex.vjp("x", "parts(g)")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array) -> Array:
     return parts(g)
 
 
@@ -131,7 +131,7 @@ def conj(x: Array) -> Array:
 
 
 @conj.vjp("x", "conj(g)")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array) -> Array:
     return np.conjugate(g)
 
 
@@ -145,12 +145,12 @@ def vdot(a: Array, b: Array) -> Array:
 
 
 @vdot.vjp("a", "conj(g) * b")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, b: Array) -> Array:
     return np.conjugate(g) * b
 
 
 @vdot.vjp("b", "g * a")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array) -> Array:
     return g * a
 
 
@@ -167,7 +167,7 @@ def angle(x: Array) -> Array:
 
 
 @angle.vjp("x", "1j * g * over(over(x, abs(x)), abs(x)) if is_complex(x) else 0 * g")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     if not is_complex(x):
         return np.zeros_like(g)
     size = np.absolute(x)
@@ -187,7 +187,7 @@ def sgn(x: Array) -> Array:
 
 
 @sgn.vjp("x", "over(g - sign(x) * real(conj(sign(x)) * g), abs(x)) if is_complex(x) else 0 * g")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     if not is_complex(x):
         return np.zeros_like(g)
     size = np.absolute(x)

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from gradwitness.rules.kernel_ops import running_logsumexp
 from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.scalar_rule import scalar_rule
 
 _LOG_2 = math.log(2)
 
@@ -27,7 +27,7 @@ def xlogy(a: Array, b: Array) -> Array:
 
 
 @xlogy.vjp("a", "g * where((a == 0) & (b <= 0), 0, log(where((a == 0) & (b <= 0), 1, b)))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     none = np.equal(a, 0) & np.less_equal(b, 0)
     logarithm = np.log(np.where(none, 1, b))
     # Torch forms xlogy(g, b): a gradient of 0 stays 0.
@@ -36,7 +36,7 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
 
 
 @xlogy.vjp("b", "g * a / b")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g * a / b
 
 
@@ -53,12 +53,12 @@ def logaddexp(a: Array, b: Array) -> Array:
 
 
 @logaddexp.vjp("a", "g / (1 + exp(b - a))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g / (1 + np.exp(b - a))
 
 
 @logaddexp.vjp("b", "g / (1 + exp(a - b))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g / (1 + np.exp(a - b))
 
 
@@ -75,12 +75,12 @@ def logaddexp2(a: Array, b: Array) -> Array:
 
 
 @logaddexp2.vjp("a", "g / (1 + 2 ** (b - a))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g / (1 + np.exp2(b - a))
 
 
 @logaddexp2.vjp("b", "g / (1 + 2 ** (a - b))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g / (1 + np.exp2(a - b))
 
 
@@ -124,22 +124,16 @@ def logit(x: Array, *, eps: Any = None) -> Array:
 
 
 @logit.vjp("x", "where(kept_off(x, eps) == x, g / (x * (1 - x)), 0)")
-def _(g: Array, y: Array, x: Array, *, eps: Any = None) -> Array:
+def _(g: Array, x: Array, *, eps: Any) -> Array:
     low, high = (0, 1) if eps is None else (eps, 1 - eps)
     outside = np.less(x, low) | np.greater(x, high)
     return np.where(outside, np.nan if eps is None else 0, g / (x * (1 - x)))
 
 
-@rule(
+scalar_rule(
     "aten.erfc",
     "y = erfc(x)",
+    "-(2 / sqrt(pi)) * exp(-(x * x)) * g",
     meaning="multiplies the gradient by -2 / sqrt(pi) exp(-x^2)",
     aliases=("aten.special_erfc",),
 )
-def erfc(x: Array) -> Array:
-    return special.erfc(x)
-
-
-@erfc.vjp("x", "-g * (2 / sqrt(pi)) * exp(-x * x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return -(2 / math.sqrt(math.pi)) * np.exp(-(x * x)) * g

@@ -10,10 +10,7 @@ from scipy import special
 
 from gradwitness.rules.kernel_ops import is_complex, over
 from gradwitness.rules.registry import Array, elementwise
-
-_LOG_2 = math.log(2)
-_LOG_10 = math.log(10)
-_TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
+from gradwitness.rules.scalar_rule import scalar_rule
 
 
 @elementwise(
@@ -27,12 +24,12 @@ def add(a: Array, b: Array, *, alpha: Any = 1) -> Array:
 
 
 @add.vjp("a", "g")
-def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
 @add.vjp("b", "alpha * g")
-def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+def _(g: Array, *, alpha: Any) -> Array:
     return alpha * g
 
 
@@ -47,12 +44,12 @@ def sub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
 
 
 @sub.vjp("a", "g")
-def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
 @sub.vjp("b", "-alpha * g")
-def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+def _(g: Array, *, alpha: Any) -> Array:
     return -alpha * g
 
 
@@ -67,12 +64,12 @@ def rsub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
 
 
 @rsub.vjp("a", "-alpha * g")
-def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+def _(g: Array, *, alpha: Any) -> Array:
     return -alpha * g
 
 
 @rsub.vjp("b", "g")
-def _(g: Array, y: Array, a: Array, b: Array, *, alpha: Any = 1) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
@@ -82,12 +79,12 @@ def mul(a: Array, b: Array) -> Array:
 
 
 @mul.vjp("a", "g * b")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, b: Array) -> Array:
     return g * b
 
 
 @mul.vjp("b", "g * a")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array) -> Array:
     return g * a
 
 
@@ -106,25 +103,18 @@ def div(a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
 
 
 @div.vjp("a", "where(rounding_mode is None, g / b, 0)")
-def _(g: Array, y: Array, a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
+def _(g: Array, b: Array, *, rounding_mode: str | None) -> Array:
     return g / b if rounding_mode is None else np.zeros_like(g)
 
 
 @div.vjp("b", "where(rounding_mode is None, -g * ((a / b) / b), 0)")
-def _(g: Array, y: Array, a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
+def _(g: Array, a: Array, b: Array, *, rounding_mode: str | None) -> Array:
     return -g * ((a / b) / b) if rounding_mode is None else np.zeros_like(g)
 
 
-@elementwise(
-    "aten.neg", "y = -x", meaning="changes the gradient's sign", aliases=("aten._neg_view",)
+scalar_rule(
+    "aten.neg", "y = -x", "-g", meaning="changes the gradient's sign", aliases=("aten._neg_view",)
 )
-def neg(x: Array) -> Array:
-    return -x
-
-
-@neg.vjp("x", "-g")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return -g
 
 
 @elementwise(
@@ -138,7 +128,7 @@ def power(x: Array, exponent: Array) -> Array:
 
 
 @power.vjp("x", "g * (exponent * x ** (exponent - 1))")
-def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
+def _(g: Array, x: Array, exponent: Array) -> Array:
     # At exponent 0 the gradient is 0 everywhere, also at x = 0, where the formula has 0 * inf.
     zero = np.equal(exponent, 0)
     safe = np.where(zero, 1, x) if np.any(zero) else x
@@ -153,142 +143,65 @@ def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
     return np.where(at_zero, 0, g * (y * np.log(safe)))
 
 
-@elementwise("aten.exp", "y = exp(x)", meaning="multiplies the gradient by the result")
-def exp(x: Array) -> Array:
-    return np.exp(x)
+scalar_rule("aten.exp", "y = exp(x)", "g * y", meaning="multiplies the gradient by the result")
 
+scalar_rule("aten.log", "y = log(x)", "g / x", meaning="divides the gradient by the input")
 
-@exp.vjp("x", "g * y")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * y
+scalar_rule(
+    "aten.sqrt", "y = sqrt(x)", "g / (2 * y)", meaning="divides the gradient by twice the result"
+)
 
+scalar_rule(
+    "aten.reciprocal", "y = 1 / x", "-g * (y * y)", meaning="multiplies the gradient by -y^2"
+)
 
-@elementwise("aten.log", "y = log(x)", meaning="divides the gradient by the input")
-def log(x: Array) -> Array:
-    return np.log(x)
-
-
-@log.vjp("x", "g / x")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g / x
-
-
-@elementwise("aten.sqrt", "y = sqrt(x)", meaning="divides the gradient by twice the result")
-def sqrt(x: Array) -> Array:
-    return np.sqrt(x)
-
-
-@sqrt.vjp("x", "g / (2 * y)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g / (2 * y)
-
-
-@elementwise("aten.reciprocal", "y = 1 / x", meaning="multiplies the gradient by -y^2")
-def reciprocal(x: Array) -> Array:
-    return 1 / x
-
-
-@reciprocal.vjp("x", "-g * (y * y)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return -g * (y * y)
-
-
-@elementwise(
+scalar_rule(
     "aten.rsqrt",
     "y = 1 / sqrt(x)",
+    "-0.5 * g * (y * y * y)",
     meaning="multiplies the gradient by -y^3 / 2",
     composite=True,
 )
-def rsqrt(x: Array) -> Array:
-    return 1 / np.sqrt(x)
 
-
-@rsqrt.vjp("x", "-0.5 * g * y ** 3")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return -0.5 * g * (y * y * y)
-
-
-@elementwise("aten.expm1", "y = exp(x) - 1", meaning="multiplies the gradient by the result plus 1")
-def expm1(x: Array) -> Array:
-    return np.expm1(x)
-
-
-@expm1.vjp("x", "g * (y + 1)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (y + 1)
-
-
-@elementwise(
-    "aten.exp2", "y = 2 ** x", meaning="multiplies the gradient by log(2) times the result"
+scalar_rule(
+    "aten.expm1",
+    "y = expm1(x)",
+    "g * (y + 1)",
+    meaning="multiplies the gradient by the result plus 1",
 )
-def exp2(x: Array) -> Array:
-    return np.exp2(x)
 
+scalar_rule(
+    "aten.exp2",
+    "y = exp2(x)",
+    "g * y * log(2)",
+    meaning="multiplies the gradient by log(2) times the result",
+)
 
-@exp2.vjp("x", "g * y * log(2)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * y * _LOG_2
+scalar_rule("aten.log1p", "y = log1p(x)", "g / (1 + x)", meaning="divides the gradient by 1 + x")
 
+scalar_rule(
+    "aten.log2", "y = log2(x)", "g / (x * log(2))", meaning="divides the gradient by x log(2)"
+)
 
-@elementwise("aten.log1p", "y = log(1 + x)", meaning="divides the gradient by 1 + x")
-def log1p(x: Array) -> Array:
-    return np.log1p(x)
-
-
-@log1p.vjp("x", "g / (1 + x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g / (1 + x)
-
-
-@elementwise("aten.log2", "y = log(x) / log(2)", meaning="divides the gradient by x log(2)")
-def log2(x: Array) -> Array:
-    return np.log2(x)
-
-
-@log2.vjp("x", "g / (x * log(2))")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g / (x * _LOG_2)
-
-
-@elementwise("aten.log10", "y = log(x) / log(10)", meaning="divides the gradient by x log(10)")
-def log10(x: Array) -> Array:
-    return np.log10(x)
-
-
-@log10.vjp("x", "g / (x * log(10))")
-def _(g: Array, y: Array, x: Array) -> Array:
+scalar_rule(
+    "aten.log10",
+    "y = log10(x)",
     # Divided twice: log(10) lies half way between two doubles, and torch takes the other one.
-    return g / x / _LOG_10
+    "g / x / log(10)",
+    meaning="divides the gradient by x log(10)",
+)
+
+scalar_rule(
+    "aten.erf",
+    "y = erf(x)",
+    "g * (2 / sqrt(pi) * exp(-(x * x)))",
+    meaning="multiplies the gradient by 2 / sqrt(pi) exp(-x^2)",
+)
 
 
-@elementwise("aten.erf", "y = erf(x)", meaning="multiplies the gradient by 2 / sqrt(pi) exp(-x^2)")
-def erf(x: Array) -> Array:
-    return special.erf(x)
+scalar_rule("aten.sin", "y = sin(x)", "g * cos(x)", meaning="multiplies the gradient by cos(x)")
 
-
-@erf.vjp("x", "g * (2 / sqrt(pi)) * exp(-x * x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (_TWO_OVER_ROOT_PI * np.exp(-(x * x)))
-
-
-@elementwise("aten.sin", "y = sin(x)", meaning="multiplies the gradient by cos(x)")
-def sin(x: Array) -> Array:
-    return np.sin(x)
-
-
-@sin.vjp("x", "g * cos(x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * np.cos(x)
-
-
-@elementwise("aten.cos", "y = cos(x)", meaning="multiplies the gradient by -sin(x)")
-def cos(x: Array) -> Array:
-    return np.cos(x)
-
-
-@cos.vjp("x", "-g * sin(x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return -g * np.sin(x)
+scalar_rule("aten.cos", "y = cos(x)", "-g * sin(x)", meaning="multiplies the gradient by -sin(x)")
 
 
 @elementwise(
@@ -301,7 +214,7 @@ def absolute(x: Array) -> Array:
 
 
 @absolute.vjp("x", "g * sign(x)")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     if is_complex(x):
         return g * over(x, np.absolute(x))
     # A selection, not a product: nothing is rounded, so the check is exact.
@@ -310,20 +223,14 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return np.where(np.greater(x, 0), g, np.where(np.less(x, 0), -g, none))
 
 
-@elementwise(
+scalar_rule(
     "aten.relu",
+    # Not x > 0: torch lets NaN through, both ways.
     "y = where(x <= 0, 0, x)",
+    # By the result, which the next layer needs anyway: x can be let go.
+    "where(y <= 0, 0, g)",
     meaning="lets the gradient through where the input was positive; at 0 it gives 0",
 )
-def relu(x: Array) -> Array:
-    # Not x > 0: torch lets NaN through, both ways.
-    return np.where(x <= 0, 0, x)
-
-
-@relu.vjp("x", "where(y <= 0, 0, g)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    # By the result, which the next layer needs anyway: x can be let go.
-    return np.where(y <= 0, 0, g)
 
 
 @elementwise(
@@ -336,18 +243,13 @@ def sigmoid(x: Array) -> Array:
 
 
 @sigmoid.vjp("x", "g * y * (1 - y)")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, y: Array) -> Array:
     return g * y * (1 - y)
 
 
-@elementwise("aten.tanh", "y = tanh(x)", meaning="multiplies the gradient by 1 - y^2")
-def tanh(x: Array) -> Array:
-    return np.tanh(x)
-
-
-@tanh.vjp("x", "g * (1 - y * y)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (1 - y * y)
+scalar_rule(
+    "aten.tanh", "y = tanh(x)", "g * (1 - y * y)", meaning="multiplies the gradient by 1 - y^2"
+)
 
 
 @elementwise(
@@ -361,7 +263,7 @@ def silu(x: Array) -> Array:
 
 
 @silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     e = np.exp(-np.abs(x))
     s = np.where(x >= 0, 1, e) / (1 + e)
     return g * s * (1 + x * (1 - s))
@@ -386,7 +288,7 @@ def gelu(x: Array, *, approximate: str = "none") -> Array:
 
 
 @gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))")
-def _(g: Array, y: Array, x: Array, *, approximate: str = "none") -> Array:
+def _(g: Array, x: Array, *, approximate: str) -> Array:
     if approximate == "tanh":
         t = np.tanh(TANH_SCALE * (x + TANH_CUBE * (x * x * x)))
         inner = TANH_SCALE * (1 + 3 * TANH_CUBE * (x * x))

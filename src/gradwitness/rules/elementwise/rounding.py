@@ -9,23 +9,16 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import ignore_error
 from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.scalar_rule import scalar_rule
 
 _FLAT = "gives 0: the result is constant between its steps"
 
 
-@rule("aten.floor", "y = floor(x)", meaning=_FLAT)
-def floor(x: Array) -> Array:
-    return np.floor(x)
+scalar_rule("aten.floor", "y = floor(x)", "0", meaning=_FLAT)
 
+scalar_rule("aten.ceil", "y = ceil(x)", "0", meaning=_FLAT)
 
-@rule("aten.ceil", "y = -floor(-x)", meaning=_FLAT)
-def ceil(x: Array) -> Array:
-    return np.ceil(x)
-
-
-@rule("aten.trunc", "y = sign(x) * floor(abs(x))", meaning=_FLAT, aliases=("aten.fix",))
-def trunc(x: Array) -> Array:
-    return np.trunc(x)
+scalar_rule("aten.trunc", "y = trunc(x)", "0", meaning=_FLAT, aliases=("aten.fix",))
 
 
 @rule("aten.round", "y = to_even(x, decimals)", meaning=_FLAT)
@@ -52,16 +45,8 @@ def sign_of(x: Array) -> Array:
     return np.where(np.greater(x, 0), 1.0, np.where(np.less(x, 0), -1.0, 0.0))
 
 
-for _each in (floor, ceil, trunc, sign):
-
-    @_each.vjp("x", "0 * g")
-    def _(g: Array, y: Array, x: Array) -> Array:
-        return np.zeros_like(g)
-
-
-@round_.vjp("x", "0 * g")
-def _(g: Array, y: Array, x: Array, *, decimals: int = 0) -> Array:
-    return np.zeros_like(g)
+sign.constant_in("x")
+round_.constant_in("x")
 
 
 @rule("aten.frac", "y = x - sign(x) * floor(abs(x))", meaning="passes the gradient on unchanged")
@@ -71,7 +56,7 @@ def frac(x: Array) -> Array:
 
 
 @frac.vjp("x", "g")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
@@ -85,12 +70,12 @@ def remainder(a: Array, b: Array) -> Array:
 
 
 @remainder.vjp("a", "g")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
 @remainder.vjp("b", "-g * floor(a / b)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return -g * np.floor_divide(a, b)
 
 
@@ -110,12 +95,12 @@ def fmod(a: Array, b: Array) -> Array:
 
 
 @fmod.vjp("a", "g")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
 @fmod.vjp("b", "-g * trunc(a / b)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return -g * _whole_quotient(a, b)
 
 
@@ -140,16 +125,14 @@ def copysign(a: Array, b: Array) -> Array:
 
 
 @copysign.vjp("a", "g * sign(a) * signed_one(b)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     same = np.equal(np.signbit(a), np.signbit(b))
     turned = np.where(np.equal(a, 0), 0, np.where(same, g, -g))
     # Torch divides the result by the operand: two infinities make no sign.
     return np.where(np.isfinite(a), turned, np.nan)
 
 
-@copysign.vjp("b", "0 * g")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
-    return np.zeros_like(g)
+copysign.constant_in("b")
 
 
 @rule(
@@ -167,9 +150,7 @@ def nan_to_num(x: Array, *, nan: Any = None, posinf: Any = None, neginf: Any = N
 
 
 @nan_to_num.vjp("x", "where(abs(x) < inf, g, 0)")
-def _(
-    g: Array, y: Array, x: Array, *, nan: Any = None, posinf: Any = None, neginf: Any = None
-) -> Array:
+def _(g: Array, x: Array) -> Array:
     return np.where(np.isfinite(x), g, 0)
 
 
@@ -184,12 +165,12 @@ def fmax(a: Array, b: Array) -> Array:
 
 
 @fmax.vjp("a", "where((a >= b) | (b != b), g, 0)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return np.where(np.greater_equal(a, b) | np.isnan(b), g, 0)
 
 
 @fmax.vjp("b", "where((a >= b) | (b != b), 0, g)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return np.where(np.greater_equal(a, b) | np.isnan(b), 0, g)
 
 
@@ -204,12 +185,12 @@ def fmin(a: Array, b: Array) -> Array:
 
 
 @fmin.vjp("a", "where((a <= b) | (b != b), g, 0)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return np.where(np.less_equal(a, b) | np.isnan(b), g, 0)
 
 
 @fmin.vjp("b", "where((a <= b) | (b != b), 0, g)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return np.where(np.less_equal(a, b) | np.isnan(b), 0, g)
 
 
@@ -224,12 +205,12 @@ def ldexp(a: Array, b: Array) -> Array:
 
 
 @ldexp.vjp("a", "g * 2.0 ** b")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, b: Array) -> Array:
     return g * np.power(2.0, b)
 
 
 @ldexp.vjp("b", "g * y * log(2)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, y: Array) -> Array:
     return g * y * math.log(2)
 
 
@@ -244,5 +225,5 @@ def frexp(x: Array) -> tuple[Array, Array]:
 
 
 @frexp.vjp("x", "g[0] / 2.0 ** exponent_of(x)")
-def _(g: Any, y: Any, x: Array) -> Array:
-    return g[0] / np.exp2(y[1].astype(np.float64))
+def _(g: Any, y1: Array) -> Array:
+    return g[0] / np.exp2(y1.astype(np.float64))

@@ -159,11 +159,15 @@ def unique2(
     ignores=("sorted",),
 )
 def unique_dim(
-    x: Array, *, dim: int, return_inverse: bool = False, return_counts: bool = False
+    x: Array,
+    *,
+    dim: int,
+    # It returns the two others whether they are asked for or not.
+    return_inverse: bool = False,  # noqa: ARG001
+    return_counts: bool = False,  # noqa: ARG001
 ) -> tuple[Array, ...]:
     rows = _rows(x, dim)
     order = np.lexsort(rows.T[::-1]) if rows.size else np.arange(len(rows))
-    # It returns the two others whether they are asked for or not.
     first, inverse, counts = _distinct(rows, order, True, True)
     return np.take(x, first, axis=dim), inverse, counts
 

@@ -7,42 +7,30 @@ import math
 import numpy as np
 from scipy import special
 
-from gradwitness.rules.kernel_ops import polygamma as psi
 from gradwitness.rules.registry import Array, elementwise, rule
+from gradwitness.rules.scalar_rule import GIVEN, scalar_rule
 
+scalar_rule(
+    "aten.lgamma",
+    "y = lgamma(x)",
+    "g * digamma(x)",
+    meaning="multiplies the gradient by digamma(x)",
+)
 
-@elementwise("aten.lgamma", "y = lgamma(x)", meaning="multiplies the gradient by digamma(x)")
-def lgamma(x: Array) -> Array:
-    return special.gammaln(x)
+scalar_rule(
+    "aten.digamma",
+    "y = digamma(x)",
+    "g * polygamma(1, x)",
+    meaning="multiplies the gradient by trigamma(x)",
+)
 
-
-@lgamma.vjp("x", "g * digamma(x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * special.psi(x)
-
-
-@elementwise("aten.digamma", "y = digamma(x)", meaning="multiplies the gradient by trigamma(x)")
-def digamma(x: Array) -> Array:
-    return special.psi(x)
-
-
-@digamma.vjp("x", "g * polygamma(1, x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * psi(x, n=1)
-
-
-@elementwise(
+scalar_rule(
     "aten.polygamma",
     "y = polygamma(n, x)",
+    "g * polygamma(n + 1, x)",
     meaning="multiplies the gradient by the next derivative, polygamma(n + 1, x)",
+    parameters={"n": GIVEN},
 )
-def polygamma(x: Array, *, n: int) -> Array:
-    return psi(x, n=n)
-
-
-@polygamma.vjp("x", "g * polygamma(n + 1, x)")
-def _(g: Array, y: Array, x: Array, *, n: int) -> Array:
-    return g * psi(x, n=n + 1)
 
 
 def _lowered(x: Array, p: int) -> Array:
@@ -61,7 +49,7 @@ def mvlgamma(x: Array, *, p: int) -> Array:
 
 
 @mvlgamma.vjp("x", "g * sum(digamma(lowered(x, p)), [-1], False)")
-def _(g: Array, y: Array, x: Array, *, p: int) -> Array:
+def _(g: Array, x: Array, *, p: int) -> Array:
     return g * np.sum(special.psi(_lowered(x, p)), axis=-1)
 
 
@@ -71,7 +59,7 @@ def i0(x: Array) -> Array:
 
 
 @i0.vjp("x", "g * bessel(1, x)")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     return g * special.i1(x)
 
 
@@ -122,16 +110,12 @@ def _(g: Array, y: Array, x: Array) -> Array:
     return g * np.where(zero, 0.5, special.i0e(x) - y * (np.sign(x) + 1 / np.where(zero, 1, x)))
 
 
-@elementwise(
-    "aten.erfinv", "y = erfinv(x)", meaning="multiplies the gradient by sqrt(pi) / 2 exp(y^2)"
+scalar_rule(
+    "aten.erfinv",
+    "y = erfinv(x)",
+    "sqrt(pi) / 2 * exp(y * y) * g",
+    meaning="multiplies the gradient by sqrt(pi) / 2 exp(y^2)",
 )
-def erfinv(x: Array) -> Array:
-    return special.erfinv(x)
-
-
-@erfinv.vjp("x", "g * sqrt(pi) / 2 * exp(y * y)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return math.sqrt(math.pi) / 2 * np.exp(np.square(y)) * g
 
 
 @elementwise(
@@ -158,7 +142,7 @@ def ndtri(x: Array) -> Array:
 
 
 @ndtri.vjp("x", "g * sqrt(2 * pi) * exp(y * y / 2)")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, y: Array) -> Array:
     return g * math.sqrt(2 * math.pi) * np.exp(np.square(y) / 2)
 
 
@@ -189,7 +173,7 @@ def entr(x: Array) -> Array:
 
 
 @entr.vjp("x", "g * (-1 - log(x))")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     return g * (-(1 + np.log(x)))
 
 
@@ -206,7 +190,7 @@ def xlog1py(a: Array, b: Array) -> Array:
 
 
 @xlog1py.vjp("a", "g * where((a == 0) & (b <= -1), 0, log1p(where((a == 0) & (b <= -1), 0, b)))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     none = np.equal(a, 0) & np.less_equal(b, -1)
     logarithm = np.log1p(np.where(none, 0, b))
     # Torch forms xlog1py(g, b): a gradient of 0 stays 0.
@@ -215,5 +199,5 @@ def _(g: Array, y: Array, a: Array, b: Array) -> Array:
 
 
 @xlog1py.vjp("b", "g * a / (b + 1)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g * a / (b + 1)

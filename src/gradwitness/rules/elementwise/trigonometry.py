@@ -2,68 +2,38 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.scalar_rule import scalar_rule
 
-_DEGREE = math.pi / 180
+scalar_rule(
+    "aten.tan", "y = tan(x)", "g * (1 + y * y)", meaning="multiplies the gradient by 1 + y^2"
+)
 
-
-@rule("aten.tan", "y = sin(x) / cos(x)", meaning="multiplies the gradient by 1 + y^2")
-def tan(x: Array) -> Array:
-    return np.tan(x)
-
-
-@tan.vjp("x", "g * (1 + y * y)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (1 + y * y)
-
-
-@rule(
+scalar_rule(
     "aten.asin",
     "y = arcsin(x)",
+    "g * (1 / sqrt(1 - x * x))",
     meaning="divides the gradient by sqrt(1 - x^2)",
     aliases=("aten.arcsin",),
 )
-def asin(x: Array) -> Array:
-    return np.arcsin(x)
 
-
-@asin.vjp("x", "g / sqrt(1 - x * x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (1 / np.sqrt(1 - x * x))
-
-
-@rule(
+scalar_rule(
     "aten.acos",
-    "y = pi / 2 - arcsin(x)",
+    "y = arccos(x)",
+    "-g * (1 / sqrt(1 - x * x))",
     meaning="divides the gradient by -sqrt(1 - x^2)",
     aliases=("aten.arccos",),
 )
-def acos(x: Array) -> Array:
-    return np.arccos(x)
 
-
-@acos.vjp("x", "-g / sqrt(1 - x * x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return -g * (1 / np.sqrt(1 - x * x))
-
-
-@rule(
+scalar_rule(
     "aten.atan",
-    "y = angle(x, 1)",
+    "y = arctan(x)",
+    "g / (1 + x * x)",
     meaning="divides the gradient by 1 + x^2",
     aliases=("aten.arctan",),
 )
-def atan(x: Array) -> Array:
-    return np.arctan(x)
-
-
-@atan.vjp("x", "g / (1 + x * x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g / (1 + x * x)
 
 
 @rule(
@@ -79,78 +49,42 @@ def atan2(a: Array, b: Array) -> Array:
 
 
 @atan2.vjp("a", "g * b / (a * a + b * b)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g * (b * (1 / (a * a + b * b)))
 
 
 @atan2.vjp("b", "-g * a / (a * a + b * b)")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return g * (-a * (1 / (a * a + b * b)))
 
 
-@rule("aten.sinh", "y = (exp(x) - exp(-x)) / 2", meaning="multiplies the gradient by cosh(x)")
-def sinh(x: Array) -> Array:
-    return np.sinh(x)
+scalar_rule("aten.sinh", "y = sinh(x)", "g * cosh(x)", meaning="multiplies the gradient by cosh(x)")
 
+scalar_rule("aten.cosh", "y = cosh(x)", "g * sinh(x)", meaning="multiplies the gradient by sinh(x)")
 
-@sinh.vjp("x", "g * (exp(x) + exp(-x)) / 2")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * np.cosh(x)
-
-
-@rule("aten.cosh", "y = (exp(x) + exp(-x)) / 2", meaning="multiplies the gradient by sinh(x)")
-def cosh(x: Array) -> Array:
-    return np.cosh(x)
-
-
-@cosh.vjp("x", "g * (exp(x) - exp(-x)) / 2")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * np.sinh(x)
-
-
-@rule(
+scalar_rule(
     "aten.asinh",
-    "y = log(x + sqrt(x * x + 1))",
+    "y = arcsinh(x)",
+    "g * (1 / sqrt(x * x + 1))",
     meaning="divides the gradient by sqrt(x^2 + 1)",
     aliases=("aten.arcsinh",),
 )
-def asinh(x: Array) -> Array:
-    return np.arcsinh(x)
 
-
-@asinh.vjp("x", "g / sqrt(x * x + 1)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (1 / np.sqrt(x * x + 1))
-
-
-@rule(
+scalar_rule(
     "aten.acosh",
-    "y = log(x + sqrt(x * x - 1))",
+    "y = arccosh(x)",
+    "g * (1 / sqrt(x * x - 1))",
     meaning="divides the gradient by sqrt(x^2 - 1)",
     aliases=("aten.arccosh",),
 )
-def acosh(x: Array) -> Array:
-    return np.arccosh(x)
 
-
-@acosh.vjp("x", "g / sqrt(x * x - 1)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (1 / np.sqrt(x * x - 1))
-
-
-@rule(
+scalar_rule(
     "aten.atanh",
-    "y = log((1 + x) / (1 - x)) / 2",
+    "y = arctanh(x)",
+    "g * (1 / (1 - x * x))",
     meaning="divides the gradient by 1 - x^2",
     aliases=("aten.arctanh",),
 )
-def atanh(x: Array) -> Array:
-    return np.arctanh(x)
-
-
-@atanh.vjp("x", "g / (1 - x * x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (1 / (1 - x * x))
 
 
 @rule(
@@ -168,7 +102,7 @@ def sinc(x: Array) -> Array:
     "g * where(x == 0, 0, (cos(pi * x) - sin(pi * x) / (pi * where(x == 0, 1, x))) "
     "/ where(x == 0, 1, x))",
 )
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array, x: Array) -> Array:
     # Torch's composition of kernels, each of which rounds.
     safe = np.where(np.equal(x, 0), 1, x)
     turned = safe * np.pi
@@ -187,30 +121,25 @@ def hypot(a: Array, b: Array) -> Array:
 
 
 @hypot.vjp("a", "g * a / y")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, y: Array, a: Array) -> Array:
     return g * (a / y)
 
 
 @hypot.vjp("b", "g * b / y")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, y: Array, b: Array) -> Array:
     return g * (b / y)
 
 
-@rule("aten.deg2rad", "y = x * pi / 180", meaning="multiplies the gradient by pi / 180")
-def deg2rad(x: Array) -> Array:
-    return x * _DEGREE
+scalar_rule(
+    "aten.deg2rad",
+    "y = x * (pi / 180)",
+    "g * (pi / 180)",
+    meaning="multiplies the gradient by pi / 180",
+)
 
-
-@deg2rad.vjp("x", "g * pi / 180")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * _DEGREE
-
-
-@rule("aten.rad2deg", "y = x * 180 / pi", meaning="multiplies the gradient by 180 / pi")
-def rad2deg(x: Array) -> Array:
-    return x * (180 / math.pi)
-
-
-@rad2deg.vjp("x", "g * 180 / pi")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (180 / math.pi)
+scalar_rule(
+    "aten.rad2deg",
+    "y = x * (180 / pi)",
+    "g * (180 / pi)",
+    meaning="multiplies the gradient by 180 / pi",
+)

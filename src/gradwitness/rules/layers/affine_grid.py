@@ -49,6 +49,6 @@ def affine_grid_generator(theta: Array, *, size: Sizes, align_corners: bool) -> 
 
 
 @affine_grid_generator.vjp("theta", "to_matrix(g, theta, size, align_corners)")
-def _(g: Array, y: Array, theta: Array, *, size: Sizes, align_corners: bool) -> Array:
+def _(g: Array, theta: Array, *, size: Sizes, align_corners: bool) -> Array:
     flat = np.reshape(g, (theta.shape[0], math.prod(size[2:]), len(size) - 2))
     return np.swapaxes(flat, 1, 2) @ _grid(theta, size, align_corners)

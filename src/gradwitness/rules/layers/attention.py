@@ -19,7 +19,7 @@ from gradwitness.rules.kernel_ops import (
     round_to_format,
     short_exp,
 )
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 
 def _heads(x: Array, q: Array) -> Array:
@@ -128,16 +128,7 @@ _SCORES = (
 
 @attention.vjp("q", f"{_SCORES} @ heads(k, q)")
 def _(
-    g: Any,
-    y: Any,
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None,
-    *,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
+    g: Any, y: Any, q: Array, k: Array, v: Array, mask: Array | None, *, is_causal: bool, scale: Any
 ) -> Array:
     q, k, v = enter_kernel(q), enter_kernel(k), enter_kernel(v)
     p = _weights(y, q, k, mask, is_causal, scale)
@@ -147,16 +138,7 @@ def _(
 
 @attention.vjp("k", f"of_heads(swap({_SCORES}, 2, 3) @ q, k)")
 def _(
-    g: Any,
-    y: Any,
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None,
-    *,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
+    g: Any, y: Any, q: Array, k: Array, v: Array, mask: Array | None, *, is_causal: bool, scale: Any
 ) -> Array:
     q, k, v = enter_kernel(q), enter_kernel(k), enter_kernel(v)
     p = _weights(y, q, k, mask, is_causal, scale)
@@ -170,12 +152,11 @@ def _(
     y: Any,
     q: Array,
     k: Array,
-    v: Array,
+    v: Shaped,
     mask: Array | None,
     *,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: Any = None,
+    is_causal: bool,
+    scale: Any,
 ) -> Array:
     p = _weights(y, enter_kernel(q), enter_kernel(k), mask, is_causal, scale)
     return leave_kernel(

@@ -21,7 +21,7 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from, round_to_format
 from gradwitness.rules.layers.windows import Sizes, each_axis
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,7 +168,7 @@ def _matrix(w: Array, groups: int) -> Array:
     return np.reshape(moved, (groups, w.shape[0] // groups, math.prod(w.shape[1:])))
 
 
-def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+def _apart(_shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
     """Return the axes to compute along, see `Rule`: images, and the kernel's input channels."""
     if parameters.get("in_parts"):
         return ""
@@ -223,16 +223,7 @@ _PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"
 
 
 @convolution.vjp("x", f"conv_input(g, x, w, {_PARAMETERS})")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    w: Array,
-    b: Array | None,
-    *,
-    in_parts: bool = False,
-    **parameters: Sizes,
-) -> Array:
+def _(g: Array, x: Shaped, w: Array, *, in_parts: bool, **parameters: Sizes) -> Array:
     walk = Geometry.over(w.ndim - 2, **parameters)
     if walk.transposed:
         return walk.correlate(g, w)
@@ -240,32 +231,14 @@ def _(
 
 
 @convolution.vjp("w", f"conv_weight(g, x, w, {_PARAMETERS})")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    w: Array,
-    b: Array | None,
-    *,
-    in_parts: bool = False,
-    **parameters: Sizes,
-) -> Array:
+def _(g: Array, x: Array, w: Shaped, *, in_parts: bool, **parameters: Sizes) -> Array:
     walk = Geometry.over(w.ndim - 2, **parameters)
     given, met = (x, g) if walk.transposed else (g, x)
     return (walk.weigh_in_parts if in_parts else walk.weigh)(given, met, w.shape[2:])
 
 
 @convolution.vjp("b", "sum_positions(g)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    w: Array,
-    b: Array | None,
-    *,
-    in_parts: bool = False,
-    **parameters: Sizes,
-) -> Array:
+def _(g: Array, *, in_parts: bool) -> Array:
     if not in_parts:
         return np.sum(g, axis=(0, *range(2, g.ndim)))
     each = round_to_format(np.sum(g, axis=tuple(range(2, g.ndim))))

@@ -34,5 +34,5 @@ def native_dropout(
 
 
 @native_dropout.vjp("x", "thinned(g[0], mask, p, train)")
-def _(g: Any, y: Any, x: Array, *, p: Any, train: bool | None = True, mask: Array) -> Array:
+def _(g: Any, *, p: Any, train: bool | None, mask: Array) -> Array:
     return _thinned(g[0], mask, p, train)

@@ -165,7 +165,6 @@ def _sampler(axes: int, node: str) -> None:
     @grid_sampler.vjp("x", "to_image(g, x, grid, interpolation_mode, padding_mode, align_corners)")
     def _(
         g: Array,
-        y: Array,
         x: Array,
         grid: Array,
         *,
@@ -181,7 +180,6 @@ def _sampler(axes: int, node: str) -> None:
     )
     def _(
         g: Array,
-        y: Array,
         x: Array,
         grid: Array,
         *,
@@ -225,7 +223,7 @@ def _sampler_backward(axes: int) -> None:
         )
 
     @backward.vjp("dy", f"sampled(g[0], grid, {_WHERE}) + sampled_along(g[1], x, grid, {_WHERE})")
-    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+    def _(g: Any, x: Array, grid: Array, **how: Any) -> Array:
         of_x, of_grid = _shaped(g, x, grid)
         parts = [
             _read(of_x, each) * _weight(each) + _read(x, each) * _moved(of_grid, each)
@@ -234,7 +232,7 @@ def _sampler_backward(axes: int) -> None:
         return np.sum(np.stack(parts), axis=0)
 
     @backward.vjp("x", f"to_image_along(g[1], dy, x, grid, {_WHERE})")
-    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+    def _(g: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
         samples = found(x, grid, how)
         _, of_grid = _shaped(g, x, grid)
         parts = np.stack([dy * _moved(of_grid, each) for each in samples])
@@ -243,7 +241,7 @@ def _sampler_backward(axes: int) -> None:
     @backward.vjp(
         "grid", f"to_grid(dy, g[0], grid, {_WHERE}) + to_grid_along(g[1], dy, x, grid, {_WHERE})"
     )
-    def _(g: Any, y: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
+    def _(g: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
         of_x, of_grid = _shaped(g, x, grid)
         columns = []
         for axis in reversed(range(axes)):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 
 def _channels(x: Array, group: int) -> Array:
@@ -64,10 +64,10 @@ def _by_statistics(g: Any, split: Array, r: Array) -> Array:
     "group_norm_input(g[0] if w is None else channel_times(g[0], w), x, group, eps)"
     " + group_statistics_input(g[1], g[2], x, group, eps)",
 )
-def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any) -> Array:
+def _(g: Any, y1: Array, y2: Array, x: Array, w: Array | None, *, group: int) -> Array:
     split, of_y = _channels(x, group), _channels(g[0], group)
     count = split.shape[2] * split.shape[3]
-    mean, r = _of_groups(y[1]), _of_groups(y[2])
+    mean, r = _of_groups(y1), _of_groups(y2)
     of_x = np.sum(of_y * split, axis=3, keepdims=True)
     of_1 = np.sum(of_y, axis=3, keepdims=True)
     scale = r
@@ -83,15 +83,15 @@ def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int,
 
 
 @group_norm.vjp("w", "group_norm_weight(g[0], x, group, eps)")
-def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any) -> Array:
+def _(g: Any, y1: Array, y2: Array, x: Array, *, group: int) -> Array:
     split, of_y = _channels(x, group), _channels(g[0], group)
     of_x, of_1 = np.sum(of_y * split, axis=3), np.sum(of_y, axis=3)
-    mean, r = np.expand_dims(y[1], 2), np.expand_dims(y[2], 2)
+    mean, r = np.expand_dims(y1, 2), np.expand_dims(y2, 2)
     return np.reshape(np.sum((of_x - of_1 * mean) * r, axis=0), (x.shape[1],))
 
 
 @group_norm.vjp("b", "sum_positions(g[0])")
-def _(g: Any, y: Any, x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any) -> Array:
+def _(g: Any, x: Shaped, *, group: int) -> Array:
     # In two steps, as torch does it where the backward is to be differentiated.
     return np.reshape(np.sum(np.sum(_channels(g[0], group), axis=3), axis=0), (x.shape[1],))
 
@@ -113,11 +113,11 @@ def weight_norm(v: Array, s: Array, *, dim: int = 0) -> tuple[Array, Array]:
 
 
 @weight_norm.vjp("v", "s / length(v, dim) * off_direction(g[0], v, dim)")
-def _(g: Any, y: Any, v: Array, s: Array, *, dim: int = 0) -> Array:
+def _(g: Any, y1: Array, v: Array, s: Array, *, dim: int) -> Array:
     along = np.sum(g[0] * v, axis=_but(v, dim), keepdims=True)
-    return (s / y[1]) * (g[0] - v * (along / (y[1] * y[1])))
+    return (s / y1) * (g[0] - v * (along / (y1 * y1)))
 
 
 @weight_norm.vjp("s", "along_direction(g[0], v, dim)")
-def _(g: Any, y: Any, v: Array, s: Array, *, dim: int = 0) -> Array:
-    return np.sum(g[0] * v, axis=_but(v, dim), keepdims=True) / y[1]
+def _(g: Any, y1: Array, v: Array, *, dim: int) -> Array:
+    return np.sum(g[0] * v, axis=_but(v, dim), keepdims=True) / y1

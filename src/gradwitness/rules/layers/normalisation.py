@@ -78,27 +78,18 @@ def layer_norm(
 
 
 @layer_norm.vjp("x", "normal_input(g[0] if w is None else g[0] * w, x, normalized_shape, eps)")
-def _(
-    g: Any,
-    y: Any,
-    x: Array,
-    w: Array | None,
-    b: Array | None,
-    *,
-    normalized_shape: Sizes,
-    eps: Any,
-) -> Array:
+def _(g: Any, y1: Array, y2: Array, x: Array, w: Array | None, *, normalized_shape: Sizes) -> Array:
     scaled = g[0] if w is None else g[0] * w
-    return _input_gradient(scaled, x, y[1], y[2], _last(x, normalized_shape))
+    return _input_gradient(scaled, x, y1, y2, _last(x, normalized_shape))
 
 
 @layer_norm.vjp("w", "add_up(g[0] * normal(x, normalized_shape, eps), shape(w))")
-def _(g: Any, y: Any, x: Array, *rest: Any, normalized_shape: Sizes, eps: Any) -> Array:
-    return _row_by_row(g[0] * (x * y[2] - y[1] * y[2]), normalized_shape)
+def _(g: Any, y1: Array, y2: Array, x: Array, *, normalized_shape: Sizes) -> Array:
+    return _row_by_row(g[0] * (x * y2 - y1 * y2), normalized_shape)
 
 
 @layer_norm.vjp("b", "add_up(g[0], shape(b))")
-def _(g: Any, y: Any, x: Array, *rest: Any, normalized_shape: Sizes, eps: Any) -> Array:
+def _(g: Any, *, normalized_shape: Sizes) -> Array:
     return _row_by_row(g[0], normalized_shape)
 
 
@@ -163,17 +154,17 @@ def _kept(
 @batch_norm.vjp("x", "batch_norm_input(g[0], x, w, running_mean, running_var, training, eps)")
 def _(
     g: Any,
-    y: Any,
+    y1: Array,
+    y2: Array,
     x: Array,
     w: Array | None,
-    b: Array | None,
     running_mean: Array | None,
     running_var: Array | None,
     *,
     training: bool,
     eps: Any,
 ) -> Array:
-    mean, r = _kept(y[1], y[2], x, running_mean, running_var, training, eps)
+    mean, r = _kept(y1, y2, x, running_mean, running_var, training, eps)
     scale = r if w is None else r * _per_channel(w, x)
     if not training:
         return g[0] * scale
@@ -187,20 +178,19 @@ def _(
 @batch_norm.vjp("w", "batch_norm_weight(g[0], x, running_mean, running_var, training, eps)")
 def _(
     g: Any,
-    y: Any,
+    y1: Array,
+    y2: Array,
     x: Array,
-    w: Array | None,
-    b: Array | None,
     running_mean: Array | None,
     running_var: Array | None,
     *,
     training: bool,
     eps: Any,
 ) -> Array:
-    mean, r = _kept(y[1], y[2], x, running_mean, running_var, training, eps)
+    mean, r = _kept(y1, y2, x, running_mean, running_var, training, eps)
     return np.sum(g[0] * (x - mean), axis=_but_channel(x)) * np.reshape(r, (r.size,))
 
 
 @batch_norm.vjp("b", "sum_positions(g[0])")
-def _(g: Any, y: Any, x: Array, *rest: Any, **parameters: Any) -> Array:
+def _(g: Any, x: Array) -> Array:
     return np.sum(g[0], axis=_but_channel(x))

@@ -72,7 +72,7 @@ def max_pool2d_with_indices(
 
 
 @max_pool2d_with_indices.vjp("x", "to_index(g, y, x, kernel_size)")
-def _(g: Any, y: Any, x: Array, *, kernel_size: Numbers, **walk: Any) -> Array:
+def _(g: Any, y: Any, x: Array, *, kernel_size: Numbers) -> Array:
     return _to_largest(g, y, x, dimensions(kernel_size))
 
 
@@ -105,7 +105,7 @@ def avg_pool2d(
     "window_add(g / window_size(x, kernel_size, stride, padding, ceil_mode, count_include_pad, "
     "divisor_override), x, kernel_size, stride, padding, ceil_mode)",
 )
-def _(g: Array, y: Array, x: Array, **how: Any) -> Array:
+def _(g: Array, x: Array, **how: Any) -> Array:
     walk = Walk(**how)
     return walk.windows(x).given_back(walk.divided(g, x), x)
 
@@ -152,7 +152,7 @@ def adaptive_avg_pool2d(x: Array, *, output_size: Numbers) -> Array:
 
 
 @adaptive_avg_pool2d.vjp("x", "part_add(g / part_size(x, output_size), x, output_size)")
-def _(g: Array, y: Array, x: Array, *, output_size: Numbers) -> Array:
+def _(g: Array, x: Array, *, output_size: Numbers) -> Array:
     parts = _parts(x, output_size)
     return parts.given_back(_over_lengths(g, parts), x)
 
@@ -203,5 +203,5 @@ def max_unpool2d(x: Array, indices: Array, *, output_size: Sizes) -> Array:
 
 
 @max_unpool2d.vjp("x", "repool(g, x, indices)")
-def _(g: Array, y: Array, x: Array, indices: Array, *, output_size: Sizes) -> Array:
+def _(g: Array, x: Array, indices: Array, *, output_size: Sizes) -> Array:
     return np.reshape(g, (math.prod(g.shape),))[_unpooled(x, indices, output_size)]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel, round_to_format
 from gradwitness.rules.registry import Array, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Torch's number for an LSTM among the kinds of recurrent layer.
 _LSTM = 2
@@ -76,45 +82,68 @@ def lstm(
 
 
 class _Pass(NamedTuple):
-    """A layer on its way back: gradients of gates and start, and the state before each step."""
+    """A layer on its way back: its operands, in time, and gradients of gates and start."""
 
+    x: Array
+    w: Array
+    before: Array  # the state before each step
     gates: Array
-    before: Array
     h: Array
     c: Array
 
 
-def _back(
-    g: Any,
-    y: Any,
-    x: Array,
-    w: Array,
-    u: Array,
-    b: Array,
-    v: Array,
-    h: Array,
-    c: Array,
-    *,
-    reverse: bool,
-    batch_sizes: tuple[int, ...],
-    mode: int,
-    has_biases: bool,
-) -> _Pass:
-    """Go back through time, from the recorded states."""
-    _covered(mode, batch_sizes)
-    x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
-    g0, dh, dc = (enter_kernel(item) for item in g[:3])
-    states = _in_time(enter_kernel(y[0]), reverse)
-    before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
-    z = _in_time(x, reverse) @ w.T + before @ u.T
-    z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if has_biases else z
-    i, f, n, o = map(round_to_format, _activated(z))
+def _rows(x: Array) -> Array:
+    """One row for each step of each sequence."""
+    return np.reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
+
+
+def _bias(back: _Pass) -> Array:
+    return np.sum(_rows(back.gates), axis=0)
+
+
+def _back(operand: str, place: int, sent: Callable[[_Pass], Array]) -> None:
+    """Enter the vjp of one operand: what is sent to it, of all that goes back through time."""
+
+    @lstm.vjp(operand, f"lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[{place}]")
+    def _(
+        g: Any,
+        y0: Array,
+        x: Array,
+        w: Array,
+        u: Array,
+        b: Array,
+        v: Array,
+        h: Array,
+        c: Array,
+        *,
+        reverse: bool,
+        batch_sizes: tuple[int, ...],
+        mode: int,
+        has_biases: bool,
+    ) -> Array:
+        _covered(mode, batch_sizes)
+        x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
+        x, states = (_in_time(item, reverse) for item in (x, enter_kernel(y0)))
+        before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
+        z = x @ w.T + before @ u.T
+        z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if has_biases else z
+        back = _through_time(g, [*map(round_to_format, _activated(z))], u, c, reverse)
+        to = leave_kernel(sent(_Pass(x, w, before, *back)))
+        return _in_time(to, reverse) if operand == "x" else to
+
+
+def _through_time(
+    g: Any, gates: list[Array], u: Array, c: Array, reverse: bool
+) -> tuple[Array, Array, Array]:
+    """Return the gradients of the gates' sums, and of the two states to start from."""
+    i, f, n, o = gates
+    from_y, dh, dc = (enter_kernel(item) for item in g[:3])
+    from_y = _in_time(from_y, reverse)
     cells = [c]
-    for step in range(x.shape[0]):
+    for step in range(i.shape[0]):
         cells.append(round_to_format(f[step] * cells[-1] + i[step] * n[step]))
-    from_y = _in_time(g0, reverse)
     found = []
-    for step in reversed(range(x.shape[0])):
+    for step in reversed(range(i.shape[0])):
         dh = from_y[step] + dh
         t = np.tanh(cells[step + 1])
         dc = dc + dh * o[step] * (1 - t * t)
@@ -126,50 +155,16 @@ def _back(
         )
         found.append(round_to_format(np.concatenate(parts, axis=-1)))
         dh, dc = found[-1] @ u, dc * f[step]
-    return _Pass(np.stack(found[::-1]), before, dh, dc)
+    return np.stack(found[::-1]), dh, dc
 
 
-def _rows(x: Array) -> Array:
-    """One row for each step of each sequence."""
-    return np.reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
-
-
-@lstm.vjp("x", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[0]")
-def _(g: Any, y: Any, x: Array, w: Array, *rest: Array, **how: Any) -> Array:
-    gates = _back(g, y, x, w, *rest, **how).gates
-    return leave_kernel(_in_time(gates @ enter_kernel(w), how["reverse"]))
-
-
-@lstm.vjp("w", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[1]")
-def _(g: Any, y: Any, x: Array, *rest: Array, **how: Any) -> Array:
-    gates = _back(g, y, x, *rest, **how).gates
-    return leave_kernel(_rows(gates).T @ _rows(_in_time(enter_kernel(x), how["reverse"])))
-
-
-@lstm.vjp("u", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[2]")
-def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    found = _back(g, y, *rest, **how)
-    return leave_kernel(_rows(found.gates).T @ _rows(found.before))
-
-
-@lstm.vjp("b", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[3]")
-def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    return leave_kernel(np.sum(_rows(_back(g, y, *rest, **how).gates), axis=0))
-
-
-@lstm.vjp("v", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[3]")
-def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    return leave_kernel(np.sum(_rows(_back(g, y, *rest, **how).gates), axis=0))
-
-
-@lstm.vjp("h", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[4]")
-def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    return leave_kernel(_back(g, y, *rest, **how).h)
-
-
-@lstm.vjp("c", "lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[5]")
-def _(g: Any, y: Any, *rest: Array, **how: Any) -> Array:
-    return leave_kernel(_back(g, y, *rest, **how).c)
+_back("x", 0, lambda back: back.gates @ back.w)
+_back("w", 1, lambda back: _rows(back.gates).T @ _rows(back.x))
+_back("u", 2, lambda back: _rows(back.gates).T @ _rows(back.before))
+_back("b", 3, _bias)
+_back("v", 3, _bias)
+_back("h", 4, lambda back: back.h)
+_back("c", 5, lambda back: back.c)
 
 
 def _inside(lengths: Array, steps: int) -> Array:
@@ -193,7 +188,7 @@ def pack_padded_sequence(x: Array, lengths: Array, *, batch_first: bool) -> tupl
 
 
 @pack_padded_sequence.vjp("x", "unpack(g[0], x, lengths, batch_first)")
-def _(g: Any, y: Any, x: Array, lengths: Array, *, batch_first: bool) -> Array:
+def _(g: Any, x: Array, lengths: Array, *, batch_first: bool) -> Array:
     steps = np.zeros_like(g[0], shape=_time_first(x, batch_first).shape)
     steps[_inside(lengths, steps.shape[0])] = g[0]
     return _time_first(steps, batch_first)

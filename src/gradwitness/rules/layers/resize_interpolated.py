@@ -163,7 +163,7 @@ def upsample_bilinear2d(
     "interpolate_add(g, x, output_size, align_corners, "
     "scale_factors or (scales_d, scales_h, scales or scales_w), hat)",
 )
-def _(g: Array, y: Array, x: Array, **how: Any) -> Array:
+def _(g: Array, x: Array, **how: Any) -> Array:
     return _given_back(g, x, _taps(_linear_taps, g, x.shape[2:], **how))
 
 
@@ -193,5 +193,5 @@ def upsample_bicubic2d(
     "interpolate_add(g, x, output_size, align_corners, "
     "scale_factors or (scales_h, scales_w), cubic)",
 )
-def _(g: Array, y: Array, x: Array, **how: Any) -> Array:
+def _(g: Array, x: Array, **how: Any) -> Array:
     return _given_back(g, x, _taps(_cubic_taps, g, x.shape[2:], **how))

@@ -89,7 +89,7 @@ def upsample_nearest2d(
     "x",
     "nearest_add(g, x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w))",
 )
-def _(g: Array, y: Array, x: Array, **how: Any) -> Array:
+def _(g: Array, x: Array, **how: Any) -> Array:
     return _nearest(x, False, **how).given_back(g, x)
 
 
@@ -120,5 +120,5 @@ def upsample_nearest_exact2d(
     "nearest_add(g, x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w), "
     "1 / 2)",
 )
-def _(g: Array, y: Array, x: Array, **how: Any) -> Array:
+def _(g: Array, x: Array, **how: Any) -> Array:
     return _nearest(x, True, **how).given_back(g, x)

@@ -21,7 +21,7 @@ from gradwitness.rules.linalg.factor_dispatch import (
     spectrum,
 )
 from gradwitness.rules.linalg.solving import from_left, turned
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 
 def _symmetric(A: Array, upper: bool) -> Array:
@@ -61,8 +61,8 @@ def cholesky_ex(A: Array, *, upper: bool = False) -> tuple[Array, None]:
 
 
 @cholesky_ex.vjp("A", "to_cholesky(g[0], A, upper)")
-def _(g: Any, y: Any, A: Array, *, upper: bool = False) -> Array:
-    return _to_cholesky(g[0], y[0], upper)
+def _(g: Any, y0: Array, *, upper: bool) -> Array:
+    return _to_cholesky(g[0], y0, upper)
 
 
 @rule("aten.cholesky", "y = cholesky_of(A, upper)", meaning=_MEANING)
@@ -71,7 +71,7 @@ def cholesky(A: Array, *, upper: bool = False) -> Array:
 
 
 @cholesky.vjp("A", "to_cholesky(g, A, upper)")
-def _(g: Array, y: Array, A: Array, *, upper: bool = False) -> Array:
+def _(g: Array, y: Array, *, upper: bool) -> Array:
     return _to_cholesky(g, y, upper)
 
 
@@ -96,11 +96,11 @@ def eigh(A: Array, *, UPLO: str = "L", values: Array, vectors: Array) -> tuple[A
 
 
 @eigh.vjp("A", "to_spectrum(g[0], g[1], A, y[1])")
-def _(g: Any, y: Any, A: Array, *, UPLO: str = "L", values: Array, vectors: Array) -> Array:
+def _(g: Any, y0: Array, y1: Array, A: Shaped) -> Array:
     """From dl_i = (V^T dA V)_ii, and V^T dV = (V^T dA V)_ij / (l_j - l_i) off the diagonal."""
-    inner = _turning(y[1], g[1], y[0]) / 2
+    inner = _turning(y1, g[1], y0) / 2
     inner = np.where(np.eye(A.shape[-1], dtype=bool), g[0][..., None, :], inner)
-    return y[1] @ inner @ turned(y[1])
+    return y1 @ inner @ turned(y1)
 
 
 @rule(
@@ -125,10 +125,10 @@ def _leaving(g: Array, U: Array, s: Array) -> Array:
 
 
 @svd.vjp("A", "to_singular(*g, *y)")
-def _(g: Any, y: Any, A: Array, *, U: Array, S: Array, Vh: Array) -> Array:
+def _(g: Any, y0: Array, y1: Array, y2: Array, A: Shaped) -> Array:
     """From P = U^T dA V: dS is its diagonal; P S + S P^T and S P + P^T S hold dU and dV."""
-    k = y[1].shape[-1]
-    u, s, v = y[0][..., :k], y[1], turned(y[2])[..., :k]
+    k = y1.shape[-1]
+    u, s, v = y0[..., :k], y1, turned(y2)[..., :k]
     gu, gv = g[0][..., :k], turned(g[2])[..., :k]
     of_u, of_v = _turning(u, gu, s * s), _turning(v, gv, s * s)
     inner = of_u * s[..., None, :] + of_v * s[..., :, None]
@@ -156,7 +156,7 @@ def qr(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
 
 
 @qr.vjp("A", "to_orthogonal(*g, *y)")
-def _(g: Any, y: Any, A: Array, *, Q: Array, R: Array) -> Array:
+def _(g: Any, y: Any, A: Shaped) -> Array:
     """From dA R^-1 = dQ + Q dR R^-1, of which Q^T dQ is skew and dR R^-1 an upper triangle."""
     (q, r), (gq, gr) = y, g
     m, n = A.shape[-2:]

@@ -37,7 +37,12 @@ def aligned(own: Array, recorded: Array) -> Array:
 
 
 @replaceable
-def spectrum(A: Array, *, values: Array, vectors: Array) -> tuple[Array, Array]:
+def spectrum(
+    A: Array,
+    *,
+    values: Array,  # noqa: ARG001 (taken with bounds)
+    vectors: Array,
+) -> tuple[Array, Array]:
     """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors.
 
     Vectors of any sign are right, and any basis of them where values coincide: the signs follow the

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from gradwitness.rules.kernel_ops import ignore_error
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 Dims: TypeAlias = "tuple[int, ...]"
 
@@ -41,7 +41,7 @@ def fft_c2c(x: Array, *, dim: Dims, normalization: int, forward: bool) -> Array:
 
 
 @fft_c2c.vjp("x", "fft(g, dim, normalization, not forward)")
-def _(g: Array, y: Array, x: Array, *, dim: Dims, normalization: int, forward: bool) -> Array:
+def _(g: Array, *, dim: Dims, normalization: int, forward: bool) -> Array:
     return _transform(g, dim, normalization, not forward)
 
 
@@ -58,7 +58,7 @@ def fft_r2c(x: Array, *, dim: Dims, normalization: int, onesided: bool) -> Array
 
 
 @fft_r2c.vjp("x", "real(fft(to_length(g, dim, shape(x)), dim, normalization, False))")
-def _(g: Array, y: Array, x: Array, *, dim: Dims, normalization: int, onesided: bool) -> Array:
+def _(g: Array, x: Shaped, *, dim: Dims, normalization: int, onesided: bool) -> Array:
     missing = [(0, n - m) for n, m in zip(x.shape, g.shape, strict=True)]
     whole = np.pad(g, missing) if onesided else g
     return np.real(_transform(whole, dim, normalization, False))
@@ -75,7 +75,7 @@ def fft_c2r(x: Array, *, dim: Dims, normalization: int, last_dim_size: int) -> A
 
 
 @fft_c2r.vjp("x", "twice_inside(rfft(g, dim, normalization, True), dim, last_dim_size)")
-def _(g: Array, y: Array, x: Array, *, dim: Dims, normalization: int, last_dim_size: int) -> Array:
+def _(g: Array, x: Shaped, *, dim: Dims, normalization: int, last_dim_size: int) -> Array:
     spectrum = np.fft.rfftn(g, axes=dim, norm=_FORWARD[normalization])
     axis = dim[-1] % g.ndim
     place = np.arange(x.shape[axis])

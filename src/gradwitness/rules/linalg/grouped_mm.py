@@ -42,10 +42,10 @@ def grouped_mm(A: Array, B: Array, offs: Array | None, *, bias: None = None) -> 
 
 
 @grouped_mm.vjp("A", "grouped_product(g, swap(B, -1, -2), offs)")
-def _(g: Array, y: Array, A: Array, B: Array, offs: Array | None, *, bias: None = None) -> Array:
+def _(g: Array, B: Array, offs: Array | None) -> Array:
     return _product(g, np.swapaxes(B, -1, -2), offs)
 
 
 @grouped_mm.vjp("B", "grouped_product(swap(A, -1, -2), g, offs)")
-def _(g: Array, y: Array, A: Array, B: Array, offs: Array | None, *, bias: None = None) -> Array:
+def _(g: Array, A: Array, offs: Array | None) -> Array:
     return _product(np.swapaxes(A, -1, -2), g, offs)

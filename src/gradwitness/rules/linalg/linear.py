@@ -21,12 +21,12 @@ def mm(A: Array, B: Array) -> Array:
 
 
 @mm.vjp("A", "g @ B.T")
-def _(g: Array, y: Array, A: Array, B: Array) -> Array:
+def _(g: Array, B: Array) -> Array:
     return g @ B.T
 
 
 @mm.vjp("B", "A.T @ g")
-def _(g: Array, y: Array, A: Array, B: Array) -> Array:
+def _(g: Array, A: Array) -> Array:
     return A.T @ g
 
 
@@ -42,17 +42,17 @@ def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
 
 
 @addmm.vjp("b", "beta * g")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, *, beta: Any) -> Array:
     return beta * g
 
 
 @addmm.vjp("A", "alpha * (g @ B.T)")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, B: Array, *, alpha: Any) -> Array:
     return alpha * (g @ B.T)
 
 
 @addmm.vjp("B", "alpha * (A.T @ g)")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, A: Array, *, alpha: Any) -> Array:
     return alpha * (A.T @ g)
 
 
@@ -67,12 +67,12 @@ def bmm(A: Array, B: Array) -> Array:
 
 
 @bmm.vjp("A", "g @ swap(B, 1, 2)")
-def _(g: Array, y: Array, A: Array, B: Array) -> Array:
+def _(g: Array, B: Array) -> Array:
     return g @ np.swapaxes(B, 1, 2)
 
 
 @bmm.vjp("B", "swap(A, 1, 2) @ g")
-def _(g: Array, y: Array, A: Array, B: Array) -> Array:
+def _(g: Array, A: Array) -> Array:
     return np.swapaxes(A, 1, 2) @ g
 
 
@@ -86,12 +86,12 @@ def mv(A: Array, v: Array) -> Array:
 
 
 @mv.vjp("A", "outer(g, v)")
-def _(g: Array, y: Array, A: Array, v: Array) -> Array:
+def _(g: Array, v: Array) -> Array:
     return g.reshape(-1, 1) * v.reshape(1, -1)
 
 
 @mv.vjp("v", "A.T @ g")
-def _(g: Array, y: Array, A: Array, v: Array) -> Array:
+def _(g: Array, A: Array) -> Array:
     return A.T @ g
 
 
@@ -105,12 +105,12 @@ def dot(a: Array, b: Array) -> Array:
 
 
 @dot.vjp("a", "g * b")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, b: Array) -> Array:
     return g * b
 
 
 @dot.vjp("b", "g * a")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array) -> Array:
     return g * a
 
 
@@ -126,17 +126,17 @@ def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> A
 
 
 @baddbmm.vjp("b", "beta * g")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, *, beta: Any) -> Array:
     return beta * g
 
 
 @baddbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, B: Array, *, alpha: Any) -> Array:
     return alpha * (g @ np.swapaxes(B, 1, 2))
 
 
 @baddbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, A: Array, *, alpha: Any) -> Array:
     return alpha * (np.swapaxes(A, 1, 2) @ g)
 
 
@@ -176,17 +176,17 @@ def trilinear(
 
 
 @trilinear.vjp("a", "trilinear(g, b, c, sumdim, expand2, expand3, expand1)")
-def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
+def _(g: Array, b: Array, c: Array, **at: Any) -> Array:
     return _three(g, b, c, added=(at["sumdim"], at["expand2"], at["expand3"]), summed=at["expand1"])
 
 
 @trilinear.vjp("b", "trilinear(a, g, c, expand1, sumdim, expand3, expand2)")
-def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
+def _(g: Array, a: Array, c: Array, **at: Any) -> Array:
     return _three(a, g, c, added=(at["expand1"], at["sumdim"], at["expand3"]), summed=at["expand2"])
 
 
 @trilinear.vjp("c", "trilinear(a, b, g, expand1, expand2, sumdim, expand3)")
-def _(g: Array, y: Array, a: Array, b: Array, c: Array, **at: Any) -> Array:
+def _(g: Array, a: Array, b: Array, **at: Any) -> Array:
     return _three(a, b, g, added=(at["expand1"], at["expand2"], at["sumdim"]), summed=at["expand3"])
 
 
@@ -201,17 +201,17 @@ def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
 
 
 @addmv.vjp("b", "beta * g")
-def _(g: Array, y: Array, b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, *, beta: Any) -> Array:
     return beta * g
 
 
 @addmv.vjp("A", "alpha * outer(g, v)")
-def _(g: Array, y: Array, b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, v: Array, *, alpha: Any) -> Array:
     return alpha * (g.reshape(-1, 1) * v.reshape(1, -1))
 
 
 @addmv.vjp("v", "alpha * (A.T @ g)")
-def _(g: Array, y: Array, b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, A: Array, *, alpha: Any) -> Array:
     return alpha * (A.T @ g)
 
 
@@ -226,17 +226,17 @@ def addr(b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arra
 
 
 @addr.vjp("b", "beta * g")
-def _(g: Array, y: Array, b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, *, beta: Any) -> Array:
     return beta * g
 
 
 @addr.vjp("u", "alpha * (g @ v)")
-def _(g: Array, y: Array, b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, v: Array, *, alpha: Any) -> Array:
     return alpha * (g @ v)
 
 
 @addr.vjp("v", "alpha * (g.T @ u)")
-def _(g: Array, y: Array, b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, u: Array, *, alpha: Any) -> Array:
     return alpha * (g.T @ u)
 
 
@@ -256,15 +256,15 @@ def addbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Ar
 
 
 @addbmm.vjp("b", "beta * g")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, *, beta: Any) -> Array:
     return beta * g
 
 
 @addbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, B: Array, *, alpha: Any) -> Array:
     return alpha * (g @ np.swapaxes(B, 1, 2))
 
 
 @addbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
-def _(g: Array, y: Array, b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+def _(g: Array, A: Array, *, alpha: Any) -> Array:
     return alpha * (np.swapaxes(A, 1, 2) @ g)

@@ -77,10 +77,10 @@ def lu_factor(A: Array, *, pivots: Array) -> tuple[Array, Array, None]:
 
 
 @lu_factor.vjp("A", "to_packed(g[0], A, pivots)")
-def _(g: Any, y: Any, A: Array, *, pivots: Array) -> Array:
+def _(g: Any, y0: Array, A: Array, *, pivots: Array) -> Array:
     _refuse_oblong(A)
     P = _permutation(_order(pivots, A.shape[-2]))
-    L, U = triangle(y[0], False, True), np.triu(y[0])
+    L, U = triangle(y0, False, True), np.triu(y0)
     return _to_factored(np.tril(g[0], -1), np.triu(g[0]), L, U, P)
 
 
@@ -97,9 +97,9 @@ def lu(A: Array, *, P: Array) -> tuple[Array, Array, Array]:
 
 
 @lu.vjp("A", "to_eliminated(g[1], g[2], A, P)")
-def _(g: Any, y: Any, A: Array, *, P: Array) -> Array:
+def _(g: Any, y1: Array, y2: Array, A: Array, *, P: Array) -> Array:
     _refuse_oblong(A)
-    return _to_factored(g[1], g[2], y[1], y[2], P)
+    return _to_factored(g[1], g[2], y1, y2, P)
 
 
 @rule(
@@ -120,15 +120,7 @@ def lu_unpack(
 
 
 @lu_unpack.vjp("LU", "to_both_halves(g[1], g[2])")
-def _(
-    g: Any,
-    y: Any,
-    LU: Array,
-    *,
-    LU_pivots: Array,
-    unpack_data: bool = True,
-    unpack_pivots: bool = True,
-) -> Array:
+def _(g: Any, LU: Array) -> Array:
     _refuse_oblong(LU)
     return np.where(np.tri(LU.shape[-1], k=-1, dtype=bool), g[1], g[2])
 
@@ -163,16 +155,7 @@ def lu_solve(
 
 
 @lu_solve.vjp("LU", "to_repacked(g, LU, B, pivots, left, adjoint)")
-def _(
-    g: Array,
-    y: Array,
-    LU: Array,
-    B: Array,
-    *,
-    pivots: Array,
-    left: bool = True,
-    adjoint: bool = False,
-) -> Array:
+def _(g: Array, y: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool) -> Array:
     order = _order(pivots, LU.shape[-1])
     g, x = _left(g, left), _left(y, left)
     below = np.tri(LU.shape[-1], k=-1, dtype=bool)
@@ -192,15 +175,6 @@ def _(
 
 
 @lu_solve.vjp("B", "solution(over_diagonal(repacked(LU, pivots), not adjoint), g, left)")
-def _(
-    g: Array,
-    y: Array,
-    LU: Array,
-    B: Array,
-    *,
-    pivots: Array,
-    left: bool = True,
-    adjoint: bool = False,
-) -> Array:
+def _(g: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool) -> Array:
     order = _order(pivots, LU.shape[-1])
     return _left(_solved_with(LU, order, _left(g, left), adjoint is not left)[-1], left)

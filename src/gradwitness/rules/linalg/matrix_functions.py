@@ -22,7 +22,7 @@ def matrix_exp(A: Array) -> Array:
 
 
 @matrix_exp.vjp("A", "to_exponential(g, A)")
-def _(g: Array, y: Array, A: Array) -> Array:
+def _(g: Array, A: Array) -> Array:
     """Of A^k the gradient is the sum of (A^T)^i g (A^T)^(k-1-i): the corner of that block's power.
 
     R. Mathias, *A chain rule for matrix functions and applications*, 1996, theorem 2.1.
@@ -46,9 +46,7 @@ def pinv(A: Array, *, atol: Any = None, rtol: Any = None, hermitian: bool = Fals
 
 
 @pinv.vjp("A", "to_pseudoinverse(g, y, A)")
-def _(
-    g: Array, y: Array, A: Array, *, atol: Any = None, rtol: Any = None, hermitian: bool = False
-) -> Array:
+def _(g: Array, y: Array, A: Array) -> Array:
     """From dP = -P dA P + P P^T dA^T (I - A P) + (I - P A) dA^T P^T P.
 
     G. H. Golub and V. Pereyra, *The differentiation of pseudo-inverses*, 1973, equation 4.12. The

@@ -44,20 +44,20 @@ def solve(A: Array, B: Array, *, left: bool = True) -> tuple[Array, None, None, 
     return (x[..., 0] if _is_vector(A, B) else x), None, None, None
 
 
-def _solve_back(g: Any, A: Array, B: Array, left: bool) -> Array:
+def _solve_back(g: Any, A: Array, left: bool) -> Array:
     return from_left(A, _columns(A, g[0]), left, adjoint=True)
 
 
 @solve.vjp("A", "to_system(g[0], A, B, left)")
-def _(g: Any, y: Any, A: Array, B: Array, *, left: bool = True) -> Array:
-    back = _solve_back(g, A, B, left)
-    x = np.expand_dims(y[0], -1) if _is_vector(A, B) else y[0]
+def _(g: Any, y0: Array, A: Array, B: Array, *, left: bool) -> Array:
+    back = _solve_back(g, A, left)
+    x = np.expand_dims(y0, -1) if _is_vector(A, B) else y0
     return -(back @ turned(x)) if left else -(turned(x) @ back)
 
 
 @solve.vjp("B", "to_right_hand_side(g[0], A, B, left)")
-def _(g: Any, y: Any, A: Array, B: Array, *, left: bool = True) -> Array:
-    back = _solve_back(g, A, B, left)
+def _(g: Any, A: Array, B: Array, *, left: bool) -> Array:
+    back = _solve_back(g, A, left)
     return back[..., 0] if _is_vector(A, B) else back
 
 
@@ -72,8 +72,8 @@ def inverse(A: Array) -> tuple[Array, None]:
 
 
 @inverse.vjp("A", "to_inverse(g[0], A)")
-def _(g: Any, y: Any, A: Array) -> Array:
-    return -(turned(y[0]) @ (g[0] @ turned(y[0])))
+def _(g: Any, y0: Array) -> Array:
+    return -(turned(y0) @ (g[0] @ turned(y0)))
 
 
 @rule(
@@ -87,7 +87,7 @@ def slogdet(A: Array) -> tuple[Array, Array, None, None]:
 
 
 @slogdet.vjp("A", "g[1][..., None, None] * inverse_transposed(A)")
-def _(g: Any, y: Any, A: Array) -> Array:
+def _(g: Any, A: Array) -> Array:
     return solved(A, np.eye(A.shape[-1]) * g[1][..., None, None], adjoint=True)
 
 
@@ -101,8 +101,8 @@ def det(A: Array) -> tuple[Array, None, None]:
 
 
 @det.vjp("A", "(g[0] * determinant(A))[..., None, None] * inverse_transposed(A)")
-def _(g: Any, y: Any, A: Array) -> Array:
-    scaled = g[0] * y[0]
+def _(g: Any, y0: Array, A: Array) -> Array:
+    scaled = g[0] * y0
     return solved(A, np.eye(A.shape[-1]) * scaled[..., None, None], adjoint=True)
 
 
@@ -125,16 +125,7 @@ def solve_triangular(
 
 
 @solve_triangular.vjp("A", "to_triangle(g, A, B, upper, left, unitriangular)")
-def _(
-    g: Array,
-    y: Array,
-    A: Array,
-    B: Array,
-    *,
-    upper: bool,
-    left: bool = True,
-    unitriangular: bool = False,
-) -> Array:
+def _(g: Array, y: Array, A: Array, *, upper: bool, left: bool, unitriangular: bool) -> Array:
     T = triangle(A, upper, unitriangular)
     back = from_left(T, g, left, triangular=True, adjoint=True)
     found = -(back @ turned(y)) if left else -(turned(y) @ back)
@@ -143,15 +134,6 @@ def _(
 
 
 @solve_triangular.vjp("B", "to_right_hand_side(g, triangle(A, upper, unitriangular), B, left)")
-def _(
-    g: Array,
-    y: Array,
-    A: Array,
-    B: Array,
-    *,
-    upper: bool,
-    left: bool = True,
-    unitriangular: bool = False,
-) -> Array:
+def _(g: Array, A: Array, *, upper: bool, left: bool, unitriangular: bool) -> Array:
     T = triangle(A, upper, unitriangular)
     return from_left(T, g, left, triangular=True, adjoint=True)

@@ -32,32 +32,14 @@ def _back(g: Any, A: Array, upper: bool, transpose: bool, unitriangular: bool) -
 @triangular_solve.vjp(
     "B", "solution(over_diagonal(triangle(A, upper, unitriangular), not transpose), g[0], True)"
 )
-def _(
-    g: Any,
-    y: Any,
-    B: Array,
-    A: Array,
-    *,
-    upper: bool = True,
-    transpose: bool = False,
-    unitriangular: bool = False,
-) -> Array:
+def _(g: Any, A: Array, *, upper: bool, transpose: bool, unitriangular: bool) -> Array:
     return _back(g, A, upper, transpose, unitriangular)
 
 
 @triangular_solve.vjp("A", "to_turned_triangle(g, A, B, upper, transpose, unitriangular)")
-def _(
-    g: Any,
-    y: Any,
-    B: Array,
-    A: Array,
-    *,
-    upper: bool = True,
-    transpose: bool = False,
-    unitriangular: bool = False,
-) -> Array:
+def _(g: Any, y0: Array, A: Array, *, upper: bool, transpose: bool, unitriangular: bool) -> Array:
     back = _back(g, A, upper, transpose, unitriangular)
-    found = -(y[0] @ turned(back)) if transpose else -(back @ turned(y[0]))
+    found = -(y0 @ turned(back)) if transpose else -(back @ turned(y0))
     off = int(unitriangular)
     return (np.triu(found, off) if upper else np.tril(found, -off)) + g[1]
 
@@ -87,12 +69,12 @@ def cholesky_solve(B: Array, L: Array, *, upper: bool = False) -> Array:
 
 
 @cholesky_solve.vjp("B", "solution(squared(triangle(L, upper, False), upper), g, True)")
-def _(g: Array, y: Array, B: Array, L: Array, *, upper: bool = False) -> Array:
+def _(g: Array, L: Array, *, upper: bool) -> Array:
     return _by_factor(L, g, upper)
 
 
 @cholesky_solve.vjp("L", "to_factor_of_system(g, B, L, upper)")
-def _(g: Array, y: Array, B: Array, L: Array, *, upper: bool = False) -> Array:
+def _(g: Array, y: Array, L: Array, *, upper: bool) -> Array:
     product = _by_factor(L, g, upper) @ turned(y)
     both = -(product + turned(product))
     return L @ both if upper else both @ L
@@ -111,6 +93,6 @@ def cholesky_inverse(L: Array, *, upper: bool = False) -> Array:
 
 
 @cholesky_inverse.vjp("L", "to_factor_of_inverse(g, L, upper)")
-def _(g: Array, y: Array, L: Array, *, upper: bool = False) -> Array:
+def _(g: Array, y: Array, L: Array, *, upper: bool) -> Array:
     both = -(y @ ((g + turned(g)) @ y))
     return L @ both if upper else both @ L

@@ -134,7 +134,7 @@ def ctc_loss(
     input_lengths: Any,
     target_lengths: Any,
     blank: int = 0,
-    zero_infinity: bool = False,
+    zero_infinity: bool = False,  # noqa: ARG001 (the vjp reads it)
 ) -> tuple[Array, None]:
     states = _states(targets, input_lengths, target_lengths, blank)
     paths = _forward(_emitted(x, states), states)
@@ -153,21 +153,21 @@ def ctc_loss(
 )
 def _(
     g: Any,
-    y: Any,
+    y0: Array,
     x: Array,
     targets: Array,
     *,
     input_lengths: Any,
     target_lengths: Any,
-    blank: int = 0,
-    zero_infinity: bool = False,
+    blank: int,
+    zero_infinity: bool,
 ) -> Array:
     states = _states(targets, input_lengths, target_lengths, blank)
     emitted = _emitted(x, states)
     paths = _forward(emitted, states) + _backward(emitted, states)
-    through = _by_class(paths, states, x.shape[2]) + np.expand_dims(y[0], 1)
+    through = _by_class(paths, states, x.shape[2]) + np.expand_dims(y0, 1)
     found = (np.exp(x) - np.exp(through - x)) * np.expand_dims(g[0], 1)
     heard = np.arange(x.shape[0])[:, None] < states.times
     if zero_infinity:
-        heard = heard & ~np.isinf(y[0])
+        heard = heard & ~np.isinf(y0)
     return np.where(heard[:, :, None], found, 0)

@@ -41,12 +41,12 @@ def _slope(g: Array, x: Array, t: Array, reduction: int) -> Array:
 
 
 @mse_loss.vjp("x", "2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN) -> Array:
+def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
     return _slope(g, x, t, reduction)
 
 
 @mse_loss.vjp("t", "-2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN) -> Array:
+def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
     return -_slope(g, x, t, reduction)
 
 
@@ -73,14 +73,14 @@ def _smooth_slope(g: Array, x: Array, t: Array, reduction: int, beta: Any) -> Ar
 @smooth_l1_loss.vjp(
     "x", "g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))"
 )
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN, beta: Any = 1.0) -> Array:
+def _(g: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
     return _smooth_slope(g, x, t, reduction, beta)
 
 
 @smooth_l1_loss.vjp(
     "t", "-g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))"
 )
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN, beta: Any = 1.0) -> Array:
+def _(g: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
     return -_smooth_slope(g, x, t, reduction, beta)
 
 
@@ -107,12 +107,12 @@ def _huber_slope(g: Array, x: Array, t: Array, reduction: int, delta: Any) -> Ar
 @huber_loss.vjp(
     "x", "g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))"
 )
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN, delta: Any = 1.0) -> Array:
+def _(g: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
     return _huber_slope(g, x, t, reduction, delta)
 
 
 @huber_loss.vjp(
     "t", "-g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))"
 )
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN, delta: Any = 1.0) -> Array:
+def _(g: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
     return -_huber_slope(g, x, t, reduction, delta)

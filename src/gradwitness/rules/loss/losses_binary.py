@@ -46,17 +46,13 @@ def binary_cross_entropy(
 @binary_cross_entropy.vjp(
     "x", "weighed(g * (x - t) / at_least(x * (1 - x), 1e-12), weight) / share(x, reduction)"
 )
-def _(
-    g: Array, y: Array, x: Array, t: Array, weight: Array | None, *, reduction: int = MEAN
-) -> Array:
+def _(g: Array, x: Array, t: Array, weight: Array | None, *, reduction: int) -> Array:
     slope = g * (x - t) / np.maximum((1 - x) * x, _LEAST_VARIANCE)
     return _weighed(slope, weight) * share(x.size, reduction)
 
 
 @binary_cross_entropy.vjp("t", "weighed(g * (log(1 - x) - log(x)), weight) / share(x, reduction)")
-def _(
-    g: Array, y: Array, x: Array, t: Array, weight: Array | None, *, reduction: int = MEAN
-) -> Array:
+def _(g: Array, x: Array, weight: Array | None, *, reduction: int) -> Array:
     # Without limits, here.
     slope = g * (np.log1p(-x) - np.log(x))
     return _weighed(slope, weight) * share(x.size, reduction)
@@ -97,14 +93,7 @@ def binary_cross_entropy_with_logits(
     "weighed(g * ((1 - t) - raised(pos_weight, t) / (1 + exp(x))), weight) / share(x, reduction)",
 )
 def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    t: Array,
-    weight: Array | None,
-    pos_weight: Array | None,
-    *,
-    reduction: int = MEAN,
+    g: Array, x: Array, t: Array, weight: Array | None, pos_weight: Array | None, *, reduction: int
 ) -> Array:
     if pos_weight is None:
         slope = _sigmoid(x) - t
@@ -118,14 +107,7 @@ def _(
     "weighed(g * ((raised(pos_weight, 1) - 1) * log1p(exp(-x)) - x), weight) / share(x, reduction)",
 )
 def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    t: Array,
-    weight: Array | None,
-    pos_weight: Array | None,
-    *,
-    reduction: int = MEAN,
+    g: Array, x: Array, weight: Array | None, pos_weight: Array | None, *, reduction: int
 ) -> Array:
     slope = -x if pos_weight is None else _log_sigmoid(-x) - pos_weight * _log_sigmoid(x)
     return _weighed(slope * g, weight) * share(x.size, reduction)
@@ -143,6 +125,6 @@ def soft_margin_loss(x: Array, t: Array, *, reduction: int = MEAN) -> Array:
 
 
 @soft_margin_loss.vjp("x", "-g * t * exp(-t * x) / (1 + exp(-t * x)) / share(x, reduction)")
-def _(g: Array, y: Array, x: Array, t: Array, *, reduction: int = MEAN) -> Array:
+def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
     z = np.exp(-t * x)
     return -t * z / (1 + z) * share(x.size, reduction) * g

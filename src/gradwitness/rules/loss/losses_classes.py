@@ -178,15 +178,7 @@ def multi_margin_loss(
 
 @multi_margin_loss.vjp("x", "multi_margin_input(g, x, target, p, margin, weight, reduction)")
 def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    target: Array,
-    weight: Array | None,
-    *,
-    p: Any = 1,
-    margin: Any = 1,
-    reduction: int = MEAN,
+    g: Array, x: Array, target: Array, weight: Array | None, *, p: Any, margin: Any, reduction: int
 ) -> Array:
     scores, target = _in_rows(x, target)
     gap, counts = _short_of(scores, target, margin)
@@ -235,7 +227,7 @@ def multilabel_margin_loss(x: Array, target: Array, *, reduction: int) -> tuple[
 
 
 @multilabel_margin_loss.vjp("x", "multilabel_margin_input(g[0], x, target, reduction)")
-def _(g: Any, y: Any, x: Array, target: Array, *, reduction: int) -> Array:
+def _(g: Any, x: Array, target: Array, *, reduction: int) -> Array:
     _, counts, hits, is_label = _pairs(*_with_axis(x, target))
     classes = is_label.shape[-1]
     part = (share(x.size // classes, reduction) / classes) * g[0]

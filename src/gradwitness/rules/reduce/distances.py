@@ -100,7 +100,7 @@ def pdist(a: Array, *, p: Any = 2.0) -> Array:
 
 
 @pdist.vjp("a", "pair_distances_slope(g, a, p)")
-def _(g: Array, y: Array, a: Array, *, p: Any = 2.0) -> Array:
+def _(g: Array, y: Array, a: Array, *, p: Any) -> Array:
     first, second = _pairs(a)
     each = _slopes(g, y, a[first] - a[second], p)
     rows = numbered(a)

@@ -84,9 +84,9 @@ def _(
     y: Array,
     x: Array,
     *,
-    ord: Any = 2,  # noqa: A002
-    dim: Dim = None,
-    keepdim: bool = False,
+    ord: Any,  # noqa: A002
+    dim: Dim,
+    keepdim: bool,
 ) -> Array:
     of_y, size = (spread(item, x, dim, keepdim) for item in (g, y))
     return slope(of_y, size, x, ord, axes(dim, x.ndim))
@@ -98,7 +98,7 @@ def norm(x: Array, *, p: Any = 2, dim: Dim = None, keepdim: bool = False) -> Arr
 
 
 @norm.vjp("x", "repeat(g, x, dim, keepdim) * length_slope(x, p, dim)")
-def _(g: Array, y: Array, x: Array, *, p: Any = 2, dim: Dim = None, keepdim: bool = False) -> Array:
+def _(g: Array, y: Array, x: Array, *, p: Any, dim: Dim, keepdim: bool) -> Array:
     of_y, size = (spread(item, x, dim, keepdim) for item in (g, y))
     return slope(of_y, size, x, 2 if p is None else p, axes(dim, x.ndim))
 
@@ -137,12 +137,12 @@ def dist(a: Array, b: Array, *, p: Any = 2) -> Array:
 
 
 @dist.vjp("a", "g * length_slope(a - b, p, None)")
-def _(g: Array, y: Array, a: Array, b: Array, *, p: Any = 2) -> Array:
+def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
     return _distance_slope(g, y, a, b, p)
 
 
 @dist.vjp("b", "-g * length_slope(a - b, p, None)")
-def _(g: Array, y: Array, a: Array, b: Array, *, p: Any = 2) -> Array:
+def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
     return -_distance_slope(g, y, a, b, p)
 
 
@@ -167,7 +167,7 @@ def renorm(x: Array, *, p: Any, dim: int, maxnorm: Any) -> Array:
 
 
 @renorm.vjp("x", "shortened_input(g, x, p, dim, maxnorm)")
-def _(g: Array, y: Array, x: Array, *, p: Any, dim: int, maxnorm: Any) -> Array:
+def _(g: Array, x: Array, *, p: Any, dim: int, maxnorm: Any) -> Array:
     over = _rows(x, dim)
     size = length(x, p, over, keepdims=True)
     along = slope(np.sum(x * g, axis=over, keepdims=True), size, x, p, over)

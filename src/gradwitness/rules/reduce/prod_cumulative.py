@@ -32,7 +32,7 @@ def prod(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
 
 
 @prod.vjp("x", "repeat(g, x, dim, keepdim) * other_factors(x, dim)")
-def _(g: Array, y: Array, x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+def _(g: Array, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     if not x.ndim:
         return g
     spread_g = spread(g, x, dim, keepdim)
@@ -144,10 +144,10 @@ def cross(a: Array, b: Array, *, dim: int = -1) -> Array:
 
 
 @cross.vjp("a", "crossed(b, g, dim)")
-def _(g: Array, y: Array, a: Array, b: Array, *, dim: int = -1) -> Array:
+def _(g: Array, b: Array, *, dim: int) -> Array:
     return _crossed(b, g, dim)
 
 
 @cross.vjp("b", "crossed(g, a, dim)")
-def _(g: Array, y: Array, a: Array, b: Array, *, dim: int = -1) -> Array:
+def _(g: Array, a: Array, *, dim: int) -> Array:
     return _crossed(g, a, dim)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Rule, Shaped, rule
 from gradwitness.rules.shape.indexing import along, numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _flat(x: Array) -> Array:
@@ -128,87 +132,38 @@ _MEANING = (
 )
 
 
-@rule(
-    "aten.scatter_reduce",
-    "y = reduce_at(x, dim, index, src, kind, include_self)",
-    meaning=_MEANING,
-)
-def scatter_reduce(
-    x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
-) -> Array:
-    return _reduced(x, src, along(x, dim, index), kind, include_self)
+def _enter(op: str, index_text: str, places: Callable[[Shaped, int, Array, Shaped], Array]) -> None:
+    """Enter the rule of a reduction; ``places`` says where an index sends a source to."""
+    given = f"x, dim, {index_text}, src, kind, include_self"
+
+    @rule(op, f"y = reduce_at({given})", meaning=_MEANING)
+    def made(
+        x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
+    ) -> Array:
+        return _reduced(x, src, places(x, dim, index, src), kind, include_self)
+
+    ways = {"x": ("reduce_self", _to_self), "src": ("reduce_source", _to_source)}
+    for operand, (word, way) in ways.items():
+        _enter_vjp(made, operand, f"{word}(g, y, {given})", way, places)
 
 
-@scatter_reduce.vjp("x", "reduce_self(g, y, x, dim, index, src, kind, include_self)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    index: Array,
-    src: Array,
-    kind: str,
-    *,
-    dim: int,
-    include_self: bool = True,
-) -> Array:
-    return _to_self(g, y, x, src, along(x, dim, index), kind, include_self)
+def _enter_vjp(
+    made: Rule, operand: str, text: str, way: Callable[..., Array], places: Callable[..., Array]
+) -> None:
+    @made.vjp(operand, text)
+    def _(
+        g: Array,
+        y: Array,
+        x: Array,
+        index: Array,
+        src: Array,
+        kind: str,
+        *,
+        dim: int,
+        include_self: bool,
+    ) -> Array:
+        return way(g, y, x, src, places(x, dim, index, src), kind, include_self)
 
 
-@scatter_reduce.vjp("src", "reduce_source(g, y, x, dim, index, src, kind, include_self)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    index: Array,
-    src: Array,
-    kind: str,
-    *,
-    dim: int,
-    include_self: bool = True,
-) -> Array:
-    return _to_source(g, y, x, src, along(x, dim, index), kind, include_self)
-
-
-@rule(
-    "aten.index_reduce",
-    "y = reduce_at(x, dim, row_index(index, src, dim), src, kind, include_self)",
-    meaning=_MEANING,
-)
-def index_reduce(
-    x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
-) -> Array:
-    return _reduced(x, src, _rows(x, dim, index, src), kind, include_self)
-
-
-@index_reduce.vjp(
-    "x", "reduce_self(g, y, x, dim, row_index(index, src, dim), src, kind, include_self)"
-)
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    index: Array,
-    src: Array,
-    kind: str,
-    *,
-    dim: int,
-    include_self: bool = True,
-) -> Array:
-    return _to_self(g, y, x, src, _rows(x, dim, index, src), kind, include_self)
-
-
-@index_reduce.vjp(
-    "src", "reduce_source(g, y, x, dim, row_index(index, src, dim), src, kind, include_self)"
-)
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    index: Array,
-    src: Array,
-    kind: str,
-    *,
-    dim: int,
-    include_self: bool = True,
-) -> Array:
-    return _to_source(g, y, x, src, _rows(x, dim, index, src), kind, include_self)
+_enter("aten.scatter_reduce", "index", lambda x, dim, index, _: along(x, dim, index))
+_enter("aten.index_reduce", "row_index(index, src, dim)", _rows)

@@ -54,7 +54,7 @@ def softmax(x: Array, *, dim: int) -> Array:
 
 
 @softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))")
-def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+def _(g: Array, y: Array, *, dim: int) -> Array:
     return y * (g - _along(g * y, dim))
 
 
@@ -74,7 +74,7 @@ def safe_softmax(x: Array, *, dim: int) -> Array:
 
 
 @safe_softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))")
-def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+def _(g: Array, y: Array, *, dim: int) -> Array:
     return y * (g - _along(g * y, dim))
 
 
@@ -92,7 +92,7 @@ def log_softmax(x: Array, *, dim: int) -> Array:
 
 
 @log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")
-def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+def _(g: Array, y: Array, *, dim: int) -> Array:
     return g - np.exp(y) * _along(g, dim)
 
 
@@ -111,7 +111,7 @@ def logsumexp(x: Array, *, dim: Dim, keepdim: bool = False) -> Array:
 
 
 @logsumexp.vjp("x", "repeat(g, x, dim, keepdim) * exp(x - repeat(y, x, dim, keepdim))")
-def _(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool = False) -> Array:
+def _(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     return spread(g, x, dim, keepdim) * np.exp(x - spread(y, x, dim, keepdim))
 
 
@@ -127,6 +127,6 @@ def log_sigmoid(x: Array) -> tuple[Array, Array]:
 
 
 @log_sigmoid.vjp("x", "g[0] / (1 + exp(x))")
-def _(g: Any, y: Any, x: Array) -> Array:
+def _(g: Any, x: Array) -> Array:
     e = np.exp(-np.abs(x))
     return g[0] * (np.where(x < 0, 1, e) / (1 + e))

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import converted
 from gradwitness.rules.reduce.sum_mean import Dim, axes, spread
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 from gradwitness.rules.shape.indexing import along, filled
 
 Pair: TypeAlias = "tuple[Array, Array]"
@@ -59,7 +59,7 @@ def max_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 @max_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     return _to_extreme(g, y, x, dim, keepdim)
 
 
@@ -74,7 +74,7 @@ def min_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 @min_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     return _to_extreme(g, y, x, dim, keepdim)
 
 
@@ -88,7 +88,7 @@ def amax(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
 
 
 @amax.vjp("x", "share_ties(g, y, x, dim, keepdim)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
+def _(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
 
 
@@ -102,7 +102,7 @@ def amin(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
 
 
 @amin.vjp("x", "share_ties(g, y, x, dim, keepdim)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
+def _(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
 
 
@@ -123,12 +123,12 @@ def maximum(a: Array, b: Array) -> Array:
 
 
 @maximum.vjp("a", "where(a < b, 0, where(a == b, g / 2, g))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return _won(g, np.less(a, b), np.equal(a, b))
 
 
 @maximum.vjp("b", "where(b < a, 0, where(a == b, g / 2, g))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return _won(g, np.less(b, a), np.equal(a, b))
 
 
@@ -142,12 +142,12 @@ def minimum(a: Array, b: Array) -> Array:
 
 
 @minimum.vjp("a", "where(a > b, 0, where(a == b, g / 2, g))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return _won(g, np.greater(a, b), np.equal(a, b))
 
 
 @minimum.vjp("b", "where(b > a, 0, where(a == b, g / 2, g))")
-def _(g: Array, y: Array, a: Array, b: Array) -> Array:
+def _(g: Array, a: Array, b: Array) -> Array:
     return _won(g, np.greater(b, a), np.equal(a, b))
 
 
@@ -175,18 +175,18 @@ def clamp(x: Array, low: Any, high: Any) -> Array:
 
 
 @clamp.vjp("x", "where(is_within(x, low, high), g, 0)")
-def _(g: Array, y: Array, x: Array, low: Any, high: Any) -> Array:
+def _(g: Array, x: Array, low: Any, high: Any) -> Array:
     return _within(g, x, low, high)
 
 
 @clamp.vjp("low", "where(is_below(x, low, high), g, 0)")
-def _(g: Array, y: Array, x: Array, low: Any, high: Any) -> Array:
+def _(g: Array, x: Array, low: Any, high: Any) -> Array:
     below = np.less(x, low)
     return np.where(below if high is None else below & np.less(low, high), g, 0)
 
 
 @clamp.vjp("high", "where(is_above(x, low, high), g, 0)")
-def _(g: Array, y: Array, x: Array, low: Any, high: Any) -> Array:
+def _(g: Array, x: Array, low: Any, high: Any) -> Array:
     above = np.greater(x, high)
     return np.where(above if low is None else above | np.less(high, low), g, 0)
 
@@ -202,12 +202,12 @@ def clamp_min(x: Array, low: Any) -> Array:
 
 
 @clamp_min.vjp("x", "where(is_within(x, low, None), g, 0)")
-def _(g: Array, y: Array, x: Array, low: Any) -> Array:
+def _(g: Array, x: Array, low: Any) -> Array:
     return _within(g, x, low, None)
 
 
 @clamp_min.vjp("low", "where(is_below(x, low, None), g, 0)")
-def _(g: Array, y: Array, x: Array, low: Any) -> Array:
+def _(g: Array, x: Array, low: Any) -> Array:
     return np.where(np.less(x, low), g, 0)
 
 
@@ -222,12 +222,12 @@ def clamp_max(x: Array, high: Any) -> Array:
 
 
 @clamp_max.vjp("x", "where(is_within(x, None, high), g, 0)")
-def _(g: Array, y: Array, x: Array, high: Any) -> Array:
+def _(g: Array, x: Array, high: Any) -> Array:
     return _within(g, x, None, high)
 
 
 @clamp_max.vjp("high", "where(is_above(x, None, high), g, 0)")
-def _(g: Array, y: Array, x: Array, high: Any) -> Array:
+def _(g: Array, x: Array, high: Any) -> Array:
     return np.where(np.greater(x, high), g, 0)
 
 
@@ -284,8 +284,8 @@ def sort(
 
 
 @sort.vjp("x", "put_back(g[0], x, dim, y[1])")
-def _(g: Pair, y: Pair, x: Array, *, dim: int = -1, **how: Any) -> Array:
-    return _placed(g[0], x, dim, y[1])
+def _(g: Pair, y1: Array, x: Array, *, dim: int) -> Array:
+    return _placed(g[0], x, dim, y1)
 
 
 @rule(
@@ -317,8 +317,8 @@ def topk(
 
 
 @topk.vjp("x", "put_back(g[0], x, dim, y[1])")
-def _(g: Pair, y: Pair, x: Array, *, dim: int = -1, **how: Any) -> Array:
-    return _placed(g[0], x, dim, y[1])
+def _(g: Pair, y1: Array, x: Array, *, dim: int) -> Array:
+    return _placed(g[0], x, dim, y1)
 
 
 @rule(
@@ -331,5 +331,5 @@ def cumsum(x: Array, *, dim: int, dtype: str | None = None) -> Array:
 
 
 @cumsum.vjp("x", "flip(running_sum(flip(g, [dim]), dim), [dim])")
-def _(g: Array, y: Array, x: Array, *, dim: int, dtype: str | None = None) -> Array:
+def _(g: Array, x: Shaped, *, dim: int) -> Array:
     return np.flip(np.cumsum(np.flip(g, dim), axis=dim), dim) if x.ndim else g

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.reduce.sum_mean import Dim, axes, mean, spread, std, var
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 from gradwitness.rules.shape.indexing import along, filled
 
 
@@ -28,14 +28,8 @@ def var_mean(
     "repeat(g[0], x, dim, keepdim) * 2 * off_mean(x, dim) / freedom(x, dim, correction)"
     " + repeat(g[1], x, dim, keepdim) / count(x, dim)",
 )
-def _(g: Any, y: Any, x: Array, **parameters: Any) -> Array:
-    return _both(var, g, y, x, **parameters)
-
-
-def _both(deviation: Any, g: Any, y: Any, x: Array, **parameters: Any) -> Array:
-    of_first = deviation.gradients["x"].function(g[0], y[0], x, **parameters)
-    shape = {name: parameters[name] for name in ("dim", "keepdim") if name in parameters}
-    return of_first + mean.gradients["x"].function(g[1], y[1], x, **shape)
+def _(g: Any, x: Array, **how: Any) -> Array:
+    return var.gradients["x"](g[0], None, (x,), how) + mean.gradients["x"](g[1], None, (x,), how)
 
 
 @rule(
@@ -56,8 +50,8 @@ def std_mean(
     "repeat(g[0] / y[0], x, dim, keepdim) * off_mean(x, dim) / freedom(x, dim, correction)"
     " + repeat(g[1], x, dim, keepdim) / count(x, dim)",
 )
-def _(g: Any, y: Any, x: Array, **parameters: Any) -> Array:
-    return _both(std, g, y, x, **parameters)
+def _(g: Any, y0: Array, x: Array, **how: Any) -> Array:
+    return std.gradients["x"](g[0], y0, (x,), how) + mean.gradients["x"](g[1], None, (x,), how)
 
 
 @rule(
@@ -70,7 +64,7 @@ def nansum(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
 
 
 @nansum.vjp("x", "repeat(g, x, dim, keepdim) * (x == x)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
+def _(g: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     return np.where(np.isnan(x), 0, spread(g, x, dim, keepdim))
 
 
@@ -82,8 +76,8 @@ def trace(x: Array) -> Array:
 
 
 @trace.vjp("x", "g * on_diagonal(x)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return np.where(np.eye(*x.shape) == 1, np.broadcast_to(g, x.shape), 0)
+def _(g: Array, x: Shaped) -> Array:
+    return np.where(np.eye(x.shape[0], x.shape[1]) == 1, np.broadcast_to(g, x.shape), 0)
 
 
 @rule(
@@ -100,7 +94,7 @@ def aminmax(x: Array, *, dim: int | None = None, keepdim: bool = False) -> tuple
 @aminmax.vjp(
     "x", "share_ties(g[0], y[0], x, dim, keepdim) + share_ties(g[1], y[1], x, dim, keepdim)"
 )
-def _(g: Any, y: Any, x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     low, high = (_shared(g[k], y[k], x, dim, keepdim) for k in (0, 1))
     return low + high
 
@@ -145,7 +139,7 @@ def median(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 @median.vjp("x", "to_rank(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int | None = None, keepdim: bool = False) -> Array:
+def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     if dim is None:
         return _shared(g, y, x, None, False)
     return _chosen(g, y, x, dim, keepdim)
@@ -163,5 +157,5 @@ def kthvalue(x: Array, *, k: int, dim: int = -1, keepdim: bool = False) -> tuple
 
 
 @kthvalue.vjp("x", "to_rank(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, k: int, dim: int = -1, keepdim: bool = False) -> Array:
+def _(g: Any, y: Any, x: Array, *, dim: int, keepdim: bool) -> Array:
     return _chosen(g, y, x, dim, keepdim)

@@ -39,15 +39,7 @@ def sum_(x: Array, *, dim: Dim = None, keepdim: bool = False, dtype: str | None 
 
 
 @sum_.vjp("x", "repeat(g, x, dim, keepdim)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    *,
-    dim: Dim = None,
-    keepdim: bool = False,
-    dtype: str | None = None,
-) -> Array:
+def _(g: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     return spread(g, x, dim, keepdim)
 
 
@@ -62,7 +54,7 @@ def mean(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
 
 
 @mean.vjp("x", "repeat(g, x, dim, keepdim) / count(x, dim)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
+def _(g: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     count = math.prod(x.shape[axis] for axis in axes(dim, x.ndim))
     return spread(g, x, dim, keepdim) / count
 
@@ -89,15 +81,7 @@ def var(x: Array, *, dim: Dim = None, correction: Any = None, keepdim: bool = Fa
 
 
 @var.vjp("x", "repeat(g, x, dim, keepdim) * 2 * off_mean(x, dim) / freedom(x, dim, correction)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    *,
-    dim: Dim = None,
-    correction: Any = None,
-    keepdim: bool = False,
-) -> Array:
+def _(g: Array, x: Array, *, dim: Dim, correction: Any, keepdim: bool) -> Array:
     gap, freedom = _deviations(x, dim, correction)
     return (2 / freedom) * spread(g, x, dim, keepdim) * gap
 
@@ -114,15 +98,7 @@ def std(x: Array, *, dim: Dim = None, correction: Any = None, keepdim: bool = Fa
 
 
 @std.vjp("x", "repeat(g / y, x, dim, keepdim) * off_mean(x, dim) / freedom(x, dim, correction)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    *,
-    dim: Dim = None,
-    correction: Any = None,
-    keepdim: bool = False,
-) -> Array:
+def _(g: Array, y: Array, x: Array, *, dim: Dim, correction: Any, keepdim: bool) -> Array:
     gap, freedom = _deviations(x, dim, correction)
     flat = np.equal(y, 0)
     of_variance = np.where(flat, 0, g / (2 * np.where(flat, 1, y)))

@@ -23,22 +23,17 @@ from gradwitness.rules.elementwise.activations import (
 from gradwitness.rules.elementwise.pointwise import DENSITY, TANH_CUBE, TANH_SCALE, gelu
 from gradwitness.rules.reduce.softmax import log_sigmoid
 from gradwitness.rules.registry import Array, Rule, elementwise, rule
-from gradwitness.rules.second_order.transposed_parameters import Parameters, no_part
+from gradwitness.rules.second_order.transposed_parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def _straight(x: Array, **how: Any) -> Array:
-    """Return the second derivative of a function that is linear in pieces."""
-    return np.zeros_like(x)
-
-
 def _twice(
     forward: Rule,
     does: str,
-    text: str = "0",
-    bend: Callable[..., Array] = _straight,
+    text: str = "",
+    bend: Callable[..., Array] | None = None,
     **renamed: str,
 ) -> None:
     """Enter the backward of an elementwise function.
@@ -52,20 +47,14 @@ def _twice(
     text : str
         The second derivative.
     bend : callable, optional
-        The same: of x, and the function's parameters.
+        The same: of x, and the function's parameters. Without it the function is linear in pieces.
     **renamed : str
         What the backward calls parameters of the function.
     """
     parameters = Parameters(forward, renamed)
 
     def slope(dy: Array, x: Array, **how: Any) -> Array:
-        return forward.gradients["x"].function(dy, x, x, **parameters.own(how))
-
-    def to_slope(g: Array, y: Array, dy: Array, x: Array, **how: Any) -> Array:
-        return forward.gradients["x"].function(g, x, x, **parameters.own(how))
-
-    def to_operand(g: Array, y: Array, dy: Array, x: Array, **how: Any) -> Array:
-        return g * dy * bend(x, **parameters.own(how))
+        return forward.gradients["x"](dy, x, (x,), parameters.own(how))
 
     formula = forward.gradients["x"].text
     made = elementwise(
@@ -74,8 +63,18 @@ def _twice(
         meaning=f"multiplies the gradient by {does}",
         doubles=forward.doubles,
     )(parameters.given_to(slope, "dy", "x"))
-    made.vjp("dy", parameters.worded(formula, y="x"))(to_slope)
-    made.vjp("x", f"g * dy * {text}")(no_part if bend is _straight else to_operand)
+
+    @made.vjp("dy", parameters.worded(formula, y="x"))
+    def _(g: Array, x: Array, **how: Any) -> Array:
+        return forward.gradients["x"](g, x, (x,), parameters.own(how))
+
+    if bend is None:
+        made.constant_in("x")
+        return
+
+    @made.vjp("x", f"g * dy * {text}")
+    def _(g: Array, dy: Array, x: Array, **how: Any) -> Array:
+        return g * dy * bend(x, **parameters.own(how))
 
 
 def _sigmoid(x: Array) -> tuple[Array, Array]:
@@ -152,16 +151,16 @@ _twice(hardshrink, "1 further than lambd from 0, and by 0 elsewhere and for the 
     composite=True,  # the buffer holds exp(-|x|) in the tensor's format
 )
 def log_sigmoid_backward(dy: Array, x: Array) -> Array:
-    return log_sigmoid.gradients["x"].function((dy,), None, x)
+    return log_sigmoid.gradients["x"]((dy,), None, (x,), {})
 
 
 @log_sigmoid_backward.vjp("dy", "g / (1 + exp(x))")
-def _(g: Array, y: Array, dy: Array, x: Array) -> Array:
-    return log_sigmoid.gradients["x"].function((g,), None, x)
+def _(g: Array, x: Array) -> Array:
+    return log_sigmoid.gradients["x"]((g,), None, (x,), {})
 
 
 @log_sigmoid_backward.vjp("x", "-g * dy * exp(x) / (1 + exp(x)) ** 2")
-def _(g: Array, y: Array, dy: Array, x: Array) -> Array:
+def _(g: Array, dy: Array, x: Array) -> Array:
     return -(g * dy * _sigmoid(x)[1])
 
 
@@ -174,7 +173,7 @@ def _(g: Array, y: Array, dy: Array, x: Array) -> Array:
     composite=True,
 )
 def glu_backward(dy: Array, x: Array, *, dim: int) -> Array:
-    return glu.gradients["x"].function(dy, None, x, dim=dim)
+    return glu.gradients["x"](dy, None, (x,), {"dim": dim})
 
 
 @glu_backward.vjp(
@@ -182,7 +181,7 @@ def glu_backward(dy: Array, x: Array, *, dim: int) -> Array:
     "half(g, dim, 0) / (1 + exp(-half(x, dim, 1))) + half(g, dim, 1) * half(x, dim, 0) "
     "* exp(-half(x, dim, 1)) / (1 + exp(-half(x, dim, 1))) ** 2",
 )
-def _(g: Array, y: Array, dy: Array, x: Array, *, dim: int) -> Array:
+def _(g: Array, x: Array, *, dim: int) -> Array:
     a, b = np.split(x, 2, axis=dim)
     of_a, of_b = np.split(g, 2, axis=dim)
     s, slope = _sigmoid(b)
@@ -195,7 +194,7 @@ def _(g: Array, y: Array, dy: Array, x: Array, *, dim: int) -> Array:
     "(half(g, dim, 0) + half(g, dim, 1) * half(x, dim, 0) * (1 - 2 / (1 + exp(-half(x, dim, 1)))))"
     " * dy * exp(-half(x, dim, 1)) / (1 + exp(-half(x, dim, 1))) ** 2, dim)",
 )
-def _(g: Array, y: Array, dy: Array, x: Array, *, dim: int) -> Array:
+def _(g: Array, dy: Array, x: Array, *, dim: int) -> Array:
     a, b = np.split(x, 2, axis=dim)
     of_a, of_b = np.split(g, 2, axis=dim)
     s, slope = _sigmoid(b)
@@ -211,22 +210,22 @@ def _(g: Array, y: Array, dy: Array, x: Array, *, dim: int) -> Array:
     "gradient that was sent through",
 )
 def prelu_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
-    to_x, to_w = (prelu.gradients[name].function for name in "xw")
-    return to_x(dy, None, x, w), to_w(dy, None, x, w)
+    to_x, to_w = (prelu.gradients[name](dy, None, (x, w), {}) for name in "xw")
+    return to_x, to_w
 
 
 @prelu_backward.vjp("dy", "where(x > 0, g[0], w * g[0] + x * g[1])")
-def _(g: Any, y: Any, dy: Array, x: Array, w: Array) -> Array:
+def _(g: Any, x: Array, w: Array) -> Array:
     return np.where(x > 0, g[0], w * g[0] + x * g[1])
 
 
 @prelu_backward.vjp("x", "where(x > 0, 0, dy * g[1])")
-def _(g: Any, y: Any, dy: Array, x: Array, w: Array) -> Array:
+def _(g: Any, dy: Array, x: Array) -> Array:
     return np.where(x > 0, 0, dy * g[1])
 
 
 @prelu_backward.vjp("w", "where(x > 0, 0, dy * g[0])")
-def _(g: Any, y: Any, dy: Array, x: Array, w: Array) -> Array:
+def _(g: Any, dy: Array, x: Array) -> Array:
     return np.where(x > 0, 0, dy * g[0])
 
 
@@ -252,18 +251,8 @@ def rrelu_backward(
 
 
 @rrelu_backward.vjp("dy", "where(training, noise, where(x > 0, 1, (lower + upper) / 2)) * g")
-def _(
-    g: Array,
-    y: Array,
-    dy: Array,
-    x: Array,
-    noise: Array,
-    *,
-    lower: Any,
-    upper: Any,
-    training: bool,
-) -> Array:
+def _(g: Array, x: Array, noise: Array, *, lower: Any, upper: Any, training: bool) -> Array:
     return rrelu_backward.function(g, x, noise, lower=lower, upper=upper, training=training)
 
 
-rrelu_backward.vjp("x", "0 * x")(no_part)
+rrelu_backward.constant_in("x")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.rules.layers.convolution import convolution
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +29,10 @@ def arrived(g: Array) -> bool:
 
 def _back(operand: str, dy: Array, x: Array, w: Array, walk: dict[str, Any]) -> Array:
     """Return the gradient of an operand of the convolution of x with w."""
-    return convolution.gradients[operand].function(dy, None, x, w, None, **walk)
+    return convolution.gradients[operand](dy, None, (x, w, None), walk)
 
 
-def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+def _apart(_shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
     """Return the axes to compute along, see `Rule`: images, and the kernel's input channels."""
     if parameters.get("in_parts"):
         return ""
@@ -81,10 +81,9 @@ def convolution_backward(
 @convolution_backward.vjp(
     "dy", f"conv(g[0], w, {_WALK}) + conv(x, g[1], {_WALK}) + channelwise(g[2])"
 )
-def _(
-    g: Any, y: Any, dy: Array, x: Array, w: Array, *, output_mask: tuple[bool, ...], **walk: Any
-) -> Array:
+def _(g: Any, dy: Shaped, x: Array, w: Array, **walk: Any) -> Array:
     of_x, of_w, of_b = g
+    walk = {name: walk[name] for name in convolution.parameters}
     terms = []
     if arrived(of_x):
         terms.append(convolution.function(of_x, w, None, **walk))
@@ -96,18 +95,14 @@ def _(
 
 
 @convolution_backward.vjp("x", f"conv_input(dy, x, g[1], {_WALK})")
-def _(
-    g: Any, y: Any, dy: Array, x: Array, w: Array, *, output_mask: tuple[bool, ...], **walk: Any
-) -> Array:
+def _(g: Any, dy: Array, x: Array, **walk: Any) -> Array:
     if not arrived(g[1]):
         return np.zeros_like(g[1], shape=x.shape)
     return _back("x", dy, x, g[1], walk)
 
 
 @convolution_backward.vjp("w", f"conv_weight(dy, g[0], w, {_WALK})")
-def _(
-    g: Any, y: Any, dy: Array, x: Array, w: Array, *, output_mask: tuple[bool, ...], **walk: Any
-) -> Array:
+def _(g: Any, dy: Array, w: Array, **walk: Any) -> Array:
     if not arrived(g[0]):
         return np.zeros_like(g[0], shape=w.shape)
     return _back("w", dy, g[0], w, walk)

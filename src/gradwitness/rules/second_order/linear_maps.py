@@ -20,8 +20,8 @@ from gradwitness.rules.layers.pooling import (
 from gradwitness.rules.layers.resize_interpolated import upsample_bicubic2d, upsample_bilinear2d
 from gradwitness.rules.layers.resize_nearest import upsample_nearest2d, upsample_nearest_exact2d
 from gradwitness.rules.layers.windows import Numbers, Sizes, dimensions
-from gradwitness.rules.registry import Array, Rule, rule
-from gradwitness.rules.second_order.transposed_parameters import Parameters, no_part
+from gradwitness.rules.registry import Array, Rule, Shaped, rule
+from gradwitness.rules.second_order.transposed_parameters import Parameters
 from gradwitness.rules.shape.indexing import embedding
 from gradwitness.rules.shape.padding import reflection_pad, replication_pad
 from gradwitness.rules.shape.rearranging import diagonal, unfold
@@ -53,10 +53,10 @@ def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: 
 
     def to_sizes(dy: Array, **how: Any) -> Array:
         like = _shaped(how[sizes])
-        return forward.gradients["x"].function(dy, None, like, **parameters.own(how))
+        return forward.gradients["x"](dy, None, (like,), parameters.own(how))
 
     def to_operand(dy: Array, x: Array, **how: Any) -> Array:
-        return forward.gradients["x"].function(dy, None, x, **parameters.own(how))
+        return forward.gradients["x"](dy, None, (x,), parameters.own(how))
 
     operand = f"zeros({sizes})" if sizes else "x"
     made = rule(
@@ -72,9 +72,9 @@ def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: 
         else parameters.given_to(to_operand, "dy", "x")
     )
     text = parameters.worded(forward.text.removeprefix("y = "), x="g")
-    made.vjp("dy", text)(lambda g, *_, **how: forward.function(g, **parameters.own(how)))
+    made.vjp("dy", text)(lambda g, **how: forward.function(g, **parameters.own(how)))
     if not sizes:
-        made.vjp("x", "0 * x")(no_part)
+        made.constant_in("x")
 
 
 _twice(select, "selects the place of the gradient that was sent through", sizes="input_sizes")
@@ -135,16 +135,16 @@ def _read_at(g: Array, indices: Array, many: int) -> Array:
     composite=True,
 )
 def max_pool2d_backward(dy: Array, x: Array, indices: Array, *, kernel_size: Numbers) -> Array:
-    back = max_pool2d_with_indices.gradients["x"].function
-    return back((dy, None), (None, indices), x, kernel_size=kernel_size)
+    how = {"kernel_size": kernel_size}
+    return max_pool2d_with_indices.gradients["x"]((dy, None), (None, indices), (x,), how)
 
 
 @max_pool2d_backward.vjp("dy", "repool(g, dy, indices)")
-def _(g: Array, y: Array, dy: Array, x: Array, indices: Array, *, kernel_size: Numbers) -> Array:
+def _(g: Array, indices: Array, *, kernel_size: Numbers) -> Array:
     return _read_at(g, indices, dimensions(kernel_size))
 
 
-max_pool2d_backward.vjp("x", "0 * x")(no_part)
+max_pool2d_backward.constant_in("x")
 
 
 def _adaptive(many: int) -> None:
@@ -157,14 +157,14 @@ def _adaptive(many: int) -> None:
         composite=True,
     )
     def largest(dy: Array, x: Array, indices: Array) -> Array:
-        back = adaptive_max_pool2d.gradients["x"].function
-        return back((dy, None), (None, indices), x, output_size=dy.shape[-many:])
+        how = {"output_size": dy.shape[-many:]}
+        return adaptive_max_pool2d.gradients["x"]((dy, None), (None, indices), (x,), how)
 
     @largest.vjp("dy", "repool(g, dy, indices)")
-    def _(g: Array, y: Array, dy: Array, x: Array, indices: Array) -> Array:
+    def _(g: Array, indices: Array) -> Array:
         return _read_at(g, indices, many)
 
-    largest.vjp("x", "0 * x")(no_part)
+    largest.constant_in("x")
 
     @rule(
         f"aten._adaptive_avg_pool{many}d_backward",
@@ -173,14 +173,14 @@ def _adaptive(many: int) -> None:
         composite=True,
     )
     def mean(dy: Array, x: Array) -> Array:
-        back = adaptive_avg_pool2d.gradients["x"].function
-        return back(dy, None, x, output_size=dy.shape[-many:])
+        how = {"output_size": dy.shape[-many:]}
+        return adaptive_avg_pool2d.gradients["x"](dy, None, (x,), how)
 
     @mean.vjp("dy", f"part_sum(g, shape(dy)[-{many}:]) / part_size(x, shape(dy)[-{many}:])")
-    def _(g: Array, y: Array, dy: Array, x: Array) -> Array:
+    def _(g: Array, dy: Shaped) -> Array:
         return adaptive_avg_pool2d.function(g, output_size=dy.shape[-many:])
 
-    mean.vjp("x", "0 * x")(no_part)
+    mean.constant_in("x")
 
 
 _adaptive(2)
@@ -198,21 +198,14 @@ _adaptive(3)
 def embedding_backward(
     dy: Array, indices: Array, *, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
 ) -> Array:
-    back = embedding.gradients["weight"].function
+    table = _shaped((num_weights, dy.shape[-1]))
     how = {"padding_idx": padding_idx, "scale_grad_by_freq": scale_grad_by_freq}
-    return back(dy, None, _shaped((num_weights, dy.shape[-1])), indices, **how)
+    return embedding.gradients["weight"](dy, None, (table, indices), how)
 
 
 @embedding_backward.vjp("dy", "looked_up(g, indices, padding_idx, scale_grad_by_freq)")
 def _(
-    g: Array,
-    y: Array,
-    dy: Array,
-    indices: Array,
-    *,
-    num_weights: int,
-    padding_idx: int,
-    scale_grad_by_freq: bool,
+    g: Array, indices: Array, *, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
 ) -> Array:
     kept = np.expand_dims(indices != padding_idx, -1)
     rows = np.where(kept, np.take(g, indices, axis=0), 0)

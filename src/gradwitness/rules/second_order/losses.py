@@ -14,7 +14,6 @@ from gradwitness.rules.loss.losses import huber_loss, share, smooth_l1_loss
 from gradwitness.rules.loss.losses_binary import binary_cross_entropy, soft_margin_loss
 from gradwitness.rules.loss.losses_classes import nll_loss, nll_loss2d
 from gradwitness.rules.registry import Array, Rule, rule
-from gradwitness.rules.second_order.transposed_parameters import no_part
 
 
 def _likelihood(forward: Rule, name: str, word: str) -> None:
@@ -38,23 +37,13 @@ def _likelihood(forward: Rule, name: str, word: str) -> None:
         ignore_index: int,
     ) -> Array:
         how = {"reduction": reduction, "ignore_index": ignore_index}
-        back = forward.gradients["x"].function
-        return back((dy, None), (None, total_weight), x, target, weight, **how)
+        return forward.gradients["x"]((dy, None), (None, total_weight), (x, target, weight), how)
 
     @backward.vjp("dy", f"{word}(g, target, weight, reduction, ignore_index)[0]")
-    def _(
-        g: Array,
-        y: Array,
-        dy: Array,
-        x: Array,
-        target: Array,
-        weight: Array | None,
-        total_weight: Array,
-        **how: Any,
-    ) -> Array:
+    def _(g: Array, target: Array, weight: Array | None, **how: Any) -> Array:
         return forward.function(g, target, weight, **how)[0]
 
-    backward.vjp("x", "0 * x")(no_part)
+    backward.constant_in("x")
 
 
 _likelihood(nll_loss, "aten.nll_loss_backward", "nll")
@@ -69,14 +58,15 @@ _likelihood(nll_loss2d, "aten.nll_loss2d_backward", "nll2d")
     composite=True,
 )
 def smooth_l1_backward(dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
-    return smooth_l1_loss.gradients["x"].function(dy, None, x, t, reduction=reduction, beta=beta)
+    how = {"reduction": reduction, "beta": beta}
+    return smooth_l1_loss.gradients["x"](dy, None, (x, t), how)
 
 
 @smooth_l1_backward.vjp(
     "dy", "g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))"
 )
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, **how: Any) -> Array:
-    return smooth_l1_loss.gradients["x"].function(g, None, x, t, **how)
+def _(g: Array, x: Array, t: Array, **how: Any) -> Array:
+    return smooth_l1_loss.gradients["x"](g, None, (x, t), how)
 
 
 def _smooth_bend(g: Array, dy: Array, x: Array, t: Array, reduction: int, beta: Any) -> Array:
@@ -85,14 +75,14 @@ def _smooth_bend(g: Array, dy: Array, x: Array, t: Array, reduction: int, beta: 
 
 
 @smooth_l1_backward.vjp("x", "where(abs(x - t) < beta, g * dy / share(x - t, reduction) / beta, 0)")
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
+def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
     return _smooth_bend(g, dy, x, t, reduction, beta)
 
 
 @smooth_l1_backward.vjp(
     "t", "where(abs(x - t) < beta, -g * dy / share(x - t, reduction) / beta, 0)"
 )
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
+def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
     return -_smooth_bend(g, dy, x, t, reduction, beta)
 
 
@@ -104,14 +94,15 @@ def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta
     composite=True,
 )
 def huber_backward(dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
-    return huber_loss.gradients["x"].function(dy, None, x, t, reduction=reduction, delta=delta)
+    how = {"reduction": reduction, "delta": delta}
+    return huber_loss.gradients["x"](dy, None, (x, t), how)
 
 
 @huber_backward.vjp(
     "dy", "g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))"
 )
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, **how: Any) -> Array:
-    return huber_loss.gradients["x"].function(g, None, x, t, **how)
+def _(g: Array, x: Array, t: Array, **how: Any) -> Array:
+    return huber_loss.gradients["x"](g, None, (x, t), how)
 
 
 def _huber_bend(g: Array, dy: Array, x: Array, t: Array, reduction: int, delta: Any) -> Array:
@@ -120,12 +111,12 @@ def _huber_bend(g: Array, dy: Array, x: Array, t: Array, reduction: int, delta: 
 
 
 @huber_backward.vjp("x", "where(abs(x - t) < delta, g * dy / share(x - t, reduction), 0)")
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
+def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
     return _huber_bend(g, dy, x, t, reduction, delta)
 
 
 @huber_backward.vjp("t", "where(abs(x - t) < delta, -g * dy / share(x - t, reduction), 0)")
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
+def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
     return -_huber_bend(g, dy, x, t, reduction, delta)
 
 
@@ -137,18 +128,18 @@ def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int, delt
     composite=True,
 )
 def soft_margin_backward(dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return soft_margin_loss.gradients["x"].function(dy, None, x, t, reduction=reduction)
+    return soft_margin_loss.gradients["x"](dy, None, (x, t), {"reduction": reduction})
 
 
 @soft_margin_backward.vjp("dy", "-g * t * exp(-t * x) / (1 + exp(-t * x)) / share(x, reduction)")
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return soft_margin_loss.gradients["x"].function(g, None, x, t, reduction=reduction)
+def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
+    return soft_margin_loss.gradients["x"](g, None, (x, t), {"reduction": reduction})
 
 
 @soft_margin_backward.vjp(
     "x", "g * dy * t * t * exp(-t * x) / (1 + exp(-t * x)) ** 2 / share(x, reduction)"
 )
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
+def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
     z = np.exp(-t * x)
     return g * dy * (t * t * z / ((z + 1) * (z + 1))) * share(x.size, reduction)
 
@@ -163,8 +154,8 @@ def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> A
 def binary_cross_entropy_backward(
     dy: Array, x: Array, t: Array, weight: Array | None, *, reduction: int = 1
 ) -> Array:
-    back = binary_cross_entropy.gradients["x"].function
-    return back(dy, None, x, t, weight, reduction=reduction)
+    how = {"reduction": reduction}
+    return binary_cross_entropy.gradients["x"](dy, None, (x, t, weight), how)
 
 
 # What torch adds to both factors of the variance, in the second derivatives only.
@@ -178,9 +169,7 @@ def _shared(terms: Array, x: Array, weight: Array | None, reduction: int) -> Arr
 @binary_cross_entropy_backward.vjp(
     "dy", "weighed(g * (x - t) / ((x + 1e-12) * (1 - x + 1e-12)), weight) / share(x, reduction)"
 )
-def _(
-    g: Array, y: Array, dy: Array, x: Array, t: Array, weight: Array | None, *, reduction: int = 1
-) -> Array:
+def _(g: Array, x: Array, t: Array, weight: Array | None, *, reduction: int) -> Array:
     slope = (x - t) / ((x + _LEAST) * (1 - x + _LEAST))
     return _shared(g * slope, x, weight, reduction)
 
@@ -190,9 +179,7 @@ def _(
     "weighed(g * dy * (x * x - 2 * x * t + t) / ((x + 1e-12) * (1 - x + 1e-12)) ** 2, weight)"
     " / share(x, reduction)",
 )
-def _(
-    g: Array, y: Array, dy: Array, x: Array, t: Array, weight: Array | None, *, reduction: int = 1
-) -> Array:
+def _(g: Array, dy: Array, x: Array, t: Array, weight: Array | None, *, reduction: int) -> Array:
     spread = (x + _LEAST) * (1 - x + _LEAST)
     bend = (x * x - 2 * x * t + t) / (spread * spread)
     return _shared(g * dy * bend, x, weight, reduction)
@@ -201,7 +188,5 @@ def _(
 @binary_cross_entropy_backward.vjp(
     "t", "weighed(-g * dy / (x * (1 - x)), weight) / share(x, reduction)"
 )
-def _(
-    g: Array, y: Array, dy: Array, x: Array, t: Array, weight: Array | None, *, reduction: int = 1
-) -> Array:
+def _(g: Array, dy: Array, x: Array, weight: Array | None, *, reduction: int) -> Array:
     return _shared(-(g * dy) / np.maximum(x * (1 - x), _LEAST), x, weight, reduction)

@@ -27,14 +27,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Normal:
-    """The normalised input: its distance from the mean, and the inverse deviation.
+    """A normalisation on its way back.
 
-    ``over`` are the axes that the two were computed over; empty if they are constants.
+    Attributes
+    ----------
+    gap, r : array
+        The input's distance from the mean, and the inverse deviation.
+    over : tuple of int
+        The axes that the two were computed over; empty if they are constants.
+    dy : array
+        The gradient that was sent through.
+    w : array or None
     """
 
     gap: Array
     r: Array
     over: Sizes
+    dy: Array
+    w: Array | None
 
     def through(self, h: Array) -> Array:
         """Return J h."""
@@ -75,12 +85,12 @@ def _added(terms: list[Array], like: Array, shape: Sizes) -> Array:
     return sum(terms[1:], start=terms[0]) if terms else np.zeros_like(like, shape=shape)
 
 
-def _to_gradient(g: Any, normal: _Normal, w: Array | None) -> Array:
+def _to_gradient(g: Any, normal: _Normal) -> Array:
     """Return the gradient of dy, from those of dx, dw and db, the last two in axes of x."""
     terms = []
     if arrived(g[0]):
         back = normal.through(g[0])
-        terms.append(back if w is None else back * w)
+        terms.append(back if normal.w is None else back * normal.w)
     if arrived(g[1]):
         terms.append(g[1] * normal.gap * normal.r)
     if arrived(g[2]):
@@ -88,26 +98,24 @@ def _to_gradient(g: Any, normal: _Normal, w: Array | None) -> Array:
     return _added(terms, g[0], normal.gap.shape)
 
 
-def _to_input(g: Any, dy: Array, normal: _Normal, w: Array | None) -> Array:
+def _to_input(g: Any, normal: _Normal) -> Array:
     """Return the gradient of x alike."""
-    terms = []
+    terms, dy = [], normal.dy
     if arrived(g[0]):
-        terms.append(normal.bent(g[0], dy if w is None else dy * w))
+        terms.append(normal.bent(g[0], dy if normal.w is None else dy * normal.w))
     if arrived(g[1]):
         terms.append(normal.through(g[1] * dy))
     return _added(terms, g[0], dy.shape)
 
 
-def _to_weight(v: Array, dy: Array, normal: _Normal, axes: Sizes) -> Array:
-    """Return the gradient of w: a sum over the axes that it does not have."""
-    # Where dx was not asked for, v is 0 and has no shape.
-    back = normal.through(v) if arrived(v) else np.zeros_like(v, shape=dy.shape)
-    return np.sum(dy * back, axis=axes)
+def _to_weight(g: Any, normal: _Normal) -> Array:
+    """Return the gradient of w, before it is summed over the axes that w does not have."""
+    # Where dx was not asked for, its gradient is 0 and has no shape.
+    dy = normal.dy
+    return dy * normal.through(g[0]) if arrived(g[0]) else np.zeros_like(g[0], shape=dy.shape)
 
 
-def _over_rows(x: Array, m: Array, r: Array, normalized_shape: Sizes) -> _Normal:
-    last = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    return _Normal(x - _narrowed(m), _narrowed(r), last)
+_SENT = {"dy": _to_gradient, "x": _to_input, "w": _to_weight}
 
 
 def _rows_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
@@ -143,99 +151,32 @@ def layer_norm_backward(
 ) -> tuple[Array | None, ...]:
     how = {"normalized_shape": normalized_shape, "eps": None}
     return tuple(
-        layer_norm.gradients[name].function((dy,), (None, m, r), x, w, b, **how) if wanted else None
+        layer_norm.gradients[name]((dy,), (None, m, r), (x, w, b), how) if wanted else None
         for name, wanted in zip("xwb", output_mask, strict=True)
     )
 
 
-@layer_norm_backward.vjp(
-    "dy",
-    "(1 if w is None else w) * row_back(g[0], x, m, r) + g[1] * (x - m) * r + g[2]",
+def _over_rows(operand: str, text: str) -> None:
+    @layer_norm_backward.vjp(operand, text)
+    def _(
+        g: Any, dy: Array, x: Array, m: Array, r: Array, w: Array | None, *, normalized_shape: Sizes
+    ) -> Array:
+        begun = x.ndim - len(normalized_shape)
+        last = tuple(range(begun, x.ndim))
+        sent = _SENT[operand](g, _Normal(x - _narrowed(m), _narrowed(r), last, dy, w))
+        return np.sum(sent, axis=tuple(range(begun))) if operand == "w" else sent
+
+
+_over_rows("dy", "(1 if w is None else w) * row_back(g[0], x, m, r) + g[1] * (x - m) * r + g[2]")
+_over_rows(
+    "x", "row_bend(g[0], dy if w is None else dy * w, x, m, r) + row_back(g[1] * dy, x, m, r)"
 )
-def _(
-    g: Any,
-    y: Any,
-    dy: Array,
-    x: Array,
-    m: Array,
-    r: Array,
-    w: Array | None,
-    b: Array | None,
-    *,
-    normalized_shape: Sizes,
-    output_mask: tuple[bool, ...],
-) -> Array:
-    return _to_gradient(g, _over_rows(x, m, r, normalized_shape), w)
-
-
-@layer_norm_backward.vjp(
-    "x",
-    "row_bend(g[0], dy if w is None else dy * w, x, m, r) + row_back(g[1] * dy, x, m, r)",
-)
-def _(
-    g: Any,
-    y: Any,
-    dy: Array,
-    x: Array,
-    m: Array,
-    r: Array,
-    w: Array | None,
-    b: Array | None,
-    *,
-    normalized_shape: Sizes,
-    output_mask: tuple[bool, ...],
-) -> Array:
-    return _to_input(g, dy, _over_rows(x, m, r, normalized_shape), w)
-
-
-def _handed_over(place: int) -> Any:
-    """Return the vjp of what has no gradient of its own, as x has it all: of so many operands."""
-
-    def nothing(g: Any, y: Any, *operands: Array, **how: Any) -> Array:
-        return np.zeros_like(g[0], shape=operands[place].shape)
-
-    return nothing
-
-
-layer_norm_backward.vjp("m", "0 * m")(_handed_over(2))
-layer_norm_backward.vjp("r", "0 * r")(_handed_over(3))
-
-
-@layer_norm_backward.vjp("w", "add_up(dy * row_back(g[0], x, m, r), normalized_shape)")
-def _(
-    g: Any,
-    y: Any,
-    dy: Array,
-    x: Array,
-    m: Array,
-    r: Array,
-    w: Array | None,
-    b: Array | None,
-    *,
-    normalized_shape: Sizes,
-    output_mask: tuple[bool, ...],
-) -> Array:
-    normal = _over_rows(x, m, r, normalized_shape)
-    return _to_weight(g[0], dy, normal, tuple(range(x.ndim - len(normalized_shape))))
-
-
-layer_norm_backward.vjp("b", "0 * b")(_handed_over(5))
+_over_rows("w", "add_up(dy * row_back(g[0], x, m, r), normalized_shape)")
+layer_norm_backward.constant_in("m", "r", "b")
 
 
 def _per_channel(w: Array, x: Array) -> Array:
     return np.reshape(w, (1, w.size, *(1,) * (x.ndim - 2)))
-
-
-def _over_channels(
-    x: Array, statistics: tuple[Array | None, ...], *, train: bool, eps: Any
-) -> _Normal:
-    """Return the normalised input; in evaluation its statistics are the running ones."""
-    running_mean, running_var, saved_mean, saved_inverse = statistics
-    if train:
-        mean, r = (_per_channel(_narrowed(item), x) for item in (saved_mean, saved_inverse))
-        return _Normal(x - mean, r, (0, *range(2, x.ndim)))
-    deviation = np.sqrt(_per_channel(running_var, x) + eps)
-    return _Normal(x - _per_channel(running_mean, x), 1 / deviation, ())
 
 
 def _wide(g: Any, x: Array) -> tuple[Array, ...]:
@@ -269,67 +210,47 @@ def batch_norm_backward(
     made, how = (None, saved_mean, saved_inverse), {"training": train, "eps": eps}
     given = (x, w, None, running_mean, running_var)
     return tuple(
-        batch_norm.gradients[name].function((dy,), made, *given, **how) if wanted else None
+        batch_norm.gradients[name]((dy,), made, given, how) if wanted else None
         for name, wanted in zip("xwb", output_mask, strict=True)
     )
 
 
-@batch_norm_backward.vjp(
+def _over_channels(operand: str, text: str) -> None:
+    @batch_norm_backward.vjp(operand, text)
+    def _(
+        g: Any,
+        dy: Array,
+        x: Array,
+        w: Array | None,
+        running_mean: Array | None,
+        running_var: Array | None,
+        saved_mean: Array,
+        saved_inverse: Array,
+        *,
+        train: bool,
+        eps: Any,
+    ) -> Array:
+        over = (0, *range(2, x.ndim))
+        if train:
+            mean, r = (_per_channel(_narrowed(item), x) for item in (saved_mean, saved_inverse))
+        else:
+            mean, r = _per_channel(running_mean, x), 1 / np.sqrt(_per_channel(running_var, x) + eps)
+        scale = None if w is None else _per_channel(w, x)
+        normal = _Normal(x - mean, r, over if train else (), dy, scale)
+        sent = _SENT[operand](_wide(g, x), normal)
+        return np.sum(sent, axis=over) if operand == "w" else sent
+
+
+_over_channels(
     "dy",
     f"batch_norm_input(g[0], x, w, {_STATISTICS})"
     f" + channel_times(batch_norm(x, None, None, {_STATISTICS})[0], g[1])"
     " + channel_times(ones(shape(x)), g[2])",
 )
-def _(
-    g: Any,
-    y: Any,
-    dy: Array,
-    x: Array,
-    w: Array | None,
-    *statistics: Array | None,
-    train: bool,
-    eps: Any,
-    output_mask: tuple[bool, ...],
-) -> Array:
-    normal = _over_channels(x, statistics, train=train, eps=eps)
-    return _to_gradient(_wide(g, x), normal, None if w is None else _per_channel(w, x))
-
-
-@batch_norm_backward.vjp(
+_over_channels(
     "x",
     f"batch_norm_bend(g[0], dy, x, w, {_STATISTICS})"
     f" + batch_norm_input(channel_times(dy, g[1]), x, None, {_STATISTICS})",
 )
-def _(
-    g: Any,
-    y: Any,
-    dy: Array,
-    x: Array,
-    w: Array | None,
-    *statistics: Array | None,
-    train: bool,
-    eps: Any,
-    output_mask: tuple[bool, ...],
-) -> Array:
-    normal = _over_channels(x, statistics, train=train, eps=eps)
-    return _to_input(_wide(g, x), dy, normal, None if w is None else _per_channel(w, x))
-
-
-@batch_norm_backward.vjp("w", f"sum_positions(dy * batch_norm_input(g[0], x, None, {_STATISTICS}))")
-def _(
-    g: Any,
-    y: Any,
-    dy: Array,
-    x: Array,
-    w: Array | None,
-    *statistics: Array | None,
-    train: bool,
-    eps: Any,
-    output_mask: tuple[bool, ...],
-) -> Array:
-    normal = _over_channels(x, statistics, train=train, eps=eps)
-    return _to_weight(g[0], dy, normal, (0, *range(2, x.ndim)))
-
-
-batch_norm_backward.vjp("saved_mean", "0 * saved_mean")(_handed_over(5))
-batch_norm_backward.vjp("saved_inverse", "0 * saved_inverse")(_handed_over(6))
+_over_channels("w", f"sum_positions(dy * batch_norm_input(g[0], x, None, {_STATISTICS}))")
+batch_norm_backward.constant_in("saved_mean", "saved_inverse")

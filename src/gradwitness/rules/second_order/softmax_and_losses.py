@@ -25,12 +25,12 @@ def tanh_backward(dy: Array, o: Array) -> Array:
 
 
 @tanh_backward.vjp("dy", "g * (1 - o * o)")
-def _(g: Array, y: Array, dy: Array, o: Array) -> Array:
+def _(g: Array, o: Array) -> Array:
     return g * (1 - o * o)
 
 
 @tanh_backward.vjp("o", "-2 * g * o * dy")
-def _(g: Array, y: Array, dy: Array, o: Array) -> Array:
+def _(g: Array, dy: Array, o: Array) -> Array:
     return g * (-2 * o * dy)
 
 
@@ -45,12 +45,12 @@ def sigmoid_backward(dy: Array, o: Array) -> Array:
 
 
 @sigmoid_backward.vjp("dy", "g * (1 - o) * o")
-def _(g: Array, y: Array, dy: Array, o: Array) -> Array:
+def _(g: Array, o: Array) -> Array:
     return g * (1 - o) * o
 
 
 @sigmoid_backward.vjp("o", "g * dy * (1 - 2 * o)")
-def _(g: Array, y: Array, dy: Array, o: Array) -> Array:
+def _(g: Array, dy: Array, o: Array) -> Array:
     return g * dy * (1 - 2 * o)
 
 
@@ -65,13 +65,11 @@ def threshold_backward(dy: Array, x: Array, *, threshold: Any) -> Array:
 
 
 @threshold_backward.vjp("dy", "where(x > threshold, g, 0)")
-def _(g: Array, y: Array, dy: Array, x: Array, *, threshold: Any) -> Array:
+def _(g: Array, x: Array, *, threshold: Any) -> Array:
     return np.where(x > threshold, g, 0)
 
 
-@threshold_backward.vjp("x", "0 * g")
-def _(g: Array, y: Array, dy: Array, x: Array, *, threshold: Any) -> Array:
-    return np.zeros_like(g)
+threshold_backward.constant_in("x")
 
 
 @rule(
@@ -87,13 +85,11 @@ def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: Any) -> Array:
 
 
 @leaky_relu_backward.vjp("dy", "where(x > 0, g, negative_slope * g)")
-def _(g: Array, y: Array, dy: Array, x: Array, *, negative_slope: Any) -> Array:
+def _(g: Array, x: Array, *, negative_slope: Any) -> Array:
     return np.where(x > 0, g, negative_slope * g)
 
 
-@leaky_relu_backward.vjp("x", "0 * g")
-def _(g: Array, y: Array, dy: Array, x: Array, *, negative_slope: Any) -> Array:
-    return np.zeros_like(g)
+leaky_relu_backward.constant_in("x")
 
 
 def _sum(x: Array, dim: int) -> Array:
@@ -113,7 +109,7 @@ def softmax_backward(dy: Array, o: Array, *, dim: int) -> Array:
 
 
 @softmax_backward.vjp("dy", "o * (g - repeat(sum(g * o, dim, True), o, dim, True))")
-def _(g: Array, y: Array, dy: Array, o: Array, *, dim: int) -> Array:
+def _(g: Array, o: Array, *, dim: int) -> Array:
     return o * (g - _sum(g * o, dim))
 
 
@@ -122,7 +118,7 @@ def _(g: Array, y: Array, dy: Array, o: Array, *, dim: int) -> Array:
     "g * dy - g * repeat(sum(dy * o, dim, True), o, dim, True)"
     " - dy * repeat(sum(g * o, dim, True), o, dim, True)",
 )
-def _(g: Array, y: Array, dy: Array, o: Array, *, dim: int) -> Array:
+def _(g: Array, dy: Array, o: Array, *, dim: int) -> Array:
     return g * dy - g * _sum(dy * o, dim) - dy * _sum(g * o, dim)
 
 
@@ -139,12 +135,12 @@ def log_softmax_backward(dy: Array, o: Array, *, dim: int) -> Array:
 
 
 @log_softmax_backward.vjp("dy", "g - repeat(sum(g * exp(o), dim, True), o, dim, True)")
-def _(g: Array, y: Array, dy: Array, o: Array, *, dim: int) -> Array:
+def _(g: Array, o: Array, *, dim: int) -> Array:
     return g - _sum(g * np.exp(o), dim)
 
 
 @log_softmax_backward.vjp("o", "-repeat(sum(dy, dim, True), o, dim, True) * exp(o) * g")
-def _(g: Array, y: Array, dy: Array, o: Array, *, dim: int) -> Array:
+def _(g: Array, dy: Array, o: Array, *, dim: int) -> Array:
     return -_sum(dy, dim) * np.exp(o) * g
 
 
@@ -164,15 +160,15 @@ def _factor(x: Array, t: Array, reduction: int) -> float:
 
 
 @mse_loss_backward.vjp("dy", "2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
+def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
     return _factor(x, t, reduction) * (x - t) * g
 
 
 @mse_loss_backward.vjp("x", "2 / share(x - t, reduction) * dy * g")
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
+def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
     return _factor(x, t, reduction) * dy * g
 
 
 @mse_loss_backward.vjp("t", "-2 / share(x - t, reduction) * dy * g")
-def _(g: Array, y: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
+def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
     return -(_factor(x, t, reduction) * dy * g)

@@ -6,8 +6,6 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -59,8 +57,3 @@ class Parameters:
         """Return a formula of the operation with other words, and the backward's parameters."""
         said = {**self._renamed, **words}
         return re.sub(r"\b[a-z]\w*\b", lambda word: said.get(word[0], word[0]), text)
-
-
-def no_part(g: Any, y: Any, dy: Array, x: Array, *rest: Any, **how: Any) -> Array:
-    """Return the gradient of an operand whose numbers the result does not depend on: 0."""
-    return np.zeros_like(g, shape=x.shape)

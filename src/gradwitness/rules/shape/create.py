@@ -137,5 +137,5 @@ def logspace(*, start: Any, end: Any, steps: int, base: Any = 10.0) -> Array:
 
 
 @rule("aten.set", "y = source")
-def set_(x: Array, source: Array) -> Array:
+def set_(x: Array, source: Array) -> Array:  # noqa: ARG001 (x is overwritten)
     return source

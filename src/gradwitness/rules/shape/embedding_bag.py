@@ -56,7 +56,7 @@ def embedding_bag(
     offsets: Array,
     per_sample_weights: Array | None,
     *,
-    scale_grad_by_freq: bool = False,
+    scale_grad_by_freq: bool = False,  # noqa: ARG001 (the vjp reads it)
     mode: int = 0,
     include_last_offset: bool = False,
     padding_idx: int = -1,
@@ -84,18 +84,16 @@ def embedding_bag(
 )
 def _(
     g: Any,
-    y: Any,
     weight: Array,
     indices: Array,
     offsets: Array,
     per_sample_weights: Array | None,
     *,
-    scale_grad_by_freq: bool = False,
-    mode: int = 0,
-    include_last_offset: bool = False,
-    padding_idx: int = -1,
+    scale_grad_by_freq: bool,
+    mode: int,
+    include_last_offset: bool,
+    padding_idx: int,
     chosen: Array,
-    **recorded: Any,
 ) -> Array:
     of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
     if mode not in (_SUM, _MEAN):
@@ -125,15 +123,12 @@ def _(
 )
 def _(
     g: Any,
-    y: Any,
     weight: Array,
     indices: Array,
     offsets: Array,
-    per_sample_weights: Array,
     *,
-    include_last_offset: bool = False,
-    padding_idx: int = -1,
-    **how: Any,
+    include_last_offset: bool,
+    padding_idx: int,
 ) -> Array:
     of, kept = _bags(indices, offsets, include_last_offset, padding_idx)
     products = np.take(g[0], of, axis=0) * np.take(weight, indices, axis=0)

@@ -66,7 +66,7 @@ def index_select(x: Array, index: Array, *, dim: int) -> Array:
 
 
 @index_select.vjp("x", "add_rows(g, x, dim, listed(index))")
-def _(g: Array, y: Array, x: Array, index: Array, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     return added_up(g, np.take(numbered(x), np.ravel(index), axis=dim), x) if x.ndim else g
 
 
@@ -77,20 +77,18 @@ def _(g: Array, y: Array, x: Array, index: Array, *, dim: int) -> Array:
     ignores=("sparse",),
 )
 def embedding(
-    weight: Array, indices: Array, *, padding_idx: int = -1, scale_grad_by_freq: bool = False
+    weight: Array,
+    indices: Array,
+    *,
+    padding_idx: int = -1,  # noqa: ARG001 (the vjp reads it)
+    scale_grad_by_freq: bool = False,  # noqa: ARG001
 ) -> Array:
     return np.take(weight, indices, axis=0)
 
 
 @embedding.vjp("weight", "add_rows(g, weight, 0, indices, padding_idx, scale_grad_by_freq)")
 def _(
-    g: Array,
-    y: Array,
-    weight: Array,
-    indices: Array,
-    *,
-    padding_idx: int = -1,
-    scale_grad_by_freq: bool = False,
+    g: Array, weight: Array, indices: Array, *, padding_idx: int, scale_grad_by_freq: bool
 ) -> Array:
     kept = indices != padding_idx
     rows = g[kept]
@@ -120,7 +118,7 @@ def gather(x: Array, index: Array, *, dim: int) -> Array:
 
 
 @gather.vjp("x", "scatter_add(0 * x, dim, index, g)")
-def _(g: Array, y: Array, x: Array, index: Array, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     return added_up(g, along(x, dim, index), x)
 
 
@@ -164,12 +162,12 @@ def scatter(x: Array, index: Array, src: Array, *, dim: int) -> Array:
 
 
 @scatter.vjp("x", "scatter(g, dim, index, 0)")
-def _(g: Array, y: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     return filled(g, along(x, dim, index), 0)
 
 
 @scatter.vjp("src", "gather(g, dim, index)")
-def _(g: Array, y: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
     places = along(x, dim, index)
     _refuse_twice(places)
     return _read_back(g, x, places, src)
@@ -186,12 +184,12 @@ def scatter_add(x: Array, index: Array, src: Array, *, dim: int) -> Array:
 
 
 @scatter_add.vjp("x", "g")
-def _(g: Array, y: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
 @scatter_add.vjp("src", "gather(g, dim, index)")
-def _(g: Array, y: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
     return _read_back(g, x, along(x, dim, index), src)
 
 
@@ -212,7 +210,7 @@ def index_(x: Array, indices: Indices) -> Array:
 
 
 @index_.vjp("x", "put(0 * x, indices, g, True)")
-def _(g: Array, y: Array, x: Array, indices: Indices) -> Array:
+def _(g: Array, x: Array, indices: Indices) -> Array:
     return added_up(g, _picked(numbered(x), indices), x)
 
 
@@ -235,16 +233,12 @@ def index_put(x: Array, indices: Indices, values: Array, *, accumulate: bool = F
 
 
 @index_put.vjp("x", "put(g, indices, 0, accumulate)")
-def _(
-    g: Array, y: Array, x: Array, indices: Indices, values: Array, *, accumulate: bool = False
-) -> Array:
+def _(g: Array, x: Array, indices: Indices, *, accumulate: bool) -> Array:
     return g if accumulate else filled(g, _picked(numbered(x), indices), 0)
 
 
 @index_put.vjp("values", "pick(g, indices)")
-def _(
-    g: Array, y: Array, x: Array, indices: Indices, values: Array, *, accumulate: bool = False
-) -> Array:
+def _(g: Array, x: Array, indices: Indices, *, accumulate: bool) -> Array:
     if not accumulate:
         _refuse_twice(_picked(numbered(x), indices))
     return _picked(g, indices)
@@ -260,12 +254,12 @@ def where(condition: Array, a: Array, b: Array) -> Array:
 
 
 @where.vjp("a", "where(condition, g, 0)")
-def _(g: Array, y: Array, condition: Array, a: Array, b: Array) -> Array:
+def _(g: Array, condition: Array) -> Array:
     return np.where(condition, g, 0)
 
 
 @where.vjp("b", "where(condition, 0, g)")
-def _(g: Array, y: Array, condition: Array, a: Array, b: Array) -> Array:
+def _(g: Array, condition: Array) -> Array:
     return np.where(condition, 0, g)
 
 
@@ -280,12 +274,12 @@ def masked_fill(x: Array, mask: Array, value: Array) -> Array:
 
 
 @masked_fill.vjp("x", "where(mask, 0, g)")
-def _(g: Array, y: Array, x: Array, mask: Array, value: Array) -> Array:
+def _(g: Array, mask: Array) -> Array:
     return np.where(mask, 0, g)
 
 
 @masked_fill.vjp("value", "where(mask, g, 0)")
-def _(g: Array, y: Array, x: Array, mask: Array, value: Array) -> Array:
+def _(g: Array, mask: Array) -> Array:
     return np.where(mask, g, 0)
 
 
@@ -304,7 +298,7 @@ def masked_select(x: Array, mask: Array) -> Array:
 
 
 @masked_select.vjp("x", "unselect(g, x, mask)")
-def _(g: Array, y: Array, x: Array, mask: Array) -> Array:
+def _(g: Array, x: Array, mask: Array) -> Array:
     both = _both(x, mask)
     out = np.zeros_like(g, shape=both)
     out[np.broadcast_to(mask, both)] = g

@@ -40,7 +40,7 @@ def cat(tensors: Several, *, dim: int = 0) -> Array:
 
 
 @cat.vjp("tensors", "cut(g, tensors, dim)")
-def _(g: Array, y: Array, tensors: Several, *, dim: int = 0) -> list[Array]:
+def _(g: Array, tensors: Several, *, dim: int) -> list[Array]:
     lengths = tuple(x.shape[dim] if _joins(x) else 0 for x in tensors)
     return [
         part if _joins(x) else np.zeros_like(g, shape=(0,))
@@ -58,7 +58,7 @@ def stack(tensors: Several, *, dim: int = 0) -> Array:
 
 
 @stack.vjp("tensors", "layers(g, dim)")
-def _(g: Array, y: Array, tensors: Several, *, dim: int = 0) -> list[Array]:
+def _(g: Array, *, dim: int) -> list[Array]:
     return _layers(g, dim)
 
 
@@ -85,7 +85,7 @@ def split(x: Array, *, split_size: int, dim: int = 0) -> list[Array]:
 
 
 @split.vjp("x", "rejoin(g, dim)")
-def _(g: Any, y: Any, x: Array, *, split_size: int, dim: int = 0) -> Array:
+def _(g: Any, *, dim: int) -> Array:
     return np.concatenate(_all(g), axis=dim)
 
 
@@ -100,7 +100,7 @@ def split_with_sizes(x: Array, *, split_sizes: Size, dim: int = 0) -> list[Array
 
 
 @split_with_sizes.vjp("x", "rejoin(g, dim)")
-def _(g: Any, y: Any, x: Array, *, split_sizes: Size, dim: int = 0) -> Array:
+def _(g: Any, *, dim: int) -> Array:
     return np.concatenate(_all(g), axis=dim)
 
 
@@ -115,7 +115,7 @@ def unbind(x: Array, *, dim: int = 0) -> list[Array]:
 
 
 @unbind.vjp("x", "restack(g, dim)")
-def _(g: Any, y: Any, x: Array, *, dim: int = 0) -> Array:
+def _(g: Any, *, dim: int) -> Array:
     return np.stack(_all(g), axis=dim)
 
 
@@ -140,7 +140,7 @@ def block_diag(tensors: Several) -> Array:
 
 
 @block_diag.vjp("tensors", "block_of(g, tensors)")
-def _(g: Array, y: Array, tensors: Several) -> list[Array]:
+def _(g: Array, tensors: Several) -> list[Array]:
     parts, row, column = [], 0, 0
     for x, (m, n) in zip(tensors, _corners(tensors), strict=True):
         parts.append(np.reshape(g[row : row + m, column : column + n], x.shape))

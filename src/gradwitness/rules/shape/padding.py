@@ -47,7 +47,7 @@ def reflection_pad(x: Array, *, padding: Size) -> Array:
 
 
 @reflection_pad.vjp("x", "mirrored_add(g, x, padding)")
-def _(g: Array, y: Array, x: Array, *, padding: Size) -> Array:
+def _(g: Array, x: Array, *, padding: Size) -> Array:
     return added_up(g, _around(numbered(x), padding, _mirrored), x)
 
 
@@ -62,7 +62,7 @@ def replication_pad(x: Array, *, padding: Size) -> Array:
 
 
 @replication_pad.vjp("x", "held_add(g, x, padding)")
-def _(g: Array, y: Array, x: Array, *, padding: Size) -> Array:
+def _(g: Array, x: Array, *, padding: Size) -> Array:
     return added_up(g, _around(numbered(x), padding, _held), x)
 
 
@@ -103,7 +103,7 @@ def im2col(x: Array, *, kernel_size: Pair, dilation: Pair, padding: Pair, stride
 
 
 @im2col.vjp("x", "from_columns(g, shape(x), kernel_size, dilation, padding, stride)")
-def _(g: Array, y: Array, x: Array, **how: Any) -> Array:
+def _(g: Array, x: Array, **how: Any) -> Array:
     return _folded(g, x, how)
 
 
@@ -134,5 +134,5 @@ def col2im(
 
 
 @col2im.vjp("x", "columns(g, kernel_size, dilation, padding, stride)")
-def _(g: Array, y: Array, x: Array, *, output_size: Size, **how: Any) -> Array:
+def _(g: Array, **how: Any) -> Array:
     return _columns(g, how)

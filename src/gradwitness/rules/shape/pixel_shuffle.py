@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 
 def _shuffled(x: Array, r: int) -> Array:
@@ -34,7 +34,7 @@ def pixel_shuffle(x: Array, *, upscale_factor: int) -> Array:
 
 
 @pixel_shuffle.vjp("x", "unshuffle(g, upscale_factor)")
-def _(g: Array, y: Array, x: Array, *, upscale_factor: int) -> Array:
+def _(g: Array, *, upscale_factor: int) -> Array:
     return _unshuffled(g, upscale_factor)
 
 
@@ -48,7 +48,7 @@ def pixel_unshuffle(x: Array, *, downscale_factor: int) -> Array:
 
 
 @pixel_unshuffle.vjp("x", "shuffle(g, downscale_factor)")
-def _(g: Array, y: Array, x: Array, *, downscale_factor: int) -> Array:
+def _(g: Array, *, downscale_factor: int) -> Array:
     return _shuffled(g, downscale_factor)
 
 
@@ -68,5 +68,5 @@ def channel_shuffle(x: Array, *, groups: int) -> Array:
 
 
 @channel_shuffle.vjp("x", "gather_up(g, groups)")
-def _(g: Array, y: Array, x: Array, *, groups: int) -> Array:
+def _(g: Array, x: Shaped, *, groups: int) -> Array:
     return _dealt(g, x.shape[1] // groups)

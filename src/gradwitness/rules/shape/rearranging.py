@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 from gradwitness.rules.shape.indexing import added_up, filled, numbered
 
 Size: TypeAlias = tuple[int, ...]
@@ -22,7 +22,7 @@ def repeat(x: Array, *, repeats: Size) -> Array:
 
 
 @repeat.vjp("x", "untile(g, x, repeats)")
-def _(g: Array, y: Array, x: Array, *, repeats: Size) -> Array:
+def _(g: Array, x: Shaped, *, repeats: Size) -> Array:
     # Torch stores the sum over the axes that were added before it sums the rest.
     added = len(repeats) - x.ndim
     g = np.sum(g, axis=tuple(range(added))) if added else g
@@ -37,7 +37,7 @@ def flip(x: Array, *, dims: Size) -> Array:
 
 
 @flip.vjp("x", "flip(g, dims)")
-def _(g: Array, y: Array, x: Array, *, dims: Size) -> Array:
+def _(g: Array, *, dims: Size) -> Array:
     return np.flip(g, dims)
 
 
@@ -59,7 +59,7 @@ def _turned(x: Array, quarters: int, dims: Size) -> Array:
 
 
 @rot90.vjp("x", "turned(g, -k, dims)")
-def _(g: Array, y: Array, x: Array, *, k: int = 1, dims: Size = (0, 1)) -> Array:
+def _(g: Array, *, k: int, dims: Size) -> Array:
     return _turned(g, -k, dims)
 
 
@@ -73,7 +73,7 @@ def roll(x: Array, *, shifts: Size, dims: Size = ()) -> Array:
 
 
 @roll.vjp("x", "unroll(g, shifts, dims)")
-def _(g: Array, y: Array, x: Array, *, shifts: Size, dims: Size = ()) -> Array:
+def _(g: Array, *, shifts: Size, dims: Size) -> Array:
     back = tuple(-shift for shift in shifts)
     return np.roll(g, back if dims else back[0], dims or None)
 
@@ -88,7 +88,7 @@ def tril(x: Array, *, diagonal: int = 0) -> Array:
 
 
 @tril.vjp("x", "lower_part(g, diagonal)")
-def _(g: Array, y: Array, x: Array, *, diagonal: int = 0) -> Array:
+def _(g: Array, *, diagonal: int) -> Array:
     return np.tril(g, diagonal)
 
 
@@ -102,7 +102,7 @@ def triu(x: Array, *, diagonal: int = 0) -> Array:
 
 
 @triu.vjp("x", "upper_part(g, diagonal)")
-def _(g: Array, y: Array, x: Array, *, diagonal: int = 0) -> Array:
+def _(g: Array, *, diagonal: int) -> Array:
     return np.triu(g, diagonal)
 
 
@@ -117,7 +117,7 @@ def diagonal(x: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Arra
 
 
 @diagonal.vjp("x", "along_diagonal(g, x, offset, dim1, dim2)")
-def _(g: Array, y: Array, x: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Array:
+def _(g: Array, x: Array, *, offset: int, dim1: int, dim2: int) -> Array:
     places = np.diagonal(numbered(x), offset, dim1, dim2)
     return filled(np.zeros_like(g, shape=x.shape), places, g)
 
@@ -133,7 +133,7 @@ def unfold(x: Array, *, dimension: int, size: int, step: int) -> Array:
 
 
 @unfold.vjp("x", "add_windows(g, x, dimension, size, step)")
-def _(g: Array, y: Array, x: Array, *, dimension: int, size: int, step: int) -> Array:
+def _(g: Array, x: Array, *, dimension: int, size: int, step: int) -> Array:
     return added_up(g, _windows(numbered(x), dimension, size, step), x)
 
 
@@ -160,7 +160,7 @@ def constant_pad_nd(x: Array, *, pad: Size, value: Any = 0) -> Array:
 
 
 @constant_pad_nd.vjp("x", "unpadded(g, x, pad)")
-def _(g: Array, y: Array, x: Array, *, pad: Size, value: Any = 0) -> Array:
+def _(g: Array, x: Array, *, pad: Size) -> Array:
     widths = _widths(x, pad)
     out = np.zeros_like(g, shape=x.shape)
     out[_inside([(-a, -b) for a, b in widths])] = g[_inside(widths)]

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 from gradwitness.rules.shape.indexing import added_up, filled, numbered
 
 Size: TypeAlias = tuple[int, ...]
@@ -48,14 +48,12 @@ def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1
 
 
 @index_add.vjp("x", "g")
-def _(g: Array, y: Array, x: Array, *rest: Array, **how: Any) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
 @index_add.vjp("source", "alpha * take(g, dim, index)")
-def _(
-    g: Array, y: Array, x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1
-) -> Array:
+def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int, alpha: Any) -> Array:
     return np.reshape(_flat(g)[_rows(x, dim, index)], source.shape) * alpha
 
 
@@ -71,12 +69,12 @@ def index_copy(x: Array, index: Array, source: Array, *, dim: int) -> Array:
 
 
 @index_copy.vjp("x", "put_rows(g, dim, index, 0)")
-def _(g: Array, y: Array, x: Array, index: Array, source: Array, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     return filled(g, _rows(x, dim, index), 0)
 
 
 @index_copy.vjp("source", "take(g, dim, index)")
-def _(g: Array, y: Array, x: Array, index: Array, source: Array, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int) -> Array:
     return np.reshape(_flat(g)[_once(_rows(x, dim, index))], source.shape)
 
 
@@ -91,12 +89,12 @@ def index_fill(x: Array, index: Array, value: Any, *, dim: int) -> Array:
 
 
 @index_fill.vjp("x", "put_rows(g, dim, index, 0)")
-def _(g: Array, y: Array, x: Array, index: Array, value: Any, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     return filled(g, _rows(x, dim, index), 0)
 
 
 @index_fill.vjp("value", "take(g, dim, distinct(index))")
-def _(g: Array, y: Array, x: Array, index: Array, value: Any, *, dim: int) -> Array:
+def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     return _flat(g)[np.unique(_rows(x, dim, index))]
 
 
@@ -110,7 +108,7 @@ def take(x: Array, index: Array) -> Array:
 
 
 @take.vjp("x", "put_flat(0 * x, index, g, True)")
-def _(g: Array, y: Array, x: Array, index: Array) -> Array:
+def _(g: Array, x: Array, index: Array) -> Array:
     return added_up(g, _flat(numbered(x))[index], x)
 
 
@@ -128,16 +126,12 @@ def put(x: Array, index: Array, source: Array, *, accumulate: bool = False) -> A
 
 
 @put.vjp("x", "g if accumulate else put_flat(g, index, 0 * source, False)")
-def _(
-    g: Array, y: Array, x: Array, index: Array, source: Array, *, accumulate: bool = False
-) -> Array:
+def _(g: Array, x: Array, index: Array, *, accumulate: bool) -> Array:
     return g if accumulate else filled(g, _flat(numbered(x))[index], 0)
 
 
 @put.vjp("source", "reshape(take_flat(g, index), shape(source))")
-def _(
-    g: Array, y: Array, x: Array, index: Array, source: Array, *, accumulate: bool = False
-) -> Array:
+def _(g: Array, index: Array, source: Shaped) -> Array:
     return np.reshape(_flat(g)[index], source.shape)
 
 
@@ -160,12 +154,12 @@ def masked_scatter(x: Array, mask: Array, source: Array) -> Array:
 
 
 @masked_scatter.vjp("x", "where(mask, 0, g)")
-def _(g: Array, y: Array, x: Array, mask: Array, source: Array) -> Array:
+def _(g: Array, mask: Array) -> Array:
     return np.where(mask, 0, g)
 
 
 @masked_scatter.vjp("source", "fill_first(source, select_where(g, mask))")
-def _(g: Array, y: Array, x: Array, mask: Array, source: Array) -> Array:
+def _(g: Array, mask: Array, source: Shaped) -> Array:
     places = _masked(g, mask)
     out = np.zeros_like(g, shape=(math.prod(source.shape),))
     out[: places.size] = _flat(g)[places]
@@ -188,12 +182,12 @@ def select_scatter(x: Array, src: Array, *, dim: int, index: int) -> Array:
 
 
 @select_scatter.vjp("x", "overwrite(g, 0 * src, dim, index)")
-def _(g: Array, y: Array, x: Array, src: Array, *, dim: int, index: int) -> Array:
+def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
     return filled(g, _over(x, dim, index), 0)
 
 
 @select_scatter.vjp("src", "select(g, dim, index)")
-def _(g: Array, y: Array, x: Array, src: Array, *, dim: int, index: int) -> Array:
+def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
     return _flat(g)[_over(x, dim, index)]
 
 
@@ -216,32 +210,12 @@ def slice_scatter(
 
 
 @slice_scatter.vjp("x", "overwrite(g, 0 * src, dim, start, end, step)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    src: Array,
-    *,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
-) -> Array:
+def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
     return filled(g, _over(x, dim, slice(start, end, step)), 0)
 
 
 @slice_scatter.vjp("src", "slice(g, dim, start, end, step)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    src: Array,
-    *,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
-) -> Array:
+def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
     return _flat(g)[_over(x, dim, slice(start, end, step))]
 
 
@@ -266,7 +240,7 @@ def diag_embed(x: Array, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> 
 
 
 @diag_embed.vjp("x", "diagonal_of(g, offset, dim1, dim2)")
-def _(g: Array, y: Array, x: Array, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Array:
+def _(g: Array, *, offset: int, dim1: int, dim2: int) -> Array:
     return np.diagonal(g, offset, dim1, dim2)
 
 
@@ -287,14 +261,10 @@ def diagonal_scatter(
 
 
 @diagonal_scatter.vjp("x", "overwrite_diagonal(g, 0 * src, offset, dim1, dim2)")
-def _(
-    g: Array, y: Array, x: Array, src: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1
-) -> Array:
+def _(g: Array, x: Array, *, offset: int, dim1: int, dim2: int) -> Array:
     return filled(g, _on_diagonal(x, offset, dim1, dim2), 0)
 
 
 @diagonal_scatter.vjp("src", "diagonal_of(g, offset, dim1, dim2)")
-def _(
-    g: Array, y: Array, x: Array, src: Array, *, offset: int = 0, dim1: int = 0, dim2: int = 1
-) -> Array:
+def _(g: Array, *, offset: int, dim1: int, dim2: int) -> Array:
     return np.diagonal(g, offset, dim1, dim2)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, elementwise, rule
+from gradwitness.rules.registry import Array, Shaped, elementwise, rule
 from gradwitness.rules.shape.indexing import added_up
 
 Size: TypeAlias = tuple[int, ...]
@@ -24,7 +24,7 @@ def t(x: Array) -> Array:
 
 
 @t.vjp("x", "g.T")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array) -> Array:
     return g.T
 
 
@@ -39,7 +39,7 @@ def transpose(x: Array, *, dim0: int, dim1: int) -> Array:
 
 
 @transpose.vjp("x", "swap(g, dim0, dim1)")
-def _(g: Array, y: Array, x: Array, *, dim0: int, dim1: int) -> Array:
+def _(g: Array, *, dim0: int, dim1: int) -> Array:
     return np.swapaxes(g, dim0, dim1) if g.ndim else g
 
 
@@ -54,7 +54,7 @@ def permute(x: Array, *, dims: Size) -> Array:
 
 
 @permute.vjp("x", "unpermute(g, dims)")
-def _(g: Array, y: Array, x: Array, *, dims: Size) -> Array:
+def _(g: Array, *, dims: Size) -> Array:
     return np.transpose(g, np.argsort([d % len(dims) for d in dims]))
 
 
@@ -70,7 +70,7 @@ def view(x: Array, *, size: Size) -> Array:
 
 
 @view.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, y: Array, x: Array, *, size: Size) -> Array:
+def _(g: Array, x: Shaped) -> Array:
     return np.reshape(g, x.shape)
 
 
@@ -85,7 +85,7 @@ def unsqueeze(x: Array, *, dim: int) -> Array:
 
 
 @unsqueeze.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
+def _(g: Array, x: Shaped) -> Array:
     return np.reshape(g, x.shape)
 
 
@@ -101,7 +101,7 @@ def squeeze(x: Array, *, dim: int | Size | None = None) -> Array:
 
 
 @squeeze.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, y: Array, x: Array, *, dim: int | Size | None = None) -> Array:
+def _(g: Array, x: Shaped) -> Array:
     return np.reshape(g, x.shape)
 
 
@@ -117,7 +117,7 @@ def expand(x: Array, *, size: Size) -> Array:
 
 
 @expand.vjp("x", "g")
-def _(g: Array, y: Array, x: Array, *, size: Size) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
@@ -132,7 +132,7 @@ def clone(x: Array) -> Array:
 
 
 @clone.vjp("x", "g")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
@@ -143,7 +143,7 @@ def detach(x: Array) -> Array:
 
 # Inside a custom function's forward, which runs without grad mode, detach cuts nothing.
 @detach.vjp("x", "g")
-def _(g: Array, y: Array, x: Array) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
@@ -157,13 +157,11 @@ def copy(x: Array, src: Array) -> Array:
     return np.broadcast_to(src, x.shape)
 
 
-@copy.vjp("x", "0 * g")
-def _(g: Array, y: Array, x: Array, src: Array) -> Array:
-    return np.zeros_like(g)
+copy.constant_in("x")
 
 
 @copy.vjp("src", "g")
-def _(g: Array, y: Array, x: Array, src: Array) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
@@ -176,13 +174,11 @@ def fill(x: Array, value: Array) -> Array:
     return np.broadcast_to(value, x.shape)
 
 
-@fill.vjp("x", "0 * g")
-def _(g: Array, y: Array, x: Array, value: Array) -> Array:
-    return np.zeros_like(g)
+fill.constant_in("x")
 
 
 @fill.vjp("value", "g")
-def _(g: Array, y: Array, x: Array, value: Array) -> Array:
+def _(g: Array) -> Array:
     return g
 
 
@@ -191,9 +187,7 @@ def zero(x: Array) -> Array:
     return np.zeros_like(x)
 
 
-@zero.vjp("x", "0 * g")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return np.zeros_like(g)
+zero.constant_in("x")
 
 
 def _at(x: Array, dim: int, index: Any) -> tuple[Any, ...]:
@@ -218,7 +212,7 @@ def select(x: Array, *, dim: int, index: int) -> Array:
 
 
 @select.vjp("x", "place(g, x, dim, index)")
-def _(g: Array, y: Array, x: Array, *, dim: int, index: int) -> Array:
+def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
     return _placed(g, x, _at(x, dim, index))
 
 
@@ -235,16 +229,7 @@ def slice_(
 
 
 @slice_.vjp("x", "place(g, x, dim, start, end, step)")
-def _(
-    g: Array,
-    y: Array,
-    x: Array,
-    *,
-    dim: int = 0,
-    start: int | None = None,
-    end: int | None = None,
-    step: int = 1,
-) -> Array:
+def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
     return _placed(g, x, _at(x, dim, slice(start, end, step)))
 
 
@@ -256,9 +241,7 @@ def positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
     return places
 
 
-def _shown(
-    x: Array, size: Size, stride: Size, storage_offset: int | None, memory: Array | None
-) -> Array:
+def _shown(size: Size, stride: Size, storage_offset: int | None, memory: Array | None) -> Array:
     """Return which element of x each element of a strided view shows."""
     if memory is None:
         return positions(size, stride, storage_offset)
@@ -287,19 +270,18 @@ def as_strided(
     storage_offset: int | None = None,
     memory: Array | None = None,
 ) -> Array:
-    shown = _shown(x, size, stride, storage_offset, memory)
+    shown = _shown(size, stride, storage_offset, memory)
     return np.reshape(x, (math.prod(x.shape),))[shown]
 
 
 @as_strided.vjp("x", "unstride(g, x, size, stride, storage_offset)")
 def _(
     g: Array,
-    y: Array,
     x: Array,
     *,
     size: Size,
     stride: Size,
-    storage_offset: int | None = None,
-    memory: Array | None = None,
+    storage_offset: int | None,
+    memory: Array | None,
 ) -> Array:
-    return added_up(g, _shown(x, size, stride, storage_offset, memory), x)
+    return added_up(g, _shown(size, stride, storage_offset, memory), x)

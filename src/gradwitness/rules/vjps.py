@@ -1,0 +1,129 @@
+"""What a vjp reads: it names it, and the engine hands it in."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from gradwitness._errors import RuleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+# An ndarray, or what the engine's dispatch puts in its place (Bounded, a CuPy array): every
+# object that obeys NEP 13 and NEP 18.
+Array: TypeAlias = Any
+# One of several results. What is annotated otherwise than this counts as read: kept, to be safe.
+_SINGLE = re.compile(r"y(\d+)")
+_SHAPED = re.compile(r"\bShaped\b")
+
+
+class Shaped(Protocol):
+    """An operand of which a vjp asks only the shape: its numbers need not be kept.
+
+    What is handed in has none (NaN stands for each).
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The vjp with respect to one operand.
+
+    Attributes
+    ----------
+    text : str
+        Its formula over g, y, operands.
+    function : callable
+    reads : frozenset of str
+        Of g, y and operands, those whose numbers it may use; ``y[1]`` is one of several results.
+    """
+
+    text: str
+    function: Callable[..., Array]
+    reads: frozenset[str]
+    _places: tuple[tuple[int, int | None], ...]
+    _defaults: Mapping[str, Any]
+    _keywords: tuple[str, ...]
+
+    def __call__(
+        self, g: Any, y: Any, operands: Sequence[Any], parameters: Mapping[str, Any]
+    ) -> Any:
+        """Compute the gradient from all that there is: the function gets what it names."""
+        given = (g, y, *operands)
+        asked = [given[at] if k is None else _result(y, k) for at, k in self._places]
+        named = {name: parameters[name] for name in self._keywords if name in parameters}
+        return self.function(*asked, **{**self._defaults, **named})
+
+
+def _result(y: Any, place: int) -> Any:
+    if not isinstance(y, tuple):
+        raise TypeError(f"the vjp asks for y{place}, but the operation has one result: y")
+    return y[place]
+
+
+def read_off(
+    function: Callable[..., Array],
+    text: str,
+    operands: tuple[str, ...],
+    parameters: tuple[str, ...],
+    defaults: Mapping[str, Any],
+) -> Gradient:
+    """Read off a function's signature what it is to be given.
+
+    Raises
+    ------
+    RuleError
+        If it names something else than g, y, operands, and after ``*`` parameters.
+    """
+    names = ("g", "y", *operands)
+    places: list[tuple[int, int | None]] = []
+    reads, keywords = set(), []
+    for item in inspect.signature(function).parameters.values():
+        single = _SINGLE.fullmatch(item.name)
+        fault = f"asks for '{item.replace(annotation=item.empty)}'"
+        if item.kind is item.VAR_KEYWORD:
+            keywords += [name for name in parameters if name not in keywords]
+            continue
+        if item.default is not item.empty:
+            fault = f"gives {item.name!r} a default: the rule's holds"
+        elif item.kind is item.KEYWORD_ONLY and item.name in parameters:
+            keywords.append(item.name)
+            continue
+        elif item.kind is item.POSITIONAL_OR_KEYWORD and (item.name in names or single):
+            known = item.name in names
+            places.append((names.index(item.name), None) if known else (1, int(item.name[1:])))
+            if not _SHAPED.search(str(item.annotation)):
+                reads.add(item.name if known else f"y[{item.name[1:]}]")
+            continue
+        after = f", and after * for {', '.join(parameters)}" if parameters else ""
+        raise RuleError(
+            f"{fault}; it may ask by name for g, y (single results: y0, y1, ...), "
+            f"{', '.join(operands)}{after}"
+        )
+    own = {name: defaults[name] for name in keywords if name in defaults}
+    return Gradient(text, function, frozenset(reads), tuple(places), own, tuple(keywords))
+
+
+def zero(operand: int) -> Gradient:
+    """Return the vjp of an operand, by its place, that the result does not change with."""
+    return Gradient("0", _zero, frozenset({"g"}), ((0, None), (2 + operand, None)), {}, ())
+
+
+def _zero(g: Any, x: Shaped) -> Array:
+    return np.zeros_like(g[0] if isinstance(g, tuple) else g, shape=x.shape)
