@@ -19,6 +19,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/overhead.py
 
 $(STAMP): pyproject.toml constraints-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later \
+	is needed, not " + sys.version.split()[0] + ": name one, as in make run PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints-dev.txt --editable '.[dev]'
 	touch $(STAMP)

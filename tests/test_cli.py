@@ -14,7 +14,8 @@ import pytest
 
 import gradwitness
 from experiment.invoke import cli
-from gradwitness.report.tables.terminal import console, styled
+from gradwitness.report.console import console
+from gradwitness.report.tables.terminal import styled
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -75,3 +75,9 @@ def test_files_and_functions_are_short() -> None:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 begin = node.body[1 if ast.get_docstring(node) and node.body[1:] else 0]
                 assert (node.end_lineno or 0) - begin.lineno < 60, f"{module}: {node.name}"
+
+
+def test_every_package_says_that_it_is_typed() -> None:
+    packages = {path.parent for path in MODULES.values() if path.parent.parent == SRC}
+    assert len(packages) == 2
+    assert all((package / "py.typed").is_file() for package in packages)

@@ -13,7 +13,7 @@ import typer
 
 from gradwitness._errors import GradwitnessError
 from gradwitness._printable import one_line
-from gradwitness.report.tables.terminal import console
+from gradwitness.report.console import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable

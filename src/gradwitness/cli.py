@@ -1,4 +1,7 @@
-"""The command line. Exit codes: 0 all agree, 1 something disagrees, 2 bad input, 3 inconclusive."""
+"""The command line. Exit codes: 0 all agree, 1 something disagrees, 2 bad input, 3 inconclusive.
+
+Each command imports what it needs, so that ``--help`` and mistyped words are answered at once.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import gradwitness
-from gradwitness import experiment
 from gradwitness._ending import exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
-from gradwitness.api.claims import judge_claims
-from gradwitness.api.targets import judged, probes_of
-from gradwitness.api.watch import KEEP
-from gradwitness.claims.sources import read_claims
-from gradwitness.grading.marks import grade as graded
-from gradwitness.grading.task import read_task
-from gradwitness.report.explain import explain as explain_all
-from gradwitness.report.faults import faults_of, probe_faults
-from gradwitness.report.picture.graph import draw
-from gradwitness.report.record import dumps, outcome_record, report_record
 from gradwitness.report.save import PICTURE, TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
-from gradwitness.report.tables.claims import claims as claims_table
-from gradwitness.report.tables.experiment import full, write_folder
-from gradwitness.report.tables.github import commands
-from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
-from gradwitness.report.tables.marks import marks_record, marks_table
-from gradwitness.report.tables.probes import probe_record, probes
-from gradwitness.report.tables.rules_text import rule_text, rules_table
-from gradwitness.report.tables.terminal import console, summary
-from gradwitness.report.trace import trace
 from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
@@ -95,6 +78,11 @@ def run(
     ] = None,
 ) -> None:
     """Run the experiment: gradients by autograd and from scratch, two files, compared, drawn."""
+    from gradwitness import experiment
+    from gradwitness.report.console import console
+    from gradwitness.report.record import dumps, outcome_record
+    from gradwitness.report.tables.experiment import full, write_folder
+
     changes = {
         "inputs": inputs,
         "hidden": hidden,
@@ -148,6 +136,17 @@ def check(
 ) -> None:
     """Check a training step, or a recorded tape: every forward call, every backward node."""
     # First: whoever mistypes a name should not wait for the program.
+    from gradwitness.api.claims import judge_claims
+    from gradwitness.api.targets import judged, probes_of
+    from gradwitness.api.watch import KEEP
+    from gradwitness.claims.sources import read_claims
+    from gradwitness.report.faults import faults_of, probe_faults
+    from gradwitness.report.record import dumps, report_record
+    from gradwitness.report.tables.claims import claims as claims_table
+    from gradwitness.report.tables.github import commands
+    from gradwitness.report.tables.probes import probe_record, probes
+    from gradwitness.report.tables.terminal import summary
+
     _require_endings(save)
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--sweep and --dtype are about claims: name their file, by --claims FILE")
@@ -190,6 +189,9 @@ def diff(
     json: Json = False,
 ) -> None:
     """Compare two sources of gradients without their program, and explain what is different."""
+    from gradwitness.report.console import console
+    from gradwitness.report.record import dumps
+
     _require_endings(save, *TEXTS)
     found = gradwitness.diff(first, second, dtype=dtype)
     _save(save, found.materials())
@@ -210,6 +212,10 @@ def laws(
     json: Json = False,
 ) -> None:
     """Hold gradients against laws that need weights but no data; they can only refute."""
+    from gradwitness.report.console import console
+    from gradwitness.report.record import dumps
+    from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
+
     found = gradwitness.laws(gradients, weights, layers)
     if json:
         typer.echo(dumps(laws_record(found)), nl=False)
@@ -231,6 +237,13 @@ def grade(
     json: Json = False,
 ) -> None:
     """Mark gradients that somebody worked out as an exercise, and say what was done wrong."""
+    from gradwitness.api.targets import judged
+    from gradwitness.grading.marks import grade as graded
+    from gradwitness.grading.task import read_task
+    from gradwitness.report.console import console
+    from gradwitness.report.record import dumps
+    from gradwitness.report.tables.marks import marks_record, marks_table
+
     _require_endings(save, *TEXTS)
     exercise = read_task(task)
     tape, report, _ = judged(exercise.target, keep=None)
@@ -254,6 +267,11 @@ def graph(
     out: Annotated[Path, typer.Option("--out", "-o", help=endings(*PICTURE))] = Path("graph.svg"),
 ) -> None:
     """Draw the labelled autograd graph."""
+    from gradwitness import experiment
+    from gradwitness.api.targets import judged
+    from gradwitness.report.console import console
+    from gradwitness.report.picture.graph import draw
+
     require_ending(out, *PICTURE)
     if target is None:
         outcome = experiment.run(experiment.preset(preset))
@@ -276,6 +294,9 @@ def rules(
     ] = None,
 ) -> None:
     """Show the rules: formulas, gradients, and what each autograd node means."""
+    from gradwitness.report.console import console
+    from gradwitness.report.tables.rules_text import rule_text, rules_table
+
     console().print(rules_table() if name is None else rule_text(name))
 
 
@@ -305,6 +326,8 @@ def _save(paths: list[Path] | None, materials: Materials) -> None:
 
 
 def _show(derivation: str | None, *parts: RenderableType) -> None:
+    from gradwitness.report.console import console
+
     shown = console()
     for part in parts:
         shown.print(part)
@@ -314,6 +337,9 @@ def _show(derivation: str | None, *parts: RenderableType) -> None:
 
 
 def _derivation(tape: Tape, report: Report, wanted: str) -> str:
+    from gradwitness.report.explain import explain as explain_all
+    from gradwitness.report.trace import trace
+
     return explain_all(tape, report) if wanted == _ALL else trace(tape, report, wanted)
 
 

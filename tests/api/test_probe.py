@@ -16,9 +16,9 @@ from capture.functions import OwnGraph, apply
 from capture.hiding import HIDING, Wavers, once
 from experiment.invoke import cli
 from gradwitness.judging.probe_results import KINDS
+from gradwitness.report.console import as_text
 from gradwitness.report.record import dumps
 from gradwitness.report.tables.probes import probe_record, probes
-from gradwitness.report.tables.terminal import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -123,7 +123,7 @@ def test_what_is_no_model_is_refused(model: Any) -> None:
 
 def test_what_is_no_tensor_gets_no_name() -> None:
     with pytest.raises(gw.InputError, match="'x' is to name a tensor, not int 3"):
-        gw.watch(names={"x": 3})
+        gw.watch(names={"x": 3})  # type: ignore[dict-item]
 
 
 def test_a_witness_watches_one_block() -> None:

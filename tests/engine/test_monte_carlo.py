@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.experiment.run import Outcome
+    from gradwitness.experiment.outcome import Outcome
 
 U = 2.0**-24
 

@@ -13,7 +13,8 @@ import torch
 from gradwitness import FileFormatError, InputError, Verdict, experiment
 from gradwitness.experiment.config import ACTIVATIONS, DTYPES, LOSSES
 from gradwitness.files.dat import format_dat
-from gradwitness.report.tables.terminal import as_text, summary
+from gradwitness.report.console import as_text
+from gradwitness.report.tables.terminal import summary
 
 if TYPE_CHECKING:
     from pathlib import Path

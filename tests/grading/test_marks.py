@@ -18,9 +18,9 @@ from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.rank import Cause
 from gradwitness.grading.marks import Marks, grade
 from gradwitness.grading.task import read_task
+from gradwitness.report.console import as_text
 from gradwitness.report.record import dumps
 from gradwitness.report.tables.marks import marks_record, marks_table
-from gradwitness.report.tables.terminal import as_text
 
 EXERCISE = Path(__file__).parents[2] / "examples" / "grade"
 TASK = EXERCISE / "task.toml"

@@ -14,10 +14,10 @@ import torch
 import gradwitness
 from gradwitness._printable import one_line, printable
 from gradwitness.claims.claim import Claim, Claims
+from gradwitness.report.console import as_text
 from gradwitness.report.explain import explain
 from gradwitness.report.names import Names
 from gradwitness.report.tables.github import commands
-from gradwitness.report.tables.terminal import as_text
 from gradwitness.report.trace import trace
 from gradwitness.tape import Call, Source
 

@@ -11,8 +11,9 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.judging.note import Note
+from gradwitness.report.console import as_text
 from gradwitness.report.record import dumps, report_record
-from gradwitness.report.tables.terminal import as_text, noted
+from gradwitness.report.tables.terminal import noted
 from gradwitness.tape import Source
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import pytest
 
 import gradwitness as gw
 from capture.handmade import tape
+from gradwitness.report.console import as_text
 from gradwitness.report.save import (
     FORMS,
     PICTURE,
@@ -19,7 +20,7 @@ from gradwitness.report.save import (
     save,
     save_report,
 )
-from gradwitness.report.tables.terminal import as_text, summary
+from gradwitness.report.tables.terminal import summary
 
 if TYPE_CHECKING:
     from pathlib import Path

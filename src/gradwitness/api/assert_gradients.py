@@ -20,29 +20,48 @@ def assert_gradients(
     *models: torch.nn.Module,
     names: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Assert that gradients are right.
+    """Assert that gradients are right, like ``torch.testing.assert_close`` without the answer.
 
     ``assert_gradients(step)`` runs a training step and judges every gradient in it;
-    ``assert_gradients(claims, step)`` judges gradients that something else computed for it.
+    ``assert_gradients(claims, step)`` judges gradients that something else computed for the step.
 
     Parameters
     ----------
     actual : callable, Witness, or claims
         Without ``program``: a function that runs forward and backward, or a `Witness` whose block
-        has ended. With it: the claims, as a dict of arrays or tensors by the parameters' names, a
-        function that returns one, a file, or what `jax_claims` returns.
+        has ended. With ``program``: the claims, in any form that `check` takes.
     program : callable or Witness, optional
         What the claims are gradients of.
-    *models, names
-        As for `watch`: they give parameters their names.
+    *models : torch.nn.Module
+        As for `watch`.
+    names : mapping of str to Tensor, optional
+        As for `watch`.
 
     Raises
     ------
     GradientDisagreement
-        An ``AssertionError``, if a gradient is wrong or could not be judged. It says what, where,
-        how far, how far is allowed, the cause, and what to do next.
+        If a gradient is wrong or could not be judged. It is an ``AssertionError``, and says what is
+        wrong, where, by how much, how much is allowed, why, and what to do next.
     InputError
-        If there is nothing to judge in what was given.
+        If there is nothing to judge.
+    MissingExtraError
+        If PyTorch is not installed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> import gradwitness
+    >>> w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> def step():
+    ...     w.square().sum().backward()
+    >>> gradwitness.assert_gradients(step, names={"w": w})
+    >>> gradwitness.assert_gradients({"w": np.array([2.0, 4.0, 6.0])}, step, names={"w": w})
+    >>> gradwitness.assert_gradients({"w": np.array([2.0, 4.0, 5.0])}, step, names={"w": w})
+    Traceback (most recent call last):
+        ...
+    gradwitness._errors.GradientDisagreement: DISAGREES
+    ...
     """
     __tracebackhide__ = True  # pytest then shows the line that asked
     witness = _watched(actual if program is None else program, models, names)

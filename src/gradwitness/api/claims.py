@@ -1,4 +1,4 @@
-"""Somebody else's gradients: judged against a recorded program, or against each other."""
+"""Gradients from elsewhere: judged against a recorded program, or against each other."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from gradwitness._errors import GradientDisagreement, InputError
 from gradwitness.claims.sources import read_claims
 from gradwitness.judging.claimed.between_sources import compare_runs
 from gradwitness.judging.claimed.references import Judged
+from gradwitness.report.console import as_text
 from gradwitness.report.faults import claim_faults, faults_of
 from gradwitness.report.save import save
 from gradwitness.report.tables.claims import claims as claims_table
 from gradwitness.report.tables.claims import claims_record
-from gradwitness.report.tables.terminal import as_text, summary
+from gradwitness.report.tables.terminal import summary
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -32,15 +33,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClaimCheck:
-    """What came of judging claims.
+    """The judgement of claimed gradients.
 
     Attributes
     ----------
     runs : tuple of ClaimReport
-        One for each run of each source.
+        One for each run in each source of claims.
     report : Report or None
-        The judgement of the program itself, if there is one.
+        The judgement of the program itself, if one was recorded.
     tape : Tape or None
+        The recording of that program.
     """
 
     runs: tuple[ClaimReport, ...]
@@ -49,13 +51,13 @@ class ClaimCheck:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of all, that on the program included."""
+        """The worst verdict on any claim, or on the program itself."""
         program = [self.report.verdict] if self.report is not None else []
         return worst([run.verdict for run in self.runs] + program)
 
     @property
     def exit_code(self) -> int:
-        """Exit code of a command that found this."""
+        """The exit code of a command with this result."""
         return self.verdict.exit_code
 
     @property
@@ -68,7 +70,7 @@ class ClaimCheck:
 
     @property
     def claim_faults(self) -> tuple[Fault, ...]:
-        """The root causes of what is wrong with the claims."""
+        """The root causes of what is wrong with the claims alone."""
         return tuple(fault for run in self.runs for fault in claim_faults(run))
 
     def parts(self) -> list[RenderableType]:
@@ -90,18 +92,23 @@ class ClaimCheck:
         Raises
         ------
         GradientDisagreement
-            If something disagrees, or could not be judged; the message is the report.
+            If something disagrees or could not be judged. The message is the report.
         """
         if self.verdict is not Verdict.AGREES:
             raise GradientDisagreement(f"{self.verdict.value}\n{self}", self.faults)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the judgement: ``.txt`` as the terminal shows it, ``.json`` every figure.
+        """Write the judgement to a file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            ``.txt`` for what the terminal shows, ``.json`` for every figure.
 
         Raises
         ------
         InputError
-            If the ending is another, or the file cannot be written.
+            If the extension is not supported, or the file cannot be written.
         """
         save(Path(path), self.materials())
 
@@ -161,20 +168,37 @@ def own_causes(tape: Tape, report: Report) -> tuple[Cause, ...]:
 
 
 def diff(a: Any, b: Any, *, dtype: str | None = None) -> ClaimCheck:
-    """Compare the gradients of two sources, without the program that they belong to.
+    """Compare gradients from two sources without the program that they belong to.
 
-    How far right ones may lie apart is not known without it: see `check` for a derived bound.
+    How far apart two right gradients may lie depends on the program, so small differences are
+    INCONCLUSIVE here. `check` runs the program and derives the bound.
 
     Parameters
     ----------
-    a, b
-        Files, dicts of arrays or tensors by name, or functions that return such a dict. ``a`` is
-        the side that ``b`` is compared with.
+    a, b : mapping, path, callable or Claims
+        The gradients, in any form that `check` takes. ``b`` is compared with ``a``.
     dtype : str, optional
-        The coarser of the formats that they were computed in; by default as the sources tell.
+        The coarser of the two dtypes that they were computed in. By default the sources tell.
 
     Returns
     -------
     ClaimCheck
+
+    Raises
+    ------
+    InputError
+        If a source cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradwitness
+    >>> right = {"w": np.array([1.0, 2.0, 3.0])}
+    >>> flipped = {"w": np.array([-1.0, -2.0, -3.0])}
+    >>> result = gradwitness.diff(right, flipped)
+    >>> result.verdict
+    <Verdict.DISAGREES: 'DISAGREES'>
+    >>> result.runs[0].causes[0].cause
+    'wrong sign'
     """
     return ClaimCheck(compare_runs(read_claims(a), read_claims(b), dtype))

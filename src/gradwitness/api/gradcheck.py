@@ -12,10 +12,11 @@ from gradwitness.engine.floats import is_inexact
 from gradwitness.judging.numbers import short
 from gradwitness.judging.probe_results import AGAIN
 from gradwitness.judging.slopes import measure
+from gradwitness.report.console import as_text
 from gradwitness.report.faults import probe_faults
 from gradwitness.report.tables.claims import cause_shown
 from gradwitness.report.tables.probes import probes
-from gradwitness.report.tables.terminal import as_text, relative, summary
+from gradwitness.report.tables.terminal import relative, summary
 from gradwitness.tape import references
 from gradwitness.verdict import Fault, Verdict
 
@@ -49,55 +50,78 @@ def gradcheck(
     masked: bool | None = None,
     seed: int = 0,
 ) -> bool:
-    """Check a function's gradients; call-compatible with ``torch.autograd.gradcheck``.
+    """Check a function's gradients; a drop-in replacement for ``torch.autograd.gradcheck``.
 
-    The function runs in the format of its inputs (float32, bfloat16, float64, ...), with random
-    cotangents for every output. Every step of it, forward and backward, is judged under a bound
-    derived from rounding; so are the steps to parameters that the function uses beside its inputs.
-    Then its slopes are measured in float64, where it runs in that, to see what no step shows:
-    numbers that reach the output out of autograd's sight.
+    The function runs in the dtype of its inputs (float32, bfloat16, float64, ...), with random
+    cotangents for every output. Each of its steps, forward and backward, is judged under a bound
+    derived from rounding error analysis, including the steps that lead to parameters which the
+    function uses besides its inputs. If it also runs in float64, its directional derivatives are
+    then measured there, which exposes values that reach the output without autograd's knowledge.
 
     Parameters
     ----------
     func : callable
         Takes the inputs and returns a tensor, or tensors in tuples or lists.
-    input_nrs : tensor or tuple
-        Those that are floating-point and require gradients are checked.
-    raise_exception : bool
-        Raise where the gradients are not confirmed, instead of returning False.
-    nondet_tol : float
-        By how much the gradients of the same backward, run twice, may differ.
-    check_undefined_grad : bool
-        Whether undefined gradients of outputs are tried, which must count as zero.
-    check_grad_dtypes : bool
-        Whether each gradient must have its input's format.
-    check_backward_ad, check_forward_ad, check_batched_grad, check_batched_forward_grad : bool
-        Only backward is judged here; asking for anything else is refused.
-    eps, atol, rtol, fast_mode, masked
-        Accepted and ignored: there is no finite difference for each element, and no tolerance to
-        choose.
-    seed : int
-        Of the cotangents.
+    input_nrs : Tensor or tuple
+        The arguments. Those that are floating-point and require gradients are checked.
+    raise_exception : bool, optional
+        Raise if the gradients are not confirmed, instead of returning False.
+    nondet_tol : float, optional
+        How far the gradients of the same backward pass, run twice, may differ.
+    check_undefined_grad : bool, optional
+        Also check that undefined gradients of outputs are treated as zero.
+    check_grad_dtypes : bool, optional
+        Also check that each gradient has the dtype of its input.
+    check_backward_ad : bool, optional
+        Must be True: the backward pass is what is checked.
+    check_forward_ad, check_batched_grad, check_batched_forward_grad : bool, optional
+        Must be False: they are not supported.
+    eps, atol, rtol, fast_mode, masked : optional
+        Accepted and ignored: no finite differences are taken, and there is no tolerance to choose.
+    seed : int, optional
+        The seed of the cotangents.
 
     Returns
     -------
     bool
-        Whether everything that was judged agrees, and everything was judged.
+        True if everything was judged and agrees.
 
     Raises
     ------
     GradientDisagreement
-        If a step is wrong, or could not be judged: INCONCLUSIVE is not True. It is a
-        ``torch.autograd.gradcheck.GradcheckError`` too.
+        If a step is wrong or could not be judged: INCONCLUSIVE does not pass. The exception is a
+        ``torch.autograd.gradcheck.GradcheckError`` as well.
     InputError
-        If something is asked for that is not checked here; or, also a ``ValueError`` as torch's
-        is, if no input requires a gradient.
+        If an unsupported check is asked for, or no input requires a gradient; the latter is a
+        ``ValueError`` as well, as it is in PyTorch.
     MissingExtraError
-        If torch is not installed.
+        If PyTorch is not installed.
 
     Notes
     -----
-    Parameters, buffers, inputs, ``.grad`` and random numbers are put back, bit for bit.
+    Parameters, buffers, inputs, ``.grad`` and random number generators are restored bit for bit.
+
+    Examples
+    --------
+    Unlike PyTorch's, it needs no float64 inputs:
+
+    >>> import torch
+    >>> import gradwitness
+    >>> _ = torch.manual_seed(0)
+    >>> x = torch.rand(2, 3, requires_grad=True)
+    >>> gradwitness.gradcheck(torch.tanh, x)
+    True
+    >>> class Square(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x * x
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, g):
+    ...         return g * ctx.saved_tensors[0]
+    >>> gradwitness.gradcheck(Square.apply, x, raise_exception=False)
+    False
     """
     __tracebackhide__ = True  # pytest then shows the line that asked
     del eps, atol, rtol, fast_mode, masked

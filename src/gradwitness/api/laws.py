@@ -19,32 +19,48 @@ _EXAMPLE = "linear:0 relu linear:2 cross_entropy"
 def laws(
     gradients: Any, weights: Any, layers: str, *, roundings: int = ROUNDINGS
 ) -> tuple[LawFinding, ...]:
-    """Hold gradients against the laws of their network, for which no data is needed.
+    """Check gradients against invariants that need the weights but no data.
 
-    A law refutes or says nothing: a wrong gradient may obey them all.
+    A symmetry of the network ties its gradients to its weights. A law can only refute: wrong
+    gradients may satisfy all of them, so its verdict is never AGREES.
 
     Parameters
     ----------
-    gradients, weights
-        Files, dicts of arrays or tensors by name, or functions that return such a dict: the claims
-        (their last run), and the parameters as they were in that backward pass.
+    gradients : mapping, path, callable or Claims
+        The claimed gradients, in any form that `check` takes. If there are several runs, the last
+        one counts.
+    weights : mapping, path, callable or Claims
+        The parameters as they were in that backward pass, in the same forms.
     layers : str
-        The network as a plain sequence: kinds, and after a colon the prefix of the parameters'
-        names: ``linear:0 relu linear:2 cross_entropy``. Kinds: see
-        `judging.claimed.laws.symmetries`.
-    roundings : int
-        The gradients are taken to be exact to gamma_n of their tensor's largest number, n roundings
-        of their format.
+        The network as a sequence of layers, each a kind and, after a colon, the prefix of its
+        parameters' names: ``"linear:0 relu linear:2 cross_entropy"``. For the kinds, see
+        `gradwitness.judging.claimed.laws.symmetries`.
+    roundings : int, optional
+        How many roundings of its dtype each gradient is allowed, relative to the largest entry of
+        its tensor.
 
     Returns
     -------
     tuple of LawFinding
-        One for each law: DISAGREES, or INCONCLUSIVE.
+        One for each law: DISAGREES or INCONCLUSIVE.
 
     Raises
     ------
     InputError
-        If the layers have no law, or weights and gradients do not belong together.
+        If no law is known for the layers, or weights and gradients do not match.
+
+    Examples
+    --------
+    A ReLU passes scales on, so for each hidden unit w . dL/dw of its incoming weights equals that
+    of its outgoing ones. Here 1 x 2 + 2 x 2 = 6 going in, and 3 x 1 = 3 going out:
+
+    >>> import numpy as np
+    >>> import gradwitness
+    >>> weights = {"0.weight": np.array([[1.0, 2.0]]), "2.weight": np.array([[3.0]])}
+    >>> gradients = {"0.weight": np.array([[2.0, 2.0]]), "2.weight": np.array([[1.0]])}
+    >>> (finding,) = gradwitness.laws(gradients, weights, "linear:0 relu linear:2")
+    >>> finding.verdict
+    <Verdict.DISAGREES: 'DISAGREES'>
     """
     pairs = [word.partition(":") for word in layers.split()]
     architecture = symmetries([(kind, name) for kind, _, name in pairs])

@@ -1,4 +1,4 @@
-"""Probing: the same program under cotangents and parameters that hide no fault."""
+"""Probing: the same program with cotangents and parameters that cannot hide a fault."""
 
 from __future__ import annotations
 
@@ -42,28 +42,31 @@ def probe(
     seed: int = 0,
     saved: bool = False,
 ) -> Probe:
-    """Judge a training step, and its backward again under cotangents that hide no fault.
+    """Judge a training step, then test it with random cotangents and perturbed parameters.
 
-    A loss whose cotangent is constant, or a parameter that still has its initial value (a scale
-    of 1, a bias of 0), can make a wrong backward give the right numbers. So after the program's
+    A loss with a constant cotangent, or a parameter that still has its initial value (a scale of
+    1, a bias of 0), can make a wrong backward produce the right numbers. So after the program's
     own backward pass the same graph is run again, once for each kind of probe, with the gradient
     that arrives at each node replaced; then the step is run once more with its parameters moved.
 
     Parameters
     ----------
     step : callable
-        Runs a forward pass and returns its loss or its outputs, from which backward is run with
-        ones; or runs forward and backward itself. It is called once, and once more for the probes
-        that move parameters.
-    *models, names
+        Runs a forward pass and returns its loss or outputs, from which backward is run with ones;
+        or runs forward and backward itself. It is called once, and once more for the probes that
+        move parameters.
+    *models : torch.nn.Module
+        As for `watch`.
+    names : mapping of str to Tensor, optional
         As for `watch`.
     passes : iterable of str, optional
-        Which probes, of `gradwitness.judging.probe_results.KINDS`, each at every node. By default
-        all, but zero, one-hot, large and small cotangents at nodes of custom functions only.
-    seed : int
-        Of the probes' own random numbers. Those of the program are left alone.
-    saved : bool
-        Record saved tensors too, for the drawing.
+        The probes to run at every node, of those in `gradwitness.judging.probe_results.KINDS`. By
+        default all of them, but zero, one-hot, large and small cotangents only at the nodes of
+        custom functions.
+    seed : int, optional
+        The seed of the probes' random numbers. The program's own generators are not affected.
+    saved : bool, optional
+        Also record the tensors that each node saved for backward, to show them in the graph.
 
     Returns
     -------
@@ -72,15 +75,38 @@ def probe(
     Raises
     ------
     MissingExtraError
-        If torch is not installed.
+        If PyTorch is not installed.
     InputError
-        If there is no such probe, or ``step`` cannot be called.
+        If a probe is unknown, or ``step`` is not callable.
 
     Notes
     -----
-    Whatever happens, parameters, buffers, ``.grad``, ``requires_grad``, training modes and the
-    generators of random numbers are put back as they were before the first run, bit for bit. What
-    else the step does, it does twice.
+    Parameters, buffers, ``.grad``, ``requires_grad``, training modes and random number generators
+    are restored bit for bit, whatever happens. Any other effect of the step happens twice.
+
+    Examples
+    --------
+    This backward sends ones to the bias instead of the gradient, and the loss hides it:
+
+    >>> import torch
+    >>> import gradwitness
+    >>> class AddBias(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x, bias):
+    ...         return x + bias
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, g):
+    ...         return g, torch.ones_like(g)
+    >>> x = torch.rand(3)
+    >>> bias = torch.zeros(3, requires_grad=True)
+    >>> probe = gradwitness.probe(lambda: AddBias.apply(x, bias).sum(), names={"bias": bias})
+    >>> probe.report.verdict
+    <Verdict.AGREES: 'AGREES'>
+    >>> probe.verdict
+    <Verdict.DISAGREES: 'DISAGREES'>
+    >>> list(probe.hidden)
+    ['AddBiasBackward #1, gradient of input 1']
     """
     chosen = list(KINDS) if passes is None else list(dict.fromkeys(passes))
     unknown = [name for name in chosen if name not in KINDS]

@@ -11,7 +11,8 @@ from gradwitness.api.probe import probe as run_probes
 from gradwitness.api.watch import KEEP, Witness
 from gradwitness.files.tape_file import load_tape
 from gradwitness.judging.local import judge
-from gradwitness.report.tables.terminal import console, summary
+from gradwitness.report.console import console
+from gradwitness.report.tables.terminal import summary
 
 if TYPE_CHECKING:
     from gradwitness.judging.finding import Report

@@ -13,9 +13,10 @@ from gradwitness._errors import (
 )
 from gradwitness.api.claims import ClaimCheck, judge_claims
 from gradwitness.judging.local import Judge
+from gradwitness.report.console import as_text
 from gradwitness.report.faults import faults_of
 from gradwitness.report.save import save_report
-from gradwitness.report.tables.terminal import as_text, summary
+from gradwitness.report.tables.terminal import summary
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -33,36 +34,67 @@ KEEP = 2**30  # bytes
 
 
 class Witness:
-    """Records a block of training code and judges every gradient in it.
+    """A block of training code, recorded and judged step by step.
 
-    ``with gradwitness.watch(model) as witness: ...`` makes one. Nothing can be asked of it before
-    the block ends; what ran before an exception is judged all the same.
+    Use it through `watch`. The verdict exists once the block has ended; if the block raises,
+    whatever ran before the exception is judged.
 
     Parameters
     ----------
     *models : torch.nn.Module
-        Models that give parameters and modules their names. A module that is called inside the
-        block names itself, so there may be none.
+        Models whose parameters and modules give the report its names. Optional: a module that is
+        called inside the block is found by itself.
     names : mapping of str to Tensor, optional
-        Names for other tensors.
-    saved : bool
-        Record saved tensors too, for the drawing.
-    keep : int or None
-        Each step is judged as it happens. Numbers that no step needs any more are kept up to so
-        many bytes, for the float64 replay (the column ``digits``), the drawing and the tape file;
-        past them they are let go as soon as their step is judged. None keeps all.
+        Names for tensors that belong to no model.
+    saved : bool, optional
+        Also record the tensors that each node saved for backward, to show them in the graph.
+    keep : int or None, optional
+        How many bytes of recorded values to keep after the steps that need them have been judged.
+        Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
+        recording. 0 frees every value as soon as possible; None keeps them all.
 
     Attributes
     ----------
     ended : bool
-        Whether the block has ended, so that there is a verdict.
+        Whether the block has ended, and a verdict exists.
 
     Raises
     ------
     MissingExtraError
-        If torch is not installed.
+        If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, a model is no module, or a name is given to what is no tensor.
+        If ``keep`` is negative, a model is not a ``torch.nn.Module``, or a named object is not a
+        tensor.
+
+    Examples
+    --------
+    A backward that forgets its factor is the first wrong step:
+
+    >>> import torch
+    >>> import gradwitness
+    >>> class Double(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         return 2 * x
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, g):
+    ...         return g
+    >>> w = torch.ones(3, requires_grad=True)
+    >>> with gradwitness.watch(names={"w": w}) as witness:
+    ...     Double.apply(w).sum().backward()
+    >>> witness.verdict
+    <Verdict.DISAGREES: 'DISAGREES'>
+    >>> wrong = witness.report.first_wrong
+    >>> wrong.title
+    'DoubleBackward #1, gradient of input 0'
+    >>> wrong.comparison.recorded, wrong.comparison.expected
+    (1.0, 2.0)
+    >>> witness.require()  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    gradwitness._errors.GradientDisagreement: DISAGREES
+    ...
     """
 
     def __init__(
@@ -109,17 +141,17 @@ class Witness:
 
     @property
     def tape(self) -> Tape:
-        """What happened."""
+        """The recording: every call, node and gradient of the block."""
         return self._recorder.tape
 
     @property
     def report(self) -> Report:
-        """Every finding.
+        """The judgement of every step and every gradient.
 
         Raises
         ------
         GradwitnessError
-            Before the block has ended.
+            If the block has not ended yet.
         """
         if not self.ended:
             raise GradwitnessError("there is no verdict before the watched block has ended")
@@ -127,22 +159,22 @@ class Witness:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of all."""
+        """The worst verdict of all steps and gradients."""
         return self.report.verdict
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """The root causes: the steps at fault or, if there is none, those that leave a doubt."""
+        """The root causes: the wrong steps or, failing that, those that could not be judged."""
         return faults_of(self.report, self.tape)
 
     @property
     def overhead(self) -> float:
-        """Share of the block's wall time that went into recording, 0 to 1."""
+        """The share of the block's wall time spent on recording, from 0 to 1."""
         return self._recorder.overhead
 
     @property
     def seconds(self) -> float:
-        """Wall time of the watched block."""
+        """The wall time of the block."""
         return self._recorder.seconds
 
     def __str__(self) -> str:
@@ -154,7 +186,7 @@ class Witness:
         Raises
         ------
         GradientDisagreement
-            If something disagrees, or could not be judged; the message is the report.
+            If something disagrees or could not be judged. The message is the report.
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
         if self.verdict is not Verdict.AGREES:
@@ -163,18 +195,21 @@ class Witness:
     def check_claims(
         self, claims: Any, *, sweep: int | None = None, dtype: str | None = None
     ) -> ClaimCheck:
-        """Judge gradients that somebody else computed for this program.
+        """Judge gradients that something else computed for this program.
 
         Parameters
         ----------
-        claims
-            A dict of arrays or tensors by the parameters' names, a file, or a function that returns
-            such a dict.
+        claims : mapping, path, callable or Claims
+            As for `check`.
         sweep : int, optional
-            Which backward pass they are about, from 1. By default the one that fits best, or the
-            sum of the passes so far if that fits better; the result says which.
+            The backward pass that the claims belong to, counted from 1. By default the one they fit
+            best, or the sum of all passes up to it if they fit that better; the result says which.
         dtype : str, optional
-            The format that they were computed in; by default as the claims tell.
+            The dtype that the claims were computed in. By default that of the claims themselves.
+
+        Returns
+        -------
+        ClaimCheck
 
         Raises
         ------
@@ -184,18 +219,18 @@ class Witness:
         return judge_claims(self.tape, self.report, claims, sweep=sweep, dtype=dtype)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the report; the ending chooses the form.
+        """Write the report, the graph or the recording; the extension decides which.
 
         Parameters
         ----------
-        path : path
-            ``.txt`` the table, ``.json`` every figure, ``.svg`` ``.dot`` ``.pdf`` ``.png`` the
-            labelled graph, ``.npz`` the tape.
+        path : str or path-like
+            ``.txt`` for the table, ``.json`` for every figure, ``.svg``, ``.dot``, ``.pdf`` or
+            ``.png`` for the labelled graph, ``.npz`` for the recording.
 
         Raises
         ------
         InputError
-            If the ending is another, or the file cannot be written.
+            If the extension is not supported, or the file cannot be written.
         """
         save_report(Path(path), self.tape, self.report)
 
@@ -206,13 +241,54 @@ def _kind(item: object) -> str:
 
 def watch(
     *models: torch.nn.Module,
-    names: Mapping[str, Any] | None = None,
+    names: Mapping[str, torch.Tensor] | None = None,
     saved: bool = False,
     keep: int | None = KEEP,
 ) -> Witness:
-    """Watch a block of training code: ``with watch(model) as witness: ...``.
+    """Record a block of training code and judge every gradient in it.
 
-    See `Witness` for the parameters.
+    Several losses, backward passes, accumulation, AMP and optimizer steps may all happen in the
+    block. Watching changes nothing in the program.
+
+    Parameters
+    ----------
+    *models : torch.nn.Module
+        Models whose parameters and modules give the report its names. Optional: a module that is
+        called inside the block is found by itself.
+    names : mapping of str to Tensor, optional
+        Names for tensors that belong to no model.
+    saved : bool, optional
+        Also record the tensors that each node saved for backward, to show them in the graph.
+    keep : int or None, optional
+        How many bytes of recorded values to keep after judging; see `Witness`.
+
+    Returns
+    -------
+    Witness
+        A context manager. Ask it for the verdict after the block.
+
+    Raises
+    ------
+    MissingExtraError
+        If PyTorch is not installed.
+    InputError
+        If ``keep`` is negative, a model is not a ``torch.nn.Module``, or a named object is not a
+        tensor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import gradwitness
+    >>> _ = torch.manual_seed(0)
+    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    >>> with gradwitness.watch(model) as witness:
+    ...     model(torch.ones(2, 3)).square().mean().backward()
+    >>> witness.verdict
+    <Verdict.AGREES: 'AGREES'>
+    >>> [row.name for row in witness.report.rows]
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    >>> witness.report.coverage()["gradients"]
+    Coverage(judged=4, total=4)
     """
     return Witness(*models, names=names, saved=saved, keep=keep)
 
@@ -224,34 +300,53 @@ def check(
     claims: Any,
     dtype: str | None = None,
 ) -> ClaimCheck:
-    """Judge gradients that somebody else computed for a model.
+    """Judge gradients that something else computed for a model.
 
-    The model is run forward and backward once, watched; its parameters, buffers, ``.grad``, modes
-    and random numbers are left as they were.
+    Runs the model forward and backward once, watched, and leaves its parameters, buffers,
+    ``.grad``, modes and the random number generators as they were.
 
     Parameters
     ----------
     model : torch.nn.Module
     *inputs
-        What it is called with.
+        The arguments that the model is called with.
     loss : callable, optional
-        Makes one number of the model's output; needless if that is one.
-    claims
-        A dict of arrays or tensors by the parameters' names, a file, or a function that returns
-        such a dict.
+        Maps the model's output to a scalar. Not needed if the output is a scalar already.
+    claims : mapping, path, callable or Claims
+        The gradients: arrays or tensors by parameter name, a file that holds them, a function that
+        returns them, or the result of `jax_claims` or `pytree_claims`.
     dtype : str, optional
-        The format that they were computed in; by default as the claims tell.
+        The dtype that the claims were computed in. By default that of the claims themselves.
 
     Returns
     -------
     ClaimCheck
+        The verdict on each claim, and the causes of what is wrong.
 
     Raises
     ------
     InputError
-        If the claims cannot be read, or there is no number to run backward from.
+        If the claims cannot be read, or there is no scalar to run backward from.
     MissingExtraError
-        If torch is not installed.
+        If PyTorch is not installed.
+
+    Examples
+    --------
+    The loss is y squared, so its derivative is 2 y. Here the factor 2 was forgotten:
+
+    >>> import numpy as np
+    >>> import torch
+    >>> import gradwitness
+    >>> model = torch.nn.Linear(3, 1, bias=False)
+    >>> _ = torch.nn.init.ones_(model.weight)
+    >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> y = 1.0 + 2.0 + 3.0
+    >>> claims = {"weight": y * np.array([[1.0, 2.0, 3.0]])}
+    >>> result = gradwitness.check(model, x, loss=lambda y: y.square().sum(), claims=claims)
+    >>> result.verdict
+    <Verdict.DISAGREES: 'DISAGREES'>
+    >>> result.runs[0].causes[0].cause
+    'missing factor 2'
     """
     try:
         from gradwitness.capture.once import left_alone, run_once

@@ -27,22 +27,22 @@ def pytree_claims(
     transpose: Mapping[str, Sequence[int]] | None = None,
     source: str = "a pytree",
 ) -> Claims:
-    """Return the arrays of a pytree as claims.
+    """Turn a pytree of gradients into claims.
 
     Parameters
     ----------
     tree : pytree
-        Dicts, lists, tuples, named tuples and dataclasses, nested; where JAX is loaded, everything
-        that it knows as a tree. Its leaves are arrays of JAX or NumPy, or numbers; None is no leaf.
+        Nested dicts, lists, tuples, named tuples and dataclasses and, if JAX is loaded, whatever it
+        treats as a pytree. The leaves are JAX or NumPy arrays, or numbers; None is not a leaf.
     names : mapping of str to str, optional
-        What a leaf, by its dotted name, is called in the program that it is judged against:
+        What a leaf, given by its dotted path, is called in the program it is judged against:
         ``{"params.Dense_0.kernel": "0.weight"}``.
     transpose : mapping of str to sequence of int, optional
-        The order of axes, as for ``numpy.transpose``, by dotted name or pattern:
-        ``{"*.kernel": (1, 0)}`` for dense layers of Flax, ``(3, 2, 0, 1)`` for its convolutions.
-        A kernel that is given another name is taken as it is; else see `claims.align.align`.
-    source : str
-        What messages call it.
+        The order of axes, as for ``numpy.transpose``, by dotted path or pattern:
+        ``{"*.kernel": (1, 0)}`` for Flax's dense layers, ``(3, 2, 0, 1)`` for its convolutions.
+        A kernel that ``names`` renames keeps its layout unless it is listed here.
+    source : str, optional
+        What messages call the source.
 
     Returns
     -------
@@ -52,7 +52,17 @@ def pytree_claims(
     Raises
     ------
     InputError
-        If there is no array in it, a leaf is none, or a name or pattern fits none.
+        If the tree holds no array, a leaf is not an array, or a name or pattern matches no leaf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradwitness
+    >>> tree = {"dense": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}}
+    >>> names = {"dense.kernel": "0.weight", "dense.bias": "0.bias"}
+    >>> claims = gradwitness.pytree_claims(tree, names=names, transpose={"*.kernel": (1, 0)})
+    >>> claims.runs[0]["0.weight"].array.shape
+    (3, 2)
     """
     leaves: dict[str, Any] = {}
     for name, leaf in _leaves(tree):
@@ -70,17 +80,21 @@ def jax_claims(
     names: Mapping[str, str] | None = None,
     transpose: Mapping[str, Sequence[int]] | None = None,
 ) -> Claims:
-    """Differentiate a function with JAX, and return its gradients as claims.
+    """Differentiate a function with JAX, and turn its gradients into claims.
 
     Parameters
     ----------
     loss : callable
-        A function of JAX that returns a number.
+        A JAX function that returns a scalar.
     *arguments
-        What it is called with; arrays of NumPy do.
-    argnums, has_aux
+        The arguments of the function; NumPy arrays will do.
+    argnums : int or sequence of int, optional
         As for ``jax.grad``.
-    names, transpose
+    has_aux : bool, optional
+        As for ``jax.grad``.
+    names : mapping of str to str, optional
+        As for `pytree_claims`.
+    transpose : mapping of str to sequence of int, optional
         As for `pytree_claims`.
 
     Returns
@@ -92,7 +106,16 @@ def jax_claims(
     MissingExtraError
         If JAX is not installed.
     InputError
-        As `pytree_claims`. What the function raises is passed on.
+        As for `pytree_claims`. Exceptions of the function itself pass through.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradwitness
+    >>> parameters = {"w": np.array([1.0, 2.0], dtype=np.float32)}
+    >>> claims = gradwitness.jax_claims(lambda p: (p["w"] ** 2).sum(), parameters)
+    >>> claims.runs[0]["w"].array
+    array([2., 4.], dtype=float32)
     """
     try:
         import jax

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Lookup, recorded
@@ -104,7 +104,7 @@ class Spread:
         squares, reference = self.squares[input_nrs], self.references[input_nrs]
         if not reference.size:
             return np.zeros(reference.shape)
-        quantile = -float(stdtrit(2 * self.runs, RISK / (2 * reference.size)))
+        quantile = -float(scipy.special.stdtrit(2 * self.runs, RISK / (2 * reference.size)))
         with np.errstate(all="ignore"):
             sigma = np.sqrt((squares + np.mean(squares)) / 2) / self.widened
             moved = np.maximum(SAFETY * quantile * sigma, self.farthest[input_nrs])

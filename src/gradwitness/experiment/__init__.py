@@ -3,6 +3,6 @@
 from gradwitness.experiment.config import PRESETS as PRESETS
 from gradwitness.experiment.config import Config as Config
 from gradwitness.experiment.config import preset as preset
-from gradwitness.experiment.run import Outcome as Outcome
-from gradwitness.experiment.run import run as run
+from gradwitness.experiment.outcome import Outcome as Outcome
+from gradwitness.experiment.outcome import run as run
 from gradwitness.experiment.weights import load_weights as load_weights

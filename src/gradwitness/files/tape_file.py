@@ -38,21 +38,35 @@ _EXACT_DTYPES = {"bool", "complex64", "complex128"} | {
 
 
 def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
-    """Write a tape to a file, so that `load_tape` gives it back bit for bit.
+    """Save a recording to a file that `load_tape` reads back bit for bit.
 
-    Values that share their memory are written once.
+    Values that share memory are written once.
 
     Parameters
     ----------
     tape : Tape
     path : str or path-like
-        By custom it ends in ``.npz``; nothing is appended.
+        Usually ends in ``.npz``; nothing is appended to it.
 
     Raises
     ------
     InputError
-        If the tape is not consistent or not complete, or the file cannot be written. An older file
-        stays then.
+        If the recording is inconsistent or incomplete, or the file cannot be written. A file that
+        was there before is then left as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> import gradwitness
+    >>> w = torch.ones(3, requires_grad=True)
+    >>> with gradwitness.watch(names={"w": w}) as witness:
+    ...     w.square().sum().backward()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     gradwitness.save_tape(witness.tape, f"{folder}/tape.npz")
+    ...     tape = gradwitness.load_tape(f"{folder}/tape.npz")
+    >>> len(tape.calls) == len(witness.tape.calls)
+    True
     """
     if not tape.complete:
         raise InputError(
@@ -84,10 +98,10 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
 
 
 def load_tape(path: str | os.PathLike[str]) -> Tape:
-    """Read a tape that `save_tape` wrote.
+    """Load a recording that `save_tape` wrote.
 
-    The file is not trusted: nothing in it is executed, the memory taken grows with the file's own
-    size and not with the sizes that it declares, and every reference is checked.
+    The file is not trusted: nothing in it is executed, memory use is bounded by the size of the
+    file and not by the sizes that it declares, and every reference is checked.
 
     Parameters
     ----------
@@ -96,14 +110,22 @@ def load_tape(path: str | os.PathLike[str]) -> Tape:
     Returns
     -------
     Tape
-        With read-only arrays.
+        Its arrays are read-only.
 
     Raises
     ------
     FileFormatError
-        If the file is damaged, or is no tape.
+        If the file is damaged, or not a recording.
     InputError
-        If there is no file.
+        If the file does not exist or cannot be read.
+
+    Examples
+    --------
+    >>> import gradwitness
+    >>> gradwitness.load_tape("no-such-file.npz")
+    Traceback (most recent call last):
+        ...
+    gradwitness._errors.InputError: no-such-file.npz ...
     """
     shown = Path(path)
     try:

@@ -38,17 +38,35 @@ T = TypeVar("T")
 
 
 def judge(tape: Tape, replayed: Replay | None = None) -> Report:
-    """Check every forward call, every backward node and every gradient of a tape.
+    """Judge every forward call, backward node and gradient of a recording.
 
     Parameters
     ----------
     tape : Tape
     replayed : Replay, optional
-        The float64 replay of the same tape, where the caller has it already.
+        The float64 replay of the same recording, if the caller already has it.
 
     Returns
     -------
     Report
+        What `watch` would have said, without PyTorch and without running the program.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> import gradwitness
+    >>> w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> with gradwitness.watch(names={"w": w}) as witness:
+    ...     w.square().sum().backward()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     gradwitness.save_tape(witness.tape, f"{folder}/tape.npz")
+    ...     tape = gradwitness.load_tape(f"{folder}/tape.npz")
+    >>> report = gradwitness.judge(tape)
+    >>> report.verdict
+    <Verdict.AGREES: 'AGREES'>
+    >>> [(row.name, row.comparison.error) for row in report.rows]
+    [('w', 0.0)]
     """
     made = Judge(tape)
     done = 0

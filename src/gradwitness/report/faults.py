@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.numbers import place, short
+from gradwitness.report.console import as_text
 from gradwitness.report.names import Names
-from gradwitness.report.tables.terminal import as_text, describe
+from gradwitness.report.tables.terminal import describe
 from gradwitness.verdict import Fault, Verdict
 
 if TYPE_CHECKING:

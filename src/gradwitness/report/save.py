@@ -1,4 +1,7 @@
-"""Reports and pictures as files: one table of writers, by the ending of the file's name."""
+"""Reports and pictures as files: one table of writers, by the ending of the file's name.
+
+Each writer imports what it needs, so that the list of endings costs nothing where it is only shown.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import InputError
 from gradwitness.files.atomic import write_atomically
-from gradwitness.files.tape_file import save_tape
-from gradwitness.report.picture.dot import write_dot
-from gradwitness.report.picture.graph import draw
-from gradwitness.report.picture.svg import write_svg
-from gradwitness.report.picture.typeset import write_pdf, write_png
-from gradwitness.report.record import dumps, report_record
-from gradwitness.report.tables.terminal import as_text, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,18 +42,52 @@ class Form(NamedTuple):
     everyday: bool = False
 
 
-def _content(make: Callable[[Any], str | bytes]) -> Callable[[Path, Any], None]:
-    return lambda path, material: write_atomically(path, make(material))
+def _text(path: Path, parts: Any) -> None:
+    from gradwitness.report.console import as_text
+
+    write_atomically(path, as_text(*parts))
+
+
+def _json(path: Path, record: Any) -> None:
+    from gradwitness.report.record import dumps
+
+    write_atomically(path, dumps(record))
+
+
+def _svg(path: Path, picture: Any) -> None:
+    from gradwitness.report.picture.svg import write_svg
+
+    write_atomically(path, write_svg(picture))
+
+
+def _dot(path: Path, picture: Any) -> None:
+    from gradwitness.report.picture.dot import write_dot
+
+    write_atomically(path, write_dot(picture))
+
+
+def _typeset(path: Path, picture: Any) -> None:
+    from gradwitness.report.picture import typeset
+    from gradwitness.report.picture.svg import write_svg
+
+    write = typeset.write_pdf if path.suffix == ".pdf" else typeset.write_png
+    write_atomically(path, write(write_svg(picture)))
+
+
+def _tape(path: Path, tape: Any) -> None:
+    from gradwitness.files.tape_file import save_tape
+
+    save_tape(tape, path)
 
 
 FORMS = {
-    ".txt": Form("parts", _content(lambda parts: as_text(*parts)), everyday=True),
-    ".json": Form("record", _content(dumps), everyday=True),
-    ".svg": Form("picture", _content(write_svg), everyday=True),
-    ".dot": Form("picture", _content(write_dot)),
-    ".pdf": Form("picture", _content(lambda picture: write_pdf(write_svg(picture)))),
-    ".png": Form("picture", _content(lambda picture: write_png(write_svg(picture)))),
-    ".npz": Form("tape", lambda path, tape: save_tape(tape, path)),
+    ".txt": Form("parts", _text, everyday=True),
+    ".json": Form("record", _json, everyday=True),
+    ".svg": Form("picture", _svg, everyday=True),
+    ".dot": Form("picture", _dot),
+    ".pdf": Form("picture", _typeset),
+    ".png": Form("picture", _typeset),
+    ".npz": Form("tape", _tape),
 }
 EVERYDAY = tuple(ending for ending, form in FORMS.items() if form.everyday)
 
@@ -93,6 +123,10 @@ def save(path: Path, materials: Materials) -> None:
 
 def materials_of(tape: Tape, report: Report) -> Materials:
     """Return what files about a judged tape are made of."""
+    from gradwitness.report.picture.graph import draw
+    from gradwitness.report.record import report_record
+    from gradwitness.report.tables.terminal import summary
+
     title = f"Autograd graph: {report.verdict.value}"
     return {
         "parts": lambda: [summary(report, tape)],

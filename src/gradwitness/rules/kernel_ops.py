@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
-from scipy import special
+import scipy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +162,7 @@ def determinant(A: Array) -> Any:
 @replaceable
 def polygamma(x: Array, *, n: int) -> Array:
     """Return the derivative of order n + 1 of the logarithm of the gamma function."""
-    return special.polygamma(n, x)
+    return scipy.special.polygamma(n, x)
 
 
 @replaceable

@@ -13,7 +13,7 @@ import operator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from scipy import special
+import scipy
 
 from gradwitness._errors import RuleError
 from gradwitness.rules.kernel_ops import polygamma
@@ -42,12 +42,12 @@ WORDS: Mapping[str, Callable[..., Any]] = {
             "sqrt", "tan", "tanh", "trunc", "where",
         )
     },
-    "erf": special.erf,
-    "erfc": special.erfc,
-    "erfinv": special.erfinv,
-    "digamma": special.psi,
+    "erf": scipy.special.erf,
+    "erfc": scipy.special.erfc,
+    "erfinv": scipy.special.erfinv,
+    "digamma": scipy.special.psi,
     "float32": _float32,
-    "lgamma": special.gammaln,
+    "lgamma": scipy.special.gammaln,
     "polygamma": lambda n, x: polygamma(x, n=n),
 }  # fmt: skip
 _CONSTANTS = {"pi": math.pi, "inf": math.inf}

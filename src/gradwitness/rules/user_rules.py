@@ -24,45 +24,56 @@ def rule(
     ignores: tuple[str, ...] = (),
     replace: bool = False,
 ) -> Callable[[Callable[..., Any]], registry.Rule]:
-    """Tell the witness what an operator of your own computes.
-
-    The function takes the operator's tensors as positional arguments, in the schema's order, and
-    its other arguments as keyword-only ones, by the schema's names; it is written in plain NumPy
-    calls. It gets one vjp for each tensor that has a gradient::
-
-        @gradwitness.rule("mylib::swish", "y = x * sigmoid(x)")
-        def swish(x):
-            return x / (1 + np.exp(-x))
-
-        @swish.vjp("x", "g * (s + x * s * (1 - s))")
-        def _(g, x):
-            s = 1 / (1 + np.exp(-x))
-            return g * (s + x * s * (1 - s))
-
-    A vjp names what it reads: the cotangent ``g``, the result ``y``, tensors, and after ``*`` other
-    arguments. Of several results ``g`` and ``y`` are tuples, and ``y1`` is the second alone; a list
-    of tensors comes as a tuple, and its vjp returns a list; a tensor that was
-    not given comes as None. The bound on rounding is derived from these formulas, each step rounded
-    to the tensors' format.
+    """Define what a custom operator computes, so that it is judged like PyTorch's own.
 
     Parameters
     ----------
     name : str
-        The operator, ``mylib::swish`` or ``mylib.swish``, without overload.
+        The operator, ``mylib::swish`` or ``mylib.swish``, without its overload.
     text : str
         Its formula, ``y = ...``.
-    aliases : tuple of str
+    aliases : tuple of str, optional
         Other operators that compute the same.
-    ignores : tuple of str
-        Arguments of the schema that do not change the result's numbers.
-    replace : bool
-        Take the place of an earlier rule of yours: for a cell of a notebook that runs again.
+    ignores : tuple of str, optional
+        Arguments of the schema that do not affect the values of the result.
+    replace : bool, optional
+        Replace an earlier rule of yours, for notebook cells that are run again.
+
+    Returns
+    -------
+    callable
+        A decorator that turns the formula, written in NumPy, into a `Rule`. The formula takes the
+        operator's tensors as positional arguments, in the order of the schema, and its other
+        arguments as keyword-only ones, by their names in the schema. ``Rule.vjp`` adds the
+        gradient of one tensor.
 
     Raises
     ------
     RuleError
-        If a name is none, or is torch's; if the operator has a rule already; if the formula is not
-        ``y = ...``, or the function's parameters cannot be an operator's.
+        If a name is malformed or belongs to PyTorch, the operator has a rule already, the formula
+        is not ``y = ...``, or the function's parameters cannot be those of an operator.
+
+    Notes
+    -----
+    A vjp names what it reads: the cotangent ``g``, the result ``y``, tensors, and after ``*`` other
+    arguments. For an operator with several results, ``g`` and ``y`` are tuples, and ``y0``, ``y1``,
+    ... are single results. A list of tensors is passed as a tuple, and its vjp returns a list. An
+    optional tensor that was not given is None. The rounding bound is derived from these formulas,
+    with every step rounded to the tensors' dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import gradwitness
+    >>> @gradwitness.rule("mylib::swish", "y = x * sigmoid(x)", replace=True)
+    ... def swish(x):
+    ...     return x / (1 + np.exp(-x))
+    >>> @swish.vjp("x", "g * (s + x * s * (1 - s))")
+    ... def _(g, x):
+    ...     s = 1 / (1 + np.exp(-x))
+    ...     return g * (s + x * s * (1 - s))
+    >>> swish.name, sorted(swish.gradients)
+    ('mylib.swish', ['x'])
     """
     names = [_checked(each) for each in (name, *aliases)]
     if not text.replace(" ", "").startswith("y="):

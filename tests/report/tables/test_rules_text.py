@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gradwitness import InputError
+from gradwitness.report.console import as_text
 from gradwitness.report.tables.rules_text import rule_text, rules_table, set_of_rules
-from gradwitness.report.tables.terminal import as_text
 from gradwitness.rules import table, terms
 
 

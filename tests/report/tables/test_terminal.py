@@ -12,7 +12,8 @@ import torch
 import gradwitness as gw
 from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, tape
 from capture.programs import leaf, weighted
-from gradwitness.report.tables.terminal import WIDTH, as_text, summary
+from gradwitness.report.console import WIDTH, as_text
+from gradwitness.report.tables.terminal import summary
 
 if TYPE_CHECKING:
     from gradwitness.tape import Tape

@@ -18,7 +18,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Error, Plain, errors_of
 from gradwitness.engine.bounded.transcendental import LIBRARY
@@ -89,7 +89,7 @@ def _exponential(func: Any, args: Any, kwargs: Any) -> Bounded:
         return Bounded(value, arithmetic)
     kind = "single" if arithmetic.unit > 2.0**-50 else "double"
     sizes = np.abs(A.value)
-    whole = np.reshape(linalg.expm(sizes), (-1, n, n))
+    whole = np.reshape(scipy.linalg.expm(sizes), (-1, n, n))
     norms = np.ravel(np.max(np.sum(sizes, axis=-2), axis=-1))
     pairs = zip(np.reshape(sizes, (-1, n, n)), norms, strict=True)
     rest = np.array([_left_out(one, norm, kind) for one, norm in pairs])
@@ -101,7 +101,7 @@ def _exponential(func: Any, args: Any, kwargs: Any) -> Bounded:
         bound = np.reshape(bound, value.shape)
         if e is None:
             return bound
-        more = linalg.expm(sizes + e) - np.reshape(whole, value.shape)
+        more = scipy.linalg.expm(sizes + e) - np.reshape(whole, value.shape)
         return np.asarray(bound + more * (1 + np.max(parts)))
 
     worst, probable = errors_of(A)

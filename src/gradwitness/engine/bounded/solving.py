@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from gradwitness.engine.bounded.array import (
     FUNCTIONS,
@@ -43,7 +43,7 @@ def _factors(A: Plain) -> tuple[Plain, Plain]:
     """Return |L| |U|, in the order of A's rows, and the sizes of U's diagonal."""
     if not A.size:
         return A, np.diagonal(A, axis1=-2, axis2=-1)
-    p, lower, upper = linalg.lu(A)
+    p, lower, upper = scipy.linalg.lu(A)
     product: Plain = np.abs(p @ lower) @ np.abs(upper)
     return product, np.abs(np.diagonal(upper, axis1=-2, axis2=-1))
 
@@ -52,7 +52,7 @@ def substituted(T: Plain, B: Plain) -> Plain:
     """Solve a triangular system: elimination with row exchanges would not keep small numbers."""
     if np.any(np.diagonal(T, axis1=-2, axis2=-1) == 0):
         raise NotImplementedError(SINGULAR)
-    one = partial(linalg.solve_triangular, lower=not np.any(np.triu(T, 1)))
+    one = partial(scipy.linalg.solve_triangular, lower=not np.any(np.triu(T, 1)))
     if not T.size or not B.size:
         return np.zeros(np.broadcast_shapes(T.shape[:-2], B.shape[:-2]) + B.shape[-2:])
     solve: Any = np.vectorize(one, signature="(n,n),(n,k)->(n,k)")

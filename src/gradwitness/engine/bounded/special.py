@@ -13,7 +13,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from gradwitness.engine.bounded.array import (
     FUNCTIONS,
@@ -89,15 +89,15 @@ def _bounded(
 
 
 def _register(
-    ufunc: Callable[[Plain], Plain],
+    name: str,
     slope: Callable[[Plain, Plain], Plain],
     level: Callable[[Plain, Plain], Plain],
     fixed: Callable[[Plain], Any] = lambda _: 0.0,
 ) -> None:
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
-        return _bounded(arithmetic, a, ufunc, slope, level, fixed)
+        return _bounded(arithmetic, a, getattr(scipy.special, name), slope, level, fixed)
 
-    UFUNCS[ufunc.__name__] = handler
+    UFUNCS[name] = handler
 
 
 def _own_unit(arithmetic: Arithmetic) -> float:
@@ -121,7 +121,7 @@ def _at_ends(slope: Callable[[Plain], Plain]) -> Callable[[Plain, Plain], Plain]
 def _lgamma_level(x: Plain, y: Plain) -> Plain:
     # Six ulps (CUDA; SLEEF has 1). Below 0 of what is subtracted in the reflection:
     # log(pi / |sin(pi x)|) - lgamma(1 - x).
-    reflected = np.where(x < 0, special.gammaln(1 + np.abs(x)) + 2, 0)
+    reflected = np.where(x < 0, scipy.special.gammaln(1 + np.abs(x)) + 2, 0)
     return np.asarray(12 * (np.abs(y) + reflected))
 
 
@@ -172,13 +172,13 @@ def _polygamma(func: Any, args: Any, kwargs: Any) -> Bounded:
     n: int = kwargs["n"]
 
     def run(x: Plain) -> Plain:
-        return np.asarray(special.polygamma(n, x))
+        return np.asarray(scipy.special.polygamma(n, x))
 
     def level(x: Plain, y: Plain) -> Plain:
         # n! times a sum of (x + k)^-(n + 1), k to 9, and as many terms of a series: a power is good
         # to 8, x + k to k, and each sum rounds. Below 0 the terms may differ in sign.
         nearest = np.abs(x - np.rint(x))
-        sizes = 2 * math.factorial(n) * special.zeta(n + 1, np.where(x < 0, nearest, 1.0))
+        sizes = 2 * math.factorial(n) * scipy.special.zeta(n + 1, np.where(x < 0, nearest, 1.0))
         evaluation = (24 + 9 * (n + 1)) * np.where(x < 0, sizes, np.abs(y))
         # Formats of 16 bits hold both factors, and the logarithm of n!.
         factors = _own_unit(a.arithmetic) / a.arithmetic.accumulate
@@ -188,7 +188,7 @@ def _polygamma(func: Any, args: Any, kwargs: Any) -> Bounded:
         # At other poles sin(pi x) is rounded, and not 0.
         return np.equal(operands[0], 0) & elementwise(operands, errors)
 
-    slope = _at_ends(lambda x: np.asarray(special.polygamma(n + 1, x)))
+    slope = _at_ends(lambda x: np.asarray(scipy.special.polygamma(n + 1, x)))
     if n == 1:
         return _bounded(
             a.arithmetic, a, run, slope, _trigamma_level, _trigamma_cut, handed_on=at_zero
@@ -197,10 +197,12 @@ def _polygamma(func: Any, args: Any, kwargs: Any) -> Bounded:
 
 
 # SciPy's lgamma has an absolute error below 3: a logarithm and a quotient cancel at 1 and at 2.
-_register(special.gammaln, _at_ends(special.psi), _lgamma_level, lambda _: 8 * WITNESS_UNIT)
 _register(
-    special.psi,
-    _at_ends(lambda x: np.asarray(special.polygamma(1, x))),
+    "gammaln", _at_ends(lambda x: scipy.special.psi(x)), _lgamma_level, lambda _: 8 * WITNESS_UNIT
+)
+_register(
+    "psi",
+    _at_ends(lambda x: np.asarray(scipy.special.polygamma(1, x))),
     _digamma_level,
     _digamma_own,
 )
@@ -246,32 +248,32 @@ def _farthest(low: Plain, high: Plain) -> Plain:
 
 def _i0e_slope(low: Plain, high: Plain) -> Plain:
     nearest = _nearest(low, high)
-    return np.asarray(special.i0e(nearest) - special.i1e(nearest))
+    return np.asarray(scipy.special.i0e(nearest) - scipy.special.i1e(nearest))
 
 
 def _i0e(arithmetic: Arithmetic, a: Any) -> Bounded:
     # The only series of all that is summed in the tensor's own format.
     level, unit = _scaled_level(0), _own_unit(arithmetic)
-    return _bounded(arithmetic, a, special.i0e, _i0e_slope, level, unit=unit)
+    return _bounded(arithmetic, a, scipy.special.i0e, _i0e_slope, level, unit=unit)
 
 
 def _i1_slope(low: Plain, high: Plain) -> Plain:
     farthest = _farthest(low, high)
-    return np.asarray((special.i0(farthest) + special.iv(2, farthest)) / 2)
+    return np.asarray((scipy.special.i0(farthest) + scipy.special.iv(2, farthest)) / 2)
 
 
-_register(special.i0, lambda low, high: special.i1(_farthest(low, high)), _unscaled_level(0))
+_register("i0", lambda low, high: scipy.special.i1(_farthest(low, high)), _unscaled_level(0))
 UFUNCS["i0e"] = _i0e
-_register(special.i1, _i1_slope, _unscaled_level(1))
+_register("i1", _i1_slope, _unscaled_level(1))
 # |(I0 + I2) / 2 - I1| is I0 / 2 at most.
-_register(special.i1e, lambda low, high: special.i0e(_nearest(low, high)) / 2, _scaled_level(1))
+_register("i1e", lambda low, high: scipy.special.i0e(_nearest(low, high)) / 2, _scaled_level(1))
 
 
 # The normal distribution and its relatives.
 
 
 def _erfinv_slope(low: Plain, high: Plain) -> Plain:
-    return np.asarray(np.sqrt(np.pi) / 2 * np.exp(special.erfinv(_farthest(low, high)) ** 2))
+    return np.asarray(np.sqrt(np.pi) / 2 * np.exp(scipy.special.erfinv(_farthest(low, high)) ** 2))
 
 
 def _erfinv_level(x: Plain, y: Plain) -> Plain:
@@ -281,7 +283,7 @@ def _erfinv_level(x: Plain, y: Plain) -> Plain:
 
 
 def _ndtri_slope(low: Plain, high: Plain) -> Plain:
-    ends = np.maximum(np.abs(special.ndtri(low)), np.abs(special.ndtri(high)))
+    ends = np.maximum(np.abs(scipy.special.ndtri(low)), np.abs(scipy.special.ndtri(high)))
     return np.asarray(np.sqrt(2 * np.pi) * np.exp(ends**2 / 2))
 
 
@@ -294,20 +296,20 @@ def _ndtri_level(x: Plain, y: Plain) -> Plain:
 
 
 def _log_ndtr_slope(low: Plain, _: Plain) -> Plain:
-    return np.asarray(math.sqrt(2 / math.pi) / special.erfcx(-low / math.sqrt(2)))
+    return np.asarray(math.sqrt(2 / math.pi) / scipy.special.erfcx(-low / math.sqrt(2)))
 
 
 def _log_ndtr_level(x: Plain, y: Plain) -> Plain:
     # Below -1, log(erfcx(-t) / 2) - t^2, t = x / sqrt(2) with two roundings; both are negative.
     # Above, log1p(-q), q = erfc(t) / 2: good to 12, and e^(-t^2) has 4 t^2 more of those of t.
     t = x / math.sqrt(2)
-    q = special.erfc(t) / 2
+    q = scipy.special.erfc(t) / 2
     above = q * (14 + 4 * t**2) / (1 - q) + 4 * np.abs(y)
     return np.where(x < -1, 6 * np.abs(y) + 22, above)
 
 
 def _erfcx_slope(low: Plain, _: Plain) -> Plain:
-    return np.asarray(np.abs(2 * low * special.erfcx(low) - 2 / math.sqrt(math.pi)))
+    return np.asarray(np.abs(2 * low * scipy.special.erfcx(low) - 2 / math.sqrt(math.pi)))
 
 
 def _erfcx_level(x: Plain, y: Plain) -> Plain:
@@ -316,7 +318,7 @@ def _erfcx_level(x: Plain, y: Plain) -> Plain:
     return np.asarray((16 + np.where(x < 0, 2 * x**2, 0)) * np.abs(y))
 
 
-_register(special.erfinv, _erfinv_slope, _erfinv_level)
-_register(special.ndtri, _ndtri_slope, _ndtri_level)
-_register(special.log_ndtr, _log_ndtr_slope, _log_ndtr_level)
-_register(special.erfcx, _erfcx_slope, _erfcx_level)
+_register("erfinv", _erfinv_slope, _erfinv_level)
+_register("ndtri", _ndtri_slope, _ndtri_level)
+_register("log_ndtr", _log_ndtr_slope, _log_ndtr_level)
+_register("erfcx", _erfcx_slope, _erfcx_level)

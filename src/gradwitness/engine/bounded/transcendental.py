@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from gradwitness.engine.bounded.array import (
     UFUNCS,
@@ -119,7 +119,7 @@ def _erf(arithmetic: Arithmetic, a: Any) -> Bounded:
         evaluation = arithmetic.accumulate * series * (nearest - bell)
         return total(scaled(2 / np.sqrt(np.pi) * nearest, e), evaluation)
 
-    y = special.erf(x)
+    y = scipy.special.erf(x)
     # 16-bit numbers go through the float32 kernel and are rounded once more.
     kernel = np.asarray(arithmetic.accumulate * (level + series * bell))
     rounded, _ = rounding(arithmetic, y)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from gradwitness.engine.bounded.array import (
     UFUNCS,
@@ -92,8 +92,8 @@ def erfc(x: Plain) -> Plain:
     far = np.clip(x, 0.5, 27.0)
     start = np.asarray(far, dtype=np.float32).astype(np.float64)
     bell = np.exp(-start * start) * np.exp((start - far) * (start + far))
-    near: Plain = special.erfc(x)
-    return np.where((x > 0.5) & (x < 27), bell * special.erfcx(far), near)
+    near: Plain = scipy.special.erfc(x)
+    return np.where((x > 0.5) & (x < 27), bell * scipy.special.erfcx(far), near)
 
 
 function(np.tan, _tan_spread, _FOUR_ULPS)

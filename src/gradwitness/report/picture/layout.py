@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from gradwitness.report.picture.layout_columns import BOX_GAP, place_points
 from gradwitness.report.picture.layout_layers import (
@@ -118,8 +117,14 @@ class _Part:
 def _connected_parts(count: int, ends: list[tuple[int, int]]) -> list[tuple[list[int], list[int]]]:
     """Boxes and arrows of each connected part, in the order of their first boxes."""
     pairs = np.array(ends, dtype=np.int64).reshape(-1, 2)
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    parts_of = connected_components(links, directed=False)[1].tolist() if count else []
+    links = scipy.sparse.coo_array(
+        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count)
+    )
+    parts_of = (
+        scipy.sparse.csgraph.connected_components(links, directed=False)[1].tolist()
+        if count
+        else []
+    )
     parts: dict[int, tuple[list[int], list[int]]] = {}
     for box, part in enumerate(parts_of):
         parts.setdefault(part, ([], []))[0].append(box)

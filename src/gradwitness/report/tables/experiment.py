@@ -15,12 +15,13 @@ from gradwitness.engine.replay import confirmed_digits
 from gradwitness.files.atomic import make_folder, write_atomically
 from gradwitness.files.dat import format_dat
 from gradwitness.judging.numbers import short
+from gradwitness.report.console import as_text
 from gradwitness.report.picture.dot import write_dot
 from gradwitness.report.picture.graph import draw
 from gradwitness.report.picture.svg import write_svg
 from gradwitness.report.picture.typeset import write_pdf, write_png
 from gradwitness.report.record import dumps, outcome_record
-from gradwitness.report.tables.terminal import as_text, summary
+from gradwitness.report.tables.terminal import summary
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, Group
 from rich.measure import Measurement
-from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from gradwitness._printable import printable
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import place, short
@@ -21,7 +18,7 @@ from gradwitness.report.names import Names
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from gradwitness.judging.note import Note
     from gradwitness.tape import Tape
 
-# Wide enough for every column of the verdict table.
-WIDTH = 132
 _STYLES = {
     Verdict.AGREES: "green",
     Verdict.DISAGREES: "bold red",
@@ -43,50 +38,6 @@ _RELEASED = (
 )
 # Further faults than this are counted, not listed.
 _LISTED = 8
-
-
-class Screen(Console):
-    """A console on which the names and texts of others cannot act: no markup, no escape sequences.
-
-    Parameters
-    ----------
-    **options
-        As for `rich.console.Console`.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        # In a notebook rich would show the text, and leave the file empty.
-        super().__init__(
-            **{"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
-            | options
-        )
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterator[Segment]:
-        """Render, with what cannot be seen written out."""
-        for segment in super().render(renderable, options):
-            shown = segment.text if segment.control else printable(segment.text)
-            yield Segment(shown, segment.style, segment.control)
-
-    def on_broken_pipe(self) -> None:
-        """Pass on the error that is being handled; rich would end the process with exit code 1."""
-        raise
-
-
-def console(*, stderr: bool = False) -> Console:
-    """Return a console for a standard stream: colour on a terminal only, never with NO_COLOR."""
-    made = Screen(stderr=stderr)
-    return made if made.is_terminal else Screen(stderr=stderr, width=WIDTH)
-
-
-def as_text(*parts: RenderableType) -> str:
-    """Render without colour, for a file."""
-    file = io.StringIO()
-    out = Screen(file=file, width=WIDTH, color_system=None)
-    for part in parts:
-        out.print(part)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def styled(verdict: Verdict) -> Text:

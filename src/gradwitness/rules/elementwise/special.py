@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 from gradwitness.rules.registry import Array, elementwise, rule
 from gradwitness.rules.scalar_rule import GIVEN, scalar_rule
@@ -45,22 +45,24 @@ def _lowered(x: Array, p: int) -> Array:
     composite=True,
 )
 def mvlgamma(x: Array, *, p: int) -> Array:
-    return np.sum(special.gammaln(_lowered(x, p)), axis=-1) + p * (p - 1) / 4 * math.log(math.pi)
+    return np.sum(scipy.special.gammaln(_lowered(x, p)), axis=-1) + p * (p - 1) / 4 * math.log(
+        math.pi
+    )
 
 
 @mvlgamma.vjp("x", "g * sum(digamma(lowered(x, p)), [-1], False)")
 def _(g: Array, x: Array, *, p: int) -> Array:
-    return g * np.sum(special.psi(_lowered(x, p)), axis=-1)
+    return g * np.sum(scipy.special.psi(_lowered(x, p)), axis=-1)
 
 
 @elementwise("aten.i0", "y = bessel(0, x)", meaning="multiplies the gradient by I1(x)")
 def i0(x: Array) -> Array:
-    return special.i0(x)
+    return scipy.special.i0(x)
 
 
 @i0.vjp("x", "g * bessel(1, x)")
 def _(g: Array, x: Array) -> Array:
-    return g * special.i1(x)
+    return g * scipy.special.i1(x)
 
 
 @elementwise(
@@ -69,12 +71,12 @@ def _(g: Array, x: Array) -> Array:
     meaning="multiplies the gradient by e^-|x| I1(x) - sign(x) y",
 )
 def i0e(x: Array) -> Array:
-    return special.i0e(x)
+    return scipy.special.i0e(x)
 
 
 @i0e.vjp("x", "g * (exp(-abs(x)) * bessel(1, x) - sign(x) * y)")
 def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (special.i1e(x) - np.sign(x) * y)
+    return g * (scipy.special.i1e(x) - np.sign(x) * y)
 
 
 @elementwise(
@@ -83,13 +85,13 @@ def _(g: Array, y: Array, x: Array) -> Array:
     meaning="multiplies the gradient by I0(x) - y / x, which is 1/2 at 0",
 )
 def i1(x: Array) -> Array:
-    return special.i1(x)
+    return scipy.special.i1(x)
 
 
 @i1.vjp("x", "g * where(x == 0, 0.5, bessel(0, x) - y / where(x == 0, 1, x))")
 def _(g: Array, y: Array, x: Array) -> Array:
     zero = np.equal(x, 0)
-    return g * np.where(zero, 0.5, special.i0(x) - y * (1 / np.where(zero, 1, x)))
+    return g * np.where(zero, 0.5, scipy.special.i0(x) - y * (1 / np.where(zero, 1, x)))
 
 
 @elementwise(
@@ -98,7 +100,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     meaning="multiplies the gradient by e^-|x| I0(x) - y (sign(x) + 1 / x), which is 1/2 at 0",
 )
 def i1e(x: Array) -> Array:
-    return special.i1e(x)
+    return scipy.special.i1e(x)
 
 
 @i1e.vjp(
@@ -107,7 +109,9 @@ def i1e(x: Array) -> Array:
 )
 def _(g: Array, y: Array, x: Array) -> Array:
     zero = np.equal(x, 0)
-    return g * np.where(zero, 0.5, special.i0e(x) - y * (np.sign(x) + 1 / np.where(zero, 1, x)))
+    return g * np.where(
+        zero, 0.5, scipy.special.i0e(x) - y * (np.sign(x) + 1 / np.where(zero, 1, x))
+    )
 
 
 scalar_rule(
@@ -124,7 +128,7 @@ scalar_rule(
     meaning="multiplies the gradient by 2 x y - 2 / sqrt(pi)",
 )
 def erfcx(x: Array) -> Array:
-    return special.erfcx(x)
+    return scipy.special.erfcx(x)
 
 
 @erfcx.vjp("x", "g * (2 * x * y - 2 / sqrt(pi))")
@@ -138,7 +142,7 @@ def _(g: Array, y: Array, x: Array) -> Array:
     meaning="multiplies the gradient by sqrt(2 pi) exp(y^2 / 2), the inverse of the normal density",
 )
 def ndtri(x: Array) -> Array:
-    return special.ndtri(x)
+    return scipy.special.ndtri(x)
 
 
 @ndtri.vjp("x", "g * sqrt(2 * pi) * exp(y * y / 2)")
@@ -152,7 +156,7 @@ def _(g: Array, y: Array) -> Array:
     meaning="multiplies the gradient by the normal density over its distribution function",
 )
 def log_ndtr(x: Array) -> Array:
-    return special.log_ndtr(x)
+    return scipy.special.log_ndtr(x)
 
 
 @log_ndtr.vjp("x", "g * exp(-(y + x * x / 2)) / sqrt(2 * pi)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import linalg
+import scipy
 
 from gradwitness.rules.kernel_ops import replaceable
 from gradwitness.rules.linalg.solving import turned
@@ -100,7 +100,7 @@ def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
 @replaceable
 def exponential(A: Array) -> Array:
     """Return the sum of all A^k / k!."""
-    return linalg.expm(A) if A.size else np.array(A)
+    return scipy.linalg.expm(A) if A.size else np.array(A)
 
 
 @replaceable
