@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # The parts of a tape and of a rule, which `gradwitness.tape` and the rules name; what a law is of;
 # and how a replay may be told to take its steps.
 INTERNAL = {
-    *("Call", "Edge", "Firing", "Layout", "LeafUpdate", "Node", "Ref", "Sweep", "Value"),
+    *("Call", "Edge", "NodeRun", "Layout", "LeafUpdate", "Node", "Ref", "Sweep", "Value"),
     *("Adjoining", "Homogeneous", "Scaled", "Simplex", "Unshifted"),
     *("Gradient", "Steps"),
 }

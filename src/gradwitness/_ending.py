@@ -13,7 +13,6 @@ import typer
 
 from gradwitness._errors import GradwitnessError
 from gradwitness._printable import one_line
-from gradwitness.report.console import console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +102,8 @@ def _say(text: str) -> None:
 
 
 def _write(text: str) -> None:
+    from gradwitness.report.console import console
+
     with contextlib.suppress(OSError, ValueError):
         console(stderr=True).print(text, soft_wrap=True)
     try:

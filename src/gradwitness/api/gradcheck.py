@@ -62,7 +62,7 @@ def gradcheck(
     ----------
     func : callable
         Takes the inputs and returns a tensor, or tensors in tuples or lists.
-    input_nrs : Tensor or tuple
+    inputs : Tensor or tuple
         The arguments. Those that are floating-point and require gradients are checked.
     raise_exception : bool, optional
         Raise if the gradients are not confirmed, instead of returning False.

@@ -135,6 +135,10 @@ class Recorder:
         """Return what can run the program's custom functions again while recording runs."""
         return self._dispatch.applications
 
+    def number_of(self, tensor: torch.Tensor) -> int | None:
+        """Return the number that a tensor has on the tape, while recording runs."""
+        return self._border.take(self._values.of, tensor)
+
     def before_write(self, tensor: torch.Tensor) -> None:
         """Learn that a tensor's memory is about to change in a way that is no call."""
         self._border.take(self._values.before_write, tensor)

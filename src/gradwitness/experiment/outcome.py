@@ -104,6 +104,7 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
     program = build(config, weights)
     with record(program.model, names=program.names(), saved=True) as recorder:
         made = program.step()
+        prediction = recorder.number_of(made.prediction)
     tape = recorder.tape
     replayed = replay(tape)
     report = judge(tape, replayed)
@@ -112,9 +113,7 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
     (root, _), *_ = sweep.roots
     loss = tape.nodes[root.node].outputs[root.index]
     assert loss is not None  # noqa: S101 (the call that made it is on the tape)
-    predicted = as_array(made.prediction)
-    assert predicted is not None  # noqa: S101 (a plain tensor)
-    prediction = _find(tape, predicted)
+    assert prediction is not None  # noqa: S101 (so is this one's)
     torch_side = {"loss": _number(tape, loss), "prediction": _number(tape, prediction)}
     witness_side = {"loss": replayed.values[loss], "prediction": replayed.values[prediction]}
     by_name = {row.name: row for row in report.rows}
@@ -144,14 +143,3 @@ def _number(tape: Tape, value: int | None) -> NDArray[Any]:
     array = None if value is None else tape.values[value].array
     assert array is not None  # noqa: S101 (CPU tensors of a finished step)
     return np.ascontiguousarray(array.astype(numpy_dtype(tape.values[value or 0].dtype)))
-
-
-def _find(tape: Tape, array: NDArray[Any]) -> int:
-    """Return the last value that a call made in the memory of an array."""
-    return next(
-        value.id
-        for value in reversed(tape.values)
-        if value.array is not None
-        and value.array.shape == array.shape
-        and np.shares_memory(value.array, array)
-    )

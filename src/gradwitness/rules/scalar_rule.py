@@ -42,12 +42,13 @@ WORDS: Mapping[str, Callable[..., Any]] = {
             "sqrt", "tan", "tanh", "trunc", "where",
         )
     },
-    "erf": scipy.special.erf,
-    "erfc": scipy.special.erfc,
-    "erfinv": scipy.special.erfinv,
-    "digamma": scipy.special.psi,
+    # Asked for when they are called: importing them takes longer than NumPy's whole import.
+    "erf": lambda x: scipy.special.erf(x),
+    "erfc": lambda x: scipy.special.erfc(x),
+    "erfinv": lambda x: scipy.special.erfinv(x),
+    "digamma": lambda x: scipy.special.psi(x),
     "float32": _float32,
-    "lgamma": scipy.special.gammaln,
+    "lgamma": lambda x: scipy.special.gammaln(x),
     "polygamma": lambda n, x: polygamma(x, n=n),
 }  # fmt: skip
 _CONSTANTS = {"pi": math.pi, "inf": math.inf}

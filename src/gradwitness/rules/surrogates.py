@@ -36,35 +36,56 @@ _declared: dict[type, dict[str, Declared]] = {}
 def surrogate(
     function: Any, operand: str, text: str, *, replace: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare what a custom function's backward is to return for one input.
+    """Declare what the backward of a custom function is meant to return for one input.
 
-    A straight-through estimator, a surrogate spike or a gradient reversal is not the derivative of
-    its forward, on purpose. What it is to be is said in plain NumPy, and its backward is judged
-    against that::
-
-        @gradwitness.surrogate(RoundThrough, "x", "g")
-        def _(g, y):
-            return g
-
-    The first two arguments are the cotangent and the output, tuples if there are several outputs;
-    further ones are arguments of the function's forward, by name. The findings say that the
-    gradient was declared. Inputs without a declaration are judged as ever.
+    The gradient of a straight-through estimator, a surrogate spike or a gradient reversal is not
+    the derivative of its forward, on purpose. Declare it in plain NumPy, and the backward is judged
+    against the declaration; findings say that the gradient was declared. Inputs without a
+    declaration are judged against the forward as usual.
 
     Parameters
     ----------
     function : type
-        The ``torch.autograd.Function``.
+        The ``torch.autograd.Function`` subclass.
     operand : str
-        The argument of its forward that the gradient belongs to.
+        The argument of its ``forward`` that the gradient belongs to.
     text : str
-        The formula, without the left-hand side.
-    replace : bool
-        Take the place of an earlier declaration: for a cell of a notebook that runs again.
+        The formula of the gradient, without a left-hand side.
+    replace : bool, optional
+        Replace an earlier declaration, for notebook cells that are run again.
+
+    Returns
+    -------
+    callable
+        A decorator for the formula. Its function takes the cotangent and the output (tuples if
+        there are several outputs), then any arguments of ``forward`` by name.
 
     Raises
     ------
     RuleError
-        If it is no such class, its forward has no such argument, or there is a declaration already.
+        If ``function`` is not such a class, its ``forward`` has no such argument, or the gradient
+        is declared already.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import gradwitness
+    >>> class Reversal(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         return x * 1.0
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, g):
+    ...         return -g
+    >>> @gradwitness.surrogate(Reversal, "x", "-g")
+    ... def _(g, y):
+    ...     return -g
+    >>> x = torch.ones(3, requires_grad=True)
+    >>> with gradwitness.watch(names={"x": x}) as witness:
+    ...     Reversal.apply(x).sum().backward()
+    >>> witness.verdict
+    <Verdict.AGREES: 'AGREES'>
     """
     if not isinstance(function, type) or not hasattr(function, "forward"):
         raise RuleError(f"{function!r} is no torch.autograd.Function: give the class itself")
