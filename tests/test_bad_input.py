@@ -66,9 +66,9 @@ check p.py:right --claims bad.txt | bad.txt: no numbers in it
 check p.py:right --claims bad.json | bad.json, line 1, column 7
 check p.py:right --claims bad.npz | bad.npz: .* Write it with numpy.savez
 check p.py:right --claims good.json --dtype x | 'x' is no format that claims can be judged in
-check p.py:right --claims good.json --sweep 7 | there is no backward pass 7
-check p.py:right --sweep 1 | --sweep and --dtype are about claims
-check p.py:right --dtype float32 | --sweep and --dtype are about claims
+check p.py:right --claims good.json --pass 7 | there is no backward pass 7
+check p.py:right --pass 1 | --pass and --dtype need claims
+check p.py:right --dtype float32 | --pass and --dtype need claims
 check p.py:right --explain x | no gradient is called 'x'
 check bad.npz --probe | a tape cannot be probed
 check p.py:deep --probe | p.py:deep failed by itself

@@ -93,8 +93,8 @@ def test_the_pass_can_be_chosen() -> None:
     result = cli("check", "train.py:twice", "--claims", file)
     assert result.code == 0
     assert "taken to be about pass 2 of 2, which fits best" in " ".join(result.out.split())
-    assert cli("check", "train.py:twice", "--claims", file, "--sweep", "1").code == 1
-    result = cli("check", "train.py:twice", "--claims", file, "--sweep", "3")
+    assert cli("check", "train.py:twice", "--claims", file, "--pass", "1").code == 1
+    result = cli("check", "train.py:twice", "--claims", file, "--pass", "3")
     assert result.code == 2
     assert "there is no backward pass 3: the program ran 2" in result.err
 

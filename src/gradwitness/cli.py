@@ -36,15 +36,17 @@ app = typer.Typer(
 
 Preset = Annotated[str, typer.Option(help="default, sigmoid or conv")]
 Dtype = Annotated[
-    str | None, typer.Option(help="the format that the claims were computed in [as they tell]")
+    str | None, typer.Option(help="dtype of the claims [default: read from the source]")
 ]
 ClaimFiles = Annotated[
     list[str] | None,
-    typer.Option(metavar="FILE", help="gradients from elsewhere, to be judged and explained"),
+    typer.Option(metavar="FILE", help="a file of gradients from elsewhere, to judge and explain"),
 ]
-Sweep = Annotated[int | None, typer.Option(help="which backward pass the claims are about, from 1")]
+Sweep = Annotated[
+    int | None, typer.Option("--pass", help="the backward pass that the claims are about, from 1")
+]
 SaveTexts = Annotated[
-    list[Path] | None, typer.Option(help=f"also write a file: {endings(*TEXTS)}; may be repeated")
+    list[Path] | None, typer.Option(help=f"also write a file ({endings(*TEXTS)}); repeatable")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
@@ -54,30 +56,33 @@ def run(
     preset: Preset = "default",
     inputs: Annotated[int | None, typer.Option(help="number of inputs, d")] = None,
     hidden: Annotated[int | None, typer.Option(help="number of hidden layers, K")] = None,
-    width: Annotated[int | None, typer.Option(help="units of a hidden layer [2d+1]")] = None,
+    width: Annotated[
+        int | None, typer.Option(help="units of a hidden layer [default: 2d+1]")
+    ] = None,
     activation: Annotated[
         str | None, typer.Option(help="relu, sigmoid, tanh, identity, gelu, silu")
     ] = None,
     activate_input: Annotated[
-        bool | None, typer.Option(help="an activation after the first layer too")
+        bool | None, typer.Option(help="also put an activation after the first layer")
     ] = None,
     loss: Annotated[str | None, typer.Option(help="square, product, mse, l1")] = None,
-    batch: Annotated[int | None, typer.Option(help="samples")] = None,
+    batch: Annotated[int | None, typer.Option(help="number of samples")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float64, bfloat16")] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of weights and data")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the weights and the data")] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="an .npz with all weights, instead of random ones")
+        Path | None, typer.Option(help="an .npz of all weights [default: random]")
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder for the files")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="output folder")] = Path("out"),
     json: Json = False,
     explain: Annotated[
         str | None,
         typer.Option(
-            metavar="[ENTRY]", help="the derivation; or of one entry: hidden3.weight[2,5]"
+            metavar="[ENTRY]",
+            help="print the derivation, or only that of ENTRY: hidden3.weight[2,5]",
         ),
     ] = None,
 ) -> None:
-    """Run the experiment: gradients by autograd and from scratch, two files, compared, drawn."""
+    """Run the experiment: gradients by autograd and from scratch, compared and drawn."""
     from gradwitness import experiment
     from gradwitness.report.console import console
     from gradwitness.report.record import dumps, outcome_record
@@ -112,29 +117,32 @@ def run(
 
 @app.command()
 def check(
-    target: Annotated[str, typer.Argument(help="train.py:step, or a saved tape (.npz)")],
+    target: Annotated[str, typer.Argument(help="train.py:step, or a saved recording (.npz)")],
     save: Annotated[
         list[Path] | None,
-        typer.Option(help=f"also write a file: {endings()} (the tape); may be repeated"),
+        typer.Option(help=f"also write a file ({endings()}; .npz is the recording); repeatable"),
     ] = None,
     json: Json = False,
     explain: Annotated[
-        str | None, typer.Option(metavar="[ENTRY]", help="the derivation, or that of one entry")
+        str | None,
+        typer.Option(metavar="[ENTRY]", help="print the derivation, or only that of ENTRY"),
     ] = None,
     probe: Annotated[
         bool,
         typer.Option(
-            "--probe", help="also try other cotangents and moved parameters, which hide no fault"
+            "--probe",
+            help="also test with random cotangents and perturbed parameters, which can expose hidden "
+            "faults",
         ),
     ] = False,
     github: Annotated[
-        bool, typer.Option("--github", help="also annotate the wrong steps, in a workflow there")
+        bool, typer.Option("--github", help="also annotate wrong steps in a GitHub workflow")
     ] = False,
     claims: ClaimFiles = None,
     sweep: Sweep = None,
     dtype: Dtype = None,
 ) -> None:
-    """Check a training step, or a recorded tape: every forward call, every backward node."""
+    """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.claims import judge_claims
     from gradwitness.api.targets import judged, probes_of
@@ -149,7 +157,7 @@ def check(
 
     _require_endings(save)
     if not claims and (sweep is not None or dtype is not None):
-        raise InputError("--sweep and --dtype are about claims: name their file, by --claims FILE")
+        raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     sources = [read_claims(file) for file in claims or ()]
     probed = probes_of(target) if probe else None
     if probed is None:
@@ -182,13 +190,13 @@ def check(
 
 @app.command()
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="gradients, in a file of any format")],
-    second: Annotated[str, typer.Argument(metavar="B", help="those to compare with them")],
+    first: Annotated[str, typer.Argument(metavar="A", help="a file of gradients, in any format")],
+    second: Annotated[str, typer.Argument(metavar="B", help="the gradients to compare with")],
     save: SaveTexts = None,
     dtype: Dtype = None,
     json: Json = False,
 ) -> None:
-    """Compare two sources of gradients without their program, and explain what is different."""
+    """Compare two sources of gradients without a program, and explain the differences."""
     from gradwitness.report.console import console
     from gradwitness.report.record import dumps
 
@@ -204,14 +212,15 @@ def diff(
 
 @app.command()
 def laws(
-    gradients: Annotated[str, typer.Argument(help="claimed gradients, in a file of any format")],
-    weights: Annotated[str, typer.Option(help="the parameters that they belong to")],
+    gradients: Annotated[str, typer.Argument(help="a file of claimed gradients, in any format")],
+    weights: Annotated[str, typer.Option(help="a file of the weights")],
     layers: Annotated[
-        str, typer.Option(help="in order, with names: 'linear:0 relu linear:2 cross_entropy'")
+        str,
+        typer.Option(help="layers in order, with prefixes: 'linear:0 relu linear:2 cross_entropy'"),
     ],
     json: Json = False,
 ) -> None:
-    """Hold gradients against laws that need weights but no data; they can only refute."""
+    """Check gradients against invariants that need the weights but no data; can only refute."""
     from gradwitness.report.console import console
     from gradwitness.report.record import dumps
     from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
@@ -231,12 +240,12 @@ def grade(
         Path, typer.Argument(help="a .py file with the exercise's function, or a file of gradients")
     ],
     answers: Annotated[
-        bool, typer.Option("--answers", help="show the right gradients too, for the teacher")
+        bool, typer.Option("--answers", help="also show the right gradients, for the teacher")
     ] = False,
     save: SaveTexts = None,
     json: Json = False,
 ) -> None:
-    """Mark gradients that somebody worked out as an exercise, and say what was done wrong."""
+    """Mark the gradients of an exercise, and say what was done wrong."""
     from gradwitness.api.targets import judged
     from gradwitness.grading.marks import grade as graded
     from gradwitness.grading.task import read_task
@@ -261,7 +270,7 @@ def grade(
 @app.command()
 def graph(
     target: Annotated[
-        str | None, typer.Argument(help="train.py:step or a tape; without it, a preset")
+        str | None, typer.Argument(help="train.py:step or a recording [default: a preset]")
     ] = None,
     preset: Preset = "conv",
     out: Annotated[Path, typer.Option("--out", "-o", help=endings(*PICTURE))] = Path("graph.svg"),
@@ -290,7 +299,7 @@ def graph(
 @app.command()
 def rules(
     name: Annotated[
-        str | None, typer.Argument(help="an operation or an autograd node; without it, all")
+        str | None, typer.Argument(help="an operation or an autograd node [default: all]")
     ] = None,
 ) -> None:
     """Show the rules: formulas, gradients, and what each autograd node means."""
@@ -309,7 +318,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="and exit")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     del version

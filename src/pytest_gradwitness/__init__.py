@@ -102,7 +102,7 @@ class GradientTester:
         texts, faults, verdicts = [], [], []
         for made, required in self.watched:
             if required and not made.ended:
-                title = "a witness was made, but no block ran under it"
+                title = "the `witness` fixture was used but nothing was watched"
                 texts.append(f"{title}: write `with witness.watch(model):` around the step")
                 faults.append(Fault(Verdict.INCONCLUSIVE, title, texts[-1]))
                 verdicts.append(Verdict.INCONCLUSIVE)
@@ -126,11 +126,11 @@ def _witness(request: pytest.FixtureRequest) -> GradientTester:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
-    group = parser.getgroup("gradwitness", "gradients that are checked by gradwitness")
+    group = parser.getgroup("gradwitness", "gradients checked by gradwitness")
     group.addoption(
         "--gradwitness-report",
         metavar="FOLDER",
-        help="write what the witnesses say to files there, for each test that has any",
+        help="write each test's witness report to files in this folder",
     )
     group.addoption(
         "--gradwitness-github",
@@ -138,7 +138,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         nargs="?",
         const="always",
         default="auto",
-        help="annotate the wrong steps on GitHub; auto: where GITHUB_ACTIONS is true",
+        help="annotate wrong steps on GitHub; auto: if GITHUB_ACTIONS is true",
     )
 
 

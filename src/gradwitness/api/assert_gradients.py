@@ -76,13 +76,13 @@ def _watched(
 ) -> Witness:
     if isinstance(program, Witness):
         if models or names:
-            raise InputError("a Witness has its names already: give them to watch()")
+            raise InputError("a Witness already has its names: pass them to watch()")
         return program
     if not callable(program):
         raise InputError(
             f"assert_gradients needs a function that runs forward and backward, not "
-            f"{type(program).__name__}: assert_gradients(step), or, for gradients of another "
-            "origin, assert_gradients(claims, step)"
+            f"{type(program).__name__}: assert_gradients(step), or, for gradients from "
+            "elsewhere, assert_gradients(claims, step)"
         )
     # All is kept: claims are judged against a replay of the whole.
     with watch(*models, names=names, keep=None) as witness:

@@ -186,7 +186,7 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
                 Verdict.INCONCLUSIVE,
                 "no output of the function requires a gradient",
                 "there is no backward to judge. Look for a detach(), no_grad() or a conversion to "
-                "NumPy on the way",
+                "NumPy",
             )
         if found.verdict is not Verdict.AGREES:
             # Where single steps could not be judged, the whole cannot be explained.
@@ -200,8 +200,8 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
             return _told(
                 Verdict.DISAGREES,
                 "backward is not deterministic",
-                f"the same pass, run twice, gives gradients that differ by "
-                f"{short(subject.repeats)}; allowed is nondet_tol={nondet_tol:g}. "
+                f"two runs of the same pass give gradients that differ by "
+                f"{short(subject.repeats)}; the limit is nondet_tol={nondet_tol:g}. "
                 + " ".join(note.text for note in found.notes),
             )
         if dtypes and subject.dtypes:
@@ -210,8 +210,8 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
         if wrong:
             return _told(
                 Verdict.DISAGREES,
-                "undefined gradients of outputs are not taken as zero",
-                f"{wrong}. In backward, take None as zero, or leave ctx.set_materialize_grads at "
+                "undefined output gradients are not treated as zero",
+                f"{wrong}. In backward, treat None as zero, or leave ctx.set_materialize_grads at "
                 "True",
             )
         return _slopes(subject, found)
@@ -250,9 +250,9 @@ def _slopes(subject: Subject, found: Probe) -> _Outcome:
     if leaks and not settled:
         return _told(
             Verdict.INCONCLUSIVE,
-            "numbers leave autograd's sight",
-            f"{said}. Every step agrees, but whether the gradient lacks something could not be "
-            f"measured: {why}",
+            "values leave autograd's sight",
+            f"{said}. Every step agrees, but whether part of the gradient is missing could "
+            f"not be measured: {why}",
             line,
         )
     return _Outcome(Verdict.AGREES)
@@ -260,7 +260,7 @@ def _slopes(subject: Subject, found: Probe) -> _Outcome:
 
 def _sloping(slope: Comparison, leaks: str) -> str:
     unseen = "something that torch does not record: a NumPy view, an extension, a global"
-    cause = f"numbers leave autograd's sight: {leaks}" if leaks else unseen
+    cause = f"values leave autograd's sight: {leaks}" if leaks else unseen
     direction = slope.index[0] if slope.index else 0
     return (
         f"  worst    direction {direction}: autograd's slope is {slope.recorded:.9g}, "
@@ -268,7 +268,7 @@ def _sloping(slope: Comparison, leaks: str) -> str:
         f"  error    {short(slope.error)}, {short(slope.ratio)} times the {short(slope.bound)} "
         f"that the measurement allows\n"
         f"  cause    {cause}\n"
-        f"  next     every recorded step is right: look at what stands between them"
+        f"  next     every recorded step is right: look at what happens between them"
     )
 
 

@@ -111,7 +111,7 @@ def probe(
     chosen = list(KINDS) if passes is None else list(dict.fromkeys(passes))
     unknown = [name for name in chosen if name not in KINDS]
     if unknown:
-        raise InputError(f"there is no probe {unknown[0]!r}; there are: {'; '.join(KINDS)}")
+        raise InputError(f"unknown probe {unknown[0]!r}; choose from: {'; '.join(KINDS)}")
     if not callable(step):
         raise InputError(
             f"probe needs a function that runs a forward pass, not {type(step).__name__}: "

@@ -38,9 +38,11 @@ def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report, str]:
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
         if witness.ended:
             console().print(summary(witness.report, witness.tape))
-        until = "what ran before that is judged" if witness.ended else "nothing was judged"
+        until = "what ran before that was judged" if witness.ended else "nothing was judged"
         raise _failed(target, error, until) from None
-    cost = f"recorded  in {witness.seconds:.3g} s, {witness.overhead:.0%} of it recording"
+    cost = (
+        f"step      took {witness.seconds * 1e3:.3g} ms ({witness.overhead:.0%} recording overhead)"
+    )
     return witness.tape, witness.report, cost
 
 
@@ -71,18 +73,16 @@ def _failed(target: str, error: BaseException, until: str) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         return error
     if isinstance(error, SystemExit):
-        return InputError(f"{target} ended the program by sys.exit({error.code!r}); {until}")
+        return InputError(f"{target} called sys.exit({error.code!r}); {until}")
     # An error of the user's own is theirs to read, whole.
     traceback.print_exception(error)
-    return InputError(f"{target} failed by itself; {until}")
+    return InputError(f"{target} raised an exception; {until}")
 
 
 def _program(target: str) -> tuple[Path, str]:
     """Return file and function of a target that is a program."""
     path, colon, function = target.rpartition(":")
     if not colon or not path.endswith(".py"):
-        probed = "a tape cannot be probed, for that runs the program" * target.endswith(".npz")
-        raise InputError(
-            probed or f"{target!r} is neither FILE.py:FUNCTION nor a tape ending in .npz"
-        )
+        probed = "a recording cannot be probed: probing runs the program" * target.endswith(".npz")
+        raise InputError(probed or f"{target!r} is neither FILE.py:FUNCTION nor a recording (.npz)")
     return Path(path), function

@@ -105,13 +105,13 @@ class Witness:
         keep: int | None = KEEP,
     ) -> None:
         if keep is not None and keep < 0:
-            raise InputError(f"keep={keep} bytes: give 0 or more, or None to keep all")
+            raise InputError(f"keep={keep} bytes: give 0 or more, or None to keep everything")
         for model in models:
             if not hasattr(model, "named_modules"):
                 raise InputError(f"watch takes models (torch.nn.Module), not {_kind(model)}")
         for name, tensor in (names or {}).items():
             if not hasattr(tensor, "untyped_storage"):
-                raise InputError(f"names: {name!r} is to name a tensor, not {_kind(tensor)}")
+                raise InputError(f"names: {name!r} must name a tensor, not {_kind(tensor)}")
         try:
             from gradwitness.capture import Recorder
         except ImportError as error:
@@ -124,7 +124,9 @@ class Witness:
 
     def __enter__(self) -> Self:
         if self.ended:
-            raise InputError("this block was watched already: make another by gradwitness.watch")
+            raise InputError(
+                "this witness has watched a block already: make another with gradwitness.watch"
+            )
         self._recorder.start(self._judge)
         return self
 

@@ -34,7 +34,7 @@ def gradients(path: Path, function: str, data: str) -> dict[str, Any]:
 
     spec = importlib.util.spec_from_file_location("submission", path)
     if spec is None or spec.loader is None:
-        raise SystemExit(f"{path.name} is no Python file")
+        raise SystemExit(f"{path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules["submission"] = module
     # Its neighbours can be imported, as if it were run.
@@ -42,7 +42,7 @@ def gradients(path: Path, function: str, data: str) -> dict[str, Any]:
     spec.loader.exec_module(module)
     called = getattr(module, function, None)
     if not callable(called):
-        raise SystemExit(f"there is no function {function}() in {path.name}")
+        raise SystemExit(f"{path.name} has no function {function}()")
     if data:
         with np.load(data, allow_pickle=False) as held:
             result = called(dict(held))
@@ -57,7 +57,7 @@ def gradients(path: Path, function: str, data: str) -> dict[str, Any]:
     for name, given in result.items():
         array = np.asarray(given.detach() if hasattr(given, "detach") else given)
         if array.dtype.kind not in "fiub":
-            raise SystemExit(f"{function}()[{name!r}] is no array of real numbers")
+            raise SystemExit(f"{function}()[{name!r}] is not an array of real numbers")
         arrays[str(name)] = array if array.dtype.kind == "f" else array.astype(np.float64)
     return arrays
 

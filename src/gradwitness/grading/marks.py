@@ -126,7 +126,7 @@ def grade(task: Task, submission: Path, tape: Tape, report: Report) -> Marks:
     unknown = sorted(set(task.marks) - set(answers))
     if unknown:
         raise InputError(
-            f"{task.path}: marks for {', '.join(unknown)}, of which the program has no gradient; "
+            f"{task.path}: marks for {', '.join(unknown)}, but the program has no gradient of these; "
             f"it has {', '.join(answers)}"
         )
     handed_in = take(submission, task.submission)

@@ -68,7 +68,7 @@ def take(path: Path, limits: Limits) -> HandedIn:
         If there is no such file, or programs cannot be run here.
     """
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file to grade")
+        raise InputError(f"no such file: {path}")
     if path.suffix == ".py":
         return _run(path, limits)
     try:
@@ -80,7 +80,7 @@ def take(path: Path, limits: Limits) -> HandedIn:
 def _run(path: Path, limits: Limits) -> HandedIn:
     if os.name != "posix":
         raise InputError(
-            f"{path}: programs are run only where their memory can be limited (Linux, macOS); "
+            f"{path}: programs run only where memory can be limited (Linux, macOS); "
             "hand in a file of numbers, or grade on such a machine"
         )
     with tempfile.TemporaryDirectory(prefix="gradwitness-") as folder:
@@ -97,7 +97,7 @@ def _run(path: Path, limits: Limits) -> HandedIn:
             return HandedIn(_claims(out, path.name, limits), printed=said)
         except (InputError, ValueError, KeyError):
             # Only who writes to the file behind the function's back comes here.
-            return HandedIn(None, "what it left behind are no arrays with names", said)
+            return HandedIn(None, "it did not return named arrays", said)
 
 
 def _bounded(command: list[str], folder: Path, seconds: float, printed: BinaryIO) -> int | None:
@@ -146,9 +146,9 @@ def _end_all(token: bytes) -> None:
 def _why(code: int | None, limits: Limits) -> str:
     """Return why a program came to no result, in a sentence."""
     if code is None or code == -signal.SIGXCPU:
-        return f"it did not come to an end within {limits.seconds:g} seconds"
+        return f"it did not finish within {limits.seconds:g} seconds"
     if code == 0:
-        return "it ended without an error, but before its function returned"
+        return "it exited before its function returned"
     if code < 0:
         killed = f"it was ended by {signal.Signals(-code).name}"
         return f"{killed}: perhaps it needs more than {limits.mebibytes:g} MiB of memory"

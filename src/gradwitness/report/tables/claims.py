@@ -79,7 +79,7 @@ def _one(report: ClaimReport) -> RenderableType:
             lines = [{k: v for k, v in cells.items() if k != "claimed as"} for cells in lines]
         parts.append(FittingTable(lines, _LEFT, _LESS_TELLING))
     else:
-        parts.append(Text("No claim belongs to any gradient."))
+        parts.append(Text("No claim matches any gradient."))
     parts += [cause_shown(cause) for cause in report.causes]
     parts.append(_closing(report))
     return Group(*parts)
@@ -102,7 +102,7 @@ def _cells(row: ClaimRow) -> dict[str, Text]:
         "x allowed": short(c.ratio),
         "allowed": short(c.bound),
         "digits": _digits(row.digits),
-        "confirm": f"{row.coverage.judged}/{row.coverage.total}",
+        "confirmed": f"{row.coverage.judged}/{row.coverage.total}",
     }
     return {name: Text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
 
@@ -125,7 +125,7 @@ def cause_shown(cause: Cause) -> RenderableType:
         "inherit": _names(cause.inherited),
         "fitted": fitted,
         "evidence": f"with it, the claims are within {short(cause.residual)} of what is allowed; "
-        f"chance would do so once in 2^{cause.bits:.0f}",
+        f"odds of a coincidence: 2^-{cause.bits:.0f}",
         "also fits": cause.runner_up,
         "decide": cause.experiment,
     }
@@ -147,7 +147,7 @@ def _closing(report: ClaimReport) -> Text:
             style="bold red",
         )
         if not report.causes:
-            lines.append("cause     no known mistake fits what is wrong\n")
+            lines.append("cause     no known mistake explains what is wrong\n")
     for row in report.rows:
         if row.reason not in ("", CANCELS):
             style = "yellow" if row.verdict is Verdict.INCONCLUSIVE else "default"

@@ -41,7 +41,7 @@ def overview(outcome: Outcome) -> RenderableType:
     lines.append(
         f"loss        {config.loss}, batch {config.batch}, {config.dtype}, seed {config.seed}\n"
     )
-    lines.append(f"again       {config.command()}\n")
+    lines.append(f"repeat      {config.command()}\n")
     for name, array in outcome.data.items():
         lines.append(f"{name:<12}{_numbers(array)}\n")
     for name in ("prediction", "loss"):
@@ -51,7 +51,7 @@ def overview(outcome: Outcome) -> RenderableType:
     about = outcome.tape.about
     lines.append(
         f"recorded    {len(outcome.tape.calls)} calls and {len(outcome.tape.nodes)} autograd nodes "
-        f"in {outcome.seconds * 1e3:.1f} ms, {outcome.overhead:.0%} of it recording; "
+        f"in {outcome.seconds * 1e3:.1f} ms ({outcome.overhead:.0%} recording overhead); "
         f"torch {about['torch']}, numpy {about['numpy']}\n"
     )
     return lines
@@ -61,7 +61,7 @@ def full(outcome: Outcome) -> RenderableType:
     """Return everything that a run prints."""
     legend = Text(
         "\nworst error: the entry whose error is the largest multiple of its bound; x bound: that "
-        "multiple.\nsees from: the smallest change of any entry that would have been noticed, "
+        "multiple.\ndetects: the smallest change of any entry that would have been noticed, "
         "relative to the largest entry.\ndigits: decimal digits of torch's gradient that the "
         "float64 replay from the weights confirms.",
         style="dim",
@@ -128,4 +128,4 @@ def _digits(recorded: NDArray[Any], reference: NDArray[Any]) -> str:
     digits = confirmed_digits(recorded, reference)
     if math.isinf(digits):
         return "equal"
-    return "not equal" if math.isnan(digits) else f"{short(digits, 2)} digits alike"
+    return "not equal" if math.isnan(digits) else f"{short(digits, 2)} digits agree"

@@ -39,8 +39,10 @@ def commands(faults: Iterable[Fault]) -> list[str]:
         shown = found if fits else found[: SHOWN - 1]
         lines += [annotation(level, f"gradwitness: {f.title}", f.text, f.line) for f in shown]
         if not fits:
-            rest = f"{len(found) - len(shown)} more, in the log: GitHub shows {SHOWN} annotations"
-            lines.append(annotation(level, "gradwitness: and more", rest))
+            rest = (
+                f"{len(found) - len(shown)} more in the log: GitHub shows only {SHOWN} annotations"
+            )
+            lines.append(annotation(level, "gradwitness: more", rest))
     return lines
 
 

@@ -48,7 +48,7 @@ def laws_table(findings: Sequence[LawFinding]) -> RenderableType:
     closing = Text("\nverdict   ")
     closing.append(styled(verdict_of(findings)))
     if verdict_of(findings) is Verdict.INCONCLUSIVE:
-        closing.append("  no law is broken, which proves nothing: a law can only refute")
+        closing.append("  no law is broken, but laws can only refute")
     return Group(table, closing)
 
 

@@ -62,7 +62,7 @@ def marks_table(marks: Marks, *, answers: bool = False) -> RenderableType:
             lines.append(f"right  {name}\n{np.array2string(array, threshold=64)}\n")
     lines.append(f"marks  {marks.earned:g} of {marks.worth:g}", style="bold")
     if marks.open:
-        lines.append(f", {marks.open:g} still open: a person has to look", style="yellow")
+        lines.append(f", {marks.open:g} open: a person has to look", style="yellow")
     return Group(*parts, lines)
 
 

@@ -27,7 +27,7 @@ _LISTED = 8
 def probes(probe: Probe) -> RenderableType:
     """Return what the probes add to the judgement of the program's own pass."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("probe", "verdict", "steps", "wrong", "no signal", "in doubt"):
+    for name in ("probe", "verdict", "steps", "wrong", "no signal", "inconclusive"):
         table.add_column(
             name, justify="left" if name in ("probe", "verdict") else "right", no_wrap=True
         )
@@ -35,14 +35,14 @@ def probes(probe: Probe) -> RenderableType:
     for one in probe.passes:
         table.add_row(*_cells(one))
     parts: list[RenderableType] = [Text(), table]
-    parts += [Text(f"a backward pass got no probes: {why}", "yellow") for why in probe.skipped]
+    parts += [Text(f"no probes for a backward pass: {why}", "yellow") for why in probe.skipped]
     hidden = probe.hidden
     for title, kinds in list(hidden.items())[:_LISTED]:
         one, finding = _first(probe, title)
         parts.append(describe(finding, one.tape, Names(one.tape)))
         parts.append(Text(f"  hidden   {_hidden(kinds)}", style="bold"))
     if len(hidden) > _LISTED:
-        parts.append(Text(f"... and {len(hidden) - _LISTED} further steps that only probes show."))
+        parts.append(Text(f"... and {len(hidden) - _LISTED} more steps fail only under probes."))
     parts += [noted(note) for note in probe.notes]
     parts.append(_closing(probe, hidden))
     return Group(*parts)
@@ -83,12 +83,14 @@ def _cells(one: ProbePass) -> list[Text]:
         why = "only torch's own nodes" if one.kind in CORNERS else "no backward pass to repeat"
         return [Text(one.kind), verdict, *map(Text, shown), Text(why)]
     if one.kind == AGAIN and one.notes:
-        what = "other bits (see the note)"
+        what = "different bits (see the note)"
     elif one.error:
-        what = f"the backward fails: {one.error}"
+        what = f"the backward failed: {one.error}"
     elif one.doubts:
         reasons = list(dict.fromkeys(f.comparison.reason for f in one.doubts))
-        what = f"in doubt: {reasons[0]}" + (f" and {len(reasons) - 1} more" * (len(reasons) > 1))
+        what = f"inconclusive: {reasons[0]}" + (
+            f" and {len(reasons) - 1} more" * (len(reasons) > 1)
+        )
     return [Text(one.kind), styled(one.verdict), *map(Text, shown), Text(what)]
 
 
@@ -98,7 +100,7 @@ def _first(probe: Probe, title: str) -> tuple[ProbePass, Finding]:
 
 
 def _hidden(kinds: tuple[str, ...]) -> str:
-    return f"shows with {'; '.join(kinds)}: not in the program's own pass"
+    return f"fails with {'; '.join(kinds)}, but not in the program's own pass"
 
 
 def _closing(probe: Probe, hidden: dict[str, tuple[str, ...]]) -> Text:
@@ -107,8 +109,8 @@ def _closing(probe: Probe, hidden: dict[str, tuple[str, ...]]) -> Text:
         steps = f"{len(hidden)} step{'s' * (len(hidden) > 1)}"
         lines.append(f"only probes show that {steps} of this program {_is(hidden)} wrong\n")
     elif probe.report.verdict is not Verdict.DISAGREES:
-        lines.append("no probe shows a fault that the program's own pass hides\n")
-    lines.append(f"probed    in {probe.seconds:.3g} s; the program's state is as it was before\n")
+        lines.append("no probe found a fault that the program's own pass hides\n")
+    lines.append(f"probed    in {probe.seconds:.3g} s; the program's state was restored\n")
     lines.append("verdict   ")
     lines.append(styled(probe.verdict))
     lines.append(" with probes")

@@ -33,8 +33,8 @@ _STYLES = {
     Verdict.INCONCLUSIVE: "yellow",
 }
 _RELEASED = (
-    "\nnote      numbers were released as they were judged, for want of room: there are no digits, "
-    "and no tape can be saved (watch(..., keep=None) keeps all)"
+    "\nnote      values were freed after judging to save memory: digits are not known, and the "
+    "recording cannot be saved (watch(..., keep=None) keeps everything)"
 )
 # Further faults than this are counted, not listed.
 _LISTED = 8
@@ -51,15 +51,15 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     if report.rows:
         parts.append(gradient_table(report.rows))
     else:
-        why = "a backward pass began, and gave none" if tape.sweeps else "nothing ran backward"
+        why = "a backward pass began, but produced none" if tape.sweeps else "nothing ran backward"
         parts.append(Text(f"No gradient was recorded: {why}."))
         if not tape.calls:
-            parts.append(Text("Nor any operation: what other threads run is not seen."))
+            parts.append(Text("No operation was recorded either: other threads are not watched."))
     if report.wrong:
         names = Names(tape)
         parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
     if len(report.wrong) > _LISTED:
-        parts.append(Text(f"... and {len(report.wrong) - _LISTED} further steps that disagree."))
+        parts.append(Text(f"... and {len(report.wrong) - _LISTED} more steps disagree."))
     parts += [noted(note) for note in report.notes]
     if not tape.complete:
         parts.append(Text(_RELEASED))
@@ -102,7 +102,7 @@ class FittingTable:
             table = self._table(left_out)
         yield table
         if left_out:
-            yield Text(f"(a wider terminal shows {', '.join(left_out)} too)", style="dim")
+            yield Text(f"(a wider terminal also shows {', '.join(left_out)})", style="dim")
 
     def _table(self, left_out: list[str]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -123,7 +123,7 @@ def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
 
 
 # Left out of a narrow table, in this order.
-_LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "sees from")
+_LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "detects (relative)")
 
 
 def _cells(row: Row, *, several: bool) -> dict[str, Text]:
@@ -141,7 +141,7 @@ def _cells(row: Row, *, several: bool) -> dict[str, Text]:
         "x bound": short(c.ratio),
         "ulps": short(c.ulps),
         "bound": short(c.bound),
-        "sees from": short(c.detects_relative, 2),
+        "detects (relative)": short(c.detects_relative, 2),
         "norm": short(c.norm),
         "digits": "all" if math.isinf(row.digits) else short(row.digits, 2),
     }
@@ -191,8 +191,8 @@ def noted(note: Note) -> RenderableType:
 
 _NEXT = {
     Step.FORWARD: "compute this operation by hand from the operands that --explain prints",
-    Step.FAN_IN: "look for a hook on this tensor, or a gradient that was changed in place",
-    Step.BACKWARD: "derive this step's forward by hand; what comes after it in backward inherits",
+    Step.FAN_IN: "look for a hook on this tensor, or a gradient changed in place",
+    Step.BACKWARD: "derive this step's forward by hand; later backward steps inherit its error",
     Step.ACCUMULATE: "look for a hook that changes .grad, or a .grad that was not cleared",
 }
 
@@ -233,26 +233,23 @@ def totals(report: Report) -> RenderableType:
     shares = [f"{name} {c.judged} of {c.total}" for name, c in report.coverage().items()]
     lines.append("judged    " + "; ".join(shares) + "\n")
     for reason, count in report.reasons().most_common(_LISTED):
-        lines.append(f"in doubt  {count} x {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
+        lines.append(f"inconclusive ({count}): {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
     suspicious = sum(f.comparison.suspicious for f in report.findings)
     if suspicious:
         lines.append(
-            f"note      {suspicious} steps are within the worst case of rounding, but beyond what "
-            "is probable\n"
+            f"note      {suspicious} steps are within the rigorous bound, but beyond the probable "
+            "one\n"
         )
     zeros = sum(f.comparison.reason == CANCELS for f in report.findings)
     if zeros:
         lines.append(f"note      {zeros} results are zero within rounding: their terms cancel\n")
     declared = sum(f.grade.startswith("declared") for f in report.findings)
     if declared:
-        lines.append(
-            f"note      {declared} steps are judged against gradients that the program declared\n"
-        )
+        lines.append(f"note      {declared} steps were judged against declared gradients\n")
     coarse = sum(_is_coarse(f.comparison) for f in report.findings)
     if coarse:
         lines.append(
-            f"note      {coarse} steps agree, but coarsely: an error of a tenth of their largest "
-            "number might pass\n"
+            f"note      {coarse} steps agree, but only to about 10 % of their largest value\n"
         )
     first = report.first_wrong
     if first is not None:
