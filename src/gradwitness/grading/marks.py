@@ -126,7 +126,7 @@ def grade(task: Task, submission: Path, tape: Tape, report: Report) -> Marks:
     unknown = sorted(set(task.marks) - set(answers))
     if unknown:
         raise InputError(
-            f"{task.path}: marks for {', '.join(unknown)}, but the program has no gradient of these; "
+            f"{task.path}: marks for {', '.join(unknown)}, which have no gradient in the program; "
             f"it has {', '.join(answers)}"
         )
     handed_in = take(submission, task.submission)
