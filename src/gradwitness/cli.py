@@ -131,8 +131,8 @@ def check(
         bool,
         typer.Option(
             "--probe",
-            help="also test with random cotangents and perturbed parameters, which can expose hidden "
-            "faults",
+            help="also test with random cotangents and perturbed parameters, which can expose "
+            "hidden faults",
         ),
     ] = False,
     github: Annotated[
