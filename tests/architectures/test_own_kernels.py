@@ -12,6 +12,7 @@ from architectures.zoo import build
 
 
 # The switch asks for a setting of other processors.
+@pytest.mark.low_precision
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 @pytest.mark.parametrize("name", ["lenet", "unet", "gan", "tcn", "mobilenet", "meta_learning"])
 def test_every_step_agrees_without_onednn(name: str) -> None:

@@ -88,8 +88,8 @@ class Classes(nn.Module):
         return self.layers(x)  # type: ignore[no-any-return]
 
 
-def case(build: type[nn.Module], kind: str, mistake: str, seed: int) -> Case:
-    torch.manual_seed(seed)
+def case(build: type[nn.Module], kind: str, mistake: str) -> Case:
+    torch.manual_seed(0)
     right = build(kind)
     wrong = build(kind, mistake)
     wrong.load_state_dict(right.state_dict())
@@ -133,12 +133,11 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("build", "kind", "mistake", "cause", "place"), PLANTED)
 def test_mistake_is_named_and_placed(
-    build: type[nn.Module], kind: str, mistake: str, cause: str, place: str, seed: int
+    build: type[nn.Module], kind: str, mistake: str, cause: str, place: str
 ) -> None:
-    made = case(build, kind, mistake, seed)
+    made = case(build, kind, mistake)
     refuted = {name for name, exhibit in made.exhibits.items() if exhibit.refuted}
     assert refuted
     first, *others = diagnose(made)
@@ -149,20 +148,20 @@ def test_mistake_is_named_and_placed(
 
 @pytest.mark.parametrize(("build", "kind"), {(row[0], row[1]): 0 for row in PLANTED})
 def test_right_claims_are_explained_by_nothing(build: type[nn.Module], kind: str) -> None:
-    made = case(build, kind, "", 0)
+    made = case(build, kind, "")
     assert not any(exhibit.refuted for exhibit in made.exhibits.values())
     assert diagnose(made) == ()
 
 
 def test_slope_is_told() -> None:
-    first, *_ = diagnose(case(Leaky, "", "program", 0))
+    first, *_ = diagnose(case(Leaky, "", "program"))
     assert first.coefficient == 0.2
-    first, *_ = diagnose(case(Leaky, "", "backward", 0))
+    first, *_ = diagnose(case(Leaky, "", "backward"))
     assert first.coefficient == 0.1
 
 
 def test_no_other_fault_is_called_so() -> None:
-    assert not NAMES & {name for planted in CASES for name in (planted.cause, *planted.like)}
+    assert not NAMES & {name for case in CASES for name in (case.cause, *case.like)}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -99,8 +99,8 @@ class Logits(nn.Module):
         return self.last(torch.tanh(self.norm(self.first(x))))  # type: ignore[no-any-return]
 
 
-def loss_for(model: nn.Module, seed: int) -> Callable[[Any], Tensor]:
-    generator = torch.Generator().manual_seed(seed + 50)
+def loss_for(model: nn.Module) -> Callable[[Any], Tensor]:
+    generator = torch.Generator().manual_seed(50)
     if isinstance(model, Attention):
         words, then = (torch.randint(0, 7, (4, 5), generator=generator) for _ in range(2))
         then[0, :3] = -100  # not to count
@@ -131,13 +131,13 @@ def loss_for(model: nn.Module, seed: int) -> Callable[[Any], Tensor]:
     return loss
 
 
-def case(kind: type[nn.Module], mistake: str, seed: int = 0) -> Case:
+def case(kind: type[nn.Module], mistake: str) -> Case:
     """Return the claims of one who makes a mistake, beside the right ones."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     right = kind()
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     wrong = kind(mistake)
-    loss = loss_for(right, seed)
+    loss = loss_for(right)
     torch.autograd.backward(loss(wrong))
     claims = {
         n: torch.zeros_like(p).numpy() if p.grad is None else p.grad.numpy()

@@ -112,25 +112,28 @@ def differences(whole: tuple[Any, ...], parts: Iterator[tuple[int, Index, Any]])
     return found
 
 
-def all_differences(case: Case) -> tuple[int, list[str]]:
-    """Cut everything along everything: how many ways there were, and what was not as it is."""
-    count, found = 0, []
+def is_cut(case: Case) -> bool:
+    """Whether there is any way to cut a case."""
+    targets = ("", *case.differentiable)
+    return any(True for target in targets for _ in every_cut(case, target))
+
+
+def all_differences(case: Case) -> list[str]:
+    """Cut everything along everything; what was not as it is."""
+    found = []
     for pieces in every_cut(case):
-        count += 1
         found += differences(case.values(), forward(case, pieces))
     for operand in case.differentiable:
         whole = (case.gradient(operand, Arithmetic.stepwise(case.dtype)),)
         for pieces in every_cut(case, operand):
-            count += 1
             new = differences(whole, backward(case, operand, pieces))
             found += [f"d{operand} along {pieces[0].letter}: {each}" for each in new]
-    return count, found
+    return found
 
 
 @pytest.mark.parametrize("sample", CUTTABLE, ids=name)
 def test_pieces_are_the_whole(sample: Sample) -> None:
-    _, found = all_differences(make(sample, "float32"))
-    assert not found
+    assert all_differences(make(sample, "float32")) == []
 
 
 def test_every_rule_that_says_how_is_cut_somewhere() -> None:
@@ -138,7 +141,7 @@ def test_every_rule_that_says_how_is_cut_somewhere() -> None:
     cut = {
         rule_of(sample).name  # type: ignore[union-attr]
         for sample in CUTTABLE
-        if all_differences(make(sample, "float32"))[0]
+        if is_cut(make(sample, "float32"))
     }
     assert told == cut
     assert told >= {rule.name for rule in rules.table().values() if rule.apart}
@@ -162,10 +165,11 @@ WRONG = {
     ("base", "letters"), [(base, each) for base, wrong in WRONG.items() for each in wrong]
 )
 def test_wrong_letters_are_seen(base: str, letters: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cases = [make(sample, "float32") for sample in SAMPLES]
+    own = (sample for sample in SAMPLES if str(sample.op).startswith(f"{base}."))
+    cases = [make(sample, "float32") for sample in own]
     right = rules.find(base)
     assert right is not None
     wrong = replace(right, apart=letters)
     found = rules.find
     monkeypatch.setattr(rules, "find", lambda op: wrong if op == base else found(op))
-    assert any(all_differences(case)[1] for case in cases if case.call.base_op == base)
+    assert any(map(all_differences, cases))

@@ -184,6 +184,7 @@ def test_files_of_weights_that_cannot_be_read(tmp_path: Path) -> None:
         experiment.load_weights(tmp_path / "w.npy")
 
 
+@pytest.mark.low_precision
 def test_bfloat16_stays_bfloat16() -> None:
     outcome = experiment.run(experiment.preset("sigmoid", dtype="bfloat16"))
     assert {array.dtype for array in outcome.torch_side.values()} == {np.dtype(ml_dtypes.bfloat16)}

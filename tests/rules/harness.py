@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from gradwitness.capture.arrays import as_array, dtype_name
+from gradwitness.capture.convolutions import adds_in_parts
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import Unjudgeable, bind, recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.forward import evaluate, over_field, run
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
+from refusals import torch_alone
 from rules.samples import SAMPLES, Draw, Sample
 from rules.sampling import Made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -103,21 +105,30 @@ class Case:
         """The rule with its arguments."""
         return bind(self.tape, self.call, recorded(self.tape), arithmetic=arithmetic)
 
+    @cached_property
+    def plain(self) -> Bound:
+        """The rule with its arguments in float64."""
+        return self.bound()
+
     def inputs(self) -> list[str]:
         """Names of the differentiable inputs in the order of a node's edges."""
-        return [_label(name, place) for name, place, _ in self.bound().inputs()]
+        return [_label(name, place) for name, place, _ in self.plain.inputs()]
 
     @property
     def differentiable(self) -> tuple[str, ...]:
         """Operands that are tensors of real numbers and have a vjp."""
         return tuple(
             _label(name, place)
-            for name, place, arg in self.bound().inputs()
+            for name, place, arg in self.plain.inputs()
             if isinstance(arg, Ref) and self.leaves[_label(name, place)].requires_grad
         )
 
     def values(self) -> tuple[Any, ...]:
         """The rule's values with their bounds, as one kernel in the case's format."""
+        return self._values
+
+    @cached_property
+    def _values(self) -> tuple[Any, ...]:
         return evaluate(self.tape, self.call, recorded(self.tape), bounded=True)
 
     def value(self) -> Any:
@@ -125,27 +136,44 @@ class Case:
         (value,) = self.values()
         return value
 
-    def gradient(self, operand: str, arithmetic: Arithmetic | None = None) -> Any:
-        """The rule's gradient of one operand, in the operand's shape."""
+    def gradients(
+        self, operands: Iterable[str], arithmetic: Arithmetic | None = None
+    ) -> dict[str, Any]:
+        """The rule's gradients of some operands, each in the operand's shape."""
         gs = [
             g if g is None or arithmetic is None else Bounded(g, arithmetic)
             for g in self.cotangents
         ]
-        wanted = [name == operand for name in self.inputs()]
+        input_nrs, asked = self.inputs(), set(operands)
+        if not asked:
+            return {}
+        wanted = [name in asked for name in input_nrs]
         found = vjp(self.tape, self.call, gs, recorded(self.tape), arithmetic, wanted)
-        return found[wanted.index(True)]
+        return {name: g for name, g, want in zip(input_nrs, found, wanted, strict=True) if want}
+
+    def gradient(self, operand: str, arithmetic: Arithmetic | None = None) -> Any:
+        """The rule's gradient of one operand, in the operand's shape."""
+        return self.gradients([operand], arithmetic)[operand]
+
+    def torch_gradients(self, operands: Iterable[str]) -> dict[str, NDArray[Any]]:
+        """torch.autograd's gradients of some operands."""
+        asked = tuple(operands)
+        if not asked:
+            return {}
+        pairs = [(y, g) for y, g in zip(self.outputs, self.gs, strict=True) if g is not None]
+        with torch_alone():
+            found = torch.autograd.grad(
+                [y for y, _ in pairs],
+                [self.leaves[operand] for operand in asked],
+                [g for _, g in pairs],
+                retain_graph=True,
+                materialize_grads=True,
+            )
+        return dict(zip(asked, map(numbers, found), strict=True))
 
     def torch_gradient(self, operand: str) -> NDArray[Any]:
         """torch.autograd's gradient of one operand."""
-        pairs = [(y, g) for y, g in zip(self.outputs, self.gs, strict=True) if g is not None]
-        (found,) = torch.autograd.grad(
-            [y for y, _ in pairs],
-            self.leaves[operand],
-            [g for _, g in pairs],
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        return numbers(found)
+        return self.torch_gradients([operand])[operand]
 
     def weighed(self, items: Any) -> NDArray[np.float64]:
         """What belongs to the results that have a cotangent, one number after the other.
@@ -160,7 +188,7 @@ class Case:
 
         Of a complex operand both parts are given, along one axis more.
         """
-        bound = self.bound()
+        bound = self.plain
         if self.leaves[operand].is_complex():
             x = x[..., 0] + 1j * x[..., 1]
         x = self.within(operand, x)
@@ -193,6 +221,8 @@ class Case:
         self, operand: str, x: NDArray[np.float64]
     ) -> Iterator[tuple[str, NDArray[np.float64]]]:
         """The operands that follow from one which takes other numbers, with theirs."""
+        if not any(isinstance(draw, Made) for draw in self.sample.args):
+            return
         moved = self.leaves[operand]
         args = [x if arg is moved else _plain(arg) for arg in self.args]
         for draw, arg in zip(self.sample.args, self.args, strict=True):
@@ -233,17 +263,21 @@ def make(sample: Sample, dtype: str = "float64", seed: int = 0, length: int = LE
     made_in = complex_kind(kind) if sample.planar else kind
     kwargs = {"dtype": made_in, **kwargs} if takes_dtype else kwargs
     given = {**dict(zip(_names(sample), args, strict=False)), **kwargs}
-    arguments = {
-        a.name: convert(given.get(a.name, a.default_value if a.has_default_value() else None))
+    full = {
+        a.name: given.get(a.name, a.default_value if a.has_default_value() else None)
         for a in sample.op._schema.arguments
     }
+    arguments = {argument: convert(item) for argument, item in full.items()}
+    if adds_in_parts(sample.op, ((argument, item, False) for argument, item in full.items())):
+        arguments["in_parts"] = True
     writes = tuple(
         a.name for a in sample.op._schema.arguments if a.alias_info and a.alias_info.is_write
     )
     # A leaf cannot be changed in place.
     changed = [_cloned(a) if name in writes else a for name, a in zip(given, args, strict=False)]
     run_by = sample.double if sample.double and dtype == "float64" else sample.op
-    made = run_by(*changed, **kwargs)
+    with torch_alone():
+        made = run_by(*changed, **kwargs)
     if made is None:  # what it wrote to, as the recorder has it
         written = (a for name, a in zip(given, changed, strict=False) if name in writes)
         made = [tensor for a in written for tensor in (a if isinstance(a, list) else [a])]

@@ -36,7 +36,9 @@ class Places(Draw):
         return np.stack(columns, axis=-1).astype(np.float32).astype(np.float64)
 
 
-def _grid(sizes: tuple[int, ...], *, align: bool, count: int = 3) -> Places:
+def _grid(sizes: tuple[int, ...], *, align: bool) -> Places:
+    # In space a place reads 64 pixels: few places.
+    count = 3 if len(sizes) == 2 else 2
     return Places((2, *(count,) * len(sizes), len(sizes)), sizes_of_image=sizes, align=align)
 
 
@@ -71,16 +73,15 @@ GRIDS += (
 
 _BACK = aten.grid_sampler_2d_backward.default, aten.grid_sampler_3d_backward.default
 
-# In space a place reads 64 pixels, each of which counts twice: few places.
-_FEW = {2: ((2, 2, 3, 3), 3), 3: ((2, 1, 2, 2, 2), 2)}
+_DY = {2: (2, 2, 3, 3), 3: (2, 1, 2, 2, 2)}
 
 TWICE_GRIDS = tuple(
     sample(
         _BACK[len(sizes) - 2], normal(*dy), normal(*dy[:2], *sizes),
-        _grid(sizes, align=align, count=count), mode, padding, align, [True, True],
+        _grid(sizes, align=align), mode, padding, align, [True, True],
         note=note, exact="y[1] dx dgrid" if mode else "", unused="ddy" if mode else "",
     )
     for note, sizes, mode, padding, align in _FORMS
-    for dy, count in (_FEW[len(sizes)],)
+    for dy in (_DY[len(sizes)],)
     if (note, len(sizes)) != ("border", 3)
 )  # fmt: skip

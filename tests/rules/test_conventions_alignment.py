@@ -12,7 +12,7 @@ from rules.samples import aten
 from rules.samples_losses import Fixed
 from rules.sampling import normal, sample
 from rules.test_formulas import gradient, judged
-from rules.test_torch import comparison
+from rules.test_torch import comparisons
 
 LABELS = Fixed((2, 3), numbers=((1, 1, 2), (3, 1, 0)))
 
@@ -34,7 +34,7 @@ def case(times: list[int], *, zero_infinity: bool = False, dtype: str = "float64
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gradient_has_the_probabilities_that_a_softmax_takes_away_again(dtype: str) -> None:
     torch_made = case([5, 4], dtype=dtype)
-    assert comparison(torch_made, "dx").verdict is Verdict.AGREES
+    assert comparisons(torch_made)["dx"].verdict is Verdict.AGREES
 
 
 def test_gradient_is_what_all_paths_say() -> None:
@@ -67,6 +67,6 @@ def test_long_sequence_keeps_a_narrow_bound() -> None:
     )
     torch_made = make(long, "float32")
     for result in ("y[0]", "dx"):
-        found = comparison(torch_made, result)
+        found = comparisons(torch_made)[result]
         assert found.verdict is Verdict.AGREES
         assert found.detects_relative < 2e-2

@@ -127,6 +127,7 @@ def test_log_sigmoid_keeps_its_digits_far_out() -> None:
     np.testing.assert_allclose(case.torch_gradient("x"), [3, 1.5, 0], rtol=1e-15)
 
 
+@pytest.mark.low_precision
 def test_torch_adds_the_bias_of_a_layer_up_in_bfloat16() -> None:
     """Numbers of 1/256 of the sum so far are rounded away, one after the other."""
     rows = Sample(aten.native_layer_norm.default, (normal(600, 4), [4], normal(4), normal(4), 1e-5))

@@ -114,6 +114,7 @@ def test_ties_of_ranks_are_not_judged() -> None:
 @pytest.mark.parametrize("rows", [2, 64, 300, 1024, 4096])
 @pytest.mark.parametrize("alike", [True, False], ids=["alike", "random"])
 @pytest.mark.parametrize("seed", range(5))
+@pytest.mark.low_precision
 def test_layer_norm_adds_rows_up_in_bfloat16(rows: int, alike: bool, seed: int) -> None:
     """Sums of which every partial one is stored in 16 bits lie within their bound."""
     sample = Sample(
@@ -130,6 +131,7 @@ def test_layer_norm_adds_rows_up_in_bfloat16(rows: int, alike: bool, seed: int) 
         assert found.verdict is Verdict.AGREES or rows > 64
 
 
+@pytest.mark.low_precision
 def test_sum_of_64_rows_in_bfloat16_is_judged() -> None:
     sample = Sample(
         aten.native_layer_norm.default, (normal(64, 6), [6], normal(6), normal(6), 1e-5)

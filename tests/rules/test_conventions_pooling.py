@@ -97,6 +97,7 @@ def test_window_that_meets_only_padding_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize(("width", "padding"), [(259, 0), (517, 1)])
+@pytest.mark.low_precision
 def test_divisor_that_bfloat16_does_not_hold(width: int, padding: int) -> None:
     # 259 lies between 258 and 260: torch's backward divides by 260. With padding the first window
     # has 258 elements.

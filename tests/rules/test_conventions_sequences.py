@@ -19,7 +19,7 @@ from rules.samples import aten
 from rules.samples_recurrent import RECURRENT
 from rules.sampling import Draw, normal, sample
 from rules.test_conventions import INF, Given
-from rules.test_torch import comparison
+from rules.test_torch import comparisons
 
 flash = aten._scaled_dot_product_flash_attention_for_cpu.default
 
@@ -104,8 +104,8 @@ def test_blocks_are_added_up_in_the_format(queries: int, keys: int, heads: int, 
     """Several blocks of queries, of keys, and heads that share their keys and values."""
     pair = normal(1, 1, keys, 4)
     case = make(sample(flash, normal(1, heads, queries, 4), pair, pair, constant="y[1]"), dtype)
-    for result in ("y[0]", "y[1]", "dq", "dk", "dv"):
-        assert comparison(case, result).verdict is Verdict.AGREES
+    verdicts = {result: found.verdict for result, found in comparisons(case).items()}
+    assert verdicts == dict.fromkeys(("y[0]", "y[1]", "dq", "dk", "dv"), Verdict.AGREES)
 
 
 class Lowest(Draw):
@@ -125,8 +125,8 @@ def test_keys_hidden_by_the_most_negative_number(dtype: str) -> None:
     case = make(
         sample(flash, normal(1, 2, 3, 4), pair, pair, attn_mask=mask, constant="y[1]"), dtype
     )
-    for result in ("y[0]", "y[1]", "dq", "dk", "dv"):
-        assert comparison(case, result).verdict is Verdict.AGREES
+    verdicts = {result: found.verdict for result, found in comparisons(case).items()}
+    assert verdicts == dict.fromkeys(("y[0]", "y[1]", "dq", "dk", "dv"), Verdict.AGREES)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -71,12 +71,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("low", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("layer", "choice"), CASES)
-def test_every_form_is_judged_and_agrees(layer: str, choice: str, low: bool) -> None:
+def test_every_form_is_judged_and_agrees(layer: str, choice: str, dtype: str) -> None:
     torch.manual_seed(0)
     make_layer, sizes = LAYERS[layer]
-    report = differentiated(make_layer(), sizes, CHOICES[choice], low).report
+    report = differentiated(make_layer(), sizes, CHOICES[choice], dtype == "bfloat16").report
     assert [finding.title for finding in report.wrong] == []
     assert dict(report.reasons()) == {}
     assert any("BackwardBackward" in finding.title for finding in report.findings) or (
@@ -93,6 +93,7 @@ def test_a_gradient_that_is_moved_on_the_way_is_seen(layer: str) -> None:
     assert witness.verdict is gw.Verdict.DISAGREES
 
 
+@pytest.mark.low_precision
 def test_the_coarsest_format_counts_where_several_meet() -> None:
     torch.manual_seed(0)
     make_layer, sizes = LAYERS["batch norm"]

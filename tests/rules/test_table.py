@@ -64,16 +64,10 @@ def test_what_is_no_sentence_is_told_from_one(text: str) -> None:
     assert not is_one_sentence(text, "X")
 
 
-@pytest.mark.parametrize(
-    ("text", "subject"),
-    [
-        *((rule.definition(), rule.node) for rule in RULES.values() if rule.meaning),
-        *((term.definition(), term.name) for term in terms()),
-    ],
-    ids=lambda text: text.split()[0],
-)
-def test_definition_is_one_sentence(text: str, subject: str) -> None:
-    assert is_one_sentence(text, subject)
+def test_definitions_are_sentences() -> None:
+    texts = [(rule.definition(), rule.node) for rule in RULES.values() if rule.meaning]
+    texts += [(term.definition(), term.name) for term in terms()]
+    assert [text for text, subject in texts if not is_one_sentence(text, subject)] == []
 
 
 def node_of(sample: Sample) -> str:
@@ -83,19 +77,19 @@ def node_of(sample: Sample) -> str:
     return nodes[0].name().rpartition("::")[2] if nodes else ""
 
 
-WITH_NODE = [sample for sample in dict(pairs()) if node_of(sample)]
-
-
 def test_only_operations_that_hand_on_their_operand_leave_no_node() -> None:
-    assert {sample.name for sample in dict(pairs())} - {sample.name for sample in WITH_NODE} == {
-        "contiguous",
-        "detach",
+    without = {sample.name for sample in dict(pairs()) if not node_of(sample)}
+    assert without == {"contiguous", "detach"}
+
+
+def test_names_of_the_nodes_lead_back_to_the_rules() -> None:
+    found = {
+        sample.name: (rules.find_node(node), make(sample).bound().rule)
+        for sample in dict(pairs())
+        if (node := node_of(sample))
     }
-
-
-@pytest.mark.parametrize("sample", WITH_NODE, ids=name)
-def test_name_of_the_node_leads_back_to_the_rule(sample: Sample) -> None:
-    assert rules.find_node(node_of(sample)) is make(sample).bound().rule
+    assert found
+    assert [sample for sample, (rule, own) in found.items() if rule is not own] == []
 
 
 # Frozen inputs.
@@ -148,22 +142,22 @@ def with_error(array: Any) -> Bounded:
     return Bounded(value, ARITHMETIC, np.full(value.shape, 1e-15), np.full(value.shape, 1e-16))
 
 
-@pytest.mark.parametrize("arithmetic", [None, ARITHMETIC], ids=["plain", "bounded"])
 @pytest.mark.parametrize("sample", SAMPLES, ids=name)
-def test_rule_writes_to_no_input_and_stays_in_float64(
-    sample: Sample, arithmetic: Arithmetic | None
-) -> None:
-    case = make(sample)
-    rule = case.bound().rule
-    names = dict.fromkeys(operand.partition("[")[0] for operand in case.differentiable)
-    functions = [(rule.function, False)]
-    functions += [(rule.gradients[operand], True) for operand in names]
-    for function, backward in functions:
-        found = call_frozen(function, case, arithmetic, backward=backward)
-        # The engine makes whole numbers of real ones, and the other way round.
-        kinds = set() if backward else {*(y.dtype for y in case.results), np.dtype(np.int64)}
-        made = {dtype_of(one) for one in listed(found) if one is not None}
-        assert made <= kinds | {np.dtype(np.float64), np.dtype(np.complex128)}
+def test_rule_writes_to_no_input_and_stays_in_float64(sample: Sample) -> None:
+    for arithmetic in (None, ARITHMETIC):
+        case = make(sample)
+        rule = case.plain.rule
+        names = dict.fromkeys(operand.partition("[")[0] for operand in case.differentiable)
+        functions: dict[str, Any] = {"y": rule.function}
+        functions |= {f"d{operand}": rule.gradients[operand] for operand in names}
+        for result, function in functions.items():
+            found = call_frozen(function, case, arithmetic, backward=result != "y")
+            # The engine makes whole numbers of real ones, and the other way round.
+            kinds: set[np.dtype[Any]] = {np.dtype(np.float64), np.dtype(np.complex128)}
+            if result == "y":
+                kinds |= {*(y.dtype for y in case.results), np.dtype(np.int64)}
+            made = {dtype_of(one) for one in listed(found) if one is not None}
+            assert made <= kinds, (result, arithmetic)
 
 
 def test_a_rule_without_a_bound_is_collected_and_says_what_it_calls(

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from gradwitness.capture.arrays import dtype_name
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, part
 from gradwitness.judging.compare import compare
 from gradwitness.verdict import Verdict
-from rules.harness import Case, make, name, numbers, pairs
+from rules.harness import Case, make, name, numbers
 from rules.samples import SAMPLES
 
 if TYPE_CHECKING:
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from gradwitness.judging.compare import Comparison
     from rules.samples import Sample
 
-    Result = tuple[Sample, str]
-
-SEEDS = range(4)
+# How often operands are drawn: the fewest, and as often as it takes to use the bound, at most.
+FEWEST, SEEDS = 2, range(4)
 # How long a contraction is: no sum at all, the main job's width, more than one block of a kernel.
 LENGTHS = (1, 21, 257)
 # The least part of the bound that the worst of torch's errors has to use. The bound of a long
@@ -56,30 +56,23 @@ BY_PLACE = ("upsample_", "_upsample_")
 # each of its terms; that of a pseudoinverse the norm of all of it for each of its numbers.
 WHOLE = ("linalg_matrix_exp", "linalg_pinv")
 
-# A result is the value, y (y[0], y[1] of several), or the gradient of an operand, dx.
-RESULTS = [(sample, result) for sample in SAMPLES for result in make(sample).compared]
-RESULTS += [(sample, f"d{operand}") for sample, operand in pairs()]
+
+def expected(case: Case) -> dict[str, Any]:
+    """What the rule says: the values, y (or y[0], y[1]), and the gradients of operands, dx."""
+    values = dict(zip(case.names, case.values(), strict=True))
+    gradients = case.gradients(case.differentiable, Arithmetic.stepwise(case.dtype))
+    return {y: values[y] for y in case.compared} | {f"d{x}": g for x, g in gradients.items()}
 
 
-def expected(case: Case, result: str) -> Any:
-    if result in case.names:
-        return case.values()[case.names.index(result)]
-    return case.gradient(result[1:], Arithmetic.stepwise(case.dtype))
-
-
-def cases(sample: Sample, dtype: str) -> Iterator[Case]:
-    for length in LENGTHS if sample.sized else LENGTHS[:1]:
-        for seed in SEEDS:
-            yield make(sample, dtype, seed, length)
-
-
-def comparison(case: Case, result: str) -> Comparison:
-    """Torch's result against the rule's."""
-    if result not in case.names:
-        made = case.torch_gradient(result[1:])
-        return compare(made, expected(case, result), made.dtype.name)
-    recorded = case.outputs[case.names.index(result)]
-    return compare(numbers(recorded), expected(case, result), dtype_name(recorded))
+def comparisons(case: Case) -> dict[str, Comparison]:
+    """Torch's results against the rule's."""
+    outputs = dict(zip(case.names, case.outputs, strict=True))
+    found = {y: (numbers(outputs[y]), dtype_name(outputs[y])) for y in case.compared}
+    if case.sample.name not in NO_WITNESS:
+        made = case.torch_gradients(case.differentiable)
+        found |= {f"d{x}": (g, g.dtype.name) for x, g in made.items()}
+    ours = expected(case)
+    return {result: compare(made, ours[result], dtype) for result, (made, dtype) in found.items()}
 
 
 def kept_in(case: Case, result: str) -> str:
@@ -99,7 +92,6 @@ NO_WITNESS = (
     "native_batch_norm_backward statistics",
     "embedding_dense_backward by frequency",
 )
-TORCH_HAS = [(s, result) for s, result in RESULTS if result[0] == "y" or s.name not in NO_WITNESS]
 
 # Torch has no kernel for 16-bit numbers.
 NO_16_BITS = (
@@ -132,6 +124,8 @@ NO_16_BITS = (
     "special_log_ndtr",
     "special_ndtri",
 )
+# Torch's exponential for this kernel in 16 bits has 20 bits in vectors of AVX, and all elsewhere.
+FEW_BITS = "_scaled_dot_product_flash_attention_for_cpu"
 # Sums of which torch stores every partial one in 16 bits, and stays far below the worst case.
 ADDED_IN_16_BITS = ("nll_loss", "soft_margin_loss mean")
 # A transform of real numbers may be one of complex numbers, of half the length: the bound has room
@@ -142,45 +136,64 @@ NO_KERNEL = ("avg_pool3d",)
 
 
 def in_each_format() -> Iterator[Any]:
-    for sample, result in TORCH_HAS:
+    for sample in SAMPLES:
         for dtype in USED:
             if dtype == "bfloat16" and sample.name.startswith(NO_KERNEL):
                 continue
             if dtype == "bfloat16" and (sample.planar or sample.name.startswith(NO_16_BITS)):
                 continue
-            label = f"{name(sample)}: {result}, {dtype}"
-            yield pytest.param(sample, result, dtype, id=label)
+            yield pytest.param(sample, dtype, id=f"{name(sample)}: {dtype}")
 
 
-@pytest.mark.parametrize(("sample", "result", "dtype"), list(in_each_format()))
-def test_torch_uses_the_bound_and_stays_within(sample: Sample, result: str, dtype: str) -> None:
-    drawn = list(cases(sample, dtype))
-    found = [comparison(case, result) for case in drawn]
-    assert [c for c in found if c.verdict is not Verdict.AGREES] == []
-    assert [c.probable_ratio for c in found if c.suspicious] == []
-    worst = max(c.ratio for c in found)
-    if sample.shows_no_error(result):
-        assert worst == 0
-    elif used := USED[kept_in(drawn[0], result)]:
-        share = 0.5 if (sample.name, result) in SEVERAL_FUNCTIONS else 1.0
-        if dtype == "bfloat16" and sample.name.startswith(BY_PLACE):
-            share = 0.05
-        share = 0.5 if name(sample).startswith(ADDED_IN_16_BITS) else share
-        share = 0.1 if name(sample).startswith(WHOLE) else share
-        share = 0.4 if name(sample).startswith(TWO_WAYS) else share
-        assert worst > share * used, "the bound is slack"
+def least(case: Case, result: str) -> float:
+    """The part of its bound that the worst of a result's errors has to use."""
+    sample, dtype = case.sample, case.dtype
+    share = 0.5 if (sample.name, result) in SEVERAL_FUNCTIONS else 1.0
+    if dtype == "bfloat16" and sample.name.startswith(BY_PLACE):
+        share = 0.05
+    share = 0.5 if name(sample).startswith(ADDED_IN_16_BITS) else share
+    share = 0.1 if name(sample).startswith(WHOLE) else share
+    share = 0.4 if name(sample).startswith(TWO_WAYS) else share
+    if dtype == "bfloat16" and (name(sample).startswith(FEW_BITS), result) == (True, "y[1]"):
+        share = share if torch.backends.cpu.get_cpu_capability().startswith("AVX") else 0.05
+    return share * USED[kept_in(case, result)]
 
 
-def label(result: Result) -> str:
-    return f"{name(result[0])}: {result[1]}"
+def is_slack(case: Case, result: str, worst: float) -> bool:
+    """Whether torch's worst error uses too little of a result's bound."""
+    if case.sample.shows_no_error(result):
+        return False
+    used = least(case, result)
+    return used > 0 and worst <= used
 
 
-@pytest.mark.parametrize("result", RESULTS, ids=label)
-def test_bound_is_0_where_nothing_rounds_and_nowhere_else(result: Result) -> None:
-    sample, what = result
-    found = expected(make(sample, "float32"), what)
-    bound = found.rigorous if isinstance(found, Bounded) else None
-    assert (bound is None or not np.any(bound)) == sample.is_exact(what)
+@pytest.mark.parametrize(("sample", "dtype"), list(in_each_format()))
+def test_torch_uses_the_bound_and_stays_within(sample: Sample, dtype: str) -> None:
+    worst: dict[str, float] = {}
+    slack = [""]
+    for seed in SEEDS:
+        if seed >= FEWEST and not slack:
+            break
+        for length in LENGTHS if sample.sized else LENGTHS[:1]:
+            case = make(sample, dtype, seed, length)
+            found = comparisons(case)
+            assert [(r, c) for r, c in found.items() if c.verdict is not Verdict.AGREES] == []
+            assert [(r, c.probable_ratio) for r, c in found.items() if c.suspicious] == []
+            worst |= {r: max(worst.get(r, 0.0), c.ratio) for r, c in found.items()}
+        slack = [result for result, used in worst.items() if is_slack(case, result, used)]
+    assert worst
+    assert [r for r, used in worst.items() if used and sample.shows_no_error(r)] == []
+    assert slack == [], "the bound is slack"
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=name)
+def test_bound_is_0_where_nothing_rounds_and_nowhere_else(sample: Sample) -> None:
+    found = expected(make(sample, "float32"))
+    bounds = {r: e.rigorous if isinstance(e, Bounded) else None for r, e in found.items()}
+    assert found
+    assert {r: bound is None or not np.any(bound) for r, bound in bounds.items()} == {
+        result: sample.is_exact(result) for result in found
+    }
 
 
 @pytest.mark.parametrize("factor", [1 + 2**-20, 1 - 2**-20])
@@ -188,6 +201,6 @@ def test_bound_is_0_where_nothing_rounds_and_nowhere_else(result: Result) -> Non
 def test_error_of_16_roundings_is_refuted(result: tuple[str, str], factor: float) -> None:
     sample = next(s for s in SAMPLES if s.name == result[0])
     case = make(sample, "float32")
-    found = expected(case, result[1])
+    found = expected(case)[result[1]]
     wrong = (np.asarray(found.value) * factor).astype(np.float32)
     assert compare(wrong, found, "float32").verdict is Verdict.DISAGREES

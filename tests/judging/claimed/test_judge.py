@@ -153,7 +153,8 @@ def test_what_is_not_claimed_is_not_passed(task: Task) -> None:
     assert report.exit_code == 3
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.low_precision
+@pytest.mark.parametrize("seed", range(2))
 def test_right_claims_in_other_formats(seed: int) -> None:
     task = Task(seed)
     coarse = task.gradients()
@@ -249,7 +250,8 @@ def test_a_doubt_about_the_reference_is_one_about_the_claim() -> None:
 def test_a_gradient_that_cancels_may_be_zero() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-    x = torch.randn(8, 3)
+    # Of so many that their own rounding hides what that of the layers behind leaves.
+    x = torch.randn(128, 3)
     torch.autograd.backward(model(x).square().sum())
     claims = {n: p.grad.numpy().copy() for n, p in model.named_parameters() if p.grad is not None}
     (run,) = gw.check(model, x, loss=lambda o: o.square().sum(), claims=claims).runs

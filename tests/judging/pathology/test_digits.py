@@ -147,6 +147,7 @@ def test_a_plain_network() -> None:
     assert witness.report.notes == ()
 
 
+@pytest.mark.low_precision
 def test_under_autocast_few_digits_are_all_that_there_can_be() -> None:
     torch.manual_seed(0)
     w, x = torch.randn(64, 64).requires_grad_(), torch.randn(16, 64)

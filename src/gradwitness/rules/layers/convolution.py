@@ -214,7 +214,8 @@ def convolution(
         y = walk.correlate(x, w)
     if b is None:
         return y
-    channels = x.shape[1] // groups
+    # A stored part holds the products of all channels already.
+    channels = 1 if transposed and in_parts else x.shape[1] // groups
     b = np.reshape(b, (1, -1, *(1,) * (x.ndim - 2)))
     return continue_from(y, b, channels * math.prod(w.shape[2:]))
 

@@ -1,0 +1,36 @@
+"""Of the whole suite: one thread for each process, and which tests are of low precision."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Before NumPy and torch are loaded, also by the workers and programs that the tests start: several
+# threads for such small arrays would only wait for each other.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Mark the tests that run torch with a 16-bit format among their parameters."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "torch" in vars(item.module):
+            call = getattr(item, "callspec", None)
+            parameters = call.params.values() if call else ()
+            if any(_names_16_bits(parameter) for parameter in parameters):
+                item.add_marker(pytest.mark.low_precision)
+
+
+def _names_16_bits(parameter: object) -> bool:
+    named = isinstance(parameter, str) or type(parameter).__name__ == "dtype"
+    return named and "float16" in str(parameter)
