@@ -252,7 +252,7 @@ def _by_order(state: _Matching) -> None:
         )
         listed = ", ".join(repr(name) for name in claims[:3]) + (", ..." if len(claims) > 3 else "")
         state.notes.append(
-            f"{len(claims)} claims not matched ({listed}): {why}. "
+            f"not matched: {len(claims)} claim{'s' * (len(claims) > 1)} ({listed}), as {why}. "
             "Give the claims the parameters' names."
         )
 

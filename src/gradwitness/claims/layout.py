@@ -66,9 +66,7 @@ def _arranged(
         order = next((o for p, o in orders.items() if fnmatchcase(name, p)), None)
         new_name = names.get(name, name)
         if new_name in result:
-            raise InputError(
-                f"{source}: two claims are now named {new_name!r}; one of them was {name!r}"
-            )
+            raise InputError(f"{source}: renaming gives two claims the name {new_name!r}")
         reordered = claim if order is None else permuted(claim, tuple(order))
         result[new_name] = replace(reordered, name=new_name)
     return result

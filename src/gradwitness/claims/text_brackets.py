@@ -73,7 +73,7 @@ class Axis:
         if len(wrong):
             has = int(sizes[wrong[0]])
             raise Malformed(
-                f"a row of {has} numbers, but those before have {self.size}; "
+                f"a row of length {has} after rows of length {self.size}; "
                 "all rows of a tensor must have the same length",
                 int(offsets[wrong[0]]),
             )
@@ -88,9 +88,7 @@ class Axis:
             self.gap = int(before[0])
         wrong = np.flatnonzero(before != self.gap)
         if len(wrong):
-            raise Malformed(
-                "... at a different index than in the rows before", int(offsets[wrong[0]])
-            )
+            raise Malformed("... at a different index than in earlier rows", int(offsets[wrong[0]]))
         self.gaps += len(before)
 
 
@@ -196,7 +194,7 @@ class Nest:
         levels = np.where(opens, depths, depths + 1)
         if self._leaf and len(levels) and levels.max() > self._leaf:
             offset = int(brackets[np.argmax(levels > self._leaf)])
-            raise Malformed("'[' where a number is expected, as in the rows before", offset)
+            raise Malformed("'[' where a number is expected, as in earlier rows", offset)
         gap_levels = self._depth_at(left_out, brackets, depths)
         for level, axis in enumerate(self.axes, start=1):
             at_level = levels == level
@@ -229,7 +227,7 @@ class Nest:
         wrong = (np.diff(bounds) > 0) & (np.concatenate([[self._depth], depths]) != self._leaf)
         if wrong.any():
             offset = int(starts[bounds[np.argmax(wrong)]])
-            raise Malformed("a number where '[' or ']' is expected, as in the rows before", offset)
+            raise Malformed("a number where '[' or ']' is expected, as in earlier rows", offset)
 
     def _check_gaps(self, at: int) -> None:
         for axis in self.axes:
