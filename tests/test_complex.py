@@ -330,7 +330,7 @@ def test_claims_of_real_parameters_are_judged_through_complex_steps() -> None:
     (report,) = judge_claims(witness.tape, witness.report, given).runs
     assert [row.name for row in report.wrong] == ["before.weight"]
     assert report.causes
-    assert any("complex numbers: no mistake was tried there" in note for note in report.notes)
+    assert any("complex numbers" in note for note in report.notes)
 
 
 def test_a_complex_gradient_cannot_be_claimed() -> None:

@@ -336,5 +336,5 @@ def test_a_tape_that_could_not_be_read_is_not_written(
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(InputError, match="no such file"):
+        with pytest.raises(InputError, match="is not a file"):
             load_tape(path)

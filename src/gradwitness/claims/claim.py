@@ -18,7 +18,7 @@ class Claim:
     name : str
         As in its source.
     array : ndarray
-        float16, bfloat16, float32 or float64; what was read from text is float64.
+        float16, bfloat16, float32 or float64; text is read as float64.
     rounding : ndarray or float
         How far each number may lie from the original, because only so many digits were written
         down: half a unit of the last one. 0 where the source holds the bits. An array has the shape

@@ -92,9 +92,9 @@ class _Array(Nest):
         wrong = np.flatnonzero(~_MAY_FOLLOW[before, found_tokens])
         if len(wrong):
             expected = {_COMMA: "a number or '['", _OPEN: "a number, '[' or ']'"}
-            what = expected.get(int(before[wrong[0]]), "',' or ']'")
+            wanted = expected.get(int(before[wrong[0]]), "',' or ']'")
             at = int(offsets[wrong[0]])
-            raise Malformed(f"expected {what}, found {chr(block[at])!r}", at)
+            raise Malformed(f"expected {wanted}, found {chr(block[at])!r}", at)
         self._before = int(found_tokens[-1])
         return end
 
@@ -257,13 +257,13 @@ class _Reader:
             size = min(4 * size, BLOCK)
         return b""
 
-    def _expect(self, byte: bytes, what: str) -> None:
+    def _expect(self, byte: bytes, expected: str) -> None:
         if self._peek() != byte:
-            raise self._unexpected(what)
+            raise self._unexpected(expected)
         self._stream.skip(len(byte))
 
-    def _unexpected(self, what: str) -> FileFormatError:
+    def _unexpected(self, expected: str) -> FileFormatError:
         snippet = self._stream.peek(30).split(b"\n")[0].decode("utf-8", "replace")
         if not snippet:
-            return self._stream.error(f"expected {what}, but the file ends. Is it cut off?")
-        return self._stream.error(f"not JSON: expected {what}, found {snippet!r}")
+            return self._stream.error(f"expected {expected}, but the file ends. Is it cut off?")
+        return self._stream.error(f"not JSON: expected {expected}, found {snippet!r}")

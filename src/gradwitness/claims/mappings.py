@@ -73,10 +73,10 @@ def _flat(tree: Mapping[Any, Any], path: tuple[str, ...], name: str) -> Iterator
 def _holds_arrays(values: list[Any] | tuple[Any, ...], level: int) -> bool:
     """Whether a list is a level of a tree, rather than the numbers of one tensor."""
     return level <= _MOST_LEVELS and any(
-        isinstance(item, Mapping)
-        or getattr(item, "shape", ())
-        or (isinstance(item, list | tuple) and _holds_arrays(item, level + 1))
-        for item in values
+        isinstance(value, Mapping)
+        or getattr(value, "shape", ())
+        or (isinstance(value, list | tuple) and _holds_arrays(value, level + 1))
+        for value in values
     )
 
 

@@ -193,7 +193,7 @@ class _Reader:
             try:
                 end = table.read(block, is_last=is_last)
             except Malformed as error:
-                raise self._stream.error(f"{error.what}.", error.at) from None
+                raise self._stream.error(f"{error.problem}.", error.at) from None
             self._stream.skip(end)
             is_over = is_last or end < len(block)
             size = min(4 * size, BLOCK)

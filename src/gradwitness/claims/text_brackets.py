@@ -36,9 +36,9 @@ _Offsets = NDArray[np.intp]
 class Malformed(ValueError):
     """Malformed text: the problem, and its byte offset in the block."""
 
-    def __init__(self, what: str, at: int) -> None:
-        super().__init__(what, at)
-        self.what = what
+    def __init__(self, problem: str, at: int) -> None:
+        super().__init__(problem, at)
+        self.problem = problem
         self.at = at
 
 
@@ -250,7 +250,7 @@ def read_nest(stream: Stream, nest: Nest) -> None:
         try:
             end = nest.read(block)
         except Malformed as error:
-            raise stream.error(f"{error.what}.", error.at) from None
+            raise stream.error(f"{error.problem}.", error.at) from None
         stream.skip(len(block) if end is None else end)
         if is_last and end is None:
             raise unclosed

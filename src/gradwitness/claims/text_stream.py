@@ -88,10 +88,10 @@ class Stream:
             return self._line, self._column + offset
         return self._line + lines, end - self._buffer.rfind(b"\n", self._at, end)
 
-    def error(self, what: str, offset: int = 0) -> FileFormatError:
+    def error(self, problem: str, offset: int = 0) -> FileFormatError:
         """Return an error with line and column."""
         line, column = self.position(offset)
-        return FileFormatError(f"{self._path}, line {line}, column {column}: {what}")
+        return FileFormatError(f"{self._path}, line {line}, column {column}: {problem}")
 
     def where(self) -> str:
         """Return ``file:line``."""

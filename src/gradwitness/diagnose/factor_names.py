@@ -154,8 +154,12 @@ def _roots(sizes: tuple[int, ...]) -> Iterator[tuple[float, str, str]]:
 
 def _rates() -> Iterator[tuple[float, str, str]]:
     for value in _DECIMALS:
-        yield -value, UPDATE, f"-{value:.6g} times the gradient: the update for this learning rate."
-        yield value, LEARNING_RATE, f"Already multiplied by {value:.6g}, as by a learning rate."
+        yield (
+            -value,
+            UPDATE,
+            f"This is the update for a learning rate of {value:.6g}, not the gradient.",
+        )
+        yield value, LEARNING_RATE, f"It was already multiplied by a learning rate of {value:.6g}."
 
 
 def _fractions() -> Iterator[tuple[float, str, str]]:

@@ -350,10 +350,15 @@ def explanations(trial: Trial, mistake: Mistake, sites: Sequence[Site]) -> Itera
     for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
         predicted = trial.with_mistakes([(site, mistake.wrong) for site in group])
         if predicted:
-            places = list(dict.fromkeys(site.place for site in group))
-            listed = ", ".join(places[:4]) + (", ..." if len(places) > 4 else "")
-            text = mistake.text.format(place=f"each of {len(group)} steps ({listed})")
-            yield Explanation(mistake.cause, text, predicted, place=f"{len(group)} steps: {listed}")
+            places = listed(group)
+            text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
+            yield Explanation(mistake.cause, text, predicted, place=f"{len(group)} steps: {places}")
+
+
+def listed(sites: Iterable[Site]) -> str:
+    """Return the first few places of some sites."""
+    places = list(dict.fromkeys(site.place for site in sites))
+    return ", ".join(places[:4]) + ", ..." * (len(places) > 4)
 
 
 def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:

@@ -118,7 +118,7 @@ def load_tape(path: str | os.PathLike[str]) -> Tape:
         raise InputError(
             f"cannot read {file_path}: {error.strerror or error}. Check its permissions."
         ) from error
-    raise InputError(f"no such file: {file_path}")
+    raise InputError(f"{file_path} is not a file")
 
 
 def _as_stored(value: Value) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import REAL, fits, jointly, named, refuted
-from gradwitness.diagnose.factor_names import FACTOR, MISSING_TWO, Meaning, meanings
+from gradwitness.diagnose.factor_names import FACTOR, Meaning, meanings
 from gradwitness.diagnose.facts import Facts
 
 if TYPE_CHECKING:
@@ -152,6 +152,3 @@ def _is_uninformative(exhibit: Exhibit) -> bool:
     """Whether a tensor fits any factor, because it is right and zero within rounding."""
     zero: NDArray[np.bool_] = np.abs(exhibit.witness) <= exhibit.allowance
     return not exhibit.refuted and bool(zero.all())
-
-
-__all__ = ["COMPOUNDING", "MISSING_TWO", "compounding_factor", "constant_factor", "slope"]

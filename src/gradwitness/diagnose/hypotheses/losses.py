@@ -137,7 +137,6 @@ def _delta_times_softmax(visit: Visit) -> list[Any]:
     return [visit.sent[0] * p * (1 - p)]
 
 
-_MSE = frozenset({"aten.mse_loss"})
 _MEANS = frozenset({"aten.mean"})
 _SUMS = frozenset({"aten.sum"})
 

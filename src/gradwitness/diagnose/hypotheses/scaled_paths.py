@@ -171,7 +171,7 @@ def _meanings(
         for operand in list(step.operands.values())[1:] if step.op in _SCALES else ():
             scale = float(operand) if np.ndim(operand) == 0 and operand else 1.0
             scale = 1 / scale if step.op == "aten.div" else scale
-            for value, cause, times in ((1 / scale, LEFT_OUT, "not"), (scale, TWICE, "twice")):
+            for value, cause, times in ((1 / scale, LEFT_OUT, "not"), (scale, TWICE, "so twice")):
                 if abs(value - factor) <= _NEAR * abs(factor) and matches(value):
                     text = f"{step.place} multiplies by {scale:.6g}; its backward does {times}."
                     from_steps.append(Meaning(value, cause, text, 1))

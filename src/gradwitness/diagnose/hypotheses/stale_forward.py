@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.replayed_faults import Trial, listed
 from gradwitness.engine.binding import Unjudgeable, bind
 from gradwitness.tape import Ref
 
@@ -98,13 +98,12 @@ def _together(
         chosen = [candidates[min(tried, len(candidates) - 1)] for candidates in others]
         predicted = trial.with_mistakes([other.mistake for other in chosen])
         if predicted:
-            places = list(dict.fromkeys(other.site.place for other in chosen))
-            listed = ", ".join(places[:4]) + (", ..." if len(places) > 4 else "")
+            places = listed(other.site for other in chosen)
             text = (
                 f"the backward pass uses the values saved by another forward pass at {len(chosen)} "
-                f"{kind} ({listed}): calls {chosen[0].call.id} to {chosen[-1].call.id}"
+                f"{kind} ({places}): calls {chosen[0].call.id} to {chosen[-1].call.id}"
             )
-            place = f"{len(chosen)} steps: {listed}"
+            place = f"{len(chosen)} steps: {places}"
             yield Explanation(STALE_FORWARD, text, predicted, place=place, freedom=freedom + tried)
 
 
