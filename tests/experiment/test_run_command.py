@@ -120,10 +120,14 @@ def test_json_says_all_that_the_table_says(tmp_path: Path) -> None:
 def test_explain_alone_writes_the_derivation() -> None:
     result = cli(*SMALL, "--explain")
     assert result.code == 0
-    shown = result.out
-    assert shown.index("FORWARD") < shown.index("[input]") < shown.index("[output]")
-    assert shown.index("[output]") < shown.index("BACKWARD (pass 1)") < shown.index("b1.grad += g")
-    assert "--explain" not in shown
+    derivation = result.out
+    assert derivation.index("FORWARD") < derivation.index("[input]") < derivation.index("[output]")
+    assert (
+        derivation.index("[output]")
+        < derivation.index("BACKWARD (pass 1)")
+        < derivation.index("b1.grad += g")
+    )
+    assert "--explain" not in derivation
 
 
 def test_explain_before_another_option() -> None:

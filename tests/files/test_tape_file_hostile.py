@@ -347,14 +347,14 @@ def test_any_changed_bytes(path: Path, changes: list[tuple[int, bytes]]) -> None
 
 
 @MANY
-@given(place=st.integers(0, 10**6), new=st.binary(max_size=8), cut=st.integers(0, 8))
-def test_any_changed_bytes_of_the_json(path: Path, place: int, new: bytes, cut: int) -> None:
+@given(position=st.integers(0, 10**6), new=st.binary(max_size=8), cut=st.integers(0, 8))
+def test_any_changed_bytes_of_the_json(path: Path, position: int, new: bytes, cut: int) -> None:
     # With a checksum that is right again.
     save_tape(sample(), path)
     with np.load(path) as archive:
         raw = archive["tape"].tobytes()
-    place %= len(raw)
-    rewrite(path, tape=npy_of(raw[:place] + new + raw[place + cut :]))
+    position %= len(raw)
+    rewrite(path, tape=npy_of(raw[:position] + new + raw[position + cut :]))
     survives(path)
 
 
