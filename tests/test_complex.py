@@ -330,19 +330,19 @@ def test_claims_of_real_parameters_are_judged_through_complex_steps() -> None:
     (report,) = judge_claims(witness.tape, witness.report, given).runs
     assert [row.name for row in report.wrong] == ["before.weight"]
     assert report.causes
-    assert any("complex numbers: no mistake was tried there" in note for note in report.notes)
+    assert any("complex numbers" in note for note in report.notes)
 
 
 def test_a_complex_gradient_cannot_be_claimed() -> None:
     model, step = program()
     witness = watched(step, model)
-    with pytest.raises(InputError, match="weight: complex64 is no format of gradients"):
+    with pytest.raises(InputError, match="weight: unsupported dtype complex64"):
         judge_claims(witness.tape, witness.report, claims(model, real=False))
     (report,) = judge_claims(witness.tape, witness.report, claims(model)).runs
     (row,) = (row for row in report.rows if row.name == "weight")
     assert row.verdict is gw.Verdict.INCONCLUSIVE
     assert row.reason == "real numbers (float32) where complex ones are expected"
-    with pytest.raises(InputError, match="tensor a cannot be written: complex64 is no real format"):
+    with pytest.raises(InputError, match="tensor 'a': unsupported dtype complex64"):
         format_dat({}, {"a": np.ones(2, np.complex64)})
 
 

@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_is_told(folder: Path) -> None:
     (folder / "file").write_text("")
     done = run(folder, "--gradwitness-report=file/below")
     assert done.returncode != 0
-    assert "the folder cannot be made" in done.stdout + done.stderr
+    assert "cannot create the folder" in done.stdout + done.stderr
 
 
 def annotated(out: str) -> list[str]:

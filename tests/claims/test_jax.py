@@ -21,6 +21,7 @@ from gradwitness.claims.sources import read_claims
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 
 class Layer(NamedTuple):
@@ -71,7 +72,7 @@ def test_one_array_is_the_gradient() -> None:
     assert list(gw.pytree_claims(numbers(3)).runs[0]) == ["gradient"]
 
 
-def test_names_and_layouts_are_those_that_were_given() -> None:
+def test_names_and_layouts_are_those_that_were_given(snapshot: SnapshotAssertion) -> None:
     claims = gw.pytree_claims(
         TREE,
         names={"params.Dense_0.kernel": "0.weight"},
@@ -80,9 +81,8 @@ def test_names_and_layouts_are_those_that_were_given() -> None:
     kernel = TREE["params"]["Dense_0"]["kernel"]  # type: ignore[index]
     assert np.array_equal(claims.runs[0]["0.weight"].array, kernel.T)
     assert claims.runs[0]["0.weight"].array.flags.c_contiguous
-    assert "params.Dense_0.kernel is called 0.weight, as was asked" in claims.notes
-    assert "*.kernel: axes in the order (1, 0), as was asked" in claims.notes
-    # Without a word, nothing is turned round.
+    assert claims.notes == snapshot
+    # Nothing is transposed unasked.
     assert np.array_equal(gw.pytree_claims(TREE).runs[0]["params.Dense_0.kernel"].array, kernel)
 
 
@@ -95,26 +95,27 @@ def test_rounding_and_gaps_turn_with_the_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tree", "options", "said"),
+    ("tree", "options"),
     [
-        (TREE, {"names": {"x": "y"}}, r"^a pytree has nothing called 'x'; it has: block\."),
-        (TREE, {"transpose": {"*.kernle": (1, 0)}}, r"nothing called '\*\.kernle'"),
-        (TREE, {"transpose": {"*.kernel": (0,)}}, r"kernel has the shape \(3, 4\), whose axes"),
-        (TREE, {"names": {"block.scale": "block.layers.0"}}, "two claims are called 'block.layers"),
-        ({"a": {"b": 1.0}, "a.b": 2.0}, {}, "two leaves are called 'a.b'"),
-        ({"a": None}, {}, "holds no arrays"),
-        ([], {}, "holds no arrays"),
-        ({"a": "text"}, {}, "a pytree, a: str"),
+        (TREE, {"names": {"x": "y"}}),
+        (TREE, {"transpose": {"*.kernle": (1, 0)}}),
+        (TREE, {"transpose": {"*.kernel": (0,)}}),
+        (TREE, {"names": {"block.scale": "block.layers.0"}}),
+        ({"a": {"b": 1.0}, "a.b": 2.0}, {}),
+        ({"a": None}, {}),
+        ([], {}),
+        ({"a": "text"}, {}),
     ],
 )
-def test_bad_input(tree: Any, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(gw.InputError, match=said):
+def test_bad_input(tree: Any, options: dict[str, Any], snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(gw.InputError) as error:
         gw.pytree_claims(tree, **options)
+    assert str(error.value) == snapshot
 
 
 def test_without_jax(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax", None)
-    with pytest.raises(gw.MissingExtraError, match=r"need JAX .*pip install 'gradwitness\[jax\]'"):
+    with pytest.raises(gw.MissingExtraError, match=r"pip install 'gradwitness\[jax\]'"):
         gw.jax_claims(lambda: None)
 
 
@@ -158,7 +159,7 @@ def test_jax_agrees_with_the_witness() -> None:
     claims = gw.jax_claims(loss, params, x, names=names, transpose={"*.kernel": (1, 0)})
     assert claims.source == "jax.grad(loss)"
     gw.assert_gradients(claims, step, model)
-    # In a square layer the other layout fits as well, and is wrong: nobody guesses.
+    # In a square layer the other layout fits too, but is wrong: no guessing.
     unturned = gw.jax_claims(loss, params, x, names=names, transpose={"Dense_1.kernel": (1, 0)})
     with pytest.raises(gw.GradientDisagreement, match=r"(?s)0\.weight +4x4 +DISAGREES"):
         gw.assert_gradients(unturned, step, model)
@@ -188,7 +189,7 @@ def test_numbers_that_are_not_there_yet() -> None:
         gw.pytree_claims({"x": x})
         return x
 
-    with pytest.raises(gw.InputError, match=r"a pytree, x: a .*Tracer is no array"):
+    with pytest.raises(gw.InputError, match=r"a pytree, x: a .*Tracer"):
         jax.jit(inside)(1.0)
 
 
@@ -250,7 +251,7 @@ def judged(model: nn.Module, order: dict[int, tuple[int, ...]], kind: Any = dict
 
 
 @pytest.mark.parametrize("kind", [dict, Frozen, gw.pytree_claims])
-def test_a_tree_of_flax_is_recognised_and_told(kind: Any) -> None:
+def test_a_tree_of_flax_is_recognised_and_told(kind: Any, snapshot: SnapshotAssertion) -> None:
     report = judged(convolutional(5), FLAX, kind)
     assert {row.name: row.claimed_as for row in report.rows} == {
         "0.weight": "params.Conv_0.kernel",
@@ -263,39 +264,37 @@ def test_a_tree_of_flax_is_recognised_and_told(kind: Any) -> None:
         "6.bias": "params.Dense_1.bias",
     }
     assert {row.verdict.name for row in report.rows} == {"AGREES"}
-    told = "\n".join(report.notes)
-    assert (
-        "'params.Conv_0.kernel' is laid out as in Flax and Keras (as its shape shows): its axes "
-        "were put in the order (3, 2, 0, 1) for 0.weight"
-    ) in told
-    assert "'params.Dense_1.kernel' is laid out as in Flax" in told
-    assert told.count("laid out") == 4
+    assert [note for note in report.notes if "layout" in note] == snapshot
 
 
-def test_a_square_kernel_goes_with_those_whose_shape_is_a_proof() -> None:
+def test_a_square_kernel_goes_with_those_whose_shape_is_a_proof(
+    snapshot: SnapshotAssertion,
+) -> None:
     report = judged(convolutional(4), FLAX)
     assert {row.verdict.name for row in report.rows} == {"AGREES"}
-    assert "(its shape fits both; so is 0.weight's)" in "\n".join(report.notes)
-    # In PyTorch's own layout nothing is turned, whatever it is called, and nothing said.
+    assert [note for note in report.notes if "layout" in note] == snapshot
+    # In PyTorch's layout nothing is permuted, whatever its name, and there is no note.
     report = judged(convolutional(5), TORCH)
     assert {row.verdict.name for row in report.rows} == {"AGREES"}
-    assert "laid out" not in "\n".join(report.notes)
+    assert "layout" not in "\n".join(report.notes)
 
 
-def test_where_only_square_kernels_are_no_layout_is_guessed() -> None:
+def test_where_only_square_kernels_are_no_layout_is_guessed(
+    snapshot: SnapshotAssertion,
+) -> None:
     grad = numbers(3, 3)
     claims = gw.pytree_claims({"Dense_0": {"kernel": grad.T, "bias": numbers(3)}})
     (report,) = gw.diff({"0.weight": grad, "0.bias": numbers(3)}, claims).runs
     assert [row.verdict.name for row in report.rows] == ["DISAGREES", "AGREES"]
-    assert "both fit these shapes, and they were taken as they are" in "\n".join(report.notes)
+    assert report.notes == snapshot
 
 
 def test_a_source_with_kernels_in_both_layouts_is_not_put_right() -> None:
     first, second = numbers(2, 3), numbers(3, 4)
-    theirs = {"Dense_0.kernel": first, "Dense_1.kernel": second.T}
-    (report,) = gw.diff({"0.weight": first, "2.weight": second}, theirs).runs
+    claims = {"Dense_0.kernel": first, "Dense_1.kernel": second.T}
+    (report,) = gw.diff({"0.weight": first, "2.weight": second}, claims).runs
     assert [row.verdict.name for row in report.rows] == ["AGREES", "DISAGREES"]
-    assert "laid out" not in "\n".join(report.notes)
+    assert "layout" not in "\n".join(report.notes)
 
 
 def test_what_is_a_kernel_on_both_sides_or_on_neither_is_not_turned() -> None:

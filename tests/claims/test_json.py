@@ -19,6 +19,8 @@ from gradwitness.claims.sources import read_claims
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from syrupy.assertion import SnapshotAssertion
+
     from gradwitness.claims.claim import Claims
 
 PLAIN = settings(
@@ -45,10 +47,10 @@ def test_digits_are_kept(tmp_path: Path) -> None:
     assert np.array_equal(run["tensor1"].array, [-np.inf, np.inf, np.nan], equal_nan=True)
 
 
-def test_several_runs(tmp_path: Path) -> None:
+def test_several_runs(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     claims = read(tmp_path, '{"lr": 0.1, "runs": [{"a": 1.5}, {}, {"a": [2.5]}], "x": [1]}')
     assert [list(run) for run in claims.runs] == [["a"], ["a"]]
-    assert claims.notes == ("2 entries beside 'runs' were left out",)
+    assert claims.notes == snapshot
 
 
 def test_lists_of_objects_have_numbers_in_their_names(tmp_path: Path) -> None:
@@ -69,52 +71,53 @@ def test_names_may_be_in_any_letters(tmp_path: Path, encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        ("[" * 100_000, "line 1, column 33: .*more than 32 levels"),
-        ('{"a":' * 100_000, "column 161: nested too deeply"),
-        ('[{"a":' * 100_000, "column 97: nested too deeply"),
-        ('{"a": [[1, 2],\n [3]]}', "line 2, column 4: a row of 1 where .* have 2"),
-        ('{"a": [1, "x"]}', "column 11: expected a number.*'\"x\"'"),
-        ('{"a": [1, null]}', "column 11: expected a number.*'null'"),
-        ('{"a": [1, [2]]}', "column 11: .* where a number"),
-        ('{"a": [1, {}]}', "column 11: expected a number"),
-        ('{"a": [{}, 1]}', "column 12: .*expected '{', as before"),
-        ('{"a": [{} {}]}', "column 11: .*expected ',' or ']'"),
-        ('{"a": [1, ...]}', r"column 11: expected a number, found '\.\.\.'"),
-        ('{"a": [1 2]}', "column 10: expected ',' or ']', found '2'"),
-        ('{"a": [1,,2]}', r"column 10: expected a number or '\[', found ','"),
-        ('{"a": [1,]}', r"column 10: expected a number or '\[', found ']'"),
-        ('{"a": [,1]}', r"column 8: expected a number, '\[' or ']', found ','"),
-        ('{"a": [[1][2]]}', "column 11: expected ',' or ']'"),
-        ('{"a": [1-2]}', "column 8: expected a number.*'1-2'"),
-        ('{"a": [1, 2', "column 7: this bracket is never closed. Is the file cut off"),
-        ('{"a": "text"}', "no numbers in it"),
-        ("{}", "no numbers in it"),
-        ("", "column 1: expected a value, and the file ends. Is it cut off"),
-        ("{", "column 2: expected a name in quotes or '}', and the file ends"),
-        ('{"a"', "column 5: expected ':', and the file ends"),
-        ('{"a": 1\n, ', "line 2, column 3: expected a name in quotes, and the file ends"),
-        ('{"a": 1, }', "column 10: .*expected a name in quotes, found '}'"),
-        ('{"a": 1} 2', "column 10: .*expected the end of the file, found '2'"),
-        ('{"a": 1.2.3}', r"column 7: .*expected a value, found '1\.2\.3}'"),
-        ('{"a": nil}', "column 7: .*expected a value"),
-        ('{"a": "b\\', "column 7: this string is never closed"),
-        ('{"a', "column 2: this name is never closed"),
-        ('{"\n": 1}', "column 2: this name is no string of JSON"),
-        (b'{"\xff": 1}', "column 2: this name is no string of JSON"),
-        ('{"' + "a" * 100_000 + '": 1}', "column 2: this name is longer than 65536 bytes"),
-        ('{"a": {"b": 1}, "a.b": 2}', "column 24: two entries are called 'a.b' once"),
-        ('{"a": "", "a": 2}', "column 11: two entries of one object are called 'a'"),
-        ('{"a": 1' + "0" * 5000 + "}", "column 4103: .*expected"),
-        ("[1" + "0" * 300_000 + "]", "bytes without a space or a comma"),
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '[{"a":' * 100_000,
+        '{"a": [[1, 2],\n [3]]}',
+        '{"a": [1, "x"]}',
+        '{"a": [1, null]}',
+        '{"a": [1, [2]]}',
+        '{"a": [1, {}]}',
+        '{"a": [{}, 1]}',
+        '{"a": [{} {}]}',
+        '{"a": [1, ...]}',
+        '{"a": [1 2]}',
+        '{"a": [1,,2]}',
+        '{"a": [1,]}',
+        '{"a": [,1]}',
+        '{"a": [[1][2]]}',
+        '{"a": [1-2]}',
+        '{"a": [1, 2',
+        '{"a": "text"}',
+        "{}",
+        "",
+        "{",
+        '{"a"',
+        '{"a": 1\n, ',
+        '{"a": 1, }',
+        '{"a": 1} 2',
+        '{"a": 1.2.3}',
+        '{"a": nil}',
+        '{"a": "b\\',
+        '{"a',
+        '{"\n": 1}',
+        b'{"\xff": 1}',
+        '{"' + "a" * 100_000 + '": 1}',
+        '{"a": {"b": 1}, "a.b": 2}',
+        '{"a": "", "a": 2}',
+        '{"a": 1' + "0" * 5000 + "}",
+        "[1" + "0" * 300_000 + "]",
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(
-    tmp_path: Path, content: str | bytes, message: str
+    tmp_path: Path, content: str | bytes, snapshot: SnapshotAssertion
 ) -> None:
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FileFormatError) as error:
         read(tmp_path, content)
+    assert str(error.value).removeprefix(f"{tmp_path}/") == snapshot
 
 
 NUMBERS = st.floats(width=32) | st.integers(-(10**6), 10**6)
@@ -135,25 +138,25 @@ TREES = st.recursive(
 )
 
 
-def leaves(tree: Any, way: tuple[str, ...] = ()) -> dict[str, Any]:
+def leaves(tree: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the numbers and tensors of a tree, found with what Python itself has read."""
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     if isinstance(tree, dict):
-        for key, part in tree.items():
-            found |= leaves(part, (*way, key))
-    elif isinstance(tree, list) and any(isinstance(part, dict) for part in tree):
-        for at, part in enumerate(tree):
-            found |= leaves(part, (*way, str(at)))
+        for key, subtree in tree.items():
+            arrays |= leaves(subtree, (*path, key))
+    elif isinstance(tree, list) and any(isinstance(subtree, dict) for subtree in tree):
+        for i, subtree in enumerate(tree):
+            arrays |= leaves(subtree, (*path, str(i)))
     elif isinstance(tree, (int, float, list)) and not isinstance(tree, bool):
-        found[".".join(way) or "tensor1"] = np.asarray(tree, float)
-    return found
+        arrays[".".join(path) or "tensor1"] = np.asarray(tree, float)
+    return arrays
 
 
 @PLAIN
 @given(TREES, st.integers(40, 90), st.sampled_from([None, 1]))
 def test_blocks_may_end_anywhere(tmp_path: Path, tree: Any, block: int, indent: int | None) -> None:
     text = json.dumps(tree, indent=indent)
-    wanted = leaves(json.loads(text))
+    expected = leaves(json.loads(text))
     with pytest.MonkeyPatch.context() as patch:
         for module in (json_stream, text_brackets, text_stream):
             patch.setattr(module, "BLOCK", block)
@@ -163,11 +166,11 @@ def test_blocks_may_end_anywhere(tmp_path: Path, tree: Any, block: int, indent: 
         try:
             (run,) = read(tmp_path, text).runs
         except FileFormatError as error:
-            assert not wanted or "once nested names are joined" in str(error)  # noqa: PT017
+            assert not expected or "nested names" in str(error)  # noqa: PT017
             return
-    assert list(run) == list(wanted)
+    assert list(run) == list(expected)
     for name, claim in run.items():
-        assert np.array_equal(claim.array, wanted[name], equal_nan=True)
+        assert np.array_equal(claim.array, expected[name], equal_nan=True)
 
 
 def test_memory_is_that_of_the_numbers(tmp_path: Path) -> None:
@@ -184,6 +187,6 @@ def test_memory_is_that_of_the_numbers(tmp_path: Path) -> None:
 
 
 def test_many_small_entries_take_no_more_than_their_number(tmp_path: Path) -> None:
-    content = {f"layer{at}": {"w": at / 7, "b": "x"} for at in range(20_000)}
+    content = {f"layer{i}": {"w": i / 7, "b": "x"} for i in range(20_000)}
     (run,) = read(tmp_path, json.dumps(content)).runs
     assert float(run["layer19999.w"].array) == 19999 / 7

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from syrupy.assertion import SnapshotAssertion
+
     from gradwitness.claims.claim import Run
 
 safetensors_torch = pytest.importorskip("safetensors.torch")
@@ -41,11 +43,11 @@ FORMATS = {
 class Payload:
     """What a malicious pickle holds: it makes a file when it is read."""
 
-    def __init__(self, made: Path) -> None:
-        self.made = made
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def __reduce__(self) -> Any:
-        return (type(self.made).touch, (self.made,))
+        return (type(self.path).touch, (self.path,))
 
 
 def only(source: Any) -> Run:
@@ -56,7 +58,7 @@ def only(source: Any) -> Run:
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_comes_back_bit_for_bit(tmp_path: Path, name: str) -> None:
     tensor = torch.randn(3, 4).to(FORMATS[name]).requires_grad_()
-    wanted = tensor.detach().double().numpy()
+    expected = tensor.detach().double().numpy()
     torch.save({"fc": {"weight": tensor}}, tmp_path / "a.pt")
     safetensors_torch.save_file({"fc.weight": tensor.detach()}, tmp_path / "a.safetensors")
     parameter = torch.nn.Parameter(tensor.detach())
@@ -74,7 +76,7 @@ def test_every_format_comes_back_bit_for_bit(tmp_path: Path, name: str) -> None:
     for source in sources:
         claim = only(source)["fc.weight"]
         assert claim.dtype == claim.array.dtype.name == name
-        assert np.array_equal(claim.array.astype(np.float64), wanted)
+        assert np.array_equal(claim.array.astype(np.float64), expected)
         assert claim.rounding == 0.0
 
 
@@ -95,10 +97,10 @@ def test_gradients_among_other_entries(tmp_path: Path) -> None:
     assert only(tmp_path / "a.pt")["a"].array[0] == 1
 
 
-def test_a_gradient_that_is_none_is_said() -> None:
+def test_a_gradient_that_is_none_is_said(snapshot: SnapshotAssertion) -> None:
     claims = read_claims({"a": np.ones(2), "b": None})
     assert list(claims.runs[0]) == ["a"]
-    assert claims.notes == ("b is None: no gradient is claimed",)
+    assert claims.notes == snapshot
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_a_tensor_that_would_fill_the_memory_is_refused(
     tmp_path: Path, make: Callable[[], torch.Tensor]
 ) -> None:
     torch.save({"grads": [{"w": make()}]}, tmp_path / "a.pt")
-    with pytest.raises(FileFormatError, match=r"shape \(1000000000000,\) in a file of"):
+    with pytest.raises(FileFormatError, match=r"shape \(1000000000000,\)"):
         read_claims(tmp_path / "a.pt")
 
 
@@ -126,66 +128,77 @@ def test_a_small_tensor_may_be_expanded_or_sparse(tmp_path: Path) -> None:
     assert np.array_equal(run["b"].array, np.eye(3))
 
 
-def test_an_error_of_the_users_function_is_kept() -> None:
+def test_an_error_of_the_users_function_is_kept(snapshot: SnapshotAssertion) -> None:
     def gradients() -> None:
         raise ZeroDivisionError("batch of none")
 
-    with pytest.raises(
-        InputError, match=r"gradients\(\).*ZeroDivisionError: batch of none"
-    ) as told:
+    def no_gradients() -> list[int]:
+        return [1]
+
+    with pytest.raises(InputError) as error:
         read_claims(gradients)
-    assert isinstance(told.value.__cause__, ZeroDivisionError)
-    assert told.value.__cause__.__traceback__ is not None
-    with pytest.raises(InputError, match=r"returned a list. It should return a dict"):
-        read_claims(lambda: [1])
+    assert str(error.value) == snapshot
+    assert isinstance(error.value.__cause__, ZeroDivisionError)
+    assert error.value.__cause__.__traceback__ is not None
+    with pytest.raises(InputError) as error:
+        read_claims(no_gradients)
+    assert str(error.value) == snapshot
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
+    "source",
     [
-        (3, "cannot be read from a int"),
-        ({}, "holds no arrays"),
-        ({"a": {"b": 1.0}, "a.b": 2.0}, "two entries are called 'a.b'"),
-        ({"a": "text"}, "a dict, a: .*no format of gradients"),
-        ({"a": np.array([1j])}, "complex128 is no format"),
-        ({"a": np.zeros(2, "V2")}, "as NumPy saves bfloat16. Save them as"),
-        ({"a": torch.ones(2, dtype=torch.complex64)}, "complex64 is no format"),
-        ("nowhere.txt", "cannot be read: No such file"),
-        ("\0", "cannot be read"),
-        (".", "is a folder"),
+        3,
+        {},
+        {"a": {"b": 1.0}, "a.b": 2.0},
+        {"a": "text"},
+        {"a": np.array([1j])},
+        {"a": np.zeros(2, "V2")},
+        {"a": torch.ones(2, dtype=torch.complex64)},
+        "nowhere.txt",
+        ".",
     ],
 )
-def test_what_cannot_be_used_is_named(source: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_what_cannot_be_used_is_named(source: Any, snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(InputError) as error:
         read_claims(source)
+    assert str(error.value) == snapshot
 
 
-def test_bfloat16_in_npz_is_refused_with_advice(tmp_path: Path) -> None:
+def test_a_null_byte_in_a_name() -> None:
+    with pytest.raises(InputError, match="null"):
+        read_claims("\0")
+
+
+def test_bfloat16_in_npz_is_refused_with_advice(
+    tmp_path: Path, snapshot: SnapshotAssertion
+) -> None:
     np.savez(tmp_path / "a.npz", a=np.ones(2, ml_dtypes.bfloat16))
-    with pytest.raises(FileFormatError, match=r"as NumPy saves bfloat16\. Save them as float32"):
+    with pytest.raises(FileFormatError) as error:
         read_claims(tmp_path / "a.npz")
+    assert str(error.value).removeprefix(f"{tmp_path}/") == snapshot
 
 
 @pytest.mark.parametrize("ending", ["pt", "pth", "npz", "safetensors", "json", "txt"])
 def test_no_code_in_a_file_is_run(tmp_path: Path, ending: str) -> None:
-    made = tmp_path / "made"
-    content = pickle.dumps({"a": Payload(made)})
+    trace = tmp_path / "made"
+    content = pickle.dumps({"a": Payload(trace)})
     path = tmp_path / f"a.{ending}"
     if ending == "npz":
         stream = io.BytesIO()
-        np.save(stream, np.array([Payload(made)], object), allow_pickle=True)
+        np.save(stream, np.array([Payload(trace)], object), allow_pickle=True)
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a.npy", stream.getvalue())
     elif ending == "pt":
-        torch.save({"a": Payload(made)}, path)
+        torch.save({"a": Payload(trace)}, path)
     else:
         path.write_bytes(content)
     with pytest.raises(FileFormatError):
         read_claims(path)
-    assert not made.exists()
+    assert not trace.exists()
     # It would have done harm.
     pickle.loads(content)  # noqa: S301
-    assert made.exists()
+    assert trace.exists()
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -226,7 +239,7 @@ def test_claimed_sizes_take_no_memory(tmp_path: Path) -> None:
         bomb.replace((8_000_000 + len(npy)).to_bytes(4, "little"), b"\xf0" * 4)
     )
     tracemalloc.start()
-    for name, message in (("a.npz", "is declared in"), ("b.npz", "more than compression saves")):
+    for name, message in (("a.npz", r"shape \(1000000, 1000\)"), ("b.npz", "compression")):
         with pytest.raises(FileFormatError, match=message):
             read_claims(tmp_path / name)
     size = (2**40).to_bytes(8, "little")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
     from gradwitness.claims.claim import Claim, Claims
 
@@ -81,8 +82,8 @@ def test_what_numpy_prints(
     tmp_path: Path, values: NDArray[np.float64], digits: int, as_repr: bool
 ) -> None:
     with np.printoptions(precision=digits):
-        shown = f"w = {values!r}" if as_repr else f"w {values}"
-    claim = only(tmp_path, shown)
+        printed = f"w = {values!r}" if as_repr else f"w {values}"
+    claim = only(tmp_path, printed)
     assert claim.name == "w"
     assert covers(claim, values)
 
@@ -90,8 +91,8 @@ def test_what_numpy_prints(
 @MANY
 @given(st.lists(FLOATS, min_size=1, max_size=40))
 def test_shortest_decimals_read_back_to_the_same_bits(tmp_path: Path, values: list[float]) -> None:
-    for shown in (f"a: {values}", "a:\n" + "\n".join(map(repr, values))):
-        claim = only(tmp_path, shown)
+    for printed in (f"a: {values}", "a:\n" + "\n".join(map(repr, values))):
+        claim = only(tmp_path, printed)
         assert claim.array.reshape(-1).tolist() == values
         assert claim.array.tobytes() == np.array(values).tobytes()
 
@@ -114,8 +115,8 @@ def test_numbers_next_to_the_middle_between_two(tmp_path: Path) -> None:
     # In 18 decimals, at most one unit from the middle between a float64 number and the next.
     words = []
     for number in np.random.default_rng(0).integers(2**52, 2**53, 4000).tolist():
-        whole = ((2 * number + 1) * 10**18 >> 53) + 1 - number % 2
-        words.append(f"{whole // 10**18}.{whole % 10**18:018d}")
+        digits = ((2 * number + 1) * 10**18 >> 53) + 1 - number % 2
+        words.append(f"{digits // 10**18}.{digits % 10**18:018d}")
     claim = only(tmp_path, f"a: [{', '.join(words)}]")
     assert claim.array.tolist() == [float(word) for word in words]
 
@@ -191,8 +192,8 @@ def test_a_parameter_an_empty_tensor_and_dtypes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(2000,), (60, 60), (3, 40, 50)])
 def test_what_is_left_out_is_told(tmp_path: Path, shape: tuple[int, ...]) -> None:
     tensor = torch.rand(shape)
-    for shown in (str(tensor), repr(tensor.numpy())):
-        claim = only(tmp_path, f"w: {shown}")
+    for printed in (str(tensor), repr(tensor.numpy())):
+        claim = only(tmp_path, f"w: {printed}")
         kept = tuple(range(n) if n < 7 else (0, 1, 2, -3, -2, -1) for n in shape)
         assert claim.gaps == tuple(None if n < 7 else 3 for n in shape)
         assert not claim.is_whole
@@ -209,12 +210,12 @@ def test_what_libtorch_prints(tmp_path: Path) -> None:
     assert [c.dtype for c in run.values()] == ["float32", "float64"]
 
 
-def test_runs_are_told_apart(tmp_path: Path) -> None:
+def test_runs_are_told_apart(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     for content in (TEXT["runs"], "a: [1.0, 2.0]\nb: 0.5\na: [1.5, 2.5]\nb: 0.75\n"):
         claims = read(tmp_path, content)
         assert [list(run) for run in claims.runs] == [["a", "b"], ["a", "b"]]
         assert claims.runs[1]["b"].array == 0.75
-        assert "2 runs" in claims.notes[0]
+        assert claims.notes == snapshot(name="notes")
     (run,) = read(tmp_path, "Layer 1\nw: 0.5\nb: 1.5\nLayer 2\nw: 2.5\nb: 3.5\n").runs
     assert list(run) == ["Layer 1 w", "Layer 1 b", "Layer 2 w", "Layer 2 b"]
     first, second = read(tmp_path, "run 1\n[1.]\n[2.]\nrun 2\n[3.]\n").runs
@@ -243,37 +244,38 @@ def test_lines_of_one_run_and_of_a_mere_log_begin_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "content",
     [
-        ("a: [0.5, 0.2x5]", "line 1, column 10: expected a number.*found '0.2x5'"),
-        ("\n\na: [1-2]", "line 3, column 5: .*'1-2'"),
-        ("a: [1.2.3]", "column 5: .*'1.2.3'"),
-        ("a: [--1]", "column 5"),
-        ("a: [1e5e6]", "column 5"),
-        ("a: [nannan]", "column 5"),
-        ("a: [1e, 2]", "column 5"),
-        ("a: [1 2.]\n[5.e]", "line 2, column 2"),
-        ("a: [[1, 2], [3]]", "column 15: a row of 1 where the ones before have 2"),
-        ("a: [[1, 2], 3]", "column 13: a number where"),
-        ("a: [1, [2]]", r"column 8: '\[' where a number"),
-        ("a: [[1, ..., 2], [1, 2, 3]]", "a row of 3"),
-        ("a: [[1, ..., 2], [1, 2]]", r"\.\.\. in some of its rows only"),
-        ("a: [[1, 2], [3", "column 4: this bracket is never closed"),
-        ("a: [0.5, None]", "column 10: .*'None'"),
-        ("a: " + "[" * 100_000, "column 36: brackets in more than 32 levels"),
-        ("a: [" + "1" * 300_000 + "]" * 2, "without a space"),
-        ("1 2\n3\n", "line 2, .*a row of 1"),
-        ("", "no numbers"),
-        ("only words\n", "no numbers in it. Expected are lines with a name"),
-        (b"\x00\x01", "this is not text"),
-        ("1.0 2.0\n[ CPUFloatType{3} ]", r"2 numbers, where the line after them says \[3\]"),
+        "a: [0.5, 0.2x5]",
+        "\n\na: [1-2]",
+        "a: [1.2.3]",
+        "a: [--1]",
+        "a: [1e5e6]",
+        "a: [nannan]",
+        "a: [1e, 2]",
+        "a: [1 2.]\n[5.e]",
+        "a: [[1, 2], [3]]",
+        "a: [[1, 2], 3]",
+        "a: [1, [2]]",
+        "a: [[1, ..., 2], [1, 2, 3]]",
+        "a: [[1, ..., 2], [1, 2]]",
+        "a: [[1, 2], [3",
+        "a: [0.5, None]",
+        "a: " + "[" * 100_000,
+        "a: [" + "1" * 300_000 + "]" * 2,
+        "1 2\n3\n",
+        "",
+        "only words\n",
+        b"\x00\x01",
+        "1.0 2.0\n[ CPUFloatType{3} ]",
     ],
 )
 def test_what_is_malformed_is_named_by_its_place(
-    tmp_path: Path, content: str | bytes, message: str
+    tmp_path: Path, content: str | bytes, snapshot: SnapshotAssertion
 ) -> None:
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FileFormatError) as error:
         read(tmp_path, content)
+    assert str(error.value).removeprefix(f"{tmp_path}/") == snapshot
 
 
 @MANY

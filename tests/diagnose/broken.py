@@ -262,8 +262,8 @@ class Images(nn.Module):
             return plain(x, 2)
 
         def backward(g: Tensor, x: Tensor) -> Tensor:
-            each = g.repeat_interleave(2, 2).repeat_interleave(2, 3)
-            return each / 4 if self.mistake == "spread" else each
+            repeated = g.repeat_interleave(2, 2).repeat_interleave(2, 3)
+            return repeated / 4 if self.mistake == "spread" else repeated
 
         return broken(lambda x: plain(x, 2), backward)(x)
 

@@ -72,8 +72,8 @@ def by_hand(
     network: str, mistake: str, at: Any, cause: str, place: str = "", *like: str
 ) -> Planted:
     def parts(seed: int) -> Parts:
-        made = Network(**NETWORKS[network], seed=seed, mistakes={mistake: at})
-        return made.model(), made.torch_loss, made.claims()
+        handmade = Network(**NETWORKS[network], seed=seed, mistakes={mistake: at})
+        return handmade.model(), handmade.torch_loss, handmade.claims()
 
     return Planted(f"{network}: {mistake} {at}", cause, place, parts, like)
 

@@ -119,7 +119,7 @@ class Network:
 
     def gradients(self, W: list[Array], b: list[Array]) -> dict[str, Array]:
         z, a = self.forward(W, b)
-        found: dict[str, Array] = {}
+        gradients: dict[str, Array] = {}
         delta = self.first_delta(a[-1])  # of the activation
         for k in reversed(range(len(W))):
             dz = (delta * self.derivative(k, z[k], a[k + 1])).astype("f")
@@ -131,11 +131,11 @@ class Network:
                 db = arrives
             if self.makes("bias over outputs", k):
                 db = arrives.sum(1)
-            found[f"{2 * k}.weight"], found[f"{2 * k}.bias"] = dW, db
+            gradients[f"{2 * k}.weight"], gradients[f"{2 * k}.bias"] = dW, db
             delta = dz @ self.way_back(k, W[k], dW)
             if self.makes("stops", k):
                 delta = np.zeros_like(delta)
-        return {name: np.asarray(g, "f") for name, g in found.items()}
+        return {name: np.asarray(g, "f") for name, g in gradients.items()}
 
     def operand(self, k: int, z: list[Array], a: list[Array]) -> Array:
         """Return what the weight's gradient is made with: the layer's input."""

@@ -49,14 +49,14 @@ def network(
         claims[name] = p.grad.numpy().astype(np.float64)
         weights[name] = p.detach().numpy().astype(np.float64)
     tape = witness.tape
-    again = replay(tape)
-    right: Arrays = {}
+    replayed = replay(tape)
+    gradients: Arrays = {}
     for node, leaf in tape.leaves():
-        g = again.gradient(passes - 1, node.id)
+        g = replayed.gradient(passes - 1, node.id)
         assert g is not None
-        right[leaf.name] = g
-    right = {name: right[name] for name in claims}
-    return claimed(right, claims, Case({}, tape, again, passes - 1)), claims, weights
+        gradients[leaf.name] = g
+    gradients = {name: gradients[name] for name in claims}
+    return claimed(gradients, claims, Case({}, tape, replayed, passes - 1)), claims, weights
 
 
 def claimed(right: Mapping[str, Any], claims: Mapping[str, Any], about: Case) -> Case:

@@ -34,7 +34,7 @@ class Net(nn.Module):
         return self.leave(y)  # type: ignore[no-any-return]
 
     def by_hand(self, x: Tensor) -> Tensor:
-        cell, made = self.cell, []
+        cell, states = self.cell, []
         h = c = x.new_zeros(x.shape[1], 6)
         for step in x:
             if self.mistake in ("state", "h"):
@@ -54,8 +54,8 @@ class Net(nn.Module):
                 i, f, g, o = (a + b).chunk(4, -1)
                 c = self.gate("forget", f) * c + self.gate("in", i) * torch.tanh(g)
                 h = self.gate("out", o) * torch.tanh(c)
-            made.append(h)
-        return torch.stack(made)
+            states.append(h)
+        return torch.stack(states)
 
     def gate(self, name: str, z: Tensor) -> Tensor:
         gate = torch.sigmoid(z)
@@ -96,10 +96,10 @@ def case(kind: str, mistake: str) -> Case:
 def test_what_is_detached_in_a_recurrent_layer_is_named(
     kind: str, mistake: str, cause: str
 ) -> None:
-    made = case(kind, mistake)
-    refuted = {name for name, exhibit in made.exhibits.items() if exhibit.refuted}
+    claimed = case(kind, mistake)
+    refuted = {name for name, exhibit in claimed.exhibits.items() if exhibit.refuted}
     assert refuted
-    first, *others = diagnose(made)
+    first, *others = diagnose(claimed)
     assert (first.cause, others) == (cause, [])
     assert first.place.removeprefix(f"{STEPS} steps: ").startswith("cell ")
     assert set(first.explains) == refuted
@@ -108,6 +108,6 @@ def test_what_is_detached_in_a_recurrent_layer_is_named(
 @pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
 def test_right_claims_are_explained_by_nothing(kind: str) -> None:
     for mistake in ("", "nothing"):
-        made = case(kind, mistake)
-        assert not any(exhibit.refuted for exhibit in made.exhibits.values())
-        assert diagnose(made) == ()
+        claimed = case(kind, mistake)
+        assert not any(exhibit.refuted for exhibit in claimed.exhibits.values())
+        assert diagnose(claimed) == ()

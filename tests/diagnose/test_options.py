@@ -13,11 +13,13 @@ from torch.nn import functional
 
 from diagnose.cases import CASES
 from diagnose.network import claimed, network
-from diagnose.trials import staged
+from diagnose.trials import staged, without_figures
 from diagnose.ways import routed
 from gradwitness.diagnose.rank import diagnose
 
 if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
+
     from gradwitness.diagnose.case import Case
 
 NAMES = {
@@ -97,22 +99,22 @@ def case(build: type[nn.Module], kind: str, mistake: str) -> Case:
     weights = torch.tensor([0.5, 1.0, 3.0])
 
     def loss(model: Any) -> torch.Tensor:
-        made = model(x)
+        output = model(x)
         if build is not Classes:
-            return functional.mse_loss(made, y)
+            return functional.mse_loss(output, y)
         if kind == "hand":
-            square: torch.Tensor = (made - y) ** 2
-            return routed(square, made**2).mean() if model.mistake else square.mean()
+            square: torch.Tensor = (output - y) ** 2
+            return routed(square, output**2).mean() if model.mistake else square.mean()
         if kind == "product":
-            gap = y - made
+            gap = y - output
             square = gap * gap
-            return routed(square, made**2).mean() if model.mistake else square.mean()
+            return routed(square, output**2).mean() if model.mistake else square.mean()
         options: dict[str, Any] = {}
         if "weights" in kind and "weights" not in model.mistake:
             options["weight"] = weights
         if "smoothing" in kind and "smoothing" not in model.mistake:
             options["label_smoothing"] = 0.1
-        return functional.cross_entropy(made, t, **options)
+        return functional.cross_entropy(output, t, **options)
 
     torch.autograd.backward(loss(wrong))
     claims = {n: p.grad.numpy() for n, p in wrong.named_parameters() if p.grad is not None}
@@ -135,22 +137,28 @@ PLANTED = [
 
 @pytest.mark.parametrize(("build", "kind", "mistake", "cause", "place"), PLANTED)
 def test_mistake_is_named_and_placed(
-    build: type[nn.Module], kind: str, mistake: str, cause: str, place: str
+    build: type[nn.Module],
+    kind: str,
+    mistake: str,
+    cause: str,
+    place: str,
+    snapshot: SnapshotAssertion,
 ) -> None:
-    made = case(build, kind, mistake)
-    refuted = {name for name, exhibit in made.exhibits.items() if exhibit.refuted}
+    claimed_case = case(build, kind, mistake)
+    refuted = {name for name, exhibit in claimed_case.exhibits.items() if exhibit.refuted}
     assert refuted
-    first, *others = diagnose(made)
+    first, *others = diagnose(claimed_case)
     assert (first.cause, others) == (cause, [])
     assert first.place.startswith(place)
+    assert without_figures(first.text) == snapshot
     assert set(first.explains) == refuted
 
 
 @pytest.mark.parametrize(("build", "kind"), {(row[0], row[1]): 0 for row in PLANTED})
 def test_right_claims_are_explained_by_nothing(build: type[nn.Module], kind: str) -> None:
-    made = case(build, kind, "")
-    assert not any(exhibit.refuted for exhibit in made.exhibits.values())
-    assert diagnose(made) == ()
+    claimed_case = case(build, kind, "")
+    assert not any(exhibit.refuted for exhibit in claimed_case.exhibits.values())
+    assert diagnose(claimed_case) == ()
 
 
 def test_slope_is_told() -> None:
@@ -166,27 +174,31 @@ def test_no_other_fault_is_called_so() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("k", [3, 4])
-def test_numbers_rounded_to_decimals_are_named_so(k: int, dtype: Any) -> None:
-    made, claims, _ = network(1)
-    right = {e.name: e.witness for e in made.exhibits.values()}
-    short = {name: np.round(h, k).astype(dtype) for name, h in claims.items()}
-    first, *others = diagnose(claimed(right, short, made))
+def test_numbers_rounded_to_decimals_are_named_so(
+    k: int, dtype: Any, snapshot: SnapshotAssertion
+) -> None:
+    network_case, claims, _ = network(1)
+    right = {e.name: e.witness for e in network_case.exhibits.values()}
+    rounded = {name: np.round(h, k).astype(dtype) for name, h in claims.items()}
+    first, *others = diagnose(claimed(right, rounded, network_case))
     assert (first.cause, first.coefficient, others) == ("rounded to decimals", k, [])
-    assert f"rounded to {k} decimals" in first.text
+    assert first.text == snapshot(name=f"{k} decimals")
 
 
 def test_numbers_that_are_not_the_right_ones_rounded_are_not_called_so() -> None:
-    made, claims, _ = network(1)
-    right = {e.name: e.witness for e in made.exhibits.values()}
+    unclaimed, claims, _ = network(1)
+    right = {e.name: e.witness for e in unclaimed.exhibits.values()}
     # Cut off, so up to a whole unit away; noise of the size of a rounding, all digits there.
     cut = {name: np.floor(h * 1000) / 1000 for name, h in claims.items()}
     generator = np.random.default_rng(0)
     noisy = {n: h + generator.uniform(-4e-4, 4e-4, h.shape) for n, h in claims.items()}
     for wrong in (cut, noisy):
-        assert "rounded to decimals" not in [c.cause for c in diagnose(claimed(right, wrong, made))]
+        assert "rounded to decimals" not in [
+            c.cause for c in diagnose(claimed(right, wrong, unclaimed))
+        ]
     zeros = {
         name: dataclasses.replace(e, claim=np.zeros_like(e.claim), refuted=True)
-        for name, e in made.exhibits.items()
+        for name, e in unclaimed.exhibits.items()
     }
-    found = diagnose(dataclasses.replace(made, exhibits=zeros))
-    assert "rounded to decimals" not in [cause.cause for cause in found]
+    causes = diagnose(dataclasses.replace(unclaimed, exhibits=zeros))
+    assert "rounded to decimals" not in [cause.cause for cause in causes]

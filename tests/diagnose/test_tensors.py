@@ -1,21 +1,25 @@
-"""Each kind of fault is named, and no other fault is called by its name."""
+"""Each kind of mistake is named, and no other mistake gets its name."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from diagnose.faults import FAULTS, NAMELESS, every, one
 from diagnose.network import claimed, network, planted, without_tape
+from diagnose.trials import without_figures
 from gradwitness.diagnose.case import Case, Exhibit, Explanation
 from gradwitness.diagnose.rank import diagnose as ranked
 from gradwitness.diagnose.registry import TENSORS
 
-# What only the tape can tell from others, and what is said without it.
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
+
+# Causes that need the tape, and the cause that is found without it.
 NEEDS_TAPE = {
     "bias averaged": "mean against sum",
     "weight": "",
@@ -44,12 +48,13 @@ def random(*shape: int, seed: int = 0) -> Any:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named(name: str) -> None:
+def test_a_fault_is_named(name: str, snapshot: SnapshotAssertion) -> None:
     cause, fault = FAULTS[name]
     case = planted(1, fault)
     assert wrong(case)
     first, *others = diagnose(case)
     assert first.cause == cause
+    assert without_figures(first.text) == snapshot
     assert not others
     assert first.residual <= 1
     # 16-bit rounding hides what is not much larger.
@@ -80,7 +85,6 @@ def test_a_chain_has_one_guilty_layer_and_the_rest_inherit() -> None:
     assert set(cause.guilty) == {"2.weight", "2.bias"}
     assert set(cause.inherited) == {"0.weight", "0.bias"}
     assert cause.coefficient == pytest.approx(0.73, rel=1e-5)
-    assert "Everything behind 4." in cause.text
     (cause,) = diagnose(planted(0, FAULTS["detached"][1]))
     assert set(cause.guilty) == {"2.weight", "2.bias"}
     (cause,) = diagnose(planted(0, FAULTS["swapped"][1]))
@@ -88,31 +92,27 @@ def test_a_chain_has_one_guilty_layer_and_the_rest_inherit() -> None:
     assert cause.inherited == ()
 
 
-def test_two_causes_of_one_factor_are_both_named_with_what_tells_them_apart() -> None:
+def test_two_causes_of_one_factor_are_both_named_with_what_tells_them_apart(
+    snapshot: SnapshotAssertion,
+) -> None:
     (cause,) = diagnose(planted(0, every(lambda g: g / 2)))
     assert (cause.cause, cause.runner_up) == ("missing factor 2", "mean against sum")
-    assert cause.experiment == (
-        "To tell 'missing factor 2' from 'mean against sum': run with another number of samples (3 "
-        "instead of 2, say). With 'mean against sum' the factor follows that number; with 'missing "
-        "factor 2' it stays 0.5."
-    )
+    assert cause.experiment == snapshot
     (cause,) = diagnose(planted(0, every(lambda g: 2 * g)))
     assert (cause.cause, cause.runner_up) == ("gradient accumulated", "extra factor 2")
-    assert cause.experiment == (
-        "To tell 'gradient accumulated' from 'extra factor 2': clear .grad and run a single "
-        "backward pass. With 'gradient accumulated' the factor is gone; with 'extra factor 2' it "
-        "stays 2."
-    )
+    assert cause.experiment == snapshot
 
 
 @pytest.mark.parametrize("world", [3, 8])
-def test_a_world_size_is_the_other_reading_of_an_average(world: int) -> None:
+def test_a_world_size_is_the_other_reading_of_an_average(
+    world: int, snapshot: SnapshotAssertion
+) -> None:
     (cause,) = diagnose(planted(0, every(lambda g: g / world)))
     assert (cause.cause, cause.runner_up) == (
         "mean against sum",
         "world size or accumulation steps",
     )
-    assert "run in one process without gradient accumulation" in cause.experiment
+    assert cause.experiment == snapshot
 
 
 def test_two_faults_are_two_causes() -> None:
@@ -150,14 +150,13 @@ def test_a_factor_of_all_shows_in_noise_too(factor: float) -> None:
     (cause,) = diagnose(replace(case, exhibits=exhibits | {"2.bias": quiet}))
     assert cause.cause == ("loss scale" if factor > 1 else "constant factor")
     assert cause.coefficient == pytest.approx(factor, rel=1e-6)
-    assert "Every gradient is" in cause.text
     assert "2.bias" in cause.explains
 
 
-def test_the_one_gradient_that_there_is_is_named() -> None:
+def test_the_one_gradient_that_there_is_is_named(snapshot: SnapshotAssertion) -> None:
     g = random(3, 4)
     (cause,) = diagnose(single(g, g / 2))
-    assert cause.text.startswith("The gradient of w is 0.5 times")
+    assert cause.text == snapshot
 
 
 @pytest.mark.parametrize("more", [1e-6, 0.0])
@@ -182,13 +181,16 @@ def test_a_factor_of_all_is_one_though_some_have_another_fault_besides() -> None
     assert {c.cause for c in others} == {"transposed", "index shift"}
 
 
-def test_a_hypothesis_that_fails_is_told_and_the_others_are_heard() -> None:
+def test_a_hypothesis_that_fails_is_told_and_the_others_are_heard(
+    snapshot: SnapshotAssertion,
+) -> None:
     def broken(case: Case) -> Any:
         raise ZeroDivisionError("by hand")
 
     g = random(5)
-    with pytest.warns(UserWarning, match="broken stopped with ZeroDivisionError: by hand"):
+    with pytest.warns(UserWarning, match="ZeroDivisionError: by hand") as warned:
         (cause,) = ranked(single(g, -g), (broken, *TENSORS))
+    assert str(warned[0].message) == snapshot
     assert cause.cause == "wrong sign"
 
 
@@ -206,32 +208,32 @@ def test_several_numbers_with_one_factor_prove_it() -> None:
     assert cause.coefficient == pytest.approx(1.37)
 
 
-@pytest.mark.parametrize(("other", "found"), [(1.0, 1), (2.0, 0)])
-def test_a_cause_that_would_break_a_right_gradient_is_refused(other: float, found: int) -> None:
+@pytest.mark.parametrize(("other", "count"), [(1.0, 1), (2.0, 0)])
+def test_a_cause_that_would_break_a_right_gradient_is_refused(other: float, count: int) -> None:
     g = random(9)
     wrong, right = (Exhibit(n, g, h, 1e-6, h is not g) for n, h in (("w", -g), ("v", g)))
 
     def hypothesis(case: Case) -> Any:
         yield Explanation("planted", "", {"w": -g, "v": other * g})
 
-    assert len(ranked(Case({"w": wrong, "v": right}), (hypothesis,))) == found
+    assert len(ranked(Case({"w": wrong, "v": right}), (hypothesis,))) == count
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 3, 2), (1, 0, 2, 3), (3, 2, 1, 0)])
-def test_kernels_with_permuted_axes(axes: tuple[int, ...]) -> None:
+def test_kernels_with_permuted_axes(axes: tuple[int, ...], snapshot: SnapshotAssertion) -> None:
     g = random(4, 4, 4, 4)
     (cause,) = diagnose(single(g, g.transpose(axes)))
     assert cause.cause == (
         "transposed" if sum(a != k for k, a in enumerate(axes)) == 2 else "axes permuted"
     )
-    assert str(axes[0]) in cause.text or "axes" in cause.text
+    assert cause.text == snapshot
 
 
-def test_a_kernel_flipped_in_both_axes() -> None:
+def test_a_kernel_flipped_in_both_axes(snapshot: SnapshotAssertion) -> None:
     g = random(4, 2, 3, 3)
     (cause,) = diagnose(single(g, g[:, :, ::-1, ::-1]))
     assert cause.cause == "axis flipped"
-    assert "along axis 2 and 3" in cause.text
+    assert cause.text == snapshot
 
 
 def test_a_claim_in_the_transposed_shape() -> None:
@@ -239,11 +241,11 @@ def test_a_claim_in_the_transposed_shape() -> None:
     assert diagnose(single(g, g.T))[0].cause == "transposed"
 
 
-def test_a_bias_not_summed_over_the_batch() -> None:
+def test_a_bias_not_summed_over_the_batch(snapshot: SnapshotAssertion) -> None:
     rows = random(7, 5)
     (cause,) = diagnose(single(rows.sum(0), rows))
     assert cause.cause == "broadcast not summed"
-    assert "7 rows" in cause.text
+    assert cause.text == snapshot
     assert diagnose(single(rows.sum(0), random(7, 5, seed=1))) == ()
 
 
@@ -254,16 +256,16 @@ def test_sums_of_what_arrives_at_a_bias() -> None:
     assert replay is not None
     node = next(n.id for n, v in tape.leaves() if v.name == "6.bias")
     user = next(n.id for n in tape.nodes if any(e and e.node == node for e in n.edges))
-    arriving = replay.arriving[0, user, 0]
+    cotangent = replay.arriving[0, user, 0]
     right = {e.name: e.witness for e in case.exhibits.values()}
     for cause, h in (
-        ("summed over the wrong axis", arriving.sum(1)),
-        ("one sample only", arriving[0]),
-        ("broadcast not summed", arriving),
-        ("averaged instead of summed", arriving.mean(0)),
+        ("summed over the wrong axis", cotangent.sum(1)),
+        ("one sample only", cotangent[0]),
+        ("broadcast not summed", cotangent),
+        ("averaged instead of summed", cotangent.mean(0)),
     ):
-        found = diagnose(claimed(right, {**claims, "6.bias": h}, case))
-        assert [c.cause for c in found] == [cause]
+        causes = diagnose(claimed(right, {**claims, "6.bias": h}, case))
+        assert [c.cause for c in causes] == [cause]
 
 
 @pytest.mark.parametrize(
@@ -283,24 +285,21 @@ def test_gradients_of_several_passes(cause: str, mix: tuple[float, ...]) -> None
     assert tape is not None
     mixed = {}
     for node, leaf in tape.leaves():
-        each = [replay.arriving[sweep, node.id, 0] for sweep in range(3)]
-        mixed[leaf.name] = np.tensordot(mix, each, 1).astype(np.float32)
+        by_pass = [replay.arriving[sweep, node.id, 0] for sweep in range(3)]
+        mixed[leaf.name] = np.tensordot(mix, by_pass, 1).astype(np.float32)
     right = {e.name: e.witness for e in case.exhibits.values()}
-    (found,) = diagnose(claimed(right, mixed, case))
-    assert found.cause == cause
-    assert set(found.explains) == set(claims)
+    (first,) = diagnose(claimed(right, mixed, case))
+    assert first.cause == cause
+    assert set(first.explains) == set(claims)
 
 
-def test_localised_faults_say_where() -> None:
-    (cause,) = diagnose(planted(0, FAULTS["one element"][1]))
-    assert "2.weight is wrong only at [2,3]" in cause.text
-    (cause,) = diagnose(planted(0, FAULTS["one row"][1]))
-    assert "in row 4, 3.3 times what is right there" in cause.text
-    (cause,) = diagnose(planted(0, FAULTS["one column"][1]))
-    assert "in column 2" in cause.text
+def test_localised_faults_say_where(snapshot: SnapshotAssertion) -> None:
+    for name in ("one element", "one row", "one column"):
+        (cause,) = diagnose(planted(0, FAULTS[name][1]))
+        assert cause.text == snapshot(name=name)
     (cause,) = diagnose(planted(0, one("2.weight", lambda g: np.full_like(g, math.nan))))
     assert (cause.cause, cause.explains) == ("not finite", ("2.weight",))
-    assert "everywhere" in cause.text
+    assert cause.text == snapshot(name="NaN")
 
 
 def test_large_tensors_are_told_apart_by_a_glance_and_then_in_full() -> None:

@@ -11,12 +11,14 @@ from torch import nn
 
 from diagnose.broken import Guarded, Transformer
 from diagnose.cases import loss_for
-from diagnose.trials import staged
+from diagnose.trials import staged, without_figures
 from gradwitness.diagnose.rank import diagnose
 from gradwitness.engine.masked_elements import THROUGH_WHERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from syrupy.assertion import SnapshotAssertion
 
     Claims = dict[str, np.ndarray[Any, Any]]
 
@@ -48,25 +50,28 @@ def guarded() -> Guarded:
     return Guarded()
 
 
-def test_evidence_is_counted_and_overflow_is_the_runner_up(guarded: Guarded) -> None:
+def test_evidence_is_counted_and_overflow_is_the_runner_up(
+    guarded: Guarded, snapshot: SnapshotAssertion
+) -> None:
     zero = guarded.scale.detach().numpy() == 0
     assert 0 < zero.sum() < zero.size
     (cause,) = causes(guarded, lambda g: {"scale": np.where(zero, np.nan, g["scale"])})
     assert (cause.cause, cause.runner_up) == (THROUGH_WHERE, "overflow")
-    assert cause.text.startswith(f"{zero.sum()} of {zero.sum()} NaN in the claims are just where")
-    assert "left out by aten.where at Guarded (broken.py:" in cause.text
-    assert "the derivative of aten.sqrt is infinite" in cause.text
-    assert "With 'overflow' the NaN are gone" in cause.experiment
+    assert cause.text.startswith(f"{zero.sum()} of {zero.sum()} NaN")
+    assert without_figures(cause.text) == snapshot
+    assert cause.experiment == snapshot
     assert (cause.guilty, cause.inherited) == (("scale",), ())
 
 
-def test_nan_wherever_nothing_is_selected_needs_no_infinite_derivative() -> None:
+def test_nan_wherever_nothing_is_selected_needs_no_infinite_derivative(
+    snapshot: SnapshotAssertion,
+) -> None:
     torch.manual_seed(0)
     model = Chosen()
     dropped = model.scale.detach().numpy() <= 0
     (cause,) = causes(model, lambda g: {"scale": np.where(dropped, np.nan, g["scale"])})
     assert cause.cause == THROUGH_WHERE
-    assert "there is no derivative" in cause.text
+    assert without_figures(cause.text) == snapshot
 
 
 @pytest.mark.parametrize(
@@ -89,11 +94,11 @@ def test_other_nan_is_not_called_so(guarded: Guarded, change: Callable[[Claims],
 
 def test_overflow_before_a_masked_softmax_is_not_called_so() -> None:
     torch.manual_seed(0)
-    before = ("table", "blocks.0", "blocks.1.first", "blocks.1.query", "blocks.1.key")
+    earlier = ("table", "blocks.0", "blocks.1.first", "blocks.1.query", "blocks.1.key")
 
     def change(g: Claims) -> Claims:
         # Words that do not occur keep their 0.
-        lost = {n: np.full_like(h, np.nan) for n, h in g.items() if n.startswith(before)}
+        lost = {n: np.full_like(h, np.nan) for n, h in g.items() if n.startswith(earlier)}
         table = "table.weight"
         return lost | {table: np.where(g[table] != 0, np.nan, g[table])}
 

@@ -1,7 +1,8 @@
-"""From a model, its step and somebody's gradients to a case."""
+"""Make a case from a model, its step and claimed gradients."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# Of the largest number of a gradient: float32, a few dozen roundings.
+# Relative to a gradient's largest number: float32, a few dozen roundings.
 ALLOWANCE = 4e-6
 
 
@@ -25,25 +26,34 @@ def staged(
     loss: Callable[[nn.Module], torch.Tensor],
     claims: Mapping[str, Any],
 ) -> Case:
-    """Record a step of a model and set claims beside its gradients."""
+    """Record a step of a model and claim its gradients."""
     with record(model) as recorder:
         loss(model).backward()  # type: ignore[no-untyped-call]
     tape = recorder.tape
     replayed = replay(tape)
-    arriving = {
+    gradients = {
         leaf.name: np.array(g)
         for node, leaf in tape.leaves()
         if (g := replayed.gradient(0, node.id)) is not None
     }
     exhibits = {}
-    largest = max(float(np.max(np.abs(g))) for g in arriving.values())
+    largest = max(float(np.max(np.abs(g))) for g in gradients.values())
     for name, _ in model.named_parameters():
-        if name not in arriving:
+        if name not in gradients:
             continue
-        g, claim = arriving[name], np.asarray(claims[name], np.float64)
-        # A gradient that is zero but for rounding has the rounding of what was summed up.
-        allowed = ALLOWANCE * max(float(np.max(np.abs(g))), 0.1 * largest)
+        g, claim = gradients[name], np.asarray(claims[name], np.float64)
+        # A gradient that is zero within rounding has the rounding errors of its terms.
+        allowance = ALLOWANCE * max(float(np.max(np.abs(g))), 0.1 * largest)
         gap = np.abs(claim - g) if claim.shape == g.shape else np.array(np.inf)
-        wrong = bool(np.any(~(gap <= allowed)))
-        exhibits[name] = Exhibit(name, g, claim, allowed, wrong)
+        wrong = bool(np.any(~(gap <= allowance)))
+        exhibits[name] = Exhibit(name, g, claim, allowance, wrong)
     return Case(exhibits, tape, replayed)
+
+
+def without_figures(text: str) -> str:
+    """Replace what differs between machines and versions: decimals, lines, numbers of calls."""
+    return re.sub(
+        r"\d+\.\d+(e[-+]\d+)?|\d+e[-+]\d+|(?<=py:)\d+|(?<=call )\d+|(?<=calls )\d+ to \d+",
+        "N",
+        text,
+    )

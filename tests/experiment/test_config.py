@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gradwitness import ConfigError, InputError
 from gradwitness.experiment import PRESETS, Config, preset
+
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
 
 
 def test_the_default_is_the_main_job() -> None:
@@ -38,33 +41,38 @@ def test_the_other_presets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value"),
     [
-        ("inputs", 0, "inputs is 0; it must be a whole number of at least 1"),
-        ("inputs", 2.5, "inputs is 2.5; it must be a whole number of at least 1"),
-        ("inputs", True, "inputs is True; it must be a whole number of at least 1"),
-        ("hidden", -1, "hidden is -1; it must be a whole number of at least 0"),
-        ("hidden", None, "hidden is None; it must be a whole number of at least 0"),
-        ("width", 0, "width is 0; it must be a whole number of at least 1"),
-        ("batch", 0, "batch is 0; it must be a whole number of at least 1"),
-        ("seed", -1, "seed is -1; it must be a whole number of at least 0"),
-        ("seed", 2**63, r"seed is 9223372036854775808; it must be below 2\^63"),
-        ("activation", "softplus", "activation 'softplus' is not known; choose relu, sigmoid, "),
-        ("loss", "huber", "loss 'huber' is not known; choose square, product, mse, l1"),
-        ("dtype", "int8", "dtype 'int8' is not known; choose float32, float64, bfloat16"),
-        ("network", "rnn", "network 'rnn' is not known; choose dense, conv"),
+        ("inputs", 0),
+        ("inputs", 2.5),
+        ("inputs", True),
+        ("hidden", -1),
+        ("hidden", None),
+        ("width", 0),
+        ("batch", 0),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("activation", "softplus"),
+        ("loss", "huber"),
+        ("dtype", "int8"),
+        ("network", "rnn"),
     ],
 )
-def test_a_field_without_meaning_is_refused_by_name(field: str, value: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_a_field_without_meaning_is_refused_by_name(
+    field: str, value: Any, snapshot: SnapshotAssertion
+) -> None:
+    with pytest.raises(ConfigError) as error:
         Config(**{field: value})
+    assert str(error.value) == snapshot
 
 
-def test_what_does_not_go_together_is_refused() -> None:
-    with pytest.raises(ConfigError, match="the conv network takes one sample; batch is 4, use 1"):
+def test_what_does_not_go_together_is_refused(snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(ConfigError) as error:
         preset("conv", batch=4)
-    with pytest.raises(ConfigError, match="preset 'big' is not known; choose default, sigmoid"):
+    assert str(error.value) == snapshot
+    with pytest.raises(ConfigError) as error:
         preset("big")
+    assert str(error.value) == snapshot
     assert issubclass(ConfigError, InputError)
 
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[np.float64]]
 
 
-def close(found: Any, expected: Any) -> None:
+def close(actual: Any, expected: Any) -> None:
     """Demand 12 digits of the largest entry."""
     scale = float(np.max(np.abs(expected)))
     assert scale > 0
-    assert np.shape(found) == np.shape(expected)
-    assert np.max(np.abs(found - expected)) <= 1e-12 * scale
+    assert np.shape(actual) == np.shape(expected)
+    assert np.max(np.abs(actual - expected)) <= 1e-12 * scale
 
 
 def double(arrays: Any) -> Arrays:
@@ -42,14 +42,14 @@ def default_by_hand(w: Arrays, data: Arrays, hidden: int) -> Arrays:
         h.append(z[-1] * (z[-1] > 0))
     p = w["output.weight"] @ h[-1] + w["output.bias"]
     g = 2 * (p - data["y"])
-    out = {"loss": (p - data["y"]) ** 2, "prediction": p}
-    out |= {"output.weight": np.outer(g, h[-1]), "output.bias": g}
+    results = {"loss": (p - data["y"]) ** 2, "prediction": p}
+    results |= {"output.weight": np.outer(g, h[-1]), "output.bias": g}
     g = w["output.weight"].T @ g
     for k in range(hidden, 0, -1):
         g = g * (z[k] > 0)
-        out |= {f"hidden{k}.weight": np.outer(g, h[k - 1]), f"hidden{k}.bias": g}
+        results |= {f"hidden{k}.weight": np.outer(g, h[k - 1]), f"hidden{k}.bias": g}
         g = w[f"hidden{k}.weight"].T @ g
-    return out | {"input.weight": np.outer(g, data["x"]), "input.bias": g}
+    return results | {"input.weight": np.outer(g, data["x"]), "input.bias": g}
 
 
 def sigmoid_by_hand(w: Arrays, data: Arrays) -> Arrays:
@@ -125,9 +125,9 @@ def test_the_witness_s_side_is_the_network_written_out(name: str, seed: int) -> 
 
 def replayed(tape: gw.Tape) -> dict[str, Any]:
     """Return the gradients of the first pass by name."""
-    found = gw.replay(tape)
-    assert found.trusted == ()
-    return {value.name: found.gradient(0, node.id) for node, value in tape.leaves()}
+    replay = gw.replay(tape)
+    assert replay.trusted == ()
+    return {value.name: replay.gradient(0, node.id) for node, value in tape.leaves()}
 
 
 def numbers(tensor: Any) -> NDArray[np.float64]:
@@ -149,9 +149,9 @@ def test_writes_to_views_of_views() -> None:
     z_by_hand = factor * X
     z_by_hand[1:3] += 1.5
     gz = 2 * z_by_hand * weights
-    found = replayed(recorder.tape)
-    close(found["x"], gz * factor)
-    close(found["y"], np.sum(gz[1:3, ::3] * 2 * X[1:3, ::3], axis=0))
+    gradients = replayed(recorder.tape)
+    close(gradients["x"], gz * factor)
+    close(gradients["y"], np.sum(gz[1:3, ::3] * 2 * X[1:3, ::3], axis=0))
 
 
 def test_a_view_sees_what_is_written_to_its_base_and_the_other_way_round() -> None:
@@ -170,9 +170,9 @@ def test_a_view_sees_what_is_written_to_its_base_and_the_other_way_round() -> No
     factor = np.full((3, 4), 6.0)
     factor[1] *= Wn
     tape = recorder.tape
-    found = replayed(tape)
-    close(found["x"], weights * factor)
-    close(found["w"], weights[1] * 6 * X[1])
+    gradients = replayed(tape)
+    close(gradients["x"], weights * factor)
+    close(gradients["w"], weights[1] * 6 * X[1])
     # Second pass: z[i, 3] z[1, i] over i < 3, z = factor x - 1.
     z = factor * X - 1
     gz = np.zeros((3, 4))
@@ -205,8 +205,8 @@ def test_other_numbers_for_the_leaves() -> None:
     tape = recorder.tape
     ((node, value),) = tape.leaves()
     other = np.array([0.1, 0.2, -0.3])
-    found = gw.replay(tape, {value.id: other}).gradient(0, node.id)
-    close(found, np.cos(other) * numbers(c))
+    gradient = gw.replay(tape, {value.id: other}).gradient(0, node.id)
+    close(gradient, np.cos(other) * numbers(c))
 
 
 def test_what_has_no_rule_is_taken_on_trust_and_named() -> None:
@@ -214,13 +214,13 @@ def test_what_has_no_rule_is_taken_on_trust_and_named() -> None:
     x, c = leaf(3), torch.randn(3)
     with record(names={"x": x}) as recorder:
         torch.autograd.backward((unruled(x.exp()) * c).sum())
-    found = gw.replay(recorder.tape)
-    assert set(found.trusted) == {"no rule for aten.igammac.default"}
+    replay = gw.replay(recorder.tape)
+    assert set(replay.trusted) == {"no rule for aten.igammac.default"}
     # exp(-p)' = -exp(-p), so that dx = -c exp(-e^x) e^x; to float32.
     p = np.exp(numbers(x))
     expected = -numbers(c) * np.exp(-p) * p
     ((node, _),) = recorder.tape.leaves()
-    gradient = found.gradient(0, node.id)
+    gradient = replay.gradient(0, node.id)
     assert gradient is not None
     assert np.max(np.abs(gradient - expected)) <= 1e-6 * np.max(np.abs(expected))
 
@@ -244,7 +244,7 @@ def test_what_has_no_rule_is_taken_on_trust_and_named() -> None:
 def test_digits_by_hand(
     reference: list[float], recorded: list[float] | None, digits: float
 ) -> None:
-    found = Replay({}, {(0, 7, 1): np.array(reference)}, ())
-    given = None if recorded is None else np.array(recorded)
-    assert found.digits(0, (7, 1), given) == pytest.approx(digits, abs=1e-9, nan_ok=True)
-    assert math.isnan(found.digits(0, (7, 0), given))
+    replay = Replay({}, {(0, 7, 1): np.array(reference)}, ())
+    recorded_array = None if recorded is None else np.array(recorded)
+    assert replay.digits(0, (7, 1), recorded_array) == pytest.approx(digits, abs=1e-9, nan_ok=True)
+    assert math.isnan(replay.digits(0, (7, 0), recorded_array))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 LAYERS = ["input", *(f"hidden{k}" for k in range(1, 11)), "output"]
 
@@ -100,14 +101,14 @@ def test_every_activation_loss_format_and_batch_agrees(activation: str, loss: st
 
 def weights(**changes: Any) -> dict[str, NDArray[Any]]:
     """Return weights of a 1-2-1 network without hidden layer."""
-    given: dict[str, NDArray[Any] | None] = {
+    arrays: dict[str, NDArray[Any] | None] = {
         "input.weight": np.array([[2.0], [-1.0]]),
         "input.bias": np.array([0.5, 0.25]),
         "output.weight": np.array([[3.0, 4.0]]),
         "output.bias": np.array([-1.0]),
     }
-    given |= {name.replace("__", "."): value for name, value in changes.items()}
-    return {name: value for name, value in given.items() if value is not None}
+    arrays |= {name.replace("__", "."): value for name, value in changes.items()}
+    return {name: value for name, value in arrays.items() if value is not None}
 
 
 TINY = experiment.Config(inputs=1, hidden=0, width=2, dtype="float64")
@@ -128,36 +129,33 @@ def test_given_weights_by_hand() -> None:
     assert side["output.bias"] == pytest.approx([g], rel=1e-14)
     assert side["input.weight"] == pytest.approx(np.array([[3 * g * x], [4 * g * x]]), rel=1e-14)
     assert side["input.bias"] == pytest.approx([3 * g, 4 * g], rel=1e-14)
-    for name, given in weights().items():
-        assert np.array_equal(outcome.weights[name], given)
+    for name, array in weights().items():
+        assert np.array_equal(outcome.weights[name], array)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    "changes",
     [
-        ({"input__bias": None}, r"missing \['input.bias'\], unknown none"),
-        ({"hidden1__bias": np.ones(2)}, r"missing none, unknown \['hidden1.bias'\]"),
-        (
-            {"input__weight": np.ones((1, 2))},
-            r"input.weight has shape \(1, 2\), the network wants \(2, 1\) \(out, in\)",
-        ),
-        ({"input__bias": np.array([0.0, np.nan])}, r"input.bias\[1\] is nan and not a finite"),
-        ({"output__bias": np.array([np.inf])}, r"output.bias\[0\] is inf and not a finite"),
-        ({"output__bias": np.array(["one"])}, r"output.bias has dtype <U3, numbers are wanted"),
-        ({"output__bias": np.array([1j])}, "output.bias has dtype complex128, numbers are wanted"),
+        {"input__bias": None},
+        {"hidden1__bias": np.ones(2)},
+        {"input__weight": np.ones((1, 2))},
+        {"input__bias": np.array([0.0, np.nan])},
+        {"output__bias": np.array([np.inf])},
+        {"output__bias": np.array(["one"])},
+        {"output__bias": np.array([1j])},
     ],
 )
-def test_weights_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_weights_that_do_not_fit(changes: dict[str, Any], snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(InputError) as error:
         experiment.run(TINY, weights(**changes))
+    assert str(error.value) == snapshot
 
 
-def test_a_weight_that_the_format_cannot_hold() -> None:
+def test_a_weight_that_the_format_cannot_hold(snapshot: SnapshotAssertion) -> None:
     config = experiment.Config(inputs=1, hidden=0, width=2)
-    with pytest.raises(
-        InputError, match=r"output.bias\[0\] is 1e\+39 and not a finite number in float32"
-    ):
+    with pytest.raises(InputError) as error:
         experiment.run(config, weights(output__bias=np.array([1e39])))
+    assert str(error.value) == snapshot
 
 
 def test_weights_of_a_run_can_be_given_to_another(tmp_path: Path) -> None:
@@ -174,13 +172,13 @@ def test_files_of_weights_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "w.npz"
     for content in (b"", b"not a zip", b"PK\x03\x04 broken"):
         path.write_bytes(content)
-        with pytest.raises(FileFormatError, match=r"w\.npz: cannot be read as \.npz of weights"):
+        with pytest.raises(FileFormatError, match=r"w\.npz: not an \.npz file"):
             experiment.load_weights(path)
     np.savez(path, w=np.array([{}], dtype=object))
     with pytest.raises(FileFormatError, match="allow_pickle=False"):
         experiment.load_weights(path)
     np.save(tmp_path / "w.npy", np.ones(2))
-    with pytest.raises(FileFormatError, match=r"w\.npy: cannot be read"):
+    with pytest.raises(FileFormatError, match=r"w\.npy: not an \.npz file"):
         experiment.load_weights(tmp_path / "w.npy")
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 SMALL = ["run", "--inputs", "2", "--hidden", "1", "--width", "3"]
 FILES = {
@@ -119,10 +120,14 @@ def test_json_says_all_that_the_table_says(tmp_path: Path) -> None:
 def test_explain_alone_writes_the_derivation() -> None:
     result = cli(*SMALL, "--explain")
     assert result.code == 0
-    shown = result.out
-    assert shown.index("FORWARD") < shown.index("[input]") < shown.index("[output]")
-    assert shown.index("[output]") < shown.index("BACKWARD (pass 1)") < shown.index("b1.grad += g")
-    assert "--explain" not in shown
+    derivation = result.out
+    assert derivation.index("FORWARD") < derivation.index("[input]") < derivation.index("[output]")
+    assert (
+        derivation.index("[output]")
+        < derivation.index("BACKWARD (pass 1)")
+        < derivation.index("b1.grad += g")
+    )
+    assert "--explain" not in derivation
 
 
 def test_explain_before_another_option() -> None:
@@ -154,7 +159,7 @@ def test_explain_a_wrong_entry(tmp_path: Path, entry: str, message: str) -> None
 
 
 def save_weights(path: Path, **changes: NDArray[Any] | None) -> Path:
-    given: dict[str, Any] = {
+    arrays: dict[str, Any] = {
         "input.weight": np.ones((3, 2)),
         "input.bias": np.zeros(3),
         "hidden1.weight": np.eye(3),
@@ -162,9 +167,9 @@ def save_weights(path: Path, **changes: NDArray[Any] | None) -> Path:
         "output.weight": np.ones((1, 3)),
         "output.bias": np.zeros(1),
     }
-    given |= {name.replace("_", "."): array for name, array in changes.items()}
-    kept = {name: array for name, array in given.items() if array is not None}
-    np.savez(path, allow_pickle=False, **kept)
+    arrays |= {name.replace("_", "."): array for name, array in changes.items()}
+    present = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(path, allow_pickle=False, **present)
     return path
 
 
@@ -181,43 +186,53 @@ NAN = np.array([[1.0, 0.0, 0.0], [0.0, np.nan, 0.0], [0.0, 0.0, 1.0]])
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    "changes",
     [
-        ({"hidden1_weight": NAN}, r"hidden1.weight\[1, 1\] is nan and not a finite number"),
-        ({"hidden1_weight": np.ones((3, 2))}, r"shape \(3, 2\), the network wants \(3, 3\)"),
-        ({"hidden1_weight": None}, r"missing \['hidden1.weight'\]"),
-        ({"extra": np.ones(1)}, r"unknown \['extra'\]"),
+        {"hidden1_weight": NAN},
+        {"hidden1_weight": np.ones((3, 2))},
+        {"hidden1_weight": None},
+        {"extra": np.ones(1)},
     ],
 )
-def test_weights_that_do_not_fit(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_weights_that_do_not_fit(
+    tmp_path: Path, changes: dict[str, Any], snapshot: SnapshotAssertion
+) -> None:
     path = save_weights(tmp_path / "w.npz", **changes)
     result = cli(*SMALL, "--weights", path)
     assert result.code == 2
-    assert re.search(message, result.err)
+    assert result.err == snapshot
     assert names_in(tmp_path) == ["w.npz"]
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    "words",
     [
-        (["--width", "0"], "width is 0; it must be a whole number of at least 1"),
-        (["--dtype", "float8"], "dtype 'float8' is not known; choose float32, float64, bfloat16"),
-        (["--preset", "huge"], "preset 'huge' is not known; choose default, sigmoid, conv"),
-        (["--width", "wide"], "Invalid value for '--width'"),
-        (["--unknown"], "No such option"),
-        (["--weights", "absent.npz"], "absent.npz: cannot be read as .npz of weights"),
-        (["--out", "occupied"], "occupied: the folder cannot be made"),
-        (["--out", "occupied/below"], "the folder cannot be made"),
+        ["--width", "0"],
+        ["--dtype", "float8"],
+        ["--preset", "huge"],
+        ["--weights", "absent.npz"],
+        ["--out", "occupied"],
+        ["--out", "occupied/below"],
     ],
 )
-def test_bad_input_writes_nothing(tmp_path: Path, words: list[str], message: str) -> None:
+def test_bad_input_writes_nothing(
+    tmp_path: Path, words: list[str], snapshot: SnapshotAssertion
+) -> None:
     (tmp_path / "occupied").write_text("a file")
     result = cli(*SMALL, *words)
     assert result.code == 2
-    assert message in result.err
+    assert result.err == snapshot
     assert result.out == ""
     assert names_in(tmp_path) == ["occupied"]
     assert (tmp_path / "occupied").read_text() == "a file"
+
+
+@pytest.mark.parametrize("words", [["--width", "wide"], ["--unknown"]])
+def test_bad_options_are_named(tmp_path: Path, words: list[str]) -> None:
+    result = cli(*SMALL, *words)
+    assert result.code == 2
+    assert words[0] in result.err
+    assert names_in(tmp_path) == []
 
 
 def test_old_files_survive_a_failing_run(tmp_path: Path) -> None:

@@ -4,13 +4,24 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gradwitness._errors import InputError
 from gradwitness.files.atomic import write_atomically, writing_atomically
 
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
+
 OLD, NEW = b"the old content", b"the new, longer content"
+
+
+def refusal(path: Path) -> str:
+    """Return why a file cannot be written, without the path of its folder."""
+    with pytest.raises(InputError) as error:
+        write_atomically(path, NEW)
+    return str(error.value).replace(f"{path.parent}/", "")
 
 
 def names(folder: Path) -> set[str]:
@@ -71,7 +82,7 @@ def test_a_failing_block_leaves_no_trace(
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_a_failing_disk_leaves_no_trace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, snapshot: SnapshotAssertion
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(OLD)
@@ -83,8 +94,7 @@ def test_a_failing_disk_leaves_no_trace(
         monkeypatch.setattr(os, "fsync", full)
     else:
         monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(InputError, match="file cannot be written: No space left on device"):
-        write_atomically(path, NEW)
+    assert refusal(path) == snapshot
     assert path.read_bytes() == OLD
     assert names(tmp_path) == {"file"}
 
@@ -154,48 +164,45 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert path.is_fifo()
 
 
-def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(InputError, match=r"taken is a folder.*Give a file name"):
-        write_atomically(tmp_path / "taken", NEW)
+    assert refusal(tmp_path / "taken") == snapshot
     assert names(tmp_path) == {"taken"}
 
 
-def test_a_parent_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no folder .*absent\. Make it first"):
-        write_atomically(tmp_path / "absent" / "file", NEW)
+def test_a_parent_that_is_missing(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    assert refusal(tmp_path / "absent" / "file").replace(str(tmp_path), "") == snapshot
     assert names(tmp_path) == set()
 
 
-def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
+def test_a_parent_that_is_a_file(tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     (tmp_path / "plain").write_bytes(OLD)
-    with pytest.raises(InputError, match=r"there is no folder .*plain"):
-        write_atomically(tmp_path / "plain" / "file", NEW)
+    assert refusal(tmp_path / "plain" / "file").replace(str(tmp_path), "") == snapshot
 
 
-def test_a_folder_that_refuses_new_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_refuses_new_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
+) -> None:
     # Permissions do not stop root, so the refusal is planted where the system would give it.
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(InputError, match=r"file cannot be written: Permission denied\. Choose a"):
-        write_atomically(tmp_path / "file", NEW)
+    assert refusal(tmp_path / "file") == snapshot
 
 
 def test_a_write_protected_file_is_respected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: SnapshotAssertion
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(OLD)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(InputError, match="is write-protected"):
-        write_atomically(path, NEW)
+    assert refusal(path) == snapshot
     assert path.read_bytes() == OLD
 
 
 @pytest.mark.parametrize("name", ["null\0byte", "x" * 300])
 def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot write"):
         write_atomically(tmp_path / name, NEW)
     assert names(tmp_path) == set()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 # Each format with the unsigned integers of its size: all bit patterns are drawn.
 BITS: dict[str, tuple[Any, Any]] = {
@@ -40,16 +41,16 @@ def back(path: Path, array: NDArray[Any]) -> NDArray[Any]:
     return read_dat(path).tensors["a"]
 
 
-def same_bits(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
+def same_bits(actual: NDArray[Any], expected: NDArray[Any]) -> bool:
     """Whether two arrays are alike to the last bit; any NaN is as good as another."""
     # Processors remark on NaNs of the signalling kind.
     with np.errstate(invalid="ignore"):
-        nan = np.isnan(wanted)
-        assert np.array_equal(np.isnan(found), nan)
+        nan = np.isnan(expected)
+        assert np.array_equal(np.isnan(actual), nan)
     return bool(
-        found.dtype == wanted.dtype
-        and found.shape == wanted.shape
-        and found[~nan].tobytes() == wanted[~nan].tobytes()
+        actual.dtype == expected.dtype
+        and actual.shape == expected.shape
+        and actual[~nan].tobytes() == expected[~nan].tobytes()
     )
 
 
@@ -74,8 +75,8 @@ def test_the_edges_of_the_format_come_back(path: Path, name: str) -> None:
     positive = [0, 1, smallest - 1, smallest, infinity - 1, infinity]
     patterns = positive + [p | 1 << (size - 1) for p in positive]
     array = np.array(patterns, dtype=unsigned).view(kind)
-    found = back(path, array)
-    assert found.view(unsigned).tolist() == patterns
+    restored = back(path, array)
+    assert restored.view(unsigned).tolist() == patterns
     assert math.isnan(float(back(path, np.array(math.nan).astype(kind))))
 
 
@@ -108,54 +109,48 @@ def test_the_text_by_hand() -> None:
 def test_header_and_order_come_back(path: Path) -> None:
     tensors = {name: np.arange(3.0) for name in ("z", "a.weight", "m", "a.bias")}
     path.write_text(format_dat({"again": "gradwitness run --seed 3", "x: y": "1"}, tensors))
-    found = read_dat(path)
-    assert list(found.tensors) == ["z", "a.weight", "m", "a.bias"]
-    assert found.header["again"] == "gradwitness run --seed 3"
+    restored = read_dat(path)
+    assert list(restored.tensors) == ["z", "a.weight", "m", "a.bias"]
+    assert restored.header["again"] == "gradwitness run --seed 3"
 
 
 @pytest.mark.parametrize("name", ["", "two words", "tab\tbed", "line\nbreak", " front"])
 def test_a_name_that_could_not_be_read_back_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="cannot be written: no white space in names"):
+    with pytest.raises(InputError, match="must not contain white space"):
         format_dat({}, {name: np.zeros(1)})
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    "text",
     [
-        ("", r"line 1: expected '# gradwitness-gradients: 1'"),
-        ("tensor a float32 1\n1\n", r"line 1: expected '# gradwitness-gradients: 1'"),
-        (FIRST + "# seed: 1\nnonsense\n", r"line 3: expected 'tensor NAME DTYPE SIZE"),
-        (FIRST + "tensor a\n", r"line 2: expected 'tensor NAME DTYPE SIZE"),
-        (FIRST + "tensor a float32 -1\n", r"line 2: expected 'tensor NAME DTYPE SIZE"),
-        (FIRST + "tensor a float32 1.5\n", r"line 2: expected 'tensor NAME DTYPE SIZE"),
-        (FIRST + "tensor a int8 1\n1\n", r"line 2: unknown dtype 'int8'"),
-        (FIRST + "tensor a float32 2\n1\n", r"line 2: a of shape \(2,\) wants 2 numbers, 1 follow"),
-        (FIRST + "tensor a float32 1\n1\n2\n", r"line 2: a of shape \(1,\) wants 1 numbers, 2 fol"),
-        (FIRST + "tensor a float32\n", r"line 2: a of shape \(\) wants 1 numbers, 0 follow"),
-        (FIRST + "tensor a float32 2\n1 x\n", r"lines 3 to 3: could not convert string to float"),
-        (
-            FIRST + "tensor b float32 1\n1\ntensor a float32 2\n1\n2 0x\n",
-            r"lines 5 to 6: could not convert",
-        ),
-        (
-            FIRST + "tensor a float32 1\n1\ntensor a float32 1\n1\n",
-            r"line 4: tensor a is there twice",
-        ),
-        (
-            FIRST + "tensor a float32 99999999999 99999999999\n1\n",
-            r"line 2: .* wants 9999999999800000000001 numbers, 1",
-        ),
+        "",
+        "tensor a float32 1\n1\n",
+        FIRST + "# seed: 1\nnonsense\n",
+        FIRST + "tensor a\n",
+        FIRST + "tensor a float32 -1\n",
+        FIRST + "tensor a float32 1.5\n",
+        FIRST + "tensor a int8 1\n1\n",
+        FIRST + "tensor a float32 2\n1\n",
+        FIRST + "tensor a float32 1\n1\n2\n",
+        FIRST + "tensor a float32\n",
+        FIRST + "tensor a float32 2\n1 x\n",
+        FIRST + "tensor b float32 1\n1\ntensor a float32 2\n1\n2 0x\n",
+        FIRST + "tensor a float32 1\n1\ntensor a float32 1\n1\n",
+        FIRST + "tensor a float32 99999999999 99999999999\n1\n",
     ],
 )
-def test_a_malformed_file_is_named_by_its_line(path: Path, text: str, message: str) -> None:
+def test_a_malformed_file_is_named_by_its_line(
+    path: Path, text: str, snapshot: SnapshotAssertion
+) -> None:
     path.write_text(text)
-    with pytest.raises(FileFormatError, match=rf"made\.dat, {message}"):
+    with pytest.raises(FileFormatError) as error:
         read_dat(path)
+    assert str(error.value).removeprefix(f"{path.parent}/") == snapshot
 
 
 def test_files_that_are_no_text(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FileFormatError, match=r"made\.dat: cannot be read as text"):
+    with pytest.raises(FileFormatError, match=r"made\.dat as text"):
         read_dat(path)
-    with pytest.raises(FileFormatError, match="cannot be read as text"):
+    with pytest.raises(FileFormatError, match=r"absent\.dat as text"):
         read_dat(path.with_name("absent.dat"))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 DTYPES: dict[str, type] = {
     "bool": np.bool_,
@@ -308,31 +309,32 @@ def test_it_is_an_ordinary_npz(tmp_path: Path) -> None:
         assert sorted(content) == ["array_0", "tape"]
         assert content["array_0"].tolist() == [[1.5, -2.0]]
         data = json.loads(content["tape"].tobytes().decode())
-    assert (data["format"], data["version"]) == ("gradwitness-tape", 2)
+    assert (data["format"], data["version"]) == ("gradwitness-tape", 3)
 
 
 @pytest.mark.parametrize(
-    ("tape", "message"),
+    "tape",
     [
-        (tape_of(Value(0, (2,), "float32", np.zeros(2))), r"float32\[2\], its array is float64"),
-        (tape_of(Value(0, (3,), "float64", np.zeros(2))), r"float64\[3\], its array is float64\[2"),
-        (tape_of(Value(0, (1,), "object", np.array([None]))), "said to be object"),
-        (tape_of(calls=(Call(0, "a.b", {}, (0,)),)), r"calls\[0\].outputs\[0\]: there is no value"),
-        (tape_of(calls=(Call(0, "a.b", {"x": Ref(7)}, ()),)), r"\['x'\].value: there is no value"),
-        (tape_of(calls=(Call(0, "a.b", {"x": b"j"}, ()),)), "cannot hold b'j' of type bytes"),  # type: ignore[dict-item]
-        (Tape((), (), (), (), {"a": 1}), r"about\['a'\]: a str is expected"),  # type: ignore[dict-item]
+        tape_of(Value(0, (2,), "float32", np.zeros(2))),
+        tape_of(Value(0, (3,), "float64", np.zeros(2))),
+        tape_of(Value(0, (1,), "object", np.array([None]))),
+        tape_of(calls=(Call(0, "a.b", {}, (0,)),)),
+        tape_of(calls=(Call(0, "a.b", {"x": Ref(7)}, ()),)),
+        tape_of(calls=(Call(0, "a.b", {"x": b"j"}, ()),)),  # type: ignore[dict-item]
+        Tape((), (), (), (), {"a": 1}),  # type: ignore[dict-item]
     ],
 )
 def test_a_tape_that_could_not_be_read_is_not_written(
-    tape: Tape, message: str, tmp_path: Path
+    tape: Tape, tmp_path: Path, snapshot: SnapshotAssertion
 ) -> None:
     (tmp_path / "tape").write_bytes(b"old")
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as error:
         save_tape(tape, tmp_path / "tape")
+    assert str(error.value) == snapshot
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("tape", b"old")]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path):
-        with pytest.raises(InputError, match=r"is not a file\. Give the name"):
+        with pytest.raises(InputError, match="is not a file"):
             load_tape(path)

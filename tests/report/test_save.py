@@ -79,6 +79,6 @@ def test_a_new_kind_of_file_is_one_entry(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     given = tape()
-    with pytest.raises(gw.InputError, match="cannot be written"):
+    with pytest.raises(gw.InputError, match="cannot write"):
         save_report(tmp_path / "file" / "a.txt", given, gw.judge(given))
     assert (tmp_path / "file").read_text() == "old"

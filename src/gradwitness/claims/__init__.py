@@ -1,1 +1,1 @@
-"""Gradients that somebody or something else computed, from wherever they come."""
+"""Claims: gradients computed elsewhere, read from any source."""

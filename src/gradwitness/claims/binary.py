@@ -1,4 +1,4 @@
-"""Claims in binary files. No file is trusted: none runs code or claims memory in vain."""
+"""Claims in binary files. No file is trusted: none runs code or makes us allocate in vain."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
 
     from gradwitness.claims.claim import Claims
 
-# Zeros compress to a thousandth; a file that grows further is made to fill the memory.
+# Zeros compress to a thousandth; a file that grows further was made to exhaust memory.
 _MOST_GROWTH = 1100
 _MOST_ENTRIES = 1_000_000
-_MOST_VIRTUAL = 1 << 30  # bytes of a tensor that the file does not write out
+_MOST_VIRTUAL = 1 << 30  # bytes of a tensor that the file does not store in full
 _PIECE = 1 << 18
 
 
 def read_npz(path: Path) -> Claims:
-    """Read the arrays of an .npz.
+    """Read the arrays of an .npz file.
 
     Raises
     ------
     FileFormatError
-        If it is none, is damaged, or holds Python objects.
+        If it is another kind of file, is damaged, or holds Python objects.
     """
     return _claims(read_arrays(path), path)
 
 
 def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
-    """Read the arrays of an .npz as they are, of so many bytes in all at most.
+    """Read the arrays of an .npz file as they are, ``most`` bytes in all at most.
 
     Raises
     ------
     FileFormatError
-        If it is none, is damaged, holds Python objects, or more than that.
+        If it is another kind of file, is damaged, too large, or holds Python objects.
     """
     arrays: dict[str, Any] = {}
     try:
@@ -56,9 +56,9 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
     except FileFormatError:
         raise
     except Exception as error:
-        # A damaged zip file, or the header of an .npy, fails in many ways.
+        # A damaged zip file or .npy header fails in many ways.
         raise FileFormatError(
-            f"{path}: it is no .npz of plain arrays ({error}). Write it with numpy.savez."
+            f"{path}: not a .npz file of plain arrays ({error}). Write it with numpy.savez."
         ) from error
     return arrays
 
@@ -66,18 +66,18 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
 def _check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None:
     entries = archive.infolist()
     declared = sum(entry.file_size for entry in entries)
-    room = path.stat().st_size
-    if declared > room * _MOST_GROWTH or len(entries) > _MOST_ENTRIES:
+    actual = path.stat().st_size
+    if declared > actual * _MOST_GROWTH or len(entries) > _MOST_ENTRIES:
         raise FileFormatError(
-            f"{path}: its {len(entries)} entries declare {declared} bytes in a file of {room}, "
-            "more than compression saves. It is damaged, or made to fill the memory."
+            f"{path}: its {len(entries)} entries declare {declared} bytes, but the file has only "
+            f"{actual}, more than compression explains. It is damaged, or made to exhaust memory."
         )
     if most is not None and declared > most:
-        raise FileFormatError(f"{path}: it holds {declared} bytes, more than the {most} allowed")
+        raise FileFormatError(f"{path}: holds {declared} bytes, but at most {most} are allowed")
 
 
 def _read_npy(file: Any, size: int) -> Any:
-    """Read one array, after its header has been held against the bytes that are there."""
+    """Read one array, after checking its header against the number of bytes."""
     version = np.lib.format.read_magic(file)
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -87,19 +87,19 @@ def _read_npy(file: Any, size: int) -> Any:
         raise ValueError(f"version {version} of .npy")
     shape, is_fortran, dtype = read_header(file)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which can run code when they are read")
-    wanted = math.prod(shape) * dtype.itemsize
-    if any(length < 0 for length in shape) or wanted > size:
-        raise ValueError(f"an array of shape {shape} is declared in {size} bytes")
-    array = np.empty(wanted // max(dtype.itemsize, 1), dtype)
-    # Piece by piece into its place: it is never there twice.
-    space = array.view(np.uint8).data if wanted else memoryview(bytearray())
-    at = 0
-    while at < wanted:
-        count = file.readinto(space[at : at + _PIECE])
+        raise ValueError("it holds Python objects, which can run code when loaded")
+    needed = math.prod(shape) * dtype.itemsize
+    if any(length < 0 for length in shape) or needed > size:
+        raise ValueError(f"it declares an array of shape {shape}, but has only {size} bytes")
+    array = np.empty(needed // max(dtype.itemsize, 1), dtype)
+    # Read in place, piece by piece: there is never a second copy.
+    space = array.view(np.uint8).data if needed else memoryview(bytearray())
+    done = 0
+    while done < needed:
+        count = file.readinto(space[done : done + _PIECE])
         if not count:
-            raise ValueError(f"an array of {wanted} bytes ends after {at}")
-        at += count
+            raise ValueError(f"an array of {needed} bytes ends after {done}")
+        done += count
     return array.reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -111,40 +111,39 @@ def read_safetensors(path: Path) -> Claims:
     MissingExtraError
         If the package safetensors is not installed.
     FileFormatError
-        If the file is none of these, or damaged.
+        If it is another kind of file, or damaged.
     """
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
         raise MissingExtraError(
-            f"{path}: reading .safetensors needs the package safetensors: pip install safetensors"
+            f"{path}: reading .safetensors files requires safetensors: "
+            "pip install 'gradwitness[safetensors]'"
         ) from None
     # NumPy knows bfloat16 by name once ml_dtypes is imported, which engine.floats does.
     try:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise FileFormatError(
-            f"{path}: it is no .safetensors that can be read ({error})"
-        ) from error
+        raise FileFormatError(f"{path}: not a readable .safetensors file ({error})") from error
     return _claims(arrays, path)
 
 
 def read_pt(path: Path) -> Claims:
-    """Read the tensors of what ``torch.save`` wrote, nested dicts too, without running its code.
+    """Read tensors saved by ``torch.save``, also in nested dicts, without running code.
 
     Raises
     ------
     MissingExtraError
         If torch is not installed.
     FileFormatError
-        If it is damaged, or holds other objects than tensors, numbers and containers.
+        If it is damaged, or holds anything but tensors, numbers and containers.
     """
     try:
         from gradwitness.claims.torch_files import load_tensors
     except ImportError:
         raise MissingExtraError(
-            f"{path}: reading what torch.save wrote needs torch: pip install 'gradwitness[torch]'. "
+            f"{path}: reading torch.save files requires torch: pip install 'gradwitness[torch]'. "
             "Or save the gradients as .npz."
         ) from None
     loaded = load_tensors(path)
@@ -153,7 +152,7 @@ def read_pt(path: Path) -> Claims:
 
 
 def _check_tensors(loaded: Any, path: Path) -> None:
-    """Refuse tensors that a few bytes describe: one number expanded, or hardly any not zero."""
+    """Refuse huge tensors stored in a few bytes: expanded from one number, or sparse."""
     parts: Any = ()
     if isinstance(loaded, Mapping):
         parts = loaded.values()
@@ -163,40 +162,40 @@ def _check_tensors(loaded: Any, path: Path) -> None:
         _check_tensors(part, path)
     if not hasattr(loaded, "element_size") or getattr(loaded, "is_nested", False):
         return
-    room = path.stat().st_size
-    if loaded.numel() * loaded.element_size() > max(_MOST_GROWTH * room, _MOST_VIRTUAL):
+    actual = path.stat().st_size
+    if loaded.numel() * loaded.element_size() > max(_MOST_GROWTH * actual, _MOST_VIRTUAL):
         raise FileFormatError(
-            f"{path}: a tensor of shape {tuple(loaded.shape)} in a file of {room} bytes. It is "
-            "expanded or sparse, and too large to be written out."
+            f"{path}: holds a tensor of shape {tuple(loaded.shape)} in only {actual} bytes. It is "
+            "expanded or sparse, and too large in full."
         )
 
 
 def _gradients(loaded: Any) -> Any:
-    """Return what is about gradients: the entry that is called so, if there is one."""
+    """Return the entry named like gradients, if there is one, else everything."""
     if isinstance(loaded, Mapping):
         for key in ("grad", "grads", "gradients"):
             if isinstance(loaded.get(key), Mapping):
                 return loaded[key]
-        return {key: _gradient(part) for key, part in loaded.items()}
+        return {key: _gradient(tensor) for key, tensor in loaded.items()}
     if isinstance(loaded, list | tuple):
-        return {f"tensor{at}": part for at, part in enumerate(loaded, start=1)}
+        return {f"tensor{nr}": tensor for nr, tensor in enumerate(loaded, start=1)}
     return {"tensor1": loaded} if hasattr(loaded, "detach") else loaded
 
 
-def _gradient(item: Any) -> Any:
-    """Return the gradient of {"data": ..., "grad": ...}, and anything else as it is."""
-    if not isinstance(item, Mapping):
-        return item
-    gradient = item.get("grad")
+def _gradient(entry: Any) -> Any:
+    """Return the gradient of {"data": ..., "grad": ...}; anything else as it is."""
+    if not isinstance(entry, Mapping):
+        return entry
+    gradient = entry.get("grad")
     if gradient is not None and not isinstance(gradient, Mapping):
         return gradient
-    return {key: _gradient(part) for key, part in item.items()}
+    return {key: _gradient(part) for key, part in entry.items()}
 
 
 def _claims(arrays: Any, path: Path) -> Claims:
     if not isinstance(arrays, Mapping):
         raise FileFormatError(
-            f"{path}: it holds a {type(arrays).__name__}. Expected is a dict of names with tensors."
+            f"{path}: holds a {type(arrays).__name__}; expected a dict of names to tensors"
         )
     try:
         claims = claims_of(arrays, path.name)

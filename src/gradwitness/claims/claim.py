@@ -19,18 +19,18 @@ class Claim:
     Attributes
     ----------
     name : str
-        As its source has it.
+        As in its source.
     array : ndarray
-        float16, bfloat16, float32 or float64; what was read from text is float64.
+        float16, bfloat16, float32 or float64; text is read as float64.
     rounding : ndarray or float
-        How far each number may lie from the one that was written down, because it was written with
-        so many digits: half a unit of the last one. 0 where the source holds the bits. An array has
-        the shape of the numbers.
+        How far each number may lie from the original, because only so many digits were written
+        down: half a unit of the last one. 0 where the source holds the bits. An array has the shape
+        of the numbers.
     dtype : str
-        The format in which it was computed, as far as the source tells; empty if it does not.
+        The format it was computed in, if the source says so; else empty.
     gaps : tuple of (int or None)
         For each axis, the index before which the source left entries out (``...`` in print), None
-        where it is whole. Empty if nothing was left out. How many are missing is not known.
+        where it is complete. Empty if nothing was left out. How many are missing is unknown.
     where : str
         ``file:line``, or empty.
     """
@@ -53,17 +53,16 @@ Run: TypeAlias = dict[str, Claim]  # by the claim's own name, in the source's or
 
 @dataclass(frozen=True)
 class Claims:
-    """What one source claims.
+    """The claims of one source.
 
     Attributes
     ----------
     source : str
-        What a reader should call it: a file's name, ``a dict``, a function's name.
+        Its name in messages: a file's name, ``a dict``, a function's name.
     runs : tuple of Run
-        One for each backward pass that the source tells of: a file to which several were appended
-        has several.
+        One for each backward pass; a file may hold several.
     notes : tuple of str
-        What was odd in reading it, and how it was understood.
+        What was ambiguous in the source, and how it was understood.
     """
 
     source: str

@@ -1,6 +1,6 @@
 """Gradients from JAX: pytrees as claims, under dotted names.
 
-A tree's leaves are called by the way to them: ``params.Dense_0.kernel``, ``layers.0.w``.
+A leaf is named by its path in the tree: ``params.Dense_0.kernel``, ``layers.0.w``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def pytree_claims(
     Returns
     -------
     Claims
-        One run, with a note on each name and layout that was given.
+        One run, with a note for each given name and layout.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def pytree_claims(
     leaves: dict[str, Any] = {}
     for name, leaf in _leaves(tree):
         if name in leaves:
-            raise InputError(f"{source}: two leaves are called {name!r} once keys are joined")
+            raise InputError(f"{source}: two leaves are named {name!r} when keys are joined")
         leaves[name] = None if _is_none(leaf) else leaf
     return arranged(claims_of(leaves, source), names, transpose)
 
@@ -121,17 +121,17 @@ def jax_claims(
         import jax
     except ImportError as error:
         raise MissingExtraError(
-            f"gradients of JAX need JAX ({error}): pip install 'gradwitness[jax]'"
+            f"jax_claims requires JAX ({error}): pip install 'gradwitness[jax]'"
         ) from None
     gradients = jax.grad(loss, argnums=argnums, has_aux=has_aux)(*arguments)
     if has_aux:
         gradients, _ = gradients
-    called = getattr(loss, "__name__", type(loss).__name__)
-    return pytree_claims(gradients, names=names, transpose=transpose, source=f"jax.grad({called})")
+    name = getattr(loss, "__name__", type(loss).__name__)
+    return pytree_claims(gradients, names=names, transpose=transpose, source=f"jax.grad({name})")
 
 
 def _is_none(leaf: Any) -> bool:
-    """Whether a leaf is what JAX has as the gradient of a whole number: none."""
+    """Whether a leaf has dtype float0, JAX's gradient of an integer."""
     return str(getattr(leaf, "dtype", "")) == "[('float0', 'V')]"
 
 
@@ -142,17 +142,17 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
         yield from _walk(tree, ())
         return
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        # A dataclass that was not made known to JAX is a leaf to it.
+        # An unregistered dataclass is a leaf to JAX.
         yield from _walk(leaf, tuple(map(_step, path)))
 
 
 def _step(key: Any) -> str:
-    """Return one step of JAX's way to a leaf: a key, an index or an attribute."""
-    found = (getattr(key, attribute, None) for attribute in ("key", "idx", "name"))
-    return str(next((step for step in found if step is not None), key))
+    """Return one step of a JAX path: a key, an index or an attribute."""
+    steps = (getattr(key, attribute, None) for attribute in ("key", "idx", "name"))
+    return str(next((step for step in steps if step is not None), key))
 
 
-def _walk(tree: Any, way: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _walk(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     if tree is None:
         return
     parts: list[tuple[Any, Any]]
@@ -165,7 +165,7 @@ def _walk(tree: Any, way: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     elif is_dataclass(tree) and not isinstance(tree, type):
         parts = [(field.name, getattr(tree, field.name)) for field in fields(tree)]
     else:
-        yield ".".join(way) or "gradient", tree
+        yield ".".join(path) or "gradient", tree
         return
-    for step, item in parts:
-        yield from _walk(item, (*way, str(step)))
+    for step, subtree in parts:
+        yield from _walk(subtree, (*path, str(step)))

@@ -1,7 +1,7 @@
-"""Names and layouts that the user states, and the layout of kernels.
+"""User-specified names and layouts, and the layout of kernels.
 
-Flax keeps the weights of a dense layer as (in, out) and PyTorch as (out, in). In a square layer
-both fit, so that no shape can tell which it is.
+Flax keeps the weights of a dense layer as (in, out) and PyTorch as (out, in). A square layer fits
+both, so its shape cannot tell.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ def arranged(
     names: Mapping[str, str] | None = None,
     transpose: Mapping[str, Sequence[int]] | None = None,
 ) -> Claims:
-    """Return claims under other names, with their axes in another order.
+    """Rename claims and permute their axes.
 
     Parameters
     ----------
     claims : Claims
     names : mapping of str to str, optional
-        What a claim, by its own name, is called in the program:
+        From the claim's name to the program's:
         ``{"params.Dense_0.kernel": "0.weight"}``.
     transpose : mapping of str to sequence of int, optional
         The order of axes, as for ``numpy.transpose``, by the claim's own name or by a pattern:
-        ``{"*.kernel": (1, 0)}`` for dense layers of Flax, ``(3, 2, 0, 1)`` for its convolutions. Of
-        patterns that fit, the first counts.
+        ``{"*.kernel": (1, 0)}`` for dense layers of Flax, ``(3, 2, 0, 1)`` for its convolutions.
+        The first matching pattern counts.
 
     Raises
     ------
     InputError
-        If a name or pattern fits nothing, axes cannot be put in an order, or two claims get one
-        name.
+        If a name or pattern matches nothing, an order does not fit the axes, or two claims get the
+        same name.
     """
     renamed, orders = dict(names or {}), dict(transpose or {})
-    known = {name for run in claims.runs for name in run}
-    unused = [name for name in renamed if name not in known]
-    unused += [p for p in orders if not any(fnmatchcase(name, p) for name in known)]
+    present = {name for run in claims.runs for name in run}
+    unused = [name for name in renamed if name not in present]
+    unused += [p for p in orders if not any(fnmatchcase(name, p) for name in present)]
     if unused:
-        listed = ", ".join(sorted(known)[:8]) + ", ..." * (len(known) > 8)
-        raise InputError(f"{claims.source} has nothing called {unused[0]!r}; it has: {listed}")
-    notes = [f"{name} is called {called}, as was asked" for name, called in renamed.items()]
-    notes += [f"{p}: axes in the order {tuple(o)}, as was asked" for p, o in orders.items()]
+        listed = ", ".join(sorted(present)[:8]) + ", ..." * (len(present) > 8)
+        raise InputError(f"{claims.source}: no match for {unused[0]!r}; it has: {listed}")
+    notes = [f"{name} was renamed to {new}, as requested" for name, new in renamed.items()]
+    notes += [f"{p}: axes permuted by {tuple(o)}, as requested" for p, o in orders.items()]
     runs = tuple(_arranged(run, renamed, orders, claims.source) for run in claims.runs)
     return Claims(claims.source, runs, (*claims.notes, *notes))
 
@@ -61,39 +61,39 @@ def arranged(
 def _arranged(
     run: Run, names: Mapping[str, str], orders: Mapping[str, Sequence[int]], source: str
 ) -> Run:
-    made: Run = {}
+    result: Run = {}
     for name, claim in run.items():
         order = next((o for p, o in orders.items() if fnmatchcase(name, p)), None)
-        called = names.get(name, name)
-        if called in made:
-            raise InputError(f"{source}: two claims are called {called!r}; one of them is {name!r}")
-        placed = claim if order is None else turned(claim, tuple(order))
-        made[called] = replace(placed, name=called)
-    return made
+        new_name = names.get(name, name)
+        if new_name in result:
+            raise InputError(f"{source}: renaming gives two claims the name {new_name!r}")
+        reordered = claim if order is None else permuted(claim, tuple(order))
+        result[new_name] = replace(reordered, name=new_name)
+    return result
 
 
 def kernel_order(axes: int) -> tuple[int, ...]:
-    """Return the order that brings a kernel of Flax or Keras to PyTorch's layout.
+    """Return the axis order that brings a Flax or Keras kernel to PyTorch's layout.
 
-    They have (in, out) for (out, in), and (height, width, in, out) for (out, in, height, width).
+    (in, out) becomes (out, in); (height, width, in, out) becomes (out, in, height, width).
     """
     return (axes - 1, axes - 2, *range(axes - 2))
 
 
-def turned(claim: Claim, order: tuple[int, ...]) -> Claim:
-    """Return a claim with its axes in another order, its rounding and gaps with them.
+def permuted(claim: Claim, order: tuple[int, ...]) -> Claim:
+    """Permute the axes of a claim, its rounding and its gaps.
 
     Raises
     ------
     InputError
-        If it has no such axes.
+        If the order does not fit its axes.
     """
     try:
         array = np.ascontiguousarray(np.transpose(claim.array, order))
     except ValueError:
         raise InputError(
-            f"transpose: {claim.name} has the shape {claim.array.shape}, whose axes cannot be put "
-            f"in the order {order}"
+            f"transpose: the order {order} does not fit the axes of {claim.name}, which has shape "
+            f"{claim.array.shape}"
         ) from None
     rounding = claim.rounding
     if isinstance(rounding, np.ndarray):

@@ -18,98 +18,97 @@ if TYPE_CHECKING:
 
 _MOST_LEVELS = 32
 _MOST_NOTES = 5
-# float64 holds these exactly, up to 2^53; whoever has larger ones has no gradients.
-_WHOLE = "iub"
+# float64 holds integers exactly up to 2^53; larger ones are no gradients.
+_INTEGERS = "iub"
 
 
 def claims_of(source: Mapping[Any, Any], name: str) -> Claims:
-    """Return what a mapping claims, as one run.
+    """Return the claims of a mapping, as one run.
 
     Parameters
     ----------
     source : mapping
-        Of names to arrays, tensors, numbers or further mappings. None claims nothing.
+        Of names to arrays, tensors, numbers or further mappings. None is no claim.
     name : str
-        What messages call it.
+        Its name in messages.
 
     Raises
     ------
     InputError
-        If an entry is none of these, or there is none.
+        If an entry is anything else, or there are no arrays.
     """
     run: dict[str, Claim] = {}
     notes: list[str] = []
-    for key, item in _flat(source, (), name):
-        if item is None:
+    for key, value in _flat(source, (), name):
+        if value is None:
             notes.append(f"{key} is None: no gradient is claimed")
             continue
         if key in run:
-            raise InputError(f"{name}: two entries are called {key!r} once nested names are joined")
-        array, note = as_array(item, f"{name}, {key}")
+            raise InputError(f"{name}: two entries are named {key!r} when nested names are joined")
+        array, note = as_array(value, f"{name}, {key}")
         if note:
             notes.append(f"{key}: {note}")
         run[key] = Claim(key, array, 0.0, array.dtype.name if not note else "")
     if not run:
-        raise InputError(f"{name} holds no arrays. Expected are names with arrays or tensors.")
+        raise InputError(f"{name} holds no arrays; expected names with arrays or tensors")
     if len(notes) > _MOST_NOTES:
-        notes[_MOST_NOTES:] = [f"and so on, {len(notes) - _MOST_NOTES} more"]
+        notes[_MOST_NOTES:] = [f"and {len(notes) - _MOST_NOTES} more such notes"]
     return Claims(name, (run,), tuple(notes))
 
 
-def _flat(item: Mapping[Any, Any], path: tuple[str, ...], name: str) -> Iterator[tuple[str, Any]]:
-    """Give the entries of nested mappings by dotted names."""
+def _flat(tree: Mapping[Any, Any], path: tuple[str, ...], name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of nested mappings with dotted names."""
     if len(path) > _MOST_LEVELS:
-        raise InputError(f"{name}: dicts in more than {_MOST_LEVELS} levels")
-    for key, part in item.items():
-        here = (*path, str(key))
-        if isinstance(part, Mapping):
-            yield from _flat(part, here, name)
-        elif isinstance(part, list | tuple) and _holds_arrays(part, len(path)):
-            yield from _flat(dict(enumerate(part)), here, name)
+        raise InputError(f"{name}: dicts nested more than {_MOST_LEVELS} levels deep")
+    for key, value in tree.items():
+        path_here = (*path, str(key))
+        if isinstance(value, Mapping):
+            yield from _flat(value, path_here, name)
+        elif isinstance(value, list | tuple) and _holds_arrays(value, len(path)):
+            yield from _flat(dict(enumerate(value)), path_here, name)
         else:
-            yield ".".join(here), part
+            yield ".".join(path_here), value
 
 
-def _holds_arrays(part: list[Any] | tuple[Any, ...], level: int) -> bool:
-    """Whether a list is a layer of a tree, and not the numbers of one tensor."""
+def _holds_arrays(values: list[Any] | tuple[Any, ...], level: int) -> bool:
+    """Whether a list is a level of a tree, rather than the numbers of one tensor."""
     return level <= _MOST_LEVELS and any(
-        isinstance(item, Mapping)
-        or getattr(item, "shape", ())
-        or (isinstance(item, list | tuple) and _holds_arrays(item, level + 1))
-        for item in part
+        isinstance(value, Mapping)
+        or getattr(value, "shape", ())
+        or (isinstance(value, list | tuple) and _holds_arrays(value, level + 1))
+        for value in values
     )
 
 
-def as_array(item: Any, where: str) -> tuple[NDArray[Any], str]:
-    """Return an array of one of the formats that are judged, and a note if it was another.
+def as_array(value: Any, where: str) -> tuple[NDArray[Any], str]:
+    """Return an array of a format that can be judged, and a note if it had to be converted.
 
-    Tensors are known by what they can do, so that torch is not imported for arrays.
+    Tensors are recognised by their methods, so that arrays do not need torch.
 
     Raises
     ------
     InputError
-        If it is no array of real numbers.
+        If it is not an array of real numbers.
     """
-    if hasattr(item, "detach"):
-        item = _from_tensor(item, where)
+    if hasattr(value, "detach"):
+        value = _from_tensor(value, where)
     try:
-        array = np.asarray(item)
+        array = np.asarray(value)
     except Exception as error:
-        raise InputError(f"{where}: a {type(item).__name__} is no array ({error})") from error
+        raise InputError(f"{where}: a {type(value).__name__} is not an array ({error})") from error
     name = array.dtype.name
     if is_float(name):
-        # In the machine's byte order.
+        # In native byte order.
         return array.astype(numpy_dtype(name), copy=False), ""
-    if array.dtype.kind in _WHOLE:
+    if array.dtype.kind in _INTEGERS:
         return array.astype(np.float64), f"{name}, read as float64"
     if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None:
         raise InputError(
-            f"{where}: its numbers are bare bytes ({array.dtype.str}), as NumPy saves bfloat16. "
-            "Save them as float32, or as .safetensors or .pt, which keep the format."
+            f"{where}: its numbers are raw bytes ({array.dtype.str}), as NumPy saves bfloat16. "
+            "Save them as float32, or as .safetensors or .pt, which keep the dtype."
         )
     raise InputError(
-        f"{where}: {name} is no format of gradients that is judged. "
-        "Use float16, bfloat16, float32 or float64."
+        f"{where}: unsupported dtype {name}; use float16, bfloat16, float32 or float64"
     )
 
 
@@ -120,9 +119,9 @@ def _from_tensor(tensor: Any, where: str) -> Any:
             tensor = tensor.to_dense()
         tensor = tensor.cpu() if hasattr(tensor, "cpu") else tensor
         if str(getattr(tensor, "dtype", "")) == "torch.bfloat16":
-            # NumPy has no bfloat16 of its own; float32 holds each exactly.
+            # NumPy has no bfloat16; float32 holds its values exactly.
             return tensor.float().numpy().astype(numpy_dtype("bfloat16"))
         tensor = tensor.resolve_conj().resolve_neg() if hasattr(tensor, "resolve_neg") else tensor
         return tensor.numpy()
     except Exception as error:
-        raise InputError(f"{where}: the tensor cannot be read as an array ({error})") from error
+        raise InputError(f"{where}: cannot convert the tensor to an array ({error})") from error

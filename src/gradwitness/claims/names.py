@@ -1,4 +1,4 @@
-"""What the names of gradients mean: which layer, and whether it is a weight or a bias."""
+"""Parse the names of gradients: which layer, and whether it is a weight or a bias."""
 
 from __future__ import annotations
 
@@ -25,23 +25,20 @@ _SUFFIX = re.compile(r":\d+$")  # of TensorFlow's variables
 
 @dataclass(frozen=True)
 class Name:
-    """What a name means.
+    """A parsed name.
 
     Attributes
     ----------
     role : str
         ``weight``, ``bias``, or empty.
     layer : tuple of str
-        All words but the role, in order.
+        All other words, in order.
     numbers : tuple of int
-    place : int
-        -1 for a name that says it is the first layer's, 1 for the last, 0 for others.
     """
 
     role: str
     layer: tuple[str, ...]
     numbers: tuple[int, ...]
-    place: int
 
 
 @lru_cache(maxsize=4096)
@@ -50,7 +47,7 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def light_key(name: str) -> tuple[tuple[str, ...], tuple[int, ...]] | None:
-    """Return a name's words in any order and its numbers in order, without what says gradient."""
+    """Return a name's words, sorted, and its numbers in order; words like gradient are dropped."""
     words = [w for w in _words(name) if w not in _GRADIENT and w not in _WHOLE]
     plain = sorted(_LAYERS.get(_LONG.get(w, w), _LONG.get(w, w)) for w in words if not w.isdigit())
     numbers = tuple(_number(w) for w in words if w.isdigit())
@@ -63,56 +60,58 @@ def _number(word: str) -> int:
 
 @lru_cache(maxsize=4096)
 def parsed(name: str) -> Name:
-    """Return what a name means."""
+    """Parse a name."""
     words = [w for w in _words(name) if w not in _GRADIENT and w not in {"d", "dl", "ld"}]
     roles = ["weight" if w in _WEIGHT else "bias" for w in words if w in _WEIGHT | _BIAS]
     layer = tuple(w for w in words if w not in _WEIGHT | _BIAS)
     numbers = tuple(_number(w) for w in layer if w.isdigit())
-    place = -1 if _FIRST & set(layer) else 1 if _LAST & set(layer) else 0
-    return Name(roles[0] if len(roles) == 1 else "", layer, numbers, place)
+    return Name(roles[0] if len(roles) == 1 else "", layer, numbers)
 
 
-def by_rank(wanted: list[str], claims: list[str]) -> dict[str, str]:
+def by_rank(references: list[str], claims: list[str]) -> dict[str, str]:
     """Match layers from the first to the last, if both sides have the same weights and biases.
 
-    The wanted names come in order. Claims are ordered by their number; input comes first, output
-    last. Empty if that does not order them, or the two sides do not correspond.
+    The reference's names come in order. Claims are ordered by their number; input comes first,
+    output last. Empty if that does not order them, or if the two sides do not correspond.
     """
-    layers = _layers(wanted)
-    claimed = _layers(claims)
-    order = sorted(claimed, key=_rank)
+    reference_layers = _layers(references)
+    claimed_layers = _layers(claims)
+    order = sorted(claimed_layers, key=_rank)
     ranks = [_rank(layer) for layer in order]
-    if len(layers) != len(order) or len(set(ranks)) < len(ranks):
+    if len(reference_layers) != len(order) or len(set(ranks)) < len(ranks):
         return {}
-    found: dict[str, str] = {}
-    for mine, theirs in zip(layers, order, strict=True):
-        if layers[mine].keys() != claimed[theirs].keys():
+    matches: dict[str, str] = {}
+    for reference, claimed in zip(
+        reference_layers.values(), (claimed_layers[layer] for layer in order), strict=True
+    ):
+        if reference.keys() != claimed.keys():
             return {}
-        found.update({layers[mine][role]: claimed[theirs][role] for role in layers[mine]})
-    return found
+        matches.update({reference[role]: claimed[role] for role in reference})
+    return matches
 
 
-def by_kind(wanted: list[str], claims: list[str], axes: Callable[[str], int]) -> dict[str, str]:
-    """Match as `by_rank` among layers whose weights have as many axes: dense ones, convolutions.
+def by_kind(references: list[str], claims: list[str], axes: Callable[[str], int]) -> dict[str, str]:
+    """Match like `by_rank`, but dense layers and convolutions separately.
 
-    ``Conv_0`` and ``Dense_0`` both bear the number 0, each as the first of its kind.
+    ``Conv_0`` and ``Dense_0`` both bear the number 0, each as the first of its kind. The number of
+    axes of its weight tells a layer's kind.
 
     Parameters
     ----------
-    wanted, claims : list of str
+    references, claims : list of str
     axes : callable
-        The number of axes of the tensor of a name, of either side.
+        Returns the number of axes of the tensor with a given name, on either side.
     """
-    kinds = [_kinds(names, axes) for names in (wanted, claims)]
+    kinds = [_kinds(names, axes) for names in (references, claims)]
     if kinds[0].keys() != kinds[1].keys():
         return {}
-    found: dict[str, str] = {}
+    matches: dict[str, str] = {}
     for kind, names in kinds[0].items():
         ranked = by_rank(names, kinds[1][kind])
         if not ranked:
             return {}
-        found.update(ranked)
-    return found
+        matches.update(ranked)
+    return matches
 
 
 def _kinds(names: list[str], axes: Callable[[str], int]) -> dict[int, list[str]]:
@@ -124,12 +123,12 @@ def _kinds(names: list[str], axes: Callable[[str], int]) -> dict[int, list[str]]
 
 
 def is_kernel(name: str) -> bool:
-    """Whether a name says kernel, as Flax and Keras do, and not weight, as PyTorch does."""
+    """Whether a name says kernel, as in Flax and Keras, rather than weight, as in PyTorch."""
     return "kernel" in _words(name)
 
 
 def _layers(names: list[str]) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return for each layer its weight's and its bias's name; empty if a name has no role."""
+    """Return the names of each layer's weight and bias; empty if a name has no role."""
     layers: dict[tuple[str, ...], dict[str, str]] = {}
     for name in names:
         meaning = parsed(name)
@@ -141,5 +140,5 @@ def _layers(names: list[str]) -> dict[tuple[str, ...], dict[str, str]]:
 
 
 def _rank(layer: tuple[str, ...]) -> tuple[int, tuple[int, ...]]:
-    place = -1 if _FIRST & set(layer) else 1 if _LAST & set(layer) else 0
-    return place, tuple(_number(word) for word in layer if word.isdigit())
+    end = -1 if _FIRST & set(layer) else 1 if _LAST & set(layer) else 0
+    return end, tuple(_number(word) for word in layer if word.isdigit())

@@ -1,4 +1,4 @@
-"""Claims from wherever they come: arrays in memory, a function, or a file of some format."""
+"""Read claims from any source: arrays in memory, a function, or a file."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def read_claims(source: Source) -> Claims:
     ----------
     source : mapping, callable, path or Claims
         Names with arrays or tensors; a function without arguments that returns such a mapping; or a
-        file: ``.npz``, ``.safetensors``, ``.pt``, ``.pth`` and ``.json`` by their endings, all else
-        as text. No code in a file is ever run. What was read already is returned as it is.
+        file: ``.npz``, ``.safetensors``, ``.pt``, ``.pth`` and ``.json`` by extension, anything
+        else as text. No code in a file is ever run. `Claims` are returned as they are.
 
     Returns
     -------
@@ -43,11 +43,11 @@ def read_claims(source: Source) -> Claims:
     Raises
     ------
     InputError
-        If the source cannot be used, or the function raises, which is then the cause.
+        If the source cannot be used, or the function raises; its exception is then the cause.
     FileFormatError
-        If a file does not hold what it should; the message says where.
+        If a file is malformed; the message says where.
     MissingExtraError
-        If reading the file needs a package that is not installed.
+        If a package needed to read the file is not installed.
     """
     if isinstance(source, Claims):
         return source
@@ -58,45 +58,44 @@ def read_claims(source: Source) -> Claims:
     if callable(source):
         return _call(source)
     raise InputError(
-        f"claims cannot be read from a {type(source).__name__}. "
-        "Give a dict of arrays, a function that returns one, or the name of a file."
+        f"cannot read claims from a value of type {type(source).__name__}. "
+        "Pass a dict of arrays, a function that returns one, or a file name."
     )
 
 
 def _call(function: Callable[[], Any]) -> Claims:
     name = getattr(function, "__qualname__", None) or type(function).__name__
     try:
-        made = function()
+        gradients = function()
     except Exception as error:
         raise InputError(
-            f"{name}(), which should return the claimed gradients, raised "
-            f"{type(error).__name__}: {error}"
+            f"{name}(), called for the claimed gradients, raised {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(made, Mapping):
+    if not isinstance(gradients, Mapping):
         raise InputError(
-            f"{name}() returned a {type(made).__name__}. It should return a dict: "
-            "names with arrays or tensors."
+            f"{name}() returned a value of type {type(gradients).__name__}; "
+            "expected a dict of names to arrays or tensors"
         )
-    return claims_of(made, f"{name}()")
+    return claims_of(gradients, f"{name}()")
 
 
 def _read_file(path: Path) -> Claims:
     try:
         if path.is_dir():
-            raise InputError(f"{path} is a folder. Give the name of a file.")
+            raise InputError(f"{path} is a folder, not a file")
         with path.open("rb") as file:
             first = file.read(len(FIRST_LINE) + 2)
     except (OSError, ValueError) as error:
         # ValueError: a null byte in the name.
         why = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read: {why}. Is the name right?") from error
+        raise InputError(f"cannot read {path}: {why}") from error
     reader = _READERS.get(path.suffix.lower())
     try:
         if reader:
             return reader(path)
         if first.splitlines()[:1] == [FIRST_LINE.encode()]:
-            made = read_dat(path)
-            return claims_of(made.tensors, path.name)
+            recorded = read_dat(path)
+            return claims_of(recorded.tensors, path.name)
         return read_text(path)
     except MemoryError:
-        raise FileFormatError(f"{path}: it holds more than there is memory for") from None
+        raise FileFormatError(f"{path}: not enough memory to read it") from None

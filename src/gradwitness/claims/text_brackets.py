@@ -1,4 +1,4 @@
-"""The shape of a tensor in nested brackets, found block by block without looking at each number."""
+"""Find the shape of a tensor in nested brackets, one block at a time and vectorised."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK
 if TYPE_CHECKING:
     from gradwitness.claims.text_stream import Stream
 
-# NumPy 1 has no arrays of more axes.
+# The limit of NumPy 1.
 MAX_DEPTH = 32
 _GAP = re.compile(rb"\.\.\.+")
 _EMPTY_LINE = re.compile(rb"[ \t\r]*\n")
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
-_Places = NDArray[np.intp]
+_Offsets = NDArray[np.intp]
 
 
 class Malformed(ValueError):
-    """Text that is no tensor: what was expected, and at which byte of the block."""
+    """Malformed text: the problem, and its byte offset in the block."""
 
-    def __init__(self, what: str, at: int) -> None:
-        super().__init__(what, at)
-        self.what = what
+    def __init__(self, problem: str, at: int) -> None:
+        super().__init__(problem, at)
+        self.problem = problem
         self.at = at
 
 
 @dataclass
 class Axis:
-    """What is known of one axis: how many entries each bracket of that depth has.
+    """One axis: how many entries each bracket of that depth has.
 
     Attributes
     ----------
     size : int or None
-        None before the first bracket is closed.
+        None until the first bracket is closed.
     gap : int or None
-        Before which entry some are left out.
+        The index of the entry before which some are left out.
     seen, closed, gaps : int
         Entries before the last closed bracket, closed brackets, and gaps.
     """
@@ -62,8 +62,8 @@ class Axis:
     closed: int = 0
     gaps: int = 0
 
-    def close(self, entries: _Places, places: _Places) -> None:
-        """Take the number of entries so far at each closing bracket."""
+    def close(self, entries: _Offsets, offsets: _Offsets) -> None:
+        """Check the sizes, given the number of entries so far at each closing bracket."""
         if not len(entries):
             return
         sizes = np.diff(entries, prepend=self.seen)
@@ -73,29 +73,29 @@ class Axis:
         if len(wrong):
             has = int(sizes[wrong[0]])
             raise Malformed(
-                f"a row of {has} where the ones before have {self.size}; "
-                "all rows of a tensor are of one length",
-                int(places[wrong[0]]),
+                f"a row of length {has} after rows of length {self.size}; "
+                "all rows of a tensor must have the same length",
+                int(offsets[wrong[0]]),
             )
         self.seen = int(entries[-1])
         self.closed += len(entries)
 
-    def leave_out(self, before: _Places, places: _Places) -> None:
-        """Take the entries before each gap."""
+    def leave_out(self, before: _Offsets, offsets: _Offsets) -> None:
+        """Check the positions of gaps, given the number of entries before each."""
         if not len(before):
             return
         if self.gap is None:
             self.gap = int(before[0])
         wrong = np.flatnonzero(before != self.gap)
         if len(wrong):
-            raise Malformed("... at another place than in the rows before", int(places[wrong[0]]))
+            raise Malformed("... at a different index than in earlier rows", int(offsets[wrong[0]]))
         self.gaps += len(before)
 
 
 class Nest:
-    """A tensor in brackets, of which one block after the other is read."""
+    """A tensor in brackets, read block by block."""
 
-    # To how many decimals a whole number without a point is good.
+    # The number of decimals that an integer without a point stands for.
     whole_decimals = 0
 
     def __init__(self) -> None:
@@ -107,12 +107,12 @@ class Nest:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape, as far as it is known."""
+        """The shape so far."""
         return tuple(axis.size or 0 for axis in self.axes)
 
     @property
     def gaps(self) -> tuple[int | None, ...]:
-        """For each axis, before which entry some are left out."""
+        """For each axis, the index of the entry before which some are left out, or None."""
         gaps = tuple(axis.gap for axis in self.axes)
         return () if all(gap is None for gap in gaps) else gaps
 
@@ -122,12 +122,7 @@ class Nest:
         Returns
         -------
         int or None
-            Where the tensor ends; None if it goes on after this block.
-
-        Raises
-        ------
-        Malformed
-            If it is none.
+            The end of the tensor; None if it continues after this block.
         """
         classes = np.frombuffer(block.translate(CLASSES), np.uint8)
         brackets = np.flatnonzero((classes == OPEN) | (classes == CLOSE))
@@ -139,7 +134,7 @@ class Nest:
             end = int(brackets[last]) + 1
             brackets, opens, depths = brackets[: last + 1], opens[: last + 1], depths[: last + 1]
             block, classes = block[:end], classes[:end]
-        # Of what is wrong, the first is told.
+        # Report the first error.
         foreign = np.flatnonzero(classes == FOREIGN)
         if len(foreign):
             raise _unexpected(block, int(foreign[0]))
@@ -154,14 +149,14 @@ class Nest:
         self,
         block: bytes,
         classes: NDArray[np.uint8],
-        brackets: _Places,
+        brackets: _Offsets,
         opens: NDArray[np.bool_],
-        depths: _Places,
+        depths: _Offsets,
     ) -> None:
         if len(depths) and depths.max() > MAX_DEPTH:
-            place = int(brackets[np.argmax(depths > MAX_DEPTH)])
-            raise Malformed(f"brackets in more than {MAX_DEPTH} levels; no tensor has them", place)
-        left_out: _Places = np.empty(0, np.intp)
+            offset = int(brackets[np.argmax(depths > MAX_DEPTH)])
+            raise Malformed(f"brackets nested more than {MAX_DEPTH} levels deep", offset)
+        left_out: _Offsets = np.empty(0, np.intp)
         if b"..." in block:
             left_out = np.array([match.start() for match in _GAP.finditer(block)], np.intp)
             block = _GAP.sub(lambda match: b" " * len(match[0]), block)
@@ -175,9 +170,9 @@ class Nest:
             raise _unexpected(block, bad.at, bad.length) from None
 
     def _find_leaf(
-        self, starts: _Places, brackets: _Places, opens: NDArray[np.bool_], depths: _Places
+        self, starts: _Offsets, brackets: _Offsets, opens: NDArray[np.bool_], depths: _Offsets
     ) -> None:
-        """Find the depth of the numbers: that at the first number or the first bracket closed."""
+        """Find the depth of the numbers: that of the first number or the first bracket closed."""
         if self._leaf:
             return
         closed = int(np.argmin(opens)) if not opens.all() else len(opens)
@@ -190,20 +185,20 @@ class Nest:
 
     def _measure(
         self,
-        starts: _Places,
-        brackets: _Places,
+        starts: _Offsets,
+        brackets: _Offsets,
         opens: NDArray[np.bool_],
-        depths: _Places,
-        left_out: _Places,
+        depths: _Offsets,
+        left_out: _Offsets,
     ) -> None:
         levels = np.where(opens, depths, depths + 1)
         if self._leaf and len(levels) and levels.max() > self._leaf:
-            place = int(brackets[np.argmax(levels > self._leaf)])
-            raise Malformed("'[' where a number is expected, as in the rows before", place)
+            offset = int(brackets[np.argmax(levels > self._leaf)])
+            raise Malformed("'[' where a number is expected, as in earlier rows", offset)
         gap_levels = self._depth_at(left_out, brackets, depths)
         for level, axis in enumerate(self.axes, start=1):
-            here = levels == level
-            closed = brackets[here & ~opens]
+            at_level = levels == level
+            closed = brackets[at_level & ~opens]
             if level == self._leaf:
                 children, before = starts, self.numbers.size
                 self._check_between(starts, brackets, depths)
@@ -222,31 +217,31 @@ class Nest:
             for level in levels.tolist():
                 self._opened[level] += 1
 
-    def _depth_at(self, places: _Places, brackets: _Places, depths: _Places) -> _Places:
-        known = np.concatenate([[self._depth], depths])
-        return known[np.searchsorted(brackets, places)]
+    def _depth_at(self, offsets: _Offsets, brackets: _Offsets, depths: _Offsets) -> _Offsets:
+        depths_after = np.concatenate([[self._depth], depths])
+        return depths_after[np.searchsorted(brackets, offsets)]
 
-    def _check_between(self, starts: _Places, brackets: _Places, depths: _Places) -> None:
-        """Refuse numbers that stand elsewhere than in the innermost brackets."""
+    def _check_between(self, starts: _Offsets, brackets: _Offsets, depths: _Offsets) -> None:
+        """Refuse numbers outside the innermost brackets."""
         bounds = np.concatenate([[0], np.searchsorted(starts, brackets), [len(starts)]])
         wrong = (np.diff(bounds) > 0) & (np.concatenate([[self._depth], depths]) != self._leaf)
         if wrong.any():
-            place = int(starts[bounds[np.argmax(wrong)]])
-            raise Malformed("a number where '[' or ']' is expected, as in the rows before", place)
+            offset = int(starts[bounds[np.argmax(wrong)]])
+            raise Malformed("a number where '[' or ']' is expected, as in earlier rows", offset)
 
     def _check_gaps(self, at: int) -> None:
         for axis in self.axes:
             if axis.gaps and axis.gaps != axis.closed:
-                raise Malformed("a tensor with ... in some of its rows only", at)
+                raise Malformed("a tensor with ... in only some of its rows", at)
 
 
 def read_nest(stream: Stream, nest: Nest) -> None:
-    """Read a tensor from the bracket on where a stream is, and go on to its end.
+    """Read a tensor, beginning at the stream's current bracket, to its end.
 
     Raises
     ------
     FileFormatError
-        If it is none, or the file ends within it.
+        If it is malformed, or the file ends within it.
     """
     unclosed = stream.error("this bracket is never closed. Is the file cut off?")
     size, end = FIRST_BLOCK, None
@@ -255,7 +250,7 @@ def read_nest(stream: Stream, nest: Nest) -> None:
         try:
             end = nest.read(block)
         except Malformed as error:
-            raise stream.error(f"{error.what}.", error.at) from None
+            raise stream.error(f"{error.problem}.", error.at) from None
         stream.skip(len(block) if end is None else end)
         if is_last and end is None:
             raise unclosed
@@ -268,12 +263,12 @@ def _unexpected(block: bytes, at: int, length: int = 1) -> Malformed:
         at -= 1
     while end < min(len(block), at + 30) and block[end : end + 1] not in b" \t\r\n,[]":
         end += 1
-    shown = block[at:end][:30].decode("utf-8", "replace")
-    return Malformed(f"expected a number, ',' or ']', found {shown!r}", at)
+    snippet = block[at:end][:30].decode("utf-8", "replace")
+    return Malformed(f"expected a number, ',' or ']', found {snippet!r}", at)
 
 
 class Table:
-    """Rows of numbers without brackets, one in each line, of which block after block is read."""
+    """Rows of numbers without brackets, one per line, read block by block."""
 
     def __init__(self) -> None:
         self.numbers = GrowingNumbers()
@@ -281,19 +276,19 @@ class Table:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """One row, or one column, is a vector; one number a scalar."""
+        """The shape: one row or one column is a vector, one number a scalar."""
         sizes = (self.columns.closed, self.columns.size or 0)
         return tuple(size for size in sizes if size != 1)
 
     def read(self, block: bytes, *, is_last: bool) -> int:
-        """Read a block, which does not end within a number; return how much of it belongs here."""
+        """Read a block, which does not end within a number; return how much of it was read."""
         classes = np.frombuffer(block.translate(CLASSES), np.uint8)
         end = len(block)
         blank = _BLANK_LINE.search(block)
         if blank:
             end = blank.start() + 1
         if self.columns.closed and self.columns.seen == self.numbers.size:
-            # The block begins with a line.
+            # The block begins at a new line.
             end = 0 if _EMPTY_LINE.match(block) else end
         foreign = np.flatnonzero(classes[:end] >= OPEN)
         if len(foreign):
@@ -307,7 +302,7 @@ class Table:
         closed = int(np.searchsorted(starts, lines[-1])) if len(lines) else 0
         left = len(starts) - closed + (0 if len(lines) else self.numbers.size - self.columns.seen)
         if has_ended and left:
-            # The last line of a file may have no end.
+            # The last line of a file may lack a newline.
             lines = np.append(lines, end)
         self.columns.close(np.searchsorted(starts, lines) + self.numbers.size, lines)
         try:

@@ -1,4 +1,4 @@
-"""What stands around the numbers: names, wrappers like ``tensor(...)``, and their ends."""
+"""Parse the text around numbers: names, wrappers like ``tensor(...)``, and their ends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from gradwitness.claims.text_numbers import NUMBER_PATTERN
 from gradwitness.engine.floats import is_float
 
-# Lines longer than this have no name in them beyond it.
+# Names end before this column of a line.
 LONGEST_LABEL = 4096
-_SHOWN = 200
+_LONGEST_NAME = 200
 
 _BRACKET = re.compile(rb"\[(?=[\s\[]*(?:[-+]*(?:\d|\.\d|nan|inf)|\.\.\.|\]|$))", re.IGNORECASE)
 # [3] after a name is an index, [1/100] and [2x3] are text; so is [21, 10] before a colon.
@@ -37,7 +37,7 @@ _TAIL = re.compile(
 )
 _DTYPE = re.compile(rb"\bdtype\s?=\s?(?:[\w]+\.|')?(\w+)")
 _SIZES = re.compile(rb"\bsize\s?=\s?\(([\d, ]*)\)")
-# How C++ and old versions of PyTorch end a tensor: [ CPUFloatType{2,3} ].
+# The end of a tensor in C++ and old versions of PyTorch: [ CPUFloatType{2,3} ].
 _TRAILER = re.compile(
     rb"\s*\[\s*(?:[\w.]+?)(Float|Double|Half|BFloat16)\w*"
     rb"(?:\{([\d,]*)\}|\s+of\s+size\s+([\dx]+)|\s*\(\)|)[^\]\n]{0,80}\]"
@@ -61,24 +61,24 @@ _AFTER = " \t\r\n,;:=({[-~"
 _RUN_HEADER = re.compile(
     r"(?i)\b(?:run|epoch|step|iter(?:ation)?|batch|seed|pass|sweep|trial|backward)s?\b"
 )
-_WHOLE = re.compile(rb"[-+]?\d+")
+_INTEGER = re.compile(rb"[-+]?\d+")
 _DIGITS = re.compile(rb"\d{1,18}")
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a line of text holds first.
+class LineParts:
+    """A line of text up to its first numbers.
 
     Attributes
     ----------
     kind : str
         ``array``, ``scalar``, ``rows`` or ``text``.
     label : bytes
-        What stands before.
+        The text before the numbers.
     at : int
-        Where the numbers begin.
+        The offset of the numbers.
     end : int
-        Where a scalar ends.
+        The end of a scalar.
     """
 
     kind: str
@@ -87,18 +87,18 @@ class Found:
     end: int = 0
 
 
-def look(line: bytes) -> Found:
-    """Find what a line holds first: a bracket that opens an array, one number, or rows of them."""
+def classify(line: bytes) -> LineParts:
+    """Find the first numbers of a line: a bracket that opens an array, a scalar, or rows."""
     array = _array(line)
     scalar = _SCALAR.search(line)
     if scalar and (array is None or scalar.start() < array):
-        return Found("scalar", line[: scalar.start(1)], scalar.start(1), scalar.end(1))
+        return LineParts("scalar", line[: scalar.start(1)], scalar.start(1), scalar.end(1))
     if array is not None:
-        return Found("array", line[:array], array)
+        return LineParts("array", line[:array], array)
     rows = _rows(line)
     if rows is not None:
-        return Found("rows", line[:rows], rows)
-    return Found("text", line, len(line))
+        return LineParts("rows", line[:rows], rows)
+    return LineParts("text", line, len(line))
 
 
 def _array(line: bytes) -> int | None:
@@ -130,8 +130,8 @@ def _rows(line: bytes) -> int | None:
     if not label:
         return begin
     if label.endswith((b":", b"=")):
-        whole = first == len(words) - 1 and _WHOLE.fullmatch(words[first][0])
-        return None if whole and is_run_header(clean(label)) else begin
+        is_integer = first == len(words) - 1 and _INTEGER.fullmatch(words[first][0])
+        return None if is_integer and is_run_header(clean(label)) else begin
     # "Hidden_layer 3" is a name; "Hidden_layer 3 0.25" a name and a number.
     for word in words[first:]:
         if _DECIMAL.search(word[0]):
@@ -140,7 +140,7 @@ def _rows(line: bytes) -> int | None:
 
 
 def scale_of(label: bytes) -> tuple[bytes, float]:
-    """Split off the factor of all numbers that follow: ``1e-05 *``."""
+    """Split off a factor that applies to all following numbers: ``1e-05 *``."""
     match = _SCALE.search(label)
     if not match or not math.isfinite(float(match[1])):
         return label, 1.0
@@ -148,12 +148,12 @@ def scale_of(label: bytes) -> tuple[bytes, float]:
 
 
 def clean(label: bytes) -> str:
-    """Return the name in what stands before the numbers; empty if there is none."""
+    """Return the name in the text before the numbers; empty if there is none."""
     text = label.decode("utf-8", "replace")
     quoted = _QUOTED.findall(text)
     if quoted:
         single, double = quoted[-1]
-        return str(single or double).strip()[:_SHOWN]
+        return str(single or double).strip()[:_LONGEST_NAME]
     text = _NOISE.sub(" ", text).rstrip()
     for _ in range(4):
         shorter = _WRAPPER.sub("", text).rstrip(_AFTER)
@@ -161,7 +161,7 @@ def clean(label: bytes) -> str:
         if shorter == text:
             break
         text = shorter
-    return " ".join(text.lstrip(_BEFORE).split())[:_SHOWN] if _has_word(text) else ""
+    return " ".join(text.lstrip(_BEFORE).split())[:_LONGEST_NAME] if _has_word(text) else ""
 
 
 def _has_word(text: str) -> bool:
@@ -169,12 +169,12 @@ def _has_word(text: str) -> bool:
 
 
 def is_run_header(text: str) -> bool:
-    """Whether a line tells of another run, rather than of a part of the network."""
+    """Whether a line announces another run, rather than a part of the network."""
     return bool(_RUN_HEADER.search(text))
 
 
 def tail(after: bytes) -> tuple[int, str, tuple[int, ...] | None]:
-    """Read what ends ``tensor(...)``: its length, the dtype, and the size of an empty one."""
+    """Parse the end of ``tensor(...)``: its length, the dtype, and the size of an empty one."""
     match = _TAIL.match(after)
     if not match:
         return 0, "", None
@@ -186,7 +186,7 @@ def tail(after: bytes) -> tuple[int, str, tuple[int, ...] | None]:
 
 
 def trailer(line: bytes) -> tuple[int, str, tuple[int, ...] | None] | None:
-    """Read ``[ CPUFloatType{2,3} ]``: its length, the dtype and the shape."""
+    """Parse ``[ CPUFloatType{2,3} ]``: its length, the dtype and the shape."""
     match = _TRAILER.match(line)
     if not match:
         return None

@@ -1,4 +1,4 @@
-"""Decimal numbers in bulk: values by one call per block, printed digits found on the bytes."""
+"""Parse decimal numbers in bulk: their values, and how many digits were printed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-_Places: TypeAlias = NDArray[np.intp]
+_Offsets: TypeAlias = NDArray[np.intp]
 _Numbers: TypeAlias = NDArray[np.float64]
 
-# Letters that occur in nan, infinity and exponents count as parts of numbers.
+# Letters of nan, infinity and exponents count as parts of numbers.
 SEPARATOR, NUMBER, OPEN, CLOSE, FOREIGN = range(5)
 NUMBER_BYTES = b"0123456789+-.eEnNaAiIfFtTyY"
 _CLASSES = bytearray([FOREIGN]) * 256
@@ -31,28 +31,28 @@ _NUMBER = re.compile(NUMBER_PATTERN)
 # The exponent of "a unit of the last digit" of a number that was printed exactly.
 _EXACT = np.iinfo(np.int16).min
 _LARGEST_EXPONENT = 10_000
-# NumPy prints 1 as "1." where it rounds to so many decimals or more; torch where it is exact.
+# NumPy prints "1." for 1 when rounding to this many decimals or more; torch when it is exact.
 DECIMALS_OF_A_POINT = 4
-_SLICE = 1 << 18
-# What is read without rounding before the last step.
+_CHUNK = 1 << 18
+# Limits within which only the last step rounds.
 _MOST_DIGITS = 15
 _LARGEST_POWER = 22
 _DIGIT_VALUES = bytes.maketrans(b"0123456789", bytes(range(10)))
 _NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 _POWERS = np.array([float(10**k) for k in range(_LARGEST_POWER + 1)])
-# Where there are numbers of 64 bits (x87), they hold 19 digits, and the same powers.
+# 80-bit numbers (x87) have a significand of 64 bits: 19 digits, and the same powers.
 _HAS_64_BITS = np.finfo(np.longdouble).nmant == 63
 _MOST_LONG_DIGITS = 19
 _LONG_POWERS = np.cumprod(np.array([1] + [10] * _LARGEST_POWER, np.longdouble))
-# Beyond these powers of ten, float64 has 0 and inf.
+# Beyond these powers of ten, float64 has only 0 and inf.
 _SMALLEST = 400
 _HALF_UNITS = np.array([0.5 * float(f"1e{k}") for k in range(-_SMALLEST, _SMALLEST + 1)])
-# Below half of this, relatively, digits say all that float64 holds: 17 of them do.
+# Relative rounding below this determines a float64 uniquely, as 17 digits do.
 _FULL_PRECISION = 2.0**-54
 
 
 class BadNumber(ValueError):
-    """Something that stands where a number should, ``at`` a byte of the block, ``length`` long."""
+    """Malformed number of ``length`` bytes ``at`` an offset of the block."""
 
     def __init__(self, at: int, length: int) -> None:
         super().__init__(at, length)
@@ -60,8 +60,8 @@ class BadNumber(ValueError):
         self.length = length
 
 
-def starts_and_ends(classes: NDArray[np.uint8]) -> tuple[_Places, _Places]:
-    """Return where the numbers of a block begin, and end, from its bytes' classes."""
+def starts_and_ends(classes: NDArray[np.uint8]) -> tuple[_Offsets, _Offsets]:
+    """Return the starts and ends of a block's numbers, from the classes of its bytes."""
     inside = np.zeros(len(classes) + 2, bool)
     np.equal(classes, NUMBER, out=inside[1:-1])
     edges = np.flatnonzero(inside[1:] != inside[:-1])
@@ -70,31 +70,31 @@ def starts_and_ends(classes: NDArray[np.uint8]) -> tuple[_Places, _Places]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the parts of a block's numbers are.
+    """The offsets of the parts of a block's numbers.
 
     Attributes
     ----------
     array : ndarray of uint8
         The block.
     starts, ends, stops : ndarray
-        Of each number; ``stops`` is where its exponent's mark stands, or its end.
+        Of each number; ``stops`` is the offset of its exponent mark, or its end.
     points, marks : ndarray
-        Where points and exponents' marks are.
+        Offsets of decimal points and exponent marks.
     pointed, marked : ndarray
-        To which number each of them belongs: to one at most.
+        The number that each of them belongs to: at most one.
     """
 
     array: NDArray[np.uint8]
-    starts: _Places
-    ends: _Places
-    stops: _Places
-    points: _Places
-    marks: _Places
-    pointed: _Places
-    marked: _Places
+    starts: _Offsets
+    ends: _Offsets
+    stops: _Offsets
+    points: _Offsets
+    marks: _Offsets
+    pointed: _Offsets
+    marked: _Offsets
 
     @classmethod
-    def of(cls, block: bytes, starts: _Places, ends: _Places) -> _Layout:
+    def of(cls, block: bytes, starts: _Offsets, ends: _Offsets) -> _Layout:
         """Find the parts of a block's numbers."""
         array = np.frombuffer(block, np.uint8)
         points = np.flatnonzero(array == ord("."))
@@ -106,22 +106,17 @@ class _Layout:
 
 
 def parse(
-    block: bytes, starts: _Places, ends: _Places, whole_decimals: int = 0
+    block: bytes, starts: _Offsets, ends: _Offsets, whole_decimals: int = 0
 ) -> tuple[_Numbers, NDArray[np.int16]]:
-    """Return the numbers of a block, and for each the power of ten of its last printed digit.
+    """Return the numbers of a block, and the power of ten of each one's last printed digit.
 
-    Whole numbers without a point or an exponent count as printed to so many decimals.
-
-    Raises
-    ------
-    BadNumber
-        If one of them is none.
+    Integers without a point or an exponent count as printed to ``whole_decimals`` decimals.
     """
     if not len(starts):
         return np.empty(0), np.empty(0, np.int16)
     layout = _Layout.of(block, starts, ends)
     exponents = np.zeros(len(starts), np.int64)
-    exponents[layout.marked] = _whole_numbers(layout.array, layout.marks + 1, ends[layout.marked])
+    exponents[layout.marked] = _exponents(layout.array, layout.marks + 1, ends[layout.marked])
     decimals = np.zeros(len(starts), np.int64)
     decimals[layout.pointed] = layout.stops[layout.pointed] - layout.points - 1
     values = _short(block, layout, exponents - decimals)
@@ -134,18 +129,18 @@ def parse(
     trimmed = layout.pointed[decimals[layout.pointed] == 0]
     decimals[trimmed] = DECIMALS_OF_A_POINT
     last = np.clip(exponents - decimals, -_LARGEST_EXPONENT, _LARGEST_EXPONENT).astype(np.int16)
-    # With an exponent, only what is exactly zero is printed as zero.
+    # With an exponent, only an exact zero is printed as zero.
     last[layout.marked[values[layout.marked] == 0]] = _EXACT
     last[~np.isfinite(values)] = _EXACT
     return values, last
 
 
 def _short(block: bytes, layout: _Layout, units: NDArray[np.int64]) -> _Numbers | None:
-    """Return numbers of few digits and moderate exponents; None if there are others.
+    """Return the numbers if all have few digits and moderate exponents, else None.
 
-    Up to 15 digits are a whole number below 2^53 and the power of ten is at most 10^22, so both are
-    exact, and one multiplication or division rounds correctly (Clinger, *How to read floating point
-    numbers accurately*, PLDI 1990). That all bytes are accounted for makes it the whole grammar.
+    Up to 15 digits are an integer below 2^53, and the power of ten is at most 10^22. Both are
+    exact, so one multiplication or division rounds correctly (Clinger, *How to read floating point
+    numbers accurately*, PLDI 1990). Malformed numbers are ruled out by accounting for every byte.
     """
     array, starts = layout.array, layout.starts
     first = array[starts]
@@ -153,7 +148,7 @@ def _short(block: bytes, layout: _Layout, units: NDArray[np.int64]) -> _Numbers 
     signs = (negative | (first == ord("+"))).astype(np.intp)
     counts = layout.stops - starts - signs
     counts[layout.pointed] -= 1
-    # Exponents are digits too, but for the mark and a sign.
+    # Exponents are digits too, except for the mark and a sign.
     after = array[np.minimum(layout.marks + 1, len(array) - 1)]
     written = layout.ends[layout.marked] - layout.marks - 1
     written -= (after == ord("-")) | (after == ord("+"))
@@ -171,7 +166,9 @@ def _short(block: bytes, layout: _Layout, units: NDArray[np.int64]) -> _Numbers 
     if len(digits) != int(totals.sum()):
         return None
     is_long = most > _MOST_DIGITS
-    wide = _whole(digits, np.cumsum(totals) - totals, counts, np.uint64 if is_long else np.float64)
+    wide = _integers(
+        digits, np.cumsum(totals) - totals, counts, np.uint64 if is_long else np.float64
+    )
     powers = _LONG_POWERS if is_long else _POWERS
     scaled = wide.astype(powers.dtype, copy=False)
     np.divide(scaled, powers[np.maximum(-units, 0)], out=scaled, where=units < 0)
@@ -184,41 +181,41 @@ def _short(block: bytes, layout: _Layout, units: NDArray[np.int64]) -> _Numbers 
 
 
 def _settle(block: bytes, layout: _Layout, scaled: NDArray[Any], values: _Numbers) -> None:
-    """Read the numbers again that a second rounding, from 64 bits to 53, may have put wrong.
+    """Read again the numbers that double rounding, from 64 bits to 53, may have spoilt.
 
-    That is where 64 bits lie in the middle between two float64 numbers, or next to it.
+    Those lie at or next to the midpoint of two float64 numbers.
     """
     size = np.abs(values)
     spacing = np.spacing(size)
     middle = np.abs(np.abs((scaled - size).astype(np.float64)) - spacing / 2)
-    for which in np.flatnonzero((middle <= spacing * 2.0**-9) & (size > 0)).tolist():
-        values[which] = float(block[layout.starts[which] : layout.ends[which]])
+    for index in np.flatnonzero((middle <= spacing * 2.0**-9) & (size > 0)).tolist():
+        values[index] = float(block[layout.starts[index] : layout.ends[index]])
 
 
-def _whole(
-    digits: NDArray[np.uint8], begins: _Places, counts: _Places, kind: type[Any]
+def _integers(
+    digits: NDArray[np.uint8], begins: _Offsets, counts: _Offsets, kind: type[Any]
 ) -> NDArray[Any]:
-    """Return the whole numbers whose digits begin there and are so many."""
+    """Return the integers whose digits begin at ``begins``, ``counts`` digits each."""
     values = np.empty(len(counts), kind)
     for count in np.flatnonzero(np.bincount(counts)).tolist():
-        which = np.flatnonzero(counts == count)
-        at = begins[which]
-        total = digits[at].astype(kind)
-        for place in range(1, count):
+        numbers = np.flatnonzero(counts == count)
+        first = begins[numbers]
+        total = digits[first].astype(kind)
+        for k in range(1, count):
             total *= 10
-            total += digits[at + place]
-        values[which] = total
+            total += digits[first + k]
+        values[numbers] = total
     return values
 
 
-def _any(block: bytes, starts: _Places, ends: _Places) -> _Numbers:
-    """Return numbers of any kind, nan and inf too."""
+def _any(block: bytes, starts: _Offsets, ends: _Offsets) -> _Numbers:
+    """Return numbers of any kind, including nan and inf."""
     try:
         with warnings.catch_warnings():
-            # What cannot be read to its end is a warning in older versions of NumPy.
+            # Older versions of NumPy only warn about unparsed text.
             warnings.simplefilter("error", DeprecationWarning)
             values = np.fromstring(block.translate(_TO_SPACE), np.float64, sep=" ")
-        # All was read: whoever takes 1-2 for two numbers has found more than there are.
+        # NumPy reads 1-2 as two numbers; a wrong count shows it.
         if len(values) == len(starts):
             return values
     except (ValueError, DeprecationWarning):
@@ -229,24 +226,24 @@ def _any(block: bytes, starts: _Places, ends: _Places) -> _Numbers:
     raise BadNumber(int(starts[0]), 1)
 
 
-def _bad(place: int, starts: _Places, ends: _Places) -> BadNumber:
-    which = max(int(np.searchsorted(starts, place, "right")) - 1, 0)
-    return BadNumber(int(starts[which]), int(ends[which] - starts[which]))
+def _bad(offset: int, starts: _Offsets, ends: _Offsets) -> BadNumber:
+    number = max(int(np.searchsorted(starts, offset, "right")) - 1, 0)
+    return BadNumber(int(starts[number]), int(ends[number] - starts[number]))
 
 
-def _owners(places: _Places, starts: _Places, ends: _Places) -> _Places:
-    """Return which number each point, or each exponent's mark, belongs to: to one at most."""
-    if len(places) == len(starts) and bool(np.all((places >= starts) & (places < ends))):
+def _owners(offsets: _Offsets, starts: _Offsets, ends: _Offsets) -> _Offsets:
+    """Return the number that each point or exponent mark belongs to: at most one."""
+    if len(offsets) == len(starts) and bool(np.all((offsets >= starts) & (offsets < ends))):
         return np.arange(len(starts))
-    owner = np.searchsorted(starts, places, "right") - 1
+    owner = np.searchsorted(starts, offsets, "right") - 1
     twice = np.flatnonzero(owner[1:] == owner[:-1])
     if len(twice):
-        raise _bad(int(places[twice[0] + 1]), starts, ends)
+        raise _bad(int(offsets[twice[0] + 1]), starts, ends)
     return owner
 
 
-def _whole_numbers(array: NDArray[np.uint8], begin: _Places, end: _Places) -> NDArray[np.int64]:
-    """Return the exponents that stand between; what is malformed is found by who parses it."""
+def _exponents(array: NDArray[np.uint8], begin: _Offsets, end: _Offsets) -> NDArray[np.int64]:
+    """Return the exponents between these offsets; parsing finds the malformed ones."""
     last = len(array) - 1
     first = array[np.minimum(begin, last)]
     negative = first == ord("-")
@@ -260,10 +257,7 @@ def _whole_numbers(array: NDArray[np.uint8], begin: _Places, end: _Places) -> ND
 
 
 class GrowingNumbers:
-    """Numbers of which it is not known how many will come.
-
-    The array grows in place (``realloc``), so that large ones are never there twice.
-    """
+    """A growing array of numbers, extended in place (``realloc``) so that it is never copied."""
 
     def __init__(self) -> None:
         self._values: NDArray[np.float64] = np.empty(0)
@@ -271,7 +265,7 @@ class GrowingNumbers:
         self.size = 0
 
     def append(self, values: NDArray[np.float64], last: NDArray[np.int16]) -> None:
-        """Take a block's numbers and their last digits."""
+        """Append a block's numbers and their last digits."""
         before, self.size = self.size, self.size + len(values)
         if not len(values):
             return
@@ -290,7 +284,7 @@ class GrowingNumbers:
         self._last[before : self.size] = last
 
     def take(self, scale: float = 1.0) -> tuple[NDArray[np.float64], NDArray[Any] | float]:
-        """Return the numbers, and how far each may lie from the one that was printed."""
+        """Return the numbers, and how far printing may have rounded each."""
         self._values.resize(self.size, refcheck=False)
         values = self._values
         if isinstance(self._last, np.ndarray):
@@ -312,56 +306,55 @@ def _constant_rounding(values: NDArray[np.float64], last: int | None) -> float:
     if last is None or last == _EXACT:
         return 0.0
     half = float(_half_unit(last))
-    nonzero = np.abs(values[values != 0]).min(initial=np.inf) if len(values) < _SLICE else 0.0
+    nonzero = np.abs(values[values != 0]).min(initial=np.inf) if len(values) < _CHUNK else 0.0
     return 0.0 if half <= _FULL_PRECISION * nonzero < np.inf else half
 
 
 def _half_unit(last: Any) -> Any:
-    """Return half of 10^last; last is a whole number, or -inf."""
+    """Return half of 10^last; last is an integer or -inf."""
     return _HALF_UNITS[np.clip(last, -_SMALLEST, _SMALLEST).astype(np.int16) + _SMALLEST]
 
 
 def _rounding(values: _Numbers, last: NDArray[np.int16]) -> _Numbers | float:
-    """Return half a unit of each number's last digit; one number if it is the same for all.
+    """Return half a unit of each number's last digit; a scalar if it is the same for all.
 
-    Libraries that leave zeros out at the end (NumPy; ``%g``; Python) print 0.5 beside 0.12345678
-    where others would print 0.50000000. They round all numbers of one print to the same number of
-    decimals, or of significant digits, or to what tells them from their neighbours. So a number
-    counts as good to the coarsest of these, as the finest of its array shows them, and never as
-    worse than its own last digit.
+    Libraries that drop trailing zeros (NumPy; ``%g``; Python) print 0.5 beside 0.12345678 where
+    others would print 0.50000000. They round all numbers of one array to the same number of
+    decimals, or of significant digits, or to the shortest unique decimal. So a number counts as
+    precise to the coarsest of these, judging by the finest of its array, but never as worse than
+    its own last digit.
     """
-    parts = [slice(begin, begin + _SLICE) for begin in range(0, len(values), _SLICE)]
-    if all(_are_full(values[part], last[part]) for part in parts):
+    chunks = [slice(begin, begin + _CHUNK) for begin in range(0, len(values), _CHUNK)]
+    if all(_are_full(values[chunk], last[chunk]) for chunk in chunks):
         return 0.0
     finest, most = _LARGEST_EXPONENT, -np.inf
-    for part in parts:
-        known = last[part] != _EXACT
-        finest = min(finest, int(np.min(last[part], initial=_LARGEST_EXPONENT, where=known)))
-        nonzero = known & (values[part] != 0)
-        digits = _magnitude(values[part]) - last[part]
+    for chunk in chunks:
+        inexact = last[chunk] != _EXACT
+        finest = min(finest, int(np.min(last[chunk], initial=_LARGEST_EXPONENT, where=inexact)))
+        nonzero = inexact & (values[chunk] != 0)
+        digits = _magnitude(values[chunk]) - last[chunk]
         most = max(most, np.max(digits, initial=-np.inf, where=nonzero))
     rounding = np.empty(len(values))
-    for part in parts:
-        by_digits = _half_unit(_magnitude(values[part]) - max(most, 0))
+    for chunk in chunks:
+        by_digits = _half_unit(_magnitude(values[chunk]) - max(most, 0))
         common = np.maximum(by_digits, _half_unit(finest))
-        common = np.maximum(common, _unit_of(most) * np.abs(values[part]))
-        own = _half_unit(last[part])
-        rounding[part] = np.minimum(own, common)
-        enough = rounding[part] <= _FULL_PRECISION * np.abs(values[part])
-        rounding[part][enough | (last[part] == _EXACT)] = 0
+        common = np.maximum(common, _unit_of(most) * np.abs(values[chunk]))
+        own = _half_unit(last[chunk])
+        rounding[chunk] = np.minimum(own, common)
+        full = rounding[chunk] <= _FULL_PRECISION * np.abs(values[chunk])
+        rounding[chunk][full | (last[chunk] == _EXACT)] = 0
     return rounding if bool(np.any(rounding != rounding[0])) else float(rounding[0])
 
 
 def _are_full(values: NDArray[np.float64], last: NDArray[np.int16]) -> bool:
-    """Whether all numbers were printed with the digits that float64 holds."""
+    """Whether all numbers were printed to full float64 precision."""
     return bool(np.all((_half_unit(last) <= _FULL_PRECISION * np.abs(values)) | (last == _EXACT)))
 
 
 def _unit_of(digits: float) -> float:
-    """Return the unit roundoff of the format that so many digits are enough for.
+    """Return the unit roundoff of the format that this many digits suffice for.
 
-    The shortest decimal that tells a number from its neighbours has fewer digits than most, and
-    lies within half their distance.
+    The shortest unique decimal of a number lies within half the distance of its neighbours.
     """
     return 2.0**-11 if digits <= 5 else 2.0**-24 if digits <= 9 else 2.0**-53
 

@@ -1,4 +1,4 @@
-"""Tensors with what stood before them, put together to runs."""
+"""Group tensors into runs by the text before them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NUMBERED = (
     r"(?:\s*(?:/|of)\s*\d+)?"
 )
 _ONLY_A_RUN = re.compile(_NUMBERED + r"\W*")
-# "Epoch 2: loss" before a number: the run, and what the number is called in it.
+# "Epoch 2: loss" before a number: the run, and the name of the number in it.
 _IN_A_RUN = re.compile(_NUMBERED + r"\s*[:,;|-]\s*(?=\S)")
 
 
@@ -26,21 +26,21 @@ _IN_A_RUN = re.compile(_NUMBERED + r"\s*[:,;|-]\s*(?=\S)")
 class _Record:
     claim: Claim
     heading: str
-    is_first: bool = False  # of a run, because a line says so
-    full: str = ""  # its name with the run that stood before it in the same line
+    is_first: bool = False  # of a run, as a line says
+    full: str = ""  # its name, including the run before it on the same line
 
     @property
     def is_logged(self) -> bool:
-        """Whether it is such a number as training prints: ``Epoch 2: loss=0.4``."""
+        """Whether it is a line of a training log: ``Epoch 2: loss=0.4``."""
         return bool(self.full) and self.claim.array.ndim == 0
 
 
 @dataclass
 class Collector:
-    """Takes lines of text and tensors in the file's order.
+    """Collects lines of text and tensors in the file's order.
 
-    A line of text names the tensor after it. If another line of text comes first, it was a heading
-    and belongs to all tensors up to the next one.
+    A line of text names the tensor after it. If another line of text follows first, it is a heading
+    of all tensors up to the next heading.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -48,12 +48,12 @@ class Collector:
     _pending: str = ""
     _heading: str = ""
     _is_first: bool = False
-    _run: tuple[tuple[str, str], ...] = ()  # what the last line that told it said: Epoch, 2
+    _run: tuple[tuple[str, str], ...] = ()  # as the last line says: Epoch, 2
     _unnamed: int = 0  # in this run
     _nameless: int = 0
 
     def text(self, name: str) -> None:
-        """Take a line of text."""
+        """Add a line of text."""
         only = _ONLY_A_RUN.fullmatch(name)
         if only:
             self._run = ((only[1].lower(), only[2]),)
@@ -74,7 +74,7 @@ class Collector:
         self._unnamed = 0
 
     def tensor(self, name: str, claim: Claim) -> None:
-        """Take a tensor, and the name before it in its own line, if there is one."""
+        """Add a tensor, and the name before it on the same line, if any."""
         if name:
             self._move_heading()
         else:
@@ -91,43 +91,43 @@ class Collector:
         self._is_first = False
 
     def _without_run(self, name: str) -> str:
-        """Take the run off a name that begins with it; another one than before begins here."""
-        told = []
+        """Strip the run from a name; if it differs from the last, a new run begins."""
+        prefixes = []
         while match := _IN_A_RUN.match(name):
-            told.append((match[1].lower(), match[2]))
+            prefixes.append((match[1].lower(), match[2]))
             name = name[match.end() :]
-        if told and tuple(told) != self._run:
-            self._run = tuple(told)
+        if prefixes and tuple(prefixes) != self._run:
+            self._run = tuple(prefixes)
             self._begin_run()
         return name
 
     def runs(self) -> tuple[Run, ...]:
-        """Return the tensors by their names: a name that comes again begins another run."""
-        starts = [0, *(at for at, record in enumerate(self._records) if record.is_first)]
+        """Return the tensors by name; a repeated name begins another run."""
+        starts = [0, *(i for i, record in enumerate(self._records) if record.is_first)]
         parts = [self._records[a:b] for a, b in pairwise([*starts, len(self._records)])]
         runs = [run for part in _with_tensors(parts) for run in _split(part)]
         if len(runs) > 1:
-            self.notes.append(f"it holds {len(runs)} runs: the same names come again")
+            self.notes.append(f"it holds {len(runs)} runs, as names repeat")
         if self._nameless:
-            self.notes.append(f"{self._nameless} tensors have no name and are called tensor1, ...")
+            self.notes.append(f"{self._nameless} tensors have no name and were named tensor1, ...")
         return tuple(runs)
 
 
 def _with_tensors(parts: list[list[_Record]]) -> list[list[_Record]]:
-    """Put parts that are mere lines of a log to the part after them: they are no runs."""
+    """Join parts that are only log lines to the part after them: they are not runs."""
     if all(record.is_logged for part in parts for record in part):
         return parts
-    found: list[list[_Record]] = []
-    waiting: list[_Record] = []
+    joined: list[list[_Record]] = []
+    log_lines: list[_Record] = []
     for part in parts:
         if all(record.is_logged for record in part):
             named = (replace(r, claim=replace(r.claim, name=r.full)) for r in part)
-            waiting += named
+            log_lines += named
         else:
-            found.append(waiting + part)
-            waiting = []
-    found[-1] += waiting
-    return found
+            joined.append(log_lines + part)
+            log_lines = []
+    joined[-1] += log_lines
+    return joined
 
 
 def _split(records: list[_Record]) -> list[Run]:

@@ -1,4 +1,4 @@
-"""A text file, block by block: where we are, and how far we have come."""
+"""Read a text file block by block, keeping track of line and column."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# What stays within a processor's cache is read fastest.
+# Small enough to stay in the processor's cache.
 BLOCK = 1 << 18
 FIRST_BLOCK = 4096
 _BOUNDARIES = (b" ", b"\n", b",", b"[", b"]", b"\t", b"\r")
-# Smaller files are read before somebody wonders.
+# Smaller files need no progress bar.
 BIG = 64 << 20
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Stream:
-    """The bytes of a text file from the place on where the reader is.
+    """The bytes of a text file from the current position.
 
     Parameters
     ----------
     file : binary file
     path : Path
-        What messages call it.
+        Its name in messages.
     advanced : callable
-        Told how far the file has been read.
+        Called with the number of bytes read so far.
     """
 
     def __init__(self, file: BinaryIO, path: Path, advanced: Callable[[int], None]) -> None:
@@ -48,11 +48,11 @@ class Stream:
         first = file.read(4)
         file.seek(3 if first.startswith(codecs.BOM_UTF8) else 0)
         if first.startswith(_UTF16):
-            # What "command > file" writes in some shells.
+            # Some shells write UTF-16 for "command > file".
             self._file = codecs.EncodedFile(file, "utf-8", "utf-16", "replace")
 
     def peek(self, count: int) -> bytes:
-        """Return the next bytes, fewer only at the end."""
+        """Return the next ``count`` bytes, fewer only at the end."""
         while len(self._buffer) - self._at < count:
             more = self._file.read(max(BLOCK, count))
             if not more:
@@ -63,7 +63,7 @@ class Stream:
         return self._buffer[self._at : self._at + count]
 
     def block(self, size: int) -> tuple[bytes, bool]:
-        """Return bytes that do not end within a number, and whether the file ends with them."""
+        """Return bytes that do not end within a number, and whether they end the file."""
         while True:
             block = self.peek(size + 1)
             if len(block) <= size:
@@ -72,28 +72,26 @@ class Stream:
             if cut:
                 return block[:cut], False
             if size >= BLOCK:
-                raise self.error(
-                    f"expected numbers, found {size} bytes without a space or a comma."
-                )
+                raise self.error(f"expected numbers, found {size} bytes without a space or comma.")
             size *= 4
 
     def skip(self, count: int) -> None:
-        """Go on by some of the bytes that were peeked at."""
+        """Advance by some of the peeked bytes."""
         self._line, self._column = self.position(count)
         self._at += count
 
     def position(self, offset: int = 0) -> tuple[int, int]:
-        """Return the line and the column, from 1 on, of a byte that was peeked at."""
+        """Return the line and column, from 1, of a peeked byte."""
         end = self._at + offset
         lines = self._buffer.count(b"\n", self._at, end)
         if not lines:
             return self._line, self._column + offset
         return self._line + lines, end - self._buffer.rfind(b"\n", self._at, end)
 
-    def error(self, what: str, offset: int = 0) -> FileFormatError:
-        """Return an error that names a place."""
+    def error(self, problem: str, offset: int = 0) -> FileFormatError:
+        """Return an error with line and column."""
         line, column = self.position(offset)
-        return FileFormatError(f"{self._path}, line {line}, column {column}: {what}")
+        return FileFormatError(f"{self._path}, line {line}, column {column}: {problem}")
 
     def where(self) -> str:
         """Return ``file:line``."""
@@ -102,7 +100,7 @@ class Stream:
 
 @contextmanager
 def progress(path: Path, size: int) -> Iterator[Callable[[int], None]]:
-    """Show how far a big file has been read, if there is somebody to see it."""
+    """Show a progress bar for a big file in a terminal."""
     if size < BIG or not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""Tensors from files that nobody vouches for."""
+"""Load tensors from untrusted files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def load_tensors(path: Path) -> Any:
-    """Read what ``torch.save`` wrote: tensors and containers, onto the CPU; nothing that runs code.
+    """Load tensors and containers of ``torch.save`` onto the CPU, without running code.
 
     Raises
     ------
     FileFormatError
-        If there is anything else in it.
+        If the file holds anything else.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -26,7 +26,7 @@ def load_tensors(path: Path) -> Any:
         # Damaged files fail in as many ways as there are opcodes.
         why = str(error).partition("\n")[0][:300]
         raise FileFormatError(
-            f"{path}: it holds no plain tensors ({type(error).__name__}: {why}). "
+            f"{path}: not a file of plain tensors ({type(error).__name__}: {why}). "
             "Save a dict of tensors: torch.save({name: p.grad for name, p in "
             "model.named_parameters()}, path)."
         ) from error

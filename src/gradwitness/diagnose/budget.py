@@ -1,7 +1,6 @@
-"""How much is tried on a long tape: counted in steps taken again, so that no clock decides.
+"""Limit the trials on a long tape: by counting replayed steps, so that no clock decides.
 
-What one hypothesis tries grows with the square of the tape's length where each place is tried, and
-each trial goes through the steps behind it.
+Trying every place costs the square of the tape's length, as each trial replays the steps behind it.
 """
 
 from __future__ import annotations
@@ -14,34 +13,34 @@ if TYPE_CHECKING:
     from gradwitness.engine.binding import Lookup
     from gradwitness.tape import Node, Tape
 
-# Steps that one hypothesis may take for mistakes at single places; those made at every step of a
+# The steps that a hypothesis may replay for mistakes at single places. Mistakes at all steps of a
 # line, or everywhere, are few, and always tried.
 LIMIT = 100_000
-_GLANCES = 32  # nodes that are passed by in the time of one step
+_GLANCES = 32  # nodes skipped in the time of one step
 
 
 class Effort(Steps):
-    """Counts the steps that trials take."""
+    """Counts the steps that trials replay."""
 
     def __init__(self) -> None:
         self.spent = 0
 
     @property
     def exhausted(self) -> bool:
-        """Whether no single place may be tried any more."""
+        """Whether the budget for single places is used up."""
         return self.spent >= LIMIT
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
     ) -> tuple[Any, ...]:
-        """Compute what a node sends."""
+        """Compute and count a backward step."""
         self.spent += 1
         return super().backward(tape, node, incoming, lookup)
 
     def passed(self, nodes: int) -> None:
-        """Count a pass over nodes most of which have nothing to send."""
+        """Count a pass over nodes, most of which send nothing."""
         self.spent += 1 + nodes // _GLANCES
 
     def replayed(self, steps: int) -> None:
-        """Count a program that was run again."""
+        """Count the replay of a program."""
         self.spent += steps

@@ -1,4 +1,4 @@
-"""What a hypothesis is given to explain, and what it answers."""
+"""The case that hypotheses explain, and their explanations."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ if TYPE_CHECKING:
     from gradwitness.tape import Tape
 
     class Hypothesis(Protocol):
-        """One kind of fault: yields every explanation of it that is worth comparing."""
+        """One kind of mistake: yields all its explanations that are worth comparing."""
 
         def __call__(self, case: Case) -> Iterable[Explanation]:
-            """Explain a case; yield nothing where this kind of fault is out of the question."""
+            """Explain a case; yield nothing where this kind of mistake is impossible."""
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One gradient of which there is a claim.
+    """One claimed gradient.
 
     Attributes
     ----------
     name : str
         The parameter's name.
     witness : ndarray
-        What it should be, float64.
+        The right gradient, float64.
     claim : ndarray
-        What it is claimed to be, float64, in the witness's shape if its size allows (else in its
-        own).
+        The claimed one, float64, in the witness's shape if the size allows, else in its own.
     allowance : ndarray or float
-        How far the two may lie apart by rounding, for each number.
+        How far rounding may move each number.
     refuted : bool
         Whether the claim was found wrong.
     """
@@ -50,20 +49,20 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that is known.
+    """Everything that is known about some claims.
 
     Attributes
     ----------
     exhibits : mapping of str to Exhibit
         In the order of the forward pass: the layer next to the loss comes last.
     tape : Tape or None
-        The recorded program of which these are the gradients, if there is one.
+        The recorded program that these are the gradients of, if any.
     replay : Replay or None
         Its float64 replay.
     sweep : int
         The backward pass on the tape that the claims are about.
     skipped : set of int
-        Nodes at which not every mistake was tried, because enough had been; see `effort`.
+        Nodes where not every mistake was tried, for want of budget; see `budget`.
     """
 
     exhibits: Mapping[str, Exhibit]
@@ -75,26 +74,26 @@ class Case:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One possible cause and what speaks for it.
+    """One possible cause and its predictions.
 
     Attributes
     ----------
     cause : str
-        The fault's short name, the same wherever it appears: ``constant factor``.
+        The mistake's short name, the same everywhere: ``constant factor``.
     text : str
-        One or two sentences for the person who made the mistake, figures and place included.
+        One or two sentences for the person who made the mistake, with figures and location.
     predicted : mapping of str to ndarray
-        What the claims would be if this were the cause, for every exhibit that it changes: fitted
-        coefficient included. What is not in it, it leaves right.
+        The claims that this cause would produce, for every exhibit that it changes, including any
+        fitted coefficient. It leaves all other gradients right.
     coefficient : float
         The fitted number (a factor, a count); nan where nothing was fitted.
     place : str
-        The step or layer at fault; empty if the fault is no single step's.
+        The step or layer at fault; empty if there is no single one.
     node : int or None
         The autograd node at fault, on the tape.
     freedom : int
-        How many numbers were fitted or places tried before this one: what fits with less is
-        believed first.
+        How many values or places were tried before this one: the explanation that needed fewer is
+        preferred.
     reveals : bool
         Whether the right numbers may follow from text and coefficient. A student is then told the
         cause's name alone. A hypothesis that fits no figure to the answer says False.

@@ -1,11 +1,11 @@
-"""Whether an explanation fits a claim, and how much it says that it does.
+"""Whether an explanation fits a claim, and how much that proves.
 
-The measure is description length, in bits. Without an explanation a refuted claim is a set of
-numbers that lie anywhere within its largest error E of the right ones. An explanation that fits
-pins each of them down to its allowance, which saves log2(E / allowance) bits for each number, and
-costs log2 of the number of alternatives that were tried. A coincidence that saves b bits more than
-it costs has a chance of 2^-b: what fits only because a tensor is tiny, or because many coefficients
-were tried, does not pay for itself.
+The measure is description length, in bits. Without an explanation the numbers of a refuted claim
+may lie anywhere within its largest error E of the right ones. An explanation that fits pins each
+one down to its allowance, which saves log2(E / allowance) bits per number, and costs log2 of the
+number of alternatives that were tried. The odds of a coincidence that saves b bits more than it
+costs are 2^-b: an explanation that fits only because the tensor is tiny, or because many
+coefficients were tried, does not pay for itself.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
     from gradwitness.diagnose.case import Case, Exhibit
 
-# A number fitted to the claim counts as so many alternatives tried: the resolution of float32.
+# A fitted number counts as this many alternatives tried: the resolution of float32.
 REAL = 2**24
 
-# What an explanation has to save beyond its cost: one coincidence in a thousand.
+# The bits that an explanation has to save beyond its cost: one coincidence in a thousand.
 ENOUGH = 10.0
 
-_MOST = 52.0  # bits that one number can tell
-_ODD = 12.0  # bits that a NaN or an infinity tells: few claims have one
-_GLANCE = 997  # numbers that are looked at first in a large tensor
+_MOST = 52.0  # bits that one number can save
+_ODD = 12.0  # bits that a NaN or infinity saves: few claims have one
+_GLANCE = 997  # numbers of a large tensor that are compared first
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a prediction meets a claim.
+    """How well a prediction fits a claim.
 
     Attributes
     ----------
     residual : float
         The worst ``|claim - predicted|`` over what rounding allows; inf for another shape.
     bits : float
-        What the prediction saves.
+        The bits that the prediction saves.
     most : float
-        What it saves at the one number that tells most.
+        The most that it saves at a single number.
     """
 
     residual: float
@@ -61,47 +61,47 @@ class Fit:
 def fit(exhibit: Exhibit, predicted: NDArray[np.float64]) -> Fit:
     """Compare a prediction with a claim.
 
-    Each number is given its own allowance; where the prediction has moved numbers about, the
-    largest of the tensor. Both grow with the prediction, as the rounding of a larger result does.
-    In a large tensor some numbers are looked at first.
+    Each number gets its own allowance, or the tensor's largest where the prediction has permuted
+    numbers. Both grow with the prediction, as rounding errors do. In a large tensor a sample is
+    compared first.
     """
     claim = exhibit.claim
     if predicted.shape != claim.shape:
         return Fit(math.inf, 0.0)
-    own = np.asarray(exhibit.allowance, np.float64)
+    allowance = np.asarray(exhibit.allowance, np.float64)
     growth = max(1.0, _peak(predicted) / (_peak(exhibit.witness) or math.inf))
-    largest = np.max(own, initial=0.0) * growth
-    few = slice(None, None, max(1, claim.size // _GLANCE))
-    glance = _measure(claim.reshape(-1)[few], predicted.reshape(-1)[few], largest, 1.0)
-    if not glance.holds:
-        return glance
+    largest = np.max(allowance, initial=0.0) * growth
+    sample = slice(None, None, max(1, claim.size // _GLANCE))
+    first_look = _measure(claim.reshape(-1)[sample], predicted.reshape(-1)[sample], largest, 1.0)
+    if not first_look.holds:
+        return first_look
     error = spread(exhibit)
-    strict = own * growth if own.shape in ((), claim.shape) else largest
-    found = _measure(claim, predicted, strict, error)
-    return found if found.holds else _measure(claim, predicted, largest, error)
+    elementwise = allowance * growth if allowance.shape in ((), claim.shape) else largest
+    full = _measure(claim, predicted, elementwise, error)
+    return full if full.holds else _measure(claim, predicted, largest, error)
 
 
 def fits(exhibit: Exhibit, predicted: NDArray[np.float64]) -> bool:
-    """Whether a prediction meets a claim everywhere."""
+    """Whether a prediction fits a claim everywhere."""
     return fit(exhibit, predicted).holds
 
 
 def glimpsed(
     exhibit: Exhibit, function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> bool:
-    """Whether a claim may be a function of each right number, from a look at some of them."""
+    """Whether a claim may be this function of the right numbers, judging by a sample."""
     if exhibit.claim.shape != exhibit.witness.shape:
         return False
-    few = slice(None, None, max(1, exhibit.claim.size // _GLANCE))
-    g, h = exhibit.witness.reshape(-1)[few], exhibit.claim.reshape(-1)[few]
+    sample = slice(None, None, max(1, exhibit.claim.size // _GLANCE))
+    g, h = exhibit.witness.reshape(-1)[sample], exhibit.claim.reshape(-1)[sample]
     growth = max(1.0, _peak(h) / (_peak(g) or math.inf))
     return _measure(h, function(g), np.max(exhibit.allowance, initial=0.0) * growth * 2, 1.0).holds
 
 
 def spread(exhibit: Exhibit) -> float:
-    """Return the claim's largest finite error, or its largest number if that says nothing.
+    """Return the claim's largest finite error, or its largest number if there is none.
 
-    It says nothing of a claim in another shape, nor of one that is wrong by NaN alone.
+    There is none for a claim in another shape, or one that is wrong only by NaN.
     """
     claim, witness = exhibit.claim, exhibit.witness
     if claim.shape != witness.shape:
@@ -114,24 +114,24 @@ def spread(exhibit: Exhibit) -> float:
 def cost(freedom: int, most: float = 0.0) -> float:
     """Return the bits that an explanation's alternatives cost.
 
-    A number that was fitted meets one of the claim's in any case: where that one tells more than
-    `REAL` asks for, as in float64, all that it tells is paid back.
+    A fitted number meets one number of the claim in any case. Where that one saves more than `REAL`
+    costs, as in float64, everything that it saves is paid back.
     """
     tried = math.log2(1 + freedom)
-    each = math.log2(REAL)
-    return tried + (tried // each) * max(0.0, most - each)
+    per_number = math.log2(REAL)
+    return tried + (tried // per_number) * max(0.0, most - per_number)
 
 
 def jointly(
     exhibits: Iterable[Exhibit], predict: Callable[[Exhibit], NDArray[np.float64] | None]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return what a kind of fault predicts, for every tensor that it fits."""
-    found = {}
+    """Return the predictions of a hypothesis, for every tensor that it fits."""
+    predictions = {}
     for exhibit in exhibits:
         predicted = predict(exhibit)
         if predicted is not None and fits(exhibit, predicted):
-            found[exhibit.name] = predicted
-    return found
+            predictions[exhibit.name] = predicted
+    return predictions
 
 
 def refuted(case: Case) -> list[Exhibit]:
@@ -140,7 +140,7 @@ def refuted(case: Case) -> list[Exhibit]:
 
 
 def named(names: Iterable[str]) -> str:
-    """Return a few names as text: ``a, b and 3 more``."""
+    """Join names: ``a, b, c and 3 more``."""
     names = list(names)
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} more"
@@ -160,10 +160,10 @@ def _measure(
     error: float,
 ) -> Fit:
     with np.errstate(invalid="ignore", divide="ignore"):
-        same = (claim == predicted) | (np.isnan(claim) & np.isnan(predicted))
-        gap = np.where(same, 0.0, np.abs(claim - predicted))
+        equal = (claim == predicted) | (np.isnan(claim) & np.isnan(predicted))
+        gap = np.where(equal, 0.0, np.abs(claim - predicted))
         ratio = np.where(gap == 0, 0.0, gap / allowed)
-        told = np.clip(np.log2(error / np.asarray(allowed)), 0, _MOST) if error else 0.0
+        saved = np.clip(np.log2(error / np.asarray(allowed)), 0, _MOST) if error else 0.0
     worst = float(np.max(np.where(np.isnan(ratio), np.inf, ratio), initial=0.0))
-    bits = np.where(np.isfinite(claim), told, _ODD)
+    bits = np.where(np.isfinite(claim), saved, _ODD)
     return Fit(worst, float(np.sum(bits)), float(np.max(bits, initial=0.0)))

@@ -1,4 +1,4 @@
-"""The experiment that tells two causes apart which fit the same claims."""
+"""Suggest an experiment to distinguish two causes that fit the same claims."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gradwitness.engine.masked_elements import THROUGH_WHERE
 if TYPE_CHECKING:
     from gradwitness.diagnose.case import Case, Explanation
 
-# What to vary to see a cause's factor move, and how it moves then.
+# What to vary for a cause with a factor, and how the factor then changes.
 _VARY = {
     factor_names.MEAN_SUM: (
-        "run with another number of samples (3 instead of 2, say)",
+        "run with a different number of samples (say, 3 instead of 2)",
         "the factor follows that number",
     ),
     factor_names.ACCUMULATED: ("clear .grad and run a single backward pass", "the factor is gone"),
@@ -24,41 +24,41 @@ _VARY = {
         "run in one process without gradient accumulation",
         "the factor is gone",
     ),
-    factor_names.ROOT: ("run with another width", "the factor follows its square root"),
-    factor_names.UPDATE: ("run with another learning rate", "the factor follows it"),
-    factor_names.LEARNING_RATE: ("run with another learning rate", "the factor follows it"),
+    factor_names.ROOT: ("run with a different width", "the factor follows its square root"),
+    factor_names.UPDATE: ("run with a different learning rate", "the factor follows it"),
+    factor_names.LEARNING_RATE: ("run with a different learning rate", "the factor follows it"),
     wrong_tensor.STALE: ("run one backward pass in a fresh process", "the claim becomes right"),
 }
 
 
 def experiment(case: Case, first: Explanation, second: Explanation) -> str:
-    """Return what to do to tell two explanations apart, and what each of them foretells."""
-    for one, other in ((second, first), (first, second)):
-        if one.cause in _VARY and not math.isnan(one.coefficient):
-            what, then = _VARY[one.cause]
+    """Return how to distinguish two explanations, and what each predicts."""
+    distinguish = f"To distinguish '{first.cause}' from '{second.cause}'"
+    for varied, other in ((second, first), (first, second)):
+        if varied.cause in _VARY and not math.isnan(varied.coefficient):
+            action, effect = _VARY[varied.cause]
+            stays = other.coefficient
+            no_effect = "it does not" if math.isnan(stays) else f"it stays {stays:.6g}"
             return (
-                f"To tell '{first.cause}' from '{second.cause}': {what}. With '{one.cause}' "
-                f"{then}; with '{other.cause}' it stays {other.coefficient:.6g}."
-                if not math.isnan(other.coefficient)
-                else f"To tell '{first.cause}' from '{second.cause}': {what}. With '{one.cause}' "
-                f"{then}; with '{other.cause}' it does not."
+                f"{distinguish}, {action}. With '{varied.cause}' {effect}; with '{other.cause}' "
+                f"{no_effect}."
             )
     if first.cause == THROUGH_WHERE:
         return (
-            f"To tell '{first.cause}' from '{second.cause}': compute the claims in float64, of a "
-            f"1024th of the loss. With '{second.cause}' the NaN are gone, or fewer; with "
-            f"'{first.cause}' they stay where they are."
+            f"{distinguish}, compute the claims in float64 with the loss divided by 1024. With "
+            f"'{second.cause}' there are fewer NaN, or none; with '{first.cause}' they remain."
         )
     if first.place and second.place:
-        # Two steps of the program at fault: no other numbers tell them apart, only more gradients.
+        # Two possible steps of the program: no other numbers distinguish them, only more gradients.
         return (
-            f"Here '{first.cause}' and '{second.cause}' foretell the same numbers. To tell them "
-            "apart, claim the gradient of the network's input too, or of a layer put before it."
+            f"'{first.cause}' and '{second.cause}' predict the same values here. To distinguish "
+            "them, also supply the gradient of the network's input, or of a layer inserted before "
+            "it."
         )
-    where = " in which no two axes have the same length" if _square(case, first) else ""
+    extra = " in which no two axes have the same length" if _square(case, first) else ""
     return (
-        f"To tell '{first.cause}' from '{second.cause}': claim the gradients of another run with "
-        f"other random weights and inputs{where}; one of the two ceases to fit."
+        f"{distinguish}, supply the gradients of another run with different random weights and "
+        f"inputs{extra}; only one of them will still fit."
     )
 
 

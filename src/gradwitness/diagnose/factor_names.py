@@ -1,4 +1,4 @@
-"""What a constant factor means: which mistake multiplies a gradient by it."""
+"""Name the mistakes that multiply a gradient by a given factor."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ UPDATE = "update instead of gradient"
 LEARNING_RATE = "learning rate"
 FACTOR = "constant factor"
 
-_SMALL = 16  # the largest number of passes or processes that is worth a name without evidence
-_LARGE = 2**14  # the largest count that is worth a name if all gradients have it
-_NEAR = 0.01  # relative, within which a value is looked at
+_SMALL = 16  # the largest number of passes or processes to name without evidence
+_LARGE = 2**14  # the largest count to name if all gradients have the factor
+_NEAR = 0.01  # relative distance within which a value is considered
 _DECIMALS = tuple(digit * 10.0**-power for power in range(1, 6) for digit in (1, 2, 3, 5, 9))
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """A value that a factor may have exactly, and why.
+    """An exact value of a factor, and the mistake behind it.
 
     Attributes
     ----------
     value : float
     cause : str
     text : str
-        What multiplies by it, as a sentence after the figures.
+        A sentence on the mistake, to follow the figures.
     tried : int
-        Its place among those that were tried.
+        How many values had been tried, including this one.
     """
 
     value: float
@@ -61,103 +61,110 @@ def meanings(
     everywhere: bool,
     matches: Callable[[float], bool],
 ) -> list[Meaning]:
-    """Name a factor.
+    """Name the mistakes behind a factor.
 
     Parameters
     ----------
     factor : float
-        As fitted.
+        The fitted factor.
     counts : mapping of float to str
-        Numbers known from the tape.
+        Counts on the tape, with their units.
     sizes : tuple of int
-        Axis lengths, for square roots.
+        Lengths of axes, for square roots.
     everywhere : bool
-        Whether all gradients have it. A loss or an optimizer acts on all.
+        Whether all gradients have it, as by a loss or an optimizer.
     matches : callable
-        Whether a value is the factor within error.
+        Whether a value fits within error.
 
     Returns
     -------
     list of Meaning
-        The most plausible first; the same value may have several.
+        The most plausible first; a value may have several.
     """
-    found: list[Meaning] = []
+    names: list[Meaning] = []
     candidates = list(enumerate(_candidates(counts, sizes, everywhere), 1))
     if everywhere:
-        # Only those near the factor are built, yet all were tried.
+        # Only those near the factor are generated, but all count as tried.
         candidates += [(_LARGE, candidate) for candidate in _large_counts(factor)]
     for tried, (value, cause, text) in candidates:
         near = abs(value - factor) <= _NEAR * abs(factor)
-        if near and all(m.cause != cause for m in found) and matches(value):
-            found.append(Meaning(value, cause, text, tried))
-    return found
+        if near and all(m.cause != cause for m in names) and matches(value):
+            names.append(Meaning(value, cause, text, tried))
+    return names
 
 
 def _candidates(
     counts: Mapping[float, str], sizes: tuple[int, ...], everywhere: bool
 ) -> Iterator[tuple[float, str, str]]:
     yield from _twos(everywhere)
-    for n, what in counts.items():
-        yield n, MEAN_SUM, f"There are {n:.6g} {what}: summed where the mean belongs."
-        yield 1 / n, MEAN_SUM, f"There are {n:.6g} {what}: averaged where the sum belongs."
+    for n, unit in counts.items():
+        yield n, MEAN_SUM, f"Summed over the {n:.6g} {unit}; it should be averaged."
+        yield 1 / n, MEAN_SUM, f"Averaged over the {n:.6g} {unit}; it should be summed."
     if everywhere:
         yield from _loss_scales(counts)
     yield from _small_counts(everywhere)
     yield from _roots(sizes)
     if everywhere:
         yield from _rates()
-    for (n, what), (m, other) in itertools.permutations(counts.items(), 2):
-        text = f"{n:.6g} over {m:.6g}: divided by the {m:.6g} {other}, not by the {n:.6g} {what}."
+    for (n, unit), (m, other_unit) in itertools.permutations(counts.items(), 2):
+        text = f"Divided by the {m:.6g} {other_unit} instead of the {n:.6g} {unit}."
         yield n / m, MEAN_SUM, text
     yield from _fractions()
-    for n, what in counts.items():
+    for n, unit in counts.items():
         for value in (2 * n, 2 / n, n / 2, 1 / (2 * n), n * n, 1 / (n * n)):
-            yield value, MEAN_SUM, f"{value:.6g}, made of the {n:.6g} {what}."
+            yield value, MEAN_SUM, f"{value:.6g}, made up of the {n:.6g} {unit}."
 
 
 def _twos(everywhere: bool) -> Iterator[tuple[float, str, str]]:
-    yield -1, WRONG_SIGN, "Somewhere a minus is missing, or one too many."
-    yield 0.5, MISSING_TWO, "The derivative of a square is 2 x; the 2 is not there."
+    yield -1, WRONG_SIGN, "A minus sign is missing, or there is one too many."
+    yield 0.5, MISSING_TWO, "The derivative of x^2 is 2 x; the 2 is missing."
     if everywhere:
         yield 2, ACCUMULATED, _passes(2)
-    yield 2, EXTRA_TWO, "A 2 too many, as of a square whose loss already has a 1/2."
-    yield -2, WRONG_SIGN, "The sign is wrong, and a 2 too many."
+    yield 2, EXTRA_TWO, "There is an extra 2, as when the loss already has a 1/2."
+    yield -2, WRONG_SIGN, "The sign is wrong, and there is an extra 2."
     yield -0.5, WRONG_SIGN, "The sign is wrong, and a factor 2 is missing."
 
 
 def _loss_scales(counts: Mapping[float, str]) -> Iterator[tuple[float, str, str]]:
     for k in range(5, 25):
         if 2**k not in counts:
-            yield 2**k, LOSS_SCALE, f"2^{k}: the loss scale of mixed precision was never taken out."
-            yield 2.0**-k, LOSS_SCALE, f"2^-{k}: unscaled by a loss scale that was not applied."
+            yield 2**k, LOSS_SCALE, f"2^{k}: the loss scale of mixed precision was never removed."
+            yield 2.0**-k, LOSS_SCALE, f"2^-{k}: divided by a loss scale that was not applied."
 
 
 def _small_counts(everywhere: bool) -> Iterator[tuple[float, str, str]]:
     for k in range(2, _SMALL + 1):
         if everywhere:
             yield k, ACCUMULATED, _passes(k)
-        yield k, MEAN_SUM, f"Summed over {k} (samples, tokens, outputs) where the mean belongs."
-        yield 1 / k, MEAN_SUM, f"Averaged over {k} (samples, tokens, outputs): the sum belongs."
+        yield from _mean_or_sum(k)
         yield 1 / k, WORLD_SIZE, f"Divided by {k} processes or accumulation steps once too often."
+
+
+def _mean_or_sum(k: int) -> Iterator[tuple[float, str, str]]:
+    yield k, MEAN_SUM, f"Summed over {k} samples, tokens or outputs; it should be averaged."
+    yield 1 / k, MEAN_SUM, f"Averaged over {k} samples, tokens or outputs; it should be summed."
 
 
 def _large_counts(factor: float) -> Iterator[tuple[float, str, str]]:
     for k in range(_SMALL + 1, _LARGE):
         if abs(k / factor - 1) < _NEAR or abs(k * factor - 1) < _NEAR:
-            yield k, MEAN_SUM, f"Summed over {k} (samples, tokens, outputs): the mean belongs."
-            yield 1 / k, MEAN_SUM, f"Averaged over {k} (samples, tokens, outputs)."
+            yield from _mean_or_sum(k)
 
 
 def _roots(sizes: tuple[int, ...]) -> Iterator[tuple[float, str, str]]:
     for n in sorted(set(sizes) - {0, 1}):
-        yield math.sqrt(n), ROOT, f"The square root of {n}, an axis length here."
-        yield 1 / math.sqrt(n), ROOT, f"One over the square root of {n}, an axis length here."
+        yield math.sqrt(n), ROOT, f"The square root of {n}, the length of an axis."
+        yield 1 / math.sqrt(n), ROOT, f"One over the square root of {n}, the length of an axis."
 
 
 def _rates() -> Iterator[tuple[float, str, str]]:
     for value in _DECIMALS:
-        yield -value, UPDATE, f"-{value:.6g} times the gradient: a step at this learning rate."
-        yield value, LEARNING_RATE, f"Already multiplied by {value:.6g}, as a learning rate is."
+        yield (
+            -value,
+            UPDATE,
+            f"This is the update for a learning rate of {value:.6g}, not the gradient.",
+        )
+        yield value, LEARNING_RATE, f"It was already multiplied by a learning rate of {value:.6g}."
 
 
 def _fractions() -> Iterator[tuple[float, str, str]]:
@@ -169,4 +176,4 @@ def _fractions() -> Iterator[tuple[float, str, str]]:
 
 
 def _passes(k: int) -> str:
-    return f"The sum of {k} backward passes over the same data: .grad was not cleared between."
+    return f"The sum of {k} backward passes over the same data: .grad was not cleared in between."

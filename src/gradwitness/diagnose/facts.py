@@ -1,4 +1,4 @@
-"""What is known beside the gradients: sizes, weights, and gradients of other backward passes."""
+"""Facts apart from the gradients: sizes, weights, gradients of other backward passes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution",
 
 @dataclass(frozen=True)
 class Facts:
-    """Looks things up for the hypotheses.
+    """Facts about a case, for the hypotheses.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Facts:
 
     @cached_property
     def leaves(self) -> Mapping[str, int]:
-        """The accumulator of each parameter that has a gradient to be explained."""
+        """The accumulator of each parameter with a claimed gradient."""
         tape = self.case.tape
         if tape is None:
             return {}
@@ -46,7 +46,7 @@ class Facts:
 
     @cached_property
     def weights(self) -> Mapping[str, NDArray[np.float64]]:
-        """The parameters' numbers, as the tape holds them."""
+        """The recorded values of the parameters."""
         tape = self.case.tape
         if tape is None:
             return {}
@@ -58,43 +58,43 @@ class Facts:
 
     @cached_property
     def order(self) -> tuple[str, ...]:
-        """The tensors as a backward pass meets them, nearest to the loss first."""
+        """The tensors in the order of the backward pass, nearest to the loss first."""
         return self.order_from(None)
 
     def order_from(self, node: int | None) -> tuple[str, ...]:
-        """Return the tensors as a backward pass meets them from a node on.
+        """Return the tensors in the order of the backward pass, from a node on.
 
-        A weight that is used on both sides of it is met at the use behind it.
+        A weight used on both sides of the node counts by its use behind it.
         """
         names = tuple(self.case.exhibits)[::-1]
         tape = self.case.tape
         if tape is None or self.case.sweep >= len(tape.sweeps):
             return names
         node_runs = tape.sweeps[self.case.sweep].node_runs
-        begin = next((visit for visit, f in enumerate(node_runs) if f.node == node), 0)
-        turns: dict[int, int] = {}
-        for visit, node_run in enumerate(node_runs):
-            for edge in tape.nodes[node_run.node].edges if visit >= begin else ():
+        start = next((index for index, f in enumerate(node_runs) if f.node == node), 0)
+        reached: dict[int, int] = {}
+        for index, node_run in enumerate(node_runs):
+            for edge in tape.nodes[node_run.node].edges if index >= start else ():
                 if edge is not None:
-                    turns.setdefault(edge.node, visit)
+                    reached.setdefault(edge.node, index)
         last = len(node_runs) + len(tape.nodes)
-        return tuple(sorted(names, key=lambda name: turns.get(self.leaves.get(name, -1), last)))
+        return tuple(sorted(names, key=lambda name: reached.get(self.leaves.get(name, -1), last)))
 
     def other_sweeps(self) -> list[tuple[int, dict[str, NDArray[np.float64]]]]:
         """Return the gradients of the tape's other backward passes, by number."""
         tape, replay = self.case.tape, self.case.replay
         if tape is None or replay is None:
             return []
-        found = []
+        sweeps = []
         for number in range(len(tape.sweeps)):
-            each = {name: replay.gradient(number, node) for name, node in self.leaves.items()}
-            known = {name: g for name, g in each.items() if g is not None}
-            if number != self.case.sweep and known:
-                found.append((number, known))
-        return found
+            gradients = {name: replay.gradient(number, node) for name, node in self.leaves.items()}
+            present = {name: g for name, g in gradients.items() if g is not None}
+            if number != self.case.sweep and present:
+                sweeps.append((number, present))
+        return sweeps
 
     def cotangent(self, name: str) -> NDArray[np.float64] | None:
-        """Return the gradient that arrives at the one operation that uses a parameter."""
+        """Return the cotangent of the only operation that uses a parameter."""
         tape, replay = self.case.tape, self.case.replay
         leaf = self.leaves.get(name)
         if tape is None or replay is None or leaf is None:
@@ -106,11 +106,11 @@ class Facts:
 
     @cached_property
     def counts(self) -> Mapping[float, str]:
-        """Numbers that gradients are wrongly divided by, with what they count."""
+        """Counts that gradients may wrongly be divided by, with their units."""
         tape = self.case.tape
         if tape is None:
             return {}
-        found: dict[float, str] = {}
+        counts: dict[float, str] = {}
         batches: Counter[int] = Counter()
         for call in tape.calls:
             if call.during is not None:
@@ -118,16 +118,16 @@ class Facts:
             shapes = self._shapes(call)
             operation = call.base_op.partition(".")[2]
             if "loss" in operation or operation in ("mean", "sum"):
-                found |= {math.prod(s): "elements of the loss" for s in shapes[:1]}
-                found |= self._totals(call)
+                counts |= {math.prod(s): "elements of the loss" for s in shapes[:1]}
+                counts |= self._totals(call)
             elif operation in _PRODUCTS and shapes:
                 batches.update(s[0] for s in shapes if len(s) > 1)
         if batches:
-            found[batches.most_common(1)[0][0]] = "samples in the batch"
-        return {n: text for n, text in found.items() if n > 1}
+            counts[batches.most_common(1)[0][0]] = "samples in the batch"
+        return {n: text for n, text in counts.items() if n > 1}
 
     def _totals(self, call: Call) -> dict[float, str]:
-        """Return what a likelihood is divided by: its targets' weights, or those that count."""
+        """Return the divisors of a likelihood: its targets' total weight, or their number."""
         replay = self.case.replay
         if replay is None or call.base_op not in LIKELIHOODS or call.outputs[1] is None:
             return {}
@@ -137,7 +137,7 @@ class Facts:
         weighted = call.arguments.get("weight") is not None
         targets = [math.prod(shape) for shape in self._shapes(call)[1:2]]
         return dict.fromkeys(map(float, targets), "targets") | {
-            float(total): "units of target weight" if weighted else "targets that count"
+            float(total): "units of target weight" if weighted else "targets that are not ignored"
         }
 
     def _shapes(self, call: Call) -> list[tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""One number fitted to the claims, where a fault depends on it otherwise than linearly."""
+"""Fit a number to the claims, where predictions depend on it nonlinearly."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ if TYPE_CHECKING:
 
 _ROUNDS = 8
 _HALVINGS = 6
-# A fit that leaves more than this share of the error is none.
+# A fit must leave no more than this share of the error.
 _REST = 0.03
 
 
 def fitted(
     case: Case, predict: Callable[[float], Predicted], starts: Sequence[float]
 ) -> tuple[float, Predicted] | None:
-    """Find the number for which a prediction meets the claims best: Gauss and Newton.
+    """Find the number whose prediction fits the claims best, by the Gauss-Newton method.
 
     Parameters
     ----------
     case : Case
     predict : callable
-        From the number to the gradients that it changes; 0 changes none.
+        From a number to the gradients that it changes; 0 changes none.
     starts : sequence of float
-        Numbers to start from, besides 0; the nearest is taken.
+        Numbers to start from; the best one is used.
 
     Returns
     -------
     tuple of (float, mapping) or None
-        The number and its prediction; None if none comes near.
+        The number and its prediction; None if no number comes close.
     """
     gap = _vector(case, {}, claims=True)
-    whole = float(gap @ gap)
-    if not whole or not np.isfinite(whole):
+    total = float(gap @ gap)
+    if not total or not np.isfinite(total):
         return None
 
-    def rest(number: float) -> tuple[float, NDArray[np.float64], Predicted]:
+    def residual(number: float) -> tuple[float, NDArray[np.float64], Predicted]:
         predicted = predict(number)
         left = gap - _vector(case, predicted)
         size = float(left @ left)
         return (size if np.isfinite(size) else np.inf), left, predicted
 
-    tries = [(*rest(start), start) for start in starts]
-    size, left, predicted, number = min(tries, key=lambda each: each[0])
+    attempts = [(*residual(start), start) for start in starts]
+    size, left, predicted, number = min(attempts, key=lambda attempt: attempt[0])
     for _ in range(_ROUNDS):
         step = 1e-5 * number
-        slope = (left - rest(number + step)[1]) / step
+        slope = (left - residual(number + step)[1]) / step
         steepness = float(slope @ slope)
         if not steepness or not np.isfinite(steepness):
             break
         stride = float(slope @ left) / steepness
         for _ in range(_HALVINGS):
-            following = number + stride
-            better = rest(following)
-            if better[0] < size and following:
+            next_number = number + stride
+            next_fit = residual(next_number)
+            if next_fit[0] < size and next_number:
                 break
-            # A ReLU that changes sides on the way makes the whole stride too long.
+            # If a ReLU changes sides on the way, the stride is too long.
             stride /= 2
         else:
             break
-        number, (size, left, predicted) = following, better
-    return (number, predicted) if size <= _REST**2 * whole else None
+        number, (size, left, predicted) = next_number, next_fit
+    return (number, predicted) if size <= _REST**2 * total else None
 
 
 def _vector(case: Case, predicted: Predicted, *, claims: bool = False) -> NDArray[np.float64]:
-    """Return how far numbers lie from the right ones, by the size of their tensor, in one row."""
-    parts = []
+    """Return the errors of all tensors in one vector, each relative to its tensor's size."""
+    blocks = []
     for name, exhibit in case.exhibits.items():
         if exhibit.claim.shape != exhibit.witness.shape:
             continue
-        other = exhibit.claim if claims else predicted.get(name, exhibit.witness)
+        gradient = exhibit.claim if claims else predicted.get(name, exhibit.witness)
         size = float(np.max(np.abs(exhibit.witness), initial=0.0)) or 1.0
-        parts.append(np.ravel(other - exhibit.witness) / size)
-    return np.concatenate(parts) if parts else np.zeros(0)
+        blocks.append(np.ravel(gradient - exhibit.witness) / size)
+    return np.concatenate(blocks) if blocks else np.zeros(0)

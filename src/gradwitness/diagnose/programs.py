@@ -1,4 +1,4 @@
-"""Another program than the one recorded: the claims are right, of a forward pass that is wrong."""
+"""Claims that are right for a different program than the one recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.replayed_faults import Site, Visit
     from gradwitness.tape import Argument, Call, Tape
 
-    # By call: arguments that are other ones. An array becomes a value of its own.
+    # By call: arguments to replace. An array becomes a new value.
     Changes = Mapping[int, Mapping[str, Argument | NDArray[Any]]]
 
 _BATCH_NORM = "aten.native_batch_norm"
@@ -32,26 +32,26 @@ _SOFTMAXES = frozenset({"aten._softmax", "aten._safe_softmax"})
 _ATTENTION = frozenset({"aten._scaled_dot_product_flash_attention_for_cpu"})
 _PRODUCTS = frozenset({"aten.bmm", "aten.baddbmm", "aten.mm"})
 _WEIGHTED = frozenset({"aten.addmm", "aten.mm", "aten.convolution"})
-# Learning rates that people use: past a kink no fit finds the way from one to the next.
+# Usual learning rates: no fit finds its way past a kink.
 _STARTS = (1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0)
-_HIDDEN = -1e4  # what a mask adds to a score that is to count for nothing, or less
+_HIDDEN = -1e4  # a mask adds this or less to a score to hide it
 
 
 def changed_tape(tape: Tape, changes: Changes) -> Tape:
-    """Return a program in which some calls have other arguments."""
+    """Return a program with other arguments in some calls."""
     values, calls = list(tape.values), list(tape.calls)
     for number, arguments in changes.items():
-        made = dict(calls[number].arguments)
+        changed = dict(calls[number].arguments)
         for name, argument in arguments.items():
             if not isinstance(argument, np.ndarray):
-                made[name] = argument
+                changed[name] = argument
                 continue
             kind = "bool" if argument.dtype == np.bool_ else "float64"
             values.append(Value(len(values), argument.shape, kind, argument))
-            made[name] = Ref(values[-1].id)
-        calls[number] = dataclasses.replace(calls[number], arguments=made)
+            changed[name] = Ref(values[-1].id)
+        calls[number] = dataclasses.replace(calls[number], arguments=changed)
         for output in calls[number].outputs[1:]:
-            if output is not None:  # statistics, which may have another shape now
+            if output is not None:  # statistics, whose shape may have changed
                 values[output] = dataclasses.replace(values[output], layout=None)
     return dataclasses.replace(tape, values=values, calls=calls)
 
@@ -62,15 +62,15 @@ def predicted_by(
     leaves: Mapping[int, NDArray[np.float64]] | None = None,
     steps: Steps | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the gradients that another program has otherwise; empty if it cannot be replayed."""
+    """Return the gradients that differ in another program; empty if it cannot be replayed."""
     trial.effort.replayed(len(tape.calls) + len(trial.sweep.node_runs))
     try:
         other = replay(tape, leaves, steps or Steps())
     except ValueError:
-        return {}  # what a call makes now does not fit where its result lay
+        return {}  # a result no longer fits its memory
     if len(other.trusted) > len(trial.replay.trusted):
         return {}
-    found = {}
+    gradients = {}
     for node, leaf in trial.tape.leaves():
         exhibit = trial.case.exhibits.get(leaf.name)
         g = other.gradient(trial.case.sweep, node.id)
@@ -78,8 +78,8 @@ def predicted_by(
             continue
         change = np.abs(g - exhibit.witness)
         if np.any((change > exhibit.allowance) | np.isnan(change)):
-            found[leaf.name] = np.array(g)
-    return found
+            gradients[leaf.name] = np.array(g)
+    return gradients
 
 
 def explained_by_program(
@@ -90,7 +90,7 @@ def explained_by_program(
     *,
     singly: bool = True,
 ) -> Iterator[Explanation]:
-    """Yield each change alone, if that is wanted, and all together."""
+    """Yield all changes together and, if ``singly``, each one alone."""
     tape = trial.tape
     sets = [[number] for number in changes] if singly else []
     sets += [list(changes)] if changes and list(changes) not in sets else []
@@ -129,7 +129,7 @@ _MODES = (
 
 
 def train_or_eval(case: Case) -> Iterator[Explanation]:
-    """Explain by batch norm or dropout in the other mode than the recorded one."""
+    """Explain by batch norm or dropout in the other mode."""
     trial = Trial.of(case)
     if trial is None:
         return
@@ -152,20 +152,20 @@ def train_or_eval(case: Case) -> Iterator[Explanation]:
     yield from explained_by_program(
         trial,
         cause,
-        "the claims are those of a network without the dropout at {place} (evaluation mode); in "
-        "the recorded pass it dropped",
+        "the claims are those of a network without the dropout at {place} (evaluation mode); the "
+        "recorded one was in training mode",
         dropouts,
     )
 
 
 def _identity(site: Site) -> dict[str, Any]:
-    """Return the arguments with which a product by a mask leaves everything as it is."""
-    names = [n for n, to in zip(site.names, site.node.edges, strict=True) if to is None]
-    wanted = {site.numbers.get(name) for name in names}
+    """Return arguments that turn the product with a mask into the identity."""
+    names = [n for n, edge in zip(site.names, site.node.edges, strict=True) if edge is None]
+    masks = {site.numbers.get(name) for name in names}
     return {
         name: np.ones_like(site.operands[names[0]])
         for name, argument in site.call.arguments.items()
-        if isinstance(argument, Ref) and argument.value in wanted
+        if isinstance(argument, Ref) and argument.value in masks
     }
 
 
@@ -203,8 +203,8 @@ def attention_programs(case: Case) -> Iterator[Explanation]:
     yield from explained_by_program(
         trial,
         "attention mask ignored",
-        "the claims are those of attention without its mask at {place}: every position sees every "
-        "other",
+        "the claims are those of attention without its mask at {place}: every position attends to "
+        "every other",
         masks,
     )
 
@@ -216,20 +216,20 @@ _PASSING = frozenset(
 
 
 def _scores(trial: Trial, softmax: Call) -> list[Call]:
-    """Return the calls between two products and a softmax: scale, mask, and views."""
-    found: dict[int, Call] = {}
+    """Return the calls between the scores' product and a softmax: scale, mask, views."""
+    scores: dict[int, Call] = {}
     waiting = [(n, False) for a in softmax.arguments.values() for n in _refs(a)]
     while waiting:
         value, product_met = waiting.pop()
         call = trial.makers.get(value)
-        if call is None or call.id in found:
+        if call is None or call.id in scores:
             continue
         if call.base_op in _PRODUCTS and not product_met:
             waiting += [(n, True) for a in call.arguments.values() for n in _refs(a)]
         elif call.is_view or call.base_op in _PASSING:
-            found[call.id] = call
+            scores[call.id] = call
             waiting += [(n, product_met) for a in call.arguments.values() for n in _refs(a)]
-    return list(found.values())
+    return list(scores.values())
 
 
 def _refs(argument: Argument) -> list[int]:
@@ -237,7 +237,7 @@ def _refs(argument: Argument) -> list[int]:
 
 
 def _unscaled(trial: Trial, call: Call) -> dict[str, Any]:
-    """Return the arguments of a product by a number, with 1 for the number."""
+    """Return arguments that turn the product with a number into the identity."""
     if call.base_op not in {"aten.mul", "aten.div"}:
         return {}
     for name, argument in list(call.arguments.items())[1:]:
@@ -250,7 +250,7 @@ def _unscaled(trial: Trial, call: Call) -> dict[str, Any]:
 
 
 def _unmasked(trial: Trial, call: Call) -> dict[str, Any]:
-    """Return the arguments of a step that hides scores, so that it hides none."""
+    """Return arguments with which a masking step hides no scores."""
     arguments = call.arguments
     if call.base_op == "aten.masked_fill" and isinstance(arguments["mask"], Ref):
         return {"mask": np.zeros_like(trial.lookup(arguments["mask"].value))}
@@ -268,11 +268,11 @@ def _unmasked(trial: Trial, call: Call) -> dict[str, Any]:
     return {}
 
 
-# Weights that had been updated.
+# Weights that were updated too early.
 
 
 def updated_weights(case: Case) -> Iterator[Explanation]:
-    """Explain by gradients at weights to which the update had been applied already."""
+    """Explain by gradients at weights that were already updated."""
     trial = Trial.of(case)
     if trial is None:
         return
@@ -286,12 +286,12 @@ def updated_weights(case: Case) -> Iterator[Explanation]:
         moved = {n: w - rate * g for n, (w, g) in right.items() if g is not None}
         return predicted_by(trial, *_started_from(trial.tape, moved))
 
-    found = fitted(case, predict, _STARTS)
-    if found is not None:
-        rate, predicted = found
+    best = fitted(case, predict, _STARTS)
+    if best is not None:
+        rate, predicted = best
         text = (
-            f"the claims are the gradients at other weights: at w - {rate:.4g} g, so after a step "
-            f"of gradient descent with learning rate {rate:.4g}"
+            f"the claims are the gradients at other weights: w - {rate:.4g} g, after a step of "
+            f"gradient descent with learning rate {rate:.4g}"
         )
         yield Explanation("weights already updated", text, predicted, rate, freedom=REAL)
     yield from _updated_within(trial, case)
@@ -300,29 +300,29 @@ def updated_weights(case: Case) -> Iterator[Explanation]:
 def _started_from(
     tape: Tape, weights: Mapping[int, NDArray[np.float64]]
 ) -> tuple[Tape, dict[int, NDArray[np.float64]]]:
-    """Return a program with other weights: those that it writes itself are written otherwise."""
+    """Return a program with other weights; weights that it writes itself are overwritten."""
     values, calls = list(tape.values), list(tape.calls)
     makers = {n: call for call in tape.calls for n in call.outputs if n is not None}
-    outside = {}
+    leaves = {}
     for number, array in weights.items():
         maker = makers.get(number)
         if maker is None or maker.is_view or len(maker.outputs) > 1:
-            outside[number] = array
+            leaves[number] = array
             continue
         values.append(Value(len(values), array.shape, "float64", array))
-        given: dict[str, Argument] = {"src": Ref(values[-1].id), "non_blocking": False}
+        arguments: dict[str, Argument] = {"src": Ref(values[-1].id), "non_blocking": False}
         op = "aten.copy_.default"
         if maker.writes:
-            given = {"self": maker.arguments[maker.writes[0]], **given}
+            arguments = {"self": maker.arguments[maker.writes[0]], **arguments}
         else:
-            op, given = "aten.clone.default", {"self": given["src"], "memory_format": None}
+            op, arguments = "aten.clone.default", {"self": arguments["src"], "memory_format": None}
         writes = ("self",) if maker.writes else ()
-        calls[maker.id] = dataclasses.replace(maker, op=op, arguments=given, writes=writes)
-    return dataclasses.replace(tape, values=values, calls=calls), outside
+        calls[maker.id] = dataclasses.replace(maker, op=op, arguments=arguments, writes=writes)
+    return dataclasses.replace(tape, values=values, calls=calls), leaves
 
 
 def _updated_within(trial: Trial, case: Case) -> Iterator[Explanation]:
-    """Yield the update of each layer made before the layer was gone back through."""
+    """Yield each layer's update made before the gradient is sent back through the layer."""
     sites = [
         s for s in trial.sites(_WEIGHTED) if _weight(s) in s.names and s.edge(_input(s)) is not None
     ]
@@ -333,17 +333,17 @@ def _updated_within(trial: Trial, case: Case) -> Iterator[Explanation]:
             if weight is None or edge is None:
                 return visit.sent
             moved = visit.site.operands[_weight(visit.site)] - rate * visit.sent[weight]
-            made = visit.site.vjp(_input(visit.site), visit.g, **{_weight(visit.site): moved})
-            return [*visit.sent[:edge], made, *visit.sent[edge + 1 :]]
+            gradient = visit.site.vjp(_input(visit.site), visit.g, **{_weight(visit.site): moved})
+            return [*visit.sent[:edge], gradient, *visit.sent[edge + 1 :]]
 
-        return trial.with_faults([(site, wrong) for site in sites])
+        return trial.with_mistakes([(site, wrong) for site in sites])
 
-    found = fitted(case, predict, _STARTS) if sites else None
-    if found is not None:
-        rate, predicted = found
+    best = fitted(case, predict, _STARTS) if sites else None
+    if best is not None:
+        rate, predicted = best
         text = (
-            "each layer's weight was updated before the gradient was sent back through it: the "
-            f"layers before got it through w - {rate:.4g} g"
+            "each layer's weight was updated before the gradient was sent back through it: earlier "
+            f"layers got the gradient through w - {rate:.4g} g"
         )
         yield Explanation("weight updated within backward", text, predicted, rate, freedom=REAL)
 

@@ -1,4 +1,4 @@
-"""Rank the explanations of a case: what accounts for most, breaking nothing, comes first."""
+"""Rank the explanations of a case: first the one that explains most without breaking anything."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cause:
-    """One cause of what is wrong.
+    """One cause of wrong gradients.
 
     Attributes
     ----------
     cause : str
-        The fault's short name.
+        The mistake's short name.
     text : str
         One or two sentences for the person who made the mistake.
     rank : int
-        1 for the cause that accounts for most; the next account for what it leaves.
+        1 for the cause that explains most; later causes explain the rest.
     bits : float
-        What speaks for it: the chance of a coincidence is 2^-bits.
+        The strength of the evidence: the odds of a coincidence are 2^-bits.
     explains : tuple of str
-        The refuted tensors that it accounts for, nearest to the loss first.
+        The refuted tensors that it explains, nearest to the loss first.
     guilty : tuple of str
-        Those of them where it acts.
+        Those of them where the mistake was made.
     inherited : tuple of str
-        Those that are wrong because what arrives there is.
+        Those that are wrong only because their cotangents are.
     coefficient : float
         The fitted number; nan where nothing was fitted.
     residual : float
         The worst ``|claim - predicted|`` over what rounding allows.
     place : str
-        The step or layer at fault; empty if the fault is no single step's.
+        The step or layer at fault; empty if there is no single one.
     node : int or None
         The autograd node at fault, on the tape.
     runner_up : str
-        Another cause that fits as well; empty if there is none.
+        Another cause that fits equally well; empty if there is none.
     experiment : str
-        What would tell the two apart.
+        How to distinguish the two.
     reveals : bool
         Whether the right numbers may follow from text and coefficient: no student may see them.
     """
@@ -73,7 +73,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An explanation that fits, with the refuted tensors for which it does."""
+    """An explanation that fits, and the refuted tensors that it fits."""
 
     explanation: Explanation
     fits: dict[str, Fit]
@@ -88,7 +88,7 @@ class _Candidate:
 
 
 def diagnose(case: Case, hypotheses: Sequence[Hypothesis] = HYPOTHESES) -> tuple[Cause, ...]:
-    """Say why the refuted claims of a case are wrong.
+    """Find the causes of a case's refuted claims.
 
     Parameters
     ----------
@@ -98,14 +98,14 @@ def diagnose(case: Case, hypotheses: Sequence[Hypothesis] = HYPOTHESES) -> tuple
     Returns
     -------
     tuple of Cause
-        The one that accounts for most refuted tensors first; among equals the one with least
-        freedom, then the commoner one. The next ones account for what it leaves. Empty where
-        nothing fits, or where what fits may be a coincidence.
+        The one that explains most refuted tensors first; among equals the one with least freedom,
+        then the more common one. Later ones explain the rest. Empty if nothing fits, or if the fit
+        may be a coincidence.
     """
     causes: list[Cause] = []
     left, scale = _cover(case, hypotheses, causes)
     if left and scale is not None:
-        # What a common factor leaves may have the factor and a fault of its own.
+        # The rest may have the common factor and another mistake.
         _cover(_scaled(case, left, scale), hypotheses, causes)
     return tuple(causes)
 
@@ -113,42 +113,42 @@ def diagnose(case: Case, hypotheses: Sequence[Hypothesis] = HYPOTHESES) -> tuple
 def _cover(
     case: Case, hypotheses: Sequence[Hypothesis], causes: list[Cause]
 ) -> tuple[set[str], float | None]:
-    """Add causes until nothing more is explained; return what is left, and a common factor."""
-    candidates = [c for h in hypotheses for c in _heard(h, case)]
+    """Add causes until nothing more is explained; return the unexplained and a common factor."""
+    candidates = [c for h in hypotheses for c in _candidates_of(h, case)]
     left = {e.name for e in refuted(case)}
     facts = Facts(case)
     scale = None
     while left:
-        standing = [c for each in candidates if (c := each.over(left)).bits >= ENOUGH]
-        if not standing:
+        viable = [c for candidate in candidates if (c := candidate.over(left)).bits >= ENOUGH]
+        if not viable:
             break
-        standing.sort(key=_precedence)
-        best = standing[0]
-        equals = (c for c in standing if c.fits.keys() >= best.fits.keys())
-        causes.append(_cause(facts, best, equals, len(causes) + 1))
+        viable.sort(key=_precedence)
+        best = viable[0]
+        rivals = (c for c in viable if c.fits.keys() >= best.fits.keys())
+        causes.append(_cause(facts, best, rivals, len(causes) + 1))
         left -= best.fits.keys()
         if scale is None and _is_scale(case, best):
             scale = best.explanation.coefficient
     return left, scale
 
 
-def _heard(hypothesis: Hypothesis, case: Case) -> list[_Candidate]:
-    """Return what a hypothesis explains; one that fails must not cost the user the verdict."""
+def _candidates_of(hypothesis: Hypothesis, case: Case) -> list[_Candidate]:
+    """Return a hypothesis's candidates; its failure must not cost the user the verdict."""
     try:
         with np.errstate(all="ignore"):
             return [c for e in hypothesis(case) if (c := _candidate(case, e))]
-    except Exception as error:  # noqa: BLE001 (told, see above)
+    except Exception as error:  # noqa: BLE001 (reported as a warning)
         name = getattr(hypothesis, "__name__", repr(hypothesis))
         warnings.warn(
-            f"the hypothesis {name} stopped with {type(error).__name__}: {error}. No verdict "
-            "depends on it. This is a fault of gradwitness.",
+            f"the hypothesis {name} failed with {type(error).__name__}: {error}. This is a bug in "
+            "gradwitness; no verdict depends on it.",
             stacklevel=2,
         )
         return []
 
 
 def _is_scale(case: Case, candidate: _Candidate) -> bool:
-    """Whether an explanation multiplies several tensors by one number."""
+    """Whether an explanation multiplies several tensors by the same number."""
     factor, predicted = candidate.explanation.coefficient, candidate.explanation.predicted
     return len(candidate.fits) > 1 and all(
         np.array_equal(predicted[name], factor * case.exhibits[name].witness)
@@ -157,7 +157,7 @@ def _is_scale(case: Case, candidate: _Candidate) -> bool:
 
 
 def _scaled(case: Case, names: set[str], factor: float) -> Case:
-    """Return a case of a few tensors as if their right gradients had a factor."""
+    """Return the case with all right gradients multiplied, and only some still refuted."""
     exhibits = {
         name: replace(
             e,
@@ -171,14 +171,14 @@ def _scaled(case: Case, names: set[str], factor: float) -> Case:
 
 
 def _precedence(candidate: _Candidate) -> tuple[int, int]:
-    # Among equals the table's order decides: a smaller residual within rounding is no evidence.
+    # Ties keep the registry's order: a smaller residual within rounding is no evidence.
     return -len(candidate.fits), candidate.explanation.freedom
 
 
 def _candidate(case: Case, explanation: Explanation) -> _Candidate | None:
-    """Return an explanation if it fits wherever it changes something."""
-    found: dict[str, Fit] = {}
-    # The cheapest to look at first.
+    """Return a candidate if the explanation fits wherever it predicts a change."""
+    fits_by_name: dict[str, Fit] = {}
+    # The cheapest comparison first.
     for name in sorted(explanation.predicted, key=lambda n: explanation.predicted[n].size):
         exhibit = case.exhibits.get(name)
         if exhibit is None:
@@ -187,20 +187,20 @@ def _candidate(case: Case, explanation: Explanation) -> _Candidate | None:
         if not result.holds:
             return None
         if exhibit.refuted:
-            found[name] = result
-    return _Candidate(explanation, found) if found else None
+            fits_by_name[name] = result
+    return _Candidate(explanation, fits_by_name) if fits_by_name else None
 
 
-def _cause(facts: Facts, best: _Candidate, equals: Iterable[_Candidate], rank: int) -> Cause:
+def _cause(facts: Facts, best: _Candidate, rivals: Iterable[_Candidate], rank: int) -> Cause:
     explanation = best.explanation
     names = tuple(n for n in facts.order_from(explanation.node) if n in best.fits)
     guilty = names
     if explanation.place:
-        # One step is at fault: it acts on the first layer behind it, and the others inherit.
+        # A single step is at fault: the first layer behind it is guilty, and the others inherit.
         layer = _layer(names[0])
         guilty = tuple(n for n in names if n == names[0] or (layer and _layer(n) == layer))
     inherited = tuple(n for n in names if n not in guilty)
-    other = next((c for c in equals if c.explanation.cause != explanation.cause), None)
+    other = next((c for c in rivals if c.explanation.cause != explanation.cause), None)
     return Cause(
         cause=explanation.cause,
         text=explanation.text,

@@ -1,29 +1,32 @@
-"""Every hypothesis, by name: a kind of fault that is not here is not thought of."""
+"""All hypotheses: only mistakes listed here are considered."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from gradwitness.diagnose.hypotheses.accumulated import another_added, earlier_passes
-from gradwitness.diagnose.hypotheses.activations import activation_faults, derivative_of_nothing
+from gradwitness.diagnose.hypotheses.activations import activation_mistakes, derivative_of_nothing
 from gradwitness.diagnose.hypotheses.arrangement import arrangement, reordered
 from gradwitness.diagnose.hypotheses.cells import detached_cells
-from gradwitness.diagnose.hypotheses.clamped import clamp_faults
-from gradwitness.diagnose.hypotheses.clipped import by_norm, by_value
+from gradwitness.diagnose.hypotheses.clamped import clamp_mistakes
+from gradwitness.diagnose.hypotheses.clipped import clipped_by_norm, clipped_by_value
 from gradwitness.diagnose.hypotheses.elementwise import elementwise
 from gradwitness.diagnose.hypotheses.factor import compounding_factor, constant_factor
 from gradwitness.diagnose.hypotheses.localised import localised, not_finite
-from gradwitness.diagnose.hypotheses.losses import loss_faults
+from gradwitness.diagnose.hypotheses.losses import loss_mistakes
 from gradwitness.diagnose.hypotheses.nan_through_where import through_where
-from gradwitness.diagnose.hypotheses.norm_backward import norm_faults
+from gradwitness.diagnose.hypotheses.norm_backward import norm_mistakes
 from gradwitness.diagnose.hypotheses.norm_eps import eps_elsewhere
-from gradwitness.diagnose.hypotheses.norm_variance import deviations
+from gradwitness.diagnose.hypotheses.norm_variance import wrong_deviation
 from gradwitness.diagnose.hypotheses.operands import wrong_operands
 from gradwitness.diagnose.hypotheses.options import loss_options, other_slopes
 from gradwitness.diagnose.hypotheses.paths import dropped_paths, stopped_chains
-from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_faults, picking_faults
+from gradwitness.diagnose.hypotheses.pool_conv_embedding import (
+    dropout_mistakes,
+    layer_mistakes,
+)
 from gradwitness.diagnose.hypotheses.precision import low_precision, rounded
-from gradwitness.diagnose.hypotheses.products import linear_faults, one_sample
+from gradwitness.diagnose.hypotheses.products import linear_mistakes, one_sample
 from gradwitness.diagnose.hypotheses.scaled_paths import scaled_paths
 from gradwitness.diagnose.hypotheses.stale_forward import stale_forward
 from gradwitness.diagnose.hypotheses.summed import sums
@@ -41,7 +44,7 @@ from gradwitness.diagnose.programs import (
 if TYPE_CHECKING:
     from gradwitness.diagnose.case import Hypothesis
 
-# What looks at the claimed tensors alone, or at sums and sweeps on the tape.
+# These look at the claimed tensors, and at most at sums and sweeps on the tape.
 TENSORS: tuple[Hypothesis, ...] = (
     constant_factor,
     compounding_factor,
@@ -52,8 +55,8 @@ TENSORS: tuple[Hypothesis, ...] = (
     another_pass,
     earlier_passes,
     another_added,
-    by_norm,
-    by_value,
+    clipped_by_norm,
+    clipped_by_value,
     weights,
     elementwise,
     sums,
@@ -64,18 +67,18 @@ TENSORS: tuple[Hypothesis, ...] = (
     localised,
 )
 
-# What plays the backward pass, or the program, on the tape again with a mistake in it.
+# These replay the recorded backward pass, or program, with a mistake in it.
 STRUCTURES: tuple[Hypothesis, ...] = (
     through_where,
-    loss_faults,
+    loss_mistakes,
     targets_by_hand,
-    activation_faults,
+    activation_mistakes,
     derivative_of_nothing,
-    clamp_faults,
-    linear_faults,
-    norm_faults,
-    picking_faults,
-    dropout_faults,
+    clamp_mistakes,
+    linear_mistakes,
+    norm_mistakes,
+    layer_mistakes,
+    dropout_mistakes,
     dropped_paths,
     stopped_chains,
     scaled_paths,
@@ -87,7 +90,7 @@ STRUCTURES: tuple[Hypothesis, ...] = (
     train_or_eval,
     attention_programs,
     eps_elsewhere,
-    deviations,
+    wrong_deviation,
     other_slopes,
     loss_options,
     updated_weights,

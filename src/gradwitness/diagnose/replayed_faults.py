@@ -1,7 +1,7 @@
-"""A backward pass in which some nodes send what they should not, and what would come of it.
+"""Replay a backward pass with mistakes at some of its nodes.
 
-Every step but those is linear in the gradient, so only the change is carried, from the first wrong
-node on: what a fault leaves alone is not computed again.
+All other steps are linear in the gradient. So only the change is propagated, from the first mistake
+on: gradients that a mistake leaves unchanged are not computed again.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
     Array: TypeAlias = NDArray[Any]
     Sent: TypeAlias = Sequence[Array | None]
-    # From a site's turn to what it sends by mistake; None where this mistake cannot be made here.
+    # From a visit to the gradients sent by mistake; None where this mistake cannot be made.
     Wrong: TypeAlias = Callable[["Visit"], Sent | None]
 
 
 @dataclass(frozen=True)
 class Site:
-    """One operation's node, with all that its gradients are made of.
+    """An operation's node, with everything that its gradients depend on.
 
     Attributes
     ----------
@@ -51,10 +51,10 @@ class Site:
     operands : dict
         By the rule's names: arrays, numbers, None or tuples.
     numbers : dict of str to int
-        The values that are the operands, where they are tensors.
+        The value numbers of the operands that are tensors.
     parameters : dict
     results : tuple of (ndarray or None)
-        What the call made.
+        The call's results.
     names : tuple of str
         The operand of each edge.
     rule : Rule
@@ -77,7 +77,7 @@ class Site:
 
     @property
     def place(self) -> str:
-        """Module and line, as far as they are known."""
+        """Module and line, if known."""
         return where(self.call.source, self.op)
 
     def edge(self, name: str) -> int | None:
@@ -96,35 +96,36 @@ class Site:
         }
         y = changed.get("y", self.results if len(self.results) > 1 else self.y)
         g = (g, *(None for _ in self.results[1:])) if len(self.results) > 1 else g
-        gradient = self.rule.gradients[name]
-        made = run("the vjp", gradient, g, y, tuple(operands.values()), parameters)
-        return np.asarray(unbroadcast(made, np.shape(self.operands[name])))
+        gradient = run(
+            "the vjp", self.rule.gradients[name], g, y, tuple(operands.values()), parameters
+        )
+        return np.asarray(unbroadcast(gradient, np.shape(self.operands[name])))
 
 
 @dataclass(frozen=True)
 class Visit:
-    """A site's turn in a backward pass.
+    """The run of a site's node in a backward pass.
 
     Attributes
     ----------
     site : Site
     g : ndarray
-        The gradient that arrives, of the first result.
+        The cotangent of the first result.
     sent : list of (ndarray or None)
-        What it should send along each edge.
+        The right gradients to send along the edges.
     """
 
     site: Site
     g: Any
     sent: list[Any]
 
-    def sending(self, made: Any, edge: int = 0) -> list[Any]:
-        """Return what it sends if that is something else along one edge."""
-        return [*self.sent[:edge], made, *self.sent[edge + 1 :]]
+    def sending(self, gradient: Any, edge: int = 0) -> list[Any]:
+        """Return the gradients to send, with another one along one edge."""
+        return [*self.sent[:edge], gradient, *self.sent[edge + 1 :]]
 
 
 def where(source: Source, otherwise: str = "") -> str:
-    """Return a module and a line as one would say them."""
+    """Return a module and line as text."""
     line = source.line.rpartition("/")[2]
     if source.module and line:
         return f"{source.module} ({line})"
@@ -132,7 +133,7 @@ def where(source: Source, otherwise: str = "") -> str:
 
 
 class Trial:
-    """A case's backward pass, to be played with mistakes.
+    """A case's backward pass, to be replayed with mistakes.
 
     Parameters
     ----------
@@ -148,7 +149,7 @@ class Trial:
 
     @classmethod
     def of(cls, case: Case) -> Trial | None:
-        """Return the trial of a case, or None where there is no backward pass to play."""
+        """Return the trial of a case, or None if it has no backward pass."""
         if case.tape is None or case.replay is None or case.sweep >= len(case.tape.sweeps):
             return None
         return cls(case, case.tape, case.replay)
@@ -159,23 +160,23 @@ class Trial:
         return suspects(self.case)[0]
 
     def lookup(self, number: int) -> Array:
-        """Return a forward value's numbers."""
-        known = self.replay.values.get(number)
-        return self._record(number) if known is None else known
+        """Return a value of the forward pass."""
+        value = self.replay.values.get(number)
+        return self._record(number) if value is None else value
 
     def arriving(self, node: int, index: int = 0) -> Array | None:
-        """Return the right gradient that arrives at a node."""
+        """Return the right cotangent of a node."""
         return self.replay.gradient(self.case.sweep, node, index)
 
     def sites(self, ops: Iterable[str] | None = None) -> Iterator[Site]:
-        """Yield the nodes of some operations through which the pass goes, from the loss on."""
-        chosen = None if ops is None else frozenset(ops)
+        """Yield the nodes of some operations that the pass visits, from the loss on."""
+        names = None if ops is None else frozenset(ops)
         for node_run in self.sweep.node_runs:
             node = self.tape.nodes[node_run.node]
             if node.kind != Kind.OPERATION or node.call is None:
                 continue
             call = self.tape.calls[node.call]
-            if chosen is not None and call.base_op not in chosen:
+            if names is not None and call.base_op not in names:
                 continue
             if self.arriving(node.id) is None:
                 continue
@@ -184,7 +185,7 @@ class Trial:
                 yield site
 
     def site(self, call: Call, node: Node) -> Site | None:
-        """Return a node as a site; None where the rules do not cover it, or of complex numbers.
+        """Return a node as a site; None without a rule, or for complex numbers.
 
         The mistakes are those of real formulas.
         """
@@ -211,13 +212,13 @@ class Trial:
             bound.rule,
         )
 
-    def with_faults(self, faults: Iterable[tuple[Site, Wrong]]) -> dict[str, Array]:
-        """Return the gradients that come out differently if these sites make these mistakes.
+    def with_mistakes(self, mistakes: Iterable[tuple[Site, Wrong]]) -> dict[str, Array]:
+        """Return the gradients that change if these sites make these mistakes.
 
-        Empty if nothing would show, if it cannot be told, or if it is a single site's and enough
-        has been tried.
+        Empty if nothing would show, if it cannot be computed, or if it is a single site's mistake
+        and the budget is exhausted.
         """
-        instead = {site.node.id: self._mistaken(site, wrong) for site, wrong in faults}
+        instead = {site.node.id: self._mistaken(site, wrong) for site, wrong in mistakes}
         if len(instead) == 1 and self.gives_up(*instead):
             return {}
         self.effort.passed(len(self.sweep.node_runs))
@@ -228,23 +229,23 @@ class Trial:
         return {} if lost else self._outcome(changes)
 
     def gives_up(self, node: int | None) -> bool:
-        """Whether a mistake at a single place is not tried: enough has been. It is kept in mind."""
+        """Whether the budget forbids trying a mistake at a single node, which is then noted."""
         if self.effort.exhausted:
             self.case.skipped.add(-1 if node is None else node)
         return self.effort.exhausted
 
     def _mistaken(self, site: Site, wrong: Wrong) -> Instead:
-        before = [self.arriving(site.node.id, k) for k in range(len(site.results))]
+        arriving = [self.arriving(site.node.id, k) for k in range(len(site.results))]
 
         def send(change: list[Any]) -> Sent:
-            padded = [*change, *[None] * (len(before) - len(change))]
-            arrives = [_sum(a, b) for a, b in zip(before, padded, strict=True)]
-            right = list(self._right(site, before))
+            padded = [*change, *[None] * (len(arriving) - len(change))]
+            arrives = [_sum(a, b) for a, b in zip(arriving, padded, strict=True)]
+            right = list(self._right(site, arriving))
             now = right if all(c is None for c in change) else list(self._right(site, arrives))
-            made = run("the mistake", wrong, Visit(site, arrives[0], list(now)))
-            if made is None:
+            sent = run("the mistake", wrong, Visit(site, arrives[0], list(now)))
+            if sent is None:
                 raise Unjudgeable("this mistake cannot be made here")
-            return [_less(a, b) for a, b in zip(made, right, strict=True)]
+            return [_less(a, b) for a, b in zip(sent, right, strict=True)]
 
         return send
 
@@ -252,18 +253,18 @@ class Trial:
         return gradients(self.tape, site.node, arrives, self.lookup, None)
 
     def _outcome(self, changes: Mapping[tuple[int, int], Any]) -> dict[str, Array]:
-        """Add the changes that arrive at the leaves to the gradients of the case."""
-        found = {}
+        """Add the changes at the leaves to the right gradients."""
+        outcome = {}
         for node, leaf in self.tape.leaves():
             exhibit = self.case.exhibits.get(leaf.name)
             change = changes.get((node.id, 0))
             if exhibit is None or change is None or change.shape != exhibit.witness.shape:
                 continue
             if np.any((np.abs(change) > exhibit.allowance) | np.isnan(change)):
-                found[leaf.name] = exhibit.witness + change
-        return found
+                outcome[leaf.name] = exhibit.witness + change
+        return outcome
 
-    # Who made a value, and of what.
+    # Which call made a value, and from what.
 
     @cached_property
     def makers(self) -> dict[int, Call]:
@@ -271,7 +272,7 @@ class Trial:
         return {n: call for call in self.tape.calls for n in call.outputs if n is not None}
 
     def origin(self, number: int) -> int:
-        """Return what a value is a mere view or copy of."""
+        """Follow views and copies back to the original value."""
         seen = set()
         while number in self.makers and number not in seen:
             seen.add(number)
@@ -282,7 +283,7 @@ class Trial:
         return number
 
     def comes_from(self, number: int, ops: frozenset[str]) -> bool:
-        """Whether a value was made by one of some operations, behind views and arithmetic."""
+        """Whether a value was made by one of some operations, up to views and arithmetic."""
         waiting, seen = [number], set()
         while waiting:
             value = self.origin(waiting.pop())
@@ -310,7 +311,7 @@ def _sum(a: Any, b: Any) -> Any:
 
 
 def _less(a: Any, b: Any) -> Any:
-    """Return a difference, None where there is none: zeros would be carried to every leaf."""
+    """Return a difference, or None if it is zero: zeros would be propagated to every leaf."""
     if a is b:
         return None
     if a is None or b is None:
@@ -320,7 +321,7 @@ def _less(a: Any, b: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Fault:
+class Mistake:
     """A mistake that can be made at any node of some operations.
 
     Attributes
@@ -328,10 +329,10 @@ class Fault:
     cause : str
         Short name.
     text : str
-        What was done, with ``{place}`` where the place belongs.
+        What was done, with ``{place}`` for its location.
     ops : frozenset of str
     wrong : callable
-        What such a node sends then; see `Wrong`.
+        Returns what such a node then sends; see `Wrong`.
     """
 
     cause: str
@@ -340,57 +341,62 @@ class Fault:
     wrong: Wrong
 
 
-def explanations(trial: Trial, fault: Fault, sites: Sequence[Site]) -> Iterator[Explanation]:
-    """Yield a fault at each suspected site alone, and at all of them."""
+def explanations(trial: Trial, mistake: Mistake, sites: Sequence[Site]) -> Iterator[Explanation]:
+    """Yield a mistake at each suspected site alone, and at all of them."""
     for site in sites:
         if site.node.id in trial.suspects:
-            predicted = trial.with_faults([(site, fault.wrong)])
+            predicted = trial.with_mistakes([(site, mistake.wrong)])
             if predicted:
-                text = fault.text.format(place=site.place)
+                text, node = mistake.text.format(place=site.place), site.node.id
                 yield Explanation(
-                    fault.cause, text, predicted, place=site.place, node=site.node.id, reveals=False
+                    mistake.cause, text, predicted, place=site.place, node=node, reveals=False
                 )
-    for many in _together([s for s in sites if _can(trial, s, fault.wrong)]):
-        predicted = trial.with_faults([(site, fault.wrong) for site in many])
+    for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
+        predicted = trial.with_mistakes([(site, mistake.wrong) for site in group])
         if predicted:
-            places = list(dict.fromkeys(site.place for site in many))
-            shown = ", ".join(places[:4]) + (", ..." if len(places) > 4 else "")
-            text = fault.text.format(place=f"each of {len(many)} steps ({shown})")
+            places = listed(group)
+            text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
             yield Explanation(
-                fault.cause, text, predicted, place=f"{len(many)} steps: {shown}", reveals=False
+                mistake.cause, text, predicted, place=f"{len(group)} steps: {places}", reveals=False
             )
 
 
+def listed(sites: Iterable[Site]) -> str:
+    """Return the first few places of some sites."""
+    places = list(dict.fromkeys(site.place for site in sites))
+    return ", ".join(places[:4]) + ", ..." * (len(places) > 4)
+
+
 def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:
-    """Return sets of sites that one mistake may have been made at: all, a kind, a repeated line."""
+    """Return sets of sites that may share a mistake: all, one operation, one repeated line."""
     groups: dict[tuple[str, str], list[Site]] = defaultdict(list)
     for site in sites:
         groups["", ""].append(site)
         groups[site.op, ""].append(site)
         groups[site.op, site.place].append(site)
-    several = {tuple(s.node.id for s in g): g for g in groups.values() if len(g) > 1}
-    return list(several.values())
+    sets = {tuple(s.node.id for s in g): g for g in groups.values() if len(g) > 1}
+    return list(sets.values())
 
 
 def _can(trial: Trial, site: Site, wrong: Wrong) -> bool:
-    """Whether a fault can be made at a site."""
+    """Whether a mistake can be made at a site."""
     arrives = [trial.arriving(site.node.id, k) for k in range(len(site.results))]
     try:
         with np.errstate(all="ignore"):
-            right = gradients(trial.tape, site.node, arrives, trial.lookup, None)
-            made = arrives[0] is not None and run(
-                "the mistake", wrong, Visit(site, arrives[0], list(right))
+            expected = gradients(trial.tape, site.node, arrives, trial.lookup, None)
+            sent = arrives[0] is not None and run(
+                "the mistake", wrong, Visit(site, arrives[0], list(expected))
             )
     except Unjudgeable:
         return False
-    return made is not None and made is not False
+    return sent is not None and sent is not False
 
 
-def explained(case: Case, faults: Iterable[Fault]) -> Iterator[Explanation]:
-    """Yield every explanation of a case by one of some faults."""
+def explained(case: Case, mistakes: Iterable[Mistake]) -> Iterator[Explanation]:
+    """Yield every explanation of a case by one of some mistakes."""
     trial = Trial.of(case)
     if trial is None:
         return
-    sites = list(trial.sites(frozenset().union(*(fault.ops for fault in faults))))
-    for fault in faults:
-        yield from explanations(trial, fault, [s for s in sites if s.op in fault.ops])
+    sites = list(trial.sites(frozenset().union(*(mistake.ops for mistake in mistakes))))
+    for mistake in mistakes:
+        yield from explanations(trial, mistake, [s for s in sites if s.op in mistake.ops])

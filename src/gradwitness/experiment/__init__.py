@@ -1,4 +1,4 @@
-"""The main job: a deep ReLU network, its gradients by autograd and by the witness, compared."""
+"""The default experiment: a deep ReLU network, its gradients by autograd and by the witness."""
 
 from gradwitness.experiment.config import PRESETS as PRESETS
 from gradwitness.experiment.config import Config as Config

@@ -1,4 +1,4 @@
-"""The experiment as data: which network, which loss, which numbers."""
+"""The configuration of the experiment: network, loss, numbers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Config:
     activation, then Linear(width, 1). Only with ``activate_input`` is the first Linear followed by
     an activation too. Inputs are uniform on (0, 1), the target is the mean of their squares.
 
-    The conv network is small, and made for its graph: with s = sum(x), its loss is
-    sum((p - s) * (p - s)) for p = Linear(Linear(flatten(x) + flatten(Conv1d(x)))), and x collects a
+    The conv network is small, for the sake of its graph: with s = sum(x), its loss is
+    sum((p - s) * (p - s)) for p = Linear(Linear(flatten(x) + flatten(Conv1d(x)))), and x requires a
     gradient itself.
 
     Attributes
     ----------
-    input_nrs : int
+    inputs : int
         d.
     hidden : int
         K, the number of hidden layers.
@@ -53,7 +53,7 @@ class Config:
     Raises
     ------
     ConfigError
-        If a field has no meaning; the message says which, and what it may be.
+        If a field is invalid; the message gives the valid values.
     """
 
     inputs: int = 10
@@ -68,20 +68,20 @@ class Config:
     network: str = "dense"
 
     def __post_init__(self) -> None:
-        for name, least in (("inputs", 1), ("hidden", 0), ("width", 1), ("batch", 1)):
-            _whole(name, getattr(self, name), least, optional=name == "width")
-        _whole("seed", self.seed, 0)
+        for name, minimum in (("inputs", 1), ("hidden", 0), ("width", 1), ("batch", 1)):
+            _check_integer(name, getattr(self, name), minimum, optional=name == "width")
+        _check_integer("seed", self.seed, 0)
         if self.seed >= 2**63:
             raise ConfigError(f"seed is {self.seed}; it must be below 2^63")
-        for name, allowed in (
+        for name, choices in (
             ("activation", ACTIVATIONS),
             ("loss", LOSSES),
             ("dtype", DTYPES),
             ("network", NETWORKS),
         ):
-            if getattr(self, name) not in allowed:
-                given = getattr(self, name)
-                raise ConfigError(f"{name} {given!r} is not known; choose {', '.join(allowed)}")
+            if getattr(self, name) not in choices:
+                value = getattr(self, name)
+                raise ConfigError(f"unknown {name} {value!r}; choose {', '.join(choices)}")
         if self.hidden > _MOST_LAYERS:
             raise ConfigError(f"hidden is {self.hidden}; it must be at most {_MOST_LAYERS}")
         numbers = self.inputs * (self.units + self.batch)
@@ -92,7 +92,7 @@ class Config:
                 f"{_MOST_NUMBERS:.0e}; choose fewer inputs, hidden layers, units or samples"
             )
         if self.network == "conv" and self.batch != 1:
-            raise ConfigError(f"the conv network takes one sample; batch is {self.batch}, use 1")
+            raise ConfigError(f"the conv network needs batch 1, not {self.batch}")
 
     @property
     def units(self) -> int:
@@ -120,7 +120,7 @@ class Config:
             words += ["--preset", "conv"]
         for field in fields(self):
             value = getattr(self, field.name)
-            # The seed always stands there: it is what a reader looks for.
+            # Always show the seed.
             if value == getattr(base, field.name) and field.name != "seed":
                 continue
             flag = "--" + field.name.replace("_", "-")
@@ -128,11 +128,11 @@ class Config:
         return " ".join(words)
 
 
-def _whole(name: str, value: Any, least: int, *, optional: bool = False) -> None:
+def _check_integer(name: str, value: Any, minimum: int, *, optional: bool = False) -> None:
     if optional and value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}")
 
 
 PRESETS = {
@@ -143,7 +143,7 @@ PRESETS = {
 
 
 def preset(name: str, **changes: Any) -> Config:
-    """Return a preset, with some fields changed.
+    """Return a preset with some fields changed.
 
     Raises
     ------
@@ -151,5 +151,5 @@ def preset(name: str, **changes: Any) -> Config:
         If there is no such preset.
     """
     if name not in PRESETS:
-        raise ConfigError(f"preset {name!r} is not known; choose {', '.join(PRESETS)}")
+        raise ConfigError(f"unknown preset {name!r}; choose {', '.join(PRESETS)}")
     return replace(PRESETS[name], **changes)

@@ -1,4 +1,4 @@
-"""One run: record, judge, and gather both sides' numbers."""
+"""Run the experiment: record, judge, and collect both sides' numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave.
+    """The outcome of a run.
 
     Attributes
     ----------
@@ -34,13 +34,13 @@ class Outcome:
     report : Report
     torch_side, witness_side : dict of str to ndarray
         ``loss``, ``prediction`` and every gradient by its parameter's name, in the order of the
-        network: torch's in the run's format, the witness's in float64, from scratch.
+        network: torch's in the run's dtype, the witness's in float64, from scratch.
     data : dict of str to ndarray
         x and the target y.
     weights : dict of str to ndarray
-        The parameters that were used.
+        The parameters used.
     seconds, overhead : float
-        Wall time of the recorded step, and the share of it that recording took.
+        Wall time of the recorded step, and recording's share of it.
     """
 
     config: Config
@@ -59,7 +59,7 @@ class Outcome:
         return self.report.verdict
 
     def header(self) -> dict[str, str]:
-        """Return what a reader needs to run it again."""
+        """Return the facts needed to repeat the run."""
         config = self.config
         return {
             "seed": str(config.seed),
@@ -98,13 +98,13 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
         from gradwitness.experiment.program import build
     except ImportError as error:
         raise MissingExtraError(
-            f"the experiment needs PyTorch ({error}): pip install 'gradwitness[torch]'"
+            f"the experiment requires PyTorch ({error}): pip install 'gradwitness[torch]'"
         ) from None
 
     program = build(config, weights)
     with record(program.model, names=program.names(), saved=True) as recorder:
-        made = program.step()
-        prediction = recorder.number_of(made.prediction)
+        result = program.step()
+        prediction = recorder.number_of(result.prediction)
     tape = recorder.tape
     replayed = replay(tape)
     report = judge(tape, replayed)
@@ -117,13 +117,13 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
     torch_side = {"loss": _number(tape, loss), "prediction": _number(tape, prediction)}
     witness_side = {"loss": replayed.values[loss], "prediction": replayed.values[prediction]}
     by_name = {row.name: row for row in report.rows}
-    leaves = [name for name, _ in program.model.named_parameters()]
-    leaves += ["x"] if program.x.requires_grad else []
-    for name in leaves:
+    leaf_names = [name for name, _ in program.model.named_parameters()]
+    leaf_names += ["x"] if program.x.requires_grad else []
+    for name in leaf_names:
         row = by_name[name]
         torch_side[name] = _number(tape, row.value)
         witness_side[name] = np.ascontiguousarray(replayed.gradient(0, row.node))
-    data = {"x": np.array(as_array(program.x)), "y": np.array(as_array(made.target))}
+    data = {"x": np.array(as_array(program.x)), "y": np.array(as_array(result.target))}
     parameters = program.model.named_parameters()
     used = {name: np.array(as_array(p)) for name, p in parameters}
     return Outcome(

@@ -31,7 +31,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """What one step computed."""
+    """The result of one step."""
 
     prediction: torch.Tensor
     target: torch.Tensor
@@ -49,7 +49,7 @@ class Program:
     def step(self) -> Result:
         """Run forward and backward once."""
         prediction = self.model(self.x)
-        # The conv network's target depends on x, and so belongs to the graph.
+        # The conv network's target depends on x, so it is part of the graph.
         target = self.x.sum() if self.y is None else self.y
         _loss(self.config.loss, prediction, target).backward()  # type: ignore[no-untyped-call]
         return Result(prediction, target)
@@ -90,7 +90,7 @@ def build(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> 
         If weights are missing, unknown, of another shape, or not finite.
     """
     dtype: torch.dtype = getattr(torch, config.dtype)
-    # The global generator is left as it was.
+    # The global generator is left unchanged.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = ConvNet(config.inputs) if config.network == "conv" else _dense(config)
@@ -142,20 +142,20 @@ def _load(model: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
             f"unknown {sorted(unknown) or 'none'}"
         )
     for name, parameter in parameters.items():
-        given = np.asarray(weights[name])
-        if given.shape != tuple(parameter.shape):
+        array = np.asarray(weights[name])
+        if array.shape != tuple(parameter.shape):
             raise InputError(
-                f"weights: {name} has shape {given.shape}, the network wants "
+                f"weights: {name} has shape {array.shape}, but the network needs "
                 f"{tuple(parameter.shape)} (out, in)"
             )
-        if given.dtype.kind not in "fiu":
-            raise InputError(f"weights: {name} has dtype {given.dtype}, numbers are wanted")
-        numbers = torch.tensor(given.astype(np.float64))
+        if array.dtype.kind not in "fiu":
+            raise InputError(f"weights: {name} has dtype {array.dtype}, but must be real numbers")
+        numbers = torch.tensor(array.astype(np.float64))
         with torch.no_grad():
             parameter.copy_(numbers)
         if not torch.isfinite(parameter).all():
-            at = tuple(torch.nonzero(~torch.isfinite(parameter))[0].tolist())
+            index = tuple(torch.nonzero(~torch.isfinite(parameter))[0].tolist())
             raise InputError(
-                f"weights: {name}{list(at)} is {given[at]} and not a finite number in "
-                f"{str(parameter.dtype).removeprefix('torch.')}; gradients of it mean nothing"
+                f"weights: {name}{list(index)} is {array[index]}, which is not finite in "
+                f"{str(parameter.dtype).removeprefix('torch.')}"
             )

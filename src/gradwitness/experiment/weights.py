@@ -1,4 +1,4 @@
-"""Weights from a file, for a run that shall not start from random ones."""
+"""Load weights from a file, instead of random ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def load_weights(path: Path) -> dict[str, NDArray[Any]]:
-    """Read an .npz of arrays by parameter name. Pickled content is refused.
+    """Read an .npz file of arrays by parameter name. Pickled content is refused.
 
     Raises
     ------
     FileFormatError
-        If the file cannot be read as that.
+        If the file is not readable as such.
     """
     try:
-        # Opened here, because np.load leaves a file open that turns out to be broken.
+        # Opened here, because np.load would leave a broken file open.
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
             return {name: stored[name] for name in stored.files}
@@ -37,5 +37,5 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
         zipfile.BadZipFile,
     ) as error:
         raise FileFormatError(
-            f"{path}: cannot be read as .npz of weights by parameter name ({error})"
+            f"{path}: not an .npz file of weights by parameter name ({error})"
         ) from None

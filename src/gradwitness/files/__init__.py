@@ -1,1 +1,1 @@
-"""Reading and writing: tapes and gradients in files, never half written, never trusted."""
+"""Read and write tapes and gradients: files are never half written, and never trusted."""

@@ -1,7 +1,7 @@
-"""Readers of JSON that trust nothing, put together from small ones.
+"""Combinators to read untrusted JSON.
 
-A reader takes a piece of JSON and the place where it stands, and returns what it stands for or
-raises `SchemaError`, which names the place. Types are exact: True is no number, 1.0 no whole one.
+A reader takes a piece of JSON and its location, and returns the object that it describes or raises
+`SchemaError` with the location. Types are exact: True is not a number, and 1.0 not an integer.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Reader: TypeAlias = "Callable[[Any, str], T]"
 
-# Torch counts in 64 bits; sizes up to here can still be added up without care.
+# Torch counts in 64 bits; sizes up to here can safely be added.
 _LARGEST = 2**62
 
 
 class SchemaError(Exception):
-    """JSON that is not what it should be; the text says where and what is wrong there."""
+    """Malformed JSON; the text says where and why."""
 
 
 def _short(data: Any) -> str:
-    # No repr of the whole: what stands there may be huge.
-    return "nothing" if data is None else f"a {type(data).__name__}"
+    # No repr: it may be huge.
+    return "null" if data is None else type(data).__name__
 
 
 def exactly(kind: type[T]) -> Reader[T]:
-    """Read what has this type and no subtype of it."""
+    """Read an object of exactly this type."""
 
     def read(data: Any, where: str) -> T:
         if type(data) is not kind:
-            raise SchemaError(f"{where}: a {kind.__name__} is expected, not {_short(data)}")
+            raise SchemaError(f"{where}: expected {kind.__name__}, not {_short(data)}")
         return data
 
     return read
@@ -45,22 +45,22 @@ a_dict = exactly(dict)
 
 
 def below(limit: int, noun: str) -> Reader[int]:
-    """Read the number of one of ``limit`` things."""
+    """Read an index below ``limit``."""
 
     def read(data: Any, where: str) -> int:
         number = exactly(int)(data, where)
         if not 0 <= number < limit:
-            raise SchemaError(f"{where}: there is no {noun} of this number, of {limit}")
+            raise SchemaError(f"{where}: there is no {noun} with this number, of {limit}")
         return number
 
     return read
 
 
 def size(data: Any, where: str) -> int:
-    """Read a count, an offset or a step: a whole number that is not negative."""
+    """Read a count, offset or step: a non-negative integer."""
     number = exactly(int)(data, where)
     if not 0 <= number < _LARGEST:
-        raise SchemaError(f"{where}: a number from 0 to 2^62 is expected")
+        raise SchemaError(f"{where}: expected an integer from 0 to 2^62")
     return number
 
 
@@ -69,62 +69,62 @@ def one_of(choices: set[str]) -> Reader[str]:
 
     def read(data: Any, where: str) -> str:
         if text(data, where) not in choices:
-            raise SchemaError(f"{where}: one of {', '.join(sorted(choices))} is expected")
+            raise SchemaError(f"{where}: expected one of {', '.join(sorted(choices))}")
         return str(data)
 
     return read
 
 
 def optional(read: Reader[T]) -> Reader[T | None]:
-    """Read something or None."""
+    """Read None or an object."""
     return lambda data, where: None if data is None else read(data, where)
 
 
 def many(read: Reader[T]) -> Reader[tuple[T, ...]]:
-    """Read a list of one kind of thing, as a tuple."""
+    """Read a list of one kind of object, as a tuple."""
     return lambda data, where: tuple(
-        read(item, f"{where}[{place}]") for place, item in enumerate(a_list(data, where))
+        read(item, f"{where}[{index}]") for index, item in enumerate(a_list(data, where))
     )
 
 
 def pair(first: Reader[Any], second: Reader[Any]) -> Reader[tuple[Any, Any]]:
-    """Read a list of two things."""
+    """Read a list of two objects."""
 
     def read(data: Any, where: str) -> tuple[Any, Any]:
         if len(a_list(data, where)) != 2:
-            raise SchemaError(f"{where}: two things are expected, not {len(data)}")
+            raise SchemaError(f"{where}: expected two items, not {len(data)}")
         return first(data[0], f"{where}[0]"), second(data[1], f"{where}[1]")
 
     return read
 
 
 def by_name(read: Reader[T]) -> Reader[dict[str, T]]:
-    """Read an object with any names and one kind of thing behind them."""
+    """Read a mapping of any names to one kind of object."""
     return lambda data, where: {
         name: read(item, f"{where}[{name[:80]!r}]") for name, item in a_dict(data, where).items()
     }
 
 
 def record(make: Callable[..., T], **readers: Reader[Any]) -> Reader[T]:
-    """Read an object with these fields and no others."""
+    """Read a mapping with exactly these fields."""
 
     def read(data: Any, where: str) -> T:
-        given = a_dict(data, where)
-        if given.keys() != readers.keys():
-            wrong = ", ".join(sorted(given.keys() ^ readers.keys()))
-            raise SchemaError(f"{where}: fields missing or not known: {wrong[:200]}")
+        fields = a_dict(data, where)
+        if fields.keys() != readers.keys():
+            difference = ", ".join(sorted(fields.keys() ^ readers.keys()))
+            raise SchemaError(f"{where}: missing or unknown fields: {difference[:200]}")
         return make(
-            **{name: reader(given[name], f"{where}.{name}") for name, reader in readers.items()}
+            **{name: reader(fields[name], f"{where}.{name}") for name, reader in readers.items()}
         )
 
     return read
 
 
 def numbered(make: Callable[..., T], **readers: Reader[Any]) -> Reader[tuple[T, ...]]:
-    """Read a list of records that carry their position as ``id``, which is not written."""
+    """Read a list of records with their index as ``id``, which is not stored."""
 
     def read(data: Any, where: str) -> tuple[T, ...]:
-        plain: tuple[dict[str, Any], ...] = many(record(dict, **readers))(data, where)
-        return tuple(make(id=place, **content) for place, content in enumerate(plain))
+        contents: tuple[dict[str, Any], ...] = many(record(dict, **readers))(data, where)
+        return tuple(make(id=index, **content) for index, content in enumerate(contents))
 
     return read

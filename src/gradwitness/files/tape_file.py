@@ -1,12 +1,12 @@
-"""A tape in one .npz file: its arrays as they are in memory, and the rest of it as JSON.
+"""A tape in one .npz file: its arrays as they are in memory, and everything else as JSON.
 
-The file is an ordinary .npz, which ``np.load`` opens too: ``tape.npy`` holds the JSON as UTF-8
-bytes, ``array_0.npy`` and so on hold each array once. bfloat16, which .npy has no name for, is
-written as uint16; the value's dtype says what it is.
+The file is an ordinary .npz that ``np.load`` opens too: ``tape.npy`` holds the JSON as UTF-8 bytes,
+``array_0.npy`` and so on hold each array once. bfloat16, which .npy has no name for, is stored as
+uint16; the value's dtype says so.
 
-Nothing is compressed. Weights and gradients shrink by a fifth and cost 35 times the time (deflate
-28 MB/s, stored 1070 MB/s); and where every entry is stored plain, a reader can tell from the size
-of a file that nobody vouches for how much memory it may ask for.
+Nothing is compressed. Weights and gradients would shrink by a fifth at 35 times the time (deflate
+28 MB/s, stored 1070 MB/s). And without compression, the size of an untrusted file bounds the memory
+that reading it takes.
 """
 
 from __future__ import annotations
@@ -70,23 +70,23 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
     """
     if not tape.complete:
         raise InputError(
-            "the tape was not saved, since numbers of it were released while it was recorded: "
+            "the tape was not saved, because values were freed while recording: "
             "record it with watch(..., keep=None)."
         )
     if tape.failures:
         raise InputError(f"the tape was not saved, since it breaks off: {tape.failures[0]}")
     distinct: list[Value] = []
     entries: list[int | None] = []
-    places: dict[Any, int] = {}
+    entry_numbers: dict[Any, int] = {}
     for value in tape.values:
         if value.array is None:
             entries.append(None)
             continue
         key = (value.dtype, *_memory(value.array))
-        if key not in places:
-            places[key] = len(distinct)
+        if key not in entry_numbers:
+            entry_numbers[key] = len(distinct)
             distinct.append(value)
-        entries.append(places[key])
+        entries.append(entry_numbers[key])
     text = _json(tape, entries)
     with (
         writing_atomically(path) as file,
@@ -127,54 +127,54 @@ def load_tape(path: str | os.PathLike[str]) -> Tape:
         ...
     gradwitness._errors.InputError: no-such-file.npz ...
     """
-    shown = Path(path)
+    file_path = Path(path)
     try:
-        # Asked first, since opening a pipe would wait for ever.
-        if shown.is_file():
-            with shown.open("rb") as file:
+        # Checked first, as opening a pipe would block.
+        if file_path.is_file():
+            with file_path.open("rb") as file:
                 return _load(file)
     except SchemaError as error:
         raise FileFormatError(
-            f"{shown} is not a tape that can be read: {error}. "
-            "Record and save it again, with this version of gradwitness."
+            f"{file_path} is not a readable tape: {error}. "
+            "Record and save it again with this version of gradwitness."
         ) from error
     except OSError as error:
         raise InputError(
-            f"{shown} cannot be read: {error.strerror or error}. Look at its permissions."
+            f"cannot read {file_path}: {error.strerror or error}. Check its permissions."
         ) from error
-    raise InputError(f"{shown} is not a file. Give the name of a tape that was saved.")
+    raise InputError(f"{file_path} is not a file")
 
 
 def _as_stored(value: Value) -> NDArray[Any]:
-    """Return a value's array, whose dtype and shape it must tell, in a form that .npy has."""
+    """Return a value's array in a form that .npy supports, after checking dtype and shape."""
     array = value.array
-    assert array is not None  # noqa: S101 (the caller has looked)
+    assert array is not None  # noqa: S101 (checked by the caller)
     dtype = _dtype(value.dtype)
     if dtype is None or array.dtype != dtype or array.shape != value.shape:
         raise InputError(
-            f"the tape was not saved: value {value.id} is said to be {value.dtype}"
-            f"{list(value.shape)}, its array is {array.dtype}{list(array.shape)}."
+            f"the tape was not saved: value {value.id} should be {value.dtype}{list(value.shape)}, "
+            f"but its array is {array.dtype}{list(array.shape)}."
         )
-    # Not ascontiguousarray, which gives a 0-d array an axis.
+    # Not ascontiguousarray, which adds an axis to a 0-d array.
     stored = _stored_dtype(dtype)
-    plain = np.asarray(array, order="C").view(stored.newbyteorder("="))
-    return plain.astype(stored, copy=False)
+    contiguous = np.asarray(array, order="C").view(stored.newbyteorder("="))
+    return contiguous.astype(stored, copy=False)
 
 
 def _memory(array: NDArray[Any]) -> tuple[Any, ...]:
-    """Return what two arrays have in common that are the same window on the same memory."""
+    """Return a key that is equal for equal views of the same memory."""
     return array.__array_interface__["data"][0], array.shape, array.strides
 
 
 def _dtype(name: str) -> np.dtype[Any] | None:
-    """Return the dtype of a torch name, or None if arrays of it cannot be had."""
+    """Return the dtype for a torch name, or None if NumPy has none."""
     return numpy_dtype(name) if is_float(name) or name in _EXACT_DTYPES else None
 
 
 def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    # NumPy writes a dtype that it does not know as bare bytes ("V2") and cannot read it back.
-    known = np.dtype(np.uint16) if dtype == numpy_dtype("bfloat16") else dtype
-    return known.newbyteorder("<")
+    # NumPy writes an unknown dtype as raw bytes ("V2") and cannot read it back.
+    storable = np.dtype(np.uint16) if dtype == numpy_dtype("bfloat16") else dtype
+    return storable.newbyteorder("<")
 
 
 def _json(tape: Tape, entries: list[int | None]) -> bytes:
@@ -182,8 +182,8 @@ def _json(tape: Tape, entries: list[int | None]) -> bytes:
         text = json.dumps(encode(tape, entries), allow_nan=False, separators=(",", ":"))
         decode(json.loads(text), lambda *_: np.empty(0))
     except (SchemaError, ValueError, TypeError, RecursionError) as error:
-        # Better no file than one that cannot be read.
-        raise InputError(f"the tape was not saved, as it is not consistent: {error}") from error
+        # Better no file than an unreadable one.
+        raise InputError(f"the tape was not saved, because it is inconsistent: {error}") from error
     return text.encode()
 
 
@@ -197,87 +197,87 @@ def _write_entry(archive: zipfile.ZipFile, name: str, array: NDArray[Any]) -> No
 
 
 def _load(file: io.BufferedReader) -> Tape:
-    room = os.fstat(file.fileno()).st_size
-    archive = _Archive(file, room)
+    size = os.fstat(file.fileno()).st_size
+    archive = _Archive(file, size)
     raw = archive.content(_JSON_ENTRY)
     header_end, shape, dtype = _header(raw, _JSON_ENTRY)
     if dtype != np.uint8 or shape != (len(raw) - header_end,):
-        raise SchemaError(f"{_JSON_ENTRY} does not hold text")
+        raise SchemaError(f"{_JSON_ENTRY} is not text")
     try:
         data = json.loads(raw[header_end:].decode(), parse_constant=_no_constant)
         return decode(data, archive.array)
     except (ValueError, RecursionError) as error:
-        # JSONDecodeError, UnicodeDecodeError and numbers of endless digits are ValueErrors.
-        raise SchemaError(f"{_JSON_ENTRY} does not hold JSON: {error}") from error
+        # JSONDecodeError, UnicodeDecodeError and overlong numbers are ValueErrors.
+        raise SchemaError(f"{_JSON_ENTRY} is not JSON: {error}") from error
 
 
 def _no_constant(name: str) -> float:
-    raise SchemaError(f"{_JSON_ENTRY} holds {name}, which is no JSON")
+    raise SchemaError(f"{_JSON_ENTRY} contains {name}, which is not JSON")
 
 
 class _Archive:
-    """The entries of a zip file that nobody vouches for."""
+    """The entries of an untrusted zip file."""
 
-    def __init__(self, file: io.BufferedReader, room: int) -> None:
+    def __init__(self, file: io.BufferedReader, size: int) -> None:
         try:
             self._zip = zipfile.ZipFile(file)
         except Exception as error:
-            raise SchemaError(f"it is no zip file, or a damaged one ({error})") from error
+            raise SchemaError(f"not a zip file, or damaged ({error})") from error
         self._entries = {entry.filename: entry for entry in self._zip.infolist()}
-        # Entries may be made to lie over one another: then a small file is large when read.
-        if sum(entry.file_size for entry in self._zip.infolist()) > room:
+        # Overlapping entries would make a small file large when read.
+        if sum(entry.file_size for entry in self._zip.infolist()) > size:
             raise SchemaError("its entries declare more bytes than the file has")
         self._read: dict[tuple[int, tuple[int, ...], str], NDArray[Any]] = {}
 
     def content(self, name: str) -> bytes:
-        """Return the bytes of an entry; their checksum is checked."""
+        """Return the bytes of an entry, after verifying their checksum."""
         entry = self._entries.get(name)
         if entry is None:
             raise SchemaError(f"the entry {name} is missing")
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise SchemaError(f"the entry {name} is compressed, which entries of a tape are not")
+            raise SchemaError(f"the entry {name} is compressed; entries of a tape never are")
         try:
             return self._zip.read(entry)
         except Exception as error:
             raise SchemaError(f"the entry {name} is damaged ({error})") from error
 
     def array(self, number: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return an array that has this shape and dtype."""
+        """Return an array of this shape and dtype."""
         key = (number, shape, dtype)
         if key not in self._read:
             self._read[key] = self._array(_entry(number), shape, dtype)
         return self._read[key]
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        wanted = _dtype(dtype)
-        if wanted is None:
-            raise SchemaError(f"no array can be of dtype {dtype[:80]!r}")
-        stored = _stored_dtype(wanted)
+        target = _dtype(dtype)
+        if target is None:
+            raise SchemaError(f"unknown dtype {dtype[:80]!r}")
+        stored = _stored_dtype(target)
         content = self.content(name)
         start, declared_shape, declared_dtype = _header(content, name)
         if declared_shape != shape or declared_dtype != stored:
             raise SchemaError(
-                f"the entry {name} is {declared_dtype}{list(declared_shape)}, "
-                f"where {stored}{list(shape)} is expected"
+                f"the entry {name} is {declared_dtype}{list(declared_shape)}; "
+                f"expected {stored}{list(shape)}"
             )
         try:
             array = np.ndarray(shape, stored, content, start)
         except (ValueError, TypeError, OverflowError) as error:
             raise SchemaError(f"the entry {name} is damaged ({error})") from error
         if len(content) != start + array.nbytes:
-            raise SchemaError(f"the entry {name} is longer than its numbers")
-        return array.astype(stored.newbyteorder("="), copy=False).view(wanted)
+            raise SchemaError(f"the entry {name} has surplus bytes")
+        return array.astype(stored.newbyteorder("="), copy=False).view(target)
 
 
 def _header(content: bytes, name: str) -> tuple[int, tuple[int, ...], np.dtype[Any]]:
-    """Return where the numbers of an .npy begin, their shape and their dtype."""
+    """Return the offset of an .npy file's numbers, their shape and their dtype."""
     stream = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
     except Exception as error:
-        # The header is Python text: NumPy's parser can fail on it in many ways.
-        raise SchemaError(f"the entry {name} is no .npy ({error})") from error
+        # The header is Python text, on which NumPy's parser can fail in many ways.
+        raise SchemaError(f"the entry {name} is not an .npy file ({error})") from error
     if version != (1, 0) or fortran_order:
-        raise SchemaError(f"the entry {name} is a kind of .npy that tapes do not use")
+        raise SchemaError(f"the entry {name} is an .npy file of a kind that tapes do not use")
     return stream.tell(), shape, dtype

@@ -1,14 +1,14 @@
-"""A tape as JSON and back: everything but the arrays, for which numbers of entries stand.
+"""Convert a tape to JSON and back, with entry numbers in place of arrays.
 
-Records are objects with all their fields by name; an ``id`` is left out, since it is the position.
-Tuples are lists. None, bool, int, str and finite floats are themselves: Python's JSON keeps int,
-bool and float apart and brings floats back bit for bit. Besides these,
+Records are objects with all their fields by name, except ``id``, which is the position. Tuples are
+lists. None, bool, int, str and finite floats are themselves: Python's JSON distinguishes int, bool
+and float, and restores floats bit for bit. Other values are
 
     inf, nan    {"float": "7ff8000000000000"}     the bits, in hexadecimal
     complex     {"complex": ["3ff8000000000000", "0000000000000000"]}    of both parts
     Ref         {"ref": 12}
 
-The reader trusts nothing: what it accepts is a tape whose numbers all point somewhere.
+The reader trusts nothing: it accepts only tapes whose references are all valid.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    # Takes the number of an entry, a shape and a dtype.
+    # From the number of an entry, a shape and a dtype.
     ArrayReader: TypeAlias = Callable[[int, tuple[int, ...], str], NDArray[np.generic]]
 
 FORMAT = "gradwitness-tape"
@@ -67,13 +67,13 @@ _KINDS = {kind for name, kind in vars(Kind).items() if name.isupper()}
 
 
 def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
-    """Write a tape as what JSON can hold.
+    """Convert a tape to JSON data.
 
     Parameters
     ----------
     tape : Tape
     entries : sequence of (int or None)
-        For each value, the number of the entry that holds its array.
+        For each value, the number of the entry with its array.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If a field holds what no tape holds.
+        If a field has an unsupported type.
     """
     values = [
         {
@@ -106,37 +106,37 @@ def _fields(record: Any, *left_out: str) -> dict[str, Any]:
     return {name: _plain(getattr(record, name)) for name in names}
 
 
-def _plain(item: Any) -> Any:
-    if item is None or isinstance(item, bool | int | str):
-        return item
-    if isinstance(item, float):
-        return item if math.isfinite(item) else {"float": struct.pack(">d", item).hex()}
-    if isinstance(item, complex):
-        return {"complex": [struct.pack(">d", part).hex() for part in (item.real, item.imag)]}
-    if isinstance(item, Ref):
-        return {"ref": item.value}
-    if isinstance(item, tuple):
-        return [_plain(part) for part in item]
-    if isinstance(item, dict):
-        return {key: _plain(part) for key, part in item.items()}
-    if is_dataclass(item):
-        return _fields(item)
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": struct.pack(">d", value).hex()}
+    if isinstance(value, complex):
+        return {"complex": [struct.pack(">d", item).hex() for item in (value.real, value.imag)]}
+    if isinstance(value, Ref):
+        return {"ref": value.value}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if is_dataclass(value):
+        return _fields(value)
     raise InputError(
-        f"a tape cannot hold {item!r} of type {type(item).__name__}, so it was not saved. "
-        "Arguments are references, numbers, text, None and tuples of these."
+        f"the tape was not saved, as it holds {value!r} of type {type(value).__name__}. "
+        "Arguments must be references, numbers, text, None or tuples of these."
     )
 
 
 def decode(data: Any, array: ArrayReader) -> Tape:
-    """Read a tape.
+    """Convert JSON data to a tape.
 
     Parameters
     ----------
     data
-        What `encode` made, or anything else.
+        Data from `encode`, or anything else.
     array : callable
-        Takes the number of an entry, a shape and a dtype, and returns that array. Raises
-        `SchemaError` if there is none like it.
+        Returns the array for an entry number, a shape and a dtype; raises `SchemaError` if there is
+        no such array.
 
     Returns
     -------
@@ -145,18 +145,18 @@ def decode(data: Any, array: ArrayReader) -> Tape:
     Raises
     ------
     SchemaError
-        If the data is not what `encode` makes, or a number points nowhere.
+        If the data is malformed, or a reference is invalid.
     """
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise SchemaError(f"the entry does not begin with the format {FORMAT!r}")
+        raise SchemaError(f"its format is not {FORMAT!r}")
     version = data.get("version")
     if type(version) is not int or version != VERSION:
-        raise SchemaError(f"version {version!r}, where this gradwitness reads version {VERSION}")
+        raise SchemaError(f"version {version!r}, but this gradwitness reads version {VERSION}")
     count = {name: len(a_list(data.get(name), name)) for name in ("values", "calls", "nodes")}
     value = below(count["values"], "value")
     call = below(count["calls"], "call")
     node = below(count["nodes"], "node")
-    # Which input of a node: some record no output there, so the number alone can be checked.
+    # The input of a node: some record no output for it, so only its sign can be checked.
     edge = record(Edge, node=node, index=size)
     read = record(
         lambda **content: Tape(**_without_header(content)),
@@ -177,7 +177,7 @@ def _without_header(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _values(array: ArrayReader) -> Reader[tuple[Value, ...]]:
-    # Steps that lead forwards only: the replay lays values over buffers of just that extent.
+    # No negative strides: the replay lays values over buffers of exactly that extent.
     layout = record(Layout, storage=size, offset=size, strides=many(size))
     read: Reader[tuple[dict[str, Any], ...]] = numbered(
         dict,
@@ -191,8 +191,8 @@ def _values(array: ArrayReader) -> Reader[tuple[Value, ...]]:
 
     def complete(data: Any, where: str) -> tuple[Value, ...]:
         return tuple(
-            _value(content, array, f"{where}[{place}]")
-            for place, content in enumerate(read(data, where))
+            _value(content, array, f"{where}[{index}]")
+            for index, content in enumerate(read(data, where))
         )
 
     return complete
@@ -201,7 +201,7 @@ def _values(array: ArrayReader) -> Reader[tuple[Value, ...]]:
 def _value(content: dict[str, Any], array: ArrayReader, where: str) -> Value:
     layout, entry = content["layout"], content["array"]
     if layout is not None and (entry is None or len(layout.strides) != len(content["shape"])):
-        raise SchemaError(f"{where}.layout: it does not belong to an array of this shape")
+        raise SchemaError(f"{where}.layout: it does not fit an array of this shape")
     if entry is not None:
         try:
             content["array"] = array(entry, content["shape"], content["dtype"])
@@ -228,7 +228,7 @@ def _calls(value: Reader[int], node: Reader[int]) -> Reader[tuple[Call, ...]]:
 
 def _operation(data: Any, where: str) -> str:
     if text(data, where).count(".") < 1:
-        raise SchemaError(f"{where}: a name like aten.add.Tensor is expected")
+        raise SchemaError(f"{where}: expected a name like aten.add.Tensor")
     return str(data)
 
 
@@ -246,7 +246,7 @@ def _argument(value: Reader[int]) -> Reader[Argument]:
             return complex(*pair(_float, _float)(data["complex"], where))
         if isinstance(data, dict) and data.keys() == {"ref"}:
             return reference({"value": data["ref"]}, where)
-        raise SchemaError(f"{where}: neither a reference nor a number, text or list")
+        raise SchemaError(f"{where}: expected a reference, number, text or list")
 
     return read
 
@@ -255,7 +255,7 @@ def _float(data: Any, where: str) -> float:
     try:
         (number,) = struct.unpack(">d", bytes.fromhex(text(data, where)))
     except (ValueError, struct.error) as error:
-        raise SchemaError(f"{where}: 16 hexadecimal digits are expected") from error
+        raise SchemaError(f"{where}: expected 16 hexadecimal digits") from error
     return float(number)
 
 

@@ -1,1 +1,1 @@
-"""What may have gone wrong, a file for each cause: each says what the claims would then be."""
+"""The mistakes that are considered, a file for each kind: each predicts the resulting claims."""

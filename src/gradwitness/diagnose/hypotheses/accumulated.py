@@ -1,4 +1,4 @@
-"""A gradient added to another one: an earlier pass's, another tensor's, with momentum."""
+"""Mistake: another gradient was added, of an earlier pass or another tensor, or momentum."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _MOMENTA = (0.9, 0.99, 0.95, 0.8, 0.5, 0.999)
 
 
 def earlier_passes(case: Case) -> Iterator[Explanation]:
-    """Suppose h = g + the gradients of earlier passes, whole or with a momentum."""
+    """Suppose h = g + the gradients of earlier passes, in full or with momentum."""
     earlier = [(n, g) for n, g in Facts(case).other_sweeps() if n < case.sweep]
-    total: dict[str, NDArray[np.float64]] = {}
+    summed: dict[str, NDArray[np.float64]] = {}
     for count, (number, gradients) in enumerate(reversed(earlier), 1):
-        total = {k: total.get(k, 0.0) + g for k, g in gradients.items()}
-        predicted = jointly(refuted(case), partial(_plus, total, 1.0))
-        since = f"since backward pass {number + 1}: .grad was not cleared"
+        summed = {k: summed.get(k, 0.0) + g for k, g in gradients.items()}
+        predicted = jointly(refuted(case), partial(_plus, summed, 1.0))
+        reason = f"since backward pass {number + 1}: .grad was not cleared"
         if predicted:
             yield Explanation(
                 ACCUMULATED,
-                f"The gradient of {named(predicted)} is the sum of {count + 1} passes, {since}.",
+                f"The gradient of {named(predicted)} is the sum of {count + 1} passes, {reason}.",
                 predicted,
                 coefficient=count + 1,
                 freedom=count,
@@ -55,8 +55,8 @@ def another_added(case: Case) -> Iterator[Explanation]:
             if fits(exhibit, g + other.witness):
                 yield Explanation(
                     f"{ELSEWHERE} added",
-                    f"The gradient of {exhibit.name} has that of {other.name} added to it: two "
-                    "were collected in one place.",
+                    f"The gradient of {exhibit.name} includes that of {other.name}: both were "
+                    "accumulated in the same place.",
                     {exhibit.name: g + other.witness},
                     freedom=tried,
                     reveals=False,
@@ -72,7 +72,7 @@ def _plus(
 
 
 def _momentum(case: Case, before: Mapping[str, NDArray[np.float64]]) -> Iterator[Explanation]:
-    """Suppose h = g + m (gradient of the pass before), m fitted."""
+    """Suppose h = g + m (gradient of the previous pass), m fitted."""
     for exhibit in refuted(case):
         other = before.get(exhibit.name)
         if other is None or not other.any() or exhibit.claim.shape != other.shape:
@@ -85,7 +85,7 @@ def _momentum(case: Case, before: Mapping[str, NDArray[np.float64]]) -> Iterator
                 yield Explanation(
                     MOMENTUM,
                     f"The gradient of {named(predicted)} is the right one plus {share:.6g} times "
-                    "that of the pass before: the momentum buffer instead of the gradient.",
+                    "that of the previous pass: the momentum buffer instead of the gradient.",
                     predicted,
                     coefficient=share,
                     freedom=tried,

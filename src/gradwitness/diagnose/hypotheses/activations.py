@@ -1,4 +1,4 @@
-"""Mistakes in the derivative of an activation: missing, taken elsewhere, another function's."""
+"""Mistake: an activation's derivative is missing, misplaced, or another function's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Fault, Trial, explained, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, explanations
 from gradwitness.rules import find
 from gradwitness.tape import references
 
@@ -56,22 +56,22 @@ POINTWISE = RELU | SMOOTH | CLAMPS
 
 
 def unchanged(visit: Visit) -> list[Any]:
-    """Send on what arrives."""
+    """Pass the gradient on unchanged."""
     return visit.sending(visit.g)
 
 
 def _at_result(visit: Visit) -> list[Any] | None:
-    """f'(f(z)): the formula given the activation where the pre-activation belongs."""
+    """f'(f(z)): the formula applied to the activation instead of the pre-activation."""
     site, y = visit.site, visit.site.y
     _, *others = site.operands.values()
-    again = site.rule.function(y, *others, **site.parameters)
-    if isinstance(again, tuple):
+    twice = site.rule.function(y, *others, **site.parameters)
+    if isinstance(twice, tuple):
         return None
-    return visit.sending(site.vjp(site.names[0], visit.g, **{site.names[0]: y, "y": again}))
+    return visit.sending(site.vjp(site.names[0], visit.g, **{site.names[0]: y, "y": twice}))
 
 
 def _result_is_input(visit: Visit) -> list[Any] | None:
-    """Z (1 - z): the formula over the activation given the pre-activation."""
+    """Z (1 - z): the formula in the activation applied to the pre-activation."""
     name = visit.site.names[0]
     if len(visit.site.results) > 1:
         return None
@@ -87,14 +87,14 @@ def _of_another(op: str) -> Any:
         x = visit.site.operands[visit.site.names[0]]
         if visit.site.op == op or np.shape(visit.site.y) != np.shape(visit.g):
             return None
-        # From the activation that there is, as one who mixes the formulas up has it.
+        # Applied to the actual activation, as when the formulas are mixed up.
         return visit.sending(rule.gradients["x"](visit.g, visit.site.y, (x,), {}))
 
     return wrong
 
 
 def _gate_only(visit: Visit) -> list[Any] | None:
-    """Leave out the product rule's second term: s for s + x s (1 - s), Phi for Phi + x phi."""
+    """Drop the product rule's second term: s for s + x s (1 - s), Phi for Phi + x phi."""
     x = visit.site.operands["x"]
     gate = np.divide(visit.site.y, x, out=np.full(x.shape, 0.5), where=x != 0)
     return visit.sending(visit.g * gate)
@@ -113,77 +113,77 @@ def _as_relu(visit: Visit) -> list[Any]:
     return visit.sending(np.where(visit.site.operands["x"] > 0, visit.g, 0))
 
 
-FAULTS = (
-    Fault(
+MISTAKES = (
+    Mistake(
         "relu mask missing",
-        "the ReLU's mask is missing in backward at {place}: the gradient passes where the input "
-        "was negative, too; multiply it by (z > 0)",
+        "the ReLU's mask is missing in backward at {place}: the gradient also passes where the "
+        "input was negative; multiply it by (z > 0)",
         RELU,
         unchanged,
     ),
-    Fault(
+    Mistake(
         "relu mask taken from the gradient",
-        "the ReLU at {place} keeps the gradient where the gradient is positive; what counts is "
-        "where its input was",
+        "the ReLU at {place} keeps the gradient where the gradient is positive, instead of where "
+        "its input was",
         RELU,
         _by_gradient,
     ),
-    Fault(
+    Mistake(
         "activation derivative missing",
         "the derivative of the activation is missing at {place}: the gradient passes it unchanged",
         SMOOTH,
         unchanged,
     ),
-    Fault(
+    Mistake(
         "derivative taken at the activation",
         "at {place} the derivative is taken at the activation instead of the pre-activation: "
         "f'(f(z)) instead of f'(z)",
         SMOOTH,
         _at_result,
     ),
-    Fault(
+    Mistake(
         "derivative formula given the pre-activation",
-        "at {place} the derivative's formula, which is in terms of the activation a, was given the "
+        "at {place} the derivative's formula in terms of the activation a was applied to the "
         "pre-activation z: z (1 - z) instead of a (1 - a), or the like",
         frozenset({"aten.sigmoid", "aten.tanh", "aten.exp", "aten.sqrt"}),
         _result_is_input,
     ),
-    Fault(
+    Mistake(
         "derivative of the sigmoid taken",
-        "at {place} the gradient is multiplied by a (1 - a), the sigmoid's derivative; the "
-        "activation there is another",
+        "at {place} the gradient is multiplied by a (1 - a), the derivative of the sigmoid, but "
+        "the activation is a different one",
         POINTWISE,
         _of_another("aten.sigmoid"),
     ),
-    Fault(
+    Mistake(
         "derivative of tanh taken",
-        "at {place} the gradient is multiplied by 1 - a^2, tanh's derivative; the activation there "
-        "is another",
+        "at {place} the gradient is multiplied by 1 - a^2, the derivative of tanh, but the "
+        "activation is a different one",
         POINTWISE,
         _of_another("aten.tanh"),
     ),
-    Fault(
+    Mistake(
         "derivative of relu taken",
-        "at {place} the gradient is kept where the input was positive, as a ReLU does; the "
-        "activation there is another",
+        "at {place} the gradient is kept where the input was positive, as for a ReLU, but the "
+        "activation is a different one",
         SMOOTH,
         _as_relu,
     ),
-    Fault(
+    Mistake(
         "product rule half done",
         "at {place} one term of the product rule is missing: the gradient is multiplied by the "
         "gate alone (s, not s + x s (1 - s); Phi, not Phi + x phi)",
         frozenset({"aten.silu", "aten.gelu", "aten.mish", "aten.hardswish"}),
         _gate_only,
     ),
-    Fault(
+    Mistake(
         "other form of gelu differentiated",
-        "at {place} the derivative is that of GELU's other form (the tanh approximation for the "
-        "exact one, or the reverse)",
+        "at {place} the derivative is that of GELU's other form (the tanh approximation instead of "
+        "the exact one, or vice versa)",
         frozenset({"aten.gelu"}),
         _other_gelu,
     ),
-    Fault(
+    Mistake(
         "abs derivative missing",
         "the sign is missing at {place}: the derivative of |x| is sign(x)",
         frozenset({"aten.abs"}),
@@ -192,12 +192,12 @@ FAULTS = (
 )
 
 
-def activation_faults(case: Case) -> Iterator[Explanation]:
-    """Explain by a wrong derivative at an activation, at one or at all of them."""
-    return explained(case, FAULTS)
+def activation_mistakes(case: Case) -> Iterator[Explanation]:
+    """Explain by a wrong derivative at one or all activations."""
+    return explained(case, MISTAKES)
 
 
-# What has no activation, but is given one's derivative.
+# Layers without an activation, multiplied by the derivative of one.
 
 LAYERS = frozenset(
     f"aten.{name}"
@@ -205,17 +205,17 @@ LAYERS = frozenset(
 )
 
 
-def masked(how: Any) -> Any:
-    """Return the mistake of multiplying what arrives by a function of the output."""
+def masked(derivative: Any) -> Any:
+    """Return the mistake of multiplying the cotangent by a function of the output."""
 
     def wrong(visit: Visit) -> list[Any] | None:
-        # The formulas are linear in g for each edge: none needs the mask by itself.
-        changed = how(visit.site.y)
-        if np.shape(changed) != np.shape(visit.g):
+        # The formulas of all edges are linear in g.
+        factor = derivative(visit.site.y)
+        if np.shape(factor) != np.shape(visit.g):
             return None
-        arrives = visit.g * changed
+        masked_g = visit.g * factor
         return [
-            None if s is None else visit.site.vjp(name, arrives)
+            None if s is None else visit.site.vjp(name, masked_g)
             for name, s in zip(visit.site.names, visit.sent, strict=True)
         ]
 
@@ -227,32 +227,32 @@ def _logistic(z: Any) -> Any:
     return s * (1 - s)
 
 
-UNCALLED = (
-    Fault(
+WITHOUT_ACTIVATION = (
+    Mistake(
         "relu mask where there is none",
-        "a ReLU's mask (output > 0) is applied to the gradient at {place}, whose output goes "
-        "through no ReLU",
+        "a ReLU's mask (output > 0) is applied to the gradient at {place}, but there is no ReLU "
+        "after it",
         LAYERS,
         masked(lambda y: y > 0),
     ),
-    Fault(
+    Mistake(
         "activation derivative where there is none",
-        "the gradient at {place} is multiplied by a sigmoid's derivative s(z) (1 - s(z)), though "
-        "its output goes through no sigmoid, or the loss has it already",
+        "the gradient at {place} is multiplied by a sigmoid's derivative s(z) (1 - s(z)), but "
+        "there is no sigmoid after it, or the loss already includes it",
         LAYERS,
         masked(_logistic),
     ),
-    Fault(
+    Mistake(
         "activation derivative where there is none",
-        "the gradient at {place} is multiplied by a (1 - a) of its output a, which comes from no "
-        "sigmoid",
+        "the gradient at {place} is multiplied by a (1 - a) of its output a, which is not that of "
+        "a sigmoid",
         LAYERS,
         masked(lambda y: y * (1 - y)),
     ),
-    Fault(
+    Mistake(
         "activation derivative where there is none",
-        "the gradient at {place} is multiplied by 1 - a^2 of its output a, which comes from no "
-        "tanh",
+        "the gradient at {place} is multiplied by 1 - a^2 of its output a, which is not that of "
+        "a tanh",
         LAYERS,
         masked(lambda y: 1 - y * y),
     ),
@@ -260,17 +260,17 @@ UNCALLED = (
 
 
 def derivative_of_nothing(case: Case) -> Iterator[Explanation]:
-    """Explain by an activation's derivative after a layer that has none."""
+    """Explain by an activation's derivative after a layer without activation."""
     trial = Trial.of(case)
     if trial is None:
         return
-    masked_already = _entering(trial, RELU)
-    sites = [s for s in trial.sites(LAYERS) if masked_already.isdisjoint(s.call.outputs)]
-    for fault in UNCALLED:
-        yield from explanations(trial, fault, sites)
+    masked_values = _entering(trial, RELU)
+    sites = [s for s in trial.sites(LAYERS) if masked_values.isdisjoint(s.call.outputs)]
+    for mistake in WITHOUT_ACTIVATION:
+        yield from explanations(trial, mistake, sites)
 
 
 def _entering(trial: Trial, ops: frozenset[str]) -> frozenset[int]:
-    """Return the values that go straight into one of some operations."""
+    """Return the direct inputs of some operations."""
     calls = (call for call in trial.tape.calls if call.base_op in ops)
     return frozenset(n for c in calls for a in c.arguments.values() for n in references(a))

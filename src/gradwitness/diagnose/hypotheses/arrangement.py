@@ -1,4 +1,4 @@
-"""The right numbers in the wrong places: transposed, permuted, flipped, shifted, misread."""
+"""Mistake: the right numbers in the wrong places, such as transposed, flipped or shifted."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ FLIPPED = "axis flipped"
 STRIDES = "strides ignored"
 SHIFTED = "index shift"
 REORDERED = "slices in another order"
-_AXES = 4  # beyond so many, only the reversed order is tried
-_FURTHEST = 3  # shifts that are tried
+_AXES = 4  # with more, only the reversed order is tried
+_FURTHEST = 3  # the longest shift that is tried
 
 
 def arrangement(case: Case) -> Iterator[Explanation]:
     """Suppose that the claim holds the right numbers in another order."""
-    found: dict[str, dict[str, NDArray[np.float64]]] = {}
-    said: dict[str, list[str]] = {}
+    by_cause: dict[str, dict[str, NDArray[np.float64]]] = {}
+    descriptions: dict[str, list[str]] = {}
     tried: dict[str, int] = {}
     for exhibit in refuted(case):
         if not _same_numbers(exhibit):
             continue
-        for number, (cause, how, predicted) in enumerate(_orders(exhibit), 1):
-            if exhibit.name not in found.get(cause, {}) and fits(exhibit, predicted):
-                found.setdefault(cause, {})[exhibit.name] = predicted
-                said.setdefault(cause, []).append(how)
-                tried.setdefault(cause, number)
-    for cause, predictions in found.items():
-        how = "; or: ".join(dict.fromkeys(said[cause]))
+        for count, (cause, how, predicted) in enumerate(_orders(exhibit), 1):
+            if exhibit.name not in by_cause.get(cause, {}) and fits(exhibit, predicted):
+                by_cause.setdefault(cause, {})[exhibit.name] = predicted
+                descriptions.setdefault(cause, []).append(how)
+                tried.setdefault(cause, count)
+    for cause, predictions in by_cause.items():
+        how = "; or: ".join(dict.fromkeys(descriptions[cause]))
         yield Explanation(
             cause,
             f"The gradient of {named(predictions)} holds the right numbers in the wrong places: "
@@ -54,18 +54,18 @@ def arrangement(case: Case) -> Iterator[Explanation]:
 
 
 def reordered(case: Case) -> Iterator[Explanation]:
-    """Suppose that slices along an axis stand in another order, such as the gates of an LSTM."""
+    """Suppose that slices along an axis are reordered, such as the gates of an LSTM."""
     for exhibit in refuted(case):
         g, h = exhibit.witness, exhibit.claim
         if g.shape != h.shape or g.ndim < 1 or not _same_numbers(exhibit):
             continue
         for axis in range(g.ndim):
-            predicted, moved = _matched(g, h, axis)
+            predicted, moved = _match_slices(g, h, axis)
             if moved and fits(exhibit, predicted):
                 yield Explanation(
                     REORDERED,
-                    f"The gradient of {exhibit.name} has its slices along axis {axis} in another "
-                    f"order; {moved} of {g.shape[axis]} are not in their place.",
+                    f"The gradient of {exhibit.name} has its slices along axis {axis} in a "
+                    f"different order; {moved} of {g.shape[axis]} are misplaced.",
                     {exhibit.name: predicted},
                     freedom=math.factorial(g.shape[axis]) * g.ndim,
                     reveals=False,
@@ -74,7 +74,7 @@ def reordered(case: Case) -> Iterator[Explanation]:
 
 
 def _same_numbers(exhibit: Exhibit) -> bool:
-    """Whether the claim may hold the right numbers: as many, and with the same norm."""
+    """Whether the claim may hold the right numbers: equally many, with the same norm."""
     g, h = exhibit.witness, exhibit.claim
     if g.size != h.size or g.size < 2:
         return False
@@ -83,36 +83,36 @@ def _same_numbers(exhibit: Exhibit) -> bool:
 
 
 def _orders(exhibit: Exhibit) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield arrangements: cause, in words, the numbers so arranged."""
+    """Yield arrangements: the cause, a description, the rearranged numbers."""
     g, shape = exhibit.witness, exhibit.claim.shape
     for axes in _permutations(g.ndim):
-        turned = g.transpose(axes)
-        cause, words = _called(axes)
-        if turned.shape == shape:
-            yield cause, words, turned
+        permuted = g.transpose(axes)
+        cause, text = _describe(axes)
+        if permuted.shape == shape:
+            yield cause, text, permuted
         else:
-            # Claims are brought into the right shape where their size allows.
-            what = words.removeprefix("it is ").removeprefix("its axes are ")
-            both = f"{words}, or the memory of one so {what} is read without its strides"
-            yield cause, both, turned.reshape(shape)
-        if turned.shape != g.shape and g.shape == shape:
-            # The other way round: taken for a tensor with its axes so, and turned back.
-            misread = g.reshape(turned.shape).transpose(np.argsort(axes))
-            yield STRIDES, f"its memory is read as that of one with shape {turned.shape}", misread
+            # Claims are reshaped to the right shape if their size allows.
+            short = text.removeprefix("it is ").removeprefix("its axes are ")
+            or_misread = f"{text}, or was {short} and read without its strides"
+            yield cause, or_misread, permuted.reshape(shape)
+        if permuted.shape != g.shape and g.shape == shape:
+            # The reverse: read as a tensor with permuted axes, and permuted back.
+            misread = g.reshape(permuted.shape).transpose(np.argsort(axes))
+            yield STRIDES, f"its memory is read as shape {permuted.shape}", misread
     if g.shape != shape:
         yield STRIDES, f"it has shape {shape} instead of {g.shape}", g.reshape(shape)
         return
     for count in range(1, min(g.ndim, _AXES) + 1):
         for axes in itertools.combinations(range(g.ndim), count):
-            which = " and ".join(map(str, axes))
-            yield FLIPPED, f"it is flipped along axis {which}", np.flip(g, axes)
-    for axis, by in itertools.product(range(g.ndim), range(1, _FURTHEST + 1)):
-        for step in (by, -by):
-            words = f"it is shifted by {step:+d} along axis {axis}"
-            yield SHIFTED, f"{words}, and wraps around", np.roll(g, step, axis)
-    # A shift of the rows in memory, as an index that is one off makes.
+            listed = " and ".join(map(str, axes))
+            yield FLIPPED, f"it is flipped along axis {listed}", np.flip(g, axes)
+    for axis, distance in itertools.product(range(g.ndim), range(1, _FURTHEST + 1)):
+        for step in (distance, -distance):
+            text = f"it is shifted by {step:+d} along axis {axis}"
+            yield SHIFTED, f"{text}, and wraps around", np.roll(g, step, axis)
+    # A shift of the whole memory, as by an index that is off by one.
     for step in (1, -1):
-        yield SHIFTED, f"all of its memory is shifted by {step:+d}", np.roll(g, step)
+        yield SHIFTED, f"its whole memory is shifted by {step:+d}", np.roll(g, step)
 
 
 def _permutations(ndim: int) -> Iterator[tuple[int, ...]]:
@@ -123,7 +123,7 @@ def _permutations(ndim: int) -> Iterator[tuple[int, ...]]:
     yield from (axes for axes in itertools.permutations(same) if axes != same)
 
 
-def _called(axes: tuple[int, ...]) -> tuple[str, str]:
+def _describe(axes: tuple[int, ...]) -> tuple[str, str]:
     moved = [axis for axis, source in enumerate(axes) if axis != source]
     if len(axes) == 2:
         return TRANSPOSED, "it is transposed"
@@ -132,12 +132,12 @@ def _called(axes: tuple[int, ...]) -> tuple[str, str]:
     return PERMUTED, f"its axes are permuted to {axes}"
 
 
-def _matched(
+def _match_slices(
     g: NDArray[np.float64], h: NDArray[np.float64], axis: int
 ) -> tuple[NDArray[np.float64], int]:
     """Return g with its slices in the order of h's, and how many moved.
 
-    Slices are told apart by a projection, whose order rounding changes among equal ones only.
+    Slices are sorted by a projection, whose order rounding changes only among equal ones.
     """
     rows, claimed = (np.moveaxis(a, axis, 0).reshape(a.shape[axis], -1) for a in (g, h))
     direction = np.random.default_rng(0).standard_normal(rows.shape[1])

@@ -1,7 +1,7 @@
-"""Recurrent layers whose steps share one line, as those of nn.GRU do: what was detached in them.
+"""Mistake: the state or a gate of a recurrent layer is detached, its steps sharing one line.
 
-Such a line's operations come again and again in the same order. That tells its steps, and what
-goes from one to the next.
+The operations of such a line, as of nn.GRU, repeat in the same order. This period shows its steps,
+and the edges from each to the next.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.case import Case
     from gradwitness.diagnose.replayed_faults import Site, Wrong
 
-    Faults = list[tuple[Site, Wrong]]
+    Mistakes = list[tuple[Site, Wrong]]
 
-_LEAST = 4  # operations of a step: fewer come again by chance
+_LEAST = 4  # operations of a step: fewer repeat by chance
 
 
 @dataclass(frozen=True)
@@ -37,45 +37,45 @@ class _Cell:
     sites : tuple of Site
         In the order of their calls.
     period : int
-        How many make a step.
+        The number of sites in a step.
     offset : int
-        How many come before the first whole step.
+        The number of sites before the first complete step.
     """
 
     sites: tuple[Site, ...]
     period: int
     offset: int = 0
 
-    def step(self, at: int) -> int:
-        """Return the number of the step that a site belongs to."""
-        return (at - self.offset) // self.period
+    def step(self, index: int) -> int:
+        """Return the number of a site's step."""
+        return (index - self.offset) // self.period
 
-    def position(self, at: int) -> int:
-        """Return where in its step a site stands."""
-        return (at - self.offset) % self.period
+    def position(self, index: int) -> int:
+        """Return the position of a site in its step."""
+        return (index - self.offset) % self.period
 
     def crossing(self) -> dict[int, list[tuple[Site, int]]]:
-        """Return the edges from one step to the step before, by the position that they lead to."""
-        places = {site.node.id: at for at, site in enumerate(self.sites)}
-        found: dict[int, list[tuple[Site, int]]] = defaultdict(list)
-        for at, site in enumerate(self.sites):
-            for number, edge in enumerate(site.node.edges):
-                to = None if edge is None else places.get(edge.node)
-                if to is not None and self.step(to) < self.step(at):
-                    found[self.position(to)].append((site, number))
-        return found
+        """Return the edges from each step to the previous one, by the position they lead to."""
+        indices = {site.node.id: index for index, site in enumerate(self.sites)}
+        edges: dict[int, list[tuple[Site, int]]] = defaultdict(list)
+        for index, site in enumerate(self.sites):
+            for edge_nr, edge in enumerate(site.node.edges):
+                target = None if edge is None else indices.get(edge.node)
+                if target is not None and self.step(target) < self.step(index):
+                    edges[self.position(target)].append((site, edge_nr))
+        return edges
 
     def gates(self) -> list[list[Site]]:
         """Return the activations at each position of the steps."""
-        found: dict[int, list[Site]] = defaultdict(list)
-        for at, site in enumerate(self.sites):
+        gates: dict[int, list[Site]] = defaultdict(list)
+        for index, site in enumerate(self.sites):
             if site.op in POINTWISE:
-                found[self.position(at)].append(site)
-        return list(found.values())
+                gates[self.position(index)].append(site)
+        return list(gates.values())
 
 
 def detached_cells(case: Case) -> Iterator[Explanation]:
-    """Explain by states, or a gate, of a recurrent layer that no gradient goes back through."""
+    """Explain by a detached state or gate of a recurrent layer."""
     trial = Trial.of(case)
     if trial is None:
         return
@@ -83,23 +83,23 @@ def detached_cells(case: Case) -> Iterator[Explanation]:
     for site in sorted(trial.sites(), key=lambda site: site.call.id):
         lines[site.place].append(site)
     for place, same in lines.items():
-        cells = [_begun(cell) for cell in _cells(same)]
+        cells = [_aligned(cell) for cell in _cells(same)]
         yield from _states(trial, place, cells)
-        for cell in cells or _repeated(same):
+        for cell in cells or _loops(same):
             yield from _gates(trial, place, cell)
 
 
-def _repeated(sites: Sequence[Site]) -> Iterator[_Cell]:
-    """Yield each activation of a line that is come back to in a loop written out, as a cell."""
-    found: dict[str, list[Site]] = defaultdict(list)
+def _loops(sites: Sequence[Site]) -> Iterator[_Cell]:
+    """Yield each activation that a line repeats in an explicit loop, as a cell."""
+    by_op: dict[str, list[Site]] = defaultdict(list)
     for site in sites:
         if site.op in POINTWISE:
-            found[site.op].append(site)
-    yield from (_Cell(tuple(same), 1) for same in found.values() if len(same) > 1)
+            by_op[site.op].append(site)
+    yield from (_Cell(tuple(same), 1) for same in by_op.values() if len(same) > 1)
 
 
 def _cells(sites: Sequence[Site]) -> Iterator[_Cell]:
-    """Yield the parts of a line that repeat themselves."""
+    """Yield the periodic parts of a line."""
     ops = [site.op for site in sites]
     begin = 0
     while begin < len(ops):
@@ -115,25 +115,25 @@ def _cells(sites: Sequence[Site]) -> Iterator[_Cell]:
             begin += 1
 
 
-def _begun(cell: _Cell) -> _Cell:
-    """Return a cell whose steps begin where the least is handed on from one to the next."""
-    ways = [_Cell(cell.sites, cell.period, offset) for offset in range(cell.period)]
-    return min(ways, key=lambda way: sum(map(len, way.crossing().values())))
+def _aligned(cell: _Cell) -> _Cell:
+    """Return the cell with its steps beginning where the fewest edges cross."""
+    alignments = [_Cell(cell.sites, cell.period, offset) for offset in range(cell.period)]
+    return min(alignments, key=lambda alignment: sum(map(len, alignment.crossing().values())))
 
 
 def _states(trial: Trial, place: str, cells: Sequence[_Cell]) -> Iterator[Explanation]:
     crossings = [cell.crossing() for cell in cells]
-    every = [edge for each in crossings for edges in each.values() for edge in edges]
-    sets = [every]
-    sets += [[e for edges in each.values() for e in edges] for each in crossings if len(cells) > 1]
-    sets += [edges for each in crossings for edges in each.values() if len(each) > 1]
-    for chosen in sets:
-        predicted = trial.with_faults(_cut(chosen)) if chosen else {}
+    all_edges = [edge for c in crossings for edges in c.values() for edge in edges]
+    sets = [all_edges]
+    sets += [[e for edges in c.values() for e in edges] for c in crossings if len(cells) > 1]
+    sets += [edges for c in crossings for edges in c.values() if len(c) > 1]
+    for cut in sets:
+        predicted = trial.with_mistakes(_cut(cut)) if cut else {}
         if predicted:
             text = (
-                f"the gradient does not go back from a step of {place} to the one before: "
-                f"{'the state' if chosen is every else 'a part of the state'} is detached between "
-                "all steps"
+                f"the gradient does not go back from a step of {place} to the previous one: "
+                f"{'the state' if cut is all_edges else 'a part of the state'} is detached "
+                "between all steps"
             )
             freedom = 1 + len(sets)
             yield Explanation(
@@ -144,20 +144,20 @@ def _states(trial: Trial, place: str, cells: Sequence[_Cell]) -> Iterator[Explan
 def _gates(trial: Trial, place: str, cell: _Cell) -> Iterator[Explanation]:
     gates = cell.gates()
     for number, gate in enumerate(gates, 1):
-        faults: Faults = [(site, without(*range(len(site.node.edges)))) for site in gate]
-        predicted = trial.with_faults(faults)
+        mistakes: Mistakes = [(site, without(*range(len(site.node.edges)))) for site in gate]
+        predicted = trial.with_mistakes(mistakes)
         if predicted:
             text = (
-                f"no gradient goes back through activation {number} of the {len(gates)} in a step "
-                f"of {place} ({gate[0].op.partition('.')[2]}), at any step: it is detached"
+                f"activation {number} of the {len(gates)} in a step of {place} "
+                f"({gate[0].op.partition('.')[2]}) is detached at every step"
             )
-            shown = f"{len(gate)} steps: {place}"
+            location = f"{len(gate)} steps: {place}"
             yield Explanation(
-                DETACHED, text, predicted, place=shown, freedom=len(gates), reveals=False
+                DETACHED, text, predicted, place=location, freedom=len(gates), reveals=False
             )
 
 
-def _cut(edges: Sequence[tuple[Site, int]]) -> Faults:
+def _cut(edges: Sequence[tuple[Site, int]]) -> Mistakes:
     numbers: dict[int, set[int]] = defaultdict(set)
     sites = {}
     for site, number in edges:

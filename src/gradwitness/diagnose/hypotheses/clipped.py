@@ -1,4 +1,4 @@
-"""Clipped gradients: by the norm of all, by the norm of each, by value."""
+"""Mistake: the gradients were clipped, by their total norm, each norm, or value."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 BY_NORM = "clipped by norm"
 BY_VALUE = "clipped by value"
 _LIMITS = tuple(d * 10.0**p for p in range(-4, 5) for d in (1.0, 5.0, 2.0, 2.5, 3.0, 4.0))
-_EPSILONS = (1e-6, 0.0)  # torch adds the first to the norm
-_NEAR = 1e-4  # relative, within which a norm is looked at
+_EPSILONS = (1e-6, 0.0)  # torch adds 1e-6 to the norm
+_NEAR = 1e-4  # relative distance within which a norm is considered
 
 
-def by_norm(case: Case) -> Iterator[Explanation]:
-    """Suppose h = g c / |g| with a round c, |g| the norm of all together, or of each alone."""
+def clipped_by_norm(case: Case) -> Iterator[Explanation]:
+    """Suppose h = g c / |g| with a round c, |g| being the norm of all tensors or of each."""
     wrong = refuted(case)
     if any(e.claim.shape != e.witness.shape for e in case.exhibits.values()):
         return
@@ -32,14 +32,14 @@ def by_norm(case: Case) -> Iterator[Explanation]:
     if len(case.exhibits) < 2:
         limits = []
     else:
-        limits = [(k, c, c / (total + more)) for k, c in _round(claimed) for more in _EPSILONS]
+        limits = [(k, c, c / (total + eps)) for k, c in _round(claimed) for eps in _EPSILONS]
     for tried, limit, factor in limits:
         predicted = jointly(wrong, lambda e, s=factor: s * e.witness)  # type: ignore[misc]
         if len(predicted) == len(wrong):
             yield Explanation(
                 BY_NORM,
-                f"All gradients together have the norm {limit:g} where {total:.6g} is right, and "
-                f"each is {factor:.6g} times what it should be: clipped to a norm of {limit:g}.",
+                f"The total norm of all gradients is {limit:g} instead of {total:.6g}, and each is "
+                f"{factor:.6g} times what it should be: clipped to a norm of {limit:g}.",
                 predicted,
                 coefficient=factor,
                 freedom=tried,
@@ -48,20 +48,20 @@ def by_norm(case: Case) -> Iterator[Explanation]:
     yield from _each_by_norm(case, wrong)
 
 
-def by_value(case: Case) -> Iterator[Explanation]:
+def clipped_by_value(case: Case) -> Iterator[Explanation]:
     """Suppose h = min(max(g, -c), c)."""
     wrong = [e for e in refuted(case) if e.claim.shape == e.witness.shape]
     if not wrong or not all(np.isfinite(e.claim).all() for e in wrong):
         return
     limit = max(float(np.max(np.abs(e.claim))) for e in wrong)
-    known = [(tried, c) for tried, c in _round(limit) if abs(c / limit - 1) < _NEAR**1.5]
-    for tried, c in [*known, (REAL, limit)]:
+    usual = [(tried, c) for tried, c in _round(limit) if abs(c / limit - 1) < _NEAR**1.5]
+    for tried, c in [*usual, (REAL, limit)]:
         predicted = jointly(wrong, lambda e, c=c: np.clip(e.witness, -c, c))  # type: ignore[misc]
         if predicted:
             yield Explanation(
                 BY_VALUE,
-                f"No number of {named(predicted)} is beyond {c:.6g}, where larger ones are right, "
-                f"and the others are right: clipped to -{c:.6g} and {c:.6g}.",
+                f"{named(predicted)}: clipped to [-{c:.6g}, {c:.6g}]. Larger values are cut off, "
+                "and the others are right.",
                 predicted,
                 coefficient=c,
                 freedom=tried,
@@ -82,8 +82,8 @@ def _each_by_norm(case: Case, wrong: list[Exhibit]) -> Iterator[Explanation]:
         if predicted:
             yield Explanation(
                 BY_NORM,
-                f"The gradient of {named(predicted)} has the norm {limit:g}, each for itself: "
-                "clipped, or divided by its norm.",
+                f"The gradient of {named(predicted)} has norm {limit:g}, each tensor separately: "
+                "clipped or normalised.",
                 predicted,
                 coefficient=limit,
                 freedom=tried + len(case.exhibits),
@@ -91,7 +91,7 @@ def _each_by_norm(case: Case, wrong: list[Exhibit]) -> Iterator[Explanation]:
 
 
 def _round(number: float) -> list[tuple[int, float]]:
-    """Return the round numbers near a number, with their place among those that were tried."""
+    """Return the round numbers near a number, and how many were tried up to each."""
     return [
         (tried, limit)
         for tried, limit in enumerate(_LIMITS, 1)

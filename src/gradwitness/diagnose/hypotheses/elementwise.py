@@ -1,4 +1,4 @@
-"""A function applied to each number of the right gradient: its size, its sign, its square."""
+"""Mistake: a function was applied to each number, such as its absolute value or sign."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ONE_SIDE = "one sign cut off"
 def elementwise(case: Case) -> Iterator[Explanation]:
     """Suppose h = f(g), element by element."""
     for tried, (cause, text, function) in enumerate(_FUNCTIONS, 1):
-        likely = [e for e in refuted(case) if glimpsed(e, function)]
-        predicted = jointly(likely, lambda e, f=function: f(e.witness))  # type: ignore[misc]
+        possible = [e for e in refuted(case) if glimpsed(e, function)]
+        predicted = jointly(possible, lambda e, f=function: f(e.witness))  # type: ignore[misc]
         if predicted:
             yield Explanation(
                 cause,
@@ -39,12 +39,12 @@ def elementwise(case: Case) -> Iterator[Explanation]:
 
 
 _FUNCTIONS: tuple[tuple[str, str, Callable[[NDArray[np.float64]], NDArray[np.float64]]], ...] = (
-    (MAGNITUDE, "the right one without its signs", np.abs),
-    (MAGNITUDE, "the right one without its signs, negative", lambda g: -np.abs(g)),
+    (MAGNITUDE, "the absolute value of the right one", np.abs),
+    (MAGNITUDE, "minus the absolute value of the right one", lambda g: -np.abs(g)),
     (SIGN, "the sign of the right one", np.sign),
     (SIGN, "minus the sign of the right one", lambda g: -np.sign(g)),
     (SQUARE, "the square of the right one", np.square),
-    (ROOT, "the square root of the right one's size", lambda g: np.sqrt(np.abs(g))),
-    (ONE_SIDE, "the right one with 0 for what is negative", lambda g: np.maximum(g, 0)),
-    (ONE_SIDE, "the right one with 0 for what is positive", lambda g: np.minimum(g, 0)),
+    (ROOT, "the square root of the right one's absolute value", lambda g: np.sqrt(np.abs(g))),
+    (ONE_SIDE, "the right one with negative numbers set to 0", lambda g: np.maximum(g, 0)),
+    (ONE_SIDE, "the right one with positive numbers set to 0", lambda g: np.minimum(g, 0)),
 )

@@ -1,4 +1,4 @@
-"""A constant factor: over one tensor, over everything behind a step, or over all gradients."""
+"""Mistake: a constant factor, on one tensor, everything behind a step, or all gradients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import REAL, fits, jointly, named, refuted
-from gradwitness.diagnose.factor_names import FACTOR, MISSING_TWO, Meaning, meanings
+from gradwitness.diagnose.factor_names import FACTOR, Meaning, meanings
 from gradwitness.diagnose.facts import Facts
 
 if TYPE_CHECKING:
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.case import Case, Exhibit
 
 COMPOUNDING = "factor of every layer"
-_NEAR = 1e-3  # two fitted factors that may be the same
+_NEAR = 1e-3  # relative distance of fitted factors that may be the same
 
 
 def constant_factor(case: Case) -> Iterator[Explanation]:
     """Suppose h = s g with the same s for one tensor or more."""
     facts = Facts(case)
-    left = [e for e in refuted(case) if slope(e) not in (0.0, None)]
-    left.sort(key=lambda e: e.witness.size)
-    while left:
-        lead = left.pop()
+    remaining = [e for e in refuted(case) if slope(e) not in (0.0, None)]
+    remaining.sort(key=lambda e: e.witness.size)
+    while remaining:
+        lead = remaining.pop()
         factor = slope(lead)
         if factor is None or not fits(lead, factor * lead.witness):
             continue
-        # A gradient that is zero within rounding is noise: its own slope is anything.
-        near = [lead] + [
+        # A gradient that is zero within rounding is noise, and its slope arbitrary.
+        same_factor = [lead] + [
             e
-            for e in left
+            for e in remaining
             if abs((slope(e) or 0) / factor - 1) < _NEAR or fits(e, factor * e.witness)
         ]
-        yield from _explained(case, facts, near, factor)
-        left = [e for e in left if e not in near]
+        yield from _explained(case, facts, same_factor, factor)
+        remaining = [e for e in remaining if e not in same_factor]
 
 
 def compounding_factor(case: Case) -> Iterator[Explanation]:
     """Suppose h = r^k g, k layers behind the loss: each layer multiplies by r once more."""
     order = [case.exhibits[name] for name in Facts(case).order]
     slopes = [(e, slope(e)) for e in order]
-    known = [(e, s) for e, s in slopes if s is not None and s > 0 and fits(e, s * e.witness)]
-    if len(known) < len(order):
+    multiples = [(e, s) for e, s in slopes if s is not None and s > 0 and fits(e, s * e.witness)]
+    if len(multiples) < len(order):
         return
     levels: list[tuple[float, list[Exhibit]]] = []
-    for exhibit, s in known:
+    for exhibit, s in multiples:
         if not levels or abs(s / levels[-1][0] - 1) > _NEAR:
             levels.append((s, []))
         levels[-1][1].append(exhibit)
@@ -61,29 +61,29 @@ def compounding_factor(case: Case) -> Iterator[Explanation]:
     (deepest, last), (first, _) = levels[-1], levels[0]
     ratio = (deepest / first) ** (1 / (len(levels) - 1))
     if abs(ratio - 1) < _NEAR:
-        return  # one factor for all, and some noise between
+        return  # one factor for all, and some noise
     matches = partial(_powers_fit, levels, first)
-    named_ratio = meanings(ratio, {}, (), everywhere=False, matches=matches)
-    best = named_ratio[0].value if named_ratio else ratio
+    ratio_names = meanings(ratio, {}, (), everywhere=False, matches=matches)
+    best = ratio_names[0].value if ratio_names else ratio
     if not matches(best):
         return
     predicted = {
-        e.name: first * best**k * e.witness for k, (_, each) in enumerate(levels) for e in each
+        e.name: first * best**k * e.witness for k, (_, es) in enumerate(levels) for e in es
     }
     yield Explanation(
         COMPOUNDING,
-        f"Each step towards the input multiplies the gradient by {best:.6g} once more: after "
-        f"{named([e.name for e in last])} it is {deepest:.6g}. The factor belongs to what is "
-        "repeated between the layers, such as the activation's derivative.",
+        f"Each layer towards the input multiplies the gradient by {best:.6g} once more: at "
+        f"{named([e.name for e in last])} the factor is {deepest:.6g}. Look at what is repeated "
+        "between the layers, such as the activation's derivative.",
         {name: p for name, p in predicted.items() if case.exhibits[name].refuted},
         coefficient=best,
         place=next(e.name for e in order if e.refuted),
-        freedom=named_ratio[0].tried if named_ratio else REAL,
+        freedom=ratio_names[0].tried if ratio_names else REAL,
     )
 
 
 def slope(exhibit: Exhibit) -> float | None:
-    """Return the factor s that brings s g nearest to the claim; None where there is none."""
+    """Return the factor s for which s g is nearest to the claim, or None."""
     g, h = exhibit.witness, exhibit.claim
     if g.shape != h.shape:
         return None
@@ -96,7 +96,7 @@ def slope(exhibit: Exhibit) -> float | None:
 
 def _powers_fit(levels: list[tuple[float, list[Exhibit]]], first: float, ratio: float) -> bool:
     return all(
-        fits(e, first * ratio**k * e.witness) for k, (_, each) in enumerate(levels) for e in each
+        fits(e, first * ratio**k * e.witness) for k, (_, es) in enumerate(levels) for e in es
     )
 
 
@@ -104,27 +104,27 @@ def _explained(
     case: Case, facts: Facts, members: list[Exhibit], factor: float
 ) -> Iterator[Explanation]:
     names = [n for n in facts.order if n in {e.name for e in members}]
-    where, place, everywhere = _extent(case, facts.order, names)
+    subject, place, everywhere = _extent(case, facts.order, names)
 
     def matches(value: float) -> bool:
         return fits(members[0], value * members[0].witness)
 
     sizes = tuple(itertools.chain.from_iterable(e.witness.shape for e in members))
-    found = meanings(factor, facts.counts, sizes, everywhere=everywhere, matches=matches)
-    if not found:
+    factor_names = meanings(factor, facts.counts, sizes, everywhere=everywhere, matches=matches)
+    if not factor_names:
         text = "No common mistake has this factor."
-        found = [Meaning(factor, FACTOR, text, REAL)]
-    apart = 0 if everywhere else len(facts.order)
-    for meaning in found:
+        factor_names = [Meaning(factor, FACTOR, text, REAL)]
+    alternatives = 0 if everywhere else len(facts.order)
+    for meaning in factor_names:
         value = meaning.value
         predicted = jointly(members, lambda e, value=value: value * e.witness)  # type: ignore[misc]
         yield Explanation(
             meaning.cause,
-            f"{where} is {_figure(value)} times what it should be. {meaning.text}",
+            f"{subject} is {_figure(value)} times what it should be. {meaning.text}",
             predicted,
             coefficient=value,
             place=place,
-            freedom=meaning.tried + apart,
+            freedom=meaning.tried + alternatives,
             reveals=meaning.reveals,
         )
 
@@ -134,25 +134,22 @@ def _figure(value: float) -> str:
 
 
 def _extent(case: Case, order: Sequence[str], names: list[str]) -> tuple[str, str, bool]:
-    """Return which gradients have a factor in words, the place of it, and whether all have it."""
-    telling = [n for n in order if not _silent(case.exhibits[n])]
-    if names == telling:
+    """Return a description of the gradients with a factor, its place, and whether all have it."""
+    informative = [n for n in order if not _is_uninformative(case.exhibits[n])]
+    if names == informative:
         return "Every gradient" if len(names) > 1 else f"The gradient of {names[0]}", "", True
-    rest = [case.exhibits[n] for n in telling if n not in names]
+    rest = [case.exhibits[n] for n in informative if n not in names]
     if len(names) > len(rest) and all(e.refuted for e in rest):
-        # A suffix has right gradients before it. Here none is right: the others have more to them.
-        return f"Every gradient but {named([e.name for e in rest])}", "", True
-    if len(names) > 1 and names == telling[-len(names) :]:
-        before = telling[-len(names) - 1]
-        text = f"Everything behind {before} (from {names[0]} on towards the input)"
+        # A factor behind a step leaves earlier gradients right. Here none is: all have the factor.
+        return f"Every gradient except {named([e.name for e in rest])}", "", True
+    if len(names) > 1 and names == informative[-len(names) :]:
+        previous = informative[-len(names) - 1]
+        text = f"Everything behind {previous} (from {names[0]} on towards the input)"
         return text, names[0], False
     return f"The gradient of {named(names)}", names[0] if len(names) == 1 else "", False
 
 
-def _silent(exhibit: Exhibit) -> bool:
-    """Whether a tensor cannot tell a factor from another: it should be zero, but for rounding."""
+def _is_uninformative(exhibit: Exhibit) -> bool:
+    """Whether a tensor fits any factor, because it is right and zero within rounding."""
     zero: NDArray[np.bool_] = np.abs(exhibit.witness) <= exhibit.allowance
     return not exhibit.refuted and bool(zero.all())
-
-
-__all__ = ["COMPOUNDING", "MISSING_TWO", "compounding_factor", "constant_factor", "slope"]

@@ -1,4 +1,4 @@
-"""A tensor that is wrong in a few places only: one element, one row, one column."""
+"""Mistake: only a few numbers are wrong, such as one element, row or column, or NaN."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ if TYPE_CHECKING:
 
 LOCALISED = "wrong in a few places"
 NOT_FINITE = "not finite"
-_SHARE = 1 / 4  # of a tensor that "a few" may be
+_SHARE = 1 / 4  # of a tensor that still counts as "a few"
 _LISTED = 4
 
 
 def localised(case: Case) -> Iterator[Explanation]:
-    """Say where a tensor is wrong, if in few places; each number fitted there has its cost."""
+    """Locate a few wrong numbers of a tensor; each one counts as fitted."""
     predicted: dict[str, NDArray[np.float64]] = {}
-    said = []
+    parts = []
     freedom = 1
     for exhibit in refuted(case):
         if exhibit.claim.shape != exhibit.witness.shape:
             continue
         wrong = np.abs(exhibit.claim - exhibit.witness) > exhibit.allowance
         count = int(np.count_nonzero(wrong))
-        # NaN is the affair of another hypothesis.
+        # NaN has another hypothesis.
         if not 0 < count <= _SHARE * wrong.size or not np.isfinite(exhibit.claim).all():
             continue
         where = _where(wrong)
         if not where:
             continue
         factor = _ratio(exhibit, wrong)
-        there = exhibit.claim if factor is None else factor * exhibit.witness
-        predicted[exhibit.name] = np.where(wrong, there, exhibit.witness)
-        how = "" if factor is None else f", {factor:.6g} times what is right there"
-        said.append(f"{exhibit.name} is wrong only {where}{how}")
+        values = exhibit.claim if factor is None else factor * exhibit.witness
+        predicted[exhibit.name] = np.where(wrong, values, exhibit.witness)
+        ratio = "" if factor is None else f", by a factor {factor:.6g}"
+        parts.append(f"{exhibit.name} is wrong only {where}{ratio}")
         choices = wrong.size if where.startswith("in ") else wrong.size**count
         freedom *= choices * REAL ** (count if factor is None else 1)
     if predicted:
-        text = f"{named(said)}; everything else in there is right."
+        text = f"{named(parts)}; everything else is right."
         yield Explanation(LOCALISED, text, predicted, freedom=freedom)
 
 
 def not_finite(case: Case) -> Iterator[Explanation]:
-    """NaN or infinity in places, everything else right: 0 * inf through a where, 0/0, overflow."""
+    """Explain NaN or infinity where everything else is right: 0 * inf, 0 / 0, overflow."""
     predicted: dict[str, NDArray[np.float64]] = {}
-    said = []
+    parts = []
     for exhibit in refuted(case):
         bad = ~np.isfinite(exhibit.claim)
         if exhibit.claim.shape != exhibit.witness.shape or not bad.any():
@@ -65,13 +65,13 @@ def not_finite(case: Case) -> Iterator[Explanation]:
         where = (
             "everywhere" if bad.all() else _where(bad) or f"in {bad.sum()} of {bad.size} elements"
         )
-        said.append(f"{exhibit.name} {where}")
+        parts.append(f"{exhibit.name} {where}")
     if predicted:
         yield Explanation(
             NOT_FINITE,
-            f"NaN or infinite where finite numbers are right: {named(said)}. As from 0 times "
-            "infinity in the branch that a where does not take, a division by zero, or overflow in "
-            "a 16-bit format.",
+            f"NaN or infinite instead of finite: {named(parts)}. Possible origins: 0 times "
+            "infinity in the branch that a where does not take, a division by zero, or overflow "
+            "in a 16-bit format.",
             predicted,
             freedom=1,
             reveals=False,
@@ -79,24 +79,24 @@ def not_finite(case: Case) -> Iterator[Explanation]:
 
 
 def _where(wrong: NDArray[np.bool_]) -> str:
-    """Name the places, or return nothing if they have no shape worth a name."""
+    """Describe the wrong positions; empty if they form no simple pattern."""
     count = np.count_nonzero(wrong)
     for axis in range(wrong.ndim if wrong.ndim > 1 else 0):
         others = tuple(k for k in range(wrong.ndim) if k != axis)
         slices = np.flatnonzero(wrong.any(axis=others))
-        held = len(slices) * wrong.size // wrong.shape[axis]
-        if len(slices) <= max(1, _SHARE * wrong.shape[axis]) and 2 * count > held and count > 1:
-            what = {0: "row", 1: "column"}.get(axis) if wrong.ndim == 2 else None
-            what = what or f"axis {axis}, index"
-            return f"in {what} {named(map(str, slices))}"
+        elements = len(slices) * wrong.size // wrong.shape[axis]
+        if len(slices) <= max(1, _SHARE * wrong.shape[axis]) and 2 * count > elements and count > 1:
+            kind = {0: "row", 1: "column"}.get(axis) if wrong.ndim == 2 else None
+            kind = kind or f"axis {axis}, index"
+            return f"in {kind} {named(map(str, slices))}"
     if count > _LISTED:
         return f"at {count} of {wrong.size} elements" if count <= wrong.size // 100 else ""
-    places = (f"[{','.join(map(str, place))}]" for place in np.argwhere(wrong))
-    return f"at {named(places)}"
+    indices = (f"[{','.join(map(str, index))}]" for index in np.argwhere(wrong))
+    return f"at {named(indices)}"
 
 
 def _ratio(exhibit: Exhibit, wrong: NDArray[np.bool_]) -> float | None:
-    """Return the factor of the wrong numbers, if they have one in common."""
+    """Return the common factor of the wrong numbers, if any."""
     g, h = exhibit.witness[wrong], exhibit.claim[wrong]
     if g.size < 2 or not g.any():
         return None

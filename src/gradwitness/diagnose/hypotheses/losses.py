@@ -1,4 +1,4 @@
-"""Mistakes at the loss and in the softmax before it."""
+"""Mistake: the loss, or the softmax before it, is differentiated wrongly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.diagnose.factor_names import MEAN_SUM, MISSING_TWO
-from gradwitness.diagnose.replayed_faults import Fault, explained
+from gradwitness.diagnose.replayed_faults import Mistake, explained
 from gradwitness.rules.loss.losses import MEAN
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _times(visit: Visit, factor: float) -> list[Any]:
 
 
 def _terms(site: Site) -> int:
-    """Count what a loss is the mean of."""
+    """Count the terms that a loss is the mean of."""
     shapes = [np.shape(a) for a in site.operands.values() if a is not None]
     return int(np.prod(np.broadcast_shapes(*shapes[:2])))
 
@@ -103,7 +103,7 @@ def _halved(visit: Visit) -> list[Any] | None:
 
 
 def _without_target(visit: Visit) -> list[Any]:
-    """Log-softmax sends g - p sum(g), where g is -y/B: the term -y/B is left out."""
+    """Log-softmax sends g - p sum(g), where g is -y/B: drop the term -y/B."""
     return [visit.sent[0] - visit.g]
 
 
@@ -111,8 +111,8 @@ def _no_target(visit: Visit) -> list[Any] | None:
     """Differentiate the loss as if the target were zero: 2 x for 2 (x - y), p for p - y."""
     name, target = list(visit.site.operands)[:2]
     zeros = np.zeros_like(visit.site.operands[target])
-    made = visit.site.vjp(name, visit.g, **{target: zeros})
-    return [made if n == name else s for n, s in zip(visit.site.names, visit.sent, strict=True)]
+    gradient = visit.site.vjp(name, visit.g, **{target: zeros})
+    return [gradient if n == name else s for n, s in zip(visit.site.names, visit.sent, strict=True)]
 
 
 def _target_only(visit: Visit) -> list[Any]:
@@ -137,115 +137,113 @@ def _delta_times_softmax(visit: Visit) -> list[Any]:
     return [visit.sent[0] * p * (1 - p)]
 
 
-_MSE = frozenset({"aten.mse_loss"})
 _MEANS = frozenset({"aten.mean"})
 _SUMS = frozenset({"aten.sum"})
 
-FAULTS = (
-    Fault(
+MISTAKES = (
+    Mistake(
         MISSING_TWO,
         "the factor 2 is missing in the derivative of the square at {place}",
         SQUARES,
         _halved,
     ),
-    Fault(
+    Mistake(
         MEAN_SUM,
-        "the loss at {place} is a mean; its gradient is that of the sum: not divided by the number "
-        "of terms",
+        "the loss at {place} is a mean, but its gradient is that of the sum: not divided by the "
+        "number of terms",
         _LOSSES,
         _summed,
     ),
-    Fault(
+    Mistake(
         MEAN_SUM,
-        "the loss at {place} is a sum; its gradient is that of the mean",
+        "the loss at {place} is a sum, but its gradient is that of the mean",
         _LOSSES,
         _averaged,
     ),
-    Fault(
+    Mistake(
         MEAN_SUM,
-        "the loss at {place} is a mean over batch and outputs; its gradient is divided by the "
-        "batch's size only",
+        "the loss at {place} is a mean over batch and outputs, but its gradient is divided only by "
+        "the batch size",
         _LOSSES,
         _over_batch,
     ),
-    Fault(
+    Mistake(
         MEAN_SUM,
-        "the loss at {place} is a mean over batch and outputs; its gradient is divided by the "
-        "number of outputs only",
+        "the loss at {place} is a mean over batch and outputs, but its gradient is divided only by "
+        "the number of outputs",
         _LOSSES,
         _over_features,
     ),
-    Fault(
+    Mistake(
         MEAN_SUM,
         "the mean at {place} is differentiated as if it were a sum: not divided by the number of "
         "terms",
         _MEANS,
         _mean_as_sum,
     ),
-    Fault(
+    Mistake(
         MEAN_SUM,
         "the sum at {place} is differentiated as if it were a mean",
         _SUMS,
         _sum_as_mean,
     ),
-    Fault(
+    Mistake(
         "softmax-cross-entropy without 1/B",
-        "the cross-entropy at {place} is a mean over the batch; its gradient p - y is not divided "
-        "by the batch's size",
+        "the cross-entropy at {place} is a mean over the batch, but its gradient p - y is not "
+        "divided by the batch size",
         LIKELIHOODS,
         _likely_summed,
     ),
-    Fault(
+    Mistake(
         "softmax-cross-entropy without -y",
-        "the gradient of the cross-entropy at {place} is p where it should be p - y: the target is "
-        "not subtracted",
+        "the gradient of the cross-entropy at {place} is p instead of p - y: the target is not "
+        "subtracted",
         _LOG_SOFTMAX,
         _without_target,
     ),
-    Fault(
+    Mistake(
         "loss without its target",
-        "the gradient of the loss at {place} is what it would be if the target were zero: the "
-        "target is not subtracted",
+        "the gradient of the loss at {place} is as if the target were zero: the target is not "
+        "subtracted",
         _TARGETED,
         _no_target,
     ),
-    Fault(
+    Mistake(
         "softmax left out",
-        "the gradient passes the log-softmax at {place} unchanged: -y where p - y belongs",
+        "the gradient passes the log-softmax at {place} unchanged: -y instead of p - y",
         _LOG_SOFTMAX,
         _target_only,
     ),
-    Fault(
+    Mistake(
         "softmax derivative applied twice",
-        "the gradient p - y at {place} is multiplied by p (1 - p); the softmax's derivative is in "
-        "p - y already",
+        "the gradient p - y at {place} is multiplied by p (1 - p), but p - y already includes the "
+        "softmax's derivative",
         _LOG_SOFTMAX,
         _delta_times_softmax,
     ),
-    Fault(
+    Mistake(
         "softmax treated elementwise",
-        "the softmax at {place} is differentiated as if each output depended on its own input "
-        "only: p (1 - p), the diagonal, without -p_i p_j",
+        "the softmax at {place} is differentiated as if each output depended only on its own "
+        "input: p (1 - p), the diagonal, without -p_i p_j",
         _LOG_SOFTMAX,
         _elementwise_log,
     ),
-    Fault(
+    Mistake(
         "softmax treated elementwise",
-        "the softmax at {place} is differentiated as if each output depended on its own input "
-        "only: p (1 - p), the diagonal, without -p_i p_j",
+        "the softmax at {place} is differentiated as if each output depended only on its own "
+        "input: p (1 - p), the diagonal, without -p_i p_j",
         _SOFTMAX,
         _elementwise,
     ),
-    Fault(
+    Mistake(
         "softmax without its mean",
-        "the softmax at {place} sends p g where p (g - sum(p g)) belongs: the sum is not "
-        "subtracted",
+        "the softmax at {place} sends p g instead of p (g - sum(p g)): the sum is not subtracted",
         _SOFTMAX,
         _without_mean,
     ),
 )
 
 
-def loss_faults(case: Case) -> Iterator[Explanation]:
-    """Explain by a loss, a square, a mean or a softmax differentiated wrongly."""
-    return explained(case, FAULTS)
+def loss_mistakes(case: Case) -> Iterator[Explanation]:
+    """Explain by a wrong derivative of a loss, square, mean or softmax."""
+    return explained(case, MISTAKES)

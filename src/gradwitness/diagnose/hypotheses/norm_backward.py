@@ -1,4 +1,4 @@
-"""Mistakes in the backward of normalisations: paths through mean and variance, the weight."""
+"""Mistake: a normalisation's backward drops a path through its statistics, or its weight."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Fault, explained
+from gradwitness.diagnose.replayed_faults import Mistake, explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ _KINDS = {
 class _Parts:
     """``dx = rate (scaled - mean(scaled) - n mean(scaled n))`` over some axes, n normalised.
 
-    Shapes are those in which the statistics are taken; ``shape`` is the input's.
+    Arrays have the shape that the statistics are taken in; ``shape`` is the input's.
     """
 
     scaled: Any
@@ -39,14 +39,14 @@ class _Parts:
     centred: bool = True
 
     def sent(self, *, mean: bool = True, variance: bool = True, weight: bool = True) -> Any:
-        """Return the gradient of the input, of some of its parts."""
+        """Return the gradient of the input, from some of its parts."""
         g = self.scaled if weight else self.plain
-        made = g
+        gradient = g
         if mean and self.centred:
-            made = made - np.mean(g, axis=self.over, keepdims=True)
+            gradient = gradient - np.mean(g, axis=self.over, keepdims=True)
         if variance:
-            made = made - self.n * np.mean(g * self.n, axis=self.over, keepdims=True)
-        return np.reshape(made * self.rate, self.shape)
+            gradient = gradient - self.n * np.mean(g * self.n, axis=self.over, keepdims=True)
+        return np.reshape(gradient * self.rate, self.shape)
 
 
 def _parts(site: Site, g: Any) -> _Parts | None:
@@ -56,14 +56,14 @@ def _parts(site: Site, g: Any) -> _Parts | None:
         if not site.parameters["training"]:
             return None
         across = (1, -1, *(1,) * (x.ndim - 2))
-        mean, rate = (np.reshape(item, across) for item in site.results[1:3])
+        mean, rate = (np.reshape(statistic, across) for statistic in site.results[1:3])
         scaled = g if w is None else g * np.reshape(w, across)
         over = (0, *range(2, x.ndim))
         return _Parts(scaled, g, (x - mean) * rate, rate, over, shape)
     if site.op == "aten.native_group_norm":
         groups = (x.shape[0], site.parameters["group"], -1)
         scaled = g if w is None else g * np.reshape(w, (1, -1, *(1,) * (x.ndim - 2)))
-        mean, rate = (np.reshape(item, (*groups[:2], 1)) for item in site.results[1:3])
+        mean, rate = (np.reshape(statistic, (*groups[:2], 1)) for statistic in site.results[1:3])
         scaled, g = np.reshape(scaled, groups), np.reshape(g, groups)
         return _Parts(scaled, g, (np.reshape(x, groups) - mean) * rate, rate, (2,), shape)
     scaled = g if w is None else g * w
@@ -78,27 +78,27 @@ def _parts(site: Site, g: Any) -> _Parts | None:
 
 def _without(**parts: bool) -> Any:
     def wrong(visit: Visit) -> list[Any] | None:
-        found = _parts(visit.site, visit.g)
-        if found is None or visit.site.edge("x") is None:
+        norm = _parts(visit.site, visit.g)
+        if norm is None or visit.site.edge("x") is None:
             return None
-        if parts.get("mean") is False and not found.centred:
+        if parts.get("mean") is False and not norm.centred:
             return None
-        return visit.sending(found.sent(**parts))
+        return visit.sending(norm.sent(**parts))
 
     return wrong
 
 
 def _raw_input(visit: Visit) -> list[Any] | None:
-    """Make the weight's gradient with x instead of its normalised form."""
+    """Compute the weight's gradient from x instead of the normalised x."""
     edge = visit.site.edge("w")
     if edge is None:
         return None
     x, w = visit.site.operands["x"], visit.site.operands["w"]
     if visit.site.op in {"aten.native_batch_norm", "aten.native_group_norm"}:
-        made = np.sum(visit.g * x, axis=(0, *range(2, x.ndim)))
+        gradient = np.sum(visit.g * x, axis=(0, *range(2, x.ndim)))
     else:
-        made = np.sum(visit.g * x, axis=tuple(range(x.ndim - w.ndim)))
-    return visit.sending(made, edge)
+        gradient = np.sum(visit.g * x, axis=tuple(range(x.ndim - w.ndim)))
+    return visit.sending(gradient, edge)
 
 
 def _unused_weight(visit: Visit) -> list[Any] | None:
@@ -109,44 +109,44 @@ def _unused_weight(visit: Visit) -> list[Any] | None:
     return visit.sending(visit.sent[edge] * visit.site.operands["w"], edge)
 
 
-def _made(name: str, op: str) -> tuple[Fault, ...]:
+def _mistakes(name: str, op: str) -> tuple[Mistake, ...]:
     ops = frozenset({op})
     return (
-        Fault(
+        Mistake(
             f"{name} mean path dropped",
             f"the {name} at {{place}} is differentiated as if the mean were a constant: the "
             "gradient's own mean is not subtracted",
             ops,
             _without(mean=False),
         ),
-        Fault(
+        Mistake(
             f"{name} variance path dropped",
             f"the {name} at {{place}} is differentiated as if the deviation were a constant: the "
             "part of the gradient along the normalised input is not subtracted",
             ops,
             _without(variance=False),
         ),
-        Fault(
+        Mistake(
             f"{name} statistics as constants",
             f"the {name} at {{place}} is differentiated as if mean and deviation were constants: "
             "the gradient is only multiplied by weight over deviation",
             ops,
             _without(mean=False, variance=False),
         ),
-        Fault(
+        Mistake(
             "gamma omitted",
             f"the {name}'s weight (gamma) is not multiplied into the gradient at {{place}}",
             ops,
             _without(weight=False),
         ),
-        Fault(
+        Mistake(
             "gamma's gradient with the raw input",
-            f"the gradient of the {name}'s weight (gamma) at {{place}} is made with the input, "
-            "which should be normalised first",
+            f"the gradient of the {name}'s weight (gamma) at {{place}} is computed from the raw "
+            "input instead of the normalised one",
             ops,
             _raw_input,
         ),
-        Fault(
+        Mistake(
             "gamma multiplied into its own gradient",
             f"the gradient of the {name}'s weight (gamma) at {{place}} is multiplied by the weight",
             ops,
@@ -155,9 +155,9 @@ def _made(name: str, op: str) -> tuple[Fault, ...]:
     )
 
 
-FAULTS = tuple(fault for name, op in _KINDS.items() for fault in _made(name, op))
+MISTAKES = tuple(mistake for name, op in _KINDS.items() for mistake in _mistakes(name, op))
 
 
-def norm_faults(case: Case) -> Iterator[Explanation]:
-    """Explain by a normalisation differentiated as if its statistics were constants."""
-    return explained(case, FAULTS)
+def norm_mistakes(case: Case) -> Iterator[Explanation]:
+    """Explain by a wrong derivative of a normalisation."""
+    return explained(case, MISTAKES)

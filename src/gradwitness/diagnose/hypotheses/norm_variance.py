@@ -1,7 +1,7 @@
-"""A normalisation by another deviation: of the unbiased variance, or with eps outside of the root.
+"""Mistake: a normalisation uses the unbiased variance, or adds eps outside the square root.
 
-The forward pass differs and the derivative with it, so the program is run again with these steps
-taken otherwise.
+This changes the forward pass and its derivative, so the program is replayed with these steps
+replaced.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from gradwitness.engine.binding import Lookup
     from gradwitness.tape import Call, Node, Tape
 
-    # From the variance, how many numbers it is of, and eps: the deviation, and its derivative.
+    # From the variance, its number of elements, and eps: the deviation and its derivative.
     Deviation: TypeAlias = Callable[[Any, int, float], tuple[Any, Any]]
 
 _BATCH, _LAYER = "aten.native_batch_norm", "aten.native_layer_norm"
-_FEW = 6  # normalisations that are tried one by one
+_FEW = 6  # up to this many normalisations are tried one by one
 
 
 def _unbiased(v: Any, count: int, eps: float) -> tuple[Any, Any]:
@@ -45,8 +45,8 @@ def _outside(v: Any, count: int, eps: float) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """A normalisation's operands, in the shapes in which its statistics are taken."""
+class _Norm:
+    """A normalisation's operands, in the shape that its statistics are taken in."""
 
     x: Any
     w: Any
@@ -69,51 +69,51 @@ class _Frame:
         along = np.mean(scaled * self.n, axis=self.over, keepdims=True)
         dx = scaled - np.mean(scaled, axis=self.over, keepdims=True)
         dx = (dx - 2 * self.slope * (self.x - self.mean) * along) / self.deviation
-        made = {"x": dx, "w": np.sum(g * self.n, axis=self.summed), "b": np.sum(g, self.summed)}
+        sent = {"x": dx, "w": np.sum(g * self.n, axis=self.summed), "b": np.sum(g, self.summed)}
         return tuple(
-            np.reshape(made[name], shapes[name]) if name in shapes else None for name in self.names
+            np.reshape(sent[name], shapes[name]) if name in shapes else None for name in self.names
         )
 
 
 @dataclass(frozen=True)
-class _Otherwise(Steps):
-    """Takes some normalisations with another deviation."""
+class _OtherDeviation(Steps):
+    """Replays some normalisations with another deviation."""
 
     calls: frozenset[int]
     deviation: Deviation
 
     def forward(self, tape: Tape, call: Call, lookup: Lookup) -> tuple[Any, ...]:
-        """Compute what a call makes."""
-        made = super().forward(tape, call, lookup)
+        """Compute the results of a call."""
+        results = super().forward(tape, call, lookup)
         if call.id not in self.calls:
-            return made
-        frame, _ = self._frame(tape, call, lookup)
-        statistics = (frame.mean, 1 / frame.deviation)
+            return results
+        norm, _ = self._norm(tape, call, lookup)
+        statistics = (norm.mean, 1 / norm.deviation)
         return (
-            frame.y(),
-            *(np.reshape(s, np.shape(m)) for s, m in zip(statistics, made[1:3], strict=True)),
+            norm.y(),
+            *(np.reshape(s, np.shape(m)) for s, m in zip(statistics, results[1:3], strict=True)),
         )
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
     ) -> tuple[Any, ...]:
-        """Compute what a node sends."""
+        """Compute the gradients that a node sends."""
         if node.call not in self.calls or incoming[0] is None:
             return super().backward(tape, node, incoming, lookup)
-        frame, shapes = self._frame(tape, tape.calls[node.call], lookup)
-        return frame.sent(incoming[0], shapes)
+        norm, shapes = self._norm(tape, tape.calls[node.call], lookup)
+        return norm.sent(incoming[0], shapes)
 
-    def _frame(
+    def _norm(
         self, tape: Tape, call: Call, lookup: Lookup
-    ) -> tuple[_Frame, dict[str, tuple[int, ...]]]:
+    ) -> tuple[_Norm, dict[str, tuple[int, ...]]]:
         bound = bind(tape, call, lookup, arithmetic=None)
-        given = dict(zip(bound.rule.operands, bound.operands, strict=True))
-        x, w, b = given["x"], given.get("w"), given.get("b")
-        shapes = {k: np.shape(given[k]) for k in ("x", "w", "b") if given.get(k) is not None}
+        operands = dict(zip(bound.rule.operands, bound.operands, strict=True))
+        x, w, b = operands["x"], operands.get("w"), operands.get("b")
+        shapes = {k: np.shape(operands[k]) for k in ("x", "w", "b") if operands.get(k) is not None}
         if call.base_op == _BATCH:
             over = summed = (0, *range(2, x.ndim))
             across = (1, -1, *(1,) * (x.ndim - 2))
-            w, b = (None if item is None else np.reshape(item, across) for item in (w, b))
+            w, b = (None if array is None else np.reshape(array, across) for array in (w, b))
         else:
             axes = len(bound.parameters["normalized_shape"])
             over = tuple(range(x.ndim - axes, x.ndim))
@@ -123,15 +123,15 @@ class _Otherwise(Steps):
         s, slope = self.deviation(v, count, float(bound.parameters["eps"]))
         names = tuple(name for name, _, _ in bound.inputs())
         n = (x - mean) / s
-        return _Frame(x, w, b, n, s, slope, over, summed, names, mean), shapes
+        return _Norm(x, w, b, n, s, slope, over, summed, names, mean), shapes
 
 
 _KINDS: tuple[tuple[str, str, Deviation, frozenset[str]], ...] = (
     (
         "unbiased variance",
         (
-            "the claims are those of a normalisation by the unbiased variance, divided by N - 1, "
-            "at {place}; it is to be divided by N"
+            "the claims are those of a normalisation by the unbiased variance at {place}: divided "
+            "by N - 1 instead of N"
         ),
         _unbiased,
         frozenset({_BATCH, _LAYER}),
@@ -139,7 +139,7 @@ _KINDS: tuple[tuple[str, str, Deviation, frozenset[str]], ...] = (
     (
         ELSEWHERE,
         (
-            "the claims are those of a normalisation with eps outside of the root at {place}: "
+            "the claims are those of a normalisation with eps outside the root at {place}: "
             "sqrt(variance) + eps"
         ),
         _outside,
@@ -148,8 +148,8 @@ _KINDS: tuple[tuple[str, str, Deviation, frozenset[str]], ...] = (
 )
 
 
-def deviations(case: Case) -> Iterator[Explanation]:
-    """Explain by a normalisation that divides by another deviation, forward and backward."""
+def wrong_deviation(case: Case) -> Iterator[Explanation]:
+    """Explain by another deviation in a normalisation, forward and backward."""
     trial = Trial.of(case)
     if trial is None:
         return
@@ -158,14 +158,16 @@ def deviations(case: Case) -> Iterator[Explanation]:
         sets = [calls] if calls else []
         sets += [[call] for call in calls] if 1 < len(calls) <= _FEW else []
         for chosen in sets:
-            steps = _Otherwise(frozenset(call.id for call in chosen), deviation)
+            steps = _OtherDeviation(frozenset(call.id for call in chosen), deviation)
             predicted = predicted_by(trial, trial.tape, steps=steps)
             if predicted:
                 places = dict.fromkeys(where(call.source, call.base_op) for call in chosen)
                 place = ", ".join(places)
                 node = chosen[0].node if len(chosen) == 1 else None
-                said = text.format(place=place)
-                yield Explanation(cause, said, predicted, place=place, node=node, reveals=False)
+                described = text.format(place=place)
+                yield Explanation(
+                    cause, described, predicted, place=place, node=node, reveals=False
+                )
 
 
 def _trains(call: Call) -> bool:

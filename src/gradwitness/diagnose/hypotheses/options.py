@@ -1,4 +1,4 @@
-"""Another program by one of its options: another slope, a loss without weights or smoothing."""
+"""Mistake: another leaky slope, or a loss without its class weights or label smoothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Fault, Trial, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SLOPE = "another leaky slope"
 _LEAKY = frozenset({"aten.leaky_relu"})
-# Defaults of libraries and what papers take; 0 is a ReLU's, which has a name of its own.
+# Usual slopes; 0 is a ReLU's, which has another hypothesis.
 _SLOPES = (0.01, 0.1, 0.2, 0.3, 0.05, 0.25, 0.02, 0.001, 1 / 5.5, 0.15, 0.5)
 
 
@@ -38,19 +38,19 @@ def other_slopes(case: Case) -> Iterator[Explanation]:
             for call in calls
             if not np.isclose(_slope(call), slope, rtol=1e-6, atol=0)
         }
-        text = f"the claims are those of a leaky ReLU with slope {slope:.4g} at {{place}}; the "
-        for found in explained_by_program(trial, SLOPE, text + "recorded one has another", changes):
-            yield dataclasses.replace(found, coefficient=slope, freedom=tried)
+        text = f"the claims are those of a leaky ReLU with slope {slope:.4g} at {{place}}"
+        for explanation in explained_by_program(trial, SLOPE, text, changes):
+            yield dataclasses.replace(explanation, coefficient=slope, freedom=tried)
         text = (
             f"the leaky ReLU at {{place}} multiplies the gradient by {slope:.4g} where its input "
-            "was negative; its slope is another"
+            "was negative, which is not its slope"
         )
 
         def wrong(visit: Visit, slope: float = slope) -> list[Any]:
             return visit.sending(visit.site.vjp(visit.site.names[0], visit.g, negative_slope=slope))
 
-        for found in explanations(trial, Fault(SLOPE, text, _LEAKY, wrong), sites):
-            yield dataclasses.replace(found, coefficient=slope, freedom=tried)
+        for explanation in explanations(trial, Mistake(SLOPE, text, _LEAKY, wrong), sites):
+            yield dataclasses.replace(explanation, coefficient=slope, freedom=tried)
 
 
 def _slope(call: Call) -> float:
@@ -59,7 +59,7 @@ def _slope(call: Call) -> float:
 
 
 def loss_options(case: Case) -> Iterator[Explanation]:
-    """Explain by a cross-entropy whose class weights or label smoothing were left out."""
+    """Explain by a cross-entropy without its class weights or label smoothing."""
     trial = Trial.of(case)
     if trial is None:
         return
@@ -73,8 +73,8 @@ def loss_options(case: Case) -> Iterator[Explanation]:
     yield from explained_by_program(
         trial,
         "class weights ignored",
-        "the claims are those of the cross-entropy at {place} without its class weights: every "
-        "target counts as much as any other",
+        "the claims are those of the cross-entropy at {place} without its class weights: all "
+        "targets count the same",
         weights,
         singly=False,
     )
@@ -88,7 +88,7 @@ def loss_options(case: Case) -> Iterator[Explanation]:
 
 
 def _unsmoothed(trial: Trial, likelihood: Call) -> dict[int, dict[str, Any]]:
-    """Return how (1 - s) l + (s / C) m, as torch writes a smoothed loss, becomes l."""
+    """Return the changes by which torch's smoothed loss, (1 - s) l + (s / C) m, becomes l."""
     users = _users(trial, likelihood.outputs[0])
     kept = next((call for call in users if _times_a_number(call)), None)
     if kept is None or not 0 < kept.arguments["other"] < 1:  # type: ignore[operator]
@@ -96,9 +96,9 @@ def _unsmoothed(trial: Trial, likelihood: Call) -> dict[int, dict[str, Any]]:
     for total in _users(trial, kept.outputs[0]):
         others = [n for a in total.arguments.values() for n in references(a)]
         for number in others if total.base_op == "aten.add" else ():
-            rest = trial.makers.get(number)
-            if rest is not None and rest is not kept and _times_a_number(rest):
-                return {kept.id: {"other": 1.0}, rest.id: {"other": 0.0}}
+            other = trial.makers.get(number)
+            if other is not None and other is not kept and _times_a_number(other):
+                return {kept.id: {"other": 1.0}, other.id: {"other": 0.0}}
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Ways that a gradient should have gone and did not: dropped edges, uses that were not counted."""
+"""Mistake: the gradient of one path, or of one use of a value or weight, is missing."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ def without(*edges: int) -> Any:
 
 
 def dropped_paths(case: Case) -> Iterator[Explanation]:
-    """Explain by one of several uses of a value, or of a weight, that is not counted."""
+    """Explain by one of several uses of a value or weight that is not counted."""
     trial = Trial.of(case)
     if trial is None:
         return
     sites = {site.node.id: site for site in trial.sites()}
     joins: dict[NodeInput, list[tuple[Site, int]]] = defaultdict(list)
     for site in sites.values():
-        for number, edge in enumerate(site.node.edges):
+        for edge_nr, edge in enumerate(site.node.edges):
             if edge is not None:
-                joins[edge.node, edge.index].append((site, number))
-    for input_nr, ways in joins.items():
-        if len(ways) > 1:
-            yield from _one_missing(trial, input_nr, ways)
+                joins[edge.node, edge.index].append((site, edge_nr))
+    for input_nr, uses in joins.items():
+        if len(uses) > 1:
+            yield from _one_missing(trial, input_nr, uses)
 
 
 def _one_missing(
-    trial: Trial, input_nr: NodeInput, ways: list[tuple[Site, int]]
+    trial: Trial, input_nr: NodeInput, uses: list[tuple[Site, int]]
 ) -> Iterator[Explanation]:
     node = trial.tape.nodes[input_nr[0]]
     leaf = None if node.leaf is None else trial.tape.values[node.leaf].name
-    for site, number in ways:
+    for site, edge_nr in uses:
         if site.node.id not in trial.suspects:
             continue
         user = site.place
-        predicted = trial.with_faults([(site, without(number))])
+        predicted = trial.with_mistakes([(site, without(edge_nr))])
         if predicted and leaf:
             text = (
-                f"{leaf} is used {len(ways)} times and its gradient is the sum over them; the use "
-                f"in {user} was not counted"
+                f"{leaf} is used {len(uses)} times and its gradient is the sum over all uses; the "
+                f"use in {user} was not counted"
             )
             yield Explanation(
                 "tied weight counted once",
@@ -68,28 +68,28 @@ def _one_missing(
                 reveals=False,
             )
         elif predicted:
-            shared = _made_by(trial, input_nr)
+            shared = _origin(trial, input_nr)
             text = (
-                f"the value made by {shared} is used {len(ways)} times and the gradients of its "
-                f"uses add up; the one that comes back through {user} is missing"
+                f"the result of {shared} is used {len(uses)} times and the gradients of its uses "
+                f"add up; the one through {user} is missing"
             )
             yield Explanation(
                 "one path dropped", text, predicted, place=user, node=site.node.id, reveals=False
             )
-    if leaf and len(ways) > 2:
-        yield from _one_left(trial, leaf, ways)
+    if leaf and len(uses) > 2:
+        yield from _one_counted(trial, leaf, uses)
 
 
-def _one_left(trial: Trial, leaf: str, ways: list[tuple[Site, int]]) -> Iterator[Explanation]:
-    """Yield what is left if only one use was counted: it overwrote the others."""
-    for kept, _ in (ways[0], ways[-1]):
-        others = [(site, without(number)) for site, number in ways if site is not kept]
-        predicted = trial.with_faults(others)
+def _one_counted(trial: Trial, leaf: str, uses: list[tuple[Site, int]]) -> Iterator[Explanation]:
+    """Yield the gradient of a single use, which overwrote the others."""
+    for kept, _ in (uses[0], uses[-1]):
+        others = [(site, without(edge_nr)) for site, edge_nr in uses if site is not kept]
+        predicted = trial.with_mistakes(others)
         if predicted:
             user = kept.place
             text = (
-                f"{leaf} is used {len(ways)} times and its gradient is the sum over them; only the "
-                f"use in {user} was counted"
+                f"{leaf} is used {len(uses)} times and its gradient is the sum over all uses; only "
+                f"the use in {user} was counted"
             )
             yield Explanation(
                 "tied weight counted once",
@@ -101,7 +101,7 @@ def _one_left(trial: Trial, leaf: str, ways: list[tuple[Site, int]]) -> Iterator
             )
 
 
-def _made_by(trial: Trial, input_nr: NodeInput) -> str:
+def _origin(trial: Trial, input_nr: NodeInput) -> str:
     node = trial.tape.nodes[input_nr[0]]
     if node.call is None:
         return node.name
@@ -110,27 +110,27 @@ def _made_by(trial: Trial, input_nr: NodeInput) -> str:
 
 
 def stopped_chains(case: Case) -> Iterator[Explanation]:
-    """Explain by a gradient that ends at a layer: nothing reaches what lies before it."""
+    """Explain by a gradient that stops at a layer and reaches no earlier one."""
     trial = Trial.of(case)
     if trial is None:
         return
     behind = behind_inputs(case)
     for site in trial.sites():
-        wanted = [k for k, edge in enumerate(site.node.edges) if edge is not None]
-        if len(wanted) < 2 or site.node.id not in trial.suspects:
-            continue  # behind a node of one edge it is the same as before it
-        for number in wanted:
-            edge = site.node.edges[number]
-            assert edge is not None  # noqa: S101 (wanted)
+        open_edges = [k for k, edge in enumerate(site.node.edges) if edge is not None]
+        if len(open_edges) < 2 or site.node.id not in trial.suspects:
+            continue  # a node with one edge is no other place than the one before
+        for edge_nr in open_edges:
+            edge = site.node.edges[edge_nr]
+            assert edge is not None  # noqa: S101 (by open_edges)
             names = behind.get((edge.node, edge.index), frozenset())
             if len(names & set(case.exhibits)) < 2:
                 continue
-            predicted = trial.with_faults([(site, without(number))])
+            predicted = trial.with_mistakes([(site, without(edge_nr))])
             if not predicted or any(p.any() for p in predicted.values()):
-                continue  # some of it arrives on another path
+                continue  # some of it arrives by another path
             text = (
-                f"the gradient stops at {site.place}: nothing is sent to its input, and everything "
-                "before it gets zero (a detach, or a step left out of the chain)"
+                f"the gradient stops at {site.place}: its input, and everything before it, gets "
+                "zero (a detach, or a step missing from the chain)"
             )
             yield Explanation(
                 DETACHED, text, predicted, place=site.place, node=site.node.id, reveals=False

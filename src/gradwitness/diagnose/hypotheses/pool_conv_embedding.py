@@ -1,4 +1,4 @@
-"""Mistakes in the backward of what picks or walks: pooling, convolutions, tables, dropout."""
+"""Mistake: wrong backward of a pooling, a convolution, an embedding or a dropout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Fault, Trial, explained, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, explanations
 from gradwitness.rules.layers.convolution import Geometry
 from gradwitness.rules.layers.windows import Walk
 
@@ -34,7 +34,7 @@ def _to_all(visit: Visit) -> list[Any]:
 
 
 def _to_equals(visit: Visit) -> list[Any] | None:
-    """Every element that equals the window's largest gets the whole gradient."""
+    """Give the whole gradient to every element that equals the window's largest."""
     x, walk = visit.site.operands["x"], Walk(**visit.site.parameters)
     if visit.site.parameters.get("stride") not in ((), visit.site.parameters["kernel_size"]):
         return None
@@ -46,8 +46,8 @@ def _kernel_flipped(visit: Visit) -> list[Any] | None:
     w = visit.site.operands["w"]
     if visit.site.edge("x") is None:
         return None
-    turned = np.flip(w, tuple(range(2, w.ndim)))
-    return visit.sending(visit.site.vjp("x", visit.g, w=turned))
+    flipped = np.flip(w, tuple(range(2, w.ndim)))
+    return visit.sending(visit.site.vjp("x", visit.g, w=flipped))
 
 
 def _weight_flipped(visit: Visit) -> list[Any] | None:
@@ -73,11 +73,11 @@ def _unstrided(edge: str) -> Any:
 
 def _overwritten(visit: Visit) -> list[Any]:
     indices = np.ravel(visit.site.operands["indices"])
-    out = np.zeros_like(visit.site.operands["weight"])
-    out[indices] = np.reshape(visit.g, (indices.size, -1))
+    gradient = np.zeros_like(visit.site.operands["weight"])
+    gradient[indices] = np.reshape(visit.g, (indices.size, -1))
     if visit.site.parameters.get("padding_idx", -1) >= 0:
-        out[visit.site.parameters["padding_idx"]] = 0
-    return visit.sending(out)
+        gradient[visit.site.parameters["padding_idx"]] = 0
+    return visit.sending(gradient)
 
 
 def _by_frequency(visit: Visit) -> list[Any]:
@@ -90,91 +90,90 @@ def _padding_learns(visit: Visit) -> list[Any] | None:
     return visit.sending(visit.site.vjp("weight", visit.g, padding_idx=-1))
 
 
-FAULTS = (
-    Fault(
+MISTAKES = (
+    Mistake(
         "max pool spreads evenly",
-        "the max pool at {place} spreads each window's gradient evenly, as an average pool does; "
-        "it belongs to the largest element alone",
+        "the max pool at {place} spreads each window's gradient evenly, like an average pool, "
+        "instead of giving it to the largest element",
         _MAX_POOL,
         _spread_evenly,
     ),
-    Fault(
+    Mistake(
         "max pool gives to all",
-        "the max pool at {place} gives each window's gradient to every element of the window; it "
-        "belongs to the largest alone",
+        "the max pool at {place} gives each window's gradient to every element of the window "
+        "instead of only the largest",
         _MAX_POOL,
         _to_all,
     ),
-    Fault(
+    Mistake(
         "max pool gives to every tie",
         "the max pool at {place} gives each window's whole gradient to every element that equals "
-        "the largest; torch gives it to the first",
+        "the largest; torch gives it only to the first",
         _MAX_POOL,
         _to_equals,
     ),
-    Fault(
+    Mistake(
         "avg pool not divided",
-        "the average pool at {place} gives each element the window's gradient, not divided by the "
-        "window's size",
+        "the average pool at {place} gives each element the window's gradient without dividing by "
+        "the window's size",
         _AVG_POOL,
         _to_all,
     ),
-    Fault(
+    Mistake(
         "convolution kernel flipped in backward",
-        "the gradient of the input of the convolution at {place} is made with the kernel turned "
-        "round once too often (or not at all): torch's forward correlates, so backward turns it "
-        "once",
+        "the gradient of the input of the convolution at {place} flips the kernel twice, or not at "
+        "all: torch's forward pass correlates, so backward flips it once",
         _CONVOLUTION,
         _kernel_flipped,
     ),
-    Fault(
+    Mistake(
         "convolution kernel flipped in backward",
-        "the gradient of the kernel of the convolution at {place} comes out turned round",
+        "the gradient of the kernel of the convolution at {place} is flipped",
         _CONVOLUTION,
         _weight_flipped,
     ),
-    Fault(
+    Mistake(
         "stride ignored",
-        "the gradient of the input of the convolution at {place} ignores the stride: the incoming "
-        "gradient belongs on a grid of it, with zeros between",
+        "the gradient of the input of the convolution at {place} ignores the stride: zeros should "
+        "be inserted between the incoming gradients",
         _CONVOLUTION,
         _unstrided("x"),
     ),
-    Fault(
+    Mistake(
         "stride ignored",
-        "the gradient of the kernel of the convolution at {place} ignores the stride: it meets the "
-        "input at every place instead of every stride-th",
+        "the gradient of the kernel of the convolution at {place} ignores the stride: it uses the "
+        "input at every position instead of every stride-th",
         _CONVOLUTION,
         _unstrided("w"),
     ),
-    Fault(
+    Mistake(
         "embedding rows overwritten",
-        "at {place} a row that was looked up several times gets the gradient of the last time "
-        "alone: written (=) where it should be added (+=, np.add.at)",
+        "at {place} a row that was looked up several times gets only the gradient of the last "
+        "lookup: it is assigned (=) instead of added (+=, np.add.at)",
         _EMBEDDING,
         _overwritten,
     ),
-    Fault(
+    Mistake(
         "embedding rows averaged",
-        "at {place} a row's gradient is divided by how often the row was looked up",
+        "at {place} a row's gradient is divided by the number of its lookups",
         _EMBEDDING,
         _by_frequency,
     ),
-    Fault(
+    Mistake(
         "padding row learns",
-        "at {place} the padding index's row gets a gradient; it should get none",
+        "at {place} the row of the padding index gets a gradient, but should get none",
         _EMBEDDING,
         _padding_learns,
     ),
 )
 
 
-def picking_faults(case: Case) -> Iterator[Explanation]:
-    """Explain by a pooling, a convolution or a table differentiated wrongly."""
-    return explained(case, FAULTS)
+def layer_mistakes(case: Case) -> Iterator[Explanation]:
+    """Explain by a wrong derivative of a pooling, a convolution or an embedding."""
+    return explained(case, MISTAKES)
 
 
-# Dropout: a product with a mask that was drawn, or one operation.
+# Dropout: a product with a random mask, or a single operation.
 
 _DRAWN = frozenset({"aten.bernoulli", "aten.rand", "aten.rand_like", "aten.uniform"})
 DROPOUTS = frozenset({"aten.mul", "aten.native_dropout"})
@@ -201,7 +200,7 @@ def _scale(site: Site) -> float | None:
 
 
 def _mask(site: Site) -> Any:
-    """Return the factor that no gradient is wanted for."""
+    """Return the factor that needs no gradient."""
     return next(
         (
             site.operands[name]
@@ -219,22 +218,22 @@ def _not_scaled(visit: Visit) -> list[Any] | None:
     return [None if s is None else s / scale for s in visit.sent]
 
 
-DROPOUT_FAULTS = (
-    Fault(
+DROPOUT_MISTAKES = (
+    Mistake(
         "dropout mask not applied in backward",
-        "the dropout at {place} lets the whole gradient through: the mask of the forward pass is "
-        "not applied in backward, nor the scale 1 / (1 - p)",
+        "the dropout at {place} passes the whole gradient: neither the mask of the forward pass "
+        "nor the scale 1 / (1 - p) is applied in backward",
         DROPOUTS,
         _not_masked,
     ),
-    Fault(
+    Mistake(
         "dropout mask not applied in backward",
         "the dropout at {place} scales the gradient by 1 / (1 - p), but does not apply the mask of "
         "the forward pass",
         DROPOUTS,
         _scaled_not_masked,
     ),
-    Fault(
+    Mistake(
         "dropout scale missing",
         "the dropout at {place} applies its mask in backward, but not the scale 1 / (1 - p)",
         DROPOUTS,
@@ -249,20 +248,20 @@ def dropout_sites(trial: Trial) -> list[Site]:
         site
         for site in trial.sites(DROPOUTS)
         if site.op == "aten.native_dropout"
-        or any(trial.comes_from(number, _DRAWN) for number in _unwanted(site))
+        or any(trial.comes_from(number, _DRAWN) for number in _mask_numbers(site))
     ]
 
 
-def _unwanted(site: Site) -> list[int]:
+def _mask_numbers(site: Site) -> list[int]:
     pairs = zip(site.names, site.node.edges, strict=True)
-    return [site.numbers[name] for name, to in pairs if to is None and name in site.numbers]
+    return [site.numbers[name] for name, edge in pairs if edge is None and name in site.numbers]
 
 
-def dropout_faults(case: Case) -> Iterator[Explanation]:
+def dropout_mistakes(case: Case) -> Iterator[Explanation]:
     """Explain by a dropout whose mask or scale is missing in backward."""
     trial = Trial.of(case)
     if trial is None:
         return
     sites = dropout_sites(trial)
-    for fault in DROPOUT_FAULTS:
-        yield from explanations(trial, fault, sites)
+    for mistake in DROPOUT_MISTAKES:
+        yield from explanations(trial, mistake, sites)

@@ -1,4 +1,4 @@
-"""No fault of formula but of precision: the numbers went through a shorter format."""
+"""Mistake: none in a formula, but the numbers were rounded to a short format or decimals."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 PRECISION = "low precision"
 _FORMATS = ("bfloat16", "float16", "float32")
-_GROWTH = 64  # unit roundoffs of the largest number that a few layers of rounding may add up to
+_GROWTH = 64  # the rounding errors of a few layers, in unit roundoffs of the largest number
 ROUNDED = "rounded to decimals"
 _DECIMALS = 9
-_TELLING = 4  # numbers, over all tensors, that must all be of the format
+_ENOUGH = 4  # the evidence needs at least this many numbers, over all tensors
 
 
 def low_precision(case: Case) -> Iterator[Explanation]:
-    """Every number is one of a shorter format, and off by some roundings in it at most."""
-    of = {name: [e for e in refuted(case) if _is_of(e, name)] for name in _FORMATS}
-    # Many numbers of the shorter format are numbers of the longer one too.
-    name, short = max(of.items(), key=lambda item: len(item[1]))
-    if sum(np.count_nonzero(e.claim) for e in short) < _TELLING:
+    """Suppose that every number was computed or stored in a shorter format."""
+    by_format = {name: [e for e in refuted(case) if _is_in_format(e, name)] for name in _FORMATS}
+    # Numbers of a shorter format are also numbers of a longer one.
+    name, short = max(by_format.items(), key=lambda item: len(item[1]))
+    if sum(np.count_nonzero(e.claim) for e in short) < _ENOUGH:
         return
-    worst = max(_off(e) for e in short)
+    worst = max(_relative_error(e) for e in short)
     yield Explanation(
         PRECISION,
-        f"No fault of formula: every number of {named([e.name for e in short])} is a {name} "
-        f"number, and off by {worst:.1e} of the largest at most, where {name} has "
-        f"{unit_roundoff(name):.1e}. It was computed or stored in that format.",
+        f"No wrong formula, but low precision: every number of {named([e.name for e in short])} is "
+        f"a {name} number, with an error of at most {worst:.1e} of the largest, where {name} has a "
+        f"unit roundoff of {unit_roundoff(name):.1e}. It was computed or stored in {name}.",
         {e.name: e.claim for e in short},
         freedom=len(_FORMATS),
         reveals=False,
@@ -43,16 +43,16 @@ def low_precision(case: Case) -> Iterator[Explanation]:
 
 
 def rounded(case: Case) -> Iterator[Explanation]:
-    """Every number has k decimals, and is the right one rounded to them."""
-    of = {k: [e for e in refuted(case) if _has_decimals(e, k)] for k in range(1, _DECIMALS + 1)}
-    # Numbers of two decimals have three, too.
-    k, short = max(of.items(), key=lambda item: len(item[1]))
-    if sum(len(np.unique(e.claim[e.claim != 0])) for e in short) < _TELLING:
+    """Suppose that every number was rounded to k decimals."""
+    exact = {k: [e for e in refuted(case) if _has_decimals(e, k)] for k in range(1, _DECIMALS + 1)}
+    # Numbers with two decimals also have three.
+    k, short = max(exact.items(), key=lambda item: len(item[1]))
+    if sum(len(np.unique(e.claim[e.claim != 0])) for e in short) < _ENOUGH:
         return
     yield Explanation(
         ROUNDED,
-        f"No fault of formula: every number of {named([e.name for e in short])} is the right one "
-        f"rounded to {k} decimals. Write them out in full.",
+        f"No wrong formula: every number of {named([e.name for e in short])} is the right one "
+        f"rounded to {k} decimals. Print them in full.",
         {e.name: e.claim for e in short},
         float(k),
         freedom=_DECIMALS,
@@ -63,28 +63,28 @@ def rounded(case: Case) -> Iterator[Explanation]:
 def _has_decimals(exhibit: Exhibit, k: int) -> bool:
     g, h = exhibit.witness, exhibit.claim
     half = 0.5 * 10.0**-k
-    # An allowance as coarse as the decimals would have let the rounding pass.
+    # An allowance as coarse as the decimals would have passed the rounding.
     if g.shape != h.shape or not np.isfinite(h).all() or np.max(exhibit.allowance) >= half:
         return False
     decimal = np.round(h, k)
     if np.all(round_to(h, "float32") == h):
         decimal = round_to(decimal, "float32")
-    off = np.abs(h - g) - half - exhibit.allowance
-    return bool(np.all(h == decimal) and np.all(off <= 0))
+    excess = np.abs(h - g) - half - exhibit.allowance
+    return bool(np.all(h == decimal) and np.all(excess <= 0))
 
 
-def _is_of(exhibit: Exhibit, name: str) -> bool:
+def _is_in_format(exhibit: Exhibit, name: str) -> bool:
     g, h = exhibit.witness, exhibit.claim
     if g.shape != h.shape or not h.any() or not np.isfinite(h).all():
         return False
     unit = unit_roundoff(name)
-    # An allowance as coarse as the format would have let its rounding pass.
+    # An allowance as coarse as the format would have passed its rounding.
     if np.max(exhibit.allowance) >= unit * np.max(np.abs(g)):
         return False
-    return bool(np.all(round_to(h, name) == h)) and _off(exhibit) <= _GROWTH * unit
+    return bool(np.all(round_to(h, name) == h)) and _relative_error(exhibit) <= _GROWTH * unit
 
 
-def _off(exhibit: Exhibit) -> float:
+def _relative_error(exhibit: Exhibit) -> float:
     largest = float(np.max(np.abs(exhibit.witness), initial=0.0))
     gap = float(np.max(np.abs(exhibit.claim - exhibit.witness)))
     return gap / largest if largest else np.inf

@@ -1,4 +1,4 @@
-"""Mistakes in linear layers: weights not transposed, samples that are not counted."""
+"""Mistake: a weight is not transposed in backward, or only one sample is counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.replayed_faults import Fault, Trial, explained
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
@@ -23,31 +23,31 @@ def _untransposed(visit: Visit) -> list[Any] | None:
     weight, edge = visit.site.operands["B"], visit.site.edge("A")
     if edge is None or weight.shape[-1] != weight.shape[-2]:
         return None
-    made = visit.site.vjp("A", visit.g, B=np.swapaxes(weight, -1, -2))
-    return visit.sending(made, edge)
+    gradient = visit.site.vjp("A", visit.g, B=np.swapaxes(weight, -1, -2))
+    return visit.sending(gradient, edge)
 
 
-FAULTS = (
-    Fault(
+MISTAKES = (
+    Mistake(
         "weight not transposed in backward",
-        "the gradient of the input at {place} is taken with the weight as it stands in the forward "
-        "pass and not transposed: the layer is square, so that the shapes fit all the same",
+        "the gradient of the input at {place} is computed with the weight as in the forward pass, "
+        "not transposed: the layer is square, so the shapes fit anyway",
         MATRICES,
         _untransposed,
     ),
 )
 
 
-def linear_faults(case: Case) -> Iterator[Explanation]:
-    """Explain by a product whose other factor is not transposed."""
-    return explained(case, FAULTS)
+def linear_mistakes(case: Case) -> Iterator[Explanation]:
+    """Explain by a matrix product whose other factor is not transposed in backward."""
+    return explained(case, MISTAKES)
 
 
-# One sample of the batch only.
+# Only one sample of the batch.
 
 
 def one_sample(case: Case) -> Iterator[Explanation]:
-    """Explain by gradients of one sample alone: each one's overwrote the one before."""
+    """Explain by the gradients of a single sample, as each overwrote the previous one."""
     trial = Trial.of(case)
     if trial is None:
         return
@@ -55,31 +55,31 @@ def one_sample(case: Case) -> Iterator[Explanation]:
     count = len(sites[0].y) if sites and np.ndim(sites[0].y) else 0
     if count < 2:
         return
-    for at, which in ((-1, "last"), (0, "first")):
+    for end, ordinal in ((-1, "last"), (0, "first")):
 
-        def wrong(visit: Visit, at: int = at) -> list[Any] | None:
+        def wrong(visit: Visit, end: int = end) -> list[Any] | None:
             if not visit.g.ndim or visit.g.shape[0] % count:
                 return None
             rows = visit.g.shape[0] // count
-            kept = np.zeros_like(visit.g)
-            keep = slice(len(visit.g) - rows, None) if at else slice(rows)
-            kept[keep] = visit.g[keep]
+            g_kept = np.zeros_like(visit.g)
+            sample = slice(len(visit.g) - rows, None) if end else slice(rows)
+            g_kept[sample] = visit.g[sample]
             return [
-                s if s is None or not _ends(trial, visit.site, k) else visit.site.vjp(name, kept)
+                s if s is None or not _ends(trial, visit.site, k) else visit.site.vjp(name, g_kept)
                 for k, (name, s) in enumerate(zip(visit.site.names, visit.sent, strict=True))
             ]
 
-        predicted = trial.with_faults([(site, wrong) for site in sites])
+        predicted = trial.with_mistakes([(site, wrong) for site in sites])
         if predicted:
             text = (
-                f"the gradients are those of the {which} of {count} samples alone: each sample's "
-                "replaces the one before (= instead of +=), or only one is looked at"
+                f"the gradients are only those of the {ordinal} of {count} samples: each sample's "
+                "overwrites the previous one (= instead of +=), or only one is used"
             )
             yield Explanation("one sample of the batch", text, predicted, reveals=False)
 
 
 def _ends(trial: Trial, site: Site, edge: int) -> bool:
-    """Whether an edge leads to a parameter, behind views only."""
+    """Whether an edge leads to a parameter, through views only."""
     target = site.node.edges[edge]
     while target is not None:
         node = trial.tape.nodes[target.node]

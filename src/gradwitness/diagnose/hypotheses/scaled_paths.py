@@ -1,4 +1,4 @@
-"""A way through the graph along which the gradient is cut off, or multiplied by a number."""
+"""Mistake: on one path through the graph, the gradient is cut off or multiplied by a number."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 LEFT_OUT = "scale left out in backward"
 TWICE = "scale applied twice"
 _SCALES = frozenset({"aten.mul", "aten.div"})
-_NEAR = 1e-3  # a fitted factor that may be 1, or 0
+_NEAR = 1e-3  # the distance of a fitted factor that may be 1 or 0
 
 
 @dataclass(frozen=True)
-class _Way:
-    """Steps one behind the other, from one that sends to several, or is sent to by several.
+class _Path:
+    """A chain of steps, beginning at one that sends or receives several gradients.
 
     Attributes
     ----------
     site : Site
-    number : int
-        The edge along which the way begins.
+    edge_nr : int
+        The edge along which the path begins.
     steps : tuple of Site
-        The sites that it leads through, the first one included.
+        The sites on the path, including the first.
     joined : bool
-        Whether others arrive where its first edge leads.
+        Whether other gradients arrive at the end of its first edge.
     """
 
     site: Site
-    number: int
+    edge_nr: int
     steps: tuple[Site, ...]
     joined: bool
 
@@ -65,24 +65,24 @@ class _Way:
 
 
 def scaled_paths(case: Case) -> Iterator[Explanation]:
-    """Explain by one way on which the gradient is multiplied by a number: -1, 1/2, 0."""
+    """Explain by one path on which the gradient is multiplied by a number: -1, 1/2, 0."""
     trial = Trial.of(case)
     if trial is None:
         return
     facts = Facts(case)
-    ways = list(_ways(trial))
-    for way in ways:
-        left = trial.with_faults([(way.site, without(way.number))])
-        if not any(np.any(np.abs(g) > case.exhibits[n].allowance) for n, g in left.items()):
-            continue  # all of it comes this way: then whole gradients have the factor
-        share = {n: case.exhibits[n].witness - g for n, g in left.items()}
-        factor = _fitted(case, share)
+    paths = list(_paths(trial))
+    for path in paths:
+        without_path = trial.with_mistakes([(path.site, without(path.edge_nr))])
+        if not any(np.any(np.abs(g) > case.exhibits[n].allowance) for n, g in without_path.items()):
+            continue  # everything comes by this path: then whole gradients have the factor
+        along = {n: case.exhibits[n].witness - g for n, g in without_path.items()}
+        factor = _fitted(case, along)
         if factor is not None and abs(factor - 1) > _NEAR:
-            yield from _named(case, facts, way, share, factor, tried=len(ways))
+            yield from _named(case, facts, path, along, factor, tried=len(paths))
 
 
-def _ways(trial: Trial) -> Iterator[_Way]:
-    """Yield the ways on which a factor shows otherwise than on the way before."""
+def _paths(trial: Trial) -> Iterator[_Path]:
+    """Yield the paths where a factor differs from one on an earlier path."""
     sites = {site.node.id: site for site in trial.sites()}
     arrivals = Counter(
         (edge.node, edge.index)
@@ -95,9 +95,9 @@ def _ways(trial: Trial) -> Iterator[_Way]:
         branches = len(edges) > 1 or arrivals[site.node.id, 0] > 1
         if not branches or site.node.id not in trial.suspects:
             continue
-        for number, edge in edges:
+        for edge_nr, edge in edges:
             joined = arrivals[edge.node, edge.index] > 1
-            yield _Way(site, number, _followed(sites, arrivals, site, edge), joined)
+            yield _Path(site, edge_nr, _followed(sites, arrivals, site, edge), joined)
 
 
 def _followed(
@@ -115,76 +115,76 @@ def _followed(
     return tuple(steps)
 
 
-def _fitted(case: Case, share: Mapping[str, NDArray[np.float64]]) -> float | None:
-    """Return the factor of what came along a way that brings it nearest to the claims."""
-    above = below = 0.0
-    for name, along in share.items():
+def _fitted(case: Case, path_gradients: Mapping[str, NDArray[np.float64]]) -> float | None:
+    """Fit the factor of a path's gradients to the claims."""
+    numerator = denominator = 0.0
+    for name, along in path_gradients.items():
         exhibit = case.exhibits[name]
         if exhibit.claim.shape != along.shape or not np.isfinite(exhibit.claim).all():
             return None
         size = float(np.max(np.abs(along), initial=0.0)) or 1.0
-        above += float(np.vdot(exhibit.claim - exhibit.witness, along / size)) / size
-        below += float(np.vdot(along / size, along / size))
-    return 1 + above / below if below else None
+        numerator += float(np.vdot(exhibit.claim - exhibit.witness, along / size)) / size
+        denominator += float(np.vdot(along / size, along / size))
+    return 1 + numerator / denominator if denominator else None
 
 
 def _named(
     case: Case,
     facts: Facts,
-    way: _Way,
-    share: Mapping[str, NDArray[np.float64]],
+    path: _Path,
+    along: Mapping[str, NDArray[np.float64]],
     factor: float,
     *,
     tried: int,
 ) -> Iterator[Explanation]:
     def predicted(value: float) -> dict[str, NDArray[np.float64]]:
-        return {n: case.exhibits[n].witness + (value - 1) * s for n, s in share.items()}
+        return {n: case.exhibits[n].witness + (value - 1) * s for n, s in along.items()}
 
     def matches(value: float) -> bool:
-        made = predicted(value)
-        return all(fits(case.exhibits[n], g) for n, g in made.items())
+        gradients = predicted(value)
+        return all(fits(case.exhibits[n], g) for n, g in gradients.items())
 
     if abs(factor) < _NEAR:
-        # Where several uses of a value add up, this has a name of its own.
-        text = f"the gradient is cut off from {way.place}: nothing arrives on this way"
-        if not way.joined and matches(0.0):
+        # Where several uses of a value add up, this has another name.
+        text = f"the gradient is cut off from {path.place}: nothing arrives by this path"
+        if not path.joined and matches(0.0):
             cut = Meaning(0.0, DETACHED, text, tried)
-            yield _explained(cut, text, way, predicted(0.0), tried)
+            yield _explained(cut, text, path, predicted(0.0), tried)
         return
     if not matches(factor):
         return
-    found = _meant(facts, way, factor, matches)
-    for meaning in found or [Meaning(factor, FACTOR, "No common mistake has this factor.", REAL)]:
+    unnamed = Meaning(factor, FACTOR, "No common mistake has this factor.", REAL)
+    for meaning in _meanings(facts, path, factor, matches) or [unnamed]:
         text = (
-            f"the gradient that goes from {way.place} is {meaning.value:.7g} times what it should "
-            f"be; other ways are right. {meaning.text}"
+            f"the gradient from {path.place} is {meaning.value:.7g} times what it should be; other "
+            f"paths are right. {meaning.text}"
         )
-        made = predicted(meaning.value)
-        yield _explained(meaning, text, way, made, tried + meaning.tried)
+        gradients = predicted(meaning.value)
+        yield _explained(meaning, text, path, gradients, tried + meaning.tried)
 
 
-def _meant(
-    facts: Facts, way: _Way, factor: float, matches: Callable[[float], bool]
+def _meanings(
+    facts: Facts, path: _Path, factor: float, matches: Callable[[float], bool]
 ) -> list[Meaning]:
-    """Return what a factor means: a number that a step on the way multiplies by, above all."""
-    found = []
-    for step in way.steps:
+    """Name a factor, first by the numbers that steps on the path multiply by."""
+    from_steps = []
+    for step in path.steps:
         for operand in list(step.operands.values())[1:] if step.op in _SCALES else ():
             scale = float(operand) if np.ndim(operand) == 0 and operand else 1.0
             scale = 1 / scale if step.op == "aten.div" else scale
-            for value, cause, what in ((1 / scale, LEFT_OUT, "not"), (scale, TWICE, "twice")):
+            for value, cause, times in ((1 / scale, LEFT_OUT, "not"), (scale, TWICE, "so twice")):
                 if abs(value - factor) <= _NEAR * abs(factor) and matches(value):
-                    text = f"{step.place} multiplies by {scale:.6g}; its backward does {what}."
-                    found.append(Meaning(value, cause, text, 1))
-    usual = meanings(factor, facts.counts, way.sizes, everywhere=False, matches=matches)
-    squared = any(step.op in SQUARES for step in way.steps)
-    return found + [m for m in usual if squared or m.cause not in (MISSING_TWO, EXTRA_TWO)]
+                    text = f"{step.place} multiplies by {scale:.6g}; its backward does {times}."
+                    from_steps.append(Meaning(value, cause, text, 1))
+    common = meanings(factor, facts.counts, path.sizes, everywhere=False, matches=matches)
+    squared = any(step.op in SQUARES for step in path.steps)
+    return from_steps + [m for m in common if squared or m.cause not in (MISSING_TWO, EXTRA_TWO)]
 
 
 def _explained(
     meaning: Meaning,
     text: str,
-    way: _Way,
+    path: _Path,
     predicted: Mapping[str, NDArray[np.float64]],
     freedom: int,
 ) -> Explanation:
@@ -193,8 +193,8 @@ def _explained(
         text,
         predicted,
         meaning.value,
-        way.place,
-        way.site.node.id,
+        path.place,
+        path.site.node.id,
         freedom,
         meaning.reveals,
     )

@@ -1,4 +1,4 @@
-"""Sums over samples and over broadcast axes: left out, done twice, averaged, on the wrong axis."""
+"""Mistake: a sum over samples or broadcast axes is missing, repeated, averaged or misplaced."""
 
 from __future__ import annotations
 
@@ -26,76 +26,78 @@ TWICE = "summed once too often"
 
 
 def sums(case: Case) -> Iterator[Explanation]:
-    """Compare a claim with every sum that may have been taken instead of the right one."""
+    """Suppose that a different sum was taken, or none."""
     facts = Facts(case)
-    found: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
+    by_cause: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
     tried: dict[tuple[str, str], int] = {}
     for exhibit in refuted(case):
-        arriving = facts.cotangent(exhibit.name)
-        others = itertools.chain(_once_more(exhibit), _unsummed(exhibit), _other(exhibit, arriving))
-        for number, (cause, how, predicted) in enumerate(others, 1):
+        g = facts.cotangent(exhibit.name)
+        others = itertools.chain(_once_more(exhibit), _unsummed(exhibit), _other(exhibit, g))
+        for count, (cause, description, predicted) in enumerate(others, 1):
             if fits(exhibit, predicted):
-                found.setdefault((cause, how), {})[exhibit.name] = predicted
-                tried.setdefault((cause, how), number)
-    for (cause, how), predictions in found.items():
-        text = f"The gradient of {named(predictions)} {how}."
-        yield Explanation(cause, text, predictions, freedom=tried[cause, how], reveals=False)
+                by_cause.setdefault((cause, description), {})[exhibit.name] = predicted
+                tried.setdefault((cause, description), count)
+    for (cause, description), predictions in by_cause.items():
+        text = f"The gradient of {named(predictions)} {description}."
+        yield Explanation(
+            cause, text, predictions, freedom=tried[cause, description], reveals=False
+        )
 
 
 def _other(
-    exhibit: Exhibit, arriving: NDArray[np.float64] | None
+    exhibit: Exhibit, cotangent: NDArray[np.float64] | None
 ) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield what may be made of the gradient that arrives where a bias was broadcast."""
+    """Yield wrong sums of the cotangent where a bias was broadcast."""
     g, shape = exhibit.witness, exhibit.claim.shape
     if (
-        arriving is None
-        or arriving.ndim <= g.ndim
-        or arriving.shape[arriving.ndim - g.ndim :] != (g.shape)
+        cotangent is None
+        or cotangent.ndim <= g.ndim
+        or cotangent.shape[cotangent.ndim - g.ndim :] != (g.shape)
     ):
         return
-    repeated = tuple(range(arriving.ndim - g.ndim))
-    if not fits_witness(exhibit, arriving.sum(axis=repeated)):
+    repeated = tuple(range(cotangent.ndim - g.ndim))
+    if not fits_witness(exhibit, cotangent.sum(axis=repeated)):
         return
-    many = np.prod([arriving.shape[k] for k in repeated])
-    yield AVERAGED, f"is averaged over the {many} rows of its batch, not summed", g / many
-    yield NOT_SUMMED, f"is not summed over its {many} rows", arriving
-    for count in range(1, arriving.ndim):
-        for axes in itertools.combinations(range(arriving.ndim), count):
+    n = np.prod([cotangent.shape[k] for k in repeated])
+    yield AVERAGED, f"is averaged over the {n} rows of the batch instead of summed", g / n
+    yield NOT_SUMMED, f"is not summed over its {n} rows", cotangent
+    for count in range(1, cotangent.ndim):
+        for axes in itertools.combinations(range(cotangent.ndim), count):
             if axes != repeated:
-                total = arriving.sum(axis=axes)
+                total = cotangent.sum(axis=axes)
                 if total.size == exhibit.claim.size:
-                    which, right = (named(map(str, each)) for each in (axes, repeated))
-                    how = f"is summed over axis {which} of what arrives instead of {right}"
-                    yield WRONG_AXIS, how, total.reshape(shape)
-    rows = arriving.reshape(-1, *g.shape)
-    for place, which in ((0, "first"), (-1, "last")):
-        yield ONE_SAMPLE, f"is that of the {which} row of the batch alone", rows[place]
+                    which, right = (named(map(str, axis_set)) for axis_set in (axes, repeated))
+                    description = f"is the cotangent summed over axis {which} instead of {right}"
+                    yield WRONG_AXIS, description, total.reshape(shape)
+    rows = cotangent.reshape(-1, *g.shape)
+    for row, which in ((0, "first"), (-1, "last")):
+        yield ONE_SAMPLE, f"is only that of the {which} row of the batch", rows[row]
 
 
 def fits_witness(exhibit: Exhibit, total: NDArray[np.float64]) -> bool:
-    """Whether a sum over the repeated axes is the right gradient, as it is for a bias."""
+    """Whether the sum over the repeated axes is the right gradient, as for a bias."""
     # Both are float64: only the order of summation differs.
     return np.allclose(total, exhibit.witness, rtol=1e-9, atol=1e-9 * np.abs(total).max(initial=0))
 
 
 def _once_more(exhibit: Exhibit) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield the gradient summed over its own axes, and broadcast back."""
+    """Yield the gradient summed over some of its axes, and broadcast back."""
     g, shape = exhibit.witness, exhibit.claim.shape
     for count in range(1, g.ndim + 1):
         for axes in itertools.combinations(range(g.ndim), count):
             if all(g.shape[k] == 1 for k in axes):
                 continue
             for name, total in (("summed", g.sum(axis=axes)), ("averaged", g.mean(axis=axes))):
-                how = f"is {name} over its axis {named(map(str, axes))} once too often"
-                kept = np.expand_dims(total, axes)
+                description = f"is {name} over its axis {named(map(str, axes))} once too often"
+                expanded = np.expand_dims(total, axes)
                 if shape == g.shape:
-                    yield TWICE, how, np.broadcast_to(kept, shape)
+                    yield TWICE, description, np.broadcast_to(expanded, shape)
                 elif exhibit.claim.size == total.size:
-                    yield TWICE, how, total.reshape(shape)
+                    yield TWICE, description, total.reshape(shape)
 
 
 def _unsummed(exhibit: Exhibit) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield the claim itself where its sum over leading axes is right: nothing else is known."""
+    """Yield the claim itself if its sum over leading axes is right."""
     g, h = exhibit.witness, exhibit.claim
     extra = h.ndim - g.ndim
     if extra < 1 or h.shape[extra:] != g.shape or g.size < 2 or h.size == g.size:

@@ -1,4 +1,4 @@
-"""A square written out by hand, ``(y - t) ** 2``, differentiated as if the target were zero."""
+"""Mistake: a square written out, ``(y - t) ** 2``, is differentiated as if t were zero."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Fault, Trial, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,28 +18,28 @@ _SQUARES = frozenset({"aten.pow", "aten.mul"})
 
 
 def targets_by_hand(case: Case) -> Iterator[Explanation]:
-    """Explain by 2 y where 2 (y - t) belongs, t being what asks for no gradient."""
+    """Explain by 2 y instead of 2 (y - t), t being the operand that needs no gradient."""
     trial = Trial.of(case)
     if trial is None:
         return
     gaps = {site.call.id: site for site in trial.sites({"aten.sub"})}
-    left = {site.node.id: _without_target(trial, site, gaps) for site in trial.sites(_SQUARES)}
-    left = {number: gap for number, gap in left.items() if gap is not None}
-    sites = [site for site in trial.sites(_SQUARES) if site.node.id in left]
+    squares = list(trial.sites(_SQUARES))
+    bases = {site.node.id: _without_target(trial, site, gaps) for site in squares}
+    sites = [site for site in squares if bases[site.node.id] is not None]
 
     def wrong(visit: Visit) -> list[Any]:
-        share = visit.g * left[visit.site.node.id] * 2 / sum(s is not None for s in visit.sent)
+        share = visit.g * bases[visit.site.node.id] * 2 / sum(s is not None for s in visit.sent)
         return [None if s is None else share for s in visit.sent]
 
     text = (
-        "the gradient of the square at {place} is what it would be if the target were zero: the "
-        "target is not subtracted"
+        "the gradient of the square at {place} is as if the target were zero: the target is not "
+        "subtracted"
     )
-    yield from explanations(trial, Fault("loss without its target", text, _SQUARES, wrong), sites)
+    yield from explanations(trial, Mistake("loss without its target", text, _SQUARES, wrong), sites)
 
 
 def _without_target(trial: Trial, site: Site, gaps: Mapping[int, Site]) -> Any:
-    """Return the difference that is squared with zero for its target; None if there is none."""
+    """Return the squared difference without its target; None if there is none."""
     base = next(iter(site.numbers.values()), None)
     squares = (
         site.operands.get("exponent") == 2
@@ -50,8 +50,8 @@ def _without_target(trial: Trial, site: Site, gaps: Mapping[int, Site]) -> Any:
     gap = None if call is None else gaps.get(call.id)
     if gap is None or gap.parameters.get("alpha", 1) != 1 or len(gap.numbers) < 2:
         return None
-    wanted = [gap.edge(name) is not None for name in ("a", "b")]
-    if sum(wanted) != 1:
+    needs_gradient = [gap.edge(name) is not None for name in ("a", "b")]
+    if sum(needs_gradient) != 1:
         return None
-    y = gap.operands["a"] if wanted[0] else -gap.operands["b"]
+    y = gap.operands["a"] if needs_gradient[0] else -gap.operands["b"]
     return y if np.shape(y) == np.shape(site.y) else None

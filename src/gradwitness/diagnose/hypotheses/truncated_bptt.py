@@ -1,4 +1,4 @@
-"""Backpropagation through time cut short: a state that a step hands on to the next is detached."""
+"""Mistake: backpropagation through time is cut short, the state of a loop being detached."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.replayed_faults import Site, Wrong
 
 BETWEEN_STEPS = "detached between steps"
-_MOST = 200_000  # steps through a graph that the search for states may take
+_MOST = 200_000  # the longest search for states, in steps through the graph
 
 
 def truncated(case: Case) -> Iterator[Explanation]:
-    """Explain by a state that was detached between the repetitions of a line, at one or at all."""
+    """Explain by a state detached between the repetitions of a line, at one or all of them."""
     trial = Trial.of(case)
     if trial is None:
         return
@@ -30,39 +30,39 @@ def truncated(case: Case) -> Iterator[Explanation]:
     for site in sites.values():
         if site.call.source.line:
             repeated[site.op, site.place].append(site)
-    for same in repeated.values():
-        if len(same) < 2 or len(same) * len(sites) > _MOST:
+    for repetitions in repeated.values():
+        if len(repetitions) < 2 or len(repetitions) * len(sites) > _MOST:
             continue
         # In the order of the backward pass: the last step comes first.
-        pairs = list(itertools.pairwise(same))
-        if not all(_is_repeated(trial, later, sooner) for later, sooner in pairs):
+        pairs = list(itertools.pairwise(repetitions))
+        if not all(_is_repeated(trial, later, earlier) for later, earlier in pairs):
             continue
-        cuts = [_between(sites, later, sooner) for later, sooner in pairs]
+        cuts = [_between(sites, later, earlier) for later, earlier in pairs]
         if all(cuts):
-            yield from _explained(trial, same[0].place, cuts)
+            yield from _explained(trial, repetitions[0].place, cuts)
 
 
-def _is_repeated(trial: Trial, later: Site, sooner: Site) -> bool:
-    """Whether a line was come back to, and does not merely make two such calls."""
-    between = trial.tape.calls[sooner.call.id + 1 : later.call.id]
+def _is_repeated(trial: Trial, later: Site, earlier: Site) -> bool:
+    """Whether a line was repeated, rather than making two such calls at once."""
+    between = trial.tape.calls[earlier.call.id + 1 : later.call.id]
     return any(call.source.line not in ("", later.call.source.line) for call in between)
 
 
-def _between(sites: Mapping[int, Site], later: Site, sooner: Site) -> dict[int, set[int]]:
-    """Return the edges, by node, along which one step's gradient enters the state before it."""
-    reached, waiting = set(), [later.node.id]
+def _between(sites: Mapping[int, Site], later: Site, earlier: Site) -> dict[int, set[int]]:
+    """Return the edges, by node, along which a step's gradient enters the previous state."""
+    reached, pending = set(), [later.node.id]
     entering: dict[int, set[int]] = defaultdict(set)
-    while waiting:
-        number = waiting.pop()
-        if number in reached or number not in sites or number == sooner.node.id:
+    while pending:
+        number = pending.pop()
+        if number in reached or number not in sites or number == earlier.node.id:
             continue
         reached.add(number)
-        for place, edge in enumerate(sites[number].node.edges):
+        for edge_nr, edge in enumerate(sites[number].node.edges):
             if edge is None:
                 continue
-            if edge.node == sooner.node.id:
-                entering[number].add(place)
-            waiting.append(edge.node)
+            if edge.node == earlier.node.id:
+                entering[number].add(edge_nr)
+            pending.append(edge.node)
     return dict(entering)
 
 
@@ -71,22 +71,22 @@ def _explained(
 ) -> Iterator[Explanation]:
     sites = {site.node.id: site for site in trial.sites()}
 
-    def faults(chosen: Sequence[Mapping[int, set[int]]]) -> list[tuple[Site, Wrong]]:
+    def mistakes(chosen: Sequence[Mapping[int, set[int]]]) -> list[tuple[Site, Wrong]]:
         return [(sites[n], without(*edges)) for cut in chosen for n, edges in cut.items()]
 
-    text = (
-        f"the gradient does not go back through what {place} makes, from a step to the one before"
-    )
-    predicted = trial.with_faults(faults(cuts))
+    text = f"the gradient does not go back from a step to the previous one through {place}"
+    predicted = trial.with_mistakes(mistakes(cuts))
     if predicted:
-        said = f"{text}: it is detached between all {_steps(len(cuts) + 1)}"
-        yield Explanation(BETWEEN_STEPS, said, predicted, place=place, freedom=1, reveals=False)
+        description = f"{text}: it is detached between all {_steps(len(cuts) + 1)}"
+        yield Explanation(
+            BETWEEN_STEPS, description, predicted, place=place, freedom=1, reveals=False
+        )
     for number, cut in enumerate(cuts if len(cuts) > 1 else (), 1):
-        predicted = {} if trial.suspects.isdisjoint(cut) else trial.with_faults(faults([cut]))
+        predicted = {} if trial.suspects.isdisjoint(cut) else trial.with_mistakes(mistakes([cut]))
         if predicted:
-            said = f"{text}: it is detached before the last {_steps(number)}"
+            description = f"{text}: it is detached before the last {_steps(number)}"
             yield Explanation(
-                BETWEEN_STEPS, said, predicted, place=place, freedom=len(cuts), reveals=False
+                BETWEEN_STEPS, description, predicted, place=place, freedom=len(cuts), reveals=False
             )
 
 

@@ -1,4 +1,4 @@
-"""NaN in the recorded program's own gradients that somebody else's do not have."""
+"""No mistake of the claims: NaN arises in the recorded program, but not in the claims."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from gradwitness.engine.replay import Replay
     from gradwitness.tape import Node, Tape
 
-# Where the program has NaN there is no derived allowance: half of the digits of float32.
+# There is no derived allowance where the program has NaN: use half the digits of float32.
 _NEAR = 2.0**-12
 
 
 class _Cleaned(Steps):
-    """Sends 0 where NaN would be made of zeros, and remembers where it did."""
+    """Replaces NaN that arises from a zero cotangent by 0, and records where."""
 
     def __init__(self) -> None:
         self.places: dict[int, NDArray[np.bool_]] = {}
@@ -41,17 +41,17 @@ class _Cleaned(Steps):
             if s is None or g is None or np.shape(s) != np.shape(g):
                 cleaned.append(s)
                 continue
-            born = np.isnan(s) & (g == 0)
-            if born.any():
-                self.places.setdefault(node.id, born)
-            cleaned.append(np.where(born, 0.0, s))
+            new_nan = np.isnan(s) & (g == 0)
+            if new_nan.any():
+                self.places.setdefault(node.id, new_nan)
+            cleaned.append(np.where(new_nan, 0.0, s))
         return tuple(cleaned)
 
 
 def unsafe_program(
     exhibits: Mapping[str, Exhibit], tape: Tape, replay: Replay, sweep: int
 ) -> tuple[str, ...]:
-    """Say where the program itself has NaN through where, and what of it the claims have right.
+    """Note where the program itself has NaN through where, and how many claims are right there.
 
     Parameters
     ----------
@@ -69,33 +69,33 @@ def unsafe_program(
     steps = _Cleaned()
     with np.errstate(all="ignore"):
         arriving, _ = backward_pass(tape, sweep, replay.values, steps=steps)
-    known = recorded(tape)
+    recorded_value = recorded(tape)
 
     def lookup(number: int) -> Any:
-        return replay.values[number] if number in replay.values else known(number)
+        return replay.values[number] if number in replay.values else recorded_value(number)
 
     guards = []
-    for node, born in steps.places.items():
-        call = unselected_by(tape, (node, 0), born, lambda n, k: arriving.get((n, k)), lookup)
+    for node, new_nan in steps.places.items():
+        call = unselected_by(tape, (node, 0), new_nan, lambda n, k: arriving.get((n, k)), lookup)
         if call is not None:
             guards.append(told(call))
     if not guards:
         return ()
     leaves = {leaf.name: arriving.get((node.id, 0)) for node, leaf in tape.leaves()}
-    said = [_said(e, g) for name, e in spoiled.items() if (g := leaves.get(name)) is not None]
+    counts = [_counts(e, g) for name, e in spoiled.items() if (g := leaves.get(name)) is not None]
     where = " and ".join(dict.fromkeys(guards))
     text = (
-        f"{THROUGH_WHERE}, in the program and not in the claims: {where} leaves elements out after "
-        f"they were used; {named(said)}. {CURE}"
+        f"{THROUGH_WHERE}, in the program but not in the claims: {where} leaves elements out after "
+        f"they were used; {named(counts)}. {CURE}"
     )
     return (text,)
 
 
-def _said(exhibit: Exhibit, cleaned: NDArray[np.float64]) -> str:
+def _counts(exhibit: Exhibit, cleaned: NDArray[np.float64]) -> str:
     nan = np.isnan(exhibit.witness)
     size = np.max(np.abs(cleaned), initial=0.0, where=np.isfinite(cleaned))
     right = nan & (np.abs(exhibit.claim - cleaned) <= _NEAR * size)
     return (
-        f"{exhibit.name} gets NaN in {nan.sum()} of {nan.size} elements ({right.sum()} claimed as "
-        "they are without it)"
+        f"{exhibit.name} gets NaN in {nan.sum()} of {nan.size} elements ({right.sum()} of the "
+        "claims equal the value without it)"
     )

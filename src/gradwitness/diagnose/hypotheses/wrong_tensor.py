@@ -1,4 +1,4 @@
-"""The right gradient of something else: another layer's, two swapped, another backward pass's."""
+"""Mistake: the claim is the gradient of another layer, or of another backward pass."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def another_layer(case: Case) -> Iterator[Explanation]:
 
 def another_pass(case: Case) -> Iterator[Explanation]:
     """Suppose that the claims are the gradients of another backward pass on the tape."""
-    for number, gradients in Facts(case).other_sweeps():
+    for sweep, gradients in Facts(case).other_sweeps():
         predicted = jointly(refuted(case), lambda e, g=gradients: g.get(e.name))  # type: ignore[misc]
         if predicted:
             yield Explanation(
                 STALE,
-                f"The gradient of {named(predicted)} is that of backward pass {number + 1}, not of "
-                f"pass {case.sweep + 1}: it was kept from there.",
+                f"The gradient of {named(predicted)} is left over from backward pass {sweep + 1}, "
+                f"and not that of pass {case.sweep + 1}.",
                 predicted,
-                freedom=number + 1,
+                freedom=sweep + 1,
                 reveals=False,
             )
 
@@ -55,13 +55,13 @@ def another_pass(case: Case) -> Iterator[Explanation]:
 def _by_distance(case: Case, exhibit: Exhibit) -> list[Exhibit]:
     """Return the other exhibits, the nearest in the order of the forward pass first."""
     names = list(case.exhibits)
-    here = names.index(exhibit.name)
-    order = sorted(range(len(names)), key=lambda k: abs(k - here))
-    return [case.exhibits[names[k]] for k in order if k != here]
+    index = names.index(exhibit.name)
+    order = sorted(range(len(names)), key=lambda k: abs(k - index))
+    return [case.exhibits[names[k]] for k in order if k != index]
 
 
 def _pattern(names: list[str], source: dict[str, str]) -> str:
-    """Say how the claims were mixed up."""
+    """Describe how the claims were mixed up."""
     swapped = {a for a, b in source.items() if source.get(b) == a}
     pairs = "; ".join(f"{name} holds that of {other}" for name, other in list(source.items())[:4])
     more = f"; {len(source) - 4} more" if len(source) > 4 else ""
@@ -73,5 +73,5 @@ def _pattern(names: list[str], source: dict[str, str]) -> str:
     elif set(source) == set(source.values()):
         kind = "Gradients are permuted among tensors of the same shape"
     else:
-        kind = "A gradient stands in another's place"
+        kind = "A gradient is in the place of another"
     return f"{kind}: {pairs}{more}."

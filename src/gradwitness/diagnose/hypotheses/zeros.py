@@ -1,4 +1,4 @@
-"""Gradients that are zero: cut off from the loss, or a unit that was taken for dead."""
+"""Mistake: whole gradients, or some of their slices, are zero."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DEAD = "dead slices"
 
 
 def detached(case: Case) -> Iterator[Explanation]:
-    """Suppose that nothing arrives behind a cut: whole tensors are zero."""
+    """Suppose that whole tensors are zero, as behind a detach."""
     zero = [e for e in refuted(case) if e.claim.shape == e.witness.shape and not e.claim.any()]
     if not zero:
         return
     order = Facts(case).order
     names = [n for n in order if n in {e.name for e in zero}]
-    # Behind the cut there may be gradients that are zero by right.
+    # Behind the cut there may be gradients that are rightly zero.
     behind = [n for n in order[order.index(names[0]) :] if case.exhibits[n].witness.any()]
     predicted = {e.name: np.zeros_like(e.witness) for e in zero}
     if len(names) > 1 and names == behind:
@@ -39,8 +39,8 @@ def detached(case: Case) -> Iterator[Explanation]:
         yield Explanation(DETACHED, text, predicted, place=names[0], reveals=False)
         return
     text = (
-        f"The gradient of {named(names)} is zero: it was never filled in, or was detached from the "
-        "loss, or cleared too late."
+        f"The gradient of {named(names)} is zero: it was never filled in, was detached from the "
+        "loss, or was cleared too late."
     )
     yield Explanation(DETACHED, text, predicted, freedom=1, reveals=False)
 
@@ -48,7 +48,7 @@ def detached(case: Case) -> Iterator[Explanation]:
 def dead_slices(case: Case) -> Iterator[Explanation]:
     """Suppose that some rows or columns are zero, and the rest is right."""
     predicted: dict[str, NDArray[np.float64]] = {}
-    said = []
+    parts = []
     freedom = 1
     for exhibit in refuted(case):
         for axis in range(exhibit.witness.ndim):
@@ -59,15 +59,15 @@ def dead_slices(case: Case) -> Iterator[Explanation]:
             if not dead.any() or dead.all() or not fits(exhibit, masked):
                 continue
             predicted[exhibit.name] = masked
-            places = np.flatnonzero(dead)
-            said.append(f"{exhibit.name} at {named(map(str, places))} of axis {axis}")
+            indices = np.flatnonzero(dead)
+            parts.append(f"{exhibit.name} at {named(map(str, indices))} of axis {axis}")
             freedom *= 2 ** len(dead)
             break
     if predicted:
         yield Explanation(
             DEAD,
-            f"Zero where it should not be: {named(said)}. The rest is right. These units were "
-            "taken for dead, masked or dropped out.",
+            f"Wrongly zero: {named(parts)}. The rest is right. These units were treated as dead, "
+            "masked or dropped out.",
             predicted,
             freedom=freedom,
             reveals=False,
@@ -75,7 +75,7 @@ def dead_slices(case: Case) -> Iterator[Explanation]:
 
 
 def _dead(exhibit: Exhibit, axis: int) -> NDArray[np.bool_]:
-    """Return which slices along an axis are zero in the claim and not in the witness."""
+    """Return the slices along an axis that are zero in the claim, but not in the witness."""
     others = tuple(k for k in range(exhibit.claim.ndim) if k != axis)
     dead = ~exhibit.claim.any(axis=others) & exhibit.witness.any(axis=others)
     return np.asarray(dead, np.bool_)

@@ -18,7 +18,7 @@ import numpy as np
 from gradwitness.claims.align import align
 from gradwitness.diagnose.case import Case, Exhibit
 from gradwitness.diagnose.hypotheses.unsafe import unsafe_program
-from gradwitness.diagnose.inlined_functions import diagnose_opened
+from gradwitness.diagnose.inlined_functions import diagnose_inlined
 from gradwitness.diagnose.suspects import untried
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, unit_roundoff
@@ -210,7 +210,7 @@ def judge_run(
     if any(exhibit.refuted for exhibit in exhibits.values()):
         known = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
         case = Case(exhibits, *known)
-        causes = diagnose_opened(case)
+        causes = diagnose_inlined(case)
         left_out = untried(case)
         notes = (*notes, left_out) if left_out else notes
     if program:
