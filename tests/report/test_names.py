@@ -21,7 +21,7 @@ def written(recorded: Tape) -> list[str]:
     names = Names(recorded)
     # Forward calls only, and not the copies that torch keeps for itself.
     return [
-        names.made_by(call)
+        names.equation(call)
         for call in recorded.calls
         if call.node is not None or call.op == "aten.t.default"
     ]

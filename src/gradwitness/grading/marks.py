@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
 from gradwitness.grading.submission import take
-from gradwitness.judging.claimed.references import Judged
-from gradwitness.judging.numbers import place
+from gradwitness.judging.claimed.references import ClaimJudge
+from gradwitness.judging.numbers import subscript
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def grade(task: Task, submission: Path, tape: Tape, report: Report) -> Marks:
             f"{task.path}: the task's own program has wrong gradients; "
             f"gradwitness check {task.target} says which"
         )
-    judged = Judged(tape, report)
+    judged = ClaimJudge(tape, report)
     answers = judged.answers()
     unknown = sorted(set(task.marks) - set(answers))
     if unknown:
@@ -168,4 +168,4 @@ def _extent(row: ClaimRow) -> str:
     c = row.comparison
     if c.index is None:
         return row.reason
-    return f"{c.refuted} of {c.size} entries, the worst at {place(c.index) or 'the number'}"
+    return f"{c.refuted} of {c.size} entries, the worst at {subscript(c.index) or 'the number'}"

@@ -25,34 +25,34 @@ NodeInput = tuple[int, int]  # node, input of the node
 
 
 class Carried:
-    """What is under way to the inputs of nodes, as far as anyone will ask for it.
+    """The witness's gradients on their way to the inputs of nodes, where they will be needed.
 
     Parameters
     ----------
     tape : Tape
     records : Records
-    taken : container of (node, input)
-        Where a pass gives gradients out besides the leaves; what is carried there stays.
+    captured : container of (node, input)
+        Where a pass returns gradients other than at the leaves; what is carried there stays.
     """
 
-    def __init__(self, tape: Tape, records: Records, taken: Container[NodeInput]) -> None:
+    def __init__(self, tape: Tape, records: Records, captured: Container[NodeInput]) -> None:
         self._tape = tape
         self._records = records
-        self._taken = taken
+        self._captured = captured
         self._parts: dict[NodeInput, list[Any]] = {}
         self._reaching: dict[Edge, bool] = {}
 
     def reaches(self, edge: Edge | None) -> bool:
-        """Whether what is carried through an edge can come to be asked for."""
+        """Whether a gradient carried through an edge may be needed later."""
         if edge is None:
             return False
-        known = self._reaching.get(edge)
-        if known is None:
-            known = self._reaching[edge] = may_reach(self._tape, edge, self._taken)
-        return known
+        reaches = self._reaching.get(edge)
+        if reaches is None:
+            reaches = self._reaching[edge] = may_reach(self._tape, edge, self._captured)
+        return reaches
 
     def add(self, edge: Edge | None, result: Any) -> None:
-        """Carry what a step sends through an edge; None is nothing."""
+        """Carry a gradient through an edge; None is ignored."""
         if edge is None or not self.reaches(edge):
             return
         if isinstance(result, Pieces):
@@ -61,18 +61,18 @@ class Carried:
             self._parts.setdefault((edge.node, edge.index), []).append(result)
 
     def add_recorded(self, edge: Edge | None, number: int | None) -> None:
-        """Carry a recorded gradient as it is, if its numbers can be had."""
+        """Carry a recorded gradient as it is, if its numbers were recorded."""
         if number is not None and self.reaches(edge):
             self.add(edge, self._exact(number))
 
     def keep(self, input_nr: NodeInput, number: int) -> None:
-        """Keep what arrived where it is taken, unless the witness has its own."""
-        known = self._exact(number) if input_nr in self._taken else None
-        if known is not None:
-            self._parts.setdefault(input_nr, [known])
+        """Keep the recorded gradient at a captured input, unless one was carried there."""
+        exact = self._exact(number) if input_nr in self._captured else None
+        if exact is not None:
+            self._parts.setdefault(input_nr, [exact])
 
     def at(self, input_nr: NodeInput, number: int) -> Any:
-        """Return what has arrived; the recorded gradient, as exact, where nothing was carried.
+        """Return the gradient carried to an input; where there is none, the recorded one as exact.
 
         Raises
         ------
@@ -84,18 +84,18 @@ class Carried:
             return self._records.exact(number)
         if len(parts) == 1:
             return parts[0]
-        # Torch adds one after another, and stores each partial sum in the tensor's format.
+        # Torch adds them one by one, and stores each partial sum in the tensor's format.
         arithmetic = _adding(self._tape.values[number].dtype)
         return added([Bounded(part.value, arithmetic, *part.errors) for part in parts])
 
     def used(self, node: int, inputs: int) -> None:
-        """Let what was carried to a node go, but for what is taken there."""
+        """Drop what was carried to a node, except at captured inputs."""
         for index in range(inputs):
-            if (node, index) not in self._taken:
+            if (node, index) not in self._captured:
                 self._parts.pop((node, index), None)
 
     def clear(self) -> None:
-        """Let everything go."""
+        """Drop everything."""
         self._parts.clear()
 
     def _exact(self, number: int) -> Bounded | None:
@@ -106,7 +106,7 @@ class Carried:
 
 
 def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived: int) -> Any:
-    """Add up recorded gradients; a root without a given gradient starts from ones.
+    """Add up recorded gradients; a root without a seed starts from ones.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The backward of a custom function against the gradients that the program declared for it."""
+"""Gradients that the program declared for its custom functions."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class Declared:
     tape : Tape
     records : Records
     functions : Functions or None
-        Knows which function made a node, and what it was applied to. Without it nothing is taken
-        as declared.
+        Knows which function made a node, and its arguments. Without it nothing counts as declared.
     """
 
     def __init__(self, tape: Tape, records: Records, functions: Functions | None) -> None:
@@ -42,62 +41,63 @@ class Declared:
     def grades(self, node: Node) -> dict[int, str]:
         """Return the kind of evidence by edge, for those whose gradient was declared."""
         functions = self._functions
-        known = {} if functions is None else declared(functions.function(node.id))
-        if functions is None or not known:
+        by_name = {} if functions is None else declared(functions.function(node.id))
+        if functions is None or not by_name:
             return {}
         input_nrs = _input_nrs(functions.arguments(node.id))
         return {
             input_nrs[name]: GRADE.format(name=name, text=gradient.text)
-            for name, gradient in known.items()
+            for name, gradient in by_name.items()
             if name in input_nrs
         }
 
     def gradients(
         self, node: Node, incoming: Sequence[Bounded | None], arithmetic: Arithmetic
     ) -> dict[int, Any]:
-        """Return what was declared, by edge, with the bound that its formula has.
+        """Return the declared gradients by edge, with the bounds of their formulas.
 
         Raises
         ------
         Unjudgeable
-            If numbers that it takes were not recorded, or it fails.
+            If numbers that a formula needs were not recorded, or it fails.
         """
         functions = self._functions
-        known = {} if functions is None else declared(functions.function(node.id))
-        if functions is None or not known:
+        by_name = {} if functions is None else declared(functions.function(node.id))
+        if functions is None or not by_name:
             return {}
         arguments = functions.arguments(node.id)
         ys = [None if n is None else self._records.exact(n, arithmetic) for n in node.outputs]
         gs = [*incoming, *[None] * (len(ys) - len(incoming))]
         input_nrs = _input_nrs(arguments)
-        made = {}
-        for name, gradient in known.items():
+        by_edge = {}
+        for name, gradient in by_name.items():
             if name not in input_nrs:
                 continue
-            taken = list(inspect.signature(gradient.function).parameters)[2:]
-            given = {each: self._alive(arguments[each], arithmetic) for each in taken}
-            one = len(node.outputs) == 1
-            first = (gs[0], ys[0]) if one else (tuple(gs), tuple(ys))
-            made[input_nrs[name]] = self._checked(name, run(gradient.function, *first, **given))
-        return made
+            parameters = list(inspect.signature(gradient.function).parameters)[2:]
+            values = {p: self._alive(arguments[p], arithmetic) for p in parameters}
+            single = len(node.outputs) == 1
+            g_and_y = (gs[0], ys[0]) if single else (tuple(gs), tuple(ys))
+            result = run(gradient.function, *g_and_y, **values)
+            by_edge[input_nrs[name]] = self._checked(name, result)
+        return by_edge
 
-    def _alive(self, item: Argument, arithmetic: Arithmetic) -> Any:
-        if isinstance(item, Ref):
-            return self._records.exact(item.value, arithmetic)
-        if isinstance(item, tuple):
-            return tuple(self._alive(each, arithmetic) for each in item)
-        return item
+    def _alive(self, argument: Argument, arithmetic: Arithmetic) -> Any:
+        if isinstance(argument, Ref):
+            return self._records.exact(argument.value, arithmetic)
+        if isinstance(argument, tuple):
+            return tuple(self._alive(part, arithmetic) for part in argument)
+        return argument
 
     def _checked(self, name: str, result: Any) -> Bounded:
         if not isinstance(result, Bounded):
             raise Unjudgeable(
-                f"the declared gradient of {name!r} is no array made of the cotangent: a "
-                f"{type(result).__name__}"
+                f"the declared gradient of {name!r} is not an array computed from the cotangent: "
+                f"got {type(result).__name__}"
             )
         return result
 
 
 def _input_nrs(arguments: dict[str, Argument]) -> dict[str, int]:
-    """Return the edge of each argument that is a tensor: they stand in the order of arguments."""
-    tensors = [name for name, item in arguments.items() if isinstance(item, Ref)]
-    return {name: place for place, name in enumerate(tensors)}
+    """Return the edge of each tensor argument; edges follow the order of the arguments."""
+    tensors = [name for name, argument in arguments.items() if isinstance(argument, Ref)]
+    return {name: input_nr for input_nr, name in enumerate(tensors)}

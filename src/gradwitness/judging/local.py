@@ -1,6 +1,6 @@
-"""The local check: every step of a tape alone, from its recorded operands.
+"""The local check: every step of a tape by itself, from its recorded operands.
 
-If every step holds, the whole holds; and a fault shows at the step that makes it, nowhere else.
+If every step holds, the whole holds, and a fault shows only at the step that made it.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     ----------
     tape : Tape
     replayed : Replay, optional
-        The float64 replay of the same tape, where the caller has it already.
+        The float64 replay of the tape, if the caller has it already.
 
     Returns
     -------
     Report
     """
-    made = Judge(tape)
+    judging = Judge(tape)
     done = 0
 
     def call_up_to(count: int) -> None:
         nonlocal done
         for call in range(done, count):
-            made.called(call)
+            judging.called(call)
         done = max(done, count)
 
     for number, sweep in enumerate(tape.sweeps):
         call_up_to(sweep.after)
-        made.begins(number, sweep.roots, sweep.limited_to)
+        judging.begins(number, sweep.roots, sweep.limited_to)
         updates = {update.node: update for update in sweep.leaves}
         for node_run in sweep.node_runs:
             call_up_to(node_run.after)
-            made.node_ran(number, node_run, updates.get(node_run.node))
-        made.ends(number, sweep.captured)
+            judging.node_ran(number, node_run, updates.get(node_run.node))
+        judging.ends(number, sweep.captured)
     call_up_to(len(tape.calls))
-    return made.report(tape, replayed)
+    return judging.report(tape, replayed)
 
 
 class Judge:
@@ -74,7 +74,7 @@ class Judge:
     tape : Tape
         May still be growing; a step's numbers are needed when the step is reported, not later.
     functions : Functions, optional
-        Runs the program's custom functions again, while it is there: for those without rules.
+        Reruns the program's custom functions, for those without rules.
     """
 
     def __init__(self, tape: Tape, functions: Functions | None = None) -> None:
@@ -84,9 +84,9 @@ class Judge:
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records)
-        # Values that nobody has written yet: what lies there may even be NaN.
+        # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()
-        # Values that hold some such numbers among others.
+        # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
 
     def called(self, number: int) -> None:
@@ -102,14 +102,14 @@ class Judge:
         if call.op.startswith(OUTSIDE):
             for operand in operands:
                 self._records.expose(operand)
-        found = []
+        findings = []
         if self._empty.isdisjoint(call.outputs) and call.base_op not in SOURCES:
-            found = self._results(number)
+            findings = self._results(number)
         if unfilled or not operands:
-            # To hand on what was never written is right, whatever it is; so is a NaN asked for.
-            found = [f for f in found if not f.comparison.reason.startswith("NaN")]
-        self._findings += found
-        self._panel.called(call, found)
+            # Passing on unwritten memory is right, whatever it holds; so is a NaN asked for.
+            findings = [f for f in findings if not f.comparison.reason.startswith("NaN")]
+        self._findings += findings
+        self._panel.called(call, findings)
 
     def begins(
         self,
@@ -117,39 +117,39 @@ class Judge:
         roots: Sequence[tuple[Edge, int | None]],
         limited_to: Sequence[Edge] | None,
     ) -> None:
-        """Take note of a backward pass."""
+        """Begin a backward pass."""
         self._sweeps[sweep] = SweepCheck(
             self._tape, self._records, sweep, roots, limited_to, self._functions
         )
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
-        """Judge one node's turn in a backward pass."""
-        found = self._sweeps[sweep].judge_node(node_run, update)
-        self._findings += found
-        self._panel.node_ran(sweep, node_run, update, found)
+        """Judge one node run of a backward pass."""
+        findings = self._sweeps[sweep].judge_node(node_run, update)
+        self._findings += findings
+        self._panel.node_ran(sweep, node_run, update, findings)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
         self._sweeps[sweep].finish(captured)
 
     def report(self, tape: Tape, replayed: Replay | None = None) -> Report:
-        """Return everything that was found.
+        """Return the judgement of everything reported.
 
         Parameters
         ----------
         tape : Tape
-            The one that the steps were reported of, which grows no more.
+            The tape that the steps were reported from, now complete.
         replayed : Replay, optional
-            Its float64 replay, where the caller has it already.
+            Its float64 replay, if the caller has it already.
         """
-        # Which node a forward call left behind was not known when it ran.
+        # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
             if f.step is Step.FORWARD and f.call is not None
             else f
             for f in self._findings
         ]
-        # A tensor without elements has no number that could be wrong, nor hand on what is wrong.
+        # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         lineage = Lineage(tape, judged)
         if replayed is None and tape.complete:
@@ -165,7 +165,7 @@ class Judge:
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
-            # Beside a gradient that has numbers, one that has none leaves nothing open.
+            # Next to a gradient with numbers, one without leaves nothing open.
             findings = judged
             rows = [
                 replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
@@ -177,7 +177,7 @@ class Judge:
     def _results(self, number: int) -> list[Finding]:
         tape = self._tape
         call = tape.calls[number]
-        found = find(call.base_op)
+        rule = find(call.base_op)
         title = f"{call.op} (call {number})"
 
         def finding(output_nr: int, comparison: Comparison) -> Finding:
@@ -188,7 +188,7 @@ class Judge:
                 call=number,
                 tensor_nr=output_nr,
                 source=call.source,
-                formula=found.text if found else "",
+                formula=rule.text if rule else "",
             )
 
         try:
@@ -198,13 +198,13 @@ class Judge:
             return [
                 finding(output_nr, unjudged(str(reason), a)) for output_nr, a in enumerate(arrays)
             ]
-        made = [
+        findings = [
             finding(output_nr, settled_by(comparison, partial(self._size, call, output_nr)))
             for output_nr, comparison in comparisons
         ]
-        # Outputs without elements (what batch norm does not save in evaluation) have nothing to
-        # judge, as long as another output of the call has.
-        return [f for f in made if f.comparison.size] or made
+        # Outputs without elements (as batch norm has in evaluation) count only if no other output
+        # of the call has any.
+        return [f for f in findings if f.comparison.size] or findings
 
     def _compared(self, call: Call) -> list[tuple[int, Comparison]]:
         """Compare each result of a call with the witness's."""
@@ -215,14 +215,14 @@ class Judge:
         return [
             (output_nr, self._records.against(output, result))
             for output_nr, (output, result) in enumerate(zip(call.outputs, results, strict=True))
-            # A rule gives None for what a kernel keeps for itself.
+            # A rule returns None for a kernel's internal outputs.
             if output is not None and result is not None
         ]
 
     def _size(self, call: Call, output_nr: int) -> float:
-        """Return how large a call's result is where all operands have one sign."""
+        """Return how large a call's result is if all operands have the same sign."""
         try:
-            results = evaluate(self._tape, call, self._records.size, bounded=False)
+            results = evaluate(self._tape, call, self._records.magnitudes, bounded=False)
         except Unjudgeable:
             return 0.0
         return largest(results[output_nr])

@@ -44,39 +44,39 @@ class _Derivation:
         """Yield the derivation."""
         yield "FORWARD"
         module = None
-        for call in self._matter():
+        for call in self._relevant():
             if call.source.module != module:
                 module = call.source.module
                 yield ""
-                yield f"[{module or 'outside of modules'}]"
+                yield f"[{module or 'outside modules'}]"
             yield from self._forward(call)
         for number, sweep in enumerate(self._tape.sweeps):
             yield ""
             yield f"BACKWARD (pass {number + 1})"
-            given = any(seed is not None for _, seed in sweep.roots)
-            start = "what the program gave" if given else "1"
+            seeded = any(seed is not None for _, seed in sweep.roots)
+            start = "given by the program" if seeded else "1"
             yield f"g is the gradient that arrives at a node; at the result it is {start}."
             for node_run in sweep.node_runs:
                 yield ""
                 yield from self._backward(number, node_run)
 
-    def _matter(self) -> list[Call]:
-        """Return the forward calls that nodes were left behind by, and what those depend on."""
+    def _relevant(self) -> list[Call]:
+        """Return the forward calls with an autograd node, and those that they depend on."""
         needed: set[int | None] = set()
-        found = []
+        relevant = []
         for call in reversed(self._tape.calls):
             forward = call.during is None and call.base_op not in SOURCES
             if forward and (call.node is not None or needed.intersection(call.outputs)):
-                found.append(call)
+                relevant.append(call)
                 needed.update(n for a in call.arguments.values() for n in references(a))
-        return found[::-1]
+        return relevant[::-1]
 
     def _forward(self, call: Call) -> Iterator[str]:
-        written = self._names.made_by(call)
-        yield f"  {written}"
+        equation = self._names.equation(call)
+        yield f"  {equation}"
         numbers = self._with_numbers(call)
-        symbol = written.partition(" = ")[0]
-        results = ", ".join(self._shown(n) for n in call.outputs if n is not None)
+        symbol = equation.partition(" = ")[0]
+        results = ", ".join(self._numbers(n) for n in call.outputs if n is not None)
         yield f"  {' ' * len(symbol)} = {numbers}"
         if numbers != results:
             yield f"  {' ' * len(symbol)} = {results}"
@@ -94,9 +94,9 @@ class _Derivation:
     def _argument(self, argument: Argument) -> str:
         if isinstance(argument, tuple):
             return "(" + ", ".join(map(self._argument, argument)) + ")"
-        return self._shown(argument.value) if isinstance(argument, Ref) else str(argument)
+        return self._numbers(argument.value) if isinstance(argument, Ref) else str(argument)
 
-    def _shown(self, number: int) -> str:
+    def _numbers(self, number: int) -> str:
         array = self._tape.values[number].array
         return "?" if array is None else shortened(array)
 
@@ -106,7 +106,7 @@ class _Derivation:
         yield f"#{node.id} " + (entry.definition(node.name) if entry else node.name)
         for arrived in node_run.incoming:
             if arrived is not None:
-                yield f"  g = {self._shown(arrived)}"
+                yield f"  g = {self._numbers(arrived)}"
         if node.kind == Kind.ACCUMULATE and node.leaf is not None:
             yield f"  {self._names.of(node.leaf)}.grad += g"
             return
@@ -120,32 +120,32 @@ class _Derivation:
                 ratio = short(finding.comparison.ratio)
                 verdict = f"   [{finding.verdict.value}, {ratio} x bound]"
             yield f"  {formula}"
-            yield f"    torch: {self._shown(sent)}{verdict}"
+            yield f"    torch: {self._numbers(sent)}{verdict}"
 
     def _formulas(self, node: Node) -> list[str]:
         if node.call is None:
-            return [f"input {n}: by the user's own backward" for n in range(len(node.edges))]
+            return [f"input {n}: by a user-defined backward" for n in range(len(node.edges))]
         pairs = self._names.gradients(self._tape.calls[node.call])
         return [f"d{symbol} = {formula}" for symbol, formula in pairs]
 
 
 def shortened(array: NDArray[Any], most: int = 4) -> str:
-    """Return an array as text: its first numbers, and its shape if it has more.
+    """Return an array as text: its first numbers, and its shape if there are more.
 
     Parameters
     ----------
     array : ndarray
     most : int
-        Numbers that are written out.
+        How many numbers are written out.
     """
     numbers = np.asarray(array, dtype=np.float64) if array.dtype.kind in "fV" else array
     flat = numbers.ravel()
     if numbers.dtype.kind == "c":
-        shown = " ".join(f"{number:.4g}" for number in flat[:most])
+        text = " ".join(f"{number:.4g}" for number in flat[:most])
     elif numbers.ndim == 0:
         return short(float(flat[0]), 6)
     else:
-        shown = " ".join(short(float(number), 4) for number in flat[:most])
+        text = " ".join(short(float(number), 4) for number in flat[:most])
     if flat.size <= most:
-        return f"[{shown}]"
-    return f"[{shown} ... ]({'x'.join(map(str, array.shape))})"
+        return f"[{text}]"
+    return f"[{text} ... ]({'x'.join(map(str, array.shape))})"

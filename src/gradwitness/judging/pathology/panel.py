@@ -1,4 +1,4 @@
-"""All detectors together: one that fails is heard no more, and that it failed is told."""
+"""All detectors together; one that fails is dropped, with a note."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Panel:
-    """Tells every detector of every step, and collects the notes.
+    """Shows every step to every detector, and collects the notes.
 
-    They run amid the program's own operations: what one of them raises must stop neither the
+    Detectors run amid the program's own operations: an exception in one must stop neither the
     program nor the report.
 
     Parameters
@@ -36,13 +36,13 @@ class Panel:
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:
         """Pass a call on."""
-        self._each(lambda detector: detector.called(call, findings))
+        self._for_each(lambda detector: detector.called(call, findings))
 
     def node_ran(
         self, sweep: int, node_run: NodeRun, update: LeafUpdate | None, findings: Sequence[Finding]
     ) -> None:
-        """Pass a node's turn on."""
-        self._each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
+        """Pass a node run on."""
+        self._for_each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
 
     def notes(
         self,
@@ -51,19 +51,21 @@ class Panel:
         rows: Sequence[Row],
         replayed: Replay | None,
     ) -> tuple[Note, ...]:
-        """Return everybody's notes, and then who failed."""
-        made: list[Note] = []
-        self._each(lambda detector: made.extend(detector.notes(tape, findings, rows, replayed)))
-        return (*made, *self._failures)
+        """Return the notes of all detectors, then those about failures."""
+        notes: list[Note] = []
+        self._for_each(
+            lambda detector: notes.extend(detector.notes(tape, findings, rows, replayed))
+        )
+        return (*notes, *self._failures)
 
-    def _each(self, step: Callable[[Detector], None]) -> None:
+    def _for_each(self, step: Callable[[Detector], None]) -> None:
         for detector in tuple(self._detectors):
             try:
                 step(detector)
-            except Exception as error:  # noqa: BLE001 (told in the report, see the class)
+            except Exception as error:  # noqa: BLE001 (noted in the report, see the class)
                 self._detectors.remove(detector)
                 text = (
                     f"{type(detector).__name__} stopped with {type(error).__name__}: {error}. Its "
-                    "notes are missing; no verdict depends on them. This is a fault of gradwitness."
+                    "notes are missing; no verdict depends on them. This is a bug in gradwitness."
                 )
                 self._failures.append(Note("detector failed", text))
