@@ -94,9 +94,9 @@ class _Tokens(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = torch.cat([self.registers.expand(len(x), -1, -1), x], 1)
-        made: Tensor = self.head(whole)
-        return made
+        tokens = torch.cat([self.registers.expand(len(x), -1, -1), x], 1)
+        out: Tensor = self.head(tokens)
+        return out
 
 
 @pytest.mark.parametrize("registers", [0, 2])
@@ -107,9 +107,9 @@ def test_parameter_without_elements_leaves_nothing_open(registers: int) -> None:
     assert witness.verdict is gw.Verdict.AGREES
     assert {row.name for row in witness.report.rows} == set(dict(model.named_parameters()))
     with gw.watch(model) as witness:
-        (given,) = torch.autograd.grad(model(torch.randn(3, 5, 4)).sum(), model.registers)
+        (arguments,) = torch.autograd.grad(model(torch.randn(3, 5, 4)).sum(), model.registers)
     # Alone it is not enough: nothing was compared.
-    alone = gw.Verdict.AGREES if given.numel() else gw.Verdict.INCONCLUSIVE
+    alone = gw.Verdict.AGREES if arguments.numel() else gw.Verdict.INCONCLUSIVE
     assert witness.verdict is alone
 
 

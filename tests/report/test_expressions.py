@@ -95,7 +95,7 @@ def worth(text: str, names: dict[str, float]) -> float:
 @settings(deadline=None, max_examples=300, derandomize=True)
 @given(trees())
 def test_parentheses_keep_the_value(text: str) -> None:
-    values = {name: worth(shown, VALUES) for name, shown in OPERANDS.items()}
+    values = {name: worth(operand, VALUES) for name, operand in OPERANDS.items()}
     expected = worth(text, values | PARAMETERS)
     written = expression(text, OPERANDS, PARAMETERS)
     assert not set(PARAMETERS) & set(written.replace("(", " ").replace(")", " ").split())

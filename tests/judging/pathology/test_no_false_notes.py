@@ -1,4 +1,4 @@
-"""Real models that train as they should get no note, but for those that are true."""
+"""Real models that train as they should get only true notes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 import gradwitness as gw
 from architectures.zoo import ZOO, build
 
-# What is right to tell, by hand: kind, and how the text may begin.
+# The right notes, by hand: kind, and how the text may begin.
 TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
-    # The maker's turn leaves gradients in the critic, which this test's Adam then uses.
+    # The generator's step leaves gradients in the critic, which this test's Adam then uses.
     "gan": [("stale gradient", "")],
     # Its target network runs under no_grad, as it must; it belongs to no model that is trained.
     "q_learning": [("parameters cut off", ("0.weight, 0.bias", "0.bias, 0.weight"))],
@@ -40,7 +40,9 @@ def test_two_steps_of_adam(name: str, *, low: bool) -> None:
             work.step(low=low)
             optimizer.step()
     assert witness.report.rows
-    found = [(note.kind, note.text) for note in witness.report.notes]
-    wanted = TRUE.get(name, [])
-    assert [kind for kind, _ in found] == [kind for kind, _ in wanted]
-    assert all(text.startswith(start) for (_, text), (_, start) in zip(found, wanted, strict=True))
+    notes = [(note.kind, note.text) for note in witness.report.notes]
+    expected = TRUE.get(name, [])
+    assert [kind for kind, _ in notes] == [kind for kind, _ in expected]
+    assert all(
+        text.startswith(start) for (_, text), (_, start) in zip(notes, expected, strict=True)
+    )

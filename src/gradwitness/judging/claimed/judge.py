@@ -340,7 +340,7 @@ def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | Non
 
 def _shape_text(claimed: tuple[int, ...], expected: tuple[int, ...]) -> str:
     text = f"shape {claimed}, expected {expected}"
-    return f"{text} (that of the transpose)" if claimed == expected[::-1] else text
+    return f"{text}: transposed" if claimed == expected[::-1] else text
 
 
 def _exhibit(row: ClaimRow, claim: Claim, reference: Reference) -> Exhibit:

@@ -105,9 +105,9 @@ class LostDigits(Detector):
         digits = max(0.0, min(row.digits for row in poor))
         text = (
             f"{listed(names)}: {digits:.1f} of {full:.1f} decimal digits are right. Most are lost "
-            f"in {worst.title}, where nearly equal numbers are subtracted, now or earlier. No step "
-            "rounds more than it may: rewrite the formula (log_softmax, logsumexp, expm1, log1p, "
-            "var), or compute it in float64."
+            f"in {worst.title}, which subtracts nearly equal numbers or exposes an earlier loss. "
+            "Each step rounds within its bound: rewrite the formula (log_softmax, logsumexp, "
+            "expm1, log1p, var), or compute it in float64."
         )
         return [Note("digits lost", text, worst.source, worst.call, worst.node)]
 

@@ -93,7 +93,7 @@ def _names(paths: list[_Path]) -> str:
 
 def _reason(tape: Tape, call: Call) -> str:
     if call.base_op == "aten.detach":
-        return "(.detach(), .data or nn.Parameter(...)) cuts the graph. Use the tensor itself"
+        return "cuts the graph (.detach(), .data or nn.Parameter(...)). Use the tensor itself"
     if not call.grad:
         return "ran with gradients off (torch.no_grad or inference_mode). Move it out of there"
     if any(tape.values[n].requires_grad for n in call.outputs if n is not None):

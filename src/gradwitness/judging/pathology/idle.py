@@ -65,8 +65,8 @@ class Idle(Detector):
             return []
         call = tape.calls[min(self._updates.values())]
         text = (
-            f"{listed(idle)}: these got gradients, but only other parameters were updated. Pass "
-            "them to the optimizer, or freeze them; if they were replaced after the optimizer "
+            f"{listed(idle)}: gradients arrived, but only other parameters were updated. Pass "
+            "these to the optimizer, or freeze them; if they were replaced after the optimizer "
             "was created, recreate it."
         )
         return [Note("parameters not updated", text, call.source, call.id)]
