@@ -115,7 +115,7 @@ def test_an_allowance_is_added_to_every_bound() -> None:
         ([1.0, 1.0], [NAN, 1.0], [NAN, 0.1], I),
         ([1.0, 1.0], [INF, 1.0], None, D),
         ([NAN, 1.0], [INF, 1.0], None, D),
-        # Of several reasons the strangest is given.
+        # Of several reasons, the first in order of precedence is given.
         ([NAN, INF], [NAN, INF], [0.1, INF], I),
         ([INF, 2.0], [INF, 1.0], [INF, INF], I),
         ([3.0, 1.0], [2.0, 1.0], [INF, 0.1], I),
@@ -172,7 +172,7 @@ def test_a_format_that_overflows_is_not_refuted(dtype: str, number: float, off: 
         )
         exact = witness([sign * number, 1.0], dtype=dtype)
         assert judged([-sign * INF, 1.0], exact, dtype).verdict is D
-    # And an infinity out of reach is a fault.
+    # An infinity out of reach is a fault.
     assert judged([INF, 1.0], witness([number / 2, 1.0], dtype=dtype), dtype).verdict is D
 
 
@@ -186,10 +186,10 @@ def test_float64_at_its_end() -> None:
 def test_too_little_signal_is_no_agreement() -> None:
     comparison = judged([1.0, 0.5], witness([1.0, -1.0], [1.0, 2.0]))
     assert (comparison.verdict, comparison.reason) == (I, TOO_LITTLE)
-    # One number that stands out is enough; and zeros that are exact are as good as others.
+    # One number that exceeds its bound is enough; exact zeros count too.
     assert judged([1.0, 0.5], witness([1.0, -1.0], [0.99, 2.0])).verdict is A
     assert judged([0.0, 0.0], witness([0.0, 0.0])).verdict is A
-    # What disagrees does, however little the rest says.
+    # A disagreement counts, however little signal the rest has.
     assert judged([9.0, 0.5], witness([1.0, -1.0], [1.0, 2.0])).verdict is D
 
 
@@ -276,7 +276,7 @@ def test_float64_numbers_become_16_bit_ones_by_way_of_float32() -> None:
     ("number", "error", "allowed"),
     [
         (1.0, 2.0**-20, 2.0**-20 + 2.0**-11 * (1 + 2.0**-20)),
-        # Below 2^-14 the store may lose the number whole.
+        # Below 2^-14 the store may lose the whole number.
         (2.0**-15, 2.0**-30, 2.0**-30 + 2.0**-15 + 2.0**-30),
         (1.0, 0.0, 0.0),
     ],
@@ -314,7 +314,7 @@ def test_any_change_by_more_than_detects_is_refuted(
     changed = recorded.copy()
     changed[element % len(changed)] += sign * comparison.detects * size
     assert judged(changed, expected, "float64").verdict is D
-    # And it is no boast: some change of a bit less passes.
+    # The figure is tight: a slightly smaller change may pass.
     assert comparison.detects == 2 * bound.max()
 
 

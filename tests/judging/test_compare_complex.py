@@ -78,7 +78,7 @@ def test_both_parts_of_an_exact_number_are_rounded_and_no_more() -> None:
         (complex(NAN, NAN), complex(NAN, 1), OPEN),
         (complex(INF, NAN), complex(INF, 0), OPEN),
         (complex(INF, 0), complex(INF, 0), OPEN),
-        # What is not finite tells nothing of the other part, nor of torch's.
+        # A part that is not finite says nothing about the other part.
         (2 + 1j, complex(INF, 0), OPEN),
         (complex(INF, 1), 3.4028236e38 + 1j, OPEN),
     ],

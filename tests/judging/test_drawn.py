@@ -1,4 +1,4 @@
-"""Random numbers, memory that a function makes for itself, and tensors without elements."""
+"""Random numbers, memory that a function allocates, and tensors without elements."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_numbers_that_are_drawn_with_a_gradient_leave_that_open() -> None:
 
 
 class _Dropout(torch.autograd.Function):
-    """A dropout that draws its mask into memory of its own, with one number left out or not."""
+    """A dropout that draws its mask into new memory, with or without one number left out."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, wrong: bool) -> Tensor:
@@ -86,7 +86,7 @@ def test_function_that_draws_into_memory_of_its_own(wrong: bool) -> None:
 
 
 class _Tokens(nn.Module):
-    """Words after a number of registers, which may be none."""
+    """Tokens after some registers, possibly none."""
 
     def __init__(self, registers: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def test_parameter_without_elements_leaves_nothing_open(registers: int) -> None:
     assert {row.name for row in witness.report.rows} == set(dict(model.named_parameters()))
     with gw.watch(model) as witness:
         (arguments,) = torch.autograd.grad(model(torch.randn(3, 5, 4)).sum(), model.registers)
-    # Alone it is not enough: nothing was compared.
+    # Not enough alone: nothing was compared.
     alone = gw.Verdict.AGREES if arguments.numel() else gw.Verdict.INCONCLUSIVE
     assert witness.verdict is alone
 

@@ -1,4 +1,4 @@
-"""Large steps are judged piece by piece, and nothing but the memory they take may show it."""
+"""Large steps are judged piece by piece, with the same results as at once."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_pieces_say_what_the_whole_says(name: str, request: pytest.FixtureReques
         assert one.title == other.title
         assert one.comparison.verdict is other.comparison.verdict, one.title
         assert one.comparison.size == other.comparison.size, one.title
-        # A float64 sum in another order: of errors that are that small themselves, much remains.
+        # Float64 sums in a different order; small errors may differ relatively more.
         np.testing.assert_allclose(
             (one.comparison.detects, one.comparison.norm, one.comparison.probable_ratio),
             (other.comparison.detects, other.comparison.norm, other.comparison.probable_ratio),
@@ -198,7 +198,7 @@ def test_a_norm_goes_in_pieces_backward_though_its_statistics_get_no_gradient() 
 
 
 def test_no_step_is_cut_along_an_axis_that_it_sums_over() -> None:
-    """By hand: y = A B needs all of k for each element, and so does no other index."""
+    """By hand: y = A B needs all of k for each element, and all of no other index."""
     torch.manual_seed(0)
     a, b = torch.rand(600, 500, requires_grad=True), torch.rand(500, 700, requires_grad=True)
     with record() as recorder:
@@ -218,7 +218,7 @@ def test_no_step_is_cut_along_an_axis_that_it_sums_over() -> None:
     ("size", "moved"),
     [
         ((6, 5), lambda x: x.clone().t().t()),
-        # Windows that do not overlap: each gradient goes to one place, as it is.
+        # Windows that do not overlap: each gradient is only moved.
         ((4, 6, 10), lambda x: nn.functional.max_pool2d(x, 2).reshape(-1, 5)),
     ],
     ids=["copied", "pooled"],

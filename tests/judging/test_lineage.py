@@ -17,7 +17,7 @@ ONWARD = {"d0.0": "xw", "d0.1": "b", "d5.0": "xw", "d5.1": "x", "d6.0": "x", "d6
 
 
 def behind(name: str) -> set[str]:
-    """Return the leaves whose gradients depend on a quantity, read off the drawing."""
+    """Return the leaves whose gradients depend on a quantity, read from the drawing."""
     if name in FORWARD:
         return set("xwb")
     if name in LEFT:
@@ -116,7 +116,7 @@ def test_only_calls_that_the_loss_depends_on_can_taint() -> None:
         weighted(a.exp()).backward()
     (row,) = witness.report.rows
     assert row.verdict is gw.Verdict.AGREES
-    # The whole was not judged all the same, and says so.
+    # Even so, not everything was judged, and the verdict says so.
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
 
 

@@ -1,4 +1,4 @@
-"""A wrong number is found at the step that makes it, and nowhere else."""
+"""A wrong number is found at the step that computed it, and nowhere else."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def recorded() -> Tape:
 
 
 def first_makers() -> list[tuple[int, Site]]:
-    """Return every value that some step made, with the step that made it first."""
+    """Return every computed value with the first step that computed it."""
     example = recorded()
     makers: dict[int, Site] = {}
     for call in example.calls:
@@ -193,7 +193,7 @@ def first_makers() -> list[tuple[int, Site]]:
 
 
 def touches(finding: Finding, number: int) -> bool:
-    """Whether a step reads or makes a value."""
+    """Whether a step reads or computes a value."""
     example = recorded()
     around: set[int | None] = set()
     if finding.call is not None:
@@ -259,12 +259,12 @@ def test_an_operation_without_a_rule() -> None:
         "MulBackward0 #4, gradient of input 0",
     }
     rows = {row.name: (row.verdict, row.inherited) for row in report.rows}
-    # The forward taints all: the loss contains it.
+    # The forward call taints everything: the loss depends on it.
     assert set(rows.values()) == {(gw.Verdict.INCONCLUSIVE, True)}
 
 
 def test_memory_that_nobody_has_written_is_not_judged() -> None:
-    # What torch.empty finds may be NaN; a view of it is no doubt, an operation on it is.
+    # torch.empty may hold NaN; a view of it raises no doubt, an operation on it does.
     nan = np.full(3, np.nan, dtype=np.float32)
     values = tuple(Value(n, (3,), "float32", nan) for n in range(3))
     empty = Call(0, "aten.empty.memory_format", {"size": (3,)}, (0,))

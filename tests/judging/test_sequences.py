@@ -1,4 +1,4 @@
-"""Recurrent layers under the check: a result that no rule speaks of, steps, sums in 16 bits."""
+"""Recurrent layers: a result without a rule, many steps, sums in 16 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slopes against claimed gradients of functions whose derivatives are known by mathematics."""
+"""Slopes compared with claimed gradients of functions with known derivatives."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_one_wrong_element_among_many(name: str) -> None:
     sent = G * derivative(X)
     sent[3, 7] += 0.1
     assert judged(function, sent, "float32").verdict is Verdict.DISAGREES
-    # As large as bfloat16's rounding of all elements together may be: it is not refuted.
+    # No larger than bfloat16's rounding of all elements together: not refuted.
     assert judged(function, sent, "bfloat16").verdict is not Verdict.DISAGREES
 
 
@@ -113,7 +113,7 @@ def test_a_common_error_of_all_elements_within_rounding_agrees() -> None:
 
 
 def rough(x: Any) -> Any:
-    """Round in the middle, as a kernel does that works in float32 whatever it is given."""
+    """Round in the middle, like a kernel that always works in float32."""
     return np.exp(x.astype(np.float32)).astype(np.float64)
 
 
@@ -125,7 +125,7 @@ def test_rounding_inside_is_part_of_the_error() -> None:
 
 def test_a_kink_right_there_is_left_open(snapshot: SnapshotAssertion) -> None:
     at = np.zeros((3, 40))
-    # The slope of |x| at 0 by central differences is 0: neither side of it is said to be wrong.
+    # The slope of |x| at 0 by central differences is 0, but neither one-sided slope is refuted.
     for side in (1.0, -1.0, 0.0):
         comparison = judged(np.abs, G[:3] * side, at=at)
         assert comparison.verdict is Verdict.INCONCLUSIVE

@@ -19,7 +19,7 @@ NAMES = {"A": "x2", "B": "W1^T", "b": "b1", "x": "x4 - x5", "t": "y", "g": "g", 
     [
         ("y = alpha * (A @ B) + beta * b", {"alpha": 1, "beta": 1}, "x2 W1^T + b1"),
         ("y = alpha * (A @ B) + beta * b", {"alpha": 2.5, "beta": 2}, "2.5 * (x2 W1^T) + 2 * b1"),
-        # The transpose of a transpose is the thing itself.
+        # The transpose of a transpose is the original.
         ("alpha * (g @ B.T)", {"alpha": 1}, "g W1"),
         ("alpha * (A.T @ g)", {"alpha": 1}, "x2^T g"),
         ("y = v - alpha * b", {"alpha": 1}, "x3 - b1"),

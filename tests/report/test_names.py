@@ -106,7 +106,7 @@ def test_numbers_leaves_and_data_without_a_name() -> None:
     with record() as recorder:
         y = a * quarter + data
         y.backward(torch.ones(2))
-    # A scalar is shown as itself; p: collects a gradient, c: does not.
+    # A scalar is printed as a number; p: requires a gradient, c: does not.
     names = Names(recorder.tape)
     ((_, value),) = recorder.tape.leaves()
     p = f"p{value.id}"

@@ -92,7 +92,7 @@ def test_gradients_that_meet() -> None:
     text = trace(right, gw.judge(right), "x[0]")
     assert "5 + 10\n" in text
     assert "from #6 MulBackward0" in text
-    # No name at the 2: w[0] is one, and so is y[0].
+    # The 2 gets no name: w[0] and y[0] both equal it.
     assert "    dx[0] = 2 * g[0] (5)\n          = 10   torch sent 10\n" in text
 
 

@@ -60,18 +60,18 @@ class Comparison:
     verdict: Verdict
     reason: str
     size: int
-    refuted: int
-    index: tuple[int, ...] | None
-    recorded: complex
-    expected: complex
-    error: float
-    bound: float
-    ratio: float
-    probable_ratio: float
-    ulps: float
-    detects: float
-    detects_relative: float
-    norm: float
+    refuted: int = 0
+    index: tuple[int, ...] | None = None
+    recorded: complex = math.nan
+    expected: complex = math.nan
+    error: float = math.nan
+    bound: float = math.nan
+    ratio: float = math.nan
+    probable_ratio: float = math.nan
+    ulps: float = math.nan
+    detects: float = math.nan
+    detects_relative: float = math.nan
+    norm: float = math.nan
 
     @property
     def suspicious(self) -> bool:
@@ -98,26 +98,9 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
 
 def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
     """Return an INCONCLUSIVE comparison, with the reason why none was possible."""
-    size = 0 if recorded is None else recorded.size
-    norm = math.nan if recorded is None else _norm(recorded)
-    nan = math.nan
-    return Comparison(
-        Verdict.INCONCLUSIVE,
-        reason,
-        size,
-        0,
-        None,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        norm,
-    )
+    if recorded is None:
+        return Comparison(Verdict.INCONCLUSIVE, reason, 0)
+    return Comparison(Verdict.INCONCLUSIVE, reason, recorded.size, norm=_norm(recorded))
 
 
 def nothing(reason: str) -> Comparison:
@@ -129,23 +112,15 @@ def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
     """Return the comparison for arrays that differ in shape or kind."""
     size = 0 if recorded is None else recorded.size
     norm = 0.0 if recorded is None else _norm(recorded)
-    nan, inf = math.nan, math.inf
     return Comparison(
         Verdict.DISAGREES,
         reason,
         size,
         size,
-        None,
-        nan,
-        nan,
-        inf,
-        nan,
-        inf,
-        inf,
-        nan,
-        nan,
-        nan,
-        norm,
+        error=math.inf,
+        ratio=math.inf,
+        probable_ratio=math.inf,
+        norm=norm,
     )
 
 

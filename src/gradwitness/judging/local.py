@@ -16,6 +16,7 @@ from gradwitness.judging import large_steps
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.lineage import Lineage
+from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.sweep import SweepCheck
@@ -171,7 +172,7 @@ class Judge:
                 replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
                 for row in rows
             ]
-        notes = self._panel.notes(tape, findings, rows, replayed)
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
         return Report(tuple(findings), tuple(rows), notes)
 
     def _results(self, number: int) -> list[Finding]:

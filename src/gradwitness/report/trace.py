@@ -70,11 +70,11 @@ def _target(report: Report, target: str) -> tuple[Row, Index]:
     try:
         index = tuple(int(word) for word in (inside or "").split(",") if word.strip())
     except ValueError:
-        raise InputError(f"{target!r} is not an entry; write it as {example}") from None
+        raise InputError(f"{target!r} is not an entry (example: {example})") from None
     inside_shape = all(i < n for i, n in zip(index, row.shape, strict=False))
     if len(index) != len(row.shape) or not inside_shape:
         raise InputError(
-            f"{name} has shape {row.shape} and no entry {target!r}; write it as {example}"
+            f"{name} has shape {row.shape} and no entry {target!r} (example: {example})"
         )
     if row.value is None:
         raise InputError(f"{name} received no gradient: {row.comparison.reason}")

@@ -92,7 +92,7 @@ def changed(run: Run, name: str, change: Callable[[Any], Any]) -> Run:
 def test_a_sequence_has_these_symmetries() -> None:
     assert symmetries(RELU) == (Homogeneous("0", "2"), Adjoining("2", "3"), Simplex("3"))
     assert symmetries(IMAGES) == (Unshifted("0"), Homogeneous("3", "6"))
-    # A sigmoid is not homogeneous, and what is not known ends the chain.
+    # A sigmoid is not homogeneous, and an unknown layer ends the chain.
     assert symmetries((("linear", "a"), ("sigmoid", "b"), ("linear", "c"))) == ()
     assert symmetries((("linear", "a"), ("relu", ""), ("cross_entropy", ""))) == ()
 

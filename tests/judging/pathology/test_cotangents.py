@@ -1,4 +1,4 @@
-"""Backwards that autograd lets pass: they write to what they are given, or return another shape."""
+"""Backwards that autograd tolerates: they overwrite their cotangent, or return another shape."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
 
 
 class InPlace(torch.autograd.Function):
-    """2 x, whose backward doubles the gradient where it lies."""
+    """2 x, whose backward doubles the gradient in place."""
 
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:  # noqa: ARG004
@@ -101,7 +101,7 @@ def test_broadcasting_of_torchs_own_operations_is_no_fault() -> None:
 
 
 class ThroughNumpy(torch.autograd.Function):
-    """3 x, whose backward works in the memory of its cotangent, or beside it."""
+    """3 x, whose backward works in the memory of its cotangent, or in new memory."""
 
     beside = False
 

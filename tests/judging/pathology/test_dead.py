@@ -79,7 +79,7 @@ def test_what_lets_gradients_through_is_no_rectifier(
 
 @pytest.mark.parametrize("kind", ["linear", "convolution"])
 def test_small_batches_say_too_little(kind: str) -> None:
-    # The positions of an image are no samples of their own.
+    # The positions of an image are not separate samples.
     assert step(kind, F.relu, samples=15).report.notes == ()
     assert len(step(kind, F.relu, samples=16).report.notes) == 1
 

@@ -100,7 +100,7 @@ def test_digits_that_a_coarser_format_never_had_are_not_lost(seed: int, dtype: t
         with torch.autocast("cpu", dtype=dtype):
             out = model(x)
         (out - y).square().mean().backward()
-    # The premise: of float32's digits few are right.
+    # The premise: few of float32's digits are right.
     assert min(row.digits for row in witness.report.rows) < 4
     assert witness.report.notes == ()
 
@@ -114,7 +114,7 @@ def test_a_gradient_that_is_zero_in_truth_has_no_digits_to_lose() -> None:
         mixed = F.softmax(query @ key(x).T / 4, 1) @ x
         torch.autograd.backward(mixed.square().sum())
     digits = {row.name: row.digits for row in witness.report.rows}
-    # The premise: no digit of it is right, of the other gradient most are.
+    # The premise: none of its digits are right, and most of the other gradient's are.
     assert digits["bias"] < 2
     assert digits["weight"] > 5
     assert witness.report.notes == ()
@@ -159,7 +159,7 @@ def test_under_autocast_few_digits_are_all_that_there_can_be() -> None:
             y: Any = torch.tanh(x @ w) @ w
         y.float().square().mean().backward()
     (row,) = witness.report.rows
-    # The premise: it would be poor for what its own format says.
+    # The premise: by its own format, it has few digits.
     assert row.dtype == "float32"
     assert row.digits < 0.4 * 6.9
     assert witness.report.notes == ()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Cut(nn.Module):
-    """Two layers, and between them whatever a test puts there."""
+    """Two layers with a test's own function between them."""
 
     def __init__(self, between: Callable[[Any], Any]) -> None:
         super().__init__()

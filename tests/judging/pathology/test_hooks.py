@@ -1,4 +1,4 @@
-"""Hooks that change gradients, of every sort that torch has; those that do not are passed over."""
+"""Hooks of every kind that change gradients are named; those that do not are ignored."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_an_optimizer_in_the_backward_pass_is_no_fault(*, to_none: bool) -> None
             model(data()).square().mean().backward()
     assert witness.verdict is gw.Verdict.AGREES
     assert kinds(witness.report.notes) == []
-    # The replay knows the weights that the hooks left.
+    # The replay knows the weights as the hooks left them.
     assert min(row.digits for row in witness.report.rows) > 5
     assert order == ["first", "last"] * 8
     hooks = [list(p._post_accumulate_grad_hooks.values()) for p in parameters]
@@ -247,7 +247,7 @@ def test_a_gradient_that_an_optimizer_in_the_backward_pass_got_wrong_is_found() 
     weight.register_post_accumulate_grad_hook(take)
     with gw.watch(model) as witness:
         model(data()).square().mean().backward()
-    # What arrived is other than what was sent; what is done with it afterwards is the hooks' own.
+    # The arriving gradient differs from the one sent; later changes are the hooks' own business.
     (wrong,) = witness.report.wrong
     assert wrong.step.value == "fan-in"
 

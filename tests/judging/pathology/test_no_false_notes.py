@@ -12,19 +12,19 @@ from architectures.zoo import ZOO, build
 TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
     # The generator's step leaves gradients in the critic, which this test's Adam then uses.
     "gan": [("stale gradient", "")],
-    # Its target network runs under no_grad, as it must; it belongs to no model that is trained.
+    # Its target network runs under no_grad, as it must, and is not trained.
     "q_learning": [("parameters cut off", ("0.weight, 0.bias", "0.bias, 0.weight"))],
     # Sinusoids, which are not trained.
     "whisper": [("parameters frozen", "model.encoder.embed_positions.weight: ")],
-    # Projections for global attention, which no word here asks for.
+    # Projections for global attention, which no token here uses.
     "longformer": [
         ("parameters unused", "longformer.encoder.layer.0.attention.self.query_global.weight, ")
     ],
-    # No word is as rare as those that the last of its small classifiers tells apart.
+    # No word is as rare as those of its last small classifier.
     "rare_words": [("parameters unused", "tails.tail.2.0.weight, tails.tail.2.1.weight: ")],
-    # Of the first word, for whoever asks.
+    # Applied to the first token, but its result is not used.
     "fnet": [("parameters without effect", "fnet.pooler.dense.")],
-    # For masked words and segments, which this input has none of.
+    # For masked tokens and segments, of which this input has none.
     "xlnet": [("parameters unused", "transformer.mask_emb, ")],
 }
 

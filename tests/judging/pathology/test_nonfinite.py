@@ -1,4 +1,4 @@
-"""Where NaN and infinity are born, and that masks are left in peace."""
+"""Where NaN and infinity are born; masks get no note."""
 
 from __future__ import annotations
 

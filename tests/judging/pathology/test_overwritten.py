@@ -1,4 +1,4 @@
-"""Saved tensors that change before backward comes to them, round autograd's back."""
+"""Saved tensors that change before backward uses them, behind autograd's back."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_what_backward_does_not_need_may_change(change: Callable[[Any, Any, Any]
 
 
 def test_where_torch_refuses_nothing_is_lost(snapshot: SnapshotAssertion) -> None:
-    # The version counter sees both: autograd raises, and the report is there all the same.
+    # The version counter sees both: autograd raises, and there is a report all the same.
     def through_detach(model: Any, h: Any, s: Any) -> None:
         s.detach().add_(1)
 
@@ -141,7 +141,7 @@ def test_a_write_after_backward_is_nobodys_fault() -> None:
         h.data.mul_(2)
     assert witness.verdict is gw.Verdict.DISAGREES
     assert witness.report.notes == ()
-    # Judged afterwards, from the finished tape, it is the same.
+    # The same when judged afterwards, from the finished tape.
     assert gw.judge(witness.tape).notes == ()
 
 

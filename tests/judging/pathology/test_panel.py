@@ -1,4 +1,4 @@
-"""A detector that fails costs its own notes and is told; a program that ends early costs none."""
+"""A detector that fails loses its notes and is noted; a program that ends early loses none."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_it_is_named_with_both_places(
     count = "3 of 12" if function is mean_of_roots else "1 of 4"
     assert f", {count}, first at [0" in note.text
     assert at(note, function, "y = ")
-    # The line after that is the one of the guard.
+    # The guard is on the next line.
     line = function.__code__.co_firstlineno + 2
     assert f"{guard} (call " in note.text
     assert f"test_through_where.py:{line})" in note.text
@@ -100,7 +100,7 @@ def test_it_is_named_with_both_places(
 
 
 def test_a_quotient_is_told_as_well() -> None:
-    # sin(x) / x has NaN in the forward pass too, which is told there.
+    # sin(x) / x has NaN in the forward pass too, which is noted there.
     notes = notes_of(quotient, leaf(0, 1, 2, 3))
     assert kinds(notes) == ["NaN born", THROUGH_WHERE]
     assert "DivBackward0 #" in notes[1].text
@@ -109,11 +109,11 @@ def test_a_quotient_is_told_as_well() -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        # Another step makes the zeros.
+        # Another step causes the zeros.
         lambda x: (torch.relu(torch.sqrt(x) - 1) * WEIGHTS).sum(),
-        # What is not selected is not what is NaN.
+        # The elements not selected are not those with NaN.
         lambda x: torch.where(x < 3, torch.relu(torch.sqrt(x) - 1), 0.0).sum(),
-        # Not of zeros alone: 0/0 for what is selected, too.
+        # 0/0 for selected elements as well.
         lambda x: torch.where(x < 3, (x * 0) / (x * 0), 0.0).sum(),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the tests of the detectors share: a small network, and the notes of a watched step."""
+"""Shared by the tests of the detectors: a small network, and the notes of a watched step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def leaf(*numbers: float) -> Any:
 
 
 def notes_of(function: Callable[[Any], Any], x: Any) -> tuple[Note, ...]:
-    """Return what is noted of a function's backward pass."""
+    """Return the notes on a function's backward pass."""
     with gw.watch(names={"x": x}) as witness:
         function(x).backward()
     return witness.report.notes

@@ -1,4 +1,4 @@
-"""The labelled graph as records: every node once, with all that is to be read in it."""
+"""The labelled graph as records: every node once, with all of its text."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_node_kind_has_a_sentence(preset: str) -> None:
         sentence = f"{node.name} {entry.meaning}."
         drawn = picture(preset)
         assert box(drawn, f"n{node.id}").note == sentence
-        # And at the foot of the picture, once for all nodes of the kind.
+        # And in the legend, once for all nodes of the kind.
         assert drawn.legend.count(sentence) == 1
 
 

@@ -1,4 +1,4 @@
-"""Nothing covers anything, arrows lead down, and odd graphs neither hang nor fail."""
+"""Nothing overlaps, arrows lead down, and odd graphs neither hang nor fail."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_the_main_chain_is_straight_and_leaves_stand_beside_it() -> None:
     centres = layout.x + np.array(graph[0]) / 2
     assert np.ptp(centres[::4]) == pytest.approx(0, abs=1e-6)
     for node in range(0, 120, 4):
-        # The leaf shares its layer with the next link, and does not sink to the foot.
+        # The leaf shares its layer with the next link, and does not sink to the bottom.
         bands = [(layout.y[box], layout.y[box] + graph[1][box]) for box in (node + 1, node + 4)]
         assert max(top for top, _ in bands) < min(bottom for _, bottom in bands)
     straight = [route[0] for route in layout.routes[1::4]]
@@ -210,7 +210,7 @@ def test_a_second_root_stands_just_above_what_it_points_at() -> None:
 
 
 def test_arrows_turn_aside_only_between_the_layers() -> None:
-    # A low box beside a very high one: its arrows come from and go to the high one's column.
+    # A low box next to a very tall one: its arrows connect to the tall one's column.
     heights = [30.0, 600.0, 30.0, 30.0, 30.0]
     graph: Graph = ([300.0] * 5, heights, [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4), (2, 4)])
     layout = lay(graph)

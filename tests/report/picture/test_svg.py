@@ -1,4 +1,4 @@
-"""The SVG text is well formed, shows all that the picture holds, and needs no colour."""
+"""The SVG is well formed, shows everything in the picture, and needs no colour."""
 
 from __future__ import annotations
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector
+from gradwitness.judging.pathology.detector import Detector, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, NodeRun, Tape
 
@@ -55,12 +54,6 @@ class Cotangents(Detector):
                 key = (kind, node.name, source.line if source else "")
                 self._notes.setdefault(key, note)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del tape, findings, rows, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        del judged
         return list(self._notes.values())

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Tape
 
@@ -97,14 +96,8 @@ class DeadUnits(Detector):
         unit.samples += result.shape[0] if by_channel else len(table)
         unit.calls.append(call)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, rows, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
         notes = []
         for units in self._units.values():
             dead = np.flatnonzero(~units.alive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from gradwitness.judging.note import Note
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A complete tape, everything that was found, and the float64 replay if there is one."""
+
+    tape: Tape
+    findings: Sequence[Finding]
+    rows: Sequence[Row]
+    replayed: Replay | None
 
 
 class Detector:
@@ -41,13 +52,7 @@ class Detector:
     ) -> None:
         """Observe a node run of a backward pass and the findings about it."""
 
-    def notes(
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
+    def notes(self, judged: Judgement) -> list[Note]:
         """Return the notes, once the tape is complete."""
         raise NotImplementedError
 

@@ -19,18 +19,18 @@ from gradwitness.engine.floats import is_inexact, limits
 from gradwitness.engine.replay import confirmed_digits
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.judging.records import largest
 from gradwitness.tape import references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Row
     from gradwitness.tape import Call, Node, NodeRun, Source, Sweep, Tape
 
 # A gradient is noted if it keeps less than this share of its format's digits, and a step is
@@ -75,25 +75,19 @@ _STEPS = 4
 class LostDigits(Detector):
     """Follows, with the float64 replay as reference, where correct digits disappear."""
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        if replayed is None or any(f.verdict is Verdict.DISAGREES for f in findings):
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        if judged.replayed is None or any(f.verdict is Verdict.DISAGREES for f in judged.findings):
             return []
         poor = [
             row
-            for row in rows
+            for row in judged.rows
             # Zero has no digits to lose.
             if is_inexact(row.dtype)
             and row.comparison.reason != CANCELS
             and row.digits < _KEPT * _format_digits(row.dtype)
         ]
         # Finding the steps takes a pass over all numbers: only worth it for a poor gradient.
-        shares = _Shares(tape, replayed) if poor else None
+        shares = _Shares(judged.tape, judged.replayed) if poor else None
         poor = [row for row in poor if shares is not None and shares.is_poor(row)]
         if shares is None or not poor:
             return []

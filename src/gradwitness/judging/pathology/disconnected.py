@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 from gradwitness.engine.floats import is_inexact
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.tape import Kind, references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
     from gradwitness.tape import Call, Tape
 
 _WHY = {
@@ -40,20 +38,14 @@ _WHY = {
 class Disconnected(Detector):
     """Explains why parameters of the models have no gradient."""
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
         # A program that asks for some gradients only does not want the others.
         if not tape.sweeps or any(sweep.limited_to is not None for sweep in tape.sweeps):
             return []
         # Leaves of an interrupted pass are connected, though they got no gradient.
         leaves = (node.leaf for node in tape.nodes if node.kind == Kind.ACCUMULATE)
-        reached = {row.name for row in rows}
+        reached = {row.name for row in judged.rows}
         reached |= {tape.values[leaf].name for leaf in leaves if leaf is not None}
         by_kind: dict[str, list[_Path]] = {kind: [] for kind in _WHY}
         cuts: dict[tuple[str, str], list[_Path]] = {}

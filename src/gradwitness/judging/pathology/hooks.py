@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.tape import LEAVING, Kind, Source
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.tape import Tape
 
 # Torch puts this node around a module that has full backward hooks.
@@ -29,14 +26,8 @@ class Hooks(Detector):
     and their tensor's numbers are still kept.
     """
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del rows, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
         hooks: dict[tuple[int, int, int, bool], list[str]] = {}
         for number, sweep in enumerate(tape.sweeps):
             for edge, text in sweep.hooks:
@@ -44,7 +35,7 @@ class Hooks(Detector):
                 hooks.setdefault(key, []).append(text.removeprefix(LEAVING))
         # A hook does it in every training step: one note each.
         notes: dict[tuple[str, str], Note] = {}
-        for f in findings:
+        for f in judged.findings:
             if f.verdict is not Verdict.DISAGREES or f.node is None or f.sweep is None:
                 continue
             outgoing = f.step is Step.BACKWARD

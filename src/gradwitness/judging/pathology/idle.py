@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
@@ -47,14 +46,8 @@ class Idle(Detector):
         if update is not None and leaf is not None and layout is not None:
             self._leaves.setdefault(layout.storage, leaf)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, rows, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
         parameters = {tape.values[n].name for n in tape.parameters}
         idle = [
             tape.values[leaf].name

@@ -12,14 +12,13 @@ from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_inexact
 from gradwitness.engine.masked_elements import CURE, THROUGH_WHERE, told, unselected_by
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector
+from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Argument, Call, LeafUpdate, NodeRun, Tape
 
@@ -208,18 +207,12 @@ class Nonfinite(Detector):
             parts.append(f", where the forward operand is {values}" if not same_shape[1:] else "")
         return "".join(parts)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
         edges = [edge for sweep in tape.sweeps for edge, _ in sweep.roots]
         roots = {tape.nodes[edge.node].outputs[edge.index] for edge in edges}
         spoiled = not roots.isdisjoint(self._tainted) or any(
-            not math.isfinite(row.comparison.norm) for row in rows if row.value is not None
+            not math.isfinite(row.comparison.norm) for row in judged.rows if row.value is not None
         )
         return [
             note

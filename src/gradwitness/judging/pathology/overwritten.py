@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.tape import references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, Node, NodeRun, Tape
 
@@ -53,14 +52,8 @@ class Overwritten(Detector):
         elif any(self.records.changed(n) for call in calls for n in _values(call)):
             self._blamed.setdefault(None, []).append((sweep, node.id))
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, rows, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
         notes: dict[tuple[str, str], Note] = {}
         for number, blamed in self._blamed.items():
             write = None if number is None else tape.calls[number]

@@ -10,9 +10,8 @@ from gradwitness.judging.pathology import DETECTORS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
-    from gradwitness.judging.pathology.detector import Detector
+    from gradwitness.judging.finding import Finding
+    from gradwitness.judging.pathology.detector import Detector, Judgement
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
@@ -44,18 +43,10 @@ class Panel:
         """Pass a node run on."""
         self._for_each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
 
-    def notes(
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> tuple[Note, ...]:
+    def notes(self, judgement: Judgement) -> tuple[Note, ...]:
         """Return the notes of all detectors, then those about failures."""
         notes: list[Note] = []
-        self._for_each(
-            lambda detector: notes.extend(detector.notes(tape, findings, rows, replayed))
-        )
+        self._for_each(lambda detector: notes.extend(detector.notes(judgement)))
         return (*notes, *self._failures)
 
     def _for_each(self, step: Callable[[Detector], None]) -> None:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Source, Tape
 
@@ -83,18 +82,13 @@ class Stale(Detector):
         array = self.tape.values[number].array
         return array is not None and not np.any(array)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, rows, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         notes = []
         for (origin, advice), (leaves, passes, source) in self._stale.items():
             # An updated parameter is another value of the same name.
-            names = dict.fromkeys(tape.values[n].name or f"value {n}" for n in sorted(leaves))
+            names = dict.fromkeys(
+                judged.tape.values[n].name or f"value {n}" for n in sorted(leaves)
+            )
             numbers = "es " if len(passes) > 1 else " "
             numbers += ", ".join(str(number + 1) for number in passes[:4])
             numbers += f" and {len(passes) - 4} more" if len(passes) > 4 else ""
