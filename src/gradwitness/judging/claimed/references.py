@@ -145,7 +145,7 @@ class ClaimJudge:
         return choices
 
     def _misfit(self, run: Run, choice: _Choice) -> tuple[int, float]:
-        """Return how badly a run fits some gradients: fewest matching tensors, then distances."""
+        """Return how badly a run fits: by unmatched tensors, then by distances."""
         values = {name: self._value(input_nrs) for name, input_nrs in choice.parts.items()}
         present = {name: value for name, value in values.items() if value is not None}
         pairs = align(run, {name: value.shape for name, value in present.items()}).pairs

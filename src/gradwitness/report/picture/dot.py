@@ -67,7 +67,7 @@ def write_dot(picture: Picture) -> str:
     """
     numbers = number_boxes(picture)
     font = {"fontname": _FONT, "fontcolor": TEXT}
-    graph = {"label": _left(_foot(picture)), "labelloc": "b", "labeljust": "l", "rankdir": "TB"}
+    graph = {"label": _left(_legend(picture)), "labelloc": "b", "labeljust": "l", "rankdir": "TB"}
     statements = [
         f"graph {_attributes(graph | {'bgcolor': PAPER, 'fontsize': '12'} | font)};",
         f"node {_attributes({'fontsize': '11', 'margin': '0.16,0.08'} | font)};",
@@ -114,7 +114,7 @@ def _describe_arrow(arrow: Arrow) -> dict[str, str]:
     return attributes
 
 
-def _foot(picture: Picture) -> list[str]:
+def _legend(picture: Picture) -> list[str]:
     """Headline, subtitle and legend: a Graphviz graph has a single label for all."""
     roles = {box.role for box in picture.boxes}
     verdicts = {box.verdict for box in picture.boxes}

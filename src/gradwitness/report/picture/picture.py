@@ -83,7 +83,7 @@ class Picture:
     arrows : tuple of Arrow
         Several arrows may join the same two boxes; no arrow joins a box to itself.
     legend : tuple of str
-        Sentences for the foot of the picture (direction of arrows and the like).
+        Sentences for the bottom of the picture (direction of arrows and the like).
     """
 
     title: str

@@ -73,8 +73,8 @@ def write_svg(picture: Picture) -> str:
     right = max([layout.width] + [label.right for label in labels])
     inner = max(right - left, LEAST_WIDTH)
     root, paper = _begin(picture)
-    foot = _add_head(root, picture, inner)
-    origin = (_MARGIN - left + (inner - (right - left)) / 2, foot)
+    bottom = _add_head(root, picture, inner)
+    origin = (_MARGIN - left + (inner - (right - left)) / 2, bottom)
     drawing = ET.SubElement(root, "g", {"transform": f"translate({fmt(*origin)})"})
     _add_arrows(drawing, picture, layout)
     for number, (box, card) in enumerate(zip(picture.boxes, cards, strict=True)):
@@ -82,10 +82,10 @@ def write_svg(picture: Picture) -> str:
         _add_box(group, box, card, layout.x[number], layout.y[number])
     for label in labels:
         add_label(drawing, label)
-    foot = add_legend(
-        root, picture, _MARGIN, foot + layout.height + _MARGIN, inner, cut=bool(layout.cut.any())
+    bottom = add_legend(
+        root, picture, _MARGIN, bottom + layout.height + _MARGIN, inner, cut=bool(layout.cut.any())
     )
-    width, height = fmt(inner + 2 * _MARGIN), fmt(foot + _MARGIN)
+    width, height = fmt(inner + 2 * _MARGIN), fmt(bottom + _MARGIN)
     paper.attrib |= {"width": width, "height": height}
     root.attrib |= {"width": width, "height": height, "viewBox": f"0 0 {width} {height}"}
     ET.indent(root, space="")
