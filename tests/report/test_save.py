@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def test_every_ending(tmp_path: Path) -> None:
-    recording = tape("d3")
-    report = gw.judge(recording)
+    given = tape("d3")
+    report = gw.judge(given)
     for ending in ("txt", "json", "npz", "svg", "dot", "pdf", "png"):
-        save_report(tmp_path / f"a.{ending}", recording, report)
-    assert (tmp_path / "a.txt").read_text() == as_text(summary(report, recording))
+        save_report(tmp_path / f"a.{ending}", given, report)
+    assert (tmp_path / "a.txt").read_text() == as_text(summary(report, given))
     assert json.loads((tmp_path / "a.json").read_text())["verdict"] == "DISAGREES"
     assert gw.judge(gw.load_tape(tmp_path / "a.npz")).verdict is gw.Verdict.DISAGREES
     assert "MulBackward0 #3" in (tmp_path / "a.svg").read_text()
@@ -33,20 +33,20 @@ def test_every_ending(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a", "a.gif", "a.TXT", "svg"])
 def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
-    recording = tape()
-    report = gw.judge(recording)
+    given = tape()
+    report = gw.judge(given)
     with pytest.raises(
         gw.InputError, match=r"the ending chooses the form, and must be one of \.tx"
     ):
-        save_report(tmp_path / name, recording, report)
+        save_report(tmp_path / name, given, report)
     with pytest.raises(gw.InputError, match=r"a picture ends with one of \.svg, \.dot, \.pdf, \.p"):
-        save_picture(tmp_path / name, draw(recording, report, title=""))
+        save_picture(tmp_path / name, draw(given, report, title=""))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
-    recording = tape()
+    given = tape()
     with pytest.raises(gw.InputError, match="cannot be written"):
-        save_report(tmp_path / "file" / "a.txt", recording, gw.judge(recording))
+        save_report(tmp_path / "file" / "a.txt", given, gw.judge(given))
     assert (tmp_path / "file").read_text() == "old"

@@ -10,7 +10,7 @@ from gradwitness._errors import GradientDisagreement, InputError
 from gradwitness.claims.sources import read_claims
 from gradwitness.files.atomic import write_atomically
 from gradwitness.judging.claimed.between_sources import compare_runs
-from gradwitness.judging.claimed.references import ClaimJudge
+from gradwitness.judging.claimed.references import Judged
 from gradwitness.report.faults import claim_faults, faults_of
 from gradwitness.report.record import dumps
 from gradwitness.report.tables.claims import claims as claims_table
@@ -138,7 +138,7 @@ def judge_claims(
         The format that the claims were computed in; by default as the sources tell.
     """
     read = [read_claims(source) for source in sources]
-    judged = ClaimJudge(tape, report)
+    judged = Judged(tape, report)
     runs = [run for claims in read for run in judged.runs(claims, sweep=sweep, dtype=dtype)]
     return ClaimCheck(tuple(runs), report, tape)
 
@@ -159,7 +159,7 @@ def own_causes(tape: Tape, report: Report) -> tuple[Cause, ...]:
         if (array := tape.values[row.value].array) is not None
     }
     try:
-        (run,) = ClaimJudge(tape, report).runs(read_claims(known), sweep=1)
+        (run,) = Judged(tape, report).runs(read_claims(known), sweep=1)
     except InputError:
         return ()  # a format that claims cannot be in, or numbers that were let go
     return run.causes

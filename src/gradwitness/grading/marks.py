@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
 from gradwitness.grading.submission import take
-from gradwitness.judging.claimed.references import ClaimJudge
+from gradwitness.judging.claimed.references import Judged
 from gradwitness.judging.numbers import subscript
 from gradwitness.verdict import Verdict
 
@@ -121,7 +121,7 @@ def grade(task: Task, submission: Path, tape: Tape, report: Report) -> Marks:
             f"{task.path}: the task's own program has wrong gradients; "
             f"gradwitness check {task.target} says which"
         )
-    judged = ClaimJudge(tape, report)
+    judged = Judged(tape, report)
     answers = judged.answers()
     unknown = sorted(set(task.marks) - set(answers))
     if unknown:

@@ -31,25 +31,25 @@ class Carried:
     ----------
     tape : Tape
     records : Records
-    captured : container of (node, input)
+    taken : container of (node, input)
         Where a pass returns gradients other than at the leaves; what is carried there stays.
     """
 
-    def __init__(self, tape: Tape, records: Records, captured: Container[NodeInput]) -> None:
+    def __init__(self, tape: Tape, records: Records, taken: Container[NodeInput]) -> None:
         self._tape = tape
         self._records = records
-        self._captured = captured
+        self._taken = taken
         self._parts: dict[NodeInput, list[Any]] = {}
         self._reaching: dict[Edge, bool] = {}
 
     def reaches(self, edge: Edge | None) -> bool:
-        """Whether a gradient carried through an edge may be needed later."""
+        """Whether what is carried through an edge can come to be asked for."""
         if edge is None:
             return False
-        reaches = self._reaching.get(edge)
-        if reaches is None:
-            reaches = self._reaching[edge] = may_reach(self._tape, edge, self._captured)
-        return reaches
+        known = self._reaching.get(edge)
+        if known is None:
+            known = self._reaching[edge] = may_reach(self._tape, edge, self._taken)
+        return known
 
     def add(self, edge: Edge | None, result: Any) -> None:
         """Carry a gradient through an edge; None is ignored."""
@@ -61,13 +61,13 @@ class Carried:
             self._parts.setdefault((edge.node, edge.index), []).append(result)
 
     def add_recorded(self, edge: Edge | None, number: int | None) -> None:
-        """Carry a recorded gradient as it is, if its numbers were recorded."""
+        """Carry a recorded gradient as it is, if its numbers can be had."""
         if number is not None and self.reaches(edge):
             self.add(edge, self._exact(number))
 
     def keep(self, input_nr: NodeInput, number: int) -> None:
-        """Keep the recorded gradient at a captured input, unless one was carried there."""
-        exact = self._exact(number) if input_nr in self._captured else None
+        """Keep the recorded gradient at a taken input, unless one was carried there."""
+        exact = self._exact(number) if input_nr in self._taken else None
         if exact is not None:
             self._parts.setdefault(input_nr, [exact])
 
@@ -89,9 +89,9 @@ class Carried:
         return added([Bounded(part.value, arithmetic, *part.errors) for part in parts])
 
     def used(self, node: int, inputs: int) -> None:
-        """Drop what was carried to a node, except at captured inputs."""
+        """Drop what was carried to a node, except at taken inputs."""
         for index in range(inputs):
-            if (node, index) not in self._captured:
+            if (node, index) not in self._taken:
                 self._parts.pop((node, index), None)
 
     def clear(self) -> None:

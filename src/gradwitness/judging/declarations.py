@@ -54,32 +54,31 @@ class Declared:
     def gradients(
         self, node: Node, incoming: Sequence[Bounded | None], arithmetic: Arithmetic
     ) -> dict[int, Any]:
-        """Return the declared gradients by edge, with the bounds of their formulas.
+        """Return what was declared, by edge, with the bound that its formula has.
 
         Raises
         ------
         Unjudgeable
-            If numbers that a formula needs were not recorded, or it fails.
+            If numbers that it takes were not recorded, or it fails.
         """
         functions = self._functions
-        by_name = {} if functions is None else declared(functions.function(node.id))
-        if functions is None or not by_name:
+        known = {} if functions is None else declared(functions.function(node.id))
+        if functions is None or not known:
             return {}
         arguments = functions.arguments(node.id)
         ys = [None if n is None else self._records.exact(n, arithmetic) for n in node.outputs]
         gs = [*incoming, *[None] * (len(ys) - len(incoming))]
         input_nrs = _input_nrs(arguments)
-        by_edge = {}
-        for name, gradient in by_name.items():
+        made = {}
+        for name, gradient in known.items():
             if name not in input_nrs:
                 continue
-            parameters = list(inspect.signature(gradient.function).parameters)[2:]
-            values = {p: self._alive(arguments[p], arithmetic) for p in parameters}
-            single = len(node.outputs) == 1
-            g_and_y = (gs[0], ys[0]) if single else (tuple(gs), tuple(ys))
-            result = run(gradient.function, *g_and_y, **values)
-            by_edge[input_nrs[name]] = self._checked(name, result)
-        return by_edge
+            taken = list(inspect.signature(gradient.function).parameters)[2:]
+            given = {each: self._alive(arguments[each], arithmetic) for each in taken}
+            one = len(node.outputs) == 1
+            first = (gs[0], ys[0]) if one else (tuple(gs), tuple(ys))
+            made[input_nrs[name]] = self._checked(name, run(gradient.function, *first, **given))
+        return made
 
     def _alive(self, argument: Argument, arithmetic: Arithmetic) -> Any:
         if isinstance(argument, Ref):

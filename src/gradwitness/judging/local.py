@@ -16,7 +16,6 @@ from gradwitness.judging import large_steps
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.lineage import Lineage
-from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.sweep import SweepCheck
@@ -40,7 +39,7 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     ----------
     tape : Tape
     replayed : Replay, optional
-        The float64 replay of the tape, if the caller has it already.
+        The float64 replay of the same tape, where the caller has it already.
 
     Returns
     -------
@@ -103,14 +102,14 @@ class Judge:
         if call.op.startswith(OUTSIDE):
             for operand in operands:
                 self._records.expose(operand)
-        findings = []
+        found = []
         if self._empty.isdisjoint(call.outputs) and call.base_op not in SOURCES:
-            findings = self._results(number)
+            found = self._results(number)
         if unfilled or not operands:
-            # Passing on unwritten memory is right, whatever it holds; so is a NaN asked for.
-            findings = [f for f in findings if not f.comparison.reason.startswith("NaN")]
-        self._findings += findings
-        self._panel.called(call, findings)
+            # To hand on what was never written is right, whatever it is; so is a NaN asked for.
+            found = [f for f in found if not f.comparison.reason.startswith("NaN")]
+        self._findings += found
+        self._panel.called(call, found)
 
     def begins(
         self,
@@ -124,33 +123,33 @@ class Judge:
         )
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
-        """Judge one node run of a backward pass."""
-        findings = self._sweeps[sweep].judge_node(node_run, update)
-        self._findings += findings
-        self._panel.node_ran(sweep, node_run, update, findings)
+        """Judge one node's turn in a backward pass."""
+        found = self._sweeps[sweep].judge_node(node_run, update)
+        self._findings += found
+        self._panel.node_ran(sweep, node_run, update, found)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
         self._sweeps[sweep].finish(captured)
 
     def report(self, tape: Tape, replayed: Replay | None = None) -> Report:
-        """Return the judgement of everything reported.
+        """Return everything that was found.
 
         Parameters
         ----------
         tape : Tape
-            The tape that the steps were reported from, now complete.
+            The one that the steps were reported of, which grows no more.
         replayed : Replay, optional
-            Its float64 replay, if the caller has it already.
+            Its float64 replay, where the caller has it already.
         """
-        # The node of a forward call was not known when it ran.
+        # Which node a forward call left behind was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
             if f.step is Step.FORWARD and f.call is not None
             else f
             for f in self._findings
         ]
-        # A tensor without elements has no number that could be wrong or pass on a fault.
+        # A tensor without elements has no number that could be wrong, nor hand on what is wrong.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         lineage = Lineage(tape, judged)
         if replayed is None and tape.complete:
@@ -166,19 +165,19 @@ class Judge:
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
-            # Next to a gradient with numbers, one without leaves nothing open.
+            # Beside a gradient that has numbers, one that has none leaves nothing open.
             findings = judged
             rows = [
                 replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
                 for row in rows
             ]
-        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
+        notes = self._panel.notes(tape, findings, rows, replayed)
         return Report(tuple(findings), tuple(rows), notes)
 
     def _results(self, number: int) -> list[Finding]:
         tape = self._tape
         call = tape.calls[number]
-        rule = find(call.base_op)
+        found = find(call.base_op)
         title = f"{call.op} (call {number})"
 
         def finding(output_nr: int, comparison: Comparison) -> Finding:
@@ -189,7 +188,7 @@ class Judge:
                 call=number,
                 tensor_nr=output_nr,
                 source=call.source,
-                formula=rule.text if rule else "",
+                formula=found.text if found else "",
             )
 
         try:
@@ -199,13 +198,13 @@ class Judge:
             return [
                 finding(output_nr, unjudged(str(reason), a)) for output_nr, a in enumerate(arrays)
             ]
-        findings = [
+        made = [
             finding(output_nr, settled_by(comparison, partial(self._size, call, output_nr)))
             for output_nr, comparison in comparisons
         ]
-        # Outputs without elements (as batch norm has in evaluation) count only if no other output
-        # of the call has any.
-        return [f for f in findings if f.comparison.size] or findings
+        # Outputs without elements (what batch norm does not save in evaluation) have nothing to
+        # judge, as long as another output of the call has.
+        return [f for f in made if f.comparison.size] or made
 
     def _compared(self, call: Call) -> list[tuple[int, Comparison]]:
         """Compare each result of a call with the witness's."""

@@ -46,7 +46,7 @@ class Pieces:
         self._shape = shape
         self._compute = compute
         self._keep = keep
-        self._assembled: Bounded | None = None
+        self._whole: Bounded | None = None
 
     def against(self, recorded: NDArray[Any], dtype: str, allowance: float = 0.0) -> Comparison:
         """Compare a recorded gradient with this one."""
@@ -61,23 +61,21 @@ class Pieces:
 
     def whole(self) -> Bounded | None:
         """Return the whole gradient; None if a piece could not be computed."""
-        if self._assembled is None and not self.failed:
+        if self._whole is None and not self.failed:
             self._keep = True
             try:
                 for _ in self._walk():
                     pass
             except Unjudgeable:
                 self.failed, self.is_exact = True, False
-        return self._assembled
+        return self._whole
 
     def _walk(self) -> Iterator[tuple[Index, Bounded]]:
-        assembled = None
+        whole = None
         for index, piece in self._compute():
             self.is_exact = self.is_exact and piece.is_exact
-            if self._keep and self._assembled is None:
-                assembled = assembled or Bounded(
-                    np.empty(self._shape, piece.dtype), piece.arithmetic
-                )
-                assembled[index] = piece
+            if self._keep and self._whole is None:
+                whole = whole or Bounded(np.empty(self._shape, piece.dtype), piece.arithmetic)
+                whole[index] = piece
             yield index, piece
-        self._assembled = self._assembled or assembled
+        self._whole = self._whole or whole

@@ -61,7 +61,7 @@ class SweepCheck:
         self.records = records
         self.number = number
         self._custom = CustomCheck(tape, records, functions)
-        self._findings: list[Finding] = []
+        self._found: list[Finding] = []
         self._rows: list[Row] = []
         self._seeds: dict[NodeInput, list[int | None]] = {}
         for edge, seed in roots:
@@ -74,15 +74,15 @@ class SweepCheck:
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         # ... and the witness's own.
-        captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
-        self._carried = Carried(tape, records, captured_at)
+        taken = {(edge.node, edge.index) for edge in limited_to or ()}
+        self._carried = Carried(tape, records, taken)
         self._needed = (
             None if limited_to is None else _ancestors(tape, {e.node for e in limited_to})
         )
 
     def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run, and the ``.grad`` that it accumulated to."""
-        self._findings = []
+        self._found = []
         node = self.tape.nodes[node_run.node]
         self._fan_in(node, node_run)
         if node.kind == Kind.ACCUMULATE:
@@ -92,7 +92,7 @@ class SweepCheck:
         else:
             self._backward(node, node_run)
         self._carried.used(node.id, len(node_run.incoming))
-        return self._findings
+        return self._found
 
     def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that the pass returned."""
@@ -118,7 +118,7 @@ class SweepCheck:
         grade: str = "",
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
-        self._findings.append(
+        self._found.append(
             Finding(
                 step,
                 f"{node.name} #{node.id}, {what}",
@@ -166,7 +166,7 @@ class SweepCheck:
 
     def _backward(self, node: Node, node_run: NodeRun) -> None:
         self._note_sent(node, node_run)
-        names = _operand_names(self.tape, node, self.records)
+        names = _slot_names(self.tape, node, self.records)
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
@@ -375,7 +375,7 @@ def _source(tape: Tape, node: Node) -> Source | None:
     return tape.calls[node.inner[0]].source if node.inner else None
 
 
-def _operand_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str]]:
+def _slot_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str]]:
     """Return name and formula of each edge's operand."""
     if node.call is None:
         return [(f"input {n}", "") for n in range(len(node.edges))]

@@ -76,7 +76,7 @@ class _Derivation:
         yield f"  {equation}"
         numbers = self._with_numbers(call)
         symbol = equation.partition(" = ")[0]
-        results = ", ".join(self._numbers(n) for n in call.outputs if n is not None)
+        results = ", ".join(self._shown(n) for n in call.outputs if n is not None)
         yield f"  {' ' * len(symbol)} = {numbers}"
         if numbers != results:
             yield f"  {' ' * len(symbol)} = {results}"
@@ -94,9 +94,9 @@ class _Derivation:
     def _argument(self, argument: Argument) -> str:
         if isinstance(argument, tuple):
             return "(" + ", ".join(map(self._argument, argument)) + ")"
-        return self._numbers(argument.value) if isinstance(argument, Ref) else str(argument)
+        return self._shown(argument.value) if isinstance(argument, Ref) else str(argument)
 
-    def _numbers(self, number: int) -> str:
+    def _shown(self, number: int) -> str:
         array = self._tape.values[number].array
         return "?" if array is None else shortened(array)
 
@@ -106,7 +106,7 @@ class _Derivation:
         yield f"#{node.id} " + (entry.definition(node.name) if entry else node.name)
         for arrived in node_run.incoming:
             if arrived is not None:
-                yield f"  g = {self._numbers(arrived)}"
+                yield f"  g = {self._shown(arrived)}"
         if node.kind == Kind.ACCUMULATE and node.leaf is not None:
             yield f"  {self._names.of(node.leaf)}.grad += g"
             return
@@ -120,7 +120,7 @@ class _Derivation:
                 ratio = short(finding.comparison.ratio)
                 verdict = f"   [{finding.verdict.value}, {ratio} x bound]"
             yield f"  {formula}"
-            yield f"    torch: {self._numbers(sent)}{verdict}"
+            yield f"    torch: {self._shown(sent)}{verdict}"
 
     def _formulas(self, node: Node) -> list[str]:
         if node.call is None:

@@ -40,7 +40,7 @@ class _Choice:
     parts: Parts
 
 
-class ClaimJudge:
+class Judged:
     """Judges claims about one recorded program.
 
     Parameters
@@ -83,7 +83,8 @@ class ClaimJudge:
         """
         if dtype is not None and not is_float(dtype):
             raise InputError(
-                f"claims cannot be judged in {dtype!r}; use float64, float32, float16 or bfloat16"
+                f"{dtype!r} is no format that claims can be judged in: "
+                "float64, float32, float16 or bfloat16"
             )
         choices = self._choices(sweep)
         several = len(claims.runs) > 1

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology import DETECTORS
+from gradwitness.judging.pathology.detector import Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gradwitness.judging.finding import Finding
-    from gradwitness.judging.pathology.detector import Detector, Judgement
+    from gradwitness.engine.replay import Replay
+    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.pathology.detector import Detector
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
@@ -43,8 +45,15 @@ class Panel:
         """Pass a node run on."""
         self._for_each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
 
-    def notes(self, judgement: Judgement) -> tuple[Note, ...]:
+    def notes(
+        self,
+        tape: Tape,
+        findings: Sequence[Finding],
+        rows: Sequence[Row],
+        replayed: Replay | None,
+    ) -> tuple[Note, ...]:
         """Return the notes of all detectors, then those about failures."""
+        judgement = Judgement(tape, findings, rows, replayed)
         notes: list[Note] = []
         self._for_each(lambda detector: notes.extend(detector.notes(judgement)))
         return (*notes, *self._failures)
@@ -57,6 +66,6 @@ class Panel:
                 self._detectors.remove(detector)
                 text = (
                     f"{type(detector).__name__} stopped with {type(error).__name__}: {error}. Its "
-                    "notes are missing; no verdict depends on them. This is a bug in gradwitness."
+                    "notes are missing; no verdict depends on them. This is a fault of gradwitness."
                 )
                 self._failures.append(Note("detector failed", text))
