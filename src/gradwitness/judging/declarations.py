@@ -90,8 +90,8 @@ class Declared:
     def _checked(self, name: str, result: Any) -> Bounded:
         if not isinstance(result, Bounded):
             raise Unjudgeable(
-                f"the declared gradient of {name!r} is not an array computed from the cotangent: "
-                f"got {type(result).__name__}"
+                f"the declared gradient of {name!r} is no array made of the cotangent: a "
+                f"{type(result).__name__}"
             )
         return result
 
