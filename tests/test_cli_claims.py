@@ -92,11 +92,11 @@ def test_the_pass_can_be_chosen() -> None:
     file = written("a.npz", 2 * RIGHT)
     result = cli("check", "train.py:twice", "--claims", file)
     assert result.code == 0
-    assert "taken to be about pass 2 of 2, which fits best" in " ".join(result.out.split())
+    assert "pass 2 of 2" in " ".join(result.out.split())
     assert cli("check", "train.py:twice", "--claims", file, "--pass", "1").code == 1
     result = cli("check", "train.py:twice", "--claims", file, "--pass", "3")
     assert result.code == 2
-    assert "there is no backward pass 3: the program ran 2" in result.err
+    assert "no backward pass 3" in result.err
 
 
 def test_the_format_can_be_chosen() -> None:
@@ -104,7 +104,7 @@ def test_the_format_can_be_chosen() -> None:
     assert cli("check", "train.py:step", "--claims", file).code == 1
     assert cli("check", "train.py:step", "--claims", file, "--dtype", "bfloat16").code == 0
     result = cli("check", "train.py:step", "--claims", file, "--dtype", "int8")
-    assert (result.code, "'int8' is no format" in result.err) == (2, True)
+    assert (result.code, "'int8'" in result.err) == (2, True)
 
 
 def test_what_cannot_be_read_ends_with_2_before_the_program_runs() -> None:

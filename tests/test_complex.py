@@ -260,7 +260,7 @@ def test_one_entry_is_followed_up_to_the_first_complex_number() -> None:
     witness = watched(step, model)
     text = trace(witness.tape, witness.report, "weight[1]")
     assert f"torch has {model.weight.grad[1].item():.9g}" in text  # type: ignore[index]
-    assert "not written out: complex numbers are not taken apart into terms" in text
+    assert "not written out: complex gradients are not split into terms" in text
     assert "complex" not in trace(witness.tape, witness.report, "after.weight[0,1]").split("#")[0]
 
 

@@ -81,8 +81,8 @@ def test_a_backward_that_wavers_is_named() -> None:
     assert found.report.verdict is gw.Verdict.AGREES
     (note,) = found.notes
     assert note.kind == "backward is not deterministic"
-    assert "weight, bias with other bits" in note.text
-    assert "The first that makes two things of one is WaversBackward #2" in note.text
+    assert "of weight, bias with different bits" in note.text
+    assert "WaversBackward #2" in note.text
     assert note.source is not None
     assert "hiding.py" in note.source.line
     assert "NOTE       backward is not deterministic" in as_text(probes(found))

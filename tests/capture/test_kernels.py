@@ -298,7 +298,7 @@ class SingleOnly(Function):
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (Constant, "right only if what comes back counts as a constant"),
+        (Constant, "right only if the numbers that come back are constants"),
         (Noisy, "it draws random numbers"),
         (SingleOnly, "it does not run in float64 (TypeError: this kernel is for float32)"),
     ],

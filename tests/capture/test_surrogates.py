@@ -166,7 +166,7 @@ def test_one_tensor_twice_is_left_open(declared: None) -> None:
 
     reasons = watched(run).report.reasons()
     assert dict(reasons) == {
-        "one tensor comes in twice, and one of its gradients only is declared": 1
+        "a tensor is passed in twice, and only one of its gradients is declared": 1
     }
 
 

@@ -144,10 +144,10 @@ def test_explain_one_entry() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("hidden9.weight[0,0]", r"no gradient is called 'hidden9.weight'; there are: input.weight"),
-        ("hidden1.weight[3,0]", r"hidden1.weight has shape \(3, 3\), so .* write one like "),
-        ("hidden1.weight[0]", r"none of its entries; write one like hidden1.weight\[0,0\]"),
-        ("hidden1.weight", r"none of its entries; write one like hidden1.weight\[0,0\]"),
+        ("hidden9.weight[0,0]", r"no gradient named 'hidden9.weight'; there are: input.weight"),
+        ("hidden1.weight[3,0]", r"hidden1.weight has shape \(3, 3\) and no entry .* \(example: "),
+        ("hidden1.weight[0]", r"\(example: hidden1.weight\[0,0\]"),
+        ("hidden1.weight", r"\(example: hidden1.weight\[0,0\]"),
     ],
 )
 def test_explain_a_wrong_entry(tmp_path: Path, entry: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Random numbers, memory that a function makes for itself, and tensors without elements."""
+"""Random numbers, memory that a function allocates, and tensors without elements."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_numbers_that_are_drawn_with_a_gradient_leave_that_open() -> None:
 
 
 class _Dropout(torch.autograd.Function):
-    """A dropout that draws its mask into memory of its own, with one number left out or not."""
+    """A dropout that draws its mask into new memory, with or without one number left out."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, wrong: bool) -> Tensor:
@@ -86,7 +86,7 @@ def test_function_that_draws_into_memory_of_its_own(wrong: bool) -> None:
 
 
 class _Tokens(nn.Module):
-    """Words after a number of registers, which may be none."""
+    """Tokens after some registers, possibly none."""
 
     def __init__(self, registers: int) -> None:
         super().__init__()
@@ -94,9 +94,9 @@ class _Tokens(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = torch.cat([self.registers.expand(len(x), -1, -1), x], 1)
-        made: Tensor = self.head(whole)
-        return made
+        tokens = torch.cat([self.registers.expand(len(x), -1, -1), x], 1)
+        out: Tensor = self.head(tokens)
+        return out
 
 
 @pytest.mark.parametrize("registers", [0, 2])
@@ -107,9 +107,9 @@ def test_parameter_without_elements_leaves_nothing_open(registers: int) -> None:
     assert witness.verdict is gw.Verdict.AGREES
     assert {row.name for row in witness.report.rows} == set(dict(model.named_parameters()))
     with gw.watch(model) as witness:
-        (given,) = torch.autograd.grad(model(torch.randn(3, 5, 4)).sum(), model.registers)
-    # Alone it is not enough: nothing was compared.
-    alone = gw.Verdict.AGREES if given.numel() else gw.Verdict.INCONCLUSIVE
+        (arguments,) = torch.autograd.grad(model(torch.randn(3, 5, 4)).sum(), model.registers)
+    # Not enough alone: nothing was compared.
+    alone = gw.Verdict.AGREES if arguments.numel() else gw.Verdict.INCONCLUSIVE
     assert witness.verdict is alone
 
 

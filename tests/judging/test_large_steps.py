@@ -1,4 +1,4 @@
-"""Large steps are judged piece by piece, and nothing but the memory they take may show it."""
+"""Large steps are judged piece by piece, with the same results as at once."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ def taped(name: str) -> Tape:
 
 @pytest.fixture
 def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Take everything for large; the list counts the pieces of each step that was cut."""
+    """Treat every step as large; the list counts the pieces of each step that was cut."""
     counts: list[int] = []
     cuts = tiling.cuts
 
     def counted(*args: object) -> list[tiling.Cut]:
-        made = cuts(*args)  # type: ignore[arg-type]
-        counts.append(len(made))
-        return made
+        pieces = cuts(*args)  # type: ignore[arg-type]
+        counts.append(len(pieces))
+        return pieces
 
     monkeypatch.setattr(tiling, "_LARGE", 8)
     monkeypatch.setattr(tiling, "_PIECE", 16)
@@ -108,23 +108,23 @@ def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("name", CASES)
 def test_pieces_say_what_the_whole_says(name: str, request: pytest.FixtureRequest) -> None:
     tape = taped(name)
-    whole = judge(tape)
+    at_once = judge(tape)
     counts = request.getfixturevalue("in_small_pieces")
     pieces = judge(tape)
     assert sum(count > 1 for count in counts) > 5
-    assert whole.verdict is pieces.verdict is Verdict.AGREES
-    for one, other in zip(whole.findings, pieces.findings, strict=True):
+    assert at_once.verdict is pieces.verdict is Verdict.AGREES
+    for one, other in zip(at_once.findings, pieces.findings, strict=True):
         assert one.title == other.title
         assert one.comparison.verdict is other.comparison.verdict, one.title
         assert one.comparison.size == other.comparison.size, one.title
-        # A float64 sum in another order: of errors that are that small themselves, much remains.
+        # Float64 sums in a different order; small errors may differ relatively more.
         np.testing.assert_allclose(
             (one.comparison.detects, one.comparison.norm, one.comparison.probable_ratio),
             (other.comparison.detects, other.comparison.norm, other.comparison.probable_ratio),
             rtol=1e-6,
             err_msg=one.title,
         )
-    for mine, theirs in zip(whole.rows, pieces.rows, strict=True):
+    for mine, theirs in zip(at_once.rows, pieces.rows, strict=True):
         assert mine.verdict is theirs.verdict
         assert math.isclose(mine.comparison.detects, theirs.comparison.detects, rel_tol=1e-6)
 
@@ -139,15 +139,15 @@ def test_a_fault_is_found_at_its_place(name: str, in_small_pieces: list[int]) ->
         assert number is not None
         value = tape.values[number]
         assert value.array is not None
-        place = tuple(n * 2 // 3 for n in value.shape)
+        index = tuple(n * 2 // 3 for n in value.shape)
         array = value.array.copy()
-        array[place] += 1 + abs(array[place])
+        array[index] += 1 + abs(array[index])
         values = list(tape.values)
         values[number] = replace(value, array=array)
         report = judge(replace(tape, values=tuple(values)))
-        found = next(f for f in report.wrong if f.call == call.id)
-        assert found.comparison.index == place
-        assert found.comparison.refuted == 1
+        finding = next(f for f in report.wrong if f.call == call.id)
+        assert finding.comparison.index == index
+        assert finding.comparison.refuted == 1
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -161,21 +161,21 @@ def test_a_fault_in_a_gradient_is_found_at_its_place(name: str, in_small_pieces:
                 continue
             value = tape.values[number]
             assert value.array is not None
-            place = tuple(n * 2 // 3 for n in value.shape)
+            index = tuple(n * 2 // 3 for n in value.shape)
             array = value.array.copy()
-            array[place] += 1 + abs(array[place])
+            array[index] += 1 + abs(array[index])
             values = list(tape.values)
             values[number] = replace(value, array=array)
             report = judge(replace(tape, values=tuple(values)))
-            (found,) = (
+            (sent,) = (
                 finding
                 for finding in report.findings
                 if (finding.step, finding.node, finding.tensor_nr)
                 == (Step.BACKWARD, node_run.node, input_nr)
             )
-            assert found.comparison.verdict is Verdict.DISAGREES
-            assert found.comparison.index == place
-            assert found.comparison.refuted == 1
+            assert sent.comparison.verdict is Verdict.DISAGREES
+            assert sent.comparison.index == index
+            assert sent.comparison.refuted == 1
             node = tape.nodes[node_run.node]
             cut = node.call is not None and tiling.cuts(
                 tape, tape.calls[node.call], _operand(tape, tape.calls[node.call], input_nr)[0]
@@ -190,15 +190,15 @@ def test_a_norm_goes_in_pieces_backward_though_its_statistics_get_no_gradient() 
     node = next(node for node in tape.nodes if node.name.startswith("NativeBatchNorm"))
     node_run = next(f for sweep in tape.sweeps for f in sweep.node_runs if f.node == node.id)
     arithmetic = Arithmetic.stepwise("float32")
-    found = large_steps.in_large_pieces(
+    pieces = large_steps.in_large_pieces(
         tape, node, node_run.incoming, Records(tape), arithmetic, lambda _: False
     )
     # The input, and its weight and bias.
-    assert set(found) == {0, 1, 2}
+    assert set(pieces) == {0, 1, 2}
 
 
 def test_no_step_is_cut_along_an_axis_that_it_sums_over() -> None:
-    """By hand: y = A B needs all of k for each element, and so does no other index."""
+    """By hand: y = A B needs all of k for each element, and all of no other index."""
     torch.manual_seed(0)
     a, b = torch.rand(600, 500, requires_grad=True), torch.rand(500, 700, requires_grad=True)
     with record() as recorder:
@@ -218,7 +218,7 @@ def test_no_step_is_cut_along_an_axis_that_it_sums_over() -> None:
     ("size", "moved"),
     [
         ((6, 5), lambda x: x.clone().t().t()),
-        # Windows that do not overlap: each gradient goes to one place, as it is.
+        # Windows that do not overlap: each gradient is only moved.
         ((4, 6, 10), lambda x: nn.functional.max_pool2d(x, 2).reshape(-1, 5)),
     ],
     ids=["copied", "pooled"],

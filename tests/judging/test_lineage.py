@@ -17,7 +17,7 @@ ONWARD = {"d0.0": "xw", "d0.1": "b", "d5.0": "xw", "d5.1": "x", "d6.0": "x", "d6
 
 
 def behind(name: str) -> set[str]:
-    """Return the leaves whose gradients depend on a quantity, read off the drawing."""
+    """Return the leaves whose gradients depend on a quantity, read from the drawing."""
     if name in FORWARD:
         return set("xwb")
     if name in LEFT:
@@ -64,20 +64,20 @@ def test_the_row_of_the_last_step_bears_the_fault_itself(
 
 def test_a_fault_is_graver_than_a_doubt() -> None:
     # Node 3 cannot be judged, and what it sends on is changed by node 5.
-    given = tape("d5.0")
-    calls = list(given.calls)
+    faulty = tape("d5.0")
+    calls = list(faulty.calls)
     calls[2] = replace(calls[2], op="aten.mystery.default")
-    rows = {row.name: row for row in gw.judge(replace(given, calls=tuple(calls))).rows}
+    rows = {row.name: row for row in gw.judge(replace(faulty, calls=tuple(calls))).rows}
     assert rows["w"].verdict is gw.Verdict.DISAGREES
     assert rows["w"].reason == "inherits from AddBackward0 #5, gradient of a"
 
 
 def test_a_doubt_in_backward_taints_only_what_is_behind() -> None:
     # Node 4's call is not known; forward is as it was.
-    given = tape()
-    nodes = list(given.nodes)
+    original = tape()
+    nodes = list(original.nodes)
     nodes[4] = replace(nodes[4], call=None, kind="unknown")
-    rows = {row.name: row for row in gw.judge(replace(given, nodes=tuple(nodes))).rows}
+    rows = {row.name: row for row in gw.judge(replace(original, nodes=tuple(nodes))).rows}
     assert rows["b"].verdict is gw.Verdict.INCONCLUSIVE
     assert rows["b"].inherited
     assert "no recorded call belongs to MulBackward0" in rows["b"].reason
@@ -116,7 +116,7 @@ def test_only_calls_that_the_loss_depends_on_can_taint() -> None:
         weighted(a.exp()).backward()
     (row,) = witness.report.rows
     assert row.verdict is gw.Verdict.AGREES
-    # The whole was not judged all the same, and says so.
+    # Even so, not everything was judged, and the verdict says so.
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
 
 
@@ -133,8 +133,8 @@ def test_memory_that_the_loss_shares_can_taint() -> None:
 
 
 def test_roots_that_meet_no_node_leave_no_row() -> None:
-    given = tape()
-    sweep = replace(given.sweeps[0], node_runs=(), leaves=(), roots=((Edge(0, 0), None),))
-    report = gw.judge(replace(given, sweeps=(sweep,)))
+    original = tape()
+    sweep = replace(original.sweeps[0], node_runs=(), leaves=(), roots=((Edge(0, 0), None),))
+    report = gw.judge(replace(original, sweeps=(sweep,)))
     assert report.rows == ()
     assert report.verdict is gw.Verdict.INCONCLUSIVE

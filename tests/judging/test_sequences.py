@@ -1,4 +1,4 @@
-"""Recurrent layers under the check: a result that no rule speaks of, steps, sums in 16 bits."""
+"""Recurrent layers: a result without a rule, many steps, sums in 16 bits."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def test_bound_of_a_layer_does_not_grow_with_its_steps() -> None:
             layer(torch.randn(steps, 2, 16))
         report = gw.judge(recorder.tape)
         call = layer_call(recorder.tape).id
-        found = [f.comparison for f in report.findings if f.call == call and f.tensor_nr == 0]
-        return found[0].detects_relative
+        comparisons = [f.comparison for f in report.findings if f.call == call and f.tensor_nr == 0]
+        return comparisons[0].detects_relative
 
     assert detected(30) < 3 * detected(3) < 1e-4
 

@@ -1,4 +1,4 @@
-"""Slopes against claimed gradients of functions whose derivatives are known by mathematics."""
+"""Slopes compared with claimed gradients of functions with known derivatives."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from syrupy.assertion import SnapshotAssertion
 
     from gradwitness.judging.compare import Comparison
 
@@ -85,7 +87,7 @@ def test_one_wrong_element_among_many(name: str) -> None:
     sent = G * derivative(X)
     sent[3, 7] += 0.1
     assert judged(function, sent, "float32").verdict is Verdict.DISAGREES
-    # As large as bfloat16's rounding of all elements together may be: it is not refuted.
+    # No larger than bfloat16's rounding of all elements together: not refuted.
     assert judged(function, sent, "bfloat16").verdict is not Verdict.DISAGREES
 
 
@@ -111,7 +113,7 @@ def test_a_common_error_of_all_elements_within_rounding_agrees() -> None:
 
 
 def rough(x: Any) -> Any:
-    """Round in the middle, as a kernel does that works in float32 whatever it is given."""
+    """Round in the middle, like a kernel that always works in float32."""
     return np.exp(x.astype(np.float32)).astype(np.float64)
 
 
@@ -121,16 +123,16 @@ def test_rounding_inside_is_part_of_the_error() -> None:
     assert judged(rough, -sent, "float32").verdict is Verdict.DISAGREES
 
 
-def test_a_kink_right_there_is_left_open() -> None:
+def test_a_kink_right_there_is_left_open(snapshot: SnapshotAssertion) -> None:
     at = np.zeros((3, 40))
-    # The slope of |x| at 0 by central differences is 0: neither side of it is said to be wrong.
+    # The slope of |x| at 0 by central differences is 0, but neither one-sided slope is refuted.
     for side in (1.0, -1.0, 0.0):
         comparison = judged(np.abs, G[:3] * side, at=at)
         assert comparison.verdict is Verdict.INCONCLUSIVE
-        assert comparison.reason.startswith("not smooth there")
+        assert comparison.reason == snapshot
 
 
-def test_another_result_each_time() -> None:
+def test_another_result_each_time(snapshot: SnapshotAssertion) -> None:
     state = np.random.default_rng(0)
 
     def noisy(x: Any) -> Any:
@@ -138,13 +140,13 @@ def test_another_result_each_time() -> None:
 
     comparison = judged(noisy, G)
     assert comparison.verdict is Verdict.INCONCLUSIVE
-    assert comparison.reason == "it gives another result each time that it runs"
+    assert comparison.reason == snapshot
 
 
-def test_another_result_than_recorded() -> None:
+def test_another_result_than_recorded(snapshot: SnapshotAssertion) -> None:
     comparison = judged(np.exp, G * np.exp(X), recorded=np.sin(X))
     assert comparison.verdict is Verdict.INCONCLUSIVE
-    assert comparison.reason == "run again in float64, it gives another result"
+    assert comparison.reason == snapshot
 
 
 def test_a_refusal_is_the_reason() -> None:
@@ -157,16 +159,17 @@ def test_a_refusal_is_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "verdict", "said"),
+    ("sent", "verdict"),
     [
-        (np.zeros((2, 2)), Verdict.DISAGREES, "shape (2, 2), expected (30, 40)"),
-        (np.full(X.shape, np.nan), Verdict.INCONCLUSIVE, "not finite"),
+        (np.zeros((2, 2)), Verdict.DISAGREES),
+        (np.full(X.shape, np.nan), Verdict.INCONCLUSIVE),
     ],
+    ids=["shape", "nan"],
 )
-def test_what_is_no_gradient(sent: Any, verdict: Verdict, said: str) -> None:
+def test_what_is_no_gradient(sent: Any, verdict: Verdict, snapshot: SnapshotAssertion) -> None:
     comparison = judged(np.exp, sent)
     assert comparison.verdict is verdict
-    assert comparison.reason.startswith(said)
+    assert comparison.reason == snapshot
 
 
 def test_zero_for_a_function_that_does_not_use_its_operand_agrees() -> None:

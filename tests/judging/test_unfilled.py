@@ -1,4 +1,4 @@
-"""Memory that is written to piece by piece: what was never written is no finding."""
+"""Memory that is written to piece by piece: unwritten parts are not judged."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ NAMES = {"A": "x2", "B": "W1^T", "b": "b1", "x": "x4 - x5", "t": "y", "g": "g", 
     [
         ("y = alpha * (A @ B) + beta * b", {"alpha": 1, "beta": 1}, "x2 W1^T + b1"),
         ("y = alpha * (A @ B) + beta * b", {"alpha": 2.5, "beta": 2}, "2.5 * (x2 W1^T) + 2 * b1"),
-        # The transpose of a transpose is the thing itself.
+        # The transpose of a transpose is the original.
         ("alpha * (g @ B.T)", {"alpha": 1}, "g W1"),
         ("alpha * (A.T @ g)", {"alpha": 1}, "x2^T g"),
         ("y = v - alpha * b", {"alpha": 1}, "x3 - b1"),
@@ -95,7 +95,7 @@ def worth(text: str, names: dict[str, float]) -> float:
 @settings(deadline=None, max_examples=300, derandomize=True)
 @given(trees())
 def test_parentheses_keep_the_value(text: str) -> None:
-    values = {name: worth(shown, VALUES) for name, shown in OPERANDS.items()}
+    values = {name: worth(operand, VALUES) for name, operand in OPERANDS.items()}
     expected = worth(text, values | PARAMETERS)
     written = expression(text, OPERANDS, PARAMETERS)
     assert not set(PARAMETERS) & set(written.replace("(", " ").replace(")", " ").split())

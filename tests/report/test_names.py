@@ -21,7 +21,7 @@ def written(recorded: Tape) -> list[str]:
     names = Names(recorded)
     # Forward calls only, and not the copies that torch keeps for itself.
     return [
-        names.made_by(call)
+        names.equation(call)
         for call in recorded.calls
         if call.node is not None or call.op == "aten.t.default"
     ]
@@ -106,7 +106,7 @@ def test_numbers_leaves_and_data_without_a_name() -> None:
     with record() as recorder:
         y = a * quarter + data
         y.backward(torch.ones(2))
-    # A scalar is shown as itself; p: collects a gradient, c: does not.
+    # A scalar is printed as a number; p: requires a gradient, c: does not.
     names = Names(recorder.tape)
     ((_, value),) = recorder.tape.leaves()
     p = f"p{value.id}"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gradwitness.judging.numbers import place, short
+from gradwitness.judging.numbers import short, subscript
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_short(number: float, digits: int, text: str) -> None:
 
 
 def test_places() -> None:
-    assert place((2, 5)) == "[2,5]"
-    assert place((0,)) == "[0]"
-    assert place(()) == ""
-    assert place(None) == ""
+    assert subscript((2, 5)) == "[2,5]"
+    assert subscript((0,)) == "[0]"
+    assert subscript(()) == ""
+    assert subscript(None) == ""

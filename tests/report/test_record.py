@@ -1,4 +1,4 @@
-"""The judgement as JSON: its fields, its numbers, and what JSON has no word for."""
+"""The judgement as JSON: its fields, its numbers, infinity and NaN."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIGURES = {
 
 
 def strict(text: str) -> Any:
-    """Read JSON as its standard has it, without NaN and Infinity."""
+    """Read strict JSON, without NaN and Infinity."""
     return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
 
 

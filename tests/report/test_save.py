@@ -1,4 +1,4 @@
-"""Reports as files: the ending chooses the form."""
+"""Reports as files: the extension chooses the format."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from capture.programs import leaf, weighted
 from capture.tiny import GRADIENTS, network
 from gradwitness.capture import record
 from gradwitness.report.trace import trace
+
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
 
 WHOLE = """0.weight[1,0]: torch has 6
 the whole gradient: AGREES, at worst 0 x bound
@@ -63,33 +67,32 @@ def test_one_entry_by_hand() -> None:
 def test_every_entry_starts_with_its_number(name: str) -> None:
     expected = np.array(GRADIENTS[name])
     for index in np.ndindex(expected.shape):
-        place = ",".join(map(str, index))
-        text = trace(*network(), f"{name}[{place}]")
+        subscript = ",".join(map(str, index))
+        text = trace(*network(), f"{name}[{subscript}]")
         start, number = text.splitlines()[0].split(": torch has ")
-        assert start == f"{name}[{place}]"
+        assert start == f"{name}[{subscript}]"
         assert float(number) == expected[index]
 
 
-def test_a_unit_that_did_not_fire_ends_the_chain() -> None:
+def test_a_unit_that_did_not_fire_ends_the_chain(snapshot: SnapshotAssertion) -> None:
     text = trace(*network(), "1.weight[1,0]")
-    assert "every factor before the arriving entries is 0: a unit that did not fire" in text
-    assert "The chain ends here" not in text
+    assert text == snapshot
 
 
 def test_the_sums_add_up() -> None:
     for target in ("0.weight[0,0]", "1.weight[0,1]", "3.weight[0,0]", "0.bias[1]"):
-        found = re.findall(r"= (\S+)   torch sent (\S+)", trace(*network(), target))
-        assert len(found) >= 4
-        assert all(float(a) == float(b) for a, b in found)
+        sums = re.findall(r"= (\S+)   torch sent (\S+)", trace(*network(), target))
+        assert len(sums) >= 4
+        assert all(float(a) == float(b) for a, b in sums)
 
 
 def test_gradients_that_meet() -> None:
     # x[0] gets 1 * 5 past the product and 2 * 5 through it; the larger one is followed.
     right = tape()
     text = trace(right, gw.judge(right), "x[0]")
-    assert "   2 gradients meet: 5 + 10\n" in text
-    assert "   followed: the largest, from #6 MulBackward0" in text
-    # No name at the 2: w[0] is one, and so is y[0].
+    assert "5 + 10\n" in text
+    assert "from #6 MulBackward0" in text
+    # The 2 gets no name: w[0] and y[0] both equal it.
     assert "    dx[0] = 2 * g[0] (5)\n          = 10   torch sent 10\n" in text
 
 
@@ -101,23 +104,22 @@ def test_a_wrong_step_is_marked() -> None:
     assert text.count("DISAGREES") == 2
 
 
-def test_a_given_gradient_at_the_root() -> None:
+def test_a_given_gradient_at_the_root(snapshot: SnapshotAssertion) -> None:
     a = leaf(2)
     with record(names={"a": a}) as recorder:
         (a * 3).backward(torch.tensor([0.5, 4.0]))
     text = trace(recorder.tape, gw.judge(recorder.tape), "a[1]")
-    assert text.startswith("a[1]: torch has 12\n")
-    assert text.endswith("L is the result: its gradient is 4. The chain ends here.\n")
+    assert text == snapshot
 
 
-def test_a_gradient_that_was_asked_for_at_an_inner_value() -> None:
+def test_a_gradient_that_was_asked_for_at_an_inner_value(snapshot: SnapshotAssertion) -> None:
     a = leaf(2)
     h = a * 2
     with record(names={"h": h}) as recorder:
         (g,) = torch.autograd.grad((h * torch.tensor([3.0, 5.0])).sum(), h)
     text = trace(recorder.tape, gw.judge(recorder.tape), "h[1]")
     assert g.tolist() == [3.0, 5.0]
-    assert text.startswith("h[1]: torch has 5\n")
+    assert text == snapshot
 
 
 def test_many_terms_are_summed_up() -> None:
@@ -130,18 +132,19 @@ def test_many_terms_are_summed_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "message"),
+    "target",
     [
-        ("4.weight[0,0]", r"no gradient is called '4.weight'; there are: 0.weight, 0.bias, 1.w"),
-        ("0.weight", r"has shape \(2, 1\), so '0.weight' is none of its entries; write one like "),
-        ("0.weight[2,0]", r"write one like 0\.weight\[0,0\]"),
-        ("0.weight[0]", r"write one like 0\.weight\[0,0\]"),
-        ("0.weight[0,0,0]", r"write one like 0\.weight\[0,0\]"),
-        ("0.weight[1 2,0]", r"is no entry; write it like 0\.weight\[0,0\]"),
-        ("0.weight[-1,0]", r"no gradient is called '0.weight\[-1,0\]'"),
-        ("", r"no gradient is called ''"),
+        "4.weight[0,0]",
+        "0.weight",
+        "0.weight[2,0]",
+        "0.weight[0]",
+        "0.weight[0,0,0]",
+        "0.weight[1 2,0]",
+        "0.weight[-1,0]",
+        "",
     ],
 )
-def test_a_target_that_is_none(target: str, message: str) -> None:
-    with pytest.raises(gw.InputError, match=message):
+def test_a_target_that_is_none(target: str, snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(gw.InputError) as error:
         trace(*network(), target)
+    assert str(error.value) == snapshot

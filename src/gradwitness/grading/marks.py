@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gradwitness._errors import InputError
 from gradwitness.grading.submission import take
 from gradwitness.judging.claimed.references import Judged
-from gradwitness.judging.numbers import place
+from gradwitness.judging.numbers import subscript
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -168,4 +168,4 @@ def _extent(row: ClaimRow) -> str:
     c = row.comparison
     if c.index is None:
         return row.reason
-    return f"{c.refuted} of {c.size} entries, the worst at {place(c.index) or 'the number'}"
+    return f"{c.refuted} of {c.size} entries, the worst at {subscript(c.index) or 'the number'}"

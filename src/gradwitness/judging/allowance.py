@@ -1,4 +1,4 @@
-"""How far a recorded number may lie from the witness's, and by how much it does."""
+"""How far a recorded number may lie from the witness's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def allowed(
     w: NDArray[np.float64], error: NDArray[np.float64] | None, dtype: str, final: float
 ) -> NDArray[np.float64]:
-    """Return the bound: what the formula's roundings allow, and the last one into the format."""
+    """Return the bound: the formula's roundings, and the final one into the format."""
     if error is None:
         return _store(w, dtype)
     if not final and error.min() > 0:
@@ -31,18 +31,18 @@ def allowed(
 
 
 def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
-    """Return what rounding to a format, and nothing else, does to a number."""
+    """Return the error of only rounding a number to a format."""
     if part(dtype) == "float64":
         return np.zeros(w.shape)
-    # Torch makes its 16-bit numbers from float32 ones, so that float64 ones are rounded twice.
-    off = np.abs(round_to(w, dtype) - w)
+    # Torch rounds to 16 bits by way of float32, so float64 numbers are rounded twice.
+    error = np.abs(round_to(w, dtype) - w)
     if dtype in ("float16", "bfloat16"):
-        off = np.maximum(off, np.abs(round_to(round_to(w, "float32"), dtype) - w))
-    return np.nan_to_num(off, nan=0.0, posinf=0.0) if not np.isfinite(off).all() else off
+        error = np.maximum(error, np.abs(round_to(round_to(w, "float32"), dtype) - w))
+    return np.nan_to_num(error, nan=0.0, posinf=0.0) if not np.isfinite(error).all() else error
 
 
 def ratio_of(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return errors as multiples of their bounds; no error is 0 of any bound."""
+    """Return errors as multiples of their bounds; 0 where there is no error."""
     if not error.any():
         return error
     if bound.min() > 0 and np.isfinite(error.max()):

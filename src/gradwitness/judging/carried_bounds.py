@@ -25,14 +25,14 @@ NodeInput = tuple[int, int]  # node, input of the node
 
 
 class Carried:
-    """What is under way to the inputs of nodes, as far as anyone will ask for it.
+    """The witness's gradients on their way to the inputs of nodes, where they will be needed.
 
     Parameters
     ----------
     tape : Tape
     records : Records
     taken : container of (node, input)
-        Where a pass gives gradients out besides the leaves; what is carried there stays.
+        Where a pass returns gradients other than at the leaves; what is carried there stays.
     """
 
     def __init__(self, tape: Tape, records: Records, taken: Container[NodeInput]) -> None:
@@ -49,7 +49,7 @@ class Carried:
         return edge is not None and self._reach(edge)
 
     def add(self, edge: Edge | None, result: Any) -> None:
-        """Carry what a step sends through an edge; None is nothing."""
+        """Carry a gradient through an edge; None is ignored."""
         if edge is None or not self.reaches(edge):
             return
         if isinstance(result, Pieces):
@@ -70,13 +70,13 @@ class Carried:
         self._lost.add((edge.node, edge.index))
 
     def keep(self, input_nr: NodeInput, number: int) -> None:
-        """Keep what arrived where it is taken, unless the witness has its own."""
-        known = self._exact(number) if input_nr in self._taken else None
-        if known is not None:
-            self._parts.setdefault(input_nr, [known])
+        """Keep the recorded gradient at a taken input, unless one was carried there."""
+        exact = self._exact(number) if input_nr in self._taken else None
+        if exact is not None:
+            self._parts.setdefault(input_nr, [exact])
 
     def at(self, input_nr: NodeInput, number: int) -> Any:
-        """Return what has arrived; the recorded gradient, as exact, where nothing was carried.
+        """Return the gradient carried to an input; where there is none, the recorded one as exact.
 
         Raises
         ------
@@ -88,19 +88,19 @@ class Carried:
             return self._records.exact(number)
         if len(parts) == 1:
             return parts[0]
-        # Torch adds one after another, and stores each partial sum in the tensor's format.
+        # Torch adds them one by one, and stores each partial sum in the tensor's format.
         arithmetic = _adding(self._tape.values[number].dtype)
         return added([Bounded(part.value, arithmetic, *part.errors) for part in parts])
 
     def used(self, node: int, inputs: int) -> None:
-        """Let what was carried to a node go, but for what is taken there."""
+        """Drop what was carried to a node, except at taken inputs."""
         for index in range(inputs):
             if (node, index) not in self._taken:
                 self._parts.pop((node, index), None)
                 self._lost.discard((node, index))
 
     def clear(self) -> None:
-        """Let everything go."""
+        """Drop everything."""
         self._parts.clear()
 
     def _exact(self, number: int) -> Bounded | None:
@@ -111,7 +111,7 @@ class Carried:
 
 
 def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived: int) -> Any:
-    """Add up recorded gradients; a root without a given gradient starts from ones.
+    """Add up recorded gradients; a root without a seed starts from ones.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One recorded array against what the witness computed, number by number."""
+"""A recorded array compared with the witness's, number by number."""
 
 from __future__ import annotations
 
@@ -64,127 +64,127 @@ def compare(
 
 
 class Comparing:
-    """Judges a recorded array as `compare` does, and piece by piece if need be.
+    """Judges a recorded array as `compare` does, piece by piece if need be.
 
     Parameters
     ----------
     recorded : ndarray
     dtype : str
     allowance : float
-        As of `compare`.
+        As for `compare`.
     """
 
     def __init__(self, recorded: NDArray[Any], dtype: str, allowance: float = 0.0) -> None:
         self._recorded = recorded
         self._dtype = dtype
         self._allowance = allowance
-        self._seen = _Scan(dtype)
-        # Why the arrays cannot be compared number by number.
-        self._unfit: Comparison | None = None
+        self._scan = _Scan(dtype)
+        # Set if the arrays cannot be compared number by number.
+        self._incomparable: Comparison | None = None
 
     def take(self, expected: Any, index: tuple[slice, ...] = ()) -> None:
-        """Take in the witness's numbers, or those that belong at an index."""
-        whole = self._recorded
-        recorded = whole[index] if index else whole
+        """Compare the witness's numbers, or those of the piece at an index."""
+        array = self._recorded
+        recorded = array[index] if index else array
         value = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
         if recorded.shape != value.shape:
-            self._unfit = mismatch(f"shape {recorded.shape}, expected {value.shape}", whole)
+            self._incomparable = mismatch(f"shape {recorded.shape}, expected {value.shape}", array)
         elif recorded.size == 0:
-            self._unfit = unjudged(EMPTY, whole)
+            self._incomparable = unjudged(EMPTY, array)
         elif value.dtype.kind == "c" and not is_complex(self._dtype):
-            self._unfit = unjudged(
-                f"real numbers ({self._dtype}) where complex ones are expected", whole
+            self._incomparable = unjudged(
+                f"real numbers ({self._dtype}) where complex ones are expected", array
             )
         else:
-            self._seen.begins(tuple(at.start or 0 for at in index), recorded.shape)
+            self._scan.begins(tuple(at.start or 0 for at in index), recorded.shape)
             if is_inexact(self._dtype):
                 self._floats(recorded, value, expected)
             else:
-                self._seen.exactly(recorded, value)
+                self._scan.exactly(recorded, value)
 
     def result(self) -> Comparison:
         """Return the judgement."""
-        return self._unfit or self._seen.result()
+        return self._incomparable or self._scan.result()
 
     def _floats(self, recorded: NDArray[Any], value: NDArray[Any], expected: Any) -> None:
         dtype = self._dtype
         errors = expected.errors if isinstance(expected, Bounded) else (None, None)
         final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
-        # A kernel that works in float32 for 16-bit formats may give out some results in float32.
+        # A kernel that works in float32 for 16-bit formats may return some results in float32.
         final = min(final, unit_roundoff(dtype))
         if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:
-            # What was computed in a wider format, of mixed operands, is stored in this one.
+            # A result computed in a wider format, from mixed operands, is stored in this one.
             final = unit_roundoff(dtype)
-        together = errors[0] is errors[1]
+        shared = errors[0] is errors[1]
         # Memory that was never written to may hold NaNs of any kind, and bounds overflow.
         with np.errstate(all="ignore"):
-            for r, w, *pair in _chunks(recorded, value, *(errors[:1] if together else errors)):
-                known = iter(pair)
-                rigorous = None if errors[0] is None else next(known)
+            for r, w, *pair in _chunks(recorded, value, *(errors[:1] if shared else errors)):
+                bounds = iter(pair)
+                rigorous = None if errors[0] is None else next(bounds)
                 if not pair and not self._allowance and np.array_equal(r, w):
-                    # No error is allowed, and there is none: what was handed on.
-                    self._seen.equal(r)
+                    # No error is allowed and there is none: the numbers were passed on unchanged.
+                    self._scan.equal(r)
                     continue
                 bound = allowed(w, rigorous, dtype, final)
                 probable = bound
-                if not together:
-                    probable = allowed(w, None if errors[1] is None else next(known), dtype, final)
+                if not shared:
+                    probable = allowed(w, None if errors[1] is None else next(bounds), dtype, final)
                 if self._allowance:
                     bound, probable = bound + self._allowance, probable + self._allowance
-                self._seen.numbers(r, w, rigorous, bound, probable)
+                self._scan.numbers(r, w, rigorous, bound, probable)
 
 
-# So many numbers at a time: what is computed of them stays in the processor's cache.
+# Numbers compared at a time, so that intermediate results stay in the processor's cache.
 _CHUNK = 2**14
 
 
 def _chunks(*arrays: NDArray[Any] | None) -> Iterator[tuple[NDArray[np.float64], ...]]:
-    """Walk through arrays of one shape, in float64, in C order; what is None is left out.
+    """Iterate over arrays of one shape in float64 and C order; None is left out.
 
-    Complex ones come in complex128.
+    Complex arrays come in complex128.
     """
-    given = [array for array in arrays if array is not None]
+    present = [array for array in arrays if array is not None]
     yield from np.nditer(
-        given,
+        present,
         flags=["external_loop", "buffered"],
         order="C",
-        op_dtypes=[np.complex128 if x.dtype.kind == "c" else np.float64 for x in given],
+        op_dtypes=[np.complex128 if x.dtype.kind == "c" else np.float64 for x in present],
         casting="unsafe",
         buffersize=_CHUNK,
     )
 
 
 class _Scan:
-    """What comes of comparing numbers, gathered from one piece after another."""
+    """Accumulates the comparison of one chunk after another."""
 
     def __init__(self, dtype: str) -> None:
         self._dtype = dtype
         self._limits = limits(dtype) if is_inexact(dtype) else None
         self._size = 0
         self._refuted = 0
-        # Of the piece: where it begins, its shape, and how much of it was seen.
+        # The current piece: its start and shape, and how many of its numbers were compared.
         self._piece: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         self._within = 0
-        # Ratio, recorded, expected, error and bound of the worst number, and its place.
+        # Ratio, recorded, expected, error and bound of the worst number; its index.
         self._worst: tuple[float, complex, complex, float, float]
         self._worst = (-1.0, math.nan, math.nan, math.nan, math.nan)
-        self._place: tuple[int, ...] = ()
+        self._worst_index: tuple[int, ...] = ()
         self._probable = 0.0
         self._largest = 0.0
         self._widest = 0.0
         self._below_bound = True
         self._squares = 0.0
-        self._strange = dict.fromkeys(_STRANGE, 0)
+        self._unusable = dict.fromkeys(_UNUSABLE, 0)
 
     def begins(self, start: tuple[int, ...], shape: tuple[int, ...]) -> None:
-        """Begin with a piece, given its first place; axes that are not named begin at 0."""
+        """Begin a piece at a start index; axes that are not named start at 0."""
         self._piece = (start, shape)
         self._within = 0
 
-    def _where(self, at: int) -> tuple[int, ...]:
+    def _index_of(self, offset: int) -> tuple[int, ...]:
         start, shape = self._piece
-        place = [int(i) for i in np.unravel_index(self._within + at, shape)]
-        return (*map(sum, zip(start, place, strict=False)), *place[len(start) :])
+        index = [int(i) for i in np.unravel_index(self._within + offset, shape)]
+        return (*map(sum, zip(start, index, strict=False)), *index[len(start) :])
 
     def numbers(
         self,
@@ -194,12 +194,12 @@ class _Scan:
         bound: NDArray[np.float64],
         probable: NDArray[np.float64],
     ) -> None:
-        """Take in a piece of floating-point numbers; ``bound`` holds the last rounding too."""
+        """Compare a chunk of floating-point numbers; ``bound`` includes the last rounding."""
         error = np.abs(r - w)
         measured = None
-        # A maximum is NaN where one number is.
+        # A maximum is NaN if any number is.
         if not (np.isfinite(error.max()) and np.isfinite(bound.max())):
-            error, usable = self._among_strange(r, w, rigorous, bound, error)
+            error, usable = self._judge_nonfinite(r, w, rigorous, bound, error)
             # A NaN bound knows nothing: it allows everything, and is counted as unusable.
             shared = probable is bound
             bound = np.where(np.isnan(bound), np.inf, bound)
@@ -208,14 +208,14 @@ class _Scan:
         self._take(r, w, error, bound, probable, measured)
 
     def equal(self, r: NDArray[np.float64]) -> None:
-        """Take in numbers that are, and have to be, those expected; none is NaN."""
+        """Count numbers that equal the expected ones, as they must; none is NaN."""
         if self._worst[0] < 0:
             self._worst = (0.0, r[0].item(), r[0].item(), 0.0, 0.0)
-            self._place = self._where(0)
+            self._worst_index = self._index_of(0)
         self._below_bound = self._measure(r) == 0 and self._below_bound
         self._count(r)
 
-    def _among_strange(
+    def _judge_nonfinite(
         self,
         r: NDArray[np.float64],
         w: NDArray[np.float64],
@@ -223,11 +223,11 @@ class _Scan:
         bound: NDArray[np.float64],
         error: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Return the errors where numbers are not finite, and which numbers can be judged."""
+        """Return the errors where not all numbers are finite, and which numbers can be judged."""
         assert self._limits is not None  # noqa: S101 (only integers have none)
         if w.dtype.kind == "c":
-            return self._among_strange_complex(r, w, bound, error)
-        # Both infinite alike, both NaN, or so large that the format overflows: no distance.
+            return self._judge_nonfinite_complex(r, w, bound, error)
+        # Equal infinities, both NaN, or so large that the format overflows: no distance.
         reach = np.abs(w) + bound
         overflow = np.isinf(r) & (np.sign(r) == np.sign(w)) & (reach >= float(self._limits.max))
         # All terms of a sum together are no larger than its bound over the unit roundoff. Where
@@ -236,45 +236,45 @@ class _Scan:
         of_sign = (terms + np.sign(r) * w) / 2
         overflown = np.isinf(r) & np.isfinite(w) & (of_sign >= float(self._limits.max))
         nan = np.isnan(r) | np.isnan(w)
-        alike = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow | overflown
-        error = np.where(alike, 0.0, np.where(np.isnan(error), np.inf, error))
-        # An infinity that follows for certain is as good as a number.
+        same = (np.isnan(r) & np.isnan(w)) | (r == w) | overflow | overflown
+        error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
+        # An infinity that no rounding error could undo is as good as a number.
         certain = np.isinf(w) & (True if rigorous is None else rigorous == 0) & (r == w)
         least = round_to(np.abs(w) - bound, self._dtype)
         certain |= overflow & np.isfinite(w) & np.isinf(least)
-        strange = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
-        usable = ~strange & np.isfinite(bound)
-        for name, where in zip(_STRANGE, (nan, strange, ~usable), strict=True):
-            self._strange[name] += int(np.count_nonzero(where))
+        unusable = ~(np.isfinite(r) & np.isfinite(w)) & ~certain
+        usable = ~unusable & np.isfinite(bound)
+        for name, where in zip(_UNUSABLE, (nan, unusable, ~usable), strict=True):
+            self._unusable[name] += int(np.count_nonzero(where))
         return error, usable
 
-    def _among_strange_complex(
+    def _judge_nonfinite_complex(
         self,
         r: NDArray[Any],
         w: NDArray[Any],
         bound: NDArray[np.float64],
         error: NDArray[np.float64],
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Do the same for complex numbers, of which no infinity follows for certain.
+        """Do the same for complex numbers, whose infinities are never certain.
 
-        What becomes of the other part differs from one program to the next.
+        What happens to the other part differs between programs.
         """
         assert self._limits is not None  # noqa: S101 (only integers have none)
         unknown = ~np.isfinite(w)
         overflow = ~np.isfinite(r) & (np.abs(w) + bound >= float(self._limits.max))
         error = np.where(unknown | overflow, 0.0, np.where(np.isnan(error), np.inf, error))
         nan = np.isnan(r) | np.isnan(w)
-        strange = ~np.isfinite(r) | unknown
-        usable = ~strange & np.isfinite(bound)
-        for name, where in zip(_STRANGE, (nan, strange, ~usable), strict=True):
-            self._strange[name] += int(np.count_nonzero(where))
+        unusable = ~np.isfinite(r) | unknown
+        usable = ~unusable & np.isfinite(bound)
+        for name, where in zip(_UNUSABLE, (nan, unusable, ~usable), strict=True):
+            self._unusable[name] += int(np.count_nonzero(where))
         return error, usable
 
     def exactly(self, recorded: NDArray[Any], value: NDArray[Any]) -> None:
-        """Take in whole numbers or booleans: equal or not."""
+        """Compare integers or booleans: equal or not."""
         r, w = (np.ravel(array).astype(np.float64) for array in (recorded, value))
-        # Compared as they are: float64 cannot tell 2^53 from 2^53 + 1. A distance that it loses
-        # counts as 1.
+        # Compared in their own type: float64 cannot tell 2^53 from 2^53 + 1. A distance lost
+        # that way counts as 1.
         distance = np.nan_to_num(np.abs(r - w), nan=np.inf)
         error = np.where(np.ravel(recorded == value), 0.0, np.maximum(distance, 1.0))
         zero = np.zeros(r.shape)
@@ -289,7 +289,7 @@ class _Scan:
         probable: NDArray[np.float64],
         measured: NDArray[np.bool_] | None,
     ) -> None:
-        """Take in numbers, of which those that are measured have a size; None for all."""
+        """Compare numbers; `measured` says which of them have a usable size (None: all)."""
         ratio = ratio_of(error, bound)
         at = int(np.argmax(ratio))
         if ratio[at] >= 1:
@@ -297,7 +297,7 @@ class _Scan:
         if ratio[at] > self._worst[0]:
             figures = (array[at].item() for array in (ratio, r, w, error, bound))
             self._worst = tuple(figures)
-            self._place = self._where(at)
+            self._worst_index = self._index_of(at)
         worst_probable = ratio[at] if probable is bound else np.max(ratio_of(error, probable))
         self._probable = max(self._probable, float(worst_probable))
         self._measure(w if measured is None else w[measured])
@@ -307,7 +307,7 @@ class _Scan:
         self._count(r)
 
     def _measure(self, w: NDArray[np.float64]) -> float:
-        """Take in how large numbers are, and return the largest magnitude, infinity included."""
+        """Update the largest finite magnitude; return the largest, infinity included."""
         if w.dtype.kind == "c":
             w = np.abs(w)
         size = float(max(w.max(initial=0.0), -w.min(initial=0.0)))
@@ -316,7 +316,7 @@ class _Scan:
         return size
 
     def _count(self, r: NDArray[np.float64]) -> None:
-        # Not np.dot: waking BLAS threads for so few numbers costs more than all the rest.
+        # Not np.dot: waking BLAS threads for so few numbers costs more than the rest together.
         parts = (r.real, r.imag) if r.dtype.kind == "c" else (r,)
         self._squares += sum(float(np.einsum("i,i->", x, x)) for x in parts)
         self._size += r.size
@@ -327,15 +327,15 @@ class _Scan:
         ratio, r, w, error, bound = self._worst
         detects = 2 * self._widest
         reason = ""
-        strange = next((name for name in _STRANGE if self._strange[name]), None)
+        unusable = next((name for name in _UNUSABLE if self._unusable[name]), None)
         if self._refuted:
             verdict = Verdict.DISAGREES
             if not np.isfinite(r):
-                wanted = f"{w}" if np.isinf(w) else "a finite number"
-                reason = f"{r} where {wanted} is expected"
-        elif strange is not None:
+                finite = f"{w}" if np.isinf(w) else "a finite number"
+                reason = f"{r} where {finite} is expected"
+        elif unusable is not None:
             verdict = Verdict.INCONCLUSIVE
-            reason = f"{strange} in {self._strange[strange]} of {self._size} elements"
+            reason = f"{unusable} in {self._unusable[unusable]} of {self._size} elements"
         elif self._largest > 0 and self._below_bound:
             verdict = Verdict.INCONCLUSIVE
             reason = TOO_LITTLE
@@ -347,7 +347,7 @@ class _Scan:
             reason=reason,
             size=self._size,
             refuted=self._refuted,
-            index=self._place,
+            index=self._worst_index,
             recorded=r,
             expected=w,
             error=error,
@@ -361,5 +361,5 @@ class _Scan:
         )
 
 
-# What cannot be judged: the strangest kind first.
-_STRANGE = ("NaN", "an infinity that rounding decides", "no finite bound")
+# Why a number cannot be judged, in order of precedence.
+_UNUSABLE = ("NaN", "infinite, but a rounding error could make it finite,", "no finite bound")

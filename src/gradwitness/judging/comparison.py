@@ -1,4 +1,4 @@
-"""What came of comparing two arrays, and what can be said where they cannot be compared."""
+"""The result of comparing two arrays, or the reason why they cannot be compared."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 TOO_LITTLE = "too little signal: all zeros would pass too"
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
-# Of the size of the terms: an error of so much of it is seen.
+# An error of this share of the size of the terms is still detected.
 _VISIBLE = 1 / 16
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came of comparing two arrays.
+    """The result of comparing two arrays.
 
     The figures are those of the worst element: the one whose error is the largest multiple of its
     bound.
@@ -38,7 +38,7 @@ class Comparison:
     size, refuted : int
         Elements compared, elements outside their bound.
     index : tuple of int or None
-        Place of the worst element; None for an empty array.
+        Index of the worst element; None for an empty array.
     recorded, expected : float or complex
         The two numbers there.
     error, bound : float
@@ -50,7 +50,7 @@ class Comparison:
     ulps : float
         The error in units in the last place of the expected number.
     detects : float
-        Twice the largest bound. Any change of any element by more than this is seen.
+        Twice the largest bound: any larger change of any element is detected.
     detects_relative : float
         ``detects`` over the largest magnitude expected.
     norm : float
@@ -60,36 +60,36 @@ class Comparison:
     verdict: Verdict
     reason: str
     size: int
-    refuted: int
-    index: tuple[int, ...] | None
-    recorded: complex
-    expected: complex
-    error: float
-    bound: float
-    ratio: float
-    probable_ratio: float
-    ulps: float
-    detects: float
-    detects_relative: float
-    norm: float
+    refuted: int = 0
+    index: tuple[int, ...] | None = None
+    recorded: complex = math.nan
+    expected: complex = math.nan
+    error: float = math.nan
+    bound: float = math.nan
+    ratio: float = math.nan
+    probable_ratio: float = math.nan
+    ulps: float = math.nan
+    detects: float = math.nan
+    detects_relative: float = math.nan
+    norm: float = math.nan
 
     @property
     def suspicious(self) -> bool:
-        """Whether the error is within the worst case but not within what is probable."""
+        """Whether the error is within the rigorous bound but not within the probable one."""
         return self.verdict is Verdict.AGREES and self.probable_ratio > 1
 
 
 def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison:
-    """Tell a true zero from numbers without a signal.
+    """Distinguish a true zero from numbers without a signal.
 
-    Of both all zeros would pass. But where large terms cancel, as the gradient of a bias does that
-    a normalisation takes away again, zero is the right answer, and an error in a term is seen.
+    All zeros would pass for both. But where large terms cancel, as in the gradient of a bias that
+    a normalisation takes away again, zero is the right answer, and an error in a term is detected.
 
     Parameters
     ----------
     comparison : Comparison
     terms : callable
-        Returns the size that the largest number would have if no terms cancelled.
+        Returns how large the largest number would be if no terms cancelled.
     """
     if comparison.reason != TOO_LITTLE or not comparison.detects <= _VISIBLE * terms():
         return comparison
@@ -97,55 +97,30 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
 
 
 def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
-    """Return the comparison that could not be made."""
-    size = 0 if recorded is None else recorded.size
-    norm = math.nan if recorded is None else _norm(recorded)
-    nan = math.nan
-    return Comparison(
-        Verdict.INCONCLUSIVE,
-        reason,
-        size,
-        0,
-        None,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        norm,
-    )
+    """Return an INCONCLUSIVE comparison, with the reason why none was possible."""
+    if recorded is None:
+        return Comparison(Verdict.INCONCLUSIVE, reason, 0)
+    return Comparison(Verdict.INCONCLUSIVE, reason, recorded.size, norm=_norm(recorded))
 
 
 def nothing(reason: str) -> Comparison:
-    """Return the comparison of a gradient that is rightly absent."""
+    """Return the comparison for a gradient that is rightly absent."""
     return replace(unjudged(reason), verdict=Verdict.AGREES, norm=0.0)
 
 
 def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
-    """Return the comparison of arrays that differ in more than numbers."""
+    """Return the comparison for arrays that differ in shape or kind."""
     size = 0 if recorded is None else recorded.size
     norm = 0.0 if recorded is None else _norm(recorded)
-    nan, inf = math.nan, math.inf
     return Comparison(
         Verdict.DISAGREES,
         reason,
         size,
         size,
-        None,
-        nan,
-        nan,
-        inf,
-        nan,
-        inf,
-        inf,
-        nan,
-        nan,
-        nan,
-        norm,
+        error=math.inf,
+        ratio=math.inf,
+        probable_ratio=math.inf,
+        norm=norm,
     )
 
 

@@ -1,4 +1,4 @@
-"""The backward of a custom function: against its own forward by the rules, else against slopes."""
+"""The backward of a custom function: judged by its own forward and the rules, else by slopes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NORMWISE = "normwise: the function's own order of operations is not known"
 
 @dataclass(frozen=True)
 class Judged:
-    """What is said of one outgoing gradient.
+    """The judgement of one outgoing gradient.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Judged:
     grade : str
         How strong the evidence is.
     by_rules : bool
-        Whether the rules' own gradient is the one that counts.
+        Whether the rules' own gradient was the reference.
     """
 
     input_nr: int
@@ -56,7 +56,7 @@ class CustomCheck:
     tape : Tape
     records : Records
     functions : Functions or None
-        Runs them again, where no rule can differentiate them.
+        Reruns them where no rule can differentiate them.
     """
 
     def __init__(self, tape: Tape, records: Records, functions: Functions | None) -> None:
@@ -66,22 +66,22 @@ class CustomCheck:
         self._declared = Declared(tape, records, functions)
 
     def expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
-        """Return what the rules make of the recorded forward, with normwise bounds.
+        """Return the gradients of the recorded forward by the rules, with normwise bounds.
 
         The derived bound belongs to the arrangement of the recorded forward. Another honest one
-        loses digits relative to the largest entry: the largest bound, and 4 roundings of the
-        largest entry for each call of the forward, are granted to every element. The roundings are
-        those of the coarsest format that the forward made use of.
+        loses digits relative to the largest entry, so every element is allowed the largest bound
+        plus 4 roundings of the largest entry for each call of the forward, in the coarsest format
+        that the forward used.
 
         Raises
         ------
         Unjudgeable
             If the rules cannot differentiate it.
         """
-        dtype = self._coarsest([*node_run.incoming, *self._made_inside(node)])
+        dtype = self._coarsest([*node_run.incoming, *self._inner_outputs(node)])
         for number in node_run.incoming:
             if number is not None and not is_inexact(self._tape.values[number].dtype):
-                raise Unjudgeable(f"a gradient in {self._tape.values[number].dtype}")
+                raise Unjudgeable(f"a gradient of dtype {self._tape.values[number].dtype}")
         arithmetic = Arithmetic.stepwise(dtype)
         incoming = [
             None if number is None else self._records.exact(number, arithmetic)
@@ -102,7 +102,7 @@ class CustomCheck:
         node: Node,
         node_run: NodeRun,
         expected: tuple[Any, ...] | Unjudgeable,
-        is_wanted: Callable[[Edge], bool],
+        is_needed: Callable[[Edge], bool],
     ) -> Iterator[Judged]:
         """Judge what a node sent.
 
@@ -111,29 +111,29 @@ class CustomCheck:
         node : Node
         node_run : NodeRun
         expected : tuple or Unjudgeable
-            From `expected`, or what it raised.
-        is_wanted : callable
-            Whether the program asked for what lies beyond an edge.
+            From `expected`, or the exception that it raised.
+        is_needed : callable
+            Whether the program asked for a gradient beyond an edge.
         """
         declared = self._declared.grades(node)
         for input_nr, edge in enumerate(node.edges):
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
-            if edge is None or (sent is None and not is_wanted(edge)):
+            if edge is None or (sent is None and not is_needed(edge)):
                 continue
             input_nrs = _together(self._tape, node, input_nr)
             if not declared.keys().isdisjoint(input_nrs):
                 yield from self._as_declared(node, node_run, input_nr, expected, declared)
                 continue
             if input_nrs[0] != input_nr:
-                # One tensor twice: only the sum of both gradients has a meaning.
+                # The same tensor twice: only the sum of both gradients has a meaning.
                 continue
             if isinstance(expected, Unjudgeable):
                 yield self._measured(node, node_run, input_nrs, str(expected))
                 continue
             comparison = self._by_rules(node, node_run, input_nrs, expected[input_nr])
-            away = handed_out(self._tape, node)
-            if away is not None:
-                yield self._both(node, node_run, input_nrs, comparison, away.op)
+            exit_call = handed_out(self._tape, node)
+            if exit_call is not None:
+                yield self._both(node, node_run, input_nrs, comparison, exit_call.op)
             elif comparison is None:
                 continue
             elif comparison.verdict is Verdict.DISAGREES and not connects(
@@ -152,15 +152,15 @@ class CustomCheck:
         expected: tuple[Any, ...] | Unjudgeable,
         declared: Mapping[int, str],
     ) -> Iterator[Judged]:
-        """Judge one of the inputs of a tensor, for which a gradient was declared."""
+        """Judge an input of a tensor for which a gradient was declared."""
         number = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
         grade = declared.get(input_nr, NORMWISE)
         reason = str(expected) if isinstance(expected, Unjudgeable) else ""
         if input_nr not in declared:
-            reason = "one tensor comes in twice, and one of its gradients only is declared"
+            reason = "a tensor is passed in twice, and only one of its gradients is declared"
         if reason or isinstance(expected, Unjudgeable):
-            shown = None if number is None else self._tape.values[number].array
-            yield Judged(input_nr, unjudged(reason, shown), grade)
+            array = None if number is None else self._tape.values[number].array
+            yield Judged(input_nr, unjudged(reason, array), grade)
             return
         comparison = self._by_rules(node, node_run, [input_nr], expected[input_nr])
         if comparison is not None:
@@ -177,9 +177,9 @@ class CustomCheck:
             if expected is None or not expected.value.any():
                 return None
             value = np.asarray(expected.value)
-            return mismatch("no gradient, where one other than zero is expected", value)
+            return mismatch("no gradient where a non-zero one is expected", value)
         if expected is None:
-            # Where the function took a shape of its own, its zeros have that shape too.
+            # Zeros, in the shape that the function chose.
             expected = np.zeros(self._tape.values[numbers[0]].shape)
         if len(numbers) == 1:
             comparison = self._records.against(numbers[0], expected)
@@ -192,15 +192,15 @@ class CustomCheck:
         unit = unit_roundoff(self._coarsest(numbers))
         arrays = [self._records(number) for number in numbers]
         if any(array.shape != first.shape for array in arrays):
-            return mismatch("gradients of one tensor in different shapes", first.array)
+            return mismatch("the gradients of one tensor have different shapes", first.array)
         terms = sum(map(largest, arrays))
         total = Bounded(np.sum(arrays, axis=0), Arithmetic.stepwise("float64"))
-        # Added up in float64; each was rounded by itself.
+        # Added up in float64; each term was rounded separately.
         recorded = replace(first, array=total.value, dtype=total.dtype.name)
         return self._records.compared(recorded, expected, allowance=gamma(8, unit) * terms)
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
-        incoming = [None if n is None else self._records.size(n) for n in node_run.incoming]
+        incoming = [None if n is None else self._records.magnitudes(n) for n in node_run.incoming]
         try:
             return largest(gradients(self._tape, node, incoming, self._records, None)[input_nr])
         except Unjudgeable:
@@ -212,32 +212,32 @@ class CustomCheck:
         node_run: NodeRun,
         input_nrs: list[int],
         by_rules: Comparison | None,
-        way: str,
+        op: str,
     ) -> Judged:
-        """Judge a function that hands numbers to what is not torch: they may come back, or not."""
-        reason = f"its forward leaves torch ({way})"
+        """Judge a function that hands numbers to code outside torch; they may come back."""
+        reason = f"its forward leaves torch ({op})"
         measured = self._measured(node, node_run, input_nrs, reason)
         agreed = by_rules is None or by_rules.verdict is Verdict.AGREES
         if not agreed or measured.comparison.verdict is Verdict.INCONCLUSIVE:
             return measured
         if measured.comparison.verdict is Verdict.DISAGREES:
-            constant = f"{reason}: right only if what comes back counts as a constant"
+            constant = f"{reason}: right only if the numbers that come back are constants"
             return replace(measured, comparison=_open(measured.comparison, constant))
         return measured if by_rules is None else Judged(input_nrs[0], by_rules)
 
     def _measured(self, node: Node, node_run: NodeRun, input_nrs: list[int], reason: str) -> Judged:
-        """Judge by slopes what the rules cannot judge, for the reason given."""
+        """Judge by slopes; `reason` says why the rules cannot."""
         numbers = [
             n for n in (node_run.outgoing[input_nr] for input_nr in input_nrs) if n is not None
         ]
-        shown = self._tape.values[numbers[0]].array if numbers else None
+        array = self._tape.values[numbers[0]].array if numbers else None
         if self._functions is None:
-            return Judged(input_nrs[0], unjudged(reason, shown), by_rules=False)
+            return Judged(input_nrs[0], unjudged(reason, array), by_rules=False)
         try:
             claim = self._claim(self._functions, node, node_run, input_nrs)
             comparison = measure(self._functions, claim)
-        except Unjudgeable as other:
-            return Judged(input_nrs[0], unjudged(f"{reason}; {other}", shown), by_rules=False)
+        except Unjudgeable as failure:
+            return Judged(input_nrs[0], unjudged(f"{reason}; {failure}", array), by_rules=False)
         if comparison.verdict is Verdict.INCONCLUSIVE:
             comparison = _open(comparison, f"{reason}; {comparison.reason}")
         grade = ""
@@ -256,10 +256,10 @@ class CustomCheck:
         ]
         at = self._records(operand)
         if any(g.shape != sent[0].shape for g in sent):
-            raise Unjudgeable("gradients of one tensor in different shapes")
+            raise Unjudgeable("the gradients of one tensor have different shapes")
         arrived = [None if n is None else self._records(n) for n in node_run.incoming]
         if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
-            raise Unjudgeable("no slope is measured along complex numbers")
+            raise Unjudgeable("slopes along complex numbers are not measured")
         numbers = [
             operand,
             *node_run.incoming,
@@ -275,18 +275,18 @@ class CustomCheck:
             outputs=[None if n is None else self._tape.values[n] for n in node.outputs],
         )
 
-    def _made_inside(self, node: Node) -> Iterator[int | None]:
+    def _inner_outputs(self, node: Node) -> Iterator[int | None]:
         for call in node.inner:
             yield from self._tape.calls[call].outputs
 
     def _coarsest(self, numbers: Iterable[int | None]) -> str:
-        """Return the format, among those of some values, that rounds most."""
-        named = {self._tape.values[n].dtype for n in numbers if n is not None}
-        return max(filter(is_inexact, named), key=unit_roundoff, default="float32")
+        """Return the coarsest format of some values."""
+        formats = {self._tape.values[n].dtype for n in numbers if n is not None}
+        return max(filter(is_inexact, formats), key=unit_roundoff, default="float32")
 
 
 def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
-    """Return the inputs of a node that take the same tensor as one does, itself included."""
+    """Return the inputs of a node that take the same tensor as a given one, itself included."""
     try:
         values = [edge_value(tape, edge) for edge in node.edges]
     except Unjudgeable:
@@ -305,5 +305,5 @@ def _normwise(node: Node, expected: Any) -> Any:
     derived = 0.0 if expected.rigorous is None else float(np.max(expected.rigorous, initial=0.0))
     allowance = derived + gamma(4 + 4 * len(node.inner), expected.arithmetic.unit) * largest_entry
     errors = [allowance if e is None else e + allowance for e in expected.errors]
-    wide = [np.broadcast_to(np.asarray(e, dtype=float), expected.shape) for e in errors]
-    return Bounded(expected.value, expected.arithmetic, *wide)
+    bounds = [np.broadcast_to(np.asarray(e, dtype=float), expected.shape) for e in errors]
+    return Bounded(expected.value, expected.arithmetic, *bounds)

@@ -1,4 +1,4 @@
-"""The backward of a custom function against the gradients that the program declared for it."""
+"""Gradients that the program declared for its custom functions."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ class Declared:
     tape : Tape
     records : Records
     functions : Functions or None
-        Knows which function made a node, and what it was applied to. Without it nothing is taken
-        as declared.
+        Knows which function made a node, and its arguments. Without it nothing counts as declared.
     """
 
     def __init__(self, tape: Tape, records: Records, functions: Functions | None) -> None:
@@ -41,13 +40,13 @@ class Declared:
     def grades(self, node: Node) -> dict[int, str]:
         """Return the kind of evidence by edge, for those whose gradient was declared."""
         functions = self._functions
-        known = {} if functions is None else declared(functions.function(node.id))
-        if functions is None or not known:
+        by_name = {} if functions is None else declared(functions.function(node.id))
+        if functions is None or not by_name:
             return {}
         input_nrs = _input_nrs(functions.arguments(node.id))
         return {
             input_nrs[name]: GRADE.format(name=name, text=gradient.text)
-            for name, gradient in known.items()
+            for name, gradient in by_name.items()
             if name in input_nrs
         }
 
@@ -82,12 +81,12 @@ class Declared:
             )
         return made
 
-    def _alive(self, item: Argument, arithmetic: Arithmetic) -> Any:
-        if isinstance(item, Ref):
-            return self._records.exact(item.value, arithmetic)
-        if isinstance(item, tuple):
-            return tuple(self._alive(each, arithmetic) for each in item)
-        return item
+    def _alive(self, argument: Argument, arithmetic: Arithmetic) -> Any:
+        if isinstance(argument, Ref):
+            return self._records.exact(argument.value, arithmetic)
+        if isinstance(argument, tuple):
+            return tuple(self._alive(part, arithmetic) for part in argument)
+        return argument
 
     def _checked(self, name: str, result: Any) -> Bounded:
         if not isinstance(result, Bounded):
@@ -99,6 +98,6 @@ class Declared:
 
 
 def _input_nrs(arguments: dict[str, Argument]) -> dict[str, int]:
-    """Return the edge of each argument that is a tensor: they stand in the order of arguments."""
-    tensors = [name for name, item in arguments.items() if isinstance(item, Ref)]
-    return {name: place for place, name in enumerate(tensors)}
+    """Return the edge of each tensor argument; edges follow the order of the arguments."""
+    tensors = [name for name, argument in arguments.items() if isinstance(argument, Ref)]
+    return {name: input_nr for input_nr, name in enumerate(tensors)}

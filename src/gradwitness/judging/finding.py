@@ -1,4 +1,4 @@
-"""What the local check says: one finding for each thing compared, one row for each gradient."""
+"""Results of the local check: a finding for each comparison, a row for each gradient."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Row:
     verdict : Verdict
         The worst of its own comparison and of every step that it depends on.
     reason : str
-        Empty, or why: its own reason, or the step that it inherits a fault from.
+        Its own reason, or the step that it inherits a fault from; empty if it agrees.
     inherited : bool
         Whether the fault, or the doubt, lies in an earlier step and not in the last one.
     comparison : Comparison
@@ -84,7 +84,7 @@ class Row:
         rounds.
     digits : float
         Correct decimal digits against the float64 replay from the leaves; nan without one.
-    node, input, sweep : int
+    node, input_nr, sweep : int
         Accumulator (or the node it was taken at), input of that node, backward pass.
     value : int or None
         The gradient on the tape.
@@ -106,7 +106,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of one sort were judged, of how many there are."""
+    """How many of one kind were judged, of how many there are."""
 
     judged: int
     total: int
@@ -114,7 +114,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was found.
+    """The judgement of a program.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class Report:
     rows : tuple of Row
         One for each gradient that a backward pass gave to the user.
     notes : tuple of Note
-        What goes wrong besides, or explains what does. No verdict depends on them.
+        Other issues, or what explains a fault. No verdict depends on them.
     """
 
     findings: tuple[Finding, ...]
@@ -138,7 +138,7 @@ class Report:
 
     @property
     def wrong(self) -> tuple[Finding, ...]:
-        """The steps that disagree. Each is judged alone, so none is here for another's fault."""
+        """The steps that disagree. Each is judged alone, so none is blamed for another's fault."""
         return tuple(f for f in self.findings if f.verdict is Verdict.DISAGREES)
 
     @property
@@ -151,17 +151,17 @@ class Report:
         return sum(f.verdict is verdict and step in (None, f.step) for f in self.findings)
 
     def coverage(self) -> dict[str, Coverage]:
-        """Return what share was judged: forward calls, backward nodes, gradients, elements."""
-        sorts = {
+        """Return how much was judged: forward calls, backward nodes, gradients, elements."""
+        shares = {
             "forward calls": _units(self.findings, Step.FORWARD, "call"),
             "backward nodes": _units(self.findings, Step.BACKWARD, "node"),
         }
         rows = sum(row.verdict is not Verdict.INCONCLUSIVE for row in self.rows)
         elements = [(f.comparison.size, f.verdict) for f in self.findings]
         judged = sum(size for size, verdict in elements if verdict is not Verdict.INCONCLUSIVE)
-        sorts["gradients"] = Coverage(rows, len(self.rows))
-        sorts["elements"] = Coverage(judged, sum(size for size, _ in elements))
-        return sorts
+        shares["gradients"] = Coverage(rows, len(self.rows))
+        shares["elements"] = Coverage(judged, sum(size for size, _ in elements))
+        return shares
 
     def reasons(self) -> Counter[str]:
         """Count the reasons for which steps could not be judged."""

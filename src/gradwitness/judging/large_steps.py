@@ -1,4 +1,4 @@
-"""Large steps, judged piece by piece (see `engine.tiling`), so that little is held at a time."""
+"""Large steps, judged piece by piece (see `engine.tiling`) to save memory."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Edge, Node, Tape
 
-# By this name the rules have a term that is added to their result, and no factor.
+# The rules use this name for an added term, never for a factor.
 _ADDED = "b"
 
 
 def results(tape: Tape, call: Call, records: Records) -> list[tuple[int, Comparison]] | None:
-    """Compare a large call's results, by place; None if it is small, or has to be taken whole.
+    """Compare a large call's results, by output; None if it is small or cannot be cut.
 
     Raises
     ------
@@ -47,18 +47,18 @@ def results(tape: Tape, call: Call, records: Records) -> list[tuple[int, Compari
     comparing: dict[int, Comparing] = {}
     for cut in pieces:
         small = small_step(tape, call, cut, records)
-        made = evaluate(small.tape, small.call, small.lookup, bounded=True)
-        for place, (number, result) in enumerate(zip(call.outputs, made, strict=True)):
-            # A rule gives None for what a kernel keeps for itself.
+        small_results = evaluate(small.tape, small.call, small.lookup, bounded=True)
+        for output_nr, (number, result) in enumerate(zip(call.outputs, small_results, strict=True)):
+            # A rule returns None for a kernel's internal outputs.
             if number is None or result is None:
                 continue
             value = tape.values[number]
             if value.array is None:
                 raise Unjudgeable(unrecorded(value))
-            if place not in comparing:
-                comparing[place] = Comparing(value.array, value.dtype)
-            comparing[place].take(result, cut.result(place, value.shape))
-    return [(place, each.result()) for place, each in comparing.items()]
+            if output_nr not in comparing:
+                comparing[output_nr] = Comparing(value.array, value.dtype)
+            comparing[output_nr].take(result, cut.result(output_nr, value.shape))
+    return [(output_nr, c.result()) for output_nr, c in comparing.items()]
 
 
 def in_large_pieces(
@@ -69,7 +69,7 @@ def in_large_pieces(
     arithmetic: Arithmetic | None,
     keep: Callable[[Edge], bool],
 ) -> dict[int, Pieces]:
-    """Return those gradients of a node, by input, that are too large to be computed whole.
+    """Return the gradients of a node, by input, that are too large to be computed at once.
 
     Parameters
     ----------
@@ -79,32 +79,33 @@ def in_large_pieces(
         The values that arrived.
     records : Records
     arithmetic : Arithmetic or None
-        Of the step; None if nothing arrived.
+        The step's; None if nothing arrived.
     keep : callable
-        Whether all of what is sent through an edge will be asked for.
+        Whether the whole gradient sent through an edge will be needed.
     """
     call = _call(tape, node)
     if call is None or arithmetic is None or not is_large(tape, call):
         return {}
     shapes = [None if n is None else tape.values[n].shape for n in call.outputs]
     arrived = [None if n is None else tape.values[n].shape for n in incoming]
-    # Results at the end that are not differentiable, as saved statistics, get no gradient.
+    # Trailing results that are not differentiable, such as saved statistics, get no gradient.
     if len(shapes) < len(arrived) or any(
-        there not in (None, shape) for there, shape in zip(arrived, shapes, strict=False)
+        arrived_shape not in (None, shape)
+        for arrived_shape, shape in zip(arrived, shapes, strict=False)
     ):
         return {}
-    made = {}
+    gradients = {}
     for input_nr, edge in enumerate(node.edges):
         name, value = _operand(tape, call, input_nr)
         pieces = [] if value is None else cuts(tape, call, name)
         if edge is not None and value is not None and pieces:
             step = _LargeStep(tape, node, call, input_nr, name, tape.values[value].shape, pieces)
-            made[input_nr] = Pieces(
+            gradients[input_nr] = Pieces(
                 step.shape,
-                partial(step.made, incoming, records, arithmetic),
+                partial(step.compute, incoming, records, arithmetic),
                 keep=keep(edge),
             )
-    return made
+    return gradients
 
 
 @dataclass(frozen=True)
@@ -119,22 +120,22 @@ class _LargeStep:
     shape: Shape
     pieces: list[Cut]
 
-    def made(
+    def compute(
         self, incoming: Sequence[int | None], records: Records, arithmetic: Arithmetic
     ) -> Iterator[tuple[Index, Bounded]]:
-        wanted = [place == self.input_nr for place in range(len(self.node.edges))]
+        needed = [k == self.input_nr for k in range(len(self.node.edges))]
         for cut in self.pieces:
             small = small_step(self.tape, self.call, cut, records)
             arrived = [
                 None
                 if number is None
                 else Bounded(
-                    records.part(number, cut.result(place, self.tape.values[number].shape)),
+                    records.part(number, cut.result(k, self.tape.values[number].shape)),
                     arithmetic,
                 )
-                for place, number in enumerate(incoming)
+                for k, number in enumerate(incoming)
             ]
-            sent = vjp(small.tape, small.call, arrived, small.lookup, arithmetic, wanted)
+            sent = vjp(small.tape, small.call, arrived, small.lookup, arithmetic, needed)
             yield cut.operand(self.name, self.shape), sent[self.input_nr]
 
 
@@ -185,10 +186,10 @@ class Reach:
 
 
 def surely_rounds(tape: Tape, node: Node, input_nr: int) -> bool:
-    """Whether what a node sends through an edge is a product or a sum, and never a mere copy."""
+    """Whether a node surely sends a product or a sum through an edge, not a mere copy."""
     call = _call(tape, node)
-    found = None if call is None else find(call.base_op)
-    if call is None or found is None or found.moves or found.apart in ("", ELEMENTWISE):
+    rule = None if call is None else find(call.base_op)
+    if call is None or rule is None or rule.moves or rule.apart in ("", ELEMENTWISE):
         return False
     name, value = _operand(tape, call, input_nr)
     if value is None or call.outputs[0] is None:
@@ -198,25 +199,25 @@ def surely_rounds(tape: Tape, node: Node, input_nr: int) -> bool:
 
 
 def _operand(tape: Tape, call: Call, input_nr: int) -> tuple[str, int | None]:
-    """Return the name and the value of the operand that an edge belongs to."""
+    """Return the name and the value of an edge's operand."""
 
     def nothing(number: int) -> NDArray[Any]:
         raise Unjudgeable(f"value {number} is not looked up")
 
     try:
-        input_nrs = bind(tape, call, nothing, arithmetic=None, skip=True).inputs()
+        inputs = bind(tape, call, nothing, arithmetic=None, skip=True).inputs()
     except Unjudgeable:
         return "", None
-    if input_nr >= len(input_nrs):
+    if input_nr >= len(inputs):
         return "", None
-    name, place, argument = input_nrs[input_nr]
-    if place is not None or not isinstance(argument, Ref):
+    name, index, argument = inputs[input_nr]
+    if index is not None or not isinstance(argument, Ref):
         return name, None
     return name, argument.value
 
 
 def _call(tape: Tape, node: Node) -> Call | None:
-    """Return the call that a rule differentiates for a node, if it is one that can be cut."""
+    """Return the call behind a node, unless the node is of a kind that cannot be cut."""
     special = (Kind.CUSTOM, Kind.UNKNOWN, Kind.COPY_SLICES, Kind.ACCUMULATE)
     if node.call is None or node.kind in special:
         return None

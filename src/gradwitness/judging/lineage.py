@@ -58,21 +58,23 @@ class Lineage:
     def _trace(self, number: int, sweep: Sweep) -> dict[NodeInput, Finding | None]:
         """Carry the worst finding along the backward pass, from input to input."""
         start = self._worst_forward(sweep)
-        found: dict[NodeInput, Finding | None] = {(e.node, e.index): start for e, _ in sweep.roots}
+        worst_at: dict[NodeInput, Finding | None] = {
+            (e.node, e.index): start for e, _ in sweep.roots
+        }
         for node_run in sweep.node_runs:
             node = node_run.node
             worst: Finding | None = start
             for index in range(len(node_run.incoming)):
                 arriving = self._backward.get((number, node, index, Step.FAN_IN))
-                found[node, index] = self._worse(found.get((node, index)), arriving)
-                worst = self._worse(worst, found[node, index])
+                worst_at[node, index] = self._worse(worst_at.get((node, index)), arriving)
+                worst = self._worse(worst, worst_at[node, index])
             for input_nr, edge in enumerate(self._tape.nodes[node].edges):
                 if edge is None:
                     continue
                 own = self._backward.get((number, node, input_nr, Step.BACKWARD))
                 target = (edge.node, edge.index)
-                found[target] = self._worse(found.get(target), self._worse(worst, own))
-        return found
+                worst_at[target] = self._worse(worst_at.get(target), self._worse(worst, own))
+        return worst_at
 
     def _worst_forward(self, sweep: Sweep) -> Finding | None:
         worst: Finding | None = None
@@ -81,7 +83,7 @@ class Lineage:
         return worst
 
     def _ancestors(self, sweep: Sweep) -> Iterable[Call]:
-        """Yield the calls that the roots of a pass depend on, memory that they share included."""
+        """Yield the calls that the roots of a pass depend on, including those by shared memory."""
         tape = self._tape
         values: set[int] = set()
         for edge, _ in sweep.roots:
@@ -98,23 +100,23 @@ class Lineage:
 
         need(list(values))
         for call in reversed(tape.calls):
-            made = [n for n in call.outputs if n is not None]
-            layouts = [tape.values[n].layout for n in made]
-            touched = any(place is not None and place.storage in storages for place in layouts)
-            if touched or values.intersection(made):
+            outputs = [n for n in call.outputs if n is not None]
+            layouts = [tape.values[n].layout for n in outputs]
+            touched = any(layout is not None and layout.storage in storages for layout in layouts)
+            if touched or values.intersection(outputs):
                 yield call
                 for argument in call.arguments.values():
                     need(references(argument))
 
     @staticmethod
     def _worse(a: Finding | None, b: Finding | None) -> Finding | None:
-        """Return the graver of two findings; the earlier one of two that are alike."""
+        """Return the more severe of two findings; the earlier one if they are equal."""
         if a is None or b is None:
             return b if a is None else a
         return b if b.verdict.severity > a.verdict.severity else a
 
 
 def _worst_last(findings: list[Finding], step: Step) -> list[Finding]:
-    """Return the findings of one kind, so ordered that the worst of a call comes last."""
-    chosen = [f for f in findings if f.step is step]
-    return sorted(chosen, key=lambda f: f.verdict.severity)
+    """Return the findings of one kind of step, ordered by severity, the worst last."""
+    of_step = [f for f in findings if f.step is step]
+    return sorted(of_step, key=lambda f: f.verdict.severity)

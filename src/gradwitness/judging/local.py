@@ -1,6 +1,6 @@
-"""The local check: every step of a tape alone, from its recorded operands.
+"""The local check: every step of a tape by itself, from its recorded operands.
 
-If every step holds, the whole holds; and a fault shows at the step that makes it, nowhere else.
+If every step holds, the whole holds, and a fault shows only at the step that made it.
 """
 
 from __future__ import annotations
@@ -68,25 +68,25 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     >>> [(row.name, row.comparison.error) for row in report.rows]
     [('w', 0.0)]
     """
-    made = Judge(tape)
+    judging = Judge(tape)
     done = 0
 
     def call_up_to(count: int) -> None:
         nonlocal done
         for call in range(done, count):
-            made.called(call)
+            judging.called(call)
         done = max(done, count)
 
     for number, sweep in enumerate(tape.sweeps):
         call_up_to(sweep.after)
-        made.begins(number, sweep.roots, sweep.limited_to)
+        judging.begins(number, sweep.roots, sweep.limited_to)
         updates = {update.node: update for update in sweep.leaves}
         for node_run in sweep.node_runs:
             call_up_to(node_run.after)
-            made.node_ran(number, node_run, updates.get(node_run.node))
-        made.ends(number, sweep.captured)
+            judging.node_ran(number, node_run, updates.get(node_run.node))
+        judging.ends(number, sweep.captured)
     call_up_to(len(tape.calls))
-    return made.report(tape, replayed)
+    return judging.report(tape, replayed)
 
 
 class Judge:
@@ -99,7 +99,7 @@ class Judge:
     tape : Tape
         May still be growing; a step's numbers are needed when the step is reported, not later.
     functions : Functions, optional
-        Runs the program's custom functions again, while it is there: for those without rules.
+        Reruns the program's custom functions, for those without rules.
     """
 
     def __init__(self, tape: Tape, functions: Functions | None = None) -> None:
@@ -109,9 +109,9 @@ class Judge:
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records)
-        # Values that nobody has written yet: what lies there may even be NaN.
+        # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()
-        # Values that hold some such numbers among others.
+        # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
 
     def called(self, number: int) -> None:
@@ -157,7 +157,7 @@ class Judge:
         roots: Sequence[tuple[Edge, int | None]],
         limited_to: Sequence[Edge] | None,
     ) -> None:
-        """Take note of a backward pass."""
+        """Begin a backward pass."""
         self._sweeps[sweep] = SweepCheck(
             self._tape, self._records, sweep, roots, limited_to, self._functions
         )
@@ -258,14 +258,14 @@ class Judge:
         return [
             (output_nr, self._records.against(output, result))
             for output_nr, (output, result) in enumerate(zip(call.outputs, results, strict=True))
-            # A rule gives None for what a kernel keeps for itself.
+            # A rule returns None for a kernel's internal outputs.
             if output is not None and result is not None
         ]
 
     def _size(self, call: Call, output_nr: int) -> float:
-        """Return how large a call's result is where all operands have one sign."""
+        """Return how large a call's result is if all operands have the same sign."""
         try:
-            results = evaluate(self._tape, call, self._records.size, bounded=False)
+            results = evaluate(self._tape, call, self._records.magnitudes, bounded=False)
         except Unjudgeable:
             return 0.0
         return largest(results[output_nr])

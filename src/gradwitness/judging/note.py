@@ -1,4 +1,4 @@
-"""What a report tells beyond right and wrong: a habit of the program that spoils gradients."""
+"""Notes of a report: habits of the program that spoil gradients though every number is right."""
 
 from __future__ import annotations
 

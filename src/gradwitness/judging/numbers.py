@@ -19,6 +19,6 @@ def short(number: Any, digits: int = 3) -> str:
     return f"{number:.{digits - 1}e}"
 
 
-def place(index: tuple[int, ...] | None) -> str:
-    """Return an index as it is written after a name: [2,5]; nothing for a number alone."""
+def subscript(index: tuple[int, ...] | None) -> str:
+    """Return an index as written after a name, [2,5]; an empty string for a scalar."""
     return f"[{','.join(map(str, index))}]" if index else ""

@@ -1,4 +1,4 @@
-"""A large gradient as the witness has it: made piece by piece whenever it is walked through."""
+"""Large gradients of the witness, computed piece by piece."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
 
 class Pieces:
-    """A large gradient as the witness has it, made piece by piece whenever it is walked through.
+    """A large gradient of the witness, computed piece by piece each time it is needed.
 
     Parameters
     ----------
     shape : tuple of int
-    make : callable
-        Makes the pieces: where each lies, and what it is.
+    compute : callable
+        Yields each piece with its index.
     keep : bool
-        Put them together on the first walk, for `whole`.
+        Assemble the pieces on the first pass, for `whole`.
 
     Attributes
     ----------
     is_exact : bool
-        Whether no rounding has happened in what was walked through.
+        Whether no rounding has happened in the pieces computed so far.
     failed : bool
-        Whether a piece could not be made.
+        Whether a piece could not be computed.
     """
 
     def __init__(
-        self, shape: Shape, make: Callable[[], Iterable[tuple[Index, Bounded]]], *, keep: bool
+        self, shape: Shape, compute: Callable[[], Iterable[tuple[Index, Bounded]]], *, keep: bool
     ) -> None:
         self.is_exact = True
         self.failed = False
         self._shape = shape
-        self._make = make
+        self._compute = compute
         self._keep = keep
         self._whole: Bounded | None = None
 
     def against(self, recorded: NDArray[Any], dtype: str, allowance: float = 0.0) -> Comparison:
-        """Compare a recorded gradient with it."""
+        """Compare a recorded gradient with this one."""
         comparing = Comparing(recorded, dtype, allowance)
         try:
             for index, piece in self._walk():
@@ -60,7 +60,7 @@ class Pieces:
         return comparing.result()
 
     def whole(self) -> Bounded | None:
-        """Return all of it; None if a piece could not be made."""
+        """Return the whole gradient; None if a piece could not be computed."""
         if self._whole is None and not self.failed:
             self._keep = True
             try:
@@ -72,7 +72,7 @@ class Pieces:
 
     def _walk(self) -> Iterator[tuple[Index, Bounded]]:
         whole = None
-        for index, piece in self._make():
+        for index, piece in self._compute():
             self.is_exact = self.is_exact and piece.is_exact
             if self._keep and self._whole is None:
                 if whole is None:

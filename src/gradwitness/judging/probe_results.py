@@ -1,4 +1,4 @@
-"""What probes found: one result for each kind of cotangent, beside the program's own pass."""
+"""Results of probes: one for each kind of cotangent, next to the program's own pass."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ OWN = "own"
 AGAIN = "again"
 MOVED = "moved"
 MOVED_RANDOM = "moved, random"
-# Every kind, in the order in which they run, and what is other than in the program's own pass.
+# Every kind, in the order in which they run, and what differs from the program's own pass.
 KINDS = {
-    AGAIN: "nothing changed: the same bits are wanted",
+    AGAIN: "nothing changed: the same bits are expected",
     "random": "a random normal cotangent at every node",
-    "strided": "cotangents that do not lie in one piece in memory, in another order",
+    "strided": "cotangents in another memory order, not contiguous",
     "expanded": "cotangents that repeat one number in memory (stride 0)",
     "zero": "cotangents of zeros: every gradient must be exactly zero",
     "one-hot": "cotangents that are zero except in one place",
     "large": "random cotangents, very large",
     "small": "random cotangents, very small",
-    MOVED: "parameters moved off their values, the loss's own cotangents",
-    MOVED_RANDOM: "parameters moved off their values, random cotangents",
+    MOVED: "parameters perturbed, the loss's own cotangents",
+    MOVED_RANDOM: "parameters perturbed, random cotangents",
 }
-# Torch's own nodes are not suspected of mistaking these, so that by default the program's own
-# functions alone get them, and the passes are not run where there is none.
+# Torch's own nodes are trusted with these: by default only custom functions get them, and the
+# passes are not run where there are none.
 CORNERS = ("zero", "one-hot", "large", "small")
 
 
 @dataclass(frozen=True)
 class ProbePass:
-    """What one kind of probe found.
+    """The results of one kind of probe.
 
     Attributes
     ----------
     kind : str
         A name of `KINDS`.
     findings : tuple of Finding
-        Of ``moved``, every step. Of the others the backward steps: what arrives at a node is the
-        probe's own doing, and the forward pass is that of the program.
+        Of ``moved``, every step. Of the others only the backward steps: the probe itself sets what
+        arrives at a node, and the forward pass is the program's.
     tape : Tape
         The recording that the findings' numbers belong to.
     sent : bool
         Whether it ran at all.
     error : str
-        The exception with which the pass ended; what ran before it is judged.
+        The exception that ended the pass; the steps before it are judged.
     notes : tuple of Note
     """
 
@@ -74,10 +74,10 @@ class ProbePass:
 
     @property
     def silent(self) -> tuple[Finding, ...]:
-        """The steps that are right to give no more than rounding for this cotangent.
+        """The steps whose right answer to this cotangent is zero within rounding.
 
-        A layer norm has no gradient for a cotangent that is constant along a row. That is no doubt
-        about the step, which the other probes try, but no confirmation either.
+        A layer norm has no gradient for a cotangent that is constant along a row. That raises no
+        doubt about the step, which the other probes test, and confirms nothing either.
         """
         return tuple(f for f in self.findings if not _speaks(f))
 
@@ -85,28 +85,28 @@ class ProbePass:
     def verdict(self) -> Verdict:
         """The worst verdict of its steps; at best INCONCLUSIVE if the pass failed.
 
-        Of ``again`` nothing is judged but the bits, so that a note leaves it INCONCLUSIVE.
+        ``again`` compares only bits, so a note leaves it INCONCLUSIVE.
         """
         if self.kind == AGAIN:
-            whole = not self.error and not self.notes
-            return Verdict.AGREES if whole else Verdict.INCONCLUSIVE
+            same = not self.error and not self.notes
+            return Verdict.AGREES if same else Verdict.INCONCLUSIVE
         failed = [Verdict.INCONCLUSIVE] if self.error else []
         return worst([f.verdict for f in self.findings if _speaks(f)] + failed)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The judgement of a program, and of it under every probe.
+    """The judgement of a program, alone and under every probe.
 
     Attributes
     ----------
     tape : Tape
         The program's own recording, without the probes.
     report : Report
-        Its judgement: what `watch` would have said.
+        Its judgement, as `watch` would have given it.
     passes : tuple of ProbePass
     skipped : tuple of str
-        Passes of the program that got no probe, and why.
+        Passes of the program that were not probed, and why.
     seconds : float
         Wall time of everything.
     """
@@ -126,19 +126,19 @@ class Probe:
 
     @property
     def hidden(self) -> dict[str, tuple[str, ...]]:
-        """Faults that the program's own pass does not show: title, and the kinds that show it."""
-        shown = {_key(f) for f in self.report.wrong}
+        """Faults hidden from the program's own pass: title, and the probes that show it."""
+        visible = {_key(f) for f in self.report.wrong}
         kinds: dict[str, dict[str, None]] = {}
-        for one in self.passes:
-            for finding in one.wrong:
-                if _key(finding) not in shown:
-                    kinds.setdefault(finding.title, {})[one.kind] = None
-        return {title: tuple(found) for title, found in kinds.items()}
+        for probe in self.passes:
+            for finding in probe.wrong:
+                if _key(finding) not in visible:
+                    kinds.setdefault(finding.title, {})[probe.kind] = None
+        return {title: tuple(names) for title, names in kinds.items()}
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What the passes noted: backward that is not deterministic."""
-        return tuple(note for one in self.passes for note in one.notes)
+        """Notes of the passes: a backward that is not deterministic."""
+        return tuple(note for probe in self.passes for note in probe.notes)
 
 
 def _speaks(finding: Finding) -> bool:
@@ -146,5 +146,5 @@ def _speaks(finding: Finding) -> bool:
 
 
 def _key(finding: Finding) -> tuple[Step, str, int]:
-    """Return what a step is called by, whatever pass it was seen in."""
+    """Return what identifies a step in every pass."""
     return finding.step, finding.title, finding.tensor_nr

@@ -1,4 +1,4 @@
-"""The backward steps of a pass alone: for a pass in which a probe replaces what arrives."""
+"""The backward steps of a pass in which a probe replaces what arrives."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 
 class StepsCheck(SweepCheck):
-    """Judges what each node sends, from what arrived there, and nothing else.
+    """Judges only what each node sends for what arrived there.
 
-    What arrives is the probe's own doing, so it neither belongs to what other nodes sent, nor do
-    the gradients at the ends belong to the program.
+    The probe sets what arrives, so neither fan-ins nor the gradients at the leaves are judged.
     """
 
     def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
@@ -29,7 +28,7 @@ class StepsCheck(SweepCheck):
         return self._found
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
-        """Carry nothing: no row asks for it."""
+        """Carry nothing: no row needs it."""
 
     def _carry(self, node: Node, input_nr: int, result: Any) -> None:
         """Carry nothing."""

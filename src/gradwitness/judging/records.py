@@ -1,4 +1,4 @@
-"""Recorded values as the check needs them: to compare with, and to start from."""
+"""Recorded values, to compare with and to start from."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Tape, Value
 
-# One step's result is the next one's operand: so much is kept in float64, and no more.
-_KEPT_BYTES = 2**26
+# One step's result is the next one's operand: up to so many bytes are cached in float64.
+_CACHE_BYTES = 2**26
 
 
 class Records:
-    """Looks a tape's numbers up, in float64, and compares with them.
+    """Looks up a tape's numbers in float64, and compares with them.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ class Records:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._lookup = recorded(tape)
-        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._bytes = 0
-        # Memory that something else than torch may write to: it is looked at anew each time.
+        # Storages that something other than torch may write to: read anew each time.
         self._exposed: set[int] = set()
 
     def __call__(self, number: int) -> NDArray[Any]:
@@ -47,10 +47,10 @@ class Records:
         Unjudgeable
             If the tape does not hold them.
         """
-        known = self._kept.get(number)
-        if known is not None:
-            self._kept.move_to_end(number)
-            return known
+        cached = self._cache.get(number)
+        if cached is not None:
+            self._cache.move_to_end(number)
+            return cached
         array = np.asarray(self._lookup(number))
         value = self._tape.values[number]
         if array is value.array:
@@ -58,14 +58,14 @@ class Records:
         array.flags.writeable = False
         if value.layout is not None and value.layout.storage in self._exposed:
             return array
-        self._kept[number] = array
+        self._cache[number] = array
         self._bytes += array.nbytes
-        while self._bytes > _KEPT_BYTES:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        while self._bytes > _CACHE_BYTES:
+            self._bytes -= self._cache.popitem(last=False)[1].nbytes
         return array
 
     def part(self, number: int, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Return some of the numbers of a value that rounds; all of them if the index is empty.
+        """Return part of a value in a rounding format; all of it if the index is empty.
 
         Raises
         ------
@@ -73,13 +73,13 @@ class Records:
             If the tape does not hold them.
         """
         array = self._tape.values[number].array
-        if not index or array is None or number in self._kept:
+        if not index or array is None or number in self._cache:
             return self(number)[index] if index else self(number)
         with np.errstate(invalid="ignore"):
             return wide(array[index])
 
     def as_recorded(self, number: int) -> NDArray[Any]:
-        """Return a value's numbers in a format that holds them, to compare with.
+        """Return a value's numbers to compare with, in their own format if that rounds.
 
         Raises
         ------
@@ -90,26 +90,26 @@ class Records:
         return self(number) if value.array is None or not is_inexact(value.dtype) else value.array
 
     def changed(self, number: int) -> bool:
-        """Return whether a value's numbers are still remembered, and are others by now."""
-        known, value = self._kept.get(number), self._tape.values[number]
-        if known is None or value.array is None:
+        """Return whether a value's numbers are still cached and have changed since."""
+        cached, value = self._cache.get(number), self._tape.values[number]
+        if cached is None or value.array is None:
             return False
         with np.errstate(invalid="ignore"):
-            now = value.array.astype(known.dtype)
-        return not np.array_equal(known, now, equal_nan=True)
+            current = value.array.astype(cached.dtype)
+        return not np.array_equal(cached, current, equal_nan=True)
 
     def expose(self, number: int) -> None:
-        """Take note that a value's memory is in the hands of something that is not torch."""
+        """Stop caching a value's storage: something other than torch may write to it."""
         layout = self._tape.values[number].layout
         if layout is None:
             return
         self._exposed.add(layout.storage)
-        for known in list(self._kept):
-            other = self._tape.values[known].layout
+        for cached in list(self._cache):
+            other = self._tape.values[cached].layout
             if other is not None and other.storage == layout.storage:
-                self._bytes -= self._kept.pop(known).nbytes
+                self._bytes -= self._cache.pop(cached).nbytes
 
-    def size(self, number: int) -> NDArray[Any]:
+    def magnitudes(self, number: int) -> NDArray[Any]:
         """Return the magnitudes of a value's numbers."""
         array = self(number)
         return np.abs(array) if array.dtype.kind in "fc" else array
@@ -121,11 +121,11 @@ class Records:
         return Bounded(self(number), chosen)
 
     def against(self, number: int, expected: Any, allowance: float = 0.0) -> Comparison:
-        """Compare a recorded value with what the witness expects."""
+        """Compare a recorded value with the expected one."""
         return self.compared(self._tape.values[number], expected, allowance)
 
     def compared(self, value: Value, expected: Any, allowance: float = 0.0) -> Comparison:
-        """Compare a value, which need not be on the tape, with what the witness expects."""
+        """Compare a value, which need not be on the tape, with the expected one."""
         if value.array is None:
             return unjudged(unrecorded(value))
         if isinstance(expected, Pieces):
@@ -134,6 +134,6 @@ class Records:
 
 
 def largest(array: Any) -> float:
-    """Return the largest magnitude of an array; 0 if it is not finite, or has no numbers."""
-    found = float(np.max(np.abs(array), initial=0.0))
-    return found if np.isfinite(found) else 0.0
+    """Return the largest magnitude of an array; 0 if it is not finite or the array is empty."""
+    magnitude = float(np.max(np.abs(array), initial=0.0))
+    return magnitude if np.isfinite(magnitude) else 0.0

@@ -1,4 +1,4 @@
-"""Whether a backward pass that is run twice from one state gives the same bits twice."""
+"""Whether a backward pass, run twice from the same state, gives the same bits twice."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from gradwitness.tape import Edge, NodeRun, Tape
 
 Prints = tuple[bytes | None, ...]
-# Stands for numbers that could not be read: equal to nothing.
-_UNKNOWN = b""
+# For numbers that could not be read: never counts as a difference.
+_UNREADABLE = b""
 KIND = "backward is not deterministic"
 
 
 @dataclass
 class _Pass:
-    """A backward pass as fingerprints: of each node what arrived and what it sent."""
+    """A backward pass as fingerprints: what arrived at each node, and what the node sent."""
 
     node_runs: dict[int, tuple[Prints, Prints]]
     arrived: dict[tuple[int, int], bytes | None]
 
 
 class Fingerprints:
-    """Keeps a few bytes of each gradient that passes by, so that passes can be compared.
+    """Keeps a few bytes of each gradient, so that passes can be compared.
 
     Parameters
     ----------
@@ -42,24 +42,24 @@ class Fingerprints:
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._passes: dict[int, _Pass] = {}
-        # By the program's own pass: it, and its repetition, each with the passes within it.
+        # For each pass of the program: the passes within it, and those within its repetition.
         self._groups: dict[int, tuple[list[_Pass], list[_Pass]]] = {}
 
     def begins(self, sweep: int, group: int, *, again: bool) -> None:
-        """Begin a pass of the program's own, or of its repetition."""
+        """Begin one of the program's own passes, or its repetition."""
         self._passes[sweep] = _Pass({}, {})
         self._groups.setdefault(group, ([], []))[again].append(self._passes[sweep])
 
     def node_ran(self, sweep: int, node_run: NodeRun) -> None:
-        """Take a node's turn in."""
-        made = self._passes[sweep]
+        """Fingerprint a node run."""
+        own_pass = self._passes[sweep]
         arrived = self._prints(node_run.incoming)
-        made.node_runs[node_run.node] = (arrived, self._prints(node_run.outgoing))
-        for index, one in enumerate(arrived):
-            made.arrived[node_run.node, index] = one
+        own_pass.node_runs[node_run.node] = (arrived, self._prints(node_run.outgoing))
+        for index, fingerprint in enumerate(arrived):
+            own_pass.arrived[node_run.node, index] = fingerprint
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
-        """Take in what the pass returned."""
+        """Fingerprint the gradients that the pass returned."""
         for edge, value in captured:
             self._passes[sweep].arrived[edge.node, edge.index] = self._print(value)
 
@@ -71,8 +71,8 @@ class Fingerprints:
             return None
         array = self._tape.values[value].array
         if array is None:
-            return _UNKNOWN
-        # Which bits a NaN has is nobody's promise.
+            return _UNREADABLE
+        # The bits of a NaN are not specified.
         plain = np.where(np.isnan(array), np.array(np.nan, array.dtype), array)
         return blake2b(plain.tobytes(), digest_size=16).digest()
 
@@ -82,8 +82,8 @@ class Fingerprints:
         Returns
         -------
         list of Note
-            One for each pair that differs: the parameters whose gradients do, and the first node
-            that made two things of one.
+            One for each pair that differs: the parameters whose gradients differ, and the first
+            node that sent different gradients for the same incoming ones.
         """
         return [
             note
@@ -111,16 +111,16 @@ def _compared(tape: Tape, first: _Pass, again: _Pass) -> list[Note]:
     )
     if guilty is None and not differs:
         return []
-    which = f"of {listed(differs)}" if differs else "inside the graph, though not at its ends"
-    text = f"The same pass, run twice from one state, gives gradients {which} with other bits. "
+    where = f"of {listed(differs)}" if differs else "inside the graph, not at its ends,"
+    text = f"Run twice from the same state, the pass gives gradients {where} with different bits. "
     if guilty is None:
-        return [Note(KIND, text + "No single node could be told to begin it.")]
+        return [Note(KIND, text + "No single node is known to be the first.")]
     node = tape.nodes[guilty]
-    text += f"The first that makes two things of one is {node.name} #{guilty}."
+    text += f"The first to differ for the same incoming gradient is {node.name} #{guilty}."
     calls = [*node.inner, *([] if node.call is None else [node.call])]
     source = tape.calls[calls[0]].source if calls else None
     return [Note(KIND, text, source, node=guilty)]
 
 
-def _differs(one: bytes | None, other: bytes | None) -> bool:
-    return one != other and _UNKNOWN not in (one, other)
+def _differs(a: bytes | None, b: bytes | None) -> bool:
+    return a != b and _UNREADABLE not in (a, b)

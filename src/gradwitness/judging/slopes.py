@@ -1,9 +1,9 @@
-"""A function that no rule can differentiate, run again: its slope against its claimed gradient.
+"""Slopes of a function that no rule can differentiate, compared with its claimed gradient.
 
-Along a direction v, the slope at 0 of phi(h) = <g, f(x + h v)> is <J^T g, v>, however f is made.
-Central differences for a falling h, each pair extrapolated (Richardson), tell it with an estimate
-of the error; they are computed in float64 at the recorded operands. This is evidence of a lower
-grade than a rule's: an estimate along a few directions, not a bound for every element.
+Along a direction v, the slope at 0 of phi(h) = <g, f(x + h v)> is <J^T g, v>, whatever f is.
+Central differences for decreasing h, each pair extrapolated (Richardson), give it with an estimate
+of the error; they are computed in float64 at the recorded operands. This is weaker evidence than
+a rule's: an estimate along a few directions, not a bound for every element.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ RANDOM = 3
 GRADE = "numerical: directional derivatives in float64 at the recorded operands, {count} directions"
 # Steps relative to the operand's size: 2^-4, 2^-6, ... 2^-18.
 _STEPS = tuple(2.0**-k for k in range(4, 20, 2))
-# A step whose curvature is far below, and whose rounding is at, what a float32 would show.
+# A step whose curvature is far below float32's rounding, and whose own rounding is near it.
 _TREMBLE = 2.0**-20
 # Roundings that a backward may take, each relative to an element and to the elements' mean size.
 _ROUNDINGS = 8
-# Chance of exp(-18) at most that random signs add roundings up to more (Hoeffding).
+# Roundings with random signs add up to more with a chance of at most exp(-18) (Hoeffding).
 _DEVIATIONS = 6
-# Beyond so many times what is allowed, a claim is refuted; between, nothing is said.
+# A claim is refuted beyond this multiple of what is allowed; in between it stays open.
 _FAR = 3
 
 
 class Runs(Protocol):
-    """Runs a program's own functions again, in float64."""
+    """Reruns a program's own functions in float64."""
 
     def operands(self, node: int) -> Sequence[int | None]:
         """Return the recorded values of a node's inputs, in the order of its edges.
@@ -55,7 +55,7 @@ class Runs(Protocol):
         """
 
     def run(self, node: int, moved: Mapping[int, Floats]) -> Sequence[Any]:
-        """Run a node's forward again, some operands (by value) replaced; return what it gives out.
+        """Rerun a node's forward with some operands (by value) replaced; return its results.
 
         Raises
         ------
@@ -65,13 +65,13 @@ class Runs(Protocol):
 
 
 class Functions(Runs, Protocol):
-    """Knows, besides, which functions they are, and what they were applied to."""
+    """Also knows which functions they are, and their arguments."""
 
     def function(self, node: int) -> type | None:
         """Return the class whose forward made a node, if one did."""
 
     def arguments(self, node: int) -> dict[str, Argument]:
-        """Return what a node's function was applied to, by the names of its forward.
+        """Return the arguments of a node's function, by the names of its forward.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class Functions(Runs, Protocol):
 
 @dataclass(frozen=True)
 class Claim:
-    """What a node sent for one operand, and what it made it of.
+    """The gradient that a node sent for one operand, and what it was computed from.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Claim:
     at : ndarray
         Its numbers.
     sent : ndarray
-        The gradient, all that was sent to this operand; zeros for none.
+        The gradient: the sum of all that was sent to this operand; zeros for none.
     dtype : str
         The coarsest format among gradients and operand.
     incoming : sequence of (ndarray or None)
@@ -132,8 +132,8 @@ def measure(functions: Runs, claim: Claim) -> Comparison:
     Returns
     -------
     Comparison
-        Its numbers are slopes, one for each direction, not elements. DISAGREES only where claim and
-        slope lie apart by more than 3 times the estimated error and the format's rounding together.
+        Its numbers are slopes, one for each direction, not elements. DISAGREES only if claim and
+        slope differ by more than 3 times the estimated error plus the format's rounding.
     """
     if claim.sent.shape != claim.at.shape:
         return mismatch(f"shape {claim.sent.shape}, expected {claim.at.shape}", claim.sent)
@@ -157,7 +157,7 @@ class _Phi:
     size : float
         Sum of the magnitudes of the terms at h = 0.
     unit : float
-        What one rounding of the recorded run costs, as far as its results show.
+        The relative size of a rounding error of the recorded run, estimated from its results.
     at_rest : float
         phi(0).
     """
@@ -171,7 +171,7 @@ class _Phi:
             self.size = float(sum(np.abs(term).sum() for term in terms))
             self.at_rest = float(sum(term.sum() for term in terms))
         if self(np.zeros(claim.at.shape)) != self.at_rest:
-            raise Unjudgeable("it gives another result each time that it runs")
+            raise Unjudgeable("it returns a different result each time it runs")
         self.unit = max(_ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first))
 
     def __call__(self, step: Floats) -> float:
@@ -181,15 +181,15 @@ class _Phi:
     def _results(self, step: Floats) -> list[tuple[Floats, Floats]]:
         claim = self._claim
         results = self._functions.run(claim.node, {claim.value: claim.at + step})
-        found = []
-        for place, g in enumerate(claim.incoming):
+        pairs = []
+        for output_nr, g in enumerate(claim.incoming):
             if g is None:
                 continue
-            y = results[place] if place < len(results) else None
+            y = results[output_nr] if output_nr < len(results) else None
             if y is None or y.shape != g.shape:
-                raise Unjudgeable("run again, it gives out something else")
-            found.append((g, y))
-        return found
+                raise Unjudgeable("rerun, it returns results of a different number or shape")
+            pairs.append((g, y))
+        return pairs
 
     def _distance(self, pairs: list[tuple[Floats, Floats]]) -> float:
         """Return how far the recorded results lie from those in float64, relative to their size."""
@@ -206,7 +206,7 @@ class _Phi:
             gap = _mean_size(value.array.astype(np.float64) - y)
             worst = max(worst, gap / size if size else 0.0)
         if not worst < 1 / 16:
-            raise Unjudgeable("run again in float64, it gives another result")
+            raise Unjudgeable("rerun in float64, it returns a different result")
         return worst
 
 
@@ -216,7 +216,7 @@ def _weighed(g: NDArray[Any], y: NDArray[Any]) -> Floats:
 
 
 def _directions(claim: Claim) -> list[Floats]:
-    """Return the claimed gradient itself, and random signs: they see any element alike."""
+    """Return the claimed gradient, and random signs, which weigh every element alike."""
     generator = np.random.default_rng([claim.node, claim.value])
     size = _mean_size(claim.at) or 1.0
     signs = [
@@ -229,21 +229,21 @@ def _directions(claim: Claim) -> list[Floats]:
 
 def _slope(phi: _Phi, claim: Claim, v: Floats) -> _Slope:
     claimed = float((claim.sent * v).sum())
-    own = np.abs(claim.sent) + _mean_size(claim.sent)
+    size = np.abs(claim.sent) + _mean_size(claim.sent)
     if np.all(np.abs(v) == np.abs(v).flat[0]):
-        rounding = _DEVIATIONS * float(np.sqrt(((own * v) ** 2).sum()))
+        rounding = _DEVIATIONS * float(np.sqrt(((size * v) ** 2).sum()))
     else:
-        rounding = float((own * np.abs(v)).sum())
+        rounding = float((size * np.abs(v)).sum())
     rounding *= phi.unit
     measured, error = _extrapolated(lambda h: phi(h * v), phi, rounding)
     return _Slope(claimed, measured, error, rounding)
 
 
 def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> tuple[float, float]:
-    """Return the slope at 0 with an estimate of its error: the best of a falling row of steps."""
+    """Return the slope at 0 with an estimate of its error: the best over decreasing steps."""
     tremor, finer = (abs(along(h) - 2 * phi.at_rest + along(-h)) for h in (_TREMBLE, _TREMBLE / 4))
-    # Of a smooth phi this falls with h^2. At a kink it falls with h, and what stays of it over h is
-    # by how much the slopes of both sides differ.
+    # For a smooth phi this falls with h^2. At a kink it falls with h, and over h it tends to the
+    # difference between the slopes of both sides.
     kink = max(0.0, (16 * finer - tremor) / (3 * _TREMBLE))
     tremor += 2.0**-50 * phi.size
     best = (math.nan, math.inf)
@@ -275,9 +275,9 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
     elif refuted:
         verdict = Verdict.DISAGREES
     elif 4 * unsteady.error > signal / 16:
-        reason = f"not smooth there: its slope is known to {unsteady.error:.1g} only"
+        reason = f"not smooth there: its slope is only known to {unsteady.error:.1g}"
     elif ratio > 1:
-        reason = f"{ratio:.2g} times the error of the measurement: too near to tell"
+        reason = f"{ratio:.2g} times the error of the measurement: too close to call"
     elif max(s.allowed for s in slopes) > signal / 2:
         reason = "too little signal: all zeros would pass too"
     else:

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 class SweepCheck:
-    """Judges the node runs of a pass one by one, and the gradients that it gives out.
+    """Judges the node runs of a pass one by one, and the gradients that it returns.
 
     Parameters
     ----------
     tape : Tape
-        With the nodes that the pass can reach.
+        Holds the nodes that the pass can reach.
     records : Records
     number : int
         The pass.
@@ -45,7 +45,7 @@ class SweepCheck:
     limited_to : sequence of Edge, or None
         As in `Sweep`.
     functions : Functions, optional
-        Runs custom functions again, where no rule can differentiate them.
+        Reruns custom functions where no rule can differentiate them.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class SweepCheck:
             self._seeds.setdefault((edge.node, edge.index), []).append(seed)
         # For each input of each node: the recorded gradients that were sent there, ...
         self.sent: dict[NodeInput, list[int]] = {
-            input_nr: [seed for seed in given if seed is not None]
-            for input_nr, given in self._seeds.items()
+            input_nr: [seed for seed in seeds if seed is not None]
+            for input_nr, seeds in self._seeds.items()
         }
-        # Where a node that had its turn sent nothing, which its own step judges.
+        # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         # ... and the witness's own.
         taken = {(edge.node, edge.index) for edge in limited_to or ()}
         self._carried = Carried(tape, records, taken)
-        self._wanted = (
-            None if limited_to is None else _leading_to(tape, {e.node for e in limited_to})
+        self._needed = (
+            None if limited_to is None else _ancestors(tape, {e.node for e in limited_to})
         )
 
     def note(self, node_run: NodeRun) -> None:
@@ -90,7 +90,7 @@ class SweepCheck:
                 self._left_out.add((edge.node, edge.index))
 
     def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
-        """Judge one node run, and what it did to the ``.grad`` of a leaf."""
+        """Judge one node run, and the ``.grad`` that it accumulated to."""
         self._found = []
         node = self.tape.nodes[node_run.node]
         self._fan_in(node, node_run)
@@ -124,9 +124,9 @@ class SweepCheck:
         self._carried.clear()
 
     def rows(self) -> list[Row]:
-        """Return one row for each gradient given out, its own judgement only.
+        """Return one row for each gradient returned, judged on its own.
 
-        They stand in the order of the forward pass, which met the leaves first.
+        They are in the order in which the forward pass met the leaves.
         """
         nodes = self.tape.nodes
         return sorted(self._rows, key=lambda row: nodes[row.node].outputs[row.input_nr] or 0)
@@ -176,7 +176,9 @@ class SweepCheck:
             else:
                 comparison = self._against_total(arrived, terms, implicit, arrived)
                 self._carried.keep(input_nr, arrived)
-            self._finding(Step.FAN_IN, node, index, what, comparison, "g = sum of what was sent")
+            self._finding(
+                Step.FAN_IN, node, index, what, comparison, "g = sum of the gradients sent"
+            )
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
         try:
@@ -204,7 +206,7 @@ class SweepCheck:
             if edge is None:
                 continue
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
-            if sent is None and not self._is_wanted(edge):
+            if sent is None and not self._is_needed(edge):
                 continue
             comparison = self._outgoing(node, node_run, input_nr, sent, expected[input_nr])
             if comparison is not None:
@@ -218,7 +220,7 @@ class SweepCheck:
         except Unjudgeable as reason:
             expected = reason
         measured = set()
-        for judged in self._custom.judge(node, node_run, expected, self._is_wanted):
+        for judged in self._custom.judge(node, node_run, expected, self._is_needed):
             self._backward_finding(node, judged.input_nr, names, judged.comparison, judged.grade)
             if not judged.by_rules:
                 measured.add(judged.input_nr)
@@ -253,12 +255,12 @@ class SweepCheck:
             None if number is None else self.records.exact(number, arithmetic)
             for number in node_run.incoming
         ]
-        whole = gradients(self.tape, node, incoming, self.records, arithmetic)
-        return tuple(in_pieces.get(input_nr, result) for input_nr, result in enumerate(whole))
+        results = gradients(self.tape, node, incoming, self.records, arithmetic)
+        return tuple(in_pieces.get(input_nr, result) for input_nr, result in enumerate(results))
 
-    def _is_wanted(self, edge: Edge) -> bool:
-        """Whether the program asked for a gradient that lies beyond an edge."""
-        return self._wanted is None or edge.node in self._wanted
+    def _is_needed(self, edge: Edge) -> bool:
+        """Whether the program asked for a gradient beyond an edge."""
+        return self._needed is None or edge.node in self._needed
 
     def _outgoing(
         self, node: Node, node_run: NodeRun, input_nr: int, sent: int | None, expected: Any
@@ -272,22 +274,22 @@ class SweepCheck:
             if expected is None or not np.any(expected.value):
                 return None
             value = np.asarray(expected.value)
-            return mismatch("no gradient, where one other than zero is expected", value)
+            return mismatch("no gradient where a non-zero one is expected", value)
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
         comparison = self.records.against(sent, expected)
         return settled_by(comparison, partial(self._size, node, node_run, input_nr))
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
-        """Return how large an outgoing gradient is where all incoming numbers have one sign."""
-        incoming = [None if n is None else self.records.size(n) for n in node_run.incoming]
+        """Return how large an outgoing gradient is if all incoming numbers have the same sign."""
+        incoming = [None if n is None else self.records.magnitudes(n) for n in node_run.incoming]
         try:
             return largest(gradients(self.tape, node, incoming, self.records, None)[input_nr])
         except Unjudgeable:
             return 0.0
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
-        """Pass the witness's gradients on: through a node that rounds nothing, with their past."""
+        """Carry the gradients on; through a node that rounds nothing, with their bounds."""
         if self._narrows(node_run):
             # A cast: the formula rounds nothing, but the store does.
             self._add_recorded(node, node_run)
@@ -325,7 +327,7 @@ class SweepCheck:
             comparison = self.records.against(number, self._carried.at(input_nr, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        # Whether the signal suffices was judged at each step on the way, on which this row depends.
+        # Each step on the way, on which this row depends, was judged for too little signal.
         return settled_by(comparison, lambda: math.inf)
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
@@ -343,13 +345,13 @@ class SweepCheck:
         )
 
     def _absent(self, input_nr: NodeInput) -> Comparison:
-        parts = self.sent.get(input_nr)
-        if parts:
-            array = self.tape.values[parts[0]].array
-            return mismatch("no gradient came, though one was sent", array)
+        terms = self.sent.get(input_nr)
+        if terms:
+            array = self.tape.values[terms[0]].array
+            return mismatch("no gradient arrived, though one was sent", array)
         if input_nr in self._left_out:
-            return nothing("no gradient: nothing leads from it to the result")
-        return unjudged("the gradient does not depend on it: torch gave None")
+            return nothing("no gradient: the result does not depend on it")
+        return unjudged("torch returned None: the gradient does not depend on it")
 
     def _row(self, edge: Edge, number: int | None, known: Comparison | None = None) -> Row:
         tape = self.tape
@@ -376,24 +378,24 @@ class SweepCheck:
         )
 
 
-def _leading_to(tape: Tape, targets: set[int]) -> set[int]:
-    """Return the nodes from which some nodes can be reached, those included."""
+def _ancestors(tape: Tape, targets: set[int]) -> set[int]:
+    """Return the nodes from which the targets can be reached, and the targets."""
     senders: dict[int, set[int]] = {}
     for node in tape.nodes:
         for edge in node.edges:
             if edge is not None:
                 senders.setdefault(edge.node, set()).add(node.id)
-    found = set(targets)
-    waiting = list(targets)
-    while waiting:
-        new = senders.get(waiting.pop(), set()) - found
-        found |= new
-        waiting += new
-    return found
+    ancestors = set(targets)
+    stack = list(targets)
+    while stack:
+        new = senders.get(stack.pop(), set()) - ancestors
+        ancestors |= new
+        stack += new
+    return ancestors
 
 
 def _source(tape: Tape, node: Node) -> Source | None:
-    """Return where a node without a call of its own comes from: its function's first call."""
+    """Return the source of a node without a call: that of its function's first call."""
     return tape.calls[node.inner[0]].source if node.inner else None
 
 
@@ -408,8 +410,8 @@ def _slot_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str
     mixed = over_complex(tape, tape.calls[node.call])
     return [
         (
-            name if place is None else f"{name}[{place}]",
+            name if index is None else f"{name}[{index}]",
             f"d{name} = {gradient_text(bound.rule, name, mixed)}",
         )
-        for name, place, _ in bound.inputs()
+        for name, index, _ in bound.inputs()
     ]

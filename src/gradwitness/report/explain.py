@@ -45,38 +45,38 @@ class _Derivation:
         """Yield the derivation."""
         yield "FORWARD"
         module = None
-        for call in self._matter():
+        for call in self._relevant():
             if call.source.module != module:
                 module = call.source.module
                 yield ""
-                yield f"[{module or 'outside of modules'}]"
+                yield f"[{module or 'outside modules'}]"
             yield from self._forward(call)
         for number, sweep in enumerate(self._tape.sweeps):
             yield ""
             yield f"BACKWARD (pass {number + 1})"
-            given = any(seed is not None for _, seed in sweep.roots)
-            start = "what the program gave" if given else "1"
+            seeded = any(seed is not None for _, seed in sweep.roots)
+            start = "given by the program" if seeded else "1"
             yield f"g is the gradient that arrives at a node; at the result it is {start}."
             for node_run in sweep.node_runs:
                 yield ""
                 yield from self._backward(number, node_run)
 
-    def _matter(self) -> list[Call]:
-        """Return the forward calls that nodes were left behind by, and what those depend on."""
+    def _relevant(self) -> list[Call]:
+        """Return the forward calls with an autograd node, and those that they depend on."""
         needed: set[int | None] = set()
-        found = []
+        relevant = []
         for call in reversed(self._tape.calls):
             forward = call.during is None and call.base_op not in SOURCES
             if forward and (call.node is not None or needed.intersection(call.outputs)):
-                found.append(call)
+                relevant.append(call)
                 needed.update(n for a in call.arguments.values() for n in references(a))
-        return found[::-1]
+        return relevant[::-1]
 
     def _forward(self, call: Call) -> Iterator[str]:
-        written = self._names.made_by(call)
-        yield f"  {written}"
+        equation = self._names.equation(call)
+        yield f"  {equation}"
         numbers = self._with_numbers(call)
-        symbol = written.partition(" = ")[0]
+        symbol = equation.partition(" = ")[0]
         results = ", ".join(self._shown(n) for n in call.outputs if n is not None)
         yield f"  {' ' * len(symbol)} = {numbers}"
         if numbers != results:
@@ -125,28 +125,28 @@ class _Derivation:
 
     def _formulas(self, node: Node) -> list[str]:
         if node.call is None:
-            return [f"input {n}: by the user's own backward" for n in range(len(node.edges))]
+            return [f"input {n}: by a user-defined backward" for n in range(len(node.edges))]
         pairs = self._names.gradients(self._tape.calls[node.call])
         return [f"d{symbol} = {formula}" for symbol, formula in pairs]
 
 
 def shortened(array: NDArray[Any], most: int = 4) -> str:
-    """Return an array as text: its first numbers, and its shape if it has more.
+    """Return an array as text: its first numbers, and its shape if there are more.
 
     Parameters
     ----------
     array : ndarray
     most : int
-        Numbers that are written out.
+        How many numbers are written out.
     """
     numbers = np.asarray(array, dtype=np.float64) if array.dtype.kind in "fV" else array
     flat = numbers.ravel()
     if numbers.dtype.kind == "c":
-        shown = " ".join(f"{number:.4g}" for number in flat[:most])
+        text = " ".join(f"{number:.4g}" for number in flat[:most])
     elif numbers.ndim == 0:
         return short(float(flat[0]), 6)
     else:
-        shown = " ".join(short(float(number), 4) for number in flat[:most])
+        text = " ".join(short(float(number), 4) for number in flat[:most])
     if flat.size <= most:
-        return f"[{shown}]"
-    return f"[{shown} ... ]({'x'.join(map(str, array.shape))})"
+        return f"[{text}]"
+    return f"[{text} ... ]({'x'.join(map(str, array.shape))})"

@@ -1,4 +1,4 @@
-"""Rule texts with this run's names in them: ``alpha * (A @ B) + beta * b`` as ``x2 W1^T + b1``."""
+"""Rule texts with a run's own names: ``alpha * (A @ B) + beta * b`` as ``x2 W1^T + b1``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gradwitness._printable import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Precedences, from loose to tight.
+# Precedences, loosest first.
 _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = range(5)
-# Parameters that say nothing when they have these values.
+# Parameters that are not written when they have these values.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "dim": (None, ()),
     "keepdim": (False,),
@@ -55,7 +55,7 @@ class _Written:
     value: Any = None  # the number, where it is one
 
     def within(self, precedence: int) -> str:
-        """Return the text, in parentheses where it binds more loosely than its surroundings."""
+        """Return the text, in parentheses if it binds more loosely than its surroundings."""
         return f"({self.text})" if self.precedence < precedence else self.text
 
 
@@ -67,9 +67,9 @@ def expression(text: str, names: Mapping[str, str], parameters: Mapping[str, Any
     text : str
         ``y = ...`` or the right-hand side alone.
     names : mapping of str to str
-        What stands for each operand.
+        The name of each operand.
     parameters : mapping of str to object
-        Values of the parameters; factors 1 and exponents 1 are not written.
+        Values of the parameters; factors and exponents of 1 are not written.
     """
     body = text.partition("=")[2] if text.startswith("y =") else text
     return one_line(_Writer(names, parameters).write(_parsed(body.strip())).text)
@@ -118,12 +118,12 @@ class _Writer:
         if name in self._parameters:
             value = self._parameters[name]
             precedence = _UNARY if isinstance(value, (int, float)) and value < 0 else _ATOM
-            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            return _Written(shown, precedence, value)
-        shown = self._names.get(name, name)
-        # A name that is an expression of its own binds as loosely as a sum.
-        loose = any(sign in shown for sign in " +-*/") and shown[0] not in "(["
-        return _Written(shown, _SUM if loose else _ATOM)
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            return _Written(text, precedence, value)
+        text = self._names.get(name, name)
+        # A name that is itself an expression binds as loosely as a sum.
+        loose = any(sign in text for sign in " +-*/") and text[0] not in "(["
+        return _Written(text, _SUM if loose else _ATOM)
 
     def _binary(self, left: _Written, op: ast.operator, right: _Written) -> _Written:
         if isinstance(left.value, (int, float)) and isinstance(right.value, (int, float)):
@@ -145,7 +145,7 @@ class _Writer:
         return _Written(f"{left.within(_ATOM)} ? {right.within(_ATOM)}", _SUM)
 
     def _decided(self, condition: ast.expr) -> bool | None:
-        """Return whether a parameter is None, where that is the condition."""
+        """Return the value of an ``is None`` test of a parameter; None for other conditions."""
         match condition:
             case ast.Compare(
                 left=ast.Name(id=name),
@@ -158,21 +158,21 @@ class _Writer:
     def _call(self, function: str, arguments: list[ast.expr]) -> _Written:
         if function == "channelwise":
             return self.write(arguments[0])
-        if function == "where" and (chosen := self._decided(arguments[0])) is not None:
-            return self.write(arguments[1 if chosen else 2])
-        shown = []
+        if function == "where" and (is_true := self._decided(arguments[0])) is not None:
+            return self.write(arguments[1 if is_true else 2])
+        parts = []
         for argument in arguments:
             if isinstance(argument, ast.Name) and argument.id in self._parameters:
                 value = self._parameters[argument.id]
                 if value not in _NEUTRAL.get(argument.id, ()):
-                    shown.append(f"{argument.id}={value}".replace(", ", ","))
+                    parts.append(f"{argument.id}={value}".replace(", ", ","))
             else:
-                shown.append(self.write(argument).text)
-        return _Written(f"{function}({', '.join(shown)})", _ATOM)
+                parts.append(self.write(argument).text)
+        return _Written(f"{function}({', '.join(parts)})", _ATOM)
 
 
 def _product(left: _Written, right: _Written) -> _Written:
-    """Return a product, in which a factor 1 or -1 is not written."""
+    """Return a product, leaving out factors of 1 and -1."""
     for factor, other in ((left, right), (right, left)):
         if _is_number(factor, 1):
             return other
@@ -182,11 +182,11 @@ def _product(left: _Written, right: _Written) -> _Written:
 
 
 def _number(left: float, op: ast.operator, right: float) -> _Written:
-    """Return what two numbers make."""
+    """Return the result of an operation on two numbers."""
     value = float(_OPERATIONS[type(op)](left, right))
     return _Written(f"{value:.6g}", _UNARY if value < 0 else _ATOM, value)
 
 
-def _is_number(item: _Written, number: float) -> bool:
-    value = item.value
+def _is_number(written: _Written, number: float) -> bool:
+    value = written.value
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == number

@@ -1,10 +1,10 @@
-"""Root causes as data: what annotations, test reports and exceptions tell of a judgement."""
+"""Root causes as data, for annotations, test reports and exceptions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradwitness.judging.numbers import place, short
+from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.console import as_text
 from gradwitness.report.names import Names
 from gradwitness.report.tables.terminal import describe
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
 
 
 def faults_of(report: Report, tape: Tape) -> tuple[Fault, ...]:
-    """Return the guilty steps of a judgement; where none is, one doubt for each reason and line."""
+    """Return the guilty steps of a judgement; if there is none, a doubt per reason and line."""
     names = Names(tape)
-    found = [_fault(finding, tape, names) for finding in report.wrong]
-    return tuple(found or _doubts(report, tape))
+    faults = [_fault(finding, tape, names) for finding in report.wrong]
+    return tuple(faults or _doubts(report, tape))
 
 
 def probe_faults(probe: Probe) -> tuple[Fault, ...]:
-    """Return the guilty steps of a probed program, those that only probes show included."""
+    """Return the guilty steps of a probed program, including those that only probes show."""
     own = faults_of(probe.report, probe.tape)
-    found = {fault.title: fault for fault in own if fault.verdict is Verdict.DISAGREES}
-    for one in probe.passes:
-        names = Names(one.tape)
-        for finding in one.wrong:
-            if finding.title not in found:
-                found[finding.title] = _fault(finding, one.tape, names)
-    # A doubt is not worth a word beside a fault.
-    return tuple(found.values()) or own
+    by_title = {fault.title: fault for fault in own if fault.verdict is Verdict.DISAGREES}
+    for probe_pass in probe.passes:
+        names = Names(probe_pass.tape)
+        for finding in probe_pass.wrong:
+            if finding.title not in by_title:
+                by_title[finding.title] = _fault(finding, probe_pass.tape, names)
+    # Doubts do not matter next to a fault.
+    return tuple(by_title.values()) or own
 
 
 def claim_faults(report: ClaimReport) -> tuple[Fault, ...]:
-    """Return why claims are wrong, and which claims are for reasons unknown; else the doubts."""
-    found = [
+    """Return the causes of wrong claims, and wrong claims without one; else the doubts."""
+    faults = [
         Fault(
             Verdict.DISAGREES,
             f"{', '.join(cause.guilty or cause.explains)}: {cause.cause}",
@@ -54,17 +54,19 @@ def claim_faults(report: ClaimReport) -> tuple[Fault, ...]:
         if row.name not in explained:
             c = row.comparison
             text = row.reason or (
-                f"worst {place(c.index)}: claimed {c.recorded:.9g}, the witness "
-                f"{c.expected:.9g}; error {short(c.error)}, allowed {short(c.bound)}"
+                f"worst {subscript(c.index)}: claimed {c.recorded:.9g}, expected {c.expected:.9g}; "
+                f"error {short(c.error)}, allowed {short(c.bound)}"
             )
-            found.append(Fault(Verdict.DISAGREES, f"{row.name}: a wrong claim", text))
-    if found:
-        return tuple(found)
+            faults.append(Fault(Verdict.DISAGREES, f"{row.name}: a wrong claim", text))
+    if faults:
+        return tuple(faults)
     doubts = [row for row in report.rows if row.verdict is Verdict.INCONCLUSIVE]
     return tuple(
-        [Fault(Verdict.INCONCLUSIVE, f"{row.name}: in doubt", row.reason) for row in doubts]
+        [Fault(Verdict.INCONCLUSIVE, f"{row.name}: inconclusive", row.reason) for row in doubts]
         + [
-            Fault(Verdict.INCONCLUSIVE, f"{name}: not claimed", f"{report.source} does not have it")
+            Fault(
+                Verdict.INCONCLUSIVE, f"{name}: not claimed", f"{report.source} does not contain it"
+            )
             for name in report.unclaimed
         ]
     )
@@ -86,7 +88,7 @@ def _doubts(report: Report, tape: Tape) -> Iterator[Fault]:
 
 
 def _line(finding: Finding, tape: Tape) -> str:
-    """Return where the program made a step: of a backward step, what its node's forward ran."""
+    """Return the line of a step; for a backward step, that of its node's forward."""
     if finding.source is not None and finding.source.line:
         return finding.source.line
     if finding.node is None:

@@ -1,4 +1,4 @@
-"""Symbols for values, as one writes them on paper: x2, W1, b1, W1^T."""
+"""Symbols for values, as written on paper: x2, W1, b1, W1^T."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 class Names:
     """Gives every value of a tape a symbol.
 
-    Parameters are numbered by the module that holds them, in the order of use: a module's weight
-    and bias share a number. What calls make is x1, x2, ...; the transpose of a named value keeps
-    its name with ^T. Data keeps the user's name; the root of a backward pass is L.
+    Parameters are numbered by module in the order of use: a module's weight and bias share a
+    number. Results of calls are x1, x2, ...; the transpose of a named value keeps its name with ^T.
+    Data keeps the user's name; the root of a backward pass is L.
     """
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._symbols: dict[int, str] = {}
         self._owners: dict[str, int] = {}
-        self._made = 0
+        self._results = 0
         roots = [tape.nodes[e.node].outputs[e.index] for s in tape.sweeps for e, _ in s.roots]
-        found = dict.fromkeys(root for root in roots if root is not None)
-        for count, root in enumerate(found, start=1):
-            self._symbols[root] = "L" if len(found) == 1 else f"L{count}"
+        symbols = dict.fromkeys(root for root in roots if root is not None)
+        for count, root in enumerate(symbols, start=1):
+            self._symbols[root] = "L" if len(symbols) == 1 else f"L{count}"
         for call in tape.calls:
             if call.during is None:
                 self._name_call(call)
@@ -43,14 +43,14 @@ class Names:
             self._symbols[value] = self._outside(value)
         return self._symbols[value]
 
-    def made_by(self, call: Call) -> str:
-        """Return what a call makes as an expression: ``x3 = x2 W1^T + b1``."""
+    def equation(self, call: Call) -> str:
+        """Return a call as an equation: ``x3 = x2 W1^T + b1``."""
         outputs = ", ".join(self.of(n) for n in call.outputs if n is not None)
-        written = self.expression(call)
-        if written == outputs:
-            # The symbol says it already, so say it in words.
-            written = f"transpose({transposed(written)})" if "^T" in written else "the same numbers"
-        return f"{outputs} = {written}"
+        formula = self.expression(call)
+        if formula == outputs:
+            # The symbol already says it: use words instead.
+            formula = f"transpose({transposed(formula)})" if "^T" in formula else "the same numbers"
+        return f"{outputs} = {formula}"
 
     def expression(self, call: Call) -> str:
         """Return a call's formula over the symbols of its operands."""
@@ -69,12 +69,12 @@ class Names:
             return []
         outputs = ", ".join(self.of(n) for n in call.outputs if n is not None)
         names = {**self._operands(bound), "g": "g", "y": outputs}
-        found = []
+        pairs = []
         for name, _, argument in bound.inputs():
             text = gradient_text(bound.rule, name, over_complex(self._tape, call))
-            written = expression(text, names, self._settings(bound))
-            found.append((self._argument(argument), written))
-        return found
+            formula = expression(text, names, self._settings(bound))
+            pairs.append((self._argument(argument), formula))
+        return pairs
 
     def bound(self, call: Call) -> Bound | None:
         """Return a call with its rule, without numbers; None if it has no rule."""
@@ -89,10 +89,10 @@ class Names:
 
     def _settings(self, bound: Bound) -> dict[str, Any]:
         pairs = zip(bound.rule.operands, bound.arguments, strict=True)
-        given = bound.rule.defaults | bound.parameters
-        if "reduction" in given:
-            given["reduction"] = ("none", "mean", "sum")[given["reduction"]]
-        return given | {name: a for name, a in pairs if _is_setting(a)}
+        settings = bound.rule.defaults | bound.parameters
+        if "reduction" in settings:
+            settings["reduction"] = ("none", "mean", "sum")[settings["reduction"]]
+        return settings | {name: a for name, a in pairs if _is_setting(a)}
 
     def _argument(self, argument: Argument) -> str:
         if isinstance(argument, Ref):
@@ -110,7 +110,7 @@ class Names:
             if output is None or output in self._symbols:
                 continue
             if self._tape.values[output].requires_grad:
-                # A parameter that was made inside the recorded block.
+                # A parameter created inside the recorded block.
                 self.of(output)
                 continue
             if call.base_op == "aten.t" and source[:1] in "WbP":
@@ -118,16 +118,16 @@ class Names:
             elif call.base_op == "aten.detach":
                 self._symbols[output] = source
             else:
-                self._made += 1
-                self._symbols[output] = f"x{self._made}"
+                self._results += 1
+                self._symbols[output] = f"x{self._results}"
 
     def _outside(self, number: int) -> str:
         value = self._tape.values[number]
         if value.requires_grad and "." in value.name:
             owner, _, part = value.name.rpartition(".")
-            which = self._owners.setdefault(owner, len(self._owners) + 1)
+            index = self._owners.setdefault(owner, len(self._owners) + 1)
             letter = {"weight": "W", "bias": "b"}.get(part)
-            return f"{letter}{which}" if letter else f"P{which}.{part}"
+            return f"{letter}{index}" if letter else f"P{index}.{part}"
         if value.name:
             return value.name.replace("weight", "W").replace("bias", "b")
         if value.array is not None and value.shape == ():
@@ -137,5 +137,5 @@ class Names:
 
 
 def _is_setting(argument: Argument) -> bool:
-    """Whether an operand is a plain number, which is shown as itself."""
+    """Whether an operand is a plain number, which is printed as it is."""
     return isinstance(argument, (int, float)) and not isinstance(argument, bool)

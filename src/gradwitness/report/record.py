@@ -1,13 +1,13 @@
-"""The judgement as JSON, for machines.
+"""The judgement as JSON.
 
 Schema ``gradwitness-comparison``, version 1. JSON has no infinity and no NaN: those are the strings
 ``"inf"``, ``"-inf"`` and ``"nan"``. Fields may be added within a version, never renamed.
 
-``notes`` tells of what goes wrong besides, whatever the verdict; as a rule it is empty. Each has a
-``kind`` (``stale gradient``, ``parameters cut off`` and so on: see `judging.pathology`), a ``text``
-(what it is, and what to do), ``module`` and ``line`` (``file:line``; empty where there is no one
-place), and the numbers ``call``, ``node`` and ``pass`` (from 0) on the tape, or null. Kinds may be
-added, and texts reworded.
+``notes`` lists other issues, whatever the verdict; usually it is empty. Each note has a ``kind``
+(``stale gradient``, ``parameters cut off``, ...: see `judging.pathology`), a ``text`` (what it is,
+and what to do), ``module`` and ``line`` (``file:line``; empty where there is no single line), and
+the numbers ``call``, ``node`` and ``pass`` (from 0) on the tape, or null. Kinds may be added, and
+texts reworded.
 """
 
 from __future__ import annotations
@@ -113,21 +113,21 @@ def note_record(note: Note) -> dict[str, Any]:
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """Return the figures of a comparison, without the verdict that stands beside them."""
+    """Return the figures of a comparison, without its verdict and reason."""
     figures = asdict(comparison)
     del figures["verdict"], figures["reason"]
     return figures
 
 
-def _plain(item: Any) -> Any:
-    if isinstance(item, Enum):
-        return item.value
-    if isinstance(item, dict):
-        return {key: _plain(each) for key, each in item.items()}
-    if isinstance(item, (list, tuple)):
-        return [_plain(each) for each in item]
-    if isinstance(item, float) and not math.isfinite(item):
-        return str(item)
-    if isinstance(item, complex):
-        return [_plain(item.real), _plain(item.imag)]
-    return item
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(member) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(member) for member in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, complex):
+        return [_plain(value.real), _plain(value.imag)]
+    return value

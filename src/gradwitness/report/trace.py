@@ -1,9 +1,8 @@
 """Where one number of one gradient comes from, step by step back to the result.
 
-Backward is linear in the gradient that arrives, so each entry that a node sends out is a sum of
-coefficients times entries that came in. The coefficients are found by sending unit cotangents
-through the rule. Where a sum has many terms, its largest ones are written out and the largest is
-followed.
+Backward is linear in the incoming gradient, so each entry that a node sends is a sum of
+coefficients times incoming entries. The coefficients are found by sending unit cotangents through
+the rule. Of a sum with many terms the largest are written out, and the largest one is followed.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from gradwitness._errors import InputError
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import Unjudgeable, recorded
 from gradwitness.judging.finding import Step
-from gradwitness.judging.numbers import place, short
+from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
 from gradwitness.tape import Edge, Kind, references
 
@@ -31,9 +30,9 @@ if TYPE_CHECKING:
     from gradwitness.tape import Node, NodeRun, Tape
 
 Index = tuple[int, ...]
-# Terms of a sum that are written out, and entries of a gradient that unit cotangents are sent for.
-_SHOWN = 4
-_MOST = 4096
+# Terms of a sum that are written out, and the most entries that unit cotangents are sent for.
+_MOST_TERMS = 4
+_MOST_ENTRIES = 4096
 
 
 def trace(tape: Tape, report: Report, target: str) -> str:
@@ -49,7 +48,7 @@ def trace(tape: Tape, report: Report, target: str) -> str:
     Raises
     ------
     InputError
-        If there is no such gradient, or no such entry.
+        If there is no such gradient or entry.
     """
     row, index = _target(report, target)
     wrong = {
@@ -61,22 +60,21 @@ def trace(tape: Tape, report: Report, target: str) -> str:
 
 
 def _target(report: Report, target: str) -> tuple[Row, Index]:
-    found = re.fullmatch(r"\s*(.+?)\s*(?:\[([\d,\s]*)\])?\s*", target)
-    name, inside = found.groups() if found else (target, None)
+    match = re.fullmatch(r"\s*(.+?)\s*(?:\[([\d,\s]*)\])?\s*", target)
+    name, inside = match.groups() if match else (target, None)
     rows = {row.name: row for row in report.rows}
     if name not in rows:
-        raise InputError(f"no gradient is called {name!r}; there are: {', '.join(rows)}")
+        raise InputError(f"no gradient named {name!r}; there are: {', '.join(rows)}")
     row = rows[name]
     example = f"{name}[{','.join('0' * len(row.shape))}]"
     try:
         index = tuple(int(word) for word in (inside or "").split(",") if word.strip())
     except ValueError:
-        raise InputError(f"{target!r} is no entry; write it like {example}") from None
+        raise InputError(f"{target!r} is not an entry (example: {example})") from None
     inside_shape = all(i < n for i, n in zip(index, row.shape, strict=False))
     if len(index) != len(row.shape) or not inside_shape:
         raise InputError(
-            f"{name} has shape {row.shape}, so {target!r} is none of its entries; "
-            f"write one like {example}"
+            f"{name} has shape {row.shape} and no entry {target!r} (example: {example})"
         )
     if row.value is None:
         raise InputError(f"{name} received no gradient: {row.comparison.reason}")
@@ -85,7 +83,7 @@ def _target(report: Report, target: str) -> tuple[Row, Index]:
 
 @dataclass(frozen=True)
 class _Term:
-    """One summand: coefficient times the entry of a gradient that came in."""
+    """One summand: a coefficient times an entry of an incoming gradient."""
 
     coefficient: float
     incoming: float
@@ -112,7 +110,7 @@ class _Trace:
         row = self._row
         c = row.comparison
         recorded_entry = self._entry(row.value, index)
-        yield f"{row.name}{place(index)}: torch has {recorded_entry:.9g}"
+        yield f"{row.name}{subscript(index)}: torch has {recorded_entry:.9g}"
         yield f"the whole gradient: {row.verdict.value}, at worst {short(c.ratio)} x bound"
         at: tuple[Edge, Index] | None = (Edge(row.node, 0), index)
         if self._tape.nodes[row.node].kind != Kind.ACCUMULATE:
@@ -130,7 +128,7 @@ class _Trace:
     def _origin(
         self, edge: Edge, index: Index, senders: list[tuple[NodeRun, int]]
     ) -> Generator[str, None, tuple[Edge, Index] | None]:
-        """Say where an arriving entry was sent from; return the next entry to follow."""
+        """Yield where an arriving entry came from; return the next entry to follow."""
         roots = [seed for root, seed in self._sweep.roots if root == edge]
         for seed in roots:
             value = 1.0 if seed is None else self._entry(seed, index)
@@ -144,8 +142,8 @@ class _Trace:
             yield ""
             yield f"   {len(senders)} gradients meet: " + " + ".join(f"{p:.6g}" for p in parts)
             largest = int(np.argmax(np.abs(parts)))
-            chosen = self._tape.nodes[senders[largest][0].node]
-            yield f"   followed: the largest, from #{chosen.id} {chosen.name}"
+            sender = self._tape.nodes[senders[largest][0].node]
+            yield f"   followed: the largest, from #{sender.id} {sender.name}"
             senders = [senders[largest]]
         node_run, input_nr = senders[0]
         return (yield from self._through(node_run, input_nr, index))
@@ -166,56 +164,56 @@ class _Trace:
             return None
         sent = self._entry(node_run.outgoing[input_nr], index)
         if not terms:
-            yield f"    d{symbol}{place(index)} = 0   torch sent {sent:.6g}"
-            yield "    every factor before the arriving entries is 0: a unit that did not fire, say"
+            yield f"    d{symbol}{subscript(index)} = 0   torch sent {sent:.6g}"
+            yield "    the factor of every arriving entry is 0, as for a unit that did not fire"
             return None
         total = sum(term.product for term in terms)
-        yield f"    d{symbol}{place(index)} = {self._sum(node, terms)}"
-        blank = " " * len(f"d{symbol}{place(index)}")
+        yield f"    d{symbol}{subscript(index)} = {self._sum(node, terms)}"
+        blank = " " * len(f"d{symbol}{subscript(index)}")
         mark = "   <- DISAGREES" if (node_run.node, input_nr) in self._wrong else ""
         yield f"    {blank} = {total:.9g}   torch sent {sent:.9g}{mark}"
         largest = terms[0]
         if len(terms) > 1:
-            yield f"    followed: the largest term, g{place(largest.index)}"
+            yield f"    followed: the largest term, g{subscript(largest.index)}"
         return Edge(node.id, largest.input_nr), largest.index
 
     def _sum(self, node: Node, terms: list[_Term]) -> str:
-        shown = []
-        for term in terms[:_SHOWN]:
+        summands = []
+        for term in terms[:_MOST_TERMS]:
             factor = self._factor(node, term.coefficient)
-            arriving = f"g{place(term.index)} ({term.incoming:.6g})"
-            shown.append(arriving if term.coefficient == 1 else f"{factor} * {arriving}")
-        rest = terms[_SHOWN:]
+            arriving = f"g{subscript(term.index)} ({term.incoming:.6g})"
+            summands.append(arriving if term.coefficient == 1 else f"{factor} * {arriving}")
+        rest = terms[_MOST_TERMS:]
         if rest:
-            shown.append(f"{len(rest)} smaller terms ({sum(t.product for t in rest):.6g})")
-        return " + ".join(shown)
+            summands.append(f"{len(rest)} smaller terms ({sum(t.product for t in rest):.6g})")
+        return " + ".join(summands)
 
     def _factor(self, node: Node, coefficient: float) -> str:
-        """Return a coefficient, with the entry of an operand that it is, if there is just one."""
-        named: list[str] = []
+        """Return a coefficient, named if exactly one entry of an operand equals it."""
+        entries: list[str] = []
         for call in [] if node.call is None else [self._tape.calls[node.call]]:
             operands = {n for a in call.arguments.values() for n in references(a)}
             for operand in operands | {n for n in call.outputs if n is not None}:
                 array = self._tape.values[operand].array
                 if array is None or array.dtype.kind not in "fV":
                     continue
-                found = np.argwhere(array.astype(np.float64) == coefficient)[:2]
+                indices = np.argwhere(array.astype(np.float64) == coefficient)[:2]
                 symbol = self._names.of(operand)
-                named += [f"{symbol}{place(tuple(map(int, at)))}" for at in found]
+                entries += [f"{symbol}{subscript(tuple(map(int, index)))}" for index in indices]
         written = f"{coefficient:.6g}"
-        return f"{named[0]} ({written})" if len(named) == 1 else written
+        return f"{entries[0]} ({written})" if len(entries) == 1 else written
 
     def _terms(self, node: Node, node_run: NodeRun, input_nr: int, index: Index) -> list[_Term]:
-        """Return the non-zero terms of one entry that a node sends out, largest first."""
+        """Return the non-zero terms of an entry that a node sends, largest first."""
         terms = []
         arrays = [None if n is None else self._lookup(n) for n in node_run.incoming]
-        if sum(a.size for a in arrays if a is not None) > _MOST:
-            raise Unjudgeable(f"more than {_MOST} entries arrive here")
+        if sum(a.size for a in arrays if a is not None) > _MOST_ENTRIES:
+            raise Unjudgeable(f"more than {_MOST_ENTRIES} entries arrive here")
         for k, array in enumerate(arrays):
             if array is None:
                 continue
             if array.dtype.kind == "c":
-                raise Unjudgeable("complex numbers are not taken apart into terms")
+                raise Unjudgeable("complex gradients are not split into terms")
             for q in np.ndindex(array.shape):
                 unit = np.zeros(array.shape)
                 unit[q] = 1.0
@@ -223,7 +221,7 @@ class _Trace:
                 probe[k] = unit
                 sent = gradients(self._tape, node, probe, self._lookup, None)[input_nr]
                 if sent is not None and sent.dtype.kind == "c":
-                    raise Unjudgeable("complex numbers are not taken apart into terms")
+                    raise Unjudgeable("complex gradients are not split into terms")
                 coefficient = 0.0 if sent is None else float(sent[index])
                 if coefficient:
                     terms.append(_Term(coefficient, float(array[q]), k, q))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 AGREES, DISAGREES, INCONCLUSIVE = gw.Verdict.AGREES, gw.Verdict.DISAGREES, gw.Verdict.INCONCLUSIVE
 
@@ -42,16 +43,16 @@ class Task:
         self.model.zero_grad()
         torch.autograd.backward(self.loss(self.model(self.x)))
         named = self.model.named_parameters()
-        made = {name: p.grad.numpy().copy() for name, p in named if p.grad is not None}
+        gradients = {name: p.grad.numpy().copy() for name, p in named if p.grad is not None}
         self.model.zero_grad()
-        return made
+        return gradients
 
     def check(self, claims: Any, **options: Any) -> ClaimReport:
-        found = gw.check(self.model, self.x, loss=self.loss, claims=claims, **options)
-        assert found.report is not None
-        assert found.report.verdict is AGREES
-        (run,) = found.runs
-        assert found.verdict is run.verdict
+        judged = gw.check(self.model, self.x, loss=self.loss, claims=claims, **options)
+        assert judged.report is not None
+        assert judged.report.verdict is AGREES
+        (run,) = judged.runs
+        assert judged.verdict is run.verdict
         return run
 
 
@@ -131,15 +132,14 @@ def test_a_known_mistake_is_named(task: Task) -> None:
     assert set(report.causes[0].explains) == set(claims)
 
 
-def test_shapes_missing_and_unknown(task: Task) -> None:
+def test_shapes_missing_and_unknown(task: Task, snapshot: SnapshotAssertion) -> None:
     claims = task.gradients()
     claims["0.weight"] = claims["0.weight"].T.copy()
     del claims["2.bias"]
     claims["loss_scale_that_nobody_asked_for"] = np.ones((7, 7), np.float32)
     report = task.check(claims)
     assert row(report, "0.weight").verdict is DISAGREES
-    assert "transpose" in row(report, "0.weight").reason
-    assert "(6, 3)" in row(report, "0.weight").reason
+    assert row(report, "0.weight").reason == snapshot
     assert report.unclaimed == ("2.bias",)
     assert report.unknown == ("loss_scale_that_nobody_asked_for",)
 
@@ -155,7 +155,7 @@ def test_what_is_not_claimed_is_not_passed(task: Task) -> None:
 
 @pytest.mark.low_precision
 @pytest.mark.parametrize("seed", range(2))
-def test_right_claims_in_other_formats(seed: int) -> None:
+def test_right_claims_in_other_formats(seed: int, snapshot: SnapshotAssertion) -> None:
     task = Task(seed)
     coarse = task.gradients()
     model, x, y = task.model, task.x, task.y
@@ -172,12 +172,12 @@ def test_right_claims_in_other_formats(seed: int) -> None:
     report = task.check(low)
     assert report.dtype == "bfloat16"
     assert DISAGREES not in verdicts(report).values()
-    assert any("bfloat16" in note for note in report.notes)
+    assert report.notes == snapshot
     # In float32 they would be wrong.
     assert task.check(low, dtype="float32").verdict is DISAGREES
 
 
-def test_numbers_that_were_printed_too_short(task: Task) -> None:
+def test_numbers_that_were_printed_too_short(task: Task, snapshot: SnapshotAssertion) -> None:
     claims = task.gradients()
     small = {n: g * 1e-6 for n, g in claims.items()}
     decimals = {n: np.round(g.astype(np.float64), 5) for n, g in small.items()}
@@ -185,55 +185,50 @@ def test_numbers_that_were_printed_too_short(task: Task) -> None:
     references = {n: Reference(g.astype(np.float64), 1e-9 * np.abs(g)) for n, g in small.items()}
     report = judge_run(read, references, "float32", source="", against="", grade="")
     assert set(verdicts(report).values()) == {INCONCLUSIVE}
-    reason = row(report, "0.weight").reason
-    assert reason == (
-        "100% of the entries read 0.00000 at the printed precision: they confirm nothing"
-    )
+    assert row(report, "0.weight").reason == snapshot
     assert row(report, "0.weight").coverage.judged == 0
 
 
 def one(claim: Claim, value: Any, allowance: Any, **doubts: Any) -> ClaimRow:
     reference = Reference(np.asarray(value, float), np.asarray(allowance, float), **doubts)
     report = judge_run({"w": claim}, {"w": reference}, "float32", source="", against="", grade="")
-    (found,) = report.rows
-    return found
+    (only,) = report.rows
+    return only
 
 
-def claim_of(*numbers: float, **known: Any) -> Claim:
-    return Claim("w", np.array(numbers, dtype=np.float64), **known)
+def claim_of(*numbers: float, **options: Any) -> Claim:
+    return Claim("w", np.array(numbers, dtype=np.float64), **options)
 
 
 def test_zeros_count_where_they_are_known() -> None:
-    found = one(claim_of(0, 0, 0, 1), [0, 0, 0, 1], [1e-7] * 4)
-    assert found.verdict is AGREES
-    assert found.coverage.judged == 4
-    found = one(claim_of(0, 0, 0, 1), [0, 0, 0, 1], [0.1] * 4)
-    assert found.coverage.judged == 1
+    judged = one(claim_of(0, 0, 0, 1), [0, 0, 0, 1], [1e-7] * 4)
+    assert judged.verdict is AGREES
+    assert judged.coverage.judged == 4
+    judged = one(claim_of(0, 0, 0, 1), [0, 0, 0, 1], [0.1] * 4)
+    assert judged.coverage.judged == 1
 
 
-def test_half_of_the_numbers_must_confirm() -> None:
+def test_half_of_the_numbers_must_confirm(snapshot: SnapshotAssertion) -> None:
     value, allowance = [1.0, 1, 1, 1e-9], [1e-7] * 4
     assert one(claim_of(1, 1, 1, 0), value, allowance).verdict is AGREES
     value = [1.0, 1e-9, 1e-9, 1e-9]
-    found = one(claim_of(1, 0, 0, 0), value, allowance)
-    assert found.verdict is INCONCLUSIVE
-    assert (
-        found.reason == "75% of the entries are smaller than their rounding: they confirm nothing"
-    )
+    judged = one(claim_of(1, 0, 0, 0), value, allowance)
+    assert judged.verdict is INCONCLUSIVE
+    assert judged.reason == snapshot
 
 
-def test_entries_that_were_left_out() -> None:
+def test_entries_that_were_left_out(snapshot: SnapshotAssertion) -> None:
     value = np.arange(100.0).reshape(10, 10) + 1
-    shown = value[np.ix_([0, 1, 2, 7, 8, 9], [0, 1, 8, 9])]
+    visible = value[np.ix_([0, 1, 2, 7, 8, 9], [0, 1, 8, 9])]
     gaps = (3, 2)
-    right = one(Claim("w", shown, gaps=gaps), value, value * 1e-6)
+    right = one(Claim("w", visible, gaps=gaps), value, value * 1e-6)
     assert right.verdict is INCONCLUSIVE
-    assert right.reason == "entries left out in the source: 24 of 100 are shown"
+    assert right.reason == snapshot
     assert right.comparison.refuted == 0
-    wrong = shown.copy()
+    wrong = visible.copy()
     wrong[5, 3] = 0
     assert one(Claim("w", wrong, gaps=gaps), value, value * 1e-6).verdict is DISAGREES
-    assert one(Claim("w", shown, gaps=(3, None)), value, value).verdict is DISAGREES
+    assert one(Claim("w", visible, gaps=(3, None)), value, value).verdict is DISAGREES
 
 
 def test_nan_on_both_sides_is_no_agreement() -> None:
@@ -242,8 +237,8 @@ def test_nan_on_both_sides_is_no_agreement() -> None:
 
 
 def test_a_doubt_about_the_reference_is_one_about_the_claim() -> None:
-    found = one(claim_of(1), [1], [1e-7], doubt="no rule for aten.x")
-    assert (found.verdict, found.reason) == (INCONCLUSIVE, "no rule for aten.x")
+    judged = one(claim_of(1), [1], [1e-7], doubt="no rule for aten.x")
+    assert (judged.verdict, judged.reason) == (INCONCLUSIVE, "no rule for aten.x")
     assert one(claim_of(2), [1], [1e-7], doubt="no rule for aten.x").verdict is DISAGREES
 
 
@@ -284,58 +279,59 @@ def passes(count: int) -> tuple[gw.Witness, list[NDArray[Any]]]:
     return witness, alone
 
 
-def test_claims_find_their_backward_pass() -> None:
+def test_claims_find_their_backward_pass(snapshot: SnapshotAssertion) -> None:
     witness, alone = passes(3)
     (second,) = witness.check_claims({"w": alone[1]}).runs
     assert second.verdict is AGREES
-    assert any("pass 2 of 3" in note for note in second.notes)
+    assert second.notes == snapshot
     (summed,) = witness.check_claims({"w": alone[0] + alone[1]}).runs
     assert summed.verdict is AGREES
-    assert any("passes 1 to 2 added up" in note for note in summed.notes)
+    assert summed.notes == snapshot
     (chosen,) = witness.check_claims({"w": alone[1]}, sweep=1).runs
     assert chosen.verdict is DISAGREES
-    with pytest.raises(gw.InputError, match=r"no backward pass 4: the program ran 3"):
+    with pytest.raises(gw.InputError) as error:
         witness.check_claims({"w": alone[1]}, sweep=4)
+    assert str(error.value) == snapshot
 
 
-def test_what_cannot_be_judged_says_why(task: Task) -> None:
+def test_what_cannot_be_judged_says_why(task: Task, snapshot: SnapshotAssertion) -> None:
     with gw.watch() as witness:
         pass
-    with pytest.raises(gw.InputError, match="gave no gradient"):
-        witness.check_claims({"w": np.ones(1)})
-    with gw.watch(task.model, keep=0) as witness:
+    with gw.watch(task.model, keep=0) as freed:
         task.gradients()
-    with pytest.raises(gw.InputError, match="keep=None"):
-        witness.check_claims({"w": np.ones(1)})
-    with pytest.raises(gw.InputError, match="no format"):
-        task.check(task.gradients(), dtype="int8")
-    with pytest.raises(gw.InputError, match="one number"):
-        gw.check(task.model, task.x, claims=task.gradients())
+    for check in (
+        lambda: witness.check_claims({"w": np.ones(1)}),
+        lambda: freed.check_claims({"w": np.ones(1)}),
+        lambda: task.check(task.gradients(), dtype="int8"),
+        lambda: gw.check(task.model, task.x, claims=task.gradients()),
+    ):
+        with pytest.raises(gw.InputError) as error:
+            check()
+        assert str(error.value) == snapshot
 
 
-def test_operations_without_a_rule_leave_a_doubt() -> None:
+def test_operations_without_a_rule_leave_a_doubt(snapshot: SnapshotAssertion) -> None:
     w = torch.tensor([1.0, 2.0], requires_grad=True)
     with gw.watch(names={"w": w}) as witness:
         torch.autograd.backward(unruled(w).sum())
     assert w.grad is not None
     (run,) = witness.check_claims({"w": w.grad.numpy()}).runs
     assert run.verdict is INCONCLUSIVE
-    assert "no rule" in row(run, "w").reason
+    assert row(run, "w").reason == snapshot
 
 
-def test_what_is_said_and_written(task: Task, tmp_path: Path) -> None:
+def test_what_is_said_and_written(task: Task, tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     claims = task.gradients()
     claims["2.weight"] = claims["2.weight"] * np.float32(3)
-    found = gw.check(task.model, task.x, loss=task.loss, claims=claims)
-    text = str(found)
+    judgement = gw.check(task.model, task.x, loss=task.loss, claims=claims)
+    text = str(judgement)
     assert text.index("steps     forward") < text.index("claims    a dict")
-    assert "first wrong, in backward order: 2.weight (2.bias, nearer to the loss, is right)" in text
-    assert text.endswith("claims    5 agree, 1 DISAGREE\nverdict   DISAGREES\n")
+    assert text[text.index("first wrong") :] == snapshot
     with pytest.raises(gw.GradientDisagreement, match=r"2\.weight"):
-        found.require()
-    found.save(tmp_path / "a.txt")
+        judgement.require()
+    judgement.save(tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == text
-    found.save(tmp_path / "a.json")
+    judgement.save(tmp_path / "a.json")
     record = json.loads((tmp_path / "a.json").read_text())
     assert (record["schema"], record["version"]) == ("gradwitness-claims", 1)
     assert (record["verdict"], record["exit_code"]) == ("DISAGREES", 1)
@@ -344,8 +340,9 @@ def test_what_is_said_and_written(task: Task, tmp_path: Path) -> None:
     assert run["first_wrong"] == "2.weight"
     assert {g["name"]: g["verdict"] for g in run["gradients"]}["2.bias"] == "AGREES"
     assert run["causes"][0]["coefficient"] == pytest.approx(3, rel=1e-5)
-    with pytest.raises(gw.InputError, match=r"must be \.txt or \.json"):
-        found.save(tmp_path / "a.svg")
+    with pytest.raises(gw.InputError) as error:
+        judgement.save(tmp_path / "a.svg")
+    assert str(error.value).replace(str(tmp_path), "") == snapshot
 
 
 def test_a_function_as_the_source(task: Task) -> None:
@@ -364,13 +361,15 @@ def side(seed: int = 0) -> dict[str, NDArray[Any]]:
     ("factor", "verdict"),
     [(1 + 2e-7, AGREES), (1 + 2e-5, INCONCLUSIVE), (1 + 1e-3, DISAGREES), (2, DISAGREES)],
 )
-def test_the_three_zones_of_a_difference(factor: float, verdict: gw.Verdict) -> None:
+def test_the_three_zones_of_a_difference(
+    factor: float, verdict: gw.Verdict, snapshot: SnapshotAssertion
+) -> None:
     a = side()
     b = {n: (g * factor).astype(np.float32) for n, g in a.items()}
-    found = gw.diff(a, b)
-    assert found.verdict is verdict
-    assert found.exit_code == {AGREES: 0, DISAGREES: 1, INCONCLUSIVE: 3}[verdict]
-    assert "no program: agreement to 4.8e-07, disagreement beyond 2.4e-04" in str(found)
+    difference = gw.diff(a, b)
+    assert difference.verdict is verdict
+    assert difference.exit_code == {AGREES: 0, DISAGREES: 1, INCONCLUSIVE: 3}[verdict]
+    assert difference.runs[0].grade == snapshot
 
 
 def test_a_difference_names_what_it_knows() -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Run = dict[str, Claim]
 
+    from syrupy.assertion import SnapshotAssertion
+
 RELU = (
     ("linear", "0"),
     ("relu", "1"),
@@ -90,7 +92,7 @@ def changed(run: Run, name: str, change: Callable[[Any], Any]) -> Run:
 def test_a_sequence_has_these_symmetries() -> None:
     assert symmetries(RELU) == (Homogeneous("0", "2"), Adjoining("2", "3"), Simplex("3"))
     assert symmetries(IMAGES) == (Unshifted("0"), Homogeneous("3", "6"))
-    # A sigmoid is not homogeneous, and what is not known ends the chain.
+    # A sigmoid is not homogeneous, and an unknown layer ends the chain.
     assert symmetries((("linear", "a"), ("sigmoid", "b"), ("linear", "c"))) == ()
     assert symmetries((("linear", "a"), ("relu", ""), ("cross_entropy", ""))) == ()
 
@@ -99,11 +101,10 @@ def test_a_sequence_has_these_symmetries() -> None:
 @pytest.mark.parametrize("which", ["dense", "images"])
 def test_right_gradients_are_never_refuted(which: str, seed: int) -> None:
     run, weights = dense(seed) if which == "dense" else images(seed)
-    found = laws(run, weights, symmetries(RELU if which == "dense" else IMAGES))
-    assert found
-    for finding in found:
+    findings = laws(run, weights, symmetries(RELU if which == "dense" else IMAGES))
+    assert findings
+    for finding in findings:
         assert finding.verdict is Verdict.INCONCLUSIVE
-        assert "holds" in finding.text
         assert finding.residual < 0.5
 
 
@@ -124,11 +125,10 @@ def test_a_fault_breaks_the_laws_that_it_should(
     name: str, change: Any, refuting: set[int], seed: int
 ) -> None:
     run, weights = dense(seed)
-    found = laws(changed(run, name, change), weights, symmetries(RELU))
-    assert {n for n, f in enumerate(found) if f.verdict is Verdict.DISAGREES} == refuting
+    findings = laws(changed(run, name, change), weights, symmetries(RELU))
+    assert {n for n, f in enumerate(findings) if f.verdict is Verdict.DISAGREES} == refuting
     for n in refuting:
-        assert name in found[n].tensors
-        assert "times what rounding allows" in found[n].text
+        assert name in findings[n].tensors
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_a_fault_breaks_the_laws_that_it_should(
 def test_a_fault_in_a_convolution_is_found(name: str, law: int) -> None:
     run, weights = images(0)
     wrong = changed(run, name, lambda g: 1.5 * g + 0.01)
-    found = laws(wrong, weights, symmetries(IMAGES))
-    assert [f.verdict for f in found].index(Verdict.DISAGREES) == law
+    findings = laws(wrong, weights, symmetries(IMAGES))
+    assert [f.verdict for f in findings].index(Verdict.DISAGREES) == law
 
 
-def test_a_normalised_weight_is_orthogonal_to_its_gradient() -> None:
+def test_a_normalised_weight_is_orthogonal_to_its_gradient(snapshot: SnapshotAssertion) -> None:
     # f = sum(c * v / |v|): the gradient is (c - (c.u) u) / |v| with u = v / |v|.
     v, c = np.random.default_rng(0).standard_normal((2, 4, 6))
     length = np.linalg.norm(v, axis=1, keepdims=True)
@@ -151,6 +151,7 @@ def test_a_normalised_weight_is_orthogonal_to_its_gradient() -> None:
         run = {"v.weight": Claim("v.weight", g)}
         (finding,) = laws(run, {"v.weight": v}, [Scaled("v")])
         assert finding.verdict is verdict
+        assert finding.text == snapshot
 
 
 def test_keys_of_an_attention_have_no_use_for_their_bias() -> None:
@@ -178,23 +179,24 @@ def test_printed_digits_widen_the_allowance() -> None:
     assert laws(exact, weights, law)[0].verdict is Verdict.DISAGREES
 
 
-def test_what_is_missing_is_said() -> None:
+def test_what_is_missing_is_said(snapshot: SnapshotAssertion) -> None:
     run, weights = dense(0)
     law: list[Law] = [Homogeneous("0", "2")]
     (finding,) = laws({n: c for n, c in run.items() if n != "0.bias"}, weights, law)
     assert finding.verdict is Verdict.INCONCLUSIVE
-    assert finding.text == "there is no claim for 0.bias"
+    assert finding.text == snapshot
     assert math.isnan(finding.residual)
     (finding,) = laws(run, {}, law)
-    assert finding.text == "the weights have no 0.weight"
+    assert finding.text == snapshot
     cut = {**run, "0.weight": Claim("0.weight", run["0.weight"].array, gaps=(3, None))}
-    assert "left out" in laws(cut, weights, law)[0].text
+    assert laws(cut, weights, law)[0].text == snapshot
     (finding,) = laws(run, weights, [Homogeneous("0", "3")])
-    assert finding.text == "0 has 9 outputs, 3 takes 7"
+    assert finding.text == snapshot
 
 
-def test_weights_of_another_network_are_an_error() -> None:
+def test_weights_of_another_network_are_an_error(snapshot: SnapshotAssertion) -> None:
     run, weights = dense(0)
     weights = {**weights, "0.weight": weights["0.weight"].T}
-    with pytest.raises(gw.InputError, match=r"0\.weight: the weight has shape \(5, 9\)"):
+    with pytest.raises(gw.InputError) as error:
         laws(run, weights, [Homogeneous("0", "2")])
+    assert str(error.value) == snapshot

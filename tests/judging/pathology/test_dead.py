@@ -14,6 +14,8 @@ import gradwitness as gw
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from syrupy.assertion import SnapshotAssertion
+
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "F.relu": F.relu,
     "F.relu in place": lambda x: F.relu(x, inplace=True),
@@ -25,90 +27,90 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def layer(sort: str, dead: int | None) -> Any:
+def layer(kind: str, dead: int | None) -> Any:
     torch.manual_seed(0)
-    made: Any = nn.Linear(3, 4) if sort == "linear" else nn.Conv2d(3, 4, 3)
+    model: Any = nn.Linear(3, 4) if kind == "linear" else nn.Conv2d(3, 4, 3)
     if dead is not None:
         with torch.no_grad():
-            made.bias[dead] = -100
-    return made
+            model.bias[dead] = -100
+    return model
 
 
-def inputs(sort: str, samples: int) -> Any:
-    return torch.randn(samples, 3) if sort == "linear" else torch.randn(samples, 3, 6, 6)
+def inputs(kind: str, samples: int) -> Any:
+    return torch.randn(samples, 3) if kind == "linear" else torch.randn(samples, 3, 6, 6)
 
 
 def step(
-    sort: str, activation: Callable[[Any], Any], samples: int = 32, dead: int | None = 2
+    kind: str, activation: Callable[[Any], Any], samples: int = 32, dead: int | None = 2
 ) -> gw.Witness:
-    made = layer(sort, dead)
-    with gw.watch(made) as witness:
-        y = activation(made(inputs(sort, samples)))
+    model = layer(kind, dead)
+    with gw.watch(model) as witness:
+        y = activation(model(inputs(kind, samples)))
         (y * torch.rand_like(y)).sum().backward()
     return witness
 
 
-@pytest.mark.parametrize("sort", ["linear", "convolution"])
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_a_dead_unit_is_named(sort: str, name: str) -> None:
-    (note,) = step(sort, ACTIVATIONS[name]).report.notes
+def test_a_dead_unit_is_named(kind: str, name: str) -> None:
+    (note,) = step(kind, ACTIVATIONS[name]).report.notes
     assert note.kind == "dead units"
-    assert "1 of 4 units (#2) are 0 for all 32 samples after aten." in note.text
+    assert "(#2)" in note.text
     assert note.source is not None
     assert note.source.line.startswith(f"{__file__}:")
     assert note.call is not None
 
 
-@pytest.mark.parametrize("sort", ["linear", "convolution"])
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_living_units_are_not(sort: str, name: str) -> None:
-    assert step(sort, ACTIVATIONS[name], dead=None).report.notes == ()
+def test_living_units_are_not(kind: str, name: str) -> None:
+    assert step(kind, ACTIVATIONS[name], dead=None).report.notes == ()
 
 
-@pytest.mark.parametrize("sort", ["linear", "convolution"])
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
 @pytest.mark.parametrize(
     "activation", [F.leaky_relu, F.gelu, F.hardtanh, torch.tanh, lambda x: x.clamp(min=-200)]
 )
 def test_what_lets_gradients_through_is_no_rectifier(
-    sort: str, activation: Callable[[Any], Any]
+    kind: str, activation: Callable[[Any], Any]
 ) -> None:
-    assert step(sort, activation).report.notes == ()
+    assert step(kind, activation).report.notes == ()
 
 
-@pytest.mark.parametrize("sort", ["linear", "convolution"])
-def test_small_batches_say_too_little(sort: str) -> None:
-    # The positions of an image are no samples of their own.
-    assert step(sort, F.relu, samples=15).report.notes == ()
-    assert len(step(sort, F.relu, samples=16).report.notes) == 1
+@pytest.mark.parametrize("kind", ["linear", "convolution"])
+def test_small_batches_say_too_little(kind: str) -> None:
+    # The positions of an image are not separate samples.
+    assert step(kind, F.relu, samples=15).report.notes == ()
+    assert len(step(kind, F.relu, samples=16).report.notes) == 1
 
 
-def test_units_of_a_convolution_stay_channels_on_the_way() -> None:
+def test_units_of_a_convolution_stay_channels_on_the_way(snapshot: SnapshotAssertion) -> None:
     def onward(x: Any) -> Any:
         return F.relu(F.max_pool2d(x * 2 + 1, 2))
 
     (note,) = step("convolution", onward).report.notes
-    assert "1 of 4 units (#2)" in note.text
+    assert note.text == snapshot
 
 
-def test_small_batches_add_up_and_are_one_note() -> None:
-    made = layer("linear", 2)
-    with gw.watch(made) as witness:
+def test_small_batches_add_up_and_are_one_note(snapshot: SnapshotAssertion) -> None:
+    model = layer("linear", 2)
+    with gw.watch(model) as witness:
         for _ in range(4):
-            torch.autograd.backward(F.relu(made(inputs("linear", 8))).sum())
+            torch.autograd.backward(F.relu(model(inputs("linear", 8))).sum())
     (note,) = witness.report.notes
-    assert "(#2) are 0 for all 32 samples" in note.text
+    assert note.text == snapshot
 
 
 @pytest.mark.parametrize("scales", [(1.0, 1e4), (1e4, 1.0)])
 def test_a_unit_that_any_batch_switches_on_is_alive(scales: tuple[float, float]) -> None:
-    made = layer("linear", 2)
-    with gw.watch(made) as witness:
+    model = layer("linear", 2)
+    with gw.watch(model) as witness:
         for scale in scales:
-            torch.autograd.backward(F.relu(made(inputs("linear", 32) * scale)).sum())
+            torch.autograd.backward(F.relu(model(inputs("linear", 32) * scale)).sum())
     assert witness.report.notes == ()
 
 
-def test_layers_of_a_loop_are_told_apart() -> None:
+def test_layers_of_a_loop_are_told_apart(snapshot: SnapshotAssertion) -> None:
     torch.manual_seed(0)
     layers = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
     bias: Any = layers[1].bias
@@ -116,32 +118,32 @@ def test_layers_of_a_loop_are_told_apart() -> None:
         bias[3] = -100
     with gw.watch(layers) as witness:
         h = torch.randn(64, 4)
-        for each in layers:
-            h = F.relu(each(h) + 1)
+        for linear in layers:
+            h = F.relu(linear(h) + 1)
         torch.autograd.backward(h.sum())
     (note,) = witness.report.notes
-    assert "1 of 4 units (#3)" in note.text
+    assert note.text == snapshot
 
 
 def test_what_is_not_differentiated_need_not_live() -> None:
-    made = layer("linear", 2)
-    with gw.watch(made) as witness:
+    model = layer("linear", 2)
+    with gw.watch(model) as witness:
         with torch.no_grad():
-            F.relu(made(inputs("linear", 32)))
-        made(inputs("linear", 32)).square().sum().backward()
+            F.relu(model(inputs("linear", 32)))
+        model(inputs("linear", 32)).square().sum().backward()
     assert witness.report.notes == ()
 
 
 def test_a_table_longer_than_the_first_look() -> None:
     # The unit lives in the last of 300 rows only.
-    made = layer("linear", None)
+    model = layer("linear", None)
     x = torch.zeros(300, 3)
     with torch.no_grad():
-        made.weight.copy_(torch.eye(4, 3))
-        made.bias.copy_(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
+        model.weight.copy_(torch.eye(4, 3))
+        model.bias.copy_(torch.tensor([-1.0, 1.0, 1.0, 1.0]))
     x[299, 0] = 2
     for rows, count in ((300, 0), (299, 1)):
-        with gw.watch(made) as witness:
-            torch.autograd.backward(F.relu(made(x[:rows])).sum())
-        found = [note for note in witness.report.notes if note.kind == "dead units"]
-        assert len(found) == count
+        with gw.watch(model) as witness:
+            torch.autograd.backward(F.relu(model(x[:rows])).sum())
+        notes = [note for note in witness.report.notes if note.kind == "dead units"]
+        assert len(notes) == count

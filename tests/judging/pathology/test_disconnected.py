@@ -15,9 +15,11 @@ from judging.pathology.watching import at, data, kinds, loss_of, network
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from syrupy.assertion import SnapshotAssertion
+
 
 class Cut(nn.Module):
-    """Two layers, and between them whatever a test puts there."""
+    """Two layers with a test's own function between them."""
 
     def __init__(self, between: Callable[[Any], Any]) -> None:
         super().__init__()
@@ -49,8 +51,8 @@ def without_gradients(h: Any) -> Any:
 
 def in_inference_mode(h: Any) -> Any:
     with torch.inference_mode():
-        made = h * 2  # here
-    return made.clone()
+        double = h * 2  # here
+    return double.clone()
 
 
 def a_parameter_again(h: Any) -> Any:
@@ -74,32 +76,30 @@ def whole(h: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("between", "op", "why"),
+    ("between", "op"),
     [
-        (detached, "aten.detach.default", "cuts the graph"),
-        (data_of, "aten.detach.default", "cuts the graph"),
-        (detached_and_more, "aten.detach.default", "cuts the graph"),
-        (a_parameter_again, "aten.detach.default", "cuts the graph"),
-        (a_tensor_of_it, "aten.detach.default", "cuts the graph"),
-        (without_gradients, "aten.mul.Tensor", "ran with gradients off"),
-        (in_inference_mode, "aten.mul.Tensor", "ran with gradients off"),
-        (compared, "aten.gt.Scalar", "whole numbers or booleans"),
-        (largest_of, "aten.argmax.default", "whole numbers or booleans"),
-        (whole, "aten._to_copy.default", "whole numbers or booleans"),
+        (detached, "aten.detach.default"),
+        (data_of, "aten.detach.default"),
+        (detached_and_more, "aten.detach.default"),
+        (a_parameter_again, "aten.detach.default"),
+        (a_tensor_of_it, "aten.detach.default"),
+        (without_gradients, "aten.mul.Tensor"),
+        (in_inference_mode, "aten.mul.Tensor"),
+        (compared, "aten.gt.Scalar"),
+        (largest_of, "aten.argmax.default"),
+        (whole, "aten._to_copy.default"),
     ],
 )
 def test_the_first_operation_that_cuts_is_named(
-    between: Callable[[Any], Any], op: str, why: str
+    between: Callable[[Any], Any], op: str, snapshot: SnapshotAssertion
 ) -> None:
     model = Cut(between)
     with gw.watch(model) as witness:
         loss_of(model, data()).backward()
     (note,) = witness.report.notes
     assert note.kind == "parameters cut off"
-    # In the order of the forward pass.
-    assert note.text.startswith("a.weight, a.bias: ")
-    assert f"{op} (call " in note.text
-    assert why in note.text
+    # Parameters in the order of the forward pass.
+    assert note.text == snapshot
     assert at(note, between, "# here")
     assert note.call is not None
     assert witness.tape.calls[note.call].op == op
@@ -132,25 +132,23 @@ def test_what_keeps_the_graph_is_no_cut(between: Callable[[Any], Any]) -> None:
     ],
 )
 def test_what_leaves_torch_cannot_be_followed_and_that_is_said(
-    between: Callable[[Any], Any],
+    between: Callable[[Any], Any], snapshot: SnapshotAssertion
 ) -> None:
     model = Cut(between)
     with gw.watch(model) as witness:
         loss_of(model, data()).backward()
     (note,) = witness.report.notes
     assert note.kind == "parameters without effect"
-    assert note.text.startswith("a.weight, a.bias: ")
-    assert "item(), tolist(), numpy()" in note.text
-    assert "cannot be followed" in note.text
+    assert note.text == snapshot
 
 
-def test_detach_in_place_leaves_no_call_and_is_not_guessed() -> None:
+def test_detach_in_place_leaves_no_call_and_is_not_guessed(snapshot: SnapshotAssertion) -> None:
     model = Cut(lambda h: h.clone().detach_())
     with gw.watch(model) as witness:
         loss_of(model, data()).backward()
     (note,) = witness.report.notes
     assert note.kind == "parameters without a gradient"
-    assert "detach_()" in note.text
+    assert note.text == snapshot
 
 
 def refused(model: nn.Module) -> None:
@@ -168,7 +166,6 @@ def test_a_loss_without_a_graph_names_the_cut_though_torch_refuses() -> None:
     assert note.kind == "parameters cut off"
     assert note.text.startswith("0.weight, 0.bias, 2.weight, 2.bias: ")
     assert at(note, refused, "# here")
-    assert str(witness).startswith("No gradient was recorded: a backward pass began, and gave none")
 
 
 def test_frozen_unused_and_without_effect() -> None:
@@ -192,7 +189,7 @@ def test_frozen_unused_and_without_effect() -> None:
     ]
 
 
-def test_a_weight_that_is_wrapped_anew() -> None:
+def test_a_weight_that_is_wrapped_anew(snapshot: SnapshotAssertion) -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -206,7 +203,7 @@ def test_a_weight_that_is_wrapped_anew() -> None:
     with gw.watch(model) as witness:
         loss_of(model, data()).backward()
     (note,) = witness.report.notes
-    assert note.text.startswith("a.weight: no gradient")
+    assert note.text == snapshot
     assert at(note, Model, "# here")
 
 
@@ -282,12 +279,13 @@ def made_a_leaf(h: Any) -> Any:
     return nn.Parameter(h + 1)  # here
 
 
-def test_a_result_that_is_made_a_leaf_is_named_with_the_line_that_made_it() -> None:
+def test_a_result_that_is_made_a_leaf_is_named_with_the_line_that_made_it(
+    snapshot: SnapshotAssertion,
+) -> None:
     model: Any = Cut(made_a_leaf)
     with gw.watch(model) as witness:
         model(data()).square().mean().backward()
     (note,) = witness.report.notes
     assert note.kind == "parameters cut off"
-    assert note.text.startswith("a.weight, a.bias: ")
-    assert "aten.add.Tensor (call 6) made what became a leaf then" in note.text
+    assert note.text == snapshot
     assert at(note, made_a_leaf, "# here")

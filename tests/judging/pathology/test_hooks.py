@@ -1,4 +1,4 @@
-"""Hooks that change gradients, of every sort that torch has; those that do not are passed over."""
+"""Hooks of every kind that change gradients are named; those that do not are ignored."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import gradwitness as gw
-from judging.pathology.watching import data, kinds, network
+from judging.pathology.watching import data, kinds, network, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from syrupy.assertion import SnapshotAssertion
 
 
 def step(put: Any, steps: int = 1) -> gw.Witness:
@@ -90,27 +92,29 @@ def module_before(model: Any, t: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("put", "hook", "what"),
+    ("put", "hook"),
     [
-        (on_a_tensor, doubled, "the gradient arriving at TanhBackward0 #"),
-        (on_a_tensor_in_place, in_place, "the gradient arriving at TanhBackward0 #"),
-        (on_a_parameter, doubled, "the gradient of 0.weight"),
-        (after_accumulation, halved_afterwards, ".grad of 0.weight"),
-        (on_a_node, of_node, "the gradient sent by TanhBackward0 #"),
-        (on_a_node_before, before_node, "the gradient arriving at TanhBackward0 #"),
-        (module_full, of_module, "the gradient sent by BackwardHookFunctionBackward #"),
-        (module_before, before_module, "the gradient sent by BackwardHookFunctionBackward #"),
+        (on_a_tensor, doubled),
+        (on_a_tensor_in_place, in_place),
+        (on_a_parameter, doubled),
+        (after_accumulation, halved_afterwards),
+        (on_a_node, of_node),
+        (on_a_node_before, before_node),
+        (module_full, of_module),
+        (module_before, before_module),
     ],
 )
-def test_the_hook_and_its_line_are_named(put: Any, hook: Callable[..., Any], what: str) -> None:
+def test_the_hook_and_its_line_are_named(
+    put: Any, hook: Callable[..., Any], snapshot: SnapshotAssertion
+) -> None:
     witness = step(put)
     assert witness.verdict is gw.Verdict.DISAGREES
     assert len(witness.report.wrong) == 1
     (note,) = witness.report.notes
     assert note.kind == "gradient changed by a hook"
     code = hook.__code__
-    assert f"{hook.__name__} at {code.co_filename}:{code.co_firstlineno} changed" in note.text
-    assert f"changed {what}" in note.text
+    assert f"{hook.__name__} at {code.co_filename}:{code.co_firstlineno} " in note.text
+    assert plain(note.text) == snapshot
     assert note.source is not None
     assert note.source.line == f"{code.co_filename}:{code.co_firstlineno}"
 
@@ -204,11 +208,11 @@ def test_the_programs_hooks_stay_and_the_recorders_go() -> None:
 @pytest.mark.parametrize("to_none", [True, False])
 def test_an_optimizer_in_the_backward_pass_is_no_fault(*, to_none: bool) -> None:
     model = network()
-    each = {p: torch.optim.SGD([p], 0.1) for p in model.parameters()}
+    optimizers = {p: torch.optim.SGD([p], 0.1) for p in model.parameters()}
 
     def update(parameter: Any) -> None:
-        each[parameter].step()
-        each[parameter].zero_grad(set_to_none=to_none)
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad(set_to_none=to_none)
 
     order: list[str] = []
     parameters: list[Any] = list(model.parameters())
@@ -221,7 +225,7 @@ def test_an_optimizer_in_the_backward_pass_is_no_fault(*, to_none: bool) -> None
             model(data()).square().mean().backward()
     assert witness.verdict is gw.Verdict.AGREES
     assert kinds(witness.report.notes) == []
-    # The replay knows the weights that the hooks left.
+    # The replay knows the weights as the hooks left them.
     assert min(row.digits for row in witness.report.rows) > 5
     assert order == ["first", "last"] * 8
     hooks = [list(p._post_accumulate_grad_hooks.values()) for p in parameters]
@@ -243,12 +247,12 @@ def test_a_gradient_that_an_optimizer_in_the_backward_pass_got_wrong_is_found() 
     weight.register_post_accumulate_grad_hook(take)
     with gw.watch(model) as witness:
         model(data()).square().mean().backward()
-    # What arrived is other than what was sent; what is done with it afterwards is the hooks' own.
+    # The arriving gradient differs from the one sent; later changes are the hooks' own business.
     (wrong,) = witness.report.wrong
     assert wrong.step.value == "fan-in"
 
 
-def test_a_hook_of_several_tensors_is_named_by_its_own_line() -> None:
+def test_a_hook_of_several_tensors_is_named_by_its_own_line(snapshot: SnapshotAssertion) -> None:
     model = network()
     together = list(model.parameters())
 
@@ -261,6 +265,6 @@ def test_a_hook_of_several_tensors_is_named_by_its_own_line() -> None:
         model(data()).square().mean().backward()
     (note,) = witness.report.notes
     assert note.kind == "gradient changed by a hook"
-    assert "clip at " in note.text
+    assert plain(note.text) == snapshot
     assert note.source is not None
     assert note.source.line.rpartition(":")[0] == __file__

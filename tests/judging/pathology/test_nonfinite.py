@@ -1,4 +1,4 @@
-"""Where NaN and infinity are born, and that masks are left in peace."""
+"""Where NaN and infinity are born; masks get no note."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from judging.pathology.watching import kinds, leaf, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from syrupy.assertion import SnapshotAssertion
 
 WEIGHTS = torch.tensor([1.0, 2.0, 3.0, 5.0])
 INF = math.inf
@@ -64,28 +66,28 @@ def nothing_to_classify(x: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("function", "kind", "pieces"),
+    ("function", "kind", "born"),
     [
         # All of them at 0, 1, 2 and 3.
-        (zero_over_zero, "NaN born", ["aten.div.Tensor", "4 of 4", "operands are 0 and 0"]),
-        (log_of_negative, "NaN born", ["aten.log.default", "1 of 4, first at [0]", "is -1."]),
-        (root_at_zero, "infinity born", ["SqrtBackward0 #", "first at [0]", "slope at 0"]),
-        (root_of_squares_at_zero, "infinity born", ["SqrtBackward0 #", "operand is 0"]),
-        (relu_of_root, "NaN born", ["SqrtBackward0 #", "first at [0]", "0 times infinity"]),
-        (overflow_of_half, "infinity born", ["aten.mul.Tensor", "2 of 4, first at [2]", "65504"]),
-        (empty_rows, "NaN born", ["aten._softmax.default", "nothing but -inf"]),
-        (overflow, "infinity born", ["aten.exp.default", "3 of 4, first at [1]", "is 100."]),
-        (nothing_to_average, "NaN born", ["aten.mean.default", "no elements"]),
-        (nothing_to_classify, "NaN born", ["aten.nll_loss_forward", "target"]),
+        (zero_over_zero, "NaN born", "aten.div.Tensor"),
+        (log_of_negative, "NaN born", "aten.log.default"),
+        (root_at_zero, "infinity born", "SqrtBackward0 #"),
+        (root_of_squares_at_zero, "infinity born", "SqrtBackward0 #"),
+        (relu_of_root, "NaN born", "SqrtBackward0 #"),
+        (overflow_of_half, "infinity born", "aten.mul.Tensor"),
+        (empty_rows, "NaN born", "aten._softmax.default"),
+        (overflow, "infinity born", "aten.exp.default"),
+        (nothing_to_average, "NaN born", "aten.mean.default"),
+        (nothing_to_classify, "NaN born", "aten.nll_loss_forward"),
     ],
 )
 def test_the_first_birth_is_named(
-    function: Callable[[Any], Any], kind: str, pieces: list[str]
+    function: Callable[[Any], Any], kind: str, born: str, snapshot: SnapshotAssertion
 ) -> None:
     notes = notes_of(function, leaf(0, 1, 2, 3))
     (note,) = [note for note in notes if note.kind == kind]
-    for piece in pieces:
-        assert piece in note.text
+    assert born in note.text
+    assert note.text == snapshot
     source, code = note.source, getattr(function, "__code__", None)
     assert source is not None
     assert code is not None
@@ -106,7 +108,7 @@ def test_what_follows_from_a_birth_is_not_told_again() -> None:
 
 def test_of_several_births_the_first_is_told() -> None:
     (note,) = notes_of(lambda x: weighted(x.sub(9).log() + x.sub(9).sqrt()), leaf(0, 1, 2, 3))
-    assert note.text.startswith("aten.log.default (call 1) makes NaN, 4 of 4, first at [0]")
+    assert note.text.startswith("aten.log.default (call 1) ")
 
 
 def test_several_steps_are_one_note() -> None:
@@ -144,14 +146,14 @@ def test_masks_and_conventions_are_left_in_peace(function: Callable[[Any], Any])
     assert notes_of(function, leaf(0.5, 1, 2, 3)) == ()
 
 
-def test_nan_in_the_data_is_told_as_such() -> None:
+def test_nan_in_the_data_is_told_as_such(snapshot: SnapshotAssertion) -> None:
     data = torch.tensor([1.0, math.nan, 1.0, 1.0])
     x = leaf(0, 1, 2, 3)
     with gw.watch(names={"x": x, "data": data}) as witness:
         weighted(x * data).backward()
     (note,) = witness.report.notes
     assert note.kind == "NaN came in"
-    assert note.text == "aten.mul.Tensor (call 0) meets NaN in data."
+    assert note.text == snapshot
 
 
 def test_without_a_backward_pass_a_birth_is_told_too() -> None:
@@ -162,28 +164,26 @@ def test_without_a_backward_pass_a_birth_is_told_too() -> None:
     assert "NaN born" in str(witness)
 
 
-def test_a_mask_is_suspected_only_where_a_zero_arrived() -> None:
+def test_a_mask_is_suspected_only_where_a_zero_arrived(snapshot: SnapshotAssertion) -> None:
     (note,) = notes_of(lambda x: torch.logsumexp(x + torch.full((4,), -INF), 0), leaf(0, 1, 2, 3))
-    assert note.text.startswith("LogsumexpBackward0 #")
-    assert "leave such rows out" in note.text
-    assert "0 times infinity" not in note.text
+    assert note.text == snapshot
 
 
-def test_nothing_times_an_infinite_gradient_is_no_fault_of_torch() -> None:
+def test_nothing_times_an_infinite_gradient_is_no_fault_of_torch(
+    snapshot: SnapshotAssertion,
+) -> None:
     x = leaf(0.0, 4.0)
     with gw.watch(names={"x": x}) as witness:
         x.abs().sqrt().sum().backward()
     assert witness.report.wrong == ()
     (note,) = witness.report.notes
-    assert note.text.startswith("SqrtBackward0 #1 makes infinity of finite gradients")
+    assert note.text == snapshot
 
 
-def test_an_overflow_of_a_power_is_no_matter_of_its_sign() -> None:
+def test_an_overflow_of_a_power_is_no_matter_of_its_sign(snapshot: SnapshotAssertion) -> None:
     (note,) = notes_of(lambda x: weighted((x - 300).half().square()), leaf(1.0, 2.0, 3.0, 4.0))[:1]
     assert note.kind == "infinity born"
-    assert "aten.pow.Tensor_Scalar" in note.text
-    assert "small if not" in note.text
-    assert "above 0" not in note.text
+    assert note.text == snapshot
 
 
 def test_what_an_optimizer_meets_in_grad_did_not_come_in() -> None:

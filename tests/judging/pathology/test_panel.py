@@ -1,4 +1,4 @@
-"""A detector that fails costs its own notes and is told; a program that ends early costs none."""
+"""A detector that fails loses its notes and is noted; a program that ends early loses none."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from judging.pathology.watching import data, kinds, loss_of, network
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from syrupy.assertion import SnapshotAssertion
     from torch import nn
 
 
@@ -27,7 +28,7 @@ def cut(model: Any) -> None:
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
-@pytest.mark.parametrize("where", ["called", "fired", "notes"])
+@pytest.mark.parametrize("where", ["called", "node_ran", "notes"])
 def test_a_detector_that_fails(
     monkeypatch: pytest.MonkeyPatch, detector: type[Any], where: str
 ) -> None:
@@ -42,15 +43,16 @@ def test_a_detector_that_fails(
     model = network()
     with gw.watch(model) as witness:
         cut(model)
-    # The verdicts, and what the others have to tell, are as they were.
+    # The verdicts, and the notes of the other detectors, are unchanged.
     assert [row.verdict for row in witness.report.rows] == [
         row.verdict for row in sound.report.rows
     ]
-    told = {"Stale": "stale gradient", "Disconnected": "parameters cut off"}
-    others = [n.kind for n in sound.report.notes if n.kind != told.get(detector.__name__)]
+    lost = {"Stale": "stale gradient", "Disconnected": "parameters cut off"}
+    others = [n.kind for n in sound.report.notes if n.kind != lost.get(detector.__name__)]
     assert kinds(witness.report.notes) == [*others, "detector failed"]
     text = witness.report.notes[-1].text
-    assert text.startswith(f"{detector.__name__} stopped with ZeroDivisionError: planted. ")
+    assert text.startswith(detector.__name__)
+    assert "ZeroDivisionError: planted" in text
     assert "detector failed" in str(witness)
 
 
@@ -113,11 +115,11 @@ def test_who_stops_the_program_gets_a_report_without_false_notes(
     assert gw.judge(witness.tape).notes == ()
 
 
-def test_nothing_at_all() -> None:
+def test_nothing_at_all(snapshot: SnapshotAssertion) -> None:
     with gw.watch(network()) as witness:
         pass
     assert witness.report.notes == ()
-    assert "No gradient was recorded: nothing ran backward." in str(witness)
+    assert str(witness).partition("\n\n")[0] == snapshot
 
 
 @pytest.mark.parametrize("keep", [0, None])

@@ -1,8 +1,9 @@
-"""What the tests of the detectors share: a small network, and the notes of a watched step."""
+"""Shared by the tests of the detectors: a small network, and the notes of a watched step."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +35,7 @@ def leaf(*numbers: float) -> Any:
 
 
 def notes_of(function: Callable[[Any], Any], x: Any) -> tuple[Note, ...]:
-    """Return what is noted of a function's backward pass."""
+    """Return the notes on a function's backward pass."""
     with gw.watch(names={"x": x}) as witness:
         function(x).backward()
     return witness.report.notes
@@ -42,6 +43,12 @@ def notes_of(function: Callable[[Any], Any], x: Any) -> tuple[Note, ...]:
 
 def kinds(notes: tuple[Note, ...]) -> list[str]:
     return [note.kind for note in notes]
+
+
+def plain(text: str) -> str:
+    """Return a note's text without the line in a test file, and without measured digits."""
+    text = re.sub(r"\S*/(test_\w+\.py):\d+|(test_\w+\.py):\d+", r"\1\2:LINE", text)
+    return re.sub(r"\d+\.\d of (\d\.\d decimal)", r"N of \1", text)
 
 
 def at(note: Note, function: Callable[..., Any], text: str) -> bool:

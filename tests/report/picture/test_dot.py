@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +11,9 @@ from gradwitness.report.picture.dot import write_dot
 from gradwitness.report.picture.looks import VERDICT_WORDS
 from gradwitness.report.picture.picture import Arrow, Box, Flow, Picture, Role
 from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
 
 # A statement as the grammar of Graphviz has it: inside quotes a backslash takes the next
 # character along.
@@ -112,17 +116,11 @@ def test_every_arrow_is_there_in_its_own_style() -> None:
     assert statements["n1 -> n0"][0]["label"] == "back"
 
 
-def test_nothing_explained_that_is_not_there() -> None:
+def test_nothing_explained_that_is_not_there(snapshot: SnapshotAssertion) -> None:
     foot = shown(read(write_dot(picture(Box("a", Role.LEAF, "A", ()))))["graph"][0]["label"])
-    assert foot == [
-        "Headline",
-        "what was run",
-        "",
-        "ellipse: leaf: collects a gradient",
-        "A sentence.",
-    ]
+    assert foot == snapshot
 
 
 def test_an_unknown_key_is_refused() -> None:
-    with pytest.raises(ValueError, match="names the key 'z', which no box has"):
+    with pytest.raises(ValueError, match="'z'"):
         write_dot(picture(arrows=(Arrow("z", "z", Flow.SAVED),)))

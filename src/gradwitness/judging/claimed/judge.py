@@ -1,10 +1,9 @@
-"""Somebody else's gradients against what they should be, number by number.
+"""Somebody else's gradients compared with what they should be, number by number.
 
-A number confirms something only if it is larger than what it may be off by: the rounding of the
-arithmetic that made it, and that of the digits in which it was written down. What is smaller might
-as well have been left out. A tensor agrees if no number lies outside its allowance, and at least
-half of those that are not zero confirm something: an agreement that most of a tensor has no part in
-is none (`ENOUGH`).
+A number confirms something only if it is larger than its possible error: the rounding of the
+arithmetic, and that of the printed digits. A smaller one might as well have been left out. A tensor
+agrees if no number lies outside its allowance, and at least half of the non-zero numbers confirm
+something (`ENOUGH`): an agreement in which most of a tensor has no part is none.
 """
 
 from __future__ import annotations
@@ -37,26 +36,26 @@ if TYPE_CHECKING:
     from gradwitness.engine.replay import Replay
     from gradwitness.tape import Tape
 
-# The share of a tensor's numbers, other than zeros, that must confirm it.
+# The share of a tensor's non-zero numbers that must confirm it.
 ENOUGH = 0.5
-# A claimed zero confirms a true one if it is known to so much of the tensor's largest number.
+# A claimed zero confirms a true one if its allowance is below this share of the tensor's largest.
 _ZERO = 1 / 16
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What one gradient should be.
+    """The right value of a gradient.
 
     Attributes
     ----------
     value, allowance : ndarray
-        float64: the numbers, and how far arithmetic may bring right ones from them.
+        float64: the numbers, and how far rounding may move right claims from them.
     doubt : str
         Why the witness cannot vouch for it; empty if it can.
     is_part : bool
         Whether entries are missing, so that its shape says nothing.
     cancels : bool
-        Whether its terms are known to cancel, so that it is zero within rounding.
+        Whether its terms cancel, so that it is zero within rounding.
     doubtful_to : float
         The distance up to which a claim is in doubt and not wrong, relative to the largest number;
         0 where the allowance is derived.
@@ -72,7 +71,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Program:
-    """Where references come from, if a program was recorded."""
+    """The recorded program that references come from."""
 
     tape: Tape
     replay: Replay
@@ -86,11 +85,11 @@ class ClaimRow:
     Attributes
     ----------
     name : str
-        Of the gradient that it is about.
+        Of the gradient claimed.
     claimed_as : str
         Its name in the source.
     shape : tuple of int
-        That it should have.
+        The shape it should have.
     verdict : Verdict
     reason : str
         Why it is INCONCLUSIVE, or what is wrong beyond the figures; empty where they say it.
@@ -99,9 +98,9 @@ class ClaimRow:
     comparison : Comparison
         Recorded is the claim, expected the reference.
     digits : float
-        Decimal digits to which both are the same, normwise; nan if they cannot be compared.
+        Decimal digits in which both agree, normwise; nan if they cannot be compared.
     coverage : Coverage
-        How many of its numbers confirm anything, of how many there are.
+        How many of its numbers confirm something, of how many there are.
     """
 
     name: str
@@ -117,20 +116,20 @@ class ClaimRow:
 
 @dataclass(frozen=True)
 class ClaimReport:
-    """What one run of claims came to.
+    """The judgement of one run of claims.
 
     Attributes
     ----------
     source, against : str
-        What claims, and what it was judged against.
+        Who claims, and what the claims were compared with.
     dtype : str
-        The format that the claims are taken to be computed in.
+        The format that the claims are assumed to be computed in.
     grade : str
         What the allowances rest on.
     rows : tuple of ClaimRow
         In the order of the forward pass.
     unclaimed, unknown : tuple of str
-        Gradients that nothing was said of; claims that belong to no gradient.
+        Gradients without a claim; claims that match no gradient.
     notes : tuple of str
         How the source was understood.
     causes : tuple of Cause
@@ -149,13 +148,13 @@ class ClaimReport:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all; what was not claimed is INCONCLUSIVE, and so is no claim at all."""
+        """The worst of all; an unclaimed gradient counts as INCONCLUSIVE, and so does no claim."""
         missing = [Verdict.INCONCLUSIVE] * bool(self.unclaimed)
         return worst([row.verdict for row in self.rows] + missing)
 
     @property
     def exit_code(self) -> int:
-        """Exit code of a command that found this."""
+        """Exit code of a command with this report."""
         return self.verdict.exit_code
 
     @property
@@ -192,7 +191,7 @@ def judge_run(
     source, against, grade, notes
         As in `ClaimReport`.
     program : Program, optional
-        What the references come from.
+        The program that the references come from.
     """
     pairs = align(run, {name: ref.value.shape for name, ref in references.items()})
     largest = max((_largest(ref.value) for ref in references.values()), default=0.0)
@@ -204,12 +203,12 @@ def judge_run(
         row = _row(name, claim, reference, dtype, largest)
         rows.append(row)
         if claim.is_whole and reference.value.dtype.kind != "c":
-            # Of what was left out nobody knows what was wrong with it.
+            # What is wrong with entries left out cannot be known.
             exhibits[name] = _exhibit(row, claim, reference)
     causes: tuple[Cause, ...] = ()
     if any(exhibit.refuted for exhibit in exhibits.values()):
-        known = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
-        case = Case(exhibits, *known)
+        origin = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
+        case = Case(exhibits, *origin)
         causes = diagnose_inlined(case)
         left_out = untried(case)
         notes = (*notes, left_out) if left_out else notes
@@ -234,16 +233,16 @@ def _row(
     name: str, claim: Claim, reference: Reference, dtype: str, largest_of_all: float
 ) -> ClaimRow:
     value, allowance = reference.value, reference.allowance
-    shown = _shown(claim, value.shape)
+    part = _visible_part(claim, value.shape)
     size = value.size
-    if shown is None:
-        # Where entries are missing on the other side, another shape is no mistake.
-        said = _shape_said(claim.array.shape, value.shape)
-        c = unjudged(reference.doubt) if reference.is_part else mismatch(said, claim.array)
+    if part is None:
+        # If the reference lacks entries, a different shape is not a mistake.
+        shape_text = _shape_text(claim.array.shape, value.shape)
+        c = unjudged(reference.doubt) if reference.is_part else mismatch(shape_text, claim.array)
         figures = (False, c, math.nan, Coverage(0, size))
         return ClaimRow(name, claim.name, value.shape, c.verdict, c.reason, *figures)
     if not claim.is_whole:
-        value, allowance = value[shown], allowance[shown]
+        value, allowance = value[part], allowance[part]
     allowance = allowance + claim.rounding
     comparison = _compared(claim.array, value, allowance, dtype)
     confirming = _confirming(value, allowance)
@@ -253,7 +252,7 @@ def _row(
         verdict, reason = Verdict.AGREES, ""
     if verdict is Verdict.DISAGREES and _between(claim, value, reference):
         verdict = Verdict.INCONCLUSIVE
-        reason = "too far for a few roundings, too near for a mistake: check --claims can tell"
+        reason = "too far for a few roundings, too close for a mistake: check --claims can tell"
     elif verdict is Verdict.AGREES:
         scale = math.sqrt(unit_roundoff(dtype)) * largest_of_all
         if reference.cancels and bool(np.all(allowance <= scale)):
@@ -261,10 +260,10 @@ def _row(
         else:
             reason = _too_silent(claim, value, confirming)
         if not claim.is_whole:
-            reason = f"entries left out in the source: {claim.array.size} of {size} are shown"
+            reason = f"the source leaves entries out: it shows {claim.array.size} of {size}"
         reason = reference.doubt or reason
         verdict = Verdict.AGREES if reason in ("", CANCELS) else Verdict.INCONCLUSIVE
-    # Where nothing is the same there are no digits, and not less than none; nan stays nan.
+    # No digits in common count as 0, never as less; nan stays nan.
     digits = max(confirmed_digits(claim.array, value), 0.0) if value.size else math.nan
     return ClaimRow(
         name,
@@ -287,7 +286,7 @@ def _compared(
 
 
 def _between(claim: Claim, value: NDArray[np.float64], reference: Reference) -> bool:
-    """Whether a distance is more than a few roundings, but may still be what rounding does."""
+    """Whether distances exceed a few roundings, but may still be due to rounding."""
     if not reference.doubtful_to:
         return False
     gap = np.abs(claim.array.astype(np.float64) - value) - claim.rounding
@@ -295,14 +294,14 @@ def _between(claim: Claim, value: NDArray[np.float64], reference: Reference) -> 
 
 
 def _confirming(value: NDArray[np.float64], allowance: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which numbers stand out of their allowance; zeros, if they are known well enough."""
+    """Return which numbers exceed their allowance; zeros count if it is small enough."""
     zero = (value == 0) & (allowance <= _ZERO * _largest(value))
     return np.asarray((np.abs(value) > allowance) | zero)
 
 
 def _too_silent(claim: Claim, value: NDArray[np.float64], confirming: NDArray[np.bool_]) -> str:
     """Return why a tensor's numbers confirm too little, or an empty string."""
-    # Where all are zero, all count.
+    # If all are zero, all count.
     counted = value != 0 if value.any() else np.ones(value.shape, dtype=bool)
     if np.count_nonzero(confirming & counted) >= ENOUGH * np.count_nonzero(counted):
         return ""
@@ -321,40 +320,41 @@ def _too_silent(claim: Claim, value: NDArray[np.float64], confirming: NDArray[np
     return f"{share:.0%} of the entries are smaller than their rounding: they confirm nothing"
 
 
-def _shown(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | None:
-    """Return the part of a reference that a claim shows, or None if it has another shape."""
-    have = claim.array.shape
+def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | None:
+    """Return the index of the part that a claim shows, or None if its shape does not fit."""
+    claimed = claim.array.shape
     if claim.is_whole:
-        return () if have == shape else None
-    gaps = (*claim.gaps, *[None] * (len(have) - len(claim.gaps)))
-    if len(have) != len(shape) or any(
-        n > m if gap is not None else n != m for n, m, gap in zip(have, shape, gaps, strict=True)
+        return () if claimed == shape else None
+    all_gaps = (*claim.gaps, *[None] * (len(claimed) - len(claim.gaps)))
+    if len(claimed) != len(shape) or any(
+        n > m if gap is not None else n != m
+        for n, m, gap in zip(claimed, shape, all_gaps, strict=True)
     ):
         return None
-    places = [
+    indices = [
         np.arange(n) + (0 if gap is None else (m - n) * (np.arange(n) >= gap))
-        for n, m, gap in zip(have, shape, gaps, strict=True)
+        for n, m, gap in zip(claimed, shape, all_gaps, strict=True)
     ]
-    return np.ix_(*places)
+    return np.ix_(*indices)
 
 
-def _shape_said(have: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    said = f"shape {have}, expected {wanted}"
-    return f"{said}: it is that of the transpose" if have == wanted[::-1] else said
+def _shape_text(claimed: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    text = f"shape {claimed}, expected {expected}"
+    return f"{text}: transposed" if claimed == expected[::-1] else text
 
 
 def _exhibit(row: ClaimRow, claim: Claim, reference: Reference) -> Exhibit:
-    """Return what a hypothesis sees of a claim."""
-    given = claim.array.astype(np.float64)
+    """Return a claim as evidence for hypotheses."""
+    claimed = claim.array.astype(np.float64)
     allowance: NDArray[np.float64] | float = reference.allowance
-    if given.shape == reference.value.shape:
+    if claimed.shape == reference.value.shape:
         allowance = reference.allowance + claim.rounding
-    elif given.size == reference.value.size:
-        # Which number was rounded how is lost with the shape.
-        given = given.reshape(reference.value.shape)
+    elif claimed.size == reference.value.size:
+        # Which rounding belongs to which number is lost with the shape.
+        claimed = claimed.reshape(reference.value.shape)
         allowance = reference.allowance + np.max(claim.rounding, initial=0.0)
     refuted = row.verdict is Verdict.DISAGREES
-    return Exhibit(row.name, reference.value, given, allowance, refuted)
+    return Exhibit(row.name, reference.value, claimed, allowance, refuted)
 
 
 def _largest(array: NDArray[np.float64]) -> float:

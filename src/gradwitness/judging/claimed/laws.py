@@ -1,12 +1,12 @@
-"""Laws that right gradients obey whatever the data was: witnesses where only weights are known.
+"""Laws that right gradients obey whatever the data: witnesses where only weights are known.
 
-A network whose loss does not change when its weights are changed in a certain way has a gradient
-that is orthogonal to that change. Each law here is such a symmetry:
+If a certain change of the weights leaves the loss unchanged, the gradient is orthogonal to that
+change. Each law here is such a symmetry:
 
 - A unit whose activation is positively homogeneous (ReLU, leaky ReLU, max and average pooling,
   none): incoming weights and bias times a, outgoing ones over a. For each unit
-  ``<w_in, dw_in> + b db = <w_out, dw_out>``. Not where a normalisation, a skip connection or
-  another layer uses the unit besides.
+  ``<w_in, dw_in> + b db = <w_out, dw_out>``. It does not hold where a normalisation, a skip
+  connection or another layer also uses the unit.
 - Two linear maps in a row (also values and output of an attention head): any invertible matrix
   between them, which makes the law one of matrices.
 - Softmax cross-entropy: the same number added to all logits. The bias gradient sums to 0 over the
@@ -18,9 +18,9 @@ that is orthogonal to that change. Each law here is such a symmetry:
 
 A wrong gradient may obey them all: a law refutes or says nothing.
 
-The gradients are taken to be computed with errors of gamma_n of the largest number of their tensor,
-n = 1000 unless told, and to be written down with the rounding that their source has. The law's
-allowance follows from these to first order.
+Gradients are assumed to have errors of gamma_n times the largest number of their tensor (n = 1000
+by default), plus the rounding of their source. The law's allowance follows from these to first
+order.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ Law = Homogeneous | Adjoining | Simplex | Unshifted | Scaled
 
 @dataclass(frozen=True)
 class LawFinding:
-    """What a law says.
+    """The result of checking a law.
 
     Attributes
     ----------
@@ -98,11 +98,11 @@ class LawFinding:
     verdict : Verdict
         DISAGREES or INCONCLUSIVE: no law proves a gradient right.
     text : str
-        The law with its figures, or why it says nothing.
+        The law with its figures, or why it cannot be checked.
     residual : float
-        The worst violation over what rounding allows; nan where it was not computed.
+        The worst violation over what rounding allows; nan if not computed.
     at : tuple of int
-        Where: a unit, or a pair of them.
+        Where: a unit, or a pair of units.
     """
 
     law: Law
@@ -127,27 +127,27 @@ def symmetries(layers: Sequence[tuple[str, str]]) -> tuple[Law, ...]:
         Kind and name's prefix of each, in order: ``linear``, ``conv``, ``relu``, ``leaky_relu``,
         ``prelu``, ``max_pool``, ``avg_pool``, ``dropout``, ``batch_norm`` (in training),
         ``layer_norm`` (over the outputs of the layer before), ``cross_entropy``. Any other kind
-        ends what is known.
+        ends the sequence.
     """
-    found: list[Law] = []
-    before: tuple[str, str] | None = None
+    holding: list[Law] = []
+    previous: tuple[str, str] | None = None
     between = False
     for kind, name in layers:
         if kind in _MAPS:
-            if before is not None:
-                bare = not between and before[0] == kind == "linear"
-                found.append((Adjoining if bare else Homogeneous)(before[1], name))
-            before, between = (kind, name), False
+            if previous is not None:
+                bare = not between and previous[0] == kind == "linear"
+                holding.append((Adjoining if bare else Homogeneous)(previous[1], name))
+            previous, between = (kind, name), False
         elif kind in _HOMOGENEOUS:
             between = True
         else:
-            last = before if before is not None and not between else ("", "")
-            if last[0] == "linear" and kind in ("cross_entropy", "layer_norm"):
-                found.append(Simplex(last[1]))
-            if last[0] in _MAPS and kind == "batch_norm":
-                found.append(Unshifted(last[1]))
-            before = None
-    return tuple(found)
+            latest = previous if previous is not None and not between else ("", "")
+            if latest[0] == "linear" and kind in ("cross_entropy", "layer_norm"):
+                holding.append(Simplex(latest[1]))
+            if latest[0] in _MAPS and kind == "batch_norm":
+                holding.append(Unshifted(latest[1]))
+            previous = None
+    return tuple(holding)
 
 
 def laws(
@@ -156,7 +156,7 @@ def laws(
     architecture: Sequence[Law],
     roundings: int = ROUNDINGS,
 ) -> tuple[LawFinding, ...]:
-    """Hold claimed gradients against the laws of their network.
+    """Check claimed gradients against the laws of their network.
 
     Parameters
     ----------
@@ -164,11 +164,11 @@ def laws(
         The claims, by names ``layer.weight`` and ``layer.bias`` as torch lays them out: outputs
         first.
     weights : mapping of str to ndarray
-        The parameters by the same names, as they were in that backward pass.
+        The parameters by the same names, as they were in the backward pass.
     architecture : sequence of Law
-        What holds for this network; see `symmetries`.
+        The laws of this network; see `symmetries`.
     roundings : int
-        n of the gamma_n that each gradient is taken to be exact to.
+        n of the gamma_n that is assumed as each gradient's relative error.
 
     Returns
     -------
@@ -181,11 +181,11 @@ def laws(
         If a weight and its gradient have different shapes.
     """
     case = _Case(run, weights, roundings)
-    return tuple(_held(case, law) for law in architecture)
+    return tuple(_check(case, law) for law in architecture)
 
 
 class _Missing(Exception):
-    """A law cannot be asked; the message is the reason."""
+    """A law cannot be checked; the message is the reason."""
 
 
 @dataclass
@@ -195,12 +195,12 @@ class _Case:
     roundings: int
 
     def gradient(self, name: str) -> tuple[Array, Array]:
-        """Return a claimed gradient and the errors that it may have."""
+        """Return a claimed gradient and the errors it may have."""
         claim = self.run.get(name)
         if claim is None:
-            raise _Missing(f"there is no claim for {name}")
+            raise _Missing(f"no claim for {name}")
         if not claim.is_whole:
-            raise _Missing(f"numbers of {name} were left out where it was written")
+            raise _Missing(f"{name} is incomplete: its source leaves numbers out")
         numbers = claim.array.astype(np.float64)
         if not np.isfinite(numbers).all():
             raise _Missing(f"{name} is not finite")
@@ -209,9 +209,9 @@ class _Case:
         return numbers, np.broadcast_to(claim.rounding + relative * largest, numbers.shape)
 
     def pair(self, name: str) -> tuple[Array, Array, Array]:
-        """Return a weight, its gradient and the errors of that."""
+        """Return a weight, its gradient and the gradient's errors."""
         if name not in self.weights:
-            raise _Missing(f"the weights have no {name}")
+            raise _Missing(f"the weights contain no {name}")
         g, e = self.gradient(name)
         w = np.asarray(self.weights[name], np.float64)
         if w.shape != g.shape:
@@ -227,20 +227,20 @@ class _Case:
 
     def largest(self) -> float:
         """Return the largest of all claimed numbers, as a scale for what should be 0."""
-        each = (np.abs(c.array.astype(np.float64)) for c in self.run.values())
-        finite = (float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in each)
+        magnitudes = (np.abs(c.array.astype(np.float64)) for c in self.run.values())
+        finite = (float(np.max(a, initial=0.0, where=np.isfinite(a))) for a in magnitudes)
         return max(finite, default=0.0)
 
 
 def _format(claim: Claim) -> str:
-    """Return the format of a claim's arithmetic; what was printed came from float32 or better."""
+    """Return the format of a claim's arithmetic; printed numbers came from float32 or better."""
     if is_float(claim.dtype):
         return claim.dtype
     name = claim.array.dtype.name
     return name if is_float(name) and name != "float64" else "float32"
 
 
-def _held(case: _Case, law: Law) -> LawFinding:
+def _check(case: _Case, law: Law) -> LawFinding:
     names = _tensors(case, law)
     try:
         gap, allowed, formula = _LAWS[type(law)](case, law)
@@ -249,36 +249,36 @@ def _held(case: _Case, law: Law) -> LawFinding:
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(gap == 0, 0.0, np.abs(gap) / allowed)
     if not ratio.size:
-        return LawFinding(law, names, Verdict.INCONCLUSIVE, "there is nothing to sum")
-    at = tuple(map(int, np.unravel_index(int(np.argmax(ratio)), ratio.shape)))
-    worst = float(ratio[at])
+        return LawFinding(law, names, Verdict.INCONCLUSIVE, "nothing to sum: a tensor is empty")
+    index = tuple(map(int, np.unravel_index(int(np.argmax(ratio)), ratio.shape)))
+    worst = float(ratio[index])
     if worst > 1:
-        where = f" at {at[0] if len(at) == 1 else at}" if at else ""
+        where = f" at {index[0] if len(index) == 1 else index}" if index else ""
         count = int(np.sum(ratio > 1))
         text = (
-            f"{formula} is violated{where} by {abs(float(gap[at])):.3g}, {worst:.3g} times what "
-            f"rounding allows, and in {count} of {ratio.size} places: one of these gradients is "
-            "wrong"
+            f"{formula} is violated{where} by {abs(float(gap[index])):.3g}, {worst:.3g} times "
+            f"what rounding allows (violated in {count} of {ratio.size} places): one of these "
+            "gradients is wrong"
         )
-        return LawFinding(law, names, Verdict.DISAGREES, text, worst, at)
+        return LawFinding(law, names, Verdict.DISAGREES, text, worst, index)
     text = f"{formula} holds, as it does for right gradients and some wrong ones"
-    return LawFinding(law, names, Verdict.INCONCLUSIVE, text, worst, at)
+    return LawFinding(law, names, Verdict.INCONCLUSIVE, text, worst, index)
 
 
 def _tensors(case: _Case, law: Law) -> tuple[str, ...]:
     if isinstance(law, (Homogeneous, Adjoining)):
-        wanted = [f"{law.first}.weight", f"{law.first}.bias", f"{law.second}.weight"]
+        names = [f"{law.first}.weight", f"{law.first}.bias", f"{law.second}.weight"]
     elif isinstance(law, Unshifted):
-        wanted = [f"{law.layer}.bias"]
+        names = [f"{law.layer}.bias"]
     elif isinstance(law, Scaled):
-        wanted = [f"{law.layer}.weight"]
+        names = [f"{law.layer}.weight"]
     else:
-        wanted = [f"{law.layer}.weight", f"{law.layer}.bias"]
-    return tuple(name for name in wanted if name in case.run)
+        names = [f"{law.layer}.weight", f"{law.layer}.bias"]
+    return tuple(name for name in names if name in case.run)
 
 
 def _dots(w: Array, g: Array, e: Array, axis: int) -> tuple[Array, Array]:
-    """Return <w, g> for each place along an axis, and its error."""
+    """Return <w, g> for each index along an axis, and its error."""
     others = tuple(k for k in range(w.ndim) if k != axis)
     total: Array = np.sum(w * g, axis=others)
     error: Array = np.sum(np.abs(w) * e, axis=others)
@@ -295,7 +295,7 @@ def _homogeneous(case: _Case, law: Homogeneous) -> tuple[Array, Array, str]:
     out, error_out = _dots(*case.pair(f"{law.second}.weight"), axis=1)
     if into.shape != out.shape:
         raise _Missing(f"{law.first} has {into.size} outputs, {law.second} takes {out.size}")
-    return into - out, error + error_out, f"{formula} of each unit"
+    return into - out, error + error_out, f"{formula} for each unit"
 
 
 def _adjoining(case: _Case, law: Adjoining) -> tuple[Array, Array, str]:
@@ -320,21 +320,21 @@ def _simplex(case: _Case, law: Simplex) -> tuple[Array, Array, str]:
             sums.append(np.ravel(g.sum(axis=0)))
             errors.append(np.ravel(e.sum(axis=0)))
     if not sums:
-        raise _Missing(f"there is no claim for {law.layer}")
-    formula = "the sum over outputs of dW (each column) and db, which is 0,"
+        raise _Missing(f"no claim for {law.layer}")
+    formula = "(sum over outputs of dW, each column, and of db) = 0"
     return np.concatenate(sums), np.concatenate(errors), formula
 
 
 def _unshifted(case: _Case, law: Unshifted) -> tuple[Array, Array, str]:
     g, e = case.gradient(f"{law.layer}.bias")
-    # What should be 0 is noise of numbers that are not known: of the run's largest, at most.
+    # Where 0 is right, numbers are noise of unknown terms, at most as large as the run's largest.
     noise = gamma(case.roundings, unit_roundoff(_format(case.run[f"{law.layer}.bias"])))
-    return g, e + noise * case.largest(), "db = 0 of a bias without effect"
+    return g, e + noise * case.largest(), "db = 0 for a bias without effect"
 
 
 def _scaled(case: _Case, law: Scaled) -> tuple[Array, Array, str]:
     gap, error = _dots(*case.pair(f"{law.layer}.weight"), axis=0)
-    return gap, error, "<w, dw> = 0 of each normalised row"
+    return gap, error, "<w, dw> = 0 for each normalised row"
 
 
 _LAWS: dict[type[Any], Callable[[_Case, Any], tuple[Array, Array, str]]] = {

@@ -1,4 +1,4 @@
-"""What claims about a recorded program are judged against: which pass, in which format, how far."""
+"""References for claims about a recorded program: pass, format and allowances."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.finding import Report, Row
     from gradwitness.tape import Tape
 
-# So many different numbers that all fit a coarser format do not do so by chance.
+# This many different numbers do not all fit a coarser format by chance.
 _TELLING = 32
 
 Parts: TypeAlias = "dict[str, tuple[NodeInput, ...]]"
@@ -33,7 +33,7 @@ Parts: TypeAlias = "dict[str, tuple[NodeInput, ...]]"
 
 @dataclass(frozen=True)
 class _Choice:
-    """Gradients that claims may be about, and how a reader should call them."""
+    """Gradients that claims may be about, with a description."""
 
     text: str
     sweep: int
@@ -52,18 +52,16 @@ class Judged:
     Raises
     ------
     InputError
-        If the program gave no gradient, or its numbers were released.
+        If the program computed no gradient, or its numbers were freed.
     """
 
     def __init__(self, tape: Tape, report: Report) -> None:
         if not report.rows:
-            raise InputError(
-                "there is nothing to judge claims against: the program gave no gradient"
-            )
+            raise InputError("nothing to compare claims with: the program computed no gradient")
         if not tape.complete:
             raise InputError(
-                "the recording released its numbers, which claims are judged by: "
-                "watch(..., keep=None) keeps all"
+                "the recording freed the numbers that claims are compared with; "
+                "watch(..., keep=None) keeps them all"
             )
         self._tape = tape
         self._rows = report.rows
@@ -79,9 +77,9 @@ class Judged:
         ----------
         claims : Claims
         sweep : int, optional
-            Which backward pass they are about, from 1; else the one that fits best.
+            The backward pass they are about, from 1; default: the one that fits best.
         dtype : str, optional
-            The format that they were computed in; else as the source tells.
+            The format they were computed in; default: read from the source.
         """
         require_format(dtype)
         choices = self._choices(sweep)
@@ -92,10 +90,10 @@ class Judged:
         )
 
     def answers(self) -> dict[str, NDArray[np.float64]]:
-        """Return the right gradients of the last choice there is: all passes, added up."""
+        """Return the right gradients, all passes added up."""
         parts = self._choices(None)[-1].parts
-        found = {name: self._value(input_nrs) for name, input_nrs in parts.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        gradients = {name: self._value(input_nrs) for name, input_nrs in parts.items()}
+        return {name: value for name, value in gradients.items() if value is not None}
 
     def _run(
         self,
@@ -107,8 +105,8 @@ class Judged:
     ) -> ClaimReport:
         choice = choices[0]
         if len(choices) > 1:
-            choice = min(choices, key=lambda one: self._misfit(run, one))
-            notes = (*notes, f"taken to be about {choice.text}, which fits best")
+            choice = min(choices, key=lambda c: self._misfit(run, c))
+            notes = (*notes, f"compared with {choice.text}, which fits best")
         if dtype is None:
             dtype, why = computed_in(run, self._recorded_format())
             notes = (*notes, why) if why else notes
@@ -126,29 +124,29 @@ class Judged:
     def _choices(self, sweep: int | None) -> list[_Choice]:
         count = len(self._tape.sweeps)
         if sweep is not None and not 1 <= sweep <= count:
-            raise InputError(f"there is no backward pass {sweep}: the program ran {count}")
+            raise InputError(f"no backward pass {sweep}: the program ran {count}")
         single = [_parts(self._rows, [k]) for k in range(count)]
-        found = [
+        choices = [
             _Choice(f"pass {k + 1} of {count}" if count > 1 else "the backward pass", k, parts)
             for k, parts in enumerate(single)
             if parts and sweep in (None, k + 1)
         ]
         if sweep is None:
-            # `.grad` that was not cleared between passes holds their sum.
+            # A `.grad` that is not cleared between passes holds their sum.
             for k in range(1, count):
                 if single[k].keys() & {name for parts in single[:k] for name in parts}:
                     summed = _parts(self._rows, range(k + 1))
-                    found.append(_Choice(f"passes 1 to {k + 1} added up", k, summed))
-        if not found:
-            raise InputError(f"backward pass {sweep} gave no gradient that can be claimed")
-        return found
+                    choices.append(_Choice(f"passes 1 to {k + 1} added up", k, summed))
+        if not choices:
+            raise InputError(f"backward pass {sweep} computed no gradient to compare with")
+        return choices
 
     def _misfit(self, run: Run, choice: _Choice) -> tuple[int, float]:
-        """Return how badly a run fits gradients: tensors that are missing, and distances."""
+        """Return how badly a run fits: by unmatched tensors, then by distances."""
         values = {name: self._value(input_nrs) for name, input_nrs in choice.parts.items()}
-        known = {name: value for name, value in values.items() if value is not None}
-        pairs = align(run, {name: value.shape for name, value in known.items()}).pairs
-        return -len(pairs), sum(_apart(c.array, known[name]) for name, c in pairs.items())
+        present = {name: value for name, value in values.items() if value is not None}
+        pairs = align(run, {name: value.shape for name, value in present.items()}).pairs
+        return -len(pairs), sum(_apart(c.array, present[name]) for name, c in pairs.items())
 
     def _value(self, input_nrs: tuple[NodeInput, ...]) -> NDArray[np.float64] | None:
         parts = [g for input_nr in input_nrs if (g := self._replay.gradient(*input_nr)) is not None]
@@ -157,21 +155,21 @@ class Judged:
     def _references(self, choice: _Choice, dtype: str) -> dict[str, Reference]:
         key = choice.text, dtype
         if key not in self._spreads:
-            wanted = list(choice.parts.values())
-            self._spreads[key] = spread(self._tape, self._replay, wanted, dtype)
-        known = self._spreads[key]
-        found = {}
+            inputs = list(choice.parts.values())
+            self._spreads[key] = spread(self._tape, self._replay, inputs, dtype)
+        estimate = self._spreads[key]
+        references = {}
         for name, input_nrs in choice.parts.items():
-            if input_nrs in known.references:
+            if input_nrs in estimate.references:
                 rows = [r for r in self._rows if (r.sweep, r.node, r.input_nr) in input_nrs]
                 cancels = all(row.comparison.reason == CANCELS for row in rows)
-                allowance = known.allowance(input_nrs)
-                value = known.references[input_nrs]
-                found[name] = Reference(value, allowance, self._doubt(rows), cancels=cancels)
-        return found
+                allowance = estimate.allowance(input_nrs)
+                value = estimate.references[input_nrs]
+                references[name] = Reference(value, allowance, self._doubt(rows), cancels=cancels)
+        return references
 
     def _doubt(self, rows: list[Row]) -> str:
-        """Return why the replay of a gradient is not the witness's own, or an empty string."""
+        """Return why the witness cannot vouch for a gradient's replay, or an empty string."""
         if not self._replay.trusted:
             return ""
         doubtful = (row.reason for row in rows if row.verdict is Verdict.INCONCLUSIVE)
@@ -192,15 +190,15 @@ def require_format(dtype: str | None) -> None:
 
 
 def computed_in(run: Run, recorded: str) -> tuple[str, str]:
-    """Return the format that claims were computed in, and what a reader should know of that.
+    """Return the format that claims were computed in, and a note about how it is known.
 
-    A source that holds bits names its format; but numbers are widened on their way (NumPy has no
-    bfloat16, JSON no float32), and then they all fit the format that they come from.
+    A binary source names its format, but numbers get widened on their way (NumPy has no bfloat16,
+    JSON no float32); then all of them fit the original format.
     """
-    named = {claim.dtype for claim in run.values() if is_float(claim.dtype)}
-    if not named:
-        return recorded, f"the source names no format: {recorded} is assumed"
-    dtype = max(named, key=unit_roundoff)
+    formats = {claim.dtype for claim in run.values() if is_float(claim.dtype)}
+    if not formats:
+        return recorded, f"no dtype given; assuming {recorded}"
+    dtype = max(formats, key=unit_roundoff)
     arrays = [claim.array for claim in run.values() if np.all(np.asarray(claim.rounding) == 0)]
     flat = [np.ravel(array).astype(np.float64) for array in arrays]
     numbers = np.concatenate([np.zeros(0), *flat])
@@ -210,28 +208,31 @@ def computed_in(run: Run, recorded: str) -> tuple[str, str]:
             if unit_roundoff(coarser) > unit_roundoff(dtype) and np.array_equal(
                 round_to(numbers, coarser), numbers
             ):
-                return coarser, f"held in {dtype}, but all are {coarser} numbers: judged as such"
+                return (
+                    coarser,
+                    f"stored as {dtype}, but all are {coarser} numbers: judged as {coarser}",
+                )
     return dtype, ""
 
 
 def _parts(rows: tuple[Row, ...], sweeps: Iterable[int]) -> Parts:
-    """Return where each gradient of some passes arrives, those of one name together."""
-    found: Parts = {}
+    """Return by name where the gradients of some passes arrive."""
+    parts: Parts = {}
     for sweep in sweeps:
-        of_pass: Parts = {}
+        in_pass: Parts = {}
         for row in rows:
             if row.sweep == sweep:
-                of_pass.setdefault(row.name, ((row.sweep, row.node, row.input_nr),))
-        for name, input_nrs in of_pass.items():
-            found[name] = (*found.get(name, ()), *input_nrs)
-    return found
+                in_pass.setdefault(row.name, ((row.sweep, row.node, row.input_nr),))
+        for name, input_nrs in in_pass.items():
+            parts[name] = (*parts.get(name, ()), *input_nrs)
+    return parts
 
 
 def _apart(claimed: NDArray[Any], value: NDArray[np.float64]) -> float:
-    """Return the distance of two tensors over the larger one's size, at most 1."""
+    """Return the distance of two tensors relative to the larger one, at most 1."""
     if claimed.shape != value.shape:
         return 1.0
-    given = claimed.astype(np.float64)
-    size = max(float(np.max(np.abs(array), initial=0.0)) for array in (given, value))
-    apart = float(np.max(np.abs(given - value), initial=0.0))
-    return 0.0 if apart == 0 else min(1.0, apart / size) if np.isfinite(size) else 1.0
+    numbers = claimed.astype(np.float64)
+    size = max(float(np.max(np.abs(array), initial=0.0)) for array in (numbers, value))
+    distance = float(np.max(np.abs(numbers - value), initial=0.0))
+    return 0.0 if distance == 0 else min(1.0, distance / size) if np.isfinite(size) else 1.0

@@ -1,4 +1,4 @@
-"""What goes wrong around a backward pass though every formula is right, a file for each."""
+"""Faults around a backward pass though every formula is right, a file for each kind."""
 
 from __future__ import annotations
 

@@ -1,37 +1,35 @@
-"""A backward that writes to the gradient it was handed, or returns one of another shape."""
+"""A backward that overwrites its incoming gradient, or returns one of a different shape."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector
+from gradwitness.judging.pathology.detector import Detector, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, NodeRun, Tape
 
 
 _CHANGED = (
-    "writes to the gradient that it was given. Others may share that memory: let it make a new "
-    "tensor."
+    "writes to its incoming gradient, whose memory others may share: return a new tensor instead."
 )
 _SUMMED = (
-    "returned a gradient larger than its input, and autograd summed it without a word. Let it "
-    "return the input's shape."
+    "returned a gradient larger than its input, and autograd silently reduced it to the input's "
+    "shape: return a gradient of that shape."
 )
 
 
 class Cotangents(Detector):
-    """Notes what autograd lets pass: the numbers may even be right this time."""
+    """Notes what autograd tolerates; the numbers may even be right this time."""
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
-        # Each step of a training has nodes of its own: a function is known by name and line.
+        # Each training step has new nodes, so a function is identified by name and line.
         self._notes: dict[tuple[str, str, str], Note] = {}
 
     def node_ran(  # noqa: D102
@@ -46,22 +44,16 @@ class Cotangents(Detector):
             return
         node = self.tape.nodes[node_run.node]
         source = next((f.source for f in findings if f.source is not None), None)
-        for kind, what, happened in (
+        for kind, advice, present in (
             ("gradient changed in place", _CHANGED, bool(node_run.changed)),
             ("gradient of another shape", _SUMMED, node_run.summed),
         ):
-            if happened:
-                text = f"the backward of {node.name} #{node.id} {what}"
+            if present:
+                text = f"the backward of {node.name} #{node.id} {advice}"
                 note = Note(kind, text, source, node=node.id, sweep=sweep)
                 key = (kind, node.name, source.line if source else "")
                 self._notes.setdefault(key, note)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del tape, findings, rows, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        del judged
         return list(self._notes.values())

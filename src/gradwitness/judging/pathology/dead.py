@@ -1,4 +1,4 @@
-"""Rectified units that are zero for every sample of the block: what feeds them learns nothing."""
+"""Rectified units that are zero for every sample: the layers that feed them learn nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwitness.engine.binding import Unjudgeable
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Tape
 
-# Operations that are 0 below 0, and the argument that must be 0 for it.
+# Operations that are 0 below 0, and the argument that must be 0 for that.
 _RECTIFIERS = {
     "aten.relu": "",
     "aten.threshold": "value",
@@ -32,13 +31,13 @@ _RECTIFIERS = {
 }
 # Fewer samples say little: half of them are negative by chance.
 _SAMPLES = 16
-# So many rows are looked at first, which as a rule settles it.
+# Rows that are tried first, usually enough to see every unit switched on.
 _FIRST = 256
 
 
 @dataclass
 class _Units:
-    """The units of one rectifier: which were ever switched on, and in how many samples."""
+    """The units of a rectifier: which were ever switched on, and over how many samples."""
 
     alive: NDArray[np.bool_]
     samples: int
@@ -46,18 +45,18 @@ class _Units:
 
 
 class DeadUnits(Detector):
-    """Counts, after each rectifier, the units that no sample of the block switches on.
+    """Counts, after each rectifier, the units that no sample switches on.
 
     The samples of a convolution are its images, however many positions each has; elsewhere all
-    axes but the last count. A rectifier is known by its line, its module, and what feeds it.
+    axes but the last count. A rectifier is identified by its line, its module and its input.
     """
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
         self._units: dict[tuple[Any, ...], _Units] = {}
-        # Values whose units lie along axis 1, as convolutions make them.
+        # Values whose units lie along axis 1, as after convolutions.
         self._channels: set[int | None] = set()
-        # By value: the module and the names of the parameters that went into it last.
+        # By value: the module and parameter names of the last layer that it went through.
         self._makers: dict[int, tuple[str, ...]] = {}
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
@@ -73,8 +72,8 @@ class DeadUnits(Detector):
         if _rectifies(call) and operands:
             self._look(call, output, self._makers.get(operands[0], ()))
         names = [name for n in operands if (name := self.tape.values[n].name)]
-        made = (self._makers[n] for n in operands if n in self._makers)
-        self._makers[output] = (call.source.module, *names) if names else next(made, ())
+        sources = (self._makers[n] for n in operands if n in self._makers)
+        self._makers[output] = (call.source.module, *names) if names else next(sources, ())
 
     def _look(self, call: Call, output: int, maker: tuple[str, ...]) -> None:
         try:
@@ -92,23 +91,17 @@ class DeadUnits(Detector):
         if missing.size:
             alive[missing] = np.any(table[_FIRST:, missing], axis=0)
         key = (call.source.module, call.source.line, call.base_op, maker, units)
-        known = self._units.setdefault(key, _Units(np.zeros(units, dtype=bool), 0, []))
-        known.alive |= alive
-        known.samples += result.shape[0] if by_channel else len(table)
-        known.calls.append(call)
+        unit = self._units.setdefault(key, _Units(np.zeros(units, dtype=bool), 0, []))
+        unit.alive |= alive
+        unit.samples += result.shape[0] if by_channel else len(table)
+        unit.calls.append(call)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, rows, replayed
-        made = []
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
+        notes = []
         for units in self._units.values():
             dead = np.flatnonzero(~units.alive)
-            # Only what was differentiated was to learn.
+            # Only units that were differentiated are meant to learn.
             call = next((c for c in units.calls if tape.calls[c.id].node is not None), None)
             if call is None or not dead.size or units.samples < _SAMPLES:
                 continue
@@ -117,12 +110,12 @@ class DeadUnits(Detector):
             text = (
                 f"{dead.size} of {units.alive.size} units ({which}) are 0 "
                 f"for all {units.samples} samples after {call.op} (call {call.id}){where}: no "
-                "gradient passes through them. If that lasts, lower the learning rate, look at "
+                "gradient passes through them. If this persists, lower the learning rate, check "
                 "the biases that feed them, or use a leaky activation."
             )
             node = tape.calls[call.id].node
-            made.append(Note("dead units", text, call.source, call.id, node))
-        return made
+            notes.append(Note("dead units", text, call.source, call.id, node))
+        return notes
 
 
 def _rectifies(call: Call) -> bool:
@@ -131,6 +124,6 @@ def _rectifies(call: Call) -> bool:
         return False
     if not argument:
         return True
-    # A call may leave out what has a default; hardtanh's is -1.
+    # An argument left out has its default, which is not 0 (hardtanh: -1).
     bound = call.arguments.get(argument)
     return not isinstance(bound, Ref) and bound is not None and bound == 0

@@ -1,7 +1,8 @@
-"""What a detector is: it follows a program's steps and keeps what it needs for its notes."""
+"""The base class of detectors."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,8 +15,18 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """A complete tape, everything that was found, and the float64 replay if there is one."""
+
+    tape: Tape
+    findings: Sequence[Finding]
+    rows: Sequence[Row]
+    replayed: Replay | None
+
+
 class Detector:
-    """Looks for one pathology; a step's numbers are at hand while it is told of the step.
+    """Looks for one pathology; a step's numbers are available while the step is observed.
 
     Parameters
     ----------
@@ -30,7 +41,7 @@ class Detector:
         self.records = records
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:
-        """Hear of a call, and of what was found of its results."""
+        """Observe a call and the findings about its results."""
 
     def node_ran(
         self,
@@ -39,20 +50,14 @@ class Detector:
         update: LeafUpdate | None,
         findings: Sequence[Finding],
     ) -> None:
-        """Hear of a node's turn in a backward pass, and of what was found of it."""
+        """Observe a node run of a backward pass and the findings about it."""
 
-    def notes(
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        """Return what to tell, once the tape grows no more."""
+    def notes(self, judged: Judgement) -> list[Note]:
+        """Return the notes, once the tape is complete."""
         raise NotImplementedError
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names for a sentence: the first few, and how many more."""
-    shown = ", ".join(names[:4])
-    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+    """Return names for a sentence: the first few, and how many more there are."""
+    first = ", ".join(names[:4])
+    return first if len(names) <= 4 else f"{first} and {len(names) - 4} more"

@@ -1,7 +1,7 @@
-"""Digits that torch's own formula loses though every step of it is right: cancellation.
+"""Digits that torch's own formula loses to cancellation though each of its steps is right.
 
-The float64 replay is the reference. In float64 itself, what record and replay lose alike goes
-unseen.
+The float64 replay is the reference. In a float64 program, digits that recording and replay both
+lose go unseen.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from gradwitness.engine.floats import is_inexact, limits
 from gradwitness.engine.replay import confirmed_digits
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.judging.records import largest
 from gradwitness.tape import references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Row
     from gradwitness.tape import Call, Node, NodeRun, Source, Sweep, Tape
 
-# A gradient is noted if it keeps less than this share of its format's digits, and one step is
-# named if it alone loses this share, and so many digits.
+# A gradient is noted if it keeps less than this share of its format's digits, and a step is
+# named if it alone loses this share, and at least so many digits.
 _KEPT, _LOST, _DIGITS = 0.4, 0.3, 1.5
-# Any sum may lose the two digits of bfloat16, and no formula would save them: nothing is told.
+# Any sum may lose the two digits of bfloat16, and no formula would save them: no note.
 _FEWEST = 2.5
-# Below this share of its terms, even the replay's sum is rounding: in truth it is zero.
+# Below this share of its terms, even the replay's sum is only rounding: it is really zero.
 _NOISE = 2.0**-40
-# Operations with kinks: where rounding takes a number to the other side of one, another slope is
-# right, and no digits were lost in a formula.
+# Operations with kinks: if rounding takes a number across one, a different slope is right, and
+# the formula lost no digits.
 _KINKED = frozenset(
     {
         "aten._prelu_kernel",
@@ -75,25 +75,19 @@ _STEPS = 4
 class LostDigits(Detector):
     """Follows, with the float64 replay as reference, where correct digits disappear."""
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        if replayed is None or any(f.verdict is Verdict.DISAGREES for f in findings):
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        if judged.replayed is None or any(f.verdict is Verdict.DISAGREES for f in judged.findings):
             return []
         poor = [
             row
-            for row in rows
+            for row in judged.rows
             # Zero has no digits to lose.
             if is_inexact(row.dtype)
             and row.comparison.reason != CANCELS
             and row.digits < _KEPT * _format_digits(row.dtype)
         ]
-        # To find the steps costs a pass over all numbers, which only a poor gradient is worth.
-        shares = _Shares(tape, replayed) if poor else None
+        # Finding the steps takes a pass over all numbers: only worth it for a poor gradient.
+        shares = _Shares(judged.tape, judged.replayed) if poor else None
         poor = [row for row in poor if shares is not None and shares.is_poor(row)]
         if shares is None or not poor:
             return []
@@ -105,9 +99,9 @@ class LostDigits(Detector):
         digits = max(0.0, min(row.digits for row in poor))
         text = (
             f"{listed(names)}: {digits:.1f} of {full:.1f} decimal digits are right. Most are lost "
-            f"in {worst.title}, where nearly equal numbers are subtracted, or what they lost "
-            "before shows. Every step rounds as it may: write the formula in another way "
-            "(log_softmax, logsumexp, expm1, log1p, var), or compute it in float64."
+            f"in {worst.title}, which subtracts nearly equal numbers or exposes an earlier loss. "
+            "Each step rounds within its bound: rewrite the formula (log_softmax, logsumexp, "
+            "expm1, log1p, var), or compute it in float64."
         )
         return [Note("digits lost", text, worst.source, worst.call, worst.node)]
 
@@ -118,49 +112,49 @@ def _format_digits(dtype: str) -> float:
 
 
 class _Formats:
-    """The coarsest format that each number has passed through: it has no more digits than that.
+    """The coarsest format that each number has passed through, which limits its digits.
 
-    Under autocast a gradient in float32 is made of bfloat16 numbers, and is as good as those.
+    Under autocast a float32 gradient is computed from bfloat16 numbers, and is no better.
     """
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._values: dict[int, str] = {}
         for call in tape.calls:
-            came = list(map(self.value, _operands(call)))
+            incoming = list(map(self.value, _operands(call)))
             for output in call.outputs:
                 if output is not None:
-                    self._values[output] = _coarsest([tape.values[output].dtype, *came])
+                    self._values[output] = _coarsest([tape.values[output].dtype, *incoming])
         self._gradients = [dict(self._carried(sweep)) for sweep in tape.sweeps]
 
     def value(self, number: int) -> str:
-        """Return that of a forward value."""
+        """Return the coarsest format behind a forward value."""
         return self._values.get(number) or _coarsest([self._tape.values[number].dtype])
 
     def gradient(self, sweep: int, node: int, index: int) -> str:
-        """Return that of what arrives at an input of a node."""
+        """Return the coarsest format behind the gradient at an input of a node."""
         return self._gradients[sweep].get((node, index), _FINEST)
 
     def _carried(self, sweep: Sweep) -> Iterator[tuple[tuple[int, int], str]]:
-        """Yield the formats of gradients, from input to input; the last of a input holds."""
+        """Yield the formats of gradients, from input to input; the last one of an input counts."""
         tape = self._tape
-        found: dict[tuple[int, int], str] = {}
+        formats: dict[tuple[int, int], str] = {}
         for node_run in sweep.node_runs:
             node = tape.nodes[node_run.node]
             calls = [tape.calls[n] for n in (*node.inner, node.call) if n is not None]
             used = {n for call in calls for n in (*_operands(call), *call.outputs) if n is not None}
-            met = [self.value(n) for n in used]
+            seen = [self.value(n) for n in used]
             for index, number in enumerate(node_run.incoming):
                 input_nr = (node.id, index)
-                own = _FINEST if number is None else tape.values[number].dtype
-                found[input_nr] = _coarsest([own, found.get(input_nr, _FINEST)])
-                met.append(found[input_nr])
-                yield input_nr, found[input_nr]
+                dtype = _FINEST if number is None else tape.values[number].dtype
+                formats[input_nr] = _coarsest([dtype, formats.get(input_nr, _FINEST)])
+                seen.append(formats[input_nr])
+                yield input_nr, formats[input_nr]
             for edge in node.edges:
                 if edge is not None:
                     input_nr = (edge.node, edge.index)
-                    found[input_nr] = _coarsest([found.get(input_nr, _FINEST), *met])
-                    yield input_nr, found[input_nr]
+                    formats[input_nr] = _coarsest([formats.get(input_nr, _FINEST), *seen])
+                    yield input_nr, formats[input_nr]
 
 
 _FINEST = "float64"
@@ -172,7 +166,7 @@ def _coarsest(dtypes: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class _Loss:
-    """What share of its format's digits one step loses, 0 to 1."""
+    """The share of its format's digits that a step loses, 0 to 1."""
 
     share: float
     title: str
@@ -183,38 +177,38 @@ class _Loss:
 
 
 class _Shares:
-    """What share of their format's digits recorded numbers have right."""
+    """The shares of their format's digits that recorded numbers have right."""
 
     def __init__(self, tape: Tape, replayed: Replay) -> None:
         self._tape = tape
         self._replayed = replayed
-        self._known: dict[int, float] = {}
+        self._shares_of: dict[int, float] = {}
         self._formats = _Formats(tape)
-        # Of each pass: the turns of the nodes that send to an input of a node, and by which edge.
+        # For each pass: the node runs that send to an input of a node, and by which edge.
         self._senders: list[dict[tuple[int, int], list[tuple[NodeRun, int]]]] = []
         for sweep in tape.sweeps:
-            found: dict[tuple[int, int], list[tuple[NodeRun, int]]] = {}
+            senders: dict[tuple[int, int], list[tuple[NodeRun, int]]] = {}
             for node_run in sweep.node_runs:
                 edges = tape.nodes[node_run.node].edges
                 for input_nr, (edge, g) in enumerate(zip(edges, node_run.outgoing, strict=False)):
                     if edge is not None and g is not None:
-                        found.setdefault((edge.node, edge.index), []).append((node_run, input_nr))
-            self._senders.append(found)
+                        senders.setdefault((edge.node, edge.index), []).append((node_run, input_nr))
+            self._senders.append(senders)
 
     def full(self, row: Row) -> float:
         """Return how many digits a gradient could have."""
         return _format_digits(self._formats.gradient(row.sweep, row.node, row.input_nr))
 
     def is_poor(self, row: Row) -> bool:
-        """Return whether a gradient, zero excepted, has few of the digits that it could have."""
+        """Return whether a gradient other than zero has few of the digits it could have."""
         full = self.full(row)
         return full >= _FEWEST and row.digits < _KEPT * full and not self._is_zero(row)
 
     def worst(self) -> _Loss | None:
         """Return the step that loses most.
 
-        That is a step of the backward pass, or, if its formula starts from forward numbers that had
-        few digits, the call that lost those.
+        It is a step of the backward pass or, if that one starts from forward numbers with few
+        digits, the call that lost them.
         """
         worst = max(self._backward(), key=lambda loss: loss.share, default=None)
         if worst is None or worst.call is None or worst.is_sum:
@@ -223,45 +217,45 @@ class _Shares:
         used = {*_operands(call), *(n for n in call.outputs if n is not None)}
         if min(map(self._value, used), default=1.0) > 1 - _LOST:
             return worst
-        # None if no call lost any of those that its operands had.
+        # None if no call lost digits that its operands had.
         return max(self._forward(used), key=lambda loss: loss.share, default=None)
 
-    def _forward(self, wanted: set[int]) -> Iterator[_Loss]:
-        """Yield what each call loses on which some values depend."""
+    def _forward(self, needed: set[int]) -> Iterator[_Loss]:
+        """Yield the losses of the calls that some values depend on."""
         for call in reversed(self._tape.calls):
-            made = [n for n in call.outputs if n is not None]
-            if wanted.isdisjoint(made):
+            outputs = [n for n in call.outputs if n is not None]
+            if needed.isdisjoint(outputs):
                 continue
             operands = _operands(call)
-            wanted.update(operands)
+            needed.update(operands)
             before = min(map(self._value, operands), default=1.0)
-            lost = before - min(map(self._value, made))
+            lost = before - min(map(self._value, outputs))
             if lost > 0:
                 title = f"{call.op} (call {call.id})"
                 yield _Loss(lost, title, call.source, call.id, call.node)
 
     def _backward(self) -> Iterator[_Loss]:
-        """Yield what each node loses, and what each sum of several gradients does."""
+        """Yield the losses of nodes, and of sums of several gradients."""
         for number, sweep in enumerate(self._tape.sweeps):
             for node_run in sweep.node_runs:
-                yield from self._turn(number, node_run)
+                yield from self._node_losses(number, node_run)
 
-    def _turn(self, number: int, node_run: NodeRun) -> Iterator[_Loss]:
+    def _node_losses(self, number: int, node_run: NodeRun) -> Iterator[_Loss]:
         tape = self._tape
         node = tape.nodes[node_run.node]
         source = None if node.call is None else tape.calls[node.call].source
         arrived = self._arrived(number, node_run)
         input_nrs = range(len(node_run.incoming))
-        found = [s for k in input_nrs for s in self._senders[number].get((node.id, k), ())]
-        if len(found) > len(input_nrs):
-            before = min(self._arrived(number, sender) for sender, _ in found)
+        senders = [s for k in input_nrs for s in self._senders[number].get((node.id, k), ())]
+        if len(senders) > len(input_nrs):
+            before = min(self._arrived(number, sender) for sender, _ in senders)
             leaf = None if node.leaf is None else tape.values[node.leaf].name
             title = f"the sum of the gradients of {leaf or f'{node.name} #{node.id}'}"
             yield _Loss(before - arrived, title, source, node.call, node.id, is_sum=True)
         after = [
             self._gradient(number, value, edge.node, edge.index)
             for value, edge in zip(node_run.outgoing, node.edges, strict=False)
-            # Of several that are added, only the sum is known to the replay.
+            # The replay knows only the sum of several that are added.
             if value is not None
             and edge is not None
             and len(self._senders[number][edge.node, edge.index]) == 1
@@ -285,7 +279,7 @@ class _Shares:
         )
 
     def _is_zero(self, row: Row) -> bool:
-        """Return whether a gradient is zero in truth: a sum whose terms cancel altogether."""
+        """Return whether a gradient is really zero: a sum whose terms all cancel."""
         input_nr, sweep = (row.node, row.input_nr), row.sweep
         reference = self._replayed.gradient(sweep, *input_nr)
         size = 0.0 if reference is None else largest(reference)
@@ -300,11 +294,11 @@ class _Shares:
         return size == 0
 
     def _terms(self, sweep: int, node_run: NodeRun, input_nr: int) -> float:
-        """Return how large a gradient that was sent would be if no terms cancelled."""
-        found = [
+        """Return how large an outgoing gradient would be if no terms cancelled."""
+        gs = [
             self._replayed.gradient(sweep, node_run.node, k) for k in range(len(node_run.incoming))
         ]
-        incoming = [None if g is None else np.abs(g) for g in found]
+        incoming = [None if g is None else np.abs(g) for g in gs]
 
         def size(number: int) -> NDArray[Any]:
             array = self._replayed.values.get(number)
@@ -319,17 +313,17 @@ class _Shares:
         return 0.0 if sent[input_nr] is None else largest(sent[input_nr])
 
     def _value(self, number: int) -> float:
-        if number not in self._known:
+        if number not in self._shares_of:
             full = _format_digits(self._formats.value(number))
-            self._known[number] = self._share(number, self._replayed.values.get(number), full)
-        return self._known[number]
+            self._shares_of[number] = self._share(number, self._replayed.values.get(number), full)
+        return self._shares_of[number]
 
     def _gradient(self, sweep: int, value: int, node: int, index: int) -> float:
         full = _format_digits(self._formats.gradient(sweep, node, index))
         return self._share(value, self._replayed.gradient(sweep, node, index), full)
 
     def _share(self, number: int, reference: NDArray[Any] | None, full: float) -> float:
-        """Return the share of the digits it could have that a recorded number has right, 0 to 1."""
+        """Return the share of right digits of a recorded array, of those it could have, 0 to 1."""
         value = self._tape.values[number]
         array = value.array
         if array is None or reference is None or array.size == 0:

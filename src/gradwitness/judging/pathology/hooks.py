@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.tape import LEAVING, Kind, Source
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.tape import Tape
 
 # Torch puts this node around a module that has full backward hooks.
@@ -22,54 +19,48 @@ _AROUND_MODULE = "BackwardHookFunctionBackward"
 
 
 class Hooks(Detector):
-    """Names the hook where a gradient arrives other than it was sent.
+    """Names the hook where a gradient arrives different from what was sent.
 
-    A hook that changes nothing is not mentioned. Those of tensors, of parameters after the
-    accumulation, of modules and of autograd nodes are known, if they were there when the pass
-    began and their tensor's numbers are still kept.
+    A hook that changes nothing is not mentioned. Hooks of tensors, of parameters after
+    accumulation, of modules and of autograd nodes are known if they existed when the pass began
+    and their tensor's numbers are still kept.
     """
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del rows, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
         hooks: dict[tuple[int, int, int, bool], list[str]] = {}
         for number, sweep in enumerate(tape.sweeps):
             for edge, text in sweep.hooks:
                 key = (number, edge.node, edge.index, text.startswith(LEAVING))
                 hooks.setdefault(key, []).append(text.removeprefix(LEAVING))
-        # The same hook does it again in every step of a training.
-        made: dict[tuple[str, str], Note] = {}
-        for f in findings:
+        # A hook does it in every training step: one note each.
+        notes: dict[tuple[str, str], Note] = {}
+        for f in judged.findings:
             if f.verdict is not Verdict.DISAGREES or f.node is None or f.sweep is None:
                 continue
-            leaves = f.step is Step.BACKWARD
-            who = hooks.get((f.sweep, f.node, 0 if leaves else f.tensor_nr, leaves), [])
-            if not who and not (leaves and tape.nodes[f.node].name == _AROUND_MODULE):
+            outgoing = f.step is Step.BACKWARD
+            names = hooks.get((f.sweep, f.node, 0 if outgoing else f.tensor_nr, outgoing), [])
+            if not names and not (outgoing and tape.nodes[f.node].name == _AROUND_MODULE):
                 continue
-            what = _what(tape, f)
-            by = listed(who) if who else "a backward hook of a module"
-            line = who[0].rpartition(" at ")[2] if who and " at " in who[0] else ""
+            gradient = _gradient_of(tape, f)
+            by = listed(names) if names else "a backward hook of a module"
+            line = names[0].rpartition(" at ")[2] if names and " at " in names[0] else ""
             module = f.source.module if f.source else ""
             note = Note(
                 "gradient changed by a hook",
-                f"{by} changed {what}. If that is meant, the disagreement there is its effect.",
+                f"{by} changed {gradient}. If intended, the disagreement there is its effect.",
                 Source(module, line) if line else f.source,
                 f.call,
                 f.node,
                 f.sweep,
             )
-            made.setdefault((by, _lasting(tape, f)), note)
-        return list(made.values())
+            notes.setdefault((by, _lasting(tape, f)), note)
+        return list(notes.values())
 
 
-def _what(tape: Tape, f: Finding) -> str:
+def _gradient_of(tape: Tape, f: Finding) -> str:
     """Return which gradient a finding is about."""
-    assert f.node is not None  # noqa: S101 (the caller looked)
+    assert f.node is not None  # noqa: S101 (the caller checked)
     node = tape.nodes[f.node]
     if node.kind == Kind.ACCUMULATE and node.leaf is not None:
         name = tape.values[node.leaf].name or f"value {node.leaf}"
@@ -80,10 +71,10 @@ def _what(tape: Tape, f: Finding) -> str:
 
 
 def _lasting(tape: Tape, f: Finding) -> str:
-    """Return what a finding is about, in words that hold for every step of a training."""
-    assert f.node is not None  # noqa: S101 (the caller looked)
+    """Return what a finding is about, in the same words for every training step."""
+    assert f.node is not None  # noqa: S101 (the caller checked)
     node = tape.nodes[f.node]
     if node.kind == Kind.ACCUMULATE and node.leaf is not None:
         return tape.values[node.leaf].name or f"value {node.leaf}"
-    place = "" if f.source is None else f"{f.source.module} {f.source.line}"
-    return f"{node.name} {place} {f.step.value}"
+    location = "" if f.source is None else f"{f.source.module} {f.source.line}"
+    return f"{node.name} {location} {f.step.value}"

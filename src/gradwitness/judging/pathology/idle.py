@@ -1,28 +1,27 @@
-"""Parameters that get gradients while only others are updated: no optimizer holds them."""
+"""Parameters with gradients that no optimizer updates, while others are updated."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
 
 class Idle(Detector):
-    """Looks which of the parameters with a gradient are written to afterwards."""
+    """Checks which parameters with a gradient are written to afterwards."""
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
-        # By memory: the first leaf that got a gradient, and the first call that wrote after it.
-        self._given: dict[int, int] = {}
+        # By storage: the first leaf that got a gradient, and the first call that wrote after it.
+        self._leaves: dict[int, int] = {}
         self._updates: dict[int, int] = {}
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
@@ -31,7 +30,7 @@ class Idle(Detector):
             return
         for number in call.outputs:
             layout = None if number is None else self.tape.values[number].layout
-            if layout is not None and layout.storage in self._given:
+            if layout is not None and layout.storage in self._leaves:
                 self._updates.setdefault(layout.storage, call.id)
 
     def node_ran(  # noqa: D102
@@ -45,28 +44,22 @@ class Idle(Detector):
         leaf = self.tape.nodes[node_run.node].leaf
         layout = None if leaf is None else self.tape.values[leaf].layout
         if update is not None and leaf is not None and layout is not None:
-            self._given.setdefault(layout.storage, leaf)
+            self._leaves.setdefault(layout.storage, leaf)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, rows, replayed
-        known = {tape.values[n].name for n in tape.parameters}
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
+        parameters = {tape.values[n].name for n in tape.parameters}
         idle = [
             tape.values[leaf].name
-            for memory, leaf in sorted(self._given.items(), key=lambda item: item[1])
-            if memory not in self._updates and tape.values[leaf].name in known
+            for storage, leaf in sorted(self._leaves.items(), key=lambda pair: pair[1])
+            if storage not in self._updates and tape.values[leaf].name in parameters
         ]
         if not idle or not self._updates:
             return []
         call = tape.calls[min(self._updates.values())]
         text = (
-            f"{listed(idle)}: a gradient came, but the updates in the block change other "
-            "parameters only. Give them to the optimizer, or freeze them; if they were replaced "
-            "after the optimizer was made, it still holds the old ones: make it anew."
+            f"{listed(idle)}: gradients arrived, but only other parameters were updated. Pass "
+            "these to the optimizer, or freeze them; if they were replaced after the optimizer "
+            "was created, recreate it."
         )
         return [Note("parameters not updated", text, call.source, call.id)]

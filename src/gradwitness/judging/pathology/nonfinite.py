@@ -1,4 +1,4 @@
-"""Where NaN and infinity are born: the first step that makes them of numbers without."""
+"""Where NaN and infinity are born: the first step that computes them from finite numbers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_inexact
 from gradwitness.engine.masked_elements import CURE, THROUGH_WHERE, told, unselected_by
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector
+from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Argument, Call, LeafUpdate, NodeRun, Tape
 
 _KINDS = {"NaN": np.isnan, "infinity": np.isinf}
-# What helps, by a word in the operation's or node's name: against both, and against one alone.
+# Advice by a word in the operation's or node's name: for both kinds, and for one alone.
 _BOTH = {
-    "softmax": "A row of nothing but -inf has no softmax: leave such rows out.",
-    "logsumexp": "A row of nothing but -inf has no slope: leave such rows out.",
+    "softmax": "A row of only -inf has no softmax: leave such rows out.",
+    "logsumexp": "A row of only -inf has no slope: leave such rows out.",
     "log": "Keep the argument above 0, by clamp(min=...).",
     "sqrt": "Keep the argument above 0: the slope at 0 is infinite.",
     "norm": "Keep the argument away from 0, where a norm has no slope.",
@@ -41,31 +40,31 @@ _HELP = {
         "pow": "Keep the base above 0.",
         "mean": "There may be no elements to average.",
         "nll": "Every target may be ignored, so that nothing is averaged.",
-        "aten.mul.": "0 times infinity is NaN: a mask as a factor removes no infinity.",
+        "aten.mul.": "0 times infinity is NaN: multiplying by a mask does not remove an infinity.",
     },
     "infinity": _BOTH
     | {"pow": "Keep the base away from 0 if the exponent is negative, and small if not."},
 }
 _MASKED = (
-    " A gradient of 0 arrived there, which does not help: 0 times infinity is NaN. Make the "
-    "argument safe before."
+    " The gradient of 0 that arrived there does not help: 0 times infinity is NaN. Make the "
+    "argument safe beforehand."
 )
 
 
 class Nonfinite(Detector):
-    """Remembers the first birth of each sort, in forward and in backward.
+    """Remembers the first birth of each kind, in forward and in backward.
 
-    A NaN is always told. An infinity is a harmless mask as often as not: it is told if the result
-    or a gradient is not finite in the end. What the program wrote itself is nobody's fault.
+    A NaN is always noted. An infinity is often a harmless mask: it is noted only if the result or
+    a gradient is not finite in the end. One that the program wrote itself is no fault.
     """
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
         self._first: dict[tuple[str, str], Note] = {}
-        # Values with NaN or infinities that calls made, and those among them with NaN.
+        # Values that calls returned with NaN or infinities, and those of them with NaN.
         self._tainted: set[int] = set()
         self._with_nan: set[int] = set()
-        # What arrived where, in the backward pass that goes on.
+        # The gradients that arrived so far in the current backward pass.
         self._arrived: dict[tuple[int, int], int | None] = {}
         self._sweep = -1
 
@@ -77,26 +76,28 @@ class Nonfinite(Detector):
         if not operands:
             return
         title = f"{call.op} (call {call.id})"
-        where = Note("", "", call.source, call=call.id)
-        given = set(operands) & self._with_nan
-        written = any(_is_infinite(argument) for argument in call.arguments.values())
+        note = Note("", "", call.source, call=call.id)
+        nan_operands = set(operands) & self._with_nan
+        literal = any(_is_infinite(argument) for argument in call.arguments.values())
         for kind, test in _KINDS.items():
-            made = self._holding(outputs, test)
-            if not made:
+            bad_outputs = self._holding(outputs, test)
+            if not bad_outputs:
                 continue
             if kind == "NaN":
-                self._with_nan.update(made)
-            known = not self._tainted.isdisjoint(operands) if kind == "infinity" else bool(given)
-            self._tainted.update(made)
-            brought = [] if known else self._holding(operands, test)
-            if brought and kind == "NaN":
-                name = self.tape.values[brought[0]].name or f"value {brought[0]}"
-                self._tell("NaN came in", "forward", where, f"{title} meets NaN in {name}")
-            if known or brought or (kind == "infinity" and written):
+                self._with_nan.update(bad_outputs)
+            already_bad = (
+                not self._tainted.isdisjoint(operands) if kind == "infinity" else bool(nan_operands)
+            )
+            self._tainted.update(bad_outputs)
+            bad_operands = [] if already_bad else self._holding(operands, test)
+            if bad_operands and kind == "NaN":
+                name = self.tape.values[bad_operands[0]].name or f"value {bad_operands[0]}"
+                self._note("NaN came in", "forward", note, f"{title} reads NaN from {name}")
+            if already_bad or bad_operands or (kind == "infinity" and literal):
                 continue
-            text = f"{title} makes {kind}{self._place(made[0], operands, test)}"
-            self._tell(
-                f"{kind} born", "forward", where, text + _help(call.op, kind, self.tape, made)
+            text = f"{title} computes {kind}{self._location(bad_outputs[0], operands, test)}"
+            self._note(
+                f"{kind} born", "forward", note, text + _help(call.op, kind, self.tape, bad_outputs)
             )
 
     def node_ran(  # noqa: D102
@@ -113,7 +114,7 @@ class Nonfinite(Detector):
             return
         node = self.tape.nodes[node_run.node]
         if update is not None:
-            # What an optimizer then meets in `.grad` has come from here.
+            # What an optimizer later reads from `.grad` comes from here.
             self._with_nan.update(self._holding([update.after], np.isnan))
             self._tainted.update(self._holding([update.after], lambda array: ~np.isfinite(array)))
         if self._holding(node_run.incoming, lambda array: ~np.isfinite(array)):
@@ -122,48 +123,48 @@ class Nonfinite(Detector):
         operands = {n for call in calls for a in call.arguments.values() for n in references(a)}
         used = operands.union(n for call in calls for n in call.outputs if n is not None)
         source = next((f.source for f in findings if f.source is not None), None)
-        where = Note("", "", source, node=node.id, sweep=sweep)
-        if self._through_where(node_run, sorted(operands), where):
+        note = Note("", "", source, node=node.id, sweep=sweep)
+        if self._through_where(node_run, sorted(operands), note):
             return
         if not used.isdisjoint(self._with_nan) or self._holding(sorted(used), np.isnan):
-            # NaN in the forward pass was told there.
+            # NaN in the forward pass was noted there.
             return
         for kind, test in _KINDS.items():
-            made = self._holding(node_run.outgoing, test)
-            if made and kind == "infinity" and not used.isdisjoint(self._tainted):
-                # It overflowed in the forward pass already.
+            bad_gradients = self._holding(node_run.outgoing, test)
+            if bad_gradients and kind == "infinity" and not used.isdisjoint(self._tainted):
+                # It already overflowed in the forward pass.
                 return
-            if made:
-                place = self._place(made[0], sorted(operands), test)
-                text = f"{node.name} #{node.id} makes {kind} of finite gradients{place}"
-                text += _help(node.name, kind, self.tape, made)
+            if bad_gradients:
+                location = self._location(bad_gradients[0], sorted(operands), test)
+                text = f"{node.name} #{node.id} computes {kind} from finite gradients{location}"
+                text += _help(node.name, kind, self.tape, bad_gradients)
                 masked = self._holding(node_run.incoming, lambda array: array == 0)
                 text += _MASKED if kind == "NaN" and masked else ""
-                self._tell(f"{kind} born", "backward", where, text)
+                self._note(f"{kind} born", "backward", note, text)
                 return
 
-    def _through_where(self, node_run: NodeRun, operands: Sequence[int], where: Note) -> bool:
-        """Tell of NaN that is made of zeros, which arrive for what a step did not select."""
+    def _through_where(self, node_run: NodeRun, operands: Sequence[int], note: Note) -> bool:
+        """Note NaN computed from the zeros that arrive for elements that a step did not select."""
         node, incoming = self.tape.nodes[node_run.node], next(iter(node_run.incoming), None)
-        made = self._holding(node_run.outgoing, np.isnan)
-        if not made or incoming is None:
+        bad_gradients = self._holding(node_run.outgoing, np.isnan)
+        if not bad_gradients or incoming is None:
             return False
         zero = self._numbers(incoming) == 0
-        each = [np.isnan(self._numbers(number)) for number in made]
-        born = each[0]
-        alike = [e for e in each if e.shape == zero.shape]
-        if born.shape != zero.shape or np.any(alike & ~zero):
+        nans = [np.isnan(self._numbers(number)) for number in bad_gradients]
+        first = nans[0]
+        same_shape = [e for e in nans if e.shape == zero.shape]
+        if first.shape != zero.shape or np.any(same_shape & ~zero):
             return False
         input_nr = (node.id, 0)
-        call = unselected_by(self.tape, input_nr, born, self._arriving, self.records)
+        call = unselected_by(self.tape, input_nr, first, self._arriving, self.records)
         if call is None:
             return False
-        place = self._place(made[0], operands, np.isnan)
+        location = self._location(bad_gradients[0], operands, np.isnan)
         text = (
-            f"{node.name} #{node.id} makes NaN of zeros{place}: {told(call)} does not select what "
-            f"was computed there. {CURE}"
+            f"{node.name} #{node.id} computes NaN from zeros{location}: {told(call)} does not "
+            f"select those elements. {CURE}"
         )
-        self._tell(THROUGH_WHERE, "backward", where, text)
+        self._note(THROUGH_WHERE, "backward", note, text)
         return True
 
     def _arriving(self, node: int, index: int) -> Any:
@@ -173,13 +174,13 @@ class Nonfinite(Detector):
         except Unjudgeable:
             return None
 
-    def _tell(self, kind: str, phase: str, where: Note, text: str) -> None:
+    def _note(self, kind: str, phase: str, note: Note, text: str) -> None:
         if (kind, phase) not in self._first:
             text = f"{text.rstrip('.')}." if not text.endswith(".") else text
-            self._first[kind, phase] = replace(where, kind=kind, text=text)
+            self._first[kind, phase] = replace(note, kind=kind, text=text)
 
     def _holding(self, numbers: Iterable[int | None], test: Any) -> list[int]:
-        """Return the values that hold what a test finds."""
+        """Return the values for which a test is true somewhere."""
         return [n for n in numbers if n is not None and np.any(test(self._numbers(n)))]
 
     def _numbers(self, number: int) -> Any:
@@ -191,33 +192,27 @@ class Nonfinite(Detector):
         except Unjudgeable:
             return nothing
 
-    def _place(self, made: int, operands: Sequence[int], test: Any) -> str:
-        """Say where the first of them is, how many there are, and what the operands are there."""
-        array = self._numbers(made)
-        found = np.argwhere(test(array))
-        at = tuple(int(n) for n in found[0])
-        parts = [f", {len(found)} of {array.size}, first at [{', '.join(map(str, at))}]"]
+    def _location(self, number: int, operands: Sequence[int], test: Any) -> str:
+        """Return where the first is, how many there are, and the operands there."""
+        array = self._numbers(number)
+        hits = np.argwhere(test(array))
+        index = tuple(int(n) for n in hits[0])
+        parts = [f", {len(hits)} of {array.size}, first at [{', '.join(map(str, index))}]"]
         if array.ndim == 0:
             parts = [""]
-        alike = [n for n in operands if n != made and self._numbers(n).shape == array.shape]
-        if alike:
-            shown = " and ".join(f"{self._numbers(n)[at]:.6g}" for n in alike[:3])
-            parts.append(f", where the forward operands are {shown}" if alike[1:] else "")
-            parts.append(f", where the forward operand is {shown}" if not alike[1:] else "")
+        same_shape = [n for n in operands if n != number and self._numbers(n).shape == array.shape]
+        if same_shape:
+            values = " and ".join(f"{self._numbers(n)[index]:.6g}" for n in same_shape[:3])
+            parts.append(f", where the forward operands are {values}" if same_shape[1:] else "")
+            parts.append(f", where the forward operand is {values}" if not same_shape[1:] else "")
         return "".join(parts)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, replayed
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
         edges = [edge for sweep in tape.sweeps for edge, _ in sweep.roots]
         roots = {tape.nodes[edge.node].outputs[edge.index] for edge in edges}
         spoiled = not roots.isdisjoint(self._tainted) or any(
-            not math.isfinite(row.comparison.norm) for row in rows if row.value is not None
+            not math.isfinite(row.comparison.norm) for row in judged.rows if row.value is not None
         )
         return [
             note
@@ -226,12 +221,12 @@ class Nonfinite(Detector):
         ]
 
 
-def _help(name: str, kind: str, tape: Tape, made: Sequence[int]) -> str:
-    """Return a sentence on what to do, where one is known."""
-    known = _HELP[kind]
-    word = next((word for word in known if word in name.lower()), None)
-    text = f". {known[word]}" if word else "."
-    if tape.values[made[0]].dtype == "float16":
+def _help(name: str, kind: str, tape: Tape, numbers: Sequence[int]) -> str:
+    """Return advice, if there is any."""
+    advice = _HELP[kind]
+    word = next((word for word in advice if word in name.lower()), None)
+    text = f". {advice[word]}" if word else "."
+    if tape.values[numbers[0]].dtype == "float16":
         text += " The largest number of float16 is 65504: scale the loss, or use bfloat16."
     return text
 

@@ -1,4 +1,4 @@
-"""A tensor that a backward step uses, changed in place between the forward pass and that step."""
+"""A tensor changed in place between the forward pass and a backward step that uses it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.tape import references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, Node, NodeRun, Tape
 
@@ -22,16 +21,16 @@ _KIND = "changed after it was saved"
 
 
 class Overwritten(Detector):
-    """Looks, where a backward step disagrees, for a write to the memory that it read.
+    """Looks, where a backward step disagrees, for a write to memory that it read.
 
-    Autograd refuses to use what was changed, unless the change went round its back: through
-    ``.data``, ``set_`` or memory that NumPy shares. Of the last there is no call; it is told if
-    the numbers of the forward pass are still remembered.
+    Autograd refuses to use a changed tensor, unless the change went behind its back: through
+    ``.data``, ``set_`` or memory shared with NumPy. The last leaves no call; it is noticed if the
+    numbers of the forward pass are still cached.
     """
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
-        # Nodes that disagree, by the call that is to blame for them, or None for one unseen.
+        # Nodes that disagree, by the guilty call; None: not a recorded call.
         self._blamed: dict[int | None, list[tuple[int, int]]] = {}
 
     def node_ran(  # noqa: D102
@@ -53,33 +52,27 @@ class Overwritten(Detector):
         elif any(self.records.changed(n) for call in calls for n in _values(call)):
             self._blamed.setdefault(None, []).append((sweep, node.id))
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, rows, replayed
-        made: dict[tuple[str, str], Note] = {}
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
+        notes: dict[tuple[str, str], Note] = {}
         for number, blamed in self._blamed.items():
             write = None if number is None else tape.calls[number]
-            who = listed([f"{tape.nodes[node].name} #{node}" for _, node in blamed])
-            by = (
+            readers = listed([f"{tape.nodes[node].name} #{node}" for _, node in blamed])
+            writer = (
                 "something other than a torch operation (a NumPy view, a C extension)"
                 if write is None
                 else f"{write.op} (call {write.id})"
             )
             text = (
-                f"{by} overwrote what the backward of {who} still needed, and torch did not "
-                "notice. Change a copy of it, or change it after backward."
+                f"{writer} overwrote a tensor that the backward of {readers} still needed, and "
+                "torch did not notice. Change a copy, or change it after backward."
             )
             sweep, node = blamed[0]
             source = write.source if write else None
             note = Note(_KIND, text, source, write.id if write else None, node, sweep)
-            # The same line does it again in every step of a training.
-            made.setdefault((write.op if write else "", source.line if source else ""), note)
-        return list(made.values())
+            # A line does it in every training step: one note each.
+            notes.setdefault((write.op if write else "", source.line if source else ""), note)
+        return list(notes.values())
 
 
 def _calls(node: Node) -> list[int]:
@@ -91,16 +84,16 @@ def _values(call: Call) -> set[int]:
     return numbers | {n for n in call.outputs if n is not None}
 
 
-def _later_write(tape: Tape, call: Call, count: int, own: Sequence[int]) -> Call | None:
-    """Return the first of the calls after one, up to a count, that writes to memory of its own.
+def _later_write(tape: Tape, call: Call, count: int, inner: Sequence[int]) -> Call | None:
+    """Return the first later call, up to a count, that writes to memory that a call used.
 
-    What a function writes in its own forward, it writes before it saves anything.
+    A function's own calls do not count: it writes before it saves anything.
     """
     layouts = [tape.values[n].layout for n in _values(call)]
     memory = {layout.storage for layout in layouts if layout is not None}
     for number in range(call.id + 1, count):
         later = tape.calls[number]
-        if later.writes and number not in own:
+        if later.writes and number not in inner:
             written = [tape.values[n].layout for n in later.outputs if n is not None]
             if any(layout is not None and layout.storage in memory for layout in written):
                 return later

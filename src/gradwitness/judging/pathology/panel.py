@@ -1,4 +1,4 @@
-"""All detectors together: one that fails is heard no more, and that it failed is told."""
+"""All detectors together; one that fails is dropped, with a note."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradwitness._printable import one_line
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology import DETECTORS
+from gradwitness.judging.pathology.detector import Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Panel:
-    """Tells every detector of every step, and collects the notes.
+    """Shows every step to every detector, and collects the notes.
 
-    They run amid the program's own operations: what one of them raises must stop neither the
+    Detectors run amid the program's own operations: an exception in one must stop neither the
     program nor the report.
 
     Parameters
@@ -37,13 +38,13 @@ class Panel:
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:
         """Pass a call on."""
-        self._each(lambda detector: detector.called(call, findings))
+        self._for_each(lambda detector: detector.called(call, findings))
 
     def node_ran(
         self, sweep: int, node_run: NodeRun, update: LeafUpdate | None, findings: Sequence[Finding]
     ) -> None:
-        """Pass a node's turn on."""
-        self._each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
+        """Pass a node run on."""
+        self._for_each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
 
     def notes(
         self,
@@ -52,16 +53,17 @@ class Panel:
         rows: Sequence[Row],
         replayed: Replay | None,
     ) -> tuple[Note, ...]:
-        """Return everybody's notes, and then who failed."""
-        made: list[Note] = []
-        self._each(lambda detector: made.extend(detector.notes(tape, findings, rows, replayed)))
-        return (*made, *self._failures)
+        """Return the notes of all detectors, then those about failures."""
+        judgement = Judgement(tape, findings, rows, replayed)
+        notes: list[Note] = []
+        self._for_each(lambda detector: notes.extend(detector.notes(judgement)))
+        return (*notes, *self._failures)
 
-    def _each(self, step: Callable[[Detector], None]) -> None:
+    def _for_each(self, step: Callable[[Detector], None]) -> None:
         for detector in tuple(self._detectors):
             try:
                 step(detector)
-            except Exception as error:  # noqa: BLE001 (told in the report, see the class)
+            except Exception as error:  # noqa: BLE001 (noted in the report, see the class)
                 self._detectors.remove(detector)
                 said = one_line(f"{type(error).__name__}: {error}")
                 text = (

@@ -1,4 +1,4 @@
-"""A ``.grad`` that held something from an earlier step, to which a backward pass added."""
+"""A ``.grad`` still holding an earlier step's gradient, to which a backward pass added."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Source, Tape
 
-_BEFORE = "was there before the block", "zero_grad() before it, unless you accumulate over blocks"
-_UPDATED = "this update of the weights had used already", "zero_grad() between steps"
+_BEFORE = (
+    "existed before the block",
+    "Call zero_grad() before it, unless you accumulate over blocks.",
+)
+_UPDATED = "an update had already used", "Call zero_grad() between steps."
 
 
 class Stale(Detector):
-    """Tells accumulation that was meant, several passes for one update, from the other kind.
+    """Distinguishes intended accumulation, several passes for one update, from stale gradients.
 
-    What is cleared again before an update uses it, as one player's pass leaves it in another's
-    parameters, does no harm and is not told.
+    A stale gradient that is cleared before an update uses it, as a GAN's generator pass leaves in
+    the discriminator, does no harm and is not noted.
     """
 
     def __init__(self, tape: Tape, records: Records) -> None:
         super().__init__(tape, records)
-        # The memory of parameters that have a gradient from this block, and what has written to
-        # memory since, and where.
+        # Storages of parameters with a gradient from this block, and the writes to storages since.
         self._used: set[int] = set()
         self._written: dict[int, Source] = {}
-        # What a pass has added to since, not yet used: leaf, pass, where the update before was.
+        # Stale gradients not yet used by an update: leaf, pass, source of the update before.
         self._pending: dict[int, list[tuple[int, int, Source]]] = {}
-        # For each sort: leaves, passes, and where the first update was made.
-        self._found: dict[tuple[str, str], tuple[dict[int, None], list[int], Source | None]] = {}
+        # For each kind: leaves, passes, source of the first update.
+        self._stale: dict[tuple[str, str], tuple[dict[int, None], list[int], Source | None]] = {}
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         del findings
@@ -61,18 +62,18 @@ class Stale(Detector):
         if update is None or leaf is None:
             return
         layout = self.tape.values[leaf].layout
-        memory = -1 if layout is None else layout.storage
-        again, changed = memory in self._used, self._written.pop(memory, None)
-        self._used.add(memory)
+        storage = -1 if layout is None else layout.storage
+        again, changed = storage in self._used, self._written.pop(storage, None)
+        self._used.add(storage)
         if update.before is None or self._is_zero(update.before):
-            self._pending.pop(memory, None)
+            self._pending.pop(storage, None)
         elif not again:
             self._note(_BEFORE, leaf, sweep, None)
         elif changed is not None:
-            self._pending.setdefault(memory, []).append((leaf, sweep, changed))
+            self._pending.setdefault(storage, []).append((leaf, sweep, changed))
 
-    def _note(self, sort: tuple[str, str], leaf: int, sweep: int, source: Source | None) -> None:
-        leaves, passes, _ = self._found.setdefault(sort, ({}, [], source))
+    def _note(self, kind: tuple[str, str], leaf: int, sweep: int, source: Source | None) -> None:
+        leaves, passes, _ = self._stale.setdefault(kind, ({}, [], source))
         leaves[leaf] = None
         if sweep not in passes:
             passes.append(sweep)
@@ -81,24 +82,19 @@ class Stale(Detector):
         array = self.tape.values[number].array
         return array is not None and not np.any(array)
 
-    def notes(  # noqa: D102
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> list[Note]:
-        del findings, rows, replayed
-        made = []
-        for (how, what), (leaves, passes, source) in self._found.items():
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        notes = []
+        for (origin, advice), (leaves, passes, source) in self._stale.items():
             # An updated parameter is another value of the same name.
-            names = dict.fromkeys(tape.values[n].name or f"value {n}" for n in sorted(leaves))
-            which = "es " if len(passes) > 1 else " "
-            which += ", ".join(str(number + 1) for number in passes[:4])
-            which += f" and {len(passes) - 4} more" if len(passes) > 4 else ""
-            text = (
-                f"{listed(list(names))}: backward pass{which} added to a .grad that {how}. "
-                f"Call {what}."
+            names = dict.fromkeys(
+                judged.tape.values[n].name or f"value {n}" for n in sorted(leaves)
             )
-            made.append(Note("stale gradient", text, source, sweep=passes[0]))
-        return made
+            numbers = "es " if len(passes) > 1 else " "
+            numbers += ", ".join(str(number + 1) for number in passes[:4])
+            numbers += f" and {len(passes) - 4} more" if len(passes) > 4 else ""
+            text = (
+                f"{listed(list(names))}: backward pass{numbers} added to a .grad that {origin}. "
+                f"{advice}"
+            )
+            notes.append(Note("stale gradient", text, source, sweep=passes[0]))
+        return notes

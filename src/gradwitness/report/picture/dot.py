@@ -1,4 +1,4 @@
-"""Writer of Graphviz text, for those who have tools that read it."""
+"""Writer of Graphviz text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from gradwitness.report.picture.picture import Arrow, Box, Picture
 
-# The one monospace font whose widths every build of Graphviz knows; text stays in its box.
+# The monospace font whose widths every build of Graphviz knows, so that text fits its box.
 _FONT = "Courier"
 _SHAPES = {
     Role.RESULT: ("box", "filled,rounded", 2),
@@ -67,7 +67,7 @@ def write_dot(picture: Picture) -> str:
     """
     numbers = number_boxes(picture)
     font = {"fontname": _FONT, "fontcolor": TEXT}
-    graph = {"label": _left(_foot(picture)), "labelloc": "b", "labeljust": "l", "rankdir": "TB"}
+    graph = {"label": _left(_legend(picture)), "labelloc": "b", "labeljust": "l", "rankdir": "TB"}
     statements = [
         f"graph {_attributes(graph | {'bgcolor': PAPER, 'fontsize': '12'} | font)};",
         f"node {_attributes({'fontsize': '11', 'margin': '0.16,0.08'} | font)};",
@@ -93,7 +93,7 @@ def _describe_box(box: Box) -> dict[str, str]:
         lines[0] += f"  {MARKS[box.verdict]}"
     for line in (*box.lines, *([box.verdict_text] if box.verdict_text else [])):
         lines += wrap(line)
-    # Graphviz shows the label where a tooltip is empty; a blank shows nothing.
+    # Graphviz shows the label if the tooltip is empty; a blank shows nothing.
     tooltip = "".join(f"{line}\\n" for line in _escape_lines(wrap(box.note))) if box.note else " "
     return {
         "label": _left(lines),
@@ -114,8 +114,8 @@ def _describe_arrow(arrow: Arrow) -> dict[str, str]:
     return attributes
 
 
-def _foot(picture: Picture) -> list[str]:
-    """Headline, subtitle and legend; Graphviz gives a graph one label for all."""
+def _legend(picture: Picture) -> list[str]:
+    """Headline, subtitle and legend: a Graphviz graph has a single label for all."""
     roles = {box.role for box in picture.boxes}
     verdicts = {box.verdict for box in picture.boxes}
     flows = {arrow.flow for arrow in picture.arrows}
@@ -127,12 +127,12 @@ def _foot(picture: Picture) -> list[str]:
 
 
 def _left(lines: list[str]) -> str:
-    r"""Join lines by ``\l``, which sets what is before it to the left."""
+    r"""Join lines by ``\l``, which left-aligns the text before it."""
     return "".join(f"{line}\\l" for line in _escape_lines(lines))
 
 
 def _escape_lines(lines: list[str]) -> list[str]:
-    r"""Escape what Graphviz reads in a label: ``\N`` and the like, and ``&lt;`` and the like."""
+    r"""Escape what Graphviz interprets in a label, such as ``\N`` and ``&lt;``."""
     return [line.replace("\\", "\\\\").replace("&", "&amp;") for line in lines]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.finding import Report, Step
-from gradwitness.judging.numbers import place, short
+from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
 from gradwitness.report.picture.picture import Arrow, Box, Flow, Picture, Role
 from gradwitness.rules import find_node
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _LEGEND = (
     "Arrows point backward, from the result to the leaves: the way the gradients flow.",
-    "In a box: the autograd node and its number; the value that its forward operation made;",
-    "shapes in and out; the module; what it sends on, where g is the gradient that arrives.",
-    "W, b: weight and bias, numbered by layer; ^T: transposed; d before a name: its gradient.",
+    "In a box: the autograd node and its number; the value that its forward operation returned;",
+    "shapes in and out; the module; the gradients that it sends, g being the one that arrives.",
+    "W, b: weight and bias, numbered by layer; ^T: transposed; d in front of a name: its gradient.",
     "x bound: the worst error of the step as a multiple of what rounding allows.",
 )
 
@@ -61,7 +61,7 @@ class _Drawing:
         arrows: list[Arrow] = []
         for number, sweep in enumerate(self._tape.sweeps):
             for edge, seed in sweep.roots:
-                boxes.append(self._result(number, edge, given=seed is not None))
+                boxes.append(self._result(number, edge, seeded=seed is not None))
                 label = "1" if seed is None else "given"
                 arrows.append(Arrow(boxes[-1].key, f"n{edge.node}", Flow.GRADIENT, label))
         for node in self._tape.nodes:
@@ -83,7 +83,7 @@ class _Drawing:
         entries = {node.name: _entry(node) for node in self._tape.nodes}
         return [entry.definition(name) for name, entry in sorted(entries.items()) if entry]
 
-    def _result(self, sweep: int, edge: Edge, *, given: bool) -> Box:
+    def _result(self, sweep: int, edge: Edge, *, seeded: bool) -> Box:
         value = self._tape.nodes[edge.node].outputs[edge.index]
         symbol = self._names.of(value)
         lines = []
@@ -97,8 +97,8 @@ class _Drawing:
             role=Role.RESULT,
             title=f"result {symbol}",
             lines=tuple(lines),
-            note="The value that backward was called on; its own gradient is "
-            + ("given by the program." if given else "1."),
+            note="The value that backward was called on; its gradient is "
+            + ("given by the program." if seeded else "1."),
         )
 
     def _box(self, node: Node) -> Box:
@@ -121,40 +121,40 @@ class _Drawing:
             return []
         value = self._tape.values[node.leaf]
         symbol = self._names.of(node.leaf)
-        named = f"{symbol} = {value.name}" if value.name and value.name != symbol else symbol
-        return [named, f"shape {_shape(value.shape)} {value.dtype}", f"{symbol}.grad += g"]
+        equation = f"{symbol} = {value.name}" if value.name and value.name != symbol else symbol
+        return [equation, f"shape {_shape(value.shape)} {value.dtype}", f"{symbol}.grad += g"]
 
     def _operation(self, node: Node) -> list[str]:
         lines = []
         numbers = node.inner if node.call is None else (node.call,)
         calls = [self._tape.calls[number] for number in numbers]
-        lines += [self._names.made_by(call) for call in calls[:6]]
+        lines += [self._names.equation(call) for call in calls[:6]]
         if len(calls) > 6:
             lines.append(f"... {len(calls) - 6} more operations")
-        came = [_edge_shape(self._tape, edge.node, edge.index) for edge in node.edges if edge]
-        made = [_shape(self._tape.values[n].shape) for n in node.outputs if n is not None]
-        lines.append(f"in {' '.join(came) or '-'} -> out {' '.join(made) or '-'}")
+        incoming = [_edge_shape(self._tape, edge.node, edge.index) for edge in node.edges if edge]
+        outgoing = [_shape(self._tape.values[n].shape) for n in node.outputs if n is not None]
+        lines.append(f"in {' '.join(incoming) or '-'} -> out {' '.join(outgoing) or '-'}")
         module = next((call.source.module for call in calls if call.source.module), "")
         if module:
             lines.append(f"module {module}")
         if node.kind == Kind.CUSTOM:
-            lines.append("backward: the user's own code")
+            lines.append("backward: user-defined")
         elif calls:
             pairs = self._names.gradients(calls[0])
-            wanted = [edge is not None for edge in node.edges]
-            for (symbol, formula), want in zip(pairs, wanted, strict=False):
-                if want:
+            present = [edge is not None for edge in node.edges]
+            for (symbol, formula), is_present in zip(pairs, present, strict=False):
+                if is_present:
                     lines.append(f"d{symbol} = {formula}")
         return lines
 
     def _labels(self, node: Node) -> list[str]:
-        """Return what each arrow carries, where a node sends out more than one gradient."""
+        """Return the labels of a node's arrows, if it sends more than one gradient."""
         if node.call is None or sum(edge is not None for edge in node.edges) < 2:
             return []
         return [f"d{symbol}" for symbol, _ in self._names.gradients(self._tape.calls[node.call])]
 
     def _saved(self, key: str, name: str, value: int | None) -> Box:
-        lines = ["changed since, or not on the tape"]
+        lines = ["changed since, or not recorded"]
         if value is not None:
             recorded = self._tape.values[value]
             lines = [f"{self._names.of(value)} {_shape(recorded.shape)}"]
@@ -178,12 +178,12 @@ class _Drawing:
             return verdict, f"{verdict.value}: {c.reason}"
         text = f"{verdict.value}, {short(c.ratio)} x bound"
         if verdict is Verdict.DISAGREES:
-            text += f" ({worst_finding.step.value}{place(c.index)})"
+            text += f" ({worst_finding.step.value}{subscript(c.index)})"
         return verdict, text
 
 
 def _entry(node: Node) -> Rule | Term | None:
-    """Return what defines a node's kind."""
+    """Return the rule or term that defines a node's kind."""
     return find_node("CustomFunction" if node.kind == Kind.CUSTOM else node.name)
 
 

@@ -1,4 +1,4 @@
-"""Layered layout: the result on top, arrows down, nothing on top of anything else."""
+"""Layered layout: the result at the top, arrows down, nothing overlapping."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from gradwitness.report.picture.layout_layers import LayeredGraph
 
 _ROW_GAP = 64.0
-# Arrows that lead far to the side get more height, or they run level and cannot be followed.
+# Arrows that lead far to the side get more height; nearly level ones are hard to follow.
 _GAP_PER_SHIFT = 0.05
-# The labels of arrows that join the same two boxes stand under each other.
+# The labels of arrows that join the same two boxes are stacked.
 _GAP_PER_PARALLEL = 16.0
 _WIDEST_GAP = 150.0
 
@@ -63,12 +63,12 @@ class Layout:
 def lay_out(
     widths: ArrayLike, heights: ArrayLike, sources: Sequence[int], targets: Sequence[int]
 ) -> Layout:
-    """Place boxes on layers and lead the arrows between them.
+    """Place boxes on layers and route the arrows between them.
 
-    Every box stands right under the lowest box that points at it. Arrows that pass a layer
-    run through a lane of their own between its boxes. Where the lanes would be far more than
-    the boxes, the longest arrows are cut into stubs. Parts that are not connected are laid
-    out one by one and set side by side. The same input gives the same layout.
+    Every box stands right under the lowest box that points at it. Arrows that cross a layer
+    run through their own lanes between its boxes. If there would be far more lanes than boxes,
+    the longest arrows are cut into stubs. Unconnected parts are laid out separately, side by
+    side. The same input gives the same layout.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def lay_out(
         Size of each box.
     sources, targets : sequence of int
         The boxes that each arrow joins. Several arrows may join the same two boxes. A cycle
-        is opened by letting one of its arrows point up.
+        is broken by letting one of its arrows point up.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def lay_out(
     sizes = np.column_stack([np.asarray(widths, float), np.asarray(heights, float)])
     count = len(sizes)
     if any(source == target for source, target in zip(sources, targets, strict=True)):
-        raise ValueError("an arrow joins a box to itself; the layout has no place for it")
+        raise ValueError("an arrow joins a box to itself, which the layout does not support")
     order, turned = downward(count, list(sources), list(targets))
     ends = [(t, s) if turn else (s, t) for s, t, turn in zip(sources, targets, turned, strict=True)]
     layers = assign_layers(order, ends)
@@ -115,7 +115,7 @@ class _Part:
 
 
 def _connected_parts(count: int, ends: list[tuple[int, int]]) -> list[tuple[list[int], list[int]]]:
-    """Boxes and arrows of each connected part, in the order of their first boxes."""
+    """Return boxes and arrows of each connected part, in the order of their first boxes."""
     pairs = np.array(ends, dtype=np.int64).reshape(-1, 2)
     links = scipy.sparse.coo_array(
         (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count)
@@ -143,12 +143,12 @@ def _lay_out_part(
 ) -> _Part:
     local = {box: index for index, box in enumerate(boxes)}
     top = min(layers[box] for box in boxes)
-    own_ends = [(local[ends[arrow][0]], local[ends[arrow][1]]) for arrow in arrows]
+    local_ends = [(local[ends[arrow][0]], local[ends[arrow][1]]) for arrow in arrows]
     row_of = [layers[box] - top for box in boxes]
     graph = build_layered(
         sizes[boxes, 0].tolist(),
         row_of,
-        own_ends,
+        local_ends,
         [cuts[arrow] for arrow in arrows],
     )
     centres = place_points(graph, order_rows(graph))
@@ -160,7 +160,7 @@ def _lay_out_part(
         boxes=boxes,
         arrows=arrows,
         corners=corners,
-        routes=draw_routes(own_ends, graph.chains, centres, graph.widths, bands),
+        routes=draw_routes(local_ends, graph.chains, centres, graph.widths, bands),
         width=max(c + w / 2 for c, w in zip(centres, graph.widths, strict=True)),
         height=bands.bottoms[-1],
     )
@@ -169,7 +169,7 @@ def _lay_out_part(
 def _stack_rows(
     graph: LayeredGraph, centres: list[float], row_of: list[int], heights: list[float]
 ) -> Bands:
-    """Give every layer the height of its highest box, with room for the arrows in between."""
+    """Give every layer the height of its tallest box, with room for arrows in between."""
     row_heights = [0.0] * len(graph.rows)
     for row, height in zip(row_of, heights, strict=True):
         row_heights[row] = max(row_heights[row], height)
@@ -193,7 +193,7 @@ def _stack_rows(
 
 
 def _gap_below(points: list[int], graph: LayeredGraph, centres: list[float]) -> float:
-    """Height between a layer and the next that keeps the arrows and their labels apart."""
+    """Return the height below a layer that keeps the arrows and their labels apart."""
     shift = parallels = 0.0
     for point in points:
         below = [other for other, _ in graph.lower[point]]
@@ -206,7 +206,7 @@ def _gap_below(points: list[int], graph: LayeredGraph, centres: list[float]) -> 
 def _pack(
     parts: list[_Part], sizes: NDArray[np.float64], turned: list[bool], cuts: list[bool]
 ) -> Layout:
-    """Set the parts side by side, in shelves as wide as the widest part or the whole is high."""
+    """Pack the parts side by side on shelves, into a roughly square area."""
     area = sum((part.width + BOX_GAP) * (part.height + BOX_GAP) for part in parts)
     limit = max([part.width for part in parts] + [math.sqrt(2 * area)])
     corners = np.zeros((len(sizes), 2))

@@ -1,4 +1,4 @@
-"""Where the points of each layer stand from left to right, once their order is settled."""
+"""Horizontal positions of the points of each layer, once their order is fixed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ROUNDS = 4
 
 
 def place_points(graph: LayeredGraph, rows: list[list[int]]) -> list[float]:
-    """Give every point the centre that leaves the arrows as straight as the order allows.
+    """Choose the centres that leave the arrows as straight as the order allows.
 
-    Sweeps down and up: each layer in turn takes the positions that have the least weighted
-    sum of horizontal distances to the neighbours, under the least separations. That sum,
-    unlike a sum of squares, is least where most arrows are exactly straight.
+    Sweeps down and up: each layer in turn takes the positions with the least weighted sum of
+    horizontal distances to the neighbours, under the minimal separations. Unlike a sum of
+    squares, that sum is least where most arrows are exactly straight.
 
     Parameters
     ----------
@@ -37,19 +37,19 @@ def place_points(graph: LayeredGraph, rows: list[list[int]]) -> list[float]:
     centres = [0.0] * len(graph.widths)
     offsets = [_offsets(graph, row) for row in rows]
     for row, offset in zip(rows, offsets, strict=True):
-        for point, place in zip(row, offset, strict=True):
-            centres[point] = place - offset[-1] / 2
+        for point, x in zip(row, offset, strict=True):
+            centres[point] = x - offset[-1] / 2
     down = list(zip(rows, offsets, strict=True))
     up = down[::-1]
     best, least = centres, math.inf
-    # A sweep that looks one way can drive side branches far out, layer by layer: keep the best.
+    # One-sided sweeps can drive side branches far out, layer by layer: keep the best.
     for sweep, side in _ROUNDS * ((down[1:], graph.upper), (up[1:], graph.lower)):
         for row, offset in sweep:
             _settle(row, offset, (side,), centres)
         cost = _cost(graph, centres)
         if cost < least:
             best, least = list(centres), cost
-    # From there, sweeps that look both ways only ever make it better.
+    # From there, two-sided sweeps can only improve it.
     for row, offset in down + up:
         _settle(row, offset, (graph.upper, graph.lower), best)
     left = min(centre - width / 2 for centre, width in zip(best, graph.widths, strict=True))
@@ -57,7 +57,7 @@ def place_points(graph: LayeredGraph, rows: list[list[int]]) -> list[float]:
 
 
 def _cost(graph: LayeredGraph, centres: list[float]) -> float:
-    """Weighted sum of the horizontal distances that all arrows cover."""
+    """Return the weighted sum of the horizontal distances of all arrows."""
     return sum(
         pull * abs(centres[other] - centre)
         for centre, below in zip(centres, graph.lower, strict=True)
@@ -66,7 +66,7 @@ def _cost(graph: LayeredGraph, centres: list[float]) -> float:
 
 
 def _offsets(graph: LayeredGraph, row: list[int]) -> list[float]:
-    """Centres of a row packed as tightly as allowed, the first at 0."""
+    """Return the centres of a row packed as tightly as allowed, the first at 0."""
     offsets = [0.0]
     for a, b in pairwise(row):
         boxes = (a < graph.boxes) + (b < graph.boxes)
@@ -85,28 +85,28 @@ def _settle(
     wishes = []
     for point, offset in zip(row, offsets, strict=True):
         wish = [(centres[other] - offset, pull) for side in sides for other, pull in side[point]]
-        # What nothing pulls stays where it is unless it is pushed.
+        # A point that nothing pulls stays where it is unless it is pushed.
         wishes.append(wish or [(centres[point] - offset, 1)])
-    for point, offset, place in zip(row, offsets, nearest_rising(wishes), strict=True):
-        centres[point] = place + offset
+    for point, offset, x in zip(row, offsets, nearest_rising(wishes), strict=True):
+        centres[point] = x + offset
 
 
 def nearest_rising(wishes: list[list[tuple[float, int]]]) -> list[float]:
     """Find the non-decreasing sequence that is nearest to weighted wishes.
 
-    Least ``sum(weight * |y[i] - value|)`` over all wishes ``(value, weight)`` of all places
-    ``i``, by slope trick: the cost of the places so far, as a function of the last, is convex
-    and piecewise linear, and a heap keeps the points where its slope changes.
+    Minimises ``sum(weight * |y[i] - value|)`` over all wishes ``(value, weight)`` of all ``i``
+    by the slope trick: the cost so far, as a function of the last element, is convex and
+    piecewise linear, and a heap keeps the points where its slope changes.
 
     Parameters
     ----------
     wishes : list of list of (float, int)
-        At least one wish for every place; weights are positive.
+        At least one wish for every element; weights are positive.
 
     Returns
     -------
     list of float
-        One value per place. Where a whole interval is equally good, its middle.
+        The sequence; the middle where a whole interval is equally good.
     """
     bends: list[tuple[float, int]] = []
     bests = []
@@ -115,7 +115,7 @@ def nearest_rising(wishes: list[list[tuple[float, int]]]) -> list[float]:
         for value, weight in wish:
             heappush(bends, (-value, 2 * weight))
             rising += weight
-        # Cut off the part with rising slope: the next place may always be larger.
+        # Cut off the part with rising slope: the next element may always be larger.
         while rising >= bends[0][1]:
             value, weight = heappop(bends)
             rising -= weight
@@ -125,6 +125,6 @@ def nearest_rising(wishes: list[list[tuple[float, int]]]) -> list[float]:
             heapreplace(bends, (value, weight - rising))
             best = -value
         bests.append(best)
-    for place in range(len(bests) - 2, -1, -1):
-        bests[place] = min(bests[place], bests[place + 1])
+    for i in range(len(bests) - 2, -1, -1):
+        bests[i] = min(bests[i], bests[i + 1])
     return bests

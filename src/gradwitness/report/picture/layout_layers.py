@@ -1,11 +1,11 @@
-"""First half of the layout: which layer each box stands on, and the lanes of long arrows."""
+"""First half of the layout: the layer of each box, and the lanes of long arrows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
 
-# Weights of the pull between neighbours, whole numbers so that sums of them compare exactly.
+# Weights of the pull between neighbours; integers, so that sums of them compare exactly.
 # A bend inside a long arrow is the ugliest thing, a crooked main chain comes next.
 PULL_ORDINARY = 4
 PULL_LANE_END = 8
@@ -13,14 +13,14 @@ PULL_LANE = 48
 # For each arrow of a straight run: the main chain must not give way to a side branch.
 PULL_RUN = 16
 PULL_RUN_MOST = 512
-# More leaves than this on one layer are folded, though not so often that the dummy points
-# of the folded arrows come near to what choose_cuts allows.
+# More leaves than this on one layer are folded, but not so often that the dummy points
+# of the folded arrows approach what choose_cuts allows.
 _WIDE_ROW = 12
 _MOST_FOLDS = 6
 
 
 def downward(count: int, sources: list[int], targets: list[int]) -> tuple[list[int], list[bool]]:
-    """Order the boxes so that arrows lead forward, turning round those that close a cycle.
+    """Order the boxes so that arrows lead forward, reversing those that close a cycle.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def downward(count: int, sources: list[int], targets: list[int]) -> tuple[list[i
     order : list of int
         All boxes, every one after the sources of its arrows.
     turned : list of bool
-        For each arrow, whether it had to be turned round; all False without cycles.
+        For each arrow, whether it was reversed; all False without cycles.
     """
     outgoing: list[list[int]] = [[] for _ in range(count)]
     waiting = [0] * count
@@ -42,35 +42,35 @@ def downward(count: int, sources: list[int], targets: list[int]) -> tuple[list[i
         outgoing[source].append(target)
         waiting[target] += 1
     ready = [box for box in range(count - 1, -1, -1) if waiting[box] == 0]
-    placed = [False] * count
+    is_placed = [False] * count
     order: list[int] = []
-    first_open = 0
+    next_box = 0
     while len(order) < count:
         if not ready:
-            # Only cycles are left: open one at its first box.
-            while placed[first_open]:
-                first_open += 1
-            ready.append(first_open)
+            # Only cycles are left: break one at its first box.
+            while is_placed[next_box]:
+                next_box += 1
+            ready.append(next_box)
         box = ready.pop()
-        placed[box] = True
+        is_placed[box] = True
         order.append(box)
         for target in outgoing[box]:
             waiting[target] -= 1
-            if waiting[target] == 0 and not placed[target]:
+            if waiting[target] == 0 and not is_placed[target]:
                 ready.append(target)
-    place = [0] * count
+    position = [0] * count
     for index, box in enumerate(order):
-        place[box] = index
-    turned = [place[s] > place[t] for s, t in zip(sources, targets, strict=True)]
+        position[box] = index
+    turned = [position[s] > position[t] for s, t in zip(sources, targets, strict=True)]
     return order, turned
 
 
 def assign_layers(order: list[int], ends: list[tuple[int, int]]) -> list[int]:
     """Put every box one layer below the lowest box that points at it.
 
-    Counted from the top, so a parameter or a saved tensor comes to stand right under its
-    lowest user and not at the foot of the picture. A box that nothing points at is then
-    pulled down to just above its highest target.
+    Counted from the top, so a parameter or a saved tensor stands right under its lowest user
+    and not at the bottom of the picture. A box that nothing points at is then moved down to just
+    above its highest target.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def assign_layers(order: list[int], ends: list[tuple[int, int]]) -> list[int]:
 
 
 def _fold_wide_rows(layers: list[int], leaves: list[int]) -> None:
-    """Let the leaves of a very wide layer stand on the next ones, so that it fits a screen."""
+    """Spread the leaves of a very wide layer over the next ones, so that it fits a screen."""
     rows: dict[int, list[int]] = {}
     for leaf in sorted(leaves):
         rows.setdefault(layers[leaf], []).append(leaf)
@@ -112,8 +112,8 @@ def _fold_wide_rows(layers: list[int], leaves: list[int]) -> None:
         row = rows.get(layer, [])
         folds = -(-len(row) // most)
         if folds > 1:
-            # Those that stay are spread, so that the arrows of the others pass between them.
-            pushed = [leaf for place, leaf in enumerate(row) if place % folds]
+            # The remaining ones are spread, so that the arrows of the others pass between them.
+            pushed = [leaf for index, leaf in enumerate(row) if index % folds]
             rows[layer], rows[layer + 1] = row[::folds], pushed + rows.get(layer + 1, [])
             last = max(last, layer + 1)
         layer += 1
@@ -123,17 +123,17 @@ def _fold_wide_rows(layers: list[int], leaves: list[int]) -> None:
 
 
 def choose_cuts(spans: list[int], boxes: int) -> list[bool]:
-    """Say which arrows to cut into stubs, the longest first.
+    """Choose the arrows to cut into stubs, the longest first.
 
-    An arrow over ``span`` layers needs ``span - 1`` dummy points. A weight shared by all
-    steps of a recurrent network would need a number that grows with the square of the steps.
+    An arrow over ``span`` layers needs ``span - 1`` dummy points. For a weight shared by all
+    steps of a recurrent network their number would grow with the square of the steps.
 
     Parameters
     ----------
     spans : list of int
         Layers that each arrow leads down.
     boxes : int
-        Number of boxes, which sets how many dummy points are allowed.
+        Number of boxes, which limits the number of dummy points.
 
     Returns
     -------
@@ -162,7 +162,7 @@ class LayeredGraph:
     boxes : int
         How many of the points are boxes.
     rows : list of list of int
-        The points of each layer, in a first order that follows the arrows' order.
+        The points of each layer, in an initial order that follows the arrows.
     upper, lower : list of list of (int, int)
         Neighbours of each point in the layer above and below, with the weight of the pull.
     chains : list of list of int
@@ -183,7 +183,7 @@ def build_layered(
     ends: list[tuple[int, int]],
     cuts: list[bool],
 ) -> LayeredGraph:
-    """Put a dummy point on every layer that an arrow passes.
+    """Put a dummy point on every layer that an arrow crosses.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def build_layered(
 
 
 def _spine(layers: list[int], chains: list[list[int]]) -> dict[tuple[int, int], int]:
-    """Pull along the arrows that both their ends count as their longest way on.
+    """Return the pull of arrows that are the longest continuation for both of their ends.
 
     Such arrows join into runs that share no box; the pull grows with the length of the run.
     """
@@ -266,7 +266,7 @@ def _spine(layers: list[int], chains: list[list[int]]) -> dict[tuple[int, int], 
 def _first_rows(
     layers: list[int], up: list[list[tuple[int, int]]], down: list[list[tuple[int, int]]]
 ) -> list[list[int]]:
-    """Fill the layers in the order in which a walk down the arrows meets the points."""
+    """Fill the layers in the order of a depth-first walk down the arrows."""
     rows: list[list[int]] = [[] for _ in range(max(layers) + 1)]
     met = [False] * len(layers)
     stack = [point for point in range(len(layers) - 1, -1, -1) if not up[point]]

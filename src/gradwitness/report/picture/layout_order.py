@@ -1,4 +1,4 @@
-"""Left-to-right order within the layers: sweeps by barycentre that keep the fewest crossings."""
+"""Left-to-right order within the layers: barycentre sweeps, keeping the fewest crossings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gradwitness.report.picture.layout_layers import LayeredGraph
 
 _ROUNDS = 12
-# A round that brings nothing is often followed by one that does; four in a row never were.
+# A round without improvement is often followed by one with; four in a row never were.
 _PATIENCE = 4
 
 
@@ -19,7 +19,7 @@ def order_rows(graph: LayeredGraph) -> list[list[int]]:
     Parameters
     ----------
     graph : LayeredGraph
-        Its own rows are the first order tried, and are not changed.
+        Its rows are the initial order, and are not changed.
 
     Returns
     -------
@@ -27,23 +27,23 @@ def order_rows(graph: LayeredGraph) -> list[list[int]]:
         The points of each layer from left to right.
     """
     rows = [list(row) for row in graph.rows]
-    places = [0] * len(graph.widths)
+    positions = [0] * len(graph.widths)
     for row in rows:
-        _note_places(row, places)
+        _note_positions(row, positions)
     best = [list(row) for row in rows]
-    fewest = _crossings(rows, graph.lower, places)
+    fewest = _crossings(rows, graph.lower, positions)
     idle = 0
     for round_number in range(_ROUNDS):
         if fewest == 0 or idle == _PATIENCE:
             break
         if round_number % 2 == 0:
             for row in rows[1:]:
-                _sort_row(row, graph.upper, places)
+                _sort_row(row, graph.upper, positions)
         else:
             for row in reversed(rows[:-1]):
-                _sort_row(row, graph.lower, places)
-        _swap_neighbours(rows, graph, places)
-        crossings = _crossings(rows, graph.lower, places)
+                _sort_row(row, graph.lower, positions)
+        _swap_neighbours(rows, graph, positions)
+        crossings = _crossings(rows, graph.lower, positions)
         idle += 1
         if crossings < fewest:
             fewest, idle = crossings, 0
@@ -51,52 +51,56 @@ def order_rows(graph: LayeredGraph) -> list[list[int]]:
     return best
 
 
-def _note_places(row: list[int], places: list[int]) -> None:
-    for place, point in enumerate(row):
-        places[point] = place
+def _note_positions(row: list[int], positions: list[int]) -> None:
+    for index, point in enumerate(row):
+        positions[point] = index
 
 
-def _sort_row(row: list[int], neighbours: list[list[tuple[int, int]]], places: list[int]) -> None:
-    """Sort the points that have neighbours by their barycentre; the others keep their place."""
+def _sort_row(
+    row: list[int], neighbours: list[list[tuple[int, int]]], positions: list[int]
+) -> None:
+    """Sort the points that have neighbours by barycentre; the others stay in place."""
     keys = {
-        point: sum(places[other] for other, _ in neighbours[point]) / len(neighbours[point])
+        point: sum(positions[other] for other, _ in neighbours[point]) / len(neighbours[point])
         for point in row
         if neighbours[point]
     }
     movable = iter(sorted(keys, key=keys.__getitem__))
     row[:] = [next(movable) if point in keys else point for point in row]
-    _note_places(row, places)
+    _note_positions(row, positions)
 
 
-def _swap_neighbours(rows: list[list[int]], graph: LayeredGraph, places: list[int]) -> None:
-    """Exchange points that stand side by side where that takes crossings away."""
+def _swap_neighbours(rows: list[list[int]], graph: LayeredGraph, positions: list[int]) -> None:
+    """Swap adjacent points where that removes crossings."""
     for row in rows:
         for left in range(len(row) - 1):
             a, b = row[left], row[left + 1]
             gain = 0
             for neighbours in (graph.upper, graph.lower):
-                of_a = [places[other] for other, _ in neighbours[a]]
-                of_b = [places[other] for other, _ in neighbours[b]]
+                of_a = [positions[other] for other, _ in neighbours[a]]
+                of_b = [positions[other] for other, _ in neighbours[b]]
                 gain += _pairs_over(of_a, of_b) - _pairs_over(of_b, of_a)
             if gain > 0:
                 row[left], row[left + 1] = b, a
-                places[a], places[b] = left + 1, left
+                positions[a], positions[b] = left + 1, left
 
 
 def _pairs_over(first: list[int], second: list[int]) -> int:
-    """Count the pairs whose member of ``first`` stands right of that of ``second``."""
+    """Count the pairs whose member of ``first`` is right of that of ``second``."""
     if len(first) == 1 and len(second) == 1:
         return int(first[0] > second[0])
     second = sorted(second)
-    return sum(bisect_right(second, place - 1) for place in first)
+    return sum(bisect_right(second, position - 1) for position in first)
 
 
-def _crossings(rows: list[list[int]], lower: list[list[tuple[int, int]]], places: list[int]) -> int:
+def _crossings(
+    rows: list[list[int]], lower: list[list[tuple[int, int]]], positions: list[int]
+) -> int:
     crossings = 0
     for row in rows[:-1]:
         seen: list[int] = []
         for point in row:
-            ends = sorted(places[below] for below, _ in lower[point])
+            ends = sorted(positions[below] for below, _ in lower[point])
             # Ends of one point do not cross each other: count first, add afterwards.
             crossings += sum(len(seen) - bisect_right(seen, end) for end in ends)
             for end in ends:

@@ -1,4 +1,4 @@
-"""The arrows' curves: out of a box, through the lanes between boxes, into a box."""
+"""Curves of arrows: out of a box, through the lanes between boxes, into a box."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 PORT_GAP = 26.0
 _LEAST_PORT_GAP = 10.0
-# Arrows leave and enter within this part of the width: rounded, slanted and cut corners end
-# before it.
+# Arrows leave and enter within this share of the width, clear of rounded, slanted and cut corners.
 _PORT_SHARE = 0.6
 STUB = 30.0
 
@@ -99,23 +98,25 @@ def _ports(
     above: dict[int, list[tuple[float, int]]] = {}
     for arrow, (upper, lower) in enumerate(ends):
         chain = chains[arrow]
-        # All stubs of a box share one port, right of the other arrows: there is their label.
+        # All stubs of a box share a port to the right of the other arrows, where their label is.
         below.setdefault(upper, []).append((centres[chain[1]] if chain else np.inf, arrow))
         above.setdefault(lower, []).append((centres[chain[-2]] if chain else np.inf, arrow))
     leave = [0.0] * len(ends)
     enter = [0.0] * len(ends)
     for side, ports in ((below, leave), (above, enter)):
         for box, arrows in side.items():
-            for arrow, place in _fan(sorted(arrows), centres[box], widths[box]).items():
-                ports[arrow] = place
+            for arrow, x in _fan(sorted(arrows), centres[box], widths[box]).items():
+                ports[arrow] = x
     return leave, enter
 
 
 def _fan(arrows: list[tuple[float, int]], centre: float, width: float) -> dict[int, float]:
-    """Places of sorted arrows on one edge; the one that leads straight on gets the middle."""
+    """Return positions of sorted arrows on an edge; a straight one gets the middle."""
     slots = [[arrow] for toward, arrow in arrows if toward < np.inf]
     straight = [
-        slot for slot, (toward, _) in enumerate(arrows) if abs(toward - centre) < PORT_GAP / 2
+        position
+        for position, (toward, _) in enumerate(arrows)
+        if abs(toward - centre) < PORT_GAP / 2
     ]
     stubs = [arrow for toward, arrow in arrows if toward == np.inf]
     if stubs:
@@ -124,11 +125,13 @@ def _fan(arrows: list[tuple[float, int]], centre: float, width: float) -> dict[i
     middle = sum(straight) / len(straight) if straight else last / 2
     room = _PORT_SHARE / 2 * width
     if max(middle, last - middle) * _LEAST_PORT_GAP > room:
-        # So many that the heads would touch: then use the whole width.
+        # So many that the heads would touch: use the whole width.
         middle = last / 2
     gap = min(PORT_GAP, room / max(middle, last - middle, 1.0))
     return {
-        arrow: centre + (slot - middle) * gap for slot, those in enumerate(slots) for arrow in those
+        arrow: centre + (position - middle) * gap
+        for position, arrows_there in enumerate(slots)
+        for arrow in arrows_there
     }
 
 
@@ -138,7 +141,7 @@ def _curve(knots: list[tuple[float, float]]) -> NDArray[np.float64]:
     for before, knot in pairwise(knots):
         if knot == before:
             continue
-        # A straight run down becomes one piece, however many layers it passes.
+        # A straight run down becomes one piece, however many layers it crosses.
         if len(kept) > 1 and kept[-2][0] == kept[-1][0] == knot[0]:
             kept[-1] = knot
         else:

@@ -21,7 +21,7 @@ PAPER = "#ffffff"
 
 @dataclass(frozen=True)
 class Ink:
-    """Colours of a box: its edge and badge, its ground, and how thick the edge is."""
+    """Colours of a box (edge and badge, ground), and the thickness of its edge."""
 
     edge: str
     ground: str
@@ -30,7 +30,7 @@ class Ink:
 
 UNJUDGED = Ink("#64748b", "#f5f7fa", 1.2)
 # Blue-green, orange-red and amber-grey differ for every common kind of colour blindness,
-# and in lightness and thickness of edge too.
+# and also in lightness and thickness of edge.
 INKS = {
     Verdict.AGREES: Ink("#00796b", "#e3f4f1", 1.5),
     Verdict.DISAGREES: Ink("#c8370a", "#fde6dc", 3.0),
@@ -41,9 +41,9 @@ ROLE_WORDS = {
     Role.RESULT: "result: backward starts here",
     Role.OPERATION: "autograd node of an operation",
     Role.CUSTOM: "node of a custom autograd.Function",
-    Role.LEAF: "leaf: collects a gradient",
-    Role.SAVED: "tensor kept from the forward pass",
-    Role.INPUT: "data that collects no gradient",
+    Role.LEAF: "leaf: accumulates a gradient",
+    Role.SAVED: "tensor saved in the forward pass",
+    Role.INPUT: "data without a gradient",
 }
 VERDICT_WORDS = {
     Verdict.AGREES: "AGREES with the witness",
@@ -53,11 +53,11 @@ VERDICT_WORDS = {
 MARKS = {Verdict.AGREES: "\u2713", Verdict.DISAGREES: "\u2717", Verdict.INCONCLUSIVE: "?"}
 FLOW_WORDS = {
     Flow.GRADIENT: "the gradient flows this way",
-    Flow.SAVED: "keeps this for its backward formula",
+    Flow.SAVED: "saved for its backward formula",
 }
 CUT_WORDS = (
-    "Arrows that lead past very many layers are cut: what leaves at \u201cto (n)\u201d "
-    "arrives at the box with the number (n)."
+    "Arrows across very many layers are cut: one that leaves at \u201cto (n)\u201d "
+    "arrives at the box numbered (n)."
 )
 
 
@@ -67,7 +67,7 @@ def ink_of(verdict: Verdict | None) -> Ink:
 
 
 def number_boxes(picture: Picture) -> dict[str, int]:
-    """Map each key to the place of its box, and make sure that the picture holds together.
+    """Map each key to the position of its box, and check that the keys are consistent.
 
     Parameters
     ----------
@@ -86,9 +86,9 @@ def number_boxes(picture: Picture) -> dict[str, int]:
     numbers: dict[str, int] = {}
     for number, box in enumerate(picture.boxes):
         if numbers.setdefault(box.key, number) != number:
-            raise ValueError(f"two boxes of the picture have the key {box.key!r}")
+            raise ValueError(f"two boxes have the key {box.key!r}")
     for arrow in picture.arrows:
         for key in (arrow.source, arrow.target):
             if key not in numbers:
-                raise ValueError(f"an arrow names the key {key!r}, which no box has")
+                raise ValueError(f"an arrow names the key {key!r}, but no box has it")
     return numbers

@@ -1,4 +1,4 @@
-"""The labelled graph as plain records: what every layout and every writer starts from."""
+"""The labelled graph as plain records, the input of every layout and writer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Role(Enum):
-    """What a box stands for; every writer gives each role a shape of its own."""
+    """What a box stands for; every writer gives each role its own shape."""
 
     RESULT = "result"  # the value that backward was called on
     OPERATION = "operation"  # an autograd node of an ATen operation
@@ -43,11 +43,11 @@ class Box:
     lines : tuple of str
         Further lines: expression, shapes, formula, module path.
     verdict : Verdict or None
-        Chooses colour and badge; None where nothing is to be judged (saved tensors, data).
+        Chooses colour and badge; None where there is nothing to judge (saved tensors, data).
     verdict_text : str
         The verdict in words, with its figure: ``AGREES  0.31 of bound``.
     note : str
-        Longer text (definition of the node kind); a tooltip where the format has one.
+        Longer text (definition of the node kind); a tooltip where the format has them.
     """
 
     key: str
@@ -83,7 +83,7 @@ class Picture:
     arrows : tuple of Arrow
         Several arrows may join the same two boxes; no arrow joins a box to itself.
     legend : tuple of str
-        Sentences for the foot of the picture (direction of arrows and the like).
+        Sentences for the bottom of the picture (direction of arrows and the like).
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Writer of standalone SVG pictures: verdicts told by form and words as well as by colour."""
+"""Writer of standalone SVG pictures: verdicts show by form and words, not only by colour."""
 
 from __future__ import annotations
 
@@ -73,19 +73,19 @@ def write_svg(picture: Picture) -> str:
     right = max([layout.width] + [label.right for label in labels])
     inner = max(right - left, LEAST_WIDTH)
     root, paper = _begin(picture)
-    foot = _add_head(root, picture, inner)
-    place = (_MARGIN - left + (inner - (right - left)) / 2, foot)
-    drawing = ET.SubElement(root, "g", {"transform": f"translate({fmt(*place)})"})
+    bottom = _add_head(root, picture, inner)
+    origin = (_MARGIN - left + (inner - (right - left)) / 2, bottom)
+    drawing = ET.SubElement(root, "g", {"transform": f"translate({fmt(*origin)})"})
     _add_arrows(drawing, picture, layout)
     for number, (box, card) in enumerate(zip(picture.boxes, cards, strict=True)):
         group = ET.SubElement(drawing, "g", {"id": f"box-{number}"})
         _add_box(group, box, card, layout.x[number], layout.y[number])
     for label in labels:
         add_label(drawing, label)
-    foot = add_legend(
-        root, picture, _MARGIN, foot + layout.height + _MARGIN, inner, cut=bool(layout.cut.any())
+    bottom = add_legend(
+        root, picture, _MARGIN, bottom + layout.height + _MARGIN, inner, cut=bool(layout.cut.any())
     )
-    width, height = fmt(inner + 2 * _MARGIN), fmt(foot + _MARGIN)
+    width, height = fmt(inner + 2 * _MARGIN), fmt(bottom + _MARGIN)
     paper.attrib |= {"width": width, "height": height}
     root.attrib |= {"width": width, "height": height, "viewBox": f"0 0 {width} {height}"}
     ET.indent(root, space="")
@@ -105,7 +105,7 @@ def _begin(picture: Picture) -> tuple[ET.Element, ET.Element]:
     )
     ET.SubElement(root, "title").text = title
     add_arrow_heads(root)
-    # Without a ground of its own a picture on a dark page would show dark text on dark.
+    # Without its own background, a picture on a dark page would show dark text on dark.
     paper = ET.SubElement(root, "rect", {"fill": PAPER})
     return root, paper
 
@@ -125,7 +125,7 @@ def _add_head(root: ET.Element, picture: Picture, inner: float) -> float:
 
 @dataclass(frozen=True)
 class _Card:
-    """The text of a box, broken into lines, and the size that it needs."""
+    """The text of a box, broken into lines, and the size it needs."""
 
     title: list[str]
     lines: list[str]
@@ -184,12 +184,12 @@ def _add_arrows(drawing: ET.Element, picture: Picture, layout: Layout) -> None:
     for arrow, pieces in zip(picture.arrows, layout.routes, strict=True):
         for piece in pieces:
             path = _path(piece)
-            # Stubs of the same box lie on each other.
+            # Stubs of the same box coincide.
             if len(pieces) > 1 and (path, arrow.flow) in drawn:
                 continue
             drawn.add((path, arrow.flow))
-            leaves = len(pieces) > 1 and piece is pieces[0]
-            add_line(drawing, path, arrow.flow, head=not leaves)
+            is_stub_start = len(pieces) > 1 and piece is pieces[0]
+            add_line(drawing, path, arrow.flow, head=not is_stub_start)
 
 
 def _path(points: NDArray[np.float64]) -> str:

@@ -1,4 +1,4 @@
-"""Where the labels of arrows go, so that they cover neither boxes nor each other."""
+"""Positions of arrow labels that cover neither boxes nor each other."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 _CELL = 200.0
 _HALF_HEIGHT = 7.0
-# Along a curve: its middle first, then by turns towards its two ends.
+# Along a curve: its middle first, then alternately towards its two ends.
 _TRIES = (0.5, 0.6, 0.4, 0.7, 0.3, 0.78, 0.22)
 _MOST_NAMED = 4
 
 
 class _Ground:
-    """Which places are taken; looked up by coarse cells."""
+    """The occupied rectangles, looked up by coarse cells."""
 
     def __init__(self) -> None:
         self._cells: dict[tuple[int, int], list[tuple[float, float, float, float]]] = {}
 
-    def take(self, left: float, top: float, right: float, bottom: float) -> None:
+    def occupy(self, left: float, top: float, right: float, bottom: float) -> None:
         for cell in self._cells_of(left, top, right, bottom):
             self._cells.setdefault(cell, []).append((left, top, right, bottom))
 
@@ -53,7 +53,7 @@ class _Ground:
 def place_labels(
     picture: Picture, layout: Layout, numbers: dict[str, int], sizes: NDArray[np.float64]
 ) -> list[Label]:
-    """Find a place for the label of every arrow and for the names at every stub.
+    """Place the label of every arrow and the names at every stub.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def place_labels(
     """
     ground = _Ground()
     for x, y, (width, height) in zip(layout.x, layout.y, sizes, strict=True):
-        ground.take(x, y, x + width, y + height)
+        ground.occupy(x, y, x + width, y + height)
     labels = []
     for texts, spots in _stub_names(picture, layout, numbers):
         labels.append(_settle(ground, texts, spots, Flow.GRADIENT))
@@ -85,7 +85,7 @@ def place_labels(
 
 
 def _settle(ground: _Ground, text: str, spots: list[tuple[float, float]], flow: Flow) -> Label:
-    """Take the first spot that is free, or the first of all."""
+    """Take the first free spot, or else the first."""
     labels = [Label(x, y, text, flow) for x, y in spots]
     rooms = [
         (label.left - 3, label.y - _HALF_HEIGHT, label.right + 3, label.y + _HALF_HEIGHT)
@@ -93,12 +93,12 @@ def _settle(ground: _Ground, text: str, spots: list[tuple[float, float]], flow: 
     ]
     free = [spot for spot, room in enumerate(rooms) if ground.is_free(*room)]
     chosen = free[0] if free else 0
-    ground.take(*rooms[chosen])
+    ground.occupy(*rooms[chosen])
     return labels[chosen]
 
 
 def _along(points: NDArray[np.float64]) -> Iterator[tuple[float, float]]:
-    """Points of a route, from its last curve to its first."""
+    """Yield points of a route, from its last curve to its first."""
     for start in range(len(points) - 4, -1, -3):
         p0, p1, p2, p3 = points[start : start + 4]
         if abs(p3[1] - p0[1]) < 4 * _HALF_HEIGHT:
@@ -112,7 +112,7 @@ def _along(points: NDArray[np.float64]) -> Iterator[tuple[float, float]]:
 def _stub_names(
     picture: Picture, layout: Layout, numbers: dict[str, int]
 ) -> Iterator[tuple[str, list[tuple[float, float]]]]:
-    """Names at the ends of cut arrows; each box where such arrows arrive has a number."""
+    """Yield the names at the ends of cut arrows; boxes where these arrive are numbered."""
     leaving: dict[int, list[int]] = {}
     entering: dict[int, list[int]] = {}
     ends: dict[tuple[bool, int], tuple[float, float]] = {}
@@ -126,16 +126,16 @@ def _stub_names(
             ends[True, target] = (float(enter[0, 0]), float(enter[0, 1]))
     portals = {target: portal for portal, target in enumerate(entering, 1)}
     titles = [clean(box.title).replace("\n", " ") for box in picture.boxes]
-    for source, many in leaving.items():
-        targets = list(dict.fromkeys(many))
+    for source, others in leaving.items():
+        targets = list(dict.fromkeys(others))
         text = "to " + " ".join(f"({portals[target]})" for target in targets[:_MOST_NAMED])
         if len(targets) == 1:
             text += f" {titles[targets[0]]}"
         elif len(targets) > _MOST_NAMED:
             text += f" and {len(targets) - _MOST_NAMED} more"
         yield text, _beside(ends[False, source], text)
-    for target, many in entering.items():
-        sources = list(dict.fromkeys(many))
+    for target, others in entering.items():
+        sources = list(dict.fromkeys(others))
         origin = titles[sources[0]] if len(sources) == 1 else f"{len(sources)} boxes"
         text = f"({portals[target]}) from {origin}"
         yield text, _beside(ends[True, target], text)

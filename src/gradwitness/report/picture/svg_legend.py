@@ -1,4 +1,4 @@
-"""The foot of an SVG picture: what every shape, badge and line in it means."""
+"""The legend of an SVG picture: the meaning of every shape, badge and line in it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _GAP = 28.0
 def add_legend(
     root: ET.Element, picture: Picture, left: float, top: float, width: float, *, cut: bool
 ) -> float:
-    """Explain everything that the picture holds, and nothing that it does not.
+    """Explain everything in the picture, and nothing else.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ _SLANT = 16.0
 _FOLD = 14.0
 _FLOW_INKS = {Flow.GRADIENT: GRADIENT, Flow.SAVED: SAVED}
 
-# Room that an outline takes from its box on the left and on the right, beside the padding.
+# Room that an outline takes on the left and right of a box, in addition to the padding.
 INSETS = {
     Role.RESULT: 6.0,
     Role.OPERATION: 0.0,
@@ -36,7 +36,7 @@ INSETS = {
 
 @dataclass(frozen=True)
 class Label:
-    """One line of text beside or upon an arrow, by its left end and its middle height."""
+    """One line of text next to or on an arrow, by its left end and vertical middle."""
 
     left: float
     y: float
@@ -122,13 +122,13 @@ def _polygon(corners: list[tuple[float, float]]) -> str:
 
 
 def add_badge(parent: ET.Element, verdict: Verdict, x: float, y: float) -> None:
-    """Draw the badge of a verdict around a centre: its form tells it without any colour."""
+    """Draw the badge of a verdict around a centre; its form identifies it without colour."""
     group = ET.SubElement(parent, "g", {"class": f"badge {verdict.name.lower()}"})
     fill = INKS[verdict].edge
     stroke = {"fill": "none", "stroke": PAPER, "stroke-width": "2.2", "stroke-linecap": "round"}
     if verdict is Verdict.AGREES:
-        place = {"cx": fmt(x), "cy": fmt(y), "r": fmt(BADGE)}
-        ET.SubElement(group, "circle", place | {"fill": fill})
+        centre = {"cx": fmt(x), "cy": fmt(y), "r": fmt(BADGE)}
+        ET.SubElement(group, "circle", centre | {"fill": fill})
         tick = f"M{fmt(x - 4, y)}L{fmt(x - 1, y + 3.5)}L{fmt(x + 4.5, y - 3.5)}"
         ET.SubElement(group, "path", {"d": tick} | stroke)
     elif verdict is Verdict.DISAGREES:
@@ -189,8 +189,8 @@ def add_line(parent: ET.Element, path: str, flow: Flow, *, head: bool = True) ->
 
 
 def add_label(parent: ET.Element, label: Label) -> None:
-    """Write the label of an arrow on a white ground that the arrow passes under."""
-    # A ground for the whole label: an outline of the letters would let the arrow show between.
+    """Write the label of an arrow on a white ground above the arrow."""
+    # A ground for the whole label: the arrow would show between outlined letters.
     paper = {"fill": PAPER, "fill-opacity": "0.93"}
     width = label.right - label.left
     _add_rect(parent, label.left - 2, label.y - 6.5, width + 4, 13.0, 3.0, paper)

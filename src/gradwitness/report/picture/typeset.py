@@ -17,13 +17,13 @@ _MOST_PIXELS = 40e6
 
 
 def write_pdf(svg: str) -> bytes:
-    """Set an SVG document on a PDF page of exactly its size, one point to a pixel.
+    """Convert an SVG document to a PDF page of the same size, one point per pixel.
 
     Parameters
     ----------
     svg : str
         A document with width and height in pixels, such as `write_svg` returns. One larger
-        than 14,400 points, the most that PDF readers must accept, is shrunk to that.
+        than 14,400 points, the most that PDF readers must accept, is scaled down to that.
 
     Returns
     -------
@@ -40,16 +40,16 @@ def write_pdf(svg: str) -> bytes:
 
 
 def write_png(svg: str, *, scale: float = 2.0, longest: int = 8000) -> bytes:
-    """Paint an SVG document as a PNG picture.
+    """Render an SVG document as PNG.
 
     Parameters
     ----------
     svg : str
         A document with width and height in pixels, such as `write_svg` returns.
     scale : float
-        Pixels of the PNG per pixel of the SVG; less where the picture would grow too large.
+        PNG pixels per SVG pixel; less if the picture would become too large.
     longest : int
-        Most pixels on a side. The whole picture gets at most 40 million.
+        Most pixels on a side; the picture has at most 40 million altogether.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def _typst() -> ModuleType:
         import typst
     except ImportError as error:
         raise MissingExtraError(
-            "PDF and PNG pictures need the typst package, which is not installed; "
-            "run: pip install 'gradwitness[pictures]'. SVG and DOT need nothing."
+            "PDF and PNG pictures need the typst package: pip install 'gradwitness[pictures]'. "
+            "SVG and DOT need no extra package."
         ) from error
     return typst

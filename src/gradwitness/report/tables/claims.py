@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness.judging.compare import CANCELS
-from gradwitness.judging.numbers import place, short
+from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.record import comparison_record, report_record
 from gradwitness.report.tables.terminal import FittingTable, styled
 from gradwitness.verdict import Verdict, worst
@@ -96,7 +96,7 @@ def _cells(row: ClaimRow) -> dict[str, Text]:
         "shape": "x".join(map(str, row.shape)) or "scalar",
         "verdict": verdict,
         "worst error": short(c.error),
-        "at": place(c.index),
+        "at": subscript(c.index),
         "claimed": short(c.recorded, 6),
         "expected": short(c.expected, 6),
         "x allowed": short(c.ratio),

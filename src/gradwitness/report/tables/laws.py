@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from gradwitness.judging.numbers import place, short
+from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.tables.terminal import styled
 from gradwitness.verdict import Verdict, worst
 
@@ -42,7 +42,7 @@ def laws_table(findings: Sequence[LawFinding]) -> RenderableType:
             Text(", ".join(each.tensors)),
             styled(each.verdict),
             short(each.residual),
-            place(each.at) if each.at else "",
+            subscript(each.at) if each.at else "",
             Text(each.text),
         )
     closing = Text("\nverdict   ")

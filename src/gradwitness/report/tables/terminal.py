@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.finding import Step
-from gradwitness.judging.numbers import place, short
+from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
 from gradwitness.verdict import Verdict
 
@@ -137,7 +137,7 @@ def _cells(row: Row, *, several: bool) -> dict[str, Text]:
         "shape": "x".join(map(str, row.shape)) or "scalar",
         "verdict": verdict,
         "worst error": short(c.error),
-        "at": place(c.index),
+        "at": subscript(c.index),
         "x bound": short(c.ratio),
         "ulps": short(c.ulps),
         "bound": short(c.bound),
@@ -164,7 +164,7 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     if c.reason:
         lines.append(f"  what     {c.reason}\n")
     if c.index is not None:
-        where = place(c.index) or "the number"
+        where = subscript(c.index) or "the number"
         lines.append(
             f"  worst    {where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}\n"
             f"  error    {short(c.error)}, {short(c.ratio)} times the {short(c.bound)} that "
@@ -202,7 +202,7 @@ def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
     numbers: list[int] = [] if finding.call is None else [finding.call]
     if finding.node is not None:
         numbers += tape.nodes[finding.node].inner
-    return [names.made_by(tape.calls[number]) for number in numbers[:_LISTED]]
+    return [names.equation(tape.calls[number]) for number in numbers[:_LISTED]]
 
 
 def relative(line: str) -> str:
