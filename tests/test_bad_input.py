@@ -44,7 +44,7 @@ run --weights huge.npz | huge.npz: cannot be read .*Unable to allocate
 run --weights bad.npz | bad.npz: cannot be read as .npz of weights
 run --preset sigmoid --out file | file: the folder cannot be made
 run --preset sigmoid --out file/inside | file/inside: the folder cannot be made
-run --preset sigmoid --explain x | no gradient is called 'x'; there are:
+run --preset sigmoid --explain x | no gradient named 'x'; there are:
 run --inputs x | Invalid value for '--inputs'
 run extra | unexpected extra argument
 check | Missing argument
@@ -65,19 +65,19 @@ check p.py:right --claims folder | folder is a folder
 check p.py:right --claims bad.txt | bad.txt: no numbers in it
 check p.py:right --claims bad.json | bad.json, line 1, column 7
 check p.py:right --claims bad.npz | bad.npz: .* Write it with numpy.savez
-check p.py:right --claims good.json --dtype x | 'x' is no format that claims can be judged in
-check p.py:right --claims good.json --pass 7 | there is no backward pass 7
+check p.py:right --claims good.json --dtype x | claims cannot be judged in 'x'; use float64
+check p.py:right --claims good.json --pass 7 | no backward pass 7
 check p.py:right --pass 1 | --pass and --dtype need claims
 check p.py:right --dtype float32 | --pass and --dtype need claims
-check p.py:right --explain x | no gradient is called 'x'
+check p.py:right --explain x | no gradient named 'x'
 check bad.npz --probe | a tape cannot be probed
 check p.py:deep --probe | p.py:deep failed by itself
 check p.py:right --nope | No such option
 diff absent good.json | absent cannot be read
 diff good.json folder | folder is a folder
 diff good.json bad.txt | bad.txt: no numbers in it
-diff good.json good.json --dtype x | 'x' is no format that claims can be judged in
-diff good.json good.json --dtype int64 | 'int64' is no format that claims can be judged in
+diff good.json good.json --dtype x | claims cannot be judged in 'x'; use float64
+diff good.json good.json --dtype int64 | claims cannot be judged in 'int64'; use float64
 diff good.json good.json --save a.svg | a.svg: unsupported extension '.svg'; use .txt
 diff good.json good.json --save absent/a.txt | absent/a.txt cannot be written
 laws good.json --weights good.json --layers x | no law is known for 'x'

@@ -173,7 +173,7 @@ def test_one_tensor_twice_is_left_open(declared: None) -> None:
 @pytest.mark.parametrize(
     ("formula", "said"),
     [
-        (lambda g, y: 1.0, "is no array made of the cotangent: a float"),  # noqa: ARG005
+        (lambda g, y: 1.0, "is not an array computed from the cotangent: got float"),  # noqa: ARG005
         (lambda g, y: g.nothing, "the declared gradient of 'x' failed: AttributeError"),  # noqa: ARG005
     ],
 )

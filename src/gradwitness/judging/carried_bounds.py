@@ -31,21 +31,21 @@ class Carried:
     ----------
     tape : Tape
     records : Records
-    taken : container of (node, input)
+    captured : container of (node, input)
         Where a pass returns gradients other than at the leaves; what is carried there stays.
     """
 
-    def __init__(self, tape: Tape, records: Records, taken: Container[NodeInput]) -> None:
+    def __init__(self, tape: Tape, records: Records, captured: Container[NodeInput]) -> None:
         self._tape = tape
         self._records = records
-        self._taken = taken
+        self._captured = captured
         self._parts: dict[NodeInput, list[Any]] = {}
-        self._reach = Reach(tape, taken)
-        # Where something of what was sent is not known.
+        self._reach = Reach(tape, captured)
+        # Inputs where part of what was sent is unknown.
         self._lost: set[NodeInput] = set()
 
     def reaches(self, edge: Edge | None) -> bool:
-        """Whether what is carried through an edge can come to be asked for."""
+        """Whether a gradient carried through an edge may be needed later."""
         return edge is not None and self._reach(edge)
 
     def add(self, edge: Edge | None, result: Any) -> None:
@@ -58,20 +58,20 @@ class Carried:
             self._parts.setdefault((edge.node, edge.index), []).append(result)
 
     def add_recorded(self, edge: Edge | None, number: int | None) -> None:
-        """Carry a recorded gradient as it is, if its numbers can be had."""
+        """Carry a recorded gradient as it is, if its numbers were recorded."""
         if number is not None and edge is not None and self.reaches(edge):
-            known = self._exact(number)
-            if known is None:
+            exact = self._exact(number)
+            if exact is None:
                 self.lose(edge)
-            self.add(edge, known)
+            self.add(edge, exact)
 
     def lose(self, edge: Edge) -> None:
-        """Give up what is carried to where an edge leads: some of it is not known."""
+        """Drop what is carried through an edge: part of it is unknown."""
         self._lost.add((edge.node, edge.index))
 
     def keep(self, input_nr: NodeInput, number: int) -> None:
-        """Keep the recorded gradient at a taken input, unless one was carried there."""
-        exact = self._exact(number) if input_nr in self._taken else None
+        """Keep the recorded gradient at a captured input, unless one was carried there."""
+        exact = self._exact(number) if input_nr in self._captured else None
         if exact is not None:
             self._parts.setdefault(input_nr, [exact])
 
@@ -93,9 +93,9 @@ class Carried:
         return added([Bounded(part.value, arithmetic, *part.errors) for part in parts])
 
     def used(self, node: int, inputs: int) -> None:
-        """Drop what was carried to a node, except at taken inputs."""
+        """Drop what was carried to a node, except at captured inputs."""
         for index in range(inputs):
-            if (node, index) not in self._taken:
+            if (node, index) not in self._captured:
                 self._parts.pop((node, index), None)
                 self._lost.discard((node, index))
 

@@ -53,33 +53,33 @@ class Declared:
     def gradients(
         self, node: Node, incoming: Sequence[Bounded | None], arithmetic: Arithmetic
     ) -> dict[int, Any]:
-        """Return what was declared, by edge, with the bound that its formula has.
+        """Return the declared gradients by edge, with the bounds of their formulas.
 
         Raises
         ------
         Unjudgeable
-            If numbers that it takes were not recorded, or it fails.
+            If numbers that a formula needs were not recorded, or it fails.
         """
         functions = self._functions
-        known = {} if functions is None else declared(functions.function(node.id))
-        if functions is None or not known:
+        by_name = {} if functions is None else declared(functions.function(node.id))
+        if functions is None or not by_name:
             return {}
         arguments = functions.arguments(node.id)
         ys = [None if n is None else self._records.exact(n, arithmetic) for n in node.outputs]
         gs = [*incoming, *[None] * (len(ys) - len(incoming))]
         input_nrs = _input_nrs(arguments)
-        made = {}
-        for name, gradient in known.items():
+        by_edge = {}
+        for name, gradient in by_name.items():
             if name not in input_nrs:
                 continue
-            given = {n: self._alive(arguments[n], arithmetic) for n in gradient.arguments}
-            one = len(node.outputs) == 1
-            first = (gs[0], ys[0]) if one else (tuple(gs), tuple(ys))
-            made[input_nrs[name]] = self._checked(
+            values = {n: self._alive(arguments[n], arithmetic) for n in gradient.arguments}
+            single = len(node.outputs) == 1
+            g_and_y = (gs[0], ys[0]) if single else (tuple(gs), tuple(ys))
+            by_edge[input_nrs[name]] = self._checked(
                 name,
-                run(f"the declared gradient of {name!r}", gradient.function, *first, **given),
+                run(f"the declared gradient of {name!r}", gradient.function, *g_and_y, **values),
             )
-        return made
+        return by_edge
 
     def _alive(self, argument: Argument, arithmetic: Arithmetic) -> Any:
         if isinstance(argument, Ref):
@@ -91,8 +91,8 @@ class Declared:
     def _checked(self, name: str, result: Any) -> Bounded:
         if not isinstance(result, Bounded):
             raise Unjudgeable(
-                f"the declared gradient of {name!r} is no array made of the cotangent: a "
-                f"{type(result).__name__}"
+                f"the declared gradient of {name!r} is not an array computed from the cotangent: "
+                f"got {type(result).__name__}"
             )
         return result
 

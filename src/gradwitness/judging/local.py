@@ -18,6 +18,7 @@ from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.lineage import Lineage
 from gradwitness.judging.note import Note
+from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.sweep import SweepCheck
@@ -92,7 +93,7 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
 class Judge:
     """Judges a program step by step, while it runs or afterwards.
 
-    A rule, or the judge itself, that fails leaves its step in doubt and stops nobody.
+    If a rule, or the judge itself, fails, the step is INCONCLUSIVE and the program goes on.
 
     Parameters
     ----------
@@ -117,18 +118,18 @@ class Judge:
     def called(self, number: int) -> None:
         """Judge a forward call."""
         call = self._tape.calls[number]
-        found = self._attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
-        self._findings += found
-        self._panel.called(call, found)
+        findings = self._attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
+        self._findings += findings
+        self._panel.called(call, findings)
 
     @staticmethod
     def _attempt(judge: Callable[[], T], otherwise: Callable[[str], T]) -> T:
-        """Judge; where that fails, return something else, which is told why."""
+        """Judge; if that fails, return `otherwise(reason)`."""
         try:
             return judge()
         except Unjudgeable as reason:
             return otherwise(str(reason))
-        except Exception as error:  # noqa: BLE001 (the program goes on, and the report tells of it)
+        except Exception as error:  # noqa: BLE001 (the program goes on; the report says so)
             return otherwise(failure(error))
 
     def _result(self, call: Call) -> list[Finding]:
@@ -142,14 +143,14 @@ class Judge:
         if call.op.startswith(OUTSIDE):
             for operand in operands:
                 self._records.expose(operand)
-        found = []
-        nothing = not call.outputs or call.base_op in SOURCES
-        if self._empty.isdisjoint(call.outputs) and not nothing:
-            found = self._results(call)
+        findings = []
+        skip = not call.outputs or call.base_op in SOURCES
+        if self._empty.isdisjoint(call.outputs) and not skip:
+            findings = self._results(call)
         if unfilled or not operands:
-            # To hand on what was never written is right, whatever it is; so is a NaN asked for.
-            found = [f for f in found if not f.comparison.reason.startswith("NaN")]
-        return found
+            # Passing on unwritten memory is right, whatever it holds; so is a NaN asked for.
+            findings = [f for f in findings if not f.comparison.reason.startswith("NaN")]
+        return findings
 
     def begins(
         self,
@@ -163,55 +164,55 @@ class Judge:
         )
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
-        """Judge one node's turn in a backward pass."""
+        """Judge one node run of a backward pass."""
         check = self._sweeps[sweep]
         check.note(node_run)
-        found = self._attempt(
+        findings = self._attempt(
             lambda: check.judge_node(node_run, update),
             lambda why: check.give_up(node_run, update, why),
         )
-        self._findings += found
-        self._panel.node_ran(sweep, node_run, update, found)
+        self._findings += findings
+        self._panel.node_ran(sweep, node_run, update, findings)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
         self._sweeps[sweep].finish(captured)
 
     def report(self, tape: Tape, replayed: Replay | None = None) -> Report:
-        """Return everything that was found.
+        """Return the judgement of everything reported.
 
         Parameters
         ----------
         tape : Tape
-            The one that the steps were reported of, which grows no more.
+            The tape that the steps were reported from, now complete.
         replayed : Replay, optional
-            Its float64 replay, where the caller has it already.
+            Its float64 replay, if the caller already has it.
         """
         return self._attempt(
             lambda: self._report(tape, replayed),
-            lambda why: _told(_broken_off((*tape.failures, why))),
+            lambda why: _final(_incomplete((*tape.failures, why))),
         )
 
     def _report(self, tape: Tape, replayed: Replay | None) -> Report:
         if tape.failures and not tape.calls:
-            # It could not be written, so that nothing can be told of what was found.
-            return _told(_broken_off(tape.failures))
-        # Which node a forward call left behind was not known when it ran.
+            # Nothing was recorded, so there are no findings to report.
+            return _final(_incomplete(tape.failures))
+        # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
             if f.step is Step.FORWARD and f.call is not None
             else f
             for f in self._findings
         ]
-        # A tensor without elements has no number that could be wrong, nor hand on what is wrong.
+        # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         lineage = Lineage(tape, judged)
         failures = list(tape.failures)
         if replayed is None and tape.complete and not failures:
             replayed = self._attempt(lambda: replay(tape), failures.append)
-            # A rule that fails there has failed at its own step, and is told of there.
-            told = {finding.comparison.reason for finding in findings}
-            failures = [reason for reason in failures if reason not in told]
+            # A rule that fails here also failed at its own step, which reports it.
+            reported = {finding.comparison.reason for finding in findings}
+            failures = [reason for reason in failures if reason not in reported]
 
         def finished(row: Row) -> Row:
             input_nr = (row.node, row.input_nr)
@@ -223,17 +224,17 @@ class Judge:
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
-            # Beside a gradient that has numbers, one that has none leaves nothing open.
+            # Next to a gradient with numbers, one without leaves nothing open.
             findings = judged
             rows = [
                 replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
                 for row in rows
             ]
-        notes = self._panel.notes(tape, findings, rows, replayed)
-        return _told((*findings, *_broken_off(failures)), tuple(rows), notes)
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
+        return _final((*findings, *_incomplete(failures)), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
-        """Leave a call's results in doubt."""
+        """Mark a call's results as inconclusive."""
         arrays = [None if n is None else self._tape.values[n].array for n in call.outputs]
         return [
             _of_call(call, output_nr, unjudged(reason, array))
@@ -241,13 +242,13 @@ class Judge:
         ]
 
     def _results(self, call: Call) -> list[Finding]:
-        made = [
+        findings = [
             _of_call(call, output_nr, settled_by(comparison, partial(self._size, call, output_nr)))
             for output_nr, comparison in self._compared(call)
         ]
-        # Outputs without elements (what batch norm does not save in evaluation) have nothing to
-        # judge, as long as another output of the call has.
-        return [f for f in made if f.comparison.size] or made
+        # Outputs without elements (as batch norm has in evaluation) count only if no other output
+        # of the call has any.
+        return [f for f in findings if f.comparison.size] or findings
 
     def _compared(self, call: Call) -> list[tuple[int, Comparison]]:
         """Compare each result of a call with the witness's."""
@@ -272,7 +273,7 @@ class Judge:
 
 
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:
-    found = find(call.base_op)
+    rule = find(call.base_op)
     return Finding(
         Step.FORWARD,
         f"{call.op} (call {call.id})",
@@ -280,22 +281,22 @@ def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:
         call=call.id,
         tensor_nr=output_nr,
         source=call.source,
-        formula=found.text if found else "",
+        formula=rule.text if rule else "",
     )
 
 
-def _broken_off(failures: Sequence[str]) -> tuple[Finding, ...]:
-    """Return what is left to say of what could not be recorded, or reported, to its end."""
+def _incomplete(failures: Sequence[str]) -> tuple[Finding, ...]:
+    """Return findings for a recording or report that could not be completed."""
     return tuple(
-        Finding(Step.FORWARD, "the record, or the report of it", unjudged(reason, None))
+        Finding(Step.FORWARD, "the recording, or its report", unjudged(reason, None))
         for reason in failures
     )
 
 
-def _told(
+def _final(
     findings: tuple[Finding, ...], rows: tuple[Row, ...] = (), notes: tuple[Note, ...] = ()
 ) -> Report:
-    """Return a report, which asks for one in turn where gradwitness itself has failed."""
+    """Return a report; if gradwitness itself failed, with a note that asks for a bug report."""
     if any(finding.comparison.reason.startswith(FAILED) for finding in findings):
         notes = (*notes, _PLEASE)
     return Report(findings, rows, notes)
@@ -303,6 +304,6 @@ def _told(
 
 _PLEASE = Note(
     "gradwitness failed",
-    "The steps that name it are in doubt; the program itself was not disturbed. Please report "
-    "this, with the line that is named and, if you can, the program.",
+    "The affected steps are inconclusive; the program itself was not disturbed. Please report "
+    "this, with the line given and, if possible, the program.",
 )

@@ -46,7 +46,7 @@ class Pieces:
         self._shape = shape
         self._compute = compute
         self._keep = keep
-        self._whole: Bounded | None = None
+        self._assembled: Bounded | None = None
 
     def against(self, recorded: NDArray[Any], dtype: str, allowance: float = 0.0) -> Comparison:
         """Compare a recorded gradient with this one."""
@@ -61,22 +61,22 @@ class Pieces:
 
     def whole(self) -> Bounded | None:
         """Return the whole gradient; None if a piece could not be computed."""
-        if self._whole is None and not self.failed:
+        if self._assembled is None and not self.failed:
             self._keep = True
             try:
                 for _ in self._walk():
                     pass
             except Unjudgeable:
                 self.failed, self.is_exact = True, False
-        return self._whole
+        return self._assembled
 
     def _walk(self) -> Iterator[tuple[Index, Bounded]]:
-        whole = None
+        assembled = None
         for index, piece in self._compute():
             self.is_exact = self.is_exact and piece.is_exact
-            if self._keep and self._whole is None:
-                if whole is None:
-                    whole = Bounded(np.empty(self._shape, piece.dtype), piece.arithmetic)
-                whole[index] = piece
+            if self._keep and self._assembled is None:
+                if assembled is None:
+                    assembled = Bounded(np.empty(self._shape, piece.dtype), piece.arithmetic)
+                assembled[index] = piece
             yield index, piece
-        self._whole = whole if self._whole is None else self._whole
+        self._assembled = assembled if self._assembled is None else self._assembled

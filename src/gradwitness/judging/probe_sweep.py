@@ -21,11 +21,11 @@ class StepsCheck(SweepCheck):
     def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run."""
         del update
-        self._found = []
+        self._findings = []
         node = self.tape.nodes[node_run.node]
         if node.kind != Kind.ACCUMULATE:
             self._backward(node, node_run)
-        return self._found
+        return self._findings
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
         """Carry nothing: no row needs it."""

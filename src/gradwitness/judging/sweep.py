@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.backward import backward_arithmetic, gradients
-from gradwitness.engine.binding import Unjudgeable, bind, over_complex
+from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
 from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.finding import Finding, Row, Step
+from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
-from gradwitness.rules.elementwise.complex_numbers import gradient_text
 from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.records import Records
     from gradwitness.judging.slopes import Functions
-    from gradwitness.tape import LeafUpdate, Node, NodeRun, Source, Tape
+    from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
 
 
 class SweepCheck:
@@ -61,7 +61,7 @@ class SweepCheck:
         self.records = records
         self.number = number
         self._custom = CustomCheck(tape, records, functions)
-        self._found: list[Finding] = []
+        self._findings: list[Finding] = []
         self._rows: list[Row] = []
         self._seeds: dict[NodeInput, list[int | None]] = {}
         for edge, seed in roots:
@@ -74,14 +74,12 @@ class SweepCheck:
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         # ... and the witness's own.
-        taken = {(edge.node, edge.index) for edge in limited_to or ()}
-        self._carried = Carried(tape, records, taken)
-        self._needed = (
-            None if limited_to is None else _ancestors(tape, {e.node for e in limited_to})
-        )
+        captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
+        self._carried = Carried(tape, records, captured_at)
+        self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
     def note(self, node_run: NodeRun) -> None:
-        """Take down what a node sent, and to where: what arrives there is held against it."""
+        """Record what a node sent, to compare with what arrives."""
         node = self.tape.nodes[node_run.node]
         for edge, sent in zip(node.edges, node_run.outgoing, strict=False):
             if edge is not None and sent is not None:
@@ -91,7 +89,7 @@ class SweepCheck:
 
     def judge_node(self, node_run: NodeRun, update: LeafUpdate | None) -> list[Finding]:
         """Judge one node run, and the ``.grad`` that it accumulated to."""
-        self._found = []
+        self._findings = []
         node = self.tape.nodes[node_run.node]
         self._fan_in(node, node_run)
         if node.kind == Kind.ACCUMULATE:
@@ -101,11 +99,11 @@ class SweepCheck:
         else:
             self._backward(node, node_run)
         self._carried.used(node.id, len(node_run.incoming))
-        return self._found
+        return self._findings
 
     def give_up(self, node_run: NodeRun, update: LeafUpdate | None, reason: str) -> list[Finding]:
-        """Leave a node run in doubt that could not be judged; what it sent is taken as recorded."""
-        self._found = []
+        """Mark a node run as inconclusive; what it sent is used as recorded."""
+        self._findings = []
         node = self.tape.nodes[node_run.node]
         doubt = unjudged(reason, None)
         for input_nr, edge in enumerate(node.edges):
@@ -116,7 +114,7 @@ class SweepCheck:
             self._finding(Step.ACCUMULATE, node, 0, "`.grad` afterwards", doubt)
             self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0], doubt))
         self._carried.used(node.id, len(node_run.incoming))
-        return self._found
+        return self._findings
 
     def finish(self, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that the pass returned."""
@@ -142,7 +140,7 @@ class SweepCheck:
         grade: str = "",
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
-        self._found.append(
+        self._findings.append(
             Finding(
                 step,
                 f"{node.name} #{node.id}, {what}",
@@ -151,7 +149,7 @@ class SweepCheck:
                 node=node.id,
                 sweep=self.number,
                 tensor_nr=input_nr,
-                source=_source(self.tape, node) if call is None else call.source,
+                source=source_of(self.tape, node) if call is None else call.source,
                 formula=formula,
                 grade=grade,
             )
@@ -189,7 +187,7 @@ class SweepCheck:
         return settled_by(comparison, lambda: sum(map(largest, map(self.records, terms))) + ones)
 
     def _backward(self, node: Node, node_run: NodeRun) -> None:
-        names = _slot_names(self.tape, node, self.records)
+        names = operand_names(self.tape, node, self.records)
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
@@ -353,13 +351,13 @@ class SweepCheck:
             return nothing("no gradient: the result does not depend on it")
         return unjudged("torch returned None: the gradient does not depend on it")
 
-    def _row(self, edge: Edge, number: int | None, known: Comparison | None = None) -> Row:
+    def _row(self, edge: Edge, number: int | None, doubt: Comparison | None = None) -> Row:
         tape = self.tape
         leaf = tape.nodes[edge.node].outputs[edge.index]
         value = None if leaf is None else tape.values[leaf]
         name = value.name if value and value.name else f"value {leaf}"
         input_nr = (edge.node, edge.index)
-        comparison = known or (
+        comparison = doubt or (
             self._absent(input_nr) if number is None else self._arrived_against(input_nr, number)
         )
         return Row(
@@ -376,42 +374,3 @@ class SweepCheck:
             sweep=self.number,
             value=number,
         )
-
-
-def _ancestors(tape: Tape, targets: set[int]) -> set[int]:
-    """Return the nodes from which the targets can be reached, and the targets."""
-    senders: dict[int, set[int]] = {}
-    for node in tape.nodes:
-        for edge in node.edges:
-            if edge is not None:
-                senders.setdefault(edge.node, set()).add(node.id)
-    ancestors = set(targets)
-    stack = list(targets)
-    while stack:
-        new = senders.get(stack.pop(), set()) - ancestors
-        ancestors |= new
-        stack += new
-    return ancestors
-
-
-def _source(tape: Tape, node: Node) -> Source | None:
-    """Return the source of a node without a call: that of its function's first call."""
-    return tape.calls[node.inner[0]].source if node.inner else None
-
-
-def _slot_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str]]:
-    """Return name and formula of each edge's operand."""
-    if node.call is None:
-        return [(f"input {n}", "") for n in range(len(node.edges))]
-    try:
-        bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)
-    except Unjudgeable:
-        return [(f"input {n}", "") for n in range(len(node.edges))]
-    mixed = over_complex(tape, tape.calls[node.call])
-    return [
-        (
-            name if index is None else f"{name}[{index}]",
-            f"d{name} = {gradient_text(bound.rule, name, mixed)}",
-        )
-        for name, index, _ in bound.inputs()
-    ]

@@ -181,11 +181,10 @@ class Judged:
 
 
 def require_format(dtype: str | None) -> None:
-    """Raise `InputError` unless claims can be judged in a format, if one is named."""
+    """Raise `InputError` if claims cannot be judged in a format."""
     if dtype is not None and not is_float(dtype):
         raise InputError(
-            f"{dtype!r} is no format that claims can be judged in: "
-            "float64, float32, float16 or bfloat16"
+            f"claims cannot be judged in {dtype!r}; use float64, float32, float16 or bfloat16"
         )
 
 

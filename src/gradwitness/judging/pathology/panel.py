@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from gradwitness._printable import one_line
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology import DETECTORS
-from gradwitness.judging.pathology.detector import Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Finding, Row
-    from gradwitness.judging.pathology.detector import Detector
+    from gradwitness.judging.finding import Finding
+    from gradwitness.judging.pathology.detector import Detector, Judgement
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
@@ -46,15 +44,8 @@ class Panel:
         """Pass a node run on."""
         self._for_each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
 
-    def notes(
-        self,
-        tape: Tape,
-        findings: Sequence[Finding],
-        rows: Sequence[Row],
-        replayed: Replay | None,
-    ) -> tuple[Note, ...]:
+    def notes(self, judgement: Judgement) -> tuple[Note, ...]:
         """Return the notes of all detectors, then those about failures."""
-        judgement = Judgement(tape, findings, rows, replayed)
         notes: list[Note] = []
         self._for_each(lambda detector: notes.extend(detector.notes(judgement)))
         return (*notes, *self._failures)
@@ -65,9 +56,9 @@ class Panel:
                 step(detector)
             except Exception as error:  # noqa: BLE001 (noted in the report, see the class)
                 self._detectors.remove(detector)
-                said = one_line(f"{type(error).__name__}: {error}")
+                reason = one_line(f"{type(error).__name__}: {error}")
                 text = (
-                    f"{type(detector).__name__} stopped with {said}. Its "
-                    "notes are missing; no verdict depends on them. This is a fault of gradwitness."
+                    f"{type(detector).__name__} stopped with {reason}. Its "
+                    "notes are missing; no verdict depends on them. This is a bug in gradwitness."
                 )
                 self._failures.append(Note("detector failed", text))

@@ -1,0 +1,51 @@
+"""Questions to the graph of a recording: ancestors, sources and operand names of nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradwitness.engine.binding import Unjudgeable, bind, over_complex
+from gradwitness.rules.elementwise.complex_numbers import gradient_text
+
+if TYPE_CHECKING:
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Node, Source, Tape
+
+
+def ancestors(tape: Tape, targets: set[int]) -> set[int]:
+    """Return the nodes from which the targets can be reached, and the targets."""
+    senders: dict[int, set[int]] = {}
+    for node in tape.nodes:
+        for edge in node.edges:
+            if edge is not None:
+                senders.setdefault(edge.node, set()).add(node.id)
+    ancestors = set(targets)
+    stack = list(targets)
+    while stack:
+        new = senders.get(stack.pop(), set()) - ancestors
+        ancestors |= new
+        stack += new
+    return ancestors
+
+
+def source_of(tape: Tape, node: Node) -> Source | None:
+    """Return the source of a node without a call: that of its function's first call."""
+    return tape.calls[node.inner[0]].source if node.inner else None
+
+
+def operand_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str]]:
+    """Return name and formula of each edge's operand."""
+    if node.call is None:
+        return [(f"input {n}", "") for n in range(len(node.edges))]
+    try:
+        bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)
+    except Unjudgeable:
+        return [(f"input {n}", "") for n in range(len(node.edges))]
+    mixed = over_complex(tape, tape.calls[node.call])
+    return [
+        (
+            name if index is None else f"{name}[{index}]",
+            f"d{name} = {gradient_text(bound.rule, name, mixed)}",
+        )
+        for name, index, _ in bound.inputs()
+    ]
