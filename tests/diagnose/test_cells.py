@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gradwitness.diagnose.case import Case
 
-STEPS = 5
+STEPS = 3
 
 
 class Net(nn.Module):
