@@ -103,7 +103,7 @@ def test_check_saves_in_every_form_and_reads_the_tape_back(program: Path, tmp_pa
     assert {path.suffix[1:] for path in tmp_path.glob("made.*")} == set(endings)
     again = cli("check", tmp_path / "made.npz")
     assert again.code == 1
-    table = first.out.partition("recorded  in")[0]
+    table = first.out.partition("step      took")[0]
     assert again.out.startswith(table)
     assert (tmp_path / "made.txt").read_text() in table.replace(" \n", "\n") + "\n"
 
@@ -119,12 +119,12 @@ def test_check_explains(program: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("absent.py:step", "absent.py is no file; write the target as FILE.py:FUNCTION"),
+        ("absent.py:step", "no such file: absent.py (expected FILE.py:FUNCTION)"),
         ("train.py:absent", "has no function 'absent'; it has: Square, Half, start, right"),
-        ("train.py", "is neither FILE.py:FUNCTION nor a tape ending in .npz"),
+        ("train.py", "is neither FILE.py:FUNCTION nor a recording (.npz)"),
         ("absent.npz", "absent.npz is not a file"),
-        ("train.py:crash", "train.py:crash failed by itself"),
-        ("train.py:wants_more", "train.py:wants_more failed by itself"),
+        ("train.py:crash", "train.py:crash raised an exception"),
+        ("train.py:wants_more", "train.py:wants_more raised an exception"),
     ],
 )
 def test_check_of_what_cannot_be_checked(program: Path, target: str, message: str) -> None:
@@ -148,7 +148,7 @@ def test_an_exit_code_of_the_program_is_no_verdict(
     program.write_text(f"{PROGRAM}\n\ndef leave():\n    right()\n    raise SystemExit({code})\n")
     result = cli("check", f"{program}:leave", *words)
     assert result.code == 2
-    assert f"train.py:leave ended the program by sys.exit({code or None})" in result.err
+    assert f"train.py:leave called sys.exit({code or None})" in result.err
     # What ran before is told; a probe that did not end has nothing to tell.
     assert ("verdict   AGREES" in result.out) is not bool(words)
 
@@ -157,7 +157,7 @@ def test_a_program_that_leaves_when_it_is_read(program: Path) -> None:
     program.write_text("raise SystemExit(0)\n")
     result = cli("check", f"{program}:step")
     assert result.code == 2
-    assert "ended the program by sys.exit(0); nothing was judged" in result.err
+    assert "called sys.exit(0); nothing was judged" in result.err
 
 
 def test_an_unknown_ending(program: Path) -> None:

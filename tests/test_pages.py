@@ -17,7 +17,7 @@ CLAIMS = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
 
 def words(text: str) -> list[list[str]]:
     """Return the lines as words, with every figure made the same, and without the time taken."""
-    lines = [line for line in text.splitlines() if not line.startswith("recorded")]
+    lines = [line for line in text.splitlines() if not line.startswith("step ")]
     number = r"(?<![\w#])-?\d[\d.]*(?:e[+-]\d+)?"
     return [re.sub(number, "0", line).split() for line in lines if line.strip()]
 

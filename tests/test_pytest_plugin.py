@@ -163,7 +163,7 @@ def test_each_way_to_fail_is_told_once(whole: tuple[Path, str]) -> None:
         assert re.search(r"^test_it\.py:\d+: Grad", said, re.M)
     assert "DISAGREES" in section(out, "test_claims")
     assert "no rule for aten.igammac.default" in section(out, "test_doubtful")
-    assert "INCONCLUSIVE: a witness was made, but no block ran under it" in section(
+    assert "INCONCLUSIVE: the `witness` fixture was used but nothing was watched" in section(
         out, "test_never_begun"
     )
     other = section(out, "test_other_failure")

@@ -97,7 +97,7 @@ def test_bad_input(case: Any) -> None:
         gw.assert_gradients(claims, 3)  # type: ignore[arg-type]
     with gw.watch(model) as witness:
         step()
-    with pytest.raises(gw.InputError, match="a Witness has its names already"):
+    with pytest.raises(gw.InputError, match="a Witness already has its names"):
         gw.assert_gradients(witness, None, model)
     with pytest.raises(gw.GradwitnessError, match="no verdict before the watched block has ended"):
         gw.assert_gradients(gw.watch())

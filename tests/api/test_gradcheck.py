@@ -154,11 +154,11 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     ),
     "detach": (
         lambda x: x * x.detach(),
-        DETACHED + r"numbers leave autograd's sight: detach\(\) at .*test_gradcheck\.py:\d+",
+        DETACHED + r"values leave autograd's sight: detach\(\) at .*test_gradcheck\.py:\d+",
     ),
     "no_grad": (
         without_gradient,
-        DETACHED + r"numbers leave autograd's sight: sum under no_grad\(\) at .*py:\d+",
+        DETACHED + r"values leave autograd's sight: sum under no_grad\(\) at .*py:\d+",
     ),
     "item": (lambda x: x * x[0].item(), DETACHED + r".*item\(\) at .*py:\d+"),
     "NumPy": (
@@ -168,11 +168,11 @@ WRONG: dict[str, tuple[Callable[..., Any], str]] = {
     "data": (lambda x: x * x.data, DETACHED + r".*\.data at .*py:\d+"),
     "not deterministic": (
         custom(lambda x: x * x, noisy),
-        r"^DISAGREES\nbackward is not deterministic: .* allowed is nondet_tol=0\.",
+        r"^DISAGREES\nbackward is not deterministic: .* the limit is nondet_tol=0\.",
     ),
     "a crash for undefined gradients": (
         custom(lambda x: x * x, lambda g, x: 2 * g.view(-1) * x, materialize=False),
-        r"undefined gradients of outputs are not taken as zero: backward fails \(AttributeError",
+        r"undefined output gradients are not treated as zero: backward fails \(AttributeError",
     ),
 }
 
@@ -204,11 +204,11 @@ def test_an_unfit_option_is_off_where_it_is_turned_off() -> None:
         (lambda x: x.detach() * 2, r"^INCONCLUSIVE\nno output of the function requires a gradi"),
         (
             lambda x: x * x.detach() if x.dtype is torch.float32 else 1 / 0,
-            r"^INCONCLUSIVE\nnumbers leave autograd's sight: detach\(\) at .* \(ZeroDivisionError",
+            r"^INCONCLUSIVE\nvalues leave autograd's sight: detach\(\) at .* \(ZeroDivisionError",
         ),
         (
             lambda x: x * float(x[0].detach() * 2) if x.dtype is torch.float32 else 1 / 0,
-            r"^INCONCLUSIVE\nnumbers leave autograd's sight: float\(\) at .* \(ZeroDivisionError",
+            r"^INCONCLUSIVE\nvalues leave autograd's sight: float\(\) at .* \(ZeroDivisionError",
         ),
     ],
 )

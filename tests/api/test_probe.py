@@ -42,7 +42,7 @@ def test_a_hidden_fault_shows_with_its_probes_and_no_others(name: str) -> None:
     shown = {kind for each in found.hidden.values() for kind in each}
     assert shown == set(kinds)
     text = as_text(probes(found))
-    assert "shows with " in text
+    assert "fails with " in text
     assert "verdict   DISAGREES with probes" in text
 
 
@@ -206,7 +206,7 @@ def test_everything_is_as_before(
         assert failed == ({} if error is None else {"expanded": "ValueError: probe"})
         if error is not None:
             assert found.verdict is gw.Verdict.INCONCLUSIVE
-            assert "the backward fails: ValueError: probe" in as_text(probes(found))
+            assert "the backward failed: ValueError: probe" in as_text(probes(found))
     else:
         with pytest.raises(error, match=when):
             gw.probe(step, *models)
@@ -335,7 +335,7 @@ def test_a_parameter_that_was_read_before_it_is_moved() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: gw.probe(print, passes=["rando"]), "there is no probe 'rando'; there are: again"),
+        (lambda: gw.probe(print, passes=["rando"]), "unknown probe 'rando'; choose from: again"),
         (lambda: gw.probe(torch.ones(1)), "probe needs a function .* not Tensor"),  # type: ignore[arg-type]
     ],
 )
@@ -408,7 +408,7 @@ def test_on_the_command_line(program: Path) -> None:
     assert cli("check", f"{program}:step").code == 0
     result = cli("check", f"{program}:step", "--probe")
     assert result.code == 1
-    assert "shows with moved; moved, random: not in the program's own pass" in result.out
+    assert "fails with moved; moved, random, but not in the program's own pass" in result.out
     record = json.loads(cli("check", f"{program}:step", "--probe", "--json").out)
     # The exit code that the command ends with, beside the judgement of the program's own pass.
     assert (record["exit_code"], record["probe"]["exit_code"]) == (0, 1)
@@ -422,4 +422,4 @@ def test_the_command_on_what_cannot_be_probed(program: Path, tmp_path: Path) -> 
     cli("check", f"{program}:right", "--save", tmp_path / "t.npz")
     taped = cli("check", tmp_path / "t.npz", "--probe")
     assert taped.code == 2
-    assert "a tape cannot be probed" in taped.err
+    assert "a recording cannot be probed" in taped.err

@@ -92,7 +92,7 @@ def test_what_other_threads_run_is_told_to_be_unseen() -> None:
         thread = threading.Thread(target=step)
         thread.start()
         thread.join()
-    assert "Nor any operation: what other threads run is not seen." in str(witness)
+    assert "No operation was recorded either: other threads are not watched." in str(witness)
 
 
 def test_threads_that_watch_at_once_do_not_disturb_each_other() -> None:
@@ -122,7 +122,7 @@ def test_what_is_no_model_is_refused(model: Any) -> None:
 
 
 def test_what_is_no_tensor_gets_no_name() -> None:
-    with pytest.raises(gw.InputError, match="'x' is to name a tensor, not int 3"):
+    with pytest.raises(gw.InputError, match="'x' must name a tensor, not int 3"):
         gw.watch(names={"x": 3})  # type: ignore[dict-item]
 
 
@@ -130,7 +130,7 @@ def test_a_witness_watches_one_block() -> None:
     witness = gw.watch()
     with witness:
         weighted(leaf(3).sin()).backward()
-    with pytest.raises(gw.InputError, match="make another by gradwitness"), witness:
+    with pytest.raises(gw.InputError, match="make another with gradwitness"), witness:
         pass
     assert witness.verdict is gw.Verdict.AGREES
 

@@ -56,7 +56,7 @@ def test_a_run_writes_every_file_and_prints_the_table(tmp_path: Path) -> None:
     assert (folder / "graph.svg").read_text().startswith(("<svg", "<?xml"))
     assert (folder / "graph.dot").read_text().startswith("digraph")
     assert result.out.splitlines()[0] == "gradwitness run"
-    assert "again       gradwitness run --inputs 2 --hidden 1 --width 3 --seed 5" in result.out
+    assert "repeat      gradwitness run --inputs 2 --hidden 1 --width 3 --seed 5" in result.out
     assert re.findall(r"^(\S+) .*AGREES", result.out, re.MULTILINE) == [*NAMES, "verdict"]
     assert set(result.out.splitlines()[-1].split("here: ")[1].split()) == FILES
     assert "\x1b" not in result.out
@@ -83,7 +83,7 @@ def test_both_sides_have_the_same_names_in_the_same_order(tmp_path: Path) -> Non
 def test_the_printed_command_makes_the_same_files(tmp_path: Path) -> None:
     words = ["--preset", "sigmoid", "--batch", "3", "--loss", "mse", "--seed", "8"]
     first = cli("run", *words, "--out", "a")
-    again = re.search(r"^again +gradwitness (.*)$", first.out, re.MULTILINE)
+    again = re.search(r"^repeat +gradwitness (.*)$", first.out, re.MULTILINE)
     assert again is not None
     cli(*again[1].split(), "--out", "b")
     for name in ("torch_autograd.dat", "my_autograd.dat", "graph.dot"):

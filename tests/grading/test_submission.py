@@ -142,7 +142,7 @@ def gradients():
 """
     found = handed_in(tmp_path, body, Limits(seconds=20, mebibytes=400))
     assert found.claims is None
-    assert "no arrays with names" in found.failure
+    assert "did not return named arrays" in found.failure
 
 
 def test_memory_is_limited(tmp_path: Path) -> None:
@@ -177,13 +177,14 @@ def test_a_file_of_numbers_is_read_not_run(tmp_path: Path) -> None:
     assert list(found.claims.runs[0]) == ["w"]
     (tmp_path / "broken.npz").write_bytes(b"nothing")
     assert "broken.npz" in take(tmp_path / "broken.npz", QUICK).failure
-    with pytest.raises(InputError, match="no such file to grade"):
+    with pytest.raises(InputError, match="no such file"):
         take(tmp_path / "none.npz", QUICK)
 
 
 def test_elsewhere_programs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "answer.py").write_text("", encoding="utf-8")
     path = tmp_path / "answer.py"
-    monkeypatch.setattr(os, "name", "nt")
-    with pytest.raises(InputError, match="only where their memory can be limited"):
-        take(path, QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        with pytest.raises(InputError, match="memory can be limited"):
+            take(path, QUICK)

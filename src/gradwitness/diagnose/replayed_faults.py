@@ -384,12 +384,10 @@ def _can(trial: Trial, site: Site, wrong: Wrong) -> bool:
     try:
         with np.errstate(all="ignore"):
             expected = gradients(trial.tape, site.node, arrives, trial.lookup, None)
-            sent = arrives[0] is not None and run(
-                "the mistake", wrong, Visit(site, arrives[0], list(expected))
-            )
+            visit = Visit(site, arrives[0], list(expected))
+            return arrives[0] is not None and run("the mistake", wrong, visit) is not None
     except Unjudgeable:
         return False
-    return sent is not None and sent is not False
 
 
 def explained(case: Case, mistakes: Iterable[Mistake]) -> Iterator[Explanation]:

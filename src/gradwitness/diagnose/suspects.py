@@ -64,7 +64,7 @@ def untried(case: Case) -> str:
             f"{len(case.skipped)} steps were not tried one by one with every mistake (mistakes at "
             "all steps of a line were tried)"
         )
-    notes = [f"the tape is large: {'; '.join(limits)}"] if limits else []
+    notes = [f"the recording is large: {'; '.join(limits)}"] if limits else []
     call_numbers = (case.tape.nodes[number].call for number in chosen)
     calls = [case.tape.calls[number] for number in call_numbers if number is not None]
     count = sum(over_complex(case.tape, call) for call in calls)

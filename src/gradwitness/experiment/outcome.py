@@ -98,7 +98,7 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
         from gradwitness.experiment.program import build
     except ImportError as error:
         raise MissingExtraError(
-            f"the experiment requires PyTorch ({error}): pip install 'gradwitness[torch]'"
+            f"the experiment needs PyTorch ({error}): pip install 'gradwitness[torch]'"
         ) from None
 
     program = build(config, weights)

@@ -70,11 +70,11 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
     """
     if not tape.complete:
         raise InputError(
-            "the tape was not saved, because values were freed while recording: "
+            "the recording was not saved, because values were freed while recording: "
             "record it with watch(..., keep=None)."
         )
     if tape.failures:
-        raise InputError(f"the tape was not saved, since it breaks off: {tape.failures[0]}")
+        raise InputError(f"the recording was not saved, since it breaks off: {tape.failures[0]}")
     distinct: list[Value] = []
     entries: list[int | None] = []
     entry_numbers: dict[Any, int] = {}
@@ -135,7 +135,7 @@ def load_tape(path: str | os.PathLike[str]) -> Tape:
                 return _load(file)
     except SchemaError as error:
         raise FileFormatError(
-            f"{file_path} is not a readable tape: {error}. "
+            f"{file_path} is not a readable recording: {error}. "
             "Record and save it again with this version of gradwitness."
         ) from error
     except OSError as error:
@@ -152,8 +152,8 @@ def _as_stored(value: Value) -> NDArray[Any]:
     dtype = _dtype(value.dtype)
     if dtype is None or array.dtype != dtype or array.shape != value.shape:
         raise InputError(
-            f"the tape was not saved: value {value.id} should be {value.dtype}{list(value.shape)}, "
-            f"but its array is {array.dtype}{list(array.shape)}."
+            f"the recording was not saved: value {value.id} should be "
+            f"{value.dtype}{list(value.shape)}, but its array is {array.dtype}{list(array.shape)}."
         )
     # Not ascontiguousarray, which adds an axis to a 0-d array.
     stored = _stored_dtype(dtype)
@@ -183,7 +183,9 @@ def _json(tape: Tape, entries: list[int | None]) -> bytes:
         decode(json.loads(text), lambda *_: np.empty(0))
     except (SchemaError, ValueError, TypeError, RecursionError) as error:
         # Better no file than an unreadable one.
-        raise InputError(f"the tape was not saved, because it is inconsistent: {error}") from error
+        raise InputError(
+            f"the recording was not saved, because it is inconsistent: {error}"
+        ) from error
     return text.encode()
 
 
@@ -235,7 +237,7 @@ class _Archive:
         if entry is None:
             raise SchemaError(f"the entry {name} is missing")
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise SchemaError(f"the entry {name} is compressed; entries of a tape never are")
+            raise SchemaError(f"the entry {name} is compressed; entries of a recording never are")
         try:
             return self._zip.read(entry)
         except Exception as error:

@@ -122,7 +122,7 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return _fields(value)
     raise InputError(
-        f"the tape was not saved, as it holds {value!r} of type {type(value).__name__}. "
+        f"the recording was not saved, as it holds {value!r} of type {type(value).__name__}. "
         "Arguments must be references, numbers, text, None or tuples of these."
     )
 

@@ -132,7 +132,7 @@ def misfit(made: registry.Rule, schema: dict[str, bool], signature: str) -> str:
     else:
         numbers = [n for n in left if not schema[n]]
         if numbers:
-            fault = f"{numbers[0]!r} is no tensor: make it keyword-only (after *), or ignore it"
+            fault = f"{numbers[0]!r} is not a tensor: make it keyword-only (after *), or ignore it"
     return f"the rule of {made.name} does not fit {signature}: {fault}" if fault else ""
 
 

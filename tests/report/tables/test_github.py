@@ -84,7 +84,7 @@ def test_what_is_more_than_github_shows_is_counted() -> None:
     assert len(commands(map(fault, range(SHOWN)))) == SHOWN
     lines = commands(map(fault, range(SHOWN + 5)))
     assert len(lines) == SHOWN
-    assert lines[-1].startswith("::error title=gradwitness%3A and more::6 more, in the log")
+    assert lines[-1].startswith("::error title=gradwitness%3A more::6 more in the log")
 
 
 def test_a_fault_is_told_once_and_doubts_are_warnings() -> None:

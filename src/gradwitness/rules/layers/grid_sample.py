@@ -95,7 +95,7 @@ def _samples(x: Array, grid: Array, mode: int, padding: int, align: bool) -> lis
     if mode not in (_LINEAR, _NEAREST):
         raise NotImplementedError("a bicubic sample")
     if not np.all(np.isfinite(grid)):
-        raise NotImplementedError("a place that is no number")
+        raise NotImplementedError("a coordinate that is not a number")
     sizes = x.shape[2:]
     # The grid's last axis names the image's last axis first.
     axes = [
