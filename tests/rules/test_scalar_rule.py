@@ -11,8 +11,9 @@ import pytest
 
 from gradwitness._errors import RuleError
 from gradwitness.rules import registry
+from gradwitness.rules.formula import GIVEN, Formula
 from gradwitness.rules.registry import find
-from gradwitness.rules.scalar_rule import GIVEN, Formula, scalar_rule
+from gradwitness.rules.scalar_rule import scalar_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

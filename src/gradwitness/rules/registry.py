@@ -13,7 +13,10 @@ schema), with its formula as text beside it, and one vjp for each differentiable
 
 A vjp names what it reads, and nothing else: ``g``, the recorded result ``y``, operands, and after
 ``*`` parameters, whose defaults are the rule's. What no vjp names need not be kept in memory. An
-operand of which only the shape counts is annotated so: ``x: Shaped``.
+operand of which only the shape counts is annotated so: ``x: Shaped``. A vjp of one expression may
+be a lambda, and one whose code is its text, in the words of `formula`, needs no function::
+
+    mul.vjps(a="g * b", b="g * a")
 
 A rule never broadcasts back, casts, accumulates or logs: the engine does. Of an operation with
 several results ``g`` and ``y`` are tuples, and ``y1`` is the second result alone; an operand that
@@ -33,6 +36,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from gradwitness._errors import RuleError
+from gradwitness.rules.formula import GIVEN, Formula
 from gradwitness.rules.vjps import Array as Array
 from gradwitness.rules.vjps import Gradient, read_off, zero
 from gradwitness.rules.vjps import Shaped as Shaped
@@ -133,6 +137,12 @@ class Rule:
             return function
 
         return register
+
+    def vjps(self, **formulas: str) -> None:
+        """Register the vjps of operands by formulas that are text and code at once."""
+        parameters = dict.fromkeys(self.parameters, GIVEN)
+        for operand, text in formulas.items():
+            self.vjp(operand, text)(Formula(text, ("g", "y", *self.operands), parameters))
 
     def constant_in(self, *operands: str) -> None:
         """Register that operands get 0: the result does not change with their numbers."""

@@ -29,14 +29,7 @@ def prelu(x: Array, w: Array) -> Array:
     return np.where(x > 0, x, w * x)
 
 
-@prelu.vjp("x", "where(x > 0, g, w * g)")
-def _(g: Array, x: Array, w: Array) -> Array:
-    return np.where(x > 0, g, w * g)
-
-
-@prelu.vjp("w", "where(x > 0, 0, x * g)")
-def _(g: Array, x: Array) -> Array:
-    return np.where(x > 0, 0, x * g)
+prelu.vjps(x="where(x > 0, g, w * g)", w="where(x > 0, 0, x * g)")
 
 
 @elementwise(

@@ -23,14 +23,7 @@ def add(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return a + alpha * b
 
 
-@add.vjp("a", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@add.vjp("b", "alpha * g")
-def _(g: Array, *, alpha: Any) -> Array:
-    return alpha * g
+add.vjps(a="g", b="alpha * g")
 
 
 @elementwise(
@@ -43,14 +36,7 @@ def sub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return a - alpha * b
 
 
-@sub.vjp("a", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@sub.vjp("b", "-alpha * g")
-def _(g: Array, *, alpha: Any) -> Array:
-    return -alpha * g
+sub.vjps(a="g", b="-alpha * g")
 
 
 @elementwise(
@@ -63,14 +49,7 @@ def rsub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return b - alpha * a
 
 
-@rsub.vjp("a", "-alpha * g")
-def _(g: Array, *, alpha: Any) -> Array:
-    return -alpha * g
-
-
-@rsub.vjp("b", "g")
-def _(g: Array) -> Array:
-    return g
+rsub.vjps(a="-alpha * g", b="g")
 
 
 @elementwise("aten.mul", "y = a * b", meaning="multiplies the gradient by the other factor")
@@ -78,14 +57,7 @@ def mul(a: Array, b: Array) -> Array:
     return a * b
 
 
-@mul.vjp("a", "g * b")
-def _(g: Array, b: Array) -> Array:
-    return g * b
-
-
-@mul.vjp("b", "g * a")
-def _(g: Array, a: Array) -> Array:
-    return g * a
+mul.vjps(a="g * b", b="g * a")
 
 
 @elementwise(
@@ -242,9 +214,7 @@ def sigmoid(x: Array) -> Array:
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
-@sigmoid.vjp("x", "g * y * (1 - y)")
-def _(g: Array, y: Array) -> Array:
-    return g * y * (1 - y)
+sigmoid.vjps(x="g * y * (1 - y)")
 
 
 scalar_rule(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -55,9 +54,7 @@ def frac(x: Array) -> Array:
     return np.fmod(x, 1)
 
 
-@frac.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+frac.vjps(x="g")
 
 
 @rule(
@@ -69,14 +66,8 @@ def remainder(a: Array, b: Array) -> Array:
     return np.remainder(a, b)
 
 
-@remainder.vjp("a", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@remainder.vjp("b", "-g * floor(a / b)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return -g * np.floor_divide(a, b)
+remainder.vjps(a="g")
+remainder.vjp("b", "-g * floor(a / b)")(lambda g, a, b: -g * np.floor_divide(a, b))
 
 
 def _whole_quotient(a: Array, b: Array) -> Array:
@@ -94,14 +85,8 @@ def fmod(a: Array, b: Array) -> Array:
     return np.fmod(a, b)
 
 
-@fmod.vjp("a", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@fmod.vjp("b", "-g * trunc(a / b)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return -g * _whole_quotient(a, b)
+fmod.vjps(a="g")
+fmod.vjp("b", "-g * trunc(a / b)")(lambda g, a, b: -g * _whole_quotient(a, b))
 
 
 @rule("aten.floor_divide", "y = floor(a / b)")
@@ -149,9 +134,7 @@ def nan_to_num(x: Array, *, nan: Any = None, posinf: Any = None, neginf: Any = N
     return np.where(np.equal(x, -np.inf), 0.0 if neginf is None else neginf, made)
 
 
-@nan_to_num.vjp("x", "where(abs(x) < inf, g, 0)")
-def _(g: Array, x: Array) -> Array:
-    return np.where(np.isfinite(x), g, 0)
+nan_to_num.vjp("x", "where(abs(x) < inf, g, 0)")(lambda g, x: np.where(np.isfinite(x), g, 0))
 
 
 @rule(
@@ -204,14 +187,8 @@ def ldexp(a: Array, b: Array) -> Array:
     return a * np.power(2.0, b)
 
 
-@ldexp.vjp("a", "g * 2.0 ** b")
-def _(g: Array, b: Array) -> Array:
-    return g * np.power(2.0, b)
-
-
-@ldexp.vjp("b", "g * y * log(2)")
-def _(g: Array, y: Array) -> Array:
-    return g * y * math.log(2)
+ldexp.vjp("a", "g * 2.0 ** b")(lambda g, b: g * np.power(2.0, b))
+ldexp.vjps(b="g * y * log(2)")
 
 
 @rule(
@@ -224,6 +201,4 @@ def frexp(x: Array) -> tuple[Array, Array]:
     return x * np.exp2(-exponent.astype(np.float64)), exponent.astype(np.int64)
 
 
-@frexp.vjp("x", "g[0] / 2.0 ** exponent_of(x)")
-def _(g: Any, y1: Array) -> Array:
-    return g[0] / np.exp2(y1.astype(np.float64))
+frexp.vjp("x", "g[0] / 2.0 ** exponent_of(x)")(lambda g, y1: g[0] / np.exp2(y1.astype(np.float64)))

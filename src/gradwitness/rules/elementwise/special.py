@@ -60,9 +60,7 @@ def i0(x: Array) -> Array:
     return scipy.special.i0(x)
 
 
-@i0.vjp("x", "g * bessel(1, x)")
-def _(g: Array, x: Array) -> Array:
-    return g * scipy.special.i1(x)
+i0.vjp("x", "g * bessel(1, x)")(lambda g, x: g * scipy.special.i1(x))
 
 
 @elementwise(
@@ -176,9 +174,7 @@ def entr(x: Array) -> Array:
     )
 
 
-@entr.vjp("x", "g * (-1 - log(x))")
-def _(g: Array, x: Array) -> Array:
-    return g * (-(1 + np.log(x)))
+entr.vjp("x", "g * (-1 - log(x))")(lambda g, x: g * (-(1 + np.log(x))))
 
 
 @rule(
@@ -202,6 +198,4 @@ def _(g: Array, a: Array, b: Array) -> Array:
     return np.where(none, 0, product)
 
 
-@xlog1py.vjp("b", "g * a / (b + 1)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g * a / (b + 1)
+xlog1py.vjps(b="g * a / (b + 1)")

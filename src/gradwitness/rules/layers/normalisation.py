@@ -191,6 +191,4 @@ def _(
     return np.sum(g[0] * (x - mean), axis=_but_channel(x)) * np.reshape(r, (r.size,))
 
 
-@batch_norm.vjp("b", "sum_positions(g[0])")
-def _(g: Any, x: Array) -> Array:
-    return np.sum(g[0], axis=_but_channel(x))
+batch_norm.vjp("b", "sum_positions(g[0])")(lambda g, x: np.sum(g[0], axis=_but_channel(x)))

@@ -70,9 +70,7 @@ def cholesky(A: Array, *, upper: bool = False) -> Array:
     return _cholesky(A, upper)
 
 
-@cholesky.vjp("A", "to_cholesky(g, A, upper)")
-def _(g: Array, y: Array, *, upper: bool) -> Array:
-    return _to_cholesky(g, y, upper)
+cholesky.vjp("A", "to_cholesky(g, A, upper)")(lambda g, y, *, upper: _to_cholesky(g, y, upper))
 
 
 def _turning(V: Array, g: Array, values: Array) -> Array:

@@ -20,14 +20,8 @@ def mm(A: Array, B: Array) -> Array:
     return A @ B
 
 
-@mm.vjp("A", "g @ B.T")
-def _(g: Array, B: Array) -> Array:
-    return g @ B.T
-
-
-@mm.vjp("B", "A.T @ g")
-def _(g: Array, A: Array) -> Array:
-    return A.T @ g
+mm.vjp("A", "g @ B.T")(lambda g, B: g @ B.T)
+mm.vjp("B", "A.T @ g")(lambda g, A: A.T @ g)
 
 
 @rule(
@@ -41,19 +35,9 @@ def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
     return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
 
 
-@addmm.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
-
-
-@addmm.vjp("A", "alpha * (g @ B.T)")
-def _(g: Array, B: Array, *, alpha: Any) -> Array:
-    return alpha * (g @ B.T)
-
-
-@addmm.vjp("B", "alpha * (A.T @ g)")
-def _(g: Array, A: Array, *, alpha: Any) -> Array:
-    return alpha * (A.T @ g)
+addmm.vjps(b="beta * g")
+addmm.vjp("A", "alpha * (g @ B.T)")(lambda g, B, *, alpha: alpha * (g @ B.T))
+addmm.vjp("B", "alpha * (A.T @ g)")(lambda g, A, *, alpha: alpha * (A.T @ g))
 
 
 @rule(
@@ -66,14 +50,8 @@ def bmm(A: Array, B: Array) -> Array:
     return A @ B
 
 
-@bmm.vjp("A", "g @ swap(B, 1, 2)")
-def _(g: Array, B: Array) -> Array:
-    return g @ np.swapaxes(B, 1, 2)
-
-
-@bmm.vjp("B", "swap(A, 1, 2) @ g")
-def _(g: Array, A: Array) -> Array:
-    return np.swapaxes(A, 1, 2) @ g
+bmm.vjp("A", "g @ swap(B, 1, 2)")(lambda g, B: g @ np.swapaxes(B, 1, 2))
+bmm.vjp("B", "swap(A, 1, 2) @ g")(lambda g, A: np.swapaxes(A, 1, 2) @ g)
 
 
 @rule(
@@ -85,14 +63,8 @@ def mv(A: Array, v: Array) -> Array:
     return A @ v
 
 
-@mv.vjp("A", "outer(g, v)")
-def _(g: Array, v: Array) -> Array:
-    return g.reshape(-1, 1) * v.reshape(1, -1)
-
-
-@mv.vjp("v", "A.T @ g")
-def _(g: Array, A: Array) -> Array:
-    return A.T @ g
+mv.vjp("A", "outer(g, v)")(lambda g, v: g.reshape(-1, 1) * v.reshape(1, -1))
+mv.vjp("v", "A.T @ g")(lambda g, A: A.T @ g)
 
 
 @rule(
@@ -104,14 +76,7 @@ def dot(a: Array, b: Array) -> Array:
     return a @ b
 
 
-@dot.vjp("a", "g * b")
-def _(g: Array, b: Array) -> Array:
-    return g * b
-
-
-@dot.vjp("b", "g * a")
-def _(g: Array, a: Array) -> Array:
-    return g * a
+dot.vjps(a="g * b", b="g * a")
 
 
 @rule(
@@ -125,9 +90,7 @@ def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> A
     return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
 
 
-@baddbmm.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
+baddbmm.vjps(b="beta * g")
 
 
 @baddbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
@@ -200,9 +163,7 @@ def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
     return continue_from(alpha * (A @ v), beta * b, A.shape[-1])
 
 
-@addmv.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
+addmv.vjps(b="beta * g")
 
 
 @addmv.vjp("A", "alpha * outer(g, v)")
@@ -210,9 +171,7 @@ def _(g: Array, v: Array, *, alpha: Any) -> Array:
     return alpha * (g.reshape(-1, 1) * v.reshape(1, -1))
 
 
-@addmv.vjp("v", "alpha * (A.T @ g)")
-def _(g: Array, A: Array, *, alpha: Any) -> Array:
-    return alpha * (A.T @ g)
+addmv.vjp("v", "alpha * (A.T @ g)")(lambda g, A, *, alpha: alpha * (A.T @ g))
 
 
 @rule(
@@ -225,19 +184,9 @@ def addr(b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arra
     return beta * b + alpha * u.reshape(-1, 1) * v.reshape(1, -1)
 
 
-@addr.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
-
-
-@addr.vjp("u", "alpha * (g @ v)")
-def _(g: Array, v: Array, *, alpha: Any) -> Array:
-    return alpha * (g @ v)
-
-
-@addr.vjp("v", "alpha * (g.T @ u)")
-def _(g: Array, u: Array, *, alpha: Any) -> Array:
-    return alpha * (g.T @ u)
+addr.vjps(b="beta * g")
+addr.vjp("u", "alpha * (g @ v)")(lambda g, v, *, alpha: alpha * (g @ v))
+addr.vjp("v", "alpha * (g.T @ u)")(lambda g, u, *, alpha: alpha * (g.T @ u))
 
 
 @rule(
@@ -255,9 +204,7 @@ def addbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Ar
     return y
 
 
-@addbmm.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
+addbmm.vjps(b="beta * g")
 
 
 @addbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")

@@ -71,9 +71,7 @@ def inverse(A: Array) -> tuple[Array, None]:
     return solved(A, np.broadcast_to(np.eye(A.shape[-1]), A.shape)), None
 
 
-@inverse.vjp("A", "to_inverse(g[0], A)")
-def _(g: Any, y0: Array) -> Array:
-    return -(turned(y0) @ (g[0] @ turned(y0)))
+inverse.vjp("A", "to_inverse(g[0], A)")(lambda g, y0: -(turned(y0) @ (g[0] @ turned(y0))))
 
 
 @rule(

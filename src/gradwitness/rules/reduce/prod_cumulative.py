@@ -111,9 +111,7 @@ def cummax(x: Array, *, dim: int) -> tuple[Array, Array]:
     return _reached(np.greater_equal, x, dim) if x.ndim else (x, np.zeros((), dtype=np.int64))
 
 
-@cummax.vjp("x", "to_running_extreme(g[0], x, dim, 1)")
-def _(g: Any, y: Any, x: Array, *, dim: int) -> Array:
-    return _back(g, y, x, dim)
+cummax.vjp("x", "to_running_extreme(g[0], x, dim, 1)")(lambda g, y, x, *, dim: _back(g, y, x, dim))
 
 
 @rule("aten.cummin", "y = running_extreme(x, dim, -1)", meaning=_MEANING.format("smallest"))
@@ -121,9 +119,7 @@ def cummin(x: Array, *, dim: int) -> tuple[Array, Array]:
     return _reached(np.less_equal, x, dim) if x.ndim else (x, np.zeros((), dtype=np.int64))
 
 
-@cummin.vjp("x", "to_running_extreme(g[0], x, dim, -1)")
-def _(g: Any, y: Any, x: Array, *, dim: int) -> Array:
-    return _back(g, y, x, dim)
+cummin.vjp("x", "to_running_extreme(g[0], x, dim, -1)")(lambda g, y, x, *, dim: _back(g, y, x, dim))
 
 
 def _crossed(a: Array, b: Array, dim: int) -> Array:
@@ -143,11 +139,5 @@ def cross(a: Array, b: Array, *, dim: int = -1) -> Array:
     return _crossed(a, b, dim)
 
 
-@cross.vjp("a", "crossed(b, g, dim)")
-def _(g: Array, b: Array, *, dim: int) -> Array:
-    return _crossed(b, g, dim)
-
-
-@cross.vjp("b", "crossed(g, a, dim)")
-def _(g: Array, a: Array, *, dim: int) -> Array:
-    return _crossed(g, a, dim)
+cross.vjp("a", "crossed(b, g, dim)")(lambda g, b, *, dim: _crossed(b, g, dim))
+cross.vjp("b", "crossed(g, a, dim)")(lambda g, a, *, dim: _crossed(g, a, dim))

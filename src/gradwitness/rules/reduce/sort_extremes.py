@@ -283,9 +283,7 @@ def sort(
     return values, _order(x, dim, descending)
 
 
-@sort.vjp("x", "put_back(g[0], x, dim, y[1])")
-def _(g: Pair, y1: Array, x: Array, *, dim: int) -> Array:
-    return _placed(g[0], x, dim, y1)
+sort.vjp("x", "put_back(g[0], x, dim, y[1])")(lambda g, y1, x, *, dim: _placed(g[0], x, dim, y1))
 
 
 @rule(
@@ -316,9 +314,7 @@ def topk(
     return values, _first(_order(x, dim, largest), dim, k)
 
 
-@topk.vjp("x", "put_back(g[0], x, dim, y[1])")
-def _(g: Pair, y1: Array, x: Array, *, dim: int) -> Array:
-    return _placed(g[0], x, dim, y1)
+topk.vjp("x", "put_back(g[0], x, dim, y[1])")(lambda g, y1, x, *, dim: _placed(g[0], x, dim, y1))
 
 
 @rule(

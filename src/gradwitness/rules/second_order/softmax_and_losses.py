@@ -24,14 +24,8 @@ def tanh_backward(dy: Array, o: Array) -> Array:
     return dy * (1 - o * o)
 
 
-@tanh_backward.vjp("dy", "g * (1 - o * o)")
-def _(g: Array, o: Array) -> Array:
-    return g * (1 - o * o)
-
-
-@tanh_backward.vjp("o", "-2 * g * o * dy")
-def _(g: Array, dy: Array, o: Array) -> Array:
-    return g * (-2 * o * dy)
+tanh_backward.vjps(dy="g * (1 - o * o)")
+tanh_backward.vjp("o", "-2 * g * o * dy")(lambda g, dy, o: g * (-2 * o * dy))
 
 
 @rule(
@@ -44,14 +38,7 @@ def sigmoid_backward(dy: Array, o: Array) -> Array:
     return dy * (1 - o) * o
 
 
-@sigmoid_backward.vjp("dy", "g * (1 - o) * o")
-def _(g: Array, o: Array) -> Array:
-    return g * (1 - o) * o
-
-
-@sigmoid_backward.vjp("o", "g * dy * (1 - 2 * o)")
-def _(g: Array, dy: Array, o: Array) -> Array:
-    return g * dy * (1 - 2 * o)
+sigmoid_backward.vjps(dy="g * (1 - o) * o", o="g * dy * (1 - 2 * o)")
 
 
 @rule(
@@ -64,9 +51,7 @@ def threshold_backward(dy: Array, x: Array, *, threshold: Any) -> Array:
     return np.where(x > threshold, dy, 0)
 
 
-@threshold_backward.vjp("dy", "where(x > threshold, g, 0)")
-def _(g: Array, x: Array, *, threshold: Any) -> Array:
-    return np.where(x > threshold, g, 0)
+threshold_backward.vjps(dy="where(x > threshold, g, 0)")
 
 
 threshold_backward.constant_in("x")
@@ -84,9 +69,7 @@ def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: Any) -> Array:
     return np.where(x > 0, dy, negative_slope * dy)
 
 
-@leaky_relu_backward.vjp("dy", "where(x > 0, g, negative_slope * g)")
-def _(g: Array, x: Array, *, negative_slope: Any) -> Array:
-    return np.where(x > 0, g, negative_slope * g)
+leaky_relu_backward.vjps(dy="where(x > 0, g, negative_slope * g)")
 
 
 leaky_relu_backward.constant_in("x")

@@ -183,9 +183,7 @@ def scatter_add(x: Array, index: Array, src: Array, *, dim: int) -> Array:
     return _plus(x, np.broadcast_to(_used(src, index), places.shape), places)
 
 
-@scatter_add.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+scatter_add.vjps(x="g")
 
 
 @scatter_add.vjp("src", "gather(g, dim, index)")
@@ -253,14 +251,7 @@ def where(condition: Array, a: Array, b: Array) -> Array:
     return np.where(condition, a, b)
 
 
-@where.vjp("a", "where(condition, g, 0)")
-def _(g: Array, condition: Array) -> Array:
-    return np.where(condition, g, 0)
-
-
-@where.vjp("b", "where(condition, 0, g)")
-def _(g: Array, condition: Array) -> Array:
-    return np.where(condition, 0, g)
+where.vjps(a="where(condition, g, 0)", b="where(condition, 0, g)")
 
 
 @rule(
@@ -273,14 +264,7 @@ def masked_fill(x: Array, mask: Array, value: Array) -> Array:
     return np.where(mask, value, x)
 
 
-@masked_fill.vjp("x", "where(mask, 0, g)")
-def _(g: Array, mask: Array) -> Array:
-    return np.where(mask, 0, g)
-
-
-@masked_fill.vjp("value", "where(mask, g, 0)")
-def _(g: Array, mask: Array) -> Array:
-    return np.where(mask, g, 0)
+masked_fill.vjps(x="where(mask, 0, g)", value="where(mask, g, 0)")
 
 
 def _both(x: Array, mask: Array) -> tuple[int, ...]:

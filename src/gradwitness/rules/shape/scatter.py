@@ -47,9 +47,7 @@ def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1
     return _plus(x, alpha * source, _rows(x, dim, index))
 
 
-@index_add.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+index_add.vjps(x="g")
 
 
 @index_add.vjp("source", "alpha * take(g, dim, index)")
@@ -153,9 +151,7 @@ def masked_scatter(x: Array, mask: Array, source: Array) -> Array:
     return filled(x, places, _flat(source)[: places.size])
 
 
-@masked_scatter.vjp("x", "where(mask, 0, g)")
-def _(g: Array, mask: Array) -> Array:
-    return np.where(mask, 0, g)
+masked_scatter.vjps(x="where(mask, 0, g)")
 
 
 @masked_scatter.vjp("source", "fill_first(source, select_where(g, mask))")

@@ -23,9 +23,7 @@ def t(x: Array) -> Array:
     return x.T
 
 
-@t.vjp("x", "g.T")
-def _(g: Array) -> Array:
-    return g.T
+t.vjp("x", "g.T")(lambda g: g.T)
 
 
 @rule(
@@ -116,9 +114,7 @@ def expand(x: Array, *, size: Size) -> Array:
     return np.broadcast_to(x, tuple(k if s == -1 else s for s, k in zip(size, kept, strict=True)))
 
 
-@expand.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+expand.vjps(x="g")
 
 
 @elementwise(
@@ -131,9 +127,7 @@ def clone(x: Array) -> Array:
     return x
 
 
-@clone.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+clone.vjps(x="g")
 
 
 @rule("aten.detach", "y = x")
@@ -142,9 +136,7 @@ def detach(x: Array) -> Array:
 
 
 # Inside a custom function's forward, which runs without grad mode, detach cuts nothing.
-@detach.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+detach.vjps(x="g")
 
 
 @rule(
@@ -160,9 +152,7 @@ def copy(x: Array, src: Array) -> Array:
 copy.constant_in("x")
 
 
-@copy.vjp("src", "g")
-def _(g: Array) -> Array:
-    return g
+copy.vjps(src="g")
 
 
 @rule(
@@ -177,9 +167,7 @@ def fill(x: Array, value: Array) -> Array:
 fill.constant_in("x")
 
 
-@fill.vjp("value", "g")
-def _(g: Array) -> Array:
-    return g
+fill.vjps(value="g")
 
 
 @rule("aten.zero", "y = zeros(shape(x))", meaning="sends zero to what was written over")
