@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from gradwitness.rules.registry import Array, rule
 
-
-@rule("aten.eq", "y = a == b")
-def eq(a: Array, b: Array) -> Array:
-    return np.equal(a, b)
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-@rule("aten.ne", "y = a != b")
-def ne(a: Array, b: Array) -> Array:
-    return np.not_equal(a, b)
+def _enter_unary(name: str, text: str, function: Callable[[Array], Array]) -> None:
+    @rule(name, text)
+    def _(x: Array) -> Array:
+        return function(x)
 
 
-@rule("aten.lt", "y = a < b")
-def lt(a: Array, b: Array) -> Array:
-    return np.less(a, b)
+def _enter_binary(
+    name: str, text: str, function: Callable[[Array, Array], Array], *aliases: str
+) -> None:
+    @rule(name, text, aliases=aliases)
+    def _(a: Array, b: Array) -> Array:
+        return function(a, b)
 
 
-@rule("aten.le", "y = a <= b")
-def le(a: Array, b: Array) -> Array:
-    return np.less_equal(a, b)
+_enter_binary("aten.eq", "y = a == b", np.equal)
+_enter_binary("aten.ne", "y = a != b", np.not_equal)
+_enter_binary("aten.lt", "y = a < b", np.less)
+_enter_binary("aten.le", "y = a <= b", np.less_equal)
+_enter_binary("aten.gt", "y = a > b", np.greater)
+_enter_binary("aten.ge", "y = a >= b", np.greater_equal)
 
-
-@rule("aten.gt", "y = a > b")
-def gt(a: Array, b: Array) -> Array:
-    return np.greater(a, b)
-
-
-@rule("aten.ge", "y = a >= b")
-def ge(a: Array, b: Array) -> Array:
-    return np.greater_equal(a, b)
+_enter_unary("aten.isnan", "y = x != x", np.isnan)
+_enter_unary("aten.isinf", "y = abs(x) == inf", np.isinf)
+_enter_unary("aten.isposinf", "y = x == inf", lambda x: np.equal(x, np.inf))
+_enter_unary("aten.isneginf", "y = x == -inf", lambda x: np.equal(x, -np.inf))
+_enter_unary("aten.signbit", "y = negative(x)", np.signbit)
 
 
 @rule("aten.logical_and", "y = (a != 0) & (b != 0)")
@@ -52,29 +55,12 @@ def logical_xor(a: Array, b: Array) -> Array:
     return np.not_equal(a, 0) ^ np.not_equal(b, 0)
 
 
-@rule("aten.logical_not", "y = x == 0")
-def logical_not(x: Array) -> Array:
-    return np.equal(x, 0)
+_enter_unary("aten.logical_not", "y = x == 0", lambda x: np.equal(x, 0))
 
-
-@rule("aten.bitwise_and", "y = bits(a, b, 'and')", aliases=("aten.__and__",))
-def bitwise_and(a: Array, b: Array) -> Array:
-    return np.bitwise_and(a, b)
-
-
-@rule("aten.bitwise_or", "y = bits(a, b, 'or')", aliases=("aten.__or__",))
-def bitwise_or(a: Array, b: Array) -> Array:
-    return np.bitwise_or(a, b)
-
-
-@rule("aten.bitwise_xor", "y = bits(a, b, 'xor')", aliases=("aten.__xor__",))
-def bitwise_xor(a: Array, b: Array) -> Array:
-    return np.bitwise_xor(a, b)
-
-
-@rule("aten.bitwise_not", "y = flipped_bits(x)")
-def bitwise_not(x: Array) -> Array:
-    return np.bitwise_not(x)
+_enter_binary("aten.bitwise_and", "y = bits(a, b, 'and')", np.bitwise_and, "aten.__and__")
+_enter_binary("aten.bitwise_or", "y = bits(a, b, 'or')", np.bitwise_or, "aten.__or__")
+_enter_binary("aten.bitwise_xor", "y = bits(a, b, 'xor')", np.bitwise_xor, "aten.__xor__")
+_enter_unary("aten.bitwise_not", "y = flipped_bits(x)", np.bitwise_not)
 
 
 @rule("aten.bitwise_left_shift", "y = x * 2 ** by", aliases=("aten.__lshift__",))
@@ -85,28 +71,3 @@ def left_shift(x: Array, by: Array) -> Array:
 @rule("aten.bitwise_right_shift", "y = x // 2 ** by", aliases=("aten.__rshift__",))
 def right_shift(x: Array, by: Array) -> Array:
     return np.right_shift(x, by)
-
-
-@rule("aten.isnan", "y = x != x")
-def isnan(x: Array) -> Array:
-    return np.isnan(x)
-
-
-@rule("aten.isinf", "y = abs(x) == inf")
-def isinf(x: Array) -> Array:
-    return np.isinf(x)
-
-
-@rule("aten.isposinf", "y = x == inf")
-def isposinf(x: Array) -> Array:
-    return np.equal(x, np.inf)
-
-
-@rule("aten.isneginf", "y = x == -inf")
-def isneginf(x: Array) -> Array:
-    return np.equal(x, -np.inf)
-
-
-@rule("aten.signbit", "y = negative(x)")
-def signbit(x: Array) -> Array:
-    return np.signbit(x)

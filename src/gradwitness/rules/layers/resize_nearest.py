@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.layers.windows import Sizes, Windows
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Rule, rule
 
 
 def plain(number: Any) -> Any:
@@ -63,62 +63,42 @@ def _nearest(
 SCALES = ("scales", "scales_d", "scales_h", "scales_w", "scale_factors")
 
 
-@rule(
-    "aten.upsample_nearest2d",
-    "y = nearest(x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w))",
-    meaning="adds up, for each element, the gradients of the pixels that are copies of it",
-    aliases=("aten.upsample_nearest1d", "aten.upsample_nearest3d"),
-    doubles=SCALES,
+def _enter(name: str, aliases: tuple[str, ...], exact: bool) -> Rule:
+    parameters = "output_size, scale_factors or (scales_d, scales_h, scales or scales_w)"
+    half = ", 1 / 2" if exact else ""
+
+    @rule(
+        name,
+        f"y = nearest(x, {parameters}{half})",
+        meaning="adds up, for each element, the gradients of the pixels that are copies of it",
+        aliases=aliases,
+        doubles=SCALES,
+    )
+    def upsample_nearest(
+        x: Array,
+        *,
+        output_size: Sizes | None = None,
+        scales: Any = None,
+        scales_d: Any = None,
+        scales_h: Any = None,
+        scales_w: Any = None,
+        scale_factors: tuple[Any, ...] | None = None,
+    ) -> Array:
+        named = (output_size, scales, scales_d, scales_h, scales_w, scale_factors)
+        return _nearest(x, exact, *named).total(x)
+
+    @upsample_nearest.vjp("x", f"nearest_add(g, x, {parameters}{half})")
+    def _(g: Array, x: Array, **how: Any) -> Array:
+        return _nearest(x, exact, **how).given_back(g, x)
+
+    return upsample_nearest
+
+
+upsample_nearest2d = _enter(
+    "aten.upsample_nearest2d", ("aten.upsample_nearest1d", "aten.upsample_nearest3d"), exact=False
 )
-def upsample_nearest2d(
-    x: Array,
-    *,
-    output_size: Sizes | None = None,
-    scales: Any = None,
-    scales_d: Any = None,
-    scales_h: Any = None,
-    scales_w: Any = None,
-    scale_factors: tuple[Any, ...] | None = None,
-) -> Array:
-    return _nearest(
-        x, False, output_size, scales, scales_d, scales_h, scales_w, scale_factors
-    ).total(x)
-
-
-@upsample_nearest2d.vjp(
-    "x",
-    "nearest_add(g, x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w))",
-)
-def _(g: Array, x: Array, **how: Any) -> Array:
-    return _nearest(x, False, **how).given_back(g, x)
-
-
-@rule(
+upsample_nearest_exact2d = _enter(
     "aten._upsample_nearest_exact2d",
-    "y = nearest(x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w), 1 / 2)",
-    meaning="adds up, for each element, the gradients of the pixels that are copies of it",
-    aliases=("aten._upsample_nearest_exact1d", "aten._upsample_nearest_exact3d"),
-    doubles=SCALES,
+    ("aten._upsample_nearest_exact1d", "aten._upsample_nearest_exact3d"),
+    exact=True,
 )
-def upsample_nearest_exact2d(
-    x: Array,
-    *,
-    output_size: Sizes | None = None,
-    scales: Any = None,
-    scales_d: Any = None,
-    scales_h: Any = None,
-    scales_w: Any = None,
-    scale_factors: tuple[Any, ...] | None = None,
-) -> Array:
-    return _nearest(
-        x, True, output_size, scales, scales_d, scales_h, scales_w, scale_factors
-    ).total(x)
-
-
-@upsample_nearest_exact2d.vjp(
-    "x",
-    "nearest_add(g, x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w), "
-    "1 / 2)",
-)
-def _(g: Array, x: Array, **how: Any) -> Array:
-    return _nearest(x, True, **how).given_back(g, x)

@@ -34,7 +34,7 @@ def _extreme(best: Any, place: Any, x: Array, dim: int | None, keepdim: bool) ->
     return best(x, axis=dim, keepdims=keepdim), place(x, axis=dim, keepdims=keepdim)
 
 
-def _to_extreme(g: Any, y: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
+def _to_extreme(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     if dim is None:
         # All that tie share alike. NaN is the largest and the smallest at once.
         return _shared(g, np.equal(x, y) | (np.isnan(x) & np.isnan(y)), None, False)
@@ -58,11 +58,6 @@ def max_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
     return _extreme(np.max, np.argmax, x, dim, keepdim)
 
 
-@max_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
-    return _to_extreme(g, y, x, dim, keepdim)
-
-
 @rule(
     "aten.min",
     "y = min_of(x, dim, keepdim)",
@@ -73,9 +68,8 @@ def min_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
     return _extreme(np.min, np.argmin, x, dim, keepdim)
 
 
-@min_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
-    return _to_extreme(g, y, x, dim, keepdim)
+max_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")(_to_extreme)
+min_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")(_to_extreme)
 
 
 @rule(
@@ -87,11 +81,6 @@ def amax(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
     return np.max(x, axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-@amax.vjp("x", "share_ties(g, y, x, dim, keepdim)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
-    return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
-
-
 @rule(
     "aten.amin",
     "y = amin(x, dim, keepdim)",
@@ -101,16 +90,15 @@ def amin(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
     return np.min(x, axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-@amin.vjp("x", "share_ties(g, y, x, dim, keepdim)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
+def _share_ties(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
 
 
+amax.vjp("x", "share_ties(g, y, x, dim, keepdim)")(_share_ties)
+amin.vjp("x", "share_ties(g, y, x, dim, keepdim)")(_share_ties)
+
+
 # Two tensors. A comparison with NaN is false, so that both sides of a NaN get the whole gradient.
-
-
-def _won(g: Array, lost: Array, tied: Array) -> Array:
-    return np.where(lost, 0, np.where(tied, g / 2, g))
 
 
 @rule(
@@ -122,14 +110,10 @@ def maximum(a: Array, b: Array) -> Array:
     return np.maximum(a, b)
 
 
-@maximum.vjp("a", "where(a < b, 0, where(a == b, g / 2, g))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return _won(g, np.less(a, b), np.equal(a, b))
-
-
-@maximum.vjp("b", "where(b < a, 0, where(a == b, g / 2, g))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return _won(g, np.less(b, a), np.equal(a, b))
+maximum.vjps(
+    a="where(a < b, 0, where(a == b, g / 2, g))",
+    b="where(b < a, 0, where(a == b, g / 2, g))",
+)
 
 
 @rule(
@@ -141,14 +125,10 @@ def minimum(a: Array, b: Array) -> Array:
     return np.minimum(a, b)
 
 
-@minimum.vjp("a", "where(a > b, 0, where(a == b, g / 2, g))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return _won(g, np.greater(a, b), np.equal(a, b))
-
-
-@minimum.vjp("b", "where(b > a, 0, where(a == b, g / 2, g))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return _won(g, np.greater(b, a), np.equal(a, b))
+minimum.vjps(
+    a="where(a > b, 0, where(a == b, g / 2, g))",
+    b="where(b > a, 0, where(a == b, g / 2, g))",
+)
 
 
 # Limits: each a number, a tensor, or None.
