@@ -193,30 +193,8 @@ def rule(
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
 
-    Parameters
-    ----------
-    name : str
-        The operation, ``aten.addmm``.
-    text : str
-        Its formula, ``y = ...``.
-    meaning : str
-        What its autograd node does to the gradient; empty for an operation without a node.
-    aliases : tuple of str
-        Other operations that compute the same.
-    ignores : tuple of str
-        Schema arguments that do not change the result's numbers.
-    composite : bool
-        Whether torch rounds to the tensor's format at every step, and not only at the end.
-    doubles : tuple of str
-        Parameters that are numbers which torch keeps in double precision.
-    given : mapping, optional
-        Parameters that are results, taken as they were recorded: their places by name.
-    apart : str or callable
-        Along which axes it may be computed piece by piece, see `Rule`.
-    moves : bool
-        Whether what is computed along such axes may come through unrounded.
-    node : str, optional
-        The node's name without number, where it does not follow from the operation's.
+    The parameters are the attributes of `Rule`. The name of the node follows from that of the
+    operation where none is given; an operation without a meaning has no node.
 
     Raises
     ------
@@ -226,7 +204,7 @@ def rule(
 
     def register(function: Callable[..., Any]) -> Rule:
         signature = list(inspect.signature(function).parameters.values())
-        made = Rule(
+        entered = Rule(
             name=name,
             text=text,
             function=function,
@@ -243,25 +221,25 @@ def rule(
             apart=apart,
             moves=moves,
         )
-        taken = {"g", "y"}.intersection(made.operands)
-        if taken:
+        reserved = {"g", "y"}.intersection(entered.operands)
+        if reserved:
             raise RuleError(
                 f"{name}: g is the cotangent and y the result, in its formulas and vjps: call the "
-                f"operand {taken.pop()!r} otherwise (operands go by their order)"
+                f"operand {reserved.pop()!r} otherwise (operands go by their order)"
             )
-        for each in (name, *aliases):
-            if each in _RULES:
-                raise RuleError(f"{each} has two rules")
-        holder = _BY_NODE.get(made.node)
-        if isinstance(holder, Term) or (holder and holder.node == made.node):
-            raise RuleError(f"{made.node} is defined twice")
-        for each in (name, *aliases):
-            _RULES[each] = made
+        for op in (name, *aliases):
+            if op in _RULES:
+                raise RuleError(f"{op} has two rules")
+        holder = _BY_NODE.get(entered.node)
+        if isinstance(holder, Term) or (holder and holder.node == entered.node):
+            raise RuleError(f"{entered.node} is defined twice")
+        for op in (name, *aliases):
+            _RULES[op] = entered
             if meaning:
-                _BY_NODE.setdefault(node_name(each), made)
-        if made.node:
-            _BY_NODE[made.node] = made
-        return made
+                _BY_NODE.setdefault(node_name(op), entered)
+        if entered.node:
+            _BY_NODE[entered.node] = entered
+        return entered
 
     return register
 

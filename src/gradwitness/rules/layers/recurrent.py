@@ -12,9 +12,6 @@ from gradwitness.rules.registry import Array, rule
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 # Torch's number for an LSTM among the kinds of recurrent layer.
 _LSTM = 2
 # The exponential of more than this is infinite; the sigmoid of less is 0 in every format.

@@ -90,17 +90,16 @@ def _reached(best: Any, x: Array, dim: int) -> tuple[Array, Array]:
     return np.stack(values, axis=dim), np.stack(places, axis=dim)
 
 
-def _back(g: Any, y: Any, x: Array, dim: int) -> Array:
+def _back(g: Any, y: Any, x: Array, *, dim: int) -> Array:
     """Add up the gradients that belong to each place along an axis."""
     if not x.ndim:
         return g[0]
-    steps = range(x.shape[dim])
     # As a running sum, since each gradient is added to a number of the tensor's format.
-    found = [
+    sums = [
         np.take(np.cumsum(np.where(np.equal(y[1], step), g[0], 0), axis=dim), -1, axis=dim)
-        for step in steps
+        for step in range(x.shape[dim])
     ]
-    return np.stack(found, axis=dim)
+    return np.stack(sums, axis=dim)
 
 
 _MEANING = "adds to each element the gradients of all places where it was the {} so far"
@@ -111,7 +110,7 @@ def cummax(x: Array, *, dim: int) -> tuple[Array, Array]:
     return _reached(np.greater_equal, x, dim) if x.ndim else (x, np.zeros((), dtype=np.int64))
 
 
-cummax.vjp("x", "to_running_extreme(g[0], x, dim, 1)")(lambda g, y, x, *, dim: _back(g, y, x, dim))
+cummax.vjp("x", "to_running_extreme(g[0], x, dim, 1)")(_back)
 
 
 @rule("aten.cummin", "y = running_extreme(x, dim, -1)", meaning=_MEANING.format("smallest"))
@@ -119,7 +118,7 @@ def cummin(x: Array, *, dim: int) -> tuple[Array, Array]:
     return _reached(np.less_equal, x, dim) if x.ndim else (x, np.zeros((), dtype=np.int64))
 
 
-cummin.vjp("x", "to_running_extreme(g[0], x, dim, -1)")(lambda g, y, x, *, dim: _back(g, y, x, dim))
+cummin.vjp("x", "to_running_extreme(g[0], x, dim, -1)")(_back)
 
 
 def _crossed(a: Array, b: Array, dim: int) -> Array:

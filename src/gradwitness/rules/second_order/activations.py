@@ -20,7 +20,7 @@ from gradwitness.rules.elementwise.activations import (
     softplus,
     softshrink,
 )
-from gradwitness.rules.elementwise.pointwise import DENSITY, TANH_CUBE, TANH_SCALE, gelu
+from gradwitness.rules.elementwise.pointwise import DENSITY, TANH_CUBE, TANH_SCALE, gelu, sigmoid_of
 from gradwitness.rules.reduce.softmax import log_sigmoid
 from gradwitness.rules.registry import Array, Rule, elementwise, rule
 from gradwitness.rules.second_order.transposed_parameters import Parameters
@@ -79,8 +79,7 @@ def _twice(
 
 def _sigmoid(x: Array) -> tuple[Array, Array]:
     """Return the sigmoid s and its slope, a difference as torch makes it: s (1 - s)."""
-    e = np.exp(-np.abs(x))
-    s = np.where(x >= 0, 1, e) / (1 + e)
+    s = sigmoid_of(x)
     return s, s * (1 - s)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.layers.windows import Walk
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Rule, rule
 from gradwitness.rules.shape.indexing import added_up, numbered
 
 if TYPE_CHECKING:
@@ -36,34 +36,38 @@ def _held(n: int, before: int, after: int) -> Array:
     return np.clip(np.arange(-before, n + after), 0, n - 1)
 
 
-@rule(
+def _enter(
+    name: str, word: str, line: Callable[[int, int, int], Array], meaning: str, *aliases: str
+) -> Rule:
+    """Enter the rule of padding that shows, at each place, the element that a line says."""
+
+    @rule(name, f"y = {word}(x, padding)", meaning=meaning, aliases=aliases)
+    def padded(x: Array, *, padding: Size) -> Array:
+        return _around(x, padding, line)
+
+    @padded.vjp("x", f"{word}_add(g, x, padding)")
+    def _(g: Array, x: Array, *, padding: Size) -> Array:
+        return added_up(g, _around(numbered(x), padding, line), x)
+
+    return padded
+
+
+reflection_pad = _enter(
     "aten.reflection_pad2d",
-    "y = mirrored(x, padding)",
-    meaning="adds the gradients of the mirror images to those of the elements that they show",
-    aliases=("aten.reflection_pad1d", "aten.reflection_pad3d"),
+    "mirrored",
+    _mirrored,
+    "adds the gradients of the mirror images to those of the elements that they show",
+    "aten.reflection_pad1d",
+    "aten.reflection_pad3d",
 )
-def reflection_pad(x: Array, *, padding: Size) -> Array:
-    return _around(x, padding, _mirrored)
-
-
-@reflection_pad.vjp("x", "mirrored_add(g, x, padding)")
-def _(g: Array, x: Array, *, padding: Size) -> Array:
-    return added_up(g, _around(numbered(x), padding, _mirrored), x)
-
-
-@rule(
+replication_pad = _enter(
     "aten.replication_pad2d",
-    "y = held(x, padding)",
-    meaning="adds the gradients of the copies to those of the elements at the edge",
-    aliases=("aten.replication_pad1d", "aten.replication_pad3d"),
+    "held",
+    _held,
+    "adds the gradients of the copies to those of the elements at the edge",
+    "aten.replication_pad1d",
+    "aten.replication_pad3d",
 )
-def replication_pad(x: Array, *, padding: Size) -> Array:
-    return _around(x, padding, _held)
-
-
-@replication_pad.vjp("x", "held_add(g, x, padding)")
-def _(g: Array, x: Array, *, padding: Size) -> Array:
-    return added_up(g, _around(numbered(x), padding, _held), x)
 
 
 # Sliding blocks. A block becomes a column: its channels, and in each its elements.

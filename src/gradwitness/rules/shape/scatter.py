@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.registry import Array, Shaped, rule
-from gradwitness.rules.shape.indexing import added_up, filled, numbered
+from gradwitness.rules.shape.indexing import added_up, filled, flat, numbered, once, plus
 
 Size: TypeAlias = tuple[int, ...]
 
@@ -20,23 +20,6 @@ def _rows(x: Array, dim: int, index: Array) -> Array:
     return np.take(numbered(x), np.ravel(index), axis=dim)
 
 
-def _flat(x: Array) -> Array:
-    return np.reshape(x, (math.prod(x.shape),))
-
-
-def _once(places: Array) -> Array:
-    """Return places of which none may be named twice, by what is written to them."""
-    if np.unique(places).size != places.size:
-        raise NotImplementedError("several numbers written to one place: which of them stays?")
-    return places
-
-
-def _plus(x: Array, src: Array, places: Array) -> Array:
-    where = np.concatenate([np.arange(math.prod(x.shape)), np.ravel(places)])
-    terms = np.concatenate([_flat(x), _flat(src)])
-    return np.reshape(np.bincount(where, weights=terms, minlength=math.prod(x.shape)), x.shape)
-
-
 @rule(
     "aten.index_add",
     "y = x + alpha * add_rows(source, x, dim, index)",
@@ -44,7 +27,7 @@ def _plus(x: Array, src: Array, places: Array) -> Array:
     "added to",
 )
 def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1) -> Array:
-    return _plus(x, alpha * source, _rows(x, dim, index))
+    return plus(x, alpha * source, _rows(x, dim, index))
 
 
 index_add.vjps(x="g")
@@ -52,7 +35,7 @@ index_add.vjps(x="g")
 
 @index_add.vjp("source", "alpha * take(g, dim, index)")
 def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int, alpha: Any) -> Array:
-    return np.reshape(_flat(g)[_rows(x, dim, index)], source.shape) * alpha
+    return np.reshape(flat(g)[_rows(x, dim, index)], source.shape) * alpha
 
 
 @rule(
@@ -62,7 +45,7 @@ def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int, alpha: Any)
     "was written over",
 )
 def index_copy(x: Array, index: Array, source: Array, *, dim: int) -> Array:
-    places = _once(_rows(x, dim, index))
+    places = once(_rows(x, dim, index))
     return filled(x, places, np.reshape(source, places.shape))
 
 
@@ -73,7 +56,7 @@ def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
 
 @index_copy.vjp("source", "take(g, dim, index)")
 def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int) -> Array:
-    return np.reshape(_flat(g)[_once(_rows(x, dim, index))], source.shape)
+    return np.reshape(flat(g)[once(_rows(x, dim, index))], source.shape)
 
 
 @rule(
@@ -93,7 +76,7 @@ def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
 
 @index_fill.vjp("value", "take(g, dim, distinct(index))")
 def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return _flat(g)[np.unique(_rows(x, dim, index))]
+    return flat(g)[np.unique(_rows(x, dim, index))]
 
 
 @rule(
@@ -102,12 +85,12 @@ def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     meaning="adds each gradient to the element that was taken",
 )
 def take(x: Array, index: Array) -> Array:
-    return _flat(x)[index]
+    return flat(x)[index]
 
 
 @take.vjp("x", "put_flat(0 * x, index, g, True)")
 def _(g: Array, x: Array, index: Array) -> Array:
-    return added_up(g, _flat(numbered(x))[index], x)
+    return added_up(g, flat(numbered(x))[index], x)
 
 
 @rule(
@@ -117,20 +100,20 @@ def _(g: Array, x: Array, index: Array) -> Array:
     "zero, or, where it was added, the gradient unchanged",
 )
 def put(x: Array, index: Array, source: Array, *, accumulate: bool = False) -> Array:
-    places = np.ravel(_flat(numbered(x))[index])
+    places = np.ravel(flat(numbered(x))[index])
     if accumulate:
-        return _plus(x, source, places)
-    return filled(x, _once(places), _flat(source))
+        return plus(x, source, places)
+    return filled(x, once(places), flat(source))
 
 
 @put.vjp("x", "g if accumulate else put_flat(g, index, 0 * source, False)")
 def _(g: Array, x: Array, index: Array, *, accumulate: bool) -> Array:
-    return g if accumulate else filled(g, _flat(numbered(x))[index], 0)
+    return g if accumulate else filled(g, flat(numbered(x))[index], 0)
 
 
 @put.vjp("source", "reshape(take_flat(g, index), shape(source))")
 def _(g: Array, index: Array, source: Shaped) -> Array:
-    return np.reshape(_flat(g)[index], source.shape)
+    return np.reshape(flat(g)[index], source.shape)
 
 
 def _masked(x: Array, mask: Array) -> Array:
@@ -148,7 +131,7 @@ def _masked(x: Array, mask: Array) -> Array:
 def masked_scatter(x: Array, mask: Array, source: Array) -> Array:
     x = np.broadcast_to(x, np.broadcast_shapes(x.shape, mask.shape))
     places = _masked(x, mask)
-    return filled(x, places, _flat(source)[: places.size])
+    return filled(x, places, flat(source)[: places.size])
 
 
 masked_scatter.vjps(x="where(mask, 0, g)")
@@ -158,7 +141,7 @@ masked_scatter.vjps(x="where(mask, 0, g)")
 def _(g: Array, mask: Array, source: Shaped) -> Array:
     places = _masked(g, mask)
     out = np.zeros_like(g, shape=(math.prod(source.shape),))
-    out[: places.size] = _flat(g)[places]
+    out[: places.size] = flat(g)[places]
     return np.reshape(out, source.shape)
 
 
@@ -184,7 +167,7 @@ def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
 
 @select_scatter.vjp("src", "select(g, dim, index)")
 def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
-    return _flat(g)[_over(x, dim, index)]
+    return flat(g)[_over(x, dim, index)]
 
 
 @rule(
@@ -212,7 +195,7 @@ def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step:
 
 @slice_scatter.vjp("src", "slice(g, dim, start, end, step)")
 def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
-    return _flat(g)[_over(x, dim, slice(start, end, step))]
+    return flat(g)[_over(x, dim, slice(start, end, step))]
 
 
 def _diagonal(x: Array, offset: int, dim1: int, dim2: int) -> tuple[Size, Array]:
