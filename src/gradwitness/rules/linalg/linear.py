@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from
+from gradwitness.rules.linalg.solving import turned
 from gradwitness.rules.registry import Array, rule
 
 
@@ -50,8 +51,12 @@ def bmm(A: Array, B: Array) -> Array:
     return A @ B
 
 
-bmm.vjp("A", "g @ swap(B, 1, 2)")(lambda g, B: g @ np.swapaxes(B, 1, 2))
-bmm.vjp("B", "swap(A, 1, 2) @ g")(lambda g, A: np.swapaxes(A, 1, 2) @ g)
+bmm.vjp("A", "g @ swap(B, 1, 2)")(lambda g, B: g @ turned(B))
+bmm.vjp("B", "swap(A, 1, 2) @ g")(lambda g, A: turned(A) @ g)
+
+
+def _outer(u: Array, v: Array) -> Array:
+    return u.reshape(-1, 1) * v.reshape(1, -1)
 
 
 @rule(
@@ -63,7 +68,7 @@ def mv(A: Array, v: Array) -> Array:
     return A @ v
 
 
-mv.vjp("A", "outer(g, v)")(lambda g, v: g.reshape(-1, 1) * v.reshape(1, -1))
+mv.vjp("A", "outer(g, v)")(lambda g, v: _outer(g, v))
 mv.vjp("v", "A.T @ g")(lambda g, A: A.T @ g)
 
 
@@ -91,16 +96,8 @@ def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> A
 
 
 baddbmm.vjps(b="beta * g")
-
-
-@baddbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
-def _(g: Array, B: Array, *, alpha: Any) -> Array:
-    return alpha * (g @ np.swapaxes(B, 1, 2))
-
-
-@baddbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
-def _(g: Array, A: Array, *, alpha: Any) -> Array:
-    return alpha * (np.swapaxes(A, 1, 2) @ g)
+baddbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")(lambda g, B, *, alpha: alpha * (g @ turned(B)))
+baddbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")(lambda g, A, *, alpha: alpha * (turned(A) @ g))
 
 
 def _three(a: Array, b: Array, c: Array, *, added: Any, summed: Any, unrolled: int = 1) -> Array:
@@ -166,9 +163,7 @@ def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
 addmv.vjps(b="beta * g")
 
 
-@addmv.vjp("A", "alpha * outer(g, v)")
-def _(g: Array, v: Array, *, alpha: Any) -> Array:
-    return alpha * (g.reshape(-1, 1) * v.reshape(1, -1))
+addmv.vjp("A", "alpha * outer(g, v)")(lambda g, v, *, alpha: alpha * _outer(g, v))
 
 
 addmv.vjp("v", "alpha * (A.T @ g)")(lambda g, A, *, alpha: alpha * (A.T @ g))
@@ -205,13 +200,5 @@ def addbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Ar
 
 
 addbmm.vjps(b="beta * g")
-
-
-@addbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
-def _(g: Array, B: Array, *, alpha: Any) -> Array:
-    return alpha * (g @ np.swapaxes(B, 1, 2))
-
-
-@addbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
-def _(g: Array, A: Array, *, alpha: Any) -> Array:
-    return alpha * (np.swapaxes(A, 1, 2) @ g)
+addbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")(lambda g, B, *, alpha: alpha * (g @ turned(B)))
+addbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")(lambda g, A, *, alpha: alpha * (turned(A) @ g))
