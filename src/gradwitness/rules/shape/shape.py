@@ -56,6 +56,10 @@ def _(g: Array, *, dims: Size) -> Array:
     return np.transpose(g, np.argsort([d % len(dims) for d in dims]))
 
 
+def _reshaped(g: Array, x: Shaped) -> Array:
+    return np.reshape(g, x.shape)
+
+
 @rule(
     "aten.view",
     "y = reshape(x, size)",
@@ -67,9 +71,7 @@ def view(x: Array, *, size: Size) -> Array:
     return np.reshape(x, size)
 
 
-@view.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, x: Shaped) -> Array:
-    return np.reshape(g, x.shape)
+view.vjp("x", "reshape(g, shape(x))")(_reshaped)
 
 
 @rule(
@@ -82,9 +84,7 @@ def unsqueeze(x: Array, *, dim: int) -> Array:
     return np.expand_dims(x, dim)
 
 
-@unsqueeze.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, x: Shaped) -> Array:
-    return np.reshape(g, x.shape)
+unsqueeze.vjp("x", "reshape(g, shape(x))")(_reshaped)
 
 
 @rule(
@@ -98,9 +98,7 @@ def squeeze(x: Array, *, dim: int | Size | None = None) -> Array:
     return np.squeeze(x, tuple(d % x.ndim for d in named if x.ndim and x.shape[d] == 1))
 
 
-@squeeze.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, x: Shaped) -> Array:
-    return np.reshape(g, x.shape)
+squeeze.vjp("x", "reshape(g, shape(x))")(_reshaped)
 
 
 @rule(
