@@ -76,14 +76,12 @@ def polar(size: Array, phase: Array) -> Array:
     return paired(size * np.cos(phase), size * np.sin(phase))
 
 
-@polar.vjp("size", "real(g) * cos(phase) + imag(g) * sin(phase)")
-def _(g: Array, phase: Array) -> Array:
-    return np.real(g) * np.cos(phase) + np.imag(g) * np.sin(phase)
-
-
-@polar.vjp("phase", "imag(g) * real(y) - real(g) * imag(y)")
-def _(g: Array, y: Array) -> Array:
-    return np.imag(g) * np.real(y) - np.real(g) * np.imag(y)
+polar.vjp("size", "real(g) * cos(phase) + imag(g) * sin(phase)")(
+    lambda g, phase: np.real(g) * np.cos(phase) + np.imag(g) * np.sin(phase)
+)
+polar.vjp("phase", "imag(g) * real(y) - real(g) * imag(y)")(
+    lambda g, y: np.imag(g) * np.real(y) - np.real(g) * np.imag(y)
+)
 
 
 @rule(

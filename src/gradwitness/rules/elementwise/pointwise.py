@@ -74,9 +74,9 @@ def div(a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
     return a / b if rounding_mode is None else np.trunc(a / b)
 
 
-@div.vjp("a", "where(rounding_mode is None, g / b, 0)")
-def _(g: Array, b: Array, *, rounding_mode: str | None) -> Array:
-    return g / b if rounding_mode is None else np.zeros_like(g)
+div.vjp("a", "where(rounding_mode is None, g / b, 0)")(
+    lambda g, b, *, rounding_mode: g / b if rounding_mode is None else np.zeros_like(g)
+)
 
 
 @div.vjp("b", "where(rounding_mode is None, -g * ((a / b) / b), 0)")

@@ -118,6 +118,6 @@ def _(g: Any, y1: Array, v: Array, s: Array, *, dim: int) -> Array:
     return (s / y1) * (g[0] - v * (along / (y1 * y1)))
 
 
-@weight_norm.vjp("s", "along_direction(g[0], v, dim)")
-def _(g: Any, y1: Array, v: Array, *, dim: int) -> Array:
-    return np.sum(g[0] * v, axis=_but(v, dim), keepdims=True) / y1
+weight_norm.vjp("s", "along_direction(g[0], v, dim)")(
+    lambda g, y1, v, *, dim: np.sum(g[0] * v, axis=_but(v, dim), keepdims=True) / y1
+)

@@ -71,9 +71,9 @@ def max_pool2d_with_indices(
     return walk.windows(x).largest(x)
 
 
-@max_pool2d_with_indices.vjp("x", "to_index(g, y, x, kernel_size)")
-def _(g: Any, y: Any, x: Array, *, kernel_size: Numbers) -> Array:
-    return _to_largest(g, y, x, dimensions(kernel_size))
+max_pool2d_with_indices.vjp("x", "to_index(g, y, x, kernel_size)")(
+    lambda g, y, x, *, kernel_size: _to_largest(g, y, x, dimensions(kernel_size))
+)
 
 
 @rule(
@@ -170,9 +170,9 @@ def adaptive_max_pool2d(x: Array, *, output_size: Numbers) -> tuple[Array, Array
     return _parts(x, output_size).largest(x)
 
 
-@adaptive_max_pool2d.vjp("x", "to_index(g, y, x, output_size)")
-def _(g: Any, y: Any, x: Array, *, output_size: Numbers) -> Array:
-    return _to_largest(g, y, x, dimensions(output_size))
+adaptive_max_pool2d.vjp("x", "to_index(g, y, x, output_size)")(
+    lambda g, y, x, *, output_size: _to_largest(g, y, x, dimensions(output_size))
+)
 
 
 # The way back: each number to the place that its index names.

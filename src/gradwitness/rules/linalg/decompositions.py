@@ -60,9 +60,9 @@ def cholesky_ex(A: Array, *, upper: bool = False) -> tuple[Array, None]:
     return _cholesky(A, upper), None
 
 
-@cholesky_ex.vjp("A", "to_cholesky(g[0], A, upper)")
-def _(g: Any, y0: Array, *, upper: bool) -> Array:
-    return _to_cholesky(g[0], y0, upper)
+cholesky_ex.vjp("A", "to_cholesky(g[0], A, upper)")(
+    lambda g, y0, *, upper: _to_cholesky(g[0], y0, upper)
+)
 
 
 @rule("aten.cholesky", "y = cholesky_of(A, upper)", meaning=_MEANING)

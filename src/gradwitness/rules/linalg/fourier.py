@@ -40,9 +40,9 @@ def fft_c2c(x: Array, *, dim: Dims, normalization: int, forward: bool) -> Array:
     return _transform(x, dim, normalization, forward)
 
 
-@fft_c2c.vjp("x", "fft(g, dim, normalization, not forward)")
-def _(g: Array, *, dim: Dims, normalization: int, forward: bool) -> Array:
-    return _transform(g, dim, normalization, not forward)
+fft_c2c.vjp("x", "fft(g, dim, normalization, not forward)")(
+    lambda g, *, dim, normalization, forward: _transform(g, dim, normalization, not forward)
+)
 
 
 @rule(

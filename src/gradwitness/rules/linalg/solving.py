@@ -84,9 +84,9 @@ def slogdet(A: Array) -> tuple[Array, Array, None, None]:
     return sign, logarithm, None, None
 
 
-@slogdet.vjp("A", "g[1][..., None, None] * inverse_transposed(A)")
-def _(g: Any, A: Array) -> Array:
-    return solved(A, np.eye(A.shape[-1]) * g[1][..., None, None], adjoint=True)
+slogdet.vjp("A", "g[1][..., None, None] * inverse_transposed(A)")(
+    lambda g, A: solved(A, np.eye(A.shape[-1]) * g[1][..., None, None], adjoint=True)
+)
 
 
 @rule(

@@ -68,9 +68,9 @@ def cholesky_solve(B: Array, L: Array, *, upper: bool = False) -> Array:
     return _by_factor(L, B, upper)
 
 
-@cholesky_solve.vjp("B", "solution(squared(triangle(L, upper, False), upper), g, True)")
-def _(g: Array, L: Array, *, upper: bool) -> Array:
-    return _by_factor(L, g, upper)
+cholesky_solve.vjp("B", "solution(squared(triangle(L, upper, False), upper), g, True)")(
+    lambda g, L, *, upper: _by_factor(L, g, upper)
+)
 
 
 @cholesky_solve.vjp("L", "to_factor_of_system(g, B, L, upper)")

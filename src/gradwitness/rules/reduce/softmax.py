@@ -89,9 +89,9 @@ def log_softmax(x: Array, *, dim: int) -> Array:
     return down - np.log(total)
 
 
-@log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")
-def _(g: Array, y: Array, *, dim: int) -> Array:
-    return g - np.exp(y) * _along(g, dim)
+log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")(
+    lambda g, y, *, dim: g - np.exp(y) * _along(g, dim)
+)
 
 
 @rule(

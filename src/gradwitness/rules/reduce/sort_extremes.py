@@ -154,9 +154,7 @@ def clamp(x: Array, low: Any, high: Any) -> Array:
     return _limited(x, low, high)
 
 
-@clamp.vjp("x", "where(is_within(x, low, high), g, 0)")
-def _(g: Array, x: Array, low: Any, high: Any) -> Array:
-    return _within(g, x, low, high)
+clamp.vjp("x", "where(is_within(x, low, high), g, 0)")(_within)
 
 
 @clamp.vjp("low", "where(is_below(x, low, high), g, 0)")
@@ -181,14 +179,12 @@ def clamp_min(x: Array, low: Any) -> Array:
     return _limited(x, low, None)
 
 
-@clamp_min.vjp("x", "where(is_within(x, low, None), g, 0)")
-def _(g: Array, x: Array, low: Any) -> Array:
-    return _within(g, x, low, None)
-
-
-@clamp_min.vjp("low", "where(is_below(x, low, None), g, 0)")
-def _(g: Array, x: Array, low: Any) -> Array:
-    return np.where(np.less(x, low), g, 0)
+clamp_min.vjp("x", "where(is_within(x, low, None), g, 0)")(
+    lambda g, x, low: _within(g, x, low, None)
+)
+clamp_min.vjp("low", "where(is_below(x, low, None), g, 0)")(
+    lambda g, x, low: np.where(np.less(x, low), g, 0)
+)
 
 
 @rule(
@@ -201,14 +197,12 @@ def clamp_max(x: Array, high: Any) -> Array:
     return _limited(x, None, high)
 
 
-@clamp_max.vjp("x", "where(is_within(x, None, high), g, 0)")
-def _(g: Array, x: Array, high: Any) -> Array:
-    return _within(g, x, None, high)
-
-
-@clamp_max.vjp("high", "where(is_above(x, None, high), g, 0)")
-def _(g: Array, x: Array, high: Any) -> Array:
-    return np.where(np.greater(x, high), g, 0)
+clamp_max.vjp("x", "where(is_within(x, None, high), g, 0)")(
+    lambda g, x, high: _within(g, x, None, high)
+)
+clamp_max.vjp("high", "where(is_above(x, None, high), g, 0)")(
+    lambda g, x, high: np.where(np.greater(x, high), g, 0)
+)
 
 
 # Sorting. NaN counts as the largest. Which of several equal elements comes first is torch's own

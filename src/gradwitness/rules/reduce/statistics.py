@@ -63,9 +63,9 @@ def nansum(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
     return np.sum(np.where(np.isnan(x), 0, x), axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-@nansum.vjp("x", "repeat(g, x, dim, keepdim) * (x == x)")
-def _(g: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
-    return np.where(np.isnan(x), 0, spread(g, x, dim, keepdim))
+nansum.vjp("x", "repeat(g, x, dim, keepdim) * (x == x)")(
+    lambda g, x, *, dim, keepdim: np.where(np.isnan(x), 0, spread(g, x, dim, keepdim))
+)
 
 
 @rule(

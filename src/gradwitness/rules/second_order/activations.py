@@ -153,14 +153,12 @@ def log_sigmoid_backward(dy: Array, x: Array) -> Array:
     return log_sigmoid.gradients["x"]((dy,), None, (x,), {})
 
 
-@log_sigmoid_backward.vjp("dy", "g / (1 + exp(x))")
-def _(g: Array, x: Array) -> Array:
-    return log_sigmoid.gradients["x"]((g,), None, (x,), {})
-
-
-@log_sigmoid_backward.vjp("x", "-g * dy * exp(x) / (1 + exp(x)) ** 2")
-def _(g: Array, dy: Array, x: Array) -> Array:
-    return -(g * dy * _sigmoid(x)[1])
+log_sigmoid_backward.vjp("dy", "g / (1 + exp(x))")(
+    lambda g, x: log_sigmoid.gradients["x"]((g,), None, (x,), {})
+)
+log_sigmoid_backward.vjp("x", "-g * dy * exp(x) / (1 + exp(x)) ** 2")(
+    lambda g, dy, x: -(g * dy * _sigmoid(x)[1])
+)
 
 
 @rule(
@@ -213,19 +211,15 @@ def prelu_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
     return to_x, to_w
 
 
-@prelu_backward.vjp("dy", "where(x > 0, g[0], w * g[0] + x * g[1])")
-def _(g: Any, x: Array, w: Array) -> Array:
-    return np.where(x > 0, g[0], w * g[0] + x * g[1])
-
-
-@prelu_backward.vjp("x", "where(x > 0, 0, dy * g[1])")
-def _(g: Any, dy: Array, x: Array) -> Array:
-    return np.where(x > 0, 0, dy * g[1])
-
-
-@prelu_backward.vjp("w", "where(x > 0, 0, dy * g[0])")
-def _(g: Any, dy: Array, x: Array) -> Array:
-    return np.where(x > 0, 0, dy * g[0])
+prelu_backward.vjp("dy", "where(x > 0, g[0], w * g[0] + x * g[1])")(
+    lambda g, x, w: np.where(x > 0, g[0], w * g[0] + x * g[1])
+)
+prelu_backward.vjp("x", "where(x > 0, 0, dy * g[1])")(
+    lambda g, dy, x: np.where(x > 0, 0, dy * g[1])
+)
+prelu_backward.vjp("w", "where(x > 0, 0, dy * g[0])")(
+    lambda g, dy, x: np.where(x > 0, 0, dy * g[0])
+)
 
 
 # As torch has it: a range of slopes that is no wider than this is none.

@@ -139,9 +139,9 @@ def max_pool2d_backward(dy: Array, x: Array, indices: Array, *, kernel_size: Num
     return max_pool2d_with_indices.gradients["x"]((dy, None), (None, indices), (x,), how)
 
 
-@max_pool2d_backward.vjp("dy", "repool(g, dy, indices)")
-def _(g: Array, indices: Array, *, kernel_size: Numbers) -> Array:
-    return _read_at(g, indices, dimensions(kernel_size))
+max_pool2d_backward.vjp("dy", "repool(g, dy, indices)")(
+    lambda g, indices, *, kernel_size: _read_at(g, indices, dimensions(kernel_size))
+)
 
 
 max_pool2d_backward.constant_in("x")

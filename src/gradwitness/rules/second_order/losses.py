@@ -74,9 +74,9 @@ def _smooth_bend(g: Array, dy: Array, x: Array, t: Array, reduction: int, beta: 
     return np.where(np.abs(gap) < beta, share(gap.size, reduction) * (g * dy) / beta, 0)
 
 
-@smooth_l1_backward.vjp("x", "where(abs(x - t) < beta, g * dy / share(x - t, reduction) / beta, 0)")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
-    return _smooth_bend(g, dy, x, t, reduction, beta)
+smooth_l1_backward.vjp("x", "where(abs(x - t) < beta, g * dy / share(x - t, reduction) / beta, 0)")(
+    lambda g, dy, x, t, *, reduction, beta: _smooth_bend(g, dy, x, t, reduction, beta)
+)
 
 
 @smooth_l1_backward.vjp(
@@ -110,14 +110,12 @@ def _huber_bend(g: Array, dy: Array, x: Array, t: Array, reduction: int, delta: 
     return np.where(np.abs(gap) < delta, share(gap.size, reduction) * (g * dy), 0)
 
 
-@huber_backward.vjp("x", "where(abs(x - t) < delta, g * dy / share(x - t, reduction), 0)")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
-    return _huber_bend(g, dy, x, t, reduction, delta)
-
-
-@huber_backward.vjp("t", "where(abs(x - t) < delta, -g * dy / share(x - t, reduction), 0)")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
-    return -_huber_bend(g, dy, x, t, reduction, delta)
+huber_backward.vjp("x", "where(abs(x - t) < delta, g * dy / share(x - t, reduction), 0)")(
+    lambda g, dy, x, t, *, reduction, delta: _huber_bend(g, dy, x, t, reduction, delta)
+)
+huber_backward.vjp("t", "where(abs(x - t) < delta, -g * dy / share(x - t, reduction), 0)")(
+    lambda g, dy, x, t, *, reduction, delta: -_huber_bend(g, dy, x, t, reduction, delta)
+)
 
 
 @rule(

@@ -91,9 +91,9 @@ def softmax_backward(dy: Array, o: Array, *, dim: int) -> Array:
     return o * (dy - _sum(dy * o, dim))
 
 
-@softmax_backward.vjp("dy", "o * (g - repeat(sum(g * o, dim, True), o, dim, True))")
-def _(g: Array, o: Array, *, dim: int) -> Array:
-    return o * (g - _sum(g * o, dim))
+softmax_backward.vjp("dy", "o * (g - repeat(sum(g * o, dim, True), o, dim, True))")(
+    lambda g, o, *, dim: o * (g - _sum(g * o, dim))
+)
 
 
 @softmax_backward.vjp(
@@ -117,14 +117,12 @@ def log_softmax_backward(dy: Array, o: Array, *, dim: int) -> Array:
     return dy - np.exp(o) * _sum(dy, dim)
 
 
-@log_softmax_backward.vjp("dy", "g - repeat(sum(g * exp(o), dim, True), o, dim, True)")
-def _(g: Array, o: Array, *, dim: int) -> Array:
-    return g - _sum(g * np.exp(o), dim)
-
-
-@log_softmax_backward.vjp("o", "-repeat(sum(dy, dim, True), o, dim, True) * exp(o) * g")
-def _(g: Array, dy: Array, o: Array, *, dim: int) -> Array:
-    return -_sum(dy, dim) * np.exp(o) * g
+log_softmax_backward.vjp("dy", "g - repeat(sum(g * exp(o), dim, True), o, dim, True)")(
+    lambda g, o, *, dim: g - _sum(g * np.exp(o), dim)
+)
+log_softmax_backward.vjp("o", "-repeat(sum(dy, dim, True), o, dim, True) * exp(o) * g")(
+    lambda g, dy, o, *, dim: -_sum(dy, dim) * np.exp(o) * g
+)
 
 
 @rule(
@@ -142,16 +140,12 @@ def _factor(x: Array, t: Array, reduction: int) -> float:
     return 2 / (x - t).size if reduction == MEAN else 2.0
 
 
-@mse_loss_backward.vjp("dy", "2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return _factor(x, t, reduction) * (x - t) * g
-
-
-@mse_loss_backward.vjp("x", "2 / share(x - t, reduction) * dy * g")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return _factor(x, t, reduction) * dy * g
-
-
-@mse_loss_backward.vjp("t", "-2 / share(x - t, reduction) * dy * g")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return -(_factor(x, t, reduction) * dy * g)
+mse_loss_backward.vjp("dy", "2 / share(x - t, reduction) * (x - t) * g")(
+    lambda g, x, t, *, reduction: _factor(x, t, reduction) * (x - t) * g
+)
+mse_loss_backward.vjp("x", "2 / share(x - t, reduction) * dy * g")(
+    lambda g, dy, x, t, *, reduction: _factor(x, t, reduction) * dy * g
+)
+mse_loss_backward.vjp("t", "-2 / share(x - t, reduction) * dy * g")(
+    lambda g, dy, x, t, *, reduction: -(_factor(x, t, reduction) * dy * g)
+)

@@ -116,9 +116,9 @@ def gather(x: Array, index: Array, *, dim: int) -> Array:
     return flat(x)[along(x, dim, index)]
 
 
-@gather.vjp("x", "scatter_add(0 * x, dim, index, g)")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return added_up(g, along(x, dim, index), x)
+gather.vjp("x", "scatter_add(0 * x, dim, index, g)")(
+    lambda g, x, index, *, dim: added_up(g, along(x, dim, index), x)
+)
 
 
 def _is_number(src: Any) -> bool:
@@ -158,14 +158,12 @@ def scatter(x: Array, index: Array, src: Array, *, dim: int) -> Array:
     return filled(x, places if _is_number(src) else once(places), _used(src, index))
 
 
-@scatter.vjp("x", "scatter(g, dim, index, 0)")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return filled(g, along(x, dim, index), 0)
-
-
-@scatter.vjp("src", "gather(g, dim, index)")
-def _(g: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
-    return _read_back(g, once(along(x, dim, index)), src)
+scatter.vjp("x", "scatter(g, dim, index, 0)")(
+    lambda g, x, index, *, dim: filled(g, along(x, dim, index), 0)
+)
+scatter.vjp("src", "gather(g, dim, index)")(
+    lambda g, x, index, src, *, dim: _read_back(g, once(along(x, dim, index)), src)
+)
 
 
 @rule(
@@ -181,9 +179,9 @@ def scatter_add(x: Array, index: Array, src: Array, *, dim: int) -> Array:
 scatter_add.vjps(x="g")
 
 
-@scatter_add.vjp("src", "gather(g, dim, index)")
-def _(g: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
-    return _read_back(g, along(x, dim, index), src)
+scatter_add.vjp("src", "gather(g, dim, index)")(
+    lambda g, x, index, src, *, dim: _read_back(g, along(x, dim, index), src)
+)
 
 
 def _picked(x: Array, indices: Indices) -> Array:
@@ -202,9 +200,9 @@ def index_(x: Array, indices: Indices) -> Array:
     return _picked(x, indices)
 
 
-@index_.vjp("x", "put(0 * x, indices, g, True)")
-def _(g: Array, x: Array, indices: Indices) -> Array:
-    return added_up(g, _picked(numbered(x), indices), x)
+index_.vjp("x", "put(0 * x, indices, g, True)")(
+    lambda g, x, indices: added_up(g, _picked(numbered(x), indices), x)
+)
 
 
 @rule(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -106,9 +106,9 @@ def im2col(x: Array, *, kernel_size: Pair, dilation: Pair, padding: Pair, stride
     return _columns(x, how)
 
 
-@im2col.vjp("x", "from_columns(g, shape(x), kernel_size, dilation, padding, stride)")
-def _(g: Array, x: Array, **how: Any) -> Array:
-    return _folded(g, x, how)
+im2col.vjp("x", "from_columns(g, shape(x), kernel_size, dilation, padding, stride)")(
+    lambda g, x, **how: _folded(g, x, how)
+)
 
 
 def _image(x: Array, output_size: Size, kernel_size: Pair) -> Array:
@@ -137,6 +137,6 @@ def col2im(
     return _folded(x, _image(x, output_size, kernel_size), how)
 
 
-@col2im.vjp("x", "columns(g, kernel_size, dilation, padding, stride)")
-def _(g: Array, **how: Any) -> Array:
-    return _columns(g, how)
+col2im.vjp("x", "columns(g, kernel_size, dilation, padding, stride)")(
+    lambda g, **how: _columns(g, how)
+)

@@ -49,9 +49,9 @@ def index_copy(x: Array, index: Array, source: Array, *, dim: int) -> Array:
     return filled(x, places, np.reshape(source, places.shape))
 
 
-@index_copy.vjp("x", "put_rows(g, dim, index, 0)")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return filled(g, _rows(x, dim, index), 0)
+index_copy.vjp("x", "put_rows(g, dim, index, 0)")(
+    lambda g, x, index, *, dim: filled(g, _rows(x, dim, index), 0)
+)
 
 
 @index_copy.vjp("source", "take(g, dim, index)")
@@ -69,14 +69,12 @@ def index_fill(x: Array, index: Array, value: Any, *, dim: int) -> Array:
     return filled(x, _rows(x, dim, index), value)
 
 
-@index_fill.vjp("x", "put_rows(g, dim, index, 0)")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return filled(g, _rows(x, dim, index), 0)
-
-
-@index_fill.vjp("value", "take(g, dim, distinct(index))")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return flat(g)[np.unique(_rows(x, dim, index))]
+index_fill.vjp("x", "put_rows(g, dim, index, 0)")(
+    lambda g, x, index, *, dim: filled(g, _rows(x, dim, index), 0)
+)
+index_fill.vjp("value", "take(g, dim, distinct(index))")(
+    lambda g, x, index, *, dim: flat(g)[np.unique(_rows(x, dim, index))]
+)
 
 
 @rule(
@@ -88,9 +86,9 @@ def take(x: Array, index: Array) -> Array:
     return flat(x)[index]
 
 
-@take.vjp("x", "put_flat(0 * x, index, g, True)")
-def _(g: Array, x: Array, index: Array) -> Array:
-    return added_up(g, flat(numbered(x))[index], x)
+take.vjp("x", "put_flat(0 * x, index, g, True)")(
+    lambda g, x, index: added_up(g, flat(numbered(x))[index], x)
+)
 
 
 @rule(
@@ -106,9 +104,9 @@ def put(x: Array, index: Array, source: Array, *, accumulate: bool = False) -> A
     return filled(x, once(places), flat(source))
 
 
-@put.vjp("x", "g if accumulate else put_flat(g, index, 0 * source, False)")
-def _(g: Array, x: Array, index: Array, *, accumulate: bool) -> Array:
-    return g if accumulate else filled(g, flat(numbered(x))[index], 0)
+put.vjp("x", "g if accumulate else put_flat(g, index, 0 * source, False)")(
+    lambda g, x, index, *, accumulate: g if accumulate else filled(g, flat(numbered(x))[index], 0)
+)
 
 
 @put.vjp("source", "reshape(take_flat(g, index), shape(source))")
@@ -160,14 +158,12 @@ def select_scatter(x: Array, src: Array, *, dim: int, index: int) -> Array:
     return filled(x, _over(x, dim, index), src)
 
 
-@select_scatter.vjp("x", "overwrite(g, 0 * src, dim, index)")
-def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
-    return filled(g, _over(x, dim, index), 0)
-
-
-@select_scatter.vjp("src", "select(g, dim, index)")
-def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
-    return flat(g)[_over(x, dim, index)]
+select_scatter.vjp("x", "overwrite(g, 0 * src, dim, index)")(
+    lambda g, x, *, dim, index: filled(g, _over(x, dim, index), 0)
+)
+select_scatter.vjp("src", "select(g, dim, index)")(
+    lambda g, x, *, dim, index: flat(g)[_over(x, dim, index)]
+)
 
 
 @rule(
@@ -188,14 +184,12 @@ def slice_scatter(
     return filled(x, _over(x, dim, slice(start, end, step)), src)
 
 
-@slice_scatter.vjp("x", "overwrite(g, 0 * src, dim, start, end, step)")
-def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
-    return filled(g, _over(x, dim, slice(start, end, step)), 0)
-
-
-@slice_scatter.vjp("src", "slice(g, dim, start, end, step)")
-def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
-    return flat(g)[_over(x, dim, slice(start, end, step))]
+slice_scatter.vjp("x", "overwrite(g, 0 * src, dim, start, end, step)")(
+    lambda g, x, *, dim, start, end, step: filled(g, _over(x, dim, slice(start, end, step)), 0)
+)
+slice_scatter.vjp("src", "slice(g, dim, start, end, step)")(
+    lambda g, x, *, dim, start, end, step: flat(g)[_over(x, dim, slice(start, end, step))]
+)
 
 
 def _diagonal(x: Array, offset: int, dim1: int, dim2: int) -> tuple[Size, Array]:
@@ -218,9 +212,9 @@ def diag_embed(x: Array, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> 
     return filled(np.zeros_like(x, shape=sizes), places, x)
 
 
-@diag_embed.vjp("x", "diagonal_of(g, offset, dim1, dim2)")
-def _(g: Array, *, offset: int, dim1: int, dim2: int) -> Array:
-    return np.diagonal(g, offset, dim1, dim2)
+diag_embed.vjp("x", "diagonal_of(g, offset, dim1, dim2)")(
+    lambda g, *, offset, dim1, dim2: np.diagonal(g, offset, dim1, dim2)
+)
 
 
 def _on_diagonal(x: Array, offset: int, dim1: int, dim2: int) -> Array:
@@ -239,11 +233,9 @@ def diagonal_scatter(
     return filled(x, _on_diagonal(x, offset, dim1, dim2), src)
 
 
-@diagonal_scatter.vjp("x", "overwrite_diagonal(g, 0 * src, offset, dim1, dim2)")
-def _(g: Array, x: Array, *, offset: int, dim1: int, dim2: int) -> Array:
-    return filled(g, _on_diagonal(x, offset, dim1, dim2), 0)
-
-
-@diagonal_scatter.vjp("src", "diagonal_of(g, offset, dim1, dim2)")
-def _(g: Array, *, offset: int, dim1: int, dim2: int) -> Array:
-    return np.diagonal(g, offset, dim1, dim2)
+diagonal_scatter.vjp("x", "overwrite_diagonal(g, 0 * src, offset, dim1, dim2)")(
+    lambda g, x, *, offset, dim1, dim2: filled(g, _on_diagonal(x, offset, dim1, dim2), 0)
+)
+diagonal_scatter.vjp("src", "diagonal_of(g, offset, dim1, dim2)")(
+    lambda g, *, offset, dim1, dim2: np.diagonal(g, offset, dim1, dim2)
+)

@@ -36,9 +36,9 @@ def transpose(x: Array, *, dim0: int, dim1: int) -> Array:
     return np.swapaxes(x, dim0, dim1) if x.ndim else x
 
 
-@transpose.vjp("x", "swap(g, dim0, dim1)")
-def _(g: Array, *, dim0: int, dim1: int) -> Array:
-    return np.swapaxes(g, dim0, dim1) if g.ndim else g
+transpose.vjp("x", "swap(g, dim0, dim1)")(
+    lambda g, *, dim0, dim1: np.swapaxes(g, dim0, dim1) if g.ndim else g
+)
 
 
 @rule(
@@ -51,9 +51,9 @@ def permute(x: Array, *, dims: Size) -> Array:
     return np.transpose(x, dims)
 
 
-@permute.vjp("x", "unpermute(g, dims)")
-def _(g: Array, *, dims: Size) -> Array:
-    return np.transpose(g, np.argsort([d % len(dims) for d in dims]))
+permute.vjp("x", "unpermute(g, dims)")(
+    lambda g, *, dims: np.transpose(g, np.argsort([d % len(dims) for d in dims]))
+)
 
 
 def _reshaped(g: Array, x: Shaped) -> Array:
@@ -197,9 +197,9 @@ def select(x: Array, *, dim: int, index: int) -> Array:
     return x[_at(x, dim, index)]
 
 
-@select.vjp("x", "place(g, x, dim, index)")
-def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
-    return _placed(g, x, _at(x, dim, index))
+select.vjp("x", "place(g, x, dim, index)")(
+    lambda g, x, *, dim, index: _placed(g, x, _at(x, dim, index))
+)
 
 
 @rule(
@@ -214,9 +214,9 @@ def slice_(
     return x[_at(x, dim, slice(start, end, step))]
 
 
-@slice_.vjp("x", "place(g, x, dim, start, end, step)")
-def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
-    return _placed(g, x, _at(x, dim, slice(start, end, step)))
+slice_.vjp("x", "place(g, x, dim, start, end, step)")(
+    lambda g, x, *, dim, start, end, step: _placed(g, x, _at(x, dim, slice(start, end, step)))
+)
 
 
 def positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
