@@ -92,8 +92,8 @@ class Formula:
             tree = ast.parse(text, mode="eval")
         except SyntaxError as error:
             raise RuleError(f"the formula {text!r} is not an expression: {error.msg}") from None
-        whole = self._part(tree.body)
-        self._whole = whole if callable(whole) else lambda _: whole
+        compiled = self._part(tree.body)
+        self._whole = compiled if callable(compiled) else lambda _: compiled
         said = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         self._operands = [name for name in operands if name in said]
         own = {name: default for name, default in parameters.items() if name in said}

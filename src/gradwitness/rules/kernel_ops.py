@@ -32,9 +32,9 @@ def replaceable(plain: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(plain)
     def call(*args: P.args, **form: P.kwargs) -> T:
-        for item in args:
-            if not isinstance(item, _PLAIN):
-                own: Any = item
+        for argument in args:
+            if not isinstance(argument, _PLAIN):
+                own: Any = argument
                 result: T = own.__array_function__(call, (type(own),), args, form)
                 return result
         return plain(*args, **form)
@@ -105,9 +105,9 @@ def is_complex(x: Array) -> bool:
 @replaceable
 def paired(re: Array, im: Array) -> Array:
     """Put complex numbers together from their parts."""
-    made = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), np.complex128)
-    made.real, made.imag = re, im
-    return made
+    z = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), np.complex128)
+    z.real, z.imag = re, im
+    return z
 
 
 def parts(z: Array) -> Array:

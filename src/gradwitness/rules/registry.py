@@ -248,10 +248,10 @@ def rule(
 elementwise = functools.partial(rule, apart=ELEMENTWISE)
 
 
-def forget(made: Rule) -> None:
+def forget(entered: Rule) -> None:
     """Take a rule out of the table again, under all its names."""
     for entries in (_RULES, _BY_NODE):
-        for name in [name for name, entry in entries.items() if entry is made]:
+        for name in [name for name, entry in entries.items() if entry is entered]:
             del entries[name]
 
 

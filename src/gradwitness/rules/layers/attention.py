@@ -107,10 +107,10 @@ def _added(left: Array, right: Array, shared: int, block: int) -> Array:
 
     Each block is added to what stands there already, in the tensor's format.
     """
-    each = left.shape[1] // shared
+    many = left.shape[1] // shared
     parts = [
-        left[:, head::each, :, start : start + block] @ right[:, head::each, start : start + block]
-        for head in range(each)
+        left[:, head::many, :, start : start + block] @ right[:, head::many, start : start + block]
+        for head in range(many)
         for start in range(0, left.shape[-1], block)
     ]
     return parts[0] if len(parts) == 1 else np.cumsum(np.stack(parts), axis=0)[-1]

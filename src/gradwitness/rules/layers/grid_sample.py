@@ -42,10 +42,10 @@ def _reflected(at: Array, size: int, align: bool) -> tuple[Array, Array]:
         return 0 * at, 0 * at
     away = at - low
     away, turned = np.absolute(away), 2 * _begun(away) - 1
-    whole = np.floor(away / span)
-    periods = np.floor(ignore_error(whole) / 2)
+    spans = np.floor(away / span)
+    periods = np.floor(ignore_error(spans) / 2)
     inside = away - 2 * span * periods
-    return span - np.absolute(span - inside) + low, turned * (1 - 2 * (whole - 2 * periods))
+    return span - np.absolute(span - inside) + low, turned * (1 - 2 * (spans - 2 * periods))
 
 
 def _position(coordinate: Array, size: int, padding: int, align: bool) -> tuple[Array, Array]:

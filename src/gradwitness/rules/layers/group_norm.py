@@ -47,7 +47,7 @@ def group_norm(
     r = 1 / np.sqrt(np.sum(gap * gap, axis=(2, 3), keepdims=True) / count + eps)
     scale = r if w is None else r * _of_channels(w, group)
     shift = -mean * scale if b is None else _of_channels(b, group) - mean * scale
-    mean, r = (np.reshape(item, split.shape[:2]) for item in (mean, r))
+    mean, r = (np.reshape(statistic, split.shape[:2]) for statistic in (mean, r))
     return np.reshape(split * scale + shift, x.shape), mean, r
 
 

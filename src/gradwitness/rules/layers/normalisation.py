@@ -133,7 +133,7 @@ def batch_norm(
     scale = r if w is None else r * _per_channel(w, x)
     shift = -mean * scale if b is None else _per_channel(b, x) - mean * scale
     kept = (mean, r) if training else (np.zeros_like(x, shape=(0,)),) * 2
-    return (x * scale + shift, *(np.reshape(item, (item.size,)) for item in kept))
+    return (x * scale + shift, *(np.reshape(statistic, (statistic.size,)) for statistic in kept))
 
 
 def _kept(

@@ -120,13 +120,13 @@ def _given_back(g: Array, x: Array, taps: list[list[Tap]]) -> Array:
     """Add each gradient, times its weights, to the elements that it was taken from: one sum."""
     places, terms = [], []
     for chosen in product(*taps):
-        place, term, kept = numbered(x), g, np.ones(g.shape, dtype=bool)
+        index, term, kept = numbered(x), g, np.ones(g.shape, dtype=bool)
         for axis, (at, w, counts) in enumerate(chosen, 2):
             across = (-1, *(1,) * (x.ndim - axis - 1))
-            place = np.take(place, at, axis=axis)
+            index = np.take(index, at, axis=axis)
             term = term * np.reshape(w, across)
             kept = kept & np.reshape(counts, across)
-        places.append(place[kept])
+        places.append(index[kept])
         terms.append(term[kept])
     weights = np.concatenate(terms)
     total = np.bincount(np.concatenate(places), weights=weights, minlength=x.size)

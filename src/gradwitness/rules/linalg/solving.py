@@ -126,9 +126,9 @@ def solve_triangular(
 def _(g: Array, y: Array, A: Array, *, upper: bool, left: bool, unitriangular: bool) -> Array:
     T = triangle(A, upper, unitriangular)
     back = from_left(T, g, left, triangular=True, adjoint=True)
-    found = -(back @ turned(y)) if left else -(turned(y) @ back)
+    product = -(back @ turned(y)) if left else -(turned(y) @ back)
     off = int(unitriangular)
-    return np.triu(found, off) if upper else np.tril(found, -off)
+    return np.triu(product, off) if upper else np.tril(product, -off)
 
 
 @solve_triangular.vjp("B", "to_right_hand_side(g, triangle(A, upper, unitriangular), B, left)")

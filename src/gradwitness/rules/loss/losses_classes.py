@@ -43,14 +43,14 @@ def _weighted(w: Array, terms: Array, weight: Array | None) -> Array:
     return np.where(w > 0, terms, 0) if weight is None else w * terms
 
 
-def _enter_nll(name: str, word: str, axis: int, node: str, place: str) -> Rule:
+def _enter_nll(name: str, word: str, axis: int, node: str, target_place: str) -> Rule:
     """Enter the rule of a negative log-likelihood over classes along an axis."""
 
     @rule(
         name,
         f"y = {word}(x, target, weight, reduction, ignore_index)",
         meaning="puts minus the gradient, times the class's weight and over the sum of the weights "
-        f"for a mean, at {place}, among zeros",
+        f"for a mean, at {target_place}, among zeros",
         node=node,
         composite=True,
     )

@@ -100,6 +100,6 @@ def pdist(a: Array, *, p: Any = 2.0) -> Array:
 @pdist.vjp("a", "pair_distances_slope(g, a, p)")
 def _(g: Array, y: Array, a: Array, *, p: Any) -> Array:
     first, second = _pairs(a)
-    each = _slopes(g, y, a[first] - a[second], p)
+    slopes = _slopes(g, y, a[first] - a[second], p)
     rows = numbered(a)
-    return added_up(np.stack([each, -each]), np.stack([rows[first], rows[second]]), a)
+    return added_up(np.stack([slopes, -slopes]), np.stack([rows[first], rows[second]]), a)

@@ -40,8 +40,8 @@ def _(g: Array, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     if not np.any(zero):
         # torch divides the result that it stored, or multiplies what stands before and after: as
         # many roundings as in the product itself, which is why its own y is not used here.
-        whole = np.prod(accumulate_in_format(x), axis=axes(dim, x.ndim), keepdims=True)
-        return spread_g * (whole / x)
+        total = np.prod(accumulate_in_format(x), axis=axes(dim, x.ndim), keepdims=True)
+        return spread_g * (total / x)
     if dim is not None:
         return spread_g * _others(x, dim)
     if np.sum(zero) > 1:
@@ -79,13 +79,13 @@ def _reached(best: Any, x: Array, dim: int) -> tuple[Array, Array]:
     """Return running extremes and where each stands: the last of those that tie."""
     values, places = [], []
     for step in range(x.shape[dim]):
-        item = np.take(x, step, axis=dim)
+        layer = np.take(x, step, axis=dim)
         if step == 0:
-            values.append(item)
-            places.append(np.zeros(item.shape, dtype=np.int64))
+            values.append(layer)
+            places.append(np.zeros(layer.shape, dtype=np.int64))
             continue
-        new = best(item, values[-1]) | np.isnan(item)
-        values.append(np.where(new, item, values[-1]))
+        new = best(layer, values[-1]) | np.isnan(layer)
+        values.append(np.where(new, layer, values[-1]))
         places.append(np.where(new, step, places[-1]))
     return np.stack(values, axis=dim), np.stack(places, axis=dim)
 

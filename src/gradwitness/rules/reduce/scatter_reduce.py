@@ -125,23 +125,23 @@ _MEANING = (
 
 def _enter(op: str, index_text: str, places: Callable[[Shaped, int, Array, Shaped], Array]) -> None:
     """Enter the rule of a reduction; ``places`` says where an index sends a source to."""
-    given = f"x, dim, {index_text}, src, kind, include_self"
+    arguments = f"x, dim, {index_text}, src, kind, include_self"
 
-    @rule(op, f"y = reduce_at({given})", meaning=_MEANING)
-    def made(
+    @rule(op, f"y = reduce_at({arguments})", meaning=_MEANING)
+    def entered(
         x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
     ) -> Array:
         return _reduced(x, src, places(x, dim, index, src), kind, include_self)
 
     ways = {"x": ("reduce_self", _to_self), "src": ("reduce_source", _to_source)}
     for operand, (word, way) in ways.items():
-        _enter_vjp(made, operand, f"{word}(g, y, {given})", way, places)
+        _enter_vjp(entered, operand, f"{word}(g, y, {arguments})", way, places)
 
 
 def _enter_vjp(
-    made: Rule, operand: str, text: str, way: Callable[..., Array], places: Callable[..., Array]
+    entered: Rule, operand: str, text: str, way: Callable[..., Array], places: Callable[..., Array]
 ) -> None:
-    @made.vjp(operand, text)
+    @entered.vjp(operand, text)
     def _(
         g: Array,
         y: Array,

@@ -27,11 +27,11 @@ def _refuse_0d(x: Array) -> None:
 # max and min, over all elements or along one axis.
 
 
-def _extreme(best: Any, place: Any, x: Array, dim: int | None, keepdim: bool) -> Any:
+def _extreme(best: Any, index_of: Any, x: Array, dim: int | None, keepdim: bool) -> Any:
     if dim is None:
         return best(x)
     _refuse_0d(x)
-    return best(x, axis=dim, keepdims=keepdim), place(x, axis=dim, keepdims=keepdim)
+    return best(x, axis=dim, keepdims=keepdim), index_of(x, axis=dim, keepdims=keepdim)
 
 
 def _to_extreme(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
@@ -231,8 +231,8 @@ def _brings(x: Array, order: Array, values: Array, dim: int) -> bool:
     named = np.sort(order, axis=dim)
     after = np.split(named, [min(1, named.shape[dim])], dim)[1]
     before = np.split(named, [max(0, named.shape[dim] - 1)], dim)[0]
-    found = np.take_along_axis(x, order, axis=dim)
-    alike = np.equal(found, values) | (np.isnan(found) & np.isnan(values))
+    ordered = np.take_along_axis(x, order, axis=dim)
+    alike = np.equal(ordered, values) | (np.isnan(ordered) & np.isnan(values))
     return bool(np.all(after != before) and np.all(alike))
 
 
@@ -278,10 +278,10 @@ def topk(
     _refuse_0d(x)
     values = _first(_sorted(x, dim, largest), dim, k)
     if not sorted and order.shape == values.shape:
-        taken = np.take_along_axis(x, np.clip(order, 0, max(0, x.shape[dim] - 1)), axis=dim)
-        ranked = np.take_along_axis(order, _order(taken, dim, largest), axis=dim)
+        recorded = np.take_along_axis(x, np.clip(order, 0, max(0, x.shape[dim] - 1)), axis=dim)
+        ranked = np.take_along_axis(order, _order(recorded, dim, largest), axis=dim)
         if _brings(x, ranked, values, dim):
-            return taken, order
+            return recorded, order
         raise NotImplementedError("topk in no order")
     if _brings(x, order, values, dim):
         return values, order

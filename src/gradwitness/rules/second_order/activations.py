@@ -57,22 +57,22 @@ def _twice(
         return forward.gradients["x"](dy, x, (x,), parameters.own(how))
 
     formula = forward.gradients["x"].text
-    made = elementwise(
+    entered = elementwise(
         f"{forward.name}_backward",
         "y = " + parameters.worded(formula, g="dy", y="x"),
         meaning=f"multiplies the gradient by {does}",
         doubles=forward.doubles,
     )(parameters.given_to(slope, "dy", "x"))
 
-    @made.vjp("dy", parameters.worded(formula, y="x"))
+    @entered.vjp("dy", parameters.worded(formula, y="x"))
     def _(g: Array, x: Array, **how: Any) -> Array:
         return forward.gradients["x"](g, x, (x,), parameters.own(how))
 
     if bend is None:
-        made.constant_in("x")
+        entered.constant_in("x")
         return
 
-    @made.vjp("x", f"g * dy * {text}")
+    @entered.vjp("x", f"g * dy * {text}")
     def _(g: Array, dy: Array, x: Array, **how: Any) -> Array:
         return g * dy * bend(x, **parameters.own(how))
 

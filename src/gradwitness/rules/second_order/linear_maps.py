@@ -59,7 +59,7 @@ def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: 
         return forward.gradients["x"](dy, None, (x,), parameters.own(how))
 
     operand = f"zeros({sizes})" if sizes else "x"
-    made = rule(
+    transposed = rule(
         f"{forward.name}_backward",
         "y = " + parameters.worded(forward.gradients["x"].text, g="dy", x=operand),
         meaning=does,
@@ -72,9 +72,9 @@ def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: 
         else parameters.given_to(to_operand, "dy", "x")
     )
     text = parameters.worded(forward.text.removeprefix("y = "), x="g")
-    made.vjp("dy", text)(lambda g, **how: forward.function(g, **parameters.own(how)))
+    transposed.vjp("dy", text)(lambda g, **how: forward.function(g, **parameters.own(how)))
     if not sizes:
-        made.constant_in("x")
+        transposed.constant_in("x")
 
 
 _twice(select, "selects the place of the gradient that was sent through", sizes="input_sizes")

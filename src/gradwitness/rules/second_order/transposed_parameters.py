@@ -39,16 +39,16 @@ class Parameters:
         self, function: Callable[..., Array], *operands: str, more: tuple[str, ...] = ()
     ) -> Callable[..., Array]:
         """Give a function the signature that a rule reads off it: operands and parameters."""
-        first = [inspect.Parameter(item, OPERAND) for item in operands]
-        added = [inspect.Parameter(item, KEYWORD) for item in more]
+        first = [inspect.Parameter(name, OPERAND) for name in operands]
+        added = [inspect.Parameter(name, KEYWORD) for name in more]
         signature = inspect.Signature([*first, *added, *self._names])
         function.__signature__ = signature  # type: ignore[attr-defined]
         return function
 
     def own(self, how: Mapping[str, Any]) -> dict[str, Any]:
         """Return the operation's own parameters out of those of its backward."""
-        named = {self._back.get(name, name): item for name, item in how.items()}
-        return {name: item for name, item in named.items() if self._knows(name)}
+        named = {self._back.get(name, name): value for name, value in how.items()}
+        return {name: value for name, value in named.items() if self._knows(name)}
 
     def _knows(self, name: str) -> bool:
         return any(parameter.name == self._renamed.get(name, name) for parameter in self._names)

@@ -36,8 +36,8 @@ def _added(rows: Array, bag: Array, count: int) -> Array:
 def _largest(rows: Array, bag: Array, count: int) -> Array:
     """Return the largest element of each bag along its rows; 0 in an empty bag."""
     out = np.zeros_like(rows, shape=(count, rows.shape[1]))
-    for place in np.unique(bag):
-        out[place] = np.max(rows[bag == place], axis=0)
+    for k in np.unique(bag):
+        out[k] = np.max(rows[bag == k], axis=0)
     return out
 
 

@@ -62,7 +62,7 @@ stack.vjp("tensors", "layers(g, dim)")(lambda g, *, dim: _layers(g, dim))
 
 def _layers(x: Array, dim: int) -> list[Array]:
     before = (slice(None),) * (dim % x.ndim)
-    return [x[(*before, place)] for place in range(x.shape[dim])]
+    return [x[(*before, k)] for k in range(x.shape[dim])]
 
 
 def _lengths(n: int, split_size: int) -> Size:

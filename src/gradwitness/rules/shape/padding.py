@@ -76,10 +76,10 @@ replication_pad = _enter(
 def _blocks(x: Array, how: dict[str, Pair]) -> tuple[Array, Array]:
     """Return, for each number of the columns of x, its place in x, and where it has one."""
     walk = Walk(how["kernel_size"], how["stride"], how["padding"], how["dilation"])
-    found = walk.windows(x)
-    seen = found.seen
+    blocks = walk.windows(x)
+    seen = blocks.seen
     planes = np.reshape(numbered(x), (-1, x.shape[-2] * x.shape[-1]))
-    places = planes[:, found.places]
+    places = planes[:, blocks.places]
     rest = x.shape[:-3]
     sizes = (*rest, x.shape[-3] * seen.shape[0], seen.shape[1] * seen.shape[2])
     return np.reshape(places, sizes), np.reshape(np.broadcast_to(seen, places.shape), sizes)

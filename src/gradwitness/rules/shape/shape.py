@@ -236,10 +236,10 @@ def _shown(size: Size, stride: Size, storage_offset: int | None, memory: Array |
     places = positions(size, stride, begin)
     element = np.full(1 + max(memory.max(initial=-1), places.max(initial=-1)), -1)
     element[memory] = np.reshape(np.arange(memory.size), memory.shape)
-    shown = element[places]
-    if np.any(shown < 0) or np.unique(memory).size != memory.size:
+    indices = element[places]
+    if np.any(indices < 0) or np.unique(memory).size != memory.size:
         raise NotImplementedError("a view of memory that its base does not show, or shows twice")
-    return shown
+    return indices
 
 
 @rule(
@@ -256,8 +256,8 @@ def as_strided(
     storage_offset: int | None = None,
     memory: Array | None = None,
 ) -> Array:
-    shown = _shown(size, stride, storage_offset, memory)
-    return np.reshape(x, (math.prod(x.shape),))[shown]
+    elements = _shown(size, stride, storage_offset, memory)
+    return np.reshape(x, (math.prod(x.shape),))[elements]
 
 
 @as_strided.vjp("x", "unstride(g, x, size, stride, storage_offset)")
