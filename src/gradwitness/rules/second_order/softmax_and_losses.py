@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.loss.losses import MEAN
 from gradwitness.rules.registry import Array, rule
 
 
@@ -122,30 +121,4 @@ log_softmax_backward.vjp("dy", "g - repeat(sum(g * exp(o), dim, True), o, dim, T
 )
 log_softmax_backward.vjp("o", "-repeat(sum(dy, dim, True), o, dim, True) * exp(o) * g")(
     lambda g, dy, o, *, dim: -_sum(dy, dim) * np.exp(o) * g
-)
-
-
-@rule(
-    "aten.mse_loss_backward",
-    "y = 2 / share(x - t, reduction) * (x - t) * dy",
-    meaning="sends 2 (x - t) g to the gradient of a squared error, and 2 dy g and its negative to "
-    "what is compared, divided by the number of terms for a mean",
-    composite=True,
-)
-def mse_loss_backward(dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return _factor(x, t, reduction) * (x - t) * dy
-
-
-def _factor(x: Array, t: Array, reduction: int) -> float:
-    return 2 / (x - t).size if reduction == MEAN else 2.0
-
-
-mse_loss_backward.vjp("dy", "2 / share(x - t, reduction) * (x - t) * g")(
-    lambda g, x, t, *, reduction: _factor(x, t, reduction) * (x - t) * g
-)
-mse_loss_backward.vjp("x", "2 / share(x - t, reduction) * dy * g")(
-    lambda g, dy, x, t, *, reduction: _factor(x, t, reduction) * dy * g
-)
-mse_loss_backward.vjp("t", "-2 / share(x - t, reduction) * dy * g")(
-    lambda g, dy, x, t, *, reduction: -(_factor(x, t, reduction) * dy * g)
 )

@@ -36,12 +36,20 @@ class Parameters:
         ]
 
     def given_to(
-        self, function: Callable[..., Array], *operands: str, more: tuple[str, ...] = ()
+        self,
+        function: Callable[..., Array],
+        *operands: str,
+        more: tuple[str, ...] = (),
+        required: bool = False,
     ) -> Callable[..., Array]:
-        """Give a function the signature that a rule reads off it: operands and parameters."""
+        """Give a function the signature that a rule reads off it: operands and parameters.
+
+        Where parameters are ``required``, each call gives them: they have no defaults.
+        """
         first = [inspect.Parameter(name, OPERAND) for name in operands]
         added = [inspect.Parameter(name, KEYWORD) for name in more]
-        signature = inspect.Signature([*first, *added, *self._names])
+        own = [p.replace(default=p.empty) for p in self._names] if required else self._names
+        signature = inspect.Signature([*first, *added, *own])
         function.__signature__ = signature  # type: ignore[attr-defined]
         return function
 
