@@ -14,15 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Declared:
-    """The declared gradient of one input.
+    """The declared gradient of one input, by its formula over g, y and arguments of forward.
 
-    Attributes
-    ----------
-    text : str
-        Its formula over g, y and arguments of forward.
-    function : callable
-    arguments : tuple of str
-        Those arguments of forward that it takes after the cotangent and the output.
+    ``arguments`` are those of forward that the function takes after the cotangent and the output.
     """
 
     text: str

@@ -45,13 +45,8 @@ class Shaped(Protocol):
 class Gradient:
     """The vjp with respect to one operand.
 
-    Attributes
-    ----------
-    text : str
-        Its formula over g, y, operands.
-    function : callable
-    reads : frozenset of str
-        Of g, y and operands, those whose numbers it may use; ``y[1]`` is one of several results.
+    ``text`` is its formula over g, y and operands; ``reads`` are those of them whose numbers it may
+    use, where ``y[1]`` is one of several results.
     """
 
     text: str

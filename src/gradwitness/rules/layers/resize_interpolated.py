@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
-from gradwitness.rules.layers.resize_nearest import SCALES, plain, scales_of, size_of
+from gradwitness.rules.layers.resize_nearest import SCALES, plain, scaled_axes
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.indexing import numbered
 
@@ -95,15 +95,11 @@ def _taps(
     sizes: Sizes,
     output_size: Sizes | None = None,
     align_corners: bool = False,
-    scales: Any = None,
-    scales_d: Any = None,
-    scales_h: Any = None,
-    scales_w: Any = None,
-    scale_factors: tuple[Any, ...] | None = None,
+    *scales: Any,
+    **named: Any,
 ) -> list[list[Tap]]:
     """Return the taps of each axis."""
-    by = scales_of(len(sizes), scale_factors, (scales_d, scales_h, scales or scales_w))
-    axes = zip(sizes, size_of(sizes, output_size, by), by, strict=True)
+    axes = scaled_axes(sizes, output_size, *scales, **named)
     return [kind(like, *axis, align_corners) for axis in axes]
 
 

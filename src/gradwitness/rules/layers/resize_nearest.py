@@ -33,30 +33,25 @@ def _line(n: int, count: int, scale: Any, exact: bool) -> Array:
     return np.minimum(at.astype(np.int64), n - 1)[None]
 
 
-def scales_of(many: int, scale_factors: tuple[Any, ...] | None, named: Any) -> tuple[Any, ...]:
-    """Return the scale that was asked for along each axis, or None."""
-    by = scale_factors or tuple(named)[-many:]
-    return tuple(plain(scale) for scale in by)
-
-
-def size_of(sizes: Sizes, output_size: Sizes | None, by: tuple[Any, ...]) -> Sizes:
-    """Return the size of the result, which may follow from the scales."""
-    return output_size or tuple(int(n * scale) for n, scale in zip(sizes, by, strict=True))
-
-
-def _nearest(
-    x: Array,
-    exact: bool,
+def scaled_axes(
+    sizes: Sizes,
     output_size: Sizes | None = None,
     scales: Any = None,
     scales_d: Any = None,
     scales_h: Any = None,
     scales_w: Any = None,
     scale_factors: tuple[Any, ...] | None = None,
-) -> Windows:
+) -> list[tuple[int, int, Any]]:
+    """Return each axis's length before and after, and the scale that was asked for, or None."""
+    named = scale_factors or (scales_d, scales_h, scales or scales_w)[-len(sizes) :]
+    by = [plain(scale) for scale in named]
+    counts = output_size or [int(n * scale) for n, scale in zip(sizes, by, strict=True)]
+    return list(zip(sizes, counts, by, strict=True))
+
+
+def _nearest(x: Array, exact: bool, *given: Any, **named: Any) -> Windows:
     sizes = tuple(x.shape[2:])
-    by = scales_of(len(sizes), scale_factors, (scales_d, scales_h, scales or scales_w))
-    axes = zip(sizes, size_of(sizes, output_size, by), by, strict=True)
+    axes = scaled_axes(sizes, *given, **named)
     return Windows(tuple(_line(*axis, exact) for axis in axes), sizes)
 
 

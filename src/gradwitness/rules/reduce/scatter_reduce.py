@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format
-from gradwitness.rules.registry import Array, Rule, Shaped, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 from gradwitness.rules.shape.indexing import along, flat, numbered
 
 if TYPE_CHECKING:
@@ -133,27 +133,16 @@ def _enter(op: str, index_text: str, places: Callable[[Shaped, int, Array, Shape
     ) -> Array:
         return _reduced(x, src, places(x, dim, index, src), kind, include_self)
 
-    ways = {"x": ("reduce_self", _to_self), "src": ("reduce_source", _to_source)}
-    for operand, (word, way) in ways.items():
-        _enter_vjp(entered, operand, f"{word}(g, y, {arguments})", way, places)
-
-
-def _enter_vjp(
-    entered: Rule, operand: str, text: str, way: Callable[..., Array], places: Callable[..., Array]
-) -> None:
-    @entered.vjp(operand, text)
-    def _(
-        g: Array,
-        y: Array,
-        x: Array,
-        index: Array,
-        src: Array,
-        kind: str,
-        *,
-        dim: int,
-        include_self: bool,
-    ) -> Array:
-        return way(g, y, x, src, places(x, dim, index, src), kind, include_self)
+    entered.vjp("x", f"reduce_self(g, y, {arguments})")(
+        lambda g, y, x, index, src, kind, *, dim, include_self: _to_self(
+            g, y, x, src, places(x, dim, index, src), kind, include_self
+        )
+    )
+    entered.vjp("src", f"reduce_source(g, y, {arguments})")(
+        lambda g, y, x, index, src, kind, *, dim, include_self: _to_source(
+            g, y, x, src, places(x, dim, index, src), kind, include_self
+        )
+    )
 
 
 _enter("aten.scatter_reduce", "index", lambda x, dim, index, _: along(x, dim, index))

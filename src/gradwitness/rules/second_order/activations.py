@@ -38,18 +38,9 @@ def _twice(
 ) -> None:
     """Enter the backward of an elementwise function.
 
-    Parameters
-    ----------
-    forward : Rule
-        The function.
-    does : str
-        What is done to the gradient, in the words of a meaning.
-    text : str
-        The second derivative.
-    bend : callable, optional
-        The same: of x, and the function's parameters. Without it the function is linear in pieces.
-    **renamed : str
-        What the backward calls parameters of the function.
+    ``does`` is the meaning's words for what it does to the gradient. ``bend`` is the second
+    derivative, of x and the function's parameters, and ``text`` its formula; without them the
+    function is linear in pieces. ``renamed`` says what the backward calls those parameters.
     """
     parameters = Parameters(forward, renamed)
 

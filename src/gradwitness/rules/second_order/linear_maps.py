@@ -36,18 +36,9 @@ def _shaped(sizes: Sizes) -> Array:
 def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: str) -> None:
     """Enter the backward of a linear operation.
 
-    Parameters
-    ----------
-    forward : Rule
-        The operation.
-    does : str
-        What it does to the gradient, in the words of a meaning.
-    *aliases : str
-        Other operations' backwards of the same rule.
-    sizes : str
-        Which argument says the operand's shape, where the operand itself is none.
-    **renamed : str
-        What the backward calls parameters of the operation.
+    ``does`` is the meaning, ``aliases`` name other operations whose backward is the same, ``sizes``
+    is the argument that says the operand's shape, where the backward does not take the operand, and
+    ``renamed`` says what the backward calls parameters of the operation.
     """
     parameters = Parameters(forward, renamed)
 

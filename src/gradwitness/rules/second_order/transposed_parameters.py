@@ -16,15 +16,7 @@ KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 class Parameters:
-    """The parameters of an operation under the names that its backward has for them.
-
-    Parameters
-    ----------
-    forward : Rule
-        The operation.
-    renamed : mapping of str to str
-        What the backward calls parameters of the operation, where it is another name.
-    """
+    """The parameters of an operation under the names that its backward has for them."""
 
     def __init__(self, forward: Rule, renamed: Mapping[str, str]) -> None:
         self._renamed = renamed

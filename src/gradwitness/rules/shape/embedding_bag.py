@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwitness.rules.reduce.norms import length
 from gradwitness.rules.registry import Array, rule
-from gradwitness.rules.shape.indexing import added_up, numbered
+from gradwitness.rules.shape.indexing import added_up, numbered, over_count
 
 _SUM, _MEAN = 0, 1
 
@@ -104,16 +104,11 @@ def _(
         return added_up(g[0][named], places[named], weight)
     rows = np.take(g[0], of[kept], axis=0)
     if mode == _MEAN:
-        sizes = np.bincount(of[kept], minlength=_count(offsets, include_last_offset))
-        # Kernels multiply by the reciprocal of the number.
-        share = np.ones_like(rows, shape=sizes.shape) / np.maximum(sizes, 1)
-        rows = rows * np.take(share, of[kept])[:, None]
+        rows = over_count(rows, of[kept], _count(offsets, include_last_offset))
     if per_sample_weights is not None:
         rows = rows * per_sample_weights[kept][:, None]
     if scale_grad_by_freq:
-        often = np.bincount(indices[kept], minlength=weight.shape[0])
-        share = np.ones_like(rows, shape=often.shape) / np.maximum(often, 1)
-        rows = rows * np.take(share, indices[kept])[:, None]
+        rows = over_count(rows, indices[kept], weight.shape[0])
     return added_up(rows, np.take(numbered(weight), indices[kept], axis=0), weight)
 
 

@@ -69,6 +69,13 @@ def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     return added_up(g, np.take(numbered(x), np.ravel(index), axis=dim), x) if x.ndim else g
 
 
+def over_count(rows: Array, groups: Array, count: int) -> Array:
+    """Divide each row by the size of its group: kernels multiply by the reciprocal of that."""
+    sizes = np.bincount(groups, minlength=count)
+    share: Array = np.ones_like(rows, shape=sizes.shape) / np.maximum(sizes, 1)
+    return rows * np.take(share, groups)[:, None]
+
+
 @rule(
     "aten.embedding",
     "y = take(weight, 0, indices)",
@@ -92,9 +99,7 @@ def _(
     kept = indices != padding_idx
     rows = g[kept]
     if scale_grad_by_freq:
-        often = np.bincount(indices[kept], minlength=weight.shape[0])
-        share = np.ones_like(g, shape=often.shape) / np.maximum(often, 1)
-        rows = rows * np.take(share, indices[kept])[:, None]
+        rows = over_count(rows, indices[kept], weight.shape[0])
     return added_up(rows, np.take(numbered(weight), indices, axis=0)[kept], weight)
 
 
