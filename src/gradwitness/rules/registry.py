@@ -150,11 +150,11 @@ class Rule:
             self.gradients[operand] = zero(self.operands.index(operand))
             self.kept.add("g")
 
-    def keeps(self, place: int, results: int) -> bool:
-        """Return whether some vjp may use the numbers of the result at a place, of so many."""
+    def keeps(self, index: int, results: int) -> bool:
+        """Return whether some vjp may use the numbers of one result, by its index, of so many."""
         if results == 1:
             return any(name == "y" or name.startswith("y[") for name in self.kept)
-        return not self.kept.isdisjoint(("y", f"y[{place}]"))
+        return not self.kept.isdisjoint(("y", f"y[{index}]"))
 
     def definition(self, node: str = "") -> str:
         """Return one plain sentence that defines the autograd node, under a name that it has."""

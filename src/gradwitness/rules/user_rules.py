@@ -108,27 +108,27 @@ def own() -> dict[str, registry.Rule]:
     return dict(_own)
 
 
-def misfit(entered: registry.Rule, schema: dict[str, bool], signature: str) -> str:
+def misfit(custom: registry.Rule, schema: dict[str, bool], signature: str) -> str:
     """Return why a rule does not fit an operator's schema, or nothing.
 
     ``schema`` has the operator's arguments in order, and whether each is a tensor or a list of
     them; ``signature`` is the schema as text.
     """
-    unknown = [n for n in (*entered.parameters, *entered.ignores) if n not in schema]
-    left = [n for n in schema if n not in entered.parameters and n not in entered.ignores]
+    unknown = [n for n in (*custom.parameters, *custom.ignores) if n not in schema]
+    left = [n for n in schema if n not in custom.parameters and n not in custom.ignores]
     fault = ""
     if unknown:
         fault = f"the schema has no argument {unknown[0]!r}"
-    elif len(left) != len(entered.operands):
+    elif len(left) != len(custom.operands):
         fault = (
-            f"it takes {len(entered.operands)} positional arguments ({', '.join(entered.operands)}) "
+            f"it takes {len(custom.operands)} positional arguments ({', '.join(custom.operands)}) "
             f"where the schema leaves {len(left)} ({', '.join(left)})"
         )
     else:
         numbers = [n for n in left if not schema[n]]
         if numbers:
             fault = f"{numbers[0]!r} is no tensor: make it keyword-only (after *), or ignore it"
-    return f"the rule of {entered.name} does not fit {signature}: {fault}" if fault else ""
+    return f"the rule of {custom.name} does not fit {signature}: {fault}" if fault else ""
 
 
 def _checked(name: str) -> str:
