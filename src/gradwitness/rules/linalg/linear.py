@@ -161,11 +161,7 @@ def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
 
 
 addmv.vjps(b="beta * g")
-
-
 addmv.vjp("A", "alpha * outer(g, v)")(lambda g, v, *, alpha: alpha * _outer(g, v))
-
-
 addmv.vjp("v", "alpha * (A.T @ g)")(lambda g, A, *, alpha: alpha * (A.T @ g))
 
 

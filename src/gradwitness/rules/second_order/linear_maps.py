@@ -133,8 +133,6 @@ def max_pool2d_backward(dy: Array, x: Array, indices: Array, *, kernel_size: Num
 max_pool2d_backward.vjp("dy", "repool(g, dy, indices)")(
     lambda g, indices, *, kernel_size: _read_at(g, indices, dimensions(kernel_size))
 )
-
-
 max_pool2d_backward.constant_in("x")
 
 

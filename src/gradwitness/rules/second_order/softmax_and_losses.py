@@ -51,8 +51,6 @@ def threshold_backward(dy: Array, x: Array, *, threshold: Any) -> Array:
 
 
 threshold_backward.vjps(dy="where(x > threshold, g, 0)")
-
-
 threshold_backward.constant_in("x")
 
 
@@ -69,8 +67,6 @@ def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: Any) -> Array:
 
 
 leaky_relu_backward.vjps(dy="where(x > 0, g, negative_slope * g)")
-
-
 leaky_relu_backward.constant_in("x")
 
 

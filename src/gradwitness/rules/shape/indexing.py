@@ -182,8 +182,6 @@ def scatter_add(x: Array, index: Array, src: Array, *, dim: int) -> Array:
 
 
 scatter_add.vjps(x="g")
-
-
 scatter_add.vjp("src", "gather(g, dim, index)")(
     lambda g, x, index, src, *, dim: _read_back(g, along(x, dim, index), src)
 )

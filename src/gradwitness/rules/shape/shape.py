@@ -148,8 +148,6 @@ def copy(x: Array, src: Array) -> Array:
 
 
 copy.constant_in("x")
-
-
 copy.vjps(src="g")
 
 
@@ -163,8 +161,6 @@ def fill(x: Array, value: Array) -> Array:
 
 
 fill.constant_in("x")
-
-
 fill.vjps(value="g")
 
 
