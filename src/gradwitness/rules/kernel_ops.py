@@ -16,7 +16,7 @@ import scipy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradwitness.rules.registry import Array
+    from gradwitness.rules.vjps import Array
 
 
 P = ParamSpec("P")
