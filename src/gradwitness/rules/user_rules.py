@@ -108,27 +108,27 @@ def own() -> dict[str, registry.Rule]:
     return dict(_own)
 
 
-def misfit(custom: registry.Rule, schema: dict[str, bool], signature: str) -> str:
+def misfit(made: registry.Rule, schema: dict[str, bool], signature: str) -> str:
     """Return why a rule does not fit an operator's schema, or nothing.
 
     ``schema`` has the operator's arguments in order, and whether each is a tensor or a list of
     them; ``signature`` is the schema as text.
     """
-    unknown = [n for n in (*custom.parameters, *custom.ignores) if n not in schema]
-    left = [n for n in schema if n not in custom.parameters and n not in custom.ignores]
+    unknown = [n for n in (*made.parameters, *made.ignores) if n not in schema]
+    left = [n for n in schema if n not in made.parameters and n not in made.ignores]
     fault = ""
     if unknown:
         fault = f"the schema has no argument {unknown[0]!r}"
-    elif len(left) != len(custom.operands):
+    elif len(left) != len(made.operands):
         fault = (
-            f"it takes {len(custom.operands)} positional arguments ({', '.join(custom.operands)}) "
+            f"it takes {len(made.operands)} positional arguments ({', '.join(made.operands)}) "
             f"where the schema leaves {len(left)} ({', '.join(left)})"
         )
     else:
         numbers = [n for n in left if not schema[n]]
         if numbers:
             fault = f"{numbers[0]!r} is no tensor: make it keyword-only (after *), or ignore it"
-    return f"the rule of {custom.name} does not fit {signature}: {fault}" if fault else ""
+    return f"the rule of {made.name} does not fit {signature}: {fault}" if fault else ""
 
 
 def _checked(name: str) -> str:
