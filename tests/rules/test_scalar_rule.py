@@ -11,8 +11,9 @@ import pytest
 
 from gradwitness._errors import RuleError
 from gradwitness.rules import registry
+from gradwitness.rules.formula import GIVEN, Formula
 from gradwitness.rules.registry import find
-from gradwitness.rules.scalar_rule import GIVEN, Formula, scalar_rule
+from gradwitness.rules.scalar_rule import scalar_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,6 +110,29 @@ def test_rule_of_two_formulas() -> None:
 def test_gradient_that_is_zero() -> None:
     made = scalar_rule("mine.step", "y = floor(x)", "0", meaning="gives 0")
     assert np.array_equal(made.gradients["x"](np.ones(2), None, (np.ones(2),), {}), np.zeros(2))
+
+
+@pytest.mark.usefixtures("scratch")
+def test_vjps_compute_what_their_texts_say() -> None:
+    @registry.rule("mine.scaled_product", "y = scale * a * b", meaning="multiplies")
+    def product(a: Any, b: Any, *, scale: Any = 2) -> Any:
+        return scale * a * b
+
+    product.vjps(a="scale * g * b", b="g * (scale * a)")
+    assert [gradient.text for gradient in product.gradients.values()] == [
+        "scale * g * b",
+        "g * (scale * a)",
+    ]
+    assert product.gradients["a"].reads == {"g", "b"}
+    assert product.kept == {"g", "a", "b"}
+    # Once with the default of the rule, once with a scale of 3: 5 * 11 = 55 and 5 * 7 = 35.
+    assert product.gradients["a"](5.0, None, (7.0, 11.0), {}) == 110
+    assert product.gradients["a"](5.0, None, (7.0, 11.0), {"scale": 3}) == 165
+    assert product.gradients["b"](5.0, None, (7.0, 11.0), {"scale": 3}) == 105
+    with pytest.raises(RuleError, match="no operand 'c'"):
+        product.vjps(c="g")
+    with pytest.raises(RuleError, match="says 'd'"):
+        registry.rule("mine.same", "y = d", meaning="passes on")(lambda a: a).vjps(a="g * d")
 
 
 @pytest.mark.parametrize("text", ["g * (1 + y)", "g * (1 + x * x)", "g + y * y"])

@@ -16,7 +16,7 @@ import scipy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradwitness.rules.registry import Array
+    from gradwitness.rules.vjps import Array
 
 
 P = ParamSpec("P")
@@ -32,9 +32,9 @@ def replaceable(plain: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(plain)
     def call(*args: P.args, **form: P.kwargs) -> T:
-        for item in args:
-            if not isinstance(item, _PLAIN):
-                own: Any = item
+        for argument in args:
+            if not isinstance(argument, _PLAIN):
+                own: Any = argument
                 result: T = own.__array_function__(call, (type(own),), args, form)
                 return result
         return plain(*args, **form)
@@ -42,58 +42,52 @@ def replaceable(plain: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def _as_it_is(x: Array) -> Array:
+@replaceable
+def short_exp(x: Array) -> Array:
+    """Return e^x, by a short polynomial where the format has 16 bits: it is good enough there."""
+    return np.exp(x)
+
+
+@replaceable
+def round_to_format(x: Array) -> Array:
+    """Round to the tensor's format in the middle of a kernel: a 16-bit buffer."""
     return x
 
 
-def _dispatched(name: str, plain: Callable[[Array], Array], text: str) -> Callable[[Array], Array]:
-    """Make a function of one array replaceable under a name of its own."""
-    call = replaceable(plain)
-    call.__name__ = name
-    call.__doc__ = text
-    return call
+@replaceable
+def round_as_kernel(x: Array) -> Array:
+    """Hold a number that came in double precision as the kernel computes."""
+    return x
 
 
-short_exp = _dispatched(
-    "short_exp",
-    np.exp,
-    "e^x; where the format has 16 bits, by the short polynomial that is good enough for it.",
-)
-round_to_format = _dispatched(
-    "round_to_format",
-    _as_it_is,
-    "Round to the tensor's format in the middle of a kernel: a 16-bit buffer.",
-)
-round_as_kernel = _dispatched(
-    "round_as_kernel",
-    _as_it_is,
-    "Hold a number that came in double precision as the kernel computes.",
-)
-enter_kernel = _dispatched(
-    "enter_kernel",
-    _as_it_is,
-    "From here on, compute as one kernel does: 16-bit formats in float32, until `leaving`.",
-)
-leave_kernel = _dispatched(
-    "leave_kernel",
-    _as_it_is,
-    "Store a kernel's result; from here on every step rounds to the format.",
-)
-accumulate_in_format = _dispatched(
-    "accumulate_in_format",
-    _as_it_is,
-    "From here on, products and sums store every partial result in the tensor's format.",
-)
-ignore_error = _dispatched(
-    "ignore_error",
-    _as_it_is,
-    "The numbers alone: a shift that does not matter, since what it adds is taken away again.",
-)
-require_certain = _dispatched(
-    "require_certain",
-    _as_it_is,
-    "Whole numbers, none of which a rounding error could make another one.",
-)
+@replaceable
+def enter_kernel(x: Array) -> Array:
+    """Compute as one kernel does from here on: 16-bit formats in float32, until `leave_kernel`."""
+    return x
+
+
+@replaceable
+def leave_kernel(x: Array) -> Array:
+    """Store a kernel's result; from here on every step rounds to the format."""
+    return x
+
+
+@replaceable
+def accumulate_in_format(x: Array) -> Array:
+    """Store every partial result of products and sums in the tensor's format from here on."""
+    return x
+
+
+@replaceable
+def ignore_error(x: Array) -> Array:
+    """Return the numbers alone: a shift whose error does not matter, as it is taken away again."""
+    return x
+
+
+@replaceable
+def require_certain(x: Array) -> Array:
+    """Return whole numbers, none of which a rounding error could make another one."""
+    return x
 
 
 def is_complex(x: Array) -> bool:
@@ -105,9 +99,9 @@ def is_complex(x: Array) -> bool:
 @replaceable
 def paired(re: Array, im: Array) -> Array:
     """Put complex numbers together from their parts."""
-    made = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), np.complex128)
-    made.real, made.imag = re, im
-    return made
+    z = np.empty(np.broadcast_shapes(np.shape(re), np.shape(im)), np.complex128)
+    z.real, z.imag = re, im
+    return z
 
 
 def parts(z: Array) -> Array:

@@ -13,7 +13,10 @@ schema), with its formula as text beside it, and one vjp for each differentiable
 
 A vjp names what it reads, and nothing else: ``g``, the recorded result ``y``, operands, and after
 ``*`` parameters, whose defaults are the rule's. What no vjp names need not be kept in memory. An
-operand of which only the shape counts is annotated so: ``x: Shaped``.
+operand of which only the shape counts is annotated so: ``x: Shaped``. A vjp of one expression may
+be a lambda, and one whose code is its text, in the words of `formula`, needs no function::
+
+    mul.vjps(a="g * b", b="g * a")
 
 A rule never broadcasts back, casts, accumulates or logs: the engine does. Of an operation with
 several results ``g`` and ``y`` are tuples, and ``y1`` is the second result alone; an operand that
@@ -33,6 +36,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from gradwitness._errors import RuleError
+from gradwitness.rules.formula import GIVEN, Formula
 from gradwitness.rules.vjps import Array as Array
 from gradwitness.rules.vjps import Gradient, read_off, zero
 from gradwitness.rules.vjps import Shaped as Shaped
@@ -134,17 +138,23 @@ class Rule:
 
         return register
 
+    def vjps(self, **formulas: str) -> None:
+        """Register the vjps of operands by formulas that are text and code at once."""
+        parameters = dict.fromkeys(self.parameters, GIVEN)
+        for operand, text in formulas.items():
+            self.vjp(operand, text)(Formula(text, ("g", "y", *self.operands), parameters))
+
     def constant_in(self, *operands: str) -> None:
         """Register that operands get 0: the result does not change with their numbers."""
         for operand in operands:
             self.gradients[operand] = zero(self.operands.index(operand))
             self.kept.add("g")
 
-    def keeps(self, place: int, results: int) -> bool:
-        """Return whether some vjp may use the numbers of the result at a place, of so many."""
+    def keeps(self, index: int, results: int) -> bool:
+        """Return whether some vjp may use the numbers of one result, by its index, of so many."""
         if results == 1:
             return any(name == "y" or name.startswith("y[") for name in self.kept)
-        return not self.kept.isdisjoint(("y", f"y[{place}]"))
+        return not self.kept.isdisjoint(("y", f"y[{index}]"))
 
     def definition(self, node: str = "") -> str:
         """Return one plain sentence that defines the autograd node, under a name that it has."""
@@ -183,30 +193,8 @@ def rule(
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
 
-    Parameters
-    ----------
-    name : str
-        The operation, ``aten.addmm``.
-    text : str
-        Its formula, ``y = ...``.
-    meaning : str
-        What its autograd node does to the gradient; empty for an operation without a node.
-    aliases : tuple of str
-        Other operations that compute the same.
-    ignores : tuple of str
-        Schema arguments that do not change the result's numbers.
-    composite : bool
-        Whether torch rounds to the tensor's format at every step, and not only at the end.
-    doubles : tuple of str
-        Parameters that are numbers which torch keeps in double precision.
-    given : mapping, optional
-        Parameters that are results, taken as they were recorded: their places by name.
-    apart : str or callable
-        Along which axes it may be computed piece by piece, see `Rule`.
-    moves : bool
-        Whether what is computed along such axes may come through unrounded.
-    node : str, optional
-        The node's name without number, where it does not follow from the operation's.
+    The parameters are the attributes of `Rule`. The name of the node follows from that of the
+    operation where none is given; an operation without a meaning has no node.
 
     Raises
     ------
@@ -216,7 +204,7 @@ def rule(
 
     def register(function: Callable[..., Any]) -> Rule:
         signature = list(inspect.signature(function).parameters.values())
-        made = Rule(
+        entered = Rule(
             name=name,
             text=text,
             function=function,
@@ -233,25 +221,25 @@ def rule(
             apart=apart,
             moves=moves,
         )
-        taken = {"g", "y"}.intersection(made.operands)
-        if taken:
+        reserved = {"g", "y"}.intersection(entered.operands)
+        if reserved:
             raise RuleError(
                 f"{name}: g is the cotangent and y the result, in its formulas and vjps: call the "
-                f"operand {taken.pop()!r} otherwise (operands go by their order)"
+                f"operand {reserved.pop()!r} otherwise (operands go by their order)"
             )
-        for each in (name, *aliases):
-            if each in _RULES:
-                raise RuleError(f"{each} has two rules")
-        holder = _BY_NODE.get(made.node)
-        if isinstance(holder, Term) or (holder and holder.node == made.node):
-            raise RuleError(f"{made.node} is defined twice")
-        for each in (name, *aliases):
-            _RULES[each] = made
+        for op in (name, *aliases):
+            if op in _RULES:
+                raise RuleError(f"{op} has two rules")
+        holder = _BY_NODE.get(entered.node)
+        if isinstance(holder, Term) or (holder and holder.node == entered.node):
+            raise RuleError(f"{entered.node} is defined twice")
+        for op in (name, *aliases):
+            _RULES[op] = entered
             if meaning:
-                _BY_NODE.setdefault(node_name(each), made)
-        if made.node:
-            _BY_NODE[made.node] = made
-        return made
+                _BY_NODE.setdefault(node_name(op), entered)
+        if entered.node:
+            _BY_NODE[entered.node] = entered
+        return entered
 
     return register
 
@@ -260,10 +248,10 @@ def rule(
 elementwise = functools.partial(rule, apart=ELEMENTWISE)
 
 
-def forget(made: Rule) -> None:
+def forget(entered: Rule) -> None:
     """Take a rule out of the table again, under all its names."""
     for entries in (_RULES, _BY_NODE):
-        for name in [name for name, entry in entries.items() if entry is made]:
+        for name in [name for name, entry in entries.items() if entry is entered]:
             del entries[name]
 
 

@@ -6,140 +6,14 @@ rounds in another order, a rule says both: see `registry`.
 
 from __future__ import annotations
 
-import ast
-import inspect
-import math
-import operator
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import scipy
-
-from gradwitness._errors import RuleError
-from gradwitness.rules.kernel_ops import polygamma
-from gradwitness.rules.registry import Array, Rule, elementwise
+from gradwitness.rules.formula import GIVEN as GIVEN
+from gradwitness.rules.formula import Formula
+from gradwitness.rules.registry import Rule, elementwise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-_P = inspect.Parameter
-# The default of a parameter that each call gives.
-GIVEN = _P.empty
-
-
-def _float32(number: Any) -> Any:
-    """Return a constant as torch's kernels hold some, for float64 too."""
-    return float(np.float32(number))
-
-
-# The words of formulas, of which each is one function of arrays.
-WORDS: Mapping[str, Callable[..., Any]] = {
-    **{
-        name: getattr(np, name)
-        for name in (
-            "abs", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "ceil", "cos",
-            "cosh", "exp", "exp2", "expm1", "floor", "log", "log10", "log1p", "log2", "sin", "sinh",
-            "sqrt", "tan", "tanh", "trunc", "where",
-        )
-    },
-    # Asked for when they are called: importing them takes longer than NumPy's whole import.
-    "erf": lambda x: scipy.special.erf(x),
-    "erfc": lambda x: scipy.special.erfc(x),
-    "erfinv": lambda x: scipy.special.erfinv(x),
-    "digamma": lambda x: scipy.special.psi(x),
-    "float32": _float32,
-    "lgamma": lambda x: scipy.special.gammaln(x),
-    "polygamma": lambda n, x: polygamma(x, n=n),
-}  # fmt: skip
-_CONSTANTS = {"pi": math.pi, "inf": math.inf}
-_OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.USub: operator.neg,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Eq: np.equal,  # of arrays with bounds, == compares objects
-}
-
-
-# What a formula is made of: numbers, and functions of the names' values.
-Part: TypeAlias = "float | Callable[[Mapping[str, Any]], Any]"
-
-
-class Formula:
-    """A function that computes what a text says, of those names that the text mentions.
-
-    Parameters
-    ----------
-    text : str
-        Of names, numbers, arithmetic, comparisons and `WORDS`.
-    operands : tuple of str
-        Names for arrays: its positional parameters.
-    parameters : mapping of str to object
-        Names for numbers and their defaults: its keyword parameters.
-
-    Raises
-    ------
-    RuleError
-        If there is anything else in the text.
-    """
-
-    def __init__(self, text: str, operands: tuple[str, ...], parameters: Mapping[str, Any]) -> None:
-        self._text = text
-        self._names = (*operands, *parameters)
-        try:
-            tree = ast.parse(text, mode="eval")
-        except SyntaxError as error:
-            raise RuleError(f"the formula {text!r} is not an expression: {error.msg}") from None
-        whole = self._part(tree.body)
-        self._whole = whole if callable(whole) else lambda _: whole
-        said = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        self._operands = [name for name in operands if name in said]
-        own = {name: default for name, default in parameters.items() if name in said}
-        self._defaults = {n: d for n, d in own.items() if d is not _P.empty}
-        first = [_P(name, _P.POSITIONAL_OR_KEYWORD) for name in self._operands]
-        then = [_P(name, _P.KEYWORD_ONLY, default=default) for name, default in own.items()]
-        self.__signature__ = inspect.Signature([*first, *then])
-
-    def __call__(self, *operands: Array, **parameters: Any) -> Array:
-        """Compute it."""
-        given = dict(zip(self._operands, operands, strict=True))
-        return self._whole({**self._defaults, **parameters, **given})
-
-    def _part(self, node: ast.expr) -> Part:
-        match node:
-            case ast.Constant(value=int() | float() as number):
-                return number
-            case ast.Name(id=name) if name in self._names:
-                return operator.itemgetter(name)
-            case ast.Name(id=name) if name in _CONSTANTS:
-                return _CONSTANTS[name]
-            case ast.UnaryOp(op=op, operand=inner) if type(op) in _OPERATORS:
-                return _applied(_OPERATORS[type(op)], self._part(inner))
-            case (
-                ast.BinOp(left=left, op=op, right=right)
-                | ast.Compare(left=left, ops=[op], comparators=[right])
-            ) if type(op) in _OPERATORS:
-                return _applied(_OPERATORS[type(op)], self._part(left), self._part(right))
-            case ast.Call(func=ast.Name(id=word), args=items, keywords=[]) if word in WORDS:
-                return _applied(WORDS[word], *map(self._part, items))
-        raise RuleError(
-            f"the formula {self._text!r} says {ast.unparse(node)!r}: it may be of the names "
-            f"{', '.join(self._names)}, numbers, + - * / and comparisons, and the words "
-            f"{', '.join(sorted({*WORDS, *_CONSTANTS}))}"
-        )
-
-
-def _applied(function: Callable[..., Any], *parts: Part) -> Part:
-    """Return a function of parts; of numbers alone the number, which is exact to float64."""
-    numbers = [part for part in parts if not callable(part)]
-    if len(numbers) == len(parts):
-        return float(function(*numbers))
-    return lambda given: function(*(part(given) if callable(part) else part for part in parts))
+    from collections.abc import Mapping
 
 
 def scalar_rule(
@@ -169,12 +43,10 @@ def scalar_rule(
     **options
         Those of `registry.rule`.
     """
-    known = parameters or {}
-    value = Formula(text.removeprefix("y = "), ("x",), known)
-    made = elementwise(name, text, meaning=meaning, **options)(value)
+    value = Formula(text.removeprefix("y = "), ("x",), parameters or {})
+    rule = elementwise(name, text, meaning=meaning, **options)(value)
     if gradient == "0":
-        made.constant_in("x")
+        rule.constant_in("x")
     else:
-        own = dict.fromkeys(known, GIVEN)
-        made.vjp("x", gradient)(Formula(gradient, ("g", "y", "x"), own))
-    return made
+        rule.vjps(x=gradient)
+    return rule

@@ -14,15 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Declared:
-    """The declared gradient of one input.
+    """The declared gradient of one input, by its formula over g, y and arguments of forward.
 
-    Attributes
-    ----------
-    text : str
-        Its formula over g, y and arguments of forward.
-    function : callable
-    arguments : tuple of str
-        Those arguments of forward that it takes after the cotangent and the output.
+    ``arguments`` are those of forward that the function takes after the cotangent and the output.
     """
 
     text: str
@@ -89,27 +83,27 @@ def surrogate(
     """
     if not isinstance(function, type) or not hasattr(function, "forward"):
         raise RuleError(f"{function!r} is no torch.autograd.Function: give the class itself")
-    taken = tuple(inspect.signature(function.forward).parameters)
-    if operand not in taken:
+    accepted = tuple(inspect.signature(function.forward).parameters)
+    if operand not in accepted:
         raise RuleError(
-            f"{function.__name__}.forward has no argument {operand!r}: it takes {taken}"
+            f"{function.__name__}.forward has no argument {operand!r}: it takes {accepted}"
         )
-    known = _declared.setdefault(function, {})
-    if operand in known and not replace:
+    gradients = _declared.setdefault(function, {})
+    if operand in gradients and not replace:
         raise RuleError(
             f"{function.__name__} has a declared gradient of {operand!r}; replace=True takes its "
             "place"
         )
 
     def register(formula: Callable[..., Any]) -> Callable[..., Any]:
-        wanted = list(inspect.signature(formula).parameters)
-        unknown = [name for name in wanted[2:] if name not in taken]
-        if len(wanted) < 2 or unknown:
+        names = list(inspect.signature(formula).parameters)
+        unknown = [name for name in names[2:] if name not in accepted]
+        if len(names) < 2 or unknown:
             raise RuleError(
-                f"the declared gradient of {function.__name__} takes ({', '.join(wanted)}): give "
-                f"it g and y, then arguments of forward, which are {', '.join(taken)}"
+                f"the declared gradient of {function.__name__} takes ({', '.join(names)}): give "
+                f"it g and y, then arguments of forward, which are {', '.join(accepted)}"
             )
-        known[operand] = Declared(text, formula, tuple(wanted[2:]))
+        gradients[operand] = Declared(text, formula, tuple(names[2:]))
         return formula
 
     return register
@@ -122,4 +116,4 @@ def declared(function: type | None) -> Mapping[str, Declared]:
 
 def is_declared(node: str) -> bool:
     """Return whether an autograd node of this name may be that of a declared function."""
-    return any(known and node == f"{one.__name__}Backward" for one, known in _declared.items())
+    return any(gradients and node == f"{f.__name__}Backward" for f, gradients in _declared.items())

@@ -75,7 +75,7 @@ def rule(
     >>> swish.name, sorted(swish.gradients)
     ('mylib.swish', ['x'])
     """
-    names = [_checked(each) for each in (name, *aliases)]
+    names = [_checked(op) for op in (name, *aliases)]
     if not text.replace(" ", "").startswith("y="):
         raise RuleError(f"the formula of {name} is {text!r}: write it as 'y = ...'")
 
@@ -86,19 +86,19 @@ def rule(
                     f"the rule of {name} takes {parameter}: name each argument of the schema, "
                     "tensors as positional, the others as keyword-only (after *)"
                 )
-        for each in names:
-            if registry.find(each) is not None and not (replace and each in _own):
+        for op in names:
+            if registry.find(op) is not None and not (replace and op in _own):
                 raise RuleError(
-                    f"{each} has a rule already; replace=True takes the place of one of your own"
+                    f"{op} has a rule already; replace=True takes the place of one of your own"
                 )
-        for each in names:
-            if each in _own:
-                registry.forget(_own.pop(each))
-        made = registry.rule(
+        for op in names:
+            if op in _own:
+                registry.forget(_own.pop(op))
+        entered = registry.rule(
             names[0], text, aliases=tuple(names[1:]), ignores=ignores, composite=True
         )(function)
-        _own.update(dict.fromkeys(names, made))
-        return made
+        _own.update(dict.fromkeys(names, entered))
+        return entered
 
     return register
 
@@ -109,15 +109,10 @@ def own() -> dict[str, registry.Rule]:
 
 
 def misfit(made: registry.Rule, schema: dict[str, bool], signature: str) -> str:
-    """Say what a rule and an operator's schema have against each other; empty if nothing.
+    """Return why a rule does not fit an operator's schema, or nothing.
 
-    Parameters
-    ----------
-    made : Rule
-    schema : dict of str to bool
-        The operator's arguments in order: whether each is a tensor, or a list of them.
-    signature : str
-        The schema as text.
+    ``schema`` has the operator's arguments in order, and whether each is a tensor or a list of
+    them; ``signature`` is the schema as text.
     """
     unknown = [n for n in (*made.parameters, *made.ignores) if n not in schema]
     left = [n for n in schema if n not in made.parameters and n not in made.ignores]

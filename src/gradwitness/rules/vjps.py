@@ -45,13 +45,8 @@ class Shaped(Protocol):
 class Gradient:
     """The vjp with respect to one operand.
 
-    Attributes
-    ----------
-    text : str
-        Its formula over g, y, operands.
-    function : callable
-    reads : frozenset of str
-        Of g, y and operands, those whose numbers it may use; ``y[1]`` is one of several results.
+    ``text`` is its formula over g, y and operands; ``reads`` are those of them whose numbers it may
+    use, where ``y[1]`` is one of several results.
     """
 
     text: str
@@ -65,16 +60,16 @@ class Gradient:
         self, g: Any, y: Any, operands: Sequence[Any], parameters: Mapping[str, Any]
     ) -> Any:
         """Compute the gradient from all that there is: the function gets what it names."""
-        given = (g, y, *operands)
-        asked = [given[at] if k is None else _result(y, k) for at, k in self._places]
+        sources = (g, y, *operands)
+        asked = [sources[at] if k is None else _result(y, k) for at, k in self._places]
         named = {name: parameters[name] for name in self._keywords if name in parameters}
         return self.function(*asked, **{**self._defaults, **named})
 
 
-def _result(y: Any, place: int) -> Any:
+def _result(y: Any, index: int) -> Any:
     if not isinstance(y, tuple):
-        raise TypeError(f"the vjp asks for y{place}, but the operation has one result: y")
-    return y[place]
+        raise TypeError(f"the vjp asks for y{index}, but the operation has one result: y")
+    return y[index]
 
 
 def read_off(
@@ -94,22 +89,22 @@ def read_off(
     names = ("g", "y", *operands)
     places: list[tuple[int, int | None]] = []
     reads, keywords = set(), []
-    for item in inspect.signature(function).parameters.values():
-        single = _SINGLE.fullmatch(item.name)
-        fault = f"asks for '{item.replace(annotation=item.empty)}'"
-        if item.kind is item.VAR_KEYWORD:
+    for p in inspect.signature(function).parameters.values():
+        single = _SINGLE.fullmatch(p.name)
+        fault = f"asks for '{p.replace(annotation=p.empty)}'"
+        if p.kind is p.VAR_KEYWORD:
             keywords += [name for name in parameters if name not in keywords]
             continue
-        if item.default is not item.empty:
-            fault = f"gives {item.name!r} a default: the rule's holds"
-        elif item.kind is item.KEYWORD_ONLY and item.name in parameters:
-            keywords.append(item.name)
+        if p.default is not p.empty:
+            fault = f"gives {p.name!r} a default: the rule's holds"
+        elif p.kind is p.KEYWORD_ONLY and p.name in parameters:
+            keywords.append(p.name)
             continue
-        elif item.kind is item.POSITIONAL_OR_KEYWORD and (item.name in names or single):
-            known = item.name in names
-            places.append((names.index(item.name), None) if known else (1, int(item.name[1:])))
-            if not _SHAPED.search(str(item.annotation)):
-                reads.add(item.name if known else f"y[{item.name[1:]}]")
+        elif p.kind is p.POSITIONAL_OR_KEYWORD and (p.name in names or single):
+            named = p.name in names
+            places.append((names.index(p.name), None) if named else (1, int(p.name[1:])))
+            if not _SHAPED.search(str(p.annotation)):
+                reads.add(p.name if named else f"y[{p.name[1:]}]")
             continue
         after = f", and after * for {', '.join(parameters)}" if parameters else ""
         raise RuleError(

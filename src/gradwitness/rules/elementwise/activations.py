@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.elementwise.pointwise import sigmoid_of
 from gradwitness.rules.registry import Array, elementwise, rule
 from gradwitness.rules.scalar_rule import GIVEN, scalar_rule
 
@@ -29,14 +30,7 @@ def prelu(x: Array, w: Array) -> Array:
     return np.where(x > 0, x, w * x)
 
 
-@prelu.vjp("x", "where(x > 0, g, w * g)")
-def _(g: Array, x: Array, w: Array) -> Array:
-    return np.where(x > 0, g, w * g)
-
-
-@prelu.vjp("w", "where(x > 0, 0, x * g)")
-def _(g: Array, x: Array) -> Array:
-    return np.where(x > 0, 0, x * g)
+prelu.vjps(x="where(x > 0, g, w * g)", w="where(x > 0, 0, x * g)")
 
 
 @elementwise(
@@ -165,8 +159,7 @@ def mish(x: Array) -> Array:
 )
 def _(g: Array, x: Array) -> Array:
     t = np.tanh(np.log1p(np.exp(np.minimum(x, _SATURATED))))
-    e = np.exp(-np.abs(x))
-    s = np.where(x >= 0, 1, e) / (1 + e)
+    s = sigmoid_of(x)
     return g * (t + x * s * (1 - t * t))
 
 
@@ -244,8 +237,7 @@ def _halves(x: Array, dim: int) -> Any:
 )
 def glu(x: Array, *, dim: int = -1) -> Array:
     a, b = _halves(x, dim)
-    e = np.exp(-np.abs(b))
-    return a * (np.where(b >= 0, 1, e) / (1 + e))
+    return a * sigmoid_of(b)
 
 
 @glu.vjp(
@@ -255,6 +247,5 @@ def glu(x: Array, *, dim: int = -1) -> Array:
 )
 def _(g: Array, x: Array, *, dim: int) -> Array:
     a, b = _halves(x, dim)
-    e = np.exp(-np.abs(b))
-    s = np.where(b >= 0, 1, e) / (1 + e)
+    s = sigmoid_of(b)
     return np.concatenate([g * s, g * a * s * (1 - s)], axis=dim)

@@ -19,19 +19,7 @@ def addcmul(x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
     return x + value * a * b
 
 
-@addcmul.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@addcmul.vjp("a", "g * (b * value)")
-def _(g: Array, b: Array, *, value: Any) -> Array:
-    return g * (b * value)
-
-
-@addcmul.vjp("b", "g * (a * value)")
-def _(g: Array, a: Array, *, value: Any) -> Array:
-    return g * (a * value)
+addcmul.vjps(x="g", a="g * (b * value)", b="g * (a * value)")
 
 
 @rule(
@@ -44,19 +32,7 @@ def addcdiv(x: Array, a: Array, b: Array, *, value: Any = 1) -> Array:
     return x + value * a / b
 
 
-@addcdiv.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@addcdiv.vjp("a", "g * (value / b)")
-def _(g: Array, b: Array, *, value: Any) -> Array:
-    return g * (value / b)
-
-
-@addcdiv.vjp("b", "-g * (value * a / (b * b))")
-def _(g: Array, a: Array, b: Array, *, value: Any) -> Array:
-    return -g * (value * a / (b * b))
+addcdiv.vjps(x="g", a="g * (value / b)", b="-g * (value * a / (b * b))")
 
 
 @rule(
@@ -72,16 +48,4 @@ def lerp(a: Array, b: Array, weight: Array) -> Array:
     return np.where(np.less(np.absolute(weight), 0.5), near, far)
 
 
-@lerp.vjp("a", "g * (1 - weight)")
-def _(g: Array, weight: Array) -> Array:
-    return g * (1 - weight)
-
-
-@lerp.vjp("b", "g * weight")
-def _(g: Array, weight: Array) -> Array:
-    return g * weight
-
-
-@lerp.vjp("weight", "g * (b - a)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g * (b - a)
+lerp.vjps(a="g * (1 - weight)", b="g * weight", weight="g * (b - a)")

@@ -62,14 +62,8 @@ def complex_(re: Array, im: Array) -> Array:
     return paired(re, im)
 
 
-@complex_.vjp("re", "real(g)")
-def _(g: Array) -> Array:
-    return np.real(g)
-
-
-@complex_.vjp("im", "imag(g)")
-def _(g: Array) -> Array:
-    return np.imag(g)
+complex_.vjp("re", "real(g)")(lambda g: np.real(g))
+complex_.vjp("im", "imag(g)")(lambda g: np.imag(g))
 
 
 @elementwise(
@@ -82,14 +76,12 @@ def polar(size: Array, phase: Array) -> Array:
     return paired(size * np.cos(phase), size * np.sin(phase))
 
 
-@polar.vjp("size", "real(g) * cos(phase) + imag(g) * sin(phase)")
-def _(g: Array, phase: Array) -> Array:
-    return np.real(g) * np.cos(phase) + np.imag(g) * np.sin(phase)
-
-
-@polar.vjp("phase", "imag(g) * real(y) - real(g) * imag(y)")
-def _(g: Array, y: Array) -> Array:
-    return np.imag(g) * np.real(y) - np.real(g) * np.imag(y)
+polar.vjp("size", "real(g) * cos(phase) + imag(g) * sin(phase)")(
+    lambda g, phase: np.real(g) * np.cos(phase) + np.imag(g) * np.sin(phase)
+)
+polar.vjp("phase", "imag(g) * real(y) - real(g) * imag(y)")(
+    lambda g, y: np.imag(g) * np.real(y) - np.real(g) * np.imag(y)
+)
 
 
 @rule(
@@ -101,9 +93,7 @@ def view_as_real(x: Array) -> Array:
     return parts(x)
 
 
-@view_as_real.vjp("x", "g[..., 0] + 1j * g[..., 1]")
-def _(g: Array) -> Array:
-    return paired(g[..., 0], g[..., 1])
+view_as_real.vjp("x", "g[..., 0] + 1j * g[..., 1]")(lambda g: paired(g[..., 0], g[..., 1]))
 
 
 @rule(
@@ -115,9 +105,7 @@ def view_as_complex(x: Array) -> Array:
     return paired(x[..., 0], x[..., 1])
 
 
-@view_as_complex.vjp("x", "parts(g)")
-def _(g: Array) -> Array:
-    return parts(g)
+view_as_complex.vjp("x", "parts(g)")(lambda g: parts(g))
 
 
 @elementwise(
@@ -130,9 +118,7 @@ def conj(x: Array) -> Array:
     return np.conjugate(x)
 
 
-@conj.vjp("x", "conj(g)")
-def _(g: Array) -> Array:
-    return np.conjugate(g)
+conj.vjp("x", "conj(g)")(lambda g: np.conjugate(g))
 
 
 @rule(
@@ -144,14 +130,8 @@ def vdot(a: Array, b: Array) -> Array:
     return np.conjugate(a) @ b
 
 
-@vdot.vjp("a", "conj(g) * b")
-def _(g: Array, b: Array) -> Array:
-    return np.conjugate(g) * b
-
-
-@vdot.vjp("b", "g * a")
-def _(g: Array, a: Array) -> Array:
-    return g * a
+vdot.vjp("a", "conj(g) * b")(lambda g, b: np.conjugate(g) * b)
+vdot.vjps(b="g * a")
 
 
 @elementwise(

@@ -35,9 +35,7 @@ def _(g: Array, a: Array, b: Array) -> Array:
     return np.where(none, 0, product)
 
 
-@xlogy.vjp("b", "g * a / b")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g * a / b
+xlogy.vjps(b="g * a / b")
 
 
 @rule(
@@ -52,14 +50,7 @@ def logaddexp(a: Array, b: Array) -> Array:
     return np.where(alike, a, np.maximum(a, b) + np.log1p(np.exp(-np.abs(gap))))
 
 
-@logaddexp.vjp("a", "g / (1 + exp(b - a))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g / (1 + np.exp(b - a))
-
-
-@logaddexp.vjp("b", "g / (1 + exp(a - b))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g / (1 + np.exp(a - b))
+logaddexp.vjps(a="g / (1 + exp(b - a))", b="g / (1 + exp(a - b))")
 
 
 @rule(
@@ -74,14 +65,8 @@ def logaddexp2(a: Array, b: Array) -> Array:
     return np.where(alike, a, np.maximum(a, b) + np.log1p(np.exp2(-np.abs(gap))) / _LOG_2)
 
 
-@logaddexp2.vjp("a", "g / (1 + 2 ** (b - a))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g / (1 + np.exp2(b - a))
-
-
-@logaddexp2.vjp("b", "g / (1 + 2 ** (a - b))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g / (1 + np.exp2(a - b))
+logaddexp2.vjp("a", "g / (1 + 2 ** (b - a))")(lambda g, a, b: g / (1 + np.exp2(b - a)))
+logaddexp2.vjp("b", "g / (1 + 2 ** (a - b))")(lambda g, a, b: g / (1 + np.exp2(a - b)))
 
 
 @rule(

@@ -23,14 +23,7 @@ def add(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return a + alpha * b
 
 
-@add.vjp("a", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@add.vjp("b", "alpha * g")
-def _(g: Array, *, alpha: Any) -> Array:
-    return alpha * g
+add.vjps(a="g", b="alpha * g")
 
 
 @elementwise(
@@ -43,14 +36,7 @@ def sub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return a - alpha * b
 
 
-@sub.vjp("a", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@sub.vjp("b", "-alpha * g")
-def _(g: Array, *, alpha: Any) -> Array:
-    return -alpha * g
+sub.vjps(a="g", b="-alpha * g")
 
 
 @elementwise(
@@ -63,14 +49,7 @@ def rsub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
     return b - alpha * a
 
 
-@rsub.vjp("a", "-alpha * g")
-def _(g: Array, *, alpha: Any) -> Array:
-    return -alpha * g
-
-
-@rsub.vjp("b", "g")
-def _(g: Array) -> Array:
-    return g
+rsub.vjps(a="-alpha * g", b="g")
 
 
 @elementwise("aten.mul", "y = a * b", meaning="multiplies the gradient by the other factor")
@@ -78,14 +57,7 @@ def mul(a: Array, b: Array) -> Array:
     return a * b
 
 
-@mul.vjp("a", "g * b")
-def _(g: Array, b: Array) -> Array:
-    return g * b
-
-
-@mul.vjp("b", "g * a")
-def _(g: Array, a: Array) -> Array:
-    return g * a
+mul.vjps(a="g * b", b="g * a")
 
 
 @elementwise(
@@ -102,9 +74,9 @@ def div(a: Array, b: Array, *, rounding_mode: str | None = None) -> Array:
     return a / b if rounding_mode is None else np.trunc(a / b)
 
 
-@div.vjp("a", "where(rounding_mode is None, g / b, 0)")
-def _(g: Array, b: Array, *, rounding_mode: str | None) -> Array:
-    return g / b if rounding_mode is None else np.zeros_like(g)
+div.vjp("a", "where(rounding_mode is None, g / b, 0)")(
+    lambda g, b, *, rounding_mode: g / b if rounding_mode is None else np.zeros_like(g)
+)
 
 
 @div.vjp("b", "where(rounding_mode is None, -g * ((a / b) / b), 0)")
@@ -233,18 +205,20 @@ scalar_rule(
 )
 
 
-@elementwise(
-    "aten.sigmoid", "y = 1 / (1 + exp(-x))", meaning="multiplies the gradient by y (1 - y)"
-)
-def sigmoid(x: Array) -> Array:
-    # Exponentiate a non-positive number only: no |x| overflows.
+def sigmoid_of(x: Array) -> Array:
+    """Return the sigmoid, by the exponentials of numbers not above 0: no |x| overflows."""
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
-@sigmoid.vjp("x", "g * y * (1 - y)")
-def _(g: Array, y: Array) -> Array:
-    return g * y * (1 - y)
+@elementwise(
+    "aten.sigmoid", "y = 1 / (1 + exp(-x))", meaning="multiplies the gradient by y (1 - y)"
+)
+def sigmoid(x: Array) -> Array:
+    return sigmoid_of(x)
+
+
+sigmoid.vjps(x="g * y * (1 - y)")
 
 
 scalar_rule(
@@ -264,8 +238,7 @@ def silu(x: Array) -> Array:
 
 @silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))")
 def _(g: Array, x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    s = np.where(x >= 0, 1, e) / (1 + e)
+    s = sigmoid_of(x)
     return g * s * (1 + x * (1 - s))
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import ignore_error
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.scalar_rule import scalar_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _FLAT = "gives 0: the result is constant between its steps"
 
@@ -55,9 +57,7 @@ def frac(x: Array) -> Array:
     return np.fmod(x, 1)
 
 
-@frac.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+frac.vjps(x="g")
 
 
 @rule(
@@ -69,19 +69,8 @@ def remainder(a: Array, b: Array) -> Array:
     return np.remainder(a, b)
 
 
-@remainder.vjp("a", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@remainder.vjp("b", "-g * floor(a / b)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return -g * np.floor_divide(a, b)
-
-
-def _whole_quotient(a: Array, b: Array) -> Array:
-    """Return the quotient cut off: as torch has it, of the rounded quotient."""
-    return np.trunc(a / b)
+remainder.vjps(a="g")
+remainder.vjp("b", "-g * floor(a / b)")(lambda g, a, b: -g * np.floor_divide(a, b))
 
 
 @rule(
@@ -94,14 +83,8 @@ def fmod(a: Array, b: Array) -> Array:
     return np.fmod(a, b)
 
 
-@fmod.vjp("a", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@fmod.vjp("b", "-g * trunc(a / b)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return -g * _whole_quotient(a, b)
+# As torch has it, the rounded quotient is cut off.
+fmod.vjps(a="g", b="-g * trunc(a / b)")
 
 
 @rule("aten.floor_divide", "y = floor(a / b)")
@@ -144,54 +127,38 @@ def nan_to_num(x: Array, *, nan: Any = None, posinf: Any = None, neginf: Any = N
     if bool(np.any(np.isinf(x))) and (posinf is None or neginf is None):
         raise NotImplementedError("infinities that become the format's largest number")
     finite = np.where(np.isfinite(x), x, 0)
-    made = np.where(np.isnan(x), 0.0 if nan is None else nan, finite)
-    made = np.where(np.equal(x, np.inf), 0.0 if posinf is None else posinf, made)
-    return np.where(np.equal(x, -np.inf), 0.0 if neginf is None else neginf, made)
+    y = np.where(np.isnan(x), 0.0 if nan is None else nan, finite)
+    y = np.where(np.equal(x, np.inf), 0.0 if posinf is None else posinf, y)
+    return np.where(np.equal(x, -np.inf), 0.0 if neginf is None else neginf, y)
 
 
-@nan_to_num.vjp("x", "where(abs(x) < inf, g, 0)")
-def _(g: Array, x: Array) -> Array:
-    return np.where(np.isfinite(x), g, 0)
+nan_to_num.vjp("x", "where(abs(x) < inf, g, 0)")(lambda g, x: np.where(np.isfinite(x), g, 0))
 
 
-@rule(
-    "aten.fmax",
-    "y = where((a >= b) | (b != b), a, b)",
-    meaning="gives the gradient to the greater of the two, to the first where they tie, and none "
-    "to NaN",
-)
-def fmax(a: Array, b: Array) -> Array:
-    return np.where(np.greater_equal(a, b) | np.isnan(b), a, b)
+def _enter_numbers_first(
+    name: str, sign: str, better: Callable[[Array, Array], Array], word: str
+) -> None:
+    """Enter the greater or smaller of two, of which a number is preferred to NaN."""
+    of_a = f"(a {sign} b) | (b != b)"
+
+    def is_a(a: Array, b: Array) -> Array:
+        return better(a, b) | np.isnan(b)
+
+    @rule(
+        name,
+        f"y = where({of_a}, a, b)",
+        meaning=f"gives the gradient to the {word} of the two, to the first where they tie, and "
+        "none to NaN",
+    )
+    def extreme(a: Array, b: Array) -> Array:
+        return np.where(is_a(a, b), a, b)
+
+    extreme.vjp("a", f"where({of_a}, g, 0)")(lambda g, a, b: np.where(is_a(a, b), g, 0))
+    extreme.vjp("b", f"where({of_a}, 0, g)")(lambda g, a, b: np.where(is_a(a, b), 0, g))
 
 
-@fmax.vjp("a", "where((a >= b) | (b != b), g, 0)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return np.where(np.greater_equal(a, b) | np.isnan(b), g, 0)
-
-
-@fmax.vjp("b", "where((a >= b) | (b != b), 0, g)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return np.where(np.greater_equal(a, b) | np.isnan(b), 0, g)
-
-
-@rule(
-    "aten.fmin",
-    "y = where((a <= b) | (b != b), a, b)",
-    meaning="gives the gradient to the smaller of the two, to the first where they tie, and none "
-    "to NaN",
-)
-def fmin(a: Array, b: Array) -> Array:
-    return np.where(np.less_equal(a, b) | np.isnan(b), a, b)
-
-
-@fmin.vjp("a", "where((a <= b) | (b != b), g, 0)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return np.where(np.less_equal(a, b) | np.isnan(b), g, 0)
-
-
-@fmin.vjp("b", "where((a <= b) | (b != b), 0, g)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return np.where(np.less_equal(a, b) | np.isnan(b), 0, g)
+_enter_numbers_first("aten.fmax", ">=", np.greater_equal, "greater")
+_enter_numbers_first("aten.fmin", "<=", np.less_equal, "smaller")
 
 
 @rule(
@@ -204,14 +171,8 @@ def ldexp(a: Array, b: Array) -> Array:
     return a * np.power(2.0, b)
 
 
-@ldexp.vjp("a", "g * 2.0 ** b")
-def _(g: Array, b: Array) -> Array:
-    return g * np.power(2.0, b)
-
-
-@ldexp.vjp("b", "g * y * log(2)")
-def _(g: Array, y: Array) -> Array:
-    return g * y * math.log(2)
+ldexp.vjp("a", "g * 2.0 ** b")(lambda g, b: g * np.power(2.0, b))
+ldexp.vjps(b="g * y * log(2)")
 
 
 @rule(
@@ -224,6 +185,4 @@ def frexp(x: Array) -> tuple[Array, Array]:
     return x * np.exp2(-exponent.astype(np.float64)), exponent.astype(np.int64)
 
 
-@frexp.vjp("x", "g[0] / 2.0 ** exponent_of(x)")
-def _(g: Any, y1: Array) -> Array:
-    return g[0] / np.exp2(y1.astype(np.float64))
+frexp.vjp("x", "g[0] / 2.0 ** exponent_of(x)")(lambda g, y1: g[0] / np.exp2(y1.astype(np.float64)))

@@ -22,12 +22,12 @@ def all_(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
     return np.all(np.not_equal(x, 0), axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-def _extreme(place: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
+def _extreme(index_of: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
     # Of those that tie the first; NaN counts as the largest and as the smallest.
     if dim is None or not x.ndim:
-        found = place(np.reshape(x, (math.prod(x.shape),)), axis=0)
-        return np.reshape(found, (1,) * x.ndim if keepdim else ())
-    return place(x, axis=dim, keepdims=keepdim)
+        index = index_of(np.reshape(x, (math.prod(x.shape),)), axis=0)
+        return np.reshape(index, (1,) * x.ndim if keepdim else ())
+    return index_of(x, axis=dim, keepdims=keepdim)
 
 
 @rule("aten.argmax", "y = place_of_largest(x, dim, keepdim)")
@@ -91,14 +91,14 @@ def histc(x: Array, *, bins: int = 100, min: Any = 0, max: Any = 0) -> Array:  #
         min, max = min - 1, max + 1  # noqa: A001
     inside = (numbers >= min) & (numbers <= max)
     reach = (x[inside] - min) * bins
-    place = reach / (max - min)
+    position = reach / (max - min)
     # Such small whole numbers are exact in every format, and so is their quotient if it is whole.
-    given = ignore_error(reach)
-    exact = (np.abs(given) <= 256) & (given == np.rint(given))
-    exact &= ignore_error(place) == np.rint(ignore_error(place))
-    place = np.where(exact, ignore_error(place), place)
+    reached = ignore_error(reach)
+    exact = (np.abs(reached) <= 256) & (reached == np.rint(reached))
+    exact &= ignore_error(position) == np.rint(ignore_error(position))
+    position = np.where(exact, ignore_error(position), position)
     # The last bin holds its upper end.
-    bin_of = require_certain(np.floor(np.minimum(place, bins - 0.5)))
+    bin_of = require_certain(np.floor(np.minimum(position, bins - 0.5)))
     bin_of = bin_of.astype(np.int64)
     counts = np.bincount(bin_of, minlength=bins)
     if np.all(counts <= 256):
@@ -180,12 +180,12 @@ def unique_consecutive(
     return_counts: bool = False,
     dim: int | None = None,
 ) -> tuple[Array, ...]:
-    whole = np.reshape(x, (math.prod(x.shape),)) if dim is None else x
+    source = np.reshape(x, (math.prod(x.shape),)) if dim is None else x
     axis = 0 if dim is None else dim
-    rows = _rows(whole, axis)
+    rows = _rows(source, axis)
     # Along an axis it returns the two others whether they are asked for or not.
-    wanted = (return_inverse or dim is not None, return_counts or dim is not None)
-    first, inverse, counts = _distinct(rows, np.arange(len(rows)), *wanted)
+    returned = (return_inverse or dim is not None, return_counts or dim is not None)
+    first, inverse, counts = _distinct(rows, np.arange(len(rows)), *returned)
     if return_inverse and dim is None:
         inverse = np.reshape(inverse, x.shape)
-    return np.take(whole, first, axis=axis), inverse, counts
+    return np.take(source, first, axis=axis), inverse, counts

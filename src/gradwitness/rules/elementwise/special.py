@@ -50,9 +50,9 @@ def mvlgamma(x: Array, *, p: int) -> Array:
     )
 
 
-@mvlgamma.vjp("x", "g * sum(digamma(lowered(x, p)), [-1], False)")
-def _(g: Array, x: Array, *, p: int) -> Array:
-    return g * np.sum(scipy.special.psi(_lowered(x, p)), axis=-1)
+mvlgamma.vjp("x", "g * sum(digamma(lowered(x, p)), [-1], False)")(
+    lambda g, x, *, p: g * np.sum(scipy.special.psi(_lowered(x, p)), axis=-1)
+)
 
 
 @elementwise("aten.i0", "y = bessel(0, x)", meaning="multiplies the gradient by I1(x)")
@@ -60,9 +60,7 @@ def i0(x: Array) -> Array:
     return scipy.special.i0(x)
 
 
-@i0.vjp("x", "g * bessel(1, x)")
-def _(g: Array, x: Array) -> Array:
-    return g * scipy.special.i1(x)
+i0.vjp("x", "g * bessel(1, x)")(lambda g, x: g * scipy.special.i1(x))
 
 
 @elementwise(
@@ -74,9 +72,9 @@ def i0e(x: Array) -> Array:
     return scipy.special.i0e(x)
 
 
-@i0e.vjp("x", "g * (exp(-abs(x)) * bessel(1, x) - sign(x) * y)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g * (scipy.special.i1e(x) - np.sign(x) * y)
+i0e.vjp("x", "g * (exp(-abs(x)) * bessel(1, x) - sign(x) * y)")(
+    lambda g, y, x: g * (scipy.special.i1e(x) - np.sign(x) * y)
+)
 
 
 @elementwise(
@@ -131,9 +129,9 @@ def erfcx(x: Array) -> Array:
     return scipy.special.erfcx(x)
 
 
-@erfcx.vjp("x", "g * (2 * x * y - 2 / sqrt(pi))")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return (2 * x * y - 2 / math.sqrt(math.pi)) * g
+erfcx.vjp("x", "g * (2 * x * y - 2 / sqrt(pi))")(
+    lambda g, y, x: (2 * x * y - 2 / math.sqrt(math.pi)) * g
+)
 
 
 @elementwise(
@@ -145,9 +143,9 @@ def ndtri(x: Array) -> Array:
     return scipy.special.ndtri(x)
 
 
-@ndtri.vjp("x", "g * sqrt(2 * pi) * exp(y * y / 2)")
-def _(g: Array, y: Array) -> Array:
-    return g * math.sqrt(2 * math.pi) * np.exp(np.square(y) / 2)
+ndtri.vjp("x", "g * sqrt(2 * pi) * exp(y * y / 2)")(
+    lambda g, y: g * math.sqrt(2 * math.pi) * np.exp(np.square(y) / 2)
+)
 
 
 @elementwise(
@@ -159,9 +157,9 @@ def log_ndtr(x: Array) -> Array:
     return scipy.special.log_ndtr(x)
 
 
-@log_ndtr.vjp("x", "g * exp(-(y + x * x / 2)) / sqrt(2 * pi)")
-def _(g: Array, y: Array, x: Array) -> Array:
-    return g / math.sqrt(2 * math.pi) * np.exp(-(y + np.square(x) / 2))
+log_ndtr.vjp("x", "g * exp(-(y + x * x / 2)) / sqrt(2 * pi)")(
+    lambda g, y, x: g / math.sqrt(2 * math.pi) * np.exp(-(y + np.square(x) / 2))
+)
 
 
 @rule(
@@ -176,9 +174,7 @@ def entr(x: Array) -> Array:
     )
 
 
-@entr.vjp("x", "g * (-1 - log(x))")
-def _(g: Array, x: Array) -> Array:
-    return g * (-(1 + np.log(x)))
+entr.vjp("x", "g * (-1 - log(x))")(lambda g, x: g * (-(1 + np.log(x))))
 
 
 @rule(
@@ -202,6 +198,4 @@ def _(g: Array, a: Array, b: Array) -> Array:
     return np.where(none, 0, product)
 
 
-@xlog1py.vjp("b", "g * a / (b + 1)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g * a / (b + 1)
+xlog1py.vjps(b="g * a / (b + 1)")

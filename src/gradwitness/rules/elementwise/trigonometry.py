@@ -48,14 +48,8 @@ def atan2(a: Array, b: Array) -> Array:
     return np.arctan2(a, b)
 
 
-@atan2.vjp("a", "g * b / (a * a + b * b)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g * (b * (1 / (a * a + b * b)))
-
-
-@atan2.vjp("b", "-g * a / (a * a + b * b)")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return g * (-a * (1 / (a * a + b * b)))
+atan2.vjp("a", "g * b / (a * a + b * b)")(lambda g, a, b: g * (b * (1 / (a * a + b * b))))
+atan2.vjp("b", "-g * a / (a * a + b * b)")(lambda g, a, b: g * (-a * (1 / (a * a + b * b))))
 
 
 scalar_rule("aten.sinh", "y = sinh(x)", "g * cosh(x)", meaning="multiplies the gradient by cosh(x)")
@@ -120,14 +114,8 @@ def hypot(a: Array, b: Array) -> Array:
     return np.hypot(a, b)
 
 
-@hypot.vjp("a", "g * a / y")
-def _(g: Array, y: Array, a: Array) -> Array:
-    return g * (a / y)
-
-
-@hypot.vjp("b", "g * b / y")
-def _(g: Array, y: Array, b: Array) -> Array:
-    return g * (b / y)
+hypot.vjp("a", "g * a / y")(lambda g, y, a: g * (a / y))
+hypot.vjp("b", "g * b / y")(lambda g, y, b: g * (b / y))
 
 
 scalar_rule(

@@ -107,10 +107,10 @@ def _added(left: Array, right: Array, shared: int, block: int) -> Array:
 
     Each block is added to what stands there already, in the tensor's format.
     """
-    each = left.shape[1] // shared
+    many = left.shape[1] // shared
     parts = [
-        left[:, head::each, :, start : start + block] @ right[:, head::each, start : start + block]
-        for head in range(each)
+        left[:, head::many, :, start : start + block] @ right[:, head::many, start : start + block]
+        for head in range(many)
         for start in range(0, left.shape[-1], block)
     ]
     return parts[0] if len(parts) == 1 else np.cumsum(np.stack(parts), axis=0)[-1]
@@ -126,24 +126,29 @@ _SCORES = (
 )
 
 
+def _score_gradients(
+    g: Any, y: Any, q: Array, k: Array, v: Array, mask: Array | None, is_causal: bool, scale: Any
+) -> tuple[Array, Array, Array]:
+    """Return queries, keys, and the gradient of their product, in the kernel's arithmetic."""
+    q, k, v = enter_kernel(q), enter_kernel(k), enter_kernel(v)
+    p = _weights(y, q, k, mask, is_causal, scale)
+    return q, k, round_to_format(_factor(q, scale) * _of_scores(g, y, v, p))
+
+
 @attention.vjp("q", f"{_SCORES} @ heads(k, q)")
 def _(
     g: Any, y: Any, q: Array, k: Array, v: Array, mask: Array | None, *, is_causal: bool, scale: Any
 ) -> Array:
-    q, k, v = enter_kernel(q), enter_kernel(k), enter_kernel(v)
-    p = _weights(y, q, k, mask, is_causal, scale)
-    ds = _factor(q, scale) * _of_scores(g, y, v, p)
-    return leave_kernel(_added(round_to_format(ds), _heads(k, q), q.shape[1], _KEYS))
+    q, k, ds = _score_gradients(g, y, q, k, v, mask, is_causal, scale)
+    return leave_kernel(_added(ds, _heads(k, q), q.shape[1], _KEYS))
 
 
 @attention.vjp("k", f"of_heads(swap({_SCORES}, 2, 3) @ q, k)")
 def _(
     g: Any, y: Any, q: Array, k: Array, v: Array, mask: Array | None, *, is_causal: bool, scale: Any
 ) -> Array:
-    q, k, v = enter_kernel(q), enter_kernel(k), enter_kernel(v)
-    p = _weights(y, q, k, mask, is_causal, scale)
-    ds = _factor(q, scale) * _of_scores(g, y, v, p)
-    return leave_kernel(_added(_swap(round_to_format(ds)), q, k.shape[1], _queries(q)))
+    q, k, ds = _score_gradients(g, y, q, k, v, mask, is_causal, scale)
+    return leave_kernel(_added(_swap(ds), q, k.shape[1], _queries(q)))
 
 
 @attention.vjp("v", "of_heads(swap(attend(q, k, mask, is_causal, scale), 2, 3) @ g[0], v)")

@@ -242,5 +242,5 @@ def _(g: Array, x: Array, w: Shaped, *, in_parts: bool, **parameters: Sizes) -> 
 def _(g: Array, *, in_parts: bool) -> Array:
     if not in_parts:
         return np.sum(g, axis=(0, *range(2, g.ndim)))
-    each = round_to_format(np.sum(g, axis=tuple(range(2, g.ndim))))
-    return np.sum(accumulate_in_format(each), axis=0)
+    sums = round_to_format(np.sum(g, axis=tuple(range(2, g.ndim))))
+    return np.sum(accumulate_in_format(sums), axis=0)

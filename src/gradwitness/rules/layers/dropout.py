@@ -33,6 +33,6 @@ def native_dropout(
     return _thinned(x, mask, p, train), mask
 
 
-@native_dropout.vjp("x", "thinned(g[0], mask, p, train)")
-def _(g: Any, *, p: Any, train: bool | None, mask: Array) -> Array:
-    return _thinned(g[0], mask, p, train)
+native_dropout.vjp("x", "thinned(g[0], mask, p, train)")(
+    lambda g, *, p, train, mask: _thinned(g[0], mask, p, train)
+)

@@ -42,10 +42,10 @@ def _reflected(at: Array, size: int, align: bool) -> tuple[Array, Array]:
         return 0 * at, 0 * at
     away = at - low
     away, turned = np.absolute(away), 2 * _begun(away) - 1
-    whole = np.floor(away / span)
-    periods = np.floor(ignore_error(whole) / 2)
+    spans = np.floor(away / span)
+    periods = np.floor(ignore_error(spans) / 2)
     inside = away - 2 * span * periods
-    return span - np.absolute(span - inside) + low, turned * (1 - 2 * (whole - 2 * periods))
+    return span - np.absolute(span - inside) + low, turned * (1 - 2 * (spans - 2 * periods))
 
 
 def _position(coordinate: Array, size: int, padding: int, align: bool) -> tuple[Array, Array]:
@@ -91,26 +91,35 @@ class _Sample(NamedTuple):
     taps: tuple[_Tap, ...]
 
 
-def _samples(x: Array, grid: Array, mode: int, padding: int, align: bool) -> list[_Sample]:
-    if mode not in (_LINEAR, _NEAREST):
+def _samples(
+    x: Array,
+    grid: Array,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+    output_mask: Any = None,  # noqa: ARG001 (a parameter of the backward)
+) -> list[_Sample]:
+    if interpolation_mode not in (_LINEAR, _NEAREST):
         raise NotImplementedError("a bicubic sample")
     if not np.all(np.isfinite(grid)):
         raise NotImplementedError("a coordinate that is not a number")
     sizes = x.shape[2:]
     # The grid's last axis names the image's last axis first.
     axes = [
-        _taps(grid[..., len(sizes) - 1 - axis], size, mode, padding, align)
+        _taps(
+            grid[..., len(sizes) - 1 - axis], size, interpolation_mode, padding_mode, align_corners
+        )
         for axis, size in enumerate(sizes)
     ]
     planes = np.arange(x.shape[0] * x.shape[1]).reshape(x.shape[:2]) * math.prod(sizes)
     planes = planes.reshape(*x.shape[:2], *(1,) * len(sizes))
-    found = []
+    samples = []
     for taps in itertools.product(*axes):
         inside, exists = np.zeros_like(taps[0].place), np.ones_like(taps[0].exists)
         for tap, size in zip(taps, sizes, strict=True):
             inside, exists = inside * size + tap.place, exists & tap.exists
-        found.append(_Sample(planes + inside[:, None], exists[:, None], taps))
-    return found
+        samples.append(_Sample(planes + inside[:, None], exists[:, None], taps))
+    return samples
 
 
 def _weight(sample: _Sample, *along: int) -> Array:
@@ -148,6 +157,9 @@ def _moved(u: Array, sample: _Sample, *along: int) -> Any:
     return total
 
 
+_WHERE = "interpolation_mode, padding_mode, align_corners"
+
+
 def _sampler(axes: int, node: str) -> None:
     @rule(
         f"aten.grid_sampler_{axes}d",
@@ -160,38 +172,15 @@ def _sampler(axes: int, node: str) -> None:
         x: Array, grid: Array, *, interpolation_mode: int, padding_mode: int, align_corners: bool
     ) -> Array:
         samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
-        return np.sum(np.stack([_read(x, each) * _weight(each) for each in samples]), axis=0)
+        return np.sum(np.stack([_read(x, s) * _weight(s) for s in samples]), axis=0)
 
-    @grid_sampler.vjp("x", "to_image(g, x, grid, interpolation_mode, padding_mode, align_corners)")
-    def _(
-        g: Array,
-        x: Array,
-        grid: Array,
-        *,
-        interpolation_mode: int,
-        padding_mode: int,
-        align_corners: bool,
-    ) -> Array:
-        samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
-        return _to_image(g, x, samples)
+    @grid_sampler.vjp("x", f"to_image(g, x, grid, {_WHERE})")
+    def _(g: Array, x: Array, grid: Array, **how: Any) -> Array:
+        return _to_image(g, x, _samples(x, grid, **how))
 
-    @grid_sampler.vjp(
-        "grid", "to_grid(g, x, grid, interpolation_mode, padding_mode, align_corners)"
-    )
-    def _(
-        g: Array,
-        x: Array,
-        grid: Array,
-        *,
-        interpolation_mode: int,
-        padding_mode: int,
-        align_corners: bool,
-    ) -> Array:
-        samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
-        return _to_grid(g, x, samples)
-
-
-_WHERE = "interpolation_mode, padding_mode, align_corners"
+    @grid_sampler.vjp("grid", f"to_grid(g, x, grid, {_WHERE})")
+    def _(g: Array, x: Array, grid: Array, **how: Any) -> Array:
+        return _to_grid(g, x, _samples(x, grid, **how))
 
 
 def _sampler_backward(axes: int) -> None:
@@ -217,26 +206,21 @@ def _sampler_backward(axes: int) -> None:
         ways = zip((_to_image, _to_grid), output_mask, strict=True)
         return tuple(way(dy, x, samples) if wanted else None for way, wanted in ways)
 
-    def found(x: Array, grid: Array, how: dict[str, Any]) -> list[_Sample]:
-        return _samples(
-            x, grid, how["interpolation_mode"], how["padding_mode"], how["align_corners"]
-        )
-
     @backward.vjp("dy", f"sampled(g[0], grid, {_WHERE}) + sampled_along(g[1], x, grid, {_WHERE})")
     def _(g: Any, x: Array, grid: Array, **how: Any) -> Array:
         of_x, of_grid = _shaped(g, x, grid)
         parts = [
-            _read(of_x, each) * _weight(each) + _read(x, each) * _moved(of_grid, each)
-            for each in found(x, grid, how)
+            _read(of_x, s) * _weight(s) + _read(x, s) * _moved(of_grid, s)
+            for s in _samples(x, grid, **how)
         ]
         return np.sum(np.stack(parts), axis=0)
 
     @backward.vjp("x", f"to_image_along(g[1], dy, x, grid, {_WHERE})")
     def _(g: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
-        samples = found(x, grid, how)
+        samples = _samples(x, grid, **how)
         _, of_grid = _shaped(g, x, grid)
-        parts = np.stack([dy * _moved(of_grid, each) for each in samples])
-        return added_up(parts, np.stack([each.places for each in samples]), x)
+        parts = np.stack([dy * _moved(of_grid, s) for s in samples])
+        return added_up(parts, np.stack([s.places for s in samples]), x)
 
     @backward.vjp(
         "grid", f"to_grid(dy, g[0], grid, {_WHERE}) + to_grid_along(g[1], dy, x, grid, {_WHERE})"
@@ -247,7 +231,7 @@ def _sampler_backward(axes: int) -> None:
         for axis in reversed(range(axes)):
             parts = [
                 dy * (_read(of_x, s) * _weight(s, axis) + _read(x, s) * _moved(of_grid, s, axis))
-                for s in found(x, grid, how)
+                for s in _samples(x, grid, **how)
             ]
             columns.append(np.sum(np.stack(parts), axis=(0, 2)))
         return np.stack(columns, axis=-1)

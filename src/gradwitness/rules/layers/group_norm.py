@@ -47,7 +47,7 @@ def group_norm(
     r = 1 / np.sqrt(np.sum(gap * gap, axis=(2, 3), keepdims=True) / count + eps)
     scale = r if w is None else r * _of_channels(w, group)
     shift = -mean * scale if b is None else _of_channels(b, group) - mean * scale
-    mean, r = (np.reshape(item, split.shape[:2]) for item in (mean, r))
+    mean, r = (np.reshape(statistic, split.shape[:2]) for statistic in (mean, r))
     return np.reshape(split * scale + shift, x.shape), mean, r
 
 
@@ -118,6 +118,6 @@ def _(g: Any, y1: Array, v: Array, s: Array, *, dim: int) -> Array:
     return (s / y1) * (g[0] - v * (along / (y1 * y1)))
 
 
-@weight_norm.vjp("s", "along_direction(g[0], v, dim)")
-def _(g: Any, y1: Array, v: Array, *, dim: int) -> Array:
-    return np.sum(g[0] * v, axis=_but(v, dim), keepdims=True) / y1
+weight_norm.vjp("s", "along_direction(g[0], v, dim)")(
+    lambda g, y1, v, *, dim: np.sum(g[0] * v, axis=_but(v, dim), keepdims=True) / y1
+)

@@ -88,9 +88,9 @@ def _(g: Any, y1: Array, y2: Array, x: Array, *, normalized_shape: Sizes) -> Arr
     return _row_by_row(g[0] * (x * y2 - y1 * y2), normalized_shape)
 
 
-@layer_norm.vjp("b", "add_up(g[0], shape(b))")
-def _(g: Any, *, normalized_shape: Sizes) -> Array:
-    return _row_by_row(g[0], normalized_shape)
+layer_norm.vjp("b", "add_up(g[0], shape(b))")(
+    lambda g, *, normalized_shape: _row_by_row(g[0], normalized_shape)
+)
 
 
 def _per_channel(w: Array, x: Array) -> Array:
@@ -133,7 +133,7 @@ def batch_norm(
     scale = r if w is None else r * _per_channel(w, x)
     shift = -mean * scale if b is None else _per_channel(b, x) - mean * scale
     kept = (mean, r) if training else (np.zeros_like(x, shape=(0,)),) * 2
-    return (x * scale + shift, *(np.reshape(item, (item.size,)) for item in kept))
+    return (x * scale + shift, *(np.reshape(statistic, (statistic.size,)) for statistic in kept))
 
 
 def _kept(
@@ -191,6 +191,4 @@ def _(
     return np.sum(g[0] * (x - mean), axis=_but_channel(x)) * np.reshape(r, (r.size,))
 
 
-@batch_norm.vjp("b", "sum_positions(g[0])")
-def _(g: Any, x: Array) -> Array:
-    return np.sum(g[0], axis=_but_channel(x))
+batch_norm.vjp("b", "sum_positions(g[0])")(lambda g, x: np.sum(g[0], axis=_but_channel(x)))

@@ -44,8 +44,8 @@ def _to_largest(g: Any, y: Any, x: Array, many: int) -> Array:
     """Add each window's gradient to the element whose index was returned."""
     planes = math.prod(x.shape[:-many])
     index = np.reshape(y[1], (planes, math.prod(y[1].shape[-many:])))
-    whole = np.reshape(numbered(x), (planes, math.prod(x.shape[-many:])))
-    places = np.take_along_axis(whole, index, axis=1)
+    numbers = np.reshape(numbered(x), (planes, math.prod(x.shape[-many:])))
+    places = np.take_along_axis(numbers, index, axis=1)
     return added_up(g[0], places, x)
 
 
@@ -71,9 +71,9 @@ def max_pool2d_with_indices(
     return walk.windows(x).largest(x)
 
 
-@max_pool2d_with_indices.vjp("x", "to_index(g, y, x, kernel_size)")
-def _(g: Any, y: Any, x: Array, *, kernel_size: Numbers) -> Array:
-    return _to_largest(g, y, x, dimensions(kernel_size))
+max_pool2d_with_indices.vjp("x", "to_index(g, y, x, kernel_size)")(
+    lambda g, y, x, *, kernel_size: _to_largest(g, y, x, dimensions(kernel_size))
+)
 
 
 @rule(
@@ -170,9 +170,9 @@ def adaptive_max_pool2d(x: Array, *, output_size: Numbers) -> tuple[Array, Array
     return _parts(x, output_size).largest(x)
 
 
-@adaptive_max_pool2d.vjp("x", "to_index(g, y, x, output_size)")
-def _(g: Any, y: Any, x: Array, *, output_size: Numbers) -> Array:
-    return _to_largest(g, y, x, dimensions(output_size))
+adaptive_max_pool2d.vjp("x", "to_index(g, y, x, output_size)")(
+    lambda g, y, x, *, output_size: _to_largest(g, y, x, dimensions(output_size))
+)
 
 
 # The way back: each number to the place that its index names.
@@ -182,9 +182,9 @@ def _unpooled(x: Array, indices: Array, output_size: Sizes) -> Array:
     """Return the places of a plane that indices name, in each plane of what is made."""
     many = len(output_size)
     count, points = math.prod(x.shape[: x.ndim - many]), math.prod(output_size)
-    whole = np.reshape(np.arange(count * points), (count, points))
+    element = np.reshape(np.arange(count * points), (count, points))
     index = np.reshape(indices, (count, math.prod(x.shape[x.ndim - many :])))
-    places = np.take_along_axis(whole, index, axis=1)
+    places = np.take_along_axis(element, index, axis=1)
     if np.unique(places).size != places.size:
         raise NotImplementedError("several numbers written to one place: which of them stays?")
     return np.reshape(places, x.shape)

@@ -12,9 +12,6 @@ from gradwitness.rules.registry import Array, rule
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 # Torch's number for an LSTM among the kinds of recurrent layer.
 _LSTM = 2
 # The exponential of more than this is infinite; the sigmoid of less is 0 in every format.
@@ -68,15 +65,15 @@ def lstm(
     _covered(mode, batch_sizes)
     into = _in_time(x, reverse) @ w.T
     bias = round_to_format(b + v) if has_biases else 0
-    known = None if made is None else _in_time(made[0], reverse)
+    recorded = None if made is None else _in_time(made[0], reverse)
     states = []
     for step in range(x.shape[0]):
         i, f, g, o = _activated(into[step] + h @ u.T + bias)
         c = round_to_format(f * c + i * g)
         h = round_to_format(o * np.tanh(c))
         states.append(h)
-        if known is not None:
-            h = known[step]
+        if recorded is not None:
+            h = recorded[step]
     # What the kernel keeps for its backward says nothing to anyone else.
     return _in_time(np.stack(states), reverse), states[-1], c, None
 
@@ -101,10 +98,10 @@ def _bias(back: _Pass) -> Array:
     return np.sum(_rows(back.gates), axis=0)
 
 
-def _back(operand: str, place: int, sent: Callable[[_Pass], Array]) -> None:
+def _back(operand: str, number: int, sent: Callable[[_Pass], Array]) -> None:
     """Enter the vjp of one operand: what is sent to it, of all that goes back through time."""
 
-    @lstm.vjp(operand, f"lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[{place}]")
+    @lstm.vjp(operand, f"lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[{number}]")
     def _(
         g: Any,
         y0: Array,
@@ -137,12 +134,12 @@ def _through_time(
 ) -> tuple[Array, Array, Array]:
     """Return the gradients of the gates' sums, and of the two states to start from."""
     i, f, n, o = gates
-    from_y, dh, dc = (enter_kernel(item) for item in g[:3])
+    from_y, dh, dc = (enter_kernel(x) for x in g[:3])
     from_y = _in_time(from_y, reverse)
     cells = [c]
     for step in range(i.shape[0]):
         cells.append(round_to_format(f[step] * cells[-1] + i[step] * n[step]))
-    found = []
+    of_gates = []
     for step in reversed(range(i.shape[0])):
         dh = from_y[step] + dh
         t = np.tanh(cells[step + 1])
@@ -153,9 +150,9 @@ def _through_time(
             dc * i[step] * (1 - n[step] * n[step]),
             dh * t * (o[step] * (1 - o[step])),
         )
-        found.append(round_to_format(np.concatenate(parts, axis=-1)))
-        dh, dc = found[-1] @ u, dc * f[step]
-    return np.stack(found[::-1]), dh, dc
+        of_gates.append(round_to_format(np.concatenate(parts, axis=-1)))
+        dh, dc = of_gates[-1] @ u, dc * f[step]
+    return np.stack(of_gates[::-1]), dh, dc
 
 
 _back("x", 0, lambda back: back.gates @ back.w)

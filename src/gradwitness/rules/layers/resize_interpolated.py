@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
-from gradwitness.rules.layers.resize_nearest import SCALES, plain, scales_of, size_of
+from gradwitness.rules.layers.resize_nearest import SCALES, plain, scaled_axes
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.indexing import numbered
 
@@ -95,15 +95,11 @@ def _taps(
     sizes: Sizes,
     output_size: Sizes | None = None,
     align_corners: bool = False,
-    scales: Any = None,
-    scales_d: Any = None,
-    scales_h: Any = None,
-    scales_w: Any = None,
-    scale_factors: tuple[Any, ...] | None = None,
+    *scales: Any,
+    **named: Any,
 ) -> list[list[Tap]]:
     """Return the taps of each axis."""
-    by = scales_of(len(sizes), scale_factors, (scales_d, scales_h, scales or scales_w))
-    axes = zip(sizes, size_of(sizes, output_size, by), by, strict=True)
+    axes = scaled_axes(sizes, output_size, *scales, **named)
     return [kind(like, *axis, align_corners) for axis in axes]
 
 
@@ -120,13 +116,13 @@ def _given_back(g: Array, x: Array, taps: list[list[Tap]]) -> Array:
     """Add each gradient, times its weights, to the elements that it was taken from: one sum."""
     places, terms = [], []
     for chosen in product(*taps):
-        place, term, kept = numbered(x), g, np.ones(g.shape, dtype=bool)
+        index, term, kept = numbered(x), g, np.ones(g.shape, dtype=bool)
         for axis, (at, w, counts) in enumerate(chosen, 2):
             across = (-1, *(1,) * (x.ndim - axis - 1))
-            place = np.take(place, at, axis=axis)
+            index = np.take(index, at, axis=axis)
             term = term * np.reshape(w, across)
             kept = kept & np.reshape(counts, across)
-        places.append(place[kept])
+        places.append(index[kept])
         terms.append(term[kept])
     weights = np.concatenate(terms)
     total = np.bincount(np.concatenate(places), weights=weights, minlength=x.size)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.layers.windows import Sizes, Windows
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Rule, rule
 
 
 def plain(number: Any) -> Any:
@@ -33,92 +33,67 @@ def _line(n: int, count: int, scale: Any, exact: bool) -> Array:
     return np.minimum(at.astype(np.int64), n - 1)[None]
 
 
-def scales_of(many: int, scale_factors: tuple[Any, ...] | None, named: Any) -> tuple[Any, ...]:
-    """Return the scale that was asked for along each axis, or None."""
-    by = scale_factors or tuple(named)[-many:]
-    return tuple(plain(scale) for scale in by)
-
-
-def size_of(sizes: Sizes, output_size: Sizes | None, by: tuple[Any, ...]) -> Sizes:
-    """Return the size of the result, which may follow from the scales."""
-    return output_size or tuple(int(n * scale) for n, scale in zip(sizes, by, strict=True))
-
-
-def _nearest(
-    x: Array,
-    exact: bool,
+def scaled_axes(
+    sizes: Sizes,
     output_size: Sizes | None = None,
     scales: Any = None,
     scales_d: Any = None,
     scales_h: Any = None,
     scales_w: Any = None,
     scale_factors: tuple[Any, ...] | None = None,
-) -> Windows:
+) -> list[tuple[int, int, Any]]:
+    """Return each axis's length before and after, and the scale that was asked for, or None."""
+    named = scale_factors or (scales_d, scales_h, scales or scales_w)[-len(sizes) :]
+    by = [plain(scale) for scale in named]
+    counts = output_size or [int(n * scale) for n, scale in zip(sizes, by, strict=True)]
+    return list(zip(sizes, counts, by, strict=True))
+
+
+def _nearest(x: Array, exact: bool, *given: Any, **named: Any) -> Windows:
     sizes = tuple(x.shape[2:])
-    by = scales_of(len(sizes), scale_factors, (scales_d, scales_h, scales or scales_w))
-    axes = zip(sizes, size_of(sizes, output_size, by), by, strict=True)
+    axes = scaled_axes(sizes, *given, **named)
     return Windows(tuple(_line(*axis, exact) for axis in axes), sizes)
 
 
 SCALES = ("scales", "scales_d", "scales_h", "scales_w", "scale_factors")
 
 
-@rule(
-    "aten.upsample_nearest2d",
-    "y = nearest(x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w))",
-    meaning="adds up, for each element, the gradients of the pixels that are copies of it",
-    aliases=("aten.upsample_nearest1d", "aten.upsample_nearest3d"),
-    doubles=SCALES,
+def _enter(name: str, aliases: tuple[str, ...], exact: bool) -> Rule:
+    parameters = "output_size, scale_factors or (scales_d, scales_h, scales or scales_w)"
+    half = ", 1 / 2" if exact else ""
+
+    @rule(
+        name,
+        f"y = nearest(x, {parameters}{half})",
+        meaning="adds up, for each element, the gradients of the pixels that are copies of it",
+        aliases=aliases,
+        doubles=SCALES,
+    )
+    def upsample_nearest(
+        x: Array,
+        *,
+        output_size: Sizes | None = None,
+        scales: Any = None,
+        scales_d: Any = None,
+        scales_h: Any = None,
+        scales_w: Any = None,
+        scale_factors: tuple[Any, ...] | None = None,
+    ) -> Array:
+        named = (output_size, scales, scales_d, scales_h, scales_w, scale_factors)
+        return _nearest(x, exact, *named).total(x)
+
+    @upsample_nearest.vjp("x", f"nearest_add(g, x, {parameters}{half})")
+    def _(g: Array, x: Array, **how: Any) -> Array:
+        return _nearest(x, exact, **how).given_back(g, x)
+
+    return upsample_nearest
+
+
+upsample_nearest2d = _enter(
+    "aten.upsample_nearest2d", ("aten.upsample_nearest1d", "aten.upsample_nearest3d"), exact=False
 )
-def upsample_nearest2d(
-    x: Array,
-    *,
-    output_size: Sizes | None = None,
-    scales: Any = None,
-    scales_d: Any = None,
-    scales_h: Any = None,
-    scales_w: Any = None,
-    scale_factors: tuple[Any, ...] | None = None,
-) -> Array:
-    return _nearest(
-        x, False, output_size, scales, scales_d, scales_h, scales_w, scale_factors
-    ).total(x)
-
-
-@upsample_nearest2d.vjp(
-    "x",
-    "nearest_add(g, x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w))",
-)
-def _(g: Array, x: Array, **how: Any) -> Array:
-    return _nearest(x, False, **how).given_back(g, x)
-
-
-@rule(
+upsample_nearest_exact2d = _enter(
     "aten._upsample_nearest_exact2d",
-    "y = nearest(x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w), 1 / 2)",
-    meaning="adds up, for each element, the gradients of the pixels that are copies of it",
-    aliases=("aten._upsample_nearest_exact1d", "aten._upsample_nearest_exact3d"),
-    doubles=SCALES,
+    ("aten._upsample_nearest_exact1d", "aten._upsample_nearest_exact3d"),
+    exact=True,
 )
-def upsample_nearest_exact2d(
-    x: Array,
-    *,
-    output_size: Sizes | None = None,
-    scales: Any = None,
-    scales_d: Any = None,
-    scales_h: Any = None,
-    scales_w: Any = None,
-    scale_factors: tuple[Any, ...] | None = None,
-) -> Array:
-    return _nearest(
-        x, True, output_size, scales, scales_d, scales_h, scales_w, scale_factors
-    ).total(x)
-
-
-@upsample_nearest_exact2d.vjp(
-    "x",
-    "nearest_add(g, x, output_size, scale_factors or (scales_d, scales_h, scales or scales_w), "
-    "1 / 2)",
-)
-def _(g: Array, x: Array, **how: Any) -> Array:
-    return _nearest(x, True, **how).given_back(g, x)

@@ -78,9 +78,9 @@ class Windows:
         """Add each result's gradient to all elements of its window."""
         seen = self.seen
         flat = np.reshape(g, (-1, 1, *seen.shape[1:]))
-        each = np.broadcast_to(flat, (flat.shape[0], *seen.shape))
+        repeated = np.broadcast_to(flat, (flat.shape[0], *seen.shape))
         places = self._planes(numbered(x))[:, self.places]
-        return added_up(each[:, seen], places[:, seen], x)
+        return added_up(repeated[:, seen], places[:, seen], x)
 
     def largest(self, x: Array) -> tuple[Array, Array]:
         """Return each window's largest element and its place: the first, but of NaN the last."""
@@ -105,12 +105,12 @@ class Windows:
 
 def _crossed(join: Callable[[Array, Array], Array], lines: list[Array]) -> Array:
     """Join the lines of all axes, elements with elements and results with results."""
-    whole = lines[0]
+    crossed = lines[0]
     for line in lines[1:]:
-        across = np.reshape(line, (1, len(line), *(1,) * (whole.ndim - 1), line.shape[1]))
-        joined = join(whole[:, None, ..., None], across)
-        whole = np.reshape(joined, (-1, *joined.shape[2:]))
-    return whole
+        across = np.reshape(line, (1, len(line), *(1,) * (crossed.ndim - 1), line.shape[1]))
+        joined = join(crossed[:, None, ..., None], across)
+        crossed = np.reshape(joined, (-1, *joined.shape[2:]))
+    return crossed
 
 
 def divisor(like: Array, counts: Array) -> Any:
@@ -157,7 +157,7 @@ class Walk:
         """Return length, kernel, stride, padding and dilation along each axis that is pooled."""
         many = dimensions(self.kernel_size)
         named = (self.kernel_size, self.stride or self.kernel_size, self.padding, self.dilation)
-        rest = (each_axis(item, many) for item in named)
+        rest = (each_axis(numbers, many) for numbers in named)
         return list(zip(x.shape[-many:], *rest, strict=True))
 
     def _line(self, n: int, k: int, s: int, p: int, d: int) -> Array:

@@ -60,9 +60,9 @@ def cholesky_ex(A: Array, *, upper: bool = False) -> tuple[Array, None]:
     return _cholesky(A, upper), None
 
 
-@cholesky_ex.vjp("A", "to_cholesky(g[0], A, upper)")
-def _(g: Any, y0: Array, *, upper: bool) -> Array:
-    return _to_cholesky(g[0], y0, upper)
+cholesky_ex.vjp("A", "to_cholesky(g[0], A, upper)")(
+    lambda g, y0, *, upper: _to_cholesky(g[0], y0, upper)
+)
 
 
 @rule("aten.cholesky", "y = cholesky_of(A, upper)", meaning=_MEANING)
@@ -70,9 +70,7 @@ def cholesky(A: Array, *, upper: bool = False) -> Array:
     return _cholesky(A, upper)
 
 
-@cholesky.vjp("A", "to_cholesky(g, A, upper)")
-def _(g: Array, y: Array, *, upper: bool) -> Array:
-    return _to_cholesky(g, y, upper)
+cholesky.vjp("A", "to_cholesky(g, A, upper)")(lambda g, y, *, upper: _to_cholesky(g, y, upper))
 
 
 def _turning(V: Array, g: Array, values: Array) -> Array:
@@ -91,8 +89,9 @@ def _turning(V: Array, g: Array, values: Array) -> Array:
     ignores=("compute_v",),
 )
 def eigh(A: Array, *, UPLO: str = "L", values: Array, vectors: Array) -> tuple[Array, Array]:
-    made: tuple[Array, Array] = spectrum(_symmetric(A, UPLO == "U"), values=values, vectors=vectors)
-    return made
+    matrix = _symmetric(A, UPLO == "U")
+    factors: tuple[Array, Array] = spectrum(matrix, values=values, vectors=vectors)
+    return factors
 
 
 @eigh.vjp("A", "to_spectrum(g[0], g[1], A, y[1])")
@@ -113,8 +112,8 @@ def _(g: Any, y0: Array, y1: Array, A: Shaped) -> Array:
     ignores=("full_matrices", "compute_uv", "driver"),
 )
 def svd(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
-    made: tuple[Array, Array, Array] = singular_factors(A, U=U, S=S, Vh=Vh)
-    return made
+    factors: tuple[Array, Array, Array] = singular_factors(A, U=U, S=S, Vh=Vh)
+    return factors
 
 
 def _leaving(g: Array, U: Array, s: Array) -> Array:
@@ -133,12 +132,12 @@ def _(g: Any, y0: Array, y1: Array, y2: Array, A: Shaped) -> Array:
     of_u, of_v = _turning(u, gu, s * s), _turning(v, gv, s * s)
     inner = of_u * s[..., None, :] + of_v * s[..., :, None]
     inner = np.where(np.eye(k, dtype=bool), g[1][..., None, :], inner)
-    found = u @ inner @ turned(v)
+    gradient = u @ inner @ turned(v)
     if A.shape[-2] > k:
-        found = found + _leaving(gu, u, s) @ turned(v)
+        gradient = gradient + _leaving(gu, u, s) @ turned(v)
     if A.shape[-1] > k:
-        found = found + u @ turned(_leaving(gv, v, s))
-    return found
+        gradient = gradient + u @ turned(_leaving(gv, v, s))
+    return gradient
 
 
 @rule(
@@ -151,8 +150,8 @@ def _(g: Any, y0: Array, y1: Array, y2: Array, A: Shaped) -> Array:
     ignores=("mode",),
 )
 def qr(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
-    made: tuple[Array, Array] = orthogonal_factors(A, Q=Q, R=R)
-    return made
+    factors: tuple[Array, Array] = orthogonal_factors(A, Q=Q, R=R)
+    return factors
 
 
 @qr.vjp("A", "to_orthogonal(*g, *y)")

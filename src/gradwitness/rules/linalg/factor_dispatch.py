@@ -109,13 +109,13 @@ def pseudoinverse(A: Array, *, atol: Any, rtol: Any) -> Array:
     u, s, vh = np.linalg.svd(A, full_matrices=False)
     kept = s > _least(s, A.shape, atol, rtol)
     inverted = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
-    made: Array = turned(vh) @ (inverted[..., None] * turned(u))
-    return made
+    product: Array = turned(vh) @ (inverted[..., None] * turned(u))
+    return product
 
 
 def _least(s: Array, shape: tuple[int, ...], atol: Any, rtol: Any) -> Array:
-    """Return the limit: the larger of an absolute one and of a part of the largest value."""
+    """Return the limit: the larger of an absolute one and of a share of the largest value."""
     usual = 0.0 if atol is not None else np.finfo(np.float64).eps * max(shape[-2:])
-    part = np.asarray(usual if rtol is None else rtol)[..., None]
-    whole = np.asarray(0.0 if atol is None else atol)[..., None]
-    return np.maximum(whole, part * np.max(s, axis=-1, keepdims=True, initial=0.0))
+    share = np.asarray(usual if rtol is None else rtol)[..., None]
+    least = np.asarray(0.0 if atol is None else atol)[..., None]
+    return np.maximum(least, share * np.max(s, axis=-1, keepdims=True, initial=0.0))

@@ -40,9 +40,9 @@ def fft_c2c(x: Array, *, dim: Dims, normalization: int, forward: bool) -> Array:
     return _transform(x, dim, normalization, forward)
 
 
-@fft_c2c.vjp("x", "fft(g, dim, normalization, not forward)")
-def _(g: Array, *, dim: Dims, normalization: int, forward: bool) -> Array:
-    return _transform(g, dim, normalization, not forward)
+fft_c2c.vjp("x", "fft(g, dim, normalization, not forward)")(
+    lambda g, *, dim, normalization, forward: _transform(g, dim, normalization, not forward)
+)
 
 
 @rule(
@@ -60,8 +60,8 @@ def fft_r2c(x: Array, *, dim: Dims, normalization: int, onesided: bool) -> Array
 @fft_r2c.vjp("x", "real(fft(to_length(g, dim, shape(x)), dim, normalization, False))")
 def _(g: Array, x: Shaped, *, dim: Dims, normalization: int, onesided: bool) -> Array:
     missing = [(0, n - m) for n, m in zip(x.shape, g.shape, strict=True)]
-    whole = np.pad(g, missing) if onesided else g
-    return np.real(_transform(whole, dim, normalization, False))
+    padded = np.pad(g, missing) if onesided else g
+    return np.real(_transform(padded, dim, normalization, False))
 
 
 @rule(
@@ -78,8 +78,8 @@ def fft_c2r(x: Array, *, dim: Dims, normalization: int, last_dim_size: int) -> A
 def _(g: Array, x: Shaped, *, dim: Dims, normalization: int, last_dim_size: int) -> Array:
     spectrum = np.fft.rfftn(g, axes=dim, norm=_FORWARD[normalization])
     axis = dim[-1] % g.ndim
-    place = np.arange(x.shape[axis])
-    inside = (place > 0) & (place < math.ceil(last_dim_size / 2))
+    frequency = np.arange(x.shape[axis])
+    inside = (frequency > 0) & (frequency < math.ceil(last_dim_size / 2))
     return np.where(np.expand_dims(inside, tuple(range(1, g.ndim - axis))), 2 * spectrum, spectrum)
 
 

@@ -41,11 +41,9 @@ def grouped_mm(A: Array, B: Array, offs: Array | None, *, bias: None = None) -> 
     return _product(A, B, offs)
 
 
-@grouped_mm.vjp("A", "grouped_product(g, swap(B, -1, -2), offs)")
-def _(g: Array, B: Array, offs: Array | None) -> Array:
-    return _product(g, np.swapaxes(B, -1, -2), offs)
-
-
-@grouped_mm.vjp("B", "grouped_product(swap(A, -1, -2), g, offs)")
-def _(g: Array, A: Array, offs: Array | None) -> Array:
-    return _product(np.swapaxes(A, -1, -2), g, offs)
+grouped_mm.vjp("A", "grouped_product(g, swap(B, -1, -2), offs)")(
+    lambda g, B, offs: _product(g, np.swapaxes(B, -1, -2), offs)
+)
+grouped_mm.vjp("B", "grouped_product(swap(A, -1, -2), g, offs)")(
+    lambda g, A, offs: _product(np.swapaxes(A, -1, -2), g, offs)
+)

@@ -71,5 +71,5 @@ def _(g: Array, y: Array, A: Array, tau: Array) -> Array:
 
 @householder_product.vjp("tau", "to_factors(g, A, tau)")
 def _(g: Array, y: Array, A: Array, tau: Array) -> Array:
-    each = [-(turned(v) @ (K @ v))[..., 0, 0] for v, K in _swept(g, y, A, tau)]
-    return np.stack(each, axis=-1)
+    factors = [-(turned(v) @ (K @ v))[..., 0, 0] for v, K in _swept(g, y, A, tau)]
+    return np.stack(factors, axis=-1)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from
+from gradwitness.rules.linalg.solving import turned
 from gradwitness.rules.registry import Array, rule
 
 
@@ -20,14 +21,8 @@ def mm(A: Array, B: Array) -> Array:
     return A @ B
 
 
-@mm.vjp("A", "g @ B.T")
-def _(g: Array, B: Array) -> Array:
-    return g @ B.T
-
-
-@mm.vjp("B", "A.T @ g")
-def _(g: Array, A: Array) -> Array:
-    return A.T @ g
+mm.vjp("A", "g @ B.T")(lambda g, B: g @ B.T)
+mm.vjp("B", "A.T @ g")(lambda g, A: A.T @ g)
 
 
 @rule(
@@ -41,19 +36,9 @@ def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
     return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
 
 
-@addmm.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
-
-
-@addmm.vjp("A", "alpha * (g @ B.T)")
-def _(g: Array, B: Array, *, alpha: Any) -> Array:
-    return alpha * (g @ B.T)
-
-
-@addmm.vjp("B", "alpha * (A.T @ g)")
-def _(g: Array, A: Array, *, alpha: Any) -> Array:
-    return alpha * (A.T @ g)
+addmm.vjps(b="beta * g")
+addmm.vjp("A", "alpha * (g @ B.T)")(lambda g, B, *, alpha: alpha * (g @ B.T))
+addmm.vjp("B", "alpha * (A.T @ g)")(lambda g, A, *, alpha: alpha * (A.T @ g))
 
 
 @rule(
@@ -66,14 +51,12 @@ def bmm(A: Array, B: Array) -> Array:
     return A @ B
 
 
-@bmm.vjp("A", "g @ swap(B, 1, 2)")
-def _(g: Array, B: Array) -> Array:
-    return g @ np.swapaxes(B, 1, 2)
+bmm.vjp("A", "g @ swap(B, 1, 2)")(lambda g, B: g @ turned(B))
+bmm.vjp("B", "swap(A, 1, 2) @ g")(lambda g, A: turned(A) @ g)
 
 
-@bmm.vjp("B", "swap(A, 1, 2) @ g")
-def _(g: Array, A: Array) -> Array:
-    return np.swapaxes(A, 1, 2) @ g
+def _outer(u: Array, v: Array) -> Array:
+    return u.reshape(-1, 1) * v.reshape(1, -1)
 
 
 @rule(
@@ -85,14 +68,8 @@ def mv(A: Array, v: Array) -> Array:
     return A @ v
 
 
-@mv.vjp("A", "outer(g, v)")
-def _(g: Array, v: Array) -> Array:
-    return g.reshape(-1, 1) * v.reshape(1, -1)
-
-
-@mv.vjp("v", "A.T @ g")
-def _(g: Array, A: Array) -> Array:
-    return A.T @ g
+mv.vjp("A", "outer(g, v)")(lambda g, v: _outer(g, v))
+mv.vjp("v", "A.T @ g")(lambda g, A: A.T @ g)
 
 
 @rule(
@@ -104,14 +81,7 @@ def dot(a: Array, b: Array) -> Array:
     return a @ b
 
 
-@dot.vjp("a", "g * b")
-def _(g: Array, b: Array) -> Array:
-    return g * b
-
-
-@dot.vjp("b", "g * a")
-def _(g: Array, a: Array) -> Array:
-    return g * a
+dot.vjps(a="g * b", b="g * a")
 
 
 @rule(
@@ -125,19 +95,9 @@ def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> A
     return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
 
 
-@baddbmm.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
-
-
-@baddbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
-def _(g: Array, B: Array, *, alpha: Any) -> Array:
-    return alpha * (g @ np.swapaxes(B, 1, 2))
-
-
-@baddbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
-def _(g: Array, A: Array, *, alpha: Any) -> Array:
-    return alpha * (np.swapaxes(A, 1, 2) @ g)
+baddbmm.vjps(b="beta * g")
+baddbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")(lambda g, B, *, alpha: alpha * (g @ turned(B)))
+baddbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")(lambda g, A, *, alpha: alpha * (turned(A) @ g))
 
 
 def _three(a: Array, b: Array, c: Array, *, added: Any, summed: Any, unrolled: int = 1) -> Array:
@@ -200,19 +160,9 @@ def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
     return continue_from(alpha * (A @ v), beta * b, A.shape[-1])
 
 
-@addmv.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
-
-
-@addmv.vjp("A", "alpha * outer(g, v)")
-def _(g: Array, v: Array, *, alpha: Any) -> Array:
-    return alpha * (g.reshape(-1, 1) * v.reshape(1, -1))
-
-
-@addmv.vjp("v", "alpha * (A.T @ g)")
-def _(g: Array, A: Array, *, alpha: Any) -> Array:
-    return alpha * (A.T @ g)
+addmv.vjps(b="beta * g")
+addmv.vjp("A", "alpha * outer(g, v)")(lambda g, v, *, alpha: alpha * _outer(g, v))
+addmv.vjp("v", "alpha * (A.T @ g)")(lambda g, A, *, alpha: alpha * (A.T @ g))
 
 
 @rule(
@@ -225,19 +175,9 @@ def addr(b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arra
     return beta * b + alpha * u.reshape(-1, 1) * v.reshape(1, -1)
 
 
-@addr.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
-
-
-@addr.vjp("u", "alpha * (g @ v)")
-def _(g: Array, v: Array, *, alpha: Any) -> Array:
-    return alpha * (g @ v)
-
-
-@addr.vjp("v", "alpha * (g.T @ u)")
-def _(g: Array, u: Array, *, alpha: Any) -> Array:
-    return alpha * (g.T @ u)
+addr.vjps(b="beta * g")
+addr.vjp("u", "alpha * (g @ v)")(lambda g, v, *, alpha: alpha * (g @ v))
+addr.vjp("v", "alpha * (g.T @ u)")(lambda g, u, *, alpha: alpha * (g.T @ u))
 
 
 @rule(
@@ -255,16 +195,6 @@ def addbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Ar
     return y
 
 
-@addbmm.vjp("b", "beta * g")
-def _(g: Array, *, beta: Any) -> Array:
-    return beta * g
-
-
-@addbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")
-def _(g: Array, B: Array, *, alpha: Any) -> Array:
-    return alpha * (g @ np.swapaxes(B, 1, 2))
-
-
-@addbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")
-def _(g: Array, A: Array, *, alpha: Any) -> Array:
-    return alpha * (np.swapaxes(A, 1, 2) @ g)
+addbmm.vjps(b="beta * g")
+addbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")(lambda g, B, *, alpha: alpha * (g @ turned(B)))
+addbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")(lambda g, A, *, alpha: alpha * (turned(A) @ g))

@@ -71,9 +71,7 @@ def inverse(A: Array) -> tuple[Array, None]:
     return solved(A, np.broadcast_to(np.eye(A.shape[-1]), A.shape)), None
 
 
-@inverse.vjp("A", "to_inverse(g[0], A)")
-def _(g: Any, y0: Array) -> Array:
-    return -(turned(y0) @ (g[0] @ turned(y0)))
+inverse.vjp("A", "to_inverse(g[0], A)")(lambda g, y0: -(turned(y0) @ (g[0] @ turned(y0))))
 
 
 @rule(
@@ -86,9 +84,9 @@ def slogdet(A: Array) -> tuple[Array, Array, None, None]:
     return sign, logarithm, None, None
 
 
-@slogdet.vjp("A", "g[1][..., None, None] * inverse_transposed(A)")
-def _(g: Any, A: Array) -> Array:
-    return solved(A, np.eye(A.shape[-1]) * g[1][..., None, None], adjoint=True)
+slogdet.vjp("A", "g[1][..., None, None] * inverse_transposed(A)")(
+    lambda g, A: solved(A, np.eye(A.shape[-1]) * g[1][..., None, None], adjoint=True)
+)
 
 
 @rule(
@@ -128,9 +126,9 @@ def solve_triangular(
 def _(g: Array, y: Array, A: Array, *, upper: bool, left: bool, unitriangular: bool) -> Array:
     T = triangle(A, upper, unitriangular)
     back = from_left(T, g, left, triangular=True, adjoint=True)
-    found = -(back @ turned(y)) if left else -(turned(y) @ back)
+    product = -(back @ turned(y)) if left else -(turned(y) @ back)
     off = int(unitriangular)
-    return np.triu(found, off) if upper else np.tril(found, -off)
+    return np.triu(product, off) if upper else np.tril(product, -off)
 
 
 @solve_triangular.vjp("B", "to_right_hand_side(g, triangle(A, upper, unitriangular), B, left)")

@@ -39,9 +39,9 @@ def _(g: Any, A: Array, *, upper: bool, transpose: bool, unitriangular: bool) ->
 @triangular_solve.vjp("A", "to_turned_triangle(g, A, B, upper, transpose, unitriangular)")
 def _(g: Any, y0: Array, A: Array, *, upper: bool, transpose: bool, unitriangular: bool) -> Array:
     back = _back(g, A, upper, transpose, unitriangular)
-    found = -(y0 @ turned(back)) if transpose else -(back @ turned(y0))
+    product = -(y0 @ turned(back)) if transpose else -(back @ turned(y0))
     off = int(unitriangular)
-    return (np.triu(found, off) if upper else np.tril(found, -off)) + g[1]
+    return (np.triu(product, off) if upper else np.tril(product, -off)) + g[1]
 
 
 # Only one triangle of a factor is read, but its gradient is that of the product of all of it.
@@ -68,9 +68,9 @@ def cholesky_solve(B: Array, L: Array, *, upper: bool = False) -> Array:
     return _by_factor(L, B, upper)
 
 
-@cholesky_solve.vjp("B", "solution(squared(triangle(L, upper, False), upper), g, True)")
-def _(g: Array, L: Array, *, upper: bool) -> Array:
-    return _by_factor(L, g, upper)
+cholesky_solve.vjp("B", "solution(squared(triangle(L, upper, False), upper), g, True)")(
+    lambda g, L, *, upper: _by_factor(L, g, upper)
+)
 
 
 @cholesky_solve.vjp("L", "to_factor_of_system(g, B, L, upper)")

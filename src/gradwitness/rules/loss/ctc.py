@@ -31,15 +31,15 @@ class _States(NamedTuple):
 
 def _states(targets: Array, input_lengths: Any, target_lengths: Any, blank: int) -> _States:
     times, sizes = np.asarray(input_lengths), np.asarray(target_lengths)
-    place = np.arange(int(sizes.max(initial=0)))
+    position = np.arange(int(sizes.max(initial=0)))
     starts = np.zeros_like(sizes)
     if targets.ndim == 1:
         starts = np.cumsum(sizes) - sizes
         targets = np.broadcast_to(targets, (sizes.size, targets.size))
-    inside = place < sizes[:, None]
-    at = np.where(inside, starts[:, None] + place, 0)
-    words = np.take_along_axis(targets, at, axis=1) if place.size else at
-    labels = np.full((sizes.size, 2 * place.size + 1), blank)
+    inside = position < sizes[:, None]
+    at = np.where(inside, starts[:, None] + position, 0)
+    words = np.take_along_axis(targets, at, axis=1) if position.size else at
+    labels = np.full((sizes.size, 2 * position.size + 1), blank)
     labels[:, 1::2] = np.where(inside, words, blank)
     passing = np.zeros(labels.shape, dtype=bool)
     passing[:, 2:] = labels[:, 2:] != labels[:, :-2]
@@ -68,13 +68,13 @@ def _behind(reach: Array, places: int) -> Array:
 def _chain(emitted: Array, begins: Array, passing: Array) -> Array:
     """Return, for each step and state, the sum over all paths that have come there."""
     reach = np.full_like(emitted[0], -np.inf)
-    found = []
+    steps = []
     for step in range(emitted.shape[0]):
         two = np.where(passing, _behind(reach, 2), -np.inf)
         moved = _log_sum(reach, _behind(reach, 1), two) + emitted[step]
         reach = np.where(begins[step], emitted[step], moved)
-        found.append(reach)
-    return np.stack(found)
+        steps.append(reach)
+    return np.stack(steps)
 
 
 def _forward(emitted: Array, states: _States) -> Array:
@@ -91,8 +91,8 @@ def _backward(emitted: Array, states: _States) -> Array:
     begins = final[:, :, None] & ends & states.exist
     passing = np.zeros_like(states.passing)
     passing[:, :-2] = states.passing[:, 2:]
-    found = _chain(np.flip(emitted, (0, 2)), np.flip(begins, (0, 2)), np.flip(passing, 1))
-    return np.flip(found, (0, 2))
+    paths = _chain(np.flip(emitted, (0, 2)), np.flip(begins, (0, 2)), np.flip(passing, 1))
+    return np.flip(paths, (0, 2))
 
 
 def _emitted(x: Array, states: _States) -> Array:
@@ -108,17 +108,17 @@ def _by_class(paths: Array, states: _States, classes: int) -> Array:
     labels = np.take_along_axis(states.labels[:, ::-1], order, axis=1)
     at = np.broadcast_to(order, paths.shape)
     paths = np.take_along_axis(np.flip(paths, 2), at, axis=2)
-    found = [paths[:, :, 0]]
-    for place in range(1, count):
-        same = np.equal(labels[:, place], labels[:, place - 1])
-        item = paths[:, :, place]
-        found.append(np.where(same, _log_sum(found[-1], item), item))
-    found.append(np.full_like(found[0], -np.inf))
+    sums = [paths[:, :, 0]]
+    for state in range(1, count):
+        same = np.equal(labels[:, state], labels[:, state - 1])
+        path = paths[:, :, state]
+        sums.append(np.where(same, _log_sum(sums[-1], path), path))
+    sums.append(np.full_like(sums[0], -np.inf))
     # Where the run of each class ends, or the one past all where it is not in the target.
     ends = np.full((classes, labels.shape[0]), count)
     ends[labels, np.arange(labels.shape[0])[:, None]] = np.arange(count)
-    at = np.broadcast_to(ends[:, None, :], (classes, *found[0].shape))
-    return np.moveaxis(np.take_along_axis(np.stack(found), at, axis=0), 0, 2)
+    at = np.broadcast_to(ends[:, None, :], (classes, *sums[0].shape))
+    return np.moveaxis(np.take_along_axis(np.stack(sums), at, axis=0), 0, 2)
 
 
 @rule(
@@ -166,8 +166,8 @@ def _(
     emitted = _emitted(x, states)
     paths = _forward(emitted, states) + _backward(emitted, states)
     through = _by_class(paths, states, x.shape[2]) + np.expand_dims(y0, 1)
-    found = (np.exp(x) - np.exp(through - x)) * np.expand_dims(g[0], 1)
+    gradient = (np.exp(x) - np.exp(through - x)) * np.expand_dims(g[0], 1)
     heard = np.arange(x.shape[0])[:, None] < states.times
     if zero_infinity:
         heard = heard & ~np.isinf(y0)
-    return np.where(heard[:, :, None], found, 0)
+    return np.where(heard[:, :, None], gradient, 0)

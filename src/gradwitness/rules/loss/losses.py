@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Rule, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEAN = 1
 
@@ -24,6 +27,15 @@ def share(count: int, reduction: int) -> float:
     return 1 / count if reduction == MEAN else 1
 
 
+def _enter_vjps(loss: Rule, text: str, slope: Callable[..., Array]) -> None:
+    """Enter the vjps of a loss of x - t: the target gets the negative of the input's."""
+    loss.vjp("x", text)(slope)
+
+    @loss.vjp("t", f"-{text}")
+    def _(g: Array, x: Array, t: Array, **how: Any) -> Array:
+        return -slope(g, x, t, **how)
+
+
 @rule(
     "aten.mse_loss",
     "y = reduce((x - t) ** 2, reduction)",
@@ -34,20 +46,13 @@ def mse_loss(x: Array, t: Array, *, reduction: int = MEAN) -> Array:
     return reduced((x - t) * (x - t), reduction)
 
 
-def _slope(g: Array, x: Array, t: Array, reduction: int) -> Array:
+def _slope(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
     gap = x - t
     count = gap.size if reduction == MEAN else 1
     return (2 / count) * gap * g
 
 
-@mse_loss.vjp("x", "2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return _slope(g, x, t, reduction)
-
-
-@mse_loss.vjp("t", "-2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return -_slope(g, x, t, reduction)
+_enter_vjps(mse_loss, "2 / share(x - t, reduction) * (x - t) * g", _slope)
 
 
 @rule(
@@ -63,25 +68,18 @@ def smooth_l1_loss(x: Array, t: Array, *, reduction: int = MEAN, beta: Any = 1.0
     return reduced(np.where(gap < beta, 0.5 * gap * gap / beta, gap - 0.5 * beta), reduction)
 
 
-def _smooth_slope(g: Array, x: Array, t: Array, reduction: int, beta: Any) -> Array:
+def _smooth_slope(g: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
     gap = x - t
     part = share(gap.size, reduction) * g
     # In this order: with a beta of 0 the slope at 0 is -1, and NaN goes through.
     return np.where(gap <= -beta, -part, np.where(gap >= beta, part, part * gap / beta))
 
 
-@smooth_l1_loss.vjp(
-    "x", "g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))"
+_enter_vjps(
+    smooth_l1_loss,
+    "g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))",
+    _smooth_slope,
 )
-def _(g: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
-    return _smooth_slope(g, x, t, reduction, beta)
-
-
-@smooth_l1_loss.vjp(
-    "t", "-g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))"
-)
-def _(g: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
-    return -_smooth_slope(g, x, t, reduction, beta)
 
 
 @rule(
@@ -97,22 +95,15 @@ def huber_loss(x: Array, t: Array, *, reduction: int = MEAN, delta: Any = 1.0) -
     return reduced(np.where(gap < delta, 0.5 * gap * gap, delta * (gap - 0.5 * delta)), reduction)
 
 
-def _huber_slope(g: Array, x: Array, t: Array, reduction: int, delta: Any) -> Array:
+def _huber_slope(g: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
     gap = x - t
     part = share(gap.size, reduction) * g
     far = part * delta
     return np.where(gap <= -delta, -far, np.where(gap >= delta, far, part * gap))
 
 
-@huber_loss.vjp(
-    "x", "g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))"
+_enter_vjps(
+    huber_loss,
+    "g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))",
+    _huber_slope,
 )
-def _(g: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
-    return _huber_slope(g, x, t, reduction, delta)
-
-
-@huber_loss.vjp(
-    "t", "-g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))"
-)
-def _(g: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
-    return -_huber_slope(g, x, t, reduction, delta)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from gradwitness.rules.elementwise.pointwise import sigmoid_of
 from gradwitness.rules.loss.losses import MEAN, reduced, share
 from gradwitness.rules.registry import Array, rule
 
@@ -58,11 +59,6 @@ def _(g: Array, x: Array, weight: Array | None, *, reduction: int) -> Array:
     return _weighed(slope, weight) * share(x.size, reduction)
 
 
-def _sigmoid(x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
-
-
 def _log_sigmoid(x: Array) -> Array:
     return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
 
@@ -96,9 +92,9 @@ def _(
     g: Array, x: Array, t: Array, weight: Array | None, pos_weight: Array | None, *, reduction: int
 ) -> Array:
     if pos_weight is None:
-        slope = _sigmoid(x) - t
+        slope = sigmoid_of(x) - t
     else:
-        slope = (pos_weight * t + 1 - t) * _sigmoid(x) - pos_weight * t
+        slope = (pos_weight * t + 1 - t) * sigmoid_of(x) - pos_weight * t
     return _weighed(slope * g, weight) * share(x.size, reduction)
 
 

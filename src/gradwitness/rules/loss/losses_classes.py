@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.loss.losses import MEAN, share
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.loss.losses import MEAN, reduced, share
+from gradwitness.rules.registry import Array, Rule, rule
 
 # How many terms torch's negative log-likelihood adds up before it begins a new partial sum; the
 # partial sums are added up alike.
@@ -43,100 +43,62 @@ def _weighted(w: Array, terms: Array, weight: Array | None) -> Array:
     return np.where(w > 0, terms, 0) if weight is None else w * terms
 
 
-def _likelihood(
-    x: Array, target: Array, weight: Array | None, axis: int, reduction: int, ignore_index: int
-) -> tuple[Array, Array]:
-    at, w = _weights(target, weight, ignore_index)
-    chosen = np.squeeze(np.take_along_axis(x, np.expand_dims(at, axis), axis=axis), axis)
-    terms = _weighted(w, -chosen, weight)
-    if reduction == 0 and terms.ndim:
-        return terms, np.zeros_like(x, shape=())
-    total = stored_sum(terms)
-    weights = np.sum(w) if weight is None else stored_sum(w)
-    return (total / weights if reduction == MEAN else total), weights
+def _enter_nll(name: str, word: str, axis: int, node: str, target_place: str) -> Rule:
+    """Enter the rule of a negative log-likelihood over classes along an axis."""
+
+    @rule(
+        name,
+        f"y = {word}(x, target, weight, reduction, ignore_index)",
+        meaning="puts minus the gradient, times the class's weight and over the sum of the weights "
+        f"for a mean, at {target_place}, among zeros",
+        node=node,
+        composite=True,
+    )
+    def nll(
+        x: Array, target: Array, weight: Array | None, *, reduction: int, ignore_index: int
+    ) -> tuple[Array, Array]:
+        at, w = _weights(target, weight, ignore_index)
+        chosen = np.squeeze(np.take_along_axis(x, np.expand_dims(at, axis), axis=axis), axis)
+        terms = _weighted(w, -chosen, weight)
+        if reduction == 0 and terms.ndim:
+            return terms, np.zeros_like(x, shape=())
+        total = stored_sum(terms)
+        weights = np.sum(w) if weight is None else stored_sum(w)
+        return (total / weights if reduction == MEAN else total), weights
+
+    @nll.vjp("x", f"{word}_input(g[0], x, target, weight, reduction, ignore_index)")
+    def _(
+        g: Any,
+        y: Any,
+        x: Array,
+        target: Array,
+        weight: Array | None,
+        *,
+        reduction: int,
+        ignore_index: int,
+    ) -> Array:
+        at, w = _weights(target, weight, ignore_index)
+        down = _weighted(w, -g[0], weight)
+        down = down / y[1] if reduction == MEAN else down
+        classes = np.expand_dims(np.arange(x.shape[axis]), tuple(range(1, x.ndim - axis % x.ndim)))
+        return np.where(np.equal(classes, np.expand_dims(at, axis)), np.expand_dims(down, axis), 0)
+
+    return nll
 
 
-def _to_target(
-    g: Any,
-    y: Any,
-    x: Array,
-    target: Array,
-    weight: Array | None,
-    axis: int,
-    reduction: int,
-    ignore_index: int,
-) -> Array:
-    at, w = _weights(target, weight, ignore_index)
-    down = _weighted(w, -g[0], weight)
-    down = down / y[1] if reduction == MEAN else down
-    classes = np.expand_dims(np.arange(x.shape[axis]), tuple(range(1, x.ndim - axis % x.ndim)))
-    return np.where(np.equal(classes, np.expand_dims(at, axis)), np.expand_dims(down, axis), 0)
-
-
-@rule(
-    "aten.nll_loss_forward",
-    "y = nll(x, target, weight, reduction, ignore_index)",
-    meaning="puts minus the gradient, times the class's weight and over the sum of the weights "
-    "for a mean, at the place of each target, among zeros",
-    node="NllLossBackward",
-    composite=True,
+nll_loss = _enter_nll(
+    "aten.nll_loss_forward", "nll", -1, "NllLossBackward", "the place of each target"
 )
-def nll_loss(
-    x: Array, target: Array, weight: Array | None, *, reduction: int, ignore_index: int
-) -> tuple[Array, Array]:
-    return _likelihood(x, target, weight, -1, reduction, ignore_index)
-
-
-@nll_loss.vjp("x", "nll_input(g[0], x, target, weight, reduction, ignore_index)")
-def _(
-    g: Any,
-    y: Any,
-    x: Array,
-    target: Array,
-    weight: Array | None,
-    *,
-    reduction: int,
-    ignore_index: int,
-) -> Array:
-    return _to_target(g, y, x, target, weight, -1, reduction, ignore_index)
-
-
-@rule(
+nll_loss2d = _enter_nll(
     "aten.nll_loss2d_forward",
-    "y = nll2d(x, target, weight, reduction, ignore_index)",
-    meaning="puts minus the gradient, times the class's weight and over the sum of the weights "
-    "for a mean, at the class of each pixel's target, among zeros",
-    node="NllLoss2DBackward",
-    composite=True,
+    "nll2d",
+    1,
+    "NllLoss2DBackward",
+    "the class of each pixel's target",
 )
-def nll_loss2d(
-    x: Array, target: Array, weight: Array | None, *, reduction: int, ignore_index: int
-) -> tuple[Array, Array]:
-    return _likelihood(x, target, weight, 1, reduction, ignore_index)
-
-
-@nll_loss2d.vjp("x", "nll2d_input(g[0], x, target, weight, reduction, ignore_index)")
-def _(
-    g: Any,
-    y: Any,
-    x: Array,
-    target: Array,
-    weight: Array | None,
-    *,
-    reduction: int,
-    ignore_index: int,
-) -> Array:
-    return _to_target(g, y, x, target, weight, 1, reduction, ignore_index)
 
 
 # Margins. A term counts where it is positive.
-
-
-def _averaged(rows: Array, reduction: int) -> Array:
-    if reduction == 0:
-        return rows
-    total = np.sum(rows)
-    return total / rows.size if reduction == MEAN else total
 
 
 def _in_rows(x: Array, target: Array) -> tuple[Array, Array]:
@@ -173,7 +135,7 @@ def multi_margin_loss(
     if weight is not None:
         terms = terms * np.expand_dims(np.take(weight, labels), -1)
     rows = np.sum(terms, axis=-1) / scores.shape[-1]
-    return _averaged(np.reshape(rows, target.shape), reduction)
+    return reduced(np.reshape(rows, target.shape), reduction)
 
 
 @multi_margin_loss.vjp("x", "multi_margin_input(g, x, target, p, margin, weight, reduction)")
@@ -223,7 +185,7 @@ def _pairs(x: Array, target: Array) -> tuple[Array, Array, Array, Array]:
 def multilabel_margin_loss(x: Array, target: Array, *, reduction: int) -> tuple[Array, Array]:
     gap, counts, _, is_label = _pairs(*_with_axis(x, target))
     rows = np.sum(np.where(counts, gap, 0), axis=(-2, -1)) / is_label.shape[-1]
-    return _averaged(rows, reduction), np.reshape(np.where(is_label, 1.0, 0.0), target.shape)
+    return reduced(rows, reduction), np.reshape(np.where(is_label, 1.0, 0.0), target.shape)
 
 
 @multilabel_margin_loss.vjp("x", "multilabel_margin_input(g[0], x, target, reduction)")

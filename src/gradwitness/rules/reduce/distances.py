@@ -43,14 +43,12 @@ def cdist(a: Array, b: Array, *, p: Any) -> Array:
     return length(_gaps(a, b), p, (max(a.ndim, b.ndim),))
 
 
-@cdist.vjp("a", "distances_slope(g, a, b, p, 0)")
-def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
-    return np.sum(_slopes(g, y, _gaps(a, b), p), axis=-2)
-
-
-@cdist.vjp("b", "distances_slope(g, a, b, p, 1)")
-def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
-    return -np.sum(_slopes(g, y, _gaps(a, b), p), axis=-3)
+cdist.vjp("a", "distances_slope(g, a, b, p, 0)")(
+    lambda g, y, a, b, *, p: np.sum(_slopes(g, y, _gaps(a, b), p), axis=-2)
+)
+cdist.vjp("b", "distances_slope(g, a, b, p, 1)")(
+    lambda g, y, a, b, *, p: -np.sum(_slopes(g, y, _gaps(a, b), p), axis=-3)
+)
 
 
 @rule(
@@ -102,6 +100,6 @@ def pdist(a: Array, *, p: Any = 2.0) -> Array:
 @pdist.vjp("a", "pair_distances_slope(g, a, p)")
 def _(g: Array, y: Array, a: Array, *, p: Any) -> Array:
     first, second = _pairs(a)
-    each = _slopes(g, y, a[first] - a[second], p)
+    slopes = _slopes(g, y, a[first] - a[second], p)
     rows = numbered(a)
-    return added_up(np.stack([each, -each]), np.stack([rows[first], rows[second]]), a)
+    return added_up(np.stack([slopes, -slopes]), np.stack([rows[first], rows[second]]), a)

@@ -21,8 +21,8 @@ _NEAR, NEAR_SINGLE = 2.0**-6, 2.0**-20
 def length(x: Array, p: Any, over: tuple[int, ...], keepdims: bool = False) -> Array:
     """Return the p-norm over some axes: a count for p = 0, an extreme for an infinite p."""
     if p == 0:
-        found = np.where(np.equal(x, 0), np.zeros_like(x), np.ones_like(x))
-        return np.sum(found, axis=over, keepdims=keepdims)
+        counted = np.where(np.equal(x, 0), np.zeros_like(x), np.ones_like(x))
+        return np.sum(counted, axis=over, keepdims=keepdims)
     if p in (math.inf, -math.inf):
         extreme = np.max if p > 0 else np.min
         return extreme(np.abs(x), axis=over, keepdims=keepdims)
@@ -103,10 +103,6 @@ def _(g: Array, y: Array, x: Array, *, p: Any, dim: Dim, keepdim: bool) -> Array
     return slope(of_y, size, x, 2 if p is None else p, axes(dim, x.ndim))
 
 
-def _all(x: Array) -> tuple[int, ...]:
-    return tuple(range(x.ndim))
-
-
 def clear(size: Array, over: tuple[int, ...], near: float = _NEAR) -> None:
     """Refuse magnitudes of differences of which rounding decides which one is the largest."""
     top = np.max(size, axis=over, keepdims=True)
@@ -114,9 +110,9 @@ def clear(size: Array, over: tuple[int, ...], near: float = _NEAR) -> None:
         raise NotImplementedError("rounding decides which difference is the largest")
 
 
-def _distance_slope(g: Array, y: Array, a: Array, b: Array, p: Any) -> Array:
+def _distance_slope(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
     gap = a - b
-    over = _all(gap)
+    over = axes(None, gap.ndim)
     if p in (math.inf, -math.inf):
         size = np.abs(gap)
         clear(size if p > 0 else -size, over)
@@ -133,17 +129,13 @@ def _distance_slope(g: Array, y: Array, a: Array, b: Array, p: Any) -> Array:
 )
 def dist(a: Array, b: Array, *, p: Any = 2) -> Array:
     gap = a - b
-    return length(gap, p, _all(gap))
+    return length(gap, p, axes(None, gap.ndim))
 
 
-@dist.vjp("a", "g * length_slope(a - b, p, None)")
-def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
-    return _distance_slope(g, y, a, b, p)
-
-
-@dist.vjp("b", "-g * length_slope(a - b, p, None)")
-def _(g: Array, y: Array, a: Array, b: Array, *, p: Any) -> Array:
-    return -_distance_slope(g, y, a, b, p)
+dist.vjp("a", "g * length_slope(a - b, p, None)")(_distance_slope)
+dist.vjp("b", "-g * length_slope(a - b, p, None)")(
+    lambda g, y, a, b, *, p: -_distance_slope(g, y, a, b, p=p)
+)
 
 
 # What torch adds to a length before it divides by it.

@@ -40,8 +40,8 @@ def _(g: Array, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     if not np.any(zero):
         # torch divides the result that it stored, or multiplies what stands before and after: as
         # many roundings as in the product itself, which is why its own y is not used here.
-        whole = np.prod(accumulate_in_format(x), axis=axes(dim, x.ndim), keepdims=True)
-        return spread_g * (whole / x)
+        total = np.prod(accumulate_in_format(x), axis=axes(dim, x.ndim), keepdims=True)
+        return spread_g * (total / x)
     if dim is not None:
         return spread_g * _others(x, dim)
     if np.sum(zero) > 1:
@@ -79,28 +79,27 @@ def _reached(best: Any, x: Array, dim: int) -> tuple[Array, Array]:
     """Return running extremes and where each stands: the last of those that tie."""
     values, places = [], []
     for step in range(x.shape[dim]):
-        item = np.take(x, step, axis=dim)
+        layer = np.take(x, step, axis=dim)
         if step == 0:
-            values.append(item)
-            places.append(np.zeros(item.shape, dtype=np.int64))
+            values.append(layer)
+            places.append(np.zeros(layer.shape, dtype=np.int64))
             continue
-        new = best(item, values[-1]) | np.isnan(item)
-        values.append(np.where(new, item, values[-1]))
+        new = best(layer, values[-1]) | np.isnan(layer)
+        values.append(np.where(new, layer, values[-1]))
         places.append(np.where(new, step, places[-1]))
     return np.stack(values, axis=dim), np.stack(places, axis=dim)
 
 
-def _back(g: Any, y: Any, x: Array, dim: int) -> Array:
+def _back(g: Any, y: Any, x: Array, *, dim: int) -> Array:
     """Add up the gradients that belong to each place along an axis."""
     if not x.ndim:
         return g[0]
-    steps = range(x.shape[dim])
     # As a running sum, since each gradient is added to a number of the tensor's format.
-    found = [
+    sums = [
         np.take(np.cumsum(np.where(np.equal(y[1], step), g[0], 0), axis=dim), -1, axis=dim)
-        for step in steps
+        for step in range(x.shape[dim])
     ]
-    return np.stack(found, axis=dim)
+    return np.stack(sums, axis=dim)
 
 
 _MEANING = "adds to each element the gradients of all places where it was the {} so far"
@@ -111,9 +110,7 @@ def cummax(x: Array, *, dim: int) -> tuple[Array, Array]:
     return _reached(np.greater_equal, x, dim) if x.ndim else (x, np.zeros((), dtype=np.int64))
 
 
-@cummax.vjp("x", "to_running_extreme(g[0], x, dim, 1)")
-def _(g: Any, y: Any, x: Array, *, dim: int) -> Array:
-    return _back(g, y, x, dim)
+cummax.vjp("x", "to_running_extreme(g[0], x, dim, 1)")(_back)
 
 
 @rule("aten.cummin", "y = running_extreme(x, dim, -1)", meaning=_MEANING.format("smallest"))
@@ -121,9 +118,7 @@ def cummin(x: Array, *, dim: int) -> tuple[Array, Array]:
     return _reached(np.less_equal, x, dim) if x.ndim else (x, np.zeros((), dtype=np.int64))
 
 
-@cummin.vjp("x", "to_running_extreme(g[0], x, dim, -1)")
-def _(g: Any, y: Any, x: Array, *, dim: int) -> Array:
-    return _back(g, y, x, dim)
+cummin.vjp("x", "to_running_extreme(g[0], x, dim, -1)")(_back)
 
 
 def _crossed(a: Array, b: Array, dim: int) -> Array:
@@ -143,11 +138,5 @@ def cross(a: Array, b: Array, *, dim: int = -1) -> Array:
     return _crossed(a, b, dim)
 
 
-@cross.vjp("a", "crossed(b, g, dim)")
-def _(g: Array, b: Array, *, dim: int) -> Array:
-    return _crossed(b, g, dim)
-
-
-@cross.vjp("b", "crossed(g, a, dim)")
-def _(g: Array, a: Array, *, dim: int) -> Array:
-    return _crossed(g, a, dim)
+cross.vjp("a", "crossed(b, g, dim)")(lambda g, b, *, dim: _crossed(b, g, dim))
+cross.vjp("b", "crossed(g, a, dim)")(lambda g, a, *, dim: _crossed(g, a, dim))

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format
-from gradwitness.rules.registry import Array, Rule, Shaped, rule
-from gradwitness.rules.shape.indexing import along, numbered
+from gradwitness.rules.registry import Array, Shaped, rule
+from gradwitness.rules.shape.indexing import along, flat, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def _flat(x: Array) -> Array:
-    return np.reshape(x, (math.prod(x.shape),))
 
 
 def _terms(x: Array, src: Array, places: Array, include_self: bool) -> tuple[Array, Array]:
@@ -25,12 +21,8 @@ def _terms(x: Array, src: Array, places: Array, include_self: bool) -> tuple[Arr
     used = src[tuple(slice(n) for n in places.shape)]
     met = np.bincount(np.ravel(places), minlength=size) > 0
     own = np.flatnonzero(np.ones(size, dtype=bool) if include_self else ~met)
-    numbers = np.concatenate([_flat(x)[own], _flat(used)])
+    numbers = np.concatenate([flat(x)[own], flat(used)])
     return numbers, np.concatenate([own, np.ravel(places)])
-
-
-def _counts(where: Array, size: int) -> Array:
-    return np.bincount(where, minlength=size)
 
 
 def _best(numbers: Array, where: Array, size: int, sign: int) -> Array:
@@ -47,7 +39,7 @@ def _best(numbers: Array, where: Array, size: int, sign: int) -> Array:
 def _products(numbers: Array, where: Array, size: int) -> Array:
     """Return the product of the numbers of each place."""
     order = np.argsort(where, kind="stable")
-    counts = _counts(where, size)
+    counts: Array = np.bincount(where, minlength=size)
     # Each number's turn at its place; what is left of a row of factors is 1.
     turns = np.arange(where.size) - (np.cumsum(counts, axis=0) - counts)[where[order]]
     factors = np.ones_like(numbers, shape=(size, max(1, np.max(counts, initial=1))))
@@ -66,7 +58,7 @@ def _reduced(x: Array, src: Array, places: Array, kind: str, include_self: bool)
     else:
         total = np.bincount(where, weights=numbers, minlength=size)
     if kind == "mean":
-        total = total / _counts(where, size)
+        total = total / np.bincount(where, minlength=size)
     return np.reshape(total, x.shape)
 
 
@@ -76,13 +68,12 @@ def _shares(
     """Return the gradient of one term at each place, and where a term gets it."""
     size = math.prod(x.shape)
     numbers, where = _terms(x, src, places, include_self)
-    each = _flat(g)
     if kind == "mean":
-        return each / _counts(where, size), np.ones(size)
+        return flat(g) / np.bincount(where, minlength=size), np.ones(size)
     if kind == "sum":
-        return each, np.ones(size)
-    hits = np.bincount(where[np.equal(numbers, _flat(y)[where])], minlength=size)
-    return each / np.maximum(hits, 1), _flat(y)
+        return flat(g), np.ones(size)
+    hits = np.bincount(where[np.equal(numbers, flat(y)[where])], minlength=size)
+    return flat(g) / np.maximum(hits, 1), flat(y)
 
 
 def _refuse_zeros(*factors: Array) -> None:
@@ -98,11 +89,11 @@ def _to_self(
         kept = np.bincount(np.ravel(places), minlength=kept.size) == 0
     if kind == "prod":
         _refuse_zeros(x)
-        share = _flat(g * _reduced(x, src, places, kind, include_self) / x)
+        share = flat(g * _reduced(x, src, places, kind, include_self) / x)
     else:
         share, best = _shares(g, y, x, src, places, kind, include_self)
         if kind in ("amax", "amin"):
-            kept = kept & np.equal(_flat(x), best)
+            kept = kept & np.equal(flat(x), best)
     return np.reshape(np.where(kept, share, 0), x.shape)
 
 
@@ -113,7 +104,7 @@ def _to_source(
         raise NotImplementedError("a source of another shape than its index")
     if kind == "prod":
         _refuse_zeros(src)
-        return _flat(g * y)[places] / src
+        return flat(g * y)[places] / src
     share, best = _shares(g, y, x, src, places, kind, include_self)
     if kind in ("amax", "amin"):
         return np.where(np.equal(src, best[places]), share[places], 0)
@@ -134,35 +125,24 @@ _MEANING = (
 
 def _enter(op: str, index_text: str, places: Callable[[Shaped, int, Array, Shaped], Array]) -> None:
     """Enter the rule of a reduction; ``places`` says where an index sends a source to."""
-    given = f"x, dim, {index_text}, src, kind, include_self"
+    arguments = f"x, dim, {index_text}, src, kind, include_self"
 
-    @rule(op, f"y = reduce_at({given})", meaning=_MEANING)
-    def made(
+    @rule(op, f"y = reduce_at({arguments})", meaning=_MEANING)
+    def entered(
         x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
     ) -> Array:
         return _reduced(x, src, places(x, dim, index, src), kind, include_self)
 
-    ways = {"x": ("reduce_self", _to_self), "src": ("reduce_source", _to_source)}
-    for operand, (word, way) in ways.items():
-        _enter_vjp(made, operand, f"{word}(g, y, {given})", way, places)
-
-
-def _enter_vjp(
-    made: Rule, operand: str, text: str, way: Callable[..., Array], places: Callable[..., Array]
-) -> None:
-    @made.vjp(operand, text)
-    def _(
-        g: Array,
-        y: Array,
-        x: Array,
-        index: Array,
-        src: Array,
-        kind: str,
-        *,
-        dim: int,
-        include_self: bool,
-    ) -> Array:
-        return way(g, y, x, src, places(x, dim, index, src), kind, include_self)
+    entered.vjp("x", f"reduce_self(g, y, {arguments})")(
+        lambda g, y, x, index, src, kind, *, dim, include_self: _to_self(
+            g, y, x, src, places(x, dim, index, src), kind, include_self
+        )
+    )
+    entered.vjp("src", f"reduce_source(g, y, {arguments})")(
+        lambda g, y, x, index, src, kind, *, dim, include_self: _to_source(
+            g, y, x, src, places(x, dim, index, src), kind, include_self
+        )
+    )
 
 
 _enter("aten.scatter_reduce", "index", lambda x, dim, index, _: along(x, dim, index))

@@ -54,7 +54,7 @@ def softmax(x: Array, *, dim: int) -> Array:
 
 
 @softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))")
-def _(g: Array, y: Array, *, dim: int) -> Array:
+def _softmax_vjp(g: Array, y: Array, *, dim: int) -> Array:
     return y * (g - _along(g * y, dim))
 
 
@@ -73,9 +73,7 @@ def safe_softmax(x: Array, *, dim: int) -> Array:
     return e / np.where(np.equal(total, 0), 1, total)
 
 
-@safe_softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))")
-def _(g: Array, y: Array, *, dim: int) -> Array:
-    return y * (g - _along(g * y, dim))
+safe_softmax.vjp("x", softmax.gradients["x"].text)(_softmax_vjp)
 
 
 @rule(
@@ -91,9 +89,9 @@ def log_softmax(x: Array, *, dim: int) -> Array:
     return down - np.log(total)
 
 
-@log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")
-def _(g: Array, y: Array, *, dim: int) -> Array:
-    return g - np.exp(y) * _along(g, dim)
+log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")(
+    lambda g, y, *, dim: g - np.exp(y) * _along(g, dim)
+)
 
 
 @rule(

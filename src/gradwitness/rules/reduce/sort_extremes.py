@@ -27,14 +27,14 @@ def _refuse_0d(x: Array) -> None:
 # max and min, over all elements or along one axis.
 
 
-def _extreme(best: Any, place: Any, x: Array, dim: int | None, keepdim: bool) -> Any:
+def _extreme(best: Any, index_of: Any, x: Array, dim: int | None, keepdim: bool) -> Any:
     if dim is None:
         return best(x)
     _refuse_0d(x)
-    return best(x, axis=dim, keepdims=keepdim), place(x, axis=dim, keepdims=keepdim)
+    return best(x, axis=dim, keepdims=keepdim), index_of(x, axis=dim, keepdims=keepdim)
 
 
-def _to_extreme(g: Any, y: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
+def _to_extreme(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     if dim is None:
         # All that tie share alike. NaN is the largest and the smallest at once.
         return _shared(g, np.equal(x, y) | (np.isnan(x) & np.isnan(y)), None, False)
@@ -58,11 +58,6 @@ def max_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
     return _extreme(np.max, np.argmax, x, dim, keepdim)
 
 
-@max_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
-    return _to_extreme(g, y, x, dim, keepdim)
-
-
 @rule(
     "aten.min",
     "y = min_of(x, dim, keepdim)",
@@ -73,9 +68,8 @@ def min_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
     return _extreme(np.min, np.argmin, x, dim, keepdim)
 
 
-@min_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
-    return _to_extreme(g, y, x, dim, keepdim)
+max_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")(_to_extreme)
+min_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")(_to_extreme)
 
 
 @rule(
@@ -87,11 +81,6 @@ def amax(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
     return np.max(x, axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-@amax.vjp("x", "share_ties(g, y, x, dim, keepdim)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
-    return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
-
-
 @rule(
     "aten.amin",
     "y = amin(x, dim, keepdim)",
@@ -101,16 +90,15 @@ def amin(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
     return np.min(x, axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-@amin.vjp("x", "share_ties(g, y, x, dim, keepdim)")
-def _(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
+def _share_ties(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
 
 
+amax.vjp("x", "share_ties(g, y, x, dim, keepdim)")(_share_ties)
+amin.vjp("x", "share_ties(g, y, x, dim, keepdim)")(_share_ties)
+
+
 # Two tensors. A comparison with NaN is false, so that both sides of a NaN get the whole gradient.
-
-
-def _won(g: Array, lost: Array, tied: Array) -> Array:
-    return np.where(lost, 0, np.where(tied, g / 2, g))
 
 
 @rule(
@@ -122,14 +110,10 @@ def maximum(a: Array, b: Array) -> Array:
     return np.maximum(a, b)
 
 
-@maximum.vjp("a", "where(a < b, 0, where(a == b, g / 2, g))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return _won(g, np.less(a, b), np.equal(a, b))
-
-
-@maximum.vjp("b", "where(b < a, 0, where(a == b, g / 2, g))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return _won(g, np.less(b, a), np.equal(a, b))
+maximum.vjps(
+    a="where(a < b, 0, where(a == b, g / 2, g))",
+    b="where(b < a, 0, where(a == b, g / 2, g))",
+)
 
 
 @rule(
@@ -141,14 +125,10 @@ def minimum(a: Array, b: Array) -> Array:
     return np.minimum(a, b)
 
 
-@minimum.vjp("a", "where(a > b, 0, where(a == b, g / 2, g))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return _won(g, np.greater(a, b), np.equal(a, b))
-
-
-@minimum.vjp("b", "where(b > a, 0, where(a == b, g / 2, g))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    return _won(g, np.greater(b, a), np.equal(a, b))
+minimum.vjps(
+    a="where(a > b, 0, where(a == b, g / 2, g))",
+    b="where(b > a, 0, where(a == b, g / 2, g))",
+)
 
 
 # Limits: each a number, a tensor, or None.
@@ -174,9 +154,7 @@ def clamp(x: Array, low: Any, high: Any) -> Array:
     return _limited(x, low, high)
 
 
-@clamp.vjp("x", "where(is_within(x, low, high), g, 0)")
-def _(g: Array, x: Array, low: Any, high: Any) -> Array:
-    return _within(g, x, low, high)
+clamp.vjp("x", "where(is_within(x, low, high), g, 0)")(_within)
 
 
 @clamp.vjp("low", "where(is_below(x, low, high), g, 0)")
@@ -201,14 +179,12 @@ def clamp_min(x: Array, low: Any) -> Array:
     return _limited(x, low, None)
 
 
-@clamp_min.vjp("x", "where(is_within(x, low, None), g, 0)")
-def _(g: Array, x: Array, low: Any) -> Array:
-    return _within(g, x, low, None)
-
-
-@clamp_min.vjp("low", "where(is_below(x, low, None), g, 0)")
-def _(g: Array, x: Array, low: Any) -> Array:
-    return np.where(np.less(x, low), g, 0)
+clamp_min.vjp("x", "where(is_within(x, low, None), g, 0)")(
+    lambda g, x, low: _within(g, x, low, None)
+)
+clamp_min.vjp("low", "where(is_below(x, low, None), g, 0)")(
+    lambda g, x, low: np.where(np.less(x, low), g, 0)
+)
 
 
 @rule(
@@ -221,14 +197,12 @@ def clamp_max(x: Array, high: Any) -> Array:
     return _limited(x, None, high)
 
 
-@clamp_max.vjp("x", "where(is_within(x, None, high), g, 0)")
-def _(g: Array, x: Array, high: Any) -> Array:
-    return _within(g, x, None, high)
-
-
-@clamp_max.vjp("high", "where(is_above(x, None, high), g, 0)")
-def _(g: Array, x: Array, high: Any) -> Array:
-    return np.where(np.greater(x, high), g, 0)
+clamp_max.vjp("x", "where(is_within(x, None, high), g, 0)")(
+    lambda g, x, high: _within(g, x, None, high)
+)
+clamp_max.vjp("high", "where(is_above(x, None, high), g, 0)")(
+    lambda g, x, high: np.where(np.greater(x, high), g, 0)
+)
 
 
 # Sorting. NaN counts as the largest. Which of several equal elements comes first is torch's own
@@ -257,8 +231,8 @@ def _brings(x: Array, order: Array, values: Array, dim: int) -> bool:
     named = np.sort(order, axis=dim)
     after = np.split(named, [min(1, named.shape[dim])], dim)[1]
     before = np.split(named, [max(0, named.shape[dim] - 1)], dim)[0]
-    found = np.take_along_axis(x, order, axis=dim)
-    alike = np.equal(found, values) | (np.isnan(found) & np.isnan(values))
+    ordered = np.take_along_axis(x, order, axis=dim)
+    alike = np.equal(ordered, values) | (np.isnan(ordered) & np.isnan(values))
     return bool(np.all(after != before) and np.all(alike))
 
 
@@ -283,9 +257,7 @@ def sort(
     return values, _order(x, dim, descending)
 
 
-@sort.vjp("x", "put_back(g[0], x, dim, y[1])")
-def _(g: Pair, y1: Array, x: Array, *, dim: int) -> Array:
-    return _placed(g[0], x, dim, y1)
+sort.vjp("x", "put_back(g[0], x, dim, y[1])")(lambda g, y1, x, *, dim: _placed(g[0], x, dim, y1))
 
 
 @rule(
@@ -306,19 +278,17 @@ def topk(
     _refuse_0d(x)
     values = _first(_sorted(x, dim, largest), dim, k)
     if not sorted and order.shape == values.shape:
-        taken = np.take_along_axis(x, np.clip(order, 0, max(0, x.shape[dim] - 1)), axis=dim)
-        ranked = np.take_along_axis(order, _order(taken, dim, largest), axis=dim)
+        recorded = np.take_along_axis(x, np.clip(order, 0, max(0, x.shape[dim] - 1)), axis=dim)
+        ranked = np.take_along_axis(order, _order(recorded, dim, largest), axis=dim)
         if _brings(x, ranked, values, dim):
-            return taken, order
+            return recorded, order
         raise NotImplementedError("topk in no order")
     if _brings(x, order, values, dim):
         return values, order
     return values, _first(_order(x, dim, largest), dim, k)
 
 
-@topk.vjp("x", "put_back(g[0], x, dim, y[1])")
-def _(g: Pair, y1: Array, x: Array, *, dim: int) -> Array:
-    return _placed(g[0], x, dim, y1)
+topk.vjp("x", "put_back(g[0], x, dim, y[1])")(lambda g, y1, x, *, dim: _placed(g[0], x, dim, y1))
 
 
 @rule(

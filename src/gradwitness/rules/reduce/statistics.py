@@ -63,9 +63,9 @@ def nansum(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
     return np.sum(np.where(np.isnan(x), 0, x), axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-@nansum.vjp("x", "repeat(g, x, dim, keepdim) * (x == x)")
-def _(g: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
-    return np.where(np.isnan(x), 0, spread(g, x, dim, keepdim))
+nansum.vjp("x", "repeat(g, x, dim, keepdim) * (x == x)")(
+    lambda g, x, *, dim, keepdim: np.where(np.isnan(x), 0, spread(g, x, dim, keepdim))
+)
 
 
 @rule(
@@ -106,19 +106,20 @@ def _shared(g: Array, y: Array, x: Array, dim: int | None, keepdim: bool) -> Arr
 
 
 def _ranked(x: Array, rank: int, dim: int, keepdim: bool) -> tuple[Array, Array]:
-    """Return the element of a rank along an axis, and where it stands."""
-    order = np.argsort(x, axis=dim)
-    place = np.take(order, [rank], axis=dim)
-    found = np.take_along_axis(x, place, axis=dim)
-    if np.any(np.sum(np.equal(x, found), axis=dim) > 1) or np.any(np.isnan(x)):
+    """Return the element of a rank along an axis, and its index."""
+    if not x.ndim:
+        raise NotImplementedError("a tensor without axes")
+    index = np.take(np.argsort(x, axis=dim), [rank], axis=dim)
+    element = np.take_along_axis(x, index, axis=dim)
+    if np.any(np.sum(np.equal(x, element), axis=dim) > 1) or np.any(np.isnan(x)):
         raise NotImplementedError("a tie, or NaN, among what is ranked")
-    return (found, place) if keepdim else (np.squeeze(found, dim), np.squeeze(place, dim))
+    return (element, index) if keepdim else (np.squeeze(element, dim), np.squeeze(index, dim))
 
 
-def _chosen(g: Any, y: Any, x: Array, dim: int, keepdim: bool) -> Array:
-    of_y, place = (
-        (g[0], y[1]) if keepdim else (np.expand_dims(g[0], dim), np.expand_dims(y[1], dim))
-    )
+def _to_ranked(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
+    if dim is None:
+        return _shared(g, y, x, None, False)
+    of_y, place = (item if keepdim else np.expand_dims(item, dim) for item in (g[0], y[1]))
     return filled(np.zeros_like(of_y, shape=x.shape), along(x, dim, place), of_y)
 
 
@@ -130,19 +131,13 @@ def _chosen(g: Any, y: Any, x: Array, dim: int, keepdim: bool) -> Array:
 )
 def median(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
     if dim is not None:
-        if not x.ndim:
-            raise NotImplementedError("a tensor without axes")
-        return _ranked(x, (x.shape[dim] - 1) // 2, dim, keepdim)
+        return _ranked(x, (x.shape[dim] - 1) // 2 if x.ndim else 0, dim, keepdim)
     if np.any(np.isnan(x)):
         raise NotImplementedError("a median of NaN")
     return np.take(np.sort(np.reshape(x, (x.size,)), axis=0), (x.size - 1) // 2)
 
 
-@median.vjp("x", "to_rank(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
-    if dim is None:
-        return _shared(g, y, x, None, False)
-    return _chosen(g, y, x, dim, keepdim)
+median.vjp("x", "to_rank(g, y, x, dim, keepdim)")(_to_ranked)
 
 
 @rule(
@@ -151,11 +146,7 @@ def _(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
     meaning="gives the gradient to the k-th smallest, whose index the forward pass returned",
 )
 def kthvalue(x: Array, *, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Array, Array]:
-    if not x.ndim:
-        raise NotImplementedError("a tensor without axes")
     return _ranked(x, k - 1, dim, keepdim)
 
 
-@kthvalue.vjp("x", "to_rank(g, y, x, dim, keepdim)")
-def _(g: Any, y: Any, x: Array, *, dim: int, keepdim: bool) -> Array:
-    return _chosen(g, y, x, dim, keepdim)
+kthvalue.vjp("x", "to_rank(g, y, x, dim, keepdim)")(_to_ranked)

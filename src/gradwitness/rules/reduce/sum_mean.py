@@ -38,9 +38,9 @@ def sum_(x: Array, *, dim: Dim = None, keepdim: bool = False, dtype: str | None 
     return np.sum(converted(x, dtype), axis=axes(dim, x.ndim), keepdims=keepdim)
 
 
-@sum_.vjp("x", "repeat(g, x, dim, keepdim)")
-def _(g: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
-    return spread(g, x, dim, keepdim)
+sum_.vjp("x", "repeat(g, x, dim, keepdim)")(
+    lambda g, x, *, dim, keepdim: spread(g, x, dim, keepdim)
+)
 
 
 @rule(

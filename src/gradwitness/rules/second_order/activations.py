@@ -20,7 +20,7 @@ from gradwitness.rules.elementwise.activations import (
     softplus,
     softshrink,
 )
-from gradwitness.rules.elementwise.pointwise import DENSITY, TANH_CUBE, TANH_SCALE, gelu
+from gradwitness.rules.elementwise.pointwise import DENSITY, TANH_CUBE, TANH_SCALE, gelu, sigmoid_of
 from gradwitness.rules.reduce.softmax import log_sigmoid
 from gradwitness.rules.registry import Array, Rule, elementwise, rule
 from gradwitness.rules.second_order.transposed_parameters import Parameters
@@ -38,18 +38,9 @@ def _twice(
 ) -> None:
     """Enter the backward of an elementwise function.
 
-    Parameters
-    ----------
-    forward : Rule
-        The function.
-    does : str
-        What is done to the gradient, in the words of a meaning.
-    text : str
-        The second derivative.
-    bend : callable, optional
-        The same: of x, and the function's parameters. Without it the function is linear in pieces.
-    **renamed : str
-        What the backward calls parameters of the function.
+    ``does`` is the meaning's words for what it does to the gradient. ``bend`` is the second
+    derivative, of x and the function's parameters, and ``text`` its formula; without them the
+    function is linear in pieces. ``renamed`` says what the backward calls those parameters.
     """
     parameters = Parameters(forward, renamed)
 
@@ -57,30 +48,29 @@ def _twice(
         return forward.gradients["x"](dy, x, (x,), parameters.own(how))
 
     formula = forward.gradients["x"].text
-    made = elementwise(
+    entered = elementwise(
         f"{forward.name}_backward",
         "y = " + parameters.worded(formula, g="dy", y="x"),
         meaning=f"multiplies the gradient by {does}",
         doubles=forward.doubles,
     )(parameters.given_to(slope, "dy", "x"))
 
-    @made.vjp("dy", parameters.worded(formula, y="x"))
+    @entered.vjp("dy", parameters.worded(formula, y="x"))
     def _(g: Array, x: Array, **how: Any) -> Array:
         return forward.gradients["x"](g, x, (x,), parameters.own(how))
 
     if bend is None:
-        made.constant_in("x")
+        entered.constant_in("x")
         return
 
-    @made.vjp("x", f"g * dy * {text}")
+    @entered.vjp("x", f"g * dy * {text}")
     def _(g: Array, dy: Array, x: Array, **how: Any) -> Array:
         return g * dy * bend(x, **parameters.own(how))
 
 
 def _sigmoid(x: Array) -> tuple[Array, Array]:
     """Return the sigmoid s and its slope, a difference as torch makes it: s (1 - s)."""
-    e = np.exp(-np.abs(x))
-    s = np.where(x >= 0, 1, e) / (1 + e)
+    s = sigmoid_of(x)
     return s, s * (1 - s)
 
 
@@ -154,14 +144,12 @@ def log_sigmoid_backward(dy: Array, x: Array) -> Array:
     return log_sigmoid.gradients["x"]((dy,), None, (x,), {})
 
 
-@log_sigmoid_backward.vjp("dy", "g / (1 + exp(x))")
-def _(g: Array, x: Array) -> Array:
-    return log_sigmoid.gradients["x"]((g,), None, (x,), {})
-
-
-@log_sigmoid_backward.vjp("x", "-g * dy * exp(x) / (1 + exp(x)) ** 2")
-def _(g: Array, dy: Array, x: Array) -> Array:
-    return -(g * dy * _sigmoid(x)[1])
+log_sigmoid_backward.vjp("dy", "g / (1 + exp(x))")(
+    lambda g, x: log_sigmoid.gradients["x"]((g,), None, (x,), {})
+)
+log_sigmoid_backward.vjp("x", "-g * dy * exp(x) / (1 + exp(x)) ** 2")(
+    lambda g, dy, x: -(g * dy * _sigmoid(x)[1])
+)
 
 
 @rule(
@@ -214,19 +202,15 @@ def prelu_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array]:
     return to_x, to_w
 
 
-@prelu_backward.vjp("dy", "where(x > 0, g[0], w * g[0] + x * g[1])")
-def _(g: Any, x: Array, w: Array) -> Array:
-    return np.where(x > 0, g[0], w * g[0] + x * g[1])
-
-
-@prelu_backward.vjp("x", "where(x > 0, 0, dy * g[1])")
-def _(g: Any, dy: Array, x: Array) -> Array:
-    return np.where(x > 0, 0, dy * g[1])
-
-
-@prelu_backward.vjp("w", "where(x > 0, 0, dy * g[0])")
-def _(g: Any, dy: Array, x: Array) -> Array:
-    return np.where(x > 0, 0, dy * g[0])
+prelu_backward.vjp("dy", "where(x > 0, g[0], w * g[0] + x * g[1])")(
+    lambda g, x, w: np.where(x > 0, g[0], w * g[0] + x * g[1])
+)
+prelu_backward.vjp("x", "where(x > 0, 0, dy * g[1])")(
+    lambda g, dy, x: np.where(x > 0, 0, dy * g[1])
+)
+prelu_backward.vjp("w", "where(x > 0, 0, dy * g[0])")(
+    lambda g, dy, x: np.where(x > 0, 0, dy * g[0])
+)
 
 
 # As torch has it: a range of slopes that is no wider than this is none.

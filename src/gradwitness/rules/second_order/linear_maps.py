@@ -36,18 +36,9 @@ def _shaped(sizes: Sizes) -> Array:
 def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: str) -> None:
     """Enter the backward of a linear operation.
 
-    Parameters
-    ----------
-    forward : Rule
-        The operation.
-    does : str
-        What it does to the gradient, in the words of a meaning.
-    *aliases : str
-        Other operations' backwards of the same rule.
-    sizes : str
-        Which argument says the operand's shape, where the operand itself is none.
-    **renamed : str
-        What the backward calls parameters of the operation.
+    ``does`` is the meaning, ``aliases`` name other operations whose backward is the same, ``sizes``
+    is the argument that says the operand's shape, where the backward does not take the operand, and
+    ``renamed`` says what the backward calls parameters of the operation.
     """
     parameters = Parameters(forward, renamed)
 
@@ -59,7 +50,7 @@ def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: 
         return forward.gradients["x"](dy, None, (x,), parameters.own(how))
 
     operand = f"zeros({sizes})" if sizes else "x"
-    made = rule(
+    transposed = rule(
         f"{forward.name}_backward",
         "y = " + parameters.worded(forward.gradients["x"].text, g="dy", x=operand),
         meaning=does,
@@ -72,9 +63,9 @@ def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: 
         else parameters.given_to(to_operand, "dy", "x")
     )
     text = parameters.worded(forward.text.removeprefix("y = "), x="g")
-    made.vjp("dy", text)(lambda g, **how: forward.function(g, **parameters.own(how)))
+    transposed.vjp("dy", text)(lambda g, **how: forward.function(g, **parameters.own(how)))
     if not sizes:
-        made.constant_in("x")
+        transposed.constant_in("x")
 
 
 _twice(select, "selects the place of the gradient that was sent through", sizes="input_sizes")
@@ -139,11 +130,9 @@ def max_pool2d_backward(dy: Array, x: Array, indices: Array, *, kernel_size: Num
     return max_pool2d_with_indices.gradients["x"]((dy, None), (None, indices), (x,), how)
 
 
-@max_pool2d_backward.vjp("dy", "repool(g, dy, indices)")
-def _(g: Array, indices: Array, *, kernel_size: Numbers) -> Array:
-    return _read_at(g, indices, dimensions(kernel_size))
-
-
+max_pool2d_backward.vjp("dy", "repool(g, dy, indices)")(
+    lambda g, indices, *, kernel_size: _read_at(g, indices, dimensions(kernel_size))
+)
 max_pool2d_backward.constant_in("x")
 
 

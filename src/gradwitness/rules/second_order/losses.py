@@ -6,14 +6,18 @@ Each is ``dy l'(x)``, by the rule of the loss l itself; differentiated once more
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.rules.loss.losses import huber_loss, share, smooth_l1_loss
+from gradwitness.rules.loss.losses import huber_loss, mse_loss, share, smooth_l1_loss
 from gradwitness.rules.loss.losses_binary import binary_cross_entropy, soft_margin_loss
 from gradwitness.rules.loss.losses_classes import nll_loss, nll_loss2d
 from gradwitness.rules.registry import Array, Rule, rule
+from gradwitness.rules.second_order.transposed_parameters import Parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def _likelihood(forward: Rule, name: str, word: str) -> None:
@@ -50,98 +54,89 @@ _likelihood(nll_loss, "aten.nll_loss_backward", "nll")
 _likelihood(nll_loss2d, "aten.nll_loss2d_backward", "nll2d")
 
 
-@rule(
-    "aten.smooth_l1_loss_backward",
-    "y = dy / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))",
-    meaning="multiplies the gradient by (x - t) / beta where that is between -1 and 1, else by its "
-    "sign, and for what is compared by 1 / beta and its negative there, by 0 elsewhere",
-    composite=True,
-)
-def smooth_l1_backward(dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
-    how = {"reduction": reduction, "beta": beta}
-    return smooth_l1_loss.gradients["x"](dy, None, (x, t), how)
+def _enter(
+    name: str,
+    forward: Rule,
+    text: str,
+    bend: Callable[..., Array],
+    to_target: str = "",
+    *,
+    meaning: str,
+) -> None:
+    """Enter the backward of a loss of x and t.
+
+    ``text`` and ``bend`` are the gradient of x. ``to_target`` is the formula of its negative, that
+    of t, where the loss is one of x - t; else t has none.
+    """
+    slope, parameters = forward.gradients["x"], Parameters(forward, {})
+
+    def backward(dy: Array, x: Array, t: Array, **how: Any) -> Array:
+        return slope(dy, None, (x, t), how)
+
+    value = f"y = {parameters.worded(slope.text, g='dy')}"
+    entered = rule(name, value, meaning=meaning, composite=True)(
+        parameters.given_to(backward, "dy", "x", "t", required=True)
+    )
+    entered.vjp("dy", slope.text)(lambda g, x, t, **how: slope(g, None, (x, t), how))
+    entered.vjp("x", text)(bend)
+    if to_target:
+        entered.vjp("t", to_target)(lambda g, dy, x, t, **how: -bend(g, dy, x, t, **how))
 
 
-@smooth_l1_backward.vjp(
-    "dy", "g / share(x - t, reduction) * where(abs(x - t) < beta, (x - t) / beta, sign(x - t))"
-)
-def _(g: Array, x: Array, t: Array, **how: Any) -> Array:
-    return smooth_l1_loss.gradients["x"](g, None, (x, t), how)
+def _mse_bend(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
+    return 2 * share((x - t).size, reduction) * dy * g
 
 
-def _smooth_bend(g: Array, dy: Array, x: Array, t: Array, reduction: int, beta: Any) -> Array:
+def _smooth_bend(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
     gap = x - t
     return np.where(np.abs(gap) < beta, share(gap.size, reduction) * (g * dy) / beta, 0)
 
 
-@smooth_l1_backward.vjp("x", "where(abs(x - t) < beta, g * dy / share(x - t, reduction) / beta, 0)")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
-    return _smooth_bend(g, dy, x, t, reduction, beta)
-
-
-@smooth_l1_backward.vjp(
-    "t", "where(abs(x - t) < beta, -g * dy / share(x - t, reduction) / beta, 0)"
-)
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, beta: Any) -> Array:
-    return -_smooth_bend(g, dy, x, t, reduction, beta)
-
-
-@rule(
-    "aten.huber_loss_backward",
-    "y = dy / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))",
-    meaning="multiplies the gradient by x - t, limited to -delta and delta, and for what is "
-    "compared by 1 and -1 within the limits, by 0 elsewhere",
-    composite=True,
-)
-def huber_backward(dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
-    how = {"reduction": reduction, "delta": delta}
-    return huber_loss.gradients["x"](dy, None, (x, t), how)
-
-
-@huber_backward.vjp(
-    "dy", "g / share(x - t, reduction) * where(abs(x - t) < delta, x - t, delta * sign(x - t))"
-)
-def _(g: Array, x: Array, t: Array, **how: Any) -> Array:
-    return huber_loss.gradients["x"](g, None, (x, t), how)
-
-
-def _huber_bend(g: Array, dy: Array, x: Array, t: Array, reduction: int, delta: Any) -> Array:
+def _huber_bend(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
     gap = x - t
     return np.where(np.abs(gap) < delta, share(gap.size, reduction) * (g * dy), 0)
 
 
-@huber_backward.vjp("x", "where(abs(x - t) < delta, g * dy / share(x - t, reduction), 0)")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
-    return _huber_bend(g, dy, x, t, reduction, delta)
-
-
-@huber_backward.vjp("t", "where(abs(x - t) < delta, -g * dy / share(x - t, reduction), 0)")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int, delta: Any) -> Array:
-    return -_huber_bend(g, dy, x, t, reduction, delta)
-
-
-@rule(
-    "aten.soft_margin_loss_backward",
-    "y = -dy * t * exp(-t * x) / (1 + exp(-t * x)) / share(x, reduction)",
-    meaning="multiplies the gradient by -t z / (1 + z), z being exp(-t x), and for the input by "
-    "t^2 z / (1 + z)^2 times the gradient that was sent through",
-    composite=True,
-)
-def soft_margin_backward(dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return soft_margin_loss.gradients["x"](dy, None, (x, t), {"reduction": reduction})
-
-
-@soft_margin_backward.vjp("dy", "-g * t * exp(-t * x) / (1 + exp(-t * x)) / share(x, reduction)")
-def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return soft_margin_loss.gradients["x"](g, None, (x, t), {"reduction": reduction})
-
-
-@soft_margin_backward.vjp(
-    "x", "g * dy * t * t * exp(-t * x) / (1 + exp(-t * x)) ** 2 / share(x, reduction)"
-)
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
+def _soft_margin_bend(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
     z = np.exp(-t * x)
     return g * dy * (t * t * z / ((z + 1) * (z + 1))) * share(x.size, reduction)
+
+
+_enter(
+    "aten.mse_loss_backward",
+    mse_loss,
+    "2 / share(x - t, reduction) * dy * g",
+    _mse_bend,
+    "-2 / share(x - t, reduction) * dy * g",
+    meaning="sends 2 (x - t) g to the gradient of a squared error, and 2 dy g and its negative to "
+    "what is compared, divided by the number of terms for a mean",
+)
+_enter(
+    "aten.smooth_l1_loss_backward",
+    smooth_l1_loss,
+    "where(abs(x - t) < beta, g * dy / share(x - t, reduction) / beta, 0)",
+    _smooth_bend,
+    "where(abs(x - t) < beta, -g * dy / share(x - t, reduction) / beta, 0)",
+    meaning="multiplies the gradient by (x - t) / beta where that is between -1 and 1, else by its "
+    "sign, and for what is compared by 1 / beta and its negative there, by 0 elsewhere",
+)
+_enter(
+    "aten.huber_loss_backward",
+    huber_loss,
+    "where(abs(x - t) < delta, g * dy / share(x - t, reduction), 0)",
+    _huber_bend,
+    "where(abs(x - t) < delta, -g * dy / share(x - t, reduction), 0)",
+    meaning="multiplies the gradient by x - t, limited to -delta and delta, and for what is "
+    "compared by 1 and -1 within the limits, by 0 elsewhere",
+)
+_enter(
+    "aten.soft_margin_loss_backward",
+    soft_margin_loss,
+    "g * dy * t * t * exp(-t * x) / (1 + exp(-t * x)) ** 2 / share(x, reduction)",
+    _soft_margin_bend,
+    meaning="multiplies the gradient by -t z / (1 + z), z being exp(-t x), and for the input by "
+    "t^2 z / (1 + z)^2 times the gradient that was sent through",
+)
 
 
 @rule(

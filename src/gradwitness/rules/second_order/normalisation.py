@@ -151,8 +151,8 @@ def layer_norm_backward(
 ) -> tuple[Array | None, ...]:
     how = {"normalized_shape": normalized_shape, "eps": None}
     return tuple(
-        layer_norm.gradients[name]((dy,), (None, m, r), (x, w, b), how) if wanted else None
-        for name, wanted in zip("xwb", output_mask, strict=True)
+        layer_norm.gradients[name]((dy,), (None, m, r), (x, w, b), how) if asked else None
+        for name, asked in zip("xwb", output_mask, strict=True)
     )
 
 
@@ -181,7 +181,7 @@ def _per_channel(w: Array, x: Array) -> Array:
 
 def _wide(g: Any, x: Array) -> tuple[Array, ...]:
     """Give what came in for weight and bias the axes of x, if anything did."""
-    return g[0], *(_per_channel(item, x) if arrived(item) else item for item in g[1:])
+    return g[0], *(_per_channel(v, x) if arrived(v) else v for v in g[1:])
 
 
 _STATISTICS = "running_mean, running_var, train, eps"
@@ -207,11 +207,11 @@ def batch_norm_backward(
     eps: Any,
     output_mask: tuple[bool, ...],
 ) -> tuple[Array | None, ...]:
-    made, how = (None, saved_mean, saved_inverse), {"training": train, "eps": eps}
-    given = (x, w, None, running_mean, running_var)
+    results, how = (None, saved_mean, saved_inverse), {"training": train, "eps": eps}
+    operands = (x, w, None, running_mean, running_var)
     return tuple(
-        batch_norm.gradients[name]((dy,), made, given, how) if wanted else None
-        for name, wanted in zip("xwb", output_mask, strict=True)
+        batch_norm.gradients[name]((dy,), results, operands, how) if asked else None
+        for name, asked in zip("xwb", output_mask, strict=True)
     )
 
 
@@ -232,7 +232,7 @@ def _over_channels(operand: str, text: str) -> None:
     ) -> Array:
         over = (0, *range(2, x.ndim))
         if train:
-            mean, r = (_per_channel(_narrowed(item), x) for item in (saved_mean, saved_inverse))
+            mean, r = (_per_channel(_narrowed(kept), x) for kept in (saved_mean, saved_inverse))
         else:
             mean, r = _per_channel(running_mean, x), 1 / np.sqrt(_per_channel(running_var, x) + eps)
         scale = None if w is None else _per_channel(w, x)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.loss.losses import MEAN
 from gradwitness.rules.registry import Array, rule
 
 
@@ -24,14 +23,8 @@ def tanh_backward(dy: Array, o: Array) -> Array:
     return dy * (1 - o * o)
 
 
-@tanh_backward.vjp("dy", "g * (1 - o * o)")
-def _(g: Array, o: Array) -> Array:
-    return g * (1 - o * o)
-
-
-@tanh_backward.vjp("o", "-2 * g * o * dy")
-def _(g: Array, dy: Array, o: Array) -> Array:
-    return g * (-2 * o * dy)
+tanh_backward.vjps(dy="g * (1 - o * o)")
+tanh_backward.vjp("o", "-2 * g * o * dy")(lambda g, dy, o: g * (-2 * o * dy))
 
 
 @rule(
@@ -44,14 +37,7 @@ def sigmoid_backward(dy: Array, o: Array) -> Array:
     return dy * (1 - o) * o
 
 
-@sigmoid_backward.vjp("dy", "g * (1 - o) * o")
-def _(g: Array, o: Array) -> Array:
-    return g * (1 - o) * o
-
-
-@sigmoid_backward.vjp("o", "g * dy * (1 - 2 * o)")
-def _(g: Array, dy: Array, o: Array) -> Array:
-    return g * dy * (1 - 2 * o)
+sigmoid_backward.vjps(dy="g * (1 - o) * o", o="g * dy * (1 - 2 * o)")
 
 
 @rule(
@@ -64,11 +50,7 @@ def threshold_backward(dy: Array, x: Array, *, threshold: Any) -> Array:
     return np.where(x > threshold, dy, 0)
 
 
-@threshold_backward.vjp("dy", "where(x > threshold, g, 0)")
-def _(g: Array, x: Array, *, threshold: Any) -> Array:
-    return np.where(x > threshold, g, 0)
-
-
+threshold_backward.vjps(dy="where(x > threshold, g, 0)")
 threshold_backward.constant_in("x")
 
 
@@ -84,11 +66,7 @@ def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: Any) -> Array:
     return np.where(x > 0, dy, negative_slope * dy)
 
 
-@leaky_relu_backward.vjp("dy", "where(x > 0, g, negative_slope * g)")
-def _(g: Array, x: Array, *, negative_slope: Any) -> Array:
-    return np.where(x > 0, g, negative_slope * g)
-
-
+leaky_relu_backward.vjps(dy="where(x > 0, g, negative_slope * g)")
 leaky_relu_backward.constant_in("x")
 
 
@@ -108,9 +86,9 @@ def softmax_backward(dy: Array, o: Array, *, dim: int) -> Array:
     return o * (dy - _sum(dy * o, dim))
 
 
-@softmax_backward.vjp("dy", "o * (g - repeat(sum(g * o, dim, True), o, dim, True))")
-def _(g: Array, o: Array, *, dim: int) -> Array:
-    return o * (g - _sum(g * o, dim))
+softmax_backward.vjp("dy", "o * (g - repeat(sum(g * o, dim, True), o, dim, True))")(
+    lambda g, o, *, dim: o * (g - _sum(g * o, dim))
+)
 
 
 @softmax_backward.vjp(
@@ -134,41 +112,9 @@ def log_softmax_backward(dy: Array, o: Array, *, dim: int) -> Array:
     return dy - np.exp(o) * _sum(dy, dim)
 
 
-@log_softmax_backward.vjp("dy", "g - repeat(sum(g * exp(o), dim, True), o, dim, True)")
-def _(g: Array, o: Array, *, dim: int) -> Array:
-    return g - _sum(g * np.exp(o), dim)
-
-
-@log_softmax_backward.vjp("o", "-repeat(sum(dy, dim, True), o, dim, True) * exp(o) * g")
-def _(g: Array, dy: Array, o: Array, *, dim: int) -> Array:
-    return -_sum(dy, dim) * np.exp(o) * g
-
-
-@rule(
-    "aten.mse_loss_backward",
-    "y = 2 / share(x - t, reduction) * (x - t) * dy",
-    meaning="sends 2 (x - t) g to the gradient of a squared error, and 2 dy g and its negative to "
-    "what is compared, divided by the number of terms for a mean",
-    composite=True,
+log_softmax_backward.vjp("dy", "g - repeat(sum(g * exp(o), dim, True), o, dim, True)")(
+    lambda g, o, *, dim: g - _sum(g * np.exp(o), dim)
 )
-def mse_loss_backward(dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return _factor(x, t, reduction) * (x - t) * dy
-
-
-def _factor(x: Array, t: Array, reduction: int) -> float:
-    return 2 / (x - t).size if reduction == MEAN else 2.0
-
-
-@mse_loss_backward.vjp("dy", "2 / share(x - t, reduction) * (x - t) * g")
-def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return _factor(x, t, reduction) * (x - t) * g
-
-
-@mse_loss_backward.vjp("x", "2 / share(x - t, reduction) * dy * g")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return _factor(x, t, reduction) * dy * g
-
-
-@mse_loss_backward.vjp("t", "-2 / share(x - t, reduction) * dy * g")
-def _(g: Array, dy: Array, x: Array, t: Array, *, reduction: int) -> Array:
-    return -(_factor(x, t, reduction) * dy * g)
+log_softmax_backward.vjp("o", "-repeat(sum(dy, dim, True), o, dim, True) * exp(o) * g")(
+    lambda g, dy, o, *, dim: -_sum(dy, dim) * np.exp(o) * g
+)

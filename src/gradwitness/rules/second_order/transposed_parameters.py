@@ -16,15 +16,7 @@ KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 
 class Parameters:
-    """The parameters of an operation under the names that its backward has for them.
-
-    Parameters
-    ----------
-    forward : Rule
-        The operation.
-    renamed : mapping of str to str
-        What the backward calls parameters of the operation, where it is another name.
-    """
+    """The parameters of an operation under the names that its backward has for them."""
 
     def __init__(self, forward: Rule, renamed: Mapping[str, str]) -> None:
         self._renamed = renamed
@@ -36,19 +28,27 @@ class Parameters:
         ]
 
     def given_to(
-        self, function: Callable[..., Array], *operands: str, more: tuple[str, ...] = ()
+        self,
+        function: Callable[..., Array],
+        *operands: str,
+        more: tuple[str, ...] = (),
+        required: bool = False,
     ) -> Callable[..., Array]:
-        """Give a function the signature that a rule reads off it: operands and parameters."""
-        first = [inspect.Parameter(item, OPERAND) for item in operands]
-        added = [inspect.Parameter(item, KEYWORD) for item in more]
-        signature = inspect.Signature([*first, *added, *self._names])
+        """Give a function the signature that a rule reads off it: operands and parameters.
+
+        Where parameters are ``required``, each call gives them: they have no defaults.
+        """
+        first = [inspect.Parameter(name, OPERAND) for name in operands]
+        added = [inspect.Parameter(name, KEYWORD) for name in more]
+        own = [p.replace(default=p.empty) for p in self._names] if required else self._names
+        signature = inspect.Signature([*first, *added, *own])
         function.__signature__ = signature  # type: ignore[attr-defined]
         return function
 
     def own(self, how: Mapping[str, Any]) -> dict[str, Any]:
         """Return the operation's own parameters out of those of its backward."""
-        named = {self._back.get(name, name): item for name, item in how.items()}
-        return {name: item for name, item in named.items() if self._knows(name)}
+        named = {self._back.get(name, name): value for name, value in how.items()}
+        return {name: value for name, value in named.items() if self._knows(name)}
 
     def _knows(self, name: str) -> bool:
         return any(parameter.name == self._renamed.get(name, name) for parameter in self._names)

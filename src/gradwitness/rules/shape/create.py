@@ -13,69 +13,32 @@ from gradwitness.rules.registry import Array, rule
 # the engine leaves such parameters out.
 
 
-@rule("aten.zeros", "y = zeros(size)")
-def zeros(*, size: tuple[int, ...]) -> Array:
-    return np.zeros(size)
+rule("aten.zeros", "y = zeros(size)")(lambda *, size: np.zeros(size))
+rule("aten.zeros_like", "y = zeros(shape(x))")(lambda x: np.zeros_like(x))
+rule("aten.new_zeros", "y = zeros(size)")(lambda x, *, size: np.zeros_like(x, shape=size))
 
+rule("aten.ones", "y = ones(size)")(lambda *, size: np.ones(size))
+rule("aten.ones_like", "y = ones(shape(x))")(lambda x: np.ones_like(x))
+rule("aten.new_ones", "y = ones(size)")(lambda x, *, size: np.ones_like(x, shape=size))
 
-@rule("aten.ones", "y = ones(size)")
-def ones(*, size: tuple[int, ...]) -> Array:
-    return np.ones(size)
+rule("aten.full", "y = fill_value * ones(size)")(
+    lambda *, size, fill_value: fill_value * np.ones(size)
+)
+rule("aten.full_like", "y = fill_value * ones(shape(x))")(
+    lambda x, *, fill_value: fill_value * np.ones_like(x)
+)
+rule("aten.new_full", "y = fill_value * ones(size)")(
+    lambda x, *, size, fill_value: fill_value * np.ones_like(x, shape=size)
+)
+rule("aten.scalar_tensor", "y = s")(lambda *, s: s * np.ones(()))
 
-
-@rule("aten.full", "y = fill_value * ones(size)")
-def full(*, size: tuple[int, ...], fill_value: Any) -> Array:
-    return fill_value * np.ones(size)
-
-
-@rule("aten.zeros_like", "y = zeros(shape(x))")
-def zeros_like(x: Array) -> Array:
-    return np.zeros_like(x)
-
-
-@rule("aten.ones_like", "y = ones(shape(x))")
-def ones_like(x: Array) -> Array:
-    return np.ones_like(x)
-
-
-@rule("aten.new_zeros", "y = zeros(size)")
-def new_zeros(x: Array, *, size: tuple[int, ...]) -> Array:
-    return np.zeros_like(x, shape=size)
-
-
-@rule("aten.full_like", "y = fill_value * ones(shape(x))")
-def full_like(x: Array, *, fill_value: Any) -> Array:
-    return fill_value * np.ones_like(x)
-
-
-@rule("aten.scalar_tensor", "y = s")
-def scalar_tensor(*, s: Any) -> Array:
-    return s * np.ones(())
-
-
-@rule("aten.new_ones", "y = ones(size)")
-def new_ones(x: Array, *, size: tuple[int, ...]) -> Array:
-    return np.ones_like(x, shape=size)
-
-
-@rule("aten.new_full", "y = fill_value * ones(size)")
-def new_full(x: Array, *, size: tuple[int, ...], fill_value: Any) -> Array:
-    return fill_value * np.ones_like(x, shape=size)
-
-
-@rule("aten.eye", "y = identity(n, m)")
-def eye(*, n: int, m: int | None = None) -> Array:
-    return np.eye(n, m)
-
-
-@rule("aten.tril_indices", "y = lower_places(row, col, offset)")
-def tril_indices(*, row: int, col: int, offset: int = 0) -> Array:
-    return np.stack(np.tril_indices(row, offset, col))
-
-
-@rule("aten.triu_indices", "y = upper_places(row, col, offset)")
-def triu_indices(*, row: int, col: int, offset: int = 0) -> Array:
-    return np.stack(np.triu_indices(row, offset, col))
+rule("aten.eye", "y = identity(n, m)")(lambda *, n, m=None: np.eye(n, m))
+rule("aten.tril_indices", "y = lower_places(row, col, offset)")(
+    lambda *, row, col, offset=0: np.stack(np.tril_indices(row, offset, col))
+)
+rule("aten.triu_indices", "y = upper_places(row, col, offset)")(
+    lambda *, row, col, offset=0: np.stack(np.triu_indices(row, offset, col))
+)
 
 
 # Evenly spaced numbers. Kernels round the first number of each block that a vector unit makes, and

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwitness.rules.reduce.norms import length
 from gradwitness.rules.registry import Array, rule
-from gradwitness.rules.shape.indexing import added_up, numbered
+from gradwitness.rules.shape.indexing import added_up, numbered, over_count
 
 _SUM, _MEAN = 0, 1
 
@@ -36,8 +36,8 @@ def _added(rows: Array, bag: Array, count: int) -> Array:
 def _largest(rows: Array, bag: Array, count: int) -> Array:
     """Return the largest element of each bag along its rows; 0 in an empty bag."""
     out = np.zeros_like(rows, shape=(count, rows.shape[1]))
-    for place in np.unique(bag):
-        out[place] = np.max(rows[bag == place], axis=0)
+    for k in np.unique(bag):
+        out[k] = np.max(rows[bag == k], axis=0)
     return out
 
 
@@ -104,16 +104,11 @@ def _(
         return added_up(g[0][named], places[named], weight)
     rows = np.take(g[0], of[kept], axis=0)
     if mode == _MEAN:
-        sizes = np.bincount(of[kept], minlength=_count(offsets, include_last_offset))
-        # Kernels multiply by the reciprocal of the number.
-        share = np.ones_like(rows, shape=sizes.shape) / np.maximum(sizes, 1)
-        rows = rows * np.take(share, of[kept])[:, None]
+        rows = over_count(rows, of[kept], _count(offsets, include_last_offset))
     if per_sample_weights is not None:
         rows = rows * per_sample_weights[kept][:, None]
     if scale_grad_by_freq:
-        often = np.bincount(indices[kept], minlength=weight.shape[0])
-        share = np.ones_like(rows, shape=often.shape) / np.maximum(often, 1)
-        rows = rows * np.take(share, indices[kept])[:, None]
+        rows = over_count(rows, indices[kept], weight.shape[0])
     return added_up(rows, np.take(numbered(weight), indices[kept], axis=0), weight)
 
 

@@ -30,29 +30,28 @@ def _by_place(places: Array, numbers: Array, size: int) -> Array:
     return paired(*(np.bincount(places, weights=part, minlength=size) for part in parts))
 
 
+def flat(x: Array) -> Array:
+    """Return the elements of an array along one axis."""
+    return np.reshape(x, (math.prod(x.shape),))
+
+
 def added_up(g: Array, places: Array, x: Array) -> Array:
     """Add up, for each place of x, the gradients that belong to it."""
-    size = math.prod(x.shape)
-    flat = np.reshape(g, (math.prod(g.shape),))
-    return np.reshape(_by_place(np.ravel(places), flat, size), x.shape)
+    return np.reshape(_by_place(np.ravel(places), flat(g), math.prod(x.shape)), x.shape)
 
 
-def _plus(x: Array, src: Array, places: Array) -> Array:
+def plus(x: Array, src: Array, places: Array) -> Array:
     """Add numbers to the places that they belong to, each element and its numbers in one sum."""
-    own = np.arange(math.prod(x.shape))
-    terms = [np.reshape(item, (math.prod(item.shape),)) for item in (x, src)]
-    where = np.concatenate([own, np.ravel(places)])
-    sums = _by_place(where, np.concatenate(terms), own.size)
-    return np.reshape(sums, x.shape)
+    size = math.prod(x.shape)
+    where = np.concatenate([np.arange(size), np.ravel(places)])
+    return np.reshape(_by_place(where, np.concatenate([flat(x), flat(src)]), size), x.shape)
 
 
-def _named_twice(places: Array) -> bool:
-    return bool(np.unique(places).size != places.size)
-
-
-def _refuse_twice(places: Array) -> None:
-    if _named_twice(places):
+def once(places: Array) -> Array:
+    """Return places of which none may be named twice, by what is written to them."""
+    if np.unique(places).size != places.size:
         raise NotImplementedError("several numbers written to one place: which of them stays?")
+    return places
 
 
 @rule(
@@ -68,6 +67,13 @@ def index_select(x: Array, index: Array, *, dim: int) -> Array:
 @index_select.vjp("x", "add_rows(g, x, dim, listed(index))")
 def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     return added_up(g, np.take(numbered(x), np.ravel(index), axis=dim), x) if x.ndim else g
+
+
+def over_count(rows: Array, groups: Array, count: int) -> Array:
+    """Divide each row by the size of its group: kernels multiply by the reciprocal of that."""
+    sizes = np.bincount(groups, minlength=count)
+    share: Array = np.ones_like(rows, shape=sizes.shape) / np.maximum(sizes, 1)
+    return rows * np.take(share, groups)[:, None]
 
 
 @rule(
@@ -93,9 +99,7 @@ def _(
     kept = indices != padding_idx
     rows = g[kept]
     if scale_grad_by_freq:
-        often = np.bincount(indices[kept], minlength=weight.shape[0])
-        share = np.ones_like(g, shape=often.shape) / np.maximum(often, 1)
-        rows = rows * np.take(share, indices[kept])[:, None]
+        rows = over_count(rows, indices[kept], weight.shape[0])
     return added_up(rows, np.take(numbered(weight), indices, axis=0)[kept], weight)
 
 
@@ -114,12 +118,12 @@ def along(x: Array, dim: int, index: Array) -> Array:
     ignores=("sparse_grad",),
 )
 def gather(x: Array, index: Array, *, dim: int) -> Array:
-    return np.reshape(x, (math.prod(x.shape),))[along(x, dim, index)]
+    return flat(x)[along(x, dim, index)]
 
 
-@gather.vjp("x", "scatter_add(0 * x, dim, index, g)")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return added_up(g, along(x, dim, index), x)
+gather.vjp("x", "scatter_add(0 * x, dim, index, g)")(
+    lambda g, x, index, *, dim: added_up(g, along(x, dim, index), x)
+)
 
 
 def _is_number(src: Any) -> bool:
@@ -136,16 +140,16 @@ def _used(src: Array, index: Array) -> Array:
 def filled(x: Array, places: Array, src: Array) -> Array:
     """Return a copy of x with numbers of the source at places, each named once."""
     out = np.zeros_like(x, shape=(math.prod(x.shape),))
-    out[...] = np.reshape(x, (math.prod(x.shape),))
+    out[...] = flat(x)
     out[places] = src
     return np.reshape(out, x.shape)
 
 
-def _read_back(g: Array, x: Array, places: Array, src: Array) -> Array:
+def _read_back(g: Array, places: Array, src: Array) -> Array:
     """Return the gradient of what was written to places, or added there."""
     if src.shape != places.shape:
         raise NotImplementedError("a source of another shape than its index")
-    return np.reshape(g, (math.prod(x.shape),))[places]
+    return flat(g)[places]
 
 
 @rule(
@@ -156,21 +160,15 @@ def _read_back(g: Array, x: Array, places: Array, src: Array) -> Array:
 )
 def scatter(x: Array, index: Array, src: Array, *, dim: int) -> Array:
     places = along(x, dim, index)
-    if not _is_number(src):
-        _refuse_twice(places)
-    return filled(x, places, _used(src, index))
+    return filled(x, places if _is_number(src) else once(places), _used(src, index))
 
 
-@scatter.vjp("x", "scatter(g, dim, index, 0)")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return filled(g, along(x, dim, index), 0)
-
-
-@scatter.vjp("src", "gather(g, dim, index)")
-def _(g: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
-    places = along(x, dim, index)
-    _refuse_twice(places)
-    return _read_back(g, x, places, src)
+scatter.vjp("x", "scatter(g, dim, index, 0)")(
+    lambda g, x, index, *, dim: filled(g, along(x, dim, index), 0)
+)
+scatter.vjp("src", "gather(g, dim, index)")(
+    lambda g, x, index, src, *, dim: _read_back(g, once(along(x, dim, index)), src)
+)
 
 
 @rule(
@@ -180,17 +178,13 @@ def _(g: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
 )
 def scatter_add(x: Array, index: Array, src: Array, *, dim: int) -> Array:
     places = along(x, dim, index)
-    return _plus(x, np.broadcast_to(_used(src, index), places.shape), places)
+    return plus(x, np.broadcast_to(_used(src, index), places.shape), places)
 
 
-@scatter_add.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
-
-
-@scatter_add.vjp("src", "gather(g, dim, index)")
-def _(g: Array, x: Array, index: Array, src: Array, *, dim: int) -> Array:
-    return _read_back(g, x, along(x, dim, index), src)
+scatter_add.vjps(x="g")
+scatter_add.vjp("src", "gather(g, dim, index)")(
+    lambda g, x, index, src, *, dim: _read_back(g, along(x, dim, index), src)
+)
 
 
 def _picked(x: Array, indices: Indices) -> Array:
@@ -209,9 +203,9 @@ def index_(x: Array, indices: Indices) -> Array:
     return _picked(x, indices)
 
 
-@index_.vjp("x", "put(0 * x, indices, g, True)")
-def _(g: Array, x: Array, indices: Indices) -> Array:
-    return added_up(g, _picked(numbered(x), indices), x)
+index_.vjp("x", "put(0 * x, indices, g, True)")(
+    lambda g, x, indices: added_up(g, _picked(numbered(x), indices), x)
+)
 
 
 @rule(
@@ -226,10 +220,8 @@ def index_put(x: Array, indices: Indices, values: Array, *, accumulate: bool = F
     places = _picked(numbered(x), indices)
     spread = np.broadcast_to(values, places.shape)
     if accumulate:
-        return _plus(x, spread, places)
-    if math.prod(values.shape) != 1:
-        _refuse_twice(places)
-    return filled(x, places, spread)
+        return plus(x, spread, places)
+    return filled(x, places if math.prod(values.shape) == 1 else once(places), spread)
 
 
 @index_put.vjp("x", "put(g, indices, 0, accumulate)")
@@ -240,7 +232,7 @@ def _(g: Array, x: Array, indices: Indices, *, accumulate: bool) -> Array:
 @index_put.vjp("values", "pick(g, indices)")
 def _(g: Array, x: Array, indices: Indices, *, accumulate: bool) -> Array:
     if not accumulate:
-        _refuse_twice(_picked(numbered(x), indices))
+        once(_picked(numbered(x), indices))
     return _picked(g, indices)
 
 
@@ -253,14 +245,7 @@ def where(condition: Array, a: Array, b: Array) -> Array:
     return np.where(condition, a, b)
 
 
-@where.vjp("a", "where(condition, g, 0)")
-def _(g: Array, condition: Array) -> Array:
-    return np.where(condition, g, 0)
-
-
-@where.vjp("b", "where(condition, 0, g)")
-def _(g: Array, condition: Array) -> Array:
-    return np.where(condition, 0, g)
+where.vjps(a="where(condition, g, 0)", b="where(condition, 0, g)")
 
 
 @rule(
@@ -273,18 +258,7 @@ def masked_fill(x: Array, mask: Array, value: Array) -> Array:
     return np.where(mask, value, x)
 
 
-@masked_fill.vjp("x", "where(mask, 0, g)")
-def _(g: Array, mask: Array) -> Array:
-    return np.where(mask, 0, g)
-
-
-@masked_fill.vjp("value", "where(mask, g, 0)")
-def _(g: Array, mask: Array) -> Array:
-    return np.where(mask, g, 0)
-
-
-def _both(x: Array, mask: Array) -> tuple[int, ...]:
-    return np.broadcast_shapes(x.shape, mask.shape)
+masked_fill.vjps(x="where(mask, 0, g)", value="where(mask, g, 0)")
 
 
 @rule(
@@ -293,13 +267,13 @@ def _both(x: Array, mask: Array) -> tuple[int, ...]:
     meaning="puts the gradient back at the places where the mask was true, among zeros",
 )
 def masked_select(x: Array, mask: Array) -> Array:
-    both = _both(x, mask)
+    both = np.broadcast_shapes(x.shape, mask.shape)
     return np.broadcast_to(x, both)[np.broadcast_to(mask, both)]
 
 
 @masked_select.vjp("x", "unselect(g, x, mask)")
 def _(g: Array, x: Array, mask: Array) -> Array:
-    both = _both(x, mask)
+    both = np.broadcast_shapes(x.shape, mask.shape)
     out = np.zeros_like(g, shape=both)
     out[np.broadcast_to(mask, both)] = g
     return out

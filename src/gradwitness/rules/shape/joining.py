@@ -57,14 +57,12 @@ def stack(tensors: Several, *, dim: int = 0) -> Array:
     return np.stack(tensors, axis=dim)
 
 
-@stack.vjp("tensors", "layers(g, dim)")
-def _(g: Array, *, dim: int) -> list[Array]:
-    return _layers(g, dim)
+stack.vjp("tensors", "layers(g, dim)")(lambda g, *, dim: _layers(g, dim))
 
 
 def _layers(x: Array, dim: int) -> list[Array]:
     before = (slice(None),) * (dim % x.ndim)
-    return [x[(*before, place)] for place in range(x.shape[dim])]
+    return [x[(*before, k)] for k in range(x.shape[dim])]
 
 
 def _lengths(n: int, split_size: int) -> Size:
@@ -84,9 +82,7 @@ def split(x: Array, *, split_size: int, dim: int = 0) -> list[Array]:
     return _parts(x, _lengths(x.shape[dim], split_size), dim)
 
 
-@split.vjp("x", "rejoin(g, dim)")
-def _(g: Any, *, dim: int) -> Array:
-    return np.concatenate(_all(g), axis=dim)
+split.vjp("x", "rejoin(g, dim)")(lambda g, *, dim: np.concatenate(_all(g), axis=dim))
 
 
 @rule(
@@ -99,9 +95,7 @@ def split_with_sizes(x: Array, *, split_sizes: Size, dim: int = 0) -> list[Array
     return _parts(x, split_sizes, dim)
 
 
-@split_with_sizes.vjp("x", "rejoin(g, dim)")
-def _(g: Any, *, dim: int) -> Array:
-    return np.concatenate(_all(g), axis=dim)
+split_with_sizes.vjp("x", "rejoin(g, dim)")(lambda g, *, dim: np.concatenate(_all(g), axis=dim))
 
 
 @rule(
@@ -114,9 +108,7 @@ def unbind(x: Array, *, dim: int = 0) -> list[Array]:
     return _layers(x, dim)
 
 
-@unbind.vjp("x", "restack(g, dim)")
-def _(g: Any, *, dim: int) -> Array:
-    return np.stack(_all(g), axis=dim)
+unbind.vjp("x", "restack(g, dim)")(lambda g, *, dim: np.stack(_all(g), axis=dim))
 
 
 def _corners(tensors: Several) -> list[tuple[int, int]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from gradwitness.rules.layers.windows import Walk
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Rule, rule
 from gradwitness.rules.shape.indexing import added_up, numbered
 
 if TYPE_CHECKING:
@@ -36,34 +36,38 @@ def _held(n: int, before: int, after: int) -> Array:
     return np.clip(np.arange(-before, n + after), 0, n - 1)
 
 
-@rule(
+def _enter(
+    name: str, word: str, line: Callable[[int, int, int], Array], meaning: str, *aliases: str
+) -> Rule:
+    """Enter the rule of padding that shows, at each place, the element that a line says."""
+
+    @rule(name, f"y = {word}(x, padding)", meaning=meaning, aliases=aliases)
+    def padded(x: Array, *, padding: Size) -> Array:
+        return _around(x, padding, line)
+
+    @padded.vjp("x", f"{word}_add(g, x, padding)")
+    def _(g: Array, x: Array, *, padding: Size) -> Array:
+        return added_up(g, _around(numbered(x), padding, line), x)
+
+    return padded
+
+
+reflection_pad = _enter(
     "aten.reflection_pad2d",
-    "y = mirrored(x, padding)",
-    meaning="adds the gradients of the mirror images to those of the elements that they show",
-    aliases=("aten.reflection_pad1d", "aten.reflection_pad3d"),
+    "mirrored",
+    _mirrored,
+    "adds the gradients of the mirror images to those of the elements that they show",
+    "aten.reflection_pad1d",
+    "aten.reflection_pad3d",
 )
-def reflection_pad(x: Array, *, padding: Size) -> Array:
-    return _around(x, padding, _mirrored)
-
-
-@reflection_pad.vjp("x", "mirrored_add(g, x, padding)")
-def _(g: Array, x: Array, *, padding: Size) -> Array:
-    return added_up(g, _around(numbered(x), padding, _mirrored), x)
-
-
-@rule(
+replication_pad = _enter(
     "aten.replication_pad2d",
-    "y = held(x, padding)",
-    meaning="adds the gradients of the copies to those of the elements at the edge",
-    aliases=("aten.replication_pad1d", "aten.replication_pad3d"),
+    "held",
+    _held,
+    "adds the gradients of the copies to those of the elements at the edge",
+    "aten.replication_pad1d",
+    "aten.replication_pad3d",
 )
-def replication_pad(x: Array, *, padding: Size) -> Array:
-    return _around(x, padding, _held)
-
-
-@replication_pad.vjp("x", "held_add(g, x, padding)")
-def _(g: Array, x: Array, *, padding: Size) -> Array:
-    return added_up(g, _around(numbered(x), padding, _held), x)
 
 
 # Sliding blocks. A block becomes a column: its channels, and in each its elements.
@@ -72,10 +76,10 @@ def _(g: Array, x: Array, *, padding: Size) -> Array:
 def _blocks(x: Array, how: dict[str, Pair]) -> tuple[Array, Array]:
     """Return, for each number of the columns of x, its place in x, and where it has one."""
     walk = Walk(how["kernel_size"], how["stride"], how["padding"], how["dilation"])
-    found = walk.windows(x)
-    seen = found.seen
+    blocks = walk.windows(x)
+    seen = blocks.seen
     planes = np.reshape(numbered(x), (-1, x.shape[-2] * x.shape[-1]))
-    places = planes[:, found.places]
+    places = planes[:, blocks.places]
     rest = x.shape[:-3]
     sizes = (*rest, x.shape[-3] * seen.shape[0], seen.shape[1] * seen.shape[2])
     return np.reshape(places, sizes), np.reshape(np.broadcast_to(seen, places.shape), sizes)
@@ -102,9 +106,9 @@ def im2col(x: Array, *, kernel_size: Pair, dilation: Pair, padding: Pair, stride
     return _columns(x, how)
 
 
-@im2col.vjp("x", "from_columns(g, shape(x), kernel_size, dilation, padding, stride)")
-def _(g: Array, x: Array, **how: Any) -> Array:
-    return _folded(g, x, how)
+im2col.vjp("x", "from_columns(g, shape(x), kernel_size, dilation, padding, stride)")(
+    lambda g, x, **how: _folded(g, x, how)
+)
 
 
 def _image(x: Array, output_size: Size, kernel_size: Pair) -> Array:
@@ -133,6 +137,6 @@ def col2im(
     return _folded(x, _image(x, output_size, kernel_size), how)
 
 
-@col2im.vjp("x", "columns(g, kernel_size, dilation, padding, stride)")
-def _(g: Array, **how: Any) -> Array:
-    return _columns(g, how)
+col2im.vjp("x", "columns(g, kernel_size, dilation, padding, stride)")(
+    lambda g, **how: _columns(g, how)
+)

@@ -33,9 +33,9 @@ def pixel_shuffle(x: Array, *, upscale_factor: int) -> Array:
     return _shuffled(x, upscale_factor)
 
 
-@pixel_shuffle.vjp("x", "unshuffle(g, upscale_factor)")
-def _(g: Array, *, upscale_factor: int) -> Array:
-    return _unshuffled(g, upscale_factor)
+pixel_shuffle.vjp("x", "unshuffle(g, upscale_factor)")(
+    lambda g, *, upscale_factor: _unshuffled(g, upscale_factor)
+)
 
 
 @rule(
@@ -47,9 +47,9 @@ def pixel_unshuffle(x: Array, *, downscale_factor: int) -> Array:
     return _unshuffled(x, downscale_factor)
 
 
-@pixel_unshuffle.vjp("x", "shuffle(g, downscale_factor)")
-def _(g: Array, *, downscale_factor: int) -> Array:
-    return _shuffled(g, downscale_factor)
+pixel_unshuffle.vjp("x", "shuffle(g, downscale_factor)")(
+    lambda g, *, downscale_factor: _shuffled(g, downscale_factor)
+)
 
 
 def _dealt(x: Array, groups: int) -> Array:

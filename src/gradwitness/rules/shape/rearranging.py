@@ -36,9 +36,7 @@ def flip(x: Array, *, dims: Size) -> Array:
     return np.flip(x, dims)
 
 
-@flip.vjp("x", "flip(g, dims)")
-def _(g: Array, *, dims: Size) -> Array:
-    return np.flip(g, dims)
+flip.vjp("x", "flip(g, dims)")(lambda g, *, dims: np.flip(g, dims))
 
 
 @rule(
@@ -58,9 +56,7 @@ def _turned(x: Array, quarters: int, dims: Size) -> Array:
     return x
 
 
-@rot90.vjp("x", "turned(g, -k, dims)")
-def _(g: Array, *, k: int, dims: Size) -> Array:
-    return _turned(g, -k, dims)
+rot90.vjp("x", "turned(g, -k, dims)")(lambda g, *, k, dims: _turned(g, -k, dims))
 
 
 @rule(
@@ -87,9 +83,7 @@ def tril(x: Array, *, diagonal: int = 0) -> Array:
     return np.tril(x, diagonal)
 
 
-@tril.vjp("x", "lower_part(g, diagonal)")
-def _(g: Array, *, diagonal: int) -> Array:
-    return np.tril(g, diagonal)
+tril.vjp("x", "lower_part(g, diagonal)")(lambda g, *, diagonal: np.tril(g, diagonal))
 
 
 @rule(
@@ -101,9 +95,7 @@ def triu(x: Array, *, diagonal: int = 0) -> Array:
     return np.triu(x, diagonal)
 
 
-@triu.vjp("x", "upper_part(g, diagonal)")
-def _(g: Array, *, diagonal: int) -> Array:
-    return np.triu(g, diagonal)
+triu.vjp("x", "upper_part(g, diagonal)")(lambda g, *, diagonal: np.triu(g, diagonal))
 
 
 @rule(

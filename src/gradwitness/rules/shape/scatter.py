@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.registry import Array, Shaped, rule
-from gradwitness.rules.shape.indexing import added_up, filled, numbered
+from gradwitness.rules.shape.indexing import added_up, filled, flat, numbered, once, plus
 
 Size: TypeAlias = tuple[int, ...]
 
@@ -20,23 +20,6 @@ def _rows(x: Array, dim: int, index: Array) -> Array:
     return np.take(numbered(x), np.ravel(index), axis=dim)
 
 
-def _flat(x: Array) -> Array:
-    return np.reshape(x, (math.prod(x.shape),))
-
-
-def _once(places: Array) -> Array:
-    """Return places of which none may be named twice, by what is written to them."""
-    if np.unique(places).size != places.size:
-        raise NotImplementedError("several numbers written to one place: which of them stays?")
-    return places
-
-
-def _plus(x: Array, src: Array, places: Array) -> Array:
-    where = np.concatenate([np.arange(math.prod(x.shape)), np.ravel(places)])
-    terms = np.concatenate([_flat(x), _flat(src)])
-    return np.reshape(np.bincount(where, weights=terms, minlength=math.prod(x.shape)), x.shape)
-
-
 @rule(
     "aten.index_add",
     "y = x + alpha * add_rows(source, x, dim, index)",
@@ -44,17 +27,15 @@ def _plus(x: Array, src: Array, places: Array) -> Array:
     "added to",
 )
 def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1) -> Array:
-    return _plus(x, alpha * source, _rows(x, dim, index))
+    return plus(x, alpha * source, _rows(x, dim, index))
 
 
-@index_add.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+index_add.vjps(x="g")
 
 
 @index_add.vjp("source", "alpha * take(g, dim, index)")
 def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int, alpha: Any) -> Array:
-    return np.reshape(_flat(g)[_rows(x, dim, index)], source.shape) * alpha
+    return np.reshape(flat(g)[_rows(x, dim, index)], source.shape) * alpha
 
 
 @rule(
@@ -64,18 +45,18 @@ def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int, alpha: Any)
     "was written over",
 )
 def index_copy(x: Array, index: Array, source: Array, *, dim: int) -> Array:
-    places = _once(_rows(x, dim, index))
+    places = once(_rows(x, dim, index))
     return filled(x, places, np.reshape(source, places.shape))
 
 
-@index_copy.vjp("x", "put_rows(g, dim, index, 0)")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return filled(g, _rows(x, dim, index), 0)
+index_copy.vjp("x", "put_rows(g, dim, index, 0)")(
+    lambda g, x, index, *, dim: filled(g, _rows(x, dim, index), 0)
+)
 
 
 @index_copy.vjp("source", "take(g, dim, index)")
 def _(g: Array, x: Array, index: Array, source: Shaped, *, dim: int) -> Array:
-    return np.reshape(_flat(g)[_once(_rows(x, dim, index))], source.shape)
+    return np.reshape(flat(g)[once(_rows(x, dim, index))], source.shape)
 
 
 @rule(
@@ -88,14 +69,12 @@ def index_fill(x: Array, index: Array, value: Any, *, dim: int) -> Array:
     return filled(x, _rows(x, dim, index), value)
 
 
-@index_fill.vjp("x", "put_rows(g, dim, index, 0)")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return filled(g, _rows(x, dim, index), 0)
-
-
-@index_fill.vjp("value", "take(g, dim, distinct(index))")
-def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
-    return _flat(g)[np.unique(_rows(x, dim, index))]
+index_fill.vjp("x", "put_rows(g, dim, index, 0)")(
+    lambda g, x, index, *, dim: filled(g, _rows(x, dim, index), 0)
+)
+index_fill.vjp("value", "take(g, dim, distinct(index))")(
+    lambda g, x, index, *, dim: flat(g)[np.unique(_rows(x, dim, index))]
+)
 
 
 @rule(
@@ -104,12 +83,12 @@ def _(g: Array, x: Array, index: Array, *, dim: int) -> Array:
     meaning="adds each gradient to the element that was taken",
 )
 def take(x: Array, index: Array) -> Array:
-    return _flat(x)[index]
+    return flat(x)[index]
 
 
-@take.vjp("x", "put_flat(0 * x, index, g, True)")
-def _(g: Array, x: Array, index: Array) -> Array:
-    return added_up(g, _flat(numbered(x))[index], x)
+take.vjp("x", "put_flat(0 * x, index, g, True)")(
+    lambda g, x, index: added_up(g, flat(numbered(x))[index], x)
+)
 
 
 @rule(
@@ -119,20 +98,20 @@ def _(g: Array, x: Array, index: Array) -> Array:
     "zero, or, where it was added, the gradient unchanged",
 )
 def put(x: Array, index: Array, source: Array, *, accumulate: bool = False) -> Array:
-    places = np.ravel(_flat(numbered(x))[index])
+    places = np.ravel(flat(numbered(x))[index])
     if accumulate:
-        return _plus(x, source, places)
-    return filled(x, _once(places), _flat(source))
+        return plus(x, source, places)
+    return filled(x, once(places), flat(source))
 
 
-@put.vjp("x", "g if accumulate else put_flat(g, index, 0 * source, False)")
-def _(g: Array, x: Array, index: Array, *, accumulate: bool) -> Array:
-    return g if accumulate else filled(g, _flat(numbered(x))[index], 0)
+put.vjp("x", "g if accumulate else put_flat(g, index, 0 * source, False)")(
+    lambda g, x, index, *, accumulate: g if accumulate else filled(g, flat(numbered(x))[index], 0)
+)
 
 
 @put.vjp("source", "reshape(take_flat(g, index), shape(source))")
 def _(g: Array, index: Array, source: Shaped) -> Array:
-    return np.reshape(_flat(g)[index], source.shape)
+    return np.reshape(flat(g)[index], source.shape)
 
 
 def _masked(x: Array, mask: Array) -> Array:
@@ -150,19 +129,17 @@ def _masked(x: Array, mask: Array) -> Array:
 def masked_scatter(x: Array, mask: Array, source: Array) -> Array:
     x = np.broadcast_to(x, np.broadcast_shapes(x.shape, mask.shape))
     places = _masked(x, mask)
-    return filled(x, places, _flat(source)[: places.size])
+    return filled(x, places, flat(source)[: places.size])
 
 
-@masked_scatter.vjp("x", "where(mask, 0, g)")
-def _(g: Array, mask: Array) -> Array:
-    return np.where(mask, 0, g)
+masked_scatter.vjps(x="where(mask, 0, g)")
 
 
 @masked_scatter.vjp("source", "fill_first(source, select_where(g, mask))")
 def _(g: Array, mask: Array, source: Shaped) -> Array:
     places = _masked(g, mask)
     out = np.zeros_like(g, shape=(math.prod(source.shape),))
-    out[: places.size] = _flat(g)[places]
+    out[: places.size] = flat(g)[places]
     return np.reshape(out, source.shape)
 
 
@@ -181,14 +158,12 @@ def select_scatter(x: Array, src: Array, *, dim: int, index: int) -> Array:
     return filled(x, _over(x, dim, index), src)
 
 
-@select_scatter.vjp("x", "overwrite(g, 0 * src, dim, index)")
-def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
-    return filled(g, _over(x, dim, index), 0)
-
-
-@select_scatter.vjp("src", "select(g, dim, index)")
-def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
-    return _flat(g)[_over(x, dim, index)]
+select_scatter.vjp("x", "overwrite(g, 0 * src, dim, index)")(
+    lambda g, x, *, dim, index: filled(g, _over(x, dim, index), 0)
+)
+select_scatter.vjp("src", "select(g, dim, index)")(
+    lambda g, x, *, dim, index: flat(g)[_over(x, dim, index)]
+)
 
 
 @rule(
@@ -209,14 +184,12 @@ def slice_scatter(
     return filled(x, _over(x, dim, slice(start, end, step)), src)
 
 
-@slice_scatter.vjp("x", "overwrite(g, 0 * src, dim, start, end, step)")
-def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
-    return filled(g, _over(x, dim, slice(start, end, step)), 0)
-
-
-@slice_scatter.vjp("src", "slice(g, dim, start, end, step)")
-def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
-    return _flat(g)[_over(x, dim, slice(start, end, step))]
+slice_scatter.vjp("x", "overwrite(g, 0 * src, dim, start, end, step)")(
+    lambda g, x, *, dim, start, end, step: filled(g, _over(x, dim, slice(start, end, step)), 0)
+)
+slice_scatter.vjp("src", "slice(g, dim, start, end, step)")(
+    lambda g, x, *, dim, start, end, step: flat(g)[_over(x, dim, slice(start, end, step))]
+)
 
 
 def _diagonal(x: Array, offset: int, dim1: int, dim2: int) -> tuple[Size, Array]:
@@ -225,8 +198,8 @@ def _diagonal(x: Array, offset: int, dim1: int, dim2: int) -> tuple[Size, Array]
     sizes = list(x.shape[:-1])
     for dim in sorted((dim1 % (x.ndim + 1), dim2 % (x.ndim + 1))):
         sizes.insert(dim, n)
-    whole = np.reshape(np.arange(math.prod(sizes)), sizes)
-    return tuple(sizes), np.diagonal(whole, offset, dim1, dim2)
+    numbers = np.reshape(np.arange(math.prod(sizes)), sizes)
+    return tuple(sizes), np.diagonal(numbers, offset, dim1, dim2)
 
 
 @rule(
@@ -239,9 +212,9 @@ def diag_embed(x: Array, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> 
     return filled(np.zeros_like(x, shape=sizes), places, x)
 
 
-@diag_embed.vjp("x", "diagonal_of(g, offset, dim1, dim2)")
-def _(g: Array, *, offset: int, dim1: int, dim2: int) -> Array:
-    return np.diagonal(g, offset, dim1, dim2)
+diag_embed.vjp("x", "diagonal_of(g, offset, dim1, dim2)")(
+    lambda g, *, offset, dim1, dim2: np.diagonal(g, offset, dim1, dim2)
+)
 
 
 def _on_diagonal(x: Array, offset: int, dim1: int, dim2: int) -> Array:
@@ -260,11 +233,9 @@ def diagonal_scatter(
     return filled(x, _on_diagonal(x, offset, dim1, dim2), src)
 
 
-@diagonal_scatter.vjp("x", "overwrite_diagonal(g, 0 * src, offset, dim1, dim2)")
-def _(g: Array, x: Array, *, offset: int, dim1: int, dim2: int) -> Array:
-    return filled(g, _on_diagonal(x, offset, dim1, dim2), 0)
-
-
-@diagonal_scatter.vjp("src", "diagonal_of(g, offset, dim1, dim2)")
-def _(g: Array, *, offset: int, dim1: int, dim2: int) -> Array:
-    return np.diagonal(g, offset, dim1, dim2)
+diagonal_scatter.vjp("x", "overwrite_diagonal(g, 0 * src, offset, dim1, dim2)")(
+    lambda g, x, *, offset, dim1, dim2: filled(g, _on_diagonal(x, offset, dim1, dim2), 0)
+)
+diagonal_scatter.vjp("src", "diagonal_of(g, offset, dim1, dim2)")(
+    lambda g, *, offset, dim1, dim2: np.diagonal(g, offset, dim1, dim2)
+)

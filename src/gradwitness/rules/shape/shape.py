@@ -23,9 +23,7 @@ def t(x: Array) -> Array:
     return x.T
 
 
-@t.vjp("x", "g.T")
-def _(g: Array) -> Array:
-    return g.T
+t.vjp("x", "g.T")(lambda g: g.T)
 
 
 @rule(
@@ -38,9 +36,9 @@ def transpose(x: Array, *, dim0: int, dim1: int) -> Array:
     return np.swapaxes(x, dim0, dim1) if x.ndim else x
 
 
-@transpose.vjp("x", "swap(g, dim0, dim1)")
-def _(g: Array, *, dim0: int, dim1: int) -> Array:
-    return np.swapaxes(g, dim0, dim1) if g.ndim else g
+transpose.vjp("x", "swap(g, dim0, dim1)")(
+    lambda g, *, dim0, dim1: np.swapaxes(g, dim0, dim1) if g.ndim else g
+)
 
 
 @rule(
@@ -53,9 +51,13 @@ def permute(x: Array, *, dims: Size) -> Array:
     return np.transpose(x, dims)
 
 
-@permute.vjp("x", "unpermute(g, dims)")
-def _(g: Array, *, dims: Size) -> Array:
-    return np.transpose(g, np.argsort([d % len(dims) for d in dims]))
+permute.vjp("x", "unpermute(g, dims)")(
+    lambda g, *, dims: np.transpose(g, np.argsort([d % len(dims) for d in dims]))
+)
+
+
+def _reshaped(g: Array, x: Shaped) -> Array:
+    return np.reshape(g, x.shape)
 
 
 @rule(
@@ -69,9 +71,7 @@ def view(x: Array, *, size: Size) -> Array:
     return np.reshape(x, size)
 
 
-@view.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, x: Shaped) -> Array:
-    return np.reshape(g, x.shape)
+view.vjp("x", "reshape(g, shape(x))")(_reshaped)
 
 
 @rule(
@@ -84,9 +84,7 @@ def unsqueeze(x: Array, *, dim: int) -> Array:
     return np.expand_dims(x, dim)
 
 
-@unsqueeze.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, x: Shaped) -> Array:
-    return np.reshape(g, x.shape)
+unsqueeze.vjp("x", "reshape(g, shape(x))")(_reshaped)
 
 
 @rule(
@@ -100,9 +98,7 @@ def squeeze(x: Array, *, dim: int | Size | None = None) -> Array:
     return np.squeeze(x, tuple(d % x.ndim for d in named if x.ndim and x.shape[d] == 1))
 
 
-@squeeze.vjp("x", "reshape(g, shape(x))")
-def _(g: Array, x: Shaped) -> Array:
-    return np.reshape(g, x.shape)
+squeeze.vjp("x", "reshape(g, shape(x))")(_reshaped)
 
 
 @rule(
@@ -116,9 +112,7 @@ def expand(x: Array, *, size: Size) -> Array:
     return np.broadcast_to(x, tuple(k if s == -1 else s for s, k in zip(size, kept, strict=True)))
 
 
-@expand.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+expand.vjps(x="g")
 
 
 @elementwise(
@@ -131,9 +125,7 @@ def clone(x: Array) -> Array:
     return x
 
 
-@clone.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+clone.vjps(x="g")
 
 
 @rule("aten.detach", "y = x")
@@ -142,9 +134,7 @@ def detach(x: Array) -> Array:
 
 
 # Inside a custom function's forward, which runs without grad mode, detach cuts nothing.
-@detach.vjp("x", "g")
-def _(g: Array) -> Array:
-    return g
+detach.vjps(x="g")
 
 
 @rule(
@@ -158,11 +148,7 @@ def copy(x: Array, src: Array) -> Array:
 
 
 copy.constant_in("x")
-
-
-@copy.vjp("src", "g")
-def _(g: Array) -> Array:
-    return g
+copy.vjps(src="g")
 
 
 @rule(
@@ -175,11 +161,7 @@ def fill(x: Array, value: Array) -> Array:
 
 
 fill.constant_in("x")
-
-
-@fill.vjp("value", "g")
-def _(g: Array) -> Array:
-    return g
+fill.vjps(value="g")
 
 
 @rule("aten.zero", "y = zeros(shape(x))", meaning="sends zero to what was written over")
@@ -211,9 +193,9 @@ def select(x: Array, *, dim: int, index: int) -> Array:
     return x[_at(x, dim, index)]
 
 
-@select.vjp("x", "place(g, x, dim, index)")
-def _(g: Array, x: Array, *, dim: int, index: int) -> Array:
-    return _placed(g, x, _at(x, dim, index))
+select.vjp("x", "place(g, x, dim, index)")(
+    lambda g, x, *, dim, index: _placed(g, x, _at(x, dim, index))
+)
 
 
 @rule(
@@ -228,9 +210,9 @@ def slice_(
     return x[_at(x, dim, slice(start, end, step))]
 
 
-@slice_.vjp("x", "place(g, x, dim, start, end, step)")
-def _(g: Array, x: Array, *, dim: int, start: int | None, end: int | None, step: int) -> Array:
-    return _placed(g, x, _at(x, dim, slice(start, end, step)))
+slice_.vjp("x", "place(g, x, dim, start, end, step)")(
+    lambda g, x, *, dim, start, end, step: _placed(g, x, _at(x, dim, slice(start, end, step)))
+)
 
 
 def positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
@@ -250,10 +232,10 @@ def _shown(size: Size, stride: Size, storage_offset: int | None, memory: Array |
     places = positions(size, stride, begin)
     element = np.full(1 + max(memory.max(initial=-1), places.max(initial=-1)), -1)
     element[memory] = np.reshape(np.arange(memory.size), memory.shape)
-    shown = element[places]
-    if np.any(shown < 0) or np.unique(memory).size != memory.size:
+    indices = element[places]
+    if np.any(indices < 0) or np.unique(memory).size != memory.size:
         raise NotImplementedError("a view of memory that its base does not show, or shows twice")
-    return shown
+    return indices
 
 
 @rule(
@@ -270,8 +252,8 @@ def as_strided(
     storage_offset: int | None = None,
     memory: Array | None = None,
 ) -> Array:
-    shown = _shown(size, stride, storage_offset, memory)
-    return np.reshape(x, (math.prod(x.shape),))[shown]
+    elements = _shown(size, stride, storage_offset, memory)
+    return np.reshape(x, (math.prod(x.shape),))[elements]
 
 
 @as_strided.vjp("x", "unstride(g, x, size, stride, storage_offset)")

@@ -22,9 +22,17 @@ def _double(number: Any) -> float:
     return float(ignore_error(number))
 
 
-def _gradient(g: Array, grad_scale: Any, found_inf: Any) -> Array:
+def _unscaled(grads: Any, grad_scale: Any, found_inf: Any) -> list[Array]:
     """Undo the scale, where the step does that too."""
-    return g if grad_scale is None or _skipped(found_inf) else g / grad_scale
+    if grad_scale is None or _skipped(found_inf):
+        return list(grads)
+    return [g / grad_scale for g in grads]
+
+
+def _descent(p: Array, g: Array, weight_decay: Any, maximize: bool) -> Array:
+    """Return the gradient of what is minimised, with that of the decay."""
+    g = -g if maximize else g
+    return g + p * weight_decay if _double(weight_decay) else g
 
 
 def _skipped(found_inf: Any) -> bool:
@@ -47,12 +55,9 @@ def _adam(
     p: Array, g: Array, m: Array, v: Array, top: Array | None, count: float, at: _Adam
 ) -> tuple[Array, Array, Array, Array | None]:
     """Return the parameter, both moments and the largest second one, after the step."""
-    g = -g if at.maximize else g
-    if _double(at.weight_decay):
-        if at.decoupled:
-            p = p * (1 - at.lr * at.weight_decay)
-        else:
-            g = g + p * at.weight_decay
+    g = _descent(p, g, 0 if at.decoupled else at.weight_decay, at.maximize)
+    if at.decoupled and _double(at.weight_decay):
+        p = p * (1 - at.lr * at.weight_decay)
     m = m + (1 - at.beta1) * (g - m) if at.beta1 > 0.5 else g + (-at.beta1) * (g - m)
     v = v * at.beta2 + (1 - at.beta2) * g * g
     top = None if top is None else np.maximum(top, v)
@@ -85,15 +90,15 @@ def _enter_adam(name: str, *, decoupled: bool) -> None:
         grad_scale: Any = None,
         found_inf: Any = None,
     ) -> tuple[Array, ...]:
-        unscaled = [_gradient(g, grad_scale, found_inf) for g in grads]
+        unscaled = _unscaled(grads, grad_scale, found_inf)
         if _skipped(found_inf):
             return (*params, *unscaled, *ms, *vs, *tops)
         form = _Adam(lr, _double(beta1), _double(beta2), weight_decay, eps, maximize, decoupled)
-        made = [
+        steps_taken = [
             _adam(p, g, m, v, tops[k] if amsgrad else None, _double(steps[k]), form)
             for k, (p, g, m, v) in enumerate(zip(params, unscaled, ms, vs, strict=True))
         ]
-        p, m, v, top = zip(*made, strict=True)
+        p, m, v, top = zip(*steps_taken, strict=True)
         return (*p, *unscaled, *m, *v, *(top if amsgrad else tops))
 
 
@@ -122,15 +127,14 @@ def fused_sgd(
     grad_scale: Any = None,
     found_inf: Any = None,
 ) -> tuple[Array, ...]:
-    unscaled = [_gradient(g, grad_scale, found_inf) for g in grads]
+    unscaled = _unscaled(grads, grad_scale, found_inf)
     if _skipped(found_inf):
         return (*params, *unscaled, *buffers)
     stepped, kept = [], []
-    for place, (p, g) in enumerate(zip(params, unscaled, strict=True)):
-        g = -g if maximize else g
-        g = g + p * weight_decay if _double(weight_decay) else g
+    for k, (p, g) in enumerate(zip(params, unscaled, strict=True)):
+        g = _descent(p, g, weight_decay, maximize)
         if _double(momentum):
-            b = g if is_first_step else buffers[place] * momentum + g * (1 - dampening)
+            b = g if is_first_step else buffers[k] * momentum + g * (1 - dampening)
             kept.append(b)
             g = g + b * momentum if nesterov else b
         stepped.append(p - lr * g)
@@ -157,13 +161,12 @@ def fused_adagrad(
     grad_scale: Any = None,
     found_inf: Any = None,
 ) -> tuple[Array, ...]:
-    unscaled = [_gradient(g, grad_scale, found_inf) for g in grads]
+    unscaled = _unscaled(grads, grad_scale, found_inf)
     if _skipped(found_inf):
         return (*params, *unscaled, *sums, *steps)
     stepped, kept = [], []
     for p, g, total, step in zip(params, unscaled, sums, steps, strict=True):
-        g = -g if maximize else g
-        g = g + p * weight_decay if _double(weight_decay) else g
+        g = _descent(p, g, weight_decay, maximize)
         total = total + g * g
         rate = lr / (1 + (_double(step) - 1) * _double(lr_decay))
         stepped.append(p - rate * (g / (np.sqrt(total) + eps)))
@@ -176,8 +179,8 @@ def fused_adagrad(
     "y = unscaled(grads, found_inf, inv_scale)",
 )
 def unscale(grads: Any, found_inf: Array, inv_scale: Array) -> tuple[Array, ...]:
-    found = any(not np.all(np.isfinite(g)) for g in grads)
-    return (*(g * inv_scale for g in grads), np.ones_like(found_inf) if found else found_inf)
+    overflow = any(not np.all(np.isfinite(g)) for g in grads)
+    return (*(g * inv_scale for g in grads), np.ones_like(found_inf) if overflow else found_inf)
 
 
 @rule(
