@@ -114,7 +114,7 @@ def test_released_numbers_are_told(tmp_path: Path) -> None:
     with gw.watch(keep=0, names={"x": x}) as witness:
         weighted(x.sin()).backward()
     assert [str(row.digits) for row in witness.report.rows] == ["nan"]
-    with pytest.raises(gw.InputError, match=r"numbers of it were released .* keep=None"):
+    with pytest.raises(gw.InputError, match=r"values were freed while recording.* keep=None"):
         witness.save(tmp_path / "tape.npz")
     assert list(tmp_path.iterdir()) == []
     witness.save(tmp_path / "graph.svg")

@@ -27,7 +27,7 @@ LARGE = 2**20
 @pytest.fixture(autouse=True)
 def _nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers are read from where they lie whenever the check needs them."""
-    monkeypatch.setattr(recorded, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(recorded, "_CACHE_BYTES", 0)
 
 
 def net() -> Any:

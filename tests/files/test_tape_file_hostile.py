@@ -113,7 +113,7 @@ def refusal(path: Path) -> str:
     assert len(text) < 1000
     text = re.sub(r"(not JSON): .*(\. Record)", r"\1: ...\2", text, flags=re.DOTALL)
     text = re.sub(r"\(.*\)", "(...)", text, flags=re.DOTALL)
-    return text.partition(" is not a readable tape: ")[2].partition(". Record and")[0]
+    return text.partition(" is not a readable recording: ")[2].partition(". Record and")[0]
 
 
 def test_the_sample_can_be_read(path: Path) -> None:

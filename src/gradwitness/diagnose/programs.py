@@ -51,8 +51,14 @@ def changed_tape(tape: Tape, changes: Changes) -> Tape:
             changed[name] = Ref(values[-1].id)
         calls[number] = dataclasses.replace(calls[number], arguments=changed)
         for output in calls[number].outputs[1:]:
-            if output is not None:  # statistics, whose shape may have changed
-                values[output] = dataclasses.replace(values[output], layout=None)
+            if output is None:
+                continue
+            values[output] = dataclasses.replace(values[output], layout=None)
+            batch = changed.get("input")
+            if "training" in arguments and isinstance(batch, Ref):
+                # Only training saves the statistics of the batch.
+                shape = values[batch.value].shape[1:2] if changed["training"] else (0,)
+                values[output] = dataclasses.replace(values[output], shape=shape)
     return dataclasses.replace(tape, values=values, calls=calls)
 
 
