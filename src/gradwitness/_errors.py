@@ -7,6 +7,7 @@ GradwitnessError
 │   └── MissingExtraError   an optional package is needed and absent
 ├── RuleError               the table of rules, or one rule, is wrong
 ├── CaptureError            a program could not be recorded
+├── Unjudgeable             a step cannot be judged; gradwitness catches it itself
 └── GradientDisagreement    the witness refutes a gradient (also an AssertionError)
 """
 
@@ -46,6 +47,10 @@ class RuleError(GradwitnessError):
 
 class CaptureError(GradwitnessError):
     """A program could not be recorded."""
+
+
+class Unjudgeable(GradwitnessError):
+    """A step cannot be judged; the message is the reason."""
 
 
 class GradientDisagreement(GradwitnessError, AssertionError):

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import gradwitness as gw
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import vjp
-from gradwitness.engine.binding import Unjudgeable, recorded
+from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import as_recorded, evaluate, run

@@ -10,11 +10,10 @@ import torch
 from torch.autograd.gradcheck import GradcheckError
 from torch.overrides import TorchFunctionMode
 
-from gradwitness._errors import GradientDisagreement, InputError
+from gradwitness._errors import GradientDisagreement, InputError, Unjudgeable
 from gradwitness.capture.keeping import Keeper
 from gradwitness.capture.rerun import _aside, _attempt, _numbers
 from gradwitness.capture.source import inside_function, user_line
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.judging.slopes import Claim
 
 if TYPE_CHECKING:

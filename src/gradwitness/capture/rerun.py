@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.capture.source import open_functions, tensors_in
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Ref
 

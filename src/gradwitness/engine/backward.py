@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError
-from gradwitness.engine.binding import Lookup, Unjudgeable, bind, over_complex, stand_in
+from gradwitness._errors import RuleError, Unjudgeable
+from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
-from gradwitness.engine.forward import is_backward, numbers, operand_formats, over_field, run
+from gradwitness.engine.floats import Arithmetic, is_complex
+from gradwitness.engine.forward import numbers, over_field, run
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN, SOURCES
 from gradwitness.rules.kernel_ops import paired, parts
@@ -79,31 +79,6 @@ def gradients(
     begun = node.outputs[0] if node.outputs else None
     constants = call.outputs.index(begun) if begun in call.outputs else 0
     return vjp(tape, call, [None] * constants + list(incoming), lookup, arithmetic, wanted)
-
-
-def backward_arithmetic(
-    tape: Tape, node: Node, incoming: Sequence[int | None]
-) -> Arithmetic | None:
-    """Return the arithmetic that a node is assumed to run in: step by step, in its format.
-
-    Where gradients of several formats come in, the coarsest: what meets is rounded to it before.
-    The backward of a backward is a chain of operations, each in the format of what it is applied
-    to, so that there the operands count as well.
-
-    Raises
-    ------
-    Unjudgeable
-        If a gradient comes in whose format does not round.
-    """
-    formats = [tape.values[number].dtype for number in incoming if number is not None]
-    for dtype in formats:
-        if not is_inexact(dtype):
-            raise Unjudgeable(f"a gradient in {dtype}")
-    if not formats:
-        return None
-    if node.call is not None and is_backward(tape.calls[node.call]):
-        formats += operand_formats(tape, tape.calls[node.call])
-    return Arithmetic.stepwise(max(formats, key=unit_roundoff))
 
 
 def _unknown(node: Node) -> Unjudgeable:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness import rules
-from gradwitness._errors import GradwitnessError
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import (
     Arithmetic,
@@ -18,6 +18,7 @@ from gradwitness.engine.floats import (
     unit_roundoff,
     wide,
 )
+from gradwitness.engine.step_arithmetic import working_dtype
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
@@ -44,10 +45,6 @@ _PLACEMENT = frozenset(
         "out",
     ]
 )
-
-
-class Unjudgeable(GradwitnessError):
-    """A step that the witness can say nothing of; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +113,6 @@ def recorded(tape: Tape) -> Lookup:
             return wide(value.array)
 
     return lookup
-
-
-def working_dtype(tape: Tape, call: Call) -> str:
-    """Return the format that a call computes in: its result's, else its first operand's."""
-    numbers = [n for n in call.outputs if n is not None]
-    for argument in call.arguments.values():
-        numbers += [argument.value] if isinstance(argument, Ref) else []
-    named = (tape.values[n].dtype for n in numbers)
-    return next((dtype for dtype in named if is_inexact(dtype)), "float32")
 
 
 def over_complex(tape: Tape, call: Call) -> bool:

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError
+from gradwitness._errors import RuleError, Unjudgeable
 from gradwitness._printable import one_line
-from gradwitness.engine.binding import Lookup, Unjudgeable, bind, working_dtype
+from gradwitness.engine.binding import Lookup, bind
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.bounded.array import rounding
-from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, round_to, unit_roundoff
+from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, round_to
 from gradwitness.engine.foreach import is_foreach, members
-from gradwitness.rules import find
+from gradwitness.engine.step_arithmetic import forward_arithmetic
 from gradwitness.rules.kernel_ops import paired
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from gradwitness.tape import Call, Tape, Value
@@ -169,30 +168,6 @@ def over_field(numbers: Any, dtype: str) -> Any:
     if is_complex(dtype):
         return numbers if numbers.dtype.kind == "c" else paired(numbers, np.zeros(numbers.shape))
     return np.real(numbers) if numbers.dtype.kind == "c" else numbers
-
-
-def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
-    """Return the arithmetic that a call is assumed to have run in: one kernel, or several.
-
-    A backward kernel may store in the coarsest format that it is given, whatever it makes.
-    """
-    dtype = working_dtype(tape, call)
-    if is_backward(call):
-        dtype = max((dtype, *operand_formats(tape, call)), key=unit_roundoff)
-    rule = find(call.base_op)
-    composite = rule is not None and rule.composite
-    return Arithmetic.stepwise(dtype) if composite else Arithmetic.fused(dtype)
-
-
-def is_backward(call: Call) -> bool:
-    """Whether a call is the backward of another operation, as an operation of its own."""
-    return call.base_op.endswith("_backward")
-
-
-def operand_formats(tape: Tape, call: Call) -> list[str]:
-    """Return the formats of a call's operands, those that round."""
-    numbers = {n for argument in call.arguments.values() for n in references(argument)}
-    return [tape.values[n].dtype for n in numbers if is_inexact(tape.values[n].dtype)]
 
 
 def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:

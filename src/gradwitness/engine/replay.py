@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients, handed_out
-from gradwitness.engine.binding import Lookup, Unjudgeable, recorded
+from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.floats import is_complex, is_inexact, wide
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.storage_spans import Piece, pieces
