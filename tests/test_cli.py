@@ -119,7 +119,7 @@ def test_check_explains(program: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("absent.py:step", "absent.py is no file; write the target as FILE.py:FUNCTION"),
+        ("absent.py:step", "no such file: absent.py (expected FILE.py:FUNCTION)"),
         ("train.py:absent", "has no function 'absent'; it has: Square, Half, start, right"),
         ("train.py", "is neither FILE.py:FUNCTION nor a tape ending in .npz"),
         ("absent.npz", "absent.npz is not a file"),

@@ -41,12 +41,12 @@ def exit_code(command: Callable[[], object]) -> int:
     except GradwitnessError as error:
         _say(f"{error}")
     except SystemExit as error:
-        _say(f"the program ended itself by sys.exit({error.code!r}), before there was a verdict")
+        _say(f"the program called sys.exit({error.code!r}) before there was a verdict")
     except MemoryError as error:
-        _say(f"there is not enough memory: {error}".removesuffix(": "))
+        _say(f"out of memory: {error}".removesuffix(": "))
     except OSError as error:
         where = error.filename or "standard output"
-        _say(f"{where} cannot be used: {error.strerror or error}")
+        _say(f"cannot use {where}: {error.strerror or error}")
     except Exception as error:  # noqa: BLE001 (a fault of ours must look like no verdict)
         if isinstance(error, _UsageError):
             _show_usage(error)
@@ -61,7 +61,7 @@ _UsageError = typer.BadParameter.__mro__[1]
 
 def _run(command: Callable[[], object]) -> int:
     if not _is_open(sys.stdout):
-        raise GradwitnessError("standard output is closed: there is no place for a verdict")
+        raise GradwitnessError("standard output is closed: the verdict cannot be shown")
     code = 0
     try:
         command()
@@ -71,7 +71,7 @@ def _run(command: Callable[[], object]) -> int:
         if _is_open(sys.stdout):
             raise
     if not _is_open(sys.stdout):
-        raise GradwitnessError("the program closed standard output: its verdict cannot be shown")
+        raise GradwitnessError("the program closed standard output: the verdict cannot be shown")
     sys.stdout.flush()
     return code
 
@@ -92,8 +92,8 @@ def _say_our_fault(error: Exception) -> None:
         traceback.print_exception(error)
     what = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
     _say(
-        f"failed: {what}. This is a fault of gradwitness: please report it, with what {DEBUG}=1 "
-        "shows"
+        f"failed: {what}. This is a bug in gradwitness: please report it, with the output of "
+        f"{DEBUG}=1"
     )
 
 

@@ -80,17 +80,17 @@ def _watch() -> int:
         return verdict[0]
     if -ended in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         return 128 - ended
-    how = f"ended with exit code {ended}, as by os._exit" if ended >= 0 else _killed(-ended)
+    how = f"exited with code {ended}, as by os._exit" if ended >= 0 else _killed(-ended)
     with contextlib.suppress(OSError):
-        os.write(2, f"gradwitness: the process {how}, before there was a verdict\n".encode())
+        os.write(2, f"gradwitness: the process {how} before there was a verdict\n".encode())
     return _FAILED
 
 
 def _killed(number: int) -> str:
     name = signal.Signals(number).name
     if number == signal.SIGKILL:
-        return f"was ended by {name} (perhaps for want of memory)"
-    return f"was ended by {name} (PYTHONFAULTHANDLER=1 shows where)"
+        return f"was killed by {name} (out of memory?)"
+    return f"was killed by {name} (PYTHONFAULTHANDLER=1 shows where)"
 
 
 def _is_in_foreground() -> bool:

@@ -88,7 +88,7 @@ def test_what_is_written_through_a_view_is_in_the_array_with_its_bound() -> None
     assert row.rigorous.tolist() == [1, 0, 0]
     flat: Any = np.reshape(array, (6,))
     for either in (array, flat):
-        with pytest.raises(RuleError, match="writes to memory that another array shows"):
+        with pytest.raises(RuleError, match="writes to memory shared with another array"):
             either[0] = 1
     del row, array, either
     # Nothing else shows it any more.

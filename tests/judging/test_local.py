@@ -247,7 +247,7 @@ def test_a_value_without_numbers_is_not_judged() -> None:
     assert report.verdict is gw.Verdict.INCONCLUSIVE
     assert report.wrong == ()
     (reason,) = dict(report.reasons())
-    assert reason.startswith("a float32 tensor without memory of its own")
+    assert reason.startswith("a float32 tensor without its own memory")
 
 
 def test_an_operation_without_a_rule() -> None:

@@ -212,7 +212,7 @@ class Subject:
 
     def _wide(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_complex() or tensor.layout is not torch.strided:
-            raise Unjudgeable("complex or sparse numbers have no slope here")
+            raise Unjudgeable("slopes are not measured for complex or sparse inputs")
         return tensor.detach().to(torch.float64, copy=True)
 
     def _placed(self, tensors: Mapping[str, torch.Tensor]) -> Any:

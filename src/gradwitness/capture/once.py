@@ -49,7 +49,7 @@ def run_once(
     if not isinstance(root, torch.Tensor) or root.numel() != 1 or not root.requires_grad:
         what = "the model's output" if loss is None else "what the loss returns"
         raise InputError(
-            f"{what} is no tensor of one number that depends on the parameters: give "
-            "loss=lambda output: ..., which returns one"
+            f"{what} must be a scalar tensor that depends on the parameters; pass "
+            "loss=lambda output: ..."
         )
     torch.autograd.backward(root)

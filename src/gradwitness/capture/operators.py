@@ -32,7 +32,7 @@ def require_fitting_rules() -> None:
                 continue
             near = difflib.get_close_matches(name, schemas, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise RuleError(f"there is a rule for {name}, but torch knows no such operator{hint}")
+            raise RuleError(f"there is a rule for {name}, but torch has no such operator{hint}")
         faults = [
             misfit(rule, {a.name: "Tensor" in str(a.type) for a in s.arguments}, str(s))
             for s in schemas[name]

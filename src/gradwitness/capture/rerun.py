@@ -116,7 +116,7 @@ class Applications:
         """
         found = [held.value for held in self._application(node).tensors()]
         if not self._nodes or len(found) != len(self._nodes[node].edges):
-            raise Unjudgeable("it is not known how this function was called")
+            raise Unjudgeable("the call of this function was not recorded")
         return found
 
     def function(self, node: int) -> type | None:
@@ -177,7 +177,7 @@ class Applications:
                 for made in self._by_call.get(call, ()):
                     if made.function is function:
                         return made
-        raise Unjudgeable("it is not known how this function was called")
+        raise Unjudgeable("the call of this function was not recorded")
 
     def _operator(self, call: CallDraft) -> _Application:
         """Return the application of an operator of ``torch.library``, from the tape's arguments."""
@@ -255,7 +255,7 @@ def _numbers(result: Any) -> NDArray[Any] | None:
         return None
     if result.is_floating_point() and result.dtype is not torch.float64:
         name = str(result.dtype).removeprefix("torch.")
-        raise Unjudgeable(f"of float64 operands it makes a {name} result: no slope can be measured")
+        raise Unjudgeable(f"it returns {name} for float64 inputs: no slope can be measured")
     array: NDArray[Any] = result.detach().cpu().numpy().copy()
     return array
 

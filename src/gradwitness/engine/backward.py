@@ -119,7 +119,7 @@ def vjp(
         result = made[name]
         if place is not None:
             if not isinstance(result, (tuple, list)) or len(result) <= place:
-                raise Unjudgeable(f"{whose} returns no list with a gradient for each tensor")
+                raise Unjudgeable(f"{whose} must return a list with one gradient for each tensor")
             result = result[place]
         operand = tape.values[argument.value]
         result = numbers(whose, result, operand.dtype, arithmetic)
@@ -168,7 +168,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
         return g
     extra = g.ndim - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
-        raise RuleError(f"gives shape {g.shape}, where its operand has {shape}")
+        raise RuleError(f"gives shape {g.shape}, but its operand has shape {shape}")
     repeated = [
         axis + extra for axis, n in enumerate(shape) if n == 1 and g.shape[axis + extra] != 1
     ]
@@ -208,10 +208,10 @@ def _copy_slices(
 
 def _base_and_view(tape: Tape, call: Call) -> tuple[Value, Value]:
     if call.base is None or call.outputs[0] is None:
-        raise Unjudgeable("an in-place change of a view whose base was not recorded")
+        raise Unjudgeable("in-place change of a view whose base was not recorded")
     base, view = tape.values[call.base], tape.values[call.outputs[0]]
     if base.layout is None or view.layout is None:
-        raise Unjudgeable("an in-place change of a view whose memory was not recorded")
+        raise Unjudgeable("in-place change of a view whose memory was not recorded")
     return base, view
 
 

@@ -91,9 +91,9 @@ class Bound:
 def unrecorded(value: Value) -> str:
     """Say why the tape does not hold a value's numbers."""
     if value.freed:
-        return "its memory was freed by the program before it could be read"
+        return "the program freed its memory before it could be read"
     if value.layout is None:
-        return f"a {value.dtype} tensor without memory of its own: sparse, or inside torch.func"
+        return f"a {value.dtype} tensor without its own memory (sparse, or inside torch.func)"
     return f"the numbers of a {value.dtype} tensor were not recorded"
 
 

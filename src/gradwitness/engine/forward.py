@@ -67,9 +67,11 @@ def evaluate(
     result = run(whose, bound.rule.function, *bound.operands, **parameters)
     outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     if len(outputs) != len(call.outputs):
-        raise Unjudgeable(f"{call.op} has {len(call.outputs)} outputs, its rule {len(outputs)}")
+        raise Unjudgeable(
+            f"{call.op} has {len(call.outputs)} outputs, but its rule returns {len(outputs)}"
+        )
     if all(output is None for output in outputs):
-        raise Unjudgeable(f"{whose} returns None: it lacks a return")
+        raise Unjudgeable(f"{whose} returns None: is a return missing?")
     pairs = zip(outputs, call.outputs, strict=True)
     return tuple(
         result
@@ -82,7 +84,7 @@ def evaluate(
 def _output(whose: str, result: Any, recorded: Value, arithmetic: Arithmetic | None) -> Any:
     made = numbers(whose, result, recorded.dtype, arithmetic)
     if made.shape != recorded.shape:
-        raise Unjudgeable(f"{whose} gives shape {made.shape}, where {recorded.shape} was recorded")
+        raise Unjudgeable(f"{whose} gives shape {made.shape}, but {recorded.shape} was recorded")
     return as_recorded(made, recorded)
 
 
@@ -97,12 +99,12 @@ def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) 
         If it is no array of numbers.
     """
     if result is None:
-        raise Unjudgeable(f"{whose} returns None: it lacks a return")
+        raise Unjudgeable(f"{whose} returns None: is a return missing?")
     if isinstance(result, Bounded):
         return result
     made = run(whose, np.asarray, result)
     if made.dtype.kind not in "biufc":
-        raise Unjudgeable(f"{whose} returns {type(result).__name__}, where an array belongs")
+        raise Unjudgeable(f"{whose} returns {type(result).__name__} instead of an array")
     if arithmetic is None or made.dtype.kind not in "fc":
         return made
     if not is_inexact(dtype) or np.array_equal(made, round_to(made, dtype)):
@@ -151,7 +153,7 @@ def as_recorded(result: Any, recorded: Value) -> Any:
     held = (cut >= limits.min) & (cut <= float(limits.max))
     error = 0 if not isinstance(result, Bounded) or result.is_exact else result.rigorous
     if np.any(held & ((np.trunc(value - error) != cut) | (np.trunc(value + error) != cut))):
-        raise Unjudgeable("a whole number that rounding errors decide")
+        raise Unjudgeable("integer result depends on rounding")
     whole = np.full(cut.shape, limits.min, kind)
     whole[held] = cut[held].astype(kind)
     if recorded.array is not None and not held.all():

@@ -324,7 +324,7 @@ def _sent(
             return ()
     if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
         # What the rules can follow may be a part only.
-        raise Unjudgeable(f"{node.name} leaves torch")
+        raise Unjudgeable(f"{node.name} computes outside torch")
     if node.kind == Kind.CUSTOM and is_declared(node.name):
         raise Unjudgeable(f"the gradient of {node.name} is declared, not derived")
     return steps.backward(tape, node, incoming, lookup)

@@ -133,7 +133,7 @@ class Bounded(Methods):
         if self.value.base is not None:
             references += sys.getrefcount(self.value.base) - 2
         if references > 2 + views:
-            raise RuleError("writes to memory that another array shows: write to x.copy()")
+            raise RuleError("writes to memory shared with another array: write to x.copy() instead")
 
     def _written(self, error: Error, index: Any, new: Error, *, own: bool) -> Error:
         """Return a bound in which a piece is another: the same array, if it is this one's own."""
@@ -152,8 +152,8 @@ class Bounded(Methods):
             raise unknown(f"{name}.{method}")
         if kwargs:
             raise RuleError(
-                f"calls np.{name} with {', '.join(kwargs)}: assign the result instead, and begin "
-                "what it is added to with np.zeros_like(x)"
+                f"calls np.{name} with {', '.join(kwargs)}: assign the result instead, and "
+                "start a sum from np.zeros_like(x)"
             )
         if any(map(is_complex, inputs)):
             handler = COMPLEX_UFUNCS.get(name)

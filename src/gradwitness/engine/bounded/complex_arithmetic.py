@@ -130,7 +130,7 @@ def _exact(item: Any) -> bool:
 def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     x, p = np.asarray(value_of(a)), np.asarray(value_of(b))
     if p.ndim or not _exact(b) or p not in (-2, -1, 0, 1, 2, 3):
-        raise NotImplementedError("powers of complex numbers, but for those from -2 to 3")
+        raise NotImplementedError("powers of complex numbers, except those from -2 to 3")
     value = np.asarray(np.power(x, float(p.real)))
 
     def carry(e: Error) -> Error:

@@ -176,7 +176,9 @@ def _norm(
         size = np.abs(x)
         return np.sqrt(np.sum(size * size, axis=axis, keepdims=keepdims))
     if axes != 1 or not isinstance(ord, (int, float)):
-        raise RuleError(f"calls np.linalg.norm with ord={ord!r}: a matrix has a bound with 'fro'")
+        raise RuleError(
+            f"calls np.linalg.norm with ord={ord!r}: for a matrix only 'fro' has a rounding bound"
+        )
     if ord == 0:
         return np.count_nonzero(x.value, axis=axis, keepdims=keepdims).astype(np.float64)
     if math.isinf(ord):
@@ -192,7 +194,9 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
     """Bound sums of products of one or two operands: n products and n - 1 sums, as a product's."""
     del optimize
     if not isinstance(subscripts, str) or len(operands) > 2:
-        raise RuleError("calls np.einsum otherwise than with a string and one or two arrays")
+        raise RuleError(
+            "calls np.einsum with unsupported arguments; it takes a string and one or two arrays"
+        )
     operands = tuple(map(as_read, operands))
     values = [np.asarray(value_of(each)) for each in operands]
     arithmetic: Arithmetic = next(x.arithmetic for x in operands if isinstance(x, Bounded))

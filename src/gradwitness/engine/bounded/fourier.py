@@ -78,7 +78,7 @@ def _roundings(lengths: Sequence[int], *, real: bool) -> tuple[int, bool]:
 def _transformed(func: Any, args: Any, kwargs: Any) -> Bounded:
     if len(args) != 1 or not kwargs.keys() <= {"axes", "norm", "s"}:
         raise RuleError(
-            f"calls np.fft.{func.__name__} otherwise than with axes, norm and s by keyword"
+            f"calls np.fft.{func.__name__} with arguments other than axes, norm and s by keyword"
         )
     x: Bounded = args[0]
     axes = tuple(axis % x.ndim for axis in kwargs["axes"])

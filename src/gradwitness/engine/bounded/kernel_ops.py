@@ -82,7 +82,7 @@ def _require_certain(func: Any, args: Any, kwargs: Any) -> Plain:
     del func, kwargs
     (x,) = args
     if x.rigorous is not None and x.rigorous.any():
-        raise NotImplementedError("a whole number that rounding errors decide")
+        raise NotImplementedError("integer result depends on rounding")
     value: Plain = x.value
     return value
 

@@ -111,7 +111,7 @@ class Methods(NDArrayOperatorsMixin):
         if kind.kind in "iu" and not np.any(whole.rigorous):
             return whole.value.astype(kind)
         raise RuleError(
-            "calls astype(int) on numbers that rounding errors decide"
+            "calls astype(int) on numbers that depend on rounding"
             if kind.kind in "iu"
             else f"calls astype({kind}): leave it out, a rule computes in {self.dtype} and its "
             "bound stands for the tensors' own format"
@@ -122,7 +122,7 @@ class Methods(NDArrayOperatorsMixin):
         if np.any(self.rigorous):
             raise RuleError(
                 "makes a plain number (float(x), x.item()) of an array, which drops its rounding "
-                "bound: leave it an array"
+                "bound: keep it an array"
             )
         return self.value.item()
 
@@ -132,7 +132,7 @@ class Methods(NDArrayOperatorsMixin):
         def __getattr__(self, name: str) -> Any:
             if name in _METHODS:
                 return functools.partial(getattr(np, name), self)
-            raise AttributeError(f"the arrays of a rule have no {name!r}: call NumPy's functions")
+            raise AttributeError(f"the arrays in a rule have no {name!r}: call NumPy's functions")
 
         def __array__(self, *_: Any, **__: Any) -> Any:
             raise RuleError(

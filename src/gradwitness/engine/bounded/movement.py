@@ -15,6 +15,7 @@ from gradwitness.engine.bounded.array import (
     lifted,
     value_of,
 )
+from gradwitness.engine.bounded.tables import stands_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +62,7 @@ def _first_argument(func: Any, args: Any, kwargs: Any) -> Any:
     """Movements of one array; the further arguments are shapes, axes and indices."""
     array, *rest = args
     if not isinstance(array, Bounded):
-        raise RuleError(f"calls np.{func.__name__} with another array than its first")
+        raise RuleError(f"calls np.{func.__name__}: only its first argument may carry a bound")
     return _move((array,), lambda items: func(items[0], *rest, **kwargs))
 
 
@@ -81,7 +82,7 @@ def _padded(func: Any, args: Any, kwargs: Any) -> Any:
     mode = rest[0] if rest else kwargs.get("mode", "constant")
     if not isinstance(array, Bounded) or mode not in _PADDING or len(rest) > 1:
         raise RuleError(
-            f"calls np.pad otherwise than with an array, widths and a mode of {_PADDING}"
+            f"calls np.pad with arguments other than an array, widths and a mode of {_PADDING}"
         )
     fill = lifted(array.arithmetic, kwargs.get("constant_values", 0))
     if mode == "constant" and (
@@ -103,6 +104,11 @@ def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
     if func is np.full_like:
         filled[...] = rest[0] if rest else kwargs["fill_value"]
     return filled
+
+
+@stands_for(np.shape, np.ndim, np.size)
+def _measured(func: Any, a: Bounded, *axis: int) -> Any:
+    return func(a.value, *axis)
 
 
 _MOVEMENTS: dict[str, Any] = {
@@ -157,3 +163,4 @@ _MOVEMENTS |= {
 FUNCTIONS |= _MOVEMENTS
 # What moves real numbers moves complex ones, whose bounds are real.
 COMPLEX_FUNCTIONS.update(_MOVEMENTS)
+COMPLEX_FUNCTIONS.update(("shape", "ndim", "size"))

@@ -1,4 +1,4 @@
-"""Running sums, sums by place, and order.
+"""Sums by index, extremes and order.
 
 Kernels that add by place (atomically, or row by row into a tensor of the result's format) store
 every partial sum, in an order of their own, and running sums may be made by a tree. A sum of k
@@ -16,6 +16,7 @@ import numpy as np
 
 from gradwitness.engine.bounded.array import (
     FUNCTIONS,
+    Axis,
     Bounded,
     Error,
     Growth,
@@ -69,6 +70,20 @@ def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Grow
         return grow
 
     return at(stored.worst_growth), at(stored.probable_growth)
+
+
+@stands_for(np.max, np.min)
+def _largest(func: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -> Bounded:
+    """Nothing rounds; the error is at most the worst candidate's."""
+
+    def worst(e: Plain) -> Plain:
+        return np.asarray(np.max(e, axis=axis, keepdims=keepdims))
+
+    def carry(e: Error) -> Error:
+        return None if e is None else worst(e)
+
+    value = func(a.value, axis=axis, keepdims=keepdims)
+    return assemble(a.arithmetic, value, (a,), carry, handed_on=reduced(worst))
 
 
 @stands_for(np.sort)

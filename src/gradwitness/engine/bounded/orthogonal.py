@@ -33,7 +33,7 @@ from gradwitness.rules.linalg.solving import turned
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
-_DOUBT = "a decomposition between what is probable and what is possible in its rounding errors"
+_DOUBT = "a decomposition whose errors lie between the probable bound and the worst case"
 
 
 def _size(A: Plain) -> Plain:
@@ -132,8 +132,8 @@ def _over_gaps(func: Any, args: Any, kwargs: Any) -> Bounded:
     least = 2 * values.arithmetic.unit * np.max(size, axis=-1, initial=0.0)[..., None, None]
     if np.any(kept & (np.abs(gaps.value) <= least)):
         raise NotImplementedError(
-            "values so close that one rounding could make them one: the gradient of their vectors "
-            "is not determined"
+            "values so close that one rounding could make them equal: the gradient of their "
+            "vectors is undetermined"
         )
     quotient: Any = np.where(kept, X / np.where(kept, gaps, 1.0), 0.0)
     return quotient if isinstance(quotient, Bounded) else Bounded(quotient, values.arithmetic)
@@ -224,7 +224,7 @@ def _pseudoinverse(func: Any, args: Any, kwargs: Any) -> Bounded:
     def bound(e: Error, growth: Any) -> Plain:
         moved = growth(roundings) * _size(A.value) + (0.0 if e is None else _size(e))
         if np.any(s <= (least + 2 * moved)[..., None]):
-            raise NotImplementedError("a pseudoinverse of a matrix that is not of full rank")
+            raise NotImplementedError("the pseudoinverse of a matrix that may be rank-deficient")
         off = (1 if m == n else np.sqrt(2)) * norm**2 * moved / (1 - norm * moved)
         delta = growth(roundings)
         inner = (1 + delta) ** 2 * (1 + np.sqrt(k) * growth(k + 2)) - 1

@@ -38,9 +38,9 @@ def named(func: Callable[..., Any]) -> str:
 
 def unknown(name: str) -> RuleError:
     """Return the error of calling a function that has no bound."""
-    instead = _INSTEAD.get(name, "functions that docs/custom.md lists")
+    instead = _INSTEAD.get(name, "a function listed in docs/custom.md")
     return RuleError(
-        f"calls np.{name}, whose rounding is not known: use {instead}, or add it in "
+        f"calls np.{name}, which has no rounding bound: use {instead}, or add it in "
         "engine/bounded/arithmetic.py"
     )
 
@@ -61,8 +61,8 @@ def stands_for(*functions: Callable[..., Any]) -> Callable[[Any], Any]:
                 signature.bind(func, *args, **kwargs)
             except TypeError as error:
                 raise RuleError(
-                    f"calls np.{named(func)} otherwise than with ({', '.join(known)}), which is "
-                    f"all that has a bound: {error}"
+                    f"calls np.{named(func)} with arguments other than ({', '.join(known)}), "
+                    f"which have no rounding bound: {error}"
                 ) from None
             return implementation(func, *args, **kwargs)
 

@@ -8,6 +8,7 @@ granted. Sine and cosine take 3.5 ulp (SLEEF's u35 versions), the general power 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,10 @@ def _exp_spread(x: Plain, e: Plain) -> Plain:
     return np.where(e > 1, np.exp(x + e), np.exp(x) * np.expm1(e))
 
 
+def _exp2_spread(x: Plain, e: Plain) -> Plain:
+    return np.where(e > 1, np.exp2(x + e), np.exp2(x) * np.expm1(e * math.log(2)))
+
+
 def _log_spread(x: Plain, e: Plain) -> Plain:
     # Steepest at the lower end.
     return np.where(e < x, -np.log1p(-e / x), np.inf)
@@ -75,6 +80,14 @@ def _log_spread(x: Plain, e: Plain) -> Plain:
 
 def _log1p_spread(x: Plain, e: Plain) -> Plain:
     return _log_spread(1 + x, e)
+
+
+def _log2_spread(x: Plain, e: Plain) -> Plain:
+    return _log_spread(x, e) / math.log(2)
+
+
+def _log10_spread(x: Plain, e: Plain) -> Plain:
+    return _log_spread(x, e) / math.log(10)
 
 
 def _tanh_spread(x: Plain, e: Plain) -> Plain:
@@ -88,8 +101,11 @@ def _unit_slope_spread(_: Plain, e: Plain) -> Plain:
 
 function(np.exp, _exp_spread)
 function(np.expm1, _exp_spread)
+function(np.exp2, _exp2_spread)
 function(np.log, _log_spread)
 function(np.log1p, _log1p_spread)
+function(np.log2, _log2_spread)
+function(np.log10, _log10_spread)
 function(np.tanh, _tanh_spread)
 function(np.sin, _unit_slope_spread, TRIGONOMETRY)
 function(np.cos, _unit_slope_spread, TRIGONOMETRY)
