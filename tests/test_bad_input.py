@@ -150,13 +150,13 @@ def test_bad_input(tried: str, tmp_path: Path) -> None:
         (MemoryError(), 2, "gradwitness: out of memory$"),
         (MemoryError("for 3 GiB"), 2, "gradwitness: out of memory: for 3 GiB"),
         (OSError(5, "Input/output error", "a.npz"), 2, "gradwitness: cannot use a.npz: Input/"),
-        (RecursionError("too deep\nhere"), 2, "failed: RecursionError: too deep. This is a fault"),
+        (RecursionError("too deep\nhere"), 2, "failed: RecursionError: too deep. This is a bug"),
         (
             KeyError("x"),
             2,
-            "gradwitness: failed: KeyError: 'x'. This is a fault of gr",
+            "gradwitness: failed: KeyError: 'x'. This is a bug of gr",
         ),
-        (AssertionError(), 2, "gradwitness: failed: AssertionError. This is a fault"),
+        (AssertionError(), 2, "gradwitness: failed: AssertionError. This is a bug"),
     ],
 )
 def test_an_error_that_nobody_expected(

@@ -59,7 +59,7 @@ def standing_in(does: str) -> subprocess.Popen[bytes]:
         ("import atexit; atexit.register(os._exit, 0); return 1", 1, ""),
         ("import atexit; atexit.register(os.abort); return 0", 0, ""),
         # A process that it started, and that outlives it, holds the pipe.
-        ("if os.fork() == 0: time.sleep(3); os._exit(0)\nos._exit(3)", 2, "exit code 3"),
+        ("if os.fork() == 0: time.sleep(3); os._exit(0)\nos._exit(3)", 2, "exited with code 3"),
     ],
 )
 def test_only_a_verdict_ends_with_the_code_of_one(does: str, code: int, said: str) -> None:

@@ -82,9 +82,9 @@ def _is_open(stream: TextIO | None) -> bool:
 
 
 def _show_usage(error: Exception) -> None:
-    shown = io.StringIO()
-    error.show(file=shown)  # type: ignore[attr-defined]
-    _write(shown.getvalue().rstrip("\n"))
+    text = io.StringIO()
+    error.show(file=text)  # type: ignore[attr-defined]
+    _write(text.getvalue().rstrip("\n"))
 
 
 def _say_our_fault(error: Exception) -> None:

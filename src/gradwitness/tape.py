@@ -324,20 +324,20 @@ class Tape:
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""
-        found = [
+        accumulators = [
             (node, self.values[node.leaf])
             for node in self.nodes
             if node.kind == Kind.ACCUMULATE and node.leaf is not None
         ]
-        yield from sorted(found, key=lambda pair: pair[1].id)
+        yield from sorted(accumulators, key=lambda pair: pair[1].id)
 
 
-def _fit_to_show(item: object, *names: str) -> None:
+def _fit_to_show(record: object, *names: str) -> None:
     """Write out what cannot be seen in names, once and for all who show them."""
     for name in names:
-        text = getattr(item, name)
+        text = getattr(record, name)
         if not text.isprintable():
-            object.__setattr__(item, name, one_line(text))
+            object.__setattr__(record, name, one_line(text))
 
 
 def references(argument: Argument) -> Iterator[int]:
@@ -345,5 +345,5 @@ def references(argument: Argument) -> Iterator[int]:
     if isinstance(argument, Ref):
         yield argument.value
     elif isinstance(argument, tuple):
-        for item in argument:
-            yield from references(item)
+        for element in argument:
+            yield from references(element)

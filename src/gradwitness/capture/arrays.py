@@ -112,9 +112,9 @@ def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
 
 def _formats() -> dict[torch.dtype, tuple[np.dtype[Any], str]]:
     """Return the formats that are recorded: no scaled ones, nor what torch calls raw bits."""
-    whole = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
     inexact = ["bfloat16", "float16", "float32", "float64", "complex64", "complex128"]
-    named = {name: numpy_dtype(name) for name in ("bool", *whole, *inexact)}
+    named = {name: numpy_dtype(name) for name in ("bool", *integers, *inexact)}
     return {getattr(torch, name): (dtype, dtype.str) for name, dtype in named.items()}
 
 

@@ -27,9 +27,9 @@ def adds_in_parts(func: Any, bound: Iterable[tuple[str, Any, bool]]) -> bool:
     """
     if func not in _CONVOLUTIONS:
         return False
-    given = {name: item for name, item, _ in bound}
-    x, w = given["input"], given["weight"]
+    arguments = {name: argument for name, argument, _ in bound}
+    x, w = arguments["input"], arguments["weight"]
     if w.dtype not in (torch.float16, torch.bfloat16):
         return False
-    chosen: Any = torch._C._select_conv_backend(x, w, None, *(given[name] for name in _HOW))
+    chosen: Any = torch._C._select_conv_backend(x, w, None, *(arguments[name] for name in _HOW))
     return str(chosen.name).startswith("Slow")

@@ -106,38 +106,38 @@ class Subject:
     def again(self) -> None:
         """Run one backward twice, and note by how much the gradients differ, and their formats."""
         roots = _differentiable(self._fn(*self._inputs))
-        wanted = list(self.wanted.values())
+        tensors = list(self.wanted.values())
         seeds = self._cotangents(roots)
         pair = [
-            torch.autograd.grad(roots, wanted, seeds, retain_graph=True, allow_unused=True)
+            torch.autograd.grad(roots, tensors, seeds, retain_graph=True, allow_unused=True)
             for _ in range(2)
         ]
-        for name, tensor, one, other in zip(self.wanted, wanted, *pair, strict=True):
-            if one is None or other is None:
-                self.repeats = max(self.repeats, 0.0 if one is other else np.inf)
+        for name, tensor, first, second in zip(self.wanted, tensors, *pair, strict=True):
+            if first is None or second is None:
+                self.repeats = max(self.repeats, 0.0 if first is second else np.inf)
                 continue
-            gap = (one - other).abs().nan_to_num(0.0).max().item() if one.numel() else 0.0
+            gap = (first - second).abs().nan_to_num(0.0).max().item() if first.numel() else 0.0
             self.repeats = max(self.repeats, gap)
-            if one.dtype != tensor.dtype:
-                self.dtypes.append(f"{name}: {tensor.dtype}, its gradient {one.dtype}")
+            if first.dtype != tensor.dtype:
+                self.dtypes.append(f"{name}: {tensor.dtype}, its gradient {first.dtype}")
 
     def undefined(self) -> str:
         """Return what goes wrong where output gradients are undefined, which means zero."""
         undefined: Any = torch._C._functions.UndefinedGrad
-        wanted = list(self.wanted.values())
+        tensors = list(self.wanted.values())
         count = len(_differentiable(self._fn(*self._inputs)))
         groups = [range(count), *([[n] for n in range(count)] if count > 1 else [])]
         for group in groups:
             outputs = _differentiable(self._fn(*self._inputs))
             roots = [undefined()(outputs[n]) for n in group]
             zeros = [torch.zeros_like(root) for root in roots]
-            found: Any
+            gradients: Any
             try:
-                found = torch.autograd.grad(roots, wanted, zeros, allow_unused=True)
+                gradients = torch.autograd.grad(roots, tensors, zeros, allow_unused=True)
             except Exception as error:  # noqa: BLE001 (the user's own backward: anything)
                 first = str(error).strip().partition("\n")[0]
                 return f"backward fails ({type(error).__name__}: {first[:120]})"
-            for name, gradient in zip(self.wanted, found, strict=True):
+            for name, gradient in zip(self.wanted, gradients, strict=True):
                 if gradient is not None and not bool((gradient == 0).all()):
                     return f"the gradient of {name} is not zero"
         return ""
@@ -168,15 +168,15 @@ class Subject:
         # only where it runs in float64.
         wide = all(tensor.dtype is torch.float64 for tensor in self.wanted.values())
         dtype = "float64" if wide else "float32"
-        found = {}
-        for place, (name, tensor) in enumerate(self.wanted.items()):
-            gradient = _numbers(sent[place])
+        claims = {}
+        for index, (name, tensor) in enumerate(self.wanted.items()):
+            gradient = _numbers(sent[index])
             at = _numbers(self._wide(tensor))
             if at is None:
                 raise Unjudgeable("complex numbers")
-            given = np.zeros(at.shape) if gradient is None else gradient
-            found[name] = Claim(0, place, at, given, dtype, incoming, ())
-        return found
+            claimed = np.zeros(at.shape) if gradient is None else gradient
+            claims[name] = Claim(0, index, at, claimed, dtype, incoming, ())
+        return claims
 
     def operands(self, node: int) -> Sequence[int | None]:
         """Return the numbers of the inputs."""
@@ -193,10 +193,10 @@ class Subject:
         """
         del node
         tensors = {
-            name: torch.from_numpy(np.array(moved[place])).to(tensor.device)
-            if place in moved
+            name: torch.from_numpy(np.array(moved[index])).to(tensor.device)
+            if index in moved
             else self._wide(tensor)
-            for place, (name, tensor) in enumerate(self.wanted.items())
+            for index, (name, tensor) in enumerate(self.wanted.items())
         }
         for tensor in tensors.values():
             tensor.requires_grad_()
@@ -243,23 +243,23 @@ class Subject:
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
             seen = {edge(tensor).node for tensor in self.wanted.values()}
             waiting = [edge(root).node for root in roots]
-        found = []
+        leaves = []
         for node in waiting:
             if node not in seen:
                 seen.add(node)
                 waiting.extend(target for target, _ in node.next_functions if target is not None)
                 if node.name().endswith("AccumulateGrad"):
                     accumulator: Any = node
-                    found.append(accumulator.variable)
-        return found
+                    leaves.append(accumulator.variable)
+        return leaves
 
 
 class _Leaks(TorchFunctionMode):
     """Notes where numbers leave torch, or a tensor its graph without a call that is recorded."""
 
-    def __init__(self, found: dict[str, str]) -> None:
+    def __init__(self, leaks: dict[str, str]) -> None:
         super().__init__()
-        self._found = found
+        self._leaks = leaks
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         way = _WAYS_OUT.get(func)
@@ -271,7 +271,7 @@ class _Leaks(TorchFunctionMode):
             # A custom function is judged for itself, whatever it does inside.
             and not inside_function()
         ):
-            self._found.setdefault(user_line(), way)
+            self._leaks.setdefault(user_line(), way)
         return func(*args, **(kwargs or {}))
 
 
@@ -295,21 +295,21 @@ def _alone(tensor: torch.Tensor, name: str) -> torch.Tensor:
     return tensor if tensor.is_leaf else tensor.detach().requires_grad_()
 
 
-def _replaced(item: Any, replace: Callable[[torch.Tensor, str], Any], name: str = "inputs") -> Any:
+def _replaced(x: Any, replace: Callable[[torch.Tensor, str], Any], name: str = "inputs") -> Any:
     """Return arguments with every tensor replaced, which is told its name."""
-    if isinstance(item, torch.Tensor):
-        return replace(item, name)
-    if type(item) in (tuple, list):
-        return type(item)(_replaced(each, replace, f"{name}[{n}]") for n, each in enumerate(item))
-    return item
+    if isinstance(x, torch.Tensor):
+        return replace(x, name)
+    if type(x) in (tuple, list):
+        return type(x)(_replaced(part, replace, f"{name}[{n}]") for n, part in enumerate(x))
+    return x
 
 
-def _named(item: Any, name: str = "inputs") -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(item, torch.Tensor):
-        yield name, item
-    elif isinstance(item, (tuple, list)):
-        for place, each in enumerate(item):
-            yield from _named(each, f"{name}[{place}]")
+def _named(argument: Any, name: str = "inputs") -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(argument, torch.Tensor):
+        yield name, argument
+    elif isinstance(argument, (tuple, list)):
+        for index, element in enumerate(argument):
+            yield from _named(element, f"{name}[{index}]")
 
 
 def _differentiable(outputs: Any) -> list[torch.Tensor]:

@@ -144,7 +144,7 @@ class SweepDraft:
         self._before: dict[int, int | None] = {}
         # What leaves were left with before the program's own hooks had their turn.
         self._accumulated: dict[int, int] = {}
-        self._firings: list[NodeRun] = []
+        self._node_runs: list[NodeRun] = []
         self._leaves: list[LeafUpdate] = []
         # What is held until it has arrived, by where it goes.
         self._sent: dict[tuple[int, int], list[int]] = {}
@@ -164,9 +164,9 @@ class SweepDraft:
         for root, seed in zip(roots, seeds, strict=False):
             edge = self._edge(root)
             if edge is not None:
-                given = None if seed is None else self._values.of(seed)
-                self._send(edge, given)
-                self._roots.append((edge, given))
+                seed_value = None if seed is None else self._values.of(seed)
+                self._send(edge, seed_value)
+                self._roots.append((edge, seed_value))
         if self._request.inputs is not None:
             edges = map(self._edge, self._request.inputs)
             self._limited = tuple(edge for edge in edges if edge is not None)
@@ -178,7 +178,7 @@ class SweepDraft:
             leaving = node.register_hook(self._leave(number))
             self._handles.append(leaving)
             self._hooks += tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
-        self._hooks += tuple(self._found_hooks())
+        self._hooks += tuple(self._program_hooks())
         for number in reached:
             self._handles += self._first_after(number)
         self._after = len(self._dispatch.calls)
@@ -211,13 +211,13 @@ class SweepDraft:
             for key, hook in others.items():
                 own.setdefault(key, hook)
 
-    def _found_hooks(self) -> Iterator[tuple[Edge, str]]:
+    def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
         """Yield where the program has hooks on gradients, and which."""
         for tensor, _ in self._values.tensors():
-            for held in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
-                edge = self._edge(tensor) if held else None
-                if held and edge is not None:
-                    yield from ((edge, described(hook)) for hook in held.values())
+            for hooks in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
+                edge = self._edge(tensor) if hooks else None
+                if hooks and edge is not None:
+                    yield from ((edge, described(hook)) for hook in hooks.values())
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
         edge = edge_of(tensor)
@@ -261,7 +261,7 @@ class SweepDraft:
         """Return the frozen pass."""
         return Sweep(
             tuple(self._roots),
-            tuple(self._firings),
+            tuple(self._node_runs),
             tuple(self._leaves),
             self._captured,
             self._limited,
@@ -299,48 +299,48 @@ class SweepDraft:
             del incoming
             if self._graph.nodes[number].kind == Kind.CUSTOM:
                 self._inside.leave()
-            self._border.take(self._fired, number, outgoing)
+            self._border.take(self._node_ran, number, outgoing)
 
         return hook
 
-    def _fired(self, number: int, gradients: Any) -> None:
+    def _node_ran(self, number: int, gradients: Any) -> None:
         outgoing = self._recorded(gradients)
         draft = self._graph.nodes[number]
         arrived = self._incoming.pop(number)
         # Through NumPy, too, a backward may write to what it was given.
         prints = self._prints.pop(number, ())
         changed = tuple(
-            place
-            for place, value in enumerate(arrived)
+            index
+            for index, value in enumerate(arrived)
             if value is not None
             and (
                 self._values.is_overwritten(value)
-                or (prints and prints[place] != self._print(value))
+                or (prints and prints[index] != self._print(value))
             )
         )
         # Built-in nodes leave it to autograd to undo their broadcasting.
         summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
         self._dispatch.summed = False
         node_run = NodeRun(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
-        self._firings.append(node_run)
+        self._node_runs.append(node_run)
         for edge, value in zip(draft.edges, outgoing, strict=False):
             if edge is not None:
                 self._send(edge, value)
         update = None
-        held: Values = node_run.incoming
+        needed: Values = node_run.incoming
         if draft.kind == Kind.ACCUMULATE:
             grad, seen = draft.alive.variable.grad, self._accumulated.pop(number, None)
             after = None if grad is None else self._values.of(grad)
             self._retention.hold([after])
-            held = (*held, after, seen)
+            needed = (*needed, after, seen)
             if seen is not None and (grad is None or not grad.any()):
                 # A hook has used it, as an optimizer within the backward pass does.
                 after = seen
             update = LeafUpdate(number, self._before.pop(number), after)
             self._leaves.append(update)
-            held = (*held, update.before)
+            needed = (*needed, update.before)
         self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
-        self._retention.drop(held)
+        self._retention.drop(needed)
         for index in range(len(node_run.incoming)):
             self._retention.drop(self._sent.pop((number, index), ()))
         if not self._request.retains:

@@ -102,12 +102,12 @@ class GraphRecorder:
             draft.outputs = _unknown_outputs(draft)
             return
         for call in self._candidates(draft.alive, by_sequence):
-            made = self._calls[call]
-            if _same_operation(draft.name, made.op):
+            maker = self._calls[call]
+            if _same_operation(draft.name, maker.op):
                 draft.kind, draft.call = Kind.OPERATION, call
-                first = 1 if made.op.startswith(_CONSTANT_FIRST) else 0
-                draft.outputs = list(made.outputs[first:])
-                made.node = number
+                first = 1 if maker.op.startswith(_CONSTANT_FIRST) else 0
+                draft.outputs = list(maker.outputs[first:])
+                maker.node = number
                 return
         # No call is known, but how many results it had is.
         draft.outputs = _unknown_outputs(draft)
@@ -128,12 +128,12 @@ class GraphRecorder:
         while sequence + 1 in rebuilt:
             sequence += 1
         after = by_sequence.get(sequence + 1, [])
-        kept = [
+        copied = [
             second
             for first, second in pairwise(after)
             if self._calls[first].op == "aten.clone.default" and self._calls[second].writes
         ]
-        return by_sequence.get(sequence, []) + kept
+        return by_sequence.get(sequence, []) + copied
 
     def _find_outputs(self) -> None:
         """Learn from the tensors which node each of them hangs on, or hung on before a write."""
@@ -156,12 +156,12 @@ class GraphRecorder:
         if draft.kind != Kind.CUSTOM:
             return
         sequence = draft.alive._sequence_nr()
-        given = {output for output in draft.outputs if output is not None}
+        results = {output for output in draft.outputs if output is not None}
         after = [n for n, call in enumerate(self._calls) if call.sequence >= sequence]
         makers = [
             n
             for n in after
-            if given.intersection(self._calls[n].outputs) or self._calls[n].base in given
+            if results.intersection(self._calls[n].outputs) or self._calls[n].base in results
         ]
         draft.inner = tuple(n for n in after if makers and n <= makers[-1])
         for call in draft.inner:
@@ -180,8 +180,8 @@ class GraphRecorder:
         owner = draft.edges[0]
         bases = [] if owner is None else self.nodes[owner.node].outputs[owner.index :]
         base = bases[0] if bases else None
-        shown = draft.outputs[0] if draft.outputs else None
-        if shown is None or base is None:
+        view = draft.outputs[0] if draft.outputs else None
+        if view is None or base is None:
             return
         draft.kind = Kind.OPERATION
         draft.call = self._add_call(
@@ -193,7 +193,7 @@ class GraphRecorder:
                     "stride": tuple(node._saved_stride),
                     "storage_offset": node._saved_storage_offset,
                 },
-                outputs=(shown,),
+                outputs=(view,),
                 writes=(),
                 is_view=True,
                 sequence=-1,
@@ -220,8 +220,8 @@ def _unknown_outputs(draft: NodeDraft) -> list[int | None]:
 def _same_operation(node: str, op: str) -> bool:
     # The copying form of a view, diagonal_copy, leaves DiagonalBackward0_copy.
     copies = node.endswith("_copy")
-    wanted = node.removesuffix("_copy").rstrip("0123456789").lower()
+    node_op = node.removesuffix("_copy").rstrip("0123456789").lower()
     _, name, *_ = op.split(".")
-    made = node_name(name.removesuffix("_copy") if copies else name).lower()
+    call_op = node_name(name.removesuffix("_copy") if copies else name).lower()
     # CopyBackwards is the one plural.
-    return wanted in (made, made + "s")
+    return node_op in (call_op, call_op + "s")

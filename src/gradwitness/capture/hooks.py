@@ -26,8 +26,8 @@ def hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge
 
 def _users(hook: Any) -> Iterator[str]:
     """Yield what a hook is; of torch's own, which stands for a module's, what that one is."""
-    held = (cell.cell_contents for cell in getattr(hook, "__closure__", None) or ())
-    owner = next((item for item in held if isinstance(item, BackwardHook)), None)
+    contents = (cell.cell_contents for cell in getattr(hook, "__closure__", None) or ())
+    owner = next((content for content in contents if isinstance(content, BackwardHook)), None)
     if owner is None:
         yield described(hook)
         return

@@ -22,11 +22,11 @@ def left_alone(model: torch.nn.Module, inputs: Sequence[Any]) -> Iterator[None]:
     Parameters, buffers, ``.grad``, training modes and random numbers are then as they were, bit
     for bit.
     """
-    given = list(tensors_in(list(inputs)))
-    keeper = Keeper([model], given)
+    tensors = list(tensors_in(list(inputs)))
+    keeper = Keeper([model], tensors)
     try:
         keeper.meet_given()
-        for tensor in (*model.parameters(), *given):
+        for tensor in (*model.parameters(), *tensors):
             if tensor.is_leaf:
                 tensor.grad = None
         yield

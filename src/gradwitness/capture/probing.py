@@ -120,8 +120,8 @@ def _run_back(outputs: Any, prober: Prober) -> None:
     """Run backward from what a step returned, unless it did so itself."""
     if prober.ran:
         return
-    found = outputs.values() if isinstance(outputs, dict) else [outputs]
-    roots = [tensor for tensor in tensors_in(list(found)) if tensor.requires_grad]
+    results = outputs.values() if isinstance(outputs, dict) else [outputs]
+    roots = [tensor for tensor in tensors_in(list(results)) if tensor.requires_grad]
     if roots:
         ones = [torch.ones_like(root) for root in roots]
         torch.autograd.backward(roots, ones)
@@ -194,9 +194,9 @@ class Prober(TorchFunctionMode):
                 for root, seed in zip(request.roots, request.seeds, strict=True)
             ]
         try:
-            for place, kind in enumerate(kinds):
+            for index, kind in enumerate(kinds):
                 before.restore()
-                last = place == len(kinds) - 1
+                last = index == len(kinds) - 1
 
                 def run(*, keep: bool = request.retains or not last) -> None:
                     torch.autograd.grad(
@@ -252,8 +252,8 @@ def _is_plain(gradient: torch.Tensor) -> bool:
 
 def _normal(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     dtype = torch.complex128 if like.is_complex() else torch.float64
-    drawn = torch.randn(tuple(shape), generator=generator, dtype=dtype)
-    return drawn.to(like.device, like.dtype)
+    numbers = torch.randn(tuple(shape), generator=generator, dtype=dtype)
+    return numbers.to(like.device, like.dtype)
 
 
 def _random(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -283,11 +283,11 @@ def _zero(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def _one_hot(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return zeros with one other number, whose place is drawn."""
-    made = _zero(like, generator)
-    if made.numel():
-        place = torch.randint(made.numel(), (), generator=generator)
-        made.view(-1)[place] = _normal((), like, generator)
-    return made
+    numbers = _zero(like, generator)
+    if numbers.numel():
+        index = torch.randint(numbers.numel(), (), generator=generator)
+        numbers.view(-1)[index] = _normal((), like, generator)
+    return numbers
 
 
 def _scaled(sign: int) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:

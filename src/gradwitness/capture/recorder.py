@@ -47,15 +47,15 @@ class _LazySequence(Sequence[T]):
         return len(self._counted)
 
     @overload
-    def __getitem__(self, place: int) -> T: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        if isinstance(place, slice):
-            return [self._make(n) for n in range(*place.indices(len(self)))]
-        if not 0 <= place < len(self._counted):
-            raise IndexError(place)
-        return self._make(place)
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self._make(n) for n in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self._counted):
+            raise IndexError(index)
+        return self._make(index)
 
 
 class Recorder:
@@ -185,7 +185,7 @@ class Recorder:
         calls, nodes = tuple(growing.calls), tuple(growing.nodes)
         # What is held of the program is let go: tensors, nodes, graphs, models, the observer.
         del self._graph, self._backward, self._dispatch, self._trail, self._models, self._audience
-        foreign = self._values.foreign(grads) | self._values.let_go()
+        foreign = self._values.foreign(grads) | self._values.release_tensors()
         complete = self._retention.fits(self._values.bytes_of(foreign))
         if complete:
             self._values.own(foreign)

@@ -51,7 +51,7 @@ class _Application:
         if isinstance(self.function, torch._ops.OpOverload):
             # A registered operator takes lists apart.
             return [*_held_in((*self.arguments, *self.named.values()))]
-        return [item for item in self.arguments if isinstance(item, _Held)]
+        return [argument for argument in self.arguments if isinstance(argument, _Held)]
 
 
 class Applications:
@@ -84,27 +84,27 @@ class Applications:
     def note(self, call: int) -> list[int]:
         """Note the functions that a call is the first one of; return the values they need."""
         frames = list(open_functions())
-        known, self._running = self._running, {}
+        previous, self._running = self._running, {}
         new = []
         for frame in frames:
             arguments = frame.f_locals.get("args", ())
-            if known.get(id(frame)) is not arguments:
+            if previous.get(id(frame)) is not arguments:
                 new.append(_Application(frame.f_locals["cls"], self._held(arguments)))
             self._running[id(frame)] = arguments
         if new:
             self._by_call.setdefault(call, []).extend(new)
-        return [held.value for made in new for held in _held_in(made.arguments)]
+        return [held.value for application in new for held in _held_in(application.arguments)]
 
     def forget(self, call: int) -> None:
         """Let go of the functions that began with a call."""
         self._by_call.pop(call, None)
 
-    def _held(self, item: Any) -> Any:
-        if isinstance(item, torch.Tensor):
-            return _Held(self._values.of(item), item.device)
-        if type(item) in (tuple, list):
-            return type(item)(self._held(each) for each in item)
-        return item
+    def _held(self, argument: Any) -> Any:
+        if isinstance(argument, torch.Tensor):
+            return _Held(self._values.of(argument), argument.device)
+        if type(argument) in (tuple, list):
+            return type(argument)(self._held(element) for element in argument)
+        return argument
 
     def operands(self, node: int) -> Sequence[int | None]:
         """Return the values of a node's inputs, in the order of its edges.
@@ -114,10 +114,10 @@ class Applications:
         Unjudgeable
             If it is not known how its function was called.
         """
-        found = [held.value for held in self._application(node).tensors()]
-        if not self._nodes or len(found) != len(self._nodes[node].edges):
+        operands = [held.value for held in self._application(node).tensors()]
+        if not self._nodes or len(operands) != len(self._nodes[node].edges):
             raise Unjudgeable("the call of this function was not recorded")
-        return found
+        return operands
 
     def function(self, node: int) -> type | None:
         """Return the class whose forward made a node, if one did."""
@@ -132,13 +132,13 @@ class Applications:
         Unjudgeable
             If it is not known how it was called.
         """
-        made = self._application(node)
-        function = made.function
+        application = self._application(node)
+        function = application.function
         # Without setup_context, forward takes the context first.
         before = [None] * (function.setup_context is torch.autograd.Function.setup_context)
-        bound = inspect.signature(function.forward).bind(*before, *made.arguments)
+        bound = inspect.signature(function.forward).bind(*before, *application.arguments)
         bound.apply_defaults()
-        return {name: _on_tape(item) for name, item in bound.arguments.items()}
+        return {name: _on_tape(argument) for name, argument in bound.arguments.items()}
 
     def run(self, node: int, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
         """Run a node's forward again in float64, some operands (by value) replaced.
@@ -148,22 +148,22 @@ class Applications:
         Unjudgeable
             If that fails, or the results are in another format.
         """
-        made = self._application(node)
+        application = self._application(node)
         tensors: dict[int, torch.Tensor] = {}
 
-        def alive(item: Any) -> Any:
-            if isinstance(item, _Held):
-                if item.value not in tensors:
-                    tensors[item.value] = self._tensor(item, moved.get(item.value))
-                return tensors[item.value]
-            if type(item) in (tuple, list):
-                return type(item)(alive(each) for each in item)
-            return item
+        def alive(argument: Any) -> Any:
+            if isinstance(argument, _Held):
+                if argument.value not in tensors:
+                    tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
+                return tensors[argument.value]
+            if type(argument) in (tuple, list):
+                return type(argument)(alive(element) for element in argument)
+            return argument
 
         with _aside():
-            arguments = [alive(item) for item in made.arguments]
-            named = {name: alive(item) for name, item in made.named.items()}
-            run = getattr(made.function, "apply", made.function)
+            arguments = [alive(argument) for argument in application.arguments]
+            named = {name: alive(argument) for name, argument in application.named.items()}
+            run = getattr(application.function, "apply", application.function)
             results = _attempt(lambda: run(*arguments, **named))
         return [_numbers(result) for result in tensors_in(results, keep_none=True)]
 
@@ -174,9 +174,9 @@ class Applications:
             if getattr(function, "__module__", "") == _OPERATORS and len(draft.inner) == 1:
                 return self._operator(self._calls[draft.inner[0]])
             for call in draft.inner:
-                for made in self._by_call.get(call, ()):
-                    if made.function is function:
-                        return made
+                for application in self._by_call.get(call, ()):
+                    if application.function is function:
+                        return application
         raise Unjudgeable("the call of this function was not recorded")
 
     def _operator(self, call: CallDraft) -> _Application:
@@ -186,58 +186,58 @@ class Applications:
         device = next(
             (
                 held.device
-                for made in self._by_call.values()
-                for each in made
-                for held in _held_in(each.arguments)
+                for applications in self._by_call.values()
+                for application in applications
+                for held in _held_in(application.arguments)
             ),
             torch.device("cpu"),
         )
 
-        def held(item: Argument, kind: str) -> Any:
-            if isinstance(item, Ref):
-                return _Held(item.value, device)
-            if isinstance(item, tuple):
-                return [held(each, kind) for each in item]
-            return _from_text(item, kind)
+        def held(recorded: Argument, kind: str) -> Any:
+            if isinstance(recorded, Ref):
+                return _Held(recorded.value, device)
+            if isinstance(recorded, tuple):
+                return [held(element, kind) for element in recorded]
+            return _from_text(recorded, kind)
 
-        places, named = [], {}
+        positional, named = [], {}
         for argument in function._schema.arguments:
-            given = held(call.arguments[argument.name], str(argument.type))
+            converted = held(call.arguments[argument.name], str(argument.type))
             if argument.kwarg_only:
-                named[argument.name] = given
+                named[argument.name] = converted
             else:
-                places.append(given)
-        return _Application(function, tuple(places), named)
+                positional.append(converted)
+        return _Application(function, tuple(positional), named)
 
     def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
         value = self._values.value(held.value)
         array: Any = value.array if moved is None else moved
         if array is None:
             raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
-        wanted = np.float64 if is_float(value.dtype) else array.dtype
-        return torch.from_numpy(np.array(array, dtype=wanted, order="C")).to(held.device)
+        dtype = np.float64 if is_float(value.dtype) else array.dtype
+        return torch.from_numpy(np.array(array, dtype=dtype, order="C")).to(held.device)
 
 
-def _on_tape(item: Any) -> Any:
-    if isinstance(item, _Held):
-        return Ref(item.value)
-    return tuple(map(_on_tape, item)) if type(item) in (tuple, list) else item
+def _on_tape(argument: Any) -> Any:
+    if isinstance(argument, _Held):
+        return Ref(argument.value)
+    return tuple(map(_on_tape, argument)) if type(argument) in (tuple, list) else argument
 
 
-def _held_in(item: Any) -> Iterator[_Held]:
-    if isinstance(item, _Held):
-        yield item
-    elif type(item) in (tuple, list):
-        for each in item:
-            yield from _held_in(each)
+def _held_in(argument: Any) -> Iterator[_Held]:
+    if isinstance(argument, _Held):
+        yield argument
+    elif type(argument) in (tuple, list):
+        for element in argument:
+            yield from _held_in(element)
 
 
-def _from_text(item: Any, kind: str) -> Any:
+def _from_text(argument: Any, kind: str) -> Any:
     """Return an argument of an operator as it was: the tape has dtypes and the like as text."""
-    if isinstance(item, str) and kind.removeprefix("Optional[") != "str":
-        name = item.removeprefix("torch.")
-        return getattr(torch, name) if hasattr(torch, name) else torch.device(item)
-    return item
+    if isinstance(argument, str) and kind.removeprefix("Optional[") != "str":
+        name = argument.removeprefix("torch.")
+        return getattr(torch, name) if hasattr(torch, name) else torch.device(argument)
+    return argument
 
 
 def _attempt(run: Callable[[], Any]) -> Any:
@@ -279,9 +279,9 @@ def _aside() -> Iterator[None]:
             torch.no_grad(),
         ):
             yield
-            drawn = random.getstate() != plain or not torch.equal(torch.get_rng_state(), state)
+            same = random.getstate() == plain and torch.equal(torch.get_rng_state(), state)
             now = np.random.get_state()  # noqa: NPY002
-            if drawn or not all(map(np.array_equal, now, numbers)):
+            if not same or not all(map(np.array_equal, now, numbers)):
                 raise Unjudgeable("it draws random numbers")
     finally:
         torch.set_rng_state(state)

@@ -70,13 +70,13 @@ def is_innermost_function() -> bool:
     return False
 
 
-def tensors_in(item: Any, *, keep_none: bool = False) -> Iterator[Any]:
+def tensors_in(argument: Any, *, keep_none: bool = False) -> Iterator[Any]:
     """Yield the tensors of an argument or result, which may be a list of them."""
-    if isinstance(item, torch.Tensor) or (item is None and keep_none):
-        yield item
-    elif isinstance(item, (list, tuple)):
-        for each in item:
-            yield from tensors_in(each, keep_none=keep_none)
+    if isinstance(argument, torch.Tensor) or (argument is None and keep_none):
+        yield argument
+    elif isinstance(argument, (list, tuple)):
+        for element in argument:
+            yield from tensors_in(element, keep_none=keep_none)
 
 
 class ModuleTrail:

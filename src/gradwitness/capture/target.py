@@ -38,7 +38,9 @@ def load_function(path: Path, name: str) -> Callable[[], Any]:
     spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
-        known = [n for n, item in vars(module).items() if callable(item) and n[0] != "_"]
-        raise InputError(f"{path} has no function {name!r}; it has: {', '.join(known) or 'none'}")
-    found: Callable[[], Any] = function
-    return found
+        functions = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
+        raise InputError(
+            f"{path} has no function {name!r}; it has: {', '.join(functions) or 'none'}"
+        )
+    loaded: Callable[[], Any] = function
+    return loaded

@@ -49,13 +49,13 @@ class _Storage:
     """One piece of memory; ``epoch`` counts the writes to it.
 
     The weak reference keeps its address from being given to another, ``memory`` its content too,
-    unless the program resizes it: then its bytes lie elsewhere than at ``place``.
+    unless the program resizes it: then its bytes lie elsewhere than at ``extent``.
     """
 
     number: int
     address: StorageWeakRef
     memory: Any
-    place: tuple[int, int] | None
+    extent: tuple[int, int] | None
     epoch: int = 0
     drafts: list[_Draft] = field(default_factory=list)
     lent: bool = False
@@ -79,7 +79,7 @@ class ValueStore:
         self._storages: dict[int, _Storage] = {}
         self._in_order: list[_Storage] = []
         self._by_object: dict[int, tuple[torch.Tensor, int, int]] = {}
-        self._by_place: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past: list[tuple[Any, int, int]] = []
 
@@ -89,9 +89,9 @@ class ValueStore:
             return
         self._names[id(tensor)] = (tensor, name)
         # A model that was built inside the block has values already.
-        known = self._by_object.get(id(tensor))
-        if known is not None and known[0] is tensor:
-            self._drafts[known[1]].name = name
+        entry = self._by_object.get(id(tensor))
+        if entry is not None and entry[0] is tensor:
+            self._drafts[entry[1]].name = name
 
     def leaf(self, tensor: torch.Tensor) -> int:
         """Return the number of a tensor that turned out to collect a gradient."""
@@ -105,16 +105,16 @@ class ValueStore:
         entry = self._by_object.get(id(tensor))
         if entry is not None and entry[0] is tensor and entry[2] == epoch and self._lies(*entry):
             return entry[1]
-        known = self._by_place.get(self._place(tensor))
-        if known is not None and known[1] == epoch:
-            self._meet(tensor, known[0], epoch)
+        at_key = self._by_key.get(self._key(tensor))
+        if at_key is not None and at_key[1] == epoch:
+            self._meet(tensor, at_key[0], epoch)
             named = self._names.get(id(tensor))
-            if named is not None and not self._drafts[known[0]].name:
+            if named is not None and not self._drafts[at_key[0]].name:
                 # It was made under another tensor of the same memory, through `.data`.
-                self._drafts[known[0]].name = named[1]
-            if self._drafts[known[0]].array is None:
-                self._attach(self._drafts[known[0]], tensor)
-            return known[0]
+                self._drafts[at_key[0]].name = named[1]
+            if self._drafts[at_key[0]].array is None:
+                self._attach(self._drafts[at_key[0]], tensor)
+            return at_key[0]
         return self._new(tensor, made=False)
 
     def _lies(self, tensor: torch.Tensor, value: int, _: int) -> bool:
@@ -148,7 +148,7 @@ class ValueStore:
             _keep_copy(draft)
         storage.drafts.clear()
 
-    def let_go(self) -> set[int]:
+    def release_tensors(self) -> set[int]:
         """Let the program's tensors go, and return the memory that something else holds, by number.
 
         It may be resized when nobody looks any more.
@@ -156,9 +156,9 @@ class ValueStore:
         self._by_object.clear()
         self._names.clear()
         self._past.clear()
-        held = [s for s in self._in_order if s.memory is not None]
+        alive = [s for s in self._in_order if s.memory is not None]
         # One is this store's own hold.
-        return {s.number for s in held if torch._C._storage_Use_Count(s.memory._cdata) > 1}
+        return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
 
     def __len__(self) -> int:
         return len(self._drafts)
@@ -206,8 +206,8 @@ class ValueStore:
 
     def bytes_of(self, storages: set[int]) -> int:
         """Return how much some memory takes."""
-        held = (self._in_order[number].memory for number in storages)
-        return sum(int(memory.nbytes()) for memory in held if memory is not None)
+        memories = (self._in_order[number].memory for number in storages)
+        return sum(int(memory.nbytes()) for memory in memories if memory is not None)
 
     def own(self, storages: set[int]) -> None:
         """Copy the values in some memory, views of it too."""
@@ -282,24 +282,24 @@ class ValueStore:
 
     def _look(self, storage: _Storage) -> None:
         """Give up what lay in some memory if the program has resized it unseen."""
-        if storage.place is None or storage.memory is None:
+        if storage.extent is None or storage.memory is None:
             return
-        place = whereabouts(storage.memory)
-        if place == storage.place:
+        extent = whereabouts(storage.memory)
+        if extent == storage.extent:
             return
         for draft in storage.drafts:
             if not (draft.copied or draft.mirrored):
                 draft.array, draft.freed = None, True
         storage.drafts.clear()
-        storage.place = place
+        storage.extent = extent
         storage.epoch += 1
 
     def _new_storage(self, tensor: torch.Tensor) -> _Storage:
         weak: Any = StorageWeakRef
         memory = tensor.untyped_storage()
         lent = sys.getrefcount(memory) > _ALONE
-        place = whereabouts(memory)
-        storage = _Storage(len(self._in_order), weak(memory), memory, place, lent=lent)
+        extent = whereabouts(memory)
+        storage = _Storage(len(self._in_order), weak(memory), memory, extent, lent=lent)
         self._storages[_address(tensor)] = storage
         self._in_order.append(storage)
         return storage
@@ -308,7 +308,7 @@ class ValueStore:
         storage = self._storage(tensor)
         return storage.epoch if storage else 0
 
-    def _place(self, tensor: torch.Tensor) -> tuple[Any, ...]:
+    def _key(self, tensor: torch.Tensor) -> tuple[Any, ...]:
         address = _address(tensor)
         if address == -1:
             return (id(tensor),)
@@ -332,7 +332,7 @@ class ValueStore:
         epoch = self._attach(draft, tensor)
         self._drafts.append(draft)
         self._meet(tensor, number, epoch)
-        self._by_place[self._place(tensor)] = (number, epoch)
+        self._by_key[self._key(tensor)] = (number, epoch)
         return number
 
     def _meet(self, tensor: torch.Tensor, number: int, epoch: int) -> None:
@@ -347,7 +347,7 @@ class ValueStore:
         if storage.memory is None:
             storage.memory = tensor.untyped_storage()
             storage.lent = storage.lent or sys.getrefcount(storage.memory) > _ALONE
-            storage.place = whereabouts(storage.memory)
+            storage.extent = whereabouts(storage.memory)
         draft.array = as_array(tensor)
         # The numbers of a lazy view are not those of the memory: they are a copy.
         draft.mirrored = is_mirrored(tensor)

@@ -106,21 +106,21 @@ def vjp(
     if conjugates:
         incoming = [None if g is None else np.conjugate(g) for g in incoming]
     g, y = _cotangents(tape, call, incoming, lookup, arithmetic, bound.rule)
-    made: dict[str, Any] = {}
+    vjps: dict[str, Any] = {}
     results: list[Any] = []
-    for (name, place, argument), want in zip(inputs, wanted, strict=True):
+    for (name, index, argument), want in zip(inputs, wanted, strict=True):
         if not want or not isinstance(argument, Ref):
             results.append(None)
             continue
         whose = f"the vjp of {name!r} in the rule of {bound.rule.name}"
-        if name not in made:
+        if name not in vjps:
             gradient = bound.rule.gradients[name]
-            made[name] = run(whose, gradient, g, y, bound.operands, bound.parameters)
-        result = made[name]
-        if place is not None:
-            if not isinstance(result, (tuple, list)) or len(result) <= place:
+            vjps[name] = run(whose, gradient, g, y, bound.operands, bound.parameters)
+        result = vjps[name]
+        if index is not None:
+            if not isinstance(result, (tuple, list)) or len(result) <= index:
                 raise Unjudgeable(f"{whose} must return a list with one gradient for each tensor")
-            result = result[place]
+            result = result[index]
         operand = tape.values[argument.value]
         result = numbers(whose, result, operand.dtype, arithmetic)
         result = run(whose, unbroadcast, result, operand.shape)
@@ -140,10 +140,10 @@ def _cotangents(
 ) -> tuple[Any, Any]:
     """Return the cotangents of a call's results, and those results that its vjps use."""
 
-    def result(place: int, number: int | None) -> Any:
+    def result(index: int, number: int | None) -> Any:
         if number is None:
             return None
-        if not rule.keeps(place, len(call.outputs)):
+        if not rule.keeps(index, len(call.outputs)):
             return stand_in(tape, number, arithmetic)
         array = lookup(number)
         if arithmetic is None or array.dtype.kind not in "fc":
@@ -189,18 +189,18 @@ def _copy_slices(
     """
     base, view = _base_and_view(tape, call)
     mixed = is_complex(base.dtype) != is_complex(view.dtype)
-    places = _places_in_base(base, view, in_parts=mixed)
-    whole = parts(g) if mixed and is_complex(base.dtype) else g
-    flat = np.reshape(whole, (whole.size,))
-    arriving = flat[places]
+    indices = _places_in_base(base, view, in_parts=mixed)
+    elements = parts(g) if mixed and is_complex(base.dtype) else g
+    flat = np.reshape(elements, (elements.size,))
+    arriving = flat[indices]
     if mixed and is_complex(view.dtype):
         arriving = paired(arriving[..., 0], arriving[..., 1])
     through = vjp(tape, call, (arriving,), lookup, arithmetic, [True, *wanted[1:]])
     if not wanted[0]:
         return (None, *through[1:])
     rest = np.concatenate([flat])  # a copy that dispatches
-    rest[places] = parts(through[0]) if mixed and is_complex(view.dtype) else through[0]
-    rest = np.reshape(rest, whole.shape)
+    rest[indices] = parts(through[0]) if mixed and is_complex(view.dtype) else through[0]
+    rest = np.reshape(rest, elements.shape)
     if mixed and is_complex(base.dtype):
         rest = paired(rest[..., 0], rest[..., 1])
     return (rest, *through[1:])
@@ -258,14 +258,14 @@ def _custom(
     _refuse_changed_views(tape, node, inner, incoming)
     reaching = _reaching(inner, {s for s in sources if s is not None})
     cotangents: dict[int, Any] = {}
-    for place, g in enumerate(incoming):
+    for index, g in enumerate(incoming):
         if g is None:
             continue
-        output = node.outputs[place] if place < len(node.outputs) else None
+        output = node.outputs[index] if index < len(node.outputs) else None
         if output is None:
             raise Unjudgeable(f"an output of {node.name} was not recorded")
         if output not in reaching:
-            raise Unjudgeable(f"no recorded operation leads to output {place} of {node.name}")
+            raise Unjudgeable(f"no recorded operation leads to output {index} of {node.name}")
         cotangents[output] = g
     for call in reversed(inner):
         into = [None if n is None else cotangents.get(n) for n in call.outputs]
@@ -337,9 +337,9 @@ def _refuse_changed_views(
 
 def _shows_whole(tape: Tape, call: Call) -> bool:
     """Whether a view is all of its operand, as it lies: then both are one value, changed or not."""
-    shown = {n for n in call.outputs if n is not None}
-    shown |= {n for argument in call.arguments.values() for n in references(argument)}
-    values = [tape.values[n] for n in shown]
+    involved = {n for n in call.outputs if n is not None}
+    involved |= {n for argument in call.arguments.values() for n in references(argument)}
+    values = [tape.values[n] for n in involved]
     return len({(value.layout, value.shape, value.dtype) for value in values}) == 1
 
 

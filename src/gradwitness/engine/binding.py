@@ -72,7 +72,7 @@ class Bound:
         Each is the operand's name, the place in it for a list of tensors, and the argument. One
         that was not given (None) has an edge as a tensor, and none in a form that takes numbers.
         """
-        found: list[tuple[str, int | None, Argument]] = []
+        edges: list[tuple[str, int | None, Argument]] = []
         numbers = any(
             isinstance(argument, (int, float, complex))
             for name, argument in zip(self.rule.operands, self.arguments, strict=True)
@@ -82,10 +82,10 @@ class Bound:
             if name not in self.rule.gradients:
                 continue
             if isinstance(argument, tuple):
-                found += [(name, place, item) for place, item in enumerate(argument)]
+                edges += [(name, index, element) for index, element in enumerate(argument)]
             elif isinstance(argument, Ref) or (argument is None and not numbers):
-                found.append((name, None, argument))
-        return found
+                edges.append((name, None, argument))
+        return edges
 
 
 def unrecorded(value: Value) -> str:
@@ -150,49 +150,49 @@ def bind(
     Unjudgeable
         If there is no rule, or the call has an argument that the rule does not know.
     """
-    found = _rule_of(tape, call)
+    rule = _rule_of(tape, call)
     dtype = working_dtype(tape, call)
 
-    def convert(argument: Argument, known: bool = True) -> Any:
+    def convert(argument: Argument, needed: bool = True) -> Any:
         if isinstance(argument, tuple):
-            return tuple(convert(item, known) for item in argument)
+            return tuple(convert(element, needed) for element in argument)
         if isinstance(argument, Ref):
             if skip:
                 return None
-            if not known:
+            if not needed:
                 return stand_in(tape, argument.value, arithmetic)
             return _operand(tape, argument.value, lookup, dtype, arithmetic)
         if isinstance(argument, float | complex):
             return _scalar(argument, dtype, arithmetic)
         return argument
 
-    positional = tuple(call.arguments[name] for name in _positional(found, call))
-    if len(positional) != len(found.operands):
-        raise Unjudgeable(f"the rule of {found.name} does not cover this form of {call.op}")
-    parameters = {n: convert(call.arguments[n]) for n in found.parameters if n in call.arguments}
-    parameters |= _manner(tape, found, call)
+    positional = tuple(call.arguments[name] for name in _positional(rule, call))
+    if len(positional) != len(rule.operands):
+        raise Unjudgeable(f"the rule of {rule.name} does not cover this form of {call.op}")
+    parameters = {n: convert(call.arguments[n]) for n in rule.parameters if n in call.arguments}
+    parameters |= _call_parameters(tape, rule, call)
     if arithmetic is not None and _makes_floats(tape, call):
         parameters |= {
-            n: _exact(call.arguments[n], arithmetic) for n in found.doubles if n in call.arguments
+            n: _exact(call.arguments[n], arithmetic) for n in rule.doubles if n in call.arguments
         }
-    for name, place in found.given.items():
-        output = call.outputs[place]
+    for name, index in rule.given.items():
+        output = call.outputs[index]
         parameters[name] = None if skip or output is None else lookup(output)
-    known = found.kept if for_vjp else found.operands
+    used = rule.kept if for_vjp else rule.operands
     operands = tuple(
-        convert(argument, name in known)
-        for name, argument in zip(found.operands, positional, strict=True)
+        convert(argument, name in used)
+        for name, argument in zip(rule.operands, positional, strict=True)
     )
-    return Bound(found, operands, positional, parameters)
+    return Bound(rule, operands, positional, parameters)
 
 
 def _rule_of(tape: Tape, call: Call) -> rules.Rule:
-    found = rules.find(call.base_op)
-    if found is None:
+    rule = rules.find(call.base_op)
+    if rule is None:
         raise Unjudgeable(f"no rule for {call.op}")
-    if found.name not in COMPLEX and over_complex(tape, call):
+    if rule.name not in COMPLEX and over_complex(tape, call):
         raise Unjudgeable(f"no rule for complex numbers: {call.op}")
-    return found
+    return rule
 
 
 def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
@@ -207,39 +207,39 @@ def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
     return np.broadcast_to(np.nan, shape)
 
 
-def _positional(found: rules.Rule, call: Call) -> list[str]:
+def _positional(rule: rules.Rule, call: Call) -> list[str]:
     """Return the schema's names of the arguments that are a rule's operands."""
-    others = {*found.parameters, *found.ignores, *_PLACEMENT}
+    others = {*rule.parameters, *rule.ignores, *_PLACEMENT}
     return [name for name in call.arguments if name not in others]
 
 
-def operand_names(found: rules.Rule, call: Call) -> dict[str, str]:
+def operand_names(rule: rules.Rule, call: Call) -> dict[str, str]:
     """Return the schema's name of each of a rule's operands."""
-    return dict(zip(found.operands, _positional(found, call), strict=False))
+    return dict(zip(rule.operands, _positional(rule, call), strict=False))
 
 
-def _manner(tape: Tape, found: rules.Rule, call: Call) -> dict[str, Any]:
+def _call_parameters(tape: Tape, rule: rules.Rule, call: Call) -> dict[str, Any]:
     """Return what a rule asks of the call besides its arguments.
 
     Whether it ran in place, and where in its memory each element of the first operand lies: None
     if they fill it in order from the start.
     """
-    asked: dict[str, Any] = {}
-    if "in_place" in found.parameters:
-        asked["in_place"] = bool(call.writes)
-    if "memory" in found.parameters:
-        first = call.arguments[_positional(found, call)[0]]
+    parameters: dict[str, Any] = {}
+    if "in_place" in rule.parameters:
+        parameters["in_place"] = bool(call.writes)
+    if "memory" in rule.parameters:
+        first = call.arguments[_positional(rule, call)[0]]
         value = tape.values[first.value] if isinstance(first, Ref) else None
-        asked["memory"] = None
+        parameters["memory"] = None
         if value is not None and value.layout is not None and not _is_contiguous(tape, first):
-            asked["memory"] = positions(value.shape, value.layout.strides, value.layout.offset)
-    return asked
+            parameters["memory"] = positions(value.shape, value.layout.strides, value.layout.offset)
+    return parameters
 
 
 def _exact(argument: Argument, arithmetic: Arithmetic) -> Any:
     """Return a number that torch keeps in double precision, or several, without an error."""
     if isinstance(argument, tuple):
-        return tuple(_exact(item, arithmetic) for item in argument)
+        return tuple(_exact(element, arithmetic) for element in argument)
     if not isinstance(argument, (int, float)):
         return argument
     return Bounded(np.asarray(float(argument)), arithmetic)
@@ -254,11 +254,11 @@ def _is_contiguous(tape: Tape, argument: Argument) -> bool:
     value = tape.values[argument.value] if isinstance(argument, Ref) else None
     if value is None or value.layout is None:
         return True
-    step, wanted = 1, []
+    step, dense_strides = 1, []
     for length in reversed(value.shape):
-        wanted.append(step)
+        dense_strides.append(step)
         step *= length
-    pairs = zip(value.shape, value.layout.strides, reversed(wanted), strict=True)
+    pairs = zip(value.shape, value.layout.strides, reversed(dense_strides), strict=True)
     # The stride of an axis of length 1 says nothing.
     return value.layout.offset == 0 and all(n == 1 or s == w for n, s, w in pairs)
 

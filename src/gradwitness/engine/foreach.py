@@ -28,19 +28,19 @@ def members(call: Call) -> list[Call]:
     op = f"aten.{name}.{overload}"
     base = replace(call, op=op).base_op
 
-    def of(place: int, argument: Argument) -> Argument:
+    def of(index: int, argument: Argument) -> Argument:
         # A list has one entry for each member; all else holds for all.
-        return argument[place] if isinstance(argument, tuple) else argument
+        return argument[index] if isinstance(argument, tuple) else argument
 
     return [
         replace(
             call,
             op=op,
             arguments={
-                _NAMES.get((base, name), name): of(place, argument)
+                _NAMES.get((base, name), name): of(index, argument)
                 for name, argument in call.arguments.items()
             },
             outputs=(output,),
         )
-        for place, output in enumerate(call.outputs)
+        for index, output in enumerate(call.outputs)
     ]

@@ -51,18 +51,18 @@ def evaluate(
         If there is no rule, or it does not cover this form.
     """
     if is_foreach(call):
-        each = (
-            evaluate(tape, one, lookup, bounded=bounded, confidence=confidence)
-            for one in members(call)
+        results = (
+            evaluate(tape, member, lookup, bounded=bounded, confidence=confidence)
+            for member in members(call)
         )
-        return tuple(result for (result,) in each)
+        return tuple(result for (result,) in results)
     arithmetic = forward_arithmetic(tape, call) if bounded else None
     if arithmetic is not None and confidence is not None:
         arithmetic = replace(arithmetic, confidence=confidence)
     bound = bind(tape, call, lookup, arithmetic=arithmetic)
     parameters = bound.parameters
     if arithmetic is not None and "made" in bound.rule.parameters:
-        parameters = parameters | {"made": _made(call, lookup, arithmetic)}
+        parameters = parameters | {"made": _recorded_outputs(call, lookup, arithmetic)}
     whose = f"the rule of {bound.rule.name}"
     result = run(whose, bound.rule.function, *bound.operands, **parameters)
     outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
@@ -82,10 +82,10 @@ def evaluate(
 
 
 def _output(whose: str, result: Any, recorded: Value, arithmetic: Arithmetic | None) -> Any:
-    made = numbers(whose, result, recorded.dtype, arithmetic)
-    if made.shape != recorded.shape:
-        raise Unjudgeable(f"{whose} gives shape {made.shape}, but {recorded.shape} was recorded")
-    return as_recorded(made, recorded)
+    value = numbers(whose, result, recorded.dtype, arithmetic)
+    if value.shape != recorded.shape:
+        raise Unjudgeable(f"{whose} gives shape {value.shape}, but {recorded.shape} was recorded")
+    return as_recorded(value, recorded)
 
 
 def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) -> Any:
@@ -102,18 +102,18 @@ def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) 
         raise Unjudgeable(f"{whose} returns None: is a return missing?")
     if isinstance(result, Bounded):
         return result
-    made = run(whose, np.asarray, result)
-    if made.dtype.kind not in "biufc":
+    array = run(whose, np.asarray, result)
+    if array.dtype.kind not in "biufc":
         raise Unjudgeable(f"{whose} returns {type(result).__name__} instead of an array")
-    if arithmetic is None or made.dtype.kind not in "fc":
-        return made
-    if not is_inexact(dtype) or np.array_equal(made, round_to(made, dtype)):
-        return Bounded(made, arithmetic)
-    error = rounding(arithmetic, made)[0](None)
-    return Bounded(made, arithmetic, error, error)
+    if arithmetic is None or array.dtype.kind not in "fc":
+        return array
+    if not is_inexact(dtype) or np.array_equal(array, round_to(array, dtype)):
+        return Bounded(array, arithmetic)
+    error = rounding(arithmetic, array)[0](None)
+    return Bounded(array, arithmetic, error, error)
 
 
-def _made(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]:
+def _recorded_outputs(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]:
     """Return what a call made, for a rule that judges each of its steps from the one before."""
     arrays = (None if n is None else lookup(n) for n in call.outputs)
     return tuple(
@@ -148,18 +148,20 @@ def as_recorded(result: Any, recorded: Value) -> Any:
     if value.dtype.kind not in "f" or kind == np.bool_:
         # Whole numbers wrap around; what is not 0 is true, NaN too.
         return value.astype(kind)
-    cut = np.trunc(value)
+    truncated = np.trunc(value)
     limits = np.iinfo(kind)
-    held = (cut >= limits.min) & (cut <= float(limits.max))
+    fits = (truncated >= limits.min) & (truncated <= float(limits.max))
     error = 0 if not isinstance(result, Bounded) or result.is_exact else result.rigorous
-    if np.any(held & ((np.trunc(value - error) != cut) | (np.trunc(value + error) != cut))):
+    low, high = np.trunc(value - error), np.trunc(value + error)
+    if np.any(fits & ((low != truncated) | (high != truncated))):
         raise Unjudgeable("integer result depends on rounding")
-    whole = np.full(cut.shape, limits.min, kind)
-    whole[held] = cut[held].astype(kind)
-    if recorded.array is not None and not held.all():
-        nearest = np.where(np.isnan(cut), 0, np.where(cut > 0, limits.max, limits.min)).astype(kind)
-        whole = np.where(~held & (recorded.array == nearest), nearest, whole)
-    return whole
+    integers = np.full(truncated.shape, limits.min, kind)
+    integers[fits] = truncated[fits].astype(kind)
+    if recorded.array is not None and not fits.all():
+        nearest = np.where(truncated > 0, limits.max, limits.min)
+        nearest = np.where(np.isnan(truncated), 0, nearest).astype(kind)
+        integers = np.where(~fits & (recorded.array == nearest), nearest, integers)
+    return integers
 
 
 def over_field(numbers: Any, dtype: str) -> Any:
@@ -197,13 +199,13 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
         raise
     except Exception as error:
         # Found in the middle of the user's program: one step is not judged.
-        known = next((e for e in (error, error.__cause__) if isinstance(e, RuleError)), None)
-        what = str(known) if known else f"failed: {type(error).__name__}: {error}"
-        said = one_line(f"{whose} {what}{_place(error, function)}")
-        raise Unjudgeable(said) from error
+        rule_error = next((e for e in (error, error.__cause__) if isinstance(e, RuleError)), None)
+        failure = str(rule_error) if rule_error else f"failed: {type(error).__name__}: {error}"
+        text = one_line(f"{whose} {failure}{_failure_location(error, function)}")
+        raise Unjudgeable(text) from error
 
 
-def _place(error: Exception, function: Any) -> str:
+def _failure_location(error: Exception, function: Any) -> str:
     """Return where in a rule's own file it failed."""
     written = inspect.unwrap(getattr(function, "function", function))
     file = getattr(getattr(written, "__code__", None), "co_filename", "")

@@ -75,12 +75,12 @@ def unselected_by(
     for node in tape.nodes:
         for edge in filter(None, node.edges):
             senders[edge].append(node)
-    by_slot = {(edge.node, edge.index): nodes for edge, nodes in senders.items()}
+    by_input = {(edge.node, edge.index): nodes for edge, nodes in senders.items()}
     waiting, seen = [(input_nr, places)], {input_nr}
     while waiting:
-        here, elements = waiting.pop()
-        value = tape.nodes[here[0]].outputs[here[1]]
-        for node in by_slot.get(here, ()):
+        current, elements = waiting.pop()
+        value = tape.nodes[current[0]].outputs[current[1]]
+        for node in by_input.get(current, ()):
             call = None if node.call is None else tape.calls[node.call]
             if call is None or value is None:
                 continue
@@ -133,11 +133,11 @@ def _moved(
     def marked(number: int) -> Array:
         if number == value:
             return places.astype(np.float64)
-        known = lookup(number)
-        return known if number not in tensors or known.dtype.kind in "biu" else np.zeros_like(known)
+        array = lookup(number)
+        return array if number not in tensors or array.dtype.kind in "biu" else np.zeros_like(array)
 
     try:
-        made, *_ = evaluate(tape, call, marked, bounded=False)
+        moved, *_ = evaluate(tape, call, marked, bounded=False)
     except (Unjudgeable, ValueError, IndexError):
         return None
-    return np.asarray(made) > 0
+    return np.asarray(moved) > 0

@@ -141,8 +141,8 @@ def replay(
     trusted = [reason for call in tape.calls if (reason := memory.run(call))]
     arriving: dict[tuple[int, int, int], Any] = {}
     for number in range(len(tape.sweeps)):
-        found, unruled = backward_pass(tape, number, memory.values, steps=steps)
-        arriving |= {(number, *input_nr): g for input_nr, g in found.items()}
+        received, unruled = backward_pass(tape, number, memory.values, steps=steps)
+        arriving |= {(number, *input_nr): g for input_nr, g in received.items()}
         trusted += unruled
     return Replay(memory.values, arriving, tuple(trusted))
 
@@ -165,7 +165,7 @@ class _Memory:
             leaf.after for sweep in self.tape.sweeps for leaf in sweep.leaves if leaf.after
         }
         # Hooks that run in one write too: an optimizer within the backward pass.
-        self._unseen.update(_written_unseen(self.tape))
+        self._unseen.update(_rewritten_unseen(self.tape))
 
     def run(self, call: Call) -> str:
         """Run one call; return what was taken from the record, or an empty string."""
@@ -192,7 +192,7 @@ class _Memory:
         for output, result in zip(call.outputs, results, strict=True):
             if output is not None and result is not None:
                 self.write(output, result, in_place=bool(call.writes))
-        for number in _overwritten_unsaid(call):
+        for number in _undeclared_writes(call):
             self.forget(number)
         return trusted
 
@@ -201,7 +201,7 @@ class _Memory:
         return is_inexact(value.dtype) and value.layout is None and value.array is not None
 
     def _from_record(self, number: int | None) -> Any:
-        return None if number is None else _known(self.tape, number)
+        return None if number is None else _recorded_or_none(self.tape, number)
 
     def read(self, number: int) -> NDArray[Any]:
         """Return a value as it is now; what no call has written yet comes from the record."""
@@ -235,9 +235,9 @@ class _Memory:
     def forget(self, number: int) -> None:
         """Take what some memory holds from now on from the record; the value itself stays."""
         if number in self._pieces:
-            known = self.values[number].copy()
-            self.write(number, np.full(known.shape, np.nan), in_place=True)
-            self.values[number] = known
+            numbers = self.values[number].copy()
+            self.write(number, np.full(numbers.shape, np.nan), in_place=True)
+            self.values[number] = numbers
 
     def _window(self, number: int) -> NDArray[np.float64]:
         value, piece = self.tape.values[number], self._pieces[number]
@@ -247,12 +247,12 @@ class _Memory:
         if buffer is None:
             buffer = np.full(piece.end - piece.start, np.nan)
             self.buffers[piece] = buffer
-        each = 2 if is_complex(value.dtype) else 1
-        strides = tuple(8 * each * s for s in layout.strides)
-        begin = buffer[each * layout.offset - piece.start :]
+        reals = 2 if is_complex(value.dtype) else 1
+        strides = tuple(8 * reals * s for s in layout.strides)
+        begin = buffer[reals * layout.offset - piece.start :]
         window = (
             np.ndarray(value.shape, np.complex128, begin, 0, strides)
-            if each == 2
+            if reals == 2
             else as_strided(begin, value.shape, strides)
         )
         self.values[number] = window
@@ -260,9 +260,9 @@ class _Memory:
         return window
 
 
-def _written_unseen(tape: Tape) -> Iterator[int]:
+def _rewritten_unseen(tape: Tape) -> Iterator[int]:
     """Yield values that lie where an earlier one did, though no call has written there since."""
-    made = {n for call in tape.calls for n in call.outputs}
+    outputs = {n for call in tape.calls for n in call.outputs}
     written: dict[int, list[int]] = {}
     for call in tape.calls:
         for number in call.outputs if call.writes else ():
@@ -273,9 +273,9 @@ def _written_unseen(tape: Tape) -> Iterator[int]:
     for value in tape.values:
         if value.layout is None:
             continue
-        place = (value.layout, value.shape, value.dtype)
-        last, before[place] = before.get(place), value.id
-        if last is None or value.id in made:
+        location = (value.layout, value.shape, value.dtype)
+        last, before[location] = before.get(location), value.id
+        if last is None or value.id in outputs:
             continue
         later = written.get(value.layout.storage, [])
         after = bisect_right(later, last)
@@ -283,15 +283,15 @@ def _written_unseen(tape: Tape) -> Iterator[int]:
             yield value.id
 
 
-def _overwritten_unsaid(call: Call) -> list[int]:
+def _undeclared_writes(call: Call) -> list[int]:
     """Return what a call writes to though its schema does not say so: running statistics."""
     if call.base_op != "aten.native_batch_norm" or not call.arguments["training"]:
         return []
-    kept = (call.arguments["running_mean"], call.arguments["running_var"])
-    return [number for argument in kept for number in references(argument)]
+    statistics = (call.arguments["running_mean"], call.arguments["running_var"])
+    return [number for argument in statistics for number in references(argument)]
 
 
-def _known(tape: Tape, number: int) -> NDArray[Any] | None:
+def _recorded_or_none(tape: Tape, number: int) -> NDArray[Any] | None:
     """Return a value's recorded numbers, or None where the witness cannot have them."""
     try:
         return recorded(tape)(number)
@@ -304,7 +304,7 @@ def _seeds(tape: Tape, sweep: Sweep) -> Iterator[tuple[tuple[int, int], Any]]:
     for edge, seed in sweep.roots:
         output = tape.nodes[edge.node].outputs[edge.index]
         ones = np.ones(() if output is None else tape.values[output].shape)
-        start = ones if seed is None else _known(tape, seed)
+        start = ones if seed is None else _recorded_or_none(tape, seed)
         if start is not None:
             yield (edge.node, edge.index), start
 
@@ -382,8 +382,8 @@ def backward_pass(
             sent = _sent(tape, node, incoming, lookup, instead, steps)
         except Unjudgeable as reason:
             trusted.append(str(reason))
-            known = node_run.outgoing if instead is None else ()
-            sent = tuple(None if g is None else _known(tape, g) for g in known)
+            outgoing = node_run.outgoing if instead is None else ()
+            sent = tuple(None if g is None else _recorded_or_none(tape, g) for g in outgoing)
         for target, g in zip(node.edges, sent, strict=False):
             if target is not None and g is not None:
                 add((target.node, target.index), g)

@@ -63,9 +63,9 @@ class Cut:
         """Return which part of an operand is in the piece; empty if all of it is."""
         return self._index(self.operands[name], shape)
 
-    def result(self, place: int, shape: Shape) -> Index:
+    def result(self, index: int, shape: Shape) -> Index:
         """Return which part of a result, or of its gradient, is in the piece."""
-        return self._index(self.results[place], shape)
+        return self._index(self.results[index], shape)
 
     def _index(self, letters: str, shape: Shape) -> Index:
         axis = _axis(letters, self.letter, shape)
@@ -111,15 +111,15 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     target : str
         The operand whose gradient is computed; empty for the call's first result.
     """
-    found = rules.find(call.base_op)
-    if found is None or not found.apart or not is_large(tape, call):
+    rule = rules.find(call.base_op)
+    if rule is None or not rule.apart or not is_large(tape, call):
         return []
     outputs = [tape.values[n] for n in call.outputs if n is not None]
-    named = {n: call.arguments[given] for n, given in operand_names(found, call).items()}
+    named = {n: call.arguments[schema_name] for n, schema_name in operand_names(rule, call).items()}
     shapes = {n: tape.values[a.value].shape for n, a in named.items() if isinstance(a, Ref)}
     if len(outputs) != len(call.outputs):
         return []
-    letters = _letters(found, call, shapes, outputs[0].shape)
+    letters = _letters(rule, call, shapes, outputs[0].shape)
     if letters is None:
         return []
     of_operands, of_results = letters
@@ -128,7 +128,7 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     tensors += [(of, value.shape) for of, value in zip(of_results, outputs, strict=True)]
     aim, shape = (of_operands[target], shapes[target]) if target else tensors[len(shapes)]
     if not target:
-        aim = "".join(a if all(a in each for each in of_results) else "_" for a in aim)
+        aim = "".join(a if all(a in other for other in of_results) else "_" for a in aim)
     best = _longest_cut(aim, shape, tensors)
     if best is None:
         return []
@@ -169,59 +169,59 @@ def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
     lookup : callable
         Gives the numbers of the whole tape's values; asked only for those that are not cut.
     """
-    found = rules.find(call.base_op)
-    assert found is not None  # noqa: S101 (it made the cut)
+    rule = rules.find(call.base_op)
+    assert rule is not None  # noqa: S101 (it made the cut)
     values: list[Value] = []
-    whole: dict[int, int] = {}
+    uncut: dict[int, int] = {}
 
-    def taken(number: int, index: Index) -> int:
+    def add(number: int, index: Index) -> int:
         value = tape.values[number]
-        place = len(values)
+        position = len(values)
         if index:
             # What no vjp uses may have no numbers any more; its shape is asked for.
             shape = unknown(value.shape)[index].shape
             part = None if value.array is None else value.array[index]
             value = replace(value, shape=shape, array=part)
         else:
-            whole[place] = number
+            uncut[position] = number
         values.append(value)
-        return place
+        return position
 
     arguments = dict(call.arguments)
-    for name, given in operand_names(found, call).items():
-        argument = arguments[given]
+    for name, schema_name in operand_names(rule, call).items():
+        argument = arguments[schema_name]
         if isinstance(argument, Ref):
             index = cut.operand(name, tape.values[argument.value].shape)
-            arguments[given] = Ref(taken(argument.value, index))
+            arguments[schema_name] = Ref(add(argument.value, index))
     outputs = tuple(
-        None if n is None else taken(n, cut.result(place, tape.values[n].shape))
-        for place, n in enumerate(call.outputs)
+        None if n is None else add(n, cut.result(k, tape.values[n].shape))
+        for k, n in enumerate(call.outputs)
     )
     small = Tape(values=values, calls=(), nodes=(), sweeps=())
     of_part = recorded(small)
 
-    def numbers(place: int) -> NDArray[Any]:
-        return lookup(whole[place]) if place in whole else of_part(place)
+    def numbers(position: int) -> NDArray[Any]:
+        return lookup(uncut[position]) if position in uncut else of_part(position)
 
     return SmallStep(small, replace(call, arguments=arguments, outputs=outputs), numbers)
 
 
 def _letters(
-    found: rules.Rule,
+    rule: rules.Rule,
     call: Call,
     shapes: Mapping[str, Shape],
     result: Shape,
 ) -> tuple[dict[str, str], tuple[str, ...]] | None:
     """Return the letters of each operand and result, or None if nothing can be cut."""
-    text = found.apart
+    text = rule.apart
     if not isinstance(text, str):
-        given = {n: call.arguments.get(n, found.defaults.get(n)) for n in found.parameters}
-        text = text(shapes, given)
+        parameters = {n: call.arguments.get(n, rule.defaults.get(n)) for n in rule.parameters}
+        text = text(shapes, parameters)
     if text == ELEMENTWISE:
         every = string.ascii_letters[: len(result)]
-        return dict.fromkeys(found.operands, every), (every,) * len(call.outputs)
+        return dict.fromkeys(rule.operands, every), (every,) * len(call.outputs)
     if not text:
         return None
     left, right = text.split("->")
-    operands = dict(zip(found.operands, left.split(","), strict=True))
+    operands = dict(zip(rule.operands, left.split(","), strict=True))
     return operands, tuple(right.split(","))

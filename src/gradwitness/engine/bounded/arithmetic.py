@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
-def _is_constant(item: Any) -> bool:
-    return not isinstance(item, Bounded) and np.ndim(item) == 0
+def _is_constant(operand: Any) -> bool:
+    return not isinstance(operand, Bounded) and np.ndim(operand) == 0
 
 
-def scales_exactly(item: Any) -> bool:
+def scales_exactly(factor: Any) -> bool:
     """Whether multiplying by a number rounds nothing: zero and powers of two, i times one too."""
-    if not _is_constant(item) or (item.real and item.imag):
+    if not _is_constant(factor) or (factor.real and factor.imag):
         return False
-    return bool(item == 0 or np.frexp(float(abs(item)))[0] == 0.5)
+    return bool(factor == 0 or np.frexp(float(abs(factor)))[0] == 0.5)
 
 
 def _additive(ufunc: np.ufunc) -> Callable[..., Bounded]:
     def handler(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         value = ufunc(value_of(a), value_of(b))
-        if any(_is_constant(item) and item == 0 for item in (a, b)):
+        if any(_is_constant(operand) and operand == 0 for operand in (a, b)):
             return assemble(arithmetic, value, (a, b), total)
         # No sum of two floating-point numbers underflows.
         return assemble(

@@ -93,35 +93,35 @@ class Bounded(Methods):
         """The array whose memory the value is."""
         return self.value if self.value.base is None else self.value.base
 
-    def _is_shown_by(self, item: Any) -> bool:
-        return getattr(value_of(item), "base", None) is self._owner
+    def _is_shown_by(self, operand: Any) -> bool:
+        return getattr(value_of(operand), "base", None) is self._owner
 
-    def __setitem__(self, index: Any, item: Any) -> None:
-        self._write(index, item, 0)
+    def __setitem__(self, index: Any, assigned: Any) -> None:
+        self._write(index, assigned, 0)
 
-    def _write(self, index: Any, item: Any, views: int) -> None:
+    def _write(self, index: Any, assigned: Any, views: int) -> None:
         """Store, in an array and what it is a view of; so many views know of it."""
-        views += self._is_shown_by(item)
+        views += self._is_shown_by(assigned)
         if self.origin is not None:
-            whole, where = self.origin
-            shown = np.copy(self)  # type: ignore[call-overload]
-            shown[index] = item
-            self.rigorous, self.probable = shown.errors
-            whole._write(where, shown, views + 1)
+            base, base_index = self.origin
+            updated = np.copy(self)  # type: ignore[call-overload]
+            updated[index] = assigned
+            self.rigorous, self.probable = updated.errors
+            base._write(base_index, updated, views + 1)
             return
         self._require_own_memory(views)
-        item = lifted(self.arithmetic, item)
-        new = errors_of(item)
-        self.value[index] = value_of(item)
-        one = self.rigorous is self.probable
+        assigned = lifted(self.arithmetic, assigned)
+        new = errors_of(assigned)
+        self.value[index] = value_of(assigned)
+        shared = self.rigorous is self.probable
         # Nothing else has a bound that this array and the question alone refer to.
-        if one and new[0] is new[1]:
+        if shared and new[0] is new[1]:
             own = sys.getrefcount(self.rigorous) == 3
             self.rigorous = self.probable = self._written(self.rigorous, index, new[0], own=own)
             return
-        own = not one and sys.getrefcount(self.rigorous) == 2
+        own = not shared and sys.getrefcount(self.rigorous) == 2
         self.rigorous = self._written(self.rigorous, index, new[0], own=own)
-        own = not one and sys.getrefcount(self.probable) == 2
+        own = not shared and sys.getrefcount(self.probable) == 2
         self.probable = self._written(self.probable, index, new[1], own=own)
 
     def _require_own_memory(self, views: int) -> None:
@@ -165,7 +165,7 @@ class Bounded(Methods):
             raise unknown(name)
         # Overflow and 0/0 are results, of values and of bounds alike.
         with np.errstate(all="ignore"):
-            return handler(self.arithmetic, *(lifted(self.arithmetic, item) for item in inputs))
+            return handler(self.arithmetic, *(lifted(self.arithmetic, x) for x in inputs))
 
     def __array_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any, kwargs: Any
@@ -181,37 +181,36 @@ class Bounded(Methods):
             return handler(func, args, kwargs)
 
 
-def is_complex(item: Any) -> bool:
+def is_complex(operand: Any) -> bool:
     """Whether an operand is complex: an array, or a number."""
-    if isinstance(item, Bounded):
-        item = item.value
-    return item.dtype.kind == "c" if isinstance(item, np.ndarray) else isinstance(item, complex)
+    value = value_of(operand)
+    return value.dtype.kind == "c" if isinstance(value, np.ndarray) else isinstance(value, complex)
 
 
-def lifted(arithmetic: Arithmetic, item: Any) -> Any:
+def lifted(arithmetic: Arithmetic, operand: Any) -> Any:
     """Give a constant that the format cannot hold the error of its rounding."""
-    if not isinstance(item, int | float | np.integer | np.floating):
-        return item
-    number = float(item)
+    if not isinstance(operand, int | float | np.integer | np.floating):
+        return operand
+    number = float(operand)
     if not math.isfinite(number):
-        return item
+        return operand
     digits = round(-math.log2(arithmetic.unit - WITNESS_UNIT))
     normal = abs(number) >= smallest_normal(arithmetic)
     if number == 0 or (normal and math.ldexp(math.frexp(number)[0], digits).is_integer()):
-        return item
+        return operand
     # Below the smallest normal number it may become zero.
     error = np.asarray(abs(number) * (arithmetic.unit if normal else 1.0))
     return Bounded(np.asarray(number), arithmetic, error, error)
 
 
-def value_of(item: Any) -> Any:
+def value_of(operand: Any) -> Any:
     """Return the value of a Bounded, and anything else as it is."""
-    return item.value if isinstance(item, Bounded) else item
+    return operand.value if isinstance(operand, Bounded) else operand
 
 
-def errors_of(item: Any) -> Errors:
+def errors_of(operand: Any) -> Errors:
     """Return both bounds of a Bounded; anything else is exact."""
-    return item.errors if isinstance(item, Bounded) else (None, None)
+    return operand.errors if isinstance(operand, Bounded) else (None, None)
 
 
 def total(*terms: Error) -> Error:
@@ -241,18 +240,18 @@ def smallest_normal(arithmetic: Arithmetic) -> float:
     return min(arithmetic.tiny, _SINGLE_TINY) if arithmetic.final else arithmetic.tiny
 
 
-def as_read(item: Any) -> Any:
+def as_read(operand: Any) -> Any:
     """Return a factor or term as a kernel may read it: subnormal bfloat16 numbers as zero.
 
     Intel's dot products of bfloat16 pairs (VDPBF16PS, TDPBF16PS) do, by their definition. Numbers
     of other 16-bit formats are normal in float32.
     """
-    if not isinstance(item, Bounded):
-        return item
-    arithmetic = item.arithmetic
+    if not isinstance(operand, Bounded):
+        return operand
+    arithmetic = operand.arithmetic
     if arithmetic.tiny != _SINGLE_TINY or not (arithmetic.store or arithmetic.final):
-        return item
-    size = np.abs(item.value)
+        return operand
+    size = np.abs(operand.value)
 
     def tier(error: Error) -> Error:
         least = size if error is None else size - error
@@ -261,9 +260,9 @@ def as_read(item: Any) -> Any:
             return error
         return lost if error is None else np.maximum(error, lost)
 
-    rigorous = tier(item.rigorous)
-    probable = rigorous if item.probable is item.rigorous else tier(item.probable)
-    return Bounded(item.value, arithmetic, rigorous, probable)
+    rigorous = tier(operand.rigorous)
+    probable = rigorous if operand.probable is operand.rigorous else tier(operand.probable)
+    return Bounded(operand.value, arithmetic, rigorous, probable)
 
 
 def rounding(
@@ -373,7 +372,7 @@ def assemble(
         carried = carry(*errors)
         error = carried if growths is None else total(carried, growths[k](carried))
         if infinite:
-            error = settled(value, error, [value_of(item) for item in operands], errors, handed_on)
+            error = settled(value, error, list(map(value_of, operands)), errors, handed_on)
         if error is not None and error.shape != value.shape:
             error = np.broadcast_to(error, value.shape)
         return error

@@ -71,7 +71,7 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     left, right = value_of(a), value_of(b)
     value, carry = np.asarray(left * right), over_factors(left, right)
     # A smaller factor may take a part below the smallest normal number.
-    exact = any(scales_exactly(item) and not 0 < abs(item) < 1 for item in (a, b))
+    exact = any(scales_exactly(operand) and not 0 < abs(operand) < 1 for operand in (a, b))
     count = _PRODUCT if is_complex(a) and is_complex(b) else 1.0
     growths = None if exact else _rounded(arithmetic, value, count)
     return assemble(arithmetic, value, (a, b), carry, growths)
@@ -123,8 +123,8 @@ def _square(arithmetic: Arithmetic, a: Any) -> Bounded:
     return _multiply(arithmetic, a, a) if _exact(a) else _power(arithmetic, a, 2)
 
 
-def _exact(item: Any) -> bool:
-    return not isinstance(item, Bounded) or item.is_exact
+def _exact(operand: Any) -> bool:
+    return not isinstance(operand, Bounded) or operand.is_exact
 
 
 def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
@@ -158,17 +158,17 @@ def _unchanged(run: Any) -> Any:
 def _paired(func: Any, args: Any, kwargs: Any) -> Bounded:
     """Put complex numbers together from their parts."""
     del kwargs
-    arithmetic = next(item.arithmetic for item in args if isinstance(item, Bounded))
-    parts = [lifted(arithmetic, item) for item in args]
+    arithmetic = next(part.arithmetic for part in args if isinstance(part, Bounded))
+    parts = [lifted(arithmetic, part) for part in args]
     value = func(*map(value_of, parts))
 
     def tier(k: int) -> Error:
-        errors = [errors_of(item)[k] for item in parts]
+        errors = [errors_of(part)[k] for part in parts]
         present = [e for e in errors if e is not None]
         return np.hypot(*present) if len(present) == 2 else total(*present)
 
     rigorous = _whole(tier(0), value)
-    alike = all(errors_of(item)[0] is errors_of(item)[1] for item in parts)
+    alike = all(errors_of(part)[0] is errors_of(part)[1] for part in parts)
     return Bounded(value, arithmetic, rigorous, rigorous if alike else _whole(tier(1), value))
 
 

@@ -152,7 +152,8 @@ def _tensordot(_: Any, a: Array, b: Array, axes: Any = 2) -> Array:
     if np.ndim(axes) == 0:
         axes = (range(np.ndim(a) - axes, np.ndim(a)), range(axes))
     last, first = (
-        [k % np.ndim(x) for k in np.atleast_1d(each)] for x, each in zip((a, b), axes, strict=True)
+        [k % np.ndim(x) for k in np.atleast_1d(operand_axes)]
+        for x, operand_axes in zip((a, b), axes, strict=True)
     )
     kept_a = [k for k in range(np.ndim(a)) if k not in last]
     kept_b = [k for k in range(np.ndim(b)) if k not in first]
@@ -185,8 +186,8 @@ def _norm(
         extreme = np.max if ord > 0 else np.min
         return extreme(np.abs(x), axis=axis, keepdims=keepdims)
     powers = np.abs(x) if ord == 1 else np.power(np.abs(x), ord)
-    whole = np.sum(powers, axis=axis, keepdims=keepdims)
-    return whole if ord == 1 else np.power(whole, 1 / ord)
+    power_sum = np.sum(powers, axis=axis, keepdims=keepdims)
+    return power_sum if ord == 1 else np.power(power_sum, 1 / ord)
 
 
 @stands_for(np.einsum)
@@ -198,13 +199,13 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
             "calls np.einsum with unsupported arguments; it takes a string and one or two arrays"
         )
     operands = tuple(map(as_read, operands))
-    values = [np.asarray(value_of(each)) for each in operands]
+    values = [np.asarray(value_of(operand)) for operand in operands]
     arithmetic: Arithmetic = next(x.arithmetic for x in operands if isinstance(x, Bounded))
 
     def run(*arrays: Any) -> Plain:
         return np.asarray(np.einsum(subscripts, *arrays, optimize=True))
 
-    sizes = [np.abs(each) for each in values]
+    sizes = [np.abs(operand) for operand in values]
 
     def carry(*errors: Error) -> Error:
         first, *second = errors
@@ -216,7 +217,7 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
             None if second[0] is None else run(sizes[0], second[0]),
         )
 
-    terms = _terms(subscripts, [each.shape for each in values])
+    terms = _terms(subscripts, [operand.shape for operand in values])
     roundings = terms - 1 if len(values) == 1 else terms
     value = run(*values)
     growths = reduction(arithmetic, run(*sizes), value, roundings)
@@ -225,14 +226,14 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
 
 def _terms(subscripts: str, shapes: list[tuple[int, ...]]) -> int:
     """Return how many terms each sum of an einsum has: the product of the lengths left out."""
-    given, arrow, made = subscripts.replace(" ", "").partition("->")
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     lengths: dict[str, int] = {}
-    for letters, shape in zip(given.split(","), shapes, strict=True):
+    for letters, shape in zip(inputs.split(","), shapes, strict=True):
         before, _, after = letters.partition("...")
         lengths |= dict(zip(before, shape, strict=False))
         lengths |= dict(zip(reversed(after), reversed(shape), strict=False))
-    kept = made if arrow else [c for c in string.ascii_letters if given.count(c) == 1]
-    return math.prod(n for letter, n in lengths.items() if letter not in kept)
+    output_letters = output if arrow else [c for c in string.ascii_letters if inputs.count(c) == 1]
+    return math.prod(n for letter, n in lengths.items() if letter not in output_letters)
 
 
 # Made of functions that say themselves whether they take complex numbers.

@@ -112,9 +112,9 @@ def _running_logsumexp(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func, kwargs
     a, axis = args
     value: Plain = np.logaddexp.accumulate(a.value, axis=axis)
-    each = np.where(np.isfinite(value), np.abs(value) + _STEP, 0)
-    first = np.take(np.cumsum(each, axis=axis), [0], axis=axis) if value.size else each
-    kernel = a.arithmetic.accumulate * (np.cumsum(each, axis=axis) - first)
+    errors = np.cumsum(np.where(np.isfinite(value), np.abs(value) + _STEP, 0), axis=axis)
+    first = np.take(errors, [0], axis=axis) if value.size else errors
+    kernel = a.arithmetic.accumulate * (errors - first)
     rounded, _ = rounding(a.arithmetic, value)
 
     def carry(e: Error) -> Error:

@@ -89,19 +89,19 @@ def _exponential(func: Any, args: Any, kwargs: Any) -> Bounded:
         return Bounded(value, arithmetic)
     kind = "single" if arithmetic.unit > 2.0**-50 else "double"
     sizes = np.abs(A.value)
-    whole = np.reshape(scipy.linalg.expm(sizes), (-1, n, n))
+    majorant = np.reshape(scipy.linalg.expm(sizes), (-1, n, n))
     norms = np.ravel(np.max(np.sum(sizes, axis=-2), axis=-1))
     pairs = zip(np.reshape(sizes, (-1, n, n)), norms, strict=True)
-    rest = np.array([_left_out(one, norm, kind) for one, norm in pairs])
+    rest = np.array([_left_out(matrix, norm, kind) for matrix, norm in pairs])
 
     def off(e: Error, growth: Callable[[float], float]) -> Plain:
         parts = np.array([_relative(norm, n, kind, growth) for norm in norms])
         # A number that nothing leads to is 0 in every power, and has no error.
-        bound = np.where(whole == 0, 0.0, parts[:, None, None] * whole + rest @ whole)
+        bound = np.where(majorant == 0, 0.0, parts[:, None, None] * majorant + rest @ majorant)
         bound = np.reshape(bound, value.shape)
         if e is None:
             return bound
-        more = scipy.linalg.expm(sizes + e) - np.reshape(whole, value.shape)
+        more = scipy.linalg.expm(sizes + e) - np.reshape(majorant, value.shape)
         return np.asarray(bound + more * (1 + np.max(parts)))
 
     worst, probable = errors_of(A)

@@ -56,12 +56,12 @@ _REAL = (np.fft.rfftn, np.fft.irfftn)
 @functools.cache
 def _factors(n: int) -> tuple[int, ...]:
     """Return a length's prime factors."""
-    found = []
+    factors = []
     for r in range(2, math.isqrt(n) + 1):
         while n % r == 0:
-            found.append(r)
+            factors.append(r)
             n //= r
-    return (*found, n) if n > 1 else tuple(found)
+    return (*factors, n) if n > 1 else tuple(factors)
 
 
 def _roundings(lengths: Sequence[int], *, real: bool) -> tuple[int, bool]:

@@ -31,8 +31,8 @@ def settled(
     handed_on: HandedOn,
 ) -> Error:
     """Replace the bounds of infinite results: 0 where they are handed on, else infinity."""
-    known = handed_on is not elementwise or _match(operands, value.shape)
-    bound = np.where(known and handed_on(operands, errors), 0.0, np.inf)
+    applies = handed_on is not elementwise or _match(operands, value.shape)
+    bound = np.where(applies and handed_on(operands, errors), 0.0, np.inf)
     return np.where(np.isinf(value), bound, 0.0 if error is None else error)
 
 

@@ -116,13 +116,13 @@ def _continue_from(func: Any, args: Any, kwargs: Any) -> Bounded:
     """
     del func, kwargs
     y, start, terms = args
-    whole: Bounded = UFUNCS["add"](y.arithmetic, y, start)
-    size = np.broadcast_to(np.abs(value_of(start)), whole.shape)
+    result: Bounded = UFUNCS["add"](y.arithmetic, y, start)
+    size = np.broadcast_to(np.abs(value_of(start)), result.shape)
     # A complex product is two in each part.
-    roundings = 2 * terms if is_complex(whole) else terms
-    growths = reduction(y.arithmetic, size, whole.value, roundings)
+    roundings = 2 * terms if is_complex(result) else terms
+    growths = reduction(y.arithmetic, size, result.value, roundings)
     if growths is None:
-        return whole
+        return result
     # What one rounding in n has added to y so far, another one adds.
     rigorous, probable = (scaled(1 / terms, error) for error in y.errors)
 
@@ -130,7 +130,7 @@ def _continue_from(func: Any, args: Any, kwargs: Any) -> Bounded:
         return lambda carried: total(growth(carried), error)
 
     added = more(growths[0], rigorous), more(growths[1], probable)
-    return assemble(y.arithmetic, whole.value, (whole,), total, added)
+    return assemble(y.arithmetic, result.value, (result,), total, added)
 
 
 def _fused(arithmetic: Arithmetic) -> Arithmetic:

@@ -107,9 +107,9 @@ class Methods(NDArrayOperatorsMixin):
             return np.copy(self)  # type: ignore[call-overload]
         if kind == np.bool_:
             return self.value != 0
-        whole = np.trunc(self)  # type: ignore[call-overload]
-        if kind.kind in "iu" and not np.any(whole.rigorous):
-            return whole.value.astype(kind)
+        truncated = np.trunc(self)  # type: ignore[call-overload]
+        if kind.kind in "iu" and not np.any(truncated.rigorous):
+            return truncated.value.astype(kind)
         raise RuleError(
             "calls astype(int) on numbers that depend on rounding"
             if kind.kind in "iu"
@@ -165,6 +165,6 @@ class Methods(NDArrayOperatorsMixin):
     __ipow__ = _in_place("pow")
 
 
-def _together(given: tuple[Any, ...]) -> Any:
+def _together(arguments: tuple[Any, ...]) -> Any:
     """Return what was given one by one, or as one tuple."""
-    return given[0] if len(given) == 1 else given
+    return arguments[0] if len(arguments) == 1 else arguments

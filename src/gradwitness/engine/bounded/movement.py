@@ -27,27 +27,27 @@ if TYPE_CHECKING:
 _PADDING = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
-def _plane(item: Any, tier: int) -> Plain:
+def _plane(array: Any, tier: int) -> Plain:
     """Return one tier's bound, dense; what is no Bounded is exact."""
-    error = item.errors[tier] if isinstance(item, Bounded) else None
-    return np.zeros(np.shape(value_of(item))) if error is None else error
+    error = array.errors[tier] if isinstance(array, Bounded) else None
+    return np.zeros(np.shape(value_of(array))) if error is None else error
 
 
-def _move(items: Sequence[Any], run: Callable[[Sequence[Any]], Any]) -> Any:
+def _move(arrays: Sequence[Any], run: Callable[[Sequence[Any]], Any]) -> Any:
     """Apply a movement to the values and, where there are any, to the bounds of some arrays."""
-    bounded = [item for item in items if isinstance(item, Bounded)]
+    bounded = [array for array in arrays if isinstance(array, Bounded)]
     if not bounded:
-        return run(items)
+        return run(arrays)
     arithmetic = bounded[0].arithmetic
-    items = [lifted(arithmetic, item) for item in items]
-    bounded = [item for item in items if isinstance(item, Bounded)]
-    value = run([value_of(item) for item in items])
-    if all(item.is_exact for item in bounded):
+    arrays = [lifted(arithmetic, array) for array in arrays]
+    bounded = [array for array in arrays if isinstance(array, Bounded)]
+    value = run([value_of(array) for array in arrays])
+    if all(array.is_exact for array in bounded):
         return _wrap(value, None, None, arithmetic)
-    rigorous = run([_plane(item, 0) for item in items])
-    if all(item.rigorous is item.probable for item in bounded):
+    rigorous = run([_plane(array, 0) for array in arrays])
+    if all(array.rigorous is array.probable for array in bounded):
         return _wrap(value, rigorous, rigorous, arithmetic)
-    return _wrap(value, rigorous, run([_plane(item, 1) for item in items]), arithmetic)
+    return _wrap(value, rigorous, run([_plane(array, 1) for array in arrays]), arithmetic)
 
 
 def _wrap(value: Any, rigorous: Any, probable: Any, arithmetic: Arithmetic) -> Any:

@@ -112,30 +112,30 @@ def _spectrum(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Any]:
     _finite(A.value)
     n = A.shape[-1]
     roundings = _reflections(2 * max(n - 2, 0), n) + _sweeps(n)
-    own, made = func(A.value, **kwargs)
-    found = _values(A, own, roundings)
+    own_values, own_vectors = func(A.value, **kwargs)
+    bounded_values = _values(A, own_values, roundings)
     if not vectors.size:
-        return found, vectors
+        return bounded_values, vectors
     residual = _residual(A.value @ vectors, vectors * values[..., None, :])
     off = np.maximum(_parts(residual, _size(A.value)) / 3, _defect(vectors) / 3)
     holds = _holds(A.arithmetic, roundings, off)
-    return found, _judged(A.arithmetic, roundings, holds, vectors, made)
+    return bounded_values, _judged(A.arithmetic, roundings, holds, vectors, own_vectors)
 
 
 def _over_gaps(func: Any, args: Any, kwargs: Any) -> Bounded:
     """Refuse gaps between values that one rounding of the largest value could close."""
     del func
     (X,), values = args, kwargs["values"]
-    kept = kwargs["wanted"][..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
+    mask = kwargs["wanted"][..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
     gaps = values[..., None, :] - values[..., :, None]
     size = np.abs(values.value)
     least = 2 * values.arithmetic.unit * np.max(size, axis=-1, initial=0.0)[..., None, None]
-    if np.any(kept & (np.abs(gaps.value) <= least)):
+    if np.any(mask & (np.abs(gaps.value) <= least)):
         raise NotImplementedError(
             "values so close that one rounding could make them equal: the gradient of their "
             "vectors is undetermined"
         )
-    quotient: Any = np.where(kept, X / np.where(kept, gaps, 1.0), 0.0)
+    quotient: Any = np.where(mask, X / np.where(mask, gaps, 1.0), 0.0)
     return quotient if isinstance(quotient, Bounded) else Bounded(quotient, values.arithmetic)
 
 
@@ -146,9 +146,9 @@ def _singular_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded, 
     k = min(m, n)
     roundings = _both_sides(m, n)
     left, own, right = func(A.value, **kwargs)
-    found = _values(A, own, roundings)
+    bounded_values = _values(A, own, roundings)
     if not U.size:
-        return left, found, right
+        return left, bounded_values, right
     # Of the vectors beyond the singular values, the image is 0.
     diagonal = S[..., None, :] * np.eye(k)
     image = A.value @ turned(Vh) - U[..., :k] @ _widened(diagonal, Vh.shape[-2])
@@ -159,7 +159,7 @@ def _singular_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded, 
     holds = _holds(A.arithmetic, roundings, off)
     return (
         _judged(A.arithmetic, roundings, holds, U, left),
-        found,
+        bounded_values,
         _judged(A.arithmetic, roundings, holds, Vh, right),
     )
 
@@ -187,8 +187,8 @@ def _orthogonal_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded
     value = np.where(holds[..., None, None], upper, triangle)
     size = np.broadcast_to(lengths, value.shape) * np.tri(*value.shape[-2:][::-1]).T
     errors = (arithmetic.worst_growth(roundings), arithmetic.probable_growth(roundings))
-    found = Bounded(value, arithmetic, *(size * growth for growth in errors))
-    return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), found
+    bounded_R = Bounded(value, arithmetic, *(size * growth for growth in errors))
+    return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), bounded_R
 
 
 def _widened(A: Plain, columns: int) -> Plain:

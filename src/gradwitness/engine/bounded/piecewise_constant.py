@@ -52,16 +52,16 @@ def _moved_quotient(
     step: np.ufunc, x: Plain, d: Plain, of_x: Error, of_d: Error
 ) -> tuple[Plain, Error]:
     """Return the whole quotient, and how far errors of the two operands move it."""
-    whole = np.floor_divide(x, d) if step is np.floor else np.trunc((x - np.fmod(x, d)) / d)
+    integer = np.floor_divide(x, d) if step is np.floor else np.trunc((x - np.fmod(x, d)) / d)
     if of_x is None and of_d is None:
-        return whole, None
+        return integer, None
     quotient = np.abs(x / d)
     room = np.abs(d) if of_d is None else np.abs(d) - of_d
     moved = (0.0 if of_x is None else of_x) + (0.0 if of_d is None else of_d * quotient)
     moved = np.where(room > 0, moved / room, np.where(moved == 0, 0.0, np.inf))
     near, reach = x / d, np.where(moved == 0, 0.0, moved + 2.0**-50 * quotient)
-    ends = np.maximum(step(near + reach) - whole, whole - step(near - reach))
-    return whole, np.where(moved == 0, 0.0, np.maximum(ends, 0.0))
+    ends = np.maximum(step(near + reach) - integer, integer - step(near - reach))
+    return integer, np.where(moved == 0, 0.0, np.maximum(ends, 0.0))
 
 
 def _floor_divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
@@ -94,11 +94,11 @@ def _remaining(ufunc: np.ufunc, step: np.ufunc) -> Callable[..., Bounded]:
         value = np.asarray(ufunc(x, d))
 
         def carry(of_x: Error, of_d: Error) -> Error:
-            whole, moved = _moved_quotient(step, x, d, of_x, of_d)
+            integer, moved = _moved_quotient(step, x, d, of_x, of_d)
             if moved is None:
                 return None
             jump = moved * (np.abs(d) if of_d is None else np.abs(d) + of_d)
-            return total(jump, of_x, None if of_d is None else np.abs(whole) * of_d)
+            return total(jump, of_x, None if of_d is None else np.abs(integer) * of_d)
 
         if ufunc is np.fmod:
             return assemble(arithmetic, value, (a, b), carry)

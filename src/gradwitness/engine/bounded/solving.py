@@ -52,12 +52,12 @@ def substituted(T: Plain, B: Plain) -> Plain:
     """Solve a triangular system: elimination with row exchanges would not keep small numbers."""
     if np.any(np.diagonal(T, axis1=-2, axis2=-1) == 0):
         raise NotImplementedError(SINGULAR)
-    one = partial(scipy.linalg.solve_triangular, lower=not np.any(np.triu(T, 1)))
+    solve_one = partial(scipy.linalg.solve_triangular, lower=not np.any(np.triu(T, 1)))
     if not T.size or not B.size:
         return np.zeros(np.broadcast_shapes(T.shape[:-2], B.shape[:-2]) + B.shape[-2:])
-    solve: Any = np.vectorize(one, signature="(n,n),(n,k)->(n,k)")
-    made: Plain = solve(T, B)
-    return made
+    solve: Any = np.vectorize(solve_one, signature="(n,n),(n,k)->(n,k)")
+    solution: Plain = solve(T, B)
+    return solution
 
 
 def _eliminated(A: Plain, B: Plain) -> Plain:
@@ -152,11 +152,11 @@ def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, B
     errors = errors_of(A)
     together = errors[0] is errors[1]
 
-    def made(of: Plain, grown: Any) -> Bounded:
-        rigorous = grown(errors[0])
-        return Bounded(of, arithmetic, rigorous, rigorous if together else grown(errors[1]))
+    def result(x: Plain, bound: Any) -> Bounded:
+        rigorous = bound(errors[0])
+        return Bounded(x, arithmetic, rigorous, rigorous if together else bound(errors[1]))
 
-    return made(sign, of_sign), made(logarithm, of_logarithm), made(value, of_value)
+    return result(sign, of_sign), result(logarithm, of_logarithm), result(value, of_value)
 
 
 FUNCTIONS |= {"solved": _solved, "determinant": _determinant}

@@ -53,7 +53,7 @@ def stands_for(*functions: Callable[..., Any]) -> Callable[[Any], Any]:
 
     def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(implementation)
-        _, *known = signature.parameters
+        _, *parameters = signature.parameters
 
         @functools.wraps(implementation)
         def call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -61,7 +61,7 @@ def stands_for(*functions: Callable[..., Any]) -> Callable[[Any], Any]:
                 signature.bind(func, *args, **kwargs)
             except TypeError as error:
                 raise RuleError(
-                    f"calls np.{named(func)} with arguments other than ({', '.join(known)}), "
+                    f"calls np.{named(func)} with arguments other than ({', '.join(parameters)}), "
                     f"which have no rounding bound: {error}"
                 ) from None
             return implementation(func, *args, **kwargs)
