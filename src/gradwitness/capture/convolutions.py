@@ -19,11 +19,6 @@ def adds_in_parts(func: Any, bound: Iterable[tuple[str, Any, bool]]) -> bool:
 
     Those store partial sums in the tensors' format. Torch takes them where oneDNN does not know
     the format on this processor: float16 on most, bfloat16 on those without AVX-512.
-
-    Parameters
-    ----------
-    func : OpOverload
-    bound : iterable of (name, argument, whether it is written to)
     """
     if func not in _CONVOLUTIONS:
         return False

@@ -31,7 +31,6 @@ class Subject:
 
     Parameters
     ----------
-    fn : callable
     input_nrs : tensor or sequence
         What it is called with.
     seed : int

@@ -115,10 +115,8 @@ class SweepDraft:
 
     Parameters
     ----------
-    context : _Context
     number : int
         Position among the passes.
-    inside : Inside
     """
 
     def __init__(self, context: _Context, number: int, inside: Inside) -> None:

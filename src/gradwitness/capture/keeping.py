@@ -70,7 +70,6 @@ class Keeper(Mode):
     ----------
     models : iterable of Module
         Met at once, the tensors too.
-    tensors : iterable of Tensor
     moving : Generator or None
         Where one is given, each parameter is moved off its value as soon as it is met.
     before_move : callable

@@ -37,7 +37,6 @@ class Audience:
 
     Attributes
     ----------
-    observer : Observer or None
     seconds : float
         Time that the observer has taken.
     """

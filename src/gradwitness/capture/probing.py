@@ -86,15 +86,12 @@ def trial(
         If it runs no backward itself, that is done from the tensors that it returns.
     models, names, saved, room
         As for `Recorder`.
-    kinds : sequence of str
-    observer : Splitting
     tensors : sequence of Tensor
         Known from an earlier run.
     moving : bool
         Move the parameters off their values.
     everywhere : bool
         Send every kind to torch's own nodes too.
-    seed : int
     """
     generator = torch.Generator().manual_seed(seed) if moving else None
     prober = Prober(kinds, seed, everywhere=everywhere)
@@ -136,7 +133,6 @@ class Prober(TorchFunctionMode):
     ----------
     kinds : sequence of str
         Names of `COTANGENTS`, or ``again`` for the program's own pass once more.
-    seed : int
     everywhere : bool
         Send the kinds `CORNERS` to torch's own nodes too.
 

@@ -59,7 +59,6 @@ class Applications:
 
     Parameters
     ----------
-    values : ValueStore
     calls : list of CallDraft
         May still be growing.
     """

@@ -19,7 +19,6 @@ class Retention:
 
     Parameters
     ----------
-    values : ValueStore
     room : int or None
         Bytes; None for no limit.
 

@@ -88,7 +88,6 @@ class ModuleTrail:
         Called with every outermost module when its forward starts, the first time.
     is_recorded : callable
         Whether what this thread runs is recorded: hooks on modules are the whole process's.
-    border : Border
     """
 
     def __init__(

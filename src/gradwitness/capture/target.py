@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 def load_function(path: Path, name: str) -> Callable[[], Any]:
     """Import a Python file and return one of its functions, which is called without arguments.
 
-    Parameters
-    ----------
-    path : Path
-    name : str
-
     Raises
     ------
     InputError

@@ -1,9 +1,9 @@
 """Backward: one node's outgoing gradients from its incoming ones.
 
 Broadcasting is undone here and nowhere else: a rule's vjp has the shape of the result, and is
-summed over the axes along which the operand was repeated. So are complex gradients of rules that
-know of none (see `rules.elementwise.complex_numbers`), and the imaginary part of a real operand's
-gradient.
+summed over the axes along which the operand was repeated. Conjugation for rules written for real
+numbers (see `rules.elementwise.complex_numbers`), and dropping the imaginary part of a real
+operand's gradient, happen here too.
 """
 
 from __future__ import annotations
@@ -38,12 +38,10 @@ def gradients(
     lookup: Lookup,
     arithmetic: Arithmetic | None,
 ) -> tuple[Any, ...]:
-    """Compute what a node should send out.
+    """Compute the gradients that a node should send.
 
     Parameters
     ----------
-    tape : Tape
-    node : Node
     incoming : sequence of (array or None)
         Cotangents of the node's outputs; None counts as zero.
     lookup : callable
@@ -54,7 +52,7 @@ def gradients(
     Returns
     -------
     tuple of (array or None)
-        One for each edge; None where the edge wants none, or nothing came in.
+        One for each edge; None where no gradient is wanted, or nothing came in.
 
     Raises
     ------
@@ -94,7 +92,7 @@ def vjp(
     arithmetic: Arithmetic | None,
     wanted: Sequence[bool],
 ) -> tuple[Any, ...]:
-    """Apply a call's rule to the cotangents of its outputs, for the operands that are wanted."""
+    """Apply a call's vjps to the cotangents of its outputs, for the wanted operands."""
     bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=True)
     inputs = bound.inputs()
     if len(inputs) != len(wanted):
@@ -138,7 +136,7 @@ def _cotangents(
     arithmetic: Arithmetic | None,
     rule: Rule,
 ) -> tuple[Any, Any]:
-    """Return the cotangents of a call's results, and those results that its vjps use."""
+    """Return the cotangents of a call's results, and the results that its vjps use."""
 
     def result(index: int, number: int | None) -> Any:
         if number is None:
@@ -185,7 +183,7 @@ def _copy_slices(
 ) -> tuple[Any, ...]:
     """Send the view's part of the gradient through the in-place operation, the rest past it.
 
-    Where one of base and view is complex and the other is not, both are taken apart into parts.
+    Where only one of base and view is complex, both are split into real and imaginary parts.
     """
     base, view = _base_and_view(tape, call)
     mixed = is_complex(base.dtype) != is_complex(view.dtype)
@@ -216,7 +214,7 @@ def _base_and_view(tape: Tape, call: Call) -> tuple[Value, Value]:
 
 
 def _places_in_base(base: Value, view: Value, *, in_parts: bool) -> Any:
-    """Return, for each element of a changed view, its place in the flattened base."""
+    """Return the index in the flattened base of each element of a changed view."""
     in_base, in_view = (_places(value, in_parts=in_parts) for value in (base, view))
     table = np.full(int(in_base.max(initial=-1)) + 1, -1)
     table[in_base] = np.arange(in_base.size).reshape(in_base.shape)
@@ -224,7 +222,7 @@ def _places_in_base(base: Value, view: Value, *, in_parts: bool) -> Any:
 
 
 def _places(value: Value, *, in_parts: bool) -> Any:
-    """Return where a value's elements lie in memory, or the parts of complex ones."""
+    """Return where a value's elements, or their real and imaginary parts, lie in memory."""
     assert value.layout is not None  # noqa: S101 (the caller has looked)
     places = positions(value.shape, value.layout.strides, value.layout.offset)
     if in_parts and is_complex(value.dtype):
@@ -233,7 +231,7 @@ def _places(value: Value, *, in_parts: bool) -> Any:
 
 
 def _zeros(tape: Tape, edge: Edge | None, incoming: Sequence[Any]) -> Any:
-    """Return the gradient of what random numbers were drawn for: torch's convention is zero."""
+    """Return the gradient of a distribution's parameter: zero, by torch's convention."""
     number = edge_value(tape, edge)
     if number is None:
         return None
@@ -248,10 +246,9 @@ def _custom(
     lookup: Lookup,
     arithmetic: Arithmetic | None,
 ) -> tuple[Any, ...]:
-    """Differentiate a custom function's own forward, as recorded, by the rules.
+    """Differentiate a custom function's recorded forward by the rules.
 
-    A reverse sweep over the calls of its forward, from the values that it gave out to the values
-    that came in.
+    A reverse sweep over the calls of its forward, from its outputs to its inputs.
     """
     inner = [tape.calls[number] for number in node.inner]
     sources = [edge_value(tape, edge) for edge in node.edges]
@@ -282,14 +279,14 @@ def _custom(
             if g is not None and isinstance(argument, Ref):
                 before = cotangents.get(argument.value)
                 cotangents[argument.value] = g if before is None else before + g
-    # Where one tensor came in twice, only the sum of its gradients is known: the first gets it.
+    # Of a tensor that came in twice only the sum of its gradients is known: the first gets it.
     return tuple(None if source is None else cotangents.pop(source, None) for source in sources)
 
 
 def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     """Whether recorded operations of a custom function lead from an input to any output.
 
-    Where none do, the function may have worked outside of torch, or not have used the input.
+    If not, the function worked outside of torch or did not use the input.
     """
     source = edge_value(tape, node.edges[input_nr])
     if source is None:
@@ -299,7 +296,7 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
 
 
 def handed_out(tape: Tape, node: Node) -> Call | None:
-    """Return where a custom function first hands numbers that depend on its inputs out of torch."""
+    """Return the call by which a custom function first takes numbers of its inputs out of torch."""
     inner = [tape.calls[number] for number in node.inner]
     ways = [call for call in inner if call.op.startswith(OUTSIDE)]
     if not ways:
@@ -312,10 +309,10 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
 def _refuse_changed_views(
     tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]
 ) -> None:
-    """Refuse a forward that writes to memory of which it holds a view: values alone don't join.
+    """Refuse a forward that writes to memory of which it holds a view, unless no output uses it.
 
-    What it writes there may be of no matter for its outputs: a forward may work out gradients too,
-    piece by piece, and save them.
+    Values alone do not connect a view with such a write. A forward that computes and saves
+    gradients piece by piece writes to memory on which its outputs do not depend.
     """
     viewed: set[int] = set()
     changed: set[int] = set()
@@ -336,7 +333,7 @@ def _refuse_changed_views(
 
 
 def _shows_whole(tape: Tape, call: Call) -> bool:
-    """Whether a view is all of its operand, as it lies: then both are one value, changed or not."""
+    """Whether a view is all of its operand in the same layout: one value, changed or not."""
     involved = {n for n in call.outputs if n is not None}
     involved |= {n for argument in call.arguments.values() for n in references(argument)}
     values = [tape.values[n] for n in involved]
@@ -362,7 +359,7 @@ def edge_value(tape: Tape, edge: Edge | None) -> int | None:
 
 
 def _reaching(calls: list[Call], sources: set[int]) -> set[int]:
-    """Return the values among some calls that depend on the sources, which they include."""
+    """Return the sources and all results of the calls that depend on them."""
     reached = set(sources)
     for call in calls:
         if call.base_op in SOURCES:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Looks up a value's numbers: recorded ones, or a replay's.
 Lookup: TypeAlias = "Callable[[int], NDArray[Any]]"
 
-# Schema arguments that say where a tensor lives, or how it is stored, not what it holds.
+# Schema arguments about where a tensor lives or how it is stored, not about its numbers.
 _PLACEMENT = frozenset(
     [
         "dtype",
@@ -53,12 +53,10 @@ class Bound:
 
     Attributes
     ----------
-    rule : Rule
     operands : tuple
         Arrays, Bounded arrays, numbers, None, or lists of them.
     arguments : tuple of Argument
         The same positions, as recorded.
-    parameters : dict
     """
 
     rule: rules.Rule
@@ -69,8 +67,8 @@ class Bound:
     def inputs(self) -> list[tuple[str, int | None, Argument]]:
         """Return the differentiable inputs in the order of a node's edges.
 
-        Each is the operand's name, the place in it for a list of tensors, and the argument. One
-        that was not given (None) has an edge as a tensor, and none in a form that takes numbers.
+        Each is the operand's name, the index within a list of tensors, and the argument. An
+        omitted argument (None) has an edge if it stands for a tensor, none if for a number.
         """
         edges: list[tuple[str, int | None, Argument]] = []
         numbers = any(
@@ -89,7 +87,7 @@ class Bound:
 
 
 def unrecorded(value: Value) -> str:
-    """Say why the tape does not hold a value's numbers."""
+    """Return why the tape does not hold a value's numbers."""
     if value.freed:
         return "the program freed its memory before it could be read"
     if value.layout is None:
@@ -98,7 +96,7 @@ def unrecorded(value: Value) -> str:
 
 
 def recorded(tape: Tape) -> Lookup:
-    """Look values up as the tape holds them, those that round in float64 or complex128."""
+    """Return a lookup of recorded values, inexact ones in float64 or complex128."""
 
     def lookup(number: int) -> NDArray[Any]:
         value = tape.values[number]
@@ -108,7 +106,7 @@ def recorded(tape: Tape) -> Lookup:
             if value.dtype.startswith("complex"):
                 raise Unjudgeable(f"complex numbers in {value.dtype}")
             return value.array
-        # Memory that was never written to may hold NaNs of any kind.
+        # Memory that was never written may hold signalling NaNs.
         with np.errstate(invalid="ignore"):
             return wide(value.array)
 
@@ -116,7 +114,7 @@ def recorded(tape: Tape) -> Lookup:
 
 
 def over_complex(tape: Tape, call: Call) -> bool:
-    """Whether a call has to do with complex numbers."""
+    """Whether a call has complex operands or results."""
     numbers = [*call.outputs, *(a.value for a in call.arguments.values() if isinstance(a, Ref))]
     return any(n is not None and is_complex(tape.values[n].dtype) for n in numbers)
 
@@ -134,16 +132,14 @@ def bind(
 
     Parameters
     ----------
-    tape : Tape
-    call : Call
     lookup : callable
         Gives the numbers of a value.
     arithmetic : Arithmetic or None
         Wrap arrays as Bounded in this arithmetic; None for plain float64.
     skip : bool
-        Do not look numbers up, for a caller that only wants the inputs.
+        Do not look numbers up: the caller only needs the inputs.
     for_vjp : bool
-        Look up only what the rule's vjps use; the other operands have their shape, and are NaN.
+        Look up only the operands that the rule's vjps use; the others are NaN of their shape.
 
     Raises
     ------
@@ -196,14 +192,14 @@ def _rule_of(tape: Tape, call: Call) -> rules.Rule:
 
 
 def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
-    """Return something of a value's shape without its numbers: NaN, which shows if it is used."""
+    """Return NaN in a value's shape, so that an unexpected use shows."""
     value = tape.values[number]
     nothing = unknown(value.shape)
     return nothing if arithmetic is None else Bounded(nothing, arithmetic)
 
 
 def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return NaN of a shape, without memory of that size."""
+    """Return NaN in a shape, without allocating it."""
     return np.broadcast_to(np.nan, shape)
 
 
@@ -219,10 +215,10 @@ def operand_names(rule: rules.Rule, call: Call) -> dict[str, str]:
 
 
 def _call_parameters(tape: Tape, rule: rules.Rule, call: Call) -> dict[str, Any]:
-    """Return what a rule asks of the call besides its arguments.
+    """Return the parameters that a rule takes from the call itself.
 
-    Whether it ran in place, and where in its memory each element of the first operand lies: None
-    if they fill it in order from the start.
+    ``in_place``: whether it ran in place. ``memory``: where each element of the first operand lies
+    in its storage, or None if they fill it in order from the start.
     """
     parameters: dict[str, Any] = {}
     if "in_place" in rule.parameters:
@@ -237,7 +233,7 @@ def _call_parameters(tape: Tape, rule: rules.Rule, call: Call) -> dict[str, Any]
 
 
 def _exact(argument: Argument, arithmetic: Arithmetic) -> Any:
-    """Return a number that torch keeps in double precision, or several, without an error."""
+    """Return numbers that torch keeps in double precision as exact ones."""
     if isinstance(argument, tuple):
         return tuple(_exact(element, arithmetic) for element in argument)
     if not isinstance(argument, (int, float)):
@@ -250,7 +246,7 @@ def _makes_floats(tape: Tape, call: Call) -> bool:
 
 
 def _is_contiguous(tape: Tape, argument: Argument) -> bool:
-    """Whether a value fills its memory in order, from the start; one of unknown layout does."""
+    """Whether a value fills its memory in order from the start, as one of unknown layout does."""
     value = tape.values[argument.value] if isinstance(argument, Ref) else None
     if value is None or value.layout is None:
         return True
@@ -259,7 +255,7 @@ def _is_contiguous(tape: Tape, argument: Argument) -> bool:
         dense_strides.append(step)
         step *= length
     pairs = zip(value.shape, value.layout.strides, reversed(dense_strides), strict=True)
-    # The stride of an axis of length 1 says nothing.
+    # The stride of an axis of length 1 is arbitrary.
     return value.layout.offset == 0 and all(n == 1 or s == w for n, s, w in pairs)
 
 
@@ -271,16 +267,16 @@ def _operand(
     if arithmetic is None or not is_inexact(value.dtype):
         return array
     if value.shape == () and unit_roundoff(value.dtype) < unit_roundoff(dtype):
-        # A Python number among the operands, which torch holds in double, or a tensor without axes
-        # beside others: torch rounds it on use.
+        # A Python number, which torch holds in double, or a 0-d tensor of a wider format: torch
+        # rounds it on use.
         return _scalar(array.item(), dtype, arithmetic)
     return Bounded(array, arithmetic)
 
 
 def _scalar(number: complex, dtype: str, arithmetic: Arithmetic | None) -> Any:
-    """Return a Python number as an operand; one that the format cannot hold is not exact.
+    """Return a Python number as an operand: rounded, with its error, if the format cannot hold it.
 
-    Its value is then the rounded one: a number that equals a limit does so after rounding.
+    Rounded, because comparisons with it happen after rounding.
     """
     if arithmetic is None or not np.isfinite(number):
         return number

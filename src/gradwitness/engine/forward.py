@@ -27,18 +27,16 @@ if TYPE_CHECKING:
 def evaluate(
     tape: Tape, call: Call, lookup: Lookup, *, bounded: bool, confidence: float | None = None
 ) -> tuple[Any, ...]:
-    """Compute what a call should have made.
+    """Compute what a call should have returned.
 
     Parameters
     ----------
-    tape : Tape
-    call : Call
     lookup : callable
         Gives the numbers of a value.
     bounded : bool
         Return Bounded arrays in the call's own format instead of plain ones.
     confidence : float, optional
-        Of the probable bounds, instead of `Arithmetic`'s own.
+        Of the probable bounds; by default `Arithmetic`'s.
 
     Returns
     -------
@@ -89,14 +87,14 @@ def _output(whose: str, result: Any, recorded: Value, arithmetic: Arithmetic | N
 
 
 def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) -> Any:
-    """Return what a rule gave as an array, Bounded if there is an arithmetic.
+    """Return a rule's result as an array, Bounded if there is an arithmetic.
 
-    Plain numbers that the recorded format does not hold have the error of their rounding.
+    Plain numbers that the recorded format cannot hold get the error of their rounding.
 
     Raises
     ------
     Unjudgeable
-        If it is no array of numbers.
+        If it is not an array of numbers.
     """
     if result is None:
         raise Unjudgeable(f"{whose} returns None: is a return missing?")
@@ -114,7 +112,7 @@ def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) 
 
 
 def _recorded_outputs(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]:
-    """Return what a call made, for a rule that judges each of its steps from the one before."""
+    """Return a call's recorded results, for a rule that checks each step against the one before."""
     arrays = (None if n is None else lookup(n) for n in call.outputs)
     return tuple(
         Bounded(array, arithmetic) if array is not None and array.dtype.kind in "fc" else array
@@ -123,17 +121,17 @@ def _recorded_outputs(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tup
 
 
 def as_recorded(result: Any, recorded: Value) -> Any:
-    """Return a result as its recorded kind of number: whole ones are cut off, as torch does.
+    """Convert a result to the recorded kind of number: integers are truncated, as by torch.
 
-    Of complex ones the real part stays where real ones are recorded.
+    A complex result keeps its real part where a real one was recorded.
 
-    What an integer does not hold becomes what the machine makes of it: C leaves it open. Processors
-    give the lowest number (x86), or the nearest one, and 0 for NaN (ARM).
+    What an integer cannot hold depends on the processor, as C leaves it undefined: the lowest
+    number (x86), or the nearest one, and 0 for NaN (ARM).
 
     Raises
     ------
     Unjudgeable
-        If a rounding error could make another whole number, or for a format that is not judged.
+        If a rounding error could change the integer, or for a format that is not judged.
     """
     dtype = recorded.dtype
     value = np.asarray(result.value if isinstance(result, Bounded) else result)
@@ -146,7 +144,7 @@ def as_recorded(result: Any, recorded: Value) -> Any:
         return value.astype(np.float64) if value.dtype.kind in "iub" else result
     kind = np.dtype(dtype)
     if value.dtype.kind not in "f" or kind == np.bool_:
-        # Whole numbers wrap around; what is not 0 is true, NaN too.
+        # Integers wrap around; everything but 0 is true, NaN too.
         return value.astype(kind)
     truncated = np.trunc(value)
     limits = np.iinfo(kind)
@@ -165,9 +163,9 @@ def as_recorded(result: Any, recorded: Value) -> Any:
 
 
 def over_field(numbers: Any, dtype: str) -> Any:
-    """Return numbers as a format's kind has them: real parts of complex ones, or real ones as such.
+    """Return numbers as real or complex ones, as the format is.
 
-    Of a gradient with respect to a real operand only the real part is of interest.
+    Of a gradient with respect to a real operand only the real part counts.
     """
     if is_complex(dtype):
         return numbers if numbers.dtype.kind == "c" else paired(numbers, np.zeros(numbers.shape))
@@ -180,8 +178,7 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
     Parameters
     ----------
     whose : str
-        What it is, in the words of the reason: ``the rule of mylib.swish``.
-    function : callable
+        How a reason names it: ``the rule of mylib.swish``.
     *operands, **parameters
         Of the function.
 
@@ -198,7 +195,7 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
     except Unjudgeable:
         raise
     except Exception as error:
-        # Found in the middle of the user's program: one step is not judged.
+        # This runs inside the user's program: one step stays unjudged.
         rule_error = next((e for e in (error, error.__cause__) if isinstance(e, RuleError)), None)
         failure = str(rule_error) if rule_error else f"failed: {type(error).__name__}: {error}"
         text = one_line(f"{whose} {failure}{_failure_location(error, function)}")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Sweep
 
-    # From the change of what arrives at a node to the change of what it sends.
+    # From the change of the gradients that arrive at a node to the change of those that it sends.
     Instead: TypeAlias = Callable[[list[Any]], Sequence[NDArray[np.float64] | None]]
 
 
@@ -87,17 +87,17 @@ class Steps:
     """How a replay takes its steps: by the rules, in float64."""
 
     def forward(self, tape: Tape, call: Call, lookup: Lookup) -> tuple[Any, ...]:
-        """Compute what a call makes."""
+        """Compute a call's results."""
         return evaluate(tape, call, lookup, bounded=False)
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
     ) -> tuple[Any, ...]:
-        """Compute what a node sends."""
+        """Compute the gradients that a node sends."""
         return gradients(tape, node, incoming, lookup, None)
 
     def total(self, tape: Tape, node: int, before: Any, g: Any) -> Any:
-        """Add a gradient to those that have arrived at a node before it."""
+        """Add a gradient to those that have already arrived at a node."""
         del tape, node
         return before + g
 
@@ -164,14 +164,14 @@ class _Memory:
         self._unseen = {
             leaf.after for sweep in self.tape.sweeps for leaf in sweep.leaves if leaf.after
         }
-        # Hooks that run in one write too: an optimizer within the backward pass.
+        # So do hooks within a pass: an optimizer that steps there.
         self._unseen.update(_rewritten_unseen(self.tape))
 
     def run(self, call: Call) -> str:
-        """Run one call; return what was taken from the record, or an empty string."""
+        """Run one call; return why its result was taken from the record, or an empty string."""
         operands = [n for argument in call.arguments.values() for n in references(argument)]
         viewed = [n for n in call.outputs if n is not None] if call.is_view else []
-        # Of a lazy view the memory holds other numbers; they are computed.
+        # The memory of a lazy view holds other numbers: it is computed.
         lazy = any(self._is_lazy(n) for n in viewed)
         try:
             for number in operands + (viewed if not lazy else []):
@@ -204,7 +204,7 @@ class _Memory:
         return None if number is None else _recorded_or_none(self.tape, number)
 
     def read(self, number: int) -> NDArray[Any]:
-        """Return a value as it is now; what no call has written yet comes from the record."""
+        """Return a value as it is now; elements not written yet come from the record."""
         if number in self.values:
             return self.values[number]
         if number not in self._pieces:
@@ -222,18 +222,18 @@ class _Memory:
         return window
 
     def write(self, number: int, result: NDArray[Any], *, in_place: bool) -> None:
-        """Store what a call made."""
+        """Store a call's result."""
         if number not in self._pieces:
             self.values[number] = np.asarray(result)
             return
         if in_place:
-            # Values made before this write keep the numbers that they had.
+            # Older values of this memory keep their numbers.
             for older in self.windows.pop(self._pieces[number], ()):
                 self.values[older] = self.values[older].copy()
         self._window(number)[...] = result
 
     def forget(self, number: int) -> None:
-        """Take what some memory holds from now on from the record; the value itself stays."""
+        """Read a value's memory from the record from now on; the value itself stays."""
         if number in self._pieces:
             numbers = self.values[number].copy()
             self.write(number, np.full(numbers.shape, np.nan), in_place=True)
@@ -261,7 +261,7 @@ class _Memory:
 
 
 def _rewritten_unseen(tape: Tape) -> Iterator[int]:
-    """Yield values that lie where an earlier one did, though no call has written there since."""
+    """Yield values in the place of an earlier one, though no recorded call has written there since."""
     outputs = {n for call in tape.calls for n in call.outputs}
     written: dict[int, list[int]] = {}
     for call in tape.calls:
@@ -284,7 +284,7 @@ def _rewritten_unseen(tape: Tape) -> Iterator[int]:
 
 
 def _undeclared_writes(call: Call) -> list[int]:
-    """Return what a call writes to though its schema does not say so: running statistics."""
+    """Return the values that a call writes although its schema does not say so: running statistics."""
     if call.base_op != "aten.native_batch_norm" or not call.arguments["training"]:
         return []
     statistics = (call.arguments["running_mean"], call.arguments["running_var"])
@@ -292,7 +292,7 @@ def _undeclared_writes(call: Call) -> list[int]:
 
 
 def _recorded_or_none(tape: Tape, number: int) -> NDArray[Any] | None:
-    """Return a value's recorded numbers, or None where the witness cannot have them."""
+    """Return a value's recorded numbers, or None where there are none."""
     try:
         return recorded(tape)(number)
     except Unjudgeable:
@@ -300,7 +300,7 @@ def _recorded_or_none(tape: Tape, number: int) -> NDArray[Any] | None:
 
 
 def _seeds(tape: Tape, sweep: Sweep) -> Iterator[tuple[tuple[int, int], Any]]:
-    """Yield where a pass begins, and with what."""
+    """Yield the roots of a pass with their gradients."""
     for edge, seed in sweep.roots:
         output = tape.nodes[edge.node].outputs[edge.index]
         ones = np.ones(() if output is None else tape.values[output].shape)
@@ -323,7 +323,7 @@ def _sent(
         if all(change is None for change in incoming):
             return ()
     if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
-        # What the rules can follow may be a part only.
+        # The rules may follow only a part of it.
         raise Unjudgeable(f"{node.name} computes outside torch")
     if node.kind == Kind.CUSTOM and is_declared(node.name):
         raise Unjudgeable(f"the gradient of {node.name} is declared, not derived")
@@ -341,24 +341,23 @@ def backward_pass(
 
     Parameters
     ----------
-    tape : Tape
     number : int
         Of the backward pass.
     values : mapping
-        Forward values by number; what is not in it comes from the record.
+        Forward values by number; missing ones come from the record.
     instead : mapping, optional
-        Nodes that send something else. What is carried is then not the gradient but its change: it
-        begins at these nodes, which are asked what more they send than they should, from the change
-        that arrives; every other node passes it on as it would the gradient, being linear.
+        Nodes that send something else. The sweep then carries not the gradient but its change: it
+        starts at these nodes, which map the change that arrives to the change that they send; all
+        other nodes, being linear, pass it on like a gradient.
     steps : Steps, optional
         Another way of taking a step.
 
     Returns
     -------
     arriving : dict
-        What arrives at each input of a node.
+        The gradient at each input of a node.
     trusted : list of str
-        Why recorded gradients had to be taken on trust; with ``instead`` no change passes there.
+        Why recorded gradients had to be trusted; with ``instead`` no change passes there.
     """
     sweep = tape.sweeps[number]
     arriving: dict[tuple[int, int], Any] = {}

@@ -1,10 +1,10 @@
-"""Which stretches of memory a tape's values lie in, so that a replay holds those and no others.
+"""The stretches of memory that a tape's values span, so that a replay allocates no others.
 
-Memory is counted in real numbers, of which a complex one is two: a value of real numbers may be a
-view of complex ones, and the other way round.
+Memory is counted in real numbers, two for a complex one, since real values may be views of complex
+ones and the other way round.
 
-A batch that is cut out of a large data set shares the data set's storage; of that storage only the
-stretch that the batch spans is of interest. Values whose stretches overlap are kept together.
+A batch cut out of a large data set shares the data set's storage, of which only the batch's stretch
+matters. Values whose stretches overlap are kept together.
 """
 
 from __future__ import annotations

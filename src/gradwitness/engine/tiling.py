@@ -1,9 +1,8 @@
-"""Large steps, piece by piece: what is computed of a piece stays small, whatever the tensors.
+"""Large steps, computed piece by piece, so that memory stays small whatever the tensors.
 
-A rule says with one letter for each axis (`Rule.apart`) along which axes its operands and results
-fall apart, as in ``"ik,kj->ij"``: what belongs to one index i of the result needs that index of A
-alone. The same letters say it of every vjp, with the operand in the result's place. The rule itself
-knows nothing of it: it gets smaller arrays.
+A rule gives each axis a letter (`Rule.apart`), as in ``"ik,kj->ij"``, to say along which axes it
+splits: index i of the result needs only index i of A. The same letters hold for every vjp, with
+the operand in the result's place. The rule itself just gets smaller arrays.
 """
 
 from __future__ import annotations
@@ -29,11 +28,10 @@ if TYPE_CHECKING:
 Shape: TypeAlias = tuple[int, ...]
 Index: TypeAlias = tuple[slice, ...]
 
-# Steps with a tensor of more elements are cut into pieces of so many.
+# Steps with a tensor of more than _LARGE elements are cut into pieces of _PIECE.
 _LARGE = 2**18
 _PIECE = 2**17
-# What a cut leaves whole is gone through again for each piece: of a small result, no more than so
-# many are made.
+# Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 8
 
 
@@ -50,7 +48,7 @@ class Cut:
     letter : str
         The axis that is cut.
     start, stop : int
-        What of it is in the piece.
+        The piece's range on that axis.
     """
 
     operands: Mapping[str, str]
@@ -60,11 +58,11 @@ class Cut:
     stop: int
 
     def operand(self, name: str, shape: Shape) -> Index:
-        """Return which part of an operand is in the piece; empty if all of it is."""
+        """Return the index of an operand's part in the piece; empty for all of it."""
         return self._index(self.operands[name], shape)
 
     def result(self, index: int, shape: Shape) -> Index:
-        """Return which part of a result, or of its gradient, is in the piece."""
+        """Return the index of the part of a result, or of its gradient, in the piece."""
         return self._index(self.results[index], shape)
 
     def _index(self, letters: str, shape: Shape) -> Index:
@@ -76,7 +74,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class SmallStep:
-    """A piece of a large step, as a step of a tape of its own."""
+    """A piece of a large step, as a step on a separate tape."""
 
     tape: Tape
     call: Call
@@ -84,9 +82,9 @@ class SmallStep:
 
 
 def _axis(letters: str, letter: str, shape: Shape) -> int | None:
-    """Return the axis that a letter stands for, if the tensor has it and does not repeat it.
+    """Return the axis that a letter stands for, if the tensor has it and does not broadcast it.
 
-    Letters count from the first axis on; of a tensor with fewer axes the first letters have none.
+    Letters align with the last axes: a tensor with fewer axes lacks the first letters.
     """
     if letter not in letters:
         return None
@@ -95,19 +93,17 @@ def _axis(letters: str, letter: str, shape: Shape) -> int | None:
 
 
 def is_large(tape: Tape, call: Call) -> bool:
-    """Whether a call has a tensor that is not to be converted whole."""
+    """Whether a call has a tensor too large to convert at once."""
     numbers = {n for n in call.outputs if n is not None}
     numbers.update(a.value for a in call.arguments.values() if isinstance(a, Ref))
     return any(math.prod(tape.values[n].shape) > _LARGE for n in numbers)
 
 
 def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
-    """Return the pieces of a large step, if its rule says how it falls apart; else none.
+    """Return the pieces of a large step, if its rule says how to split it; else none.
 
     Parameters
     ----------
-    tape : Tape
-    call : Call
     target : str
         The operand whose gradient is computed; empty for the call's first result.
     """
@@ -145,7 +141,7 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
 def _longest_cut(
     aim: str, shape: Shape, tensors: list[tuple[str, Shape]]
 ) -> tuple[str, int, int] | None:
-    """Choose the letter that cuts most numbers: letter, its length, the largest tensor cut."""
+    """Choose the letter that cuts most numbers; return it, its length and the largest cut tensor."""
     best = None
     most = 0
     for letter in aim.replace("_", ""):
@@ -163,11 +159,8 @@ def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
 
     Parameters
     ----------
-    tape : Tape
-    call : Call
-    cut : Cut
     lookup : callable
-        Gives the numbers of the whole tape's values; asked only for those that are not cut.
+        Gives the numbers of the whole tape's values; called only for uncut ones.
     """
     rule = rules.find(call.base_op)
     assert rule is not None  # noqa: S101 (it made the cut)
@@ -178,7 +171,7 @@ def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
         value = tape.values[number]
         position = len(values)
         if index:
-            # What no vjp uses may have no numbers any more; its shape is asked for.
+            # Values that no vjp uses may be freed already; only their shape is needed.
             shape = unknown(value.shape)[index].shape
             part = None if value.array is None else value.array[index]
             value = replace(value, shape=shape, array=part)

@@ -51,8 +51,6 @@ def _bounded(
 
     Parameters
     ----------
-    arithmetic : Arithmetic
-    a : Bounded or ndarray
     run, slope : callable
         The function, and ``slope(x - e, x + e)``, the largest size of its derivative between.
     level : callable
