@@ -261,7 +261,7 @@ class _Memory:
 
 
 def _rewritten_unseen(tape: Tape) -> Iterator[int]:
-    """Yield values in the place of an earlier one, though no recorded call has written there since."""
+    """Yield values in the place of an earlier one where no recorded call has written since."""
     outputs = {n for call in tape.calls for n in call.outputs}
     written: dict[int, list[int]] = {}
     for call in tape.calls:
@@ -284,7 +284,7 @@ def _rewritten_unseen(tape: Tape) -> Iterator[int]:
 
 
 def _undeclared_writes(call: Call) -> list[int]:
-    """Return the values that a call writes although its schema does not say so: running statistics."""
+    """Return the values that a call writes, unsaid in its schema: running statistics."""
     if call.base_op != "aten.native_batch_norm" or not call.arguments["training"]:
         return []
     statistics = (call.arguments["running_mean"], call.arguments["running_var"])

@@ -141,7 +141,7 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
 def _longest_cut(
     aim: str, shape: Shape, tensors: list[tuple[str, Shape]]
 ) -> tuple[str, int, int] | None:
-    """Choose the letter that cuts most numbers; return it, its length and the largest cut tensor."""
+    """Return the letter that cuts most numbers, its length and the largest tensor that it cuts."""
     best = None
     most = 0
     for letter in aim.replace("_", ""):

@@ -1,4 +1,4 @@
-"""NumPy functions that are made of others, and sums of products by their letters."""
+"""NumPy functions composed of others, and einsum."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _variance(
     roundoff, its k-th mean is off by at most ``u |x| (2/3 sqrt(k) + 5 / sqrt(k))``, and so S by
     ``(2 n + 14) u |x| sqrt(S)`` and ``(n + 3) u S`` (Chan, Golub and LeVeque, Amer. Statist. 37,
     1983, have the order, and that of pairwise merging, which is lower). The difference of mean
-    square and squared mean is no such way: who computes that writes it so.
+    square and squared mean is not covered: a rule for that writes it out.
     """
     n = _count(a, axis)
     gap = np.abs(a - np.sum(a, axis=axis, keepdims=True) / n)
@@ -192,7 +192,7 @@ def _norm(
 
 @stands_for(np.einsum)
 def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) -> Bounded:
-    """Bound sums of products of one or two operands: n products and n - 1 sums, as a product's."""
+    """Bound sums of products of one or two operands: n products and n - 1 sums each."""
     del optimize
     if not isinstance(subscripts, str) or len(operands) > 2:
         raise RuleError(
@@ -225,7 +225,7 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
 
 
 def _terms(subscripts: str, shapes: list[tuple[int, ...]]) -> int:
-    """Return how many terms each sum of an einsum has: the product of the lengths left out."""
+    """Return how many terms each sum of an einsum has: the product of the contracted lengths."""
     inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     lengths: dict[str, int] = {}
     for letters, shape in zip(inputs.split(","), shapes, strict=True):
@@ -236,7 +236,7 @@ def _terms(subscripts: str, shapes: list[tuple[int, ...]]) -> int:
     return math.prod(n for letter, n in lengths.items() if letter not in output_letters)
 
 
-# Made of functions that say themselves whether they take complex numbers.
+# The functions that these call check for themselves whether they take complex numbers.
 COMPLEX_FUNCTIONS.update(
     ("mean", "var", "std", "diff", "trace", "outer", "dot", "vdot", "inner", "tensordot")
 )

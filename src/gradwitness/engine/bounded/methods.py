@@ -1,4 +1,4 @@
-"""What a rule may ask of its arrays as of any ndarray: attributes, methods, in-place operators."""
+"""What a rule's arrays share with ndarrays: attributes, methods, in-place operators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _in_place(name: str) -> Callable[[Any, Any], Any]:
     def change(self: Any, other: Any) -> Any:
         result = operate(self, other)
         if result is NotImplemented or not self.ndim:
-            # NumPy's sums and elements are scalars: the name gets another one.
+            # NumPy's sums and elements are scalars: the name is bound anew.
             return result
         self._write(..., result, self._is_shown_by(other))
         return self
@@ -101,7 +101,7 @@ class Methods(NDArrayOperatorsMixin):
         return np.copy(np.ravel(self))  # type: ignore[call-overload]
 
     def astype(self, dtype: Any) -> Any:
-        """Convert: to the format that all is computed in, to whole numbers, or to truth values."""
+        """Convert to the dtype of the computation, to exact integers, or to truth values."""
         kind = np.dtype(dtype)
         if kind == self.dtype:
             return np.copy(self)  # type: ignore[call-overload]
@@ -118,7 +118,7 @@ class Methods(NDArrayOperatorsMixin):
         )
 
     def item(self) -> Any:
-        """Return the only element as a number, which carries no bound: an exact one."""
+        """Return the only element as a number if it is exact: a number carries no bound."""
         if np.any(self.rigorous):
             raise RuleError(
                 "makes a plain number (float(x), x.item()) of an array, which drops its rounding "
@@ -147,7 +147,6 @@ class Methods(NDArrayOperatorsMixin):
         return (self[k] for k in range(len(self)))  # type: ignore[index]
 
     def __bool__(self) -> bool:
-        # As comparisons fall out: by the value.
         return bool(self.value)
 
     def __float__(self) -> float:
@@ -166,5 +165,5 @@ class Methods(NDArrayOperatorsMixin):
 
 
 def _together(arguments: tuple[Any, ...]) -> Any:
-    """Return what was given one by one, or as one tuple."""
+    """Return arguments that may come one by one or as one tuple."""
     return arguments[0] if len(arguments) == 1 else arguments

@@ -28,13 +28,13 @@ _PADDING = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
 def _plane(array: Any, tier: int) -> Plain:
-    """Return one tier's bound, dense; what is no Bounded is exact."""
+    """Return one tier's bound, dense; anything but a Bounded is exact."""
     error = array.errors[tier] if isinstance(array, Bounded) else None
     return np.zeros(np.shape(value_of(array))) if error is None else error
 
 
 def _move(arrays: Sequence[Any], run: Callable[[Sequence[Any]], Any]) -> Any:
-    """Apply a movement to the values and, where there are any, to the bounds of some arrays."""
+    """Apply a movement to the values of arrays and, if there are any, to their bounds."""
     bounded = [array for array in arrays if isinstance(array, Bounded)]
     if not bounded:
         return run(arrays)
@@ -59,7 +59,7 @@ def _wrap(value: Any, rigorous: Any, probable: Any, arithmetic: Arithmetic) -> A
 
 
 def _first_argument(func: Any, args: Any, kwargs: Any) -> Any:
-    """Movements of one array; the further arguments are shapes, axes and indices."""
+    """Move one array; the other arguments are shapes, axes and indices."""
     array, *rest = args
     if not isinstance(array, Bounded):
         raise RuleError(f"calls np.{func.__name__}: only its first argument may carry a bound")
@@ -77,7 +77,7 @@ def _where(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _padded(func: Any, args: Any, kwargs: Any) -> Any:
-    """np.pad: the constant stands around the values, and no error around their bounds."""
+    """Pad the values with the constant and the bounds with its error."""
     array, widths, *rest = args
     mode = rest[0] if rest else kwargs.get("mode", "constant")
     if not isinstance(array, Bounded) or mode not in _PADDING or len(rest) > 1:
@@ -98,7 +98,7 @@ def _padded(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """Give a new array, writable, and exact but for a number that is not."""
+    """Return a new writable array, exact unless the fill value is not."""
     array, *rest = args
     filled = Bounded(func(array.value, *rest, **kwargs), array.arithmetic)
     if func is np.full_like:
@@ -161,6 +161,6 @@ _MOVEMENTS |= {
     func.__name__: _filled for func in (np.empty_like, np.zeros_like, np.ones_like, np.full_like)
 }
 FUNCTIONS |= _MOVEMENTS
-# What moves real numbers moves complex ones, whose bounds are real.
+# Movements apply to complex numbers too; their bounds are real.
 COMPLEX_FUNCTIONS.update(_MOVEMENTS)
 COMPLEX_FUNCTIONS.update(("shape", "ndim", "size"))

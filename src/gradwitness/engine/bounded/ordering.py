@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @stands_for(np.bincount)
 def _bincount(_: Any, x: Plain, weights: Bounded, minlength: int = 0) -> Bounded:
-    """Bound the sum of the weights that belong to each place."""
+    """Bound the sum of the weights at each index."""
 
     def run(numbers: Plain) -> Plain:
         return np.asarray(np.bincount(x, weights=numbers, minlength=minlength))
@@ -88,7 +88,7 @@ def _largest(func: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -
 
 @stands_for(np.sort)
 def _sort(_: Any, a: Bounded, axis: int | None = -1) -> Bounded:
-    """Let the k-th smallest move by no more than the worst error along the axis."""
+    """Sort; the k-th smallest moves by at most the worst error along the axis."""
     if axis is None:
         a, axis = a.reshape(-1), 0
     value = np.sort(a.value, axis=axis)
@@ -103,7 +103,7 @@ def _sort(_: Any, a: Bounded, axis: int | None = -1) -> Bounded:
 
 
 def _decided(func: Any, args: Any, kwargs: Any) -> Any:
-    """Places, and what is true: decided by the values, plain results."""
+    """Indices and truth values: decided by the values, plain results."""
     result = func(*map(value_of, args), **kwargs)
     return result if func is np.nonzero else np.asarray(result)
 

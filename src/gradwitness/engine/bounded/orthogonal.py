@@ -1,17 +1,17 @@
 """Orthogonal factors of matrices: judged by the equations that define them.
 
-Eigenvectors have any sign, and are any basis where eigenvalues coincide, so that no two right
-results need be alike. But orthogonal transformations give the exact result for A + D, in exactly
-orthonormal columns x of which each is known to some delta: r roundings of numbers of A's size, one
-after the other, make ``|D| <= gamma_r |A|`` and ``|delta| <= gamma_r``, in Frobenius' norm
+Eigenvectors have any sign, and are any basis where eigenvalues coincide, so two right results may
+differ. But orthogonal transformations give the exact result for A + D, in exactly orthonormal
+columns x, each known to some delta: r successive roundings of numbers of A's size make
+``|D| <= gamma_r |A|`` and ``|delta| <= gamma_r``, in Frobenius' norm
 (Higham 2002, lemmas 19.2, 19.3 and 19.8, for Householder's reflections and rotations). So
 
 * an eigenvalue, or singular value, is off by at most ``gamma_r |A|`` (Weyl's inequality);
 * ``|A x - l x| <= |D| + 2 |A| |delta|``, and ``|X^T X - I| <= 2 |delta| + |delta|^2``.
 
-Recorded vectors that satisfy these to the probable growth of r roundings are taken as they are.
-Such that do not to the worst case are refuted: the witness's own vectors stand there. In between,
-nothing is said.
+Recorded vectors that satisfy these within the probable growth of r roundings are used as they are.
+Those that violate even the worst case are refuted: the witness's own vectors take their place. In
+between, the step is inconclusive.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _residual(product: Plain, other: Plain | float) -> Plain:
 
 
 def _defect(X: Plain) -> Plain:
-    """Return how far the columns are from orthonormal ones, at worst."""
+    """Return how far the columns are from orthonormal, at worst."""
     off = np.abs(turned(X) @ X - np.eye(X.shape[-1]))
     return np.asarray(np.max(off, axis=(-2, -1), initial=0.0))
 
@@ -73,7 +73,7 @@ def _parts(residual: Plain, size: Plain) -> Plain:
 
 
 def _holds(arithmetic: Arithmetic, roundings: int, off: Plain) -> Plain:
-    """Whether each decomposition satisfies its equations, which are off by a multiple of delta."""
+    """Whether each decomposition satisfies its equations within rounding."""
     holds = np.asarray(off <= arithmetic.probable_growth(roundings))
     if np.any(~holds & (off <= arithmetic.worst_growth(roundings))):
         raise NotImplementedError(_DOUBT)
@@ -149,7 +149,7 @@ def _singular_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded, 
     bounded_values = _values(A, own, roundings)
     if not U.size:
         return left, bounded_values, right
-    # Of the vectors beyond the singular values, the image is 0.
+    # Vectors without a singular value have image 0.
     diagonal = S[..., None, :] * np.eye(k)
     image = A.value @ turned(Vh) - U[..., :k] @ _widened(diagonal, Vh.shape[-2])
     other = turned(A.value) @ U - turned(Vh[..., :k, :]) @ _widened(diagonal, U.shape[-1])

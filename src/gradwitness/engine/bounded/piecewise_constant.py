@@ -1,7 +1,7 @@
-"""Functions with steps: rounding to whole numbers, remainders, and what is decided by the values.
+"""Functions with steps: rounding to integers, remainders, and truth values.
 
-A step moves the result as far as the function changes between value - error and value + error:
-whole numbers are monotonic in their operand, so that the two ends say it.
+A step moves the result as far as the function changes between value - error and value + error.
+Rounding to integers is monotonic, so the two ends suffice.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def _reach(ufunc: Callable[[Plain], Plain], x: Plain, e: Plain) -> Plain:
-    """Return how far a monotonic function moves within an error."""
+    """Return how far a monotonic function changes within an error."""
     here = ufunc(x)
     return np.asarray(np.maximum(ufunc(x + e) - here, here - ufunc(x - e)))
 
 
 def _stepping(ufunc: np.ufunc) -> Callable[..., Bounded]:
-    """Return the handler of a rounding to whole numbers, which are numbers of the format."""
+    """Return the handler of a rounding to integers, which the format holds exactly."""
 
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         x = np.asarray(value_of(a))
@@ -51,7 +51,7 @@ def _stepping(ufunc: np.ufunc) -> Callable[..., Bounded]:
 def _moved_quotient(
     step: np.ufunc, x: Plain, d: Plain, of_x: Error, of_d: Error
 ) -> tuple[Plain, Error]:
-    """Return the whole quotient, and how far errors of the two operands move it."""
+    """Return the integer quotient, and how far errors of the operands move it."""
     integer = np.floor_divide(x, d) if step is np.floor else np.trunc((x - np.fmod(x, d)) / d)
     if of_x is None and of_d is None:
         return integer, None
@@ -65,7 +65,7 @@ def _moved_quotient(
 
 
 def _floor_divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
-    """Take the floor of the exact quotient, as torch does by way of the exact remainder."""
+    """Take the floor of the exact quotient, as torch does through the exact remainder."""
     x, d = np.asarray(value_of(a)), np.asarray(value_of(b))
 
     def carry(of_x: Error, of_d: Error) -> Error:
@@ -76,7 +76,7 @@ def _floor_divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
 
 def _large_only(arithmetic: Arithmetic, value: Plain) -> Growths:
-    """Return what a difference, a quotient and a sum of whole numbers round: only large ones."""
+    """Return the rounding of integer differences, quotients and sums: only large ones round."""
     grow, _ = rounding(arithmetic, value, 3.0, underflows=False)
 
     def large(carried: Error) -> Error:
@@ -87,7 +87,7 @@ def _large_only(arithmetic: Arithmetic, value: Plain) -> Growths:
 
 
 def _remaining(ufunc: np.ufunc, step: np.ufunc) -> Callable[..., Bounded]:
-    """fmod, which is exact, and remainder, which may add the divisor to it and round once."""
+    """Bound fmod, which is exact, or remainder, which may add the divisor to it and round once."""
 
     def handler(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         x, d = np.asarray(value_of(a)), np.asarray(value_of(b))
@@ -119,7 +119,7 @@ def _copysign(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     def carry(of_x: Error, of_sign: Error) -> Error:
         if of_sign is None:
             return of_x
-        # A sign that is not certain can turn the number round.
+        # An uncertain sign can flip the number.
         turned = np.where((of_sign > 0) & (np.abs(sign) <= of_sign), 2 * np.abs(x), 0.0)
         return total(of_x, turned)
 

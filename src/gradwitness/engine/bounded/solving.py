@@ -49,7 +49,7 @@ def _factors(A: Plain) -> tuple[Plain, Plain]:
 
 
 def substituted(T: Plain, B: Plain) -> Plain:
-    """Solve a triangular system: elimination with row exchanges would not keep small numbers."""
+    """Solve a triangular system: elimination with row exchanges would lose small numbers."""
     if np.any(np.diagonal(T, axis1=-2, axis2=-1) == 0):
         raise NotImplementedError(SINGULAR)
     solve_one = partial(scipy.linalg.solve_triangular, lower=not np.any(np.triu(T, 1)))
@@ -68,7 +68,7 @@ def _eliminated(A: Plain, B: Plain) -> Plain:
 
 
 def _largest(A: Plain, axis: int, *, keepdims: bool = False) -> Plain:
-    """Return the largest of numbers that are not negative, 0 if there are none."""
+    """Return the largest of nonnegative numbers, 0 if there are none."""
     largest: Plain = np.max(A, axis=axis, keepdims=keepdims, initial=0.0)
     return largest
 
@@ -109,7 +109,7 @@ def _grown(A: Plain, D: Plain) -> Plain:
     """Return by how much the product of the rows' lengths grows when lengths of D are added."""
     before, added = (np.sqrt(np.sum(X * X, axis=-1)) for X in (A, D))
     after = np.prod(before + added, axis=-1)
-    # The difference cancels: what its own roundings may have taken is added.
+    # The difference cancels: add what its own roundings may have lost.
     lost = gamma(3 * A.shape[-1], WITNESS_UNIT) * after
     return np.asarray(after - np.prod(before, axis=-1) + lost)
 
@@ -122,7 +122,7 @@ def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, B
     sign, logarithm = np.linalg.slogdet(A.value)
     value = np.linalg.det(A.value)
     regular = np.all(diagonal != 0, axis=-1)
-    # Of a singular matrix only the determinant has a bound.
+    # For a singular matrix only the determinant has a bound.
     inverse = np.abs(np.linalg.inv(np.where(regular[..., None, None], A.value, np.eye(n))))
     terms = np.sum(np.abs(np.log(diagonal)), axis=-1)
 
@@ -137,7 +137,7 @@ def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, B
         return np.where(regular & (r < 1), trace * (1 + _rest(r)), np.inf)
 
     def of_sign(e: Error) -> Error:
-        """Where nothing on the way to A + D is singular, the sign stays."""
+        """Where no matrix between A and A + D is singular, the sign stays."""
         unsure = np.isinf(moved(e))
         return np.where(unsure, np.inf, 0.0) if unsure.any() else None
 

@@ -1,4 +1,4 @@
-"""The tables of NumPy's functions that have a bound, and what is said of those that have none."""
+"""The tables of NumPy functions that have a bound, and the errors for those that have none."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gradwitness._errors import RuleError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# By the NumPy function's name; filled by the modules beside this one.
+# By the NumPy function's name; filled by the other modules of this package.
 UFUNCS: dict[str, Callable[..., Any]] = {}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
-# Those for complex operands, and which functions take such.
+# Handlers for complex operands, and the functions that take them.
 COMPLEX_UFUNCS: dict[str, Callable[..., Any]] = {}
 COMPLEX_FUNCTIONS: set[str] = set()
 
@@ -31,7 +31,7 @@ _INSTEAD = {
 
 
 def named(func: Callable[..., Any]) -> str:
-    """Return a function's name; np.linalg's share theirs with others that do something else."""
+    """Return a function's name, with a prefix for np.linalg's, whose names are not unique."""
     prefix = "linalg." if func.__module__ == "numpy.linalg" else ""
     return prefix + func.__name__
 
@@ -48,7 +48,7 @@ def unknown(name: str) -> RuleError:
 def stands_for(*functions: Callable[..., Any]) -> Callable[[Any], Any]:
     """Register what is called instead of NumPy functions: with the function, then its arguments.
 
-    Its parameters are those that a rule may give.
+    A rule may pass the parameters of its signature and no others.
     """
 
     def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
