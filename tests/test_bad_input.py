@@ -154,7 +154,7 @@ def test_bad_input(tried: str, tmp_path: Path) -> None:
         (
             KeyError("x"),
             2,
-            "gradwitness: failed: KeyError: 'x'. This is a bug of gr",
+            "gradwitness: failed: KeyError: 'x'. This is a bug in gr",
         ),
         (AssertionError(), 2, "gradwitness: failed: AssertionError. This is a bug"),
     ],

@@ -1,4 +1,4 @@
-"""How a command ends: with an exit code that says what happened, and one clear message."""
+"""How a command ends: with an exit code and one clear message."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 FAILED: Final = 2
 INTERRUPTED: Final = 130
-# With this in the environment, a fault of gradwitness itself shows its traceback.
+# If set in the environment, a bug in gradwitness shows its traceback.
 DEBUG = "GRADWITNESS_DEBUG"
 
 
 def exit_code(command: Callable[[], object]) -> int:
-    """Run a command; return what its process has to end with.
+    """Run a command; return the exit code of its process.
 
-    A command that delivers a verdict raises `typer.Exit`. All else ends in a message on standard
-    error and a code that no verdict has, also where the verdict cannot be written.
+    A command with a verdict raises `typer.Exit`. Everything else, including a verdict that cannot
+    be written, ends in a message on standard error and a code that no verdict has.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Names may hold what its encoding does not have.
+            # Names may contain characters that its encoding lacks.
             stream.reconfigure(errors="backslashreplace")
     try:
         return _run(command)
@@ -47,7 +47,7 @@ def exit_code(command: Callable[[], object]) -> int:
     except OSError as error:
         where = error.filename or "standard output"
         _say(f"cannot use {where}: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001 (a fault of ours must look like no verdict)
+    except Exception as error:  # noqa: BLE001 (our own bug must not look like a verdict)
         if isinstance(error, _UsageError):
             _show_usage(error)
         else:
@@ -55,7 +55,7 @@ def exit_code(command: Callable[[], object]) -> int:
     return FAILED
 
 
-# Click's, wherever this typer keeps it.
+# Click's class, wherever typer keeps it.
 _UsageError = typer.BadParameter.__mro__[1]
 
 
@@ -77,7 +77,7 @@ def _run(command: Callable[[], object]) -> int:
 
 
 def _is_open(stream: TextIO | None) -> bool:
-    # None where the process was started without.
+    # None if the process was started without one.
     return stream is not None and not stream.closed
 
 
@@ -109,6 +109,6 @@ def _write(text: str) -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
-        # What it still holds must not fail again when the interpreter ends.
+        # Its buffer must not fail again when the interpreter ends.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

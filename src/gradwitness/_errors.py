@@ -1,8 +1,8 @@
 """Every exception that gradwitness raises on purpose.
 
 GradwitnessError
-├── InputError              what the user handed in cannot be used (exit code 2)
-│   ├── ConfigError         an option of the experiment has no meaning
+├── InputError              the user's input cannot be used (exit code 2)
+│   ├── ConfigError         an option of the experiment is invalid
 │   ├── FileFormatError     a file does not hold what it should
 │   └── MissingExtraError   an optional package is needed and absent
 ├── RuleError               the table of rules, or one rule, is wrong
@@ -26,11 +26,11 @@ class GradwitnessError(Exception):
 
 
 class InputError(GradwitnessError):
-    """What the user handed in cannot be used."""
+    """The user's input cannot be used."""
 
 
 class ConfigError(InputError):
-    """An option of the experiment has no meaning."""
+    """An option of the experiment is invalid."""
 
 
 class FileFormatError(InputError):

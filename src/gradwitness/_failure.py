@@ -1,4 +1,4 @@
-"""What is said where something fails that should not have: inside of a user's program."""
+"""Descriptions of unexpected failures inside a user's program."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gradwitness._errors import GradwitnessError
 FAILED = "gradwitness failed here"
 
 _PACKAGE = Path(__file__).parent
-# Frames of these are neither the program's nor ours.
+# Frames of these packages belong neither to the program nor to gradwitness.
 _LIBRARIES = ("numpy", "scipy", "ml_dtypes", "torch")
 
 
 def failure(error: Exception) -> str:
-    """Say in one line what failed, and at which line: ours, or one of the program's own rules."""
+    """Return in one line what failed, and where: in gradwitness, or in the program's own rules."""
     message = str(error).strip().partition("\n")[0][:120]
     if isinstance(error, GradwitnessError):
         return message

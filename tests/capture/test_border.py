@@ -114,7 +114,7 @@ BORDERS: list[tuple[Any, str]] = [
     (GraphRecorder, "_join"),
     (SweepDraft, "_arrived"),
     (SweepDraft, "_node_ran"),
-    (SweepDraft, "_found_hooks"),
+    (SweepDraft, "_program_hooks"),
     (SweepDraft, "_first_after"),
     (SweepDraft, "end"),
     (ModuleTrail, "add"),

@@ -1,4 +1,4 @@
-"""Which kernel torch takes for a convolution: that decides where sums are rounded."""
+"""Which kernel torch uses for a convolution: it decides where sums are rounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HOW = ("stride", "padding", "dilation", "transposed", "output_padding", "groups
 def adds_in_parts(func: Any, bound: Iterable[tuple[str, Any, bool]]) -> bool:
     """Whether a call is a convolution by one of torch's own kernels, in 16 bits.
 
-    Those store partial sums in the tensors' format. Torch takes them where oneDNN does not know
+    Those store partial sums in the tensors' format. Torch uses them where oneDNN does not support
     the format on this processor: float16 on most, bfloat16 on those without AVX-512.
     """
     if func not in _CONVOLUTIONS:

@@ -35,13 +35,13 @@ _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage_storage_offset,
 )
 _RESIZE = "inductor.resize_storage_bytes_.default"
-# Shows memory that nothing else refers to: for autograd this is no view.
+# Views of memory that nothing else refers to: not views for autograd.
 _NO_VIEWS = ("aten._unsafe_view.default",)
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """What is known of a call before it runs."""
+    """What is known about a call before it runs."""
 
     arguments: dict[str, Argument]
     targets: list[torch.Tensor]
@@ -51,12 +51,12 @@ class _Begun:
 
 
 def _used_by_node(draft: CallDraft) -> set[int | None]:
-    """Return the values that judging a call's node will use: all, where no rule says."""
+    """Return the values that judging a call's node will use: all, if there is no rule."""
     call = draft.finish(0, None)
     rule = find(call.base_op)
     arguments = list(call.arguments.values())
     outputs = call.outputs
-    # What views show, and what is changed in place, may get another history with the next change.
+    # Views and values changed in place may get another history with the next change.
     changes = draft.writes or (draft.is_view and draft.op not in _NO_VIEWS)
     if rule is not None and not rule.given and not changes:
         named = operand_names(rule, call)
@@ -74,8 +74,8 @@ class DispatchRecorder(Mode):
     Attributes
     ----------
     summed : bool
-        Whether autograd has summed a gradient itself, which it does when a node returns one that
-        does not fit. Who asks sets it back.
+        Whether autograd has summed a gradient itself because a node returned one of another shape.
+        The reader resets it.
     """
 
     def __init__(
@@ -96,14 +96,14 @@ class DispatchRecorder(Mode):
         self._audience = audience
         self._open: dict[int, tuple[int | None, ...]] = {}
         self._judged: tuple[int | None, ...] = ()
-        # Views that were taken after a write to their base, and are not written down as calls yet.
+        # Views taken after a write to their base, not yet written down as calls.
         self._shown: list[int] = []
         self.applications = Applications(values, self.calls)
-        # What functions that begin with the next call are applied to.
+        # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
 
     def add(self, draft: CallDraft) -> int:
-        """Write a call down, hold its numbers for the node that it may get, and tell of it."""
+        """Write a call down, hold its values for its possible node, and tell the observer."""
         number = len(self.calls)
         self.calls.append(draft)
         operands = {value for a in draft.arguments.values() for value in references(a)}
@@ -113,8 +113,8 @@ class DispatchRecorder(Mode):
         self._retention.hold(now)
         self._retention.hold(self._open[number])
         self._audience.tell(lambda observer: observer.called(number))
-        # The call before is judged, and autograd has given its results their history: what its node
-        # will not use is held no longer for its sake.
+        # The previous call is judged and autograd has given its results their history: free what
+        # its node will not use.
         self._free_judged()
         self._judged = now
         return number
@@ -124,22 +124,19 @@ class DispatchRecorder(Mode):
         self._judged = ()
 
     def views_are_known(self) -> None:
-        """Let views go that were held for the calls that show them: those are written down."""
+        """Free views held until the calls that made them were written down."""
         self._retention.drop(self._shown)
         self._shown = []
 
     def close(self, number: int) -> None:
-        """Let a call's numbers go: no backward pass will need them."""
+        """Free a call's values: no backward pass will need them."""
         self._retention.drop(self._open.pop(number, ()))
         self.applications.forget(number)
         if number == len(self.calls) - 1:
             self._free_judged()
 
     def hands_out(self, name: str, tensor: torch.Tensor) -> None:
-        """Write down that a custom function hands a tensor's numbers to what is not torch.
-
-        It stands on the tape as a call without a result.
-        """
+        """Record, as a call without a result, that a custom function takes numbers out of torch."""
         if torch.is_grad_enabled() or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         self._needed += self.applications.note(len(self.calls))
@@ -162,7 +159,7 @@ class DispatchRecorder(Mode):
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():
-            # There torch leaves operations whole that it takes apart elsewhere: into these parts.
+            # In inference mode torch does not decompose composite operations: do it here.
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -174,10 +171,10 @@ class DispatchRecorder(Mode):
         return result
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> _Begun | None:
-        """Keep what a call is about to overwrite; None if it need not be written down."""
+        """Copy what a call is about to overwrite; return None if it need not be written down."""
         node: Any = torch._C._current_autograd_node()
-        # Operations inside a backward pass count only where they are differentiable themselves: one
-        # by one, or as the forward of a custom function that is applied there.
+        # Operations inside a backward pass count only if they are themselves differentiable: alone,
+        # or in the forward of a custom function that is applied there.
         applied = not torch.is_grad_enabled() and (node is None or is_innermost_function())
         recorded = applied or torch.is_grad_enabled()
         bound = _bind(func, args, kwargs)
@@ -187,7 +184,7 @@ class DispatchRecorder(Mode):
         if recorded and adds_in_parts(func, bound):
             arguments["in_parts"] = True
         if applied:
-            # Before it runs: it may write to what the function was applied to.
+            # Before it runs, since it may write to the function's arguments.
             self._needed += self.applications.note(len(self.calls))
         targets = [t for _, argument, writes in bound if writes for t in tensors_in(argument)]
         for tensor in (*targets, *_undeclared_writes(func, bound)):
@@ -200,10 +197,10 @@ class DispatchRecorder(Mode):
         arguments, targets, written = begun.arguments, begun.targets, begun.written
         results = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
         if all(tensor is None for tensor in results):
-            # Nothing came of it that could be checked: `item()`, a mark for the profiler.
+            # No result to check: `item()`, a profiler's mark.
             return
         if func in _FROM_STORAGE:
-            # Data from outside: what a worker of a DataLoader hands over.
+            # Data from outside: from a DataLoader's worker.
             return
         outputs = tuple(None if t is None else self._values.made(t) for t in results)
         operands = (value for argument in arguments.values() for value in references(argument))
@@ -221,11 +218,11 @@ class DispatchRecorder(Mode):
                 grad_enabled=seen,
                 backward_of=begun.node,
                 source=self._trail.here(),
-                # Its number is given now, while its content is what this call left.
+                # Numbered now, while it holds what this call left.
                 base=None if base is None else self._values.of(base),
             )
         )
-        # In a custom function nothing is tracked, and all is differentiated.
+        # In a custom function nothing is tracked, but everything is differentiated.
         if not (begun.tracked if torch.is_grad_enabled() else seen):
             self.close(number)
 
@@ -237,7 +234,7 @@ class DispatchRecorder(Mode):
         if isinstance(argument, torch.Tensor):
             number = self._values.of(argument)
             if torch.is_grad_enabled() and self._values.taken(argument):
-                # The call that shows it is written down when a backward pass meets its node.
+                # The call that made the view is written down when a backward pass meets its node.
                 self._retention.hold([number])
                 self._shown.append(number)
             return Ref(number)
@@ -249,7 +246,7 @@ class DispatchRecorder(Mode):
 
 
 def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:
-    """Return what a call writes to, or resizes, though its schema does not say so."""
+    """Return tensors that a call writes or resizes although its schema does not say so."""
     arguments = {name: argument for name, argument, _ in bound}
     if str(func) == _RESIZE:
         return [arguments["variable"]]
@@ -261,7 +258,7 @@ def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[to
 
 
 def _called_by_engine() -> bool:
-    """Return whether an operation is autograd's own: no code of a program asked for it."""
+    """Whether autograd itself called an operation, not the program's code."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not ENGINE:
         if not is_skipped(frame.f_code.co_filename):
@@ -276,10 +273,10 @@ def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
     for index, (name, default, writes, is_tensor, length) in enumerate(_signature(func)):
         argument = args[index] if index < len(args) else kwargs.get(name, default)
         if length is not None and isinstance(argument, (list, tuple)) and len(argument) == 1:
-            # One number stands for all axes, of which the schema says how many they are.
+            # One number stands for all axes; the schema says how many.
             argument = [*argument] * length
         if is_tensor and isinstance(argument, (bool, int, float, complex)):
-            # A Python number where the schema has a tensor (x - 0.3): it has an edge all the same.
+            # A Python number where the schema has a tensor (x - 0.3) still has an edge.
             argument = torch.tensor(argument, dtype=_IN_DOUBLE.get(type(argument)))
         bound.append((name, argument, writes))
     return bound
@@ -290,7 +287,7 @@ _IN_DOUBLE = {float: torch.float64, complex: torch.complex128}
 
 @functools.cache
 def _signature(func: Any) -> list[tuple[str, Any, bool, bool, int | None]]:
-    """Return of each argument: name, default, whether it is written to, is a tensor; its length."""
+    """Return for each argument: name, default, whether written, whether a tensor, list length."""
     signature = []
     for argument in func._schema.arguments:
         alias = argument.alias_info

@@ -1,4 +1,4 @@
-"""Where backward passes start: what each of torch's entries is asked for."""
+"""Where backward passes start: torch's entry points and their arguments."""
 
 from __future__ import annotations
 

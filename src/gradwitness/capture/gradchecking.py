@@ -1,4 +1,4 @@
-"""A function and its inputs, as gradcheck wants them run: for the recorder, and in float64."""
+"""A function and its inputs, run for gradcheck: under the recorder, and in float64."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class GradcheckDisagreement(GradientDisagreement, GradcheckError):
-    """A gradient that `gradcheck` does not confirm; code that expects torch's error catches it."""
+    """A gradient that `gradcheck` does not confirm; code that catches torch's error catches it."""
 
 
 class Subject:
@@ -32,9 +32,9 @@ class Subject:
     Parameters
     ----------
     input_nrs : tensor or sequence
-        What it is called with.
+        Its arguments.
     seed : int
-        Of the cotangents; the program's own random numbers are left alone.
+        Of the cotangents; the program's random numbers are not touched.
 
     Attributes
     ----------
@@ -43,16 +43,16 @@ class Subject:
     outputs : int
         How many differentiable outputs the last run gave.
     repeats : float
-        The largest difference between the gradients of two runs of one backward.
+        The largest difference between two runs of the same backward.
     dtypes : list of str
         Gradients that have another format than their input.
     leaks : dict of str to str
-        Where the function took numbers out of torch's sight, and how.
+        Where the function took numbers out of torch, and how.
     """
 
     def __init__(self, fn: Callable[..., Any], inputs: Any, seed: int) -> None:
         self._fn = fn
-        # Of an input with a history its numbers count: two of them may have one in common.
+        # Only the numbers of non-leaf inputs count: two of them may share a history.
         self._inputs = _replaced(_as_tuple(inputs), _alone)
         for name, tensor in _named(self._inputs):
             if tensor.layout is not torch.strided:
@@ -80,7 +80,7 @@ class Subject:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Put back, at the end, all that the function may change."""
+        """Restore, at the end, everything that the function may change."""
         keeper = Keeper(self.models, [tensor for _, tensor in _named(self._inputs)])
         keeper.meet_given()
         try:
@@ -103,7 +103,7 @@ class Subject:
             torch.autograd.grad(roots, sources, self._cotangents(roots), allow_unused=True)
 
     def again(self) -> None:
-        """Run one backward twice, and note by how much the gradients differ, and their formats."""
+        """Run the same backward twice; note by how much the gradients differ, and their formats."""
         roots = _differentiable(self._fn(*self._inputs))
         tensors = list(self.wanted.values())
         seeds = self._cotangents(roots)
@@ -121,7 +121,7 @@ class Subject:
                 self.dtypes.append(f"{name}: {tensor.dtype}, its gradient {first.dtype}")
 
     def undefined(self) -> str:
-        """Return what goes wrong where output gradients are undefined, which means zero."""
+        """Return what goes wrong if output gradients are undefined, which means zero."""
         undefined: Any = torch._C._functions.UndefinedGrad
         tensors = list(self.wanted.values())
         count = len(_differentiable(self._fn(*self._inputs)))
@@ -142,7 +142,7 @@ class Subject:
         return ""
 
     def claims(self) -> dict[str, Claim]:
-        """Return autograd's gradients of the function in float64, to be held against its slopes.
+        """Return autograd's gradients of the function in float64, to be compared with its slopes.
 
         Raises
         ------
@@ -163,8 +163,8 @@ class Subject:
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
             seeds, sent = _attempt(differentiated)
         incoming = [_numbers(seed) for seed in seeds]
-        # What is too small for a program in float32 to show, as a constant of seven digits, counts
-        # only where it runs in float64.
+        # Errors too small to show in float32, as from a constant of seven digits, count only for
+        # float64 inputs.
         wide = all(tensor.dtype is torch.float64 for tensor in self.wanted.values())
         dtype = "float64" if wide else "float32"
         claims = {}
@@ -201,7 +201,7 @@ class Subject:
             tensor.requires_grad_()
 
         def forward() -> list[Any]:
-            # Which outputs are differentiable shows with gradients on only.
+            # Only with gradients enabled are outputs marked as differentiable.
             with torch.enable_grad():
                 return _differentiable(self._fn(*self._placed(tensors)))
 
@@ -215,7 +215,7 @@ class Subject:
         return tensor.detach().to(torch.float64, copy=True)
 
     def _placed(self, tensors: Mapping[str, torch.Tensor]) -> Any:
-        """Return the inputs with some tensors replaced, and every other one in float64."""
+        """Return the inputs with some tensors replaced and all others in float64."""
 
         def placed(tensor: torch.Tensor, name: str) -> torch.Tensor:
             if name in tensors:
@@ -237,7 +237,7 @@ class Subject:
             ]
 
     def _further(self, roots: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the leaves that the function reaches beside its inputs, not through them."""
+        """Return the other leaves that the function reaches, not through its inputs."""
         edge = torch.autograd.graph.get_gradient_edge
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
             seen = {edge(tensor).node for tensor in self.wanted.values()}
@@ -254,7 +254,7 @@ class Subject:
 
 
 class _Leaks(TorchFunctionMode):
-    """Notes where numbers leave torch, or a tensor its graph without a call that is recorded."""
+    """Notes where numbers leave torch, or a tensor leaves its graph without a recorded call."""
 
     def __init__(self, leaks: dict[str, str]) -> None:
         super().__init__()
@@ -267,7 +267,7 @@ class _Leaks(TorchFunctionMode):
             way
             and isinstance(first, torch.Tensor)
             and (first.requires_grad or (first.is_floating_point() and way != _DATA))
-            # A custom function is judged for itself, whatever it does inside.
+            # A custom function is judged as a whole, whatever it does inside.
             and not inside_function()
         ):
             self._leaks.setdefault(user_line(), way)
@@ -295,7 +295,7 @@ def _alone(tensor: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def _replaced(x: Any, replace: Callable[[torch.Tensor, str], Any], name: str = "inputs") -> Any:
-    """Return arguments with every tensor replaced, which is told its name."""
+    """Return arguments with every tensor replaced by ``replace(tensor, name)``."""
     if isinstance(x, torch.Tensor):
         return replace(x, name)
     if type(x) in (tuple, list):

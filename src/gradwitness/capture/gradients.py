@@ -1,4 +1,4 @@
-"""Backward passes: hooks on every node, put there when a pass starts and removed when it ends."""
+"""Backward passes: hooks on every node, added when a pass starts and removed when it ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Values = tuple[int | None, ...]
 
 
 class BackwardRecorder(TorchFunctionMode):
-    """Sees each call of backward or grad, and records what flows through the nodes."""
+    """Sees each call of backward or grad, and records the gradients at every node."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class BackwardRecorder(TorchFunctionMode):
         finally:
             inside.close()
             sweep.stop()
-            # What ran before an exception is kept: it can still be judged.
+            # Nodes that ran before an exception can still be judged.
             border.take(sweep.end, captured)
         return result
 
@@ -78,7 +78,7 @@ class BackwardRecorder(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Context:
-    """What the passes of one recording share."""
+    """Shared by the passes of one recording."""
 
     values: ValueStore
     graph: GraphRecorder
@@ -106,7 +106,7 @@ _WAYS_OUT: dict[Any, str] = {
     )
 }
 
-# Among them, those that show the memory as an object, which can be resized.
+# Those that return the memory as an object, which can be resized.
 _LENDING = ("untyped_storage", "storage", "share_memory_")
 
 
@@ -137,14 +137,14 @@ class SweepDraft:
         self._limited: tuple[Edge, ...] | None = None
         self._captured: tuple[tuple[Edge, int | None], ...] = ()
         self._incoming: dict[int, Values] = {}
-        # Of what arrived at custom functions, a few bytes to know it by.
+        # Checksums of the gradients that arrived at custom functions.
         self._prints: dict[int, tuple[int, ...]] = {}
         self._before: dict[int, int | None] = {}
-        # What leaves were left with before the program's own hooks had their turn.
+        # The .grad of leaves before the program's own hooks ran.
         self._accumulated: dict[int, int] = {}
         self._node_runs: list[NodeRun] = []
         self._leaves: list[LeafUpdate] = []
-        # What is held until it has arrived, by where it goes.
+        # Values held until they arrive, by destination.
         self._sent: dict[tuple[int, int], list[int]] = {}
 
     def start(self, request: Callable[[], Request]) -> None:
@@ -152,9 +152,9 @@ class SweepDraft:
         try:
             self._request = request()
         except TypeError:
-            # Other arguments than torch takes: it is torch's to complain of.
+            # Wrong arguments: torch itself will complain.
             return
-        # A root without a graph is, too.
+        # Of a root without a graph, too.
         roots = [root for root in self._request.roots if root.requires_grad]
         seeds = self._request.seeds
         nodes = [edge.node for edge in map(edge_of, roots) if edge is not None]
@@ -184,7 +184,7 @@ class SweepDraft:
         self._begun = True
 
     def _first_after(self, number: int) -> Iterator[Any]:
-        """Look at a ``.grad`` ahead of hooks that may use it and clear it."""
+        """Read a ``.grad`` before hooks that may use and clear it."""
         draft = self._graph.nodes[number]
         own = getattr(draft.alive.variable, _AFTERWARDS) if draft.kind == Kind.ACCUMULATE else None
         if not own:
@@ -198,19 +198,19 @@ class SweepDraft:
         def look(leaf: torch.Tensor) -> None:
             self._border.take(keep, leaf)
 
-        # Torch calls them in the order in which they were put in.
+        # Torch calls them in insertion order.
         others = dict(own)
         try:
             yield draft.alive.variable.register_post_accumulate_grad_hook(look)
             for key in others:
                 own[key] = own.pop(key)
         finally:
-            # Whatever comes between, none is lost.
+            # Lose none, whatever happens in between.
             for key, hook in others.items():
                 own.setdefault(key, hook)
 
     def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
-        """Yield where the program has hooks on gradients, and which."""
+        """Yield the program's hooks on gradients, and where they are."""
         for tensor, _ in self._values.tensors():
             for hooks in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
                 edge = self._edge(tensor) if hooks else None
@@ -248,7 +248,7 @@ class SweepDraft:
             )
         returned = [value for _, value in self._captured]
         self._retention.hold(returned)
-        # Who was interrupted before it began knows of no pass.
+        # The observer knows of no pass that failed before it began.
         if self._begun:
             self._audience.tell(lambda o: o.ends(self._number, self._captured))
         self._retention.drop(returned)
@@ -305,7 +305,7 @@ class SweepDraft:
         outgoing = self._recorded(gradients)
         draft = self._graph.nodes[number]
         arrived = self._incoming.pop(number)
-        # Through NumPy, too, a backward may write to what it was given.
+        # A backward may write to its arguments through NumPy, too.
         prints = self._prints.pop(number, ())
         changed = tuple(
             index
@@ -316,7 +316,7 @@ class SweepDraft:
                 or (prints and prints[index] != self._print(value))
             )
         )
-        # Built-in nodes leave it to autograd to undo their broadcasting.
+        # Built-in nodes rely on autograd to undo their broadcasting.
         summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
         self._dispatch.summed = False
         node_run = NodeRun(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
@@ -332,7 +332,7 @@ class SweepDraft:
             self._retention.hold([after])
             needed = (*needed, after, seen)
             if seen is not None and (grad is None or not grad.any()):
-                # A hook has used it, as an optimizer within the backward pass does.
+                # A hook has used it: an optimizer within the backward pass.
                 after = seen
             update = LeafUpdate(number, self._before.pop(number), after)
             self._leaves.append(update)
@@ -347,7 +347,7 @@ class SweepDraft:
 
     def _print(self, number: int | None) -> int:
         array: Any = None if number is None else self._values.value(number).array
-        # Of what lies scattered, a copy would have to be made.
+        # A scattered array would have to be copied.
         plain = array is not None and array.flags.c_contiguous
         return zlib.crc32(array.reshape(-1).view("u1")) if plain else 0
 
@@ -358,7 +358,7 @@ class SweepDraft:
 def edge_of(tensor: torch.Tensor) -> Any:
     """Return where a tensor's gradient arrives; None if it has none, or not at this level.
 
-    A transform (torch.func, vmap) that runs around the pass has tensors whose graph is another's.
+    Inside a transform (torch.func, vmap), a tensor's graph may belong to another level.
     """
     if not tensor.requires_grad:
         return None

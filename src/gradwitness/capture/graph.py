@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SAVED = "_saved_"
 
-# Of their results the first, the order of rows, is a constant to autograd: no output of the node.
+# Their first result, the row order, is a constant for autograd: not an output of the node.
 _CONSTANT_FIRST = ("aten.linalg_lu.", "aten.lu_unpack.")
 
 
@@ -40,17 +40,17 @@ class GraphRecorder:
         return self._numbers.get(node)
 
     def calls_of(self, number: int) -> Iterator[int]:
-        """Yield the calls that a node, and no other one, differentiates."""
+        """Yield the calls that only this node differentiates."""
         draft = self.nodes[number]
         if draft.call is not None:
             yield draft.call
         yield from (call for call in draft.inner if self._calls[call].node == number)
 
     def walk(self, roots: Iterable[Any]) -> list[int]:
-        """Give every node that the roots reach a number, and return the new ones."""
+        """Give every node that the roots reach a number; return the new ones."""
         new: list[int] = []
         waiting = [root for root in roots if root is not None]
-        # First seen, first numbered: breadth first, so that numbers follow the backward order.
+        # Breadth first, so that numbers follow the backward order.
         for node in waiting:
             if node in self._numbers:
                 continue
@@ -98,7 +98,7 @@ class GraphRecorder:
             return
         if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
             draft.kind = Kind.CUSTOM
-            # How many there are is known even where its forward ran out of sight.
+            # Their count is known even if its forward was not seen.
             draft.outputs = _unknown_outputs(draft)
             return
         for call in self._candidates(draft.alive, by_sequence):
@@ -109,15 +109,15 @@ class GraphRecorder:
                 draft.outputs = list(maker.outputs[first:])
                 maker.node = number
                 return
-        # No call is known, but how many results it had is.
+        # No call is known, but the number of its results is.
         draft.outputs = _unknown_outputs(draft)
 
     def _candidates(self, node: Any, by_sequence: dict[int, list[int]]) -> list[int]:
         """Return the calls that may have made a node.
 
-        A node has its number before its operands are looked at, and that may take further numbers
-        before the call runs: one for each view whose history is rebuilt, and one for the copy that
-        an in-place operation keeps of what it overwrites.
+        A node gets its sequence number before its operands are prepared, which may take further
+        numbers before the call runs: one for each view whose history is rebuilt, and one for the
+        copy that an in-place operation keeps of what it overwrites.
         """
         sequence = node._sequence_nr()
         rebuilt = {
@@ -136,7 +136,7 @@ class GraphRecorder:
         return by_sequence.get(sequence, []) + copied
 
     def _find_outputs(self) -> None:
-        """Learn from the tensors which node each of them hangs on, or hung on before a write."""
+        """Learn from each tensor which node it belongs to, or belonged to before a write."""
         for node, index, value in self._values.histories():
             number = self._numbers.get(node)
             if number is None:
@@ -149,8 +149,8 @@ class GraphRecorder:
     def _complete_function(self, number: int) -> None:
         """Find the calls of a custom function's forward.
 
-        They run from the first call after its node got its number to the one that made its last
-        output. Other custom functions, and operations with grad mode on, may lie among them.
+        They run from the first call after its node was numbered to the one that made its last
+        output. Other custom functions, and operations with grad mode on, may be among them.
         """
         draft = self.nodes[number]
         if draft.kind != Kind.CUSTOM:
@@ -169,9 +169,9 @@ class GraphRecorder:
                 self._calls[call].node = number
 
     def _complete_view(self, number: int) -> None:
-        """Write the call that torch left out: it rebuilds the history of a view silently.
+        """Add the call that torch makes silently to rebuild the history of a view.
 
-        After an in-place change of a base, the graph of its views is made anew with AsStrided.
+        After an in-place change of a base, its views get a new graph with AsStrided.
         """
         draft = self.nodes[number]
         if draft.kind != Kind.UNKNOWN or draft.name.rstrip("0123456789") != "AsStridedBackward":

@@ -1,4 +1,4 @@
-"""One forward and backward pass of a model, which leaves no trace of having run."""
+"""One forward and backward pass of a model that leaves no trace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def left_alone(model: torch.nn.Module, inputs: Sequence[Any]) -> Iterator[None]:
-    """Run a block with no ``.grad`` to begin with, and put everything back at its end.
+    """Run a block that starts without any ``.grad``, and restore everything at its end.
 
     Parameters, buffers, ``.grad``, training modes and random numbers are then as they were, bit
     for bit.
@@ -42,7 +42,7 @@ def run_once(
     Raises
     ------
     InputError
-        If there is no single number to run backward from.
+        If there is no scalar to run backward from.
     """
     output = model(*inputs)
     root = output if loss is None else loss(output)

@@ -1,4 +1,4 @@
-"""A program's own functions, run again: for those that no rule can differentiate."""
+"""A program's custom functions, rerun where no rule can differentiate them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from gradwitness.capture.values import ValueStore
     from gradwitness.tape import Argument
 
-# Where torch makes the functions of operators that `register_autograd` gave a backward.
+# The module where torch creates the functions of operators with `register_autograd`.
 _OPERATORS = "torch._library.autograd"
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A tensor that a function was applied to: its number keeps it, not the program's object."""
+    """A tensor that a function was applied to, held by its number instead of the object."""
 
     value: int
     device: torch.device
@@ -47,15 +47,15 @@ class _Application:
     named: dict[str, Any] = field(default_factory=dict)
 
     def tensors(self) -> list[_Held]:
-        """Return the tensors that an edge belongs to, in order."""
+        """Return the tensors that have an edge, in order."""
         if isinstance(self.function, torch._ops.OpOverload):
-            # A registered operator takes lists apart.
+            # A registered operator flattens lists.
             return [*_held_in((*self.arguments, *self.named.values()))]
         return [argument for argument in self.arguments if isinstance(argument, _Held)]
 
 
 class Applications:
-    """Notes what custom functions are applied to, and runs them again in float64.
+    """Notes the arguments of custom functions, and reruns them in float64.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class Applications:
         self._values = values
         self._calls = calls
         self._by_call: dict[int, list[_Application]] = {}
-        # The functions that run now: identity of the frame, and the arguments that it holds.
+        # The functions that run now: the frame's identity, and its arguments.
         self._running: dict[int, Any] = {}
         self._nodes: Sequence[NodeDraft] = ()
 
     def belong_to(self, nodes: Sequence[NodeDraft]) -> None:
-        """Take the nodes that are asked for; may still be growing."""
+        """Set the nodes that methods refer to; the list may still be growing."""
         self._nodes = nodes
 
     @property
@@ -81,7 +81,7 @@ class Applications:
         return bool(self._running)
 
     def note(self, call: int) -> list[int]:
-        """Note the functions that a call is the first one of; return the values they need."""
+        """Note the functions whose first call this is; return the values they need."""
         frames = list(open_functions())
         previous, self._running = self._running, {}
         new = []
@@ -95,7 +95,7 @@ class Applications:
         return [held.value for application in new for held in _held_in(application.arguments)]
 
     def forget(self, call: int) -> None:
-        """Let go of the functions that began with a call."""
+        """Forget the functions that began with a call."""
         self._by_call.pop(call, None)
 
     def _held(self, argument: Any) -> Any:
@@ -111,7 +111,7 @@ class Applications:
         Raises
         ------
         Unjudgeable
-            If it is not known how its function was called.
+            If the call of its function was not recorded.
         """
         operands = [held.value for held in self._application(node).tensors()]
         if not self._nodes or len(operands) != len(self._nodes[node].edges):
@@ -119,17 +119,17 @@ class Applications:
         return operands
 
     def function(self, node: int) -> type | None:
-        """Return the class whose forward made a node, if one did."""
+        """Return the custom function of a node, if it has one."""
         draft = self._nodes[node] if self._nodes else None
         return None if draft is None else getattr(type(draft.alive), "_forward_cls", None)
 
     def arguments(self, node: int) -> dict[str, Argument]:
-        """Return what a node's function was applied to, by the names of its forward.
+        """Return the arguments of a node's function, by the names of its forward.
 
         Raises
         ------
         Unjudgeable
-            If it is not known how it was called.
+            If its call was not recorded.
         """
         application = self._application(node)
         function = application.function
@@ -140,7 +140,7 @@ class Applications:
         return {name: _on_tape(argument) for name, argument in bound.arguments.items()}
 
     def run(self, node: int, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
-        """Run a node's forward again in float64, some operands (by value) replaced.
+        """Rerun a node's forward in float64 with some operands (by value) replaced.
 
         Raises
         ------
@@ -232,7 +232,7 @@ def _held_in(argument: Any) -> Iterator[_Held]:
 
 
 def _from_text(argument: Any, kind: str) -> Any:
-    """Return an argument of an operator as it was: the tape has dtypes and the like as text."""
+    """Convert an operator's argument back: the tape holds dtypes and the like as text."""
     if isinstance(argument, str) and kind.removeprefix("Optional[") != "str":
         name = argument.removeprefix("torch.")
         return getattr(torch, name) if hasattr(torch, name) else torch.device(argument)
@@ -242,7 +242,7 @@ def _from_text(argument: Any, kind: str) -> Any:
 def _attempt(run: Callable[[], Any]) -> Any:
     try:
         return run()
-    except Exception as error:  # noqa: BLE001 (the program's own: it may refuse in any way)
+    except Exception as error:  # noqa: BLE001 (the program's own code may raise anything)
         said = str(error).strip().partition("\n")[0]
         raise Unjudgeable(
             f"it does not run in float64 ({type(error).__name__}: {said[:120]})"
@@ -261,12 +261,12 @@ def _numbers(result: Any) -> NDArray[Any] | None:
 
 @contextlib.contextmanager
 def _aside() -> Iterator[None]:
-    """Let nothing show in the program: no recording, no graph, no random number used up.
+    """Leave no trace in the program: no recording, no graph, no random number used up.
 
     Raises
     ------
     Unjudgeable
-        If random numbers were drawn: what is run again is another function then.
+        If random numbers were drawn: each run is then another function.
     """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda._initialized else None
     state, plain = torch.get_rng_state(), random.getstate()

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def load_function(path: Path, name: str) -> Callable[[], Any]:
-    """Import a Python file and return one of its functions, which is called without arguments.
+    """Import a Python file and return one of its functions, to be called without arguments.
 
     Raises
     ------
     InputError
-        If there is no such file or function. What the file itself raises is passed on.
+        If there is no such file or function. Errors of the file itself propagate.
     """
     if not path.is_file():
         raise InputError(f"no such file: {path} (expected FILE.py:FUNCTION)")

@@ -103,7 +103,7 @@ def _sort(_: Any, a: Bounded, axis: int | None = -1) -> Bounded:
 
 
 def _decided(func: Any, args: Any, kwargs: Any) -> Any:
-    """Indices and truth values: decided by the values, plain results."""
+    """Return plain indices and truth values: decided by the values."""
     result = func(*map(value_of, args), **kwargs)
     return result if func is np.nonzero else np.asarray(result)
 
