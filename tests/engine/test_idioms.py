@@ -265,7 +265,7 @@ def test_the_page_on_custom_code_names_what_has_a_bound() -> None:
     assert len(words) > 100
 
 
-def test_exact_numbers_may_become_plain_ones() -> None:
+def test_exact_numbers_may_become_plain_ones(snapshot: SnapshotAssertion) -> None:
     x = bounded("float32", [[1.0, 2.75], [0.0, -3.0]])
     assert (float(x[0, 0]), int(x[1, 1]), x[0, 1].item()) == (1.0, -3, 2.75)
     assert x.astype(int).tolist() == [[1, 2], [0, -3]]
@@ -276,5 +276,6 @@ def test_exact_numbers_may_become_plain_ones() -> None:
         bool(x)
     with pytest.raises(TypeError, match="unsized object"):
         iter(x[0, 0])
-    with pytest.raises(AttributeError, match="the arrays in a rule have no 'partition'"):
+    with pytest.raises(AttributeError) as error:
         x.partition(1)
+    assert str(error.value) == snapshot
