@@ -123,7 +123,7 @@ class Recorder:
             While recording still runs.
         """
         if self._tape is None:
-            raise CaptureError("the tape is not ready before the recorded block has ended")
+            raise CaptureError("the recording is not ready before its block has ended")
         return self._tape
 
     @property

@@ -25,7 +25,7 @@ def load_function(path: Path, name: str) -> Callable[[], Any]:
         raise InputError(f"no such file: {path} (expected FILE.py:FUNCTION)")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"cannot import {path}: not a Python file")
+        raise InputError(f"{path} cannot be imported as a Python file")
     module = importlib.util.module_from_spec(spec)
     # As if the user ran the file: its neighbours can be imported.
     sys.path.insert(0, str(path.resolve().parent))
