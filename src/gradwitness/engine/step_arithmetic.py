@@ -27,7 +27,7 @@ def working_dtype(tape: Tape, call: Call) -> str:
 def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
     """Return the arithmetic that a call is assumed to have run in: one kernel, or several.
 
-    A backward kernel may store in the coarsest format that it is given, whatever it makes.
+    A backward kernel may store in the coarsest format among its operands, whatever its result's.
     """
     dtype = working_dtype(tape, call)
     if _is_backward(call):
@@ -42,9 +42,9 @@ def backward_arithmetic(
 ) -> Arithmetic | None:
     """Return the arithmetic that a node is assumed to run in: step by step, in its format.
 
-    Where gradients of several formats come in, the coarsest: what meets is rounded to it before.
-    The backward of a backward is a chain of operations, each in the format of what it is applied
-    to, so that there the operands count as well.
+    If gradients of several formats come in, the coarsest counts: all are rounded to it first. The
+    backward of a backward is a chain of operations, each in its operands' format, so that there the
+    call's operands count as well.
 
     Raises
     ------
@@ -63,11 +63,11 @@ def backward_arithmetic(
 
 
 def _is_backward(call: Call) -> bool:
-    """Whether a call is the backward of another operation, as an operation of its own."""
+    """Whether a call is itself the backward of another operation."""
     return call.base_op.endswith("_backward")
 
 
 def _operand_formats(tape: Tape, call: Call) -> list[str]:
-    """Return the formats of a call's operands, those that round."""
+    """Return the inexact formats of a call's operands."""
     numbers = {n for argument in call.arguments.values() for n in references(argument)}
     return [tape.values[n].dtype for n in numbers if is_inexact(tape.values[n].dtype)]

@@ -1,9 +1,9 @@
 """Complex numbers: the bound is that of the error's modulus.
 
-Parts that are rounded by themselves give a modulus within the same relative bound. A product's
-parts are sums of two products, which may cancel: it is good to sqrt(2) gamma_2 of its modulus, and
-a quotient to sqrt(2) gamma_7 (Higham 2002, lemma 3.5). Torch divides by the larger part of the
-denominator first: two roundings more. Since c gamma_k <= gamma_(c k), these are 3 and 13 roundings.
+Rounding each part gives a modulus within the same relative bound. A product's parts are sums of two
+products, which may cancel: its error is at most sqrt(2) gamma_2 of its modulus, a quotient's
+sqrt(2) gamma_7 (Higham 2002, lemma 3.5). Torch divides by the larger part of the denominator first:
+two more roundings. Since c gamma_k <= gamma_(c k), these are 3 and 13 roundings.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _UNDERFLOWS = 8.0
 
 
 def _rounded(arithmetic: Arithmetic, value: Plain, count: float) -> Growths:
-    """Return what roundings of the modulus add, and underflows of the parts."""
+    """Return what roundings of the modulus and underflows of the parts add."""
     magnitude, factor = np.abs(value), gamma(count, arithmetic.unit)
     lost = _UNDERFLOWS * smallest_normal(arithmetic)
 
@@ -113,7 +113,7 @@ def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
     value = np.asarray(np.sqrt(value_of(a)))
 
     def carry(e: Error) -> Error:
-        # An error can lead across the negative axis, where the root jumps.
+        # An error can cross the negative axis, where the root jumps.
         return None if e is None else np.where(e > 0, np.inf, 0.0)
 
     return assemble(arithmetic, value, (a,), carry, _rounded(arithmetic, value, _ROOT))
@@ -143,7 +143,7 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
 
 def _unchanged(run: Any) -> Any:
-    """Parts and conjugates: nothing rounds, and no error grows."""
+    """Parts and conjugates: nothing rounds and no error grows."""
 
     def of_ufunc(arithmetic: Arithmetic, a: Any) -> Bounded:
         return assemble(arithmetic, run(value_of(a)), (a,), total)
@@ -156,7 +156,7 @@ def _unchanged(run: Any) -> Any:
 
 
 def _paired(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """Put complex numbers together from their parts."""
+    """Combine real and imaginary parts into complex numbers."""
     del kwargs
     arithmetic = next(part.arithmetic for part in args if isinstance(part, Bounded))
     parts = [lifted(arithmetic, part) for part in args]
