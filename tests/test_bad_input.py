@@ -148,17 +148,17 @@ def test_bad_input(tried: str, tmp_path: Path, snapshot: SnapshotAssertion) -> N
     ("error", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "gradwitness: interrupted"),
-        (SystemExit(0), 2, r"gradwitness: the program ended itself by sys.exit\(0\)"),
-        (MemoryError(), 2, "gradwitness: there is not enough memory$"),
-        (MemoryError("for 3 GiB"), 2, "gradwitness: there is not enough memory: for 3 GiB"),
-        (OSError(5, "Input/output error", "a.npz"), 2, "gradwitness: a.npz cannot be used: Input/"),
-        (RecursionError("too deep\nhere"), 2, "failed: RecursionError: too deep. This is a fault"),
+        (SystemExit(0), 2, r"gradwitness: the program called sys.exit\(0\)"),
+        (MemoryError(), 2, "gradwitness: out of memory$"),
+        (MemoryError("for 3 GiB"), 2, "gradwitness: out of memory: for 3 GiB"),
+        (OSError(5, "Input/output error", "a.npz"), 2, "gradwitness: cannot use a.npz: Input/"),
+        (RecursionError("too deep\nhere"), 2, "failed: RecursionError: too deep. This is a bug"),
         (
             KeyError("x"),
             2,
-            "gradwitness: failed: KeyError: 'x'. This is a fault of gr",
+            "gradwitness: failed: KeyError: 'x'. This is a bug in gr",
         ),
-        (AssertionError(), 2, "gradwitness: failed: AssertionError. This is a fault"),
+        (AssertionError(), 2, "gradwitness: failed: AssertionError. This is a bug"),
     ],
 )
 def test_an_error_that_nobody_expected(
@@ -206,7 +206,7 @@ def test_a_program_that_closes_its_output(
     monkeypatch.setattr(rules_text, "rules_table", leave)
     assert command_line.run_words(["rules"]) == 2
     assert capsys.readouterr().err == (
-        "gradwitness: the program closed standard output: its verdict cannot be shown\n"
+        "gradwitness: the program closed standard output: the verdict cannot be shown\n"
     )
 
 

@@ -51,15 +51,15 @@ def standing_in(does: str) -> subprocess.Popen[bytes]:
         ("return 0", 0, ""),
         ("return 1", 1, ""),
         ("return 3", 3, ""),
-        ("os._exit(0)", 2, "the process ended with exit code 0, as by os._exit"),
-        ("os._exit(1)", 2, "the process ended with exit code 1, as by os._exit"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)", 2, "the process was ended by SIGSEGV"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", 2, "SIGKILL (perhaps for want of memory)"),
+        ("os._exit(0)", 2, "the process exited with code 0, as by os._exit"),
+        ("os._exit(1)", 2, "the process exited with code 1, as by os._exit"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", 2, "the process was killed by SIGSEGV"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 2, "SIGKILL (out of memory?)"),
         # What is left of the process after its verdict changes nothing.
         ("import atexit; atexit.register(os._exit, 0); return 1", 1, ""),
         ("import atexit; atexit.register(os.abort); return 0", 0, ""),
         # A process that it started, and that outlives it, holds the pipe.
-        ("if os.fork() == 0: time.sleep(3); os._exit(0)\nos._exit(3)", 2, "exit code 3"),
+        ("if os.fork() == 0: time.sleep(3); os._exit(0)\nos._exit(3)", 2, "exited with code 3"),
     ],
 )
 def test_only_a_verdict_ends_with_the_code_of_one(does: str, code: int, said: str) -> None:
@@ -107,7 +107,7 @@ def test_a_program_that_leaves_without_a_word(tmp_path: Path) -> None:
     process = started(REAL, "check", f"{tmp_path}/train.py:step")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, b"")
-    assert err.startswith(b"gradwitness: the process ended with exit code 0, as by os._exit")
+    assert err.startswith(b"gradwitness: the process exited with code 0, as by os._exit")
 
 
 def test_output_that_cannot_be_written(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [2, 2, 2, 2, 2]
     full_up, broken = "No space left on device", "Broken pipe"
     assert ends == [
-        *(f"gradwitness: standard output cannot be used: {why}\n" for why in [full_up] * 2),
-        *(f"gradwitness: standard output cannot be used: {why}\n" for why in [broken] * 2),
-        "gradwitness: standard output is closed: there is no place for a verdict\n",
+        *(f"gradwitness: cannot use standard output: {why}\n" for why in [full_up] * 2),
+        *(f"gradwitness: cannot use standard output: {why}\n" for why in [broken] * 2),
+        "gradwitness: standard output is closed: the verdict cannot be shown\n",
     ]

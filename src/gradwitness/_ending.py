@@ -1,4 +1,4 @@
-"""How a command ends: with an exit code that says what happened, and one clear message."""
+"""How a command ends: with an exit code and one clear message."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 FAILED: Final = 2
 INTERRUPTED: Final = 130
-# With this in the environment, a fault of gradwitness itself shows its traceback.
+# If set in the environment, a bug in gradwitness shows its traceback.
 DEBUG = "GRADWITNESS_DEBUG"
 
 
 def exit_code(command: Callable[[], object]) -> int:
-    """Run a command; return what its process has to end with.
+    """Run a command; return the exit code of its process.
 
-    A command that delivers a verdict raises `typer.Exit`. All else ends in a message on standard
-    error and a code that no verdict has, also where the verdict cannot be written.
+    A command with a verdict raises `typer.Exit`. Everything else, including a verdict that cannot
+    be written, ends in a message on standard error and a code that no verdict has.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Names may hold what its encoding does not have.
+            # Names may contain characters that its encoding lacks.
             stream.reconfigure(errors="backslashreplace")
     try:
         return _run(command)
@@ -41,13 +41,13 @@ def exit_code(command: Callable[[], object]) -> int:
     except GradwitnessError as error:
         _say(f"{error}")
     except SystemExit as error:
-        _say(f"the program ended itself by sys.exit({error.code!r}), before there was a verdict")
+        _say(f"the program called sys.exit({error.code!r}) before there was a verdict")
     except MemoryError as error:
-        _say(f"there is not enough memory: {error}".removesuffix(": "))
+        _say(f"out of memory: {error}".removesuffix(": "))
     except OSError as error:
         where = error.filename or "standard output"
-        _say(f"{where} cannot be used: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001 (a fault of ours must look like no verdict)
+        _say(f"cannot use {where}: {error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 (our own bug must not look like a verdict)
         if isinstance(error, _UsageError):
             _show_usage(error)
         else:
@@ -55,13 +55,13 @@ def exit_code(command: Callable[[], object]) -> int:
     return FAILED
 
 
-# Click's, wherever this typer keeps it.
+# Click's class, wherever typer keeps it.
 _UsageError = typer.BadParameter.__mro__[1]
 
 
 def _run(command: Callable[[], object]) -> int:
     if not _is_open(sys.stdout):
-        raise GradwitnessError("standard output is closed: there is no place for a verdict")
+        raise GradwitnessError("standard output is closed: the verdict cannot be shown")
     code = 0
     try:
         command()
@@ -71,20 +71,20 @@ def _run(command: Callable[[], object]) -> int:
         if _is_open(sys.stdout):
             raise
     if not _is_open(sys.stdout):
-        raise GradwitnessError("the program closed standard output: its verdict cannot be shown")
+        raise GradwitnessError("the program closed standard output: the verdict cannot be shown")
     sys.stdout.flush()
     return code
 
 
 def _is_open(stream: TextIO | None) -> bool:
-    # None where the process was started without.
+    # None if the process was started without one.
     return stream is not None and not stream.closed
 
 
 def _show_usage(error: Exception) -> None:
-    shown = io.StringIO()
-    error.show(file=shown)  # type: ignore[attr-defined]
-    _write(shown.getvalue().rstrip("\n"))
+    text = io.StringIO()
+    error.show(file=text)  # type: ignore[attr-defined]
+    _write(text.getvalue().rstrip("\n"))
 
 
 def _say_our_fault(error: Exception) -> None:
@@ -92,8 +92,8 @@ def _say_our_fault(error: Exception) -> None:
         traceback.print_exception(error)
     what = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
     _say(
-        f"failed: {what}. This is a fault of gradwitness: please report it, with what {DEBUG}=1 "
-        "shows"
+        f"failed: {what}. This is a bug in gradwitness: please report it, with the output of "
+        f"{DEBUG}=1"
     )
 
 
@@ -109,6 +109,6 @@ def _write(text: str) -> None:
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
-        # What it still holds must not fail again when the interpreter ends.
+        # Its buffer must not fail again when the interpreter ends.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,12 +1,13 @@
 """Every exception that gradwitness raises on purpose.
 
 GradwitnessError
-├── InputError              what the user handed in cannot be used (exit code 2)
-│   ├── ConfigError         an option of the experiment has no meaning
+├── InputError              the user's input cannot be used (exit code 2)
+│   ├── ConfigError         an option of the experiment is invalid
 │   ├── FileFormatError     a file does not hold what it should
 │   └── MissingExtraError   an optional package is needed and absent
 ├── RuleError               the table of rules, or one rule, is wrong
 ├── CaptureError            a program could not be recorded
+├── Unjudgeable             a step cannot be judged; gradwitness catches it itself
 └── GradientDisagreement    the witness refutes a gradient (also an AssertionError)
 """
 
@@ -25,11 +26,11 @@ class GradwitnessError(Exception):
 
 
 class InputError(GradwitnessError):
-    """What the user handed in cannot be used."""
+    """The user's input cannot be used."""
 
 
 class ConfigError(InputError):
-    """An option of the experiment has no meaning."""
+    """An option of the experiment is invalid."""
 
 
 class FileFormatError(InputError):
@@ -46,6 +47,10 @@ class RuleError(GradwitnessError):
 
 class CaptureError(GradwitnessError):
     """A program could not be recorded."""
+
+
+class Unjudgeable(GradwitnessError):
+    """A step cannot be judged; the message is the reason."""
 
 
 class GradientDisagreement(GradwitnessError, AssertionError):

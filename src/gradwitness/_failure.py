@@ -1,4 +1,4 @@
-"""What is said where something fails that should not have: inside of a user's program."""
+"""Descriptions of unexpected failures inside a user's program."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from gradwitness._errors import GradwitnessError
 FAILED = "gradwitness failed here"
 
 _PACKAGE = Path(__file__).parent
-# Frames of these are neither the program's nor ours.
+# Frames of these packages belong neither to the program nor to gradwitness.
 _LIBRARIES = ("numpy", "scipy", "ml_dtypes", "torch")
 
 
 def failure(error: Exception) -> str:
-    """Say in one line what failed, and at which line: ours, or one of the program's own rules."""
-    said = str(error).strip().partition("\n")[0][:120]
+    """Return in one line what failed, and where: in gradwitness, or in the program's own rules."""
+    message = str(error).strip().partition("\n")[0][:120]
     if isinstance(error, GradwitnessError):
-        return said
-    what = f"{type(error).__name__} ({said})" if said else type(error).__name__
+        return message
+    summary = f"{type(error).__name__} ({message})" if message else type(error).__name__
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if package in _LIBRARIES:
@@ -27,8 +27,8 @@ def failure(error: Exception) -> str:
         path = Path(frame.f_code.co_filename)
         if not path.is_relative_to(_PACKAGE):
             return (
-                f"the program's own code failed when gradwitness called it: {what} at {path}:{line}"
+                f"the program's code failed when gradwitness called it: {summary} at {path}:{line}"
             )
-        shown = path.relative_to(_PACKAGE).as_posix()
-        return f"{FAILED}: {what} at {shown}:{line}; please report"
-    return f"{FAILED}: {what}; please report"
+        relative = path.relative_to(_PACKAGE).as_posix()
+        return f"{FAILED}: {summary} at {relative}:{line}; please report"
+    return f"{FAILED}: {summary}; please report"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# Namespace of what is no operation: a custom function handed numbers to what is not torch.
+# Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
 
 
@@ -75,8 +75,8 @@ class Value:
     requires_grad : bool
         Whether this is a leaf that collects a gradient.
     freed : bool
-        Whether the program freed or resized its memory before the numbers could be read. A file
-        does not keep this: there is nothing to be read in it either.
+        Whether the program freed or resized its memory before the numbers could be read. Not kept
+        in files.
     """
 
     id: int
@@ -124,7 +124,7 @@ class Call:
     arguments : dict of str to Argument
         By the schema's names, in the schema's order, defaults filled in.
     outputs : tuple of (int or None)
-        Values made, in order; None for an undefined output.
+        Values returned, in order; None for an undefined output.
     writes : tuple of str
         Names of the arguments that the call changed in place.
     is_view : bool
@@ -173,7 +173,7 @@ class Edge:
 
 
 class Kind:
-    """The kinds of autograd node that need a way of judging of their own."""
+    """The kinds of autograd node, each judged in its own way."""
 
     OPERATION = "operation"  # left behind by one ATen call
     CUSTOM = "custom"  # a user's autograd.Function
@@ -224,7 +224,7 @@ class Node:
 
 @dataclass(frozen=True)
 class NodeRun:
-    """One node's turn in a backward pass: gradients that came in and that went out.
+    """One run of a node in a backward pass: the gradients that came in and went out.
 
     Attributes
     ----------
@@ -235,9 +235,9 @@ class NodeRun:
     outgoing : tuple of (int or None)
         Over its edges.
     changed : tuple of int
-        Places in ``incoming`` whose memory the node wrote to.
+        Indices in ``incoming`` whose memory the node wrote to.
     summed : bool
-        Whether autograd had to sum a gradient that a custom function returned, to make it fit.
+        Whether autograd had to sum a custom function's gradient to the input's shape.
     after : int
         How many calls had run when it ended.
     """
@@ -269,14 +269,14 @@ class Sweep:
     Attributes
     ----------
     roots : tuple of (Edge, value or None)
-        The entries of the graph, each with the gradient that was handed in (None: ones).
+        The entries of the graph, each with its initial gradient (None: ones).
     node_runs : tuple of NodeRun
         In the order of execution.
     leaves : tuple of LeafUpdate
     captured : tuple of (Edge, value or None)
         What ``torch.autograd.grad`` returned, by the edge at which it was taken.
     limited_to : tuple of Edge, or None
-        Where the program asked for some inputs only: their edges. Other branches are not run.
+        The edges of the inputs that the program asked for; other branches did not run.
     after : int
         How many calls had run when the pass began.
     hooks : tuple of (Edge, str)
@@ -308,9 +308,9 @@ class Tape:
     parameters : tuple of int
         The models' parameters, as they were when the recording met their model.
     complete : bool
-        Whether no value's numbers were released for want of memory.
+        Whether no values were freed to save memory.
     failures : tuple of str
-        What failed in gradwitness itself while it recorded: nothing was recorded afterwards.
+        Failures of gradwitness itself while recording: nothing was recorded afterwards.
     """
 
     values: Sequence[Value]
@@ -324,20 +324,20 @@ class Tape:
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""
-        found = [
+        accumulators = [
             (node, self.values[node.leaf])
             for node in self.nodes
             if node.kind == Kind.ACCUMULATE and node.leaf is not None
         ]
-        yield from sorted(found, key=lambda pair: pair[1].id)
+        yield from sorted(accumulators, key=lambda pair: pair[1].id)
 
 
-def _fit_to_show(item: object, *names: str) -> None:
-    """Write out what cannot be seen in names, once and for all who show them."""
+def _fit_to_show(record: object, *names: str) -> None:
+    """Escape unprintable characters in names, once for all who show them."""
     for name in names:
-        text = getattr(item, name)
+        text = getattr(record, name)
         if not text.isprintable():
-            object.__setattr__(item, name, one_line(text))
+            object.__setattr__(record, name, one_line(text))
 
 
 def references(argument: Argument) -> Iterator[int]:
@@ -345,5 +345,5 @@ def references(argument: Argument) -> Iterator[int]:
     if isinstance(argument, Ref):
         yield argument.value
     elif isinstance(argument, tuple):
-        for item in argument:
-            yield from references(item)
+        for element in argument:
+            yield from references(element)

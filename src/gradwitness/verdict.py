@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """What the witness says of a number, a tensor or a step."""
+    """The verdict on a number, a tensor or a step."""
 
     AGREES = "AGREES"
     DISAGREES = "DISAGREES"
@@ -20,7 +20,7 @@ class Verdict(Enum):
 
     @property
     def severity(self) -> int:
-        """Rank among the verdicts: of two, the graver one counts."""
+        """Rank among the verdicts; the worst one counts."""
         return _BY_SEVERITY.index(self)
 
 
@@ -40,12 +40,12 @@ def worst(verdicts: list[Verdict]) -> Verdict:
 
 @dataclass(frozen=True)
 class Fault:
-    """One root cause. What merely inherits it has none of its own.
+    """One root cause; steps that merely inherit it have no fault.
 
     Attributes
     ----------
     verdict : Verdict
-        DISAGREES, or INCONCLUSIVE for what kept a step from being judged.
+        DISAGREES, or INCONCLUSIVE for a step that could not be judged.
     title : str
         The step: ``SwishBackward #3, gradient of input 0``; or the reason for doubt.
     text : str

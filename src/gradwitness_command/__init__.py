@@ -1,11 +1,11 @@
-"""The command ``gradwitness``: the command line in a process of its own, and one that watches it.
+"""The command ``gradwitness``: one process runs the command line, another watches it.
 
-A program that is checked runs in the process that judges it, and may end that process at any point
-(``os._exit``, a crash in a kernel, want of memory), with an exit code that passes for a verdict. So
-the verdict goes another way, through a pipe, and without it the exit code is 2.
+A checked program runs in the process that judges it, and may end that process at any point
+(``os._exit``, a crash in a kernel, out of memory) with an exit code that looks like a verdict. So
+the verdict goes through a pipe, and without one the exit code is 2.
 
-This stands beside the package so that the watching process imports none of it, and costs no more
-than the start of a bare interpreter: a twentieth of what the command itself imports.
+This is outside the package so that the watching process imports none of it and costs no more than
+the start of a bare interpreter: a twentieth of what the command imports.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-# Environment variable with the descriptor of the pipe, for the process that is watched.
+# Environment variable that gives the watched process the descriptor of the pipe.
 _PIPE = "GRADWITNESS_VERDICT_PIPE"
 _FAILED = 2
 _PR_SET_PDEATHSIG = 1
@@ -52,13 +52,13 @@ def _command_line() -> int:
 
 
 def _watch() -> int:
-    """Run this very command once more, in another process; return its verdict."""
+    """Run this same command in another process; return its verdict."""
     reading, writing = os.pipe()
     process: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, frame: FrameType | None) -> None:
         del frame
-        # What is typed at a terminal reaches all of its foreground.
+        # Ctrl-C at a terminal reaches all processes in its foreground.
         if process is not None and not (number == signal.SIGINT and _is_in_foreground()):
             process.send_signal(number)
 
@@ -70,7 +70,7 @@ def _watch() -> int:
     process = subprocess.Popen(command, env=environment, pass_fds=[writing])  # noqa: S603 (ours)
     os.close(writing)
     ended = process.wait()
-    # What the program started may hold the pipe open: wait for nothing more.
+    # Processes that the program started may hold the pipe open: do not wait for them.
     os.set_blocking(reading, False)
     try:
         verdict = os.read(reading, 1)
@@ -80,17 +80,17 @@ def _watch() -> int:
         return verdict[0]
     if -ended in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         return 128 - ended
-    how = f"ended with exit code {ended}, as by os._exit" if ended >= 0 else _killed(-ended)
+    how = f"exited with code {ended}, as by os._exit" if ended >= 0 else _killed(-ended)
     with contextlib.suppress(OSError):
-        os.write(2, f"gradwitness: the process {how}, before there was a verdict\n".encode())
+        os.write(2, f"gradwitness: the process {how} before there was a verdict\n".encode())
     return _FAILED
 
 
 def _killed(number: int) -> str:
     name = signal.Signals(number).name
     if number == signal.SIGKILL:
-        return f"was ended by {name} (perhaps for want of memory)"
-    return f"was ended by {name} (PYTHONFAULTHANDLER=1 shows where)"
+        return f"was killed by {name} (out of memory?)"
+    return f"was killed by {name} (PYTHONFAULTHANDLER=1 shows where)"
 
 
 def _is_in_foreground() -> bool:
@@ -107,7 +107,7 @@ def _is_in_foreground() -> bool:
 
 
 def _occupy_standard_streams() -> None:
-    """Let no file or pipe that is opened take the place of a standard stream that is closed."""
+    """Keep files and pipes from taking the descriptor of a closed standard stream."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -116,7 +116,7 @@ def _occupy_standard_streams() -> None:
 
 
 def _end_with_the_watcher() -> None:
-    """On Linux, die with the process that watches: whoever kills that one means both."""
+    """On Linux, die with the watching process: whoever kills that one means both."""
     if sys.platform == "linux":
         import ctypes
 

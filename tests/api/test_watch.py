@@ -139,7 +139,7 @@ def test_nothing_can_be_asked_before_the_end() -> None:
     with gw.watch() as witness:
         with pytest.raises(gw.GradwitnessError, match="no verdict before the watched block has en"):
             _ = witness.verdict
-        with pytest.raises(gw.CaptureError, match="the tape is ready when"):
+        with pytest.raises(gw.CaptureError, match="the recording is not ready before"):
             _ = witness.tape
     assert witness.tape.calls == ()
 

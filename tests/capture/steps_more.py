@@ -141,7 +141,7 @@ def a_function_of_complex_numbers_that_no_rule_covers() -> Tensors:
 
 @left_open(
     {
-        "a float32 tensor without memory of its own: sparse, or inside torch.func": 3,
+        "a float32 tensor without its own memory (sparse, or inside torch.func)": 3,
         "no rule for aten._to_dense.default": 1,
     }
 )
@@ -151,7 +151,7 @@ def sparse_gradients() -> Tensors:
     return [embed.weight.grad.to_dense() if embed.weight.grad is not None else None]
 
 
-@left_open({"a float32 tensor without memory of its own: sparse, or inside torch.func": 25})
+@left_open({"a float32 tensor without its own memory (sparse, or inside torch.func)": 25})
 def transforms_of_functions() -> Tensors:
     model, (x, y) = net(), data()
     names = dict(model.named_parameters())
@@ -164,7 +164,7 @@ def transforms_of_functions() -> Tensors:
     return [*remains(model), *each.values()]
 
 
-@left_open({"a float32 tensor without memory of its own: sparse, or inside torch.func": 7})
+@left_open({"a float32 tensor without its own memory (sparse, or inside torch.func)": 7})
 def jacobian_by_a_transform() -> Tensors:
     # Its pass runs under vmap, where the graph of the inputs is that of another level.
     model, (x, y) = net(), data()

@@ -113,8 +113,8 @@ BORDERS: list[tuple[Any, str]] = [
     (GraphRecorder, "walk"),
     (GraphRecorder, "_join"),
     (SweepDraft, "_arrived"),
-    (SweepDraft, "_fired"),
-    (SweepDraft, "_found_hooks"),
+    (SweepDraft, "_node_ran"),
+    (SweepDraft, "_program_hooks"),
     (SweepDraft, "_first_after"),
     (SweepDraft, "end"),
     (ModuleTrail, "add"),
@@ -280,4 +280,4 @@ def test_once_failed_it_takes_no_other_step() -> None:
     assert border.attempt(lambda: "written") == "written"
     assert ran == ["before", "failing"]
     (said,) = border.failures
-    assert said.startswith("the program's own code failed when gradwitness called it: Planted at ")
+    assert said.startswith("the program's code failed when gradwitness called it: Planted at ")

@@ -68,7 +68,7 @@ def deeper(x: Any) -> Any:
     return np.median(x * x)
 
 
-CALLS = "calls np.median, whose rounding is not known: use "
+CALLS = "calls np.median, which has no rounding bound: use "
 # What fails, as a function of x, and what is said of it: {} stands for the shape that is wanted.
 FAILURES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "unknown function": (lambda x: np.median(x), CALLS),
@@ -77,12 +77,12 @@ FAILURES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "shapes do not match": (lambda x: x + np.ones(7), "failed: ValueError: operands could not be"),
     "TypeError": (lambda x: x.reshape("a"), "failed: TypeError: "),
     "IndexError": (lambda x: x[9], "failed: IndexError: index 9 is out of bounds"),
-    "unknown method": (lambda x: x.partition(1), "failed: AttributeError: the arrays of a rule"),
+    "unknown method": (lambda x: x.partition(1), "failed: AttributeError: the arrays in a rule"),
     "a plain array is filled": (sums, "makes a plain number"),
     "an error of ours": (lambda x: gw.diff(x, 3), "failed: "),
-    "shape": (lambda x: (x * x)[:2], r"gives shape \(2,\), where .*\(5,\)"),
-    "None": (lambda _: None, "returns None: it lacks a return"),
-    "text": (lambda _: "x", "returns str, where an array belongs"),
+    "shape": (lambda x: (x * x)[:2], r"gives shape \(2,\), but .*\(5,\)"),
+    "None": (lambda _: None, r"returns None: is a return missing\?"),
+    "text": (lambda _: "x", "returns str instead of an array"),
     "NaN": (lambda x: x * np.nan, "NaN in 5 of 5 elements"),
     "NaN, plain": (lambda x: np.full(x.shape, np.nan), "NaN in 5 of 5 elements"),
 }
@@ -188,7 +188,7 @@ def test_a_list_of_gradients_that_is_none(scratch: None) -> None:
     report = gw.judge(witness.tape)
     (reason,) = report.reasons()
     assert reason.endswith(
-        "in the rule of gwfail.both returns no list with a gradient for each tensor"
+        "in the rule of gwfail.both must return a list with one gradient for each tensor"
     )
 
 

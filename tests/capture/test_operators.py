@@ -20,6 +20,8 @@ from gradwitness.rules import registry, user_rules
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from syrupy.assertion import SnapshotAssertion
+
 ROOT = Path(__file__).parent.parent.parent
 FACTOR = {"swish": 1.0, "mix": 1.0, "join": 1.0, "pair": 1.0}
 
@@ -275,26 +277,30 @@ def simple(x: Any) -> Any:
     return x
 
 
-@pytest.mark.parametrize("name", ["swish", "a::b::c", "my lib::swish", "mylib.swish.default", ""])
-def test_a_name_that_is_none(name: str) -> None:
-    with pytest.raises(RuleError, match="is no operator's name: write 'mylib::swish'"):
-        gw.rule(name, "y = x")
+def test_a_name_that_is_none(snapshot: SnapshotAssertion) -> None:
+    for name in ("swish", "a::b::c", "my lib::swish", "mylib.swish.default", ""):
+        with pytest.raises(RuleError) as error:
+            gw.rule(name, "y = x")
+        assert str(error.value) == snapshot
 
 
-def test_a_name_of_torch() -> None:
-    with pytest.raises(RuleError, match="is torch's own"):
+def test_a_name_of_torch(snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(RuleError) as error:
         gw.rule("aten::mul", "y = a b")
+    assert str(error.value) == snapshot
 
 
-def test_a_formula_that_is_none() -> None:
-    with pytest.raises(RuleError, match=r"write it as 'y = \.\.\.'"):
+def test_a_formula_that_is_none(snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(RuleError) as error:
         gw.rule("gwtest::swish", "x * sigmoid(x)")
+    assert str(error.value) == snapshot
 
 
-def test_two_rules_for_one_operator(scratch: None) -> None:
+def test_two_rules_for_one_operator(scratch: None, snapshot: SnapshotAssertion) -> None:
     first = gw.rule("gwtest::swish", "y = x", aliases=("gwtest::other",))(simple)
-    with pytest.raises(RuleError, match=r"gwtest\.swish has a rule already; replace=True"):
+    with pytest.raises(RuleError) as error:
         gw.rule("gwtest.swish", "y = x")(simple)
+    assert str(error.value) == snapshot
     assert registry.find("gwtest.swish.default") is first
     second = gw.rule("gwtest.swish", "y = 2 x", replace=True)(simple)
     assert registry.find("gwtest.swish.default") is second
@@ -302,19 +308,20 @@ def test_two_rules_for_one_operator(scratch: None) -> None:
     assert registry.find("gwtest.other") is None
 
 
-def test_parameters_that_no_schema_has(scratch: None) -> None:
+def test_parameters_that_no_schema_has(scratch: None, snapshot: SnapshotAssertion) -> None:
     def anything(*arrays: Any) -> Any:
         return arrays[0]
 
-    with pytest.raises(RuleError, match=r"takes \*arrays: .*: name each argument"):
+    with pytest.raises(RuleError) as error:
         gw.rule("gwtest::swish", "y = x")(anything)
+    assert str(error.value) == snapshot
     made = gw.rule("gwtest::swish", "y = x")(simple)
-    with pytest.raises(
-        RuleError, match=r"vjp of 'x' asks for '\*arrays'; it may ask by name for g"
-    ):
+    with pytest.raises(RuleError) as error:
         made.vjp("x", "g")(anything)
-    with pytest.raises(RuleError, match=r"^gwtest.swish has no operand 'z'; it has x$"):
+    assert str(error.value) == snapshot
+    with pytest.raises(RuleError) as error:
         made.vjp("z", "g")
+    assert str(error.value) == snapshot
 
 
 def no_beta(x: Any) -> Any:

@@ -135,7 +135,7 @@ def no_elements() -> list[Any]:
         (complex_numbers, "no rule for complex numbers: aten.tan.default"),
         (
             sparse_gradients,
-            "a float32 tensor without memory of its own: sparse, or inside torch.func",
+            "a float32 tensor without its own memory (sparse, or inside torch.func)",
         ),
         (no_elements, "no elements: nothing was compared"),
     ],

@@ -17,6 +17,8 @@ from gradwitness.rules import surrogates
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from syrupy.assertion import SnapshotAssertion
+
 
 class Through(Function):
     """Rounding, straight through."""
@@ -191,18 +193,23 @@ def test_a_declared_gradient_of_another_shape_disagrees(scratch: None) -> None:
     assert watched(RUNS[Through]).verdict is gw.Verdict.DISAGREES
 
 
-def test_what_cannot_be_declared(scratch: None) -> None:
-    with pytest.raises(gw.RuleError, match=r"'Through' is no torch\.autograd\.Function"):
+def test_what_cannot_be_declared(scratch: None, snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(gw.RuleError) as error:
         gw.surrogate("Through", "x", "g")
-    with pytest.raises(gw.RuleError, match=r"Through\.forward has no argument 'z'"):
+    assert str(error.value) == snapshot
+    with pytest.raises(gw.RuleError) as error:
         gw.surrogate(Through, "z", "g")
-    with pytest.raises(gw.RuleError, match="give it g and y, then arguments of forward"):
+    assert str(error.value) == snapshot
+    with pytest.raises(gw.RuleError) as error:
         gw.surrogate(Through, "x", "g")(lambda g: g)
-    with pytest.raises(gw.RuleError, match="which are ctx, x, rate"):
+    assert str(error.value) == snapshot
+    with pytest.raises(gw.RuleError) as error:
         gw.surrogate(Reversed, "x", "g")(lambda g, y, speed: speed * g)  # noqa: ARG005
+    assert str(error.value) == snapshot
     gw.surrogate(Through, "x", "g")(lambda g, y: g)  # noqa: ARG005
-    with pytest.raises(gw.RuleError, match="replace=True takes its place"):
+    with pytest.raises(gw.RuleError) as error:
         gw.surrogate(Through, "x", "2 g")
+    assert str(error.value) == snapshot
     gw.surrogate(Through, "x", "2 g", replace=True)(lambda g, y: 2 * g)  # noqa: ARG005
     assert surrogates.declared(Through)["x"].text == "2 g"
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": operator.add,
@@ -321,24 +322,22 @@ def test_comparisons_and_steps_are_decided_by_the_values() -> None:
         assert decided.tolist() == expected
 
 
-def test_what_has_no_handler_is_refused() -> None:
+def test_what_has_no_handler_is_refused(snapshot: SnapshotAssertion) -> None:
     x = bounded("float32", [1.0])
-    refused: list[tuple[Callable[[], Any], str]] = [
-        (lambda: np.spacing(x), "calls np.spacing, whose rounding is not known: use functions"),
-        (lambda: np.nanmedian(x), "calls np.nanmedian, whose rounding is not known"),
-        (lambda: np.linalg.trace(x), "calls np.linalg.trace, whose rounding is not known"),
-        (lambda: np.add(x, 1, out=np.zeros(1)), "calls np.add with out: assign the result"),
-        (lambda: np.add(x, 1, where=np.ones(1, bool)), "calls np.add with where: "),
-        (lambda: np.add.reduce(x), "calls np.add.reduce, .* is not known: use np.sum"),
-        (lambda: np.multiply.outer(x, x), "calls np.multiply.outer, .*: use np.outer"),
-        (
-            lambda: np.sum(x, initial=-1.0),
-            r"calls np.sum otherwise than with \(a, axis, keepdims\)",
-        ),
+    refused: list[Callable[[], Any]] = [
+        lambda: np.spacing(x),
+        lambda: np.nanmedian(x),
+        lambda: np.linalg.trace(x),
+        lambda: np.add(x, 1, out=np.zeros(1)),
+        lambda: np.add(x, 1, where=np.ones(1, bool)),
+        lambda: np.add.reduce(x),
+        lambda: np.multiply.outer(x, x),
+        lambda: np.sum(x, initial=-1.0),
     ]
-    for call, message in refused:
-        with pytest.raises(RuleError, match=message):
+    for call in refused:
+        with pytest.raises(RuleError) as error:
             call()
+        assert str(error.value) == snapshot
 
 
 @pytest.mark.parametrize("dtype", FORMATS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,6 +23,10 @@ from gradwitness.rules.linalg.factor_dispatch import (
     singular_factors,
     spectrum,
 )
+
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
+
 
 ARITHMETIC = Arithmetic.fused("float32")
 # The error of one rounding of numbers of size 1.
@@ -84,9 +88,10 @@ def test_a_matrix_that_rounding_could_make_indefinite_has_no_bound() -> None:
     np.testing.assert_array_equal(found.rigorous, [[np.inf, 0.0], [np.inf, np.inf]])
 
 
-def test_a_matrix_that_is_indefinite_is_not_judged() -> None:
-    with pytest.raises(NotImplementedError, match="not positive definite"):
+def test_a_matrix_that_is_indefinite_is_not_judged(snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(NotImplementedError) as error:
         cholesky_factor(bounded([[1.0, 2.0], [2.0, 1.0]]))
+    assert str(error.value) == snapshot
 
 
 @pytest.mark.parametrize(
@@ -97,9 +102,10 @@ def test_a_matrix_that_is_indefinite_is_not_judged() -> None:
         lambda A: solved(A, bounded(np.eye(2)), triangular=True),
     ],
 )
-def test_a_matrix_that_is_singular_is_not_judged(judge: Any) -> None:
-    with pytest.raises(NotImplementedError, match="singular"):
+def test_a_matrix_that_is_singular_is_not_judged(judge: Any, snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(NotImplementedError) as error:
         judge(bounded([[0.0, 1.0], [0.0, 0.0]]))
+    assert str(error.value) == snapshot
 
 
 def test_determinant_of_a_singular_matrix_has_a_bound_and_its_sign_and_logarithm_none() -> None:
@@ -210,14 +216,17 @@ def test_an_orthogonal_factor_and_a_triangle_are_taken_if_their_product_is_right
 
 
 @pytest.mark.parametrize("gap", [0.0, UNIT, 8 * UNIT])
-def test_a_gap_that_one_rounding_could_close_is_refused(gap: float) -> None:
+def test_a_gap_that_one_rounding_could_close_is_refused(
+    gap: float, snapshot: SnapshotAssertion
+) -> None:
     values, X = bounded([1.0, 1.0 + gap]), np.array([[0.0, 1.0], [-1.0, 0.0]])
     if gap > 4 * UNIT:
         found = over_gaps(bounded(X), values=values, wanted=np.array(True))
         np.testing.assert_array_equal(found.value, np.abs(X) / gap)
         return
-    with pytest.raises(NotImplementedError, match="so close that one rounding"):
+    with pytest.raises(NotImplementedError) as error:
         over_gaps(bounded(X), values=values, wanted=np.array(True))
+    assert str(error.value) == snapshot
     found = over_gaps(bounded(X), values=values, wanted=np.array(False))
     np.testing.assert_array_equal(found.value, 0 * X)
 
@@ -299,11 +308,15 @@ def test_pseudoinverses_of_all_matrices_near_are_in_the_bound(shape: tuple[int, 
         ([4.0, 1.0], {"rtol": np.asarray(0.5), "atol": np.asarray(0.0)}),
     ],
 )
-def test_a_pseudoinverse_of_lower_rank_is_not_judged(values: Any, limits: Any) -> None:
-    with pytest.raises(NotImplementedError, match="not of full rank"):
+def test_a_pseudoinverse_of_lower_rank_is_not_judged(
+    values: Any, limits: Any, snapshot: SnapshotAssertion
+) -> None:
+    with pytest.raises(NotImplementedError) as error:
         pseudoinverse(bounded(np.diag(values)), **{"atol": None, "rtol": None, **limits})
+    assert str(error.value) == snapshot
 
 
-def test_an_exponential_that_is_not_finite_is_not_judged() -> None:
-    with pytest.raises(NotImplementedError, match="not finite"):
+def test_an_exponential_that_is_not_finite_is_not_judged(snapshot: SnapshotAssertion) -> None:
+    with pytest.raises(NotImplementedError) as error:
         exponential(bounded([[np.inf, 0.0], [0.0, 0.0]]))
+    assert str(error.value) == snapshot

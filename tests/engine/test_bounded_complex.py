@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 SINGLE = Arithmetic.stepwise("float32")
 U = 2.0**-24
@@ -125,18 +126,21 @@ def test_carried_errors_reach_what_they_can() -> None:
 
 
 @pytest.mark.parametrize("function", [np.tan, np.log, np.tanh, np.maximum, np.greater, np.sign])
-def test_what_has_no_bound_is_refused(function: Any) -> None:
+def test_what_has_no_bound_is_refused(function: Any, snapshot: SnapshotAssertion) -> None:
     z = Bounded(np.ones(2, complex), SINGLE)
-    with pytest.raises(NotImplementedError, match="of complex numbers"):
+    with pytest.raises(NotImplementedError) as error:
         function(*[z] * function.nin)
+    assert str(error.value) == snapshot
 
 
-def test_power_of_another_exponent_is_refused() -> None:
+def test_power_of_another_exponent_is_refused(snapshot: SnapshotAssertion) -> None:
     z: Any = Bounded(np.ones(2, complex), SINGLE)
-    with pytest.raises(NotImplementedError, match="powers of complex numbers"):
+    with pytest.raises(NotImplementedError) as error:
         z**0.5
-    with pytest.raises(NotImplementedError, match="cumsum of complex numbers"):
+    assert str(error.value) == snapshot
+    with pytest.raises(NotImplementedError) as error:
         np.cumsum(z, axis=0)
+    assert str(error.value) == snapshot
 
 
 # Transforms.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 WINDOWS = np.lib.stride_tricks.sliding_window_view
 MOVES: dict[str, Callable[[Any], Any]] = {
@@ -90,7 +91,7 @@ def handled_here(table: dict[str, Callable[..., Any]]) -> set[str]:
 
 
 def test_every_movement_is_here() -> None:
-    computing = {"sum"}
+    computing = {"sum", "shape", "ndim", "size"}
     making = {"empty_like", "zeros_like", "ones_like", "full_like"}
     assert handled_here(FUNCTIONS) - computing - making == MOVES.keys()
 
@@ -228,35 +229,31 @@ def test_adding_in_place_changes_the_array_and_no_bound_that_others_hold() -> No
     assert sums.rigorous == pytest.approx([0.5, 0.25], rel=1e-6)
 
 
-def test_what_cannot_be_moved_is_refused() -> None:
+def test_what_cannot_be_moved_is_refused(snapshot: SnapshotAssertion) -> None:
     x = bounded("float32", [1.0, 2.0], [0.5, 0.5])
-    refused: list[tuple[Callable[[], Any], str]] = [
-        (
-            lambda: np.take_along_axis(np.ones(2), x, 0),
-            "calls np.take_along_axis with another array than its first",
-        ),
-        (
-            lambda: np.pad(x, 1, mode="mean"),
-            "calls np.pad otherwise than with an array, widths and a mode",
-        ),
-        (
-            lambda: np.pad(x, 1, constant_values=(1, 2)),
-            "with more than one number as constant_values",
-        ),
-        (lambda: np.unwrap(x), r"calls np\.unwrap, whose rounding is not known"),
-        (lambda: np.corrcoef(x), r"calls np\.corrcoef, whose rounding is not known"),
+    refused: list[Callable[[], Any]] = [
+        lambda: np.take_along_axis(np.ones(2), x, 0),
+        lambda: np.pad(x, 1, mode="mean"),
+        lambda: np.pad(x, 1, constant_values=(1, 2)),
+        lambda: np.unwrap(x),
+        lambda: np.corrcoef(x),
     ]
-    for call, message in refused:
-        with pytest.raises(RuleError, match=message):
+    for call in refused:
+        with pytest.raises(RuleError) as error:
             call()
+        assert str(error.value) == snapshot
 
 
 def test_every_ufunc_with_a_handler_has_a_test() -> None:
     arithmetic = {"add", "subtract", "multiply", "divide", "reciprocal", "negative", "positive"}
     chosen = {"maximum", "minimum", "absolute", "fabs", "matmul", "sign", "isfinite", "isnan"}
     compared = {"greater", "greater_equal", "less", "less_equal", "equal", "not_equal"}
-    named = {"exp", "expm1", "log", "log1p", "tanh", "sin", "cos", "sqrt", "square"}
+    named = {"exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "tanh", "sin", "cos", "sqrt"}
     # Tested in test_bounded_trigonometry, though registered by the same function.
     circular = {"tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "arcsinh", "arccosh"}
-    named |= circular | {"arctanh", "erfc"}
+    named |= circular | {"square", "arctanh", "erfc"}
     assert handled_here(UFUNCS) == arithmetic | chosen | compared | named | {"erf", "power"}
+
+
+def test_the_shape_is_that_of_the_value() -> None:
+    assert np.shape(bounded("float32", [[1.0, 2.0]])) == (1, 2)

@@ -23,16 +23,19 @@ FUNCTIONS: dict[str, tuple[Any, Callable[[Any], Any], tuple[float, float], float
     # NumPy's, mpmath's, where, and the library's error that is granted, in units of roundoff.
     "exp": (np.exp, mpmath.exp, (-120.0, 80.0), 4),
     "expm1": (np.expm1, mpmath.expm1, (-120.0, 80.0), 4),
+    "exp2": (np.exp2, lambda x: mpmath.mpf(2) ** x, (-120.0, 120.0), 4),
     "log": (np.log, mpmath.log, (1e-30, 1e30), 4),
     "log1p": (np.log1p, lambda x: mpmath.log(1 + x), (-0.999999, 1e30), 4),
+    "log2": (np.log2, lambda x: mpmath.log(x, 2), (1e-30, 1e30), 4),
+    "log10": (np.log10, lambda x: mpmath.log(x, 10), (1e-30, 1e30), 4),
     "tanh": (np.tanh, mpmath.tanh, (-400.0, 400.0), 4),
     "sin": (np.sin, mpmath.sin, (-1e4, 1e4), 7),
     "cos": (np.cos, mpmath.cos, (-1e4, 1e4), 7),
     "sqrt": (np.sqrt, mpmath.sqrt, (0.0, 1e30), 2),
     "square": (np.square, lambda x: x * x, (-1e15, 1e15), 1),
 }
-PLACES = {"log": 1.0, "sin": math.pi, "cos": math.pi / 2}
-LOWEST = {"log": 0.0, "log1p": -1.0, "sqrt": 0.0}
+PLACES = {"log": 1.0, "log2": 1.0, "log10": 1.0, "sin": math.pi, "cos": math.pi / 2}
+LOWEST = {"log": 0.0, "log2": 0.0, "log10": 0.0, "log1p": -1.0, "sqrt": 0.0}
 
 
 @st.composite
@@ -93,7 +96,7 @@ def test_the_spread_is_not_slack(name: str) -> None:
     assert float(reach) <= result.rigorous[0] <= factor * float(reach)
 
 
-@pytest.mark.parametrize("name", ["log", "log1p"])
+@pytest.mark.parametrize("name", ["log", "log2", "log10", "log1p"])
 def test_a_logarithm_that_may_not_exist_has_no_bound(name: str) -> None:
     ufunc = FUNCTIONS[name][0]
     shift = LOWEST[name]

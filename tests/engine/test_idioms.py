@@ -18,6 +18,7 @@ from gradwitness.engine.floats import Arithmetic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from syrupy.assertion import SnapshotAssertion
 
 ROOT = Path(__file__).parent.parent.parent
 # Over x of 3 x 4, its positive twin p, m of 4 x 2, t of 2 x 4 x 3, and rows v, w of 4.
@@ -223,34 +224,35 @@ def test_a_variance_may_be_updated_number_by_number(kind: str, seed: int) -> Non
     assert updated <= found.rigorous < 4 * updated
 
 
-REFUSED = {
-    "np.median(x)": "calls np.median, whose rounding is not known: use ",
-    "np.linalg.det(x)": "calls np.linalg.det, whose rounding is not known",
-    "np.linalg.trace(x)": "calls np.linalg.trace, whose rounding is not known",
-    "np.linalg.norm(x, 2)": "calls np.linalg.norm with ord=2: ",
-    "np.einsum('ij,jk,kl', x, x, x)": "calls np.einsum otherwise than with a string and one or two",
-    "np.mean(x, dtype=np.float32)": r"calls np.mean otherwise than with \(a, axis, keepdims\)",
-    "np.add.reduce(x)": "calls np.add.reduce, whose rounding is not known: use np.sum",
-    "np.asarray(x)": "makes a plain array .* of one that carries a rounding bound",
-    "np.array([x[0], x[1]])": "makes a plain array .*: use np.stack, or fill np.zeros_like",
-    "np.zeros((2, 4)).__setitem__(0, x[0])": "makes a plain array",
-    "np.zeros(4).__iadd__(x[0])": "calls np.add with out: assign the result",
-    "float(x.sum())": r"makes a plain number \(float\(x\), x.item\(\)\)",
-    "x.sum().item()": "makes a plain number",
-    "x.astype(np.float32)": "calls astype.float32.: leave it out",
-    "(x / x).astype(int)": "calls astype.int. on numbers that rounding errors decide",
-    "x.T.__setitem__(0, 1)": "writes to memory that another array shows",
-    "[y := x.T, x.__setitem__(0, 1)]": "writes to memory that another array shows",
-    "[y := x[:1], x.__setitem__(0, 1)]": "writes to memory that another array shows",
-    "[y := x[:1], z := x[1:], z.__setitem__(0, 1)]": "writes to memory that another array shows",
-}
+REFUSED = [
+    "np.median(x)",
+    "np.linalg.det(x)",
+    "np.linalg.trace(x)",
+    "np.linalg.norm(x, 2)",
+    "np.einsum('ij,jk,kl', x, x, x)",
+    "np.mean(x, dtype=np.float32)",
+    "np.add.reduce(x)",
+    "np.asarray(x)",
+    "np.array([x[0], x[1]])",
+    "np.zeros((2, 4)).__setitem__(0, x[0])",
+    "np.zeros(4).__iadd__(x[0])",
+    "float(x.sum())",
+    "x.sum().item()",
+    "x.astype(np.float32)",
+    "(x / x).astype(int)",
+    "x.T.__setitem__(0, 1)",
+    "[y := x.T, x.__setitem__(0, 1)]",
+    "[y := x[:1], x.__setitem__(0, 1)]",
+    "[y := x[:1], z := x[1:], z.__setitem__(0, 1)]",
+]
 
 
-@pytest.mark.parametrize(("text", "said"), REFUSED.items())
-def test_what_has_no_bound_is_refused_in_words(text: str, said: str) -> None:
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_has_no_bound_is_refused_in_words(text: str, snapshot: SnapshotAssertion) -> None:
     x = bounded("float32", drawn("float32", 0)["x"])
-    with pytest.raises(RuleError, match=said):
+    with pytest.raises(RuleError) as error:
         eval(text, {"np": np, "x": x * 1.5})  # noqa: S307
+    assert str(error.value) == snapshot
 
 
 def test_the_page_on_custom_code_names_what_has_a_bound() -> None:
@@ -263,7 +265,7 @@ def test_the_page_on_custom_code_names_what_has_a_bound() -> None:
     assert len(words) > 100
 
 
-def test_exact_numbers_may_become_plain_ones() -> None:
+def test_exact_numbers_may_become_plain_ones(snapshot: SnapshotAssertion) -> None:
     x = bounded("float32", [[1.0, 2.75], [0.0, -3.0]])
     assert (float(x[0, 0]), int(x[1, 1]), x[0, 1].item()) == (1.0, -3, 2.75)
     assert x.astype(int).tolist() == [[1, 2], [0, -3]]
@@ -274,5 +276,6 @@ def test_exact_numbers_may_become_plain_ones() -> None:
         bool(x)
     with pytest.raises(TypeError, match="unsized object"):
         iter(x[0, 0])
-    with pytest.raises(AttributeError, match="the arrays of a rule have no 'partition'"):
+    with pytest.raises(AttributeError) as error:
         x.partition(1)
+    assert str(error.value) == snapshot

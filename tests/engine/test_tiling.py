@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from gradwitness import rules
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine import tiling
 from gradwitness.engine.backward import vjp
-from gradwitness.engine.binding import Unjudgeable, recorded
+from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import evaluate

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.judging.slopes import Claim, measure
 from gradwitness.tape import Value
 from gradwitness.verdict import Verdict

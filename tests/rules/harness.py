@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.capture.arrays import as_array, dtype_name
 from gradwitness.capture.convolutions import adds_in_parts
 from gradwitness.engine.backward import vjp
-from gradwitness.engine.binding import Unjudgeable, bind, recorded
+from gradwitness.engine.binding import bind, recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.forward import evaluate, over_field, run

@@ -54,7 +54,7 @@ def test_values_that_coincide_have_a_gradient_and_their_vectors_none() -> None:
         report, _ = watched(parts, 2 * torch.eye(3))
         assert report.verdict is gw.Verdict.INCONCLUSIVE
         assert not report.wrong
-        assert "so close that one rounding could make them one" in reasons(report)
+        assert "so close that one rounding could make them equal" in reasons(report)
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
 from rules.harness import Case, make, numbers
 from rules.samples import SAMPLES, Sample, aten

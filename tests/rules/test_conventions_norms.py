@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gradwitness as gw
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging.compare import compare
 from gradwitness.verdict import Verdict

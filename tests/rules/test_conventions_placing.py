@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from rules.harness import Case, make
 from rules.samples import Draw, Sample, aten
 from rules.test_conventions import INF, NAN, Given, given

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging.compare import compare
 from gradwitness.rules.layers.windows import Walk

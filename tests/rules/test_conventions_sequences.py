@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import run
 from gradwitness.verdict import Verdict

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import gradwitness as gw
-from gradwitness.engine.backward import backward_arithmetic
 from gradwitness.engine.floats import Arithmetic
+from gradwitness.engine.step_arithmetic import backward_arithmetic
 from rules.harness import make
 from rules.samples import SAMPLES
 

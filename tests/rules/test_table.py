@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradwitness import rules
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.forward import run
@@ -169,7 +169,7 @@ def test_a_rule_without_a_bound_is_collected_and_says_what_it_calls(
     case = make(next(sample for sample in SAMPLES if sample.name == "tanh"))
     # What parametrizes the tests of rules.
     assert (case.compared, case.differentiable) == (("y",), ("x",))
-    said = "the rule of aten.tanh calls np.median, whose rounding is not known: .* or add it in"
+    said = "the rule of aten.tanh calls np.median, which has no rounding bound: .* or add it in"
     with pytest.raises(Unjudgeable, match=said):
         case.values()
     # Nor does one that runs on no numbers at all keep the others from being collected.

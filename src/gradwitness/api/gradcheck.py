@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradwitness._errors import InputError, MissingExtraError
+from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
 from gradwitness.api.claims import own_causes
 from gradwitness.api.probe import probe
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_inexact
 from gradwitness.judging.numbers import short
 from gradwitness.judging.probe_results import AGAIN

@@ -20,7 +20,7 @@ def dtype_name(tensor: torch.Tensor) -> str:
 
 
 def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
-    """Return a tensor's shape, in which a ragged axis has length 1: its numbers are no array."""
+    """Return a tensor's shape, with length 1 for ragged axes: their numbers are not an array."""
     if tensor.is_nested and tensor.layout is torch.strided:
         return (1,) * tensor.dim()
     lengths: tuple[Any, ...] = tuple(tensor.shape)
@@ -28,7 +28,7 @@ def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is strided numbers that NumPy can see or be handed a copy of."""
+    """Whether a tensor is strided numbers that NumPy can share or copy."""
     return (
         tensor.layout is torch.strided
         and tensor.device.type != "meta"
@@ -40,16 +40,15 @@ def is_plain(tensor: torch.Tensor) -> bool:
 
 
 def is_mirrored(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is a lazy view: of its memory's numbers the conjugates or negatives."""
+    """Whether a tensor is a lazy view: the conjugates or negatives of its memory."""
     return tensor.is_conj() or tensor.is_neg()
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
     """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere.
 
-    None where there are none: fake tensors of a tracer, memory that the program has freed, formats
-    that NumPy does not have. An array that shares memory must not be read once the program has
-    resized it (see `ValueStore`).
+    None for a tracer's fake tensors, freed memory and formats that NumPy lacks. Shared memory must
+    not be read once the program has resized it (see `ValueStore`).
     """
     try:
         # Inside a transform of functions, even a plain tensor's detach() would be wrapped.
@@ -57,28 +56,28 @@ def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
             bare = tensor.detach()
             if bare.is_neg() or bare.is_conj():
                 bare = bare.resolve_neg().resolve_conj()
-            # Zeros of no memory (the gradient of sgn) come as an array of zeros.
+            # Zeros without memory (the gradient of sgn) become an array of zeros.
             unreal = bare._is_zerotensor()
             bare = torch.zeros(bare.shape, dtype=bare.dtype) if unreal else bare.cpu()
             return _shared(bare) if bare.dtype in _FORMATS else None
     except (NotImplementedError, RuntimeError, TypeError):
-        # It is the program that runs here: what cannot be recorded must not stop it.
+        # This runs inside the program, which must go on if something cannot be recorded.
         return None
 
 
 def whereabouts(storage: torch.UntypedStorage) -> tuple[int, int] | None:
-    """Return where memory lies and how many bytes it has; None where it is not NumPy's to see."""
+    """Return the address and size of memory in bytes; None where NumPy cannot see it."""
     try:
         return (storage.data_ptr(), storage.nbytes()) if storage.device == _HERE else None
     except RuntimeError:
-        # A wrapper around other tensors has no memory of its own.
+        # A wrapper around other tensors has no memory.
         return None
 
 
 class _Window:
-    """Memory as NumPy takes it over: the storage stays, as long as an array is left.
+    """Memory shared with NumPy, which keeps the storage alive.
 
-    ``tensor.numpy()`` would forbid the program for good to resize that storage.
+    ``tensor.numpy()`` would forbid the program to resize that storage ever after.
     """
 
     def __init__(self, storage: torch.UntypedStorage, interface: dict[str, Any]) -> None:
@@ -87,7 +86,7 @@ class _Window:
 
 
 def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
-    """Return an array, read-only, of a tensor's own memory, if that is there."""
+    """Return a read-only array of a tensor's own memory, if there is one."""
     (dtype, code), storage = _FORMATS[tensor.dtype], tensor.untyped_storage()
     shape, steps, size = tuple(tensor.shape), tensor.stride(), tensor.element_size()
     end = tensor.storage_offset() + 1 + sum(map(mul, shape, steps)) - sum(steps)
@@ -95,7 +94,7 @@ def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
         array = np.empty(shape, dtype)
         array.flags.writeable = False
         return array
-    # A tracer's fake tensor says that it is elsewhere than its storage, and a wrapper has none.
+    # A tracer's fake tensor claims another device than its storage's, and a wrapper has none.
     if end * size > storage.nbytes() or storage.device != _HERE or not storage.data_ptr():
         return None
     interface = {
@@ -106,15 +105,15 @@ def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
         "data": (tensor.data_ptr(), True),
     }
     array = np.asarray(_Window(storage, interface))
-    # A format that NumPy was taught comes as bare bytes.
+    # A format registered by ml_dtypes comes as bare bytes.
     return array.view(dtype) if code == "<V2" else array
 
 
 def _formats() -> dict[torch.dtype, tuple[np.dtype[Any], str]]:
-    """Return the formats that are recorded: no scaled ones, nor what torch calls raw bits."""
-    whole = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+    """Return the formats that are recorded, without scaled ones and raw bits."""
+    integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
     inexact = ["bfloat16", "float16", "float32", "float64", "complex64", "complex128"]
-    named = {name: numpy_dtype(name) for name in ("bool", *whole, *inexact)}
+    named = {name: numpy_dtype(name) for name in ("bool", *integers, *inexact)}
     return {getattr(torch, name): (dtype, dtype.str) for name, dtype in named.items()}
 
 

@@ -1,4 +1,4 @@
-"""Where the recorder's code runs inside of the user's program."""
+"""The border between the recorder's code and the user's program that it runs in."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 class Border:
-    """Keeps what the recorder does out of the program: off its tape, and no error of it goes out.
+    """Keeps the recorder's work off the tape and its errors out of the program.
 
-    Once a step of the recorder has failed it takes no other one: what follows would be judged from
-    half a record, and right things refuted.
+    Once a step has failed the recorder takes no other: with half a record, right gradients would be
+    refuted.
 
     Attributes
     ----------
     failures : list of str
-        What failed.
+        Descriptions of the failures.
     seconds : float
         Time spent on recording.
     """
@@ -35,16 +35,16 @@ class Border:
         self.seconds = 0.0
 
     def take(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Take a step of the recorder's; return None if it fails, or if one has failed before."""
+        """Run a step of the recorder; return None if it fails, or if one has failed before."""
         return None if self.failures else self.attempt(step, *args, **kwargs)
 
     def attempt(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Take a step whatever has failed before; return None if it fails."""
+        """Run a step even after a failure; return None if it fails."""
         begun = time.perf_counter()
         try:
             with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
                 return step(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 (the program goes on, and the report tells of it)
+        except Exception as error:  # noqa: BLE001 (the program goes on; the report mentions it)
             self.failures.append(failure(error))
             return None
         finally:

@@ -35,13 +35,13 @@ _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage_storage_offset,
 )
 _RESIZE = "inductor.resize_storage_bytes_.default"
-# Shows memory that nothing else refers to: for autograd this is no view.
+# Views of memory that nothing else refers to: not views for autograd.
 _NO_VIEWS = ("aten._unsafe_view.default",)
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """What is known of a call before it runs."""
+    """What is known about a call before it runs."""
 
     arguments: dict[str, Argument]
     targets: list[torch.Tensor]
@@ -50,21 +50,21 @@ class _Begun:
     tracked: bool
 
 
-def _kept(draft: CallDraft) -> set[int | None]:
-    """Return the values that judging a call's node will use: all, where no rule says."""
+def _used_by_node(draft: CallDraft) -> set[int | None]:
+    """Return the values that judging a call's node will use: all, if there is no rule."""
     call = draft.finish(0, None)
-    found = find(call.base_op)
+    rule = find(call.base_op)
     arguments = list(call.arguments.values())
     outputs = call.outputs
-    # What views show, and what is changed in place, may get another history with the next change.
+    # Views and values changed in place may get another history with the next change.
     changes = draft.writes or (draft.is_view and draft.op not in _NO_VIEWS)
-    if found is not None and not found.given and not changes:
-        named = operand_names(found, call)
-        kept = found.kept
-        unused = {given for name, given in named.items() if name not in kept}
-        arguments = [item for name, item in call.arguments.items() if name not in unused]
-        outputs = tuple(n for k, n in enumerate(outputs) if found.keeps(k, len(outputs)))
-    operands = {value for item in arguments for value in references(item)}
+    if rule is not None and not rule.given and not changes:
+        named = operand_names(rule, call)
+        used = rule.kept
+        unused = {schema_name for name, schema_name in named.items() if name not in used}
+        arguments = [argument for name, argument in call.arguments.items() if name not in unused]
+        outputs = tuple(n for k, n in enumerate(outputs) if rule.keeps(k, len(outputs)))
+    operands = {value for argument in arguments for value in references(argument)}
     return {*outputs, *operands, draft.base}
 
 
@@ -74,8 +74,8 @@ class DispatchRecorder(Mode):
     Attributes
     ----------
     summed : bool
-        Whether autograd has summed a gradient itself, which it does when a node returns one that
-        does not fit. Who asks sets it back.
+        Whether autograd has summed a gradient itself because a node returned one of another shape.
+        The reader resets it.
     """
 
     def __init__(
@@ -96,50 +96,47 @@ class DispatchRecorder(Mode):
         self._audience = audience
         self._open: dict[int, tuple[int | None, ...]] = {}
         self._judged: tuple[int | None, ...] = ()
-        # Views that were taken after a write to their base, and are not written down as calls yet.
+        # Views taken after a write to their base, not yet written down as calls.
         self._shown: list[int] = []
         self.applications = Applications(values, self.calls)
-        # What functions that begin with the next call are applied to.
+        # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
 
     def add(self, draft: CallDraft) -> int:
-        """Write a call down, hold its numbers for the node that it may get, and tell of it."""
+        """Write a call down, hold its values for its possible node, and tell the observer."""
         number = len(self.calls)
         self.calls.append(draft)
-        operands = {value for item in draft.arguments.values() for value in references(item)}
+        operands = {value for a in draft.arguments.values() for value in references(a)}
         now = (*operands, *draft.outputs, draft.base)
-        self._open[number] = (*_kept(draft), *self._needed)
+        self._open[number] = (*_used_by_node(draft), *self._needed)
         self._needed = []
         self._retention.hold(now)
         self._retention.hold(self._open[number])
         self._audience.tell(lambda observer: observer.called(number))
-        # The call before is judged, and autograd has given its results their history: what its node
-        # will not use is held no longer for its sake.
-        self._let_go()
+        # The previous call is judged and autograd has given its results their history: free what
+        # its node will not use.
+        self._free_judged()
         self._judged = now
         return number
 
-    def _let_go(self) -> None:
+    def _free_judged(self) -> None:
         self._retention.drop(self._judged)
         self._judged = ()
 
     def views_are_known(self) -> None:
-        """Let views go that were held for the calls that show them: those are written down."""
+        """Free views held until the calls that made them were written down."""
         self._retention.drop(self._shown)
         self._shown = []
 
     def close(self, number: int) -> None:
-        """Let a call's numbers go: no backward pass will need them."""
+        """Free a call's values: no backward pass will need them."""
         self._retention.drop(self._open.pop(number, ()))
         self.applications.forget(number)
         if number == len(self.calls) - 1:
-            self._let_go()
+            self._free_judged()
 
     def hands_out(self, name: str, tensor: torch.Tensor) -> None:
-        """Write down that a custom function hands a tensor's numbers to what is not torch.
-
-        It stands on the tape as a call without a result.
-        """
+        """Record, as a call without a result, that a custom function takes numbers out of torch."""
         if torch.is_grad_enabled() or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         self._needed += self.applications.note(len(self.calls))
@@ -162,7 +159,7 @@ class DispatchRecorder(Mode):
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():
-            # There torch leaves operations whole that it takes apart elsewhere: into these parts.
+            # In inference mode torch does not decompose composite operations: do it here.
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -174,39 +171,39 @@ class DispatchRecorder(Mode):
         return result
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> _Begun | None:
-        """Keep what a call is about to overwrite; None if it need not be written down."""
+        """Copy what a call is about to overwrite; return None if it need not be written down."""
         node: Any = torch._C._current_autograd_node()
-        # Operations inside a backward pass count only where they are differentiable themselves: one
-        # by one, or as the forward of a custom function that is applied there.
+        # Operations inside a backward pass count only if they are themselves differentiable: alone,
+        # or in the forward of a custom function that is applied there.
         applied = not torch.is_grad_enabled() and (node is None or is_innermost_function())
-        kept = applied or torch.is_grad_enabled()
+        recorded = applied or torch.is_grad_enabled()
         bound = _bind(func, args, kwargs)
-        tracked = any(t.requires_grad for _, item, _ in bound for t in tensors_in(item))
+        tracked = any(t.requires_grad for _, argument, _ in bound for t in tensors_in(argument))
         written = tuple(name for name, _, writes in bound if writes)
-        arguments = {name: self._argument(item) for name, item, _ in bound} if kept else {}
-        if kept and adds_in_parts(func, bound):
+        arguments = {name: self._argument(a) for name, a, _ in bound} if recorded else {}
+        if recorded and adds_in_parts(func, bound):
             arguments["in_parts"] = True
         if applied:
-            # Before it runs: it may write to what the function was applied to.
+            # Before it runs, since it may write to the function's arguments.
             self._needed += self.applications.note(len(self.calls))
-        targets = [t for _, item, writes in bound if writes for t in tensors_in(item)]
-        for tensor in (*targets, *_written_unsaid(func, bound)):
+        targets = [t for _, argument, writes in bound if writes for t in tensors_in(argument)]
+        for tensor in (*targets, *_undeclared_writes(func, bound)):
             self._values.before_write(tensor)
         if func is _SUM and node is not None and _called_by_engine():
             self.summed = True
-        return _Begun(arguments, targets, written, node, tracked) if kept else None
+        return _Begun(arguments, targets, written, node, tracked) if recorded else None
 
     def _write(self, func: Any, begun: _Begun, result: Any) -> None:
         arguments, targets, written = begun.arguments, begun.targets, begun.written
-        made = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
-        if all(tensor is None for tensor in made):
-            # Nothing came of it that could be checked: `item()`, a mark for the profiler.
+        results = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
+        if all(tensor is None for tensor in results):
+            # No result to check: `item()`, a profiler's mark.
             return
         if func in _FROM_STORAGE:
-            # Data from outside: what a worker of a DataLoader hands over.
+            # Data from outside: from a DataLoader's worker.
             return
-        outputs = tuple(None if t is None else self._values.made(t) for t in made)
-        operands = (value for item in arguments.values() for value in references(item))
+        outputs = tuple(None if t is None else self._values.made(t) for t in results)
+        operands = (value for argument in arguments.values() for value in references(argument))
         shares = not written and bool(self._storages(operands) & self._storages(outputs))
         base = targets[0]._base if targets else None
         seen = torch.is_grad_enabled() or self.applications.running
@@ -221,47 +218,47 @@ class DispatchRecorder(Mode):
                 grad_enabled=seen,
                 backward_of=begun.node,
                 source=self._trail.here(),
-                # Its number is given now, while its content is what this call left.
+                # Numbered now, while it holds what this call left.
                 base=None if base is None else self._values.of(base),
             )
         )
-        # In a custom function nothing is tracked, and all is differentiated.
+        # In a custom function nothing is tracked, but everything is differentiated.
         if not (begun.tracked if torch.is_grad_enabled() else seen):
             self.close(number)
 
     def _storages(self, values: Iterable[int | None]) -> set[int]:
-        found = (self._values.storage(value) for value in values if value is not None)
-        return {storage for storage in found if storage is not None}
+        storages = (self._values.storage(value) for value in values if value is not None)
+        return {storage for storage in storages if storage is not None}
 
-    def _argument(self, item: Any) -> Argument:
-        if isinstance(item, torch.Tensor):
-            number = self._values.of(item)
-            if torch.is_grad_enabled() and self._values.taken(item):
-                # The call that shows it is written down when a backward pass meets its node.
+    def _argument(self, argument: Any) -> Argument:
+        if isinstance(argument, torch.Tensor):
+            number = self._values.of(argument)
+            if torch.is_grad_enabled() and self._values.taken(argument):
+                # The call that made the view is written down when a backward pass meets its node.
                 self._retention.hold([number])
                 self._shown.append(number)
             return Ref(number)
-        if isinstance(item, (list, tuple)):
-            return tuple(self._argument(each) for each in item)
-        if item is None or isinstance(item, (bool, int, float, complex, str)):
-            return item
-        return str(item)
+        if isinstance(argument, (list, tuple)):
+            return tuple(self._argument(element) for element in argument)
+        if argument is None or isinstance(argument, (bool, int, float, complex, str)):
+            return argument
+        return str(argument)
 
 
-def _written_unsaid(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:
-    """Return what a call writes to, or resizes, though its schema does not say so."""
-    given = {name: item for name, item, _ in bound}
+def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:
+    """Return tensors that a call writes or resizes although its schema does not say so."""
+    arguments = {name: argument for name, argument, _ in bound}
     if str(func) == _RESIZE:
-        return [given["variable"]]
+        return [arguments["variable"]]
     # Running statistics.
-    if func is not torch.ops.aten.native_batch_norm.default or not given["training"]:
+    if func is not torch.ops.aten.native_batch_norm.default or not arguments["training"]:
         return []
-    kept = (given["running_mean"], given["running_var"])
-    return [item for item in kept if isinstance(item, torch.Tensor)]
+    statistics = (arguments["running_mean"], arguments["running_var"])
+    return [argument for argument in statistics if isinstance(argument, torch.Tensor)]
 
 
 def _called_by_engine() -> bool:
-    """Return whether an operation is autograd's own: no code of a program asked for it."""
+    """Whether autograd itself called an operation, not the program's code."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not ENGINE:
         if not is_skipped(frame.f_code.co_filename):
@@ -273,15 +270,15 @@ def _called_by_engine() -> bool:
 def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:
     """Pair a call's arguments with the schema: name, argument, whether it is written to."""
     bound = []
-    for place, (name, default, writes, is_tensor, length) in enumerate(_signature(func)):
-        item = args[place] if place < len(args) else kwargs.get(name, default)
-        if length is not None and isinstance(item, (list, tuple)) and len(item) == 1:
-            # One number stands for all axes, of which the schema says how many they are.
-            item = [*item] * length
-        if is_tensor and isinstance(item, (bool, int, float, complex)):
-            # A Python number where the schema has a tensor (x - 0.3): it has an edge all the same.
-            item = torch.tensor(item, dtype=_IN_DOUBLE.get(type(item)))
-        bound.append((name, item, writes))
+    for index, (name, default, writes, is_tensor, length) in enumerate(_signature(func)):
+        argument = args[index] if index < len(args) else kwargs.get(name, default)
+        if length is not None and isinstance(argument, (list, tuple)) and len(argument) == 1:
+            # One number stands for all axes; the schema says how many.
+            argument = [*argument] * length
+        if is_tensor and isinstance(argument, (bool, int, float, complex)):
+            # A Python number where the schema has a tensor (x - 0.3) still has an edge.
+            argument = torch.tensor(argument, dtype=_IN_DOUBLE.get(type(argument)))
+        bound.append((name, argument, writes))
     return bound
 
 
@@ -290,12 +287,12 @@ _IN_DOUBLE = {float: torch.float64, complex: torch.complex128}
 
 @functools.cache
 def _signature(func: Any) -> list[tuple[str, Any, bool, bool, int | None]]:
-    """Return of each argument: name, default, whether it is written to, is a tensor; its length."""
-    found = []
+    """Return for each argument: name, default, whether written, whether a tensor, list length."""
+    signature = []
     for argument in func._schema.arguments:
         alias = argument.alias_info
         default = argument.default_value if argument.has_default_value() else None
         writes = alias is not None and alias.is_write
         is_tensor = isinstance(argument.type, torch.TensorType)
-        found.append((argument.name, default, writes, is_tensor, argument.N))
-    return found
+        signature.append((argument.name, default, writes, is_tensor, argument.N))
+    return signature

@@ -1,4 +1,4 @@
-"""Calls and nodes while they are being recorded: what is learned of them later has its place."""
+"""Calls and nodes while they are being recorded, with fields that are filled in later."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CallDraft:
 
 @dataclass
 class NodeDraft:
-    """A node while it is being recorded; ``alive`` holds torch's object: it stays itself."""
+    """A node while it is being recorded; ``alive`` keeps torch's object, and so its identity."""
 
     alive: Any
     name: str

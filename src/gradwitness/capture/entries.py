@@ -1,4 +1,4 @@
-"""Where backward passes start: what each of torch's entries is asked for."""
+"""Where backward passes start: torch's entry points and their arguments."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Request:
 
 
 def _request(roots: Any, seeds: Any, inputs: Any, retain: Any, create: Any) -> Request:
-    found = list(tensors_in(roots))
-    given = [None] * len(found) if seeds is None else list(tensors_in(seeds, keep_none=True))
-    wanted = None if inputs is None else list(tensors_in(inputs))
-    return Request(found, given, wanted, bool(create if retain is None else retain))
+    roots = list(tensors_in(roots))
+    seeds = [None] * len(roots) if seeds is None else list(tensors_in(seeds, keep_none=True))
+    inputs = None if inputs is None else list(tensors_in(inputs))
+    return Request(roots, seeds, inputs, bool(create if retain is None else retain))
 
 
 def _of_method(

@@ -1,4 +1,4 @@
-"""A function and its inputs, as gradcheck wants them run: for the recorder, and in float64."""
+"""A function and its inputs, run for gradcheck: under the recorder, and in float64."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 from torch.autograd.gradcheck import GradcheckError
 from torch.overrides import TorchFunctionMode
 
-from gradwitness._errors import GradientDisagreement, InputError
+from gradwitness._errors import GradientDisagreement, InputError, Unjudgeable
 from gradwitness.capture.keeping import Keeper
 from gradwitness.capture.rerun import _aside, _attempt, _numbers
 from gradwitness.capture.source import inside_function, user_line
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.judging.slopes import Claim
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class GradcheckDisagreement(GradientDisagreement, GradcheckError):
-    """A gradient that `gradcheck` does not confirm; code that expects torch's error catches it."""
+    """A gradient that `gradcheck` does not confirm; code that catches torch's error catches it."""
 
 
 class Subject:
@@ -32,11 +31,10 @@ class Subject:
 
     Parameters
     ----------
-    fn : callable
     input_nrs : tensor or sequence
-        What it is called with.
+        Its arguments.
     seed : int
-        Of the cotangents; the program's own random numbers are left alone.
+        Of the cotangents; the program's random numbers are not touched.
 
     Attributes
     ----------
@@ -45,16 +43,16 @@ class Subject:
     outputs : int
         How many differentiable outputs the last run gave.
     repeats : float
-        The largest difference between the gradients of two runs of one backward.
+        The largest difference between two runs of the same backward.
     dtypes : list of str
         Gradients that have another format than their input.
     leaks : dict of str to str
-        Where the function took numbers out of torch's sight, and how.
+        Where the function took numbers out of torch, and how.
     """
 
     def __init__(self, fn: Callable[..., Any], inputs: Any, seed: int) -> None:
         self._fn = fn
-        # Of an input with a history its numbers count: two of them may have one in common.
+        # Only the numbers of non-leaf inputs count: two of them may share a history.
         self._inputs = _replaced(_as_tuple(inputs), _alone)
         for name, tensor in _named(self._inputs):
             if tensor.layout is not torch.strided:
@@ -82,7 +80,7 @@ class Subject:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Put back, at the end, all that the function may change."""
+        """Restore, at the end, everything that the function may change."""
         keeper = Keeper(self.models, [tensor for _, tensor in _named(self._inputs)])
         keeper.meet_given()
         try:
@@ -105,46 +103,46 @@ class Subject:
             torch.autograd.grad(roots, sources, self._cotangents(roots), allow_unused=True)
 
     def again(self) -> None:
-        """Run one backward twice, and note by how much the gradients differ, and their formats."""
+        """Run the same backward twice; note by how much the gradients differ, and their formats."""
         roots = _differentiable(self._fn(*self._inputs))
-        wanted = list(self.wanted.values())
+        tensors = list(self.wanted.values())
         seeds = self._cotangents(roots)
         pair = [
-            torch.autograd.grad(roots, wanted, seeds, retain_graph=True, allow_unused=True)
+            torch.autograd.grad(roots, tensors, seeds, retain_graph=True, allow_unused=True)
             for _ in range(2)
         ]
-        for name, tensor, one, other in zip(self.wanted, wanted, *pair, strict=True):
-            if one is None or other is None:
-                self.repeats = max(self.repeats, 0.0 if one is other else np.inf)
+        for name, tensor, first, second in zip(self.wanted, tensors, *pair, strict=True):
+            if first is None or second is None:
+                self.repeats = max(self.repeats, 0.0 if first is second else np.inf)
                 continue
-            gap = (one - other).abs().nan_to_num(0.0).max().item() if one.numel() else 0.0
+            gap = (first - second).abs().nan_to_num(0.0).max().item() if first.numel() else 0.0
             self.repeats = max(self.repeats, gap)
-            if one.dtype != tensor.dtype:
-                self.dtypes.append(f"{name}: {tensor.dtype}, its gradient {one.dtype}")
+            if first.dtype != tensor.dtype:
+                self.dtypes.append(f"{name}: {tensor.dtype}, its gradient {first.dtype}")
 
     def undefined(self) -> str:
-        """Return what goes wrong where output gradients are undefined, which means zero."""
+        """Return what goes wrong if output gradients are undefined, which means zero."""
         undefined: Any = torch._C._functions.UndefinedGrad
-        wanted = list(self.wanted.values())
+        tensors = list(self.wanted.values())
         count = len(_differentiable(self._fn(*self._inputs)))
         groups = [range(count), *([[n] for n in range(count)] if count > 1 else [])]
         for group in groups:
             outputs = _differentiable(self._fn(*self._inputs))
             roots = [undefined()(outputs[n]) for n in group]
             zeros = [torch.zeros_like(root) for root in roots]
-            found: Any
+            gradients: Any
             try:
-                found = torch.autograd.grad(roots, wanted, zeros, allow_unused=True)
+                gradients = torch.autograd.grad(roots, tensors, zeros, allow_unused=True)
             except Exception as error:  # noqa: BLE001 (the user's own backward: anything)
                 first = str(error).strip().partition("\n")[0]
                 return f"backward fails ({type(error).__name__}: {first[:120]})"
-            for name, gradient in zip(self.wanted, found, strict=True):
+            for name, gradient in zip(self.wanted, gradients, strict=True):
                 if gradient is not None and not bool((gradient == 0).all()):
                     return f"the gradient of {name} is not zero"
         return ""
 
     def claims(self) -> dict[str, Claim]:
-        """Return autograd's gradients of the function in float64, to be held against its slopes.
+        """Return autograd's gradients of the function in float64, to be compared with its slopes.
 
         Raises
         ------
@@ -165,19 +163,19 @@ class Subject:
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
             seeds, sent = _attempt(differentiated)
         incoming = [_numbers(seed) for seed in seeds]
-        # What is too small for a program in float32 to show, as a constant of seven digits, counts
-        # only where it runs in float64.
+        # Errors too small to show in float32, as from a constant of seven digits, count only for
+        # float64 inputs.
         wide = all(tensor.dtype is torch.float64 for tensor in self.wanted.values())
         dtype = "float64" if wide else "float32"
-        found = {}
-        for place, (name, tensor) in enumerate(self.wanted.items()):
-            gradient = _numbers(sent[place])
+        claims = {}
+        for index, (name, tensor) in enumerate(self.wanted.items()):
+            gradient = _numbers(sent[index])
             at = _numbers(self._wide(tensor))
             if at is None:
                 raise Unjudgeable("complex numbers")
-            given = np.zeros(at.shape) if gradient is None else gradient
-            found[name] = Claim(0, place, at, given, dtype, incoming, ())
-        return found
+            claimed = np.zeros(at.shape) if gradient is None else gradient
+            claims[name] = Claim(0, index, at, claimed, dtype, incoming, ())
+        return claims
 
     def operands(self, node: int) -> Sequence[int | None]:
         """Return the numbers of the inputs."""
@@ -194,16 +192,16 @@ class Subject:
         """
         del node
         tensors = {
-            name: torch.from_numpy(np.array(moved[place])).to(tensor.device)
-            if place in moved
+            name: torch.from_numpy(np.array(moved[index])).to(tensor.device)
+            if index in moved
             else self._wide(tensor)
-            for place, (name, tensor) in enumerate(self.wanted.items())
+            for index, (name, tensor) in enumerate(self.wanted.items())
         }
         for tensor in tensors.values():
             tensor.requires_grad_()
 
         def forward() -> list[Any]:
-            # Which outputs are differentiable shows with gradients on only.
+            # Only with gradients enabled are outputs marked as differentiable.
             with torch.enable_grad():
                 return _differentiable(self._fn(*self._placed(tensors)))
 
@@ -213,11 +211,11 @@ class Subject:
 
     def _wide(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_complex() or tensor.layout is not torch.strided:
-            raise Unjudgeable("complex or sparse numbers have no slope here")
+            raise Unjudgeable("slopes are not measured for complex or sparse inputs")
         return tensor.detach().to(torch.float64, copy=True)
 
     def _placed(self, tensors: Mapping[str, torch.Tensor]) -> Any:
-        """Return the inputs with some tensors replaced, and every other one in float64."""
+        """Return the inputs with some tensors replaced and all others in float64."""
 
         def placed(tensor: torch.Tensor, name: str) -> torch.Tensor:
             if name in tensors:
@@ -239,28 +237,28 @@ class Subject:
             ]
 
     def _further(self, roots: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the leaves that the function reaches beside its inputs, not through them."""
+        """Return the other leaves that the function reaches, not through its inputs."""
         edge = torch.autograd.graph.get_gradient_edge
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
             seen = {edge(tensor).node for tensor in self.wanted.values()}
             waiting = [edge(root).node for root in roots]
-        found = []
+        leaves = []
         for node in waiting:
             if node not in seen:
                 seen.add(node)
                 waiting.extend(target for target, _ in node.next_functions if target is not None)
                 if node.name().endswith("AccumulateGrad"):
                     accumulator: Any = node
-                    found.append(accumulator.variable)
-        return found
+                    leaves.append(accumulator.variable)
+        return leaves
 
 
 class _Leaks(TorchFunctionMode):
-    """Notes where numbers leave torch, or a tensor its graph without a call that is recorded."""
+    """Notes where numbers leave torch, or a tensor leaves its graph without a recorded call."""
 
-    def __init__(self, found: dict[str, str]) -> None:
+    def __init__(self, leaks: dict[str, str]) -> None:
         super().__init__()
-        self._found = found
+        self._leaks = leaks
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         way = _WAYS_OUT.get(func)
@@ -269,10 +267,10 @@ class _Leaks(TorchFunctionMode):
             way
             and isinstance(first, torch.Tensor)
             and (first.requires_grad or (first.is_floating_point() and way != _DATA))
-            # A custom function is judged for itself, whatever it does inside.
+            # A custom function is judged as a whole, whatever it does inside.
             and not inside_function()
         ):
-            self._found.setdefault(user_line(), way)
+            self._leaks.setdefault(user_line(), way)
         return func(*args, **(kwargs or {}))
 
 
@@ -296,21 +294,21 @@ def _alone(tensor: torch.Tensor, name: str) -> torch.Tensor:
     return tensor if tensor.is_leaf else tensor.detach().requires_grad_()
 
 
-def _replaced(item: Any, replace: Callable[[torch.Tensor, str], Any], name: str = "inputs") -> Any:
-    """Return arguments with every tensor replaced, which is told its name."""
-    if isinstance(item, torch.Tensor):
-        return replace(item, name)
-    if type(item) in (tuple, list):
-        return type(item)(_replaced(each, replace, f"{name}[{n}]") for n, each in enumerate(item))
-    return item
+def _replaced(x: Any, replace: Callable[[torch.Tensor, str], Any], name: str = "inputs") -> Any:
+    """Return arguments with every tensor replaced by ``replace(tensor, name)``."""
+    if isinstance(x, torch.Tensor):
+        return replace(x, name)
+    if type(x) in (tuple, list):
+        return type(x)(_replaced(part, replace, f"{name}[{n}]") for n, part in enumerate(x))
+    return x
 
 
-def _named(item: Any, name: str = "inputs") -> Iterator[tuple[str, torch.Tensor]]:
-    if isinstance(item, torch.Tensor):
-        yield name, item
-    elif isinstance(item, (tuple, list)):
-        for place, each in enumerate(item):
-            yield from _named(each, f"{name}[{place}]")
+def _named(argument: Any, name: str = "inputs") -> Iterator[tuple[str, torch.Tensor]]:
+    if isinstance(argument, torch.Tensor):
+        yield name, argument
+    elif isinstance(argument, (tuple, list)):
+        for index, element in enumerate(argument):
+            yield from _named(element, f"{name}[{index}]")
 
 
 def _differentiable(outputs: Any) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Backward passes: hooks on every node, put there when a pass starts and removed when it ends."""
+"""Backward passes: hooks on every node, added when a pass starts and removed when it ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Values = tuple[int | None, ...]
 
 
 class BackwardRecorder(TorchFunctionMode):
-    """Sees each call of backward or grad, and records what flows through the nodes."""
+    """Sees each call of backward or grad, and records the gradients at every node."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class BackwardRecorder(TorchFunctionMode):
         finally:
             inside.close()
             sweep.stop()
-            # What ran before an exception is kept: it can still be judged.
+            # Nodes that ran before an exception can still be judged.
             border.take(sweep.end, captured)
         return result
 
@@ -78,7 +78,7 @@ class BackwardRecorder(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Context:
-    """What the passes of one recording share."""
+    """Shared by the passes of one recording."""
 
     values: ValueStore
     graph: GraphRecorder
@@ -106,7 +106,7 @@ _WAYS_OUT: dict[Any, str] = {
     )
 }
 
-# Among them, those that show the memory as an object, which can be resized.
+# Those that return the memory as an object, which can be resized.
 _LENDING = ("untyped_storage", "storage", "share_memory_")
 
 
@@ -115,10 +115,8 @@ class SweepDraft:
 
     Parameters
     ----------
-    context : _Context
     number : int
         Position among the passes.
-    inside : Inside
     """
 
     def __init__(self, context: _Context, number: int, inside: Inside) -> None:
@@ -139,14 +137,14 @@ class SweepDraft:
         self._limited: tuple[Edge, ...] | None = None
         self._captured: tuple[tuple[Edge, int | None], ...] = ()
         self._incoming: dict[int, Values] = {}
-        # Of what arrived at custom functions, a few bytes to know it by.
+        # Checksums of the gradients that arrived at custom functions.
         self._prints: dict[int, tuple[int, ...]] = {}
         self._before: dict[int, int | None] = {}
-        # What leaves were left with before the program's own hooks had their turn.
+        # The .grad of leaves before the program's own hooks ran.
         self._accumulated: dict[int, int] = {}
-        self._firings: list[NodeRun] = []
+        self._node_runs: list[NodeRun] = []
         self._leaves: list[LeafUpdate] = []
-        # What is held until it has arrived, by where it goes.
+        # Values held until they arrive, by destination.
         self._sent: dict[tuple[int, int], list[int]] = {}
 
     def start(self, request: Callable[[], Request]) -> None:
@@ -154,9 +152,9 @@ class SweepDraft:
         try:
             self._request = request()
         except TypeError:
-            # Other arguments than torch takes: it is torch's to complain of.
+            # Wrong arguments: torch itself will complain.
             return
-        # A root without a graph is, too.
+        # Of a root without a graph, too.
         roots = [root for root in self._request.roots if root.requires_grad]
         seeds = self._request.seeds
         nodes = [edge.node for edge in map(edge_of, roots) if edge is not None]
@@ -164,9 +162,9 @@ class SweepDraft:
         for root, seed in zip(roots, seeds, strict=False):
             edge = self._edge(root)
             if edge is not None:
-                given = None if seed is None else self._values.of(seed)
-                self._send(edge, given)
-                self._roots.append((edge, given))
+                seed_value = None if seed is None else self._values.of(seed)
+                self._send(edge, seed_value)
+                self._roots.append((edge, seed_value))
         if self._request.inputs is not None:
             edges = map(self._edge, self._request.inputs)
             self._limited = tuple(edge for edge in edges if edge is not None)
@@ -178,7 +176,7 @@ class SweepDraft:
             leaving = node.register_hook(self._leave(number))
             self._handles.append(leaving)
             self._hooks += tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
-        self._hooks += tuple(self._found_hooks())
+        self._hooks += tuple(self._program_hooks())
         for number in reached:
             self._handles += self._first_after(number)
         self._after = len(self._dispatch.calls)
@@ -186,7 +184,7 @@ class SweepDraft:
         self._begun = True
 
     def _first_after(self, number: int) -> Iterator[Any]:
-        """Look at a ``.grad`` ahead of hooks that may use it and clear it."""
+        """Read a ``.grad`` before hooks that may use and clear it."""
         draft = self._graph.nodes[number]
         own = getattr(draft.alive.variable, _AFTERWARDS) if draft.kind == Kind.ACCUMULATE else None
         if not own:
@@ -200,24 +198,24 @@ class SweepDraft:
         def look(leaf: torch.Tensor) -> None:
             self._border.take(keep, leaf)
 
-        # Torch calls them in the order in which they were put in.
+        # Torch calls them in insertion order.
         others = dict(own)
         try:
             yield draft.alive.variable.register_post_accumulate_grad_hook(look)
             for key in others:
                 own[key] = own.pop(key)
         finally:
-            # Whatever comes between, none is lost.
+            # Lose none, whatever happens in between.
             for key, hook in others.items():
                 own.setdefault(key, hook)
 
-    def _found_hooks(self) -> Iterator[tuple[Edge, str]]:
-        """Yield where the program has hooks on gradients, and which."""
+    def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
+        """Yield the program's hooks on gradients, and where they are."""
         for tensor, _ in self._values.tensors():
-            for held in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
-                edge = self._edge(tensor) if held else None
-                if held and edge is not None:
-                    yield from ((edge, described(hook)) for hook in held.values())
+            for hooks in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
+                edge = self._edge(tensor) if hooks else None
+                if hooks and edge is not None:
+                    yield from ((edge, described(hook)) for hook in hooks.values())
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
         edge = edge_of(tensor)
@@ -250,7 +248,7 @@ class SweepDraft:
             )
         returned = [value for _, value in self._captured]
         self._retention.hold(returned)
-        # Who was interrupted before it began knows of no pass.
+        # The observer knows of no pass that failed before it began.
         if self._begun:
             self._audience.tell(lambda o: o.ends(self._number, self._captured))
         self._retention.drop(returned)
@@ -261,7 +259,7 @@ class SweepDraft:
         """Return the frozen pass."""
         return Sweep(
             tuple(self._roots),
-            tuple(self._firings),
+            tuple(self._node_runs),
             tuple(self._leaves),
             self._captured,
             self._limited,
@@ -299,48 +297,48 @@ class SweepDraft:
             del incoming
             if self._graph.nodes[number].kind == Kind.CUSTOM:
                 self._inside.leave()
-            self._border.take(self._fired, number, outgoing)
+            self._border.take(self._node_ran, number, outgoing)
 
         return hook
 
-    def _fired(self, number: int, gradients: Any) -> None:
+    def _node_ran(self, number: int, gradients: Any) -> None:
         outgoing = self._recorded(gradients)
         draft = self._graph.nodes[number]
         arrived = self._incoming.pop(number)
-        # Through NumPy, too, a backward may write to what it was given.
+        # A backward may write to its arguments through NumPy, too.
         prints = self._prints.pop(number, ())
         changed = tuple(
-            place
-            for place, value in enumerate(arrived)
+            index
+            for index, value in enumerate(arrived)
             if value is not None
             and (
                 self._values.is_overwritten(value)
-                or (prints and prints[place] != self._print(value))
+                or (prints and prints[index] != self._print(value))
             )
         )
-        # Built-in nodes leave it to autograd to undo their broadcasting.
+        # Built-in nodes rely on autograd to undo their broadcasting.
         summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
         self._dispatch.summed = False
         node_run = NodeRun(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
-        self._firings.append(node_run)
+        self._node_runs.append(node_run)
         for edge, value in zip(draft.edges, outgoing, strict=False):
             if edge is not None:
                 self._send(edge, value)
         update = None
-        held: Values = node_run.incoming
+        needed: Values = node_run.incoming
         if draft.kind == Kind.ACCUMULATE:
             grad, seen = draft.alive.variable.grad, self._accumulated.pop(number, None)
             after = None if grad is None else self._values.of(grad)
             self._retention.hold([after])
-            held = (*held, after, seen)
+            needed = (*needed, after, seen)
             if seen is not None and (grad is None or not grad.any()):
-                # A hook has used it, as an optimizer within the backward pass does.
+                # A hook has used it: an optimizer within the backward pass.
                 after = seen
             update = LeafUpdate(number, self._before.pop(number), after)
             self._leaves.append(update)
-            held = (*held, update.before)
+            needed = (*needed, update.before)
         self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
-        self._retention.drop(held)
+        self._retention.drop(needed)
         for index in range(len(node_run.incoming)):
             self._retention.drop(self._sent.pop((number, index), ()))
         if not self._request.retains:
@@ -349,7 +347,7 @@ class SweepDraft:
 
     def _print(self, number: int | None) -> int:
         array: Any = None if number is None else self._values.value(number).array
-        # Of what lies scattered, a copy would have to be made.
+        # A scattered array would have to be copied.
         plain = array is not None and array.flags.c_contiguous
         return zlib.crc32(array.reshape(-1).view("u1")) if plain else 0
 
@@ -360,7 +358,7 @@ class SweepDraft:
 def edge_of(tensor: torch.Tensor) -> Any:
     """Return where a tensor's gradient arrives; None if it has none, or not at this level.
 
-    A transform (torch.func, vmap) that runs around the pass has tensors whose graph is another's.
+    Inside a transform (torch.func, vmap), a tensor's graph may belong to another level.
     """
     if not tensor.requires_grad:
         return None

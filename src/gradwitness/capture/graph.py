@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SAVED = "_saved_"
 
-# Of their results the first, the order of rows, is a constant to autograd: no output of the node.
+# Their first result, the row order, is a constant for autograd: not an output of the node.
 _CONSTANT_FIRST = ("aten.linalg_lu.", "aten.lu_unpack.")
 
 
@@ -40,17 +40,17 @@ class GraphRecorder:
         return self._numbers.get(node)
 
     def calls_of(self, number: int) -> Iterator[int]:
-        """Yield the calls that a node, and no other one, differentiates."""
+        """Yield the calls that only this node differentiates."""
         draft = self.nodes[number]
         if draft.call is not None:
             yield draft.call
         yield from (call for call in draft.inner if self._calls[call].node == number)
 
     def walk(self, roots: Iterable[Any]) -> list[int]:
-        """Give every node that the roots reach a number, and return the new ones."""
+        """Give every node that the roots reach a number; return the new ones."""
         new: list[int] = []
         waiting = [root for root in roots if root is not None]
-        # First seen, first numbered: breadth first, so that numbers follow the backward order.
+        # Breadth first, so that numbers follow the backward order.
         for node in waiting:
             if node in self._numbers:
                 continue
@@ -98,26 +98,26 @@ class GraphRecorder:
             return
         if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
             draft.kind = Kind.CUSTOM
-            # How many there are is known even where its forward ran out of sight.
+            # Their count is known even if its forward was not seen.
             draft.outputs = _unknown_outputs(draft)
             return
         for call in self._candidates(draft.alive, by_sequence):
-            made = self._calls[call]
-            if _same_operation(draft.name, made.op):
+            maker = self._calls[call]
+            if _same_operation(draft.name, maker.op):
                 draft.kind, draft.call = Kind.OPERATION, call
-                first = 1 if made.op.startswith(_CONSTANT_FIRST) else 0
-                draft.outputs = list(made.outputs[first:])
-                made.node = number
+                first = 1 if maker.op.startswith(_CONSTANT_FIRST) else 0
+                draft.outputs = list(maker.outputs[first:])
+                maker.node = number
                 return
-        # No call is known, but how many results it had is.
+        # No call is known, but the number of its results is.
         draft.outputs = _unknown_outputs(draft)
 
     def _candidates(self, node: Any, by_sequence: dict[int, list[int]]) -> list[int]:
         """Return the calls that may have made a node.
 
-        A node has its number before its operands are looked at, and that may take further numbers
-        before the call runs: one for each view whose history is rebuilt, and one for the copy that
-        an in-place operation keeps of what it overwrites.
+        A node gets its sequence number before its operands are prepared, which may take further
+        numbers before the call runs: one for each view whose history is rebuilt, and one for the
+        copy that an in-place operation keeps of what it overwrites.
         """
         sequence = node._sequence_nr()
         rebuilt = {
@@ -128,15 +128,15 @@ class GraphRecorder:
         while sequence + 1 in rebuilt:
             sequence += 1
         after = by_sequence.get(sequence + 1, [])
-        kept = [
+        copied = [
             second
             for first, second in pairwise(after)
             if self._calls[first].op == "aten.clone.default" and self._calls[second].writes
         ]
-        return by_sequence.get(sequence, []) + kept
+        return by_sequence.get(sequence, []) + copied
 
     def _find_outputs(self) -> None:
-        """Learn from the tensors which node each of them hangs on, or hung on before a write."""
+        """Learn from each tensor which node it belongs to, or belonged to before a write."""
         for node, index, value in self._values.histories():
             number = self._numbers.get(node)
             if number is None:
@@ -149,19 +149,19 @@ class GraphRecorder:
     def _complete_function(self, number: int) -> None:
         """Find the calls of a custom function's forward.
 
-        They run from the first call after its node got its number to the one that made its last
-        output. Other custom functions, and operations with grad mode on, may lie among them.
+        They run from the first call after its node was numbered to the one that made its last
+        output. Other custom functions, and operations with grad mode on, may be among them.
         """
         draft = self.nodes[number]
         if draft.kind != Kind.CUSTOM:
             return
         sequence = draft.alive._sequence_nr()
-        given = {output for output in draft.outputs if output is not None}
+        results = {output for output in draft.outputs if output is not None}
         after = [n for n, call in enumerate(self._calls) if call.sequence >= sequence]
         makers = [
             n
             for n in after
-            if given.intersection(self._calls[n].outputs) or self._calls[n].base in given
+            if results.intersection(self._calls[n].outputs) or self._calls[n].base in results
         ]
         draft.inner = tuple(n for n in after if makers and n <= makers[-1])
         for call in draft.inner:
@@ -169,9 +169,9 @@ class GraphRecorder:
                 self._calls[call].node = number
 
     def _complete_view(self, number: int) -> None:
-        """Write the call that torch left out: it rebuilds the history of a view silently.
+        """Add the call that torch makes silently to rebuild the history of a view.
 
-        After an in-place change of a base, the graph of its views is made anew with AsStrided.
+        After an in-place change of a base, its views get a new graph with AsStrided.
         """
         draft = self.nodes[number]
         if draft.kind != Kind.UNKNOWN or draft.name.rstrip("0123456789") != "AsStridedBackward":
@@ -180,8 +180,8 @@ class GraphRecorder:
         owner = draft.edges[0]
         bases = [] if owner is None else self.nodes[owner.node].outputs[owner.index :]
         base = bases[0] if bases else None
-        shown = draft.outputs[0] if draft.outputs else None
-        if shown is None or base is None:
+        view = draft.outputs[0] if draft.outputs else None
+        if view is None or base is None:
             return
         draft.kind = Kind.OPERATION
         draft.call = self._add_call(
@@ -193,7 +193,7 @@ class GraphRecorder:
                     "stride": tuple(node._saved_stride),
                     "storage_offset": node._saved_storage_offset,
                 },
-                outputs=(shown,),
+                outputs=(view,),
                 writes=(),
                 is_view=True,
                 sequence=-1,
@@ -220,8 +220,8 @@ def _unknown_outputs(draft: NodeDraft) -> list[int | None]:
 def _same_operation(node: str, op: str) -> bool:
     # The copying form of a view, diagonal_copy, leaves DiagonalBackward0_copy.
     copies = node.endswith("_copy")
-    wanted = node.removesuffix("_copy").rstrip("0123456789").lower()
+    node_op = node.removesuffix("_copy").rstrip("0123456789").lower()
     _, name, *_ = op.split(".")
-    made = node_name(name.removesuffix("_copy") if copies else name).lower()
+    call_op = node_name(name.removesuffix("_copy") if copies else name).lower()
     # CopyBackwards is the one plural.
-    return wanted in (made, made + "s")
+    return node_op in (call_op, call_op + "s")

@@ -1,4 +1,4 @@
-"""What a program's hooks are called, and where they are written."""
+"""The names of a program's hooks, and where they are defined."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gradwitness.tape import LEAVING, Edge
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# So many of torch's functions, one holding the other, are looked through for the program's own.
+# Look through at most so many nested functions of torch for the program's own.
 _FUNCTIONS = 20
 
 
 def hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge, str]]:
-    """Yield the program's own hooks on a node, beside which the recorder's have just been put."""
+    """Yield the program's own hooks on a node that has just got the recorder's."""
     for handle, prefix in ((arrival, ""), (leaving, LEAVING)):
         for key, hook in handle.hooks_dict_ref().items():
             if key != handle.id:
@@ -25,9 +25,9 @@ def hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge
 
 
 def _users(hook: Any) -> Iterator[str]:
-    """Yield what a hook is; of torch's own, which stands for a module's, what that one is."""
-    held = (cell.cell_contents for cell in getattr(hook, "__closure__", None) or ())
-    owner = next((item for item in held if isinstance(item, BackwardHook)), None)
+    """Describe a hook, or the module's hooks that one of torch's own stands for."""
+    contents = (cell.cell_contents for cell in getattr(hook, "__closure__", None) or ())
+    owner = next((content for content in contents if isinstance(content, BackwardHook)), None)
     if owner is None:
         yield described(hook)
         return
@@ -37,7 +37,7 @@ def _users(hook: Any) -> Iterator[str]:
 
 
 def described(hook: Any) -> str:
-    """Return a function's name and the line where it is written."""
+    """Return a function's name and the line where it is defined."""
     inner = _written_by_user(getattr(hook, "__wrapped__", hook))
     name = getattr(inner, "__qualname__", type(inner).__qualname__)
     code = getattr(inner, "__code__", None)
@@ -45,7 +45,7 @@ def described(hook: Any) -> str:
 
 
 def _written_by_user(hook: Any) -> Any:
-    """Return the function for which one of torch's own stands, as for several tensors' hooks."""
+    """Return the program's function inside one of torch's, as for hooks on several tensors."""
     waiting = [hook]
     for function in waiting:
         code = getattr(function, "__code__", None)

@@ -1,4 +1,4 @@
-"""What runs inside a backward pass: passes of its own."""
+"""Nested backward passes: those that run inside another."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
 
 
 class Inside:
-    """Lets a mode see what a custom function's backward does: it is off while a pass runs.
+    """Lets a mode, which is off while a pass runs, see inside a custom function's backward.
 
-    Such a backward may run a pass of its own, as checkpoints do.
+    Such a backward may run another pass, as checkpoints do.
     """
 
     def __init__(self, mode: TorchFunctionMode) -> None:
         self._mode: Any = mode
-        # Modes belong to threads: accelerators have their own, which torch tidies up itself.
+        # Modes belong to threads; torch cleans up those of accelerators' threads itself.
         self._entered: list[int] = []
 
     def enter(self) -> None:
-        """Put the mode on."""
+        """Enter the mode."""
         self._mode.__enter__()
         self._entered.append(threading.get_ident())
 
     def leave(self) -> None:
-        """Take it off again."""
+        """Leave it again."""
         self._entered.pop()
         self._mode.__exit__(None, None, None)
 
     def close(self) -> None:
-        """Take it off where a backward that raised has left it on."""
-        # Torch has put its modes back as they were where the error came out of its engine.
+        """Leave it where a backward that raised has left it entered."""
+        # Torch has restored its modes where the error left its engine.
         stack: Any = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
         left = sum(mode is self._mode for mode in stack)
         entered = sum(thread == threading.get_ident() for thread in self._entered)

@@ -1,4 +1,4 @@
-"""What a program's state is before it is run for a trial, and putting that state back."""
+"""Save a program's state before a trial run, and restore it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Randomness:
         self._numpy = np.random.get_state()  # noqa: NPY002 (the program may use that one)
 
     def restore(self) -> None:
-        """Put it back."""
+        """Restore it."""
         torch.set_rng_state(self._torch)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
@@ -61,20 +61,19 @@ class _Kept:
 
 
 class Keeper(Mode):
-    """While entered, remembers tensors and modules as they are when they are first met.
+    """While entered, remembers tensors and modules as they are when first met.
 
-    It is met: what is given, the parameters and buffers of every module that runs, and every
-    leaf that an operation reads. `restore` puts all of them back, bit for bit.
+    It meets the given ones, the parameters and buffers of every module that runs, and every leaf
+    that an operation reads. `restore` puts all of them back, bit for bit.
 
     Parameters
     ----------
     models : iterable of Module
-        Met at once, the tensors too.
-    tensors : iterable of Tensor
+        Met at once, like ``tensors``.
     moving : Generator or None
-        Where one is given, each parameter is moved off its value as soon as it is met.
+        If given, perturb each parameter as soon as it is met.
     before_move : callable
-        Is told of each tensor before it is moved.
+        Called with each tensor before it is perturbed.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class Keeper(Mode):
         return [kept.tensor for kept in self._kept.values()]
 
     def meet_given(self) -> None:
-        """Meet what the constructor was given, and from now on each module that runs."""
+        """Meet the constructor's arguments, and from now on each module that runs."""
         for model in self._models:
             self._meet_module(model)
         for tensor in self._tensors:
@@ -126,7 +125,7 @@ class Keeper(Mode):
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         for tensor in tensors_in([*args, *kwargs.values()]):
-            # A parameter that is being initialised is not in use yet.
+            # A parameter that is just being initialised is not in use yet.
             if (
                 tensor.requires_grad
                 and id(tensor) not in self._kept
@@ -137,12 +136,12 @@ class Keeper(Mode):
         return func(*args, **kwargs)
 
     def restore(self) -> None:
-        """Put everything back that was met, and the random numbers; hooks are gone."""
+        """Restore everything that was met, and the random numbers; remove the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         with torch.no_grad():
-            # What was met first last: of two that share memory, it knows the numbers from before.
+            # In reverse: of tensors that share memory, the first met knows the original numbers.
             for kept in reversed(self._kept.values()):
                 kept.restore()
         for module, training in self._modes.values():
@@ -158,7 +157,7 @@ class Keeper(Mode):
             self._meet(tensor)
 
     def _meet(self, tensor: torch.Tensor) -> None:
-        # In a custom function's forward, a view of a parameter passes for a leaf too.
+        # In a custom function's forward, a view of a parameter also looks like a leaf.
         if id(tensor) in self._kept or id(tensor._base) in self._kept:
             return
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction(), torch.no_grad():
@@ -179,9 +178,9 @@ class Keeper(Mode):
 
 
 def move(numbers: torch.Tensor, generator: torch.Generator) -> None:
-    """Move numbers off their values: up to a quarter of each, and 1/32 to 1/16 besides.
+    """Perturb numbers by up to a quarter of each, plus 1/32 to 1/16.
 
-    So neither 0 nor 1 stays, and a large number keeps its sign. Of complex ones each part is moved.
+    So neither 0 nor 1 stays, and a large number keeps its sign. Complex ones are moved by parts.
     """
     if numbers.is_complex():
         numbers = torch.view_as_real(numbers)
@@ -193,17 +192,17 @@ def move(numbers: torch.Tensor, generator: torch.Generator) -> None:
     change = sign * (1 + uniform()) / 32
     factor = 1 + (uniform() - 0.5) / 2
     moved = numbers.to("cpu", torch.float64) * factor + change
-    # `.data` has a version of its own: autograd does not take this for a change in place.
+    # `.data` has its own version counter: autograd does not see a change in place.
     numbers.copy_(moved)
 
 
 def _write(memory: torch.Tensor, numbers: torch.Tensor) -> None:
-    """Write numbers back, and only where a bit of them is another."""
+    """Write numbers back unless every bit is the same."""
     same = torch.equal(_bits(memory), _bits(numbers))
     if not same:
         memory.copy_(numbers)
 
 
 def _bits(numbers: torch.Tensor) -> torch.Tensor:
-    """Return numbers as bytes: NaN equals itself then, and 0 is not -0."""
+    """Return numbers as bytes, of which NaN equals itself and 0 differs from -0."""
     return numbers.contiguous().reshape(-1).view(torch.uint8)

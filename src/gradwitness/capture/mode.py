@@ -12,10 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A dispatch mode whose first call takes no seconds.
+    """A dispatch mode that does not load the compiler, which takes seconds.
 
-    The compiler must keep out of a mode's own code. Torch sees to that by a wrapper, which loads
-    the compiler for it; here that is done only once something else has loaded it.
+    The compiler must not trace a mode's code. Torch ensures that by a wrapper that loads the
+    compiler; here the wrapper is used only once something else has loaded it.
     """
 
     @classmethod
@@ -32,5 +32,5 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return MethodType(apart, self)
 
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, called below autograd, and return what comes of it."""
+        """Run an operation, below autograd, and return its result."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Who wants to know of each step while its numbers are at hand."""
+"""Observers, told of each step while its numbers are at hand."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Is told of a program's steps; numbers are on the tape as long as the telling lasts."""
+    """Is told of a program's steps; numbers are on the tape until a method returns."""
 
     def called(self, number: int) -> None:
-        """Hear of a call that has just run."""
+        """Observe a call that has just run."""
 
     def begins(
         self,
@@ -23,13 +23,13 @@ class Observer(Protocol):
         roots: Sequence[tuple[Edge, int | None]],
         limited_to: Sequence[Edge] | None,
     ) -> None:
-        """Hear that a backward pass is about to run; its nodes are on the tape."""
+        """Observe that a backward pass is about to run; its nodes are on the tape."""
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
-        """Hear that a node has had its turn."""
+        """Observe that a node has run."""
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
-        """Hear that a backward pass is over, and what it returned."""
+        """Observe that a backward pass has ended, and the gradients that it returned."""
 
 
 class Audience:
@@ -37,9 +37,8 @@ class Audience:
 
     Attributes
     ----------
-    observer : Observer or None
     seconds : float
-        Time that the observer has taken.
+        Time spent in the observer.
     """
 
     def __init__(self) -> None:
@@ -47,7 +46,7 @@ class Audience:
         self.seconds = 0.0
 
     def tell(self, step: Callable[[Observer], None]) -> None:
-        """Let the observer hear of one step."""
+        """Tell the observer of one step."""
         if self.observer is None:
             return
         begun = time.perf_counter()

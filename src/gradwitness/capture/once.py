@@ -1,4 +1,4 @@
-"""One forward and backward pass of a model, which leaves no trace of having run."""
+"""One forward and backward pass of a model that leaves no trace."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def left_alone(model: torch.nn.Module, inputs: Sequence[Any]) -> Iterator[None]:
-    """Run a block with no ``.grad`` to begin with, and put everything back at its end.
+    """Run a block that starts without any ``.grad``, and restore everything at its end.
 
     Parameters, buffers, ``.grad``, training modes and random numbers are then as they were, bit
     for bit.
     """
-    given = list(tensors_in(list(inputs)))
-    keeper = Keeper([model], given)
+    tensors = list(tensors_in(list(inputs)))
+    keeper = Keeper([model], tensors)
     try:
         keeper.meet_given()
-        for tensor in (*model.parameters(), *given):
+        for tensor in (*model.parameters(), *tensors):
             if tensor.is_leaf:
                 tensor.grad = None
         yield
@@ -42,14 +42,14 @@ def run_once(
     Raises
     ------
     InputError
-        If there is no single number to run backward from.
+        If there is no scalar to run backward from.
     """
     output = model(*inputs)
     root = output if loss is None else loss(output)
     if not isinstance(root, torch.Tensor) or root.numel() != 1 or not root.requires_grad:
         what = "the model's output" if loss is None else "what the loss returns"
         raise InputError(
-            f"{what} is no tensor of one number that depends on the parameters: give "
-            "loss=lambda output: ..., which returns one"
+            f"{what} must be a scalar tensor that depends on the parameters; pass "
+            "loss=lambda output: ..."
         )
     torch.autograd.backward(root)

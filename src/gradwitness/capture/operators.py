@@ -1,4 +1,4 @@
-"""The program's own rules beside the operators that torch knows: both must fit."""
+"""Check that the program's own rules fit the operators that torch knows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gradwitness.rules.user_rules import misfit, own
 
 
 def require_fitting_rules() -> None:
-    """Compare each rule that the program brought along with its operator's schema.
+    """Compare each of the program's own rules with its operator's schema.
 
     Raises
     ------
     RuleError
-        If one does not fit, or its operator is unknown while others of its namespace are known. A
-        library that is not loaded is nobody's fault.
+        If one does not fit, or its operator is unknown while others of its namespace are known (if
+        none is, the library is just not loaded).
     """
     mine = own()
     if not mine:
@@ -32,7 +32,7 @@ def require_fitting_rules() -> None:
                 continue
             near = difflib.get_close_matches(name, schemas, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise RuleError(f"there is a rule for {name}, but torch knows no such operator{hint}")
+            raise RuleError(f"there is a rule for {name}, but torch has no such operator{hint}")
         faults = [
             misfit(rule, {a.name: "Tensor" in str(a.type) for a in s.arguments}, str(s))
             for s in schemas[name]

@@ -1,10 +1,10 @@
-"""Further backward passes beside a program's own, with cotangents of every kind.
+"""Further backward passes after a program's own, with cotangents of every kind.
 
-Where the program runs backward, its own pass runs first, untouched. Then the same graph is run
-again, once for each kind of probe, and a hook before every node replaces the gradient that arrives
-there: each node is tried with a cotangent of that kind, in one pass. The passes take the gradients
-by ``torch.autograd.grad``, so that no ``.grad`` is written to, and the random numbers start for
-each where they stood before the program's own pass and end where it left them.
+Where the program runs backward, its own pass runs first, untouched. Then the same graph runs again,
+once for each kind of probe, and a hook before every node replaces the gradient that arrives there:
+one pass tries each node with a cotangent of that kind. The passes use ``torch.autograd.grad``, so
+no ``.grad`` is written; each starts with the random state before the program's own pass, and at the
+end that pass's state is restored.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 
 class Splitting(Observer, Protocol):
-    """An observer that is told what each pass is."""
+    """An observer that is told the kind of each pass."""
 
     def watches(
         self, tape: Tape, functions: Functions, label: Callable[[], tuple[str, int]]
     ) -> None:
-        """Begin to judge a tape that grows; a label tells what runs now: `Prober.label`."""
+        """Begin to judge a growing tape; ``label`` returns what runs now: `Prober.label`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Trial:
     tape : Tape
         The program's passes, and those of the probes.
     errors : dict of str to str
-        Kinds with which a pass failed, and how.
+        Kinds for which a pass failed, and how.
     skipped : tuple of str
         Why a pass of the program got no probes.
     met : list of Tensor
@@ -83,18 +83,15 @@ def trial(
     Parameters
     ----------
     step : callable
-        If it runs no backward itself, that is done from the tensors that it returns.
+        If it runs no backward itself, the tensors that it returns are run backward.
     models, names, saved, room
         As for `Recorder`.
-    kinds : sequence of str
-    observer : Splitting
     tensors : sequence of Tensor
         Known from an earlier run.
     moving : bool
-        Move the parameters off their values.
+        Perturb the parameters.
     everywhere : bool
         Send every kind to torch's own nodes too.
-    seed : int
     """
     generator = torch.Generator().manual_seed(seed) if moving else None
     prober = Prober(kinds, seed, everywhere=everywhere)
@@ -102,7 +99,7 @@ def trial(
     keeper = Keeper(models, tensors, generator, recorder.before_write)
     observer.watches(recorder.growing(), recorder.functions(), lambda: prober.label)
     try:
-        # Before the recorder meets them: it takes down what it finds.
+        # Before the recorder meets them and records their numbers.
         keeper.meet_given()
         recorder.start(observer)
         try:
@@ -117,11 +114,11 @@ def trial(
 
 
 def _run_back(outputs: Any, prober: Prober) -> None:
-    """Run backward from what a step returned, unless it did so itself."""
+    """Run backward from the results of a step, unless it did so itself."""
     if prober.ran:
         return
-    found = outputs.values() if isinstance(outputs, dict) else [outputs]
-    roots = [tensor for tensor in tensors_in(list(found)) if tensor.requires_grad]
+    results = outputs.values() if isinstance(outputs, dict) else [outputs]
+    roots = [tensor for tensor in tensors_in(list(results)) if tensor.requires_grad]
     if roots:
         ones = [torch.ones_like(root) for root in roots]
         torch.autograd.backward(roots, ones)
@@ -136,19 +133,18 @@ class Prober(TorchFunctionMode):
     ----------
     kinds : sequence of str
         Names of `COTANGENTS`, or ``again`` for the program's own pass once more.
-    seed : int
     everywhere : bool
         Send the kinds `CORNERS` to torch's own nodes too.
 
     Attributes
     ----------
     label : tuple of (str, int)
-        What runs now, ``own`` or a kind, and beside which of the program's passes. A pass that a
-        custom function starts in its backward is part of the one that runs.
+        What runs now, ``own`` or a kind, and for which of the program's passes. A pass that a
+        custom function starts in its backward is part of the running one.
     ran : list of str
-        The kinds that have begun, in their order.
+        The kinds that have begun, in order.
     errors : dict of str to str
-        Kinds with which a pass failed, and how.
+        Kinds for which a pass failed, and how.
     skipped : list of str
         Why a pass of the program got no probes.
     """
@@ -188,15 +184,15 @@ class Prober(TorchFunctionMode):
         result = func(*bound.args, **bound.kwargs)
         after = Randomness()
         with _Guard():
-            # Torch would make these itself, and that would be on the tape.
+            # Torch would create these itself, and that would be recorded.
             seeds = [
                 torch.ones_like(root) if seed is None else seed
                 for root, seed in zip(request.roots, request.seeds, strict=True)
             ]
         try:
-            for place, kind in enumerate(kinds):
+            for index, kind in enumerate(kinds):
                 before.restore()
-                last = place == len(kinds) - 1
+                last = index == len(kinds) - 1
 
                 def run(*, keep: bool = request.retains or not last) -> None:
                     torch.autograd.grad(
@@ -215,7 +211,7 @@ class Prober(TorchFunctionMode):
 
     def _send(self, kind: str, run: Callable[[], None], nodes: Iterable[Any]) -> None:
         handles: list[Any] = []
-        # Each pass has numbers of its own, whatever else is asked for.
+        # Each pass draws the same numbers, whichever other kinds are asked for.
         generator = torch.Generator().manual_seed(self._seed)
         try:
             if kind != AGAIN:
@@ -226,7 +222,7 @@ class Prober(TorchFunctionMode):
                     if not node.name().endswith("AccumulateGrad")
                 ]
             run()
-        except Exception as error:  # noqa: BLE001 (the program's own: its backward cannot do it)
+        except Exception as error:  # noqa: BLE001 (the program's own backward may raise anything)
             text = str(error).strip().partition("\n")[0]
             self.errors.setdefault(kind, f"{type(error).__name__}: {text}")
         finally:
@@ -252,8 +248,8 @@ def _is_plain(gradient: torch.Tensor) -> bool:
 
 def _normal(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     dtype = torch.complex128 if like.is_complex() else torch.float64
-    drawn = torch.randn(tuple(shape), generator=generator, dtype=dtype)
-    return drawn.to(like.device, like.dtype)
+    numbers = torch.randn(tuple(shape), generator=generator, dtype=dtype)
+    return numbers.to(like.device, like.dtype)
 
 
 def _random(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -261,7 +257,7 @@ def _random(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _strided(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return numbers whose dimensions lie in memory in the opposite order, with gaps."""
+    """Return numbers in memory in the opposite order of dimensions, with gaps."""
     order = tuple(reversed(range(like.dim())))
     gapped = _normal([*(like.shape[d] for d in order), 2], like, generator)[..., 1]
     return gapped.permute(order)
@@ -282,16 +278,16 @@ def _zero(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _one_hot(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return zeros with one other number, whose place is drawn."""
-    made = _zero(like, generator)
-    if made.numel():
-        place = torch.randint(made.numel(), (), generator=generator)
-        made.view(-1)[place] = _normal((), like, generator)
-    return made
+    """Return zeros with one other number at a random index."""
+    numbers = _zero(like, generator)
+    if numbers.numel():
+        index = torch.randint(numbers.numel(), (), generator=generator)
+        numbers.view(-1)[index] = _normal((), like, generator)
+    return numbers
 
 
 def _scaled(sign: int) -> Callable[[torch.Tensor, torch.Generator], torch.Tensor]:
-    """Return random numbers times the square root of what the format can hold, or over it."""
+    """Return random numbers times about the square root of the format's maximum, or over it."""
 
     def make(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         exponent = sign * (int(math.log2(torch.finfo(like.dtype).max)) // 2 - 4)
@@ -312,7 +308,7 @@ COTANGENTS: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] =
 
 
 def is_foreign(node: Any) -> bool:
-    """Return whether a node is not one of torch's own: a user's, in Python or in C++."""
+    """Whether a node is a user's, in Python or C++, not one of torch's own."""
     custom = isinstance(node, torch.autograd.function.BackwardCFunction)
     return custom or "CppNode" in node.name()
 
@@ -329,7 +325,7 @@ def reached(roots: Iterable[torch.Tensor]) -> list[Any]:
 
 
 class _Guard(contextlib.ExitStack):
-    """Keeps what the probes do themselves off the tape."""
+    """Keeps the probes' own operations off the tape."""
 
     def __enter__(self) -> Self:
         self.enter_context(torch._C._DisableTorchDispatch())

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class _LazySequence(Sequence[T]):
-    """A sequence whose elements are made when they are asked for."""
+    """A sequence whose elements are computed on access."""
 
     def __init__(self, make: Callable[[int], T], counted: Sized) -> None:
         self._make = make
@@ -47,15 +47,15 @@ class _LazySequence(Sequence[T]):
         return len(self._counted)
 
     @overload
-    def __getitem__(self, place: int) -> T: ...
+    def __getitem__(self, index: int) -> T: ...
     @overload
-    def __getitem__(self, place: slice) -> list[T]: ...
-    def __getitem__(self, place: int | slice) -> T | list[T]:
-        if isinstance(place, slice):
-            return [self._make(n) for n in range(*place.indices(len(self)))]
-        if not 0 <= place < len(self._counted):
-            raise IndexError(place)
-        return self._make(place)
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self._make(n) for n in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self._counted):
+            raise IndexError(index)
+        return self._make(index)
 
 
 class Recorder:
@@ -66,16 +66,16 @@ class Recorder:
     *models, names, saved
         As for `record`.
     room : int or None
-        Bytes that numbers may take which no step needs any more; None for no limit.
+        Bytes for values that no step needs any more; None for no limit.
 
     Attributes
     ----------
     tape : Tape
-        What happened; there once recording has stopped.
+        The recording, available once it has stopped.
     seconds : float
-        Wall time of the block, without that of an observer.
+        Wall time of the block, without the observer's.
     overhead : float
-        Share of that time that went into recording operations, 0 to 1.
+        Share of that time spent on recording, 0 to 1.
     """
 
     def __init__(
@@ -123,28 +123,28 @@ class Recorder:
             While recording still runs.
         """
         if self._tape is None:
-            raise CaptureError("the recording is ready when the recorded block has ended")
+            raise CaptureError("the recording is not ready before its block has ended")
         return self._tape
 
     @property
     def overhead(self) -> float:
-        """Share of the block's wall time that went into recording operations."""
+        """Share of the block's wall time spent on recording."""
         return self._recording / self.seconds if self.seconds else 0.0
 
     def functions(self) -> Applications:
-        """Return what can run the program's custom functions again while recording runs."""
+        """Return the custom functions of the program, which can be rerun while recording."""
         return self._dispatch.applications
 
     def number_of(self, tensor: torch.Tensor) -> int | None:
-        """Return the number that a tensor has on the tape, while recording runs."""
+        """Return the number of a tensor on the tape, while recording runs."""
         return self._border.take(self._values.of, tensor)
 
     def before_write(self, tensor: torch.Tensor) -> None:
-        """Learn that a tensor's memory is about to change in a way that is no call."""
+        """Note that a tensor's memory is about to change without a call."""
         self._border.take(self._values.before_write, tensor)
 
     def growing(self) -> Tape:
-        """Return the tape as it is while recording runs, without the backward passes."""
+        """Return the growing tape while recording runs, without the backward passes."""
         values, calls, nodes = self._values, self._dispatch.calls, self._graph.nodes
         return Tape(
             values=_LazySequence(values.value, values),
@@ -158,20 +158,20 @@ class Recorder:
         return draft.finish(number, self._graph.number(draft.backward_of))
 
     def start(self, observer: Observer | None = None) -> None:
-        """Begin to record, and to tell an observer of each step."""
+        """Start recording, and telling an observer of each step."""
         require_fitting_rules()
         self._audience.observer = observer
         for model in self._models:
             self._border.take(self._trail.add, model)
         self._trail.start()
         self._stack.callback(self._trail.stop)
-        # The function mode is entered last, so that it meets `backward` before anything else.
+        # The function mode is entered last, so that it sees `backward` first.
         self._stack.enter_context(self._dispatch)
         self._stack.enter_context(self._backward)
         self._begun = time.perf_counter()
 
     def stop(self) -> None:
-        """End recording and write the tape; hooks and modes are gone whatever happened."""
+        """Stop recording and write the tape; remove hooks and modes whatever happened."""
         self.seconds = time.perf_counter() - self._begun - self._audience.seconds
         self._stack.close()
         self._recording = self._border.seconds - self._audience.seconds
@@ -183,9 +183,9 @@ class Recorder:
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
         growing = self.growing()
         calls, nodes = tuple(growing.calls), tuple(growing.nodes)
-        # What is held of the program is let go: tensors, nodes, graphs, models, the observer.
+        # Free what is held of the program: tensors, nodes, graphs, models, the observer.
         del self._graph, self._backward, self._dispatch, self._trail, self._models, self._audience
-        foreign = self._values.foreign(grads) | self._values.let_go()
+        foreign = self._values.foreign(grads) | self._values.release_tensors()
         complete = self._retention.fits(self._values.bytes_of(foreign))
         if complete:
             self._values.own(foreign)
@@ -211,7 +211,7 @@ class Recorder:
             self._values.name(parameter, name)
             number = self._values.of(parameter)
             self._parameters[number] = None
-            # No step needs it until one uses it.
+            # Spare until a step uses it.
             self._retention.hold([number])
             self._retention.drop([number])
         for name, buffer in root.named_buffers():
@@ -229,10 +229,10 @@ def record(
     Parameters
     ----------
     *models : torch.nn.Module
-        Models whose parameter and module names the tape shall use. A module that is called inside
-        the block names itself, so this may be empty.
+        Models whose parameter and module names the tape uses. A module called inside the block
+        names itself, so this may be empty.
     names : mapping of str to Tensor, optional
-        Names for other tensors, inputs above all.
+        Names for other tensors, such as inputs.
     saved : bool
         Also record which tensors each node saved (runs the unpacking of saved-tensor hooks).
 

@@ -1,4 +1,4 @@
-"""A program's own functions, run again: for those that no rule can differentiate."""
+"""A program's custom functions, rerun where no rule can differentiate them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.capture.source import open_functions, tensors_in
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Ref
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from gradwitness.capture.values import ValueStore
     from gradwitness.tape import Argument
 
-# Where torch makes the functions of operators that `register_autograd` gave a backward.
+# The module where torch creates the functions of operators with `register_autograd`.
 _OPERATORS = "torch._library.autograd"
 
 
 @dataclass(frozen=True)
 class _Held:
-    """A tensor that a function was applied to: its number keeps it, not the program's object."""
+    """A tensor that a function was applied to, held by its number instead of the object."""
 
     value: int
     device: torch.device
@@ -47,19 +47,18 @@ class _Application:
     named: dict[str, Any] = field(default_factory=dict)
 
     def tensors(self) -> list[_Held]:
-        """Return the tensors that an edge belongs to, in order."""
+        """Return the tensors that have an edge, in order."""
         if isinstance(self.function, torch._ops.OpOverload):
-            # A registered operator takes lists apart.
+            # A registered operator flattens lists.
             return [*_held_in((*self.arguments, *self.named.values()))]
-        return [item for item in self.arguments if isinstance(item, _Held)]
+        return [argument for argument in self.arguments if isinstance(argument, _Held)]
 
 
 class Applications:
-    """Notes what custom functions are applied to, and runs them again in float64.
+    """Notes the arguments of custom functions, and reruns them in float64.
 
     Parameters
     ----------
-    values : ValueStore
     calls : list of CallDraft
         May still be growing.
     """
@@ -68,12 +67,12 @@ class Applications:
         self._values = values
         self._calls = calls
         self._by_call: dict[int, list[_Application]] = {}
-        # The functions that run now: identity of the frame, and the arguments that it holds.
+        # The functions that run now: the frame's identity, and its arguments.
         self._running: dict[int, Any] = {}
         self._nodes: Sequence[NodeDraft] = ()
 
     def belong_to(self, nodes: Sequence[NodeDraft]) -> None:
-        """Take the nodes that are asked for; may still be growing."""
+        """Set the nodes that methods refer to; the list may still be growing."""
         self._nodes = nodes
 
     @property
@@ -82,29 +81,29 @@ class Applications:
         return bool(self._running)
 
     def note(self, call: int) -> list[int]:
-        """Note the functions that a call is the first one of; return the values they need."""
+        """Note the functions whose first call this is; return the values they need."""
         frames = list(open_functions())
-        known, self._running = self._running, {}
+        previous, self._running = self._running, {}
         new = []
         for frame in frames:
             arguments = frame.f_locals.get("args", ())
-            if known.get(id(frame)) is not arguments:
+            if previous.get(id(frame)) is not arguments:
                 new.append(_Application(frame.f_locals["cls"], self._held(arguments)))
             self._running[id(frame)] = arguments
         if new:
             self._by_call.setdefault(call, []).extend(new)
-        return [held.value for made in new for held in _held_in(made.arguments)]
+        return [held.value for application in new for held in _held_in(application.arguments)]
 
     def forget(self, call: int) -> None:
-        """Let go of the functions that began with a call."""
+        """Forget the functions that began with a call."""
         self._by_call.pop(call, None)
 
-    def _held(self, item: Any) -> Any:
-        if isinstance(item, torch.Tensor):
-            return _Held(self._values.of(item), item.device)
-        if type(item) in (tuple, list):
-            return type(item)(self._held(each) for each in item)
-        return item
+    def _held(self, argument: Any) -> Any:
+        if isinstance(argument, torch.Tensor):
+            return _Held(self._values.of(argument), argument.device)
+        if type(argument) in (tuple, list):
+            return type(argument)(self._held(element) for element in argument)
+        return argument
 
     def operands(self, node: int) -> Sequence[int | None]:
         """Return the values of a node's inputs, in the order of its edges.
@@ -112,58 +111,58 @@ class Applications:
         Raises
         ------
         Unjudgeable
-            If it is not known how its function was called.
+            If the call of its function was not recorded.
         """
-        found = [held.value for held in self._application(node).tensors()]
-        if not self._nodes or len(found) != len(self._nodes[node].edges):
-            raise Unjudgeable("it is not known how this function was called")
-        return found
+        operands = [held.value for held in self._application(node).tensors()]
+        if not self._nodes or len(operands) != len(self._nodes[node].edges):
+            raise Unjudgeable("the call of this function was not recorded")
+        return operands
 
     def function(self, node: int) -> type | None:
-        """Return the class whose forward made a node, if one did."""
+        """Return the custom function of a node, if it has one."""
         draft = self._nodes[node] if self._nodes else None
         return None if draft is None else getattr(type(draft.alive), "_forward_cls", None)
 
     def arguments(self, node: int) -> dict[str, Argument]:
-        """Return what a node's function was applied to, by the names of its forward.
+        """Return the arguments of a node's function, by the names of its forward.
 
         Raises
         ------
         Unjudgeable
-            If it is not known how it was called.
+            If its call was not recorded.
         """
-        made = self._application(node)
-        function = made.function
+        application = self._application(node)
+        function = application.function
         # Without setup_context, forward takes the context first.
         before = [None] * (function.setup_context is torch.autograd.Function.setup_context)
-        bound = inspect.signature(function.forward).bind(*before, *made.arguments)
+        bound = inspect.signature(function.forward).bind(*before, *application.arguments)
         bound.apply_defaults()
-        return {name: _on_tape(item) for name, item in bound.arguments.items()}
+        return {name: _on_tape(argument) for name, argument in bound.arguments.items()}
 
     def run(self, node: int, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
-        """Run a node's forward again in float64, some operands (by value) replaced.
+        """Rerun a node's forward in float64 with some operands (by value) replaced.
 
         Raises
         ------
         Unjudgeable
             If that fails, or the results are in another format.
         """
-        made = self._application(node)
+        application = self._application(node)
         tensors: dict[int, torch.Tensor] = {}
 
-        def alive(item: Any) -> Any:
-            if isinstance(item, _Held):
-                if item.value not in tensors:
-                    tensors[item.value] = self._tensor(item, moved.get(item.value))
-                return tensors[item.value]
-            if type(item) in (tuple, list):
-                return type(item)(alive(each) for each in item)
-            return item
+        def alive(argument: Any) -> Any:
+            if isinstance(argument, _Held):
+                if argument.value not in tensors:
+                    tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
+                return tensors[argument.value]
+            if type(argument) in (tuple, list):
+                return type(argument)(alive(element) for element in argument)
+            return argument
 
         with _aside():
-            arguments = [alive(item) for item in made.arguments]
-            named = {name: alive(item) for name, item in made.named.items()}
-            run = getattr(made.function, "apply", made.function)
+            arguments = [alive(argument) for argument in application.arguments]
+            named = {name: alive(argument) for name, argument in application.named.items()}
+            run = getattr(application.function, "apply", application.function)
             results = _attempt(lambda: run(*arguments, **named))
         return [_numbers(result) for result in tensors_in(results, keep_none=True)]
 
@@ -174,10 +173,10 @@ class Applications:
             if getattr(function, "__module__", "") == _OPERATORS and len(draft.inner) == 1:
                 return self._operator(self._calls[draft.inner[0]])
             for call in draft.inner:
-                for made in self._by_call.get(call, ()):
-                    if made.function is function:
-                        return made
-        raise Unjudgeable("it is not known how this function was called")
+                for application in self._by_call.get(call, ()):
+                    if application.function is function:
+                        return application
+        raise Unjudgeable("the call of this function was not recorded")
 
     def _operator(self, call: CallDraft) -> _Application:
         """Return the application of an operator of ``torch.library``, from the tape's arguments."""
@@ -186,64 +185,64 @@ class Applications:
         device = next(
             (
                 held.device
-                for made in self._by_call.values()
-                for each in made
-                for held in _held_in(each.arguments)
+                for applications in self._by_call.values()
+                for application in applications
+                for held in _held_in(application.arguments)
             ),
             torch.device("cpu"),
         )
 
-        def held(item: Argument, kind: str) -> Any:
-            if isinstance(item, Ref):
-                return _Held(item.value, device)
-            if isinstance(item, tuple):
-                return [held(each, kind) for each in item]
-            return _from_text(item, kind)
+        def held(recorded: Argument, kind: str) -> Any:
+            if isinstance(recorded, Ref):
+                return _Held(recorded.value, device)
+            if isinstance(recorded, tuple):
+                return [held(element, kind) for element in recorded]
+            return _from_text(recorded, kind)
 
-        places, named = [], {}
+        positional, named = [], {}
         for argument in function._schema.arguments:
-            given = held(call.arguments[argument.name], str(argument.type))
+            converted = held(call.arguments[argument.name], str(argument.type))
             if argument.kwarg_only:
-                named[argument.name] = given
+                named[argument.name] = converted
             else:
-                places.append(given)
-        return _Application(function, tuple(places), named)
+                positional.append(converted)
+        return _Application(function, tuple(positional), named)
 
     def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
         value = self._values.value(held.value)
         array: Any = value.array if moved is None else moved
         if array is None:
             raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
-        wanted = np.float64 if is_float(value.dtype) else array.dtype
-        return torch.from_numpy(np.array(array, dtype=wanted, order="C")).to(held.device)
+        dtype = np.float64 if is_float(value.dtype) else array.dtype
+        return torch.from_numpy(np.array(array, dtype=dtype, order="C")).to(held.device)
 
 
-def _on_tape(item: Any) -> Any:
-    if isinstance(item, _Held):
-        return Ref(item.value)
-    return tuple(map(_on_tape, item)) if type(item) in (tuple, list) else item
+def _on_tape(argument: Any) -> Any:
+    if isinstance(argument, _Held):
+        return Ref(argument.value)
+    return tuple(map(_on_tape, argument)) if type(argument) in (tuple, list) else argument
 
 
-def _held_in(item: Any) -> Iterator[_Held]:
-    if isinstance(item, _Held):
-        yield item
-    elif type(item) in (tuple, list):
-        for each in item:
-            yield from _held_in(each)
+def _held_in(argument: Any) -> Iterator[_Held]:
+    if isinstance(argument, _Held):
+        yield argument
+    elif type(argument) in (tuple, list):
+        for element in argument:
+            yield from _held_in(element)
 
 
-def _from_text(item: Any, kind: str) -> Any:
-    """Return an argument of an operator as it was: the tape has dtypes and the like as text."""
-    if isinstance(item, str) and kind.removeprefix("Optional[") != "str":
-        name = item.removeprefix("torch.")
-        return getattr(torch, name) if hasattr(torch, name) else torch.device(item)
-    return item
+def _from_text(argument: Any, kind: str) -> Any:
+    """Convert an operator's argument back: the tape holds dtypes and the like as text."""
+    if isinstance(argument, str) and kind.removeprefix("Optional[") != "str":
+        name = argument.removeprefix("torch.")
+        return getattr(torch, name) if hasattr(torch, name) else torch.device(argument)
+    return argument
 
 
 def _attempt(run: Callable[[], Any]) -> Any:
     try:
         return run()
-    except Exception as error:  # noqa: BLE001 (the program's own: it may refuse in any way)
+    except Exception as error:  # noqa: BLE001 (the program's own code may raise anything)
         said = str(error).strip().partition("\n")[0]
         raise Unjudgeable(
             f"it does not run in float64 ({type(error).__name__}: {said[:120]})"
@@ -255,19 +254,19 @@ def _numbers(result: Any) -> NDArray[Any] | None:
         return None
     if result.is_floating_point() and result.dtype is not torch.float64:
         name = str(result.dtype).removeprefix("torch.")
-        raise Unjudgeable(f"of float64 operands it makes a {name} result: no slope can be measured")
+        raise Unjudgeable(f"it returns {name} for float64 inputs: no slope can be measured")
     array: NDArray[Any] = result.detach().cpu().numpy().copy()
     return array
 
 
 @contextlib.contextmanager
 def _aside() -> Iterator[None]:
-    """Let nothing show in the program: no recording, no graph, no random number used up.
+    """Leave no trace in the program: no recording, no graph, no random number used up.
 
     Raises
     ------
     Unjudgeable
-        If random numbers were drawn: what is run again is another function then.
+        If random numbers were drawn: each run is then another function.
     """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda._initialized else None
     state, plain = torch.get_rng_state(), random.getstate()
@@ -279,9 +278,9 @@ def _aside() -> Iterator[None]:
             torch.no_grad(),
         ):
             yield
-            drawn = random.getstate() != plain or not torch.equal(torch.get_rng_state(), state)
+            same = random.getstate() == plain and torch.equal(torch.get_rng_state(), state)
             now = np.random.get_state()  # noqa: NPY002
-            if drawn or not all(map(np.array_equal, now, numbers)):
+            if not same or not all(map(np.array_equal, now, numbers)):
                 raise Unjudgeable("it draws random numbers")
     finally:
         torch.set_rng_state(state)

@@ -1,4 +1,4 @@
-"""How long recorded numbers are held: while a step needs them, and then while there is room."""
+"""How long recorded values are held: while a step needs them, then while there is room."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ if TYPE_CHECKING:
 class Retention:
     """Counts the steps that still need a value.
 
-    A value that no step needs is kept for the report while all such values together take no more
-    than ``room``; the first time that they do, they are let go, and from then on at once.
+    Values that no step needs are kept for the report while all of them fit into ``room``. Once they
+    do not, they are freed, and from then on at once.
 
     Parameters
     ----------
-    values : ValueStore
     room : int or None
         Bytes; None for no limit.
 
     Attributes
     ----------
     complete : bool
-        Whether nothing has been let go.
+        Whether nothing has been freed.
     """
 
     def __init__(self, values: ValueStore, room: int | None) -> None:
@@ -44,7 +43,7 @@ class Retention:
                 self._needed[number] += 1
 
     def drop(self, numbers: Iterable[int | None]) -> None:
-        """Count one step less; what no step needs may go."""
+        """Count one step less; free values that no step needs."""
         if self._room is None:
             return
         spare = []
@@ -66,7 +65,7 @@ class Retention:
         self._values.release(spare)
 
     def fits(self, more: int) -> bool:
-        """Return whether so many bytes more may be kept."""
+        """Whether so many more bytes may be kept."""
         return self.complete and (
             self._room is None or sum(self._memory.values()) + more <= self._room
         )

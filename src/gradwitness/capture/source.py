@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gradwitness.capture.border import Border
 
-# Frames that are nobody's program: torch itself and this package.
+# Not the program's code: torch itself and this package.
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 # Where torch's engine begins to run a backward pass, as far as Python sees it.
@@ -29,7 +29,7 @@ _APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-de
 
 
 def is_skipped(file: str) -> bool:
-    """Return whether a file is nobody's program: torch's, or this package's."""
+    """Whether a file is torch's or this package's, not the program's."""
     return file.startswith(_SKIPPED)
 
 
@@ -47,7 +47,7 @@ def user_line() -> str:
 
 
 def open_functions() -> Iterator[FrameType]:
-    """Yield the frames that apply a custom ``autograd.Function`` now, the innermost first."""
+    """Yield the frames that currently apply a custom ``autograd.Function``, innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _APPLY:
@@ -56,12 +56,12 @@ def open_functions() -> Iterator[FrameType]:
 
 
 def inside_function() -> bool:
-    """Return whether the forward of a custom ``autograd.Function`` is running."""
+    """Whether the forward of a custom ``autograd.Function`` is running."""
     return next(open_functions(), None) is not None
 
 
 def is_innermost_function() -> bool:
-    """Return whether the forward of a custom function runs, and no backward pass within it."""
+    """Whether the forward of a custom function runs, without a backward pass within it."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not ENGINE:
         if frame.f_code is _APPLY:
@@ -70,13 +70,13 @@ def is_innermost_function() -> bool:
     return False
 
 
-def tensors_in(item: Any, *, keep_none: bool = False) -> Iterator[Any]:
+def tensors_in(argument: Any, *, keep_none: bool = False) -> Iterator[Any]:
     """Yield the tensors of an argument or result, which may be a list of them."""
-    if isinstance(item, torch.Tensor) or (item is None and keep_none):
-        yield item
-    elif isinstance(item, (list, tuple)):
-        for each in item:
-            yield from tensors_in(each, keep_none=keep_none)
+    if isinstance(argument, torch.Tensor) or (argument is None and keep_none):
+        yield argument
+    elif isinstance(argument, (list, tuple)):
+        for element in argument:
+            yield from tensors_in(element, keep_none=keep_none)
 
 
 class ModuleTrail:
@@ -85,10 +85,9 @@ class ModuleTrail:
     Parameters
     ----------
     on_root : callable
-        Called with every outermost module when its forward starts, the first time.
+        Called with every outermost module when its forward first starts.
     is_recorded : callable
-        Whether what this thread runs is recorded: hooks on modules are the whole process's.
-    border : Border
+        Whether this thread is recorded: hooks on modules hold for the whole process.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class ModuleTrail:
         self._handles: list[RemovableHandle] = []
 
     def start(self) -> None:
-        """Begin to follow, for every module of the process."""
+        """Start following every module of the process."""
 
         def before(module: torch.nn.Module, _: Any) -> None:
             self._border.take(self._enter, module)
@@ -125,7 +124,7 @@ class ModuleTrail:
         self._handles.clear()
 
     def add(self, root: torch.nn.Module) -> None:
-        """Learn the names of a model's modules; a model that is known already changes nothing."""
+        """Learn the names of a model's modules, unless it is known already."""
         if id(root) in self._names:
             return
         self._held.append(root)
@@ -135,7 +134,7 @@ class ModuleTrail:
         self._on_root(root)
 
     def here(self) -> Source:
-        """Return the place that is running now."""
+        """Return the running module and line."""
         return Source(self._trail[-1] if self._trail else "", user_line())
 
     def _enter(self, module: torch.nn.Module) -> None:

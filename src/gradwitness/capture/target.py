@@ -14,17 +14,12 @@ if TYPE_CHECKING:
 
 
 def load_function(path: Path, name: str) -> Callable[[], Any]:
-    """Import a Python file and return one of its functions, which is called without arguments.
-
-    Parameters
-    ----------
-    path : Path
-    name : str
+    """Import a Python file and return one of its functions, to be called without arguments.
 
     Raises
     ------
     InputError
-        If there is no such file or function. What the file itself raises is passed on.
+        If there is no such file or function. Errors of the file itself propagate.
     """
     if not path.is_file():
         raise InputError(f"no such file: {path} (expected FILE.py:FUNCTION)")
@@ -38,7 +33,9 @@ def load_function(path: Path, name: str) -> Callable[[], Any]:
     spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
-        known = [n for n, item in vars(module).items() if callable(item) and n[0] != "_"]
-        raise InputError(f"{path} has no function {name!r}; it has: {', '.join(known) or 'none'}")
-    found: Callable[[], Any] = function
-    return found
+        functions = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
+        raise InputError(
+            f"{path} has no function {name!r}; it has: {', '.join(functions) or 'none'}"
+        )
+    loaded: Callable[[], Any] = function
+    return loaded

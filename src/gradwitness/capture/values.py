@@ -1,4 +1,4 @@
-"""From live tensors to numbered values: who is who, and what an in-place write must not destroy."""
+"""From live tensors to numbered values, whose numbers survive in-place writes."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class _Draft:
 class _Storage:
     """One piece of memory; ``epoch`` counts the writes to it.
 
-    The weak reference keeps its address from being given to another, ``memory`` its content too,
-    unless the program resizes it: then its bytes lie elsewhere than at ``place``.
+    The weak reference keeps its address from being reused, ``memory`` its content too, unless the
+    program resizes it: then its bytes lie elsewhere than at ``extent``.
     """
 
     number: int
     address: StorageWeakRef
     memory: Any
-    place: tuple[int, int] | None
+    extent: tuple[int, int] | None
     epoch: int = 0
     drafts: list[_Draft] = field(default_factory=list)
     lent: bool = False
@@ -64,14 +64,13 @@ class _Storage:
 class ValueStore:
     """Numbers the tensors of a program.
 
-    A tensor keeps its number until its memory is written to; then the old number keeps a copy of
-    the old numbers. Tensors are held, so that no identity is given out twice.
+    A tensor keeps its value until its memory is written to; then the old value keeps a copy of the
+    old numbers. Tensors are held, so that no identity is reused.
 
     Arrays share the program's memory, which the program may resize or free: numbers are copied
-    before an operation that does so. A storage can also be resized as an object, out of torch's
-    sight. So where a program has that object, or asks for it, numbers are copied at once; and since
-    hooks within a backward pass ask unseen, no array is handed out, nor read, before a look at
-    whether its memory is still in its place.
+    before an operation that does so. A program can also resize a storage object unseen by torch. So
+    once it has or asks for that object, numbers are copied at once; and since hooks within a
+    backward pass ask unseen, every access to an array first checks that its memory has not moved.
     """
 
     def __init__(self) -> None:
@@ -79,46 +78,46 @@ class ValueStore:
         self._storages: dict[int, _Storage] = {}
         self._in_order: list[_Storage] = []
         self._by_object: dict[int, tuple[torch.Tensor, int, int]] = {}
-        self._by_place: dict[tuple[Any, ...], tuple[int, int]] = {}
+        self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past: list[tuple[Any, int, int]] = []
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
-        """Give a tensor the user's name for it; the first name stays."""
+        """Give a tensor the user's name; the first name stays."""
         if id(tensor) in self._names:
             return
         self._names[id(tensor)] = (tensor, name)
-        # A model that was built inside the block has values already.
-        known = self._by_object.get(id(tensor))
-        if known is not None and known[0] is tensor:
-            self._drafts[known[1]].name = name
+        # A model built inside the block has values already.
+        entry = self._by_object.get(id(tensor))
+        if entry is not None and entry[0] is tensor:
+            self._drafts[entry[1]].name = name
 
     def leaf(self, tensor: torch.Tensor) -> int:
-        """Return the number of a tensor that turned out to collect a gradient."""
+        """Return the number of a tensor that collects a gradient, and mark it as a leaf."""
         number = self.of(tensor)
         self._drafts[number].leaf = True
         return number
 
     def of(self, tensor: torch.Tensor) -> int:
-        """Return the number of a tensor as it is now, giving it one if it is new."""
+        """Return the current number of a tensor; a new tensor gets one."""
         epoch = self._epoch(tensor)
         entry = self._by_object.get(id(tensor))
         if entry is not None and entry[0] is tensor and entry[2] == epoch and self._lies(*entry):
             return entry[1]
-        known = self._by_place.get(self._place(tensor))
-        if known is not None and known[1] == epoch:
-            self._meet(tensor, known[0], epoch)
+        at_key = self._by_key.get(self._key(tensor))
+        if at_key is not None and at_key[1] == epoch:
+            self._meet(tensor, at_key[0], epoch)
             named = self._names.get(id(tensor))
-            if named is not None and not self._drafts[known[0]].name:
-                # It was made under another tensor of the same memory, through `.data`.
-                self._drafts[known[0]].name = named[1]
-            if self._drafts[known[0]].array is None:
-                self._attach(self._drafts[known[0]], tensor)
-            return known[0]
+            if named is not None and not self._drafts[at_key[0]].name:
+                # Its value was made through another tensor of the same memory: `.data`.
+                self._drafts[at_key[0]].name = named[1]
+            if self._drafts[at_key[0]].array is None:
+                self._attach(self._drafts[at_key[0]], tensor)
+            return at_key[0]
         return self._new(tensor, made=False)
 
     def _lies(self, tensor: torch.Tensor, value: int, _: int) -> bool:
-        """Return whether a tensor still lies where its value did: ``.data`` may be another now."""
+        """Whether a tensor still lies where its value did: ``.data`` may have changed."""
         layout, storage = self._drafts[value].layout, self._storages.get(_address(tensor))
         return layout is None or (storage is not None and layout.storage == storage.number)
 
@@ -127,7 +126,7 @@ class ValueStore:
         return self._new(tensor, made=True)
 
     def before_write(self, tensor: torch.Tensor) -> None:
-        """Copy what is recorded of a tensor's memory, which is about to be overwritten."""
+        """Copy the recorded values of a tensor's memory, which is about to be overwritten."""
         storage = self._storage(tensor)
         if storage is None:
             return
@@ -135,11 +134,11 @@ class ValueStore:
         storage.epoch += 1
         for draft in storage.drafts:
             _keep_copy(draft)
-        # The copies need no further looking after.
+        # Copies need no tracking.
         storage.drafts.clear()
 
     def lend(self, tensor: torch.Tensor) -> None:
-        """Copy what is recorded of a tensor's memory, now and later: it may be resized unseen."""
+        """Copy the values of a tensor's memory, now and later: it may be resized unseen."""
         if not is_plain(tensor):
             return
         storage = self._storage(tensor) or self._new_storage(tensor)
@@ -148,23 +147,23 @@ class ValueStore:
             _keep_copy(draft)
         storage.drafts.clear()
 
-    def let_go(self) -> set[int]:
-        """Let the program's tensors go, and return the memory that something else holds, by number.
+    def release_tensors(self) -> set[int]:
+        """Release the program's tensors; return the storages that something else holds.
 
-        It may be resized when nobody looks any more.
+        Those may be resized later, unseen.
         """
         self._by_object.clear()
         self._names.clear()
         self._past.clear()
-        held = [s for s in self._in_order if s.memory is not None]
-        # One is this store's own hold.
-        return {s.number for s in held if torch._C._storage_Use_Count(s.memory._cdata) > 1}
+        alive = [s for s in self._in_order if s.memory is not None]
+        # One use is this store's.
+        return {s.number for s in alive if torch._C._storage_Use_Count(s.memory._cdata) > 1}
 
     def __len__(self) -> int:
         return len(self._drafts)
 
     def release(self, numbers: Iterable[int]) -> None:
-        """Let values' numbers go, and the tensors that hold them; who they are stays known."""
+        """Free values' arrays and the tensors that hold them; the values stay known."""
         touched: dict[int, _Storage] = {}
         for number in numbers:
             draft = self._drafts[number]
@@ -184,7 +183,7 @@ class ValueStore:
                 storage.memory = None
 
     def memory(self, number: int) -> tuple[object, int]:
-        """Return what a value's numbers lie in, by a key of its own, and the bytes of that."""
+        """Return a key for the memory that holds a value's array, and its bytes."""
         draft = self._drafts[number]
         if draft.array is None or draft.layout is None:
             return None, 0
@@ -194,9 +193,9 @@ class ValueStore:
         return storage.number, 0 if storage.memory is None else int(storage.memory.nbytes())
 
     def foreign(self, values: set[int]) -> set[int]:
-        """Return the memory that the program may change later, by number.
+        """Return the storages that the program may change later.
 
-        That of the values given, and of all that the program brought in.
+        Those of the given values, and of all values that came from outside.
         """
         return {
             draft.layout.storage
@@ -205,30 +204,30 @@ class ValueStore:
         }
 
     def bytes_of(self, storages: set[int]) -> int:
-        """Return how much some memory takes."""
-        held = (self._in_order[number].memory for number in storages)
-        return sum(int(memory.nbytes()) for memory in held if memory is not None)
+        """Return the bytes of some storages."""
+        memories = (self._in_order[number].memory for number in storages)
+        return sum(int(memory.nbytes()) for memory in memories if memory is not None)
 
     def own(self, storages: set[int]) -> None:
-        """Copy the values in some memory, views of it too."""
+        """Copy the values in some storages, including views."""
         for draft in self._drafts:
             if draft.layout is not None and draft.layout.storage in storages:
                 self._look(self._in_order[draft.layout.storage])
                 _keep_copy(draft)
 
     def storage(self, value: int) -> int | None:
-        """Return the number of the memory that a value lies in."""
+        """Return the number of a value's storage."""
         layout = self._drafts[value].layout
         return layout.storage if layout else None
 
     def tensors(self) -> Iterator[tuple[torch.Tensor, int]]:
-        """Yield every tensor that is known and unchanged since, with its number."""
+        """Yield every known tensor that is unchanged, with its number."""
         for tensor, value, epoch in self._by_object.values():
             if self._epoch(tensor) == epoch:
                 yield tensor, value
 
     def histories(self) -> Iterator[tuple[Any, int, int]]:
-        """Yield nodes with the number of one of their outputs: node, which output, value."""
+        """Yield the outputs of nodes: node, output number, value."""
         yield from self._past
         for tensor, value in self.tensors():
             node = _history(tensor)
@@ -236,10 +235,10 @@ class ValueStore:
                 yield node, tensor.output_nr, value
 
     def taken(self, tensor: torch.Tensor) -> bool:
-        """Note whose output a view is that an operation takes after its base was written to.
+        """Note the node of a view that an operation takes after its base was written to.
 
-        Torch has made its history anew for that operation; the next write makes it another one.
-        Returned is whether it is such a view.
+        Torch has rebuilt its history for that operation; the next write replaces it again. Return
+        whether it is such a view.
         """
         if not self._epoch(tensor) or tensor._base is None:
             return False
@@ -247,20 +246,20 @@ class ValueStore:
         return True
 
     def _remember(self, tensor: torch.Tensor) -> None:
-        """Note whose output a tensor is that is about to be overwritten: it gets another node."""
+        """Note the node of a tensor that is about to be overwritten, and so to get another."""
         entry = self._by_object.get(id(tensor))
         if entry is None or entry[0] is not tensor or entry[2] != self._epoch(tensor):
             return
         self._keep_history(tensor, entry[1])
 
     def _keep_history(self, tensor: torch.Tensor, number: int) -> None:
-        """Note whose output a value is, for when its tensor is not there any more."""
+        """Note the node of a value, for when its tensor is gone."""
         node = _history(tensor)
         if node is not None:
             self._past.append((node, tensor.output_nr, number))
 
     def is_overwritten(self, number: int) -> bool:
-        """Return whether a value's memory has been written to since."""
+        """Whether a value's memory has been written to since."""
         draft = self._drafts[number]
         storage = None if draft.layout is None else self._in_order[draft.layout.storage]
         return storage is not None and storage.epoch != draft.epoch
@@ -274,32 +273,32 @@ class ValueStore:
         return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed)
 
     def _storage(self, tensor: torch.Tensor) -> _Storage | None:
-        """Return what is known of a tensor's memory as it is now."""
+        """Return the storage of a tensor, if known, after a check for resizing."""
         storage = self._storages.get(_address(tensor))
         if storage is not None:
             self._look(storage)
         return storage
 
     def _look(self, storage: _Storage) -> None:
-        """Give up what lay in some memory if the program has resized it unseen."""
-        if storage.place is None or storage.memory is None:
+        """Drop the values of a storage that the program has resized unseen."""
+        if storage.extent is None or storage.memory is None:
             return
-        place = whereabouts(storage.memory)
-        if place == storage.place:
+        extent = whereabouts(storage.memory)
+        if extent == storage.extent:
             return
         for draft in storage.drafts:
             if not (draft.copied or draft.mirrored):
                 draft.array, draft.freed = None, True
         storage.drafts.clear()
-        storage.place = place
+        storage.extent = extent
         storage.epoch += 1
 
     def _new_storage(self, tensor: torch.Tensor) -> _Storage:
         weak: Any = StorageWeakRef
         memory = tensor.untyped_storage()
         lent = sys.getrefcount(memory) > _ALONE
-        place = whereabouts(memory)
-        storage = _Storage(len(self._in_order), weak(memory), memory, place, lent=lent)
+        extent = whereabouts(memory)
+        storage = _Storage(len(self._in_order), weak(memory), memory, extent, lent=lent)
         self._storages[_address(tensor)] = storage
         self._in_order.append(storage)
         return storage
@@ -308,7 +307,7 @@ class ValueStore:
         storage = self._storage(tensor)
         return storage.epoch if storage else 0
 
-    def _place(self, tensor: torch.Tensor) -> tuple[Any, ...]:
+    def _key(self, tensor: torch.Tensor) -> tuple[Any, ...]:
         address = _address(tensor)
         if address == -1:
             return (id(tensor),)
@@ -324,15 +323,15 @@ class ValueStore:
             array=None,
             layout=None,
             made=made,
-            # Inside a call that makes it, a tensor has no history yet, so only what comes from
-            # outside can be told to be a leaf.
+            # Inside the call that makes it, a tensor has no history yet, so only tensors from
+            # outside are known to be leaves.
             leaf=not made and tensor.is_leaf and tensor.requires_grad,
             name=named[1] if named else "",
         )
         epoch = self._attach(draft, tensor)
         self._drafts.append(draft)
         self._meet(tensor, number, epoch)
-        self._by_place[self._place(tensor)] = (number, epoch)
+        self._by_key[self._key(tensor)] = (number, epoch)
         return number
 
     def _meet(self, tensor: torch.Tensor, number: int, epoch: int) -> None:
@@ -340,16 +339,16 @@ class ValueStore:
         self._drafts[number].objects.append(id(tensor))
 
     def _attach(self, draft: _Draft, tensor: torch.Tensor) -> int:
-        """Give a value its numbers, and return how often their memory has been written to."""
+        """Give a value its array; return how often its memory has been written to."""
         if not is_plain(tensor):
             return 0
         storage = self._storage(tensor) or self._new_storage(tensor)
         if storage.memory is None:
             storage.memory = tensor.untyped_storage()
             storage.lent = storage.lent or sys.getrefcount(storage.memory) > _ALONE
-            storage.place = whereabouts(storage.memory)
+            storage.extent = whereabouts(storage.memory)
         draft.array = as_array(tensor)
-        # The numbers of a lazy view are not those of the memory: they are a copy.
+        # The array of a lazy view is a copy: its memory holds other numbers.
         draft.mirrored = is_mirrored(tensor)
         draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
         draft.epoch = storage.epoch
@@ -361,7 +360,7 @@ class ValueStore:
 
 
 def _alone() -> int:
-    """Return how many references a tensor's storage has that only a local variable holds."""
+    """Return the reference count of a storage that only a local variable holds."""
     tensor = torch.empty(0)
     memory = tensor.untyped_storage()
     return sys.getrefcount(memory)
@@ -374,7 +373,7 @@ def _history(tensor: torch.Tensor) -> Any:
     try:
         return tensor.grad_fn
     except RuntimeError:
-        # Torch refuses for a view that was made without grad mode and whose base changed since.
+        # Torch refuses for a view made without grad mode whose base has changed since.
         return None
 
 
@@ -384,7 +383,7 @@ def _address(tensor: torch.Tensor) -> int:
     try:
         address: int = tensor.untyped_storage()._cdata
     except (NotImplementedError, RuntimeError):
-        # Sparse and wrapped tensors have no storage that can be named.
+        # Sparse and wrapped tensors have no storage.
         return -1
     return address
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.rank import Cause, diagnose
 from gradwitness.engine.backward import edge_value
-from gradwitness.engine.binding import Unjudgeable, bind, recorded
+from gradwitness.engine.binding import bind, recorded
 from gradwitness.engine.replay import replay
 from gradwitness.tape import Edge, Kind, Node, NodeRun, Ref
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.budget import Effort
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.suspects import suspects
 from gradwitness.engine.backward import gradients, unbroadcast
-from gradwitness.engine.binding import Unjudgeable, bind, over_complex, recorded
+from gradwitness.engine.binding import bind, over_complex, recorded
 from gradwitness.engine.forward import run
 from gradwitness.engine.replay import backward_pass
 from gradwitness.rules.graph_terms import SOURCES

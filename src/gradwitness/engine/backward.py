@@ -1,9 +1,9 @@
 """Backward: one node's outgoing gradients from its incoming ones.
 
 Broadcasting is undone here and nowhere else: a rule's vjp has the shape of the result, and is
-summed over the axes along which the operand was repeated. So are complex gradients of rules that
-know of none (see `rules.elementwise.complex_numbers`), and the imaginary part of a real operand's
-gradient.
+summed over the axes along which the operand was repeated. Conjugation for rules written for real
+numbers (see `rules.elementwise.complex_numbers`), and dropping the imaginary part of a real
+operand's gradient, happen here too.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError
-from gradwitness.engine.binding import Lookup, Unjudgeable, bind, over_complex, stand_in
+from gradwitness._errors import RuleError, Unjudgeable
+from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, unit_roundoff
-from gradwitness.engine.forward import is_backward, numbers, operand_formats, over_field, run
+from gradwitness.engine.floats import Arithmetic, is_complex
+from gradwitness.engine.forward import numbers, over_field, run
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN, SOURCES
 from gradwitness.rules.kernel_ops import paired, parts
@@ -38,12 +38,10 @@ def gradients(
     lookup: Lookup,
     arithmetic: Arithmetic | None,
 ) -> tuple[Any, ...]:
-    """Compute what a node should send out.
+    """Compute the gradients that a node should send.
 
     Parameters
     ----------
-    tape : Tape
-    node : Node
     incoming : sequence of (array or None)
         Cotangents of the node's outputs; None counts as zero.
     lookup : callable
@@ -54,7 +52,7 @@ def gradients(
     Returns
     -------
     tuple of (array or None)
-        One for each edge; None where the edge wants none, or nothing came in.
+        One for each edge; None where no gradient is wanted, or nothing came in.
 
     Raises
     ------
@@ -81,31 +79,6 @@ def gradients(
     return vjp(tape, call, [None] * constants + list(incoming), lookup, arithmetic, wanted)
 
 
-def backward_arithmetic(
-    tape: Tape, node: Node, incoming: Sequence[int | None]
-) -> Arithmetic | None:
-    """Return the arithmetic that a node is assumed to run in: step by step, in its format.
-
-    Where gradients of several formats come in, the coarsest: what meets is rounded to it before.
-    The backward of a backward is a chain of operations, each in the format of what it is applied
-    to, so that there the operands count as well.
-
-    Raises
-    ------
-    Unjudgeable
-        If a gradient comes in whose format does not round.
-    """
-    formats = [tape.values[number].dtype for number in incoming if number is not None]
-    for dtype in formats:
-        if not is_inexact(dtype):
-            raise Unjudgeable(f"a gradient in {dtype}")
-    if not formats:
-        return None
-    if node.call is not None and is_backward(tape.calls[node.call]):
-        formats += operand_formats(tape, tape.calls[node.call])
-    return Arithmetic.stepwise(max(formats, key=unit_roundoff))
-
-
 def _unknown(node: Node) -> Unjudgeable:
     where = "inside a torch.jit graph" if "DifferentiableGraph" in node.name else "elsewhere"
     return Unjudgeable(f"no recorded call belongs to {node.name}: its forward ran {where}")
@@ -119,7 +92,7 @@ def vjp(
     arithmetic: Arithmetic | None,
     wanted: Sequence[bool],
 ) -> tuple[Any, ...]:
-    """Apply a call's rule to the cotangents of its outputs, for the operands that are wanted."""
+    """Apply a call's vjps to the cotangents of its outputs, for the wanted operands."""
     bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=True)
     inputs = bound.inputs()
     if len(inputs) != len(wanted):
@@ -131,21 +104,21 @@ def vjp(
     if conjugates:
         incoming = [None if g is None else np.conjugate(g) for g in incoming]
     g, y = _cotangents(tape, call, incoming, lookup, arithmetic, bound.rule)
-    made: dict[str, Any] = {}
+    vjps: dict[str, Any] = {}
     results: list[Any] = []
-    for (name, place, argument), want in zip(inputs, wanted, strict=True):
+    for (name, index, argument), want in zip(inputs, wanted, strict=True):
         if not want or not isinstance(argument, Ref):
             results.append(None)
             continue
         whose = f"the vjp of {name!r} in the rule of {bound.rule.name}"
-        if name not in made:
+        if name not in vjps:
             gradient = bound.rule.gradients[name]
-            made[name] = run(whose, gradient, g, y, bound.operands, bound.parameters)
-        result = made[name]
-        if place is not None:
-            if not isinstance(result, (tuple, list)) or len(result) <= place:
-                raise Unjudgeable(f"{whose} returns no list with a gradient for each tensor")
-            result = result[place]
+            vjps[name] = run(whose, gradient, g, y, bound.operands, bound.parameters)
+        result = vjps[name]
+        if index is not None:
+            if not isinstance(result, (tuple, list)) or len(result) <= index:
+                raise Unjudgeable(f"{whose} must return a list with one gradient for each tensor")
+            result = result[index]
         operand = tape.values[argument.value]
         result = numbers(whose, result, operand.dtype, arithmetic)
         result = run(whose, unbroadcast, result, operand.shape)
@@ -163,12 +136,12 @@ def _cotangents(
     arithmetic: Arithmetic | None,
     rule: Rule,
 ) -> tuple[Any, Any]:
-    """Return the cotangents of a call's results, and those results that its vjps use."""
+    """Return the cotangents of a call's results, and the results that its vjps use."""
 
-    def result(place: int, number: int | None) -> Any:
+    def result(index: int, number: int | None) -> Any:
         if number is None:
             return None
-        if not rule.keeps(place, len(call.outputs)):
+        if not rule.keeps(index, len(call.outputs)):
             return stand_in(tape, number, arithmetic)
         array = lookup(number)
         if arithmetic is None or array.dtype.kind not in "fc":
@@ -193,7 +166,7 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
         return g
     extra = g.ndim - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
-        raise RuleError(f"gives shape {g.shape}, where its operand has {shape}")
+        raise RuleError(f"gives shape {g.shape}, but its operand has shape {shape}")
     repeated = [
         axis + extra for axis, n in enumerate(shape) if n == 1 and g.shape[axis + extra] != 1
     ]
@@ -210,22 +183,22 @@ def _copy_slices(
 ) -> tuple[Any, ...]:
     """Send the view's part of the gradient through the in-place operation, the rest past it.
 
-    Where one of base and view is complex and the other is not, both are taken apart into parts.
+    Where only one of base and view is complex, both are split into real and imaginary parts.
     """
     base, view = _base_and_view(tape, call)
     mixed = is_complex(base.dtype) != is_complex(view.dtype)
-    places = _places_in_base(base, view, in_parts=mixed)
-    whole = parts(g) if mixed and is_complex(base.dtype) else g
-    flat = np.reshape(whole, (whole.size,))
-    arriving = flat[places]
+    indices = _places_in_base(base, view, in_parts=mixed)
+    elements = parts(g) if mixed and is_complex(base.dtype) else g
+    flat = np.reshape(elements, (elements.size,))
+    arriving = flat[indices]
     if mixed and is_complex(view.dtype):
         arriving = paired(arriving[..., 0], arriving[..., 1])
     through = vjp(tape, call, (arriving,), lookup, arithmetic, [True, *wanted[1:]])
     if not wanted[0]:
         return (None, *through[1:])
     rest = np.concatenate([flat])  # a copy that dispatches
-    rest[places] = parts(through[0]) if mixed and is_complex(view.dtype) else through[0]
-    rest = np.reshape(rest, whole.shape)
+    rest[indices] = parts(through[0]) if mixed and is_complex(view.dtype) else through[0]
+    rest = np.reshape(rest, elements.shape)
     if mixed and is_complex(base.dtype):
         rest = paired(rest[..., 0], rest[..., 1])
     return (rest, *through[1:])
@@ -233,15 +206,15 @@ def _copy_slices(
 
 def _base_and_view(tape: Tape, call: Call) -> tuple[Value, Value]:
     if call.base is None or call.outputs[0] is None:
-        raise Unjudgeable("an in-place change of a view whose base was not recorded")
+        raise Unjudgeable("in-place change of a view whose base was not recorded")
     base, view = tape.values[call.base], tape.values[call.outputs[0]]
     if base.layout is None or view.layout is None:
-        raise Unjudgeable("an in-place change of a view whose memory was not recorded")
+        raise Unjudgeable("in-place change of a view whose memory was not recorded")
     return base, view
 
 
 def _places_in_base(base: Value, view: Value, *, in_parts: bool) -> Any:
-    """Return, for each element of a changed view, its place in the flattened base."""
+    """Return the index in the flattened base of each element of a changed view."""
     in_base, in_view = (_places(value, in_parts=in_parts) for value in (base, view))
     table = np.full(int(in_base.max(initial=-1)) + 1, -1)
     table[in_base] = np.arange(in_base.size).reshape(in_base.shape)
@@ -249,7 +222,7 @@ def _places_in_base(base: Value, view: Value, *, in_parts: bool) -> Any:
 
 
 def _places(value: Value, *, in_parts: bool) -> Any:
-    """Return where a value's elements lie in memory, or the parts of complex ones."""
+    """Return where a value's elements, or their real and imaginary parts, lie in memory."""
     assert value.layout is not None  # noqa: S101 (the caller has looked)
     places = positions(value.shape, value.layout.strides, value.layout.offset)
     if in_parts and is_complex(value.dtype):
@@ -258,7 +231,7 @@ def _places(value: Value, *, in_parts: bool) -> Any:
 
 
 def _zeros(tape: Tape, edge: Edge | None, incoming: Sequence[Any]) -> Any:
-    """Return the gradient of what random numbers were drawn for: torch's convention is zero."""
+    """Return the gradient of a distribution's parameter: zero, by torch's convention."""
     number = edge_value(tape, edge)
     if number is None:
         return None
@@ -273,24 +246,23 @@ def _custom(
     lookup: Lookup,
     arithmetic: Arithmetic | None,
 ) -> tuple[Any, ...]:
-    """Differentiate a custom function's own forward, as recorded, by the rules.
+    """Differentiate a custom function's recorded forward by the rules.
 
-    A reverse sweep over the calls of its forward, from the values that it gave out to the values
-    that came in.
+    A reverse sweep over the calls of its forward, from its outputs to its inputs.
     """
     inner = [tape.calls[number] for number in node.inner]
     sources = [edge_value(tape, edge) for edge in node.edges]
     _refuse_changed_views(tape, node, inner, incoming)
     reaching = _reaching(inner, {s for s in sources if s is not None})
     cotangents: dict[int, Any] = {}
-    for place, g in enumerate(incoming):
+    for index, g in enumerate(incoming):
         if g is None:
             continue
-        output = node.outputs[place] if place < len(node.outputs) else None
+        output = node.outputs[index] if index < len(node.outputs) else None
         if output is None:
             raise Unjudgeable(f"an output of {node.name} was not recorded")
         if output not in reaching:
-            raise Unjudgeable(f"no recorded operation leads to output {place} of {node.name}")
+            raise Unjudgeable(f"no recorded operation leads to output {index} of {node.name}")
         cotangents[output] = g
     for call in reversed(inner):
         into = [None if n is None else cotangents.get(n) for n in call.outputs]
@@ -307,14 +279,14 @@ def _custom(
             if g is not None and isinstance(argument, Ref):
                 before = cotangents.get(argument.value)
                 cotangents[argument.value] = g if before is None else before + g
-    # Where one tensor came in twice, only the sum of its gradients is known: the first gets it.
+    # Of a tensor that came in twice only the sum of its gradients is known: the first gets it.
     return tuple(None if source is None else cotangents.pop(source, None) for source in sources)
 
 
 def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     """Whether recorded operations of a custom function lead from an input to any output.
 
-    Where none do, the function may have worked outside of torch, or not have used the input.
+    If not, the function worked outside of torch or did not use the input.
     """
     source = edge_value(tape, node.edges[input_nr])
     if source is None:
@@ -324,7 +296,7 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
 
 
 def handed_out(tape: Tape, node: Node) -> Call | None:
-    """Return where a custom function first hands numbers that depend on its inputs out of torch."""
+    """Return the call by which a custom function first takes numbers of its inputs out of torch."""
     inner = [tape.calls[number] for number in node.inner]
     ways = [call for call in inner if call.op.startswith(OUTSIDE)]
     if not ways:
@@ -337,10 +309,10 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
 def _refuse_changed_views(
     tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]
 ) -> None:
-    """Refuse a forward that writes to memory of which it holds a view: values alone don't join.
+    """Refuse a forward that writes to memory of which it holds a view, unless no output uses it.
 
-    What it writes there may be of no matter for its outputs: a forward may work out gradients too,
-    piece by piece, and save them.
+    Values alone do not connect a view with such a write. A forward that computes and saves
+    gradients piece by piece writes to memory on which its outputs do not depend.
     """
     viewed: set[int] = set()
     changed: set[int] = set()
@@ -361,10 +333,10 @@ def _refuse_changed_views(
 
 
 def _shows_whole(tape: Tape, call: Call) -> bool:
-    """Whether a view is all of its operand, as it lies: then both are one value, changed or not."""
-    shown = {n for n in call.outputs if n is not None}
-    shown |= {n for argument in call.arguments.values() for n in references(argument)}
-    values = [tape.values[n] for n in shown]
+    """Whether a view is all of its operand in the same layout: one value, changed or not."""
+    involved = {n for n in call.outputs if n is not None}
+    involved |= {n for argument in call.arguments.values() for n in references(argument)}
+    values = [tape.values[n] for n in involved]
     return len({(value.layout, value.shape, value.dtype) for value in values}) == 1
 
 
@@ -387,7 +359,7 @@ def edge_value(tape: Tape, edge: Edge | None) -> int | None:
 
 
 def _reaching(calls: list[Call], sources: set[int]) -> set[int]:
-    """Return the values among some calls that depend on the sources, which they include."""
+    """Return the sources and all results of the calls that depend on them."""
     reached = set(sources)
     for call in calls:
         if call.base_op in SOURCES:

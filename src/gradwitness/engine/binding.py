@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness import rules
-from gradwitness._errors import GradwitnessError
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import (
     Arithmetic,
@@ -18,6 +18,7 @@ from gradwitness.engine.floats import (
     unit_roundoff,
     wide,
 )
+from gradwitness.engine.step_arithmetic import working_dtype
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # Looks up a value's numbers: recorded ones, or a replay's.
 Lookup: TypeAlias = "Callable[[int], NDArray[Any]]"
 
-# Schema arguments that say where a tensor lives, or how it is stored, not what it holds.
+# Schema arguments about where a tensor lives or how it is stored, not about its numbers.
 _PLACEMENT = frozenset(
     [
         "dtype",
@@ -46,22 +47,16 @@ _PLACEMENT = frozenset(
 )
 
 
-class Unjudgeable(GradwitnessError):
-    """A step that the witness can say nothing of; the message is the reason."""
-
-
 @dataclass(frozen=True)
 class Bound:
     """A call with its rule and the rule's arguments.
 
     Attributes
     ----------
-    rule : Rule
     operands : tuple
         Arrays, Bounded arrays, numbers, None, or lists of them.
     arguments : tuple of Argument
         The same positions, as recorded.
-    parameters : dict
     """
 
     rule: rules.Rule
@@ -72,10 +67,10 @@ class Bound:
     def inputs(self) -> list[tuple[str, int | None, Argument]]:
         """Return the differentiable inputs in the order of a node's edges.
 
-        Each is the operand's name, the place in it for a list of tensors, and the argument. One
-        that was not given (None) has an edge as a tensor, and none in a form that takes numbers.
+        Each is the operand's name, the index within a list of tensors, and the argument. An
+        omitted argument (None) has an edge if it stands for a tensor, none if for a number.
         """
-        found: list[tuple[str, int | None, Argument]] = []
+        edges: list[tuple[str, int | None, Argument]] = []
         numbers = any(
             isinstance(argument, (int, float, complex))
             for name, argument in zip(self.rule.operands, self.arguments, strict=True)
@@ -85,23 +80,23 @@ class Bound:
             if name not in self.rule.gradients:
                 continue
             if isinstance(argument, tuple):
-                found += [(name, place, item) for place, item in enumerate(argument)]
+                edges += [(name, index, element) for index, element in enumerate(argument)]
             elif isinstance(argument, Ref) or (argument is None and not numbers):
-                found.append((name, None, argument))
-        return found
+                edges.append((name, None, argument))
+        return edges
 
 
 def unrecorded(value: Value) -> str:
-    """Say why the tape does not hold a value's numbers."""
+    """Return why the tape does not hold a value's numbers."""
     if value.freed:
-        return "its memory was freed by the program before it could be read"
+        return "the program freed its memory before it could be read"
     if value.layout is None:
-        return f"a {value.dtype} tensor without memory of its own: sparse, or inside torch.func"
+        return f"a {value.dtype} tensor without its own memory (sparse, or inside torch.func)"
     return f"the numbers of a {value.dtype} tensor were not recorded"
 
 
 def recorded(tape: Tape) -> Lookup:
-    """Look values up as the tape holds them, those that round in float64 or complex128."""
+    """Return a lookup of recorded values, inexact ones in float64 or complex128."""
 
     def lookup(number: int) -> NDArray[Any]:
         value = tape.values[number]
@@ -111,24 +106,15 @@ def recorded(tape: Tape) -> Lookup:
             if value.dtype.startswith("complex"):
                 raise Unjudgeable(f"complex numbers in {value.dtype}")
             return value.array
-        # Memory that was never written to may hold NaNs of any kind.
+        # Memory that was never written may hold signalling NaNs.
         with np.errstate(invalid="ignore"):
             return wide(value.array)
 
     return lookup
 
 
-def working_dtype(tape: Tape, call: Call) -> str:
-    """Return the format that a call computes in: its result's, else its first operand's."""
-    numbers = [n for n in call.outputs if n is not None]
-    for argument in call.arguments.values():
-        numbers += [argument.value] if isinstance(argument, Ref) else []
-    named = (tape.values[n].dtype for n in numbers)
-    return next((dtype for dtype in named if is_inexact(dtype)), "float32")
-
-
 def over_complex(tape: Tape, call: Call) -> bool:
-    """Whether a call has to do with complex numbers."""
+    """Whether a call has complex operands or results."""
     numbers = [*call.outputs, *(a.value for a in call.arguments.values() if isinstance(a, Ref))]
     return any(n is not None and is_complex(tape.values[n].dtype) for n in numbers)
 
@@ -146,112 +132,110 @@ def bind(
 
     Parameters
     ----------
-    tape : Tape
-    call : Call
     lookup : callable
         Gives the numbers of a value.
     arithmetic : Arithmetic or None
         Wrap arrays as Bounded in this arithmetic; None for plain float64.
     skip : bool
-        Do not look numbers up, for a caller that only wants the inputs.
+        Do not look numbers up: the caller only needs the inputs.
     for_vjp : bool
-        Look up only what the rule's vjps use; the other operands have their shape, and are NaN.
+        Look up only the operands that the rule's vjps use; the others are NaN of their shape.
 
     Raises
     ------
     Unjudgeable
         If there is no rule, or the call has an argument that the rule does not know.
     """
-    found = _rule_of(tape, call)
+    rule = _rule_of(tape, call)
     dtype = working_dtype(tape, call)
 
-    def convert(argument: Argument, known: bool = True) -> Any:
+    def convert(argument: Argument, needed: bool = True) -> Any:
         if isinstance(argument, tuple):
-            return tuple(convert(item, known) for item in argument)
+            return tuple(convert(element, needed) for element in argument)
         if isinstance(argument, Ref):
             if skip:
                 return None
-            if not known:
+            if not needed:
                 return stand_in(tape, argument.value, arithmetic)
             return _operand(tape, argument.value, lookup, dtype, arithmetic)
         if isinstance(argument, float | complex):
             return _scalar(argument, dtype, arithmetic)
         return argument
 
-    positional = tuple(call.arguments[name] for name in _positional(found, call))
-    if len(positional) != len(found.operands):
-        raise Unjudgeable(f"the rule of {found.name} does not cover this form of {call.op}")
-    parameters = {n: convert(call.arguments[n]) for n in found.parameters if n in call.arguments}
-    parameters |= _manner(tape, found, call)
+    positional = tuple(call.arguments[name] for name in _positional(rule, call))
+    if len(positional) != len(rule.operands):
+        raise Unjudgeable(f"the rule of {rule.name} does not cover this form of {call.op}")
+    parameters = {n: convert(call.arguments[n]) for n in rule.parameters if n in call.arguments}
+    parameters |= _call_parameters(tape, rule, call)
     if arithmetic is not None and _makes_floats(tape, call):
         parameters |= {
-            n: _exact(call.arguments[n], arithmetic) for n in found.doubles if n in call.arguments
+            n: _exact(call.arguments[n], arithmetic) for n in rule.doubles if n in call.arguments
         }
-    for name, place in found.given.items():
-        output = call.outputs[place]
+    for name, index in rule.given.items():
+        output = call.outputs[index]
         parameters[name] = None if skip or output is None else lookup(output)
-    known = found.kept if for_vjp else found.operands
+    used = rule.kept if for_vjp else rule.operands
     operands = tuple(
-        convert(argument, name in known)
-        for name, argument in zip(found.operands, positional, strict=True)
+        convert(argument, name in used)
+        for name, argument in zip(rule.operands, positional, strict=True)
     )
-    return Bound(found, operands, positional, parameters)
+    return Bound(rule, operands, positional, parameters)
 
 
 def _rule_of(tape: Tape, call: Call) -> rules.Rule:
-    found = rules.find(call.base_op)
-    if found is None:
+    rule = rules.find(call.base_op)
+    if rule is None:
         raise Unjudgeable(f"no rule for {call.op}")
-    if found.name not in COMPLEX and over_complex(tape, call):
+    if rule.name not in COMPLEX and over_complex(tape, call):
         raise Unjudgeable(f"no rule for complex numbers: {call.op}")
-    return found
+    return rule
 
 
 def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
-    """Return something of a value's shape without its numbers: NaN, which shows if it is used."""
+    """Return NaN in a value's shape, so that an unexpected use shows."""
     value = tape.values[number]
     nothing = unknown(value.shape)
     return nothing if arithmetic is None else Bounded(nothing, arithmetic)
 
 
 def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return NaN of a shape, without memory of that size."""
+    """Return NaN in a shape, without allocating it."""
     return np.broadcast_to(np.nan, shape)
 
 
-def _positional(found: rules.Rule, call: Call) -> list[str]:
+def _positional(rule: rules.Rule, call: Call) -> list[str]:
     """Return the schema's names of the arguments that are a rule's operands."""
-    others = {*found.parameters, *found.ignores, *_PLACEMENT}
+    others = {*rule.parameters, *rule.ignores, *_PLACEMENT}
     return [name for name in call.arguments if name not in others]
 
 
-def operand_names(found: rules.Rule, call: Call) -> dict[str, str]:
+def operand_names(rule: rules.Rule, call: Call) -> dict[str, str]:
     """Return the schema's name of each of a rule's operands."""
-    return dict(zip(found.operands, _positional(found, call), strict=False))
+    return dict(zip(rule.operands, _positional(rule, call), strict=False))
 
 
-def _manner(tape: Tape, found: rules.Rule, call: Call) -> dict[str, Any]:
-    """Return what a rule asks of the call besides its arguments.
+def _call_parameters(tape: Tape, rule: rules.Rule, call: Call) -> dict[str, Any]:
+    """Return the parameters that a rule takes from the call itself.
 
-    Whether it ran in place, and where in its memory each element of the first operand lies: None
-    if they fill it in order from the start.
+    ``in_place``: whether it ran in place. ``memory``: where each element of the first operand lies
+    in its storage, or None if they fill it in order from the start.
     """
-    asked: dict[str, Any] = {}
-    if "in_place" in found.parameters:
-        asked["in_place"] = bool(call.writes)
-    if "memory" in found.parameters:
-        first = call.arguments[_positional(found, call)[0]]
+    parameters: dict[str, Any] = {}
+    if "in_place" in rule.parameters:
+        parameters["in_place"] = bool(call.writes)
+    if "memory" in rule.parameters:
+        first = call.arguments[_positional(rule, call)[0]]
         value = tape.values[first.value] if isinstance(first, Ref) else None
-        asked["memory"] = None
+        parameters["memory"] = None
         if value is not None and value.layout is not None and not _is_contiguous(tape, first):
-            asked["memory"] = positions(value.shape, value.layout.strides, value.layout.offset)
-    return asked
+            parameters["memory"] = positions(value.shape, value.layout.strides, value.layout.offset)
+    return parameters
 
 
 def _exact(argument: Argument, arithmetic: Arithmetic) -> Any:
-    """Return a number that torch keeps in double precision, or several, without an error."""
+    """Return numbers that torch keeps in double precision as exact ones."""
     if isinstance(argument, tuple):
-        return tuple(_exact(item, arithmetic) for item in argument)
+        return tuple(_exact(element, arithmetic) for element in argument)
     if not isinstance(argument, (int, float)):
         return argument
     return Bounded(np.asarray(float(argument)), arithmetic)
@@ -262,16 +246,16 @@ def _makes_floats(tape: Tape, call: Call) -> bool:
 
 
 def _is_contiguous(tape: Tape, argument: Argument) -> bool:
-    """Whether a value fills its memory in order, from the start; one of unknown layout does."""
+    """Whether a value fills its memory in order from the start, as one of unknown layout does."""
     value = tape.values[argument.value] if isinstance(argument, Ref) else None
     if value is None or value.layout is None:
         return True
-    step, wanted = 1, []
+    step, dense_strides = 1, []
     for length in reversed(value.shape):
-        wanted.append(step)
+        dense_strides.append(step)
         step *= length
-    pairs = zip(value.shape, value.layout.strides, reversed(wanted), strict=True)
-    # The stride of an axis of length 1 says nothing.
+    pairs = zip(value.shape, value.layout.strides, reversed(dense_strides), strict=True)
+    # The stride of an axis of length 1 is arbitrary.
     return value.layout.offset == 0 and all(n == 1 or s == w for n, s, w in pairs)
 
 
@@ -283,16 +267,16 @@ def _operand(
     if arithmetic is None or not is_inexact(value.dtype):
         return array
     if value.shape == () and unit_roundoff(value.dtype) < unit_roundoff(dtype):
-        # A Python number among the operands, which torch holds in double, or a tensor without axes
-        # beside others: torch rounds it on use.
+        # A Python number, which torch holds in double, or a 0-d tensor of a wider format: torch
+        # rounds it on use.
         return _scalar(array.item(), dtype, arithmetic)
     return Bounded(array, arithmetic)
 
 
 def _scalar(number: complex, dtype: str, arithmetic: Arithmetic | None) -> Any:
-    """Return a Python number as an operand; one that the format cannot hold is not exact.
+    """Return a Python number as an operand: rounded, with its error, if the format cannot hold it.
 
-    Its value is then the rounded one: a number that equals a limit does so after rounding.
+    Rounded, because comparisons with it happen after rounding.
     """
     if arithmetic is None or not np.isfinite(number):
         return number

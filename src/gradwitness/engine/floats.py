@@ -67,7 +67,7 @@ def wide(array: NDArray[Any]) -> NDArray[Any]:
 def limits(name: str) -> Any:
     """Return NumPy's description of a format: eps, max, smallest_normal, smallest_subnormal.
 
-    That of a complex one is its parts'.
+    For a complex format, that of its parts.
     """
     return ml_dtypes.finfo(_FORMATS[part(name)])  # type: ignore[no-untyped-call]
 
@@ -126,8 +126,7 @@ class Arithmetic:
     final : float
         Unit roundoff with which the whole step's result is stored, 0 if ``unit`` counts it.
     tiny : float
-        What one underflow can cost: the smallest normal number, so that flushing subnormal numbers
-        to zero is covered.
+        What one underflow can cost: the smallest normal number, to cover flushing to zero.
     confidence : float
         lambda of the probable tier. The bound fails with probability at most
         2 n exp(-lambda^2 (1 - u)^2 / 2) for a sum of n terms with random roundings.
@@ -143,7 +142,7 @@ class Arithmetic:
     @classmethod
     @functools.cache
     def stepwise(cls, name: str) -> Arithmetic:
-        """Every elementary operation is rounded to the format: a chain of kernels."""
+        """Every elementary operation rounds to the format: a chain of kernels."""
         low = name in ("float16", "bfloat16")
         own = unit_roundoff(name)
         return cls(
@@ -164,7 +163,7 @@ class Arithmetic:
     @classmethod
     @functools.cache
     def sequential(cls, name: str) -> Arithmetic:
-        """Terms that are added one by one, each partial sum stored: accumulation of gradients."""
+        """Terms added one by one, each partial sum stored: accumulation of gradients."""
         base = cls.stepwise(name)
         return replace(base, accumulate=base.unit, store=0.0)
 

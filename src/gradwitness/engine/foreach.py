@@ -1,4 +1,4 @@
-"""Calls on lists of tensors, as optimizers make them: each member is a call of its own."""
+"""Calls on lists of tensors, as optimizers make them: each member counts as a call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gradwitness.tape import Argument, Call
 
 _PREFIX = "aten._foreach_"
-# Where the list form has another name for what the rule of one tensor takes by name.
+# Arguments that have another name in the list form than in the rule of one tensor.
 _NAMES = {
     ("aten.addcmul", "scalars"): "value",
     ("aten.addcdiv", "scalars"): "value",
@@ -18,7 +18,7 @@ _NAMES = {
 
 
 def is_foreach(call: Call) -> bool:
-    """Whether a call takes lists of tensors and does the same with each member."""
+    """Whether a call does the same with each member of its lists of tensors."""
     return call.op.startswith(_PREFIX)
 
 
@@ -28,19 +28,19 @@ def members(call: Call) -> list[Call]:
     op = f"aten.{name}.{overload}"
     base = replace(call, op=op).base_op
 
-    def of(place: int, argument: Argument) -> Argument:
-        # A list has one entry for each member; all else holds for all.
-        return argument[place] if isinstance(argument, tuple) else argument
+    def of(index: int, argument: Argument) -> Argument:
+        # A list has one entry for each member; anything else is shared.
+        return argument[index] if isinstance(argument, tuple) else argument
 
     return [
         replace(
             call,
             op=op,
             arguments={
-                _NAMES.get((base, name), name): of(place, argument)
+                _NAMES.get((base, name), name): of(index, argument)
                 for name, argument in call.arguments.items()
             },
             outputs=(output,),
         )
-        for place, output in enumerate(call.outputs)
+        for index, output in enumerate(call.outputs)
     ]

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError
+from gradwitness._errors import RuleError, Unjudgeable
 from gradwitness._printable import one_line
-from gradwitness.engine.binding import Lookup, Unjudgeable, bind, working_dtype
+from gradwitness.engine.binding import Lookup, bind
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.bounded.array import rounding
-from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, round_to, unit_roundoff
+from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, round_to
 from gradwitness.engine.foreach import is_foreach, members
-from gradwitness.rules import find
+from gradwitness.engine.step_arithmetic import forward_arithmetic
 from gradwitness.rules.kernel_ops import paired
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from gradwitness.tape import Call, Tape, Value
@@ -28,18 +27,16 @@ if TYPE_CHECKING:
 def evaluate(
     tape: Tape, call: Call, lookup: Lookup, *, bounded: bool, confidence: float | None = None
 ) -> tuple[Any, ...]:
-    """Compute what a call should have made.
+    """Compute what a call should have returned.
 
     Parameters
     ----------
-    tape : Tape
-    call : Call
     lookup : callable
         Gives the numbers of a value.
     bounded : bool
         Return Bounded arrays in the call's own format instead of plain ones.
     confidence : float, optional
-        Of the probable bounds, instead of `Arithmetic`'s own.
+        Of the probable bounds; by default `Arithmetic`'s.
 
     Returns
     -------
@@ -52,25 +49,27 @@ def evaluate(
         If there is no rule, or it does not cover this form.
     """
     if is_foreach(call):
-        each = (
-            evaluate(tape, one, lookup, bounded=bounded, confidence=confidence)
-            for one in members(call)
+        results = (
+            evaluate(tape, member, lookup, bounded=bounded, confidence=confidence)
+            for member in members(call)
         )
-        return tuple(result for (result,) in each)
+        return tuple(result for (result,) in results)
     arithmetic = forward_arithmetic(tape, call) if bounded else None
     if arithmetic is not None and confidence is not None:
         arithmetic = replace(arithmetic, confidence=confidence)
     bound = bind(tape, call, lookup, arithmetic=arithmetic)
     parameters = bound.parameters
     if arithmetic is not None and "made" in bound.rule.parameters:
-        parameters = parameters | {"made": _made(call, lookup, arithmetic)}
+        parameters = parameters | {"made": _recorded_outputs(call, lookup, arithmetic)}
     whose = f"the rule of {bound.rule.name}"
     result = run(whose, bound.rule.function, *bound.operands, **parameters)
     outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     if len(outputs) != len(call.outputs):
-        raise Unjudgeable(f"{call.op} has {len(call.outputs)} outputs, its rule {len(outputs)}")
+        raise Unjudgeable(
+            f"{call.op} has {len(call.outputs)} outputs, but its rule returns {len(outputs)}"
+        )
     if all(output is None for output in outputs):
-        raise Unjudgeable(f"{whose} returns None: it lacks a return")
+        raise Unjudgeable(f"{whose} returns None: is a return missing?")
     pairs = zip(outputs, call.outputs, strict=True)
     return tuple(
         result
@@ -81,39 +80,39 @@ def evaluate(
 
 
 def _output(whose: str, result: Any, recorded: Value, arithmetic: Arithmetic | None) -> Any:
-    made = numbers(whose, result, recorded.dtype, arithmetic)
-    if made.shape != recorded.shape:
-        raise Unjudgeable(f"{whose} gives shape {made.shape}, where {recorded.shape} was recorded")
-    return as_recorded(made, recorded)
+    value = numbers(whose, result, recorded.dtype, arithmetic)
+    if value.shape != recorded.shape:
+        raise Unjudgeable(f"{whose} gives shape {value.shape}, but {recorded.shape} was recorded")
+    return as_recorded(value, recorded)
 
 
 def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) -> Any:
-    """Return what a rule gave as an array, Bounded if there is an arithmetic.
+    """Return a rule's result as an array, Bounded if there is an arithmetic.
 
-    Plain numbers that the recorded format does not hold have the error of their rounding.
+    Plain numbers that the recorded format cannot hold get the error of their rounding.
 
     Raises
     ------
     Unjudgeable
-        If it is no array of numbers.
+        If it is not an array of numbers.
     """
     if result is None:
-        raise Unjudgeable(f"{whose} returns None: it lacks a return")
+        raise Unjudgeable(f"{whose} returns None: is a return missing?")
     if isinstance(result, Bounded):
         return result
-    made = run(whose, np.asarray, result)
-    if made.dtype.kind not in "biufc":
-        raise Unjudgeable(f"{whose} returns {type(result).__name__}, where an array belongs")
-    if arithmetic is None or made.dtype.kind not in "fc":
-        return made
-    if not is_inexact(dtype) or np.array_equal(made, round_to(made, dtype)):
-        return Bounded(made, arithmetic)
-    error = rounding(arithmetic, made)[0](None)
-    return Bounded(made, arithmetic, error, error)
+    array = run(whose, np.asarray, result)
+    if array.dtype.kind not in "biufc":
+        raise Unjudgeable(f"{whose} returns {type(result).__name__} instead of an array")
+    if arithmetic is None or array.dtype.kind not in "fc":
+        return array
+    if not is_inexact(dtype) or np.array_equal(array, round_to(array, dtype)):
+        return Bounded(array, arithmetic)
+    error = rounding(arithmetic, array)[0](None)
+    return Bounded(array, arithmetic, error, error)
 
 
-def _made(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]:
-    """Return what a call made, for a rule that judges each of its steps from the one before."""
+def _recorded_outputs(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]:
+    """Return a call's recorded results, for a rule that checks each step against the one before."""
     arrays = (None if n is None else lookup(n) for n in call.outputs)
     return tuple(
         Bounded(array, arithmetic) if array is not None and array.dtype.kind in "fc" else array
@@ -122,17 +121,17 @@ def _made(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tuple[Any, ...]
 
 
 def as_recorded(result: Any, recorded: Value) -> Any:
-    """Return a result as its recorded kind of number: whole ones are cut off, as torch does.
+    """Convert a result to the recorded kind of number: integers are truncated, as by torch.
 
-    Of complex ones the real part stays where real ones are recorded.
+    A complex result keeps its real part where a real one was recorded.
 
-    What an integer does not hold becomes what the machine makes of it: C leaves it open. Processors
-    give the lowest number (x86), or the nearest one, and 0 for NaN (ARM).
+    What an integer cannot hold depends on the processor, as C leaves it undefined: the lowest
+    number (x86), or the nearest one, and 0 for NaN (ARM).
 
     Raises
     ------
     Unjudgeable
-        If a rounding error could make another whole number, or for a format that is not judged.
+        If a rounding error could change the integer, or for a format that is not judged.
     """
     dtype = recorded.dtype
     value = np.asarray(result.value if isinstance(result, Bounded) else result)
@@ -145,54 +144,32 @@ def as_recorded(result: Any, recorded: Value) -> Any:
         return value.astype(np.float64) if value.dtype.kind in "iub" else result
     kind = np.dtype(dtype)
     if value.dtype.kind not in "f" or kind == np.bool_:
-        # Whole numbers wrap around; what is not 0 is true, NaN too.
+        # Integers wrap around; everything but 0 is true, NaN too.
         return value.astype(kind)
-    cut = np.trunc(value)
+    truncated = np.trunc(value)
     limits = np.iinfo(kind)
-    held = (cut >= limits.min) & (cut <= float(limits.max))
+    fits = (truncated >= limits.min) & (truncated <= float(limits.max))
     error = 0 if not isinstance(result, Bounded) or result.is_exact else result.rigorous
-    if np.any(held & ((np.trunc(value - error) != cut) | (np.trunc(value + error) != cut))):
-        raise Unjudgeable("a whole number that rounding errors decide")
-    whole = np.full(cut.shape, limits.min, kind)
-    whole[held] = cut[held].astype(kind)
-    if recorded.array is not None and not held.all():
-        nearest = np.where(np.isnan(cut), 0, np.where(cut > 0, limits.max, limits.min)).astype(kind)
-        whole = np.where(~held & (recorded.array == nearest), nearest, whole)
-    return whole
+    low, high = np.trunc(value - error), np.trunc(value + error)
+    if np.any(fits & ((low != truncated) | (high != truncated))):
+        raise Unjudgeable("integer result depends on rounding")
+    integers = np.full(truncated.shape, limits.min, kind)
+    integers[fits] = truncated[fits].astype(kind)
+    if recorded.array is not None and not fits.all():
+        nearest = np.where(truncated > 0, limits.max, limits.min)
+        nearest = np.where(np.isnan(truncated), 0, nearest).astype(kind)
+        integers = np.where(~fits & (recorded.array == nearest), nearest, integers)
+    return integers
 
 
 def over_field(numbers: Any, dtype: str) -> Any:
-    """Return numbers as a format's kind has them: real parts of complex ones, or real ones as such.
+    """Return numbers as real or complex ones, as the format is.
 
-    Of a gradient with respect to a real operand only the real part is of interest.
+    Of a gradient with respect to a real operand only the real part counts.
     """
     if is_complex(dtype):
         return numbers if numbers.dtype.kind == "c" else paired(numbers, np.zeros(numbers.shape))
     return np.real(numbers) if numbers.dtype.kind == "c" else numbers
-
-
-def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
-    """Return the arithmetic that a call is assumed to have run in: one kernel, or several.
-
-    A backward kernel may store in the coarsest format that it is given, whatever it makes.
-    """
-    dtype = working_dtype(tape, call)
-    if is_backward(call):
-        dtype = max((dtype, *operand_formats(tape, call)), key=unit_roundoff)
-    rule = find(call.base_op)
-    composite = rule is not None and rule.composite
-    return Arithmetic.stepwise(dtype) if composite else Arithmetic.fused(dtype)
-
-
-def is_backward(call: Call) -> bool:
-    """Whether a call is the backward of another operation, as an operation of its own."""
-    return call.base_op.endswith("_backward")
-
-
-def operand_formats(tape: Tape, call: Call) -> list[str]:
-    """Return the formats of a call's operands, those that round."""
-    numbers = {n for argument in call.arguments.values() for n in references(argument)}
-    return [tape.values[n].dtype for n in numbers if is_inexact(tape.values[n].dtype)]
 
 
 def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
@@ -201,8 +178,7 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
     Parameters
     ----------
     whose : str
-        What it is, in the words of the reason: ``the rule of mylib.swish``.
-    function : callable
+        How a reason names it: ``the rule of mylib.swish``.
     *operands, **parameters
         Of the function.
 
@@ -219,14 +195,14 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
     except Unjudgeable:
         raise
     except Exception as error:
-        # Found in the middle of the user's program: one step is not judged.
-        known = next((e for e in (error, error.__cause__) if isinstance(e, RuleError)), None)
-        what = str(known) if known else f"failed: {type(error).__name__}: {error}"
-        said = one_line(f"{whose} {what}{_place(error, function)}")
-        raise Unjudgeable(said) from error
+        # This runs inside the user's program: one step stays unjudged.
+        rule_error = next((e for e in (error, error.__cause__) if isinstance(e, RuleError)), None)
+        failure = str(rule_error) if rule_error else f"failed: {type(error).__name__}: {error}"
+        text = one_line(f"{whose} {failure}{_failure_location(error, function)}")
+        raise Unjudgeable(text) from error
 
 
-def _place(error: Exception, function: Any) -> str:
+def _failure_location(error: Exception, function: Any) -> str:
     """Return where in a rule's own file it failed."""
     written = inspect.unwrap(getattr(function, "function", function))
     file = getattr(getattr(written, "__code__", None), "co_filename", "")

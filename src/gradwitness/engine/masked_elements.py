@@ -1,4 +1,4 @@
-"""Which step made gradients zero: the where, mask or index that did not select the elements."""
+"""Find the step that made gradients zero: the where, mask or index that dropped the elements."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.forward import evaluate
 from gradwitness.tape import references
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, Edge, Node, Tape
 
     Array: TypeAlias = NDArray[Any]
-    # What arrives at an input of a node, or None where that is not known.
+    # The gradient that arrives at an input of a node, or None where it is unknown.
     Arriving: TypeAlias = Callable[[int, int], Array | None]
 
 THROUGH_WHERE = "NaN through where"
@@ -28,11 +28,11 @@ CURE = (
     "0 times an infinite derivative is NaN: make the operation's argument safe as well (where(ok, "
     "x, 1) before it, and where again after it), or select the elements first"
 )
-# What keeps some elements and drops the others, element by element.
+# Operations that keep some elements and drop the others, element by element.
 SELECTING = frozenset(
     f"aten.{name}" for name in ["where", "masked_fill", "mul", "clamp", "clamp_min", "clamp_max"]
 )
-# What takes some elements out, or moves and adds them: every one can be followed through it.
+# Operations that pick, move or add elements: each element can be followed through them.
 _MOVING = frozenset(
     f"aten.{name}"
     for name in ["index", "index_select", "masked_select", "gather", "sum", "mean", "clone", "cat"]
@@ -40,7 +40,7 @@ _MOVING = frozenset(
 
 
 def told(call: Call) -> str:
-    """Return which call it is, and on which line."""
+    """Return a call's operation, number and line."""
     line = call.source.line.rpartition("/")[2]
     return f"{call.op} (call {call.id}{f', {line}' if line else ''})"
 
@@ -52,11 +52,10 @@ def unselected_by(
     arriving: Arriving,
     lookup: Callable[[int], Array],
 ) -> Call | None:
-    """Find the step that did not select some elements, so that zeros arrive for them.
+    """Find the step that did not select some elements, so that their gradients are zero.
 
     Parameters
     ----------
-    tape : Tape
     input_nr : tuple of int
         A node and its input, where the zeros arrive.
     places : ndarray of bool
@@ -69,18 +68,18 @@ def unselected_by(
     Returns
     -------
     Call or None
-        None if something else makes the zeros, or if it cannot be told.
+        None if something else makes the zeros, or if that is unknown.
     """
     senders: dict[Edge, list[Node]] = defaultdict(list)
     for node in tape.nodes:
         for edge in filter(None, node.edges):
             senders[edge].append(node)
-    by_slot = {(edge.node, edge.index): nodes for edge, nodes in senders.items()}
+    by_input = {(edge.node, edge.index): nodes for edge, nodes in senders.items()}
     waiting, seen = [(input_nr, places)], {input_nr}
     while waiting:
-        here, elements = waiting.pop()
-        value = tape.nodes[here[0]].outputs[here[1]]
-        for node in by_slot.get(here, ()):
+        current, elements = waiting.pop()
+        value = tape.nodes[current[0]].outputs[current[1]]
+        for node in by_input.get(current, ()):
             call = None if node.call is None else tape.calls[node.call]
             if call is None or value is None:
                 continue
@@ -105,7 +104,7 @@ def _after(
 ) -> NDArray[np.bool_] | None:
     """Return where a call puts some elements of an operand: nowhere if it does not select them.
 
-    None if they cannot be followed, or if they come to nothing for another reason.
+    None if they cannot be followed, or vanish for another reason.
     """
     if call.is_view or call.base_op in _MOVING:
         return _moved(tape, call, value, places, lookup)
@@ -127,17 +126,17 @@ def _moved(
     places: NDArray[np.bool_],
     lookup: Callable[[int], Array],
 ) -> NDArray[np.bool_] | None:
-    """Follow elements through a step by letting it work on their indicator."""
+    """Follow elements through a step by running it on their indicator."""
     tensors = {n for name, a in call.arguments.items() if name != "indices" for n in references(a)}
 
     def marked(number: int) -> Array:
         if number == value:
             return places.astype(np.float64)
-        known = lookup(number)
-        return known if number not in tensors or known.dtype.kind in "biu" else np.zeros_like(known)
+        array = lookup(number)
+        return array if number not in tensors or array.dtype.kind in "biu" else np.zeros_like(array)
 
     try:
-        made, *_ = evaluate(tape, call, marked, bounded=False)
+        moved, *_ = evaluate(tape, call, marked, bounded=False)
     except (Unjudgeable, ValueError, IndexError):
         return None
-    return np.asarray(made) > 0
+    return np.asarray(moved) > 0

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients, handed_out
-from gradwitness.engine.binding import Lookup, Unjudgeable, recorded
+from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.floats import is_complex, is_inexact, wide
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.storage_spans import Piece, pieces
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Sweep
 
-    # From the change of what arrives at a node to the change of what it sends.
+    # From the change of the gradients that arrive at a node to the change of those that it sends.
     Instead: TypeAlias = Callable[[list[Any]], Sequence[NDArray[np.float64] | None]]
 
 
@@ -86,17 +87,17 @@ class Steps:
     """How a replay takes its steps: by the rules, in float64."""
 
     def forward(self, tape: Tape, call: Call, lookup: Lookup) -> tuple[Any, ...]:
-        """Compute what a call makes."""
+        """Compute a call's results."""
         return evaluate(tape, call, lookup, bounded=False)
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
     ) -> tuple[Any, ...]:
-        """Compute what a node sends."""
+        """Compute the gradients that a node sends."""
         return gradients(tape, node, incoming, lookup, None)
 
     def total(self, tape: Tape, node: int, before: Any, g: Any) -> Any:
-        """Add a gradient to those that have arrived at a node before it."""
+        """Add a gradient to those that have already arrived at a node."""
         del tape, node
         return before + g
 
@@ -140,8 +141,8 @@ def replay(
     trusted = [reason for call in tape.calls if (reason := memory.run(call))]
     arriving: dict[tuple[int, int, int], Any] = {}
     for number in range(len(tape.sweeps)):
-        found, unruled = backward_pass(tape, number, memory.values, steps=steps)
-        arriving |= {(number, *input_nr): g for input_nr, g in found.items()}
+        received, unruled = backward_pass(tape, number, memory.values, steps=steps)
+        arriving |= {(number, *input_nr): g for input_nr, g in received.items()}
         trusted += unruled
     return Replay(memory.values, arriving, tuple(trusted))
 
@@ -163,14 +164,14 @@ class _Memory:
         self._unseen = {
             leaf.after for sweep in self.tape.sweeps for leaf in sweep.leaves if leaf.after
         }
-        # Hooks that run in one write too: an optimizer within the backward pass.
-        self._unseen.update(_written_unseen(self.tape))
+        # So do hooks within a pass: an optimizer that steps there.
+        self._unseen.update(_rewritten_unseen(self.tape))
 
     def run(self, call: Call) -> str:
-        """Run one call; return what was taken from the record, or an empty string."""
+        """Run one call; return why its result was taken from the record, or an empty string."""
         operands = [n for argument in call.arguments.values() for n in references(argument)]
         viewed = [n for n in call.outputs if n is not None] if call.is_view else []
-        # Of a lazy view the memory holds other numbers; they are computed.
+        # The memory of a lazy view holds other numbers: it is computed.
         lazy = any(self._is_lazy(n) for n in viewed)
         try:
             for number in operands + (viewed if not lazy else []):
@@ -191,7 +192,7 @@ class _Memory:
         for output, result in zip(call.outputs, results, strict=True):
             if output is not None and result is not None:
                 self.write(output, result, in_place=bool(call.writes))
-        for number in _overwritten_unsaid(call):
+        for number in _undeclared_writes(call):
             self.forget(number)
         return trusted
 
@@ -200,10 +201,10 @@ class _Memory:
         return is_inexact(value.dtype) and value.layout is None and value.array is not None
 
     def _from_record(self, number: int | None) -> Any:
-        return None if number is None else _known(self.tape, number)
+        return None if number is None else _recorded_or_none(self.tape, number)
 
     def read(self, number: int) -> NDArray[Any]:
-        """Return a value as it is now; what no call has written yet comes from the record."""
+        """Return a value as it is now; elements not written yet come from the record."""
         if number in self.values:
             return self.values[number]
         if number not in self._pieces:
@@ -221,22 +222,22 @@ class _Memory:
         return window
 
     def write(self, number: int, result: NDArray[Any], *, in_place: bool) -> None:
-        """Store what a call made."""
+        """Store a call's result."""
         if number not in self._pieces:
             self.values[number] = np.asarray(result)
             return
         if in_place:
-            # Values made before this write keep the numbers that they had.
+            # Older values of this memory keep their numbers.
             for older in self.windows.pop(self._pieces[number], ()):
                 self.values[older] = self.values[older].copy()
         self._window(number)[...] = result
 
     def forget(self, number: int) -> None:
-        """Take what some memory holds from now on from the record; the value itself stays."""
+        """Read a value's memory from the record from now on; the value itself stays."""
         if number in self._pieces:
-            known = self.values[number].copy()
-            self.write(number, np.full(known.shape, np.nan), in_place=True)
-            self.values[number] = known
+            numbers = self.values[number].copy()
+            self.write(number, np.full(numbers.shape, np.nan), in_place=True)
+            self.values[number] = numbers
 
     def _window(self, number: int) -> NDArray[np.float64]:
         value, piece = self.tape.values[number], self._pieces[number]
@@ -246,12 +247,12 @@ class _Memory:
         if buffer is None:
             buffer = np.full(piece.end - piece.start, np.nan)
             self.buffers[piece] = buffer
-        each = 2 if is_complex(value.dtype) else 1
-        strides = tuple(8 * each * s for s in layout.strides)
-        begin = buffer[each * layout.offset - piece.start :]
+        reals = 2 if is_complex(value.dtype) else 1
+        strides = tuple(8 * reals * s for s in layout.strides)
+        begin = buffer[reals * layout.offset - piece.start :]
         window = (
             np.ndarray(value.shape, np.complex128, begin, 0, strides)
-            if each == 2
+            if reals == 2
             else as_strided(begin, value.shape, strides)
         )
         self.values[number] = window
@@ -259,9 +260,9 @@ class _Memory:
         return window
 
 
-def _written_unseen(tape: Tape) -> Iterator[int]:
-    """Yield values that lie where an earlier one did, though no call has written there since."""
-    made = {n for call in tape.calls for n in call.outputs}
+def _rewritten_unseen(tape: Tape) -> Iterator[int]:
+    """Yield values in the place of an earlier one where no recorded call has written since."""
+    outputs = {n for call in tape.calls for n in call.outputs}
     written: dict[int, list[int]] = {}
     for call in tape.calls:
         for number in call.outputs if call.writes else ():
@@ -272,9 +273,9 @@ def _written_unseen(tape: Tape) -> Iterator[int]:
     for value in tape.values:
         if value.layout is None:
             continue
-        place = (value.layout, value.shape, value.dtype)
-        last, before[place] = before.get(place), value.id
-        if last is None or value.id in made:
+        location = (value.layout, value.shape, value.dtype)
+        last, before[location] = before.get(location), value.id
+        if last is None or value.id in outputs:
             continue
         later = written.get(value.layout.storage, [])
         after = bisect_right(later, last)
@@ -282,16 +283,16 @@ def _written_unseen(tape: Tape) -> Iterator[int]:
             yield value.id
 
 
-def _overwritten_unsaid(call: Call) -> list[int]:
-    """Return what a call writes to though its schema does not say so: running statistics."""
+def _undeclared_writes(call: Call) -> list[int]:
+    """Return the values that a call writes, unsaid in its schema: running statistics."""
     if call.base_op != "aten.native_batch_norm" or not call.arguments["training"]:
         return []
-    kept = (call.arguments["running_mean"], call.arguments["running_var"])
-    return [number for argument in kept for number in references(argument)]
+    statistics = (call.arguments["running_mean"], call.arguments["running_var"])
+    return [number for argument in statistics for number in references(argument)]
 
 
-def _known(tape: Tape, number: int) -> NDArray[Any] | None:
-    """Return a value's recorded numbers, or None where the witness cannot have them."""
+def _recorded_or_none(tape: Tape, number: int) -> NDArray[Any] | None:
+    """Return a value's recorded numbers, or None where there are none."""
     try:
         return recorded(tape)(number)
     except Unjudgeable:
@@ -299,11 +300,11 @@ def _known(tape: Tape, number: int) -> NDArray[Any] | None:
 
 
 def _seeds(tape: Tape, sweep: Sweep) -> Iterator[tuple[tuple[int, int], Any]]:
-    """Yield where a pass begins, and with what."""
+    """Yield the roots of a pass with their gradients."""
     for edge, seed in sweep.roots:
         output = tape.nodes[edge.node].outputs[edge.index]
         ones = np.ones(() if output is None else tape.values[output].shape)
-        start = ones if seed is None else _known(tape, seed)
+        start = ones if seed is None else _recorded_or_none(tape, seed)
         if start is not None:
             yield (edge.node, edge.index), start
 
@@ -322,8 +323,8 @@ def _sent(
         if all(change is None for change in incoming):
             return ()
     if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
-        # What the rules can follow may be a part only.
-        raise Unjudgeable(f"{node.name} leaves torch")
+        # The rules may follow only a part of it.
+        raise Unjudgeable(f"{node.name} computes outside torch")
     if node.kind == Kind.CUSTOM and is_declared(node.name):
         raise Unjudgeable(f"the gradient of {node.name} is declared, not derived")
     return steps.backward(tape, node, incoming, lookup)
@@ -340,24 +341,23 @@ def backward_pass(
 
     Parameters
     ----------
-    tape : Tape
     number : int
         Of the backward pass.
     values : mapping
-        Forward values by number; what is not in it comes from the record.
+        Forward values by number; missing ones come from the record.
     instead : mapping, optional
-        Nodes that send something else. What is carried is then not the gradient but its change: it
-        begins at these nodes, which are asked what more they send than they should, from the change
-        that arrives; every other node passes it on as it would the gradient, being linear.
+        Nodes that send something else. The sweep then carries not the gradient but its change: it
+        starts at these nodes, which map the change that arrives to the change that they send; all
+        other nodes, being linear, pass it on like a gradient.
     steps : Steps, optional
         Another way of taking a step.
 
     Returns
     -------
     arriving : dict
-        What arrives at each input of a node.
+        The gradient at each input of a node.
     trusted : list of str
-        Why recorded gradients had to be taken on trust; with ``instead`` no change passes there.
+        Why recorded gradients had to be trusted; with ``instead`` no change passes there.
     """
     sweep = tape.sweeps[number]
     arriving: dict[tuple[int, int], Any] = {}
@@ -381,8 +381,8 @@ def backward_pass(
             sent = _sent(tape, node, incoming, lookup, instead, steps)
         except Unjudgeable as reason:
             trusted.append(str(reason))
-            known = node_run.outgoing if instead is None else ()
-            sent = tuple(None if g is None else _known(tape, g) for g in known)
+            outgoing = node_run.outgoing if instead is None else ()
+            sent = tuple(None if g is None else _recorded_or_none(tape, g) for g in outgoing)
         for target, g in zip(node.edges, sent, strict=False):
             if target is not None and g is not None:
                 add((target.node, target.index), g)

@@ -1,10 +1,10 @@
-"""Which stretches of memory a tape's values lie in, so that a replay holds those and no others.
+"""The stretches of memory that a tape's values span, so that a replay allocates no others.
 
-Memory is counted in real numbers, of which a complex one is two: a value of real numbers may be a
-view of complex ones, and the other way round.
+Memory is counted in real numbers, two for a complex one, since real values may be views of complex
+ones and the other way round.
 
-A batch that is cut out of a large data set shares the data set's storage; of that storage only the
-stretch that the batch spans is of interest. Values whose stretches overlap are kept together.
+A batch cut out of a large data set shares the data set's storage, of which only the batch's stretch
+matters. Values whose stretches overlap are kept together.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ def pieces(values: Iterable[Value]) -> dict[int, Piece]:
     for value in values:
         if value.layout is None or 0 in value.shape:
             continue
-        each = 2 if is_complex(value.dtype) else 1
+        reals = 2 if is_complex(value.dtype) else 1
         steps = zip(value.shape, value.layout.strides, strict=True)
-        begin = each * value.layout.offset
-        end = begin + each * (1 + sum((n - 1) * s for n, s in steps))
+        begin = reals * value.layout.offset
+        end = begin + reals * (1 + sum((n - 1) * s for n, s in steps))
         stretch = (begin, end, value.id)
         by_storage.setdefault(value.layout.storage, []).append(stretch)
-    found: dict[int, Piece] = {}
+    by_value: dict[int, Piece] = {}
     for storage, stretches in by_storage.items():
-        found |= _merged(storage, sorted(stretches))
-    return found
+        by_value |= _merged(storage, sorted(stretches))
+    return by_value
 
 
 def _merged(storage: int, stretches: list[tuple[int, int, int]]) -> dict[int, Piece]:
     """Join overlapping stretches, which come in the order of their starts."""
-    found: dict[int, Piece] = {}
+    by_value: dict[int, Piece] = {}
     together: list[int] = []
     start, end = stretches[0][:2]
     for begins, ends, number in stretches:
         if begins >= end:
-            found |= dict.fromkeys(together, Piece(storage, start, end))
+            by_value |= dict.fromkeys(together, Piece(storage, start, end))
             together, start, end = [], begins, ends
         together.append(number)
         end = max(end, ends)
-    return found | dict.fromkeys(together, Piece(storage, start, end))
+    return by_value | dict.fromkeys(together, Piece(storage, start, end))

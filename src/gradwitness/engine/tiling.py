@@ -1,9 +1,8 @@
-"""Large steps, piece by piece: what is computed of a piece stays small, whatever the tensors.
+"""Large steps, computed piece by piece, so that memory stays small whatever the tensors.
 
-A rule says with one letter for each axis (`Rule.apart`) along which axes its operands and results
-fall apart, as in ``"ik,kj->ij"``: what belongs to one index i of the result needs that index of A
-alone. The same letters say it of every vjp, with the operand in the result's place. The rule itself
-knows nothing of it: it gets smaller arrays.
+A rule gives each axis a letter (`Rule.apart`), as in ``"ik,kj->ij"``, to say along which axes it
+splits: index i of the result needs only index i of A. The same letters hold for every vjp, with
+the operand in the result's place. The rule itself just gets smaller arrays.
 """
 
 from __future__ import annotations
@@ -29,11 +28,10 @@ if TYPE_CHECKING:
 Shape: TypeAlias = tuple[int, ...]
 Index: TypeAlias = tuple[slice, ...]
 
-# Steps with a tensor of more elements are cut into pieces of so many.
+# Steps with a tensor of more than _LARGE elements are cut into pieces of _PIECE.
 _LARGE = 2**18
 _PIECE = 2**17
-# What a cut leaves whole is gone through again for each piece: of a small result, no more than so
-# many are made.
+# Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 8
 
 
@@ -50,7 +48,7 @@ class Cut:
     letter : str
         The axis that is cut.
     start, stop : int
-        What of it is in the piece.
+        The piece's range on that axis.
     """
 
     operands: Mapping[str, str]
@@ -60,12 +58,12 @@ class Cut:
     stop: int
 
     def operand(self, name: str, shape: Shape) -> Index:
-        """Return which part of an operand is in the piece; empty if all of it is."""
+        """Return the index of an operand's part in the piece; empty for all of it."""
         return self._index(self.operands[name], shape)
 
-    def result(self, place: int, shape: Shape) -> Index:
-        """Return which part of a result, or of its gradient, is in the piece."""
-        return self._index(self.results[place], shape)
+    def result(self, index: int, shape: Shape) -> Index:
+        """Return the index of the part of a result, or of its gradient, in the piece."""
+        return self._index(self.results[index], shape)
 
     def _index(self, letters: str, shape: Shape) -> Index:
         axis = _axis(letters, self.letter, shape)
@@ -76,7 +74,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class SmallStep:
-    """A piece of a large step, as a step of a tape of its own."""
+    """A piece of a large step, as a step on a separate tape."""
 
     tape: Tape
     call: Call
@@ -84,9 +82,9 @@ class SmallStep:
 
 
 def _axis(letters: str, letter: str, shape: Shape) -> int | None:
-    """Return the axis that a letter stands for, if the tensor has it and does not repeat it.
+    """Return the axis that a letter stands for, if the tensor has it and does not broadcast it.
 
-    Letters count from the first axis on; of a tensor with fewer axes the first letters have none.
+    Letters align with the last axes: a tensor with fewer axes lacks the first letters.
     """
     if letter not in letters:
         return None
@@ -95,31 +93,29 @@ def _axis(letters: str, letter: str, shape: Shape) -> int | None:
 
 
 def is_large(tape: Tape, call: Call) -> bool:
-    """Whether a call has a tensor that is not to be converted whole."""
+    """Whether a call has a tensor too large to convert at once."""
     numbers = {n for n in call.outputs if n is not None}
     numbers.update(a.value for a in call.arguments.values() if isinstance(a, Ref))
     return any(math.prod(tape.values[n].shape) > _LARGE for n in numbers)
 
 
 def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
-    """Return the pieces of a large step, if its rule says how it falls apart; else none.
+    """Return the pieces of a large step, if its rule says how to split it; else none.
 
     Parameters
     ----------
-    tape : Tape
-    call : Call
     target : str
         The operand whose gradient is computed; empty for the call's first result.
     """
-    found = rules.find(call.base_op)
-    if found is None or not found.apart or not is_large(tape, call):
+    rule = rules.find(call.base_op)
+    if rule is None or not rule.apart or not is_large(tape, call):
         return []
     outputs = [tape.values[n] for n in call.outputs if n is not None]
-    named = {n: call.arguments[given] for n, given in operand_names(found, call).items()}
+    named = {n: call.arguments[schema_name] for n, schema_name in operand_names(rule, call).items()}
     shapes = {n: tape.values[a.value].shape for n, a in named.items() if isinstance(a, Ref)}
     if len(outputs) != len(call.outputs):
         return []
-    letters = _letters(found, call, shapes, outputs[0].shape)
+    letters = _letters(rule, call, shapes, outputs[0].shape)
     if letters is None:
         return []
     of_operands, of_results = letters
@@ -128,7 +124,7 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     tensors += [(of, value.shape) for of, value in zip(of_results, outputs, strict=True)]
     aim, shape = (of_operands[target], shapes[target]) if target else tensors[len(shapes)]
     if not target:
-        aim = "".join(a if all(a in each for each in of_results) else "_" for a in aim)
+        aim = "".join(a if all(a in other for other in of_results) else "_" for a in aim)
     best = _longest_cut(aim, shape, tensors)
     if best is None:
         return []
@@ -145,7 +141,7 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
 def _longest_cut(
     aim: str, shape: Shape, tensors: list[tuple[str, Shape]]
 ) -> tuple[str, int, int] | None:
-    """Choose the letter that cuts most numbers: letter, its length, the largest tensor cut."""
+    """Return the letter that cuts most numbers, its length and the largest tensor that it cuts."""
     best = None
     most = 0
     for letter in aim.replace("_", ""):
@@ -163,65 +159,62 @@ def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
 
     Parameters
     ----------
-    tape : Tape
-    call : Call
-    cut : Cut
     lookup : callable
-        Gives the numbers of the whole tape's values; asked only for those that are not cut.
+        Gives the numbers of the whole tape's values; called only for uncut ones.
     """
-    found = rules.find(call.base_op)
-    assert found is not None  # noqa: S101 (it made the cut)
+    rule = rules.find(call.base_op)
+    assert rule is not None  # noqa: S101 (it made the cut)
     values: list[Value] = []
-    whole: dict[int, int] = {}
+    uncut: dict[int, int] = {}
 
-    def taken(number: int, index: Index) -> int:
+    def add(number: int, index: Index) -> int:
         value = tape.values[number]
-        place = len(values)
+        position = len(values)
         if index:
-            # What no vjp uses may have no numbers any more; its shape is asked for.
+            # Values that no vjp uses may be freed already; only their shape is needed.
             shape = unknown(value.shape)[index].shape
             part = None if value.array is None else value.array[index]
             value = replace(value, shape=shape, array=part)
         else:
-            whole[place] = number
+            uncut[position] = number
         values.append(value)
-        return place
+        return position
 
     arguments = dict(call.arguments)
-    for name, given in operand_names(found, call).items():
-        argument = arguments[given]
+    for name, schema_name in operand_names(rule, call).items():
+        argument = arguments[schema_name]
         if isinstance(argument, Ref):
             index = cut.operand(name, tape.values[argument.value].shape)
-            arguments[given] = Ref(taken(argument.value, index))
+            arguments[schema_name] = Ref(add(argument.value, index))
     outputs = tuple(
-        None if n is None else taken(n, cut.result(place, tape.values[n].shape))
-        for place, n in enumerate(call.outputs)
+        None if n is None else add(n, cut.result(k, tape.values[n].shape))
+        for k, n in enumerate(call.outputs)
     )
     small = Tape(values=values, calls=(), nodes=(), sweeps=())
     of_part = recorded(small)
 
-    def numbers(place: int) -> NDArray[Any]:
-        return lookup(whole[place]) if place in whole else of_part(place)
+    def numbers(position: int) -> NDArray[Any]:
+        return lookup(uncut[position]) if position in uncut else of_part(position)
 
     return SmallStep(small, replace(call, arguments=arguments, outputs=outputs), numbers)
 
 
 def _letters(
-    found: rules.Rule,
+    rule: rules.Rule,
     call: Call,
     shapes: Mapping[str, Shape],
     result: Shape,
 ) -> tuple[dict[str, str], tuple[str, ...]] | None:
     """Return the letters of each operand and result, or None if nothing can be cut."""
-    text = found.apart
+    text = rule.apart
     if not isinstance(text, str):
-        given = {n: call.arguments.get(n, found.defaults.get(n)) for n in found.parameters}
-        text = text(shapes, given)
+        parameters = {n: call.arguments.get(n, rule.defaults.get(n)) for n in rule.parameters}
+        text = text(shapes, parameters)
     if text == ELEMENTWISE:
         every = string.ascii_letters[: len(result)]
-        return dict.fromkeys(found.operands, every), (every,) * len(call.outputs)
+        return dict.fromkeys(rule.operands, every), (every,) * len(call.outputs)
     if not text:
         return None
     left, right = text.split("->")
-    operands = dict(zip(found.operands, left.split(","), strict=True))
+    operands = dict(zip(rule.operands, left.split(","), strict=True))
     return operands, tuple(right.split(","))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import connects, edge_value, gradients, handed_out
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
 from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged

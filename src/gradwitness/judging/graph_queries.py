@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradwitness.engine.binding import Unjudgeable, bind, over_complex
+from gradwitness._errors import Unjudgeable
+from gradwitness.engine.binding import bind, over_complex
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import vjp
-from gradwitness.engine.binding import Unjudgeable, bind, unrecorded
+from gradwitness.engine.binding import bind, unrecorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import cuts, is_large, small_step

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from gradwitness._errors import Unjudgeable
 from gradwitness._failure import FAILED, failure
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import is_float, ulps, unit_roundoff
 from gradwitness.judging.compare import Comparison, mismatch, unjudged
 from gradwitness.verdict import Verdict

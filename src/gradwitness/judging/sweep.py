@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.backward import backward_arithmetic, gradients
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
+from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
+from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
 from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
 from gradwitness.judging.custom_functions import CustomCheck

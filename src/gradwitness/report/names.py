@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradwitness._errors import Unjudgeable
 from gradwitness._printable import one_line
-from gradwitness.engine.binding import Bound, Unjudgeable, bind, over_complex, recorded
+from gradwitness.engine.binding import Bound, bind, over_complex, recorded
 from gradwitness.report.expressions import expression, transposed
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 from gradwitness.tape import Ref

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import InputError
+from gradwitness._errors import InputError, Unjudgeable
 from gradwitness.engine.backward import gradients
-from gradwitness.engine.binding import Unjudgeable, recorded
+from gradwitness.engine.binding import recorded
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names

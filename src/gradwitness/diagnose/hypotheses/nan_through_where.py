@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import named, refuted
 from gradwitness.diagnose.replayed_faults import Trial
 from gradwitness.engine.backward import unbroadcast
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.forward import run
 from gradwitness.engine.masked_elements import CURE, SELECTING, THROUGH_WHERE
 

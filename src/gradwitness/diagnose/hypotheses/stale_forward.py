@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
 from gradwitness.diagnose.replayed_faults import Trial, listed
-from gradwitness.engine.binding import Unjudgeable, bind
+from gradwitness.engine.binding import bind
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:

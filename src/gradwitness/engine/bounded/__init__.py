@@ -5,17 +5,16 @@ protocols (NEP 13, NEP 18), the same text yields its value and, beside it, how f
 that formula in another arithmetic may lie from it. So no rule states a tolerance: the bound is
 derived from the formula, operation by operation (running error analysis: Higham 2002, section 3.3).
 Each elementary operation adds ``unit * |result|``; a reduction of n roundings adds
-``gamma_n * sum |terms|``; errors that the operands bring in are carried on with the largest
-derivative between value - error and value + error.
+``gamma_n * sum |terms|``; the operands' errors are carried on with the largest derivative between
+value - error and value + error.
 
 Two bounds run side by side: ``rigorous`` (worst case) and ``probable`` (sqrt(n), Higham and Mary
-2019). They are one and the same array until a long reduction tells them apart. None stands for
-exact.
+2019). They are the same array until a long reduction makes them differ. None stands for exact.
 
-What a bound takes for granted: the other arithmetic rounds to nearest and neither overflows on the
-way nor takes subnormal operands for zero, but for the products and sums of bfloat16 numbers (see
-`array.as_read`); comparisons fall out as the witness's do; and the bound itself, computed in
-float64, is good to some units of 2^-53 of its own size.
+Bounds assume that the other arithmetic rounds to nearest, does not overflow on the way and does not
+flush subnormal operands to zero, except in products and sums of bfloat16 numbers (see
+`array.as_read`); that comparisons come out as the witness's do; and that the bound itself, computed
+in float64, is good to some units of 2^-53 of its size.
 """
 
 from gradwitness.engine.bounded import (
@@ -27,11 +26,11 @@ from gradwitness.engine.bounded import (
     exponential,
     fourier,
     kernel_ops,
-    more_functions,
     movement,
     ordering,
     orthogonal,
     piecewise_constant,
+    products,
     solving,
     special,
     transcendental,
@@ -49,11 +48,11 @@ HANDLERS = (
     exponential,
     fourier,
     kernel_ops,
-    more_functions,
     movement,
     ordering,
     orthogonal,
     piecewise_constant,
+    products,
     solving,
     special,
     transcendental,

@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
-def _is_constant(item: Any) -> bool:
-    return not isinstance(item, Bounded) and np.ndim(item) == 0
+def _is_constant(operand: Any) -> bool:
+    return not isinstance(operand, Bounded) and np.ndim(operand) == 0
 
 
-def scales_exactly(item: Any) -> bool:
-    """Whether multiplying by a number rounds nothing: zero and powers of two, i times one too."""
-    if not _is_constant(item) or (item.real and item.imag):
+def scales_exactly(factor: Any) -> bool:
+    """Whether multiplying by a number is exact: zero, powers of two, and these times i."""
+    if not _is_constant(factor) or (factor.real and factor.imag):
         return False
-    return bool(item == 0 or np.frexp(float(abs(item)))[0] == 0.5)
+    return bool(factor == 0 or np.frexp(float(abs(factor)))[0] == 0.5)
 
 
 def _additive(ufunc: np.ufunc) -> Callable[..., Bounded]:
     def handler(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         value = ufunc(value_of(a), value_of(b))
-        if any(_is_constant(item) and item == 0 for item in (a, b)):
+        if any(_is_constant(operand) and operand == 0 for operand in (a, b)):
             return assemble(arithmetic, value, (a, b), total)
         # No sum of two floating-point numbers underflows.
         return assemble(
@@ -57,7 +57,7 @@ def _additive(ufunc: np.ufunc) -> Callable[..., Bounded]:
 
 
 def over_factors(left: Any, right: Any) -> Callable[[Error, Error], Error]:
-    """Return how far errors of two factors move their product."""
+    """Return the function from errors of two factors to that of their product."""
 
     def carry(of_a: Error, of_b: Error) -> Error:
         both = None if of_a is None else scaled(of_a, of_b)
@@ -67,7 +67,7 @@ def over_factors(left: Any, right: Any) -> Callable[[Error, Error], Error]:
 
 
 def over_quotient(value: Plain, bottom: Any) -> Callable[[Error, Error], Error]:
-    """Return how far errors above and below move a quotient."""
+    """Return the function from errors above and below to that of the quotient."""
     magnitude, below = np.abs(value), np.abs(bottom)
 
     def carry(of_a: Error, of_b: Error) -> Error:
@@ -81,7 +81,7 @@ def over_quotient(value: Plain, bottom: Any) -> Callable[[Error, Error], Error]:
 
 
 def over_matrices(left: Plain, right: Plain) -> Callable[[Error, Error], Error]:
-    """Return how far errors of two matrices move their product."""
+    """Return the function from errors of two matrices to that of their product."""
 
     def carry(of_a: Error, of_b: Error) -> Error:
         from_b = None if of_b is None else product_of_sizes(left, of_b)
@@ -122,7 +122,7 @@ def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
 
 def _unchanged(ufunc: np.ufunc) -> Callable[..., Bounded]:
-    """Negation and absolute value: no rounding, errors carried as they are."""
+    """Negation and absolute value: nothing rounds, errors pass unchanged."""
 
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         return assemble(arithmetic, ufunc(value_of(a)), (a,), total)
@@ -131,7 +131,7 @@ def _unchanged(ufunc: np.ufunc) -> Callable[..., Bounded]:
 
 
 def _chosen(ufunc: np.ufunc) -> Callable[..., Bounded]:
-    """Maximum and minimum: as wrong as the worse of the two, and no rounding."""
+    """Maximum and minimum: nothing rounds; the error is at most the larger of the two."""
 
     def carry(of_a: Error, of_b: Error) -> Error:
         if of_a is None or of_b is None:
@@ -158,24 +158,24 @@ def _decided(ufunc: np.ufunc) -> Callable[..., Plain]:
     return handler
 
 
-# Below so many rows, columns or terms, float32 saves less than it takes to get there.
+# Below so many rows, columns or terms, float32 saves less than the conversion costs.
 _WIDE = 64
-# So many terms at most, that float32 adds no more than 1/63 to a bound.
+# Up to so many terms, float32 adds no more than 1/63 to a bound.
 _LONG = 2**18
 _SINGLE_UNIT, _SINGLE_TINY, _SINGLE_MAX = 2.0**-24, 2.0**-126, 2.0**127
 
 
 def _in_single(x: Plain) -> tuple[Plain, float, float]:
-    """Return magnitudes in float32, the smallest that is not 0, and the largest."""
+    """Return magnitudes in float32, their smallest nonzero one and their largest."""
     single = x.astype(np.float32)
     np.abs(single, out=single)
-    # What is not 0 but underflows here counts as 0.
+    # Nonzero numbers that underflow here count as 0.
     least = np.where(x == 0, np.inf, single).min(initial=np.inf)
     return single, float(least), float(single.max(initial=0.0))
 
 
 def product_of_sizes(left: Plain, right: Plain) -> Plain:
-    """Return ``|left| @ |right|``; of large matrices maybe slightly more, at half the cost.
+    """Return ``|left| @ |right|``; for large matrices slightly more, at half the cost.
 
     Two roundings into float32 for each product, and n of products and sums, leave at least
     1 - gamma_(n + 2) of the sum, as long as nothing underflows or overflows (Higham 2002, 3.5).
@@ -187,7 +187,7 @@ def product_of_sizes(left: Plain, right: Plain) -> Plain:
     if left.ndim > 1 and right.ndim > 1 and min(sizes) >= _WIDE and n <= _LONG:
         (a, *ends_a), (b, *ends_b) = _in_single(left), _in_single(right)
         least, most = (one * other for one, other in zip(ends_a, ends_b, strict=True))
-        # Each operand, too, for 0 times what is out of range looks well.
+        # Each operand too: 0 times an out-of-range number would pass.
         fits = all(end >= _SINGLE_TINY for end in (least, ends_a[0], ends_b[0]))
         if fits and all(end <= _SINGLE_MAX for end in (most * n, ends_a[1], ends_b[1])):
             share = 1 - gamma(n + 2, _SINGLE_UNIT)

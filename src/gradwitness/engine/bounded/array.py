@@ -1,4 +1,4 @@
-"""The array type, and what its operations share."""
+"""The array type, and what all its operations share."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Plain: TypeAlias = "NDArray[Any]"
 Axis: TypeAlias = "int | tuple[int, ...] | None"
 Error: TypeAlias = "NDArray[np.float64] | None"
 Errors: TypeAlias = "tuple[Error, Error]"
-# From what the operands' errors have become to what an operation's own roundings add; for both
-# tiers. One and the same function where the tiers do not differ.
+# From the error carried over from the operands to the error that an operation's own roundings add,
+# for both tiers; the same function where the tiers do not differ.
 Growth: TypeAlias = "Callable[[Error], Error]"
 Growths: TypeAlias = "tuple[Growth, Growth]"
 
@@ -44,12 +44,11 @@ class Bounded(Methods):
     Parameters
     ----------
     value : ndarray
-        What the witness computes, float64 or complex128.
+        The witness's number, float64 or complex128.
     arithmetic : Arithmetic
-        What the recorded side is assumed to have computed in.
+        The arithmetic that the recorded side is assumed to have used.
     rigorous, probable : ndarray or None
-        Bounds of the absolute error, of a complex number its modulus, in the value's shape; None is
-        exact.
+        Bounds of the error's modulus, in the value's shape; None is exact.
     """
 
     __slots__ = ("arithmetic", "origin", "probable", "rigorous", "value")
@@ -65,7 +64,7 @@ class Bounded(Methods):
         self.arithmetic = arithmetic
         self.rigorous = rigorous
         self.probable = probable
-        # Of a view: what it was taken of, and where.
+        # Of a view: its base, and the index into it.
         self.origin: tuple[Bounded, Any] | None = None
 
     @property
@@ -93,50 +92,50 @@ class Bounded(Methods):
         """The array whose memory the value is."""
         return self.value if self.value.base is None else self.value.base
 
-    def _is_shown_by(self, item: Any) -> bool:
-        return getattr(value_of(item), "base", None) is self._owner
+    def _is_shown_by(self, operand: Any) -> bool:
+        return getattr(value_of(operand), "base", None) is self._owner
 
-    def __setitem__(self, index: Any, item: Any) -> None:
-        self._write(index, item, 0)
+    def __setitem__(self, index: Any, assigned: Any) -> None:
+        self._write(index, assigned, 0)
 
-    def _write(self, index: Any, item: Any, views: int) -> None:
-        """Store, in an array and what it is a view of; so many views know of it."""
-        views += self._is_shown_by(item)
+    def _write(self, index: Any, assigned: Any, views: int) -> None:
+        """Store in an array and in its base; ``views`` of them share the memory."""
+        views += self._is_shown_by(assigned)
         if self.origin is not None:
-            whole, where = self.origin
-            shown = np.copy(self)  # type: ignore[call-overload]
-            shown[index] = item
-            self.rigorous, self.probable = shown.errors
-            whole._write(where, shown, views + 1)
+            base, base_index = self.origin
+            updated = np.copy(self)  # type: ignore[call-overload]
+            updated[index] = assigned
+            self.rigorous, self.probable = updated.errors
+            base._write(base_index, updated, views + 1)
             return
         self._require_own_memory(views)
-        item = lifted(self.arithmetic, item)
-        new = errors_of(item)
-        self.value[index] = value_of(item)
-        one = self.rigorous is self.probable
-        # Nothing else has a bound that this array and the question alone refer to.
-        if one and new[0] is new[1]:
+        assigned = lifted(self.arithmetic, assigned)
+        new = errors_of(assigned)
+        self.value[index] = value_of(assigned)
+        shared = self.rigorous is self.probable
+        # With three references, this array's two and the call's, nothing else uses the bound.
+        if shared and new[0] is new[1]:
             own = sys.getrefcount(self.rigorous) == 3
             self.rigorous = self.probable = self._written(self.rigorous, index, new[0], own=own)
             return
-        own = not one and sys.getrefcount(self.rigorous) == 2
+        own = not shared and sys.getrefcount(self.rigorous) == 2
         self.rigorous = self._written(self.rigorous, index, new[0], own=own)
-        own = not one and sys.getrefcount(self.probable) == 2
+        own = not shared and sys.getrefcount(self.probable) == 2
         self.probable = self._written(self.probable, index, new[1], own=own)
 
     def _require_own_memory(self, views: int) -> None:
-        """Refuse to write where another array would see the numbers, and not their bounds.
+        """Refuse to write where another array would see the numbers but not their bounds.
 
-        As np.ndarray.resize does, by the number of references.
+        Told by the number of references, as in np.ndarray.resize.
         """
         references = sys.getrefcount(self.value)
         if self.value.base is not None:
             references += sys.getrefcount(self.value.base) - 2
         if references > 2 + views:
-            raise RuleError("writes to memory that another array shows: write to x.copy()")
+            raise RuleError("writes to memory shared with another array: write to x.copy() instead")
 
     def _written(self, error: Error, index: Any, new: Error, *, own: bool) -> Error:
-        """Return a bound in which a piece is another: the same array, if it is this one's own."""
+        """Return a bound with one piece replaced: in place if the array is not shared."""
         if error is None:
             if new is None:
                 return None
@@ -152,8 +151,8 @@ class Bounded(Methods):
             raise unknown(f"{name}.{method}")
         if kwargs:
             raise RuleError(
-                f"calls np.{name} with {', '.join(kwargs)}: assign the result instead, and begin "
-                "what it is added to with np.zeros_like(x)"
+                f"calls np.{name} with {', '.join(kwargs)}: assign the result instead, and "
+                "start a sum from np.zeros_like(x)"
             )
         if any(map(is_complex, inputs)):
             handler = COMPLEX_UFUNCS.get(name)
@@ -165,7 +164,7 @@ class Bounded(Methods):
             raise unknown(name)
         # Overflow and 0/0 are results, of values and of bounds alike.
         with np.errstate(all="ignore"):
-            return handler(self.arithmetic, *(lifted(self.arithmetic, item) for item in inputs))
+            return handler(self.arithmetic, *(lifted(self.arithmetic, x) for x in inputs))
 
     def __array_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any, kwargs: Any
@@ -181,41 +180,40 @@ class Bounded(Methods):
             return handler(func, args, kwargs)
 
 
-def is_complex(item: Any) -> bool:
+def is_complex(operand: Any) -> bool:
     """Whether an operand is complex: an array, or a number."""
-    if isinstance(item, Bounded):
-        item = item.value
-    return item.dtype.kind == "c" if isinstance(item, np.ndarray) else isinstance(item, complex)
+    value = value_of(operand)
+    return value.dtype.kind == "c" if isinstance(value, np.ndarray) else isinstance(value, complex)
 
 
-def lifted(arithmetic: Arithmetic, item: Any) -> Any:
-    """Give a constant that the format cannot hold the error of its rounding."""
-    if not isinstance(item, int | float | np.integer | np.floating):
-        return item
-    number = float(item)
+def lifted(arithmetic: Arithmetic, operand: Any) -> Any:
+    """Return a constant, with the error of its rounding if the format cannot hold it."""
+    if not isinstance(operand, int | float | np.integer | np.floating):
+        return operand
+    number = float(operand)
     if not math.isfinite(number):
-        return item
+        return operand
     digits = round(-math.log2(arithmetic.unit - WITNESS_UNIT))
     normal = abs(number) >= smallest_normal(arithmetic)
     if number == 0 or (normal and math.ldexp(math.frexp(number)[0], digits).is_integer()):
-        return item
-    # Below the smallest normal number it may become zero.
+        return operand
+    # Below the smallest normal number it may be flushed to zero.
     error = np.asarray(abs(number) * (arithmetic.unit if normal else 1.0))
     return Bounded(np.asarray(number), arithmetic, error, error)
 
 
-def value_of(item: Any) -> Any:
+def value_of(operand: Any) -> Any:
     """Return the value of a Bounded, and anything else as it is."""
-    return item.value if isinstance(item, Bounded) else item
+    return operand.value if isinstance(operand, Bounded) else operand
 
 
-def errors_of(item: Any) -> Errors:
-    """Return both bounds of a Bounded; anything else is exact."""
-    return item.errors if isinstance(item, Bounded) else (None, None)
+def errors_of(operand: Any) -> Errors:
+    """Return both bounds of an operand; anything but a Bounded is exact."""
+    return operand.errors if isinstance(operand, Bounded) else (None, None)
 
 
 def total(*terms: Error) -> Error:
-    """Add bounds, of which None is exact."""
+    """Add bounds; None is exact."""
     present = [term for term in terms if term is not None]
     if not present:
         return None
@@ -230,29 +228,29 @@ def scaled(factor: Any, error: Error) -> Error:
     if error is None:
         return None
     product = np.asarray(factor * error)
-    # No two terms of this sum are infinities of different signs.
+    # Bounds are not negative, so a NaN in the sum is one of the terms.
     if not np.isnan(np.sum(product)):
         return product
     return np.where(np.isnan(product) & ~np.isnan(factor), np.inf, product)
 
 
 def smallest_normal(arithmetic: Arithmetic) -> float:
-    """Return the smallest normal number of elementary operations: a fused kernel's are float32."""
+    """Return the smallest normal number of elementary operations: float32's in a fused kernel."""
     return min(arithmetic.tiny, _SINGLE_TINY) if arithmetic.final else arithmetic.tiny
 
 
-def as_read(item: Any) -> Any:
+def as_read(operand: Any) -> Any:
     """Return a factor or term as a kernel may read it: subnormal bfloat16 numbers as zero.
 
-    Intel's dot products of bfloat16 pairs (VDPBF16PS, TDPBF16PS) do, by their definition. Numbers
-    of other 16-bit formats are normal in float32.
+    Intel's dot products of bfloat16 pairs (VDPBF16PS, TDPBF16PS) are defined that way. Subnormal
+    float16 numbers are normal in float32.
     """
-    if not isinstance(item, Bounded):
-        return item
-    arithmetic = item.arithmetic
+    if not isinstance(operand, Bounded):
+        return operand
+    arithmetic = operand.arithmetic
     if arithmetic.tiny != _SINGLE_TINY or not (arithmetic.store or arithmetic.final):
-        return item
-    size = np.abs(item.value)
+        return operand
+    size = np.abs(operand.value)
 
     def tier(error: Error) -> Error:
         least = size if error is None else size - error
@@ -261,9 +259,9 @@ def as_read(item: Any) -> Any:
             return error
         return lost if error is None else np.maximum(error, lost)
 
-    rigorous = tier(item.rigorous)
-    probable = rigorous if item.probable is item.rigorous else tier(item.probable)
-    return Bounded(item.value, arithmetic, rigorous, probable)
+    rigorous = tier(operand.rigorous)
+    probable = rigorous if operand.probable is operand.rigorous else tier(operand.probable)
+    return Bounded(operand.value, arithmetic, rigorous, probable)
 
 
 def rounding(
@@ -276,9 +274,8 @@ def rounding(
 ) -> Growths:
     """Return what ``count`` roundings add to a result's error.
 
-    They round what the other arithmetic computes, which is as large as the value and the error
-    carried into it together. ``nonzero`` marks the results that are 0 only because the witness
-    itself underflows.
+    They round the other arithmetic's number, which is at most the value plus the error carried into
+    it. ``nonzero`` marks results that are 0 only because the witness itself underflows.
     """
     factor = arithmetic.unit if count == 1 else gamma(count, arithmetic.unit)
     tiny = smallest_normal(arithmetic)
@@ -288,7 +285,7 @@ def rounding(
     def grow(carried: Error) -> Error:
         size = magnitude if carried is None else magnitude + carried
         added = size * factor
-        # Twice, so that no rounding brings a result across this line.
+        # Twice, so that no rounding crosses this line.
         least = magnitude if carried is None else magnitude - carried
         if underflows and not np.min(least, initial=np.inf) >= 2 * tiny:
             small = ((size > 0) | nonzero) & (least < 2 * tiny)
@@ -318,7 +315,7 @@ def reduction(
 ) -> Growths | None:
     """Return what a reduction adds: growth times the sum of magnitudes, and one store.
 
-    ``products`` is how many numbers may underflow on the way, if not one for each rounding.
+    ``products`` counts the numbers that may underflow on the way: by default one per rounding.
     """
     if roundings <= 0:
         return None
@@ -334,7 +331,7 @@ def reduction(
             if np.min(size, initial=np.inf) > 0:
                 inner += underflows
             else:
-                # Terms that are all zero add up to zero, however many they are.
+                # Terms that are all zero add up to an exact zero.
                 inner = np.where(size == 0, 0.0, inner)
                 inner = inner + underflows * (size > 0)
             if not arithmetic.store:
@@ -358,14 +355,14 @@ def assemble(
     growths: Growths | None = None,
     handed_on: HandedOn = elementwise,
 ) -> Bounded:
-    """Make a result: what its operands' errors become, plus what is added, for both tiers.
+    """Return a result with both bounds: the operands' errors carried over, plus its own roundings.
 
-    ``carry`` receives one bound for each operand and returns what they become; ``handed_on`` says
-    which infinite results come from infinite operands.
+    ``carry`` maps the operands' bounds to the result's; ``handed_on`` says which infinite results
+    come from infinite operands.
     """
     value = np.asarray(value)
     pairs = [errors_of(operand) for operand in operands]
-    # One pass over the numbers, where the sum does not overflow.
+    # One pass over the numbers unless the sum overflows.
     infinite = not np.isfinite(np.sum(value)) and bool(np.isinf(value).any())
 
     def tier(k: int) -> Error:
@@ -373,7 +370,7 @@ def assemble(
         carried = carry(*errors)
         error = carried if growths is None else total(carried, growths[k](carried))
         if infinite:
-            error = settled(value, error, [value_of(item) for item in operands], errors, handed_on)
+            error = settled(value, error, list(map(value_of, operands)), errors, handed_on)
         if error is not None and error.shape != value.shape:
             error = np.broadcast_to(error, value.shape)
         return error

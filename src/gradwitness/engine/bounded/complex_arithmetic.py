@@ -1,9 +1,9 @@
 """Complex numbers: the bound is that of the error's modulus.
 
-Parts that are rounded by themselves give a modulus within the same relative bound. A product's
-parts are sums of two products, which may cancel: it is good to sqrt(2) gamma_2 of its modulus, and
-a quotient to sqrt(2) gamma_7 (Higham 2002, lemma 3.5). Torch divides by the larger part of the
-denominator first: two roundings more. Since c gamma_k <= gamma_(c k), these are 3 and 13 roundings.
+Rounding each part gives a modulus within the same relative bound. A product's parts are sums of two
+products, which may cancel: its error is at most sqrt(2) gamma_2 of its modulus, a quotient's
+sqrt(2) gamma_7 (Higham 2002, lemma 3.5). Torch divides by the larger part of the denominator first:
+two more roundings. Since c gamma_k <= gamma_(c k), these are 3 and 13 roundings.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _UNDERFLOWS = 8.0
 
 
 def _rounded(arithmetic: Arithmetic, value: Plain, count: float) -> Growths:
-    """Return what roundings of the modulus add, and underflows of the parts."""
+    """Return what roundings of the modulus and underflows of the parts add."""
     magnitude, factor = np.abs(value), gamma(count, arithmetic.unit)
     lost = _UNDERFLOWS * smallest_normal(arithmetic)
 
@@ -71,7 +71,7 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     left, right = value_of(a), value_of(b)
     value, carry = np.asarray(left * right), over_factors(left, right)
     # A smaller factor may take a part below the smallest normal number.
-    exact = any(scales_exactly(item) and not 0 < abs(item) < 1 for item in (a, b))
+    exact = any(scales_exactly(operand) and not 0 < abs(operand) < 1 for operand in (a, b))
     count = _PRODUCT if is_complex(a) and is_complex(b) else 1.0
     growths = None if exact else _rounded(arithmetic, value, count)
     return assemble(arithmetic, value, (a, b), carry, growths)
@@ -113,7 +113,7 @@ def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
     value = np.asarray(np.sqrt(value_of(a)))
 
     def carry(e: Error) -> Error:
-        # An error can lead across the negative axis, where the root jumps.
+        # An error can cross the negative axis, where the root jumps.
         return None if e is None else np.where(e > 0, np.inf, 0.0)
 
     return assemble(arithmetic, value, (a,), carry, _rounded(arithmetic, value, _ROOT))
@@ -123,14 +123,14 @@ def _square(arithmetic: Arithmetic, a: Any) -> Bounded:
     return _multiply(arithmetic, a, a) if _exact(a) else _power(arithmetic, a, 2)
 
 
-def _exact(item: Any) -> bool:
-    return not isinstance(item, Bounded) or item.is_exact
+def _exact(operand: Any) -> bool:
+    return not isinstance(operand, Bounded) or operand.is_exact
 
 
 def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     x, p = np.asarray(value_of(a)), np.asarray(value_of(b))
     if p.ndim or not _exact(b) or p not in (-2, -1, 0, 1, 2, 3):
-        raise NotImplementedError("powers of complex numbers, but for those from -2 to 3")
+        raise NotImplementedError("powers of complex numbers, except those from -2 to 3")
     value = np.asarray(np.power(x, float(p.real)))
 
     def carry(e: Error) -> Error:
@@ -143,7 +143,7 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
 
 def _unchanged(run: Any) -> Any:
-    """Parts and conjugates: nothing rounds, and no error grows."""
+    """Parts and conjugates: nothing rounds and no error grows."""
 
     def of_ufunc(arithmetic: Arithmetic, a: Any) -> Bounded:
         return assemble(arithmetic, run(value_of(a)), (a,), total)
@@ -156,19 +156,19 @@ def _unchanged(run: Any) -> Any:
 
 
 def _paired(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """Put complex numbers together from their parts."""
+    """Combine real and imaginary parts into complex numbers."""
     del kwargs
-    arithmetic = next(item.arithmetic for item in args if isinstance(item, Bounded))
-    parts = [lifted(arithmetic, item) for item in args]
+    arithmetic = next(part.arithmetic for part in args if isinstance(part, Bounded))
+    parts = [lifted(arithmetic, part) for part in args]
     value = func(*map(value_of, parts))
 
     def tier(k: int) -> Error:
-        errors = [errors_of(item)[k] for item in parts]
+        errors = [errors_of(part)[k] for part in parts]
         present = [e for e in errors if e is not None]
         return np.hypot(*present) if len(present) == 2 else total(*present)
 
     rigorous = _whole(tier(0), value)
-    alike = all(errors_of(item)[0] is errors_of(item)[1] for item in parts)
+    alike = all(errors_of(part)[0] is errors_of(part)[1] for part in parts)
     return Bounded(value, arithmetic, rigorous, rigorous if alike else _whole(tier(1), value))
 
 

@@ -1,4 +1,4 @@
-"""NumPy functions that are made of others, and sums of products by their letters."""
+"""NumPy functions composed of others, and einsum."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _variance(
     roundoff, its k-th mean is off by at most ``u |x| (2/3 sqrt(k) + 5 / sqrt(k))``, and so S by
     ``(2 n + 14) u |x| sqrt(S)`` and ``(n + 3) u S`` (Chan, Golub and LeVeque, Amer. Statist. 37,
     1983, have the order, and that of pairwise merging, which is lower). The difference of mean
-    square and squared mean is no such way: who computes that writes it so.
+    square and squared mean is not covered: a rule for that writes it out.
     """
     n = _count(a, axis)
     gap = np.abs(a - np.sum(a, axis=axis, keepdims=True) / n)
@@ -152,7 +152,8 @@ def _tensordot(_: Any, a: Array, b: Array, axes: Any = 2) -> Array:
     if np.ndim(axes) == 0:
         axes = (range(np.ndim(a) - axes, np.ndim(a)), range(axes))
     last, first = (
-        [k % np.ndim(x) for k in np.atleast_1d(each)] for x, each in zip((a, b), axes, strict=True)
+        [k % np.ndim(x) for k in np.atleast_1d(operand_axes)]
+        for x, operand_axes in zip((a, b), axes, strict=True)
     )
     kept_a = [k for k in range(np.ndim(a)) if k not in last]
     kept_b = [k for k in range(np.ndim(b)) if k not in first]
@@ -176,31 +177,35 @@ def _norm(
         size = np.abs(x)
         return np.sqrt(np.sum(size * size, axis=axis, keepdims=keepdims))
     if axes != 1 or not isinstance(ord, (int, float)):
-        raise RuleError(f"calls np.linalg.norm with ord={ord!r}: a matrix has a bound with 'fro'")
+        raise RuleError(
+            f"calls np.linalg.norm with ord={ord!r}: for a matrix only 'fro' has a rounding bound"
+        )
     if ord == 0:
         return np.count_nonzero(x.value, axis=axis, keepdims=keepdims).astype(np.float64)
     if math.isinf(ord):
         extreme = np.max if ord > 0 else np.min
         return extreme(np.abs(x), axis=axis, keepdims=keepdims)
     powers = np.abs(x) if ord == 1 else np.power(np.abs(x), ord)
-    whole = np.sum(powers, axis=axis, keepdims=keepdims)
-    return whole if ord == 1 else np.power(whole, 1 / ord)
+    power_sum = np.sum(powers, axis=axis, keepdims=keepdims)
+    return power_sum if ord == 1 else np.power(power_sum, 1 / ord)
 
 
 @stands_for(np.einsum)
 def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) -> Bounded:
-    """Bound sums of products of one or two operands: n products and n - 1 sums, as a product's."""
+    """Bound sums of products of one or two operands: n products and n - 1 sums each."""
     del optimize
     if not isinstance(subscripts, str) or len(operands) > 2:
-        raise RuleError("calls np.einsum otherwise than with a string and one or two arrays")
+        raise RuleError(
+            "calls np.einsum with unsupported arguments; it takes a string and one or two arrays"
+        )
     operands = tuple(map(as_read, operands))
-    values = [np.asarray(value_of(each)) for each in operands]
+    values = [np.asarray(value_of(operand)) for operand in operands]
     arithmetic: Arithmetic = next(x.arithmetic for x in operands if isinstance(x, Bounded))
 
     def run(*arrays: Any) -> Plain:
         return np.asarray(np.einsum(subscripts, *arrays, optimize=True))
 
-    sizes = [np.abs(each) for each in values]
+    sizes = [np.abs(operand) for operand in values]
 
     def carry(*errors: Error) -> Error:
         first, *second = errors
@@ -212,7 +217,7 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
             None if second[0] is None else run(sizes[0], second[0]),
         )
 
-    terms = _terms(subscripts, [each.shape for each in values])
+    terms = _terms(subscripts, [operand.shape for operand in values])
     roundings = terms - 1 if len(values) == 1 else terms
     value = run(*values)
     growths = reduction(arithmetic, run(*sizes), value, roundings)
@@ -220,18 +225,18 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
 
 
 def _terms(subscripts: str, shapes: list[tuple[int, ...]]) -> int:
-    """Return how many terms each sum of an einsum has: the product of the lengths left out."""
-    given, arrow, made = subscripts.replace(" ", "").partition("->")
+    """Return how many terms each sum of an einsum has: the product of the contracted lengths."""
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
     lengths: dict[str, int] = {}
-    for letters, shape in zip(given.split(","), shapes, strict=True):
+    for letters, shape in zip(inputs.split(","), shapes, strict=True):
         before, _, after = letters.partition("...")
         lengths |= dict(zip(before, shape, strict=False))
         lengths |= dict(zip(reversed(after), reversed(shape), strict=False))
-    kept = made if arrow else [c for c in string.ascii_letters if given.count(c) == 1]
-    return math.prod(n for letter, n in lengths.items() if letter not in kept)
+    output_letters = output if arrow else [c for c in string.ascii_letters if inputs.count(c) == 1]
+    return math.prod(n for letter, n in lengths.items() if letter not in output_letters)
 
 
-# Made of functions that say themselves whether they take complex numbers.
+# The functions that these call check for themselves whether they take complex numbers.
 COMPLEX_FUNCTIONS.update(
     ("mean", "var", "std", "diff", "trace", "outer", "dot", "vdot", "inner", "tensordot")
 )

@@ -1,16 +1,16 @@
-"""Running sums: terms that are added in their order, every partial sum stored in the format.
+"""Cumulative sums: terms added in order, every partial sum stored in the format.
 
 Kernels add in order, or in contiguous pieces (one for each thread, or level of a tree), and then
-the pieces' sums. Every number that is stored on the way to the sum of the first k + 1 terms is a
-sum of neighbours: the difference of two running sums, and so within their range R, which is
-``max - min``, zero included. k additions, each off by at most u of what it stores, are together off
-by ``((1 + u)^k - 1) R``, by induction over the tree of additions. Where signs change, R is far
-below ``sum |terms|``.
+the pieces' sums. Every number stored on the way to the sum of the first k + 1 terms is a sum of
+neighbours: the difference of two cumulative sums, and so within their range R = ``max - min``, zero
+included. By induction over the tree of additions, k additions, each off by at most u of what it
+stores, are together off by ``((1 + u)^k - 1) R``. Where signs change, R is far below
+``sum |terms|``.
 
 In any order k additions are off by ``k u sum |terms|``, however large k u is (C.-P. Jeannerod and
 S. M. Rump, *Improved error bounds for inner products in floating-point arithmetic*, SIAM J. Matrix
-Anal. Appl. 34, 2013). Of the two bounds the smaller holds. 16-bit numbers may be added in another
-order too, if in float32 (on a GPU): what that costs, k roundings of float32, is added to the first.
+Anal. Appl. 34, 2013). The smaller bound is used. 16-bit numbers may also be added in another order
+if in float32 (on a GPU): the k roundings of float32 which that costs are added to the first bound.
 """
 
 from __future__ import annotations
@@ -102,19 +102,19 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
     return at(plain, compound), at(probable, probable_in_order)
 
 
-# What one step max + log1p(exp(-|a - b|)) is off by, beside the rounding of its own sum: 0.4 from
-# the difference, 4 from the exponential, 4 log 2 from the logarithm.
+# The error of one step max + log1p(exp(-|a - b|)) without the rounding of its sum: 0.4 from the
+# difference, 4 from the exponential, 4 log 2 from the logarithm.
 _STEP = 8.0
 
 
 def _running_logsumexp(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """Bound a running sum of exponentials: no error of a term or of a step grows on the way."""
+    """Bound a cumulative logsumexp: no error of a term or a step grows on the way."""
     del func, kwargs
     a, axis = args
     value: Plain = np.logaddexp.accumulate(a.value, axis=axis)
-    each = np.where(np.isfinite(value), np.abs(value) + _STEP, 0)
-    first = np.take(np.cumsum(each, axis=axis), [0], axis=axis) if value.size else each
-    kernel = a.arithmetic.accumulate * (np.cumsum(each, axis=axis) - first)
+    errors = np.cumsum(np.where(np.isfinite(value), np.abs(value) + _STEP, 0), axis=axis)
+    first = np.take(errors, [0], axis=axis) if value.size else errors
+    kernel = a.arithmetic.accumulate * (errors - first)
     rounded, _ = rounding(a.arithmetic, value)
 
     def carry(e: Error) -> Error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Polynomial(NamedTuple):
-    """One degree: roundings for each row and besides, c, and the largest norms for both formats."""
+    """One degree: roundings per row and others, c, and the largest norms for both formats."""
 
     degree: int
     products: int
@@ -38,8 +38,8 @@ class _Polynomial(NamedTuple):
     double: float
 
 
-# What the products of the polynomial count: A^2 holds n roundings, a combination its terms, a
-# product the sum of what its factors hold and n more.
+# Roundings: n in A^2; in a combination, its number of terms; in a product, those of its factors and
+# n more.
 _POLYNOMIALS = (
     _Polynomial(1, 0, 1, 1.0, 1.1920928e-07, 2.2204460e-16),
     _Polynomial(2, 1, 3, 1.0, 5.978858e-04, 2.580956e-08),
@@ -48,18 +48,18 @@ _POLYNOMIALS = (
     _Polynomial(12, 11, 24, 1.81, 1.461661, 2.996158e-01),
     _Polynomial(18, 23, 28, 6.35, math.inf, math.inf),
 )
-# From these norms on, A is halved before.
+# From these norms on, A is halved first.
 _HALVED = {"single": 3.010066, "double": 1.090863}
 
 
 def _squarings(norm: float, kind: str) -> int:
-    """Return the number of squarings; one more where rounding could decide."""
+    """Return the number of squarings; one more where rounding could change it."""
     ratio = norm * (1 + 2.0**-20) / _HALVED[kind]
     return max(0, math.ceil(math.log2(ratio))) if ratio > 0 else 0
 
 
 def _relative(norm: float, n: int, kind: str, growth: Callable[[float], float]) -> float:
-    """Return how far the result is off as a part of exp(|A|), number by number."""
+    """Return the error of the result relative to exp(|A|), entry by entry."""
     steps = _squarings(norm, kind)
     chosen = next(p for p in _POLYNOMIALS if norm * (1 + 2.0**-20) <= getattr(p, kind))
     roundings = max(chosen.products * n + chosen.others, LIBRARY)
@@ -72,7 +72,7 @@ def _grown(exponent: float) -> float:
 
 
 def _left_out(sizes: Plain, norm: float, kind: str) -> Plain:
-    """Return what the series of one matrix leaves out, as a factor of exp(|A|)."""
+    """Return the truncation error for one matrix, as a factor of exp(|A|)."""
     steps = _squarings(norm, kind)
     degree = next(p.degree for p in _POLYNOMIALS if norm * (1 - 2.0**-20) <= getattr(p, kind))
     power: Plain = np.linalg.matrix_power(sizes / 2**steps, degree + 1)
@@ -89,19 +89,19 @@ def _exponential(func: Any, args: Any, kwargs: Any) -> Bounded:
         return Bounded(value, arithmetic)
     kind = "single" if arithmetic.unit > 2.0**-50 else "double"
     sizes = np.abs(A.value)
-    whole = np.reshape(scipy.linalg.expm(sizes), (-1, n, n))
+    majorant = np.reshape(scipy.linalg.expm(sizes), (-1, n, n))
     norms = np.ravel(np.max(np.sum(sizes, axis=-2), axis=-1))
     pairs = zip(np.reshape(sizes, (-1, n, n)), norms, strict=True)
-    rest = np.array([_left_out(one, norm, kind) for one, norm in pairs])
+    rest = np.array([_left_out(matrix, norm, kind) for matrix, norm in pairs])
 
     def off(e: Error, growth: Callable[[float], float]) -> Plain:
         parts = np.array([_relative(norm, n, kind, growth) for norm in norms])
-        # A number that nothing leads to is 0 in every power, and has no error.
-        bound = np.where(whole == 0, 0.0, parts[:, None, None] * whole + rest @ whole)
+        # An entry that is 0 in every power has no error.
+        bound = np.where(majorant == 0, 0.0, parts[:, None, None] * majorant + rest @ majorant)
         bound = np.reshape(bound, value.shape)
         if e is None:
             return bound
-        more = scipy.linalg.expm(sizes + e) - np.reshape(whole, value.shape)
+        more = scipy.linalg.expm(sizes + e) - np.reshape(majorant, value.shape)
         return np.asarray(bound + more * (1 + np.max(parts)))
 
     worst, probable = errors_of(A)

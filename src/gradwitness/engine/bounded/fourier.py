@@ -1,10 +1,10 @@
-"""Discrete Fourier transforms, by whatever fast algorithm.
+"""Discrete Fourier transforms, by any fast algorithm.
 
 A transform of length N is made in stages, one for each prime factor r of N. A stage sums r numbers,
 each times a root of unity: so the moduli of all that a number of the result is made of add up to
 ||x||_1, stage after stage, and an error that a stage makes is handed on as its numbers are. On the
 way of one part of a number there are in each stage so many roundings, and both parts together are
-off by sqrt(2) times as much (as for products, see `plane`):
+off by sqrt(2) times as much (as for products, see `complex_arithmetic`):
 
 * 3 for the twiddle factor: its own, if it is good to one unit, and those of a product;
 * 1 for r = 2; r + 2 for an odd r. That folds its operands, multiplies the sums by cosines and the
@@ -56,12 +56,12 @@ _REAL = (np.fft.rfftn, np.fft.irfftn)
 @functools.cache
 def _factors(n: int) -> tuple[int, ...]:
     """Return a length's prime factors."""
-    found = []
+    factors = []
     for r in range(2, math.isqrt(n) + 1):
         while n % r == 0:
-            found.append(r)
+            factors.append(r)
             n //= r
-    return (*found, n) if n > 1 else tuple(found)
+    return (*factors, n) if n > 1 else tuple(factors)
 
 
 def _roundings(lengths: Sequence[int], *, real: bool) -> tuple[int, bool]:
@@ -78,7 +78,7 @@ def _roundings(lengths: Sequence[int], *, real: bool) -> tuple[int, bool]:
 def _transformed(func: Any, args: Any, kwargs: Any) -> Bounded:
     if len(args) != 1 or not kwargs.keys() <= {"axes", "norm", "s"}:
         raise RuleError(
-            f"calls np.fft.{func.__name__} otherwise than with axes, norm and s by keyword"
+            f"calls np.fft.{func.__name__} with arguments other than axes, norm and s by keyword"
         )
     x: Bounded = args[0]
     axes = tuple(axis % x.ndim for axis in kwargs["axes"])
@@ -90,7 +90,7 @@ def _transformed(func: Any, args: Any, kwargs: Any) -> Bounded:
     scale = shares.get(kwargs["norm"], 1.0)
 
     def summed(numbers: Plain) -> Plain:
-        """Add up what belongs to one transform; of half a spectrum, the other half too."""
+        """Add up the numbers of one transform; of half a spectrum, also its other half."""
         if func is np.fft.irfftn:
             numbers = _both_halves(numbers, axes[-1], lengths[-1])
         return np.asarray(np.sum(numbers, axis=axes, keepdims=True))
@@ -101,9 +101,9 @@ def _transformed(func: Any, args: Any, kwargs: Any) -> Bounded:
     roundings, convolved = _roundings(lengths, real=real)
     size_of_x = np.abs(x.value)
     reach = np.sqrt(2 * size * summed(size_of_x**2)) if convolved else summed(size_of_x)
-    # One number for each transform: all results of one have the same bound.
+    # All results of one transform have the same bound.
     magnitude = (2 if real else 1) * scale * reach
-    # Each of the sums on the way takes in products that may have underflowed.
+    # Each sum on the way may contain products that underflowed.
     products = 8 * size * max((r for n in lengths for r in _factors(n)), default=1)
     growths = reduction(x.arithmetic, magnitude, value, roundings, products)
     return assemble(x.arithmetic, value, (x,), carry, growths)

@@ -1,9 +1,9 @@
-"""Infinite results: those that infinite operands hand on, and those born of finite ones.
+"""Infinite results: those passed on from infinite operands, and those from finite ones.
 
-An infinity has no distance to anything, so that no bound but 0 and infinity makes sense for it.
-One that follows for certain has the bound 0: from infinite operands, whatever the rounding errors
-of the others (a mask of -inf, and what is added to it), or from exact operands (log 0, 1 / 0). One
-that an error could turn into something else has an infinite bound.
+An infinity has no distance to anything, so its bound can only be 0 or infinity. The bound is 0 if
+the infinity is certain: from infinite operands, whatever the rounding errors of the others (adding
+to a mask of -inf), or from exact operands (log 0, 1 / 0). If an error could turn it into something
+else, the bound is infinite.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def settled(
     handed_on: HandedOn,
 ) -> Error:
     """Replace the bounds of infinite results: 0 where they are handed on, else infinity."""
-    known = handed_on is not elementwise or _match(operands, value.shape)
-    bound = np.where(known and handed_on(operands, errors), 0.0, np.inf)
+    applies = handed_on is not elementwise or _match(operands, value.shape)
+    bound = np.where(applies and handed_on(operands, errors), 0.0, np.inf)
     return np.where(np.isinf(value), bound, 0.0 if error is None else error)
 
 
@@ -59,7 +59,7 @@ def elementwise(operands: Sequence[Any], errors: Sequence[Error]) -> Any:
 
 
 def signed(operands: Sequence[Any], errors: Sequence[Error]) -> Any:
-    """Of products and quotients: where, besides, no error can change the sign of an operand."""
+    """Of products and quotients: where also no error can change the sign of an operand."""
     certain: Any = elementwise(operands, errors)
     for x, e in zip(operands, errors, strict=True):
         if e is not None:

@@ -1,4 +1,4 @@
-"""Bounds of what kernels do that no NumPy function stands for (see `rules.kernel_ops`)."""
+"""Bounds of kernel operations that NumPy has no function for (see `rules.kernel_ops`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _short_exp(func: Any, args: Any, kwargs: Any) -> Bounded:
 
 
 def _rounded(x: Bounded) -> Bounded:
-    """Round to the tensor's format, if it is narrower than what the kernel computes in."""
+    """Round to the tensor's format, if it is narrower than the kernel's arithmetic."""
     arithmetic = x.arithmetic
     if not arithmetic.final:
         return x
@@ -82,7 +82,7 @@ def _require_certain(func: Any, args: Any, kwargs: Any) -> Plain:
     del func, kwargs
     (x,) = args
     if x.rigorous is not None and x.rigorous.any():
-        raise NotImplementedError("a whole number that rounding errors decide")
+        raise NotImplementedError("integer result depends on rounding")
     value: Plain = x.value
     return value
 
@@ -110,27 +110,27 @@ def _accumulate_in_format(func: Any, args: Any, kwargs: Any) -> Bounded:
 
 
 def _continue_from(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """Bound a sum of products that holds its start from the first partial sum on.
+    """Bound a sum of products that begins from a start value.
 
-    With n products the start takes part in n additions, and each product in one more than without.
+    With n products the start takes part in n additions, and each product in one more.
     """
     del func, kwargs
     y, start, terms = args
-    whole: Bounded = UFUNCS["add"](y.arithmetic, y, start)
-    size = np.broadcast_to(np.abs(value_of(start)), whole.shape)
-    # A complex product is two in each part.
-    roundings = 2 * terms if is_complex(whole) else terms
-    growths = reduction(y.arithmetic, size, whole.value, roundings)
+    result: Bounded = UFUNCS["add"](y.arithmetic, y, start)
+    size = np.broadcast_to(np.abs(value_of(start)), result.shape)
+    # Each part of a complex product has two terms.
+    roundings = 2 * terms if is_complex(result) else terms
+    growths = reduction(y.arithmetic, size, result.value, roundings)
     if growths is None:
-        return whole
-    # What one rounding in n has added to y so far, another one adds.
+        return result
+    # One more rounding adds an n-th of what the n roundings of y added.
     rigorous, probable = (scaled(1 / terms, error) for error in y.errors)
 
     def more(growth: Growth, error: Error) -> Growth:
         return lambda carried: total(growth(carried), error)
 
     added = more(growths[0], rigorous), more(growths[1], probable)
-    return assemble(y.arithmetic, whole.value, (whole,), total, added)
+    return assemble(y.arithmetic, result.value, (result,), total, added)
 
 
 def _fused(arithmetic: Arithmetic) -> Arithmetic:

@@ -1,4 +1,4 @@
-"""What a rule may ask of its arrays as of any ndarray: attributes, methods, in-place operators."""
+"""What a rule's arrays share with ndarrays: attributes, methods, in-place operators."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _in_place(name: str) -> Callable[[Any, Any], Any]:
     def change(self: Any, other: Any) -> Any:
         result = operate(self, other)
         if result is NotImplemented or not self.ndim:
-            # NumPy's sums and elements are scalars: the name gets another one.
+            # NumPy's sums and elements are scalars: the name is bound anew.
             return result
         self._write(..., result, self._is_shown_by(other))
         return self
@@ -101,28 +101,28 @@ class Methods(NDArrayOperatorsMixin):
         return np.copy(np.ravel(self))  # type: ignore[call-overload]
 
     def astype(self, dtype: Any) -> Any:
-        """Convert: to the format that all is computed in, to whole numbers, or to truth values."""
+        """Convert to the dtype of the computation, to exact integers, or to truth values."""
         kind = np.dtype(dtype)
         if kind == self.dtype:
             return np.copy(self)  # type: ignore[call-overload]
         if kind == np.bool_:
             return self.value != 0
-        whole = np.trunc(self)  # type: ignore[call-overload]
-        if kind.kind in "iu" and not np.any(whole.rigorous):
-            return whole.value.astype(kind)
+        truncated = np.trunc(self)  # type: ignore[call-overload]
+        if kind.kind in "iu" and not np.any(truncated.rigorous):
+            return truncated.value.astype(kind)
         raise RuleError(
-            "calls astype(int) on numbers that rounding errors decide"
+            "calls astype(int) on numbers that depend on rounding"
             if kind.kind in "iu"
             else f"calls astype({kind}): leave it out, a rule computes in {self.dtype} and its "
             "bound stands for the tensors' own format"
         )
 
     def item(self) -> Any:
-        """Return the only element as a number, which carries no bound: an exact one."""
+        """Return the only element as a number if it is exact: a number carries no bound."""
         if np.any(self.rigorous):
             raise RuleError(
                 "makes a plain number (float(x), x.item()) of an array, which drops its rounding "
-                "bound: leave it an array"
+                "bound: keep it an array"
             )
         return self.value.item()
 
@@ -132,7 +132,7 @@ class Methods(NDArrayOperatorsMixin):
         def __getattr__(self, name: str) -> Any:
             if name in _METHODS:
                 return functools.partial(getattr(np, name), self)
-            raise AttributeError(f"the arrays of a rule have no {name!r}: call NumPy's functions")
+            raise AttributeError(f"the arrays in a rule have no {name!r}: call NumPy's functions")
 
         def __array__(self, *_: Any, **__: Any) -> Any:
             raise RuleError(
@@ -147,7 +147,6 @@ class Methods(NDArrayOperatorsMixin):
         return (self[k] for k in range(len(self)))  # type: ignore[index]
 
     def __bool__(self) -> bool:
-        # As comparisons fall out: by the value.
         return bool(self.value)
 
     def __float__(self) -> float:
@@ -165,6 +164,6 @@ class Methods(NDArrayOperatorsMixin):
     __ipow__ = _in_place("pow")
 
 
-def _together(given: tuple[Any, ...]) -> Any:
-    """Return what was given one by one, or as one tuple."""
-    return given[0] if len(given) == 1 else given
+def _together(arguments: tuple[Any, ...]) -> Any:
+    """Return arguments that may come one by one or as one tuple."""
+    return arguments[0] if len(arguments) == 1 else arguments

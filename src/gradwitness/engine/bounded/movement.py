@@ -15,6 +15,7 @@ from gradwitness.engine.bounded.array import (
     lifted,
     value_of,
 )
+from gradwitness.engine.bounded.tables import stands_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,27 +27,27 @@ if TYPE_CHECKING:
 _PADDING = ("constant", "edge", "reflect", "symmetric", "wrap")
 
 
-def _plane(item: Any, tier: int) -> Plain:
-    """Return one tier's bound, dense; what is no Bounded is exact."""
-    error = item.errors[tier] if isinstance(item, Bounded) else None
-    return np.zeros(np.shape(value_of(item))) if error is None else error
+def _plane(array: Any, tier: int) -> Plain:
+    """Return one tier's bound, dense; anything but a Bounded is exact."""
+    error = array.errors[tier] if isinstance(array, Bounded) else None
+    return np.zeros(np.shape(value_of(array))) if error is None else error
 
 
-def _move(items: Sequence[Any], run: Callable[[Sequence[Any]], Any]) -> Any:
-    """Apply a movement to the values and, where there are any, to the bounds of some arrays."""
-    bounded = [item for item in items if isinstance(item, Bounded)]
+def _move(arrays: Sequence[Any], run: Callable[[Sequence[Any]], Any]) -> Any:
+    """Apply a movement to the values of arrays and, if there are any, to their bounds."""
+    bounded = [array for array in arrays if isinstance(array, Bounded)]
     if not bounded:
-        return run(items)
+        return run(arrays)
     arithmetic = bounded[0].arithmetic
-    items = [lifted(arithmetic, item) for item in items]
-    bounded = [item for item in items if isinstance(item, Bounded)]
-    value = run([value_of(item) for item in items])
-    if all(item.is_exact for item in bounded):
+    arrays = [lifted(arithmetic, array) for array in arrays]
+    bounded = [array for array in arrays if isinstance(array, Bounded)]
+    value = run([value_of(array) for array in arrays])
+    if all(array.is_exact for array in bounded):
         return _wrap(value, None, None, arithmetic)
-    rigorous = run([_plane(item, 0) for item in items])
-    if all(item.rigorous is item.probable for item in bounded):
+    rigorous = run([_plane(array, 0) for array in arrays])
+    if all(array.rigorous is array.probable for array in bounded):
         return _wrap(value, rigorous, rigorous, arithmetic)
-    return _wrap(value, rigorous, run([_plane(item, 1) for item in items]), arithmetic)
+    return _wrap(value, rigorous, run([_plane(array, 1) for array in arrays]), arithmetic)
 
 
 def _wrap(value: Any, rigorous: Any, probable: Any, arithmetic: Arithmetic) -> Any:
@@ -58,10 +59,10 @@ def _wrap(value: Any, rigorous: Any, probable: Any, arithmetic: Arithmetic) -> A
 
 
 def _first_argument(func: Any, args: Any, kwargs: Any) -> Any:
-    """Movements of one array; the further arguments are shapes, axes and indices."""
+    """Move one array; the other arguments are shapes, axes and indices."""
     array, *rest = args
     if not isinstance(array, Bounded):
-        raise RuleError(f"calls np.{func.__name__} with another array than its first")
+        raise RuleError(f"calls np.{func.__name__}: only its first argument may carry a bound")
     return _move((array,), lambda items: func(items[0], *rest, **kwargs))
 
 
@@ -76,12 +77,12 @@ def _where(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _padded(func: Any, args: Any, kwargs: Any) -> Any:
-    """np.pad: the constant stands around the values, and no error around their bounds."""
+    """Pad the values with the constant and the bounds with its error."""
     array, widths, *rest = args
     mode = rest[0] if rest else kwargs.get("mode", "constant")
     if not isinstance(array, Bounded) or mode not in _PADDING or len(rest) > 1:
         raise RuleError(
-            f"calls np.pad otherwise than with an array, widths and a mode of {_PADDING}"
+            f"calls np.pad with arguments other than an array, widths and a mode of {_PADDING}"
         )
     fill = lifted(array.arithmetic, kwargs.get("constant_values", 0))
     if mode == "constant" and (
@@ -97,12 +98,17 @@ def _padded(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
-    """Give a new array, writable, and exact but for a number that is not."""
+    """Return a new writable array, exact unless the fill value is not."""
     array, *rest = args
     filled = Bounded(func(array.value, *rest, **kwargs), array.arithmetic)
     if func is np.full_like:
         filled[...] = rest[0] if rest else kwargs["fill_value"]
     return filled
+
+
+@stands_for(np.shape, np.ndim, np.size)
+def _measured(func: Any, a: Bounded, *axis: int) -> Any:
+    return func(a.value, *axis)
 
 
 _MOVEMENTS: dict[str, Any] = {
@@ -155,5 +161,6 @@ _MOVEMENTS |= {
     func.__name__: _filled for func in (np.empty_like, np.zeros_like, np.ones_like, np.full_like)
 }
 FUNCTIONS |= _MOVEMENTS
-# What moves real numbers moves complex ones, whose bounds are real.
+# Movements apply to complex numbers too; their bounds are real.
 COMPLEX_FUNCTIONS.update(_MOVEMENTS)
+COMPLEX_FUNCTIONS.update(("shape", "ndim", "size"))

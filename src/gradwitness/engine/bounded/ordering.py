@@ -1,4 +1,4 @@
-"""Running sums, sums by place, and order.
+"""Sums by index, extremes and order.
 
 Kernels that add by place (atomically, or row by row into a tensor of the result's format) store
 every partial sum, in an order of their own, and running sums may be made by a tree. A sum of k
@@ -16,6 +16,7 @@ import numpy as np
 
 from gradwitness.engine.bounded.array import (
     FUNCTIONS,
+    Axis,
     Bounded,
     Error,
     Growth,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @stands_for(np.bincount)
 def _bincount(_: Any, x: Plain, weights: Bounded, minlength: int = 0) -> Bounded:
-    """Bound the sum of the weights that belong to each place."""
+    """Bound the sum of the weights at each index."""
 
     def run(numbers: Plain) -> Plain:
         return np.asarray(np.bincount(x, weights=numbers, minlength=minlength))
@@ -71,9 +72,23 @@ def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Grow
     return at(stored.worst_growth), at(stored.probable_growth)
 
 
+@stands_for(np.max, np.min)
+def _largest(func: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -> Bounded:
+    """Nothing rounds; the error is at most the worst candidate's."""
+
+    def worst(e: Plain) -> Plain:
+        return np.asarray(np.max(e, axis=axis, keepdims=keepdims))
+
+    def carry(e: Error) -> Error:
+        return None if e is None else worst(e)
+
+    value = func(a.value, axis=axis, keepdims=keepdims)
+    return assemble(a.arithmetic, value, (a,), carry, handed_on=reduced(worst))
+
+
 @stands_for(np.sort)
 def _sort(_: Any, a: Bounded, axis: int | None = -1) -> Bounded:
-    """Let the k-th smallest move by no more than the worst error along the axis."""
+    """Sort; the k-th smallest moves by at most the worst error along the axis."""
     if axis is None:
         a, axis = a.reshape(-1), 0
     value = np.sort(a.value, axis=axis)
@@ -88,7 +103,7 @@ def _sort(_: Any, a: Bounded, axis: int | None = -1) -> Bounded:
 
 
 def _decided(func: Any, args: Any, kwargs: Any) -> Any:
-    """Places, and what is true: decided by the values, plain results."""
+    """Return plain indices and truth values: decided by the values."""
     result = func(*map(value_of, args), **kwargs)
     return result if func is np.nonzero else np.asarray(result)
 

@@ -1,17 +1,17 @@
 """Orthogonal factors of matrices: judged by the equations that define them.
 
-Eigenvectors have any sign, and are any basis where eigenvalues coincide, so that no two right
-results need be alike. But orthogonal transformations give the exact result for A + D, in exactly
-orthonormal columns x of which each is known to some delta: r roundings of numbers of A's size, one
-after the other, make ``|D| <= gamma_r |A|`` and ``|delta| <= gamma_r``, in Frobenius' norm
+Eigenvectors have any sign, and are any basis where eigenvalues coincide, so two right results may
+differ. But orthogonal transformations give the exact result for A + D, in exactly orthonormal
+columns x, each known to some delta: r successive roundings of numbers of A's size make
+``|D| <= gamma_r |A|`` and ``|delta| <= gamma_r``, in Frobenius' norm
 (Higham 2002, lemmas 19.2, 19.3 and 19.8, for Householder's reflections and rotations). So
 
 * an eigenvalue, or singular value, is off by at most ``gamma_r |A|`` (Weyl's inequality);
 * ``|A x - l x| <= |D| + 2 |A| |delta|``, and ``|X^T X - I| <= 2 |delta| + |delta|^2``.
 
-Recorded vectors that satisfy these to the probable growth of r roundings are taken as they are.
-Such that do not to the worst case are refuted: the witness's own vectors stand there. In between,
-nothing is said.
+Recorded vectors that satisfy these within the probable growth of r roundings are used as they are.
+Those that violate even the worst case are refuted: the witness's own vectors take their place. In
+between, the step is inconclusive.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gradwitness.rules.linalg.solving import turned
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
-_DOUBT = "a decomposition between what is probable and what is possible in its rounding errors"
+_DOUBT = "a decomposition whose errors lie between the probable bound and the worst case"
 
 
 def _size(A: Plain) -> Plain:
@@ -63,7 +63,7 @@ def _residual(product: Plain, other: Plain | float) -> Plain:
 
 
 def _defect(X: Plain) -> Plain:
-    """Return how far the columns are from orthonormal ones, at worst."""
+    """Return how far the columns are from orthonormal, at worst."""
     off = np.abs(turned(X) @ X - np.eye(X.shape[-1]))
     return np.asarray(np.max(off, axis=(-2, -1), initial=0.0))
 
@@ -73,7 +73,7 @@ def _parts(residual: Plain, size: Plain) -> Plain:
 
 
 def _holds(arithmetic: Arithmetic, roundings: int, off: Plain) -> Plain:
-    """Whether each decomposition satisfies its equations, which are off by a multiple of delta."""
+    """Whether each decomposition satisfies its equations within rounding."""
     holds = np.asarray(off <= arithmetic.probable_growth(roundings))
     if np.any(~holds & (off <= arithmetic.worst_growth(roundings))):
         raise NotImplementedError(_DOUBT)
@@ -112,30 +112,30 @@ def _spectrum(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Any]:
     _finite(A.value)
     n = A.shape[-1]
     roundings = _reflections(2 * max(n - 2, 0), n) + _sweeps(n)
-    own, made = func(A.value, **kwargs)
-    found = _values(A, own, roundings)
+    own_values, own_vectors = func(A.value, **kwargs)
+    bounded_values = _values(A, own_values, roundings)
     if not vectors.size:
-        return found, vectors
+        return bounded_values, vectors
     residual = _residual(A.value @ vectors, vectors * values[..., None, :])
     off = np.maximum(_parts(residual, _size(A.value)) / 3, _defect(vectors) / 3)
     holds = _holds(A.arithmetic, roundings, off)
-    return found, _judged(A.arithmetic, roundings, holds, vectors, made)
+    return bounded_values, _judged(A.arithmetic, roundings, holds, vectors, own_vectors)
 
 
 def _over_gaps(func: Any, args: Any, kwargs: Any) -> Bounded:
     """Refuse gaps between values that one rounding of the largest value could close."""
     del func
     (X,), values = args, kwargs["values"]
-    kept = kwargs["wanted"][..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
+    mask = kwargs["wanted"][..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
     gaps = values[..., None, :] - values[..., :, None]
     size = np.abs(values.value)
     least = 2 * values.arithmetic.unit * np.max(size, axis=-1, initial=0.0)[..., None, None]
-    if np.any(kept & (np.abs(gaps.value) <= least)):
+    if np.any(mask & (np.abs(gaps.value) <= least)):
         raise NotImplementedError(
-            "values so close that one rounding could make them one: the gradient of their vectors "
-            "is not determined"
+            "values so close that one rounding could make them equal: the gradient of their "
+            "vectors is undetermined"
         )
-    quotient: Any = np.where(kept, X / np.where(kept, gaps, 1.0), 0.0)
+    quotient: Any = np.where(mask, X / np.where(mask, gaps, 1.0), 0.0)
     return quotient if isinstance(quotient, Bounded) else Bounded(quotient, values.arithmetic)
 
 
@@ -146,10 +146,10 @@ def _singular_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded, 
     k = min(m, n)
     roundings = _both_sides(m, n)
     left, own, right = func(A.value, **kwargs)
-    found = _values(A, own, roundings)
+    bounded_values = _values(A, own, roundings)
     if not U.size:
-        return left, found, right
-    # Of the vectors beyond the singular values, the image is 0.
+        return left, bounded_values, right
+    # Vectors without a singular value have image 0.
     diagonal = S[..., None, :] * np.eye(k)
     image = A.value @ turned(Vh) - U[..., :k] @ _widened(diagonal, Vh.shape[-2])
     other = turned(A.value) @ U - turned(Vh[..., :k, :]) @ _widened(diagonal, U.shape[-1])
@@ -159,7 +159,7 @@ def _singular_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded, 
     holds = _holds(A.arithmetic, roundings, off)
     return (
         _judged(A.arithmetic, roundings, holds, U, left),
-        found,
+        bounded_values,
         _judged(A.arithmetic, roundings, holds, Vh, right),
     )
 
@@ -187,8 +187,8 @@ def _orthogonal_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded
     value = np.where(holds[..., None, None], upper, triangle)
     size = np.broadcast_to(lengths, value.shape) * np.tri(*value.shape[-2:][::-1]).T
     errors = (arithmetic.worst_growth(roundings), arithmetic.probable_growth(roundings))
-    found = Bounded(value, arithmetic, *(size * growth for growth in errors))
-    return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), found
+    bounded_R = Bounded(value, arithmetic, *(size * growth for growth in errors))
+    return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), bounded_R
 
 
 def _widened(A: Plain, columns: int) -> Plain:
@@ -224,7 +224,7 @@ def _pseudoinverse(func: Any, args: Any, kwargs: Any) -> Bounded:
     def bound(e: Error, growth: Any) -> Plain:
         moved = growth(roundings) * _size(A.value) + (0.0 if e is None else _size(e))
         if np.any(s <= (least + 2 * moved)[..., None]):
-            raise NotImplementedError("a pseudoinverse of a matrix that is not of full rank")
+            raise NotImplementedError("the pseudoinverse of a matrix that may be rank-deficient")
         off = (1 if m == n else np.sqrt(2)) * norm**2 * moved / (1 - norm * moved)
         delta = growth(roundings)
         inner = (1 + delta) ** 2 * (1 + np.sqrt(k) * growth(k + 2)) - 1

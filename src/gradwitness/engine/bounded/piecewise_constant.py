@@ -1,7 +1,7 @@
-"""Functions with steps: rounding to whole numbers, remainders, and what is decided by the values.
+"""Functions with steps: rounding to integers, remainders, and truth values.
 
-A step moves the result as far as the function changes between value - error and value + error:
-whole numbers are monotonic in their operand, so that the two ends say it.
+A step moves the result as far as the function changes between value - error and value + error.
+Rounding to integers is monotonic, so the two ends suffice.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def _reach(ufunc: Callable[[Plain], Plain], x: Plain, e: Plain) -> Plain:
-    """Return how far a monotonic function moves within an error."""
+    """Return how far a monotonic function changes within an error."""
     here = ufunc(x)
     return np.asarray(np.maximum(ufunc(x + e) - here, here - ufunc(x - e)))
 
 
 def _stepping(ufunc: np.ufunc) -> Callable[..., Bounded]:
-    """Return the handler of a rounding to whole numbers, which are numbers of the format."""
+    """Return the handler of a rounding to integers, which the format holds exactly."""
 
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         x = np.asarray(value_of(a))
@@ -51,21 +51,21 @@ def _stepping(ufunc: np.ufunc) -> Callable[..., Bounded]:
 def _moved_quotient(
     step: np.ufunc, x: Plain, d: Plain, of_x: Error, of_d: Error
 ) -> tuple[Plain, Error]:
-    """Return the whole quotient, and how far errors of the two operands move it."""
-    whole = np.floor_divide(x, d) if step is np.floor else np.trunc((x - np.fmod(x, d)) / d)
+    """Return the integer quotient, and how far errors of the operands move it."""
+    integer = np.floor_divide(x, d) if step is np.floor else np.trunc((x - np.fmod(x, d)) / d)
     if of_x is None and of_d is None:
-        return whole, None
+        return integer, None
     quotient = np.abs(x / d)
     room = np.abs(d) if of_d is None else np.abs(d) - of_d
     moved = (0.0 if of_x is None else of_x) + (0.0 if of_d is None else of_d * quotient)
     moved = np.where(room > 0, moved / room, np.where(moved == 0, 0.0, np.inf))
     near, reach = x / d, np.where(moved == 0, 0.0, moved + 2.0**-50 * quotient)
-    ends = np.maximum(step(near + reach) - whole, whole - step(near - reach))
-    return whole, np.where(moved == 0, 0.0, np.maximum(ends, 0.0))
+    ends = np.maximum(step(near + reach) - integer, integer - step(near - reach))
+    return integer, np.where(moved == 0, 0.0, np.maximum(ends, 0.0))
 
 
 def _floor_divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
-    """Take the floor of the exact quotient, as torch does by way of the exact remainder."""
+    """Take the floor of the exact quotient, as torch does through the exact remainder."""
     x, d = np.asarray(value_of(a)), np.asarray(value_of(b))
 
     def carry(of_x: Error, of_d: Error) -> Error:
@@ -76,7 +76,7 @@ def _floor_divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
 
 def _large_only(arithmetic: Arithmetic, value: Plain) -> Growths:
-    """Return what a difference, a quotient and a sum of whole numbers round: only large ones."""
+    """Return the rounding of integer differences, quotients and sums: only large ones round."""
     grow, _ = rounding(arithmetic, value, 3.0, underflows=False)
 
     def large(carried: Error) -> Error:
@@ -87,18 +87,18 @@ def _large_only(arithmetic: Arithmetic, value: Plain) -> Growths:
 
 
 def _remaining(ufunc: np.ufunc, step: np.ufunc) -> Callable[..., Bounded]:
-    """fmod, which is exact, and remainder, which may add the divisor to it and round once."""
+    """Bound fmod, which is exact, or remainder, which may add the divisor to it and round once."""
 
     def handler(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         x, d = np.asarray(value_of(a)), np.asarray(value_of(b))
         value = np.asarray(ufunc(x, d))
 
         def carry(of_x: Error, of_d: Error) -> Error:
-            whole, moved = _moved_quotient(step, x, d, of_x, of_d)
+            integer, moved = _moved_quotient(step, x, d, of_x, of_d)
             if moved is None:
                 return None
             jump = moved * (np.abs(d) if of_d is None else np.abs(d) + of_d)
-            return total(jump, of_x, None if of_d is None else np.abs(whole) * of_d)
+            return total(jump, of_x, None if of_d is None else np.abs(integer) * of_d)
 
         if ufunc is np.fmod:
             return assemble(arithmetic, value, (a, b), carry)
@@ -119,7 +119,7 @@ def _copysign(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     def carry(of_x: Error, of_sign: Error) -> Error:
         if of_sign is None:
             return of_x
-        # A sign that is not certain can turn the number round.
+        # An uncertain sign can flip the number.
         turned = np.where((of_sign > 0) & (np.abs(sign) <= of_sign), 2 * np.abs(x), 0.0)
         return total(of_x, turned)
 

@@ -49,15 +49,15 @@ def _factors(A: Plain) -> tuple[Plain, Plain]:
 
 
 def substituted(T: Plain, B: Plain) -> Plain:
-    """Solve a triangular system: elimination with row exchanges would not keep small numbers."""
+    """Solve a triangular system: elimination with row exchanges would lose small numbers."""
     if np.any(np.diagonal(T, axis1=-2, axis2=-1) == 0):
         raise NotImplementedError(SINGULAR)
-    one = partial(scipy.linalg.solve_triangular, lower=not np.any(np.triu(T, 1)))
+    solve_one = partial(scipy.linalg.solve_triangular, lower=not np.any(np.triu(T, 1)))
     if not T.size or not B.size:
         return np.zeros(np.broadcast_shapes(T.shape[:-2], B.shape[:-2]) + B.shape[-2:])
-    solve: Any = np.vectorize(one, signature="(n,n),(n,k)->(n,k)")
-    made: Plain = solve(T, B)
-    return made
+    solve: Any = np.vectorize(solve_one, signature="(n,n),(n,k)->(n,k)")
+    solution: Plain = solve(T, B)
+    return solution
 
 
 def _eliminated(A: Plain, B: Plain) -> Plain:
@@ -68,7 +68,7 @@ def _eliminated(A: Plain, B: Plain) -> Plain:
 
 
 def _largest(A: Plain, axis: int, *, keepdims: bool = False) -> Plain:
-    """Return the largest of numbers that are not negative, 0 if there are none."""
+    """Return the largest of nonnegative numbers, 0 if there are none."""
     largest: Plain = np.max(A, axis=axis, keepdims=keepdims, initial=0.0)
     return largest
 
@@ -109,7 +109,7 @@ def _grown(A: Plain, D: Plain) -> Plain:
     """Return by how much the product of the rows' lengths grows when lengths of D are added."""
     before, added = (np.sqrt(np.sum(X * X, axis=-1)) for X in (A, D))
     after = np.prod(before + added, axis=-1)
-    # The difference cancels: what its own roundings may have taken is added.
+    # The difference cancels: add what its own roundings may have lost.
     lost = gamma(3 * A.shape[-1], WITNESS_UNIT) * after
     return np.asarray(after - np.prod(before, axis=-1) + lost)
 
@@ -122,7 +122,7 @@ def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, B
     sign, logarithm = np.linalg.slogdet(A.value)
     value = np.linalg.det(A.value)
     regular = np.all(diagonal != 0, axis=-1)
-    # Of a singular matrix only the determinant has a bound.
+    # For a singular matrix only the determinant has a bound.
     inverse = np.abs(np.linalg.inv(np.where(regular[..., None, None], A.value, np.eye(n))))
     terms = np.sum(np.abs(np.log(diagonal)), axis=-1)
 
@@ -137,7 +137,7 @@ def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, B
         return np.where(regular & (r < 1), trace * (1 + _rest(r)), np.inf)
 
     def of_sign(e: Error) -> Error:
-        """Where nothing on the way to A + D is singular, the sign stays."""
+        """Where no matrix between A and A + D is singular, the sign stays."""
         unsure = np.isinf(moved(e))
         return np.where(unsure, np.inf, 0.0) if unsure.any() else None
 
@@ -152,11 +152,11 @@ def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, B
     errors = errors_of(A)
     together = errors[0] is errors[1]
 
-    def made(of: Plain, grown: Any) -> Bounded:
-        rigorous = grown(errors[0])
-        return Bounded(of, arithmetic, rigorous, rigorous if together else grown(errors[1]))
+    def result(x: Plain, bound: Any) -> Bounded:
+        rigorous = bound(errors[0])
+        return Bounded(x, arithmetic, rigorous, rigorous if together else bound(errors[1]))
 
-    return made(sign, of_sign), made(logarithm, of_logarithm), made(value, of_value)
+    return result(sign, of_sign), result(logarithm, of_logarithm), result(value, of_value)
 
 
 FUNCTIONS |= {"solved": _solved, "determinant": _determinant}

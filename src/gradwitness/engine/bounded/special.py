@@ -1,10 +1,10 @@
 """Special functions: of the gamma family, of Bessel's, and of the normal distribution.
 
-Libraries grant no units in the last place for these. What is allowed is the error of the evaluation
-that torch shows in its code, which computes in float32 for narrower formats. It is absolute, since
-several of these functions pass through zero where their series cancel: a multiple of the roundoff
-of that evaluation; then the result is rounded once. An error of the operand moves the result by the
-steepest slope within its reach, and may move it to where the evaluation is worse.
+Libraries guarantee no ulps for these. The bound is the error of the evaluation in torch's code,
+which computes in float32 for narrower formats. It is absolute, a multiple of the roundoff of that
+evaluation, since several of these functions pass through zero where their series cancel; then the
+result is rounded once. An error of the operand moves the result by the steepest slope within its
+reach, and may move it to where the evaluation is worse.
 """
 
 from __future__ import annotations
@@ -51,14 +51,12 @@ def _bounded(
 
     Parameters
     ----------
-    arithmetic : Arithmetic
-    a : Bounded or ndarray
     run, slope : callable
         The function, and ``slope(x - e, x + e)``, the largest size of its derivative between.
     level : callable
-        ``level(x, y)``, how many units of roundoff of 1 the evaluation may be off.
+        ``level(x, y)``, the error of the evaluation in units of roundoff of 1.
     fixed : callable
-        What it may be off in every format: a series that was cut, or the witness's own cancelling.
+        Its error in every format: a truncated series, or the witness's own cancellation.
     unit : float
         The roundoff of the evaluation, if it is not that of a reduction.
     handed_on : callable
@@ -101,7 +99,7 @@ def _register(
 
 
 def _own_unit(arithmetic: Arithmetic) -> float:
-    """Return the roundoff of the tensor's format."""
+    """Return the roundoff of the tensor's own format."""
     return max(arithmetic.accumulate, arithmetic.store, arithmetic.final)
 
 
@@ -109,7 +107,7 @@ def _own_unit(arithmetic: Arithmetic) -> float:
 
 
 def _at_ends(slope: Callable[[Plain], Plain]) -> Callable[[Plain, Plain], Plain]:
-    """Return the larger slope of both ends, as long as no pole of the gamma family lies between."""
+    """Return the larger slope of both ends, unless a pole of the gamma family lies between."""
 
     def steepest(low: Plain, high: Plain) -> Plain:
         apart = (low > 0) | ((np.floor(low) == np.floor(high)) & (low != np.floor(low)))
@@ -119,7 +117,7 @@ def _at_ends(slope: Callable[[Plain], Plain]) -> Callable[[Plain, Plain], Plain]
 
 
 def _lgamma_level(x: Plain, y: Plain) -> Plain:
-    # Six ulps (CUDA; SLEEF has 1). Below 0 of what is subtracted in the reflection:
+    # Six ulps (CUDA; SLEEF has 1). Below 0, of the terms of the reflection:
     # log(pi / |sin(pi x)|) - lgamma(1 - x).
     reflected = np.where(x < 0, scipy.special.gammaln(1 + np.abs(x)) + 2, 0)
     return np.asarray(12 * (np.abs(y) + reflected))
@@ -131,8 +129,8 @@ _STEPS = np.arange(10.0)
 def _digamma_level(x: Plain, y: Plain) -> Plain:
     """Count the recurrence up to 10: psi(x) = log(z) - 1 / 2z - ... - 1/x - 1/(x + 1) - ...
 
-    There are k roundings in x + k, one in its inverse, and one for each sum after it; the logarithm
-    is good to 4, and four more operations follow.
+    There are k roundings in x + k, one in its inverse, and one in each later sum; the logarithm has
+    4, and four more operations follow.
     """
     z = np.where(x < 0, 1 - x, x)[..., None] + _STEPS
     steps = np.count_nonzero(z < 10, axis=-1)[..., None]
@@ -143,7 +141,7 @@ def _digamma_level(x: Plain, y: Plain) -> Plain:
 
 
 def _digamma_own(x: Plain) -> Any:
-    # The reflection's pi / tan(pi r), r in (-1, 0), is taken in float64 in all formats.
+    # The reflection's pi / tan(pi r), r in (-1, 0), is computed in float64 in all formats.
     r = np.abs(np.where(x < 0, x - np.trunc(x), 0.5))
     return 8 * WITNESS_UNIT * np.where(x < 0, (np.pi / np.sin(np.pi * r)) ** 2 * r, 0)
 
@@ -162,7 +160,7 @@ def _trigamma_level(x: Plain, y: Plain) -> Plain:
 
 
 def _trigamma_cut(x: Plain) -> Any:
-    # The series ends before 1 / 30 z^9, which is more than all that is left out.
+    # The series ends before 1 / 30 z^9, which bounds the truncation error.
     return 1 / (30 * (np.where(x < 0.5, 1 - x, x) + 6) ** 9)
 
 
@@ -238,7 +236,7 @@ def _unscaled_level(order: int) -> Callable[[Plain, Plain], Plain]:
 
 
 def _nearest(low: Plain, high: Plain) -> Plain:
-    """Return the size of the number between two that is nearest to 0."""
+    """Return the smallest size of the numbers between two."""
     return np.maximum(np.maximum(low, -high), 0)
 
 
@@ -252,7 +250,7 @@ def _i0e_slope(low: Plain, high: Plain) -> Plain:
 
 
 def _i0e(arithmetic: Arithmetic, a: Any) -> Bounded:
-    # The only series of all that is summed in the tensor's own format.
+    # The only series that is summed in the tensor's own format.
     level, unit = _scaled_level(0), _own_unit(arithmetic)
     return _bounded(arithmetic, a, scipy.special.i0e, _i0e_slope, level, unit=unit)
 

@@ -1,4 +1,4 @@
-"""The tables of NumPy's functions that have a bound, and what is said of those that have none."""
+"""The tables of NumPy functions that have a bound, and the errors for those that have none."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gradwitness._errors import RuleError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# By the NumPy function's name; filled by the modules beside this one.
+# By the NumPy function's name; filled by the other modules of this package.
 UFUNCS: dict[str, Callable[..., Any]] = {}
 FUNCTIONS: dict[str, Callable[..., Any]] = {}
-# Those for complex operands, and which functions take such.
+# Handlers for complex operands, and the functions that take them.
 COMPLEX_UFUNCS: dict[str, Callable[..., Any]] = {}
 COMPLEX_FUNCTIONS: set[str] = set()
 
@@ -31,16 +31,16 @@ _INSTEAD = {
 
 
 def named(func: Callable[..., Any]) -> str:
-    """Return a function's name; np.linalg's share theirs with others that do something else."""
+    """Return a function's name, with a prefix for np.linalg's, whose names are not unique."""
     prefix = "linalg." if func.__module__ == "numpy.linalg" else ""
     return prefix + func.__name__
 
 
 def unknown(name: str) -> RuleError:
     """Return the error of calling a function that has no bound."""
-    instead = _INSTEAD.get(name, "functions that docs/custom.md lists")
+    instead = _INSTEAD.get(name, "a function listed in docs/custom.md")
     return RuleError(
-        f"calls np.{name}, whose rounding is not known: use {instead}, or add it in "
+        f"calls np.{name}, which has no rounding bound: use {instead}, or add it in "
         "engine/bounded/arithmetic.py"
     )
 
@@ -48,12 +48,12 @@ def unknown(name: str) -> RuleError:
 def stands_for(*functions: Callable[..., Any]) -> Callable[[Any], Any]:
     """Register what is called instead of NumPy functions: with the function, then its arguments.
 
-    Its parameters are those that a rule may give.
+    A rule may pass the parameters of its signature and no others.
     """
 
     def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(implementation)
-        _, *known = signature.parameters
+        _, *parameters = signature.parameters
 
         @functools.wraps(implementation)
         def call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -61,8 +61,8 @@ def stands_for(*functions: Callable[..., Any]) -> Callable[[Any], Any]:
                 signature.bind(func, *args, **kwargs)
             except TypeError as error:
                 raise RuleError(
-                    f"calls np.{named(func)} otherwise than with ({', '.join(known)}), which is "
-                    f"all that has a bound: {error}"
+                    f"calls np.{named(func)} with arguments other than ({', '.join(parameters)}), "
+                    f"which have no rounding bound: {error}"
                 ) from None
             return implementation(func, *args, **kwargs)
 

@@ -1,13 +1,14 @@
 """Elementary functions: how an operand's error passes through, and what the library adds.
 
 A bound e on the operand becomes the largest ``|f(x + t) - f(x)|`` over ``|t| <= e``, from above.
-What the library's own evaluation adds is counted in units of roundoff of the result, one ulp being
-at most 2 u. Vectorized libraries give 1 ulp for most functions and 2 ulp for the fast exp: 4 u is
-granted. Sine and cosine take 3.5 ulp (SLEEF's u35 versions), the general power 4 ulp (CUDA's powf).
+The library's own error is counted in units of roundoff of the result, one ulp being at most 2 u.
+Vectorized libraries guarantee 1 ulp for most functions and 2 ulp for the fast exp: 4 u is granted.
+Sine and cosine take 3.5 ulp (SLEEF's u35 versions), the general power 4 ulp (CUDA's powf).
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 LIBRARY = 4.0
 TRIGONOMETRY = 7.0
 _POWER = 8.0
-# Exponents that are multiplications, roots and quotients, with the roundings that those take; a
-# root is counted twice, to leave room for a vector unit's estimate.
+# Exponents computed by multiplications, roots and quotients, with their roundings; a root counts
+# twice, for vector units that refine an estimate.
 _POWERS = {-2: 2.0, -1: 1.0, 0.5: 2.0, 2: 1.0, 3: 2.0}
 
 
@@ -63,9 +64,13 @@ def function(
 
 
 def _exp_spread(x: Plain, e: Plain) -> Plain:
-    # expm1 keeps the digits of a small e; of a large one, the upper end says enough, and cannot be
+    # expm1 keeps the digits of a small e; for a large one the upper end is close, and cannot become
     # 0 times infinity.
     return np.where(e > 1, np.exp(x + e), np.exp(x) * np.expm1(e))
+
+
+def _exp2_spread(x: Plain, e: Plain) -> Plain:
+    return np.where(e > 1, np.exp2(x + e), np.exp2(x) * np.expm1(e * math.log(2)))
 
 
 def _log_spread(x: Plain, e: Plain) -> Plain:
@@ -75,6 +80,14 @@ def _log_spread(x: Plain, e: Plain) -> Plain:
 
 def _log1p_spread(x: Plain, e: Plain) -> Plain:
     return _log_spread(1 + x, e)
+
+
+def _log2_spread(x: Plain, e: Plain) -> Plain:
+    return _log_spread(x, e) / math.log(2)
+
+
+def _log10_spread(x: Plain, e: Plain) -> Plain:
+    return _log_spread(x, e) / math.log(10)
 
 
 def _tanh_spread(x: Plain, e: Plain) -> Plain:
@@ -88,15 +101,18 @@ def _unit_slope_spread(_: Plain, e: Plain) -> Plain:
 
 function(np.exp, _exp_spread)
 function(np.expm1, _exp_spread)
+function(np.exp2, _exp2_spread)
 function(np.log, _log_spread)
 function(np.log1p, _log1p_spread)
+function(np.log2, _log2_spread)
+function(np.log10, _log10_spread)
 function(np.tanh, _tanh_spread)
 function(np.sin, _unit_slope_spread, TRIGONOMETRY)
 function(np.cos, _unit_slope_spread, TRIGONOMETRY)
 
 
-# In float32 torch's kernels do not take erf from a library of functions; what they are granted is
-# an absolute error, in units of roundoff of 1.
+# In float32 torch's kernels do not take erf from a math library; they are granted an absolute error
+# in units of roundoff of 1.
 # (1) Vector code after Abramowitz and Stegun 7.1.26, 1 - r(t) exp(-x^2) with t = 1 / (1 + p |x|),
 # good to 2.5 u itself. Its coefficients change sign: 6 roundings in each term of r, 3 in t,
 # 2 x^2 + 1 around the exponential, 40 in it (exp_u20: 20 ulp) make 78.2 exp(-x^2) at 0, then less.
@@ -141,7 +157,7 @@ def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
         root = np.sqrt(np.maximum(x - e, 0))
         return np.where((e <= x) & (x > 0), e / (y + root), np.sqrt(x + e))
 
-    # IEEE 754 asks for a correctly rounded root; 2 leaves room for a vector unit's estimate.
+    # IEEE 754 requires a correctly rounded root; 2 allows for vector units that refine an estimate.
     return assemble(arithmetic, y, (a,), carry, rounding(arithmetic, y, 2.0))
 
 
@@ -164,8 +180,8 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         base = None if of_x is None else base_spread(x, p, of_x)
         if of_p is None:
             return base
-        # From the far base: first the base moves, then the exponent. A base that may be 0 or
-        # less has no logarithm.
+        # First the base moves, then the exponent. A base that may be 0 or negative has no
+        # logarithm.
         steepest = np.where(
             x - e > 0, np.maximum(np.abs(np.log(x - e)), np.abs(np.log(x + e))), np.inf
         )
@@ -177,7 +193,7 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         return assemble(arithmetic, y, (a, b), carry)
     growths = rounding(arithmetic, y, _POWERS.get(float(p), _POWER) if p.ndim == 0 else _POWER)
     if p.ndim == 0 and p == -2:
-        # The square that is inverted has lost its digits where it underflows.
+        # A square that underflows has lost its digits before it is inverted.
         growths = _lost_where(x * x < smallest_normal(arithmetic), growths[0])
     return assemble(arithmetic, y, (a, b), carry, growths)
 

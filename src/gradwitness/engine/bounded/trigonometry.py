@@ -1,7 +1,8 @@
 """Circular and hyperbolic functions and their inverses, the complementary error function, lengths.
 
-Vectorized libraries give 1 ulp for these (SLEEF's u10 versions; erfc 1.5); CUDA's single-precision
-ones as much as 4 (tanf, acoshf; erfcf below 6): 8 units of roundoff are granted, and 12 to erfc.
+Vectorized libraries guarantee 1 ulp for these (SLEEF's u10 versions; erfc 1.5), CUDA's
+single-precision ones up to 4 (tanf, acoshf; erfcf below 6): 8 units of roundoff are granted, and 12
+to erfc.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _SIX_ULPS = 12.0
 
 
 def _where_moved(e: Plain, spread: Plain) -> Plain:
-    """Nothing comes of no error, where a slope is infinite too; NaN becomes no bound."""
+    """Return 0 where there is no error, even at an infinite slope, and infinity for NaN."""
     return np.where(e == 0, 0.0, np.where(np.isnan(spread), np.inf, spread))
 
 
@@ -85,7 +86,7 @@ def _erfc_spread(x: Plain, e: Plain) -> Plain:
 
 
 def erfc(x: Plain) -> Plain:
-    """Return the complementary error function to 8 units: SciPy's loses 500 at x = 23.
+    """Return the complementary error function, good to 8 units: SciPy's loses 500 at x = 23.
 
     By its scaled form, times exp(-x^2) in two factors, of which the first's square is exact.
     """
@@ -118,7 +119,7 @@ def _arctan2(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
             return None
         up = np.zeros(rise.shape) if of_a is None else of_a
         along = np.zeros(run.shape) if of_b is None else of_b
-        # The point moves within a circle, which is seen under the angle asin(distance / length).
+        # The point moves within a circle, seen from 0 under the angle asin(distance / length).
         moved = np.hypot(up, along)
         angle = np.arcsin(np.minimum(moved / length, 1))
         # Across the negative half of the axis the angle jumps by 2 pi.
@@ -132,7 +133,7 @@ def _hypot(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     value = np.hypot(value_of(a), value_of(b))
 
     def carry(of_a: Error, of_b: Error) -> Error:
-        # No side is longer than the hypotenuse: the slopes are 1 at most.
+        # No side is longer than the hypotenuse, so the slopes are at most 1.
         return total(of_a, of_b)
 
     return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value, _FOUR_ULPS))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.tape import Ref

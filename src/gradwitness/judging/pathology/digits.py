@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients
-from gradwitness.engine.binding import Unjudgeable
 from gradwitness.engine.floats import is_inexact, limits
 from gradwitness.engine.replay import confirmed_digits
 from gradwitness.judging.compare import CANCELS

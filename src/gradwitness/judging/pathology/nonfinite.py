@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.binding import Unjudgeable
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import is_inexact
 from gradwitness.engine.masked_elements import CURE, THROUGH_WHERE, told, unselected_by
 from gradwitness.judging.note import Note
