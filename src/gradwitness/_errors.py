@@ -8,6 +8,7 @@ GradwitnessError
 ├── RuleError               the table of rules, or one rule, is wrong
 ├── CaptureError            a program could not be recorded
 ├── Unjudgeable             a step cannot be judged; gradwitness catches it itself
+│   └── RuleFailure         ... because its rule failed
 └── GradientDisagreement    the witness refutes a gradient (also an AssertionError)
 """
 
@@ -51,6 +52,10 @@ class CaptureError(GradwitnessError):
 
 class Unjudgeable(GradwitnessError):
     """A step cannot be judged; the message is the reason."""
+
+
+class RuleFailure(Unjudgeable):
+    """A rule failed, or returned what no rule may return."""
 
 
 class GradientDisagreement(GradwitnessError, AssertionError):

@@ -119,7 +119,7 @@ def test_released_numbers_are_told(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     witness.save(tmp_path / "graph.svg")
     assert "SinBackward0" in (tmp_path / "graph.svg").read_text()
-    assert "numbers were released as they were judged" in str(witness)
+    assert "values were freed after judging" in str(witness)
 
 
 def test_negative_room_is_refused() -> None:

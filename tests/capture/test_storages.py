@@ -181,6 +181,7 @@ def test_a_storage_that_the_program_holds_is_copied_at_once() -> None:
         y = (p * constant).sum()
         storage.resize_(0)
         storage.resize_(256)
+        storage.fill_(0)  # type: ignore[attr-defined]
         constant.data.fill_(3.0)
         y.backward()
     assert torch.equal(p.grad, torch.full_like(p, 3.0))

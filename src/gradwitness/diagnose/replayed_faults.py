@@ -97,9 +97,8 @@ class Site:
         }
         y = changed.get("y", self.results if len(self.results) > 1 else self.y)
         g = (g, *(None for _ in self.results[1:])) if len(self.results) > 1 else g
-        gradient = run(
-            "the vjp", self.rule.gradients[name], g, y, tuple(operands.values()), parameters
-        )
+        vjp, values = self.rule.gradients[name], tuple(operands.values())
+        gradient = run("the vjp", vjp, g, y, values, parameters)
         return np.asarray(unbroadcast(gradient, np.shape(self.operands[name])))
 
 

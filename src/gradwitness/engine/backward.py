@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError, Unjudgeable
+from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
 from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_complex
@@ -117,7 +117,7 @@ def vjp(
         result = vjps[name]
         if index is not None:
             if not isinstance(result, (tuple, list)) or len(result) <= index:
-                raise Unjudgeable(f"{whose} must return a list with one gradient for each tensor")
+                raise RuleFailure(f"{whose} must return a list with one gradient for each tensor")
             result = result[index]
         operand = tape.values[argument.value]
         result = numbers(whose, result, operand.dtype, arithmetic)

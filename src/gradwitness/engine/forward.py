@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import RuleError, Unjudgeable
+from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
 from gradwitness._printable import one_line
 from gradwitness.engine.binding import Lookup, bind
 from gradwitness.engine.bounded import Bounded
@@ -65,11 +65,11 @@ def evaluate(
     result = run(whose, bound.rule.function, *bound.operands, **parameters)
     outputs = tuple(result) if isinstance(result, (tuple, list)) else (result,)
     if len(outputs) != len(call.outputs):
-        raise Unjudgeable(
+        raise RuleFailure(
             f"{call.op} has {len(call.outputs)} outputs, but its rule returns {len(outputs)}"
         )
     if all(output is None for output in outputs):
-        raise Unjudgeable(f"{whose} returns None: is a return missing?")
+        raise RuleFailure(f"{whose} returns None: is a return missing?")
     pairs = zip(outputs, call.outputs, strict=True)
     return tuple(
         result
@@ -82,7 +82,7 @@ def evaluate(
 def _output(whose: str, result: Any, recorded: Value, arithmetic: Arithmetic | None) -> Any:
     value = numbers(whose, result, recorded.dtype, arithmetic)
     if value.shape != recorded.shape:
-        raise Unjudgeable(f"{whose} gives shape {value.shape}, but {recorded.shape} was recorded")
+        raise RuleFailure(f"{whose} gives shape {value.shape}, but {recorded.shape} was recorded")
     return as_recorded(value, recorded)
 
 
@@ -97,12 +97,12 @@ def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) 
         If it is not an array of numbers.
     """
     if result is None:
-        raise Unjudgeable(f"{whose} returns None: is a return missing?")
+        raise RuleFailure(f"{whose} returns None: is a return missing?")
     if isinstance(result, Bounded):
         return result
     array = run(whose, np.asarray, result)
     if array.dtype.kind not in "biufc":
-        raise Unjudgeable(f"{whose} returns {type(result).__name__} instead of an array")
+        raise RuleFailure(f"{whose} returns {type(result).__name__} instead of an array")
     if arithmetic is None or array.dtype.kind not in "fc":
         return array
     if not is_inexact(dtype) or np.array_equal(array, round_to(array, dtype)):
@@ -199,7 +199,7 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
         rule_error = next((e for e in (error, error.__cause__) if isinstance(e, RuleError)), None)
         failure = str(rule_error) if rule_error else f"failed: {type(error).__name__}: {error}"
         text = one_line(f"{whose} {failure}{_failure_location(error, function)}")
-        raise Unjudgeable(text) from error
+        raise RuleFailure(text) from error
 
 
 def _failure_location(error: Exception, function: Any) -> str:
