@@ -35,13 +35,13 @@ def _backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None]:
 swish.register_autograd(_backward, setup_context=_keep)
 
 
-@gradwitness.rule("mylib::swish", "y = x / (1 + exp(-beta x))")
+@gradwitness.rule("mylib::swish", "y = x / (1 + exp(-beta * x))")
 def swish_rule(x: Any, *, beta: float) -> Any:
     """Return the value, in plain NumPy calls."""
     return x / (1 + np.exp(-beta * x))
 
 
-@swish_rule.vjp("x", "g * (s + beta * x * s * (1 - s)), s = 1 / (1 + exp(-beta x))")
+@swish_rule.vjp("x", "g * (s + beta * x * s * (1 - s)), s = 1 / (1 + exp(-beta * x))")
 def _(g: Any, x: Any, *, beta: float) -> Any:
     s = 1 / (1 + np.exp(-beta * x))
     return g * (s + beta * x * s * (1 - s))

@@ -20,6 +20,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs pass_fds")
 STAND_IN = """
 import os, signal, sys, time
 import gradwitness_command
+# Who starts the tests in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def command_line():
     print("begun", flush=True)
 {does}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ FAILURES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "shape": (lambda x: (x * x)[:2], r"gives shape \(2,\), but .*\(5,\)"),
     "None": (lambda _: None, r"returns None: is a return missing\?"),
     "text": (lambda _: "x", "returns str instead of an array"),
+    "the end of the process": (lambda _: sys.exit(5), "failed: SystemExit: 5"),
     "NaN": (lambda x: x * np.nan, "NaN in 5 of 5 elements"),
     "NaN, plain": (lambda x: np.full(x.shape, np.nan), "NaN in 5 of 5 elements"),
 }
@@ -202,3 +204,12 @@ def test_plain_numbers_of_a_rule_are_rounded_as_the_programs(scratch: None) -> N
             tenth(leaf(5)).sum().backward()
         report = gw.judge(witness.tape)
         assert report.verdict is verdict, str(witness)
+
+
+def test_complex_numbers_of_a_rule_for_real_ones(scratch: None) -> None:
+    enter("forward", lambda x: x * x + 5j)
+    with gw.watch() as witness:
+        st(leaf(5)).sum().backward()
+    assert witness.verdict is Verdict.INCONCLUSIVE
+    (reason,) = witness.report.reasons()
+    assert reason.endswith("returns complex numbers, but real ones were recorded")

@@ -411,3 +411,28 @@ def test_a_rule_that_raises_leaves_its_step_in_doubt(where: str) -> None:
     assert reasons.total() == (4 if where == "forward" else 2)
     with pytest.raises(gw.GradientDisagreement, match=r"np\.forgotten"):
         witness.require()
+
+
+@pytest.mark.parametrize("name", ["nonempty", "skip_empty_rows", "empty_like_sin"])
+def test_an_operator_is_judged_whatever_its_name(name: str) -> None:
+    """Memory that nobody wrote to is aten's own affair: no other name makes it so."""
+    operator = torch.library.custom_op(f"gwnames::{name}", mutates_args=())(_seven_times_the_sine)
+    operator.register_autograd(
+        lambda ctx, g: g * ctx.saved_tensors[0].cos(),
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),  # noqa: ARG005
+    )
+    rule = gw.rule(f"gwnames::{name}", "y = the sine of x", replace=True)(_sine)
+    rule.vjp("x", "g cos x")(lambda g, x: g * np.cos(x))
+    with gw.watch() as witness:
+        operator(leaf(5)).sum().backward()
+    assert witness.verdict is Verdict.DISAGREES
+    # The formula is prose, which is shown as it stands.
+    assert "the sine of x" in str(witness)
+
+
+def _seven_times_the_sine(x: torch.Tensor) -> torch.Tensor:
+    return 7 * x.sin()
+
+
+def _sine(x: Any) -> Any:
+    return np.sin(x)

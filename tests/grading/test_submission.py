@@ -53,10 +53,10 @@ def grads(data):
     [
         ("def gradients(): return 1 / 0", r"gradients\(\) failed", "ZeroDivisionError"),
         ("x = ", r"gradients\(\) failed", "SyntaxError"),
-        ("", "failed", "there is no function gradients"),
+        ("", "failed", "has no function gradients"),
         ("def gradients(): return 3", "failed", "returned a int; expected a dict"),
-        ("def gradients(): return {'w': 'text'}", "failed", "is no array of real numbers"),
-        ("def gradients(): return {'w': [object()]}", "failed", "is no array of real numbers"),
+        ("def gradients(): return {'w': 'text'}", "failed", "is not an array of real numbers"),
+        ("def gradients(): return {'w': [object()]}", "failed", "is not an array of real numbers"),
         ("import os\ndef gradients(): os._exit(0)", "before its function returned", ""),
         ("import sys\ndef gradients(): sys.exit(0)", "before its function returned", ""),
         (

@@ -137,8 +137,9 @@ class Witness:
         trace: TracebackType | None,
     ) -> None:
         self._recorder.stop()
-        self.ended = True
+        # An interrupt while this is made leaves no verdict, and is no fault of ours.
         self._report = self._judge.report(self.tape)
+        self.ended = True
         del self._judge
 
     @property

@@ -18,7 +18,9 @@ from gradwitness.engine.bounded.array import rounding
 from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, round_to
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.step_arithmetic import forward_arithmetic
+from gradwitness.rules.kernel_ops import is_complex as is_complex_array
 from gradwitness.rules.kernel_ops import paired
+from gradwitness.rules.user_rules import own
 
 if TYPE_CHECKING:
     from gradwitness.tape import Call, Tape, Value
@@ -70,6 +72,10 @@ def evaluate(
         )
     if all(output is None for output in outputs):
         raise RuleFailure(f"{whose} returns None: is a return missing?")
+    for output, n in zip(outputs, call.outputs, strict=True):
+        real = n is not None and not is_complex(tape.values[n].dtype)
+        if real and is_complex_array(output) and call.base_op in own():
+            raise RuleFailure(f"{whose} returns complex numbers, but real ones were recorded")
     pairs = zip(outputs, call.outputs, strict=True)
     return tuple(
         result
@@ -194,7 +200,7 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
         raise Unjudgeable(f"no rule for this form: {reason}") from None
     except Unjudgeable:
         raise
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         # This runs inside the user's program: one step stays unjudged.
         rule_error = next((e for e in (error, error.__cause__) if isinstance(e, RuleError)), None)
         failure = str(rule_error) if rule_error else f"failed: {type(error).__name__}: {error}"
@@ -202,7 +208,7 @@ def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
         raise RuleFailure(text) from error
 
 
-def _failure_location(error: Exception, function: Any) -> str:
+def _failure_location(error: BaseException, function: Any) -> str:
     """Return where in a rule's own file it failed."""
     written = inspect.unwrap(getattr(function, "function", function))
     file = getattr(getattr(written, "__code__", None), "co_filename", "")

@@ -23,7 +23,7 @@ from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.rules import find
-from gradwitness.rules.graph_terms import SOURCES
+from gradwitness.rules.graph_terms import SOURCES, UNFILLED
 from gradwitness.tape import OUTSIDE, references
 from gradwitness.verdict import Verdict
 
@@ -134,7 +134,7 @@ class Judge:
 
     def _result(self, call: Call) -> list[Finding]:
         operands = {n for argument in call.arguments.values() for n in references(argument)}
-        if "empty" in call.base_op or (call.is_view and operands & self._empty):
+        if call.base_op in UNFILLED or (call.is_view and operands & self._empty):
             self._empty.update(call.outputs)
         moves = call.is_view or call.base_op == "aten.copy"
         unfilled = moves and bool(operands & (self._empty | self._unfilled))

@@ -71,8 +71,13 @@ def expression(text: str, names: Mapping[str, str], parameters: Mapping[str, Any
     parameters : mapping of str to object
         Values of the parameters; factors and exponents of 1 are not written.
     """
-    body = text.partition("=")[2] if text.startswith("y =") else text
-    return one_line(_Writer(names, parameters).write(_parsed(body.strip())).text)
+    body = (text.partition("=")[2] if text.startswith("y =") else text).strip()
+    try:
+        parsed = _parsed(body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # The formula of a user's own rule may be prose.
+        return one_line(body)
+    return one_line(_Writer(names, parameters).write(parsed).text)
 
 
 @lru_cache(maxsize=512)

@@ -45,17 +45,27 @@ DRAWN = frozenset(
     }
 )
 
+# Memory that nobody has written to yet.
+UNFILLED = frozenset(
+    {
+        "aten.empty",
+        "aten.empty_like",
+        "aten.empty_permuted",
+        "aten.empty_strided",
+        "aten.new_empty",
+        "aten.new_empty_strided",
+    }
+)
+
 # Operations whose result is data, not a function of recorded operands: there is nothing to check.
-SOURCES = DRAWN | {
-    # Drawn as well, but with a gradient: that of the numbers for a fixed quantile.
-    "aten._sample_dirichlet",
-    "aten._standard_gamma",
-    "aten.empty",
-    "aten.empty_like",
-    "aten.empty_permuted",
-    "aten.empty_strided",
-    "aten.lift_fresh",
-    "aten.lift_fresh_copy",
-    "aten.new_empty",
-    "aten.new_empty_strided",
-}
+SOURCES = (
+    DRAWN
+    | UNFILLED
+    | {
+        # Drawn as well, but with a gradient: that of the numbers for a fixed quantile.
+        "aten._sample_dirichlet",
+        "aten._standard_gamma",
+        "aten.lift_fresh",
+        "aten.lift_fresh_copy",
+    }
+)
