@@ -265,3 +265,13 @@ def test_colour_on_a_terminal_only_and_not_with_no_color(
     monkeypatch.setattr(sys, "stdout", shown)
     console().print(styled(gradwitness.Verdict.AGREES))
     assert ("\x1b[32m" in shown.getvalue()) is coloured
+
+
+def test_the_text_of_a_program_s_error_cannot_act(tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text('def step():\n    raise ValueError("bad\\n ::error::x \\x1b[2J")\n')
+    result = cli("check", f"{path}:step")
+    assert result.code == 2
+    assert "\n \\::error::x \\x1b[2J" in result.err
+    # Nor is it led in by a line of ours.
+    assert result.err.count('File "') == 1

@@ -103,4 +103,4 @@ if not TYPE_CHECKING:
         return public
 
     def __dir__():
-        return sorted({*globals(), *__all__})
+        return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

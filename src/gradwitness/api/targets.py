@@ -1,12 +1,15 @@
-"""What the command line is pointed at: ``train.py:step``, run under watch, or a saved tape."""
+"""What the command line is pointed at: ``train.py:step``, run under watch, or a saved recording."""
 
 from __future__ import annotations
 
+import re
+import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import GradwitnessError, InputError, MissingExtraError
+from gradwitness._printable import printable
 from gradwitness.api.probe import probe as run_probes
 from gradwitness.api.watch import KEEP, Witness
 from gradwitness.files.tape_file import load_tape
@@ -74,8 +77,12 @@ def _failed(target: str, error: BaseException, until: str) -> BaseException:
         return error
     if isinstance(error, SystemExit):
         return InputError(f"{target} called sys.exit({error.code!r}); {until}")
-    # An error of the user's own is theirs to read, whole.
-    traceback.print_exception(error)
+    # An error of the user's own is theirs to read, whole, but for the line of ours that called it.
+    # No text of it may act: not on a terminal, and not on GitHub, where a line starts with "::".
+    begun = error.__traceback__.tb_next if error.__traceback__ else None
+    shown = "".join(traceback.format_exception(error.with_traceback(begun)))
+    shown = re.sub(r"^(\s*)::", r"\1\\::", printable(shown), flags=re.MULTILINE)
+    print(shown, end="", file=sys.stderr)  # noqa: T201
     return InputError(f"{target} raised an exception; {until}")
 
 

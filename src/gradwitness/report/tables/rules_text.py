@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -53,8 +54,8 @@ def rule_text(name: str) -> RenderableType:
         lowered = (name.lower(), f"aten.{name.lower()}", wanted)
         entry = next((everything[known] for known in lowered if known in everything), None)
         if entry is None:
-            alike = sorted(known for known in everything if wanted[:4] in known)
-            hint = f"; did you mean {', '.join(alike[:6])}" if alike else ""
+            alike = difflib.get_close_matches(wanted, everything)
+            hint = f"; did you mean {', '.join(alike)}" if alike else ""
             raise InputError(f"there is no rule for {name!r}{hint}; `gradwitness rules` lists all")
     lines = Text()
     if not isinstance(entry, Rule):
