@@ -37,7 +37,8 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
         zipfile.BadZipFile,
     ) as error:
         # NumPy takes for a pickle whatever it does not know, and advises to trust it.
-        why = "not a zip file" if "allow_pickle" in f"{error}" else error
+        pickled = "it is damaged, or holds pickled objects, which are never loaded"
+        why = pickled if "allow_pickle" in f"{error}" else error
         raise FileFormatError(
             f"{path}: not an .npz file of weights by parameter name ({why})"
         ) from None
