@@ -6,6 +6,7 @@ Each command imports what it needs, so that ``--help`` and mistyped words are an
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -47,6 +48,10 @@ Sweep = Annotated[
 ]
 SaveTexts = Annotated[
     list[Path] | None, typer.Option(help=f"also write a file ({endings(*TEXTS)}); repeatable")
+]
+Digits = Annotated[
+    float | None,
+    typer.Option(help="let a disagreement pass that has so many right digits [default: none]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
@@ -141,10 +146,11 @@ def check(
     claims: ClaimFiles = None,
     sweep: Sweep = None,
     dtype: Dtype = None,
+    digits: Digits = None,
 ) -> None:
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
-    from gradwitness.api.claims import judge_claims
+    from gradwitness.api.claims import judge_claims, positive
     from gradwitness.api.targets import judged, probes_of
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
@@ -158,13 +164,17 @@ def check(
     _require_endings(save)
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
+    digits = positive(digits)
     sources = [read_claims(file) for file in claims or ()]
     probed = probes_of(target) if probe else None
     if probed is None:
         tape, report, cost = judged(target, keep=None if sources else KEEP)
     else:
         tape, report, cost = probed.tape, probed.report, ""
+    report = replace(report, digits=digits)
+    probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
+    claimed = None if claimed is None else claimed.requiring(digits)
     derivation = None if explain is None else _derivation(tape, report, explain)
     materials = dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ())
     _save(save, materials)
@@ -183,8 +193,8 @@ def check(
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
         for line in commands((*faults, *(claimed.claim_faults if claimed else ()))):
             typer.echo(line, err=json)
-    verdicts = [(report if probed is None else probed).verdict]
-    verdicts += [] if claimed is None else [claimed.verdict]
+    verdicts = [(report if probed is None else probed).required]
+    verdicts += [] if claimed is None else [claimed.required]
     raise typer.Exit(worst(verdicts).exit_code)
 
 
@@ -194,6 +204,7 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="B", help="the gradients to compare with")],
     save: SaveTexts = None,
     dtype: Dtype = None,
+    digits: Digits = None,
     json: Json = False,
 ) -> None:
     """Compare two sources of gradients without a program, and explain the differences."""
@@ -201,7 +212,7 @@ def diff(
     from gradwitness.report.record import dumps
 
     _require_endings(save, *TEXTS)
-    found = gradwitness.diff(first, second, dtype=dtype)
+    found = gradwitness.diff(first, second, dtype=dtype).requiring(digits)
     _save(save, found.materials())
     if json:
         typer.echo(dumps(found.record()), nl=False)

@@ -27,6 +27,8 @@ FIGURES = {
     "detects",
     "detects_relative",
     "norm",
+    "relative_error",
+    "right_digits",
 }
 
 
@@ -42,6 +44,7 @@ def test_the_fields_of_the_schema() -> None:
         "version",
         "verdict",
         "exit_code",
+        "required_digits",
         "coverage",
         "first_wrong",
         "gradients",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +12,7 @@ from gradwitness._errors import (
     InputError,
     MissingExtraError,
 )
-from gradwitness.api.claims import ClaimCheck, judge_claims
+from gradwitness.api.claims import ClaimCheck, judge_claims, positive
 from gradwitness.judging.local import Judge
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import faults_of
@@ -183,17 +184,31 @@ class Witness:
     def __str__(self) -> str:
         return as_text(summary(self.report, self.tape))
 
-    def require(self) -> None:
+    def require(self, *, digits: float | None = None) -> None:
         """Raise unless every step and every gradient agrees.
+
+        Parameters
+        ----------
+        digits : float, optional
+            Let a disagreement pass that has at least so many right digits. They are counted
+            against the largest number of the gradient: an error of 2e-11 of it leaves 10.7. What
+            is absent, not finite or of another shape has none, and an integer is right or wrong. A
+            gradient that inherits an error passes if the float64 replay confirms as many of its
+            own digits. What could not be judged passes with no number of digits.
 
         Raises
         ------
         GradientDisagreement
             If something disagrees or could not be judged. The message is the report.
+        InputError
+            If ``digits`` is not positive.
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
-        if self.verdict is not Verdict.AGREES:
-            raise GradientDisagreement(f"{self.verdict.value}\n{self}", self.faults)
+        report = replace(self.report, digits=positive(digits))
+        if report.required is not Verdict.AGREES:
+            said = as_text(summary(report, self.tape))
+            faults = faults_of(report, self.tape)
+            raise GradientDisagreement(f"{report.required.value}\n{said}", faults)
 
     def check_claims(
         self, claims: Any, *, sweep: int | None = None, dtype: str | None = None

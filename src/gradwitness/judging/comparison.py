@@ -55,6 +55,10 @@ class Comparison:
         ``detects`` over the largest magnitude expected.
     norm : float
         Euclidean norm of the recorded array.
+    relative_error : float
+        Of a disagreement: the largest error beyond its bound, over the largest magnitude expected.
+        inf where that is 0, and where the arrays differ in shape or kind, are not finite, or hold
+        integers. nan where nothing disagrees.
     """
 
     verdict: Verdict
@@ -72,6 +76,18 @@ class Comparison:
     detects: float = math.nan
     detects_relative: float = math.nan
     norm: float = math.nan
+    relative_error: float = math.nan
+
+    @property
+    def right_digits(self) -> float:
+        """How many decimal digits of a disagreement are right: 0 if the error is as large."""
+        return max(0.0, -math.log10(self.relative_error)) if self.relative_error > 0 else math.nan
+
+    def verdict_to(self, digits: float | None) -> Verdict:
+        """Return the verdict where a disagreement with so many right digits is let pass."""
+        if self.verdict is Verdict.DISAGREES and digits is not None and self.right_digits >= digits:
+            return Verdict.AGREES
+        return self.verdict
 
     @property
     def suspicious(self) -> bool:
@@ -121,6 +137,7 @@ def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
         ratio=math.inf,
         probable_ratio=math.inf,
         norm=norm,
+        relative_error=math.inf,
     )
 
 

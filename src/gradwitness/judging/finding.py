@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
@@ -103,6 +104,29 @@ class Row:
     sweep: int
     value: int | None
 
+    @property
+    def relative_error(self) -> float:
+        """Of a disagreement: its own, or what the digits that are right leave of an inherited one.
+
+        nan where nothing disagrees, or the digits are not known.
+        """
+        if self.verdict is not Verdict.DISAGREES:
+            return math.nan
+        return 10 ** min(-self.digits, 300.0) if self.inherited else self.comparison.relative_error
+
+    def verdict_to(self, digits: float | None) -> Verdict:
+        """Return the verdict where a disagreement with so many right digits is let pass.
+
+        How far an inherited error has grown on its way, only the digits of the gradient tell.
+        """
+        if self.verdict is not Verdict.DISAGREES or digits is None:
+            return self.verdict
+        if not self.inherited:
+            return self.comparison.verdict_to(digits)
+        if math.isnan(self.digits):
+            return Verdict.INCONCLUSIVE
+        return Verdict.AGREES if self.digits >= digits else Verdict.DISAGREES
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -124,17 +148,28 @@ class Report:
         One for each gradient that a backward pass gave to the user.
     notes : tuple of Note
         Other issues, or what explains a fault. No verdict depends on them.
+    digits : float or None
+        What is `required`: a disagreement with so many right digits is let pass.
     """
 
     findings: tuple[Finding, ...]
     rows: tuple[Row, ...]
     notes: tuple[Note, ...] = ()
+    digits: float | None = None
 
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of all; INCONCLUSIVE if there is no gradient at all."""
-        steps = [finding.verdict for finding in self.findings]
-        return worst([*steps, worst([row.verdict for row in self.rows])])
+        return self._verdict_to(None)
+
+    @property
+    def required(self) -> Verdict:
+        """The verdict to which the required digits lead: what exit codes and `require` follow."""
+        return self._verdict_to(self.digits)
+
+    def _verdict_to(self, digits: float | None) -> Verdict:
+        steps = [finding.comparison.verdict_to(digits) for finding in self.findings]
+        return worst([*steps, worst([row.verdict_to(digits) for row in self.rows])])
 
     @property
     def wrong(self) -> tuple[Finding, ...]:

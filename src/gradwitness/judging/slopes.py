@@ -283,6 +283,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
     else:
         verdict = Verdict.AGREES
     detects = 2 * max(s.allowed for s in slopes)
+    farthest = max((s.gap for s in slopes if s.gap > _FAR * s.allowed), default=math.nan)
     return Comparison(
         verdict=verdict,
         reason=reason,
@@ -299,6 +300,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
         detects=detects,
         detects_relative=detects / signal if signal else math.inf,
         norm=float(np.linalg.norm(claim.sent.ravel())),
+        relative_error=farthest / signal if signal else math.inf,
     )
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.record import comparison_record, report_record
-from gradwitness.report.tables.terminal import FittingTable, styled
+from gradwitness.report.tables.terminal import FittingTable, required, styled
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -48,20 +48,24 @@ def claims(reports: Sequence[ClaimReport]) -> RenderableType:
             lines.append(styled(report.verdict))
             lines.append(f"  {_count(report)}\n")
         lines.append("verdict   ")
-        lines.append(styled(worst([report.verdict for report in reports])))
+        verdict = worst([report.verdict for report in reports])
+        lines.append(styled(verdict))
+        met = worst([report.required for report in reports])
+        lines.append(required(reports[0].digits, verdict, met))
         parts.append(lines)
     return Group(*parts)
 
 
 def claims_record(reports: Sequence[ClaimReport], program: Report | None) -> dict[str, Any]:
     """Return judged claims as plain data, with the judgement of the program if there is one."""
-    own = [] if program is None else [program.verdict]
-    verdict = worst([report.verdict for report in reports] + own)
+    parts = [*reports, *([] if program is None else [program])]
+    verdict = worst([part.verdict for part in parts])
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "verdict": verdict,
-        "exit_code": verdict.exit_code,
+        "exit_code": worst([part.required for part in parts]).exit_code,
+        "required_digits": reports[0].digits if reports else None,
         "runs": [_record(report) for report in reports],
         "program": None if program is None else report_record(program),
     }
@@ -87,7 +91,7 @@ def _one(report: ClaimReport) -> RenderableType:
 
 def _cells(row: ClaimRow) -> dict[str, Text]:
     c = row.comparison
-    verdict = styled(row.verdict)
+    verdict = styled(row.verdict, c.relative_error)
     if row.inherited:
         verdict.append(" inherited")
     cells: dict[str, str | Text] = {
@@ -161,6 +165,7 @@ def _closing(report: ClaimReport) -> Text:
     lines.append(f"claims    {_count(report)}\n")
     lines.append("verdict   ")
     lines.append(styled(report.verdict))
+    lines.append(required(report.digits, report.verdict, report.required))
     return lines
 
 

@@ -32,6 +32,8 @@ _STYLES = {
     Verdict.DISAGREES: "bold red",
     Verdict.INCONCLUSIVE: "yellow",
 }
+# A disagreement below this share of the largest number, and its colour.
+_SMALL, _MILD = 0.1, "dark_orange"
 _RELEASED = (
     "\nnote      values were freed after judging to save memory: digits are not known, and the "
     "recording cannot be saved (watch(..., keep=None) keeps everything)"
@@ -40,9 +42,10 @@ _RELEASED = (
 _LISTED = 8
 
 
-def styled(verdict: Verdict) -> Text:
-    """Return a verdict in its colour."""
-    return Text(verdict.value, style=_STYLES[verdict])
+def styled(verdict: Verdict, relative_error: float = math.inf) -> Text:
+    """Return a verdict in its colour: a small disagreement is not as red as one without digits."""
+    small = verdict is Verdict.DISAGREES and relative_error < _SMALL
+    return Text(verdict.value, style=_MILD if small else _STYLES[verdict])
 
 
 def summary(report: Report, tape: Tape) -> RenderableType:
@@ -119,6 +122,8 @@ def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
     """Return one line for each gradient."""
     several = len({row.sweep for row in rows}) > 1
     lines = [_cells(row, several=several) for row in rows]
+    if all(row.verdict is not Verdict.DISAGREES for row in rows):
+        lines = [{k: v for k, v in cells.items() if k != "relative"} for cells in lines]
     return FittingTable(lines, ("gradient of", "verdict", "at"), _LESS_TELLING)
 
 
@@ -129,13 +134,14 @@ _LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "detects (relative)")
 def _cells(row: Row, *, several: bool) -> dict[str, Text]:
     """Return what a row shows, by column."""
     c = row.comparison
-    verdict = styled(row.verdict)
+    verdict = styled(row.verdict, row.relative_error)
     if row.inherited:
         verdict.append(" inherited")
     cells: dict[str, str | Text] = {
         "gradient of": f"{row.name} (pass {row.sweep + 1})" if several else row.name,
         "shape": "x".join(map(str, row.shape)) or "scalar",
         "verdict": verdict,
+        "relative": short(row.relative_error, 2),
         "worst error": short(c.error),
         "at": subscript(c.index),
         "x bound": short(c.ratio),
@@ -152,7 +158,8 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     """Return what is wrong at one step: what, where, how far, how far allowed, what next."""
     c = finding.comparison
     lines = Text()
-    lines.append("\nDISAGREES", style=_STYLES[Verdict.DISAGREES])
+    lines.append("\n")
+    lines.append(styled(Verdict.DISAGREES, c.relative_error))
     lines.append(f"  {finding.step.value}: {finding.title}\n")
     if finding.source is not None and (finding.source.line or finding.source.module):
         module = f" in module {finding.source.module}" if finding.source.module else ""
@@ -170,6 +177,10 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
             f"  error    {short(c.error)}, {short(c.ratio)} times the {short(c.bound)} that "
             f"rounding allows\n"
         )
+    of_largest = ""
+    if math.isfinite(c.relative_error):
+        of_largest = f"{short(c.relative_error)} of the largest number expected, "
+    lines.append(f"  relative {of_largest}{c.right_digits:.1f} digits right\n")
     lines.append(f"  extent   {c.refuted} of {c.size} elements")
     if finding.grade:
         lines.append(f"\n  evidence {finding.grade}")
@@ -255,5 +266,14 @@ def totals(report: Report) -> RenderableType:
     if first is not None:
         lines.append(f"first wrong step: {first.title}\n", style=_STYLES[Verdict.DISAGREES])
     lines.append("verdict   ")
-    lines.append(styled(report.verdict))
+    farthest = max((f.comparison.relative_error for f in report.wrong), default=math.inf)
+    lines.append(styled(report.verdict, farthest))
+    lines.append(required(report.digits, report.verdict, report.required))
     return lines
+
+
+def required(digits: float | None, verdict: Verdict, met: Verdict) -> str:
+    """Return what the verdict becomes if so many right digits are enough; nothing if none are."""
+    if digits is None or verdict is not Verdict.DISAGREES:
+        return ""
+    return f", to {digits:g} digits {met.value}"
