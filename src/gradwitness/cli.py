@@ -53,6 +53,12 @@ Digits = Annotated[
     float | None,
     typer.Option(help="let a disagreement pass that has so many right digits [default: none]"),
 ]
+Judged = Annotated[
+    str,
+    typer.Option(
+        "--judge", help="all, or gradients: doubts about results of the forward pass count apart"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
 
@@ -147,6 +153,7 @@ def check(
     sweep: Sweep = None,
     dtype: Dtype = None,
     digits: Digits = None,
+    judge: Judged = "all",
 ) -> None:
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
@@ -154,6 +161,7 @@ def check(
     from gradwitness.api.targets import judged, probes_of
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
+    from gradwitness.judging.finding import rests_on
     from gradwitness.report.faults import faults_of, probe_faults
     from gradwitness.report.record import dumps, report_record
     from gradwitness.report.tables.claims import claims as claims_table
@@ -165,13 +173,14 @@ def check(
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     digits = positive(digits)
+    rests_on(judge)
     sources = [read_claims(file) for file in claims or ()]
     probed = probes_of(target) if probe else None
     if probed is None:
         tape, report, cost = judged(target, keep=None if sources else KEEP)
     else:
         tape, report, cost = probed.tape, probed.report, ""
-    report = replace(report, digits=digits)
+    report = replace(report.judging(judge), digits=digits)
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     claimed = None if claimed is None else claimed.requiring(digits)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
 from gradwitness.api.claims import own_causes
 from gradwitness.api.probe import probe
 from gradwitness.engine.floats import is_inexact
+from gradwitness.judging.finding import GRADIENTS
 from gradwitness.judging.numbers import short
 from gradwitness.judging.probe_results import AGAIN
 from gradwitness.judging.slopes import measure
@@ -180,6 +182,8 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
     """Return the verdict on a function and what there is to say."""
     with subject.kept():
         found = probe(subject.step, *subject.models, names=subject.wanted, passes=_PASSES)
+        # How a call's result is made is no question of its gradient.
+        found = replace(found, report=found.report.judging(GRADIENTS))
         if not subject.outputs:
             return _told(
                 Verdict.INCONCLUSIVE,

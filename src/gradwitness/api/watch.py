@@ -13,6 +13,7 @@ from gradwitness._errors import (
     MissingExtraError,
 )
 from gradwitness.api.claims import ClaimCheck, judge_claims, positive
+from gradwitness.judging.finding import ALL, rests_on
 from gradwitness.judging.local import Judge
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import faults_of
@@ -53,6 +54,9 @@ class Witness:
         How many bytes of recorded values to keep after the steps that need them have been judged.
         Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
         recording. 0 frees every value as soon as possible; None keeps them all.
+    judge : str, optional
+        What the verdict rests on: ``all``, or the ``gradients``. Then doubts about the results of
+        the forward pass (an operator without a rule) are counted apart.
 
     Attributes
     ----------
@@ -64,8 +68,8 @@ class Witness:
     MissingExtraError
         If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, a model is not a ``torch.nn.Module``, or a named object is not a
-        tensor.
+        If ``keep`` is negative, ``judge`` is neither word, a model is not a ``torch.nn.Module``, or
+        a named object is not a tensor.
 
     Examples
     --------
@@ -104,7 +108,9 @@ class Witness:
         names: Mapping[str, torch.Tensor] | None = None,
         saved: bool = False,
         keep: int | None = KEEP,
+        judge: str = ALL,
     ) -> None:
+        self._judging = rests_on(judge)
         if keep is not None and keep < 0:
             raise InputError(f"keep={keep} bytes: give 0 or more, or None to keep everything")
         for model in models:
@@ -139,7 +145,7 @@ class Witness:
     ) -> None:
         self._recorder.stop()
         # An interrupt while this is made leaves no verdict, and is no fault of ours.
-        self._report = self._judge.report(self.tape)
+        self._report = self._judge.report(self.tape).judging(self._judging)
         self.ended = True
         del self._judge
 
@@ -262,6 +268,7 @@ def watch(
     names: Mapping[str, torch.Tensor] | None = None,
     saved: bool = False,
     keep: int | None = KEEP,
+    judge: str = ALL,
 ) -> Witness:
     """Record a block of training code and judge every gradient in it.
 
@@ -279,6 +286,8 @@ def watch(
         Also record the tensors that each node saved for backward, to show them in the graph.
     keep : int or None, optional
         How many bytes of recorded values to keep after judging; see `Witness`.
+    judge : str, optional
+        ``gradients`` sets doubts about results of the forward pass apart; see `Witness`.
 
     Returns
     -------
@@ -290,8 +299,8 @@ def watch(
     MissingExtraError
         If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, a model is not a ``torch.nn.Module``, or a named object is not a
-        tensor.
+        If ``keep`` is negative, ``judge`` is neither word, a model is not a ``torch.nn.Module``, or
+        a named object is not a tensor.
 
     Examples
     --------
@@ -308,7 +317,7 @@ def watch(
     >>> witness.report.coverage()["gradients"]
     Coverage(judged=4, total=4)
     """
-    return Witness(*models, names=names, saved=saved, keep=keep)
+    return Witness(*models, names=names, saved=saved, keep=keep, judge=judge)
 
 
 def check(

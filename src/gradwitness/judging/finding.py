@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from gradwitness._errors import InputError
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -63,6 +64,28 @@ class Finding:
         """The comparison's verdict."""
         return self.comparison.verdict
 
+    @property
+    def is_forward_doubt(self) -> bool:
+        """Whether it is about the result of a call, which could not be judged."""
+        of_call = self.step is Step.FORWARD and self.call is not None
+        return of_call and self.verdict is Verdict.INCONCLUSIVE
+
+
+ALL, GRADIENTS = "all", "gradients"
+
+
+def rests_on(judge: str) -> str:
+    """Return what a verdict shall rest on.
+
+    Raises
+    ------
+    InputError
+        If it is neither of the two.
+    """
+    if judge not in (ALL, GRADIENTS):
+        raise InputError(f"judge={judge!r}: give {ALL!r} or {GRADIENTS!r}")
+    return judge
+
 
 @dataclass(frozen=True)
 class Row:
@@ -89,6 +112,9 @@ class Row:
         Accumulator (or the node it was taken at), input of that node, backward pass.
     value : int or None
         The gradient on the tape.
+    apart : tuple, optional
+        Verdict, reason and inherited as they are without the doubts about forward results, where
+        there are any.
     """
 
     name: str
@@ -103,6 +129,7 @@ class Row:
     input_nr: int
     sweep: int
     value: int | None
+    apart: tuple[Verdict, str, bool] | None = None
 
     @property
     def relative_error(self) -> float:
@@ -150,12 +177,43 @@ class Report:
         Other issues, or what explains a fault. No verdict depends on them.
     digits : float or None
         What is `required`: a disagreement with so many right digits is let pass.
+    judge : str
+        What the verdict rests on: ``all``, or the ``gradients`` (see `judging`).
     """
 
     findings: tuple[Finding, ...]
     rows: tuple[Row, ...]
     notes: tuple[Note, ...] = ()
     digits: float | None = None
+    judge: str = ALL
+
+    def judging(self, judge: str) -> Report:
+        """Return the same judgement, resting on ``all`` or on the ``gradients``.
+
+        A backward step is judged from the recorded operands, whether or not the calls that made
+        these could be judged. With ``gradients``, results of calls that could not be judged are
+        counted apart and leave the verdict as it is; a result that is wrong is still wrong.
+
+        Raises
+        ------
+        InputError
+            For any other word.
+        """
+        if rests_on(judge) == self.judge:
+            return self
+        if self.judge == GRADIENTS:
+            raise InputError("the doubts about forward results were set apart already")
+        return replace(self, judge=judge, rows=tuple(map(_apart, self.rows)))
+
+    @property
+    def forward(self) -> Verdict:
+        """The worst verdict on the result of a call."""
+        return worst([f.verdict for f in self.findings if f.step is Step.FORWARD])
+
+    @property
+    def gradients(self) -> Verdict:
+        """The verdict that rests on the gradients, see `judging`."""
+        return self.judging(GRADIENTS).verdict
 
     @property
     def verdict(self) -> Verdict:
@@ -168,7 +226,7 @@ class Report:
         return self._verdict_to(self.digits)
 
     def _verdict_to(self, digits: float | None) -> Verdict:
-        steps = [finding.comparison.verdict_to(digits) for finding in self.findings]
+        steps = [f.comparison.verdict_to(digits) for f in considered(self.findings, self.judge)]
         return worst([*steps, worst([row.verdict_to(digits) for row in self.rows])])
 
     @property
@@ -203,6 +261,18 @@ class Report:
         return Counter(
             f.comparison.reason for f in self.findings if f.verdict is Verdict.INCONCLUSIVE
         )
+
+
+def considered(findings: tuple[Finding, ...], judge: str) -> list[Finding]:
+    """Return the findings on which a verdict rests."""
+    return [f for f in findings if judge == ALL or not f.is_forward_doubt]
+
+
+def _apart(row: Row) -> Row:
+    if row.apart is None:
+        return row
+    verdict, reason, inherited = row.apart
+    return replace(row, verdict=verdict, reason=reason, inherited=inherited, apart=None)
 
 
 def _units(findings: tuple[Finding, ...], step: Step, attribute: str) -> Coverage:

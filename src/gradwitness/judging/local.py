@@ -207,6 +207,8 @@ class Judge:
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         lineage = Lineage(tape, judged)
+        certain = [f for f in judged if not f.is_forward_doubt]
+        apart = Lineage(tape, certain) if len(certain) < len(judged) else None
         failures = list(tape.failures)
         if replayed is None and tape.complete and not failures:
             replayed = self._attempt(lambda: replay(tape), failures.append)
@@ -220,14 +222,24 @@ class Judge:
             digits = row.digits
             if replayed is not None and row.value is not None:
                 digits = replayed.digits(row.sweep, input_nr, tape.values[row.value].array)
-            return replace(row, verdict=verdict, reason=reason, inherited=inherited, digits=digits)
+            without = apart and apart.verdict(row.sweep, input_nr, row.comparison)
+            return replace(
+                row,
+                verdict=verdict,
+                reason=reason,
+                inherited=inherited,
+                digits=digits,
+                apart=without,
+            )
 
         rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
             # Next to a gradient with numbers, one without leaves nothing open.
             findings = judged
             rows = [
-                replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
+                replace(row, verdict=Verdict.AGREES, apart=None)
+                if row.comparison.reason == EMPTY
+                else row
                 for row in rows
             ]
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))

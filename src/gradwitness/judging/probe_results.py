@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.compare import TOO_LITTLE
+from gradwitness.judging.finding import ALL, considered
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -89,13 +90,14 @@ class ProbePass:
         """
         return self.verdict_to(None)
 
-    def verdict_to(self, digits: float | None) -> Verdict:
-        """Return the verdict where a disagreement with so many right digits is let pass."""
+    def verdict_to(self, digits: float | None, judge: str = ALL) -> Verdict:
+        """Return the verdict with so many digits required, resting on so much; see `Report`."""
         if self.kind == AGAIN:
             same = not self.error and not self.notes
             return Verdict.AGREES if same else Verdict.INCONCLUSIVE
         failed = [Verdict.INCONCLUSIVE] if self.error else []
-        steps = [f.comparison.verdict_to(digits) for f in self.findings if _speaks(f)]
+        findings = considered(self.findings, judge)
+        steps = [f.comparison.verdict_to(digits) for f in findings if _speaks(f)]
         return worst(steps + failed)
 
 
@@ -135,7 +137,7 @@ class Probe:
     def _verdicts_to(self, digits: float | None) -> list[Verdict]:
         sent = [p for p in self.passes if p.sent and (p.kind != AGAIN or p.error)]
         doubt = [Verdict.INCONCLUSIVE] if self.skipped else []
-        return [p.verdict_to(digits) for p in sent] + doubt
+        return [p.verdict_to(digits, self.report.judge) for p in sent] + doubt
 
     @property
     def hidden(self) -> dict[str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness.judging.compare import CANCELS
-from gradwitness.judging.finding import Step
+from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
 from gradwitness.verdict import Verdict
@@ -32,6 +32,7 @@ _STYLES = {
     Verdict.DISAGREES: "bold red",
     Verdict.INCONCLUSIVE: "yellow",
 }
+_LEAVE_OUT = "; judge='gradients' (--judge gradients) leaves it out of the verdict\n"
 # A disagreement below this share of the largest number, and its colour.
 _SMALL, _MILD = 0.1, "dark_orange"
 _RELEASED = (
@@ -265,6 +266,15 @@ def totals(report: Report) -> RenderableType:
     first = report.first_wrong
     if first is not None:
         lines.append(f"first wrong step: {first.title}\n", style=_STYLES[Verdict.DISAGREES])
+    apart = report.judge == GRADIENTS
+    undecided = report.forward is Verdict.INCONCLUSIVE
+    if undecided and (apart or report.gradients is not Verdict.INCONCLUSIVE):
+        lines.append("forward   ")
+        lines.append(styled(report.forward))
+        lines.append("; the verdict does not rest on it\n" if apart else _LEAVE_OUT)
+        lines.append("gradients ")
+        lines.append(styled(report.gradients))
+        lines.append("\n")
     lines.append("verdict   ")
     farthest = max((f.comparison.relative_error for f in report.wrong), default=math.inf)
     lines.append(styled(report.verdict, farthest))
