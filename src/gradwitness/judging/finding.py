@@ -46,6 +46,8 @@ class Finding:
         The rule's text for what was compared.
     grade : str
         How strong the evidence is, where it is less than a bound derived from the rule.
+    advice : str
+        What a gradient that is no derivative looks like, and the declaration that would say so.
     """
 
     step: Step
@@ -58,6 +60,7 @@ class Finding:
     source: Source | None = None
     formula: str = ""
     grade: str = ""
+    advice: str = ""
 
     @property
     def verdict(self) -> Verdict:

@@ -21,8 +21,10 @@ from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
+from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.records import largest
 from gradwitness.tape import Edge, Kind
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +63,7 @@ class SweepCheck:
         self.tape = tape
         self.records = records
         self.number = number
+        self._functions = functions
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
         self._rows: list[Row] = []
@@ -139,6 +142,7 @@ class SweepCheck:
         comparison: Comparison,
         formula: str = "",
         grade: str = "",
+        advice: str = "",
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
         self._findings.append(
@@ -153,6 +157,7 @@ class SweepCheck:
                 source=source_of(self.tape, node) if call is None else call.source,
                 formula=formula,
                 grade=grade,
+                advice=advice,
             )
         )
 
@@ -220,7 +225,11 @@ class SweepCheck:
             expected = reason
         measured = set()
         for judged in self._custom.judge(node, node_run, expected, self._is_needed):
-            self._backward_finding(node, judged.input_nr, names, judged.comparison, judged.grade)
+            c, k = judged.comparison, judged.input_nr
+            said = ""
+            if c.verdict is Verdict.DISAGREES and _is_zero(expected, k, c):
+                said = advice_on(self.tape, self.records, self._functions, node, node_run, k)
+            self._backward_finding(node, k, names, c, judged.grade, said)
             if not judged.by_rules:
                 measured.add(judged.input_nr)
         for input_nr, sent in enumerate(node_run.outgoing):
@@ -236,9 +245,11 @@ class SweepCheck:
         names: list[tuple[str, str]],
         comparison: Comparison,
         grade: str = "",
+        advice: str = "",
     ) -> None:
         name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
-        self._finding(Step.BACKWARD, node, input_nr, f"gradient of {name}", comparison, text, grade)
+        what = f"gradient of {name}"
+        self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice)
 
     def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
         arithmetic = backward_arithmetic(self.tape, node, node_run.incoming)
@@ -375,3 +386,10 @@ class SweepCheck:
             sweep=self.number,
             value=number,
         )
+
+
+def _is_zero(expected: Any, input_nr: int, comparison: Comparison) -> bool:
+    """Whether a custom function's gradient should be 0, by the rules or by slopes."""
+    if isinstance(expected, Unjudgeable) or expected[input_nr] is None:
+        return comparison.expected == 0
+    return not np.any(expected[input_nr].value)

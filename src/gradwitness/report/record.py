@@ -99,6 +99,7 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "line": finding.source.line if finding.source else "",
         "rule": finding.formula,
         "grade": finding.grade,
+        "advice": finding.advice,
         **comparison_record(finding.comparison),
     }
 

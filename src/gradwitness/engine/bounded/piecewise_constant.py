@@ -126,6 +126,19 @@ def _copysign(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     return assemble(arithmetic, np.copysign(x, sign), (a, b), carry)
 
 
+def _heaviside(arithmetic: Arithmetic, a: Any, at_zero: Any) -> Bounded:
+    x, half = np.asarray(value_of(a)), np.asarray(value_of(at_zero))
+
+    def carry(of_x: Error, of_half: Error) -> Error:
+        # An uncertain sign can make the step; what it is at 0 counts only there.
+        highest = np.maximum(1.0, np.maximum(np.abs(half), np.abs(1 - half)))
+        near = None if of_x is None else (of_x > 0) & (np.abs(x) <= of_x)
+        step = None if near is None else np.where(near, highest, 0.0)
+        return total(step, None if of_half is None else np.where(x == 0, of_half, 0.0))
+
+    return assemble(arithmetic, np.heaviside(x, half), (a, at_zero), carry)
+
+
 def _decided(ufunc: np.ufunc) -> Callable[..., Plain]:
     def handler(arithmetic: Arithmetic, *operands: Any) -> Plain:
         del arithmetic
@@ -140,6 +153,7 @@ UFUNCS |= {
     "fmod": _remaining(np.fmod, np.trunc),
     "remainder": _remaining(np.remainder, np.floor),
     "copysign": _copysign,
+    "heaviside": _heaviside,
 }
 UFUNCS |= {
     ufunc.__name__: _decided(ufunc)

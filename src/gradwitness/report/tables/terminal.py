@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -61,7 +63,13 @@ def summary(report: Report, tape: Tape) -> RenderableType:
             parts.append(Text("No operation was recorded either: other threads are not watched."))
     if report.wrong:
         names = Names(tape)
-        parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
+        told: set[str] = set()
+        for finding in report.wrong[:_LISTED]:
+            seen, _, _ = finding.advice.partition("\n\n")
+            again = finding.advice and finding.advice in told
+            told.add(finding.advice)
+            shown = replace(finding, advice=f"{seen} the same declaration") if again else finding
+            parts.append(describe(shown, tape, names))
     if len(report.wrong) > _LISTED:
         parts.append(Text(f"... and {len(report.wrong) - _LISTED} more steps disagree."))
     parts += [noted(note) for note in report.notes]
@@ -175,8 +183,7 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
         where = subscript(c.index) or "the number"
         lines.append(
             f"  worst    {where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}\n"
-            f"  error    {short(c.error)}, {short(c.ratio)} times the {short(c.bound)} that "
-            f"rounding allows\n"
+            f"  error    {short(c.error)}, {_allowed(c)}\n"
         )
     of_largest = ""
     if math.isfinite(c.relative_error):
@@ -185,8 +192,20 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     lines.append(f"  extent   {c.refuted} of {c.size} elements")
     if finding.grade:
         lines.append(f"\n  evidence {finding.grade}")
+    if finding.advice:
+        seen, _, code = finding.advice.partition("\n\n")
+        lines.append(f"\n  next     {seen}\n")
+        # Lines to copy are not wrapped.
+        pasted = Text(textwrap.indent(code, "    "), no_wrap=True, overflow="ignore")
+        return Group(lines, pasted)
     lines.append(f"\n  next     {_NEXT[finding.step]}")
     return lines
+
+
+def _allowed(c: Comparison) -> str:
+    if c.bound == 0:
+        return "where rounding allows none"
+    return f"{short(c.ratio)} times the {short(c.bound)} that rounding allows"
 
 
 def noted(note: Note) -> RenderableType:
