@@ -53,12 +53,7 @@ Digits = Annotated[
     float | None,
     typer.Option(help="let a disagreement pass that has so many right digits [default: none]"),
 ]
-Judged = Annotated[
-    str,
-    typer.Option(
-        "--judge", help="all, or gradients: doubts about results of the forward pass count apart"
-    ),
-]
+Judged = Annotated[str, typer.Option(help="all, or gradients: doubts about results stand apart")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
 
@@ -175,11 +170,8 @@ def check(
     digits = positive(digits)
     rests_on(judge)
     sources = [read_claims(file) for file in claims or ()]
-    probed = probes_of(target) if probe else None
-    if probed is None:
-        tape, report, cost = judged(target, keep=None if sources else KEEP)
-    else:
-        tape, report, cost = probed.tape, probed.report, ""
+    keep = None if sources else KEEP
+    (tape, report, cost), probed = probes_of(target) if probe else (judged(target, keep), None)
     report = replace(report.judging(judge), digits=digits)
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None

@@ -119,6 +119,9 @@ class GradientTester:
 @pytest.fixture(name="witness")
 def _witness(request: pytest.FixtureRequest) -> GradientTester:
     """Judge the gradients of this test: ``witness.watch``, ``gradcheck``, ``assert_gradients``."""
+    from gradwitness.api.declared_files import load_declarations
+
+    load_declarations(request.config.rootpath)
     made = GradientTester()
     request.node.stash[_KEY] = made
     return made

@@ -5,6 +5,7 @@ If every step holds, the whole holds, and a fault shows only at the step that ma
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -17,12 +18,14 @@ from gradwitness.judging import large_steps
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.lineage import Lineage
+from gradwitness.judging.meant_hooks import judged_hooks
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.rules import find
+from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import SOURCES, UNFILLED
 from gradwitness.tape import OUTSIDE, references
 from gradwitness.verdict import Verdict
@@ -204,8 +207,18 @@ class Judge:
             else f
             for f in self._findings
         ]
+        hooks = judged_hooks(tape, self._records)
+        findings = [
+            replace(f, comparison=hooks[key][0], grade=hooks[key][1])
+            if f.step is Step.FAN_IN and (key := (f.sweep, f.node, f.tensor_nr)) in hooks
+            else f
+            for f in findings
+        ]
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
+        misdeclared = any(
+            f.verdict is Verdict.DISAGREES and f.grade.startswith("declared") for f in judged
+        )
         lineage = Lineage(tape, judged)
         certain = [f for f in judged if not f.is_forward_doubt]
         apart = Lineage(tape, certain) if len(certain) < len(judged) else None
@@ -218,10 +231,15 @@ class Judge:
 
         def finished(row: Row) -> Row:
             input_nr = (row.node, row.input_nr)
+            if (row.sweep, *input_nr) in hooks:
+                row = replace(row, comparison=hooks[row.sweep, *input_nr][0])
             verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, row.comparison)
             digits = row.digits
             if replayed is not None and row.value is not None:
                 digits = replayed.digits(row.sweep, input_nr, tape.values[row.value].array)
+            if inherited and misdeclared:
+                # The replay took what was sent against a declaration as it is.
+                digits = math.nan
             without = apart and apart.verdict(row.sweep, input_nr, row.comparison)
             return replace(
                 row,
@@ -243,6 +261,7 @@ class Judge:
                 for row in rows
             ]
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
+        notes = tuple(note for note in notes if not _is_meant(note))
         return _final((*findings, *_incomplete(failures)), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
@@ -282,6 +301,12 @@ class Judge:
         except Unjudgeable:
             return 0.0
         return largest(results[output_nr])
+
+
+def _is_meant(note: Note) -> bool:
+    """Whether a note is about numbers that were allowed to leave autograd's sight."""
+    is_about = "sight" in note.kind or "detach" in note.kind
+    return is_about and note.source is not None and is_allowed(note.source.line)
 
 
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:

@@ -14,6 +14,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.approximations import as_approximated
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
 from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
 from gradwitness.judging.custom_functions import CustomCheck
@@ -224,7 +225,8 @@ class SweepCheck:
         except Unjudgeable as reason:
             expected = reason
         measured = set()
-        for judged in self._custom.judge(node, node_run, expected, self._is_needed):
+        for found in self._custom.judge(node, node_run, expected, self._is_needed):
+            judged = as_approximated(self.records, self._functions, node, node_run, found)
             c, k = judged.comparison, judged.input_nr
             said = ""
             if c.verdict is Verdict.DISAGREES and _is_zero(expected, k, c):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import RuleError
 from gradwitness.rules import registry
+from gradwitness.rules.declarations import require_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -132,10 +133,8 @@ def surrogate(
         raise RuleError(
             f"{name} has a declared gradient of {operand!r}; replace=True takes its place"
         )
-    if not 0 <= tolerance < 1:
-        raise RuleError(
-            f"the gradient of {name}'s {operand!r} has tolerance={tolerance!r}: {_SHARE}"
-        )
+    if tolerance:
+        require_share(tolerance, f"the declared gradient of {name}'s {operand!r}")
     if of is not None:
         gradients[operand] = _derivative(of, name, operand, accepted, parameters, tolerance)
     elif parameters or not text:
@@ -157,9 +156,6 @@ def surrogate(
         return formula
 
     return register
-
-
-_SHARE = "give a share of the largest number, such as 1e-4"
 
 
 def _derivative(

@@ -1,0 +1,47 @@
+"""Gradients that the program declared to be right to a tolerance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gradwitness.judging.records import largest
+from gradwitness.rules.declarations import tolerance_of
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from gradwitness.judging.custom_functions import Judged
+    from gradwitness.judging.records import Records
+    from gradwitness.judging.slopes import Functions
+    from gradwitness.tape import Node, NodeRun
+
+GRADE = (
+    "declared by the program to be right to {tolerance:g} of the largest number; it is to {off:.2g}"
+)
+
+
+def as_approximated(
+    records: Records, functions: Functions | None, node: Node, node_run: NodeRun, judged: Judged
+) -> Judged:
+    """Return a judgement where a disagreement within the declared tolerance is none."""
+    tolerance = 0.0 if functions is None else tolerance_of(functions.function(node.id))
+    c = judged.comparison
+    number = node_run.outgoing[judged.input_nr]
+    if c.verdict is not Verdict.DISAGREES or number is None or not c.relative_error <= tolerance:
+        return judged
+    scale = largest(records(number))
+    bound = c.bound + tolerance * scale
+    within = replace(
+        c,
+        verdict=Verdict.AGREES,
+        reason="",
+        refuted=0,
+        bound=bound,
+        ratio=c.error / bound,
+        probable_ratio=c.error / bound,
+        detects=c.detects + 2 * tolerance * scale,
+        detects_relative=c.detects_relative + 2 * tolerance,
+    )
+    grade = GRADE.format(tolerance=tolerance, off=c.relative_error)
+    # What was sent is right enough, and carried on as it is.
+    return replace(judged, comparison=within, grade=grade, by_rules=False)
