@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from capture.programs import run_back
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FACTOR = 0.5
+TERMS = 0
 
 
 def scaled(gradient: Any) -> Any:
@@ -17,32 +20,41 @@ def scaled(gradient: Any) -> Any:
     return FACTOR * gradient
 
 
-def squared(hook: Callable[[Any], Any]) -> torch.Tensor:
+def squared(hook: Callable[[Any], Any]) -> Any:
     """Return a leaf after a pass whose second tensor has a hook."""
-    x = torch.linspace(-1, 1, 6).requires_grad_()
+    x: Any = torch.linspace(-1, 1, 6).requires_grad_()
     y = x.sin()
     y.register_hook(hook)
-    y.square().sum().backward()
+    run_back(y.square().sum())
     return x
 
 
-def with_lambda() -> torch.Tensor:
+def passed_on() -> Any:
+    """Put it where what follows rounds nothing."""
+    x: Any = torch.linspace(-1, 1, 6).requires_grad_()
+    y = x + 1
+    y.register_hook(scaled)
+    run_back(y.square())
+    return x
+
+
+def with_lambda() -> Any:
     """Do the same with a hook that has no name."""
     return squared(lambda g: FACTOR * g)
 
 
-def on_leaf() -> torch.Tensor:
+def on_leaf() -> Any:
     """Put the hook on the leaf itself."""
-    x = torch.linspace(-1, 1, 6).requires_grad_()
+    x: Any = torch.linspace(-1, 1, 6).requires_grad_()
     x.register_hook(scaled)
-    (x.sin().square().sum() + x.square().sum()).backward()
+    run_back(x.sin().square().sum() + x.square().sum())
     return x
 
 
 class Solver:
     """A hook within a method."""
 
-    def run(self) -> torch.Tensor:
+    def run(self) -> Any:
         """Register one that is made anew each time."""
 
         def hook(gradient: Any) -> Any:

@@ -27,12 +27,16 @@ FILE = "capture/declared_program.py"
 
 @pytest.fixture(autouse=True)
 def _scratch() -> Iterator[None]:
-    kept = (declarations._hooks, declarations._approximations, declarations._detached)
+    kept: tuple[dict[Any, Any], ...] = (
+        declarations._hooks,
+        declarations._approximations,
+        declarations._detached,
+    )
     before = [dict(table) for table in kept]
     yield
     for table, entries in zip(kept, before, strict=True):
         table.clear()
-        table.update(entries)  # type: ignore[arg-type]
+        table.update(entries)
 
 
 def watched(run: Callable[[], Any], **options: Any) -> gw.Witness:
@@ -46,6 +50,7 @@ HOOKS: list[tuple[Any, Callable[[], Any]]] = [
     (program.scaled, lambda: program.squared(program.scaled)),
     (f"{FILE}:scaled", lambda: program.squared(program.scaled)),
     (f"{FILE}:scaled", program.on_leaf),
+    (f"{FILE}:scaled", program.passed_on),
     (f"{FILE}:Solver.run.hook", lambda: program.Solver().run()),
     (f"{FILE}:Solver.run", lambda: program.Solver().run()),
     (f"{FILE}:with_lambda", program.with_lambda),
@@ -76,7 +81,7 @@ def test_a_hook_does_what_was_declared_or_not(
 
 def test_a_hook_may_use_the_tensor_that_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
     # y = sin x, and the hook is meant to send g (1 - y^2): with that dx = 2 y (1 - y^2) cos x.
-    x = torch.linspace(-1, 1, 6, dtype=torch.float64).requires_grad_()
+    x: Any = torch.linspace(-1, 1, 6, dtype=torch.float64).requires_grad_()
 
     def run() -> None:
         y = x.sin()
@@ -101,12 +106,13 @@ def test_with_a_tolerance_a_hook_may_be_computed_by_anything(
         return np.linalg.solve(np.eye(g.size) * 0.75, g)
 
     def run() -> Any:
-        return program.squared(lambda g: g * sum(0.25**k for k in range(program.TERMS)))
+        terms: Any = range(program.TERMS)
+        return program.squared(lambda g: g * sum(0.25**k for k in terms))
 
     gw.meant_hook(run, "v, where v = g + v / 4", tolerance=1e-4)(solve)
     # The error of n terms is 4^-n: 6e-5 for 7, 1e-3 for 5.
     for terms, verdict in ((7, A), (5, D)):
-        monkeypatch.setattr(program, "TERMS", terms, raising=False)
+        monkeypatch.setattr(program, "TERMS", terms)
         assert watched(run).verdict is verdict
 
 
@@ -124,10 +130,10 @@ def test_a_hook_of_another_shape_is_in_doubt() -> None:
     assert "gives shape (), but g has shape (6,)" in reason
 
 
-def test_numbers_that_were_freed_leave_it_open() -> None:
+@pytest.mark.parametrize("run", [program.on_leaf, program.passed_on])
+def test_numbers_that_were_freed_leave_it_open(run: Callable[[], Any]) -> None:
     gw.meant_hook(program.scaled, "g / 2")(lambda g: g / 2)
-    witness = watched(lambda: program.squared(program.scaled), keep=0)
-    assert witness.verdict is I
+    assert watched(run, keep=0).verdict is I
 
 
 class Square(Function):

@@ -33,9 +33,8 @@ def load_declarations(start: Path) -> None:
     project = _project(start.resolve())
     if project is None:
         return
-    given = _table(project).get(_KEY, [])
-    for name in [given] if isinstance(given, str) else given:
-        file = project.parent / f"{name}"
+    for name in _named(project):
+        file = project.parent / name
         if not file.is_file():
             raise InputError(f"{project}: [tool.gradwitness] {_KEY} names {name!r}: no such file")
         _run(file)
@@ -46,7 +45,7 @@ def _project(folder: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _table(project: Path) -> dict[str, object]:
+def _named(project: Path) -> list[str]:
     try:
         table = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
     except (OSError, ValueError) as error:
@@ -59,7 +58,7 @@ def _table(project: Path) -> dict[str, object]:
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{project}: [tool.gradwitness] {_KEY} must be a file, or a list of files")
-    return {_KEY: names}
+    return names
 
 
 def _run(file: Path) -> None:

@@ -18,7 +18,7 @@ from gradwitness.judging import large_steps
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.lineage import Lineage
-from gradwitness.judging.meant_hooks import judged_hooks
+from gradwitness.judging.meant_hooks import as_meant, behind_hooks, judged_hooks
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
@@ -208,12 +208,7 @@ class Judge:
             for f in self._findings
         ]
         hooks = judged_hooks(tape, self._records)
-        findings = [
-            replace(f, comparison=hooks[key][0], grade=hooks[key][1])
-            if f.step is Step.FAN_IN and (key := (f.sweep, f.node, f.tensor_nr)) in hooks
-            else f
-            for f in findings
-        ]
+        findings = [as_meant(f, hooks) for f in findings] if hooks else findings
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         misdeclared = any(
@@ -231,8 +226,8 @@ class Judge:
 
         def finished(row: Row) -> Row:
             input_nr = (row.node, row.input_nr)
-            if (row.sweep, *input_nr) in hooks:
-                row = replace(row, comparison=hooks[row.sweep, *input_nr][0])
+            if any(sweep == row.sweep for sweep, _, _ in hooks):
+                row = replace(row, comparison=behind_hooks(row, self._records))
             verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, row.comparison)
             digits = row.digits
             if replayed is not None and row.value is not None:
@@ -240,7 +235,7 @@ class Judge:
             if inherited and misdeclared:
                 # The replay took what was sent against a declaration as it is.
                 digits = math.nan
-            without = apart and apart.verdict(row.sweep, input_nr, row.comparison)
+            without = apart.verdict(row.sweep, input_nr, row.comparison) if apart else None
             return replace(
                 row,
                 verdict=verdict,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from gradwitness.engine.floats import Arithmetic, gamma
 from gradwitness.engine.forward import numbers, run
 from gradwitness.judging.carried_bounds import total
 from gradwitness.judging.comparison import Comparison, unjudged
+from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import meant_hooks
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,11 +30,34 @@ GRADE = "declared by the program: the hook {place} sends {text}; normwise"
 _ROUNDINGS = 8
 
 
-def judged_hooks(
-    tape: Tape, records: Records
-) -> Mapping[tuple[int, int, int], tuple[Comparison, str]]:
+Hooked: TypeAlias = "Mapping[tuple[int | None, int | None, int], tuple[Comparison, str]]"
+
+
+def as_meant(finding: Finding, hooks: Hooked) -> Finding:
+    """Return a finding where a declared hook changed what arrives, judged by what was declared."""
+    key = (finding.sweep, finding.node, finding.tensor_nr)
+    if finding.step is not Step.FAN_IN or key not in hooks:
+        return finding
+    comparison, grade = hooks[key]
+    return replace(finding, comparison=comparison, grade=grade)
+
+
+def behind_hooks(row: Row, records: Records) -> Comparison:
+    """Return the comparison of a gradient in a pass with declared hooks.
+
+    What was carried to it from before a hook says nothing: the steps on its way decide.
+    """
+    if row.comparison.verdict is not Verdict.DISAGREES or row.value is None:
+        return row.comparison
+    try:
+        return records.against(row.value, records.exact(row.value))
+    except Unjudgeable as reason:
+        return unjudged(str(reason))
+
+
+def judged_hooks(tape: Tape, records: Records) -> Hooked:
     """Return the judgement of what declared hooks made, by pass, node and input, with its grade."""
-    found = {}
+    found: dict[tuple[int | None, int | None, int], tuple[Comparison, str]] = {}
     for number, sweep in enumerate(tape.sweeps):
         hooks = meant_hooks(sweep)
         for node_run in sweep.node_runs if hooks else ():
@@ -72,9 +98,8 @@ def _expected(
     g = summed if isinstance(summed, Bounded) else Bounded(np.asarray(summed), arithmetic)
     for hook in hooks:
         whose = f"the declared hook {hook.place.text}"
-        given = [g, records.exact(output, arithmetic)][: 2 if hook.takes_tensor else 1]
-        if hook.tolerance:
-            given = [array.value for array in given]
+        bounded = [g, records.exact(output, arithmetic)][: 2 if hook.takes_tensor else 1]
+        given = [array.value if hook.tolerance else array for array in bounded]
         made: Any = numbers(whose, run(whose, hook.function, *given), dtype, arithmetic)
         if made.shape != g.shape:
             raise Unjudgeable(f"{whose} gives shape {made.shape}, but g has shape {g.shape}")

@@ -64,7 +64,7 @@ class Surrogate:
 
 
 @dataclass(frozen=True)
-class Scene:
+class Exhibit:
     """What a surrogate may be made of."""
 
     g: Floats
@@ -108,9 +108,9 @@ def advice(
         tensors = [name for name, value in arguments.items() if isinstance(value, Ref)]
         if function is None:
             return ""
-        scene = _scene(tape, records, node, node_run, input_nr, arguments, tensors[input_nr])
+        exhibit = _exhibit(tape, records, node, node_run, input_nr, arguments, tensors[input_nr])
         with np.errstate(all="ignore"):
-            fitting = _candidates(scene, used=used or steps)
+            fitting = _candidates(exhibit, used=used or steps)
             found = min(fitting, key=lambda surrogate: surrogate.tolerance, default=None)
     except Exception:  # noqa: BLE001 (no verdict may depend on what is only advice)
         return ""
@@ -120,10 +120,10 @@ def advice(
         why = "runs outside torch" if outside else "only rounds or compares"
         kind = f", {found.kind}" if found else ""
         seen = f"its forward {why}: this looks like a straight-through estimator{kind}"
-    return f"{seen}; if it is meant:\n\n{_declaration(function, scene.name, found)}"
+    return f"{seen}; if it is meant:\n\n{_declaration(function, exhibit.name, found)}"
 
 
-def _scene(
+def _exhibit(
     tape: Tape,
     records: Records,
     node: Node,
@@ -131,7 +131,7 @@ def _scene(
     input_nr: int,
     arguments: dict[str, Any],
     name: str,
-) -> Scene:
+) -> Exhibit:
     x = records(arguments[name].value)
     number = node_run.outgoing[input_nr]
     if number is None:
@@ -150,32 +150,34 @@ def _scene(
     unit = max(unit_roundoff(dtype) for dtype in dtypes if is_inexact(dtype))
     several = len(node.outputs) > 1
     g_name = f"g[{fitting}]" if several else "g"
-    return Scene(gs[fitting], g_name, sent, name, x, unit, scalars)
+    return Exhibit(gs[fitting], g_name, sent, name, x, unit, scalars)
 
 
-def _candidates(scene: Scene, *, used: bool) -> Iterator[Surrogate]:
+def _candidates(exhibit: Exhibit, *, used: bool) -> Iterator[Surrogate]:
     """Yield the surrogates that fit, the plainest first."""
-    g, sent, name = scene.g_name, scene.sent, scene.name
+    g, sent, name = exhibit.g_name, exhibit.sent, exhibit.name
     first = float(sent.flat[0]) if sent.size else 0.0
     if not used and sent.size and np.all(sent == first):
         yield Surrogate("a constant", f"{first:g}", f"np.full_like({name}, {first!r})", (name,))
-    if not scene.g.shape == sent.shape == scene.x.shape or not sent.size:
+    if not exhibit.g.shape == sent.shape == exhibit.x.shape or not sent.size:
         return
-    if scene.fits(scene.g):
+    if exhibit.fits(exhibit.g):
         yield Surrogate("the identity", g, g)
-    yield from _quantised(scene)
-    shape = shape_of(scene.x, scene.g, sent, scene.scalars, scene.name)
+    yield from _quantised(exhibit)
+    shape = shape_of(exhibit.x, exhibit.g, sent, exhibit.scalars, exhibit.name)
     for fitted in shape:
-        off = scene.off(scene.g * fitted.values)
-        exact = off <= _ROUNDINGS * scene.unit
+        off = exhibit.off(exhibit.g * fitted.values)
+        exact = off <= _ROUNDINGS * exhibit.unit
         if exact or off < _CLOSE:
             tolerance = 0.0 if exact else float(f"{2 * off:.0e}")
             code = fitted.code.replace("g * ", f"{g} * ", 1) if g != "g" else fitted.code
             yield Surrogate(fitted.kind, fitted.text, code, (name, *fitted.reads), tolerance)
-    weights = np.exp(scene.x - np.max(scene.x, axis=-1, keepdims=True)) if scene.x.ndim else None
+    weights = (
+        np.exp(exhibit.x - np.max(exhibit.x, axis=-1, keepdims=True)) if exhibit.x.ndim else None
+    )
     if weights is not None:
         s = weights / weights.sum(-1, keepdims=True)
-        if scene.fits(s * (scene.g - (scene.g * s).sum(-1, keepdims=True))):
+        if exhibit.fits(s * (exhibit.g - (exhibit.g * s).sum(-1, keepdims=True))):
             yield Surrogate(
                 "the softmax's gradient",
                 "s (g - sum(g s)), s = softmax(x)",
@@ -188,16 +190,16 @@ def _candidates(scene: Scene, *, used: bool) -> Iterator[Surrogate]:
 _CLOSE = 1e-3
 
 
-def _quantised(scene: Scene) -> Iterator[Surrogate]:
+def _quantised(exhibit: Exhibit) -> Iterator[Surrogate]:
     """Yield the identity within the range of a quantisation by arguments of forward."""
-    g, x, name = scene.g_name, scene.x, scene.name
-    for scale, low, high in itertools.permutations(scene.scalars, 3):
-        by = scene.scalars[scale]
-        if not by or not scene.scalars[low] < scene.scalars[high]:
+    g, x, name = exhibit.g_name, exhibit.x, exhibit.name
+    for scale, low, high in itertools.permutations(exhibit.scalars, 3):
+        by = exhibit.scalars[scale]
+        if not by or not exhibit.scalars[low] < exhibit.scalars[high]:
             continue
         q = np.round(x / by)
-        inside = (q >= scene.scalars[low]) & (q <= scene.scalars[high])
-        if not inside.all() and scene.fits(scene.g * inside):
+        inside = (q >= exhibit.scalars[low]) & (q <= exhibit.scalars[high])
+        if not inside.all() and exhibit.fits(exhibit.g * inside):
             q_text = f"np.round({name} / {scale})"
             yield Surrogate(
                 "the identity within the range",

@@ -166,7 +166,11 @@ def _sigmoid(u: Floats, factor: Floats) -> tuple[float, float] | None:
     if (factor <= 0).any() or np.unique(np.abs(u)).size < 3:
         return None
     begin = (4 * float(factor.max()), 2 / max(float(np.median(np.abs(u))), 1e-6))
-    fit = least_squares(lambda p: _logistic(u, *p) - factor, begin, xtol=1e-12, max_nfev=200)
+
+    def gaps(parameters: Floats) -> Floats:
+        return _logistic(u, *parameters) - factor
+
+    fit = least_squares(gaps, begin, xtol=1e-12, max_nfev=200)
     a, k = map(float, fit.x)
     return a, abs(k)
 

@@ -171,6 +171,15 @@ def allow_detach(where: Any) -> None:
     ------
     RuleError
         If there is no such file or function.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import gradwitness
+    >>> def weighted(x):
+    ...     weights = torch.softmax(x, 0).detach()
+    ...     return (weights * x).sum()
+    >>> gradwitness.allow_detach(weighted)
     """
     found = place(where, "the allowed detach")
     _detached[found.text] = found

@@ -58,7 +58,7 @@ def claims(reports: Sequence[ClaimReport]) -> RenderableType:
 
 def claims_record(reports: Sequence[ClaimReport], program: Report | None) -> dict[str, Any]:
     """Return judged claims as plain data, with the judgement of the program if there is one."""
-    parts = [*reports, *([] if program is None else [program])]
+    parts: list[ClaimReport | Report] = [*reports, *([] if program is None else [program])]
     verdict = worst([part.verdict for part in parts])
     return {
         "schema": SCHEMA,
