@@ -5,7 +5,6 @@ If every step holds, the whole holds, and a fault shows only at the step that ma
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -17,12 +16,12 @@ from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
-from gradwitness.judging.lineage import Lineage
-from gradwitness.judging.meant_hooks import as_meant, behind_hooks, judged_hooks
+from gradwitness.judging.meant_hooks import as_meant, judged_hooks
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
+from gradwitness.judging.rows import finished
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
@@ -211,12 +210,6 @@ class Judge:
         findings = [as_meant(f, hooks) for f in findings] if hooks else findings
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
-        misdeclared = any(
-            f.verdict is Verdict.DISAGREES and f.grade.startswith("declared") for f in judged
-        )
-        lineage = Lineage(tape, judged)
-        certain = [f for f in judged if not f.is_forward_doubt]
-        apart = Lineage(tape, certain) if len(certain) < len(judged) else None
         failures = list(tape.failures)
         if replayed is None and tape.complete and not failures:
             replayed = self._attempt(lambda: replay(tape), failures.append)
@@ -224,28 +217,14 @@ class Judge:
             reported = {finding.comparison.reason for finding in findings}
             failures = [reason for reason in failures if reason not in reported]
 
-        def finished(row: Row) -> Row:
-            input_nr = (row.node, row.input_nr)
-            if any(sweep == row.sweep for sweep, _, _ in hooks):
-                row = replace(row, comparison=behind_hooks(row, self._records))
-            verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, row.comparison)
-            digits = row.digits
-            if replayed is not None and row.value is not None:
-                digits = replayed.digits(row.sweep, input_nr, tape.values[row.value].array)
-            if inherited and misdeclared:
-                # The replay took what was sent against a declaration as it is.
-                digits = math.nan
-            without = apart.verdict(row.sweep, input_nr, row.comparison) if apart else None
-            return replace(
-                row,
-                verdict=verdict,
-                reason=reason,
-                inherited=inherited,
-                digits=digits,
-                apart=without,
-            )
-
-        rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
+        rows = finished(
+            (row for sweep in self._sweeps.values() for row in sweep.rows()),
+            tape,
+            judged,
+            self._records,
+            replayed,
+            hooks,
+        )
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
             # Next to a gradient with numbers, one without leaves nothing open.
             findings = judged
