@@ -86,9 +86,8 @@ def test_it_is_recognised_and_its_declaration_can_be_pasted(
     assert re.search("(only rounds or compares|runs outside torch): this looks like a ", said)
     assert ("straight-through estimator" + (f", {kind}" if kind else "") + "; if it is ") in said
     code = printed(witness)
-    # A formula that is wider than a line stands in lines of its own, as anything else.
-    if "tolerance" not in code:
-        assert f'"{text}"' in code
+    assert f'"{text}"' in code
+    assert "tolerance" not in code
     exec(code, {})  # noqa: S102 (it is there to be run)
     if name == "Odd":
         assert watched(name).verdict is gw.Verdict.DISAGREES
@@ -127,22 +126,49 @@ def test_an_auxiliary_loss_is_a_constant_for_an_input_that_the_result_does_not_u
     assert run().verdict is gw.Verdict.AGREES
 
 
-def test_a_wrong_derivative_is_no_surrogate() -> None:
+@pytest.mark.parametrize("compares", [False, True])
+def test_a_wrong_derivative_is_no_surrogate(compares: bool) -> None:
     class Half(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Any) -> Any:
             ctx.save_for_backward(x)
-            return x * x
+            return x * (x > 0) if compares else x * x
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> Any:
             return grads[0] * ctx.saved_tensors[0]
 
     with gw.watch() as witness:
-        apply(Half, 1 * leaf(4)).sum().backward()
+        apply(Half, 1 * leaf(9)).sum().backward()
     (wrong,) = witness.report.wrong
     assert not wrong.advice
     assert "derive this step's forward by hand" in str(witness)
+
+
+def test_a_bound_that_is_not_included_is_not() -> None:
+    class Inside(functions.Rounded):
+        @classmethod
+        def slope(cls, x: Any) -> Any:
+            return (x.abs() < 1).to(x.dtype)
+
+    x = torch.linspace(-2, 2, 9, requires_grad=True)
+    with gw.watch() as witness:
+        apply(Inside, x * 1).sum().backward()
+    assert '"g where |x| < 1")' in printed(witness)
+
+
+def test_numbers_with_more_digits_than_are_printed_get_a_tolerance() -> None:
+    def run() -> gw.Witness:
+        with gw.watch() as witness:
+            # sqrt(2 / pi) exp(-2 x^2), in float64.
+            (apply(functions.Gaussian, 1 * leaf(50).double()) * 2).sum().backward()
+        return witness
+
+    code = printed(run())
+    assert "0.7978846" in code
+    assert "tolerance=1e-07" in code
+    exec(code, {})  # noqa: S102
+    assert run().verdict is gw.Verdict.AGREES
 
 
 def test_a_declaration_is_printed_once() -> None:
