@@ -98,6 +98,25 @@ class Rectangle(Surrogate):
         return 2.0 * (x.abs() < 0.25)
 
 
+class Leaky(Surrogate):
+    @classmethod
+    def slope(cls, x: Any) -> Any:
+        return torch.where(x >= 0, 1.0, 0.1)
+
+
+class Logarithm(Surrogate):
+    @classmethod
+    def slope(cls, x: Any) -> Any:
+        return 1 / (1 + 4 * x.abs())
+
+
+class SteepSigmoid(Surrogate):
+    @classmethod
+    def slope(cls, x: Any) -> Any:
+        s = torch.sigmoid(25 * x)
+        return 25 * s * (1 - s)
+
+
 class Damped(Surrogate):
     @classmethod
     def slope(cls, x: Any) -> Any:

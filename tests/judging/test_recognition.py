@@ -26,12 +26,15 @@ KINDS: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "HalfRange": ((), "the identity, clipped", "g where 0 <= x <= 1.5"),
     "FastSigmoid": ((), "a fast sigmoid's slope", "g / (1 + 25 |x|)^2"),
     "SigmoidSlope": ((), "a sigmoid's slope", "4 g s (1 - s), s = sigmoid(4 x)"),
-    "Arctan": ((), "an arctangent's slope", "g / (1 + ((1 * np.pi) x)^2)"),
-    "Triangle": ((), "a triangle", "0.3 g max(0, 1 - 1 |x|)"),
+    "Arctan": ((), "an arctangent's slope", "g / (1 + (np.pi x)^2)"),
+    "Triangle": ((), "a triangle", "0.3 g max(0, 1 - |x|)"),
     "Gaussian": ((), "a Gaussian", "0.7978846 g exp(-2 x^2)"),  # sqrt(2 / pi)
     "Exponential": ((), "an exponential", "g exp(-5 |x|)"),
     "Rectangle": ((), "a rectangle", "2 g where |x| <= 0.25"),
     "Damped": ((), "the identity, scaled", "0.1 g"),
+    "Leaky": ((), "two levels", "1 g where x >= 0, else 0.1 g"),
+    "Logarithm": ((), "the slope of a logarithm", "g / (1 + 4 |x|)"),
+    "SteepSigmoid": ((), "a sigmoid's slope", "25 g s (1 - s), s = sigmoid(25 x)"),
     "Threshold": ((0.75, 10.0), "a fast sigmoid's slope", "g / (1 + alpha |(v - theta)|)^2"),
     "FakeQuantise": (
         (0.25, -4, 3),
@@ -39,7 +42,7 @@ KINDS: dict[str, tuple[tuple[Any, ...], str, str]] = {
         "g where low <= round(w / step) <= high",
     ),
     "HardChoice": ((), "the softmax's gradient", "s (g - sum(g s)), s = softmax(x)"),
-    "InNumpy": ((), "a fast sigmoid's slope", "g / (1 + 1 |x|)^2"),
+    "InNumpy": ((), "a fast sigmoid's slope", "g / (1 + |x|)^2"),
     "TwoResults": ((), "the identity", "g[0]"),
     "Odd": ((), "", "what it is meant to send"),
 }

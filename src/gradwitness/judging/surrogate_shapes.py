@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_PLAIN = "the identity, scaled"
 # More numbers than this add nothing to a fit.
 _ENOUGH = 4096
 # A fitted number is taken for one in few digits, or for an argument, within this share.
@@ -68,6 +69,15 @@ _CURVES = (
         lambda c, m: (1 / c**2, m / c),
         "{a} g / (1 + {k} |{u}|)^2",
         "g * {a} / (1 + {k} * np.abs({u})) ** 2",
+    ),
+    _Curve(
+        "the slope of a logarithm",
+        lambda u, a, k: a / (1 + k * np.abs(u)),
+        lambda r: 1 / r,
+        np.abs,
+        lambda c, m: (1 / c, m / c),
+        "{a} g / (1 + {k} |{u}|)",
+        "g * {a} / (1 + {k} * np.abs({u}))",
     ),
     _Curve(
         "an arctangent's slope",
@@ -163,7 +173,7 @@ def _sigmoid(u: Floats, factor: Floats) -> tuple[float, float] | None:
     """Fit a s (1 - s), which no map makes straight."""
     from scipy.optimize import least_squares
 
-    if (factor <= 0).any() or np.unique(np.abs(u)).size < 3:
+    if (factor < 0).any() or np.unique(np.abs(u)).size < 3:
         return None
     begin = (4 * float(factor.max()), 2 / max(float(np.median(np.abs(u))), 1e-6))
 
@@ -196,6 +206,8 @@ def _named(
     text, code = (t.format(a=a, k=k, u=u_text) for t in (curve.text, curve.code))
     if a == "1":
         text, code = text.removeprefix("1 "), code.replace(" * 1 ", " ", 1)
+    if k == "1":
+        text, code = text.replace("1 |", "|"), code.replace("1 * np.abs", "np.abs")
     return Fitted(curve.kind, values, text, code, reads)
 
 
@@ -207,6 +219,8 @@ def _short(number: float) -> tuple[str, float]:
             if abs(factor * unit - number) <= 1e-5 * abs(number):
                 if not text:
                     return f"{factor:g}", factor
+                if factor == 1 and "/" not in text:
+                    return text, unit
                 product = f"({factor:g} {text})" if "/" in text else f"({factor:g} * {text})"
                 return product, factor * unit
     return f"{number:.7g}", float(f"{number:.7g}")
@@ -215,29 +229,37 @@ def _short(number: float) -> tuple[str, float]:
 def _within(
     x: Floats, at: Floats, factor: Floats, scalars: Mapping[str, float], name: str
 ) -> Iterator[Fitted]:
-    """Yield a constant factor within bounds, if those outside get 0."""
-    height = float(np.median(factor[factor != 0])) if (factor != 0).any() else 0.0
-    inside = factor != 0
-    if not height or np.max(np.abs(factor[inside] - height)) > _NEAR * abs(height):
+    """Yield a constant factor, or one within bounds and another outside, which may be 0."""
+    least, most = float(factor.min()), float(factor.max())
+    near = _NEAR * max(abs(least), abs(most))
+    if most - least <= near:
+        if most:
+            word, height = _short(most)
+            yield Fitted(_PLAIN, np.full(x.shape, height), f"{word} g", f"g * {word}")
         return
-    word, height = _short(height)
-    times = "g" if word == "1" else f"g * {word}"
-    g_text = "g" if word == "1" else f"{word} g"
-    if inside.all():
-        yield Fitted("the identity, scaled", np.full(x.shape, height), g_text, times)
+    if np.any((factor - least > near) & (most - factor > near)):
         return
-    low, high = float(at[inside].min()), float(at[inside].max())
-    below, above = at[~inside & (at < low)], at[~inside & (at > high)]
-    if below.size + above.size < np.count_nonzero(~inside):
-        return
-    ends = (
-        _end(float(below.max()), low, scalars) if below.size else None,
-        _end(float(above.min()), high, scalars) if above.size else None,
-    )
-    within, test, said = _range(x, *ends, name)
-    reads = tuple(e.word.strip("-") for e in ends if e and e.word.strip("-") in scalars)
-    kind = "the identity, clipped" if word == "1" else "a rectangle"
-    yield Fitted(kind, height * within, f"{g_text} where {said}", f"{times} * {test}", reads)
+    for inner, outer in ((most, least), (least, most)):
+        inside = np.abs(factor - inner) <= near
+        low, high = float(at[inside].min()), float(at[inside].max())
+        below, above = at[~inside & (at < low)], at[~inside & (at > high)]
+        if below.size + above.size < np.count_nonzero(~inside):
+            continue
+        ends = (
+            _end(float(below.max()), low, scalars) if below.size else None,
+            _end(float(above.min()), high, scalars) if above.size else None,
+        )
+        within, test, said = _range(x, *ends, name)
+        reads = tuple(e.word.strip("-") for e in ends if e and e.word.strip("-") in scalars)
+        (a, height), (b, rest) = _short(inner), _short(outer)
+        values = np.where(within, height, rest)
+        if outer:
+            code, text = f"g * np.where({test}, {a}, {b})", f"{a} g where {said}, else {b} g"
+            yield Fitted("two levels", values, text, code, reads)
+        elif a == "1":
+            yield Fitted("the identity, clipped", values, f"g where {said}", f"g * {test}", reads)
+        else:
+            yield Fitted("a rectangle", values, f"{a} g where {said}", f"g * {a} * {test}", reads)
 
 
 def _range(x: Floats, low: _Bound | None, high: _Bound | None, name: str) -> tuple[Any, str, str]:
@@ -256,7 +278,9 @@ def _range(x: Floats, low: _Bound | None, high: _Bound | None, name: str) -> tup
         if low and low.number == -high.number and low.strict == high.strict:
             test = f"(np.abs({name}) {sign} {high.word})"
             return within, test, f"|{name}| {sign} {high.word}"
-    return within, tests[0] if len(tests) == 1 else f"({' & '.join(tests)})", said
+    if len(tests) == 1:
+        return within, tests[0], tests[0].strip("()")
+    return within, f"({' & '.join(tests)})", said
 
 
 @dataclass(frozen=True)
@@ -272,7 +296,8 @@ def _end(outside: float, inside: float, scalars: Mapping[str, float]) -> _Bound:
     """Return the plainest number between one outside and one inside, below or above."""
     sign = 1.0 if outside < inside else -1.0
     out, far = sign * outside, sign * inside
-    named = [(n, v) for n, v in scalars.items()] + [(f"-{n}", -v) for n, v in scalars.items()]
+    words = {n: v for n, v in scalars.items() if v}
+    named = [*words.items(), *((f"-{n}", -v) for n, v in words.items())]
     grids = (1.0, 2.0, 4.0, *(10.0**d for d in range(1, 7)))
     rounded = [np.floor(far * per_unit + 1e-9) / per_unit for per_unit in grids]
     plain = [(f"{sign * n + 0.0:g}", sign * n + 0.0) for n in rounded]
