@@ -38,6 +38,8 @@ _STEPS = frozenset(f"aten.{name}" for name in _STEPPING.split())
 # What is sent may differ from a surrogate by so many roundings of the largest number.
 _ROUNDINGS = 32
 _WIDTH = 76
+# More numbers than this tell nothing more of a curve.
+_ENOUGH = 2**12
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,7 @@ def advice(
             return ""
         exhibit = _exhibit(tape, records, node, node_run, input_nr, arguments, tensors[input_nr])
         with np.errstate(all="ignore"):
-            fitting = _candidates(exhibit, used=used or steps)
-            found = min(fitting, key=lambda surrogate: surrogate.tolerance, default=None)
+            found = _plainest(_candidates(exhibit, used=used or steps))
     except Exception:  # noqa: BLE001 (no verdict may depend on what is only advice)
         return ""
     if not (used or steps):
@@ -148,9 +149,23 @@ def _exhibit(
             scalars[other] = float(records(value.value))
     dtypes = [tape.values[n].dtype for n in (number, node_run.incoming[fitting]) if n is not None]
     unit = max(unit_roundoff(dtype) for dtype in dtypes if is_inexact(dtype))
-    several = len(node.outputs) > 1
+    g, several = gs[fitting], len(node.outputs) > 1
+    if sent.size > _ENOUGH and g.shape == sent.shape == x.shape:
+        every = slice(None, None, sent.size // _ENOUGH)
+        g, sent, x = (array.ravel()[every] for array in (g, sent, x))
     g_name = f"g[{fitting}]" if several else "g"
-    return Exhibit(gs[fitting], g_name, sent, name, x, unit, scalars)
+    return Exhibit(g, g_name, sent, name, x, unit, scalars)
+
+
+def _plainest(candidates: Iterator[Surrogate]) -> Surrogate | None:
+    """Return the first that fits exactly, or else the one that fits best."""
+    best = None
+    for surrogate in candidates:
+        if best is None or surrogate.tolerance < best.tolerance:
+            best = surrogate
+        if not best.tolerance:
+            break
+    return best
 
 
 def _candidates(exhibit: Exhibit, *, used: bool) -> Iterator[Surrogate]:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _PLAIN = "the identity, scaled"
-# More numbers than this add nothing to a fit.
-_ENOUGH = 4096
 # A fitted number is taken for one in few digits, or for an argument, within this share.
 _NEAR = 1e-3
 
@@ -126,8 +124,6 @@ def shape_of(
     if not asked.any():
         return
     at, factor = x[asked].ravel(), (sent[asked] / g[asked]).ravel()
-    step = max(1, at.size // _ENOUGH)
-    at, factor = at[::step], factor[::step]
     yield from _within(x, at, factor, scalars, name)
     thresholds = {"": 0.0, **scalars, "1": 1.0, "0.5": 0.5}
     for word, threshold in thresholds.items():

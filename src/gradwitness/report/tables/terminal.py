@@ -68,7 +68,7 @@ def summary(report: Report, tape: Tape) -> RenderableType:
             seen, _, _ = finding.advice.partition("\n\n")
             again = finding.advice and finding.advice in told
             told.add(finding.advice)
-            shown = replace(finding, advice=f"{seen} the same declaration") if again else finding
+            shown = replace(finding, advice=f"{seen} the declaration above") if again else finding
             parts.append(describe(shown, tape, names))
     if len(report.wrong) > _LISTED:
         parts.append(Text(f"... and {len(report.wrong) - _LISTED} more steps disagree."))
@@ -195,6 +195,8 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     if finding.advice:
         seen, _, code = finding.advice.partition("\n\n")
         lines.append(f"\n  next     {seen}\n")
+        if not code:
+            return lines
         # Lines to copy are not wrapped.
         pasted = Text(textwrap.indent(code, "    "), no_wrap=True, overflow="ignore")
         return Group(lines, pasted)
