@@ -49,15 +49,7 @@ _PLACEMENT = frozenset(
 
 @dataclass(frozen=True)
 class Bound:
-    """A call with its rule and the rule's arguments.
-
-    Attributes
-    ----------
-    operands : tuple
-        Arrays, Bounded arrays, numbers, None, or lists of them.
-    arguments : tuple of Argument
-        The same positions, as recorded.
-    """
+    """A call with its rule and the rule's operands, of which ``arguments`` are as recorded."""
 
     rule: rules.Rule
     operands: tuple[Any, ...]
@@ -128,23 +120,11 @@ def bind(
     skip: bool = False,
     for_vjp: bool = False,
 ) -> Bound:
-    """Pair a call with its rule.
+    """Pair a call with its rule, with Bounded arrays if there is an arithmetic.
 
-    Parameters
-    ----------
-    lookup : callable
-        Gives the numbers of a value.
-    arithmetic : Arithmetic or None
-        Wrap arrays as Bounded in this arithmetic; None for plain float64.
-    skip : bool
-        Do not look numbers up: the caller only needs the inputs.
-    for_vjp : bool
-        Look up only the operands that the rule's vjps use; the others are NaN of their shape.
-
-    Raises
-    ------
-    Unjudgeable
-        If there is no rule, or the call has an argument that the rule does not know.
+    With ``skip`` no numbers are looked up: the caller only needs the inputs. ``for_vjp`` looks up
+    only the operands that the rule's vjps use; the others are NaN of their shape. A call without a
+    rule, or with an argument that the rule does not know, is Unjudgeable.
     """
     rule = _rule_of(tape, call)
     dtype = working_dtype(tape, call)

@@ -54,21 +54,8 @@ def unselected_by(
 ) -> Call | None:
     """Find the step that did not select some elements, so that their gradients are zero.
 
-    Parameters
-    ----------
-    input_nr : tuple of int
-        A node and its input, where the zeros arrive.
-    places : ndarray of bool
-        The elements.
-    arriving : callable
-        Gives what arrives at an input of a node.
-    lookup : callable
-        Gives the numbers of a forward value.
-
-    Returns
-    -------
-    Call or None
-        None if something else makes the zeros, or if that is unknown.
+    They arrive at ``places`` of a node and its input. None if something else makes the zeros, or if
+    that is unknown.
     """
     senders: dict[Edge, list[Node]] = defaultdict(list)
     for node in tape.nodes:

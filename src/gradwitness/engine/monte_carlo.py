@@ -63,21 +63,10 @@ NodeInput = tuple[int, int, int]  # pass, node, input of the node
 
 @dataclass(frozen=True)
 class Spread:
-    """The effect on some gradients of perturbing every step's result.
+    """The effect on some gradients of perturbing every step's result, by the roundings of a format.
 
-    Attributes
-    ----------
-    dtype : str
-        The format whose roundings were simulated.
-    runs : int
-    widened : float
-        The factor to divide the spread by.
-    squares : dict
-        Mean square of each number's distance from the replay, by (pass, node, input).
-    farthest : dict
-        Largest distance of each number.
-    references : dict
-        The replay's gradients.
+    ``squares`` and ``farthest`` are the mean square and the largest of each number's distances from
+    the replay's gradients, ``references``; ``widened`` is what to divide the spread by.
     """
 
     dtype: str
@@ -123,27 +112,11 @@ def spread(
     runs: int = RUNS,
     seed: int = 0,
 ) -> Spread:
-    """Measure how far rounding in a format moves some gradients.
+    """Measure how far rounding in a format moves some gradients: those where anything arrives.
 
-    Parameters
-    ----------
-    tape : Tape
-    replayed : Replay
-        Its float64 replay.
-    positions : sequence of tuple
-        For each gradient, the (pass, node, input) where its terms arrive. Several are added up, as
-        passes add to ``.grad``.
-    dtype : str
-        The format that the other program computed in. If the tape mixes formats, each step has the
-        coarser of its own and this one.
-    runs : int
-    seed : int
-        The same seed gives the same spread.
-
-    Returns
-    -------
-    Spread
-        Without the gradients where nothing arrives.
+    ``positions`` say for each gradient where its terms arrive; several are added up, as passes add
+    to ``.grad``. The other program computed in ``dtype``; if the tape mixes formats, each step has
+    the coarser of its own and this one.
     """
     retyped = _retyped(tape, dtype)
     formats = {retyped.values[n].dtype for c in tape.calls for n in c.outputs if n is not None}

@@ -70,19 +70,8 @@ Part: TypeAlias = "float | Callable[[Mapping[str, Any]], Any]"
 class Formula:
     """A function that computes what a text says, of those names that the text mentions.
 
-    Parameters
-    ----------
-    text : str
-        Of names, numbers, arithmetic, comparisons and `WORDS`.
-    operands : tuple of str
-        Names for arrays: its positional parameters.
-    parameters : mapping of str to object
-        Names for numbers and their defaults: its keyword parameters.
-
-    Raises
-    ------
-    RuleError
-        If there is anything else in the text.
+    The text is of numbers, arithmetic, comparisons, `WORDS`, and names for arrays, which are its
+    positional parameters, and for numbers, which with their defaults are its keyword parameters.
     """
 
     def __init__(self, text: str, operands: tuple[str, ...], parameters: Mapping[str, Any]) -> None:

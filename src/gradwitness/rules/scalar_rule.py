@@ -27,21 +27,9 @@ def scalar_rule(
 ) -> Rule:
     """Enter the rule of a function that works on each number x alone, by its two formulas.
 
-    Parameters
-    ----------
-    name : str
-        The operation, ``aten.tan``.
-    text : str
-        Its formula, ``y = tan(x)``.
-    gradient : str
-        The formula of x's gradient over g, y and x, in the order in which torch rounds; ``0``
-        where the function is constant between its steps.
-    meaning : str
-        What its autograd node does to the gradient.
-    parameters : mapping of str to object, optional
-        Their defaults, `GIVEN` where each call gives one.
-    **options
-        Those of `registry.rule`.
+    The ``gradient`` of x is over g, y and x, in the order in which torch rounds; ``0`` where the
+    function is constant between its steps. ``parameters`` have their defaults, `GIVEN` where each
+    call gives one; ``options`` are those of `registry.rule`.
     """
     value = Formula(text.removeprefix("y = "), ("x",), parameters or {})
     rule = elementwise(name, text, meaning=meaning, **options)(value)

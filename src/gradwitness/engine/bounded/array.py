@@ -39,16 +39,10 @@ _SINGLE_TINY = 2.0**-126  # float32's smallest normal number
 
 
 class Bounded(Methods):
-    """An array with bounds on its rounding error.
+    """An array, float64 or complex128, with bounds on its rounding error.
 
-    Parameters
-    ----------
-    value : ndarray
-        The witness's number, float64 or complex128.
-    arithmetic : Arithmetic
-        The arithmetic that the recorded side is assumed to have used.
-    rigorous, probable : ndarray or None
-        Bounds of the error's modulus, in the value's shape; None is exact.
+    The recorded side is assumed to have used the ``arithmetic``. The bounds, rigorous and probable,
+    are of the error's modulus, in the value's shape; None is exact.
     """
 
     __slots__ = ("arithmetic", "origin", "probable", "rigorous", "value")

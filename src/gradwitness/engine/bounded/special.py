@@ -49,18 +49,9 @@ def _bounded(
 ) -> Bounded:
     """Return y = run(x) with its bound.
 
-    Parameters
-    ----------
-    run, slope : callable
-        The function, and ``slope(x - e, x + e)``, the largest size of its derivative between.
-    level : callable
-        ``level(x, y)``, the error of the evaluation in units of roundoff of 1.
-    fixed : callable
-        Its error in every format: a truncated series, or the witness's own cancellation.
-    unit : float
-        The roundoff of the evaluation, if it is not that of a reduction.
-    handed_on : callable
-        Which infinite results are certain.
+    ``slope(x - e, x + e)`` is the largest size of the derivative between; ``level(x, y)`` the error
+    of the evaluation in units of roundoff of 1: that of a reduction, or ``unit``; ``fixed(x)`` its
+    error in every format: a truncated series, or the witness's own cancellation.
     """
     x = np.asarray(value_of(a))
     evaluated = unit or arithmetic.accumulate

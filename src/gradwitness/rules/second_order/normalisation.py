@@ -27,23 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Normal:
-    """A normalisation on its way back.
+    """A normalisation on its way back."""
 
-    Attributes
-    ----------
-    gap, r : array
-        The input's distance from the mean, and the inverse deviation.
-    over : tuple of int
-        The axes that the two were computed over; empty if they are constants.
-    dy : array
-        The gradient that was sent through.
-    w : array or None
-    """
-
-    gap: Array
-    r: Array
-    over: Sizes
-    dy: Array
+    gap: Array  # the input's distance from the mean
+    r: Array  # the inverse deviation
+    over: Sizes  # the axes that the two were computed over; empty if they are constants
+    dy: Array  # the gradient that was sent through
     w: Array | None
 
     def through(self, h: Array) -> Array:
