@@ -17,6 +17,8 @@ import ml_dtypes
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 _FORMATS: dict[str, np.dtype[Any]] = {
@@ -157,6 +159,11 @@ class Arithmetic:
     def worst_growth(self, n: float) -> float:
         """Relative growth of a reduction with n roundings in the worst case."""
         return gamma(n, self.accumulate)
+
+    @property
+    def growths(self) -> tuple[Callable[[float], float], Callable[[float], float]]:
+        """Both, the worst case first."""
+        return self.worst_growth, self.probable_growth
 
     def probable_growth(self, n: float) -> float:
         """Relative growth of a reduction with n roundings that behave like random ones."""

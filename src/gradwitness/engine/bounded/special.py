@@ -16,18 +16,18 @@ import numpy as np
 import scipy
 
 from gradwitness.engine.bounded.array import (
-    FUNCTIONS,
     UFUNCS,
     Bounded,
     Error,
     Plain,
     assemble,
-    rounding,
-    total,
+    once_stored,
     value_of,
 )
 from gradwitness.engine.bounded.infinities import elementwise
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import WITNESS_UNIT
+from gradwitness.rules.kernel_ops import polygamma
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,6 @@ def _bounded(
 
     y = np.asarray(run(x))
     kernel = off(x, y)
-    rounded, _ = rounding(arithmetic, y)
 
     def carry(e: Error) -> Error:
         if e is None:
@@ -71,10 +70,8 @@ def _bounded(
         moved = e * slope(low, high) + np.maximum(worst - kernel, 0)
         return np.where(e == 0, 0.0, np.where(np.isnan(moved), np.inf, moved))
 
-    def grow(carried: Error) -> Error:
-        return total(rounded(total(carried, kernel)), kernel)
-
-    return assemble(arithmetic, y, (a,), carry, (grow, grow), handed_on)
+    growths = once_stored(arithmetic, y, kernel)
+    return assemble(arithmetic, y, (a,), carry, growths, handed_on)
 
 
 def _register(
@@ -155,11 +152,8 @@ def _trigamma_cut(x: Plain) -> Any:
     return 1 / (30 * (np.where(x < 0.5, 1 - x, x) + 6) ** 9)
 
 
-def _polygamma(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func
-    (a,) = args
-    n: int = kwargs["n"]
-
+@stands_for(polygamma)
+def _polygamma(_: Any, a: Bounded, *, n: int) -> Bounded:
     def run(x: Plain) -> Plain:
         return np.asarray(scipy.special.polygamma(n, x))
 
@@ -195,7 +189,6 @@ _register(
     _digamma_level,
     _digamma_own,
 )
-FUNCTIONS |= {"polygamma": _polygamma}
 
 
 # Modified Bessel functions, by Chebyshev series (Cephes): of e^-x I(x) up to 8, of that times
