@@ -34,17 +34,10 @@ Lookup: TypeAlias = "Callable[[int], NDArray[Any]]"
 # Schema arguments about where a tensor lives or how it is stored, not about its numbers.
 _PLACEMENT = frozenset(
     [
-        "dtype",
-        "layout",
-        "device",
-        "pin_memory",
-        "memory_format",
-        "non_blocking",
-        "implicit",
-        "requires_grad",
-        "out",
+        "dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "implicit",
+        "requires_grad", "out",
     ]
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
