@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.tape import Call, Edge, Node, Tape
+    from gradwitness.tape import Call, Node, Tape
 
     Array: TypeAlias = NDArray[Any]
     # The gradient that arrives at an input of a node, or None where it is unknown.
@@ -57,16 +57,15 @@ def unselected_by(
     They arrive at ``places`` of a node and its input. None if something else makes the zeros, or if
     that is unknown.
     """
-    senders: dict[Edge, list[Node]] = defaultdict(list)
+    senders: dict[tuple[int, int], list[Node]] = defaultdict(list)
     for node in tape.nodes:
         for edge in filter(None, node.edges):
-            senders[edge].append(node)
-    by_input = {(edge.node, edge.index): nodes for edge, nodes in senders.items()}
+            senders[edge.node, edge.index].append(node)
     waiting, seen = [(input_nr, places)], {input_nr}
     while waiting:
         current, elements = waiting.pop()
         value = tape.nodes[current[0]].outputs[current[1]]
-        for node in by_input.get(current, ()):
+        for node in senders.get(current, ()):
             call = None if node.call is None else tape.calls[node.call]
             if call is None or value is None:
                 continue

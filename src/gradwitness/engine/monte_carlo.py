@@ -16,6 +16,7 @@ only by the square root, and the perturbation is narrower (`COARSE`).
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -225,10 +226,7 @@ class _Noise(Steps):
         operands = [n for a in call.arguments.values() for n in references(a)]
         source = min((_unit(tape, n) for n in operands), default=1.0)
         units = [max(_unit(tape, n), source) if n is not None else 0.0 for n in call.outputs]
-        return tuple(
-            self._moved(result, unit if unit > source else 0.0)
-            for result, unit in zip(bounded, units, strict=True)
-        )
+        return self._all_moved(bounded, units, source)
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
@@ -239,15 +237,19 @@ class _Noise(Steps):
         sent = gradients(tape, node, bounded, lookup, arithmetic)
         source = unit_roundoff(_format(tape, node.id))
         units = [0.0 if e is None else unit_roundoff(_format(tape, e.node)) for e in node.edges]
-        return tuple(
-            self._moved(g, unit if unit > source else 0.0)
-            for g, unit in zip(sent, units, strict=True)
-        )
+        return self._all_moved(sent, units, source)
 
     def total(self, tape: Tape, node: int, before: Any, g: Any) -> Any:
         """Add a gradient, and perturb the sum."""
         total = before + g
         return self._move(total, unit_roundoff(_format(tape, node)) * np.abs(total))
+
+    def _all_moved(
+        self, results: tuple[Any, ...], units: list[float], source: float
+    ) -> tuple[Any, ...]:
+        """Perturb results, which are cast where their format is coarser than the source's."""
+        casts = (unit if unit > source else 0.0 for unit in units)
+        return tuple(itertools.starmap(self._moved, zip(results, casts, strict=True)))
 
     def _moved(self, result: Any, cast: float) -> Any:
         """Perturb a result by its probable error, or an exact one by a cast's."""

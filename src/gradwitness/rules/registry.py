@@ -250,11 +250,7 @@ def rule(
 
 def right_hand_side(text: Any) -> str:
     """Return what a formula says y to be; nothing where it does not, or is no text."""
-    said = (
-        re.fullmatch(r"\s*y\s*=(?!=)\s*(.*\S)\s*", text, re.DOTALL)
-        if isinstance(text, str)
-        else None
-    )
+    said = re.fullmatch(r"\s*y\s*=(?!=)\s*(.*\S)\s*", str(text), re.DOTALL)
     return said[1] if said else ""
 
 
