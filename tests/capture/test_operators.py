@@ -307,7 +307,7 @@ def test_a_formula_that_is_none(snapshot: SnapshotAssertion) -> None:
         (lambda x, /: x, "takes x without a name: name each argument"),
     ],
 )
-def test_what_is_no_rule_of_an_operator(function: Any, said: str) -> None:
+def test_what_is_no_rule_of_an_operator(function: Any, said: str, scratch: None) -> None:
     with pytest.raises(RuleError, match=f"^the rule of gwtest::swish {said}"):
         gw.rule("gwtest::swish", "y = x")(function)
     assert registry.find("gwtest.swish") is None

@@ -23,17 +23,17 @@ def mm(A: Array, B: Array) -> Array:
 mm.vjps(A="g @ B.T", B="A.T @ g")
 
 
-@rule(
+def _added_product(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
+
+
+addmm = rule(
     "aten.addmm",
     "y = alpha * (A @ B) + beta * b",
     meaning="sends g B^T and A^T g to the factors, and the gradient summed over the batch to the "
     "bias",
     apart="ij,ik,kj->ij",
-)
-def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
-
-
+)(_added_product)
 addmm.vjps(b="beta * g", A="alpha * (g @ B.T)", B="alpha * (A.T @ g)")
 
 
@@ -74,17 +74,13 @@ def dot(a: Array, b: Array) -> Array:
 dot.vjps(a="g * b", b="g * a")
 
 
-@rule(
+baddbmm = rule(
     "aten.baddbmm",
     "y = alpha * (A @ B) + beta * b",
     meaning="sends g B^T and A^T g to the factors, for each member of the batch, and the gradient "
     "to the summand",
     apart="nij,nik,nkj->nij",
-)
-def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
-
-
+)(_added_product)
 _BATCHED = {
     "b": "beta * g",
     "A": "alpha * (g @ swap(B, 1, 2))",
