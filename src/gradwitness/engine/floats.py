@@ -160,13 +160,13 @@ class Arithmetic:
         """Relative growth of a reduction with n roundings in the worst case."""
         return gamma(n, self.accumulate)
 
-    @property
-    def growths(self) -> tuple[Callable[[float], float], Callable[[float], float]]:
-        """Both, the worst case first."""
-        return self.worst_growth, self.probable_growth
-
     def probable_growth(self, n: float) -> float:
         """Relative growth of a reduction with n roundings that behave like random ones."""
         u = self.accumulate
         exponent = self.confidence * math.sqrt(n) * u + n * u * u / (1 - u)
         return min(gamma(n, u), math.expm1(exponent) if exponent < 1 else math.inf)
+
+    @property
+    def growths(self) -> tuple[Callable[[float], float], Callable[[float], float]]:
+        """The growth in the worst case, and the probable one."""
+        return self.worst_growth, self.probable_growth

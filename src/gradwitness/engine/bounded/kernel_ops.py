@@ -84,8 +84,8 @@ def _enter_kernel(_: Any, x: Bounded) -> Bounded:
 
 
 @stands_for(kernel_ops.leave_kernel)
-def _leave_kernel(_: Any, x: Bounded) -> Bounded:
-    x = _round_to_format(_, x)
+def _leave_kernel(func: Any, x: Bounded) -> Bounded:
+    x = _round_to_format(func, x)
     return Bounded(x.value, _stepwise(x.arithmetic), *x.errors)
 
 
