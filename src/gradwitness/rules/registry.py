@@ -126,6 +126,10 @@ class Rule:
             )
         if operand in self.gradients:
             raise RuleError(f"{self.name}: {operand!r} has two vjps")
+        if not (text and isinstance(text, str)):
+            raise RuleError(
+                f"{self.name}: the formula of the vjp of {operand!r} is {text!r}: write it as text"
+            )
 
         def register(function: Function) -> Function:
             try:
