@@ -32,18 +32,7 @@ _ADVICE = (
 def read_text(path: Path) -> Claims:
     """Read named tensors from text.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    Claims
-
-    Raises
-    ------
-    FileFormatError
-        If it is not text, or malformed; the message gives line and column.
+    Raises `FileFormatError`, with line and column, if it is not text, or malformed.
     """
     try:
         with path.open("rb") as file, progress(path, path.stat().st_size) as advanced:

@@ -44,20 +44,11 @@ class Malformed(ValueError):
 
 @dataclass
 class Axis:
-    """One axis: how many entries each bracket of that depth has.
+    """One axis: how many entries each bracket of that depth has."""
 
-    Attributes
-    ----------
-    size : int or None
-        None until the first bracket is closed.
-    gap : int or None
-        The index of the entry before which some are left out.
-    seen, closed, gaps : int
-        Entries before the last closed bracket, closed brackets, and gaps.
-    """
-
-    size: int | None = None
-    gap: int | None = None
+    size: int | None = None  # None until the first bracket is closed
+    gap: int | None = None  # the index of the entry before which some are left out
+    # Entries before the last closed bracket, closed brackets, gaps.
     seen: int = 0
     closed: int = 0
     gaps: int = 0
@@ -119,10 +110,7 @@ class Nest:
     def read(self, block: bytes) -> int | None:
         """Read a block, which does not end within a number.
 
-        Returns
-        -------
-        int or None
-            The end of the tensor; None if it continues after this block.
+        Returns the end of the tensor, or None if it continues after this block.
         """
         classes = np.frombuffer(block.translate(CLASSES), np.uint8)
         brackets = np.flatnonzero((classes == OPEN) | (classes == CLOSE))
@@ -238,10 +226,7 @@ class Nest:
 def read_nest(stream: Stream, nest: Nest) -> None:
     """Read a tensor, beginning at the stream's current bracket, to its end.
 
-    Raises
-    ------
-    FileFormatError
-        If it is malformed, or the file ends within it.
+    Raises `FileFormatError` if it is malformed, or the file ends within it.
     """
     unclosed = stream.error("this bracket is never closed. Is the file cut off?")
     size, end = FIRST_BLOCK, None

@@ -36,21 +36,12 @@ _GLANCE = 997  # numbers of a large tensor that are compared first
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a prediction fits a claim.
+    """How well a prediction fits a claim."""
 
-    Attributes
-    ----------
-    residual : float
-        The worst ``|claim - predicted|`` over what rounding allows; inf for another shape.
-    bits : float
-        The bits that the prediction saves.
-    most : float
-        The most that it saves at a single number.
-    """
-
+    # The worst `|claim - predicted|` over what rounding allows; inf for another shape.
     residual: float
-    bits: float
-    most: float = 0.0
+    bits: float  # the bits that the prediction saves
+    most: float = 0.0  # the most that it saves at a single number
 
     @property
     def holds(self) -> bool:

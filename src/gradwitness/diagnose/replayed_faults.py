@@ -41,34 +41,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Site:
-    """An operation's node, with everything that its gradients depend on.
-
-    Attributes
-    ----------
-    node : Node
-    call : Call
-    op : str
-        ``aten.addmm``.
-    operands : dict
-        By the rule's names: arrays, numbers, None or tuples.
-    numbers : dict of str to int
-        The value numbers of the operands that are tensors.
-    parameters : dict
-    results : tuple of (ndarray or None)
-        The call's results.
-    names : tuple of str
-        The operand of each edge.
-    rule : Rule
-    """
+    """An operation's node, with everything that its gradients depend on."""
 
     node: Node
     call: Call
-    op: str
-    operands: dict[str, Any]
-    numbers: dict[str, int]
+    op: str  # `aten.addmm`
+    operands: dict[str, Any]  # by the rule's names: arrays, numbers, None or tuples
+    numbers: dict[str, int]  # the value numbers of the operands that are tensors
     parameters: dict[str, Any]
-    results: tuple[Any, ...]
-    names: tuple[str, ...]
+    results: tuple[Any, ...]  # the call's results
+    names: tuple[str, ...]  # the operand of each edge
     rule: Any
 
     @property
@@ -104,20 +86,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Visit:
-    """The run of a site's node in a backward pass.
-
-    Attributes
-    ----------
-    site : Site
-    g : ndarray
-        The cotangent of the first result.
-    sent : list of (ndarray or None)
-        The right gradients to send along the edges.
-    """
+    """The run of a site's node in a backward pass."""
 
     site: Site
-    g: Any
-    sent: list[Any]
+    g: Any  # the cotangent of the first result
+    sent: list[Any]  # the right gradients to send along the edges
 
     def sending(self, gradient: Any, edge: int = 0) -> list[Any]:
         """Return the gradients to send, with another one along one edge."""
@@ -133,13 +106,7 @@ def where(source: Source, otherwise: str = "") -> str:
 
 
 class Trial:
-    """A case's backward pass, to be replayed with mistakes.
-
-    Parameters
-    ----------
-    case : Case
-        With a tape and a replay.
-    """
+    """A case's backward pass, to be replayed with mistakes."""
 
     def __init__(self, case: Case, tape: Tape, replay: Replay) -> None:
         self.case, self.tape, self.replay = case, tape, replay
@@ -322,23 +289,12 @@ def _less(a: Any, b: Any) -> Any:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake that can be made at any node of some operations.
-
-    Attributes
-    ----------
-    cause : str
-        Short name.
-    text : str
-        What was done, with ``{place}`` for its location.
-    ops : frozenset of str
-    wrong : callable
-        Returns what such a node then sends; see `Wrong`.
-    """
+    """A mistake that can be made at any node of some operations."""
 
     cause: str
-    text: str
+    text: str  # what was done, with `{place}` for its location
     ops: frozenset[str]
-    wrong: Wrong
+    wrong: Wrong  # returns what such a node then sends
 
 
 def explanations(trial: Trial, mistake: Mistake, sites: Sequence[Site]) -> Iterator[Explanation]:

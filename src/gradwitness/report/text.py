@@ -13,16 +13,8 @@ WRAP = 64
 def clean(text: str) -> str:
     r"""Write out what XML forbids or what cannot be seen; line ends stay, tabs become spaces.
 
-    Parameters
-    ----------
-    text : str
-        Any string.
-
-    Returns
-    -------
-    str
-        The same with control characters, lone surrogates, noncharacters and marks that reverse
-        the direction of reading written out: ``\x1b``.
+    Written out (``\x1b``) are control characters, lone surrogates, noncharacters and marks that
+    reverse the direction of reading.
     """
     return printable(text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4))
 
@@ -40,17 +32,7 @@ def columns(text: str) -> int:
 def wrap(text: str, width: int = WRAP) -> list[str]:
     """Clean a text and break it into lines; what is continued is set in by two columns.
 
-    Parameters
-    ----------
-    text : str
-        Any string.
-    width : int
-        Most columns in a line. Words that are longer are broken.
-
-    Returns
-    -------
-    list of str
-        At least one line.
+    There is at least one line. Words that are longer than a line are broken.
     """
     lines: list[str] = []
     for line in clean(text).split("\n"):

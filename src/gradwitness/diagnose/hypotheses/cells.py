@@ -30,21 +30,11 @@ _LEAST = 4  # operations of a step: fewer repeat by chance
 
 @dataclass(frozen=True)
 class _Cell:
-    """The steps of one layer.
+    """The steps of one layer."""
 
-    Attributes
-    ----------
-    sites : tuple of Site
-        In the order of their calls.
-    period : int
-        The number of sites in a step.
-    offset : int
-        The number of sites before the first complete step.
-    """
-
-    sites: tuple[Site, ...]
-    period: int
-    offset: int = 0
+    sites: tuple[Site, ...]  # in the order of their calls
+    period: int  # the number of sites in a step
+    offset: int = 0  # the number of sites before the first complete step
 
     def step(self, index: int) -> int:
         """Return the number of a site's step."""

@@ -35,23 +35,12 @@ _NEAR = 1e-3  # the distance of a fitted factor that may be 1 or 0
 
 @dataclass(frozen=True)
 class _Path:
-    """A chain of steps, beginning at one that sends or receives several gradients.
-
-    Attributes
-    ----------
-    site : Site
-    edge_nr : int
-        The edge along which the path begins.
-    steps : tuple of Site
-        The sites on the path, including the first.
-    joined : bool
-        Whether other gradients arrive at the end of its first edge.
-    """
+    """A chain of steps, beginning at one that sends or receives several gradients."""
 
     site: Site
-    edge_nr: int
-    steps: tuple[Site, ...]
-    joined: bool
+    edge_nr: int  # the edge along which the path begins
+    steps: tuple[Site, ...]  # the sites on the path, including the first
+    joined: bool  # whether other gradients arrive at the end of its first edge
 
     @property
     def place(self) -> str:

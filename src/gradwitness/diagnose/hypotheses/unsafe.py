@@ -51,14 +51,7 @@ class _Cleaned(Steps):
 def unsafe_program(
     exhibits: Mapping[str, Exhibit], tape: Tape, replay: Replay, sweep: int
 ) -> tuple[str, ...]:
-    """Note where the program itself has NaN through where, and how many claims are right there.
-
-    Parameters
-    ----------
-    exhibits : mapping of str to Exhibit
-    tape, replay, sweep
-        The program, and the backward pass that the claims are about.
-    """
+    """Note where the program itself has NaN through where, and how many claims are right there."""
     spoiled = {
         name: e
         for name, e in exhibits.items()

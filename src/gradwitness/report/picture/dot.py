@@ -49,22 +49,7 @@ _LINE_WORDS = {Flow.GRADIENT: "solid arrow", Flow.SAVED: "dashed arrow"}
 
 
 def write_dot(picture: Picture) -> str:
-    """Write a picture as a Graphviz digraph.
-
-    Parameters
-    ----------
-    picture : Picture
-
-    Returns
-    -------
-    str
-        The text of a ``.dot`` file. The same picture gives the same text.
-
-    Raises
-    ------
-    ValueError
-        If two boxes share a key or an arrow names a key that no box has.
-    """
+    """Write a picture as a Graphviz digraph; the same picture gives the same text."""
     numbers = number_boxes(picture)
     font = {"fontname": _FONT, "fontcolor": TEXT}
     graph = {"label": _left(_legend(picture)), "labelloc": "b", "labeljust": "l", "rankdir": "TB"}

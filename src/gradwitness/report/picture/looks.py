@@ -67,21 +67,9 @@ def ink_of(verdict: Verdict | None) -> Ink:
 
 
 def number_boxes(picture: Picture) -> dict[str, int]:
-    """Map each key to the position of its box, and check that the keys are consistent.
+    """Map each key to the position of its box.
 
-    Parameters
-    ----------
-    picture : Picture
-
-    Returns
-    -------
-    dict of str to int
-        Position of each box in ``picture.boxes``.
-
-    Raises
-    ------
-    ValueError
-        If two boxes share a key, or an arrow names a key that no box has.
+    Raises ValueError if two boxes share a key, or an arrow names a key that no box has.
     """
     numbers: dict[str, int] = {}
     for number, box in enumerate(picture.boxes):

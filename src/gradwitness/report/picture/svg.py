@@ -43,22 +43,7 @@ _MARGIN = 32.0
 
 
 def write_svg(picture: Picture) -> str:
-    """Draw a picture as one self-contained SVG document.
-
-    Parameters
-    ----------
-    picture : Picture
-
-    Returns
-    -------
-    str
-        The document, with XML declaration. The same picture gives the same text.
-
-    Raises
-    ------
-    ValueError
-        If two boxes share a key or an arrow names a key that no box has.
-    """
+    """Draw a picture as one self-contained SVG document; the same picture gives the same text."""
     numbers = number_boxes(picture)
     cards = [_measure(box) for box in picture.boxes]
     layout = lay_out(

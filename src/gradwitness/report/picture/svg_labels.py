@@ -55,19 +55,8 @@ def place_labels(
 ) -> list[Label]:
     """Place the label of every arrow and the names at every stub.
 
-    Parameters
-    ----------
-    picture : Picture
-    layout : Layout
-        Of this picture.
-    numbers : dict of str to int
-        Position of each key in ``picture.boxes``.
-    sizes : ndarray
-        Width and height of each box.
-
-    Returns
-    -------
-    list of Label
+    ``numbers`` has the position of each key in ``picture.boxes``, ``sizes`` each box's width and
+    height.
     """
     ground = _Ground()
     for x, y, (width, height) in zip(layout.x, layout.y, sizes, strict=True):

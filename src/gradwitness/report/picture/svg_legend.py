@@ -39,22 +39,9 @@ _GAP = 28.0
 def add_legend(
     root: ET.Element, picture: Picture, left: float, top: float, width: float, *, cut: bool
 ) -> float:
-    """Explain everything in the picture, and nothing else.
+    """Explain everything in the picture, and nothing else; return the ordinate below.
 
-    Parameters
-    ----------
-    root : Element
-        Gets the legend as one more group.
-    picture : Picture
-    left, top, width : float
-        Where the legend begins, and how wide it may be.
-    cut : bool
-        Whether arrows were cut into stubs.
-
-    Returns
-    -------
-    float
-        Ordinate of the legend's lower edge.
+    The legend begins at ``left`` and ``top``, and is one more group of the root.
     """
     group = ET.SubElement(root, "g", {"class": "legend"})
     rule = f"M{fmt(left, top)}H{fmt(left + width)}"
