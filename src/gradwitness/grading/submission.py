@@ -48,7 +48,10 @@ def take(path: Path, limits: Limits) -> HandedIn:
     file, or programs cannot be run here.
     """
     if not path.is_file():
-        raise InputError(f"no such file: {path}")
+        what = f"{path} is not a file" if path.exists() else f"no such file: {path}"
+        raise InputError(
+            f"{what} (expected a .py file with {limits.function}(), or a file of gradients)"
+        )
     if path.suffix == ".py":
         return _run(path, limits)
     try:
