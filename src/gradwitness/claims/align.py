@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import InputError
+from gradwitness._printable import listed
 from gradwitness.claims.layout import kernel_order, permuted
 from gradwitness.claims.names import Name, by_kind, by_rank, is_kernel, light_key, parsed
 
@@ -230,10 +231,9 @@ def _by_order(state: _Matching) -> None:
             if forwards and backwards
             else f"{len(references)} parameters are left, but order and shapes do not fit"
         )
-        listed = ", ".join(repr(name) for name in claims[:3]) + (", ..." if len(claims) > 3 else "")
         state.notes.append(
-            f"not matched: {len(claims)} claim{'s' * (len(claims) > 1)} ({listed}), as {why}. "
-            "Give the claims the parameters' names."
+            f"not matched: {len(claims)} claim{'s' * (len(claims) > 1)} "
+            f"({listed(map(repr, claims), 3)}), as {why}. Give the claims the parameters' names."
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import InputError
+from gradwitness._printable import listed
 from gradwitness.claims.claim import Claims
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def arranged(
     unused = [name for name in renamed if name not in present]
     unused += [p for p in orders if not any(fnmatchcase(name, p) for name in present)]
     if unused:
-        listed = ", ".join(sorted(present)[:8]) + ", ..." * (len(present) > 8)
-        raise InputError(f"{claims.source}: no match for {unused[0]!r}; it has: {listed}")
+        raise InputError(
+            f"{claims.source}: no match for {unused[0]!r}; it has {listed(sorted(present), 8)}"
+        )
     notes = [f"{name} was renamed to {new}, as requested" for name, new in renamed.items()]
     notes += [f"{p}: axes permuted by {tuple(o)}, as requested" for p, o in orders.items()]
     runs = tuple(_arranged(run, renamed, orders, claims.source) for run in claims.runs)

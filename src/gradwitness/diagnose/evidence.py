@@ -130,14 +130,6 @@ def refuted(case: Case) -> list[Exhibit]:
     return [e for e in case.exhibits.values() if e.refuted]
 
 
-def named(names: Iterable[str]) -> str:
-    """Join names: ``a, b, c and 3 more``."""
-    names = list(names)
-    if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
-
-
 def _peak(numbers: NDArray[np.float64]) -> float:
     """Return the largest finite magnitude."""
     size = np.abs(numbers)

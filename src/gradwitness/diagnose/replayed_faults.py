@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
 from gradwitness.diagnose.budget import Effort
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.suspects import suspects
@@ -310,17 +311,16 @@ def explanations(trial: Trial, mistake: Mistake, sites: Sequence[Site]) -> Itera
     for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
         predicted = trial.with_mistakes([(site, mistake.wrong) for site in group])
         if predicted:
-            places = listed(group)
+            places = places_of(group)
             text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
             yield Explanation(
                 mistake.cause, text, predicted, place=f"{len(group)} steps: {places}", reveals=False
             )
 
 
-def listed(sites: Iterable[Site]) -> str:
+def places_of(sites: Iterable[Site]) -> str:
     """Return the first few places of some sites."""
-    places = list(dict.fromkeys(site.place for site in sites))
-    return ", ".join(places[:4]) + ", ..." * (len(places) > 4)
+    return listed(dict.fromkeys(site.place for site in sites))
 
 
 def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:

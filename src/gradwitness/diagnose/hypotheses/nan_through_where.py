@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import named, refuted
+from gradwitness.diagnose.evidence import refuted
 from gradwitness.diagnose.replayed_faults import Trial
 from gradwitness.engine.backward import unbroadcast
 from gradwitness.engine.forward import run
@@ -66,9 +67,9 @@ def _explained(trial: Trial, evidence: list[tuple[Site, str, Mistakes]]) -> Iter
 def _text(case: Case, evidence: list[tuple[Site, str, Mistakes]], predicted: Predicted) -> str:
     total = sum(int(np.isnan(e.claim).sum()) for e in refuted(case))
     count = sum(int(np.isnan(p).sum()) for p in predicted.values())
-    ops = named(dict.fromkeys(op for _, op, _ in evidence if op))
+    ops = listed(dict.fromkeys(op for _, op, _ in evidence if op))
     reason = f"the derivative of {ops} is infinite" if ops else "the derivative is undefined"
-    guards = named(dict.fromkeys(f"{guard.op} at {guard.place}" for guard, _, _ in evidence))
+    guards = listed(dict.fromkeys(f"{guard.op} at {guard.place}" for guard, _, _ in evidence))
     return (
         f"{count} of {total} NaN in the claims are exactly where NaN arrives if {reason} at the "
         f"elements not selected by {guards}. {CURE}."

@@ -11,7 +11,7 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Trial, listed
+from gradwitness.diagnose.replayed_faults import Trial, places_of
 from gradwitness.engine.binding import bind
 from gradwitness.tape import Ref
 
@@ -105,7 +105,7 @@ def _together(
         chosen = [candidates[min(tried, len(candidates) - 1)] for candidates in others]
         predicted = trial.with_mistakes([other.mistake for other in chosen])
         if predicted:
-            places = listed(other.site for other in chosen)
+            places = places_of(other.site for other in chosen)
             text = (
                 f"the backward pass uses the values saved by another forward pass at {len(chosen)} "
                 f"{kind} ({places}): calls {chosen[0].call.id} to {chosen[-1].call.id}"

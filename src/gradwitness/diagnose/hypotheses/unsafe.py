@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.evidence import named
+from gradwitness._printable import listed
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.masked_elements import CURE, THROUGH_WHERE, told, unselected_by
 from gradwitness.engine.replay import Steps, backward_pass
@@ -79,7 +79,7 @@ def unsafe_program(
     where = " and ".join(dict.fromkeys(guards))
     text = (
         f"{THROUGH_WHERE}, in the program but not in the claims: {where} leaves elements out after "
-        f"they were used; {named(counts)}. {CURE}"
+        f"they were used; {listed(counts)}. {CURE}"
     )
     return (text,)
 
