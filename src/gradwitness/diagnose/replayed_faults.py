@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.case import Case, Hypothesis
     from gradwitness.engine.replay import Instead, Replay
     from gradwitness.tape import Call, Node, Source, Tape
 
@@ -196,6 +196,23 @@ class Trial:
             )
         return {} if lost else self._outcome(changes)
 
+    def explained(
+        self,
+        cause: str,
+        text: str,
+        mistakes: Iterable[tuple[Site, Wrong]],
+        *,
+        place: str = "",
+        node: int | None = None,
+        freedom: int = 0,
+    ) -> Iterator[Explanation]:
+        """Yield these mistakes as an explanation, if they would show."""
+        predicted = self.with_mistakes(mistakes)
+        if predicted:
+            yield Explanation(
+                cause, text, predicted, place=place, node=node, freedom=freedom, reveals=False
+            )
+
     def gives_up(self, node: int | None) -> bool:
         """Whether the budget forbids trying a mistake at a single node, which is then noted."""
         if self.effort.exhausted:
@@ -267,6 +284,17 @@ class Trial:
         return False
 
 
+def on_replay(hypothesis: Callable[[Trial], Iterable[Explanation]]) -> Hypothesis:
+    """Let a hypothesis about a backward pass explain a case; nothing, if none was recorded."""
+
+    @wraps(hypothesis)
+    def of_case(case: Case) -> Iterable[Explanation]:
+        trial = Trial.of(case)
+        return () if trial is None else hypothesis(trial)
+
+    return of_case
+
+
 COPIES = frozenset(
     {"aten.clone", "aten._unsafe_view", "aten.t", "aten.view", "aten.reshape", "aten.detach"}
 )
@@ -302,20 +330,15 @@ def explanations(trial: Trial, mistake: Mistake, sites: Sequence[Site]) -> Itera
     """Yield a mistake at each suspected site alone, and at all of them."""
     for site in sites:
         if site.node.id in trial.suspects:
-            predicted = trial.with_mistakes([(site, mistake.wrong)])
-            if predicted:
-                text, node = mistake.text.format(place=site.place), site.node.id
-                yield Explanation(
-                    mistake.cause, text, predicted, place=site.place, node=node, reveals=False
-                )
-    for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
-        predicted = trial.with_mistakes([(site, mistake.wrong) for site in group])
-        if predicted:
-            places = places_of(group)
-            text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
-            yield Explanation(
-                mistake.cause, text, predicted, place=f"{len(group)} steps: {places}", reveals=False
+            text, single = mistake.text.format(place=site.place), [(site, mistake.wrong)]
+            yield from trial.explained(
+                mistake.cause, text, single, place=site.place, node=site.node.id
             )
+    for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
+        places, mistakes = places_of(group), [(site, mistake.wrong) for site in group]
+        text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
+        place = f"{len(group)} steps: {places}"
+        yield from trial.explained(mistake.cause, text, mistakes, place=place)
 
 
 def places_of(sites: Iterable[Site]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, explanations, on_replay
 from gradwitness.rules import find
 from gradwitness.tape import references
 
@@ -259,11 +259,9 @@ WITHOUT_ACTIVATION = (
 )
 
 
-def derivative_of_nothing(case: Case) -> Iterator[Explanation]:
+@on_replay
+def derivative_of_nothing(trial: Trial) -> Iterator[Explanation]:
     """Explain by an activation's derivative after a layer without activation."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     masked_values = _entering(trial, RELU)
     sites = [s for s in trial.sites(LAYERS) if masked_values.isdisjoint(s.call.outputs)]
     for mistake in WITHOUT_ACTIVATION:

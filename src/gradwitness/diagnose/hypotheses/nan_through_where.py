@@ -10,7 +10,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import refuted
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.replayed_faults import Trial, on_replay
 from gradwitness.engine.backward import unbroadcast
 from gradwitness.engine.forward import run
 from gradwitness.engine.masked_elements import CURE, SELECTING, THROUGH_WHERE
@@ -31,12 +31,10 @@ OVERFLOW = "overflow"
 _GUARDS = SELECTING | {"aten.index", "aten.masked_select", "aten.maximum", "aten.minimum"}
 
 
-def through_where(case: Case) -> Iterator[Explanation]:
+@on_replay
+def through_where(trial: Trial) -> Iterator[Explanation]:
     """Explain NaN by 0 times an infinite derivative at elements that are not selected."""
-    if not any(np.isnan(exhibit.claim).any() for exhibit in refuted(case)):
-        return
-    trial = Trial.of(case)
-    if trial is None:
+    if not any(np.isnan(exhibit.claim).any() for exhibit in refuted(trial.case)):
         return
     sites = list(trial.sites())
     guards = [s for s in sites if s.op in _GUARDS and s.node.id in trial.suspects]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, explanations, on_replay
 from gradwitness.rules.layers.convolution import Geometry
 from gradwitness.rules.layers.windows import Walk
 
@@ -257,11 +257,9 @@ def _mask_numbers(site: Site) -> list[int]:
     return [site.numbers[name] for name, edge in pairs if edge is None and name in site.numbers]
 
 
-def dropout_mistakes(case: Case) -> Iterator[Explanation]:
+@on_replay
+def dropout_mistakes(trial: Trial) -> Iterator[Explanation]:
     """Explain by a dropout whose mask or scale is missing in backward."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     sites = dropout_sites(trial)
     for mistake in DROPOUT_MISTAKES:
         yield from explanations(trial, mistake, sites)

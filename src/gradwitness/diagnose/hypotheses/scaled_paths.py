@@ -16,7 +16,7 @@ from gradwitness.diagnose.facts import Facts
 from gradwitness.diagnose.hypotheses.losses import SQUARES
 from gradwitness.diagnose.hypotheses.paths import without
 from gradwitness.diagnose.hypotheses.zeros import DETACHED
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.replayed_faults import Trial, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,12 +53,10 @@ class _Path:
         return tuple(itertools.chain.from_iterable(shapes))
 
 
-def scaled_paths(case: Case) -> Iterator[Explanation]:
+@on_replay
+def scaled_paths(trial: Trial) -> Iterator[Explanation]:
     """Explain by one path on which the gradient is multiplied by a number: -1, 1/2, 0."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
-    facts = Facts(case)
+    case, facts = trial.case, Facts(trial.case)
     paths = list(_paths(trial))
     for path in paths:
         without_path = trial.with_mistakes([(path.site, without(path.edge_nr))])
