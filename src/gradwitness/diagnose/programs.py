@@ -11,7 +11,7 @@ from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import REAL
 from gradwitness.diagnose.fitting import fitted
 from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_sites
-from gradwitness.diagnose.replayed_faults import Trial, on_replay, where
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay, where
 from gradwitness.engine.replay import Steps, replay
 from gradwitness.tape import Ref, Value
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     Changes = Mapping[int, Mapping[str, Argument | NDArray[Any]]]
 
 _BATCH_NORM = "aten.native_batch_norm"
-_SOFTMAXES = frozenset({"aten._softmax", "aten._safe_softmax"})
-_ATTENTION = frozenset({"aten._scaled_dot_product_flash_attention_for_cpu"})
-_PRODUCTS = frozenset({"aten.bmm", "aten.baddbmm", "aten.mm"})
-_WEIGHTED = frozenset({"aten.addmm", "aten.mm", "aten.convolution"})
+_SOFTMAXES = aten("_softmax _safe_softmax")
+_ATTENTION = aten("_scaled_dot_product_flash_attention_for_cpu")
+_PRODUCTS = aten("bmm baddbmm mm")
+_WEIGHTED = aten("addmm mm convolution")
 # Usual learning rates: no fit finds its way past a kink.
 _STARTS = (1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0)
 _HIDDEN = -1e4  # a mask adds this or less to a score to hide it
@@ -207,10 +207,7 @@ def attention_programs(trial: Trial) -> Iterator[Explanation]:
     )
 
 
-_PASSING = frozenset(
-    f"aten.{name}"
-    for name in ["mul", "div", "add", "masked_fill", "where", "expand", "clone", "_unsafe_view"]
-)
+_PASSING = aten("mul div add masked_fill where expand clone _unsafe_view")
 
 
 def _scores(trial: Trial, softmax: Call) -> list[Call]:

@@ -97,6 +97,22 @@ class Visit:
         """Return the gradients to send, with another one along one edge."""
         return [*self.sent[:edge], gradient, *self.sent[edge + 1 :]]
 
+    def times(self, factor: float) -> list[Any]:
+        """Return a multiple of the gradients to send."""
+        return [None if s is None else factor * s for s in self.sent]
+
+    def again(self, g: Any, **changed: Any) -> list[Any]:
+        """Return the gradients to send for another cotangent, other operands or parameters."""
+        return [
+            None if s is None else self.site.vjp(name, g, **changed)
+            for name, s in zip(self.site.names, self.sent, strict=True)
+        ]
+
+
+def aten(names: str) -> frozenset[str]:
+    """Return the operations of these names."""
+    return frozenset(f"aten.{name}" for name in names.split())
+
 
 def where(source: Source, otherwise: str = "") -> str:
     """Return a module and line as text."""
@@ -295,9 +311,7 @@ def on_replay(hypothesis: Callable[[Trial], Iterable[Explanation]]) -> Hypothesi
     return of_case
 
 
-COPIES = frozenset(
-    {"aten.clone", "aten._unsafe_view", "aten.t", "aten.view", "aten.reshape", "aten.detach"}
-)
+COPIES = aten("clone _unsafe_view t view reshape detach")
 
 
 def _sum(a: Any, b: Any) -> Any:

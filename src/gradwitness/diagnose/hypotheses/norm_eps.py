@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Trial, on_replay
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ELSEWHERE = "eps elsewhere"
 # Usual values, the most common first.
 _USUAL = (1e-5, 1e-6, 1e-3, 1e-8, 1e-12, 1e-4, 1e-7, 1e-2, 0.1)
-_ROOTS = frozenset({"aten.sqrt", "aten.rsqrt"})
+_ROOTS = aten("sqrt rsqrt")
 _FEW = 6  # up to this many normalisations are tried one by one with each usual eps
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations, on_replay
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explanations, on_replay
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     # Replacements for the layer's input and for its cotangent; None for the right one.
     Operands: TypeAlias = tuple[Array | None, Array | None]
 
-LINEAR = frozenset({"aten.addmm", "aten.mm"})
+LINEAR = aten("addmm mm")
 _FEW = 16  # up to this many layers, each is tried with the operands of every other
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations, on_replay
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explanations, on_replay
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call
 
 SLOPE = "another leaky slope"
-_LEAKY = frozenset({"aten.leaky_relu"})
+_LEAKY = aten("leaky_relu")
 # Usual slopes; 0 is a ReLU's, which has another hypothesis.
 _SLOPES = (0.01, 0.1, 0.2, 0.3, 0.05, 0.25, 0.02, 0.001, 1 / 5.5, 0.15, 0.5)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, on_replay
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explained, on_replay
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.case import Case, Explanation
     from gradwitness.diagnose.replayed_faults import Site, Visit
 
-MATRICES = frozenset({"aten.addmm", "aten.mm", "aten.bmm", "aten.baddbmm"})
+MATRICES = aten("addmm mm bmm baddbmm")
 
 
 def _untransposed(visit: Visit) -> list[Any] | None:

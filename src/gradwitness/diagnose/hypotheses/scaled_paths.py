@@ -16,7 +16,7 @@ from gradwitness.diagnose.facts import Facts
 from gradwitness.diagnose.hypotheses.losses import SQUARES
 from gradwitness.diagnose.hypotheses.paths import without
 from gradwitness.diagnose.hypotheses.zeros import DETACHED
-from gradwitness.diagnose.replayed_faults import Trial, on_replay
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LEFT_OUT = "scale left out in backward"
 TWICE = "scale applied twice"
-_SCALES = frozenset({"aten.mul", "aten.div"})
+_SCALES = aten("mul div")
 _NEAR = 1e-3  # the distance of a fitted factor that may be 1 or 0
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Trial, on_replay, places_of
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay, places_of
 from gradwitness.engine.binding import bind
 from gradwitness.tape import Ref
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STALE_FORWARD = "stale forward"
 _TRIED = 4  # other calls of a layer: the one before, the one after, the first, the last
-_LAYERS = frozenset(f"aten.{name}" for name in ["addmm", "mm", "bmm", "convolution", "embedding"])
+_LAYERS = aten("addmm mm bmm convolution embedding")
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,7 @@ class _Other:
     saved: dict[str, Any]
 
     def wrong(self, visit: Visit) -> list[Any]:
-        return [
-            None if s is None else visit.site.vjp(name, visit.g, **self.saved)
-            for name, s in zip(visit.site.names, visit.sent, strict=True)
-        ]
+        return visit.again(visit.g, **self.saved)
 
     @property
     def mistake(self) -> tuple[Site, Wrong]:

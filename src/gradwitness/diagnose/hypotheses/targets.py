@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations, on_replay
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explanations, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.case import Explanation
     from gradwitness.diagnose.replayed_faults import Site, Visit
 
-_SQUARES = frozenset({"aten.pow", "aten.mul"})
+_SQUARES = aten("pow mul")
 
 
 @on_replay
