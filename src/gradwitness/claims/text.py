@@ -11,7 +11,7 @@ import numpy as np
 from gradwitness._errors import FileFormatError, InputError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.text_brackets import Malformed, Nest, Table, read_nest
+from gradwitness.claims.text_brackets import Nest, Table, read_blocks, read_nest
 from gradwitness.claims.text_numbers import GrowingNumbers, parse
 from gradwitness.claims.text_runs import Collector
 from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK, Stream, progress
@@ -176,16 +176,8 @@ class _Reader:
             self._flush()
         where = self._stream.where()
         self._stream.skip(at)
-        table, size, is_over = Table(), FIRST_BLOCK, False
-        while not is_over:
-            block, is_last = self._stream.block(size)
-            try:
-                end = table.read(block, is_last=is_last)
-            except Malformed as error:
-                raise self._stream.error(f"{error.problem}.", error.at) from None
-            self._stream.skip(end)
-            is_over = is_last or end < len(block)
-            size = min(4 * size, BLOCK)
+        table = Table()
+        read_blocks(self._stream, table.read)
         if not self._tables:
             self._tables.append([])
         self._tables[-1].append(_Rows(name, table, where))

@@ -26,7 +26,7 @@ _SUM = 2  # torch's number for a loss that is a sum, as MEAN is for a mean
 
 
 def _times(factor: Callable[[Site], float | None], reduction: int | None = None) -> Wrong:
-    """Return the mistake of a factor, for a loss with this reduction; None where it is no other."""
+    """Return the mistake of a factor, at losses with this reduction if one is given."""
 
     def wrong(visit: Visit) -> list[Any] | None:
         if reduction not in (None, visit.site.parameters.get("reduction", MEAN)):
@@ -50,6 +50,7 @@ def _outputs(site: Site) -> float | None:
 
 
 def _samples(site: Site) -> float | None:
+    """Count the samples, if there are several."""
     x = next(iter(site.operands.values()))
     return None if np.ndim(x) < 2 or x.shape[0] == 1 else x.shape[0]
 

@@ -31,7 +31,6 @@ _SHAPES = {
     Role.CUSTOM: ("octagon", "filled", 1),
     Role.LEAF: ("ellipse", "filled", 1),
     Role.SAVED: ("note", "filled,dashed", 1),
-    Role.INPUT: ("parallelogram", "filled", 1),
 }
 _SHAPE_WORDS = {
     Role.RESULT: "double box",
@@ -39,7 +38,6 @@ _SHAPE_WORDS = {
     Role.CUSTOM: "octagon",
     Role.LEAF: "ellipse",
     Role.SAVED: "dashed note",
-    Role.INPUT: "parallelogram",
 }
 _ARROWS = {
     Flow.GRADIENT: {"style": "solid", "arrowhead": "normal", "color": GRADIENT},

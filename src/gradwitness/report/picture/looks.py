@@ -43,7 +43,6 @@ ROLE_WORDS = {
     Role.CUSTOM: "node of a custom autograd.Function",
     Role.LEAF: "leaf: accumulates a gradient",
     Role.SAVED: "tensor saved in the forward pass",
-    Role.INPUT: "data without a gradient",
 }
 VERDICT_WORDS = {
     Verdict.AGREES: "AGREES with the witness",

@@ -18,7 +18,6 @@ class Role(Enum):
     CUSTOM = "custom"  # an autograd node of a user's autograd.Function
     LEAF = "leaf"  # AccumulateGrad: a parameter or an input that collects a gradient
     SAVED = "saved"  # a tensor that a node kept from the forward pass
-    INPUT = "input"  # data that enters without collecting a gradient
 
 
 class Flow(Enum):

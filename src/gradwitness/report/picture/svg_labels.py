@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness.report.picture.picture import Flow
 from gradwitness.report.picture.svg_shapes import LABEL_SIZE, Label, text_width
-from gradwitness.report.text import clean, columns
+from gradwitness.report.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def place_labels(
     for arrow, pieces, is_cut in zip(picture.arrows, layout.routes, layout.cut, strict=True):
         if arrow.label and not is_cut:
             text = clean(arrow.label).replace("\n", " ")
-            width = text_width(columns(text), LABEL_SIZE)
+            width = text_width(text, LABEL_SIZE)
             spots = [(x - width / 2, y) for x, y in _along(pieces[0])]
             labels.append(_settle(ground, text, spots, arrow.flow))
     return labels
@@ -132,4 +132,4 @@ def _stub_names(
 
 def _beside(end: tuple[float, float], text: str) -> list[tuple[float, float]]:
     x, y = end
-    return [(x + 5, y), (x - 5 - text_width(columns(text), LABEL_SIZE), y)]
+    return [(x + 5, y), (x - 5 - text_width(text, LABEL_SIZE), y)]

@@ -23,7 +23,7 @@ from gradwitness.report.picture.svg_shapes import (
     fmt,
     text_width,
 )
-from gradwitness.report.text import columns, wrap
+from gradwitness.report.text import wrap
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def add_legend(
     ):
         x = left
         for sign, words in items:
-            extent = _SAMPLE + text_width(columns(words), _SIZE)
+            extent = _SAMPLE + text_width(words, _SIZE)
             if x > left and x + extent > left + width:
                 x, y = left, y + _PITCH
             _add_sample(group, sign, x, y)
@@ -65,7 +65,7 @@ def add_legend(
             x += extent + _GAP
         y += _PITCH if items else 0.0
     for sentence in picture.legend + ((CUT_WORDS,) if cut else ()):
-        for line in wrap(sentence, int(width / text_width(1, _SIZE))):
+        for line in wrap(sentence, int(width / text_width(" ", _SIZE))):
             add_text(group, left, y, line, _SIZE, fill=QUIET)
             y += 17.0
     return y - 12.0
