@@ -160,10 +160,9 @@ def train_or_eval(trial: Trial) -> Iterator[Explanation]:
 
 def _identity(site: Site) -> dict[str, Any]:
     """Return arguments that turn the product with a mask into the identity."""
-    names = [n for n, edge in zip(site.names, site.node.edges, strict=True) if edge is None]
-    masks = {site.numbers.get(name) for name in names}
+    masks = {site.numbers.get(name) for name in site.constants}
     return {
-        name: np.ones_like(site.operands[names[0]])
+        name: np.ones_like(site.operands[site.constants[0]])
         for name, argument in site.call.arguments.items()
         if isinstance(argument, Ref) and argument.value in masks
     }

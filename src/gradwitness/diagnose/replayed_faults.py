@@ -64,6 +64,11 @@ class Site:
         """Module and line, if known."""
         return where(self.call.source, self.op)
 
+    @property
+    def constants(self) -> list[str]:
+        """The operands whose gradients are not wanted."""
+        return [n for n, edge in zip(self.names, self.node.edges, strict=True) if edge is None]
+
     def edge(self, name: str) -> int | None:
         """Return the edge of an operand, if its gradient is wanted."""
         if name not in self.names:

@@ -208,14 +208,7 @@ def _scale(site: Site) -> float | None:
 
 def _mask(site: Site) -> Any:
     """Return the factor that needs no gradient."""
-    return next(
-        (
-            site.operands[name]
-            for name, target in zip(site.names, site.node.edges, strict=True)
-            if target is None
-        ),
-        None,
-    )
+    return next((site.operands[name] for name in site.constants), None)
 
 
 def _not_scaled(visit: Visit) -> list[Any] | None:
@@ -253,13 +246,10 @@ def dropout_sites(trial: Trial) -> list[Site]:
         site
         for site in trial.sites(DROPOUTS)
         if site.op == "aten.native_dropout"
-        or any(trial.comes_from(number, _DRAWN) for number in _mask_numbers(site))
+        or any(
+            trial.comes_from(site.numbers[n], _DRAWN) for n in site.constants if n in site.numbers
+        )
     ]
-
-
-def _mask_numbers(site: Site) -> list[int]:
-    pairs = zip(site.names, site.node.edges, strict=True)
-    return [site.numbers[name] for name, edge in pairs if edge is None and name in site.numbers]
 
 
 @on_replay
