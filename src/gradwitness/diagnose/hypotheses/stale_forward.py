@@ -79,13 +79,9 @@ def _alone(trial: Trial, others: Sequence[_Other]) -> Iterator[Explanation]:
             f"{order} call of the same step (call {other.call.id}): its operands were "
             f"{'kept from there' if order == 'an earlier' else 'overwritten'}"
         )
+        place, node = site.place, site.node.id
         yield from trial.explained(
-            STALE_FORWARD,
-            text,
-            [other.mistake],
-            place=site.place,
-            node=site.node.id,
-            freedom=tried,
+            STALE_FORWARD, text, [other.mistake], place=place, node=node, freedom=tried
         )
 
 
