@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -21,6 +21,8 @@ from gradwitness.report.save import save as save_file
 from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from rich.console import RenderableType
 
     from gradwitness.judging.finding import Report
@@ -209,16 +211,10 @@ def diff(
     json: Json = False,
 ) -> None:
     """Compare two sources of gradients without a program, and explain the differences."""
-    from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
-
     _require_endings(save, *TEXTS)
     found = gradwitness.diff(first, second, dtype=dtype).requiring(digits)
     _save(save, found.materials())
-    if json:
-        typer.echo(dumps(found.record()), nl=False)
-    else:
-        console().print(*found.parts())
+    _print(json, found.record, found.parts)
     raise typer.Exit(found.exit_code)
 
 
@@ -233,15 +229,10 @@ def laws(
     json: Json = False,
 ) -> None:
     """Check gradients against invariants that need the weights but no data; can only refute."""
-    from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
     from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
 
     found = gradwitness.laws(gradients, weights, layers)
-    if json:
-        typer.echo(dumps(laws_record(found)), nl=False)
-    else:
-        console().print(laws_table(found))
+    _print(json, lambda: laws_record(found), lambda: [laws_table(found)])
     raise typer.Exit(verdict_of(found).exit_code)
 
 
@@ -261,8 +252,6 @@ def grade(
     from gradwitness.api.targets import judged
     from gradwitness.grading.marks import grade as graded
     from gradwitness.grading.task import read_task
-    from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
     from gradwitness.report.tables.marks import marks_record, marks_table
 
     _require_endings(save, *TEXTS)
@@ -272,10 +261,7 @@ def grade(
     record = marks_record(marks, answers=answers)
     table = marks_table(marks, answers=answers)
     _save(save, {"parts": lambda: [table], "record": lambda: record})
-    if json:
-        typer.echo(dumps(record), nl=False)
-    else:
-        console().print(table)
+    _print(json, lambda: record, lambda: [table])
     raise typer.Exit(marks.verdict.exit_code)
 
 
@@ -347,6 +333,20 @@ def _require_endings(paths: list[Path] | None, *materials: str) -> None:
 def _save(paths: list[Path] | None, materials: Materials) -> None:
     for path in paths or ():
         save_file(path, materials)
+
+
+def _print(
+    as_json: bool,
+    record: Callable[[], dict[str, Any]],
+    parts: Callable[[], Iterable[RenderableType]],
+) -> None:
+    from gradwitness.report.console import console
+    from gradwitness.report.record import dumps
+
+    if as_json:
+        typer.echo(dumps(record()), nl=False)
+    else:
+        console().print(*parts())
 
 
 def _show(derivation: str | None, *parts: RenderableType) -> None:

@@ -96,9 +96,8 @@ class GradientTester:
     def judge(self) -> None:
         """Set ``failure`` if a required witness does not agree."""
         import gradwitness
-        from gradwitness.verdict import Fault
+        from gradwitness.verdict import Fault, Verdict, worst
 
-        Verdict = gradwitness.Verdict
         texts, faults, verdicts = [], [], []
         for made, required in self.watched:
             if required and not made.ended:
@@ -111,8 +110,7 @@ class GradientTester:
                 faults += made.faults
                 verdicts.append(made.verdict)
         if verdicts:
-            worst = max(verdicts, key=lambda verdict: verdict.severity)
-            message = "\n".join([worst.value, *texts])
+            message = "\n".join([worst(verdicts).value, *texts])
             self.failure = gradwitness.GradientDisagreement(message, faults)
 
 

@@ -98,7 +98,7 @@ class Witness:
     >>> witness.require()  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    gradwitness._errors.GradientDisagreement: DISAGREES
+    gradwitness.GradientDisagreement: DISAGREES
     ...
     """
 

@@ -347,26 +347,14 @@ def backward_pass(
     instead: Mapping[int, Instead] | None = None,
     steps: Steps = _EXACT,
 ) -> tuple[dict[tuple[int, int], Any], list[str]]:
-    """Run one backward pass from its roots.
+    """Run one backward pass from its roots; missing forward values come from the record.
 
-    Parameters
-    ----------
-    number : int
-        Of the backward pass.
-    values : mapping
-        Forward values by number; missing ones come from the record.
-    instead : mapping, optional
-        Nodes that send something else. The sweep then carries the change of the gradient from
-        these nodes, which map changes; all others, being linear, pass it on like a gradient.
-    steps : Steps, optional
-        Another way of taking a step.
+    Where nodes send something ``instead``, the sweep carries not the gradient but its change: it
+    starts at these nodes, which map the change that arrives to the change that they send; all other
+    nodes, being linear, pass it on like a gradient.
 
-    Returns
-    -------
-    arriving : dict
-        The gradient at each input of a node.
-    trusted : list of str
-        Why recorded gradients had to be trusted; with ``instead`` no change passes there.
+    Return the gradient at each input of a node, and why recorded gradients had to be trusted: with
+    ``instead`` no change passes there.
     """
     sweep = tape.sweeps[number]
     arriving: dict[tuple[int, int], Any] = {}

@@ -1,4 +1,4 @@
-"""Functions with steps: rounding to integers, remainders, and truth values.
+"""Functions with steps: rounding to integers, remainders, and signs.
 
 A step moves the result as far as the function changes between value - error and value + error.
 Rounding to integers is monotonic, so the two ends suffice.
@@ -17,6 +17,7 @@ from gradwitness.engine.bounded.array import (
     Growths,
     Plain,
     assemble,
+    carrying,
     rounding,
     total,
     value_of,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
-def _reach(ufunc: Callable[[Plain], Plain], x: Plain, e: Plain) -> Plain:
+def _reach(ufunc: np.ufunc, x: Plain, e: Plain) -> Plain:
     """Return how far a monotonic function changes within an error."""
     here = ufunc(x)
     return np.asarray(np.maximum(ufunc(x + e) - here, here - ufunc(x - e)))
@@ -39,11 +40,7 @@ def _stepping(ufunc: np.ufunc) -> Callable[..., Bounded]:
 
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         x = np.asarray(value_of(a))
-
-        def carry(e: Error) -> Error:
-            return None if e is None else _reach(ufunc, x, e)
-
-        return assemble(arithmetic, ufunc(x), (a,), carry)
+        return assemble(arithmetic, ufunc(x), (a,), carrying(lambda e: _reach(ufunc, x, e)))
 
     return handler
 
@@ -139,14 +136,6 @@ def _heaviside(arithmetic: Arithmetic, a: Any, at_zero: Any) -> Bounded:
     return assemble(arithmetic, np.heaviside(x, half), (a, at_zero), carry)
 
 
-def _decided(ufunc: np.ufunc) -> Callable[..., Plain]:
-    def handler(arithmetic: Arithmetic, *operands: Any) -> Plain:
-        del arithmetic
-        return np.asarray(ufunc(*map(value_of, operands)))
-
-    return handler
-
-
 UFUNCS |= {ufunc.__name__: _stepping(ufunc) for ufunc in (np.floor, np.ceil, np.trunc, np.rint)}
 UFUNCS |= {
     "floor_divide": _floor_divide,
@@ -154,15 +143,4 @@ UFUNCS |= {
     "remainder": _remaining(np.remainder, np.floor),
     "copysign": _copysign,
     "heaviside": _heaviside,
-}
-UFUNCS |= {
-    ufunc.__name__: _decided(ufunc)
-    for ufunc in (
-        np.isinf,
-        np.signbit,
-        np.logical_and,
-        np.logical_or,
-        np.logical_not,
-        np.logical_xor,
-    )
 }

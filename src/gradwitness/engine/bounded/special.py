@@ -16,18 +16,18 @@ import numpy as np
 import scipy
 
 from gradwitness.engine.bounded.array import (
-    FUNCTIONS,
     UFUNCS,
     Bounded,
     Error,
     Plain,
     assemble,
-    rounding,
-    total,
+    once_stored,
     value_of,
 )
 from gradwitness.engine.bounded.infinities import elementwise
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import WITNESS_UNIT
+from gradwitness.rules.kernel_ops import polygamma
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,18 +49,9 @@ def _bounded(
 ) -> Bounded:
     """Return y = run(x) with its bound.
 
-    Parameters
-    ----------
-    run, slope : callable
-        The function, and ``slope(x - e, x + e)``, the largest size of its derivative between.
-    level : callable
-        ``level(x, y)``, the error of the evaluation in units of roundoff of 1.
-    fixed : callable
-        Its error in every format: a truncated series, or the witness's own cancellation.
-    unit : float
-        The roundoff of the evaluation, if it is not that of a reduction.
-    handed_on : callable
-        Which infinite results are certain.
+    ``slope(x - e, x + e)`` is the largest size of the derivative between; ``level(x, y)`` the error
+    of the evaluation in units of roundoff of 1: that of a reduction, or ``unit``; ``fixed(x)`` its
+    error in every format: a truncated series, or the witness's own cancellation.
     """
     x = np.asarray(value_of(a))
     evaluated = unit or arithmetic.accumulate
@@ -70,7 +61,6 @@ def _bounded(
 
     y = np.asarray(run(x))
     kernel = off(x, y)
-    rounded, _ = rounding(arithmetic, y)
 
     def carry(e: Error) -> Error:
         if e is None:
@@ -80,10 +70,8 @@ def _bounded(
         moved = e * slope(low, high) + np.maximum(worst - kernel, 0)
         return np.where(e == 0, 0.0, np.where(np.isnan(moved), np.inf, moved))
 
-    def grow(carried: Error) -> Error:
-        return total(rounded(total(carried, kernel)), kernel)
-
-    return assemble(arithmetic, y, (a,), carry, (grow, grow), handed_on)
+    growths = once_stored(arithmetic, y, kernel)
+    return assemble(arithmetic, y, (a,), carry, growths, handed_on)
 
 
 def _register(
@@ -164,11 +152,8 @@ def _trigamma_cut(x: Plain) -> Any:
     return 1 / (30 * (np.where(x < 0.5, 1 - x, x) + 6) ** 9)
 
 
-def _polygamma(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func
-    (a,) = args
-    n: int = kwargs["n"]
-
+@stands_for(polygamma)
+def _polygamma(_: Any, a: Bounded, *, n: int) -> Bounded:
     def run(x: Plain) -> Plain:
         return np.asarray(scipy.special.polygamma(n, x))
 
@@ -204,7 +189,6 @@ _register(
     _digamma_level,
     _digamma_own,
 )
-FUNCTIONS |= {"polygamma": _polygamma}
 
 
 # Modified Bessel functions, by Chebyshev series (Cephes): of e^-x I(x) up to 8, of that times

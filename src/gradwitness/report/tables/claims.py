@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from gradwitness._printable import listed
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.record import comparison_record, report_record
@@ -125,8 +126,8 @@ def cause_shown(cause: Cause) -> RenderableType:
     facts = {
         "what": cause.text,
         "at": cause.place,
-        "in": _names(cause.guilty),
-        "inherit": _names(cause.inherited),
+        "in": listed(cause.guilty, _LISTED),
+        "inherit": listed(cause.inherited, _LISTED),
         "fitted": fitted,
         "evidence": f"with it, the claims are within {short(cause.residual)} of what is allowed; "
         f"odds of a coincidence: 2^-{cause.bits:.0f}",
@@ -157,9 +158,11 @@ def _closing(report: ClaimReport) -> Text:
             style = "yellow" if row.verdict is Verdict.INCONCLUSIVE else "default"
             lines.append(f"{row.name}: {row.reason}\n", style=style)
     if report.unclaimed:
-        lines.append(f"unclaimed {_names(report.unclaimed)}\n", style="yellow")
+        lines.append(f"unclaimed {listed(report.unclaimed, _LISTED)}\n", style="yellow")
     if report.unknown:
-        lines.append(f"unknown   {_names(report.unknown)}: no gradient has this name or shape\n")
+        lines.append(
+            f"unknown   {listed(report.unknown, _LISTED)}: no gradient has this name or shape\n"
+        )
     for note in report.notes:
         lines.append(f"note      {note}\n")
     lines.append(f"claims    {_count(report)}\n")
@@ -182,12 +185,6 @@ def _count(report: ClaimReport) -> str:
     text = ", ".join(f"{n} {said.get(v, 'inconclusive')}" for v, n in counts if n)
     missing = f"; {len(report.unclaimed)} not claimed" if report.unclaimed else ""
     return (text or "none judged") + missing
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_LISTED])
-    more = len(names) - _LISTED
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _record(report: ClaimReport) -> dict[str, Any]:

@@ -80,16 +80,9 @@ def summary(report: Report, tape: Tape) -> RenderableType:
 
 
 class FittingTable:
-    """A table that leaves its less telling columns out where the terminal is narrow.
+    """A table that leaves out its less telling columns, in order, where the terminal is narrow.
 
-    Parameters
-    ----------
-    lines : sequence of dict
-        The cells of each line by column; at least one.
-    left : tuple of str
-        Columns that are not set flush right.
-    less_telling : tuple of str
-        Columns that may be left out, in this order.
+    Each line has its cells by column; all columns but those on the left are set flush right.
     """
 
     def __init__(

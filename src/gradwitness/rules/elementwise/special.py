@@ -175,27 +175,3 @@ def entr(x: Array) -> Array:
 
 
 entr.vjp("x", "g * (-1 - log(x))")(lambda g, x: g * (-(1 + np.log(x))))
-
-
-@rule(
-    "aten.special_xlog1py",
-    "y = where(a == 0, 0, a * log1p(where(a == 0, 0, b)))",
-    meaning="multiplies the gradient by log(1 + b) for the factor, and by a / (1 + b) for the "
-    "argument; where the factor is 0 and the argument not above -1, the factor gets 0",
-    composite=True,
-)
-def xlog1py(a: Array, b: Array) -> Array:
-    zero = np.equal(a, 0) & ~np.isnan(b)
-    return np.where(zero, 0, a * np.log1p(np.where(zero, 0, b)))
-
-
-@xlog1py.vjp("a", "g * where((a == 0) & (b <= -1), 0, log1p(where((a == 0) & (b <= -1), 0, b)))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    none = np.equal(a, 0) & np.less_equal(b, -1)
-    logarithm = np.log1p(np.where(none, 0, b))
-    # Torch forms xlog1py(g, b): a gradient of 0 stays 0.
-    product = np.where(np.equal(g, 0) & ~np.isnan(b), 0, g * logarithm)
-    return np.where(none, 0, product)
-
-
-xlog1py.vjps(b="g * a / (b + 1)")

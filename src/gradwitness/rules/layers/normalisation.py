@@ -93,7 +93,7 @@ layer_norm.vjp("b", "add_up(g[0], shape(b))")(
 )
 
 
-def _per_channel(w: Array, x: Array) -> Array:
+def per_channel(w: Array, x: Array) -> Array:
     """Give one number for each channel, which is axis 1 of x, the axes of x."""
     return np.reshape(w, (1, w.shape[0], *(1,) * (x.ndim - 2)))
 
@@ -107,7 +107,7 @@ def _statistics(
 ) -> tuple[Array, Array]:
     if training or mean is None or variance is None:
         return _moments(x, _but_channel(x), eps)
-    return _per_channel(mean, x), 1 / np.sqrt(_per_channel(variance, x) + eps)
+    return per_channel(mean, x), 1 / np.sqrt(per_channel(variance, x) + eps)
 
 
 @rule(
@@ -130,8 +130,8 @@ def batch_norm(
     eps: Any,
 ) -> tuple[Array, Array, Array]:
     mean, r = _statistics(x, running_mean, running_var, training, eps)
-    scale = r if w is None else r * _per_channel(w, x)
-    shift = -mean * scale if b is None else _per_channel(b, x) - mean * scale
+    scale = r if w is None else r * per_channel(w, x)
+    shift = -mean * scale if b is None else per_channel(b, x) - mean * scale
     kept = (mean, r) if training else (np.zeros_like(x, shape=(0,)),) * 2
     return (x * scale + shift, *(np.reshape(statistic, (statistic.size,)) for statistic in kept))
 
@@ -147,7 +147,7 @@ def _kept(
 ) -> tuple[Array, Array]:
     """Return the statistics that backward starts from: in training the recorded ones."""
     if training:
-        return _per_channel(saved_mean, x), _per_channel(saved_inverse, x)
+        return per_channel(saved_mean, x), per_channel(saved_inverse, x)
     return _statistics(x, mean, variance, training, eps)
 
 
@@ -165,7 +165,7 @@ def _(
     eps: Any,
 ) -> Array:
     mean, r = _kept(y1, y2, x, running_mean, running_var, training, eps)
-    scale = r if w is None else r * _per_channel(w, x)
+    scale = r if w is None else r * per_channel(w, x)
     if not training:
         return g[0] * scale
     over = _but_channel(x)
