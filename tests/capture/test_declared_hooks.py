@@ -61,7 +61,15 @@ HOOKS: list[tuple[Any, Callable[[], Any]]] = [
 def test_a_hook_does_what_was_declared_or_not(
     where: Any, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert watched(run).verdict is D
+    witness = watched(run)
+    assert witness.verdict is D
+    (note,) = witness.report.notes
+    # What the note says can be declared so.
+    named = note.text.partition('meant_hook("')[2].partition('"')[0]
+    assert f"capture/{named}".startswith(FILE)
+    gw.meant_hook(f"capture/{named}", "g / 2")(lambda g: g / 2)
+    assert watched(run).verdict is A
+    declarations._hooks.clear()
     gw.meant_hook(where, "g / 2")(lambda g: g / 2)
     witness = watched(run)
     assert witness.verdict is A
@@ -74,6 +82,8 @@ def test_a_hook_does_what_was_declared_or_not(
         (wrong,) = witness.report.wrong
         assert wrong.comparison.relative_error == pytest.approx(abs(factor - 0.5) / 0.5, rel=1e-4)
         assert "declared by the program: the hook" in wrong.grade
+        said = " ".join(str(witness).split())
+        assert "What it sends is not what was declared." in said
         assert str(witness).count("DISAGREES") >= 2
         # What the replay says then is no gradient that should be.
         assert [row.digits > 6 for row in witness.report.rows if row.inherited] in ([], [False])

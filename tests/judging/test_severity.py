@@ -16,6 +16,7 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging.compare import compare, mismatch, unjudged
 from gradwitness.report.record import report_record
+from gradwitness.report.tables.terminal import styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +125,12 @@ def test_a_disagreement_passes_if_so_many_digits_are_right(
     assert len(error.value.faults) == 1
     if digits:
         witness.require(digits=digits - 0.1)
+
+
+def test_a_small_disagreement_is_not_as_red_as_a_large_one() -> None:
+    assert styled(D, 1.5).style == styled(D, math.inf).style == "bold red"
+    assert styled(D, 2e-11).style == styled(D, 0.01).style != "bold red"
+    assert styled(A, 2e-11).style == "green"
 
 
 def test_the_report_of_a_small_disagreement_still_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
