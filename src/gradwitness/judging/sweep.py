@@ -15,7 +15,15 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
-from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
+from gradwitness.judging.compare import (
+    CANCELS,
+    TOO_LITTLE,
+    Comparison,
+    mismatch,
+    nothing,
+    settled_by,
+    unjudged,
+)
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
@@ -23,6 +31,7 @@ from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
 from gradwitness.tape import Edge, Kind
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -326,8 +335,10 @@ class SweepCheck:
             comparison = self.records.against(number, self._carried.at(input_nr, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        # Each step on the way, on which this row depends, was judged for too little signal.
-        return settled_by(comparison, lambda: math.inf)
+        # Each step on the way, on which this row depends, was judged for its signal.
+        if comparison.reason == TOO_LITTLE:
+            return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+        return comparison
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]
