@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import nn
 
 import gradwitness as gw
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 A, I = gw.Verdict.AGREES, gw.Verdict.INCONCLUSIVE  # noqa: E741
 
 
-def watched(function: Callable[[Any], Any], **leaves: torch.Tensor) -> gw.Witness:
+def watched(function: Callable[..., Any], **leaves: torch.Tensor) -> gw.Witness:
     with gw.watch(names=leaves) as witness:
         function(**leaves).sum().backward()
     return witness
@@ -33,7 +33,11 @@ def test_zeros_under_a_wide_bound_are_no_agreement() -> None:
     # 1e6 less its rounded mean is a rounding error, divided by the square root of eps.
     torch.manual_seed(19)
     x = torch.randn(5, 1) * 1e6
-    witness = watched(lambda w, b: F.layer_norm(x, (1,), w, b), w=leaf(2.0), b=leaf(3.0))
+
+    def normalised(w: Any, b: Any) -> Any:
+        return F.layer_norm(x, (1,), w, b)
+
+    witness = watched(normalised, w=leaf(2.0), b=leaf(3.0))
     verdicts = {row.name: row.verdict for row in witness.report.rows}
     assert verdicts["w"] is I
     reasons = {f.title: f.comparison.reason for f in witness.report.findings if f.verdict is I}

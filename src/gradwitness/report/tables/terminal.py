@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-    from gradwitness.judging.compare import Comparison
     from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.judging.note import Note
     from gradwitness.tape import Tape

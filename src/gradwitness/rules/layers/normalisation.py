@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import round_to_format
+from gradwitness.rules.kernel_ops import ignore_error, round_to_format
 from gradwitness.rules.registry import Array, rule
 
 if TYPE_CHECKING:
@@ -137,9 +137,12 @@ def batch_norm(
     mean, r = map(round_to_format, _statistics(x, running_mean, running_var, training, eps))
     # The kernel for strides of any kind rounds the gap and its product with r as well.
     scale = round_to_format(round_to_format(r if w is None else r * _per_channel(w, x)))
-    shift = -mean * scale if b is None else _per_channel(b, x) - mean * scale
+    # An error of the scale, which x and mean share, acts on the gap between them.
+    factor = ignore_error(scale)
+    shift = -mean * factor if b is None else _per_channel(b, x) - mean * factor
+    y = x * factor + shift + (x - mean) * (scale - factor)
     kept = (mean, r) if training else (np.zeros_like(x, shape=(0,)),) * 2
-    return (x * scale + shift, *(np.reshape(statistic, (statistic.size,)) for statistic in kept))
+    return (y, *(np.reshape(statistic, (statistic.size,)) for statistic in kept))
 
 
 def _kept(
