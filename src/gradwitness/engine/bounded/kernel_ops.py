@@ -24,7 +24,7 @@ from gradwitness.engine.bounded.array import (
     total,
     value_of,
 )
-from gradwitness.engine.floats import unit_roundoff
+from gradwitness.engine.floats import round_to, unit_roundoff
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
@@ -64,6 +64,22 @@ def _rounded(x: Bounded) -> Bounded:
 def _round_to_format(func: Any, args: Any, kwargs: Any) -> Bounded:
     del func, kwargs
     return _rounded(args[0])
+
+
+def _stored(func: Any, args: Any, kwargs: Any) -> Bounded:
+    """Round a number itself, where it is known: not only its bound."""
+    del func, kwargs
+    x, source = args
+    name = _SHORT.get(x.arithmetic.final or x.arithmetic.store)
+    return (
+        x if name is None or not source.is_exact else Bounded(round_to(x.value, name), x.arithmetic)
+    )
+
+
+def _is_certain(func: Any, args: Any, kwargs: Any) -> bool:
+    del func, kwargs
+    certain: bool = args[0].is_exact
+    return certain
 
 
 def _round_as_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
@@ -147,7 +163,12 @@ def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
     return replace(arithmetic, unit=unit, store=final, final=0.0)
 
 
+# Short formats by their unit roundoff.
+_SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
+
 FUNCTIONS |= {
+    "stored": _stored,
+    "is_certain": _is_certain,
     "short_exp": _short_exp,
     "round_to_format": _round_to_format,
     "round_as_kernel": _round_as_kernel,
