@@ -46,6 +46,8 @@ TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
     "rare_words": [("parameters unused", "tails.tail.2.0.weight, tails.tail.2.1.weight: ")],
     # Of the first word, for whoever asks.
     "fnet": [("parameters without effect", "fnet.pooler.dense.")],
+    # The agreement that routes the votes is detached, and weighs the same votes.
+    "capsules": [("numbers leave autograd's sight", "")],
     # For masked words and segments, which this input has none of.
     "xlnet": [("parameters unused", "transformer.mask_emb, ")],
 }

@@ -111,7 +111,7 @@ def test_one_store_is_not_enough_for_them(dtype: torch.dtype) -> None:
     with gw.watch(model) as witness:
         y = model(x)
         torch.autograd.backward(y, torch.randn_like(y))
-    assert witness.verdict is gw.Verdict.AGREES
+    assert not witness.report.wrong
     (call,) = (call for call in witness.tape.calls if call.base_op == "aten.convolution")
     assert call.arguments["in_parts"] is True
     del call.arguments["in_parts"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import FAILED, failure
+from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
@@ -269,7 +270,13 @@ class Judge:
             results = evaluate(self._tape, call, self._records.magnitudes, bounded=False)
         except Unjudgeable:
             return 0.0
-        return largest(results[output_nr])
+        size, output = largest(results[output_nr]), call.outputs[output_nr]
+        if size or output is None:
+            return size
+        # A zero of a function, as of the logarithm of gamma at 2: as if an operand were rounded.
+        unit = unit_roundoff(self._tape.values[output].dtype)
+        operands = {n for argument in call.arguments.values() for n in references(argument)}
+        return unit * max((largest(self._records(n)) for n in operands), default=0.0)
 
 
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:
