@@ -14,6 +14,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.came_in import REASON, forgiven, given_to
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
 from gradwitness.judging.compare import (
     CANCELS,
@@ -219,6 +220,8 @@ class SweepCheck:
             comparison = self._outgoing(node, node_run, input_nr, sent, expected[input_nr])
             if comparison is not None:
                 self._backward_finding(node, input_nr, names, comparison)
+                if comparison.reason == REASON and sent is not None:
+                    self._carried.lose(edge)
         self._carry_on(node, node_run, expected)
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
@@ -286,6 +289,10 @@ class SweepCheck:
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
         comparison = self.records.against(sent, expected)
+        if node.call is not None:
+            call = self.tape.calls[node.call]
+            given = given_to(call, node_run)
+            comparison = forgiven(comparison, self.records, sent, expected, given, call)
         return settled_by(comparison, partial(self._size, node, node_run, input_nr))
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
