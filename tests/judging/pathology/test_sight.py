@@ -178,6 +178,52 @@ def test_constants_of_healthy_programs_are_not_noted(step: Callable[..., None]) 
     assert KIND not in kinds(witness.report.notes)
 
 
+class _Spectral(nn.Linear):
+    """Divides by the largest singular value, whose vectors it finds by iteration."""
+
+    cut = False
+
+    def forward(self, x: Any) -> Any:
+        with torch.no_grad():
+            u = torch.ones(4)
+            for _ in range(50):
+                v = F.normalize(self.weight.t() @ u, dim=0)
+                u = F.normalize(self.weight @ v, dim=0)
+        sigma = torch.dot(u, self.weight @ v)
+        if self.cut:
+            sigma = sigma.detach()
+        return F.linear(x, self.weight / sigma, self.bias)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_singular_vectors_may_be_constants_but_the_value_not(cut: bool) -> None:
+    torch.manual_seed(0)
+    model = _Spectral(3, 4)
+    model.cut = cut
+    with gw.watch(model) as witness:
+        model(data()).square().mean().backward()
+    notes = [note for note in witness.report.notes if note.kind == KIND]
+    assert len(notes) == cut
+    assert all(at(note, _Spectral.forward, "sigma.detach()") for note in notes)
+
+
+def test_what_a_hook_may_add_is_not_noted() -> None:
+    # A fixed point of z = w tanh(z) + x: the hook adds the gradient through z itself.
+    w = leaf(0.5)
+    with torch.no_grad():
+        z = torch.ones(1)
+        for _ in range(99):
+            z = w * torch.tanh(z) + 1
+    with gw.watch(names={"w": w}) as witness:
+        with torch.no_grad():
+            z = w * torch.tanh(z) + 1
+        z = w * torch.tanh(z) + 1
+        slope = w.detach() * (1 - torch.tanh(z.detach()) ** 2)
+        z.register_hook(lambda g: g / (1 - slope))
+        z.sum().backward()
+    assert KIND not in kinds(witness.report.notes)
+
+
 @pytest.mark.parametrize("kind", ["parametrized", "hooked"])
 def test_torchs_spectral_norm_is_not_noted(kind: str) -> None:
     # Its singular vectors are constants, for which the singular value is stationary.

@@ -7,12 +7,15 @@ products, quotients or differences then lacks a term.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.floats import is_inexact, round_to
+from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement, listed
 from gradwitness.judging.sight import inner_calls, leaves, made, needed, operands, way
@@ -33,6 +36,8 @@ _WAYS = {"detach()": "detach() or .data"}
 _SUMS = {"aten.add": 1, "aten.sub": -1}
 # Taken from each number, or added again: what is made of them does not depend on it.
 _SHIFTS = ("aten.amax", "aten.max")
+# A singular value is stationary in its vectors: products with these need no gradient of them.
+_PRODUCTS = frozenset(f"aten.{name}" for name in ("mv", "mm", "dot", "vdot", "bmm", "addmv"))
 # How many sums a detached number is followed through, to find it added with both signs.
 _DEPTH = 8
 
@@ -64,6 +69,7 @@ class Sight(Detector):
         self._makers: dict[int, int] = {}
         # Single numbers that calls made, by their digits.
         self._digits: dict[float, int] = {}
+        self._directions: set[int] = set()
         # By call: the values whose numbers it takes as Python numbers.
         self._returned: dict[int, set[int]] = {}
 
@@ -77,6 +83,19 @@ class Sight(Detector):
             value = self._single(output)
             if value is not None:
                 self._digits.setdefault(value, output)
+            if not call.grad and self._is_direction(output):
+                self._directions.add(output)
+
+    def _is_direction(self, number: int) -> bool:
+        """Whether a value is a vector of length 1."""
+        value = self.tape.values[number]
+        if max(value.shape, default=1) != math.prod(value.shape) or not is_inexact(value.dtype):
+            return False
+        try:
+            length = float(np.linalg.norm(np.ravel(self.records(number))))
+        except Unjudgeable:
+            return False
+        return abs(length - 1) <= 4 * unit_roundoff(value.dtype) * max(value.shape, default=1)
 
     def _constants(self, call: Call) -> Iterator[float]:
         yield from (a for a in call.arguments.values() if isinstance(a, float))
@@ -102,7 +121,8 @@ class Sight(Detector):
         found: dict[str, tuple[_Exit, Call, dict[int, None]]] = {}
         for number, sweep in enumerate(tape.sweeps):
             before = [earlier.after for earlier in tape.sweeps[:number]]
-            for leaf, left, call in _Flow(tape, sweep, self._makers, self._returned).meetings():
+            flow = _Flow(tape, sweep, self._makers, self._returned, self._directions)
+            for leaf, left, call in flow.meetings():
                 if any(left.since < after <= call.id for after in before):
                     # Numbers of an earlier step: truncated in time, as it is meant.
                     continue
@@ -129,13 +149,21 @@ class _Flow:
     """The numbers of the leaves of one backward pass, on their way to its roots."""
 
     def __init__(
-        self, tape: Tape, sweep: Sweep, makers: dict[int, int], returned: dict[int, set[int]]
+        self,
+        tape: Tape,
+        sweep: Sweep,
+        makers: dict[int, int],
+        returned: dict[int, set[int]],
+        directions: set[int],
     ) -> None:
         self._tape = tape
         self._makers = makers
         self._returned = returned
+        self._directions = directions
         self._after = sweep.after
-        self._ran = {run.node for run in sweep.node_runs}
+        # A hook on a gradient may add what is missing, as implicit layers do; it has its own note.
+        hooked = {edge.node for edge, _ in sweep.hooks if tape.nodes[edge.node].leaf is None}
+        self._ran = {run.node for run in sweep.node_runs} - _behind(tape, hooked)
         self._inside = inner_calls(tape)
         outputs = {tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.roots}
         self._wanted = needed(tape, outputs.union(*returned.values()))
@@ -171,7 +199,7 @@ class _Flow:
         if call.id in self._inside or not leaves(call):
             return _State(seen, left)
         since = max((self._makers.get(n, call.id) for n in operands(call)), default=call.id)
-        return _State(set(), dict.fromkeys(seen, _Exit(call.id, way(call), since)) | left)
+        return _State(set(), left | dict.fromkeys(seen, _Exit(call.id, way(call), since)))
 
     def _through_python(self, call: Call) -> Iterator[_State]:
         for number in self._returned.get(call.id, ()):
@@ -192,11 +220,14 @@ class _Flow:
                 maker = self._maker(number)
                 if maker is not None and not self._is_excused(number):
                     yield leaf, left, maker
+        constants = {n for n in operands(call) if n in self._states and not self._states[n].seen}
+        excused = call.base_op in _PRODUCTS and constants <= self._directions
         for state in states:
             for leaf, left in list(state.left.items()):
                 if any(leaf in other.seen for other in states):
                     del state.left[leaf]
-                    yield leaf, left, call
+                    if not excused:
+                        yield leaf, left, call
 
     def _is_excused(self, number: int) -> bool:
         """Whether a sum is right without the gradients that it lacks.
@@ -243,3 +274,13 @@ class _Flow:
     def _maker(self, number: int | None) -> Call | None:
         call = self._makers.get(-1 if number is None else number)
         return None if call is None else self._tape.calls[call]
+
+
+def _behind(tape: Tape, nodes: set[int]) -> set[int]:
+    """Return some nodes and all that they send gradients to."""
+    found, waiting = set(nodes), list(nodes)
+    for node in waiting:
+        further = {edge.node for edge in tape.nodes[node].edges if edge is not None} - found
+        found |= further
+        waiting += further
+    return found
