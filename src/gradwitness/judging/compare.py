@@ -17,7 +17,9 @@ from gradwitness.engine.floats import (
     unit_roundoff,
 )
 from gradwitness.judging.allowance import allowed, ratio_of
+from gradwitness.judging.comparison import ALL_ZERO as ALL_ZERO
 from gradwitness.judging.comparison import CANCELS as CANCELS
+from gradwitness.judging.comparison import COARSE as COARSE
 from gradwitness.judging.comparison import EMPTY as EMPTY
 from gradwitness.judging.comparison import TOO_LITTLE as TOO_LITTLE
 from gradwitness.judging.comparison import Comparison as Comparison
@@ -345,7 +347,9 @@ class _Scan:
             reason = TOO_LITTLE
         else:
             verdict = Verdict.AGREES
-        relative = math.inf if detects else 0.0
+        # Both an operation and the store of its result may flush a number to zero.
+        underflows = self._limits is None or detects <= 4 * float(self._limits.smallest_normal)
+        relative = 0.0 if underflows else math.inf
         return Comparison(
             verdict=verdict,
             reason=reason,

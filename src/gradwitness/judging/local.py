@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import FAILED, failure
+from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
+from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks
@@ -22,6 +24,7 @@ from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.rows import finished
+from gradwitness.judging.sight import operands
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
@@ -258,11 +261,19 @@ class Judge:
     def _compared(self, call: Call) -> list[tuple[int, Comparison]]:
         """Compare each result of a call with the witness's."""
         of_pieces = large_steps.results(self._tape, call, self._records)
+        given = operands(call)
         if of_pieces is not None:
-            return of_pieces
+            wrong = any(c.verdict is Verdict.DISAGREES for _, c in of_pieces)
+            if not wrong or finite(self._records, given):
+                return of_pieces
         results = evaluate(self._tape, call, self._records, bounded=True)
+
+        def judged(output: int, result: Any) -> Comparison:
+            comparison = self._records.against(output, result)
+            return forgiven(comparison, self._records, output, result, given, call)
+
         return [
-            (output_nr, self._records.against(output, result))
+            (output_nr, judged(output, result))
             for output_nr, (output, result) in enumerate(zip(call.outputs, results, strict=True))
             # A rule returns None for a kernel's internal outputs.
             if output is not None and result is not None
@@ -274,7 +285,12 @@ class Judge:
             results = evaluate(self._tape, call, self._records.magnitudes, bounded=False)
         except Unjudgeable:
             return 0.0
-        return largest(results[output_nr])
+        size, output = largest(results[output_nr]), call.outputs[output_nr]
+        if size or output is None:
+            return size
+        # A zero of a function, as of the logarithm of gamma at 2: as if an operand were rounded.
+        unit = unit_roundoff(self._tape.values[output].dtype)
+        return unit * max((largest(self._records(n)) for n in operands(call)), default=0.0)
 
 
 def _is_meant(note: Note) -> bool:

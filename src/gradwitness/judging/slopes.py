@@ -170,7 +170,7 @@ class _Phi:
             terms = [_weighed(g, y) for g, y in first]
             self.size = float(sum(np.abs(term).sum() for term in terms))
             self.at_rest = float(sum(term.sum() for term in terms))
-        if self(np.zeros(claim.at.shape)) != self.at_rest:
+        if not np.array_equal(self(np.zeros(claim.at.shape)), self.at_rest, equal_nan=True):
             raise Unjudgeable("it returns a different result each time it runs")
         self.unit = max(_ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first))
 

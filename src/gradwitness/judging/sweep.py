@@ -15,8 +15,17 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.approximations import as_approximated
+from gradwitness.judging.came_in import REASON, forgiven, given_to
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
-from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
+from gradwitness.judging.compare import (
+    CANCELS,
+    TOO_LITTLE,
+    Comparison,
+    mismatch,
+    nothing,
+    settled_by,
+    unjudged,
+)
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
@@ -216,6 +225,8 @@ class SweepCheck:
             comparison = self._outgoing(node, node_run, input_nr, sent, expected[input_nr])
             if comparison is not None:
                 self._backward_finding(node, input_nr, names, comparison)
+                if comparison.reason == REASON and sent is not None:
+                    self._carried.lose(edge)
         self._carry_on(node, node_run, expected)
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
@@ -290,6 +301,10 @@ class SweepCheck:
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
         comparison = self.records.against(sent, expected)
+        if node.call is not None:
+            call = self.tape.calls[node.call]
+            given = given_to(call, node_run)
+            comparison = forgiven(comparison, self.records, sent, expected, given, call)
         return settled_by(comparison, partial(self._size, node, node_run, input_nr))
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
@@ -339,8 +354,10 @@ class SweepCheck:
             comparison = self.records.against(number, self._carried.at(input_nr, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        # Each step on the way, on which this row depends, was judged for too little signal.
-        return settled_by(comparison, lambda: math.inf)
+        # Each step on the way, on which this row depends, was judged for its signal.
+        if comparison.reason == TOO_LITTLE:
+            return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+        return comparison
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]

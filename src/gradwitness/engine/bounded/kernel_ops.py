@@ -23,7 +23,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.tables import stands_for
-from gradwitness.engine.floats import unit_roundoff
+from gradwitness.engine.floats import round_to, unit_roundoff
 from gradwitness.rules import kernel_ops
 
 if TYPE_CHECKING:
@@ -59,6 +59,24 @@ def _round_to_format(_: Any, x: Bounded) -> Bounded:
         return np.where(reach < arithmetic.tiny, reach, arithmetic.final * reach)
 
     return assemble(arithmetic, x.value, (x,), total, (grow, grow))
+
+
+# Short formats by their unit roundoff.
+_SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
+
+
+@stands_for(kernel_ops.stored)
+def _stored(_: Any, x: Bounded, source: Bounded) -> Bounded:
+    """Round a number itself, where it is known: not only its bound."""
+    name = _SHORT.get(x.arithmetic.final or x.arithmetic.store)
+    known = name is not None and source.is_exact
+    return Bounded(round_to(x.value, name), x.arithmetic) if known else x
+
+
+@stands_for(kernel_ops.is_certain)
+def _is_certain(_: Any, x: Bounded) -> bool:
+    certain: bool = x.is_exact
+    return certain
 
 
 @stands_for(kernel_ops.round_as_kernel)

@@ -79,9 +79,11 @@ def _register(
     slope: Callable[[Plain, Plain], Plain],
     level: Callable[[Plain, Plain], Plain],
     fixed: Callable[[Plain], Any] = lambda _: 0.0,
+    run: Callable[[Plain], Plain] | None = None,
 ) -> None:
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
-        return _bounded(arithmetic, a, getattr(scipy.special, name), slope, level, fixed)
+        function = run or getattr(scipy.special, name)
+        return _bounded(arithmetic, a, function, slope, level, fixed)
 
     UFUNCS[name] = handler
 
@@ -104,6 +106,13 @@ def _at_ends(slope: Callable[[Plain], Plain]) -> Callable[[Plain, Plain], Plain]
     return steepest
 
 
+def _lgamma(x: Plain) -> Plain:
+    """Mend SciPy's lgamma: it is -inf at -inf, where C99 has +inf, and inf at subnormal numbers."""
+    small = (np.abs(x) < _TINY) & (x != 0)
+    near_pole = -np.log(np.where(small, np.abs(x), 1))
+    return np.where(np.isinf(x), np.inf, np.where(small, near_pole, scipy.special.gammaln(x)))
+
+
 def _lgamma_level(x: Plain, y: Plain) -> Plain:
     # Six ulps (CUDA; SLEEF has 1). Below 0, of the terms of the reflection:
     # log(pi / |sin(pi x)|) - lgamma(1 - x).
@@ -111,6 +120,7 @@ def _lgamma_level(x: Plain, y: Plain) -> Plain:
     return np.asarray(12 * (np.abs(y) + reflected))
 
 
+_TINY = 1e-300
 _STEPS = np.arange(10.0)
 
 
@@ -181,7 +191,11 @@ def _polygamma(_: Any, a: Bounded, *, n: int) -> Bounded:
 
 # SciPy's lgamma has an absolute error below 3: a logarithm and a quotient cancel at 1 and at 2.
 _register(
-    "gammaln", _at_ends(lambda x: scipy.special.psi(x)), _lgamma_level, lambda _: 8 * WITNESS_UNIT
+    "gammaln",
+    _at_ends(lambda x: scipy.special.psi(x)),
+    _lgamma_level,
+    lambda _: 8 * WITNESS_UNIT,
+    _lgamma,
 )
 _register(
     "psi",

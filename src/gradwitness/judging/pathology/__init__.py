@@ -12,6 +12,7 @@ from gradwitness.judging.pathology.hooks import Hooks
 from gradwitness.judging.pathology.idle import Idle
 from gradwitness.judging.pathology.nonfinite import Nonfinite
 from gradwitness.judging.pathology.overwritten import Overwritten
+from gradwitness.judging.pathology.sight import Sight
 from gradwitness.judging.pathology.stale import Stale
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 DETECTORS: tuple[type[Detector], ...] = (
     Nonfinite,
     Disconnected,
+    Sight,
     Stale,
     Idle,
     Overwritten,

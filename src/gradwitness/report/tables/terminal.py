@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
@@ -240,10 +240,6 @@ def relative(line: str) -> str:
         return line
 
 
-def _is_coarse(c: Comparison) -> bool:
-    return c.verdict is Verdict.AGREES and c.reason != CANCELS and c.detects_relative > 0.1
-
-
 def totals(report: Report) -> RenderableType:
     """Return the closing lines: counts, coverage, reasons for doubt, the verdict."""
     lines = Text("\n")
@@ -260,6 +256,10 @@ def totals(report: Report) -> RenderableType:
     lines.append("judged    " + "; ".join(shares) + "\n")
     for reason, count in report.reasons().most_common(_LISTED):
         lines.append(f"inconclusive ({count}): {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
+        if reason in (COARSE, ALL_ZERO):
+            titles = [f.title for f in report.findings if f.comparison.reason == reason]
+            more = f" and {len(titles) - _LISTED} more" if len(titles) > _LISTED else ""
+            lines.append(f"          {'; '.join(titles[:_LISTED])}{more}\n")
     suspicious = sum(f.comparison.suspicious for f in report.findings)
     if suspicious:
         lines.append(
@@ -272,11 +272,6 @@ def totals(report: Report) -> RenderableType:
     declared = sum(f.grade.startswith("declared") for f in report.findings)
     if declared:
         lines.append(f"note      {declared} steps were judged against declared gradients\n")
-    coarse = sum(_is_coarse(f.comparison) for f in report.findings)
-    if coarse:
-        lines.append(
-            f"note      {coarse} steps agree, but only to about 10 % of their largest value\n"
-        )
     first = report.first_wrong
     if first is not None:
         lines.append(f"first wrong step: {first.title}\n", style=_STYLES[Verdict.DISAGREES])

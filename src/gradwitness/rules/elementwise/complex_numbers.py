@@ -135,7 +135,8 @@ vdot.vjps(a="conj(g) * b", b="g * a")
 )
 def angle(x: Array) -> Array:
     if not is_complex(x):
-        return np.where(np.less(x, 0), np.pi, 0 * x)
+        # NaN stays NaN; an infinity does not become one.
+        return np.where(np.less(x, 0), np.pi, 0 * np.minimum(np.maximum(x, -1), 1))
     return np.arctan2(np.imag(x), np.real(x))
 
 

@@ -144,8 +144,8 @@ scalar_rule(
 scalar_rule(
     "aten.log10",
     "y = log10(x)",
-    # Divided twice: log(10) lies half way between two doubles, and torch takes the other one.
-    "g / x / log(10)",
+    # log(10) lies half way between two doubles, and torch takes this one.
+    "g / (x * 2.3025850929940456)",
     meaning="divides the gradient by x log(10)",
 )
 

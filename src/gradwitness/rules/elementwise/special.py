@@ -86,9 +86,13 @@ def i1(x: Array) -> Array:
     return scipy.special.i1(x)
 
 
-@i1.vjp("x", "g * where(x == 0, 0.5, bessel(0, x) - y / where(x == 0, 1, x))")
+# Whose inverse overflows.
+_TINY = 1e-300
+
+
+@i1.vjp("x", "g * where(abs(x) < 1e-300, 0.5, bessel(0, x) - y / where(x == 0, 1, x))")
 def _(g: Array, y: Array, x: Array) -> Array:
-    zero = np.equal(x, 0)
+    zero = np.less(np.absolute(x), _TINY)
     return g * np.where(zero, 0.5, scipy.special.i0(x) - y * (1 / np.where(zero, 1, x)))
 
 
@@ -103,10 +107,11 @@ def i1e(x: Array) -> Array:
 
 @i1e.vjp(
     "x",
-    "g * where(x == 0, 0.5, exp(-abs(x)) * bessel(0, x) - y * (sign(x) + 1 / where(x == 0, 1, x)))",
+    "g * where(abs(x) < 1e-300, 0.5, "
+    "exp(-abs(x)) * bessel(0, x) - y * (sign(x) + 1 / where(x == 0, 1, x)))",
 )
 def _(g: Array, y: Array, x: Array) -> Array:
-    zero = np.equal(x, 0)
+    zero = np.less(np.absolute(x), _TINY)
     return g * np.where(
         zero, 0.5, scipy.special.i0e(x) - y * (np.sign(x) + 1 / np.where(zero, 1, x))
     )
