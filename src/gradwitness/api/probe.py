@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError, MissingExtraError
 from gradwitness.api.watch import KEEP
+from gradwitness.judging.accused import settled
 from gradwitness.judging.finding import Report
 from gradwitness.judging.local import Judge
 from gradwitness.judging.probe_results import (
@@ -22,6 +23,7 @@ from gradwitness.judging.probe_results import (
 from gradwitness.judging.probe_sweep import StepsCheck
 from gradwitness.judging.records import Records
 from gradwitness.judging.repeatability import Fingerprints
+from gradwitness.judging.unfelt import without_unfelt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -230,10 +232,11 @@ class _Split:
 
         own = only(OWN)
         self.report = self._own.report(own if self._replayed else replace(own, complete=False))
-        found = {
-            kind: ProbePass(kind, tuple(findings), only(kind), error=errors.get(kind, ""))
-            for kind, findings in self._findings.items()
-        }
+        found = {}
+        for kind, findings in self._findings.items():
+            passed = only(kind)
+            judged, _ = without_unfelt(passed, *settled(findings))
+            found[kind] = ProbePass(kind, tuple(judged), passed, error=errors.get(kind, ""))
         if AGAIN in kinds.values():
             # Half a pass has nothing to compare.
             notes = () if AGAIN in errors else tuple(self._prints.notes(own))

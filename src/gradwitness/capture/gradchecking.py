@@ -177,12 +177,7 @@ class Subject:
             claims[name] = Claim(0, index, at, claimed, dtype, incoming, ())
         return claims
 
-    def operands(self, node: int) -> Sequence[int | None]:
-        """Return the numbers of the inputs."""
-        del node
-        return range(len(self.wanted))
-
-    def run(self, node: int, moved: Mapping[int, NDArray[np.float64]]) -> Sequence[Any]:
+    def run(self, moved: Mapping[int, NDArray[np.float64]]) -> Sequence[Any]:
         """Run the function in float64, some inputs replaced; return its differentiable outputs.
 
         Raises
@@ -190,7 +185,6 @@ class Subject:
         Unjudgeable
             If that fails, or it draws random numbers.
         """
-        del node
         tensors = {
             name: torch.from_numpy(np.array(moved[index])).to(tensor.device)
             if index in moved

@@ -1,30 +1,33 @@
-"""A program's custom functions, rerun where no rule can differentiate them."""
+"""A program's custom functions, kept where slopes must decide, and run again after the block."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.capture.purity import TALKS, effect, impurity
 from gradwitness.capture.source import open_functions, tensors_in
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from gradwitness.capture.drafts import CallDraft, NodeDraft
     from gradwitness.capture.values import ValueStore
-    from gradwitness.tape import Argument
+    from gradwitness.tape import Argument, Value
 
+# Bytes of what is kept to run functions again, if fewer are to be kept of everything else.
+_ROOM = 2**28
 # The module where torch creates the functions of operators with `register_autograd`.
 _OPERATORS = "torch._library.autograd"
 
@@ -54,8 +57,74 @@ class _Application:
         return [argument for argument in self.arguments if isinstance(argument, _Held)]
 
 
+class Rerun:
+    """A function with copies of its operands, to be run again in float64 after the block.
+
+    Attributes
+    ----------
+    values : dict of int to Value
+    """
+
+    def __init__(
+        self, application: _Application, values: dict[int, Value], effect: str, allowed: bool | None
+    ) -> None:
+        self._application = application
+        self._effect = effect
+        self._allowed = allowed
+        self.values = values
+
+    def refusal(self) -> str:
+        """Return why it may not run again; empty if it may."""
+        application = self._application
+        if self._effect.startswith(TALKS):
+            return self._effect
+        if self._allowed is not None:
+            return "" if self._allowed else "with rerun=False nothing runs again"
+        arguments = [_without_tensors(argument) for argument in application.arguments]
+        why = self._effect or impurity(application.function, arguments)
+        return why and (
+            f"not run again, since {why}; if it may run again after the block, say "
+            f"watch(..., rerun=[{_name(application.function)!r}])"
+        )
+
+    def run(self, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
+        """Run it with some operands (by value) replaced.
+
+        Raises
+        ------
+        Unjudgeable
+            If that fails, or the results are in another format.
+        """
+        application = self._application
+        tensors: dict[int, torch.Tensor] = {}
+
+        def alive(argument: Any) -> Any:
+            if isinstance(argument, _Held):
+                if argument.value not in tensors:
+                    tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
+                return tensors[argument.value]
+            if type(argument) in (tuple, list):
+                return type(argument)(alive(element) for element in argument)
+            return argument
+
+        with _aside():
+            arguments = [alive(argument) for argument in application.arguments]
+            named = {name: alive(argument) for name, argument in application.named.items()}
+            run = getattr(application.function, "apply", application.function)
+            results = _attempt(lambda: run(*arguments, **named))
+        return [_numbers(result) for result in tensors_in(results, keep_none=True)]
+
+    def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
+        value = self.values[held.value]
+        array: Any = value.array if moved is None else moved
+        if array is None:
+            raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
+        dtype = np.float64 if is_float(value.dtype) else array.dtype
+        return torch.from_numpy(np.array(array, dtype=dtype, order="C")).to(held.device)
+
+
 class Applications:
-    """Notes the arguments of custom functions, and reruns them in float64.
+    """Notes the arguments of custom functions, and keeps those that are to be run again.
 
     Parameters
     ----------
@@ -70,6 +139,9 @@ class Applications:
         # The functions that run now: the frame's identity, and its arguments.
         self._running: dict[int, Any] = {}
         self._nodes: Sequence[NodeDraft] = ()
+        self._rerun: bool | Collection[Any] = ()
+        self._room: int | None = _ROOM
+        self._kept = 0
 
     def belong_to(self, nodes: Sequence[NodeDraft]) -> None:
         """Set the nodes that methods refer to; the list may still be growing."""
@@ -105,7 +177,7 @@ class Applications:
             return type(argument)(self._held(element) for element in argument)
         return argument
 
-    def operands(self, node: int) -> Sequence[int | None]:
+    def operands(self, node: int) -> Sequence[int]:
         """Return the values of a node's inputs, in the order of its edges.
 
         Raises
@@ -139,32 +211,48 @@ class Applications:
         bound.apply_defaults()
         return {name: _on_tape(argument) for name, argument in bound.arguments.items()}
 
-    def run(self, node: int, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
-        """Rerun a node's forward in float64 with some operands (by value) replaced.
+    def again(self, node: int, numbers: Iterable[int | None]) -> Rerun:
+        """Keep a node's function with copies of its operands, and of some more values.
 
         Raises
         ------
         Unjudgeable
-            If that fails, or the results are in another format.
+            If it is not known how it was called, or there is no room.
         """
         application = self._application(node)
-        tensors: dict[int, torch.Tensor] = {}
+        held = [*_held_in((*application.arguments, *application.named.values()))]
+        wanted = dict.fromkeys([*(one.value for one in held), *numbers])
+        values = {n: self._values.value(n) for n in wanted if n is not None}
+        self._kept += sum(0 if v.array is None else v.array.nbytes for v in values.values())
+        if self._room is not None and self._kept > self._room:
+            raise Unjudgeable(
+                f"its operands were not kept: those of such steps fill {self._room >> 20} MiB "
+                "(watch(..., keep=None) keeps all)"
+            )
+        copies = {
+            n: replace(v, array=None if v.array is None else v.array.copy())
+            for n, v in values.items()
+        }
+        arguments = {one.value for one in held}
+        inner = [self._calls[call] for call in self._nodes[node].inner]
+        return Rerun(
+            application,
+            copies,
+            effect(inner, arguments, self._values.storage),
+            self._allows(application.function),
+        )
 
-        def alive(argument: Any) -> Any:
-            if isinstance(argument, _Held):
-                if argument.value not in tensors:
-                    tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
-                return tensors[argument.value]
-            if type(argument) in (tuple, list):
-                return type(argument)(alive(element) for element in argument)
-            return argument
+    def allow(self, rerun: bool | Collection[Any], room: int | None) -> None:
+        """Set which functions may run again besides pure ones, and how many bytes may be kept."""
+        self._rerun = rerun
+        self._room = None if room is None else max(room, _ROOM)
 
-        with _aside():
-            arguments = [alive(argument) for argument in application.arguments]
-            named = {name: alive(argument) for name, argument in application.named.items()}
-            run = getattr(application.function, "apply", application.function)
-            results = _attempt(lambda: run(*arguments, **named))
-        return [_numbers(result) for result in tensors_in(results, keep_none=True)]
+    def _allows(self, function: Any) -> bool | None:
+        """Return whether the program allows a function to run again; None if it does not say."""
+        if isinstance(self._rerun, bool):
+            return self._rerun
+        named = function in self._rerun or _name(function) in self._rerun
+        return True if named else None
 
     def _application(self, node: int) -> _Application:
         if self._nodes:
@@ -208,13 +296,21 @@ class Applications:
                 positional.append(converted)
         return _Application(function, tuple(positional), named)
 
-    def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
-        value = self._values.value(held.value)
-        array: Any = value.array if moved is None else moved
-        if array is None:
-            raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
-        dtype = np.float64 if is_float(value.dtype) else array.dtype
-        return torch.from_numpy(np.array(array, dtype=dtype, order="C")).to(held.device)
+
+def _name(function: Any) -> str:
+    """Return a function's name as the program knows it: ``Solver``, ``mylib::solve``."""
+    if isinstance(function, torch._ops.OpOverload):
+        return str(function._schema.name)
+    return str(function.__name__)
+
+
+def _without_tensors(argument: Any) -> Any:
+    """Return an argument with None for each tensor: those are copied."""
+    if isinstance(argument, _Held):
+        return None
+    if type(argument) in (tuple, list):
+        return tuple(map(_without_tensors, argument))
+    return argument
 
 
 def _on_tape(argument: Any) -> Any:

@@ -253,7 +253,7 @@ def _custom(
     inner = [tape.calls[number] for number in node.inner]
     sources = [edge_value(tape, edge) for edge in node.edges]
     _refuse_changed_views(tape, node, inner, incoming)
-    reaching = _reaching(inner, {s for s in sources if s is not None})
+    depending = reaching(inner, {s for s in sources if s is not None})
     cotangents: dict[int, Any] = {}
     for index, g in enumerate(incoming):
         if g is None:
@@ -261,7 +261,7 @@ def _custom(
         output = node.outputs[index] if index < len(node.outputs) else None
         if output is None:
             raise Unjudgeable(f"an output of {node.name} was not recorded")
-        if output not in reaching:
+        if output not in depending:
             raise Unjudgeable(f"no recorded operation leads to output {index} of {node.name}")
         cotangents[output] = g
     for call in reversed(inner):
@@ -270,7 +270,7 @@ def _custom(
             continue
         bound = bind(tape, call, lookup, arithmetic=arithmetic, skip=True)
         inputs = bound.inputs()
-        wanted = [isinstance(a, Ref) and a.value in reaching for _, _, a in inputs]
+        wanted = [isinstance(a, Ref) and a.value in depending for _, _, a in inputs]
         if not any(wanted):
             continue
         for (_, _, argument), g in zip(
@@ -291,7 +291,7 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     source = edge_value(tape, node.edges[input_nr])
     if source is None:
         return False
-    reached = _reaching([tape.calls[number] for number in node.inner], {source})
+    reached = reaching([tape.calls[number] for number in node.inner], {source})
     return not reached.isdisjoint(node.outputs)
 
 
@@ -302,7 +302,7 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
     if not ways:
         return None
     sources = {edge_value(tape, edge) for edge in node.edges if edge is not None}
-    reached = _reaching(inner, {source for source in sources if source is not None})
+    reached = reaching(inner, {source for source in sources if source is not None})
     return next((call for call in ways if reached & {*references(call.arguments["self"])}), None)
 
 
@@ -358,7 +358,7 @@ def edge_value(tape: Tape, edge: Edge | None) -> int | None:
     return value
 
 
-def _reaching(calls: list[Call], sources: set[int]) -> set[int]:
+def reaching(calls: list[Call], sources: set[int]) -> set[int]:
     """Return the sources and all results of the calls that depend on them."""
     reached = set(sources)
     for call in calls:

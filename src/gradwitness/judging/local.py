@@ -14,6 +14,7 @@ from gradwitness._failure import FAILED, failure
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
+from gradwitness.judging.accused import settled
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.lineage import Lineage
@@ -22,6 +23,7 @@ from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.sweep import SweepCheck
+from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.rules import find
 from gradwitness.rules.graph_terms import SOURCES, UNFILLED
 from gradwitness.tape import OUTSIDE, references
@@ -197,19 +199,23 @@ class Judge:
         if tape.failures and not tape.calls:
             # Nothing was recorded, so there are no findings to report.
             return _final(_incomplete(tape.failures))
+        # Accused functions run again here.
+        findings, trusted = settled(self._findings)
         # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
             if f.step is Step.FORWARD and f.call is not None
             else f
-            for f in self._findings
+            for f in findings
         ]
+        findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         lineage = Lineage(tape, judged)
         failures = list(tape.failures)
         if replayed is None and tape.complete and not failures:
-            replayed = self._attempt(lambda: replay(tape), failures.append)
+            steps = Trusting(trusted)
+            replayed = self._attempt(lambda: replay(tape, steps=steps), failures.append)
             # A rule that fails here also failed at its own step, which reports it.
             reported = {finding.comparison.reason for finding in findings}
             failures = [reason for reason in failures if reason not in reported]
@@ -230,7 +236,7 @@ class Judge:
                 replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
                 for row in rows
             ]
-        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
+        notes = (*unfelt, *self._panel.notes(Judgement(tape, findings, rows, replayed)))
         return _final((*findings, *_incomplete(failures)), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from gradwitness.judging.compare import Comparison, mismatch, unjudged
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,19 +44,10 @@ _FAR = 3
 
 
 class Runs(Protocol):
-    """Reruns a program's own functions in float64."""
+    """A function of the program that can be run again, in float64."""
 
-    def operands(self, node: int) -> Sequence[int | None]:
-        """Return the recorded values of a node's inputs, in the order of its edges.
-
-        Raises
-        ------
-        Unjudgeable
-            If it is not known how the node's function was called.
-        """
-
-    def run(self, node: int, moved: Mapping[int, Floats]) -> Sequence[Any]:
-        """Rerun a node's forward with some operands (by value) replaced; return its results.
+    def run(self, moved: Mapping[int, Floats]) -> Sequence[Any]:
+        """Run it with some operands (by value) replaced; return its results.
 
         Raises
         ------
@@ -64,11 +56,40 @@ class Runs(Protocol):
         """
 
 
-class Functions(Runs, Protocol):
-    """Also knows which functions they are, and their arguments."""
+class Again(Runs, Protocol):
+    """A node's forward, kept to be run again after the block."""
+
+    @property
+    def values(self) -> Mapping[int, Value]:
+        """Copies of its operands, and of what else was asked for, as recorded."""
+
+    def refusal(self) -> str:
+        """Return why it may not run again; empty if it may."""
+
+
+class Functions(Protocol):
+    """Knows the program's custom functions and their arguments."""
 
     def function(self, node: int) -> type | None:
         """Return the class whose forward made a node, if one did."""
+
+    def operands(self, node: int) -> Sequence[int]:
+        """Return the recorded values of a node's inputs, in the order of its edges.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how the node's function was called.
+        """
+
+    def again(self, node: int, numbers: Iterable[int | None]) -> Again:
+        """Keep a node's function with copies of its operands, and of some more values.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how it was called, or there is no room.
+        """
 
     def arguments(self, node: int) -> dict[str, Argument]:
         """Return the arguments of a node's function, by the names of its forward.
@@ -99,6 +120,10 @@ class Claim:
         The cotangents of the node's outputs.
     outputs : sequence of (Value or None)
         The node's outputs as recorded.
+    tremor : float
+        How far an iteration's last step still moved its result, relative to it.
+    unsettled : float
+        How far the derivative of an iteration may lie from that of its limit, relative to it.
     """
 
     node: int
@@ -108,6 +133,8 @@ class Claim:
     dtype: str
     incoming: Sequence[Floats | None]
     outputs: Sequence[Value | None]
+    tremor: float = 0.0
+    unsettled: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -126,8 +153,17 @@ class _Slope:
         return 4 * self.error + self.rounding
 
 
-def measure(functions: Runs, claim: Claim) -> Comparison:
+def measure(
+    functions: Runs, claim: Claim, allowed: Callable[[Floats], Floats] = lambda v: v
+) -> Comparison:
     """Judge a claimed gradient by the slopes of its function.
+
+    Parameters
+    ----------
+    functions : Runs
+    claim : Claim
+    allowed : callable, optional
+        Projects a direction to those along which the operand may move.
 
     Returns
     -------
@@ -143,10 +179,43 @@ def measure(functions: Runs, claim: Claim) -> Comparison:
         return unjudged("not finite: no slope can be measured", claim.sent)
     try:
         phi = _Phi(functions, claim)
-        slopes = [_slope(phi, claim, v) for v in _directions(claim)]
+        slopes = [_slope(phi, claim, allowed(v)) for v in _directions(claim)]
     except Unjudgeable as reason:
         return unjudged(str(reason), claim.sent)
     return _judged(slopes, claim, phi.size)
+
+
+def between(functions: Runs, claim: Claim, other: Floats) -> Verdict:
+    """Say which of two gradients the slope supports, along the direction in which they differ most.
+
+    Returns
+    -------
+    Verdict
+        DISAGREES if the slope excludes the claim, AGREES if it supports the claim and excludes the
+        other one; INCONCLUSIVE if it cannot tell. Of an iteration, whose slope is that of its limit
+        only to some extent, it need not exclude the other one.
+
+    Raises
+    ------
+    Unjudgeable
+        If no slope can be measured.
+    """
+    apart = claim.sent - other
+    largest = float(np.max(np.abs(apart), initial=0.0))
+    if not (largest and math.isfinite(largest) and np.isfinite(claim.at).all()):
+        raise Unjudgeable("not finite: no slope can be measured")
+    # A single element may move by a few times the operand's size, not by its whole norm.
+    reach = max(_mean_size(apart), largest / 4)
+    v = apart * ((_mean_size(claim.at) or 1.0) / reach)
+    slope = _slope(_Phi(functions, claim), claim, v)
+    if not math.isfinite(slope.error):
+        return Verdict.INCONCLUSIVE
+    if slope.gap > _FAR * slope.allowed:
+        return Verdict.DISAGREES
+    told = bool(claim.unsettled) or (
+        abs(float((other * v).sum()) - slope.measured) > _FAR * slope.allowed
+    )
+    return Verdict.AGREES if told and slope.gap <= slope.allowed else Verdict.INCONCLUSIVE
 
 
 class _Phi:
@@ -160,6 +229,8 @@ class _Phi:
         The relative size of a rounding error of the recorded run, estimated from its results.
     at_rest : float
         phi(0).
+    tremor : float
+        How far two values may lie apart by rounding, or by where an iteration stops.
     """
 
     def __init__(self, functions: Runs, claim: Claim) -> None:
@@ -172,7 +243,10 @@ class _Phi:
             self.at_rest = float(sum(term.sum() for term in terms))
         if self(np.zeros(claim.at.shape)) != self.at_rest:
             raise Unjudgeable("it returns a different result each time it runs")
-        self.unit = max(_ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first))
+        self.unit = max(
+            _ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first), claim.unsettled
+        )
+        self.tremor = (2.0**-50 + claim.tremor) * self.size
 
     def __call__(self, step: Floats) -> float:
         with np.errstate(all="ignore"):
@@ -180,7 +254,7 @@ class _Phi:
 
     def _results(self, step: Floats) -> list[tuple[Floats, Floats]]:
         claim = self._claim
-        results = self._functions.run(claim.node, {claim.value: claim.at + step})
+        results = self._functions.run({claim.value: claim.at + step})
         pairs = []
         for output_nr, g in enumerate(claim.incoming):
             if g is None:
@@ -245,12 +319,15 @@ def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> 
     # For a smooth phi this falls with h^2. At a kink it falls with h, and over h it tends to the
     # difference between the slopes of both sides.
     kink = max(0.0, (16 * finer - tremor) / (3 * _TREMBLE))
-    tremor += 2.0**-50 * phi.size
+    tremor += phi.tremor
+    bends = []
     best = (math.nan, math.inf)
     plain = better = math.nan
     for h in _STEPS:
         before, better_before = plain, better
-        plain = (along(h) - along(-h)) / (2 * h)
+        ahead, behind = along(h), along(-h)
+        bends.append(abs(ahead - 2 * phi.at_rest + behind) / h)
+        plain = (ahead - behind) / (2 * h)
         # The error of central differences falls with h^2: by 16 from step to step.
         better = plain + (plain - before) / 15
         error = abs(better - better_before) + tremor / h
@@ -258,7 +335,9 @@ def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> 
             best = (better, error)
         if best[1] <= enough / 16:
             break
-    return best[0], best[1] + kink / 2
+    # A kink bends phi over every step alike; what only trembles does so less over the longer ones.
+    bend = min(map(max, pairwise(bends)), default=math.inf)
+    return best[0], best[1] + min(kink, bend) / 2
 
 
 def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:

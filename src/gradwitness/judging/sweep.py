@@ -14,6 +14,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.accused import Accused
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
 from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
 from gradwitness.judging.custom_functions import CustomCheck
@@ -27,6 +28,7 @@ from gradwitness.tape import Edge, Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradwitness.judging.accused import Case
     from gradwitness.judging.records import Records
     from gradwitness.judging.slopes import Functions
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
@@ -139,10 +141,12 @@ class SweepCheck:
         comparison: Comparison,
         formula: str = "",
         grade: str = "",
+        case: Case | None = None,
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
+        finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
-            Finding(
+            finding(
                 step,
                 f"{node.name} #{node.id}, {what}",
                 comparison,
@@ -220,8 +224,10 @@ class SweepCheck:
             expected = reason
         measured = set()
         for judged in self._custom.judge(node, node_run, expected, self._is_needed):
-            self._backward_finding(node, judged.input_nr, names, judged.comparison, judged.grade)
-            if not judged.by_rules:
+            self._backward_finding(
+                node, judged.input_nr, names, judged.comparison, judged.grade, judged.case
+            )
+            if judged.case is not None or not judged.by_rules:
                 measured.add(judged.input_nr)
         for input_nr, sent in enumerate(node_run.outgoing):
             if isinstance(expected, Unjudgeable) or input_nr in measured or self._narrows(node_run):
@@ -236,9 +242,11 @@ class SweepCheck:
         names: list[tuple[str, str]],
         comparison: Comparison,
         grade: str = "",
+        case: Case | None = None,
     ) -> None:
         name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
-        self._finding(Step.BACKWARD, node, input_nr, f"gradient of {name}", comparison, text, grade)
+        what = f"gradient of {name}"
+        self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, case)
 
     def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
         arithmetic = backward_arithmetic(self.tape, node, node_run.incoming)

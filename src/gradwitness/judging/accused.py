@@ -1,0 +1,240 @@
+"""Gradients that only slopes can settle: what is kept of them, and the verdict after the block.
+
+Two questions are kept apart. Is what a function sent the derivative of its recorded forward? The
+rules answer that at once. Is it right? If the rules say no, or cannot say, the function's slopes
+decide, and for them it has to run again: only after the block, and only if nobody can notice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness._failure import failure
+from gradwitness.engine.floats import is_inexact, unit_roundoff
+from gradwitness.judging.compare import Comparison, unjudged
+from gradwitness.judging.finding import Finding
+from gradwitness.judging.records import Records
+from gradwitness.judging.slopes import GRADE, Claim, between, measure
+from gradwitness.judging.tangents import tangents
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.judging.recorded_forward import Iteration
+    from gradwitness.judging.slopes import Again
+
+NORMWISE = "normwise: the function's own order of operations is not known"
+_CONFIRMED = f"{NORMWISE}; its slopes in float64 refute it too"
+_SUPPORTED = (
+    "by slopes ({count} directions, float64): they support it. The derivative of the recorded "
+    "forward differs, as it does of an iteration, of scratch space or of a part of its argument"
+)
+# What no record shows, such as a solver that stops early, may leave so much of a slope open.
+_UNSEEN = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """What it takes to measure the slopes of one claim.
+
+    Attributes
+    ----------
+    again : Again
+        The function, with copies of the numbers that the following refer to.
+    operand : int
+    incoming, sent, outputs : sequence of (int or None)
+        Gradients that arrived, gradients that were sent to the operand, and results.
+    reason : str
+        Why the rules cannot say, or empty.
+    by_rules : Comparison or None
+        Their judgement.
+    expected : ndarray or None
+        Their gradient.
+    peculiar : str
+        Why the derivative of the recorded forward may not be the function's; empty if it is.
+    iteration : Iteration or None
+    constants : str
+        Where the function may use numbers as constants, on purpose.
+    owner : object
+        The function and its input: what is guilty once is not run again.
+    """
+
+    again: Again
+    operand: int
+    incoming: Sequence[int | None]
+    sent: Sequence[int]
+    outputs: Sequence[int | None]
+    reason: str
+    by_rules: Comparison | None
+    expected: NDArray[Any] | None
+    peculiar: str
+    iteration: Iteration | None
+    constants: str
+    owner: object
+    is_leaf: bool
+
+    def require(self) -> None:
+        """Raise Unjudgeable if the function may not run again."""
+        refusal = self.again.refusal()
+        if refusal:
+            raise Unjudgeable(refusal)
+
+    def claim(self) -> Claim:
+        """Return the claim in numbers.
+
+        Raises
+        ------
+        Unjudgeable
+            If they were not recorded, or are complex.
+        """
+        values = self.again.values
+        tape: Any = SimpleNamespace(values=values)
+        records = Records(tape)
+        sent = [records(n) for n in self.sent]
+        at = records(self.operand)
+        if any(g.shape != sent[0].shape for g in sent):
+            raise Unjudgeable("the gradients of one tensor have different shapes")
+        arrived = [None if n is None else records(n) for n in self.incoming]
+        if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
+            raise Unjudgeable("slopes along complex numbers are not measured")
+        formats = {
+            values[n].dtype for n in (self.operand, *self.incoming, *self.sent) if n is not None
+        }
+        return Claim(
+            node=0,
+            value=self.operand,
+            at=at,
+            sent=np.sum(sent, axis=0) if sent else np.zeros(at.shape),
+            dtype=max(filter(is_inexact, formats), key=unit_roundoff, default="float32"),
+            incoming=arrived,
+            outputs=[None if n is None else values[n] for n in self.outputs],
+            tremor=self.iteration.change if self.iteration else 0.0,
+            unsettled=self.iteration.unsettled if self.iteration else 0.0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accused(Finding):
+    """A finding that waits for the slopes of a function."""
+
+    case: Case
+
+
+def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]]:
+    """Measure every accused function: its code runs here, after the block.
+
+    Returns
+    -------
+    findings : list of Finding
+    trusted : set of int
+        The nodes that were refuted by the rules, but not in the end.
+    """
+    guilty: set[object] = set()
+    trusted: set[int | None] = set()
+
+    def one(finding: Finding) -> Finding:
+        if not isinstance(finding, Accused):
+            return finding
+        case = finding.case
+        try:
+            comparison, grade = _settled(case, known=case.owner in guilty)
+        except Exception as error:  # noqa: BLE001 (the report says so)
+            comparison, grade = unjudged(failure(error), None), ""
+        if comparison.verdict is Verdict.DISAGREES:
+            guilty.add(case.owner)
+        elif case.expected is not None:
+            trusted.add(finding.node)
+        given = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
+        return Finding(**{**given, "comparison": comparison, "grade": grade})
+
+    return [one(finding) for finding in findings], trusted
+
+
+def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
+    if case.by_rules is None or case.reason:
+        return _by_slopes(case)
+    if case.expected is None or known:
+        return case.by_rules, NORMWISE
+    try:
+        claim = case.claim()
+        for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
+            if along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
+                return _along(case, along.name, replace(case.by_rules, refuted=0))
+        case.require()
+        verdict = between(case.again, claim, case.expected)
+    except Unjudgeable as why:
+        return _unmeasured(case, str(why))
+    if verdict is Verdict.DISAGREES:
+        return _tangential(case, claim) or (case.by_rules, _CONFIRMED)
+    if verdict is Verdict.INCONCLUSIVE:
+        return _unmeasured(case, "its slopes cannot tell the two apart")
+    comparison = measure(case.again, claim)
+    if comparison.verdict is Verdict.DISAGREES:
+        return case.by_rules, _CONFIRMED
+    return comparison, _SUPPORTED.format(count=comparison.size)
+
+
+def _unmeasured(case: Case, why: str) -> tuple[Comparison, str]:
+    """Judge by the rules alone: they refute unless something speaks against their question."""
+    assert case.by_rules is not None  # noqa: S101 (the caller has looked)
+    if not case.peculiar:
+        return case.by_rules, f"{NORMWISE}; not measured: {why}"
+    reason = f"not the derivative of the recorded forward, but {case.peculiar}: {why}"
+    return _open(case.by_rules, reason), ""
+
+
+def _tangential(case: Case, claim: Claim) -> tuple[Comparison, str] | None:
+    """Judge along the directions in which an operand may move, if the claim lies in them."""
+    for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
+        comparison = measure(case.again, claim, along.project)
+        if comparison.verdict is Verdict.AGREES:
+            return _along(case, along.name, comparison)
+    return None
+
+
+def _along(case: Case, name: str, comparison: Comparison) -> tuple[Comparison, str]:
+    """Agree along some directions only: for a tensor that the program keeps there."""
+    grade = f"right along {name} directions only"
+    if case.is_leaf:
+        reason = f"right along {name} directions only, and nothing shows that the leaf stays there"
+        return _open(comparison, reason), grade
+    return replace(comparison, verdict=Verdict.AGREES, reason=""), grade
+
+
+def _by_slopes(case: Case) -> tuple[Comparison, str]:
+    """Judge where the rules cannot: by slopes alone."""
+    array = case.again.values[case.sent[0]].array if case.sent else None
+    try:
+        case.require()
+        claim = case.claim()
+        comparison = measure(case.again, claim)
+    except Unjudgeable as why:
+        return unjudged(f"{case.reason}; {why}", array), ""
+    if comparison.verdict is Verdict.DISAGREES:
+        along = _tangential(case, claim)
+        if along is not None:
+            return along
+    agreed = case.by_rules is None or case.by_rules.verdict is Verdict.AGREES
+    if case.constants and agreed and comparison.verdict is Verdict.DISAGREES:
+        comparison = _open(comparison, case.constants)
+    elif comparison.verdict is Verdict.INCONCLUSIVE:
+        comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
+    elif case.constants and agreed and case.by_rules is not None:
+        return case.by_rules, NORMWISE
+    grade = ""
+    if math.isfinite(comparison.detects):
+        grade = f"{GRADE.format(count=comparison.size)}, since {case.reason}"
+    return comparison, grade
+
+
+def _open(comparison: Comparison, reason: str) -> Comparison:
+    return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason, refuted=0)

@@ -1,0 +1,199 @@
+"""Right gradients that are not the derivative of what was recorded: slopes decide, afterwards."""
+
+# Torch prescribes the parameters.
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import gradwitness as gw
+from capture.functions import apply
+from capture.implicit import (
+    FAULTS,
+    IMPLICIT,
+    Cubic,
+    LogDeterminant,
+    Sparsemax,
+    leaves,
+    loss,
+    spoilt,
+)
+from gradwitness import Verdict
+from gradwitness.judging.finding import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORMATS = [torch.float32, torch.float64]
+# Transposed, a gradient among symmetric matrices is the same.
+SAME = [(LogDeterminant, "transposed"), (Cubic, "transposed")]
+SPOILT = [(f, fault) for f in IMPLICIT for fault in FAULTS if (f, fault) not in SAME]
+
+
+def watched(function: Any, dtype: torch.dtype, original: Any = None, **options: Any) -> gw.Witness:
+    given = leaves(original or function, dtype)
+    with gw.watch(**options) as witness:
+        loss(function, given, original).backward()
+    return witness
+
+
+@pytest.mark.parametrize("function", IMPLICIT)
+def test_the_right_gradients_are_right(function: Any) -> None:
+    # By central differences along random directions; the solvers stop 1e-6 from their limit.
+    given = leaves(function, torch.float64)
+    loss(function, given).backward()
+    for x in given:
+        for seed in range(3):
+            v = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)).double()
+            ahead, behind = (
+                loss(function, [(p + h * v if p is x else p).detach() for p in given])
+                for h in (1e-3, -1e-3)
+            )
+            slope = (x.grad * v).sum()
+            assert abs((ahead - behind) / 2e-3 - slope) < 3e-4 * max(1.0, float(x.grad.norm()))
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("function", IMPLICIT)
+def test_a_right_gradient_agrees(function: Any, dtype: torch.dtype) -> None:
+    report = watched(function, dtype).report
+    assert report.verdict is Verdict.AGREES, report.reasons()
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize(("function", "fault"), SPOILT)
+def test_a_fault_is_found(function: Any, fault: str, dtype: torch.dtype) -> None:
+    report = watched(spoilt(function, fault), dtype, function).report
+    assert report.verdict is Verdict.DISAGREES
+    assert {f.tensor_nr for f in report.wrong} == {0}
+
+
+def test_what_agrees_by_slopes_says_so() -> None:
+    (grade,) = [
+        f.grade
+        for f in watched(Sparsemax, torch.float32).report.findings
+        if f.step is Step.BACKWARD
+        if f.grade
+    ]
+    assert grade.startswith("by slopes (4 directions, float64)")
+
+
+def test_along_symmetric_directions_only_is_said_and_no_leaf_agrees() -> None:
+    grades = {f.grade for f in watched(Cubic, torch.float32).report.findings}
+    assert "right along symmetric directions only" in grades
+    a = torch.eye(3).requires_grad_()
+    with gw.watch() as witness:
+        apply(Cubic, a, torch.arange(9.0).view(3, 3)).backward()
+    assert witness.verdict is Verdict.INCONCLUSIVE
+    (reason,) = witness.report.reasons()
+    assert reason.startswith("right along symmetric directions only, and nothing shows")
+
+
+def test_a_recording_holds_no_functions(tmp_path: Any) -> None:
+    witness = watched(Sparsemax, torch.float32)
+    witness.save(tmp_path / "tape.npz")
+    report = gw.judge(gw.load_tape(tmp_path / "tape.npz"))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert any("its forward is an iteration" in reason for reason in report.reasons())
+
+
+RUNS: list[str] = []
+STATE = {"runs": 0}
+BUFFER = torch.zeros(1)
+
+
+def appends() -> None:
+    RUNS.append("again")
+
+
+def prints() -> None:
+    print("again")  # noqa: T201
+
+
+def counts() -> None:
+    STATE["runs"] += 1
+
+
+def writes() -> None:
+    BUFFER.add_(1)
+
+
+def writes_globally() -> None:
+    global BUFFER
+    BUFFER = BUFFER + 1
+
+
+EFFECTS = [appends, prints, counts, writes, writes_globally]
+
+
+def state() -> Any:
+    return len(RUNS), dict(STATE), BUFFER.clone()
+
+
+def noisy(effect: Callable[[], None]) -> Any:
+    """Return a solver with a side effect, which the backward does not repeat."""
+
+    class Noisy(Sparsemax):
+        calls = 0
+
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            effect()
+            return Sparsemax.forward(ctx, x)
+
+    return Noisy
+
+
+def changed(before: Any, after: Any) -> Any:
+    return after[0] - before[0], after[1]["runs"] - before[1]["runs"], float(after[2] - before[2])
+
+
+@pytest.mark.parametrize("fault", [None, "sign"])
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_a_side_effect_happens_as_often_as_without_watching(
+    effect: Callable[[], None], fault: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function = noisy(effect) if fault is None else spoilt(noisy(effect), fault)
+    before = state()
+    loss(function, leaves(Sparsemax, torch.float32), Sparsemax).backward()
+    alone, said = changed(before, state()), capsys.readouterr().out
+    before = state()
+    witness = watched(function, torch.float32, Sparsemax)
+    assert changed(before, state()) == alone
+    assert capsys.readouterr().out == said
+    # Nothing is known but that it is not the derivative of what was recorded.
+    assert witness.verdict is Verdict.INCONCLUSIVE
+    assert any("watch(..., rerun=['" in reason for reason in witness.report.reasons())
+
+
+def test_what_the_program_allows_runs_again() -> None:
+    function = noisy(counts)
+    runs = STATE["runs"]
+    assert watched(function, torch.float32, Sparsemax, rerun=["Noisy"]).verdict is Verdict.AGREES
+    assert STATE["runs"] > runs + 1
+    assert watched(function, torch.float32, Sparsemax, rerun=[function]).verdict is Verdict.AGREES
+    assert watched(function, torch.float32, Sparsemax, rerun=True).verdict is Verdict.AGREES
+    assert watched(Sparsemax, torch.float32, rerun=False).verdict is Verdict.INCONCLUSIVE
+
+
+def test_nothing_runs_again_before_the_block_has_ended() -> None:
+    class Counted(Sparsemax):
+        runs = 0
+
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            Counted.runs += 1
+            return Sparsemax.forward(ctx, x)
+
+    given = leaves(Sparsemax, torch.float32)
+    with gw.watch(rerun=True) as witness:
+        loss(Counted, given, Sparsemax).backward()
+        runs = Counted.runs
+        # What the program writes afterwards is not what the function was given.
+        given[0].data.zero_()
+    assert runs == 1
+    assert Counted.runs > 1
+    assert witness.verdict is Verdict.AGREES
