@@ -146,7 +146,8 @@ def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]
             return finding
         case = finding.case
         try:
-            comparison, grade = _settled(case, known=case.owner in guilty)
+            known = case.owner in guilty and not case.peculiar
+            comparison, grade = _settled(case, known=known)
         except Exception as error:  # noqa: BLE001 (the report says so)
             comparison, grade = unjudged(failure(error), None), ""
         if comparison.verdict is Verdict.DISAGREES:

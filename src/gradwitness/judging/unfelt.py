@@ -66,10 +66,9 @@ def without_unfelt(
     """
     wrong = [f for f in findings if f.verdict is Verdict.DISAGREES and f.step is Step.BACKWARD]
     unfelt = {id(f): f for f in wrong[:_MOST] if not _is_felt(tape, f, trusted)}
+    agreed = {"verdict": Verdict.AGREES, "reason": UNFELT, "refuted": 0, "probable_ratio": 0.0}
     kept = [
-        replace(f, comparison=replace(f.comparison, verdict=Verdict.AGREES, reason=UNFELT))
-        if id(f) in unfelt
-        else f
+        replace(f, comparison=replace(f.comparison, **agreed)) if id(f) in unfelt else f
         for f in findings
     ]
     return kept, [_note(list(unfelt.values()))] if unfelt else []
@@ -95,6 +94,9 @@ def _is_felt(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> b
     try:
         error = _error(tape, finding.sweep, node, finding.tensor_nr)
     except Unjudgeable:
+        return True
+    if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
+        # The numbers on the tape have changed since: something other than torch writes to them.
         return True
     sent = [error if k == finding.tensor_nr else None for k in range(len(node.edges))]
     arriving, unknown = backward_pass(
