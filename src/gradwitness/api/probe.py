@@ -26,7 +26,7 @@ from gradwitness.judging.repeatability import Fingerprints
 from gradwitness.judging.unfelt import without_unfelt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     import torch
 
@@ -43,6 +43,7 @@ def probe(
     passes: Iterable[str] | None = None,
     seed: int = 0,
     saved: bool = False,
+    rerun: bool | Collection[Any] = (),
 ) -> Probe:
     """Judge a training step, then test it with random cotangents and perturbed parameters.
 
@@ -69,6 +70,8 @@ def probe(
         The seed of the probes' random numbers. The program's own generators are not affected.
     saved : bool, optional
         Also record the tensors that each node saved for backward, to show them in the graph.
+    rerun : bool or collection, optional
+        Custom functions that may run again afterwards, as for `watch`.
 
     Returns
     -------
@@ -137,6 +140,7 @@ def probe(
             seed=seed,
             saved=saved,
             room=KEEP,
+            rerun=rerun,
             everywhere=passes is not None,
             **further,
         )

@@ -82,9 +82,10 @@ class Rerun:
             return "" if self._allowed else "with rerun=False nothing runs again"
         arguments = [_without_tensors(argument) for argument in application.arguments]
         why = self._effect or impurity(application.function, arguments)
+        name = _name(application.function)
         return why and (
-            f"not run again, since {why}; if it may run again after the block, say "
-            f"watch(..., rerun=[{_name(application.function)!r}])"
+            f"it did not run again, since {why}: if it may, after the block, say "
+            f"watch(..., rerun=[{name!r}]) or --rerun {name}"
         )
 
     def run(self, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
