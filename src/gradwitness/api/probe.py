@@ -239,7 +239,8 @@ class _Split:
         found = {}
         for kind, findings in self._findings.items():
             passed = only(kind)
-            judged, _ = without_unfelt(passed, *settled(findings))
+            after = settled(findings)
+            judged, _ = without_unfelt(passed, after.findings, after.trusted)
             found[kind] = ProbePass(kind, tuple(judged), passed, error=errors.get(kind, ""))
         if AGAIN in kinds.values():
             # Half a pass has nothing to compare.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,7 @@ _SUPPORTED = (
     "by slopes ({count} directions, float64): they support it. The derivative of the recorded "
     "forward differs, as it does of an iteration, of scratch space or of a part of its argument"
 )
-# What no record shows, such as a solver that stops early, may leave so much of a slope open.
-_UNSEEN = 1e-3
+ALONG = "right along"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,6 @@ class Case:
     iteration: Iteration | None
     constants: str
     owner: object
-    is_leaf: bool
 
     def require(self) -> None:
         """Raise Unjudgeable if the function may not run again."""
@@ -129,17 +127,28 @@ class Accused(Finding):
     case: Case
 
 
-def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]]:
-    """Measure every accused function: its code runs here, after the block.
+class Settled(NamedTuple):
+    """Findings after every accused function was measured.
 
-    Returns
-    -------
+    Attributes
+    ----------
     findings : list of Finding
     trusted : set of int
-        The nodes that were refuted by the rules, but not in the end.
+        The nodes that the rules refute, but not their slopes.
+    refuted : dict of int to Comparison
+        By the gradient that was sent: a leaf may have received just that.
     """
+
+    findings: list[Finding]
+    trusted: set[int | None]
+    refuted: dict[int | None, Comparison]
+
+
+def settled(findings: Iterable[Finding]) -> Settled:
+    """Measure every accused function: its code runs here, after the block."""
     guilty: set[object] = set()
     trusted: set[int | None] = set()
+    refuted: dict[int | None, Comparison] = {}
 
     def one(finding: Finding) -> Finding:
         if not isinstance(finding, Accused):
@@ -152,12 +161,13 @@ def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]
             comparison, grade = unjudged(failure(error), None), ""
         if comparison.verdict is Verdict.DISAGREES:
             guilty.add(case.owner)
+            refuted.update(dict.fromkeys(case.sent, comparison))
         elif case.expected is not None:
             trusted.add(finding.node)
         given = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
         return Finding(**{**given, "comparison": comparison, "grade": grade})
 
-    return [one(finding) for finding in findings], trusted
+    return Settled([one(finding) for finding in findings], trusted, refuted)
 
 
 def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
@@ -169,7 +179,7 @@ def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
         claim = case.claim()
         for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
             if along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
-                return _along(case, along.name, replace(case.by_rules, refuted=0))
+                return _along(along.name, case.by_rules)
         case.require()
         verdict = between(case.again, claim, case.expected)
     except Unjudgeable as why:
@@ -198,17 +208,14 @@ def _tangential(case: Case, claim: Claim) -> tuple[Comparison, str] | None:
     for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
-            return _along(case, along.name, comparison)
+            return _along(along.name, comparison)
     return None
 
 
-def _along(case: Case, name: str, comparison: Comparison) -> tuple[Comparison, str]:
-    """Agree along some directions only: for a tensor that the program keeps there."""
-    grade = f"right along {name} directions only"
-    if case.is_leaf:
-        reason = f"right along {name} directions only, and nothing shows that the leaf stays there"
-        return _open(comparison, reason), grade
-    return replace(comparison, verdict=Verdict.AGREES, reason=""), grade
+def _along(name: str, comparison: Comparison) -> tuple[Comparison, str]:
+    """Leave open what is right along some directions: `without_unfelt` asks whether more counts."""
+    grade = f"{ALONG} {name} directions only"
+    return _open(comparison, f"{grade}, and nothing keeps the argument there"), grade
 
 
 def _by_slopes(case: Case) -> tuple[Comparison, str]:

@@ -285,7 +285,6 @@ class CustomCheck:
             if leaves_torch
             else "",
             owner=(self._functions.function(node.id) or node.name, first),
-            is_leaf=self._tape.values[operand].requires_grad,
         )
         return Judged(first, stands, NORMWISE if not reason else "", by_rules=not reason, case=case)
 

@@ -200,7 +200,7 @@ class Judge:
             # Nothing was recorded, so there are no findings to report.
             return _final(_incomplete(tape.failures))
         # Accused functions run again here.
-        findings, trusted = settled(self._findings)
+        findings, trusted, refuted = settled(self._findings)
         # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
@@ -221,6 +221,7 @@ class Judge:
             failures = [reason for reason in failures if reason not in reported]
 
         def finished(row: Row) -> Row:
+            row = replace(row, comparison=refuted.get(row.value, row.comparison))
             input_nr = (row.node, row.input_nr)
             verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, row.comparison)
             digits = row.digits

@@ -208,13 +208,14 @@ def between(functions: Runs, claim: Claim, other: Floats) -> Verdict:
     reach = max(_mean_size(apart), largest / 4)
     v = apart * ((_mean_size(claim.at) or 1.0) / reach)
     slope = _slope(_Phi(functions, claim), claim, v)
+    ruled = float((other * v).sum())
+    if slope.measured == 0 and abs(ruled) > _FAR * slope.allowed:
+        raise Unjudgeable("run again, its result does not depend on this argument")
     if not math.isfinite(slope.error):
         return Verdict.INCONCLUSIVE
     if slope.gap > _FAR * slope.allowed:
         return Verdict.DISAGREES
-    told = bool(claim.unsettled) or (
-        abs(float((other * v).sum()) - slope.measured) > _FAR * slope.allowed
-    )
+    told = bool(claim.unsettled) or abs(ruled - slope.measured) > _FAR * slope.allowed
     return Verdict.AGREES if told and slope.gap <= slope.allowed else Verdict.INCONCLUSIVE
 
 

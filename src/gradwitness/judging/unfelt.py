@@ -6,6 +6,7 @@ that memory. Such a step is wrong, and the gradients that the user receives are 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.floats import is_inexact, unit_roundoff
 from gradwitness.engine.replay import Steps, backward_pass
+from gradwitness.judging.accused import ALONG
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import listed
@@ -23,7 +25,7 @@ from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     from gradwitness.tape import Node, Tape
 
 UNFELT = "wrong, but no gradient that was asked for depends on it"
-# What is left where float64 numbers cancel, relative to the gradient that they belong to.
-_CANCELLED = 2.0**-44
+# What is left where numbers cancel: so many roundings of the gradient, and so small a part of what
+# another error of the same size would leave.
+_ROUNDINGS = 64
+_CANCELLED = 2.0**-14
 # A pass is run for each wrong step: beyond so many, the rest counts as felt.
 _MOST = 64
 
@@ -48,6 +52,7 @@ class Trusting(Steps):
     ) -> tuple[Any, ...]:
         """Compute the gradients that a node sends."""
         if node.id in self._nodes:
+            # Nothing of the change that is followed is known beyond it.
             raise Unjudgeable(f"the gradient of {node.name} is judged by slopes")
         return super().backward(tape, node, incoming, lookup)
 
@@ -64,14 +69,19 @@ def without_unfelt(
     trusted : collection of int
         Nodes whose recorded forward does not show what they send.
     """
-    wrong = [f for f in findings if f.verdict is Verdict.DISAGREES and f.step is Step.BACKWARD]
+    wrong = [
+        f
+        for f in findings
+        if f.step is Step.BACKWARD and (f.verdict is Verdict.DISAGREES or f.grade.startswith(ALONG))
+    ]
     unfelt = {id(f): f for f in wrong[:_MOST] if not _is_felt(tape, f, trusted)}
     agreed = {"verdict": Verdict.AGREES, "reason": UNFELT, "refuted": 0, "probable_ratio": 0.0}
     kept = [
         replace(f, comparison=replace(f.comparison, **agreed)) if id(f) in unfelt else f
         for f in findings
     ]
-    return kept, [_note(list(unfelt.values()))] if unfelt else []
+    noted = [f for f in unfelt.values() if f.verdict is Verdict.DISAGREES]
+    return kept, [_note(noted)] if noted else []
 
 
 def _note(unfelt: list[Finding]) -> Note:
@@ -98,17 +108,22 @@ def _is_felt(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> b
     if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
         # The numbers on the tape have changed since: something other than torch writes to them.
         return True
-    sent = [error if k == finding.tensor_nr else None for k in range(len(node.edges))]
-    arriving, unknown = backward_pass(
-        tape, finding.sweep, {}, {node.id: lambda _: sent}, Trusting(trusted)
-    )
-    if unknown:
-        return True
-    return any(
-        _shows(tape, arriving[input_nr], number)
-        for input_nr, number in _asked(tape, finding.sweep)
-        if input_nr in arriving
-    )
+    numbers = _asked(tape, finding.sweep)
+
+    def reaches(change: NDArray[Any]) -> float:
+        sent = [change if k == finding.tensor_nr else None for k in range(len(node.edges))]
+        instead = {node.id: lambda _: sent}
+        arriving, unknown = backward_pass(tape, finding.sweep or 0, {}, instead, Trusting(trusted))
+        if unknown:
+            return math.inf
+        return max((_size(tape, arriving[n], g) for n, g in numbers if n in arriving), default=0.0)
+
+    felt = reaches(error)
+    if 0 < felt <= _ROUNDINGS:
+        # Numbers that cancel leave their rounding; an error as small as that leaves itself.
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], error.shape)
+        felt = 0.0 if felt <= _CANCELLED * reaches(np.sqrt(np.mean(error**2)) * signs) else felt
+    return felt > 0
 
 
 def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
@@ -126,23 +141,24 @@ def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
     return error
 
 
-def _asked(tape: Tape, sweep: int) -> Iterator[tuple[tuple[int, int], int | None]]:
-    """Yield where a pass gave a gradient to the program, and which."""
-    for node_run in tape.sweeps[sweep].node_runs:
-        if tape.nodes[node_run.node].kind == Kind.ACCUMULATE:
-            yield (node_run.node, 0), node_run.incoming[0]
-    for edge, number in tape.sweeps[sweep].captured:
-        yield (edge.node, edge.index), number
+def _asked(tape: Tape, sweep: int) -> list[tuple[tuple[int, int], int | None]]:
+    """Return where a pass gave a gradient to the program, and which."""
+    found: list[tuple[tuple[int, int], int | None]] = [
+        ((node_run.node, 0), node_run.incoming[0])
+        for node_run in tape.sweeps[sweep].node_runs
+        if tape.nodes[node_run.node].kind == Kind.ACCUMULATE
+    ]
+    captured = tape.sweeps[sweep].captured
+    return [*found, *(((edge.node, edge.index), number) for edge, number in captured)]
 
 
-def _shows(tape: Tape, change: NDArray[Any], number: int | None) -> bool:
-    """Whether a change of a gradient is more than its format could hold."""
-    if number is None or not is_inexact(tape.values[number].dtype):
-        return bool(np.any(change))
+def _size(tape: Tape, change: NDArray[Any], number: int | None) -> float:
+    """Return the size of a gradient's change, in roundings of its largest number."""
+    largest = float(np.max(np.abs(change), initial=0.0))
+    if not largest or number is None or not is_inexact(tape.values[number].dtype):
+        return math.inf if largest else 0.0
     try:
-        size = np.abs(recorded(tape)(number))
+        size = float(np.max(np.abs(recorded(tape)(number)), initial=0.0))
     except Unjudgeable:
-        return bool(np.any(change))
-    allowed = unit_roundoff(tape.values[number].dtype) * size
-    allowed = allowed + _CANCELLED * float(np.max(size, initial=0.0))
-    return not bool(np.all(np.abs(change) <= allowed))
+        return math.inf
+    return largest / (unit_roundoff(tape.values[number].dtype) * size) if size else math.inf
