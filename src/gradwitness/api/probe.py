@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from gradwitness.capture.probing import Trial
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.slopes import Functions
+    from gradwitness.judging.functions import Functions
     from gradwitness.tape import Edge, LeafUpdate, NodeRun, Tape
 
 

@@ -29,7 +29,7 @@ from gradwitness.judging.probe_results import AGAIN, CORNERS, OWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from gradwitness.judging.slopes import Functions
+    from gradwitness.judging.functions import Functions
     from gradwitness.tape import Tape
 
 

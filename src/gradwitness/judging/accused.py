@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness.judging.functions import Again
     from gradwitness.judging.recorded_forward import Iteration
-    from gradwitness.judging.slopes import Again
 
 NORMWISE = "normwise: the function's own order of operations is not known"
 _CONFIRMED = f"{NORMWISE}; its slopes in float64 refute it too"
@@ -39,6 +39,8 @@ _SUPPORTED = (
     "forward differs, as it does of an iteration, of scratch space or of a part of its argument"
 )
 ALONG = "right along"
+# What a solver that stops early leaves open, where no record shows it.
+_UNSEEN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Case:
             outputs=[None if n is None else values[n] for n in self.outputs],
             tremor=self.iteration.change if self.iteration else 0.0,
             unsettled=self.iteration.unsettled if self.iteration else 0.0,
+            unseen=_UNSEEN if self.reason else 0.0,
         )
 
 
