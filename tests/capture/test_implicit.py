@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch.autograd import Function
 
 import gradwitness as gw
 from capture.functions import apply
@@ -21,6 +22,7 @@ from capture.implicit import (
     loss,
     spoilt,
 )
+from capture.programs import leaf
 from gradwitness import Verdict
 from gradwitness.judging.finding import Step
 
@@ -197,3 +199,60 @@ def test_nothing_runs_again_before_the_block_has_ended() -> None:
     assert runs == 1
     assert Counted.runs > 1
     assert witness.verdict is Verdict.AGREES
+
+
+class Cell(torch.nn.Module):
+    """One step of an equilibrium layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = torch.nn.Linear(4, 4)
+        self.last = torch.nn.Tanh()
+
+    def forward(self, z: Any, x: Any) -> Any:
+        return self.last(self.inside(z) / 2 + x)
+
+
+class Deep(Function):
+    """The fixed point of a module that is an argument, like its parameters."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, cell: Any, x: Any, *parameters: Any) -> Any:
+        z = torch.zeros_like(x)
+        for _ in range(15):
+            z = cell(z, x)
+        ctx.cell = cell
+        ctx.save_for_backward(z, x, *parameters)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        z, x, *parameters = (t.detach().requires_grad_() for t in ctx.saved_tensors)
+        given = dict(zip([n for n, _ in ctx.cell.named_parameters()], parameters, strict=True))
+        with torch.enable_grad():
+            out = torch.func.functional_call(ctx.cell, given, (z, x))
+        v = grads[0]
+        for _ in range(80):
+            v = grads[0] + torch.autograd.grad(out, z, v, retain_graph=True)[0]
+        of_x, *others = torch.autograd.grad(out, [x, *parameters], v)
+        return None, of_x, Deep.factor * others[0], *others[1:]
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize(("factor", "wrong"), [(1.0, set()), (1.02, {1}), (-1.0, {1})])
+def test_a_module_among_the_arguments_moves_with_its_parameters(
+    factor: float, wrong: set[int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Deep, "factor", factor)
+    torch.manual_seed(0)
+    cell, x = Cell().to(dtype), leaf(3, 4, dtype=dtype)
+    before = [p.detach().clone() for p in cell.parameters()]
+    with gw.watch(cell) as witness:
+        apply(Deep, cell, x, *cell.parameters()).backward(torch.randn(3, 4, dtype=dtype))
+    assert all(map(torch.equal, before, cell.parameters()))
+    assert {f.tensor_nr for f in witness.report.wrong} == wrong
+    deep = [f for f in witness.report.findings if f.title.startswith("DeepBackward")]
+    others = [f.verdict for f in deep if f.step is Step.BACKWARD and f.tensor_nr not in wrong]
+    assert others == [Verdict.AGREES] * (3 - len(wrong))
