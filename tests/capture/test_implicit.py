@@ -256,3 +256,40 @@ def test_a_module_among_the_arguments_moves_with_its_parameters(
     deep = [f for f in witness.report.findings if f.title.startswith("DeepBackward")]
     others = [f.verdict for f in deep if f.step is Step.BACKWARD and f.tensor_nr not in wrong]
     assert others == [Verdict.AGREES] * (3 - len(wrong))
+
+
+class OutsideRoot(Function):
+    """z with z^3 + z = x, by Newton in NumPy, stopped early: no rule sees the iteration."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        given = x.numpy()
+        z, moved = 0 * given, 1.0
+        while moved > 1e-3:
+            step = (z**3 + z - given) / (3 * z * z + 1)
+            z, moved = z - step, float(abs(step).max())
+        result = torch.from_numpy(z)
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (z,) = ctx.saved_tensors
+        return OutsideRoot.factor * grads[0] / (3 * z * z + 1)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("factor", [1.0, 1.02, -1.0])
+def test_a_solver_that_no_record_shows(
+    factor: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OutsideRoot, "factor", factor)
+    torch.manual_seed(0)
+    with gw.watch() as witness:
+        apply(OutsideRoot, leaf(6, dtype=dtype)).backward(torch.randn(6, dtype=dtype))
+    if factor == 1:
+        assert witness.report.wrong == ()
+    else:
+        assert witness.verdict is Verdict.DISAGREES

@@ -195,8 +195,6 @@ class _Reader:
                 yield f"{where}sets the attribute {argument}"
             elif op == "IMPORT_NAME" and not _calculates(argument):
                 yield f"{where}imports {argument}"
-            elif op == "LOAD_BUILD_CLASS" or op.startswith("YIELD"):
-                yield f"{where}is more than a plain function"
             elif isinstance(argument, CodeType):
                 yield from self._instructions(function, argument, {}, ())
             # Since Python 3.13, one instruction may load two variables.
