@@ -39,6 +39,7 @@ _SUPPORTED = (
     "forward differs, as it does of an iteration, of scratch space or of a part of its argument"
 )
 ALONG = "right along"
+ITERATES = "its forward is an iteration"
 # What a solver that stops early leaves open, where no record shows it.
 _UNSEEN = 1e-3
 
@@ -60,9 +61,8 @@ class Case:
         Their judgement.
     expected : ndarray or None
         Their gradient.
-    peculiar : str
-        Why the derivative of the recorded forward may not be the function's; empty if it is.
     iteration : Iteration or None
+        What makes the derivative of the recorded forward another than the function's.
     constants : str
         Where the function may use numbers as constants, on purpose.
     owner : object
@@ -77,7 +77,6 @@ class Case:
     reason: str
     by_rules: Comparison | None
     expected: NDArray[Any] | None
-    peculiar: str
     iteration: Iteration | None
     constants: str
     owner: object
@@ -138,34 +137,35 @@ class Settled(NamedTuple):
     findings : list of Finding
     trusted : set of int
         The nodes that the rules refute, but not their slopes.
-    refuted : dict of int to Comparison
-        By the gradient that was sent: a leaf may have received just that.
+    refuted : dict of (pass, node, edge, value) to Comparison
+        By what sent a gradient, and which: a leaf may have received just that.
     """
 
     findings: list[Finding]
     trusted: set[int | None]
-    refuted: dict[int | None, Comparison]
+    refuted: dict[tuple[int | None, ...], Comparison]
 
 
 def settled(findings: Iterable[Finding]) -> Settled:
     """Measure every accused function: its code runs here, after the block."""
     guilty: set[object] = set()
     trusted: set[int | None] = set()
-    refuted: dict[int | None, Comparison] = {}
+    refuted: dict[tuple[int | None, ...], Comparison] = {}
 
     def one(finding: Finding) -> Finding:
         if not isinstance(finding, Accused):
             return finding
         case = finding.case
         try:
-            known = case.owner in guilty and not case.peculiar
+            known = case.owner in guilty and case.iteration is None
             comparison, grade = _settled(case, known=known)
         except Exception as error:  # noqa: BLE001 (the report says so)
             comparison, grade = unjudged(failure(error), None), ""
         if comparison.verdict is Verdict.DISAGREES:
             guilty.add(case.owner)
-            refuted.update(dict.fromkeys(case.sent, comparison))
-        elif case.expected is not None:
+            places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
+            refuted.update(dict.fromkeys(places, comparison))
+        elif case.expected is not None and not grade.startswith(ALONG):
             trusted.add(finding.node)
         given = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
         return Finding(**{**given, "comparison": comparison, "grade": grade})
@@ -194,15 +194,16 @@ def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
     comparison = measure(case.again, claim)
     if comparison.verdict is Verdict.DISAGREES:
         return case.by_rules, _CONFIRMED
-    return comparison, _SUPPORTED.format(count=comparison.size)
+    agrees = comparison.verdict is Verdict.AGREES
+    return comparison, _SUPPORTED.format(count=comparison.size) if agrees else ""
 
 
 def _unmeasured(case: Case, why: str) -> tuple[Comparison, str]:
     """Judge by the rules alone: they refute unless something speaks against their question."""
     assert case.by_rules is not None  # noqa: S101 (the caller has looked)
-    if not case.peculiar:
+    if case.iteration is None:
         return case.by_rules, f"{NORMWISE}; not measured: {why}"
-    reason = f"not the derivative of the recorded forward, but {case.peculiar}: {why}"
+    reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"
     return _open(case.by_rules, reason), ""
 
 

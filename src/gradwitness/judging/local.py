@@ -220,8 +220,14 @@ class Judge:
             reported = {finding.comparison.reason for finding in findings}
             failures = [reason for reason in failures if reason not in reported]
 
+        received = {}
+        for (sweep, node, input_nr, value), comparison in refuted.items():
+            edge = tape.nodes[node or 0].edges[input_nr or 0]
+            received[sweep, edge and (edge.node, edge.index), value] = comparison
+
         def finished(row: Row) -> Row:
-            row = replace(row, comparison=refuted.get(row.value, row.comparison))
+            place = row.sweep, (row.node, row.input_nr), row.value
+            row = replace(row, comparison=received.get(place, row.comparison))
             input_nr = (row.node, row.input_nr)
             verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, row.comparison)
             digits = row.digits
