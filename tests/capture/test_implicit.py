@@ -2,6 +2,9 @@
 
 # Torch prescribes the parameters.
 
+# Torch prescribes the parameters.
+# ruff: noqa: ARG004
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -293,3 +296,28 @@ def test_a_solver_that_no_record_shows(
         assert witness.report.wrong == ()
     else:
         assert witness.verdict is Verdict.DISAGREES
+
+
+class Stepped(Function):
+    """Rounds to 1/32, and passes the gradient straight through."""
+
+    runs = 0
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        Stepped.runs += 1
+        return (32 * x).round() / 32
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0]
+
+
+def test_the_slope_of_a_staircase_supports_nobody() -> None:
+    torch.manual_seed(0)
+    Stepped.runs = 0
+    # With so many elements, the slope over a long step is that of the identity.
+    with gw.watch(rerun=True) as witness:
+        apply(Stepped, leaf(4000)).backward(torch.randn(4000))
+    assert witness.verdict is Verdict.DISAGREES
+    assert Stepped.runs == 1

@@ -62,7 +62,7 @@ def test_a_solver_with_scratch_memory_agrees_with_a_note(dtype: torch.dtype) -> 
     for _ in range(5):
         z = z + 0.1 * torch.tanh(again[0] @ z)
         rows.append(z)
-    torch.stack(rows).square().sum().backward()
+    torch.autograd.backward(torch.stack(rows).square().sum())
     torch.testing.assert_close([w.grad, y.grad], [x.grad for x in again])
 
 

@@ -249,7 +249,7 @@ class CustomCheck:
         loop = iteration(self._tape, node, self._records)
         if by_rules is not None and not reason:
             if (by_rules.index is None and sent) or (
-                iteration is None and rounds(self._tape, node, first)
+                loop is None and rounds(self._tape, node, first)
             ):
                 # Of another shape or kind, or a step function: no slope could support it.
                 return Judged(first, by_rules)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.engine.binding import Lookup
+    from gradwitness.judging.comparison import Comparison
     from gradwitness.tape import Node, Tape
 
 NodeInput = tuple[int, int]
@@ -89,13 +90,16 @@ def without_unfelt(
         felt = [f for f in wrong if f.sweep == sweep and id(f) not in unfelt]
         if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt]):
             unfelt |= {id(f) for f in felt}
-    agreed = {"verdict": Verdict.AGREES, "reason": UNFELT, "refuted": 0, "probable_ratio": 0.0}
     kept = [
-        replace(f, comparison=replace(f.comparison, **agreed)) if id(f) in unfelt else f
-        for f in findings
+        replace(f, comparison=_acquitted(f.comparison)) if id(f) in unfelt else f for f in findings
     ]
     noted = [f for f in wrong if id(f) in unfelt and f.verdict is Verdict.DISAGREES]
     return kept, [_note(noted)] if noted else []
+
+
+def _acquitted(comparison: Comparison) -> Comparison:
+    agrees = Verdict.AGREES
+    return replace(comparison, verdict=agrees, reason=UNFELT, refuted=0, probable_ratio=0.0)
 
 
 def _note(unfelt: list[Finding]) -> Note:
