@@ -20,17 +20,20 @@ from capture.implicit import (
     IMPLICIT,
     Cubic,
     LogDeterminant,
+    Root,
     Sparsemax,
     leaves,
     loss,
     spoilt,
 )
 from capture.programs import leaf
+from experiment.invoke import cli
 from gradwitness import Verdict
 from gradwitness.judging.finding import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 FORMATS = [torch.float32, torch.float64]
 # Transposed, a gradient among symmetric matrices is the same.
@@ -262,7 +265,7 @@ def test_a_module_among_the_arguments_moves_with_its_parameters(
 
 
 class OutsideRoot(Function):
-    """z with z^3 + z = x, by Newton in NumPy, stopped early: no rule sees the iteration."""
+    """z with z^3 + z = x, by half Newton steps in NumPy, stopped early: no rule sees them."""
 
     factor = 1.0
 
@@ -270,8 +273,8 @@ class OutsideRoot(Function):
     def forward(ctx: Any, x: Any) -> Any:
         given = x.numpy()
         z, moved = 0 * given, 1.0
-        while moved > 1e-3:
-            step = (z**3 + z - given) / (3 * z * z + 1)
+        while moved > 1e-6:
+            step = 0.5 * (z**3 + z - given) / (3 * z * z + 1)
             z, moved = z - step, float(abs(step).max())
         result = torch.from_numpy(z)
         ctx.save_for_backward(result)
@@ -321,3 +324,77 @@ def test_the_slope_of_a_staircase_supports_nobody() -> None:
         apply(Stepped, leaf(4000)).backward(torch.randn(4000))
     assert witness.verdict is Verdict.DISAGREES
     assert Stepped.runs == 1
+
+
+class OutsideSum(Function):
+    """The sum of C A, out of sight, with one of three gradients of a symmetric A."""
+
+    gradient: Any = None
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, c: Any) -> Any:
+        ctx.save_for_backward(c)
+        return torch.from_numpy((a.numpy() * c.numpy()).sum(keepdims=True))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] * OutsideSum.gradient(*ctx.saved_tensors), None
+
+
+@pytest.mark.parametrize(
+    ("gradient", "verdict"),
+    [
+        (lambda c: c, Verdict.AGREES),
+        (lambda c: (c + c.mT) / 2, Verdict.INCONCLUSIVE),
+        (lambda c: c.mT, Verdict.DISAGREES),
+        (lambda c: (c + c.mT) / 1.98, Verdict.DISAGREES),
+    ],
+    ids=["all", "symmetric", "transposed", "too much"],
+)
+def test_a_transposed_gradient_of_a_symmetric_matrix_does_not_pass(
+    gradient: Callable[[Any], Any], verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OutsideSum, "gradient", gradient)
+    torch.manual_seed(0)
+    c = torch.randn(3, 3)
+    with gw.watch() as witness:
+        apply(OutsideSum, torch.eye(3).requires_grad_(), c).sum().backward()
+    assert witness.verdict is verdict
+
+
+@pytest.mark.parametrize(("fault", "verdict"), [(None, Verdict.AGREES), ("2 %", Verdict.DISAGREES)])
+def test_probes_and_gradcheck_ask_the_same_two_questions(
+    fault: str | None, verdict: Verdict
+) -> None:
+    function = Root if fault is None else spoilt(Root, fault)
+    given = leaves(Root, torch.float32)
+    assert gw.probe(lambda: loss(function, given, Root)).verdict is verdict
+    passes = gw.gradcheck(lambda x: apply(function, x), given[0], raise_exception=False)
+    assert passes is (verdict is Verdict.AGREES)
+
+
+PROGRAM = """
+import torch
+from capture.implicit import Root, leaves, loss
+
+class Counted(Root):
+    runs = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        Counted.runs += 1
+        return Root.forward(ctx, x)
+
+def step():
+    loss(Counted, leaves(Root, torch.float32), Root).backward()
+"""
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 3), (["--rerun", "Counted"], 0)])
+def test_the_command_is_told_what_may_run_again(
+    options: list[str], code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(PROGRAM)
+    result = cli("check", f"{tmp_path / 'train.py'}:step", *options)
+    assert result.code == code
+    assert ("--rerun Counted" in result.out) is (code == 3)
