@@ -143,6 +143,14 @@ def check(
             "hidden faults",
         ),
     ] = False,
+    rerun: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="a custom function that may run again afterwards to measure its slopes, though it "
+            "is not known to be pure; repeatable",
+        ),
+    ] = None,
     github: Annotated[
         bool, typer.Option("--github", help="also annotate wrong steps in a GitHub workflow")
     ] = False,
@@ -172,8 +180,10 @@ def check(
     digits = positive(digits)
     rests_on(judge)
     sources = [read_claims(file) for file in claims or ()]
-    keep = None if sources else KEEP
-    (tape, report, cost), probed = probes_of(target) if probe else (judged(target, keep), None)
+    keep, again = (None if sources else KEEP), rerun or ()
+    (tape, report, cost), probed = (
+        probes_of(target, again) if probe else (judged(target, keep, again), None)
+    )
     report = replace(report.judging(judge), digits=digits)
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
+# Namespaces of operations that talk to other processes.
+COLLECTIVE = ("c10d.", "_c10d_functional.", "_c10d_functional_autograd.", "symm_mem.")
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,10 @@ class _Outcome(NamedTuple):
 def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: bool) -> _Outcome:
     """Return the verdict on a function and what there is to say."""
     with subject.kept():
-        found = probe(subject.step, *subject.models, names=subject.wanted, passes=_PASSES)
+        # It runs many times in any case.
+        found = probe(
+            subject.step, *subject.models, names=subject.wanted, passes=_PASSES, rerun=True
+        )
         # How a call's result is made is no question of its gradient.
         found = replace(found, report=found.report.judging(GRADIENTS))
         if not subject.outputs:

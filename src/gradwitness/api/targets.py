@@ -19,20 +19,22 @@ from gradwitness.report.console import console
 from gradwitness.report.tables.terminal import relative, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gradwitness.judging.finding import Report
     from gradwitness.judging.probe_results import Probe
     from gradwitness.tape import Tape
 
 
-def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report, str]:
+def judged(
+    target: str, keep: int | None = KEEP, rerun: Sequence[str] = ()
+) -> tuple[Tape, Report, str]:
     """Return what a target did, the judgement, and what recording cost."""
     if target.endswith(".npz"):
         tape = load_tape(Path(target))
         return tape, judge(tape), ""
     path, function = _program(target)
-    witness = Witness(saved=True, keep=keep)
+    witness = Witness(saved=True, keep=keep, rerun=rerun)
     try:
         step = _loaded(path, function)
         with witness:
@@ -50,11 +52,11 @@ def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report, str]:
     return witness.tape, witness.report, cost
 
 
-def probes_of(target: str) -> tuple[tuple[Tape, Report, str], Probe]:
+def probes_of(target: str, rerun: Sequence[str] = ()) -> tuple[tuple[Tape, Report, str], Probe]:
     """Return what a program's function did, and did under probes."""
     path, function = _program(target)
     try:
-        found = run_probes(_loaded(path, function), saved=True)
+        found = run_probes(_loaded(path, function), saved=True, rerun=rerun)
     except GradwitnessError as error:
         raise _placed(error) from None
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)

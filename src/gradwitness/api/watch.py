@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -53,10 +54,17 @@ class Witness:
     keep : int or None, optional
         How many bytes of recorded values to keep after the steps that need them have been judged.
         Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
-        recording. 0 frees every value as soon as possible; None keeps them all.
+        recording. 0 frees every value as soon as possible; None keeps them all. What it takes to
+        measure slopes after the block is kept besides, up to 256 MiB or as many bytes.
     judge : str, optional
         What the verdict rests on: ``all``, or the ``gradients``. Then doubts about the results of
         the forward pass (an operator without a rule) are counted apart.
+    rerun : bool or collection, optional
+        Custom functions that may run again after the block: classes, or names such as ``"Solver"``
+        and ``"mylib::solve"``. A gradient that is not the derivative of a function's recorded
+        forward is compared with the function's slopes, for which it runs some 50 times, outside of
+        autograd and with copies of its operands. By default only functions do that are known to be
+        pure; True allows all, False none. Those that talk to other processes never run again.
 
     Attributes
     ----------
@@ -109,6 +117,7 @@ class Witness:
         saved: bool = False,
         keep: int | None = KEEP,
         judge: str = ALL,
+        rerun: bool | Collection[Any] = (),
     ) -> None:
         self._judging = rests_on(judge)
         if keep is not None and keep < 0:
@@ -119,13 +128,17 @@ class Witness:
         for name, tensor in (names or {}).items():
             if not hasattr(tensor, "untyped_storage"):
                 raise InputError(f"names: {name!r} must name a tensor, not {_kind(tensor)}")
+        if isinstance(rerun, str) or not isinstance(rerun, bool | Collection):
+            raise InputError(
+                f"rerun={rerun!r}: give True, False, or a list of functions or their names"
+            )
         try:
             from gradwitness.capture import Recorder
         except ImportError as error:
             raise MissingExtraError(
                 f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
             ) from None
-        self._recorder = Recorder(*models, names=names, saved=saved, room=keep)
+        self._recorder = Recorder(*models, names=names, saved=saved, room=keep, rerun=rerun)
         self._judge = Judge(self._recorder.growing(), self._recorder.functions())
         self.ended = False
 
@@ -269,6 +282,7 @@ def watch(
     saved: bool = False,
     keep: int | None = KEEP,
     judge: str = ALL,
+    rerun: bool | Collection[Any] = (),
 ) -> Witness:
     """Record a block of training code and judge every gradient in it.
 
@@ -288,6 +302,9 @@ def watch(
         How many bytes of recorded values to keep after judging; see `Witness`.
     judge : str, optional
         ``gradients`` sets doubts about results of the forward pass apart; see `Witness`.
+    rerun : bool or collection, optional
+        Custom functions that may run again after the block though they are not known to be pure;
+        see `Witness`.
 
     Returns
     -------
@@ -317,7 +334,7 @@ def watch(
     >>> witness.report.coverage()["gradients"]
     Coverage(judged=4, total=4)
     """
-    return Witness(*models, names=names, saved=saved, keep=keep, judge=judge)
+    return Witness(*models, names=names, saved=saved, keep=keep, judge=judge, rerun=rerun)
 
 
 def check(

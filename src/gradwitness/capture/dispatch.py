@@ -16,7 +16,7 @@ from gradwitness.capture.rerun import Applications
 from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
 from gradwitness.engine.binding import operand_names
 from gradwitness.rules import find
-from gradwitness.tape import OUTSIDE, Argument, Ref, references
+from gradwitness.tape import COLLECTIVE, OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -176,7 +176,7 @@ class DispatchRecorder(Mode):
         # Operations inside a backward pass count only if they are themselves differentiable: alone,
         # or in the forward of a custom function that is applied there.
         applied = not torch.is_grad_enabled() and (node is None or is_innermost_function())
-        recorded = applied or torch.is_grad_enabled()
+        recorded = applied or torch.is_grad_enabled() or _talks_in_backward(func, node)
         bound = _bind(func, args, kwargs)
         tracked = any(t.requires_grad for _, argument, _ in bound for t in tensors_in(argument))
         written = tuple(name for name, _, writes in bound if writes)
@@ -196,7 +196,7 @@ class DispatchRecorder(Mode):
     def _write(self, func: Any, begun: _Begun, result: Any) -> None:
         arguments, targets, written = begun.arguments, begun.targets, begun.written
         results = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
-        if all(tensor is None for tensor in results):
+        if all(tensor is None for tensor in results) and not str(func).startswith(COLLECTIVE):
             # No result to check: `item()`, a profiler's mark.
             return
         if func in _FROM_STORAGE:
@@ -255,6 +255,12 @@ def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[to
         return []
     statistics = (arguments["running_mean"], arguments["running_var"])
     return [argument for argument in statistics if isinstance(argument, torch.Tensor)]
+
+
+def _talks_in_backward(func: Any, node: Any) -> bool:
+    """Whether a custom function's backward talks to other processes, which no record shows."""
+    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
+    return custom and str(func).startswith(COLLECTIVE)
 
 
 def _called_by_engine() -> bool:

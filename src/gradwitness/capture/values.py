@@ -131,9 +131,12 @@ class ValueStore:
         if storage is None:
             return
         self._remember(tensor._base if tensor._base is not None else tensor)
-        storage.epoch += 1
         for draft in storage.drafts:
+            # What is written through ``.data`` leaves a tensor its history.
+            for key in self._by_object.keys() & draft.objects:
+                self._remember(self._by_object[key][0])
             _keep_copy(draft)
+        storage.epoch += 1
         # Copies need no tracking.
         storage.drafts.clear()
 

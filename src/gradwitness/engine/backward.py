@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
+from gradwitness.engine.adjoint_memory import swept
 from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_complex
@@ -237,16 +238,18 @@ def _custom(
     """
     inner = [tape.calls[number] for number in node.inner]
     sources = [edge_value(tape, edge) for edge in node.edges]
-    _refuse_changed_views(tape, node, inner, incoming)
-    reaching = _reaching(inner, {s for s in sources if s is not None})
+    if _changes_views(tape, node, inner, incoming):
+        arrived = [
+            (_known_output(node, index), g) for index, g in enumerate(incoming) if g is not None
+        ]
+        return swept(tape, inner, arrived, sources, lookup, arithmetic, vjp)
+    depending = reaching(inner, {s for s in sources if s is not None})
     cotangents: dict[int, Any] = {}
     for index, g in enumerate(incoming):
         if g is None:
             continue
-        output = node.outputs[index] if index < len(node.outputs) else None
-        if output is None:
-            raise Unjudgeable(f"an output of {node.name} was not recorded")
-        if output not in reaching:
+        output = _known_output(node, index)
+        if output not in depending:
             raise Unjudgeable(f"no recorded operation leads to output {index} of {node.name}")
         cotangents[output] = g
     for call in reversed(inner):
@@ -255,7 +258,7 @@ def _custom(
             continue
         bound = bind(tape, call, lookup, arithmetic=arithmetic, skip=True)
         inputs = bound.inputs()
-        wanted = [isinstance(a, Ref) and a.value in reaching for _, _, a in inputs]
+        wanted = [isinstance(a, Ref) and a.value in depending for _, _, a in inputs]
         if not any(wanted):
             continue
         for (_, _, argument), g in zip(
@@ -268,6 +271,13 @@ def _custom(
     return tuple(None if source is None else cotangents.pop(source, None) for source in sources)
 
 
+def _known_output(node: Node, index: int) -> int:
+    output = node.outputs[index] if index < len(node.outputs) else None
+    if output is None:
+        raise Unjudgeable(f"an output of {node.name} was not recorded")
+    return output
+
+
 def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     """Whether recorded operations of a custom function lead from an input to any output.
 
@@ -276,8 +286,9 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     source = edge_value(tape, node.edges[input_nr])
     if source is None:
         return False
-    reached = _reaching([tape.calls[number] for number in node.inner], {source})
-    return not reached.isdisjoint(node.outputs)
+    reached = reaching([tape.calls[number] for number in node.inner], {source})
+    by_memory = _storages(tape, reached) & _storages(tape, node.outputs)
+    return bool(by_memory) or not reached.isdisjoint(node.outputs)
 
 
 def handed_out(tape: Tape, node: Node) -> Call | None:
@@ -287,14 +298,12 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
     if not ways:
         return None
     sources = {edge_value(tape, edge) for edge in node.edges if edge is not None}
-    reached = _reaching(inner, {source for source in sources if source is not None})
+    reached = reaching(inner, {source for source in sources if source is not None})
     return next((call for call in ways if reached & {*references(call.arguments["self"])}), None)
 
 
-def _refuse_changed_views(
-    tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]
-) -> None:
-    """Refuse a forward that writes to memory of which it holds a view, unless no output uses it.
+def _changes_views(tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]) -> bool:
+    """Whether a forward writes to memory of which it holds a view, and that an output uses.
 
     Values alone do not connect a view with such a write. A forward that computes and saves
     gradients piece by piece writes to memory on which its outputs do not depend.
@@ -307,14 +316,11 @@ def _refuse_changed_views(
             changed |= storages
         if call.is_view and not _shows_whole(tape, call):
             viewed |= storages
-    if not changed:
-        return
     needed = {n for n, g in zip(node.outputs, incoming, strict=False) if g is not None}
     for call in reversed(inner):
         if needed.intersection(call.outputs):
             needed |= {n for argument in call.arguments.values() for n in references(argument)}
-    if changed & _storages(tape, needed):
-        raise Unjudgeable(f"{node.name} changes a view in place in its forward")
+    return not changed.isdisjoint(_storages(tape, needed))
 
 
 def _shows_whole(tape: Tape, call: Call) -> bool:
@@ -343,7 +349,7 @@ def edge_value(tape: Tape, edge: Edge | None) -> int | None:
     return value
 
 
-def _reaching(calls: list[Call], sources: set[int]) -> set[int]:
+def reaching(calls: list[Call], sources: set[int]) -> set[int]:
     """Return the sources and all results of the calls that depend on them."""
     reached = set(sources)
     for call in calls:

@@ -10,9 +10,10 @@ from gradwitness.rules.declarations import tolerance_of
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
+    from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.custom_functions import Judged
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
-    from gradwitness.judging.slopes import Functions
     from gradwitness.tape import Node, NodeRun
 
 GRADE = (
@@ -25,13 +26,22 @@ def as_approximated(
 ) -> Judged:
     """Return a judgement where a disagreement within the declared tolerance is none."""
     tolerance = 0.0 if functions is None else tolerance_of(functions.function(node.id))
-    c = judged.comparison
     number = node_run.outgoing[judged.input_nr]
-    if c.verdict is not Verdict.DISAGREES or number is None or not c.relative_error <= tolerance:
+    if number is None:
         return judged
-    scale = largest(records(number))
+    c, grade = within(judged.comparison, judged.grade, tolerance, largest(records(number)))
+    if c is judged.comparison:
+        return judged
+    # What was sent is right enough, and carried on as it is.
+    return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
+
+
+def within(c: Comparison, grade: str, tolerance: float, scale: float) -> tuple[Comparison, str]:
+    """Return a comparison and its grade; an error within a tolerance, times a scale, is none."""
+    if c.verdict is not Verdict.DISAGREES or not c.relative_error <= tolerance:
+        return c, grade
     bound = c.bound + tolerance * scale
-    within = replace(
+    agreed = replace(
         c,
         verdict=Verdict.AGREES,
         reason="",
@@ -42,6 +52,4 @@ def as_approximated(
         detects=c.detects + 2 * tolerance * scale,
         detects_relative=c.detects_relative + 2 * tolerance,
     )
-    grade = GRADE.format(tolerance=tolerance, off=c.relative_error)
-    # What was sent is right enough, and carried on as it is.
-    return replace(judged, comparison=within, grade=grade, by_rules=False)
+    return agreed, GRADE.format(tolerance=tolerance, off=c.relative_error)

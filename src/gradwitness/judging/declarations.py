@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
-    from gradwitness.judging.slopes import Functions
     from gradwitness.rules.surrogates import Declared as Surrogate
     from gradwitness.tape import Argument, Node, Tape
 

@@ -15,6 +15,7 @@ from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
+from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
@@ -26,6 +27,7 @@ from gradwitness.judging.records import Records, largest
 from gradwitness.judging.rows import finished
 from gradwitness.judging.sight import operands
 from gradwitness.judging.sweep import SweepCheck
+from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import SOURCES, UNFILLED
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gradwitness.judging.finding import Row
-    from gradwitness.judging.slopes import Functions
+    from gradwitness.judging.functions import Functions
     from gradwitness.tape import Call, Edge, LeafUpdate, NodeRun, Tape
 
 
@@ -202,20 +204,24 @@ class Judge:
         if tape.failures and not tape.calls:
             # Nothing was recorded, so there are no findings to report.
             return _final(_incomplete(tape.failures))
+        # Accused functions run again here.
+        findings, trusted, refuted = settled(self._findings)
         # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
             if f.step is Step.FORWARD and f.call is not None
             else f
-            for f in self._findings
+            for f in findings
         ]
         hooks = judged_hooks(tape, self._records)
         findings = [as_meant(f, hooks) for f in findings] if hooks else findings
+        findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         failures = list(tape.failures)
         if replayed is None and tape.complete and not failures:
-            replayed = self._attempt(lambda: replay(tape), failures.append)
+            steps = Trusting(trusted)
+            replayed = self._attempt(lambda: replay(tape, steps=steps), failures.append)
             # A rule that fails here also failed at its own step, which reports it.
             reported = {finding.comparison.reason for finding in findings}
             failures = [reason for reason in failures if reason not in reported]
@@ -227,6 +233,7 @@ class Judge:
             self._records,
             replayed,
             hooks,
+            refuted,
         )
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
             # Next to a gradient with numbers, one without leaves nothing open.
@@ -238,7 +245,7 @@ class Judge:
                 for row in rows
             ]
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
-        notes = tuple(note for note in notes if not _is_meant(note))
+        notes = (*unfelt, *(note for note in notes if not _is_meant(note)))
         return _final((*findings, *_incomplete(failures)), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:

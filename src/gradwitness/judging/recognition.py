@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
-    from gradwitness.judging.slopes import Functions
     from gradwitness.tape import Node, NodeRun, Tape
 
     Floats = NDArray[np.float64]

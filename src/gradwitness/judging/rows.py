@@ -11,9 +11,10 @@ from gradwitness.judging.meant_hooks import behind_hooks
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from gradwitness.engine.replay import Replay
+    from gradwitness.judging.compare import Comparison
     from gradwitness.judging.finding import Finding, Row
     from gradwitness.judging.meant_hooks import Hooked
     from gradwitness.judging.records import Records
@@ -27,8 +28,16 @@ def finished(
     records: Records,
     replayed: Replay | None,
     hooks: Hooked,
+    refuted: Mapping[tuple[int | None, ...], Comparison],
 ) -> list[Row]:
-    """Return rows with the verdicts that follow from all findings, and with their digits."""
+    """Return rows with the verdicts that follow from all findings, and with their digits.
+
+    What slopes refuted (by pass, node, edge and value) is the verdict of a leaf that received it.
+    """
+    received = {}
+    for (sweep, node, edge_nr, value), comparison in refuted.items():
+        edge = tape.nodes[node or 0].edges[edge_nr or 0]
+        received[sweep, edge and (edge.node, edge.index), value] = comparison
     lineage = Lineage(tape, findings)
     certain = [f for f in findings if not f.is_forward_doubt]
     apart = Lineage(tape, certain) if len(certain) < len(findings) else None
@@ -40,6 +49,8 @@ def finished(
 
     def finish(row: Row) -> Row:
         input_nr = (row.node, row.input_nr)
+        place = row.sweep, input_nr, row.value
+        row = replace(row, comparison=received.get(place, row.comparison))
         comparison = behind_hooks(row, records) if row.sweep in hooked else row.comparison
         verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, comparison)
         digits = row.digits

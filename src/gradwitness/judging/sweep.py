@@ -14,6 +14,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.accused import Accused
 from gradwitness.judging.approximations import as_approximated
 from gradwitness.judging.came_in import REASON, forgiven, given_to
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
@@ -39,8 +40,9 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradwitness.judging.accused import Case
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
-    from gradwitness.judging.slopes import Functions
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
 
 
@@ -153,10 +155,12 @@ class SweepCheck:
         formula: str = "",
         grade: str = "",
         advice: str = "",
+        case: Case | None = None,
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
+        finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
-            Finding(
+            finding(
                 step,
                 f"{node.name} #{node.id}, {what}",
                 comparison,
@@ -242,8 +246,8 @@ class SweepCheck:
             said = ""
             if c.verdict is Verdict.DISAGREES and _is_zero(expected, k, c):
                 said = advice_on(self.tape, self.records, self._functions, node, node_run, k)
-            self._backward_finding(node, k, names, c, judged.grade, said)
-            if not judged.by_rules:
+            self._backward_finding(node, k, names, c, judged.grade, said, judged.case)
+            if judged.case is not None or not judged.by_rules:
                 measured.add(judged.input_nr)
         for input_nr, sent in enumerate(node_run.outgoing):
             if isinstance(expected, Unjudgeable) or input_nr in measured or self._narrows(node_run):
@@ -259,10 +263,11 @@ class SweepCheck:
         comparison: Comparison,
         grade: str = "",
         advice: str = "",
+        case: Case | None = None,
     ) -> None:
         name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
         what = f"gradient of {name}"
-        self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice)
+        self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice, case)
 
     def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
         arithmetic = backward_arithmetic(self.tape, node, node_run.incoming)

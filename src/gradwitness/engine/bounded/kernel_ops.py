@@ -69,8 +69,9 @@ _SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
 def _stored(_: Any, x: Bounded, source: Bounded) -> Bounded:
     """Round a number itself, where it is known: not only its bound."""
     name = _SHORT.get(x.arithmetic.final or x.arithmetic.store)
-    known = name is not None and source.is_exact
-    return Bounded(round_to(x.value, name), x.arithmetic) if known else x
+    if name is None or not source.is_exact:
+        return x
+    return Bounded(round_to(x.value, name), x.arithmetic)
 
 
 @stands_for(kernel_ops.is_certain)

@@ -56,7 +56,12 @@ class Overwritten(Detector):
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
         notes: dict[tuple[str, str], Note] = {}
-        for number, blamed in self._blamed.items():
+        # What a function's slopes or the leaves have acquitted needs no explanation.
+        wrong = {(f.sweep, f.node) for f in judged.findings if f.verdict is Verdict.DISAGREES}
+        for number, suspected in self._blamed.items():
+            blamed = [pair for pair in suspected if pair in wrong]
+            if not blamed:
+                continue
             write = None if number is None else tape.calls[number]
             readers = listed([f"{tape.nodes[node].name} #{node}" for _, node in blamed])
             writer = (

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, Judgement, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import inner_calls, leaves, made, needed, operands, way
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import Ref
