@@ -220,6 +220,7 @@ class DispatchRecorder(Mode):
                 source=self._trail.here(),
                 # Numbered now, while it holds what this call left.
                 base=None if base is None else self._values.of(base),
+                alone=torch.is_grad_enabled() and _unpacking_hooks() is None,
             )
         )
         # In a custom function nothing is tracked, but everything is differentiated.
@@ -255,6 +256,11 @@ def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[to
         return []
     statistics = (arguments["running_mean"], arguments["running_var"])
     return [argument for argument in statistics if isinstance(argument, torch.Tensor)]
+
+
+def _unpacking_hooks() -> Any:
+    """Return the hooks that torch puts on the tensors that it saves now, if there are any."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 
 def _called_by_engine() -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from gradwitness.capture.aside import Aside
 from gradwitness.capture.entries import ENTRIES, Request
 from gradwitness.capture.hooks import described, hooks_of_node
 from gradwitness.capture.inside import Inside
@@ -128,7 +129,8 @@ class SweepDraft:
         self._retention = context.retention
         self._audience = context.audience
         self._border = context.border
-        self._request = Request([], [], None, retains=True)
+        self._request = Request([], [], None, retains=True, creates=False)
+        self._aside = Aside()
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
         self._begun = False
@@ -176,12 +178,37 @@ class SweepDraft:
             leaving = node.register_hook(self._leave(number))
             self._handles.append(leaving)
             self._hooks += tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
+            if self._is_alone(number):
+                # Torch calls hooks in insertion order: the program's own before and after these.
+                self._handles.append(node.register_prehook(self._step_aside(number)))
+                back = node.register_hook(self._come_back(number))
+                self._handles.append(back)
+                back.hooks_dict_ref().move_to_end(back.id, last=False)
         self._hooks += tuple(self._program_hooks())
         for number in reached:
             self._handles += self._first_after(number)
         self._after = len(self._dispatch.calls)
         self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
         self._begun = True
+
+    def _is_alone(self, number: int) -> bool:
+        """Whether a node runs code of torch alone, whose operations need not be seen."""
+        draft = self._graph.nodes[number]
+        if self._request.creates or draft.kind in (Kind.CUSTOM, Kind.ACCUMULATE):
+            return False
+        return draft.call is None or self._dispatch.calls[draft.call].alone
+
+    def _step_aside(self, number: int) -> Callable[[Any], None]:
+        def hook(_: Any) -> None:
+            self._border.attempt(self._aside.step, number)
+
+        return hook
+
+    def _come_back(self, number: int) -> Callable[[Any, Any], None]:
+        def hook(_: Any, __: Any) -> None:
+            self._border.attempt(self._aside.back, number)
+
+        return hook
 
     def _first_after(self, number: int) -> Iterator[Any]:
         """Read a ``.grad`` before hooks that may use and clear it."""
