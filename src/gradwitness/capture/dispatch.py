@@ -165,7 +165,7 @@ class DispatchRecorder(Mode):
             if parts is not NotImplemented:
                 return parts
         begun = self._border.take(self._before, func, args, kwargs)
-        result = func(*args, **kwargs)
+        result = self._run(func, args, kwargs)
         if begun is not None:
             self._border.take(self._write, func, begun, result)
         return result

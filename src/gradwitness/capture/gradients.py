@@ -391,5 +391,5 @@ def edge_of(tensor: torch.Tensor) -> Any:
         return None
     try:
         return torch.autograd.graph.get_gradient_edge(tensor)
-    except (AttributeError, RuntimeError):
+    except (AssertionError, AttributeError, RuntimeError):
         return None
