@@ -1,6 +1,8 @@
-"""This package's dispatch modes, taken away while torch computes the program's gradients.
+"""Which modes of this package are on while torch's engine runs a node.
 
-Under any dispatch mode some of torch's derivative formulas take another branch, with other bits.
+The function mode is on for what the program's hooks and custom functions do, such as passes of
+their own. The dispatch modes are off while torch alone computes: under any dispatch mode, some of
+its derivative formulas take another branch, with other bits.
 """
 
 from __future__ import annotations
@@ -8,12 +10,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torch._C import _pop_torch_dispatch_stack, _push_on_torch_dispatch_stack
+from torch.overrides import _get_current_function_mode_stack, _push_mode
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from gradwitness.capture.mode import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch.overrides import TorchFunctionMode
+
+
+def enter(mode: TorchFunctionMode) -> None:
+    """Enter a mode, if it is off, until torch restores the thread's modes behind the node."""
+    stack: Any = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    if all(other is not mode for other in stack):
+        _push_mode(mode)  # type: ignore[no-untyped-call]
 
 
 class Aside:

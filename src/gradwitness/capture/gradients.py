@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from gradwitness.capture.aside import Aside
+from gradwitness.capture.aside import Aside, enter
 from gradwitness.capture.entries import ENTRIES, Request
-from gradwitness.capture.hooks import described, hooks_of_node
-from gradwitness.capture.inside import Inside
+from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
 from gradwitness.tape import Edge, Kind, LeafUpdate, NodeRun, Sweep
 
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ class BackwardRecorder(TorchFunctionMode):
             if way is not None and args and isinstance(args[0], torch.Tensor):
                 border.take(self._goes_out, way, args[0])
             return func(*args, **kwargs)
-        inside = Inside(self)
-        sweep = SweepDraft(self._context, len(self.drafts), inside)
+        sweep = SweepDraft(self._context, len(self.drafts), self)
         self.drafts.append(sweep)
         captured: Sequence[torch.Tensor | None] = ()
         try:
@@ -65,7 +63,6 @@ class BackwardRecorder(TorchFunctionMode):
             result = func(*args, **kwargs)
             captured = result or ()
         finally:
-            inside.close()
             sweep.stop()
             # Nodes that ran before an exception can still be judged.
             border.take(sweep.end, captured)
@@ -118,11 +115,13 @@ class SweepDraft:
     ----------
     number : int
         Position among the passes.
+    mode : BackwardRecorder
+        Records the passes that begin within this one.
     """
 
-    def __init__(self, context: _Context, number: int, inside: Inside) -> None:
+    def __init__(self, context: _Context, number: int, mode: TorchFunctionMode) -> None:
         self._number = number
-        self._inside = inside
+        self._mode = mode
         self._values = context.values
         self._graph = context.graph
         self._dispatch = context.dispatch
@@ -172,18 +171,7 @@ class SweepDraft:
             self._limited = tuple(edge for edge in edges if edge is not None)
         reached = self._reached(nodes)
         for number in reached:
-            node = self._graph.nodes[number].alive
-            arrival = node.register_prehook(self._arrive(number))
-            self._handles.append(arrival)
-            leaving = node.register_hook(self._leave(number))
-            self._handles.append(leaving)
-            self._hooks += tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
-            if self._is_alone(number):
-                # Torch calls hooks in insertion order: the program's own before and after these.
-                self._handles.append(node.register_prehook(self._step_aside(number)))
-                back = node.register_hook(self._come_back(number))
-                self._handles.append(back)
-                back.hooks_dict_ref().move_to_end(back.id, last=False)
+            self._handles += self._hooks_on(number)
         self._hooks += tuple(self._program_hooks())
         for number in reached:
             self._handles += self._first_after(number)
@@ -191,24 +179,33 @@ class SweepDraft:
         self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
         self._begun = True
 
+    def _hooks_on(self, number: int) -> Iterator[Any]:
+        """Put hooks around a node, and around the hooks that the program has on it."""
+        node = self._graph.nodes[number].alive
+        arrival = node.register_prehook(self._arrive(number))
+        yield arrival
+        leaving = node.register_hook(self._leave(number))
+        yield leaving
+        own = tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
+        if own:
+            self._hooks += own
+            yield put_first(node.register_prehook(self._see_within))
+        if self._is_alone(number):
+            yield node.register_prehook(lambda _: self._border.attempt(self._aside.step, number))
+            yield put_first(
+                node.register_hook(lambda _, __: self._border.attempt(self._aside.back, number))
+            )
+
+    def _see_within(self, *_: Any) -> None:
+        """Enter the mode that records passes, which is off while one runs."""
+        self._border.take(enter, self._mode)
+
     def _is_alone(self, number: int) -> bool:
         """Whether a node runs code of torch alone, whose operations need not be seen."""
         draft = self._graph.nodes[number]
         if self._request.creates or draft.kind in (Kind.CUSTOM, Kind.ACCUMULATE):
             return False
         return draft.call is None or self._dispatch.calls[draft.call].alone
-
-    def _step_aside(self, number: int) -> Callable[[Any], None]:
-        def hook(_: Any) -> None:
-            self._border.attempt(self._aside.step, number)
-
-        return hook
-
-    def _come_back(self, number: int) -> Callable[[Any, Any], None]:
-        def hook(_: Any, __: Any) -> None:
-            self._border.attempt(self._aside.back, number)
-
-        return hook
 
     def _first_after(self, number: int) -> Iterator[Any]:
         """Read a ``.grad`` before hooks that may use and clear it."""
@@ -225,24 +222,20 @@ class SweepDraft:
         def look(leaf: torch.Tensor) -> None:
             self._border.take(keep, leaf)
 
-        # Torch calls them in insertion order.
-        others = dict(own)
-        try:
-            yield draft.alive.variable.register_post_accumulate_grad_hook(look)
-            for key in others:
-                own[key] = own.pop(key)
-        finally:
-            # Lose none, whatever happens in between.
-            for key, hook in others.items():
-                own.setdefault(key, hook)
+        yield put_first(draft.alive.variable.register_post_accumulate_grad_hook(look))
 
     def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
-        """Yield the program's hooks on gradients, and where they are."""
+        """Yield the program's hooks on gradients, and where they are; see what they do."""
         for tensor, _ in self._values.tensors():
-            for hooks in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
-                edge = self._edge(tensor) if hooks else None
-                if hooks and edge is not None:
-                    yield from ((edge, described(hook)) for hook in hooks.values())
+            first, after = tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)
+            edge = self._edge(tensor) if first or after else None
+            if edge is None:
+                continue
+            for hook in (*(first or {}).values(), *(after or {}).values()):
+                if not is_ours(hook):
+                    yield edge, described(hook)
+            if first:
+                self._handles.append(put_first(tensor.register_hook(self._see_within)))
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
         edge = edge_of(tensor)
@@ -302,8 +295,7 @@ class SweepDraft:
     def _arrive(self, number: int) -> Callable[[Any], None]:
         def hook(gradients: Any) -> None:
             self._border.take(self._arrived, number, gradients)
-            if self._graph.nodes[number].kind == Kind.CUSTOM:
-                self._inside.enter()
+            self._see_within()
 
         return hook
 
@@ -322,8 +314,6 @@ class SweepDraft:
     def _leave(self, number: int) -> Callable[[Any, Any], None]:
         def hook(outgoing: Any, incoming: Any) -> None:
             del incoming
-            if self._graph.nodes[number].kind == Kind.CUSTOM:
-                self._inside.leave()
             self._border.take(self._node_ran, number, outgoing)
 
         return hook

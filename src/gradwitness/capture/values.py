@@ -69,8 +69,8 @@ class ValueStore:
 
     Arrays share the program's memory, which the program may resize or free: numbers are copied
     before an operation that does so. A program can also resize a storage object unseen by torch. So
-    once it has or asks for that object, numbers are copied at once; and since hooks within a
-    backward pass ask unseen, every access to an array first checks that its memory has not moved.
+    once it has or asks for that object, numbers are copied at once; and since code in C++ asks
+    unseen, every access to an array first checks that its memory has not moved.
     """
 
     def __init__(self) -> None:
