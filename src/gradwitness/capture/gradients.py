@@ -336,7 +336,15 @@ class SweepDraft:
         # Built-in nodes rely on autograd to undo their broadcasting.
         summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
         self._dispatch.summed = False
-        node_run = NodeRun(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
+        node_run = NodeRun(
+            number,
+            arrived,
+            outgoing,
+            changed,
+            summed,
+            after=len(self._dispatch.calls),
+            seen=not self._is_alone(number),
+        )
         self._node_runs.append(node_run)
         for edge, value in zip(draft.edges, outgoing, strict=False):
             if edge is not None:
