@@ -119,6 +119,10 @@ def branching() -> Loop:
     return model, loss
 
 
+def halve(leaf: Any) -> None:
+    leaf.grad.mul_(0.5)
+
+
 def hooked() -> Loop:
     """Hooks of every kind, one of which runs a backward pass of its own."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
@@ -131,7 +135,7 @@ def hooked() -> Loop:
         return None if own.grad is None else _ * (1 + own.grad.sum())
 
     first: Any = model[0].weight
-    first.register_post_accumulate_grad_hook(lambda leaf: leaf.grad.mul_(0.5))
+    first.register_post_accumulate_grad_hook(halve)
     first.register_hook(scale)
     model[1].register_full_backward_hook(lambda *_: None)
 

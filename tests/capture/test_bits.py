@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import random
 import sys
-import threading
 import types
 import unittest
 from pathlib import Path
@@ -16,11 +15,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 import gradwitness as gw
-from capture.functions import Scaled, apply
-from capture.loops import LOOPS, convolutional, hooked
+from capture.loops import LOOPS
 from capture.test_hygiene import NOTHING, traces
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from gradwitness.capture.aside import Aside, enter
 from gradwitness.capture.entries import ENTRIES, Request
 from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
+from gradwitness.capture.source import tensors_in
 from gradwitness.tape import Edge, Kind, LeafUpdate, NodeRun, Sweep
 
 if TYPE_CHECKING:
@@ -308,6 +309,9 @@ class SweepDraft:
             before = draft.alive.variable.grad
             self._before[number] = None if before is None else self._values.of(before)
             self._retention.hold([self._before[number]])
+            if not self._request.creates:
+                for gradient in tensors_in(gradients):
+                    self._values.let_go(gradient)
         elif draft.kind == Kind.CUSTOM:
             self._prints[number] = tuple(map(self._print, arrived))
 

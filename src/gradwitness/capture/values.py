@@ -147,6 +147,12 @@ class ValueStore:
             _keep_copy(draft)
         storage.drafts.clear()
 
+    def let_go(self, tensor: torch.Tensor) -> None:
+        """Hold a tensor's memory only: torch copies a gradient that somebody else holds."""
+        entry = self._by_object.pop(id(tensor), None)
+        if entry is not None:
+            self._drafts[entry[1]].objects.remove(id(tensor))
+
     def release_tensors(self) -> set[int]:
         """Release the program's tensors; return the storages that something else holds.
 
