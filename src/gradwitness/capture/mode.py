@@ -28,6 +28,11 @@ def _keys(func: Any) -> tuple[torch._C.DispatchKey, ...]:
     return _LAZY if counted else (*_LAZY, _COUNTS)
 
 
+@functools.cache
+def _not_compiled(kind: type[Mode]) -> Any:
+    return torch.compiler.disable(kind._seen)  # type: ignore[no-untyped-call]
+
+
 class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A dispatch mode that does not load the compiler, which takes seconds.
 
@@ -41,12 +46,8 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def __torch_dispatch__(self) -> Any:
-        return self._not_compiled if "torch._dynamo" in sys.modules else self._seen
-
-    @functools.cached_property
-    def _not_compiled(self) -> Any:
-        apart: Any = torch.compiler.disable(type(self)._seen)  # type: ignore[no-untyped-call]
-        return MethodType(apart, self)
+        loaded = "torch._dynamo" in sys.modules
+        return MethodType(_not_compiled(type(self)), self) if loaded else self._seen
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation just as torch would without a mode.
