@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import random
 import sys
+import threading
 import types
 import unittest
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 import gradwitness as gw
 from capture.loops import LOOPS
 from capture.test_hygiene import NOTHING, traces
+from gradwitness.capture import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,7 +130,7 @@ def test_operations(operations: Any, dtype: torch.dtype, every: int, count: int)
         if plain is None:
             continue
         tried += 1
-        if plain != run(gw.watch(keep=0)) and plain == run(contextlib.nullcontext()):
+        if plain != run(record()) and plain == run(contextlib.nullcontext()):
             changed.append(f"{op.name} {op.variant_test_name}, sample {position % 7}")
     assert tried > count
     assert not changed
@@ -177,3 +180,101 @@ def test_memory_stays_flat_over_fifty_steps() -> None:
             model(x).square().mean().backward()
         used.append(int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096)
     assert used[-1] - used[9] < 10e6
+
+
+def both(run: Callable[[], Any]) -> tuple[Any, Any]:
+    plain = once_or_error(run)
+    with gw.watch():
+        watched = once_or_error(run)
+    return plain, watched
+
+
+def product_with_zeros() -> tuple[Any, Any]:
+    rows = [[1e13, 0, 0], [1e13, 1e13, 0], [1e13] * 3]
+    x: Any = torch.tensor(rows, requires_grad=True)
+    torch.autograd.backward(torch.prod(x))
+    return x, x.grad
+
+
+def pseudo_inverse() -> tuple[Any, Any]:
+    x: Any = torch.randn(5, 5, dtype=torch.complex128, requires_grad=True)
+    torch.autograd.backward(torch.linalg.pinv(x).abs().pow(2).sum())
+    return x, x.grad
+
+
+def overwritten() -> tuple[Any, Any]:
+    p: Any = torch.ones(3, requires_grad=True)
+    loss = (p * p).sum()
+    with torch.no_grad():
+        torch._foreach_mul_([p], 2.0)
+    torch.autograd.backward(loss)
+    return p, p.grad
+
+
+@pytest.mark.parametrize("run", [product_with_zeros, pseudo_inverse, overwritten])
+def test_single_calls(run: Callable[[], Any]) -> None:
+    plain, watched = both(run)
+    assert plain == watched
+    assert (plain[0] is RuntimeError) == (run is overwritten)
+
+
+class OfTheProgram(TorchDispatchMode):
+    """Remembers the modes below it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: dict[str, list[str]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        below = [type(mode).__name__ for mode in _get_current_dispatch_mode_stack()]
+        self.seen[str(func)] = below
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_program_s_own_modes_stay() -> None:
+    x: Any = torch.ones(3, requires_grad=True)
+    with OfTheProgram() as outer, gw.watch(), OfTheProgram() as inner:
+        torch.autograd.backward(x.exp().sum())
+        assert [type(m).__name__ for m in _get_current_dispatch_mode_stack()] == [
+            *("OfTheProgram", "DispatchRecorder", "OfTheProgram")
+        ]
+    # exp runs forward, under the recorder; its backward is a product, which runs without.
+    assert inner.seen["aten.exp.default"] == ["OfTheProgram", "DispatchRecorder"]
+    assert inner.seen["aten.mul.Tensor"] == ["OfTheProgram"]
+    assert outer.seen["aten.mul.Tensor"] == []
+
+
+@pytest.mark.parametrize("where", ["tensor", "before", "after", "accumulated"])
+def test_an_error_in_a_hook_leaves_nothing_behind(where: str) -> None:
+    def fails(*_: Any) -> None:
+        raise LookupError("the program's own")
+
+    x: Any = torch.ones(3, requires_grad=True)
+    with pytest.raises(LookupError, match="own"), gw.watch() as witness:  # noqa: PT012
+        y = x.exp()
+        if where == "tensor":
+            y.register_hook(fails)
+        elif where == "before":
+            y.grad_fn.register_prehook(fails)
+        elif where == "after":
+            y.grad_fn.register_hook(fails)
+        else:
+            x.register_post_accumulate_grad_hook(fails)
+        try:
+            y.sum().backward(retain_graph=True)
+        finally:
+            assert traces() == dict.fromkeys(NOTHING, 1)
+    assert traces() == NOTHING
+    assert witness.verdict is not gw.Verdict.DISAGREES
+
+
+def test_another_thread_trains_as_it_would_alone() -> None:
+    alone, threaded = train(LOOPS[1], contextlib.nullcontext), []
+    with gw.watch():
+        torch.ones(3) + 1
+        worker = threading.Thread(
+            target=lambda: threaded.append(train(LOOPS[1], contextlib.nullcontext))
+        )
+        worker.start()
+        worker.join()
+    assert threaded == [alone]
