@@ -126,12 +126,12 @@ def halve(leaf: Any) -> None:
 def hooked() -> Loop:
     """Hooks of every kind, one of which runs a backward pass of its own."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
-    x, weight = torch.randn(3, 4), torch.ones(3, 3)
+    x, weight = torch.randn(3, 4), torch.tensor([[1e13, 0, 0], [1e13, 1e13, 0], [1e13] * 3])
 
     def scale(_: Any) -> Any:
         with torch.enable_grad():
             own = weight.clone().requires_grad_()
-            torch.autograd.backward((own * torch.tensor([0.0, 0.0, 1.0])).prod())
+            torch.autograd.backward(own.clone().prod())
         return None if own.grad is None else _ * (1 + own.grad.sum())
 
     first: Any = model[0].weight

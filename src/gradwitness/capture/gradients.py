@@ -236,7 +236,8 @@ class SweepDraft:
                 if not is_ours(hook):
                     yield edge, described(hook)
             if first:
-                self._handles.append(put_first(tensor.register_hook(self._see_within)))
+                hookable: Any = tensor
+                self._handles.append(put_first(hookable.register_hook(self._see_within)))
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
         edge = edge_of(tensor)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import sys
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _COUNTS = torch._C.DispatchKey.ADInplaceOrView
 _LAZY = (
@@ -29,8 +32,8 @@ def _keys(func: Any) -> tuple[torch._C.DispatchKey, ...]:
 
 
 @functools.cache
-def _not_compiled(kind: type[Mode]) -> Any:
-    return torch.compiler.disable(kind._seen)  # type: ignore[no-untyped-call]
+def _not_compiled(seen: Callable[..., Any]) -> Any:
+    return torch.compiler.disable(seen)  # type: ignore[no-untyped-call]
 
 
 class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -47,7 +50,7 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @property
     def __torch_dispatch__(self) -> Any:
         loaded = "torch._dynamo" in sys.modules
-        return MethodType(_not_compiled(type(self)), self) if loaded else self._seen
+        return MethodType(_not_compiled(type(self)._seen), self) if loaded else self._seen
 
     def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation just as torch would without a mode.
