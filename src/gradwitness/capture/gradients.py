@@ -333,6 +333,8 @@ class SweepDraft:
             index
             for index, value in enumerate(arrived)
             if value is not None
+            # A gradient becomes the leaf's own, which the program's hooks may change.
+            and draft.kind != Kind.ACCUMULATE
             and (
                 self._values.is_overwritten(value)
                 or (prints and prints[index] != self._print(value))
