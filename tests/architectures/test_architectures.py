@@ -43,7 +43,7 @@ TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
         ("parameters unused", "longformer.encoder.layer.0.attention.self.query_global.weight, ")
     ],
     # No word is as rare as those that the last of its small classifiers tells apart.
-    "rare_words": [("parameters unused", "tails.tail.2.0.weight, tails.tail.2.1.weight: ")],
+    "rare_words": [("parameters unused", "tails.tail.2.0.weight and tails.tail.2.1.weight: ")],
     # Of the first word, for whoever asks.
     "fnet": [("parameters without effect", "fnet.pooler.dense.")],
     # The agreement that routes the votes is detached, and weighs the same votes.

@@ -9,6 +9,7 @@ import torch
 
 import gradwitness as gw
 from architectures.zoo import build
+from gradwitness.judging.compare import COARSE
 
 
 # The switch asks for a setting of other processors.
@@ -21,4 +22,5 @@ def test_every_step_agrees_without_onednn(name: str) -> None:
     with switched(enabled=False), gw.watch(workload.model, keep=0) as witness:
         workload.step(low=True)
     assert [finding.title for finding in witness.report.wrong] == []
-    assert witness.verdict is gw.Verdict.AGREES
+    # An error of a tenth would not show where a kernel adds up in 16 bits; nothing else is open.
+    assert set(witness.report.reasons()) <= {COARSE}
