@@ -145,7 +145,7 @@ def check(
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.claims import judge_claims
-    from gradwitness.api.targets import judged, probes_of
+    from gradwitness.api.targets import Judged, probes_of, run_target
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
     from gradwitness.report.faults import faults_of, probe_faults
@@ -161,9 +161,10 @@ def check(
     sources = [read_claims(file) for file in claims or ()]
     probed = probes_of(target) if probe else None
     if probed is None:
-        tape, report, cost = judged(target, keep=None if sources else KEEP)
+        run = run_target(target, keep=None if sources else KEEP)
     else:
-        tape, report, cost = probed.tape, probed.report, ""
+        run = Judged(probed.tape, probed.report)
+    tape, report = run.tape, run.report
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     derivation = None if explain is None else _derivation(tape, report, explain)
     materials = dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ())
@@ -174,7 +175,7 @@ def check(
         typer.echo(dumps(record | added), nl=False)
     else:
         parts: list[RenderableType] = [summary(report, tape)]
-        parts += [cost] if cost else []
+        parts += [run.cost] if run.cost else []
         parts += [] if probed is None else [probes(probed)]
         parts += [] if claimed is None else [claims_table(claimed.runs)]
         _show(derivation, *parts)
@@ -183,6 +184,8 @@ def check(
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
         for line in commands((*faults, *(claimed.claim_faults if claimed else ()))):
             typer.echo(line, err=json)
+    if run.failed is not None:
+        raise run.failed
     verdicts = [(report if probed is None else probed).verdict]
     verdicts += [] if claimed is None else [claimed.verdict]
     raise typer.Exit(worst(verdicts).exit_code)
@@ -255,7 +258,7 @@ def grade(
 
     _require_endings(save, *TEXTS)
     exercise = read_task(task)
-    tape, report, _ = judged(exercise.target, keep=None)
+    tape, report = judged(exercise.target, keep=None)
     marks = graded(exercise, submission, tape, report)
     record = marks_record(marks, answers=answers)
     table = marks_table(marks, answers=answers)
@@ -287,7 +290,7 @@ def graph(
         tape, report = outcome.tape, outcome.report
         title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
     else:
-        tape, report, _ = judged(target)
+        tape, report = judged(target)
         title, subtitle = f"Autograd graph of {Path(target).name}", ""
     save_file(out, {"picture": lambda: draw(tape, report, title=title, subtitle=subtitle)})
     console().print(

@@ -294,6 +294,38 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """Something that happened to a gradient outside of what was recorded.
+
+    Attributes
+    ----------
+    reason : str
+    node : int
+        The accumulator of the leaf whose ``.grad`` it is.
+    sweep : int or None
+        The pass whose result it was; None if no recorded pass had added to it.
+    after : int or None
+        The ``.grad`` when the recording noticed; None for none.
+    """
+
+    reason: str
+    node: int
+    sweep: int | None
+    after: int | None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The exception that ended a recorded block, and the line (``file:line``) that raised it."""
+
+    error: str
+    line: str
+
+    def __post_init__(self) -> None:
+        _fit_to_show(self, "error", "line")
+
+
+@dataclass(frozen=True)
 class Tape:
     """A recorded program.
 
@@ -311,6 +343,10 @@ class Tape:
         Whether no values were freed to save memory.
     failures : tuple of str
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
+    unseen : sequence of Unseen
+        What happened to gradients outside of the recording.
+    ended : Ending or None
+        What cut the block short; None if it came to its end.
     """
 
     values: Sequence[Value]
@@ -321,6 +357,8 @@ class Tape:
     parameters: tuple[int, ...] = ()
     complete: bool = True
     failures: tuple[str, ...] = ()
+    unseen: Sequence[Unseen] = ()
+    ended: Ending | None = None
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,40 @@ if TYPE_CHECKING:
     from gradwitness.tape import Tape
 
 
-def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report, str]:
-    """Return what a target did, the judgement, and what recording cost."""
+@dataclass(frozen=True)
+class Judged:
+    """What a target did, the judgement, and what recording cost.
+
+    Attributes
+    ----------
+    tape : Tape
+    report : Report
+    cost : str
+        Empty for a recording.
+    failed : BaseException or None
+        What the command must end with, if the program did not come to its own end.
+    """
+
+    tape: Tape
+    report: Report
+    cost: str = ""
+    failed: BaseException | None = None
+
+
+def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report]:
+    """Return what a target did, and the judgement; raise if its program failed."""
+    run = run_target(target, keep)
+    if run.failed is not None:
+        console().print(summary(run.report, run.tape))
+        raise run.failed
+    return run.tape, run.report
+
+
+def run_target(target: str, keep: int | None = KEEP) -> Judged:
+    """Judge a recording or, watched, a program; one that fails, up to there."""
     if target.endswith(".npz"):
         tape = load_tape(Path(target))
-        return tape, judge(tape), ""
+        return Judged(tape, judge(tape))
     path, function = _program(target)
     witness = Witness(saved=True, keep=keep)
     from gradwitness.capture.target import load_function
@@ -39,14 +69,14 @@ def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report, str]:
     except GradwitnessError:
         raise
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
-        if witness.ended:
-            console().print(summary(witness.report, witness.tape))
-        until = "what ran before that was judged" if witness.ended else "nothing was judged"
-        raise _failed(target, error, until) from None
+        if not witness.ended:
+            raise _failed(target, error, "nothing was judged") from None
+        failed = _failed(target, error, "what ran before that was judged")
+        return Judged(witness.tape, witness.report, failed=failed)
     cost = (
         f"step      took {witness.seconds * 1e3:.3g} ms ({witness.overhead:.0%} recording overhead)"
     )
-    return witness.tape, witness.report, cost
+    return Judged(witness.tape, witness.report, cost)
 
 
 def probes_of(target: str) -> Probe:

@@ -195,6 +195,8 @@ class DispatchRecorder(Mode):
 
     def _write(self, func: Any, begun: _Begun, result: Any) -> None:
         arguments, targets, written = begun.arguments, begun.targets, begun.written
+        for tensor in targets:
+            self._values.balance.settle_in(tensor)
         results = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
         if all(tensor is None for tensor in results):
             # No result to check: `item()`, a profiler's mark.

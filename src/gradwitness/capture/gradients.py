@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from gradwitness.capture.balance import ASSIGNMENTS
 from gradwitness.capture.entries import ENTRIES, Request
 from gradwitness.capture.hooks import described, hooks_of_node
 from gradwitness.capture.inside import Inside
@@ -54,7 +55,11 @@ class BackwardRecorder(TorchFunctionMode):
             way = _WAYS_OUT.get(func)
             if way is not None and args and isinstance(args[0], torch.Tensor):
                 border.take(self._goes_out, way, args[0])
-            return func(*args, **kwargs)
+            leaves = border.take(self._assigns, args[0]) if func in ASSIGNMENTS else ()
+            result = func(*args, **kwargs)
+            for leaf in leaves or ():
+                border.take(self._context.values.balance.settle, leaf)
+            return result
         inside = Inside(self)
         sweep = SweepDraft(self._context, len(self.drafts), inside)
         self.drafts.append(sweep)
@@ -69,6 +74,9 @@ class BackwardRecorder(TorchFunctionMode):
             # Nodes that ran before an exception can still be judged.
             border.take(sweep.end, captured)
         return result
+
+    def _assigns(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        return self._context.values.balance.before_assignment(tensor)
 
     def _goes_out(self, way: str, tensor: torch.Tensor) -> None:
         self._context.dispatch.hands_out(way, tensor)
@@ -239,6 +247,10 @@ class SweepDraft:
 
     def end(self, captured: Sequence[torch.Tensor | None]) -> None:
         """Write down what the pass returned."""
+        for number in self._before:
+            # It was cut short.
+            self._values.balance.settle(self._graph.nodes[number].alive.variable)
+        self._values.balance.verify_all(self._number)
         if self._request.inputs is not None:
             pairs = zip(map(self._edge, self._request.inputs), captured, strict=False)
             self._captured = tuple(
@@ -286,6 +298,7 @@ class SweepDraft:
         self._incoming[number] = arrived
         draft = self._graph.nodes[number]
         if draft.kind == Kind.ACCUMULATE:
+            self._values.balance.verify(draft.alive.variable)
             before = draft.alive.variable.grad
             self._before[number] = None if before is None else self._values.of(before)
             self._retention.hold([self._before[number]])
@@ -329,6 +342,7 @@ class SweepDraft:
         if draft.kind == Kind.ACCUMULATE:
             grad, seen = draft.alive.variable.grad, self._accumulated.pop(number, None)
             after = None if grad is None else self._values.of(grad)
+            self._values.balance.settle(draft.alive.variable, self._number)
             self._retention.hold([after])
             needed = (*needed, after, seen)
             if seen is not None and (grad is None or not grad.any()):

@@ -15,15 +15,16 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from gradwitness._errors import CaptureError
 from gradwitness.capture.border import Border
+from gradwitness.capture.closing import closed
 from gradwitness.capture.dispatch import DispatchRecorder
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
 from gradwitness.capture.observer import Audience
 from gradwitness.capture.operators import require_fitting_rules
 from gradwitness.capture.retention import Retention
-from gradwitness.capture.source import ModuleTrail
+from gradwitness.capture.source import ModuleTrail, raised_at
 from gradwitness.capture.values import ValueStore
-from gradwitness.tape import Tape
+from gradwitness.tape import Ending, Tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sized
@@ -170,15 +171,24 @@ class Recorder:
         self._stack.enter_context(self._backward)
         self._begun = time.perf_counter()
 
-    def stop(self) -> None:
-        """Stop recording and write the tape; remove hooks and modes whatever happened."""
+    def stop(self, error: BaseException | None = None) -> None:
+        """Stop recording and write the tape; remove hooks and modes whatever happened.
+
+        Parameters
+        ----------
+        error : BaseException, optional
+            What ended the block.
+        """
         self.seconds = time.perf_counter() - self._begun - self._audience.seconds
         self._stack.close()
         self._recording = self._border.seconds - self._audience.seconds
         tape = self._border.attempt(self._written) or Tape((), (), (), (), _about())
-        self._tape = replace(tape, failures=tuple(self._border.failures))
+        ended = None if error is None else Ending(type(error).__name__, raised_at(error))
+        self._tape = replace(tape, failures=tuple(self._border.failures), ended=ended)
 
     def _written(self) -> Tape:
+        # After a failure, nothing was followed any more.
+        unseen = () if self._border.failures else closed(self._values, self._graph)
         sweeps = tuple(draft.finish() for draft in self._backward.drafts)
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
         growing = self.growing()
@@ -199,6 +209,7 @@ class Recorder:
             about=_about(),
             parameters=tuple(self._parameters),
             complete=complete,
+            unseen=unseen,
         )
         del self._values, self._retention
         return tape
@@ -245,8 +256,10 @@ def record(
     recorder.start()
     try:
         yield recorder
-    finally:
-        recorder.stop()
+    except BaseException as error:
+        recorder.stop(error)
+        raise
+    recorder.stop()
 
 
 def _about() -> dict[str, str]:

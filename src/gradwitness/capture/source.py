@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,17 @@ def user_line() -> str:
             break
         frame = frame.f_back
     return ""
+
+
+def raised_at(error: BaseException) -> str:
+    """Return ``file:line`` of the innermost frame of an error outside torch and this package."""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in frames
+        if not is_skipped(frame.f_code.co_filename) and frame.f_code.co_filename[:1] != "<"
+    ]
+    return lines[-1] if lines else ""
 
 
 def open_functions() -> Iterator[FrameType]:

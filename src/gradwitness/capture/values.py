@@ -10,6 +10,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from gradwitness.capture.arrays import (
+    address,
     as_array,
     dtype_name,
     is_mirrored,
@@ -17,6 +18,7 @@ from gradwitness.capture.arrays import (
     shape_of,
     whereabouts,
 )
+from gradwitness.capture.balance import Balance
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class ValueStore:
     """
 
     def __init__(self) -> None:
+        self.balance = Balance(self._forget)
         self._drafts: list[_Draft] = []
         self._storages: dict[int, _Storage] = {}
         self._in_order: list[_Storage] = []
@@ -118,7 +121,7 @@ class ValueStore:
 
     def _lies(self, tensor: torch.Tensor, value: int, _: int) -> bool:
         """Whether a tensor still lies where its value did: ``.data`` may have changed."""
-        layout, storage = self._drafts[value].layout, self._storages.get(_address(tensor))
+        layout, storage = self._drafts[value].layout, self._storages.get(address(tensor))
         return layout is None or (storage is not None and layout.storage == storage.number)
 
     def made(self, tensor: torch.Tensor) -> int:
@@ -127,6 +130,7 @@ class ValueStore:
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """Copy the recorded values of a tensor's memory, which is about to be overwritten."""
+        self.balance.verify_in(tensor)
         storage = self._storage(tensor)
         if storage is None:
             return
@@ -274,7 +278,7 @@ class ValueStore:
 
     def _storage(self, tensor: torch.Tensor) -> _Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
-        storage = self._storages.get(_address(tensor))
+        storage = self._storages.get(address(tensor))
         if storage is not None:
             self._look(storage)
         return storage
@@ -286,12 +290,14 @@ class ValueStore:
         extent = whereabouts(storage.memory)
         if extent == storage.extent:
             return
-        for draft in storage.drafts:
-            if not (draft.copied or draft.mirrored):
-                draft.array, draft.freed = None, True
-        storage.drafts.clear()
+        _drop(storage)
         storage.extent = extent
-        storage.epoch += 1
+
+    def _forget(self, tensor: torch.Tensor) -> None:
+        """Drop the values of a tensor's memory, to which something has written unseen."""
+        storage = self._storage(tensor)
+        if storage is not None:
+            _drop(storage)
 
     def _new_storage(self, tensor: torch.Tensor) -> _Storage:
         weak: Any = StorageWeakRef
@@ -299,7 +305,7 @@ class ValueStore:
         lent = sys.getrefcount(memory) > _ALONE
         extent = whereabouts(memory)
         storage = _Storage(len(self._in_order), weak(memory), memory, extent, lent=lent)
-        self._storages[_address(tensor)] = storage
+        self._storages[address(tensor)] = storage
         self._in_order.append(storage)
         return storage
 
@@ -308,11 +314,11 @@ class ValueStore:
         return storage.epoch if storage else 0
 
     def _key(self, tensor: torch.Tensor) -> tuple[Any, ...]:
-        address = _address(tensor)
-        if address == -1:
+        at = address(tensor)
+        if at == -1:
             return (id(tensor),)
         layout = (tensor.storage_offset(), tensor.stride(), tuple(tensor.shape))
-        return (address, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
+        return (at, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
     def _new(self, tensor: torch.Tensor, *, made: bool) -> int:
         number = len(self._drafts)
@@ -336,6 +342,7 @@ class ValueStore:
 
     def _meet(self, tensor: torch.Tensor, number: int, epoch: int) -> None:
         self._by_object[id(tensor)] = (tensor, number, epoch)
+        self.balance.open(tensor)
         self._drafts[number].objects.append(id(tensor))
 
     def _attach(self, draft: _Draft, tensor: torch.Tensor) -> int:
@@ -377,15 +384,12 @@ def _history(tensor: torch.Tensor) -> Any:
         return None
 
 
-def _address(tensor: torch.Tensor) -> int:
-    if tensor.is_nested:
-        return -1
-    try:
-        address: int = tensor.untyped_storage()._cdata
-    except (NotImplementedError, RuntimeError):
-        # Sparse and wrapped tensors have no storage.
-        return -1
-    return address
+def _drop(storage: _Storage) -> None:
+    for draft in storage.drafts:
+        if not (draft.copied or draft.mirrored):
+            draft.array, draft.freed = None, True
+    storage.drafts.clear()
+    storage.epoch += 1
 
 
 def _keep_copy(draft: _Draft) -> None:

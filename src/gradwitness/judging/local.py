@@ -22,6 +22,7 @@ from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.sweep import SweepCheck
+from gradwitness.judging.unseen import cut_short, doubted, with_doubts
 from gradwitness.rules import find
 from gradwitness.rules.graph_terms import SOURCES, UNFILLED
 from gradwitness.tape import OUTSIDE, references
@@ -204,6 +205,7 @@ class Judge:
             else f
             for f in self._findings
         ]
+        findings = with_doubts(tape, findings)
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         lineage = Lineage(tape, judged)
@@ -230,8 +232,10 @@ class Judge:
                 replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
                 for row in rows
             ]
+        rows = doubted(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
-        return _final((*findings, *_incomplete(failures)), tuple(rows), notes)
+        doubts = (*_incomplete(failures), *cut_short(tape, rows))
+        return _final((*findings, *doubts), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""

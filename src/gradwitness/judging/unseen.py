@@ -1,0 +1,124 @@
+"""Gradients that changed outside of the recording, and blocks that were cut short.
+
+Neither can be refuted, and neither agrees.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradwitness.judging.compare import unjudged
+from gradwitness.judging.finding import Finding, Row, Step
+from gradwitness.tape import Source
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gradwitness.judging.compare import Comparison
+    from gradwitness.tape import Tape, Unseen
+
+
+def with_doubts(tape: Tape, findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings with the doubts about each ``.grad`` that changed unseen.
+
+    What such a ``.grad`` held after an accumulation refutes nothing.
+    """
+    doubted = {(unseen.sweep, unseen.node) for unseen in tape.unseen}
+    kept = [
+        f
+        for f in findings
+        if f.step is not Step.ACCUMULATE
+        or f.verdict is not Verdict.DISAGREES
+        or (f.sweep, f.node) not in doubted
+    ]
+    doubts = [
+        Finding(
+            Step.ACCUMULATE,
+            f"{tape.nodes[unseen.node].name} #{unseen.node}, `.grad` at the end",
+            _unjudged(tape, unseen),
+            node=unseen.node,
+            sweep=unseen.sweep,
+        )
+        for unseen in tape.unseen
+    ]
+    return kept + doubts
+
+
+def doubted(tape: Tape, rows: Sequence[Row]) -> list[Row]:
+    """Return rows with those in doubt whose ``.grad`` changed unseen, and a row for each other."""
+    result = list(rows)
+    for unseen in tape.unseen:
+        own = [
+            index
+            for index, row in enumerate(result)
+            if row.node == unseen.node and row.sweep == unseen.sweep
+        ]
+        for index in own:
+            if result[index].verdict is not Verdict.DISAGREES:
+                result[index] = _in_doubt(result[index], unseen.reason)
+        if not own and tape.nodes[unseen.node].leaf is not None:
+            result.append(_row(tape, unseen))
+    return result
+
+
+def cut_short(tape: Tape, rows: Sequence[Row]) -> tuple[Finding, ...]:
+    """Return the doubt about a block that an exception ended."""
+    if tape.ended is None:
+        return ()
+    path, _, line = tape.ended.line.rpartition(":")
+    at = f" at {Path(path).name}:{line}" if path else ""
+    total = len(_wanted(tape))
+    reason = (
+        f"the step ended in {tape.ended.error}{at}; {total - len(missing(tape, rows))} of {total} "
+        "parameters got a gradient"
+    )
+    source = Source(line=tape.ended.line)
+    return (Finding(Step.FORWARD, "the step", unjudged(reason), source=source),)
+
+
+def missing(tape: Tape, rows: Sequence[Row]) -> list[str]:
+    """Return the parameters that got no gradient."""
+    reached = {row.name for row in rows}
+    return [name for name in _wanted(tape) if name not in reached]
+
+
+def _wanted(tape: Tape) -> list[str]:
+    """Return the names of what collects a gradient: parameters or, without a model, leaves."""
+    values = [tape.values[number] for number in tape.parameters]
+    values = [v for v in values if v.requires_grad] or [v for _, v in tape.leaves()]
+    return list(dict.fromkeys(v.name or f"value {v.id}" for v in values))
+
+
+def _in_doubt(row: Row, reason: str) -> Row:
+    return replace(
+        row, verdict=Verdict.INCONCLUSIVE, reason=reason, inherited=False, digits=math.nan
+    )
+
+
+def _unjudged(tape: Tape, unseen: Unseen) -> Comparison:
+    after = None if unseen.after is None else tape.values[unseen.after].array
+    return unjudged(unseen.reason, after)
+
+
+def _row(tape: Tape, unseen: Unseen) -> Row:
+    leaf = tape.nodes[unseen.node].leaf
+    assert leaf is not None  # noqa: S101 (the caller checked)
+    value, comparison = tape.values[leaf], _unjudged(tape, unseen)
+    return Row(
+        name=value.name or f"value {value.id}",
+        shape=value.shape,
+        dtype=value.dtype,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=comparison.reason,
+        inherited=False,
+        comparison=comparison,
+        digits=math.nan,
+        node=unseen.node,
+        input_nr=0,
+        sweep=max(len(tape.sweeps) - 1, 0) if unseen.sweep is None else unseen.sweep,
+        value=None,
+    )
