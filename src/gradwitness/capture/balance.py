@@ -26,11 +26,15 @@ _UNREADABLE = -1
 
 @dataclass
 class _Account:
-    """What is known of one leaf: the checksum of its ``.grad``, and the pass that it is from."""
+    """What is known of one leaf: the checksum of its ``.grad``, and the pass that it is from.
+
+    While its accumulator runs, nothing is.
+    """
 
     leaf: weakref.ref[torch.Tensor]
     state: int | None
     sweep: int | None = None
+    running: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Balance:
         account = self._account(leaf)
         if account is None:
             return
-        account.state = _state(leaf.grad)
+        account.state, account.running = _state(leaf.grad), False
         account.sweep = account.sweep if sweep is None else sweep
         if leaf.grad is not None:
             self._in.setdefault(address(leaf.grad), {})[id(leaf)] = None
@@ -109,11 +113,20 @@ class Balance:
     def verify(self, leaf: torch.Tensor, during: int | None = None) -> None:
         """Note it if a leaf's ``.grad`` is not as it was known."""
         account = self._account(leaf)
-        if account is not None and account.state != _state(leaf.grad):
+        if account is None or account.running:
+            return
+        if account.state != _state(leaf.grad):
             self.changes.append(Change(leaf, account.sweep, during))
             if leaf.grad is not None:
                 self._forget(leaf.grad)
             self.settle(leaf)
+
+    def accumulates(self, leaf: torch.Tensor) -> None:
+        """Verify a leaf's ``.grad`` before a pass adds to it."""
+        self.verify(leaf)
+        account = self._account(leaf)
+        if account is not None:
+            account.running = True
 
     def verify_in(self, tensor: torch.Tensor) -> None:
         """Verify every ``.grad`` in a tensor's memory, before a write to it."""

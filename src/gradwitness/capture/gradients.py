@@ -298,7 +298,7 @@ class SweepDraft:
         self._incoming[number] = arrived
         draft = self._graph.nodes[number]
         if draft.kind == Kind.ACCUMULATE:
-            self._values.balance.verify(draft.alive.variable)
+            self._values.balance.accumulates(draft.alive.variable)
             before = draft.alive.variable.grad
             self._before[number] = None if before is None else self._values.of(before)
             self._retention.hold([self._before[number]])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.compare import unjudged
 from gradwitness.judging.finding import Finding, Row, Step
+from gradwitness.judging.pathology.detector import listed
 from gradwitness.tape import Source
 from gradwitness.verdict import Verdict
 
@@ -71,19 +72,13 @@ def cut_short(tape: Tape, rows: Sequence[Row]) -> tuple[Finding, ...]:
         return ()
     path, _, line = tape.ended.line.rpartition(":")
     at = f" at {Path(path).name}:{line}" if path else ""
-    total = len(_wanted(tape))
-    reason = (
-        f"the step ended in {tape.ended.error}{at}; {total - len(missing(tape, rows))} of {total} "
-        "parameters got a gradient"
-    )
+    reached, wanted = {row.name for row in rows}, _wanted(tape)
+    missing = [name for name in wanted if name not in reached]
+    got = f"{len(wanted) - len(missing)} of {len(wanted)} parameters got a gradient"
+    reason = f"the step ended in {tape.ended.error}{at}; {got}"
+    reason += f", not {listed(missing)}" if missing else ""
     source = Source(line=tape.ended.line)
     return (Finding(Step.FORWARD, "the step", unjudged(reason), source=source),)
-
-
-def missing(tape: Tape, rows: Sequence[Row]) -> list[str]:
-    """Return the parameters that got no gradient."""
-    reached = {row.name for row in rows}
-    return [name for name in _wanted(tape) if name not in reached]
 
 
 def _wanted(tape: Tape) -> list[str]:

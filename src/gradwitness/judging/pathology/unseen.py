@@ -1,4 +1,4 @@
-"""A ``.grad`` changed outside of the recording; gradients that a step ended before."""
+"""A ``.grad`` changed outside of the recording."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.numbers import short
 from gradwitness.judging.pathology.detector import Detector, Judgement, listed
-from gradwitness.judging.unseen import cut_short, missing
-from gradwitness.tape import Source
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ _WHO = (
 
 
 class Unseen(Detector):
-    """Says what is known of gradients that are not those that were recorded."""
+    """Says how the norm of each changed."""
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
@@ -32,17 +30,10 @@ class Unseen(Detector):
             name = "" if leaf is None else tape.values[leaf].name or f"value {leaf}"
             change = _change([f for f in judged.findings if f.node == unseen.node])
             by_reason.setdefault(unseen.reason, []).append(f"{name}{change}")
-        notes = [
+        return [
             Note("gradient changed unseen", f"{listed(names)}: {reason}. {_WHO}")
             for reason, names in by_reason.items()
         ]
-        if tape.ended is not None:
-            names = missing(tape, judged.rows)
-            (doubt,) = cut_short(tape, judged.rows)
-            text = f"{doubt.comparison.reason}."
-            text += f" Without one: {listed(names)}." if names else ""
-            notes.append(Note("step cut short", text, Source(line=tape.ended.line)))
-        return notes
 
 
 def _change(findings: list[Finding]) -> str:
