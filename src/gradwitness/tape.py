@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
+# Namespaces of calls that talk to other processes.
+COLLECTIVES = ("c10d.", "_c10d_functional.", "_c10d_functional_autograd.")
 
 
 @dataclass(frozen=True)
@@ -293,6 +295,10 @@ class Sweep:
     hooks: tuple[tuple[Edge, str], ...] = ()
 
 
+# A reason: what a data-parallel wrapper does to gradients after their accumulation.
+REDUCED = "reduced across ranks outside the record"
+
+
 @dataclass(frozen=True)
 class Unseen:
     """Something that happened to a gradient outside of what was recorded.
@@ -300,8 +306,9 @@ class Unseen:
     Attributes
     ----------
     reason : str
-    node : int
-        The accumulator of the leaf whose ``.grad`` it is.
+    node : int or None
+        The accumulator of the leaf whose ``.grad`` it is, or another node, for what it sent; None
+        for all gradients of the pass.
     sweep : int or None
         The pass whose result it was; None if no recorded pass had added to it.
     after : int or None
@@ -309,9 +316,9 @@ class Unseen:
     """
 
     reason: str
-    node: int
+    node: int | None
     sweep: int | None
-    after: int | None
+    after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -359,6 +366,13 @@ class Tape:
     failures: tuple[str, ...] = ()
     unseen: Sequence[Unseen] = ()
     ended: Ending | None = None
+
+    def unseen_in(self, node: Node, sweep: int) -> str:
+        """Return why what a custom function sent cannot be recomputed, or an empty string."""
+        if any(self.calls[call].op.startswith(COLLECTIVES) for call in node.inner):
+            return "its forward talks to other ranks: what they sent was not recorded"
+        inside = (u.reason for u in self.unseen if (u.node, u.sweep) == (node.id, sweep))
+        return next(inside, "")
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

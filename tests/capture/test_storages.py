@@ -19,7 +19,7 @@ from gradwitness.tape import Ref
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-FREED = "the program freed its memory, or wrote to it unseen, before it could be read"
+FREED = "its memory was freed, or filled by something unseen, before it could be read"
 # So large that the system takes it back at once: to read it then would end the process.
 LARGE = 2**20
 

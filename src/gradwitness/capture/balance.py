@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from gradwitness.capture.arrays import address, as_array, is_plain
+from gradwitness.tape import REDUCED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,18 +49,23 @@ class Change:
         The pass that had last added to it.
     during : int or None
         The pass while which it changed.
+    received : bool
+        Whether other processes sent what was written to it.
     """
 
     leaf: torch.Tensor
     sweep: int | None
     during: int | None
+    received: bool = False
 
     @property
-    def when(self) -> str:
-        """When it changed, in words."""
-        if self.during is not None:
-            return f"while pass {self.during + 1} ran"
-        return "before any pass" if self.sweep is None else f"after pass {self.sweep + 1}"
+    def reason(self) -> str:
+        """What happened, in words."""
+        if self.received:
+            return REDUCED
+        when = "before any pass" if self.sweep is None else f"after pass {self.sweep + 1}"
+        when = when if self.during is None else f"while pass {self.during + 1} ran"
+        return f"its .grad was changed outside of what was recorded, {when}"
 
 
 class Balance:
@@ -105,9 +111,15 @@ class Balance:
         if leaf.grad is not None:
             self._in.setdefault(address(leaf.grad), {})[id(leaf)] = None
 
-    def settle_in(self, tensor: torch.Tensor) -> None:
-        """Take every ``.grad`` in a tensor's memory for known, after a recorded write to it."""
+    def settle_in(self, tensor: torch.Tensor, *, received: bool) -> None:
+        """Take every ``.grad`` in a tensor's memory for known, after a recorded write to it.
+
+        Note it if what was written came from other processes.
+        """
         for leaf in self._lying_in(tensor):
+            account = self._account(leaf)
+            if received and account is not None:
+                self.changes.append(Change(leaf, account.sweep, None, received=True))
             self.settle(leaf)
 
     def verify(self, leaf: torch.Tensor, during: int | None = None) -> None:

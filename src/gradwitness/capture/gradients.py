@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gradwitness.capture.dispatch import DispatchRecorder
     from gradwitness.capture.graph import GraphRecorder
     from gradwitness.capture.observer import Audience
+    from gradwitness.capture.outside import Outside
     from gradwitness.capture.retention import Retention
     from gradwitness.capture.values import ValueStore
 
@@ -42,10 +43,12 @@ class BackwardRecorder(TorchFunctionMode):
         retention: Retention,
         audience: Audience,
         border: Border,
+        outside: Outside,
     ) -> None:
         super().__init__()
         self.drafts: list[SweepDraft] = []
-        self._context = _Context(values, graph, dispatch, retention, audience, border)
+        self._running = 0
+        self._context = _Context(values, graph, dispatch, retention, audience, border, outside)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -55,7 +58,9 @@ class BackwardRecorder(TorchFunctionMode):
             way = _WAYS_OUT.get(func)
             if way is not None and args and isinstance(args[0], torch.Tensor):
                 border.take(self._goes_out, way, args[0])
-            leaves = border.take(self._assigns, args[0]) if func in ASSIGNMENTS else ()
+            # Within a pass, an assignment bypasses the graph.
+            seen = func in ASSIGNMENTS and not self._running
+            leaves = border.take(self._assigns, args[0]) if seen else ()
             result = func(*args, **kwargs)
             for leaf in leaves or ():
                 border.take(self._context.values.balance.settle, leaf)
@@ -64,11 +69,13 @@ class BackwardRecorder(TorchFunctionMode):
         sweep = SweepDraft(self._context, len(self.drafts), inside)
         self.drafts.append(sweep)
         captured: Sequence[torch.Tensor | None] = ()
+        self._running += 1
         try:
             border.take(sweep.start, lambda: entry(*args, **kwargs))
             result = func(*args, **kwargs)
             captured = result or ()
         finally:
+            self._running -= 1
             inside.close()
             sweep.stop()
             # Nodes that ran before an exception can still be judged.
@@ -94,6 +101,7 @@ class _Context:
     retention: Retention
     audience: Audience
     border: Border
+    outside: Outside
 
 
 # How a tensor's numbers leave torch.
@@ -136,6 +144,7 @@ class SweepDraft:
         self._retention = context.retention
         self._audience = context.audience
         self._border = context.border
+        self._outside = context.outside
         self._request = Request([], [], None, retains=True)
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
@@ -188,6 +197,8 @@ class SweepDraft:
         for number in reached:
             self._handles += self._first_after(number)
         self._after = len(self._dispatch.calls)
+        received = any(s is not None and self._dispatch.received(s) for s in seeds)
+        self._outside.begins(self._number, received=received)
         self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
         self._begun = True
 
@@ -251,6 +262,8 @@ class SweepDraft:
             # It was cut short.
             self._values.balance.settle(self._graph.nodes[number].alive.variable)
         self._values.balance.verify_all(self._number)
+        nodes = self._graph.nodes
+        self._outside.ends(self._number, [nodes[u.node].alive.variable for u in self._leaves])
         if self._request.inputs is not None:
             pairs = zip(map(self._edge, self._request.inputs), captured, strict=False)
             self._captured = tuple(
@@ -304,6 +317,7 @@ class SweepDraft:
             self._retention.hold([self._before[number]])
         elif draft.kind == Kind.CUSTOM:
             self._prints[number] = tuple(map(self._print, arrived))
+            self._outside.node_begins(number)
 
     def _leave(self, number: int) -> Callable[[Any, Any], None]:
         def hook(outgoing: Any, incoming: Any) -> None:
@@ -318,6 +332,7 @@ class SweepDraft:
         outgoing = self._recorded(gradients)
         draft = self._graph.nodes[number]
         arrived = self._incoming.pop(number)
+        self._outside.node_ran(self._number, number)
         # A backward may write to its arguments through NumPy, too.
         prints = self._prints.pop(number, ())
         changed = tuple(

@@ -21,6 +21,7 @@ from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
 from gradwitness.capture.observer import Audience
 from gradwitness.capture.operators import require_fitting_rules
+from gradwitness.capture.outside import Outside
 from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail, raised_at
 from gradwitness.capture.values import ValueStore
@@ -96,6 +97,7 @@ class Recorder:
         )
         self._graph = GraphRecorder(self._values, self._dispatch, saved=saved)
         self._dispatch.applications.belong_to(self._graph.nodes)
+        self._outside = Outside()
         self._backward = BackwardRecorder(
             self._values,
             self._graph,
@@ -103,6 +105,7 @@ class Recorder:
             self._retention,
             self._audience,
             self._border,
+            self._outside,
         )
         for name, tensor in (names or {}).items():
             self._values.name(tensor, name)
@@ -152,6 +155,7 @@ class Recorder:
             calls=_LazySequence(self._call, calls),
             nodes=_LazySequence(lambda number: nodes[number].finish(number), nodes),
             sweeps=(),
+            unseen=self._outside.unseen,
         )
 
     def _call(self, number: int) -> Call:
@@ -188,7 +192,8 @@ class Recorder:
 
     def _written(self) -> Tape:
         # After a failure, nothing was followed any more.
-        unseen = () if self._border.failures else closed(self._values, self._graph)
+        if not self._border.failures:
+            self._outside.unseen += closed(self._values, self._graph, self._outside.unseen)
         sweeps = tuple(draft.finish() for draft in self._backward.drafts)
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
         growing = self.growing()
@@ -206,10 +211,10 @@ class Recorder:
             calls=calls,
             nodes=nodes,
             sweeps=sweeps,
-            about=_about(),
+            about=_about() | self._outside.about(),
             parameters=tuple(self._parameters),
             complete=complete,
-            unseen=unseen,
+            unseen=tuple(self._outside.unseen),
         )
         del self._values, self._retention
         return tape
@@ -218,6 +223,7 @@ class Recorder:
         return any(mode is self._dispatch for mode in _get_current_dispatch_mode_stack())
 
     def _name_parameters(self, root: torch.nn.Module) -> None:
+        self._outside.met(root)
         for name, parameter in root.named_parameters():
             self._values.name(parameter, name)
             number = self._values.of(parameter)

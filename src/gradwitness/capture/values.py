@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,48 +18,11 @@ from gradwitness.capture.arrays import (
     whereabouts,
 )
 from gradwitness.capture.balance import Balance
+from gradwitness.capture.storages import Draft, Storage, drop, keep_copy
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-
-@dataclass
-class _Draft:
-    """A value while it is being recorded: its array may yet be replaced by a copy."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    array: NDArray[np.generic] | None
-    layout: Layout | None
-    made: bool
-    leaf: bool
-    name: str = ""
-    epoch: int = 0
-    copied: bool = False
-    mirrored: bool = False
-    freed: bool = False
-    objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
-
-
-@dataclass
-class _Storage:
-    """One piece of memory; ``epoch`` counts the writes to it.
-
-    The weak reference keeps its address from being reused, ``memory`` its content too, unless the
-    program resizes it: then its bytes lie elsewhere than at ``extent``.
-    """
-
-    number: int
-    address: StorageWeakRef
-    memory: Any
-    extent: tuple[int, int] | None
-    epoch: int = 0
-    drafts: list[_Draft] = field(default_factory=list)
-    lent: bool = False
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class ValueStore:
@@ -77,9 +39,9 @@ class ValueStore:
 
     def __init__(self) -> None:
         self.balance = Balance(self._forget)
-        self._drafts: list[_Draft] = []
-        self._storages: dict[int, _Storage] = {}
-        self._in_order: list[_Storage] = []
+        self._drafts: list[Draft] = []
+        self._storages: dict[int, Storage] = {}
+        self._in_order: list[Storage] = []
         self._by_object: dict[int, tuple[torch.Tensor, int, int]] = {}
         self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
@@ -136,8 +98,9 @@ class ValueStore:
             return
         self._remember(tensor._base if tensor._base is not None else tensor)
         storage.epoch += 1
+        storage.waiting.clear()
         for draft in storage.drafts:
-            _keep_copy(draft)
+            keep_copy(draft)
         # Copies need no tracking.
         storage.drafts.clear()
 
@@ -148,8 +111,23 @@ class ValueStore:
         storage = self._storage(tensor) or self._new_storage(tensor)
         storage.lent = True
         for draft in storage.drafts:
-            _keep_copy(draft)
+            keep_copy(draft)
         storage.drafts.clear()
+
+    def in_flight(self, tensor: torch.Tensor, is_done: Callable[[], bool]) -> None:
+        """Leave a tensor's value unread until what fills its memory is done."""
+        draft, storage = self._drafts[self.of(tensor)], self._storage(tensor)
+        if storage is None:
+            return
+        storage.filling.append(is_done)
+        storage.drafts.clear()
+        storage.wait(draft, tensor)
+
+    def arrived(self, tensor: torch.Tensor) -> None:
+        """Read a tensor's memory again: the program has waited for what fills it."""
+        storage = self._storage(tensor)
+        if storage is not None:
+            storage.filled()
 
     def release_tensors(self) -> set[int]:
         """Release the program's tensors; return the storages that something else holds.
@@ -168,7 +146,7 @@ class ValueStore:
 
     def release(self, numbers: Iterable[int]) -> None:
         """Free values' arrays and the tensors that hold them; the values stay known."""
-        touched: dict[int, _Storage] = {}
+        touched: dict[int, Storage] = {}
         for number in numbers:
             draft = self._drafts[number]
             if draft.layout is None:
@@ -217,7 +195,7 @@ class ValueStore:
         for draft in self._drafts:
             if draft.layout is not None and draft.layout.storage in storages:
                 self._look(self._in_order[draft.layout.storage])
-                _keep_copy(draft)
+                keep_copy(draft)
 
     def storage(self, value: int) -> int | None:
         """Return the number of a value's storage."""
@@ -276,35 +254,36 @@ class ValueStore:
         layout = None if d.mirrored else d.layout
         return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed)
 
-    def _storage(self, tensor: torch.Tensor) -> _Storage | None:
+    def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
         storage = self._storages.get(address(tensor))
         if storage is not None:
             self._look(storage)
         return storage
 
-    def _look(self, storage: _Storage) -> None:
+    def _look(self, storage: Storage) -> None:
         """Drop the values of a storage that the program has resized unseen."""
+        storage.settle()
         if storage.extent is None or storage.memory is None:
             return
         extent = whereabouts(storage.memory)
         if extent == storage.extent:
             return
-        _drop(storage)
+        drop(storage)
         storage.extent = extent
 
     def _forget(self, tensor: torch.Tensor) -> None:
         """Drop the values of a tensor's memory, to which something has written unseen."""
         storage = self._storage(tensor)
         if storage is not None:
-            _drop(storage)
+            drop(storage)
 
-    def _new_storage(self, tensor: torch.Tensor) -> _Storage:
+    def _new_storage(self, tensor: torch.Tensor) -> Storage:
         weak: Any = StorageWeakRef
         memory = tensor.untyped_storage()
         lent = sys.getrefcount(memory) > _ALONE
         extent = whereabouts(memory)
-        storage = _Storage(len(self._in_order), weak(memory), memory, extent, lent=lent)
+        storage = Storage(len(self._in_order), weak(memory), memory, extent, lent=lent)
         self._storages[address(tensor)] = storage
         self._in_order.append(storage)
         return storage
@@ -323,7 +302,7 @@ class ValueStore:
     def _new(self, tensor: torch.Tensor, *, made: bool) -> int:
         number = len(self._drafts)
         named = self._names.get(id(tensor))
-        draft = _Draft(
+        draft = Draft(
             shape=shape_of(tensor),
             dtype=dtype_name(tensor),
             array=None,
@@ -345,7 +324,7 @@ class ValueStore:
         self.balance.open(tensor)
         self._drafts[number].objects.append(id(tensor))
 
-    def _attach(self, draft: _Draft, tensor: torch.Tensor) -> int:
+    def _attach(self, draft: Draft, tensor: torch.Tensor) -> int:
         """Give a value its array; return how often its memory has been written to."""
         if not is_plain(tensor):
             return 0
@@ -359,10 +338,10 @@ class ValueStore:
         draft.mirrored = is_mirrored(tensor)
         draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
         draft.epoch = storage.epoch
-        if storage.lent:
-            _keep_copy(draft)
+        if storage.filling:
+            storage.wait(draft, tensor)
         else:
-            storage.drafts.append(draft)
+            storage.keep(draft)
         return storage.epoch
 
 
@@ -382,19 +361,3 @@ def _history(tensor: torch.Tensor) -> Any:
     except RuntimeError:
         # Torch refuses for a view made without grad mode whose base has changed since.
         return None
-
-
-def _drop(storage: _Storage) -> None:
-    for draft in storage.drafts:
-        if not (draft.copied or draft.mirrored):
-            draft.array, draft.freed = None, True
-    storage.drafts.clear()
-    storage.epoch += 1
-
-
-def _keep_copy(draft: _Draft) -> None:
-    if draft.array is None or draft.copied:
-        return
-    draft.array = draft.array.copy()
-    draft.array.flags.writeable = False
-    draft.copied = True

@@ -316,6 +316,7 @@ def _sent(
     lookup: Lookup,
     instead: Mapping[int, Instead] | None,
     steps: Steps,
+    sweep: int,
 ) -> Sequence[NDArray[np.float64] | None]:
     if instead is not None:
         if node.id in instead:
@@ -325,6 +326,8 @@ def _sent(
     if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
         # The rules may follow only a part of it.
         raise Unjudgeable(f"{node.name} computes outside torch")
+    if unseen := tape.unseen_in(node, sweep):
+        raise Unjudgeable(unseen)
     if node.kind == Kind.CUSTOM and is_declared(node.name):
         raise Unjudgeable(f"the gradient of {node.name} is declared, not derived")
     return steps.backward(tape, node, incoming, lookup)
@@ -378,7 +381,7 @@ def backward_pass(
             continue
         incoming = [arriving.get((node.id, k)) for k in range(len(node_run.incoming))]
         try:
-            sent = _sent(tape, node, incoming, lookup, instead, steps)
+            sent = _sent(tape, node, incoming, lookup, instead, steps, number)
         except Unjudgeable as reason:
             trusted.append(str(reason))
             outgoing = node_run.outgoing if instead is None else ()

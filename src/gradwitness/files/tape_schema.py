@@ -176,7 +176,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
             record(
                 Unseen,
                 reason=text,
-                node=node,
+                node=optional(node),
                 sweep=optional(below(len(a_list(data.get("sweeps"), "sweeps")), "sweep")),
                 after=optional(value),
             )

@@ -25,7 +25,7 @@ from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
 from gradwitness.rules import find
 from gradwitness.rules.graph_terms import SOURCES, UNFILLED
-from gradwitness.tape import OUTSIDE, references
+from gradwitness.tape import COLLECTIVES, OUTSIDE, references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -134,6 +134,10 @@ class Judge:
             return otherwise(failure(error))
 
     def _result(self, call: Call) -> list[Finding]:
+        if call.op.startswith(COLLECTIVES):
+            if not call.grad:
+                return []
+            raise Unjudgeable("what other ranks sent was not recorded")
         operands = {n for argument in call.arguments.values() for n in references(argument)}
         if call.base_op in UNFILLED or (call.is_view and operands & self._empty):
             self._empty.update(call.outputs)

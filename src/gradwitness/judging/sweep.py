@@ -195,11 +195,7 @@ class SweepCheck:
         try:
             expected = self._expected(node, node_run)
         except Unjudgeable as reason:
-            for input_nr, sent in enumerate(node_run.outgoing):
-                if sent is not None:
-                    array = self.tape.values[sent].array
-                    self._backward_finding(node, input_nr, names, unjudged(str(reason), array))
-                    self._carried.add_recorded(node.edges[input_nr], sent)
+            self._trust(node, node_run, names, str(reason))
             return
         for input_nr, edge in enumerate(node.edges):
             if edge is None:
@@ -212,7 +208,21 @@ class SweepCheck:
                 self._backward_finding(node, input_nr, names, comparison)
         self._carry_on(node, node_run, expected)
 
+    def _trust(
+        self, node: Node, node_run: NodeRun, names: list[tuple[str, str]], reason: str
+    ) -> None:
+        """Mark what a node sent as inconclusive, and carry it on as recorded."""
+        for input_nr, sent in enumerate(node_run.outgoing):
+            if sent is not None:
+                array = self.tape.values[sent].array
+                self._backward_finding(node, input_nr, names, unjudged(reason, array))
+                self._carried.add_recorded(node.edges[input_nr], sent)
+
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
+        unseen = self.tape.unseen_in(node, self.number)
+        if unseen:
+            self._trust(node, node_run, names, unseen)
+            return
         expected: tuple[Any, ...] | Unjudgeable
         try:
             expected = self._custom.expected(node, node_run)

@@ -23,28 +23,27 @@ if TYPE_CHECKING:
     from gradwitness.tape import Tape, Unseen
 
 
+def _of_grads(tape: Tape) -> list[Unseen]:
+    """Return what happened to the ``.grad`` of leaves, or to all gradients of a pass."""
+    return [u for u in tape.unseen if u.node is None or tape.nodes[u.node].leaf is not None]
+
+
 def with_doubts(tape: Tape, findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with the doubts about each ``.grad`` that changed unseen.
 
     What such a ``.grad`` held after an accumulation refutes nothing.
     """
-    doubted = {(unseen.sweep, unseen.node) for unseen in tape.unseen}
+    unseen = _of_grads(tape)
     kept = [
         f
         for f in findings
         if f.step is not Step.ACCUMULATE
         or f.verdict is not Verdict.DISAGREES
-        or (f.sweep, f.node) not in doubted
+        or not any(u.sweep == f.sweep and u.node in (None, f.node) for u in unseen)
     ]
     doubts = [
-        Finding(
-            Step.ACCUMULATE,
-            f"{tape.nodes[unseen.node].name} #{unseen.node}, `.grad` at the end",
-            _unjudged(tape, unseen),
-            node=unseen.node,
-            sweep=unseen.sweep,
-        )
-        for unseen in tape.unseen
+        Finding(Step.ACCUMULATE, _title(tape, u), _unjudged(tape, u), node=u.node, sweep=u.sweep)
+        for u in unseen
     ]
     return kept + doubts
 
@@ -52,17 +51,17 @@ def with_doubts(tape: Tape, findings: Iterable[Finding]) -> list[Finding]:
 def doubted(tape: Tape, rows: Sequence[Row]) -> list[Row]:
     """Return rows with those in doubt whose ``.grad`` changed unseen, and a row for each other."""
     result = list(rows)
-    for unseen in tape.unseen:
+    for unseen in _of_grads(tape):
         own = [
             index
             for index, row in enumerate(result)
-            if row.node == unseen.node and row.sweep == unseen.sweep
+            if unseen.node in (None, row.node) and row.sweep == unseen.sweep
         ]
         for index in own:
             if result[index].verdict is not Verdict.DISAGREES:
                 result[index] = _in_doubt(result[index], unseen.reason)
-        if not own and tape.nodes[unseen.node].leaf is not None:
-            result.append(_row(tape, unseen))
+        if not own and unseen.node is not None:
+            result.append(_row(tape, unseen, unseen.node))
     return result
 
 
@@ -94,14 +93,20 @@ def _in_doubt(row: Row, reason: str) -> Row:
     )
 
 
+def _title(tape: Tape, unseen: Unseen) -> str:
+    if unseen.node is None:
+        return f"the gradients of pass {(unseen.sweep or 0) + 1}"
+    return f"{tape.nodes[unseen.node].name} #{unseen.node}, `.grad` at the end"
+
+
 def _unjudged(tape: Tape, unseen: Unseen) -> Comparison:
     after = None if unseen.after is None else tape.values[unseen.after].array
     return unjudged(unseen.reason, after)
 
 
-def _row(tape: Tape, unseen: Unseen) -> Row:
-    leaf = tape.nodes[unseen.node].leaf
-    assert leaf is not None  # noqa: S101 (the caller checked)
+def _row(tape: Tape, unseen: Unseen, node: int) -> Row:
+    leaf = tape.nodes[node].leaf
+    assert leaf is not None  # noqa: S101 (`_of_grads` checked)
     value, comparison = tape.values[leaf], _unjudged(tape, unseen)
     return Row(
         name=value.name or f"value {value.id}",
@@ -112,7 +117,7 @@ def _row(tape: Tape, unseen: Unseen) -> Row:
         inherited=False,
         comparison=comparison,
         digits=math.nan,
-        node=unseen.node,
+        node=node,
         input_nr=0,
         sweep=max(len(tape.sweeps) - 1, 0) if unseen.sweep is None else unseen.sweep,
         value=None,
