@@ -297,6 +297,8 @@ class Sweep:
 
 # A reason: what a data-parallel wrapper does to gradients after their accumulation.
 REDUCED = "reduced across ranks outside the record"
+# Another: what was to be judged did not run.
+COMPILED = "compiled code ran eagerly inside watch: the gradients that it computes were not judged"
 
 
 @dataclass(frozen=True)
@@ -308,17 +310,23 @@ class Unseen:
     reason : str
     node : int or None
         The accumulator of the leaf whose ``.grad`` it is, or another node, for what it sent; None
-        for all gradients of the pass.
+        for all gradients of the pass or, without a pass, for the whole step.
     sweep : int or None
         The pass whose result it was; None if no recorded pass had added to it.
     after : int or None
         The ``.grad`` when the recording noticed; None for none.
+    line : str
+        ``file:line`` of the program, or empty.
     """
 
     reason: str
     node: int | None
     sweep: int | None
     after: int | None = None
+    line: str = ""
+
+    def __post_init__(self) -> None:
+        _fit_to_show(self, "reason", "line")
 
 
 @dataclass(frozen=True)
@@ -369,6 +377,8 @@ class Tape:
 
     def unseen_in(self, node: Node, sweep: int) -> str:
         """Return why what a custom function sent cannot be recomputed, or an empty string."""
+        if node.name == "CompiledFunctionBackward":
+            return "computed by compiled code, which was not recorded"
         if any(self.calls[call].op.startswith(COLLECTIVES) for call in node.inner):
             return "its forward talks to other ranks: what they sent was not recorded"
         inside = (u.reason for u in self.unseen if (u.node, u.sweep) == (node.id, sweep))

@@ -331,7 +331,6 @@ def said(witness: gw.Witness) -> dict[str, Any]:
         "verdict": report.verdict.value,
         "rows": {f"{row.name} {row.sweep}": row.verdict.value for row in report.rows},
         "reasons": dict(report.reasons()),
-        "F": [
             f.title for f in report.findings if f.comparison.reason.startswith(("its mem", "NaN"))
         ],
         "notes": [[note.kind, note.text] for note in report.notes],

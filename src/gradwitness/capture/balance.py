@@ -29,7 +29,7 @@ _UNREADABLE = -1
 class _Account:
     """What is known of one leaf: the checksum of its ``.grad``, and the pass that it is from.
 
-    While its accumulator runs, nothing is.
+    While its accumulator runs, or a collective fills its ``.grad``, nothing is.
     """
 
     leaf: weakref.ref[torch.Tensor]
@@ -121,6 +121,9 @@ class Balance:
             if received and account is not None:
                 self.changes.append(Change(leaf, account.sweep, None, received=True))
             self.settle(leaf)
+            if received and account is not None:
+                # It may still be on its way.
+                account.running = True
 
     def verify(self, leaf: torch.Tensor, during: int | None = None) -> None:
         """Note it if a leaf's ``.grad`` is not as it was known."""

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from gradwitness._errors import CaptureError
 from gradwitness.capture.border import Border
 from gradwitness.capture.closing import closed
+from gradwitness.capture.compiled import Compiled
 from gradwitness.capture.dispatch import DispatchRecorder
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
@@ -91,7 +92,10 @@ class Recorder:
         self._retention = Retention(self._values, room)
         self._audience = Audience()
         self._border = Border()
-        self._trail = ModuleTrail(self._name_parameters, self._records_here, self._border)
+        self._compiled = Compiled()
+        self._trail = ModuleTrail(
+            self._name_parameters, self._records_here, self._border, self._compiled
+        )
         self._dispatch = DispatchRecorder(
             self._values, self._trail, self._retention, self._audience, self._border
         )
@@ -168,6 +172,8 @@ class Recorder:
         self._audience.observer = observer
         for model in self._models:
             self._border.take(self._trail.add, model)
+        self._compiled.keep_away()
+        self._stack.callback(self._compiled.let_back)
         self._trail.start()
         self._stack.callback(self._trail.stop)
         # The function mode is entered last, so that it sees `backward` first.
@@ -193,6 +199,7 @@ class Recorder:
     def _written(self) -> Tape:
         # After a failure, nothing was followed any more.
         if not self._border.failures:
+            self._outside.unseen += self._compiled.unseen
             self._outside.unseen += closed(self._values, self._graph, self._outside.unseen)
         sweeps = tuple(draft.finish() for draft in self._backward.drafts)
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}

@@ -179,6 +179,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
                 node=optional(node),
                 sweep=optional(below(len(a_list(data.get("sweeps"), "sweeps")), "sweep")),
                 after=optional(value),
+                line=text,
             )
         ),
         ended=optional(record(Ending, error=text, line=text)),

@@ -42,7 +42,14 @@ def with_doubts(tape: Tape, findings: Iterable[Finding]) -> list[Finding]:
         or not any(u.sweep == f.sweep and u.node in (None, f.node) for u in unseen)
     ]
     doubts = [
-        Finding(Step.ACCUMULATE, _title(tape, u), _unjudged(tape, u), node=u.node, sweep=u.sweep)
+        Finding(
+            Step.ACCUMULATE,
+            _title(tape, u),
+            _unjudged(tape, u),
+            node=u.node,
+            sweep=u.sweep,
+            source=Source(line=u.line),
+        )
         for u in unseen
     ]
     return kept + doubts

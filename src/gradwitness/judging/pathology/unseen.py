@@ -9,7 +9,7 @@ from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.numbers import short
 from gradwitness.judging.pathology.detector import Detector, Judgement, listed
-from gradwitness.tape import REDUCED
+from gradwitness.tape import COMPILED, REDUCED, Source
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ _WHO = (
 _RANKS = (
     "Each rank's own steps were judged up to what ranks exchange; what they exchange, and so the "
     "gradients that result, was not. To judge one rank's gradients, run the inner model alone."
+)
+
+
+_EAGERLY = (
+    "Torch does not compile while it is watched, so this code ran eagerly, and what is judged here "
+    "are the eager gradients. To judge the compiled ones, compute them outside of watch and claim: "
+    "gradwitness.check(model, x, loss=..., claims={name: p.grad for name, p in "
+    "model.named_parameters()})."
 )
 
 
@@ -43,6 +51,11 @@ class Unseen(Detector):
         notes = [
             Note("gradient changed unseen", f"{listed(names)}: {reason}. {_WHO}")
             for reason, names in by_reason.items()
+        ]
+        notes += [
+            Note("compiled code", _EAGERLY, Source(line=unseen.line))
+            for unseen in tape.unseen
+            if unseen.reason == COMPILED
         ]
         by = tape.about.get("distributed", "")
         doubted = any(row.verdict is Verdict.INCONCLUSIVE for row in judged.rows)
