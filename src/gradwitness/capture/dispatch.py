@@ -219,11 +219,12 @@ class DispatchRecorder(Mode):
         shares = not written and bool(sources & made)
         base = targets[0]._base if targets else None
         seen = torch.is_grad_enabled() or self.applications.running
-        arrived = self._arrivals.follow(sources, made, tracked=begun.tracked)
-        for tensor in targets:
-            self._values.balance.settle_in(tensor, received=arrived or collective)
         if collective:
             self._arrivals.collective(func, begun.bound, results, made, result)
+        received = self._arrivals.follow(sources, made, tracked=begun.tracked)
+        for tensor in targets:
+            self._values.balance.settle_in(tensor, received=received)
+        if collective:
             # For autograd, what arrives outside of it is data.
             seen = begun.tracked or self.applications.running
         number = self.add(
