@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from gradwitness.tape import COMPILED, Unseen
 if TYPE_CHECKING:
     from types import FrameType
 
+_HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
 _COMPILED = "_TorchDynamoContext.__call__.<locals>.compile_wrapper"
 _NOT_COMPILED = "DisableContext.__call__.<locals>._fn"
 
@@ -33,6 +35,7 @@ class Compiled:
     def __init__(self) -> None:
         self.unseen: list[Unseen] = []
         self._stance: Any = None
+        self._filter: Any = None
 
     def keep_away(self) -> None:
         """Set the stance, once something has loaded the compiler."""
@@ -40,11 +43,16 @@ class Compiled:
             # It cannot be set in the midst of compiled code.
             with contextlib.suppress(RuntimeError):
                 self._stance = torch.compiler.set_stance("force_eager")
+                # The hooks are this package's: the program shall not be warned of them.
+                warnings.filterwarnings("ignore", _HOOKS)
+                self._filter = warnings.filters[0]
 
     def let_back(self) -> None:
         """Restore the program's stance."""
         if self._stance is not None:
             self._stance.__exit__(None, None, None)
+            with contextlib.suppress(ValueError):
+                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
 
     def look(self, line: str) -> None:
         """Note it if the call that runs would have been compiled."""
