@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
-# Namespaces of calls that talk to other processes.
-COLLECTIVES = ("c10d.", "_c10d_functional.", "_c10d_functional_autograd.")
+COLLECTIVES = ("c10d.", "_c10d_functional.", "_c10d_functional_autograd.")  # between processes
 
 
 @dataclass(frozen=True)
@@ -295,9 +294,8 @@ class Sweep:
     hooks: tuple[tuple[Edge, str], ...] = ()
 
 
-# A reason: what a data-parallel wrapper does to gradients after their accumulation.
+# Reasons: what was judged is not what the program trains with.
 REDUCED = "reduced across ranks outside the record"
-# Another: what was to be judged did not run.
 COMPILED = "compiled code ran eagerly inside watch: the gradients that it computes were not judged"
 
 
@@ -310,13 +308,13 @@ class Unseen:
     reason : str
     node : int or None
         The accumulator of the leaf whose ``.grad`` it is, or another node, for what it sent; None
-        for all gradients of the pass or, without a pass, for the whole step.
+        for all of the pass or, without a pass, of the step.
     sweep : int or None
         The pass whose result it was; None if no recorded pass had added to it.
     after : int or None
         The ``.grad`` when the recording noticed; None for none.
     line : str
-        ``file:line`` of the program, or empty.
+        Of the program, or empty.
     """
 
     reason: str
@@ -331,7 +329,7 @@ class Unseen:
 
 @dataclass(frozen=True)
 class Ending:
-    """The exception that ended a recorded block, and the line (``file:line``) that raised it."""
+    """The exception that ended a block, and the line (``file:line``) that raised it."""
 
     error: str
     line: str
@@ -374,15 +372,6 @@ class Tape:
     failures: tuple[str, ...] = ()
     unseen: Sequence[Unseen] = ()
     ended: Ending | None = None
-
-    def unseen_in(self, node: Node, sweep: int) -> str:
-        """Return why what a custom function sent cannot be recomputed, or an empty string."""
-        if node.name == "CompiledFunctionBackward":
-            return "computed by compiled code, which was not recorded"
-        if any(self.calls[call].op.startswith(COLLECTIVES) for call in node.inner):
-            return "its forward talks to other ranks: what they sent was not recorded"
-        inside = (u.reason for u in self.unseen if (u.node, u.sweep) == (node.id, sweep))
-        return next(inside, "")
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

@@ -157,7 +157,8 @@ def plain(model: Any) -> None:
 
 
 def not_compiled(model: Any) -> None:
-    disabled: Any = torch.compiler.disable(model)
+    disable: Any = torch.compiler.disable
+    disabled = disable(model)
     torch.compile(lambda x: disabled(x), backend="eager")(X).sum().backward()
 
 
@@ -193,7 +194,8 @@ def test_who_wants_eager_code_gets_no_doubt() -> None:
 
 def test_a_forward_outside_of_the_block_was_not_recorded() -> None:
     model = network()
-    loss: Any = torch.compile(model, backend="aot_eager")(X).sum()
+    fast: Any = torch.compile(model, backend="aot_eager")
+    loss = fast(X).sum()
     with gw.watch(model) as witness:
         loss.backward()
     assert "computed by compiled code, which was not recorded" in witness.report.reasons()

@@ -48,10 +48,8 @@ def watched(net: Any, *, watch: Any = None) -> gw.Witness:
     return witness
 
 
-def ready(tensor: Any) -> Any:
-    future: Any = torch.futures.Future()
-    future.set_result(tensor)
-    return future
+Bucket: Any = getattr(dist, "GradBucket")  # noqa: B009 (torch reads it from the annotation)
+Future: Any = torch.futures.Future[torch.Tensor]
 
 
 def replicated(**options: Any) -> gw.Witness:
@@ -70,7 +68,7 @@ def replicated_views() -> gw.Witness:
 def hook_that_forgets_to_divide() -> gw.Witness:
     net = DistributedDataParallel(network())
 
-    def hook(_: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    def hook(_: object, bucket: Bucket) -> Future:
         work: Any = dist.all_reduce(bucket.buffer(), async_op=True)
         return work.get_future().then(lambda future: future.value()[0])
 
@@ -81,8 +79,10 @@ def hook_that_forgets_to_divide() -> gw.Witness:
 def hook_that_does_nothing() -> gw.Witness:
     net = DistributedDataParallel(network())
 
-    def hook(_: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-        return ready(bucket.buffer())
+    def hook(_: object, bucket: Bucket) -> Future:
+        future: Any = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
 
     net.register_comm_hook(None, hook)
     return watched(net)

@@ -203,9 +203,8 @@ class DispatchRecorder(Mode):
     def _write(self, func: Any, begun: _Begun, result: Any) -> None:
         arguments, targets, written = begun.arguments, begun.targets, begun.written
         collective = is_collective(func)
-        if result is None or (collective and targets):
-            results = list(targets)
-        else:
+        results: list[Any] = list(targets)
+        if result is not None and not (collective and targets):
             results = list(tensors_in(result, keep_none=True))
         if all(tensor is None for tensor in results):
             # No result to check: `item()`, a profiler's mark.

@@ -150,7 +150,7 @@ def _never() -> bool:
 def _work(result: Any) -> Any:
     last = result[-1] if isinstance(result, tuple) else result
     try:
-        return distributed.Work.unbox(last)  # type: ignore[attr-defined]
+        return distributed.Work.unbox(last)
     except (AttributeError, RuntimeError, TypeError):
         return None
 
@@ -162,8 +162,8 @@ def _is_alone(bound: Bound) -> bool:
             if name == "process_group":
                 return bool(distributed.ProcessGroup.unbox(argument).size() == 1)
             if name == "group_name":
-                group: Any = distributed.distributed_c10d._resolve_process_group(argument)
-                return bool(group.size() == 1)
+                c10d: Any = distributed.distributed_c10d
+                return bool(c10d._resolve_process_group(argument).size() == 1)
         except (AttributeError, RuntimeError, TypeError):
             return False
     return False

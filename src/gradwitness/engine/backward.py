@@ -22,7 +22,7 @@ from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN, SOURCES
 from gradwitness.rules.kernel_ops import paired, parts
 from gradwitness.rules.shape.shape import positions
-from gradwitness.tape import OUTSIDE, Kind, Ref, references
+from gradwitness.tape import COLLECTIVES, OUTSIDE, Kind, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -293,6 +293,15 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
         return False
     reached = _reaching([tape.calls[number] for number in node.inner], {source})
     return not reached.isdisjoint(node.outputs)
+
+
+def unseen_in(tape: Tape, node: Node, sweep: int) -> str:
+    """Return why what a custom function sent cannot be recomputed, or an empty string."""
+    if node.name == "CompiledFunctionBackward":
+        return "computed by compiled code, which was not recorded"
+    if any(tape.calls[call].op.startswith(COLLECTIVES) for call in node.inner):
+        return "its forward talks to other ranks: what they sent was not recorded"
+    return next((u.reason for u in tape.unseen if (u.node, u.sweep) == (node.id, sweep)), "")
 
 
 def handed_out(tape: Tape, node: Node) -> Call | None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients, handed_out
+from gradwitness.engine.backward import gradients, handed_out, unseen_in
 from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.floats import is_complex, is_inexact, wide
 from gradwitness.engine.forward import evaluate
@@ -326,7 +326,7 @@ def _sent(
     if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
         # The rules may follow only a part of it.
         raise Unjudgeable(f"{node.name} computes outside torch")
-    if unseen := tape.unseen_in(node, sweep):
+    if unseen := unseen_in(tape, node, sweep):
         raise Unjudgeable(unseen)
     if node.kind == Kind.CUSTOM and is_declared(node.name):
         raise Unjudgeable(f"the gradient of {node.name} is declared, not derived")

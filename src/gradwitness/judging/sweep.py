@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients
+from gradwitness.engine.backward import gradients, unseen_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
@@ -219,7 +219,7 @@ class SweepCheck:
                 self._carried.add_recorded(node.edges[input_nr], sent)
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
-        unseen = self.tape.unseen_in(node, self.number)
+        unseen = unseen_in(self.tape, node, self.number)
         if unseen:
             self._trust(node, node_run, names, unseen)
             return
