@@ -95,7 +95,7 @@ class Balance:
 
     def open(self, leaf: torch.Tensor, *, new: bool = False) -> None:
         """Take a leaf's ``.grad`` for known when the leaf is first met; of a new one, none."""
-        if leaf.requires_grad and leaf.is_leaf and is_plain(leaf) and self._account(leaf) is None:
+        if _collects(leaf) and self._account(leaf) is None:
             self._accounts[id(leaf)] = _Account(weakref.ref(leaf), None)
             if not new:
                 self.settle(leaf)
@@ -175,6 +175,15 @@ class Balance:
             for leaf in leaves
             if leaf is not None and leaf.grad is not None and _overlap(leaf.grad, tensor)
         ]
+
+
+def _collects(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a leaf with a ``.grad``."""
+    try:
+        return tensor.requires_grad and tensor.is_leaf and is_plain(tensor)
+    except RuntimeError:
+        # Torch refuses for a view made without grad mode whose base has changed since.
+        return False
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
