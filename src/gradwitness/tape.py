@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
-COLLECTIVES = ("c10d.", "_c10d_functional.", "_c10d_functional_autograd.")  # between processes
+# Namespaces of operations that talk to other processes.
+COLLECTIVES = "c10d.", "_c10d_functional.", "_c10d_functional_autograd.", "symm_mem."
 
 
 @dataclass(frozen=True)
@@ -307,8 +308,7 @@ class Unseen:
     ----------
     reason : str
     node : int or None
-        The accumulator of the leaf whose ``.grad`` it is, or another node, for what it sent; None
-        for all of the pass or, without a pass, of the step.
+        The accumulator of the leaf whose ``.grad`` it is; None for all of the pass or step.
     sweep : int or None
         The pass whose result it was; None if no recorded pass had added to it.
     after : int or None

@@ -81,7 +81,7 @@ def test_a_backward_that_wavers_is_named() -> None:
     assert found.report.verdict is gw.Verdict.AGREES
     (note,) = found.notes
     assert note.kind == "backward is not deterministic"
-    assert "of weight, bias with different bits" in note.text
+    assert "of weight and bias with different bits" in note.text
     assert "WaversBackward #2" in note.text
     assert note.source is not None
     assert "hiding.py" in note.source.line
@@ -243,6 +243,32 @@ def test_a_view_in_a_functions_forward_is_moved_and_put_back_with_its_parameter(
     )
     assert all(map(torch.equal, before, (*model.parameters(), out)))
     assert set(found.hidden) == {"TakesViewBackward #3, gradient of input 0"}
+
+
+class TwoProducts(torch.autograd.Function):
+    """x V^T + x W^T: with three axes, each product views x for itself."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, v: Any, w: Any) -> Any:
+        ctx.save_for_backward(x, v, w)
+        return x @ v.t() + x @ w.t()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (g,), (x, v, w) = grads, ctx.saved_tensors
+        product = g.flatten(0, -2).t() @ x.flatten(0, -2)
+        return g @ (v + w), product, product
+
+
+@pytest.mark.parametrize("shape", [(12, 3), (4, 3, 3)])
+def test_a_view_of_a_result_in_a_functions_forward_is_no_leaf(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    model, z = nn.Linear(3, 4), torch.randn(shape)
+    v, w = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(2, 4))
+    found = gw.probe(
+        lambda: apply(TwoProducts, model(z), v, w).square().sum(), passes=["moved", "moved, random"]
+    )
+    assert found.verdict is gw.Verdict.AGREES, found.hidden
 
 
 def test_the_program_runs_as_it_would_alone() -> None:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__).with_name("two_ranks.py")
 REDUCED = "reduced across ranks outside the record"
 SEEDED = "the pass began from a gradient that another rank sent"
-FORWARD = "its forward talks to other ranks: what they sent was not recorded"
-BACKWARD = "its backward talks to other ranks: what they sent was not recorded"
+TALKS = "it talks to other processes (c10d."
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="torch was built without torch.distributed"
@@ -77,20 +76,13 @@ def test_reduced_gradients_are_in_doubt(said: Any, name: str, by: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("all_reduce", FORWARD),
-        ("all_gather", FORWARD),
-        ("all_to_all", FORWARD),
-        ("broadcast", FORWARD),
-        ("reduce_function", FORWARD),
-        ("copy_function", BACKWARD),
-    ],
+    "name",
+    ["all_reduce", "all_gather", "all_to_all", "broadcast", "reduce_function", "copy_function"],
 )
-def test_collectives_in_autograd_are_in_doubt(said: Any, name: str, reason: str) -> None:
+def test_collectives_in_autograd_are_in_doubt(said: Any, name: str) -> None:
     outcome = said[name]
     assert outcome["verdict"] == "INCONCLUSIVE"
-    assert reason in outcome["reasons"]
+    assert any(reason.startswith(TALKS) for reason in outcome["reasons"])
     assert REDUCED not in outcome["reasons"]
     assert outcome["notes"] == []
 

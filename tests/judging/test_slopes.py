@@ -30,10 +30,7 @@ class Given:
         self.function = function
         self.runs = 0
 
-    def operands(self, node: int) -> Sequence[int | None]:  # noqa: ARG002
-        return [0]
-
-    def run(self, node: int, moved: Mapping[int, Any]) -> Sequence[Any]:  # noqa: ARG002
+    def run(self, moved: Mapping[int, Any]) -> Sequence[Any]:
         self.runs += 1
         return [self.function(moved[0])]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError, MissingExtraError
 from gradwitness.api.watch import KEEP
+from gradwitness.judging.accused import settled
 from gradwitness.judging.finding import Report
 from gradwitness.judging.local import Judge
 from gradwitness.judging.probe_results import (
@@ -22,15 +23,16 @@ from gradwitness.judging.probe_results import (
 from gradwitness.judging.probe_sweep import StepsCheck
 from gradwitness.judging.records import Records
 from gradwitness.judging.repeatability import Fingerprints
+from gradwitness.judging.unfelt import without_unfelt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     import torch
 
     from gradwitness.capture.probing import Trial
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.slopes import Functions
+    from gradwitness.judging.functions import Functions
     from gradwitness.tape import Edge, LeafUpdate, NodeRun, Tape
 
 
@@ -41,6 +43,7 @@ def probe(
     passes: Iterable[str] | None = None,
     seed: int = 0,
     saved: bool = False,
+    rerun: bool | Collection[Any] = (),
 ) -> Probe:
     """Judge a training step, then test it with random cotangents and perturbed parameters.
 
@@ -67,6 +70,8 @@ def probe(
         The seed of the probes' random numbers. The program's own generators are not affected.
     saved : bool, optional
         Also record the tensors that each node saved for backward, to show them in the graph.
+    rerun : bool or collection, optional
+        Custom functions that may run again afterwards, as for `watch`.
 
     Returns
     -------
@@ -135,6 +140,7 @@ def probe(
             seed=seed,
             saved=saved,
             room=KEEP,
+            rerun=rerun,
             everywhere=passes is not None,
             **further,
         )
@@ -230,10 +236,12 @@ class _Split:
 
         own = only(OWN)
         self.report = self._own.report(own if self._replayed else replace(own, complete=False))
-        found = {
-            kind: ProbePass(kind, tuple(findings), only(kind), error=errors.get(kind, ""))
-            for kind, findings in self._findings.items()
-        }
+        found = {}
+        for kind, findings in self._findings.items():
+            passed = only(kind)
+            after = settled(findings)
+            judged, _ = without_unfelt(passed, after.findings, after.trusted)
+            found[kind] = ProbePass(kind, tuple(judged), passed, error=errors.get(kind, ""))
         if AGAIN in kinds.values():
             # Half a pass has nothing to compare.
             notes = () if AGAIN in errors else tuple(self._prints.notes(own))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +13,8 @@ from gradwitness._errors import (
     InputError,
     MissingExtraError,
 )
-from gradwitness.api.claims import ClaimCheck, judge_claims
+from gradwitness.api.claims import ClaimCheck, judge_claims, positive
+from gradwitness.judging.finding import ALL, rests_on
 from gradwitness.judging.local import Judge
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import faults_of
@@ -51,7 +54,17 @@ class Witness:
     keep : int or None, optional
         How many bytes of recorded values to keep after the steps that need them have been judged.
         Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
-        recording. 0 frees every value as soon as possible; None keeps them all.
+        recording. 0 frees every value as soon as possible; None keeps them all. What it takes to
+        measure slopes after the block is kept besides, up to 256 MiB or as many bytes.
+    judge : str, optional
+        What the verdict rests on: ``all``, or the ``gradients``. Then doubts about the results of
+        the forward pass (an operator without a rule) are counted apart.
+    rerun : bool or collection, optional
+        Custom functions that may run again after the block: classes, or names such as ``"Solver"``
+        and ``"mylib::solve"``. A gradient that is not the derivative of a function's recorded
+        forward is compared with the function's slopes, for which it runs some 50 times, outside of
+        autograd and with copies of its operands. By default only functions do that are known to be
+        pure; True allows all, False none. Those that talk to other processes never run again.
 
     Attributes
     ----------
@@ -63,8 +76,8 @@ class Witness:
     MissingExtraError
         If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, a model is not a ``torch.nn.Module``, or a named object is not a
-        tensor.
+        If ``keep`` is negative, ``judge`` is neither word, a model is not a ``torch.nn.Module``, or
+        a named object is not a tensor.
 
     Examples
     --------
@@ -93,7 +106,7 @@ class Witness:
     >>> witness.require()  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    gradwitness._errors.GradientDisagreement: DISAGREES
+    gradwitness.GradientDisagreement: DISAGREES
     ...
     """
 
@@ -103,7 +116,10 @@ class Witness:
         names: Mapping[str, torch.Tensor] | None = None,
         saved: bool = False,
         keep: int | None = KEEP,
+        judge: str = ALL,
+        rerun: bool | Collection[Any] = (),
     ) -> None:
+        self._judging = rests_on(judge)
         if keep is not None and keep < 0:
             raise InputError(f"keep={keep} bytes: give 0 or more, or None to keep everything")
         for model in models:
@@ -112,13 +128,17 @@ class Witness:
         for name, tensor in (names or {}).items():
             if not hasattr(tensor, "untyped_storage"):
                 raise InputError(f"names: {name!r} must name a tensor, not {_kind(tensor)}")
+        if isinstance(rerun, str) or not isinstance(rerun, bool | Collection):
+            raise InputError(
+                f"rerun={rerun!r}: give True, False, or a list of functions or their names"
+            )
         try:
             from gradwitness.capture import Recorder
         except ImportError as error:
             raise MissingExtraError(
                 f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
             ) from None
-        self._recorder = Recorder(*models, names=names, saved=saved, room=keep)
+        self._recorder = Recorder(*models, names=names, saved=saved, room=keep, rerun=rerun)
         self._judge = Judge(self._recorder.growing(), self._recorder.functions())
         self.ended = False
 
@@ -138,7 +158,7 @@ class Witness:
     ) -> None:
         self._recorder.stop(error)
         # An interrupt while this is made leaves no verdict, and is no fault of ours.
-        self._report = self._judge.report(self.tape)
+        self._report = self._judge.report(self.tape).judging(self._judging)
         self.ended = True
         del self._judge
 
@@ -183,17 +203,31 @@ class Witness:
     def __str__(self) -> str:
         return as_text(summary(self.report, self.tape))
 
-    def require(self) -> None:
+    def require(self, *, digits: float | None = None) -> None:
         """Raise unless every step and every gradient agrees.
+
+        Parameters
+        ----------
+        digits : float, optional
+            Let a disagreement pass that has at least so many right digits. They are counted
+            against the largest number of the gradient: an error of 2e-11 of it leaves 10.7. What
+            is absent, not finite or of another shape has none, and an integer is right or wrong. A
+            gradient that inherits an error passes if the float64 replay confirms as many of its
+            own digits. What could not be judged passes with no number of digits.
 
         Raises
         ------
         GradientDisagreement
             If something disagrees or could not be judged. The message is the report.
+        InputError
+            If ``digits`` is not positive.
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
-        if self.verdict is not Verdict.AGREES:
-            raise GradientDisagreement(f"{self.verdict.value}\n{self}", self.faults)
+        report = replace(self.report, digits=positive(digits))
+        if report.required is not Verdict.AGREES:
+            said = as_text(summary(report, self.tape))
+            faults = faults_of(report, self.tape)
+            raise GradientDisagreement(f"{report.required.value}\n{said}", faults)
 
     def check_claims(
         self, claims: Any, *, sweep: int | None = None, dtype: str | None = None
@@ -247,6 +281,8 @@ def watch(
     names: Mapping[str, torch.Tensor] | None = None,
     saved: bool = False,
     keep: int | None = KEEP,
+    judge: str = ALL,
+    rerun: bool | Collection[Any] = (),
 ) -> Witness:
     """Record a block of training code and judge every gradient in it.
 
@@ -264,6 +300,11 @@ def watch(
         Also record the tensors that each node saved for backward, to show them in the graph.
     keep : int or None, optional
         How many bytes of recorded values to keep after judging; see `Witness`.
+    judge : str, optional
+        ``gradients`` sets doubts about results of the forward pass apart; see `Witness`.
+    rerun : bool or collection, optional
+        Custom functions that may run again after the block though they are not known to be pure;
+        see `Witness`.
 
     Returns
     -------
@@ -275,8 +316,8 @@ def watch(
     MissingExtraError
         If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, a model is not a ``torch.nn.Module``, or a named object is not a
-        tensor.
+        If ``keep`` is negative, ``judge`` is neither word, a model is not a ``torch.nn.Module``, or
+        a named object is not a tensor.
 
     Examples
     --------
@@ -293,7 +334,7 @@ def watch(
     >>> witness.report.coverage()["gradients"]
     Coverage(judged=4, total=4)
     """
-    return Witness(*models, names=names, saved=saved, keep=keep)
+    return Witness(*models, names=names, saved=saved, keep=keep, judge=judge, rerun=rerun)
 
 
 def check(

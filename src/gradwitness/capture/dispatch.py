@@ -181,7 +181,7 @@ class DispatchRecorder(Mode):
         # Operations inside a backward pass count only if they are themselves differentiable: alone,
         # or in the forward of a custom function that is applied there.
         applied = not torch.is_grad_enabled() and (node is None or is_innermost_function())
-        recorded = applied or torch.is_grad_enabled()
+        recorded = applied or torch.is_grad_enabled() or _talks_in_backward(func, node)
         bound = _bind(func, args, kwargs)
         tracked = any(t.requires_grad for _, argument, _ in bound for t in tensors_in(argument))
         fills = filled(func, bound)
@@ -206,7 +206,7 @@ class DispatchRecorder(Mode):
         results: list[Any] = list(targets)
         if result is not None and not (collective and targets):
             results = list(tensors_in(result, keep_none=True))
-        if all(tensor is None for tensor in results):
+        if all(tensor is None for tensor in results) and not collective:
             # No result to check: `item()`, a profiler's mark.
             return
         if func in _FROM_STORAGE:
@@ -278,6 +278,12 @@ def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[to
         return []
     statistics = (arguments["running_mean"], arguments["running_var"])
     return [argument for argument in statistics if isinstance(argument, torch.Tensor)]
+
+
+def _talks_in_backward(func: Any, node: Any) -> bool:
+    """Whether a custom function's backward talks to other processes, which no record shows."""
+    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
+    return custom and is_collective(func)
 
 
 def _called_by_engine() -> bool:

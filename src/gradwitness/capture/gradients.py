@@ -332,7 +332,7 @@ class SweepDraft:
         outgoing = self._recorded(gradients)
         draft = self._graph.nodes[number]
         arrived = self._incoming.pop(number)
-        self._outside.node_ran(self._number, number)
+        self._outside.node_ran(number)
         # A backward may write to its arguments through NumPy, too.
         prints = self._prints.pop(number, ())
         changed = tuple(

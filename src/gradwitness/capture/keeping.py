@@ -130,6 +130,8 @@ class Keeper(Mode):
                 tensor.requires_grad
                 and id(tensor) not in self._kept
                 and tensor.is_leaf
+                # In a custom function's forward, views look like leaves, of results too.
+                and (tensor._base is None or tensor._base.is_leaf)
                 and (torch.is_grad_enabled() or inside_function())
             ):
                 self._meet(tensor)

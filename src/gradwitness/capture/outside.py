@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     import torch
 
 SEEDED = "the pass began from a gradient that another rank sent"
-TALKS = "its backward talks to other ranks: what they sent was not recorded"
 
 
 class Outside:
-    """Notes in which passes, and in which nodes, other processes took part.
+    """Notes in which passes other processes took part, but for those that nodes talked to.
 
     Groups count their collectives themselves, even those that C++ issues.
 
@@ -45,12 +44,10 @@ class Outside:
         """Note that a custom function's backward begins."""
         self._nodes[node] = self._nobodys()
 
-    def node_ran(self, sweep: int, node: int) -> None:
-        """Note that a node has run."""
-        talked = self._nobodys() - self._nodes.pop(node) if node in self._nodes else 0
-        if talked:
-            self._in_nodes += talked
-            self.unseen.append(Unseen(TALKS, node, sweep))
+    def node_ran(self, node: int) -> None:
+        """Note that a node has run, whose calls show what it talked about."""
+        if node in self._nodes:
+            self._in_nodes += self._nobodys() - self._nodes.pop(node)
 
     def ends(self, sweep: int, leaves: Iterable[torch.Tensor]) -> None:
         """Note that a pass has ended, which added to the gradients of these leaves."""

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from gradwitness.capture.values import ValueStore
 from gradwitness.tape import Ending, Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sized
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 
     from gradwitness.capture.observer import Observer
     from gradwitness.capture.rerun import Applications
@@ -70,6 +70,8 @@ class Recorder:
         As for `record`.
     room : int or None
         Bytes for values that no step needs any more; None for no limit.
+    rerun : bool or collection
+        Functions that may run again after the block, as for `watch`.
 
     Attributes
     ----------
@@ -87,6 +89,7 @@ class Recorder:
         names: Mapping[str, torch.Tensor] | None = None,
         saved: bool = False,
         room: int | None = None,
+        rerun: bool | Collection[Any] = (),
     ) -> None:
         self._values = ValueStore()
         self._retention = Retention(self._values, room)
@@ -101,6 +104,7 @@ class Recorder:
         )
         self._graph = GraphRecorder(self._values, self._dispatch, saved=saved)
         self._dispatch.applications.belong_to(self._graph.nodes)
+        self._dispatch.applications.allow(rerun, room)
         self._outside = Outside()
         self._backward = BackwardRecorder(
             self._values,
@@ -140,7 +144,7 @@ class Recorder:
         return self._recording / self.seconds if self.seconds else 0.0
 
     def functions(self) -> Applications:
-        """Return the custom functions of the program, which can be rerun while recording."""
+        """Return the custom functions of the program, which can be kept while recording."""
         return self._dispatch.applications
 
     def number_of(self, tensor: torch.Tensor) -> int | None:

@@ -1,30 +1,33 @@
-"""A program's custom functions, rerun where no rule can differentiate them."""
+"""A program's custom functions, kept where slopes must decide, and run again after the block."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import inspect
-import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.capture.aside import aside, attempt, numbers_of
+from gradwitness.capture.purity import TALKS, effect, impurity
 from gradwitness.capture.source import open_functions, tensors_in
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from gradwitness.capture.drafts import CallDraft, NodeDraft
     from gradwitness.capture.values import ValueStore
-    from gradwitness.tape import Argument
+    from gradwitness.tape import Argument, Value
 
+# Bytes of what is kept to run functions again, if fewer are to be kept of everything else.
+_ROOM = 2**28
 # The module where torch creates the functions of operators with `register_autograd`.
 _OPERATORS = "torch._library.autograd"
 
@@ -35,6 +38,21 @@ class _Held:
 
     value: int
     device: torch.device
+
+
+@dataclass(frozen=True)
+class _HeldModule:
+    """A module that a function was applied to, with its parameters and buffers, by name."""
+
+    module: torch.nn.Module
+    state: dict[str, _Held]
+
+    def alive(self, tensor: Callable[[_Held], torch.Tensor]) -> torch.nn.Module:
+        """Return a copy of it whose parameters and buffers are given tensors."""
+        copied = copy.deepcopy(self.module)
+        for name, own in (*copied.named_parameters(), *copied.named_buffers()):
+            own.data = tensor(self.state[name])
+        return copied
 
 
 @dataclass(frozen=True)
@@ -54,8 +72,77 @@ class _Application:
         return [argument for argument in self.arguments if isinstance(argument, _Held)]
 
 
+class Rerun:
+    """A function with copies of its operands, to be run again in float64 after the block.
+
+    Attributes
+    ----------
+    values : dict of int to Value
+    """
+
+    def __init__(
+        self, application: _Application, values: dict[int, Value], effect: str, allowed: bool | None
+    ) -> None:
+        self._application = application
+        self._effect = effect
+        self._allowed = allowed
+        self.values = values
+
+    def refusal(self) -> str:
+        """Return why it may not run again; empty if it may."""
+        application = self._application
+        if self._effect.startswith(TALKS):
+            return self._effect
+        if self._allowed is not None:
+            return "" if self._allowed else "with rerun=False nothing runs again"
+        arguments = [_without_tensors(argument) for argument in application.arguments]
+        why = self._effect or impurity(application.function, arguments)
+        name = _name(application.function)
+        return why and (
+            f"it did not run again, since {why}: if it may, after the block, say "
+            f"watch(..., rerun=[{name!r}]) or --rerun {name}"
+        )
+
+    def run(self, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
+        """Run it with some operands (by value) replaced.
+
+        Raises
+        ------
+        Unjudgeable
+            If that fails, or the results are in another format.
+        """
+        application = self._application
+        tensors: dict[int, torch.Tensor] = {}
+
+        def alive(argument: Any) -> Any:
+            if isinstance(argument, _Held):
+                if argument.value not in tensors:
+                    tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
+                return tensors[argument.value]
+            if isinstance(argument, _HeldModule):
+                return argument.alive(alive)
+            if type(argument) in (tuple, list):
+                return type(argument)(alive(element) for element in argument)
+            return argument
+
+        with aside():
+            arguments = [alive(argument) for argument in application.arguments]
+            named = {name: alive(argument) for name, argument in application.named.items()}
+            run = getattr(application.function, "apply", application.function)
+            results = attempt(lambda: run(*arguments, **named))
+        return [numbers_of(result) for result in tensors_in(results, keep_none=True)]
+
+    def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
+        value = self.values[held.value]
+        array: Any = value.array if moved is None else moved
+        if array is None:
+            raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
+        dtype = np.float64 if is_float(value.dtype) else array.dtype
+        return torch.from_numpy(np.array(array, dtype=dtype, order="C")).to(held.device)
+
+
 class Applications:
-    """Notes the arguments of custom functions, and reruns them in float64.
+    """Notes the arguments of custom functions, and keeps those that are to be run again.
 
     Parameters
     ----------
@@ -70,6 +157,9 @@ class Applications:
         # The functions that run now: the frame's identity, and its arguments.
         self._running: dict[int, Any] = {}
         self._nodes: Sequence[NodeDraft] = ()
+        self._rerun: bool | Collection[Any] = ()
+        self._room: int | None = _ROOM
+        self._kept = 0
 
     def belong_to(self, nodes: Sequence[NodeDraft]) -> None:
         """Set the nodes that methods refer to; the list may still be growing."""
@@ -101,11 +191,14 @@ class Applications:
     def _held(self, argument: Any) -> Any:
         if isinstance(argument, torch.Tensor):
             return _Held(self._values.of(argument), argument.device)
+        if isinstance(argument, torch.nn.Module):
+            state = (*argument.named_parameters(), *argument.named_buffers())
+            return _HeldModule(argument, {name: self._held(tensor) for name, tensor in state})
         if type(argument) in (tuple, list):
             return type(argument)(self._held(element) for element in argument)
         return argument
 
-    def operands(self, node: int) -> Sequence[int | None]:
+    def operands(self, node: int) -> Sequence[int]:
         """Return the values of a node's inputs, in the order of its edges.
 
         Raises
@@ -139,32 +232,48 @@ class Applications:
         bound.apply_defaults()
         return {name: _on_tape(argument) for name, argument in bound.arguments.items()}
 
-    def run(self, node: int, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
-        """Rerun a node's forward in float64 with some operands (by value) replaced.
+    def again(self, node: int, numbers: Iterable[int | None]) -> Rerun:
+        """Keep a node's function with copies of its operands, and of some more values.
 
         Raises
         ------
         Unjudgeable
-            If that fails, or the results are in another format.
+            If it is not known how it was called, or there is no room.
         """
         application = self._application(node)
-        tensors: dict[int, torch.Tensor] = {}
+        held = [*_held_in((*application.arguments, *application.named.values()))]
+        wanted = dict.fromkeys([*(one.value for one in held), *numbers])
+        values = {n: self._values.value(n) for n in wanted if n is not None}
+        self._kept += sum(0 if v.array is None else v.array.nbytes for v in values.values())
+        if self._room is not None and self._kept > self._room:
+            raise Unjudgeable(
+                f"its operands were not kept: those of such steps fill {self._room >> 20} MiB "
+                "(watch(..., keep=None) keeps all)"
+            )
+        copies = {
+            n: replace(v, array=None if v.array is None else v.array.copy())
+            for n, v in values.items()
+        }
+        arguments = {one.value for one in held}
+        inner = [self._calls[call] for call in self._nodes[node].inner]
+        return Rerun(
+            application,
+            copies,
+            effect(inner, arguments, self._values.storage),
+            self._allows(application.function),
+        )
 
-        def alive(argument: Any) -> Any:
-            if isinstance(argument, _Held):
-                if argument.value not in tensors:
-                    tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
-                return tensors[argument.value]
-            if type(argument) in (tuple, list):
-                return type(argument)(alive(element) for element in argument)
-            return argument
+    def allow(self, rerun: bool | Collection[Any], room: int | None) -> None:
+        """Set which functions may run again besides pure ones, and how many bytes may be kept."""
+        self._rerun = rerun
+        self._room = None if room is None else max(room, _ROOM)
 
-        with _aside():
-            arguments = [alive(argument) for argument in application.arguments]
-            named = {name: alive(argument) for name, argument in application.named.items()}
-            run = getattr(application.function, "apply", application.function)
-            results = _attempt(lambda: run(*arguments, **named))
-        return [_numbers(result) for result in tensors_in(results, keep_none=True)]
+    def _allows(self, function: Any) -> bool | None:
+        """Return whether the program allows a function to run again; None if it does not say."""
+        if isinstance(self._rerun, bool):
+            return self._rerun
+        named = function in self._rerun or _name(function) in self._rerun
+        return True if named else None
 
     def _application(self, node: int) -> _Application:
         if self._nodes:
@@ -208,24 +317,38 @@ class Applications:
                 positional.append(converted)
         return _Application(function, tuple(positional), named)
 
-    def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
-        value = self._values.value(held.value)
-        array: Any = value.array if moved is None else moved
-        if array is None:
-            raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")
-        dtype = np.float64 if is_float(value.dtype) else array.dtype
-        return torch.from_numpy(np.array(array, dtype=dtype, order="C")).to(held.device)
+
+def _name(function: Any) -> str:
+    """Return a function's name as the program knows it: ``Solver``, ``mylib::solve``."""
+    if isinstance(function, torch._ops.OpOverload):
+        return str(function._schema.name)
+    return str(function.__name__)
+
+
+def _without_tensors(argument: Any) -> Any:
+    """Return an argument with None for each tensor: those are copied."""
+    if isinstance(argument, _Held):
+        return None
+    if isinstance(argument, _HeldModule):
+        return argument.module
+    if type(argument) in (tuple, list):
+        return tuple(map(_without_tensors, argument))
+    return argument
 
 
 def _on_tape(argument: Any) -> Any:
     if isinstance(argument, _Held):
         return Ref(argument.value)
+    if isinstance(argument, _HeldModule):
+        return str(type(argument.module).__name__)
     return tuple(map(_on_tape, argument)) if type(argument) in (tuple, list) else argument
 
 
 def _held_in(argument: Any) -> Iterator[_Held]:
     if isinstance(argument, _Held):
         yield argument
+    elif isinstance(argument, _HeldModule):
+        yield from argument.state.values()
     elif type(argument) in (tuple, list):
         for element in argument:
             yield from _held_in(element)
@@ -237,54 +360,3 @@ def _from_text(argument: Any, kind: str) -> Any:
         name = argument.removeprefix("torch.")
         return getattr(torch, name) if hasattr(torch, name) else torch.device(argument)
     return argument
-
-
-def _attempt(run: Callable[[], Any]) -> Any:
-    try:
-        return run()
-    except Exception as error:  # noqa: BLE001 (the program's own code may raise anything)
-        said = str(error).strip().partition("\n")[0]
-        raise Unjudgeable(
-            f"it does not run in float64 ({type(error).__name__}: {said[:120]})"
-        ) from None
-
-
-def _numbers(result: Any) -> NDArray[Any] | None:
-    if not isinstance(result, torch.Tensor):
-        return None
-    if result.is_floating_point() and result.dtype is not torch.float64:
-        name = str(result.dtype).removeprefix("torch.")
-        raise Unjudgeable(f"it returns {name} for float64 inputs: no slope can be measured")
-    array: NDArray[Any] = result.detach().cpu().numpy().copy()
-    return array
-
-
-@contextlib.contextmanager
-def _aside() -> Iterator[None]:
-    """Leave no trace in the program: no recording, no graph, no random number used up.
-
-    Raises
-    ------
-    Unjudgeable
-        If random numbers were drawn: each run is then another function.
-    """
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda._initialized else None
-    state, plain = torch.get_rng_state(), random.getstate()
-    numbers = np.random.get_state()  # noqa: NPY002 (the program may use it)
-    try:
-        with (
-            torch._C._DisableTorchDispatch(),
-            torch._C.DisableTorchFunction(),
-            torch.no_grad(),
-        ):
-            yield
-            same = random.getstate() == plain and torch.equal(torch.get_rng_state(), state)
-            now = np.random.get_state()  # noqa: NPY002
-            if not same or not all(map(np.array_equal, now, numbers)):
-                raise Unjudgeable("it draws random numbers")
-    finally:
-        torch.set_rng_state(state)
-        np.random.set_state(numbers)  # noqa: NPY002
-        random.setstate(plain)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)

@@ -97,10 +97,13 @@ class ValueStore:
         if storage is None:
             return
         self._remember(tensor._base if tensor._base is not None else tensor)
+        for draft in storage.drafts:
+            # What is written through ``.data`` leaves a tensor its history.
+            for key in self._by_object.keys() & draft.objects:
+                self._remember(self._by_object[key][0])
+            keep_copy(draft)
         storage.epoch += 1
         storage.waiting.clear()
-        for draft in storage.drafts:
-            keep_copy(draft)
         # Copies need no tracking.
         storage.drafts.clear()
 

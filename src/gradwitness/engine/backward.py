@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
+from gradwitness.engine.adjoint_memory import swept
 from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_complex
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gradwitness.rules import Rule
-    from gradwitness.tape import Call, Edge, Node, Tape, Value
+    from gradwitness.tape import Call, Edge, Node, NodeRun, Tape, Value
 
 
 def gradients(
@@ -38,26 +39,11 @@ def gradients(
     lookup: Lookup,
     arithmetic: Arithmetic | None,
 ) -> tuple[Any, ...]:
-    """Compute the gradients that a node should send.
+    """Compute the gradients that a node should send, one for each edge.
 
-    Parameters
-    ----------
-    incoming : sequence of (array or None)
-        Cotangents of the node's outputs; None counts as zero.
-    lookup : callable
-        Gives the numbers of a forward value.
-    arithmetic : Arithmetic or None
-        The arithmetic of Bounded operands; None for plain float64.
-
-    Returns
-    -------
-    tuple of (array or None)
-        One for each edge; None where no gradient is wanted, or nothing came in.
-
-    Raises
-    ------
-    Unjudgeable
-        If there is no rule for the node.
+    ``incoming`` are the cotangents of the node's outputs, of which None counts as zero. It sends
+    None where no gradient is wanted, or nothing came in. Without an ``arithmetic`` it computes in
+    plain float64. A node without a rule is Unjudgeable.
     """
     if node.kind == Kind.UNKNOWN:
         raise _unknown(node)
@@ -252,16 +238,18 @@ def _custom(
     """
     inner = [tape.calls[number] for number in node.inner]
     sources = [edge_value(tape, edge) for edge in node.edges]
-    _refuse_changed_views(tape, node, inner, incoming)
-    reaching = _reaching(inner, {s for s in sources if s is not None})
+    if _changes_views(tape, node, inner, incoming):
+        arrived = [
+            (_known_output(node, index), g) for index, g in enumerate(incoming) if g is not None
+        ]
+        return swept(tape, inner, arrived, sources, lookup, arithmetic, vjp)
+    depending = reaching(inner, {s for s in sources if s is not None})
     cotangents: dict[int, Any] = {}
     for index, g in enumerate(incoming):
         if g is None:
             continue
-        output = node.outputs[index] if index < len(node.outputs) else None
-        if output is None:
-            raise Unjudgeable(f"an output of {node.name} was not recorded")
-        if output not in reaching:
+        output = _known_output(node, index)
+        if output not in depending:
             raise Unjudgeable(f"no recorded operation leads to output {index} of {node.name}")
         cotangents[output] = g
     for call in reversed(inner):
@@ -270,7 +258,7 @@ def _custom(
             continue
         bound = bind(tape, call, lookup, arithmetic=arithmetic, skip=True)
         inputs = bound.inputs()
-        wanted = [isinstance(a, Ref) and a.value in reaching for _, _, a in inputs]
+        wanted = [isinstance(a, Ref) and a.value in depending for _, _, a in inputs]
         if not any(wanted):
             continue
         for (_, _, argument), g in zip(
@@ -283,6 +271,13 @@ def _custom(
     return tuple(None if source is None else cotangents.pop(source, None) for source in sources)
 
 
+def _known_output(node: Node, index: int) -> int:
+    output = node.outputs[index] if index < len(node.outputs) else None
+    if output is None:
+        raise Unjudgeable(f"an output of {node.name} was not recorded")
+    return output
+
+
 def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     """Whether recorded operations of a custom function lead from an input to any output.
 
@@ -291,17 +286,23 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     source = edge_value(tape, node.edges[input_nr])
     if source is None:
         return False
-    reached = _reaching([tape.calls[number] for number in node.inner], {source})
-    return not reached.isdisjoint(node.outputs)
+    reached = reaching([tape.calls[number] for number in node.inner], {source})
+    by_memory = _storages(tape, reached) & _storages(tape, node.outputs)
+    return bool(by_memory) or not reached.isdisjoint(node.outputs)
 
 
-def unseen_in(tape: Tape, node: Node, sweep: int) -> str:
-    """Return why what a custom function sent cannot be recomputed, or an empty string."""
+def unseen_in(tape: Tape, node: Node, node_run: NodeRun) -> str:
+    """Return why the record does not show what a custom function does, or an empty string."""
     if node.name == "CompiledFunctionBackward":
         return "computed by compiled code, which was not recorded"
-    if any(tape.calls[call].op.startswith(COLLECTIVES) for call in node.inner):
-        return "its forward talks to other ranks: what they sent was not recorded"
-    return next((u.reason for u in tape.unseen if (u.node, u.sweep) == (node.id, sweep)), "")
+    # The calls of its backward are the last ones that ran.
+    ran = map(tape.calls.__getitem__, reversed(range(node_run.after)))
+    backward = itertools.takewhile(lambda call: call.during is not None, ran)
+    calls = [tape.calls[number] for number in node.inner]
+    calls += [call for call in backward if call.during == node.id]
+    talks = next((call.op for call in calls if call.op.startswith(COLLECTIVES)), "")
+    reason = f"it talks to other processes ({talks}), of which this record knows nothing"
+    return reason if talks else ""
 
 
 def handed_out(tape: Tape, node: Node) -> Call | None:
@@ -311,14 +312,12 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
     if not ways:
         return None
     sources = {edge_value(tape, edge) for edge in node.edges if edge is not None}
-    reached = _reaching(inner, {source for source in sources if source is not None})
+    reached = reaching(inner, {source for source in sources if source is not None})
     return next((call for call in ways if reached & {*references(call.arguments["self"])}), None)
 
 
-def _refuse_changed_views(
-    tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]
-) -> None:
-    """Refuse a forward that writes to memory of which it holds a view, unless no output uses it.
+def _changes_views(tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]) -> bool:
+    """Whether a forward writes to memory of which it holds a view, and that an output uses.
 
     Values alone do not connect a view with such a write. A forward that computes and saves
     gradients piece by piece writes to memory on which its outputs do not depend.
@@ -331,14 +330,11 @@ def _refuse_changed_views(
             changed |= storages
         if call.is_view and not _shows_whole(tape, call):
             viewed |= storages
-    if not changed:
-        return
     needed = {n for n, g in zip(node.outputs, incoming, strict=False) if g is not None}
     for call in reversed(inner):
         if needed.intersection(call.outputs):
             needed |= {n for argument in call.arguments.values() for n in references(argument)}
-    if changed & _storages(tape, needed):
-        raise Unjudgeable(f"{node.name} changes a view in place in its forward")
+    return not changed.isdisjoint(_storages(tape, needed))
 
 
 def _shows_whole(tape: Tape, call: Call) -> bool:
@@ -367,7 +363,7 @@ def edge_value(tape: Tape, edge: Edge | None) -> int | None:
     return value
 
 
-def _reaching(calls: list[Call], sources: set[int]) -> set[int]:
+def reaching(calls: list[Call], sources: set[int]) -> set[int]:
     """Return the sources and all results of the calls that depend on them."""
     reached = set(sources)
     for call in calls:

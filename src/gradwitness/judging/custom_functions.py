@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import RuleFailure, Unjudgeable
-from gradwitness.engine.backward import connects, edge_value, gradients, handed_out
+from gradwitness.engine.backward import connects, edge_value, gradients, handed_out, unseen_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
+from gradwitness.judging.accused import ITERATES, NORMWISE, Case
 from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
+from gradwitness.judging.recorded_forward import iteration, rounds
 from gradwitness.judging.records import largest
-from gradwitness.judging.slopes import GRADE, Claim, measure
+from gradwitness.rules.declarations import tolerance_of
 from gradwitness.rules.user_rules import own
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
-    from gradwitness.judging.slopes import Functions
     from gradwitness.tape import Edge, Node, NodeRun, Tape
-
-NORMWISE = "normwise: the function's own order of operations is not known"
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,15 @@ class Judged:
         How strong the evidence is.
     by_rules : bool
         Whether the rules' own gradient was the reference.
+    case : Case or None
+        What the function's slopes must settle after the block; until then the comparison stands.
     """
 
     input_nr: int
     comparison: Comparison
     grade: str = NORMWISE
     by_rules: bool = True
+    case: Case | None = None
 
 
 class CustomCheck:
@@ -133,22 +135,34 @@ class CustomCheck:
                 array = None if sent is None else self._tape.values[sent].array
                 yield Judged(input_nr, unjudged(str(expected), array), by_rules=False)
                 continue
-            if isinstance(expected, Unjudgeable):
-                yield self._measured(node, node_run, input_nrs, str(expected))
-                continue
-            comparison = self._by_rules(node, node_run, input_nrs, expected[input_nr])
-            exit_call = handed_out(self._tape, node)
-            if exit_call is not None:
-                yield self._both(node, node_run, input_nrs, comparison, exit_call.op)
-            elif comparison is None:
-                continue
-            elif comparison.verdict is Verdict.DISAGREES and not connects(
-                self._tape, node, input_nr
-            ):
-                reason = "no recorded operation leads from this input to an output"
-                yield self._measured(node, node_run, input_nrs, reason)
-            else:
+            comparison = None
+            if not isinstance(expected, Unjudgeable):
+                comparison = self._by_rules(node, node_run, input_nrs, expected[input_nr])
+            reason = self._why_not_by_rules(node, input_nr, expected, comparison)
+            if reason or _refuted(comparison):
+                yield self._accused(node, node_run, input_nrs, expected, comparison, reason)
+            elif comparison is not None:
                 yield Judged(input_nr, comparison)
+
+    def _why_not_by_rules(
+        self,
+        node: Node,
+        input_nr: int,
+        expected: tuple[Any, ...] | Unjudgeable,
+        comparison: Comparison | None,
+    ) -> str:
+        """Return why the rules cannot judge what was sent to an input, or an empty string."""
+        if isinstance(expected, Unjudgeable):
+            return str(expected)
+        exit_call = handed_out(self._tape, node)
+        if exit_call is not None:
+            return f"its forward leaves torch ({exit_call.op})"
+        if _refuted(comparison) and not connects(self._tape, node, input_nr):
+            return "no recorded operation leads from this input to an output"
+        if comparison is not None and comparison.verdict is Verdict.INCONCLUSIVE:
+            loops = iteration(self._tape, node, self._records) is not None
+            return f"{ITERATES}, which the rules cannot bound" if loops else ""
+        return ""
 
     def _has_own_rule(self, node: Node) -> bool:
         """Whether a node is that of an operator for which the program brought a rule."""
@@ -216,74 +230,63 @@ class CustomCheck:
         except Unjudgeable:
             return 0.0
 
-    def _both(
+    def _accused(
         self,
         node: Node,
         node_run: NodeRun,
         input_nrs: list[int],
+        expected: tuple[Any, ...] | Unjudgeable,
         by_rules: Comparison | None,
-        op: str,
+        reason: str,
     ) -> Judged:
-        """Judge a function that hands numbers to code outside torch; they may come back."""
-        reason = f"its forward leaves torch ({op})"
-        measured = self._measured(node, node_run, input_nrs, reason)
-        agreed = by_rules is None or by_rules.verdict is Verdict.AGREES
-        if not agreed or measured.comparison.verdict is Verdict.INCONCLUSIVE:
-            return measured
-        if measured.comparison.verdict is Verdict.DISAGREES:
-            constant = f"{reason}: right only if the numbers that come back are constants"
-            return replace(measured, comparison=_open(measured.comparison, constant))
-        return measured if by_rules is None else Judged(input_nrs[0], by_rules)
-
-    def _measured(self, node: Node, node_run: NodeRun, input_nrs: list[int], reason: str) -> Judged:
-        """Judge by slopes; `reason` says why the rules cannot."""
-        numbers = [
-            n for n in (node_run.outgoing[input_nr] for input_nr in input_nrs) if n is not None
-        ]
-        array = self._tape.values[numbers[0]].array if numbers else None
+        """Leave what the rules refute, or cannot judge, to the function's slopes."""
+        first = input_nrs[0]
+        sent = [n for n in (node_run.outgoing[k] for k in input_nrs) if n is not None]
+        array = self._tape.values[sent[0]].array if sent else None
+        unseen = unseen_in(self._tape, node, node_run)
+        if unseen:
+            return Judged(first, unjudged(unseen, array), by_rules=False)
+        loop = iteration(self._tape, node, self._records)
+        if by_rules is not None and not reason:
+            if (by_rules.index is None and sent) or (
+                loop is None and rounds(self._tape, node, first)
+            ):
+                # Of another shape or kind, or a step function: no slope could support it.
+                return Judged(first, by_rules)
+            if self._functions is None and loop is not None:
+                said = f"not the derivative of the recorded forward, but {ITERATES}"
+                return Judged(first, unjudged(said, array), by_rules=False)
+        stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
         if self._functions is None:
-            return Judged(input_nrs[0], unjudged(reason, array), by_rules=False)
+            return Judged(first, stands, by_rules=not reason)
+        numbers = [*node_run.incoming, *sent, *node.outputs]
         try:
-            claim = self._claim(self._functions, node, node_run, input_nrs)
-            comparison = measure(self._functions, claim)
+            operand = self._functions.operands(node.id)[first]
+            again = self._functions.again(node.id, [operand, *numbers])
         except Unjudgeable as failure:
-            return Judged(input_nrs[0], unjudged(f"{reason}; {failure}", array), by_rules=False)
-        if comparison.verdict is Verdict.INCONCLUSIVE:
-            comparison = _open(comparison, f"{reason}; {comparison.reason}")
-        grade = ""
-        if math.isfinite(comparison.detects):
-            grade = f"{GRADE.format(count=comparison.size)}, since {reason}"
-        return Judged(input_nrs[0], comparison, grade, by_rules=False)
-
-    def _claim(
-        self, functions: Functions, node: Node, node_run: NodeRun, input_nrs: list[int]
-    ) -> Claim:
-        operand = functions.operands(node.id)[input_nrs[0]]
-        if operand is None:
-            raise Unjudgeable("an operand was not recorded")
-        sent = [
-            self._records(n) for n in (node_run.outgoing[s] for s in input_nrs) if n is not None
-        ]
-        at = self._records(operand)
-        if any(g.shape != sent[0].shape for g in sent):
-            raise Unjudgeable("the gradients of one tensor have different shapes")
-        arrived = [None if n is None else self._records(n) for n in node_run.incoming]
-        if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
-            raise Unjudgeable("slopes along complex numbers are not measured")
-        numbers = [
-            operand,
-            *node_run.incoming,
-            *(node_run.outgoing[input_nr] for input_nr in input_nrs),
-        ]
-        return Claim(
-            node=node.id,
-            value=operand,
-            at=at,
-            sent=np.sum(sent, axis=0) if sent else np.zeros(at.shape),
-            dtype=self._coarsest(numbers),
-            incoming=arrived,
-            outputs=[None if n is None else self._tape.values[n] for n in node.outputs],
+            if not reason and loop is None:
+                return Judged(first, stands)
+            said = f"{reason or ITERATES}; {failure}"
+            return Judged(first, unjudged(said, array), by_rules=False)
+        rule = None if isinstance(expected, Unjudgeable) or reason else expected[first]
+        leaves_torch = reason.startswith("its forward leaves torch")
+        case = Case(
+            again=again,
+            operand=operand,
+            incoming=node_run.incoming,
+            sent=sent,
+            outputs=node.outputs,
+            reason=reason,
+            by_rules=by_rules,
+            expected=None if rule is None else np.asarray(rule.value),
+            iteration=loop,
+            constants=f"{reason}: right only if the numbers that come back are constants"
+            if leaves_torch
+            else "",
+            tolerance=tolerance_of(self._functions.function(node.id)),
+            owner=(self._functions.function(node.id) or node.name, first),
         )
+        return Judged(first, stands, NORMWISE if not reason else "", by_rules=not reason, case=case)
 
     def _inner_outputs(self, node: Node) -> Iterator[int | None]:
         for call in node.inner:
@@ -306,8 +309,8 @@ def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
     return [k for k, value in enumerate(values) if value == values[input_nr]]
 
 
-def _open(comparison: Comparison, reason: str) -> Comparison:
-    return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason, refuted=0)
+def _refuted(comparison: Comparison | None) -> bool:
+    return comparison is not None and comparison.verdict is Verdict.DISAGREES
 
 
 def _normwise(node: Node, expected: Any) -> Any:

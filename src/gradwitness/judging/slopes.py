@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.tape import Argument, Value
+    from gradwitness.tape import Value
 
     Floats = NDArray[np.float64]
 
@@ -43,40 +44,15 @@ _FAR = 3
 
 
 class Runs(Protocol):
-    """Reruns a program's own functions in float64."""
+    """A function of the program that can be run again, in float64."""
 
-    def operands(self, node: int) -> Sequence[int | None]:
-        """Return the recorded values of a node's inputs, in the order of its edges.
-
-        Raises
-        ------
-        Unjudgeable
-            If it is not known how the node's function was called.
-        """
-
-    def run(self, node: int, moved: Mapping[int, Floats]) -> Sequence[Any]:
-        """Rerun a node's forward with some operands (by value) replaced; return its results.
+    def run(self, moved: Mapping[int, Floats]) -> Sequence[Any]:
+        """Run it with some operands (by value) replaced; return its results.
 
         Raises
         ------
         Unjudgeable
             If that fails in float64, or the results are in another format.
-        """
-
-
-class Functions(Runs, Protocol):
-    """Also knows which functions they are, and their arguments."""
-
-    def function(self, node: int) -> type | None:
-        """Return the class whose forward made a node, if one did."""
-
-    def arguments(self, node: int) -> dict[str, Argument]:
-        """Return the arguments of a node's function, by the names of its forward.
-
-        Raises
-        ------
-        Unjudgeable
-            If it is not known how it was called.
         """
 
 
@@ -99,6 +75,12 @@ class Claim:
         The cotangents of the node's outputs.
     outputs : sequence of (Value or None)
         The node's outputs as recorded.
+    tremor : float
+        How far an iteration's last step still moved its result, relative to it.
+    unsettled : float
+        How far the derivative of an iteration may lie from that of its limit, relative to it.
+    unseen : float
+        The same of an iteration that may run where nothing is recorded.
     """
 
     node: int
@@ -108,6 +90,9 @@ class Claim:
     dtype: str
     incoming: Sequence[Floats | None]
     outputs: Sequence[Value | None]
+    tremor: float = 0.0
+    unsettled: float = 0.0
+    unseen: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,6 +101,8 @@ class _Slope:
     measured: float
     error: float
     rounding: float
+    # How large it is for a gradient of this size in no particular direction.
+    size: float
 
     @property
     def gap(self) -> float:
@@ -126,8 +113,17 @@ class _Slope:
         return 4 * self.error + self.rounding
 
 
-def measure(functions: Runs, claim: Claim) -> Comparison:
+def measure(
+    functions: Runs, claim: Claim, allowed: Callable[[Floats], Floats] = lambda v: v
+) -> Comparison:
     """Judge a claimed gradient by the slopes of its function.
+
+    Parameters
+    ----------
+    functions : Runs
+    claim : Claim
+    allowed : callable, optional
+        Projects a direction to those along which the operand may move.
 
     Returns
     -------
@@ -143,10 +139,44 @@ def measure(functions: Runs, claim: Claim) -> Comparison:
         return unjudged("not finite: no slope can be measured", claim.sent)
     try:
         phi = _Phi(functions, claim)
-        slopes = [_slope(phi, claim, v) for v in _directions(claim)]
+        slopes = [_slope(phi, claim, allowed(v)) for v in _directions(claim)]
     except Unjudgeable as reason:
         return unjudged(str(reason), claim.sent)
     return _judged(slopes, claim, phi.size)
+
+
+def between(functions: Runs, claim: Claim, other: Floats) -> Verdict:
+    """Say which of two gradients the slope supports, along the direction in which they differ most.
+
+    Returns
+    -------
+    Verdict
+        DISAGREES if the slope excludes the claim, AGREES if it supports the claim and excludes the
+        other one; INCONCLUSIVE if it cannot tell. Of an iteration, whose slope is that of its limit
+        only to some extent, it need not exclude the other one.
+
+    Raises
+    ------
+    Unjudgeable
+        If no slope can be measured.
+    """
+    apart = claim.sent - other
+    largest = float(np.max(np.abs(apart), initial=0.0))
+    if not (largest and math.isfinite(largest) and np.isfinite(claim.at).all()):
+        raise Unjudgeable("not finite: no slope can be measured")
+    # A single element may move by a few times the operand's size, not by its whole norm.
+    reach = max(_mean_size(apart), largest / 4)
+    v = apart * ((_mean_size(claim.at) or 1.0) / reach)
+    slope = _slope(_Phi(functions, claim), claim, v)
+    ruled = float((other * v).sum())
+    if slope.measured == 0 and abs(ruled) > _FAR * slope.allowed:
+        raise Unjudgeable("run again, its result does not depend on this argument")
+    if not math.isfinite(slope.error):
+        return Verdict.INCONCLUSIVE
+    if slope.gap > _FAR * slope.allowed:
+        return Verdict.DISAGREES
+    told = bool(claim.unsettled) or abs(ruled - slope.measured) > _FAR * slope.allowed
+    return Verdict.AGREES if told and slope.gap <= slope.allowed else Verdict.INCONCLUSIVE
 
 
 class _Phi:
@@ -160,6 +190,8 @@ class _Phi:
         The relative size of a rounding error of the recorded run, estimated from its results.
     at_rest : float
         phi(0).
+    tremor : float
+        How far two values may lie apart by rounding, or by where an iteration stops.
     """
 
     def __init__(self, functions: Runs, claim: Claim) -> None:
@@ -170,9 +202,12 @@ class _Phi:
             terms = [_weighed(g, y) for g, y in first]
             self.size = float(sum(np.abs(term).sum() for term in terms))
             self.at_rest = float(sum(term.sum() for term in terms))
-        if self(np.zeros(claim.at.shape)) != self.at_rest:
+        if not np.array_equal(self(np.zeros(claim.at.shape)), self.at_rest, equal_nan=True):
             raise Unjudgeable("it returns a different result each time it runs")
-        self.unit = max(_ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first))
+        self.unit = max(
+            _ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first), claim.unsettled
+        )
+        self.tremor = (2.0**-50 + claim.tremor) * self.size
 
     def __call__(self, step: Floats) -> float:
         with np.errstate(all="ignore"):
@@ -180,7 +215,7 @@ class _Phi:
 
     def _results(self, step: Floats) -> list[tuple[Floats, Floats]]:
         claim = self._claim
-        results = self._functions.run(claim.node, {claim.value: claim.at + step})
+        results = self._functions.run({claim.value: claim.at + step})
         pairs = []
         for output_nr, g in enumerate(claim.incoming):
             if g is None:
@@ -232,11 +267,13 @@ def _slope(phi: _Phi, claim: Claim, v: Floats) -> _Slope:
     size = np.abs(claim.sent) + _mean_size(claim.sent)
     if np.all(np.abs(v) == np.abs(v).flat[0]):
         rounding = _DEVIATIONS * float(np.sqrt(((size * v) ** 2).sum()))
+        usual = float(np.abs(v).flat[0] * np.linalg.norm(claim.sent.ravel()))
     else:
         rounding = float((size * np.abs(v)).sum())
+        usual = float(np.linalg.norm(v.ravel()) * np.linalg.norm(claim.sent.ravel()))
     rounding *= phi.unit
     measured, error = _extrapolated(lambda h: phi(h * v), phi, rounding)
-    return _Slope(claimed, measured, error, rounding)
+    return _Slope(claimed, measured, error, rounding, usual)
 
 
 def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> tuple[float, float]:
@@ -245,12 +282,15 @@ def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> 
     # For a smooth phi this falls with h^2. At a kink it falls with h, and over h it tends to the
     # difference between the slopes of both sides.
     kink = max(0.0, (16 * finer - tremor) / (3 * _TREMBLE))
-    tremor += 2.0**-50 * phi.size
+    tremor += phi.tremor
+    bends = []
     best = (math.nan, math.inf)
     plain = better = math.nan
     for h in _STEPS:
         before, better_before = plain, better
-        plain = (along(h) - along(-h)) / (2 * h)
+        ahead, behind = along(h), along(-h)
+        bends.append(abs(ahead - 2 * phi.at_rest + behind) / h)
+        plain = (ahead - behind) / (2 * h)
         # The error of central differences falls with h^2: by 16 from step to step.
         better = plain + (plain - before) / 15
         error = abs(better - better_before) + tremor / h
@@ -258,7 +298,9 @@ def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> 
             best = (better, error)
         if best[1] <= enough / 16:
             break
-    return best[0], best[1] + kink / 2
+    # A kink bends phi over every step alike; what only trembles does so less over the longer ones.
+    bend = min(map(max, pairwise(bends)), default=math.inf)
+    return best[0], best[1] + min(kink, bend) / 2
 
 
 def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
@@ -266,12 +308,18 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
     index = slopes.index(worst)
     allowed = worst.allowed
     ratio = worst.gap / allowed if allowed else (math.inf if worst.gap else 0.0)
-    refuted = sum(s.gap > _FAR * s.allowed for s in slopes)
+    far = [s for s in slopes if s.gap > _FAR * s.allowed]
+    refuted = len(far)
     signal = max(*(abs(s.measured) for s in slopes), size / 64)
     unsteady = max(slopes, key=lambda s: s.error)
     verdict, reason = Verdict.INCONCLUSIVE, ""
     if any(not math.isfinite(s.error) for s in slopes):
         reason = "its slope cannot be measured: results near the operands are not finite"
+    elif refuted and all(s.gap <= claim.unseen * s.size for s in far):
+        refuted, reason = (
+            0,
+            "off by no more than a solver that stops early may be: too close to call",
+        )
     elif refuted:
         verdict = Verdict.DISAGREES
     elif 4 * unsteady.error > signal / 16:
@@ -283,6 +331,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
     else:
         verdict = Verdict.AGREES
     detects = 2 * max(s.allowed for s in slopes)
+    farthest = max((s.gap for s in slopes if s.gap > _FAR * s.allowed), default=math.nan)
     return Comparison(
         verdict=verdict,
         reason=reason,
@@ -299,6 +348,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
         detects=detects,
         detects_relative=detects / signal if signal else math.inf,
         norm=float(np.linalg.norm(claim.sent.ravel())),
+        relative_error=farthest / signal if signal else math.inf,
     )
 
 

@@ -10,25 +10,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients, unseen_in
+from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.accused import Accused
+from gradwitness.judging.approximations import as_approximated
+from gradwitness.judging.came_in import REASON, forgiven, given_to
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
-from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
+from gradwitness.judging.compare import (
+    CANCELS,
+    TOO_LITTLE,
+    Comparison,
+    mismatch,
+    nothing,
+    settled_by,
+    unjudged,
+)
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
+from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.records import largest
 from gradwitness.tape import Edge, Kind
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradwitness.judging.accused import Case
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
-    from gradwitness.judging.slopes import Functions
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
 
 
@@ -61,6 +75,7 @@ class SweepCheck:
         self.tape = tape
         self.records = records
         self.number = number
+        self._functions = functions
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
         self._rows: list[Row] = []
@@ -139,10 +154,13 @@ class SweepCheck:
         comparison: Comparison,
         formula: str = "",
         grade: str = "",
+        advice: str = "",
+        case: Case | None = None,
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
+        finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
-            Finding(
+            finding(
                 step,
                 f"{node.name} #{node.id}, {what}",
                 comparison,
@@ -153,6 +171,7 @@ class SweepCheck:
                 source=source_of(self.tape, node) if call is None else call.source,
                 formula=formula,
                 grade=grade,
+                advice=advice,
             )
         )
 
@@ -195,7 +214,11 @@ class SweepCheck:
         try:
             expected = self._expected(node, node_run)
         except Unjudgeable as reason:
-            self._trust(node, node_run, names, str(reason))
+            for input_nr, sent in enumerate(node_run.outgoing):
+                if sent is not None:
+                    array = self.tape.values[sent].array
+                    self._backward_finding(node, input_nr, names, unjudged(str(reason), array))
+                    self._carried.add_recorded(node.edges[input_nr], sent)
             return
         for input_nr, edge in enumerate(node.edges):
             if edge is None:
@@ -206,32 +229,25 @@ class SweepCheck:
             comparison = self._outgoing(node, node_run, input_nr, sent, expected[input_nr])
             if comparison is not None:
                 self._backward_finding(node, input_nr, names, comparison)
+                if comparison.reason == REASON and sent is not None:
+                    self._carried.lose(edge)
         self._carry_on(node, node_run, expected)
 
-    def _trust(
-        self, node: Node, node_run: NodeRun, names: list[tuple[str, str]], reason: str
-    ) -> None:
-        """Mark what a node sent as inconclusive, and carry it on as recorded."""
-        for input_nr, sent in enumerate(node_run.outgoing):
-            if sent is not None:
-                array = self.tape.values[sent].array
-                self._backward_finding(node, input_nr, names, unjudged(reason, array))
-                self._carried.add_recorded(node.edges[input_nr], sent)
-
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
-        unseen = unseen_in(self.tape, node, self.number)
-        if unseen:
-            self._trust(node, node_run, names, unseen)
-            return
         expected: tuple[Any, ...] | Unjudgeable
         try:
             expected = self._custom.expected(node, node_run)
         except Unjudgeable as reason:
             expected = reason
         measured = set()
-        for judged in self._custom.judge(node, node_run, expected, self._is_needed):
-            self._backward_finding(node, judged.input_nr, names, judged.comparison, judged.grade)
-            if not judged.by_rules:
+        for found in self._custom.judge(node, node_run, expected, self._is_needed):
+            judged = as_approximated(self.records, self._functions, node, node_run, found)
+            c, k = judged.comparison, judged.input_nr
+            said = ""
+            if c.verdict is Verdict.DISAGREES and _is_zero(expected, k, c):
+                said = advice_on(self.tape, self.records, self._functions, node, node_run, k)
+            self._backward_finding(node, k, names, c, judged.grade, said, judged.case)
+            if judged.case is not None or not judged.by_rules:
                 measured.add(judged.input_nr)
         for input_nr, sent in enumerate(node_run.outgoing):
             if isinstance(expected, Unjudgeable) or input_nr in measured or self._narrows(node_run):
@@ -246,9 +262,12 @@ class SweepCheck:
         names: list[tuple[str, str]],
         comparison: Comparison,
         grade: str = "",
+        advice: str = "",
+        case: Case | None = None,
     ) -> None:
         name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
-        self._finding(Step.BACKWARD, node, input_nr, f"gradient of {name}", comparison, text, grade)
+        what = f"gradient of {name}"
+        self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice, case)
 
     def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
         arithmetic = backward_arithmetic(self.tape, node, node_run.incoming)
@@ -287,6 +306,10 @@ class SweepCheck:
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
         comparison = self.records.against(sent, expected)
+        if node.call is not None:
+            call = self.tape.calls[node.call]
+            given = given_to(call, node_run)
+            comparison = forgiven(comparison, self.records, sent, expected, given, call)
         return settled_by(comparison, partial(self._size, node, node_run, input_nr))
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
@@ -336,8 +359,10 @@ class SweepCheck:
             comparison = self.records.against(number, self._carried.at(input_nr, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        # Each step on the way, on which this row depends, was judged for too little signal.
-        return settled_by(comparison, lambda: math.inf)
+        # Each step on the way, on which this row depends, was judged for its signal.
+        if comparison.reason == TOO_LITTLE:
+            return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+        return comparison
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]
@@ -385,3 +410,10 @@ class SweepCheck:
             sweep=self.number,
             value=number,
         )
+
+
+def _is_zero(expected: Any, input_nr: int, comparison: Comparison) -> bool:
+    """Whether a custom function's gradient should be 0, by the rules or by slopes."""
+    if isinstance(expected, Unjudgeable) or expected[input_nr] is None:
+        return comparison.expected == 0
+    return not np.any(expected[input_nr].value)

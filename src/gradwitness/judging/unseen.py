@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import listed
 from gradwitness.judging.compare import unjudged
 from gradwitness.judging.finding import Finding, Row, Step
-from gradwitness.judging.pathology.detector import listed
 from gradwitness.tape import Source
 from gradwitness.verdict import Verdict
 
@@ -96,7 +96,12 @@ def _wanted(tape: Tape) -> list[str]:
 
 def _in_doubt(row: Row, reason: str) -> Row:
     return replace(
-        row, verdict=Verdict.INCONCLUSIVE, reason=reason, inherited=False, digits=math.nan
+        row,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=reason,
+        inherited=False,
+        digits=math.nan,
+        apart=None,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import listed
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, Judgement, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import references
 from gradwitness.verdict import Verdict
 
@@ -55,7 +56,12 @@ class Overwritten(Detector):
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
         notes: dict[tuple[str, str], Note] = {}
-        for number, blamed in self._blamed.items():
+        # What a function's slopes or the leaves have acquitted needs no explanation.
+        wrong = {(f.sweep, f.node) for f in judged.findings if f.verdict is Verdict.DISAGREES}
+        for number, suspected in self._blamed.items():
+            blamed = [pair for pair in suspected if pair in wrong]
+            if not blamed:
+                continue
             write = None if number is None else tape.calls[number]
             readers = listed([f"{tape.nodes[node].name} #{node}" for _, node in blamed])
             writer = (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import listed
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.numbers import short
-from gradwitness.judging.pathology.detector import Detector, Judgement, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import COMPILED, REDUCED, Source
 from gradwitness.verdict import Verdict
 

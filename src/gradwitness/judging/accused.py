@@ -1,0 +1,263 @@
+"""Gradients that only slopes can settle: what is kept of them, and the verdict after the block.
+
+Two questions are kept apart. Is what a function sent the derivative of its recorded forward? The
+rules answer that at once. Is it right? If the rules say no, or cannot say, the function's slopes
+decide, and for them it has to run again: only after the block, and only if nobody can notice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness._failure import failure
+from gradwitness.engine.floats import is_inexact, unit_roundoff
+from gradwitness.judging.approximations import within
+from gradwitness.judging.compare import Comparison, unjudged
+from gradwitness.judging.finding import Finding
+from gradwitness.judging.records import Records, largest
+from gradwitness.judging.slopes import GRADE, Claim, between, measure
+from gradwitness.judging.tangents import tangents
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.judging.functions import Again
+    from gradwitness.judging.recorded_forward import Iteration
+
+NORMWISE = "normwise: the function's own order of operations is not known"
+_CONFIRMED = f"{NORMWISE}; its slopes in float64 refute it too"
+_SUPPORTED = (
+    "by slopes ({count} directions, float64): they support it. The derivative of the recorded "
+    "forward differs, as it does of an iteration, of scratch space or of a part of its argument"
+)
+ALONG = "right along"
+ITERATES = "its forward is an iteration"
+# What a solver that stops early leaves open, where no record shows it.
+_UNSEEN = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """What it takes to measure the slopes of one claim.
+
+    Attributes
+    ----------
+    again : Again
+        The function, with copies of the numbers that the following refer to.
+    operand : int
+    incoming, sent, outputs : sequence of (int or None)
+        Gradients that arrived, gradients that were sent to the operand, and results.
+    reason : str
+        Why the rules cannot say, or empty.
+    by_rules : Comparison or None
+        Their judgement.
+    expected : ndarray or None
+        Their gradient.
+    iteration : Iteration or None
+        What makes the derivative of the recorded forward another than the function's.
+    constants : str
+        Where the function may use numbers as constants, on purpose.
+    tolerance : float
+        How far off the program declared it to be, of the largest number.
+    owner : object
+        The function and its input: what is guilty once is not run again.
+    """
+
+    again: Again
+    operand: int
+    incoming: Sequence[int | None]
+    sent: Sequence[int]
+    outputs: Sequence[int | None]
+    reason: str
+    by_rules: Comparison | None
+    expected: NDArray[Any] | None
+    iteration: Iteration | None
+    constants: str
+    tolerance: float
+    owner: object
+
+    def require(self) -> None:
+        """Raise Unjudgeable if the function may not run again."""
+        refusal = self.again.refusal()
+        if refusal:
+            raise Unjudgeable(refusal)
+
+    def size(self) -> float:
+        """Return the largest number that was sent."""
+        tape: Any = SimpleNamespace(values=self.again.values)
+        return max(map(largest, map(Records(tape), self.sent)), default=0.0)
+
+    def claim(self) -> Claim:
+        """Return the claim in numbers.
+
+        Raises
+        ------
+        Unjudgeable
+            If they were not recorded, or are complex.
+        """
+        values = self.again.values
+        tape: Any = SimpleNamespace(values=values)
+        records = Records(tape)
+        sent = [records(n) for n in self.sent]
+        at = records(self.operand)
+        if any(g.shape != sent[0].shape for g in sent):
+            raise Unjudgeable("the gradients of one tensor have different shapes")
+        arrived = [None if n is None else records(n) for n in self.incoming]
+        if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
+            raise Unjudgeable("slopes along complex numbers are not measured")
+        formats = {
+            values[n].dtype for n in (self.operand, *self.incoming, *self.sent) if n is not None
+        }
+        return Claim(
+            node=0,
+            value=self.operand,
+            at=at,
+            sent=np.sum(sent, axis=0) if sent else np.zeros(at.shape),
+            dtype=max(filter(is_inexact, formats), key=unit_roundoff, default="float32"),
+            incoming=arrived,
+            outputs=[None if n is None else values[n] for n in self.outputs],
+            tremor=self.iteration.change if self.iteration else 0.0,
+            unsettled=self.iteration.unsettled if self.iteration else 0.0,
+            unseen=_UNSEEN if self.reason else 0.0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accused(Finding):
+    """A finding that waits for the slopes of a function."""
+
+    case: Case
+
+
+class Settled(NamedTuple):
+    """Findings after every accused function was measured.
+
+    Attributes
+    ----------
+    findings : list of Finding
+    trusted : set of int
+        The nodes that the rules refute, but not their slopes.
+    refuted : dict of (pass, node, edge, value) to Comparison
+        By what sent a gradient, and which: a leaf may have received just that.
+    """
+
+    findings: list[Finding]
+    trusted: set[int | None]
+    refuted: dict[tuple[int | None, ...], Comparison]
+
+
+def settled(findings: Iterable[Finding]) -> Settled:
+    """Measure every accused function: its code runs here, after the block."""
+    guilty: set[object] = set()
+    trusted: set[int | None] = set()
+    refuted: dict[tuple[int | None, ...], Comparison] = {}
+
+    def one(finding: Finding) -> Finding:
+        if not isinstance(finding, Accused):
+            return finding
+        case = finding.case
+        try:
+            known = case.owner in guilty and case.iteration is None
+            comparison, grade = _settled(case, known=known)
+            comparison, grade = within(comparison, grade, case.tolerance, case.size())
+        except Exception as error:  # noqa: BLE001 (the report says so)
+            comparison, grade = unjudged(failure(error), None), ""
+        if comparison.verdict is Verdict.DISAGREES:
+            guilty.add(case.owner)
+            places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
+            refuted.update(dict.fromkeys(places, comparison))
+        elif case.expected is not None and not grade.startswith(ALONG):
+            trusted.add(finding.node)
+        given = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
+        advice = finding.advice if comparison.verdict is Verdict.DISAGREES else ""
+        return Finding(**{**given, "comparison": comparison, "grade": grade, "advice": advice})
+
+    return Settled([one(finding) for finding in findings], trusted, refuted)
+
+
+def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
+    if case.by_rules is None or case.reason:
+        return _by_slopes(case)
+    if case.expected is None or known:
+        return case.by_rules, NORMWISE
+    try:
+        claim = case.claim()
+        for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
+            if along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
+                return _along(along.name, case.by_rules)
+        case.require()
+        verdict = between(case.again, claim, case.expected)
+    except Unjudgeable as why:
+        return _unmeasured(case, str(why))
+    if verdict is Verdict.DISAGREES:
+        return _tangential(case, claim) or (case.by_rules, _CONFIRMED)
+    if verdict is Verdict.INCONCLUSIVE:
+        return _unmeasured(case, "its slopes cannot tell the two apart")
+    comparison = measure(case.again, claim)
+    if comparison.verdict is Verdict.DISAGREES:
+        return case.by_rules, _CONFIRMED
+    agrees = comparison.verdict is Verdict.AGREES
+    return comparison, _SUPPORTED.format(count=comparison.size) if agrees else ""
+
+
+def _unmeasured(case: Case, why: str) -> tuple[Comparison, str]:
+    """Judge by the rules alone: they refute unless something speaks against their question."""
+    assert case.by_rules is not None  # noqa: S101 (the caller has looked)
+    if case.iteration is None:
+        return case.by_rules, f"{NORMWISE}; not measured: {why}"
+    reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"
+    return _open(case.by_rules, reason), ""
+
+
+def _tangential(case: Case, claim: Claim) -> tuple[Comparison, str] | None:
+    """Judge along the directions in which an operand may move, if the claim lies in them."""
+    for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
+        comparison = measure(case.again, claim, along.project)
+        if comparison.verdict is Verdict.AGREES:
+            return _along(along.name, comparison)
+    return None
+
+
+def _along(name: str, comparison: Comparison) -> tuple[Comparison, str]:
+    """Leave open what is right along some directions: `without_unfelt` asks whether more counts."""
+    grade = f"{ALONG} {name} directions only"
+    return _open(comparison, f"{grade}, and nothing keeps the argument there"), grade
+
+
+def _by_slopes(case: Case) -> tuple[Comparison, str]:
+    """Judge where the rules cannot: by slopes alone."""
+    array = case.again.values[case.sent[0]].array if case.sent else None
+    try:
+        case.require()
+        claim = case.claim()
+        comparison = measure(case.again, claim)
+    except Unjudgeable as why:
+        return unjudged(f"{case.reason}; {why}", array), ""
+    if comparison.verdict is Verdict.DISAGREES:
+        along = _tangential(case, claim)
+        if along is not None:
+            return along
+    agreed = case.by_rules is None or case.by_rules.verdict is Verdict.AGREES
+    if case.constants and agreed and comparison.verdict is Verdict.DISAGREES:
+        comparison = _open(comparison, case.constants)
+    elif comparison.verdict is Verdict.INCONCLUSIVE:
+        comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
+    elif case.constants and agreed and case.by_rules is not None:
+        return case.by_rules, NORMWISE
+    grade = ""
+    if math.isfinite(comparison.detects):
+        grade = f"{GRADE.format(count=comparison.size)}, since {case.reason}"
+    return comparison, grade
+
+
+def _open(comparison: Comparison, reason: str) -> Comparison:
+    return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason, refuted=0)

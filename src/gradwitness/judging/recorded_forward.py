@@ -1,0 +1,108 @@
+"""What the recorded forward of a custom function shows about its derivative.
+
+The derivative of what was recorded is that of the function, except where the function is meant to
+be more than its record: an iteration stands for its limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness.engine.backward import edge_value, reaching
+from gradwitness.engine.floats import is_float
+from gradwitness.tape import references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Call, Node, Tape
+
+# An iteration has converged so far that its last step is this much shorter than its longest.
+_CONVERGED = 2.0**-6
+_LEAST = 3
+_TOGETHER = (1, 2, 3, 4)
+_STEPS = tuple(f"aten.{name}" for name in ("round", "floor", "ceil", "trunc", "sign", "sgn"))
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """A loop whose results converge.
+
+    Attributes
+    ----------
+    count : int
+        How often it ran.
+    change : float
+        By how much its last step changed the result, relative to it.
+    rate : float
+        By what factor the last steps grew shorter.
+    """
+
+    count: int
+    change: float
+    rate: float
+
+    @property
+    def unsettled(self) -> float:
+        """How far the derivative may lie from that of the limit: d(rate^n) = n rate^(n-1)."""
+        return self.count * self.change / max(1 - self.rate, 1 / 16)
+
+
+def rounds(tape: Tape, node: Node, input_nr: int) -> bool:
+    """Whether an output depends on an input only through a step function or other operations.
+
+    The slope of a step function is 0, or that of its staircase: no judge of what it stands for.
+    """
+    inner = _inner(tape, node)
+    source = edge_value(tape, node.edges[input_nr])
+    reached = reaching(inner, set() if source is None else {source})
+    stepped = [c for c in inner if c.base_op in _STEPS and reached & _operands(c)]
+    outputs = {n for c in stepped for n in c.outputs if n is not None}
+    return not reaching(inner, outputs).isdisjoint(node.outputs)
+
+
+def _inner(tape: Tape, node: Node) -> list[Call]:
+    return [tape.calls[number] for number in node.inner]
+
+
+def _operands(call: Call) -> set[int]:
+    return {n for argument in call.arguments.values() for n in references(argument)}
+
+
+def iteration(tape: Tape, node: Node, records: Records) -> Iteration | None:
+    """Return the iteration that converges best: the same operation of one line, again and again."""
+    inner = _inner(tape, node)
+    groups: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
+    for call in inner:
+        for output in call.outputs[:1]:
+            if output is not None and is_float(tape.values[output].dtype) and not call.is_view:
+                key = (call.source.line, call.op, tape.values[output].shape)
+                groups.setdefault(key, []).append(output)
+    # A line may hold the operation several times.
+    chains = (group[::-1][::n][::-1] for group in groups.values() for n in _TOGETHER)
+    found = [
+        loop
+        for results in chains
+        if len(results) >= _LEAST and results[-1] in reaching(inner, {results[-2]})
+        for loop in _converging(results, records)
+    ]
+    return min(found, key=lambda one: one.change, default=None)
+
+
+def _converging(results: Sequence[int], records: Records) -> Iterator[Iteration]:
+    try:
+        arrays = [records(number) for number in results]
+    except Unjudgeable:
+        return
+    steps = [float(np.linalg.norm((b - a).ravel())) for a, b in pairwise(arrays)]
+    size = float(np.linalg.norm(arrays[-1].ravel()))
+    if not max(steps) or not np.isfinite(max(steps)) or steps[-1] > _CONVERGED * max(steps):
+        return
+    rate = min(steps[-1] / steps[-2], 1.0) if steps[-2] else 0.0
+    yield Iteration(len(results), steps[-1] / (size or 1.0), rate)

@@ -1,0 +1,60 @@
+"""Directions in which an operand may move: along symmetric matrices, along the unit sphere.
+
+A function of symmetric matrices or unit vectors may send the part of its gradient that lies among
+them, and no more. What it sends must lie there: a transposed gradient of a symmetric matrix does
+not, unless it is right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+# Roundings that may part an operand, or what is sent, from the directions that it belongs to.
+_ROUNDINGS = 32
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """Some directions, by name and by the projection to them."""
+
+    name: str
+    project: Callable[[Floats], Floats]
+
+    def explains(self, sent: Floats, expected: Floats, bound: float) -> bool:
+        """Whether what was sent is the part of the expected gradient that lies along these."""
+        return bool(np.all(np.abs(sent - self.project(expected)) <= 2 * bound))
+
+
+def tangents(at: Floats, sent: Floats, unit: float) -> Iterator[Tangent]:
+    """Yield the directions to which both an operand and what was sent to it keep."""
+    if sent.shape != at.shape or at.ndim == 0 or not sent.any():
+        return
+    allowed = _ROUNDINGS * unit
+
+    def near(a: Floats, b: Floats, size: float) -> bool:
+        return bool(np.max(np.abs(a - b)) <= allowed * size)
+
+    if at.ndim > 1 and at.shape[-1] == at.shape[-2] > 1:
+        flipped = np.swapaxes(at, -1, -2)
+        symmetric = Tangent("symmetric", lambda v: (v + np.swapaxes(v, -1, -2)) / 2)
+        if near(at, flipped, _size(at)) and near(symmetric.project(sent), sent, _size(sent)):
+            yield symmetric
+    norms = np.sqrt(np.sum(at * at, axis=-1, keepdims=True))
+    if at.shape[-1] > 1 and near(norms, np.ones(norms.shape), 1.0):
+        tangent = Tangent("tangent", lambda v: v - at * np.sum(at * v, axis=-1, keepdims=True))
+        if near(tangent.project(sent), sent, _size(sent)):
+            yield tangent
+
+
+def _size(array: Floats) -> float:
+    return float(np.max(np.abs(array)))

@@ -1,0 +1,221 @@
+"""Wrong steps that no gradient feels: their error reaches no leaf, or is multiplied by zeros.
+
+A function that writes into scratch memory may send it anything, if nobody asks for the gradient of
+that memory. Such a step is wrong, and the gradients that the user receives are right.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
+from gradwitness.engine.backward import gradients
+from gradwitness.engine.binding import recorded
+from gradwitness.engine.floats import is_inexact, unit_roundoff
+from gradwitness.engine.replay import Steps, backward_pass
+from gradwitness.judging.accused import ALONG
+from gradwitness.judging.finding import Finding, Step
+from gradwitness.judging.note import Note
+from gradwitness.tape import Kind
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.binding import Lookup
+    from gradwitness.judging.comparison import Comparison
+    from gradwitness.tape import Node, Tape
+
+NodeInput = tuple[int, int]
+
+UNFELT = "wrong, but no gradient that was asked for depends on it"
+# What is left where numbers cancel: so many roundings of the gradient, and so small a part of what
+# another error of the same size would leave.
+_ROUNDINGS = 64
+_CANCELLED = 2.0**-14
+# A pass is run for each wrong step: beyond so many, the rest counts as felt.
+_MOST = 64
+
+
+class Effect(NamedTuple):
+    """An error, and what arrives of it where the program asked for gradients."""
+
+    error: NDArray[Any]
+    arriving: dict[NodeInput, Any]
+
+
+class Trusting(Steps):
+    """The steps of a replay that takes what some nodes sent as recorded."""
+
+    def __init__(self, nodes: Collection[int | None]) -> None:
+        self._nodes = nodes
+
+    def backward(
+        self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
+    ) -> tuple[Any, ...]:
+        """Compute the gradients that a node sends."""
+        if node.id in self._nodes:
+            # Nothing of the change that is followed is known beyond it.
+            raise Unjudgeable(f"the gradient of {node.name} is judged by slopes")
+        return super().backward(tape, node, incoming, lookup)
+
+
+def without_unfelt(
+    tape: Tape, findings: Sequence[Finding], trusted: Collection[int | None]
+) -> tuple[list[Finding], list[Note]]:
+    """Return findings in which a wrong step that no gradient feels agrees, and a note about them.
+
+    Parameters
+    ----------
+    tape : Tape
+    findings : sequence of Finding
+    trusted : collection of int
+        Nodes whose recorded forward does not show what they send.
+    """
+    wrong = [f for f in findings if f.verdict is Verdict.DISAGREES or f.grade.startswith(ALONG)]
+    if not any(_is_custom(tape, f) for f in wrong):
+        # Torch's own steps have no scratch memory: what is wrong there is never meant.
+        return list(findings), []
+    effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST]}
+    unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
+    for sweep in {f.sweep for f in wrong}:
+        # By the chain rule, what is wrong at a leaf is the sum of what each wrong step sends there.
+        felt = [f for f in wrong if f.sweep == sweep and id(f) not in unfelt]
+        if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt]):
+            unfelt |= {id(f) for f in felt}
+    kept = [
+        replace(f, comparison=_acquitted(f.comparison)) if id(f) in unfelt else f for f in findings
+    ]
+    noted = [f for f in wrong if id(f) in unfelt and f.verdict is Verdict.DISAGREES]
+    return kept, [_note(noted)] if noted else []
+
+
+def _acquitted(comparison: Comparison) -> Comparison:
+    agrees = Verdict.AGREES
+    return replace(comparison, verdict=agrees, reason=UNFELT, refuted=0, probable_ratio=0.0)
+
+
+def _note(unfelt: list[Finding]) -> Note:
+    first = unfelt[0]
+    return Note(
+        "wrong step without effect",
+        f"{listed([f.title for f in unfelt])}: not the derivative of the recorded forward. But the "
+        "error reaches no gradient that was asked for, is multiplied by zeros, or cancels.",
+        source=first.source,
+        node=first.node,
+        sweep=first.sweep,
+    )
+
+
+def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Effect | None:
+    """Return what the error of a step makes of the gradients that the program asked for.
+
+    None if it is not known.
+    """
+    if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
+        return None
+    try:
+        error = _error(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
+    except Unjudgeable:
+        return None
+    if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
+        # The numbers on the tape have changed since: something other than torch writes to them.
+        return None
+    return _spread(tape, finding, error, trusted)
+
+
+def _is_custom(tape: Tape, finding: Finding) -> bool:
+    """Whether a finding is about the backward of a custom function."""
+    custom = finding.node is not None and tape.nodes[finding.node].kind == Kind.CUSTOM
+    return custom and finding.step is Step.BACKWARD
+
+
+def _spread(
+    tape: Tape, finding: Finding, error: NDArray[Any], trusted: Collection[int | None]
+) -> Effect | None:
+    assert finding.node is not None  # noqa: S101 (the caller has looked)
+    assert finding.sweep is not None  # noqa: S101
+    edges = tape.nodes[finding.node].edges
+    sent = [error if k == finding.tensor_nr else None for k in range(len(edges))]
+    instead = {finding.node: lambda _: sent}
+    arriving, unknown = backward_pass(tape, finding.sweep, {}, instead, Trusting(trusted))
+    asked = _asked(tape, finding.sweep)
+    return None if unknown else Effect(error, {n: arriving[n] for n in asked if n in arriving})
+
+
+def _vanishes(
+    tape: Tape, finding: Finding, effect: Effect | None, trusted: Collection[int | None]
+) -> bool:
+    """Whether nothing of a step's error is left, but for rounding."""
+    if effect is None:
+        return False
+    left = _size(tape, finding.sweep, effect.arriving)
+    if not 0 < left <= _ROUNDINGS:
+        return left == 0
+    # An error as small as a rounding leaves itself; of one that cancels, next to nothing is left.
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], effect.error.shape)
+    other = _spread(tape, finding, np.sqrt(np.mean(effect.error**2)) * signs, trusted)
+    return other is not None and left <= _CANCELLED * _size(tape, finding.sweep, other.arriving)
+
+
+def _cancel(tape: Tape, findings: list[Finding], effects: list[Effect | None]) -> bool:
+    """Whether the errors of several steps cancel at every gradient."""
+    total: dict[NodeInput, Any] = {}
+    largest = 0.0
+    for effect in effects:
+        if effect is None:
+            return False
+        largest = max(largest, _size(tape, findings[0].sweep, effect.arriving))
+        for input_nr, change in effect.arriving.items():
+            total[input_nr] = total.get(input_nr, 0.0) + change
+    left = _size(tape, findings[0].sweep, total)
+    return left <= _ROUNDINGS and left <= _CANCELLED * largest
+
+
+def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
+    """Return by how much a node sent too much to one of its inputs."""
+    lookup = recorded(tape)
+    node_run = next(run for run in tape.sweeps[sweep].node_runs if run.node == node.id)
+    incoming = [None if n is None else lookup(n) for n in node_run.incoming]
+    expected = gradients(tape, node, incoming, lookup, None)[input_nr]
+    number = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
+    sent = 0.0 if number is None else lookup(number)
+    with np.errstate(invalid="ignore"):
+        error = np.asarray(sent - (0.0 if expected is None else expected))
+    if not np.isfinite(error).all() or node.edges.count(node.edges[input_nr]) > 1:
+        raise Unjudgeable("not finite, or only part of a sum")
+    return error
+
+
+def _asked(tape: Tape, sweep: int) -> dict[NodeInput, int | None]:
+    """Return where a pass gave a gradient to the program, and which."""
+    found: dict[NodeInput, int | None] = {
+        (node_run.node, 0): node_run.incoming[0]
+        for node_run in tape.sweeps[sweep].node_runs
+        if tape.nodes[node_run.node].kind == Kind.ACCUMULATE
+    }
+    return found | {(e.node, e.index): number for e, number in tape.sweeps[sweep].captured}
+
+
+def _size(tape: Tape, sweep: int | None, changes: dict[NodeInput, Any]) -> float:
+    """Return the largest change of gradients, in roundings of each one's largest number."""
+    asked = _asked(tape, sweep or 0)
+    return max((_in_roundings(tape, g, asked[n]) for n, g in changes.items()), default=0.0)
+
+
+def _in_roundings(tape: Tape, change: Any, number: int | None) -> float:
+    largest = float(np.max(np.abs(change), initial=0.0))
+    if not largest or number is None or not is_inexact(tape.values[number].dtype):
+        return math.inf if largest else 0.0
+    try:
+        size = float(np.max(np.abs(recorded(tape)(number)), initial=0.0))
+    except Unjudgeable:
+        return math.inf
+    return largest / (unit_roundoff(tape.values[number].dtype) * size) if size else math.inf
