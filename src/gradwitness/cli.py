@@ -110,16 +110,14 @@ def run(
     given = {name: value for name, value in changes.items() if value is not None}
     config = experiment.preset(preset, **given)
     outcome = experiment.run(config, None if weights is None else experiment.load_weights(weights))
-    derivation = None
-    if explain is not None:
-        derivation = _derivation(outcome.tape, outcome.report, explain)
+    derivation = None if explain is None else _derivation(outcome.tape, outcome.report, explain)
     written = write_folder(out, outcome)
     if json:
         typer.echo(dumps(outcome_record(outcome)), nl=False)
     else:
         _show(derivation, full(outcome))
-        names_of_files = " ".join(path.name for path in written)
-        console().print(f"\nwritten to {one_line(str(out))}: {names_of_files}", soft_wrap=True)
+        files = " ".join(path.name for path in written)
+        console().print(f"\nwritten to {one_line(str(out))}: {files}", soft_wrap=True)
     raise typer.Exit(outcome.verdict.exit_code)
 
 
@@ -147,8 +145,7 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="a custom function that may run again afterwards to measure its slopes, though it "
-            "is not known to be pure; repeatable",
+            help="a custom function that may run again to measure its slopes; repeatable",
         ),
     ] = None,
     github: Annotated[
@@ -187,16 +184,14 @@ def check(
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     claimed = None if claimed is None else claimed.requiring(digits)
     derivation = None if explain is None else _derivation(tape, report, explain)
-    materials = dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ())
-    _save(save, materials)
+    _save(save, dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ()))
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
         record = report_record(report) if claimed is None else claimed.record()
         typer.echo(dumps(record | added), nl=False)
     else:
-        parts: list[RenderableType] = [summary(report, tape)]
-        parts += [run.cost] if run.cost else []
-        parts += [] if probed is None else [probes(probed)]
+        parts: list[RenderableType] = [summary(report, tape), *([run.cost] if run.cost else [])]
+        parts += [probes(probed)] if probed else []
         parts += [] if claimed is None else [claims_table(claimed.runs)]
         _show(derivation, *parts)
     if github:
@@ -206,8 +201,7 @@ def check(
             typer.echo(line, err=json)
     if run.failed is not None:
         raise run.failed
-    verdicts = [(report if probed is None else probed).required]
-    verdicts += [] if claimed is None else [claimed.required]
+    verdicts = [judged.required for judged in (probed or report, claimed) if judged]
     raise typer.Exit(worst(verdicts).exit_code)
 
 

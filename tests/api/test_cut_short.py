@@ -51,7 +51,7 @@ def test_a_backward_that_is_cut_short(error: type[BaseException]) -> None:
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
     said = (
         f"the step ended in {error.__name__} at {__file__.rpartition('/')[2]}:{line}; "
-        "2 of 4 parameters got a gradient, not 0.weight, 0.bias"
+        "2 of 4 parameters got a gradient, not 0.weight and 0.bias"
     )
     assert list(witness.report.reasons()) == [said]
     (fault,) = witness.faults

@@ -136,7 +136,7 @@ BORDERS: list[tuple[Any, str]] = [
     (Panel, "notes"),
     (local, "evaluate"),
     (local, "replay"),
-    (local, "Lineage"),
+    (local, "finished"),
     (sweep, NAME),
 ]
 

@@ -151,7 +151,8 @@ def test_resizing_is_as_it_is_without_a_watch(run: Callable[[Any], Any], reasons
 
 def test_what_is_freed_unseen_is_in_doubt() -> None:
     """A hook frees what a node saved, and puts other memory in its place: nobody can see that."""
-    p: Any = torch.ones(LARGE, requires_grad=True)
+    # In float32 a sum of so many numbers would be in doubt itself.
+    p: Any = torch.ones(LARGE, dtype=torch.float64, requires_grad=True)
     with gw.watch() as witness:
         y = p * 2
         z = y * y
@@ -159,7 +160,7 @@ def test_what_is_freed_unseen_is_in_doubt() -> None:
         def swap_memory(_: Any) -> None:
             for _ in range(2):
                 y.untyped_storage().resize_(0)
-                y.untyped_storage().resize_(4 * LARGE + 4096)
+                y.untyped_storage().resize_(8 * LARGE + 4096)
             y.data.copy_(p.detach() * 2)
 
         z.register_hook(swap_memory)

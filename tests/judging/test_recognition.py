@@ -192,3 +192,22 @@ def test_a_class_within_a_function_says_where_the_declaration_belongs() -> None:
     assert "\n# in test_a_class_within_a_function_says_where_the_declaration_belongs, " in code
     exec(code, {"Local": Local})  # noqa: S102
     assert surrogates.declared(Local)
+
+
+def test_a_fault_behind_a_declared_surrogate_is_felt() -> None:
+    """The rule of rounding is 0, but what is declared sends the fault on."""
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, x: Any) -> Any:
+            return 2 * x
+
+        @staticmethod
+        def backward(_: Any, *grads: Any) -> Any:
+            return grads[0]
+
+    gw.surrogate(functions.Rounded, "x", "g")(lambda g, _: g)
+    with gw.watch() as witness:
+        apply(Doubled, apply(functions.Rounded, 5 * leaf(20))).sum().backward()
+    (wrong,) = witness.report.wrong
+    assert wrong.title.startswith("DoubledBackward")

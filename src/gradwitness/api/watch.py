@@ -44,27 +44,8 @@ class Witness:
 
     Parameters
     ----------
-    *models : torch.nn.Module
-        Models whose parameters and modules give the report its names. Optional: a module that is
-        called inside the block is found by itself.
-    names : mapping of str to Tensor, optional
-        Names for tensors that belong to no model.
-    saved : bool, optional
-        Also record the tensors that each node saved for backward, to show them in the graph.
-    keep : int or None, optional
-        How many bytes of recorded values to keep after the steps that need them have been judged.
-        Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
-        recording. 0 frees every value as soon as possible; None keeps them all. What it takes to
-        measure slopes after the block is kept besides, up to 256 MiB or as many bytes.
-    judge : str, optional
-        What the verdict rests on: ``all``, or the ``gradients``. Then doubts about the results of
-        the forward pass (an operator without a rule) are counted apart.
-    rerun : bool or collection, optional
-        Custom functions that may run again after the block: classes, or names such as ``"Solver"``
-        and ``"mylib::solve"``. A gradient that is not the derivative of a function's recorded
-        forward is compared with the function's slopes, for which it runs some 50 times, outside of
-        autograd and with copies of its operands. By default only functions do that are known to be
-        pure; True allows all, False none. Those that talk to other processes never run again.
+    *models, names, saved, keep, judge, rerun
+        As for `watch`.
 
     Attributes
     ----------
@@ -299,12 +280,19 @@ def watch(
     saved : bool, optional
         Also record the tensors that each node saved for backward, to show them in the graph.
     keep : int or None, optional
-        How many bytes of recorded values to keep after judging; see `Witness`.
+        How many bytes of recorded values to keep after the steps that need them have been judged.
+        Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
+        recording. 0 frees every value as soon as possible; None keeps them all. What it takes to
+        measure slopes after the block is kept besides, up to 256 MiB or as many bytes.
     judge : str, optional
-        ``gradients`` sets doubts about results of the forward pass apart; see `Witness`.
+        What the verdict rests on: ``all``, or the ``gradients``. Then doubts about the results of
+        the forward pass (an operator without a rule) are counted apart.
     rerun : bool or collection, optional
-        Custom functions that may run again after the block though they are not known to be pure;
-        see `Witness`.
+        Custom functions that may run again after the block: classes, or names such as ``"Solver"``
+        and ``"mylib::solve"``. A gradient that is not the derivative of a function's recorded
+        forward is compared with the function's slopes, for which it runs some 50 times, outside of
+        autograd and with copies of its operands. By default only functions do that are known to be
+        pure; True allows all, False none. Those that talk to other processes never run again.
 
     Returns
     -------

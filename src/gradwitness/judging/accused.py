@@ -178,7 +178,9 @@ def settled(findings: Iterable[Finding]) -> Settled:
         elif case.expected is not None and not grade.startswith(ALONG):
             trusted.add(finding.node)
         given = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
-        advice = finding.advice if comparison.verdict is Verdict.DISAGREES else ""
+        is_zero = case.expected is not None or comparison.expected == 0
+        keeps = comparison.verdict is Verdict.DISAGREES and is_zero
+        advice = finding.advice if keeps else ""
         return Finding(**{**given, "comparison": comparison, "grade": grade, "advice": advice})
 
     return Settled([one(finding) for finding in findings], trusted, refuted)

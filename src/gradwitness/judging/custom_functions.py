@@ -12,8 +12,10 @@ from gradwitness.engine.backward import connects, edge_value, gradients, handed_
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case
+from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
+from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import iteration, rounds
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import tolerance_of
@@ -42,6 +44,8 @@ class Judged:
         Whether the rules' own gradient was the reference.
     case : Case or None
         What the function's slopes must settle after the block; until then the comparison stands.
+    advice : str
+        The declaration to paste if this looks like a surrogate.
     """
 
     input_nr: int
@@ -49,6 +53,12 @@ class Judged:
     grade: str = NORMWISE
     by_rules: bool = True
     case: Case | None = None
+    advice: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether slopes alone will judge it."""
+        return self.case is not None and self.case.expected is None
 
 
 class CustomCheck:
@@ -107,7 +117,7 @@ class CustomCheck:
         expected: tuple[Any, ...] | Unjudgeable,
         is_needed: Callable[[Edge], bool],
     ) -> Iterator[Judged]:
-        """Judge what a node sent.
+        """Judge what a node sent, as the program declared it.
 
         Parameters
         ----------
@@ -118,6 +128,22 @@ class CustomCheck:
         is_needed : callable
             Whether the program asked for a gradient beyond an edge.
         """
+        for judged in self._judge(node, node_run, expected, is_needed):
+            settled = self._approximated(node, node_run, judged)
+            advice = ""
+            if settled.is_open or _should_be_zero(expected, settled):
+                advice = advice_on(
+                    self._tape, self._records, self._functions, node, node_run, judged.input_nr
+                )
+            yield replace(settled, advice=advice)
+
+    def _judge(
+        self,
+        node: Node,
+        node_run: NodeRun,
+        expected: tuple[Any, ...] | Unjudgeable,
+        is_needed: Callable[[Edge], bool],
+    ) -> Iterator[Judged]:
         declared = self._declared.grades(node)
         for input_nr, edge in enumerate(node.edges):
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
@@ -143,6 +169,19 @@ class CustomCheck:
                 yield self._accused(node, node_run, input_nrs, expected, comparison, reason)
             elif comparison is not None:
                 yield Judged(input_nr, comparison)
+
+    def _approximated(self, node: Node, node_run: NodeRun, judged: Judged) -> Judged:
+        """Return a judgement in which an error within the tolerance that was declared is none."""
+        number = node_run.outgoing[judged.input_nr]
+        if self._functions is None or number is None:
+            return judged
+        tolerance = tolerance_of(self._functions.function(node.id))
+        scale = largest(self._records(number))
+        c, grade = within(judged.comparison, judged.grade, tolerance, scale)
+        if c is judged.comparison:
+            return judged
+        # What was sent is right enough, and carried on as it is.
+        return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
 
     def _why_not_by_rules(
         self,
@@ -311,6 +350,16 @@ def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
 
 def _refuted(comparison: Comparison | None) -> bool:
     return comparison is not None and comparison.verdict is Verdict.DISAGREES
+
+
+def _should_be_zero(expected: tuple[Any, ...] | Unjudgeable, judged: Judged) -> bool:
+    """Whether a gradient is refuted that should be 0, by the rules or by slopes."""
+    c, k = judged.comparison, judged.input_nr
+    if not _refuted(c):
+        return False
+    if isinstance(expected, Unjudgeable) or expected[k] is None:
+        return c.expected == 0
+    return not np.any(expected[k].value)
 
 
 def _normwise(node: Node, expected: Any) -> Any:

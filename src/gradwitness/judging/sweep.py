@@ -15,7 +15,6 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.accused import Accused
-from gradwitness.judging.approximations import as_approximated
 from gradwitness.judging.came_in import REASON, forgiven, given_to
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
 from gradwitness.judging.compare import (
@@ -32,7 +31,6 @@ from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
-from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.records import largest
 from gradwitness.tape import Edge, Kind
 from gradwitness.verdict import Verdict
@@ -49,18 +47,7 @@ if TYPE_CHECKING:
 class SweepCheck:
     """Judges the node runs of a pass one by one, and the gradients that it returns.
 
-    Parameters
-    ----------
-    tape : Tape
-        Holds the nodes that the pass can reach.
-    records : Records
-    number : int
-        The pass.
-    roots : sequence of (Edge, value or None)
-    limited_to : sequence of Edge, or None
-        As in `Sweep`.
-    functions : Functions, optional
-        Reruns custom functions where no rule can differentiate them.
+    The tape holds the nodes that the pass can reach; roots and limits are as in `Sweep`.
     """
 
     def __init__(
@@ -240,13 +227,9 @@ class SweepCheck:
         except Unjudgeable as reason:
             expected = reason
         measured = set()
-        for found in self._custom.judge(node, node_run, expected, self._is_needed):
-            judged = as_approximated(self.records, self._functions, node, node_run, found)
+        for judged in self._custom.judge(node, node_run, expected, self._is_needed):
             c, k = judged.comparison, judged.input_nr
-            said = ""
-            if c.verdict is Verdict.DISAGREES and _is_zero(expected, k, c):
-                said = advice_on(self.tape, self.records, self._functions, node, node_run, k)
-            self._backward_finding(node, k, names, c, judged.grade, said, judged.case)
+            self._backward_finding(node, k, names, c, judged.grade, judged.advice, judged.case)
             if judged.case is not None or not judged.by_rules:
                 measured.add(judged.input_nr)
         for input_nr, sent in enumerate(node_run.outgoing):
@@ -391,13 +374,12 @@ class SweepCheck:
         tape = self.tape
         leaf = tape.nodes[edge.node].outputs[edge.index]
         value = None if leaf is None else tape.values[leaf]
-        name = value.name if value and value.name else f"value {leaf}"
         input_nr = (edge.node, edge.index)
         comparison = doubt or (
             self._absent(input_nr) if number is None else self._arrived_against(input_nr, number)
         )
         return Row(
-            name=name,
+            name=(value and value.name) or f"value {leaf}",
             shape=value.shape if value else (),
             dtype=value.dtype if value else "",
             verdict=comparison.verdict,
@@ -410,10 +392,3 @@ class SweepCheck:
             sweep=self.number,
             value=number,
         )
-
-
-def _is_zero(expected: Any, input_nr: int, comparison: Comparison) -> bool:
-    """Whether a custom function's gradient should be 0, by the rules or by slopes."""
-    if isinstance(expected, Unjudgeable) or expected[input_nr] is None:
-        return comparison.expected == 0
-    return not np.any(expected[input_nr].value)

@@ -83,6 +83,8 @@ def without_unfelt(
     if not any(_is_custom(tape, f) for f in wrong):
         # Torch's own steps have no scratch memory: what is wrong there is never meant.
         return list(findings), []
+    # What looks like a surrogate may be meant: its rule does not stop an error.
+    trusted = {*trusted, *(f.node for f in findings if f.advice)}
     effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST]}
     unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
     for sweep in {f.sweep for f in wrong}:
