@@ -260,8 +260,7 @@ def grade(
 
     _require_endings(save, *TEXTS)
     exercise = read_task(task)
-    tape, report = judged(exercise.target, keep=None)
-    marks = graded(exercise, submission, tape, report)
+    marks = graded(exercise, submission, *judged(exercise.target, keep=None))
     record = marks_record(marks, answers=answers)
     table = marks_table(marks, answers=answers)
     _save(save, {"parts": lambda: [table], "record": lambda: record})
