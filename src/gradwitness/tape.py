@@ -32,8 +32,7 @@ class Ref:
     value: int
 
 
-# An argument as the call had it: a reference, a number, text (dtypes and layouts are kept as
-# text), None, or a list of arguments.
+# As the call had it: a reference, a number, text (dtypes and layouts, too), None, or a list.
 Argument = Ref | bool | int | float | complex | str | None | tuple["Argument", ...]
 
 
@@ -45,10 +44,8 @@ class Layout:
     ----------
     storage : int
         Number of the storage, unique on the tape.
-    offset : int
-        First element, in elements.
-    strides : tuple of int
-        Steps in elements.
+    offset, strides : int, tuple of int
+        The first element and the steps, in elements.
     """
 
     storage: int
@@ -242,6 +239,8 @@ class NodeRun:
         Whether autograd had to sum a custom function's gradient to the input's shape.
     after : int
         How many calls had run when it ended.
+    seen : bool
+        Whether a dispatch mode was on, so that its operations were seen.
     """
 
     node: int
@@ -250,6 +249,7 @@ class NodeRun:
     changed: tuple[int, ...] = ()
     summed: bool = False
     after: int = 0
+    seen: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from gradwitness._failure import FAILED
 from gradwitness.capture import dispatch
 from gradwitness.capture.border import Border
 from gradwitness.capture.dispatch import DispatchRecorder
-from gradwitness.capture.gradients import SweepDraft
 from gradwitness.capture.graph import GraphRecorder
+from gradwitness.capture.passes import SweepDraft
 from gradwitness.capture.recorder import Recorder
 from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradwitness.capture.gradients import edge_of
+from gradwitness.capture.passes import edge_of
 from gradwitness.tape import REDUCED, Unseen
 
 if TYPE_CHECKING:

@@ -123,8 +123,9 @@ def bind(
     dtype = working_dtype(tape, call)
 
     def convert(argument: Argument, needed: bool = True) -> Any:
-        if isinstance(argument, tuple):
-            return tuple(convert(element, needed) for element in argument)
+        return _each(lambda element: converted(element, needed), argument)
+
+    def converted(argument: Argument, needed: bool) -> Any:
         if isinstance(argument, Ref):
             if skip:
                 return None
@@ -230,6 +231,13 @@ def _memory(value: Value) -> Any:
     if layout.offset == 0 and all(n == 1 or s == w for n, s, w in pairs):
         return None
     return positions(value.shape, layout.strides, layout.offset)
+
+
+def _each(convert: Callable[[Argument], Any], argument: Argument) -> Any:
+    """Convert an argument, or each element of a list; a function that calls itself is a cycle."""
+    if isinstance(argument, tuple):
+        return tuple(_each(convert, element) for element in argument)
+    return convert(argument)
 
 
 def _operand(

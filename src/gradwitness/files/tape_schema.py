@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     ArrayReader: TypeAlias = Callable[[int, tuple[int, ...], str], NDArray[np.generic]]
 
 FORMAT = "gradwitness-tape"
-VERSION = 3
+VERSION = 4
 
 _KINDS = {kind for name, kind in vars(Kind).items() if name.isupper()}
 
@@ -272,6 +272,7 @@ def _sweep(value: Reader[int], node: Reader[int], edge: Reader[Edge]) -> Reader[
                 changed=many(size),
                 summed=flag,
                 after=size,
+                seen=flag,
             )
         ),
         leaves=many(record(LeafUpdate, node=node, before=optional(value), after=optional(value))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.pathology.branches import Branches
 from gradwitness.judging.pathology.cotangents import Cotangents
 from gradwitness.judging.pathology.dead import DeadUnits
 from gradwitness.judging.pathology.digits import LostDigits
@@ -32,4 +33,5 @@ DETECTORS: tuple[type[Detector], ...] = (
     Hooks,
     DeadUnits,
     LostDigits,
+    Branches,
 )
