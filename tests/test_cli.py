@@ -124,8 +124,6 @@ def test_check_explains(program: Path) -> None:
         ("train.py:absent", "has no function 'absent'; it has: Square, Half, start, right"),
         ("train.py", "is neither FILE.py:FUNCTION nor a recording (.npz)"),
         ("absent.npz", "absent.npz is not a file"),
-        ("train.py:crash", "train.py:crash raised an exception"),
-        ("train.py:wants_more", "train.py:wants_more raised an exception"),
     ],
 )
 def test_check_of_what_cannot_be_checked(program: Path, target: str, message: str) -> None:
@@ -141,6 +139,33 @@ def test_a_crash_of_the_program_shows_where(program: Path) -> None:
     assert "ValueError: on its own" in err
 
 
+@pytest.mark.parametrize(
+    ("ending", "code", "said"),
+    [
+        ("raise ValueError('on its own')", 2, "train.py:cut raised an exception; what ran before"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise SystemExit(0)", 2, "train.py:cut called sys.exit(0); what ran before"),
+    ],
+)
+def test_a_step_that_is_cut_short_is_saved_and_shown(
+    program: Path, ending: str, code: int, said: str
+) -> None:
+    program.write_text(f"{PROGRAM}\n\ndef cut():\n    right()\n    {ending}\n")
+    words = [word for e in ("txt", "json", "npz") for word in ("--save", f"made.{e}")]
+    result = cli("check", f"{program}:cut", "--json", *words)
+    assert result.code == code
+    assert said in result.err
+    assert ("Traceback" in result.err) is ("ValueError" in ending)
+    record = json.loads(result.out)
+    assert record["verdict"] == "INCONCLUSIVE"
+    assert record == json.loads((program.parent / "made.json").read_text())
+    assert "the step ended in" in record["steps"][-1]["reason"]
+    again = cli("check", program.parent / "made.npz")
+    assert again.code == 3
+    assert "the step ended in" in again.out
+    assert "the step ended in" in (program.parent / "made.txt").read_text()
+
+
 @pytest.mark.parametrize("code", ["0", "1", "3", "", "'so'"])
 @pytest.mark.parametrize("words", [(), ("--probe",)])
 def test_an_exit_code_of_the_program_is_no_verdict(
@@ -151,7 +176,7 @@ def test_an_exit_code_of_the_program_is_no_verdict(
     assert result.code == 2
     assert f"train.py:leave called sys.exit({code or None})" in result.err
     # What ran before is told; a probe that did not end has nothing to tell.
-    assert ("verdict   AGREES" in result.out) is not bool(words)
+    assert ("verdict   INCONCLUSIVE" in result.out) is not bool(words)
 
 
 def test_a_program_that_leaves_when_it_is_read(program: Path) -> None:

@@ -160,7 +160,7 @@ def check(
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.claims import judge_claims, positive
-    from gradwitness.api.targets import judged, probes_of
+    from gradwitness.api.targets import probes_of, run_target
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
     from gradwitness.judging.finding import rests_on
@@ -178,9 +178,8 @@ def check(
     rests_on(judge)
     sources = [read_claims(file) for file in claims or ()]
     keep, again = (None if sources else KEEP), rerun or ()
-    ran, probed = probes_of(target, again) if probe else (judged(target, keep, again), None)
-    tape, report, cost = ran
-    report = replace(report.judging(judge), digits=digits)
+    run, probed = probes_of(target, again) if probe else (run_target(target, keep, again), None)
+    tape, report = run.tape, replace(run.report.judging(judge), digits=digits)
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     claimed = None if claimed is None else claimed.requiring(digits)
@@ -191,7 +190,7 @@ def check(
         record = report_record(report) if claimed is None else claimed.record()
         typer.echo(dumps(record | added), nl=False)
     else:
-        parts: list[RenderableType] = [summary(report, tape), *([cost] if cost else [])]
+        parts: list[RenderableType] = [summary(report, tape), *([run.cost] if run.cost else [])]
         parts += [probes(probed)] if probed else []
         parts += [] if claimed is None else [claims_table(claimed.runs)]
         _show(derivation, *parts)
@@ -200,6 +199,8 @@ def check(
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
         for line in commands((*faults, *(claimed.claim_faults if claimed else ()))):
             typer.echo(line, err=json)
+    if run.failed is not None:
+        raise run.failed
     verdicts = [judged.required for judged in (probed or report, claimed) if judged]
     raise typer.Exit(worst(verdicts).exit_code)
 
@@ -259,8 +260,7 @@ def grade(
 
     _require_endings(save, *TEXTS)
     exercise = read_task(task)
-    tape, report, _ = judged(exercise.target, keep=None)
-    marks = graded(exercise, submission, tape, report)
+    marks = graded(exercise, submission, *judged(exercise.target, keep=None))
     record = marks_record(marks, answers=answers)
     table = marks_table(marks, answers=answers)
     _save(save, {"parts": lambda: [table], "record": lambda: record})
@@ -288,7 +288,7 @@ def graph(
         tape, report = outcome.tape, outcome.report
         title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
     else:
-        tape, report, _ = judged(target)
+        tape, report = judged(target)
         title, subtitle = f"Autograd graph of {Path(target).name}", ""
     save_file(out, {"picture": lambda: draw(tape, report, title=title, subtitle=subtitle)})
     console().print(

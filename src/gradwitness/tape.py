@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
 # Namespaces of operations that talk to other processes.
-COLLECTIVE = ("c10d.", "_c10d_functional.", "_c10d_functional_autograd.", "symm_mem.")
+COLLECTIVES = "c10d.", "_c10d_functional.", "_c10d_functional_autograd.", "symm_mem."
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Ref:
     value: int
 
 
-# An argument as the call had it: a reference, a number, text (dtypes and layouts are kept as
-# text), None, or a list of arguments.
+# As the call had it: a reference, a number, text (dtypes and layouts, too), None, or a list.
 Argument = Ref | bool | int | float | complex | str | None | tuple["Argument", ...]
 
 
@@ -45,10 +44,8 @@ class Layout:
     ----------
     storage : int
         Number of the storage, unique on the tape.
-    offset : int
-        First element, in elements.
-    strides : tuple of int
-        Steps in elements.
+    offset, strides : int, tuple of int
+        The first element and the steps, in elements.
     """
 
     storage: int
@@ -298,6 +295,49 @@ class Sweep:
     hooks: tuple[tuple[Edge, str], ...] = ()
 
 
+# Reasons: what was judged is not what the program trains with.
+REDUCED = "reduced across ranks outside the record"
+COMPILED = "compiled code ran eagerly inside watch: the gradients that it computes were not judged"
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Something that happened to a gradient outside of what was recorded.
+
+    Attributes
+    ----------
+    reason : str
+    node : int or None
+        The accumulator of the leaf whose ``.grad`` it is; None for all of the pass or step.
+    sweep : int or None
+        The pass whose result it was; None if no recorded pass had added to it.
+    after : int or None
+        The ``.grad`` when the recording noticed; None for none.
+    line : str
+        Of the program, or empty.
+    """
+
+    reason: str
+    node: int | None
+    sweep: int | None
+    after: int | None = None
+    line: str = ""
+
+    def __post_init__(self) -> None:
+        _fit_to_show(self, "reason", "line")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The exception that ended a block, and the line (``file:line``) that raised it."""
+
+    error: str
+    line: str
+
+    def __post_init__(self) -> None:
+        _fit_to_show(self, "error", "line")
+
+
 @dataclass(frozen=True)
 class Tape:
     """A recorded program.
@@ -316,6 +356,10 @@ class Tape:
         Whether no values were freed to save memory.
     failures : tuple of str
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
+    unseen : sequence of Unseen
+        What happened to gradients outside of the recording.
+    ended : Ending or None
+        What cut the block short; None if it came to its end.
     """
 
     values: Sequence[Value]
@@ -326,6 +370,8 @@ class Tape:
     parameters: tuple[int, ...] = ()
     complete: bool = True
     failures: tuple[str, ...] = ()
+    unseen: Sequence[Unseen] = ()
+    ended: Ending | None = None
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

@@ -56,7 +56,7 @@ def test_swapped_halves_are_noted_at_the_function_that_swaps_them(reformer: Any)
     with gw.watch(reformer) as witness:
         reformer(input_ids=words, labels=words).loss.backward()
     assert witness.verdict is gw.Verdict.AGREES
-    assert [note.kind for note in witness.report.notes] == ["wrong step without effect"]
+    assert "wrong step without effect" in [note.kind for note in witness.report.notes]
     (wrong,) = (f for f in witness.report.findings if f.comparison.reason == UNFELT)
     assert wrong.title.startswith(_NODE)
     # What was sent at the worst place's counterpart is what is expected at the worst place.

@@ -61,8 +61,6 @@ def test_a_pass_inside_a_pass_is_judged() -> None:
     assert len(witness.report.rows) == 9
 
 
-# Torch warns of hooks on all modules; they are the recorder's, and only look.
-@pytest.mark.filterwarnings("ignore:Using `torch.compile:UserWarning")
 @pytest.mark.parametrize("when", ["before", "outside", "inside"])
 def test_a_compiled_model_does_not_disturb(when: str) -> None:
     torch.manual_seed(SEED)
@@ -75,8 +73,8 @@ def test_a_compiled_model_does_not_disturb(when: str) -> None:
             compiled = torch.compile(model, backend="eager")
         losses(compiled, x, y).backward()
     # Under a recorder the compiler steps aside, and the model runs as it is written.
-    assert len(witness.report.rows) == 4
-    assert witness.verdict is gw.Verdict.AGREES
+    assert [row.verdict for row in witness.report.rows] == [gw.Verdict.AGREES] * 4
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
 
 
 def test_the_compiler_is_loaded_by_nobody_but_who_uses_it() -> None:
@@ -91,7 +89,7 @@ print(loaded, "torch._dynamo" in sys.modules, witness.verdict.name, len(witness.
 """
     run = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, check=True)  # noqa: S603
-    assert done.stdout.split() == ["False", "True", "AGREES", "2"]
+    assert done.stdout.split() == ["False", "True", "INCONCLUSIVE", "2"]
 
 
 class Stops(nn.Module):

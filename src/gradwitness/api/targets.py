@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,40 @@ if TYPE_CHECKING:
     from gradwitness.tape import Tape
 
 
-def judged(
-    target: str, keep: int | None = KEEP, rerun: Sequence[str] = ()
-) -> tuple[Tape, Report, str]:
-    """Return what a target did, the judgement, and what recording cost."""
+@dataclass(frozen=True)
+class Judged:
+    """What a target did, the judgement, and what recording cost.
+
+    Attributes
+    ----------
+    tape : Tape
+    report : Report
+    cost : str
+        Empty for a recording.
+    failed : BaseException or None
+        What the command must end with, if the program did not come to its own end.
+    """
+
+    tape: Tape
+    report: Report
+    cost: str = ""
+    failed: BaseException | None = None
+
+
+def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report]:
+    """Return what a target did, and the judgement; raise if its program failed."""
+    run = run_target(target, keep)
+    if run.failed is not None:
+        console().print(summary(run.report, run.tape))
+        raise run.failed
+    return run.tape, run.report
+
+
+def run_target(target: str, keep: int | None = KEEP, rerun: Sequence[str] = ()) -> Judged:
+    """Judge a recording or, watched, a program; one that fails, up to there."""
     if target.endswith(".npz"):
         tape = load_tape(Path(target))
-        return tape, judge(tape), ""
+        return Judged(tape, judge(tape))
     path, function = _program(target)
     witness = Witness(saved=True, keep=keep, rerun=rerun)
     try:
@@ -42,17 +70,17 @@ def judged(
     except GradwitnessError as error:
         raise _placed(error) from None
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
-        if witness.ended:
-            console().print(summary(witness.report, witness.tape))
-        until = "what ran before that was judged" if witness.ended else "nothing was judged"
-        raise _failed(target, error, until) from None
+        if not witness.ended:
+            raise _failed(target, error, "nothing was judged") from None
+        failed = _failed(target, error, "what ran before that was judged")
+        return Judged(witness.tape, witness.report, failed=failed)
     cost = (
         f"step      took {witness.seconds * 1e3:.3g} ms ({witness.overhead:.0%} recording overhead)"
     )
-    return witness.tape, witness.report, cost
+    return Judged(witness.tape, witness.report, cost)
 
 
-def probes_of(target: str, rerun: Sequence[str] = ()) -> tuple[tuple[Tape, Report, str], Probe]:
+def probes_of(target: str, rerun: Sequence[str] = ()) -> tuple[Judged, Probe]:
     """Return what a program's function did, and did under probes."""
     path, function = _program(target)
     try:
@@ -62,7 +90,7 @@ def probes_of(target: str, rerun: Sequence[str] = ()) -> tuple[tuple[Tape, Repor
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
         until = "without --probe, what ran before that is judged"
         raise _failed(target, error, until) from None
-    return (found.tape, found.report, ""), found
+    return Judged(found.tape, found.report), found
 
 
 def _loaded(path: Path, function: str) -> Callable[[], Any]:

@@ -137,7 +137,7 @@ class Witness:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._recorder.stop()
+        self._recorder.stop(error)
         # An interrupt while this is made leaves no verdict, and is no fault of ours.
         self._report = self._judge.report(self.tape).judging(self._judging)
         self.ended = True

@@ -65,6 +65,17 @@ def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
         return None
 
 
+def address(tensor: torch.Tensor) -> int:
+    """Return a key for a tensor's storage; -1 if it has none: sparse and wrapped tensors."""
+    if tensor.is_nested:
+        return -1
+    try:
+        key: int = tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return -1
+    return key
+
+
 def whereabouts(storage: torch.UntypedStorage) -> tuple[int, int] | None:
     """Return the address and size of memory in bytes; None where NumPy cannot see it."""
     try:

@@ -12,11 +12,12 @@ import torch
 from gradwitness.capture.convolutions import adds_in_parts
 from gradwitness.capture.drafts import CallDraft
 from gradwitness.capture.mode import Mode
+from gradwitness.capture.ranks import Arrivals, filled, is_collective
 from gradwitness.capture.rerun import Applications
 from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
 from gradwitness.engine.binding import operand_names
 from gradwitness.rules import find
-from gradwitness.tape import COLLECTIVE, OUTSIDE, Argument, Ref, references
+from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +36,8 @@ _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage_storage_offset,
 )
 _RESIZE = "inductor.resize_storage_bytes_.default"
+# What runs the backward of a custom function, which may be torch's own.
+_BACKWARD = torch.autograd.function.BackwardCFunction.apply.__code__
 # Views of memory that nothing else refers to: not views for autograd.
 _NO_VIEWS = ("aten._unsafe_view.default",)
 
@@ -48,6 +51,7 @@ class _Begun:
     written: tuple[str, ...]
     node: Any
     tracked: bool
+    bound: list[tuple[str, Any, bool]]
 
 
 def _used_by_node(draft: CallDraft) -> set[int | None]:
@@ -96,6 +100,7 @@ class DispatchRecorder(Mode):
         self._audience = audience
         self._open: dict[int, tuple[int | None, ...]] = {}
         self._judged: tuple[int | None, ...] = ()
+        self._arrivals = Arrivals(values)
         # Views taken after a write to their base, not yet written down as calls.
         self._shown: list[int] = []
         self.applications = Applications(values, self.calls)
@@ -179,7 +184,8 @@ class DispatchRecorder(Mode):
         recorded = applied or torch.is_grad_enabled() or _talks_in_backward(func, node)
         bound = _bind(func, args, kwargs)
         tracked = any(t.requires_grad for _, argument, _ in bound for t in tensors_in(argument))
-        written = tuple(name for name, _, writes in bound if writes)
+        fills = filled(func, bound)
+        written = (*(name for name, _, writes in bound if writes), *fills)
         arguments = {name: self._argument(a) for name, a, _ in bound} if recorded else {}
         if recorded and adds_in_parts(func, bound):
             arguments["in_parts"] = True
@@ -187,16 +193,20 @@ class DispatchRecorder(Mode):
             # Before it runs, since it may write to the function's arguments.
             self._needed += self.applications.note(len(self.calls))
         targets = [t for _, argument, writes in bound if writes for t in tensors_in(argument)]
+        targets += [tensor for tensors in fills.values() for tensor in tensors]
         for tensor in (*targets, *_undeclared_writes(func, bound)):
             self._values.before_write(tensor)
         if func is _SUM and node is not None and _called_by_engine():
             self.summed = True
-        return _Begun(arguments, targets, written, node, tracked) if recorded else None
+        return _Begun(arguments, targets, written, node, tracked, bound) if recorded else None
 
     def _write(self, func: Any, begun: _Begun, result: Any) -> None:
         arguments, targets, written = begun.arguments, begun.targets, begun.written
-        results = list(tensors_in(result, keep_none=True)) if result is not None else list(targets)
-        if all(tensor is None for tensor in results) and not str(func).startswith(COLLECTIVE):
+        collective = is_collective(func)
+        results: list[Any] = list(targets)
+        if result is not None and not (collective and targets):
+            results = list(tensors_in(result, keep_none=True))
+        if all(tensor is None for tensor in results) and not collective:
             # No result to check: `item()`, a profiler's mark.
             return
         if func in _FROM_STORAGE:
@@ -204,9 +214,18 @@ class DispatchRecorder(Mode):
             return
         outputs = tuple(None if t is None else self._values.made(t) for t in results)
         operands = (value for argument in arguments.values() for value in references(argument))
-        shares = not written and bool(self._storages(operands) & self._storages(outputs))
+        sources, made = self._storages(operands), self._storages(outputs)
+        shares = not written and bool(sources & made)
         base = targets[0]._base if targets else None
         seen = torch.is_grad_enabled() or self.applications.running
+        if collective:
+            self._arrivals.collective(func, begun.bound, results, made, result)
+        received = self._arrivals.follow(sources, made, tracked=begun.tracked)
+        for tensor in targets:
+            self._values.balance.settle_in(tensor, received=received)
+        if collective:
+            # For autograd, what arrives outside of it is data.
+            seen = begun.tracked or self.applications.running
         number = self.add(
             CallDraft(
                 op=str(func),
@@ -226,6 +245,10 @@ class DispatchRecorder(Mode):
         # In a custom function nothing is tracked, but everything is differentiated.
         if not (begun.tracked if torch.is_grad_enabled() else seen):
             self.close(number)
+
+    def received(self, tensor: torch.Tensor) -> bool:
+        """Whether other processes sent a tensor's numbers."""
+        return self._arrivals.hold(self._storages([self._values.of(tensor)]))
 
     def _storages(self, values: Iterable[int | None]) -> set[int]:
         storages = (self._values.storage(value) for value in values if value is not None)
@@ -261,7 +284,7 @@ def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[to
 def _talks_in_backward(func: Any, node: Any) -> bool:
     """Whether a custom function's backward talks to other processes, which no record shows."""
     custom = isinstance(node, torch.autograd.function.BackwardCFunction)
-    return custom and str(func).startswith(COLLECTIVE)
+    return custom and is_collective(func)
 
 
 def _unpacking_hooks() -> Any:
@@ -273,6 +296,8 @@ def _called_by_engine() -> bool:
     """Whether autograd itself called an operation, not the program's code."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not ENGINE:
+        if frame.f_code is _BACKWARD:
+            return False
         if not is_skipped(frame.f_code.co_filename):
             return False
         frame = frame.f_back

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from gradwitness.capture.source import is_skipped
-from gradwitness.tape import COLLECTIVE, OUTSIDE, references
+from gradwitness.tape import COLLECTIVES, OUTSIDE, references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -63,7 +63,7 @@ def effect(
     """
     own = {storage(value) for value in arguments}
     for call in calls:
-        if call.op.startswith(COLLECTIVE):
+        if call.op.startswith(COLLECTIVES):
             return f"{TALKS} ({call.op})"
         if not call.op.startswith(("aten.", "prims.", OUTSIDE)) and not _defined(call.op):
             return f"it calls the operator {call.op}"

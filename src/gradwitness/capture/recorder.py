@@ -15,15 +15,18 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from gradwitness._errors import CaptureError
 from gradwitness.capture.border import Border
+from gradwitness.capture.closing import closed
+from gradwitness.capture.compiled import Compiled
 from gradwitness.capture.dispatch import DispatchRecorder
 from gradwitness.capture.gradients import BackwardRecorder
 from gradwitness.capture.graph import GraphRecorder
 from gradwitness.capture.observer import Audience
 from gradwitness.capture.operators import require_fitting_rules
+from gradwitness.capture.outside import Outside
 from gradwitness.capture.retention import Retention
-from gradwitness.capture.source import ModuleTrail
+from gradwitness.capture.source import ModuleTrail, raised_at
 from gradwitness.capture.values import ValueStore
-from gradwitness.tape import Tape
+from gradwitness.tape import Ending, Tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sized
@@ -92,13 +95,17 @@ class Recorder:
         self._retention = Retention(self._values, room)
         self._audience = Audience()
         self._border = Border()
-        self._trail = ModuleTrail(self._name_parameters, self._records_here, self._border)
+        self._compiled = Compiled()
+        self._trail = ModuleTrail(
+            self._name_parameters, self._records_here, self._border, self._compiled
+        )
         self._dispatch = DispatchRecorder(
             self._values, self._trail, self._retention, self._audience, self._border
         )
         self._graph = GraphRecorder(self._values, self._dispatch, saved=saved)
         self._dispatch.applications.belong_to(self._graph.nodes)
         self._dispatch.applications.allow(rerun, room)
+        self._outside = Outside()
         self._backward = BackwardRecorder(
             self._values,
             self._graph,
@@ -106,6 +113,7 @@ class Recorder:
             self._retention,
             self._audience,
             self._border,
+            self._outside,
         )
         for name, tensor in (names or {}).items():
             self._values.name(tensor, name)
@@ -155,6 +163,7 @@ class Recorder:
             calls=_LazySequence(self._call, calls),
             nodes=_LazySequence(lambda number: nodes[number].finish(number), nodes),
             sweeps=(),
+            unseen=self._outside.unseen,
         )
 
     def _call(self, number: int) -> Call:
@@ -167,6 +176,8 @@ class Recorder:
         self._audience.observer = observer
         for model in self._models:
             self._border.take(self._trail.add, model)
+        self._compiled.keep_away()
+        self._stack.callback(self._compiled.let_back)
         self._trail.start()
         self._stack.callback(self._trail.stop)
         # The function mode is entered last, so that it sees `backward` first.
@@ -174,15 +185,26 @@ class Recorder:
         self._stack.enter_context(self._backward)
         self._begun = time.perf_counter()
 
-    def stop(self) -> None:
-        """Stop recording and write the tape; remove hooks and modes whatever happened."""
+    def stop(self, error: BaseException | None = None) -> None:
+        """Stop recording and write the tape; remove hooks and modes whatever happened.
+
+        Parameters
+        ----------
+        error : BaseException, optional
+            What ended the block.
+        """
         self.seconds = time.perf_counter() - self._begun - self._audience.seconds
         self._stack.close()
         self._recording = self._border.seconds - self._audience.seconds
         tape = self._border.attempt(self._written) or Tape((), (), (), (), _about())
-        self._tape = replace(tape, failures=tuple(self._border.failures))
+        ended = None if error is None else Ending(type(error).__name__, raised_at(error))
+        self._tape = replace(tape, failures=tuple(self._border.failures), ended=ended)
 
     def _written(self) -> Tape:
+        # After a failure, nothing was followed any more.
+        if not self._border.failures:
+            self._outside.unseen += self._compiled.unseen
+            self._outside.unseen += closed(self._values, self._graph, self._outside.unseen)
         sweeps = tuple(draft.finish() for draft in self._backward.drafts)
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
         growing = self.growing()
@@ -202,9 +224,10 @@ class Recorder:
             calls=calls,
             nodes=nodes,
             sweeps=sweeps,
-            about=_about(),
+            about=_about() | self._outside.about(),
             parameters=tuple(self._parameters),
             complete=complete,
+            unseen=tuple(self._outside.unseen),
         )
         del self._values, self._retention
         return tape
@@ -213,6 +236,7 @@ class Recorder:
         return any(mode is self._dispatch for mode in _get_current_dispatch_mode_stack())
 
     def _name_parameters(self, root: torch.nn.Module) -> None:
+        self._outside.met(root)
         for name, parameter in root.named_parameters():
             self._values.name(parameter, name)
             number = self._values.of(parameter)
@@ -251,8 +275,10 @@ def record(
     recorder.start()
     try:
         yield recorder
-    finally:
-        recorder.stop()
+    except BaseException as error:
+        recorder.stop(error)
+        raise
+    recorder.stop()
 
 
 def _about() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
     from gradwitness.capture.border import Border
+    from gradwitness.capture.compiled import Compiled
 
 # Not the program's code: torch itself and this package.
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
@@ -44,6 +46,17 @@ def user_line() -> str:
             break
         frame = frame.f_back
     return ""
+
+
+def raised_at(error: BaseException) -> str:
+    """Return ``file:line`` of the innermost frame of an error outside torch and this package."""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [
+        f"{frame.f_code.co_filename}:{line}"
+        for frame, line in frames
+        if not is_skipped(frame.f_code.co_filename) and frame.f_code.co_filename[:1] != "<"
+    ]
+    return lines[-1] if lines else ""
 
 
 def open_functions() -> Iterator[FrameType]:
@@ -95,7 +108,9 @@ class ModuleTrail:
         on_root: Callable[[torch.nn.Module], None],
         is_recorded: Callable[[], bool],
         border: Border,
+        compiled: Compiled,
     ) -> None:
+        self._compiled = compiled
         self._on_root = on_root
         self._is_recorded = is_recorded
         self._border = border
@@ -135,11 +150,15 @@ class ModuleTrail:
 
     def here(self) -> Source:
         """Return the running module and line."""
-        return Source(self._trail[-1] if self._trail else "", user_line())
+        line = user_line()
+        self._compiled.keep_away()
+        self._compiled.look(line)
+        return Source(self._trail[-1] if self._trail else "", line)
 
     def _enter(self, module: torch.nn.Module) -> None:
         if not self._is_recorded():
             return
+        self._compiled.keep_away()
         if id(module) not in self._names and not self._trail:
             self.add(module)
         self._trail.append(self._names.get(id(module), type(module).__name__))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from gradwitness.capture.arrays import (
+    address,
     as_array,
     dtype_name,
     is_mirrored,
@@ -17,48 +17,12 @@ from gradwitness.capture.arrays import (
     shape_of,
     whereabouts,
 )
+from gradwitness.capture.balance import Balance
+from gradwitness.capture.storages import Draft, Storage, drop, keep_copy
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-
-@dataclass
-class _Draft:
-    """A value while it is being recorded: its array may yet be replaced by a copy."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    array: NDArray[np.generic] | None
-    layout: Layout | None
-    made: bool
-    leaf: bool
-    name: str = ""
-    epoch: int = 0
-    copied: bool = False
-    mirrored: bool = False
-    freed: bool = False
-    objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
-
-
-@dataclass
-class _Storage:
-    """One piece of memory; ``epoch`` counts the writes to it.
-
-    The weak reference keeps its address from being reused, ``memory`` its content too, unless the
-    program resizes it: then its bytes lie elsewhere than at ``extent``.
-    """
-
-    number: int
-    address: StorageWeakRef
-    memory: Any
-    extent: tuple[int, int] | None
-    epoch: int = 0
-    drafts: list[_Draft] = field(default_factory=list)
-    lent: bool = False
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class ValueStore:
@@ -73,9 +37,10 @@ class ValueStore:
     """
 
     def __init__(self) -> None:
-        self._drafts: list[_Draft] = []
-        self._storages: dict[int, _Storage] = {}
-        self._in_order: list[_Storage] = []
+        self.balance = Balance(self._forget)
+        self._drafts: list[Draft] = []
+        self._storages: dict[int, Storage] = {}
+        self._in_order: list[Storage] = []
         self._by_object: dict[int, tuple[torch.Tensor, int, int]] = {}
         self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
@@ -117,7 +82,7 @@ class ValueStore:
 
     def _lies(self, tensor: torch.Tensor, value: int, _: int) -> bool:
         """Whether a tensor still lies where its value did: ``.data`` may have changed."""
-        layout, storage = self._drafts[value].layout, self._storages.get(_address(tensor))
+        layout, storage = self._drafts[value].layout, self._storages.get(address(tensor))
         return layout is None or (storage is not None and layout.storage == storage.number)
 
     def made(self, tensor: torch.Tensor) -> int:
@@ -126,6 +91,7 @@ class ValueStore:
 
     def before_write(self, tensor: torch.Tensor) -> None:
         """Copy the recorded values of a tensor's memory, which is about to be overwritten."""
+        self.balance.verify_in(tensor)
         storage = self._storage(tensor)
         if storage is None:
             return
@@ -134,8 +100,9 @@ class ValueStore:
             # What is written through ``.data`` leaves a tensor its history.
             for key in self._by_object.keys() & draft.objects:
                 self._remember(self._by_object[key][0])
-            _keep_copy(draft)
+            keep_copy(draft)
         storage.epoch += 1
+        storage.waiting.clear()
         # Copies need no tracking.
         storage.drafts.clear()
 
@@ -146,8 +113,23 @@ class ValueStore:
         storage = self._storage(tensor) or self._new_storage(tensor)
         storage.lent = True
         for draft in storage.drafts:
-            _keep_copy(draft)
+            keep_copy(draft)
         storage.drafts.clear()
+
+    def in_flight(self, tensor: torch.Tensor, is_done: Callable[[], bool]) -> None:
+        """Leave a tensor's value unread until what fills its memory is done."""
+        draft, storage = self._drafts[self.of(tensor)], self._storage(tensor)
+        if storage is None:
+            return
+        storage.filling.append(is_done)
+        storage.drafts.clear()
+        storage.wait(draft, tensor)
+
+    def arrived(self, tensor: torch.Tensor) -> None:
+        """Read a tensor's memory again: the program has waited for what fills it."""
+        storage = self._storage(tensor)
+        if storage is not None:
+            storage.filled()
 
     def let_go(self, tensor: torch.Tensor) -> None:
         """Hold a tensor's memory only: torch copies a gradient that somebody else holds."""
@@ -171,7 +153,7 @@ class ValueStore:
 
     def release(self, numbers: Iterable[int]) -> None:
         """Free values' arrays and the tensors that hold them; the values stay known."""
-        touched: dict[int, _Storage] = {}
+        touched: dict[int, Storage] = {}
         for number in numbers:
             draft = self._drafts[number]
             if draft.layout is None:
@@ -220,7 +202,7 @@ class ValueStore:
         for draft in self._drafts:
             if draft.layout is not None and draft.layout.storage in storages:
                 self._look(self._in_order[draft.layout.storage])
-                _keep_copy(draft)
+                keep_copy(draft)
 
     def storage(self, value: int) -> int | None:
         """Return the number of a value's storage."""
@@ -279,34 +261,37 @@ class ValueStore:
         layout = None if d.mirrored else d.layout
         return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed)
 
-    def _storage(self, tensor: torch.Tensor) -> _Storage | None:
+    def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
-        storage = self._storages.get(_address(tensor))
+        storage = self._storages.get(address(tensor))
         if storage is not None:
             self._look(storage)
         return storage
 
-    def _look(self, storage: _Storage) -> None:
+    def _look(self, storage: Storage) -> None:
         """Drop the values of a storage that the program has resized unseen."""
+        storage.settle()
         if storage.extent is None or storage.memory is None:
             return
         extent = whereabouts(storage.memory)
         if extent == storage.extent:
             return
-        for draft in storage.drafts:
-            if not (draft.copied or draft.mirrored):
-                draft.array, draft.freed = None, True
-        storage.drafts.clear()
+        drop(storage)
         storage.extent = extent
-        storage.epoch += 1
 
-    def _new_storage(self, tensor: torch.Tensor) -> _Storage:
+    def _forget(self, tensor: torch.Tensor) -> None:
+        """Drop the values of a tensor's memory, to which something has written unseen."""
+        storage = self._storage(tensor)
+        if storage is not None:
+            drop(storage)
+
+    def _new_storage(self, tensor: torch.Tensor) -> Storage:
         weak: Any = StorageWeakRef
         memory = tensor.untyped_storage()
         lent = sys.getrefcount(memory) > _ALONE
         extent = whereabouts(memory)
-        storage = _Storage(len(self._in_order), weak(memory), memory, extent, lent=lent)
-        self._storages[_address(tensor)] = storage
+        storage = Storage(len(self._in_order), weak(memory), memory, extent, lent=lent)
+        self._storages[address(tensor)] = storage
         self._in_order.append(storage)
         return storage
 
@@ -315,16 +300,16 @@ class ValueStore:
         return storage.epoch if storage else 0
 
     def _key(self, tensor: torch.Tensor) -> tuple[Any, ...]:
-        address = _address(tensor)
-        if address == -1:
+        at = address(tensor)
+        if at == -1:
             return (id(tensor),)
         layout = (tensor.storage_offset(), tensor.stride(), tuple(tensor.shape))
-        return (address, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
+        return (at, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
     def _new(self, tensor: torch.Tensor, *, made: bool) -> int:
         number = len(self._drafts)
         named = self._names.get(id(tensor))
-        draft = _Draft(
+        draft = Draft(
             shape=shape_of(tensor),
             dtype=dtype_name(tensor),
             array=None,
@@ -343,9 +328,10 @@ class ValueStore:
 
     def _meet(self, tensor: torch.Tensor, number: int, epoch: int) -> None:
         self._by_object[id(tensor)] = (tensor, number, epoch)
+        self.balance.open(tensor)
         self._drafts[number].objects.append(id(tensor))
 
-    def _attach(self, draft: _Draft, tensor: torch.Tensor) -> int:
+    def _attach(self, draft: Draft, tensor: torch.Tensor) -> int:
         """Give a value its array; return how often its memory has been written to."""
         if not is_plain(tensor):
             return 0
@@ -359,10 +345,10 @@ class ValueStore:
         draft.mirrored = is_mirrored(tensor)
         draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
         draft.epoch = storage.epoch
-        if storage.lent:
-            _keep_copy(draft)
+        if storage.filling:
+            storage.wait(draft, tensor)
         else:
-            storage.drafts.append(draft)
+            storage.keep(draft)
         return storage.epoch
 
 
@@ -382,22 +368,3 @@ def _history(tensor: torch.Tensor) -> Any:
     except RuntimeError:
         # Torch refuses for a view made without grad mode whose base has changed since.
         return None
-
-
-def _address(tensor: torch.Tensor) -> int:
-    if tensor.is_nested:
-        return -1
-    try:
-        address: int = tensor.untyped_storage()._cdata
-    except (NotImplementedError, RuntimeError):
-        # Sparse and wrapped tensors have no storage.
-        return -1
-    return address
-
-
-def _keep_copy(draft: _Draft) -> None:
-    if draft.array is None or draft.copied:
-        return
-    draft.array = draft.array.copy()
-    draft.array.flags.writeable = False
-    draft.copied = True

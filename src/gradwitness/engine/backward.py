@@ -23,13 +23,13 @@ from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN, SOURCES
 from gradwitness.rules.kernel_ops import paired, parts
 from gradwitness.rules.shape.shape import positions
-from gradwitness.tape import OUTSIDE, Kind, Ref, references
+from gradwitness.tape import COLLECTIVES, OUTSIDE, Kind, Ref, references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gradwitness.rules import Rule
-    from gradwitness.tape import Call, Edge, Node, Tape, Value
+    from gradwitness.tape import Call, Edge, Node, NodeRun, Tape, Value
 
 
 def gradients(
@@ -289,6 +289,20 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     reached = reaching([tape.calls[number] for number in node.inner], {source})
     by_memory = _storages(tape, reached) & _storages(tape, node.outputs)
     return bool(by_memory) or not reached.isdisjoint(node.outputs)
+
+
+def unseen_in(tape: Tape, node: Node, node_run: NodeRun) -> str:
+    """Return why the record does not show what a custom function does, or an empty string."""
+    if node.name == "CompiledFunctionBackward":
+        return "computed by compiled code, which was not recorded"
+    # The calls of its backward are the last ones that ran.
+    ran = map(tape.calls.__getitem__, reversed(range(node_run.after)))
+    backward = itertools.takewhile(lambda call: call.during is not None, ran)
+    calls = [tape.calls[number] for number in node.inner]
+    calls += [call for call in backward if call.during == node.id]
+    talks = next((call.op for call in calls if call.op.startswith(COLLECTIVES)), "")
+    reason = f"it talks to other processes ({talks}), of which this record knows nothing"
+    return reason if talks else ""
 
 
 def handed_out(tape: Tape, node: Node) -> Call | None:

@@ -74,7 +74,7 @@ class Bound:
 def unrecorded(value: Value) -> str:
     """Return why the tape does not hold a value's numbers."""
     if value.freed:
-        return "the program freed its memory before it could be read"
+        return "its memory was freed, or filled by something unseen, before it could be read"
     if value.layout is None:
         return f"a {value.dtype} tensor without its own memory (sparse, or inside torch.func)"
     return f"the numbers of a {value.dtype} tensor were not recorded"

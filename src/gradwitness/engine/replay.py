@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients, handed_out
+from gradwitness.engine.backward import gradients, handed_out, unseen_in
 from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.floats import is_complex, is_inexact, wide
 from gradwitness.engine.forward import evaluate
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.tape import Sweep
+    from gradwitness.tape import NodeRun, Sweep
 
     # From the change of the gradients that arrive at a node to the change of those that it sends.
     Instead: TypeAlias = Callable[[list[Any]], Sequence[NDArray[np.float64] | None]]
@@ -326,6 +326,7 @@ def _sent(
     lookup: Lookup,
     instead: Mapping[int, Instead] | None,
     steps: Steps,
+    node_run: NodeRun,
 ) -> Sequence[NDArray[np.float64] | None]:
     if instead is not None:
         if node.id in instead:
@@ -335,6 +336,8 @@ def _sent(
     if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
         # The rules may follow only a part of it.
         raise Unjudgeable(f"{node.name} computes outside torch")
+    if node.kind == Kind.CUSTOM and (unseen := unseen_in(tape, node, node_run)):
+        raise Unjudgeable(unseen)
     if node.kind == Kind.CUSTOM and is_declared(node.name):
         raise Unjudgeable(f"the gradient of {node.name} is declared, not derived")
     return steps.backward(tape, node, incoming, lookup)
@@ -377,7 +380,7 @@ def backward_pass(
             continue
         incoming = [arriving.get((node.id, k)) for k in range(len(node_run.incoming))]
         try:
-            sent = _sent(tape, node, incoming, lookup, instead, steps)
+            sent = _sent(tape, node, incoming, lookup, instead, steps, node_run)
         except Unjudgeable as reason:
             trusted.append(str(reason))
             outgoing = node_run.outgoing if instead is None else ()

@@ -39,6 +39,7 @@ from gradwitness.tape import (
     Argument,
     Call,
     Edge,
+    Ending,
     Kind,
     Layout,
     LeafUpdate,
@@ -48,6 +49,7 @@ from gradwitness.tape import (
     Source,
     Sweep,
     Tape,
+    Unseen,
     Value,
 )
 
@@ -128,6 +130,8 @@ def decode(data: Any, array: ArrayReader) -> Tape:
     node = below(count["nodes"], "node")
     # The input of a node: some record no output for it, so only its sign can be checked.
     edge = record(Edge, node=node, index=size)
+    # Recordings of earlier versions lack them.
+    data = {"unseen": [], "ended": None} | data
     read = record(
         lambda **content: Tape(**_without_header(content)),
         format=text,
@@ -138,6 +142,17 @@ def decode(data: Any, array: ArrayReader) -> Tape:
         calls=_calls(value, node),
         nodes=_nodes(value, call, edge),
         sweeps=many(_sweep(value, node, edge)),
+        unseen=many(
+            record(
+                Unseen,
+                reason=text,
+                node=optional(node),
+                sweep=optional(below(len(a_list(data.get("sweeps"), "sweeps")), "sweep")),
+                after=optional(value),
+                line=text,
+            )
+        ),
+        ended=optional(record(Ending, error=text, line=text)),
     )
     return read(data, "tape")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import RuleFailure, Unjudgeable
-from gradwitness.engine.backward import connects, edge_value, gradients, handed_out
+from gradwitness.engine.backward import connects, edge_value, gradients, handed_out, unseen_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case
@@ -16,7 +16,7 @@ from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
 from gradwitness.judging.recognition import advice as advice_on
-from gradwitness.judging.recorded_forward import iteration, rounds, talks
+from gradwitness.judging.recorded_forward import iteration, rounds
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import tolerance_of
 from gradwitness.rules.user_rules import own
@@ -282,10 +282,9 @@ class CustomCheck:
         first = input_nrs[0]
         sent = [n for n in (node_run.outgoing[k] for k in input_nrs) if n is not None]
         array = self._tape.values[sent[0]].array if sent else None
-        talking = talks(self._tape, node, node_run)
-        if talking:
-            said = f"it talks to other processes ({talking}), of which this record knows nothing"
-            return Judged(first, unjudged(said, array), by_rules=False)
+        unseen = unseen_in(self._tape, node, node_run)
+        if unseen:
+            return Judged(first, unjudged(unseen, array), by_rules=False)
         loop = iteration(self._tape, node, self._records)
         if by_rules is not None and not reason:
             if (by_rules.index is None and sent) or (

@@ -28,10 +28,11 @@ from gradwitness.judging.rows import finished
 from gradwitness.judging.sight import operands
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
+from gradwitness.judging.unseen import cut_short, doubted, with_doubts
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import SOURCES, UNFILLED
-from gradwitness.tape import OUTSIDE, references
+from gradwitness.tape import COLLECTIVES, OUTSIDE, references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -140,6 +141,10 @@ class Judge:
             return otherwise(failure(error))
 
     def _result(self, call: Call) -> list[Finding]:
+        if call.op.startswith(COLLECTIVES):
+            if not call.grad:
+                return []
+            raise Unjudgeable("what other ranks sent was not recorded")
         operands = {n for argument in call.arguments.values() for n in references(argument)}
         if call.base_op in UNFILLED or (call.is_view and operands & self._empty):
             self._empty.update(call.outputs)
@@ -213,6 +218,7 @@ class Judge:
             else f
             for f in findings
         ]
+        findings = with_doubts(tape, findings)
         hooks = judged_hooks(tape, self._records)
         findings = [as_meant(f, hooks) for f in findings] if hooks else findings
         findings, unfelt = without_unfelt(tape, findings, trusted)
@@ -244,9 +250,11 @@ class Judge:
                 else row
                 for row in rows
             ]
+        rows = doubted(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
         notes = (*unfelt, *(note for note in notes if not _is_meant(note)))
-        return _final((*findings, *_incomplete(failures)), tuple(rows), notes)
+        doubts = (*_incomplete(failures), *cut_short(tape, rows))
+        return _final((*findings, *doubts), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""

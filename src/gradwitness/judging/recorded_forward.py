@@ -15,13 +15,13 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import edge_value, reaching
 from gradwitness.engine.floats import is_float
-from gradwitness.tape import COLLECTIVE, references
+from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, Node, NodeRun, Tape
+    from gradwitness.tape import Call, Node, Tape
 
 # An iteration has converged so far that its last step is this much shorter than its longest.
 _CONVERGED = 2.0**-6
@@ -52,18 +52,6 @@ class Iteration:
     def unsettled(self) -> float:
         """How far the derivative may lie from that of the limit: d(rate^n) = n rate^(n-1)."""
         return self.count * self.change / max(1 - self.rate, 1 / 16)
-
-
-def talks(tape: Tape, node: Node, node_run: NodeRun) -> str:
-    """Return the operation by which a function talks to other processes, or an empty string."""
-    calls = [tape.calls[number] for number in node.inner]
-    # Those of its backward are the last ones that ran.
-    for number in reversed(range(node_run.after)):
-        call = tape.calls[number]
-        if call.during is None:
-            break
-        calls += [call] * (call.during == node.id)
-    return next((call.op for call in calls if call.op.startswith(COLLECTIVE)), "")
 
 
 def rounds(tape: Tape, node: Node, input_nr: int) -> bool:

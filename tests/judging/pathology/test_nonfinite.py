@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import gradwitness as gw
-from judging.pathology.watching import kinds, leaf, notes_of
+from judging.pathology.watching import data, kinds, leaf, loss_of, network, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,3 +196,30 @@ def test_what_an_optimizer_meets_in_grad_did_not_come_in() -> None:
     assert x.isnan().all()
     assert "NaN came in" not in kinds(witness.report.notes)
     assert "infinity born" in kinds(witness.report.notes)
+
+
+def scaled_steps(scale: float, steps: int) -> gw.Witness:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    with gw.watch(model) as witness:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.float16):
+                loss = loss_of(model, data())
+            scaled: Any = scaler.scale(loss)
+            scaled.backward()
+            scaler.step(optimizer)
+            scaler.update()
+    return witness
+
+
+def test_a_step_that_the_scaler_skips_is_normal() -> None:
+    # 65504 is the largest number of float16: gradients times 2^40 overflow.
+    (note,) = scaled_steps(2.0**40, 1).report.notes
+    assert note.kind == "step skipped"
+    assert note.text.startswith("GradScaler skipped this step: normal")
+
+
+def test_a_scale_that_fits_skips_nothing() -> None:
+    assert "step skipped" not in [note.kind for note in scaled_steps(2.0, 2).report.notes]

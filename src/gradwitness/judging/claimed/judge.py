@@ -58,7 +58,7 @@ class Reference:
         Whether its terms cancel, so that it is zero within rounding.
     doubtful_to : float
         The distance up to which a claim is in doubt and not wrong, relative to the largest number;
-        0 where the allowance is derived.
+        0 where the allowance is derived, inf where nothing can be refuted.
     """
 
     value: NDArray[np.float64]
@@ -267,7 +267,11 @@ def _row(
         verdict, reason = Verdict.AGREES, ""
     if verdict is Verdict.DISAGREES and _between(claim, value, reference):
         verdict = Verdict.INCONCLUSIVE
-        reason = "too far for a few roundings, too close for a mistake: check --claims can tell"
+        reason = (
+            reference.doubt
+            if math.isinf(reference.doubtful_to)
+            else "too far for a few roundings, too close for a mistake: check --claims can tell"
+        )
     elif verdict is Verdict.AGREES:
         scale = math.sqrt(unit_roundoff(dtype)) * largest_of_all
         if reference.cancels and bool(np.all(allowance <= scale)):
@@ -302,6 +306,8 @@ def _compared(
 
 def _between(claim: Claim, value: NDArray[np.float64], reference: Reference) -> bool:
     """Whether distances exceed a few roundings, but may still be due to rounding."""
+    if math.isinf(reference.doubtful_to):
+        return True
     if not reference.doubtful_to:
         return False
     gap = np.abs(claim.array.astype(np.float64) - value) - claim.rounding

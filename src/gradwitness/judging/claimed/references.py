@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +15,7 @@ from gradwitness.engine.monte_carlo import GRADE, NodeInput, Spread, spread
 from gradwitness.engine.replay import replay
 from gradwitness.judging.claimed.judge import ClaimReport, Program, Reference, judge_run
 from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.unseen import cut_short
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -56,8 +58,11 @@ class Judged:
     """
 
     def __init__(self, tape: Tape, report: Report) -> None:
+        broken = cut_short(tape, report.rows)
+        reasons = (*tape.failures, *(finding.comparison.reason for finding in broken))
         if not report.rows:
-            raise InputError("nothing to compare claims with: the program computed no gradient")
+            why = next(iter(reasons), "the program computed no gradient")
+            raise InputError(f"nothing to compare claims with: {why}")
         if not tape.complete:
             raise InputError(
                 "the recording freed the numbers that claims are compared with; "
@@ -65,6 +70,8 @@ class Judged:
             )
         self._tape = tape
         self._rows = report.rows
+        # With half a recording, right claims would be refuted.
+        self._broken = next(iter(reasons), "")
         self._replay = replay(tape)
         self._spreads: dict[tuple[str, str], Spread] = {}
 
@@ -165,11 +172,19 @@ class Judged:
                 cancels = all(row.comparison.reason == CANCELS for row in rows)
                 allowance = estimate.allowance(input_nrs)
                 value = estimate.references[input_nrs]
-                references[name] = Reference(value, allowance, self._doubt(rows), cancels=cancels)
+                references[name] = Reference(
+                    value,
+                    allowance,
+                    self._doubt(rows),
+                    cancels=cancels,
+                    doubtful_to=math.inf if self._broken else 0.0,
+                )
         return references
 
     def _doubt(self, rows: list[Row]) -> str:
         """Return why the witness cannot vouch for a gradient's replay, or an empty string."""
+        if self._broken:
+            return f"the recording breaks off: {self._broken}"
         if not self._replay.trusted:
             return ""
         doubtful = (row.reason for row in rows if row.verdict is Verdict.INCONCLUSIVE)

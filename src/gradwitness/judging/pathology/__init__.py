@@ -15,12 +15,14 @@ from gradwitness.judging.pathology.nonfinite import Nonfinite
 from gradwitness.judging.pathology.overwritten import Overwritten
 from gradwitness.judging.pathology.sight import Sight
 from gradwitness.judging.pathology.stale import Stale
+from gradwitness.judging.pathology.unseen import Unseen
 
 if TYPE_CHECKING:
     from gradwitness.judging.pathology.detector import Detector
 
 # In the order in which their notes are shown.
 DETECTORS: tuple[type[Detector], ...] = (
+    Unseen,
     Nonfinite,
     Disconnected,
     Sight,

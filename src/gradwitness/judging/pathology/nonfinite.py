@@ -50,6 +50,10 @@ _MASKED = (
     "argument safe beforehand."
 )
 
+# GradScaler's: its last argument tells of an infinity.
+_UNSCALE = "aten._amp_foreach_non_finite_check_and_unscale"
+_SKIPPED = "GradScaler skipped this step: normal, as long as it is looking for its scale."
+
 
 class Nonfinite(Detector):
     """Remembers the first birth of each kind, in forward and in backward.
@@ -69,6 +73,8 @@ class Nonfinite(Detector):
         self._sweep = -1
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
+        if call.base_op == _UNSCALE and self._holding(call.outputs[-1:], np.any):
+            self._skip()
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
         operands = [n for argument in call.arguments.values() for n in references(argument)]
@@ -173,6 +179,15 @@ class Nonfinite(Detector):
             return None if number is None else self.records(number)
         except Unjudgeable:
             return None
+
+    def _skip(self) -> None:
+        """Note that GradScaler skips a step for an overflow of the last pass."""
+        overflow = self._first.get(("infinity born", "backward"))
+        if overflow is not None and overflow.sweep == self._sweep:
+            text = f"{_SKIPPED} {overflow.text}"
+            self._first["infinity born", "backward"] = replace(
+                overflow, kind="step skipped", text=text
+            )
 
     def _note(self, kind: str, phase: str, note: Note, text: str) -> None:
         if (kind, phase) not in self._first:

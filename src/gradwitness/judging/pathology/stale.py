@@ -17,18 +17,13 @@ if TYPE_CHECKING:
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Source, Tape
 
-_BEFORE = (
-    "existed before the block",
-    "Call zero_grad() before it, unless you accumulate over blocks.",
-)
-_UPDATED = "an update had already used", "Call zero_grad() between steps."
-
 
 class Stale(Detector):
     """Distinguishes intended accumulation, several passes for one update, from stale gradients.
 
     A stale gradient that is cleared before an update uses it, as a GAN's generator pass leaves in
-    the discriminator, does no harm and is not noted.
+    the discriminator, does no harm and is not noted. Neither is one from before the block: programs
+    accumulate over blocks.
     """
 
     def __init__(self, tape: Tape, records: Records) -> None:
@@ -38,8 +33,10 @@ class Stale(Detector):
         self._written: dict[int, Source] = {}
         # Stale gradients not yet used by an update: leaf, pass, source of the update before.
         self._pending: dict[int, list[tuple[int, int, Source]]] = {}
-        # For each kind: leaves, passes, source of the first update.
-        self._stale: dict[tuple[str, str], tuple[dict[int, None], list[int], Source | None]] = {}
+        # Leaves, passes, source of the first update.
+        self._leaves: dict[int, None] = {}
+        self._passes: dict[int, None] = {}
+        self._source: Source | None = None
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         del findings
@@ -49,7 +46,8 @@ class Stale(Detector):
                 if layout is not None:
                     self._written.setdefault(layout.storage, call.source)
                     for leaf, sweep, source in self._pending.pop(layout.storage, ()):
-                        self._note(_UPDATED, leaf, sweep, source)
+                        self._leaves[leaf] = self._passes[sweep] = None
+                        self._source = self._source or source
 
     def node_ran(  # noqa: D102
         self,
@@ -68,34 +66,26 @@ class Stale(Detector):
         self._used.add(storage)
         if update.before is None or self._is_zero(update.before):
             self._pending.pop(storage, None)
-        elif not again:
-            self._note(_BEFORE, leaf, sweep, None)
-        elif changed is not None:
+        elif again and changed is not None:
             self._pending.setdefault(storage, []).append((leaf, sweep, changed))
-
-    def _note(self, kind: tuple[str, str], leaf: int, sweep: int, source: Source | None) -> None:
-        leaves, passes, _ = self._stale.setdefault(kind, ({}, [], source))
-        leaves[leaf] = None
-        if sweep not in passes:
-            passes.append(sweep)
 
     def _is_zero(self, number: int) -> bool:
         array = self.tape.values[number].array
         return array is not None and not np.any(array)
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
-        notes = []
-        for (origin, advice), (leaves, passes, source) in self._stale.items():
-            # An updated parameter is another value of the same name.
-            names = dict.fromkeys(
-                judged.tape.values[n].name or f"value {n}" for n in sorted(leaves)
-            )
-            numbers = "es " if len(passes) > 1 else " "
-            numbers += ", ".join(str(number + 1) for number in passes[:4])
-            numbers += f" and {len(passes) - 4} more" if len(passes) > 4 else ""
-            text = (
-                f"{listed(list(names))}: backward pass{numbers} added to a .grad that {origin}. "
-                f"{advice}"
-            )
-            notes.append(Note("stale gradient", text, source, sweep=passes[0]))
-        return notes
+        if not self._leaves:
+            return []
+        # An updated parameter is another value of the same name.
+        names = dict.fromkeys(
+            judged.tape.values[n].name or f"value {n}" for n in sorted(self._leaves)
+        )
+        passes = list(self._passes)
+        numbers = "es " if len(passes) > 1 else " "
+        numbers += ", ".join(str(number + 1) for number in passes[:4])
+        numbers += f" and {len(passes) - 4} more" if len(passes) > 4 else ""
+        text = (
+            f"{listed(list(names))}: backward pass{numbers} added to a .grad that an update had "
+            "already used. Call zero_grad() between steps."
+        )
+        return [Note("stale gradient", text, self._source, sweep=passes[0])]

@@ -1,0 +1,37 @@
+"""What is known at the end of a block of gradients that changed outside of the recording."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradwitness.capture.passes import edge_of
+from gradwitness.tape import REDUCED, Unseen
+
+if TYPE_CHECKING:
+    from gradwitness.capture.graph import GraphRecorder
+    from gradwitness.capture.values import ValueStore
+
+
+def closed(values: ValueStore, graph: GraphRecorder, known: list[Unseen]) -> tuple[Unseen, ...]:
+    """Draw the balance when the block ends.
+
+    Where ranks have reduced the gradients of a pass, changes while it ran need no other reason.
+    """
+    reduced = {unseen.sweep for unseen in known if unseen.node is None}
+    # A leaf made in the block had no gradient then.
+    for tensor, _ in values.tensors():
+        values.balance.open(tensor, new=True)
+    values.balance.verify_all()
+    unseen: dict[tuple[int, int | None], Unseen] = {}
+    for change in values.balance.changes:
+        in_reduction = change.during is not None and change.during in reduced
+        edge = edge_of(change.leaf)
+        if edge is None or (in_reduction and change.sweep == change.during):
+            continue
+        graph.walk([edge.node])
+        number, grad = graph.number(edge.node), change.leaf.grad
+        assert number is not None  # noqa: S101 (just walked)
+        reason = REDUCED if in_reduction else change.reason
+        after = None if grad is None else values.of(grad)
+        unseen.setdefault((number, change.sweep), Unseen(reason, number, change.sweep, after))
+    return tuple(unseen.values())

@@ -1,0 +1,80 @@
+"""Code that ``torch.compile`` would have compiled: inside a watched block it runs eagerly.
+
+Torch does not compile under a dispatch mode. Left to itself, it would give up such code for good;
+so its stance is "force_eager" while the block runs, and what was compiled stays so afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradwitness.tape import COMPILED, Unseen
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_HOOKS = r"Using `torch\.compile\(module\)` when there are global hooks on modules"
+_COMPILED = "_TorchDynamoContext.__call__.<locals>.compile_wrapper"
+_NOT_COMPILED = "DisableContext.__call__.<locals>._fn"
+
+
+class Compiled:
+    """Keeps the compiler away, and notes whether it would have been used.
+
+    Attributes
+    ----------
+    unseen : list of Unseen
+        At most one.
+    """
+
+    def __init__(self) -> None:
+        self.unseen: list[Unseen] = []
+        self._stance: Any = None
+        self._filter: Any = None
+
+    def keep_away(self) -> None:
+        """Set the stance, once something has loaded the compiler."""
+        if self._stance is None and "torch._dynamo" in sys.modules:
+            # It cannot be set in the midst of compiled code.
+            with contextlib.suppress(RuntimeError):
+                self._stance = torch.compiler.set_stance("force_eager")
+                # The hooks are this package's: the program shall not be warned of them.
+                warnings.filterwarnings("ignore", _HOOKS)
+                self._filter = warnings.filters[0]
+
+    def let_back(self) -> None:
+        """Restore the program's stance."""
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)
+            with contextlib.suppress(ValueError):
+                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+
+    def look(self, line: str) -> None:
+        """Note it if the call that runs would have been compiled."""
+        if self.unseen or "torch._dynamo" not in sys.modules:
+            return
+        meant = self._stance is None or self._stance.prev.stance != "force_eager"
+        if meant and torch.is_grad_enabled() and _is_compiled():
+            self.unseen.append(Unseen(COMPILED, None, None, line=line))
+
+
+def _is_compiled() -> bool:
+    """Whether the running code is wrapped to be compiled, and not excepted from it."""
+    frame: FrameType | None = sys._getframe(1)
+    # A mode of this package is excepted itself.
+    ours = True
+    while frame is not None:
+        name = frame.f_code.co_qualname
+        if name == _COMPILED:
+            return True
+        if name == _NOT_COMPILED:
+            if not ours:
+                return False
+            ours = False
+        frame = frame.f_back
+    return False

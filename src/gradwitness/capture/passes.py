@@ -1,0 +1,350 @@
+"""Backward passes: hooks on every node, added when a pass starts and removed when it ends."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gradwitness.capture.engine_modes import Aside, enter
+from gradwitness.capture.entries import Request
+from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
+from gradwitness.capture.source import tensors_in
+from gradwitness.tape import Edge, Kind, LeafUpdate, NodeRun, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch.overrides import TorchFunctionMode
+
+    from gradwitness.capture.border import Border
+    from gradwitness.capture.dispatch import DispatchRecorder
+    from gradwitness.capture.graph import GraphRecorder
+    from gradwitness.capture.observer import Audience
+    from gradwitness.capture.outside import Outside
+    from gradwitness.capture.retention import Retention
+    from gradwitness.capture.values import ValueStore
+
+# Where a tensor holds its hooks that run after the accumulation.
+_AFTERWARDS = "_post_accumulate_grad_hooks"
+
+Values = tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Shared by the passes of one recording."""
+
+    values: ValueStore
+    graph: GraphRecorder
+    dispatch: DispatchRecorder
+    retention: Retention
+    audience: Audience
+    border: Border
+    outside: Outside
+
+
+class SweepDraft:
+    """One backward pass while it runs.
+
+    Parameters
+    ----------
+    number : int
+        Position among the passes.
+    mode : BackwardRecorder
+        Records the passes that begin within this one.
+    """
+
+    def __init__(self, context: Context, number: int, mode: TorchFunctionMode) -> None:
+        self._number = number
+        self._mode = mode
+        self._values = context.values
+        self._graph = context.graph
+        self._dispatch = context.dispatch
+        self._retention = context.retention
+        self._audience = context.audience
+        self._border = context.border
+        self._outside = context.outside
+        self._request = Request([], [], None, retains=True, creates=False)
+        self._aside = Aside()
+        self._handles: list[Any] = []
+        self._roots: list[tuple[Edge, int | None]] = []
+        self._begun = False
+        self._after = 0
+        self._hooks: tuple[tuple[Edge, str], ...] = ()
+        self._limited: tuple[Edge, ...] | None = None
+        self._captured: tuple[tuple[Edge, int | None], ...] = ()
+        self._incoming: dict[int, Values] = {}
+        # Checksums of the gradients that arrived at custom functions.
+        self._prints: dict[int, tuple[int, ...]] = {}
+        self._before: dict[int, int | None] = {}
+        # The .grad of leaves before the program's own hooks ran.
+        self._accumulated: dict[int, int] = {}
+        self._node_runs: list[NodeRun] = []
+        self._leaves: list[LeafUpdate] = []
+        # Values held until they arrive, by destination.
+        self._sent: dict[tuple[int, int], list[int]] = {}
+
+    def start(self, request: Callable[[], Request]) -> None:
+        """Walk the graph and put a hook before and after every node."""
+        try:
+            self._request = request()
+        except TypeError:
+            # Wrong arguments: torch itself will complain.
+            return
+        # Of a root without a graph, too.
+        roots = [root for root in self._request.roots if root.requires_grad]
+        seeds = self._request.seeds
+        nodes = [edge.node for edge in map(edge_of, roots) if edge is not None]
+        self._graph.walk(nodes)
+        for root, seed in zip(roots, seeds, strict=False):
+            edge = self._edge(root)
+            if edge is not None:
+                seed_value = None if seed is None else self._values.of(seed)
+                self._send(edge, seed_value)
+                self._roots.append((edge, seed_value))
+        if self._request.inputs is not None:
+            edges = map(self._edge, self._request.inputs)
+            self._limited = tuple(edge for edge in edges if edge is not None)
+        reached = self._reached(nodes)
+        for number in reached:
+            self._handles += self._hooks_on(number)
+        self._hooks += tuple(self._program_hooks())
+        for number in reached:
+            self._handles += self._first_after(number)
+        self._after = len(self._dispatch.calls)
+        received = any(s is not None and self._dispatch.received(s) for s in seeds)
+        self._outside.begins(self._number, received=received)
+        self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
+        self._begun = True
+
+    def _hooks_on(self, number: int) -> Iterator[Any]:
+        """Put hooks around a node, and around the hooks that the program has on it."""
+        node = self._graph.nodes[number].alive
+        arrival = node.register_prehook(self._arrive(number))
+        yield arrival
+        leaving = node.register_hook(self._leave(number))
+        yield leaving
+        own = tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
+        if own:
+            self._hooks += own
+            yield put_first(node.register_prehook(self._see_within))
+        if self._is_alone(number):
+            yield node.register_prehook(lambda _: self._border.attempt(self._aside.step, number))
+            yield put_first(
+                node.register_hook(lambda _, __: self._border.attempt(self._aside.back, number))
+            )
+
+    def _see_within(self, *_: Any) -> None:
+        """Enter the mode that records passes, which is off while one runs."""
+        self._border.take(enter, self._mode)
+
+    def _is_alone(self, number: int) -> bool:
+        """Whether a node runs code of torch alone, whose operations need not be seen."""
+        draft = self._graph.nodes[number]
+        if self._request.creates or draft.kind in (Kind.CUSTOM, Kind.ACCUMULATE):
+            return False
+        return draft.call is None or self._dispatch.calls[draft.call].alone
+
+    def _first_after(self, number: int) -> Iterator[Any]:
+        """Read a ``.grad`` before hooks that may use and clear it."""
+        draft = self._graph.nodes[number]
+        own = getattr(draft.alive.variable, _AFTERWARDS) if draft.kind == Kind.ACCUMULATE else None
+        if not own:
+            return
+
+        def keep(leaf: torch.Tensor) -> None:
+            if leaf.grad is not None:
+                self._accumulated[number] = self._values.of(leaf.grad)
+                self._retention.hold([self._accumulated[number]])
+
+        def look(leaf: torch.Tensor) -> None:
+            self._border.take(keep, leaf)
+
+        yield put_first(draft.alive.variable.register_post_accumulate_grad_hook(look))
+
+    def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
+        """Yield the program's hooks on gradients, and where they are; see what they do."""
+        for tensor, _ in self._values.tensors():
+            first, after = tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)
+            edge = self._edge(tensor) if first or after else None
+            if edge is None:
+                continue
+            for hook in (*(first or {}).values(), *(after or {}).values()):
+                if not is_ours(hook):
+                    yield edge, described(hook)
+            if first:
+                hookable: Any = tensor
+                self._handles.append(put_first(hookable.register_hook(self._see_within)))
+
+    def _edge(self, tensor: torch.Tensor) -> Edge | None:
+        edge = edge_of(tensor)
+        number = None if edge is None else self._graph.number(edge.node)
+        return None if edge is None or number is None else Edge(number, edge.output_nr)
+
+    def _reached(self, starts: Sequence[Any]) -> list[int]:
+        seen: dict[int, None] = {}
+        waiting = [n for n in map(self._graph.number, starts) if n is not None]
+        for number in waiting:
+            if number not in seen:
+                seen[number] = None
+                waiting.extend(e.node for e in self._graph.nodes[number].edges if e is not None)
+        return list(seen)
+
+    def stop(self) -> None:
+        """Remove every hook, whatever happened."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def end(self, captured: Sequence[torch.Tensor | None]) -> None:
+        """Write down what the pass returned."""
+        for number in self._before:
+            # It was cut short.
+            self._values.balance.settle(self._graph.nodes[number].alive.variable)
+        self._values.balance.verify_all(self._number)
+        nodes = self._graph.nodes
+        self._outside.ends(self._number, [nodes[u.node].alive.variable for u in self._leaves])
+        if self._request.inputs is not None:
+            pairs = zip(map(self._edge, self._request.inputs), captured, strict=False)
+            self._captured = tuple(
+                (edge, None if g is None else self._values.of(g))
+                for edge, g in pairs
+                if edge is not None
+            )
+        returned = [value for _, value in self._captured]
+        self._retention.hold(returned)
+        # The observer knows of no pass that failed before it began.
+        if self._begun:
+            self._audience.tell(lambda o: o.ends(self._number, self._captured))
+        self._retention.drop(returned)
+        for numbers in self._sent.values():
+            self._retention.drop(numbers)
+
+    def finish(self) -> Sweep:
+        """Return the frozen pass."""
+        return Sweep(
+            tuple(self._roots),
+            tuple(self._node_runs),
+            tuple(self._leaves),
+            self._captured,
+            self._limited,
+            self._after,
+            self._hooks,
+        )
+
+    def _send(self, edge: Edge, value: int | None) -> None:
+        if value is not None:
+            self._retention.hold([value])
+            self._sent.setdefault((edge.node, edge.index), []).append(value)
+
+    def _arrive(self, number: int) -> Callable[[Any], None]:
+        def hook(gradients: Any) -> None:
+            self._border.take(self._arrived, number, gradients)
+            self._see_within()
+
+        return hook
+
+    def _arrived(self, number: int, gradients: Any) -> None:
+        arrived = self._recorded(gradients)
+        self._retention.hold(arrived)
+        self._incoming[number] = arrived
+        draft = self._graph.nodes[number]
+        if draft.kind == Kind.ACCUMULATE:
+            self._values.balance.accumulates(draft.alive.variable)
+            before = draft.alive.variable.grad
+            self._before[number] = None if before is None else self._values.of(before)
+            self._retention.hold([self._before[number]])
+            if not self._request.creates:
+                for gradient in tensors_in(gradients):
+                    self._values.let_go(gradient)
+        elif draft.kind == Kind.CUSTOM:
+            self._prints[number] = tuple(map(self._print, arrived))
+            self._outside.node_begins(number)
+
+    def _leave(self, number: int) -> Callable[[Any, Any], None]:
+        def hook(outgoing: Any, incoming: Any) -> None:
+            del incoming
+            self._border.take(self._node_ran, number, outgoing)
+
+        return hook
+
+    def _node_ran(self, number: int, gradients: Any) -> None:
+        outgoing = self._recorded(gradients)
+        draft = self._graph.nodes[number]
+        arrived = self._incoming.pop(number)
+        self._outside.node_ran(number)
+        # A backward may write to its arguments through NumPy, too.
+        prints = self._prints.pop(number, ())
+        changed = tuple(
+            index
+            for index, value in enumerate(arrived)
+            if value is not None
+            # A gradient becomes the leaf's own, which the program's hooks may change.
+            and draft.kind != Kind.ACCUMULATE
+            and (
+                self._values.is_overwritten(value)
+                or (prints and prints[index] != self._print(value))
+            )
+        )
+        # Built-in nodes rely on autograd to undo their broadcasting.
+        summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
+        self._dispatch.summed = False
+        node_run = NodeRun(
+            number,
+            arrived,
+            outgoing,
+            changed,
+            summed,
+            after=len(self._dispatch.calls),
+            seen=not self._is_alone(number),
+        )
+        self._node_runs.append(node_run)
+        for edge, value in zip(draft.edges, outgoing, strict=False):
+            if edge is not None:
+                self._send(edge, value)
+        update = None
+        needed: Values = node_run.incoming
+        if draft.kind == Kind.ACCUMULATE:
+            grad, seen = draft.alive.variable.grad, self._accumulated.pop(number, None)
+            after = None if grad is None else self._values.of(grad)
+            self._values.balance.settle(draft.alive.variable, self._number)
+            self._retention.hold([after])
+            needed = (*needed, after, seen)
+            if seen is not None and (grad is None or not grad.any()):
+                # A hook has used it: an optimizer within the backward pass.
+                after = seen
+            update = LeafUpdate(number, self._before.pop(number), after)
+            self._leaves.append(update)
+            needed = (*needed, update.before)
+        self._audience.tell(lambda o: o.node_ran(self._number, node_run, update))
+        self._retention.drop(needed)
+        for index in range(len(node_run.incoming)):
+            self._retention.drop(self._sent.pop((number, index), ()))
+        if not self._request.retains:
+            for call in self._graph.calls_of(number):
+                self._dispatch.close(call)
+
+    def _print(self, number: int | None) -> int:
+        array: Any = None if number is None else self._values.value(number).array
+        # A scattered array would have to be copied.
+        plain = array is not None and array.flags.c_contiguous
+        return zlib.crc32(array.reshape(-1).view("u1")) if plain else 0
+
+    def _recorded(self, gradients: Any) -> Values:
+        return tuple(self._values.of(g) if isinstance(g, torch.Tensor) else None for g in gradients)
+
+
+def edge_of(tensor: torch.Tensor) -> Any:
+    """Return where a tensor's gradient arrives; None if it has none, or not at this level.
+
+    Inside a transform (torch.func, vmap), a tensor's graph may belong to another level.
+    """
+    if not tensor.requires_grad:
+        return None
+    try:
+        return torch.autograd.graph.get_gradient_edge(tensor)
+    except (AssertionError, AttributeError, RuntimeError):
+        return None

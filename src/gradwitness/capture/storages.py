@@ -1,0 +1,102 @@
+"""Values and the memory that they lie in, while they are being recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gradwitness.capture.arrays import as_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch.multiprocessing.reductions import StorageWeakRef
+
+    from gradwitness.tape import Layout
+
+
+@dataclass
+class Draft:
+    """A value while it is being recorded: its array may yet be replaced by a copy."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    array: NDArray[np.generic] | None
+    layout: Layout | None
+    made: bool
+    leaf: bool
+    name: str = ""
+    epoch: int = 0
+    copied: bool = False
+    mirrored: bool = False
+    freed: bool = False
+    objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
+
+
+@dataclass
+class Storage:
+    """One piece of memory; ``epoch`` counts the writes to it.
+
+    The weak reference keeps its address from being reused, ``memory`` its content too, unless the
+    program resizes it: then its bytes lie elsewhere than at ``extent``.
+    """
+
+    number: int
+    address: StorageWeakRef
+    memory: Any
+    extent: tuple[int, int] | None
+    epoch: int = 0
+    drafts: list[Draft] = field(default_factory=list)
+    lent: bool = False
+    # For each collective that fills it: whether it is done; and the values not read before.
+    filling: list[Callable[[], bool]] = field(default_factory=list)
+    waiting: list[tuple[Draft, torch.Tensor]] = field(default_factory=list)
+
+    def keep(self, draft: Draft) -> None:
+        """Keep a value's numbers: in this memory or, if it is lent, in a copy."""
+        if self.lent:
+            keep_copy(draft)
+        else:
+            self.drafts.append(draft)
+
+    def wait(self, draft: Draft, tensor: torch.Tensor) -> None:
+        """Leave a value unread for now."""
+        draft.array, draft.freed = None, True
+        self.waiting.append((draft, tensor))
+
+    def settle(self) -> None:
+        """Read what waits once every collective that fills this memory is done."""
+        if self.filling and all(is_done() for is_done in self.filling):
+            self.filled()
+
+    def filled(self) -> None:
+        """Read what waits."""
+        self.filling.clear()
+        for draft, tensor in self.waiting:
+            # Those released in the meantime are held by no object.
+            if draft.objects:
+                draft.array, draft.freed = as_array(tensor), False
+                self.keep(draft)
+        self.waiting.clear()
+
+
+def drop(storage: Storage) -> None:
+    """Drop the values of a storage that were not copied before its memory changed."""
+    for draft in storage.drafts:
+        if not (draft.copied or draft.mirrored):
+            draft.array, draft.freed = None, True
+    storage.drafts.clear()
+    storage.waiting.clear()
+    storage.epoch += 1
+
+
+def keep_copy(draft: Draft) -> None:
+    """Give a value an array of its own."""
+    if draft.array is None or draft.copied:
+        return
+    draft.array = draft.array.copy()
+    draft.array.flags.writeable = False
+    draft.copied = True
