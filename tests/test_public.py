@@ -60,6 +60,7 @@ PUBLIC = {
     "probe",
     "pytree_claims",
     "replay",
+    "retraction",
     "rule",
     "save_tape",
     "surrogate",

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.probe_results import Probe as Probe
     from gradwitness.judging.probe_results import ProbePass as ProbePass
     from gradwitness.rules.registry import Rule as Rule
+    from gradwitness.rules.retractions import retraction as retraction
     from gradwitness.rules.surrogates import surrogate as surrogate
     from gradwitness.rules.user_rules import rule as rule
     from gradwitness.tape import Source as Source
@@ -82,6 +83,7 @@ _NAMES = {
     "judging.note": "Note",
     "judging.probe_results": "Probe ProbePass",
     "rules.registry": "Rule",
+    "rules.retractions": "retraction",
     "rules.surrogates": "surrogate",
     "rules.user_rules": "rule",
     "tape": "Source Tape",

@@ -16,9 +16,10 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
-from gradwitness.engine.floats import is_inexact, unit_roundoff
+from gradwitness.engine.floats import is_inexact, unit_roundoff, wide
 from gradwitness.judging.compare import Comparison, unjudged
 from gradwitness.judging.finding import Finding
+from gradwitness.judging.lie_groups import Kinds, conventions
 from gradwitness.judging.records import Records
 from gradwitness.judging.slopes import GRADE, Claim, between, measure
 from gradwitness.judging.tangents import tangents
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness.judging.lie_groups import Retract
     from gradwitness.judging.recorded_forward import Iteration
     from gradwitness.judging.slopes import Again
 
@@ -66,6 +68,11 @@ class Case:
         Where the function may use numbers as constants, on purpose.
     owner : object
         The function and its input: what is guilty once is not run again.
+    is_leaf : bool
+    retracts : tuple of (callable or None)
+        What was declared to move the operand, and the results.
+    tried : str
+        Along what else the rules refute it.
     """
 
     again: Again
@@ -81,6 +88,8 @@ class Case:
     constants: str
     owner: object
     is_leaf: bool
+    retracts: tuple[Retract | None, Retract | None] = (None, None)
+    tried: str = ""
 
     def require(self) -> None:
         """Raise Unjudgeable if the function may not run again."""
@@ -122,11 +131,35 @@ class Case:
         )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended.
+
+    Attributes
+    ----------
+    comparison : Comparison
+    grade : str
+    kinds : Kinds or None
+        Which of its gradients are along Lie groups.
+    """
+
+    comparison: Comparison
+    grade: str
+    kinds: Kinds | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Accused(Finding):
-    """A finding that waits for the slopes of a function."""
+    """A finding that waits for the slopes of a function, unless the rules have seen enough."""
 
-    case: Case
+    case: Case | Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Along(Finding):
+    """A finding about gradients along Lie groups."""
+
+    kinds: Kinds
 
 
 def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]]:
@@ -145,26 +178,34 @@ def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]
         if not isinstance(finding, Accused):
             return finding
         case = finding.case
-        try:
-            known = case.owner in guilty and not case.peculiar
-            comparison, grade = _settled(case, known=known)
-        except Exception as error:  # noqa: BLE001 (the report says so)
-            comparison, grade = unjudged(failure(error), None), ""
-        if comparison.verdict is Verdict.DISAGREES:
-            guilty.add(case.owner)
-        elif case.expected is not None:
+        if isinstance(case, Outcome):
+            outcome = case
             trusted.add(finding.node)
-        given = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
-        return Finding(**{**given, "comparison": comparison, "grade": grade})
+        else:
+            try:
+                known = case.owner in guilty and not case.peculiar
+                outcome = _settled(case, known=known)
+            except Exception as error:  # noqa: BLE001 (the report says so)
+                outcome = Outcome(unjudged(failure(error), None), "")
+            if outcome.comparison.verdict is Verdict.DISAGREES:
+                guilty.add(case.owner)
+                outcome = replace(outcome, grade=outcome.grade + case.tried)
+            elif case.expected is not None or outcome.kinds is not None:
+                trusted.add(finding.node)
+        given: dict[str, Any] = {n: getattr(finding, n) for n in Finding.__dataclass_fields__}
+        given |= {"comparison": outcome.comparison, "grade": outcome.grade}
+        if outcome.kinds is None:
+            return Finding(**given)
+        return Along(**given, kinds=outcome.kinds)
 
     return [one(finding) for finding in findings], trusted
 
 
-def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
+def _settled(case: Case, *, known: bool) -> Outcome:
     if case.by_rules is None or case.reason:
         return _by_slopes(case)
     if case.expected is None or known:
-        return case.by_rules, NORMWISE
+        return Outcome(case.by_rules, NORMWISE)
     try:
         claim = case.claim()
         for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
@@ -175,43 +216,69 @@ def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
     except Unjudgeable as why:
         return _unmeasured(case, str(why))
     if verdict is Verdict.DISAGREES:
-        return _tangential(case, claim) or (case.by_rules, _CONFIRMED)
+        return _tangential(case, claim) or Outcome(case.by_rules, _CONFIRMED)
     if verdict is Verdict.INCONCLUSIVE:
         return _unmeasured(case, "its slopes cannot tell the two apart")
     comparison = measure(case.again, claim)
     if comparison.verdict is Verdict.DISAGREES:
-        return case.by_rules, _CONFIRMED
-    return comparison, _SUPPORTED.format(count=comparison.size)
+        return Outcome(case.by_rules, _CONFIRMED)
+    return Outcome(comparison, _SUPPORTED.format(count=comparison.size))
 
 
-def _unmeasured(case: Case, why: str) -> tuple[Comparison, str]:
+def _unmeasured(case: Case, why: str) -> Outcome:
     """Judge by the rules alone: they refute unless something speaks against their question."""
     assert case.by_rules is not None  # noqa: S101 (the caller has looked)
     if not case.peculiar:
-        return case.by_rules, f"{NORMWISE}; not measured: {why}"
+        return Outcome(case.by_rules, f"{NORMWISE}; not measured: {why}")
     reason = f"not the derivative of the recorded forward, but {case.peculiar}: {why}"
-    return _open(case.by_rules, reason), ""
+    return Outcome(_open(case.by_rules, reason), "")
 
 
-def _tangential(case: Case, claim: Claim) -> tuple[Comparison, str] | None:
+def _tangential(case: Case, claim: Claim) -> Outcome | None:
     """Judge along the directions in which an operand may move, if the claim lies in them."""
     for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
             return _along(case, along.name, comparison)
+    return _by_groups(case, claim)
+
+
+def _by_groups(case: Case, claim: Claim) -> Outcome | None:
+    """Judge along Lie groups, if the claim is a gradient along them."""
+    pairs = [
+        None if g is None or value is None or value.array is None else (wide(value.array), g)
+        for value, g in zip(claim.outputs, claim.incoming, strict=False)
+    ]
+    unit = unit_roundoff(claim.dtype)
+    for convention in conventions((claim.at, claim.sent), pairs, unit, case.retracts):
+        chart, results = convention.operand, convention.results
+        arrived = [
+            results[k].to_numbers(g) if k in results else g for k, g in enumerate(claim.incoming)
+        ]
+        unsettled = claim.unsettled + convention.inexact
+        told = replace(claim, incoming=arrived, unsettled=unsettled)
+        if chart is None:
+            comparison = measure(case.again, told)
+        else:
+            told = replace(told, sent=chart.to_numbers(claim.sent), move=chart.move)
+            comparison = measure(case.again, told, chart.project)
+        if comparison.verdict is Verdict.AGREES:
+            kinds = convention.kinds
+            said = f"by slopes ({comparison.size} directions, float64) {kinds}"
+            return Outcome(comparison, said, kinds)
     return None
 
 
-def _along(case: Case, name: str, comparison: Comparison) -> tuple[Comparison, str]:
+def _along(case: Case, name: str, comparison: Comparison) -> Outcome:
     """Agree along some directions only: for a tensor that the program keeps there."""
     grade = f"right along {name} directions only"
     if case.is_leaf:
         reason = f"right along {name} directions only, and nothing shows that the leaf stays there"
-        return _open(comparison, reason), grade
-    return replace(comparison, verdict=Verdict.AGREES, reason=""), grade
+        return Outcome(_open(comparison, reason), grade)
+    return Outcome(replace(comparison, verdict=Verdict.AGREES, reason=""), grade)
 
 
-def _by_slopes(case: Case) -> tuple[Comparison, str]:
+def _by_slopes(case: Case) -> Outcome:
     """Judge where the rules cannot: by slopes alone."""
     array = case.again.values[case.sent[0]].array if case.sent else None
     try:
@@ -219,7 +286,7 @@ def _by_slopes(case: Case) -> tuple[Comparison, str]:
         claim = case.claim()
         comparison = measure(case.again, claim)
     except Unjudgeable as why:
-        return unjudged(f"{case.reason}; {why}", array), ""
+        return Outcome(unjudged(f"{case.reason}; {why}", array), "")
     if comparison.verdict is Verdict.DISAGREES:
         along = _tangential(case, claim)
         if along is not None:
@@ -230,11 +297,11 @@ def _by_slopes(case: Case) -> tuple[Comparison, str]:
     elif comparison.verdict is Verdict.INCONCLUSIVE:
         comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
     elif case.constants and agreed and case.by_rules is not None:
-        return case.by_rules, NORMWISE
+        return Outcome(case.by_rules, NORMWISE)
     grade = ""
     if math.isfinite(comparison.detects):
         grade = f"{GRADE.format(count=comparison.size)}, since {case.reason}"
-    return comparison, grade
+    return Outcome(comparison, grade)
 
 
 def _open(comparison: Comparison, reason: str) -> Comparison:

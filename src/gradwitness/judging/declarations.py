@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import run
+from gradwitness.rules.retractions import retraction_of
 from gradwitness.rules.surrogates import declared
 from gradwitness.tape import Ref
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.judging.lie_groups import Retract
     from gradwitness.judging.records import Records
     from gradwitness.judging.slopes import Functions
     from gradwitness.tape import Argument, Node, Tape
@@ -49,6 +51,18 @@ class Declared:
             for name, gradient in by_name.items()
             if name in input_nrs
         }
+
+    def retracts(self, node: Node, input_nr: int) -> tuple[Retract | None, Retract | None]:
+        """Return what was declared to move an operand, and what to move the results."""
+        functions = self._functions
+        function = None if functions is None else functions.function(node.id)
+        results = retraction_of(function, None)
+        try:
+            input_nrs = {} if functions is None else _input_nrs(functions.arguments(node.id))
+        except Unjudgeable:
+            return None, results
+        name = next((name for name, number in input_nrs.items() if number == input_nr), None)
+        return None if name is None else retraction_of(function, name), results
 
     def gradients(
         self, node: Node, incoming: Sequence[Bounded | None], arithmetic: Arithmetic

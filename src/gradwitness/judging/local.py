@@ -18,6 +18,7 @@ from gradwitness.judging.accused import settled
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.lineage import Lineage
+from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
@@ -208,6 +209,7 @@ class Judge:
             else f
             for f in findings
         ]
+        findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
@@ -236,7 +238,11 @@ class Judge:
                 replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
                 for row in rows
             ]
-        notes = (*unfelt, *self._panel.notes(Judgement(tape, findings, rows, replayed)))
+        notes = (
+            *unfelt,
+            *along.notes(rows),
+            *self._panel.notes(Judgement(tape, findings, rows, replayed)),
+        )
         return _final((*findings, *_incomplete(failures)), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:

@@ -124,6 +124,8 @@ class Claim:
         How far an iteration's last step still moved its result, relative to it.
     unsettled : float
         How far the derivative of an iteration may lie from that of its limit, relative to it.
+    move : callable
+        Moves the operand by a step.
     """
 
     node: int
@@ -135,6 +137,7 @@ class Claim:
     outputs: Sequence[Value | None]
     tremor: float = 0.0
     unsettled: float = 0.0
+    move: Callable[[Floats, Floats], Floats] = np.add
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ class _Phi:
 
     def _results(self, step: Floats) -> list[tuple[Floats, Floats]]:
         claim = self._claim
-        results = self._functions.run({claim.value: claim.at + step})
+        results = self._functions.run({claim.value: claim.move(claim.at, step)})
         pairs = []
         for output_nr, g in enumerate(claim.incoming):
             if g is None:

@@ -28,7 +28,7 @@ from gradwitness.tape import Edge, Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.judging.accused import Case
+    from gradwitness.judging.accused import Case, Outcome
     from gradwitness.judging.records import Records
     from gradwitness.judging.slopes import Functions
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
@@ -141,7 +141,7 @@ class SweepCheck:
         comparison: Comparison,
         formula: str = "",
         grade: str = "",
-        case: Case | None = None,
+        case: Case | Outcome | None = None,
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
         finding = Finding if case is None else partial(Accused, case=case)
@@ -242,7 +242,7 @@ class SweepCheck:
         names: list[tuple[str, str]],
         comparison: Comparison,
         grade: str = "",
-        case: Case | None = None,
+        case: Case | Outcome | None = None,
     ) -> None:
         name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
         what = f"gradient of {name}"
