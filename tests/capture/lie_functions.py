@@ -18,13 +18,15 @@ PARTS = {"SO(3)": "q", "R+ x SO(3)": "qs", "SE(3)": "tq", "Sim(3)": "tqs"}
 
 
 def skew(u: Any) -> Any:
-    return torch.stack([torch.linalg.cross(u, e.expand_as(u)) for e in torch.eye(3).to(u)], -1)
+    return torch.stack(
+        [torch.linalg.cross(u, e.expand_as(u)) for e in torch.eye(3, dtype=u.dtype)], -1
+    )
 
 
 def rotation(q: Any) -> Any:
     """Return R = I + 2 w [u] + 2 [u]^2."""
     turn, w = skew(q[..., :3]), q[..., 3, None, None]
-    return torch.eye(3).to(q) + 2 * w * turn + 2 * turn @ turn
+    return torch.eye(3, dtype=q.dtype) + 2 * w * turn + 2 * turn @ turn
 
 
 def times(matrix: Any, v: Any) -> Any:
@@ -36,7 +38,7 @@ def padded(g: Any) -> Any:
 
 
 def series(phi: Any) -> tuple[Any, Any, Any]:
-    return phi.norm(dim=-1)[..., None, None], skew(phi), torch.eye(3).to(phi)
+    return phi.norm(dim=-1)[..., None, None], skew(phi), torch.eye(3, dtype=phi.dtype)
 
 
 def left(phi: Any) -> Any:

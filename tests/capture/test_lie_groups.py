@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def after_exp(x: Any, p: Any, *, exp: Any = Exp, log: Any = Log) -> Any:
 
 
 CHAINS: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
-    **{name: (name, lambda x, p, f=f: apply(f, x, p)) for name, f in ACTS.items()},
+    **{name: (name, partial(apply, function)) for name, function in ACTS.items()},
     "SO(2)": ("SO(2)", lambda x, p: apply(Turn, x, p[:, :2])),
     "log": ("SO(3)", lambda x, p: apply(Log, x) * p),
     "log, exp": ("SO(3)", after_exp),
@@ -122,12 +123,26 @@ def test_a_right_gradient_agrees_and_says_along_what(name: str, dtype: torch.dty
     assert note.text.startswith(f"the gradient of x is {words}")
 
 
+class OtherFormula(TURN):  # type: ignore[misc, valid-type]
+    """The same for unit quaternions: R^T g = (w^2 - u^2) g + 2 (u . g) u - 2 w u x g."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (of_x, _), (g,), q = TURN.backward(ctx, *grads), grads, ctx.saved_tensors[0]
+        u, w = q[..., :3], q[..., 3:]
+        along = 2 * (u * g).sum(-1, keepdim=True) * u - 2 * w * torch.linalg.cross(u, g)
+        return of_x, (w * w - (u * u).sum(-1, keepdim=True)) * g + along
+
+
 def test_unit_quaternions_that_were_made_in_float32_agree() -> None:
-    x = elements("SE(3)", torch.float32).double().requires_grad_()
+    x = elements("SO(3)", torch.float32).double().requires_grad_()
     p = torch.ones((3, 3), dtype=torch.float64, requires_grad=True)
     with gw.watch() as witness:
-        loss(apply(POSE, x, p)).backward()
+        loss(apply(OtherFormula, x, p)).backward()
     assert witness.verdict is Verdict.AGREES, witness.report.reasons()
+    of_x, of_p = (f.grade for f in witness.report.findings if f.grade)
+    assert of_x == "normwise, along tangent directions of SO(3) (left perturbation)"
+    assert of_p.startswith("normwise, to the 1e-08 by which elements are off their group")
 
 
 def with_fault(function: Any, fault: Callable[[Any], Any]) -> Any:
@@ -260,6 +275,16 @@ def test_what_moves_whole_elements_passes_such_gradients_on() -> None:
     assert witness.verdict is Verdict.AGREES, witness.report.reasons()
 
 
+def test_elements_of_a_class_of_their_own_agree() -> None:
+    class Pose(torch.Tensor):
+        pass
+
+    x, p = given("SE(3)", torch.float64)
+    with gw.watch() as witness:
+        loss(apply(POSE, x.as_subclass(Pose).as_subclass(torch.Tensor), p)).backward()
+    assert witness.verdict is Verdict.AGREES, witness.report.reasons()
+
+
 def test_a_recording_alone_agrees(tmp_path: Any) -> None:
     group, run = CHAINS["product of inverse"]
     watched(group, run, torch.float32).save(tmp_path / "tape.npz")
@@ -354,7 +379,7 @@ def test_a_retraction_that_does_not_fit() -> None:
     with pytest.raises(RuleError, match="belongs to nothing"):
         gw.retraction(Heading)
     with pytest.raises(RuleError, match="give it an element x and the vector v"):
-        gw.retraction(Heading, "z")(lambda x: x)
+        gw.retraction(Heading, "z")(one_sign)
     gw.retraction(Heading, "p", results=True)(ahead)
     with pytest.raises(RuleError, match="replace=True"):
         gw.retraction(Heading, "p")

@@ -138,7 +138,9 @@ class Convention:
         charts = [*([self.operand] if self.operand else []), *self.results.values()]
         if not charts:
             return Kinds(
-                False, (), f"to the {self.beside:.1g} by which elements are off their group"
+                False,
+                (),
+                f"to the {self.beside / _APART:.1g} by which elements are off their group",
             )
         names = " and ".join(dict.fromkeys(chart.name for chart in charts))
         how = "as declared" if charts[0].retract else "left perturbation"

@@ -10,7 +10,7 @@ from gradwitness._errors import RuleError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Retract = Callable[[Any, Any], Any]
+    Retract = Callable[..., Any]
 
 _declared: dict[type, dict[str | None, Retract]] = {}
 
