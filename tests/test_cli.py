@@ -104,7 +104,8 @@ def test_check_saves_in_every_form_and_reads_the_tape_back(program: Path, tmp_pa
     again = cli("check", tmp_path / "made.npz")
     assert again.code == 1
     table = first.out.partition("step      took")[0]
-    assert again.out.startswith(table)
+    # A recording holds no functions whose slopes could be measured.
+    assert again.out.startswith(table.replace("; its slopes in float64 refute it too", ""))
     assert (tmp_path / "made.txt").read_text() in table.replace(" \n", "\n") + "\n"
 
 

@@ -135,6 +135,14 @@ def check(
             "hidden faults",
         ),
     ] = False,
+    rerun: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="a custom function that may run again afterwards to measure its slopes, though it "
+            "is not known to be pure; repeatable",
+        ),
+    ] = None,
     github: Annotated[
         bool, typer.Option("--github", help="also annotate wrong steps in a GitHub workflow")
     ] = False,
@@ -159,9 +167,9 @@ def check(
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     sources = [read_claims(file) for file in claims or ()]
-    probed = probes_of(target) if probe else None
+    probed = probes_of(target, rerun or ()) if probe else None
     if probed is None:
-        tape, report, cost = judged(target, keep=None if sources else KEEP)
+        tape, report, cost = judged(target, None if sources else KEEP, rerun or ())
     else:
         tape, report, cost = probed.tape, probed.report, ""
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.autograd import Function
 
@@ -63,7 +64,7 @@ def test_a_cotangent_that_is_forgotten_there_is_found() -> None:
 
 
 class ByRow(Function):
-    """sin, row by row into memory of its own; keeps to float32."""
+    """sin by NumPy, row by row into memory of its own; keeps to float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Any) -> Any:
@@ -72,7 +73,7 @@ class ByRow(Function):
         ctx.save_for_backward(x)
         y = torch.empty_like(x)
         for row in range(len(x)):
-            y[row] = x[row].sin()
+            y[row] = torch.from_numpy(np.sin(x[row].detach().numpy()))
         return y
 
     @staticmethod
@@ -86,7 +87,7 @@ def test_what_its_outputs_are_made_of_is_refused_without_a_claim_of_evidence() -
         apply(ByRow, x).square().sum().backward()
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
     (doubt,) = [f for f in witness.report.findings if "ByRow" in f.title and f.comparison.reason]
-    assert "changes a view in place in its forward" in doubt.comparison.reason
+    assert "its forward leaves torch (outside.numpy)" in doubt.comparison.reason
     assert "float32 only" in doubt.comparison.reason
     # No slope was measured: no count of directions.
     assert doubt.grade == ""

@@ -2,12 +2,16 @@
 
 # Torch prescribes the parameters.
 
+# Torch prescribes the parameters.
+# ruff: noqa: ARG004
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch.autograd import Function
 
 import gradwitness as gw
 from capture.functions import apply
@@ -16,16 +20,20 @@ from capture.implicit import (
     IMPLICIT,
     Cubic,
     LogDeterminant,
+    Root,
     Sparsemax,
     leaves,
     loss,
     spoilt,
 )
+from capture.programs import leaf
+from experiment.invoke import cli
 from gradwitness import Verdict
 from gradwitness.judging.finding import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 FORMATS = [torch.float32, torch.float64]
 # Transposed, a gradient among symmetric matrices is the same.
@@ -89,7 +97,7 @@ def test_along_symmetric_directions_only_is_said_and_no_leaf_agrees() -> None:
         apply(Cubic, a, torch.arange(9.0).view(3, 3)).backward()
     assert witness.verdict is Verdict.INCONCLUSIVE
     (reason,) = witness.report.reasons()
-    assert reason.startswith("right along symmetric directions only, and nothing shows")
+    assert reason.startswith("right along symmetric directions only, and nothing keeps")
 
 
 def test_a_recording_holds_no_functions(tmp_path: Any) -> None:
@@ -197,3 +205,196 @@ def test_nothing_runs_again_before_the_block_has_ended() -> None:
     assert runs == 1
     assert Counted.runs > 1
     assert witness.verdict is Verdict.AGREES
+
+
+class Cell(torch.nn.Module):
+    """One step of an equilibrium layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = torch.nn.Linear(4, 4)
+        self.last = torch.nn.Tanh()
+
+    def forward(self, z: Any, x: Any) -> Any:
+        return self.last(self.inside(z) / 2 + x)
+
+
+class Deep(Function):
+    """The fixed point of a module that is an argument, like its parameters."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, cell: Any, x: Any, *parameters: Any) -> Any:
+        z = torch.zeros_like(x)
+        for _ in range(15):
+            z = cell(z, x)
+        ctx.cell = cell
+        ctx.save_for_backward(z, x, *parameters)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        z, x, *parameters = (t.detach().requires_grad_() for t in ctx.saved_tensors)
+        given = dict(zip([n for n, _ in ctx.cell.named_parameters()], parameters, strict=True))
+        with torch.enable_grad():
+            out = torch.func.functional_call(ctx.cell, given, (z, x))
+        v = grads[0]
+        for _ in range(80):
+            v = grads[0] + torch.autograd.grad(out, z, v, retain_graph=True)[0]
+        of_x, *others = torch.autograd.grad(out, [x, *parameters], v)
+        return None, of_x, Deep.factor * others[0], *others[1:]
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize(("factor", "wrong"), [(1.0, set()), (1.02, {1}), (-1.0, {1})])
+def test_a_module_among_the_arguments_moves_with_its_parameters(
+    factor: float, wrong: set[int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Deep, "factor", factor)
+    torch.manual_seed(0)
+    cell, x = Cell().to(dtype), leaf(3, 4, dtype=dtype)
+    before = [p.detach().clone() for p in cell.parameters()]
+    with gw.watch(cell) as witness:
+        apply(Deep, cell, x, *cell.parameters()).backward(torch.randn(3, 4, dtype=dtype))
+    assert all(map(torch.equal, before, cell.parameters()))
+    assert {f.tensor_nr for f in witness.report.wrong} == wrong
+    deep = [f for f in witness.report.findings if f.title.startswith("DeepBackward")]
+    others = [f.verdict for f in deep if f.step is Step.BACKWARD and f.tensor_nr not in wrong]
+    assert others == [Verdict.AGREES] * (3 - len(wrong))
+
+
+class OutsideRoot(Function):
+    """z with z^3 + z = x, by half Newton steps in NumPy, stopped early: no rule sees them."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        given = x.numpy()
+        z, moved = 0 * given, 1.0
+        while moved > 1e-6:
+            step = 0.5 * (z**3 + z - given) / (3 * z * z + 1)
+            z, moved = z - step, float(abs(step).max())
+        result = torch.from_numpy(z)
+        ctx.save_for_backward(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (z,) = ctx.saved_tensors
+        return OutsideRoot.factor * grads[0] / (3 * z * z + 1)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("factor", [1.0, 1.02, -1.0])
+def test_a_solver_that_no_record_shows(
+    factor: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OutsideRoot, "factor", factor)
+    torch.manual_seed(0)
+    with gw.watch() as witness:
+        apply(OutsideRoot, leaf(6, dtype=dtype)).backward(torch.randn(6, dtype=dtype))
+    if factor == 1:
+        assert witness.report.wrong == ()
+    else:
+        assert witness.verdict is Verdict.DISAGREES
+
+
+class Stepped(Function):
+    """Rounds to 1/32, and passes the gradient straight through."""
+
+    runs = 0
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        Stepped.runs += 1
+        return (32 * x).round() / 32
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0]
+
+
+def test_the_slope_of_a_staircase_supports_nobody() -> None:
+    torch.manual_seed(0)
+    Stepped.runs = 0
+    # With so many elements, the slope over a long step is that of the identity.
+    with gw.watch(rerun=True) as witness:
+        apply(Stepped, leaf(4000)).backward(torch.randn(4000))
+    assert witness.verdict is Verdict.DISAGREES
+    assert Stepped.runs == 1
+
+
+class OutsideSum(Function):
+    """The sum of C A, out of sight, with one of three gradients of a symmetric A."""
+
+    gradient: Any = None
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, c: Any) -> Any:
+        ctx.save_for_backward(c)
+        return torch.from_numpy((a.numpy() * c.numpy()).sum(keepdims=True))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] * OutsideSum.gradient(*ctx.saved_tensors), None
+
+
+@pytest.mark.parametrize(
+    ("gradient", "verdict"),
+    [
+        (lambda c: c, Verdict.AGREES),
+        (lambda c: (c + c.mT) / 2, Verdict.INCONCLUSIVE),
+        (lambda c: c.mT, Verdict.DISAGREES),
+        (lambda c: (c + c.mT) / 1.98, Verdict.DISAGREES),
+    ],
+    ids=["all", "symmetric", "transposed", "too much"],
+)
+def test_a_transposed_gradient_of_a_symmetric_matrix_does_not_pass(
+    gradient: Callable[[Any], Any], verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OutsideSum, "gradient", gradient)
+    torch.manual_seed(0)
+    c = torch.randn(3, 3)
+    with gw.watch() as witness:
+        apply(OutsideSum, torch.eye(3).requires_grad_(), c).sum().backward()
+    assert witness.verdict is verdict
+
+
+@pytest.mark.parametrize(("fault", "verdict"), [(None, Verdict.AGREES), ("2 %", Verdict.DISAGREES)])
+def test_probes_and_gradcheck_ask_the_same_two_questions(
+    fault: str | None, verdict: Verdict
+) -> None:
+    function = Root if fault is None else spoilt(Root, fault)
+    given = leaves(Root, torch.float32)
+    assert gw.probe(lambda: loss(function, given, Root)).verdict is verdict
+    passes = gw.gradcheck(lambda x: apply(function, x), given[0], raise_exception=False)
+    assert passes is (verdict is Verdict.AGREES)
+
+
+PROGRAM = """
+import torch
+from capture.implicit import Root, leaves, loss
+
+class Counted(Root):
+    runs = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        Counted.runs += 1
+        return Root.forward(ctx, x)
+
+def step():
+    loss(Counted, leaves(Root, torch.float32), Root).backward()
+"""
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 3), (["--rerun", "Counted"], 0)])
+def test_the_command_is_told_what_may_run_again(
+    options: list[str], code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "train.py").write_text(PROGRAM)
+    result = cli("check", f"{tmp_path / 'train.py'}:step", *options)
+    assert result.code == code
+    assert ("--rerun Counted" in result.out) is (code == 3)

@@ -285,6 +285,23 @@ def test_elements_of_a_class_of_their_own_agree() -> None:
     assert witness.verdict is Verdict.AGREES, witness.report.reasons()
 
 
+def test_a_result_of_one_number_is_no_element() -> None:
+    class Total(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x.square().sum()
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return 2.02 * grads[0] * ctx.saved_tensors[0]
+
+    x, _ = given("SO(3)", torch.float64)
+    with gw.watch() as witness:
+        apply(Total, x).backward()
+    assert witness.verdict is Verdict.DISAGREES
+
+
 def test_a_recording_alone_agrees(tmp_path: Any) -> None:
     group, run = CHAINS["product of inverse"]
     watched(group, run, torch.float32).save(tmp_path / "tape.npz")

@@ -62,7 +62,7 @@ def test_a_solver_with_scratch_memory_agrees_with_a_note(dtype: torch.dtype) -> 
     for _ in range(5):
         z = z + 0.1 * torch.tanh(again[0] @ z)
         rows.append(z)
-    torch.stack(rows).square().sum().backward()
+    torch.autograd.backward(torch.stack(rows).square().sum())
     torch.testing.assert_close([w.grad, y.grad], [x.grad for x in again])
 
 
@@ -111,6 +111,37 @@ def test_an_error_counts_where_a_gradient_feels_it(
         (apply(Shifted, x, b(p)).square().sum() + p.sum()).backward()
     assert witness.verdict is verdict
     assert not any(row.inherited and row.digits > 15 for row in witness.report.rows)
+
+
+class Multiplied(Function):
+    """The identity, whose gradient is multiplied."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, factor: float) -> Any:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.factor * grads[0], None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("second", "verdict"),
+    [(0.5, Verdict.AGREES), (0.4, Verdict.DISAGREES), (0.5001, Verdict.DISAGREES)],
+)
+def test_errors_that_cancel_are_told_in_a_note(
+    second: float, verdict: Verdict, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    x, w = leaf(4, dtype=dtype), leaf(4, 4, dtype=dtype)
+    with gw.watch(names={"x": x, "w": w}) as witness:
+        h = apply(Multiplied, x.sin(), 2.0)
+        (w.detach() @ apply(Multiplied, h, second)).square().sum().backward()
+    assert witness.verdict is verdict
+    kinds = [note.kind for note in witness.report.notes]
+    assert kinds == ["wrong step without effect"] * (verdict is Verdict.AGREES)
 
 
 def halves(x: Any) -> Any:

@@ -179,7 +179,10 @@ class _Outcome(NamedTuple):
 def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: bool) -> _Outcome:
     """Return the verdict on a function and what there is to say."""
     with subject.kept():
-        found = probe(subject.step, *subject.models, names=subject.wanted, passes=_PASSES)
+        # It runs many times in any case.
+        found = probe(
+            subject.step, *subject.models, names=subject.wanted, passes=_PASSES, rerun=True
+        )
         if not subject.outputs:
             return _told(
                 Verdict.INCONCLUSIVE,

@@ -26,13 +26,13 @@ from gradwitness.judging.repeatability import Fingerprints
 from gradwitness.judging.unfelt import without_unfelt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     import torch
 
     from gradwitness.capture.probing import Trial
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.slopes import Functions
+    from gradwitness.judging.functions import Functions
     from gradwitness.tape import Edge, LeafUpdate, NodeRun, Tape
 
 
@@ -43,6 +43,7 @@ def probe(
     passes: Iterable[str] | None = None,
     seed: int = 0,
     saved: bool = False,
+    rerun: bool | Collection[Any] = (),
 ) -> Probe:
     """Judge a training step, then test it with random cotangents and perturbed parameters.
 
@@ -69,6 +70,8 @@ def probe(
         The seed of the probes' random numbers. The program's own generators are not affected.
     saved : bool, optional
         Also record the tensors that each node saved for backward, to show them in the graph.
+    rerun : bool or collection, optional
+        Custom functions that may run again afterwards, as for `watch`.
 
     Returns
     -------
@@ -137,6 +140,7 @@ def probe(
             seed=seed,
             saved=saved,
             room=KEEP,
+            rerun=rerun,
             everywhere=passes is not None,
             **further,
         )
@@ -235,7 +239,8 @@ class _Split:
         found = {}
         for kind, findings in self._findings.items():
             passed = only(kind)
-            judged, _ = without_unfelt(passed, *settled(findings))
+            after = settled(findings)
+            judged, _ = without_unfelt(passed, after.findings, after.trusted)
             found[kind] = ProbePass(kind, tuple(judged), passed, error=errors.get(kind, ""))
         if AGAIN in kinds.values():
             # Half a pass has nothing to compare.

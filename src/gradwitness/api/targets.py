@@ -18,18 +18,22 @@ from gradwitness.report.console import console
 from gradwitness.report.tables.terminal import summary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradwitness.judging.finding import Report
     from gradwitness.judging.probe_results import Probe
     from gradwitness.tape import Tape
 
 
-def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report, str]:
+def judged(
+    target: str, keep: int | None = KEEP, rerun: Sequence[str] = ()
+) -> tuple[Tape, Report, str]:
     """Return what a target did, the judgement, and what recording cost."""
     if target.endswith(".npz"):
         tape = load_tape(Path(target))
         return tape, judge(tape), ""
     path, function = _program(target)
-    witness = Witness(saved=True, keep=keep)
+    witness = Witness(saved=True, keep=keep, rerun=rerun)
     from gradwitness.capture.target import load_function
 
     try:
@@ -49,7 +53,7 @@ def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report, str]:
     return witness.tape, witness.report, cost
 
 
-def probes_of(target: str) -> Probe:
+def probes_of(target: str, rerun: Sequence[str] = ()) -> Probe:
     """Return what a program's function did, and did under probes."""
     path, function = _program(target)
     try:
@@ -59,7 +63,7 @@ def probes_of(target: str) -> Probe:
             f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"
         ) from None
     try:
-        return run_probes(load_function(path, function), saved=True)
+        return run_probes(load_function(path, function), saved=True, rerun=rerun)
     except GradwitnessError:
         raise
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)

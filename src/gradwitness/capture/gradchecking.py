@@ -11,8 +11,8 @@ from torch.autograd.gradcheck import GradcheckError
 from torch.overrides import TorchFunctionMode
 
 from gradwitness._errors import GradientDisagreement, InputError, Unjudgeable
+from gradwitness.capture.aside import aside, attempt, numbers_of
 from gradwitness.capture.keeping import Keeper
-from gradwitness.capture.rerun import _aside, _attempt, _numbers
 from gradwitness.capture.source import inside_function, user_line
 from gradwitness.judging.slopes import Claim
 
@@ -161,16 +161,16 @@ class Subject:
             return seeds, list(sent)
 
         with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
-            seeds, sent = _attempt(differentiated)
-        incoming = [_numbers(seed) for seed in seeds]
+            seeds, sent = attempt(differentiated)
+        incoming = [numbers_of(seed) for seed in seeds]
         # Errors too small to show in float32, as from a constant of seven digits, count only for
         # float64 inputs.
         wide = all(tensor.dtype is torch.float64 for tensor in self.wanted.values())
         dtype = "float64" if wide else "float32"
         claims = {}
         for index, (name, tensor) in enumerate(self.wanted.items()):
-            gradient = _numbers(sent[index])
-            at = _numbers(self._wide(tensor))
+            gradient = numbers_of(sent[index])
+            at = numbers_of(self._wide(tensor))
             if at is None:
                 raise Unjudgeable("complex numbers")
             claimed = np.zeros(at.shape) if gradient is None else gradient
@@ -199,9 +199,9 @@ class Subject:
             with torch.enable_grad():
                 return _differentiable(self._fn(*self._placed(tensors)))
 
-        with _aside():
-            outputs = _attempt(forward)
-        return [_numbers(output) for output in outputs]
+        with aside():
+            outputs = attempt(forward)
+        return [numbers_of(output) for output in outputs]
 
     def _wide(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_complex() or tensor.layout is not torch.strided:

@@ -27,9 +27,9 @@ from gradwitness.capture.source import tensors_in
 from gradwitness.judging.probe_results import AGAIN, CORNERS, OWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from gradwitness.judging.slopes import Functions
+    from gradwitness.judging.functions import Functions
     from gradwitness.tape import Tape
 
 
@@ -77,6 +77,7 @@ def trial(
     seed: int,
     saved: bool,
     room: int | None,
+    rerun: bool | Collection[Any] = (),
 ) -> Trial:
     """Run a program once, with probes beside its backward passes, and put its state back.
 
@@ -84,7 +85,7 @@ def trial(
     ----------
     step : callable
         If it runs no backward itself, the tensors that it returns are run backward.
-    models, names, saved, room
+    models, names, saved, room, rerun
         As for `Recorder`.
     tensors : sequence of Tensor
         Known from an earlier run.
@@ -95,7 +96,7 @@ def trial(
     """
     generator = torch.Generator().manual_seed(seed) if moving else None
     prober = Prober(kinds, seed, everywhere=everywhere)
-    recorder = Recorder(*models, names=names, saved=saved, room=room)
+    recorder = Recorder(*models, names=names, saved=saved, room=room, rerun=rerun)
     keeper = Keeper(models, tensors, generator, recorder.before_write)
     observer.watches(recorder.growing(), recorder.functions(), lambda: prober.label)
     try:

@@ -31,7 +31,7 @@ TALKS = "it talks to other processes"
 
 # Libraries that calculate, without the parts of them that do more.
 _LIBRARY = re.compile(
-    r"(numpy|scipy|math|cmath|operator|functools|itertools|typing|collections|einops|torch"
+    r"(numpy|scipy|math|cmath|_?operator|_?functools|itertools|typing|collections|einops|torch"
     r"(?!\.(distributed|_C\._distributed|multiprocessing|utils|serialization|hub|random)\b))\b"
 )
 _ACTIONS = re.compile(r"set_default|set_num|use_|save|load|manual_seed|seed|tofile")
@@ -163,7 +163,10 @@ class _Reader:
         function = inspect.unwrap(function) if _is_foreign(function) else function
         if not isinstance(function, FunctionType):
             yield f"the code of {getattr(function, '__name__', function)} cannot be read"
-        elif not is_skipped(function.__code__.co_filename):
+        elif is_skipped(function.__code__.co_filename):
+            if not _calculates(function.__module__):
+                yield f"it uses {function.__module__}.{function.__name__}"
+        else:
             key = (function, *(id(one) for one in given if isinstance(one, torch.nn.Module)))
             if key in self._read:
                 return
@@ -192,8 +195,6 @@ class _Reader:
                 yield f"{where}sets the attribute {argument}"
             elif op == "IMPORT_NAME" and not _calculates(argument):
                 yield f"{where}imports {argument}"
-            elif op == "LOAD_BUILD_CLASS" or op.startswith("YIELD"):
-                yield f"{where}is more than a plain function"
             elif isinstance(argument, CodeType):
                 yield from self._instructions(function, argument, {}, ())
             # Since Python 3.13, one instruction may load two variables.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import inspect
-import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.capture.aside import aside, attempt, numbers_of
 from gradwitness.capture.purity import TALKS, effect, impurity
 from gradwitness.capture.source import open_functions, tensors_in
 from gradwitness.engine.floats import is_float
@@ -38,6 +38,21 @@ class _Held:
 
     value: int
     device: torch.device
+
+
+@dataclass(frozen=True)
+class _HeldModule:
+    """A module that a function was applied to, with its parameters and buffers, by name."""
+
+    module: torch.nn.Module
+    state: dict[str, _Held]
+
+    def alive(self, tensor: Callable[[_Held], torch.Tensor]) -> torch.nn.Module:
+        """Return a copy of it whose parameters and buffers are given tensors."""
+        copied = copy.deepcopy(self.module)
+        for name, own in (*copied.named_parameters(), *copied.named_buffers()):
+            own.data = tensor(self.state[name])
+        return copied
 
 
 @dataclass(frozen=True)
@@ -82,9 +97,10 @@ class Rerun:
             return "" if self._allowed else "with rerun=False nothing runs again"
         arguments = [_without_tensors(argument) for argument in application.arguments]
         why = self._effect or impurity(application.function, arguments)
+        name = _name(application.function)
         return why and (
-            f"not run again, since {why}; if it may run again after the block, say "
-            f"watch(..., rerun=[{_name(application.function)!r}])"
+            f"it did not run again, since {why}: if it may, after the block, say "
+            f"watch(..., rerun=[{name!r}]) or --rerun {name}"
         )
 
     def run(self, moved: Mapping[int, NDArray[np.float64]]) -> list[Any]:
@@ -103,16 +119,18 @@ class Rerun:
                 if argument.value not in tensors:
                     tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
                 return tensors[argument.value]
+            if isinstance(argument, _HeldModule):
+                return argument.alive(alive)
             if type(argument) in (tuple, list):
                 return type(argument)(alive(element) for element in argument)
             return argument
 
-        with _aside():
+        with aside():
             arguments = [alive(argument) for argument in application.arguments]
             named = {name: alive(argument) for name, argument in application.named.items()}
             run = getattr(application.function, "apply", application.function)
-            results = _attempt(lambda: run(*arguments, **named))
-        return [_numbers(result) for result in tensors_in(results, keep_none=True)]
+            results = attempt(lambda: run(*arguments, **named))
+        return [numbers_of(result) for result in tensors_in(results, keep_none=True)]
 
     def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
         value = self.values[held.value]
@@ -173,6 +191,9 @@ class Applications:
     def _held(self, argument: Any) -> Any:
         if isinstance(argument, torch.Tensor):
             return _Held(self._values.of(argument), argument.device)
+        if isinstance(argument, torch.nn.Module):
+            state = (*argument.named_parameters(), *argument.named_buffers())
+            return _HeldModule(argument, {name: self._held(tensor) for name, tensor in state})
         if type(argument) in (tuple, list):
             return type(argument)(self._held(element) for element in argument)
         return argument
@@ -308,6 +329,8 @@ def _without_tensors(argument: Any) -> Any:
     """Return an argument with None for each tensor: those are copied."""
     if isinstance(argument, _Held):
         return None
+    if isinstance(argument, _HeldModule):
+        return argument.module
     if type(argument) in (tuple, list):
         return tuple(map(_without_tensors, argument))
     return argument
@@ -316,12 +339,16 @@ def _without_tensors(argument: Any) -> Any:
 def _on_tape(argument: Any) -> Any:
     if isinstance(argument, _Held):
         return Ref(argument.value)
+    if isinstance(argument, _HeldModule):
+        return str(type(argument.module).__name__)
     return tuple(map(_on_tape, argument)) if type(argument) in (tuple, list) else argument
 
 
 def _held_in(argument: Any) -> Iterator[_Held]:
     if isinstance(argument, _Held):
         yield argument
+    elif isinstance(argument, _HeldModule):
+        yield from argument.state.values()
     elif type(argument) in (tuple, list):
         for element in argument:
             yield from _held_in(element)
@@ -333,54 +360,3 @@ def _from_text(argument: Any, kind: str) -> Any:
         name = argument.removeprefix("torch.")
         return getattr(torch, name) if hasattr(torch, name) else torch.device(argument)
     return argument
-
-
-def _attempt(run: Callable[[], Any]) -> Any:
-    try:
-        return run()
-    except Exception as error:  # noqa: BLE001 (the program's own code may raise anything)
-        said = str(error).strip().partition("\n")[0]
-        raise Unjudgeable(
-            f"it does not run in float64 ({type(error).__name__}: {said[:120]})"
-        ) from None
-
-
-def _numbers(result: Any) -> NDArray[Any] | None:
-    if not isinstance(result, torch.Tensor):
-        return None
-    if result.is_floating_point() and result.dtype is not torch.float64:
-        name = str(result.dtype).removeprefix("torch.")
-        raise Unjudgeable(f"it returns {name} for float64 inputs: no slope can be measured")
-    array: NDArray[Any] = result.detach().cpu().numpy().copy()
-    return array
-
-
-@contextlib.contextmanager
-def _aside() -> Iterator[None]:
-    """Leave no trace in the program: no recording, no graph, no random number used up.
-
-    Raises
-    ------
-    Unjudgeable
-        If random numbers were drawn: each run is then another function.
-    """
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda._initialized else None
-    state, plain = torch.get_rng_state(), random.getstate()
-    numbers = np.random.get_state()  # noqa: NPY002 (the program may use it)
-    try:
-        with (
-            torch._C._DisableTorchDispatch(),
-            torch._C.DisableTorchFunction(),
-            torch.no_grad(),
-        ):
-            yield
-            same = random.getstate() == plain and torch.equal(torch.get_rng_state(), state)
-            now = np.random.get_state()  # noqa: NPY002
-            if not same or not all(map(np.array_equal, now, numbers)):
-                raise Unjudgeable("it draws random numbers")
-    finally:
-        torch.set_rng_state(state)
-        np.random.set_state(numbers)  # noqa: NPY002
-        random.setstate(plain)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)

@@ -133,7 +133,7 @@ class ValueStore:
         self._remember(tensor._base if tensor._base is not None else tensor)
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
-            for key in draft.objects:
+            for key in self._by_object.keys() & draft.objects:
                 self._remember(self._by_object[key][0])
             _keep_copy(draft)
         storage.epoch += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gradwitness.judging.functions import Again
     from gradwitness.judging.lie_groups import Retract
     from gradwitness.judging.recorded_forward import Iteration
-    from gradwitness.judging.slopes import Again
 
 NORMWISE = "normwise: the function's own order of operations is not known"
 _CONFIRMED = f"{NORMWISE}; its slopes in float64 refute it too"
@@ -40,7 +40,9 @@ _SUPPORTED = (
     "by slopes ({count} directions, float64): they support it. The derivative of the recorded "
     "forward differs, as it does of an iteration, of scratch space or of a part of its argument"
 )
-# What no record shows, such as a solver that stops early, may leave so much of a slope open.
+ALONG = "right along"
+ITERATES = "its forward is an iteration"
+# What a solver that stops early leaves open, where no record shows it.
 _UNSEEN = 1e-3
 
 
@@ -61,14 +63,12 @@ class Case:
         Their judgement.
     expected : ndarray or None
         Their gradient.
-    peculiar : str
-        Why the derivative of the recorded forward may not be the function's; empty if it is.
     iteration : Iteration or None
+        What makes the derivative of the recorded forward another than the function's.
     constants : str
         Where the function may use numbers as constants, on purpose.
     owner : object
         The function and its input: what is guilty once is not run again.
-    is_leaf : bool
     retracts : tuple of (callable or None)
         What was declared to move the operand, and the results.
     tried : str
@@ -83,11 +83,9 @@ class Case:
     reason: str
     by_rules: Comparison | None
     expected: NDArray[Any] | None
-    peculiar: str
     iteration: Iteration | None
     constants: str
     owner: object
-    is_leaf: bool
     retracts: tuple[Retract | None, Retract | None] = (None, None)
     tried: str = ""
 
@@ -128,6 +126,7 @@ class Case:
             outputs=[None if n is None else values[n] for n in self.outputs],
             tremor=self.iteration.change if self.iteration else 0.0,
             unsettled=self.iteration.unsettled if self.iteration else 0.0,
+            unseen=_UNSEEN if self.reason else 0.0,
         )
 
 
@@ -162,17 +161,28 @@ class Along(Finding):
     kinds: Kinds
 
 
-def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]]:
-    """Measure every accused function: its code runs here, after the block.
+class Settled(NamedTuple):
+    """Findings after every accused function was measured.
 
-    Returns
-    -------
+    Attributes
+    ----------
     findings : list of Finding
     trusted : set of int
-        The nodes that were refuted by the rules, but not in the end.
+        The nodes that the rules refute, but not their slopes.
+    refuted : dict of (pass, node, edge, value) to Comparison
+        By what sent a gradient, and which: a leaf may have received just that.
     """
+
+    findings: list[Finding]
+    trusted: set[int | None]
+    refuted: dict[tuple[int | None, ...], Comparison]
+
+
+def settled(findings: Iterable[Finding]) -> Settled:
+    """Measure every accused function: its code runs here, after the block."""
     guilty: set[object] = set()
     trusted: set[int | None] = set()
+    refuted: dict[tuple[int | None, ...], Comparison] = {}
 
     def one(finding: Finding) -> Finding:
         if not isinstance(finding, Accused):
@@ -183,14 +193,18 @@ def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]
             trusted.add(finding.node)
         else:
             try:
-                known = case.owner in guilty and not case.peculiar
+                known = case.owner in guilty and case.iteration is None
                 outcome = _settled(case, known=known)
             except Exception as error:  # noqa: BLE001 (the report says so)
                 outcome = Outcome(unjudged(failure(error), None), "")
             if outcome.comparison.verdict is Verdict.DISAGREES:
                 guilty.add(case.owner)
                 outcome = replace(outcome, grade=outcome.grade + case.tried)
-            elif case.expected is not None or outcome.kinds is not None:
+                places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
+                refuted.update(dict.fromkeys(places, outcome.comparison))
+            elif outcome.kinds or (
+                case.expected is not None and not outcome.grade.startswith(ALONG)
+            ):
                 trusted.add(finding.node)
         given: dict[str, Any] = {n: getattr(finding, n) for n in Finding.__dataclass_fields__}
         given |= {"comparison": outcome.comparison, "grade": outcome.grade}
@@ -198,7 +212,7 @@ def settled(findings: Iterable[Finding]) -> tuple[list[Finding], set[int | None]
             return Finding(**given)
         return Along(**given, kinds=outcome.kinds)
 
-    return [one(finding) for finding in findings], trusted
+    return Settled([one(finding) for finding in findings], trusted, refuted)
 
 
 def _settled(case: Case, *, known: bool) -> Outcome:
@@ -210,7 +224,7 @@ def _settled(case: Case, *, known: bool) -> Outcome:
         claim = case.claim()
         for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
             if along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
-                return _along(case, along.name, replace(case.by_rules, refuted=0))
+                return _along(along.name, case.by_rules)
         case.require()
         verdict = between(case.again, claim, case.expected)
     except Unjudgeable as why:
@@ -222,15 +236,16 @@ def _settled(case: Case, *, known: bool) -> Outcome:
     comparison = measure(case.again, claim)
     if comparison.verdict is Verdict.DISAGREES:
         return Outcome(case.by_rules, _CONFIRMED)
-    return Outcome(comparison, _SUPPORTED.format(count=comparison.size))
+    agrees = comparison.verdict is Verdict.AGREES
+    return Outcome(comparison, _SUPPORTED.format(count=comparison.size) if agrees else "")
 
 
 def _unmeasured(case: Case, why: str) -> Outcome:
     """Judge by the rules alone: they refute unless something speaks against their question."""
     assert case.by_rules is not None  # noqa: S101 (the caller has looked)
-    if not case.peculiar:
+    if case.iteration is None:
         return Outcome(case.by_rules, f"{NORMWISE}; not measured: {why}")
-    reason = f"not the derivative of the recorded forward, but {case.peculiar}: {why}"
+    reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"
     return Outcome(_open(case.by_rules, reason), "")
 
 
@@ -239,7 +254,7 @@ def _tangential(case: Case, claim: Claim) -> Outcome | None:
     for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
-            return _along(case, along.name, comparison)
+            return _along(along.name, comparison)
     return _by_groups(case, claim)
 
 
@@ -269,13 +284,10 @@ def _by_groups(case: Case, claim: Claim) -> Outcome | None:
     return None
 
 
-def _along(case: Case, name: str, comparison: Comparison) -> Outcome:
-    """Agree along some directions only: for a tensor that the program keeps there."""
-    grade = f"right along {name} directions only"
-    if case.is_leaf:
-        reason = f"right along {name} directions only, and nothing shows that the leaf stays there"
-        return Outcome(_open(comparison, reason), grade)
-    return Outcome(replace(comparison, verdict=Verdict.AGREES, reason=""), grade)
+def _along(name: str, comparison: Comparison) -> Outcome:
+    """Leave open what is right along some directions: `without_unfelt` asks whether more counts."""
+    grade = f"{ALONG} {name} directions only"
+    return Outcome(_open(comparison, f"{grade}, and nothing keeps the argument there"), grade)
 
 
 def _by_slopes(case: Case) -> Outcome:

@@ -11,11 +11,11 @@ from gradwitness._errors import RuleFailure, Unjudgeable
 from gradwitness.engine.backward import connects, edge_value, gradients, handed_out
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
-from gradwitness.judging.accused import NORMWISE, Case, Outcome
+from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
 from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
 from gradwitness.judging.group_gradients import along_groups
-from gradwitness.judging.recorded_forward import peculiar, rounds, talks
+from gradwitness.judging.recorded_forward import iteration, rounds, talks
 from gradwitness.judging.records import largest
 from gradwitness.rules.user_rules import own
 from gradwitness.verdict import Verdict
@@ -23,8 +23,8 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
-    from gradwitness.judging.slopes import Functions
     from gradwitness.tape import Edge, Node, NodeRun, Tape
 
 
@@ -165,8 +165,8 @@ class CustomCheck:
         if _refuted(comparison) and not connects(self._tape, node, input_nr):
             return "no recorded operation leads from this input to an output"
         if comparison is not None and comparison.verdict is Verdict.INCONCLUSIVE:
-            odd, iteration = peculiar(self._tape, node, self._records)
-            return f"{odd}, which the rules cannot bound" if iteration else ""
+            loops = iteration(self._tape, node, self._records) is not None
+            return f"{ITERATES}, which the rules cannot bound" if loops else ""
         return ""
 
     def _has_own_rule(self, node: Node) -> bool:
@@ -269,15 +269,15 @@ class CustomCheck:
         tried = "" if along is None else f"; nor is it right {along.kinds}"
         if by_rules is not None and along is not None and along.comparison.ratio < by_rules.ratio:
             by_rules, tried = along.comparison, f"{tried}, to which it comes nearest"
-        odd, iteration = peculiar(self._tape, node, self._records)
+        loop = iteration(self._tape, node, self._records)
         if by_rules is not None and not reason:
             if (by_rules.index is None and sent) or (
-                iteration is None and rounds(self._tape, node, first)
+                loop is None and rounds(self._tape, node, first)
             ):
                 # Of another shape or kind, or a step function: no slope could support it.
                 return Judged(first, by_rules, NORMWISE + tried)
-            if self._functions is None and odd:
-                said = f"not the derivative of the recorded forward, but {odd}"
+            if self._functions is None and loop is not None:
+                said = f"not the derivative of the recorded forward, but {ITERATES}"
                 return Judged(first, unjudged(said, array), by_rules=False)
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
         if self._functions is None:
@@ -287,9 +287,9 @@ class CustomCheck:
             operand = self._functions.operands(node.id)[first]
             again = self._functions.again(node.id, [operand, *numbers])
         except Unjudgeable as failure:
-            if not reason and not odd:
+            if not reason and loop is None:
                 return Judged(first, stands, NORMWISE + tried)
-            said = f"{reason or odd}; {failure}"
+            said = f"{reason or ITERATES}; {failure}"
             return Judged(first, unjudged(said, array), by_rules=False)
         rule = None if isinstance(expected, Unjudgeable) or reason else expected[first]
         leaves_torch = reason.startswith("its forward leaves torch")
@@ -302,13 +302,11 @@ class CustomCheck:
             reason=reason,
             by_rules=by_rules,
             expected=None if rule is None else np.asarray(rule.value),
-            peculiar=odd,
-            iteration=iteration,
+            iteration=loop,
             constants=f"{reason}: right only if the numbers that come back are constants"
             if leaves_torch
             else "",
             owner=(self._functions.function(node.id) or node.name, first),
-            is_leaf=self._tape.values[operand].requires_grad,
             retracts=self._declared.retracts(node, first),
             tried=tried,
         )

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.lie_groups import Retract
     from gradwitness.judging.records import Records
-    from gradwitness.judging.slopes import Functions
     from gradwitness.tape import Argument, Node, Tape
 
 GRADE = "declared by the program, not derived: d{name} = {text}; normwise"

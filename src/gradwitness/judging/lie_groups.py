@@ -182,7 +182,12 @@ def conventions(
 
 
 def _chart(at: Floats, g: Floats, unit: float, retract: Retract | None) -> Chart | None:
-    if g.shape != at.shape or not at.size or not (np.isfinite(at).all() and np.isfinite(g).all()):
+    if (
+        g.shape != at.shape
+        or not at.ndim
+        or not at.size
+        or not (np.isfinite(at).all() and np.isfinite(g).all())
+    ):
         return None
     if retract is not None:
         basis, name, off = _by_differences(retract, at), "a retraction", _BY_DIFFERENCES
@@ -200,7 +205,7 @@ def _chart(at: Floats, g: Floats, unit: float, retract: Retract | None) -> Chart
 
 def element(at: Floats, unit: float) -> str:
     """Return the group of which all rows of an array are elements; empty if there is none."""
-    name = _GROUPS.get(at.shape[-1], "") if at.ndim else ""
+    name = _GROUPS.get(at.shape[-1], "")
     if not name or _off_unit(at) > _ROUNDINGS * max(unit, _FLOAT32):
         return ""
     return "" if at.shape[-1] in _SCALED and np.any(at[..., -1] <= 0) else name

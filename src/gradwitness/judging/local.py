@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gradwitness.judging.finding import Row
-    from gradwitness.judging.slopes import Functions
+    from gradwitness.judging.functions import Functions
     from gradwitness.tape import Call, Edge, LeafUpdate, NodeRun, Tape
 
 
@@ -201,7 +201,7 @@ class Judge:
             # Nothing was recorded, so there are no findings to report.
             return _final(_incomplete(tape.failures))
         # Accused functions run again here.
-        findings, trusted = settled(self._findings)
+        findings, trusted, refuted = settled(self._findings)
         # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
@@ -222,7 +222,14 @@ class Judge:
             reported = {finding.comparison.reason for finding in findings}
             failures = [reason for reason in failures if reason not in reported]
 
+        received = {}
+        for (sweep, node, input_nr, value), comparison in refuted.items():
+            edge = tape.nodes[node or 0].edges[input_nr or 0]
+            received[sweep, edge and (edge.node, edge.index), value] = comparison
+
         def finished(row: Row) -> Row:
+            place = row.sweep, (row.node, row.input_nr), row.value
+            row = replace(row, comparison=received.get(place, row.comparison))
             input_nr = (row.node, row.input_nr)
             verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, row.comparison)
             digits = row.digits

@@ -1,7 +1,7 @@
 """What the recorded forward of a custom function shows about its derivative.
 
-The derivative of what was recorded is that of the function, except where the function is more than
-its record: an iteration stands for its limit, and memory from outside carries numbers unseen.
+The derivative of what was recorded is that of the function, except where the function is meant to
+be more than its record: an iteration stands for its limit.
 """
 
 from __future__ import annotations
@@ -79,19 +79,6 @@ def rounds(tape: Tape, node: Node, input_nr: int) -> bool:
     return not reaching(inner, outputs).isdisjoint(node.outputs)
 
 
-def peculiar(tape: Tape, node: Node, records: Records) -> tuple[str, Iteration | None]:
-    """Return why the derivative of a recorded forward may not be the function's; empty if it is.
-
-    Also the iteration, if it is one.
-    """
-    iteration = _iteration(tape, node, records)
-    if iteration is not None:
-        return "its forward is an iteration", iteration
-    if _uses_scratch(tape, node):
-        return "its forward writes to memory that it did not make", None
-    return "", None
-
-
 def _inner(tape: Tape, node: Node) -> list[Call]:
     return [tape.calls[number] for number in node.inner]
 
@@ -100,23 +87,7 @@ def _operands(call: Call) -> set[int]:
     return {n for argument in call.arguments.values() for n in references(argument)}
 
 
-def _uses_scratch(tape: Tape, node: Node) -> bool:
-    """Whether a forward writes to memory that another part of the program made."""
-
-    def storages(numbers: set[int]) -> set[int]:
-        layouts = (tape.values[n].layout for n in numbers)
-        return {layout.storage for layout in layouts if layout is not None}
-
-    own: set[int] = set()
-    for call in _inner(tape, node):
-        outputs = storages({n for n in call.outputs if n is not None})
-        if call.writes and not outputs <= own:
-            return True
-        own |= outputs - storages(_operands(call))
-    return False
-
-
-def _iteration(tape: Tape, node: Node, records: Records) -> Iteration | None:
+def iteration(tape: Tape, node: Node, records: Records) -> Iteration | None:
     """Return the iteration that converges best: the same operation of one line, again and again."""
     inner = _inner(tape, node)
     groups: dict[tuple[str, str, tuple[int, ...]], list[int]] = {}
@@ -128,10 +99,10 @@ def _iteration(tape: Tape, node: Node, records: Records) -> Iteration | None:
     # A line may hold the operation several times.
     chains = (group[::-1][::n][::-1] for group in groups.values() for n in _TOGETHER)
     found = [
-        iteration
+        loop
         for results in chains
         if len(results) >= _LEAST and results[-1] in reaching(inner, {results[-2]})
-        for iteration in _converging(results, records)
+        for loop in _converging(results, records)
     ]
     return min(found, key=lambda one: one.change, default=None)
 

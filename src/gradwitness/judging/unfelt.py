@@ -6,8 +6,9 @@ that memory. Such a step is wrong, and the gradients that the user receives are 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.floats import is_inexact, unit_roundoff
 from gradwitness.engine.replay import Steps, backward_pass
+from gradwitness.judging.accused import ALONG
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import listed
@@ -23,18 +25,30 @@ from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
     from gradwitness.engine.binding import Lookup
+    from gradwitness.judging.comparison import Comparison
     from gradwitness.tape import Node, Tape
 
+NodeInput = tuple[int, int]
+
 UNFELT = "wrong, but no gradient that was asked for depends on it"
-# What is left where float64 numbers cancel, relative to the gradient that they belong to.
-_CANCELLED = 2.0**-44
+# What is left where numbers cancel: so many roundings of the gradient, and so small a part of what
+# another error of the same size would leave.
+_ROUNDINGS = 64
+_CANCELLED = 2.0**-14
 # A pass is run for each wrong step: beyond so many, the rest counts as felt.
 _MOST = 64
+
+
+class Effect(NamedTuple):
+    """An error, and what arrives of it where the program asked for gradients."""
+
+    error: NDArray[Any]
+    arriving: dict[NodeInput, Any]
 
 
 class Trusting(Steps):
@@ -48,6 +62,7 @@ class Trusting(Steps):
     ) -> tuple[Any, ...]:
         """Compute the gradients that a node sends."""
         if node.id in self._nodes:
+            # Nothing of the change that is followed is known beyond it.
             raise Unjudgeable(f"the gradient of {node.name} is judged by slopes")
         return super().backward(tape, node, incoming, lookup)
 
@@ -64,14 +79,27 @@ def without_unfelt(
     trusted : collection of int
         Nodes whose recorded forward does not show what they send.
     """
-    wrong = [f for f in findings if f.verdict is Verdict.DISAGREES and f.step is Step.BACKWARD]
-    unfelt = {id(f): f for f in wrong[:_MOST] if not _is_felt(tape, f, trusted)}
-    agreed = {"verdict": Verdict.AGREES, "reason": UNFELT, "refuted": 0, "probable_ratio": 0.0}
+    wrong = [f for f in findings if f.verdict is Verdict.DISAGREES or f.grade.startswith(ALONG)]
+    if not any(_is_custom(tape, f) for f in wrong):
+        # Torch's own steps have no scratch memory: what is wrong there is never meant.
+        return list(findings), []
+    effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST]}
+    unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
+    for sweep in {f.sweep for f in wrong}:
+        # By the chain rule, what is wrong at a leaf is the sum of what each wrong step sends there.
+        felt = [f for f in wrong if f.sweep == sweep and id(f) not in unfelt]
+        if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt]):
+            unfelt |= {id(f) for f in felt}
     kept = [
-        replace(f, comparison=replace(f.comparison, **agreed)) if id(f) in unfelt else f
-        for f in findings
+        replace(f, comparison=_acquitted(f.comparison)) if id(f) in unfelt else f for f in findings
     ]
-    return kept, [_note(list(unfelt.values()))] if unfelt else []
+    noted = [f for f in wrong if id(f) in unfelt and f.verdict is Verdict.DISAGREES]
+    return kept, [_note(noted)] if noted else []
+
+
+def _acquitted(comparison: Comparison) -> Comparison:
+    agrees = Verdict.AGREES
+    return replace(comparison, verdict=agrees, reason=UNFELT, refuted=0, probable_ratio=0.0)
 
 
 def _note(unfelt: list[Finding]) -> Note:
@@ -79,36 +107,76 @@ def _note(unfelt: list[Finding]) -> Note:
     return Note(
         "wrong step without effect",
         f"{listed([f.title for f in unfelt])}: not the derivative of the recorded forward. But the "
-        "error reaches no gradient that was asked for, or is multiplied by zeros.",
+        "error reaches no gradient that was asked for, is multiplied by zeros, or cancels.",
         source=first.source,
         node=first.node,
         sweep=first.sweep,
     )
 
 
-def _is_felt(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> bool:
-    """Whether the error of a step reaches a gradient that the program asked for."""
-    if finding.node is None or finding.sweep is None:
-        return True
-    node = tape.nodes[finding.node]
+def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Effect | None:
+    """Return what the error of a step makes of the gradients that the program asked for.
+
+    None if it is not known.
+    """
+    if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
+        return None
     try:
-        error = _error(tape, finding.sweep, node, finding.tensor_nr)
+        error = _error(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
     except Unjudgeable:
-        return True
+        return None
     if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
         # The numbers on the tape have changed since: something other than torch writes to them.
-        return True
-    sent = [error if k == finding.tensor_nr else None for k in range(len(node.edges))]
-    arriving, unknown = backward_pass(
-        tape, finding.sweep, {}, {node.id: lambda _: sent}, Trusting(trusted)
-    )
-    if unknown:
-        return True
-    return any(
-        _shows(tape, arriving[input_nr], number)
-        for input_nr, number in _asked(tape, finding.sweep)
-        if input_nr in arriving
-    )
+        return None
+    return _spread(tape, finding, error, trusted)
+
+
+def _is_custom(tape: Tape, finding: Finding) -> bool:
+    """Whether a finding is about the backward of a custom function."""
+    custom = finding.node is not None and tape.nodes[finding.node].kind == Kind.CUSTOM
+    return custom and finding.step is Step.BACKWARD
+
+
+def _spread(
+    tape: Tape, finding: Finding, error: NDArray[Any], trusted: Collection[int | None]
+) -> Effect | None:
+    assert finding.node is not None  # noqa: S101 (the caller has looked)
+    assert finding.sweep is not None  # noqa: S101
+    edges = tape.nodes[finding.node].edges
+    sent = [error if k == finding.tensor_nr else None for k in range(len(edges))]
+    instead = {finding.node: lambda _: sent}
+    arriving, unknown = backward_pass(tape, finding.sweep, {}, instead, Trusting(trusted))
+    asked = _asked(tape, finding.sweep)
+    return None if unknown else Effect(error, {n: arriving[n] for n in asked if n in arriving})
+
+
+def _vanishes(
+    tape: Tape, finding: Finding, effect: Effect | None, trusted: Collection[int | None]
+) -> bool:
+    """Whether nothing of a step's error is left, but for rounding."""
+    if effect is None:
+        return False
+    left = _size(tape, finding.sweep, effect.arriving)
+    if not 0 < left <= _ROUNDINGS:
+        return left == 0
+    # An error as small as a rounding leaves itself; of one that cancels, next to nothing is left.
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], effect.error.shape)
+    other = _spread(tape, finding, np.sqrt(np.mean(effect.error**2)) * signs, trusted)
+    return other is not None and left <= _CANCELLED * _size(tape, finding.sweep, other.arriving)
+
+
+def _cancel(tape: Tape, findings: list[Finding], effects: list[Effect | None]) -> bool:
+    """Whether the errors of several steps cancel at every gradient."""
+    total: dict[NodeInput, Any] = {}
+    largest = 0.0
+    for effect in effects:
+        if effect is None:
+            return False
+        largest = max(largest, _size(tape, findings[0].sweep, effect.arriving))
+        for input_nr, change in effect.arriving.items():
+            total[input_nr] = total.get(input_nr, 0.0) + change
+    left = _size(tape, findings[0].sweep, total)
+    return left <= _ROUNDINGS and left <= _CANCELLED * largest
 
 
 def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
@@ -126,23 +194,28 @@ def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
     return error
 
 
-def _asked(tape: Tape, sweep: int) -> Iterator[tuple[tuple[int, int], int | None]]:
-    """Yield where a pass gave a gradient to the program, and which."""
-    for node_run in tape.sweeps[sweep].node_runs:
-        if tape.nodes[node_run.node].kind == Kind.ACCUMULATE:
-            yield (node_run.node, 0), node_run.incoming[0]
-    for edge, number in tape.sweeps[sweep].captured:
-        yield (edge.node, edge.index), number
+def _asked(tape: Tape, sweep: int) -> dict[NodeInput, int | None]:
+    """Return where a pass gave a gradient to the program, and which."""
+    found: dict[NodeInput, int | None] = {
+        (node_run.node, 0): node_run.incoming[0]
+        for node_run in tape.sweeps[sweep].node_runs
+        if tape.nodes[node_run.node].kind == Kind.ACCUMULATE
+    }
+    return found | {(e.node, e.index): number for e, number in tape.sweeps[sweep].captured}
 
 
-def _shows(tape: Tape, change: NDArray[Any], number: int | None) -> bool:
-    """Whether a change of a gradient is more than its format could hold."""
-    if number is None or not is_inexact(tape.values[number].dtype):
-        return bool(np.any(change))
+def _size(tape: Tape, sweep: int | None, changes: dict[NodeInput, Any]) -> float:
+    """Return the largest change of gradients, in roundings of each one's largest number."""
+    asked = _asked(tape, sweep or 0)
+    return max((_in_roundings(tape, g, asked[n]) for n, g in changes.items()), default=0.0)
+
+
+def _in_roundings(tape: Tape, change: Any, number: int | None) -> float:
+    largest = float(np.max(np.abs(change), initial=0.0))
+    if not largest or number is None or not is_inexact(tape.values[number].dtype):
+        return math.inf if largest else 0.0
     try:
-        size = np.abs(recorded(tape)(number))
+        size = float(np.max(np.abs(recorded(tape)(number)), initial=0.0))
     except Unjudgeable:
-        return bool(np.any(change))
-    allowed = unit_roundoff(tape.values[number].dtype) * size
-    allowed = allowed + _CANCELLED * float(np.max(size, initial=0.0))
-    return not bool(np.all(np.abs(change) <= allowed))
+        return math.inf
+    return largest / (unit_roundoff(tape.values[number].dtype) * size) if size else math.inf

@@ -1,0 +1,57 @@
+"""What the judgement needs to know of a program's custom functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from gradwitness.judging.slopes import Runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gradwitness.tape import Argument, Value
+
+
+class Again(Runs, Protocol):
+    """A node's forward, kept to be run again after the block."""
+
+    @property
+    def values(self) -> Mapping[int, Value]:
+        """Copies of its operands, and of what else was asked for, as recorded."""
+
+    def refusal(self) -> str:
+        """Return why it may not run again; empty if it may."""
+
+
+class Functions(Protocol):
+    """Knows the program's custom functions and their arguments."""
+
+    def function(self, node: int) -> type | None:
+        """Return the class whose forward made a node, if one did."""
+
+    def operands(self, node: int) -> Sequence[int]:
+        """Return the recorded values of a node's inputs, in the order of its edges.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how the node's function was called.
+        """
+
+    def again(self, node: int, numbers: Iterable[int | None]) -> Again:
+        """Keep a node's function with copies of its operands, and of some more values.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how it was called, or there is no room.
+        """
+
+    def arguments(self, node: int) -> dict[str, Argument]:
+        """Return the arguments of a node's function, by the names of its forward.
+
+        Raises
+        ------
+        Unjudgeable
+            If it is not known how it was called.
+        """

@@ -1,0 +1,283 @@
+"""Which code is known to be pure: it runs again only if nobody could notice."""
+
+# What is read here is never run.
+# ruff: noqa: ARG005, T201, S102
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from numpy.linalg import solve
+from torch import nn
+from torch.autograd import Function
+
+from gradwitness.capture.purity import impurity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COUNT = 0
+SEEN: list[Any] = []
+CACHE: dict[str, Any] = {}
+STEPS, EPS, DTYPES = 50, (1e-3, 1e-4), (torch.float32, torch.float64)
+WEIGHT = torch.ones(3)
+
+
+class Settings:
+    steps = 3
+
+
+SETTINGS = Settings()
+
+
+def helper(x: Any) -> Any:
+    return F.softplus(x) * math.pi + WEIGHT
+
+
+def counting_helper(x: Any) -> Any:
+    global COUNT
+    COUNT += 1
+    return x
+
+
+class Inner(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        ctx.count = 3
+        return x * 2
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.inside = nn.Linear(2, 2)
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return self.inside(x)
+
+
+class Quiet(Counting):
+    def forward(self, x: Any) -> Any:
+        return self.inside(x).relu() + self.calls
+
+
+def local_state(x: Any) -> Any:
+    steps, table = [], {}
+    for k in range(STEPS):
+        steps.append(torch.exp(x) * k)
+        table[k] = steps[-1]
+    x[0] = sum(steps)
+    return x.add_(1), table
+
+
+def nested(x: Any) -> Any:
+    scale = 2.0
+
+    def inner(z: Any) -> Any:
+        nonlocal scale
+        scale = scale + 1
+        return z * scale
+
+    return max(map(inner, [x, helper(x)])), [row**2 for row in x], sum(row.sum() for row in x)
+
+
+def raises(x: Any) -> Any:
+    if x.dtype not in DTYPES:
+        raise TypeError(f"not for {x.dtype}")
+    with torch.no_grad():
+        return Inner.apply(x), np.exp(x.numpy()), solve(x, x), np.linalg.norm(x)  # type: ignore[no-untyped-call]
+
+
+def imports(x: Any) -> Any:
+    import scipy.optimize
+
+    return scipy.optimize.brentq(lambda z: z * z - float(x), 0, 2, xtol=EPS[0])
+
+
+PURE: list[Callable[..., Any]] = [
+    helper,
+    local_state,
+    nested,
+    raises,
+    imports,
+    lambda x: torch.nn.functional.silu(x) + torch.linalg.inv(x),
+    lambda x: partial(torch.where, x > 0)(x, -x),
+    lambda x: functools.reduce(torch.add, [x, x]),
+    lambda x: x.new_zeros(3).scatter_add_(0, x.long(), x),
+]
+
+
+def appends(x: Any) -> Any:
+    SEEN.append(x)
+    return x
+
+
+def caches(x: Any) -> Any:
+    CACHE["x"] = x
+    return x
+
+
+def sets(x: Any) -> Any:
+    SETTINGS.steps = 4
+    return x
+
+
+def marks(x: Any) -> Any:
+    x.seen = True
+    return x
+
+
+def draws(x: Any) -> Any:
+    return x * random.random()  # noqa: S311
+
+
+def talks(x: Any) -> Any:
+    dist.all_reduce(x)
+    return x
+
+
+def talks_by_name(x: Any) -> Any:
+    torch.distributed.barrier()
+    return x
+
+
+def saves(x: Any) -> Any:
+    np.save("x.npy", x)
+    return x
+
+
+def seeds(x: Any) -> Any:
+    torch.manual_seed(0)
+    return x
+
+
+def sets_default(x: Any) -> Any:
+    torch.set_default_dtype(torch.float64)
+    return x
+
+
+def imports_more(x: Any) -> Any:
+    import logging
+
+    return logging.getLogger(x)
+
+
+def calls_a_counter(x: Any) -> Any:
+    return helper(counting_helper(x))
+
+
+def calls_a_counter_in_a_lambda(x: Any) -> Any:
+    return [f(x) for f in (lambda z: counting_helper(z),)]  # type: ignore[no-untyped-call]
+
+
+def unknown(x: Any) -> Any:
+    return compiled_extension(x)  # type: ignore[name-defined] # noqa: F821
+
+
+def closure() -> Callable[[Any], Any]:
+    count = 0
+
+    def counts(x: Any) -> Any:
+        nonlocal count
+        count += 1
+        return x
+
+    return counts
+
+
+IMPURE: dict[Callable[..., Any], str] = {
+    counting_helper: "counting_helper writes to the global COUNT",
+    calls_a_counter: "counting_helper writes to the global COUNT",
+    calls_a_counter_in_a_lambda: "counting_helper writes to the global COUNT",
+    appends: "it uses SEEN, of the type list",
+    caches: "it uses CACHE, of the type dict",
+    sets: "it uses SETTINGS, of the type Settings",
+    marks: "marks sets the attribute seen",
+    draws: "it uses random",
+    talks: "it uses torch.distributed.distributed_c10d.all_reduce",
+    talks_by_name: "it uses torch.distributed.distributed_c10d.barrier",
+    saves: "it uses np.save",
+    seeds: "it uses torch.random.manual_seed",
+    sets_default: "it uses torch.set_default_dtype",
+    imports_more: "imports_more imports logging",
+    unknown: "it uses compiled_extension",
+    closure(): "counts writes to count, which belongs to another function",
+    (lambda x: print(x)): "it uses print",
+    (lambda x: setattr(SETTINGS, "steps", x)): "it uses setattr",
+    (lambda x: exec("x = 3")): "it uses exec",
+}
+
+
+def read(function: Callable[..., Any], *arguments: Any) -> str:
+    class Read(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, *more: Any) -> Any:
+            ctx.save_for_backward(x)
+            return function(x, *more)
+
+    return impurity(Read, [None, *arguments])
+
+
+@pytest.mark.parametrize("function", PURE)
+def test_what_only_calculates_is_pure(function: Callable[..., Any]) -> None:
+    assert read(function) == ""
+
+
+@pytest.mark.parametrize(("function", "said"), IMPURE.items())
+def test_what_leaves_a_trace_is_not(function: Callable[..., Any], said: str) -> None:
+    assert read(function).startswith(said)
+
+
+def hooked() -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.register_forward_hook(lambda *_: None)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        (3, ""),
+        ((1, "two", None), ""),
+        (nn.Sequential(nn.Linear(2, 2), nn.GELU()), ""),
+        (Quiet(), ""),
+        (torch.sin, ""),
+        (helper, ""),
+        (Counting(), "forward sets the attribute calls"),
+        (nn.Sequential(Counting()), "forward sets the attribute calls"),
+        (hooked(), "an argument has hooks"),
+        (counting_helper, "counting_helper writes to the global COUNT"),
+        (partial(counting_helper, 3), "counting_helper writes to the global COUNT"),
+        (SETTINGS, "it uses an argument, of the type Settings"),
+        (SEEN, "it uses an argument, of the type list"),
+    ],
+)
+def test_arguments_are_read_too(argument: Any, said: str) -> None:
+    assert read(helper, argument).startswith(said)
+    assert bool(read(helper, argument)) == bool(said)
+
+
+def test_both_parts_of_a_function_are_read() -> None:
+    class Apart(Function):
+        @staticmethod
+        def forward(x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.x = inputs[0]
+            SEEN.append(output)
+
+    assert impurity(Apart, [None]) == "it uses SEEN, of the type list"
