@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import run
-from gradwitness.rules.retractions import retraction_of
+from gradwitness.rules.retractions import retractions
 from gradwitness.rules.surrogates import declared
 from gradwitness.tape import Ref
 
@@ -55,14 +55,15 @@ class Declared:
     def retracts(self, node: Node, input_nr: int) -> tuple[Retract | None, Retract | None]:
         """Return what was declared to move an operand, and what to move the results."""
         functions = self._functions
-        function = None if functions is None else functions.function(node.id)
-        results = retraction_of(function, None)
+        by_name = {} if functions is None else retractions(functions.function(node.id))
+        if functions is None or not by_name:
+            return None, None
         try:
-            input_nrs = {} if functions is None else _input_nrs(functions.arguments(node.id))
+            input_nrs = _input_nrs(functions.arguments(node.id))
         except Unjudgeable:
-            return None, results
+            input_nrs = {}
         name = next((name for name, number in input_nrs.items() if number == input_nr), None)
-        return None if name is None else retraction_of(function, name), results
+        return None if name is None else by_name.get(name), by_name.get(None)
 
     def gradients(
         self, node: Node, incoming: Sequence[Bounded | None], arithmetic: Arithmetic

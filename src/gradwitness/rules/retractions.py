@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gradwitness._errors import RuleError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     Retract = Callable[..., Any]
 
@@ -102,6 +102,6 @@ def retraction(
     return register
 
 
-def retraction_of(function: type | None, operand: str | None) -> Retract | None:
-    """Return what was declared for an argument of a function, or for its results (None)."""
-    return None if function is None else _declared.get(function, {}).get(operand)
+def retractions(function: type | None) -> Mapping[str | None, Retract]:
+    """Return what was declared for a function, by argument; None stands for its results."""
+    return {} if function is None else _declared.get(function, {})
