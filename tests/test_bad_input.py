@@ -91,6 +91,7 @@ grade absent.toml a.py
 grade folder a.py
 grade bad.txt a.py
 grade task.toml absent.py
+grade task.toml folder
 grade task.toml good.json --save a.svg
 grade deep.toml good.json
 graph absent.py:step

@@ -128,10 +128,10 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
         ]
     os.close(writing)
     ends = [process.communicate(timeout=120)[1].decode() for process in processes]
-    assert [process.returncode for process in processes] == [2, 2, 2, 2, 2]
-    full_up, broken = "No space left on device", "Broken pipe"
+    # A reader that leaves early, like `head`, is told nothing: as of other tools, 128 + SIGPIPE.
+    assert [process.returncode for process in processes] == [2, 2, 141, 141, 2]
     assert ends == [
-        *(f"gradwitness: cannot use standard output: {why}\n" for why in [full_up] * 2),
-        *(f"gradwitness: cannot use standard output: {why}\n" for why in [broken] * 2),
+        *["gradwitness: cannot use standard output: No space left on device\n"] * 2,
+        *[""] * 2,
         "gradwitness: standard output is closed: the verdict cannot be shown\n",
     ]

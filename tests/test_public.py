@@ -7,6 +7,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +50,8 @@ PUBLIC = {
     "Tape",
     "Verdict",
     "Witness",
+    "allow_detach",
+    "approximation",
     "assert_gradients",
     "check",
     "diff",
@@ -57,6 +60,7 @@ PUBLIC = {
     "judge",
     "laws",
     "load_tape",
+    "meant_hook",
     "probe",
     "pytree_claims",
     "replay",
@@ -125,6 +129,14 @@ def test_the_exceptions_are_a_tree() -> None:
         assert issubclass(error, g.InputError)
     # So that pytest shows it as a failed assertion.
     assert issubclass(g.GradientDisagreement, AssertionError)
+
+
+def test_a_traceback_names_an_error_as_a_program_imports_it() -> None:
+    errors = [name for name, home in gradwitness._HOMES.items() if home == "_errors"]
+    for error in (getattr(gradwitness, name) for name in errors):
+        named = traceback.format_exception_only(error("why"))
+        assert named == [f"gradwitness.{error.__name__}: why\n"]
+        assert type(pickle.loads(pickle.dumps(error("why")))) is error  # noqa: S301
 
 
 EVERYTHING = """

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from gradwitness.judging.note import Note as Note
     from gradwitness.judging.probe_results import Probe as Probe
     from gradwitness.judging.probe_results import ProbePass as ProbePass
+    from gradwitness.rules.declarations import allow_detach as allow_detach
+    from gradwitness.rules.declarations import approximation as approximation
+    from gradwitness.rules.declarations import meant_hook as meant_hook
     from gradwitness.rules.registry import Rule as Rule
     from gradwitness.rules.retractions import retraction as retraction
     from gradwitness.rules.surrogates import surrogate as surrogate
@@ -82,6 +85,7 @@ _NAMES = {
     "judging.local": "judge",
     "judging.note": "Note",
     "judging.probe_results": "Probe ProbePass",
+    "rules.declarations": "allow_detach approximation meant_hook",
     "rules.registry": "Rule",
     "rules.retractions": "retraction",
     "rules.surrogates": "surrogate",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FAILED: Final = 2
 INTERRUPTED: Final = 130
+# What a shell reports of most tools when their reader leaves: 128 + SIGPIPE.
+READER_LEFT: Final = 141
 # If set in the environment, a bug in gradwitness shows its traceback.
 DEBUG = "GRADWITNESS_DEBUG"
 
@@ -27,7 +29,8 @@ def exit_code(command: Callable[[], object]) -> int:
     """Run a command; return the exit code of its process.
 
     A command with a verdict raises `typer.Exit`. Everything else, including a verdict that cannot
-    be written, ends in a message on standard error and a code that no verdict has.
+    be written, ends in a message on standard error and a code that no verdict has. A reader of
+    standard output that leaves early, like ``head``, needs no message.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -38,21 +41,12 @@ def exit_code(command: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED
-    except GradwitnessError as error:
-        _say(f"{error}")
-    except SystemExit as error:
-        _say(f"the program called sys.exit({error.code!r}) before there was a verdict")
-    except MemoryError as error:
-        _say(f"out of memory: {error}".removesuffix(": "))
-    except OSError as error:
-        where = error.filename or "standard output"
-        _say(f"cannot use {where}: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001 (our own bug must not look like a verdict)
-        if isinstance(error, _UsageError):
-            _show_usage(error)
-        else:
-            _say_our_fault(error)
-    return FAILED
+    except BrokenPipeError:
+        _give_up_output()
+        return READER_LEFT
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (our own bug must not look like a verdict)
+        _explain(error)
+        return FAILED
 
 
 # Click's class, wherever typer keeps it.
@@ -81,13 +75,25 @@ def _is_open(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed
 
 
-def _show_usage(error: Exception) -> None:
-    text = io.StringIO()
-    error.show(file=text)  # type: ignore[attr-defined]
-    _write(text.getvalue().rstrip("\n"))
+def _explain(error: BaseException) -> None:
+    match error:
+        case GradwitnessError():
+            _say(f"{error}")
+        case SystemExit():
+            _say(f"the program called sys.exit({error.code!r}) before there was a verdict")
+        case MemoryError():
+            _say(f"out of memory: {error}".removesuffix(": "))
+        case OSError():
+            _say(f"cannot use {error.filename or 'standard output'}: {error.strerror or error}")
+        case _ if isinstance(error, _UsageError):
+            text = io.StringIO()
+            error.show(file=text)  # type: ignore[attr-defined]
+            _write(text.getvalue().rstrip("\n"))
+        case _:
+            _say_our_fault(error)
 
 
-def _say_our_fault(error: Exception) -> None:
+def _say_our_fault(error: BaseException) -> None:
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     what = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
@@ -106,9 +112,13 @@ def _write(text: str) -> None:
 
     with contextlib.suppress(OSError, ValueError):
         console(stderr=True).print(text, soft_wrap=True)
+    _give_up_output()
+
+
+def _give_up_output() -> None:
+    """Let standard output fail now, if it does, and not again when the interpreter ends."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
-        # Its buffer must not fail again when the interpreter ends.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

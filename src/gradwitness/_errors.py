@@ -72,3 +72,17 @@ class GradientDisagreement(GradwitnessError, AssertionError):
     def __init__(self, message: str = "", faults: Iterable[Fault] = ()) -> None:
         super().__init__(message)
         self.faults = tuple(faults)
+
+
+for _public in (
+    GradwitnessError,
+    InputError,
+    ConfigError,
+    FileFormatError,
+    MissingExtraError,
+    RuleError,
+    CaptureError,
+    GradientDisagreement,
+):
+    # Tracebacks name an error as a program imports it.
+    _public.__module__ = "gradwitness"

@@ -6,6 +6,11 @@ that reverse the reading direction. They are escaped as in Python: ``\x1b``, ``\
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def printable(text: str) -> str:
     """Escape every unprintable character except line ends."""
@@ -16,9 +21,17 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Escape every unprintable character, including line ends."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _written(c) for c in text)
+    return printable(text).replace("\n", r"\n")
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """Return names for a sentence, ``a, b and c``: the first, and how many more there are."""
+    names = list(names)
+    if len(names) > most:
+        names[most:] = [f"{len(names) - most} more"]
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _written(char: str) -> str:

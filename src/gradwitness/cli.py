@@ -6,8 +6,9 @@ Each command imports what it needs, so that ``--help`` and mistyped words are an
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -20,6 +21,8 @@ from gradwitness.report.save import save as save_file
 from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from rich.console import RenderableType
 
     from gradwitness.judging.finding import Report
@@ -48,6 +51,11 @@ Sweep = Annotated[
 SaveTexts = Annotated[
     list[Path] | None, typer.Option(help=f"also write a file ({endings(*TEXTS)}); repeatable")
 ]
+Digits = Annotated[
+    float | None,
+    typer.Option(help="let a disagreement pass that has so many right digits [default: none]"),
+]
+Judged = Annotated[str, typer.Option(help="all, or gradients: doubts about results stand apart")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
 
@@ -102,16 +110,14 @@ def run(
     given = {name: value for name, value in changes.items() if value is not None}
     config = experiment.preset(preset, **given)
     outcome = experiment.run(config, None if weights is None else experiment.load_weights(weights))
-    derivation = None
-    if explain is not None:
-        derivation = _derivation(outcome.tape, outcome.report, explain)
+    derivation = None if explain is None else _derivation(outcome.tape, outcome.report, explain)
     written = write_folder(out, outcome)
     if json:
         typer.echo(dumps(outcome_record(outcome)), nl=False)
     else:
         _show(derivation, full(outcome))
-        names_of_files = " ".join(path.name for path in written)
-        console().print(f"\nwritten to {one_line(str(out))}: {names_of_files}", soft_wrap=True)
+        files = " ".join(path.name for path in written)
+        console().print(f"\nwritten to {one_line(str(out))}: {files}", soft_wrap=True)
     raise typer.Exit(outcome.verdict.exit_code)
 
 
@@ -139,8 +145,7 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="a custom function that may run again afterwards to measure its slopes, though it "
-            "is not known to be pure; repeatable",
+            help="a custom function that may run again to measure its slopes; repeatable",
         ),
     ] = None,
     github: Annotated[
@@ -149,13 +154,16 @@ def check(
     claims: ClaimFiles = None,
     sweep: Sweep = None,
     dtype: Dtype = None,
+    digits: Digits = None,
+    judge: Judged = "all",
 ) -> None:
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
-    from gradwitness.api.claims import judge_claims
+    from gradwitness.api.claims import judge_claims, positive
     from gradwitness.api.targets import judged, probes_of
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
+    from gradwitness.judging.finding import rests_on
     from gradwitness.report.faults import faults_of, probe_faults
     from gradwitness.report.record import dumps, report_record
     from gradwitness.report.tables.claims import claims as claims_table
@@ -166,24 +174,25 @@ def check(
     _require_endings(save)
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
+    digits = positive(digits)
+    rests_on(judge)
     sources = [read_claims(file) for file in claims or ()]
-    probed = probes_of(target, rerun or ()) if probe else None
-    if probed is None:
-        tape, report, cost = judged(target, None if sources else KEEP, rerun or ())
-    else:
-        tape, report, cost = probed.tape, probed.report, ""
+    keep, again = (None if sources else KEEP), rerun or ()
+    ran, probed = probes_of(target, again) if probe else (judged(target, keep, again), None)
+    tape, report, cost = ran
+    report = replace(report.judging(judge), digits=digits)
+    probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
+    claimed = None if claimed is None else claimed.requiring(digits)
     derivation = None if explain is None else _derivation(tape, report, explain)
-    materials = dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ())
-    _save(save, materials)
+    _save(save, dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ()))
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
         record = report_record(report) if claimed is None else claimed.record()
         typer.echo(dumps(record | added), nl=False)
     else:
-        parts: list[RenderableType] = [summary(report, tape)]
-        parts += [cost] if cost else []
-        parts += [] if probed is None else [probes(probed)]
+        parts: list[RenderableType] = [summary(report, tape), *([cost] if cost else [])]
+        parts += [probes(probed)] if probed else []
         parts += [] if claimed is None else [claims_table(claimed.runs)]
         _show(derivation, *parts)
     if github:
@@ -191,8 +200,7 @@ def check(
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
         for line in commands((*faults, *(claimed.claim_faults if claimed else ()))):
             typer.echo(line, err=json)
-    verdicts = [(report if probed is None else probed).verdict]
-    verdicts += [] if claimed is None else [claimed.verdict]
+    verdicts = [judged.required for judged in (probed or report, claimed) if judged]
     raise typer.Exit(worst(verdicts).exit_code)
 
 
@@ -202,19 +210,14 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="B", help="the gradients to compare with")],
     save: SaveTexts = None,
     dtype: Dtype = None,
+    digits: Digits = None,
     json: Json = False,
 ) -> None:
     """Compare two sources of gradients without a program, and explain the differences."""
-    from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
-
     _require_endings(save, *TEXTS)
-    found = gradwitness.diff(first, second, dtype=dtype)
+    found = gradwitness.diff(first, second, dtype=dtype).requiring(digits)
     _save(save, found.materials())
-    if json:
-        typer.echo(dumps(found.record()), nl=False)
-    else:
-        console().print(*found.parts())
+    _print(json, found.record, found.parts)
     raise typer.Exit(found.exit_code)
 
 
@@ -229,15 +232,10 @@ def laws(
     json: Json = False,
 ) -> None:
     """Check gradients against invariants that need the weights but no data; can only refute."""
-    from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
     from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
 
     found = gradwitness.laws(gradients, weights, layers)
-    if json:
-        typer.echo(dumps(laws_record(found)), nl=False)
-    else:
-        console().print(laws_table(found))
+    _print(json, lambda: laws_record(found), lambda: [laws_table(found)])
     raise typer.Exit(verdict_of(found).exit_code)
 
 
@@ -257,8 +255,6 @@ def grade(
     from gradwitness.api.targets import judged
     from gradwitness.grading.marks import grade as graded
     from gradwitness.grading.task import read_task
-    from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
     from gradwitness.report.tables.marks import marks_record, marks_table
 
     _require_endings(save, *TEXTS)
@@ -268,10 +264,7 @@ def grade(
     record = marks_record(marks, answers=answers)
     table = marks_table(marks, answers=answers)
     _save(save, {"parts": lambda: [table], "record": lambda: record})
-    if json:
-        typer.echo(dumps(record), nl=False)
-    else:
-        console().print(table)
+    _print(json, lambda: record, lambda: [table])
     raise typer.Exit(marks.verdict.exit_code)
 
 
@@ -343,6 +336,20 @@ def _require_endings(paths: list[Path] | None, *materials: str) -> None:
 def _save(paths: list[Path] | None, materials: Materials) -> None:
     for path in paths or ():
         save_file(path, materials)
+
+
+def _print(
+    as_json: bool,
+    record: Callable[[], dict[str, Any]],
+    parts: Callable[[], Iterable[RenderableType]],
+) -> None:
+    from gradwitness.report.console import console
+    from gradwitness.report.record import dumps
+
+    if as_json:
+        typer.echo(dumps(record()), nl=False)
+    else:
+        console().print(*parts())
 
 
 def _show(derivation: str | None, *parts: RenderableType) -> None:

@@ -242,6 +242,8 @@ class NodeRun:
         Whether autograd had to sum a custom function's gradient to the input's shape.
     after : int
         How many calls had run when it ended.
+    seen : bool
+        Whether a dispatch mode was on, so that its operations were seen.
     """
 
     node: int
@@ -250,6 +252,7 @@ class NodeRun:
     changed: tuple[int, ...] = ()
     summed: bool = False
     after: int = 0
+    seen: bool = False
 
 
 @dataclass(frozen=True)

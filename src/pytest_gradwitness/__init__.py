@@ -96,9 +96,8 @@ class GradientTester:
     def judge(self) -> None:
         """Set ``failure`` if a required witness does not agree."""
         import gradwitness
-        from gradwitness.verdict import Fault
+        from gradwitness.verdict import Fault, Verdict, worst
 
-        Verdict = gradwitness.Verdict
         texts, faults, verdicts = [], [], []
         for made, required in self.watched:
             if required and not made.ended:
@@ -111,14 +110,16 @@ class GradientTester:
                 faults += made.faults
                 verdicts.append(made.verdict)
         if verdicts:
-            worst = max(verdicts, key=lambda verdict: verdict.severity)
-            message = "\n".join([worst.value, *texts])
+            message = "\n".join([worst(verdicts).value, *texts])
             self.failure = gradwitness.GradientDisagreement(message, faults)
 
 
 @pytest.fixture(name="witness")
 def _witness(request: pytest.FixtureRequest) -> GradientTester:
     """Judge the gradients of this test: ``witness.watch``, ``gradcheck``, ``assert_gradients``."""
+    from gradwitness.api.declared_files import load_declarations
+
+    load_declarations(request.config.rootpath)
     made = GradientTester()
     request.node.stash[_KEY] = made
     return made

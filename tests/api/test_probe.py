@@ -81,7 +81,7 @@ def test_a_backward_that_wavers_is_named() -> None:
     assert found.report.verdict is gw.Verdict.AGREES
     (note,) = found.notes
     assert note.kind == "backward is not deterministic"
-    assert "of weight, bias with different bits" in note.text
+    assert "of weight and bias with different bits" in note.text
     assert "WaversBackward #2" in note.text
     assert note.source is not None
     assert "hiding.py" in note.source.line

@@ -13,6 +13,7 @@ import torch
 
 import gradwitness as gw
 from architectures.zoo import ZOO, build
+from gradwitness.judging.compare import COARSE
 from refusals import torch_alone
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
     "rare_words": [("parameters unused", "tails.tail.2.0.weight, tails.tail.2.1.weight: ")],
     # Of the first word, for whoever asks.
     "fnet": [("parameters without effect", "fnet.pooler.dense.")],
+    # The agreement that routes the votes is detached, and weighs the same votes.
+    "capsules": [("numbers leave autograd's sight", "")],
     # For masked words and segments, which this input has none of.
     "xlnet": [("parameters unused", "transformer.mask_emb, ")],
 }
@@ -73,18 +76,18 @@ def test_two_steps_of_adam_are_judged_and_agree(name: str, dtype: str, keep: int
     report = witness.report
     assert report.rows
     assert [finding.title for finding in report.wrong] == []
-    assert dict(report.reasons()) == {}
+    # In bfloat16 a kernel may add so coarsely that an error of a tenth would not show.
+    coarse = low and COARSE in report.reasons()
+    assert dict(report.reasons()) == ({COARSE: report.reasons()[COARSE]} if coarse else {})
     # Each parameter that has got a gradient has its row.
     trained = {
         parameter for parameter, p in workload.model.named_parameters() if p.grad is not None
     }
     assert trained
     assert trained <= {row.name for row in report.rows}
-    shares = report.coverage()
-    assert {sort: share.judged for sort, share in shares.items()} == {
-        sort: share.total for sort, share in shares.items()
-    }
-    assert report.verdict is gw.Verdict.AGREES
+    complete = all(share.judged == share.total for share in report.coverage().values())
+    assert complete is not coarse
+    assert report.verdict is (gw.Verdict.INCONCLUSIVE if coarse else gw.Verdict.AGREES)
     found = [(note.kind, note.text) for note in report.notes]
     wanted = TRUE.get(name, [])
     assert [kind for kind, _ in found] == [kind for kind, _ in wanted]

@@ -16,6 +16,7 @@ import gradwitness as gw
 from capture.functions import apply
 from capture.programs import leaf
 from gradwitness import Verdict
+from gradwitness.judging.compare import COARSE
 from gradwitness.judging.finding import Step
 
 if TYPE_CHECKING:
@@ -182,7 +183,9 @@ KERNELS = [SwiGLU, LayerNorm, CrossEntropy]
 @pytest.mark.parametrize("function", KERNELS)
 def test_a_right_kernel_agrees(function: Any, dtype: torch.dtype) -> None:
     report = judged(function, dtype)
-    assert report.verdict is Verdict.AGREES, report.reasons()
+    assert not report.wrong
+    # What a normwise bound in bfloat16 allows may be a tenth of the largest number.
+    assert set(report.reasons()) <= ({COARSE} if dtype is torch.bfloat16 else set())
     assert not any(f.grade.startswith("numerical") for f in report.findings)
 
 

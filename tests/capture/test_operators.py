@@ -279,9 +279,9 @@ def simple(x: Any) -> Any:
 
 
 def test_a_name_that_is_none(snapshot: SnapshotAssertion) -> None:
-    for name in ("swish", "a::b::c", "my lib::swish", "mylib.swish.default", ""):
+    for name in ("swish", "a::b::c", "my lib::swish", "mylib.swish.default", "", None, 3):
         with pytest.raises(RuleError) as error:
-            gw.rule(name, "y = x")
+            gw.rule(name, "y = x")  # type: ignore[arg-type]
         assert str(error.value) == snapshot
 
 
@@ -292,9 +292,26 @@ def test_a_name_of_torch(snapshot: SnapshotAssertion) -> None:
 
 
 def test_a_formula_that_is_none(snapshot: SnapshotAssertion) -> None:
-    with pytest.raises(RuleError) as error:
-        gw.rule("gwtest::swish", "x * sigmoid(x)")
-    assert str(error.value) == snapshot
+    for text in ("x * sigmoid(x)", "y =", None):
+        with pytest.raises(RuleError) as error:
+            gw.rule("gwtest::swish", text)  # type: ignore[arg-type]
+        assert str(error.value) == snapshot
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (np.sin, r"is <ufunc 'sin'>: write a function of its arguments"),
+        (3, "is 3: write a function of its arguments"),
+        (next, "is <built-in function next>: write a function of its arguments"),
+        (lambda: 0, "takes nothing: name each argument"),
+        (lambda x, /: x, "takes x without a name: name each argument"),
+    ],
+)
+def test_what_is_no_rule_of_an_operator(function: Any, said: str, scratch: None) -> None:
+    with pytest.raises(RuleError, match=f"^the rule of gwtest::swish {said}"):
+        gw.rule("gwtest::swish", "y = x")(function)
+    assert registry.find("gwtest.swish") is None
 
 
 def test_two_rules_for_one_operator(scratch: None, snapshot: SnapshotAssertion) -> None:

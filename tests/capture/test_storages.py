@@ -150,7 +150,7 @@ def test_resizing_is_as_it_is_without_a_watch(run: Callable[[Any], Any], reasons
 
 
 def test_what_is_freed_unseen_is_in_doubt() -> None:
-    """A hook frees what a node saved, and puts other memory in its place: nobody can see that."""
+    """Memory that a node saved is freed behind torch's back, and other put in its place."""
     p: Any = torch.ones(LARGE, requires_grad=True)
     with gw.watch() as witness:
         y = p * 2
@@ -158,9 +158,13 @@ def test_what_is_freed_unseen_is_in_doubt() -> None:
 
         def swap_memory(_: Any) -> None:
             for _ in range(2):
-                y.untyped_storage().resize_(0)
-                y.untyped_storage().resize_(4 * LARGE + 4096)
+                memory().resize_(0)
+                memory().resize_(4 * LARGE + 4096)
             y.data.copy_(p.detach() * 2)
+
+        def memory() -> Any:
+            with torch._C.DisableTorchFunction():
+                return y.untyped_storage()
 
         z.register_hook(swap_memory)
         z.sum().backward()
@@ -225,12 +229,35 @@ def test_memory_that_only_the_tape_holds_is_not_copied() -> None:
     assert products.base is None
 
 
+def test_what_a_hook_frees_has_been_copied() -> None:
+    p: Any = torch.ones(LARGE, requires_grad=True)
+    with gw.watch() as witness:
+        y = p * 2
+        z = y * y
+
+        def swap_memory(_: Any) -> None:
+            y.untyped_storage().resize_(0)
+            y.untyped_storage().resize_(4 * LARGE)
+            y.data.copy_(p.detach() * 2)
+
+        z.register_hook(swap_memory)
+        z.sum().backward()
+    # d/dp sum (2 p)^2 = 8 p.
+    assert torch.equal(p.grad, torch.full_like(p, 8.0))
+    witness.require()
+
+
 def test_a_file_of_freed_numbers_can_be_saved(tmp_path: Any) -> None:
     p: Any = torch.ones(LARGE, requires_grad=True)
     with gw.watch() as witness:
         y = p * 2
         z = y * y
-        z.register_hook(lambda _: y.untyped_storage().resize_(8 * LARGE) and None)
+
+        def grow(_: Any) -> None:
+            with torch._C.DisableTorchFunction():
+                y.untyped_storage().resize_(8 * LARGE)
+
+        z.register_hook(grow)
         z.sum().backward()
     assert FREED in witness.report.reasons()
     witness.save(tmp_path / "tape.npz")

@@ -79,6 +79,14 @@ def test_a_sign_that_is_not_certain_may_turn_the_number_round() -> None:
     assert np.copysign(x, sign).rigorous.tolist() == [0.1, 4.1]
 
 
+def test_a_step_moves_where_its_sign_is_not_certain() -> None:
+    x = bounded("float32", [2.0, -0.1, 0.0], [0.1, 0.2, 0.0])
+    result = np.heaviside(x, 0.5)
+    assert result.value.tolist() == [1.0, 0.0, 0.5]
+    assert result.rigorous.tolist() == [0.0, 1.0, 0.0]
+    assert np.heaviside(bounded("float32", [0.1], [0.2]), 3.0).rigorous.tolist() == [3.0]
+
+
 def test_truth_is_decided_by_the_values() -> None:
     x = bounded("float32", [0.0, -2.0], [0.1, 0.1])
     assert np.logical_not(x).tolist() == [True, False]

@@ -47,7 +47,7 @@ def test_a_note_says_what_and_where(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = block.splitlines()
     assert lines[0] == "NOTE       parameters cut off"
     assert lines[1] == f"  at       {here().rpartition('/')[2]}"
-    assert lines[2].startswith("  what     0.weight, 0.bias: ")
+    assert lines[2].startswith("  what     0.weight and 0.bias: ")
     # Notes stand before the verdict, which they do not change.
     assert text.index("NOTE") < text.index("verdict   AGREES")
 

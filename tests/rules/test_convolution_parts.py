@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import gradwitness as gw
+from gradwitness.judging.compare import COARSE
 from gradwitness.rules.layers.convolution import convolution
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def test_torchs_own_kernels_stay_within_the_bound(
             op: Any = torch.ops.aten.convolution.default
             y = op(x, w, b, *how.values())
             torch.autograd.backward(y, torch.randn_like(y))
-        assert witness.verdict is (gw.Verdict.DISAGREES if wrong else gw.Verdict.AGREES)
+        # Of sums in bfloat16 not all would show an error of a tenth.
+        assert (witness.verdict is gw.Verdict.DISAGREES) is wrong
+        assert set(witness.report.reasons()) <= {COARSE}
         steps = [f for f in witness.report.findings if "onvolution" in f.title]
         assert not any(f.comparison.suspicious for f in steps)
         worst += [f.comparison.ratio for f in steps if np.isfinite(f.comparison.ratio)]
@@ -108,7 +111,7 @@ def test_one_store_is_not_enough_for_them(dtype: torch.dtype) -> None:
     with gw.watch(model) as witness:
         y = model(x)
         torch.autograd.backward(y, torch.randn_like(y))
-    assert witness.verdict is gw.Verdict.AGREES
+    assert not witness.report.wrong
     (call,) = (call for call in witness.tape.calls if call.base_op == "aten.convolution")
     assert call.arguments["in_parts"] is True
     del call.arguments["in_parts"]

@@ -177,6 +177,16 @@ def test_vjp_of_no_operand_or_a_second_one_is_refused() -> None:
         made.vjp("x", "g")
 
 
+@pytest.mark.parametrize("text", [None, "", 3])
+@pytest.mark.usefixtures("scratch")
+def test_vjp_without_a_formula_is_refused(text: Any) -> None:
+    made = rule("mine.same", "y = x", meaning="passes on")(identity)
+    with pytest.raises(
+        RuleError, match=f"^mine.same: the formula of the vjp of 'x' is {text!r}: write it"
+    ):
+        made.vjp("x", text)
+
+
 @pytest.mark.parametrize("name", ["g", "y"])
 @pytest.mark.usefixtures("scratch")
 def test_operand_that_is_called_as_cotangent_or_result_is_refused(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,9 +67,9 @@ def test_formula_takes_what_it_mentions() -> None:
         ("tann(x)", r"'tann\(x\)'"),
         ("exp", "'exp'"),
         ("__import__('os')", r"\"__import__\('os'\)\""),
-        ("x.T", "'x.T'"),
+        ("x.real", "'x.real'"),
         ("x ** 2", r"'x \*\* 2'"),
-        ("x @ x", "'x @ x'"),
+        ("x % x", "'x % x'"),
         ("0 < x < 1", "'0 < x < 1'"),
         ("where(x, y=1)", r"'where\(x, y=1\)'"),
         ("'text'", "\"'text'\""),
@@ -133,6 +134,44 @@ def test_vjps_compute_what_their_texts_say() -> None:
         product.vjps(c="g")
     with pytest.raises(RuleError, match="says 'd'"):
         registry.rule("mine.same", "y = d", meaning="passes on")(lambda a: a).vjps(a="g * d")
+
+
+@pytest.mark.usefixtures("scratch")
+def test_rule_of_several_operands() -> None:
+    made = scalar_rule(
+        "mine.blended",
+        "y = a + w * (b - a)",
+        {"b": "g * w", "a": "g * (1 - w)", "w": "0"},
+        meaning="weighs the gradient",
+    )
+    # In the order in which the gradients name them: b = 7, a = 3, w = 1 / 4.
+    assert made.operands == ("b", "a", "w")
+    assert made.function(7.0, 3.0, 0.25) == 4
+    given = (7.0, 3.0, 0.25)
+    assert [made.gradients[name](8.0, None, given, {}) for name in "ba"] == [2, 6]
+    assert made.gradients["w"](np.ones(2), None, (None, None, np.ones(2)), {}).tolist() == [0, 0]
+
+
+def test_formula_of_matrices() -> None:
+    A, g = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0], [7.0, 8.0]])
+    assert Formula("A.T @ g", ("g", "A"), {})(g, A).tolist() == [[26, 30], [38, 44]]
+    assert Formula("g @ swap(A, 0, 1)", ("g", "A"), {})(g, A).tolist() == [[17, 39], [23, 53]]
+
+
+@pytest.mark.parametrize("text", ["tan(x)", "z = tan(x)", "y == tan(x)", "y =", "", None])
+@pytest.mark.usefixtures("scratch")
+def test_formula_that_does_not_say_what_y_is_is_refused(text: Any) -> None:
+    says = rf"^the formula of mine.bent is {re.escape(repr(text))}: write it as 'y = \.\.\.'$"
+    with pytest.raises(RuleError, match=says):
+        scalar_rule("mine.bent", text, "g", meaning="is wrong")
+    assert find("mine.bent") is None
+
+
+@pytest.mark.parametrize(("text", "gradient"), [("y = z", "g"), ("y = x", "g *"), ("y = x", "q")])
+@pytest.mark.usefixtures("scratch")
+def test_fault_of_a_formula_names_the_rule(text: str, gradient: str) -> None:
+    with pytest.raises(RuleError, match=r"^mine\.bent: the formula '.*' (says|is not)"):
+        scalar_rule("mine.bent", text, gradient, meaning="is wrong")
 
 
 @pytest.mark.parametrize("text", ["g * (1 + y)", "g * (1 + x * x)", "g + y * y"])

@@ -60,7 +60,7 @@ def assert_gradients(
     >>> gradwitness.assert_gradients({"w": np.array([2.0, 4.0, 5.0])}, step, names={"w": w})
     Traceback (most recent call last):
         ...
-    gradwitness._errors.GradientDisagreement: DISAGREES
+    gradwitness.GradientDisagreement: DISAGREES
     ...
     """
     __tracebackhide__ = True  # pytest then shows the line that asked

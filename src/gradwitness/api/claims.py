@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +56,15 @@ class ClaimCheck:
         return worst([run.verdict for run in self.runs] + program)
 
     @property
+    def required(self) -> Verdict:
+        """The verdict to which the required digits lead: what exit codes and `require` follow."""
+        program = [self.report.required] if self.report is not None else []
+        return worst([run.required for run in self.runs] + program)
+
+    @property
     def exit_code(self) -> int:
         """The exit code of a command with this result."""
-        return self.verdict.exit_code
+        return self.required.exit_code
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -86,16 +92,37 @@ class ClaimCheck:
     def __str__(self) -> str:
         return as_text(*self.parts())
 
-    def require(self) -> None:
+    def requiring(self, digits: float | None) -> ClaimCheck:
+        """Return the same judgement, where so many right digits are enough; None: all of them.
+
+        Raises
+        ------
+        InputError
+            If ``digits`` is not positive.
+        """
+        digits = positive(digits)
+        runs = tuple(replace(run, digits=digits) for run in self.runs)
+        report = None if self.report is None else replace(self.report, digits=digits)
+        return replace(self, runs=runs, report=report)
+
+    def require(self, *, digits: float | None = None) -> None:
         """Raise unless every claim, and the program itself, agrees.
+
+        Parameters
+        ----------
+        digits : float, optional
+            Let a disagreement pass that has at least so many right digits; see `Witness.require`.
 
         Raises
         ------
         GradientDisagreement
             If something disagrees or could not be judged. The message is the report.
+        InputError
+            If ``digits`` is not positive.
         """
-        if self.verdict is not Verdict.AGREES:
-            raise GradientDisagreement(f"{self.verdict.value}\n{self}", self.faults)
+        judged = self.requiring(digits)
+        if judged.required is not Verdict.AGREES:
+            raise GradientDisagreement(f"{judged.required.value}\n{judged}", judged.faults)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the judgement to a file.
@@ -115,6 +142,19 @@ class ClaimCheck:
     def materials(self) -> Materials:
         """Return what files about it are made of, see `gradwitness.report.save`."""
         return {"parts": self.parts, "record": self.record}
+
+
+def positive(digits: float | None) -> float | None:
+    """Return how many digits are required.
+
+    Raises
+    ------
+    InputError
+        If that is not positive: every disagreement would pass.
+    """
+    if digits is not None and not digits > 0:
+        raise InputError(f"digits={digits:g} would let every error pass: require 1 or more")
+    return digits
 
 
 def judge_claims(

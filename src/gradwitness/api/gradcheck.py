@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
 from gradwitness.api.claims import own_causes
 from gradwitness.api.probe import probe
-from gradwitness.engine.floats import is_inexact
+from gradwitness.judging.finding import GRADIENTS
 from gradwitness.judging.numbers import short
 from gradwitness.judging.probe_results import AGAIN
+from gradwitness.judging.sight import leaks as leaks_of
+from gradwitness.judging.sight import way
 from gradwitness.judging.slopes import measure
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import probe_faults
 from gradwitness.report.tables.claims import cause_shown
 from gradwitness.report.tables.probes import probes
 from gradwitness.report.tables.terminal import relative, summary
-from gradwitness.tape import references
+from gradwitness.rules.declarations import is_allowed
 from gradwitness.verdict import Fault, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from gradwitness.capture.gradchecking import Subject
     from gradwitness.judging.compare import Comparison
     from gradwitness.judging.probe_results import Probe
-    from gradwitness.tape import Call, Tape
 
 _PASSES = (AGAIN, "random", "strided", "expanded", "zero")
 
@@ -183,6 +185,8 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
         found = probe(
             subject.step, *subject.models, names=subject.wanted, passes=_PASSES, rerun=True
         )
+        # How a call's result is made is no question of its gradient.
+        found = replace(found, report=found.report.judging(GRADIENTS))
         if not subject.outputs:
             return _told(
                 Verdict.INCONCLUSIVE,
@@ -229,7 +233,12 @@ def _slopes(subject: Subject, found: Probe) -> _Outcome:
     The steps are right. What they cannot show are numbers that reach the outputs without autograd:
     where there are any, only the slopes can confirm that nothing is missing.
     """
-    leaks = dict([*_leaks(found.tape), *subject.leaks.items()])
+    sources = {value.id for value in found.tape.values if value.name.startswith("inputs[")}
+    seen = {call.source.line: way(call) for call in leaks_of(found.tape, sources)} | subject.leaks
+    leaks = {line: way for line, way in seen.items() if not is_allowed(line)}
+    if seen and not leaks:
+        # Slopes would include what is cut off on purpose.
+        return _Outcome(Verdict.AGREES)
     line = next(iter(leaks), "")
     said = "; ".join(f"{way} at {relative(line)}" for line, way in leaks.items())
     try:
@@ -272,39 +281,3 @@ def _sloping(slope: Comparison, leaks: str) -> str:
         f"  cause    {cause}\n"
         f"  next     every recorded step is right: look at what happens between them"
     )
-
-
-def _leaks(tape: Tape) -> Iterator[tuple[str, str]]:
-    """Yield where numbers of the inputs go on to an output without their gradient: line and way."""
-    inside = {number for node in tape.nodes for number in node.inner}
-    carried = {value.id for value in tape.values if value.name.startswith("inputs[")}
-    roots = [edge for sweep in tape.sweeps for edge, _ in sweep.roots]
-    needed = _needed(tape, {tape.nodes[edge.node].outputs[edge.index] for edge in roots})
-    for call in tape.calls:
-        if call.during is not None or call.id in inside:
-            continue
-        made = {n for n in _made(call) if is_inexact(tape.values[n].dtype)} & needed
-        if carried.isdisjoint(_operands(call)) or not made:
-            continue
-        if call.base_op == "aten.detach" or not call.grad:
-            name = call.base_op.partition(".")[2]
-            yield call.source.line, f"{name}()" if call.grad else f"{name} under no_grad()"
-        else:
-            carried |= made
-
-
-def _needed(tape: Tape, wanted: set[int | None]) -> set[int]:
-    """Return every value that some values were made of, themselves included."""
-    found = {value for value in wanted if value is not None}
-    for call in reversed(tape.calls):
-        if not found.isdisjoint(_made(call)):
-            found |= _operands(call)
-    return found
-
-
-def _made(call: Call) -> set[int]:
-    return {n for n in (*call.outputs, call.base) if n is not None}
-
-
-def _operands(call: Call) -> set[int]:
-    return {n for argument in call.arguments.values() for n in references(argument)}

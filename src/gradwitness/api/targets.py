@@ -6,19 +6,20 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gradwitness._errors import GradwitnessError, InputError, MissingExtraError
+from gradwitness._errors import GradwitnessError, InputError, MissingExtraError, RuleError
 from gradwitness._printable import printable
+from gradwitness.api.declared_files import line_of, load_declarations
 from gradwitness.api.probe import probe as run_probes
 from gradwitness.api.watch import KEEP, Witness
 from gradwitness.files.tape_file import load_tape
 from gradwitness.judging.local import judge
 from gradwitness.report.console import console
-from gradwitness.report.tables.terminal import summary
+from gradwitness.report.tables.terminal import relative, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gradwitness.judging.finding import Report
     from gradwitness.judging.probe_results import Probe
@@ -34,14 +35,12 @@ def judged(
         return tape, judge(tape), ""
     path, function = _program(target)
     witness = Witness(saved=True, keep=keep, rerun=rerun)
-    from gradwitness.capture.target import load_function
-
     try:
-        step = load_function(path, function)
+        step = _loaded(path, function)
         with witness:
             step()
-    except GradwitnessError:
-        raise
+    except GradwitnessError as error:
+        raise _placed(error) from None
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
         if witness.ended:
             console().print(summary(witness.report, witness.tape))
@@ -53,22 +52,39 @@ def judged(
     return witness.tape, witness.report, cost
 
 
-def probes_of(target: str, rerun: Sequence[str] = ()) -> Probe:
+def probes_of(target: str, rerun: Sequence[str] = ()) -> tuple[tuple[Tape, Report, str], Probe]:
     """Return what a program's function did, and did under probes."""
     path, function = _program(target)
+    try:
+        found = run_probes(_loaded(path, function), saved=True, rerun=rerun)
+    except GradwitnessError as error:
+        raise _placed(error) from None
+    except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
+        until = "without --probe, what ran before that is judged"
+        raise _failed(target, error, until) from None
+    return (found.tape, found.report, ""), found
+
+
+def _loaded(path: Path, function: str) -> Callable[[], Any]:
+    """Return a program's function, with what its repository declares."""
     try:
         from gradwitness.capture.target import load_function
     except ImportError as error:
         raise MissingExtraError(
             f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"
         ) from None
-    try:
-        return run_probes(load_function(path, function), saved=True, rerun=rerun)
-    except GradwitnessError:
-        raise
-    except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
-        until = "without --probe, what ran before that is judged"
-        raise _failed(target, error, until) from None
+    step = load_function(path, function)
+    # Afterwards: the declarations may import the program.
+    load_declarations(path.resolve().parent)
+    return step
+
+
+def _placed(error: GradwitnessError) -> GradwitnessError:
+    """Return an error of ours with the line of the program that led to it, if one did."""
+    line = line_of(error.__traceback__)
+    if isinstance(error, RuleError) and line:
+        return RuleError(f"{relative(line)}: {error}")
+    return error
 
 
 def _failed(target: str, error: BaseException, until: str) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +13,8 @@ from gradwitness._errors import (
     InputError,
     MissingExtraError,
 )
-from gradwitness.api.claims import ClaimCheck, judge_claims
+from gradwitness.api.claims import ClaimCheck, judge_claims, positive
+from gradwitness.judging.finding import ALL, rests_on
 from gradwitness.judging.local import Judge
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import faults_of
@@ -42,24 +44,8 @@ class Witness:
 
     Parameters
     ----------
-    *models : torch.nn.Module
-        Models whose parameters and modules give the report its names. Optional: a module that is
-        called inside the block is found by itself.
-    names : mapping of str to Tensor, optional
-        Names for tensors that belong to no model.
-    saved : bool, optional
-        Also record the tensors that each node saved for backward, to show them in the graph.
-    keep : int or None, optional
-        How many bytes of recorded values to keep after the steps that need them have been judged.
-        Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
-        recording. 0 frees every value as soon as possible; None keeps them all. What it takes to
-        measure slopes after the block is kept besides, up to 256 MiB or as many bytes.
-    rerun : bool or collection, optional
-        Custom functions that may run again after the block: classes, or names such as ``"Solver"``
-        and ``"mylib::solve"``. A gradient that is not the derivative of a function's recorded
-        forward is compared with the function's slopes, for which it runs some 50 times, outside of
-        autograd and with copies of its operands. By default only functions do that are known to be
-        pure; True allows all, False none. Those that talk to other processes never run again.
+    *models, names, saved, keep, judge, rerun
+        As for `watch`.
 
     Attributes
     ----------
@@ -71,8 +57,8 @@ class Witness:
     MissingExtraError
         If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, a model is not a ``torch.nn.Module``, or a named object is not a
-        tensor.
+        If ``keep`` is negative, ``judge`` is neither word, a model is not a ``torch.nn.Module``, or
+        a named object is not a tensor.
 
     Examples
     --------
@@ -101,7 +87,7 @@ class Witness:
     >>> witness.require()  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    gradwitness._errors.GradientDisagreement: DISAGREES
+    gradwitness.GradientDisagreement: DISAGREES
     ...
     """
 
@@ -111,8 +97,10 @@ class Witness:
         names: Mapping[str, torch.Tensor] | None = None,
         saved: bool = False,
         keep: int | None = KEEP,
+        judge: str = ALL,
         rerun: bool | Collection[Any] = (),
     ) -> None:
+        self._judging = rests_on(judge)
         if keep is not None and keep < 0:
             raise InputError(f"keep={keep} bytes: give 0 or more, or None to keep everything")
         for model in models:
@@ -151,7 +139,7 @@ class Witness:
     ) -> None:
         self._recorder.stop()
         # An interrupt while this is made leaves no verdict, and is no fault of ours.
-        self._report = self._judge.report(self.tape)
+        self._report = self._judge.report(self.tape).judging(self._judging)
         self.ended = True
         del self._judge
 
@@ -196,17 +184,31 @@ class Witness:
     def __str__(self) -> str:
         return as_text(summary(self.report, self.tape))
 
-    def require(self) -> None:
+    def require(self, *, digits: float | None = None) -> None:
         """Raise unless every step and every gradient agrees.
+
+        Parameters
+        ----------
+        digits : float, optional
+            Let a disagreement pass that has at least so many right digits. They are counted
+            against the largest number of the gradient: an error of 2e-11 of it leaves 10.7. What
+            is absent, not finite or of another shape has none, and an integer is right or wrong. A
+            gradient that inherits an error passes if the float64 replay confirms as many of its
+            own digits. What could not be judged passes with no number of digits.
 
         Raises
         ------
         GradientDisagreement
             If something disagrees or could not be judged. The message is the report.
+        InputError
+            If ``digits`` is not positive.
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
-        if self.verdict is not Verdict.AGREES:
-            raise GradientDisagreement(f"{self.verdict.value}\n{self}", self.faults)
+        report = replace(self.report, digits=positive(digits))
+        if report.required is not Verdict.AGREES:
+            said = as_text(summary(report, self.tape))
+            faults = faults_of(report, self.tape)
+            raise GradientDisagreement(f"{report.required.value}\n{said}", faults)
 
     def check_claims(
         self, claims: Any, *, sweep: int | None = None, dtype: str | None = None
@@ -260,6 +262,7 @@ def watch(
     names: Mapping[str, torch.Tensor] | None = None,
     saved: bool = False,
     keep: int | None = KEEP,
+    judge: str = ALL,
     rerun: bool | Collection[Any] = (),
 ) -> Witness:
     """Record a block of training code and judge every gradient in it.
@@ -277,10 +280,19 @@ def watch(
     saved : bool, optional
         Also record the tensors that each node saved for backward, to show them in the graph.
     keep : int or None, optional
-        How many bytes of recorded values to keep after judging; see `Witness`.
+        How many bytes of recorded values to keep after the steps that need them have been judged.
+        Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
+        recording. 0 frees every value as soon as possible; None keeps them all. What it takes to
+        measure slopes after the block is kept besides, up to 256 MiB or as many bytes.
+    judge : str, optional
+        What the verdict rests on: ``all``, or the ``gradients``. Then doubts about the results of
+        the forward pass (an operator without a rule) are counted apart.
     rerun : bool or collection, optional
-        Custom functions that may run again after the block though they are not known to be pure;
-        see `Witness`.
+        Custom functions that may run again after the block: classes, or names such as ``"Solver"``
+        and ``"mylib::solve"``. A gradient that is not the derivative of a function's recorded
+        forward is compared with the function's slopes, for which it runs some 50 times, outside of
+        autograd and with copies of its operands. By default only functions do that are known to be
+        pure; True allows all, False none. Those that talk to other processes never run again.
 
     Returns
     -------
@@ -292,8 +304,8 @@ def watch(
     MissingExtraError
         If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, a model is not a ``torch.nn.Module``, or a named object is not a
-        tensor.
+        If ``keep`` is negative, ``judge`` is neither word, a model is not a ``torch.nn.Module``, or
+        a named object is not a tensor.
 
     Examples
     --------
@@ -310,7 +322,7 @@ def watch(
     >>> witness.report.coverage()["gradients"]
     Coverage(judged=4, total=4)
     """
-    return Witness(*models, names=names, saved=saved, keep=keep, rerun=rerun)
+    return Witness(*models, names=names, saved=saved, keep=keep, judge=judge, rerun=rerun)
 
 
 def check(

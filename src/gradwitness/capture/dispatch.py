@@ -165,7 +165,7 @@ class DispatchRecorder(Mode):
             if parts is not NotImplemented:
                 return parts
         begun = self._border.take(self._before, func, args, kwargs)
-        result = func(*args, **kwargs)
+        result = self._run(func, args, kwargs)
         if begun is not None:
             self._border.take(self._write, func, begun, result)
         return result
@@ -220,6 +220,7 @@ class DispatchRecorder(Mode):
                 source=self._trail.here(),
                 # Numbered now, while it holds what this call left.
                 base=None if base is None else self._values.of(base),
+                alone=torch.is_grad_enabled() and _unpacking_hooks() is None,
             )
         )
         # In a custom function nothing is tracked, but everything is differentiated.
@@ -261,6 +262,11 @@ def _talks_in_backward(func: Any, node: Any) -> bool:
     """Whether a custom function's backward talks to other processes, which no record shows."""
     custom = isinstance(node, torch.autograd.function.BackwardCFunction)
     return custom and str(func).startswith(COLLECTIVE)
+
+
+def _unpacking_hooks() -> Any:
+    """Return the hooks that torch puts on the tensors that it saves now, if there are any."""
+    return torch._C._autograd._top_saved_tensors_default_hooks(True)
 
 
 def _called_by_engine() -> bool:

@@ -10,7 +10,11 @@ from gradwitness.tape import Argument, Call, Edge, Kind, Node, Source
 
 @dataclass
 class CallDraft:
-    """A call while it is being recorded: its node is found later."""
+    """A call while it is being recorded: its node is found later.
+
+    ``alone`` says whether that node runs no code of the program: no custom function's, and no hooks
+    that unpack saved tensors, as checkpoints have.
+    """
 
     op: str
     arguments: dict[str, Argument]
@@ -23,6 +27,7 @@ class CallDraft:
     source: Source
     node: int | None = None
     base: int | None = None
+    alone: bool = True
 
     def finish(self, number: int, during: int | None) -> Call:
         """Return the frozen call."""

@@ -15,19 +15,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a program asked of autograd: from where, with which gradients, for which inputs."""
+    """What a program asked of autograd: from where, with which gradients, for which inputs.
+
+    Attributes
+    ----------
+    retains, creates : bool
+        Whether the graph is kept, and whether one of the pass itself is made.
+    """
 
     roots: list[torch.Tensor]
     seeds: list[torch.Tensor | None]
     inputs: list[torch.Tensor] | None
     retains: bool
+    creates: bool
 
 
 def _request(roots: Any, seeds: Any, inputs: Any, retain: Any, create: Any) -> Request:
     roots = list(tensors_in(roots))
     seeds = [None] * len(roots) if seeds is None else list(tensors_in(seeds, keep_none=True))
     inputs = None if inputs is None else list(tensors_in(inputs))
-    return Request(roots, seeds, inputs, bool(create if retain is None else retain))
+    return Request(roots, seeds, inputs, bool(create if retain is None else retain), bool(create))
 
 
 def _of_method(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from gradwitness.capture.engine_modes import Aside, enter
 from gradwitness.capture.entries import ENTRIES, Request
-from gradwitness.capture.hooks import described, hooks_of_node
-from gradwitness.capture.inside import Inside
+from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
+from gradwitness.capture.source import tensors_in
 from gradwitness.tape import Edge, Kind, LeafUpdate, NodeRun, Sweep
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ class BackwardRecorder(TorchFunctionMode):
             if way is not None and args and isinstance(args[0], torch.Tensor):
                 border.take(self._goes_out, way, args[0])
             return func(*args, **kwargs)
-        inside = Inside(self)
-        sweep = SweepDraft(self._context, len(self.drafts), inside)
+        sweep = SweepDraft(self._context, len(self.drafts), self)
         self.drafts.append(sweep)
         captured: Sequence[torch.Tensor | None] = ()
         try:
@@ -64,7 +64,6 @@ class BackwardRecorder(TorchFunctionMode):
             result = func(*args, **kwargs)
             captured = result or ()
         finally:
-            inside.close()
             sweep.stop()
             # Nodes that ran before an exception can still be judged.
             border.take(sweep.end, captured)
@@ -117,18 +116,21 @@ class SweepDraft:
     ----------
     number : int
         Position among the passes.
+    mode : BackwardRecorder
+        Records the passes that begin within this one.
     """
 
-    def __init__(self, context: _Context, number: int, inside: Inside) -> None:
+    def __init__(self, context: _Context, number: int, mode: TorchFunctionMode) -> None:
         self._number = number
-        self._inside = inside
+        self._mode = mode
         self._values = context.values
         self._graph = context.graph
         self._dispatch = context.dispatch
         self._retention = context.retention
         self._audience = context.audience
         self._border = context.border
-        self._request = Request([], [], None, retains=True)
+        self._request = Request([], [], None, retains=True, creates=False)
+        self._aside = Aside()
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
         self._begun = False
@@ -170,18 +172,41 @@ class SweepDraft:
             self._limited = tuple(edge for edge in edges if edge is not None)
         reached = self._reached(nodes)
         for number in reached:
-            node = self._graph.nodes[number].alive
-            arrival = node.register_prehook(self._arrive(number))
-            self._handles.append(arrival)
-            leaving = node.register_hook(self._leave(number))
-            self._handles.append(leaving)
-            self._hooks += tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
+            self._handles += self._hooks_on(number)
         self._hooks += tuple(self._program_hooks())
         for number in reached:
             self._handles += self._first_after(number)
         self._after = len(self._dispatch.calls)
         self._audience.tell(lambda o: o.begins(self._number, self._roots, self._limited))
         self._begun = True
+
+    def _hooks_on(self, number: int) -> Iterator[Any]:
+        """Put hooks around a node, and around the hooks that the program has on it."""
+        node = self._graph.nodes[number].alive
+        arrival = node.register_prehook(self._arrive(number))
+        yield arrival
+        leaving = node.register_hook(self._leave(number))
+        yield leaving
+        own = tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
+        if own:
+            self._hooks += own
+            yield put_first(node.register_prehook(self._see_within))
+        if self._is_alone(number):
+            yield node.register_prehook(lambda _: self._border.attempt(self._aside.step, number))
+            yield put_first(
+                node.register_hook(lambda _, __: self._border.attempt(self._aside.back, number))
+            )
+
+    def _see_within(self, *_: Any) -> None:
+        """Enter the mode that records passes, which is off while one runs."""
+        self._border.take(enter, self._mode)
+
+    def _is_alone(self, number: int) -> bool:
+        """Whether a node runs code of torch alone, whose operations need not be seen."""
+        draft = self._graph.nodes[number]
+        if self._request.creates or draft.kind in (Kind.CUSTOM, Kind.ACCUMULATE):
+            return False
+        return draft.call is None or self._dispatch.calls[draft.call].alone
 
     def _first_after(self, number: int) -> Iterator[Any]:
         """Read a ``.grad`` before hooks that may use and clear it."""
@@ -198,24 +223,21 @@ class SweepDraft:
         def look(leaf: torch.Tensor) -> None:
             self._border.take(keep, leaf)
 
-        # Torch calls them in insertion order.
-        others = dict(own)
-        try:
-            yield draft.alive.variable.register_post_accumulate_grad_hook(look)
-            for key in others:
-                own[key] = own.pop(key)
-        finally:
-            # Lose none, whatever happens in between.
-            for key, hook in others.items():
-                own.setdefault(key, hook)
+        yield put_first(draft.alive.variable.register_post_accumulate_grad_hook(look))
 
     def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
-        """Yield the program's hooks on gradients, and where they are."""
+        """Yield the program's hooks on gradients, and where they are; see what they do."""
         for tensor, _ in self._values.tensors():
-            for hooks in (tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)):
-                edge = self._edge(tensor) if hooks else None
-                if hooks and edge is not None:
-                    yield from ((edge, described(hook)) for hook in hooks.values())
+            first, after = tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)
+            edge = self._edge(tensor) if first or after else None
+            if edge is None:
+                continue
+            for hook in (*(first or {}).values(), *(after or {}).values()):
+                if not is_ours(hook):
+                    yield edge, described(hook)
+            if first:
+                hookable: Any = tensor
+                self._handles.append(put_first(hookable.register_hook(self._see_within)))
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
         edge = edge_of(tensor)
@@ -275,8 +297,7 @@ class SweepDraft:
     def _arrive(self, number: int) -> Callable[[Any], None]:
         def hook(gradients: Any) -> None:
             self._border.take(self._arrived, number, gradients)
-            if self._graph.nodes[number].kind == Kind.CUSTOM:
-                self._inside.enter()
+            self._see_within()
 
         return hook
 
@@ -289,14 +310,15 @@ class SweepDraft:
             before = draft.alive.variable.grad
             self._before[number] = None if before is None else self._values.of(before)
             self._retention.hold([self._before[number]])
+            if not self._request.creates:
+                for gradient in tensors_in(gradients):
+                    self._values.let_go(gradient)
         elif draft.kind == Kind.CUSTOM:
             self._prints[number] = tuple(map(self._print, arrived))
 
     def _leave(self, number: int) -> Callable[[Any, Any], None]:
         def hook(outgoing: Any, incoming: Any) -> None:
             del incoming
-            if self._graph.nodes[number].kind == Kind.CUSTOM:
-                self._inside.leave()
             self._border.take(self._node_ran, number, outgoing)
 
         return hook
@@ -311,6 +333,8 @@ class SweepDraft:
             index
             for index, value in enumerate(arrived)
             if value is not None
+            # A gradient becomes the leaf's own, which the program's hooks may change.
+            and draft.kind != Kind.ACCUMULATE
             and (
                 self._values.is_overwritten(value)
                 or (prints and prints[index] != self._print(value))
@@ -319,7 +343,15 @@ class SweepDraft:
         # Built-in nodes rely on autograd to undo their broadcasting.
         summed = self._dispatch.summed and draft.kind == Kind.CUSTOM
         self._dispatch.summed = False
-        node_run = NodeRun(number, arrived, outgoing, changed, summed, len(self._dispatch.calls))
+        node_run = NodeRun(
+            number,
+            arrived,
+            outgoing,
+            changed,
+            summed,
+            after=len(self._dispatch.calls),
+            seen=not self._is_alone(number),
+        )
         self._node_runs.append(node_run)
         for edge, value in zip(draft.edges, outgoing, strict=False):
             if edge is not None:
@@ -364,5 +396,5 @@ def edge_of(tensor: torch.Tensor) -> Any:
         return None
     try:
         return torch.autograd.graph.get_gradient_edge(tensor)
-    except (AttributeError, RuntimeError):
+    except (AssertionError, AttributeError, RuntimeError):
         return None

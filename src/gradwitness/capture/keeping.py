@@ -135,7 +135,7 @@ class Keeper(Mode):
                 and (torch.is_grad_enabled() or inside_function())
             ):
                 self._meet(tensor)
-        return func(*args, **kwargs)
+        return self._run(func, args, kwargs)
 
     def restore(self) -> None:
         """Restore everything that was met, and the random numbers; remove the hooks."""

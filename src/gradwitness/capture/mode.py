@@ -5,10 +5,35 @@ from __future__ import annotations
 import functools
 import sys
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_COUNTS = torch._C.DispatchKey.ADInplaceOrView
+_LAZY = (
+    torch._C.DispatchKey.Conjugate,
+    torch._C.DispatchKey.Negative,
+    torch._C.DispatchKey.ZeroTensor,
+)
+
+
+@functools.cache
+def _keys(func: Any) -> tuple[torch._C.DispatchKey, ...]:
+    """Return the keys that torch would not exclude while an operation runs."""
+    if not func._schema.is_mutable:
+        return _LAZY
+    # A kernel that counts changes has run before the mode, and excludes the key for what follows.
+    counted = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "ADInplaceOrView")
+    return _LAZY if counted else (*_LAZY, _COUNTS)
+
+
+@functools.cache
+def _not_compiled(seen: Callable[..., Any]) -> Any:
+    return torch.compiler.disable(seen)  # type: ignore[no-untyped-call]
 
 
 class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -24,12 +49,20 @@ class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @property
     def __torch_dispatch__(self) -> Any:
-        return self._not_compiled if "torch._dynamo" in sys.modules else self._seen
+        loaded = "torch._dynamo" in sys.modules
+        return MethodType(_not_compiled(type(self)._seen), self) if loaded else self._seen
 
-    @functools.cached_property
-    def _not_compiled(self) -> Any:
-        apart: Any = torch.compiler.disable(type(self)._seen)  # type: ignore[no-untyped-call]
-        return MethodType(apart, self)
+    def _run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operation just as torch would without a mode.
+
+        Torch excludes more keys below a mode than without one. Then kernels built from other
+        operations read lazy conjugates and negatives as they lie in memory (``pinv``), and do not
+        count what they change in place (``_foreach_mul_``).
+        """
+        with torch._C._PreserveDispatchKeyGuard():
+            for key in _keys(func):
+                torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)
+            return func(*args, **kwargs)
 
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, below autograd, and return its result."""

@@ -187,7 +187,9 @@ class Recorder:
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
         growing = self.growing()
         calls, nodes = tuple(growing.calls), tuple(growing.nodes)
-        # Free what is held of the program: tensors, nodes, graphs, models, the observer.
+        # Free what is held of the program: tensors, nodes, graphs, models, the observer. At once,
+        # without cycles that only the collector finds.
+        self._backward.drafts.clear()
         del self._graph, self._backward, self._dispatch, self._trail, self._models, self._audience
         foreign = self._values.foreign(grads) | self._values.release_tensors()
         complete = self._retention.fits(self._values.bytes_of(foreign))

@@ -67,10 +67,9 @@ class ValueStore:
     A tensor keeps its value until its memory is written to; then the old value keeps a copy of the
     old numbers. Tensors are held, so that no identity is reused.
 
-    Arrays share the program's memory, which the program may resize or free: numbers are copied
-    before an operation that does so. A program can also resize a storage object unseen by torch. So
-    once it has or asks for that object, numbers are copied at once; and since hooks within a
-    backward pass ask unseen, every access to an array first checks that its memory has not moved.
+    Arrays share the program's memory, which it may resize or free: numbers are copied before an
+    operation that does so, and at once where the program has or asks for the storage object. Since
+    code in C++ asks unseen, every access first checks that memory has not moved.
     """
 
     def __init__(self) -> None:
@@ -149,6 +148,11 @@ class ValueStore:
         for draft in storage.drafts:
             _keep_copy(draft)
         storage.drafts.clear()
+
+    def let_go(self, tensor: torch.Tensor) -> None:
+        """Hold a tensor's memory only: torch copies a gradient that somebody else holds."""
+        _, value, _ = self._by_object.pop(id(tensor))
+        self._drafts[value].objects.remove(id(tensor))
 
     def release_tensors(self) -> set[int]:
         """Release the program's tensors; return the storages that something else holds.

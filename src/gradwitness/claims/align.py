@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import InputError
+from gradwitness._printable import listed
 from gradwitness.claims.layout import kernel_order, permuted
 from gradwitness.claims.names import Name, by_kind, by_rank, is_kernel, light_key, parsed
 
@@ -25,24 +26,14 @@ _OTHER = re.compile(r"(?i)\b(?:loss|pred(?:iction)?s?|target|lr|learning[ _]rate
 
 @dataclass(frozen=True)
 class Alignment:
-    """Which claim is about which parameter.
+    """Which claim is about which parameter."""
 
-    Attributes
-    ----------
-    pairs : dict of str to Claim
-        By the reference's names, in its order; each claim in the reference's shape if only axes of
-        size 1 differ.
-    unclaimed : tuple of str
-        Names in the reference without a claim.
-    unknown : tuple of Claim
-        Claims that match nothing in the reference.
-    notes : tuple of str
-        Matches that were not by identical names, and those too ambiguous to make.
-    """
-
+    # By the reference's names, in its order; each claim in the reference's shape if only axes of
+    # size 1 differ.
     pairs: dict[str, Claim]
-    unclaimed: tuple[str, ...]
-    unknown: tuple[Claim, ...]
+    unclaimed: tuple[str, ...]  # names in the reference without a claim
+    unknown: tuple[Claim, ...]  # claims that match nothing in the reference
+    # Matches that were not by identical names, and those too ambiguous to make.
     notes: tuple[str, ...]
 
 
@@ -94,21 +85,11 @@ class _Matching:
 
 
 def align(run: Run, shapes: Shapes) -> Alignment:
-    """Match claims to parameters.
+    """Match claims to the parameters of the reference, which come in the order of the forward pass.
 
     By names first, then by what the names mean, then by the order of the layers, and last by order
     alone. Ambiguous claims stay unmatched, with a note. Kernels in the layout of Flax and Keras are
     brought to PyTorch's where a shape proves that layout, each with a note.
-
-    Parameters
-    ----------
-    run : Run
-    shapes : mapping of str to tuple of int
-        The reference's names and shapes, in the order of the forward pass.
-
-    Returns
-    -------
-    Alignment
     """
     state = _Matching(run, shapes)
     state.accept({name: name for name in shapes if name in run}, "")
@@ -250,10 +231,9 @@ def _by_order(state: _Matching) -> None:
             if forwards and backwards
             else f"{len(references)} parameters are left, but order and shapes do not fit"
         )
-        listed = ", ".join(repr(name) for name in claims[:3]) + (", ..." if len(claims) > 3 else "")
         state.notes.append(
-            f"not matched: {len(claims)} claim{'s' * (len(claims) > 1)} ({listed}), as {why}. "
-            "Give the claims the parameters' names."
+            f"not matched: {len(claims)} claim{'s' * (len(claims) > 1)} "
+            f"({listed(map(repr, claims), 3)}), as {why}. Give the claims the parameters' names."
         )
 
 
@@ -297,20 +277,10 @@ def _reshaped(claim: Claim, shape: tuple[int, ...]) -> Claim:
 
 
 def align_runs(a: Claims, b: Claims) -> tuple[tuple[int, int], ...]:
-    """Pair the runs of two sources.
+    """Pair the runs of two sources, by index; raise `InputError` if the pairing is ambiguous.
 
     Equally many are paired in order, and a single run with each. Otherwise each run of the smaller
     source goes with the only run of the other that has the same names and shapes.
-
-    Returns
-    -------
-    tuple of (int, int)
-        Indices into ``a.runs`` and ``b.runs``.
-
-    Raises
-    ------
-    InputError
-        If the pairing is ambiguous.
     """
     first, second = len(a.runs), len(b.runs)
     if first == second:

@@ -26,23 +26,14 @@ _PIECE = 1 << 18
 
 
 def read_npz(path: Path) -> Claims:
-    """Read the arrays of an .npz file.
-
-    Raises
-    ------
-    FileFormatError
-        If it is another kind of file, is damaged, or holds Python objects.
-    """
+    """Read the arrays of an .npz file; see `read_arrays`."""
     return _claims(read_arrays(path), path)
 
 
 def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
     """Read the arrays of an .npz file as they are, ``most`` bytes in all at most.
 
-    Raises
-    ------
-    FileFormatError
-        If it is another kind of file, is damaged, too large, or holds Python objects.
+    Raises `FileFormatError` if it is another kind of file, damaged, too large, or holds objects.
     """
     arrays: dict[str, Any] = {}
     try:
@@ -104,15 +95,7 @@ def _read_npy(file: Any, size: int) -> Any:
 
 
 def read_safetensors(path: Path) -> Claims:
-    """Read the tensors of a .safetensors file.
-
-    Raises
-    ------
-    MissingExtraError
-        If the package safetensors is not installed.
-    FileFormatError
-        If it is another kind of file, or damaged.
-    """
+    """Read the tensors of a .safetensors file, which takes the package safetensors."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError:
@@ -132,12 +115,7 @@ def read_safetensors(path: Path) -> Claims:
 def read_pt(path: Path) -> Claims:
     """Read tensors saved by ``torch.save``, also in nested dicts, without running code.
 
-    Raises
-    ------
-    MissingExtraError
-        If torch is not installed.
-    FileFormatError
-        If it is damaged, or holds anything but tensors, numbers and containers.
+    It takes torch, and refuses files with anything but tensors, numbers and containers.
     """
     try:
         from gradwitness.claims.torch_files import load_tensors

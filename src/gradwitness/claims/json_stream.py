@@ -54,10 +54,7 @@ _MAY_FOLLOW[[_COMMA, _OPEN], _OPEN] = True
 def read_json(path: Path) -> Claims:
     """Read nested objects of nested lists of numbers; names are joined by dots.
 
-    Raises
-    ------
-    FileFormatError
-        If it is not JSON, or holds anything else; the message gives line and column.
+    Raises `FileFormatError`, with line and column, if it is not JSON or holds anything else.
     """
     try:
         with path.open("rb") as file, progress(path, path.stat().st_size) as advanced:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import InputError
+from gradwitness._printable import listed
 from gradwitness.claims.claim import Claims
 
 if TYPE_CHECKING:
@@ -28,30 +29,22 @@ def arranged(
 ) -> Claims:
     """Rename claims and permute their axes.
 
-    Parameters
-    ----------
-    claims : Claims
-    names : mapping of str to str, optional
-        From the claim's name to the program's:
-        ``{"params.Dense_0.kernel": "0.weight"}``.
-    transpose : mapping of str to sequence of int, optional
-        The order of axes, as for ``numpy.transpose``, by the claim's own name or by a pattern:
-        ``{"*.kernel": (1, 0)}`` for dense layers of Flax, ``(3, 2, 0, 1)`` for its convolutions.
-        The first matching pattern counts.
+    ``names`` leads from the claim's name to the program's. ``transpose`` gives the order of axes,
+    as for ``numpy.transpose``, by the claim's own name or by a pattern, of which the first that
+    matches counts: ``{"*.kernel": (1, 0)}`` for dense layers of Flax, ``(3, 2, 0, 1)`` for its
+    convolutions.
 
-    Raises
-    ------
-    InputError
-        If a name or pattern matches nothing, an order does not fit the axes, or two claims get the
-        same name.
+    Raises `InputError` if a name or pattern matches nothing, an order does not fit the axes, or two
+    claims get the same name.
     """
     renamed, orders = dict(names or {}), dict(transpose or {})
     present = {name for run in claims.runs for name in run}
     unused = [name for name in renamed if name not in present]
     unused += [p for p in orders if not any(fnmatchcase(name, p) for name in present)]
     if unused:
-        listed = ", ".join(sorted(present)[:8]) + ", ..." * (len(present) > 8)
-        raise InputError(f"{claims.source}: no match for {unused[0]!r}; it has: {listed}")
+        raise InputError(
+            f"{claims.source}: no match for {unused[0]!r}; it has {listed(sorted(present), 8)}"
+        )
     notes = [f"{name} was renamed to {new}, as requested" for name, new in renamed.items()]
     notes += [f"{p}: axes permuted by {tuple(o)}, as requested" for p, o in orders.items()]
     runs = tuple(_arranged(run, renamed, orders, claims.source) for run in claims.runs)
@@ -81,13 +74,7 @@ def kernel_order(axes: int) -> tuple[int, ...]:
 
 
 def permuted(claim: Claim, order: tuple[int, ...]) -> Claim:
-    """Permute the axes of a claim, its rounding and its gaps.
-
-    Raises
-    ------
-    InputError
-        If the order does not fit its axes.
-    """
+    """Permute the axes of a claim, its rounding and its gaps; `InputError` if they do not fit."""
     try:
         array = np.ascontiguousarray(np.transpose(claim.array, order))
     except ValueError:

@@ -23,19 +23,10 @@ _INTEGERS = "iub"
 
 
 def claims_of(source: Mapping[Any, Any], name: str) -> Claims:
-    """Return the claims of a mapping, as one run.
+    """Return the claims of a mapping, as one run; ``name`` stands for it in messages.
 
-    Parameters
-    ----------
-    source : mapping
-        Of names to arrays, tensors, numbers or further mappings. None is no claim.
-    name : str
-        Its name in messages.
-
-    Raises
-    ------
-    InputError
-        If an entry is anything else, or there are no arrays.
+    Its entries are arrays, tensors, numbers or further mappings; None is no claim. Raises
+    `InputError` if one is anything else, or there are no arrays.
     """
     run: dict[str, Claim] = {}
     notes: list[str] = []
@@ -83,12 +74,8 @@ def _holds_arrays(values: list[Any] | tuple[Any, ...], level: int) -> bool:
 def as_array(value: Any, where: str) -> tuple[NDArray[Any], str]:
     """Return an array of a format that can be judged, and a note if it had to be converted.
 
-    Tensors are recognised by their methods, so that arrays do not need torch.
-
-    Raises
-    ------
-    InputError
-        If it is not an array of real numbers.
+    Tensors are recognised by their methods, so that arrays do not need torch. Raises `InputError`
+    if it is not an array of real numbers.
     """
     if hasattr(value, "detach"):
         value = _from_tensor(value, where)

@@ -25,19 +25,10 @@ _SUFFIX = re.compile(r":\d+$")  # of TensorFlow's variables
 
 @dataclass(frozen=True)
 class Name:
-    """A parsed name.
+    """A parsed name."""
 
-    Attributes
-    ----------
-    role : str
-        ``weight``, ``bias``, or empty.
-    layer : tuple of str
-        All other words, in order.
-    numbers : tuple of int
-    """
-
-    role: str
-    layer: tuple[str, ...]
+    role: str  # `weight`, `bias`, or empty
+    layer: tuple[str, ...]  # all other words, in order
     numbers: tuple[int, ...]
 
 
@@ -94,13 +85,7 @@ def by_kind(references: list[str], claims: list[str], axes: Callable[[str], int]
     """Match like `by_rank`, but dense layers and convolutions separately.
 
     ``Conv_0`` and ``Dense_0`` both bear the number 0, each as the first of its kind. The number of
-    axes of its weight tells a layer's kind.
-
-    Parameters
-    ----------
-    references, claims : list of str
-    axes : callable
-        Returns the number of axes of the tensor with a given name, on either side.
+    axes of its weight tells a layer's kind; ``axes`` returns it for a name on either side.
     """
     kinds = [_kinds(names, axes) for names in (references, claims)]
     if kinds[0].keys() != kinds[1].keys():

@@ -29,25 +29,13 @@ _READERS: dict[str, Callable[[Path], Claims]] = {
 def read_claims(source: Source) -> Claims:
     """Read claimed gradients.
 
-    Parameters
-    ----------
-    source : mapping, callable, path or Claims
-        Names with arrays or tensors; a function without arguments that returns such a mapping; or a
-        file: ``.npz``, ``.safetensors``, ``.pt``, ``.pth`` and ``.json`` by extension, anything
-        else as text. No code in a file is ever run. `Claims` are returned as they are.
+    A source is a mapping of names to arrays or tensors, a function without arguments that returns
+    one, or a file: ``.npz``, ``.safetensors``, ``.pt``, ``.pth`` and ``.json`` by extension,
+    anything else as text. No code in a file is ever run. `Claims` are returned as they are.
 
-    Returns
-    -------
-    Claims
-
-    Raises
-    ------
-    InputError
-        If the source cannot be used, or the function raises; its exception is then the cause.
-    FileFormatError
-        If a file is malformed; the message says where.
-    MissingExtraError
-        If a package needed to read the file is not installed.
+    Raises `InputError` if the source cannot be used, or the function raises (its exception is the
+    cause); `FileFormatError` where a file is malformed; `MissingExtraError` if reading it needs a
+    package that is absent.
     """
     if isinstance(source, Claims):
         return source

@@ -11,7 +11,7 @@ import numpy as np
 from gradwitness._errors import FileFormatError, InputError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.text_brackets import Malformed, Nest, Table, read_nest
+from gradwitness.claims.text_brackets import Nest, Table, read_blocks, read_nest
 from gradwitness.claims.text_numbers import GrowingNumbers, parse
 from gradwitness.claims.text_runs import Collector
 from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK, Stream, progress
@@ -32,18 +32,7 @@ _ADVICE = (
 def read_text(path: Path) -> Claims:
     """Read named tensors from text.
 
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    Claims
-
-    Raises
-    ------
-    FileFormatError
-        If it is not text, or malformed; the message gives line and column.
+    Raises `FileFormatError`, with line and column, if it is not text, or malformed.
     """
     try:
         with path.open("rb") as file, progress(path, path.stat().st_size) as advanced:
@@ -187,16 +176,8 @@ class _Reader:
             self._flush()
         where = self._stream.where()
         self._stream.skip(at)
-        table, size, is_over = Table(), FIRST_BLOCK, False
-        while not is_over:
-            block, is_last = self._stream.block(size)
-            try:
-                end = table.read(block, is_last=is_last)
-            except Malformed as error:
-                raise self._stream.error(f"{error.problem}.", error.at) from None
-            self._stream.skip(end)
-            is_over = is_last or end < len(block)
-            size = min(4 * size, BLOCK)
+        table = Table()
+        read_blocks(self._stream, table.read)
         if not self._tables:
             self._tables.append([])
         self._tables[-1].append(_Rows(name, table, where))

@@ -23,6 +23,8 @@ from gradwitness.claims.text_numbers import (
 from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradwitness.claims.text_stream import Stream
 
 # The limit of NumPy 1.
@@ -44,20 +46,11 @@ class Malformed(ValueError):
 
 @dataclass
 class Axis:
-    """One axis: how many entries each bracket of that depth has.
+    """One axis: how many entries each bracket of that depth has."""
 
-    Attributes
-    ----------
-    size : int or None
-        None until the first bracket is closed.
-    gap : int or None
-        The index of the entry before which some are left out.
-    seen, closed, gaps : int
-        Entries before the last closed bracket, closed brackets, and gaps.
-    """
-
-    size: int | None = None
-    gap: int | None = None
+    size: int | None = None  # None until the first bracket is closed
+    gap: int | None = None  # the index of the entry before which some are left out
+    # Entries before the last closed bracket, closed brackets, gaps.
     seen: int = 0
     closed: int = 0
     gaps: int = 0
@@ -119,10 +112,7 @@ class Nest:
     def read(self, block: bytes) -> int | None:
         """Read a block, which does not end within a number.
 
-        Returns
-        -------
-        int or None
-            The end of the tensor; None if it continues after this block.
+        Returns the end of the tensor, or None if it continues after this block.
         """
         classes = np.frombuffer(block.translate(CLASSES), np.uint8)
         brackets = np.flatnonzero((classes == OPEN) | (classes == CLOSE))
@@ -235,26 +225,32 @@ class Nest:
                 raise Malformed("a tensor with ... in only some of its rows", at)
 
 
-def read_nest(stream: Stream, nest: Nest) -> None:
-    """Read a tensor, beginning at the stream's current bracket, to its end.
+def read_blocks(stream: Stream, read: Callable[[bytes, bool], int | None]) -> bool:
+    """Read block by block; return whether ``read`` came to an end within the file.
 
-    Raises
-    ------
-    FileFormatError
-        If it is malformed, or the file ends within it.
+    It takes a block, and whether that is the last, and returns its end there, or None.
     """
-    unclosed = stream.error("this bracket is never closed. Is the file cut off?")
-    size, end = FIRST_BLOCK, None
-    while end is None:
+    size = FIRST_BLOCK
+    while True:
         block, is_last = stream.block(size)
         try:
-            end = nest.read(block)
+            end = read(block, is_last)
         except Malformed as error:
             raise stream.error(f"{error.problem}.", error.at) from None
         stream.skip(len(block) if end is None else end)
-        if is_last and end is None:
-            raise unclosed
+        if is_last or end is not None:
+            return end is not None
         size = min(4 * size, BLOCK)
+
+
+def read_nest(stream: Stream, nest: Nest) -> None:
+    """Read a tensor, beginning at the stream's current bracket, to its end.
+
+    Raises `FileFormatError` if it is malformed, or the file ends within it.
+    """
+    unclosed = stream.error("this bracket is never closed. Is the file cut off?")
+    if not read_blocks(stream, lambda block, _: nest.read(block)):
+        raise unclosed
 
 
 def _unexpected(block: bytes, at: int, length: int = 1) -> Malformed:
@@ -280,8 +276,11 @@ class Table:
         sizes = (self.columns.closed, self.columns.size or 0)
         return tuple(size for size in sizes if size != 1)
 
-    def read(self, block: bytes, *, is_last: bool) -> int:
-        """Read a block, which does not end within a number; return how much of it was read."""
+    def read(self, block: bytes, is_last: bool) -> int | None:
+        """Read a block, which does not end within a number.
+
+        Returns the end of the table, or None if it reaches to the end of the block.
+        """
         classes = np.frombuffer(block.translate(CLASSES), np.uint8)
         end = len(block)
         blank = _BLANK_LINE.search(block)
@@ -295,13 +294,13 @@ class Table:
             end = block.rfind(b"\n", 0, int(foreign[0])) + 1
             if not end and (not self.columns.closed or self.columns.seen != self.numbers.size):
                 raise _unexpected(block, int(foreign[0]))
-        has_ended = is_last or end < len(block)
+        is_short = end < len(block)
         block, classes = block[:end], classes[:end]
         starts, ends = starts_and_ends(classes)
         lines = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
         closed = int(np.searchsorted(starts, lines[-1])) if len(lines) else 0
         left = len(starts) - closed + (0 if len(lines) else self.numbers.size - self.columns.seen)
-        if has_ended and left:
+        if (is_last or is_short) and left:
             # The last line of a file may lack a newline.
             lines = np.append(lines, end)
         self.columns.close(np.searchsorted(starts, lines) + self.numbers.size, lines)
@@ -309,4 +308,4 @@ class Table:
             self.numbers.append(*parse(block, starts, ends))
         except BadNumber as bad:
             raise _unexpected(block, bad.at, bad.length) from None
-        return end
+        return end if is_short else None

@@ -67,24 +67,12 @@ _DIGITS = re.compile(rb"\d{1,18}")
 
 @dataclass(frozen=True)
 class LineParts:
-    """A line of text up to its first numbers.
+    """A line of text up to its first numbers."""
 
-    Attributes
-    ----------
-    kind : str
-        ``array``, ``scalar``, ``rows`` or ``text``.
-    label : bytes
-        The text before the numbers.
-    at : int
-        The offset of the numbers.
-    end : int
-        The end of a scalar.
-    """
-
-    kind: str
-    label: bytes
-    at: int
-    end: int = 0
+    kind: str  # `array`, `scalar`, `rows` or `text`
+    label: bytes  # the text before the numbers
+    at: int  # the offset of the numbers
+    end: int = 0  # the end of a scalar
 
 
 def classify(line: bytes) -> LineParts:

@@ -70,26 +70,15 @@ def starts_and_ends(classes: NDArray[np.uint8]) -> tuple[_Offsets, _Offsets]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The offsets of the parts of a block's numbers.
+    """The offsets of the parts of a block's numbers."""
 
-    Attributes
-    ----------
-    array : ndarray of uint8
-        The block.
-    starts, ends, stops : ndarray
-        Of each number; ``stops`` is the offset of its exponent mark, or its end.
-    points, marks : ndarray
-        Offsets of decimal points and exponent marks.
-    pointed, marked : ndarray
-        The number that each of them belongs to: at most one.
-    """
-
-    array: NDArray[np.uint8]
+    array: NDArray[np.uint8]  # the block
     starts: _Offsets
     ends: _Offsets
-    stops: _Offsets
-    points: _Offsets
-    marks: _Offsets
+    stops: _Offsets  # where each number has its exponent mark, or its end
+    points: _Offsets  # decimal points
+    marks: _Offsets  # exponent marks
+    # The number that each of them belongs to: at most one.
     pointed: _Offsets
     marked: _Offsets
 

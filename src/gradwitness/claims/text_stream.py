@@ -26,16 +26,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Stream:
-    """The bytes of a text file from the current position.
-
-    Parameters
-    ----------
-    file : binary file
-    path : Path
-        Its name in messages.
-    advanced : callable
-        Called with the number of bytes read so far.
-    """
+    """The bytes of a text file from the current position; ``advanced`` hears how many were read."""
 
     def __init__(self, file: BinaryIO, path: Path, advanced: Callable[[int], None]) -> None:
         self._raw = self._file = file

@@ -13,13 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_tensors(path: Path) -> Any:
-    """Load tensors and containers of ``torch.save`` onto the CPU, without running code.
-
-    Raises
-    ------
-    FileFormatError
-        If the file holds anything else.
-    """
+    """Load tensors and containers of ``torch.save`` onto the CPU, without running code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

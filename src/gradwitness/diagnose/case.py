@@ -24,86 +24,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One claimed gradient.
+    """One claimed gradient."""
 
-    Attributes
-    ----------
-    name : str
-        The parameter's name.
-    witness : ndarray
-        The right gradient, float64.
-    claim : ndarray
-        The claimed one, float64, in the witness's shape if the size allows, else in its own.
-    allowance : ndarray or float
-        How far rounding may move each number.
-    refuted : bool
-        Whether the claim was found wrong.
-    """
-
-    name: str
-    witness: NDArray[np.float64]
+    name: str  # the parameter's name
+    witness: NDArray[np.float64]  # the right gradient, float64
+    # The claimed one, float64, in the witness's shape if the size allows, else in its own.
     claim: NDArray[np.float64]
-    allowance: NDArray[np.float64] | float
-    refuted: bool
+    allowance: NDArray[np.float64] | float  # how far rounding may move each number
+    refuted: bool  # whether the claim was found wrong
 
 
 @dataclass(frozen=True)
 class Case:
-    """Everything that is known about some claims.
+    """Everything that is known about some claims."""
 
-    Attributes
-    ----------
-    exhibits : mapping of str to Exhibit
-        In the order of the forward pass: the layer next to the loss comes last.
-    tape : Tape or None
-        The recorded program that these are the gradients of, if any.
-    replay : Replay or None
-        Its float64 replay.
-    sweep : int
-        The backward pass on the tape that the claims are about.
-    skipped : set of int
-        Nodes where not every mistake was tried, for want of budget; see `budget`.
-    """
-
+    # In the order of the forward pass: the layer next to the loss comes last.
     exhibits: Mapping[str, Exhibit]
-    tape: Tape | None = None
-    replay: Replay | None = None
-    sweep: int = 0
+    tape: Tape | None = None  # the recorded program that these are the gradients of, if any
+    replay: Replay | None = None  # its float64 replay
+    sweep: int = 0  # the backward pass on the tape that the claims are about
+    # Nodes where not every mistake was tried, for want of budget; see `budget`.
     skipped: set[int] = field(default_factory=set, compare=False)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One possible cause and its predictions.
+    """One possible cause and its predictions."""
 
-    Attributes
-    ----------
-    cause : str
-        The mistake's short name, the same everywhere: ``constant factor``.
-    text : str
-        One or two sentences for the person who made the mistake, with figures and location.
-    predicted : mapping of str to ndarray
-        The claims that this cause would produce, for every exhibit that it changes, including any
-        fitted coefficient. It leaves all other gradients right.
-    coefficient : float
-        The fitted number (a factor, a count); nan where nothing was fitted.
-    place : str
-        The step or layer at fault; empty if there is no single one.
-    node : int or None
-        The autograd node at fault, on the tape.
-    freedom : int
-        How many values or places were tried before this one: the explanation that needed fewer is
-        preferred.
-    reveals : bool
-        Whether the right numbers may follow from text and coefficient. A student is then told the
-        cause's name alone. A hypothesis that fits no figure to the answer says False.
-    """
-
-    cause: str
-    text: str
+    cause: str  # the mistake's short name, the same everywhere: `constant factor`
+    text: str  # one or two sentences for the person who made the mistake, with figures and location
+    # The claims that this cause would produce, for every exhibit that it changes, including any
+    # fitted coefficient. It leaves all other gradients right.
     predicted: Mapping[str, NDArray[np.float64]]
+    # The fitted number (a factor, a count); nan where nothing was fitted.
     coefficient: float = float("nan")
-    place: str = ""
-    node: int | None = None
+    place: str = ""  # the step or layer at fault; empty if there is no single one
+    node: int | None = None  # the autograd node at fault, on the tape
+    # How many values or places were tried before this one: the explanation that needed fewer is
+    # preferred.
     freedom: int = 0
+    # Whether the right numbers may follow from text and coefficient. A student is then told the
+    # cause's name alone. A hypothesis that fits no figure to the answer says False.
     reveals: bool = True

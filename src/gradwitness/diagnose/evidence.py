@@ -36,21 +36,12 @@ _GLANCE = 997  # numbers of a large tensor that are compared first
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a prediction fits a claim.
+    """How well a prediction fits a claim."""
 
-    Attributes
-    ----------
-    residual : float
-        The worst ``|claim - predicted|`` over what rounding allows; inf for another shape.
-    bits : float
-        The bits that the prediction saves.
-    most : float
-        The most that it saves at a single number.
-    """
-
+    # The worst `|claim - predicted|` over what rounding allows; inf for another shape.
     residual: float
-    bits: float
-    most: float = 0.0
+    bits: float  # the bits that the prediction saves
+    most: float = 0.0  # the most that it saves at a single number
 
     @property
     def holds(self) -> bool:
@@ -137,14 +128,6 @@ def jointly(
 def refuted(case: Case) -> list[Exhibit]:
     """Return the tensors to be explained."""
     return [e for e in case.exhibits.values() if e.refuted]
-
-
-def named(names: Iterable[str]) -> str:
-    """Join names: ``a, b, c and 3 more``."""
-    names = list(names)
-    if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
 
 
 def _peak(numbers: NDArray[np.float64]) -> float:

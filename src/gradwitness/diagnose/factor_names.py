@@ -30,22 +30,12 @@ _DECIMALS = tuple(digit * 10.0**-power for power in range(1, 6) for digit in (1,
 
 @dataclass(frozen=True)
 class Meaning:
-    """An exact value of a factor, and the mistake behind it.
-
-    Attributes
-    ----------
-    value : float
-    cause : str
-    text : str
-        A sentence on the mistake, to follow the figures.
-    tried : int
-        How many values had been tried, including this one.
-    """
+    """An exact value of a factor, and the mistake behind it."""
 
     value: float
     cause: str
-    text: str
-    tried: int
+    text: str  # a sentence on the mistake, to follow the figures
+    tried: int  # how many values had been tried, including this one
 
     @property
     def reveals(self) -> bool:
@@ -61,25 +51,11 @@ def meanings(
     everywhere: bool,
     matches: Callable[[float], bool],
 ) -> list[Meaning]:
-    """Name the mistakes behind a factor.
+    """Name the mistakes behind a fitted factor, the most plausible first; a value may have several.
 
-    Parameters
-    ----------
-    factor : float
-        The fitted factor.
-    counts : mapping of float to str
-        Counts on the tape, with their units.
-    sizes : tuple of int
-        Lengths of axes, for square roots.
-    everywhere : bool
-        Whether all gradients have it, as by a loss or an optimizer.
-    matches : callable
-        Whether a value fits within error.
-
-    Returns
-    -------
-    list of Meaning
-        The most plausible first; a value may have several.
+    ``counts`` are those on the tape, with their units; ``sizes`` are lengths of axes, for square
+    roots. ``everywhere``: all gradients have the factor, as by a loss or an optimizer. ``matches``:
+    whether a value fits within error.
     """
     names: list[Meaning] = []
     candidates = list(enumerate(_candidates(counts, sizes, everywhere), 1))

@@ -27,12 +27,7 @@ _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution",
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about a case, for the hypotheses.
-
-    Parameters
-    ----------
-    case : Case
-    """
+    """Facts about a case, for the hypotheses."""
 
     case: Case
 

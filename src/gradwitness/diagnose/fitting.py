@@ -26,18 +26,8 @@ def fitted(
 ) -> tuple[float, Predicted] | None:
     """Find the number whose prediction fits the claims best, by the Gauss-Newton method.
 
-    Parameters
-    ----------
-    case : Case
-    predict : callable
-        From a number to the gradients that it changes; 0 changes none.
-    starts : sequence of float
-        Numbers to start from; the best one is used.
-
-    Returns
-    -------
-    tuple of (float, mapping) or None
-        The number and its prediction; None if no number comes close.
+    ``predict`` leads from a number to the gradients that it changes; 0 changes none. Of the starts
+    the best one is used. Returns the number and its prediction, or None if no number comes close.
     """
     gap = _vector(case, {}, claims=True)
     total = float(gap @ gap)

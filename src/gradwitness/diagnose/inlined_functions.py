@@ -64,29 +64,15 @@ def inlined(case: Case) -> tuple[Case, Mapping[int, int]]:
 
 @dataclass
 class _Inliner:
-    """Inlines the custom functions of a tape.
-
-    Attributes
-    ----------
-    original : Tape
-    hosts : dict of int to int
-        The custom function of each new node.
-    moved : dict
-        From the outputs of custom functions to those of the inlined nodes.
-    """
+    """Inlines the custom functions of a tape."""
 
     original: Tape
-    hosts: dict[int, int] = field(default_factory=dict)
+    hosts: dict[int, int] = field(default_factory=dict)  # the custom function of each new node
+    # From the outputs of custom functions to those of the inlined nodes.
     moved: dict[Edge, Edge] = field(default_factory=dict)
 
     def tape(self) -> Tape:
-        """Return the inlined tape.
-
-        Raises
-        ------
-        Unjudgeable
-            If a function cannot be inlined.
-        """
+        """Return the inlined tape; raise `Unjudgeable` if a function cannot be inlined."""
         nodes = list(self.original.nodes)
         inside: dict[int, list[Node]] = {}
         for node in self.original.nodes:

@@ -11,16 +11,15 @@ from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import REAL
 from gradwitness.diagnose.fitting import fitted
 from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_sites
-from gradwitness.diagnose.replayed_faults import Trial, where
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay, where
 from gradwitness.engine.replay import Steps, replay
 from gradwitness.tape import Ref, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Case
     from gradwitness.diagnose.replayed_faults import Site, Visit
     from gradwitness.tape import Argument, Call, Tape
 
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
     Changes = Mapping[int, Mapping[str, Argument | NDArray[Any]]]
 
 _BATCH_NORM = "aten.native_batch_norm"
-_SOFTMAXES = frozenset({"aten._softmax", "aten._safe_softmax"})
-_ATTENTION = frozenset({"aten._scaled_dot_product_flash_attention_for_cpu"})
-_PRODUCTS = frozenset({"aten.bmm", "aten.baddbmm", "aten.mm"})
-_WEIGHTED = frozenset({"aten.addmm", "aten.mm", "aten.convolution"})
+_SOFTMAXES = aten("_softmax _safe_softmax")
+_ATTENTION = aten("_scaled_dot_product_flash_attention_for_cpu")
+_PRODUCTS = aten("bmm baddbmm mm")
+_WEIGHTED = aten("addmm mm convolution")
 # Usual learning rates: no fit finds its way past a kink.
 _STARTS = (1e-4, 3e-4, 1e-3, 3e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0)
 _HIDDEN = -1e4  # a mask adds this or less to a score to hide it
@@ -103,44 +102,39 @@ def explained_by_program(
     for chosen in sets:
         if len(sets) > 1 and len(chosen) == 1 and trial.gives_up(tape.calls[chosen[0]].node):
             continue
-        predicted = predicted_by(
-            trial, changed_tape(tape, {number: changes[number] for number in chosen})
-        )
-        if not predicted:
-            continue
-        places = dict.fromkeys(where(tape.calls[n].source, tape.calls[n].base_op) for n in chosen)
-        place = ", ".join(places)
-        node = tape.calls[chosen[0]].node if len(chosen) == 1 else None
+        other = changed_tape(tape, {number: changes[number] for number in chosen})
+        calls = [tape.calls[number] for number in chosen]
+        yield from explained_by_calls(cause, text, calls, predicted_by(trial, other))
+
+
+def explained_by_calls(
+    cause: str, text: str, calls: Sequence[Call], predicted: Mapping[str, NDArray[np.float64]]
+) -> Iterator[Explanation]:
+    """Yield what other calls predict, if they would show; ``{place}`` in the text is theirs."""
+    if predicted:
+        place = ", ".join(dict.fromkeys(where(call.source, call.base_op) for call in calls))
+        node = calls[0].node if len(calls) == 1 else None
         yield Explanation(
             cause, text.format(place=place), predicted, place=place, node=node, reveals=False
         )
 
 
-_MODES = (
-    (
-        True,
-        (
-            "the claims are those of a batch norm in evaluation mode, with the running statistics, "
-            "at {place}; the recorded one was in training mode"
-        ),
-    ),
-    (
-        False,
-        (
-            "the claims are those of a batch norm in training mode, with the batch's own "
-            "statistics, at {place}; the recorded one was in evaluation mode"
-        ),
-    ),
-)
+_STATISTICS = {
+    True: "training mode, with the batch's own statistics,",
+    False: "evaluation mode, with the running statistics,",
+}
 
 
-def train_or_eval(case: Case) -> Iterator[Explanation]:
+@on_replay
+def train_or_eval(trial: Trial) -> Iterator[Explanation]:
     """Explain by batch norm or dropout in the other mode."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     cause = "train/eval mismatch"
-    for training, text in _MODES:
+    for training in (True, False):
+        recorded = "training" if training else "evaluation"
+        text = (
+            f"the claims are those of a batch norm in {_STATISTICS[not training]} at {{place}}; "
+            f"the recorded one was in {recorded} mode"
+        )
         changes: dict[int, dict[str, Any]] = {
             call.id: {"training": not training}
             for call in forward_calls(trial)
@@ -166,10 +160,9 @@ def train_or_eval(case: Case) -> Iterator[Explanation]:
 
 def _identity(site: Site) -> dict[str, Any]:
     """Return arguments that turn the product with a mask into the identity."""
-    names = [n for n, edge in zip(site.names, site.node.edges, strict=True) if edge is None]
-    masks = {site.numbers.get(name) for name in names}
+    masks = {site.numbers.get(name) for name in site.constants}
     return {
-        name: np.ones_like(site.operands[names[0]])
+        name: np.ones_like(site.operands[site.constants[0]])
         for name, argument in site.call.arguments.items()
         if isinstance(argument, Ref) and argument.value in masks
     }
@@ -183,11 +176,9 @@ def forward_calls(trial: Trial) -> list[Call]:
 # Attention.
 
 
-def attention_programs(case: Case) -> Iterator[Explanation]:
+@on_replay
+def attention_programs(trial: Trial) -> Iterator[Explanation]:
     """Explain by attention without its scale, or without its mask."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     scales: dict[int, dict[str, Any]] = {}
     masks: dict[int, dict[str, Any]] = {}
     for call in forward_calls(trial):
@@ -215,10 +206,7 @@ def attention_programs(case: Case) -> Iterator[Explanation]:
     )
 
 
-_PASSING = frozenset(
-    f"aten.{name}"
-    for name in ["mul", "div", "add", "masked_fill", "where", "expand", "clone", "_unsafe_view"]
-)
+_PASSING = aten("mul div add masked_fill where expand clone _unsafe_view")
 
 
 def _scores(trial: Trial, softmax: Call) -> list[Call]:
@@ -277,22 +265,20 @@ def _unmasked(trial: Trial, call: Call) -> dict[str, Any]:
 # Weights that were updated too early.
 
 
-def updated_weights(case: Case) -> Iterator[Explanation]:
+@on_replay
+def updated_weights(trial: Trial) -> Iterator[Explanation]:
     """Explain by gradients at weights that were already updated."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     right = {
         leaf.id: (np.asarray(trial.lookup(leaf.id)), trial.arriving(node.id))
         for node, leaf in trial.tape.leaves()
-        if leaf.name in case.exhibits
+        if leaf.name in trial.case.exhibits
     }
 
     def predict(rate: float) -> dict[str, NDArray[np.float64]]:
         moved = {n: w - rate * g for n, (w, g) in right.items() if g is not None}
         return predicted_by(trial, *_started_from(trial.tape, moved))
 
-    best = fitted(case, predict, _STARTS)
+    best = fitted(trial.case, predict, _STARTS)
     if best is not None:
         rate, predicted = best
         text = (
@@ -300,7 +286,7 @@ def updated_weights(case: Case) -> Iterator[Explanation]:
             f"gradient descent with learning rate {rate:.4g}"
         )
         yield Explanation("weights already updated", text, predicted, rate, freedom=REAL)
-    yield from _updated_within(trial, case)
+    yield from _updated_within(trial)
 
 
 def _started_from(
@@ -327,7 +313,7 @@ def _started_from(
     return dataclasses.replace(tape, values=values, calls=calls), leaves
 
 
-def _updated_within(trial: Trial, case: Case) -> Iterator[Explanation]:
+def _updated_within(trial: Trial) -> Iterator[Explanation]:
     """Yield each layer's update made before the gradient is sent back through the layer."""
     sites = [
         s for s in trial.sites(_WEIGHTED) if _weight(s) in s.names and s.edge(_input(s)) is not None
@@ -344,7 +330,7 @@ def _updated_within(trial: Trial, case: Case) -> Iterator[Explanation]:
 
         return trial.with_mistakes([(site, wrong) for site in sites])
 
-    best = fitted(case, predict, _STARTS) if sites else None
+    best = fitted(trial.case, predict, _STARTS) if sites else None
     if best is not None:
         rate, predicted = best
         text = (

@@ -90,17 +90,9 @@ class _Candidate:
 def diagnose(case: Case, hypotheses: Sequence[Hypothesis] = HYPOTHESES) -> tuple[Cause, ...]:
     """Find the causes of a case's refuted claims.
 
-    Parameters
-    ----------
-    case : Case
-    hypotheses : sequence of Hypothesis, optional
-
-    Returns
-    -------
-    tuple of Cause
-        The one that explains most refuted tensors first; among equals the one with least freedom,
-        then the more common one. Later ones explain the rest. Empty if nothing fits, or if the fit
-        may be a coincidence.
+    The one that explains most refuted tensors comes first; among equals the one with least freedom,
+    then the more common one. Later ones explain the rest. Empty if nothing fits, or if the fit may
+    be a coincidence.
     """
     causes: list[Cause] = []
     left, scale = _cover(case, hypotheses, causes)

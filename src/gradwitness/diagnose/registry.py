@@ -21,10 +21,7 @@ from gradwitness.diagnose.hypotheses.norm_variance import wrong_deviation
 from gradwitness.diagnose.hypotheses.operands import wrong_operands
 from gradwitness.diagnose.hypotheses.options import loss_options, other_slopes
 from gradwitness.diagnose.hypotheses.paths import dropped_paths, stopped_chains
-from gradwitness.diagnose.hypotheses.pool_conv_embedding import (
-    dropout_mistakes,
-    layer_mistakes,
-)
+from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_mistakes, layer_mistakes
 from gradwitness.diagnose.hypotheses.precision import low_precision, rounded
 from gradwitness.diagnose.hypotheses.products import linear_mistakes, one_sample
 from gradwitness.diagnose.hypotheses.scaled_paths import scaled_paths
@@ -35,11 +32,7 @@ from gradwitness.diagnose.hypotheses.truncated_bptt import truncated
 from gradwitness.diagnose.hypotheses.weights import weights
 from gradwitness.diagnose.hypotheses.wrong_tensor import another_layer, another_pass
 from gradwitness.diagnose.hypotheses.zeros import dead_slices, detached
-from gradwitness.diagnose.programs import (
-    attention_programs,
-    train_or_eval,
-    updated_weights,
-)
+from gradwitness.diagnose.programs import attention_programs, train_or_eval, updated_weights
 
 if TYPE_CHECKING:
     from gradwitness.diagnose.case import Hypothesis

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
 from gradwitness.diagnose.budget import Effort
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.suspects import suspects
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.case import Case, Hypothesis
     from gradwitness.engine.replay import Instead, Replay
     from gradwitness.tape import Call, Node, Source, Tape
 
@@ -41,34 +42,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Site:
-    """An operation's node, with everything that its gradients depend on.
-
-    Attributes
-    ----------
-    node : Node
-    call : Call
-    op : str
-        ``aten.addmm``.
-    operands : dict
-        By the rule's names: arrays, numbers, None or tuples.
-    numbers : dict of str to int
-        The value numbers of the operands that are tensors.
-    parameters : dict
-    results : tuple of (ndarray or None)
-        The call's results.
-    names : tuple of str
-        The operand of each edge.
-    rule : Rule
-    """
+    """An operation's node, with everything that its gradients depend on."""
 
     node: Node
     call: Call
-    op: str
-    operands: dict[str, Any]
-    numbers: dict[str, int]
+    op: str  # `aten.addmm`
+    operands: dict[str, Any]  # by the rule's names: arrays, numbers, None or tuples
+    numbers: dict[str, int]  # the value numbers of the operands that are tensors
     parameters: dict[str, Any]
-    results: tuple[Any, ...]
-    names: tuple[str, ...]
+    results: tuple[Any, ...]  # the call's results
+    names: tuple[str, ...]  # the operand of each edge
     rule: Any
 
     @property
@@ -80,6 +63,11 @@ class Site:
     def place(self) -> str:
         """Module and line, if known."""
         return where(self.call.source, self.op)
+
+    @property
+    def constants(self) -> list[str]:
+        """The operands whose gradients are not wanted."""
+        return [n for n, edge in zip(self.names, self.node.edges, strict=True) if edge is None]
 
     def edge(self, name: str) -> int | None:
         """Return the edge of an operand, if its gradient is wanted."""
@@ -104,24 +92,31 @@ class Site:
 
 @dataclass(frozen=True)
 class Visit:
-    """The run of a site's node in a backward pass.
-
-    Attributes
-    ----------
-    site : Site
-    g : ndarray
-        The cotangent of the first result.
-    sent : list of (ndarray or None)
-        The right gradients to send along the edges.
-    """
+    """The run of a site's node in a backward pass."""
 
     site: Site
-    g: Any
-    sent: list[Any]
+    g: Any  # the cotangent of the first result
+    sent: list[Any]  # the right gradients to send along the edges
 
     def sending(self, gradient: Any, edge: int = 0) -> list[Any]:
         """Return the gradients to send, with another one along one edge."""
         return [*self.sent[:edge], gradient, *self.sent[edge + 1 :]]
+
+    def times(self, factor: float) -> list[Any]:
+        """Return a multiple of the gradients to send."""
+        return [None if s is None else factor * s for s in self.sent]
+
+    def again(self, g: Any, **changed: Any) -> list[Any]:
+        """Return the gradients to send for another cotangent, other operands or parameters."""
+        return [
+            None if s is None else self.site.vjp(name, g, **changed)
+            for name, s in zip(self.site.names, self.sent, strict=True)
+        ]
+
+
+def aten(names: str) -> frozenset[str]:
+    """Return the operations of these names."""
+    return frozenset(f"aten.{name}" for name in names.split())
 
 
 def where(source: Source, otherwise: str = "") -> str:
@@ -133,13 +128,7 @@ def where(source: Source, otherwise: str = "") -> str:
 
 
 class Trial:
-    """A case's backward pass, to be replayed with mistakes.
-
-    Parameters
-    ----------
-    case : Case
-        With a tape and a replay.
-    """
+    """A case's backward pass, to be replayed with mistakes."""
 
     def __init__(self, case: Case, tape: Tape, replay: Replay) -> None:
         self.case, self.tape, self.replay = case, tape, replay
@@ -228,6 +217,23 @@ class Trial:
             )
         return {} if lost else self._outcome(changes)
 
+    def explained(
+        self,
+        cause: str,
+        text: str,
+        mistakes: Iterable[tuple[Site, Wrong]],
+        *,
+        place: str = "",
+        node: int | None = None,
+        freedom: int = 0,
+    ) -> Iterator[Explanation]:
+        """Yield these mistakes as an explanation, if they would show."""
+        predicted = self.with_mistakes(mistakes)
+        if predicted:
+            yield Explanation(
+                cause, text, predicted, place=place, node=node, freedom=freedom, reveals=False
+            )
+
     def gives_up(self, node: int | None) -> bool:
         """Whether the budget forbids trying a mistake at a single node, which is then noted."""
         if self.effort.exhausted:
@@ -299,9 +305,18 @@ class Trial:
         return False
 
 
-COPIES = frozenset(
-    {"aten.clone", "aten._unsafe_view", "aten.t", "aten.view", "aten.reshape", "aten.detach"}
-)
+def on_replay(hypothesis: Callable[[Trial], Iterable[Explanation]]) -> Hypothesis:
+    """Let a hypothesis about a backward pass explain a case; nothing, if none was recorded."""
+
+    @wraps(hypothesis)
+    def of_case(case: Case) -> Iterable[Explanation]:
+        trial = Trial.of(case)
+        return () if trial is None else hypothesis(trial)
+
+    return of_case
+
+
+COPIES = aten("clone _unsafe_view t view reshape detach")
 
 
 def _sum(a: Any, b: Any) -> Any:
@@ -322,49 +337,32 @@ def _less(a: Any, b: Any) -> Any:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake that can be made at any node of some operations.
-
-    Attributes
-    ----------
-    cause : str
-        Short name.
-    text : str
-        What was done, with ``{place}`` for its location.
-    ops : frozenset of str
-    wrong : callable
-        Returns what such a node then sends; see `Wrong`.
-    """
+    """A mistake that can be made at any node of some operations."""
 
     cause: str
-    text: str
+    text: str  # what was done, with `{place}` for its location
     ops: frozenset[str]
-    wrong: Wrong
+    wrong: Wrong  # returns what such a node then sends
 
 
 def explanations(trial: Trial, mistake: Mistake, sites: Sequence[Site]) -> Iterator[Explanation]:
     """Yield a mistake at each suspected site alone, and at all of them."""
     for site in sites:
         if site.node.id in trial.suspects:
-            predicted = trial.with_mistakes([(site, mistake.wrong)])
-            if predicted:
-                text, node = mistake.text.format(place=site.place), site.node.id
-                yield Explanation(
-                    mistake.cause, text, predicted, place=site.place, node=node, reveals=False
-                )
-    for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
-        predicted = trial.with_mistakes([(site, mistake.wrong) for site in group])
-        if predicted:
-            places = listed(group)
-            text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
-            yield Explanation(
-                mistake.cause, text, predicted, place=f"{len(group)} steps: {places}", reveals=False
+            text, single = mistake.text.format(place=site.place), [(site, mistake.wrong)]
+            yield from trial.explained(
+                mistake.cause, text, single, place=site.place, node=site.node.id
             )
+    for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
+        places, mistakes = places_of(group), [(site, mistake.wrong) for site in group]
+        text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
+        place = f"{len(group)} steps: {places}"
+        yield from trial.explained(mistake.cause, text, mistakes, place=place)
 
 
-def listed(sites: Iterable[Site]) -> str:
+def places_of(sites: Iterable[Site]) -> str:
     """Return the first few places of some sites."""
-    places = list(dict.fromkeys(site.place for site in sites))
-    return ", ".join(places[:4]) + ", ..." * (len(places) > 4)
+    return listed(dict.fromkeys(site.place for site in sites))
 
 
 def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:

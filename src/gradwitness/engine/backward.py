@@ -39,26 +39,11 @@ def gradients(
     lookup: Lookup,
     arithmetic: Arithmetic | None,
 ) -> tuple[Any, ...]:
-    """Compute the gradients that a node should send.
+    """Compute the gradients that a node should send, one for each edge.
 
-    Parameters
-    ----------
-    incoming : sequence of (array or None)
-        Cotangents of the node's outputs; None counts as zero.
-    lookup : callable
-        Gives the numbers of a forward value.
-    arithmetic : Arithmetic or None
-        The arithmetic of Bounded operands; None for plain float64.
-
-    Returns
-    -------
-    tuple of (array or None)
-        One for each edge; None where no gradient is wanted, or nothing came in.
-
-    Raises
-    ------
-    Unjudgeable
-        If there is no rule for the node.
+    ``incoming`` are the cotangents of the node's outputs, of which None counts as zero. It sends
+    None where no gradient is wanted, or nothing came in. Without an ``arithmetic`` it computes in
+    plain float64. A node without a rule is Unjudgeable.
     """
     if node.kind == Kind.UNKNOWN and node.name == "AliasBackward0":
         # A tensor as one of another class: torch hides the call of `as_subclass` from all modes.

@@ -34,30 +34,15 @@ Lookup: TypeAlias = "Callable[[int], NDArray[Any]]"
 # Schema arguments about where a tensor lives or how it is stored, not about its numbers.
 _PLACEMENT = frozenset(
     [
-        "dtype",
-        "layout",
-        "device",
-        "pin_memory",
-        "memory_format",
-        "non_blocking",
-        "implicit",
-        "requires_grad",
-        "out",
+        "dtype", "layout", "device", "pin_memory", "memory_format", "non_blocking", "implicit",
+        "requires_grad", "out",
     ]
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A call with its rule and the rule's arguments.
-
-    Attributes
-    ----------
-    operands : tuple
-        Arrays, Bounded arrays, numbers, None, or lists of them.
-    arguments : tuple of Argument
-        The same positions, as recorded.
-    """
+    """A call with its rule and the rule's operands, of which ``arguments`` are as recorded."""
 
     rule: rules.Rule
     operands: tuple[Any, ...]
@@ -128,30 +113,19 @@ def bind(
     skip: bool = False,
     for_vjp: bool = False,
 ) -> Bound:
-    """Pair a call with its rule.
+    """Pair a call with its rule, with Bounded arrays if there is an arithmetic.
 
-    Parameters
-    ----------
-    lookup : callable
-        Gives the numbers of a value.
-    arithmetic : Arithmetic or None
-        Wrap arrays as Bounded in this arithmetic; None for plain float64.
-    skip : bool
-        Do not look numbers up: the caller only needs the inputs.
-    for_vjp : bool
-        Look up only the operands that the rule's vjps use; the others are NaN of their shape.
-
-    Raises
-    ------
-    Unjudgeable
-        If there is no rule, or the call has an argument that the rule does not know.
+    With ``skip`` no numbers are looked up: the caller only needs the inputs. ``for_vjp`` looks up
+    only the operands that the rule's vjps use; the others are NaN of their shape. A call without a
+    rule, or with an argument that the rule does not know, is Unjudgeable.
     """
     rule = _rule_of(tape, call)
     dtype = working_dtype(tape, call)
 
     def convert(argument: Argument, needed: bool = True) -> Any:
-        if isinstance(argument, tuple):
-            return tuple(convert(element, needed) for element in argument)
+        return _each(lambda element: converted(element, needed), argument)
+
+    def converted(argument: Argument, needed: bool) -> Any:
         if isinstance(argument, Ref):
             if skip:
                 return None
@@ -226,9 +200,7 @@ def _call_parameters(tape: Tape, rule: rules.Rule, call: Call) -> dict[str, Any]
     if "memory" in rule.parameters:
         first = call.arguments[_positional(rule, call)[0]]
         value = tape.values[first.value] if isinstance(first, Ref) else None
-        parameters["memory"] = None
-        if value is not None and value.layout is not None and not _is_contiguous(tape, first):
-            parameters["memory"] = positions(value.shape, value.layout.strides, value.layout.offset)
+        parameters["memory"] = None if value is None else _memory(value)
     return parameters
 
 
@@ -245,18 +217,27 @@ def _makes_floats(tape: Tape, call: Call) -> bool:
     return any(n is not None and is_inexact(tape.values[n].dtype) for n in call.outputs)
 
 
-def _is_contiguous(tape: Tape, argument: Argument) -> bool:
-    """Whether a value fills its memory in order from the start, as one of unknown layout does."""
-    value = tape.values[argument.value] if isinstance(argument, Ref) else None
-    if value is None or value.layout is None:
-        return True
+def _memory(value: Value) -> Any:
+    """Return where a value's elements lie; None if in order from the start, or of no layout."""
+    layout = value.layout
+    if layout is None:
+        return None
     step, dense_strides = 1, []
     for length in reversed(value.shape):
         dense_strides.append(step)
         step *= length
-    pairs = zip(value.shape, value.layout.strides, reversed(dense_strides), strict=True)
+    pairs = zip(value.shape, layout.strides, reversed(dense_strides), strict=True)
     # The stride of an axis of length 1 is arbitrary.
-    return value.layout.offset == 0 and all(n == 1 or s == w for n, s, w in pairs)
+    if layout.offset == 0 and all(n == 1 or s == w for n, s, w in pairs):
+        return None
+    return positions(value.shape, layout.strides, layout.offset)
+
+
+def _each(convert: Callable[[Argument], Any], argument: Argument) -> Any:
+    """Convert an argument, or each element of a list; a function that calls itself is a cycle."""
+    if isinstance(argument, tuple):
+        return tuple(_each(convert, element) for element in argument)
+    return convert(argument)
 
 
 def _operand(

@@ -17,6 +17,8 @@ import ml_dtypes
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 _FORMATS: dict[str, np.dtype[Any]] = {
@@ -113,30 +115,17 @@ def gamma(n: float, unit: float) -> float:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The arithmetic that a recorded step is assumed to have run in.
+    """The arithmetic that a recorded step is assumed to have run in, by its unit roundoffs."""
 
-    Attributes
-    ----------
-    unit : float
-        Unit roundoff of one elementary operation.
-    accumulate : float
-        Unit roundoff inside a reduction; float32's for 16-bit formats, which torch sums in float32.
-    store : float
-        Unit roundoff with which a reduction's result is stored, 0 if ``accumulate`` counts it.
-    final : float
-        Unit roundoff with which the whole step's result is stored, 0 if ``unit`` counts it.
-    tiny : float
-        What one underflow can cost: the smallest normal number, to cover flushing to zero.
-    confidence : float
-        lambda of the probable tier. The bound fails with probability at most
-        2 n exp(-lambda^2 (1 - u)^2 / 2) for a sum of n terms with random roundings.
-    """
-
-    unit: float
+    unit: float  # of one elementary operation
+    # Inside a reduction: float32's for 16-bit formats, which torch sums in float32.
     accumulate: float
-    store: float
-    final: float
+    store: float  # with which a reduction's result is stored; 0 if `accumulate` counts it
+    final: float  # with which the whole step's result is stored; 0 if `unit` counts it
+    # What one underflow can cost: the smallest normal number, to cover flushing to zero.
     tiny: float
+    # Lambda of the probable tier. The bound fails with probability at most
+    # 2 n exp(-lambda^2 (1 - u)^2 / 2) for a sum of n terms with random roundings.
     confidence: float = 6.0
 
     @classmethod
@@ -176,3 +165,8 @@ class Arithmetic:
         u = self.accumulate
         exponent = self.confidence * math.sqrt(n) * u + n * u * u / (1 - u)
         return min(gamma(n, u), math.expm1(exponent) if exponent < 1 else math.inf)
+
+    @property
+    def growths(self) -> tuple[Callable[[float], float], Callable[[float], float]]:
+        """The growth in the worst case, and the probable one."""
+        return self.worst_growth, self.probable_growth

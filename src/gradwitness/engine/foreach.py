@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gradwitness.tape import Argument, Call
+    from gradwitness.tape import Call
 
 _PREFIX = "aten._foreach_"
 # Arguments that have another name in the list form than in the rule of one tensor.
@@ -28,17 +28,14 @@ def members(call: Call) -> list[Call]:
     op = f"aten.{name}.{overload}"
     base = replace(call, op=op).base_op
 
-    def of(index: int, argument: Argument) -> Argument:
-        # A list has one entry for each member; anything else is shared.
-        return argument[index] if isinstance(argument, tuple) else argument
-
+    # A list has one entry for each member; anything else is shared.
     return [
         replace(
             call,
             op=op,
             arguments={
-                _NAMES.get((base, name), name): of(index, argument)
-                for name, argument in call.arguments.items()
+                _NAMES.get((base, name), name): item[index] if isinstance(item, tuple) else item
+                for name, item in call.arguments.items()
             },
             outputs=(output,),
         )

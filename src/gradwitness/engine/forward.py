@@ -28,26 +28,10 @@ if TYPE_CHECKING:
 def evaluate(
     tape: Tape, call: Call, lookup: Lookup, *, bounded: bool, confidence: float | None = None
 ) -> tuple[Any, ...]:
-    """Compute what a call should have returned.
+    """Compute what a call should have returned, an array for each output.
 
-    Parameters
-    ----------
-    lookup : callable
-        Gives the numbers of a value.
-    bounded : bool
-        Return Bounded arrays in the call's own format instead of plain ones.
-    confidence : float, optional
-        Of the probable bounds; by default `Arithmetic`'s.
-
-    Returns
-    -------
-    tuple
-        One array for each output of the call.
-
-    Raises
-    ------
-    Unjudgeable
-        If there is no rule, or it does not cover this form.
+    They are plain, or Bounded in the call's own format, the probable bounds with `Arithmetic`'s
+    confidence or another. Without a rule that covers this form the call is Unjudgeable.
     """
     if is_foreach(call):
         results = (
@@ -96,11 +80,6 @@ def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) 
     """Return a rule's result as an array, Bounded if there is an arithmetic.
 
     Plain numbers that the recorded format cannot hold get the error of their rounding.
-
-    Raises
-    ------
-    Unjudgeable
-        If it is not an array of numbers.
     """
     if result is None:
         raise RuleFailure(f"{whose} returns None: is a return missing?")
@@ -129,15 +108,12 @@ def _recorded_outputs(call: Call, lookup: Lookup, arithmetic: Arithmetic) -> tup
 def as_recorded(result: Any, recorded: Value) -> Any:
     """Convert a result to the recorded kind of number: integers are truncated, as by torch.
 
+    Where a rounding error could change the integer, it is Unjudgeable.
+
     A complex result keeps its real part where a real one was recorded.
 
     What an integer cannot hold depends on the processor, as C leaves it undefined: the lowest
     number (x86), or the nearest one, and 0 for NaN (ARM).
-
-    Raises
-    ------
-    Unjudgeable
-        If a rounding error could change the integer, or for a format that is not judged.
     """
     dtype = recorded.dtype
     value = np.asarray(result.value if isinstance(result, Bounded) else result)
@@ -181,17 +157,7 @@ def over_field(numbers: Any, dtype: str) -> Any:
 def run(whose: str, function: Any, /, *operands: Any, **parameters: Any) -> Any:
     """Run a rule's function; overflow and 0/0 are results, not warnings.
 
-    Parameters
-    ----------
-    whose : str
-        How a reason names it: ``the rule of mylib.swish``.
-    *operands, **parameters
-        Of the function.
-
-    Raises
-    ------
-    Unjudgeable
-        If the rule says that it does not cover this form, or fails.
+    What it raises makes the step Unjudgeable, for a reason that begins with whose function it is.
     """
     try:
         with np.errstate(all="ignore"):

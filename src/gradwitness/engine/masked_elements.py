@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.tape import Call, Edge, Node, Tape
+    from gradwitness.tape import Call, Node, Tape
 
     Array: TypeAlias = NDArray[Any]
     # The gradient that arrives at an input of a node, or None where it is unknown.
@@ -54,32 +54,18 @@ def unselected_by(
 ) -> Call | None:
     """Find the step that did not select some elements, so that their gradients are zero.
 
-    Parameters
-    ----------
-    input_nr : tuple of int
-        A node and its input, where the zeros arrive.
-    places : ndarray of bool
-        The elements.
-    arriving : callable
-        Gives what arrives at an input of a node.
-    lookup : callable
-        Gives the numbers of a forward value.
-
-    Returns
-    -------
-    Call or None
-        None if something else makes the zeros, or if that is unknown.
+    They arrive at ``places`` of a node and its input. None if something else makes the zeros, or if
+    that is unknown.
     """
-    senders: dict[Edge, list[Node]] = defaultdict(list)
+    senders: dict[tuple[int, int], list[Node]] = defaultdict(list)
     for node in tape.nodes:
         for edge in filter(None, node.edges):
-            senders[edge].append(node)
-    by_input = {(edge.node, edge.index): nodes for edge, nodes in senders.items()}
+            senders[edge.node, edge.index].append(node)
     waiting, seen = [(input_nr, places)], {input_nr}
     while waiting:
         current, elements = waiting.pop()
         value = tape.nodes[current[0]].outputs[current[1]]
-        for node in by_input.get(current, ()):
+        for node in senders.get(current, ()):
             call = None if node.call is None else tape.calls[node.call]
             if call is None or value is None:
                 continue

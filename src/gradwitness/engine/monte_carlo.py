@@ -16,6 +16,7 @@ only by the square root, and the perturbation is narrower (`COARSE`).
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -63,21 +64,10 @@ NodeInput = tuple[int, int, int]  # pass, node, input of the node
 
 @dataclass(frozen=True)
 class Spread:
-    """The effect on some gradients of perturbing every step's result.
+    """The effect on some gradients of perturbing every step's result, by the roundings of a format.
 
-    Attributes
-    ----------
-    dtype : str
-        The format whose roundings were simulated.
-    runs : int
-    widened : float
-        The factor to divide the spread by.
-    squares : dict
-        Mean square of each number's distance from the replay, by (pass, node, input).
-    farthest : dict
-        Largest distance of each number.
-    references : dict
-        The replay's gradients.
+    ``squares`` and ``farthest`` are the mean square and the largest of each number's distances from
+    the replay's gradients, ``references``; ``widened`` is what to divide the spread by.
     """
 
     dtype: str
@@ -123,27 +113,11 @@ def spread(
     runs: int = RUNS,
     seed: int = 0,
 ) -> Spread:
-    """Measure how far rounding in a format moves some gradients.
+    """Measure how far rounding in a format moves some gradients: those where anything arrives.
 
-    Parameters
-    ----------
-    tape : Tape
-    replayed : Replay
-        Its float64 replay.
-    positions : sequence of tuple
-        For each gradient, the (pass, node, input) where its terms arrive. Several are added up, as
-        passes add to ``.grad``.
-    dtype : str
-        The format that the other program computed in. If the tape mixes formats, each step has the
-        coarser of its own and this one.
-    runs : int
-    seed : int
-        The same seed gives the same spread.
-
-    Returns
-    -------
-    Spread
-        Without the gradients where nothing arrives.
+    ``positions`` say for each gradient where its terms arrive; several are added up, as passes add
+    to ``.grad``. The other program computed in ``dtype``; if the tape mixes formats, each step has
+    the coarser of its own and this one.
     """
     retyped = _retyped(tape, dtype)
     formats = {retyped.values[n].dtype for c in tape.calls for n in c.outputs if n is not None}
@@ -252,10 +226,7 @@ class _Noise(Steps):
         operands = [n for a in call.arguments.values() for n in references(a)]
         source = min((_unit(tape, n) for n in operands), default=1.0)
         units = [max(_unit(tape, n), source) if n is not None else 0.0 for n in call.outputs]
-        return tuple(
-            self._moved(result, unit if unit > source else 0.0)
-            for result, unit in zip(bounded, units, strict=True)
-        )
+        return self._all_moved(bounded, units, source)
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
@@ -266,15 +237,19 @@ class _Noise(Steps):
         sent = gradients(tape, node, bounded, lookup, arithmetic)
         source = unit_roundoff(_format(tape, node.id))
         units = [0.0 if e is None else unit_roundoff(_format(tape, e.node)) for e in node.edges]
-        return tuple(
-            self._moved(g, unit if unit > source else 0.0)
-            for g, unit in zip(sent, units, strict=True)
-        )
+        return self._all_moved(sent, units, source)
 
     def total(self, tape: Tape, node: int, before: Any, g: Any) -> Any:
         """Add a gradient, and perturb the sum."""
         total = before + g
         return self._move(total, unit_roundoff(_format(tape, node)) * np.abs(total))
+
+    def _all_moved(
+        self, results: tuple[Any, ...], units: list[float], source: float
+    ) -> tuple[Any, ...]:
+        """Perturb results, which are cast where their format is coarser than the source's."""
+        casts = (unit if unit > source else 0.0 for unit in units)
+        return tuple(itertools.starmap(self._moved, zip(results, casts, strict=True)))
 
     def _moved(self, result: Any, cast: float) -> Any:
         """Perturb a result by its probable error, or an exact one by a cast's."""

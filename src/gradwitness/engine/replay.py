@@ -20,6 +20,7 @@ from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.floats import is_complex, is_inexact, wide
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.storage_spans import Piece, pieces
+from gradwitness.rules.declarations import meant_hooks
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.rules.surrogates import is_declared
 from gradwitness.tape import Call, Kind, Node, Tape, references
@@ -309,6 +310,15 @@ def _seeds(tape: Tape, sweep: Sweep) -> Iterator[tuple[tuple[int, int], Any]]:
             yield (edge.node, edge.index), start
 
 
+def _hooked(tape: Tape, sweep: Sweep, whole: bool) -> dict[tuple[int, int], Any]:
+    """Return what arrived where a hook is declared, by node and input; of a change, nothing."""
+    hooks = meant_hooks(sweep)
+    runs = {run.node: run.incoming for run in (sweep.node_runs if hooks else ())}
+    known = {at: runs[at[0]][at[1]] for at in hooks if whole and at[0] in runs}
+    found = {at: _recorded_or_none(tape, n) for at, n in known.items() if n is not None}
+    return dict.fromkeys(hooks) | found
+
+
 def _sent(
     tape: Tape,
     node: Node,
@@ -337,38 +347,27 @@ def backward_pass(
     instead: Mapping[int, Instead] | None = None,
     steps: Steps = _EXACT,
 ) -> tuple[dict[tuple[int, int], Any], list[str]]:
-    """Run one backward pass from its roots.
+    """Run one backward pass from its roots; missing forward values come from the record.
 
-    Parameters
-    ----------
-    number : int
-        Of the backward pass.
-    values : mapping
-        Forward values by number; missing ones come from the record.
-    instead : mapping, optional
-        Nodes that send something else. The sweep then carries not the gradient but its change: it
-        starts at these nodes, which map the change that arrives to the change that they send; all
-        other nodes, being linear, pass it on like a gradient.
-    steps : Steps, optional
-        Another way of taking a step.
+    Where nodes send something ``instead``, the sweep carries not the gradient but its change: it
+    starts at these nodes, which map the change that arrives to the change that they send; all other
+    nodes, being linear, pass it on like a gradient.
 
-    Returns
-    -------
-    arriving : dict
-        The gradient at each input of a node.
-    trusted : list of str
-        Why recorded gradients had to be trusted; with ``instead`` no change passes there.
+    Return the gradient at each input of a node, and why recorded gradients had to be trusted: with
+    ``instead`` no change passes there.
     """
     sweep = tape.sweeps[number]
     arriving: dict[tuple[int, int], Any] = {}
-    trusted: list[str] = []
+    hooked = _hooked(tape, sweep, instead is None)
+    trusted = ["what a hook sends is declared, not derived"] * len(hooked)
 
     def lookup(value: int) -> NDArray[Any]:
         return values[value] if value in values else recorded(tape)(value)
 
     def add(input_nr: tuple[int, int], g: Any) -> None:
         before = arriving.get(input_nr)
-        arriving[input_nr] = g if before is None else steps.total(tape, input_nr[0], before, g)
+        added = g if before is None else steps.total(tape, input_nr[0], before, g)
+        arriving[input_nr] = hooked.get(input_nr, added)
 
     for input_nr, seed in _seeds(tape, sweep) if instead is None else ():
         add(input_nr, seed)

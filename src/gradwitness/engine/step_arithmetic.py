@@ -45,11 +45,6 @@ def backward_arithmetic(
     If gradients of several formats come in, the coarsest counts: all are rounded to it first. The
     backward of a backward is a chain of operations, each in its operands' format, so that there the
     call's operands count as well.
-
-    Raises
-    ------
-    Unjudgeable
-        If a gradient comes in whose format does not round.
     """
     formats = [tape.values[number].dtype for number in incoming if number is not None]
     for dtype in formats:

@@ -37,19 +37,7 @@ _FEW = 8
 
 @dataclass(frozen=True)
 class Cut:
-    """One piece of a step.
-
-    Attributes
-    ----------
-    operands : dict
-        The letters of each operand's axes, by its name.
-    results : tuple of str
-        Those of each result.
-    letter : str
-        The axis that is cut.
-    start, stop : int
-        The piece's range on that axis.
-    """
+    """One piece of a step: a range on the axis of one of the letters of operands and results."""
 
     operands: Mapping[str, str]
     results: tuple[str, ...]
@@ -102,10 +90,7 @@ def is_large(tape: Tape, call: Call) -> bool:
 def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     """Return the pieces of a large step, if its rule says how to split it; else none.
 
-    Parameters
-    ----------
-    target : str
-        The operand whose gradient is computed; empty for the call's first result.
+    The gradient of a ``target`` is computed, or, if that is empty, the call's first result.
     """
     rule = rules.find(call.base_op)
     if rule is None or not rule.apart or not is_large(tape, call):
@@ -155,13 +140,7 @@ def _longest_cut(
 
 
 def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
-    """Return one piece of a call.
-
-    Parameters
-    ----------
-    lookup : callable
-        Gives the numbers of the whole tape's values; called only for uncut ones.
-    """
+    """Return one piece of a call; only uncut values are looked up on the whole tape."""
     rule = rules.find(call.base_op)
     assert rule is not None  # noqa: S101 (it made the cut)
     values: list[Value] = []

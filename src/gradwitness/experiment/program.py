@@ -76,18 +76,9 @@ class ConvNet(nn.Module):
 
 
 def build(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Program:
-    """Make the model and the data of a configuration.
+    """Make the model and the data of a configuration, with torch's random weights or with these.
 
-    Parameters
-    ----------
-    config : Config
-    weights : mapping, optional
-        Parameters to use instead of torch's random ones: all of them, by name.
-
-    Raises
-    ------
-    InputError
-        If weights are missing, unknown, of another shape, or not finite.
+    Raises `InputError` if weights are missing, unknown, of another shape, or not finite.
     """
     dtype: torch.dtype = getattr(torch, config.dtype)
     # The global generator is left unchanged.

@@ -24,20 +24,7 @@ def writing_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     The bytes go to a temporary file in the same folder, are flushed to disk, and then take the name
     in one step. If anything fails, an older file at ``path`` is left unchanged. Symbolic links are
     followed; an older file's permissions are kept; devices and pipes, which cannot be replaced, are
-    written to directly. An ``OSError`` in the block counts as one of writing.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Yields
-    ------
-    binary file
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
+    written to directly. An ``OSError``, also one in the block, is raised as an `InputError`.
     """
     path = Path(path)
     try:
@@ -65,18 +52,7 @@ def writing_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Write a file completely or not at all; text as UTF-8.
-
-    Parameters
-    ----------
-    path : str or path-like
-    content : bytes or str
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written; an older one is left unchanged.
-    """
+    """Write a file completely or not at all; text as UTF-8. See `writing_atomically`."""
     data = content.encode() if isinstance(content, str) else content
     with writing_atomically(path) as file:
         file.write(data)
@@ -110,13 +86,7 @@ def _cannot_write(path: Path, why: str) -> InputError:
 
 
 def make_folder(path: str | os.PathLike[str]) -> None:
-    """Create a folder and its parents, if it does not exist.
-
-    Raises
-    ------
-    InputError
-        If it cannot be created or written to.
-    """
+    """Create a folder and its parents, if it does not exist; raise `InputError` if that fails."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

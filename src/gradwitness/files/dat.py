@@ -28,33 +28,16 @@ FIRST_LINE = "# gradwitness-gradients: 1"
 
 @dataclass(frozen=True)
 class GradientFile:
-    """The content of such a file.
-
-    Attributes
-    ----------
-    header : dict of str to str
-    tensors : dict of str to ndarray
-        In the file's order, with the dtypes that the file names.
-    """
+    """The content of such a file."""
 
     header: dict[str, str]
-    tensors: dict[str, NDArray[Any]]
+    tensors: dict[str, NDArray[Any]]  # in the file's order, with the dtypes that the file names
 
 
 def format_dat(header: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> str:
-    """Return tensors as text.
+    """Return tensors of float16, bfloat16, float32 or float64 as text, under a header.
 
-    Parameters
-    ----------
-    header : mapping of str to str
-        One comment line per entry; line breaks become spaces.
-    tensors : mapping of str to ndarray
-        float16, bfloat16, float32 or float64.
-
-    Raises
-    ------
-    InputError
-        If a name contains white space, or a dtype is another one.
+    Raises `InputError` if a name contains white space, or a dtype is another one.
     """
     out = io.StringIO()
     out.write(FIRST_LINE + "\n")
@@ -77,13 +60,7 @@ def format_dat(header: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -
 
 
 def read_dat(path: Path) -> GradientFile:
-    """Read a file that `format_dat` wrote.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is malformed; the message gives the line.
-    """
+    """Read a file that `format_dat` wrote; raise `FileFormatError`, with the line, if malformed."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

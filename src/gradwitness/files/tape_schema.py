@@ -61,29 +61,13 @@ if TYPE_CHECKING:
     ArrayReader: TypeAlias = Callable[[int, tuple[int, ...], str], NDArray[np.generic]]
 
 FORMAT = "gradwitness-tape"
-VERSION = 3
+VERSION = 4
 
 _KINDS = {kind for name, kind in vars(Kind).items() if name.isupper()}
 
 
 def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
-    """Convert a tape to JSON data.
-
-    Parameters
-    ----------
-    tape : Tape
-    entries : sequence of (int or None)
-        For each value, the number of the entry with its array.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    InputError
-        If a field has an unsupported type.
-    """
+    """Convert a tape to JSON data; ``entries`` has the number of each value's entry, if any."""
     values = [
         {
             **_fields(value, "array", "freed"),
@@ -128,24 +112,10 @@ def _plain(value: Any) -> Any:
 
 
 def decode(data: Any, array: ArrayReader) -> Tape:
-    """Convert JSON data to a tape.
+    """Convert JSON data to a tape; raise `SchemaError` if it is malformed or a reference invalid.
 
-    Parameters
-    ----------
-    data
-        Data from `encode`, or anything else.
-    array : callable
-        Returns the array for an entry number, a shape and a dtype; raises `SchemaError` if there is
-        no such array.
-
-    Returns
-    -------
-    Tape
-
-    Raises
-    ------
-    SchemaError
-        If the data is malformed, or a reference is invalid.
+    ``array`` returns the array for an entry number, a shape and a dtype; it raises `SchemaError` if
+    there is no such array.
     """
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise SchemaError(f"its format is not {FORMAT!r}")
@@ -287,6 +257,7 @@ def _sweep(value: Reader[int], node: Reader[int], edge: Reader[Edge]) -> Reader[
                 changed=many(size),
                 summed=flag,
                 after=size,
+                seen=flag,
             )
         ),
         leaves=many(record(LeafUpdate, node=node, before=optional(value), after=optional(value))),

@@ -26,55 +26,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mark:
-    """What one gradient earned.
-
-    Attributes
-    ----------
-    name : str
-    earned, worth : float
-    standing : str
-        ``right``, ``wrong``, ``wrong by an earlier one``, ``not handed in``, or ``open``: then
-        nobody can tell, and a person has to look.
-    why : str
-        In a student's words; empty if it is right.
-    """
+    """What one gradient earned."""
 
     name: str
     earned: float
     worth: float
+    # `right`, `wrong`, `wrong by an earlier one`, `not handed in`, or `open`: then nobody
+    # can tell, and a person has to look.
     standing: str
-    why: str = ""
+    why: str = ""  # in a student's words; empty if it is right
 
 
 @dataclass(frozen=True)
 class Marks:
-    """A graded submission.
-
-    Attributes
-    ----------
-    title, submission : str
-    marks : tuple of Mark
-        In the order of the forward pass.
-    causes : tuple of Cause
-        What was done wrong, the likeliest first.
-    failure : str
-        Why there was nothing to grade.
-    printed : str
-        The end of what the submitted program printed.
-    notes : tuple of str
-        How names were understood.
-    answers : dict of str to ndarray
-        The right gradients, for whoever may see them.
-    """
+    """A graded submission."""
 
     title: str
     submission: str
-    marks: tuple[Mark, ...]
-    causes: tuple[Cause, ...]
-    failure: str
-    printed: str
-    notes: tuple[str, ...]
-    answers: dict[str, NDArray[np.float64]]
+    marks: tuple[Mark, ...]  # in the order of the forward pass
+    causes: tuple[Cause, ...]  # what was done wrong, the likeliest first
+    failure: str  # why there was nothing to grade
+    printed: str  # the end of what the submitted program printed
+    notes: tuple[str, ...]  # how names were understood
+    answers: dict[str, NDArray[np.float64]]  # the right gradients, for whoever may see them
 
     @property
     def earned(self) -> float:
@@ -100,21 +74,10 @@ class Marks:
 
 
 def grade(task: Task, submission: Path, tape: Tape, report: Report) -> Marks:
-    """Grade a submission.
+    """Grade a submission: a ``.py`` file with the task's function, or a file of gradients.
 
-    Parameters
-    ----------
-    task : Task
-    submission : Path
-        A ``.py`` file with the task's function, or a file of gradients.
-    tape, report
-        The task's program as it was recorded, and its judgement.
-
-    Raises
-    ------
-    InputError
-        If the task itself is wrong: its program disagrees with the witness, or names gradients
-        that there are none of.
+    Raises `InputError` if the task itself is wrong: its program disagrees with the witness, or it
+    names gradients that there are none of.
     """
     if report.verdict is Verdict.DISAGREES:
         raise InputError(

@@ -34,41 +34,24 @@ _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR", "VI
 
 @dataclass(frozen=True)
 class HandedIn:
-    """What came of a submission.
+    """What came of a submission."""
 
-    Attributes
-    ----------
-    claims : Claims or None
-        None if there are none.
-    failure : str
-        Why there are none.
-    printed : str
-        The end of what the program printed.
-    """
-
-    claims: Claims | None
-    failure: str = ""
-    printed: str = ""
+    claims: Claims | None  # None if there are none
+    failure: str = ""  # why there are none
+    printed: str = ""  # the end of what the program printed
 
 
 def take(path: Path, limits: Limits) -> HandedIn:
-    """Read a submission, or run it.
+    """Read a submission, a ``.py`` file or one of numbers, or run it.
 
-    A submission that fails is a bad one, and no error.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.py`` file, or a file of numbers.
-    limits : Limits
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or programs cannot be run here.
+    A submission that fails is a bad one, and no error. Raises `InputError` if there is no such
+    file, or programs cannot be run here.
     """
     if not path.is_file():
-        raise InputError(f"no such file: {path}")
+        what = f"{path} is not a file" if path.exists() else f"no such file: {path}"
+        raise InputError(
+            f"{what} (expected a .py file with {limits.function}(), or a file of gradients)"
+        )
     if path.suffix == ".py":
         return _run(path, limits)
     try:

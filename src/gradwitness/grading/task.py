@@ -37,53 +37,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a submitted program may use, and how it is called.
+    """What a submitted program may use, and how it is called."""
 
-    Attributes
-    ----------
-    function : str
-        The function that returns the gradients.
-    data : Path or None
-        An .npz file with what it is called with.
-    format : str
-        The format in which an answer must be as good as computed.
-    seconds : float
-        Wall time, and processor time.
-    mebibytes : float
-        Address space.
-    """
-
-    function: str = "gradients"
-    data: Path | None = None
-    format: str = "float32"
-    seconds: float = 30.0
-    mebibytes: float = 2048.0
+    function: str = "gradients"  # the function that returns the gradients
+    data: Path | None = None  # an .npz file with what it is called with
+    format: str = "float32"  # the format in which an answer must be as good as computed
+    seconds: float = 30.0  # wall time, and processor time
+    mebibytes: float = 2048.0  # address space
 
 
 @dataclass(frozen=True)
 class Task:
-    """One exercise.
+    """One exercise."""
 
-    Attributes
-    ----------
-    path : Path
-        The file that it was read from.
-    title : str
-    target : str
-        The program or the tape, as `gradwitness check` takes it.
-    submission : Limits
-    each, carried_forward : float
-        Marks for a gradient; the share of them for one that is wrong only by inheritance.
-    marks : dict of str to float
-        Of the gradients that have marks of their own.
-    """
-
-    path: Path
+    path: Path  # the file that it was read from
     title: str
-    target: str
+    target: str  # the program or the tape, as `gradwitness check` takes it
     submission: Limits = field(default_factory=Limits)
+    # Marks for a gradient; the share of them for one that is wrong only by inheritance.
     each: float = 1.0
     carried_forward: float = 0.5
+    # Of the gradients that have marks of their own.
     marks: Mapping[str, float] = field(default_factory=dict)
 
     def worth(self, name: str) -> float:
@@ -92,13 +66,7 @@ class Task:
 
 
 def read_task(path: Path) -> Task:
-    """Read a TASK.toml.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or says something that has no meaning.
-    """
+    """Read a TASK.toml; raise `InputError` if it is unreadable, or says what has no meaning."""
     try:
         with path.open("rb") as file:
             told = tomllib.load(file)

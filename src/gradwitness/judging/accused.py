@@ -17,10 +17,11 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
 from gradwitness.engine.floats import is_inexact, unit_roundoff, wide
+from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import Comparison, unjudged
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
-from gradwitness.judging.records import Records
+from gradwitness.judging.records import Records, largest
 from gradwitness.judging.slopes import GRADE, Claim, between, measure
 from gradwitness.judging.tangents import tangents
 from gradwitness.verdict import Verdict
@@ -67,6 +68,8 @@ class Case:
         What makes the derivative of the recorded forward another than the function's.
     constants : str
         Where the function may use numbers as constants, on purpose.
+    tolerance : float
+        How far off the program declared it to be, of the largest number.
     owner : object
         The function and its input: what is guilty once is not run again.
     retracts : tuple of (callable or None)
@@ -85,6 +88,7 @@ class Case:
     expected: NDArray[Any] | None
     iteration: Iteration | None
     constants: str
+    tolerance: float
     owner: object
     retracts: tuple[Retract | None, Retract | None] = (None, None)
     tried: str = ""
@@ -94,6 +98,11 @@ class Case:
         refusal = self.again.refusal()
         if refusal:
             raise Unjudgeable(refusal)
+
+    def size(self) -> float:
+        """Return the largest number that was sent."""
+        tape: Any = SimpleNamespace(values=self.again.values)
+        return max(map(largest, map(Records(tape), self.sent)), default=0.0)
 
     def claim(self) -> Claim:
         """Return the claim in numbers.
@@ -146,6 +155,18 @@ class Outcome:
     grade: str
     kinds: Kinds | None = None
 
+    def is_nearer(self, plain: Comparison) -> bool:
+        """Whether a gradient is nearer to this than to one by the numbers."""
+        return self.comparison.relative_error < plain.relative_error
+
+    def within(self, tolerance: float, scale: float, plain: Comparison) -> Outcome:
+        """Return it with an error within a tolerance as none, if it is nearer than plain."""
+        if not self.is_nearer(plain):
+            return self
+        comparison, grade = within(self.comparison, "", tolerance, scale)
+        said = f"{grade}, {self.kinds}" if grade else self.grade
+        return replace(self, comparison=comparison, grade=said)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Accused(Finding):
@@ -189,30 +210,36 @@ def settled(findings: Iterable[Finding]) -> Settled:
             return finding
         case = finding.case
         if isinstance(case, Outcome):
-            outcome = case
             trusted.add(finding.node)
-        else:
-            try:
-                known = case.owner in guilty and case.iteration is None
-                outcome = _settled(case, known=known)
-            except Exception as error:  # noqa: BLE001 (the report says so)
-                outcome = Outcome(unjudged(failure(error), None), "")
-            if outcome.comparison.verdict is Verdict.DISAGREES:
-                guilty.add(case.owner)
-                outcome = replace(outcome, grade=outcome.grade + case.tried)
-                places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
-                refuted.update(dict.fromkeys(places, outcome.comparison))
-            elif outcome.kinds or (
-                case.expected is not None and not outcome.grade.startswith(ALONG)
-            ):
-                trusted.add(finding.node)
-        given: dict[str, Any] = {n: getattr(finding, n) for n in Finding.__dataclass_fields__}
-        given |= {"comparison": outcome.comparison, "grade": outcome.grade}
-        if outcome.kinds is None:
-            return Finding(**given)
-        return Along(**given, kinds=outcome.kinds)
+            return _closed(finding, case)
+        try:
+            known = case.owner in guilty and case.iteration is None
+            outcome = _settled(case, known=known)
+            comparison, grade = within(
+                outcome.comparison, outcome.grade, case.tolerance, case.size()
+            )
+            outcome = replace(outcome, comparison=comparison, grade=grade)
+        except Exception as error:  # noqa: BLE001 (the report says so)
+            outcome = Outcome(unjudged(failure(error), None), "")
+        if outcome.comparison.verdict is Verdict.DISAGREES:
+            guilty.add(case.owner)
+            places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
+            refuted.update(dict.fromkeys(places, outcome.comparison))
+            is_zero = case.expected is not None or outcome.comparison.expected == 0
+            advice = finding.advice if is_zero else ""
+            outcome = replace(outcome, grade=outcome.grade + case.tried)
+            return _closed(finding, outcome, advice)
+        if outcome.kinds or (case.expected is not None and not outcome.grade.startswith(ALONG)):
+            trusted.add(finding.node)
+        return _closed(finding, outcome)
 
     return Settled([one(finding) for finding in findings], trusted, refuted)
+
+
+def _closed(finding: Accused, outcome: Outcome, advice: str = "") -> Finding:
+    given: dict[str, Any] = {n: getattr(finding, n) for n in Finding.__dataclass_fields__}
+    given |= {"comparison": outcome.comparison, "grade": outcome.grade, "advice": advice}
+    return Finding(**given) if outcome.kinds is None else Along(**given, kinds=outcome.kinds)
 
 
 def _settled(case: Case, *, known: bool) -> Outcome:
@@ -230,7 +257,7 @@ def _settled(case: Case, *, known: bool) -> Outcome:
     except Unjudgeable as why:
         return _unmeasured(case, str(why))
     if verdict is Verdict.DISAGREES:
-        return _tangential(case, claim) or Outcome(case.by_rules, _CONFIRMED)
+        return _tangential(case, claim, case.by_rules) or Outcome(case.by_rules, _CONFIRMED)
     if verdict is Verdict.INCONCLUSIVE:
         return _unmeasured(case, "its slopes cannot tell the two apart")
     comparison = measure(case.again, claim)
@@ -249,22 +276,26 @@ def _unmeasured(case: Case, why: str) -> Outcome:
     return Outcome(_open(case.by_rules, reason), "")
 
 
-def _tangential(case: Case, claim: Claim) -> Outcome | None:
+def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     """Judge along the directions in which an operand may move, if the claim lies in them."""
     for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
             return _along(along.name, comparison)
-    return _by_groups(case, claim)
+    return _by_groups(case, claim, plain)
 
 
-def _by_groups(case: Case, claim: Claim) -> Outcome | None:
-    """Judge along Lie groups, if the claim is a gradient along them."""
+def _by_groups(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
+    """Judge along Lie groups, if the claim is a gradient along them, or nearer to one than plain.
+
+    One that is right only to the tolerance that was declared gives way to one that is right.
+    """
     pairs = [
         None if g is None or value is None or value.array is None else (wide(value.array), g)
         for value, g in zip(claim.outputs, claim.incoming, strict=False)
     ]
     unit = unit_roundoff(claim.dtype)
+    near: Outcome | None = None
     for convention in conventions((claim.at, claim.sent), pairs, unit, case.retracts):
         chart, results = convention.operand, convention.results
         arrived = [
@@ -277,11 +308,15 @@ def _by_groups(case: Case, claim: Claim) -> Outcome | None:
         else:
             told = replace(told, sent=chart.to_numbers(claim.sent), move=chart.move)
             comparison = measure(case.again, told, chart.project)
+        kinds = convention.kinds
+        said = f"by slopes ({comparison.size} directions, float64) {kinds}"
+        outcome = Outcome(comparison, said, kinds)
         if comparison.verdict is Verdict.AGREES:
-            kinds = convention.kinds
-            said = f"by slopes ({comparison.size} directions, float64) {kinds}"
-            return Outcome(comparison, said, kinds)
-    return None
+            return outcome
+        tolerated = outcome.within(case.tolerance, case.size(), plain)
+        if tolerated.comparison.verdict is Verdict.AGREES:
+            plain, near = comparison, tolerated
+    return near
 
 
 def _along(name: str, comparison: Comparison) -> Outcome:
@@ -300,7 +335,7 @@ def _by_slopes(case: Case) -> Outcome:
     except Unjudgeable as why:
         return Outcome(unjudged(f"{case.reason}; {why}", array), "")
     if comparison.verdict is Verdict.DISAGREES:
-        along = _tangential(case, claim)
+        along = _tangential(case, claim, comparison)
         if along is not None:
             return along
     agreed = case.by_rules is None or case.by_rules.verdict is Verdict.AGREES

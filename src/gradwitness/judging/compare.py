@@ -17,7 +17,9 @@ from gradwitness.engine.floats import (
     unit_roundoff,
 )
 from gradwitness.judging.allowance import allowed, ratio_of
+from gradwitness.judging.comparison import ALL_ZERO as ALL_ZERO
 from gradwitness.judging.comparison import CANCELS as CANCELS
+from gradwitness.judging.comparison import COARSE as COARSE
 from gradwitness.judging.comparison import EMPTY as EMPTY
 from gradwitness.judging.comparison import TOO_LITTLE as TOO_LITTLE
 from gradwitness.judging.comparison import Comparison as Comparison
@@ -162,6 +164,8 @@ class _Scan:
         self._limits = limits(dtype) if is_inexact(dtype) else None
         self._size = 0
         self._refuted = 0
+        # The largest error beyond its bound.
+        self._farthest = 0.0
         # The current piece: its start and shape, and how many of its numbers were compared.
         self._piece: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         self._within = 0
@@ -293,7 +297,9 @@ class _Scan:
         ratio = ratio_of(error, bound)
         at = int(np.argmax(ratio))
         if ratio[at] >= 1:
-            self._refuted += int(np.count_nonzero(error > bound))
+            beyond = error[error > bound]
+            self._refuted += beyond.size
+            self._farthest = max(self._farthest, float(beyond.max(initial=0.0)))
         if ratio[at] > self._worst[0]:
             figures = (array[at].item() for array in (ratio, r, w, error, bound))
             self._worst = tuple(figures)
@@ -341,7 +347,9 @@ class _Scan:
             reason = TOO_LITTLE
         else:
             verdict = Verdict.AGREES
-        relative = math.inf if detects else 0.0
+        # Both an operation and the store of its result may flush a number to zero.
+        underflows = self._limits is None or detects <= 4 * float(self._limits.smallest_normal)
+        relative = 0.0 if underflows else math.inf
         return Comparison(
             verdict=verdict,
             reason=reason,
@@ -358,7 +366,15 @@ class _Scan:
             detects=detects,
             detects_relative=detects / self._largest if self._largest else relative,
             norm=math.sqrt(self._squares) if self._squares >= 0 else math.nan,
+            relative_error=self._relative_error(),
         )
+
+    def _relative_error(self) -> float:
+        if not self._refuted:
+            return math.nan
+        # An index that is off by one is not nearly right.
+        measurable = self._limits is not None and self._largest > 0
+        return self._farthest / self._largest if measurable else math.inf
 
 
 # Why a number cannot be judged, in order of precedence.

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 
 TOO_LITTLE = "too little signal: all zeros would pass too"
+_ELSEWHERE = "run it in a wider format (float32, float64), or probe it with other inputs"
+ALL_ZERO = f"every expected number is 0 and the bound is wider than what is there: {_ELSEWHERE}"
+COARSE = f"an error of a tenth of its largest number would pass: {_ELSEWHERE}"
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
 # An error of this share of the size of the terms is still detected.
 _VISIBLE = 1 / 16
+# An agreement that would have missed a larger share of the largest number is none.
+_COARSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,14 @@ class Comparison:
     detects : float
         Twice the largest bound: any larger change of any element is detected.
     detects_relative : float
-        ``detects`` over the largest magnitude expected.
+        ``detects`` over the largest magnitude expected. Where that is 0: inf, but 0 if only an
+        underflow would pass.
     norm : float
         Euclidean norm of the recorded array.
+    relative_error : float
+        Of a disagreement: the largest error beyond its bound, over the largest magnitude expected.
+        inf where that is 0, and where the arrays differ in shape or kind, are not finite, or hold
+        integers. nan where nothing disagrees.
     """
 
     verdict: Verdict
@@ -72,6 +82,18 @@ class Comparison:
     detects: float = math.nan
     detects_relative: float = math.nan
     norm: float = math.nan
+    relative_error: float = math.nan
+
+    @property
+    def right_digits(self) -> float:
+        """How many decimal digits of a disagreement are right: 0 if the error is as large."""
+        return max(0.0, -math.log10(self.relative_error)) if self.relative_error > 0 else math.nan
+
+    def verdict_to(self, digits: float | None) -> Verdict:
+        """Return the verdict where a disagreement with so many right digits is let pass."""
+        if self.verdict is Verdict.DISAGREES and digits is not None and self.right_digits >= digits:
+            return Verdict.AGREES
+        return self.verdict
 
     @property
     def suspicious(self) -> bool:
@@ -80,10 +102,11 @@ class Comparison:
 
 
 def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison:
-    """Distinguish a true zero from numbers without a signal.
+    """Let only those numbers agree whose errors would have shown.
 
-    All zeros would pass for both. But where large terms cancel, as in the gradient of a bias that
-    a normalisation takes away again, zero is the right answer, and an error in a term is detected.
+    If every number lies within its bound, all zeros would pass, and if a bound is wide, a large
+    error would. But where large terms cancel, as in the gradient of a bias that a normalisation
+    takes away again, zero is the right answer, and an error in a term is detected.
 
     Parameters
     ----------
@@ -91,9 +114,14 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
     terms : callable
         Returns how large the largest number would be if no terms cancelled.
     """
-    if comparison.reason != TOO_LITTLE or not comparison.detects <= _VISIBLE * terms():
+    reason = comparison.reason
+    if comparison.verdict is Verdict.AGREES and comparison.detects_relative > _COARSE:
+        reason = COARSE if math.isfinite(comparison.detects_relative) else ALL_ZERO
+    if reason not in (TOO_LITTLE, COARSE, ALL_ZERO):
         return comparison
-    return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+    if comparison.detects <= _VISIBLE * terms():
+        return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+    return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:
@@ -121,6 +149,7 @@ def mismatch(reason: str, recorded: NDArray[Any] | None) -> Comparison:
         ratio=math.inf,
         probable_ratio=math.inf,
         norm=norm,
+        relative_error=math.inf,
     )
 
 

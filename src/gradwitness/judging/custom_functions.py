@@ -12,11 +12,14 @@ from gradwitness.engine.backward import connects, edge_value, gradients, handed_
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
+from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
 from gradwitness.judging.group_gradients import along_groups
+from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import iteration, rounds, talks
 from gradwitness.judging.records import largest
+from gradwitness.rules.declarations import tolerance_of
 from gradwitness.rules.user_rules import own
 from gradwitness.verdict import Verdict
 
@@ -43,6 +46,8 @@ class Judged:
     case : Case, Outcome or None
         What the function's slopes must settle after the block; until then the comparison stands.
         An outcome if the rules settled it along a Lie group.
+    advice : str
+        The declaration to paste if this looks like a surrogate.
     """
 
     input_nr: int
@@ -50,6 +55,12 @@ class Judged:
     grade: str = NORMWISE
     by_rules: bool = True
     case: Case | Outcome | None = None
+    advice: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether slopes alone will judge it."""
+        return isinstance(self.case, Case) and self.case.expected is None
 
 
 class CustomCheck:
@@ -108,7 +119,7 @@ class CustomCheck:
         expected: tuple[Any, ...] | Unjudgeable,
         is_needed: Callable[[Edge], bool],
     ) -> Iterator[Judged]:
-        """Judge what a node sent.
+        """Judge what a node sent, as the program declared it.
 
         Parameters
         ----------
@@ -119,6 +130,22 @@ class CustomCheck:
         is_needed : callable
             Whether the program asked for a gradient beyond an edge.
         """
+        for judged in self._judge(node, node_run, expected, is_needed):
+            settled = self._approximated(node, node_run, judged)
+            advice = ""
+            if settled.is_open or _should_be_zero(expected, settled):
+                advice = advice_on(
+                    self._tape, self._records, self._functions, node, node_run, judged.input_nr
+                )
+            yield replace(settled, advice=advice)
+
+    def _judge(
+        self,
+        node: Node,
+        node_run: NodeRun,
+        expected: tuple[Any, ...] | Unjudgeable,
+        is_needed: Callable[[Edge], bool],
+    ) -> Iterator[Judged]:
         declared = self._declared.grades(node)
         for input_nr, edge in enumerate(node.edges):
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
@@ -141,13 +168,29 @@ class CustomCheck:
                 comparison = self._by_rules(node, node_run, input_nrs, expected[input_nr])
             reason = self._why_not_by_rules(node, input_nr, expected, comparison)
             if reason or _refuted(comparison):
-                along = None if reason else self._along_groups(node, node_run, input_nrs)
+                plain = None if reason else comparison
+                along = self._along_groups(node, node_run, input_nrs, plain)
                 if along is not None and not _refuted(along.comparison):
                     yield Judged(input_nr, along.comparison, along.grade, False, along)
                     continue
                 yield self._accused(node, node_run, input_nrs, expected, comparison, reason, along)
             elif comparison is not None:
                 yield Judged(input_nr, comparison)
+
+    def _approximated(self, node: Node, node_run: NodeRun, judged: Judged) -> Judged:
+        """Return a judgement in which an error within the tolerance that was declared is none."""
+        number, tolerance = node_run.outgoing[judged.input_nr], self._tolerance(node)
+        if number is None or not tolerance:
+            return judged
+        scale = largest(self._records(number))
+        c, grade = within(judged.comparison, judged.grade, tolerance, scale)
+        if c is judged.comparison:
+            return judged
+        # What was sent is right enough, and carried on as it is.
+        return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
+
+    def _tolerance(self, node: Node) -> float:
+        return 0.0 if self._functions is None else tolerance_of(self._functions.function(node.id))
 
     def _why_not_by_rules(
         self,
@@ -234,12 +277,14 @@ class CustomCheck:
         except Unjudgeable:
             return 0.0
 
-    def _along_groups(self, node: Node, node_run: NodeRun, input_nrs: list[int]) -> Outcome | None:
+    def _along_groups(
+        self, node: Node, node_run: NodeRun, input_nrs: list[int], plain: Comparison | None
+    ) -> Outcome | None:
         """Judge what the rules refute as a gradient along a Lie group, by the rules too."""
         sent = [n for n in (node_run.outgoing[k] for k in input_nrs) if n is not None]
-        if not sent or talks(self._tape, node, node_run):
+        if not sent or plain is None or talks(self._tape, node, node_run):
             return None
-        return along_groups(
+        along = along_groups(
             self._tape,
             self._records,
             (node, node_run, input_nrs[0]),
@@ -247,6 +292,8 @@ class CustomCheck:
             self._declared.retracts(node, input_nrs[0]),
             lambda expected, beside: self._against(sent, _normwise(node, expected), beside),
         )
+        scale = max(largest(self._records(n)) for n in sent)
+        return along and along.within(self._tolerance(node), scale, plain)
 
     def _accused(
         self,
@@ -267,7 +314,7 @@ class CustomCheck:
             said = f"it talks to other processes ({talking}), of which this record knows nothing"
             return Judged(first, unjudged(said, array), by_rules=False)
         tried = "" if along is None else f"; nor is it right {along.kinds}"
-        if by_rules is not None and along is not None and along.comparison.ratio < by_rules.ratio:
+        if by_rules is not None and along is not None and along.is_nearer(by_rules):
             by_rules, tried = along.comparison, f"{tried}, to which it comes nearest"
         loop = iteration(self._tape, node, self._records)
         if by_rules is not None and not reason:
@@ -306,6 +353,7 @@ class CustomCheck:
             constants=f"{reason}: right only if the numbers that come back are constants"
             if leaves_torch
             else "",
+            tolerance=self._tolerance(node),
             owner=(self._functions.function(node.id) or node.name, first),
             retracts=self._declared.retracts(node, first),
             tried=tried,
@@ -330,6 +378,16 @@ def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
 
 def _refuted(comparison: Comparison | None) -> bool:
     return comparison is not None and comparison.verdict is Verdict.DISAGREES
+
+
+def _should_be_zero(expected: tuple[Any, ...] | Unjudgeable, judged: Judged) -> bool:
+    """Whether a gradient is refuted that should be 0, by the rules or by slopes."""
+    c, k = judged.comparison, judged.input_nr
+    if not _refuted(c):
+        return False
+    if isinstance(expected, Unjudgeable) or expected[k] is None:
+        return c.expected == 0
+    return not np.any(expected[k].value)
 
 
 def _normwise(node: Node, expected: Any) -> Any:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradwitness._errors import Unjudgeable
+import numpy as np
+
+from gradwitness._errors import RuleFailure, Unjudgeable
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.forward import run
+from gradwitness.engine.forward import numbers, run
+from gradwitness.judging.records import largest
 from gradwitness.rules.retractions import retractions
 from gradwitness.rules.surrogates import declared
 from gradwitness.tape import Ref
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from gradwitness.judging.functions import Functions
     from gradwitness.judging.lie_groups import Retract
     from gradwitness.judging.records import Records
+    from gradwitness.rules.surrogates import Declared as Surrogate
     from gradwitness.tape import Argument, Node, Tape
 
 GRADE = "declared by the program, not derived: d{name} = {text}; normwise"
@@ -89,11 +93,20 @@ class Declared:
                 continue
             values = {n: self._alive(arguments[n], arithmetic) for n in gradient.arguments}
             single = len(node.outputs) == 1
-            g_and_y = (gs[0], ys[0]) if single else (tuple(gs), tuple(ys))
-            by_edge[input_nrs[name]] = self._checked(
-                name,
-                run(f"the declared gradient of {name!r}", gradient.function, *g_and_y, **values),
-            )
+            given: tuple[Any, Any] = (gs[0], ys[0]) if single else (tuple(gs), tuple(ys))
+            whose = f"the declared gradient of {node.name.removesuffix('Backward')}'s {name!r}"
+            if gradient.tolerance:
+                given, values = _plain(given), _plain(values)
+            result = _computed(whose, gradient, given, values, arithmetic)
+            operand = arguments[name]
+            assert isinstance(operand, Ref)  # noqa: S101 (it has an edge)
+            shape = self._tape.values[operand.value].shape
+            if result.shape != shape:
+                raise Unjudgeable(
+                    f"{whose} ({gradient.line}) has shape {result.shape}, but {name} has shape "
+                    f"{shape}: return one number for each of {name} (np.broadcast_to, .sum(axis))"
+                )
+            by_edge[input_nrs[name]] = _tolerant(result, gradient.tolerance, arithmetic)
         return by_edge
 
     def _alive(self, argument: Argument, arithmetic: Arithmetic) -> Any:
@@ -103,13 +116,35 @@ class Declared:
             return tuple(self._alive(part, arithmetic) for part in argument)
         return argument
 
-    def _checked(self, name: str, result: Any) -> Bounded:
-        if not isinstance(result, Bounded):
-            raise Unjudgeable(
-                f"the declared gradient of {name!r} is not an array computed from the cotangent: "
-                f"got {type(result).__name__}"
-            )
+
+def _computed(
+    whose: str, gradient: Surrogate, given: Any, values: Any, arithmetic: Arithmetic
+) -> Bounded:
+    try:
+        made = run(whose, gradient.function, *given, **values)
+        bounded: Bounded = numbers(whose, made, "float64", arithmetic)
+    except RuleFailure as failure:
+        if "no rounding bound" not in str(failure):
+            raise
+        raise Unjudgeable(f"{failure}; with tolerance= it may call anything") from failure
+    return bounded
+
+
+def _plain(given: Any) -> Any:
+    """Return plain arrays, for a formula that may call anything."""
+    if isinstance(given, Bounded):
+        return given.value
+    if isinstance(given, dict):
+        return {name: _plain(value) for name, value in given.items()}
+    return tuple(map(_plain, given)) if isinstance(given, tuple) else given
+
+
+def _tolerant(result: Bounded, tolerance: float, arithmetic: Arithmetic) -> Bounded:
+    if not tolerance:
         return result
+    # Halved: a normwise bound is an element's own and the largest, together.
+    allowed = np.full(result.shape, tolerance * largest(result.value) / 2)
+    return Bounded(result.value, arithmetic, allowed, allowed)
 
 
 def _input_nrs(arguments: dict[str, Argument]) -> dict[str, int]:

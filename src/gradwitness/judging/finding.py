@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from gradwitness._errors import InputError
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Finding:
         The rule's text for what was compared.
     grade : str
         How strong the evidence is, where it is less than a bound derived from the rule.
+    advice : str
+        What a gradient that is no derivative looks like, and the declaration that would say so.
     """
 
     step: Step
@@ -56,11 +60,34 @@ class Finding:
     source: Source | None = None
     formula: str = ""
     grade: str = ""
+    advice: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """The comparison's verdict."""
         return self.comparison.verdict
+
+    @property
+    def is_forward_doubt(self) -> bool:
+        """Whether it is about the result of a call, which could not be judged."""
+        of_call = self.step is Step.FORWARD and self.call is not None
+        return of_call and self.verdict is Verdict.INCONCLUSIVE
+
+
+ALL, GRADIENTS = "all", "gradients"
+
+
+def rests_on(judge: str) -> str:
+    """Return what a verdict shall rest on.
+
+    Raises
+    ------
+    InputError
+        If it is neither of the two.
+    """
+    if judge not in (ALL, GRADIENTS):
+        raise InputError(f"judge={judge!r}: give {ALL!r} or {GRADIENTS!r}")
+    return judge
 
 
 @dataclass(frozen=True)
@@ -88,6 +115,9 @@ class Row:
         Accumulator (or the node it was taken at), input of that node, backward pass.
     value : int or None
         The gradient on the tape.
+    apart : tuple, optional
+        Verdict, reason and inherited as they are without the doubts about forward results, where
+        there are any.
     """
 
     name: str
@@ -102,6 +132,30 @@ class Row:
     input_nr: int
     sweep: int
     value: int | None
+    apart: tuple[Verdict, str, bool] | None = None
+
+    @property
+    def relative_error(self) -> float:
+        """Of a disagreement: its own, or what the digits that are right leave of an inherited one.
+
+        nan where nothing disagrees, or the digits are not known.
+        """
+        if self.verdict is not Verdict.DISAGREES:
+            return math.nan
+        return 10 ** min(-self.digits, 300.0) if self.inherited else self.comparison.relative_error
+
+    def verdict_to(self, digits: float | None) -> Verdict:
+        """Return the verdict where a disagreement with so many right digits is let pass.
+
+        How far an inherited error has grown on its way, only the digits of the gradient tell.
+        """
+        if self.verdict is not Verdict.DISAGREES or digits is None:
+            return self.verdict
+        if not self.inherited:
+            return self.comparison.verdict_to(digits)
+        if math.isnan(self.digits):
+            return Verdict.INCONCLUSIVE
+        return Verdict.AGREES if self.digits >= digits else Verdict.DISAGREES
 
 
 @dataclass(frozen=True)
@@ -124,17 +178,59 @@ class Report:
         One for each gradient that a backward pass gave to the user.
     notes : tuple of Note
         Other issues, or what explains a fault. No verdict depends on them.
+    digits : float or None
+        What is `required`: a disagreement with so many right digits is let pass.
+    judge : str
+        What the verdict rests on: ``all``, or the ``gradients`` (see `judging`).
     """
 
     findings: tuple[Finding, ...]
     rows: tuple[Row, ...]
     notes: tuple[Note, ...] = ()
+    digits: float | None = None
+    judge: str = ALL
+
+    def judging(self, judge: str) -> Report:
+        """Return the same judgement, resting on ``all`` or on the ``gradients``.
+
+        A backward step is judged from the recorded operands, whether or not the calls that made
+        these could be judged. With ``gradients``, results of calls that could not be judged are
+        counted apart and leave the verdict as it is; a result that is wrong is still wrong.
+
+        Raises
+        ------
+        InputError
+            For any other word.
+        """
+        if rests_on(judge) == self.judge:
+            return self
+        if self.judge == GRADIENTS:
+            raise InputError("the doubts about forward results were set apart already")
+        return replace(self, judge=judge, rows=tuple(map(_apart, self.rows)))
+
+    @property
+    def forward(self) -> Verdict:
+        """The worst verdict on the result of a call."""
+        return worst([f.verdict for f in self.findings if f.step is Step.FORWARD])
+
+    @property
+    def gradients(self) -> Verdict:
+        """The verdict that rests on the gradients, see `judging`."""
+        return self.judging(GRADIENTS).verdict
 
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of all; INCONCLUSIVE if there is no gradient at all."""
-        steps = [finding.verdict for finding in self.findings]
-        return worst([*steps, worst([row.verdict for row in self.rows])])
+        return self._verdict_to(None)
+
+    @property
+    def required(self) -> Verdict:
+        """The verdict to which the required digits lead: what exit codes and `require` follow."""
+        return self._verdict_to(self.digits)
+
+    def _verdict_to(self, digits: float | None) -> Verdict:
+        steps = [f.comparison.verdict_to(digits) for f in considered(self.findings, self.judge)]
+        return worst([*steps, worst([row.verdict_to(digits) for row in self.rows])])
 
     @property
     def wrong(self) -> tuple[Finding, ...]:
@@ -168,6 +264,18 @@ class Report:
         return Counter(
             f.comparison.reason for f in self.findings if f.verdict is Verdict.INCONCLUSIVE
         )
+
+
+def considered(findings: tuple[Finding, ...], judge: str) -> list[Finding]:
+    """Return the findings on which a verdict rests."""
+    return [f for f in findings if judge == ALL or not f.is_forward_doubt]
+
+
+def _apart(row: Row) -> Row:
+    if row.apart is None:
+        return row
+    verdict, reason, inherited = row.apart
+    return replace(row, verdict=verdict, reason=reason, inherited=inherited, apart=None)
 
 
 def _units(findings: tuple[Finding, ...], step: Step, attribute: str) -> Coverage:

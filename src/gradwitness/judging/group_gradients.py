@@ -86,4 +86,9 @@ def along_groups(
             outcomes.append(Outcome(against(expected, beside), f"normwise, {kinds}", kinds))
     except Unjudgeable:
         pass  # The slopes may know.
-    return min(outcomes, key=lambda o: o.comparison.verdict.severity, default=None)
+    return min(outcomes, key=_far, default=None)
+
+
+def _far(outcome: Outcome) -> tuple[int, float]:
+    comparison = outcome.comparison
+    return comparison.verdict.severity, comparison.relative_error

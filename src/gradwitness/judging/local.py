@@ -7,25 +7,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import FAILED, failure
+from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
+from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
-from gradwitness.judging.lineage import Lineage
+from gradwitness.judging.meant_hooks import as_meant, judged_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
+from gradwitness.judging.rows import finished
+from gradwitness.judging.sight import operands
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.rules import find
+from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import SOURCES, UNFILLED
 from gradwitness.tape import OUTSIDE, references
 from gradwitness.verdict import Verdict
@@ -209,11 +214,12 @@ class Judge:
             else f
             for f in findings
         ]
+        hooks = judged_hooks(tape, self._records)
+        findings = [as_meant(f, hooks) for f in findings] if hooks else findings
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
-        lineage = Lineage(tape, judged)
         failures = list(tape.failures)
         if replayed is None and tape.complete and not failures:
             steps = Trusting(trusted)
@@ -222,34 +228,26 @@ class Judge:
             reported = {finding.comparison.reason for finding in findings}
             failures = [reason for reason in failures if reason not in reported]
 
-        received = {}
-        for (sweep, node, input_nr, value), comparison in refuted.items():
-            edge = tape.nodes[node or 0].edges[input_nr or 0]
-            received[sweep, edge and (edge.node, edge.index), value] = comparison
-
-        def finished(row: Row) -> Row:
-            place = row.sweep, (row.node, row.input_nr), row.value
-            row = replace(row, comparison=received.get(place, row.comparison))
-            input_nr = (row.node, row.input_nr)
-            verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, row.comparison)
-            digits = row.digits
-            if replayed is not None and row.value is not None:
-                digits = replayed.digits(row.sweep, input_nr, tape.values[row.value].array)
-            return replace(row, verdict=verdict, reason=reason, inherited=inherited, digits=digits)
-
-        rows = [finished(row) for sweep in self._sweeps.values() for row in sweep.rows()]
+        rows = finished(
+            (row for sweep in self._sweeps.values() for row in sweep.rows()),
+            tape,
+            judged,
+            self._records,
+            replayed,
+            hooks,
+            refuted,
+        )
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
             # Next to a gradient with numbers, one without leaves nothing open.
             findings = judged
             rows = [
-                replace(row, verdict=Verdict.AGREES) if row.comparison.reason == EMPTY else row
+                replace(row, verdict=Verdict.AGREES, apart=None)
+                if row.comparison.reason == EMPTY
+                else row
                 for row in rows
             ]
-        notes = (
-            *unfelt,
-            *along.notes(rows),
-            *self._panel.notes(Judgement(tape, findings, rows, replayed)),
-        )
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
+        notes = (*unfelt, *along.notes(rows), *(note for note in notes if not _is_meant(note)))
         return _final((*findings, *_incomplete(failures)), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
@@ -272,11 +270,19 @@ class Judge:
     def _compared(self, call: Call) -> list[tuple[int, Comparison]]:
         """Compare each result of a call with the witness's."""
         of_pieces = large_steps.results(self._tape, call, self._records)
+        given = operands(call)
         if of_pieces is not None:
-            return of_pieces
+            wrong = any(c.verdict is Verdict.DISAGREES for _, c in of_pieces)
+            if not wrong or finite(self._records, given):
+                return of_pieces
         results = evaluate(self._tape, call, self._records, bounded=True)
+
+        def judged(output: int, result: Any) -> Comparison:
+            comparison = self._records.against(output, result)
+            return forgiven(comparison, self._records, output, result, given, call)
+
         return [
-            (output_nr, self._records.against(output, result))
+            (output_nr, judged(output, result))
             for output_nr, (output, result) in enumerate(zip(call.outputs, results, strict=True))
             # A rule returns None for a kernel's internal outputs.
             if output is not None and result is not None
@@ -288,7 +294,18 @@ class Judge:
             results = evaluate(self._tape, call, self._records.magnitudes, bounded=False)
         except Unjudgeable:
             return 0.0
-        return largest(results[output_nr])
+        size, output = largest(results[output_nr]), call.outputs[output_nr]
+        if size or output is None:
+            return size
+        # A zero of a function, as of the logarithm of gamma at 2: as if an operand were rounded.
+        unit = unit_roundoff(self._tape.values[output].dtype)
+        return unit * max((largest(self._records(n)) for n in operands(call)), default=0.0)
+
+
+def _is_meant(note: Note) -> bool:
+    """Whether a note is about numbers that were allowed to leave autograd's sight."""
+    is_about = "sight" in note.kind or "detach" in note.kind
+    return is_about and note.source is not None and is_allowed(note.source.line)
 
 
 def _of_call(call: Call, output_nr: int, comparison: Comparison) -> Finding:

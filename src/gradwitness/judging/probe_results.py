@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.compare import TOO_LITTLE
+from gradwitness.judging.finding import ALL, considered
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -87,11 +88,17 @@ class ProbePass:
 
         ``again`` compares only bits, so a note leaves it INCONCLUSIVE.
         """
+        return self.verdict_to(None)
+
+    def verdict_to(self, digits: float | None, judge: str = ALL) -> Verdict:
+        """Return the verdict with so many digits required, resting on so much; see `Report`."""
         if self.kind == AGAIN:
             same = not self.error and not self.notes
             return Verdict.AGREES if same else Verdict.INCONCLUSIVE
         failed = [Verdict.INCONCLUSIVE] if self.error else []
-        return worst([f.verdict for f in self.findings if _speaks(f)] + failed)
+        findings = considered(self.findings, judge)
+        steps = [f.comparison.verdict_to(digits) for f in findings if _speaks(f)]
+        return worst(steps + failed)
 
 
 @dataclass(frozen=True)
@@ -120,9 +127,17 @@ class Probe:
     @property
     def verdict(self) -> Verdict:
         """The worst verdict of all. Bits that differ within rounding are no disagreement."""
-        judged = [p.verdict for p in self.passes if p.sent and (p.kind != AGAIN or p.error)]
+        return worst([self.report.verdict, *self._verdicts_to(None)])
+
+    @property
+    def required(self) -> Verdict:
+        """The verdict to which the report's required digits lead."""
+        return worst([self.report.required, *self._verdicts_to(self.report.digits)])
+
+    def _verdicts_to(self, digits: float | None) -> list[Verdict]:
+        sent = [p for p in self.passes if p.sent and (p.kind != AGAIN or p.error)]
         doubt = [Verdict.INCONCLUSIVE] if self.skipped else []
-        return worst([self.report.verdict, *judged, *doubt])
+        return [p.verdict_to(digits, self.report.judge) for p in sent] + doubt
 
     @property
     def hidden(self) -> dict[str, tuple[str, ...]]:

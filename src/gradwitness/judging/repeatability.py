@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -205,7 +205,7 @@ class _Phi:
             terms = [_weighed(g, y) for g, y in first]
             self.size = float(sum(np.abs(term).sum() for term in terms))
             self.at_rest = float(sum(term.sum() for term in terms))
-        if self(np.zeros(claim.at.shape)) != self.at_rest:
+        if not np.array_equal(self(np.zeros(claim.at.shape)), self.at_rest, equal_nan=True):
             raise Unjudgeable("it returns a different result each time it runs")
         self.unit = max(
             _ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first), claim.unsettled
@@ -334,6 +334,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
     else:
         verdict = Verdict.AGREES
     detects = 2 * max(s.allowed for s in slopes)
+    farthest = max((s.gap for s in slopes if s.gap > _FAR * s.allowed), default=math.nan)
     return Comparison(
         verdict=verdict,
         reason=reason,
@@ -350,6 +351,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
         detects=detects,
         detects_relative=detects / signal if signal else math.inf,
         norm=float(np.linalg.norm(claim.sent.ravel())),
+        relative_error=farthest / signal if signal else math.inf,
     )
 
 

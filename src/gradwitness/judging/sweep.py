@@ -15,8 +15,17 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.accused import Accused
+from gradwitness.judging.came_in import REASON, forgiven, given_to
 from gradwitness.judging.carried_bounds import Carried, NodeInput, total
-from gradwitness.judging.compare import Comparison, mismatch, nothing, settled_by, unjudged
+from gradwitness.judging.compare import (
+    CANCELS,
+    TOO_LITTLE,
+    Comparison,
+    mismatch,
+    nothing,
+    settled_by,
+    unjudged,
+)
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
@@ -24,6 +33,7 @@ from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
 from gradwitness.tape import Edge, Kind
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,18 +47,7 @@ if TYPE_CHECKING:
 class SweepCheck:
     """Judges the node runs of a pass one by one, and the gradients that it returns.
 
-    Parameters
-    ----------
-    tape : Tape
-        Holds the nodes that the pass can reach.
-    records : Records
-    number : int
-        The pass.
-    roots : sequence of (Edge, value or None)
-    limited_to : sequence of Edge, or None
-        As in `Sweep`.
-    functions : Functions, optional
-        Reruns custom functions where no rule can differentiate them.
+    The tape holds the nodes that the pass can reach; roots and limits are as in `Sweep`.
     """
 
     def __init__(
@@ -63,6 +62,7 @@ class SweepCheck:
         self.tape = tape
         self.records = records
         self.number = number
+        self._functions = functions
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
         self._rows: list[Row] = []
@@ -141,6 +141,7 @@ class SweepCheck:
         comparison: Comparison,
         formula: str = "",
         grade: str = "",
+        advice: str = "",
         case: Case | Outcome | None = None,
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
@@ -157,6 +158,7 @@ class SweepCheck:
                 source=source_of(self.tape, node) if call is None else call.source,
                 formula=formula,
                 grade=grade,
+                advice=advice,
             )
         )
 
@@ -214,6 +216,8 @@ class SweepCheck:
             comparison = self._outgoing(node, node_run, input_nr, sent, expected[input_nr])
             if comparison is not None:
                 self._backward_finding(node, input_nr, names, comparison)
+                if comparison.reason == REASON and sent is not None:
+                    self._carried.lose(edge)
         self._carry_on(node, node_run, expected)
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
@@ -224,9 +228,8 @@ class SweepCheck:
             expected = reason
         measured = set()
         for judged in self._custom.judge(node, node_run, expected, self._is_needed):
-            self._backward_finding(
-                node, judged.input_nr, names, judged.comparison, judged.grade, judged.case
-            )
+            c, k = judged.comparison, judged.input_nr
+            self._backward_finding(node, k, names, c, judged.grade, judged.advice, judged.case)
             if judged.case is not None or not judged.by_rules:
                 measured.add(judged.input_nr)
         for input_nr, sent in enumerate(node_run.outgoing):
@@ -242,11 +245,12 @@ class SweepCheck:
         names: list[tuple[str, str]],
         comparison: Comparison,
         grade: str = "",
+        advice: str = "",
         case: Case | Outcome | None = None,
     ) -> None:
         name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
         what = f"gradient of {name}"
-        self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, case)
+        self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice, case)
 
     def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
         arithmetic = backward_arithmetic(self.tape, node, node_run.incoming)
@@ -285,6 +289,10 @@ class SweepCheck:
         if expected is None:
             return self.records.against(sent, np.zeros(self.tape.values[sent].shape))
         comparison = self.records.against(sent, expected)
+        if node.call is not None:
+            call = self.tape.calls[node.call]
+            given = given_to(call, node_run)
+            comparison = forgiven(comparison, self.records, sent, expected, given, call)
         return settled_by(comparison, partial(self._size, node, node_run, input_nr))
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
@@ -334,8 +342,10 @@ class SweepCheck:
             comparison = self.records.against(number, self._carried.at(input_nr, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        # Each step on the way, on which this row depends, was judged for too little signal.
-        return settled_by(comparison, lambda: math.inf)
+        # Each step on the way, on which this row depends, was judged for its signal.
+        if comparison.reason == TOO_LITTLE:
+            return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+        return comparison
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]
@@ -364,13 +374,12 @@ class SweepCheck:
         tape = self.tape
         leaf = tape.nodes[edge.node].outputs[edge.index]
         value = None if leaf is None else tape.values[leaf]
-        name = value.name if value and value.name else f"value {leaf}"
         input_nr = (edge.node, edge.index)
         comparison = doubt or (
             self._absent(input_nr) if number is None else self._arrived_against(input_nr, number)
         )
         return Row(
-            name=name,
+            name=(value and value.name) or f"value {leaf}",
             shape=value.shape if value else (),
             dtype=value.dtype if value else "",
             verdict=comparison.verdict,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.floats import is_inexact, unit_roundoff
@@ -20,7 +21,6 @@ from gradwitness.engine.replay import Steps, backward_pass
 from gradwitness.judging.accused import ALONG
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import listed
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
@@ -83,6 +83,8 @@ def without_unfelt(
     if not any(_is_custom(tape, f) for f in wrong):
         # Torch's own steps have no scratch memory: what is wrong there is never meant.
         return list(findings), []
+    # What looks like a surrogate may be meant: its rule does not stop an error.
+    trusted = {*trusted, *(f.node for f in findings if f.advice)}
     effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST]}
     unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
     for sweep in {f.sweep for f in wrong}:

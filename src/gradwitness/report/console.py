@@ -20,13 +20,7 @@ WIDTH = 132
 
 
 class Screen(Console):
-    """A console on which the names and texts of others cannot act: no markup, no escape sequences.
-
-    Parameters
-    ----------
-    **options
-        As for `rich.console.Console`.
-    """
+    """A console on which names and texts of others cannot act: no markup, no escape sequences."""
 
     def __init__(self, **options: Any) -> None:
         # In a notebook rich would show the text, and leave the file empty.

@@ -131,14 +131,7 @@ class _Derivation:
 
 
 def shortened(array: NDArray[Any], most: int = 4) -> str:
-    """Return an array as text: its first numbers, and its shape if there are more.
-
-    Parameters
-    ----------
-    array : ndarray
-    most : int
-        How many numbers are written out.
-    """
+    """Return an array as text: its first ``most`` numbers, and its shape if there are more."""
     numbers = np.asarray(array, dtype=np.float64) if array.dtype.kind in "fV" else array
     flat = numbers.ravel()
     if numbers.dtype.kind == "c":

@@ -60,16 +60,9 @@ class _Written:
 
 
 def expression(text: str, names: Mapping[str, str], parameters: Mapping[str, Any]) -> str:
-    """Write the right-hand side of a rule's text with other names.
+    """Write the right-hand side of a rule's text, ``y = ...`` or without that, with other names.
 
-    Parameters
-    ----------
-    text : str
-        ``y = ...`` or the right-hand side alone.
-    names : mapping of str to str
-        The name of each operand.
-    parameters : mapping of str to object
-        Values of the parameters; factors and exponents of 1 are not written.
+    Parameters are written by their values; factors and exponents of 1 are left out.
     """
     body = (text.partition("=")[2] if text.startswith("y =") else text).strip()
     try:

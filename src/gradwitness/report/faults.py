@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def faults_of(report: Report, tape: Tape) -> tuple[Fault, ...]:
     """Return the guilty steps of a judgement; if there is none, a doubt per reason and line."""
     names = Names(tape)
-    faults = [_fault(finding, tape, names) for finding in report.wrong]
+    faults = [_fault(f, tape, names) for f in report.wrong if _counts(f, report.digits)]
     return tuple(faults or _doubts(report, tape))
 
 
@@ -33,7 +33,7 @@ def probe_faults(probe: Probe) -> tuple[Fault, ...]:
     for probe_pass in probe.passes:
         names = Names(probe_pass.tape)
         for finding in probe_pass.wrong:
-            if finding.title not in by_title:
+            if finding.title not in by_title and _counts(finding, probe.report.digits):
                 by_title[finding.title] = _fault(finding, probe_pass.tape, names)
     # Doubts do not matter next to a fault.
     return tuple(by_title.values()) or own
@@ -41,6 +41,7 @@ def probe_faults(probe: Probe) -> tuple[Fault, ...]:
 
 def claim_faults(report: ClaimReport) -> tuple[Fault, ...]:
     """Return the causes of wrong claims, and wrong claims without one; else the doubts."""
+    wrong = {r.name for r in report.wrong if r.verdict_to(report.digits) is Verdict.DISAGREES}
     faults = [
         Fault(
             Verdict.DISAGREES,
@@ -48,10 +49,11 @@ def claim_faults(report: ClaimReport) -> tuple[Fault, ...]:
             f"{cause.text}\n{cause.place}".strip(),
         )
         for cause in report.causes
+        if not cause.explains or wrong.intersection(cause.explains)
     ]
     explained = {name for cause in report.causes for name in cause.explains}
     for row in report.wrong:
-        if row.name not in explained:
+        if row.name in wrong - explained:
             c = row.comparison
             text = row.reason or (
                 f"worst {subscript(c.index)}: claimed {c.recorded:.9g}, expected {c.expected:.9g}; "
@@ -70,6 +72,10 @@ def claim_faults(report: ClaimReport) -> tuple[Fault, ...]:
             for name in report.unclaimed
         ]
     )
+
+
+def _counts(finding: Finding, digits: float | None) -> bool:
+    return finding.comparison.verdict_to(digits) is Verdict.DISAGREES
 
 
 def _fault(finding: Finding, tape: Tape, names: Names) -> Fault:

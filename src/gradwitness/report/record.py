@@ -34,7 +34,11 @@ def report_record(report: Report) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": VERSION,
         "verdict": report.verdict.value,
-        "exit_code": report.verdict.exit_code,
+        "exit_code": report.required.exit_code,
+        "required_digits": report.digits,
+        "judge": report.judge,
+        "forward_verdict": report.forward,
+        "gradients_verdict": report.gradients,
         "coverage": {name: asdict(share) for name, share in report.coverage().items()},
         "first_wrong": None if report.first_wrong is None else report.first_wrong.title,
         "gradients": [_row(row) for row in report.rows],
@@ -95,6 +99,7 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "line": finding.source.line if finding.source else "",
         "rule": finding.formula,
         "grade": finding.grade,
+        "advice": finding.advice,
         **comparison_record(finding.comparison),
     }
 
@@ -116,7 +121,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
     """Return the figures of a comparison, without its verdict and reason."""
     figures = asdict(comparison)
     del figures["verdict"], figures["reason"]
-    return figures
+    return figures | {"right_digits": comparison.right_digits}
 
 
 def _plain(value: Any) -> Any:

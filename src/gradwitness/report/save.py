@@ -25,21 +25,11 @@ PICTURE = ("picture",)
 
 
 class Form(NamedTuple):
-    """One kind of file.
+    """One kind of file."""
 
-    Attributes
-    ----------
-    of : str
-        The material that it is made of.
-    write : callable
-        Called with the path and the material.
-    everyday : bool
-        Whether a test run that is asked for reports writes it.
-    """
-
-    of: str
-    write: Callable[[Path, Any], object]
-    everyday: bool = False
+    of: str  # the material that it is made of
+    write: Callable[[Path, Any], object]  # called with the path and the material
+    everyday: bool = False  # whether a test run that is asked for reports writes it
 
 
 def _text(path: Path, parts: Any) -> None:
@@ -109,12 +99,8 @@ def require_ending(path: Path, *materials: str) -> None:
 def save(path: Path, materials: Materials) -> None:
     """Write a file of the form that its ending says.
 
-    Raises
-    ------
-    InputError
-        If the ending is unknown or needs what is not there, or the file cannot be written.
-    MissingExtraError
-        For a PDF or PNG without the extra that draws them.
+    Raises `InputError` if the ending is unknown or needs what is not there, or the file cannot be
+    written; `MissingExtraError` for a PDF or PNG without the extra that draws them.
     """
     require_ending(path, *materials)
     form = FORMS[path.suffix]

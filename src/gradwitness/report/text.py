@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
+
+from rich.cells import cell_len
 
 from gradwitness._printable import printable
 
@@ -13,51 +14,23 @@ WRAP = 64
 def clean(text: str) -> str:
     r"""Write out what XML forbids or what cannot be seen; line ends stay, tabs become spaces.
 
-    Parameters
-    ----------
-    text : str
-        Any string.
-
-    Returns
-    -------
-    str
-        The same with control characters, lone surrogates, noncharacters and marks that reverse
-        the direction of reading written out: ``\x1b``.
+    Written out (``\x1b``) are control characters, lone surrogates, noncharacters and marks that
+    reverse the direction of reading.
     """
     return printable(text.replace("\r\n", "\n").replace("\r", "\n").expandtabs(4))
-
-
-def columns(text: str) -> int:
-    """Return how many monospace columns a cleaned line takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
 
 
 def wrap(text: str, width: int = WRAP) -> list[str]:
     """Clean a text and break it into lines; what is continued is set in by two columns.
 
-    Parameters
-    ----------
-    text : str
-        Any string.
-    width : int
-        Most columns in a line. Words that are longer are broken.
-
-    Returns
-    -------
-    list of str
-        At least one line.
+    There is at least one line. Words that are longer than a line are broken.
     """
     lines: list[str] = []
     for line in clean(text).split("\n"):
-        if columns(line) <= width:
+        if cell_len(line) <= width:
             lines.append(line)
             continue
         # A wide character takes two columns: count as if every character did.
-        room = width if columns(line) == len(line) else width // 2
+        room = width if cell_len(line) == len(line) else width // 2
         lines += textwrap.wrap(line, room, subsequent_indent="  ", break_on_hyphens=False) or [""]
     return lines

@@ -36,19 +36,9 @@ _MOST_ENTRIES = 4096
 
 
 def trace(tape: Tape, report: Report, target: str) -> str:
-    """Explain one entry of one gradient.
+    """Explain one entry of one gradient, given as ``hidden3.weight[2,5]``.
 
-    Parameters
-    ----------
-    tape : Tape
-    report : Report
-    target : str
-        ``hidden3.weight[2,5]``.
-
-    Raises
-    ------
-    InputError
-        If there is no such gradient or entry.
+    Raises `InputError` if there is no such gradient or entry.
     """
     row, index = _target(report, target)
     wrong = {

@@ -35,10 +35,12 @@ WORDS: Mapping[str, Callable[..., Any]] = {
         name: getattr(np, name)
         for name in (
             "abs", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "ceil", "cos",
-            "cosh", "exp", "exp2", "expm1", "floor", "log", "log10", "log1p", "log2", "sin", "sinh",
-            "sqrt", "tan", "tanh", "trunc", "where",
+            "cosh", "exp", "exp2", "expm1", "floor", "imag", "log", "log10", "log1p", "log2",
+            "outer", "real", "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "where",
         )
     },
+    "conj": np.conjugate,
+    "swap": np.swapaxes,
     # Asked for when they are called: importing them takes longer than NumPy's whole import.
     "erf": lambda x: scipy.special.erf(x),
     "erfc": lambda x: scipy.special.erfc(x),
@@ -53,6 +55,7 @@ _OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
+    ast.MatMult: operator.matmul,
     ast.Div: operator.truediv,
     ast.USub: operator.neg,
     ast.Gt: operator.gt,
@@ -70,19 +73,8 @@ Part: TypeAlias = "float | Callable[[Mapping[str, Any]], Any]"
 class Formula:
     """A function that computes what a text says, of those names that the text mentions.
 
-    Parameters
-    ----------
-    text : str
-        Of names, numbers, arithmetic, comparisons and `WORDS`.
-    operands : tuple of str
-        Names for arrays: its positional parameters.
-    parameters : mapping of str to object
-        Names for numbers and their defaults: its keyword parameters.
-
-    Raises
-    ------
-    RuleError
-        If there is anything else in the text.
+    The text is of numbers, arithmetic, comparisons, `WORDS`, and names for arrays, which are its
+    positional parameters, and for numbers, which with their defaults are its keyword parameters.
     """
 
     def __init__(self, text: str, operands: tuple[str, ...], parameters: Mapping[str, Any]) -> None:
@@ -122,13 +114,25 @@ class Formula:
                 | ast.Compare(left=left, ops=[op], comparators=[right])
             ) if type(op) in _OPERATORS:
                 return _applied(_OPERATORS[type(op)], self._part(left), self._part(right))
+            case ast.Attribute(value=inner, attr="T"):
+                return _applied(operator.attrgetter("T"), self._part(inner))
             case ast.Call(func=ast.Name(id=word), args=items, keywords=[]) if word in WORDS:
                 return _applied(WORDS[word], *map(self._part, items))
         raise RuleError(
             f"the formula {self._text!r} says {ast.unparse(node)!r}: it may be of the names "
-            f"{', '.join(self._names)}, numbers, + - * / and comparisons, and the words "
+            f"{', '.join(self._names)}, numbers, + - * / @ .T and comparisons, and the words "
             f"{', '.join(sorted({*WORDS, *_CONSTANTS}))}"
         )
+
+
+def named_formula(
+    whose: str, text: str, operands: tuple[str, ...], parameters: Mapping[str, Any]
+) -> Formula:
+    """Return a formula whose errors say whose it is."""
+    try:
+        return Formula(text, operands, parameters)
+    except RuleError as fault:
+        raise RuleError(f"{whose}: {fault}") from None
 
 
 def _applied(function: Callable[..., Any], *parts: Part) -> Part:

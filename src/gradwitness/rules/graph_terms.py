@@ -22,50 +22,25 @@ term(
 # Operations that draw random numbers. Torch gives whatever they were drawn for, a probability or a
 # mean, a gradient of zeros.
 DRAWN = frozenset(
-    {
-        "aten.bernoulli",
-        "aten.binomial",
-        "aten.cauchy",
-        "aten.exponential",
-        "aten.geometric",
-        "aten.log_normal",
-        "aten.multinomial",
-        "aten.normal",
-        "aten.normal_functional",
-        "aten.poisson",
-        "aten.rand",
-        "aten.rand_like",
-        "aten.randint",
-        "aten.randint_like",
-        "aten.randn",
-        "aten.randn_like",
-        "aten.random",
-        "aten.randperm",
-        "aten.uniform",
-    }
-)
+    f"aten.{name}"
+    for name in (
+        "bernoulli", "binomial", "cauchy", "exponential", "geometric", "log_normal", "multinomial",
+        "normal", "normal_functional", "poisson", "rand", "rand_like", "randint", "randint_like",
+        "randn", "randn_like", "random", "randperm", "uniform",
+    )
+)  # fmt: skip
 
 # Memory that nobody has written to yet.
 UNFILLED = frozenset(
-    {
-        "aten.empty",
-        "aten.empty_like",
-        "aten.empty_permuted",
-        "aten.empty_strided",
-        "aten.new_empty",
-        "aten.new_empty_strided",
-    }
-)
+    f"aten.{name}"
+    for name in (
+        "empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided",
+    )
+)  # fmt: skip
 
 # Operations whose result is data, not a function of recorded operands: there is nothing to check.
-SOURCES = (
-    DRAWN
-    | UNFILLED
-    | {
-        # Drawn as well, but with a gradient: that of the numbers for a fixed quantile.
-        "aten._sample_dirichlet",
-        "aten._standard_gamma",
-        "aten.lift_fresh",
-        "aten.lift_fresh_copy",
-    }
+# The first two are drawn as well, but with a gradient: that of the numbers for a fixed quantile.
+SOURCES = DRAWN.union(
+    UNFILLED,
+    ("aten._sample_dirichlet", "aten._standard_gamma", "aten.lift_fresh", "aten.lift_fresh_copy"),
 )

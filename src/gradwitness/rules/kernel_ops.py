@@ -55,6 +55,18 @@ def round_to_format(x: Array) -> Array:
 
 
 @replaceable
+def stored(x: Array, source: Array) -> Array:  # noqa: ARG001 (if that is exact, the rounding is known)
+    """Return what a 16-bit tensor holds after x was computed from a source in one operation."""
+    return x
+
+
+@replaceable
+def is_certain(x: Array) -> bool:  # noqa: ARG001
+    """Whether no number has a rounding error."""
+    return True
+
+
+@replaceable
 def round_as_kernel(x: Array) -> Array:
     """Hold a number that came in double precision as the kernel computes."""
     return x

@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from gradwitness._errors import RuleError
-from gradwitness.rules.formula import GIVEN, Formula
+from gradwitness.rules.formula import GIVEN, named_formula
 from gradwitness.rules.vjps import Array as Array
 from gradwitness.rules.vjps import Gradient, read_off, zero
 from gradwitness.rules.vjps import Shaped as Shaped
@@ -126,6 +126,10 @@ class Rule:
             )
         if operand in self.gradients:
             raise RuleError(f"{self.name}: {operand!r} has two vjps")
+        if not (text and isinstance(text, str)):
+            raise RuleError(
+                f"{self.name}: the formula of the vjp of {operand!r} is {text!r}: write it as text"
+            )
 
         def register(function: Function) -> Function:
             try:
@@ -142,7 +146,8 @@ class Rule:
         """Register the vjps of operands by formulas that are text and code at once."""
         parameters = dict.fromkeys(self.parameters, GIVEN)
         for operand, text in formulas.items():
-            self.vjp(operand, text)(Formula(text, ("g", "y", *self.operands), parameters))
+            names = ("g", "y", *self.operands)
+            self.vjp(operand, text)(named_formula(self.name, text, names, parameters))
 
     def constant_in(self, *operands: str) -> None:
         """Register that operands get 0: the result does not change with their numbers."""
@@ -199,8 +204,11 @@ def rule(
     Raises
     ------
     RuleError
-        If an operation would have two rules, or an operand is called as what a vjp gets besides.
+        If the formula is not ``y = ...``, an operation would have two rules, or an operand is
+        called as what a vjp gets besides.
     """
+    if not right_hand_side(text):
+        raise RuleError(f"the formula of {name} is {text!r}: write it as 'y = ...'")
 
     def register(function: Callable[..., Any]) -> Rule:
         signature = list(inspect.signature(function).parameters.values())
@@ -244,7 +252,13 @@ def rule(
     return register
 
 
-# The same, for operations that work element by element, after broadcasting.
+def right_hand_side(text: Any) -> str:
+    """Return what a formula says y to be; nothing where it does not, or is no text."""
+    said = re.fullmatch(r"\s*y\s*=(?!=)\s*(.*\S)\s*", str(text), re.DOTALL)
+    return said[1] if said else ""
+
+
+# The same as `rule`, for operations that work element by element, after broadcasting.
 elementwise = functools.partial(rule, apart=ELEMENTWISE)
 
 

@@ -1,4 +1,4 @@
-"""Rules of one operand whose code is their text: the printed formula is compiled, and runs.
+"""Rules number by number whose code is their text: the printed formula is compiled, and runs.
 
 So text and code cannot part. Where the two must differ, for the digits in a tail or because torch
 rounds in another order, a rule says both: see `registry`.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradwitness.rules.formula import GIVEN as GIVEN
-from gradwitness.rules.formula import Formula
-from gradwitness.rules.registry import Rule, elementwise
+from gradwitness.rules.formula import named_formula
+from gradwitness.rules.registry import Rule, elementwise, right_hand_side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,34 +19,25 @@ if TYPE_CHECKING:
 def scalar_rule(
     name: str,
     text: str,
-    gradient: str,
+    gradients: str | Mapping[str, str],
     *,
     meaning: str,
     parameters: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Rule:
-    """Enter the rule of a function that works on each number x alone, by its two formulas.
+    """Enter the rule of a function that works number by number, by its formulas alone.
 
-    Parameters
-    ----------
-    name : str
-        The operation, ``aten.tan``.
-    text : str
-        Its formula, ``y = tan(x)``.
-    gradient : str
-        The formula of x's gradient over g, y and x, in the order in which torch rounds; ``0``
-        where the function is constant between its steps.
-    meaning : str
-        What its autograd node does to the gradient.
-    parameters : mapping of str to object, optional
-        Their defaults, `GIVEN` where each call gives one.
-    **options
-        Those of `registry.rule`.
+    The ``gradients`` of the operands, which are named in their order, are over g, y and all of
+    them, as torch rounds; that of x alone needs no name. It is ``0`` where the function does not
+    change with an operand. ``parameters`` have their defaults, `GIVEN` where each call gives one;
+    ``options`` are those of `registry.rule`.
     """
-    value = Formula(text.removeprefix("y = "), ("x",), parameters or {})
-    rule = elementwise(name, text, meaning=meaning, **options)(value)
-    if gradient == "0":
-        rule.constant_in("x")
-    else:
-        rule.vjps(x=gradient)
+    formulas = {"x": gradients} if isinstance(gradients, str) else gradients
+    enter = elementwise(name, text, meaning=meaning, **options)
+    rule = enter(named_formula(name, right_hand_side(text), tuple(formulas), parameters or {}))
+    for operand, formula in formulas.items():
+        if formula == "0":
+            rule.constant_in(operand)
+        else:
+            rule.vjps(**{operand: formula})
     return rule

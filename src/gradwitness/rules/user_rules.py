@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradwitness._errors import RuleError
 from gradwitness.rules import registry
 
@@ -76,16 +78,10 @@ def rule(
     ('mylib.swish', ['x'])
     """
     names = [_checked(op) for op in (name, *aliases)]
-    if not text.replace(" ", "").startswith("y="):
-        raise RuleError(f"the formula of {name} is {text!r}: write it as 'y = ...'")
+    enter = registry.rule(names[0], text, aliases=tuple(names[1:]), ignores=ignores, composite=True)
 
     def register(function: Callable[..., Any]) -> registry.Rule:
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise RuleError(
-                    f"the rule of {name} takes {parameter}: name each argument of the schema, "
-                    "tensors as positional, the others as keyword-only (after *)"
-                )
+        _check_signature(name, function)
         for op in names:
             if registry.find(op) is not None and not (replace and op in _own):
                 raise RuleError(
@@ -94,9 +90,7 @@ def rule(
         for op in names:
             if op in _own:
                 registry.forget(_own.pop(op))
-        entered = registry.rule(
-            names[0], text, aliases=tuple(names[1:]), ignores=ignores, composite=True
-        )(function)
+        entered = enter(function)
         _own.update(dict.fromkeys(names, entered))
         return entered
 
@@ -131,8 +125,30 @@ def misfit(made: registry.Rule, schema: dict[str, bool], signature: str) -> str:
     return f"the rule of {made.name} does not fit {signature}: {fault}" if fault else ""
 
 
-def _checked(name: str) -> str:
-    plain = name.replace("::", ".")
+def _check_signature(name: str, function: Any) -> None:
+    """Refuse what does not take an operator's arguments by their names."""
+    try:
+        # A ufunc takes much that no operator does.
+        taken: Any = None if isinstance(function, np.ufunc) else function
+        parameters = inspect.signature(taken).parameters.values()
+    except (TypeError, ValueError):
+        fault = f"the rule of {name} is {function!r}: write a function of its arguments"
+        raise RuleError(fault) from None
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    faults = [
+        f"{p} without a name" if p.kind is p.POSITIONAL_ONLY else f"{p}"
+        for p in parameters
+        if p.kind not in named
+    ]
+    if faults or not parameters:
+        raise RuleError(
+            f"the rule of {name} takes {', '.join(faults) or 'nothing'}: name each argument of the "
+            "schema, tensors as positional, the others as keyword-only (after *)"
+        )
+
+
+def _checked(name: Any) -> str:
+    plain = name.replace("::", ".") if isinstance(name, str) else ""
     if not _NAME.fullmatch(plain):
         raise RuleError(f"{name!r} is no operator's name: write 'mylib::swish', without overload")
     if plain.split(".")[0] in ("aten", "prim", "prims"):

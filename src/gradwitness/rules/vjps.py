@@ -79,13 +79,7 @@ def read_off(
     parameters: tuple[str, ...],
     defaults: Mapping[str, Any],
 ) -> Gradient:
-    """Read off a function's signature what it is to be given.
-
-    Raises
-    ------
-    RuleError
-        If it names something else than g, y, operands, and after ``*`` parameters.
-    """
+    """Read off a function's signature what it is to be given."""
     names = ("g", "y", *operands)
     places: list[tuple[int, int | None]] = []
     reads, keywords = set(), []

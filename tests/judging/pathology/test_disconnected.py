@@ -164,7 +164,7 @@ def test_a_loss_without_a_graph_names_the_cut_though_torch_refuses() -> None:
         refused(model)
     (note,) = witness.report.notes
     assert note.kind == "parameters cut off"
-    assert note.text.startswith("0.weight, 0.bias, 2.weight, 2.bias: ")
+    assert note.text.startswith("0.weight, 0.bias, 2.weight and 2.bias: ")
     assert at(note, refused, "# here")
 
 
@@ -183,9 +183,9 @@ def test_frozen_unused_and_without_effect() -> None:
     with gw.watch(model) as witness:
         model(data())[0].square().mean().backward()
     assert [(note.kind, note.text.partition(":")[0]) for note in witness.report.notes] == [
-        ("parameters frozen", "inner.weight, inner.bias"),
-        ("parameters unused", "never.weight, never.bias"),
-        ("parameters without effect", "aux.weight, aux.bias"),
+        ("parameters frozen", "inner.weight and inner.bias"),
+        ("parameters unused", "never.weight and never.bias"),
+        ("parameters without effect", "aux.weight and aux.bias"),
     ]
 
 

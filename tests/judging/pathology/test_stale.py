@@ -130,7 +130,7 @@ def test_only_what_was_forgotten_is_named() -> None:
             optimizer.step()
             model[0].zero_grad()
     (note,) = witness.report.notes
-    assert note.text.startswith("2.weight, 2.bias: ")
+    assert note.text.startswith("2.weight and 2.bias: ")
 
 
 def test_a_limit_on_weights_between_steps_is_no_update_of_a_stale_gradient() -> None:

@@ -79,7 +79,7 @@ def test_hostile_text_reads_back_unchanged(text: str) -> None:
 
 def test_control_characters_and_line_ends() -> None:
     text = "a\x00b\x1bc\nd\te\u202ef"
-    (node,) = read(write_dot(picture(Box("k", Role.INPUT, text, ()))))["n0"]
+    (node,) = read(write_dot(picture(Box("k", Role.LEAF, text, ()))))["n0"]
     assert shown(node["label"]) == ["a\\x00b\\x1bc", "d   e\\u202ef"]
 
 

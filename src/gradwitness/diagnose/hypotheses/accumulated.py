@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import REAL, fits, jointly, named, refuted
+from gradwitness.diagnose.evidence import REAL, fits, jointly, refuted
 from gradwitness.diagnose.factor_names import ACCUMULATED
 from gradwitness.diagnose.facts import Facts
 from gradwitness.diagnose.hypotheses.wrong_tensor import ELSEWHERE
@@ -35,7 +36,7 @@ def earlier_passes(case: Case) -> Iterator[Explanation]:
         if predicted:
             yield Explanation(
                 ACCUMULATED,
-                f"The gradient of {named(predicted)} is the sum of {count + 1} passes, {reason}.",
+                f"The gradient of {listed(predicted)} is the sum of {count + 1} passes, {reason}.",
                 predicted,
                 coefficient=count + 1,
                 freedom=count,
@@ -84,7 +85,7 @@ def _momentum(case: Case, before: Mapping[str, NDArray[np.float64]]) -> Iterator
             if predicted and not np.isclose(share, 1):
                 yield Explanation(
                     MOMENTUM,
-                    f"The gradient of {named(predicted)} is the right one plus {share:.6g} times "
+                    f"The gradient of {listed(predicted)} is the right one plus {share:.6g} times "
                     "that of the previous pass: the momentum buffer instead of the gradient.",
                     predicted,
                     coefficient=share,

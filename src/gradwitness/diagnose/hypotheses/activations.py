@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, explanations
+from gradwitness.diagnose.replayed_faults import (
+    Mistake,
+    Trial,
+    aten,
+    explained,
+    explanations,
+    on_replay,
+)
 from gradwitness.rules import find
 from gradwitness.tape import references
 
@@ -16,42 +23,13 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.case import Case, Explanation
     from gradwitness.diagnose.replayed_faults import Visit
 
-RELU = frozenset({"aten.relu"})
-SMOOTH = frozenset(
-    f"aten.{name}"
-    for name in [
-        "sigmoid",
-        "tanh",
-        "gelu",
-        "silu",
-        "leaky_relu",
-        "elu",
-        "celu",
-        "softplus",
-        "mish",
-        "hardtanh",
-        "hardswish",
-        "hardsigmoid",
-        "softshrink",
-        "hardshrink",
-        "threshold",
-        "log_sigmoid_forward",
-        "exp",
-        "log",
-        "log1p",
-        "sqrt",
-        "rsqrt",
-        "reciprocal",
-        "sin",
-        "cos",
-        "tan",
-        "atan",
-        "erf",
-        "expm1",
-        "_prelu_kernel",
-    ]
+RELU = aten("relu")
+SMOOTH = aten(
+    "sigmoid tanh gelu silu leaky_relu elu celu softplus mish hardtanh hardswish hardsigmoid"
+    " softshrink hardshrink threshold log_sigmoid_forward exp log log1p sqrt rsqrt reciprocal sin"
+    " cos tan atan erf expm1 _prelu_kernel"
 )
-CLAMPS = frozenset({"aten.clamp", "aten.clamp_min", "aten.clamp_max"})
+CLAMPS = aten("clamp clamp_min clamp_max")
 POINTWISE = RELU | SMOOTH | CLAMPS
 
 
@@ -145,7 +123,7 @@ MISTAKES = (
         "derivative formula given the pre-activation",
         "at {place} the derivative's formula in terms of the activation a was applied to the "
         "pre-activation z: z (1 - z) instead of a (1 - a), or the like",
-        frozenset({"aten.sigmoid", "aten.tanh", "aten.exp", "aten.sqrt"}),
+        aten("sigmoid tanh exp sqrt"),
         _result_is_input,
     ),
     Mistake(
@@ -173,20 +151,20 @@ MISTAKES = (
         "product rule half done",
         "at {place} one term of the product rule is missing: the gradient is multiplied by the "
         "gate alone (s, not s + x s (1 - s); Phi, not Phi + x phi)",
-        frozenset({"aten.silu", "aten.gelu", "aten.mish", "aten.hardswish"}),
+        aten("silu gelu mish hardswish"),
         _gate_only,
     ),
     Mistake(
         "other form of gelu differentiated",
         "at {place} the derivative is that of GELU's other form (the tanh approximation instead of "
         "the exact one, or vice versa)",
-        frozenset({"aten.gelu"}),
+        aten("gelu"),
         _other_gelu,
     ),
     Mistake(
         "abs derivative missing",
         "the sign is missing at {place}: the derivative of |x| is sign(x)",
-        frozenset({"aten.abs"}),
+        aten("abs"),
         unchanged,
     ),
 )
@@ -199,10 +177,7 @@ def activation_mistakes(case: Case) -> Iterator[Explanation]:
 
 # Layers without an activation, multiplied by the derivative of one.
 
-LAYERS = frozenset(
-    f"aten.{name}"
-    for name in ["addmm", "mm", "bmm", "mv", "baddbmm", "convolution", "add", "native_batch_norm"]
-)
+LAYERS = aten("addmm mm bmm mv baddbmm convolution add native_batch_norm")
 
 
 def masked(derivative: Any) -> Any:
@@ -213,11 +188,7 @@ def masked(derivative: Any) -> Any:
         factor = derivative(visit.site.y)
         if np.shape(factor) != np.shape(visit.g):
             return None
-        masked_g = visit.g * factor
-        return [
-            None if s is None else visit.site.vjp(name, masked_g)
-            for name, s in zip(visit.site.names, visit.sent, strict=True)
-        ]
+        return visit.again(visit.g * factor)
 
     return wrong
 
@@ -259,11 +230,9 @@ WITHOUT_ACTIVATION = (
 )
 
 
-def derivative_of_nothing(case: Case) -> Iterator[Explanation]:
+@on_replay
+def derivative_of_nothing(trial: Trial) -> Iterator[Explanation]:
     """Explain by an activation's derivative after a layer without activation."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     masked_values = _entering(trial, RELU)
     sites = [s for s in trial.sites(LAYERS) if masked_values.isdisjoint(s.call.outputs)]
     for mistake in WITHOUT_ACTIVATION:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import fits, named, refuted
+from gradwitness.diagnose.evidence import fits, refuted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +46,7 @@ def arrangement(case: Case) -> Iterator[Explanation]:
         how = "; or: ".join(dict.fromkeys(descriptions[cause]))
         yield Explanation(
             cause,
-            f"The gradient of {named(predictions)} holds the right numbers in the wrong places: "
+            f"The gradient of {listed(predictions)} holds the right numbers in the wrong places: "
             f"{how}.",
             predictions,
             freedom=tried[cause],
@@ -104,8 +105,7 @@ def _orders(exhibit: Exhibit) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
         return
     for count in range(1, min(g.ndim, _AXES) + 1):
         for axes in itertools.combinations(range(g.ndim), count):
-            listed = " and ".join(map(str, axes))
-            yield FLIPPED, f"it is flipped along axis {listed}", np.flip(g, axes)
+            yield FLIPPED, f"it is flipped along axis {listed(map(str, axes))}", np.flip(g, axes)
     for axis, distance in itertools.product(range(g.ndim), range(1, _FURTHEST + 1)):
         for step in (distance, -distance):
             text = f"it is shifted by {step:+d} along axis {axis}"

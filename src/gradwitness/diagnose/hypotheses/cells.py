@@ -10,17 +10,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
 from gradwitness.diagnose.hypotheses.paths import without
 from gradwitness.diagnose.hypotheses.truncated_bptt import BETWEEN_STEPS
 from gradwitness.diagnose.hypotheses.zeros import DETACHED
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.replayed_faults import Trial, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.case import Explanation
     from gradwitness.diagnose.replayed_faults import Site, Wrong
 
     Mistakes = list[tuple[Site, Wrong]]
@@ -30,21 +29,11 @@ _LEAST = 4  # operations of a step: fewer repeat by chance
 
 @dataclass(frozen=True)
 class _Cell:
-    """The steps of one layer.
+    """The steps of one layer."""
 
-    Attributes
-    ----------
-    sites : tuple of Site
-        In the order of their calls.
-    period : int
-        The number of sites in a step.
-    offset : int
-        The number of sites before the first complete step.
-    """
-
-    sites: tuple[Site, ...]
-    period: int
-    offset: int = 0
+    sites: tuple[Site, ...]  # in the order of their calls
+    period: int  # the number of sites in a step
+    offset: int = 0  # the number of sites before the first complete step
 
     def step(self, index: int) -> int:
         """Return the number of a site's step."""
@@ -74,11 +63,9 @@ class _Cell:
         return list(gates.values())
 
 
-def detached_cells(case: Case) -> Iterator[Explanation]:
+@on_replay
+def detached_cells(trial: Trial) -> Iterator[Explanation]:
     """Explain by a detached state or gate of a recurrent layer."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     lines: dict[str, list[Site]] = defaultdict(list)
     for site in sorted(trial.sites(), key=lambda site: site.call.id):
         lines[site.place].append(site)
@@ -128,16 +115,14 @@ def _states(trial: Trial, place: str, cells: Sequence[_Cell]) -> Iterator[Explan
     sets += [[e for edges in c.values() for e in edges] for c in crossings if len(cells) > 1]
     sets += [edges for c in crossings for edges in c.values() if len(c) > 1]
     for cut in sets:
-        predicted = trial.with_mistakes(_cut(cut)) if cut else {}
-        if predicted:
-            text = (
-                f"the gradient does not go back from a step of {place} to the previous one: "
-                f"{'the state' if cut is all_edges else 'a part of the state'} is detached "
-                "between all steps"
-            )
-            freedom = 1 + len(sets)
-            yield Explanation(
-                BETWEEN_STEPS, text, predicted, place=place, freedom=freedom, reveals=False
+        text = (
+            f"the gradient does not go back from a step of {place} to the previous one: "
+            f"{'the state' if cut is all_edges else 'a part of the state'} is detached between all "
+            "steps"
+        )
+        if cut:
+            yield from trial.explained(
+                BETWEEN_STEPS, text, _cut(cut), place=place, freedom=1 + len(sets)
             )
 
 
@@ -145,16 +130,12 @@ def _gates(trial: Trial, place: str, cell: _Cell) -> Iterator[Explanation]:
     gates = cell.gates()
     for number, gate in enumerate(gates, 1):
         mistakes: Mistakes = [(site, without(*range(len(site.node.edges)))) for site in gate]
-        predicted = trial.with_mistakes(mistakes)
-        if predicted:
-            text = (
-                f"activation {number} of the {len(gates)} in a step of {place} "
-                f"({gate[0].op.partition('.')[2]}) is detached at every step"
-            )
-            location = f"{len(gate)} steps: {place}"
-            yield Explanation(
-                DETACHED, text, predicted, place=location, freedom=len(gates), reveals=False
-            )
+        text = (
+            f"activation {number} of the {len(gates)} in a step of {place} "
+            f"({gate[0].op.partition('.')[2]}) is detached at every step"
+        )
+        location = f"{len(gate)} steps: {place}"
+        yield from trial.explained(DETACHED, text, mistakes, place=location, freedom=len(gates))
 
 
 def _cut(edges: Sequence[tuple[Site, int]]) -> Mistakes:

@@ -9,12 +9,12 @@ import numpy as np
 
 from gradwitness.diagnose.hypotheses.activations import CLAMPS, LAYERS, masked, unchanged
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.case import Explanation
 
 # Usual bounds.
 _LIMITS = (1.0, 5.0, 10.0, 2.0, 3.0, 6.0, 0.5, 4.0, 20.0, 50.0, 100.0, 1e4)
@@ -27,11 +27,9 @@ _OPEN: dict[str, dict[str, Any]] = {
 }
 
 
-def clamp_mistakes(case: Case) -> Iterator[Explanation]:
+@on_replay
+def clamp_mistakes(trial: Trial) -> Iterator[Explanation]:
     """Explain by a clamp ignored in backward, applied there only, or in the recorded run only."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     ignored = Mistake(
         "clamp ignored in backward",
         "the clamp at {place} is ignored in backward: the gradient also passes where the value was "

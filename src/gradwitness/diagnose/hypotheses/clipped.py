@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import REAL, jointly, named, refuted
+from gradwitness.diagnose.evidence import REAL, jointly, refuted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def clipped_by_value(case: Case) -> Iterator[Explanation]:
         if predicted:
             yield Explanation(
                 BY_VALUE,
-                f"{named(predicted)}: clipped to [-{c:.6g}, {c:.6g}]. Larger values are cut off, "
+                f"{listed(predicted)}: clipped to [-{c:.6g}, {c:.6g}]. Larger values are cut off, "
                 "and the others are right.",
                 predicted,
                 coefficient=c,
@@ -82,7 +83,7 @@ def _each_by_norm(case: Case, wrong: list[Exhibit]) -> Iterator[Explanation]:
         if predicted:
             yield Explanation(
                 BY_NORM,
-                f"The gradient of {named(predicted)} has norm {limit:g}, each tensor separately: "
+                f"The gradient of {listed(predicted)} has norm {limit:g}, each tensor separately: "
                 "clipped or normalised.",
                 predicted,
                 coefficient=limit,

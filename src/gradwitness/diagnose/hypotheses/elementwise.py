@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import glimpsed, jointly, named, refuted
+from gradwitness.diagnose.evidence import glimpsed, jointly, refuted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ def elementwise(case: Case) -> Iterator[Explanation]:
         if predicted:
             yield Explanation(
                 cause,
-                f"The gradient of {named(predicted)} is {text}.",
+                f"The gradient of {listed(predicted)} is {text}.",
                 predicted,
                 freedom=tried,
                 reveals=False,

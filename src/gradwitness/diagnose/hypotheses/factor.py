@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import REAL, fits, jointly, named, refuted
+from gradwitness.diagnose.evidence import REAL, fits, jointly, refuted
 from gradwitness.diagnose.factor_names import FACTOR, Meaning, meanings
 from gradwitness.diagnose.facts import Facts
 
@@ -73,7 +74,7 @@ def compounding_factor(case: Case) -> Iterator[Explanation]:
     yield Explanation(
         COMPOUNDING,
         f"Each layer towards the input multiplies the gradient by {best:.6g} once more: at "
-        f"{named([e.name for e in last])} the factor is {deepest:.6g}. Look at what is repeated "
+        f"{listed([e.name for e in last])} the factor is {deepest:.6g}. Look at what is repeated "
         "between the layers, such as the activation's derivative.",
         {name: p for name, p in predicted.items() if case.exhibits[name].refuted},
         coefficient=best,
@@ -141,12 +142,12 @@ def _extent(case: Case, order: Sequence[str], names: list[str]) -> tuple[str, st
     rest = [case.exhibits[n] for n in informative if n not in names]
     if len(names) > len(rest) and all(e.refuted for e in rest):
         # A factor behind a step leaves earlier gradients right. Here none is: all have the factor.
-        return f"Every gradient except {named([e.name for e in rest])}", "", True
+        return f"Every gradient except {listed([e.name for e in rest])}", "", True
     if len(names) > 1 and names == informative[-len(names) :]:
         previous = informative[-len(names) - 1]
         text = f"Everything behind {previous} (from {names[0]} on towards the input)"
         return text, names[0], False
-    return f"The gradient of {named(names)}", names[0] if len(names) == 1 else "", False
+    return f"The gradient of {listed(names)}", names[0] if len(names) == 1 else "", False
 
 
 def _is_uninformative(exhibit: Exhibit) -> bool:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import REAL, named, refuted
+from gradwitness.diagnose.evidence import REAL, refuted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ def localised(case: Case) -> Iterator[Explanation]:
         choices = wrong.size if where.startswith("in ") else wrong.size**count
         freedom *= choices * REAL ** (count if factor is None else 1)
     if predicted:
-        text = f"{named(parts)}; everything else is right."
+        text = f"{listed(parts)}; everything else is right."
         yield Explanation(LOCALISED, text, predicted, freedom=freedom)
 
 
@@ -69,7 +70,7 @@ def not_finite(case: Case) -> Iterator[Explanation]:
     if predicted:
         yield Explanation(
             NOT_FINITE,
-            f"NaN or infinite instead of finite: {named(parts)}. Possible origins: 0 times "
+            f"NaN or infinite instead of finite: {listed(parts)}. Possible origins: 0 times "
             "infinity in the branch that a where does not take, a division by zero, or overflow "
             "in a 16-bit format.",
             predicted,
@@ -88,11 +89,11 @@ def _where(wrong: NDArray[np.bool_]) -> str:
         if len(slices) <= max(1, _SHARE * wrong.shape[axis]) and 2 * count > elements and count > 1:
             kind = {0: "row", 1: "column"}.get(axis) if wrong.ndim == 2 else None
             kind = kind or f"axis {axis}, index"
-            return f"in {kind} {named(map(str, slices))}"
+            return f"in {kind} {listed(map(str, slices))}"
     if count > _LISTED:
         return f"at {count} of {wrong.size} elements" if count <= wrong.size // 100 else ""
     indices = (f"[{','.join(map(str, index))}]" for index in np.argwhere(wrong))
-    return f"at {named(indices)}"
+    return f"at {listed(indices)}"
 
 
 def _ratio(exhibit: Exhibit, wrong: NDArray[np.bool_]) -> float | None:

@@ -7,39 +7,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.diagnose.factor_names import MEAN_SUM, MISSING_TWO
-from gradwitness.diagnose.replayed_faults import Mistake, explained
+from gradwitness.diagnose.replayed_faults import Mistake, aten, explained
 from gradwitness.rules.loss.losses import MEAN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gradwitness.diagnose.case import Case, Explanation
-    from gradwitness.diagnose.replayed_faults import Site, Visit
+    from gradwitness.diagnose.replayed_faults import Site, Visit, Wrong
 
-_LOSSES = frozenset(
-    f"aten.{name}"
-    for name in [
-        "mse_loss",
-        "smooth_l1_loss",
-        "huber_loss",
-        "binary_cross_entropy",
-        "soft_margin_loss",
-        "binary_cross_entropy_with_logits",
-        "multi_margin_loss",
-    ]
-)
-_TARGETED = frozenset(
-    f"aten.{name}"
-    for name in ["mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits"]
-)
-LIKELIHOODS = frozenset({"aten.nll_loss_forward", "aten.nll_loss2d_forward"})
-_LOG_SOFTMAX = frozenset({"aten._log_softmax"})
-_SOFTMAX = frozenset({"aten._softmax", "aten._safe_softmax"})
-SQUARES = frozenset({"aten.mse_loss", "aten.pow", "aten.mul", "aten.square"})
+_TARGETED = aten("mse_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits")
+_LOSSES = _TARGETED | aten("binary_cross_entropy soft_margin_loss multi_margin_loss")
+LIKELIHOODS = aten("nll_loss_forward nll_loss2d_forward")
+_LOG_SOFTMAX = aten("_log_softmax")
+_SOFTMAX = aten("_softmax _safe_softmax")
+SQUARES = aten("mse_loss pow mul square")
+_SUM = 2  # torch's number for a loss that is a sum, as MEAN is for a mean
 
 
-def _times(visit: Visit, factor: float) -> list[Any]:
-    return [None if s is None else factor * s for s in visit.sent]
+def _times(factor: Callable[[Site], float | None], reduction: int | None = None) -> Wrong:
+    """Return the mistake of a factor, at losses with this reduction if one is given."""
+
+    def wrong(visit: Visit) -> list[Any] | None:
+        if reduction not in (None, visit.site.parameters.get("reduction", MEAN)):
+            return None
+        times = factor(visit.site)
+        return None if times is None else visit.times(times)
+
+    return wrong
 
 
 def _terms(site: Site) -> int:
@@ -48,58 +43,27 @@ def _terms(site: Site) -> int:
     return int(np.prod(np.broadcast_shapes(*shapes[:2])))
 
 
-def _summed(visit: Visit) -> list[Any] | None:
-    if visit.site.parameters.get("reduction", MEAN) != MEAN:
+def _outputs(site: Site) -> float | None:
+    """Count the terms of one sample, if there are several."""
+    x = next(iter(site.operands.values()))
+    return None if np.ndim(x) < 2 or x.shape[0] == x.size else x.size / x.shape[0]
+
+
+def _samples(site: Site) -> float | None:
+    """Count the samples, if there are several."""
+    x = next(iter(site.operands.values()))
+    return None if np.ndim(x) < 2 or x.shape[0] == 1 else x.shape[0]
+
+
+def _reduced(site: Site) -> float:
+    """Count the numbers that go into one of a result."""
+    return np.size(site.operands["x"]) / np.size(site.y)
+
+
+def _half(site: Site) -> float | None:
+    if site.op == "aten.pow" and site.operands.get("exponent", 2) != 2:
         return None
-    return _times(visit, _terms(visit.site))
-
-
-def _averaged(visit: Visit) -> list[Any] | None:
-    if visit.site.parameters.get("reduction", MEAN) != 2:
-        return None
-    return _times(visit, 1 / _terms(visit.site))
-
-
-def _over_batch(visit: Visit) -> list[Any] | None:
-    x = next(iter(visit.site.operands.values()))
-    if (
-        visit.site.parameters.get("reduction", MEAN) != MEAN
-        or np.ndim(x) < 2
-        or x.shape[0] == x.size
-    ):
-        return None
-    return _times(visit, x.size / x.shape[0])
-
-
-def _over_features(visit: Visit) -> list[Any] | None:
-    x = next(iter(visit.site.operands.values()))
-    if visit.site.parameters.get("reduction", MEAN) != MEAN or np.ndim(x) < 2 or x.shape[0] == 1:
-        return None
-    return _times(visit, x.shape[0])
-
-
-def _mean_as_sum(visit: Visit) -> list[Any]:
-    x = visit.site.operands["x"]
-    return _times(visit, np.size(x) / np.size(visit.site.y))
-
-
-def _sum_as_mean(visit: Visit) -> list[Any]:
-    x = visit.site.operands["x"]
-    return _times(visit, np.size(visit.site.y) / np.size(x))
-
-
-def _likely_summed(visit: Visit) -> list[Any] | None:
-    if visit.site.parameters.get("reduction", MEAN) != MEAN:
-        return None
-    return _times(visit, float(visit.site.results[1]))
-
-
-def _halved(visit: Visit) -> list[Any] | None:
-    if visit.site.op == "aten.pow" and visit.site.operands.get("exponent", 2) != 2:
-        return None
-    if visit.site.op == "aten.mul" and len(set(visit.site.numbers.values())) != 1:
-        return None
-    return _times(visit, 0.5)
+    return None if site.op == "aten.mul" and len(set(site.numbers.values())) != 1 else 0.5
 
 
 def _without_target(visit: Visit) -> list[Any]:
@@ -137,62 +101,59 @@ def _delta_times_softmax(visit: Visit) -> list[Any]:
     return [visit.sent[0] * p * (1 - p)]
 
 
-_MEANS = frozenset({"aten.mean"})
-_SUMS = frozenset({"aten.sum"})
-
 MISTAKES = (
     Mistake(
         MISSING_TWO,
         "the factor 2 is missing in the derivative of the square at {place}",
         SQUARES,
-        _halved,
+        _times(_half),
     ),
     Mistake(
         MEAN_SUM,
         "the loss at {place} is a mean, but its gradient is that of the sum: not divided by the "
         "number of terms",
         _LOSSES,
-        _summed,
+        _times(_terms, MEAN),
     ),
     Mistake(
         MEAN_SUM,
         "the loss at {place} is a sum, but its gradient is that of the mean",
         _LOSSES,
-        _averaged,
+        _times(lambda loss: 1 / _terms(loss), _SUM),
     ),
     Mistake(
         MEAN_SUM,
         "the loss at {place} is a mean over batch and outputs, but its gradient is divided only by "
         "the batch size",
         _LOSSES,
-        _over_batch,
+        _times(_outputs, MEAN),
     ),
     Mistake(
         MEAN_SUM,
         "the loss at {place} is a mean over batch and outputs, but its gradient is divided only by "
         "the number of outputs",
         _LOSSES,
-        _over_features,
+        _times(_samples, MEAN),
     ),
     Mistake(
         MEAN_SUM,
         "the mean at {place} is differentiated as if it were a sum: not divided by the number of "
         "terms",
-        _MEANS,
-        _mean_as_sum,
+        aten("mean"),
+        _times(_reduced),
     ),
     Mistake(
         MEAN_SUM,
         "the sum at {place} is differentiated as if it were a mean",
-        _SUMS,
-        _sum_as_mean,
+        aten("sum"),
+        _times(lambda total: 1 / _reduced(total)),
     ),
     Mistake(
         "softmax-cross-entropy without 1/B",
         "the cross-entropy at {place} is a mean over the batch, but its gradient p - y is not "
         "divided by the batch size",
         LIKELIHOODS,
-        _likely_summed,
+        _times(lambda loss: float(loss.results[1]), MEAN),
     ),
     Mistake(
         "softmax-cross-entropy without -y",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import named, refuted
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.evidence import refuted
+from gradwitness.diagnose.replayed_faults import Trial, on_replay
 from gradwitness.engine.backward import unbroadcast
 from gradwitness.engine.forward import run
 from gradwitness.engine.masked_elements import CURE, SELECTING, THROUGH_WHERE
@@ -30,12 +31,10 @@ OVERFLOW = "overflow"
 _GUARDS = SELECTING | {"aten.index", "aten.masked_select", "aten.maximum", "aten.minimum"}
 
 
-def through_where(case: Case) -> Iterator[Explanation]:
+@on_replay
+def through_where(trial: Trial) -> Iterator[Explanation]:
     """Explain NaN by 0 times an infinite derivative at elements that are not selected."""
-    if not any(np.isnan(exhibit.claim).any() for exhibit in refuted(case)):
-        return
-    trial = Trial.of(case)
-    if trial is None:
+    if not any(np.isnan(exhibit.claim).any() for exhibit in refuted(trial.case)):
         return
     sites = list(trial.sites())
     guards = [s for s in sites if s.op in _GUARDS and s.node.id in trial.suspects]
@@ -66,9 +65,9 @@ def _explained(trial: Trial, evidence: list[tuple[Site, str, Mistakes]]) -> Iter
 def _text(case: Case, evidence: list[tuple[Site, str, Mistakes]], predicted: Predicted) -> str:
     total = sum(int(np.isnan(e.claim).sum()) for e in refuted(case))
     count = sum(int(np.isnan(p).sum()) for p in predicted.values())
-    ops = named(dict.fromkeys(op for _, op, _ in evidence if op))
+    ops = listed(dict.fromkeys(op for _, op, _ in evidence if op))
     reason = f"the derivative of {ops} is infinite" if ops else "the derivative is undefined"
-    guards = named(dict.fromkeys(f"{guard.op} at {guard.place}" for guard, _, _ in evidence))
+    guards = listed(dict.fromkeys(f"{guard.op} at {guard.place}" for guard, _, _ in evidence))
     return (
         f"{count} of {total} NaN in the claims are exactly where NaN arrives if {reason} at the "
         f"elements not selected by {guards}. {CURE}."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -16,21 +16,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.case import Explanation
     from gradwitness.tape import Call
 
 ELSEWHERE = "eps elsewhere"
 # Usual values, the most common first.
 _USUAL = (1e-5, 1e-6, 1e-3, 1e-8, 1e-12, 1e-4, 1e-7, 1e-2, 0.1)
-_ROOTS = frozenset({"aten.sqrt", "aten.rsqrt"})
+_ROOTS = aten("sqrt rsqrt")
 _FEW = 6  # up to this many normalisations are tried one by one with each usual eps
 
 
-def eps_elsewhere(case: Case) -> Iterator[Explanation]:
+@on_replay
+def eps_elsewhere(trial: Trial) -> Iterator[Explanation]:
     """Explain by a normalisation without eps, with eps outside the root, or with another eps."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     eps_arguments = _eps_arguments(trial)
     text = "the claims are those of a normalisation "
     without = {number: _changed(argument, 0.0) for number, argument in eps_arguments.items()}

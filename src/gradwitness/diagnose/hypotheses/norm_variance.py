@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.norm_eps import ELSEWHERE
-from gradwitness.diagnose.programs import forward_calls, predicted_by
-from gradwitness.diagnose.replayed_faults import Trial, where
+from gradwitness.diagnose.programs import explained_by_calls, forward_calls, predicted_by
+from gradwitness.diagnose.replayed_faults import Trial, on_replay
 from gradwitness.engine.binding import bind
 from gradwitness.engine.replay import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.case import Explanation
     from gradwitness.engine.binding import Lookup
     from gradwitness.tape import Call, Node, Tape
 
@@ -148,11 +147,9 @@ _KINDS: tuple[tuple[str, str, Deviation, frozenset[str]], ...] = (
 )
 
 
-def wrong_deviation(case: Case) -> Iterator[Explanation]:
+@on_replay
+def wrong_deviation(trial: Trial) -> Iterator[Explanation]:
     """Explain by another deviation in a normalisation, forward and backward."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     for cause, text, deviation, ops in _KINDS:
         calls = [call for call in forward_calls(trial) if call.base_op in ops and _trains(call)]
         sets = [calls] if calls else []
@@ -160,14 +157,7 @@ def wrong_deviation(case: Case) -> Iterator[Explanation]:
         for chosen in sets:
             steps = _OtherDeviation(frozenset(call.id for call in chosen), deviation)
             predicted = predicted_by(trial, trial.tape, steps=steps)
-            if predicted:
-                places = dict.fromkeys(where(call.source, call.base_op) for call in chosen)
-                place = ", ".join(places)
-                node = chosen[0].node if len(chosen) == 1 else None
-                described = text.format(place=place)
-                yield Explanation(
-                    cause, described, predicted, place=place, node=node, reveals=False
-                )
+            yield from explained_by_calls(cause, text, chosen, predicted)
 
 
 def _trains(call: Call) -> bool:

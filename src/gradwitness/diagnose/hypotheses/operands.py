@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explanations, on_replay
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.case import Explanation
     from gradwitness.diagnose.replayed_faults import Site, Visit
     from gradwitness.tape import Call
 
@@ -28,15 +27,13 @@ if TYPE_CHECKING:
     # Replacements for the layer's input and for its cotangent; None for the right one.
     Operands: TypeAlias = tuple[Array | None, Array | None]
 
-LINEAR = frozenset({"aten.addmm", "aten.mm"})
+LINEAR = aten("addmm mm")
 _FEW = 16  # up to this many layers, each is tried with the operands of every other
 
 
-def wrong_operands(case: Case) -> Iterator[Explanation]:
+@on_replay
+def wrong_operands(trial: Trial) -> Iterator[Explanation]:
     """Explain by a weight's gradient computed from wrong operands."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     layers = [site for site in trial.sites(LINEAR) if site.edge("B") is not None]
     for cause, text, choose in _OPERANDS:
         chosen = {site.node.id: choose(trial, site) for site in layers}
@@ -207,9 +204,6 @@ def _swapped_operands(trial: Trial, pairs: Sequence[tuple[Site, Site]]) -> Itera
         def wrong(visit: Visit, operands: Mapping[int, Operands] = operands) -> list[Any] | None:
             return _sent_with(visit, *operands[visit.site.node.id])
 
-        predicted = trial.with_mistakes([(s, wrong) for s, _ in pairs])
-        if not predicted:
-            continue
         operand, place = {"input": "the input", "delta": "the gradient"}[kind], site.place
         origin, side = other.place, "before" if other.call.id < site.call.id else "after"
         if unit == "step":
@@ -222,8 +216,8 @@ def _swapped_operands(trial: Trial, pairs: Sequence[tuple[Site, Site]]) -> Itera
             place = f"{len(pairs)} steps: {place}"
         else:
             node = site.node.id
-        cause = f"wrong operand: {kind} of another {unit}"
-        yield Explanation(cause, text, predicted, place=place, node=node, freedom=1, reveals=False)
+        cause, mistakes = f"wrong operand: {kind} of another {unit}", [(s, wrong) for s, _ in pairs]
+        yield from trial.explained(cause, text, mistakes, place=place, node=node, freedom=1)
 
 
 def _weight(trial: Trial, site: Site) -> int | None:

@@ -9,27 +9,25 @@ import numpy as np
 
 from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explanations, on_replay
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.case import Explanation
     from gradwitness.diagnose.replayed_faults import Visit
     from gradwitness.tape import Call
 
 SLOPE = "another leaky slope"
-_LEAKY = frozenset({"aten.leaky_relu"})
+_LEAKY = aten("leaky_relu")
 # Usual slopes; 0 is a ReLU's, which has another hypothesis.
 _SLOPES = (0.01, 0.1, 0.2, 0.3, 0.05, 0.25, 0.02, 0.001, 1 / 5.5, 0.15, 0.5)
 
 
-def other_slopes(case: Case) -> Iterator[Explanation]:
+@on_replay
+def other_slopes(trial: Trial) -> Iterator[Explanation]:
     """Explain by a leaky ReLU with another slope, forward and backward or backward alone."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     calls = [call for call in forward_calls(trial) if call.base_op in _LEAKY]
     sites = list(trial.sites(_LEAKY))
     for tried, slope in enumerate(_SLOPES if calls else (), 1):
@@ -58,11 +56,9 @@ def _slope(call: Call) -> float:
     return float(slope) if isinstance(slope, float | int) else np.nan
 
 
-def loss_options(case: Case) -> Iterator[Explanation]:
+@on_replay
+def loss_options(trial: Trial) -> Iterator[Explanation]:
     """Explain by a cross-entropy without its class weights or label smoothing."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     weights: dict[int, dict[str, Any]] = {}
     smoothing: dict[int, dict[str, Any]] = {}
     for call in forward_calls(trial):

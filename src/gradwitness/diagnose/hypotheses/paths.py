@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.zeros import DETACHED
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.replayed_faults import Trial, on_replay
 from gradwitness.diagnose.suspects import behind_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Case
     from gradwitness.diagnose.replayed_faults import Site, Visit
 
     NodeInput = tuple[int, int]
+
+
+COUNTED_ONCE = "tied weight counted once"
 
 
 def without(*edges: int) -> Any:
@@ -28,11 +30,9 @@ def without(*edges: int) -> Any:
     return wrong
 
 
-def dropped_paths(case: Case) -> Iterator[Explanation]:
+@on_replay
+def dropped_paths(trial: Trial) -> Iterator[Explanation]:
     """Explain by one of several uses of a value or weight that is not counted."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     sites = {site.node.id: site for site in trial.sites()}
     joins: dict[NodeInput, list[tuple[Site, int]]] = defaultdict(list)
     for site in sites.values():
@@ -52,30 +52,20 @@ def _one_missing(
     for site, edge_nr in uses:
         if site.node.id not in trial.suspects:
             continue
-        user = site.place
-        predicted = trial.with_mistakes([(site, without(edge_nr))])
-        if predicted and leaf:
+        if leaf:
+            cause = COUNTED_ONCE
             text = (
                 f"{leaf} is used {len(uses)} times and its gradient is the sum over all uses; the "
-                f"use in {user} was not counted"
+                f"use in {site.place} was not counted"
             )
-            yield Explanation(
-                "tied weight counted once",
-                text,
-                predicted,
-                place=user,
-                node=site.node.id,
-                reveals=False,
-            )
-        elif predicted:
-            shared = _origin(trial, input_nr)
+        else:
+            cause = "one path dropped"
             text = (
-                f"the result of {shared} is used {len(uses)} times and the gradients of its uses "
-                f"add up; the one through {user} is missing"
+                f"the result of {_origin(trial, input_nr)} is used {len(uses)} times and the "
+                f"gradients of its uses add up; the one through {site.place} is missing"
             )
-            yield Explanation(
-                "one path dropped", text, predicted, place=user, node=site.node.id, reveals=False
-            )
+        mistakes = [(site, without(edge_nr))]
+        yield from trial.explained(cause, text, mistakes, place=site.place, node=site.node.id)
     if leaf and len(uses) > 2:
         yield from _one_counted(trial, leaf, uses)
 
@@ -84,21 +74,11 @@ def _one_counted(trial: Trial, leaf: str, uses: list[tuple[Site, int]]) -> Itera
     """Yield the gradient of a single use, which overwrote the others."""
     for kept, _ in (uses[0], uses[-1]):
         others = [(site, without(edge_nr)) for site, edge_nr in uses if site is not kept]
-        predicted = trial.with_mistakes(others)
-        if predicted:
-            user = kept.place
-            text = (
-                f"{leaf} is used {len(uses)} times and its gradient is the sum over all uses; only "
-                f"the use in {user} was counted"
-            )
-            yield Explanation(
-                "tied weight counted once",
-                text,
-                predicted,
-                place=user,
-                node=kept.node.id,
-                reveals=False,
-            )
+        text = (
+            f"{leaf} is used {len(uses)} times and its gradient is the sum over all uses; only the "
+            f"use in {kept.place} was counted"
+        )
+        yield from trial.explained(COUNTED_ONCE, text, others, place=kept.place, node=kept.node.id)
 
 
 def _origin(trial: Trial, input_nr: NodeInput) -> str:
@@ -109,12 +89,10 @@ def _origin(trial: Trial, input_nr: NodeInput) -> str:
     return f"{call.base_op.partition('.')[2]} in {call.source.module or call.source.line}"
 
 
-def stopped_chains(case: Case) -> Iterator[Explanation]:
+@on_replay
+def stopped_chains(trial: Trial) -> Iterator[Explanation]:
     """Explain by a gradient that stops at a layer and reaches no earlier one."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
-    behind = behind_inputs(case)
+    behind = behind_inputs(trial.case)
     for site in trial.sites():
         open_edges = [k for k, edge in enumerate(site.node.edges) if edge is not None]
         if len(open_edges) < 2 or site.node.id not in trial.suspects:
@@ -123,7 +101,7 @@ def stopped_chains(case: Case) -> Iterator[Explanation]:
             edge = site.node.edges[edge_nr]
             assert edge is not None  # noqa: S101 (by open_edges)
             names = behind.get((edge.node, edge.index), frozenset())
-            if len(names & set(case.exhibits)) < 2:
+            if len(names & set(trial.case.exhibits)) < 2:
                 continue
             predicted = trial.with_mistakes([(site, without(edge_nr))])
             if not predicted or any(p.any() for p in predicted.values()):

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained, explanations
+from gradwitness.diagnose.replayed_faults import (
+    Mistake,
+    Trial,
+    aten,
+    explained,
+    explanations,
+    on_replay,
+)
 from gradwitness.rules.layers.convolution import Geometry
 from gradwitness.rules.layers.windows import Walk
 
@@ -17,10 +24,10 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.case import Case, Explanation
     from gradwitness.diagnose.replayed_faults import Site, Visit
 
-_MAX_POOL = frozenset({"aten.max_pool2d_with_indices", "aten.max_pool3d_with_indices"})
-_AVG_POOL = frozenset({"aten.avg_pool2d", "aten.avg_pool3d"})
-_CONVOLUTION = frozenset({"aten.convolution"})
-_EMBEDDING = frozenset({"aten.embedding"})
+_MAX_POOL = aten("max_pool2d_with_indices max_pool3d_with_indices")
+_AVG_POOL = aten("avg_pool2d avg_pool3d")
+_CONVOLUTION = aten("convolution")
+_EMBEDDING = aten("embedding")
 
 
 def _spread_evenly(visit: Visit) -> list[Any]:
@@ -175,8 +182,8 @@ def layer_mistakes(case: Case) -> Iterator[Explanation]:
 
 # Dropout: a product with a random mask, or a single operation.
 
-_DRAWN = frozenset({"aten.bernoulli", "aten.rand", "aten.rand_like", "aten.uniform"})
-DROPOUTS = frozenset({"aten.mul", "aten.native_dropout"})
+_DRAWN = aten("bernoulli rand rand_like uniform")
+DROPOUTS = aten("mul native_dropout")
 
 
 def _not_masked(visit: Visit) -> list[Any]:
@@ -185,9 +192,9 @@ def _not_masked(visit: Visit) -> list[Any]:
 
 def _scaled_not_masked(visit: Visit) -> list[Any] | None:
     scale = _scale(visit.site)
-    return (
-        None if scale is None else [scale * visit.g if s is not None else None for s in visit.sent]
-    )
+    if scale is None:
+        return None
+    return [None if s is None else scale * visit.g for s in visit.sent]
 
 
 def _scale(site: Site) -> float | None:
@@ -201,21 +208,12 @@ def _scale(site: Site) -> float | None:
 
 def _mask(site: Site) -> Any:
     """Return the factor that needs no gradient."""
-    return next(
-        (
-            site.operands[name]
-            for name, target in zip(site.names, site.node.edges, strict=True)
-            if target is None
-        ),
-        None,
-    )
+    return next((site.operands[name] for name in site.constants), None)
 
 
 def _not_scaled(visit: Visit) -> list[Any] | None:
     scale = _scale(visit.site)
-    if scale is None or scale == 1:
-        return None
-    return [None if s is None else s / scale for s in visit.sent]
+    return None if scale in (None, 1) else visit.times(1 / scale)
 
 
 DROPOUT_MISTAKES = (
@@ -248,20 +246,15 @@ def dropout_sites(trial: Trial) -> list[Site]:
         site
         for site in trial.sites(DROPOUTS)
         if site.op == "aten.native_dropout"
-        or any(trial.comes_from(number, _DRAWN) for number in _mask_numbers(site))
+        or any(
+            trial.comes_from(site.numbers[n], _DRAWN) for n in site.constants if n in site.numbers
+        )
     ]
 
 
-def _mask_numbers(site: Site) -> list[int]:
-    pairs = zip(site.names, site.node.edges, strict=True)
-    return [site.numbers[name] for name, edge in pairs if edge is None and name in site.numbers]
-
-
-def dropout_mistakes(case: Case) -> Iterator[Explanation]:
+@on_replay
+def dropout_mistakes(trial: Trial) -> Iterator[Explanation]:
     """Explain by a dropout whose mask or scale is missing in backward."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     sites = dropout_sites(trial)
     for mistake in DROPOUT_MISTAKES:
         yield from explanations(trial, mistake, sites)

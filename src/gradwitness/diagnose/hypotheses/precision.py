@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import named, refuted
+from gradwitness.diagnose.evidence import refuted
 from gradwitness.engine.floats import round_to, unit_roundoff
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def low_precision(case: Case) -> Iterator[Explanation]:
     worst = max(_relative_error(e) for e in short)
     yield Explanation(
         PRECISION,
-        f"No wrong formula, but low precision: every number of {named([e.name for e in short])} is "
+        f"No wrong formula, but low precision: every number of {listed(e.name for e in short)} is "
         f"a {name} number, with an error of at most {worst:.1e} of the largest, where {name} has a "
         f"unit roundoff of {unit_roundoff(name):.1e}. It was computed or stored in {name}.",
         {e.name: e.claim for e in short},
@@ -51,7 +52,7 @@ def rounded(case: Case) -> Iterator[Explanation]:
         return
     yield Explanation(
         ROUNDED,
-        f"No wrong formula: every number of {named([e.name for e in short])} is the right one "
+        f"No wrong formula: every number of {listed(e.name for e in short)} is the right one "
         f"rounded to {k} decimals. Print them in full.",
         {e.name: e.claim for e in short},
         float(k),

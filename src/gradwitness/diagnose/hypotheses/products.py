@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explained
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explained, on_replay
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.case import Case, Explanation
     from gradwitness.diagnose.replayed_faults import Site, Visit
 
-MATRICES = frozenset({"aten.addmm", "aten.mm", "aten.bmm", "aten.baddbmm"})
+MATRICES = aten("addmm mm bmm baddbmm")
 
 
 def _untransposed(visit: Visit) -> list[Any] | None:
@@ -46,11 +45,9 @@ def linear_mistakes(case: Case) -> Iterator[Explanation]:
 # Only one sample of the batch.
 
 
-def one_sample(case: Case) -> Iterator[Explanation]:
+@on_replay
+def one_sample(trial: Trial) -> Iterator[Explanation]:
     """Explain by the gradients of a single sample, as each overwrote the previous one."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     sites = [s for s in trial.sites() if _feeds_leaf(trial, s)]
     count = len(sites[0].y) if sites and np.ndim(sites[0].y) else 0
     if count < 2:
@@ -69,13 +66,12 @@ def one_sample(case: Case) -> Iterator[Explanation]:
                 for k, (name, s) in enumerate(zip(visit.site.names, visit.sent, strict=True))
             ]
 
-        predicted = trial.with_mistakes([(site, wrong) for site in sites])
-        if predicted:
-            text = (
-                f"the gradients are only those of the {ordinal} of {count} samples: each sample's "
-                "overwrites the previous one (= instead of +=), or only one is used"
-            )
-            yield Explanation("one sample of the batch", text, predicted, reveals=False)
+        text = (
+            f"the gradients are only those of the {ordinal} of {count} samples: each sample's "
+            "overwrites the previous one (= instead of +=), or only one is used"
+        )
+        mistakes = [(site, wrong) for site in sites]
+        yield from trial.explained("one sample of the batch", text, mistakes)
 
 
 def _ends(trial: Trial, site: Site, edge: int) -> bool:

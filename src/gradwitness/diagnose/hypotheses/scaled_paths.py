@@ -16,7 +16,7 @@ from gradwitness.diagnose.facts import Facts
 from gradwitness.diagnose.hypotheses.losses import SQUARES
 from gradwitness.diagnose.hypotheses.paths import without
 from gradwitness.diagnose.hypotheses.zeros import DETACHED
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,29 +29,18 @@ if TYPE_CHECKING:
 
 LEFT_OUT = "scale left out in backward"
 TWICE = "scale applied twice"
-_SCALES = frozenset({"aten.mul", "aten.div"})
+_SCALES = aten("mul div")
 _NEAR = 1e-3  # the distance of a fitted factor that may be 1 or 0
 
 
 @dataclass(frozen=True)
 class _Path:
-    """A chain of steps, beginning at one that sends or receives several gradients.
-
-    Attributes
-    ----------
-    site : Site
-    edge_nr : int
-        The edge along which the path begins.
-    steps : tuple of Site
-        The sites on the path, including the first.
-    joined : bool
-        Whether other gradients arrive at the end of its first edge.
-    """
+    """A chain of steps, beginning at one that sends or receives several gradients."""
 
     site: Site
-    edge_nr: int
-    steps: tuple[Site, ...]
-    joined: bool
+    edge_nr: int  # the edge along which the path begins
+    steps: tuple[Site, ...]  # the sites on the path, including the first
+    joined: bool  # whether other gradients arrive at the end of its first edge
 
     @property
     def place(self) -> str:
@@ -64,12 +53,10 @@ class _Path:
         return tuple(itertools.chain.from_iterable(shapes))
 
 
-def scaled_paths(case: Case) -> Iterator[Explanation]:
+@on_replay
+def scaled_paths(trial: Trial) -> Iterator[Explanation]:
     """Explain by one path on which the gradient is multiplied by a number: -1, 1/2, 0."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
-    facts = Facts(case)
+    case, facts = trial.case, Facts(trial.case)
     paths = list(_paths(trial))
     for path in paths:
         without_path = trial.with_mistakes([(path.site, without(path.edge_nr))])

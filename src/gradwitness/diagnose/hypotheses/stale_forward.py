@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Trial, listed
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay, places_of
 from gradwitness.engine.binding import bind
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.case import Explanation
     from gradwitness.diagnose.replayed_faults import Site, Visit, Wrong
     from gradwitness.tape import Call, Tape
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 STALE_FORWARD = "stale forward"
 _TRIED = 4  # other calls of a layer: the one before, the one after, the first, the last
-_LAYERS = frozenset(f"aten.{name}" for name in ["addmm", "mm", "bmm", "convolution", "embedding"])
+_LAYERS = aten("addmm mm bmm convolution embedding")
 
 
 @dataclass(frozen=True)
@@ -38,21 +37,16 @@ class _Other:
     saved: dict[str, Any]
 
     def wrong(self, visit: Visit) -> list[Any]:
-        return [
-            None if s is None else visit.site.vjp(name, visit.g, **self.saved)
-            for name, s in zip(visit.site.names, visit.sent, strict=True)
-        ]
+        return visit.again(visit.g, **self.saved)
 
     @property
     def mistake(self) -> tuple[Site, Wrong]:
         return self.site, self.wrong
 
 
-def stale_forward(case: Case) -> Iterator[Explanation]:
+@on_replay
+def stale_forward(trial: Trial) -> Iterator[Explanation]:
     """Explain by operands and results saved by another call of the same layer."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     calls: dict[Key, list[Call]] = defaultdict(list)
     for call in trial.tape.calls[: trial.sweep.after]:
         if call.during is None and not call.is_view:
@@ -79,23 +73,16 @@ def _alone(trial: Trial, others: Sequence[_Other]) -> Iterator[Explanation]:
         site = other.site
         if site.node.id not in trial.suspects:
             return
-        predicted = trial.with_mistakes([other.mistake])
-        if predicted:
-            order = "an earlier" if other.call.id < site.call.id else "a later"
-            text = (
-                f"at {site.place} the backward step of call {site.call.id} uses the values saved "
-                f"by {order} call of the same step (call {other.call.id}): its operands were "
-                f"{'kept from there' if order == 'an earlier' else 'overwritten'}"
-            )
-            yield Explanation(
-                STALE_FORWARD,
-                text,
-                predicted,
-                place=site.place,
-                node=site.node.id,
-                freedom=tried,
-                reveals=False,
-            )
+        order = "an earlier" if other.call.id < site.call.id else "a later"
+        text = (
+            f"at {site.place} the backward step of call {site.call.id} uses the values saved by "
+            f"{order} call of the same step (call {other.call.id}): its operands were "
+            f"{'kept from there' if order == 'an earlier' else 'overwritten'}"
+        )
+        place, node = site.place, site.node.id
+        yield from trial.explained(
+            STALE_FORWARD, text, [other.mistake], place=place, node=node, freedom=tried
+        )
 
 
 def _together(
@@ -103,17 +90,15 @@ def _together(
 ) -> Iterator[Explanation]:
     for tried in range(max(map(len, others))):
         chosen = [candidates[min(tried, len(candidates) - 1)] for candidates in others]
-        predicted = trial.with_mistakes([other.mistake for other in chosen])
-        if predicted:
-            places = listed(other.site for other in chosen)
-            text = (
-                f"the backward pass uses the values saved by another forward pass at {len(chosen)} "
-                f"{kind} ({places}): calls {chosen[0].call.id} to {chosen[-1].call.id}"
-            )
-            place = f"{len(chosen)} steps: {places}"
-            yield Explanation(
-                STALE_FORWARD, text, predicted, place=place, freedom=freedom + tried, reveals=False
-            )
+        mistakes, places = [c.mistake for c in chosen], places_of(c.site for c in chosen)
+        text = (
+            f"the backward pass uses the values saved by another forward pass at {len(chosen)} "
+            f"{kind} ({places}): calls {chosen[0].call.id} to {chosen[-1].call.id}"
+        )
+        place = f"{len(chosen)} steps: {places}"
+        yield from trial.explained(
+            STALE_FORWARD, text, mistakes, place=place, freedom=freedom + tried
+        )
 
 
 def _others(trial: Trial, site: Site, calls: Sequence[Call], fixed: frozenset[int]) -> list[_Other]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import fits, named, refuted
+from gradwitness.diagnose.evidence import fits, refuted
 from gradwitness.diagnose.facts import Facts
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def sums(case: Case) -> Iterator[Explanation]:
                 by_cause.setdefault((cause, description), {})[exhibit.name] = predicted
                 tried.setdefault((cause, description), count)
     for (cause, description), predictions in by_cause.items():
-        text = f"The gradient of {named(predictions)} {description}."
+        text = f"The gradient of {listed(predictions)} {description}."
         yield Explanation(
             cause, text, predictions, freedom=tried[cause, description], reveals=False
         )
@@ -66,7 +67,7 @@ def _other(
             if axes != repeated:
                 total = cotangent.sum(axis=axes)
                 if total.size == exhibit.claim.size:
-                    which, right = (named(map(str, axis_set)) for axis_set in (axes, repeated))
+                    which, right = (listed(map(str, axis_set)) for axis_set in (axes, repeated))
                     description = f"is the cotangent summed over axis {which} instead of {right}"
                     yield WRONG_AXIS, description, total.reshape(shape)
     rows = cotangent.reshape(-1, *g.shape)
@@ -88,7 +89,7 @@ def _once_more(exhibit: Exhibit) -> Iterator[tuple[str, str, NDArray[np.float64]
             if all(g.shape[k] == 1 for k in axes):
                 continue
             for name, total in (("summed", g.sum(axis=axes)), ("averaged", g.mean(axis=axes))):
-                description = f"is {name} over its axis {named(map(str, axes))} once too often"
+                description = f"is {name} over its axis {listed(map(str, axes))} once too often"
                 expanded = np.expand_dims(total, axes)
                 if shape == g.shape:
                     yield TWICE, description, np.broadcast_to(expanded, shape)

@@ -6,22 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.replayed_faults import Mistake, Trial, explanations
+from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explanations, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gradwitness.diagnose.case import Case, Explanation
+    from gradwitness.diagnose.case import Explanation
     from gradwitness.diagnose.replayed_faults import Site, Visit
 
-_SQUARES = frozenset({"aten.pow", "aten.mul"})
+_SQUARES = aten("pow mul")
 
 
-def targets_by_hand(case: Case) -> Iterator[Explanation]:
+@on_replay
+def targets_by_hand(trial: Trial) -> Iterator[Explanation]:
     """Explain by 2 y instead of 2 (y - t), t being the operand that needs no gradient."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     gaps = {site.call.id: site for site in trial.sites({"aten.sub"})}
     squares = list(trial.sites(_SQUARES))
     bases = {site.node.id: _without_target(trial, site, gaps) for site in squares}

@@ -6,25 +6,22 @@ import itertools
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.hypotheses.paths import without
-from gradwitness.diagnose.replayed_faults import Trial
+from gradwitness.diagnose.replayed_faults import Trial, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gradwitness.diagnose.case import Case
+    from gradwitness.diagnose.case import Explanation
     from gradwitness.diagnose.replayed_faults import Site, Wrong
 
 BETWEEN_STEPS = "detached between steps"
 _MOST = 200_000  # the longest search for states, in steps through the graph
 
 
-def truncated(case: Case) -> Iterator[Explanation]:
+@on_replay
+def truncated(trial: Trial) -> Iterator[Explanation]:
     """Explain by a state detached between the repetitions of a line, at one or all of them."""
-    trial = Trial.of(case)
-    if trial is None:
-        return
     sites = {site.node.id: site for site in trial.sites()}
     repeated: dict[tuple[str, str], list[Site]] = defaultdict(list)
     for site in sites.values():
@@ -75,18 +72,13 @@ def _explained(
         return [(sites[n], without(*edges)) for cut in chosen for n, edges in cut.items()]
 
     text = f"the gradient does not go back from a step to the previous one through {place}"
-    predicted = trial.with_mistakes(mistakes(cuts))
-    if predicted:
-        description = f"{text}: it is detached between all {_steps(len(cuts) + 1)}"
-        yield Explanation(
-            BETWEEN_STEPS, description, predicted, place=place, freedom=1, reveals=False
-        )
+    everywhere = f"{text}: it is detached between all {_steps(len(cuts) + 1)}"
+    yield from trial.explained(BETWEEN_STEPS, everywhere, mistakes(cuts), place=place, freedom=1)
     for number, cut in enumerate(cuts if len(cuts) > 1 else (), 1):
-        predicted = {} if trial.suspects.isdisjoint(cut) else trial.with_mistakes(mistakes([cut]))
-        if predicted:
-            description = f"{text}: it is detached before the last {_steps(number)}"
-            yield Explanation(
-                BETWEEN_STEPS, description, predicted, place=place, freedom=len(cuts), reveals=False
+        if not trial.suspects.isdisjoint(cut):
+            once = f"{text}: it is detached before the last {_steps(number)}"
+            yield from trial.explained(
+                BETWEEN_STEPS, once, mistakes([cut]), place=place, freedom=len(cuts)
             )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.diagnose.evidence import named
+from gradwitness._printable import listed
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.masked_elements import CURE, THROUGH_WHERE, told, unselected_by
 from gradwitness.engine.replay import Steps, backward_pass
@@ -51,14 +51,7 @@ class _Cleaned(Steps):
 def unsafe_program(
     exhibits: Mapping[str, Exhibit], tape: Tape, replay: Replay, sweep: int
 ) -> tuple[str, ...]:
-    """Note where the program itself has NaN through where, and how many claims are right there.
-
-    Parameters
-    ----------
-    exhibits : mapping of str to Exhibit
-    tape, replay, sweep
-        The program, and the backward pass that the claims are about.
-    """
+    """Note where the program itself has NaN through where, and how many claims are right there."""
     spoiled = {
         name: e
         for name, e in exhibits.items()
@@ -86,7 +79,7 @@ def unsafe_program(
     where = " and ".join(dict.fromkeys(guards))
     text = (
         f"{THROUGH_WHERE}, in the program but not in the claims: {where} leaves elements out after "
-        f"they were used; {named(counts)}. {CURE}"
+        f"they were used; {listed(counts)}. {CURE}"
     )
     return (text,)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import REAL, jointly, named, refuted
+from gradwitness.diagnose.evidence import REAL, jointly, refuted
 from gradwitness.diagnose.facts import Facts
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def weights(case: Case) -> Iterator[Explanation]:
         return
     predicted = jointly(wrong, lambda e: recorded[e.name])
     if predicted:
-        text = f"The claim for {named(predicted)} is the weight itself, not its gradient."
+        text = f"The claim for {listed(predicted)} is the weight itself, not its gradient."
         yield Explanation(WEIGHT, text, predicted, reveals=False)
     yield from _fitted(
         wrong, recorded, UPDATED, _updated, "is the weight after an update with learning rate {}"
@@ -72,6 +73,6 @@ def _fitted(
     for tried, r in [*near, (REAL, rate)]:
         predicted = jointly(wrong, lambda e, r=r: predict(recorded[e.name], r, e))  # type: ignore[misc]
         if predicted and r:
-            text = f"The claim for {named(predicted)} {pattern.format(f'{r:.6g}')}."
+            text = f"The claim for {listed(predicted)} {pattern.format(f'{r:.6g}')}."
             yield Explanation(cause, text, predicted, coefficient=r, freedom=tried)
             return

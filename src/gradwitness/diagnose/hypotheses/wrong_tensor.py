@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import fits, jointly, named, refuted
+from gradwitness.diagnose.evidence import fits, jointly, refuted
 from gradwitness.diagnose.facts import Facts
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def another_pass(case: Case) -> Iterator[Explanation]:
         if predicted:
             yield Explanation(
                 STALE,
-                f"The gradient of {named(predicted)} is left over from backward pass {sweep + 1}, "
+                f"The gradient of {listed(predicted)} is left over from backward pass {sweep + 1}, "
                 f"and not that of pass {case.sweep + 1}.",
                 predicted,
                 freedom=sweep + 1,

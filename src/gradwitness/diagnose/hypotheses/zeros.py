@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
-from gradwitness.diagnose.evidence import fits, named, refuted
+from gradwitness.diagnose.evidence import fits, refuted
 from gradwitness.diagnose.facts import Facts
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def detached(case: Case) -> Iterator[Explanation]:
         yield Explanation(DETACHED, text, predicted, place=names[0], reveals=False)
         return
     text = (
-        f"The gradient of {named(names)} is zero: it was never filled in, was detached from the "
+        f"The gradient of {listed(names)} is zero: it was never filled in, was detached from the "
         "loss, or was cleared too late."
     )
     yield Explanation(DETACHED, text, predicted, freedom=1, reveals=False)
@@ -60,13 +61,13 @@ def dead_slices(case: Case) -> Iterator[Explanation]:
                 continue
             predicted[exhibit.name] = masked
             indices = np.flatnonzero(dead)
-            parts.append(f"{exhibit.name} at {named(map(str, indices))} of axis {axis}")
+            parts.append(f"{exhibit.name} at {listed(map(str, indices))} of axis {axis}")
             freedom *= 2 ** len(dead)
             break
     if predicted:
         yield Explanation(
             DEAD,
-            f"Wrongly zero: {named(parts)}. The rest is right. These units were treated as dead, "
+            f"Wrongly zero: {listed(parts)}. The rest is right. These units were treated as dead, "
             "masked or dropped out.",
             predicted,
             freedom=freedom,

@@ -17,44 +17,22 @@ flush subnormal operands to zero, except in products and sums of bfloat16 number
 in float64, is good to some units of 2^-53 of its size.
 """
 
-from gradwitness.engine.bounded import (
-    arithmetic,
-    cholesky_lu,
-    complex_arithmetic,
-    composites,
-    cumulative,
-    exponential,
-    fourier,
-    kernel_ops,
-    movement,
-    ordering,
-    orthogonal,
-    piecewise_constant,
-    products,
-    solving,
-    special,
-    transcendental,
-    trigonometry,
-)
+from gradwitness.engine.bounded import arithmetic as arithmetic
+from gradwitness.engine.bounded import cholesky_lu as cholesky_lu
+from gradwitness.engine.bounded import complex_arithmetic as complex_arithmetic
+from gradwitness.engine.bounded import composites as composites
+from gradwitness.engine.bounded import cumulative as cumulative
+from gradwitness.engine.bounded import exponential as exponential
+from gradwitness.engine.bounded import fourier as fourier
+from gradwitness.engine.bounded import kernel_ops as kernel_ops
+from gradwitness.engine.bounded import movement as movement
+from gradwitness.engine.bounded import ordering as ordering
+from gradwitness.engine.bounded import orthogonal as orthogonal
+from gradwitness.engine.bounded import piecewise_constant as piecewise_constant
+from gradwitness.engine.bounded import products as products
+from gradwitness.engine.bounded import solving as solving
+from gradwitness.engine.bounded import special as special
+from gradwitness.engine.bounded import transcendental as transcendental
+from gradwitness.engine.bounded import trigonometry as trigonometry
 from gradwitness.engine.bounded.array import Bounded as Bounded
 from gradwitness.engine.bounded.array import Error as Error
-
-HANDLERS = (
-    arithmetic,
-    cholesky_lu,
-    complex_arithmetic,
-    composites,
-    cumulative,
-    exponential,
-    fourier,
-    kernel_ops,
-    movement,
-    ordering,
-    orthogonal,
-    piecewise_constant,
-    products,
-    solving,
-    special,
-    transcendental,
-    trigonometry,
-)

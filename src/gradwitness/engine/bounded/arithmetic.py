@@ -15,6 +15,7 @@ from gradwitness.engine.bounded.array import (
     Plain,
     as_read,
     assemble,
+    carrying,
     reduction,
     rounding,
     scaled,
@@ -121,8 +122,8 @@ def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value, count), signed)
 
 
-def _unchanged(ufunc: np.ufunc) -> Callable[..., Bounded]:
-    """Negation and absolute value: nothing rounds, errors pass unchanged."""
+def unchanged(ufunc: np.ufunc) -> Callable[..., Bounded]:
+    """Return the handler of negation and the like: nothing rounds, errors pass unchanged."""
 
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         return assemble(arithmetic, ufunc(value_of(a)), (a,), total)
@@ -144,12 +145,8 @@ def _chosen(ufunc: np.ufunc) -> Callable[..., Bounded]:
     return handler
 
 
-def _reciprocal(arithmetic: Arithmetic, a: Any) -> Any:
-    return UFUNCS["divide"](arithmetic, 1.0, a)
-
-
 def _decided(ufunc: np.ufunc) -> Callable[..., Plain]:
-    """Comparisons and steps: decided by the values, plain results."""
+    """Comparisons, steps and truth values: decided by the values, plain results."""
 
     def handler(arithmetic: Arithmetic, *operands: Any) -> Plain:
         del arithmetic
@@ -215,10 +212,7 @@ def _sum(_: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -> Bound
     terms = a.size // max(1, value.size)
     growths = reduction(a.arithmetic, run(np.abs(a.value)), value, terms - 1)
 
-    def carry(e: Error) -> Error:
-        return None if e is None else run(e)
-
-    return assemble(a.arithmetic, value, (a,), carry, growths, reduced(run))
+    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run))
 
 
 UFUNCS |= {
@@ -226,11 +220,11 @@ UFUNCS |= {
     "subtract": _additive(np.subtract),
     "multiply": _multiply,
     "divide": _divide,
-    "negative": _unchanged(np.negative),
-    "positive": _unchanged(np.positive),
-    "absolute": _unchanged(np.absolute),
-    "fabs": _unchanged(np.absolute),
-    "reciprocal": _reciprocal,
+    "negative": unchanged(np.negative),
+    "positive": unchanged(np.positive),
+    "absolute": unchanged(np.absolute),
+    "fabs": unchanged(np.absolute),
+    "reciprocal": lambda arithmetic, a: _divide(arithmetic, 1.0, a),
     "maximum": _chosen(np.maximum),
     "minimum": _chosen(np.minimum),
     "matmul": _matmul,
@@ -238,17 +232,11 @@ UFUNCS |= {
 UFUNCS |= {
     ufunc.__name__: _decided(ufunc)
     for ufunc in (
-        np.greater,
-        np.greater_equal,
-        np.less,
-        np.less_equal,
-        np.equal,
-        np.not_equal,
-        np.isfinite,
-        np.isnan,
-        np.sign,
+        np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal, np.isfinite,
+        np.isinf, np.isnan, np.logical_and, np.logical_not, np.logical_or, np.logical_xor, np.sign,
+        np.signbit,
     )
-}
+}  # fmt: skip
 # Each part is summed by itself, and the modulus of two sums of magnitudes is at most the sum of the
 # moduli: the bound of real numbers holds.
 COMPLEX_FUNCTIONS.add("sum")

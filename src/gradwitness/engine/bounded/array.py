@@ -39,16 +39,10 @@ _SINGLE_TINY = 2.0**-126  # float32's smallest normal number
 
 
 class Bounded(Methods):
-    """An array with bounds on its rounding error.
+    """An array, float64 or complex128, with bounds on its rounding error.
 
-    Parameters
-    ----------
-    value : ndarray
-        The witness's number, float64 or complex128.
-    arithmetic : Arithmetic
-        The arithmetic that the recorded side is assumed to have used.
-    rigorous, probable : ndarray or None
-        Bounds of the error's modulus, in the value's shape; None is exact.
+    The recorded side is assumed to have used the ``arithmetic``. The bounds, rigorous and probable,
+    are of the error's modulus, in the value's shape; None is exact.
     """
 
     __slots__ = ("arithmetic", "origin", "probable", "rigorous", "value")
@@ -72,17 +66,19 @@ class Bounded(Methods):
         """Both bounds, rigorous first."""
         return self.rigorous, self.probable
 
+    def tiers(self, bound: Callable[[Error], Error]) -> Errors:
+        """Return what a function makes of both bounds: of one and the same, the same."""
+        rigorous = bound(self.rigorous)
+        return rigorous, rigorous if self.probable is self.rigorous else bound(self.probable)
+
     @property
     def is_exact(self) -> bool:
         """Whether no rounding has happened."""
         return self.rigorous is None and self.probable is None
 
     def __getitem__(self, index: Any) -> Bounded:
-        rigorous = None if self.rigorous is None else np.asarray(self.rigorous[index])
-        probable = rigorous
-        if self.probable is not self.rigorous:
-            probable = None if self.probable is None else np.asarray(self.probable[index])
-        piece = Bounded(self.value[index], self.arithmetic, rigorous, probable)
+        errors = self.tiers(carrying(lambda e: e[index]))
+        piece = Bounded(self.value[index], self.arithmetic, *errors)
         if self._is_shown_by(piece):
             piece.origin = self, index
         return piece
@@ -223,6 +219,11 @@ def total(*terms: Error) -> Error:
     return np.asarray(result)
 
 
+def carrying(spread: Callable[[Plain], Any]) -> Callable[[Error], Error]:
+    """Return how a bound is carried over from one operand, where an exact one has exact results."""
+    return lambda e: None if e is None else np.asarray(spread(e))
+
+
 def scaled(factor: Any, error: Error) -> Error:
     """Multiply a bound by a magnitude; zero times an unbounded error stays unbounded."""
     if error is None:
@@ -259,9 +260,17 @@ def as_read(operand: Any) -> Any:
             return error
         return lost if error is None else np.maximum(error, lost)
 
-    rigorous = tier(operand.rigorous)
-    probable = rigorous if operand.probable is operand.rigorous else tier(operand.probable)
-    return Bounded(operand.value, arithmetic, rigorous, probable)
+    return Bounded(operand.value, arithmetic, *operand.tiers(tier))
+
+
+def once_stored(arithmetic: Arithmetic, value: Any, kernel: Plain) -> Growths:
+    """Return what a kernel's own error adds, with the rounding of its result."""
+    rounded, _ = rounding(arithmetic, value)
+
+    def grow(carried: Error) -> Error:
+        return total(rounded(total(carried, kernel)), kernel)
+
+    return grow, grow
 
 
 def rounding(

@@ -17,17 +17,16 @@ half. So ``s^2 = |F|^2 + |G|^2`` obeys ``s <= |E| + s^2 / 2``: no number of F G 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Error, Plain, assemble
+from gradwitness.engine.bounded.array import Bounded, Error, Plain, assemble
 from gradwitness.engine.bounded.solving import SINGULAR, substituted
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import gamma
+from gradwitness.rules.linalg.factor_dispatch import cholesky_factor, eliminated
 from gradwitness.rules.linalg.solving import turned
-
-if TYPE_CHECKING:
-    from gradwitness.engine.floats import Arithmetic
 
 
 def _size(A: Plain) -> Plain:
@@ -35,11 +34,9 @@ def _size(A: Plain) -> Plain:
     return np.asarray(np.sqrt(np.sum(A * A, axis=(-2, -1), keepdims=True)))
 
 
-def _cholesky_factor(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func, kwargs
-    (A,) = args
-    arithmetic: Arithmetic = A.arithmetic
-    n = A.shape[-1]
+@stands_for(cholesky_factor)
+def _cholesky_factor(_: Any, A: Bounded) -> Bounded:
+    arithmetic, n = A.arithmetic, A.shape[-1]
     try:
         L = np.linalg.cholesky(A.value)
     except np.linalg.LinAlgError:
@@ -59,11 +56,10 @@ def _cholesky_factor(func: Any, args: Any, kwargs: Any) -> Bounded:
     return assemble(arithmetic, L, (A,), carry)
 
 
-def _eliminated(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded]:
-    (A,) = args
-    arithmetic: Arithmetic = A.arithmetic
-    n = A.shape[-1]
-    L, U = func(A.value, **kwargs)
+@stands_for(eliminated)
+def _eliminated(func: Any, A: Bounded) -> tuple[Bounded, Bounded]:
+    arithmetic, n = A.arithmetic, A.shape[-1]
+    L, U = func(A.value)
     identity = np.broadcast_to(np.eye(n), L.shape)
     if not np.all(np.diagonal(U, axis1=-2, axis2=-1)):
         raise NotImplementedError(SINGULAR)
@@ -86,6 +82,3 @@ def _eliminated(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded]:
         return np.where(holds, (upper * change) @ np.abs(U), np.inf) * upper
 
     return assemble(arithmetic, L, (A,), of_lower), assemble(arithmetic, U, (A,), of_upper)
-
-
-FUNCTIONS |= {"cholesky_factor": _cholesky_factor, "eliminated": _eliminated}

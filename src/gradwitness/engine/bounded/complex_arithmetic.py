@@ -18,17 +18,18 @@ from gradwitness.engine.bounded.arithmetic import (
     over_quotient,
     product_of_sizes,
     scales_exactly,
+    unchanged,
 )
 from gradwitness.engine.bounded.array import (
     COMPLEX_FUNCTIONS,
     COMPLEX_UFUNCS,
-    FUNCTIONS,
     UFUNCS,
     Bounded,
     Error,
     Growths,
     Plain,
     assemble,
+    carrying,
     errors_of,
     is_complex,
     lifted,
@@ -38,8 +39,10 @@ from gradwitness.engine.bounded.array import (
     total,
     value_of,
 )
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.bounded.transcendental import LIBRARY, TRIGONOMETRY, base_spread
 from gradwitness.engine.floats import gamma
+from gradwitness.rules.kernel_ops import paired
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
@@ -101,21 +104,15 @@ def _absolute(arithmetic: Arithmetic, a: Any) -> Bounded:
 
 def _exp(arithmetic: Arithmetic, a: Any) -> Bounded:
     value = np.asarray(np.exp(value_of(a)))
-
-    def carry(e: Error) -> Error:
-        # |exp(z + t) - exp(z)| <= |exp(z)| (exp(|t|) - 1).
-        return None if e is None else np.asarray(np.abs(value) * np.expm1(e))
-
+    # |exp(z + t) - exp(z)| <= |exp(z)| (exp(|t|) - 1).
+    carry = carrying(lambda e: np.abs(value) * np.expm1(e))
     return assemble(arithmetic, value, (a,), carry, _rounded(arithmetic, value, _EXPONENTIAL))
 
 
 def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
     value = np.asarray(np.sqrt(value_of(a)))
-
-    def carry(e: Error) -> Error:
-        # An error can cross the negative axis, where the root jumps.
-        return None if e is None else np.where(e > 0, np.inf, 0.0)
-
+    # An error can cross the negative axis, where the root jumps.
+    carry = carrying(lambda e: np.where(e > 0, np.inf, 0.0))
     return assemble(arithmetic, value, (a,), carry, _rounded(arithmetic, value, _ROOT))
 
 
@@ -132,34 +129,24 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     if p.ndim or not _exact(b) or p not in (-2, -1, 0, 1, 2, 3):
         raise NotImplementedError("powers of complex numbers, except those from -2 to 3")
     value = np.asarray(np.power(x, float(p.real)))
-
-    def carry(e: Error) -> Error:
-        return None if e is None else base_spread(np.abs(x), p.real, e)
-
+    carry = carrying(lambda e: base_spread(np.abs(x), p.real, e))
     products = max(0, abs(int(p.real)) - 1)
     count = _PRODUCT * products + (_QUOTIENT if p.real < 0 else 0.0)
     growths = _rounded(arithmetic, value, count) if count else None
     return assemble(arithmetic, value, (a,), carry, growths)
 
 
-def _unchanged(run: Any) -> Any:
-    """Parts and conjugates: nothing rounds and no error grows."""
-
-    def of_ufunc(arithmetic: Arithmetic, a: Any) -> Bounded:
-        return assemble(arithmetic, run(value_of(a)), (a,), total)
-
-    def of_function(func: Any, args: Any, kwargs: Any) -> Bounded:
-        del func, kwargs
-        return of_ufunc(args[0].arithmetic, args[0])
-
-    return of_ufunc if isinstance(run, np.ufunc) else of_function
+@stands_for(np.real, np.imag)
+def _part(func: Any, a: Bounded) -> Bounded:
+    """No error of a complex number is less than that of its part."""
+    return assemble(a.arithmetic, func(a.value), (a,), total)
 
 
-def _paired(func: Any, args: Any, kwargs: Any) -> Bounded:
+@stands_for(paired)
+def _paired(func: Any, re: Any, im: Any) -> Bounded:
     """Combine real and imaginary parts into complex numbers."""
-    del kwargs
-    arithmetic = next(part.arithmetic for part in args if isinstance(part, Bounded))
-    parts = [lifted(arithmetic, part) for part in args]
+    arithmetic = next(part.arithmetic for part in (re, im) if isinstance(part, Bounded))
+    parts = [lifted(arithmetic, part) for part in (re, im)]
     value = func(*map(value_of, parts))
 
     def tier(k: int) -> Error:
@@ -176,8 +163,7 @@ def _whole(error: Error, value: Plain) -> Error:
     return error if error is None else np.broadcast_to(error, value.shape)
 
 
-UFUNCS["conjugate"] = _unchanged(np.conjugate)
-FUNCTIONS |= {"real": _unchanged(np.real), "imag": _unchanged(np.imag), "paired": _paired}
+UFUNCS["conjugate"] = unchanged(np.conjugate)
 COMPLEX_FUNCTIONS |= {"real", "imag", "paired"}
 COMPLEX_UFUNCS |= {
     name: UFUNCS[name]

@@ -70,8 +70,10 @@ def _variance(
         return grow
 
     arithmetic = squares.arithmetic
-    updates = updated(arithmetic.worst_growth), updated(arithmetic.probable_growth)
-    either = assemble(arithmetic, squares.value, (squares,), total, updates if n > 1 else None)
+    worst, probable = map(updated, arithmetic.growths)
+    either = assemble(
+        arithmetic, squares.value, (squares,), total, (worst, probable) if n > 1 else None
+    )
     return either / (n - ddof)
 
 

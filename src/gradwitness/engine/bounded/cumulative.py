@@ -15,24 +15,26 @@ if in float32 (on a GPU): the k roundings of float32 which that costs are added 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.engine.bounded.array import (
-    FUNCTIONS,
     Bounded,
     Error,
     Growth,
     Growths,
     Plain,
     assemble,
+    carrying,
     rounding,
     total,
 )
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.tables import stands_for
+from gradwitness.rules.kernel_ops import running_logsumexp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +50,9 @@ def _cumsum(_: Any, a: Bounded, axis: int | None = None) -> Bounded:
     def run(numbers: Plain) -> Plain:
         return np.asarray(np.cumsum(numbers, axis=axis))
 
-    def carry(e: Error) -> Error:
-        return None if e is None else run(e)
-
     value = run(a.value)
     growths = _growths(a.arithmetic, value, run(np.abs(a.value)), axis)
-    return assemble(a.arithmetic, value, (a,), carry, growths, reduced(run))
+    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run))
 
 
 def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) -> Growths | None:
@@ -68,11 +67,10 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
     top = np.maximum(np.maximum.accumulate(value, axis=axis), 0)
     spread = top - np.minimum(np.minimum.accumulate(value, axis=axis), 0)
 
-    def at(growth: Callable[[float], float], in_order: Callable[[float], float]) -> Growth:
-        any_order = np.array([growth(float(k)) for k in additions]).reshape(sizes)
-        ordered = any_order
-        if low:
-            ordered = np.array([in_order(float(k)) for k in additions]).reshape(sizes)
+    def at(most: Callable[[float], float]) -> Growth:
+        counts, caps = additions.astype(float), np.array([most(float(k)) for k in additions])
+        any_order = np.minimum(caps, counts * unit).reshape(sizes)
+        ordered = np.minimum(caps, np.expm1(counts * np.log1p(unit))).reshape(sizes)
         wide = (additions * arithmetic.accumulate).reshape(sizes)
 
         def grow(carried: Error) -> Error:
@@ -87,19 +85,7 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
 
         return grow
 
-    def plain(k: float) -> float:
-        return k * unit
-
-    def compound(k: float) -> float:
-        return float(np.expm1(k * np.log1p(unit)))
-
-    def probable(k: float) -> float:
-        return min(stored.probable_growth(k), plain(k))
-
-    def probable_in_order(k: float) -> float:
-        return min(stored.probable_growth(k), compound(k))
-
-    return at(plain, compound), at(probable, probable_in_order)
+    return at(lambda _: math.inf), at(stored.probable_growth)
 
 
 # The error of one step max + log1p(exp(-|a - b|)) without the rounding of its sum: 0.4 from the
@@ -107,18 +93,15 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
 _STEP = 8.0
 
 
-def _running_logsumexp(func: Any, args: Any, kwargs: Any) -> Bounded:
+@stands_for(running_logsumexp)
+def _running_logsumexp(_: Any, a: Bounded, axis: int) -> Bounded:
     """Bound a cumulative logsumexp: no error of a term or a step grows on the way."""
-    del func, kwargs
-    a, axis = args
     value: Plain = np.logaddexp.accumulate(a.value, axis=axis)
     errors = np.cumsum(np.where(np.isfinite(value), np.abs(value) + _STEP, 0), axis=axis)
     first = np.take(errors, [0], axis=axis) if value.size else errors
     kernel = a.arithmetic.accumulate * (errors - first)
-    rounded, _ = rounding(a.arithmetic, value)
-
-    def carry(e: Error) -> Error:
-        return None if e is None else np.maximum.accumulate(e, axis=axis)
+    rounded, _grow = rounding(a.arithmetic, value)
+    carry = carrying(lambda e: np.maximum.accumulate(e, axis=axis))
 
     def grow(carried: Error) -> Error:
         # The first number of each row is a copy.
@@ -126,6 +109,3 @@ def _running_logsumexp(func: Any, args: Any, kwargs: Any) -> Bounded:
         return total(np.where(kernel > 0, stored, 0), kernel)
 
     return assemble(a.arithmetic, value, (a,), carry, (grow, grow))
-
-
-FUNCTIONS["running_logsumexp"] = _running_logsumexp

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import scipy
 
-from gradwitness.engine.bounded.array import FUNCTIONS, Bounded, Error, Plain, errors_of
+from gradwitness.engine.bounded.array import Bounded, Error, Plain
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.bounded.transcendental import LIBRARY
+from gradwitness.rules.linalg.factor_dispatch import exponential
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,12 +81,12 @@ def _left_out(sizes: Plain, norm: float, kind: str) -> Plain:
     return power * (2.0**steps / math.factorial(degree + 1))
 
 
-def _exponential(func: Any, args: Any, kwargs: Any) -> Bounded:
-    (A,) = args
+@stands_for(exponential)
+def _exponential(func: Any, A: Bounded) -> Bounded:
     if not np.isfinite(A.value).all():
         raise NotImplementedError("the exponential of a matrix that is not finite")
     arithmetic, n = A.arithmetic, A.shape[-1]
-    value = func(A.value, **kwargs)
+    value = func(A.value)
     if not A.size:
         return Bounded(value, arithmetic)
     kind = "single" if arithmetic.unit > 2.0**-50 else "double"
@@ -104,13 +106,4 @@ def _exponential(func: Any, args: Any, kwargs: Any) -> Bounded:
         more = scipy.linalg.expm(sizes + e) - np.reshape(majorant, value.shape)
         return np.asarray(bound + more * (1 + np.max(parts)))
 
-    worst, probable = errors_of(A)
-    return Bounded(
-        value,
-        arithmetic,
-        off(worst, arithmetic.worst_growth),
-        off(probable, arithmetic.probable_growth),
-    )
-
-
-FUNCTIONS |= {"exponential": _exponential}
+    return Bounded(value, arithmetic, *map(off, A.errors, arithmetic.growths))

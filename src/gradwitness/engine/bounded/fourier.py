@@ -36,9 +36,9 @@ from gradwitness.engine.bounded.array import (
     COMPLEX_FUNCTIONS,
     FUNCTIONS,
     Bounded,
-    Error,
     Plain,
     assemble,
+    carrying,
     reduction,
 )
 
@@ -95,9 +95,6 @@ def _transformed(func: Any, args: Any, kwargs: Any) -> Bounded:
             numbers = _both_halves(numbers, axes[-1], lengths[-1])
         return np.asarray(np.sum(numbers, axis=axes, keepdims=True))
 
-    def carry(e: Error) -> Error:
-        return None if e is None else scale * summed(e)
-
     roundings, convolved = _roundings(lengths, real=real)
     size_of_x = np.abs(x.value)
     reach = np.sqrt(2 * size * summed(size_of_x**2)) if convolved else summed(size_of_x)
@@ -106,7 +103,7 @@ def _transformed(func: Any, args: Any, kwargs: Any) -> Bounded:
     # Each sum on the way may contain products that underflowed.
     products = 8 * size * max((r for n in lengths for r in _factors(n)), default=1)
     growths = reduction(x.arithmetic, magnitude, value, roundings, products)
-    return assemble(x.arithmetic, value, (x,), carry, growths)
+    return assemble(x.arithmetic, value, (x,), carrying(lambda e: scale * summed(e)), growths)
 
 
 def _both_halves(numbers: Plain, axis: int, length: int) -> Plain:

@@ -9,14 +9,12 @@ import numpy as np
 
 from gradwitness.engine.bounded.array import (
     COMPLEX_FUNCTIONS,
-    FUNCTIONS,
     UFUNCS,
     Bounded,
     Error,
     Growth,
     Plain,
     assemble,
-    errors_of,
     is_complex,
     reduction,
     rounding,
@@ -24,7 +22,9 @@ from gradwitness.engine.bounded.array import (
     total,
     value_of,
 )
-from gradwitness.engine.floats import unit_roundoff
+from gradwitness.engine.bounded.tables import stands_for
+from gradwitness.engine.floats import round_to, unit_roundoff
+from gradwitness.rules import kernel_ops
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 _CUBIC = 2.0**-13
 
 
-def _short_exp(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func, kwargs
-    (x,) = args
+@stands_for(kernel_ops.short_exp)
+def _short_exp(_: Any, x: Bounded) -> Bounded:
     y: Bounded = UFUNCS["exp"](x.arithmetic, x)
     if not x.arithmetic.final:
         return y
@@ -48,7 +47,8 @@ def _short_exp(func: Any, args: Any, kwargs: Any) -> Bounded:
     return assemble(x.arithmetic, y.value, (y,), total, (grow, grow))
 
 
-def _rounded(x: Bounded) -> Bounded:
+@stands_for(kernel_ops.round_to_format)
+def _round_to_format(_: Any, x: Bounded) -> Bounded:
     """Round to the tensor's format, if it is narrower than the kernel's arithmetic."""
     arithmetic = x.arithmetic
     if not arithmetic.final:
@@ -61,61 +61,68 @@ def _rounded(x: Bounded) -> Bounded:
     return assemble(arithmetic, x.value, (x,), total, (grow, grow))
 
 
-def _round_to_format(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func, kwargs
-    return _rounded(args[0])
+# Short formats by their unit roundoff.
+_SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
 
 
-def _round_as_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func, kwargs
-    (x,) = args
+@stands_for(kernel_ops.stored)
+def _stored(_: Any, x: Bounded, source: Bounded) -> Bounded:
+    """Round a number itself, where it is known: not only its bound."""
+    name = _SHORT.get(x.arithmetic.final or x.arithmetic.store)
+    if name is None or not source.is_exact:
+        return x
+    return Bounded(round_to(x.value, name), x.arithmetic)
+
+
+@stands_for(kernel_ops.is_certain)
+def _is_certain(_: Any, x: Bounded) -> bool:
+    certain: bool = x.is_exact
+    return certain
+
+
+@stands_for(kernel_ops.round_as_kernel)
+def _round_as_kernel(_: Any, x: Bounded) -> Bounded:
     return assemble(x.arithmetic, x.value, (x,), total, rounding(x.arithmetic, x.value))
 
 
-def _ignore_error(func: Any, args: Any, kwargs: Any) -> Plain:
-    del func, kwargs
-    value: Plain = args[0].value
-    return value
+@stands_for(kernel_ops.ignore_error)
+def _ignore_error(_: Any, x: Bounded) -> Plain:
+    return x.value
 
 
-def _require_certain(func: Any, args: Any, kwargs: Any) -> Plain:
-    del func, kwargs
-    (x,) = args
+@stands_for(kernel_ops.require_certain)
+def _require_certain(_: Any, x: Bounded) -> Plain:
     if x.rigorous is not None and x.rigorous.any():
         raise NotImplementedError("integer result depends on rounding")
-    value: Plain = x.value
-    return value
+    return x.value
 
 
-def _enter_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func, kwargs
-    (x,) = args
-    return Bounded(x.value, _fused(x.arithmetic), *errors_of(x))
+@stands_for(kernel_ops.enter_kernel)
+def _enter_kernel(_: Any, x: Bounded) -> Bounded:
+    return Bounded(x.value, _fused(x.arithmetic), *x.errors)
 
 
-def _leave_kernel(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func, kwargs
-    rounded = _rounded(args[0])
-    return Bounded(rounded.value, _stepwise(rounded.arithmetic), *errors_of(rounded))
+@stands_for(kernel_ops.leave_kernel)
+def _leave_kernel(func: Any, x: Bounded) -> Bounded:
+    x = _round_to_format(func, x)
+    return Bounded(x.value, _stepwise(x.arithmetic), *x.errors)
 
 
-def _accumulate_in_format(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func, kwargs
-    x: Bounded = args[0]
+@stands_for(kernel_ops.accumulate_in_format)
+def _accumulate_in_format(_: Any, x: Bounded) -> Bounded:
     narrow = x.arithmetic.final or x.arithmetic.store
     if not narrow:
         return x
     unit = narrow + unit_roundoff("float64")
-    return Bounded(x.value, replace(x.arithmetic, accumulate=unit, store=0.0), *errors_of(x))
+    return Bounded(x.value, replace(x.arithmetic, accumulate=unit, store=0.0), *x.errors)
 
 
-def _continue_from(func: Any, args: Any, kwargs: Any) -> Bounded:
+@stands_for(kernel_ops.continue_from)
+def _continue_from(_: Any, y: Bounded, start: Any, terms: int) -> Bounded:
     """Bound a sum of products that begins from a start value.
 
     With n products the start takes part in n additions, and each product in one more.
     """
-    del func, kwargs
-    y, start, terms = args
     result: Bounded = UFUNCS["add"](y.arithmetic, y, start)
     size = np.broadcast_to(np.abs(value_of(start)), result.shape)
     # Each part of a complex product has two terms.
@@ -147,15 +154,4 @@ def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
     return replace(arithmetic, unit=unit, store=final, final=0.0)
 
 
-FUNCTIONS |= {
-    "short_exp": _short_exp,
-    "round_to_format": _round_to_format,
-    "round_as_kernel": _round_as_kernel,
-    "ignore_error": _ignore_error,
-    "require_certain": _require_certain,
-    "enter_kernel": _enter_kernel,
-    "leave_kernel": _leave_kernel,
-    "accumulate_in_format": _accumulate_in_format,
-    "continue_from": _continue_from,
-}
 COMPLEX_FUNCTIONS.add("continue_from")

@@ -91,10 +91,7 @@ def _padded(func: Any, args: Any, kwargs: Any) -> Any:
         raise RuleError("calls np.pad with more than one number as constant_values")
     if mode != "constant":
         return _move((array,), lambda items: func(items[0], widths, **{**kwargs, "mode": mode}))
-    return _move(
-        (array, fill),
-        lambda items: func(items[0], widths, constant_values=items[1]),
-    )
+    return _move((array, fill), lambda items: func(items[0], widths, constant_values=items[1]))
 
 
 def _filled(func: Any, args: Any, kwargs: Any) -> Bounded:
@@ -114,49 +111,17 @@ def _measured(func: Any, a: Bounded, *axis: int) -> Any:
 _MOVEMENTS: dict[str, Any] = {
     func.__name__: _first_argument
     for func in (
-        np.array_split,
-        np.atleast_1d,
-        np.atleast_2d,
-        np.broadcast_to,
-        np.copy,
-        np.delete,
-        np.diag,
-        np.diagonal,
-        np.expand_dims,
-        np.flip,
-        np.fliplr,
-        np.flipud,
-        np.hsplit,
-        np.lib.stride_tricks.sliding_window_view,
-        np.matrix_transpose,
-        np.moveaxis,
-        np.ravel,
-        np.repeat,
-        np.reshape,
-        np.roll,
-        np.rot90,
-        np.split,
-        np.squeeze,
-        np.swapaxes,
-        np.take,
-        np.take_along_axis,
-        np.tile,
-        np.transpose,
-        np.tril,
-        np.triu,
-        np.vsplit,
+        np.array_split, np.atleast_1d, np.atleast_2d, np.broadcast_to, np.copy, np.delete, np.diag,
+        np.diagonal, np.expand_dims, np.flip, np.fliplr, np.flipud, np.hsplit,
+        np.lib.stride_tricks.sliding_window_view, np.matrix_transpose, np.moveaxis, np.ravel,
+        np.repeat, np.reshape, np.roll, np.rot90, np.split, np.squeeze, np.swapaxes, np.take,
+        np.take_along_axis, np.tile, np.transpose, np.tril, np.triu, np.vsplit,
     )
-}
-_MOVEMENTS |= {
-    "pad": _padded,
-    "concatenate": _joined,
-    "stack": _joined,
-    "hstack": _joined,
-    "vstack": _joined,
-    "dstack": _joined,
-    "column_stack": _joined,
-    "where": _where,
-}
+}  # fmt: skip
+_MOVEMENTS |= {"pad": _padded, "where": _where}
+_MOVEMENTS |= dict.fromkeys(
+    ("concatenate", "stack", "hstack", "vstack", "dstack", "column_stack"), _joined
+)
 _MOVEMENTS |= {
     func.__name__: _filled for func in (np.empty_like, np.zeros_like, np.ones_like, np.full_like)
 }

@@ -23,6 +23,7 @@ from gradwitness.engine.bounded.array import (
     Growths,
     Plain,
     assemble,
+    carrying,
     value_of,
 )
 from gradwitness.engine.bounded.infinities import reduced
@@ -46,11 +47,8 @@ def _bincount(_: Any, x: Plain, weights: Bounded, minlength: int = 0) -> Bounded
 
 
 def _summed(a: Bounded, run: Callable[[Plain], Plain], roundings: Plain) -> Bounded:
-    def carry(e: Error) -> Error:
-        return None if e is None else run(e)
-
     growths = _growths(a.arithmetic, run(np.abs(a.value)), roundings)
-    return assemble(a.arithmetic, run(a.value), (a,), carry, growths, reduced(run))
+    return assemble(a.arithmetic, run(a.value), (a,), carrying(run), growths, reduced(run))
 
 
 def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Growths | None:
@@ -79,11 +77,8 @@ def _largest(func: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -
     def worst(e: Plain) -> Plain:
         return np.asarray(np.max(e, axis=axis, keepdims=keepdims))
 
-    def carry(e: Error) -> Error:
-        return None if e is None else worst(e)
-
     value = func(a.value, axis=axis, keepdims=keepdims)
-    return assemble(a.arithmetic, value, (a,), carry, handed_on=reduced(worst))
+    return assemble(a.arithmetic, value, (a,), carrying(worst), handed_on=reduced(worst))
 
 
 @stands_for(np.sort)
@@ -111,16 +106,7 @@ def _decided(func: Any, args: Any, kwargs: Any) -> Any:
 FUNCTIONS |= {
     func.__name__: _decided
     for func in (
-        np.all,
-        np.any,
-        np.argmax,
-        np.argmin,
-        np.argsort,
-        np.argwhere,
-        np.count_nonzero,
-        np.flatnonzero,
-        np.isclose,
-        np.nonzero,
-        np.searchsorted,
+        np.all, np.any, np.argmax, np.argmin, np.argsort, np.argwhere, np.count_nonzero,
+        np.flatnonzero, np.isclose, np.nonzero, np.searchsorted,
     )
-}
+}  # fmt: skip

@@ -20,17 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.bounded.array import (
-    FUNCTIONS,
-    Bounded,
-    Error,
-    Plain,
-    errors_of,
-    value_of,
+from gradwitness.engine.bounded.array import Bounded, Error, Plain, value_of
+from gradwitness.engine.bounded.tables import stands_for
+from gradwitness.rules.linalg.factor_dispatch import (
+    orthogonal_factors,
+    over_gaps,
+    pseudoinverse,
+    singular_factors,
+    spectrum,
 )
 from gradwitness.rules.linalg.solving import turned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradwitness.engine.floats import Arithmetic
 
 _DOUBT = "a decomposition whose errors lie between the probable bound and the worst case"
@@ -84,35 +87,27 @@ def _judged(
     arithmetic: Arithmetic, roundings: int, holds: Plain, recorded: Plain, own: Plain
 ) -> Bounded:
     value = np.where(holds[..., None, None], recorded, own)
-    worst = np.full(value.shape, arithmetic.worst_growth(roundings))
-    probable = np.full(value.shape, arithmetic.probable_growth(roundings))
-    return Bounded(value, arithmetic, worst, probable)
+    errors = (np.full(value.shape, growth(roundings)) for growth in arithmetic.growths)
+    return Bounded(value, arithmetic, *errors)
 
 
 def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
     """Give eigenvalues or singular values the bound of Weyl's inequality."""
     size = _size(A.value)
 
-    def bound(e: Error, growth: float) -> Plain:
-        moved = growth * size + (0.0 if e is None else _size(e))
+    def bound(e: Error, growth: Callable[[float], float]) -> Plain:
+        moved = growth(roundings) * size + (0.0 if e is None else _size(e))
         return np.broadcast_to(moved[..., None], values.shape)
 
-    arithmetic = A.arithmetic
-    worst, probable = errors_of(A)
-    return Bounded(
-        values,
-        arithmetic,
-        bound(worst, arithmetic.worst_growth(roundings)),
-        bound(probable, arithmetic.probable_growth(roundings)),
-    )
+    return Bounded(values, A.arithmetic, *map(bound, A.errors, A.arithmetic.growths))
 
 
-def _spectrum(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Any]:
-    (A,), values, vectors = args, kwargs["values"], kwargs["vectors"]
+@stands_for(spectrum)
+def _spectrum(func: Any, A: Bounded, *, values: Plain, vectors: Plain) -> tuple[Bounded, Any]:
     _finite(A.value)
     n = A.shape[-1]
     roundings = _reflections(2 * max(n - 2, 0), n) + _sweeps(n)
-    own_values, own_vectors = func(A.value, **kwargs)
+    own_values, own_vectors = func(A.value, values=values, vectors=vectors)
     bounded_values = _values(A, own_values, roundings)
     if not vectors.size:
         return bounded_values, vectors
@@ -122,11 +117,10 @@ def _spectrum(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Any]:
     return bounded_values, _judged(A.arithmetic, roundings, holds, vectors, own_vectors)
 
 
-def _over_gaps(func: Any, args: Any, kwargs: Any) -> Bounded:
+@stands_for(over_gaps)
+def _over_gaps(_: Any, X: Any, *, values: Any, wanted: Plain) -> Bounded:
     """Refuse gaps between values that one rounding of the largest value could close."""
-    del func
-    (X,), values = args, kwargs["values"]
-    mask = kwargs["wanted"][..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
+    mask = wanted[..., None, None] & ~np.eye(X.shape[-1], dtype=bool)
     gaps = values[..., None, :] - values[..., :, None]
     size = np.abs(values.value)
     least = 2 * values.arithmetic.unit * np.max(size, axis=-1, initial=0.0)[..., None, None]
@@ -139,13 +133,15 @@ def _over_gaps(func: Any, args: Any, kwargs: Any) -> Bounded:
     return quotient if isinstance(quotient, Bounded) else Bounded(quotient, values.arithmetic)
 
 
-def _singular_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded, Any]:
-    (A,), U, S, Vh = args, kwargs["U"], kwargs["S"], kwargs["Vh"]
+@stands_for(singular_factors)
+def _singular_factors(
+    func: Any, A: Bounded, *, U: Plain, S: Plain, Vh: Plain
+) -> tuple[Any, Bounded, Any]:
     _finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
     roundings = _both_sides(m, n)
-    left, own, right = func(A.value, **kwargs)
+    left, own, right = func(A.value, U=U, S=S, Vh=Vh)
     bounded_values = _values(A, own, roundings)
     if not U.size:
         return left, bounded_values, right
@@ -164,12 +160,12 @@ def _singular_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded, 
     )
 
 
-def _orthogonal_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded]:
-    (A,), Q, R = args, kwargs["Q"], kwargs["R"]
+@stands_for(orthogonal_factors)
+def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[Any, Bounded]:
     _finite(A.value)
     m, k = A.shape[-2], min(A.shape[-2:])
     arithmetic, roundings = A.arithmetic, _reflections(k, m)
-    own, triangle = func(A.value, **kwargs)
+    own, triangle = func(A.value, Q=Q, R=R)
     upper = np.triu(R)
     lengths = np.sqrt(np.sum(A.value**2, axis=-2, keepdims=True))
     if Q.size:
@@ -186,8 +182,8 @@ def _orthogonal_factors(func: Any, args: Any, kwargs: Any) -> tuple[Any, Bounded
     holds = _holds(arithmetic, roundings, off)
     value = np.where(holds[..., None, None], upper, triangle)
     size = np.broadcast_to(lengths, value.shape) * np.tri(*value.shape[-2:][::-1]).T
-    errors = (arithmetic.worst_growth(roundings), arithmetic.probable_growth(roundings))
-    bounded_R = Bounded(value, arithmetic, *(size * growth for growth in errors))
+    errors = (size * growth(roundings) for growth in arithmetic.growths)
+    bounded_R = Bounded(value, arithmetic, *errors)
     return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), bounded_R
 
 
@@ -197,28 +193,26 @@ def _widened(A: Plain, columns: int) -> Plain:
     return np.concatenate([A, more], axis=-1)
 
 
-def _pseudoinverse(func: Any, args: Any, kwargs: Any) -> Bounded:
+@stands_for(pseudoinverse)
+def _pseudoinverse(func: Any, A: Bounded, *, atol: Any, rtol: Any) -> Bounded:
     """Bound P of full rank, with D as of singular vectors.
 
     ``|P(A + D) - P| <= c |P|_2^2 |D| / (1 - |P|_2 |D|)`` in Frobenius' norm, with c = 1 for a
     square matrix and sqrt(2) for others (Wedin 1973); the product of V, 1 / S and U^T is off by
     what U and V are, and by k + 2 roundings.
     """
-    (A,) = args
     _finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
     roundings = _both_sides(m, n)
     arithmetic = A.arithmetic
-    limits = {name: None if x is None else np.asarray(value_of(x)) for name, x in kwargs.items()}
+    atol, rtol = (None if x is None else np.asarray(value_of(x)) for x in (atol, rtol))
     s = np.linalg.svd(A.value, compute_uv=False)
     largest = np.max(s, axis=-1, initial=0.0)
     unit = 2 * max(m, n) * arithmetic.unit
-    part = unit if limits["rtol"] is None and limits["atol"] is None else limits["rtol"]
-    least = np.maximum(
-        0.0 if limits["atol"] is None else limits["atol"], (0.0 if part is None else part) * largest
-    )
-    value = func(A.value, **limits)
+    part = unit if rtol is None and atol is None else rtol
+    least = np.maximum(0.0 if atol is None else atol, (0.0 if part is None else part) * largest)
+    value = func(A.value, atol=atol, rtol=rtol)
     norm = 1 / np.min(s, axis=-1, initial=np.inf)
 
     def bound(e: Error, growth: Any) -> Plain:
@@ -231,13 +225,7 @@ def _pseudoinverse(func: Any, args: Any, kwargs: Any) -> Bounded:
         off = off + (_size(value) + off) * inner
         return np.broadcast_to(off[..., None, None], value.shape)
 
-    worst, probable = errors_of(A)
-    return Bounded(
-        value,
-        arithmetic,
-        bound(worst, arithmetic.worst_growth),
-        bound(probable, arithmetic.probable_growth),
-    )
+    return Bounded(value, arithmetic, *map(bound, A.errors, arithmetic.growths))
 
 
 def _both_sides(m: int, n: int) -> int:
@@ -245,12 +233,3 @@ def _both_sides(m: int, n: int) -> int:
     k = min(m, n)
     reflections = max(min(m - 1, n), 0) + max(min(n - 1, m), 0) + (k if m != n else 0)
     return _reflections(reflections, max(m, n)) + _sweeps(k)
-
-
-FUNCTIONS |= {
-    "pseudoinverse": _pseudoinverse,
-    "spectrum": _spectrum,
-    "over_gaps": _over_gaps,
-    "singular_factors": _singular_factors,
-    "orthogonal_factors": _orthogonal_factors,
-}

@@ -1,4 +1,4 @@
-"""Functions with steps: rounding to integers, remainders, and truth values.
+"""Functions with steps: rounding to integers, remainders, and signs.
 
 A step moves the result as far as the function changes between value - error and value + error.
 Rounding to integers is monotonic, so the two ends suffice.
@@ -17,6 +17,7 @@ from gradwitness.engine.bounded.array import (
     Growths,
     Plain,
     assemble,
+    carrying,
     rounding,
     total,
     value_of,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
-def _reach(ufunc: Callable[[Plain], Plain], x: Plain, e: Plain) -> Plain:
+def _reach(ufunc: np.ufunc, x: Plain, e: Plain) -> Plain:
     """Return how far a monotonic function changes within an error."""
     here = ufunc(x)
     return np.asarray(np.maximum(ufunc(x + e) - here, here - ufunc(x - e)))
@@ -39,11 +40,7 @@ def _stepping(ufunc: np.ufunc) -> Callable[..., Bounded]:
 
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         x = np.asarray(value_of(a))
-
-        def carry(e: Error) -> Error:
-            return None if e is None else _reach(ufunc, x, e)
-
-        return assemble(arithmetic, ufunc(x), (a,), carry)
+        return assemble(arithmetic, ufunc(x), (a,), carrying(lambda e: _reach(ufunc, x, e)))
 
     return handler
 
@@ -126,12 +123,17 @@ def _copysign(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     return assemble(arithmetic, np.copysign(x, sign), (a, b), carry)
 
 
-def _decided(ufunc: np.ufunc) -> Callable[..., Plain]:
-    def handler(arithmetic: Arithmetic, *operands: Any) -> Plain:
-        del arithmetic
-        return np.asarray(ufunc(*map(value_of, operands)))
+def _heaviside(arithmetic: Arithmetic, a: Any, at_zero: Any) -> Bounded:
+    x, half = np.asarray(value_of(a)), np.asarray(value_of(at_zero))
 
-    return handler
+    def carry(of_x: Error, of_half: Error) -> Error:
+        # An uncertain sign can make the step; what it is at 0 counts only there.
+        highest = np.maximum(1.0, np.maximum(np.abs(half), np.abs(1 - half)))
+        near = None if of_x is None else (of_x > 0) & (np.abs(x) <= of_x)
+        step = None if near is None else np.where(near, highest, 0.0)
+        return total(step, None if of_half is None else np.where(x == 0, of_half, 0.0))
+
+    return assemble(arithmetic, np.heaviside(x, half), (a, at_zero), carry)
 
 
 UFUNCS |= {ufunc.__name__: _stepping(ufunc) for ufunc in (np.floor, np.ceil, np.trunc, np.rint)}
@@ -140,15 +142,5 @@ UFUNCS |= {
     "fmod": _remaining(np.fmod, np.trunc),
     "remainder": _remaining(np.remainder, np.floor),
     "copysign": _copysign,
-}
-UFUNCS |= {
-    ufunc.__name__: _decided(ufunc)
-    for ufunc in (
-        np.isinf,
-        np.signbit,
-        np.logical_and,
-        np.logical_or,
-        np.logical_not,
-        np.logical_xor,
-    )
+    "heaviside": _heaviside,
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.bounded.array import Axis, Bounded, Error, Growth, Plain, assemble
+from gradwitness.engine.bounded.array import Axis, Bounded, Error, Growth, Plain, assemble, carrying
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.tables import stands_for
 
@@ -56,9 +56,7 @@ def _bounded_product(
     """Bound products; ``roundings`` counts those of each, one fewer than its factors."""
     size = np.abs(a.value)
     value = run(a.value)
-
-    def carry(e: Error) -> Error:
-        return None if e is None else run(size + e) - run(size)
+    carry = carrying(lambda e: run(size + e) - run(size))
 
     def lost(tier: Error) -> Plain:
         """Return what underflow may cost: a smallest number each time, times factors above 1.

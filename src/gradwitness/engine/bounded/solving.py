@@ -19,20 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy
 
-from gradwitness.engine.bounded.array import (
-    FUNCTIONS,
-    Bounded,
-    Error,
-    Plain,
-    assemble,
-    errors_of,
-    value_of,
-)
+from gradwitness.engine.bounded.array import Bounded, Error, Plain, assemble, value_of
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.bounded.transcendental import LIBRARY
 from gradwitness.engine.floats import WITNESS_UNIT, gamma
+from gradwitness.rules.kernel_ops import determinant, solved
 from gradwitness.rules.linalg.solving import turned
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradwitness.engine.floats import Arithmetic
 
 
@@ -77,12 +73,10 @@ def _rest(r: Plain) -> Plain:
     return np.where(r < 1, r / (1 - r), np.inf)
 
 
-def _solved(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func
-    A, B = args
+@stands_for(solved)
+def _solved(_: Any, A: Any, B: Any, adjoint: bool = False, triangular: bool = False) -> Bounded:
     arithmetic: Arithmetic = (A if isinstance(A, Bounded) else B).arithmetic
     matrix, right = np.asarray(value_of(A)), np.asarray(value_of(B))
-    triangular, adjoint = kwargs.get("triangular", False), kwargs.get("adjoint", False)
     count = matrix.shape[-1] + 1 if triangular else 3 * matrix.shape[-1]
     sizes = np.abs(matrix) if triangular else _factors(matrix)[0]
     moved = gamma(count, arithmetic.unit) * sizes
@@ -114,9 +108,8 @@ def _grown(A: Plain, D: Plain) -> Plain:
     return np.asarray(after - np.prod(before, axis=-1) + lost)
 
 
-def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, Bounded]:
-    del func, kwargs
-    (A,) = args
+@stands_for(determinant)
+def _determinant(_: Any, A: Bounded) -> tuple[Bounded, Bounded, Bounded]:
     arithmetic, n, unit = A.arithmetic, A.shape[-1], A.arithmetic.unit
     sizes, diagonal = _factors(A.value)
     sign, logarithm = np.linalg.slogdet(A.value)
@@ -149,14 +142,7 @@ def _determinant(func: Any, args: Any, kwargs: Any) -> tuple[Bounded, Bounded, B
         far = _grown(A.value, change(e))
         return np.asarray(np.fmin(near, far + gamma(2 * n, unit) * (np.abs(value) + far)))
 
-    errors = errors_of(A)
-    together = errors[0] is errors[1]
-
-    def result(x: Plain, bound: Any) -> Bounded:
-        rigorous = bound(errors[0])
-        return Bounded(x, arithmetic, rigorous, rigorous if together else bound(errors[1]))
+    def result(x: Plain, bound: Callable[[Error], Error]) -> Bounded:
+        return Bounded(x, arithmetic, *A.tiers(bound))
 
     return result(sign, of_sign), result(logarithm, of_logarithm), result(value, of_value)
-
-
-FUNCTIONS |= {"solved": _solved, "determinant": _determinant}

@@ -16,18 +16,18 @@ import numpy as np
 import scipy
 
 from gradwitness.engine.bounded.array import (
-    FUNCTIONS,
     UFUNCS,
     Bounded,
     Error,
     Plain,
     assemble,
-    rounding,
-    total,
+    once_stored,
     value_of,
 )
 from gradwitness.engine.bounded.infinities import elementwise
+from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import WITNESS_UNIT
+from gradwitness.rules.kernel_ops import polygamma
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,18 +49,9 @@ def _bounded(
 ) -> Bounded:
     """Return y = run(x) with its bound.
 
-    Parameters
-    ----------
-    run, slope : callable
-        The function, and ``slope(x - e, x + e)``, the largest size of its derivative between.
-    level : callable
-        ``level(x, y)``, the error of the evaluation in units of roundoff of 1.
-    fixed : callable
-        Its error in every format: a truncated series, or the witness's own cancellation.
-    unit : float
-        The roundoff of the evaluation, if it is not that of a reduction.
-    handed_on : callable
-        Which infinite results are certain.
+    ``slope(x - e, x + e)`` is the largest size of the derivative between; ``level(x, y)`` the error
+    of the evaluation in units of roundoff of 1: that of a reduction, or ``unit``; ``fixed(x)`` its
+    error in every format: a truncated series, or the witness's own cancellation.
     """
     x = np.asarray(value_of(a))
     evaluated = unit or arithmetic.accumulate
@@ -70,7 +61,6 @@ def _bounded(
 
     y = np.asarray(run(x))
     kernel = off(x, y)
-    rounded, _ = rounding(arithmetic, y)
 
     def carry(e: Error) -> Error:
         if e is None:
@@ -80,10 +70,8 @@ def _bounded(
         moved = e * slope(low, high) + np.maximum(worst - kernel, 0)
         return np.where(e == 0, 0.0, np.where(np.isnan(moved), np.inf, moved))
 
-    def grow(carried: Error) -> Error:
-        return total(rounded(total(carried, kernel)), kernel)
-
-    return assemble(arithmetic, y, (a,), carry, (grow, grow), handed_on)
+    growths = once_stored(arithmetic, y, kernel)
+    return assemble(arithmetic, y, (a,), carry, growths, handed_on)
 
 
 def _register(
@@ -91,9 +79,11 @@ def _register(
     slope: Callable[[Plain, Plain], Plain],
     level: Callable[[Plain, Plain], Plain],
     fixed: Callable[[Plain], Any] = lambda _: 0.0,
+    run: Callable[[Plain], Plain] | None = None,
 ) -> None:
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
-        return _bounded(arithmetic, a, getattr(scipy.special, name), slope, level, fixed)
+        function = run or getattr(scipy.special, name)
+        return _bounded(arithmetic, a, function, slope, level, fixed)
 
     UFUNCS[name] = handler
 
@@ -116,6 +106,13 @@ def _at_ends(slope: Callable[[Plain], Plain]) -> Callable[[Plain, Plain], Plain]
     return steepest
 
 
+def _lgamma(x: Plain) -> Plain:
+    """Mend SciPy's lgamma: it is -inf at -inf, where C99 has +inf, and inf at subnormal numbers."""
+    small = (np.abs(x) < _TINY) & (x != 0)
+    near_pole = -np.log(np.where(small, np.abs(x), 1))
+    return np.where(np.isinf(x), np.inf, np.where(small, near_pole, scipy.special.gammaln(x)))
+
+
 def _lgamma_level(x: Plain, y: Plain) -> Plain:
     # Six ulps (CUDA; SLEEF has 1). Below 0, of the terms of the reflection:
     # log(pi / |sin(pi x)|) - lgamma(1 - x).
@@ -123,6 +120,7 @@ def _lgamma_level(x: Plain, y: Plain) -> Plain:
     return np.asarray(12 * (np.abs(y) + reflected))
 
 
+_TINY = 1e-300
 _STEPS = np.arange(10.0)
 
 
@@ -164,11 +162,8 @@ def _trigamma_cut(x: Plain) -> Any:
     return 1 / (30 * (np.where(x < 0.5, 1 - x, x) + 6) ** 9)
 
 
-def _polygamma(func: Any, args: Any, kwargs: Any) -> Bounded:
-    del func
-    (a,) = args
-    n: int = kwargs["n"]
-
+@stands_for(polygamma)
+def _polygamma(_: Any, a: Bounded, *, n: int) -> Bounded:
     def run(x: Plain) -> Plain:
         return np.asarray(scipy.special.polygamma(n, x))
 
@@ -196,7 +191,11 @@ def _polygamma(func: Any, args: Any, kwargs: Any) -> Bounded:
 
 # SciPy's lgamma has an absolute error below 3: a logarithm and a quotient cancel at 1 and at 2.
 _register(
-    "gammaln", _at_ends(lambda x: scipy.special.psi(x)), _lgamma_level, lambda _: 8 * WITNESS_UNIT
+    "gammaln",
+    _at_ends(lambda x: scipy.special.psi(x)),
+    _lgamma_level,
+    lambda _: 8 * WITNESS_UNIT,
+    _lgamma,
 )
 _register(
     "psi",
@@ -204,7 +203,6 @@ _register(
     _digamma_level,
     _digamma_own,
 )
-FUNCTIONS |= {"polygamma": _polygamma}
 
 
 # Modified Bessel functions, by Chebyshev series (Cephes): of e^-x I(x) up to 8, of that times

@@ -22,7 +22,9 @@ from gradwitness.engine.bounded.array import (
     Growths,
     Plain,
     assemble,
+    carrying,
     errors_of,
+    once_stored,
     rounding,
     scaled,
     smallest_normal,
@@ -53,12 +55,8 @@ def function(
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         x = np.asarray(value_of(a))
         y = np.asarray(ufunc(x))
-
-        def carry(e: Error) -> Error:
-            return None if e is None else np.asarray(spread(x, e))
-
         growths = rounding(arithmetic, y, count, nonzero=(x != 0) & np.isfinite(x))
-        return assemble(arithmetic, y, (a,), carry, growths)
+        return assemble(arithmetic, y, (a,), carrying(lambda e: spread(x, e)), growths)
 
     UFUNCS[ufunc.__name__] = handler
 
@@ -78,37 +76,21 @@ def _log_spread(x: Plain, e: Plain) -> Plain:
     return np.where(e < x, -np.log1p(-e / x), np.inf)
 
 
-def _log1p_spread(x: Plain, e: Plain) -> Plain:
-    return _log_spread(1 + x, e)
-
-
-def _log2_spread(x: Plain, e: Plain) -> Plain:
-    return _log_spread(x, e) / math.log(2)
-
-
-def _log10_spread(x: Plain, e: Plain) -> Plain:
-    return _log_spread(x, e) / math.log(10)
-
-
 def _tanh_spread(x: Plain, e: Plain) -> Plain:
     # 1 - tanh(x)^2 is largest at the end of the interval that lies nearest to zero.
     return np.asarray(e / np.cosh(np.minimum(np.maximum(np.abs(x) - e, 0), 300)) ** 2)
-
-
-def _unit_slope_spread(_: Plain, e: Plain) -> Plain:
-    return e
 
 
 function(np.exp, _exp_spread)
 function(np.expm1, _exp_spread)
 function(np.exp2, _exp2_spread)
 function(np.log, _log_spread)
-function(np.log1p, _log1p_spread)
-function(np.log2, _log2_spread)
-function(np.log10, _log10_spread)
+function(np.log1p, lambda x, e: _log_spread(1 + x, e))
+function(np.log2, lambda x, e: _log_spread(x, e) / math.log(2))
+function(np.log10, lambda x, e: _log_spread(x, e) / math.log(10))
 function(np.tanh, _tanh_spread)
-function(np.sin, _unit_slope_spread, TRIGONOMETRY)
-function(np.cos, _unit_slope_spread, TRIGONOMETRY)
+function(np.sin, lambda _, e: e, TRIGONOMETRY)
+function(np.cos, lambda _, e: e, TRIGONOMETRY)
 
 
 # In float32 torch's kernels do not take erf from a math library; they are granted an absolute error
@@ -138,36 +120,26 @@ def _erf(arithmetic: Arithmetic, a: Any) -> Bounded:
     y = scipy.special.erf(x)
     # 16-bit numbers go through the float32 kernel and are rounded once more.
     kernel = np.asarray(arithmetic.accumulate * (level + series * bell))
-    rounded, _ = rounding(arithmetic, y)
-
-    def grow(carried: Error) -> Error:
-        return total(rounded(total(carried, kernel)), kernel)
-
-    return assemble(arithmetic, y, (a,), carry, (grow, grow))
+    return assemble(arithmetic, y, (a,), carry, once_stored(arithmetic, y, kernel))
 
 
 def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
     x = np.asarray(value_of(a))
     y = np.sqrt(x)
 
-    def carry(e: Error) -> Error:
-        if e is None:
-            return None
+    def spread(e: Plain) -> Any:
         # |sqrt(x + t) - sqrt(x)| = |t| / (sqrt(x + t) + sqrt(x)), as long as x + t has a root.
         root = np.sqrt(np.maximum(x - e, 0))
         return np.where((e <= x) & (x > 0), e / (y + root), np.sqrt(x + e))
 
     # IEEE 754 requires a correctly rounded root; 2 allows for vector units that refine an estimate.
-    return assemble(arithmetic, y, (a,), carry, rounding(arithmetic, y, 2.0))
+    return assemble(arithmetic, y, (a,), carrying(spread), rounding(arithmetic, y, 2.0))
 
 
 def _square(arithmetic: Arithmetic, a: Any) -> Bounded:
     x = np.asarray(value_of(a))
     y = x * x
-
-    def carry(e: Error) -> Error:
-        return None if e is None else np.asarray((2 * np.abs(x) + e) * e)
-
+    carry = carrying(lambda e: (2 * np.abs(x) + e) * e)
     return assemble(arithmetic, y, (a,), carry, rounding(arithmetic, y))
 
 

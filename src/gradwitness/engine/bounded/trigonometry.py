@@ -55,22 +55,6 @@ def _near(x: Plain, e: Plain) -> Plain:
     return np.asarray(np.maximum(np.abs(x) - e, 0))
 
 
-def _arctan_spread(x: Plain, e: Plain) -> Plain:
-    return np.asarray(e / (1 + _near(x, e) ** 2))
-
-
-def _sinh_spread(x: Plain, e: Plain) -> Plain:
-    return _where_moved(e, e * np.cosh(np.abs(x) + e))
-
-
-def _cosh_spread(x: Plain, e: Plain) -> Plain:
-    return _where_moved(e, e * np.sinh(np.abs(x) + e))
-
-
-def _arcsinh_spread(x: Plain, e: Plain) -> Plain:
-    return np.asarray(e / np.hypot(1, _near(x, e)))
-
-
 def _arccosh_spread(x: Plain, e: Plain) -> Plain:
     low = x - e
     return _where_moved(e, np.where(low > 1, e / np.sqrt((low - 1) * (low + 1)), np.inf))
@@ -100,10 +84,10 @@ def erfc(x: Plain) -> Plain:
 function(np.tan, _tan_spread, _FOUR_ULPS)
 function(np.arcsin, _arc_spread, _FOUR_ULPS)
 function(np.arccos, _arc_spread, _FOUR_ULPS)
-function(np.arctan, _arctan_spread, _FOUR_ULPS)
-function(np.sinh, _sinh_spread, _FOUR_ULPS)
-function(np.cosh, _cosh_spread, _FOUR_ULPS)
-function(np.arcsinh, _arcsinh_spread, _FOUR_ULPS)
+function(np.arctan, lambda x, e: e / (1 + _near(x, e) ** 2), _FOUR_ULPS)
+function(np.sinh, lambda x, e: _where_moved(e, e * np.cosh(np.abs(x) + e)), _FOUR_ULPS)
+function(np.cosh, lambda x, e: _where_moved(e, e * np.sinh(np.abs(x) + e)), _FOUR_ULPS)
+function(np.arcsinh, lambda x, e: e / np.hypot(1, _near(x, e)), _FOUR_ULPS)
 function(np.arccosh, _arccosh_spread, _FOUR_ULPS)
 function(np.arctanh, _arctanh_spread, _FOUR_ULPS)
 function(erfc, _erfc_spread, _SIX_ULPS)
@@ -131,12 +115,8 @@ def _arctan2(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
 def _hypot(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     value = np.hypot(value_of(a), value_of(b))
-
-    def carry(of_a: Error, of_b: Error) -> Error:
-        # No side is longer than the hypotenuse, so the slopes are at most 1.
-        return total(of_a, of_b)
-
-    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value, _FOUR_ULPS))
+    # No side is longer than the hypotenuse, so the slopes are at most 1.
+    return assemble(arithmetic, value, (a, b), total, rounding(arithmetic, value, _FOUR_ULPS))
 
 
 UFUNCS |= {"arctan2": _arctan2, "hypot": _hypot}

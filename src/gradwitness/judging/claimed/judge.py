@@ -113,6 +113,10 @@ class ClaimRow:
     digits: float
     coverage: Coverage
 
+    def verdict_to(self, digits: float | None) -> Verdict:
+        """Return the verdict where a disagreement with so many right digits is let pass."""
+        return self.comparison.verdict_to(digits)
+
 
 @dataclass(frozen=True)
 class ClaimReport:
@@ -134,6 +138,8 @@ class ClaimReport:
         How the source was understood.
     causes : tuple of Cause
         Why claims are wrong, best first; empty where no explanation fits.
+    digits : float or None
+        What is `required`: a disagreement with so many right digits is let pass.
     """
 
     source: str
@@ -145,17 +151,26 @@ class ClaimReport:
     unknown: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
+    digits: float | None = None
 
     @property
     def verdict(self) -> Verdict:
         """The worst of all; an unclaimed gradient counts as INCONCLUSIVE, and so does no claim."""
+        return self._verdict_to(None)
+
+    @property
+    def required(self) -> Verdict:
+        """The verdict to which the required digits lead: what exit codes and `require` follow."""
+        return self._verdict_to(self.digits)
+
+    def _verdict_to(self, digits: float | None) -> Verdict:
         missing = [Verdict.INCONCLUSIVE] * bool(self.unclaimed)
-        return worst([row.verdict for row in self.rows] + missing)
+        return worst([row.verdict_to(digits) for row in self.rows] + missing)
 
     @property
     def exit_code(self) -> int:
         """Exit code of a command with this report."""
-        return self.verdict.exit_code
+        return self.required.exit_code
 
     @property
     def wrong(self) -> tuple[ClaimRow, ...]:

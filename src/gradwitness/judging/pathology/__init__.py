@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.pathology.branches import Branches
 from gradwitness.judging.pathology.cotangents import Cotangents
 from gradwitness.judging.pathology.dead import DeadUnits
 from gradwitness.judging.pathology.digits import LostDigits
@@ -12,6 +13,7 @@ from gradwitness.judging.pathology.hooks import Hooks
 from gradwitness.judging.pathology.idle import Idle
 from gradwitness.judging.pathology.nonfinite import Nonfinite
 from gradwitness.judging.pathology.overwritten import Overwritten
+from gradwitness.judging.pathology.sight import Sight
 from gradwitness.judging.pathology.stale import Stale
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 DETECTORS: tuple[type[Detector], ...] = (
     Nonfinite,
     Disconnected,
+    Sight,
     Stale,
     Idle,
     Overwritten,
@@ -28,4 +31,5 @@ DETECTORS: tuple[type[Detector], ...] = (
     Hooks,
     DeadUnits,
     LostDigits,
+    Branches,
 )

@@ -55,9 +55,3 @@ class Detector:
     def notes(self, judged: Judgement) -> list[Note]:
         """Return the notes, once the tape is complete."""
         raise NotImplementedError
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names for a sentence: the first few, and how many more there are."""
-    first = ", ".join(names[:4])
-    return first if len(names) <= 4 else f"{first} and {len(names) - 4} more"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import listed
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, Judgement, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import LEAVING, Kind, Source
 from gradwitness.verdict import Verdict
 
@@ -48,7 +50,7 @@ class Hooks(Detector):
             module = f.source.module if f.source else ""
             note = Note(
                 "gradient changed by a hook",
-                f"{by} changed {gradient}. If intended, the disagreement there is its effect.",
+                f"{by} changed {gradient}. {_remedy(f, names)}",
                 Source(module, line) if line else f.source,
                 f.call,
                 f.node,
@@ -56,6 +58,18 @@ class Hooks(Detector):
             )
             notes.setdefault((by, _lasting(tape, f)), note)
         return list(notes.values())
+
+
+def _remedy(f: Finding, names: list[str]) -> str:
+    """Return what to do about a hook, if it is meant."""
+    if f.grade.startswith("declared"):
+        return "What it sends is not what was declared."
+    if f.step is not Step.FAN_IN or not names:
+        return "If intended, the disagreement there is its effect."
+    name, _, line = names[0].partition(" at ")
+    function = name.replace(".<locals>", "").removesuffix(".<lambda>")
+    where = f"{Path(line.rpartition(':')[0]).name}:{function}"
+    return f'If intended, declare what it sends: gradwitness.meant_hook("{where}", ...).'
 
 
 def _gradient_of(tape: Tape, f: Finding) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import listed
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, Judgement, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import listed
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.detector import Detector, Judgement, listed
+from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import references
 from gradwitness.verdict import Verdict
 

@@ -31,7 +31,6 @@ _SHAPES = {
     Role.CUSTOM: ("octagon", "filled", 1),
     Role.LEAF: ("ellipse", "filled", 1),
     Role.SAVED: ("note", "filled,dashed", 1),
-    Role.INPUT: ("parallelogram", "filled", 1),
 }
 _SHAPE_WORDS = {
     Role.RESULT: "double box",
@@ -39,7 +38,6 @@ _SHAPE_WORDS = {
     Role.CUSTOM: "octagon",
     Role.LEAF: "ellipse",
     Role.SAVED: "dashed note",
-    Role.INPUT: "parallelogram",
 }
 _ARROWS = {
     Flow.GRADIENT: {"style": "solid", "arrowhead": "normal", "color": GRADIENT},
@@ -49,22 +47,7 @@ _LINE_WORDS = {Flow.GRADIENT: "solid arrow", Flow.SAVED: "dashed arrow"}
 
 
 def write_dot(picture: Picture) -> str:
-    """Write a picture as a Graphviz digraph.
-
-    Parameters
-    ----------
-    picture : Picture
-
-    Returns
-    -------
-    str
-        The text of a ``.dot`` file. The same picture gives the same text.
-
-    Raises
-    ------
-    ValueError
-        If two boxes share a key or an arrow names a key that no box has.
-    """
+    """Write a picture as a Graphviz digraph; the same picture gives the same text."""
     numbers = number_boxes(picture)
     font = {"fontname": _FONT, "fontcolor": TEXT}
     graph = {"label": _left(_legend(picture)), "labelloc": "b", "labeljust": "l", "rankdir": "TB"}

@@ -27,19 +27,7 @@ _LEGEND = (
 
 
 def draw(tape: Tape, report: Report, *, title: str, subtitle: str = "") -> Picture:
-    """Draw every node that the backward passes went through.
-
-    Parameters
-    ----------
-    tape : Tape
-    report : Report
-        Its verdicts colour the boxes.
-    title, subtitle : str
-
-    Returns
-    -------
-    Picture
-    """
+    """Draw every node that the backward passes went through, coloured by its verdict."""
     return _Drawing(tape, report).picture(title, subtitle)
 
 

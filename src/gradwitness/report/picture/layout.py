@@ -36,26 +36,17 @@ _WIDEST_GAP = 150.0
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where everything goes; y grows downwards.
+    """Where everything goes; y grows downwards."""
 
-    Attributes
-    ----------
-    x, y : ndarray
-        Upper left corner of each box.
-    routes : tuple of tuple of ndarray
-        The pieces of each arrow, from its source to its target. A piece holds ``3 k + 1``
-        control points of ``k`` joined cubic curves. A whole arrow has one piece; a cut one has
-        two stubs, one that leaves the source and one that enters the target.
-    cut : ndarray of bool
-        Which arrows are cut.
-    width, height : float
-        Extent of boxes and arrows, from the origin.
-    """
-
+    # Upper left corner of each box.
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    # The pieces of each arrow, from its source to its target. A piece holds `3 k + 1` control
+    # points of `k` joined cubic curves. A whole arrow has one piece; a cut one has two stubs, one
+    # that leaves the source and one that enters the target.
     routes: tuple[tuple[NDArray[np.float64], ...], ...]
-    cut: NDArray[np.bool_]
+    cut: NDArray[np.bool_]  # which arrows are cut
+    # Extent of boxes and arrows, from the origin.
     width: float
     height: float
 
@@ -63,29 +54,15 @@ class Layout:
 def lay_out(
     widths: ArrayLike, heights: ArrayLike, sources: Sequence[int], targets: Sequence[int]
 ) -> Layout:
-    """Place boxes on layers and route the arrows between them.
+    """Place boxes of these sizes on layers and route the arrows between them.
 
-    Every box stands right under the lowest box that points at it. Arrows that cross a layer
-    run through their own lanes between its boxes. If there would be far more lanes than boxes,
-    the longest arrows are cut into stubs. Unconnected parts are laid out separately, side by
-    side. The same input gives the same layout.
+    Every box stands right under the lowest box that points at it. Arrows that cross a layer run
+    through their own lanes between its boxes. If there would be far more lanes than boxes, the
+    longest arrows are cut into stubs. Unconnected parts are laid out separately, side by side. The
+    same input gives the same layout.
 
-    Parameters
-    ----------
-    widths, heights : array_like
-        Size of each box.
-    sources, targets : sequence of int
-        The boxes that each arrow joins. Several arrows may join the same two boxes. A cycle
-        is broken by letting one of its arrows point up.
-
-    Returns
-    -------
-    Layout
-
-    Raises
-    ------
-    ValueError
-        If an arrow joins a box to itself.
+    Several arrows may join the same two boxes. A cycle is broken by letting one of its arrows point
+    up. Raises ValueError if an arrow joins a box to itself.
     """
     sizes = np.column_stack([np.asarray(widths, float), np.asarray(heights, float)])
     count = len(sizes)

@@ -17,22 +17,11 @@ _ROUNDS = 4
 
 
 def place_points(graph: LayeredGraph, rows: list[list[int]]) -> list[float]:
-    """Choose the centres that leave the arrows as straight as the order allows.
+    """Choose the centres that leave the arrows as straight as the order of the rows allows.
 
     Sweeps down and up: each layer in turn takes the positions with the least weighted sum of
-    horizontal distances to the neighbours, under the minimal separations. Unlike a sum of
-    squares, that sum is least where most arrows are exactly straight.
-
-    Parameters
-    ----------
-    graph : LayeredGraph
-    rows : list of list of int
-        The points of each layer from left to right.
-
-    Returns
-    -------
-    list of float
-        The centre of each point; the leftmost edge of all is at 0.
+    horizontal distances to the neighbours, under the minimal separations. Unlike a sum of squares,
+    that sum is least where most arrows are exactly straight. The leftmost edge of all is at 0.
     """
     centres = [0.0] * len(graph.widths)
     offsets = [_offsets(graph, row) for row in rows]
@@ -94,19 +83,10 @@ def _settle(
 def nearest_rising(wishes: list[list[tuple[float, int]]]) -> list[float]:
     """Find the non-decreasing sequence that is nearest to weighted wishes.
 
-    Minimises ``sum(weight * |y[i] - value|)`` over all wishes ``(value, weight)`` of all ``i``
-    by the slope trick: the cost so far, as a function of the last element, is convex and
-    piecewise linear, and a heap keeps the points where its slope changes.
-
-    Parameters
-    ----------
-    wishes : list of list of (float, int)
-        At least one wish for every element; weights are positive.
-
-    Returns
-    -------
-    list of float
-        The sequence; the middle where a whole interval is equally good.
+    Minimises ``sum(weight * |y[i] - value|)`` over all wishes ``(value, weight)`` of all ``i``, at
+    least one for each and weights positive, by the slope trick: the cost so far, as a function of
+    the last element, is convex and piecewise linear, and a heap keeps the points where its slope
+    changes. Where a whole interval is equally good, its middle is taken.
     """
     bends: list[tuple[float, int]] = []
     bests = []

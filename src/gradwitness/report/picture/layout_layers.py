@@ -22,19 +22,8 @@ _MOST_FOLDS = 6
 def downward(count: int, sources: list[int], targets: list[int]) -> tuple[list[int], list[bool]]:
     """Order the boxes so that arrows lead forward, reversing those that close a cycle.
 
-    Parameters
-    ----------
-    count : int
-        Number of boxes.
-    sources, targets : list of int
-        The arrows.
-
-    Returns
-    -------
-    order : list of int
-        All boxes, every one after the sources of its arrows.
-    turned : list of bool
-        For each arrow, whether it was reversed; all False without cycles.
+    Returns all boxes, every one after the sources of its arrows, and for each arrow whether it was
+    reversed.
     """
     outgoing: list[list[int]] = [[] for _ in range(count)]
     waiting = [0] * count
@@ -66,23 +55,11 @@ def downward(count: int, sources: list[int], targets: list[int]) -> tuple[list[i
 
 
 def assign_layers(order: list[int], ends: list[tuple[int, int]]) -> list[int]:
-    """Put every box one layer below the lowest box that points at it.
+    """Put every box one layer below the lowest box that points at it; 0 is the top.
 
-    Counted from the top, so a parameter or a saved tensor stands right under its lowest user
-    and not at the bottom of the picture. A box that nothing points at is then moved down to just
-    above its highest target.
-
-    Parameters
-    ----------
-    order : list of int
-        The boxes, each after all that point at it.
-    ends : list of (int, int)
-        Upper and lower box of each arrow; the upper comes first in ``order``.
-
-    Returns
-    -------
-    list of int
-        The layer of each box; 0 is the top.
+    Counted from the top, so a parameter or a saved tensor stands right under its lowest user and
+    not at the bottom of the picture. A box that nothing points at is then moved down to just above
+    its highest target. In ``order`` and in the arrow's ends the upper box comes first.
     """
     children: list[list[int]] = [[] for _ in order]
     is_root = [True] * len(order)
@@ -125,20 +102,8 @@ def _fold_wide_rows(layers: list[int], leaves: list[int]) -> None:
 def choose_cuts(spans: list[int], boxes: int) -> list[bool]:
     """Choose the arrows to cut into stubs, the longest first.
 
-    An arrow over ``span`` layers needs ``span - 1`` dummy points. For a weight shared by all
-    steps of a recurrent network their number would grow with the square of the steps.
-
-    Parameters
-    ----------
-    spans : list of int
-        Layers that each arrow leads down.
-    boxes : int
-        Number of boxes, which limits the number of dummy points.
-
-    Returns
-    -------
-    list of bool
-        True for each arrow to be cut.
+    An arrow over ``span`` layers needs ``span - 1`` dummy points. For a weight shared by all steps
+    of a recurrent network their number would grow with the square of the steps.
     """
     allowed = 4 * boxes + 1000
     needed = sum(span - 1 for span in spans)
@@ -153,27 +118,16 @@ def choose_cuts(spans: list[int], boxes: int) -> list[bool]:
 
 @dataclass(frozen=True)
 class LayeredGraph:
-    """A connected graph in which every edge leads from one layer to the next.
+    """A connected graph in which every edge leads from one layer to the next."""
 
-    Attributes
-    ----------
-    widths : list of float
-        Width of each point; boxes first, then the dummy points, which have width 0.
-    boxes : int
-        How many of the points are boxes.
-    rows : list of list of int
-        The points of each layer, in an initial order that follows the arrows.
-    upper, lower : list of list of (int, int)
-        Neighbours of each point in the layer above and below, with the weight of the pull.
-    chains : list of list of int
-        For each arrow the points that it runs through, from the top; empty if it is cut.
-    """
-
+    # Width of each point; boxes first, then the dummy points, which have width 0.
     widths: list[float]
-    boxes: int
-    rows: list[list[int]]
+    boxes: int  # how many of the points are boxes
+    rows: list[list[int]]  # the points of each layer, in an initial order that follows the arrows
+    # Neighbours of each point in the layer above and below, with the weight of the pull.
     upper: list[list[tuple[int, int]]]
     lower: list[list[tuple[int, int]]]
+    # For each arrow the points that it runs through, from the top; empty if it is cut.
     chains: list[list[int]]
 
 
@@ -183,22 +137,9 @@ def build_layered(
     ends: list[tuple[int, int]],
     cuts: list[bool],
 ) -> LayeredGraph:
-    """Put a dummy point on every layer that an arrow crosses.
+    """Put a dummy point on every layer that an arrow crosses, unless it is cut.
 
-    Parameters
-    ----------
-    widths : list of float
-        Widths of the boxes.
-    layers : list of int
-        Layer of each box; the smallest is 0.
-    ends : list of (int, int)
-        Upper and lower box of each arrow.
-    cuts : list of bool
-        Arrows that get no dummy points.
-
-    Returns
-    -------
-    LayeredGraph
+    The boxes have widths and layers from 0 on; the ends of an arrow are its upper and lower box.
     """
     boxes = len(widths)
     point_layers = list(layers)

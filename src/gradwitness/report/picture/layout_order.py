@@ -14,18 +14,7 @@ _PATIENCE = 4
 
 
 def order_rows(graph: LayeredGraph) -> list[list[int]]:
-    """Order the points of every layer so that few arrows cross.
-
-    Parameters
-    ----------
-    graph : LayeredGraph
-        Its rows are the initial order, and are not changed.
-
-    Returns
-    -------
-    list of list of int
-        The points of each layer from left to right.
-    """
+    """Order the points of every layer so that few arrows cross, starting with the graph's."""
     rows = [list(row) for row in graph.rows]
     positions = [0] * len(graph.widths)
     for row in rows:

@@ -20,20 +20,10 @@ STUB = 30.0
 
 @dataclass(frozen=True)
 class Bands:
-    """Upper and lower edge of each layer, and of each box.
+    """Upper and lower edge of each layer, and of each box."""
 
-    Attributes
-    ----------
-    row_of : list of int
-        Layer of each box.
-    tops, bottoms : list of float
-        Edges of each layer.
-    box_tops, box_bottoms : list of float
-        Edges of each box.
-    """
-
-    row_of: list[int]
-    tops: list[float]
+    row_of: list[int]  # layer of each box
+    tops: list[float]  # of the layers
     bottoms: list[float]
     box_tops: list[float]
     box_bottoms: list[float]
@@ -46,25 +36,10 @@ def draw_routes(
     widths: list[float],
     bands: Bands,
 ) -> list[tuple[NDArray[np.float64], ...]]:
-    """Draw every arrow from its upper to its lower box.
+    """Draw every arrow from its upper to its lower box, through the points of its chain.
 
-    Parameters
-    ----------
-    ends : list of (int, int)
-        Upper and lower box of each arrow.
-    chains : list of list of int
-        The points each arrow runs through, ends included; empty for a cut arrow.
-    centres : list of float
-        Horizontal centre of every point.
-    widths : list of float
-        Width of every point.
-    bands : Bands
-
-    Returns
-    -------
-    list of tuple of ndarray
-        Per arrow one piece, or two stubs for a cut arrow; a piece is ``(3 k + 1, 2)`` control
-        points of ``k`` joined cubic curves.
+    An arrow has one piece, or two stubs if it is cut: then its chain is empty. The ``3 k + 1``
+    points of a piece control ``k`` joined cubic curves.
     """
     leave, enter = _ports(ends, chains, centres, widths)
     routes: list[tuple[NDArray[np.float64], ...]] = []

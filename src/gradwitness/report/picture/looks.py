@@ -43,7 +43,6 @@ ROLE_WORDS = {
     Role.CUSTOM: "node of a custom autograd.Function",
     Role.LEAF: "leaf: accumulates a gradient",
     Role.SAVED: "tensor saved in the forward pass",
-    Role.INPUT: "data without a gradient",
 }
 VERDICT_WORDS = {
     Verdict.AGREES: "AGREES with the witness",
@@ -67,21 +66,9 @@ def ink_of(verdict: Verdict | None) -> Ink:
 
 
 def number_boxes(picture: Picture) -> dict[str, int]:
-    """Map each key to the position of its box, and check that the keys are consistent.
+    """Map each key to the position of its box.
 
-    Parameters
-    ----------
-    picture : Picture
-
-    Returns
-    -------
-    dict of str to int
-        Position of each box in ``picture.boxes``.
-
-    Raises
-    ------
-    ValueError
-        If two boxes share a key, or an arrow names a key that no box has.
+    Raises ValueError if two boxes share a key, or an arrow names a key that no box has.
     """
     numbers: dict[str, int] = {}
     for number, box in enumerate(picture.boxes):

@@ -18,7 +18,6 @@ class Role(Enum):
     CUSTOM = "custom"  # an autograd node of a user's autograd.Function
     LEAF = "leaf"  # AccumulateGrad: a parameter or an input that collects a gradient
     SAVED = "saved"  # a tensor that a node kept from the forward pass
-    INPUT = "input"  # data that enters without collecting a gradient
 
 
 class Flow(Enum):
@@ -30,33 +29,16 @@ class Flow(Enum):
 
 @dataclass(frozen=True)
 class Box:
-    """One labelled node.
+    """One labelled node."""
 
-    Attributes
-    ----------
-    key : str
-        Unique within its picture.
-    role : Role
-        Chooses the shape.
-    title : str
-        First line, set in bold.
-    lines : tuple of str
-        Further lines: expression, shapes, formula, module path.
-    verdict : Verdict or None
-        Chooses colour and badge; None where there is nothing to judge (saved tensors, data).
-    verdict_text : str
-        The verdict in words, with its figure: ``AGREES  0.31 of bound``.
-    note : str
-        Longer text (definition of the node kind); a tooltip where the format has them.
-    """
-
-    key: str
-    role: Role
-    title: str
-    lines: tuple[str, ...]
+    key: str  # unique within its picture
+    role: Role  # chooses the shape
+    title: str  # first line, set in bold
+    lines: tuple[str, ...]  # further lines: expression, shapes, formula, module path
+    # Chooses colour and badge; None where there is nothing to judge (saved tensors, data).
     verdict: Verdict | None = None
-    verdict_text: str = ""
-    note: str = ""
+    verdict_text: str = ""  # the verdict in words, with its figure: `AGREES  0.31 of bound`
+    note: str = ""  # longer text (definition of the node kind); a tooltip where the format has them
 
 
 @dataclass(frozen=True)
@@ -71,23 +53,12 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Picture:
-    """A whole labelled graph.
-
-    Attributes
-    ----------
-    title : str
-        Headline.
-    subtitle : str
-        What was run, in one line.
-    boxes : tuple of Box
-    arrows : tuple of Arrow
-        Several arrows may join the same two boxes; no arrow joins a box to itself.
-    legend : tuple of str
-        Sentences for the bottom of the picture (direction of arrows and the like).
-    """
+    """A whole labelled graph."""
 
     title: str
-    subtitle: str
+    subtitle: str  # what was run, in one line
     boxes: tuple[Box, ...]
+    # Several arrows may join the same two boxes; no arrow joins a box to itself.
     arrows: tuple[Arrow, ...]
+    # Sentences for the bottom of the picture (direction of arrows and the like).
     legend: tuple[str, ...] = ()

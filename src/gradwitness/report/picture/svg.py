@@ -24,7 +24,7 @@ from gradwitness.report.picture.svg_shapes import (
     fmt,
     text_width,
 )
-from gradwitness.report.text import clean, columns, wrap
+from gradwitness.report.text import clean, wrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,22 +43,7 @@ _MARGIN = 32.0
 
 
 def write_svg(picture: Picture) -> str:
-    """Draw a picture as one self-contained SVG document.
-
-    Parameters
-    ----------
-    picture : Picture
-
-    Returns
-    -------
-    str
-        The document, with XML declaration. The same picture gives the same text.
-
-    Raises
-    ------
-    ValueError
-        If two boxes share a key or an arrow names a key that no box has.
-    """
+    """Draw a picture as one self-contained SVG document; the same picture gives the same text."""
     numbers = number_boxes(picture)
     cards = [_measure(box) for box in picture.boxes]
     layout = lay_out(
@@ -117,7 +102,7 @@ def _add_head(root: ET.Element, picture: Picture, inner: float) -> float:
         (picture.title, 20.0, {"font_weight": "bold"}),
         (picture.subtitle, 13.0, {"fill": QUIET}),
     ):
-        for line in wrap(text, int(inner / text_width(1, size))) if text else []:
+        for line in wrap(text, int(inner / text_width(" ", size))) if text else []:
             y += 1.3 * size
             add_text(root, _MARGIN, y, line, size, **attributes)
     return y + _MARGIN
@@ -138,8 +123,8 @@ def _measure(box: Box) -> _Card:
     title = wrap(box.title)
     lines = [piece for line in box.lines for piece in wrap(line)]
     verdict = wrap(box.verdict_text) if box.verdict_text else []
-    title_width = max(text_width(columns(line), _TITLE_SIZE) for line in title)
-    widths = [text_width(columns(line), _LINE_SIZE) for line in lines + verdict]
+    title_width = max(text_width(line, _TITLE_SIZE) for line in title)
+    widths = [text_width(line, _LINE_SIZE) for line in lines + verdict]
     if box.verdict is not None:
         title_width += _BADGE_ROOM
     text = max([title_width, *widths])

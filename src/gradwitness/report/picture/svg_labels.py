@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness.report.picture.picture import Flow
 from gradwitness.report.picture.svg_shapes import LABEL_SIZE, Label, text_width
-from gradwitness.report.text import clean, columns
+from gradwitness.report.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,19 +55,8 @@ def place_labels(
 ) -> list[Label]:
     """Place the label of every arrow and the names at every stub.
 
-    Parameters
-    ----------
-    picture : Picture
-    layout : Layout
-        Of this picture.
-    numbers : dict of str to int
-        Position of each key in ``picture.boxes``.
-    sizes : ndarray
-        Width and height of each box.
-
-    Returns
-    -------
-    list of Label
+    ``numbers`` has the position of each key in ``picture.boxes``, ``sizes`` each box's width and
+    height.
     """
     ground = _Ground()
     for x, y, (width, height) in zip(layout.x, layout.y, sizes, strict=True):
@@ -78,7 +67,7 @@ def place_labels(
     for arrow, pieces, is_cut in zip(picture.arrows, layout.routes, layout.cut, strict=True):
         if arrow.label and not is_cut:
             text = clean(arrow.label).replace("\n", " ")
-            width = text_width(columns(text), LABEL_SIZE)
+            width = text_width(text, LABEL_SIZE)
             spots = [(x - width / 2, y) for x, y in _along(pieces[0])]
             labels.append(_settle(ground, text, spots, arrow.flow))
     return labels
@@ -143,4 +132,4 @@ def _stub_names(
 
 def _beside(end: tuple[float, float], text: str) -> list[tuple[float, float]]:
     x, y = end
-    return [(x + 5, y), (x - 5 - text_width(columns(text), LABEL_SIZE), y)]
+    return [(x + 5, y), (x - 5 - text_width(text, LABEL_SIZE), y)]

@@ -23,7 +23,7 @@ from gradwitness.report.picture.svg_shapes import (
     fmt,
     text_width,
 )
-from gradwitness.report.text import columns, wrap
+from gradwitness.report.text import wrap
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -39,22 +39,9 @@ _GAP = 28.0
 def add_legend(
     root: ET.Element, picture: Picture, left: float, top: float, width: float, *, cut: bool
 ) -> float:
-    """Explain everything in the picture, and nothing else.
+    """Explain everything in the picture, and nothing else; return the ordinate below.
 
-    Parameters
-    ----------
-    root : Element
-        Gets the legend as one more group.
-    picture : Picture
-    left, top, width : float
-        Where the legend begins, and how wide it may be.
-    cut : bool
-        Whether arrows were cut into stubs.
-
-    Returns
-    -------
-    float
-        Ordinate of the legend's lower edge.
+    The legend begins at ``left`` and ``top``, and is one more group of the root.
     """
     group = ET.SubElement(root, "g", {"class": "legend"})
     rule = f"M{fmt(left, top)}H{fmt(left + width)}"
@@ -70,7 +57,7 @@ def add_legend(
     ):
         x = left
         for sign, words in items:
-            extent = _SAMPLE + text_width(columns(words), _SIZE)
+            extent = _SAMPLE + text_width(words, _SIZE)
             if x > left and x + extent > left + width:
                 x, y = left, y + _PITCH
             _add_sample(group, sign, x, y)
@@ -78,7 +65,7 @@ def add_legend(
             x += extent + _GAP
         y += _PITCH if items else 0.0
     for sentence in picture.legend + ((CUT_WORDS,) if cut else ()):
-        for line in wrap(sentence, int(width / text_width(1, _SIZE))):
+        for line in wrap(sentence, int(width / text_width(" ", _SIZE))):
             add_text(group, left, y, line, _SIZE, fill=QUIET)
             y += 17.0
     return y - 12.0

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from rich.cells import cell_len
+
 from gradwitness.report.picture.looks import GRADIENT, INKS, PAPER, SAVED, TEXT
 from gradwitness.report.picture.picture import Flow, Role
-from gradwitness.report.text import columns
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ CHAR = 0.602  # advance of DejaVu Sans Mono, in em
 BADGE = 9.0
 LABEL_SIZE = 10.5
 _CUT = 14.0
-_SLANT = 16.0
 _FOLD = 14.0
 _FLOW_INKS = {Flow.GRADIENT: GRADIENT, Flow.SAVED: SAVED}
 
@@ -30,7 +30,6 @@ INSETS = {
     Role.CUSTOM: 6.0,
     Role.LEAF: 10.0,
     Role.SAVED: 0.0,
-    Role.INPUT: _SLANT,
 }
 
 
@@ -46,7 +45,7 @@ class Label:
     @property
     def right(self) -> float:
         """Right end of the text."""
-        return self.left + text_width(columns(self.text), LABEL_SIZE)
+        return self.left + text_width(self.text, LABEL_SIZE)
 
 
 def fmt(*numbers: float) -> str:
@@ -77,7 +76,7 @@ def add_outline(
 ) -> None:
     """Draw the outline of a box of this role."""
     (x, y), (width, height) = corner, size
-    cut, fold, slant = (min(most, height / 3) for most in (_CUT, _FOLD, _SLANT))
+    cut, fold = (min(most, height / 3) for most in (_CUT, _FOLD))
     paint = {"fill": ink.ground, "stroke": ink.edge, "stroke-width": fmt(ink.thickness)}
     if role in (Role.RESULT, Role.OPERATION, Role.LEAF):
         radius = min(height / 2, 26.0) if role is Role.LEAF else 7.0
@@ -92,8 +91,6 @@ def add_outline(
             (x + cut, y), (right - cut, y), (right, y + cut), (right, bottom - cut),
             (right - cut, bottom), (x + cut, bottom), (x, bottom - cut), (x, y + cut),
         ]  # fmt: skip
-    elif role is Role.INPUT:
-        corners = [(x + slant, y), (right, y), (right - slant, bottom), (x, bottom)]
     else:
         corners = [(x, y), (right - fold, y), (right, y + fold), (right, bottom), (x, bottom)]
         paint["stroke-dasharray"] = "5 3"
@@ -198,6 +195,6 @@ def add_label(parent: ET.Element, label: Label) -> None:
     add_text(parent, label.left, baseline, label.text, LABEL_SIZE, fill=_FLOW_INKS[label.flow])
 
 
-def text_width(columns: int, size: float) -> float:
-    """Return the width of so many columns of text."""
-    return columns * size * CHAR
+def text_width(text: str, size: float) -> float:
+    """Return the width of a line of text."""
+    return cell_len(text) * size * CHAR

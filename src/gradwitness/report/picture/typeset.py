@@ -19,47 +19,17 @@ _MOST_PIXELS = 40e6
 def write_pdf(svg: str) -> bytes:
     """Convert an SVG document to a PDF page of the same size, one point per pixel.
 
-    Parameters
-    ----------
-    svg : str
-        A document with width and height in pixels, such as `write_svg` returns. One larger
-        than 14,400 points, the most that PDF readers must accept, is scaled down to that.
-
-    Returns
-    -------
-    bytes
-        The PDF file; the text in it is text, with its fonts embedded.
-
-    Raises
-    ------
-    MissingExtraError
-        If the typst package is not installed.
+    One larger than 14,400 points, the most that PDF readers must accept, is scaled down to that.
+    The text in it is text, with its fonts embedded. It takes the typst package.
     """
     width, height = _size(svg)
     return _compile(svg, min(1.0, _LARGEST_PAGE / max(width, height)), "pdf", 144.0)
 
 
 def write_png(svg: str, *, scale: float = 2.0, longest: int = 8000) -> bytes:
-    """Render an SVG document as PNG.
+    """Render an SVG document as PNG, ``scale`` pixels for each of its own, by the typst package.
 
-    Parameters
-    ----------
-    svg : str
-        A document with width and height in pixels, such as `write_svg` returns.
-    scale : float
-        PNG pixels per SVG pixel; less if the picture would become too large.
-    longest : int
-        Most pixels on a side; the picture has at most 40 million altogether.
-
-    Returns
-    -------
-    bytes
-        The PNG file.
-
-    Raises
-    ------
-    MissingExtraError
-        If the typst package is not installed.
+    They are fewer if the picture would have more than ``longest`` on a side, or than 40 million.
     """
     width, height = _size(svg)
     scale = min(scale, longest / max(width, height), math.sqrt(_MOST_PIXELS / (width * height)))

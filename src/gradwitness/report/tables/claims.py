@@ -10,10 +10,11 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from gradwitness._printable import listed
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.record import comparison_record, report_record
-from gradwitness.report.tables.terminal import FittingTable, styled
+from gradwitness.report.tables.terminal import FittingTable, required, styled
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -48,20 +49,24 @@ def claims(reports: Sequence[ClaimReport]) -> RenderableType:
             lines.append(styled(report.verdict))
             lines.append(f"  {_count(report)}\n")
         lines.append("verdict   ")
-        lines.append(styled(worst([report.verdict for report in reports])))
+        verdict = worst([report.verdict for report in reports])
+        lines.append(styled(verdict))
+        met = worst([report.required for report in reports])
+        lines.append(required(reports[0].digits, verdict, met))
         parts.append(lines)
     return Group(*parts)
 
 
 def claims_record(reports: Sequence[ClaimReport], program: Report | None) -> dict[str, Any]:
     """Return judged claims as plain data, with the judgement of the program if there is one."""
-    own = [] if program is None else [program.verdict]
-    verdict = worst([report.verdict for report in reports] + own)
+    parts: list[ClaimReport | Report] = [*reports, *([] if program is None else [program])]
+    verdict = worst([part.verdict for part in parts])
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "verdict": verdict,
-        "exit_code": verdict.exit_code,
+        "exit_code": worst([part.required for part in parts]).exit_code,
+        "required_digits": reports[0].digits if reports else None,
         "runs": [_record(report) for report in reports],
         "program": None if program is None else report_record(program),
     }
@@ -87,7 +92,7 @@ def _one(report: ClaimReport) -> RenderableType:
 
 def _cells(row: ClaimRow) -> dict[str, Text]:
     c = row.comparison
-    verdict = styled(row.verdict)
+    verdict = styled(row.verdict, c.relative_error)
     if row.inherited:
         verdict.append(" inherited")
     cells: dict[str, str | Text] = {
@@ -121,8 +126,8 @@ def cause_shown(cause: Cause) -> RenderableType:
     facts = {
         "what": cause.text,
         "at": cause.place,
-        "in": _names(cause.guilty),
-        "inherit": _names(cause.inherited),
+        "in": listed(cause.guilty, _LISTED),
+        "inherit": listed(cause.inherited, _LISTED),
         "fitted": fitted,
         "evidence": f"with it, the claims are within {short(cause.residual)} of what is allowed; "
         f"odds of a coincidence: 2^-{cause.bits:.0f}",
@@ -153,14 +158,17 @@ def _closing(report: ClaimReport) -> Text:
             style = "yellow" if row.verdict is Verdict.INCONCLUSIVE else "default"
             lines.append(f"{row.name}: {row.reason}\n", style=style)
     if report.unclaimed:
-        lines.append(f"unclaimed {_names(report.unclaimed)}\n", style="yellow")
+        lines.append(f"unclaimed {listed(report.unclaimed, _LISTED)}\n", style="yellow")
     if report.unknown:
-        lines.append(f"unknown   {_names(report.unknown)}: no gradient has this name or shape\n")
+        lines.append(
+            f"unknown   {listed(report.unknown, _LISTED)}: no gradient has this name or shape\n"
+        )
     for note in report.notes:
         lines.append(f"note      {note}\n")
     lines.append(f"claims    {_count(report)}\n")
     lines.append("verdict   ")
     lines.append(styled(report.verdict))
+    lines.append(required(report.digits, report.verdict, report.required))
     return lines
 
 
@@ -177,12 +185,6 @@ def _count(report: ClaimReport) -> str:
     text = ", ".join(f"{n} {said.get(v, 'inconclusive')}" for v, n in counts if n)
     missing = f"; {len(report.unclaimed)} not claimed" if report.unclaimed else ""
     return (text or "none judged") + missing
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_LISTED])
-    more = len(names) - _LISTED
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _record(report: ClaimReport) -> dict[str, Any]:

@@ -70,20 +70,9 @@ def full(outcome: Outcome) -> RenderableType:
 
 
 def write_folder(folder: Path, outcome: Outcome) -> list[Path]:
-    """Write all files of a run; return their paths.
+    """Write all files of a run, into a folder that is made if it is missing; return their paths.
 
     Everything is made before anything is written, and each file is replaced whole.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it is missing.
-    outcome : Outcome
-
-    Raises
-    ------
-    InputError
-        If the folder or a file cannot be written.
     """
     title = f"Autograd graph, verdict {outcome.verdict.value}"
     picture = draw(outcome.tape, outcome.report, title=title, subtitle=outcome.config.describe())

@@ -21,15 +21,8 @@ SHOWN = 10
 def commands(faults: Iterable[Fault]) -> list[str]:
     """Return workflow commands, one a line: errors for faults, warnings for doubts.
 
-    Parameters
-    ----------
-    faults : iterable of Fault
-        A fault that is there twice, at one line, is told once. What is more than GitHub shows is
-        counted in the last one.
-
-    Returns
-    -------
-    list of str
+    A fault that is there twice, at one line, is told once. What is more than GitHub shows is
+    counted in the last one.
     """
     by_place = {(f.verdict, f.title, f.line): f for f in faults}
     lines: list[str] = []
@@ -47,16 +40,9 @@ def commands(faults: Iterable[Fault]) -> list[str]:
 
 
 def annotation(level: str, title: str, text: str, line: str = "") -> str:
-    """Return one workflow command.
+    """Return one workflow command; what has a meaning to GitHub is escaped.
 
-    Parameters
-    ----------
-    level : str
-        ``error``, ``warning`` or ``notice``.
-    title, text : str
-        Any text; what has a meaning to GitHub is escaped.
-    line : str
-        ``file:line``, or empty.
+    The level is ``error``, ``warning`` or ``notice``; the line is ``file:line``, or empty.
     """
     place = {}
     path, _, number = line.rpartition(":")

@@ -30,14 +30,7 @@ _STYLES = {
 
 
 def marks_table(marks: Marks, *, answers: bool = False) -> RenderableType:
-    """Return marks for a terminal.
-
-    Parameters
-    ----------
-    marks : Marks
-    answers : bool
-        Show the right gradients too.
-    """
+    """Return marks for a terminal, with the right gradients only if asked."""
     parts: list[RenderableType] = [Text(f"{marks.title}: {marks.submission}\n", style="bold")]
     if marks.failure:
         parts.append(Text(f"Nothing could be graded: {marks.failure}\n", style="bold red"))

@@ -11,7 +11,7 @@ from rich.text import Text
 from gradwitness.judging.probe_results import AGAIN, CORNERS, KINDS
 from gradwitness.report.names import Names
 from gradwitness.report.record import finding_record, note_record
-from gradwitness.report.tables.terminal import describe, noted, styled
+from gradwitness.report.tables.terminal import describe, noted, required, styled
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def probe_record(probe: Probe) -> dict[str, Any]:
     """Return what the probes found as plain data."""
     return {
         "verdict": probe.verdict,
-        "exit_code": probe.verdict.exit_code,
+        "exit_code": probe.required.exit_code,
         "hidden": {title: list(kinds) for title, kinds in probe.hidden.items()},
         "skipped": list(probe.skipped),
         "seconds": probe.seconds,
@@ -114,6 +114,7 @@ def _closing(probe: Probe, hidden: dict[str, tuple[str, ...]]) -> Text:
     lines.append("verdict   ")
     lines.append(styled(probe.verdict))
     lines.append(" with probes")
+    lines.append(required(probe.report.digits, probe.verdict, probe.required))
     return lines
 
 

@@ -34,17 +34,10 @@ def set_of_rules() -> list[Rule]:
 
 
 def rule_text(name: str) -> RenderableType:
-    """Return what is known of an operation or an autograd node.
+    """Return what is known of an operation or an autograd node; case does not matter.
 
-    Parameters
-    ----------
-    name : str
-        ``aten.addmm``, ``addmm``, ``AddmmBackward0``, ``AccumulateGrad``; case does not matter.
-
-    Raises
-    ------
-    InputError
-        If nothing is known of it; the message names what is alike.
+    It is named ``aten.addmm``, ``addmm``, ``AddmmBackward0``, ``AccumulateGrad``. Raises
+    `InputError`, with what is alike, if nothing is known of it.
     """
     entry = find(name) or find(f"aten.{name}") or find_node(name)
     if entry is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,8 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from gradwitness.judging.compare import CANCELS
-from gradwitness.judging.finding import Step
+from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
+from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
 from gradwitness.verdict import Verdict
@@ -32,6 +34,9 @@ _STYLES = {
     Verdict.DISAGREES: "bold red",
     Verdict.INCONCLUSIVE: "yellow",
 }
+_LEAVE_OUT = "; judge='gradients' (--judge gradients) leaves it out of the verdict\n"
+# A disagreement below this share of the largest number, and its colour.
+_SMALL, _MILD = 0.1, "dark_orange"
 _RELEASED = (
     "\nnote      values were freed after judging to save memory: digits are not known, and the "
     "recording cannot be saved (watch(..., keep=None) keeps everything)"
@@ -40,9 +45,10 @@ _RELEASED = (
 _LISTED = 8
 
 
-def styled(verdict: Verdict) -> Text:
-    """Return a verdict in its colour."""
-    return Text(verdict.value, style=_STYLES[verdict])
+def styled(verdict: Verdict, relative_error: float = math.inf) -> Text:
+    """Return a verdict in its colour: a small disagreement is not as red as one without digits."""
+    small = verdict is Verdict.DISAGREES and relative_error < _SMALL
+    return Text(verdict.value, style=_MILD if small else _STYLES[verdict])
 
 
 def summary(report: Report, tape: Tape) -> RenderableType:
@@ -57,7 +63,13 @@ def summary(report: Report, tape: Tape) -> RenderableType:
             parts.append(Text("No operation was recorded either: other threads are not watched."))
     if report.wrong:
         names = Names(tape)
-        parts += [describe(finding, tape, names) for finding in report.wrong[:_LISTED]]
+        told: set[str] = set()
+        for finding in report.wrong[:_LISTED]:
+            seen, _, _ = finding.advice.partition("\n\n")
+            again = finding.advice and finding.advice in told
+            told.add(finding.advice)
+            shown = replace(finding, advice=f"{seen} the declaration above") if again else finding
+            parts.append(describe(shown, tape, names))
     if len(report.wrong) > _LISTED:
         parts.append(Text(f"... and {len(report.wrong) - _LISTED} more steps disagree."))
     parts += [noted(note) for note in report.notes]
@@ -68,16 +80,9 @@ def summary(report: Report, tape: Tape) -> RenderableType:
 
 
 class FittingTable:
-    """A table that leaves its less telling columns out where the terminal is narrow.
+    """A table that leaves out its less telling columns, in order, where the terminal is narrow.
 
-    Parameters
-    ----------
-    lines : sequence of dict
-        The cells of each line by column; at least one.
-    left : tuple of str
-        Columns that are not set flush right.
-    less_telling : tuple of str
-        Columns that may be left out, in this order.
+    Each line has its cells by column; all columns but those on the left are set flush right.
     """
 
     def __init__(
@@ -119,6 +124,8 @@ def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
     """Return one line for each gradient."""
     several = len({row.sweep for row in rows}) > 1
     lines = [_cells(row, several=several) for row in rows]
+    if all(row.verdict is not Verdict.DISAGREES for row in rows):
+        lines = [{k: v for k, v in cells.items() if k != "relative"} for cells in lines]
     return FittingTable(lines, ("gradient of", "verdict", "at"), _LESS_TELLING)
 
 
@@ -129,13 +136,14 @@ _LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "detects (relative)")
 def _cells(row: Row, *, several: bool) -> dict[str, Text]:
     """Return what a row shows, by column."""
     c = row.comparison
-    verdict = styled(row.verdict)
+    verdict = styled(row.verdict, row.relative_error)
     if row.inherited:
         verdict.append(" inherited")
     cells: dict[str, str | Text] = {
         "gradient of": f"{row.name} (pass {row.sweep + 1})" if several else row.name,
         "shape": "x".join(map(str, row.shape)) or "scalar",
         "verdict": verdict,
+        "relative": short(row.relative_error, 2),
         "worst error": short(c.error),
         "at": subscript(c.index),
         "x bound": short(c.ratio),
@@ -152,7 +160,8 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     """Return what is wrong at one step: what, where, how far, how far allowed, what next."""
     c = finding.comparison
     lines = Text()
-    lines.append("\nDISAGREES", style=_STYLES[Verdict.DISAGREES])
+    lines.append("\n")
+    lines.append(styled(Verdict.DISAGREES, c.relative_error))
     lines.append(f"  {finding.step.value}: {finding.title}\n")
     if finding.source is not None and (finding.source.line or finding.source.module):
         module = f" in module {finding.source.module}" if finding.source.module else ""
@@ -167,14 +176,31 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
         where = subscript(c.index) or "the number"
         lines.append(
             f"  worst    {where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}\n"
-            f"  error    {short(c.error)}, {short(c.ratio)} times the {short(c.bound)} that "
-            f"rounding allows\n"
+            f"  error    {short(c.error)}, {_allowed(c)}\n"
         )
+    of_largest = ""
+    if math.isfinite(c.relative_error):
+        of_largest = f"{short(c.relative_error)} of the largest number expected, "
+    lines.append(f"  relative {of_largest}{c.right_digits:.1f} digits right\n")
     lines.append(f"  extent   {c.refuted} of {c.size} elements")
     if finding.grade:
         lines.append(f"\n  evidence {finding.grade}")
+    if finding.advice:
+        seen, _, code = finding.advice.partition("\n\n")
+        lines.append(f"\n  next     {seen}\n")
+        if not code:
+            return lines
+        # Lines to copy are not wrapped.
+        pasted = Text(textwrap.indent(code, "    "), no_wrap=True, overflow="ignore")
+        return Group(lines, pasted)
     lines.append(f"\n  next     {_NEXT[finding.step]}")
     return lines
+
+
+def _allowed(c: Comparison) -> str:
+    if c.bound == 0:
+        return "where rounding allows none"
+    return f"{short(c.ratio)} times the {short(c.bound)} that rounding allows"
 
 
 def noted(note: Note) -> RenderableType:
@@ -214,10 +240,6 @@ def relative(line: str) -> str:
         return line
 
 
-def _is_coarse(c: Comparison) -> bool:
-    return c.verdict is Verdict.AGREES and c.reason != CANCELS and c.detects_relative > 0.1
-
-
 def totals(report: Report) -> RenderableType:
     """Return the closing lines: counts, coverage, reasons for doubt, the verdict."""
     lines = Text("\n")
@@ -234,6 +256,10 @@ def totals(report: Report) -> RenderableType:
     lines.append("judged    " + "; ".join(shares) + "\n")
     for reason, count in report.reasons().most_common(_LISTED):
         lines.append(f"inconclusive ({count}): {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
+        if reason in (COARSE, ALL_ZERO):
+            titles = [f.title for f in report.findings if f.comparison.reason == reason]
+            more = f" and {len(titles) - _LISTED} more" if len(titles) > _LISTED else ""
+            lines.append(f"          {'; '.join(titles[:_LISTED])}{more}\n")
     suspicious = sum(f.comparison.suspicious for f in report.findings)
     if suspicious:
         lines.append(
@@ -246,14 +272,27 @@ def totals(report: Report) -> RenderableType:
     declared = sum(f.grade.startswith("declared") for f in report.findings)
     if declared:
         lines.append(f"note      {declared} steps were judged against declared gradients\n")
-    coarse = sum(_is_coarse(f.comparison) for f in report.findings)
-    if coarse:
-        lines.append(
-            f"note      {coarse} steps agree, but only to about 10 % of their largest value\n"
-        )
     first = report.first_wrong
     if first is not None:
         lines.append(f"first wrong step: {first.title}\n", style=_STYLES[Verdict.DISAGREES])
+    apart = report.judge == GRADIENTS
+    undecided = report.forward is Verdict.INCONCLUSIVE
+    if undecided and (apart or report.gradients is not Verdict.INCONCLUSIVE):
+        lines.append("forward   ")
+        lines.append(styled(report.forward))
+        lines.append("; the verdict does not rest on it\n" if apart else _LEAVE_OUT)
+        lines.append("gradients ")
+        lines.append(styled(report.gradients))
+        lines.append("\n")
     lines.append("verdict   ")
-    lines.append(styled(report.verdict))
+    farthest = max((f.comparison.relative_error for f in report.wrong), default=math.inf)
+    lines.append(styled(report.verdict, farthest))
+    lines.append(required(report.digits, report.verdict, report.required))
     return lines
+
+
+def required(digits: float | None, verdict: Verdict, met: Verdict) -> str:
+    """Return what the verdict becomes if so many right digits are enough; nothing if none are."""
+    if digits is None or verdict is not Verdict.DISAGREES:
+        return ""
+    return f", to {digits:g} digits {met.value}"

@@ -20,17 +20,13 @@ scalar_rule(
 )
 
 
-@elementwise(
+prelu = scalar_rule(
     "aten._prelu_kernel",
     "y = where(x > 0, x, w * x)",
+    {"x": "where(x > 0, g, w * g)", "w": "where(x > 0, 0, x * g)"},
     meaning="lets the gradient through where the input was positive, and multiplies it by the "
     "weight elsewhere, at 0 too; the weight's own gradient is g x where the input was not positive",
 )
-def prelu(x: Array, w: Array) -> Array:
-    return np.where(x > 0, x, w * x)
-
-
-prelu.vjps(x="where(x > 0, g, w * g)", w="where(x > 0, 0, x * g)")
 
 
 @elementwise(

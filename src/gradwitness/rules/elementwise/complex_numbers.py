@@ -17,6 +17,7 @@ import numpy as np
 from gradwitness.rules.elementwise.rounding import sign_of
 from gradwitness.rules.kernel_ops import is_complex, over, paired, parts
 from gradwitness.rules.registry import Array, Rule, elementwise, rule
+from gradwitness.rules.scalar_rule import scalar_rule
 
 # The engine conjugates the gradient before the vjp and after it.
 HOLOMORPHIC = frozenset(
@@ -62,8 +63,7 @@ def complex_(re: Array, im: Array) -> Array:
     return paired(re, im)
 
 
-complex_.vjp("re", "real(g)")(lambda g: np.real(g))
-complex_.vjp("im", "imag(g)")(lambda g: np.imag(g))
+complex_.vjps(re="real(g)", im="imag(g)")
 
 
 @elementwise(
@@ -76,11 +76,9 @@ def polar(size: Array, phase: Array) -> Array:
     return paired(size * np.cos(phase), size * np.sin(phase))
 
 
-polar.vjp("size", "real(g) * cos(phase) + imag(g) * sin(phase)")(
-    lambda g, phase: np.real(g) * np.cos(phase) + np.imag(g) * np.sin(phase)
-)
-polar.vjp("phase", "imag(g) * real(y) - real(g) * imag(y)")(
-    lambda g, y: np.imag(g) * np.real(y) - np.real(g) * np.imag(y)
+polar.vjps(
+    size="real(g) * cos(phase) + imag(g) * sin(phase)",
+    phase="imag(g) * real(y) - real(g) * imag(y)",
 )
 
 
@@ -108,17 +106,13 @@ def view_as_complex(x: Array) -> Array:
 view_as_complex.vjp("x", "parts(g)")(lambda g: parts(g))
 
 
-@elementwise(
+scalar_rule(
     "aten._conj",
     "y = conj(x)",
+    "conj(g)",
     meaning="conjugates the gradient",
     aliases=("aten._conj_physical", "aten.conj_physical"),
 )
-def conj(x: Array) -> Array:
-    return np.conjugate(x)
-
-
-conj.vjp("x", "conj(g)")(lambda g: np.conjugate(g))
 
 
 @rule(
@@ -130,8 +124,7 @@ def vdot(a: Array, b: Array) -> Array:
     return np.conjugate(a) @ b
 
 
-vdot.vjp("a", "conj(g) * b")(lambda g, b: np.conjugate(g) * b)
-vdot.vjps(b="g * a")
+vdot.vjps(a="conj(g) * b", b="g * a")
 
 
 @elementwise(
@@ -142,7 +135,8 @@ vdot.vjps(b="g * a")
 )
 def angle(x: Array) -> Array:
     if not is_complex(x):
-        return np.where(np.less(x, 0), np.pi, 0 * x)
+        # NaN stays NaN; an infinity does not become one.
+        return np.where(np.less(x, 0), np.pi, 0 * np.minimum(np.maximum(x, -1), 1))
     return np.arctan2(np.imag(x), np.real(x))
 
 

@@ -14,28 +14,48 @@ from gradwitness.rules.scalar_rule import scalar_rule
 _LOG_2 = math.log(2)
 
 
-@rule(
+def _enter_times_log(name: str, log: np.ufunc, pole: int, slope: str, *, meaning: str) -> None:
+    """Enter a times a logarithm of b, which is 0 one above its pole; 0 times anything is 0."""
+    word, neutral = log.__name__, pole + 1
+    nowhere = f"(a == 0) & (b <= {pole})"
+
+    @rule(
+        name,
+        f"y = where(a == 0, 0, a * {word}(where(a == 0, {neutral}, b)))",
+        meaning=f"{meaning}, the factor gets 0",
+        composite=True,
+    )
+    def entered(a: Array, b: Array) -> Array:
+        zero = np.equal(a, 0) & ~np.isnan(b)
+        return np.where(zero, 0, a * log(np.where(zero, neutral, b)))
+
+    @entered.vjp("a", f"g * where({nowhere}, 0, {word}(where({nowhere}, {neutral}, b)))")
+    def _(g: Array, a: Array, b: Array) -> Array:
+        none = np.equal(a, 0) & np.less_equal(b, pole)
+        logarithm = log(np.where(none, neutral, b))
+        # Torch forms the same of g and b: a gradient of 0 stays 0.
+        product = np.where(np.equal(g, 0) & ~np.isnan(b), 0, g * logarithm)
+        return np.where(none, 0, product)
+
+    entered.vjps(b=slope)
+
+
+_enter_times_log(
     "aten.xlogy",
-    "y = where(a == 0, 0, a * log(where(a == 0, 1, b)))",
+    np.log,
+    0,
+    "g * a / b",
     meaning="multiplies the gradient by log b for the factor, and by a / b for the argument; where "
-    "the factor is 0 and the argument not positive, the factor gets 0",
-    composite=True,
+    "the factor is 0 and the argument not positive",
 )
-def xlogy(a: Array, b: Array) -> Array:
-    zero = np.equal(a, 0) & ~np.isnan(b)
-    return np.where(zero, 0, a * np.log(np.where(zero, 1, b)))
-
-
-@xlogy.vjp("a", "g * where((a == 0) & (b <= 0), 0, log(where((a == 0) & (b <= 0), 1, b)))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    none = np.equal(a, 0) & np.less_equal(b, 0)
-    logarithm = np.log(np.where(none, 1, b))
-    # Torch forms xlogy(g, b): a gradient of 0 stays 0.
-    product = np.where(np.equal(g, 0) & ~np.isnan(b), 0, g * logarithm)
-    return np.where(none, 0, product)
-
-
-xlogy.vjps(b="g * a / b")
+_enter_times_log(
+    "aten.special_xlog1py",
+    np.log1p,
+    -1,
+    "g * a / (b + 1)",
+    meaning="multiplies the gradient by log(1 + b) for the factor, and by a / (1 + b) for the "
+    "argument; where the factor is 0 and the argument not above -1",
+)
 
 
 @rule(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import scipy
@@ -12,52 +11,39 @@ from gradwitness.rules.kernel_ops import is_complex, over
 from gradwitness.rules.registry import Array, elementwise
 from gradwitness.rules.scalar_rule import scalar_rule
 
-
-@elementwise(
+scalar_rule(
     "aten.add",
     "y = a + alpha * b",
+    {"a": "g", "b": "alpha * g"},
     meaning="passes the gradient on to both summands",
+    parameters={"alpha": 1},
     composite=True,
 )
-def add(a: Array, b: Array, *, alpha: Any = 1) -> Array:
-    return a + alpha * b
 
-
-add.vjps(a="g", b="alpha * g")
-
-
-@elementwise(
+_DIFFERENCE = "passes the gradient on to the minuend, and its negative to the subtrahend"
+scalar_rule(
     "aten.sub",
     "y = a - alpha * b",
-    meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
+    {"a": "g", "b": "-alpha * g"},
+    meaning=_DIFFERENCE,
+    parameters={"alpha": 1},
     composite=True,
 )
-def sub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
-    return a - alpha * b
-
-
-sub.vjps(a="g", b="-alpha * g")
-
-
-@elementwise(
+scalar_rule(
     "aten.rsub",
     "y = b - alpha * a",
-    meaning="passes the gradient on to the minuend, and its negative to the subtrahend",
+    {"a": "-alpha * g", "b": "g"},
+    meaning=_DIFFERENCE,
+    parameters={"alpha": 1},
     composite=True,
 )
-def rsub(a: Array, b: Array, *, alpha: Any = 1) -> Array:
-    return b - alpha * a
 
-
-rsub.vjps(a="-alpha * g", b="g")
-
-
-@elementwise("aten.mul", "y = a * b", meaning="multiplies the gradient by the other factor")
-def mul(a: Array, b: Array) -> Array:
-    return a * b
-
-
-mul.vjps(a="g * b", b="g * a")
+scalar_rule(
+    "aten.mul",
+    "y = a * b",
+    {"a": "g * b", "b": "g * a"},
+    meaning="multiplies the gradient by the other factor",
+)
 
 
 @elementwise(
@@ -158,8 +144,8 @@ scalar_rule(
 scalar_rule(
     "aten.log10",
     "y = log10(x)",
-    # Divided twice: log(10) lies half way between two doubles, and torch takes the other one.
-    "g / x / log(10)",
+    # log(10) lies half way between two doubles, and torch takes this one.
+    "g / (x * 2.3025850929940456)",
     meaning="divides the gradient by x log(10)",
 )
 

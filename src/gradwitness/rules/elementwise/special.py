@@ -86,9 +86,13 @@ def i1(x: Array) -> Array:
     return scipy.special.i1(x)
 
 
-@i1.vjp("x", "g * where(x == 0, 0.5, bessel(0, x) - y / where(x == 0, 1, x))")
+# Whose inverse overflows.
+_TINY = 1e-300
+
+
+@i1.vjp("x", "g * where(abs(x) < 1e-300, 0.5, bessel(0, x) - y / where(x == 0, 1, x))")
 def _(g: Array, y: Array, x: Array) -> Array:
-    zero = np.equal(x, 0)
+    zero = np.less(np.absolute(x), _TINY)
     return g * np.where(zero, 0.5, scipy.special.i0(x) - y * (1 / np.where(zero, 1, x)))
 
 
@@ -103,10 +107,11 @@ def i1e(x: Array) -> Array:
 
 @i1e.vjp(
     "x",
-    "g * where(x == 0, 0.5, exp(-abs(x)) * bessel(0, x) - y * (sign(x) + 1 / where(x == 0, 1, x)))",
+    "g * where(abs(x) < 1e-300, 0.5, "
+    "exp(-abs(x)) * bessel(0, x) - y * (sign(x) + 1 / where(x == 0, 1, x)))",
 )
 def _(g: Array, y: Array, x: Array) -> Array:
-    zero = np.equal(x, 0)
+    zero = np.less(np.absolute(x), _TINY)
     return g * np.where(
         zero, 0.5, scipy.special.i0e(x) - y * (np.sign(x) + 1 / np.where(zero, 1, x))
     )
@@ -175,27 +180,3 @@ def entr(x: Array) -> Array:
 
 
 entr.vjp("x", "g * (-1 - log(x))")(lambda g, x: g * (-(1 + np.log(x))))
-
-
-@rule(
-    "aten.special_xlog1py",
-    "y = where(a == 0, 0, a * log1p(where(a == 0, 0, b)))",
-    meaning="multiplies the gradient by log(1 + b) for the factor, and by a / (1 + b) for the "
-    "argument; where the factor is 0 and the argument not above -1, the factor gets 0",
-    composite=True,
-)
-def xlog1py(a: Array, b: Array) -> Array:
-    zero = np.equal(a, 0) & ~np.isnan(b)
-    return np.where(zero, 0, a * np.log1p(np.where(zero, 0, b)))
-
-
-@xlog1py.vjp("a", "g * where((a == 0) & (b <= -1), 0, log1p(where((a == 0) & (b <= -1), 0, b)))")
-def _(g: Array, a: Array, b: Array) -> Array:
-    none = np.equal(a, 0) & np.less_equal(b, -1)
-    logarithm = np.log1p(np.where(none, 0, b))
-    # Torch forms xlog1py(g, b): a gradient of 0 stays 0.
-    product = np.where(np.equal(g, 0) & ~np.isnan(b), 0, g * logarithm)
-    return np.where(none, 0, product)
-
-
-xlog1py.vjps(b="g * a / (b + 1)")

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.shape.create import plain
 
 
 def _thinned(x: Array, mask: Array, p: Any, train: bool | None) -> Array:
     """Return what the mask keeps, over the probability of keeping it."""
     if train is False:
         return x
-    if getattr(p, "value", p) == 1:
+    if plain(p) == 1:
         return 0 * x
     return np.where(mask, x, 0) * (1 / (1 - p))
 

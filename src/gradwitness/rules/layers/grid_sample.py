@@ -2,6 +2,8 @@
 
 A pixel's weight is a hat around its place: it goes down to 0 at the next pixels. Two pixels on
 either side are asked, so that a rounding error which moves a place past a pixel is counted too.
+In 16-bit formats places are off by a good part of a pixel: there they are rounded as
+kernels do, and known.
 ``interpolation_mode``: 0 linear, 1 nearest; ``padding_mode``: 0 zeros, 1 border, 2 reflection.
 """
 
@@ -13,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import ignore_error
+from gradwitness.rules.kernel_ops import accumulate_in_format, ignore_error, is_certain, stored
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.indexing import added_up
 
@@ -40,20 +42,23 @@ def _reflected(at: Array, size: int, align: bool) -> tuple[Array, Array]:
     low, span = (0.0, size - 1.0) if align else (-0.5, float(size))
     if span == 0:
         return 0 * at, 0 * at
-    away = at - low
+    away = stored(at - low, at)
     away, turned = np.absolute(away), 2 * _begun(away) - 1
     spans = np.floor(away / span)
     periods = np.floor(ignore_error(spans) / 2)
-    inside = away - 2 * span * periods
-    return span - np.absolute(span - inside) + low, turned * (1 - 2 * (spans - 2 * periods))
+    inside = stored(away - 2 * span * periods, away)
+    folded = stored(span - np.absolute(span - inside), inside)
+    return stored(folded + low, folded), turned * (1 - 2 * (spans - 2 * periods))
 
 
 def _position(coordinate: Array, size: int, padding: int, align: bool) -> tuple[Array, Array]:
     """Return the place among the pixels of an axis, and how it moves with the coordinate."""
+    shifted = stored(coordinate + 1, coordinate)
     if align:
-        at, slope = (coordinate + 1) / 2 * (size - 1), (size - 1) / 2
+        at, slope = stored(shifted / 2 * (size - 1), shifted), (size - 1) / 2
     else:
-        at, slope = ((coordinate + 1) * size - 1) / 2, size / 2
+        scaled = stored(shifted * size, shifted)
+        at, slope = stored((scaled - 1) / 2, scaled), size / 2
     turned: Any = 1
     if padding == _REFLECTION:
         at, turned = _reflected(at, size, align)
@@ -69,18 +74,24 @@ def _taps(coordinate: Array, size: int, mode: int, padding: int, align: bool) ->
     if mode == _NEAREST:
         at, slope = np.rint(at), np.zeros_like(coordinate)
     first = np.floor(ignore_error(at))
+    if is_certain(at):
+        past = stored(at - first, at)
+        taps = [_tap(first, size, 1 - past, -slope), _tap(first + 1, size, past, slope)]
+        return taps[:1] if mode == _NEAREST else taps
     taps = []
     for step in (-1, 0, 1) if mode == _NEAREST else (-1, 0, 1, 2):
-        place = first + step
-        gap = at - place
+        gap = at - (first + step)
         weight = np.maximum(1 - np.absolute(gap), 0)
         # What lies so far off that no rounding brings it near.
         weight = np.where(np.absolute(ignore_error(gap)) > 1.25, 0, weight)
         hat = _begun(gap + 1) - 2 * _begun(gap) + _begun(gap - 1)
-        exists = (place >= 0) & (place < size)
-        place = np.minimum(np.maximum(place, 0), size - 1).astype(np.int64)
-        taps.append(_Tap(place, exists, weight, hat * slope))
+        taps.append(_tap(first + step, size, weight, hat * slope))
     return taps
+
+
+def _tap(place: Array, size: int, weight: Array, slope: Array) -> _Tap:
+    inside = np.minimum(np.maximum(place, 0), size - 1).astype(np.int64)
+    return _Tap(inside, (place >= 0) & (place < size), weight, slope)
 
 
 class _Sample(NamedTuple):
@@ -135,7 +146,7 @@ def _read(x: Array, sample: _Sample) -> Array:
 
 
 def _to_image(g: Array, x: Array, samples: list[_Sample]) -> Array:
-    parts = np.stack([g * _weight(sample) for sample in samples])
+    parts = accumulate_in_format(np.stack([g * _weight(sample) for sample in samples]))
     return added_up(parts, np.stack([sample.places for sample in samples]), x)
 
 
@@ -143,7 +154,7 @@ def _to_grid(g: Array, x: Array, samples: list[_Sample]) -> Array:
     axes = []
     for axis in reversed(range(x.ndim - 2)):
         parts = [g * _read(x, sample) * _weight(sample, axis) for sample in samples]
-        axes.append(np.sum(np.stack(parts), axis=(0, 2)))
+        axes.append(np.sum(accumulate_in_format(np.stack(parts)), axis=(0, 2)))
     return np.stack(axes, axis=-1)
 
 
@@ -167,12 +178,14 @@ def _sampler(axes: int, node: str) -> None:
         meaning="gives each pixel the gradients of the places that it was read for, times its "
         "weight there, and each place the gradient times the slope of the image",
         node=node,
+        composite=True,
     )
     def grid_sampler(
         x: Array, grid: Array, *, interpolation_mode: int, padding_mode: int, align_corners: bool
     ) -> Array:
         samples = _samples(x, grid, interpolation_mode, padding_mode, align_corners)
-        return np.sum(np.stack([_read(x, s) * _weight(s) for s in samples]), axis=0)
+        parts = np.stack([_read(x, s) * _weight(s) for s in samples])
+        return np.sum(accumulate_in_format(parts), axis=0)
 
     @grid_sampler.vjp("x", f"to_image(g, x, grid, {_WHERE})")
     def _(g: Array, x: Array, grid: Array, **how: Any) -> Array:

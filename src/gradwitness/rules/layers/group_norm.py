@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.reduce.sum_mean import all_but
 from gradwitness.rules.registry import Array, Shaped, rule
 
 
@@ -96,11 +97,6 @@ def _(g: Any, x: Shaped, *, group: int) -> Array:
     return np.reshape(np.sum(np.sum(_channels(g[0], group), axis=3), axis=0), (x.shape[1],))
 
 
-def _but(x: Array, dim: int) -> tuple[int, ...]:
-    """Return all axes but one."""
-    return tuple(axis for axis in range(x.ndim) if axis != dim % x.ndim)
-
-
 @rule(
     "aten._weight_norm_interface",
     "y = v * (s / length(v, dim)), length(v, dim)",
@@ -108,16 +104,16 @@ def _but(x: Array, dim: int) -> tuple[int, ...]:
     "by magnitude over length; the magnitude gets the part along the unit vector",
 )
 def weight_norm(v: Array, s: Array, *, dim: int = 0) -> tuple[Array, Array]:
-    length = np.sqrt(np.sum(v * v, axis=_but(v, dim), keepdims=True))
+    length = np.sqrt(np.sum(v * v, axis=all_but(v, dim), keepdims=True))
     return v * (s / length), length
 
 
 @weight_norm.vjp("v", "s / length(v, dim) * off_direction(g[0], v, dim)")
 def _(g: Any, y1: Array, v: Array, s: Array, *, dim: int) -> Array:
-    along = np.sum(g[0] * v, axis=_but(v, dim), keepdims=True)
+    along = np.sum(g[0] * v, axis=all_but(v, dim), keepdims=True)
     return (s / y1) * (g[0] - v * (along / (y1 * y1)))
 
 
 weight_norm.vjp("s", "along_direction(g[0], v, dim)")(
-    lambda g, y1, v, *, dim: np.sum(g[0] * v, axis=_but(v, dim), keepdims=True) / y1
+    lambda g, y1, v, *, dim: np.sum(g[0] * v, axis=all_but(v, dim), keepdims=True) / y1
 )

@@ -12,18 +12,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import ignore_error, round_to_format
 from gradwitness.rules.registry import Array, rule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Sizes: TypeAlias = tuple[int, ...]
 
 
-def _moments(x: Array, over: Sizes, eps: Any) -> tuple[Array, Array]:
-    """Return mean and inverse deviation over some axes, which stay with length 1."""
+def _moments(
+    x: Array, over: Sizes, eps: Any, stored: Callable[[Array], Array] = lambda mean: mean
+) -> tuple[Array, Array]:
+    """Return mean and inverse deviation over some axes, which stay with length 1.
+
+    The deviation is that from the mean as it is stored.
+    """
     count = math.prod(x.shape[axis] for axis in over)
-    mean = np.sum(x, axis=over, keepdims=True) / count
+    mean = stored(np.sum(x, axis=over, keepdims=True) / count)
     gap = x - mean
     variance = np.sum(gap * gap, axis=over, keepdims=True) / count
     return mean, 1 / np.sqrt(variance + eps)
@@ -93,7 +99,7 @@ layer_norm.vjp("b", "add_up(g[0], shape(b))")(
 )
 
 
-def _per_channel(w: Array, x: Array) -> Array:
+def per_channel(w: Array, x: Array) -> Array:
     """Give one number for each channel, which is axis 1 of x, the axes of x."""
     return np.reshape(w, (1, w.shape[0], *(1,) * (x.ndim - 2)))
 
@@ -106,8 +112,8 @@ def _statistics(
     x: Array, mean: Array | None, variance: Array | None, training: bool, eps: Any
 ) -> tuple[Array, Array]:
     if training or mean is None or variance is None:
-        return _moments(x, _but_channel(x), eps)
-    return _per_channel(mean, x), 1 / np.sqrt(_per_channel(variance, x) + eps)
+        return _moments(x, _but_channel(x), eps, round_to_format)
+    return per_channel(mean, x), 1 / np.sqrt(per_channel(variance, x) + eps)
 
 
 @rule(
@@ -116,7 +122,6 @@ def _statistics(
     meaning="takes out of the gradient its mean over the batch and its part along the normalised "
     "input, in training, and multiplies by weight over deviation; weight and bias get sums",
     ignores=("momentum",),
-    composite=True,
     apart="_c,c,c,c,c->_c,c,c",
 )
 def batch_norm(
@@ -129,11 +134,15 @@ def batch_norm(
     training: bool,
     eps: Any,
 ) -> tuple[Array, Array, Array]:
-    mean, r = _statistics(x, running_mean, running_var, training, eps)
-    scale = r if w is None else r * _per_channel(w, x)
-    shift = -mean * scale if b is None else _per_channel(b, x) - mean * scale
+    mean, r = map(round_to_format, _statistics(x, running_mean, running_var, training, eps))
+    # The kernel for strides of any kind rounds the gap and its product with r as well.
+    scale = round_to_format(round_to_format(r if w is None else r * per_channel(w, x)))
+    # An error of the scale, which x and mean share, acts on the gap between them.
+    factor = ignore_error(scale)
+    shift = -mean * factor if b is None else per_channel(b, x) - mean * factor
+    y = x * factor + shift + (x - mean) * (scale - factor)
     kept = (mean, r) if training else (np.zeros_like(x, shape=(0,)),) * 2
-    return (x * scale + shift, *(np.reshape(statistic, (statistic.size,)) for statistic in kept))
+    return (y, *(np.reshape(statistic, (statistic.size,)) for statistic in kept))
 
 
 def _kept(
@@ -147,7 +156,7 @@ def _kept(
 ) -> tuple[Array, Array]:
     """Return the statistics that backward starts from: in training the recorded ones."""
     if training:
-        return _per_channel(saved_mean, x), _per_channel(saved_inverse, x)
+        return per_channel(saved_mean, x), per_channel(saved_inverse, x)
     return _statistics(x, mean, variance, training, eps)
 
 
@@ -165,7 +174,7 @@ def _(
     eps: Any,
 ) -> Array:
     mean, r = _kept(y1, y2, x, running_mean, running_var, training, eps)
-    scale = r if w is None else r * _per_channel(w, x)
+    scale = r if w is None else r * per_channel(w, x)
     if not training:
         return g[0] * scale
     over = _but_channel(x)

@@ -22,7 +22,7 @@ from gradwitness.rules.layers.windows import (
     planes_apart,
 )
 from gradwitness.rules.registry import Array, rule
-from gradwitness.rules.shape.indexing import added_up, filled, numbered
+from gradwitness.rules.shape.indexing import added_up, filled, flat, numbered, once
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -184,10 +184,7 @@ def _unpooled(x: Array, indices: Array, output_size: Sizes) -> Array:
     count, points = math.prod(x.shape[: x.ndim - many]), math.prod(output_size)
     element = np.reshape(np.arange(count * points), (count, points))
     index = np.reshape(indices, (count, math.prod(x.shape[x.ndim - many :])))
-    places = np.take_along_axis(element, index, axis=1)
-    if np.unique(places).size != places.size:
-        raise NotImplementedError("several numbers written to one place: which of them stays?")
-    return np.reshape(places, x.shape)
+    return once(np.reshape(np.take_along_axis(element, index, axis=1), x.shape))
 
 
 @rule(
@@ -204,4 +201,4 @@ def max_unpool2d(x: Array, indices: Array, *, output_size: Sizes) -> Array:
 
 @max_unpool2d.vjp("x", "repool(g, x, indices)")
 def _(g: Array, x: Array, indices: Array, *, output_size: Sizes) -> Array:
-    return np.reshape(g, (math.prod(g.shape),))[_unpooled(x, indices, output_size)]
+    return flat(g)[_unpooled(x, indices, output_size)]

@@ -112,18 +112,15 @@ def _back(operand: str, number: int, sent: Callable[[_Pass], Array]) -> None:
         v: Array,
         h: Array,
         c: Array,
-        *,
-        reverse: bool,
-        batch_sizes: tuple[int, ...],
-        mode: int,
-        has_biases: bool,
+        **how: Any,
     ) -> Array:
-        _covered(mode, batch_sizes)
+        _covered(how["mode"], how["batch_sizes"])
+        reverse: bool = how["reverse"]
         x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
         x, states = (_in_time(item, reverse) for item in (x, enter_kernel(y0)))
         before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
         z = x @ w.T + before @ u.T
-        z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if has_biases else z
+        z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if how["has_biases"] else z
         back = _through_time(g, [*map(round_to_format, _activated(z))], u, c, reverse)
         to = leave_kernel(sent(_Pass(x, w, before, *back)))
         return _in_time(to, reverse) if operand == "x" else to

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
-from gradwitness.rules.layers.resize_nearest import SCALES, plain, scaled_axes
+from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
 from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.shape.create import plain
 from gradwitness.rules.shape.indexing import numbered
 
 if TYPE_CHECKING:

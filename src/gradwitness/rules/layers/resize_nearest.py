@@ -8,11 +8,7 @@ import numpy as np
 
 from gradwitness.rules.layers.windows import Sizes, Windows
 from gradwitness.rules.registry import Array, Rule, rule
-
-
-def plain(number: Any) -> Any:
-    """Return a number that torch keeps in double precision as it is."""
-    return getattr(number, "value", number)
+from gradwitness.rules.shape.create import plain
 
 
 def _line(n: int, count: int, scale: Any, exact: bool) -> Array:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format, continue_from
-from gradwitness.rules.linalg.solving import turned
 from gradwitness.rules.registry import Array, rule
 
 
@@ -21,24 +20,21 @@ def mm(A: Array, B: Array) -> Array:
     return A @ B
 
 
-mm.vjp("A", "g @ B.T")(lambda g, B: g @ B.T)
-mm.vjp("B", "A.T @ g")(lambda g, A: A.T @ g)
+mm.vjps(A="g @ B.T", B="A.T @ g")
 
 
-@rule(
+def _added_product(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
+
+
+addmm = rule(
     "aten.addmm",
     "y = alpha * (A @ B) + beta * b",
     meaning="sends g B^T and A^T g to the factors, and the gradient summed over the batch to the "
     "bias",
     apart="ij,ik,kj->ij",
-)
-def addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
-
-
-addmm.vjps(b="beta * g")
-addmm.vjp("A", "alpha * (g @ B.T)")(lambda g, B, *, alpha: alpha * (g @ B.T))
-addmm.vjp("B", "alpha * (A.T @ g)")(lambda g, A, *, alpha: alpha * (A.T @ g))
+)(_added_product)
+addmm.vjps(b="beta * g", A="alpha * (g @ B.T)", B="alpha * (A.T @ g)")
 
 
 @rule(
@@ -51,12 +47,7 @@ def bmm(A: Array, B: Array) -> Array:
     return A @ B
 
 
-bmm.vjp("A", "g @ swap(B, 1, 2)")(lambda g, B: g @ turned(B))
-bmm.vjp("B", "swap(A, 1, 2) @ g")(lambda g, A: turned(A) @ g)
-
-
-def _outer(u: Array, v: Array) -> Array:
-    return u.reshape(-1, 1) * v.reshape(1, -1)
+bmm.vjps(A="g @ swap(B, 1, 2)", B="swap(A, 1, 2) @ g")
 
 
 @rule(
@@ -68,8 +59,7 @@ def mv(A: Array, v: Array) -> Array:
     return A @ v
 
 
-mv.vjp("A", "outer(g, v)")(lambda g, v: _outer(g, v))
-mv.vjp("v", "A.T @ g")(lambda g, A: A.T @ g)
+mv.vjps(A="outer(g, v)", v="A.T @ g")
 
 
 @rule(
@@ -84,20 +74,19 @@ def dot(a: Array, b: Array) -> Array:
 dot.vjps(a="g * b", b="g * a")
 
 
-@rule(
+baddbmm = rule(
     "aten.baddbmm",
     "y = alpha * (A @ B) + beta * b",
     meaning="sends g B^T and A^T g to the factors, for each member of the batch, and the gradient "
     "to the summand",
     apart="nij,nik,nkj->nij",
-)
-def baddbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
-    return continue_from(alpha * (A @ B), beta * b, A.shape[-1])
-
-
-baddbmm.vjps(b="beta * g")
-baddbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")(lambda g, B, *, alpha: alpha * (g @ turned(B)))
-baddbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")(lambda g, A, *, alpha: alpha * (turned(A) @ g))
+)(_added_product)
+_BATCHED = {
+    "b": "beta * g",
+    "A": "alpha * (g @ swap(B, 1, 2))",
+    "B": "alpha * (swap(A, 1, 2) @ g)",
+}
+baddbmm.vjps(**_BATCHED)
 
 
 def _three(a: Array, b: Array, c: Array, *, added: Any, summed: Any, unrolled: int = 1) -> Array:
@@ -160,9 +149,7 @@ def addmv(b: Array, A: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arr
     return continue_from(alpha * (A @ v), beta * b, A.shape[-1])
 
 
-addmv.vjps(b="beta * g")
-addmv.vjp("A", "alpha * outer(g, v)")(lambda g, v, *, alpha: alpha * _outer(g, v))
-addmv.vjp("v", "alpha * (A.T @ g)")(lambda g, A, *, alpha: alpha * (A.T @ g))
+addmv.vjps(b="beta * g", A="alpha * outer(g, v)", v="alpha * (A.T @ g)")
 
 
 @rule(
@@ -175,9 +162,7 @@ def addr(b: Array, u: Array, v: Array, *, beta: Any = 1, alpha: Any = 1) -> Arra
     return beta * b + alpha * u.reshape(-1, 1) * v.reshape(1, -1)
 
 
-addr.vjps(b="beta * g")
-addr.vjp("u", "alpha * (g @ v)")(lambda g, v, *, alpha: alpha * (g @ v))
-addr.vjp("v", "alpha * (g.T @ u)")(lambda g, u, *, alpha: alpha * (g.T @ u))
+addr.vjps(b="beta * g", u="alpha * (g @ v)", v="alpha * (g.T @ u)")
 
 
 @rule(
@@ -195,6 +180,4 @@ def addbmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Ar
     return y
 
 
-addbmm.vjps(b="beta * g")
-addbmm.vjp("A", "alpha * (g @ swap(B, 1, 2))")(lambda g, B, *, alpha: alpha * (g @ turned(B)))
-addbmm.vjp("B", "alpha * (swap(A, 1, 2) @ g)")(lambda g, A, *, alpha: alpha * (turned(A) @ g))
+addbmm.vjps(**_BATCHED)

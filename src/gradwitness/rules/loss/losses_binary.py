@@ -30,6 +30,11 @@ def _weighed(terms: Array, weight: Array | None) -> Array:
     return terms if weight is None else terms * weight
 
 
+def shared(terms: Array, x: Array, weight: Array | None, reduction: int) -> Array:
+    """Return the gradients that terms of a loss get, by their weights and its reduction."""
+    return _weighed(terms, weight) * share(x.size, reduction)
+
+
 @rule(
     "aten.binary_cross_entropy",
     "y = reduce(weighed((t - 1) * limited_log(1 - x) - t * limited_log(x), weight), reduction)",
@@ -49,14 +54,14 @@ def binary_cross_entropy(
 )
 def _(g: Array, x: Array, t: Array, weight: Array | None, *, reduction: int) -> Array:
     slope = g * (x - t) / np.maximum((1 - x) * x, _LEAST_VARIANCE)
-    return _weighed(slope, weight) * share(x.size, reduction)
+    return shared(slope, x, weight, reduction)
 
 
 @binary_cross_entropy.vjp("t", "weighed(g * (log(1 - x) - log(x)), weight) / share(x, reduction)")
 def _(g: Array, x: Array, weight: Array | None, *, reduction: int) -> Array:
     # Without limits, here.
     slope = g * (np.log1p(-x) - np.log(x))
-    return _weighed(slope, weight) * share(x.size, reduction)
+    return shared(slope, x, weight, reduction)
 
 
 def _log_sigmoid(x: Array) -> Array:
@@ -95,7 +100,7 @@ def _(
         slope = sigmoid_of(x) - t
     else:
         slope = (pos_weight * t + 1 - t) * sigmoid_of(x) - pos_weight * t
-    return _weighed(slope * g, weight) * share(x.size, reduction)
+    return shared(slope * g, x, weight, reduction)
 
 
 @binary_cross_entropy_with_logits.vjp(
@@ -106,7 +111,7 @@ def _(
     g: Array, x: Array, weight: Array | None, pos_weight: Array | None, *, reduction: int
 ) -> Array:
     slope = -x if pos_weight is None else _log_sigmoid(-x) - pos_weight * _log_sigmoid(x)
-    return _weighed(slope * g, weight) * share(x.size, reduction)
+    return shared(slope * g, x, weight, reduction)
 
 
 @rule(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.reduce.sum_mean import Dim, axes, spread
+from gradwitness.rules.reduce.sum_mean import Dim, all_but, axes, spread
 from gradwitness.rules.registry import Array, rule
 
 # Differences that lie nearer than this, of their size, may be equal once they are rounded: to any
@@ -142,10 +142,6 @@ dist.vjp("b", "-g * length_slope(a - b, p, None)")(
 _SHY = 1e-7
 
 
-def _rows(x: Array, dim: int) -> tuple[int, ...]:
-    return tuple(axis for axis in range(x.ndim) if axis != dim % x.ndim)
-
-
 @rule(
     "aten.renorm",
     "y = shortened(x, p, dim, maxnorm)",
@@ -154,13 +150,13 @@ def _rows(x: Array, dim: int) -> tuple[int, ...]:
     composite=True,
 )
 def renorm(x: Array, *, p: Any, dim: int, maxnorm: Any) -> Array:
-    size = length(x, p, _rows(x, dim), keepdims=True)
+    size = length(x, p, all_but(x, dim), keepdims=True)
     return x * np.where(size > maxnorm, maxnorm / (size + _SHY), 1)
 
 
 @renorm.vjp("x", "shortened_input(g, x, p, dim, maxnorm)")
 def _(g: Array, x: Array, *, p: Any, dim: int, maxnorm: Any) -> Array:
-    over = _rows(x, dim)
+    over = all_but(x, dim)
     size = length(x, p, over, keepdims=True)
     along = slope(np.sum(x * g, axis=over, keepdims=True), size, x, p, over)
     inverse = 1 / (size + _SHY)

@@ -24,14 +24,7 @@ def _refuse_0d(x: Array) -> None:
         raise NotImplementedError("a tensor without axes")
 
 
-# max and min, over all elements or along one axis.
-
-
-def _extreme(best: Any, index_of: Any, x: Array, dim: int | None, keepdim: bool) -> Any:
-    if dim is None:
-        return best(x)
-    _refuse_0d(x)
-    return best(x, axis=dim, keepdims=keepdim), index_of(x, axis=dim, keepdims=keepdim)
+# The largest and the smallest, over all elements or along axes.
 
 
 def _to_extreme(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
@@ -48,87 +41,60 @@ def _shared(g: Array, hit: Array, dim: Dim, keepdim: bool) -> Array:
     return np.where(hit, spread(g, hit, dim, keepdim), 0) / np.sum(hit, axis=over, keepdims=True)
 
 
-@rule(
-    "aten.max",
-    "y = max_of(x, dim, keepdim)",
-    meaning="gives the gradient to the largest element; along an axis to the one whose index the "
-    "forward pass returned, else in equal shares to all that tie",
-)
-def max_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
-    return _extreme(np.max, np.argmax, x, dim, keepdim)
-
-
-@rule(
-    "aten.min",
-    "y = min_of(x, dim, keepdim)",
-    meaning="gives the gradient to the smallest element; along an axis to the one whose index the "
-    "forward pass returned, else in equal shares to all that tie",
-)
-def min_(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
-    return _extreme(np.min, np.argmin, x, dim, keepdim)
-
-
-max_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")(_to_extreme)
-min_.vjp("x", "to_extreme(g, y, x, dim, keepdim)")(_to_extreme)
-
-
-@rule(
-    "aten.amax",
-    "y = amax(x, dim, keepdim)",
-    meaning="shares the gradient evenly among all elements that tie for the largest",
-)
-def amax(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
-    return np.max(x, axis=axes(dim, x.ndim), keepdims=keepdim)
-
-
-@rule(
-    "aten.amin",
-    "y = amin(x, dim, keepdim)",
-    meaning="shares the gradient evenly among all elements that tie for the smallest",
-)
-def amin(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
-    return np.min(x, axis=axes(dim, x.ndim), keepdims=keepdim)
-
-
 def _share_ties(g: Array, y: Array, x: Array, *, dim: Dim, keepdim: bool) -> Array:
     return _shared(g, np.equal(x, spread(y, x, dim, keepdim)), dim, keepdim)
 
 
-amax.vjp("x", "share_ties(g, y, x, dim, keepdim)")(_share_ties)
-amin.vjp("x", "share_ties(g, y, x, dim, keepdim)")(_share_ties)
+def _enter_extremes(word: str, best: Any, index_of: Any, superlative: str) -> None:
+    """Enter the rules of max and amax, or of min and amin."""
+
+    @rule(
+        f"aten.{word}",
+        f"y = {word}_of(x, dim, keepdim)",
+        meaning=f"gives the gradient to the {superlative} element; along an axis to the one whose "
+        "index the forward pass returned, else in equal shares to all that tie",
+    )
+    def extreme(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
+        if dim is None:
+            return best(x)
+        _refuse_0d(x)
+        return best(x, axis=dim, keepdims=keepdim), index_of(x, axis=dim, keepdims=keepdim)
+
+    @rule(
+        f"aten.a{word}",
+        f"y = a{word}(x, dim, keepdim)",
+        meaning=f"shares the gradient evenly among all elements that tie for the {superlative}",
+    )
+    def extremes(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
+        return best(x, axis=axes(dim, x.ndim), keepdims=keepdim)
+
+    extreme.vjp("x", "to_extreme(g, y, x, dim, keepdim)")(_to_extreme)
+    extremes.vjp("x", "share_ties(g, y, x, dim, keepdim)")(_share_ties)
+
+
+_enter_extremes("max", np.max, np.argmax, "largest")
+_enter_extremes("min", np.min, np.argmin, "smallest")
 
 
 # Two tensors. A comparison with NaN is false, so that both sides of a NaN get the whole gradient.
 
 
-@rule(
-    "aten.maximum",
-    "y = greater(a, b)",
-    meaning="gives the gradient to the greater of the two, and half to each where they tie",
-)
-def maximum(a: Array, b: Array) -> Array:
-    return np.maximum(a, b)
+def _enter_choice(choose: np.ufunc, text: str, beyond: str, comparative: str) -> None:
+    """Enter the rule of maximum or minimum; ``beyond`` compares what is not chosen."""
+    entered = rule(
+        f"aten.{choose.__name__}",
+        f"y = {text}",
+        meaning=f"gives the gradient to the {comparative} of the two, and half to each where they "
+        "tie",
+    )(lambda a, b: choose(a, b))
+    entered.vjps(
+        a=f"where(a {beyond} b, 0, where(a == b, g / 2, g))",
+        b=f"where(b {beyond} a, 0, where(a == b, g / 2, g))",
+    )
 
 
-maximum.vjps(
-    a="where(a < b, 0, where(a == b, g / 2, g))",
-    b="where(b < a, 0, where(a == b, g / 2, g))",
-)
-
-
-@rule(
-    "aten.minimum",
-    "y = -greater(-a, -b)",
-    meaning="gives the gradient to the smaller of the two, and half to each where they tie",
-)
-def minimum(a: Array, b: Array) -> Array:
-    return np.minimum(a, b)
-
-
-minimum.vjps(
-    a="where(a > b, 0, where(a == b, g / 2, g))",
-    b="where(b > a, 0, where(a == b, g / 2, g))",
-)
+_enter_choice(np.maximum, "greater(a, b)", "<", "greater")
+_enter_choice(np.minimum, "-greater(-a, -b)", ">", "smaller")
 
 
 # Limits: each a number, a tensor, or None.

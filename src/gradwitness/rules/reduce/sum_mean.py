@@ -22,6 +22,11 @@ def axes(dim: Dim, ndim: int) -> tuple[int, ...]:
     return tuple(sorted({d % ndim for d in named})) if ndim else ()
 
 
+def all_but(x: Array, dim: int) -> tuple[int, ...]:
+    """Return all axes but one."""
+    return tuple(axis for axis in range(x.ndim) if axis != dim % x.ndim)
+
+
 def spread(g: Array, x: Array, dim: Dim, keepdim: bool) -> Array:
     """Repeat a reduced gradient along the reduced axes, to the shape of x."""
     if not keepdim:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gradwitness.rules.layers.convolution import convolution
 from gradwitness.rules.registry import Array, Shaped, rule
+from gradwitness.rules.second_order.transposed_parameters import Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,11 @@ _WALK = "stride, padding, dilation, transposed, output_padding, groups"
 def arrived(g: Array) -> bool:
     """Whether a gradient came in: of a result that nothing depends on, it is 0."""
     return bool(np.any(np.not_equal(g, 0)))
+
+
+def added(terms: list[Array], like: Array, shape: Sizes) -> Array:
+    """Add up arrays of a shape; of none, zeros."""
+    return sum(terms[1:], start=terms[0]) if terms else np.zeros_like(like, shape=shape)
 
 
 def _back(operand: str, dy: Array, x: Array, w: Array, walk: dict[str, Any]) -> Array:
@@ -41,7 +47,14 @@ def _apart(_shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
     return "n,nc,c->nc,c," if parameters["transposed"] else "n,nc,_c->nc,_c,"
 
 
-@rule(
+def _all_back(
+    dy: Array, x: Array, w: Array, *, output_mask: tuple[bool, ...], **walk: Any
+) -> tuple[Array | None, ...]:
+    asked = zip("xwb", output_mask, strict=True)
+    return tuple(_back(name, dy, x, w, walk) if wanted else None for name, wanted in asked)
+
+
+convolution_backward = rule(
     "aten.convolution_backward",
     f"y = conv_input(dy, x, w, {_WALK}), conv_weight(dy, x, w, {_WALK}), sum_positions(dy)",
     meaning="convolves the gradient that came in for the input with the kernel, and the input with "
@@ -50,32 +63,7 @@ def _apart(_shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
     ignores=("bias_sizes",),
     composite=True,
     apart=_apart,
-)
-def convolution_backward(
-    dy: Array,
-    x: Array,
-    w: Array,
-    *,
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
-    transposed: bool,
-    output_padding: Sizes,
-    groups: int,
-    output_mask: tuple[bool, ...],
-    in_parts: bool = False,
-) -> tuple[Array | None, ...]:
-    walk = {
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "transposed": transposed,
-        "output_padding": output_padding,
-        "groups": groups,
-        "in_parts": in_parts,
-    }
-    asked = zip("xwb", output_mask, strict=True)
-    return tuple(_back(name, dy, x, w, walk) if wanted else None for name, wanted in asked)
+)(Parameters(convolution, {}).given_to(_all_back, "dy", "x", "w", more=("output_mask",)))
 
 
 @convolution_backward.vjp(
@@ -91,7 +79,7 @@ def _(g: Any, dy: Shaped, x: Array, w: Array, **walk: Any) -> Array:
         terms.append(convolution.function(x, of_w, None, **walk))
     if arrived(of_b):
         terms.append(np.reshape(of_b, (1, -1, *(1,) * (dy.ndim - 2))) * np.ones(dy.shape))
-    return sum(terms[1:], start=terms[0]) if terms else np.zeros_like(of_x, shape=dy.shape)
+    return added(terms, of_x, dy.shape)
 
 
 @convolution_backward.vjp("x", f"conv_input(dy, x, g[1], {_WALK})")

@@ -42,12 +42,11 @@ def _twice(forward: Rule, does: str, *aliases: str, sizes: str = "", **renamed: 
     """
     parameters = Parameters(forward, renamed)
 
-    def to_sizes(dy: Array, **how: Any) -> Array:
-        like = _shaped(how[sizes])
-        return forward.gradients["x"](dy, None, (like,), parameters.own(how))
-
     def to_operand(dy: Array, x: Array, **how: Any) -> Array:
         return forward.gradients["x"](dy, None, (x,), parameters.own(how))
+
+    def to_sizes(dy: Array, **how: Any) -> Array:
+        return to_operand(dy, _shaped(how[sizes]), **how)
 
     operand = f"zeros({sizes})" if sizes else "x"
     transposed = rule(

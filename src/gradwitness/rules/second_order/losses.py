@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.rules.loss.losses import huber_loss, mse_loss, share, smooth_l1_loss
-from gradwitness.rules.loss.losses_binary import binary_cross_entropy, soft_margin_loss
+from gradwitness.rules.loss.losses_binary import binary_cross_entropy, shared, soft_margin_loss
 from gradwitness.rules.loss.losses_classes import nll_loss, nll_loss2d
 from gradwitness.rules.registry import Array, Rule, rule
 from gradwitness.rules.second_order.transposed_parameters import Parameters
@@ -23,25 +23,16 @@ if TYPE_CHECKING:
 def _likelihood(forward: Rule, name: str, word: str) -> None:
     """Enter the backward of a negative log-likelihood, which is linear as the loss is."""
 
-    @rule(
+    def to_scores(dy: Array, x: Array, target: Array, w: Any, total: Array, **how: Any) -> Array:
+        return forward.gradients["x"]((dy, None), (None, total), (x, target, w), how)
+
+    backward = rule(
         name,
         f"y = {word}_input(dy, x, target, weight, reduction, ignore_index)",
         meaning="takes minus the gradient at the place of each target, times the class's weight, "
         "over the sum of the weights for a mean",
         composite=True,
-    )
-    def backward(
-        dy: Array,
-        x: Array,
-        target: Array,
-        weight: Array | None,
-        total_weight: Array,
-        *,
-        reduction: int,
-        ignore_index: int,
-    ) -> Array:
-        how = {"reduction": reduction, "ignore_index": ignore_index}
-        return forward.gradients["x"]((dy, None), (None, total_weight), (x, target, weight), how)
+    )(Parameters(forward, {}).given_to(to_scores, "dy", "x", "target", "weight", "total_weight"))
 
     @backward.vjp("dy", f"{word}(g, target, weight, reduction, ignore_index)[0]")
     def _(g: Array, target: Array, weight: Array | None, **how: Any) -> Array:
@@ -157,16 +148,12 @@ def binary_cross_entropy_backward(
 _LEAST = 1e-12
 
 
-def _shared(terms: Array, x: Array, weight: Array | None, reduction: int) -> Array:
-    return (terms if weight is None else terms * weight) * share(x.size, reduction)
-
-
 @binary_cross_entropy_backward.vjp(
     "dy", "weighed(g * (x - t) / ((x + 1e-12) * (1 - x + 1e-12)), weight) / share(x, reduction)"
 )
 def _(g: Array, x: Array, t: Array, weight: Array | None, *, reduction: int) -> Array:
     slope = (x - t) / ((x + _LEAST) * (1 - x + _LEAST))
-    return _shared(g * slope, x, weight, reduction)
+    return shared(g * slope, x, weight, reduction)
 
 
 @binary_cross_entropy_backward.vjp(
@@ -177,11 +164,11 @@ def _(g: Array, x: Array, t: Array, weight: Array | None, *, reduction: int) -> 
 def _(g: Array, dy: Array, x: Array, t: Array, weight: Array | None, *, reduction: int) -> Array:
     spread = (x + _LEAST) * (1 - x + _LEAST)
     bend = (x * x - 2 * x * t + t) / (spread * spread)
-    return _shared(g * dy * bend, x, weight, reduction)
+    return shared(g * dy * bend, x, weight, reduction)
 
 
 @binary_cross_entropy_backward.vjp(
     "t", "weighed(-g * dy / (x * (1 - x)), weight) / share(x, reduction)"
 )
 def _(g: Array, dy: Array, x: Array, weight: Array | None, *, reduction: int) -> Array:
-    return _shared(-(g * dy) / np.maximum(x * (1 - x), _LEAST), x, weight, reduction)
+    return shared(-(g * dy) / np.maximum(x * (1 - x), _LEAST), x, weight, reduction)

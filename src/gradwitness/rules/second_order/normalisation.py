@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
-from gradwitness.rules.layers.normalisation import batch_norm, layer_norm
+from gradwitness.rules.layers.normalisation import batch_norm, layer_norm, per_channel
 from gradwitness.rules.registry import Array, rule
-from gradwitness.rules.second_order.convolution import arrived
+from gradwitness.rules.second_order.convolution import added, arrived
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,23 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Normal:
-    """A normalisation on its way back.
+    """A normalisation on its way back."""
 
-    Attributes
-    ----------
-    gap, r : array
-        The input's distance from the mean, and the inverse deviation.
-    over : tuple of int
-        The axes that the two were computed over; empty if they are constants.
-    dy : array
-        The gradient that was sent through.
-    w : array or None
-    """
-
-    gap: Array
-    r: Array
-    over: Sizes
-    dy: Array
+    gap: Array  # the input's distance from the mean
+    r: Array  # the inverse deviation
+    over: Sizes  # the axes that the two were computed over; empty if they are constants
+    dy: Array  # the gradient that was sent through
     w: Array | None
 
     def through(self, h: Array) -> Array:
@@ -81,10 +70,6 @@ def _narrowed(statistic: Array) -> Array:
     return leave_kernel(enter_kernel(statistic))
 
 
-def _added(terms: list[Array], like: Array, shape: Sizes) -> Array:
-    return sum(terms[1:], start=terms[0]) if terms else np.zeros_like(like, shape=shape)
-
-
 def _to_gradient(g: Any, normal: _Normal) -> Array:
     """Return the gradient of dy, from those of dx, dw and db, the last two in axes of x."""
     terms = []
@@ -95,7 +80,7 @@ def _to_gradient(g: Any, normal: _Normal) -> Array:
         terms.append(g[1] * normal.gap * normal.r)
     if arrived(g[2]):
         terms.append(g[2] * np.ones(normal.gap.shape))
-    return _added(terms, g[0], normal.gap.shape)
+    return added(terms, g[0], normal.gap.shape)
 
 
 def _to_input(g: Any, normal: _Normal) -> Array:
@@ -105,7 +90,7 @@ def _to_input(g: Any, normal: _Normal) -> Array:
         terms.append(normal.bent(g[0], dy if normal.w is None else dy * normal.w))
     if arrived(g[1]):
         terms.append(normal.through(g[1] * dy))
-    return _added(terms, g[0], dy.shape)
+    return added(terms, g[0], dy.shape)
 
 
 def _to_weight(g: Any, normal: _Normal) -> Array:
@@ -175,13 +160,9 @@ _over_rows("w", "add_up(dy * row_back(g[0], x, m, r), normalized_shape)")
 layer_norm_backward.constant_in("m", "r", "b")
 
 
-def _per_channel(w: Array, x: Array) -> Array:
-    return np.reshape(w, (1, w.size, *(1,) * (x.ndim - 2)))
-
-
 def _wide(g: Any, x: Array) -> tuple[Array, ...]:
     """Give what came in for weight and bias the axes of x, if anything did."""
-    return g[0], *(_per_channel(v, x) if arrived(v) else v for v in g[1:])
+    return g[0], *(per_channel(v, x) if arrived(v) else v for v in g[1:])
 
 
 _STATISTICS = "running_mean, running_var, train, eps"
@@ -232,10 +213,10 @@ def _over_channels(operand: str, text: str) -> None:
     ) -> Array:
         over = (0, *range(2, x.ndim))
         if train:
-            mean, r = (_per_channel(_narrowed(kept), x) for kept in (saved_mean, saved_inverse))
+            mean, r = (per_channel(_narrowed(kept), x) for kept in (saved_mean, saved_inverse))
         else:
-            mean, r = _per_channel(running_mean, x), 1 / np.sqrt(_per_channel(running_var, x) + eps)
-        scale = None if w is None else _per_channel(w, x)
+            mean, r = per_channel(running_mean, x), 1 / np.sqrt(per_channel(running_var, x) + eps)
+        scale = None if w is None else per_channel(w, x)
         normal = _Normal(x - mean, r, over if train else (), dy, scale)
         sent = _SENT[operand](_wide(g, x), normal)
         return np.sum(sent, axis=over) if operand == "w" else sent

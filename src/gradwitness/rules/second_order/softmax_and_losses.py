@@ -6,11 +6,10 @@ torch record the backward pass itself. There g stands for the gradient of that p
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.scalar_rule import GIVEN, scalar_rule
 
 
 @rule(
@@ -27,47 +26,33 @@ tanh_backward.vjps(dy="g * (1 - o * o)")
 tanh_backward.vjp("o", "-2 * g * o * dy")(lambda g, dy, o: g * (-2 * o * dy))
 
 
-@rule(
+scalar_rule(
     "aten.sigmoid_backward",
     "y = dy * (1 - o) * o",
+    {"dy": "g * (1 - o) * o", "o": "g * dy * (1 - 2 * o)"},
     meaning="multiplies the gradient by o (1 - o) for the gradient that was sent through a "
     "sigmoid, and by 1 - 2 o times that gradient for the sigmoid's result o",
 )
-def sigmoid_backward(dy: Array, o: Array) -> Array:
-    return dy * (1 - o) * o
 
-
-sigmoid_backward.vjps(dy="g * (1 - o) * o", o="g * dy * (1 - 2 * o)")
-
-
-@rule(
+scalar_rule(
     "aten.threshold_backward",
     "y = where(x > threshold, dy, 0)",
+    {"dy": "where(x > threshold, g, 0)", "x": "0"},
     meaning="lets the gradient through where the input of a ReLU was above the threshold; that "
     "input itself gets 0",
+    parameters={"threshold": GIVEN},
 )
-def threshold_backward(dy: Array, x: Array, *, threshold: Any) -> Array:
-    return np.where(x > threshold, dy, 0)
 
-
-threshold_backward.vjps(dy="where(x > threshold, g, 0)")
-threshold_backward.constant_in("x")
-
-
-@rule(
+scalar_rule(
     "aten.leaky_relu_backward",
     "y = where(x > 0, dy, negative_slope * dy)",
+    {"dy": "where(x > 0, g, negative_slope * g)", "x": "0"},
     meaning="multiplies the gradient by the negative slope where the input of a leaky ReLU was not "
     "positive; that input itself gets 0",
     # The result has the input's sign, as long as the slope is positive, which torch asks for then.
     ignores=("self_is_result",),
+    parameters={"negative_slope": GIVEN},
 )
-def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: Any) -> Array:
-    return np.where(x > 0, dy, negative_slope * dy)
-
-
-leaky_relu_backward.vjps(dy="where(x > 0, g, negative_slope * g)")
-leaky_relu_backward.constant_in("x")
 
 
 def _sum(x: Array, dim: int) -> Array:

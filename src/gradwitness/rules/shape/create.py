@@ -47,7 +47,8 @@ rule("aten.triu_indices", "y = upper_places(row, col, offset)")(
 _BLOCK = 8
 
 
-def _plain(number: Any) -> Any:
+def plain(number: Any) -> Any:
+    """Return a number that torch keeps in double precision as it is."""
     return getattr(number, "value", number)
 
 
@@ -65,7 +66,7 @@ def _ramp(start: Any, step: Any, places: Array) -> Array:
 def arange(*, start: Any = None, end: Any, step: Any = None) -> Array:
     start = np.zeros_like(end) if start is None else start
     step = np.ones_like(end) if step is None else step
-    length = math.ceil((_plain(end) - _plain(start)) / _plain(step))
+    length = math.ceil((plain(end) - plain(start)) / plain(step))
     return _ramp(start, step, np.arange(length))
 
 

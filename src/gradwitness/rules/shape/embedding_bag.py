@@ -28,9 +28,7 @@ def _added(rows: Array, bag: Array, count: int) -> Array:
     """Add up the rows of each bag."""
     width = rows.shape[1]
     places = bag[:, None] * width + np.arange(width)
-    flat = np.reshape(rows, (rows.size,))
-    total = np.bincount(places.ravel(), weights=flat, minlength=count * width)
-    return np.reshape(total, (count, width))
+    return added_up(rows, places, np.empty((count, width)))
 
 
 def _largest(rows: Array, bag: Array, count: int) -> Array:

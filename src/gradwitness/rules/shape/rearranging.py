@@ -74,28 +74,17 @@ def _(g: Array, *, shifts: Size, dims: Size) -> Array:
     return np.roll(g, back if dims else back[0], dims or None)
 
 
-@rule(
-    "aten.tril",
-    "y = lower_part(x, diagonal)",
-    meaning="keeps the gradient on and below the diagonal, and has zero above it",
-)
-def tril(x: Array, *, diagonal: int = 0) -> Array:
-    return np.tril(x, diagonal)
+def _enter_triangle(name: str, part: Any, which: str, kept: str, lost: str) -> None:
+    entered = rule(
+        name,
+        f"y = {which}_part(x, diagonal)",
+        meaning=f"keeps the gradient on and {kept} the diagonal, and has zero {lost} it",
+    )(lambda x, *, diagonal=0: part(x, diagonal))
+    entered.vjp("x", f"{which}_part(g, diagonal)")(lambda g, *, diagonal: part(g, diagonal))
 
 
-tril.vjp("x", "lower_part(g, diagonal)")(lambda g, *, diagonal: np.tril(g, diagonal))
-
-
-@rule(
-    "aten.triu",
-    "y = upper_part(x, diagonal)",
-    meaning="keeps the gradient on and above the diagonal, and has zero below it",
-)
-def triu(x: Array, *, diagonal: int = 0) -> Array:
-    return np.triu(x, diagonal)
-
-
-triu.vjp("x", "upper_part(g, diagonal)")(lambda g, *, diagonal: np.triu(g, diagonal))
+_enter_triangle("aten.tril", np.tril, "lower", "below", "above")
+_enter_triangle("aten.triu", np.triu, "upper", "above", "below")
 
 
 @rule(

@@ -1,0 +1,60 @@
+"""Which modes of this package are on while torch's engine runs a node.
+
+The function mode is on for what the program's hooks and custom functions do, such as passes of
+their own. The dispatch modes are off while torch alone computes: under any dispatch mode, some of
+its derivative formulas take another branch, with other bits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch._C import _pop_torch_dispatch_stack, _push_on_torch_dispatch_stack
+from torch.overrides import _get_current_function_mode_stack, _push_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from gradwitness.capture.mode import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch.overrides import TorchFunctionMode
+
+
+def enter(mode: TorchFunctionMode) -> None:
+    """Enter a mode, if it is off, until torch restores the thread's modes behind the node."""
+    stack: Any = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    if all(other is not mode for other in stack):
+        _push_mode(mode)  # type: ignore[no-untyped-call]
+
+
+class Aside:
+    """Steps aside just before a node computes, and comes back just after it.
+
+    If the node raises, torch itself restores the modes.
+    """
+
+    def __init__(self) -> None:
+        # Modes belong to threads, and each node runs on one.
+        self._modes: dict[int, Sequence[Any]] = {}
+
+    def step(self, node: int) -> None:
+        """Take this package's modes off the thread's stack; the program's own stay, in order."""
+        modes = _get_current_dispatch_mode_stack()
+        self._modes[node] = modes
+        _put([mode for mode in modes if not isinstance(mode, Mode)])
+
+    def back(self, node: int) -> None:
+        """Restore the thread's stack."""
+        _put(self._modes.pop(node))
+
+
+def _put(modes: Sequence[Any]) -> None:
+    """Replace what differs on the thread's stack; the compiler's modes lie below all others."""
+    now = _get_current_dispatch_mode_stack()
+    pairs = enumerate(zip(now, modes, strict=False))
+    same = next((n for n, (a, b) in pairs if a is not b), min(len(now), len(modes)))
+    for _ in now[same:]:
+        _pop_torch_dispatch_stack(None)
+    for mode in modes[same:]:
+        _push_on_torch_dispatch_stack(mode)

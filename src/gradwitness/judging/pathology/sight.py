@@ -1,0 +1,287 @@
+"""Numbers that leave autograd's sight and come back into a loss: part of a gradient is missing.
+
+A target that is detached from other parameters is a constant, as it is meant. Noted is where such
+numbers meet, in one operation, numbers of the same parameter that autograd still sees: the rule of
+products, quotients or differences then lacks a term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
+from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
+from gradwitness.judging.note import Note
+from gradwitness.judging.pathology.detector import Detector, Judgement
+from gradwitness.judging.sight import inner_calls, leaves, made, needed, operands, way
+from gradwitness.rules.graph_terms import SOURCES
+from gradwitness.tape import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.judging.finding import Finding
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Call, Sweep, Tape
+
+KIND = "numbers leave autograd's sight"
+_WAYS = {"detach()": "detach() or .data"}
+_SUMS = {"aten.add": 1, "aten.sub": -1}
+# Taken from each number, or added again: what is made of them does not depend on it.
+_SHIFTS = ("aten.amax", "aten.max")
+# A singular value is stationary in its vectors: products with these need no gradient of them.
+_PRODUCTS = frozenset(f"aten.{name}" for name in ("mv", "mm", "dot", "vdot", "bmm", "addmv"))
+# How many sums a detached number is followed through, to find it added with both signs.
+_DEPTH = 8
+
+
+class _Exit(NamedTuple):
+    """How numbers left, at which call, and which call had made them."""
+
+    call: int
+    way: str
+    since: int
+
+
+@dataclass
+class _State:
+    """The leaves that a value is made of: those that autograd sees, and those that left."""
+
+    seen: set[int] = field(default_factory=set)
+    left: dict[int, _Exit] = field(default_factory=dict)
+
+
+class Sight(Detector):
+    """Follows the numbers of each leaf through the forward pass, out of autograd's sight and back.
+
+    Python numbers leave no call behind: they are recognised by their digits where they come back.
+    """
+
+    def __init__(self, tape: Tape, records: Records) -> None:
+        super().__init__(tape, records)
+        self._makers: dict[int, int] = {}
+        # Single numbers that calls made, by their digits.
+        self._digits: dict[float, int] = {}
+        self._directions: set[int] = set()
+        # By call: the values whose numbers it takes as Python numbers.
+        self._returned: dict[int, set[int]] = {}
+
+    def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
+        del findings
+        for number in self._constants(call):
+            if number in self._digits:
+                self._returned.setdefault(call.id, set()).add(self._digits[number])
+        for output in made(call):
+            self._makers[output] = call.id
+            value = self._single(output)
+            if value is not None:
+                self._digits.setdefault(value, output)
+            if not call.grad and self._is_direction(output):
+                self._directions.add(output)
+
+    def _is_direction(self, number: int) -> bool:
+        """Whether a value is a vector of length 1."""
+        value = self.tape.values[number]
+        if max(value.shape, default=1) != math.prod(value.shape) or not is_inexact(value.dtype):
+            return False
+        try:
+            length = float(np.linalg.norm(np.ravel(self.records(number))))
+        except Unjudgeable:
+            return False
+        return abs(length - 1) <= 4 * unit_roundoff(value.dtype) * max(value.shape, default=1)
+
+    def _constants(self, call: Call) -> Iterator[float]:
+        yield from (a for a in call.arguments.values() if isinstance(a, float))
+        for operand in operands(call) - self._makers.keys():
+            value = self._single(operand)
+            if value is not None and not self.tape.values[operand].name:
+                yield value
+
+    def _single(self, number: int) -> float | None:
+        """Return a value's number if it is one, with digits that another hardly has by chance."""
+        value = self.tape.values[number]
+        if value.shape not in ((), (1,)) or not is_inexact(value.dtype):
+            return None
+        try:
+            array: NDArray[Any] = self.records(number).reshape(())
+        except Unjudgeable:
+            return None
+        by_chance = array.dtype.kind == "c" or round_to(array, "bfloat16") == array
+        return None if by_chance else float(array)
+
+    def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
+        tape = judged.tape
+        found: dict[str, tuple[_Exit, Call, dict[int, None]]] = {}
+        for number, sweep in enumerate(tape.sweeps):
+            before = [earlier.after for earlier in tape.sweeps[:number]]
+            flow = _Flow(tape, sweep, self._makers, self._returned, self._directions)
+            for leaf, left, call in flow.meetings():
+                if any(left.since < after <= call.id for after in before):
+                    # Numbers of an earlier step: truncated in time, as it is meant.
+                    continue
+                line = tape.calls[left.call].source.line
+                found.setdefault(line, (left, call, {}))[2][leaf] = None
+        return [self._note(tape, *entry) for entry in found.values()]
+
+    @staticmethod
+    def _note(tape: Tape, left: _Exit, call: Call, leaf_numbers: dict[int, None]) -> Note:
+        names = list(
+            dict.fromkeys(tape.values[n].name or f"value {n}" for n in sorted(leaf_numbers))
+        )
+        source = tape.calls[left.call].source
+        text = (
+            f"{listed(names)}: part of the gradient is missing. {_WAYS.get(left.way, left.way)} "
+            "makes constants of numbers that depend on them, and "
+            f"{call.op} (call {call.id}) joins these with numbers that autograd still sees. "
+            "Use the tensor itself, unless the gradient is meant to stop."
+        )
+        return Note(KIND, text, source, left.call)
+
+
+class _Flow:
+    """The numbers of the leaves of one backward pass, on their way to its roots."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        sweep: Sweep,
+        makers: dict[int, int],
+        returned: dict[int, set[int]],
+        directions: set[int],
+    ) -> None:
+        self._tape = tape
+        self._makers = makers
+        self._returned = returned
+        self._directions = directions
+        self._after = sweep.after
+        # A hook on a gradient may add what is missing, as implicit layers do; it has its own note.
+        hooked = {edge.node for edge, _ in sweep.hooks if tape.nodes[edge.node].leaf is None}
+        self._ran = {run.node for run in sweep.node_runs} - _behind(tape, hooked)
+        self._inside = inner_calls(tape)
+        outputs = {tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.roots}
+        self._wanted = needed(tape, outputs.union(*returned.values()))
+        taken = [tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.captured]
+        numbers = {*taken, *(tape.nodes[update.node].leaf for update in sweep.leaves)}
+        self._states = {n: _State({n}) for n in numbers if n is not None}
+
+    def meetings(self) -> Iterator[tuple[int, _Exit, Call]]:
+        """Yield each leaf whose numbers left, how, and the call where both kinds meet."""
+        for call in self._tape.calls[: self._after]:
+            name = call.base_op
+            numbers = {
+                n for n in made(call) & self._wanted if is_inexact(self._tape.values[n].dtype)
+            }
+            creates = name in SOURCES or name.endswith("_like") or ".new_" in name
+            if call.during is not None or not numbers:
+                continue
+            states = [] if creates else [s for n in operands(call) if (s := self._states.get(n))]
+            states += self._through_python(call)
+            if not states:
+                continue
+            if call.node in self._ran and name not in _SUMS:
+                yield from self._meetings(call, states)
+            # A parameter, or what an update with gradients off has written, begins anew.
+            updates = bool(call.writes) and not call.grad
+            for number in numbers:
+                if not (updates or self._tape.values[number].name or number in self._states):
+                    self._states[number] = self._result(call, states)
+
+    def _result(self, call: Call, states: list[_State]) -> _State:
+        seen = {leaf for state in states for leaf in state.seen}
+        left = {leaf: exit_ for state in reversed(states) for leaf, exit_ in state.left.items()}
+        if call.id in self._inside or not leaves(call):
+            return _State(seen, left)
+        since = max((self._makers.get(n, call.id) for n in operands(call)), default=call.id)
+        return _State(set(), left | dict.fromkeys(seen, _Exit(call.id, way(call), since)))
+
+    def _through_python(self, call: Call) -> Iterator[_State]:
+        for number in self._returned.get(call.id, ()):
+            state = self._states.get(number)
+            if state is not None:
+                left = _Exit(call.id, "item(), tolist() or float()", self._makers[number])
+                yield _State(left=dict.fromkeys(state.seen, left))
+
+    def _meetings(self, call: Call, states: list[_State]) -> Iterator[tuple[int, _Exit, Call]]:
+        """Yield what meets at a call, or in the sums that it takes; each leaf only once.
+
+        A sum is not judged before another operation takes it, when all of its terms are known.
+        """
+        for number in operands(call):
+            state = self._states.get(number, _State())
+            for leaf in state.seen & state.left.keys():
+                left = state.left.pop(leaf)
+                maker = self._maker(number)
+                if maker is not None and not self._is_excused(number):
+                    yield leaf, left, maker
+        constants = {n for n in operands(call) if n in self._states and not self._states[n].seen}
+        excused = call.base_op in _PRODUCTS and constants <= self._directions
+        for state in states:
+            for leaf, left in list(state.left.items()):
+                if any(leaf in other.seen for other in states):
+                    del state.left[leaf]
+                    if not excused:
+                        yield leaf, left, call
+
+    def _is_excused(self, number: int) -> bool:
+        """Whether a sum is right without the gradients that it lacks.
+
+        A sum of losses, of which one is a constant for some; a straight-through estimator,
+        ``x + (q - x).detach()``; numbers less their largest.
+        """
+        terms = self._terms(number, detached=False, depth=_DEPTH)
+        cancels = any(n and terms[t, not d] == -n for (t, d), n in list(terms.items()))
+        constants = [t for t, detached in terms if detached or self._has_left(t)]
+        largest = all(map(self._is_largest, constants))
+        return not self._tape.values[number].shape or cancels or largest
+
+    def _has_left(self, number: int | None) -> bool:
+        state = self._states.get(-1 if number is None else number, _State())
+        return bool(state.left) and not state.seen
+
+    def _terms(
+        self, number: int | None, *, detached: bool, depth: int
+    ) -> Counter[tuple[int | None, bool]]:
+        """Return the terms of a sum, which of them are detached, and how often they are added."""
+        call = self._maker(number)
+        if call is not None and depth:
+            arguments = [a.value for a in call.arguments.values() if isinstance(a, Ref)]
+            if call.base_op == "aten.detach":
+                return self._terms(arguments[0], detached=True, depth=depth - 1)
+            if call.base_op in _SUMS and len(arguments) == 2 and call.arguments.get("alpha") == 1:
+                terms, more = (
+                    self._terms(n, detached=detached or not call.grad, depth=depth - 1)
+                    for n in arguments
+                )
+                for term, count in more.items():
+                    terms[term] += _SUMS[call.base_op] * count
+                return terms
+        return Counter({(number, detached): 1})
+
+    def _is_largest(self, number: int | None) -> bool:
+        """Whether a value is the largest of some numbers, detached or moved since."""
+        call = self._maker(number)
+        while call is not None and (call.is_view or call.base_op == "aten.detach"):
+            call = self._maker(next(iter(operands(call)), None))
+        return call is not None and call.base_op in _SHIFTS
+
+    def _maker(self, number: int | None) -> Call | None:
+        call = self._makers.get(-1 if number is None else number)
+        return None if call is None else self._tape.calls[call]
+
+
+def _behind(tape: Tape, nodes: set[int]) -> set[int]:
+    """Return some nodes and all that they send gradients to."""
+    found, waiting = set(nodes), list(nodes)
+    for node in waiting:
+        further = {edge.node for edge in tape.nodes[node].edges if edge is not None} - found
+        found |= further
+        waiting += further
+    return found

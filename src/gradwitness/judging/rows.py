@@ -1,0 +1,69 @@
+"""What only the whole recording tells of a gradient: lineage, digits, the verdict on its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gradwitness.judging.lineage import Lineage
+from gradwitness.judging.meant_hooks import behind_hooks
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gradwitness.engine.replay import Replay
+    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.meant_hooks import Hooked
+    from gradwitness.judging.records import Records
+    from gradwitness.tape import Tape
+
+
+def finished(
+    rows: Iterable[Row],
+    tape: Tape,
+    findings: list[Finding],
+    records: Records,
+    replayed: Replay | None,
+    hooks: Hooked,
+    refuted: Mapping[tuple[int | None, ...], Comparison],
+) -> list[Row]:
+    """Return rows with the verdicts that follow from all findings, and with their digits.
+
+    What slopes refuted (by pass, node, edge and value) is the verdict of a leaf that received it.
+    """
+    received = {}
+    for (sweep, node, edge_nr, value), comparison in refuted.items():
+        edge = tape.nodes[node or 0].edges[edge_nr or 0]
+        received[sweep, edge and (edge.node, edge.index), value] = comparison
+    lineage = Lineage(tape, findings)
+    certain = [f for f in findings if not f.is_forward_doubt]
+    apart = Lineage(tape, certain) if len(certain) < len(findings) else None
+    hooked = {sweep for sweep, _, _ in hooks}
+    # The replay takes what was sent against a declaration as it is: its digits say nothing then.
+    misdeclared = any(
+        f.verdict is Verdict.DISAGREES and f.grade.startswith("declared") for f in findings
+    )
+
+    def finish(row: Row) -> Row:
+        input_nr = (row.node, row.input_nr)
+        place = row.sweep, input_nr, row.value
+        row = replace(row, comparison=received.get(place, row.comparison))
+        comparison = behind_hooks(row, records) if row.sweep in hooked else row.comparison
+        verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, comparison)
+        digits = row.digits
+        if replayed is not None and row.value is not None:
+            digits = replayed.digits(row.sweep, input_nr, tape.values[row.value].array)
+        return replace(
+            row,
+            comparison=comparison,
+            verdict=verdict,
+            reason=reason,
+            inherited=inherited,
+            digits=math.nan if inherited and misdeclared else digits,
+            apart=apart.verdict(row.sweep, input_nr, comparison) if apart else None,
+        )
+
+    return [finish(row) for row in rows]

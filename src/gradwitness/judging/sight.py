@@ -1,0 +1,66 @@
+"""Numbers that leave autograd's sight: detached, or computed with gradients off."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradwitness.engine.floats import is_inexact
+from gradwitness.tape import references
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+    from gradwitness.tape import Call, Tape
+
+
+def leaks(tape: Tape, sources: set[int]) -> Iterator[Call]:
+    """Yield the calls by which numbers made of the sources go on to a root without gradient."""
+    inside = inner_calls(tape)
+    carried = set(sources)
+    roots = [edge for sweep in tape.sweeps for edge, _ in sweep.roots]
+    wanted = needed(tape, {tape.nodes[edge.node].outputs[edge.index] for edge in roots})
+    for call in tape.calls:
+        if call.during is not None or call.id in inside:
+            continue
+        numbers = {n for n in made(call) if is_inexact(tape.values[n].dtype)} & wanted
+        if carried.isdisjoint(operands(call)) or not numbers:
+            continue
+        if leaves(call):
+            yield call
+        else:
+            carried |= numbers
+
+
+def leaves(call: Call) -> bool:
+    """Whether autograd does not see what a call makes of its operands."""
+    return call.base_op == "aten.detach" or not call.grad
+
+
+def way(call: Call) -> str:
+    """Return in words how numbers leave."""
+    name = call.base_op.partition(".")[2]
+    return f"{name}()" if call.grad else f"{name} under no_grad()"
+
+
+def inner_calls(tape: Tape) -> Container[int]:
+    """Return the calls of custom functions, each of which is judged as a whole."""
+    return {number for node in tape.nodes for number in node.inner}
+
+
+def needed(tape: Tape, wanted: set[int | None]) -> set[int]:
+    """Return every value that some values were made of, themselves included."""
+    found = {value for value in wanted if value is not None}
+    for call in reversed(tape.calls):
+        if not found.isdisjoint(made(call)):
+            found |= operands(call)
+    return found
+
+
+def made(call: Call) -> set[int]:
+    """Return the values that a call made, with the base that it changed."""
+    return {n for n in (*call.outputs, call.base) if n is not None}
+
+
+def operands(call: Call) -> set[int]:
+    """Return the values that a call takes."""
+    return {n for argument in call.arguments.values() for n in references(argument)}

@@ -1,0 +1,235 @@
+"""Numbers that leave autograd's sight and come back, and those that are meant to be constants."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import gradwitness as gw
+from gradwitness.judging.pathology.sight import KIND
+from judging.pathology.watching import at, data, kinds, leaf, network, notes_of, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from syrupy.assertion import SnapshotAssertion
+
+
+def detached_norm(w: Any) -> Any:
+    norm = w.norm().detach()
+    return (w / norm).exp().sum()
+
+
+def data_norm(w: Any) -> Any:
+    norm = w.data.norm()
+    return (w / norm).exp().sum()
+
+
+def norm_without_gradients(w: Any) -> Any:
+    with torch.no_grad():
+        norm = w.norm()
+    return (w / norm).exp().sum()
+
+
+def python_norm(w: Any) -> Any:
+    norm = w.norm().item()
+    return (w / norm).exp().sum()
+
+
+def new_tensor_norm(w: Any) -> Any:
+    norm = torch.tensor(w.norm().item())
+    return (w / norm).exp().sum()
+
+
+def transport(x: Any) -> Any:
+    cost = (x[:, None] - torch.tensor([0.5, 1.5])) ** 2
+    f = -torch.logsumexp(-cost, 1)
+    potential = f.detach()
+    return (torch.exp(potential[:, None] - cost) * cost).sum()
+
+
+LEAKS: dict[Callable[[Any], Any], str] = {
+    detached_norm: "detach()",
+    data_norm: ".data",
+    norm_without_gradients: "norm = w.norm()",
+    python_norm: "w / norm",
+    new_tensor_norm: "torch.tensor(",
+    transport: "detach()",
+}
+
+
+@pytest.mark.parametrize("function", LEAKS, ids=lambda function: function.__name__)
+def test_what_leaves_and_meets_its_own_parameter_is_noted(
+    function: Callable[[Any], Any], snapshot: SnapshotAssertion
+) -> None:
+    (note,) = notes_of(function, leaf(0.25, -1.5, 3.0))
+    assert note.kind == KIND
+    assert at(note, function, LEAKS[function])
+    assert plain(note.text) == snapshot
+
+
+@pytest.mark.parametrize("function", LEAKS, ids=lambda function: function.__name__)
+def test_gradcheck_names_it_too(function: Callable[[Any], Any]) -> None:
+    # What is cut off counts: the norm has a slope of its own, so autograd's is not the function's.
+    with pytest.raises(gw.GradientDisagreement, match="leave autograd's sight"):
+        gw.gradcheck(function, leaf(0.25, -1.5, 3.0))
+
+
+def straight_through(x: Any) -> Any:
+    code = torch.round(4 * x) / 4
+    one, two = x + (code - x).detach(), (code - x).detach() + x
+    three, four = x - x.detach() + code.detach(), code.detach() + x - x.detach()
+    return (one.exp() + two.exp() + three.exp() + four.exp()).sum()
+
+
+def shifted_softmax(x: Any) -> Any:
+    largest = x.max().detach()
+    weights = (x - largest).exp()
+    return (weights / weights.sum()).square().sum() + weights.sum().log() + largest
+
+
+def masked(x: Any) -> Any:
+    return (x * (x.detach() > 0).float() * torch.ones_like(x)).exp().sum()
+
+
+def scaled(x: Any) -> Any:
+    return x.square().sum() * torch.tensor(0.3).item() / torch.tensor([0.1, 0.7]).std().item()
+
+
+def sum_of_losses(x: Any) -> Any:
+    return x.square().mean() + x.exp().mean().detach()
+
+
+@pytest.mark.parametrize(
+    "function", [straight_through, shifted_softmax, masked, scaled, sum_of_losses]
+)
+def test_what_costs_no_gradient_is_not_noted(function: Callable[[Any], Any]) -> None:
+    assert notes_of(function, leaf(0.25, -1.5, 3.0)) == ()
+
+
+def target_network(model: nn.Module, x: Any, optimizer: Any) -> None:
+    target = copy.deepcopy(model)
+    for _ in range(2):
+        optimizer.zero_grad()
+        with torch.no_grad():
+            wanted = 1 + 0.9 * target(x + 1)
+        loss: Any = F.mse_loss(model(x), wanted)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            for slow, fast in zip(target.parameters(), model.parameters(), strict=True):
+                slow.mul_(0.9).add_(fast, alpha=0.1)
+
+
+def replaced_averages(model: nn.Module, x: Any, optimizer: Any) -> None:
+    target = copy.deepcopy(model)
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss: Any = F.mse_loss(model(x), target(x).detach())
+        loss.backward()
+        optimizer.step()
+        for slow, fast in zip(target.parameters(), model.parameters(), strict=True):
+            slow.data = 0.9 * slow.data + 0.1 * fast.data
+
+
+def metrics_and_clipping(model: nn.Module, x: Any, optimizer: Any) -> None:
+    logged = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        logged.append(loss.item())
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        with torch.no_grad():
+            logged.append(model(x).abs().mean().item())
+
+
+def truncated_in_time(model: nn.Module, x: Any, optimizer: Any) -> None:
+    state = torch.zeros(8, 1)
+    optimizer.zero_grad()
+    for _ in range(2):
+        state = state.detach()
+        state = state + model(x + state)
+        (state * model(x)).square().mean().backward()
+
+
+def separate_critic(model: nn.Module, x: Any, optimizer: Any) -> None:
+    critic = network()
+    optimizer.zero_grad()
+    advantage = x[:, :1] - critic(x)
+    (advantage.square().mean() - (model(x) * advantage.detach()).mean()).backward()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [target_network, replaced_averages, metrics_and_clipping, truncated_in_time, separate_critic],
+)
+def test_constants_of_healthy_programs_are_not_noted(step: Callable[..., None]) -> None:
+    model = network()
+    optimizer = torch.optim.Adam(model.parameters())
+    with gw.watch(model) as witness:
+        step(model, data(), optimizer)
+    assert KIND not in kinds(witness.report.notes)
+
+
+class _Spectral(nn.Linear):
+    """Divides by the largest singular value, whose vectors it finds by iteration."""
+
+    cut = False
+
+    def forward(self, x: Any) -> Any:
+        with torch.no_grad():
+            u = torch.ones(4)
+            for _ in range(50):
+                v = F.normalize(self.weight.t() @ u, dim=0)
+                u = F.normalize(self.weight @ v, dim=0)
+        sigma = torch.dot(u, self.weight @ v)
+        if self.cut:
+            sigma = sigma.detach()
+        return F.linear(x, self.weight / sigma, self.bias)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_singular_vectors_may_be_constants_but_the_value_not(cut: bool) -> None:
+    torch.manual_seed(0)
+    model = _Spectral(3, 4)
+    model.cut = cut
+    with gw.watch(model) as witness:
+        model(data()).square().mean().backward()
+    notes = [note for note in witness.report.notes if note.kind == KIND]
+    assert len(notes) == cut
+    assert all(at(note, _Spectral.forward, "sigma.detach()") for note in notes)
+
+
+def test_what_a_hook_may_add_is_not_noted() -> None:
+    # A fixed point of z = w tanh(z) + x: the hook adds the gradient through z itself.
+    w = leaf(0.5)
+    with torch.no_grad():
+        z = torch.ones(1)
+        for _ in range(99):
+            z = w * torch.tanh(z) + 1
+    with gw.watch(names={"w": w}) as witness:
+        with torch.no_grad():
+            z = w * torch.tanh(z) + 1
+        z = w * torch.tanh(z) + 1
+        slope = w.detach() * (1 - torch.tanh(z.detach()) ** 2)
+        z.register_hook(lambda g: g / (1 - slope))
+        z.sum().backward()
+    assert KIND not in kinds(witness.report.notes)
+
+
+@pytest.mark.parametrize("kind", ["parametrized", "hooked"])
+def test_torchs_spectral_norm_is_not_noted(kind: str) -> None:
+    # Its singular vectors are constants, for which the singular value is stationary.
+    norms: Any = nn.utils
+    norm = norms.parametrizations.spectral_norm if kind == "parametrized" else norms.spectral_norm
+    model = norm(nn.Linear(3, 4))
+    with gw.watch(model) as witness:
+        model(data()).square().mean().backward()
+    assert witness.report.notes == ()

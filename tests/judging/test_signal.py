@@ -1,0 +1,83 @@
+"""Only what would have shown an error agrees: no bound so wide that any number passes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import gradwitness as gw
+from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+A, I = gw.Verdict.AGREES, gw.Verdict.INCONCLUSIVE  # noqa: E741
+
+
+def watched(function: Callable[..., Any], **leaves: torch.Tensor) -> gw.Witness:
+    with gw.watch(names=leaves) as witness:
+        function(**leaves).sum().backward()
+    return witness
+
+
+def leaf(*numbers: float) -> Any:
+    return torch.tensor(numbers, requires_grad=True)
+
+
+def test_zeros_under_a_wide_bound_are_no_agreement() -> None:
+    # A layer of one unit is 0 less its mean of itself: the weight gets 0, whatever arrives. But
+    # 1e6 less its rounded mean is a rounding error, divided by the square root of eps.
+    torch.manual_seed(19)
+    x = torch.randn(5, 1) * 1e6
+
+    def normalised(w: Any, b: Any) -> Any:
+        return F.layer_norm(x, (1,), w, b)
+
+    witness = watched(normalised, w=leaf(2.0), b=leaf(3.0))
+    verdicts = {row.name: row.verdict for row in witness.report.rows}
+    assert verdicts["w"] is I
+    reasons = {f.title: f.comparison.reason for f in witness.report.findings if f.verdict is I}
+    assert reasons["NativeLayerNormBackward0 #1, gradient of w"] == ALL_ZERO
+    assert witness.verdict is I
+
+
+@pytest.mark.parametrize(("dtype", "verdict"), [(torch.bfloat16, I), (torch.float32, A)])
+def test_a_step_that_hides_a_tenth_is_named(dtype: torch.dtype, verdict: gw.Verdict) -> None:
+    # The kernel adds 64 rows one by one in bfloat16: by 2^-8 each, a quarter may be lost.
+    torch.manual_seed(0)
+    x, layer = torch.randn(64, 8, dtype=dtype), nn.LayerNorm(8, dtype=dtype)
+    with gw.watch(layer) as witness:
+        (layer(x) * torch.randn(64, 8, dtype=dtype)).sum().backward()
+    assert {row.verdict for row in witness.report.rows} == {verdict}
+    doubts = {f.title for f in witness.report.findings if f.comparison.reason == COARSE}
+    names = {f"NativeLayerNormBackward0 #2, gradient of {name}" for name in ("w", "b")}
+    assert doubts == (names if verdict is I else set())
+    assert all(title in str(witness).replace("\n", "") for title in doubts)
+    assert ("run it in a wider format" in str(witness)) is (verdict is I)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: F.relu(-x) * 3,  # masked
+        lambda x: F.pad(x, (2, 2))[:2],  # none of them is used
+        lambda x: torch.log(x / x) * 1,  # exactly 0, but for underflows
+    ],
+)
+def test_exact_zeros_agree(function: Callable[[Any], Any]) -> None:
+    assert watched(function, x=leaf(1.0, 2.0, 5.0)).verdict is A
+
+
+def test_zero_where_large_terms_cancel_agrees() -> None:
+    # What a critic's bias gets from the mean over real and over made samples: 1/3 three times,
+    # less as much.
+    real, made = torch.randn(3, 2), torch.randn(3, 2)
+    witness = watched(lambda b: (real + b).mean(0) - (made + b).mean(0), b=leaf(0.5, 0.25))
+    assert witness.verdict is A
+    (row,) = witness.report.rows
+    assert row.comparison.expected == 0
+    assert CANCELS in {f.comparison.reason for f in witness.report.findings}
