@@ -24,7 +24,7 @@ from gradwitness.capture.recorder import Recorder
 from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail
 from gradwitness.capture.values import ValueStore
-from gradwitness.judging import local, sweep
+from gradwitness.judging import local, rows, sweep
 from gradwitness.judging.carried_bounds import Carried
 from gradwitness.judging.local import Judge
 from gradwitness.judging.pathology.panel import Panel
@@ -136,7 +136,7 @@ BORDERS: list[tuple[Any, str]] = [
     (Panel, "notes"),
     (local, "evaluate"),
     (local, "replay"),
-    (local, "Lineage"),
+    (rows, "Lineage"),
     (sweep, NAME),
 ]
 

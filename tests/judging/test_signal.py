@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import gradwitness as gw
-from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
+from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE, PROBABLE, compare, settled_by
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,3 +85,21 @@ def test_zero_where_large_terms_cancel_agrees() -> None:
     (row,) = witness.report.rows
     assert row.comparison.expected == 0
     assert CANCELS in {f.comparison.reason for f in witness.report.findings}
+
+
+@pytest.mark.parametrize(
+    ("off", "verdict", "reason"),
+    [
+        (0.0, Verdict.AGREES, PROBABLE),
+        # sqrt(2^20) u = 6e-5 < 1 % < 2^20 u = 6 %.
+        (0.01, Verdict.INCONCLUSIVE, COARSE),
+        (0.2, Verdict.DISAGREES, ""),
+    ],
+)
+def test_a_long_sum_agrees_by_the_probable_bound(off: float, verdict: Verdict, reason: str) -> None:
+    ones: Any = Bounded(np.ones(2**20), Arithmetic.stepwise("float32"))
+    recorded = np.array(2**20 * (1 + off), dtype=np.float32)
+    found = settled_by(compare(recorded, np.sum(ones), "float32"), lambda: 2.0**20)
+    assert (found.verdict, found.reason) == (verdict, reason)
+    if verdict is Verdict.AGREES:
+        assert 1e-5 < found.detects_relative < 1e-3

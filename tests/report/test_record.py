@@ -26,6 +26,7 @@ FIGURES = {
     "ulps",
     "detects",
     "detects_relative",
+    "probable_detects",
     "norm",
     "relative_error",
     "right_digits",

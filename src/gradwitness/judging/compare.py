@@ -21,6 +21,7 @@ from gradwitness.judging.comparison import ALL_ZERO as ALL_ZERO
 from gradwitness.judging.comparison import CANCELS as CANCELS
 from gradwitness.judging.comparison import COARSE as COARSE
 from gradwitness.judging.comparison import EMPTY as EMPTY
+from gradwitness.judging.comparison import PROBABLE as PROBABLE
 from gradwitness.judging.comparison import TOO_LITTLE as TOO_LITTLE
 from gradwitness.judging.comparison import Comparison as Comparison
 from gradwitness.judging.comparison import mismatch as mismatch
@@ -176,6 +177,7 @@ class _Scan:
         self._probable = 0.0
         self._largest = 0.0
         self._widest = 0.0
+        self._probably_widest = 0.0
         self._below_bound = True
         self._squares = 0.0
         self._unusable = dict.fromkeys(_UNUSABLE, 0)
@@ -309,6 +311,9 @@ class _Scan:
         self._measure(w if measured is None else w[measured])
         widest = bound if measured is None else bound[measured]
         self._widest = max(self._widest, float(np.max(widest, initial=0.0)))
+        if probable is not bound:
+            widest = probable if measured is None else probable[measured]
+        self._probably_widest = max(self._probably_widest, float(np.max(widest, initial=0.0)))
         self._below_bound = self._below_bound and bool(np.all(np.abs(w) <= bound))
         self._count(r)
 
@@ -365,6 +370,7 @@ class _Scan:
             ulps=ulps(error, w, self._dtype if self._limits is not None else "float64"),
             detects=detects,
             detects_relative=detects / self._largest if self._largest else relative,
+            probable_detects=2 * self._probably_widest / (self._largest or math.nan),
             norm=math.sqrt(self._squares) if self._squares >= 0 else math.nan,
             relative_error=self._relative_error(),
         )

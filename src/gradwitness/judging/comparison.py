@@ -20,6 +20,7 @@ TOO_LITTLE = "too little signal: all zeros would pass too"
 _ELSEWHERE = "run it in a wider format (float32, float64), or probe it with other inputs"
 ALL_ZERO = f"every expected number is 0 and the bound is wider than what is there: {_ELSEWHERE}"
 COARSE = f"an error of a tenth of its largest number would pass: {_ELSEWHERE}"
+PROBABLE = "by the probable bound: the worst case is too wide to tell anything"
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
 # An error of this share of the size of the terms is still detected.
@@ -59,6 +60,8 @@ class Comparison:
     detects_relative : float
         ``detects`` over the largest magnitude expected. Where that is 0: inf, but 0 if only an
         underflow would pass.
+    probable_detects : float
+        The same for the probable bound: any larger change is at least suspicious.
     norm : float
         Euclidean norm of the recorded array.
     relative_error : float
@@ -81,6 +84,7 @@ class Comparison:
     ulps: float = math.nan
     detects: float = math.nan
     detects_relative: float = math.nan
+    probable_detects: float = math.nan
     norm: float = math.nan
     relative_error: float = math.nan
 
@@ -106,7 +110,8 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
 
     If every number lies within its bound, all zeros would pass, and if a bound is wide, a large
     error would. But where large terms cancel, as in the gradient of a bias that a normalisation
-    takes away again, zero is the right answer, and an error in a term is detected.
+    takes away again, zero is the right answer, and an error in a term is detected. Where only the
+    worst case is wide, as in sums of many terms, numbers within the probable bound agree by that.
 
     Parameters
     ----------
@@ -117,6 +122,14 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
     reason = comparison.reason
     if comparison.verdict is Verdict.AGREES and comparison.detects_relative > _COARSE:
         reason = COARSE if math.isfinite(comparison.detects_relative) else ALL_ZERO
+        if comparison.probable_detects <= _COARSE and comparison.probable_ratio <= 1:
+            scale = comparison.probable_detects / comparison.detects_relative
+            return replace(
+                comparison,
+                reason=PROBABLE,
+                detects=comparison.detects * scale,
+                detects_relative=comparison.probable_detects,
+            )
     if reason not in (TOO_LITTLE, COARSE, ALL_ZERO):
         return comparison
     if comparison.detects <= _VISIBLE * terms():

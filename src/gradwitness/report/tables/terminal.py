@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
+from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE, PROBABLE
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
@@ -265,6 +265,11 @@ def totals(report: Report) -> RenderableType:
         lines.append(
             f"note      {suspicious} steps are within the rigorous bound, but beyond the probable "
             "one\n"
+        )
+    probable = sum(f.comparison.reason == PROBABLE for f in report.findings)
+    if probable:
+        lines.append(
+            f"note      {probable} steps agree by the probable bound: the worst case is too wide\n"
         )
     zeros = sum(f.comparison.reason == CANCELS for f in report.findings)
     if zeros:
