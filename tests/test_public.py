@@ -64,6 +64,7 @@ PUBLIC = {
     "probe",
     "pytree_claims",
     "replay",
+    "retraction",
     "rule",
     "save_tape",
     "surrogate",

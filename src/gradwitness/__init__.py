@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from gradwitness.rules.declarations import approximation as approximation
     from gradwitness.rules.declarations import meant_hook as meant_hook
     from gradwitness.rules.registry import Rule as Rule
+    from gradwitness.rules.retractions import retraction as retraction
     from gradwitness.rules.surrogates import surrogate as surrogate
     from gradwitness.rules.user_rules import rule as rule
     from gradwitness.tape import Source as Source
@@ -86,6 +87,7 @@ _NAMES = {
     "judging.probe_results": "Probe ProbePass",
     "rules.declarations": "allow_detach approximation meant_hook",
     "rules.registry": "Rule",
+    "rules.retractions": "retraction",
     "rules.surrogates": "surrogate",
     "rules.user_rules": "rule",
     "tape": "Source Tape",

@@ -16,10 +16,11 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
-from gradwitness.engine.floats import is_inexact, unit_roundoff
+from gradwitness.engine.floats import is_inexact, unit_roundoff, wide
 from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import Comparison, unjudged
 from gradwitness.judging.finding import Finding
+from gradwitness.judging.lie_groups import Kinds, conventions
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.slopes import GRADE, Claim, between, measure
 from gradwitness.judging.tangents import tangents
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.judging.functions import Again
+    from gradwitness.judging.lie_groups import Retract
     from gradwitness.judging.recorded_forward import Iteration
 
 NORMWISE = "normwise: the function's own order of operations is not known"
@@ -70,6 +72,10 @@ class Case:
         How far off the program declared it to be, of the largest number.
     owner : object
         The function and its input: what is guilty once is not run again.
+    retracts : tuple of (callable or None)
+        What was declared to move the operand, and the results.
+    tried : str
+        Along what else the rules refute it.
     """
 
     again: Again
@@ -84,6 +90,8 @@ class Case:
     constants: str
     tolerance: float
     owner: object
+    retracts: tuple[Retract | None, Retract | None] = (None, None)
+    tried: str = ""
 
     def require(self) -> None:
         """Raise Unjudgeable if the function may not run again."""
@@ -131,11 +139,47 @@ class Case:
         )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended.
+
+    Attributes
+    ----------
+    comparison : Comparison
+    grade : str
+    kinds : Kinds or None
+        Which of its gradients are along Lie groups.
+    """
+
+    comparison: Comparison
+    grade: str
+    kinds: Kinds | None = None
+
+    def is_nearer(self, plain: Comparison) -> bool:
+        """Whether a gradient is nearer to this than to one by the numbers."""
+        return self.comparison.relative_error < plain.relative_error
+
+    def within(self, tolerance: float, scale: float, plain: Comparison) -> Outcome:
+        """Return it with an error within a tolerance as none, if it is nearer than plain."""
+        if not self.is_nearer(plain):
+            return self
+        comparison, grade = within(self.comparison, "", tolerance, scale)
+        said = f"{grade}, {self.kinds}" if grade else self.grade
+        return replace(self, comparison=comparison, grade=said)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Accused(Finding):
-    """A finding that waits for the slopes of a function."""
+    """A finding that waits for the slopes of a function, unless the rules have seen enough."""
 
-    case: Case
+    case: Case | Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Along(Finding):
+    """A finding about gradients along Lie groups."""
+
+    kinds: Kinds
 
 
 class Settled(NamedTuple):
@@ -165,32 +209,44 @@ def settled(findings: Iterable[Finding]) -> Settled:
         if not isinstance(finding, Accused):
             return finding
         case = finding.case
+        if isinstance(case, Outcome):
+            trusted.add(finding.node)
+            return _closed(finding, case)
         try:
             known = case.owner in guilty and case.iteration is None
-            comparison, grade = _settled(case, known=known)
-            comparison, grade = within(comparison, grade, case.tolerance, case.size())
+            outcome = _settled(case, known=known)
+            comparison, grade = within(
+                outcome.comparison, outcome.grade, case.tolerance, case.size()
+            )
+            outcome = replace(outcome, comparison=comparison, grade=grade)
         except Exception as error:  # noqa: BLE001 (the report says so)
-            comparison, grade = unjudged(failure(error), None), ""
-        if comparison.verdict is Verdict.DISAGREES:
+            outcome = Outcome(unjudged(failure(error), None), "")
+        if outcome.comparison.verdict is Verdict.DISAGREES:
             guilty.add(case.owner)
             places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
-            refuted.update(dict.fromkeys(places, comparison))
-        elif case.expected is not None and not grade.startswith(ALONG):
+            refuted.update(dict.fromkeys(places, outcome.comparison))
+            is_zero = case.expected is not None or outcome.comparison.expected == 0
+            advice = finding.advice if is_zero else ""
+            outcome = replace(outcome, grade=outcome.grade + case.tried)
+            return _closed(finding, outcome, advice)
+        if outcome.kinds or (case.expected is not None and not outcome.grade.startswith(ALONG)):
             trusted.add(finding.node)
-        given = {name: getattr(finding, name) for name in Finding.__dataclass_fields__}
-        is_zero = case.expected is not None or comparison.expected == 0
-        keeps = comparison.verdict is Verdict.DISAGREES and is_zero
-        advice = finding.advice if keeps else ""
-        return Finding(**{**given, "comparison": comparison, "grade": grade, "advice": advice})
+        return _closed(finding, outcome)
 
     return Settled([one(finding) for finding in findings], trusted, refuted)
 
 
-def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
+def _closed(finding: Accused, outcome: Outcome, advice: str = "") -> Finding:
+    given: dict[str, Any] = {n: getattr(finding, n) for n in Finding.__dataclass_fields__}
+    given |= {"comparison": outcome.comparison, "grade": outcome.grade, "advice": advice}
+    return Finding(**given) if outcome.kinds is None else Along(**given, kinds=outcome.kinds)
+
+
+def _settled(case: Case, *, known: bool) -> Outcome:
     if case.by_rules is None or case.reason:
         return _by_slopes(case)
     if case.expected is None or known:
-        return case.by_rules, NORMWISE
+        return Outcome(case.by_rules, NORMWISE)
     try:
         claim = case.claim()
         for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
@@ -201,41 +257,75 @@ def _settled(case: Case, *, known: bool) -> tuple[Comparison, str]:
     except Unjudgeable as why:
         return _unmeasured(case, str(why))
     if verdict is Verdict.DISAGREES:
-        return _tangential(case, claim) or (case.by_rules, _CONFIRMED)
+        return _tangential(case, claim, case.by_rules) or Outcome(case.by_rules, _CONFIRMED)
     if verdict is Verdict.INCONCLUSIVE:
         return _unmeasured(case, "its slopes cannot tell the two apart")
     comparison = measure(case.again, claim)
     if comparison.verdict is Verdict.DISAGREES:
-        return case.by_rules, _CONFIRMED
+        return Outcome(case.by_rules, _CONFIRMED)
     agrees = comparison.verdict is Verdict.AGREES
-    return comparison, _SUPPORTED.format(count=comparison.size) if agrees else ""
+    return Outcome(comparison, _SUPPORTED.format(count=comparison.size) if agrees else "")
 
 
-def _unmeasured(case: Case, why: str) -> tuple[Comparison, str]:
+def _unmeasured(case: Case, why: str) -> Outcome:
     """Judge by the rules alone: they refute unless something speaks against their question."""
     assert case.by_rules is not None  # noqa: S101 (the caller has looked)
     if case.iteration is None:
-        return case.by_rules, f"{NORMWISE}; not measured: {why}"
+        return Outcome(case.by_rules, f"{NORMWISE}; not measured: {why}")
     reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"
-    return _open(case.by_rules, reason), ""
+    return Outcome(_open(case.by_rules, reason), "")
 
 
-def _tangential(case: Case, claim: Claim) -> tuple[Comparison, str] | None:
+def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     """Judge along the directions in which an operand may move, if the claim lies in them."""
     for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
             return _along(along.name, comparison)
-    return None
+    return _by_groups(case, claim, plain)
 
 
-def _along(name: str, comparison: Comparison) -> tuple[Comparison, str]:
+def _by_groups(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
+    """Judge along Lie groups, if the claim is a gradient along them, or nearer to one than plain.
+
+    One that is right only to the tolerance that was declared gives way to one that is right.
+    """
+    pairs = [
+        None if g is None or value is None or value.array is None else (wide(value.array), g)
+        for value, g in zip(claim.outputs, claim.incoming, strict=False)
+    ]
+    unit = unit_roundoff(claim.dtype)
+    near: Outcome | None = None
+    for convention in conventions((claim.at, claim.sent), pairs, unit, case.retracts):
+        chart, results = convention.operand, convention.results
+        arrived = [
+            results[k].to_numbers(g) if k in results else g for k, g in enumerate(claim.incoming)
+        ]
+        unsettled = claim.unsettled + convention.inexact
+        told = replace(claim, incoming=arrived, unsettled=unsettled)
+        if chart is None:
+            comparison = measure(case.again, told)
+        else:
+            told = replace(told, sent=chart.to_numbers(claim.sent), move=chart.move)
+            comparison = measure(case.again, told, chart.project)
+        kinds = convention.kinds
+        said = f"by slopes ({comparison.size} directions, float64) {kinds}"
+        outcome = Outcome(comparison, said, kinds)
+        if comparison.verdict is Verdict.AGREES:
+            return outcome
+        tolerated = outcome.within(case.tolerance, case.size(), plain)
+        if tolerated.comparison.verdict is Verdict.AGREES:
+            plain, near = comparison, tolerated
+    return near
+
+
+def _along(name: str, comparison: Comparison) -> Outcome:
     """Leave open what is right along some directions: `without_unfelt` asks whether more counts."""
     grade = f"{ALONG} {name} directions only"
-    return _open(comparison, f"{grade}, and nothing keeps the argument there"), grade
+    return Outcome(_open(comparison, f"{grade}, and nothing keeps the argument there"), grade)
 
 
-def _by_slopes(case: Case) -> tuple[Comparison, str]:
+def _by_slopes(case: Case) -> Outcome:
     """Judge where the rules cannot: by slopes alone."""
     array = case.again.values[case.sent[0]].array if case.sent else None
     try:
@@ -243,9 +333,9 @@ def _by_slopes(case: Case) -> tuple[Comparison, str]:
         claim = case.claim()
         comparison = measure(case.again, claim)
     except Unjudgeable as why:
-        return unjudged(f"{case.reason}; {why}", array), ""
+        return Outcome(unjudged(f"{case.reason}; {why}", array), "")
     if comparison.verdict is Verdict.DISAGREES:
-        along = _tangential(case, claim)
+        along = _tangential(case, claim, comparison)
         if along is not None:
             return along
     agreed = case.by_rules is None or case.by_rules.verdict is Verdict.AGREES
@@ -254,11 +344,11 @@ def _by_slopes(case: Case) -> tuple[Comparison, str]:
     elif comparison.verdict is Verdict.INCONCLUSIVE:
         comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
     elif case.constants and agreed and case.by_rules is not None:
-        return case.by_rules, NORMWISE
+        return Outcome(case.by_rules, NORMWISE)
     grade = ""
     if math.isfinite(comparison.detects):
         grade = f"{GRADE.format(count=comparison.size)}, since {case.reason}"
-    return comparison, grade
+    return Outcome(comparison, grade)
 
 
 def _open(comparison: Comparison, reason: str) -> Comparison:

@@ -11,10 +11,11 @@ from gradwitness._errors import RuleFailure, Unjudgeable
 from gradwitness.engine.backward import connects, edge_value, gradients, handed_out, unseen_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
-from gradwitness.judging.accused import ITERATES, NORMWISE, Case
+from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
 from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
+from gradwitness.judging.group_gradients import along_groups
 from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import iteration, rounds
 from gradwitness.judging.records import largest
@@ -23,7 +24,7 @@ from gradwitness.rules.user_rules import own
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
@@ -42,8 +43,9 @@ class Judged:
         How strong the evidence is.
     by_rules : bool
         Whether the rules' own gradient was the reference.
-    case : Case or None
+    case : Case, Outcome or None
         What the function's slopes must settle after the block; until then the comparison stands.
+        An outcome if the rules settled it along a Lie group.
     advice : str
         The declaration to paste if this looks like a surrogate.
     """
@@ -52,13 +54,13 @@ class Judged:
     comparison: Comparison
     grade: str = NORMWISE
     by_rules: bool = True
-    case: Case | None = None
+    case: Case | Outcome | None = None
     advice: str = ""
 
     @property
     def is_open(self) -> bool:
         """Whether slopes alone will judge it."""
-        return self.case is not None and self.case.expected is None
+        return isinstance(self.case, Case) and self.case.expected is None
 
 
 class CustomCheck:
@@ -91,7 +93,7 @@ class CustomCheck:
         Unjudgeable
             If the rules cannot differentiate it.
         """
-        dtype = self._coarsest([*node_run.incoming, *self._inner_outputs(node)])
+        dtype = self._records.coarsest([*node_run.incoming, *self._inner_outputs(node)])
         for number in node_run.incoming:
             if number is not None and not is_inexact(self._tape.values[number].dtype):
                 raise Unjudgeable(f"a gradient of dtype {self._tape.values[number].dtype}")
@@ -166,22 +168,29 @@ class CustomCheck:
                 comparison = self._by_rules(node, node_run, input_nrs, expected[input_nr])
             reason = self._why_not_by_rules(node, input_nr, expected, comparison)
             if reason or _refuted(comparison):
-                yield self._accused(node, node_run, input_nrs, expected, comparison, reason)
+                plain = None if reason else comparison
+                along = self._along_groups(node, node_run, input_nrs, plain)
+                if along is not None and not _refuted(along.comparison):
+                    yield Judged(input_nr, along.comparison, along.grade, False, along)
+                    continue
+                yield self._accused(node, node_run, input_nrs, expected, comparison, reason, along)
             elif comparison is not None:
                 yield Judged(input_nr, comparison)
 
     def _approximated(self, node: Node, node_run: NodeRun, judged: Judged) -> Judged:
         """Return a judgement in which an error within the tolerance that was declared is none."""
-        number = node_run.outgoing[judged.input_nr]
-        if self._functions is None or number is None:
+        number, tolerance = node_run.outgoing[judged.input_nr], self._tolerance(node)
+        if number is None or not tolerance:
             return judged
-        tolerance = tolerance_of(self._functions.function(node.id))
         scale = largest(self._records(number))
         c, grade = within(judged.comparison, judged.grade, tolerance, scale)
         if c is judged.comparison:
             return judged
         # What was sent is right enough, and carried on as it is.
         return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
+
+    def _tolerance(self, node: Node) -> float:
+        return 0.0 if self._functions is None else tolerance_of(self._functions.function(node.id))
 
     def _why_not_by_rules(
         self,
@@ -244,15 +253,14 @@ class CustomCheck:
         if expected is None:
             # Zeros, in the shape that the function chose.
             expected = np.zeros(self._tape.values[numbers[0]].shape)
-        if len(numbers) == 1:
-            comparison = self._records.against(numbers[0], expected)
-        else:
-            comparison = self._against_sum(numbers, expected)
+        comparison = self._against(numbers, expected)
         return settled_by(comparison, lambda: self._size(node, node_run, input_nrs[0]))
 
-    def _against_sum(self, numbers: list[int], expected: Any) -> Comparison:
+    def _against(self, numbers: list[int], expected: Any, beside: float = 0.0) -> Comparison:
+        if len(numbers) == 1:
+            return self._records.against(numbers[0], expected, beside)
         first = self._tape.values[numbers[0]]
-        unit = unit_roundoff(self._coarsest(numbers))
+        unit = unit_roundoff(self._records.coarsest(numbers))
         arrays = [self._records(number) for number in numbers]
         if any(array.shape != first.shape for array in arrays):
             return mismatch("the gradients of one tensor have different shapes", first.array)
@@ -260,7 +268,7 @@ class CustomCheck:
         total = Bounded(np.sum(arrays, axis=0), Arithmetic.stepwise("float64"))
         # Added up in float64; each term was rounded separately.
         recorded = replace(first, array=total.value, dtype=total.dtype.name)
-        return self._records.compared(recorded, expected, allowance=gamma(8, unit) * terms)
+        return self._records.compared(recorded, expected, allowance=gamma(8, unit) * terms + beside)
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
         incoming = [None if n is None else self._records.magnitudes(n) for n in node_run.incoming]
@@ -268,6 +276,24 @@ class CustomCheck:
             return largest(gradients(self._tape, node, incoming, self._records, None)[input_nr])
         except Unjudgeable:
             return 0.0
+
+    def _along_groups(
+        self, node: Node, node_run: NodeRun, input_nrs: list[int], plain: Comparison | None
+    ) -> Outcome | None:
+        """Judge what the rules refute as a gradient along a Lie group, by the rules too."""
+        sent = [n for n in (node_run.outgoing[k] for k in input_nrs) if n is not None]
+        if not sent or plain is None or unseen_in(self._tape, node, node_run):
+            return None
+        along = along_groups(
+            self._tape,
+            self._records,
+            (node, node_run, input_nrs[0]),
+            sent,
+            self._declared.retracts(node, input_nrs[0]),
+            lambda expected, beside: self._against(sent, _normwise(node, expected), beside),
+        )
+        scale = max(largest(self._records(n)) for n in sent)
+        return along and along.within(self._tolerance(node), scale, plain)
 
     def _accused(
         self,
@@ -277,6 +303,7 @@ class CustomCheck:
         expected: tuple[Any, ...] | Unjudgeable,
         by_rules: Comparison | None,
         reason: str,
+        along: Outcome | None,
     ) -> Judged:
         """Leave what the rules refute, or cannot judge, to the function's slopes."""
         first = input_nrs[0]
@@ -285,26 +312,29 @@ class CustomCheck:
         unseen = unseen_in(self._tape, node, node_run)
         if unseen:
             return Judged(first, unjudged(unseen, array), by_rules=False)
+        tried = "" if along is None else f"; nor is it right {along.kinds}"
+        if by_rules is not None and along is not None and along.is_nearer(by_rules):
+            by_rules, tried = along.comparison, f"{tried}, to which it comes nearest"
         loop = iteration(self._tape, node, self._records)
         if by_rules is not None and not reason:
             if (by_rules.index is None and sent) or (
                 loop is None and rounds(self._tape, node, first)
             ):
                 # Of another shape or kind, or a step function: no slope could support it.
-                return Judged(first, by_rules)
+                return Judged(first, by_rules, NORMWISE + tried)
             if self._functions is None and loop is not None:
                 said = f"not the derivative of the recorded forward, but {ITERATES}"
                 return Judged(first, unjudged(said, array), by_rules=False)
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
         if self._functions is None:
-            return Judged(first, stands, by_rules=not reason)
+            return Judged(first, stands, NORMWISE + tried, by_rules=not reason)
         numbers = [*node_run.incoming, *sent, *node.outputs]
         try:
             operand = self._functions.operands(node.id)[first]
             again = self._functions.again(node.id, [operand, *numbers])
         except Unjudgeable as failure:
             if not reason and loop is None:
-                return Judged(first, stands)
+                return Judged(first, stands, NORMWISE + tried)
             said = f"{reason or ITERATES}; {failure}"
             return Judged(first, unjudged(said, array), by_rules=False)
         rule = None if isinstance(expected, Unjudgeable) or reason else expected[first]
@@ -322,19 +352,16 @@ class CustomCheck:
             constants=f"{reason}: right only if the numbers that come back are constants"
             if leaves_torch
             else "",
-            tolerance=tolerance_of(self._functions.function(node.id)),
+            tolerance=self._tolerance(node),
             owner=(self._functions.function(node.id) or node.name, first),
+            retracts=self._declared.retracts(node, first),
+            tried=tried,
         )
         return Judged(first, stands, NORMWISE if not reason else "", by_rules=not reason, case=case)
 
     def _inner_outputs(self, node: Node) -> Iterator[int | None]:
         for call in node.inner:
             yield from self._tape.calls[call].outputs
-
-    def _coarsest(self, numbers: Iterable[int | None]) -> str:
-        """Return the coarsest format of some values."""
-        formats = {self._tape.values[n].dtype for n in numbers if n is not None}
-        return max(filter(is_inexact, formats), key=unit_roundoff, default="float32")
 
 
 def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:

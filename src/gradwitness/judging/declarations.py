@@ -10,6 +10,7 @@ from gradwitness._errors import RuleFailure, Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import numbers, run
 from gradwitness.judging.records import largest
+from gradwitness.rules.retractions import retractions
 from gradwitness.rules.surrogates import declared
 from gradwitness.tape import Ref
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.judging.functions import Functions
+    from gradwitness.judging.lie_groups import Retract
     from gradwitness.judging.records import Records
     from gradwitness.rules.surrogates import Declared as Surrogate
     from gradwitness.tape import Argument, Node, Tape
@@ -53,6 +55,19 @@ class Declared:
             for name, gradient in by_name.items()
             if name in input_nrs
         }
+
+    def retracts(self, node: Node, input_nr: int) -> tuple[Retract | None, Retract | None]:
+        """Return what was declared to move an operand, and what to move the results."""
+        functions = self._functions
+        by_name = {} if functions is None else retractions(functions.function(node.id))
+        if functions is None or not by_name:
+            return None, None
+        try:
+            input_nrs = _input_nrs(functions.arguments(node.id))
+        except Unjudgeable:
+            input_nrs = {}
+        name = next((name for name, number in input_nrs.items() if number == input_nr), None)
+        return None if name is None else by_name.get(name), by_name.get(None)
 
     def gradients(
         self, node: Node, incoming: Sequence[Bounded | None], arithmetic: Arithmetic

@@ -20,6 +20,7 @@ from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks
+from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
@@ -221,6 +222,7 @@ class Judge:
         findings = with_doubts(tape, findings)
         hooks = judged_hooks(tape, self._records)
         findings = [as_meant(f, hooks) for f in findings] if hooks else findings
+        findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
@@ -252,7 +254,7 @@ class Judge:
             ]
         rows = doubted(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
-        notes = (*unfelt, *(note for note in notes if not _is_meant(note)))
+        notes = (*unfelt, *along.notes(rows), *(note for note in notes if not _is_meant(note)))
         doubts = (*_incomplete(failures), *cut_short(tape, rows))
         return _final((*findings, *doubts), tuple(rows), notes)
 

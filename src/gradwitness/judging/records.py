@@ -9,11 +9,13 @@ import numpy as np
 
 from gradwitness.engine.binding import recorded, unrecorded
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_inexact, wide
+from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff, wide
 from gradwitness.judging.compare import Comparison, compare, unjudged
 from gradwitness.judging.piecewise import Pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from gradwitness.tape import Tape, Value
@@ -113,6 +115,11 @@ class Records:
         """Return the magnitudes of a value's numbers."""
         array = self(number)
         return np.abs(array) if array.dtype.kind in "fc" else array
+
+    def coarsest(self, numbers: Iterable[int | None]) -> str:
+        """Return the coarsest format of some values."""
+        formats = {self._tape.values[n].dtype for n in numbers if n is not None}
+        return max(filter(is_inexact, formats), key=unit_roundoff, default="float32")
 
     def exact(self, number: int, arithmetic: Arithmetic | None = None) -> Bounded:
         """Return a value as the witness's exact operand."""

@@ -81,6 +81,8 @@ class Claim:
         How far the derivative of an iteration may lie from that of its limit, relative to it.
     unseen : float
         The same of an iteration that may run where nothing is recorded.
+    move : callable
+        Moves the operand by a step.
     """
 
     node: int
@@ -93,6 +95,7 @@ class Claim:
     tremor: float = 0.0
     unsettled: float = 0.0
     unseen: float = 0.0
+    move: Callable[[Floats, Floats], Floats] = np.add
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,7 @@ class _Phi:
 
     def _results(self, step: Floats) -> list[tuple[Floats, Floats]]:
         claim = self._claim
-        results = self._functions.run({claim.value: claim.at + step})
+        results = self._functions.run({claim.value: claim.move(claim.at, step)})
         pairs = []
         for output_nr, g in enumerate(claim.incoming):
             if g is None:
@@ -353,4 +356,5 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
 
 
 def _mean_size(array: NDArray[Any]) -> float:
-    return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0

@@ -38,7 +38,7 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.judging.accused import Case
+    from gradwitness.judging.accused import Case, Outcome
     from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
@@ -142,7 +142,7 @@ class SweepCheck:
         formula: str = "",
         grade: str = "",
         advice: str = "",
-        case: Case | None = None,
+        case: Case | Outcome | None = None,
     ) -> None:
         call = None if node.call is None else self.tape.calls[node.call]
         finding = Finding if case is None else partial(Accused, case=case)
@@ -246,7 +246,7 @@ class SweepCheck:
         comparison: Comparison,
         grade: str = "",
         advice: str = "",
-        case: Case | None = None,
+        case: Case | Outcome | None = None,
     ) -> None:
         name, text = names[input_nr] if input_nr < len(names) else (str(input_nr), "")
         what = f"gradient of {name}"
