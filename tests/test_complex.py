@@ -314,7 +314,7 @@ def test_gradients_that_a_probe_sends_are_complex_where_those_it_replaces_are() 
 
 def claims(model: Filter, *, real: bool = True) -> dict[str, Any]:
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    return {name: g.real.numpy() if real else g.numpy() for name, g in found.items()}
+    return {name: (g.real if real else g.resolve_conj()).numpy() for name, g in found.items()}
 
 
 def test_claims_of_real_parameters_are_judged_through_complex_steps() -> None:

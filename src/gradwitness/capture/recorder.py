@@ -212,6 +212,7 @@ class Recorder:
         # Free what is held of the program: tensors, nodes, graphs, models, the observer. At once,
         # without cycles that only the collector finds.
         self._backward.drafts.clear()
+        del self._values.balance
         del self._graph, self._backward, self._dispatch, self._trail, self._models, self._audience
         foreign = self._values.foreign(grads) | self._values.release_tensors()
         complete = self._retention.fits(self._values.bytes_of(foreign))

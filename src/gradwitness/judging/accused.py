@@ -214,7 +214,9 @@ def settled(findings: Iterable[Finding]) -> Settled:
             return _closed(finding, case)
         try:
             known = case.owner in guilty and case.iteration is None
-            outcome = _settled(case, known=known)
+            # Gradients near the format's largest numbers overflow when they are squared.
+            with np.errstate(over="ignore", invalid="ignore"):
+                outcome = _settled(case, known=known)
             comparison, grade = within(
                 outcome.comparison, outcome.grade, case.tolerance, case.size()
             )

@@ -356,5 +356,4 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
 
 
 def _mean_size(array: NDArray[Any]) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
+    return float(np.sqrt(np.mean(np.square(array)))) if array.size else 0.0
