@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import gradwitness as gw
+from capture.functions import apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -322,3 +323,28 @@ def test_the_doubt_is_in_the_recording(tmp_path: Path) -> None:
     assert report.verdict is gw.Verdict.INCONCLUSIVE
     assert not report.wrong
     assert CHANGED + "after pass 1" in report.reasons()
+
+
+class Recomputed(torch.autograd.Function):
+    """x^2, by a pass of its own, whose leaf gives its gradient back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        with torch.enable_grad():
+            inner = ctx.saved_tensors[0].detach().requires_grad_()
+            (inner * inner).backward(grads[0])
+        outgoing, inner.grad = inner.grad + 0, None
+        return outgoing
+
+
+def test_a_leaf_within_a_backward_that_gives_its_gradient_back_is_no_doubt() -> None:
+    x: Any = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    with gw.watch() as witness:
+        apply(Recomputed, x).sum().backward()
+    assert x.grad.tolist() == [2.0, -4.0, 6.0]
+    assert witness.verdict is gw.Verdict.AGREES
