@@ -104,7 +104,12 @@ if not TYPE_CHECKING:
             return import_module(f"gradwitness.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module 'gradwitness' has no attribute {name!r}")
+        from random import getstate, setstate
+
+        # Rich draws random numbers while it is imported: the program's next ones stay as they were.
+        state = getstate()
         public = getattr(import_module(f"gradwitness.{_HOMES[name]}"), name)
+        setstate(state)
         globals()[name] = public  # the next use costs nothing
         return public
 

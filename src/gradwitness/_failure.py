@@ -14,7 +14,7 @@ _PACKAGE = Path(__file__).parent
 _LIBRARIES = ("numpy", "scipy", "ml_dtypes", "torch")
 
 
-def failure(error: Exception) -> str:
+def failure(error: BaseException) -> str:
     """Return in one line what failed, and where: in gradwitness, or in the program's own rules."""
     message = str(error).strip().partition("\n")[0][:120]
     if isinstance(error, GradwitnessError):

@@ -240,6 +240,7 @@ class DispatchRecorder(Mode):
                 # Numbered now, while it holds what this call left.
                 base=None if base is None else self._values.of(base),
                 alone=torch.is_grad_enabled() and _unpacking_hooks() is None,
+                grad_mode=torch.is_grad_enabled(),
             )
         )
         # In a custom function nothing is tracked, but everything is differentiated.

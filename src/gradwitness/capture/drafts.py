@@ -13,7 +13,8 @@ class CallDraft:
     """A call while it is being recorded: its node is found later.
 
     ``alone`` says whether that node runs no code of the program: no custom function's, and no hooks
-    that unpack saved tensors, as checkpoints have.
+    that unpack saved tensors, as checkpoints have. ``grad_mode`` says whether grad mode was on, as it
+    is not in a custom function.
     """
 
     op: str
@@ -28,6 +29,7 @@ class CallDraft:
     node: int | None = None
     base: int | None = None
     alone: bool = True
+    grad_mode: bool = True
 
     def finish(self, number: int, during: int | None) -> Call:
         """Return the frozen call."""

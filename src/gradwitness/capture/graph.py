@@ -90,11 +90,13 @@ class GraphRecorder:
             return
         sequence = draft.alive._sequence_nr()
         if draft.name == "CopySlices":
-            # Made right after the node of the operation that it wraps.
-            inside = [c for c in by_sequence.get(sequence - 1, ()) if self._calls[c].writes]
-            if inside:
-                draft.kind, draft.call = Kind.COPY_SLICES, inside[0]
-                self._calls[inside[0]].node = number
+            # Made right after the node of the operation that it wraps. A custom function's last
+            # write is not all that the function did.
+            before = by_sequence.get(sequence - 1, ())
+            own = [c for c in before if self._calls[c].writes and self._calls[c].grad_mode]
+            if own:
+                draft.kind, draft.call = Kind.COPY_SLICES, own[0]
+                self._calls[own[0]].node = number
             return
         if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
             draft.kind = Kind.CUSTOM

@@ -169,9 +169,12 @@ class SweepDraft:
         """Yield the program's hooks on gradients, and where they are; see what they do."""
         for tensor, _ in self._values.tensors():
             first, after = tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)
-            edge = self._edge(tensor) if first or after else None
+            kept = tensor.retains_grad
+            edge = self._edge(tensor) if first or after or kept else None
             if edge is None:
                 continue
+            if kept:
+                yield edge, "retain_grad"
             for hook in (*(first or {}).values(), *(after or {}).values()):
                 if not is_ours(hook):
                     yield edge, described(hook)

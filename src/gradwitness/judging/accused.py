@@ -221,7 +221,9 @@ def settled(findings: Iterable[Finding]) -> Settled:
                 outcome.comparison, outcome.grade, case.tolerance, case.size()
             )
             outcome = replace(outcome, comparison=comparison, grade=grade)
-        except Exception as error:  # noqa: BLE001 (the report says so)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 (the report says so)
             outcome = Outcome(unjudged(failure(error), None), "")
         if outcome.comparison.verdict is Verdict.DISAGREES:
             guilty.add(case.owner)
@@ -292,6 +294,9 @@ def _by_groups(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
 
     One that is right only to the tolerance that was declared gives way to one that is right.
     """
+    if not case.sent:
+        # No gradient at all follows no convention.
+        return None
     pairs = [
         None if g is None or value is None or value.array is None else (wide(value.array), g)
         for value, g in zip(claim.outputs, claim.incoming, strict=False)

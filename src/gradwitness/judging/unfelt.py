@@ -123,6 +123,9 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     """
     if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
         return None
+    if tape.sweeps[finding.sweep].hooks or _lives_on(tape, finding.sweep):
+        # What the program's hooks do with a gradient is not known, nor what becomes of a graph.
+        return None
     try:
         error = _error(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
     except Unjudgeable:
@@ -131,6 +134,13 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
         # The numbers on the tape have changed since: something other than torch writes to them.
         return None
     return _spread(tape, finding, error, trusted)
+
+
+def _lives_on(tape: Tape, sweep: int) -> bool:
+    """Whether a pass made a graph of its own, which later passes may differentiate."""
+    ran = {run.node for run in tape.sweeps[sweep].node_runs}
+    own = {number for number in ran if tape.nodes[number].kind != Kind.CUSTOM}
+    return any(call.node is not None and call.during in own for call in tape.calls)
 
 
 def _is_custom(tape: Tape, finding: Finding) -> bool:
