@@ -68,6 +68,22 @@ class Counting(nn.Module):
         return self.inside(x)
 
 
+class Logging(Counting):
+    def forward(self, x: Any) -> Any:
+        return self.note(x)
+
+    def note(self, x: Any) -> Any:
+        SEEN.append(x)
+        return x
+
+
+class Renaming(Counting):
+    def forward(self, x: Any) -> Any:
+        same = self
+        same.log.append(x)  # type: ignore[union-attr, operator]
+        return x
+
+
 class Quiet(Counting):
     def forward(self, x: Any) -> Any:
         return self.inside(x).relu() + self.calls
@@ -182,6 +198,47 @@ def calls_a_counter_in_a_lambda(x: Any) -> Any:
     return [f(x) for f in (lambda z: counting_helper(z),)]  # type: ignore[no-untyped-call]
 
 
+def appends_to_a_default(x: Any, log: list[Any] = SEEN) -> Any:
+    return helper(appends_to_a_keyword(x))
+
+
+def appends_to_a_keyword(x: Any, *, log: dict[str, Any] = CACHE) -> Any:
+    log.setdefault("x", x)
+    return x
+
+
+def sets_errors(x: Any) -> Any:
+    np.seterr(all="ignore")
+    return x
+
+
+def sets_precision(x: Any) -> Any:
+    torch.set_float32_matmul_precision("medium")
+    return x
+
+
+def saves_by_a_local_name(x: Any) -> Any:
+    import numpy as q  # noqa: ICN001 (by another name)
+
+    q.savetxt("x.txt", x)
+    return x
+
+
+def writes_a_file(x: Any) -> Any:
+    x.numpy().tofile("x.bin")
+    return x
+
+
+def writes_to_a_tensor_through_numpy(x: Any) -> Any:
+    WEIGHT.numpy()[0] += 1
+    return x
+
+
+def writes_to_its_own_attributes(x: Any) -> Any:
+    helper.__dict__.setdefault("seen", []).append(x)
+    return x
+
+
 def unknown(x: Any) -> Any:
     return compiled_extension(x)  # type: ignore[name-defined] # noqa: F821
 
@@ -212,6 +269,14 @@ IMPURE: dict[Callable[..., Any], str] = {
     seeds: "it uses torch.random.manual_seed",
     sets_default: "it uses torch.set_default_dtype",
     imports_more: "imports_more imports logging",
+    appends_to_a_default: "it uses a default of appends_to_a_default, of the type list",
+    appends_to_a_keyword: "it uses a default of appends_to_a_keyword, of the type dict",
+    sets_errors: "it uses np.seterr",
+    sets_precision: "it uses torch.set_float32_matmul_precision",
+    saves_by_a_local_name: "saves_by_a_local_name uses savetxt",
+    writes_a_file: "writes_a_file uses tofile",
+    writes_to_a_tensor_through_numpy: "writes_to_a_tensor_through_numpy writes to an array",
+    writes_to_its_own_attributes: "writes_to_its_own_attributes uses __dict__",
     unknown: "it uses compiled_extension",
     closure(): "counts writes to count, which belongs to another function",
     (lambda x: print(x)): "it uses print",
@@ -257,6 +322,8 @@ def hooked() -> nn.Module:
         (helper, ""),
         (Counting(), "forward sets the attribute calls"),
         (nn.Sequential(Counting()), "forward sets the attribute calls"),
+        (Logging(), "it uses SEEN, of the type list"),
+        (Renaming(), "forward gives self another name"),
         (hooked(), "an argument has hooks"),
         (counting_helper, "counting_helper writes to the global COUNT"),
         (partial(counting_helper, 3), "counting_helper writes to the global COUNT"),
@@ -281,3 +348,26 @@ def test_both_parts_of_a_function_are_read() -> None:
             SEEN.append(output)
 
     assert impurity(Apart, [None]) == "it uses SEEN, of the type list"
+
+
+def test_a_class_method_is_read_with_its_class() -> None:
+    class Base(Function):
+        power = 2
+
+        @classmethod
+        def raised(cls, x: Any) -> Any:
+            return x**cls.power
+
+        @classmethod
+        def forward(cls, ctx: Any, x: Any) -> Any:
+            ctx.shape = x.shape
+            return cls.raised(x)
+
+    class Noting(Base):
+        @classmethod
+        def raised(cls, x: Any) -> Any:
+            SEEN.append(x)
+            return x
+
+    assert impurity(Base, [None]) == ""
+    assert impurity(Noting, [None]) == "it uses SEEN, of the type list"

@@ -13,8 +13,7 @@ class CallDraft:
     """A call while it is being recorded: its node is found later.
 
     ``alone`` says whether that node runs no code of the program: no custom function's, and no hooks
-    that unpack saved tensors, as checkpoints have. ``grad_mode`` says whether grad mode was on, as it
-    is not in a custom function.
+    that unpack saved tensors, as checkpoints have. ``grad_mode`` is off within a custom function.
     """
 
     op: str

@@ -28,17 +28,21 @@ if TYPE_CHECKING:
     from gradwitness.capture.drafts import CallDraft
 
 TALKS = "it talks to other processes"
+_GIVEN = "an argument"
 
 # Libraries that calculate, without the parts of them that do more.
 _LIBRARY = re.compile(
     r"(numpy|scipy|math|cmath|_?operator|_?functools|itertools|typing|collections|einops|torch"
     r"(?!\.(distributed|_C\._distributed|multiprocessing|utils|serialization|hub|random)\b))\b"
 )
-_ACTIONS = re.compile(r"set_default|set_num|use_|save|load|manual_seed|seed|tofile")
+_ACTIONS = re.compile(r"set_|seterr|setbufsize|use_|save|load|manual_seed|seed|tofile")
+# Attributes of whatever it may be by which more than numbers can change.
+_REACHING_OUT = ("__dict__", "__setattr__", "tofile", "dump", "share_memory_")
 _BUILTINS = re.compile(
     r"(print|input|open|exec|eval|compile|setattr|delattr|getattr|globals|locals|vars|__import__|"
     r"breakpoint|exit|quit|next)$"
 )
+_OF_CONTEXT = ("save_for_backward", "saved_tensors", "set_materialize_grads")
 # Instructions between a name and its attributes.
 _SILENT = ("EXTENDED_ARG", "PUSH_NULL", "NOP")
 _CONSTANTS = (
@@ -113,13 +117,15 @@ class _Reader:
 
     def __init__(self) -> None:
         self._read: set[tuple[Any, ...]] = set()
+        # Whether there is a tensor from outside, whose memory NumPy might write to.
+        self._outside = False
 
     def applies(self, function: Any, arguments: Sequence[Any]) -> Iterator[str]:
         """Read the forward of an ``autograd.Function``, given the context and its arguments."""
         separate = function.setup_context is not torch.autograd.Function.setup_context
         given = arguments[1:] if separate else arguments
         for argument in arguments:
-            yield from self.uses(argument, "an argument")
+            yield from self.uses(argument, _GIVEN)
         yield from self.code(function.forward, given, context=not separate)
         if separate:
             yield from self.code(function.setup_context, [], context=True)
@@ -136,6 +142,7 @@ class _Reader:
                 yield f"it uses {name}"
         elif not isinstance(value, _CONSTANTS):
             yield from self._calls(value, name)
+        self._outside |= isinstance(value, torch.Tensor | torch.nn.Module) and name != _GIVEN
 
     def _calls(self, value: Any, name: str) -> Iterator[str]:
         if isinstance(value, partial):
@@ -160,6 +167,9 @@ class _Reader:
 
     def code(self, function: Any, given: Sequence[Any], *, context: bool = False) -> Iterator[str]:
         """Read a function's code, given the first of its arguments."""
+        bound = isinstance(function, MethodType)
+        if bound:
+            function, given = function.__func__, [function.__self__, *given]
         function = inspect.unwrap(function) if _is_foreign(function) else function
         if not isinstance(function, FunctionType):
             yield f"the code of {getattr(function, '__name__', function)} cannot be read"
@@ -167,21 +177,27 @@ class _Reader:
             if not _calculates(function.__module__):
                 yield f"it uses {function.__module__}.{function.__name__}"
         else:
-            key = (function, *(id(one) for one in given if isinstance(one, torch.nn.Module)))
+            key = (function, *(id(one) for one in given if _has_parts(one)))
             if key in self._read:
                 return
             self._read.add(key)
             names = dict(zip(function.__code__.co_varnames, given, strict=False))
-            writes_to = function.__code__.co_varnames[:1] if context else ()
+            writes_to = function.__code__.co_varnames[bound : bound + 1] if context else ()
+            for default in (
+                *(function.__defaults__ or ()),
+                *(function.__kwdefaults__ or {}).values(),
+            ):
+                yield from self.uses(default, f"a default of {function.__name__}")
             yield from self._instructions(function, function.__code__, names, writes_to)
 
-    def _instructions(
+    def _instructions(  # noqa: C901 (one branch for each way to write)
         self, function: FunctionType, code: CodeType, given: Mapping[str, Any], context: Any
     ) -> Iterator[str]:
         outer = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
         where = f"{function.__name__} "
         chain = _Chain(function, given, outer)
         last: tuple[str, ...] = ()
+        imports = any(step.opname == "IMPORT_NAME" for step in dis.get_instructions(code))
         for instruction in dis.get_instructions(code):
             op, argument = instruction.opname, instruction.argval
             if op in _SILENT or chain.follows(op, argument):
@@ -197,6 +213,12 @@ class _Reader:
                 yield f"{where}imports {argument}"
             elif isinstance(argument, CodeType):
                 yield from self._instructions(function, argument, {}, ())
+            elif op == "STORE_SUBSCR" and self._outside and "numpy" in code.co_names:
+                yield f"{where}writes to an array, which may be the memory of a tensor from outside"
+            elif op == "STORE_FAST" and any(_has_parts(given.get(name)) for name in last):
+                yield f"{where}gives {last[-1]} another name"
+            elif op in ("LOAD_ATTR", "LOAD_METHOD") and _reaches_out(argument, imports=imports):
+                yield f"{where}uses {argument}"
             # Since Python 3.13, one instruction may load two variables.
             last = argument if "_LOAD_FAST" in op else (str(argument),)
             chain.starts(op, last[-1])
@@ -223,19 +245,21 @@ class _Chain:
         elif "DEREF" in op and op.startswith("LOAD") and name in self._outer:
             cell = self._outer[name]
             self._name, self._value = name, cell.cell_contents
-        elif op.startswith("LOAD_FAST") and isinstance(self._given.get(name), torch.nn.Module):
+        elif op.startswith("LOAD_FAST") and _has_parts(self._given.get(name)):
             self._name, self._value = name, self._given[name]
 
     def follows(self, op: str, name: str) -> bool:
         """Follow an attribute of what is a module, if the next instruction takes one."""
         if not self._name or op not in ("LOAD_ATTR", "LOAD_METHOD"):
             return False
-        if isinstance(self._value, (ModuleType, torch._ops._OpNamespace, torch._ops._Ops)):
+        if isinstance(self._value, (ModuleType, type, torch._ops._OpNamespace, torch._ops._Ops)):
             self._value = getattr(self._value, name, _Unknown)
         elif isinstance(self._value, torch.nn.Module):
             parts = (self._value.__dict__, self._value._modules, self._value._parameters)
             found = [part[name] for part in (*parts, self._value._buffers) if name in part]
-            self._value = found[0] if found else inspect.getattr_static(self._value, name, _Unknown)
+            static = inspect.getattr_static(self._value, name, _Unknown)
+            method = MethodType(static, self._value) if isinstance(static, FunctionType) else static
+            self._value = found[0] if found else method
         else:
             return False
         self._name += f".{name}"
@@ -250,6 +274,17 @@ class _Chain:
 
 class _Unknown:
     """What a name stands for that cannot be looked up."""
+
+
+def _reaches_out(attribute: str, *, imports: bool) -> bool:
+    """Whether an attribute of something unknown may do more than calculate."""
+    acts = imports and _ACTIONS.match(attribute) and attribute not in _OF_CONTEXT
+    return attribute in _REACHING_OUT or bool(acts)
+
+
+def _has_parts(value: Any) -> bool:
+    """Whether the attributes of an argument are known: those of a module, or of a class."""
+    return isinstance(value, torch.nn.Module | type)
 
 
 def _is_foreign(function: Any) -> bool:

@@ -230,6 +230,7 @@ def settled(findings: Iterable[Finding]) -> Settled:
             places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
             refuted.update(dict.fromkeys(places, outcome.comparison))
             is_zero = case.expected is not None or outcome.comparison.expected == 0
+            is_zero = is_zero and case.iteration is None
             advice = finding.advice if is_zero else ""
             outcome = replace(outcome, grade=outcome.grade + case.tried)
             return _closed(finding, outcome, advice)
