@@ -26,8 +26,8 @@ from gradwitness.capture import record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Whose numbers are whatever lay in memory.
-_UNSET = ("empty", "new_empty")
+# Whose numbers are, or depend on, whatever lay in memory: so do the pivots of one driver of lstsq.
+_UNSET = ("empty", "new_empty", "linalg.lstsq")
 
 
 def tensors(of: Any) -> Iterator[torch.Tensor]:
