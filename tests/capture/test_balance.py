@@ -348,3 +348,13 @@ def test_a_leaf_within_a_backward_that_gives_its_gradient_back_is_no_doubt() -> 
         apply(Recomputed, x).sum().backward()
     assert x.grad.tolist() == [2.0, -4.0, 6.0]
     assert witness.verdict is gw.Verdict.AGREES
+
+
+def test_freezing_the_model_afterwards_hides_nothing() -> None:
+    net, x = network(), data()
+    with gw.watch(net) as witness:
+        net(x).square().mean().backward()
+        in_thread(lambda: net(x).square().mean().backward())
+        net.requires_grad_(False)
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+    assert {row.verdict for row in witness.report.rows} == {gw.Verdict.INCONCLUSIVE}

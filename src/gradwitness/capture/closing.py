@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradwitness.capture.passes import edge_of
-from gradwitness.tape import REDUCED, Unseen
+from gradwitness.tape import REDUCED, Kind, Unseen
 
 if TYPE_CHECKING:
+    import torch
+
     from gradwitness.capture.graph import GraphRecorder
     from gradwitness.capture.values import ValueStore
 
@@ -25,13 +27,20 @@ def closed(values: ValueStore, graph: GraphRecorder, known: list[Unseen]) -> tup
     unseen: dict[tuple[int, int | None], Unseen] = {}
     for change in values.balance.changes:
         in_reduction = change.during is not None and change.during in reduced
-        edge = edge_of(change.leaf)
-        if edge is None or (in_reduction and change.sweep == change.during):
+        node = _accumulator(change.leaf, graph)
+        if node is None or (in_reduction and change.sweep == change.during):
             continue
-        graph.walk([edge.node])
-        number, grad = graph.number(edge.node), change.leaf.grad
+        graph.walk([node])
+        number, grad = graph.number(node), change.leaf.grad
         assert number is not None  # noqa: S101 (just walked)
         reason = REDUCED if in_reduction else change.reason
         after = None if grad is None else values.of(grad)
         unseen.setdefault((number, change.sweep), Unseen(reason, number, change.sweep, after))
     return tuple(unseen.values())
+
+
+def _accumulator(leaf: torch.Tensor, graph: GraphRecorder) -> Any:
+    """Return the node that adds to a leaf's ``.grad``; one that was frozen since has it still."""
+    edge = edge_of(leaf)
+    known = (draft.alive for draft in graph.nodes if draft.kind == Kind.ACCUMULATE)
+    return next((n for n in known if n.variable is leaf), None) if edge is None else edge.node
