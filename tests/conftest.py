@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,3 +36,11 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
 def _names_16_bits(parameter: object) -> bool:
     named = isinstance(parameter, str) or type(parameter).__name__ == "dtype"
     return named and "float16" in str(parameter)
+
+
+@pytest.fixture(autouse=True)
+def _compiler_as_it_was() -> Iterator[None]:
+    """Restore torch's stance: blocks that overlap and end out of order may leave another."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch"].compiler.set_stance("default")
