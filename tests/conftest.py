@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 # Before NumPy and torch are loaded, also by the workers and programs that the tests start: several
 # threads for such small arrays would only wait for each other.
@@ -35,11 +34,3 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
 def _names_16_bits(parameter: object) -> bool:
     named = isinstance(parameter, str) or type(parameter).__name__ == "dtype"
     return named and "float16" in str(parameter)
-
-
-@pytest.fixture(autouse=True)
-def _compiler_as_it_was() -> Iterator[None]:
-    """Restore torch's stance: blocks that overlap and end out of order may leave another."""
-    yield
-    if "torch._dynamo" in sys.modules:
-        sys.modules["torch"].compiler.set_stance("default")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,26 @@ def test_a_model_compiled_within_the_block_is_compiled_afterwards() -> None:
         fast: Any = torch.compile(model, backend=doubling)
         fast(X).sum().backward()
     assert list(witness.report.reasons()) == [COMPILED]
+    assert torch.equal(gradient(model, lambda: fast(X).sum().backward()), 2 * right)
+
+
+def test_blocks_of_two_threads_that_end_in_another_order_leave_the_compiler_on() -> None:
+    model = network()
+    fast: Any = torch.compile(model, backend=doubling)
+    right = gradient(model, lambda: model(X).sum().backward())
+    second_began, first_ended = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with gw.watch():
+            second_began.set()
+            first_ended.wait(10)
+
+    with gw.watch():
+        thread = threading.Thread(target=second)
+        thread.start()
+        second_began.wait(10)
+    first_ended.set()
+    thread.join()
     assert torch.equal(gradient(model, lambda: fast(X).sum().backward()), 2 * right)
 
 

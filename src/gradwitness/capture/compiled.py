@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,52 @@ _COMPILED = "_TorchDynamoContext.__call__.<locals>.compile_wrapper"
 _NOT_COMPILED = "DisableContext.__call__.<locals>._fn"
 
 
+class _Eager:
+    """The stance "force_eager", which is the whole process's: from the first block to the last.
+
+    Blocks of several threads end in any order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._stance: Any = None
+        self._filter: Any = None
+
+    def hold(self) -> bool:
+        """Set the stance for one more block; return whether that was possible."""
+        with self._lock:
+            if not self._blocks:
+                try:
+                    self._stance = torch.compiler.set_stance("force_eager")
+                except RuntimeError:
+                    # It cannot be set in the midst of compiled code.
+                    return False
+                # The hooks are this package's: the program shall not be warned of them.
+                warnings.filterwarnings("ignore", _HOOKS)
+                self._filter = warnings.filters[0]
+            self._blocks += 1
+            return True
+
+    def release(self) -> None:
+        """Restore the program's stance, if no other block holds this one."""
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self._stance.__exit__(None, None, None)
+                with contextlib.suppress(ValueError):
+                    warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+
+    @property
+    def was_asked_for(self) -> bool:
+        """Whether the program itself had set this stance."""
+        asked: bool = self._stance.prev.stance == "force_eager"
+        return asked
+
+
+_EAGER = _Eager()
+
+
 class Compiled:
     """Keeps the compiler away, and notes whether it would have been used.
 
@@ -34,31 +81,23 @@ class Compiled:
 
     def __init__(self) -> None:
         self.unseen: list[Unseen] = []
-        self._stance: Any = None
-        self._filter: Any = None
+        self._holds = False
 
     def keep_away(self) -> None:
         """Set the stance, once something has loaded the compiler."""
-        if self._stance is None and "torch._dynamo" in sys.modules:
-            # It cannot be set in the midst of compiled code.
-            with contextlib.suppress(RuntimeError):
-                self._stance = torch.compiler.set_stance("force_eager")
-                # The hooks are this package's: the program shall not be warned of them.
-                warnings.filterwarnings("ignore", _HOOKS)
-                self._filter = warnings.filters[0]
+        if not self._holds and "torch._dynamo" in sys.modules:
+            self._holds = _EAGER.hold()
 
     def let_back(self) -> None:
         """Restore the program's stance."""
-        if self._stance is not None:
-            self._stance.__exit__(None, None, None)
-            with contextlib.suppress(ValueError):
-                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+        if self._holds:
+            _EAGER.release()
 
     def look(self, line: str) -> None:
         """Note it if the call that runs would have been compiled."""
         if self.unseen or "torch._dynamo" not in sys.modules:
             return
-        meant = self._stance is None or self._stance.prev.stance != "force_eager"
+        meant = not (self._holds and _EAGER.was_asked_for)
         if meant and torch.is_grad_enabled() and _is_compiled():
             self.unseen.append(Unseen(COMPILED, None, None, line=line))
 
