@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.capture.keeping import Randomness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,9 +59,7 @@ def aside() -> Iterator[None]:
     Unjudgeable
         If random numbers were drawn: each run is then another function.
     """
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda._initialized else None
-    state, plain = torch.get_rng_state(), random.getstate()
-    numbers = np.random.get_state()  # noqa: NPY002 (the program may use it)
+    before = Randomness()
     try:
         with (
             torch._C._DisableTorchDispatch(),
@@ -70,13 +67,7 @@ def aside() -> Iterator[None]:
             torch.no_grad(),
         ):
             yield
-            same = random.getstate() == plain and torch.equal(torch.get_rng_state(), state)
-            now = np.random.get_state()  # noqa: NPY002
-            if not same or not all(map(np.array_equal, now, numbers)):
+            if not before.is_current():
                 raise Unjudgeable("it draws random numbers")
     finally:
-        torch.set_rng_state(state)
-        np.random.set_state(numbers)  # noqa: NPY002
-        random.setstate(plain)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
+        before.restore()

@@ -28,6 +28,15 @@ class Randomness:
         self._python = random.getstate()
         self._numpy = np.random.get_state()  # noqa: NPY002 (the program may use that one)
 
+    def is_current(self) -> bool:
+        """Whether no generator on the CPU has drawn a number since."""
+        numpy = np.random.get_state()  # noqa: NPY002
+        return (
+            random.getstate() == self._python
+            and torch.equal(torch.get_rng_state(), self._torch)
+            and all(map(np.array_equal, numpy, self._numpy))
+        )
+
     def restore(self) -> None:
         """Restore it."""
         torch.set_rng_state(self._torch)

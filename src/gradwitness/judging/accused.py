@@ -16,7 +16,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
-from gradwitness.engine.floats import is_inexact, unit_roundoff, wide
+from gradwitness.engine.floats import unit_roundoff, wide
 from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import Comparison, unjudged
 from gradwitness.judging.finding import Finding
@@ -101,8 +101,11 @@ class Case:
 
     def size(self) -> float:
         """Return the largest number that was sent."""
+        return max(map(largest, map(self._records(), self.sent)), default=0.0)
+
+    def _records(self) -> Records:
         tape: Any = SimpleNamespace(values=self.again.values)
-        return max(map(largest, map(Records(tape), self.sent)), default=0.0)
+        return Records(tape)
 
     def claim(self) -> Claim:
         """Return the claim in numbers.
@@ -112,9 +115,7 @@ class Case:
         Unjudgeable
             If they were not recorded, or are complex.
         """
-        values = self.again.values
-        tape: Any = SimpleNamespace(values=values)
-        records = Records(tape)
+        values, records = self.again.values, self._records()
         sent = [records(n) for n in self.sent]
         at = records(self.operand)
         if any(g.shape != sent[0].shape for g in sent):
@@ -122,15 +123,12 @@ class Case:
         arrived = [None if n is None else records(n) for n in self.incoming]
         if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
             raise Unjudgeable("slopes along complex numbers are not measured")
-        formats = {
-            values[n].dtype for n in (self.operand, *self.incoming, *self.sent) if n is not None
-        }
         return Claim(
             node=0,
             value=self.operand,
             at=at,
             sent=np.sum(sent, axis=0) if sent else np.zeros(at.shape),
-            dtype=max(filter(is_inexact, formats), key=unit_roundoff, default="float32"),
+            dtype=records.coarsest([self.operand, *self.incoming, *self.sent]),
             incoming=arrived,
             outputs=[None if n is None else values[n] for n in self.outputs],
             tremor=self.iteration.change if self.iteration else 0.0,
@@ -230,8 +228,7 @@ def settled(findings: Iterable[Finding]) -> Settled:
             places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
             refuted.update(dict.fromkeys(places, outcome.comparison))
             is_zero = case.expected is not None or outcome.comparison.expected == 0
-            is_zero = is_zero and case.iteration is None
-            advice = finding.advice if is_zero else ""
+            advice = finding.advice if is_zero and case.iteration is None else ""
             outcome = replace(outcome, grade=outcome.grade + case.tried)
             return _closed(finding, outcome, advice)
         if outcome.kinds or (case.expected is not None and not outcome.grade.startswith(ALONG)):

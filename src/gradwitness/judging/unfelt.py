@@ -85,7 +85,8 @@ def without_unfelt(
         return list(findings), []
     # What looks like a surrogate may be meant: its rule does not stop an error.
     trusted = {*trusted, *(f.node for f in findings if f.advice)}
-    effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST]}
+    seen = {f.sweep for f in wrong if f.sweep is not None and _is_seen(tape, f.sweep)}
+    effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST] if f.sweep not in seen}
     unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
     for sweep in {f.sweep for f in wrong}:
         # By the chain rule, what is wrong at a leaf is the sum of what each wrong step sends there.
@@ -123,9 +124,6 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     """
     if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
         return None
-    if tape.sweeps[finding.sweep].hooks or _lives_on(tape, finding.sweep):
-        # What the program's hooks do with a gradient is not known, nor what becomes of a graph.
-        return None
     try:
         error = _error(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
     except Unjudgeable:
@@ -136,11 +134,15 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     return _spread(tape, finding, error, trusted)
 
 
-def _lives_on(tape: Tape, sweep: int) -> bool:
-    """Whether a pass made a graph of its own, which later passes may differentiate."""
+def _is_seen(tape: Tape, sweep: int) -> bool:
+    """Whether more than leaves may depend on a pass: hooks of the program, or a graph that it made.
+
+    What hooks do with a gradient is not known, and later passes may differentiate the graph.
+    """
     ran = {run.node for run in tape.sweeps[sweep].node_runs}
     own = {number for number in ran if tape.nodes[number].kind != Kind.CUSTOM}
-    return any(call.node is not None and call.during in own for call in tape.calls)
+    makes_graph = any(call.node is not None and call.during in own for call in tape.calls)
+    return makes_graph or bool(tape.sweeps[sweep].hooks)
 
 
 def _is_custom(tape: Tape, finding: Finding) -> bool:

@@ -80,8 +80,7 @@ def approximation(function: Any, tolerance: float) -> None:
     >>> witness.verdict
     <Verdict.AGREES: 'AGREES'>
     """
-    if not isinstance(function, type) or not hasattr(function, "forward"):
-        raise RuleError(f"{function!r} is no torch.autograd.Function: give the class itself")
+    require_function(function)
     require_share(tolerance, f"the approximation {function.__name__}")
     _approximations[function] = tolerance
 
@@ -183,6 +182,12 @@ def allow_detach(where: Any) -> None:
     """
     found = place(where, "the allowed detach")
     _detached[found.text] = found
+
+
+def require_function(function: Any) -> None:
+    """Raise `RuleError` unless something is a class with a forward."""
+    if not isinstance(function, type) or not hasattr(function, "forward"):
+        raise RuleError(f"{function!r} is no torch.autograd.Function: give the class itself")
 
 
 def require_share(tolerance: float, whose: str) -> None:

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import RuleError
+from gradwitness.rules.declarations import require_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,8 +72,7 @@ def retraction(
     >>> witness.verdict
     <Verdict.AGREES: 'AGREES'>
     """
-    if not isinstance(function, type) or not hasattr(function, "forward"):
-        raise RuleError(f"{function!r} is no torch.autograd.Function: give the class itself")
+    require_function(function)
     accepted = tuple(inspect.signature(function.forward).parameters)
     unknown = [name for name in operands if name not in accepted]
     if unknown or not (operands or results):

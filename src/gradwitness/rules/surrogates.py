@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import RuleError
 from gradwitness.rules import registry
-from gradwitness.rules.declarations import require_share
+from gradwitness.rules.declarations import require_function, require_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -122,8 +122,7 @@ def surrogate(
     >>> verdict()
     <Verdict.AGREES: 'AGREES'>
     """
-    if not isinstance(function, type) or not hasattr(function, "forward"):
-        raise RuleError(f"{function!r} is no torch.autograd.Function: give the class itself")
+    require_function(function)
     accepted = tuple(inspect.signature(function.forward).parameters)
     name = function.__name__
     if operand not in accepted:
