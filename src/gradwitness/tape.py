@@ -162,6 +162,11 @@ class Call:
             name = name[:-1]
         return f"{namespace}.{name}"
 
+    @property
+    def operands(self) -> list[int]:
+        """The values that it takes, in the order of its arguments."""
+        return [n for argument in self.arguments.values() for n in references(argument)]
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -375,20 +380,15 @@ class Tape:
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""
-        accumulators = [
-            (node, self.values[node.leaf])
-            for node in self.nodes
-            if node.kind == Kind.ACCUMULATE and node.leaf is not None
-        ]
-        yield from sorted(accumulators, key=lambda pair: pair[1].id)
+        accumulators = (node for node in self.nodes if node.kind == Kind.ACCUMULATE)
+        pairs = ((node, self.values[node.leaf]) for node in accumulators if node.leaf is not None)
+        yield from sorted(pairs, key=lambda pair: pair[1].id)
 
 
 def _fit_to_show(record: object, *names: str) -> None:
     """Escape unprintable characters in names, once for all who show them."""
     for name in names:
-        text = getattr(record, name)
-        if not text.isprintable():
-            object.__setattr__(record, name, one_line(text))
+        object.__setattr__(record, name, one_line(getattr(record, name)))
 
 
 def references(argument: Argument) -> Iterator[int]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
 from gradwitness.engine.floats import is_float
-from gradwitness.tape import Kind, references
+from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,6 +138,6 @@ class Facts:
     def _shapes(self, call: Call) -> list[tuple[int, ...]]:
         tape = self.case.tape
         assert tape is not None  # noqa: S101 (the call is on it)
-        values = [tape.values[n] for a in call.arguments.values() for n in references(a)]
+        values = [tape.values[n] for n in call.operands]
         leaves = set(tape.parameters)
         return [v.shape for v in values if v.shape and v.id not in leaves and not v.requires_grad]

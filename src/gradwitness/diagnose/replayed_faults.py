@@ -301,7 +301,7 @@ class Trial:
                 return True
             if call.base_op in SOURCES or call.node is not None:
                 continue
-            waiting += [n for a in call.arguments.values() for n in references(a)]
+            waiting += call.operands
         return False
 
 

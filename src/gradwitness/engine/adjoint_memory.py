@@ -17,7 +17,7 @@ from gradwitness.engine.binding import Lookup, bind
 from gradwitness.engine.floats import is_complex, is_float
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.rules.shape.shape import positions
-from gradwitness.tape import Ref, references
+from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,7 +117,7 @@ class _Gradients:
         for number in sources:
             self._meet(number)
         for call in calls:
-            operands = {n for argument in call.arguments.values() for n in references(argument)}
+            operands = {*call.operands}
             numbers = [n for n in (*operands, *call.outputs) if n is not None]
             floats = [n for n in numbers if is_float(self.tape.values[n].dtype)]
             for number in floats:

@@ -336,14 +336,14 @@ def _changes_views(tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequ
     needed = {n for n, g in zip(node.outputs, incoming, strict=False) if g is not None}
     for call in reversed(inner):
         if needed.intersection(call.outputs):
-            needed |= {n for argument in call.arguments.values() for n in references(argument)}
+            needed.update(call.operands)
     return not changed.isdisjoint(_storages(tape, needed))
 
 
 def _shows_whole(tape: Tape, call: Call) -> bool:
     """Whether a view is all of its operand in the same layout: one value, changed or not."""
     involved = {n for n in call.outputs if n is not None}
-    involved |= {n for argument in call.arguments.values() for n in references(argument)}
+    involved.update(call.operands)
     values = [tape.values[n] for n in involved]
     return len({(value.layout, value.shape, value.dtype) for value in values}) == 1
 
@@ -372,7 +372,7 @@ def reaching(calls: list[Call], sources: set[int]) -> set[int]:
     for call in calls:
         if call.base_op in SOURCES:
             continue
-        operands = {n for argument in call.arguments.values() for n in references(argument)}
+        operands = {*call.operands}
         if operands & reached:
             reached |= {n for n in call.outputs if n is not None}
     return reached

@@ -38,7 +38,6 @@ from gradwitness.engine.floats import (
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, Steps, replay
 from gradwitness.rules import find
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -177,7 +176,7 @@ def _trained(tape: Tape) -> set[int]:
     """Return the leaves with a gradient, and all values that depend on them."""
     trained = {value.id for value in tape.values if value.requires_grad}
     for call in tape.calls:
-        if any(n in trained for a in call.arguments.values() for n in references(a)):
+        if not trained.isdisjoint(call.operands):
             trained |= {n for n in call.outputs if n is not None}
     return trained
 
@@ -197,7 +196,7 @@ class _Noise(Steps):
         parameters are the same.
         """
         outputs = {n for call in tape.calls for n in call.outputs}
-        read = {n for call in tape.calls for a in call.arguments.values() for n in references(a)}
+        read = {n for call in tape.calls for n in call.operands}
         lookup = recorded(tape)
         leaves = {}
         for number in sorted(read - outputs):
@@ -223,7 +222,7 @@ class _Noise(Steps):
             return np.asarray(own_results[number]) if number in own_results else lookup(number)
 
         bounded = evaluate(tape, call, lookup_own, bounded=True, confidence=1.0)
-        operands = [n for a in call.arguments.values() for n in references(a)]
+        operands = call.operands
         source = min((_unit(tape, n) for n in operands), default=1.0)
         units = [max(_unit(tape, n), source) if n is not None else 0.0 for n in call.outputs]
         return self._all_moved(bounded, units, source)

@@ -170,7 +170,7 @@ class _Memory:
 
     def run(self, call: Call) -> str:
         """Run one call; return why its result was taken from the record, or an empty string."""
-        operands = [n for argument in call.arguments.values() for n in references(argument)]
+        operands = call.operands
         viewed = [n for n in call.outputs if n is not None] if call.is_view else []
         # The memory of a lazy view holds other numbers: it is computed.
         lazy = any(self._is_lazy(n) for n in viewed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff
 from gradwitness.rules import find
-from gradwitness.tape import Ref, references
+from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,5 +64,5 @@ def _is_backward(call: Call) -> bool:
 
 def _operand_formats(tape: Tape, call: Call) -> list[str]:
     """Return the inexact formats of a call's operands."""
-    numbers = {n for argument in call.arguments.values() for n in references(argument)}
+    numbers = {*call.operands}
     return [tape.values[n].dtype for n in numbers if is_inexact(tape.values[n].dtype)]

@@ -10,7 +10,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.judging.compare import unjudged
 from gradwitness.judging.piecewise import Pieces
-from gradwitness.judging.sight import made, operands
+from gradwitness.judging.sight import made
 from gradwitness.rules import find
 from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.verdict import Verdict
@@ -89,7 +89,7 @@ def finite(records: Records, given: Iterable[int]) -> bool:
 def given_to(call: Call, node_run: NodeRun) -> set[int]:
     """Return the values that the backward of a call worked on."""
     incoming = {number for number in node_run.incoming if number is not None}
-    return incoming | operands(call) | made(call)
+    return incoming | {*call.operands} | made(call)
 
 
 def _nonfinite(records: Records, numbers: Iterable[int]) -> Iterator[NDArray[Any]]:

@@ -26,14 +26,13 @@ from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.rows import finished
-from gradwitness.judging.sight import operands
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import SOURCES, UNFILLED
-from gradwitness.tape import COLLECTIVES, OUTSIDE, references
+from gradwitness.tape import COLLECTIVES, OUTSIDE
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class Judge:
             if not call.grad:
                 return []
             raise Unjudgeable("what other ranks sent was not recorded")
-        operands = {n for argument in call.arguments.values() for n in references(argument)}
+        operands = {*call.operands}
         if call.base_op in UNFILLED or (call.is_view and operands & self._empty):
             self._empty.update(call.outputs)
         moves = call.is_view or call.base_op == "aten.copy"
@@ -278,7 +277,7 @@ class Judge:
     def _compared(self, call: Call) -> list[tuple[int, Comparison]]:
         """Compare each result of a call with the witness's."""
         of_pieces = large_steps.results(self._tape, call, self._records)
-        given = operands(call)
+        given = {*call.operands}
         if of_pieces is not None:
             wrong = any(c.verdict is Verdict.DISAGREES for _, c in of_pieces)
             if not wrong or finite(self._records, given):
@@ -307,7 +306,7 @@ class Judge:
             return size
         # A zero of a function, as of the logarithm of gamma at 2: as if an operand were rounded.
         unit = unit_roundoff(self._tape.values[output].dtype)
-        return unit * max((largest(self._records(n)) for n in operands(call)), default=0.0)
+        return unit * max((largest(self._records(n)) for n in call.operands), default=0.0)
 
 
 def _is_meant(note: Note) -> bool:

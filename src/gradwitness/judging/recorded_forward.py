@@ -15,7 +15,6 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import edge_value, reaching
 from gradwitness.engine.floats import is_float
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,17 +61,13 @@ def rounds(tape: Tape, node: Node, input_nr: int) -> bool:
     inner = _inner(tape, node)
     source = edge_value(tape, node.edges[input_nr])
     reached = reaching(inner, set() if source is None else {source})
-    stepped = [c for c in inner if c.base_op in _STEPS and reached & _operands(c)]
+    stepped = [c for c in inner if c.base_op in _STEPS and not reached.isdisjoint(c.operands)]
     outputs = {n for c in stepped for n in c.outputs if n is not None}
     return not reaching(inner, outputs).isdisjoint(node.outputs)
 
 
 def _inner(tape: Tape, node: Node) -> list[Call]:
     return [tape.calls[number] for number in node.inner]
-
-
-def _operands(call: Call) -> set[int]:
-    return {n for argument in call.arguments.values() for n in references(argument)}
 
 
 def iteration(tape: Tape, node: Node, records: Records) -> Iteration | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness.engine.floats import is_inexact
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -23,7 +22,7 @@ def leaks(tape: Tape, sources: set[int]) -> Iterator[Call]:
         if call.during is not None or call.id in inside:
             continue
         numbers = {n for n in made(call) if is_inexact(tape.values[n].dtype)} & wanted
-        if carried.isdisjoint(operands(call)) or not numbers:
+        if carried.isdisjoint(call.operands) or not numbers:
             continue
         if leaves(call):
             yield call
@@ -52,15 +51,10 @@ def needed(tape: Tape, wanted: set[int | None]) -> set[int]:
     found = {value for value in wanted if value is not None}
     for call in reversed(tape.calls):
         if not found.isdisjoint(made(call)):
-            found |= operands(call)
+            found.update(call.operands)
     return found
 
 
 def made(call: Call) -> set[int]:
     """Return the values that a call made, with the base that it changed."""
     return {n for n in (*call.outputs, call.base) if n is not None}
-
-
-def operands(call: Call) -> set[int]:
-    """Return the values that a call takes."""
-    return {n for argument in call.arguments.values() for n in references(argument)}

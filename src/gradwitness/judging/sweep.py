@@ -62,7 +62,6 @@ class SweepCheck:
         self.tape = tape
         self.records = records
         self.number = number
-        self._functions = functions
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
         self._rows: list[Row] = []

@@ -13,7 +13,7 @@ from gradwitness.report.expressions import expression
 from gradwitness.report.names import Names
 from gradwitness.rules import find_node
 from gradwitness.rules.graph_terms import SOURCES
-from gradwitness.tape import Kind, Ref, references
+from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ class _Derivation:
             forward = call.during is None and call.base_op not in SOURCES
             if forward and (call.node is not None or needed.intersection(call.outputs)):
                 relevant.append(call)
-                needed.update(n for a in call.arguments.values() for n in references(a))
+                needed.update(call.operands)
         return relevant[::-1]
 
     def _forward(self, call: Call) -> Iterator[str]:

@@ -19,7 +19,7 @@ from gradwitness.engine.binding import recorded
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.names import Names
-from gradwitness.tape import Edge, Kind, references
+from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -182,7 +182,7 @@ class _Trace:
         """Return a coefficient, named if exactly one entry of an operand equals it."""
         entries: list[str] = []
         for call in [] if node.call is None else [self._tape.calls[node.call]]:
-            operands = {n for a in call.arguments.values() for n in references(a)}
+            operands = {*call.operands}
             for operand in operands | {n for n in call.outputs if n is not None}:
                 array = self._tape.values[operand].array
                 if array is None or array.dtype.kind not in "fV":

@@ -15,7 +15,6 @@ from gradwitness.diagnose.replayed_faults import (
     on_replay,
 )
 from gradwitness.rules import find
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,4 +241,4 @@ def derivative_of_nothing(trial: Trial) -> Iterator[Explanation]:
 def _entering(trial: Trial, ops: frozenset[str]) -> frozenset[int]:
     """Return the direct inputs of some operations."""
     calls = (call for call in trial.tape.calls if call.base_op in ops)
-    return frozenset(n for c in calls for a in c.arguments.values() for n in references(a))
+    return frozenset(n for c in calls for n in c.operands)

@@ -11,7 +11,6 @@ import numpy as np
 
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
 from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explanations, on_replay
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,7 +81,7 @@ def _pre_activation(trial: Trial, site: Site) -> Operands | None:
     call = None if number is None else trial.makers.get(trial.origin(number))
     if call is None or call.base_op not in POINTWISE:
         return None
-    z = next(n for a in call.arguments.values() for n in references(a))
+    z = call.operands[0]
     return np.reshape(trial.lookup(z), np.shape(site.operands["A"])), None
 
 
@@ -97,7 +96,7 @@ def _consumer(trial: Trial, site: Site) -> Call | None:
     """Return the activation that a layer's output goes into, up to views."""
     outputs = set(site.call.outputs)
     for call in trial.tape.calls[site.call.id + 1 :]:
-        if outputs.isdisjoint(n for a in call.arguments.values() for n in references(a)):
+        if outputs.isdisjoint(call.operands):
             continue
         if not call.is_view:
             return call if call.base_op in POINTWISE else None

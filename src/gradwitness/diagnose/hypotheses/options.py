@@ -10,7 +10,6 @@ import numpy as np
 from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
 from gradwitness.diagnose.programs import explained_by_program, forward_calls
 from gradwitness.diagnose.replayed_faults import Mistake, Trial, aten, explanations, on_replay
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +89,7 @@ def _unsmoothed(trial: Trial, likelihood: Call) -> dict[int, dict[str, Any]]:
     if kept is None or not 0 < kept.arguments["other"] < 1:  # type: ignore[operator]
         return {}
     for total in _users(trial, kept.outputs[0]):
-        others = [n for a in total.arguments.values() for n in references(a)]
+        others = total.operands
         for number in others if total.base_op == "aten.add" else ():
             other = trial.makers.get(number)
             if other is not None and other is not kept and _times_a_number(other):
@@ -99,11 +98,7 @@ def _unsmoothed(trial: Trial, likelihood: Call) -> dict[int, dict[str, Any]]:
 
 
 def _users(trial: Trial, number: int | None) -> list[Call]:
-    return [
-        call
-        for call in forward_calls(trial)
-        if any(number == n for a in call.arguments.values() for n in references(a))
-    ]
+    return [call for call in forward_calls(trial) if number in call.operands]
 
 
 def _times_a_number(call: Call) -> bool:

@@ -22,7 +22,6 @@ from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.records import largest
-from gradwitness.tape import references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Row
-    from gradwitness.tape import Call, Node, NodeRun, Source, Sweep, Tape
+    from gradwitness.tape import Node, NodeRun, Source, Sweep, Tape
 
 # A gradient is noted if it keeps less than this share of its format's digits, and a step is
 # named if it alone loses this share, and at least so many digits.
@@ -122,7 +121,7 @@ class _Formats:
         self._tape = tape
         self._values: dict[int, str] = {}
         for call in tape.calls:
-            incoming = list(map(self.value, _operands(call)))
+            incoming = list(map(self.value, call.operands))
             for output in call.outputs:
                 if output is not None:
                     self._values[output] = _coarsest([tape.values[output].dtype, *incoming])
@@ -143,7 +142,7 @@ class _Formats:
         for node_run in sweep.node_runs:
             node = tape.nodes[node_run.node]
             calls = [tape.calls[n] for n in (*node.inner, node.call) if n is not None]
-            used = {n for call in calls for n in (*_operands(call), *call.outputs) if n is not None}
+            used = {n for call in calls for n in (*call.operands, *call.outputs) if n is not None}
             seen = [self.value(n) for n in used]
             for index, number in enumerate(node_run.incoming):
                 input_nr = (node.id, index)
@@ -215,7 +214,7 @@ class _Shares:
         if worst is None or worst.call is None or worst.is_sum:
             return worst
         call = self._tape.calls[worst.call]
-        used = {*_operands(call), *(n for n in call.outputs if n is not None)}
+        used = {*call.operands, *(n for n in call.outputs if n is not None)}
         if min(map(self._value, used), default=1.0) > 1 - _LOST:
             return worst
         # None if no call lost digits that its operands had.
@@ -227,7 +226,7 @@ class _Shares:
             outputs = [n for n in call.outputs if n is not None]
             if needed.isdisjoint(outputs):
                 continue
-            operands = _operands(call)
+            operands = call.operands
             needed.update(operands)
             before = min(map(self._value, operands), default=1.0)
             lost = before - min(map(self._value, outputs))
@@ -335,7 +334,3 @@ class _Shares:
         if math.isnan(digits):
             return 1.0
         return min(1.0, max(0.0, digits / full))
-
-
-def _operands(call: Call) -> list[int]:
-    return [n for argument in call.arguments.values() for n in references(argument)]

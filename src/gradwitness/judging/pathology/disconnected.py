@@ -14,7 +14,7 @@ from gradwitness._printable import listed
 from gradwitness.engine.floats import is_inexact
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.tape import Kind, references
+from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,11 +111,7 @@ class _Flow:
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._steps = [
-            (call, {n for argument in call.arguments.values() for n in references(argument)})
-            for call in tape.calls
-            if call.during is None
-        ]
+        self._steps = [(call, {*call.operands}) for call in tape.calls if call.during is None]
         self._roots = set(self._differentiated())
 
     def _differentiated(self) -> Iterator[int]:

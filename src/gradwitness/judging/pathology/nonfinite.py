@@ -13,7 +13,6 @@ from gradwitness.engine.floats import is_inexact
 from gradwitness.engine.masked_elements import CURE, THROUGH_WHERE, told, unselected_by
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.tape import references
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -77,7 +76,7 @@ class Nonfinite(Detector):
             self._skip()
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
-        operands = [n for argument in call.arguments.values() for n in references(argument)]
+        operands = call.operands
         outputs = [n for n in call.outputs if n is not None]
         if not operands:
             return
@@ -126,7 +125,7 @@ class Nonfinite(Detector):
         if self._holding(node_run.incoming, lambda array: ~np.isfinite(array)):
             return
         calls = [self.tape.calls[n] for n in (*node.inner, node.call) if n is not None]
-        operands = {n for call in calls for a in call.arguments.values() for n in references(a)}
+        operands = {n for call in calls for n in call.operands}
         used = operands.union(n for call in calls for n in call.outputs if n is not None)
         source = next((f.source for f in findings if f.source is not None), None)
         note = Note("", "", source, node=node.id, sweep=sweep)

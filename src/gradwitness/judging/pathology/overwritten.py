@@ -8,7 +8,6 @@ from gradwitness._printable import listed
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.tape import references
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def _calls(node: Node) -> list[int]:
 
 
 def _values(call: Call) -> set[int]:
-    numbers = {n for argument in call.arguments.values() for n in references(argument)}
+    numbers = {*call.operands}
     return numbers | {n for n in call.outputs if n is not None}
 
 

@@ -19,7 +19,7 @@ from gradwitness._printable import listed
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.judging.sight import inner_calls, leaves, made, needed, operands, way
+from gradwitness.judging.sight import inner_calls, leaves, made, needed, way
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import Ref
 
@@ -100,7 +100,7 @@ class Sight(Detector):
 
     def _constants(self, call: Call) -> Iterator[float]:
         yield from (a for a in call.arguments.values() if isinstance(a, float))
-        for operand in operands(call) - self._makers.keys():
+        for operand in {*call.operands} - self._makers.keys():
             value = self._single(operand)
             if value is not None and not self.tape.values[operand].name:
                 yield value
@@ -182,7 +182,7 @@ class _Flow:
             creates = name in SOURCES or name.endswith("_like") or ".new_" in name
             if call.during is not None or not numbers:
                 continue
-            states = [] if creates else [s for n in operands(call) if (s := self._states.get(n))]
+            states = [] if creates else [s for n in {*call.operands} if (s := self._states.get(n))]
             states += self._through_python(call)
             if not states:
                 continue
@@ -199,7 +199,7 @@ class _Flow:
         left = {leaf: exit_ for state in reversed(states) for leaf, exit_ in state.left.items()}
         if call.id in self._inside or not leaves(call):
             return _State(seen, left)
-        since = max((self._makers.get(n, call.id) for n in operands(call)), default=call.id)
+        since = max((self._makers.get(n, call.id) for n in call.operands), default=call.id)
         return _State(set(), left | dict.fromkeys(seen, _Exit(call.id, way(call), since)))
 
     def _through_python(self, call: Call) -> Iterator[_State]:
@@ -214,14 +214,14 @@ class _Flow:
 
         A sum is not judged before another operation takes it, when all of its terms are known.
         """
-        for number in operands(call):
+        for number in {*call.operands}:
             state = self._states.get(number, _State())
             for leaf in state.seen & state.left.keys():
                 left = state.left.pop(leaf)
                 maker = self._maker(number)
                 if maker is not None and not self._is_excused(number):
                     yield leaf, left, maker
-        constants = {n for n in operands(call) if n in self._states and not self._states[n].seen}
+        constants = {n for n in call.operands if n in self._states and not self._states[n].seen}
         excused = call.base_op in _PRODUCTS and constants <= self._directions
         for state in states:
             for leaf, left in list(state.left.items()):
@@ -269,7 +269,7 @@ class _Flow:
         """Whether a value is the largest of some numbers, detached or moved since."""
         call = self._maker(number)
         while call is not None and (call.is_view or call.base_op == "aten.detach"):
-            call = self._maker(next(iter(operands(call)), None))
+            call = self._maker(next(iter(call.operands), None))
         return call is not None and call.base_op in _SHIFTS
 
     def _maker(self, number: int | None) -> Call | None:
