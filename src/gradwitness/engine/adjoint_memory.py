@@ -101,6 +101,7 @@ class _Gradients:
     buffers: dict[int, Any] = field(default_factory=dict)
     dtypes: dict[int, str] = field(default_factory=dict)
     sizes: dict[int, int] = field(default_factory=dict)
+    met: set[int] = field(default_factory=set)
 
     def storage(self, number: int) -> int:
         """Return where a value lies."""
@@ -127,10 +128,16 @@ class _Gradients:
         return found
 
     def _meet(self, number: int) -> None:
+        if number in self.met:
+            return
+        self.met.add(number)
         storage, value = self.storage(number), self.tape.values[number]
         if self.dtypes.setdefault(storage, value.dtype) != value.dtype:
             raise Unjudgeable("it changes a view in place, in memory of two formats")
-        end = int(self._window(number).max(initial=-1)) + 1
+        window = self._window(number)
+        if np.unique(window).size < window.size:
+            raise Unjudgeable("it changes a view in place, whose elements overlap")
+        end = int(window.max(initial=-1)) + 1
         self.sizes[storage] = max(self.sizes.get(storage, 0), end)
 
     def _window(self, number: int) -> Any:
@@ -139,10 +146,7 @@ class _Gradients:
         assert value.layout is not None  # noqa: S101 (`storage` has looked)
         strides = value.layout.strides
         shape = tuple(1 if s == 0 else n for n, s in zip(value.shape, strides, strict=True))
-        window = positions(shape, strides, value.layout.offset)
-        if np.unique(window).size < window.size:
-            raise Unjudgeable("it changes a view in place, whose elements overlap")
-        return window
+        return positions(shape, strides, value.layout.offset)
 
     def holds(self, number: int) -> bool:
         """Whether a gradient may have arrived where a value lies."""
