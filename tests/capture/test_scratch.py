@@ -237,3 +237,37 @@ def test_what_is_written_in_pieces_is_judged_by_the_rules(
     assert witness.verdict is verdict, witness.report.reasons()
     grades = {f.grade for f in witness.report.findings if f.grade}
     assert all(grade.startswith("normwise") for grade in grades)
+
+
+class Windows(Function):
+    """Sums of x^2 over windows that overlap, read from memory that was written in two pieces."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        y = torch.zeros_like(x)
+        y[:3], y[3:] = x[:3].square(), x[3:].square()
+        return y.unfold(0, 3, 1).sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        counted = torch.zeros_like(x)
+        for k in range(3):
+            counted[k : k + len(grads[0])] += grads[0]
+        return Windows.factor * 2 * x * counted
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, Verdict.AGREES), (1.02, Verdict.DISAGREES)])
+def test_windows_that_overlap_are_measured(
+    factor: float, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Windows, "factor", factor)
+    torch.manual_seed(0)
+    with gw.watch() as witness:
+        apply(Windows, leaf(6)).square().sum().backward()
+    assert witness.verdict is verdict
+    (step,) = (f for f in witness.report.findings if f.title.endswith("gradient of input 0"))
+    assert "whose elements overlap" in step.grade
