@@ -203,12 +203,16 @@ class SweepDraft:
             handle.remove()
         self._handles.clear()
 
-    def end(self, captured: Sequence[torch.Tensor | None]) -> None:
-        """Write down what the pass returned."""
+    def end(self, captured: Sequence[torch.Tensor | None], *, outermost: bool) -> None:
+        """Write down what the pass returned.
+
+        A pass within another leaves the balance to that one: each reads every ``.grad``.
+        """
         for number in self._before:
             # It was cut short.
             self._values.balance.settle(self._graph.nodes[number].alive.variable)
-        self._values.balance.verify_all(self._number)
+        if outermost:
+            self._values.balance.verify_all(self._number)
         nodes = self._graph.nodes
         self._outside.ends(self._number, [nodes[u.node].alive.variable for u in self._leaves])
         if self._request.inputs is not None:
