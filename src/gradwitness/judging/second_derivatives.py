@@ -83,7 +83,7 @@ def without_cut(
         reason = f"{node.name}, differentiated again, lacks a part: it detaches what it uses"
         title = f"{node.name} #{node.id}, gradient of input {cut.input_nr}, differentiated again"
         doubts.append(
-            Finding(Step.BACKWARD, title, unjudged(reason), sweep=later[0], source=cut.source)
+            Finding(Step.ACCUMULATE, title, unjudged(reason), sweep=later[0], source=cut.source)
         )
         note = Note(KIND, _TEXT.format(title=title), cut.source, node=node.id, sweep=cut.sweep)
         notes.setdefault((node.name, cut.source.line), note)

@@ -125,7 +125,7 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
         return None
     try:
-        error = _error(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
+        error = error_of(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
     except Unjudgeable:
         return None
     if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
@@ -193,7 +193,7 @@ def _cancel(tape: Tape, findings: list[Finding], effects: list[Effect | None]) -
     return left <= _ROUNDINGS and left <= _CANCELLED * largest
 
 
-def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
+def error_of(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
     """Return by how much a node sent too much to one of its inputs."""
     lookup = recorded(tape)
     node_run = next(run for run in tape.sweeps[sweep].node_runs if run.node == node.id)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradwitness.tape import LeafUpdate, NodeRun, Tape
 
 # Found by comparing all of torch's sample inputs with and without a mode, in torch 2.13.
-_BRANCHING = (
+BRANCHING = (
     "CumprodBackward",
     "LinalgDetBackward",
     "MaskedFillBackward1",
@@ -40,7 +40,7 @@ class Branches(Detector):
     ) -> None:
         del update, findings
         node = self.tape.nodes[node_run.node]
-        if not node_run.seen or not node.name.startswith(_BRANCHING):
+        if not node_run.seen or not node.name.startswith(BRANCHING):
             return
         source = None if node.call is None else self.tape.calls[node.call].source
         text = (
