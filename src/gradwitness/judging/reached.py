@@ -12,6 +12,7 @@ from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.replay import backward_pass
+from gradwitness.judging.accused import Along
 from gradwitness.judging.compare import unjudged
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.graph_queries import ancestors
@@ -47,7 +48,9 @@ def with_approximations(
     used = [f for f in findings if f.comparison.tolerance and f.verdict is Verdict.AGREES]
     for sweep in {f.sweep for f in used if f.sweep is not None}:
         of_pass = [f for f in used if f.sweep == sweep]
-        changes = _changes(tape, sweep, of_pass, trusted)
+        # Along a Lie group, an error is no difference of numbers.
+        is_plain = not any(isinstance(f, Along) for f in of_pass)
+        changes = _changes(tape, sweep, of_pass, trusted) if is_plain else None
         for index, row in enumerate(result):
             if row.sweep == sweep and row.verdict is Verdict.AGREES:
                 told = _told(tape, row, of_pass, changes)
