@@ -133,10 +133,19 @@ class CustomCheck:
         for judged in self._judge(node, node_run, expected, is_needed):
             settled = self._approximated(node, node_run, judged)
             advice = ""
-            if settled.is_open or _should_be_zero(expected, settled):
-                advice = advice_on(
-                    self._tape, self._records, self._functions, node, node_run, judged.input_nr
-                )
+            if settled.is_open or _refuted(settled.comparison):
+                k = judged.input_nr
+                right = None if isinstance(expected, Unjudgeable) else expected[k]
+                if right is not None or settled.is_open or settled.comparison.expected == 0:
+                    advice = advice_on(
+                        self._tape,
+                        self._records,
+                        self._functions,
+                        node,
+                        node_run,
+                        k,
+                        None if right is None else np.asarray(right.value),
+                    )
             yield replace(settled, advice=advice)
 
     def _judge(
@@ -379,16 +388,6 @@ def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
 
 def _refuted(comparison: Comparison | None) -> bool:
     return comparison is not None and comparison.verdict is Verdict.DISAGREES
-
-
-def _should_be_zero(expected: tuple[Any, ...] | Unjudgeable, judged: Judged) -> bool:
-    """Whether a gradient is refuted that should be 0, by the rules or by slopes."""
-    c, k = judged.comparison, judged.input_nr
-    if not _refuted(c):
-        return False
-    if isinstance(expected, Unjudgeable) or expected[k] is None:
-        return c.expected == 0
-    return not np.any(expected[k].value)
 
 
 def _normwise(node: Node, expected: Any) -> Any:

@@ -220,7 +220,10 @@ class Judge:
         ]
         findings = with_doubts(tape, findings)
         hooks = judged_hooks(tape, self._records)
-        findings = [as_meant(f, hooks) for f in findings] if hooks else findings
+        findings = [as_meant(f, hooks) for f in findings]
+        refuted = {
+            at: c for at, c in refuted.items() if (*at[:2], Step.BACKWARD, at[2]) not in hooks
+        }
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.

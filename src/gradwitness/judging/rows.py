@@ -41,7 +41,7 @@ def finished(
     lineage = Lineage(tape, findings)
     certain = [f for f in findings if not f.is_forward_doubt]
     apart = Lineage(tape, certain) if len(certain) < len(findings) else None
-    hooked = {sweep for sweep, _, _ in hooks}
+    hooked = {sweep for sweep, *_ in hooks}
     # The replay takes what was sent against a declaration as it is: its digits say nothing then.
     misdeclared = any(
         f.verdict is Verdict.DISAGREES and f.grade.startswith("declared") for f in findings
