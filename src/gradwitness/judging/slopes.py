@@ -175,7 +175,7 @@ def between(functions: Runs, claim: Claim, other: Floats) -> Verdict:
     if slope.measured == 0 and abs(ruled) > _FAR * slope.allowed:
         raise Unjudgeable("run again, its result does not depend on this argument")
     if not math.isfinite(slope.error):
-        return Verdict.INCONCLUSIVE
+        raise Unjudgeable("results near the operands are not finite")
     if slope.gap > _FAR * slope.allowed:
         return Verdict.DISAGREES
     told = bool(claim.unsettled) or abs(ruled - slope.measured) > _FAR * slope.allowed
@@ -281,10 +281,16 @@ def _slope(phi: _Phi, claim: Claim, v: Floats) -> _Slope:
 
 def _extrapolated(along: Callable[[float], float], phi: _Phi, enough: float) -> tuple[float, float]:
     """Return the slope at 0 with an estimate of its error: the best over decreasing steps."""
-    tremor, finer = (abs(along(h) - 2 * phi.at_rest + along(-h)) for h in (_TREMBLE, _TREMBLE / 4))
+    tremor, middle, finer = (
+        abs(along(h) - 2 * phi.at_rest + along(-h)) for h in (_TREMBLE, _TREMBLE / 2, _TREMBLE / 4)
+    )
     # For a smooth phi this falls with h^2. At a kink it falls with h, and over h it tends to the
     # difference between the slopes of both sides.
     kink = max(0.0, (16 * finer - tremor) / (3 * _TREMBLE))
+    beside = max(abs(4 * middle - tremor), abs(16 * finer - tremor))
+    if beside <= tremor / 8:
+        # It does: what is left beside the curvature trembles.
+        tremor = beside / 3
     tremor += phi.tremor
     bends = []
     best = (math.nan, math.inf)
