@@ -66,6 +66,7 @@ class Comparison:
         Euclidean norm of the recorded array.
     relative_error : float
         Of a disagreement: the largest error beyond its bound, over the largest magnitude expected.
+        Of a doubt about which of two gradients is right: how far they lie apart, over the same.
         inf where that is 0, and where the arrays differ in shape or kind, are not finite, or hold
         integers. nan where nothing disagrees.
     """
@@ -94,8 +95,11 @@ class Comparison:
         return max(0.0, -math.log10(self.relative_error)) if self.relative_error > 0 else math.nan
 
     def verdict_to(self, digits: float | None) -> Verdict:
-        """Return the verdict where a disagreement with so many right digits is let pass."""
-        if self.verdict is Verdict.DISAGREES and digits is not None and self.right_digits >= digits:
+        """Return the verdict where a disagreement with so many right digits is let pass.
+
+        So is a doubt about fewer digits than that.
+        """
+        if digits is not None and self.right_digits >= digits:
             return Verdict.AGREES
         return self.verdict
 

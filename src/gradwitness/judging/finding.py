@@ -147,15 +147,17 @@ class Row:
     def verdict_to(self, digits: float | None) -> Verdict:
         """Return the verdict where a disagreement with so many right digits is let pass.
 
-        How far an inherited error has grown on its way, only the digits of the gradient tell.
+        How far an inherited error has grown on its way, only the digits of the gradient tell. The
+        step that an inherited doubt comes from has to pass by itself.
         """
-        if self.verdict is not Verdict.DISAGREES or digits is None:
+        if self.verdict is Verdict.AGREES or digits is None:
             return self.verdict
         if not self.inherited:
-            return self.comparison.verdict_to(digits)
+            agreed = self.comparison.verdict is self.verdict
+            return self.comparison.verdict_to(digits) if agreed else self.verdict
         if math.isnan(self.digits):
             return Verdict.INCONCLUSIVE
-        return Verdict.AGREES if self.digits >= digits else Verdict.DISAGREES
+        return Verdict.AGREES if self.digits >= digits else self.verdict
 
 
 @dataclass(frozen=True)
