@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
+from gradwitness.rules.layers.cubic import far, near
 from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.shape.create import plain
@@ -64,26 +65,13 @@ def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: boo
     return taps
 
 
-_SHARPNESS = -0.75  # of the cubic that torch and others use
-
-
-def _near(t: Array) -> Array:
-    a = _SHARPNESS
-    return ((a + 2) * t - (a + 3)) * t * t + 1
-
-
-def _far(t: Array) -> Array:
-    a = _SHARPNESS
-    return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-
-
 def _cubic_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> list[Tap]:
     if n == count:
         return [(np.arange(n), np.ones_like(like, shape=(n,)), np.ones(n, dtype=bool))]
     real = _places(like, n, count, scale, align_corners)
     first = np.floor(plain(real)).astype(np.int64)
     part = real - first
-    weights = (_far(part + 1), _near(part), _near(1 - part), _far(2 - part))
+    weights = (far(part + 1), near(part), near(1 - part), far(2 - part))
     used = np.ones(count, dtype=bool)
     return [
         (np.clip(first + k - 1, 0, n - 1), leave_kernel(w), used) for k, w in enumerate(weights)
