@@ -75,10 +75,9 @@ def _stored(_: Any, x: Bounded, source: Bounded) -> Bounded:
     return Bounded(round_to(x.value, name), x.arithmetic)
 
 
-@stands_for(kernel_ops.is_certain)
-def _is_certain(_: Any, x: Bounded) -> bool:
-    certain: bool = x.is_exact
-    return certain
+@stands_for(kernel_ops.is_uncertain)
+def _is_uncertain(func: Any, x: Bounded) -> Plain:
+    return func(x.value) if x.rigorous is None else np.asarray(x.rigorous > 0)
 
 
 @stands_for(kernel_ops.round_as_kernel)
