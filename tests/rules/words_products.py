@@ -55,7 +55,7 @@ def running_product_input(g: Plain, x: Plain, dim: int) -> Plain:
     def back(of_g: Row, row: Row) -> Row:
         n = len(row)
         return [
-            math.fsum(of_g[j] * math.prod(row[:i] + row[i + 1 : j + 1]) for j in range(i, n))
+            sum(of_g[j] * math.prod(row[:i] + row[i + 1 : j + 1]) for j in range(i, n))
             for i in range(n)
         ]
 
@@ -86,7 +86,7 @@ def without_nan(x: Plain) -> Plain:
 
 
 def diagonal_sum(x: Plain) -> Plain:
-    return np.array(math.fsum(x[i, i] for i in range(min(x.shape))))
+    return np.array(sum(x[i, i] for i in range(min(x.shape))))
 
 
 def on_diagonal(x: Plain) -> Plain:
@@ -178,7 +178,7 @@ def grouped_product(A: Plain, B: Plain, offs: Plain | None) -> Plain:
 def crossed(a: Plain, b: Plain, dim: int) -> Plain:
     """One cross product of three numbers after the other, by the determinant's cofactors."""
     rows, others = (np.moveaxis(x, dim, -1) for x in np.broadcast_arrays(a, b))
-    out = np.empty(rows.shape)
+    out = np.empty(rows.shape, np.result_type(a, b))
     for at in np.ndindex(rows.shape[:-1]):
         (p, q, r), (s, t, u) = rows[at], others[at]
         out[at] = (q * u - r * t, -(p * u - r * s), p * t - q * s)

@@ -164,7 +164,7 @@ def deal(x: Plain, groups: int) -> Plain:
 
 
 def gather_up(g: Plain, groups: int) -> Plain:
-    out = np.zeros(g.shape)
+    out = np.zeros(g.shape, g.dtype)
     size = g.shape[1] // groups
     for k in range(g.shape[1]):
         out[:, k % groups * size + k // groups] = g[:, k]

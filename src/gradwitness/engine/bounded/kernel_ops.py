@@ -154,4 +154,4 @@ def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
     return replace(arithmetic, unit=unit, store=final, final=0.0)
 
 
-COMPLEX_FUNCTIONS.add("continue_from")
+COMPLEX_FUNCTIONS.update(("continue_from", "accumulate_in_format"))
