@@ -237,6 +237,8 @@ def test_notes_about_an_allowed_line_are_left_out() -> None:
         lambda: gw.meant_hook(program.scaled, "g")(lambda: 3),
         lambda: [gw.meant_hook(program.scaled, "g")(lambda g: g) for _ in range(2)],
         lambda: gw.approximation("Square", 1e-3),
+        lambda: gw.approximation("aten::mul", 1e-3),
+        lambda: gw.approximation("mylib::", 1e-3),
         lambda: gw.approximation(Square, 1.5),
         lambda: gw.allow_detach(f"{FILE}:targte"),
     ],

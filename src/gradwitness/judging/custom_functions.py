@@ -15,6 +15,7 @@ from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
 from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
+from gradwitness.judging.graph_queries import declared_as
 from gradwitness.judging.group_gradients import along_groups
 from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import iteration, rounds
@@ -132,21 +133,17 @@ class CustomCheck:
         """
         for judged in self._judge(node, node_run, expected, is_needed):
             settled = self._approximated(node, node_run, judged)
-            advice = ""
-            if settled.is_open or _refuted(settled.comparison):
-                k = judged.input_nr
-                right = None if isinstance(expected, Unjudgeable) else expected[k]
-                if right is not None or settled.is_open or settled.comparison.expected == 0:
-                    advice = advice_on(
-                        self._tape,
-                        self._records,
-                        self._functions,
-                        node,
-                        node_run,
-                        k,
-                        None if right is None else np.asarray(right.value),
-                    )
-            yield replace(settled, advice=advice)
+            yield replace(settled, advice=self._advice(node, node_run, expected, settled))
+
+    def _advice(self, node: Node, node_run: NodeRun, expected: Any, settled: Judged) -> str:
+        if not settled.is_open and not _refuted(settled.comparison):
+            return ""
+        k = settled.input_nr
+        right = None if isinstance(expected, Unjudgeable) else expected[k]
+        if right is None and not settled.is_open and settled.comparison.expected != 0:
+            return ""
+        numbers = None if right is None else np.asarray(right.value)
+        return advice_on(self._tape, self._records, self._functions, node, node_run, k, numbers)
 
     def _judge(
         self,
@@ -199,7 +196,7 @@ class CustomCheck:
         return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
 
     def _tolerance(self, node: Node) -> float:
-        return 0.0 if self._functions is None else tolerance_of(self._functions.function(node.id))
+        return tolerance_of(declared_as(self._tape, node, self._functions))
 
     def _why_not_by_rules(
         self,
@@ -337,10 +334,10 @@ class CustomCheck:
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
         if self._functions is None:
             return Judged(first, stands, NORMWISE + tried, by_rules=not reason)
-        numbers = [*node_run.incoming, *sent, *node.outputs]
         try:
             operand = self._functions.operands(node.id)[first]
-            again = self._functions.again(node.id, [operand, *numbers])
+            numbers = [operand, *node_run.incoming, *sent, *node.outputs]
+            again = self._functions.again(node.id, numbers)
         except Unjudgeable as failure:
             if not reason and loop is None:
                 return Judged(first, stands, NORMWISE + tried)
@@ -364,7 +361,7 @@ class CustomCheck:
             iteration=loop,
             constants=constants if reason.startswith("its forward leaves torch") else "",
             tolerance=self._tolerance(node),
-            owner=(self._functions.function(node.id) or node.name, first),
+            owner=(declared_as(self._tape, node, self._functions), first),
             retracts=self._declared.retracts(node, first),
             tried=tried,
         )

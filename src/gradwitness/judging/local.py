@@ -18,6 +18,7 @@ from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
+from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks
 from gradwitness.judging.mixed_gradients import followed
@@ -256,6 +257,7 @@ class Judge:
                 else row
                 for row in rows
             ]
+        findings = without_faint(tape, findings, rows)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))

@@ -212,16 +212,28 @@ def _quantised(exhibit: Exhibit) -> Iterator[Surrogate]:
             )
 
 
-def _declaration(function: type, name: str, found: Surrogate | None) -> str:
-    """Return a declaration as Python."""
+def approximation_of(function: type | str, off: float) -> str:
+    """Return the declaration, as Python, of a function that is off by a share of its numbers."""
+    written, imports = (f'"{function}"', []) if isinstance(function, str) else _named(function)
+    call = f"gradwitness.approximation({written}, {2 * off:.0e})"
+    return "\n".join(["import gradwitness", *imports, "", call])
+
+
+def _named(function: type) -> tuple[str, list[str]]:
+    """Return how a file of declarations refers to a class, and the lines that import it."""
     owner, _, inner = function.__qualname__.partition(".")
     written = function.__qualname__
-    imports = ["import gradwitness", "import numpy as np"]
-    if "<locals>" in function.__qualname__:
-        written = function.__name__
-        imports.append(f"# in {owner}, where {written} is defined")
-    elif function.__module__ != "__main__":
-        imports.append(f"from {function.__module__} import {owner if inner else written}")
+    if "<locals>" in written:
+        return function.__name__, [f"# in {owner}, where {function.__name__} is defined"]
+    if function.__module__ == "__main__":
+        return written, []
+    return written, [f"from {function.__module__} import {owner if inner else written}"]
+
+
+def _declaration(function: type, name: str, found: Surrogate | None) -> str:
+    """Return a declaration as Python."""
+    written, imported = _named(function)
+    imports = ["import gradwitness", "import numpy as np", *imported]
     found = found or Surrogate("", "what it is meant to send", "g", (name,))
     arguments = [written, f'"{name}"', f'"{found.text}"']
     arguments += [f"tolerance={found.tolerance:g}"] if found.tolerance else []

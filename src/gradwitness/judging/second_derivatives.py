@@ -17,7 +17,6 @@ from gradwitness.judging.compare import unjudged
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import source_of
 from gradwitness.judging.note import Note
-from gradwitness.judging.pathology.sight import KIND
 from gradwitness.judging.sight import leaves, made, needed
 from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import SOURCES
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from gradwitness.tape import Call, Node, NodeRun, Sweep, Tape
 
+KIND = "second derivative cut off"
 _TEXT = (
     "{title}: part of the second derivative is missing. Its backward makes constants here of "
     "numbers that depend on what it is differentiated by. Save inputs and results only, use them "
@@ -66,7 +66,8 @@ class _State:
     """The values that a number of a backward is made of, by where it leaves autograd's sight."""
 
     seen: set[int] = field(default_factory=set)
-    left: dict[int, Source] = field(default_factory=dict)
+    # None before a backward has taken what its forward left.
+    left: dict[int, Source | None] = field(default_factory=dict)
 
 
 def without_cut(
@@ -145,7 +146,7 @@ def _cuts_of(
     for input_nr, sent in enumerate(run.outgoing):
         if sent is None or not is_inexact(tape.values[sent].dtype):
             continue
-        left = flow.states.get(sent, _State()).left
+        left = {n: s or Source() for n, s in flow.states.get(sent, _State()).left.items()}
         if sent not in flow.known | of_nodes and not _is_zero(tape, sent):
             # Made without grad mode, or by NumPy.
             left = dict.fromkeys(flow.sources, source_of(tape, node) or Source())
@@ -171,10 +172,11 @@ class _Flow:
         self._inputs = inputs
         self.sources = inputs | arrived
         self.states = {n: _State({n}) for n in self.sources}
-        before = tape.calls[:begin]
-        self.known = {n for call in before for n in (*call.operands, *made(call))} | self.sources
+        self._before = tape.calls[:begin]
+        self.known = {n for call in self._before for n in (*call.operands, *made(call))}
+        self.known |= self.sources
         # Detached, and not yet taken by a call: handed to NumPy, say.
-        self._loose: dict[int, dict[int, Source]] = {}
+        self._loose: dict[int, dict[int, Source | None]] = {}
         self._makers: dict[int, Call] = {}
 
     def forward(self, calls: Sequence[Call], results: Sequence[int | None]) -> None:
@@ -182,10 +184,15 @@ class _Flow:
         for call in calls:
             if not _is_constant(call):
                 taken = [self.states[n] for n in call.operands if n in self.states]
-                left = {n: s for state in taken for n, s in state.left.items()}
-                left |= dict.fromkeys((n for state in taken for n in state.seen), call.source)
-                self._put(call, _State(set(), left))
-        self.states |= {n: _State(set(self._inputs)) for n in results if n is not None}
+                made_of = {n for state in taken for n in (*state.seen, *state.left)}
+                self._put(call, _State(set(), dict.fromkeys(made_of)))
+        kept = {n for n in results if n is not None}
+        for call in self._before:
+            # Torch itself detaches a result to save it.
+            kept |= (
+                made(call) if call.base_op == "aten.detach" and kept & {*call.operands} else set()
+            )
+        self.states |= {n: _State(set(self._inputs)) for n in kept}
 
     def backward(self, calls: Sequence[Call]) -> None:
         """Follow a backward."""
@@ -195,9 +202,11 @@ class _Flow:
             for number in call.operands:
                 self._loose.pop(number, None)
                 known = self.states.get(number, _State())
-                # What a call sends a gradient to is in sight, whatever unpacked it.
-                state.seen |= known.seen if number in constants else known.seen | {*known.left}
-                state.left |= known.left if number in constants else {}
+                # All out of sight, but sent a gradient: hooks have unpacked what torch had saved.
+                if known.left and not known.seen and number not in constants:
+                    known = _State({*known.left})
+                state.seen |= known.seen
+                state.left |= {n: s or call.source for n, s in known.left.items()}
             if constants - self.known - self.states.keys():
                 lifted = call.base_op == "aten.lift_fresh"
                 state.left |= self._handed_out() if lifted else self._all(call)
@@ -229,10 +238,10 @@ class _Flow:
             if value.shape and not is_leaf and (not edges or edges[position] is None):
                 yield value.id
 
-    def _handed_out(self) -> dict[int, Source]:
+    def _handed_out(self) -> dict[int, Source | None]:
         return {n: source for left in self._loose.values() for n, source in left.items()}
 
-    def _all(self, call: Call) -> dict[int, Source]:
+    def _all(self, call: Call) -> dict[int, Source | None]:
         return dict.fromkeys(self.sources, call.source)
 
     def _maker(self, number: int) -> str:

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 NodeInput = tuple[int, int]
 
 UNFELT = "wrong, but no gradient that was asked for depends on it"
-# What is left where numbers cancel: so many roundings of the gradient, and so small a part of what
-# another error of the same size would leave.
+# What is left where numbers cancel: so many roundings of the gradient's largest number, and of each
+# element as other errors leave it, of the same sizes but random.
 _ROUNDINGS = 64
-_CANCELLED = 2.0**-14
+_OTHERS = 4
 # A pass is run for each wrong step: beyond so many, the rest counts as felt.
 _MOST = 64
 
@@ -85,13 +85,13 @@ def without_unfelt(
         return list(findings), []
     # What looks like a surrogate may be meant: its rule does not stop an error.
     trusted = {*trusted, *(f.node for f in findings if f.advice)}
-    seen = {f.sweep for f in wrong if f.sweep is not None and _is_seen(tape, f.sweep)}
+    seen = {f.sweep for f in wrong if f.sweep is not None and is_seen(tape, f.sweep)}
     effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST] if f.sweep not in seen}
     unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
     for sweep in {f.sweep for f in wrong}:
         # By the chain rule, what is wrong at a leaf is the sum of what each wrong step sends there.
         felt = [f for f in wrong if f.sweep == sweep and id(f) not in unfelt]
-        if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt]):
+        if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt], trusted):
             unfelt |= {id(f) for f in felt}
     kept = [
         replace(f, comparison=_acquitted(f.comparison)) if id(f) in unfelt else f for f in findings
@@ -134,7 +134,7 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     return _spread(tape, finding, error, trusted)
 
 
-def _is_seen(tape: Tape, sweep: int) -> bool:
+def is_seen(tape: Tape, sweep: int) -> bool:
     """Whether more than leaves may depend on a pass: hooks of the program, or a graph that it made.
 
     What hooks do with a gradient is not known, and later passes may differentiate the graph.
@@ -173,24 +173,65 @@ def _vanishes(
     left = _size(tape, finding.sweep, effect.arriving)
     if not 0 < left <= _ROUNDINGS:
         return left == 0
-    # An error as small as a rounding leaves itself; of one that cancels, next to nothing is left.
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], effect.error.shape)
-    other = _spread(tape, finding, np.sqrt(np.mean(effect.error**2)) * signs, trusted)
-    return other is not None and left <= _CANCELLED * _size(tape, finding.sweep, other.arriving)
+    others = _others(tape, finding, effect, trusted)
+    return others is not None and _is_rounding(tape, finding.sweep, effect.arriving, others)
 
 
-def _cancel(tape: Tape, findings: list[Finding], effects: list[Effect | None]) -> bool:
+def _others(
+    tape: Tape, finding: Finding, effect: Effect, trusted: Collection[int | None]
+) -> dict[NodeInput, Any] | None:
+    """Return what is left of random errors of the same sizes, which do not cancel: the most."""
+    generator = np.random.default_rng(0)
+    most: dict[NodeInput, Any] = {}
+    for _ in range(_OTHERS):
+        other = _spread(
+            tape, finding, effect.error * generator.normal(size=effect.error.shape), trusted
+        )
+        if other is None:
+            return None
+        for input_nr, change in other.arriving.items():
+            most[input_nr] = np.maximum(most.get(input_nr, 0.0), np.abs(change))
+    return most
+
+
+def _is_rounding(
+    tape: Tape, sweep: int | None, left: dict[NodeInput, Any], beside: dict[NodeInput, Any]
+) -> bool:
+    """Whether each element of what is left is rounding beside the terms that cancelled there."""
+    asked = _asked(tape, sweep or 0)
+    for input_nr, change in left.items():
+        number = asked[input_nr]
+        unit = 0.0 if number is None else unit_roundoff(tape.values[number].dtype)
+        if np.any(np.abs(change) > _ROUNDINGS * unit * beside.get(input_nr, 0.0)):
+            return False
+    return True
+
+
+def _cancel(
+    tape: Tape,
+    findings: list[Finding],
+    effects: list[Effect | None],
+    trusted: Collection[int | None],
+) -> bool:
     """Whether the errors of several steps cancel at every gradient."""
     total: dict[NodeInput, Any] = {}
-    largest = 0.0
-    for effect in effects:
-        if effect is None:
-            return False
-        largest = max(largest, _size(tape, findings[0].sweep, effect.arriving))
+    beside: dict[NodeInput, Any] = {}
+
+    def add(changes: dict[NodeInput, Any]) -> None:
+        for input_nr, change in changes.items():
+            beside[input_nr] = beside.get(input_nr, 0.0) + np.abs(change)
+
+    known = [effect for effect in effects if effect is not None]
+    for effect in known:
+        add(effect.arriving)
         for input_nr, change in effect.arriving.items():
             total[input_nr] = total.get(input_nr, 0.0) + change
-    left = _size(tape, findings[0].sweep, total)
-    return left <= _ROUNDINGS and left <= _CANCELLED * largest
+    sweep = findings[0].sweep
+    if len(known) < len(effects) or _size(tape, sweep, total) > _ROUNDINGS:
+        return False
+    for finding, effect in zip(findings, known, strict=True):
+        add(_others(tape, finding, effect, trusted) or {})
+    return _is_rounding(tape, sweep, total, beside)
 
 
 def error_of(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:

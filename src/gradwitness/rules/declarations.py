@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import RuleError
 from gradwitness.rules.places import Place, place
+from gradwitness.rules.user_rules import require_operator
 from gradwitness.tape import AFTERWARDS, LEAVING
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class MeantHook:
         return len(inspect.signature(self.function).parameters) == 2
 
 
-_approximations: dict[type, float] = {}
+_approximations: dict[type | str, float] = {}
 _hooks: dict[str, MeantHook] = {}
 _detached: dict[str, Place] = {}
 
@@ -49,15 +50,15 @@ def approximation(function: Any, tolerance: float) -> None:
 
     Parameters
     ----------
-    function : type
-        The ``torch.autograd.Function`` subclass.
+    function : type or str
+        The ``torch.autograd.Function`` subclass, or an operator: ``"mylib::solve"``.
     tolerance : float
         How far its gradients may be off, relative to the largest number of each: ``1e-4``.
 
     Raises
     ------
     RuleError
-        If ``function`` is not such a class, or the tolerance not between 0 and 1.
+        If ``function`` is neither, or the tolerance not between 0 and 1.
 
     Examples
     --------
@@ -80,6 +81,11 @@ def approximation(function: Any, tolerance: float) -> None:
     >>> witness.verdict
     <Verdict.AGREES: 'AGREES'>
     """
+    if isinstance(function, str) and "::" in function:
+        name = require_operator(function).replace(".", "::")
+        require_share(tolerance, f"the approximation {name}")
+        _approximations[name] = tolerance
+        return
     require_function(function)
     require_share(tolerance, f"the approximation {function.__name__}")
     _approximations[function] = tolerance
@@ -198,9 +204,9 @@ def require_share(tolerance: float, whose: str) -> None:
         raise RuleError(f"{whose} has tolerance={tolerance!r}: {share}")
 
 
-def tolerance_of(function: type | None) -> float:
-    """Return the tolerance that was declared for a function; 0 if none was."""
-    return 0.0 if function is None else _approximations.get(function, 0.0)
+def tolerance_of(function: type | str) -> float:
+    """Return the tolerance that was declared for a function or an operator; 0 if none was."""
+    return _approximations.get(function, 0.0)
 
 
 def is_allowed(line: str) -> bool:

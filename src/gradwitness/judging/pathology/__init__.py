@@ -16,6 +16,7 @@ from gradwitness.judging.pathology.overwritten import Overwritten
 from gradwitness.judging.pathology.sight import Sight
 from gradwitness.judging.pathology.stale import Stale
 from gradwitness.judging.pathology.unseen import Unseen
+from gradwitness.judging.pathology.vanishing import Vanishing
 
 if TYPE_CHECKING:
     from gradwitness.judging.pathology.detector import Detector
@@ -33,5 +34,6 @@ DETECTORS: tuple[type[Detector], ...] = (
     Hooks,
     DeadUnits,
     LostDigits,
+    Vanishing,
     Branches,
 )

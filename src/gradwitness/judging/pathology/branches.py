@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, NodeRun, Tape
 
-# Found by comparing all of torch's sample inputs with and without a mode, in torch 2.13.
+# Found by scripts/branches.py, which compares torch's own samples with and without a mode: 12,590
+# samples of 538 real and 324 complex operations in torch 2.13. Ormqr's other bits are rarer.
 BRANCHING = (
     "CumprodBackward",
     "LinalgDetBackward",
