@@ -31,7 +31,7 @@ from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
-from gradwitness.rules.graph_terms import SOURCES, UNFILLED
+from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
 from gradwitness.tape import COLLECTIVES, OUTSIDE
 from gradwitness.verdict import Verdict
 
@@ -304,6 +304,8 @@ class Judge:
         size, output = largest(results[output_nr]), call.outputs[output_nr]
         if size or output is None:
             return size
+        if call.base_op in LOGARITHMS:
+            return 1.0
         # A zero of a function, as of the logarithm of gamma at 2: as if an operand were rounded.
         unit = unit_roundoff(self._tape.values[output].dtype)
         return unit * max((largest(self._records(n)) for n in call.operands), default=0.0)

@@ -42,9 +42,11 @@ def finished(
     certain = [f for f in findings if not f.is_forward_doubt]
     apart = Lineage(tape, certain) if len(certain) < len(findings) else None
     hooked = {sweep for sweep, _, _ in hooks}
-    # The replay takes what was sent against a declaration as it is: its digits say nothing then.
-    misdeclared = any(
-        f.verdict is Verdict.DISAGREES and f.grade.startswith("declared") for f in findings
+    # The replay takes as it is what was sent against a declaration, or refuted by slopes alone: its
+    # digits say nothing then.
+    taken = any(
+        f.verdict is Verdict.DISAGREES and f.grade.startswith(("declared", "numerical"))
+        for f in findings
     )
 
     def finish(row: Row) -> Row:
@@ -62,7 +64,7 @@ def finished(
             verdict=verdict,
             reason=reason,
             inherited=inherited,
-            digits=math.nan if inherited and misdeclared else digits,
+            digits=math.nan if inherited and taken else digits,
             apart=apart.verdict(row.sweep, input_nr, comparison) if apart else None,
         )
 
