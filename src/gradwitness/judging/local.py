@@ -19,7 +19,7 @@ from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.finding import Finding, Report, Step
-from gradwitness.judging.meant_hooks import as_meant, judged_hooks
+from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
@@ -219,7 +219,7 @@ class Judge:
             for f in findings
         ]
         findings = with_doubts(tape, findings)
-        hooks = judged_hooks(tape, self._records)
+        hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
         findings = [as_meant(f, hooks) for f in findings] if hooks else findings
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)

@@ -1,8 +1,13 @@
-"""Gradients that a hook changed, against what the hook was declared to do."""
+"""Gradients that a hook changed, against what the hook was declared to do.
+
+What no hook declares is judged by the record, if that is complete. Where numbers left autograd's
+sight before the tensor that a hook is on, the hook may send what the record leaves out.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -15,7 +20,9 @@ from gradwitness.judging.carried_bounds import total
 from gradwitness.judging.comparison import Comparison, unjudged
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.records import largest
+from gradwitness.judging.sight import leaks, made, needed, way
 from gradwitness.rules.declarations import meant_hooks
+from gradwitness.tape import LEAVING
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -26,6 +33,11 @@ if TYPE_CHECKING:
     from gradwitness.tape import Sweep, Tape
 
 GRADE = "declared by the program: the hook {place} sends {text}; normwise"
+CHANGED = "a hook changed it"
+_INCOMPLETE = (
+    f"{CHANGED}, and may stand for what autograd does not see ({{way}} at {{line}}), as in "
+    "implicit differentiation: declare what it is meant to send"
+)
 # Roundings that a hook may take beyond those of its formula, relative to the largest number.
 _ROUNDINGS = 8
 
@@ -34,12 +46,34 @@ Hooked: TypeAlias = "Mapping[tuple[int | None, int | None, int], tuple[Compariso
 
 
 def as_meant(finding: Finding, hooks: Hooked) -> Finding:
-    """Return a finding where a declared hook changed what arrives, judged by what was declared."""
+    """Return a finding where a hook changed what arrives, with the judgement of that hook."""
     key = (finding.sweep, finding.node, finding.tensor_nr)
     if finding.step is not Step.FAN_IN or key not in hooks:
         return finding
     comparison, grade = hooks[key]
     return replace(finding, comparison=comparison, grade=grade)
+
+
+def unknown_hooks(tape: Tape, findings: Sequence[Finding]) -> Hooked:
+    """Return the doubts about what undeclared hooks made, where the record is not complete."""
+    wrong = {
+        (f.sweep, f.node, f.tensor_nr)
+        for f in findings
+        if f.step is Step.FAN_IN and f.verdict is Verdict.DISAGREES
+    }
+    cut = list(leaks(tape, {leaf.id for _, leaf in tape.leaves()})) if wrong else []
+    found: dict[tuple[int | None, int | None, int], tuple[Comparison, str]] = {}
+    for number, sweep in enumerate(tape.sweeps):
+        for edge, text in sweep.hooks:
+            key = (number, edge.node, edge.index)
+            if key not in wrong or text.startswith(LEAVING):
+                continue
+            of = needed(tape, {tape.nodes[edge.node].outputs[edge.index]})
+            call = next((call for call in cut if not of.isdisjoint(made(call))), None)
+            if call is not None:
+                reason = _INCOMPLETE.format(way=way(call), line=Path(call.source.line).name)
+                found[key] = (unjudged(reason), "")
+    return found
 
 
 def behind_hooks(row: Row, records: Records) -> Comparison:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.lineage import Lineage
-from gradwitness.judging.meant_hooks import behind_hooks
+from gradwitness.judging.meant_hooks import CHANGED, behind_hooks
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ def finished(
     certain = [f for f in findings if not f.is_forward_doubt]
     apart = Lineage(tape, certain) if len(certain) < len(findings) else None
     hooked = {sweep for sweep, _, _ in hooks}
-    # The replay takes as it is what was sent against a declaration, or refuted by slopes alone: its
-    # digits say nothing then.
-    taken = any(
-        f.verdict is Verdict.DISAGREES and f.grade.startswith(("declared", "numerical"))
+    # The replay takes as it is what was sent against a declaration, or refuted by slopes alone, and
+    # does not know what hooks do that are not declared: its digits say nothing then.
+    unknown = any(
+        f.comparison.reason.startswith(CHANGED)
+        or (f.verdict is Verdict.DISAGREES and f.grade.startswith(("declared", "numerical")))
         for f in findings
     )
 
@@ -64,7 +65,7 @@ def finished(
             verdict=verdict,
             reason=reason,
             inherited=inherited,
-            digits=math.nan if inherited and taken else digits,
+            digits=math.nan if inherited and unknown else digits,
             apart=apart.verdict(row.sweep, input_nr, comparison) if apart else None,
         )
 
