@@ -45,25 +45,31 @@ def watched(run: Callable[[], Any], **options: Any) -> gw.Witness:
     return witness
 
 
-# How a hook is named, and what runs it.
-HOOKS: list[tuple[Any, Callable[[], Any]]] = [
-    (program.scaled, lambda: program.squared(program.scaled)),
-    (f"{FILE}:scaled", lambda: program.squared(program.scaled)),
-    (f"{FILE}:scaled", program.on_leaf),
-    (f"{FILE}:scaled", program.passed_on),
-    (f"{FILE}:Solver.run.hook", lambda: program.Solver().run()),
-    (f"{FILE}:Solver.run", lambda: program.Solver().run()),
-    (f"{FILE}:with_lambda", program.with_lambda),
+FULL, BEFORE = "register_full_backward_hook", "register_full_backward_pre_hook"
+# How a hook is named, what runs it, and how many gradients it changes.
+HOOKS: list[tuple[Any, Callable[[], Any], int]] = [
+    (program.scaled_in_place, program.after_accumulation, 1),
+    (program.of_module, lambda: program.in_module(FULL, program.of_module), 2),
+    (f"{FILE}:before_module", lambda: program.in_module(BEFORE, program.before_module), 1),
+    (program.of_module, program.behind_module, 1),
+    (program.of_node, program.on_node, 1),
+    (program.scaled, lambda: program.squared(program.scaled), 1),
+    (f"{FILE}:scaled", lambda: program.squared(program.scaled), 1),
+    (f"{FILE}:scaled", program.on_leaf, 1),
+    (f"{FILE}:scaled", program.passed_on, 1),
+    (f"{FILE}:Solver.run.hook", lambda: program.Solver().run(), 1),
+    (f"{FILE}:Solver.run", lambda: program.Solver().run(), 1),
+    (f"{FILE}:with_lambda", program.with_lambda, 1),
 ]
 
 
-@pytest.mark.parametrize(("where", "run"), HOOKS)
+@pytest.mark.parametrize(("where", "run", "count"), HOOKS)
 def test_a_hook_does_what_was_declared_or_not(
-    where: Any, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    where: Any, run: Callable[[], Any], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     witness = watched(run)
     assert witness.verdict is D
-    (note,) = witness.report.notes
+    note, *_ = witness.report.notes
     # What the note says can be declared so.
     named = note.text.partition('meant_hook("')[2].partition('"')[0]
     assert f"capture/{named}".startswith(FILE)
@@ -73,15 +79,18 @@ def test_a_hook_does_what_was_declared_or_not(
     gw.meant_hook(where, "g / 2")(lambda g: g / 2)
     witness = watched(run)
     assert witness.verdict is A
-    assert "1 steps were judged against declared gradients" in str(witness)
+    assert f"{count} steps were judged against declared gradients" in str(witness)
     assert [row.digits > 6 for row in witness.report.rows] == [True]
     # Not half but 0.501 of it; nothing at all; another sign.
     for factor in (0.501, 1.0, -0.5):
         monkeypatch.setattr(program, "FACTOR", factor)
         witness = watched(run)
-        (wrong,) = witness.report.wrong
-        assert wrong.comparison.relative_error == pytest.approx(abs(factor - 0.5) / 0.5, rel=1e-4)
-        assert "declared by the program: the hook" in wrong.grade
+        assert len(witness.report.wrong) == count
+        for wrong in witness.report.wrong:
+            relative = abs(factor - 0.5) / 0.5
+            assert wrong.comparison.relative_error == pytest.approx(relative, rel=1e-4)
+            assert "declared by the program: the hook" in wrong.grade
+            assert not wrong.advice
         said = " ".join(str(witness).split())
         assert "What it sends is not what was declared." in said
         assert str(witness).count("DISAGREES") >= 2

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rules.samples_products import Vanishing
 from rules.sampling import Draw, apart, aten, away, index, mask, normal, sample
 
 into, rows_into = aten.scatter_reduce.two, aten.index_reduce.default
@@ -88,6 +89,10 @@ PLACING = (
     sample(into, away(3, 5), 1, index(3, 4, high=5), away(3, 4), "prod", note="product"),
     sample(into, away(9, 9), 0, index(4, 9, high=9), away(4, 9), "prod",
            include_self=False, note="product without itself"),
+    sample(into, Vanishing((3, 5), gap=0.5), 1, index(3, 6, high=5), Vanishing((3, 6), gap=0.5),
+           "prod", note="product of zeros"),
+    sample(into, normal(3, 5), 1, index(2, 3, high=5), Draw((2, 4), constant=True), "mean",
+           note="mean of a part"),
     sample(rows_into, away(3, 5), 1, index(4, high=5), away(3, 4), "prod", note="product"),
     sample(rows_into, normal(3, 5), 0, index(4, high=3), normal(4, 5), "mean",
            include_self=False, unused="dx", note="mean without itself"),

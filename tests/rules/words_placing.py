@@ -46,7 +46,7 @@ def _padded(x: Plain, pad: Sizes, find: Callable[[int, int], int]) -> Plain:
 
 def _padded_add(g: Plain, x: Plain, pad: Sizes, find: Callable[[int, int], int]) -> Plain:
     whole = np.arange(x.size, dtype=float).reshape(x.shape)
-    out = np.zeros(x.size)
+    out = np.zeros(x.size, g.dtype)
     for number, place in zip(g.flat, _padded(whole, pad, find).flat, strict=True):
         out[int(place)] += number
     return out.reshape(x.shape)
@@ -90,7 +90,7 @@ def columns(x: Plain, *how: Sizes) -> Plain:
     if x.ndim == 4:
         return np.stack([columns(one, *how) for one in x])
     found = list(_slides(x.shape, *how))
-    out = np.zeros([1 + n for n in found[-1][0]])
+    out = np.zeros([1 + n for n in found[-1][0]], x.dtype)
     for at, origin, inside in found:
         out[at] = x[origin] if inside else 0.0
     return out
@@ -99,7 +99,7 @@ def columns(x: Plain, *how: Sizes) -> Plain:
 def from_columns(x: Plain, sizes: Sizes, *how: Sizes) -> Plain:
     if len(sizes) == 4:
         return np.stack([from_columns(one, sizes[1:], *how) for one in x])
-    out = np.zeros(sizes)
+    out = np.zeros(sizes, x.dtype)
     for at, origin, inside in _slides(sizes, *how):
         if inside:
             out[origin] += x[at]
@@ -244,7 +244,7 @@ def turned(x: Plain, quarters: int, dims: Sizes) -> Plain:
     for _ in range(quarters % 4):
         sizes = list(x.shape)
         sizes[one], sizes[two] = sizes[two], sizes[one]
-        out = np.zeros(sizes)
+        out = np.zeros(sizes, x.dtype)
         for at in np.ndindex(x.shape):
             to = list(at)
             to[one], to[two] = x.shape[two] - 1 - at[two], at[one]
@@ -257,7 +257,7 @@ def embed_diagonal(x: Plain, offset: int, dim1: int, dim2: int) -> Plain:
     ndim, n = x.ndim + 1, x.shape[-1] + abs(offset)
     one, two = dim1 % ndim, dim2 % ndim
     rest = iter(x.shape[:-1])
-    out = np.zeros([n if d in (one, two) else next(rest) for d in range(ndim)])
+    out = np.zeros([n if d in (one, two) else next(rest) for d in range(ndim)], x.dtype)
     for at in np.ndindex(x.shape):
         left = iter(at[:-1])
         place = {one: at[-1] + max(-offset, 0), two: at[-1] + max(offset, 0)}

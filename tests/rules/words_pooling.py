@@ -169,7 +169,7 @@ def _squares(small: Sizes, r: int) -> Iterator[tuple[Sizes, Sizes]]:
 
 def shuffle(x: Plain, r: int) -> Plain:
     *rest, channels, rows, columns = x.shape
-    out = np.zeros((*rest, channels // r**2, rows * r, columns * r))
+    out = np.zeros((*rest, channels // r**2, rows * r, columns * r), x.dtype)
     for at, pixel in _squares(x.shape, r):
         out[pixel] = x[at]
     return out
@@ -177,7 +177,7 @@ def shuffle(x: Plain, r: int) -> Plain:
 
 def unshuffle(x: Plain, r: int) -> Plain:
     *rest, channels, rows, columns = x.shape
-    out = np.zeros((*rest, channels * r**2, rows // r, columns // r))
+    out = np.zeros((*rest, channels * r**2, rows // r, columns // r), x.dtype)
     for at, pixel in _squares(out.shape, r):
         out[at] = x[pixel]
     return out

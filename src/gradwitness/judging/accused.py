@@ -18,7 +18,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
 from gradwitness.engine.floats import unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
-from gradwitness.judging.compare import WIDE, Comparison, unjudged
+from gradwitness.judging.compare import SHARE, Comparison, unjudged
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
 from gradwitness.judging.records import Records, largest
@@ -270,7 +270,7 @@ def _settled(case: Case, *, known: bool) -> Outcome:
     try:
         claim = case.claim()
         for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
-            shows = case.by_rules.detects_relative <= WIDE
+            shows = case.by_rules.detects_relative <= SHARE
             if shows and along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
                 return _along(along.name, case.by_rules)
         case.require()

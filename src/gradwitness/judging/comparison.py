@@ -26,7 +26,7 @@ CANCELS = "zero within rounding: its terms cancel"
 # An error of this share of the size of the terms is still detected.
 _VISIBLE = 1 / 16
 # An agreement that would have missed a larger share of the largest number is none.
-WIDE = 0.1
+SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
         Returns how large the largest number would be if no terms cancelled.
     """
     reason = comparison.reason
-    if comparison.verdict is Verdict.AGREES and comparison.detects_relative > WIDE:
+    if comparison.verdict is Verdict.AGREES and comparison.detects_relative > SHARE:
         reason = COARSE if math.isfinite(comparison.detects_relative) else ALL_ZERO
-        if comparison.probable_detects <= WIDE and comparison.probable_ratio <= 1:
+        if comparison.probable_detects <= SHARE and comparison.probable_ratio <= 1:
             scale = comparison.probable_detects / comparison.detects_relative
             return replace(
                 comparison,

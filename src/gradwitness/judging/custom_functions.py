@@ -133,9 +133,17 @@ class CustomCheck:
         """
         for judged in self._judge(node, node_run, expected, is_needed):
             settled = self._approximated(node, node_run, judged)
-            advised = settled.is_open or _should_be_zero(expected, settled)
-            asked = (self._tape, self._records, self._functions, node, node_run, judged.input_nr)
-            yield replace(settled, advice=advice_on(*asked) if advised else "")
+            yield replace(settled, advice=self._advice(node, node_run, expected, settled))
+
+    def _advice(self, node: Node, node_run: NodeRun, expected: Any, settled: Judged) -> str:
+        if not settled.is_open and not _refuted(settled.comparison):
+            return ""
+        k = settled.input_nr
+        right = None if isinstance(expected, Unjudgeable) else expected[k]
+        if right is None and not settled.is_open and settled.comparison.expected != 0:
+            return ""
+        numbers = None if right is None else np.asarray(right.value)
+        return advice_on(self._tape, self._records, self._functions, node, node_run, k, numbers)
 
     def _judge(
         self,
@@ -377,16 +385,6 @@ def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
 
 def _refuted(comparison: Comparison | None) -> bool:
     return comparison is not None and comparison.verdict is Verdict.DISAGREES
-
-
-def _should_be_zero(expected: tuple[Any, ...] | Unjudgeable, judged: Judged) -> bool:
-    """Whether a gradient is refuted that should be 0, by the rules or by slopes."""
-    c, k = judged.comparison, judged.input_nr
-    if not _refuted(c):
-        return False
-    if isinstance(expected, Unjudgeable) or expected[k] is None:
-        return c.expected == 0
-    return not np.any(expected[k].value)
 
 
 def _normwise(node: Node, expected: Any) -> Any:

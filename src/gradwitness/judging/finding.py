@@ -115,6 +115,8 @@ class Row:
         Accumulator (or the node it was taken at), input of that node, backward pass.
     value : int or None
         The gradient on the tape.
+    doubt : float
+        How far steps whose bounds show too little may have moved it, over its largest number.
     apart : tuple, optional
         Verdict, reason and inherited as they are without the doubts about forward results, where
         there are any.
@@ -132,6 +134,7 @@ class Row:
     input_nr: int
     sweep: int
     value: int | None
+    doubt: float = 0.0
     apart: tuple[Verdict, str, bool] | None = None
 
     @property

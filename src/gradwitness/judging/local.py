@@ -18,6 +18,7 @@ from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
+from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
@@ -220,7 +221,10 @@ class Judge:
         ]
         findings = with_doubts(tape, findings)
         hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
-        findings = [as_meant(f, hooks) for f in findings] if hooks else findings
+        findings = [as_meant(f, hooks) for f in findings]
+        refuted = {
+            at: c for at, c in refuted.items() if (*at[:2], Step.BACKWARD, at[2]) not in hooks
+        }
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
@@ -251,6 +255,7 @@ class Judge:
                 else row
                 for row in rows
             ]
+        findings = without_faint(tape, findings, rows)
         rows = doubted(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
         notes = (*unfelt, *along.notes(rows), *(note for note in notes if not _is_meant(note)))

@@ -17,7 +17,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import is_float, ulps, unit_roundoff
-from gradwitness.judging.compare import WIDE, Comparison, mismatch, unjudged
+from gradwitness.judging.compare import SHARE, Comparison, mismatch, unjudged
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -343,7 +343,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
         reason = f"{ratio:.2g} times the error of the measurement: too close to call"
     elif max(s.allowed for s in slopes) > signal / 2:
         reason = "too little signal: all zeros would pass too"
-    elif claim.unsettled and hidden > WIDE * float(np.max(np.abs(claim.sent))):
+    elif claim.unsettled and hidden > SHARE * float(np.max(np.abs(claim.sent))):
         reason = HIDDEN
     else:
         verdict = Verdict.AGREES

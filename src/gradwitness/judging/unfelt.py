@@ -93,7 +93,7 @@ def without_unfelt(
         return list(findings), []
     # What looks like a surrogate may be meant: its rule does not stop an error.
     trusted = {*trusted, *(f.node for f in findings if f.advice)}
-    seen = {f.sweep for f in wrong if f.sweep is not None and _is_seen(tape, f.sweep)}
+    seen = {f.sweep for f in wrong if f.sweep is not None and is_seen(tape, f.sweep)}
     effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST] if f.sweep not in seen}
     unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
     for sweep in {f.sweep for f in wrong}:
@@ -143,7 +143,7 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     return None if arriving is None else Effect(error, sent, arriving)
 
 
-def _is_seen(tape: Tape, sweep: int) -> bool:
+def is_seen(tape: Tape, sweep: int) -> bool:
     """Whether more than leaves may depend on a pass: hooks of the program, or a graph that it made.
 
     What hooks do with a gradient is not known, and later passes may differentiate the graph.

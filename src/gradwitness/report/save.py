@@ -87,13 +87,17 @@ def endings(*materials: str) -> str:
     return ", ".join(e for e, form in FORMS.items() if not materials or form.of in materials)
 
 
-def require_ending(path: Path, *materials: str) -> None:
-    """Raise `InputError` unless a file of this name can be made of these materials, or of all."""
+def require_ending(path: Path, *materials: str) -> Path:
+    """Raise `InputError` unless a file of this name can be made of these materials, or of all.
+
+    Returns the path from the root: a program that is watched may change its folder.
+    """
     form = FORMS.get(path.suffix)
     if form is None or (materials and form.of not in materials):
         raise InputError(
             f"{path}: unsupported extension {path.suffix!r}; use {endings(*materials)}"
         )
+    return path.absolute()
 
 
 def save(path: Path, materials: Materials) -> None:

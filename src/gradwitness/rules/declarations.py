@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gradwitness._errors import RuleError
 from gradwitness.rules.places import Place, place
 from gradwitness.rules.user_rules import require_operator
-from gradwitness.tape import LEAVING
+from gradwitness.tape import AFTERWARDS, LEAVING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,10 +94,11 @@ def approximation(function: Any, tolerance: float) -> None:
 def meant_hook(
     where: Any, text: str, *, tolerance: float = 0.0, replace: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare what a hook on a tensor is meant to make of the gradient.
+    """Declare what a hook is meant to make of the gradient.
 
     What a hook returns replaces the gradient, so it is no derivative of anything recorded. Declare
-    in plain NumPy what it is meant to return, and what arrives is judged against that.
+    in plain NumPy what it is meant to return, and the gradient is judged against that. The hook may
+    be on a tensor, on a parameter after accumulation, on a module or on an autograd node.
 
     Parameters
     ----------
@@ -213,12 +214,20 @@ def is_allowed(line: str) -> bool:
     return any(found.holds(line) for found in _detached.values())
 
 
-def meant_hooks(sweep: Sweep) -> Mapping[tuple[int, int], list[MeantHook]]:
-    """Return the declared hooks on the gradients that arrive, in their order: by node and input."""
+def when_it_runs(text: str) -> str:
+    """Return what the description of a hook begins with: when it runs."""
+    return next((when for when in (LEAVING, AFTERWARDS) if text.startswith(when)), "")
+
+
+def meant_hooks(sweep: Sweep, when: str = "") -> Mapping[tuple[int, int], list[MeantHook]]:
+    """Return the declared hooks in their order, by node and input.
+
+    Those on the gradients that arrive, or with `LEAVING` or `AFTERWARDS` the others.
+    """
     found: dict[tuple[int, int], list[MeantHook]] = {}
     for edge, text in sweep.hooks if _hooks else ():
         line = text.rpartition(" at ")[2]
         for hook in _hooks.values():
-            if not text.startswith(LEAVING) and hook.place.holds(line):
+            if when_it_runs(text) == when and hook.place.holds(line):
                 found.setdefault((edge.node, edge.index), []).append(hook)
     return found

@@ -61,9 +61,9 @@ def stored(x: Array, source: Array) -> Array:  # noqa: ARG001 (if that is exact,
 
 
 @replaceable
-def is_certain(x: Array) -> bool:  # noqa: ARG001
-    """Whether no number has a rounding error."""
-    return True
+def is_uncertain(x: Array) -> Array:
+    """Return where a rounding error could make a number another one."""
+    return np.zeros(np.shape(x), dtype=bool)
 
 
 @replaceable

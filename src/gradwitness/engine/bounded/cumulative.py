@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
     Bounded,
     Error,
     Growth,
@@ -64,8 +65,9 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
     stored = replace(arithmetic, accumulate=arithmetic.unit + arithmetic.final)
     unit = stored.accumulate
     low = bool(arithmetic.store or arithmetic.final)
-    top = np.maximum(np.maximum.accumulate(value, axis=axis), 0)
-    spread = top - np.minimum(np.minimum.accumulate(value, axis=axis), 0)
+    if low:
+        top = np.maximum(np.maximum.accumulate(value, axis=axis), 0)
+        spread = top - np.minimum(np.minimum.accumulate(value, axis=axis), 0)
 
     def at(most: Callable[[float], float]) -> Growth:
         counts, caps = additions.astype(float), np.array([most(float(k)) for k in additions])
@@ -109,3 +111,7 @@ def _running_logsumexp(_: Any, a: Bounded, axis: int) -> Bounded:
         return total(np.where(kernel > 0, stored, 0), kernel)
 
     return assemble(a.arithmetic, value, (a,), carry, (grow, grow))
+
+
+# Each part is summed by itself, see `arithmetic`.
+COMPLEX_FUNCTIONS.add("cumsum")

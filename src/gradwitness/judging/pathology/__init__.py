@@ -13,9 +13,11 @@ from gradwitness.judging.pathology.hooks import Hooks
 from gradwitness.judging.pathology.idle import Idle
 from gradwitness.judging.pathology.nonfinite import Nonfinite
 from gradwitness.judging.pathology.overwritten import Overwritten
+from gradwitness.judging.pathology.second_pass import SecondPass
 from gradwitness.judging.pathology.sight import Sight
 from gradwitness.judging.pathology.stale import Stale
 from gradwitness.judging.pathology.unseen import Unseen
+from gradwitness.judging.pathology.vanishing import Vanishing
 
 if TYPE_CHECKING:
     from gradwitness.judging.pathology.detector import Detector
@@ -26,6 +28,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     Nonfinite,
     Disconnected,
     Sight,
+    SecondPass,
     Stale,
     Idle,
     Overwritten,
@@ -33,5 +36,6 @@ DETECTORS: tuple[type[Detector], ...] = (
     Hooks,
     DeadUnits,
     LostDigits,
+    Vanishing,
     Branches,
 )

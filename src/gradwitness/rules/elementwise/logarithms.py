@@ -66,8 +66,9 @@ _enter_times_log(
 )
 def logaddexp(a: Array, b: Array) -> Array:
     alike = np.isinf(a) & np.equal(a, b)
-    gap = np.where(alike, 0, a - b)
-    return np.where(alike, a, np.maximum(a, b) + np.log1p(np.exp(-np.abs(gap))))
+    front = np.greater_equal(np.real(a), np.real(b))
+    gap = np.where(alike, 0, np.where(front, b - a, a - b))
+    return np.where(alike, a, np.where(front, a, b) + np.log1p(np.exp(gap)))
 
 
 logaddexp.vjps(a="g / (1 + exp(b - a))", b="g / (1 + exp(a - b))")

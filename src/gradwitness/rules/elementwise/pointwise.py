@@ -96,7 +96,7 @@ def _(g: Array, x: Array, exponent: Array) -> Array:
 @power.vjp("exponent", "g * (y * log(x))")
 def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
     # torch's convention: 0 where x is 0 and the exponent is not negative.
-    at_zero = np.equal(x, 0) & np.greater_equal(exponent, 0)
+    at_zero = np.equal(x, 0) & np.greater_equal(np.real(exponent), 0)
     safe = np.where(at_zero, 1, x) if np.any(at_zero) else x
     return np.where(at_zero, 0, g * (y * np.log(safe)))
 
@@ -191,10 +191,17 @@ scalar_rule(
 )
 
 
+def _sigmoid_parts(x: Array) -> tuple[Array, Array]:
+    """Return numerator and denominator, by exponentials that do not overflow."""
+    front = np.greater_equal(np.real(x), 0)
+    e = np.exp(np.where(front, -x, x))
+    return np.where(front, 1, e), 1 + e
+
+
 def sigmoid_of(x: Array) -> Array:
     """Return the sigmoid, by the exponentials of numbers not above 0: no |x| overflows."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
+    top, bottom = _sigmoid_parts(x)
+    return top / bottom
 
 
 @elementwise(
@@ -218,8 +225,8 @@ scalar_rule(
     meaning="multiplies the gradient by s (1 + x (1 - s)), s being the sigmoid of the input",
 )
 def silu(x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    return x * np.where(x >= 0, 1, e) / (1 + e)
+    top, bottom = _sigmoid_parts(x)
+    return x * top / bottom
 
 
 @silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))")

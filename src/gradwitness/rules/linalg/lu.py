@@ -140,6 +140,10 @@ def _left(B: Array, left: bool) -> Array:
     return B if left else turned(B)
 
 
+def _conjugated(X: Array, adjoint: bool) -> Array:
+    return np.conjugate(X) if adjoint else X
+
+
 @rule(
     "aten.linalg_lu_solve",
     "y = solution(over_diagonal(repacked(LU, pivots), adjoint), B, left)",
@@ -151,12 +155,14 @@ def lu_solve(
 ) -> Array:
     # X A = B is A^T X^T = B^T.
     order = _order(pivots, LU.shape[-1])
+    LU = _conjugated(LU, adjoint)
     return _left(_solved_with(LU, order, _left(B, left), adjoint is left)[-1], left)
 
 
 @lu_solve.vjp("LU", "to_repacked(g, LU, B, pivots, left, adjoint)")
 def _(g: Array, y: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool) -> Array:
     order = _order(pivots, LU.shape[-1])
+    LU = _conjugated(LU, adjoint)
     g, x = _left(g, left), _left(y, left)
     below = np.tri(LU.shape[-1], k=-1, dtype=bool)
     L, U = triangle(LU, False, True), np.triu(LU)
@@ -171,10 +177,11 @@ def _(g: Array, y: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool
         first, second, _ = _solved_with(LU, order, g, True)
         to_lower = -(second @ turned(U @ x))
         to_upper = -(first @ turned(x))
-    return np.where(below, to_lower, to_upper)
+    return _conjugated(np.where(below, to_lower, to_upper), adjoint)
 
 
 @lu_solve.vjp("B", "solution(over_diagonal(repacked(LU, pivots), not adjoint), g, left)")
 def _(g: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool) -> Array:
     order = _order(pivots, LU.shape[-1])
+    LU = _conjugated(LU, adjoint)
     return _left(_solved_with(LU, order, _left(g, left), adjoint is not left)[-1], left)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.linalg.factor_dispatch import exponential, pseudoinverse
-from gradwitness.rules.linalg.solving import turned
+from gradwitness.rules.linalg.solving import adjoint, turned
 from gradwitness.rules.registry import Array, rule
 
 
@@ -47,16 +47,16 @@ def pinv(A: Array, *, atol: Any = None, rtol: Any = None, hermitian: bool = Fals
 
 @pinv.vjp("A", "to_pseudoinverse(g, y, A)")
 def _(g: Array, y: Array, A: Array) -> Array:
-    """From dP = -P dA P + P P^T dA^T (I - A P) + (I - P A) dA^T P^T P.
+    """From dP = -P dA P + P P^T dA^T (I - A P) + (I - P A) dA^T P^T P, with ^T conjugated too.
 
     G. H. Golub and V. Pereyra, *The differentiation of pseudo-inverses*, 1973, equation 4.12. The
     shorter side goes first.
     """
-    g, P_ = turned(g), turned(y)
+    g, P_ = adjoint(g), adjoint(y)
     if A.shape[-2] <= A.shape[-1]:
         right = g @ y
         outer = right @ P_
-        return outer - turned(y @ right) - (A @ y) @ outer + (P_ @ y) @ (g - right @ A)
+        return outer - adjoint(y @ right) - (A @ y) @ outer + (P_ @ y) @ (g - right @ A)
     left = y @ g
     outer = P_ @ left
-    return outer - turned(left @ y) - (outer @ y) @ A + ((g - A @ left) @ y) @ P_
+    return outer - adjoint(left @ y) - (outer @ y) @ A + ((g - A @ left) @ y) @ P_

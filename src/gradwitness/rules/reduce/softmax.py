@@ -102,7 +102,7 @@ log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")(
 )
 def logsumexp(x: Array, *, dim: Dim, keepdim: bool = False) -> Array:
     over = axes(dim, x.ndim)
-    top = _top(x, over)
+    top = _top(np.real(x), over)
     top = np.where(np.isfinite(top), top, 0)
     total = np.log(np.sum(np.exp(x - top), axis=over, keepdims=keepdim))
     return total + (top if keepdim else np.squeeze(top, over))
