@@ -15,7 +15,7 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
 from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import ALWAYS, Array, rule
 from gradwitness.rules.shape.create import plain
 from gradwitness.rules.shape.indexing import numbered
 
@@ -159,6 +159,7 @@ def upsample_bilinear2d(
     "x",
     "interpolate_add(g, x, output_size, align_corners, "
     "scale_factors or (scales_d, scales_h, scales or scales_w), hat)",
+    kernel=ALWAYS,
 )
 def _(g: Array, x: Array, **how: Any) -> Array:
     return _given_back(g, x, _taps(_linear_taps, g, x.shape[2:], **how))
@@ -189,6 +190,7 @@ def upsample_bicubic2d(
     "x",
     "interpolate_add(g, x, output_size, align_corners, "
     "scale_factors or (scales_h, scales_w), cubic)",
+    kernel=ALWAYS,
 )
 def _(g: Array, x: Array, **how: Any) -> Array:
     return _given_back(g, x, _taps(_cubic_taps, g, x.shape[2:], **how))
