@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff
 from gradwitness.rules import find
-from gradwitness.rules.registry import ALWAYS, IN_ORDER, UNLESS_TWICE
+from gradwitness.rules.registry import ALWAYS, IN_ORDER, OUT_OF_ORDER, UNLESS_TWICE
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
 
@@ -33,7 +35,7 @@ def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
     may one of several kernels, which works on some of them alone.
     """
     dtype = working_dtype(tape, call)
-    composite = _is_composite(call)
+    composite = _is_composite(tape, call)
     if composite or _is_backward(call):
         dtype = max((dtype, *_operand_formats(tape, call)), key=unit_roundoff)
     return Arithmetic.stepwise(dtype) if composite else Arithmetic.fused(dtype)
@@ -54,19 +56,23 @@ def backward_arithmetic(tape: Tape, node: Node, node_run: NodeRun) -> Arithmetic
     if not formats:
         return None
     call = None if node.call is None else tape.calls[node.call]
-    if call is not None and (_is_composite(call) or _is_backward(call)):
+    if call is not None and (_is_composite(tape, call) or _is_backward(call)):
         formats += _operand_formats(tape, call)
     kernels = {ALWAYS}
     if not node_run.seen and len(arrived) == 1:
         kernels.add(UNLESS_TWICE)
-    if call is not None and all(_in_order(tape.values[n]) for n in (*arrived, *call.operands)):
+    if call is not None and _are_in_order(tape, (*arrived, *call.operands)):
         kernels.add(IN_ORDER)
     arithmetic = Arithmetic.stepwise(max(formats, key=unit_roundoff))
     return replace(arithmetic, kernels=frozenset(kernels))
 
 
+def _are_in_order(tape: Tape, numbers: Iterable[int]) -> bool:
+    """Whether the numbers of some values lie in memory in the order of their axes."""
+    return all(_in_order(tape.values[number]) for number in numbers)
+
+
 def _in_order(value: Value) -> bool:
-    """Whether a value's numbers lie in memory in the order of its axes."""
     if value.layout is None:
         return False
     steps = itertools.accumulate(reversed(value.shape[1:]), initial=1, func=operator.mul)
@@ -74,10 +80,13 @@ def _in_order(value: Value) -> bool:
     return all(size == 1 or stride == step for size, stride, step in along)
 
 
-def _is_composite(call: Call) -> bool:
+def _is_composite(tape: Tape, call: Call) -> bool:
     """Whether a call runs several kernels."""
     rule = find(call.base_op)
-    return rule is not None and rule.composite
+    composite = rule is not None and rule.composite
+    if composite == OUT_OF_ORDER:
+        return not _are_in_order(tape, call.operands)
+    return bool(composite)
 
 
 def _is_backward(call: Call) -> bool:

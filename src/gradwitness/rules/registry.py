@@ -77,8 +77,9 @@ class Rule:
         Other operations with the same rule.
     ignores : tuple of str
         Schema arguments that do not change the result's numbers.
-    composite : bool
-        Whether torch rounds to the tensor's format at every step, and not only at the end.
+    composite : bool or `OUT_OF_ORDER`
+        Whether torch rounds to the tensor's format at every step, and not only at the end: always,
+        or where some numbers do not lie in memory in their order.
     doubles : tuple of str
         Parameters that are numbers which torch keeps in double precision.
     given : dict
@@ -107,7 +108,7 @@ class Rule:
     meaning: str
     aliases: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
-    composite: bool = False
+    composite: bool | str = False
     doubles: tuple[str, ...] = ()
     given: Mapping[str, int] = field(default_factory=dict)
     apart: Apart = ""
@@ -186,6 +187,7 @@ class Term:
 
 
 ALWAYS, UNLESS_TWICE, IN_ORDER = "always", "unless twice", "in order"
+OUT_OF_ORDER = "out of order"
 
 _RULES: dict[str, Rule] = {}
 _BY_NODE: dict[str, Rule | Term] = {}
@@ -198,7 +200,7 @@ def rule(
     meaning: str = "",
     aliases: tuple[str, ...] = (),
     ignores: tuple[str, ...] = (),
-    composite: bool = False,
+    composite: bool | str = False,
     doubles: tuple[str, ...] = (),
     given: Mapping[str, int] | None = None,
     apart: Apart = "",
