@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.rules.reduce.sum_mean import Dim, axes, spread
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import ALWAYS, Array, rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ def softmax(x: Array, *, dim: int) -> Array:
     return np.exp(down) / total
 
 
-@softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))")
+@softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))", kernel=ALWAYS)
 def _softmax_vjp(g: Array, y: Array, *, dim: int) -> Array:
     return y * (g - _along(g * y, dim))
 
@@ -73,7 +73,7 @@ def safe_softmax(x: Array, *, dim: int) -> Array:
     return e / np.where(np.equal(total, 0), 1, total)
 
 
-safe_softmax.vjp("x", softmax.gradients["x"].text)(_softmax_vjp)
+safe_softmax.vjp("x", softmax.gradients["x"].text, kernel=ALWAYS)(_softmax_vjp)
 
 
 @rule(
@@ -89,7 +89,7 @@ def log_softmax(x: Array, *, dim: int) -> Array:
     return down - np.log(total)
 
 
-log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")(
+log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)", kernel=ALWAYS)(
     lambda g, y, *, dim: g - np.exp(y) * _along(g, dim)
 )
 
