@@ -119,7 +119,7 @@ CONVOLUTION = (
     convolution(
         normal(1, 2, 3, 4),
         normal(2, 3, 2, 2),
-        normal(3),
+        None,
         "transposed, more than a stride",
         dilation=3,
         transposed=True,

@@ -188,7 +188,7 @@ def _unpooled(x: Array, indices: Array, output_size: Sizes) -> Array:
 
 
 def _staying(x: Array, places: Array, recorded: Array) -> Array:
-    """Return which numbers stay, of those written to one place: the last that was recorded there."""
+    """Return which numbers stay, of those written to one place: the last that is recorded."""
     written = np.equal(flat(x), flat(recorded)[np.ravel(places)])
     last = np.full(math.prod(recorded.shape), -1)
     # Of several to one place the last one counts; what was not recorded comes before all others.
