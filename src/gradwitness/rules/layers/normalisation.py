@@ -123,6 +123,7 @@ def _statistics(
     "y = batch_norm(x, w, b, running_mean, running_var, training, eps)",
     meaning="takes out of the gradient its mean over the batch and its part along the normalised "
     "input, in training, and multiplies by weight over deviation; weight and bias get sums",
+    aliases=("aten._native_batch_norm_legit", "aten._native_batch_norm_legit_no_training"),
     ignores=("momentum",),
     apart="_c,c,c,c,c->_c,c,c",
 )
@@ -133,7 +134,7 @@ def batch_norm(
     running_mean: Array | None,
     running_var: Array | None,
     *,
-    training: bool,
+    training: bool = False,
     eps: Any,
 ) -> tuple[Array, Array, Array]:
     mean, r = map(round_to_format, _statistics(x, running_mean, running_var, training, eps))
@@ -211,3 +212,30 @@ def _(
 batch_norm.vjp("b", "sum_positions(g[0])", kernel=IN_ORDER)(
     lambda g, x: np.sum(g[0], axis=_but_channel(x))
 )
+
+
+# The form that always trains, and updates the running statistics.
+
+_to_x, _to_w, _to_b = (batch_norm.gradients[operand].function for operand in ("x", "w", "b"))
+
+
+@rule(
+    "aten._batch_norm_with_update",
+    "y = (*batch_norm(x, w, b, None, None, True, eps), None)",
+    meaning="takes out of the gradient its mean over the batch and its part along the normalised "
+    "input, and multiplies by weight over deviation; weight and bias get sums",
+    ignores=("momentum", "running_mean", "running_var"),
+)
+def batch_norm_with_update(
+    x: Array, w: Array | None, b: Array | None, *, eps: Any
+) -> tuple[Array, Array, Array, None]:
+    return *batch_norm.function(x, w, b, None, None, training=True, eps=eps), None
+
+
+batch_norm_with_update.vjp(
+    "x", "batch_norm_input(g[0], x, w, None, None, True, eps)", kernel=IN_ORDER
+)(lambda g, y1, y2, x, w, *, eps: _to_x(g, y1, y2, x, w, None, None, training=True, eps=eps))
+batch_norm_with_update.vjp(
+    "w", "batch_norm_weight(g[0], x, None, None, True, eps)", kernel=IN_ORDER
+)(lambda g, y1, y2, x, *, eps: _to_w(g, y1, y2, x, None, None, training=True, eps=eps))
+batch_norm_with_update.vjp("b", "sum_positions(g[0])", kernel=IN_ORDER)(_to_b)
