@@ -123,6 +123,7 @@ OVER_COMPLEX = (
     ),
     sample(aten.lerp.Scalar, planar(4, N), planar(4, N), 0.3 + 0.2j, note="complex"),
     sample(aten.cumsum.default, planar(3, N), 1, note="complex"),
+    sample(aten.logcumsumexp.default, planar(3, 4), 1, note="complex"),
     sample(aten.cumprod.default, planar(3, 6, gap=0.5), 1, note="complex"),
     sample(aten.prod.dim_int, planar(3, 6, gap=0.5), 1, note="complex"),
     sample(aten.logsumexp.default, planar(3, N), [1], note="complex"),

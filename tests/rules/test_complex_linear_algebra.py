@@ -71,6 +71,7 @@ SQUARE: dict[str, Program] = {
     "cholesky_solve, upper": lambda x: torch.cholesky_solve(right(x), upper(x), upper=True),
     "cholesky_inverse": lambda x: torch.cholesky_inverse(linalg.cholesky(positive(x))),
     "cholesky_inverse, upper": lambda x: torch.cholesky_inverse(upper(x), upper=True),
+    "pinv of a Hermitian matrix": lambda x: linalg.pinv(positive(x), hermitian=True),
     "eigvalsh": lambda x: linalg.eigvalsh(positive(x)),
     "eigh": lambda x: [y.abs() for y in linalg.eigh(positive(x))],
     "eigh, projections": lambda x: projections(linalg.eigh(positive(x))[1]),

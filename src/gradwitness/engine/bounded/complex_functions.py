@@ -181,6 +181,8 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         growths = rounded(arithmetic, y, count) if count else None
         carry = carrying(lambda e: base_spread(np.abs(x), p.real, e))
         return assemble(arithmetic, y, (a,), carry, growths)
+    # exp(0 log 0), as C has it; NumPy has 1.
+    y = np.where((x == 0) & (p == 0), np.nan, y)
     whole = exact & (p.imag == 0) & (p.real == np.rint(p.real))
     logarithm = np.where(x == 0, 0.0, np.log(np.where(x == 0, 1.0, x)))
 
