@@ -212,11 +212,14 @@ def sigmoid(x: Array) -> Array:
 
 
 sigmoid.vjps(x="g * y * (1 - y)")
+sigmoid.precisely("x", "g * sigmoid(x) * sigmoid(-x)")(
+    lambda g, x: g * sigmoid_of(x) * sigmoid_of(-x)
+)
 
 
 scalar_rule(
     "aten.tanh", "y = tanh(x)", "g * (1 - y * y)", meaning="multiplies the gradient by 1 - y^2"
-)
+).precisely("x", "g / (cosh(x) * cosh(x))")(lambda g, x: g / np.cosh(x) / np.cosh(x))
 
 
 @elementwise(
