@@ -30,7 +30,8 @@ from rules.sampling import (
 
 def holds_for_complex(one: Sample) -> bool:
     """Whether the rule of a sample of real numbers says that it holds for complex ones."""
-    return find(one.op._schema.name.replace("::", ".").rstrip("_")).name in HOLOMORPHIC
+    rule = find(one.op._schema.name.replace("::", ".").rstrip("_"))
+    return rule is not None and rule.name in HOLOMORPHIC
 
 
 def over_complex(one: Sample) -> Sample:

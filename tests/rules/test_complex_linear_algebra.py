@@ -26,7 +26,7 @@ def matrix(*shape: int, seed: int = 0, kind: torch.dtype = torch.complex128) -> 
     """A complex matrix whose diagonal stands out."""
     rng = np.random.default_rng(seed)
     numbers = rng.uniform(-0.5, 0.5, shape) + 1j * rng.uniform(-0.5, 0.5, shape)
-    numbers = numbers + np.eye(*shape[-2:]) * (2 + np.arange(shape[-1]) - 0.5j)
+    numbers = numbers + np.eye(shape[-2], shape[-1]) * (2 + np.arange(shape[-1]) - 0.5j)
     return torch.from_numpy(numbers).to(kind)
 
 
@@ -46,7 +46,8 @@ def right(x: torch.Tensor) -> torch.Tensor:
 
 def lu_solved(x: torch.Tensor, **form: bool) -> torch.Tensor:
     rows = right(x) if form.get("left", True) else right(x).mT
-    return linalg.lu_solve(*linalg.lu_factor(x), rows, **form)
+    solution: torch.Tensor = linalg.lu_solve(*linalg.lu_factor(x), rows, **form)
+    return solution
 
 
 SQUARE: dict[str, Program] = {
@@ -134,7 +135,7 @@ def by_differences(program: Program, x: torch.Tensor) -> Any:
 def watched(program: Program, x: torch.Tensor) -> tuple[gw.Report, Any]:
     leaf = x.clone().requires_grad_()
     with gw.watch(names={"x": leaf}) as witness:
-        loss(program(leaf)).backward()
+        torch.autograd.backward(loss(program(leaf)))
     assert leaf.grad is not None
     return witness.report, leaf.grad.numpy()
 
