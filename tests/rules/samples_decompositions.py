@@ -89,6 +89,7 @@ DECOMPOSITIONS = (
         sample(aten.linalg_pinv.atol_rtol_tensor, Matrices(shape, size=0.625), note=note)
         for shape, note in (((2, 3, 3), ""), ((4, 3), "tall"), ((2, 4), "wide"))
     ),
+    sample(aten.linalg_pinv.atol_rtol_tensor, _SPREAD, hermitian=True, note="symmetric"),
     sample(aten.linalg_lu_factor_ex.default, _EXCHANGED, exact="y[1]", constant="y[1] y[2]"),
     sample(aten.linalg_lu.default, _EXCHANGED, exact="y[0]", constant="y[0]"),
     *(

@@ -20,6 +20,7 @@ from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_complex, unit_roundoff
 from gradwitness.engine.forward import numbers, over_field, run
+from gradwitness.rules import find
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN, SOURCES
 from gradwitness.rules.kernel_ops import enter_kernel, paired, parts, round_to_format
@@ -39,12 +40,15 @@ def gradients(
     incoming: Sequence[Any],
     lookup: Lookup,
     arithmetic: Arithmetic | None,
+    *,
+    precise: bool = False,
 ) -> tuple[Any, ...]:
     """Compute the gradients that a node should send, one for each edge.
 
     ``incoming`` are the cotangents of the node's outputs, of which None counts as zero. It sends
     None where no gradient is wanted, or nothing came in. Without an ``arithmetic`` it computes in
-    plain float64. A node without a rule is Unjudgeable.
+    plain float64, and ``precise`` by formulas that lose no digits (see `Rule`). A node without a
+    rule is Unjudgeable.
     """
     if node.kind == Kind.UNKNOWN and node.name == "AliasBackward0":
         # A tensor as one of another class: torch hides the call of `as_subclass` from all modes.
@@ -66,7 +70,8 @@ def gradients(
     # Results before the node's first output are constants.
     begun = node.outputs[0] if node.outputs else None
     constants = call.outputs.index(begun) if begun in call.outputs else 0
-    return vjp(tape, call, [None] * constants + list(incoming), lookup, arithmetic, wanted)
+    arrived = [None] * constants + list(incoming)
+    return vjp(tape, call, arrived, lookup, arithmetic, wanted, precise=precise)
 
 
 def _unknown(node: Node) -> Unjudgeable:
@@ -81,9 +86,13 @@ def vjp(
     lookup: Lookup,
     arithmetic: Arithmetic | None,
     wanted: Sequence[bool],
+    *,
+    precise: bool = False,
 ) -> tuple[Any, ...]:
     """Apply a call's vjps to the cotangents of its outputs, for the wanted operands."""
-    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=True)
+    rule = find(call.base_op)
+    instead = rule.precise if precise and rule is not None else {}
+    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=not instead)
     inputs = bound.inputs()
     if len(inputs) != len(wanted):
         raise Unjudgeable(
@@ -102,7 +111,7 @@ def vjp(
             continue
         whose = f"the vjp of {name!r} in the rule of {bound.rule.name}"
         if name not in vjps:
-            gradient = bound.rule.gradients[name]
+            gradient = instead.get(name) or bound.rule.gradients[name]
             read = (g, y, bound.operands)
             if arithmetic is not None and gradient.kernel in arithmetic.kernels:
                 read = _in_kernel(read)

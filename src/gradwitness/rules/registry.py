@@ -93,6 +93,9 @@ class Rule:
         only moved do. (What is computed element by element always may.)
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
+    precise : dict
+        By operand name, where torch's formula of a gradient cancels: one that keeps its digits, by
+        which the replay goes.
     kept : set of str
         Operands, and ``y``, whose numbers some vjp may use: the others need not be kept. Of several
         results ``y[1]`` stands for one, where ``y`` stands for all.
@@ -114,6 +117,7 @@ class Rule:
     apart: Apart = ""
     moves: bool = False
     gradients: dict[str, Gradient] = field(default_factory=dict)
+    precise: dict[str, Gradient] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
 
     def vjp(self, operand: str, text: str, *, kernel: str = "") -> Callable[[Function], Function]:
@@ -156,6 +160,16 @@ class Rule:
             self.vjp(operand, text, kernel=kernel)(
                 named_formula(self.name, text, names, parameters)
             )
+
+    def precisely(self, operand: str, text: str) -> Callable[[Function], Function]:
+        """Register a formula that keeps the digits which torch's loses; as for `vjp`."""
+
+        def register(function: Function) -> Function:
+            names = self.operands, self.parameters, self.defaults
+            self.precise[operand] = read_off(function, text, *names)
+            return function
+
+        return register
 
     def constant_in(self, *operands: str) -> None:
         """Register that operands get 0: the result does not change with their numbers."""

@@ -212,6 +212,9 @@ def sigmoid(x: Array) -> Array:
 
 
 sigmoid.vjps(x="g * y * (1 - y)")
+sigmoid.precisely("x", "g * sigmoid(x) * sigmoid(-x)")(
+    lambda g, x: g * sigmoid_of(x) * sigmoid_of(-x)
+)
 
 
 scalar_rule(
@@ -220,7 +223,7 @@ scalar_rule(
     "g * (1 - y * y)",
     meaning="multiplies the gradient by 1 - y^2",
     kernel=ALWAYS,
-)
+).precisely("x", "g / (cosh(x) * cosh(x))")(lambda g, x: g / np.cosh(x) / np.cosh(x))
 
 
 @elementwise(
