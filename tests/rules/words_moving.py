@@ -252,7 +252,7 @@ def add_rows(
 ) -> Plain:
     if np.ndim(x) == 0:
         return g
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, np.result_type(g, float))
     rows = np.moveaxis(g, dim, 0) if index.ndim == 1 else g.reshape(-1, *x.shape[1:])
     named = index.reshape(-1).tolist()
     for i, row in zip(named, rows, strict=True):
