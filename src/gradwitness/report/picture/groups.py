@@ -67,7 +67,7 @@ def grow(picture: Picture) -> Group:
         del open_groups[shared + 1 :]
         for depth in range(shared, len(path)):
             group = Group(
-                f"line {path[-1].rpartition('/')[2]}" if by_line else ".".join(path[: depth + 1]),
+                path[-1].rpartition("/")[2] if by_line else ".".join(path[: depth + 1]),
                 path[: depth + 1],
                 is_module=not by_line,
             )
@@ -110,7 +110,7 @@ class _Folder:
             name = f"{count} x {_listed(kinds)}"
             group.members[start:stop] = [Group(name, group.path, parts, repeats=count)]
         self._divide(group)
-        return whole if len(signs) > 1 else signs[0], sum(sizes)
+        return signs[0] if len(signs) == 1 else whole, sum(sizes)
 
     def _sign(self, content: object) -> int:
         return self._signs.setdefault(content, len(self._signs))
@@ -118,7 +118,8 @@ class _Folder:
     def _part(self, members: list[Group | int], path: tuple[str, ...]) -> Group:
         if len(members) == 1 and isinstance(members[0], Group):
             return members[0]
-        return Group(self._names(members), path, members)
+        first, last = (self._boxes[n].title for n in _ends(members))
+        return Group(first if first == last else f"{first} to {last}", path, members)
 
     def _divide(self, group: Group) -> None:
         count = len(group.members)
@@ -132,21 +133,24 @@ class _Folder:
                 if isinstance(part, Group) and not part.is_module and not part.repeats:
                     self._divide(part)
 
-    def _names(self, members: list[Group | int]) -> str:
-        return _listed([self._name(member) for member in members])
-
-    def _name(self, member: Group | int) -> str:
-        return member.name if isinstance(member, Group) else self._boxes[member].title
-
     def _kinds(self, members: list[Group | int]) -> list[str]:
         """Return names without their numbers: what is the same in all parts of a stretch."""
         computing = [m for m in members if isinstance(m, Group) or not self._boxes[m].is_view]
-        return [
-            self._name(m).rstrip("0123456789").rstrip("._") or self._name(m)
-            if isinstance(m, Group)
-            else self._name(m).partition(" #")[0]
-            for m in computing or members
-        ]
+        return [self._kind(member) for member in computing or members]
+
+    def _kind(self, member: Group | int) -> str:
+        if not isinstance(member, Group):
+            return self._boxes[member].title.partition(" #")[0]
+        numberless = member.name.rstrip("0123456789").rstrip("._")
+        return numberless if member.is_module and numberless else member.name
+
+
+def _ends(members: list[Group | int]) -> tuple[int, int]:
+    """Return the first and the last box of some members."""
+    boxes = [
+        n for m in (members[0], members[-1]) for n in (m.boxes() if isinstance(m, Group) else [m])
+    ]
+    return boxes[0], boxes[-1]
 
 
 def _listed(names: list[str]) -> str:

@@ -223,7 +223,7 @@ def _pack(
         corner = np.array([left, shelf])
         corners[part.boxes] = part.corners + corner
         for arrow, pieces in zip(part.arrows, part.routes, strict=True):
-            moved = tuple(piece + corner for piece in pieces)
+            moved = tuple(piece + corner for piece in pieces) if corner.any() else pieces
             routes[arrow] = tuple(p[::-1] for p in moved[::-1]) if turned[arrow] else moved
         width = max(width, left + part.width)
         depth = max(depth, shelf + part.height)

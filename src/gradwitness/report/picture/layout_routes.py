@@ -53,13 +53,19 @@ def draw_routes(
     leave, enter = _ports(ends, chains, centres, widths)
     lanes = _lanes(ends, chains, centres, bands)
     routes: list[tuple[NDArray[np.float64], ...]] = []
+    stubs: dict[tuple[int, bool], NDArray[np.float64]] = {}
     for arrow, (upper, lower) in enumerate(ends):
         start = (leave[arrow] + xs[upper] - centres[upper], bands.box_bottoms[upper])
         stop = (enter[arrow] + xs[lower] - centres[lower], bands.box_tops[lower])
         if not chains[arrow]:
-            down = bands.bottoms[bands.row_of[upper]] + STUB
-            up = bands.tops[bands.row_of[lower]] - STUB
-            routes.append((_curve([start, (start[0], down)]), _curve([(stop[0], up), stop])))
+            # The stubs of a box coincide.
+            if (upper, False) not in stubs:
+                down = bands.bottoms[bands.row_of[upper]] + STUB
+                stubs[upper, False] = _curve([start, (start[0], down)])
+            if (lower, True) not in stubs:
+                up = bands.tops[bands.row_of[lower]] - STUB
+                stubs[lower, True] = _curve([(stop[0], up), stop])
+            routes.append((stubs[upper, False], stubs[lower, True]))
             continue
         knots = [start]
         turns: list[float] = []
@@ -125,6 +131,8 @@ def _ports(
 
 def _fan(arrows: list[tuple[float, int]], centre: float, width: float) -> dict[int, float]:
     """Return positions of sorted arrows on an edge; a straight one gets the middle."""
+    if len(arrows) == 1:
+        return {arrows[0][1]: centre}
     slots = [[arrow] for toward, arrow in arrows if toward < np.inf]
     straight = [
         position

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Their results depend on the shape of what they are given, not on its numbers.
 _SHAPE_ONLY = ("_like", "new_empty", "new_zeros", "new_ones", "new_full")
 _CONNECTED = None
+# Of the leaves behind a cut so many are named.
+_MOST_LEAVES = 6
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,15 @@ def missing_gradients(tape: Tape, names: Names) -> tuple[list[Box], list[Arrow]]
     states, origins = _follow(tape)
     users: dict[_Cut, dict[str, None]] = {}
     values: dict[_Cut, dict[int, None]] = {}
+    behind: set[int] = set()
     for node in tape.nodes:
-        for call in (tape.calls[n] for n in _calls(node)):
-            for operand in call.operands:
-                cut = states.get(operand)
-                if cut is not None:
-                    users.setdefault(cut, {})[f"n{node.id}"] = None
-                    values.setdefault(cut, {})[origins.get(operand, operand)] = None
-    for cut, value in _never_reached(tape, states, values):
+        for operand in (n for call in _calls(node) for n in tape.calls[call].operands):
+            cut = states.get(operand)
+            if cut is not None:
+                behind.add(operand)
+                users.setdefault(cut, {})[f"n{node.id}"] = None
+                values.setdefault(cut, {}).update(dict.fromkeys(origins[operand]))
+    for cut, value in _never_reached(tape, states, behind):
         users.setdefault(cut, {})
         values.setdefault(cut, {})[value] = None
     boxes = [
@@ -69,13 +72,9 @@ def _calls(node: Node) -> tuple[int, ...]:
     return node.inner if node.call is None else (node.call,)
 
 
-def _follow(tape: Tape) -> tuple[dict[int, _State], dict[int, int]]:
-    """Return how each number that depends on a parameter stands to its graph.
-
-    And the leaf that it comes from.
-    """
+def _follow(tape: Tape) -> tuple[dict[int, _State], dict[int, tuple[int, ...]]]:
+    """Return how each number that depends on a leaf stands to its graph, and some of its leaves."""
     states: dict[int, _State] = {}
-    origins: dict[int, int] = {}
     for value in tape.values:
         if value.requires_grad:
             states[value.id] = _CONNECTED
@@ -83,19 +82,21 @@ def _follow(tape: Tape) -> tuple[dict[int, _State], dict[int, int]]:
         value = tape.values[number]
         if not value.requires_grad:
             states[number] = _Cut("frozen", module=value.name.rpartition(".")[0])
+    origins: dict[int, tuple[int, ...]] = {n: (n,) for n in states}
     for call in tape.calls:
         operands = [n for n in call.operands if n in states]
         if not operands or call.during is not None or _by_shape(call):
             continue
         # One that is still connected leads furthest.
         source = next((n for n in operands if states[n] is _CONNECTED), operands[0])
+        leaves = tuple(dict.fromkeys(leaf for n in operands for leaf in origins[n]))[:_MOST_LEAVES]
         for output in (*call.outputs, call.base):
             if output is None or output in states:
                 continue
             reason = _cuts(tape, call, output) if states[source] is _CONNECTED else ""
             cut = _Cut(reason, call.id, call.source.module) if reason else states[source]
             states[output] = cut
-            origins[output] = origins.get(source, source)
+            origins[output] = leaves
     return states, origins
 
 
@@ -113,21 +114,22 @@ def _cuts(tape: Tape, call: Call, output: int) -> str:
 
 
 def _never_reached(
-    tape: Tape, states: dict[int, _State], shown: dict[_Cut, dict[int, None]]
+    tape: Tape, states: dict[int, _State], behind: set[int]
 ) -> list[tuple[_Cut, int]]:
-    """Return the parameters that no arrow of the picture leads to."""
+    """Return the parameters without a gradient that nothing ``behind`` the cuts depends on."""
+    for call in reversed(tape.calls):
+        if not behind.isdisjoint(n for n in (*call.outputs, call.base) if n is not None):
+            behind.update(call.operands)
     leaves = {n.leaf for n in tape.nodes if n.kind == Kind.ACCUMULATE and n.leaf is not None}
-    reached = {tape.values[leaf].name for leaf in leaves}
-    reached |= {tape.values[n].name for numbers in shown.values() for n in numbers}
+    reached = {tape.values[n].name for n in leaves | behind}
     used = {tape.values[n].name for call in tape.calls for n in call.operands}
     found = []
     for number in tape.parameters:
-        value = tape.values[number]
-        if value.name in reached:
-            continue
-        frozen = states.get(number)
-        reason = "no way to the result" if value.name in used else "unused"
-        found.append((_Cut(frozen.reason if frozen else reason), number))
+        name = tape.values[number].name
+        if name not in reached:
+            cut = states.get(number)
+            reason = "no way to the result" if name in used else "unused"
+            found.append((_Cut(cut.reason if cut else reason), number))
     return found
 
 
@@ -149,14 +151,14 @@ _WHY = {
 
 
 def _box(key: str, cut: _Cut, values: list[int], tape: Tape, names: Names) -> Box:
-    shown = listed([tape.values[n].name or names.of(n) for n in values])
+    shown = listed([tape.values[n].name or names.of(n) for n in values], most=_MOST_LEAVES)
     lines = [shown, _WHY[cut.reason]]
     line = ""
     if cut.call is not None:
         call = tape.calls[cut.call]
-        lines = [f"{names.equation(call)}", _WHY[cut.reason]]
+        lines = [f"{names.equation(call)}", _WHY[cut.reason], f"from {shown}"]
         line = call.source.line
-    lines += place_lines(line, cut.module)
+        lines += place_lines(line, cut.module)
     return Box(
         key,
         Role.MISSING,
