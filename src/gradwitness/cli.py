@@ -16,7 +16,8 @@ import gradwitness
 from gradwitness._ending import exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
-from gradwitness.report.save import PICTURE, TEXTS, endings, materials_of, require_ending
+from gradwitness.graph_command import graph
+from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
 from gradwitness.verdict import worst
 
@@ -171,7 +172,7 @@ def check(
     from gradwitness.report.tables.probes import probe_record, probes
     from gradwitness.report.tables.terminal import summary
 
-    _require_endings(save)
+    files = _files(save)
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     digits = positive(digits)
@@ -184,7 +185,7 @@ def check(
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     claimed = None if claimed is None else claimed.requiring(digits)
     derivation = None if explain is None else _derivation(tape, report, explain)
-    _save(save, dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ()))
+    _save(files, dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ()))
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
         record = report_record(report) if claimed is None else claimed.record()
@@ -215,9 +216,9 @@ def diff(
     json: Json = False,
 ) -> None:
     """Compare two sources of gradients without a program, and explain the differences."""
-    _require_endings(save, *TEXTS)
+    files = _files(save, *TEXTS)
     found = gradwitness.diff(first, second, dtype=dtype).requiring(digits)
-    _save(save, found.materials())
+    _save(files, found.materials())
     _print(json, found.record, found.parts)
     raise typer.Exit(found.exit_code)
 
@@ -258,43 +259,17 @@ def grade(
     from gradwitness.grading.task import read_task
     from gradwitness.report.tables.marks import marks_record, marks_table
 
-    _require_endings(save, *TEXTS)
+    files = _files(save, *TEXTS)
     exercise = read_task(task)
     marks = graded(exercise, submission, *judged(exercise.target, keep=None))
     record = marks_record(marks, answers=answers)
     table = marks_table(marks, answers=answers)
-    _save(save, {"parts": lambda: [table], "record": lambda: record})
+    _save(files, {"parts": lambda: [table], "record": lambda: record})
     _print(json, lambda: record, lambda: [table])
     raise typer.Exit(marks.verdict.exit_code)
 
 
-@app.command()
-def graph(
-    target: Annotated[
-        str | None, typer.Argument(help="train.py:step or a recording [default: a preset]")
-    ] = None,
-    preset: Preset = "conv",
-    out: Annotated[Path, typer.Option("--out", "-o", help=endings(*PICTURE))] = Path("graph.svg"),
-) -> None:
-    """Draw the labelled autograd graph."""
-    from gradwitness import experiment
-    from gradwitness.api.targets import judged
-    from gradwitness.report.console import console
-    from gradwitness.report.picture.graph import draw
-
-    require_ending(out, *PICTURE)
-    if target is None:
-        outcome = experiment.run(experiment.preset(preset))
-        tape, report = outcome.tape, outcome.report
-        title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
-    else:
-        tape, report = judged(target)
-        title, subtitle = f"Autograd graph of {Path(target).name}", ""
-    save_file(out, {"picture": lambda: draw(tape, report, title=title, subtitle=subtitle)})
-    console().print(
-        f"{len(tape.nodes)} nodes, {report.verdict.value}: {one_line(str(out))}", soft_wrap=True
-    )
-    raise typer.Exit(report.verdict.exit_code)
+app.command()(graph)
 
 
 @app.command()
@@ -328,13 +303,12 @@ def _root(
     del version
 
 
-def _require_endings(paths: list[Path] | None, *materials: str) -> None:
-    for path in paths or ():
-        require_ending(path, *materials)
+def _files(paths: list[Path] | None, *materials: str) -> list[Path]:
+    return [require_ending(path, *materials) for path in paths or ()]
 
 
-def _save(paths: list[Path] | None, materials: Materials) -> None:
-    for path in paths or ():
+def _save(paths: list[Path], materials: Materials) -> None:
+    for path in paths:
         save_file(path, materials)
 
 

@@ -22,6 +22,7 @@ from gradwitness.judging.comparison import CANCELS as CANCELS
 from gradwitness.judging.comparison import COARSE as COARSE
 from gradwitness.judging.comparison import EMPTY as EMPTY
 from gradwitness.judging.comparison import PROBABLE as PROBABLE
+from gradwitness.judging.comparison import SHARE as SHARE
 from gradwitness.judging.comparison import TOO_LITTLE as TOO_LITTLE
 from gradwitness.judging.comparison import Comparison as Comparison
 from gradwitness.judging.comparison import mismatch as mismatch

@@ -15,7 +15,7 @@ from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
 from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import TOO_WIDE, Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
-from gradwitness.judging.graph_queries import same_operand
+from gradwitness.judging.graph_queries import declared_as, same_operand
 from gradwitness.judging.group_gradients import along_groups
 from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import iteration, rounds
@@ -133,12 +133,17 @@ class CustomCheck:
         """
         for judged in self._judge(node, node_run, expected, is_needed):
             settled = self._approximated(node, node_run, judged)
-            advice = ""
-            if settled.is_open or _should_be_zero(expected, settled):
-                advice = advice_on(
-                    self._tape, self._records, self._functions, node, node_run, judged.input_nr
-                )
-            yield replace(settled, advice=advice)
+            yield replace(settled, advice=self._advice(node, node_run, expected, settled))
+
+    def _advice(self, node: Node, node_run: NodeRun, expected: Any, settled: Judged) -> str:
+        if not settled.is_open and not _refuted(settled.comparison):
+            return ""
+        k = settled.input_nr
+        right = None if isinstance(expected, Unjudgeable) else expected[k]
+        if right is None and not settled.is_open and settled.comparison.expected != 0:
+            return ""
+        numbers = None if right is None else np.asarray(right.value)
+        return advice_on(self._tape, self._records, self._functions, node, node_run, k, numbers)
 
     def _judge(
         self,
@@ -191,7 +196,7 @@ class CustomCheck:
         return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
 
     def _tolerance(self, node: Node) -> float:
-        return 0.0 if self._functions is None else tolerance_of(self._functions.function(node.id))
+        return tolerance_of(declared_as(self._tape, node, self._functions))
 
     def _why_not_by_rules(
         self,
@@ -333,10 +338,10 @@ class CustomCheck:
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
         if self._functions is None:
             return Judged(first, stands, NORMWISE + tried, by_rules=not reason)
-        numbers = [*node_run.incoming, *sent, *node.outputs]
         try:
             operand = self._functions.operands(node.id)[first]
-            again = self._functions.again(node.id, [operand, *numbers])
+            numbers = [operand, *node_run.incoming, *sent, *node.outputs]
+            again = self._functions.again(node.id, numbers)
         except Unjudgeable as failure:
             if not reason and loop is None:
                 return Judged(first, stands, NORMWISE + tried)
@@ -360,7 +365,7 @@ class CustomCheck:
             iteration=loop,
             constants=constants if reason.startswith("its forward leaves torch") else "",
             tolerance=self._tolerance(node),
-            owner=(self._functions.function(node.id) or node.name, first),
+            owner=(declared_as(self._tape, node, self._functions), first),
             retracts=self._declared.retracts(node, first),
             tried=tried,
         )
@@ -373,16 +378,6 @@ class CustomCheck:
 
 def _refuted(comparison: Comparison | None) -> bool:
     return comparison is not None and comparison.verdict is Verdict.DISAGREES
-
-
-def _should_be_zero(expected: tuple[Any, ...] | Unjudgeable, judged: Judged) -> bool:
-    """Whether a gradient is refuted that should be 0, by the rules or by slopes."""
-    c, k = judged.comparison, judged.input_nr
-    if not _refuted(c):
-        return False
-    if isinstance(expected, Unjudgeable) or expected[k] is None:
-        return c.expected == 0
-    return not np.any(expected[k].value)
 
 
 def _normwise(node: Node, expected: Any) -> Any:

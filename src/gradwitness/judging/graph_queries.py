@@ -10,6 +10,7 @@ from gradwitness.engine.binding import bind, over_complex
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 
 if TYPE_CHECKING:
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
     from gradwitness.tape import Node, Source, Tape
 
@@ -51,6 +52,15 @@ def operand_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, s
         )
         for name, index, _ in bound.inputs()
     ]
+
+
+def declared_as(tape: Tape, node: Node, functions: Functions | None) -> type | str:
+    """Return what a program declares of a node: its class, or its operator: ``mylib::solve``."""
+    function = None if functions is None else functions.function(node.id)
+    if function is not None and not function.__module__.startswith("torch."):
+        return function
+    ops = [tape.calls[number].base_op for number in node.inner]
+    return ops[0].replace(".", "::") if len(ops) == 1 else node.name
 
 
 def same_operand(tape: Tape, node: Node, input_nr: int) -> list[int]:

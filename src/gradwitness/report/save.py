@@ -57,11 +57,13 @@ def _dot(path: Path, picture: Any) -> None:
 
 
 def _typeset(path: Path, picture: Any) -> None:
-    from gradwitness.report.picture import typeset
-    from gradwitness.report.picture.svg import write_svg
+    from gradwitness.report.picture.svg import write_pages, write_svg
+    from gradwitness.report.picture.typeset import write_pdf, write_png
 
-    write = typeset.write_pdf if path.suffix == ".pdf" else typeset.write_png
-    write_atomically(path, write(write_svg(picture)))
+    pages = path.suffix == ".pdf"
+    write_atomically(
+        path, write_pdf(*write_pages(picture)) if pages else write_png(write_svg(picture))
+    )
 
 
 def _tape(path: Path, tape: Any) -> None:
@@ -87,13 +89,17 @@ def endings(*materials: str) -> str:
     return ", ".join(e for e, form in FORMS.items() if not materials or form.of in materials)
 
 
-def require_ending(path: Path, *materials: str) -> None:
-    """Raise `InputError` unless a file of this name can be made of these materials, or of all."""
+def require_ending(path: Path, *materials: str) -> Path:
+    """Raise `InputError` unless a file of this name can be made of these materials, or of all.
+
+    Returns the path from the root: a program that is watched may change its folder.
+    """
     form = FORMS.get(path.suffix)
     if form is None or (materials and form.of not in materials):
         raise InputError(
             f"{path}: unsupported extension {path.suffix!r}; use {endings(*materials)}"
         )
+    return path.absolute()
 
 
 def save(path: Path, materials: Materials) -> None:
@@ -110,6 +116,7 @@ def save(path: Path, materials: Materials) -> None:
 def materials_of(tape: Tape, report: Report) -> Materials:
     """Return what files about a judged tape are made of."""
     from gradwitness.report.picture.graph import draw
+    from gradwitness.report.picture.view import view
     from gradwitness.report.record import report_record
     from gradwitness.report.tables.terminal import summary
 
@@ -117,7 +124,7 @@ def materials_of(tape: Tape, report: Report) -> Materials:
     return {
         "parts": lambda: [summary(report, tape)],
         "record": lambda: report_record(report),
-        "picture": lambda: draw(tape, report, title=title),
+        "picture": lambda: view(draw(tape, report, title=title)),
         "tape": lambda: tape,
     }
 
