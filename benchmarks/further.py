@@ -225,7 +225,7 @@ def layer(name: str, shape: tuple[int, ...], given: tuple[Any, ...]) -> Workload
     model = nn.ModuleList([first, inner])
     x = torch.randn(shape)
 
-    def loss() -> Tensor:
+    def loss() -> Any:
         y = inner(first(x))
         y = y[0] if isinstance(y, tuple) else y
         return (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).square().sum()
@@ -237,10 +237,10 @@ def loss_of(name: str) -> Workload:
     """Return a loss after a linear layer."""
     model, x, y = nn.Linear(6, 5), torch.randn(4, 6), torch.randn(4, 5)
     loss = getattr(nn, name)()
-    signs = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    signs, labels = torch.tensor([1.0, -1.0, 1.0, -1.0]), classes(5, 4)
     forms: dict[str, Callable[[], Tensor]] = {
         **dict.fromkeys(NUMBERS, lambda: loss(model(x), y.sign() if "Soft" in name else y)),
-        **dict.fromkeys(CLASSES, lambda: loss(model(x).log_softmax(-1), classes_of)),
+        **dict.fromkeys(CLASSES, lambda: loss(model(x).log_softmax(-1), labels)),
         "CosineEmbeddingLoss": lambda: loss(model(x), y, signs),
         "MarginRankingLoss": lambda: loss(model(x)[:, 0], y[:, 0], signs),
         "TripletMarginLoss": lambda: loss(model(x), y, y.flip(0)),
@@ -252,7 +252,6 @@ def loss_of(name: str) -> Workload:
         "MultiLabelSoftMarginLoss": lambda: loss(model(x), (y > 0).float()),
         "MultiLabelMarginLoss": lambda: loss(model(x), (y > 0).long()),
     }
-    classes_of = classes(5, 4)
     return Workload(model, forms[name])
 
 
@@ -269,7 +268,7 @@ def transformer(name: str) -> Workload:
     names = {*known.to_dict(), *known.attribute_map}
     config = AutoConfig.for_model(name, **{k: v for k, v in SMALL.items() if k in names})
     config.use_cache = False
-    kinds = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM)
+    kinds: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM)
     kind = next(kind for kind in kinds if type(config) in kind._model_mapping)
     model, words = kind.from_config(config).train(), classes(50, 2, 8)
     return Workload(model, lambda: model(input_ids=words, labels=words).loss)
