@@ -64,5 +64,6 @@ def within(c: Comparison, grade: str, tolerance: float, scale: float) -> tuple[C
         probable_ratio=c.error / bound,
         detects=c.detects + 2 * tolerance * scale,
         detects_relative=c.detects_relative + 2 * tolerance,
+        tolerance=tolerance,
     )
     return agreed, GRADE.format(tolerance=tolerance, off=c.relative_error)

@@ -384,5 +384,8 @@ class _Scan:
         return self._farthest / self._largest if measurable else math.inf
 
 
+_BOUNDLESS = "no finite bound"
 # Why a number cannot be judged, in order of precedence.
-_UNUSABLE = ("NaN", "infinite, but a rounding error could make it finite,", "no finite bound")
+_UNUSABLE = ("NaN", "infinite, but a rounding error could make it finite,", _BOUNDLESS)
+# How the reasons begin where bounds are too wide to judge numbers that are finite.
+TOO_WIDE = (TOO_LITTLE, COARSE, ALL_ZERO, _BOUNDLESS)

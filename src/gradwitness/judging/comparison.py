@@ -69,6 +69,9 @@ class Comparison:
         Of a doubt about which of two gradients is right: how far they lie apart, over the same.
         inf where that is 0, and where the arrays differ in shape or kind, are not finite, or hold
         integers. nan where nothing disagrees.
+    tolerance : float
+        The share of the largest number that the program declared to be near enough, if the verdict
+        rests on that; else 0.
     """
 
     verdict: Verdict
@@ -88,6 +91,7 @@ class Comparison:
     probable_detects: float = math.nan
     norm: float = math.nan
     relative_error: float = math.nan
+    tolerance: float = 0.0
 
     @property
     def right_digits(self) -> float:

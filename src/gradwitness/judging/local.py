@@ -25,8 +25,10 @@ from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
+from gradwitness.judging.reached import with_approximations
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.rows import finished
+from gradwitness.judging.second_derivatives import without_cut
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
@@ -256,10 +258,16 @@ class Judge:
                 for row in rows
             ]
         findings = without_faint(tape, findings, rows)
-        rows = doubted(tape, rows)
+        rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
+        rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
-        notes = (*unfelt, *along.notes(rows), *(note for note in notes if not _is_meant(note)))
-        doubts = (*_incomplete(failures), *cut_short(tape, rows))
+        notes = (
+            *unfelt,
+            *along.notes(rows),
+            *more,
+            *(note for note in notes if not _is_meant(note)),
+        )
+        doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         return _final((*findings, *doubts), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:

@@ -133,7 +133,7 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
         return None
     try:
-        error, sent = _error(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
+        error, sent = error_of(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
     except Unjudgeable:
         return None
     if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
@@ -243,7 +243,9 @@ def _cancel(
     return _is_rounding(tape, sweep, total, beside)
 
 
-def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def error_of(
+    tape: Tape, sweep: int, node: Node, input_nr: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return by how much a node sent too much to one of its inputs, and what it sent."""
     lookup = recorded(tape)
     node_run = next(run for run in tape.sweeps[sweep].node_runs if run.node == node.id)

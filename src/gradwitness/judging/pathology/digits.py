@@ -1,7 +1,7 @@
 """Digits that torch's own formula loses to cancellation though each of its steps is right.
 
 The float64 replay is the reference. In a float64 program, digits that recording and replay both
-lose go unseen.
+lose go unseen: those in the tails of sigmoid and tanh are seen (`rules.registry.Rule.precise`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.records import largest
+from gradwitness.rules import find
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
@@ -105,7 +106,8 @@ class LostDigits(Detector):
             f"{listed(names)}: {digits:.1f} of {full:.1f} decimal digits are right. Most are lost "
             f"in {worst.title}, which subtracts nearly equal numbers or exposes an earlier loss. "
             "Each step rounds within its bound: rewrite the formula (log_softmax, logsumexp, "
-            "expm1, log1p, var), or compute it in float64."
+            "logsigmoid, expm1, log1p, var)"
+            + ("." if full >= _format_digits(_FINEST) else ", or compute it in float64.")
         )
         return [Note("digits lost", text, worst.source, worst.call, worst.node)]
 
@@ -302,10 +304,16 @@ class _Shares:
             terms = sum(self._terms(sweep, node_run, edge) for node_run, edge in senders)
             if size <= _NOISE * terms:
                 return True
-            if len(senders) != 1:
+            if len(senders) != 1 or not self._only_moves(senders[0][0].node):
                 break
             input_nr = (senders[0][0].node, 0)
         return size == 0
+
+    def _only_moves(self, node: int) -> bool:
+        """Return whether what a node sends depends on no number but the gradient's."""
+        call = self._tape.nodes[node].call
+        rule = None if call is None else find(self._tape.calls[call].base_op)
+        return rule is not None and all(g.reads <= {"g"} for g in rule.gradients.values())
 
     def _terms(self, sweep: int, node_run: NodeRun, input_nr: int) -> float:
         """Return how large an outgoing gradient would be if no terms cancelled."""
