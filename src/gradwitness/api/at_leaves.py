@@ -89,7 +89,7 @@ def at_leaves(functions: Runs, claims: Mapping[str, Claim], found: Probe) -> AtL
         verdicts |= told
         if slopes.verdict is Verdict.DISAGREES:
             refuted[row.name] = slopes
-    return AtLeaves(worst(verdicts), refuted)
+    return AtLeaves(worst([*verdicts]), refuted)
 
 
 def _is_the_programs(tape: Tape, finding: Finding) -> bool:
