@@ -208,10 +208,9 @@ def test_a_gradient_that_is_cut_off_behind_a_spectrum_is_cut_off_there() -> None
 @pytest.mark.parametrize(
     ("run", "reason"),
     [
-        (lambda z: z.logcumsumexp(0).abs().sum(), "no rule for complex numbers: aten.logcumsumexp"),
         (
-            lambda z: torch.linalg.pinv(z[:, None] * z.conj(), hermitian=True).abs().sum(),
-            "no rule for this form: a pseudoinverse by eigenvectors",
+            lambda z: (z * torch.nan_to_num(z.detach())).abs().sum(),
+            "no rule for complex numbers: aten.nan_to_num.default",
         ),
         (lambda z: z.to(torch.complex32).to(torch.cfloat).abs().sum(), "complex32"),
     ],

@@ -16,7 +16,8 @@ import gradwitness
 from gradwitness._ending import exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
-from gradwitness.report.save import PICTURE, TEXTS, endings, materials_of, require_ending
+from gradwitness.graph_command import graph
+from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
 from gradwitness.verdict import worst
 
@@ -268,33 +269,7 @@ def grade(
     raise typer.Exit(marks.verdict.exit_code)
 
 
-@app.command()
-def graph(
-    target: Annotated[
-        str | None, typer.Argument(help="train.py:step or a recording [default: a preset]")
-    ] = None,
-    preset: Preset = "conv",
-    out: Annotated[Path, typer.Option("--out", "-o", help=endings(*PICTURE))] = Path("graph.svg"),
-) -> None:
-    """Draw the labelled autograd graph."""
-    from gradwitness import experiment
-    from gradwitness.api.targets import judged
-    from gradwitness.report.console import console
-    from gradwitness.report.picture.graph import draw
-
-    file = require_ending(out, *PICTURE)
-    if target is None:
-        outcome = experiment.run(experiment.preset(preset))
-        tape, report = outcome.tape, outcome.report
-        title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
-    else:
-        tape, report = judged(target)
-        title, subtitle = f"Autograd graph of {Path(target).name}", ""
-    save_file(file, {"picture": lambda: draw(tape, report, title=title, subtitle=subtitle)})
-    console().print(
-        f"{len(tape.nodes)} nodes, {report.verdict.value}: {one_line(str(out))}", soft_wrap=True
-    )
-    raise typer.Exit(report.verdict.exit_code)
+app.command()(graph)
 
 
 @app.command()

@@ -168,6 +168,30 @@ def test_what_is_wrong_is_no_approximation(factor: float, monkeypatch: pytest.Mo
     assert "gradwitness.approximation" not in str(watched(Decay, 0.8, 1.3))
 
 
+class Outside(Quotient):
+    """1 / x by NumPy, which no rule sees."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return torch.from_numpy(1 / x.numpy())
+
+
+def test_the_replay_has_no_digits_behind_a_step_that_only_slopes_refute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Quotient, "epsilon", 1e-3)
+    x = torch.tensor([0.8, 1.3], dtype=torch.float64).requires_grad_()
+    with gw.watch() as witness:
+        apply(Outside, x * 1).sum().backward()
+    (row,) = witness.report.rows
+    assert (row.verdict, row.inherited) == (Verdict.DISAGREES, True)
+    assert math.isnan(row.digits)
+    # The step has 2 digits right; how many the gradient has is not known.
+    with pytest.raises(gw.GradientDisagreement, match="INCONCLUSIVE"):
+        witness.require(digits=2)
+
+
 @pytest.fixture
 def operator() -> Iterator[Any]:
     """Return an operator whose derivative is e^x by (1 + x / 1024)^1024."""

@@ -155,6 +155,57 @@ def test_numbers_that_were_freed_leave_it_open(run: Callable[[], Any]) -> None:
     assert watched(run, keep=0).verdict is I
 
 
+class Layer:
+    """z = tanh(z) / 2 + x, solved out of sight; a hook sends what the last step leaves out."""
+
+    sign = 1.0
+    cut = True
+
+    def __init__(self) -> None:
+        self.x: Any = torch.linspace(-1, 1, 9, dtype=torch.float64).requires_grad_()
+
+    def run(self) -> None:
+        with torch.set_grad_enabled(not Layer.cut):
+            z = self.x
+            for _ in range(60):
+                z = torch.tanh(z) / 2 + self.x
+        self.z = torch.tanh(z) / 2 + self.x
+        slope = (1 - torch.tanh(self.z.detach()) ** 2) / 2
+        self.z.register_hook(lambda g: g / (1 - Layer.sign * slope))
+        self.z.square().sum().backward()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_hook_behind_a_solver_out_of_sight_is_in_doubt_until_it_is_declared(
+    sign: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Layer, "sign", sign)
+    layer = Layer()
+    witness = watched(layer.run)
+    # By implicit differentiation, dL/dx = 2 z / (1 - (1 - tanh(z)^2) / 2).
+    z = layer.z.detach().numpy()
+    expected = 2 * z / (1 - (1 - np.tanh(z) ** 2) / 2)
+    is_right = np.allclose(layer.x.grad.numpy(), expected, rtol=1e-9)
+    assert is_right is (sign == 1)
+    assert witness.verdict is I
+    (reason,) = witness.report.reasons()
+    assert "a hook changed it, and may stand for what autograd does not see" in reason
+    assert "test_declared_hooks.py:" in reason
+    assert "gradient changed by a hook" in [note.kind for note in witness.report.notes]
+    assert all(np.isnan(row.digits) for row in witness.report.rows)
+    told = next(n.text for n in witness.report.notes if "hook" in n.kind)
+    named = told.partition('meant_hook("')[2].partition('"')[0]
+    gw.meant_hook(f"capture/{named}", "g / (1 - (1 - tanh(z)^2) / 2)")(
+        lambda g, z: g / (1 - (1 - np.tanh(z) ** 2) / 2)
+    )
+    assert watched(Layer().run).verdict is (A if is_right else D)
+
+
+def test_where_nothing_is_cut_off_a_hook_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Layer, "cut", False)
+    assert watched(Layer().run).verdict is D
+
+
 class Square(Function):
     """x^2, off by a share that a test chooses."""
 

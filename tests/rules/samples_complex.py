@@ -30,7 +30,8 @@ from rules.sampling import (
 
 def holds_for_complex(one: Sample) -> bool:
     """Whether the rule of a sample of real numbers says that it holds for complex ones."""
-    return find(one.op._schema.name.replace("::", ".").rstrip("_")).name in HOLOMORPHIC
+    rule = find(one.op._schema.name.replace("::", ".").rstrip("_"))
+    return rule is not None and rule.name in HOLOMORPHIC
 
 
 def over_complex(one: Sample) -> Sample:
@@ -123,6 +124,7 @@ OVER_COMPLEX = (
     ),
     sample(aten.lerp.Scalar, planar(4, N), planar(4, N), 0.3 + 0.2j, note="complex"),
     sample(aten.cumsum.default, planar(3, N), 1, note="complex"),
+    sample(aten.logcumsumexp.default, planar(3, 4), 1, note="complex"),
     sample(aten.cumprod.default, planar(3, 6, gap=0.5), 1, note="complex"),
     sample(aten.prod.dim_int, planar(3, 6, gap=0.5), 1, note="complex"),
     sample(aten.logsumexp.default, planar(3, N), [1], note="complex"),

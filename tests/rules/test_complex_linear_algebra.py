@@ -26,7 +26,7 @@ def matrix(*shape: int, seed: int = 0, kind: torch.dtype = torch.complex128) -> 
     """A complex matrix whose diagonal stands out."""
     rng = np.random.default_rng(seed)
     numbers = rng.uniform(-0.5, 0.5, shape) + 1j * rng.uniform(-0.5, 0.5, shape)
-    numbers = numbers + np.eye(*shape[-2:]) * (2 + np.arange(shape[-1]) - 0.5j)
+    numbers = numbers + np.eye(shape[-2], shape[-1]) * (2 + np.arange(shape[-1]) - 0.5j)
     return torch.from_numpy(numbers).to(kind)
 
 
@@ -46,7 +46,8 @@ def right(x: torch.Tensor) -> torch.Tensor:
 
 def lu_solved(x: torch.Tensor, **form: bool) -> torch.Tensor:
     rows = right(x) if form.get("left", True) else right(x).mT
-    return linalg.lu_solve(*linalg.lu_factor(x), rows, **form)
+    solution: torch.Tensor = linalg.lu_solve(*linalg.lu_factor(x), rows, **form)
+    return solution
 
 
 SQUARE: dict[str, Program] = {
@@ -71,6 +72,7 @@ SQUARE: dict[str, Program] = {
     "cholesky_solve, upper": lambda x: torch.cholesky_solve(right(x), upper(x), upper=True),
     "cholesky_inverse": lambda x: torch.cholesky_inverse(linalg.cholesky(positive(x))),
     "cholesky_inverse, upper": lambda x: torch.cholesky_inverse(upper(x), upper=True),
+    "pinv of a Hermitian matrix": lambda x: linalg.pinv(positive(x), hermitian=True),
     "eigvalsh": lambda x: linalg.eigvalsh(positive(x)),
     "eigh": lambda x: [y.abs() for y in linalg.eigh(positive(x))],
     "eigh, projections": lambda x: projections(linalg.eigh(positive(x))[1]),
@@ -133,7 +135,7 @@ def by_differences(program: Program, x: torch.Tensor) -> Any:
 def watched(program: Program, x: torch.Tensor) -> tuple[gw.Report, Any]:
     leaf = x.clone().requires_grad_()
     with gw.watch(names={"x": leaf}) as witness:
-        loss(program(leaf)).backward()
+        torch.autograd.backward(loss(program(leaf)))
     assert leaf.grad is not None
     return witness.report, leaf.grad.numpy()
 

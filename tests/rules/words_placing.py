@@ -334,12 +334,52 @@ def reduce_source(
     return out
 
 
+def _segments(
+    x: Plain, kind: str, lengths: Plain | None, offsets: Plain | None, axis: int, initial: Any
+) -> Iterator[tuple[Sizes, list[Sizes], list[float]]]:
+    """Each result's place, those of its elements, and the numbers that are reduced."""
+    sizes = np.diff(offsets) if lengths is None else lengths
+    rest = (*x.shape[:axis], sizes.shape[-1], *x.shape[axis + 1 :])
+    for at in np.ndindex(rest):
+        line = sizes[at[:axis]]
+        begin = int(sum(line[: at[axis]]))
+        group = [(*at[:axis], begin + k, *at[axis + 1 :]) for k in range(int(line[at[axis]]))]
+        first = [] if initial is None else [float(initial)]
+        yield at, group, first + [float(x[place]) for place in group]
+
+
+def reduce_segments(x: Plain, kind: str, *how: Any) -> Plain:
+    rows = list(_segments(x, kind, *how))
+    out = np.zeros([1 + i for i in rows[-1][0]])
+    for at, group, numbers in rows:
+        if kind == "mean":
+            out[at] = math.fsum(numbers) / max(len(group), 1)
+        else:
+            out[at] = _REDUCED[{"max": "amax", "min": "amin"}.get(kind, kind)](numbers)
+    return out
+
+
+def to_segments(g: Plain, y: Plain, x: Plain, kind: str, *how: Any) -> Plain:
+    out = np.zeros(x.shape)
+    for at, group, numbers in _segments(x, kind, *how):
+        first = len(numbers) - len(group)
+        for k, place in enumerate(group):
+            if kind == "prod":
+                others = numbers[: first + k] + numbers[first + k + 1 :]
+                out[place] = g[at] * math.prod(others)
+            elif kind in ("max", "min"):
+                out[place] = g[at] * (x[place] == y[at]) / max(numbers.count(float(y[at])), 1)
+            else:
+                out[place] = g[at] / (len(group) if kind == "mean" else 1)
+    return out
+
+
 PLACING: dict[str, Any] = {
     word.__name__: word
     for word in (
         mirrored, mirrored_add, held, held_add, columns, from_columns, channels, bags, bags_add,
         bags_dot, rows_shortened, put_rows, distinct, take_flat, put_flat, fill_in, fill_first,
         overwrite, overwrite_diagonal, turned, embed_diagonal, reduce_at, reduce_self,
-        reduce_source, row_index,
+        reduce_source, row_index, reduce_segments, to_segments,
     )
 }  # fmt: skip

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Plain: TypeAlias = Any
 
 
-def _each(function: Callable[..., float], *operands: Plain) -> Plain:
+def _each(function: Callable[..., Any], *operands: Plain) -> Plain:
     """Apply a function of Python numbers at each place."""
     rows = np.broadcast_arrays(*operands)
     made = [function(*place) for place in zip(*(row.ravel().tolist() for row in rows), strict=True)]

@@ -143,7 +143,9 @@ def bind(
     parameters |= _call_parameters(tape, rule, call)
     if arithmetic is not None and _makes_floats(tape, call):
         parameters |= {
-            n: _exact(call.arguments[n], arithmetic) for n in rule.doubles if n in call.arguments
+            n: _exact(call.arguments[n], arithmetic)
+            for n in rule.doubles
+            if n in call.arguments and not isinstance(call.arguments[n], Ref)
         }
     for name, index in rule.given.items():
         # An overload may have fewer results.

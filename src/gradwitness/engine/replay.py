@@ -95,7 +95,7 @@ class Steps:
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
     ) -> tuple[Any, ...]:
         """Compute the gradients that a node sends."""
-        return gradients(tape, node, incoming, lookup, None)
+        return gradients(tape, node, incoming, lookup, None, precise=True)
 
     def total(self, tape: Tape, node: int, before: Any, g: Any) -> Any:
         """Add a gradient to those that have already arrived at a node."""

@@ -18,11 +18,11 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
 from gradwitness.engine.floats import unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
-from gradwitness.judging.compare import Comparison, unjudged
+from gradwitness.judging.compare import SHARE, TOO_WIDE, Comparison, unjudged
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
 from gradwitness.judging.records import Records, largest
-from gradwitness.judging.slopes import GRADE, Claim, between, measure
+from gradwitness.judging.slopes import GRADE, HIDDEN, Claim, between, measure
 from gradwitness.judging.tangents import tangents
 from gradwitness.verdict import Verdict
 
@@ -270,7 +270,8 @@ def _settled(case: Case, *, known: bool) -> Outcome:
     try:
         claim = case.claim()
         for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
-            if along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
+            shows = case.by_rules.detects_relative <= SHARE
+            if shows and along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
                 return _along(along.name, case.by_rules)
         case.require()
         verdict = between(case.again, claim, case.expected)
@@ -359,17 +360,26 @@ def _by_slopes(case: Case) -> Outcome:
         comparison = measure(case.again, claim)
     except Unjudgeable as why:
         return Outcome(unjudged(f"{case.reason}; {why}", array), "")
+    if comparison.verdict is Verdict.DISAGREES and case.reason.startswith(TOO_WIDE):
+        # Rounding alone may have sent it: slopes in float64 know nothing of that.
+        return Outcome(
+            unjudged(f"{case.reason}; its slopes differ, but within the bound", array), ""
+        )
     if comparison.verdict is Verdict.DISAGREES:
         along = _tangential(case, claim, comparison)
         if along is not None:
             return along
     agreed = case.by_rules is None or case.by_rules.verdict is Verdict.AGREES
+    # Their bounds are those of each element.
+    by_rules = case.by_rules if case.constants and agreed else None
     if case.constants and agreed and comparison.verdict is Verdict.DISAGREES:
         comparison = _open(comparison, case.constants)
-    elif comparison.verdict is Verdict.INCONCLUSIVE:
+    elif comparison.verdict is Verdict.INCONCLUSIVE and not (
+        by_rules and comparison.reason == HIDDEN
+    ):
         comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
-    elif case.constants and agreed and case.by_rules is not None:
-        return Outcome(case.by_rules, NORMWISE)
+    elif by_rules:
+        return Outcome(by_rules, NORMWISE)
     grade = ""
     if math.isfinite(comparison.detects):
         grade = f"{GRADE.format(count=comparison.size)}, since {case.reason}"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import RuleFailure, Unjudgeable
-from gradwitness.engine.backward import connects, edge_value, gradients, handed_out, unseen_in
+from gradwitness.engine.backward import connects, gradients, handed_out, unseen_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
 from gradwitness.judging.approximations import within
-from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
+from gradwitness.judging.compare import TOO_WIDE, Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
-from gradwitness.judging.graph_queries import declared_as
+from gradwitness.judging.graph_queries import declared_as, same_operand
 from gradwitness.judging.group_gradients import along_groups
 from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import iteration, rounds
@@ -157,7 +157,7 @@ class CustomCheck:
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
             if edge is None or (sent is None and not is_needed(edge)):
                 continue
-            input_nrs = _together(self._tape, node, input_nr)
+            input_nrs = same_operand(self._tape, node, input_nr)
             if not declared.keys().isdisjoint(input_nrs):
                 yield from self._as_declared(node, node_run, input_nr, expected, declared)
                 continue
@@ -214,8 +214,12 @@ class CustomCheck:
         if _refuted(comparison) and not connects(self._tape, node, input_nr):
             return "no recorded operation leads from this input to an output"
         if comparison is not None and comparison.verdict is Verdict.INCONCLUSIVE:
-            loops = iteration(self._tape, node, self._records) is not None
-            return f"{ITERATES}, which the rules cannot bound" if loops else ""
+            if iteration(self._tape, node, self._records) is not None:
+                return f"{ITERATES}, which the rules cannot bound"
+            # Slopes in float64 need no bound, but tell no more of 16 bits.
+            dtype = self._records.coarsest([*self._inner_outputs(node)])
+            if unit_roundoff(dtype) <= unit_roundoff("float32"):
+                return comparison.reason if comparison.reason.startswith(TOO_WIDE) else ""
         return ""
 
     def _has_own_rule(self, node: Node) -> bool:
@@ -370,17 +374,6 @@ class CustomCheck:
     def _inner_outputs(self, node: Node) -> Iterator[int | None]:
         for call in node.inner:
             yield from self._tape.calls[call].outputs
-
-
-def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
-    """Return the inputs of a node that take the same tensor as a given one, itself included."""
-    try:
-        values = [edge_value(tape, edge) for edge in node.edges]
-    except Unjudgeable:
-        return [input_nr]
-    if values[input_nr] is None:
-        return [input_nr]
-    return [k for k, value in enumerate(values) if value == values[input_nr]]
 
 
 def _refuted(comparison: Comparison | None) -> bool:

@@ -20,7 +20,7 @@ from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
-from gradwitness.judging.meant_hooks import as_meant, judged_hooks
+from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
@@ -34,7 +34,7 @@ from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
-from gradwitness.rules.graph_terms import SOURCES, UNFILLED
+from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
 from gradwitness.tape import COLLECTIVES, OUTSIDE
 from gradwitness.verdict import Verdict
 
@@ -222,7 +222,7 @@ class Judge:
             for f in findings
         ]
         findings = with_doubts(tape, findings)
-        hooks = judged_hooks(tape, self._records)
+        hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
         findings = [as_meant(f, hooks) for f in findings]
         refuted = {
             at: c for at, c in refuted.items() if (*at[:2], Step.BACKWARD, at[2]) not in hooks
@@ -317,6 +317,8 @@ class Judge:
         size, output = largest(results[output_nr]), call.outputs[output_nr]
         if size or output is None:
             return size
+        if call.base_op in LOGARITHMS:
+            return 1.0
         # A zero of a function, as of the logarithm of gamma at 2: as if an operand were rounded.
         unit = unit_roundoff(self._tape.values[output].dtype)
         return unit * max((largest(self._records(n)) for n in call.operands), default=0.0)

@@ -1,9 +1,14 @@
-"""Gradients that a hook changed, against what the hook was declared to do."""
+"""Gradients that a hook changed, against what the hook was declared to do.
+
+What no hook declares is judged by the record, if that is complete. Where numbers left autograd's
+sight before the tensor that a hook is on, the hook may send what the record leaves out.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,6 +18,7 @@ from gradwitness.engine.backward import edge_value, gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma
 from gradwitness.engine.forward import numbers, run
+from gradwitness.judging import sight
 from gradwitness.judging.carried_bounds import total
 from gradwitness.judging.comparison import Comparison, unjudged
 from gradwitness.judging.finding import Finding, Row, Step
@@ -29,6 +35,11 @@ if TYPE_CHECKING:
     from gradwitness.tape import NodeRun, Sweep, Tape
 
 GRADE = "declared by the program: the hook {place} sends {text}; normwise"
+CHANGED = "a hook changed it"
+_INCOMPLETE = (
+    f"{CHANGED}, and may stand for what autograd does not see ({{way}} at {{line}}), as in "
+    "implicit differentiation: declare what it is meant to send"
+)
 # Roundings that a hook may take beyond those of its formula, relative to the largest number.
 _ROUNDINGS = 8
 
@@ -40,12 +51,32 @@ Hooked: TypeAlias = (
 
 
 def as_meant(finding: Finding, hooks: Hooked) -> Finding:
-    """Return a finding where a declared hook changed a gradient, judged by what was declared."""
+    """Return a finding where a hook changed a gradient, with the judgement of that hook."""
     key = (finding.sweep, finding.node, finding.step, finding.tensor_nr)
     if key not in hooks:
         return finding
     comparison, grade = hooks[key]
     return replace(finding, comparison=comparison, grade=grade, advice="")
+
+
+def unknown_hooks(tape: Tape, findings: Sequence[Finding]) -> Hooked:
+    """Return the doubts about what undeclared hooks made, where the record is not complete."""
+    wrong = {
+        (f.sweep, f.node, f.step, f.tensor_nr) for f in findings if f.verdict is Verdict.DISAGREES
+    }
+    cut = list(sight.leaks(tape, {leaf.id for _, leaf in tape.leaves()})) if wrong else []
+    found: dict[tuple[int | None, int | None, Step, int | None], tuple[Comparison, str]] = {}
+    for number, sweep in enumerate(tape.sweeps):
+        for edge, text in sweep.hooks:
+            key = (number, edge.node, Step.FAN_IN, edge.index)
+            if key not in wrong or text.startswith((LEAVING, AFTERWARDS)):
+                continue
+            of = sight.needed(tape, {tape.nodes[edge.node].outputs[edge.index]})
+            call = next((call for call in cut if not of.isdisjoint(sight.made(call))), None)
+            if call is not None:
+                reason = _INCOMPLETE.format(way=sight.way(call), line=Path(call.source.line).name)
+                found[key] = (unjudged(reason), "")
+    return found
 
 
 def behind_hooks(row: Row, records: Records) -> Comparison:

@@ -98,7 +98,7 @@ def _changes(
     try:
         for f in findings:
             if f.node is not None:
-                error = error_of(tape, sweep, tape.nodes[f.node], f.tensor_nr)
+                error, _ = error_of(tape, sweep, tape.nodes[f.node], f.tensor_nr)
                 errors.setdefault(f.node, {})[f.tensor_nr] = error
         instead = {number: _sending(tape, number, own) for number, own in errors.items()}
         arriving, unknown = backward_pass(tape, sweep, {}, instead, Trusting(trusted))

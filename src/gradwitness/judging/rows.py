@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.doubts import counted, is_carried, shows
 from gradwitness.judging.lineage import Lineage
-from gradwitness.judging.meant_hooks import behind_hooks
+from gradwitness.judging.meant_hooks import CHANGED, behind_hooks
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -50,9 +50,12 @@ def finished(
         if len(certain) < len(findings)
     }
     hooked = {sweep for sweep, *_ in hooks}
-    # The replay takes what was sent against a declaration as it is: its digits say nothing then.
-    misdeclared = any(
-        f.verdict is Verdict.DISAGREES and f.grade.startswith("declared") for f in findings
+    # The replay takes as it is what was sent against a declaration, or refuted by slopes alone, and
+    # does not know what hooks do that are not declared: its digits say nothing then.
+    unknown = any(
+        f.comparison.reason.startswith(CHANGED)
+        or (f.verdict is Verdict.DISAGREES and f.grade.startswith(("declared", "numerical")))
+        for f in findings
     )
 
     def finish(row: Row) -> Row:
@@ -72,7 +75,7 @@ def finished(
             verdict=verdict,
             reason=reason,
             inherited=inherited,
-            digits=math.nan if inherited and misdeclared else digits,
+            digits=math.nan if inherited and unknown else digits,
             apart=apart[doubtful].verdict(row.sweep, input_nr, comparison) if apart else None,
         )
 

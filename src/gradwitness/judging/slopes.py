@@ -17,7 +17,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import is_float, ulps, unit_roundoff
-from gradwitness.judging.compare import Comparison, mismatch, unjudged
+from gradwitness.judging.compare import SHARE, Comparison, mismatch, unjudged
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 RANDOM = 3
 GRADE = "numerical: directional derivatives in float64 at the recorded operands, {count} directions"
+HIDDEN = "a tenth of its largest number, wrong in one element, would pass: let its iteration run on"
 # Steps relative to the operand's size: 2^-4, 2^-6, ... 2^-18.
 _STEPS = tuple(2.0**-k for k in range(4, 20, 2))
 # A step whose curvature is far below float32's rounding, and whose own rounding is near it.
@@ -41,8 +42,6 @@ _ROUNDINGS = 8
 _DEVIATIONS = 6
 # A claim is refuted beyond this multiple of what is allowed; in between it stays open.
 _FAR = 3
-# Where an iteration hides an error of this share of the largest number, in one element, it is open.
-_COARSE = 0.1
 
 
 class Runs(Protocol):
@@ -344,11 +343,8 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
         reason = f"{ratio:.2g} times the error of the measurement: too close to call"
     elif max(s.allowed for s in slopes) > signal / 2:
         reason = "too little signal: all zeros would pass too"
-    elif claim.unsettled and hidden > _COARSE * float(np.max(np.abs(claim.sent))):
-        reason = (
-            "a tenth of its largest number, wrong in one element, would pass: let its iteration "
-            "run on"
-        )
+    elif claim.unsettled and hidden > SHARE * float(np.max(np.abs(claim.sent))):
+        reason = HIDDEN
     else:
         verdict = Verdict.AGREES
     detects = 2 * max(s.allowed for s in slopes)

@@ -257,7 +257,7 @@ class SweepCheck:
         self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice, case)
 
     def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
-        arithmetic = backward_arithmetic(self.tape, node, node_run.incoming)
+        arithmetic = backward_arithmetic(self.tape, node, node_run)
         in_pieces = in_large_pieces(
             self.tape, node, node_run.incoming, self.records, arithmetic, self._carried.reaches
         )

@@ -37,7 +37,7 @@ NodeInput = tuple[int, int]
 
 UNFELT = "wrong, but no gradient that was asked for depends on it"
 # What is left where numbers cancel: so many roundings of the gradient's largest number, and of each
-# element as other errors leave it, of the same sizes but random.
+# element as random errors leave it, which do not cancel.
 _ROUNDINGS = 64
 _OTHERS = 4
 # A pass is run for each wrong step: beyond so many, the rest counts as felt.
@@ -45,9 +45,17 @@ _MOST = 64
 
 
 class Effect(NamedTuple):
-    """An error, and what arrives of it where the program asked for gradients."""
+    """An error, and what arrives of it where the program asked for gradients.
+
+    Attributes
+    ----------
+    error, sent : ndarray
+        By how much a node sent too much, and what it sent.
+    arriving : dict
+    """
 
     error: NDArray[Any]
+    sent: NDArray[Any]
     arriving: dict[NodeInput, Any]
 
 
@@ -125,13 +133,14 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
         return None
     try:
-        error = error_of(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
+        error, sent = error_of(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
     except Unjudgeable:
         return None
     if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
         # The numbers on the tape have changed since: something other than torch writes to them.
         return None
-    return _spread(tape, finding, error, trusted)
+    arriving = _spread(tape, finding, error, trusted)
+    return None if arriving is None else Effect(error, sent, arriving)
 
 
 def is_seen(tape: Tape, sweep: int) -> bool:
@@ -153,7 +162,8 @@ def _is_custom(tape: Tape, finding: Finding) -> bool:
 
 def _spread(
     tape: Tape, finding: Finding, error: NDArray[Any], trusted: Collection[int | None]
-) -> Effect | None:
+) -> dict[NodeInput, Any] | None:
+    """Return what arrives of an error where gradients were asked for; None if it is not known."""
     assert finding.node is not None  # noqa: S101 (the caller has looked)
     assert finding.sweep is not None  # noqa: S101
     edges = tape.nodes[finding.node].edges
@@ -161,7 +171,7 @@ def _spread(
     instead = {finding.node: lambda _: sent}
     arriving, unknown = backward_pass(tape, finding.sweep, {}, instead, Trusting(trusted))
     asked = _asked(tape, finding.sweep)
-    return None if unknown else Effect(error, {n: arriving[n] for n in asked if n in arriving})
+    return None if unknown else {n: arriving[n] for n in asked if n in arriving}
 
 
 def _vanishes(
@@ -180,16 +190,15 @@ def _vanishes(
 def _others(
     tape: Tape, finding: Finding, effect: Effect, trusted: Collection[int | None]
 ) -> dict[NodeInput, Any] | None:
-    """Return what is left of random errors of the same sizes, which do not cancel: the most."""
+    """Return what is left of random errors, as large as what was wrong and what was sent."""
     generator = np.random.default_rng(0)
+    size = np.abs(effect.error) + np.abs(effect.sent)
     most: dict[NodeInput, Any] = {}
     for _ in range(_OTHERS):
-        other = _spread(
-            tape, finding, effect.error * generator.normal(size=effect.error.shape), trusted
-        )
+        other = _spread(tape, finding, size * generator.normal(size=size.shape), trusted)
         if other is None:
             return None
-        for input_nr, change in other.arriving.items():
+        for input_nr, change in other.items():
             most[input_nr] = np.maximum(most.get(input_nr, 0.0), np.abs(change))
     return most
 
@@ -234,8 +243,10 @@ def _cancel(
     return _is_rounding(tape, sweep, total, beside)
 
 
-def error_of(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
-    """Return by how much a node sent too much to one of its inputs."""
+def error_of(
+    tape: Tape, sweep: int, node: Node, input_nr: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return by how much a node sent too much to one of its inputs, and what it sent."""
     lookup = recorded(tape)
     node_run = next(run for run in tape.sweeps[sweep].node_runs if run.node == node.id)
     incoming = [None if n is None else lookup(n) for n in node_run.incoming]
@@ -246,7 +257,7 @@ def error_of(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
         error = np.asarray(sent - (0.0 if expected is None else expected))
     if not np.isfinite(error).all() or node.edges.count(node.edges[input_nr]) > 1:
         raise Unjudgeable("not finite, or only part of a sum")
-    return error
+    return error, np.broadcast_to(sent, error.shape)
 
 
 def _asked(tape: Tape, sweep: int) -> dict[NodeInput, int | None]:

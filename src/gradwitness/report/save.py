@@ -57,11 +57,13 @@ def _dot(path: Path, picture: Any) -> None:
 
 
 def _typeset(path: Path, picture: Any) -> None:
-    from gradwitness.report.picture import typeset
-    from gradwitness.report.picture.svg import write_svg
+    from gradwitness.report.picture.svg import write_pages, write_svg
+    from gradwitness.report.picture.typeset import write_pdf, write_png
 
-    write = typeset.write_pdf if path.suffix == ".pdf" else typeset.write_png
-    write_atomically(path, write(write_svg(picture)))
+    pages = path.suffix == ".pdf"
+    write_atomically(
+        path, write_pdf(*write_pages(picture)) if pages else write_png(write_svg(picture))
+    )
 
 
 def _tape(path: Path, tape: Any) -> None:
@@ -114,6 +116,7 @@ def save(path: Path, materials: Materials) -> None:
 def materials_of(tape: Tape, report: Report) -> Materials:
     """Return what files about a judged tape are made of."""
     from gradwitness.report.picture.graph import draw
+    from gradwitness.report.picture.view import view
     from gradwitness.report.record import report_record
     from gradwitness.report.tables.terminal import summary
 
@@ -121,7 +124,7 @@ def materials_of(tape: Tape, report: Report) -> Materials:
     return {
         "parts": lambda: [summary(report, tape)],
         "record": lambda: report_record(report),
-        "picture": lambda: draw(tape, report, title=title),
+        "picture": lambda: view(draw(tape, report, title=title)),
         "tape": lambda: tape,
     }
 

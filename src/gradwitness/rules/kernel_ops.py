@@ -91,6 +91,16 @@ def accumulate_in_format(x: Array) -> Array:
 
 
 @replaceable
+def added_in_turn(terms: Array, joins: int = 0) -> Array:  # noqa: ARG001 (the bound depends on it)
+    """Add along the first axis, one after the other, and store each partial sum in 16 bits.
+
+    There may be several stretches, each begun from 0, whose sums are added up in float32; besides
+    these, so many sums of neighbours are joined in 16 bits.
+    """
+    return np.sum(terms, axis=0)
+
+
+@replaceable
 def ignore_error(x: Array) -> Array:
     """Return the numbers alone: a shift whose error does not matter, as it is taken away again."""
     return x

@@ -75,7 +75,7 @@ def _function(
 
 def _behind(z: Plain, e: Plain) -> Plain:
     """Whether the negative half of the axis, with 0, may be reached."""
-    return (np.abs(z.imag) <= e) & (z.real - e <= 0)
+    return np.asarray((np.abs(z.imag) <= e) & (z.real - e <= 0))
 
 
 def _log_spread(z: Plain, e: Plain) -> Plain:
@@ -95,14 +95,14 @@ def _log1p(z: Plain) -> Plain:
     x, y = z.real, z.imag
     near = np.where(np.abs(z) < 0.5, x * (2 + x) + y * y, 0.0)
     length = np.where(np.abs(z) < 0.5, np.log1p(near) / 2, np.log(np.hypot(1 + x, y)))
-    return length + 1j * np.arctan2(y, 1 + x)
+    return np.asarray(length + 1j * np.arctan2(y, 1 + x))
 
 
 # exp(z + t) = exp(z) exp(t), and |exp(t) - 1| <= exp(e) - 1.
 
 
 def _exp_spread(z: Plain, e: Plain) -> Plain:
-    return scaled(np.abs(np.exp(z)), np.expm1(e))  # type: ignore[return-value]
+    return np.asarray(scaled(np.abs(np.exp(z)), np.expm1(e)))
 
 
 def _expm1_terms(z: Plain) -> Plain:
@@ -181,6 +181,8 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         growths = rounded(arithmetic, y, count) if count else None
         carry = carrying(lambda e: base_spread(np.abs(x), p.real, e))
         return assemble(arithmetic, y, (a,), carry, growths)
+    # exp(0 log 0), as C has it; NumPy has 1.
+    y = np.where((x == 0) & (p == 0), np.nan, y)
     whole = exact & (p.imag == 0) & (p.real == np.rint(p.real))
     logarithm = np.where(x == 0, 0.0, np.log(np.where(x == 0, 1.0, x)))
 
@@ -191,7 +193,9 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         if of_p is not None:
             log_moved = 0.0 if of_x is None else _log_spread(x, of_x)
             turned = total(turned, scaled(np.abs(logarithm) + log_moved, of_p))
-        moved = None if turned is None else scaled(np.abs(y), np.expm1(turned))
+        if turned is None:
+            return None
+        moved = np.asarray(scaled(np.abs(y), np.expm1(turned)))
         if of_x is None:
             return moved
         # A whole power has no cut.

@@ -99,7 +99,7 @@ def _require_certain(_: Any, x: Bounded) -> Plain:
 
 @stands_for(kernel_ops.enter_kernel)
 def _enter_kernel(_: Any, x: Bounded) -> Bounded:
-    return Bounded(x.value, _fused(x.arithmetic), *x.errors)
+    return Bounded(x.value, x.arithmetic.in_kernel, *x.errors)
 
 
 @stands_for(kernel_ops.leave_kernel)
@@ -138,12 +138,6 @@ def _continue_from(_: Any, y: Bounded, start: Any, terms: int) -> Bounded:
 
     added = more(growths[0], rigorous), more(growths[1], probable)
     return assemble(y.arithmetic, result.value, (result,), total, added)
-
-
-def _fused(arithmetic: Arithmetic) -> Arithmetic:
-    """Return one kernel's arithmetic in the format of a chain of kernels."""
-    final = arithmetic.store or arithmetic.final
-    return replace(arithmetic, unit=arithmetic.accumulate, store=0.0, final=final)
 
 
 def _stepwise(arithmetic: Arithmetic) -> Arithmetic:

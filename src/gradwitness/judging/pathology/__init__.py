@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.pathology.alignments import Alignments
 from gradwitness.judging.pathology.branches import Branches
 from gradwitness.judging.pathology.cotangents import Cotangents
 from gradwitness.judging.pathology.dead import DeadUnits
@@ -11,6 +12,7 @@ from gradwitness.judging.pathology.digits import LostDigits
 from gradwitness.judging.pathology.disconnected import Disconnected
 from gradwitness.judging.pathology.hooks import Hooks
 from gradwitness.judging.pathology.idle import Idle
+from gradwitness.judging.pathology.lost_sums import LostSums
 from gradwitness.judging.pathology.nonfinite import Nonfinite
 from gradwitness.judging.pathology.overwritten import Overwritten
 from gradwitness.judging.pathology.sight import Sight
@@ -34,6 +36,8 @@ DETECTORS: tuple[type[Detector], ...] = (
     Hooks,
     DeadUnits,
     LostDigits,
+    LostSums,
     Vanishing,
+    Alignments,
     Branches,
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness._printable import listed
 from gradwitness.judging.finding import Step
+from gradwitness.judging.meant_hooks import CHANGED
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.rules.declarations import when_it_runs
@@ -42,7 +43,8 @@ class Hooks(Detector):
         # A hook does it in every training step: one note each.
         notes: dict[tuple[str, str], Note] = {}
         for f in judged.findings:
-            if f.verdict is not Verdict.DISAGREES or f.node is None or f.sweep is None:
+            changed = f.verdict is Verdict.DISAGREES or f.comparison.reason.startswith(CHANGED)
+            if not changed or f.node is None or f.sweep is None:
                 continue
             outgoing = f.step is Step.BACKWARD
             at = 0 if outgoing else f.tensor_nr

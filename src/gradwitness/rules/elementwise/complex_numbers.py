@@ -31,7 +31,7 @@ HOLOMORPHIC = frozenset(
         "linalg_cross", "sum", "mean", "cumsum", "prod", "cumprod", "trace",
         "linalg_inv_ex", "_linalg_solve_ex", "_linalg_det", "linalg_solve_triangular",
         "triangular_solve", "linalg_lu_factor_ex", "linalg_lu", "lu_unpack", "linalg_lu_solve",
-        "linalg_matrix_exp", "logsumexp",
+        "linalg_matrix_exp", "logsumexp", "logcumsumexp",
         "t", "transpose", "permute", "view", "unsqueeze", "squeeze", "expand", "clone", "detach",
         "copy", "fill", "zero", "select", "slice", "as_strided", "cat", "stack", "split",
         "split_with_sizes", "unbind", "repeat", "flip", "roll", "diagonal", "tril", "triu",

@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from gradwitness.rules.kernel_ops import is_complex, over
-from gradwitness.rules.registry import Array, elementwise
+from gradwitness.rules.registry import ALWAYS, UNLESS_TWICE, Array, elementwise
 from gradwitness.rules.scalar_rule import scalar_rule
 
 scalar_rule(
@@ -212,11 +212,18 @@ def sigmoid(x: Array) -> Array:
 
 
 sigmoid.vjps(x="g * y * (1 - y)")
+sigmoid.precisely("x", "g * sigmoid(x) * sigmoid(-x)")(
+    lambda g, x: g * sigmoid_of(x) * sigmoid_of(-x)
+)
 
 
 scalar_rule(
-    "aten.tanh", "y = tanh(x)", "g * (1 - y * y)", meaning="multiplies the gradient by 1 - y^2"
-)
+    "aten.tanh",
+    "y = tanh(x)",
+    "g * (1 - y * y)",
+    meaning="multiplies the gradient by 1 - y^2",
+    kernel=ALWAYS,
+).precisely("x", "g / (cosh(x) * cosh(x))")(lambda g, x: g / np.cosh(x) / np.cosh(x))
 
 
 @elementwise(
@@ -229,7 +236,7 @@ def silu(x: Array) -> Array:
     return x * top / bottom
 
 
-@silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))")
+@silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))", kernel=UNLESS_TWICE)
 def _(g: Array, x: Array) -> Array:
     s = sigmoid_of(x)
     return g * s * (1 + x * (1 - s))
@@ -253,7 +260,7 @@ def gelu(x: Array, *, approximate: str = "none") -> Array:
     return 0.5 * x * (1 + scipy.special.erf(x * _ROOT_HALF))
 
 
-@gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))")
+@gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))", kernel=ALWAYS)
 def _(g: Array, x: Array, *, approximate: str) -> Array:
     if approximate == "tanh":
         t = np.tanh(TANH_SCALE * (x + TANH_CUBE * (x * x * x)))

@@ -241,7 +241,9 @@ _PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"
 def _(g: Array, x: Shaped, w: Array, *, in_parts: bool, **parameters: Sizes) -> Array:
     walk = Geometry.over(w.ndim - 2, **parameters)
     if walk.transposed:
-        return walk.correlate(g, w)
+        # What an output padding of a stride or more adds at the end is of no element.
+        met = (slice(n) for n in x.shape[2:])
+        return walk.correlate(g, w)[(*_ALL, *met)]
     return (walk.spread_in_parts if in_parts else walk.spread)(g, w, x.shape[2:])
 
 

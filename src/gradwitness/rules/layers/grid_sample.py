@@ -27,7 +27,7 @@ _LINEAR, _NEAREST, _CUBIC = 0, 1, 2
 _ZEROS, _BORDER, _REFLECTION = 0, 1, 2
 
 
-class _Taps(NamedTuple):
+class Taps(NamedTuple):
     """The pixels that each place reads along one axis: (images, pixels, places).
 
     ``slope`` and ``curve`` are the derivatives of the weight by the coordinate.
@@ -77,17 +77,21 @@ def _position(coordinate: Array, size: int, padding: int, align: bool) -> tuple[
     return at, slope * turned * np.ones_like(coordinate)
 
 
-def _taps(coordinate: Array, size: int, mode: int, padding: int, align: bool) -> _Taps:
+def _taps(coordinate: Array, size: int, mode: int, padding: int, align: bool) -> Taps:
     if mode == _CUBIC:
         return _cubic_taps(coordinate, size, padding, align)
     at, scale = _position(coordinate, size, padding, align)
     if mode == _NEAREST:
-        at, scale = np.rint(at), np.zeros_like(coordinate)
+        return linear_taps(np.rint(at), np.zeros_like(coordinate), size, 1)
+    return linear_taps(at, scale, size, 2)
+
+
+def linear_taps(at: Array, scale: Array, size: int, count: int) -> Taps:
+    """Return the pixels beside each place, or the one of whole places; scale times the slopes."""
     first, past, doubt = _split(at)
     if not np.any(doubt):
         pixels, weights, slopes = [first, first + 1], [1 - past, past], [-scale, scale]
-        if mode == _NEAREST:
-            pixels, weights, slopes = pixels[:1], weights[:1], slopes[:1]
+        pixels, weights, slopes = pixels[:count], weights[:count], slopes[:count]
     else:
         aside = first + np.where(ignore_error(past) < 0.5, -1, 2)
         pixels = [first, first + 1, aside]
@@ -97,7 +101,7 @@ def _taps(coordinate: Array, size: int, mode: int, padding: int, align: bool) ->
         slopes = [scale * (_begun(t + 1) - 2 * _begun(t) + _begun(t - 1)) for t in gaps]
     inside = np.stack(pixels, axis=1)
     slope = np.stack(slopes, axis=1)
-    return _Taps(*_within(inside, size), np.stack(weights, axis=1), slope, np.zeros_like(slope))
+    return Taps(*_within(inside, size), np.stack(weights, axis=1), slope, np.zeros_like(slope))
 
 
 def _split(at: Array) -> tuple[Array, Array, Array]:
@@ -107,7 +111,7 @@ def _split(at: Array) -> tuple[Array, Array, Array]:
     return first, stored(at - first, at), is_uncertain(floor)
 
 
-def _cubic_taps(coordinate: Array, size: int, padding: int, align: bool) -> _Taps:
+def _cubic_taps(coordinate: Array, size: int, padding: int, align: bool) -> Taps:
     at, scale = _position(coordinate, size, _ZEROS, align)
     first, past, doubt = _split(at)
     steps = [-1, 0, 1, 2]
@@ -128,7 +132,7 @@ def _cubic_taps(coordinate: Array, size: int, padding: int, align: bool) -> _Tap
     if padding in (_BORDER, _REFLECTION):
         pixel = np.clip(pixel, 0, size - 1)
     scale = scale[:, None]
-    return _Taps(*_within(pixel, size), weight, slope * scale, curve * scale * scale)
+    return Taps(*_within(pixel, size), weight, slope * scale, curve * scale * scale)
 
 
 def _within(pixel: Array, size: int) -> tuple[Array, Array]:
@@ -136,10 +140,10 @@ def _within(pixel: Array, size: int) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """What each place reads: the pixels of all axes' taps, (images, pixels, places)."""
 
-    taps: list[_Taps]
+    taps: list[Taps]
     pixels: Array
     exists: Array
 
@@ -152,7 +156,7 @@ class _Reading:
         padding_mode: int,
         align_corners: bool,
         output_mask: Any = None,  # noqa: ARG003 (a parameter of the backward)
-    ) -> _Reading:
+    ) -> Reading:
         """Return what is read of images at the places of a grid."""
         if not np.all(np.isfinite(grid)):
             raise NotImplementedError("a coordinate that is not a number")
@@ -162,6 +166,11 @@ class _Reading:
         # The grid's last axis names the image's last axis first.
         columns = (places[..., len(sizes) - 1 - axis] for axis in range(len(sizes)))
         taps = [_taps(column, size, *how) for column, size in zip(columns, sizes, strict=True)]
+        return cls.at(taps, sizes)
+
+    @classmethod
+    def at(cls, taps: list[Taps], sizes: Any) -> Reading:
+        """Return what is read where the taps of each axis say."""
         strides = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
         offsets = [of.pixel * stride for of, stride in zip(taps, strides, strict=True)]
         exists = _crossed(np.logical_and, [of.exists for of in taps])
@@ -195,7 +204,7 @@ class _Reading:
 
     def to_image(self, g: Array, x: Array, weights: Array) -> Array:
         """Add what came in, times weights, to the pixels."""
-        parts = accumulate_in_format(_spread(g) * weights[:, None])
+        parts = accumulate_in_format(spread(g) * weights[:, None])
         return added_up(parts, self.read(numbered(x)), x)
 
 
@@ -209,17 +218,17 @@ def _crossed(join: Any, lines: list[Array]) -> Array:
     return functools.reduce(both, lines)
 
 
-def _spread(g: Array) -> Array:
+def spread(g: Array) -> Array:
     """Return gradients with an axis for the pixels: (images, channels, 1, places)."""
     return np.reshape(g, (*g.shape[:2], 1, math.prod(g.shape[2:])))
 
 
-def _summed(pixels: Array, weights: Array) -> Array:
+def summed(pixels: Array, weights: Array) -> Array:
     """Add up pixels times weights at each place of each channel."""
     return np.einsum("ncsp,nsp->ncp", accumulate_in_format(pixels), weights)
 
 
-def _to_grid(parts: Array, slopes: Array, grid: Array) -> Array:
+def to_grid(parts: Array, slopes: Array, grid: Array) -> Array:
     """Add up pixels times what came in times slopes, over pixels and channels."""
     total = np.einsum("ncsp,nspa->npa", accumulate_in_format(parts), slopes)
     return np.reshape(total, grid.shape)
@@ -241,19 +250,19 @@ def _sampler(axes: int, node: str) -> None:
     def grid_sampler(
         x: Array, grid: Array, *, interpolation_mode: int, padding_mode: int, align_corners: bool
     ) -> Array:
-        reading = _Reading.of(x, grid, interpolation_mode, padding_mode, align_corners)
-        found = _summed(reading.read(x), reading.weights())
+        reading = Reading.of(x, grid, interpolation_mode, padding_mode, align_corners)
+        found = summed(reading.read(x), reading.weights())
         return np.reshape(found, (*x.shape[:2], *grid.shape[1:-1]))
 
     @grid_sampler.vjp("x", f"to_image(g, x, grid, {_WHERE})")
     def _(g: Array, x: Shaped, grid: Array, **how: Any) -> Array:
-        reading = _Reading.of(x, grid, **how)
+        reading = Reading.of(x, grid, **how)
         return reading.to_image(g, x, reading.weights())
 
     @grid_sampler.vjp("grid", f"to_grid(g, x, grid, {_WHERE})")
     def _(g: Array, x: Array, grid: Array, **how: Any) -> Array:
-        reading = _Reading.of(x, grid, **how)
-        return _to_grid(_spread(g) * reading.read(x), reading.slopes(), grid)
+        reading = Reading.of(x, grid, **how)
+        return to_grid(spread(g) * reading.read(x), reading.slopes(), grid)
 
 
 def _sampler_backward(axes: int) -> None:
@@ -275,24 +284,24 @@ def _sampler_backward(axes: int) -> None:
         align_corners: bool,
         output_mask: tuple[bool, ...],
     ) -> tuple[Array | None, ...]:
-        reading = _Reading.of(x, grid, interpolation_mode, padding_mode, align_corners)
+        reading = Reading.of(x, grid, interpolation_mode, padding_mode, align_corners)
         of_x, of_grid = output_mask
         return (
             reading.to_image(dy, x, reading.weights()) if of_x else None,
-            _to_grid(_spread(dy) * reading.read(x), reading.slopes(), grid) if of_grid else None,
+            to_grid(spread(dy) * reading.read(x), reading.slopes(), grid) if of_grid else None,
         )
 
     @backward.vjp("dy", f"sampled(g[0], grid, {_WHERE}) + sampled_along(g[1], x, grid, {_WHERE})")
     def _(g: Any, dy: Shaped, x: Array, grid: Array, **how: Any) -> Array:
         of_x, of_grid = _shaped(g, x, grid)
-        reading = _Reading.of(x, grid, **how)
+        reading = Reading.of(x, grid, **how)
         pixels = np.concatenate([reading.read(of_x), reading.read(x)], axis=2)
         weights = np.concatenate([reading.weights(), reading.moved(of_grid)], axis=1)
-        return np.reshape(_summed(pixels, weights), dy.shape)
+        return np.reshape(summed(pixels, weights), dy.shape)
 
     @backward.vjp("x", f"to_image_along(g[1], dy, x, grid, {_WHERE})")
     def _(g: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
-        reading = _Reading.of(x, grid, **how)
+        reading = Reading.of(x, grid, **how)
         return reading.to_image(dy, x, reading.moved(_shaped(g, x, grid)[1]))
 
     @backward.vjp(
@@ -300,11 +309,11 @@ def _sampler_backward(axes: int) -> None:
     )
     def _(g: Any, dy: Array, x: Array, grid: Array, **how: Any) -> Array:
         of_x, of_grid = _shaped(g, x, grid)
-        reading = _Reading.of(x, grid, **how)
+        reading = Reading.of(x, grid, **how)
         own, other, columns = reading.read(of_x), reading.read(x), []
         for axis in reversed(range(axes)):
             straight, bend = reading.weights(axis), reading.moved(of_grid, axis)
-            parts = _spread(dy) * (own * straight[:, None] + other * bend[:, None])
+            parts = spread(dy) * (own * straight[:, None] + other * bend[:, None])
             columns.append(np.sum(parts, axis=(1, 2)))
         return np.reshape(np.stack(columns, axis=-1), grid.shape)
 

@@ -17,7 +17,7 @@ import numpy as np
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
 from gradwitness.rules.layers.cubic import far, near
 from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
-from gradwitness.rules.registry import Array, Rule, rule
+from gradwitness.rules.registry import ALWAYS, Array, Rule, rule
 from gradwitness.rules.shape.create import plain
 from gradwitness.rules.shape.indexing import numbered
 
@@ -206,7 +206,7 @@ def _enter(
         named = (scales, scales_d, scales_h, scales_w, scale_factors)
         return _resampled(x, _taps(kind, x, x.shape[2:], output_size, align_corners, *named))
 
-    @upsample.vjp("x", f"interpolate_add(g, x, {how})")
+    @upsample.vjp("x", f"interpolate_add(g, x, {how})", kernel=ALWAYS)
     def _(g: Array, x: Array, **how: Any) -> Array:
         return _given_back(g, x, _taps(kind, g, x.shape[2:], **how))
 

@@ -26,7 +26,7 @@ from gradwitness.rules.linalg.solving import adjoint, from_left, turned
 from gradwitness.rules.registry import Array, Shaped, rule
 
 
-def _symmetric(A: Array, upper: bool) -> Array:
+def symmetric(A: Array, upper: bool) -> Array:
     """Return the symmetric matrix of which a triangle is given."""
     read = np.tri(A.shape[-1], dtype=bool)
     half = np.where(turned(read) if upper else read, A, adjoint(A))
@@ -34,7 +34,7 @@ def _symmetric(A: Array, upper: bool) -> Array:
 
 
 def _cholesky(A: Array, upper: bool) -> Array:
-    L = cholesky_factor(_symmetric(A, upper))
+    L = cholesky_factor(symmetric(A, upper))
     return adjoint(L) if upper else L
 
 
@@ -94,7 +94,7 @@ def _turning(V: Array, g: Array, values: Array) -> Array:
     ignores=("compute_v",),
 )
 def eigh(A: Array, *, UPLO: str = "L", values: Array, vectors: Array) -> tuple[Array, Array]:
-    matrix = _symmetric(A, UPLO == "U")
+    matrix = symmetric(A, UPLO == "U")
     factors: tuple[Array, Array] = spectrum(matrix, values=values, vectors=vectors)
     return factors
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.linalg.decompositions import symmetric
 from gradwitness.rules.linalg.factor_dispatch import exponential, pseudoinverse
 from gradwitness.rules.linalg.solving import adjoint, turned
 from gradwitness.rules.registry import Array, rule
@@ -40,9 +41,8 @@ def _(g: Array, A: Array) -> Array:
     "adds what its transpose holds outside of the columns' and rows' spaces, times P P^T or P^T P",
 )
 def pinv(A: Array, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Array:
-    if hermitian:
-        raise NotImplementedError("a pseudoinverse by eigenvectors")
-    return pseudoinverse(A, atol=atol, rtol=rtol)
+    # By eigenvectors, of which only one triangle is read.
+    return pseudoinverse(symmetric(A, False) if hermitian else A, atol=atol, rtol=rtol)
 
 
 @pinv.vjp("A", "to_pseudoinverse(g, y, A)")

@@ -46,7 +46,7 @@ def _products(numbers: Array, where: Array, size: int) -> Array:
     return np.prod(accumulate_in_format(factors), axis=1)
 
 
-def _reduced(x: Array, src: Array, places: Array, kind: str, include_self: bool) -> Array:
+def reduced(x: Array, src: Array, places: Array, kind: str, include_self: bool) -> Array:
     """Return x with what a source sends to places reduced there."""
     size = math.prod(x.shape)
     numbers, where = _terms(x, src, places, include_self)
@@ -84,7 +84,7 @@ def _to_self(
     if kind == "prod":
         # The product of the others, of which none is divided by 0.
         factor = np.where(np.equal(x, 0), 1, x)
-        share = flat(g * _reduced(factor, src, places, kind, include_self) / factor)
+        share = flat(g * reduced(factor, src, places, kind, include_self) / factor)
     else:
         share, best = _shares(g, y, x, src, places, kind, include_self)
         if kind in ("amax", "amin"):
@@ -92,14 +92,14 @@ def _to_self(
     return np.reshape(np.where(kept, share, 0), x.shape)
 
 
-def _to_source(
+def to_source(
     g: Array, y: Array, x: Array, src: Array, places: Array, kind: str, include_self: bool
 ) -> Array:
     sent = np.broadcast_to(used(src, places), places.shape)
     if kind == "prod":
         nought = np.equal(sent, 0)
         alone = nought & (np.bincount(places[nought], minlength=math.prod(x.shape))[places] == 1)
-        rest = _reduced(x, np.where(alone, 1, sent), places, kind, include_self)
+        rest = reduced(x, np.where(alone, 1, sent), places, kind, include_self)
         shares = flat(g * y)[places] / np.where(nought, 1, sent)
         shares = np.where(alone, flat(g * rest)[places], shares)
     else:
@@ -130,7 +130,7 @@ def _enter(op: str, index_text: str, places: Callable[[Shaped, int, Array, Shape
     def entered(
         x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
     ) -> Array:
-        return _reduced(x, src, places(x, dim, index, src), kind, include_self)
+        return reduced(x, src, places(x, dim, index, src), kind, include_self)
 
     entered.vjp("x", f"reduce_self(g, y, {arguments})")(
         lambda g, y, x, index, src, kind, *, dim, include_self: _to_self(
@@ -138,7 +138,7 @@ def _enter(op: str, index_text: str, places: Callable[[Shaped, int, Array, Shape
         )
     )
     entered.vjp("src", f"reduce_source(g, y, {arguments})")(
-        lambda g, y, x, index, src, kind, *, dim, include_self: _to_source(
+        lambda g, y, x, index, src, kind, *, dim, include_self: to_source(
             g, y, x, src, places(x, dim, index, src), kind, include_self
         )
     )

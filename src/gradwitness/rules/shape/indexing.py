@@ -105,6 +105,8 @@ def _(
 
 def along(x: Array, dim: int, index: Array) -> Array:
     """Return the places of x that an index along one axis names; what has no axis has one of 1."""
+    if not index.size:
+        return index
     numbers, listed = np.atleast_1d(numbered(x)), np.atleast_1d(index)
     within = tuple(
         slice(None if k == dim % numbers.ndim else n) for k, n in enumerate(listed.shape)
