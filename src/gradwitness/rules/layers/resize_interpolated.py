@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
+from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel, scattered
 from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
 from gradwitness.rules.registry import ALWAYS, Array, rule
 from gradwitness.rules.shape.create import plain
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # One tap: for each result along an axis, the element that it takes, the weight of it, and whether
 # that counts.
 Tap: TypeAlias = "tuple[Array, Array, Array]"
+Stored: TypeAlias = "Callable[[Array], Array]"
 
 
 def _places(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> Array:
@@ -41,7 +42,9 @@ def _places(like: Array, n: int, count: int, scale: Any, align_corners: bool) ->
     return step * (at + 0.5) - 0.5
 
 
-def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> list[Tap]:
+def _linear_taps(
+    like: Array, n: int, count: int, scale: Any, align_corners: bool, stored: Stored
+) -> list[Tap]:
     if n == count:
         return [(np.arange(n), np.ones_like(like, shape=(n,)), np.ones(n, dtype=bool))]
     real = np.maximum(_places(like, n, count, scale, align_corners), 0)
@@ -49,8 +52,8 @@ def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: boo
     part = np.minimum(np.maximum(real - first, 0), 1)
     used = np.ones(count, dtype=bool)
     taps = [
-        (first, 1 - leave_kernel(part), used),
-        (np.minimum(first + 1, n - 1), leave_kernel(part), used),
+        (first, 1 - stored(part), used),
+        (np.minimum(first + 1, n - 1), stored(part), used),
     ]
     slack = 2.0**-18 * (1 + first)
     below, above = np.less(part, slack), np.less(1 - part, slack)
@@ -58,8 +61,8 @@ def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: boo
         # Weights of 0 with an error, where rounding decides between two neighbours.
         aside = part - plain(part)
         taps += [
-            (np.maximum(first - 1, 0), leave_kernel(np.where(below, aside, 0)), below),
-            (np.minimum(first + 2, n - 1), leave_kernel(np.where(above, aside, 0)), above),
+            (np.maximum(first - 1, 0), stored(np.where(below, aside, 0)), below),
+            (np.minimum(first + 2, n - 1), stored(np.where(above, aside, 0)), above),
         ]
     return taps
 
@@ -77,7 +80,9 @@ def _far(t: Array) -> Array:
     return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
 
 
-def _cubic_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> list[Tap]:
+def _cubic_taps(
+    like: Array, n: int, count: int, scale: Any, align_corners: bool, stored: Stored
+) -> list[Tap]:
     if n == count:
         return [(np.arange(n), np.ones_like(like, shape=(n,)), np.ones(n, dtype=bool))]
     real = _places(like, n, count, scale, align_corners)
@@ -85,9 +90,7 @@ def _cubic_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool
     part = real - first
     weights = (_far(part + 1), _near(part), _near(1 - part), _far(2 - part))
     used = np.ones(count, dtype=bool)
-    return [
-        (np.clip(first + k - 1, 0, n - 1), leave_kernel(w), used) for k, w in enumerate(weights)
-    ]
+    return [(np.clip(first + k - 1, 0, n - 1), stored(w), used) for k, w in enumerate(weights)]
 
 
 def _taps(
@@ -97,11 +100,17 @@ def _taps(
     output_size: Sizes | None = None,
     align_corners: bool = False,
     *scales: Any,
+    stored: Stored = leave_kernel,
     **named: Any,
 ) -> list[list[Tap]]:
-    """Return the taps of each axis."""
+    """Return the taps of each axis, with their weights as they are stored."""
     axes = scaled_axes(sizes, output_size, *scales, **named)
-    return [kind(like, *axis, align_corners) for axis in axes]
+    return [kind(like, *axis, align_corners, stored) for axis in axes]
+
+
+def _held(weight: Array) -> Array:
+    """Keep a weight in the kernel's own format, as backward does."""
+    return weight
 
 
 def _resampled(x: Array, taps: list[list[Tap]]) -> Array:
@@ -126,7 +135,7 @@ def _given_back(g: Array, x: Array, taps: list[list[Tap]]) -> Array:
         places.append(index[kept])
         terms.append(term[kept])
     weights = np.concatenate(terms)
-    total = np.bincount(np.concatenate(places), weights=weights, minlength=x.size)
+    total = scattered(weights, np.concatenate(places), x.size)
     return np.reshape(total, x.shape)
 
 
@@ -162,7 +171,7 @@ def upsample_bilinear2d(
     kernel=ALWAYS,
 )
 def _(g: Array, x: Array, **how: Any) -> Array:
-    return _given_back(g, x, _taps(_linear_taps, g, x.shape[2:], **how))
+    return _given_back(g, x, _taps(_linear_taps, g, x.shape[2:], stored=_held, **how))
 
 
 @rule(
@@ -193,4 +202,4 @@ def upsample_bicubic2d(
     kernel=ALWAYS,
 )
 def _(g: Array, x: Array, **how: Any) -> Array:
-    return _given_back(g, x, _taps(_cubic_taps, g, x.shape[2:], **how))
+    return _given_back(g, x, _taps(_cubic_taps, g, x.shape[2:], stored=_held, **how))
