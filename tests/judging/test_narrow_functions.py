@@ -92,19 +92,20 @@ class Table(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (words,), (shape, dtype) = ctx.saved_tensors, ctx.form
         total = torch.zeros(shape, dtype=dtype)
-        total.index_add_(0, words, grads[0].to(dtype))
+        for word, g in zip(words, grads[0].to(dtype), strict=True):
+            total[word] += g
         return total.to(grads[0].dtype), None, None
 
 
 @pytest.mark.parametrize(("dtype", "verdict"), [(torch.float32, A), (torch.bfloat16, D)])
-def test_a_thousand_places_of_a_word_add_up_in_float32(
+def test_hundreds_of_places_of_a_word_add_up_in_float32(
     dtype: torch.dtype, verdict: gw.Verdict
 ) -> None:
     # In bfloat16 a sum of numbers below 1 stops at 256, where half of a step is 1.
     draws = torch.Generator().manual_seed(0)
     table = torch.randn(4, 8, generator=draws).to(torch.bfloat16).requires_grad_()
-    words = torch.zeros(1000, dtype=torch.int64)
-    g = (0.5 + 0.4 * torch.rand(1000, 8, generator=draws)).to(torch.bfloat16)
+    words = torch.zeros(600, dtype=torch.int64)
+    g = (0.5 + 0.4 * torch.rand(600, 8, generator=draws)).to(torch.bfloat16)
     with gw.watch(names={"table": table}) as witness:
         function: Any = Table.apply
         torch.autograd.backward(function(table, words, dtype), g)
