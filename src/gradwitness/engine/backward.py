@@ -143,10 +143,9 @@ def _stored(result: Any, dtype: str, arithmetic: Arithmetic | None) -> Any:
     if arithmetic is None or not isinstance(result, Bounded) or not result.arithmetic.final:
         return result
     final = min(result.arithmetic.final, unit_roundoff(dtype))
-    result = round_to_format(
-        Bounded(result.value, replace(result.arithmetic, final=final), *result.errors)
-    )
-    return Bounded(result.value, arithmetic, *result.errors)
+    kernel = replace(result.arithmetic, final=final)
+    stored = round_to_format(Bounded(result.value, kernel, *result.errors))
+    return Bounded(stored.value, arithmetic, *stored.errors)
 
 
 def _cotangents(
