@@ -144,4 +144,7 @@ def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
     return replace(arithmetic, unit=unit, store=final, final=0.0)
 
 
-COMPLEX_FUNCTIONS.update(("continue_from", "accumulate_in_format"))
+# Where a kernel stores its numbers, and in what format, whatever these are.
+COMPLEX_FUNCTIONS.update(
+    ("continue_from", "accumulate_in_format", "enter_kernel", "leave_kernel", "round_to_format")
+)
