@@ -98,12 +98,8 @@ def _set(picture: Picture, chosen: View) -> Picture:
             for box in picture.boxes
         )
         picture = replace(picture, boxes=tuple(boxes))
-    if chosen.rightward is not None:
-        direction = Direction.RIGHT if chosen.rightward else Direction.DOWN
-    else:
-        is_small = len(picture.boxes) <= 2 * _MOST_BOXES[0]
-        direction = Direction.FIT if is_small else Direction.DOWN
-    return replace(picture, direction=direction)
+    direction = {None: Direction.FIT, True: Direction.RIGHT, False: Direction.DOWN}
+    return replace(picture, direction=direction[chosen.rightward])
 
 
 def _folded(picture: Picture, root: Group, chosen: View, most: int) -> Picture:
