@@ -288,6 +288,21 @@ def test_nothing_covers_anything_in_the_picture_of_the_experiment(chosen: View) 
             assert left >= right2 or left2 >= right or top >= bottom2 or top2 >= bottom
 
 
+@pytest.mark.parametrize("direction", [Direction.DOWN, Direction.RIGHT])
+def test_names_of_cut_arrows_have_room(direction: Direction) -> None:
+    chain = [box(f"c{number}") for number in range(40)]
+    arrows = [Arrow(f"c{n}", f"c{n + 1}", Flow.GRADIENT, "dx", "(2,3)") for n in range(39)]
+    arrows += [Arrow(b.key, "leaf", Flow.GRADIENT, "a long name", "(2,3)") for b in chain]
+    leaf = box("leaf", Role.LEAF, title="a leaf with a long name")
+    source = picture(*chain, leaf, arrows=tuple(arrows))
+    sheet = arrange(replace(source, direction=direction))
+    assert sheet.layout.cut.sum() == 39
+    for label in sheet.labels:
+        for x, y, card in zip(sheet.layout.x, sheet.layout.y, sheet.cards, strict=True):
+            beside = label.right <= x or label.left >= x + card.width
+            assert beside or label.y + 6 <= y or label.y - 6 >= y + card.height
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.integers(2, 8), st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=12))
 def test_labels_of_any_small_picture_stay_off_the_boxes(
