@@ -156,6 +156,18 @@ def test_equal_blocks_are_folded_and_a_wrong_one_stands_out() -> None:
             assert arrow.wrong == keys[arrow.target].inherits
 
 
+def test_of_equal_steps_a_wrong_one_is_not_folded_away() -> None:
+    boxes = tuple(
+        Box(f"n{n}", Role.OPERATION, f"SinBackward0 #{n}", (f"x{n} = sin(x)",), short="sin",
+            verdict=Verdict.DISAGREES if n == 30 else Verdict.AGREES, when=60 - n, inherits=n > 30)
+        for n in range(60)
+    )  # fmt: skip
+    arrows = tuple(Arrow(f"n{n}", f"n{n + 1}", Flow.GRADIENT) for n in range(59))
+    shown = view(Picture("", "", boxes, arrows), View(depth=0))
+    assert titles(shown) == ["30 x SinBackward0", "SinBackward0", "29 x SinBackward0"]
+    assert [box.inherits for box in shown.boxes] == [False, False, True]
+
+
 def test_modules_can_be_chosen_and_their_neighbours_stay_closed() -> None:
     model, x = Blocks(), torch.randn(2, 4)
     whole = recorded(lambda: model(x).sum(), model)
