@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+import pytest
 import torch
 from torch import nn
 
 import gradwitness as gw
 from gradwitness.report.picture.graph import draw
 from gradwitness.report.picture.picture import Box, Flow, Picture, Role
+from gradwitness.report.picture.svg import write_svg
+from gradwitness.report.picture.view import view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,3 +125,12 @@ def test_who_asks_for_some_gradients_misses_none() -> None:
     with gw.watch(model) as witness:
         torch.autograd.grad(model(x).sum(), [model.weight])
     assert not missing(draw(witness.tape, witness.report, title=""))
+
+
+def test_a_pass_that_torch_refused_still_has_a_picture() -> None:
+    model, x = nn.Linear(2, 2).requires_grad_(requires_grad=False), torch.randn(3, 2)
+    with gw.watch(model) as witness, pytest.raises(RuntimeError, match="does not require grad"):
+        model(x).sum().backward()
+    drawn = draw(witness.tape, witness.report, title="")
+    assert [box.lines[0] for box in drawn.boxes] == ["weight and bias"]
+    write_svg(view(drawn))
