@@ -16,6 +16,7 @@ import gradwitness
 from gradwitness._ending import exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
+from gradwitness.report.derivation import WHOLE, derivation_of
 from gradwitness.report.save import PICTURE, TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
 from gradwitness.verdict import worst
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from gradwitness.judging.finding import Report
     from gradwitness.report.save import Materials
-    from gradwitness.tape import Tape
 
 app = typer.Typer(
     help="An independent witness for gradients.",
@@ -110,7 +109,7 @@ def run(
     given = {name: value for name, value in changes.items() if value is not None}
     config = experiment.preset(preset, **given)
     outcome = experiment.run(config, None if weights is None else experiment.load_weights(weights))
-    derivation = None if explain is None else _derivation(outcome.tape, outcome.report, explain)
+    derivation = None if explain is None else derivation_of(outcome.tape, outcome.report, explain)
     written = write_folder(out, outcome)
     if json:
         typer.echo(dumps(outcome_record(outcome)), nl=False)
@@ -148,6 +147,12 @@ def check(
             help="a custom function that may run again to measure its slopes; repeatable",
         ),
     ] = None,
+    show_page: Annotated[
+        bool, typer.Option("--open", help="show the report as a page in the browser")
+    ] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="leave source lines and values out of the page")
+    ] = False,
     github: Annotated[
         bool, typer.Option("--github", help="also annotate wrong steps in a GitHub workflow")
     ] = False,
@@ -160,6 +165,7 @@ def check(
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.claims import judge_claims, positive
+    from gradwitness.api.pages import page_of, show
     from gradwitness.api.targets import probes_of, run_target
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
@@ -171,7 +177,7 @@ def check(
     from gradwitness.report.tables.probes import probe_record, probes
     from gradwitness.report.tables.terminal import summary
 
-    _require_endings(save)
+    _require_endings(save, *(("page",) if redact else ()))
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     digits = positive(digits)
@@ -182,9 +188,11 @@ def check(
     tape, report = run.tape, replace(run.report.judging(judge), digits=digits)
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
-    claimed = None if claimed is None else claimed.requiring(digits)
-    derivation = None if explain is None else _derivation(tape, report, explain)
-    _save(save, dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ()))
+    claimed = claimed and claimed.requiring(digits)
+    derivation = None if explain is None else derivation_of(tape, report, explain)
+    page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
+    materials = {**materials_of(tape, report), "page": lambda: page}
+    _save(save, {**materials, **(claimed.materials() if claimed else {})})
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
         record = report_record(report) if claimed is None else claimed.record()
@@ -194,6 +202,8 @@ def check(
         parts += [probes(probed)] if probed else []
         parts += [] if claimed is None else [claims_table(claimed.runs)]
         _show(derivation, *parts)
+    if show_page:
+        typer.echo(show(page, save or ()), err=json)
     if github:
         # GitHub reads both streams, and JSON must stay alone in its own.
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
@@ -363,16 +373,6 @@ def _show(derivation: str | None, *parts: RenderableType) -> None:
         shown.print(derivation, soft_wrap=True)
 
 
-def _derivation(tape: Tape, report: Report, wanted: str) -> str:
-    from gradwitness.report.explain import explain as explain_all
-    from gradwitness.report.trace import trace
-
-    return explain_all(tape, report) if wanted == _ALL else trace(tape, report, wanted)
-
-
-_ALL = "all"
-
-
 def _with_explain_value(arguments: list[str]) -> list[str]:
     """Let ``--explain`` stand alone: it then explains everything."""
     completed = []
@@ -380,7 +380,7 @@ def _with_explain_value(arguments: list[str]) -> list[str]:
         completed.append(word)
         following = arguments[place + 1 : place + 2]
         if word == "--explain" and (not following or following[0].startswith("-")):
-            completed.append(_ALL)
+            completed.append(WHOLE)
     return completed
 
 
