@@ -24,6 +24,7 @@ export function statesOf(gradients) {
 function Plot({ label, values, glyphs, names, log, onPick }) {
   const place = useRef(null);
   useEffect(() => {
+    const box = place.current;
     const colours = theme();
     const known = values.filter((v) => v !== null);
     const [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
@@ -31,7 +32,7 @@ function Plot({ label, values, glyphs, names, log, onPick }) {
     const clipped = (name) => (name.length > 16 ? `${name.slice(0, 15)}\u2026` : name);
     const plot = new uPlot(
       {
-        width: place.current.clientWidth,
+        width: box.clientWidth,
         height: 260,
         legend: { show: false },
         cursor: { drag: { x: false, y: false }, points: { show: false } },
@@ -40,7 +41,7 @@ function Plot({ label, values, glyphs, names, log, onPick }) {
           {
             stroke: colours.quiet, grid: { show: false }, ticks: { stroke: colours.line }, rotate: -40, size: 96, space: 18,
             splits: () => values.map((_, i) => i), values: (_, splits) => {
-              const each = Math.ceil(splits.length / (place.current.clientWidth / 30));
+              const each = Math.ceil(splits.length / (box.clientWidth / 30));
               return splits.map((i) => (i % each ? null : clipped(names[i])));
             },
           },
@@ -62,10 +63,10 @@ function Plot({ label, values, glyphs, names, log, onPick }) {
         },
       },
       [values.map((_, i) => i), shown],
-      place.current,
+      box,
     );
-    const resized = new ResizeObserver(() => plot.setSize({ width: place.current.clientWidth, height: 260 }));
-    resized.observe(place.current);
+    const resized = new ResizeObserver(() => plot.setSize({ width: box.clientWidth, height: 260 }));
+    resized.observe(box);
     const pick = () => plot.cursor.idx !== null && onPick(plot.cursor.idx);
     plot.over.addEventListener("click", pick);
     return () => {

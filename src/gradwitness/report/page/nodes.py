@@ -21,6 +21,7 @@ _LISTED = 12
 def node_columns(tape: Tape, names: Names) -> Columns:
     """Return one line for each node; what is a list in it stands on lines of its own."""
     nodes = tape.nodes
+    origins = _origins(tape)
     columns = Columns()
     columns.texts("name", (node.name for node in nodes))
     columns.texts("kind", (node.kind for node in nodes))
@@ -29,7 +30,7 @@ def node_columns(tape: Tape, names: Names) -> Columns:
     columns.texts("line", (relative(_line(tape, node)) for node in nodes))
     columns.texts("forward", ("\n".join(_forward(tape, names, node)) for node in nodes))
     columns.texts("sends", ("\n".join(_sends(tape, names, node)) for node in nodes))
-    columns.texts("tensors", ("\n".join(_tensors(tape, names, node)) for node in nodes))
+    columns.texts("tensors", ("\n".join(_tensors(tape, names, origins, node)) for node in nodes))
     return columns
 
 
@@ -76,7 +77,20 @@ def _sends(tape: Tape, names: Names, node: Node) -> list[str]:
     ]
 
 
-def _tensors(tape: Tape, names: Names, node: Node) -> list[str]:
+def _origins(tape: Tape) -> dict[int, str]:
+    """Return the user's name of each value that has one, and for its views, whose they are."""
+    origins = {value.id: value.name for value in tape.values if value.name}
+    for call in tape.calls:
+        viewed = next(iter(call.operands), None) if call.is_view else None
+        if viewed in origins:
+            name = origins[viewed].removeprefix("view of ")
+            for output in call.outputs:
+                if output is not None:
+                    origins.setdefault(output, f"view of {name}")
+    return origins
+
+
+def _tensors(tape: Tape, names: Names, origins: dict[int, str], node: Node) -> list[str]:
     """Return symbol, shape and dtype, the user's name, and what it is to the node, of each."""
     uses: dict[int, list[str]] = {}
     for call in calls_of(tape, node)[:1]:
@@ -85,16 +99,18 @@ def _tensors(tape: Tape, names: Names, node: Node) -> list[str]:
         for output in call.outputs:
             if output is not None:
                 uses.setdefault(output, []).append("result")
-    for name, value in node.saved:
-        if value is not None:
-            uses.setdefault(value, []).append(f"saved as {name}")
+    lost = []
+    for name, saved in node.saved:
+        if saved is None:
+            lost.append(f"\t\t\t\tsaved as {name}: changed since, or not recorded")
+        else:
+            uses.setdefault(saved, []).append(f"saved as {name}")
     if node.leaf is not None:
         uses[node.leaf] = ["leaf"]
     lines = []
     for number, said in uses.items():
         value = tape.values[number]
-        fields = (names.of(number), shaped(value.shape), value.dtype, value.name, ", ".join(said))
+        name = origins.get(number, "")
+        fields = (names.of(number), shaped(value.shape), value.dtype, name, ", ".join(said))
         lines.append("\t".join(fields))
-    lost = [f"\t\t\t\tsaved as {name}: changed since, or not recorded" for name, v in node.saved
-            if v is None]  # fmt: skip
     return lines + lost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,9 +141,8 @@ def _operation(tape: Tape, finding: Finding) -> str:
 
 
 def _number(number: complex) -> str:
-    if isinstance(number, complex):
-        return f"{number:.9g}"
-    return "" if math.isnan(number) else f"{number:.9g}"
+    written = f"{number:.9g}"
+    return "" if written == "nan" else written
 
 
 def _or_none(number: int | None) -> Any:

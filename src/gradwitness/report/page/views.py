@@ -166,14 +166,11 @@ def _laid_out(boxes: list[_Box], arrows: list[_Arrow], depth: int | None) -> Col
     targets = [position[arrow.target] for arrow in arrows]
     layout = lay_out(widths, heights, sources, targets)
     columns = Columns(depth=depth, width=layout.width, height=layout.height)
-    for name, numbers in {
-        "x": layout.x,
-        "y": layout.y,
-        "w": widths,
-        "h": heights,
-        "norm": [arrow.norm for arrow in arrows],
-    }.items():
-        columns.numbers(name, numbers, np.float32)
+    columns.numbers("x", layout.x, np.float32)
+    columns.numbers("y", layout.y, np.float32)
+    columns.numbers("w", widths, np.float32)
+    columns.numbers("h", heights, np.float32)
+    columns.numbers("norm", [arrow.norm for arrow in arrows], np.float32)
     columns.numbers("verdict", [box.verdict for box in boxes], np.uint8)
     columns.texts("key", (box.key for box in boxes))
     columns.texts("lines", ("\n".join(texts) for texts in lines))
