@@ -59,7 +59,7 @@ class Browser:
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Run a script in the page and return what it returns."""
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def text(self, selector: str) -> str:
         """Return the text that an element shows."""
@@ -129,4 +129,4 @@ class Browser:
         return [entry["message"] for entry in log]
 
     def _tell(self, command: str, arguments: dict[str, Any]) -> Any:
-        return self.driver.execute_cdp_cmd(command, arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_cdp_cmd(command, arguments)

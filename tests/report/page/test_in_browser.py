@@ -73,7 +73,7 @@ def rows(browser: Browser, table: str = "#steps") -> list[list[str]]:
 def drawing(browser: Browser) -> str:
     """Return the graph's pixels, once they are drawn."""
     browser.run("return document.querySelector('.drawing').dataset.milliseconds")
-    browser.driver.execute_async_script(  # type: ignore[no-untyped-call]
+    browser.driver.execute_async_script(
         "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
     )
     found = browser.run("return document.querySelector('.drawing').toDataURL()")
@@ -87,12 +87,12 @@ def address(browser: Browser) -> str:
 
 def test_the_first_screen_needs_no_script(browser: Browser, swish: tuple[Path, Any]) -> None:
     tell = browser.driver.execute_cdp_cmd
-    tell("Emulation.setScriptExecutionDisabled", {"value": True})  # type: ignore[no-untyped-call]
+    tell("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.driver.get(swish[0].as_uri())
         body = browser.driver.find_element("tag name", "body").text
     finally:
-        tell("Emulation.setScriptExecutionDisabled", {"value": False})  # type: ignore[no-untyped-call]
+        tell("Emulation.setScriptExecutionDisabled", {"value": False})
     for said in ("DISAGREES", "SwishBackward #3", "swish.py:21", "return x * torch.sigmoid(x)"):
         assert said in body
     assert "need JavaScript" in body
@@ -290,7 +290,7 @@ def test_gradients_that_are_none(browser: Browser, tmp_path: Path) -> None:
     leaves = {name: torch.ones((), requires_grad=True) for name in names}
     with gradwitness.watch(names=leaves) as witness:
         for name, factor in names.items():
-            (leaves[name] * factor).backward()
+            (leaves[name] * factor).backward()  # type: ignore[no-untyped-call]
     witness.save(tmp_path / "a.html")
     browser.open(tmp_path / "a.html")
     marks = browser.text("#charts .marks")

@@ -234,7 +234,8 @@ def test_a_recording_cannot_name_a_file_to_read(tmp_path: Path) -> None:
 
 def test_what_else_was_judged_is_on_the_page(tmp_path: Path) -> None:
     claims = tmp_path / "claims.npz"
-    np.savez(claims, **{"first.weight": np.zeros((8, 4), np.float32)})
+    arrays: dict[str, Any] = {"first.weight": np.zeros((8, 4), np.float32)}
+    np.savez(claims, **arrays)
     with pytest.raises(SystemExit) as end:
         main(
             ["check", f"{SWISH}:step", "--claims", str(claims), "--save", str(tmp_path / "a.html")]
@@ -273,7 +274,12 @@ def test_open_shows_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda address: shown.append(address) or True)
+
+    def opened(address: str) -> bool:
+        shown.append(address)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", opened)
     saved = tmp_path / "a.html"
     for words in (["--save", str(saved)], [], ["--json"]):
         with pytest.raises(SystemExit) as end:
