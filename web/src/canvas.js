@@ -185,7 +185,9 @@ export class GraphCanvas {
     const [x, y, w, h] = [view.x[box], view.y[box], view.w[box], view.h[box]];
     const verdict = view.verdict[box];
     const { fill, ink } = this.colourOf(box);
-    c.fillStyle = fill;
+    const isSmall = transform.k < TEXT_FROM;
+    // Without its text, a box is seen by its colour alone.
+    c.fillStyle = isSmall && this.mode === "verdict" ? colours.edges[verdict] : fill;
     c.strokeStyle = colours.edges[verdict];
     c.lineWidth = verdict === DISAGREES ? 3 : 1.4;
     c.beginPath();
@@ -201,7 +203,7 @@ export class GraphCanvas {
     if (view.isModule(box) && transform.k > 0.15) {
       c.strokeRect(x + 4, y - 3, w - 8, 0);
     }
-    if (transform.k < TEXT_FROM) return;
+    if (isSmall) return;
     c.fillStyle = ink;
     c.textAlign = "left";
     c.textBaseline = "middle";
@@ -299,6 +301,8 @@ export class GraphCanvas {
     this.toMinimap = c.getTransform();
     c.drawImage(this.densityPicture(), 0, 0, view.width, view.height);
     const [left, top, right, bottom] = this.seen();
+    // Where all is in sight, it would only cover some of it.
+    minimap.style.visibility = left <= 0 && top <= 0 && right >= view.width && bottom >= view.height ? "hidden" : "";
     c.strokeStyle = this.colours.accent;
     c.lineWidth = (2 * ratio) / scale;
     c.strokeRect(left, top, right - left, bottom - top);
@@ -335,5 +339,5 @@ export function labelOf(view, arrow) {
   const [x, y, direction] = headOf(view, arrow);
   const norm = view.norm[arrow];
   const text = view.label(arrow) + (Number.isNaN(norm) ? "" : `  ${short(norm)}`);
-  return { text, x: x + 6, y: y - direction * (7 + 11 * (view.rank[arrow] % 4)) };
+  return { text, x: x + 6, y: y - direction * (13 + 11 * (view.rank[arrow] % 4)) };
 }

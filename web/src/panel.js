@@ -25,8 +25,8 @@ function Tensors({ text }) {
 function Gauge({ ratio }) {
   if (Number.isNaN(ratio)) return null;
   const share = ratio === 0 ? 0 : Math.min(Math.max((Math.log10(ratio) + 3) / 6, 0.02), 1);
-  return html`<div class="gauge" role="img" aria-label=${`error over bound: ${short(ratio)}`}>
-    <div class=${ratio > 1 ? "over" : "under"} style=${{ width: `${100 * share}%` }} /><span title="the bound" />
+  return html`<div class="gauge" role="img" title="Error over bound, from a thousandth to a thousand; the mark is the bound" aria-label=${`error over bound: ${short(ratio)}`}>
+    <div class=${ratio > 1 ? "over" : "under"} style=${{ width: `${100 * share}%` }} /><span />
   </div>`;
 }
 

@@ -76,6 +76,7 @@ class Browser:
     def click(self, selector: str) -> None:
         """Click an element as a user does, with the pointer."""
         self.element(selector).click()
+        self.settle()
 
     def element(self, selector: str) -> Any:
         """Return an element, scrolled into the middle of the window."""
@@ -88,16 +89,26 @@ class Browser:
         from selenium.webdriver.support.ui import Select
 
         Select(self.element(selector)).select_by_visible_text(label)
+        self.settle()
 
     def write(self, selector: str, text: str) -> None:
         """Replace the text of a field."""
         field = self.element(selector)
         field.clear()
         field.send_keys(text)
+        self.settle()
 
     def press(self, selector: str, *keys: str) -> None:
         """Press keys where an element has the focus."""
         self.element(selector).send_keys(*keys)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the page has drawn what follows from the last event."""
+        self.driver.execute_async_script(
+            "const done = arguments[0];"
+            "setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 10)"
+        )
 
     def until(self, is_so: Callable[[], Any]) -> None:
         """Wait until something is so."""

@@ -72,10 +72,7 @@ def rows(browser: Browser, table: str = "#steps") -> list[list[str]]:
 
 def drawing(browser: Browser) -> str:
     """Return the graph's pixels, once they are drawn."""
-    browser.run("return document.querySelector('.drawing').dataset.milliseconds")
-    browser.driver.execute_async_script(
-        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
-    )
+    browser.settle()
     found = browser.run("return document.querySelector('.drawing').toDataURL()")
     assert isinstance(found, str)
     return found

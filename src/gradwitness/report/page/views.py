@@ -12,6 +12,7 @@ from gradwitness.judging.finding import Step
 from gradwitness.report.page.columns import Columns
 from gradwitness.report.page.nodes import calls_of, module_of
 from gradwitness.report.page.steps import VERDICTS, owner, shaped
+from gradwitness.report.page.wrapping import wrapped
 from gradwitness.report.picture.layout import lay_out
 from gradwitness.verdict import Verdict, worst
 
@@ -82,7 +83,7 @@ class _Drawing:
     def folded(self, depth: int | None) -> tuple[list[_Box], list[_Arrow]]:
         """Return the boxes and arrows with modules folded to a depth; None folds none."""
         boxes: dict[str, _Box] = {}
-        keys = [self._key(number, depth) for number in range(len(self._tape.nodes))]
+        keys = self._keys(depth)
         for number, key in enumerate(keys):
             boxes.setdefault(key, _Box(key, [])).nodes.append(number)
         for box in boxes.values():
@@ -93,11 +94,14 @@ class _Drawing:
             arrows.append(arrow)
         return list(boxes.values()), _merged(arrows)
 
-    def _key(self, number: int, depth: int | None) -> str:
-        module = self.modules[number]
-        if depth is None or not module:
-            return f"n{number}"
-        return "m" + ".".join(module.split(".")[:depth])
+    def _keys(self, depth: int | None) -> list[str]:
+        """Return the key of each node's box: its module's, or its own where it is alone in it."""
+        modules = [".".join(module.split(".")[:depth]) for module in self.modules]
+        counts = Counter(modules)
+        return [
+            f"n{number}" if depth is None or not module or counts[module] == 1 else f"m{module}"
+            for number, module in enumerate(modules)
+        ]
 
     def _fill(self, box: _Box) -> None:
         findings = [f for number in box.nodes for f in self._findings.get(number, ())]
@@ -164,7 +168,7 @@ def _laid_out(boxes: list[_Box], arrows: list[_Arrow], depth: int | None) -> Col
     position = {box.key: number for number, box in enumerate(boxes)}
     sources = [position[arrow.source] for arrow in arrows]
     targets = [position[arrow.target] for arrow in arrows]
-    layout = lay_out(widths, heights, sources, targets)
+    layout = wrapped(lay_out(widths, heights, sources, targets), heights)
     columns = Columns(depth=depth, width=layout.width, height=layout.height)
     columns.numbers("x", layout.x, np.float32)
     columns.numbers("y", layout.y, np.float32)
