@@ -10,6 +10,8 @@ const FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace";
 const MOST_BOXES = 4000;
 const DENSITY = 2048;
 const TEXT_FROM = 0.4, LABELS_FROM = 0.62, MARGIN = 24;
+// The width of a character for each pixel of its height; the smallest text that can be read.
+const CHAR = 0.61, LEAST_TEXT = 4.5;
 
 export class GraphCanvas {
   constructor(canvas, minimap, { onPick, onOpen }) {
@@ -66,7 +68,8 @@ export class GraphCanvas {
     this.minimap.height = this.minimap.clientHeight * ratio;
     if (this.view) {
       this.zoom.scaleExtent([this.fitting() / 2, 4]);
-      this.redraw();
+      // At once: a canvas of another size is empty.
+      this.drawAll();
     }
   }
   fitting() {
@@ -130,11 +133,14 @@ export class GraphCanvas {
     this.waiting = true;
     requestAnimationFrame(() => {
       this.waiting = false;
-      const started = performance.now();
-      this.draw();
-      this.drawMinimap();
-      this.canvas.dataset.milliseconds = (performance.now() - started).toFixed(1);
+      this.drawAll();
     });
+  }
+  drawAll() {
+    const started = performance.now();
+    this.draw();
+    this.drawMinimap();
+    this.canvas.dataset.milliseconds = (performance.now() - started).toFixed(1);
   }
   draw() {
     const { context: c, view, transform, ratio } = this;
@@ -203,11 +209,21 @@ export class GraphCanvas {
     if (view.isModule(box) && transform.k > 0.15) {
       c.strokeRect(x + 4, y - 3, w - 8, 0);
     }
-    if (isSmall) return;
+    const lines = view.lines(box).split("\n");
+    c.textBaseline = "middle";
+    if (isSmall) {
+      // Its first line alone, of a module the end of it, as large as there is room for.
+      const line = view.isModule(box) ? lines[0].split(".").slice(-2).join(".") : lines[0];
+      const size = Math.min((w - 12) / (line.length * CHAR), 0.6 * h);
+      if (size * transform.k < LEAST_TEXT) return;
+      c.fillStyle = this.mode === "verdict" ? colours.paper : ink;
+      c.font = `bold ${size}px ${FONT}`;
+      c.textAlign = "center";
+      c.fillText(line, x + w / 2, y + h / 2);
+      return;
+    }
     c.fillStyle = ink;
     c.textAlign = "left";
-    c.textBaseline = "middle";
-    const lines = view.lines(box).split("\n");
     lines.forEach((line, i) => {
       c.font = `${i ? "" : "bold "}11px ${FONT}`;
       c.fillText(line, x + 10, y + 6 + 8.5 + 17 * i);

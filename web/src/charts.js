@@ -8,6 +8,8 @@ import { DISAGREES } from "./verdicts.js";
 
 // Of a root mean square, against the largest one; and of a norm as it is.
 const VANISHING = 1e-6, EXPLODING = 1e3;
+// Beyond so many, the usual ones are dots.
+const MANY = 500;
 const GLYPHS = { usual: "\u25cf", vanishing: "\u25bd", exploding: "\u25b3", zero: "\u25cb", "not finite": "\u2715", absent: "\u2013" };
 
 export function statesOf(gradients) {
@@ -27,7 +29,10 @@ function Plot({ label, values, glyphs, names, log, onPick }) {
     const box = place.current;
     const colours = theme();
     const known = values.filter((v) => v !== null);
-    const [low, high] = known.length ? [Math.min(...known), Math.max(...known)] : [0, 1];
+    const [low, high] = known.length
+      ? known.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity])
+      : [0, 1];
+    const isMany = values.length > MANY;
     const shown = values.map((v, i) => v ?? (glyphs[i] === GLYPHS.zero ? low : high));
     const clipped = (name) => (name.length > 16 ? `${name.slice(0, 15)}\u2026` : name);
     const plot = new uPlot(
@@ -57,7 +62,9 @@ function Plot({ label, values, glyphs, names, log, onPick }) {
             c.textBaseline = "middle";
             shown.forEach((v, i) => {
               c.fillStyle = glyphs[i] === GLYPHS.usual ? colours.accent : colours.edges[DISAGREES];
-              c.fillText(glyphs[i], u.valToPos(i, "x", true), u.valToPos(v, "y", true));
+              const [x, y] = [u.valToPos(i, "x", true), u.valToPos(v, "y", true)];
+              if (isMany && glyphs[i] === GLYPHS.usual) c.fillRect(x - 1, y - 1, 2, 2);
+              else c.fillText(glyphs[i], x, y);
             });
           }],
         },

@@ -135,7 +135,7 @@ function Graph({ data, at, graph, view, number, onView, onPick, onOpen, onStep }
     <h2>Graph <span class="quiet">${view ? `${view.boxes.toLocaleString("en")} boxes, ${data.nodes.count.toLocaleString("en")} nodes` : ""}</span></h2>
     <div class="bar">
       ${data.views > 1 && html`<label>show<select id="fold" value=${number} onChange=${(e) => onView(Number(e.target.value))}>
-        ${Array.from({ length: data.views }, (_, i) => html`<option key=${i} value=${i}>${i === data.views - 1 ? "every node" : i ? `modules to depth ${i + 1}` : "modules"}</option>`)}
+        ${Array.from({ length: data.views }, (_, i) => html`<option key=${i} value=${i}>${i === data.views - 1 ? "every node" : i ? `depth ${i + 1}` : "modules"}</option>`)}
       </select></label>`}
       <label>colour<select id="mode" value=${mode} onChange=${(e) => { setMode(e.target.value); graph.current.colourBy(e.target.value); }}>
         ${MODES.map((word) => html`<option key=${word} value=${word}>${word}</option>`)}

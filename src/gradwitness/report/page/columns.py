@@ -41,10 +41,16 @@ class Columns:
 
     def texts(self, name: str, texts: Iterable[str]) -> None:
         """Add a column of texts, with what cannot be seen written out but line ends and tabs."""
-        shown = ("\t".join(map(printable, text.split("\t"))) for text in texts)
-        numbers = [self._texts.setdefault(text, len(self._texts)) for text in shown]
+        numbers = [self._number(text) for text in texts]
         self.numbers(name, numbers, np.uint32)
         self._of_texts.append(name)
+
+    def _number(self, text: str) -> int:
+        number = self._texts.get(text)
+        if number is None:
+            shown = "\t".join(map(printable, text.split("\t")))
+            number = self._texts.setdefault(shown, len(self._texts))
+        return number
 
     def packed(self) -> str:
         """Return the table as text; the same table gives the same text."""

@@ -28,7 +28,7 @@ _CHAR, _LINE, _ROOM = 6.7, 17.0, 24.0
 _LONGEST = 44
 UNJUDGED = len(VERDICTS)
 # Folding deeper than this shows little that the whole does not.
-_MOST_VIEWS = 4
+_MOST_DEPTH = 5
 
 
 @dataclass
@@ -52,10 +52,10 @@ class _Arrow:
 def views(tape: Tape, report: Report, names: Names) -> list[Columns]:
     """Return the graph folded to each depth that differs from the others, and then whole."""
     drawing = _Drawing(tape, report, names)
-    depths = sorted({len(module.split(".")) for module in drawing.modules if module})
+    deepest = max((len(module.split(".")) for module in drawing.modules if module), default=0)
     made: list[Columns] = []
     counts: set[int] = set()
-    for depth in [*depths[: _MOST_VIEWS - 1], None]:
+    for depth in [*range(1, min(deepest, _MOST_DEPTH) + 1), None]:
         boxes, arrows = drawing.folded(depth)
         if len(boxes) not in counts:
             made.append(_laid_out(boxes, arrows, depth))
@@ -170,10 +170,11 @@ def _laid_out(boxes: list[_Box], arrows: list[_Arrow], depth: int | None) -> Col
     targets = [position[arrow.target] for arrow in arrows]
     layout = wrapped(lay_out(widths, heights, sources, targets), heights)
     columns = Columns(depth=depth, width=layout.width, height=layout.height)
-    columns.numbers("x", layout.x, np.float32)
-    columns.numbers("y", layout.y, np.float32)
-    columns.numbers("w", widths, np.float32)
-    columns.numbers("h", heights, np.float32)
+    # Whole pixels take a third of the room.
+    columns.numbers("x", np.rint(layout.x), np.float32)
+    columns.numbers("y", np.rint(layout.y), np.float32)
+    columns.numbers("w", np.rint(widths), np.float32)
+    columns.numbers("h", np.rint(heights), np.float32)
     columns.numbers("norm", [arrow.norm for arrow in arrows], np.float32)
     columns.numbers("verdict", [box.verdict for box in boxes], np.uint8)
     columns.texts("key", (box.key for box in boxes))
@@ -185,7 +186,7 @@ def _laid_out(boxes: list[_Box], arrows: list[_Arrow], depth: int | None) -> Col
     columns.texts("label", (arrow.label for arrow in arrows))
     pieces = [piece for route in layout.routes for piece in route]
     points = np.concatenate([*pieces, np.zeros((0, 2))])
-    columns.numbers("points", points.ravel(), np.float32)
+    columns.numbers("points", np.rint(points).ravel(), np.float32)
     columns.numbers("piece_end", np.cumsum([len(piece) for piece in pieces]), np.uint32)
     columns.numbers("route_end", np.cumsum([len(route) for route in layout.routes]), np.uint32)
     return columns
