@@ -191,8 +191,8 @@ def check(
     claimed = claimed and claimed.requiring(digits)
     derivation = None if explain is None else derivation_of(tape, report, explain)
     page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
-    materials = {**materials_of(tape, report), "page": lambda: page}
-    _save(save, {**materials, **(claimed.materials() if claimed else {})})
+    materials = {**materials_of(tape, report), **(claimed.materials() if claimed else {})}
+    _save(save, {**materials, "page": lambda: page})
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
         record = report_record(report) if claimed is None else claimed.record()
@@ -266,15 +266,14 @@ def grade(
     from gradwitness.api.targets import judged
     from gradwitness.grading.marks import grade as graded
     from gradwitness.grading.task import read_task
-    from gradwitness.report.tables.marks import marks_record, marks_table
+    from gradwitness.report.tables.marks import marks_materials
 
     _require_endings(save, *TEXTS)
     exercise = read_task(task)
     marks = graded(exercise, submission, *judged(exercise.target, keep=None))
-    record = marks_record(marks, answers=answers)
-    table = marks_table(marks, answers=answers)
-    _save(save, {"parts": lambda: [table], "record": lambda: record})
-    _print(json, lambda: record, lambda: [table])
+    materials = marks_materials(marks, answers=answers)
+    _save(save, materials)
+    _print(json, materials["record"], materials["parts"])
     raise typer.Exit(marks.verdict.exit_code)
 
 

@@ -61,7 +61,9 @@ def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
 def test_what_a_file_is_made_of_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(gw.InputError, match=r"unsupported extension '\.svg'; use \.txt, \.json$"):
         save(tmp_path / "a.svg", {"parts": list, "record": dict})
-    with pytest.raises(gw.InputError, match=r"unsupported extension '\.npz'; use \.txt, \.json$"):
+    with pytest.raises(
+        gw.InputError, match=r"unsupported extension '\.npz'; use \.txt, \.json, \.html$"
+    ):
         require_ending(tmp_path / "a.npz", *TEXTS)
     assert list(tmp_path.iterdir()) == []
 
@@ -74,7 +76,7 @@ def test_a_new_kind_of_file_is_one_entry(tmp_path: Path, monkeypatch: pytest.Mon
     save_report(tmp_path / "a.htm", given, gw.judge(given))
     assert (tmp_path / "a.htm").read_text() == "DISAGREES"
     assert endings().endswith(", .htm")
-    assert endings(*TEXTS) == ".txt, .json, .htm"
+    assert endings(*TEXTS) == ".txt, .json, .html, .htm"
     assert endings(*PICTURE) == ".svg, .dot, .pdf, .png"
 
 

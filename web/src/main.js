@@ -1,5 +1,5 @@
 import { render } from "preact";
-import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { GraphCanvas } from "./canvas.js";
 import { Charts } from "./charts.js";
 import { bytesOf, columnsOf, has } from "./data.js";
@@ -171,6 +171,7 @@ function App({ data }) {
   const [views, setViews] = useState(new Map([[data.first, data.firstView]]));
   const [filter, setFilter] = useState(Steps.NONE);
   const [dark, setDark] = useState(null);
+  const [errors, setErrors] = useState(null);
   const graph = useRef(null);
   const view = views.get(number);
   const whole = views.get(data.views - 1);
@@ -189,6 +190,11 @@ function App({ data }) {
     if (!whole) viewOf(data.views - 1).then((last) => setViews((before) => new Map(before).set(data.views - 1, last)));
   }, []);
   useEffect(() => {
+    // Unpacked when a node is first looked at.
+    if (at.node >= 0 && !errors) columnsOf("errors").then(setErrors);
+  }, [at]);
+  // Before the page says that it is ready.
+  useLayoutEffect(() => {
     const follow = () => {
       setPicked(-1);
       setAt(addressed(data));
@@ -236,7 +242,7 @@ function App({ data }) {
         ${picked >= 0 && view?.isModule(picked)
           ? html`<${ModulePanel} view=${view} box=${picked} data=${data} onOpen=${() => openBox(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
           : at.node >= 0
-            ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} around=${around(whole, at.node)} />`
+            ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} errors=${errors} around=${around(whole, at.node)} />`
             : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}
       </aside>
     </div>

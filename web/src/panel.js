@@ -1,5 +1,6 @@
 // Everything about one node of the graph, or about a folded module.
 import { html } from "./html.js";
+import { Errors, errorsOf } from "./errors.js";
 import { Formula } from "./formula.js";
 import { short } from "./numbers.js";
 import { Verdict } from "./verdicts.js";
@@ -30,7 +31,8 @@ function Gauge({ ratio }) {
   </div>`;
 }
 
-function Step({ steps, i, isPicked }) {
+function Step({ steps, errors, i, isPicked }) {
+  const map = errorsOf(errors, i);
   const facts = [
     ["x bound", short(steps.ratio[i])],
     ["error", short(steps.error[i])],
@@ -49,6 +51,7 @@ function Step({ steps, i, isPicked }) {
     <${Gauge} ratio=${steps.ratio[i]} />
     <dl class="facts grid">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi>${value}</bdi></dd></div>`)}</dl>
     <dl class="facts">${texts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi class="written">${value}</bdi></dd></div>`)}</dl>
+    ${map && html`<${Errors} errors=${map} />`}
   </details>`;
 }
 
@@ -58,7 +61,7 @@ function Neighbours({ heading, list, nodes }) {
     <a href=${`#n${node}`}><bdi>${nodes.name(node)}</bdi> #${node}</a> <span class="quiet"><bdi>${label}</bdi>${Number.isNaN(norm) ? "" : `, norm ${short(norm)}`}</span></li>`)}</ul>`;
 }
 
-export function NodePanel({ node, picked, data, around }) {
+export function NodePanel({ node, picked, data, errors, around }) {
   const { nodes, steps, stepsOf } = data;
   const own = stepsOf.get(node) ?? [];
   return html`<div class="panel-body">
@@ -71,7 +74,7 @@ export function NodePanel({ node, picked, data, around }) {
     <${Neighbours} heading="Gradients arrive from" list=${around.from} nodes=${nodes} />
     <${Neighbours} heading="and go to" list=${around.to} nodes=${nodes} />
     <h3>Steps</h3>
-    ${own.length ? own.map((i) => html`<${Step} key=${i} steps=${steps} i=${i} isPicked=${i === picked} />`) : html`<p class="quiet">Nothing here was judged.</p>`}
+    ${own.length ? own.map((i) => html`<${Step} key=${i} steps=${steps} errors=${errors} i=${i} isPicked=${i === picked} />`) : html`<p class="quiet">Nothing here was judged.</p>`}
   </div>`;
 }
 

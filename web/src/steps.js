@@ -10,7 +10,7 @@ import { Verdict, WORDS } from "./verdicts.js";
 const MOST_OFFERED = 300;
 const NONE = { verdict: "", step: "", module: "", operation: "", parameter: "", text: "" };
 
-const figure = (title, column, width = "5.2rem") => ({
+const figure = (title, column, width = "5.8rem") => ({
   title, width, kind: "figure", show: (i) => short(column[i]), raw: (i) => column[i],
 });
 const text = (title, column, width) => ({ title, width, show: column, raw: column, tip: column });

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     # What files are made of, by the names that the table has for it; made when it is needed.
     Materials = Mapping[str, Callable[[], Any]]
 
-TEXTS = ("parts", "record")
+TEXTS = ("parts", "record", "page")
 PICTURE = ("picture",)
 
 

@@ -178,6 +178,9 @@ def test_an_address_names_a_node_or_a_step(browser: Browser, swish: tuple[Path, 
     assert "SwishBackward #3" in panel
     assert "0.0290416759" in panel  # the worst number: what torch has
     assert "in module Net" in panel
+    browser.until(lambda: browser.count("#panel canvas.map") == 1)
+    assert "largest 0.0325" in browser.text("#panel .errors").replace("brightest", "largest")
+    assert browser.count("#panel .bars li") > 2
     browser.open(path, "#n5")
     assert browser.count("#panel math") > 3
     assert "first.weight" in browser.text("#panel")
@@ -293,6 +296,26 @@ def test_gradients_that_are_none(browser: Browser, tmp_path: Path) -> None:
     marks = browser.text("#charts .marks")
     for said in ("zero: w", "not finite: v", "vanishing: u", "exploding: t"):
         assert said in marks
+
+
+def test_a_redacted_page_works_too(
+    browser: Browser, swish: tuple[Path, Any], tmp_path: Path
+) -> None:
+    run = run_target(f"{SWISH}:step")
+    save_report(tmp_path / "a.html", run.tape, run.report, redact=True)
+    browser.open(tmp_path / "a.html", "#n3")
+    assert "SwishBackward #3" in browser.text("#panel")
+    assert browser.count("#panel canvas.map") == 0
+    browser.choose("#mode", "norm")
+    assert "Left out on request" in browser.text("#contains")
+
+
+def test_a_page_of_text(browser: Browser, tmp_path: Path) -> None:
+    claims = {"w": torch.ones(3).numpy()}
+    gradwitness.diff(claims, {"w": -claims["w"]}).save(tmp_path / "a.html")
+    browser.driver.get((tmp_path / "a.html").as_uri())
+    assert browser.text("h1").endswith("DISAGREES")
+    assert "wrong sign" in browser.text("pre")
 
 
 def test_light_and_dark(browser: Browser, swish: tuple[Path, Any], tmp_path: Path) -> None:

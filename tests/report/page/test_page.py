@@ -20,6 +20,7 @@ from capture.handmade import tape
 from gradwitness import experiment
 from gradwitness.api.targets import run_target
 from gradwitness.cli import main
+from gradwitness.report.page.error_maps import DECADES, _histogram, _map
 from gradwitness.report.page.page import write_page
 from gradwitness.report.page.subject import Subject
 from gradwitness.report.record import dumps, report_record
@@ -302,3 +303,50 @@ def test_a_report_without_gradients_or_numbers() -> None:
     said = " ".join(Parts(page).said)
     assert "INCONCLUSIVE" in said
     assert "No gradient was recorded." in said
+
+
+def test_judgements_about_no_program_are_a_page_of_text(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", -1.0)):
+        np.savez(tmp_path / f"{name}.npz", w=np.full(3, value))
+    page = tmp_path / "a.html"
+    with pytest.raises(SystemExit) as end:
+        main(["diff", *(str(tmp_path / f"{n}.npz") for n in "ab"), "--save", str(page)])
+    assert end.value.code == 1
+    parts = Parts(page.read_text())
+    said = " ".join(parts.said)
+    assert "DISAGREES" in said
+    assert "wrong sign" in said
+    assert parts.blocks == {}
+    assert parts.code["script"] == []
+
+
+def test_the_map_shows_where_the_error_is() -> None:
+    # Node 3 is p = z c: it should send c = (5, 6, 7), but its first number is 100 too large.
+    given = tape("d3")
+    report = gw.judge(given)
+    table = read(Parts(write_page(Subject(given, report, report.verdict))).blocks["errors"])
+    step = report.findings.index(report.wrong[0])
+    at = list(table["step"]).index(step)
+    assert (table["shape"][at], table["rows"][at], table["columns"][at]) == ("3", 1, 3)
+    end = table["end"][at]
+    assert list(table["cells"][end - 3 : end]) == [100.0, 0.0, 0.0]
+    width = len(table["decades"]) + 2
+    counts = table["counts"][at * width : (at + 1) * width]
+    # Two are zero; 100 / 7 is more than the largest number expected, which is the last decade.
+    assert list(counts) == [2, *[0] * (width - 3), 1, 0]
+
+
+def test_errors_are_counted_by_powers_of_ten() -> None:
+    errors = np.array([0.0, 0.9e-3, 5e-3, 2.0, np.inf, np.nan, 1e-30])
+    counts = dict(zip(DECADES, _histogram(errors, 1.0)[1:-1], strict=True))
+    assert {decade: n for decade, n in counts.items() if n} == {-3: 1, -2: 1, 0: 1, -16: 1}
+    assert _histogram(errors, 1.0)[[0, -1]].tolist() == [1, 2]
+
+
+def test_a_large_map_keeps_the_largest_error_of_each_cell() -> None:
+    errors = np.zeros((4, 16, 96))  # 64 rows and 96 columns, in 32 x 32 cells of 2 x 3
+    errors[3, 15, 95] = 7.0
+    errors[0, 0, 4] = 5.0
+    cells = _map(errors)
+    assert cells.shape == (32, 32)
+    assert (cells[31, 31], cells[0, 1], cells.sum()) == (7.0, 5.0, 12.0)

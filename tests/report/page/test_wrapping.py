@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def drawn(arrows: list[tuple[int, int]], count: int) -> tuple[Drawing, np.ndarray]:
     sizes = np.tile([[100.0], [40.0]], count)
     sources, targets = zip(*arrows, strict=True)
-    return wrapped(lay_out(*sizes, sources, targets), sizes[1]), sizes
+    return wrapped(lay_out(sizes[0], sizes[1], sources, targets), sizes[1]), sizes
 
 
 def chain(count: int, skip: int = 0) -> list[tuple[int, int]]:
@@ -66,7 +66,7 @@ def test_an_arrow_that_points_up_keeps_its_direction() -> None:
 def test_what_is_not_tall_stays_as_it_is() -> None:
     arrows = [(0, n) for n in range(1, 20)]
     drawing, sizes = drawn(arrows, 20)
-    layout = lay_out(*sizes, *zip(*arrows, strict=True))
+    layout = lay_out(sizes[0], sizes[1], *zip(*arrows, strict=True))
     assert np.array_equal(drawing.x, layout.x)
     assert np.array_equal(drawing.y, layout.y)
 

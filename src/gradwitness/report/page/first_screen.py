@@ -9,6 +9,7 @@ from gradwitness._printable import one_line
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import short
 from gradwitness.report.page.steps import shaped
+from gradwitness.report.page.subject import Texts
 from gradwitness.report.picture.looks import MARKS
 from gradwitness.report.tables.terminal import relative, required, told
 from gradwitness.verdict import Verdict
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 # Of gradients, notes and reasons; the rest is in the script's tables.
 _LISTED = 100
 _SENTENCES = {
-    Verdict.AGREES: "Every step and every gradient agrees with the witness.",
+    Verdict.AGREES: "All that was judged agrees with the witness.",
     Verdict.DISAGREES: "At least one number is not what the witness derives.",
     Verdict.INCONCLUSIVE: "Nothing disagrees, but not everything could be judged.",
 }
@@ -31,8 +32,8 @@ def first_screen(subject: Subject, names: Names) -> dict[str, Any]:
     """Return what the template needs, as plain data."""
     report = subject.report
     return {
-        "verdict": _verdict(subject.verdict),
-        "sentence": _SENTENCES[subject.verdict],
+        **text_screen(Texts(subject.verdict, subject.sections)),
+        "is_program": True,
         "required": required(report.digits, report.verdict, report.required).removeprefix(", "),
         "counts": _counts(report),
         "coverage": list(report.coverage().items()),
@@ -45,9 +46,19 @@ def first_screen(subject: Subject, names: Names) -> dict[str, Any]:
         "about": list(subject.tape.about.items()),
         "command": one_line(subject.command),
         "seed": subject.seed,
-        "sections": subject.sections,
         "contains": _contains(subject),
         "left_out": ["source lines", "values", "the command"] if subject.is_redacted else [],
+    }
+
+
+def text_screen(texts: Texts) -> dict[str, Any]:
+    """Return the same about texts alone."""
+    return {
+        "is_program": False,
+        "verdict": _verdict(texts.verdict),
+        "sentence": _SENTENCES[texts.verdict],
+        "required": "",
+        "sections": texts.sections,
     }
 
 
@@ -116,5 +127,8 @@ def _contains(subject: Subject) -> list[str]:
         return held
     held.append("paths and numbers of source lines" + (", and one such line" * subject.is_live))
     held.append("two numbers of each step: the worst one, as torch and as the witness has it")
+    held.append(
+        "maps and histograms of the errors of backward steps, where their numbers were kept"
+    )
     held.append("numbers without dimensions, where formulas name them")
     return held

@@ -48,6 +48,14 @@ class Subject:
     is_redacted: bool = False
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Judgements about no program: their verdict, and texts under headings."""
+
+    verdict: Verdict
+    sections: tuple[tuple[str, str], ...]
+
+
 def redacted(subject: Subject) -> Subject:
     """Return a subject without source lines and without any number of the program's tensors."""
     tape, report = subject.tape, subject.report

@@ -115,7 +115,9 @@ class _Columns:
         return int(np.searchsorted(self._cuts, y))
 
     def _moved(self, points: NDArray[np.float64], column: int) -> NDArray[np.float64]:
-        return points + np.array((column * self._step, _TURN - self._starts[column]))
+        shift = np.array((column * self._step, _TURN - self._starts[column]))
+        moved: NDArray[np.float64] = points + shift
+        return moved
 
     def _led(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return a route from its upper to its lower end, through the lanes between columns."""
