@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gradwitness as gw
 from capture.handmade import tape
@@ -211,9 +212,25 @@ def test_a_redacted_page_has_no_lines_and_no_numbers(swish: tuple[gw.Tape, gw.Re
         assert hidden not in whole
     assert "SwishBackward #3" in whole
     assert "Left out on request: source lines, values, the command" in page
+    assert not len(read(blocks["errors"])["step"])
     full = write_page(Subject(given, report, report.verdict, command="secret-command"))
+    assert len(read(Parts(full).blocks["errors"])["step"])
     assert "0.0290416759" in full
     assert "secret-command" in full
+
+
+def test_a_redacted_page_does_not_spell_out_scalars() -> None:
+    leaf = torch.ones(2, requires_grad=True)
+    with gw.watch(names={"leaf": leaf}) as witness:
+        (leaf * torch.tensor(1234.5)).sum().backward()  # type: ignore[no-untyped-call]
+    shown = {}
+    for is_redacted in (False, True):
+        subject = Subject(witness.tape, witness.report, witness.verdict, is_redacted=is_redacted)
+        blocks = Parts(write_page(subject)).blocks
+        shown[is_redacted] = "\n".join(read(blocks["nodes"])["forward"])
+    assert "leaf * 1234.5" in shown[False]
+    assert "1234" not in shown[True]
+    assert "leaf * c" in shown[True]
 
 
 def test_a_recording_cannot_name_a_file_to_read(tmp_path: Path) -> None:
@@ -346,6 +363,7 @@ def test_errors_are_counted_by_powers_of_ten() -> None:
 def test_a_large_map_keeps_the_largest_error_of_each_cell() -> None:
     errors = np.zeros((4, 16, 96))  # 64 rows and 96 columns, in 32 x 32 cells of 2 x 3
     errors[3, 15, 95] = 7.0
+    errors[3, 15, 94] = 3.0  # in the same cell
     errors[0, 0, 4] = 5.0
     cells = _map(errors)
     assert cells.shape == (32, 32)

@@ -40,7 +40,7 @@ def step_columns(tape: Tape, report: Report) -> Columns:
     columns = Columns(steps=[step.value for step in STEPS], verdicts=[v.value for v in VERDICTS])
     columns.numbers("step", [STEPS.index(f.step) for f in findings], np.uint8)
     _figures(columns, [f.verdict for f in findings], [f.comparison for f in findings])
-    columns.numbers("node", [_or_none(owner(tape, f)) for f in findings], np.int32)
+    columns.numbers("node", [_or_none(f.node) for f in findings], np.int32)
     columns.numbers("call", [_or_none(f.call) for f in findings], np.int32)
     columns.numbers("sweep", [_or_none(f.sweep) for f in findings], np.int32)
     parameters = _Parameters(tape)
@@ -48,7 +48,7 @@ def step_columns(tape: Tape, report: Report) -> Columns:
     columns.texts("operation", (_operation(tape, f) for f in findings))
     columns.texts("module", (f.source.module if f.source else "" for f in findings))
     columns.texts("line", (relative(f.source.line) if f.source else "" for f in findings))
-    columns.texts("parameter", (parameters.of(owner(tape, f)) for f in findings))
+    columns.texts("parameter", (parameters.of(f.node) for f in findings))
     columns.texts("reason", (f.comparison.reason for f in findings))
     columns.texts("rule", (f.formula for f in findings))
     columns.texts("grade", (f.grade for f in findings))
@@ -82,13 +82,6 @@ def _figures(columns: Columns, verdicts: list[Verdict], comparisons: list[Compar
     columns.texts("at", (subscript(c.index) for c in comparisons))
     columns.texts("recorded", (_number(c.recorded) for c in comparisons))
     columns.texts("expected", (_number(c.expected) for c in comparisons))
-
-
-def owner(tape: Tape, finding: Finding) -> int | None:
-    """Return the node that a step belongs to: for a forward step, the one that the call left."""
-    if finding.node is not None or finding.call is None:
-        return finding.node
-    return tape.calls[finding.call].node
 
 
 def shaped(shape: tuple[int, ...]) -> str:

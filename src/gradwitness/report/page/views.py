@@ -11,7 +11,7 @@ import numpy as np
 from gradwitness.judging.finding import Step
 from gradwitness.report.page.columns import Columns
 from gradwitness.report.page.nodes import calls_of, module_of
-from gradwitness.report.page.steps import VERDICTS, owner, shaped
+from gradwitness.report.page.steps import VERDICTS, shaped
 from gradwitness.report.page.wrapping import wrapped
 from gradwitness.report.picture.layout import lay_out
 from gradwitness.verdict import Verdict, worst
@@ -74,10 +74,10 @@ class _Drawing:
         self._findings: dict[int, list[Finding]] = {}
         self._norms: dict[tuple[int, int], float] = {}
         for finding in report.findings:
-            number = owner(tape, finding)
-            if number is not None:
-                self._findings.setdefault(number, []).append(finding)
-            if finding.step is Step.BACKWARD and finding.node is not None:
+            if finding.node is None:
+                continue
+            self._findings.setdefault(finding.node, []).append(finding)
+            if finding.step is Step.BACKWARD:
                 self._norms[finding.node, finding.tensor_nr] = finding.comparison.norm
 
     def folded(self, depth: int | None) -> tuple[list[_Box], list[_Arrow]]:
