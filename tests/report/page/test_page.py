@@ -220,9 +220,9 @@ def test_a_redacted_page_has_no_lines_and_no_numbers(swish: tuple[gw.Tape, gw.Re
 
 
 def test_a_redacted_page_does_not_spell_out_scalars() -> None:
-    leaf = torch.ones(2, requires_grad=True)
+    leaf, factor = torch.ones(2, requires_grad=True), torch.tensor(1234.5)
     with gw.watch(names={"leaf": leaf}) as witness:
-        (leaf * torch.tensor(1234.5)).sum().backward()  # type: ignore[no-untyped-call]
+        (leaf * factor).sum().backward()  # type: ignore[no-untyped-call]
     shown = {}
     for is_redacted in (False, True):
         subject = Subject(witness.tape, witness.report, witness.verdict, is_redacted=is_redacted)
