@@ -166,6 +166,23 @@ def test_a_step_that_is_cut_short_is_saved_and_shown(
     assert "the step ended in" in (program.parent / "made.txt").read_text()
 
 
+def test_files_land_where_the_command_was_given(program: Path) -> None:
+    program.write_text(f"{PROGRAM}\n\ndef moved():\n    os.chdir('elsewhere')\n    right()\n")
+    program.write_text(f"import os\n{program.read_text()}")
+    (program.parent / "elsewhere").mkdir()
+    assert cli("check", f"{program}:moved", "--save", "made.txt").code == 0
+    assert (program.parent / "made.txt").exists()
+    assert list((program.parent / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("definition", ["def step():\n    yield", "async def step():\n    pass"])
+def test_a_step_that_runs_nothing_when_it_is_called(program: Path, definition: str) -> None:
+    program.write_text(f"{definition}\n")
+    result = cli("check", f"{program}:step")
+    assert result.code == 2
+    assert "train.py:step yields or awaits, so that calling it runs nothing" in result.err
+
+
 @pytest.mark.parametrize("code", ["0", "1", "3", "", "'so'"])
 @pytest.mark.parametrize("words", [(), ("--probe",)])
 def test_an_exit_code_of_the_program_is_no_verdict(

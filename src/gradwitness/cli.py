@@ -16,8 +16,8 @@ import gradwitness
 from gradwitness._ending import exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
-from gradwitness.report.derivation import WHOLE, derivation_of
-from gradwitness.report.save import PICTURE, TEXTS, endings, materials_of, require_ending
+from gradwitness.graph_command import graph
+from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
 from gradwitness.verdict import worst
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from gradwitness.judging.finding import Report
     from gradwitness.report.save import Materials
+    from gradwitness.tape import Tape
 
 app = typer.Typer(
     help="An independent witness for gradients.",
@@ -109,7 +111,7 @@ def run(
     given = {name: value for name, value in changes.items() if value is not None}
     config = experiment.preset(preset, **given)
     outcome = experiment.run(config, None if weights is None else experiment.load_weights(weights))
-    derivation = None if explain is None else derivation_of(outcome.tape, outcome.report, explain)
+    derivation = None if explain is None else _derivation(outcome.tape, outcome.report, explain)
     written = write_folder(out, outcome)
     if json:
         typer.echo(dumps(outcome_record(outcome)), nl=False)
@@ -177,7 +179,7 @@ def check(
     from gradwitness.report.tables.probes import probe_record, probes
     from gradwitness.report.tables.terminal import summary
 
-    _require_endings(save, *(("page",) if redact else ()))
+    files = _files(save, *(("page",) if redact else ()))
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     digits = positive(digits)
@@ -189,10 +191,10 @@ def check(
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     claimed = claimed and claimed.requiring(digits)
-    derivation = None if explain is None else derivation_of(tape, report, explain)
+    derivation = None if explain is None else _derivation(tape, report, explain)
     page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
     materials = {**materials_of(tape, report), **(claimed.materials() if claimed else {})}
-    _save(save, {**materials, "page": lambda: page})
+    _save(files, {**materials, "page": lambda: page})
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
         record = report_record(report) if claimed is None else claimed.record()
@@ -203,7 +205,7 @@ def check(
         parts += [] if claimed is None else [claims_table(claimed.runs)]
         _show(derivation, *parts)
     if show_page:
-        typer.echo(show(page, save or ()), err=json)
+        typer.echo(show(page, files), err=json)
     if github:
         # GitHub reads both streams, and JSON must stay alone in its own.
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
@@ -225,9 +227,9 @@ def diff(
     json: Json = False,
 ) -> None:
     """Compare two sources of gradients without a program, and explain the differences."""
-    _require_endings(save, *TEXTS)
+    files = _files(save, *TEXTS)
     found = gradwitness.diff(first, second, dtype=dtype).requiring(digits)
-    _save(save, found.materials())
+    _save(files, found.materials())
     _print(json, found.record, found.parts)
     raise typer.Exit(found.exit_code)
 
@@ -268,42 +270,16 @@ def grade(
     from gradwitness.grading.task import read_task
     from gradwitness.report.tables.marks import marks_materials
 
-    _require_endings(save, *TEXTS)
+    files = _files(save, *TEXTS)
     exercise = read_task(task)
     marks = graded(exercise, submission, *judged(exercise.target, keep=None))
     materials = marks_materials(marks, answers=answers)
-    _save(save, materials)
+    _save(files, materials)
     _print(json, materials["record"], materials["parts"])
     raise typer.Exit(marks.verdict.exit_code)
 
 
-@app.command()
-def graph(
-    target: Annotated[
-        str | None, typer.Argument(help="train.py:step or a recording [default: a preset]")
-    ] = None,
-    preset: Preset = "conv",
-    out: Annotated[Path, typer.Option("--out", "-o", help=endings(*PICTURE))] = Path("graph.svg"),
-) -> None:
-    """Draw the labelled autograd graph."""
-    from gradwitness import experiment
-    from gradwitness.api.targets import judged
-    from gradwitness.report.console import console
-    from gradwitness.report.picture.graph import draw
-
-    require_ending(out, *PICTURE)
-    if target is None:
-        outcome = experiment.run(experiment.preset(preset))
-        tape, report = outcome.tape, outcome.report
-        title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
-    else:
-        tape, report = judged(target)
-        title, subtitle = f"Autograd graph of {Path(target).name}", ""
-    save_file(out, {"picture": lambda: draw(tape, report, title=title, subtitle=subtitle)})
-    console().print(
-        f"{len(tape.nodes)} nodes, {report.verdict.value}: {one_line(str(out))}", soft_wrap=True
-    )
-    raise typer.Exit(report.verdict.exit_code)
+app.command()(graph)
 
 
 @app.command()
@@ -337,13 +313,12 @@ def _root(
     del version
 
 
-def _require_endings(paths: list[Path] | None, *materials: str) -> None:
-    for path in paths or ():
-        require_ending(path, *materials)
+def _files(paths: list[Path] | None, *materials: str) -> list[Path]:
+    return [require_ending(path, *materials) for path in paths or ()]
 
 
-def _save(paths: list[Path] | None, materials: Materials) -> None:
-    for path in paths or ():
+def _save(paths: list[Path], materials: Materials) -> None:
+    for path in paths:
         save_file(path, materials)
 
 
@@ -372,6 +347,16 @@ def _show(derivation: str | None, *parts: RenderableType) -> None:
         shown.print(derivation, soft_wrap=True)
 
 
+def _derivation(tape: Tape, report: Report, wanted: str) -> str:
+    from gradwitness.report.explain import explain as explain_all
+    from gradwitness.report.trace import trace
+
+    return explain_all(tape, report) if wanted == _ALL else trace(tape, report, wanted)
+
+
+_ALL = "all"
+
+
 def _with_explain_value(arguments: list[str]) -> list[str]:
     """Let ``--explain`` stand alone: it then explains everything."""
     completed = []
@@ -379,7 +364,7 @@ def _with_explain_value(arguments: list[str]) -> list[str]:
         completed.append(word)
         following = arguments[place + 1 : place + 2]
         if word == "--explain" and (not following or following[0].startswith("-")):
-            completed.append(WHOLE)
+            completed.append(_ALL)
     return completed
 
 

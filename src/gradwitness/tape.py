@@ -266,7 +266,7 @@ class LeafUpdate:
     after: int | None
 
 
-LEAVING = "leaving: "
+LEAVING, AFTERWARDS = "leaving: ", "after accumulation: "
 
 
 @dataclass(frozen=True)
@@ -287,8 +287,8 @@ class Sweep:
     after : int
         How many calls had run when the pass began.
     hooks : tuple of (Edge, str)
-        Where the program had hooks on gradients when the pass began, and which. Those that run
-        after a node, on all that it sends, begin with `LEAVING` and stand at its input 0.
+        Where the program had hooks on gradients when the pass began, and which. Those on all that a
+        node sends begin with `LEAVING`, at its input 0; those on ``.grad`` with `AFTERWARDS`.
     """
 
     roots: tuple[tuple[Edge, int | None], ...]

@@ -88,7 +88,9 @@ def test_two_steps_of_adam_are_judged_and_agree(name: str, dtype: str, keep: int
     complete = all(share.judged == share.total for share in report.coverage().values())
     assert complete is not coarse
     assert report.verdict is (gw.Verdict.INCONCLUSIVE if coarse else gw.Verdict.AGREES)
-    found = [(note.kind, note.text) for note in report.notes]
+    # What a coarse sum lost is said, too.
+    kinds = {"digits lost"} if coarse else set()
+    found = [(note.kind, note.text) for note in report.notes if note.kind not in kinds]
     wanted = TRUE.get(name, [])
     assert [kind for kind, _ in found] == [kind for kind, _ in wanted]
     assert all(text.startswith(start) for (_, text), (_, start) in zip(found, wanted, strict=True))

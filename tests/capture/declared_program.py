@@ -51,6 +51,70 @@ def on_leaf() -> Any:
     return x
 
 
+def scaled_in_place(leaf: Any) -> None:
+    """Scale what a leaf has accumulated."""
+    leaf.grad.mul_(FACTOR)
+
+
+def after_accumulation() -> Any:
+    """Put a hook on the accumulated gradient, which there is before."""
+    x: Any = torch.linspace(-1, 1, 6).requires_grad_()
+    x.grad = torch.ones(6)
+    x.register_post_accumulate_grad_hook(scaled_in_place)
+    run_back(x.sin().square().sum() + x.square().sum())
+    return x
+
+
+def of_module(_: Any, sent: Any, __: Any) -> Any:
+    """Scale what a module sends."""
+    return tuple(FACTOR * g for g in sent)
+
+
+def before_module(_: Any, arrived: Any) -> Any:
+    """Scale what arrives at a module."""
+    return tuple(FACTOR * g for g in arrived)
+
+
+class Product(torch.nn.Module):
+    """Of two tensors."""
+
+    def forward(self, x: Any, y: Any) -> Any:
+        """Return it."""
+        return x.sin() * y
+
+
+def in_module(put: str, hook: Any) -> Any:
+    """Put a hook on a module."""
+    x: Any = torch.linspace(-1, 1, 6).requires_grad_()
+    module = Product()
+    getattr(module, put)(hook)
+    run_back(module(2 * x, x.cos()).square())
+    return x
+
+
+def behind_module() -> Any:
+    """Put a hook on a module that takes the leaf itself."""
+    x: Any = torch.linspace(-1, 1, 6).requires_grad_()
+    module = torch.nn.Tanh()
+    module.register_full_backward_hook(of_module)
+    run_back(module(x).square())
+    return x
+
+
+def of_node(sent: Any, _: Any) -> Any:
+    """Scale what a node sends."""
+    return tuple(FACTOR * g for g in sent)
+
+
+def on_node() -> Any:
+    """Put a hook on a node."""
+    x: Any = torch.linspace(-1, 1, 6).requires_grad_()
+    y: Any = x.sin()
+    y.grad_fn.register_hook(of_node)
+    run_back(y.square())
+    return x
+
+
 class Solver:
     """A hook within a method."""
 

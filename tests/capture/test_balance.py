@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import gradwitness as gw
 from capture.functions import apply
+from gradwitness.capture import balance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -358,3 +361,94 @@ def test_freezing_the_model_afterwards_hides_nothing() -> None:
         net.requires_grad_(False)
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
     assert {row.verdict for row in witness.report.rows} == {gw.Verdict.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize("when", ["forward", "recomputed"])
+def test_what_changes_while_a_pass_within_another_runs_is_in_doubt(when: str) -> None:
+    model, x = network(), data().requires_grad_()
+    runs = 0
+
+    def part(h: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        if runs == (1 if when == "forward" else 2):
+            assert model[2].bias.grad is not None
+            # As C++ code writes: no version is bumped.
+            address = model[2].bias.grad.data_ptr()
+            ctypes.cast(address, ctypes.POINTER(ctypes.c_float))[0] = 7.0
+        return model[:2](h)
+
+    model(x).sum().backward()
+    with gw.watch(model) as witness:
+        hidden: Any = checkpoint(part, x, use_reentrant=True)
+        (hidden.sum() + x.sum()).backward()
+    (reason,) = reasons(witness)
+    assert reason.startswith(CHANGED)
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+
+
+def test_passes_within_another_do_not_read_every_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = 0
+
+    def state(grad: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return checksum(grad)
+
+    checksum = balance._state
+    monkeypatch.setattr(balance, "_state", state)
+
+    def count(layers: int) -> int:
+        nonlocal reads
+        reads = 0
+        model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(layers)])
+        x: Any = data().requires_grad_()
+        with gw.watch(model):
+            for layer in model:
+                x = checkpoint(layer, x, use_reentrant=True)
+            x.sum().backward()
+        return reads
+
+    # Linear in the number of parameters.
+    assert count(12) - count(8) == count(8) - count(4)
+
+
+class AddsItself(torch.autograd.Function):
+    """A product that sends its weight nothing, but adds to its ``.grad``, as fused kernels do."""
+
+    adds = True
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, w: Any) -> Any:
+        ctx.save_for_backward(x)
+        ctx.w = w
+        return x @ w.T
+
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Any) -> Any:
+        ((x,), (g,)) = ctx.saved_tensors, grads
+        if cls.adds:
+            ctx.w.grad += g.T @ x
+        return g @ ctx.w.detach(), None
+
+
+class ForgetsIt(AddsItself):
+    adds = False
+
+
+@pytest.mark.parametrize(
+    ("function", "verdict"),
+    [(AddsItself, gw.Verdict.INCONCLUSIVE), (ForgetsIt, gw.Verdict.DISAGREES)],
+)
+def test_a_function_that_sends_nothing_may_add_to_grad_itself(function: Any, verdict: Any) -> None:
+    x, w = data(), torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    w.grad = torch.zeros(2, 3)
+    with gw.watch(names={"w": w}) as witness:
+        y = apply(function, x, w)
+        y.square().sum().backward()
+    # d(sum y^2)/dw = 2 y^T x, where y = x w^T.
+    right = torch.allclose(w.grad, 2 * (x @ w.detach().T).T @ x)
+    assert right is (function is AddsItself)
+    assert witness.verdict is verdict
+    sent_nothing = [reason for reason in reasons(witness) if "it sent no gradient" in reason]
+    assert bool(sent_nothing) is right

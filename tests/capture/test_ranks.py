@@ -61,6 +61,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Any:
         ("wrapper_unknown", "collectives"),
         ("sharded_flat", "FullyShardedDataParallel"),
         ("sharded", "FSDPModule, DTensor"),
+        ("hybrid_sharded", "FSDPModule, DTensor"),
         ("reduced_by_hand", "collectives"),
         ("reduced_in_one_buffer", "collectives"),
     ],
@@ -105,9 +106,22 @@ def test_tensor_parallel_steps_are_in_doubt(said: Any) -> None:
     assert text.startswith("DTensor spread this step over ranks.")
 
 
-def test_a_pipeline_stage_says_where_its_gradient_came_from(said: Any) -> None:
-    assert said["pipeline"]["verdict"] == "INCONCLUSIVE"
-    assert said["pipeline"]["reasons"] == {SEEDED: 1}
+@pytest.mark.parametrize(
+    ("name", "passes"), [("pipeline", 1), ("pipeline_gpipe", 3), ("pipeline_1f1b", 3)]
+)
+def test_a_pipeline_stage_says_where_its_gradient_came_from(
+    said: Any, name: str, passes: int
+) -> None:
+    assert said[name]["verdict"] == "INCONCLUSIVE"
+    # One for each micro-batch.
+    assert said[name]["reasons"] == {SEEDED: passes}
+
+
+def test_what_is_sharded_and_replicated_over_a_mesh_is_in_doubt(tmp_path: Path) -> None:
+    (outcome,) = run(tmp_path / "store", 4, ["hybrid_sharded"]).values()
+    assert set(outcome["rows"].values()) == {"INCONCLUSIVE"}
+    assert REDUCED in outcome["reasons"]
+    assert outcome["wrong"] == outcome["failures"] == []
 
 
 def test_a_fault_in_a_replica_is_found(said: Any) -> None:

@@ -113,6 +113,44 @@ def test_an_error_counts_where_a_gradient_feels_it(
     assert not any(row.inherited and row.digits > 15 for row in witness.report.rows)
 
 
+class OneWrong(Shifted):
+    """x b, with the first element of the gradient of b wrong by half."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, b = ctx.saved_tensors
+        half = torch.ones_like(b)
+        half[..., 0] = 0.5
+        return grads[0] * b, grads[0] * x * half
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_element_that_is_small_beside_the_others_counts_by_itself(dtype: torch.dtype) -> None:
+    # p reaches b by factors of 16 roundings and of 1: half of the first gradient is missing.
+    x, p = leaf(4, dtype=dtype), leaf(4, dtype=dtype)
+    scale = torch.ones(4, dtype=dtype)
+    scale[0] = 8 * torch.finfo(dtype).eps
+    with gw.watch() as witness:
+        apply(OneWrong, x.detach() + 3, p * scale).sum().backward()
+    assert witness.verdict is Verdict.DISAGREES
+    assert p.grad is not None
+    # In exact arithmetic (3 + x) s.
+    expected = (x.detach() + 3) * scale
+    assert float(p.grad[0]) == pytest.approx(float(expected[0]) / 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_terms_that_cancel_in_one_element_do_not_excuse_another(dtype: torch.dtype) -> None:
+    # The error of b is (1, 1, 1, 1): it cancels in p, but not in the small q.
+    torch.manual_seed(0)
+    x, p, q = (leaf(4, dtype=dtype) for _ in range(3))
+    small = 8 * torch.finfo(dtype).eps
+    with gw.watch() as witness:
+        b = torch.cat([(p - p.mean())[:3], (p - p.mean())[3:] + small * q[:1]])
+        (apply(Shifted, x, b) + p + q).sum().backward()
+    assert witness.verdict is Verdict.DISAGREES
+
+
 class Multiplied(Function):
     """The identity, whose gradient is multiplied."""
 

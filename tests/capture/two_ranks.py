@@ -6,6 +6,7 @@ Its annotations are evaluated, since torch reads those of hooks.
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
@@ -296,6 +298,47 @@ def zero_redundancy() -> gw.Witness:
     return witness
 
 
+def with_the_bits_of_plain(make: Callable[[], tuple[Any, Callable[[], Any]]]) -> gw.Witness:
+    """Run a step plainly, then watched, which must give the same gradients."""
+    plain, step = make()
+    step()
+    net, step = make()
+    with gw.watch(net) as witness:
+        step()
+    for expected, parameter in zip(plain.parameters(), net.parameters(), strict=True):
+        pair = (getattr(p.grad, "_local_tensor", p.grad) for p in (expected, parameter))
+        assert torch.equal(*pair)
+    return witness
+
+
+def hybrid_sharded() -> gw.Witness:
+    """Shard over two ranks, and replicate over all such pairs."""
+
+    def make() -> Any:
+        net, (x, y) = network(), data()
+        mesh = init_device_mesh(
+            "cpu", (dist.get_world_size() // 2, 2), mesh_dim_names=("replicate", "shard")
+        )
+        for layer in (net[0], net[2], net):
+            fully_shard(layer, mesh=mesh)
+        return net, lambda: ((net(x) - y) ** 2).mean().backward()
+
+    return with_the_bits_of_plain(make)
+
+
+def scheduled(schedule: Any) -> gw.Witness:
+    """Let torch send micro-batches through layers on several ranks, and gradients back."""
+
+    def make() -> Any:
+        net, (x, y), rank = network(), data(0), dist.get_rank()
+        part = net[2:] if rank else net[:2]
+        stage = PipelineStage(part, rank, 2, torch.device("cpu"))
+        run = schedule(stage, n_microbatches=3, loss_fn=lambda out, to: ((out - to) ** 2).mean())
+        return part, lambda: run.step(target=y) if rank else run.step(x)
+
+    return with_the_bits_of_plain(make)
+
+
 PROGRAMS: dict[str, Any] = {
     "replicated": replicated,
     "replicated_views": replicated_views,
@@ -321,6 +364,9 @@ PROGRAMS: dict[str, Any] = {
     "copy_function": lambda: through(Copy),
     "pipeline": pipeline,
     "zero_redundancy": zero_redundancy,
+    "hybrid_sharded": hybrid_sharded,
+    "pipeline_gpipe": lambda: scheduled(ScheduleGPipe),
+    "pipeline_1f1b": lambda: scheduled(Schedule1F1B),
 }
 
 

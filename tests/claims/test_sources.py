@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -249,6 +250,38 @@ def test_claimed_sizes_take_no_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50e6
+
+
+def test_what_grows_to_more_than_gradients_do_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Zeros shrink to a thousandth, so this is what a bomb looks like; real ones are only larger.
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1_000_000))
+    assert read_claims(tmp_path / "a.npz").runs[0]["a"].array.shape == (1_000_000,)
+    monkeypatch.setattr("gradwitness.claims.binary._ALWAYS_ALLOWED", 1 << 20)
+    with pytest.raises(FileFormatError, match=r"write it again without compression"):
+        read_claims(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", a=np.zeros(1_000_000))
+    assert read_claims(tmp_path / "b.npz").runs[0]["a"].array.shape == (1_000_000,)
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    np.save(content, np.ones(2))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("w.npy", content.getvalue())
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("w.npy", content.getvalue())
+    with pytest.raises(FileFormatError, match="two arrays named 'w'"):
+        read_claims(tmp_path / "a.npz")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["a.npz", "a.txt", "a.json", "a.pt"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="save what comes from it to a file"):
+        read_claims(tmp_path / name)
 
 
 @settings(

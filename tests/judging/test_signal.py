@@ -76,6 +76,31 @@ def test_exact_zeros_agree(function: Callable[[Any], Any]) -> None:
     assert watched(function, x=leaf(1.0, 2.0, 5.0)).verdict is A
 
 
+OUT = float("-inf")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.logsumexp(x, 0),
+        lambda x: torch.logaddexp(x[0], x[1]),
+        lambda x: torch.logaddexp2(x[0], x[1]),
+        lambda x: torch.logcumsumexp(x, 0),
+    ],
+)
+def test_the_logarithm_of_a_sum_of_one_agrees(
+    function: Callable[[Any], Any], dtype: torch.dtype
+) -> None:
+    # The corner of a dynamic programme: one way costs nothing, all others are barred. An error in
+    # the sum, 1, would be one of the result, 0.
+    barred = torch.tensor([0.0, OUT, OUT], dtype=dtype)
+    witness = watched(lambda d: function(barred) + d, d=leaf(0.5))
+    assert witness.verdict is A, witness.report.reasons()
+    (step,) = [f for f in witness.report.findings if "log" in f.title]
+    assert step.comparison.detects <= 64 * torch.finfo(dtype).eps
+
+
 def test_zero_where_large_terms_cancel_agrees() -> None:
     # What a critic's bias gets from the mean over real and over made samples: 1/3 three times,
     # less as much.

@@ -26,6 +26,7 @@ FIGURES = {
     "ulps",
     "detects",
     "detects_relative",
+    "tolerance",
     "probable_detects",
     "norm",
     "relative_error",

@@ -104,6 +104,19 @@ def test_a_wrong_step_is_marked() -> None:
     assert text.count("DISAGREES") == 2
 
 
+def test_gradients_that_share_a_name_are_told_apart() -> None:
+    first, second = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    x = torch.tensor([[3.0, 5.0]])
+    with record() as recorder:
+        torch.autograd.backward((first(x) + 2 * second(x)).sum())
+    report = gw.judge(recorder.tape)
+    for nr, number in ((1, 5), (2, 10)):
+        text = trace(recorder.tape, report, f"weight#{nr}[0,1]")
+        assert text.startswith(f"weight[0,1]: torch has {number}\n")
+    with pytest.raises(gw.InputError, match="in the order of the report: weight#1, weight#2"):
+        trace(recorder.tape, report, "weight[0,1]")
+
+
 def test_a_given_gradient_at_the_root(snapshot: SnapshotAssertion) -> None:
     a = leaf(2)
     with record(names={"a": a}) as recorder:

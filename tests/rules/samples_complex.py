@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 
-from rules.sampling import Mask, N, aten, away, index, normal, planar, positive, sample
+from gradwitness.rules import find
+from gradwitness.rules.elementwise.complex_numbers import HOLOMORPHIC
+from rules.samples_indexing import INDEXING
+from rules.samples_moving import JOINING, REARRANGING
+from rules.samples_placing import PADDING, PLACING
+from rules.samples_resampling import SHUFFLING
+from rules.sampling import (
+    Draw,
+    Mask,
+    N,
+    Planar,
+    Sample,
+    aten,
+    away,
+    normal,
+    planar,
+    positive,
+    sample,
+)
+
+
+def holds_for_complex(one: Sample) -> bool:
+    """Whether the rule of a sample of real numbers says that it holds for complex ones."""
+    rule = find(one.op._schema.name.replace("::", ".").rstrip("_"))
+    return rule is not None and rule.name in HOLOMORPHIC
+
+
+def over_complex(one: Sample) -> Sample:
+    """The same sample with complex numbers for the real ones."""
+
+    def drawn(item: Any) -> Any:
+        if isinstance(item, list):
+            return [drawn(each) for each in item]
+        return Planar(**vars(item)) if type(item) is Draw else item
+
+    args = tuple(map(drawn, one.args))
+    return replace(one, args=args, note=f"{one.note}, complex".removeprefix(", "))
+
 
 PARTS = (
     sample(aten.complex.default, normal(4, N), normal(4, N), exact="y dre dim"),
@@ -42,7 +82,55 @@ OVER_COMPLEX = (
     sample(aten.pow.Tensor_Scalar, planar(4, N), 3, note="3, complex"),
     sample(aten.pow.Tensor_Scalar, planar(4, N, gap=0.5), -1, note="-1, complex"),
     sample(aten.exp.default, planar(4, N), note="complex"),
-    sample(aten.sqrt.default, planar(4, N, gap=0.5), note="complex"),
+    *(
+        sample(op.default, planar(4, N, gap=0.5), note="complex")
+        for op in (
+            aten.sqrt,
+            aten.rsqrt,
+            aten.exp2,
+            aten.expm1,
+            aten.log,
+            aten.log2,
+            aten.log10,
+            aten.log1p,
+            aten.sin,
+            aten.cos,
+            aten.tan,
+            aten.sinh,
+            aten.cosh,
+            aten.tanh,
+            aten.asin,
+            aten.acos,
+            aten.atan,
+            aten.asinh,
+            aten.acosh,
+            aten.atanh,
+            aten.sinc,
+            aten.sigmoid,
+        )
+    ),
+    sample(aten.pow.Tensor_Scalar, planar(4, N, gap=0.5), 0.5, note="0.5, complex"),
+    sample(aten.pow.Tensor_Scalar, planar(4, N, gap=0.5), 4, note="4, complex"),
+    sample(aten.pow.Scalar, 0.7, planar(4, N), note="complex"),
+    sample(aten.pow.Tensor_Tensor, planar(4, N, gap=0.5), planar(N), note="complex"),
+    sample(aten.logaddexp.default, planar(4, N), planar(4, N), note="complex"),
+    sample(
+        aten.addcdiv.default,
+        planar(4, N),
+        planar(4, N),
+        planar(N, gap=0.5),
+        exact="dx",
+        note="complex",
+    ),
+    sample(aten.lerp.Scalar, planar(4, N), planar(4, N), 0.3 + 0.2j, note="complex"),
+    sample(aten.cumsum.default, planar(3, N), 1, note="complex"),
+    sample(aten.logcumsumexp.default, planar(3, 4), 1, note="complex"),
+    sample(aten.cumprod.default, planar(3, 6, gap=0.5), 1, note="complex"),
+    sample(aten.prod.dim_int, planar(3, 6, gap=0.5), 1, note="complex"),
+    sample(aten.logsumexp.default, planar(3, N), [1], note="complex"),
+    sample(aten.linalg_cross.default, planar(4, 3), planar(4, 3), note="complex"),
+    sample(aten.addr.default, planar(3, 4), planar(3), planar(4), exact="db", note="complex"),
+    sample(aten.trace.default, planar(3, 4), exact="dx", note="complex"),
     sample(aten.addcmul.default, planar(4, N), planar(4, N), planar(N), exact="dx", note="complex"),
     sample(aten.mm.default, planar(3, N), planar(N, 4), note="complex"),
     sample(aten.addmm.default, planar(4), planar(3, N), planar(N, 4), note="complex"),
@@ -73,14 +161,18 @@ MOVED_COMPLEX = (
         note="real to complex",
     ),
     sample(aten.copy_.default, planar(2, 3), normal(3), exact="y dx", note="real into complex"),
-    sample(aten.cat.default, [planar(2, 3), normal(2, 4)], 1, exact="y dtensors", note="complex"),
-    sample(aten.stack.default, [planar(2), planar(2)], 1, exact="y dtensors", note="complex"),
-    sample(aten.flip.default, planar(3, 4), [1], exact="y dx", note="complex"),
-    sample(aten.roll.default, planar(3, 4), [2], [1], exact="y dx", note="complex"),
-    sample(aten.constant_pad_nd.default, planar(3, 4), [1, 2], exact="y dx", note="complex"),
-    sample(aten.index.Tensor, planar(4, 3), [index(5, high=4)], exact="y", note="complex"),
-    sample(aten.where.self, Mask((3, 4)), planar(3, 4), planar(4), exact="y da", note="complex"),
-    sample(aten.masked_fill.Scalar, planar(3, 4), Mask((3, 4)), 2j, exact="y dx", note="complex"),
+    sample(
+        aten.cat.default,
+        [planar(2, 3), normal(2, 4)],
+        1,
+        exact="y dtensors",
+        note="real and complex",
+    ),
+    sample(
+        aten.masked_fill.Scalar, planar(3, 4), Mask((3, 4)), 2j, exact="y dx", note="complex number"
+    ),
+    *map(over_complex, filter(holds_for_complex, (*INDEXING, *PADDING, *PLACING))),
+    *map(over_complex, filter(holds_for_complex, (*REARRANGING, *JOINING, *SHUFFLING))),
     sample(aten.full.default, [2, 3], 1.5 - 2j, exact="y", dtype=torch.complex128, note="complex"),
     sample(aten.zeros_like.default, planar(2, 3), exact="y", note="complex"),
 )

@@ -89,8 +89,19 @@ DECOMPOSITIONS = (
         sample(aten.linalg_pinv.atol_rtol_tensor, Matrices(shape, size=0.625), note=note)
         for shape, note in (((2, 3, 3), ""), ((4, 3), "tall"), ((2, 4), "wide"))
     ),
+    sample(aten.linalg_pinv.atol_rtol_tensor, _SPREAD, hermitian=True, note="symmetric"),
     sample(aten.linalg_lu_factor_ex.default, _EXCHANGED, exact="y[1]", constant="y[1] y[2]"),
     sample(aten.linalg_lu.default, _EXCHANGED, exact="y[0]", constant="y[0]"),
+    *(
+        sample(op.default, Exchanged(shape), exact=moved, constant=moved, note=note)
+        for op, moved in ((aten.linalg_lu_factor_ex, "y[1]"), (aten.linalg_lu, "y[0]"))
+        for shape, note in (((4, 2), "tall"), ((2, 3, 4), "wide"))
+    ),
+    *(
+        sample(aten.lu_unpack.default, Matrices(shape), Pivots((2,), high=3), exact="y dLU",
+               constant="y[0]", note=note)
+        for shape, note in (((4, 2), "tall"), ((2, 4), "wide"))
+    ),
     sample(
         aten.lu_unpack.default, Matrices((2, 3, 3)), _PIVOTS, exact="y dLU", constant="y[0]"
     ),

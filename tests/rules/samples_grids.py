@@ -48,6 +48,10 @@ _FORMS = (
     ("reflection", (5, 4), 0, REFLECTION, False),
     ("reflection aligned", (5, 4), 0, REFLECTION, True),
     ("nearest", (4, 5), 1, ZEROS, True),
+    ("cubic", (5, 4), 2, ZEROS, False),
+    ("cubic aligned border", (4, 5), 2, BORDER, True),
+    ("cubic reflection", (4, 5), 2, REFLECTION, False),
+    ("cubic aligned reflection", (4, 5), 2, REFLECTION, True),
     ("zeros", (3, 4, 2), 0, ZEROS, True),
     ("border", (3, 4, 2), 0, BORDER, False),
     ("nearest reflection", (3, 4, 2), 1, REFLECTION, False),
@@ -57,7 +61,7 @@ GRIDS = tuple(
     sample(
         aten.grid_sampler_2d.default if len(sizes) == 2 else aten.grid_sampler_3d.default,
         normal(2, 2, *sizes), _grid(sizes, align=align), mode, padding, align,
-        note=note, exact="dgrid" if mode else "", unused="y" if mode else "",
+        note=note, exact="dgrid" if mode == 1 else "", unused="y" if mode == 1 else "",
     )
     for note, sizes, mode, padding, align in _FORMS
 )  # fmt: skip
@@ -79,9 +83,12 @@ TWICE_GRIDS = tuple(
     sample(
         _BACK[len(sizes) - 2], normal(*dy), normal(*dy[:2], *sizes),
         _grid(sizes, align=align), mode, padding, align, [True, True],
-        note=note, exact="y[1] dx dgrid" if mode else "", unused="ddy" if mode else "",
+        note=note, exact="y[1] dx dgrid" if mode == 1 else "",
+        unused="ddy" if mode == 1 else "",
     )
     for note, sizes, mode, padding, align in _FORMS
-    for dy in (_DY[len(sizes)],)
-    if (note, len(sizes)) != ("border", 3)
+    # A cubic place reads 16 pixels: few channels.
+    for dy in ((2, 1, 3, 3) if mode == 2 else _DY[len(sizes)],)
+    # Of a cubic's 16 pixels that are reflected, differences show too few digits.
+    if (note, len(sizes)) != ("border", 3) and not note.startswith(("cubic r", "cubic aligned r"))
 )  # fmt: skip

@@ -115,6 +115,16 @@ CONVOLUTION = (
         transposed=True,
         extra=1,
     ),
+    # The last two results of each axis belong to no element of the input.
+    convolution(
+        normal(1, 2, 3, 4),
+        normal(2, 3, 2, 2),
+        None,
+        "transposed, more than a stride",
+        dilation=3,
+        transposed=True,
+        extra=2,
+    ),
     *(
         sample(
             aten.convolution.default,

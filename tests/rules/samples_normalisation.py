@@ -23,8 +23,14 @@ def _constant(*shape: int, positive: bool = False) -> Draw:
 _EPS = 1e-5
 _BATCH = (aten.native_batch_norm.default, normal(3, 4, N))
 _STATISTICS = (_constant(4), _constant(4, positive=True))
+_ROWS = (*_BATCH[1:], normal(4), normal(4), *_STATISTICS)
 
 NORMALISATION = (
+    sample(aten._native_batch_norm_legit.default, *_ROWS, True, 0.1, _EPS, constant="y[1] y[2]"),
+    sample(
+        aten._native_batch_norm_legit_no_training.default, *_ROWS, 0.1, _EPS, constant="y[1] y[2]"
+    ),
+    sample(aten._batch_norm_with_update.default, *_ROWS, 0.1, _EPS, constant="y[1] y[2] y[3]"),
     sample(
         aten.native_layer_norm.default,
         normal(2, 3, 6),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rules.samples_products import Vanishing
 from rules.sampling import Draw, apart, aten, away, index, mask, normal, sample
 
 into, rows_into = aten.scatter_reduce.two, aten.index_reduce.default
@@ -53,7 +54,24 @@ BAGS = (
 other = apart(3, 4, shift=0.125)
 distinct = index(3, high=5, distinct=True)
 
+segments = aten.segment_reduce.default
+
+
+class Lengths(Draw):
+    """How many of 5 rows each segment has."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        del rng, length
+        return np.broadcast_to(np.array([2, 0, 3]), self.shape).copy()
+
+
 PLACING = (
+    sample(segments, normal(5, 2), "sum", lengths=Lengths((3,)), initial=0.5, exact="dx"),
+    sample(segments, normal(2, 5), "mean", lengths=Lengths((2, 3)), axis=1, initial=1.5,
+           note="mean"),
+    sample(segments, apart(5, 2), "max", lengths=Lengths((3,)), initial=-9.0, exact="y",
+           unused="dx", note="max"),
+    sample(segments, away(5), "prod", lengths=Lengths((3,)), initial=1.5, note="prod"),
     sample(aten.index_add.default, normal(5, 2), 0, index(7, high=5), normal(7, 2),
            exact="dx dsource"),
     sample(aten.index_add_.default, normal(2, 4), -1, index(3, high=4), normal(2, 3), alpha=0.7,
@@ -88,6 +106,10 @@ PLACING = (
     sample(into, away(3, 5), 1, index(3, 4, high=5), away(3, 4), "prod", note="product"),
     sample(into, away(9, 9), 0, index(4, 9, high=9), away(4, 9), "prod",
            include_self=False, note="product without itself"),
+    sample(into, Vanishing((3, 5), gap=0.5), 1, index(3, 6, high=5), Vanishing((3, 6), gap=0.5),
+           "prod", note="product of zeros"),
+    sample(into, normal(3, 5), 1, index(2, 3, high=5), Draw((2, 4), constant=True), "mean",
+           note="mean of a part"),
     sample(rows_into, away(3, 5), 1, index(4, high=5), away(3, 4), "prod", note="product"),
     sample(rows_into, normal(3, 5), 0, index(4, high=3), normal(4, 5), "mean",
            include_self=False, unused="dx", note="mean without itself"),

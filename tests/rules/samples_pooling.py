@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from rules.sampling import apart, aten, index, normal, sample
+from typing import TYPE_CHECKING, Any
+
+from rules.sampling import Draw, apart, aten, index, normal, sample
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Share(Draw):
+    """Numbers from 0 to 1, of 16 bits."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        return rng.integers(0, 2**8, self.sizes(length)) / 2.0**8
+
 
 parts = aten._adaptive_avg_pool2d.default
 pool3 = aten.max_pool3d_with_indices.default
@@ -37,6 +50,10 @@ POOLING = (
     ),
     sample(aten._adaptive_avg_pool3d.default, normal(1, 2, 5, 4, 3), [3, 2, 3]),
     sample(aten.adaptive_max_pool3d.default, apart(1, 2, 5, 4, 3), [3, 2, 2], exact="y"),
+    sample(aten.fractional_max_pool2d.default, apart(1, 2, 6, 7), [2, 3], [3, 2],
+           Share((1, 2, 2), constant=True), exact="y dx"),
+    sample(aten.fractional_max_pool3d.default, apart(1, 1, 4, 3, 5), [2, 2, 3], [2, 1, 2],
+           Share((1, 1, 3), constant=True), exact="y dx"),
     sample(aten.max_unpool2d.default, normal(2, 1, 3), index(2, 1, 3, high=20, distinct=True),
            [4, 5], exact="y dx"),
     sample(aten.max_unpool3d.default, normal(1, 2, 1, 1, 3),

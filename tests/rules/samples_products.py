@@ -49,9 +49,13 @@ SEVERAL = (
     sample(
         aten.aminmax.default, apart(3, 4), dim=1, keepdim=True, exact="y", unused="dx", note="kept"
     ),
-    sample(aten.median.default, apart(3, 4), exact="y", unused="dx"),
+    sample(aten.median.default, apart(3, 4), exact="y dx"),
     sample(aten.median.dim, apart(3, 4), 1, exact="y dx", note="axis"),
     sample(aten.median.dim, apart(5, 3), -2, True, exact="y dx", note="kept"),
+    sample(aten.nanmedian.default, apart(3, 4), exact="y dx"),
+    sample(aten.nanmedian.dim, apart(4, 3), 0, exact="y dx", note="axis"),
     sample(aten.kthvalue.default, apart(3, 4), 3, exact="y dx"),
     sample(aten.kthvalue.default, apart(5, 3), 1, 0, True, exact="y dx", note="kept"),
+    sample(aten.mode.default, apart(3, 5), exact="y dx"),
+    sample(aten.mode.default, apart(4, 3), 0, True, exact="y dx", note="kept"),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rules.sampling import aten, normal, sample
 
+smooth, smooth_cubic = aten._upsample_bilinear2d_aa.default, aten._upsample_bicubic2d_aa.default
+smooth_sinc = aten._upsample_lanczos2d_aa.default
 nearest, exact = aten.upsample_nearest2d.default, aten._upsample_nearest_exact2d.default
 linear, bilinear = aten.upsample_linear1d.default, aten.upsample_bilinear2d.default
 cubic, trilinear = aten.upsample_bicubic2d.default, aten.upsample_trilinear3d.default
@@ -33,6 +35,12 @@ RESAMPLING = (
     sample(cubic, normal(1, 1, 3, 3), [4, 5], False),
     sample(cubic, normal(1, 2, 5, 4), [8, 3], True, note="corners"),
     sample(cubic, normal(1, 1, 3, 4), [5, 5], False, 1.8, 1.3, note="by a scale"),
+    sample(smooth, normal(1, 2, 7, 5), [3, 4], False),
+    sample(smooth, normal(1, 2, 7, 4), [3, 6], True, note="corners"),
+    sample(smooth, normal(1, 1, 3, 6), [2, 3], False, 0.6, 0.7, note="by a scale"),
+    sample(smooth_cubic, normal(1, 1, 7, 5), [3, 4], False),
+    sample(smooth_cubic, normal(1, 1, 7, 4), [3, 6], True, note="corners"),
+    sample(smooth_sinc, normal(1, 1, 4, 3), [2, 4], False),
 )
 
 DROPOUT = (

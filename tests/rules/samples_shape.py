@@ -68,6 +68,7 @@ COPIES = (
     sample(aten.expand_copy.default, normal(3, 1), [2, -1, 4], exact="y"),
     sample(aten.alias_copy.default, normal(2, 3), exact="y dx"),
     sample(aten.select_copy.int, normal(2, 3, 4), 1, 2, exact="y dx"),
+    sample(aten.narrow_copy.default, normal(2, 7), 1, 2, 3, exact="y dx"),
     sample(aten.slice_copy.Tensor, normal(2, 7), 1, 1, 6, 2, exact="y dx"),
     sample(aten.as_strided_copy.default, normal(3, 4), [2, 2], [4, 2], exact="y dx"),
     sample(aten.unfold_copy.default, normal(2, 7), 1, 3, 2, exact="y"),

@@ -56,6 +56,14 @@ TWICE_LINEAR = (
     sample(bilinear, normal(2, 2, 3, 7), [3, 7], [2, 2, 5, 4], True, note="corners"),
     sample(aten.upsample_trilinear3d_backward.default, normal(1, 2, 2, 3, 4), [2, 3, 4],
            [1, 2, 3, 2, 3], False),
+    *(
+        sample(op.default, normal(1, 1, 3, 4), [3, 4], [1, 1, 5, 3], False)
+        for op in (
+            aten._upsample_bilinear2d_aa_backward,
+            aten._upsample_bicubic2d_aa_backward,
+            aten._upsample_lanczos2d_aa_backward,
+        )
+    ),
     sample(aten.upsample_bicubic2d_backward.default, normal(1, 1, 4, 5), [4, 5], [1, 1, 3, 3],
            False),
     sample(pool, normal(2, 1, 2), normal(2, 2, 5), [2, 2], [], [0, 0], [1, 1], False,

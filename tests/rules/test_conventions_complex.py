@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import gradwitness as gw
+from gradwitness._errors import Unjudgeable
 from rules.harness import make
 from rules.samples import Draw, Sample, aten
+from rules.sampling import Planar
 
 NAN = float("nan")
 
@@ -100,3 +102,39 @@ def test_transforms_of_each_length_and_norm(length: int, norm: str) -> None:
     assert dict(witness.report.reasons()) == {}
     assert witness.verdict is gw.Verdict.AGREES, str(witness)
     assert all(row.digits > 5 for row in witness.report.rows)
+
+
+def test_torch_has_no_gradient_of_renorm_by_the_largest_modulus_in_complex64() -> None:
+    """It holds the moduli against their largest one in another format, and finds none: 0 / 0."""
+    x = torch.tensor([[1 + 1j, 0.5]], requires_grad=True)
+    with gw.watch(names={"x": x}) as witness:
+        torch.autograd.backward(torch.renorm(x, float("inf"), 0, 0.5)[0, 1].real)
+    assert x.grad is not None
+    assert torch.isnan(torch.view_as_real(x.grad)).all()
+    (found,) = witness.report.wrong
+    assert found.title.endswith("gradient of x")
+    # Of 0.5 * 0.5 / r, with r = sqrt(2), along the direction of 1 + i: -0.25 / r^2 (1 + i) / r.
+    assert found.comparison.expected == pytest.approx(-0.125 * (1 + 1j) / np.sqrt(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("z", [-2 + 0.5j, 2 + 0.5j, -0.3 - 1j])
+def test_slope_of_the_inverse_hyperbolic_cosine_on_both_sides(z: complex) -> None:
+    """1 / sqrt(z^2 - 1) has the wrong sign on the left."""
+    case = make(Sample(aten.acosh.default, (Given(z),)))
+    (g,) = (np.asarray(g) for g in case.cotangents)
+    step = 1e-6
+    slope = (np.arccosh(z + step) - np.arccosh(z - step)) / (2 * step)
+    assert case.gradient("x") == pytest.approx(g * np.conjugate(slope), rel=1e-9)
+
+
+def test_which_modulus_is_the_largest_is_not_judged_where_rounding_decides() -> None:
+    given = (Given(3 + 4j, 4 + 3.00000001j, 1), float("inf"))
+    case = make(Sample(aten.linalg_vector_norm.default, given, {"dtype": torch.complex128}))
+    with pytest.raises(Unjudgeable, match="rounding decides"):
+        case.gradient("x")
+
+
+def test_a_cholesky_factor_has_a_real_diagonal() -> None:
+    case = make(Sample(aten.cholesky_inverse.default, (Planar((2, 2), gap=0.5),)))
+    with pytest.raises(Unjudgeable, match="diagonal is not real"):
+        case.value()

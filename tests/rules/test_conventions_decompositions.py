@@ -80,13 +80,6 @@ def test_the_order_of_rows_is_a_constant_and_no_output_of_the_node() -> None:
     assert both.verdict is gw.Verdict.AGREES
 
 
-@pytest.mark.parametrize("made", [lambda A: lu(A)[1], lambda A: lu_factor(A)[0]])
-def test_triangular_factors_of_an_oblong_matrix_are_not_judged(made: Any) -> None:
-    report, _ = watched(made, [[0.1, 2.0, 1.0], [4.0, 1.0, 1.0]])
-    assert report.verdict is gw.Verdict.INCONCLUSIVE
-    assert "factors of a matrix that is not square" in reasons(report)
-
-
 def test_determinant_of_a_singular_matrix_is_judged_and_its_gradient_is_not() -> None:
     start = [[[1.0, 2.0], [2.0, 4.0]], [[1.0, 2.0], [3.0, 4.0]]]
     report, _ = watched(det, start)

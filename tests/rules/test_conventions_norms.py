@@ -44,6 +44,8 @@ zeros = Given(0, 0)
         (given(aten.prod.dim_int, Given(0, 0, 5), 0), "x", [0, 0, 0]),
         (given(aten.nansum.default, Given(NAN, 1)), "x", [0, 3]),
         (given(aten.median.default, Given(3, 1, 1, 2)), "x", [0, 1.5, 1.5, 0]),
+        (given(aten.median.default, Given(3, NAN, 1)), "x", [0, 3, 0]),
+        (given(aten.nanmedian.default, Given(3, NAN, 1)), "x", [0, 0, 3]),
     ],
     ids=lambda item: item.call.op if isinstance(item, Case) else str(item),
 )
@@ -66,6 +68,11 @@ def test_gradient_at_an_edge(
         (given(aten.cummin.default, Given(2, 2, 3, 1), 0), [3, 6, 0, 3]),
         (given(aten.kthvalue.default, Given(2, 3, 1), 2), [3, 0, 0]),
         (given(aten.median.dim, Given(2, 3, 1, 0), 0), [0, 0, 3, 0]),
+        # The lower one of 1 and 2; of NaN alone there is none, and NaN's place gets the gradient.
+        (given(aten.nanmedian.dim, Given(2, NAN, 1), 0), [0, 0, 3]),
+        (given(aten.nanmedian.dim, Given(NAN), 0), [3]),
+        # Torch names the last of those that are alike.
+        (given(aten.mode.default, Given(2, 1, 2, 5)), [0, 0, 3, 0]),
         # Each end shares among those that tie.
         (given(aten.aminmax.default, Given(1, 1, 2)), [1.5, 1.5, 3]),
         # No part along a deviation of 0; the mean's is 1 / 2 each.
@@ -106,9 +113,12 @@ def test_which_difference_is_the_largest_is_not_judged_where_rounding_decides() 
         case.gradient(case.inputs()[0])
 
 
-def test_ties_of_ranks_are_not_judged() -> None:
-    with pytest.raises(Unjudgeable, match="a tie, or NaN"):
-        given(aten.median.dim, Given(2, 2, 1), 0).values()
+@pytest.mark.parametrize(("index", "expected"), [(0, 0), (1, 1), (2, 0)])
+def test_of_ties_the_recorded_one_is_taken_if_it_is_one(index: int, expected: int) -> None:
+    case = given(aten.median.dim, Given(2, 2, 1, 3), 0)
+    recorded = case.tape.values[case.call.outputs[1] or 0]
+    recorded.array[...] = index  # type: ignore[index]
+    assert [int(np.asarray(getattr(y, "value", y))) for y in case.values()] == [2, expected]
 
 
 @pytest.mark.parametrize("rows", [2, 64, 300, 1024, 4096])

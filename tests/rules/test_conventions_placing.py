@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from gradwitness._errors import Unjudgeable
 from rules.harness import Case, make
@@ -13,7 +15,8 @@ from rules.samples import Draw, Sample, aten
 from rules.test_conventions import INF, NAN, Given, given
 from rules.test_conventions_moving import Whole
 
-into, pool3 = aten.scatter_reduce.two, aten.max_pool3d_with_indices.default
+into, rows_into = aten.scatter_reduce.two, aten.index_reduce.default
+pool3 = aten.max_pool3d_with_indices.default
 bag, linear = aten._embedding_bag.default, aten.upsample_linear1d.default
 
 
@@ -114,11 +117,71 @@ def test_what_is_left_open_is_not_judged(op: Any, arguments: Any, reason: str) -
         make(Sample(op, arguments)).values()
 
 
-def test_a_product_with_a_factor_0_is_judged_forward_only() -> None:
-    case = make(Sample(into, (tied, 0, Whole(0, 1), Given(0, 2), "prod")))
-    np.testing.assert_array_equal(numbers(case.value()), case.result)
-    with pytest.raises(Unjudgeable, match="a product with a factor 0"):
-        case.gradient("src")
+class Number(Given):
+    """A given number without axes."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        return super().make(rng, length).reshape(())
+
+
+class Place(Whole):
+    """A given place without axes."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        return super().make(rng, length).reshape(())
+
+
+five = Number(5)
+
+
+@pytest.mark.parametrize(
+    ("case", "value", "gradient"),
+    [
+        *((given(op, five), 5, 3) for op in (aten.sort.default, aten.mode.default)),
+        *((given(op, five, 0), 5, 3) for op in (aten.max.dim, aten.min.dim, aten.median.dim)),
+        *((given(op, five, 1), 5, 3) for op in (aten.topk.default, aten.kthvalue.default)),
+        (given(aten.nanmedian.dim, Number(NAN), 0, True), NAN, 3),
+        (given(aten.gather.default, five, 0, Whole(0, 0)), [5, 5], 6),
+        (given(aten.gather.default, Given(7, 8), 0, Place(1)), 8, [0, 3]),
+        (given(aten.scatter.src, Given(7, 8), 0, Place(1), Number(9)), [7, 9], [3, 0]),
+        (given(aten.scatter.src, five, 0, Whole(0), Given(9)), 9, 0),
+        (given(rows_into, five, 0, Whole(0), Number(9), "prod"), 45, 27),
+        (given(into, Given(7, 8), 0, Place(1), Number(9), "mean"), [7, 8.5], [3, 1.5]),
+    ],
+    ids=lambda item: item.call.op if isinstance(item, Case) else "",
+)
+def test_a_tensor_without_axes_has_one_of_one_element(
+    case: Case, value: Any, gradient: Any
+) -> None:
+    for ours, torchs in zip(case.values(), case.results, strict=True):
+        np.testing.assert_array_equal(getattr(ours, "value", ours), torchs)
+    np.testing.assert_array_equal(case.results[0], value)
+    np.testing.assert_array_equal(case.gradient("x"), gradient)
+    np.testing.assert_array_equal(case.torch_gradient("x"), gradient)
+
+
+def test_a_source_gets_0_where_it_was_not_read() -> None:
+    # Torch refuses this gradient, of a source that is larger than its index.
+    for op, more in ((aten.scatter.src, ()), (aten.scatter_add.default, ()), (into, ("sum",))):
+        case = given(op, Given(7, 8), 0, Whole(1), Given(9, 4), *more)
+        np.testing.assert_array_equal(case.gradient("src"), [3, 0])
+
+
+@pytest.mark.parametrize("kind", ["amax", "amin"])
+def test_torch_loses_half_where_an_element_left_out_ties(kind: str) -> None:
+    # Element 0 is replaced by the 2 that is sent to it: that gets the whole gradient. Torch shares
+    # it with the element, which is the same number by chance, and then drops that share.
+    how = {"include_self": False}
+    arguments = (Given(2, 1), 0, Whole(0), Given(2), kind)
+    case = make(Sample(into, arguments, how))
+    gs = (torch.full_like(case.outputs[0], 3.0),)
+    case = replace(case, gs=gs)
+    np.testing.assert_array_equal(case.gradient("src"), [3])
+    np.testing.assert_array_equal(case.gradient("x"), [0, 3])
+    np.testing.assert_array_equal(case.torch_gradient("src"), [1.5])
+    # The slope, where the sum of values times the cotangent moves by h times 3.
+    moved = [case.values_of("src", np.array([2 + h]))[0] * 3 for h in (-(2.0**-8), 2.0**-8)]
+    assert (moved[1] - moved[0]) / 2.0**-7 == 3
 
 
 def test_interpolation_where_rounding_decides_between_two_elements_is_bounded() -> None:

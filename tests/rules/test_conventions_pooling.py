@@ -28,6 +28,13 @@ class Row(Given):
         return super().make(rng, length).reshape(1, 1, -1)
 
 
+class Places(Row):
+    """Given places of a row."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        return super().make(rng, length).astype(np.int64)
+
+
 def pooled(row: Row, k: int, s: int, p: int = 0, d: int = 1, ceil: bool = False) -> Case:
     return given(pool, row, [1, k], [1, s], [0, p], [1, d], ceil)
 
@@ -161,3 +168,16 @@ def test_scale_is_used_in_double_precision_whatever_the_format() -> None:
 def test_a_kernel_larger_than_the_input_takes_no_more_memory_than_the_input() -> None:
     # As wide as a network may have it that pools all that is left: 2560 squared, of which 6 exist.
     assert Walk(2560, ceil_mode=True).windows(np.ones((1, 2, 3))).seen.shape == (6, 1, 1)
+
+
+def test_a_number_that_another_is_written_over_has_no_gradient() -> None:
+    # The 2 is written over the 1: torch gives both the gradient of the place.
+    arguments = (Row(7, 1, 2), Places(0, 1, 1), [1, 3])
+    case = given(aten.max_unpool2d.default, *arguments)
+    np.testing.assert_array_equal(case.results[0].ravel(), [7, 2, 0])
+    np.testing.assert_array_equal(case.value().value, case.results[0])
+    np.testing.assert_array_equal(case.gradient("x").ravel(), [3, 0, 3])
+    np.testing.assert_array_equal(case.torch_gradient("x").ravel(), [3, 3, 3])
+    # Torch's own result does not move with the 1.
+    (moved,) = given(aten.max_unpool2d.default, Row(7, 1.5, 2), *arguments[1:]).results
+    np.testing.assert_array_equal(moved, case.results[0])

@@ -14,6 +14,7 @@ import gradwitness as gw
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.compare import COARSE
+from gradwitness.tape import NodeRun
 from rules.harness import make
 from rules.samples import SAMPLES
 
@@ -105,15 +106,16 @@ def test_the_coarsest_format_counts_where_several_meet() -> None:
     arrived = {tape.values[n].dtype for n in node_run.incoming if n is not None}
     # What comes in is of the weight, in float32; what it meets, the input, is not.
     assert arrived == {"float32"}
-    found = backward_arithmetic(tape, node, node_run.incoming)
-    assert found == Arithmetic.stepwise("bfloat16")
+    found = backward_arithmetic(tape, node, node_run)
+    assert found is not None
+    assert found.unit == Arithmetic.stepwise("bfloat16").unit
 
 
 def test_nothing_that_comes_in_has_no_arithmetic() -> None:
     torch.manual_seed(0)
     make_layer, sizes = LAYERS["convolution"]
     tape = differentiated(make_layer(), sizes, CHOICES["all"], False).tape
-    assert backward_arithmetic(tape, tape.nodes[0], (None,)) is None
+    assert backward_arithmetic(tape, tape.nodes[0], NodeRun(0, (None,), ())) is None
 
 
 def test_torch_leaves_the_frequency_out_of_the_second_backward_of_an_embedding() -> None:

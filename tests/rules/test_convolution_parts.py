@@ -9,6 +9,8 @@ import pytest
 import torch
 
 import gradwitness as gw
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging.compare import COARSE
 from gradwitness.rules.layers.convolution import convolution
 
@@ -117,3 +119,26 @@ def test_one_store_is_not_enough_for_them(dtype: torch.dtype) -> None:
     del call.arguments["in_parts"]
     report = gw.judge(witness.tape)
     assert {f.title.partition(" ")[0] for f in report.wrong} == {"ConvolutionBackward0"}
+
+
+def test_small_kernels_would_show_an_error_of_a_tenth(dtype: torch.dtype) -> None:
+    draws = torch.Generator().manual_seed(0)
+    x, w = (
+        torch.randn(shape, generator=draws).to(dtype).requires_grad_()
+        for shape in ((1, 2, 5, 5), (3, 2, 3, 3))
+    )
+    assert gw.gradcheck(torch.nn.functional.conv2d, (x, w))
+
+
+def test_each_addition_is_off_by_a_rounding_of_its_partial_sum() -> None:
+    # In the middle nine parts meet, 1 and -1 in turn, and their partial sums are 1, 0, 1, ..., 1.
+    # Storing nine parts of size 1 costs 9 u, and storing the five partial sums that are not 0 5 u
+    # more. Each of them may itself be off by the some ten roundings before it: 9 times 14 u^2.
+    arithmetic = Arithmetic.stepwise("bfloat16")
+    u = arithmetic.unit
+    w = (-1.0) ** np.arange(9).reshape(1, 1, 9)
+    g = Bounded(np.ones((1, 1, 9)), arithmetic)
+    how = _how((1, 0, 1, False, 1), 1) | {"in_parts": True}
+    dx = convolution.gradients["x"](g, None, (np.empty((1, 1, 17)), w, None), how)
+    assert dx.value[0, 0, 8] == 1
+    assert 14 * u <= dx.rigorous[0, 0, 8] <= 14 * u + 9 * 14 * u * u

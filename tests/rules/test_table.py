@@ -29,7 +29,11 @@ RULES = {rule.name: rule for rule in rules.table().values()}
 
 
 def test_every_rule_is_sampled_and_every_alias() -> None:
-    assert {make(sample).call.base_op for sample in SAMPLES} == set(rules.table())
+    assert {make(sample).call.base_op for sample in SAMPLES} == {
+        op
+        for op in rules.table()
+        if not op.startswith("torchvision.")  # see test_vision
+    }
 
 
 def test_every_gradient_is_sampled() -> None:

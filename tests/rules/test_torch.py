@@ -53,8 +53,9 @@ SEVERAL_FUNCTIONS = (
 # two axes it interpolates in float32, but that of one or three in 16 bits.
 BY_PLACE = ("upsample_", "_upsample_")
 # The bound takes the longest chain of roundings in a polynomial, and its worst cancellation, for
-# each of its terms; that of a pseudoinverse the norm of all of it for each of its numbers.
-WHOLE = ("linalg_matrix_exp", "linalg_pinv")
+# each of its terms; that of a pseudoinverse the norm of all of it for each of its numbers; that of
+# stretched curves the error of their sum for each weight.
+WHOLE = ("linalg_matrix_exp", "linalg_pinv", "_upsample_bicubic2d_aa", "_upsample_lanczos2d_aa")
 
 
 def expected(case: Case) -> dict[str, Any]:

@@ -269,12 +269,12 @@ def _inner(z: float) -> float:
 
 _OWN: dict[str, Any] = {
     "exp": _each(math.exp, cmath.exp),
-    "log": _each(math.log),
+    "log": _each(math.log, cmath.log),
     "sqrt": _each(math.sqrt, cmath.sqrt),
-    "sin": _each(math.sin),
-    "cos": _each(math.cos),
-    "tanh": _each(math.tanh),
-    "log1p": _each(math.log1p),
+    "sin": _each(math.sin, cmath.sin),
+    "cos": _each(math.cos, cmath.cos),
+    "tanh": _each(math.tanh, cmath.tanh),
+    "log1p": _each(math.log1p, lambda z: cmath.log(1 + z)),
     "erf": _each(math.erf),
     "minimum": lambda a, b: where(a < b, a, b),
     "pi": math.pi,

@@ -112,9 +112,10 @@ def to_factor_of_inverse(g: Plain, L: Plain, upper: bool) -> Plain:
 
 
 def _crout(A: Plain) -> tuple[Plain, Plain]:
-    n = len(A)
-    L, U = np.identity(n), np.zeros((n, n))
-    for i in range(n):
+    """Factors of any matrix: as many columns of L, and rows of U, as its shorter side is long."""
+    m, n = A.shape
+    L, U = np.eye(m, min(m, n)), np.zeros((min(m, n), n))
+    for i in range(m):
         for j in range(n):
             rest = A[i, j] - math.fsum(L[i, : min(i, j)] * U[: min(i, j), j])
             if i <= j:
@@ -128,22 +129,28 @@ def eliminated(P: Plain, A: Plain) -> tuple[Plain, ...]:
     return _each_several(lambda p, M: _crout(p.T @ M), P, A)
 
 
-def _exchanges(pivots: Plain) -> Plain:
+def _exchanges(pivots: Plain, rows: int) -> Plain:
     """What all exchanges of a row with one below it do together."""
-    P = np.identity(len(pivots))
+    P = np.identity(rows)
     for i, other in enumerate(pivots):
         P[:, [i, other - 1]] = P[:, [other - 1, i]]
     return P
 
 
-def _all_exchanges(pivots: Plain) -> Plain:
+def _all_exchanges(pivots: Plain, rows: int = 0) -> Plain:
     n = pivots.shape[-1]
-    return np.array([_exchanges(row) for row in pivots.reshape(-1, n)]).reshape(*pivots.shape, n)
+    rows = rows or n
+    made = np.array([_exchanges(row, rows) for row in pivots.reshape(-1, n)])
+    return made.reshape(*pivots.shape[:-1], rows, rows)
 
 
 def packed(A: Plain, pivots: Plain) -> Plain:
-    L, U = eliminated(_all_exchanges(pivots), A)
-    return L + U - np.identity(A.shape[-1])
+    L, U = eliminated(_all_exchanges(pivots, A.shape[-2]), A)
+    m, k, n = *L.shape[-2:], U.shape[-1]
+    out = np.zeros((*A.shape[:-2], m, n))
+    out[..., :k] += L - np.eye(m, k)
+    out[..., :k, :] += U
+    return out
 
 
 def to_eliminated(gL: Plain, gU: Plain, A: Plain, P: Plain) -> Plain:
@@ -153,13 +160,13 @@ def to_eliminated(gL: Plain, gU: Plain, A: Plain, P: Plain) -> Plain:
 
 def _to_two_factors(gL: Plain, gU: Plain, A: Plain, P: Plain) -> Plain:
     L, U = _crout(P.T @ A)
-    n = len(A)
-    found = np.zeros((n, n))
-    for at in np.ndindex(n, n):
-        dA, dL, dU = np.zeros((3, n, n))
+    m, n = A.shape
+    found = np.zeros((m, n))
+    for at in np.ndindex(m, n):
+        dA, dL, dU = np.zeros(A.shape), np.zeros(L.shape), np.zeros(U.shape)
         dA[at] = 1.0
         dA = P.T @ dA
-        for i in range(n):
+        for i in range(m):
             for j in range(n):
                 k = min(i, j)
                 rest = dA[i, j] - math.fsum([*(dL[i, :k] * U[:k, j]), *(L[i, :k] * dU[:k, j])])
@@ -172,9 +179,11 @@ def _to_two_factors(gL: Plain, gU: Plain, A: Plain, P: Plain) -> Plain:
 
 
 def to_packed(g: Plain, A: Plain, pivots: Plain) -> Plain:
-    n = A.shape[-1]
-    lower = np.array([[i > j for j in range(n)] for i in range(n)])
-    return to_eliminated(np.where(lower, g, 0), np.where(lower, 0, g), A, _all_exchanges(pivots))
+    m, n = A.shape[-2:]
+    k = min(m, n)
+    lower = np.array([[i > j for j in range(n)] for i in range(m)])
+    gL, gU = np.where(lower, g, 0)[..., :k], np.where(lower, 0, g)[..., :k, :]
+    return to_eliminated(gL, gU, A, _all_exchanges(pivots, m))
 
 
 def _halves(LU: Plain) -> tuple[Plain, Plain]:
@@ -182,15 +191,21 @@ def _halves(LU: Plain) -> tuple[Plain, Plain]:
 
 
 def unpacked(LU: Plain, pivots: Plain, data: bool, order: bool) -> tuple[Plain, ...]:
-    P = _all_exchanges(pivots) if order else np.empty(0)
-    return (P, *(_halves(LU) if data else (np.empty(0), np.empty(0))))
+    m, n = LU.shape[-2:]
+    k = min(m, n)
+    P = _all_exchanges(pivots, m) if order else np.empty(0)
+    if not data:
+        return P, np.empty(0), np.empty(0)
+    L, U = np.zeros((*LU.shape[:-2], m, k)), np.zeros((*LU.shape[:-2], k, n))
+    for *at, i, j in np.ndindex(LU.shape):
+        (L if i > j else U)[(*at, i, j)] = LU[(*at, i, j)]
+    return P, L + np.eye(m, k), U
 
 
 def to_both_halves(gL: Plain, gU: Plain) -> Plain:
-    out = np.array(gU)
+    out = np.zeros((*gL.shape[:-1], gU.shape[-1]))
     for *at, i, j in np.ndindex(out.shape):
-        if i > j:
-            out[(*at, i, j)] = gL[(*at, i, j)]
+        out[(*at, i, j)] = (gL if i > j else gU)[(*at, i, j)]
     return out
 
 

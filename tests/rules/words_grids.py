@@ -30,33 +30,66 @@ def _place(c: float, size: int, padding: int, align: bool) -> tuple[float, float
     return at, slope
 
 
-def _corners(at: float, size: int, mode: int) -> Iterator[tuple[int, float, float]]:
-    """The pixels beside a place: number, weight, and slope of the weight."""
-    if mode == 1:
-        yield round(at), 1.0, 0.0
-        return
+def _cubic(t: float) -> tuple[float, float, float]:
+    """Keys' cubic with -3/4 at a distance with its sign, and its derivatives by that."""
+    s, sign = abs(t), -1.0 if t < 0 else 1.0
+    if s <= 1:
+        return 1.25 * s**3 - 2.25 * s**2 + 1, sign * (3.75 * s**2 - 4.5 * s), 7.5 * s - 4.5
+    return (
+        -0.75 * (s - 1) * (s - 2) ** 2,
+        -0.75 * sign * ((s - 2) ** 2 + 2 * (s - 1) * (s - 2)),
+        -0.75 * (4 * (s - 2) + 2 * (s - 1)),
+    )
+
+
+def _corners(
+    at: float, size: int, mode: int, padding: int, align: bool
+) -> Iterator[tuple[int, float, float, float]]:
+    """The pixels beside a place: number, weight, and slope and bend of the weight."""
     low = math.floor(at)
-    yield low, low + 1 - at, -1.0
-    yield low + 1, at - low, 1.0
+    if mode == 2:
+        for pixel in range(low - 1, low + 3):
+            where = float(pixel)
+            if padding:
+                coordinate = (2 * pixel / (size - 1) if align else (2 * pixel + 1) / size) - 1
+                where = _place(coordinate, size, padding, align)[0]
+            yield round(where), *_cubic(at - pixel)
+    elif mode == 1:
+        yield round(at), 1.0, 0.0, 0.0
+    else:
+        yield low, low + 1 - at, -1.0, 0.0
+        yield low + 1, at - low, 1.0, 0.0
 
 
-def _reads(x: Plain, grid: Plain, mode: int, padding: int, align: bool) -> Iterator[Any]:
-    """For each place and pixel that it reads: both, the weight, and its slope for each axis."""
+def pixels(x: Plain, grid: Plain, mode: int, padding: int, align: bool) -> Iterator[Any]:
+    """For each place and pixel that it reads: both; for each axis the weight, slope and bend."""
     sizes = x.shape[2:]
+    # A cubic meets the padding pixel by pixel.
+    outside = 0 if mode == 2 else padding
     for n, *out in np.ndindex(grid.shape[:-1]):
         named = [float(c) for c in grid[(n, *out)]][::-1]
-        places = [_place(c, size, padding, align) for c, size in zip(named, sizes, strict=True)]
-        axes = [list(_corners(at, size, mode)) for (at, _), size in zip(places, sizes, strict=True)]
+        places = [_place(c, size, outside, align) for c, size in zip(named, sizes, strict=True)]
+        axes = [
+            list(_corners(at, size, mode, padding, align))
+            for (at, _), size in zip(places, sizes, strict=True)
+        ]
         for corner in itertools.product(*axes):
-            if all(0 <= i < size for (i, _, _), size in zip(corner, sizes, strict=True)):
-                slopes = [
-                    slope
-                    * places[a][1]
-                    * math.prod(w for b, (_, w, _) in enumerate(corner) if b != a)
-                    for a, (_, _, slope) in enumerate(corner)
-                ]
-                pixel = tuple(i for i, _, _ in corner)
-                yield n, tuple(out), pixel, math.prod(w for _, w, _ in corner), slopes
+            if all(0 <= i < size for (i, *_), size in zip(corner, sizes, strict=True)):
+                pairs = zip(corner, places, strict=True)
+                factors = [(w, slope * by, bend * by**2) for (_, w, slope, bend), (_, by) in pairs]
+                yield n, tuple(out), tuple(i for i, *_ in corner), factors
+
+
+def multiplied(factors: list[tuple[float, float, float]], *along: int) -> float:
+    """The weights of all axes, but the slopes along some, and the bend along one named twice."""
+    return math.prod(of_axis[along.count(axis)] for axis, of_axis in enumerate(factors))
+
+
+def _reads(x: Plain, grid: Plain, *how: Any) -> Iterator[Any]:
+    """For each place and pixel that it reads: both, the weight, and its slope for each axis."""
+    for n, out, pixel, factors in pixels(x, grid, *how):
+        slopes = [multiplied(factors, axis) for axis in range(len(pixel))]
+        yield n, out, pixel, multiplied(factors), slopes
 
 
 def sampled(x: Plain, grid: Plain, *how: Any) -> Plain:

@@ -95,14 +95,14 @@ def _copies(x: Plain, repeats: Sizes) -> Iterator[tuple[At, At]]:
 
 def tile(x: Plain, repeats: Sizes) -> Plain:
     pairs = list(_copies(x, repeats))
-    out = np.zeros([1 + i for i in pairs[-1][0]])
+    out = np.zeros([1 + i for i in pairs[-1][0]], x.dtype)
     for at, origin in pairs:
         out[at] = x[origin]
     return out
 
 
 def untile(g: Plain, x: Plain, repeats: Sizes) -> Plain:
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, g.dtype)
     for at, origin in _copies(x, repeats):
         out[origin] += g[at]
     return out
@@ -133,7 +133,7 @@ def unroll(g: Plain, shifts: Sizes, dims: Sizes) -> Plain:
 
 
 def _kept(x: Plain, keep: Callable[[int, int], bool]) -> Plain:
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, x.dtype)
     for at in np.ndindex(x.shape):
         out[at] = x[at] if keep(at[-2], at[-1]) else 0.0
     return out
@@ -159,14 +159,14 @@ def _on_diagonal(x: Plain, offset: int, dim1: int, dim2: int) -> list[tuple[At, 
 
 def diagonal_of(x: Plain, *where: int) -> Plain:
     pairs = _on_diagonal(x, *where)
-    out = np.zeros(np.max([at for at, _ in pairs], axis=0) + 1)
+    out = np.zeros(np.max([at for at, _ in pairs], axis=0) + 1, x.dtype)
     for at, origin in pairs:
         out[at] = x[origin]
     return out
 
 
 def along_diagonal(g: Plain, x: Plain, *where: int) -> Plain:
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, g.dtype)
     for at, origin in _on_diagonal(x, *where):
         out[origin] = g[at]
     return out
@@ -180,14 +180,14 @@ def _seen(x: Plain, dim: int, size: int, step: int) -> Iterator[tuple[At, At]]:
 
 def windows(x: Plain, *how: int) -> Plain:
     pairs = list(_seen(x, *how))
-    out = np.zeros([1 + i for i in pairs[-1][0]])
+    out = np.zeros([1 + i for i in pairs[-1][0]], x.dtype)
     for at, origin in pairs:
         out[at] = x[origin]
     return out
 
 
 def add_windows(g: Plain, x: Plain, *how: int) -> Plain:
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, g.dtype)
     for at, origin in _seen(x, *how):
         out[origin] += g[at]
     return out
@@ -231,7 +231,8 @@ def _places_of_blocks(tensors: Plain) -> Any:
 
 def blocks(tensors: Plain) -> Plain:
     places = list(_places_of_blocks(tensors))
-    out = np.zeros([max(at[k] for part in places for at in part) + 1 for k in (0, 1)])
+    sizes = [max(at[k] for part in places for at in part) + 1 for k in (0, 1)]
+    out = np.zeros(sizes, np.result_type(*tensors))
     for x, part in zip(tensors, places, strict=True):
         for number, at in zip(np.ravel(x), part, strict=True):
             out[at] = number
@@ -252,7 +253,7 @@ def add_rows(
 ) -> Plain:
     if np.ndim(x) == 0:
         return g
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, g.dtype)
     rows = np.moveaxis(g, dim, 0) if index.ndim == 1 else g.reshape(-1, *x.shape[1:])
     named = index.reshape(-1).tolist()
     for i, row in zip(named, rows, strict=True):
@@ -262,7 +263,7 @@ def add_rows(
 
 
 def gather(x: Plain, dim: int, index: Plain) -> Plain:
-    out = np.zeros(index.shape)
+    out = np.zeros(index.shape, x.dtype)
     for at in np.ndindex(index.shape):
         out[at] = x[moved(at, dim, index[at])]
     return out

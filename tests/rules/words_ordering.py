@@ -23,7 +23,7 @@ Sizes: TypeAlias = tuple[int, ...]
 def _lines(x: Plain, dim: int) -> Iterator[tuple[At, list[float]]]:
     """Each line along an axis, with its place where that axis has length 1."""
     for at in np.ndindex(*moved(x.shape, dim, 1)):
-        yield at, [float(x[moved(at, dim, i)]) for i in range(x.shape[dim])]
+        yield at, [x[moved(at, dim, i)].item() for i in range(x.shape[dim])]
 
 
 def first_ordered(x: Plain, k: int, dim: int, largest: bool) -> tuple[Plain, Plain]:
@@ -110,7 +110,7 @@ def _by_number(function: Callable[..., Any]) -> Callable[..., Plain]:
 
 
 def running_sum(x: Plain, dim: int) -> Plain:
-    out = np.zeros(x.shape)
+    out = np.zeros(x.shape, x.dtype)
     for at, line in _lines(x, dim):
         for place, total in enumerate(itertools.accumulate(line)):
             out[moved(at, dim, place)] = total

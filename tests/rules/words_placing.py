@@ -46,7 +46,7 @@ def _padded(x: Plain, pad: Sizes, find: Callable[[int, int], int]) -> Plain:
 
 def _padded_add(g: Plain, x: Plain, pad: Sizes, find: Callable[[int, int], int]) -> Plain:
     whole = np.arange(x.size, dtype=float).reshape(x.shape)
-    out = np.zeros(x.size)
+    out = np.zeros(x.size, g.dtype)
     for number, place in zip(g.flat, _padded(whole, pad, find).flat, strict=True):
         out[int(place)] += number
     return out.reshape(x.shape)
@@ -90,7 +90,7 @@ def columns(x: Plain, *how: Sizes) -> Plain:
     if x.ndim == 4:
         return np.stack([columns(one, *how) for one in x])
     found = list(_slides(x.shape, *how))
-    out = np.zeros([1 + n for n in found[-1][0]])
+    out = np.zeros([1 + n for n in found[-1][0]], x.dtype)
     for at, origin, inside in found:
         out[at] = x[origin] if inside else 0.0
     return out
@@ -99,7 +99,7 @@ def columns(x: Plain, *how: Sizes) -> Plain:
 def from_columns(x: Plain, sizes: Sizes, *how: Sizes) -> Plain:
     if len(sizes) == 4:
         return np.stack([from_columns(one, sizes[1:], *how) for one in x])
-    out = np.zeros(sizes)
+    out = np.zeros(sizes, x.dtype)
     for at, origin, inside in _slides(sizes, *how):
         if inside:
             out[origin] += x[at]
@@ -244,7 +244,7 @@ def turned(x: Plain, quarters: int, dims: Sizes) -> Plain:
     for _ in range(quarters % 4):
         sizes = list(x.shape)
         sizes[one], sizes[two] = sizes[two], sizes[one]
-        out = np.zeros(sizes)
+        out = np.zeros(sizes, x.dtype)
         for at in np.ndindex(x.shape):
             to = list(at)
             to[one], to[two] = x.shape[two] - 1 - at[two], at[one]
@@ -257,7 +257,7 @@ def embed_diagonal(x: Plain, offset: int, dim1: int, dim2: int) -> Plain:
     ndim, n = x.ndim + 1, x.shape[-1] + abs(offset)
     one, two = dim1 % ndim, dim2 % ndim
     rest = iter(x.shape[:-1])
-    out = np.zeros([n if d in (one, two) else next(rest) for d in range(ndim)])
+    out = np.zeros([n if d in (one, two) else next(rest) for d in range(ndim)], x.dtype)
     for at in np.ndindex(x.shape):
         left = iter(at[:-1])
         place = {one: at[-1] + max(-offset, 0), two: at[-1] + max(offset, 0)}
@@ -334,12 +334,52 @@ def reduce_source(
     return out
 
 
+def _segments(
+    x: Plain, kind: str, lengths: Plain | None, offsets: Plain | None, axis: int, initial: Any
+) -> Iterator[tuple[Sizes, list[Sizes], list[float]]]:
+    """Each result's place, those of its elements, and the numbers that are reduced."""
+    sizes = np.diff(offsets) if lengths is None else lengths
+    rest = (*x.shape[:axis], sizes.shape[-1], *x.shape[axis + 1 :])
+    for at in np.ndindex(rest):
+        line = sizes[at[:axis]]
+        begin = int(sum(line[: at[axis]]))
+        group = [(*at[:axis], begin + k, *at[axis + 1 :]) for k in range(int(line[at[axis]]))]
+        first = [] if initial is None else [float(initial)]
+        yield at, group, first + [float(x[place]) for place in group]
+
+
+def reduce_segments(x: Plain, kind: str, *how: Any) -> Plain:
+    rows = list(_segments(x, kind, *how))
+    out = np.zeros([1 + i for i in rows[-1][0]])
+    for at, group, numbers in rows:
+        if kind == "mean":
+            out[at] = math.fsum(numbers) / max(len(group), 1)
+        else:
+            out[at] = _REDUCED[{"max": "amax", "min": "amin"}.get(kind, kind)](numbers)
+    return out
+
+
+def to_segments(g: Plain, y: Plain, x: Plain, kind: str, *how: Any) -> Plain:
+    out = np.zeros(x.shape)
+    for at, group, numbers in _segments(x, kind, *how):
+        first = len(numbers) - len(group)
+        for k, place in enumerate(group):
+            if kind == "prod":
+                others = numbers[: first + k] + numbers[first + k + 1 :]
+                out[place] = g[at] * math.prod(others)
+            elif kind in ("max", "min"):
+                out[place] = g[at] * (x[place] == y[at]) / max(numbers.count(float(y[at])), 1)
+            else:
+                out[place] = g[at] / (len(group) if kind == "mean" else 1)
+    return out
+
+
 PLACING: dict[str, Any] = {
     word.__name__: word
     for word in (
         mirrored, mirrored_add, held, held_add, columns, from_columns, channels, bags, bags_add,
         bags_dot, rows_shortened, put_rows, distinct, take_flat, put_flat, fill_in, fill_first,
         overwrite, overwrite_diagonal, turned, embed_diagonal, reduce_at, reduce_self,
-        reduce_source, row_index,
+        reduce_source, row_index, reduce_segments, to_segments,
     )
 }  # fmt: skip

@@ -91,6 +91,23 @@ def _largest(x: Plain, spans: list[Spans]) -> tuple[Plain, Plain]:
     return values, index
 
 
+def fraction_max(x: Plain, kernel: Sizes, sizes: Sizes, samples: Plain) -> tuple[Plain, Plain]:
+    """Windows begin where the whole parts of equal steps from a random place have come to."""
+    many = len(sizes)
+    values, index = (np.zeros((*x.shape[:-many], *sizes)) for _ in range(2))
+    for n, c in np.ndindex(*x.shape[:2]):
+        spans = []
+        for axis in range(many):
+            drawn = samples[n, c, 1 - axis if many == 2 else axis]
+            room, count = x.shape[2 + axis] - kernel[axis], sizes[axis]
+            step = room / max(count - 1, 1)
+            begin = [int((i + drawn) * step) - int(drawn * step) for i in range(count - 1)]
+            spans.append([[at + k for k in range(kernel[axis])] for at in [*begin, room]])
+        of_plane = _largest(x[n, c], spans)
+        values[n, c], index[n, c] = of_plane
+    return values, index
+
+
 def to_index(g: Plain, y: Plain, x: Plain, kernel: Any) -> Plain:
     many = 3 if not isinstance(kernel, int) and len(kernel) == 3 else 2
     out, plane = np.zeros(x.shape), list(np.ndindex(*x.shape[-many:]))
@@ -108,9 +125,11 @@ def unpool(x: Plain, indices: Plain, sizes: Sizes) -> Plain:
 
 
 def repool(g: Plain, x: Plain, indices: Plain) -> Plain:
+    """Of several numbers that are written to one place the last stays."""
     many = 2 if x.ndim < 5 else 3
     out, plane = np.zeros(x.shape), list(np.ndindex(*g.shape[-many:]))
-    for at in np.ndindex(x.shape):
+    staying = {(*at[:-many], int(indices[at])): at for at in np.ndindex(x.shape)}
+    for at in staying.values():
         out[at] = g[(*at[:-many], *plane[int(indices[at])])]
     return out
 
@@ -169,7 +188,7 @@ def _squares(small: Sizes, r: int) -> Iterator[tuple[Sizes, Sizes]]:
 
 def shuffle(x: Plain, r: int) -> Plain:
     *rest, channels, rows, columns = x.shape
-    out = np.zeros((*rest, channels // r**2, rows * r, columns * r))
+    out = np.zeros((*rest, channels // r**2, rows * r, columns * r), x.dtype)
     for at, pixel in _squares(x.shape, r):
         out[pixel] = x[at]
     return out
@@ -177,7 +196,7 @@ def shuffle(x: Plain, r: int) -> Plain:
 
 def unshuffle(x: Plain, r: int) -> Plain:
     *rest, channels, rows, columns = x.shape
-    out = np.zeros((*rest, channels * r**2, rows // r, columns // r))
+    out = np.zeros((*rest, channels * r**2, rows // r, columns // r), x.dtype)
     for at, pixel in _squares(out.shape, r):
         out[at] = x[pixel]
     return out
@@ -187,6 +206,6 @@ POOLING: dict[str, Any] = {
     word.__name__: word
     for word in (
         to_index, window_max, window_sum, window_add, window_size, part_max, part_sum, part_size,
-        part_add, unpool, repool, shuffle, unshuffle,
+        part_add, unpool, repool, fraction_max, shuffle, unshuffle,
     )
 }  # fmt: skip

@@ -55,7 +55,7 @@ def running_product_input(g: Plain, x: Plain, dim: int) -> Plain:
     def back(of_g: Row, row: Row) -> Row:
         n = len(row)
         return [
-            math.fsum(of_g[j] * math.prod(row[:i] + row[i + 1 : j + 1]) for j in range(i, n))
+            sum(of_g[j] * math.prod(row[:i] + row[i + 1 : j + 1]) for j in range(i, n))
             for i in range(n)
         ]
 
@@ -86,22 +86,36 @@ def without_nan(x: Plain) -> Plain:
 
 
 def diagonal_sum(x: Plain) -> Plain:
-    return np.array(math.fsum(x[i, i] for i in range(min(x.shape))))
+    return np.array(sum(x[i, i] for i in range(min(x.shape))))
 
 
 def on_diagonal(x: Plain) -> Plain:
     return np.array([[float(i == j) for j in range(x.shape[1])] for i in range(x.shape[0])])
 
 
-def of_rank(x: Plain, k: int | None, dim: int | None, keepdim: bool) -> Any:
+def of_rank(
+    x: Plain, k: int | None, dim: int | None, keepdim: bool, skips_nan: bool = False
+) -> Any:
     if dim is None:
-        return np.array(sorted(np.ravel(x).tolist())[(x.size - 1) // 2])
+        row = [n for n in np.ravel(x).tolist() if not (skips_nan and math.isnan(n))]
+        return np.array(sorted(row)[(len(row) - 1) // 2])
 
     def rank(row: Row) -> int:
         return (len(row) - 1) // 2 if k is None else k - 1
 
     values = _each_row(lambda row: sorted(row)[rank(row)], dim, x)
     places = _each_row(lambda row: sorted(range(len(row)), key=row.__getitem__)[rank(row)], dim, x)
+    return tuple(y if keepdim else np.squeeze(y, dim) for y in (values, places))
+
+
+def most_frequent(x: Plain, dim: int, keepdim: bool) -> Any:
+    """The smallest of those that occur most often."""
+
+    def best(row: Row) -> float:
+        return min(row, key=lambda number: (-row.count(number), number))
+
+    values = _each_row(best, dim, x)
+    places = _each_row(lambda row: row.index(best(row)), dim, x)
     return tuple(y if keepdim else np.squeeze(y, dim) for y in (values, places))
 
 
@@ -164,7 +178,7 @@ def grouped_product(A: Plain, B: Plain, offs: Plain | None) -> Plain:
 def crossed(a: Plain, b: Plain, dim: int) -> Plain:
     """One cross product of three numbers after the other, by the determinant's cofactors."""
     rows, others = (np.moveaxis(x, dim, -1) for x in np.broadcast_arrays(a, b))
-    out = np.empty(rows.shape)
+    out = np.empty(rows.shape, np.result_type(a, b))
     for at in np.ndindex(rows.shape[:-1]):
         (p, q, r), (s, t, u) = rows[at], others[at]
         out[at] = (q * u - r * t, -(p * u - r * s), p * t - q * s)
@@ -176,6 +190,6 @@ PRODUCTS: dict[str, Any] = {
     for word in (
         product, other_factors, running_product, running_product_input, running_extreme,
         to_running_extreme, without_nan, diagonal_sum, on_diagonal, of_rank, to_rank, trilinear,
-        grouped_product, crossed,
+        grouped_product, crossed, most_frequent,
     )
 }  # fmt: skip

@@ -81,6 +81,11 @@ def _line(
 ) -> list[dict[int, float]]:
     """For each result along an axis, the weights of the elements; those beyond the ends are
     copies of the last."""
+    if kernel.__name__.startswith("wide"):
+        if corners:
+            step = Fraction(n - 1, max(count - 1, 1))
+        return [_smooth_line(n, (i + Fraction(1, 2)) * step, max(step, 1), kernel) for i in
+                range(count)]  # fmt: skip
     found = []
     for i in range(count):
         if corners:
@@ -93,6 +98,29 @@ def _line(
             weights[inside] = weights.get(inside, 0.0) + kernel(float(real - k))
         found.append(weights)
     return found
+
+
+def _smooth_line(n: int, middle: Fraction, wide: Any, kernel: Kernel) -> dict[int, float]:
+    """The share of each element in a result, by its distance from the middle of that."""
+    weights = [kernel(float((k + Fraction(1, 2) - middle) / wide)) for k in range(n)]
+    return {k: weight / math.fsum(weights) for k, weight in enumerate(weights)}
+
+
+def wide_hat(t: float) -> float:
+    return hat(t)
+
+
+def wide_cubic(t: float) -> float:
+    """Keys' own cubic, with slope -1/2 at 1."""
+    t = abs(t)
+    if t <= 1:
+        return 1.5 * t**3 - 2.5 * t**2 + 1
+    return -0.5 * (t**3 - 5 * t**2 + 8 * t - 4) if t < 2 else 0.0
+
+
+def wide_sinc(t: float) -> float:
+    """Lanczos' window of three on either side."""
+    return float(np.sinc(t) * np.sinc(t / 3)) if abs(t) < 3 else 0.0
 
 
 def _weighed(
@@ -136,7 +164,7 @@ def deal(x: Plain, groups: int) -> Plain:
 
 
 def gather_up(g: Plain, groups: int) -> Plain:
-    out = np.zeros(g.shape)
+    out = np.zeros(g.shape, g.dtype)
     size = g.shape[1] // groups
     for k in range(g.shape[1]):
         out[:, k % groups * size + k // groups] = g[:, k]
@@ -147,5 +175,6 @@ RESAMPLING: dict[str, Any] = {
     word.__name__: word
     for word in (
         nearest, nearest_add, hat, cubic, interpolate, interpolate_add, thinned, deal, gather_up,
+        wide_hat, wide_cubic, wide_sinc,
     )
 }  # fmt: skip

@@ -6,7 +6,6 @@ Nothing here may come from the rules.
 from __future__ import annotations
 
 import cmath
-import functools
 import math
 import struct
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 Plain: TypeAlias = Any
 
 
-def _each(function: Callable[..., float], *operands: Plain) -> Plain:
+def _each(function: Callable[..., Any], *operands: Plain) -> Plain:
     """Apply a function of Python numbers at each place."""
     rows = np.broadcast_arrays(*operands)
     made = [function(*place) for place in zip(*(row.ravel().tolist() for row in rows), strict=True)]
@@ -94,21 +93,29 @@ def erfc(x: Plain) -> Plain:
     return _each(math.erfc, x)
 
 
-def exp2(x: Plain) -> Plain:
-    return _each(lambda p: 2.0**p, x)
-
-
 def ceil(x: Plain) -> Plain:
     return _each(lambda p: -float(math.floor(-p)), x)
 
 
-# Functions by the names that NumPy has for them.
-_MATH = {
-    "tan": math.tan, "sinh": math.sinh, "cosh": math.cosh,
-    "arcsin": math.asin, "arccos": math.acos, "arctan": math.atan,
-    "arcsinh": math.asinh, "arccosh": math.acosh, "arctanh": math.atanh,
-    "expm1": math.expm1, "log2": math.log2, "log10": math.log10,
+# Functions by the names that NumPy has for them, of real numbers and of complex ones.
+_MATH: dict[str, tuple[Callable[[float], float], Callable[[complex], complex]]] = {
+    "tan": (math.tan, cmath.tan), "sinh": (math.sinh, cmath.sinh), "cosh": (math.cosh, cmath.cosh),
+    "arcsin": (math.asin, cmath.asin), "arccos": (math.acos, cmath.acos),
+    "arctan": (math.atan, cmath.atan), "arcsinh": (math.asinh, cmath.asinh),
+    "arccosh": (math.acosh, cmath.acosh), "arctanh": (math.atanh, cmath.atanh),
+    "expm1": (math.expm1, lambda z: cmath.exp(z) - 1), "log10": (math.log10, cmath.log10),
+    "log2": (math.log2, lambda z: cmath.log(z) / math.log(2)),
+    "exp2": (lambda p: 2.0**p, lambda z: 2**z),
 }  # fmt: skip
+
+
+def _of_either(
+    of_real: Callable[[float], float], of_complex: Callable[[complex], complex]
+) -> Callable[[Plain], Plain]:
+    def apply(x: Plain) -> Plain:
+        return _each(of_complex if np.iscomplexobj(x) else of_real, x)
+
+    return apply
 
 
 def angle(a: Plain, b: Plain) -> Plain:
@@ -139,8 +146,8 @@ SCALARS: dict[str, Any] = {
     word.__name__: word
     for word in (
         float32, bits, flipped_bits, negative, signed_one, floor, trunc, rounded, to_even, modulo,
-        cut_modulo, numbers_only, erfc, exp2, ceil, angle, kept_off,
+        cut_modulo, numbers_only, erfc, ceil, angle, kept_off,
         rrelu, exponent_of,
     )
 } | {"inf": math.inf}  # fmt: skip
-SCALARS |= {name: functools.partial(_each, function) for name, function in _MATH.items()}
+SCALARS |= {name: _of_either(*functions) for name, functions in _MATH.items()}

@@ -52,6 +52,15 @@ def _cofactors(M: Plain) -> Plain:
     return np.array(rest) / _leibniz(M)
 
 
+def to_phase(of_sign: Plain, of_log: Plain, sign: Plain) -> Plain:
+    """The gradient of the logarithm of a determinant, whose imaginary part is the sign's angle."""
+    return (
+        of_log + 1j * (of_sign.real * sign.imag - of_sign.imag * sign.real)
+        if (np.iscomplexobj(sign))
+        else of_log
+    )
+
+
 def inverse(A: Plain) -> Plain:
     return _each(_cofactors, A)
 
@@ -113,7 +122,7 @@ def to_triangle(g: Plain, A: Plain, B: Plain, upper: bool, left: bool, unit: boo
 SOLVING: dict[str, Any] = {
     word.__name__: word
     for word in (
-        determinant, sign_of_determinant, log_of_determinant, inverse, inverse_transposed,
+        determinant, sign_of_determinant, log_of_determinant, to_phase, inverse, inverse_transposed,
         solution, to_right_hand_side, to_system, to_inverse, triangle, to_triangle,
     )
 }  # fmt: skip

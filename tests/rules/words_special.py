@@ -48,11 +48,12 @@ def erfinv(x: Plain) -> Plain:
 def log_running_sum(x: Plain, dim: int) -> Plain:
     """Of e^x: the logarithm of each sum of those up to a place."""
     rows = np.moveaxis(np.asarray(x), dim, 0)
-    out = np.empty(rows.shape)
+    out = np.empty_like(rows)
+    number: Any = complex if np.iscomplexobj(rows) else float
     with mpmath.workdps(40):
         for at in np.ndindex(rows.shape):
-            terms = [mpmath.exp(rows[(k, *at[1:])]) for k in range(at[0] + 1)]
-            out[at] = float(mpmath.log(mpmath.fsum(terms)))
+            terms = [mpmath.exp(number(rows[(k, *at[1:])])) for k in range(at[0] + 1)]
+            out[at] = number(mpmath.log(mpmath.fsum(terms)))
     return np.moveaxis(out, 0, dim)
 
 

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import stats
 
-from rules.words_grids import _corners, _place
+from rules.words_grids import multiplied, pixels
 from rules.words_normalisation import _batch, _channels, _like
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Plain: TypeAlias = Any
 
@@ -82,40 +79,22 @@ def batch_norm_bend(v: Plain, h: Plain, x: Plain, w: Plain, *rest: Any) -> Plain
     return _like([of_w * _bend(a, b, (c - m) * r, r) for a, b, c, (m, r), of_w in rows], x)
 
 
-def _pixels(x: Plain, grid: Plain, mode: int, padding: int, align: bool) -> Iterator[Any]:
-    """For each place and pixel that it reads: both, and for each axis the weight and its slope."""
-    sizes = x.shape[2:]
-    for n, *out in np.ndindex(grid.shape[:-1]):
-        named = [float(c) for c in grid[(n, *out)]][::-1]
-        places = [_place(c, size, padding, align) for c, size in zip(named, sizes, strict=True)]
-        axes = [list(_corners(at, size, mode)) for (at, _), size in zip(places, sizes, strict=True)]
-        for corner in itertools.product(*axes):
-            if all(0 <= i < size for (i, _, _), size in zip(corner, sizes, strict=True)):
-                pairs = zip(corner, places, strict=True)
-                factors = [(w, slope * by) for (_, w, slope), (_, by) in pairs]
-                yield n, tuple(out), tuple(i for i, _, _ in corner), factors
-
-
-def _product(factors: list[tuple[float, float]], *along: int) -> float:
-    """The weights of all axes, but the slopes along some."""
-    return math.prod(pair[axis in along] for axis, pair in enumerate(factors))
-
-
 def sampled_along(u: Plain, x: Plain, grid: Plain, *how: Any) -> Plain:
     """How what is read moves where the places move by u."""
     y = np.zeros((*x.shape[:2], *grid.shape[1:-1]))
-    for n, out, pixel, factors in _pixels(x, grid, *how):
+    for n, out, pixel, factors in pixels(x, grid, *how):
         for c, axis in np.ndindex(x.shape[1], len(pixel)):
-            y[(n, c, *out)] += u[(n, *out, -1 - axis)] * _product(factors, axis) * x[(n, c, *pixel)]
+            moved = u[(n, *out, -1 - axis)] * multiplied(factors, axis)
+            y[(n, c, *out)] += moved * x[(n, c, *pixel)]
     return y
 
 
 def to_image_along(u: Plain, g: Plain, x: Plain, grid: Plain, *how: Any) -> Plain:
     dx = np.zeros(x.shape)
-    for n, out, pixel, factors in _pixels(x, grid, *how):
+    for n, out, pixel, factors in pixels(x, grid, *how):
         for c, axis in np.ndindex(x.shape[1], len(pixel)):
             dx[(n, c, *pixel)] += (
-                u[(n, *out, -1 - axis)] * _product(factors, axis) * g[(n, c, *out)]
+                u[(n, *out, -1 - axis)] * multiplied(factors, axis) * g[(n, c, *out)]
             )
     return dx
 
@@ -123,10 +102,10 @@ def to_image_along(u: Plain, g: Plain, x: Plain, grid: Plain, *how: Any) -> Plai
 def to_grid_along(u: Plain, g: Plain, x: Plain, grid: Plain, *how: Any) -> Plain:
     """How each place's own gradient moves where it moves by u along another axis."""
     made = np.zeros(grid.shape)
-    for n, out, pixel, factors in _pixels(x, grid, *how):
+    for n, out, pixel, factors in pixels(x, grid, *how):
         seen = math.fsum(x[(n, c, *pixel)] * g[(n, c, *out)] for c in range(x.shape[1]))
-        for a, b in itertools.permutations(range(len(pixel)), 2):
-            made[(n, *out, -1 - a)] += u[(n, *out, -1 - b)] * _product(factors, a, b) * seen
+        for a, b in itertools.product(range(len(pixel)), repeat=2):
+            made[(n, *out, -1 - a)] += u[(n, *out, -1 - b)] * multiplied(factors, a, b) * seen
     return made
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
+from gradwitness.api.at_leaves import verdict_at_leaves
 from gradwitness.api.claims import own_causes
 from gradwitness.api.probe import probe
 from gradwitness.judging.finding import GRADIENTS
@@ -58,6 +59,8 @@ def gradcheck(
     derived from rounding error analysis, including the steps that lead to parameters which the
     function uses besides its inputs. If it also runs in float64, its directional derivatives are
     then measured there, which exposes values that reach the output without autograd's knowledge.
+    Where a custom function or a hook sends something else than the derivative of what was recorded,
+    those slopes decide whether the gradients of the inputs are right.
 
     Parameters
     ----------
@@ -194,12 +197,15 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
                 "there is no backward to judge. Look for a detach(), no_grad() or a conversion to "
                 "NumPy",
             )
-        if found.verdict is not Verdict.AGREES:
+        at_leaves = _at_leaves(subject, found)
+        if at_leaves is not Verdict.AGREES:
             # Where single steps could not be judged, the whole cannot be explained.
             is_wrong = found.verdict is Verdict.DISAGREES
             causes = own_causes(found.tape, found.report) if is_wrong else ()
             shown = map(cause_shown, causes)
             said = as_text(summary(found.report, found.tape), *shown, probes(found))
+            if at_leaves is Verdict.DISAGREES and not is_wrong:
+                return _slopes(subject, found)
             return _Outcome(found.verdict, said, probe_faults(found))
         subject.again()
         if not subject.repeats <= nondet_tol:
@@ -221,6 +227,16 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
                 "True",
             )
         return _slopes(subject, found)
+
+
+def _at_leaves(subject: Subject, found: Probe) -> Verdict:
+    """Return what slopes at the inputs say of gradients that a step put in question."""
+    if found.verdict is Verdict.AGREES:
+        return Verdict.AGREES
+    try:
+        return verdict_at_leaves(subject, subject.claims(), found)
+    except Unjudgeable:
+        return Verdict.INCONCLUSIVE
 
 
 def _told(verdict: Verdict, title: str, text: str, line: str = "") -> _Outcome:

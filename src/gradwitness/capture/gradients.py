@@ -69,7 +69,7 @@ class BackwardRecorder(TorchFunctionMode):
             self._running -= 1
             sweep.stop()
             # Nodes that ran before an exception can still be judged.
-            border.take(sweep.end, captured)
+            border.take(lambda: sweep.end(captured, outermost=not self._running))
         return result
 
     def _assigns(self, tensor: torch.Tensor) -> list[torch.Tensor]:

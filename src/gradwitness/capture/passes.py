@@ -12,7 +12,7 @@ from gradwitness.capture.engine_modes import Aside, enter
 from gradwitness.capture.entries import Request
 from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
 from gradwitness.capture.source import tensors_in
-from gradwitness.tape import Edge, Kind, LeafUpdate, NodeRun, Sweep
+from gradwitness.tape import AFTERWARDS, Edge, Kind, LeafUpdate, NodeRun, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gradwitness.capture.values import ValueStore
 
 # Where a tensor holds its hooks that run after the accumulation.
-_AFTERWARDS = "_post_accumulate_grad_hooks"
+_POST_HOOKS = "_post_accumulate_grad_hooks"
 
 Values = tuple[int | None, ...]
 
@@ -151,7 +151,7 @@ class SweepDraft:
     def _first_after(self, number: int) -> Iterator[Any]:
         """Read a ``.grad`` before hooks that may use and clear it."""
         draft = self._graph.nodes[number]
-        own = getattr(draft.alive.variable, _AFTERWARDS) if draft.kind == Kind.ACCUMULATE else None
+        own = getattr(draft.alive.variable, _POST_HOOKS) if draft.kind == Kind.ACCUMULATE else None
         if not own:
             return
 
@@ -168,16 +168,17 @@ class SweepDraft:
     def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
         """Yield the program's hooks on gradients, and where they are; see what they do."""
         for tensor, _ in self._values.tensors():
-            first, after = tensor._backward_hooks, getattr(tensor, _AFTERWARDS, None)
+            first, after = tensor._backward_hooks, getattr(tensor, _POST_HOOKS, None)
             kept = tensor.retains_grad
             edge = self._edge(tensor) if first or after or kept else None
             if edge is None:
                 continue
             if kept:
                 yield edge, "retain_grad"
-            for hook in (*(first or {}).values(), *(after or {}).values()):
-                if not is_ours(hook):
-                    yield edge, described(hook)
+            for prefix, hooks in (("", first), (AFTERWARDS, after)):
+                for hook in (hooks or {}).values():
+                    if not is_ours(hook):
+                        yield edge, prefix + described(hook)
             if first:
                 hookable: Any = tensor
                 self._handles.append(put_first(hookable.register_hook(self._see_within)))
@@ -202,12 +203,16 @@ class SweepDraft:
             handle.remove()
         self._handles.clear()
 
-    def end(self, captured: Sequence[torch.Tensor | None]) -> None:
-        """Write down what the pass returned."""
+    def end(self, captured: Sequence[torch.Tensor | None], *, outermost: bool) -> None:
+        """Write down what the pass returned.
+
+        A pass within another leaves the balance to that one: each reads every ``.grad``.
+        """
         for number in self._before:
             # It was cut short.
             self._values.balance.settle(self._graph.nodes[number].alive.variable)
-        self._values.balance.verify_all(self._number)
+        if outermost:
+            self._values.balance.verify_all(self._number)
         nodes = self._graph.nodes
         self._outside.ends(self._number, [nodes[u.node].alive.variable for u in self._leaves])
         if self._request.inputs is not None:

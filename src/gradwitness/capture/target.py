@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,11 @@ def load_function(path: Path, name: str) -> Callable[[], Any]:
         functions = [n for n, value in vars(module).items() if callable(value) and n[0] != "_"]
         raise InputError(
             f"{path} has no function {name!r}; it has: {', '.join(functions) or 'none'}"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise InputError(
+            f"{path}:{name} yields or awaits, so that calling it runs nothing: name a function "
+            "that runs the step to its end"
         )
     loaded: Callable[[], Any] = function
     return loaded

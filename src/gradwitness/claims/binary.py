@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from gradwitness.claims.claim import Claims
 
-# Zeros compress to a thousandth; a file that grows further was made to exhaust memory.
-_MOST_GROWTH = 1100
+# Sparse gradients compress to some hundredths. What grows further, to more than the bytes that are
+# always allowed, was made to exhaust memory (zeros grow a thousandfold).
+_MOST_GROWTH = 100
+_ALWAYS_ALLOWED = 1 << 28
 _MOST_ENTRIES = 1_000_000
-_MOST_VIRTUAL = 1 << 30  # bytes of a tensor that the file does not store in full
 _PIECE = 1 << 18
 
 
@@ -57,14 +58,27 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
 def _check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None:
     entries = archive.infolist()
     declared = sum(entry.file_size for entry in entries)
-    actual = path.stat().st_size
-    if declared > actual * _MOST_GROWTH or len(entries) > _MOST_ENTRIES:
+    if declared > _most_grown(path) or len(entries) > _MOST_ENTRIES:
         raise FileFormatError(
             f"{path}: its {len(entries)} entries declare {declared} bytes, but the file has only "
-            f"{actual}, more than compression explains. It is damaged, or made to exhaust memory."
+            f"{path.stat().st_size}. It is damaged, or made to exhaust memory; if it is right, "
+            "write it again without compression, by numpy.savez."
         )
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.filename in seen:
+            raise FileFormatError(
+                f"{path}: holds two arrays named {entry.filename.removesuffix('.npy')!r}, and "
+                "which one is meant cannot be told. Write it again with a name for each."
+            )
+        seen.add(entry.filename)
     if most is not None and declared > most:
         raise FileFormatError(f"{path}: holds {declared} bytes, but at most {most} are allowed")
+
+
+def _most_grown(path: Path) -> int:
+    """Return how many bytes may be made of a file."""
+    return max(_MOST_GROWTH * path.stat().st_size, _ALWAYS_ALLOWED)
 
 
 def _read_npy(file: Any, size: int) -> Any:
@@ -140,11 +154,10 @@ def _check_tensors(loaded: Any, path: Path) -> None:
         _check_tensors(part, path)
     if not hasattr(loaded, "element_size") or getattr(loaded, "is_nested", False):
         return
-    actual = path.stat().st_size
-    if loaded.numel() * loaded.element_size() > max(_MOST_GROWTH * actual, _MOST_VIRTUAL):
+    if loaded.numel() * loaded.element_size() > _most_grown(path):
         raise FileFormatError(
-            f"{path}: holds a tensor of shape {tuple(loaded.shape)} in only {actual} bytes. It is "
-            "expanded or sparse, and too large in full."
+            f"{path}: holds a tensor of shape {tuple(loaded.shape)} in only {path.stat().st_size} "
+            "bytes. It is expanded or sparse, and too large in full."
         )
 
 

@@ -71,6 +71,9 @@ def _read_file(path: Path) -> Claims:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a file")
+        # Opening a pipe may wait for ever, and it cannot be read twice.
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is a pipe or a device: save what comes from it to a file")
         with path.open("rb") as file:
             first = file.read(len(FIRST_LINE) + 2)
     except (OSError, ValueError) as error:

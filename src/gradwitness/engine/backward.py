@@ -9,6 +9,7 @@ operand's gradient, happen here too.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from gradwitness._errors import RuleError, RuleFailure, Unjudgeable
 from gradwitness.engine.adjoint_memory import swept
 from gradwitness.engine.binding import Lookup, bind, over_complex, stand_in
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, is_complex
+from gradwitness.engine.floats import Arithmetic, is_complex, unit_roundoff
 from gradwitness.engine.forward import numbers, over_field, run
+from gradwitness.rules import find
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX, HOLOMORPHIC
 from gradwitness.rules.graph_terms import DRAWN, SOURCES
-from gradwitness.rules.kernel_ops import paired, parts
+from gradwitness.rules.kernel_ops import enter_kernel, paired, parts, round_to_format
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import COLLECTIVES, OUTSIDE, Kind, Ref, references
 
@@ -38,12 +40,15 @@ def gradients(
     incoming: Sequence[Any],
     lookup: Lookup,
     arithmetic: Arithmetic | None,
+    *,
+    precise: bool = False,
 ) -> tuple[Any, ...]:
     """Compute the gradients that a node should send, one for each edge.
 
     ``incoming`` are the cotangents of the node's outputs, of which None counts as zero. It sends
     None where no gradient is wanted, or nothing came in. Without an ``arithmetic`` it computes in
-    plain float64. A node without a rule is Unjudgeable.
+    plain float64, and ``precise`` by formulas that lose no digits (see `Rule`). A node without a
+    rule is Unjudgeable.
     """
     if node.kind == Kind.UNKNOWN and node.name == "AliasBackward0":
         # A tensor as one of another class: torch hides the call of `as_subclass` from all modes.
@@ -65,7 +70,8 @@ def gradients(
     # Results before the node's first output are constants.
     begun = node.outputs[0] if node.outputs else None
     constants = call.outputs.index(begun) if begun in call.outputs else 0
-    return vjp(tape, call, [None] * constants + list(incoming), lookup, arithmetic, wanted)
+    arrived = [None] * constants + list(incoming)
+    return vjp(tape, call, arrived, lookup, arithmetic, wanted, precise=precise)
 
 
 def _unknown(node: Node) -> Unjudgeable:
@@ -80,9 +86,13 @@ def vjp(
     lookup: Lookup,
     arithmetic: Arithmetic | None,
     wanted: Sequence[bool],
+    *,
+    precise: bool = False,
 ) -> tuple[Any, ...]:
     """Apply a call's vjps to the cotangents of its outputs, for the wanted operands."""
-    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=True)
+    rule = find(call.base_op)
+    instead = rule.precise if precise and rule is not None else {}
+    bound = bind(tape, call, lookup, arithmetic=arithmetic, for_vjp=not instead)
     inputs = bound.inputs()
     if len(inputs) != len(wanted):
         raise Unjudgeable(
@@ -101,8 +111,11 @@ def vjp(
             continue
         whose = f"the vjp of {name!r} in the rule of {bound.rule.name}"
         if name not in vjps:
-            gradient = bound.rule.gradients[name]
-            vjps[name] = run(whose, gradient, g, y, bound.operands, bound.parameters)
+            gradient = instead.get(name) or bound.rule.gradients[name]
+            read = (g, y, bound.operands)
+            if arithmetic is not None and gradient.kernel in arithmetic.kernels:
+                read = _in_kernel(read)
+            vjps[name] = run(whose, gradient, *read, bound.parameters)
         result = vjps[name]
         if index is not None:
             if not isinstance(result, (tuple, list)) or len(result) <= index:
@@ -110,11 +123,30 @@ def vjp(
             result = result[index]
         operand = tape.values[argument.value]
         result = numbers(whose, result, operand.dtype, arithmetic)
+        result = _stored(result, operand.dtype, arithmetic)
         result = run(whose, unbroadcast, result, operand.shape)
         if conjugates:
             result = np.conjugate(result)
         results.append(over_field(result, operand.dtype) if mixed else result)
     return tuple(results)
+
+
+def _in_kernel(item: Any) -> Any:
+    """Return what a vjp reads, as one kernel computes with it."""
+    if isinstance(item, (tuple, list)):
+        return tuple(map(_in_kernel, item))
+    return enter_kernel(item) if isinstance(item, Bounded) else item
+
+
+def _stored(result: Any, dtype: str, arithmetic: Arithmetic | None) -> Any:
+    """Return a kernel's result as it is stored, in the operand's format."""
+    if arithmetic is None or not isinstance(result, Bounded) or not result.arithmetic.final:
+        return result
+    final = min(result.arithmetic.final, unit_roundoff(dtype))
+    result = round_to_format(
+        Bounded(result.value, replace(result.arithmetic, final=final), *result.errors)
+    )
+    return Bounded(result.value, arithmetic, *result.errors)
 
 
 def _cotangents(

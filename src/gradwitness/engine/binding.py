@@ -143,10 +143,13 @@ def bind(
     parameters |= _call_parameters(tape, rule, call)
     if arithmetic is not None and _makes_floats(tape, call):
         parameters |= {
-            n: _exact(call.arguments[n], arithmetic) for n in rule.doubles if n in call.arguments
+            n: _exact(call.arguments[n], arithmetic)
+            for n in rule.doubles
+            if n in call.arguments and not isinstance(call.arguments[n], Ref)
         }
     for name, index in rule.given.items():
-        output = call.outputs[index]
+        # An overload may have fewer results.
+        output = call.outputs[index] if index < len(call.outputs) else None
         parameters[name] = None if skip or output is None else lookup(output)
     used = rule.kept if for_vjp else rule.operands
     operands = tuple(

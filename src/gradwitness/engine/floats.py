@@ -127,6 +127,8 @@ class Arithmetic:
     # Lambda of the probable tier. The bound fails with probability at most
     # 2 n exp(-lambda^2 (1 - u)^2 / 2) for a sum of n terms with random roundings.
     confidence: float = 6.0
+    # Of a backward: the conditions that hold under which it is one kernel, see `Rule.vjp`.
+    kernels: frozenset[str] = frozenset({"always"})
 
     @classmethod
     @functools.cache
@@ -146,8 +148,12 @@ class Arithmetic:
     @functools.cache
     def fused(cls, name: str) -> Arithmetic:
         """One kernel: 16-bit formats are computed in float32 and rounded once, at the end."""
-        base = cls.stepwise(name)
-        return replace(base, unit=base.accumulate, store=0.0, final=base.store)
+        return cls.stepwise(name).in_kernel
+
+    @property
+    def in_kernel(self) -> Arithmetic:
+        """The arithmetic of one kernel, of that of a chain of kernels."""
+        return replace(self, unit=self.accumulate, store=0.0, final=self.store or self.final)
 
     @classmethod
     @functools.cache

@@ -23,7 +23,7 @@ from gradwitness.engine.storage_spans import Piece, pieces
 from gradwitness.rules.declarations import meant_hooks
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.rules.surrogates import is_declared
-from gradwitness.tape import Call, Kind, Node, Tape, references
+from gradwitness.tape import LEAVING, Call, Kind, Node, Tape, references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,7 +95,7 @@ class Steps:
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
     ) -> tuple[Any, ...]:
         """Compute the gradients that a node sends."""
-        return gradients(tape, node, incoming, lookup, None)
+        return gradients(tape, node, incoming, lookup, None, precise=True)
 
     def total(self, tape: Tape, node: int, before: Any, g: Any) -> Any:
         """Add a gradient to those that have already arrived at a node."""
@@ -104,6 +104,7 @@ class Steps:
 
 
 _EXACT = Steps()
+_BY_HOOK = "what a hook sends is declared, not derived"
 
 
 def replay(
@@ -327,12 +328,15 @@ def _sent(
     instead: Mapping[int, Instead] | None,
     steps: Steps,
     node_run: NodeRun,
+    changed: Mapping[tuple[int, int], object],
 ) -> Sequence[NDArray[np.float64] | None]:
     if instead is not None:
         if node.id in instead:
             return instead[node.id](incoming)
         if all(change is None for change in incoming):
             return ()
+    if (node.id, 0) in changed:
+        raise Unjudgeable(_BY_HOOK)
     if node.kind == Kind.CUSTOM and handed_out(tape, node) is not None:
         # The rules may follow only a part of it.
         raise Unjudgeable(f"{node.name} computes outside torch")
@@ -362,7 +366,8 @@ def backward_pass(
     sweep = tape.sweeps[number]
     arriving: dict[tuple[int, int], Any] = {}
     hooked = _hooked(tape, sweep, instead is None)
-    trusted = ["what a hook sends is declared, not derived"] * len(hooked)
+    changed = meant_hooks(sweep, LEAVING)
+    trusted = [_BY_HOOK] * len(hooked)
 
     def lookup(value: int) -> NDArray[Any]:
         return values[value] if value in values else recorded(tape)(value)
@@ -380,7 +385,7 @@ def backward_pass(
             continue
         incoming = [arriving.get((node.id, k)) for k in range(len(node_run.incoming))]
         try:
-            sent = _sent(tape, node, incoming, lookup, instead, steps, node_run)
+            sent = _sent(tape, node, incoming, lookup, instead, steps, node_run, changed)
         except Unjudgeable as reason:
             trusted.append(str(reason))
             outgoing = node_run.outgoing if instead is None else ()

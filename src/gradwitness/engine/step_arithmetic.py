@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff
 from gradwitness.rules import find
+from gradwitness.rules.registry import ALWAYS, IN_ORDER, OUT_OF_ORDER, UNLESS_TWICE
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    from gradwitness.tape import Call, Node, Tape
+    from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
 
 def working_dtype(tape: Tape, call: Call) -> str:
@@ -27,34 +31,62 @@ def working_dtype(tape: Tape, call: Call) -> str:
 def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:
     """Return the arithmetic that a call is assumed to have run in: one kernel, or several.
 
-    A backward kernel may store in the coarsest format among its operands, whatever its result's.
+    A backward kernel may store in the coarsest format among its operands, whatever its result's. So
+    may one of several kernels, which works on some of them alone.
     """
     dtype = working_dtype(tape, call)
-    if _is_backward(call):
+    composite = _is_composite(tape, call)
+    if composite or _is_backward(call):
         dtype = max((dtype, *_operand_formats(tape, call)), key=unit_roundoff)
-    rule = find(call.base_op)
-    composite = rule is not None and rule.composite
     return Arithmetic.stepwise(dtype) if composite else Arithmetic.fused(dtype)
 
 
-def backward_arithmetic(
-    tape: Tape, node: Node, incoming: Sequence[int | None]
-) -> Arithmetic | None:
+def backward_arithmetic(tape: Tape, node: Node, node_run: NodeRun) -> Arithmetic | None:
     """Return the arithmetic that a node is assumed to run in: step by step, in its format.
 
     If gradients of several formats come in, the coarsest counts: all are rounded to it first. The
-    backward of a backward is a chain of operations, each in its operands' format, so that there the
-    call's operands count as well.
+    backward of a backward, or of several operations, is a chain of them, each in its operands'
+    format, so that there the call's operands count as well.
     """
-    formats = [tape.values[number].dtype for number in incoming if number is not None]
+    arrived = [number for number in node_run.incoming if number is not None]
+    formats = [tape.values[number].dtype for number in arrived]
     for dtype in formats:
         if not is_inexact(dtype):
             raise Unjudgeable(f"a gradient in {dtype}")
     if not formats:
         return None
-    if node.call is not None and _is_backward(tape.calls[node.call]):
-        formats += _operand_formats(tape, tape.calls[node.call])
-    return Arithmetic.stepwise(max(formats, key=unit_roundoff))
+    call = None if node.call is None else tape.calls[node.call]
+    if call is not None and (_is_composite(tape, call) or _is_backward(call)):
+        formats += _operand_formats(tape, call)
+    kernels = {ALWAYS}
+    if not node_run.seen and len(arrived) == 1:
+        kernels.add(UNLESS_TWICE)
+    if call is not None and _are_in_order(tape, (*arrived, *call.operands)):
+        kernels.add(IN_ORDER)
+    arithmetic = Arithmetic.stepwise(max(formats, key=unit_roundoff))
+    return replace(arithmetic, kernels=frozenset(kernels))
+
+
+def _are_in_order(tape: Tape, numbers: Iterable[int]) -> bool:
+    """Whether the numbers of some values lie in memory in the order of their axes."""
+    return all(_in_order(tape.values[number]) for number in numbers)
+
+
+def _in_order(value: Value) -> bool:
+    if value.layout is None:
+        return False
+    steps = itertools.accumulate(reversed(value.shape[1:]), initial=1, func=operator.mul)
+    along = zip(reversed(value.shape), reversed(value.layout.strides), steps, strict=False)
+    return all(size == 1 or stride == step for size, stride, step in along)
+
+
+def _is_composite(tape: Tape, call: Call) -> bool:
+    """Whether a call runs several kernels."""
+    rule = find(call.base_op)
+    composite = rule is not None and rule.composite
+    if composite == OUT_OF_ORDER:
+        return not _are_in_order(tape, call.operands)
+    return bool(composite)
 
 
 def _is_backward(call: Call) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gradwitness._errors import FileFormatError
+from gradwitness._errors import InputError
+from gradwitness.claims.binary import read_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,25 +18,9 @@ def load_weights(path: Path) -> dict[str, NDArray[Any]]:
 
     Raises
     ------
-    FileFormatError
-        If the file is not readable as such.
+    InputError
+        If there is no such file; `FileFormatError` if it is not readable as such.
     """
-    try:
-        # Opened here, because np.load would leave a broken file open.
-        with path.open("rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            return {name: stored[name] for name in stored.files}
-    except (
-        OSError,
-        ValueError,
-        AttributeError,
-        EOFError,
-        MemoryError,
-        zipfile.BadZipFile,
-    ) as error:
-        # NumPy takes for a pickle whatever it does not know, and advises to trust it.
-        pickled = "it is damaged, or holds pickled objects, which are never loaded"
-        why = pickled if "allow_pickle" in f"{error}" else error
-        raise FileFormatError(
-            f"{path}: not an .npz file of weights by parameter name ({why})"
-        ) from None
+    if not path.is_file():
+        raise InputError(f"--weights: {path} is not a file")
+    return read_arrays(path)

@@ -17,12 +17,12 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
 from gradwitness.engine.floats import unit_roundoff, wide
-from gradwitness.judging.approximations import within
-from gradwitness.judging.compare import Comparison, unjudged
+from gradwitness.judging.approximations import declarable, within
+from gradwitness.judging.compare import SHARE, TOO_WIDE, Comparison, unjudged
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
 from gradwitness.judging.records import Records, largest
-from gradwitness.judging.slopes import GRADE, Claim, between, measure
+from gradwitness.judging.slopes import GRADE, HIDDEN, Claim, between, measure
 from gradwitness.judging.tangents import tangents
 from gradwitness.verdict import Verdict
 
@@ -70,8 +70,8 @@ class Case:
         Where the function may use numbers as constants, on purpose.
     tolerance : float
         How far off the program declared it to be, of the largest number.
-    owner : object
-        The function and its input: what is guilty once is not run again.
+    owner : tuple of (type or str) and int
+        The function (an operator by its name) and its input: what is guilty once is not run again.
     retracts : tuple of (callable or None)
         What was declared to move the operand, and the results.
     tried : str
@@ -89,7 +89,7 @@ class Case:
     iteration: Iteration | None
     constants: str
     tolerance: float
-    owner: object
+    owner: tuple[type | str, int]
     retracts: tuple[Retract | None, Retract | None] = (None, None)
     tried: str = ""
 
@@ -147,11 +147,14 @@ class Outcome:
     grade : str
     kinds : Kinds or None
         Which of its gradients are along Lie groups.
+    is_untold : bool
+        Whether slopes were measured, and support neither gradient more than the other.
     """
 
     comparison: Comparison
     grade: str
     kinds: Kinds | None = None
+    is_untold: bool = False
 
     def is_nearer(self, plain: Comparison) -> bool:
         """Whether a gradient is nearer to this than to one by the numbers."""
@@ -202,6 +205,9 @@ def settled(findings: Iterable[Finding]) -> Settled:
     guilty: set[object] = set()
     trusted: set[int | None] = set()
     refuted: dict[tuple[int | None, ...], Comparison] = {}
+    # Findings of functions that may be approximations, and how far off these are at most.
+    near: dict[int, type | str] = {}
+    off: dict[type | str, float] = {}
 
     def one(finding: Finding) -> Finding:
         if not isinstance(finding, Accused):
@@ -218,11 +224,19 @@ def settled(findings: Iterable[Finding]) -> Settled:
             comparison, grade = within(
                 outcome.comparison, outcome.grade, case.tolerance, case.size()
             )
-            outcome = replace(outcome, comparison=comparison, grade=grade)
+            is_untold = outcome.is_untold and comparison is outcome.comparison
+            outcome = replace(outcome, comparison=comparison, grade=grade, is_untold=is_untold)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 (the report says so)
             outcome = Outcome(unjudged(failure(error), None), "")
+        closed = conclude(finding, case, outcome)
+        if outcome.is_untold or closed.verdict is Verdict.DISAGREES:
+            near[id(closed)] = function = case.owner[0]
+            off[function] = max(off.get(function, 0.0), closed.comparison.relative_error)
+        return closed
+
+    def conclude(finding: Accused, case: Case, outcome: Outcome) -> Finding:
         if outcome.comparison.verdict is Verdict.DISAGREES:
             guilty.add(case.owner)
             places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
@@ -231,11 +245,15 @@ def settled(findings: Iterable[Finding]) -> Settled:
             advice = finding.advice if is_zero and case.iteration is None else ""
             outcome = replace(outcome, grade=outcome.grade + case.tried)
             return _closed(finding, outcome, advice)
-        if outcome.kinds or (case.expected is not None and not outcome.grade.startswith(ALONG)):
+        shown = outcome.is_untold or outcome.grade.startswith(ALONG)
+        if outcome.kinds or (case.expected is not None and not shown):
             trusted.add(finding.node)
         return _closed(finding, outcome)
 
-    return Settled([one(finding) for finding in findings], trusted, refuted)
+    closed = [one(finding) for finding in findings]
+    functions = [(f, near.get(id(f))) for f in closed]
+    said = [f if name is None else declarable(f, name, off[name]) for f, name in functions]
+    return Settled(said, trusted, refuted)
 
 
 def _closed(finding: Accused, outcome: Outcome, advice: str = "") -> Finding:
@@ -252,7 +270,8 @@ def _settled(case: Case, *, known: bool) -> Outcome:
     try:
         claim = case.claim()
         for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
-            if along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
+            shows = case.by_rules.detects_relative <= SHARE
+            if shows and along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
                 return _along(along.name, case.by_rules)
         case.require()
         verdict = between(case.again, claim, case.expected)
@@ -261,7 +280,9 @@ def _settled(case: Case, *, known: bool) -> Outcome:
     if verdict is Verdict.DISAGREES:
         return _tangential(case, claim, case.by_rules) or Outcome(case.by_rules, _CONFIRMED)
     if verdict is Verdict.INCONCLUSIVE:
-        return _unmeasured(case, "its slopes cannot tell the two apart")
+        if case.iteration is not None:
+            return _unmeasured(case, "its slopes cannot tell the two apart")
+        return Outcome(_open(case.by_rules, ""), "", is_untold=True)
     comparison = measure(case.again, claim)
     if comparison.verdict is Verdict.DISAGREES:
         return Outcome(case.by_rules, _CONFIRMED)
@@ -339,17 +360,26 @@ def _by_slopes(case: Case) -> Outcome:
         comparison = measure(case.again, claim)
     except Unjudgeable as why:
         return Outcome(unjudged(f"{case.reason}; {why}", array), "")
+    if comparison.verdict is Verdict.DISAGREES and case.reason.startswith(TOO_WIDE):
+        # Rounding alone may have sent it: slopes in float64 know nothing of that.
+        return Outcome(
+            unjudged(f"{case.reason}; its slopes differ, but within the bound", array), ""
+        )
     if comparison.verdict is Verdict.DISAGREES:
         along = _tangential(case, claim, comparison)
         if along is not None:
             return along
     agreed = case.by_rules is None or case.by_rules.verdict is Verdict.AGREES
+    # Their bounds are those of each element.
+    by_rules = case.by_rules if case.constants and agreed else None
     if case.constants and agreed and comparison.verdict is Verdict.DISAGREES:
         comparison = _open(comparison, case.constants)
-    elif comparison.verdict is Verdict.INCONCLUSIVE:
+    elif comparison.verdict is Verdict.INCONCLUSIVE and not (
+        by_rules and comparison.reason == HIDDEN
+    ):
         comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
-    elif case.constants and agreed and case.by_rules is not None:
-        return Outcome(case.by_rules, NORMWISE)
+    elif by_rules:
+        return Outcome(by_rules, NORMWISE)
     grade = ""
     if math.isfinite(comparison.detects):
         grade = f"{GRADE.format(count=comparison.size)}, since {case.reason}"

@@ -26,7 +26,7 @@ CANCELS = "zero within rounding: its terms cancel"
 # An error of this share of the size of the terms is still detected.
 _VISIBLE = 1 / 16
 # An agreement that would have missed a larger share of the largest number is none.
-_COARSE = 0.1
+SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,12 @@ class Comparison:
         Euclidean norm of the recorded array.
     relative_error : float
         Of a disagreement: the largest error beyond its bound, over the largest magnitude expected.
+        Of a doubt about which of two gradients is right: how far they lie apart, over the same.
         inf where that is 0, and where the arrays differ in shape or kind, are not finite, or hold
         integers. nan where nothing disagrees.
+    tolerance : float
+        The share of the largest number that the program declared to be near enough, if the verdict
+        rests on that; else 0.
     """
 
     verdict: Verdict
@@ -87,6 +91,7 @@ class Comparison:
     probable_detects: float = math.nan
     norm: float = math.nan
     relative_error: float = math.nan
+    tolerance: float = 0.0
 
     @property
     def right_digits(self) -> float:
@@ -94,8 +99,11 @@ class Comparison:
         return max(0.0, -math.log10(self.relative_error)) if self.relative_error > 0 else math.nan
 
     def verdict_to(self, digits: float | None) -> Verdict:
-        """Return the verdict where a disagreement with so many right digits is let pass."""
-        if self.verdict is Verdict.DISAGREES and digits is not None and self.right_digits >= digits:
+        """Return the verdict where a disagreement with so many right digits is let pass.
+
+        So is a doubt about fewer digits than that.
+        """
+        if digits is not None and self.right_digits >= digits:
             return Verdict.AGREES
         return self.verdict
 
@@ -120,9 +128,9 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
         Returns how large the largest number would be if no terms cancelled.
     """
     reason = comparison.reason
-    if comparison.verdict is Verdict.AGREES and comparison.detects_relative > _COARSE:
+    if comparison.verdict is Verdict.AGREES and comparison.detects_relative > SHARE:
         reason = COARSE if math.isfinite(comparison.detects_relative) else ALL_ZERO
-        if comparison.probable_detects <= _COARSE and comparison.probable_ratio <= 1:
+        if comparison.probable_detects <= SHARE and comparison.probable_ratio <= 1:
             scale = comparison.probable_detects / comparison.detects_relative
             return replace(
                 comparison,

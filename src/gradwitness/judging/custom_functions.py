@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import RuleFailure, Unjudgeable
-from gradwitness.engine.backward import connects, edge_value, gradients, handed_out, unseen_in
+from gradwitness.engine.backward import connects, gradients, handed_out, unseen_in
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
 from gradwitness.judging.approximations import within
-from gradwitness.judging.compare import Comparison, mismatch, settled_by, unjudged
+from gradwitness.judging.compare import TOO_WIDE, Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
+from gradwitness.judging.graph_queries import declared_as, same_operand
 from gradwitness.judging.group_gradients import along_groups
 from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import iteration, rounds
@@ -132,12 +133,17 @@ class CustomCheck:
         """
         for judged in self._judge(node, node_run, expected, is_needed):
             settled = self._approximated(node, node_run, judged)
-            advice = ""
-            if settled.is_open or _should_be_zero(expected, settled):
-                advice = advice_on(
-                    self._tape, self._records, self._functions, node, node_run, judged.input_nr
-                )
-            yield replace(settled, advice=advice)
+            yield replace(settled, advice=self._advice(node, node_run, expected, settled))
+
+    def _advice(self, node: Node, node_run: NodeRun, expected: Any, settled: Judged) -> str:
+        if not settled.is_open and not _refuted(settled.comparison):
+            return ""
+        k = settled.input_nr
+        right = None if isinstance(expected, Unjudgeable) else expected[k]
+        if right is None and not settled.is_open and settled.comparison.expected != 0:
+            return ""
+        numbers = None if right is None else np.asarray(right.value)
+        return advice_on(self._tape, self._records, self._functions, node, node_run, k, numbers)
 
     def _judge(
         self,
@@ -151,7 +157,7 @@ class CustomCheck:
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
             if edge is None or (sent is None and not is_needed(edge)):
                 continue
-            input_nrs = _together(self._tape, node, input_nr)
+            input_nrs = same_operand(self._tape, node, input_nr)
             if not declared.keys().isdisjoint(input_nrs):
                 yield from self._as_declared(node, node_run, input_nr, expected, declared)
                 continue
@@ -190,7 +196,7 @@ class CustomCheck:
         return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
 
     def _tolerance(self, node: Node) -> float:
-        return 0.0 if self._functions is None else tolerance_of(self._functions.function(node.id))
+        return tolerance_of(declared_as(self._tape, node, self._functions))
 
     def _why_not_by_rules(
         self,
@@ -208,8 +214,12 @@ class CustomCheck:
         if _refuted(comparison) and not connects(self._tape, node, input_nr):
             return "no recorded operation leads from this input to an output"
         if comparison is not None and comparison.verdict is Verdict.INCONCLUSIVE:
-            loops = iteration(self._tape, node, self._records) is not None
-            return f"{ITERATES}, which the rules cannot bound" if loops else ""
+            if iteration(self._tape, node, self._records) is not None:
+                return f"{ITERATES}, which the rules cannot bound"
+            # Slopes in float64 need no bound, but tell no more of 16 bits.
+            dtype = self._records.coarsest([*self._inner_outputs(node)])
+            if unit_roundoff(dtype) <= unit_roundoff("float32"):
+                return comparison.reason if comparison.reason.startswith(TOO_WIDE) else ""
         return ""
 
     def _has_own_rule(self, node: Node) -> bool:
@@ -328,10 +338,10 @@ class CustomCheck:
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
         if self._functions is None:
             return Judged(first, stands, NORMWISE + tried, by_rules=not reason)
-        numbers = [*node_run.incoming, *sent, *node.outputs]
         try:
             operand = self._functions.operands(node.id)[first]
-            again = self._functions.again(node.id, [operand, *numbers])
+            numbers = [operand, *node_run.incoming, *sent, *node.outputs]
+            again = self._functions.again(node.id, numbers)
         except Unjudgeable as failure:
             if not reason and loop is None:
                 return Judged(first, stands, NORMWISE + tried)
@@ -355,7 +365,7 @@ class CustomCheck:
             iteration=loop,
             constants=constants if reason.startswith("its forward leaves torch") else "",
             tolerance=self._tolerance(node),
-            owner=(self._functions.function(node.id) or node.name, first),
+            owner=(declared_as(self._tape, node, self._functions), first),
             retracts=self._declared.retracts(node, first),
             tried=tried,
         )
@@ -366,29 +376,8 @@ class CustomCheck:
             yield from self._tape.calls[call].outputs
 
 
-def _together(tape: Tape, node: Node, input_nr: int) -> list[int]:
-    """Return the inputs of a node that take the same tensor as a given one, itself included."""
-    try:
-        values = [edge_value(tape, edge) for edge in node.edges]
-    except Unjudgeable:
-        return [input_nr]
-    if values[input_nr] is None:
-        return [input_nr]
-    return [k for k, value in enumerate(values) if value == values[input_nr]]
-
-
 def _refuted(comparison: Comparison | None) -> bool:
     return comparison is not None and comparison.verdict is Verdict.DISAGREES
-
-
-def _should_be_zero(expected: tuple[Any, ...] | Unjudgeable, judged: Judged) -> bool:
-    """Whether a gradient is refuted that should be 0, by the rules or by slopes."""
-    c, k = judged.comparison, judged.input_nr
-    if not _refuted(c):
-        return False
-    if isinstance(expected, Unjudgeable) or expected[k] is None:
-        return c.expected == 0
-    return not np.any(expected[k].value)
 
 
 def _normwise(node: Node, expected: Any) -> Any:

@@ -115,6 +115,8 @@ class Row:
         Accumulator (or the node it was taken at), input of that node, backward pass.
     value : int or None
         The gradient on the tape.
+    doubt : float
+        How far steps whose bounds show too little may have moved it, over its largest number.
     apart : tuple, optional
         Verdict, reason and inherited as they are without the doubts about forward results, where
         there are any.
@@ -132,6 +134,7 @@ class Row:
     input_nr: int
     sweep: int
     value: int | None
+    doubt: float = 0.0
     apart: tuple[Verdict, str, bool] | None = None
 
     @property
@@ -147,15 +150,17 @@ class Row:
     def verdict_to(self, digits: float | None) -> Verdict:
         """Return the verdict where a disagreement with so many right digits is let pass.
 
-        How far an inherited error has grown on its way, only the digits of the gradient tell.
+        How far an inherited error has grown on its way, only the digits of the gradient tell. The
+        step that an inherited doubt comes from has to pass by itself.
         """
-        if self.verdict is not Verdict.DISAGREES or digits is None:
+        if self.verdict is Verdict.AGREES or digits is None:
             return self.verdict
         if not self.inherited:
-            return self.comparison.verdict_to(digits)
+            agreed = self.comparison.verdict is self.verdict
+            return self.comparison.verdict_to(digits) if agreed else self.verdict
         if math.isnan(self.digits):
             return Verdict.INCONCLUSIVE
-        return Verdict.AGREES if self.digits >= digits else Verdict.DISAGREES
+        return Verdict.AGREES if self.digits >= digits else self.verdict
 
 
 @dataclass(frozen=True)

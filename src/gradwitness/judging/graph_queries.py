@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.engine.backward import edge_value
 from gradwitness.engine.binding import bind, over_complex
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 
 if TYPE_CHECKING:
+    from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
     from gradwitness.tape import Node, Source, Tape
 
@@ -50,3 +52,23 @@ def operand_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, s
         )
         for name, index, _ in bound.inputs()
     ]
+
+
+def declared_as(tape: Tape, node: Node, functions: Functions | None) -> type | str:
+    """Return what a program declares of a node: its class, or its operator: ``mylib::solve``."""
+    function = None if functions is None else functions.function(node.id)
+    if function is not None and not function.__module__.startswith("torch."):
+        return function
+    ops = [tape.calls[number].base_op for number in node.inner]
+    return ops[0].replace(".", "::") if len(ops) == 1 else node.name
+
+
+def same_operand(tape: Tape, node: Node, input_nr: int) -> list[int]:
+    """Return the inputs of a node that take the same tensor as a given one, itself included."""
+    try:
+        values = [edge_value(tape, edge) for edge in node.edges]
+    except Unjudgeable:
+        return [input_nr]
+    if values[input_nr] is None:
+        return [input_nr]
+    return [k for k, value in enumerate(values) if value == values[input_nr]]

@@ -18,20 +18,23 @@ from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
+from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
-from gradwitness.judging.meant_hooks import as_meant, judged_hooks
+from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
+from gradwitness.judging.reached import with_approximations
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.rows import finished
+from gradwitness.judging.second_derivatives import without_cut
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
-from gradwitness.rules.graph_terms import SOURCES, UNFILLED
+from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
 from gradwitness.tape import COLLECTIVES, OUTSIDE
 from gradwitness.verdict import Verdict
 
@@ -219,8 +222,11 @@ class Judge:
             for f in findings
         ]
         findings = with_doubts(tape, findings)
-        hooks = judged_hooks(tape, self._records)
-        findings = [as_meant(f, hooks) for f in findings] if hooks else findings
+        hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
+        findings = [as_meant(f, hooks) for f in findings]
+        refuted = {
+            at: c for at, c in refuted.items() if (*at[:2], Step.BACKWARD, at[2]) not in hooks
+        }
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
@@ -251,10 +257,17 @@ class Judge:
                 else row
                 for row in rows
             ]
-        rows = doubted(tape, rows)
+        findings = without_faint(tape, findings, rows)
+        rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
+        rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
-        notes = (*unfelt, *along.notes(rows), *(note for note in notes if not _is_meant(note)))
-        doubts = (*_incomplete(failures), *cut_short(tape, rows))
+        notes = (
+            *unfelt,
+            *along.notes(rows),
+            *more,
+            *(note for note in notes if not _is_meant(note)),
+        )
+        doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         return _final((*findings, *doubts), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
@@ -304,6 +317,8 @@ class Judge:
         size, output = largest(results[output_nr]), call.outputs[output_nr]
         if size or output is None:
             return size
+        if call.base_op in LOGARITHMS:
+            return 1.0
         # A zero of a function, as of the logarithm of gamma at 2: as if an operand were rounded.
         unit = unit_roundoff(self._tape.values[output].dtype)
         return unit * max((largest(self._records(n)) for n in call.operands), default=0.0)

@@ -1,45 +1,82 @@
-"""Gradients that a hook changed, against what the hook was declared to do."""
+"""Gradients that a hook changed, against what the hook was declared to do.
+
+What no hook declares is judged by the record, if that is complete. Where numbers left autograd's
+sight before the tensor that a hook is on, the hook may send what the record leaves out.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.engine.backward import edge_value, gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, gamma
 from gradwitness.engine.forward import numbers, run
+from gradwitness.judging import sight
 from gradwitness.judging.carried_bounds import total
 from gradwitness.judging.comparison import Comparison, unjudged
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import meant_hooks
+from gradwitness.tape import AFTERWARDS, LEAVING
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gradwitness.judging.records import Records
     from gradwitness.rules.declarations import MeantHook
-    from gradwitness.tape import Sweep, Tape
+    from gradwitness.tape import NodeRun, Sweep, Tape
 
 GRADE = "declared by the program: the hook {place} sends {text}; normwise"
+CHANGED = "a hook changed it"
+_INCOMPLETE = (
+    f"{CHANGED}, and may stand for what autograd does not see ({{way}} at {{line}}), as in "
+    "implicit differentiation: declare what it is meant to send"
+)
 # Roundings that a hook may take beyond those of its formula, relative to the largest number.
 _ROUNDINGS = 8
 
 
-Hooked: TypeAlias = "Mapping[tuple[int | None, int | None, int], tuple[Comparison, str]]"
+# By pass, node, step, and input or edge of the node.
+Hooked: TypeAlias = (
+    "Mapping[tuple[int | None, int | None, Step, int | None], tuple[Comparison, str]]"
+)
 
 
 def as_meant(finding: Finding, hooks: Hooked) -> Finding:
-    """Return a finding where a declared hook changed what arrives, judged by what was declared."""
-    key = (finding.sweep, finding.node, finding.tensor_nr)
-    if finding.step is not Step.FAN_IN or key not in hooks:
+    """Return a finding where a hook changed a gradient, with the judgement of that hook."""
+    key = (finding.sweep, finding.node, finding.step, finding.tensor_nr)
+    if key not in hooks:
         return finding
     comparison, grade = hooks[key]
-    return replace(finding, comparison=comparison, grade=grade)
+    return replace(finding, comparison=comparison, grade=grade, advice="")
+
+
+def unknown_hooks(tape: Tape, findings: Sequence[Finding]) -> Hooked:
+    """Return the doubts about what undeclared hooks made, where the record is not complete."""
+    wrong = {
+        (f.sweep, f.node, f.step, f.tensor_nr) for f in findings if f.verdict is Verdict.DISAGREES
+    }
+    cut = list(sight.leaks(tape, {leaf.id for _, leaf in tape.leaves()})) if wrong else []
+    found: dict[tuple[int | None, int | None, Step, int | None], tuple[Comparison, str]] = {}
+    for number, sweep in enumerate(tape.sweeps):
+        for edge, text in sweep.hooks:
+            key = (number, edge.node, Step.FAN_IN, edge.index)
+            if key not in wrong or text.startswith((LEAVING, AFTERWARDS)):
+                continue
+            of = sight.needed(tape, {tape.nodes[edge.node].outputs[edge.index]})
+            call = next((call for call in cut if not of.isdisjoint(sight.made(call))), None)
+            if call is not None:
+                reason = _INCOMPLETE.format(way=sight.way(call), line=Path(call.source.line).name)
+                found[key] = (unjudged(reason), "")
+    return found
 
 
 def behind_hooks(row: Row, records: Records) -> Comparison:
@@ -55,51 +92,109 @@ def behind_hooks(row: Row, records: Records) -> Comparison:
         return unjudged(str(reason))
 
 
+class _Change(NamedTuple):
+    """What a hook made of a gradient.
+
+    ``before`` computes what it got, ``tensor`` is the one whose gradient it is.
+    """
+
+    step: Step
+    at: int
+    made: int
+    before: Callable[[Arithmetic], Any]
+    tensor: int | None
+
+
 def judged_hooks(tape: Tape, records: Records) -> Hooked:
-    """Return the judgement of what declared hooks made, by pass, node and input, with its grade."""
-    found: dict[tuple[int | None, int | None, int], tuple[Comparison, str]] = {}
+    """Return the judgement of what declared hooks made, with its grade."""
+    found: dict[tuple[int | None, int | None, Step, int | None], tuple[Comparison, str]] = {}
     for number, sweep in enumerate(tape.sweeps):
-        hooks = meant_hooks(sweep)
-        for node_run in sweep.node_runs if hooks else ():
-            for index, arrived in enumerate(node_run.incoming):
-                declared = hooks.get((node_run.node, index))
-                if declared is None or arrived is None:
+        runs = {run.node: run for run in sweep.node_runs}
+        for when, changes in (("", _arriving), (LEAVING, _leaving), (AFTERWARDS, _accumulated)):
+            for (node, index), declared in meant_hooks(sweep, when).items():
+                if node not in runs:
                     continue
-                try:
-                    expected = _expected(tape, records, sweep, (node_run.node, index), declared)
-                    comparison = records.against(arrived, expected)
-                except Unjudgeable as reason:
-                    comparison = unjudged(str(reason), tape.values[arrived].array)
-                said = [GRADE.format(place=hook.place.text, text=hook.text) for hook in declared]
-                found[number, node_run.node, index] = (comparison, "; ".join(said))
+                for change in changes(tape, records, sweep, runs[node], index):
+                    try:
+                        expected = _expected(tape, records, change, declared)
+                        comparison = records.against(change.made, expected)
+                    except Unjudgeable as reason:
+                        comparison = unjudged(str(reason), tape.values[change.made].array)
+                    said = (GRADE.format(place=h.place.text, text=h.text) for h in declared)
+                    found[number, node, change.step, change.at] = (comparison, "; ".join(said))
     return found
 
 
-def _expected(
-    tape: Tape,
-    records: Records,
-    sweep: Sweep,
-    at: tuple[int, int],
-    hooks: Sequence[MeantHook],
-) -> Any:
-    """Return what should arrive: the sum of what was sent, through every declared hook."""
+def _arriving(
+    tape: Tape, records: Records, sweep: Sweep, node_run: NodeRun, index: int
+) -> Iterator[_Change]:
+    """Yield what arrived at an input of a node: before, the sum of what was sent."""
+    arrived, output = node_run.incoming[index], tape.nodes[node_run.node].outputs[index]
+    if arrived is None:
+        return
+    at = (node_run.node, index)
     seeds = [seed for edge, seed in sweep.roots if (edge.node, edge.index) == at]
     terms = [seed for seed in seeds if seed is not None]
-    for node_run in sweep.node_runs:
-        for edge, sent in zip(tape.nodes[node_run.node].edges, node_run.outgoing, strict=False):
+    for sender in sweep.node_runs:
+        for edge, sent in zip(tape.nodes[sender.node].edges, sender.outgoing, strict=False):
             if edge is not None and sent is not None and (edge.node, edge.index) == at:
                 terms.append(sent)
-    output = tape.nodes[at[0]].outputs[at[1]]
-    if output is None:
-        raise Unjudgeable("the tensor of a declared hook was not recorded")
-    dtype = tape.values[output].dtype
+
+    def before(_: Arithmetic) -> Any:
+        if output is None:
+            raise Unjudgeable("the tensor of a declared hook was not recorded")
+        return total(tape, records, terms, seeds.count(None), output)
+
+    yield _Change(Step.FAN_IN, index, arrived, before, output)
+
+
+def _leaving(
+    tape: Tape, records: Records, _: Sweep, node_run: NodeRun, __: int
+) -> Iterator[_Change]:
+    """Yield all that a node sent: before, what the rules say."""
+    node = tape.nodes[node_run.node]
+
+    def before(input_nr: int, arithmetic: Arithmetic) -> Any:
+        incoming = [None if n is None else records.exact(n, arithmetic) for n in node_run.incoming]
+        sent = gradients(tape, node, incoming, records, arithmetic)[input_nr]
+        if sent is None:
+            raise Unjudgeable(f"{node.name} sends no gradient for a declared hook to change")
+        return sent
+
+    for input_nr, made in enumerate(node_run.outgoing):
+        if made is not None:
+            tensor = edge_value(tape, node.edges[input_nr])
+            yield _Change(Step.BACKWARD, input_nr, made, partial(before, input_nr), tensor)
+
+
+def _accumulated(
+    tape: Tape, records: Records, sweep: Sweep, node_run: NodeRun, _: int
+) -> Iterator[_Change]:
+    """Yield the ``.grad`` of a leaf: before, the sum of what it was and what arrived."""
+    arrived = node_run.incoming[0]
+    update = next((u for u in sweep.leaves if u.node == node_run.node), None)
+    if update is None or update.after is None or arrived is None:
+        return
+    terms = [n for n in (update.before, arrived) if n is not None]
+    leaf = tape.nodes[node_run.node].leaf
+    before = partial(total, tape, records, terms, 0, arrived)
+    yield _Change(Step.ACCUMULATE, 0, update.after, lambda _: before(), leaf)
+
+
+def _expected(tape: Tape, records: Records, change: _Change, hooks: Sequence[MeantHook]) -> Any:
+    """Return what a gradient should be after every declared hook."""
+    dtype = tape.values[change.made].dtype
     arithmetic = Arithmetic.stepwise(dtype)
-    summed = total(tape, records, terms, seeds.count(None), output)
-    g = summed if isinstance(summed, Bounded) else Bounded(np.asarray(summed), arithmetic)
+    got = change.before(arithmetic)
+    g = got if isinstance(got, Bounded) else Bounded(np.asarray(got), arithmetic)
     for hook in hooks:
         whose = f"the declared hook {hook.place.text}"
-        bounded = [g, records.exact(output, arithmetic)][: 2 if hook.takes_tensor else 1]
-        given = [array.value if hook.tolerance else array for array in bounded]
+        given: list[Any] = [g]
+        if hook.takes_tensor:
+            if change.tensor is None:
+                raise Unjudgeable("the tensor of a declared hook was not recorded")
+            given.append(records.exact(change.tensor, arithmetic))
+        given = [array.value for array in given] if hook.tolerance else given
         made: Any = numbers(whose, run(whose, hook.function, *given), dtype, arithmetic)
         if made.shape != g.shape:
             raise Unjudgeable(f"{whose} gives shape {made.shape}, but g has shape {g.shape}")

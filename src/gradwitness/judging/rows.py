@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.doubts import counted, is_carried, shows
 from gradwitness.judging.lineage import Lineage
-from gradwitness.judging.meant_hooks import behind_hooks
+from gradwitness.judging.meant_hooks import CHANGED, behind_hooks
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -38,13 +39,23 @@ def finished(
     for (sweep, node, edge_nr, value), comparison in refuted.items():
         edge = tape.nodes[node or 0].edges[edge_nr or 0]
         received[sweep, edge and (edge.node, edge.index), value] = comparison
-    lineage = Lineage(tape, findings)
+    # A doubt that was carried to the rows counts in those where it shows.
+    firm = [f for f in findings if not is_carried(tape, f)]
+    traced = {False: Lineage(tape, firm)}
+    traced[True] = Lineage(tape, findings) if len(firm) < len(findings) else traced[False]
     certain = [f for f in findings if not f.is_forward_doubt]
-    apart = Lineage(tape, certain) if len(certain) < len(findings) else None
-    hooked = {sweep for sweep, _, _ in hooks}
-    # The replay takes what was sent against a declaration as it is: its digits say nothing then.
-    misdeclared = any(
-        f.verdict is Verdict.DISAGREES and f.grade.startswith("declared") for f in findings
+    apart = {
+        doubtful: Lineage(tape, [f for f in certain if doubtful or not is_carried(tape, f)])
+        for doubtful in (False, True)
+        if len(certain) < len(findings)
+    }
+    hooked = {sweep for sweep, *_ in hooks}
+    # The replay takes as it is what was sent against a declaration, or refuted by slopes alone, and
+    # does not know what hooks do that are not declared: its digits say nothing then.
+    unknown = any(
+        f.comparison.reason.startswith(CHANGED)
+        or (f.verdict is Verdict.DISAGREES and f.grade.startswith(("declared", "numerical")))
+        for f in findings
     )
 
     def finish(row: Row) -> Row:
@@ -52,7 +63,9 @@ def finished(
         place = row.sweep, input_nr, row.value
         row = replace(row, comparison=received.get(place, row.comparison))
         comparison = behind_hooks(row, records) if row.sweep in hooked else row.comparison
-        verdict, reason, inherited = lineage.verdict(row.sweep, input_nr, comparison)
+        doubtful = shows(row)
+        comparison = comparison if doubtful else counted(replace(row, comparison=comparison))
+        verdict, reason, inherited = traced[doubtful].verdict(row.sweep, input_nr, comparison)
         digits = row.digits
         if replayed is not None and row.value is not None:
             digits = replayed.digits(row.sweep, input_nr, tape.values[row.value].array)
@@ -62,8 +75,8 @@ def finished(
             verdict=verdict,
             reason=reason,
             inherited=inherited,
-            digits=math.nan if inherited and misdeclared else digits,
-            apart=apart.verdict(row.sweep, input_nr, comparison) if apart else None,
+            digits=math.nan if inherited and unknown else digits,
+            apart=apart[doubtful].verdict(row.sweep, input_nr, comparison) if apart else None,
         )
 
     return [finish(row) for row in rows]

@@ -46,11 +46,11 @@ def inner_calls(tape: Tape) -> Container[int]:
     return {number for node in tape.nodes for number in node.inner}
 
 
-def needed(tape: Tape, wanted: set[int | None]) -> set[int]:
-    """Return every value that some values were made of, themselves included."""
+def needed(tape: Tape, wanted: set[int | None], *, seen: bool = False) -> set[int]:
+    """Return every value that some values were made of (as autograd sees), themselves included."""
     found = {value for value in wanted if value is not None}
     for call in reversed(tape.calls):
-        if not found.isdisjoint(made(call)):
+        if not (found.isdisjoint(made(call)) or (seen and leaves(call))):
             found.update(call.operands)
     return found
 

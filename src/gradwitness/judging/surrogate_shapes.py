@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _PLAIN = "the identity, scaled"
+_MASK = "the identity, clipped"
 # A fitted number is taken for one in few digits, or for an argument, within this share.
-_NEAR = 1e-3
+NEAR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,29 @@ def shape_of(
             yield _named(_SIGMOID, fit, x - threshold, u_text, scalars, reads)
 
 
+def one_sided(
+    x: Floats, g: Floats, sent: Floats, scalars: Mapping[str, float], name: str, g_name: str
+) -> Iterator[Fitted]:
+    """Yield the clipped identity that still lets a gradient through which leads back inside."""
+    passes, said, code = np.full(x.shape, fill_value=True), [], []
+    reads: tuple[str, ...] = ()
+    for asked, back, sign in ((g > 0, g < 0, "<"), (g < 0, g > 0, ">")):
+        if np.all(sent[asked] == g[asked]):
+            continue
+        masks = _within(x, x[asked].ravel(), (sent[asked] / g[asked]).ravel(), scalars, name)
+        mask = next((fitted for fitted in masks if fitted.kind == _MASK), None)
+        if mask is None:
+            return
+        passes &= (mask.values != 0) | back
+        said.append(f"{mask.text.removeprefix('g where ')} or {g_name} {sign} 0")
+        code.append(f"({mask.code.removeprefix('g * ')} | ({g_name} {sign} 0))")
+        reads += mask.reads
+    if code:
+        text = f"{g_name} where {', and '.join(said)}"
+        test = code[0] if len(code) == 1 else f"({' & '.join(code)})"
+        yield Fitted(_MASK, passes, text, f"g * {test}", reads)
+
+
 def _fit(curve: _Curve, u: Floats, factor: Floats) -> tuple[float, float] | None:
     positive = factor > 0
     if np.unique(np.abs(u[positive])).size < 3 or (factor < 0).any():
@@ -192,8 +216,8 @@ def _named(
     """Return a curve with its numbers in few digits, or as arguments of forward."""
     words, numbers = [], []
     for number in fit:
-        named = [n for n, v in scalars.items() if abs(v - number) <= _NEAR * abs(number)]
-        word, number = (named[0], scalars[named[0]]) if named else _short(number)
+        named = [n for n, v in scalars.items() if abs(v - number) <= NEAR * abs(number)]
+        word, number = (named[0], scalars[named[0]]) if named else short(number)
         reads += tuple(named[:1])
         words.append(word)
         numbers.append(number)
@@ -207,7 +231,7 @@ def _named(
     return Fitted(curve.kind, values, text, code, reads)
 
 
-def _short(number: float) -> tuple[str, float]:
+def short(number: float) -> tuple[str, float]:
     """Return a number in the fewest digits that are near it; with pi where that is shorter."""
     for unit, text in ((1.0, ""), (np.pi, "np.pi"), (1 / np.pi, "/ np.pi")):
         for digits in (1, 2, 3):
@@ -227,10 +251,10 @@ def _within(
 ) -> Iterator[Fitted]:
     """Yield a constant factor, or one within bounds and another outside, which may be 0."""
     least, most = float(factor.min()), float(factor.max())
-    near = _NEAR * max(abs(least), abs(most))
+    near = NEAR * max(abs(least), abs(most))
     if most - least <= near:
         if most:
-            word, height = _short(most)
+            word, height = short(most)
             yield Fitted(_PLAIN, np.full(x.shape, height), f"{word} g", f"g * {word}")
         return
     if np.any((factor - least > near) & (most - factor > near)):
@@ -247,13 +271,13 @@ def _within(
         )
         within, test, said = _range(x, *ends, name)
         reads = tuple(e.word.strip("-") for e in ends if e and e.word.strip("-") in scalars)
-        (a, height), (b, rest) = _short(inner), _short(outer)
+        (a, height), (b, rest) = short(inner), short(outer)
         values = np.where(within, height, rest)
         if outer:
             code, text = f"g * np.where({test}, {a}, {b})", f"{a} g where {said}, else {b} g"
             yield Fitted("two levels", values, text, code, reads)
         elif a == "1":
-            yield Fitted("the identity, clipped", values, f"g where {said}", f"g * {test}", reads)
+            yield Fitted(_MASK, values, f"g where {said}", f"g * {test}", reads)
         else:
             yield Fitted("a rectangle", values, f"{a} g where {said}", f"g * {a} * {test}", reads)
 

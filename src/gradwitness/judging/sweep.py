@@ -27,6 +27,7 @@ from gradwitness.judging.compare import (
     unjudged,
 )
 from gradwitness.judging.custom_functions import CustomCheck
+from gradwitness.judging.doubts import Doubts
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
 from gradwitness.judging.large_steps import in_large_pieces
@@ -62,6 +63,7 @@ class SweepCheck:
         self.tape = tape
         self.records = records
         self.number = number
+        self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
         self._rows: list[Row] = []
@@ -99,6 +101,7 @@ class SweepCheck:
             if update is not None:
                 self._rows.append(self._row(Edge(node.id, 0), node_run.incoming[0]))
         else:
+            self._doubts.carry(node, node_run)
             self._backward(node, node_run)
         self._carried.used(node.id, len(node_run.incoming))
         return self._findings
@@ -143,6 +146,8 @@ class SweepCheck:
         advice: str = "",
         case: Case | Outcome | None = None,
     ) -> None:
+        place = node.edges[input_nr] if step is Step.BACKWARD else Edge(node.id, input_nr)
+        self._doubts.add(place, comparison)
         call = None if node.call is None else self.tape.calls[node.call]
         finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
@@ -252,7 +257,7 @@ class SweepCheck:
         self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice, case)
 
     def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
-        arithmetic = backward_arithmetic(self.tape, node, node_run.incoming)
+        arithmetic = backward_arithmetic(self.tape, node, node_run)
         in_pieces = in_large_pieces(
             self.tape, node, node_run.incoming, self.records, arithmetic, self._carried.reaches
         )
@@ -390,4 +395,5 @@ class SweepCheck:
             input_nr=edge.index,
             sweep=self.number,
             value=number,
+            doubt=self._doubts.relative_at(input_nr, number),
         )

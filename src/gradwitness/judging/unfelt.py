@@ -36,18 +36,26 @@ if TYPE_CHECKING:
 NodeInput = tuple[int, int]
 
 UNFELT = "wrong, but no gradient that was asked for depends on it"
-# What is left where numbers cancel: so many roundings of the gradient, and so small a part of what
-# another error of the same size would leave.
+# What is left where numbers cancel: so many roundings of the gradient's largest number, and of each
+# element as random errors leave it, which do not cancel.
 _ROUNDINGS = 64
-_CANCELLED = 2.0**-14
+_OTHERS = 4
 # A pass is run for each wrong step: beyond so many, the rest counts as felt.
 _MOST = 64
 
 
 class Effect(NamedTuple):
-    """An error, and what arrives of it where the program asked for gradients."""
+    """An error, and what arrives of it where the program asked for gradients.
+
+    Attributes
+    ----------
+    error, sent : ndarray
+        By how much a node sent too much, and what it sent.
+    arriving : dict
+    """
 
     error: NDArray[Any]
+    sent: NDArray[Any]
     arriving: dict[NodeInput, Any]
 
 
@@ -85,13 +93,13 @@ def without_unfelt(
         return list(findings), []
     # What looks like a surrogate may be meant: its rule does not stop an error.
     trusted = {*trusted, *(f.node for f in findings if f.advice)}
-    seen = {f.sweep for f in wrong if f.sweep is not None and _is_seen(tape, f.sweep)}
+    seen = {f.sweep for f in wrong if f.sweep is not None and is_seen(tape, f.sweep)}
     effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST] if f.sweep not in seen}
     unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
     for sweep in {f.sweep for f in wrong}:
         # By the chain rule, what is wrong at a leaf is the sum of what each wrong step sends there.
         felt = [f for f in wrong if f.sweep == sweep and id(f) not in unfelt]
-        if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt]):
+        if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt], trusted):
             unfelt |= {id(f) for f in felt}
     kept = [
         replace(f, comparison=_acquitted(f.comparison)) if id(f) in unfelt else f for f in findings
@@ -125,16 +133,17 @@ def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Ef
     if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
         return None
     try:
-        error = _error(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
+        error, sent = error_of(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
     except Unjudgeable:
         return None
     if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
         # The numbers on the tape have changed since: something other than torch writes to them.
         return None
-    return _spread(tape, finding, error, trusted)
+    arriving = _spread(tape, finding, error, trusted)
+    return None if arriving is None else Effect(error, sent, arriving)
 
 
-def _is_seen(tape: Tape, sweep: int) -> bool:
+def is_seen(tape: Tape, sweep: int) -> bool:
     """Whether more than leaves may depend on a pass: hooks of the program, or a graph that it made.
 
     What hooks do with a gradient is not known, and later passes may differentiate the graph.
@@ -153,7 +162,8 @@ def _is_custom(tape: Tape, finding: Finding) -> bool:
 
 def _spread(
     tape: Tape, finding: Finding, error: NDArray[Any], trusted: Collection[int | None]
-) -> Effect | None:
+) -> dict[NodeInput, Any] | None:
+    """Return what arrives of an error where gradients were asked for; None if it is not known."""
     assert finding.node is not None  # noqa: S101 (the caller has looked)
     assert finding.sweep is not None  # noqa: S101
     edges = tape.nodes[finding.node].edges
@@ -161,7 +171,7 @@ def _spread(
     instead = {finding.node: lambda _: sent}
     arriving, unknown = backward_pass(tape, finding.sweep, {}, instead, Trusting(trusted))
     asked = _asked(tape, finding.sweep)
-    return None if unknown else Effect(error, {n: arriving[n] for n in asked if n in arriving})
+    return None if unknown else {n: arriving[n] for n in asked if n in arriving}
 
 
 def _vanishes(
@@ -173,28 +183,70 @@ def _vanishes(
     left = _size(tape, finding.sweep, effect.arriving)
     if not 0 < left <= _ROUNDINGS:
         return left == 0
-    # An error as small as a rounding leaves itself; of one that cancels, next to nothing is left.
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], effect.error.shape)
-    other = _spread(tape, finding, np.sqrt(np.mean(effect.error**2)) * signs, trusted)
-    return other is not None and left <= _CANCELLED * _size(tape, finding.sweep, other.arriving)
+    others = _others(tape, finding, effect, trusted)
+    return others is not None and _is_rounding(tape, finding.sweep, effect.arriving, others)
 
 
-def _cancel(tape: Tape, findings: list[Finding], effects: list[Effect | None]) -> bool:
+def _others(
+    tape: Tape, finding: Finding, effect: Effect, trusted: Collection[int | None]
+) -> dict[NodeInput, Any] | None:
+    """Return what is left of random errors, as large as what was wrong and what was sent."""
+    generator = np.random.default_rng(0)
+    size = np.abs(effect.error) + np.abs(effect.sent)
+    most: dict[NodeInput, Any] = {}
+    for _ in range(_OTHERS):
+        other = _spread(tape, finding, size * generator.normal(size=size.shape), trusted)
+        if other is None:
+            return None
+        for input_nr, change in other.items():
+            most[input_nr] = np.maximum(most.get(input_nr, 0.0), np.abs(change))
+    return most
+
+
+def _is_rounding(
+    tape: Tape, sweep: int | None, left: dict[NodeInput, Any], beside: dict[NodeInput, Any]
+) -> bool:
+    """Whether each element of what is left is rounding beside the terms that cancelled there."""
+    asked = _asked(tape, sweep or 0)
+    for input_nr, change in left.items():
+        number = asked[input_nr]
+        unit = 0.0 if number is None else unit_roundoff(tape.values[number].dtype)
+        if np.any(np.abs(change) > _ROUNDINGS * unit * beside.get(input_nr, 0.0)):
+            return False
+    return True
+
+
+def _cancel(
+    tape: Tape,
+    findings: list[Finding],
+    effects: list[Effect | None],
+    trusted: Collection[int | None],
+) -> bool:
     """Whether the errors of several steps cancel at every gradient."""
     total: dict[NodeInput, Any] = {}
-    largest = 0.0
-    for effect in effects:
-        if effect is None:
-            return False
-        largest = max(largest, _size(tape, findings[0].sweep, effect.arriving))
+    beside: dict[NodeInput, Any] = {}
+
+    def add(changes: dict[NodeInput, Any]) -> None:
+        for input_nr, change in changes.items():
+            beside[input_nr] = beside.get(input_nr, 0.0) + np.abs(change)
+
+    known = [effect for effect in effects if effect is not None]
+    for effect in known:
+        add(effect.arriving)
         for input_nr, change in effect.arriving.items():
             total[input_nr] = total.get(input_nr, 0.0) + change
-    left = _size(tape, findings[0].sweep, total)
-    return left <= _ROUNDINGS and left <= _CANCELLED * largest
+    sweep = findings[0].sweep
+    if len(known) < len(effects) or _size(tape, sweep, total) > _ROUNDINGS:
+        return False
+    for finding, effect in zip(findings, known, strict=True):
+        add(_others(tape, finding, effect, trusted) or {})
+    return _is_rounding(tape, sweep, total, beside)
 
 
-def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
-    """Return by how much a node sent too much to one of its inputs."""
+def error_of(
+    tape: Tape, sweep: int, node: Node, input_nr: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return by how much a node sent too much to one of its inputs, and what it sent."""
     lookup = recorded(tape)
     node_run = next(run for run in tape.sweeps[sweep].node_runs if run.node == node.id)
     incoming = [None if n is None else lookup(n) for n in node_run.incoming]
@@ -205,7 +257,7 @@ def _error(tape: Tape, sweep: int, node: Node, input_nr: int) -> NDArray[Any]:
         error = np.asarray(sent - (0.0 if expected is None else expected))
     if not np.isfinite(error).all() or node.edges.count(node.edges[input_nr]) > 1:
         raise Unjudgeable("not finite, or only part of a sum")
-    return error
+    return error, np.broadcast_to(sent, error.shape)
 
 
 def _asked(tape: Tape, sweep: int) -> dict[NodeInput, int | None]:

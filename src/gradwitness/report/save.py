@@ -57,11 +57,13 @@ def _dot(path: Path, picture: Any) -> None:
 
 
 def _typeset(path: Path, picture: Any) -> None:
-    from gradwitness.report.picture import typeset
-    from gradwitness.report.picture.svg import write_svg
+    from gradwitness.report.picture.svg import write_pages, write_svg
+    from gradwitness.report.picture.typeset import write_pdf, write_png
 
-    write = typeset.write_pdf if path.suffix == ".pdf" else typeset.write_png
-    write_atomically(path, write(write_svg(picture)))
+    pages = path.suffix == ".pdf"
+    write_atomically(
+        path, write_pdf(*write_pages(picture)) if pages else write_png(write_svg(picture))
+    )
 
 
 def _page(path: Path, subject: Any) -> None:
@@ -94,13 +96,17 @@ def endings(*materials: str) -> str:
     return ", ".join(e for e, form in FORMS.items() if not materials or form.of in materials)
 
 
-def require_ending(path: Path, *materials: str) -> None:
-    """Raise `InputError` unless a file of this name can be made of these materials, or of all."""
+def require_ending(path: Path, *materials: str) -> Path:
+    """Raise `InputError` unless a file of this name can be made of these materials, or of all.
+
+    Returns the path from the root: a program that is watched may change its folder.
+    """
     form = FORMS.get(path.suffix)
     if form is None or (materials and form.of not in materials):
         raise InputError(
             f"{path}: unsupported extension {path.suffix!r}; use {endings(*materials)}"
         )
+    return path.absolute()
 
 
 def save(path: Path, materials: Materials) -> None:
@@ -118,6 +124,7 @@ def materials_of(tape: Tape, report: Report, *, redact: bool = False) -> Materia
     """Return what files about a judged tape are made of; only a page can be redacted."""
     from gradwitness.report.page.subject import Subject
     from gradwitness.report.picture.graph import draw
+    from gradwitness.report.picture.view import view
     from gradwitness.report.record import report_record
     from gradwitness.report.tables.terminal import summary
 
@@ -126,7 +133,7 @@ def materials_of(tape: Tape, report: Report, *, redact: bool = False) -> Materia
         "parts": lambda: [summary(report, tape)],
         "record": lambda: report_record(report),
         "page": lambda: Subject(tape, report, report.verdict, is_redacted=redact),
-        "picture": lambda: draw(tape, report, title=title),
+        "picture": lambda: view(draw(tape, report, title=title)),
         "tape": lambda: tape,
     }
 

@@ -8,6 +8,7 @@ the rule. Of a sum with many terms the largest are written out, and the largest 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from gradwitness.report.names import Names
 from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,8 +53,14 @@ def trace(tape: Tape, report: Report, target: str) -> str:
 def _target(report: Report, target: str) -> tuple[Row, Index]:
     match = re.fullmatch(r"\s*(.+?)\s*(?:\[([\d,\s]*)\])?\s*", target)
     name, inside = match.groups() if match else (target, None)
-    rows = {row.name: row for row in report.rows}
+    rows = _by_unique_name(report.rows)
     if name not in rows:
+        several = [unique for unique, row in rows.items() if row.name == name]
+        if several:
+            raise InputError(
+                f"{len(several)} gradients are named {name!r}; say which one, in the order of the "
+                f"report: {', '.join(several)}"
+            )
         raise InputError(f"no gradient named {name!r}; there are: {', '.join(rows)}")
     row = rows[name]
     example = f"{name}[{','.join('0' * len(row.shape))}]"
@@ -69,6 +76,18 @@ def _target(report: Report, target: str) -> tuple[Row, Index]:
     if row.value is None:
         raise InputError(f"{name} received no gradient: {row.comparison.reason}")
     return row, index
+
+
+def _by_unique_name(rows: Sequence[Row]) -> dict[str, Row]:
+    """Return rows by name, and those that share one as ``weight#1``, ``weight#2`` and so on."""
+    counts = Counter(row.name for row in rows)
+    nth: Counter[str] = Counter()
+    unique = {}
+    for row in rows:
+        nth[row.name] += 1
+        several = counts[row.name] > 1
+        unique[f"{row.name}#{nth[row.name]}" if several else row.name] = row
+    return unique
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from gradwitness.rules import reduce as reduce
 from gradwitness.rules import second_order as second_order
 from gradwitness.rules import shape as shape
 from gradwitness.rules import training as training
+from gradwitness.rules import vision as vision
 from gradwitness.rules.registry import Rule as Rule
 from gradwitness.rules.registry import Term as Term
 from gradwitness.rules.registry import find as find

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import RuleError
 from gradwitness.rules.places import Place, place
-from gradwitness.tape import LEAVING
+from gradwitness.rules.user_rules import require_operator
+from gradwitness.tape import AFTERWARDS, LEAVING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +36,7 @@ class MeantHook:
         return len(inspect.signature(self.function).parameters) == 2
 
 
-_approximations: dict[type, float] = {}
+_approximations: dict[type | str, float] = {}
 _hooks: dict[str, MeantHook] = {}
 _detached: dict[str, Place] = {}
 
@@ -49,15 +50,15 @@ def approximation(function: Any, tolerance: float) -> None:
 
     Parameters
     ----------
-    function : type
-        The ``torch.autograd.Function`` subclass.
+    function : type or str
+        The ``torch.autograd.Function`` subclass, or an operator: ``"mylib::solve"``.
     tolerance : float
         How far its gradients may be off, relative to the largest number of each: ``1e-4``.
 
     Raises
     ------
     RuleError
-        If ``function`` is not such a class, or the tolerance not between 0 and 1.
+        If ``function`` is neither, or the tolerance not between 0 and 1.
 
     Examples
     --------
@@ -80,6 +81,11 @@ def approximation(function: Any, tolerance: float) -> None:
     >>> witness.verdict
     <Verdict.AGREES: 'AGREES'>
     """
+    if isinstance(function, str) and "::" in function:
+        name = require_operator(function).replace(".", "::")
+        require_share(tolerance, f"the approximation {name}")
+        _approximations[name] = tolerance
+        return
     require_function(function)
     require_share(tolerance, f"the approximation {function.__name__}")
     _approximations[function] = tolerance
@@ -88,10 +94,11 @@ def approximation(function: Any, tolerance: float) -> None:
 def meant_hook(
     where: Any, text: str, *, tolerance: float = 0.0, replace: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare what a hook on a tensor is meant to make of the gradient.
+    """Declare what a hook is meant to make of the gradient.
 
     What a hook returns replaces the gradient, so it is no derivative of anything recorded. Declare
-    in plain NumPy what it is meant to return, and what arrives is judged against that.
+    in plain NumPy what it is meant to return, and the gradient is judged against that. The hook may
+    be on a tensor, on a parameter after accumulation, on a module or on an autograd node.
 
     Parameters
     ----------
@@ -197,9 +204,9 @@ def require_share(tolerance: float, whose: str) -> None:
         raise RuleError(f"{whose} has tolerance={tolerance!r}: {share}")
 
 
-def tolerance_of(function: type | None) -> float:
-    """Return the tolerance that was declared for a function; 0 if none was."""
-    return 0.0 if function is None else _approximations.get(function, 0.0)
+def tolerance_of(function: type | str) -> float:
+    """Return the tolerance that was declared for a function or an operator; 0 if none was."""
+    return _approximations.get(function, 0.0)
 
 
 def is_allowed(line: str) -> bool:
@@ -207,12 +214,20 @@ def is_allowed(line: str) -> bool:
     return any(found.holds(line) for found in _detached.values())
 
 
-def meant_hooks(sweep: Sweep) -> Mapping[tuple[int, int], list[MeantHook]]:
-    """Return the declared hooks on the gradients that arrive, in their order: by node and input."""
+def when_it_runs(text: str) -> str:
+    """Return what the description of a hook begins with: when it runs."""
+    return next((when for when in (LEAVING, AFTERWARDS) if text.startswith(when)), "")
+
+
+def meant_hooks(sweep: Sweep, when: str = "") -> Mapping[tuple[int, int], list[MeantHook]]:
+    """Return the declared hooks in their order, by node and input.
+
+    Those on the gradients that arrive, or with `LEAVING` or `AFTERWARDS` the others.
+    """
     found: dict[tuple[int, int], list[MeantHook]] = {}
     for edge, text in sweep.hooks if _hooks else ():
         line = text.rpartition(" at ")[2]
         for hook in _hooks.values():
-            if not text.startswith(LEAVING) and hook.place.holds(line):
+            if when_it_runs(text) == when and hook.place.holds(line):
                 found.setdefault((edge.node, edge.index), []).append(hook)
     return found

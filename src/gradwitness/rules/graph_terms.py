@@ -1,4 +1,4 @@
-"""Autograd nodes that are no operation's, and operations that bring data in from outside."""
+"""Autograd nodes that are no operation's, and operations that the judges treat alike."""
 
 from __future__ import annotations
 
@@ -43,4 +43,9 @@ UNFILLED = frozenset(
 SOURCES = DRAWN.union(
     UNFILLED,
     ("aten._sample_dirichlet", "aten._standard_gamma", "aten.lift_fresh", "aten.lift_fresh_copy"),
+)
+
+# Logarithms of sums: their error is a share of the sum, however near to zero they are themselves.
+LOGARITHMS = frozenset(
+    f"aten.{name}" for name in ("logaddexp", "logaddexp2", "logcumsumexp", "logsumexp")
 )

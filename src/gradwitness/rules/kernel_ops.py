@@ -61,9 +61,9 @@ def stored(x: Array, source: Array) -> Array:  # noqa: ARG001 (if that is exact,
 
 
 @replaceable
-def is_certain(x: Array) -> bool:  # noqa: ARG001
-    """Whether no number has a rounding error."""
-    return True
+def is_uncertain(x: Array) -> Array:
+    """Return where a rounding error could make a number another one."""
+    return np.zeros(np.shape(x), dtype=bool)
 
 
 @replaceable
@@ -88,6 +88,16 @@ def leave_kernel(x: Array) -> Array:
 def accumulate_in_format(x: Array) -> Array:
     """Store every partial result of products and sums in the tensor's format from here on."""
     return x
+
+
+@replaceable
+def added_in_turn(terms: Array, joins: int = 0) -> Array:  # noqa: ARG001 (the bound depends on it)
+    """Add along the first axis, one after the other, and store each partial sum in 16 bits.
+
+    There may be several stretches, each begun from 0, whose sums are added up in float32; besides
+    these, so many sums of neighbours are joined in 16 bits.
+    """
+    return np.sum(terms, axis=0)
 
 
 @replaceable

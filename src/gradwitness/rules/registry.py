@@ -77,8 +77,9 @@ class Rule:
         Other operations with the same rule.
     ignores : tuple of str
         Schema arguments that do not change the result's numbers.
-    composite : bool
-        Whether torch rounds to the tensor's format at every step, and not only at the end.
+    composite : bool or `OUT_OF_ORDER`
+        Whether torch rounds to the tensor's format at every step, and not only at the end: always,
+        or where some numbers do not lie in memory in their order.
     doubles : tuple of str
         Parameters that are numbers which torch keeps in double precision.
     given : dict
@@ -92,6 +93,9 @@ class Rule:
         only moved do. (What is computed element by element always may.)
     gradients : dict
         By operand name; an operand that is absent here is not differentiable.
+    precise : dict
+        By operand name, where torch's formula of a gradient cancels: one that keeps its digits, by
+        which the replay goes.
     kept : set of str
         Operands, and ``y``, whose numbers some vjp may use: the others need not be kept. Of several
         results ``y[1]`` stands for one, where ``y`` stands for all.
@@ -107,18 +111,22 @@ class Rule:
     meaning: str
     aliases: tuple[str, ...] = ()
     ignores: tuple[str, ...] = ()
-    composite: bool = False
+    composite: bool | str = False
     doubles: tuple[str, ...] = ()
     given: Mapping[str, int] = field(default_factory=dict)
     apart: Apart = ""
     moves: bool = False
     gradients: dict[str, Gradient] = field(default_factory=dict)
+    precise: dict[str, Gradient] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
 
-    def vjp(self, operand: str, text: str) -> Callable[[Function], Function]:
+    def vjp(self, operand: str, text: str, *, kernel: str = "") -> Callable[[Function], Function]:
         """Register the vjp of one operand; ``text`` is its formula without the left-hand side.
 
-        The function takes what it reads by name, see the module's description.
+        The function takes what it reads by name, see the module's description. ``kernel`` says when
+        torch runs it as one kernel, which computes 16-bit formats in float32 and rounds at the end:
+        never, `ALWAYS`, `UNLESS_TWICE` (not where it may be differentiated again, or is the second
+        time) or `IN_ORDER` (only if all numbers lie in memory in their order).
         """
         if operand not in self.operands:
             raise RuleError(
@@ -133,7 +141,9 @@ class Rule:
 
         def register(function: Function) -> Function:
             try:
-                gradient = read_off(function, text, self.operands, self.parameters, self.defaults)
+                gradient = read_off(
+                    function, text, self.operands, self.parameters, self.defaults, kernel
+                )
             except RuleError as fault:
                 raise RuleError(f"{self.name}: the vjp of {operand!r} {fault}") from None
             self.gradients[operand] = gradient
@@ -142,12 +152,24 @@ class Rule:
 
         return register
 
-    def vjps(self, **formulas: str) -> None:
+    def vjps(self, *, kernel: str = "", **formulas: str) -> None:
         """Register the vjps of operands by formulas that are text and code at once."""
         parameters = dict.fromkeys(self.parameters, GIVEN)
         for operand, text in formulas.items():
             names = ("g", "y", *self.operands)
-            self.vjp(operand, text)(named_formula(self.name, text, names, parameters))
+            self.vjp(operand, text, kernel=kernel)(
+                named_formula(self.name, text, names, parameters)
+            )
+
+    def precisely(self, operand: str, text: str) -> Callable[[Function], Function]:
+        """Register a formula that keeps the digits which torch's loses; as for `vjp`."""
+
+        def register(function: Function) -> Function:
+            names = self.operands, self.parameters, self.defaults
+            self.precise[operand] = read_off(function, text, *names)
+            return function
+
+        return register
 
     def constant_in(self, *operands: str) -> None:
         """Register that operands get 0: the result does not change with their numbers."""
@@ -178,6 +200,9 @@ class Term:
         return f"{node or self.name} {self.meaning}."
 
 
+ALWAYS, UNLESS_TWICE, IN_ORDER = "always", "unless twice", "in order"
+OUT_OF_ORDER = "out of order"
+
 _RULES: dict[str, Rule] = {}
 _BY_NODE: dict[str, Rule | Term] = {}
 
@@ -189,7 +214,7 @@ def rule(
     meaning: str = "",
     aliases: tuple[str, ...] = (),
     ignores: tuple[str, ...] = (),
-    composite: bool = False,
+    composite: bool | str = False,
     doubles: tuple[str, ...] = (),
     given: Mapping[str, int] | None = None,
     apart: Apart = "",

@@ -23,6 +23,7 @@ def scalar_rule(
     *,
     meaning: str,
     parameters: Mapping[str, Any] | None = None,
+    kernel: str = "",
     **options: Any,
 ) -> Rule:
     """Enter the rule of a function that works number by number, by its formulas alone.
@@ -30,7 +31,7 @@ def scalar_rule(
     The ``gradients`` of the operands, which are named in their order, are over g, y and all of
     them, as torch rounds; that of x alone needs no name. It is ``0`` where the function does not
     change with an operand. ``parameters`` have their defaults, `GIVEN` where each call gives one;
-    ``options`` are those of `registry.rule`.
+    ``kernel`` is that of `Rule.vjp`, and ``options`` are those of `registry.rule`.
     """
     formulas = {"x": gradients} if isinstance(gradients, str) else gradients
     enter = elementwise(name, text, meaning=meaning, **options)
@@ -39,5 +40,5 @@ def scalar_rule(
         if formula == "0":
             rule.constant_in(operand)
         else:
-            rule.vjps(**{operand: formula})
+            rule.vjps(kernel=kernel, **{operand: formula})
     return rule

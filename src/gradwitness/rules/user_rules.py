@@ -77,7 +77,7 @@ def rule(
     >>> swish.name, sorted(swish.gradients)
     ('mylib.swish', ['x'])
     """
-    names = [_checked(op) for op in (name, *aliases)]
+    names = [require_operator(op) for op in (name, *aliases)]
     enter = registry.rule(names[0], text, aliases=tuple(names[1:]), ignores=ignores, composite=True)
 
     def register(function: Callable[..., Any]) -> registry.Rule:
@@ -147,10 +147,11 @@ def _check_signature(name: str, function: Any) -> None:
         )
 
 
-def _checked(name: Any) -> str:
+def require_operator(name: Any) -> str:
+    """Return the name of a program's operator as the tape has it; raise `RuleError` for others."""
     plain = name.replace("::", ".") if isinstance(name, str) else ""
     if not _NAME.fullmatch(plain):
         raise RuleError(f"{name!r} is no operator's name: write 'mylib::swish', without overload")
     if plain.split(".")[0] in ("aten", "prim", "prims"):
-        raise RuleError(f"{name!r} is torch's own: rules are for operators of your own")
+        raise RuleError(f"{name!r} is torch's own: that is for operators of your own")
     return plain

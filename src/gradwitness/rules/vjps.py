@@ -46,7 +46,8 @@ class Gradient:
     """The vjp with respect to one operand.
 
     ``text`` is its formula over g, y and operands; ``reads`` are those of them whose numbers it may
-    use, where ``y[1]`` is one of several results.
+    use, where ``y[1]`` is one of several results. ``kernel`` says whether torch runs it as one
+    kernel, see `Rule.vjp`.
     """
 
     text: str
@@ -55,6 +56,7 @@ class Gradient:
     _places: tuple[tuple[int, int | None], ...]
     _defaults: Mapping[str, Any]
     _keywords: tuple[str, ...]
+    kernel: str = ""
 
     def __call__(
         self, g: Any, y: Any, operands: Sequence[Any], parameters: Mapping[str, Any]
@@ -78,6 +80,7 @@ def read_off(
     operands: tuple[str, ...],
     parameters: tuple[str, ...],
     defaults: Mapping[str, Any],
+    kernel: str = "",
 ) -> Gradient:
     """Read off a function's signature what it is to be given."""
     names = ("g", "y", *operands)
@@ -106,7 +109,7 @@ def read_off(
             f"{', '.join(operands)}{after}"
         )
     own = {name: defaults[name] for name in keywords if name in defaults}
-    return Gradient(text, function, frozenset(reads), tuple(places), own, tuple(keywords))
+    return Gradient(text, function, frozenset(reads), tuple(places), own, tuple(keywords), kernel)
 
 
 def zero(operand: int) -> Gradient:

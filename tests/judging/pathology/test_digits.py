@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +61,33 @@ def test_the_step_that_cancels_is_named(
     (note,) = notes_of(function, leaf(*numbers))
     assert note.kind == "digits lost"
     assert f" {where}" in note.text
+    assert plain(note.text) == snapshot
+
+
+@pytest.mark.parametrize(
+    ("function", "number", "slope"),
+    [
+        # e^-x / (1 + e^-x)^2, where y is 1 and 1 - y is 0.
+        (torch.sigmoid, 40.0, math.exp(-40) / (1 + math.exp(-40)) ** 2),
+        (torch.tanh, 20.0, 1 / math.cosh(20) ** 2),
+        (torch.tanh, -20.0, 1 / math.cosh(20) ** 2),
+    ],
+    ids=["sigmoid", "tanh", "tanh below 0"],
+)
+def test_tails_lose_their_digits_in_float64_too(
+    function: Callable[[Any], Any], number: float, slope: float, snapshot: SnapshotAssertion
+) -> None:
+    x = torch.tensor([number], dtype=torch.float64, requires_grad=True)
+    with gw.watch(names={"x": x}) as witness:
+        function(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.item() == 0
+    (row,) = witness.report.rows
+    found = gw.replay(witness.tape).gradient(row.sweep, row.node)
+    assert found is not None
+    assert found[0] == pytest.approx(slope, rel=1e-14)
+    (note,) = witness.report.notes
+    assert note.kind == "digits lost"
     assert plain(note.text) == snapshot
 
 

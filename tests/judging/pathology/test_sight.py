@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,6 +42,21 @@ def python_norm(w: Any) -> Any:
     return (w / norm).exp().sum()
 
 
+def inverse_norm(w: Any) -> Any:
+    factor = 1 / w.norm().item()
+    return (w * factor).exp().sum()
+
+
+def clipped_norm(w: Any) -> Any:
+    factor = min(1.0, 2.5 / w.norm().item())
+    return (w * factor).exp().sum()
+
+
+def root_of_variance(w: Any) -> Any:
+    scale = -(w.var().item() ** 0.5)
+    return (w / scale).exp().sum()
+
+
 def new_tensor_norm(w: Any) -> Any:
     norm = torch.tensor(w.norm().item())
     return (w / norm).exp().sum()
@@ -58,6 +74,9 @@ LEAKS: dict[Callable[[Any], Any], str] = {
     data_norm: ".data",
     norm_without_gradients: "norm = w.norm()",
     python_norm: "w / norm",
+    inverse_norm: "w * factor",
+    clipped_norm: "w * factor",
+    root_of_variance: "w / scale",
     new_tensor_norm: "torch.tensor(",
     transport: "detach()",
 }
@@ -101,12 +120,18 @@ def scaled(x: Any) -> Any:
     return x.square().sum() * torch.tensor(0.3).item() / torch.tensor([0.1, 0.7]).std().item()
 
 
+def with_constants_of_its_own(x: Any) -> Any:
+    first = (0.6 * x.sum()).exp()
+    return (x * math.pi / math.sqrt(48)).exp().sum() + first * 0.3 + x.sum() * math.log(2)
+
+
 def sum_of_losses(x: Any) -> Any:
     return x.square().mean() + x.exp().mean().detach()
 
 
 @pytest.mark.parametrize(
-    "function", [straight_through, shifted_softmax, masked, scaled, sum_of_losses]
+    "function",
+    [straight_through, shifted_softmax, masked, scaled, with_constants_of_its_own, sum_of_losses],
 )
 def test_what_costs_no_gradient_is_not_noted(function: Callable[[Any], Any]) -> None:
     assert notes_of(function, leaf(0.25, -1.5, 3.0)) == ()

@@ -56,6 +56,7 @@ def everything() -> Picture:
     ]
     arrows = [Arrow("RESULT", role.name, Flow.GRADIENT, f"to {role.name}") for role in Role][1:]
     arrows.append(Arrow("OPERATION", "SAVED", Flow.SAVED, "kept"))
+    arrows.append(Arrow("OPERATION", "MISSING", Flow.MISSING, "frozen"))
     return picture(*boxes, arrows=tuple(arrows), legend=("The first sentence.", "The second."))
 
 
@@ -167,9 +168,9 @@ def test_flows_differ_in_line_and_head() -> None:
     assert drawing is not None
     lines = drawing.findall(f"{SVG}path")
     dashes = {line.get("marker-end"): line.get("stroke-dasharray") for line in lines}
-    assert dashes.keys() == {"url(#head-gradient)", "url(#head-saved)"}
+    assert dashes.keys() == {f"url(#head-{flow.value})" for flow in Flow}
     assert dashes["url(#head-gradient)"] is None
-    assert dashes["url(#head-saved)"] is not None
+    assert len(set(dashes.values())) == 3
     heads = {marker.get("id"): marker[0].get("fill") for marker in root.iter(f"{SVG}marker")}
     assert heads["head-saved"] == "none" != heads["head-gradient"]
 

@@ -20,6 +20,7 @@ in float64, is good to some units of 2^-53 of its size.
 from gradwitness.engine.bounded import arithmetic as arithmetic
 from gradwitness.engine.bounded import cholesky_lu as cholesky_lu
 from gradwitness.engine.bounded import complex_arithmetic as complex_arithmetic
+from gradwitness.engine.bounded import complex_functions as complex_functions
 from gradwitness.engine.bounded import composites as composites
 from gradwitness.engine.bounded import cumulative as cumulative
 from gradwitness.engine.bounded import exponential as exponential

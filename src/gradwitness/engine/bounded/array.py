@@ -105,6 +105,8 @@ class Bounded(Methods):
             base._write(base_index, updated, views + 1)
             return
         self._require_own_memory(views)
+        if is_complex(assigned) and not is_complex(self):
+            raise RuleError("writes complex numbers into an array of real ones")
         assigned = lifted(self.arithmetic, assigned)
         new = errors_of(assigned)
         self.value[index] = value_of(assigned)

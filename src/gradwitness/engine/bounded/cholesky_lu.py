@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.engine.bounded.array import Bounded, Error, Plain, assemble
-from gradwitness.engine.bounded.solving import SINGULAR, substituted
+from gradwitness.engine.bounded.array import COMPLEX_FUNCTIONS, Bounded, Error, Plain, assemble
+from gradwitness.engine.bounded.solving import SINGULAR, steps, substituted
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import gamma
 from gradwitness.rules.linalg.factor_dispatch import cholesky_factor, eliminated
@@ -31,7 +31,7 @@ from gradwitness.rules.linalg.solving import turned
 
 def _size(A: Plain) -> Plain:
     """Return Frobenius' norm of each matrix, in its place."""
-    return np.asarray(np.sqrt(np.sum(A * A, axis=(-2, -1), keepdims=True)))
+    return np.asarray(np.sqrt(np.sum(np.abs(A) ** 2, axis=(-2, -1), keepdims=True)))
 
 
 @stands_for(cholesky_factor)
@@ -42,8 +42,8 @@ def _cholesky_factor(_: Any, A: Bounded) -> Bounded:
     except np.linalg.LinAlgError:
         raise NotImplementedError("a matrix that is not positive definite") from None
     inverse = np.abs(substituted(L, np.broadcast_to(np.eye(n), L.shape)))
-    roots = np.sqrt(np.diagonal(A.value, axis1=-2, axis2=-1))
-    growth = gamma(n + 2, arithmetic.unit)
+    roots = np.sqrt(np.diagonal(A.value, axis1=-2, axis2=-1).real)
+    growth = gamma(steps(A, n + 2), arithmetic.unit)
     moved = growth / (1 - growth) * roots[..., :, None] * roots[..., None, :]
     lower = np.tri(n)
 
@@ -64,7 +64,7 @@ def _eliminated(func: Any, A: Bounded) -> tuple[Bounded, Bounded]:
     if not np.all(np.diagonal(U, axis1=-2, axis2=-1)):
         raise NotImplementedError(SINGULAR)
     left, right = np.abs(substituted(L, identity)), np.abs(substituted(U, identity))
-    moved = gamma(n + 1, arithmetic.unit) * (np.abs(L) @ np.abs(U))
+    moved = gamma(steps(A, n + 1), arithmetic.unit) * (np.abs(L) @ np.abs(U))
     strict = np.tri(n, k=-1)
 
     def half(e: Error) -> tuple[Plain, Plain]:
@@ -82,3 +82,6 @@ def _eliminated(func: Any, A: Bounded) -> tuple[Bounded, Bounded]:
         return np.where(holds, (upper * change) @ np.abs(U), np.inf) * upper
 
     return assemble(arithmetic, L, (A,), of_lower), assemble(arithmetic, U, (A,), of_upper)
+
+
+COMPLEX_FUNCTIONS.update(("cholesky_factor", "eliminated"))

@@ -29,7 +29,6 @@ from gradwitness.engine.bounded.array import (
     Growths,
     Plain,
     assemble,
-    carrying,
     errors_of,
     is_complex,
     lifted,
@@ -40,28 +39,24 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.tables import stands_for
-from gradwitness.engine.bounded.transcendental import LIBRARY, TRIGONOMETRY, base_spread
+from gradwitness.engine.bounded.transcendental import LIBRARY
 from gradwitness.engine.floats import gamma
 from gradwitness.rules.kernel_ops import paired
 
 if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
-_PRODUCT = 3.0
-_QUOTIENT = 13.0
-# e^a, the sine and the cosine of b, and their product.
-_EXPONENTIAL = LIBRARY + TRIGONOMETRY + 1.0
-# Of the C library: roots and sums of roots of both parts.
-_ROOT = 8.0
+PRODUCT = 3.0
+QUOTIENT = 13.0
 # The parts of a product are made of four products and two sums, of a quotient of two more; each of
 # them may underflow, though the result as a whole does not.
-_UNDERFLOWS = 8.0
+UNDERFLOWS = 8.0
 
 
-def _rounded(arithmetic: Arithmetic, value: Plain, count: float) -> Growths:
+def rounded(arithmetic: Arithmetic, value: Plain, count: float) -> Growths:
     """Return what roundings of the modulus and underflows of the parts add."""
     magnitude, factor = np.abs(value), gamma(count, arithmetic.unit)
-    lost = _UNDERFLOWS * smallest_normal(arithmetic)
+    lost = UNDERFLOWS * smallest_normal(arithmetic)
 
     def grow(carried: Error) -> Error:
         size = magnitude if carried is None else magnitude + carried
@@ -75,15 +70,15 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     value, carry = np.asarray(left * right), over_factors(left, right)
     # A smaller factor may take a part below the smallest normal number.
     exact = any(scales_exactly(operand) and not 0 < abs(operand) < 1 for operand in (a, b))
-    count = _PRODUCT if is_complex(a) and is_complex(b) else 1.0
-    growths = None if exact else _rounded(arithmetic, value, count)
+    count = PRODUCT if is_complex(a) and is_complex(b) else 1.0
+    growths = None if exact else rounded(arithmetic, value, count)
     return assemble(arithmetic, value, (a, b), carry, growths)
 
 
 def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     value = np.asarray(value_of(a) / value_of(b))
     carry = over_quotient(value, value_of(b))
-    return assemble(arithmetic, value, (a, b), carry, _rounded(arithmetic, value, _QUOTIENT))
+    return assemble(arithmetic, value, (a, b), carry, rounded(arithmetic, value, QUOTIENT))
 
 
 def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
@@ -91,7 +86,7 @@ def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     value, carry = left @ right, over_matrices(left, right)
     # Each part is a sum of 2 n products in any order, good to gamma_2n of at most the sum of the
     # products' moduli; so both together are good to sqrt(2) gamma_2n.
-    count = int(_PRODUCT) * left.shape[-1]
+    count = int(PRODUCT) * left.shape[-1]
     growths = reduction(arithmetic, product_of_sizes(left, right), value, count)
     return assemble(arithmetic, value, (a, b), carry, growths)
 
@@ -100,40 +95,6 @@ def _absolute(arithmetic: Arithmetic, a: Any) -> Bounded:
     value = np.abs(value_of(a))
     # Squares that underflow, where the kernel takes the root of their sum.
     return assemble(arithmetic, value, (a,), total, rounding(arithmetic, value, LIBRARY))
-
-
-def _exp(arithmetic: Arithmetic, a: Any) -> Bounded:
-    value = np.asarray(np.exp(value_of(a)))
-    # |exp(z + t) - exp(z)| <= |exp(z)| (exp(|t|) - 1).
-    carry = carrying(lambda e: np.abs(value) * np.expm1(e))
-    return assemble(arithmetic, value, (a,), carry, _rounded(arithmetic, value, _EXPONENTIAL))
-
-
-def _square_root(arithmetic: Arithmetic, a: Any) -> Bounded:
-    value = np.asarray(np.sqrt(value_of(a)))
-    # An error can cross the negative axis, where the root jumps.
-    carry = carrying(lambda e: np.where(e > 0, np.inf, 0.0))
-    return assemble(arithmetic, value, (a,), carry, _rounded(arithmetic, value, _ROOT))
-
-
-def _square(arithmetic: Arithmetic, a: Any) -> Bounded:
-    return _multiply(arithmetic, a, a) if _exact(a) else _power(arithmetic, a, 2)
-
-
-def _exact(operand: Any) -> bool:
-    return not isinstance(operand, Bounded) or operand.is_exact
-
-
-def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
-    x, p = np.asarray(value_of(a)), np.asarray(value_of(b))
-    if p.ndim or not _exact(b) or p not in (-2, -1, 0, 1, 2, 3):
-        raise NotImplementedError("powers of complex numbers, except those from -2 to 3")
-    value = np.asarray(np.power(x, float(p.real)))
-    carry = carrying(lambda e: base_spread(np.abs(x), p.real, e))
-    products = max(0, abs(int(p.real)) - 1)
-    count = _PRODUCT * products + (_QUOTIENT if p.real < 0 else 0.0)
-    growths = _rounded(arithmetic, value, count) if count else None
-    return assemble(arithmetic, value, (a,), carry, growths)
 
 
 @stands_for(np.real, np.imag)
@@ -169,7 +130,7 @@ COMPLEX_UFUNCS |= {
     name: UFUNCS[name]
     for name in (
         "add", "subtract", "negative", "positive", "conjugate",
-        "equal", "not_equal", "isfinite", "isnan",
+        "equal", "not_equal", "isfinite", "isinf", "isnan",
     )
 }  # fmt: skip
 COMPLEX_UFUNCS |= {
@@ -177,8 +138,5 @@ COMPLEX_UFUNCS |= {
     "divide": _divide,
     "matmul": _matmul,
     "absolute": _absolute,
-    "exp": _exp,
-    "sqrt": _square_root,
-    "square": _square,
-    "power": _power,
+    "reciprocal": lambda arithmetic, a: _divide(arithmetic, 1.0, a),
 }

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
     Bounded,
     Error,
     Growth,
@@ -34,7 +35,7 @@ from gradwitness.engine.bounded.array import (
 )
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.tables import stands_for
-from gradwitness.rules.kernel_ops import running_logsumexp
+from gradwitness.rules.kernel_ops import added_in_turn, running_logsumexp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,8 +65,9 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
     stored = replace(arithmetic, accumulate=arithmetic.unit + arithmetic.final)
     unit = stored.accumulate
     low = bool(arithmetic.store or arithmetic.final)
-    top = np.maximum(np.maximum.accumulate(value, axis=axis), 0)
-    spread = top - np.minimum(np.minimum.accumulate(value, axis=axis), 0)
+    if low:
+        top = np.maximum(np.maximum.accumulate(value, axis=axis), 0)
+        spread = top - np.minimum(np.minimum.accumulate(value, axis=axis), 0)
 
     def at(most: Callable[[float], float]) -> Growth:
         counts, caps = additions.astype(float), np.array([most(float(k)) for k in additions])
@@ -86,6 +88,46 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
         return grow
 
     return at(lambda _: math.inf), at(stored.probable_growth)
+
+
+@stands_for(added_in_turn)
+def _added_in_turn(_: Any, terms: Bounded, joins: int = 0) -> Bounded:
+    """Bound a sum in order: each stored number is a sum of neighbours that ends at another term.
+
+    Of those that end at term j, m_j be the largest. What is stored there is off by u of it, and of
+    what was off before: together at most ``u sum m_j (1 + u)^(n - j)``. As random roundings they
+    are off by ``lambda u sqrt(sum m_j^2)`` (Higham and Mary 2019, section 2).
+    """
+    arithmetic, count = terms.arithmetic, terms.shape[0]
+    if count == 0 or not (arithmetic.store or arithmetic.final):
+        return np.sum(terms, axis=0)  # type: ignore[call-overload, no-any-return]
+    unit = arithmetic.unit + arithmetic.final
+    sums = np.cumsum(np.concatenate([np.zeros_like(terms.value[:1]), terms.value]), axis=0)
+    low, high = (ufunc.accumulate(sums, axis=0)[:-1] for ufunc in (np.minimum, np.maximum))
+    largest = np.maximum(sums[1:] - low, high - sums[1:])
+    with np.errstate(over="ignore"):
+        left = (1 + unit) ** np.arange(count - 1 + joins, joins - 1, -1.0)
+    left = left.reshape(-1, *(1,) * (terms.ndim - 1))
+    spread = joins * (np.max(sums, axis=0) - np.min(sums, axis=0))
+    size = np.sum(np.abs(terms.value), axis=0)
+
+    def grow(carried: Error) -> Error:
+        past: Any = 0.0 if carried is None else carried
+        whole = size + past
+        ordered = unit * (np.sum((largest + past) * left, axis=0) + spread + joins * past)
+        error = np.fmin(ordered, (count + joins) * unit * whole)
+        return np.asarray(np.where(whole == 0, 0.0, error + count * arithmetic.accumulate * whole))
+
+    def probable(carried: Error) -> Error:
+        past: Any = 0.0 if carried is None else carried
+        squares = np.sum(np.square(largest + past), axis=0) + np.square(spread)
+        random = arithmetic.confidence * unit
+        error = random * np.sqrt(squares) * (1 + random * math.sqrt(count + joins))
+        wide = count * arithmetic.accumulate * (size + past)
+        return np.asarray(np.fmin(error + wide, np.asarray(grow(carried))))
+
+    carry = carrying(lambda e: np.sum(e, axis=0))
+    return assemble(arithmetic, sums[-1], (terms,), carry, (grow, probable))
 
 
 # The error of one step max + log1p(exp(-|a - b|)) without the rounding of its sum: 0.4 from the
@@ -109,3 +151,7 @@ def _running_logsumexp(_: Any, a: Bounded, axis: int) -> Bounded:
         return total(np.where(kernel > 0, stored, 0), kernel)
 
     return assemble(a.arithmetic, value, (a,), carry, (grow, grow))
+
+
+# Each part is summed by itself, see `arithmetic`.
+COMPLEX_FUNCTIONS.add("cumsum")

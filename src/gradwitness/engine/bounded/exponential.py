@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import scipy
 
-from gradwitness.engine.bounded.array import Bounded, Error, Plain
+from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
+    Bounded,
+    Error,
+    Plain,
+    is_complex,
+)
+from gradwitness.engine.bounded.complex_arithmetic import PRODUCT
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.bounded.transcendental import LIBRARY
 from gradwitness.rules.linalg.factor_dispatch import exponential
@@ -96,8 +103,13 @@ def _exponential(func: Any, A: Bounded) -> Bounded:
     pairs = zip(np.reshape(sizes, (-1, n, n)), norms, strict=True)
     rest = np.array([_left_out(matrix, norm, kind) for matrix, norm in pairs])
 
+    each = PRODUCT if is_complex(A) else 1.0
+
     def off(e: Error, growth: Callable[[float], float]) -> Plain:
-        parts = np.array([_relative(norm, n, kind, growth) for norm in norms])
+        def grown(roundings: float) -> float:
+            return growth(each * roundings)
+
+        parts = np.array([_relative(norm, n, kind, grown) for norm in norms])
         # An entry that is 0 in every power has no error.
         bound = np.where(majorant == 0, 0.0, parts[:, None, None] * majorant + rest @ majorant)
         bound = np.reshape(bound, value.shape)
@@ -107,3 +119,6 @@ def _exponential(func: Any, A: Bounded) -> Bounded:
         return np.asarray(bound + more * (1 + np.max(parts)))
 
     return Bounded(value, arithmetic, *map(off, A.errors, arithmetic.growths))
+
+
+COMPLEX_FUNCTIONS.add("exponential")

@@ -75,10 +75,9 @@ def _stored(_: Any, x: Bounded, source: Bounded) -> Bounded:
     return Bounded(round_to(x.value, name), x.arithmetic)
 
 
-@stands_for(kernel_ops.is_certain)
-def _is_certain(_: Any, x: Bounded) -> bool:
-    certain: bool = x.is_exact
-    return certain
+@stands_for(kernel_ops.is_uncertain)
+def _is_uncertain(func: Any, x: Bounded) -> Plain:
+    return func(x.value) if x.rigorous is None else np.asarray(x.rigorous > 0)
 
 
 @stands_for(kernel_ops.round_as_kernel)
@@ -100,7 +99,7 @@ def _require_certain(_: Any, x: Bounded) -> Plain:
 
 @stands_for(kernel_ops.enter_kernel)
 def _enter_kernel(_: Any, x: Bounded) -> Bounded:
-    return Bounded(x.value, _fused(x.arithmetic), *x.errors)
+    return Bounded(x.value, x.arithmetic.in_kernel, *x.errors)
 
 
 @stands_for(kernel_ops.leave_kernel)
@@ -141,12 +140,6 @@ def _continue_from(_: Any, y: Bounded, start: Any, terms: int) -> Bounded:
     return assemble(y.arithmetic, result.value, (result,), total, added)
 
 
-def _fused(arithmetic: Arithmetic) -> Arithmetic:
-    """Return one kernel's arithmetic in the format of a chain of kernels."""
-    final = arithmetic.store or arithmetic.final
-    return replace(arithmetic, unit=arithmetic.accumulate, store=0.0, final=final)
-
-
 def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
     """Return the arithmetic of a chain of kernels in the format of one of them."""
     final = arithmetic.final
@@ -155,4 +148,4 @@ def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
     return replace(arithmetic, unit=unit, store=final, final=0.0)
 
 
-COMPLEX_FUNCTIONS.add("continue_from")
+COMPLEX_FUNCTIONS.update(("continue_from", "accumulate_in_format"))

@@ -4,7 +4,8 @@ Eigenvectors have any sign, and are any basis where eigenvalues coincide, so two
 differ. But orthogonal transformations give the exact result for A + D, in exactly orthonormal
 columns x, each known to some delta: r successive roundings of numbers of A's size make
 ``|D| <= gamma_r |A|`` and ``|delta| <= gamma_r``, in Frobenius' norm
-(Higham 2002, lemmas 19.2, 19.3 and 19.8, for Householder's reflections and rotations). So
+(Higham 2002, lemmas 19.2, 19.3 and 19.8, for Householder's reflections and rotations; of complex
+numbers a product and its sum count 3 each, and a quotient 13: 5 times as many at most). So
 
 * an eigenvalue, or singular value, is off by at most ``gamma_r |A|`` (Weyl's inequality);
 * ``|A x - l x| <= |D| + 2 |A| |delta|``, and ``|X^T X - I| <= 2 |delta| + |delta|^2``.
@@ -20,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.bounded.array import Bounded, Error, Plain, value_of
+from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
+    Bounded,
+    Error,
+    Plain,
+    is_complex,
+    value_of,
+)
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.rules.linalg.factor_dispatch import (
     orthogonal_factors,
@@ -29,7 +37,7 @@ from gradwitness.rules.linalg.factor_dispatch import (
     singular_factors,
     spectrum,
 )
-from gradwitness.rules.linalg.solving import turned
+from gradwitness.rules.linalg.solving import adjoint, turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,12 +49,17 @@ _DOUBT = "a decomposition whose errors lie between the probable bound and the wo
 
 def _size(A: Plain) -> Plain:
     """Return Frobenius' norm of each matrix."""
-    return np.asarray(np.sqrt(np.sum(A * A, axis=(-2, -1))))
+    return np.asarray(np.sqrt(np.sum(np.abs(A) ** 2, axis=(-2, -1))))
 
 
 def _finite(A: Plain) -> None:
     if not np.isfinite(A).all():
         raise NotImplementedError("factors of a matrix that is not finite")
+
+
+def _times(A: Bounded) -> int:
+    """Return how many roundings of real numbers one of these numbers counts."""
+    return 5 if is_complex(A) else 1
 
 
 def _reflections(count: int, length: int) -> int:
@@ -61,13 +74,13 @@ def _sweeps(values: int) -> int:
 
 def _residual(product: Plain, other: Plain | float) -> Plain:
     """Return the norm of the worst column of a difference, for each matrix."""
-    columns = np.sqrt(np.sum((product - other) ** 2, axis=-2))
+    columns = np.sqrt(np.sum(np.abs(product - other) ** 2, axis=-2))
     return np.asarray(np.max(columns, axis=-1, initial=0.0))
 
 
 def _defect(X: Plain) -> Plain:
     """Return how far the columns are from orthonormal, at worst."""
-    off = np.abs(turned(X) @ X - np.eye(X.shape[-1]))
+    off = np.abs(adjoint(X) @ X - np.eye(X.shape[-1]))
     return np.asarray(np.max(off, axis=(-2, -1), initial=0.0))
 
 
@@ -106,7 +119,7 @@ def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
 def _spectrum(func: Any, A: Bounded, *, values: Plain, vectors: Plain) -> tuple[Bounded, Any]:
     _finite(A.value)
     n = A.shape[-1]
-    roundings = _reflections(2 * max(n - 2, 0), n) + _sweeps(n)
+    roundings = _times(A) * (_reflections(2 * max(n - 2, 0), n) + _sweeps(n))
     own_values, own_vectors = func(A.value, values=values, vectors=vectors)
     bounded_values = _values(A, own_values, roundings)
     if not vectors.size:
@@ -140,17 +153,17 @@ def _singular_factors(
     _finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
-    roundings = _both_sides(m, n)
+    roundings = _times(A) * _both_sides(m, n)
     left, own, right = func(A.value, U=U, S=S, Vh=Vh)
     bounded_values = _values(A, own, roundings)
     if not U.size:
         return left, bounded_values, right
     # Vectors without a singular value have image 0.
     diagonal = S[..., None, :] * np.eye(k)
-    image = A.value @ turned(Vh) - U[..., :k] @ _widened(diagonal, Vh.shape[-2])
-    other = turned(A.value) @ U - turned(Vh[..., :k, :]) @ _widened(diagonal, U.shape[-1])
+    image = A.value @ adjoint(Vh) - U[..., :k] @ _widened(diagonal, Vh.shape[-2])
+    other = adjoint(A.value) @ U - adjoint(Vh[..., :k, :]) @ _widened(diagonal, U.shape[-1])
     residual = np.maximum(_residual(image, 0.0), _residual(other, 0.0))
-    defect = np.maximum(_defect(U), _defect(turned(Vh)))
+    defect = np.maximum(_defect(U), _defect(adjoint(Vh)))
     off = np.maximum(_parts(residual, _size(A.value)) / 3, defect / 3)
     holds = _holds(A.arithmetic, roundings, off)
     return (
@@ -164,18 +177,18 @@ def _singular_factors(
 def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[Any, Bounded]:
     _finite(A.value)
     m, k = A.shape[-2], min(A.shape[-2:])
-    arithmetic, roundings = A.arithmetic, _reflections(k, m)
+    arithmetic, roundings = A.arithmetic, _times(A) * _reflections(k, m)
     own, triangle = func(A.value, Q=Q, R=R)
     upper = np.triu(R)
-    lengths = np.sqrt(np.sum(A.value**2, axis=-2, keepdims=True))
+    lengths = np.sqrt(np.sum(np.abs(A.value) ** 2, axis=-2, keepdims=True))
     if Q.size:
         # |A - Q R| <= |D| + |delta| |R|, where delta has a column for each row of R.
-        part = np.sqrt(np.sum((A.value - Q @ upper) ** 2, axis=-2, keepdims=True))
+        part = np.sqrt(np.sum(np.abs(A.value - Q @ upper) ** 2, axis=-2, keepdims=True))
         part = _parts(part, lengths) / (1 + np.sqrt(k))
         defect = _defect(Q) / 3
     else:
         # R^T R is (A + D)^T (A + D).
-        part = np.abs(turned(upper) @ upper - turned(A.value) @ A.value)
+        part = np.abs(adjoint(upper) @ upper - adjoint(A.value) @ A.value)
         part = _parts(part, lengths * turned(lengths)) / 3
         defect = np.asarray(0.0)
     off = np.maximum(np.max(part, axis=(-2, -1), initial=0.0), defect)
@@ -204,7 +217,7 @@ def _pseudoinverse(func: Any, A: Bounded, *, atol: Any, rtol: Any) -> Bounded:
     _finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
-    roundings = _both_sides(m, n)
+    roundings = _times(A) * _both_sides(m, n)
     arithmetic = A.arithmetic
     atol, rtol = (None if x is None else np.asarray(value_of(x)) for x in (atol, rtol))
     s = np.linalg.svd(A.value, compute_uv=False)
@@ -233,3 +246,8 @@ def _both_sides(m: int, n: int) -> int:
     k = min(m, n)
     reflections = max(min(m - 1, n), 0) + max(min(n - 1, m), 0) + (k if m != n else 0)
     return _reflections(reflections, max(m, n)) + _sweeps(k)
+
+
+COMPLEX_FUNCTIONS.update(
+    ("spectrum", "over_gaps", "singular_factors", "orthogonal_factors", "pseudoinverse")
+)

@@ -1,6 +1,7 @@
 """Products of elements, whole and cumulative.
 
-A product of n numbers, in any order, is off by gamma_(n-1) of itself (Higham 2002, section 3.1).
+A product of n numbers, in any order, is off by gamma_(n-1) of itself (Higham 2002, section 3.1); of
+complex numbers, as each product is, see `complex_arithmetic`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness.engine.bounded.array import Axis, Bounded, Error, Growth, Plain, assemble, carrying
+from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
+    Axis,
+    Bounded,
+    Error,
+    Growth,
+    Plain,
+    assemble,
+    carrying,
+    is_complex,
+)
+from gradwitness.engine.bounded.complex_arithmetic import PRODUCT, UNDERFLOWS
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.tables import stands_for
 
@@ -56,6 +68,8 @@ def _bounded_product(
     """Bound products; ``roundings`` counts those of each, one fewer than its factors."""
     size = np.abs(a.value)
     value = run(a.value)
+    if is_complex(a):
+        roundings = PRODUCT * roundings
     carry = carrying(lambda e: run(size + e) - run(size))
 
     def lost(tier: Error) -> Plain:
@@ -68,7 +82,7 @@ def _bounded_product(
         zero = size + spread == 0
         least = run(np.where(zero, 1.0, np.minimum(np.maximum(size - spread, 0), 1.0)))
         most = run(np.where(zero, 1.0, np.maximum(size + spread, 1.0)))
-        tiny = 2 * min(a.arithmetic.tiny, 2.0**-126)
+        tiny = (UNDERFLOWS if is_complex(a) else 2) * min(a.arithmetic.tiny, 2.0**-126)
         return np.where(least < tiny, roundings * tiny * most, 0.0)
 
     worst = _growth(a.arithmetic, value, roundings, lost(a.rigorous))
@@ -97,3 +111,6 @@ def _growth(arithmetic: Arithmetic, value: Plain, roundings: Plain, lost: Plain)
         return np.asarray(inner + np.where(roundings > 0, stored, 0.0))
 
     return grow
+
+
+COMPLEX_FUNCTIONS.update(("prod", "cumprod"))

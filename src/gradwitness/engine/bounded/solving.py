@@ -7,6 +7,9 @@ since kernels multiply by a reciprocal where the theorem divides). So with H = |
 sums are at most r < 1, x is off by |A^-1| |D| |x|, and by r / (1 - r) of the largest of those more.
 From r = 1 on there is no bound.
 
+Of complex numbers, each sum of n products counts 3 n roundings, and each quotient 13, or 16 by a
+reciprocal (see `complex_arithmetic`).
+
 A determinant is linear in each row, and no larger than the product of the rows' lengths (Hadamard):
 where A is nearly singular, det(A + D) is off by at most what that product grows by.
 """
@@ -19,7 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy
 
-from gradwitness.engine.bounded.array import Bounded, Error, Plain, assemble, value_of
+from gradwitness.engine.bounded.array import (
+    COMPLEX_FUNCTIONS,
+    Bounded,
+    Error,
+    Plain,
+    assemble,
+    is_complex,
+    value_of,
+)
+from gradwitness.engine.bounded.complex_arithmetic import PRODUCT, QUOTIENT
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.bounded.transcendental import LIBRARY
 from gradwitness.engine.floats import WITNESS_UNIT, gamma
@@ -33,6 +45,11 @@ if TYPE_CHECKING:
 
 
 SINGULAR = "a matrix that is singular"
+
+
+def steps(A: Any, count: int, quotients: int = 1) -> float:
+    """Return the roundings of sums of ``count`` products in all, each divided once."""
+    return PRODUCT * count + quotients * (QUOTIENT + PRODUCT) if is_complex(A) else count
 
 
 def _factors(A: Plain) -> tuple[Plain, Plain]:
@@ -77,13 +94,14 @@ def _rest(r: Plain) -> Plain:
 def _solved(_: Any, A: Any, B: Any, adjoint: bool = False, triangular: bool = False) -> Bounded:
     arithmetic: Arithmetic = (A if isinstance(A, Bounded) else B).arithmetic
     matrix, right = np.asarray(value_of(A)), np.asarray(value_of(B))
-    count = matrix.shape[-1] + 1 if triangular else 3 * matrix.shape[-1]
+    solve = substituted if triangular else _eliminated
+    x = solve(turned(matrix) if adjoint else matrix, right)
+    n = matrix.shape[-1]
+    count = steps(x, n + 1) if triangular else steps(x, 3 * n, 3)
     sizes = np.abs(matrix) if triangular else _factors(matrix)[0]
     moved = gamma(count, arithmetic.unit) * sizes
     if adjoint:
         matrix, moved = turned(matrix), turned(moved)
-    solve = substituted if triangular else _eliminated
-    x = solve(matrix, right)
     inverse = np.abs(solve(matrix, np.eye(matrix.shape[-1])))
 
     def carry(of_a: Error, of_b: Error) -> Error:
@@ -101,7 +119,7 @@ def _solved(_: Any, A: Any, B: Any, adjoint: bool = False, triangular: bool = Fa
 
 def _grown(A: Plain, D: Plain) -> Plain:
     """Return by how much the product of the rows' lengths grows when lengths of D are added."""
-    before, added = (np.sqrt(np.sum(X * X, axis=-1)) for X in (A, D))
+    before, added = (np.sqrt(np.sum(np.abs(X) ** 2, axis=-1)) for X in (A, D))
     after = np.prod(before + added, axis=-1)
     # The difference cancels: add what its own roundings may have lost.
     lost = gamma(3 * A.shape[-1], WITNESS_UNIT) * after
@@ -120,7 +138,7 @@ def _determinant(_: Any, A: Bounded) -> tuple[Bounded, Bounded, Bounded]:
     terms = np.sum(np.abs(np.log(diagonal)), axis=-1)
 
     def change(e: Error) -> Plain:
-        return np.asarray(gamma(n, unit) * sizes + (0.0 if e is None else e))
+        return np.asarray(gamma(steps(A, n), unit) * sizes + (0.0 if e is None else e))
 
     def moved(e: Error) -> Plain:
         """Return how far log |det| moves: the trace of log(I + A^-1 D), power by power."""
@@ -130,19 +148,27 @@ def _determinant(_: Any, A: Bounded) -> tuple[Bounded, Bounded, Bounded]:
         return np.where(regular & (r < 1), trace * (1 + _rest(r)), np.inf)
 
     def of_sign(e: Error) -> Error:
-        """Where no matrix between A and A + D is singular, the sign stays."""
+        """Where no matrix between A and A + D is singular, a real sign stays."""
+        if is_complex(A):
+            return np.asarray(moved(e) + gamma(steps(A, n, n), unit))
         unsure = np.isinf(moved(e))
         return np.where(unsure, np.inf, 0.0) if unsure.any() else None
 
     def of_logarithm(e: Error) -> Error:
-        return np.asarray(moved(e) + gamma(n + LIBRARY, unit) * terms)
+        # The modulus of a complex number is rounded before its logarithm is taken.
+        off = n * LIBRARY * unit if is_complex(A) else 0.0
+        return np.asarray(moved(e) + gamma(n + LIBRARY, unit) * terms + off)
 
     def of_value(e: Error) -> Error:
-        near = np.abs(value) * np.expm1(moved(e) + gamma(2 * n, unit))
+        own = gamma(steps(A, 2 * n, 0), unit)
+        near = np.abs(value) * np.expm1(moved(e) + own)
         far = _grown(A.value, change(e))
-        return np.asarray(np.fmin(near, far + gamma(2 * n, unit) * (np.abs(value) + far)))
+        return np.asarray(np.fmin(near, far + own * (np.abs(value) + far)))
 
     def result(x: Plain, bound: Callable[[Error], Error]) -> Bounded:
         return Bounded(x, arithmetic, *A.tiers(bound))
 
     return result(sign, of_sign), result(logarithm, of_logarithm), result(value, of_value)
+
+
+COMPLEX_FUNCTIONS.update(("solved", "determinant"))

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, NodeRun, Tape
 
-# Found by comparing all of torch's sample inputs with and without a mode, in torch 2.13.
-_BRANCHING = (
+# Found by scripts/branches.py, which compares torch's own samples with and without a mode: 12,590
+# samples of 538 real and 324 complex operations in torch 2.13. Ormqr's other bits are rarer.
+BRANCHING = (
     "CumprodBackward",
     "LinalgDetBackward",
     "MaskedFillBackward1",
@@ -40,7 +41,7 @@ class Branches(Detector):
     ) -> None:
         del update, findings
         node = self.tape.nodes[node_run.node]
-        if not node_run.seen or not node.name.startswith(_BRANCHING):
+        if not node_run.seen or not node.name.startswith(BRANCHING):
             return
         source = None if node.call is None else self.tape.calls[node.call].source
         text = (

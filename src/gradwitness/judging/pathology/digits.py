@@ -1,7 +1,7 @@
 """Digits that torch's own formula loses to cancellation though each of its steps is right.
 
 The float64 replay is the reference. In a float64 program, digits that recording and replay both
-lose go unseen.
+lose go unseen: those in the tails of sigmoid and tanh are seen (`rules.registry.Rule.precise`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from gradwitness.engine.backward import gradients
 from gradwitness.engine.floats import is_inexact, limits
 from gradwitness.engine.replay import confirmed_digits
 from gradwitness.judging.compare import CANCELS
+from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.records import largest
+from gradwitness.rules import find
+from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from gradwitness.engine.replay import Replay
-    from gradwitness.judging.finding import Row
+    from gradwitness.judging.finding import Finding, Row
     from gradwitness.tape import Node, NodeRun, Source, Sweep, Tape
 
 # A gradient is noted if it keeps less than this share of its format's digits, and a step is
@@ -87,7 +90,9 @@ class LostDigits(Detector):
             and row.digits < _KEPT * _format_digits(row.dtype)
         ]
         # Finding the steps takes a pass over all numbers: only worth it for a poor gradient.
-        shares = _Shares(judged.tape, judged.replayed) if poor else None
+        # What a custom function sends may be right without being the derivative of its record.
+        doubted = {f.node for f in judged.findings if _is_doubt_of_custom(judged.tape, f)}
+        shares = _Shares(judged.tape, judged.replayed, doubted) if poor else None
         poor = [row for row in poor if shares is not None and shares.is_poor(row)]
         if shares is None or not poor:
             return []
@@ -101,9 +106,16 @@ class LostDigits(Detector):
             f"{listed(names)}: {digits:.1f} of {full:.1f} decimal digits are right. Most are lost "
             f"in {worst.title}, which subtracts nearly equal numbers or exposes an earlier loss. "
             "Each step rounds within its bound: rewrite the formula (log_softmax, logsumexp, "
-            "expm1, log1p, var), or compute it in float64."
+            "logsigmoid, expm1, log1p, var)"
+            + ("." if full >= _format_digits(_FINEST) else ", or compute it in float64.")
         )
         return [Note("digits lost", text, worst.source, worst.call, worst.node)]
+
+
+def _is_doubt_of_custom(tape: Tape, finding: Finding) -> bool:
+    custom = finding.node is not None and tape.nodes[finding.node].kind == Kind.CUSTOM
+    backward = finding.step is Step.BACKWARD
+    return custom and backward and finding.verdict is Verdict.INCONCLUSIVE
 
 
 @cache
@@ -177,10 +189,14 @@ class _Loss:
 
 
 class _Shares:
-    """The shares of their format's digits that recorded numbers have right."""
+    """The shares of their format's digits that recorded numbers have right.
 
-    def __init__(self, tape: Tape, replayed: Replay) -> None:
+    ``doubted`` nodes lose none: the replay is no reference for what they send.
+    """
+
+    def __init__(self, tape: Tape, replayed: Replay, doubted: Collection[int | None]) -> None:
         self._tape = tape
+        self._doubted = doubted
         self._replayed = replayed
         self._shares_of: dict[int, float] = {}
         self._formats = _Formats(tape)
@@ -260,7 +276,7 @@ class _Shares:
             and edge is not None
             and len(self._senders[number][edge.node, edge.index]) == 1
         ]
-        if after and not self._is_kinked(node):
+        if after and node.id not in self._doubted and not self._is_kinked(node):
             lost = arrived - min(after)
             yield _Loss(lost, f"{node.name} #{node.id}", source, node.call, node.id)
 
@@ -288,10 +304,16 @@ class _Shares:
             terms = sum(self._terms(sweep, node_run, edge) for node_run, edge in senders)
             if size <= _NOISE * terms:
                 return True
-            if len(senders) != 1:
+            if len(senders) != 1 or not self._only_moves(senders[0][0].node):
                 break
             input_nr = (senders[0][0].node, 0)
         return size == 0
+
+    def _only_moves(self, node: int) -> bool:
+        """Return whether what a node sends depends on no number but the gradient's."""
+        call = self._tape.nodes[node].call
+        rule = None if call is None else find(self._tape.calls[call].base_op)
+        return rule is not None and all(g.reads <= {"g"} for g in rule.gradients.values())
 
     def _terms(self, sweep: int, node_run: NodeRun, input_nr: int) -> float:
         """Return how large an outgoing gradient would be if no terms cancelled."""

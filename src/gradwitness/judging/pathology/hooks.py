@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from gradwitness._printable import listed
 from gradwitness.judging.finding import Step
+from gradwitness.judging.meant_hooks import CHANGED
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.tape import LEAVING, Kind, Source
+from gradwitness.rules.declarations import when_it_runs
+from gradwitness.tape import AFTERWARDS, LEAVING, Kind, Source
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 # Torch puts this node around a module that has full backward hooks.
 _AROUND_MODULE = "BackwardHookFunctionBackward"
+# When the hooks run that change what a step is about.
+_WHEN = {Step.BACKWARD: LEAVING, Step.ACCUMULATE: AFTERWARDS}
 
 
 class Hooks(Detector):
@@ -30,18 +34,21 @@ class Hooks(Detector):
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
-        hooks: dict[tuple[int, int, int, bool], list[str]] = {}
+        hooks: dict[tuple[int, int, int, str], list[str]] = {}
         for number, sweep in enumerate(tape.sweeps):
             for edge, text in sweep.hooks:
-                key = (number, edge.node, edge.index, text.startswith(LEAVING))
-                hooks.setdefault(key, []).append(text.removeprefix(LEAVING))
+                when = when_it_runs(text)
+                key = (number, edge.node, edge.index, when)
+                hooks.setdefault(key, []).append(text.removeprefix(when))
         # A hook does it in every training step: one note each.
         notes: dict[tuple[str, str], Note] = {}
         for f in judged.findings:
-            if f.verdict is not Verdict.DISAGREES or f.node is None or f.sweep is None:
+            changed = f.verdict is Verdict.DISAGREES or f.comparison.reason.startswith(CHANGED)
+            if not changed or f.node is None or f.sweep is None:
                 continue
             outgoing = f.step is Step.BACKWARD
-            names = hooks.get((f.sweep, f.node, 0 if outgoing else f.tensor_nr, outgoing), [])
+            at = 0 if outgoing else f.tensor_nr
+            names = hooks.get((f.sweep, f.node, at, _WHEN.get(f.step, "")), [])
             if not names and not (outgoing and tape.nodes[f.node].name == _AROUND_MODULE):
                 continue
             gradient = _gradient_of(tape, f)
@@ -64,9 +71,9 @@ def _remedy(f: Finding, names: list[str]) -> str:
     """Return what to do about a hook, if it is meant."""
     if f.grade.startswith("declared"):
         return "What it sends is not what was declared."
-    if f.step is not Step.FAN_IN or not names:
+    if not names:
         return "If intended, the disagreement there is its effect."
-    name, _, line = names[0].partition(" at ")
+    name, _, line = names[0].rpartition("'s hook ")[2].partition(" at ")
     function = name.replace(".<locals>", "").removesuffix(".<lambda>")
     where = f"{Path(line.rpartition(':')[0]).name}:{function}"
     return f'If intended, declare what it sends: gradwitness.meant_hook("{where}", ...).'

@@ -39,6 +39,10 @@ _SUMS = {"aten.add": 1, "aten.sub": -1}
 _SHIFTS = ("aten.amax", "aten.max")
 # A singular value is stationary in its vectors: products with these need no gradient of them.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("mv", "mm", "dot", "vdot", "bmm", "addmv"))
+# A Python number may be this power of a value, times a number with so many digits.
+_POWERS, _SHORT = np.array([1, -1, 2, -2, 0.5, -0.5]), 3
+# Within some roundings of float64.
+_CLOSE = 2.0**-50
 # How many sums a detached number is followed through, to find it added with both signs.
 _DEPTH = 8
 
@@ -77,8 +81,9 @@ class Sight(Detector):
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
         del findings
         for number in self._constants(call):
-            if number in self._digits:
-                self._returned.setdefault(call.id, set()).add(self._digits[number])
+            origin = self._origin(number) if call.grad else self._digits.get(number)
+            if origin is not None:
+                self._returned.setdefault(call.id, set()).add(origin)
         for output in made(call):
             self._makers[output] = call.id
             value = self._single(output)
@@ -86,6 +91,22 @@ class Sight(Detector):
                 self._digits.setdefault(value, output)
             if not call.grad and self._is_direction(output):
                 self._directions.add(output)
+
+    def _origin(self, number: float) -> int | None:
+        """Return the single value that a Python number is, or is made of: k v^p, with a short k.
+
+        A number that is short itself is a constant of the program's own.
+        """
+        if number in self._digits or float(f"{number:.6g}") == number:
+            return self._digits.get(number)
+        singles = np.array([v for v in self._digits if v > 0 and float(f"{v:.6g}") != v])
+        with np.errstate(all="ignore"):
+            shares = number / singles[:, None] ** _POWERS
+            digits = 10 ** (_SHORT - np.ceil(np.log10(np.abs(shares))))
+            fits = np.abs(np.rint(shares * digits) / digits - shares) <= _CLOSE * np.abs(shares)
+        if not fits.any():
+            return None
+        return self._digits[float(singles[np.argmax(fits.any(axis=1))])]
 
     def _is_direction(self, number: int) -> bool:
         """Whether a value is a vector of length 1."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +21,7 @@ from gradwitness.report.names import Names
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
@@ -264,23 +265,7 @@ def totals(report: Report) -> RenderableType:
             titles = [f.title for f in report.findings if f.comparison.reason == reason]
             more = f" and {len(titles) - _LISTED} more" if len(titles) > _LISTED else ""
             lines.append(f"          {'; '.join(titles[:_LISTED])}{more}\n")
-    suspicious = sum(f.comparison.suspicious for f in report.findings)
-    if suspicious:
-        lines.append(
-            f"note      {suspicious} steps are within the rigorous bound, but beyond the probable "
-            "one\n"
-        )
-    probable = sum(f.comparison.reason == PROBABLE for f in report.findings)
-    if probable:
-        lines.append(
-            f"note      {probable} steps agree by the probable bound: the worst case is too wide\n"
-        )
-    zeros = sum(f.comparison.reason == CANCELS for f in report.findings)
-    if zeros:
-        lines.append(f"note      {zeros} results are zero within rounding: their terms cancel\n")
-    declared = sum(f.grade.startswith("declared") for f in report.findings)
-    if declared:
-        lines.append(f"note      {declared} steps were judged against declared gradients\n")
+    lines.append("".join(f"{line}\n" for line in _remarks(report)))
     first = report.first_wrong
     if first is not None:
         lines.append(f"first wrong step: {first.title}\n", style=_STYLES[Verdict.DISAGREES])
@@ -300,8 +285,28 @@ def totals(report: Report) -> RenderableType:
     return lines
 
 
+def _remarks(report: Report) -> Iterator[str]:
+    """Yield what there is to say of what agrees."""
+    near = Counter(row.reason for row in report.rows if row.verdict is Verdict.AGREES)
+    yield from (f"approximate ({count}): {reason}" for reason, count in near.items() if reason)
+    comparisons = [finding.comparison for finding in report.findings]
+    suspicious = sum(c.suspicious for c in comparisons)
+    if suspicious:
+        beyond = "steps are within the rigorous bound, but beyond the probable one"
+        yield f"note      {suspicious} {beyond}"
+    probable = sum(c.reason == PROBABLE for c in comparisons)
+    if probable:
+        yield f"note      {probable} steps agree by the probable bound: the worst case is too wide"
+    zeros = sum(c.reason == CANCELS for c in comparisons)
+    if zeros:
+        yield f"note      {zeros} results are zero within rounding: their terms cancel"
+    declared = sum(finding.grade.startswith("declared") for finding in report.findings)
+    if declared:
+        yield f"note      {declared} steps were judged against declared gradients"
+
+
 def required(digits: float | None, verdict: Verdict, met: Verdict) -> str:
     """Return what the verdict becomes if so many right digits are enough; nothing if none are."""
-    if digits is None or verdict is not Verdict.DISAGREES:
+    if digits is None or (verdict is not Verdict.DISAGREES and met is verdict):
         return ""
     return f", to {digits:g} digits {met.value}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.elementwise.pointwise import sigmoid_of
-from gradwitness.rules.registry import Array, elementwise, rule
+from gradwitness.rules.registry import ALWAYS, UNLESS_TWICE, Array, elementwise, rule
 from gradwitness.rules.scalar_rule import GIVEN, scalar_rule
 
 scalar_rule(
@@ -51,6 +51,7 @@ def elu(
     "x",
     "g * where(x > 0, scale, input_scale * where(in_place, y + alpha * scale, "
     "alpha * scale * exp(input_scale * minimum(x, 0))))",
+    kernel=ALWAYS,
 )
 def _(
     g: Array, y: Array, x: Array, *, alpha: Any, scale: Any, input_scale: Any, in_place: bool
@@ -85,6 +86,7 @@ def celu(
     "x",
     "g * where(x > 0, 1, where(in_place, y + alpha, alpha * exp(minimum(x, 0) / float32(alpha))) "
     "/ float32(alpha))",
+    kernel=ALWAYS,
 )
 def _(g: Array, y: Array, x: Array, *, alpha: Any, in_place: bool) -> Array:
     # Multiplied and divided by alpha, as torch does, which runs it as an elu.
@@ -115,6 +117,7 @@ hardswish = scalar_rule(
     "y = x * where(x <= -3, 0, where(x >= 3, 6, x + 3)) / 6",
     "where(x <= -3, 0, where(x >= 3, g, g * (x / 3 + 1 / 2)))",
     meaning="multiplies the gradient by x / 3 + 1/2 between -3 and 3, by 0 below, by 1 above",
+    kernel=ALWAYS,
 )
 
 
@@ -129,7 +132,7 @@ def softplus(x: Array, *, beta: Any = 1, threshold: Any = 20) -> Array:
     return np.where(beta * x > threshold, x, soft)
 
 
-@softplus.vjp("x", "where(beta * x > threshold, g, g / (1 + exp(-beta * x)))")
+@softplus.vjp("x", "where(beta * x > threshold, g, g / (1 + exp(-beta * x)))", kernel=ALWAYS)
 def _(g: Array, x: Array, *, beta: Any, threshold: Any) -> Array:
     z = np.exp(beta * x)
     return np.where(beta * x > threshold, g, g * z / (z + 1))
@@ -152,6 +155,7 @@ def mish(x: Array) -> Array:
 @mish.vjp(
     "x",
     "g * (tanh(log1p(exp(x))) + x / (1 + exp(-x)) * (1 - tanh(log1p(exp(x))) ** 2))",
+    kernel=UNLESS_TWICE,
 )
 def _(g: Array, x: Array) -> Array:
     t = np.tanh(np.log1p(np.exp(np.minimum(x, _SATURATED))))

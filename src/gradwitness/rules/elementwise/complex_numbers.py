@@ -23,15 +23,29 @@ from gradwitness.rules.scalar_rule import scalar_rule
 HOLOMORPHIC = frozenset(
     f"aten.{name}"
     for name in (
-        "add", "sub", "rsub", "mul", "div", "neg", "reciprocal", "pow", "exp", "sqrt", "addcmul",
-        "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "sum", "mean",
+        "add", "sub", "rsub", "mul", "div", "neg", "reciprocal", "pow", "sqrt", "rsqrt", "addcmul",
+        "addcdiv", "lerp", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp",
+        "sin", "cos", "tan", "sinh", "cosh", "tanh", "asin", "acos", "atan", "asinh", "acosh",
+        "atanh", "sinc", "sigmoid", "silu", "ldexp",
+        "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "addr", "dot", "_trilinear",
+        "linalg_cross", "sum", "mean", "cumsum", "prod", "cumprod", "trace",
+        "linalg_inv_ex", "_linalg_solve_ex", "_linalg_det", "linalg_solve_triangular",
+        "triangular_solve", "linalg_lu_factor_ex", "linalg_lu", "lu_unpack", "linalg_lu_solve",
+        "linalg_matrix_exp", "logsumexp", "logcumsumexp",
         "t", "transpose", "permute", "view", "unsqueeze", "squeeze", "expand", "clone", "detach",
         "copy", "fill", "zero", "select", "slice", "as_strided", "cat", "stack", "split",
         "split_with_sizes", "unbind", "repeat", "flip", "roll", "diagonal", "tril", "triu",
-        "unfold", "where", "masked_fill", "index", "index_select", "index_put", "constant_pad_nd",
+        "unfold", "where", "masked_fill", "masked_scatter", "masked_select", "index",
+        "index_select", "index_add", "index_copy", "index_fill", "index_put", "take", "put",
+        "gather", "scatter", "scatter_add", "diag_embed",
+        "diagonal_scatter", "block_diag", "constant_pad_nd", "reflection_pad2d",
+        "replication_pad2d", "im2col", "col2im", "rot90", "pixel_shuffle", "pixel_unshuffle",
+        "channel_shuffle",
         "zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones",
-        "new_full", "scalar_tensor", "eq", "ne",
-        "select_backward", "slice_backward", "diagonal_backward",
+        "new_full", "scalar_tensor", "eye", "linspace", "logspace", "eq", "ne", "isnan", "isinf",
+        "logical_and", "logical_or", "logical_xor", "logical_not", "all", "any", "nonzero",
+        "count_nonzero",
+        "select_backward", "slice_backward", "diagonal_backward", "unfold_backward",
     )
 )  # fmt: skip
 # Written for complex gradients, in torch's convention.
@@ -39,7 +53,10 @@ OF_COMPLEX = frozenset(
     f"aten.{name}"
     for name in (
         "complex", "polar", "view_as_real", "view_as_complex", "_conj", "vdot", "abs", "angle",
-        "sgn", "_fft_c2c", "_fft_r2c", "_fft_c2r",
+        "sgn", "_fft_c2c", "_fft_r2c", "_fft_c2r", "var", "std", "var_mean", "std_mean",
+        "linalg_vector_norm", "norm", "dist", "renorm", "_linalg_slogdet", "linalg_cholesky_ex",
+        "cholesky", "cholesky_solve", "cholesky_inverse", "_linalg_eigh", "_linalg_svd",
+        "linalg_qr", "linalg_pinv", "linalg_householder_product",
     )
 )  # fmt: skip
 COMPLEX = HOLOMORPHIC | OF_COMPLEX

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import running_logsumexp
+from gradwitness.rules.kernel_ops import is_complex, running_logsumexp
 from gradwitness.rules.registry import Array, rule
 from gradwitness.rules.scalar_rule import scalar_rule
 
@@ -66,8 +67,9 @@ _enter_times_log(
 )
 def logaddexp(a: Array, b: Array) -> Array:
     alike = np.isinf(a) & np.equal(a, b)
-    gap = np.where(alike, 0, a - b)
-    return np.where(alike, a, np.maximum(a, b) + np.log1p(np.exp(-np.abs(gap))))
+    front = np.greater_equal(np.real(a), np.real(b))
+    gap = np.where(alike, 0, np.where(front, b - a, a - b))
+    return np.where(alike, a, np.where(front, a, b) + np.log1p(np.exp(gap)))
 
 
 logaddexp.vjps(a="g / (1 + exp(b - a))", b="g / (1 + exp(a - b))")
@@ -96,7 +98,14 @@ logaddexp2.vjp("b", "g / (1 + 2 ** (a - b))")(lambda g, a, b: g / (1 + np.exp2(a
     "e^x over that sum",
 )
 def logcumsumexp(x: Array, *, dim: int) -> Array:
-    return running_logsumexp(x, dim) if x.ndim and x.size else x
+    return _running(x, dim) if x.ndim and x.size else x
+
+
+def _running(x: Array, dim: int) -> Array:
+    if not is_complex(x):
+        return running_logsumexp(x, dim)
+    layers = [np.take(x, step, axis=dim) for step in range(x.shape[dim])]
+    return np.stack(list(itertools.accumulate(layers, logaddexp.function)), axis=dim)
 
 
 @logcumsumexp.vjp("x", "exp(x) * flip(running_sum(flip(g / exp(y), [dim]), dim), [dim])")
@@ -104,12 +113,14 @@ def _(g: Array, y: Array, x: Array, *, dim: int) -> Array:
     if not (x.ndim and x.size):
         return g
 
-    def part(of_sign: Array) -> Array:
+    def part(logarithms: Array) -> Array:
         # In logarithms, from the end on: no e^x overflows.
-        weights = np.where(of_sign > 0, np.log(np.abs(of_sign)), -np.inf) - y
-        return np.exp(np.flip(running_logsumexp(np.flip(weights, dim), dim), dim) + x)
+        return np.exp(np.flip(_running(np.flip(logarithms - y, dim), dim), dim) + x)
 
-    return part(g) - part(-g)
+    if is_complex(x):
+        return part(np.log(g))
+    size = np.log(np.abs(g))
+    return part(np.where(g > 0, size, -np.inf)) - part(np.where(g < 0, size, -np.inf))
 
 
 def _kept_off(x: Array, eps: Any) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from gradwitness.rules.kernel_ops import is_complex, over
-from gradwitness.rules.registry import Array, elementwise
+from gradwitness.rules.registry import ALWAYS, UNLESS_TWICE, Array, elementwise
 from gradwitness.rules.scalar_rule import scalar_rule
 
 scalar_rule(
@@ -96,7 +96,7 @@ def _(g: Array, x: Array, exponent: Array) -> Array:
 @power.vjp("exponent", "g * (y * log(x))")
 def _(g: Array, y: Array, x: Array, exponent: Array) -> Array:
     # torch's convention: 0 where x is 0 and the exponent is not negative.
-    at_zero = np.equal(x, 0) & np.greater_equal(exponent, 0)
+    at_zero = np.equal(x, 0) & np.greater_equal(np.real(exponent), 0)
     safe = np.where(at_zero, 1, x) if np.any(at_zero) else x
     return np.where(at_zero, 0, g * (y * np.log(safe)))
 
@@ -191,10 +191,17 @@ scalar_rule(
 )
 
 
+def _sigmoid_parts(x: Array) -> tuple[Array, Array]:
+    """Return numerator and denominator, by exponentials that do not overflow."""
+    front = np.greater_equal(np.real(x), 0)
+    e = np.exp(np.where(front, -x, x))
+    return np.where(front, 1, e), 1 + e
+
+
 def sigmoid_of(x: Array) -> Array:
     """Return the sigmoid, by the exponentials of numbers not above 0: no |x| overflows."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
+    top, bottom = _sigmoid_parts(x)
+    return top / bottom
 
 
 @elementwise(
@@ -205,11 +212,18 @@ def sigmoid(x: Array) -> Array:
 
 
 sigmoid.vjps(x="g * y * (1 - y)")
+sigmoid.precisely("x", "g * sigmoid(x) * sigmoid(-x)")(
+    lambda g, x: g * sigmoid_of(x) * sigmoid_of(-x)
+)
 
 
 scalar_rule(
-    "aten.tanh", "y = tanh(x)", "g * (1 - y * y)", meaning="multiplies the gradient by 1 - y^2"
-)
+    "aten.tanh",
+    "y = tanh(x)",
+    "g * (1 - y * y)",
+    meaning="multiplies the gradient by 1 - y^2",
+    kernel=ALWAYS,
+).precisely("x", "g / (cosh(x) * cosh(x))")(lambda g, x: g / np.cosh(x) / np.cosh(x))
 
 
 @elementwise(
@@ -218,11 +232,11 @@ scalar_rule(
     meaning="multiplies the gradient by s (1 + x (1 - s)), s being the sigmoid of the input",
 )
 def silu(x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    return x * np.where(x >= 0, 1, e) / (1 + e)
+    top, bottom = _sigmoid_parts(x)
+    return x * top / bottom
 
 
-@silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))")
+@silu.vjp("x", "g * (1 / (1 + exp(-x))) * (1 + x * (1 - 1 / (1 + exp(-x))))", kernel=UNLESS_TWICE)
 def _(g: Array, x: Array) -> Array:
     s = sigmoid_of(x)
     return g * s * (1 + x * (1 - s))
@@ -246,7 +260,7 @@ def gelu(x: Array, *, approximate: str = "none") -> Array:
     return 0.5 * x * (1 + scipy.special.erf(x * _ROOT_HALF))
 
 
-@gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))")
+@gelu.vjp("x", "g * (Phi(x, approximate) + x * phi(x, approximate))", kernel=ALWAYS)
 def _(g: Array, x: Array, *, approximate: str) -> Array:
     if approximate == "tanh":
         t = np.tanh(TANH_SCALE * (x + TANH_CUBE * (x * x * x)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.kernel_ops import is_complex
+from gradwitness.rules.registry import Array, elementwise, rule
 from gradwitness.rules.scalar_rule import scalar_rule
 
 scalar_rule(
@@ -64,13 +65,23 @@ scalar_rule(
     aliases=("aten.arcsinh",),
 )
 
-scalar_rule(
+
+@elementwise(
     "aten.acosh",
     "y = arccosh(x)",
-    "g * (1 / sqrt(x * x - 1))",
-    meaning="divides the gradient by sqrt(x^2 - 1)",
+    meaning="divides the gradient by sqrt(x^2 - 1), of complex numbers by sqrt(x - 1) sqrt(x + 1)",
     aliases=("aten.arccosh",),
 )
+def acosh(x: Array) -> Array:
+    return np.arccosh(x)
+
+
+@acosh.vjp("x", "g / (sqrt(x - 1) * sqrt(x + 1))")
+def _(g: Array, x: Array) -> Array:
+    # The same for real numbers, as torch rounds.
+    root = np.sqrt(x - 1) * np.sqrt(x + 1) if is_complex(x) else np.sqrt(x * x - 1)
+    return g * (1 / root)
+
 
 scalar_rule(
     "aten.atanh",

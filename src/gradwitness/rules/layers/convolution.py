@@ -24,7 +24,7 @@ from gradwitness.rules.layers.windows import Sizes, each_axis
 from gradwitness.rules.registry import Array, Shaped, rule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _ALL = (slice(None), slice(None))
 
@@ -97,27 +97,25 @@ class Geometry:
         """Return what `spread` does, of a kernel that stores the part of each kernel position."""
         kernel, out = w.shape[2:], g.shape[2:]
         padded = tuple(n + 2 * p for n, p in zip(sizes, self.padding, strict=True))
-        shape = (g.shape[0], self.groups * w.shape[1], *padded)
-        whole = np.reshape(np.arange(math.prod(shape)), shape)
+        stored = (g.shape[0], self.groups * w.shape[1])
         turned: Array = np.reshape(w, (self.groups, w.shape[0] // self.groups, *w.shape[1:]))
-        parts, places = [], []
-        for k in itertools.product(*map(range, kernel)):
-            part = np.swapaxes(turned[(..., *k)], 1, 2) @ _grouped(g, self.groups)
-            parts.append(np.reshape(round_to_format(part), (part.size,)))
-            places.append(np.ravel(whole[(*_ALL, *self._window(k, out, self.stride))]))
-        total = np.bincount(
-            np.concatenate(places),
-            weights=accumulate_in_format(np.concatenate(parts)),
-            minlength=math.prod(shape),
+        parts = (
+            (
+                (*_ALL, *self._window(k, out, self.stride)),
+                np.reshape(
+                    np.swapaxes(turned[(..., *k)], 1, 2) @ _grouped(g, self.groups),
+                    (*stored, *out),
+                ),
+            )
+            for k in itertools.product(*map(range, kernel))
         )
         inside = (slice(p, p + n) for n, p in zip(sizes, self.padding, strict=True))
-        return np.reshape(total, shape)[(*_ALL, *inside)]
+        return _added_in_turn(np.zeros_like(g, shape=(*stored, *padded)), parts)[(*_ALL, *inside)]
 
     def weigh_in_parts(self, g: Array, x: Array, kernel: Sizes) -> Array:
         """Return what `weigh` does, of a kernel that adds one image after the other and stores."""
         met = self._columns(self._padded(x), kernel, g.shape[2:], self.stride)
-        parts = round_to_format(_grouped(g, self.groups) @ np.swapaxes(met, 2, 3))
-        dw = np.sum(accumulate_in_format(parts), axis=0)
+        dw = _sum_of_images(_grouped(g, self.groups) @ np.swapaxes(met, 2, 3))
         dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
         return np.moveaxis(dw, -1, 1)
 
@@ -149,6 +147,22 @@ class Geometry:
         )
         out[(*_ALL, *grid)] = g
         return out
+
+
+def _added_in_turn(zeros: Array, parts: Iterable[tuple[Any, Array]]) -> Array:
+    """Store each part, add it where it belongs, and store the sum.
+
+    So each addition is off by a rounding of the partial sum that it makes, which is far smaller
+    than all parts together where their signs differ (Higham 2002, section 3.3).
+    """
+    total = accumulate_in_format(zeros).copy()
+    for where, part in parts:
+        total[where] = round_to_format(total[where] + round_to_format(part))
+    return total
+
+
+def _sum_of_images(parts: Array) -> Array:
+    return _added_in_turn(np.zeros_like(parts[0]), ((..., part) for part in parts))
 
 
 def _grouped(x: Array, groups: int) -> Array:
@@ -227,7 +241,9 @@ _PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"
 def _(g: Array, x: Shaped, w: Array, *, in_parts: bool, **parameters: Sizes) -> Array:
     walk = Geometry.over(w.ndim - 2, **parameters)
     if walk.transposed:
-        return walk.correlate(g, w)
+        # What an output padding of a stride or more adds at the end is of no element.
+        met = (slice(n) for n in x.shape[2:])
+        return walk.correlate(g, w)[(*_ALL, *met)]
     return (walk.spread_in_parts if in_parts else walk.spread)(g, w, x.shape[2:])
 
 
@@ -242,5 +258,4 @@ def _(g: Array, x: Array, w: Shaped, *, in_parts: bool, **parameters: Sizes) -> 
 def _(g: Array, *, in_parts: bool) -> Array:
     if not in_parts:
         return np.sum(g, axis=(0, *range(2, g.ndim)))
-    sums = round_to_format(np.sum(g, axis=tuple(range(2, g.ndim))))
-    return np.sum(accumulate_in_format(sums), axis=0)
+    return _sum_of_images(np.sum(g, axis=tuple(range(2, g.ndim))))

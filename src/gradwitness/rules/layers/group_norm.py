@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.reduce.sum_mean import all_but
-from gradwitness.rules.registry import Array, Shaped, rule
+from gradwitness.rules.registry import UNLESS_TWICE, Array, Shaped, rule
 
 
 def _channels(x: Array, group: int) -> Array:
@@ -64,6 +64,7 @@ def _by_statistics(g: Any, split: Array, r: Array) -> Array:
     "x",
     "group_norm_input(g[0] if w is None else channel_times(g[0], w), x, group, eps)"
     " + group_statistics_input(g[1], g[2], x, group, eps)",
+    kernel=UNLESS_TWICE,
 )
 def _(g: Any, y1: Array, y2: Array, x: Array, w: Array | None, *, group: int) -> Array:
     split, of_y = _channels(x, group), _channels(g[0], group)
@@ -83,7 +84,7 @@ def _(g: Any, y1: Array, y2: Array, x: Array, w: Array | None, *, group: int) ->
     return np.reshape(dx, x.shape)
 
 
-@group_norm.vjp("w", "group_norm_weight(g[0], x, group, eps)")
+@group_norm.vjp("w", "group_norm_weight(g[0], x, group, eps)", kernel=UNLESS_TWICE)
 def _(g: Any, y1: Array, y2: Array, x: Array, *, group: int) -> Array:
     split, of_y = _channels(x, group), _channels(g[0], group)
     of_x, of_1 = np.sum(of_y * split, axis=3), np.sum(of_y, axis=3)
@@ -91,7 +92,7 @@ def _(g: Any, y1: Array, y2: Array, x: Array, *, group: int) -> Array:
     return np.reshape(np.sum((of_x - of_1 * mean) * r, axis=0), (x.shape[1],))
 
 
-@group_norm.vjp("b", "sum_positions(g[0])")
+@group_norm.vjp("b", "sum_positions(g[0])", kernel=UNLESS_TWICE)
 def _(g: Any, x: Shaped, *, group: int) -> Array:
     # In two steps, as torch does it where the backward is to be differentiated.
     return np.reshape(np.sum(np.sum(_channels(g[0], group), axis=3), axis=0), (x.shape[1],))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import ignore_error, round_to_format
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.kernel_ops import added_in_turn, ignore_error, round_to_format
+from gradwitness.rules.registry import ALWAYS, IN_ORDER, Array, rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,12 +52,10 @@ def _row_by_row(terms: Array, normalized_shape: Sizes) -> Array:
     """Add up what lies before the last axes.
 
     On the CPU each thread adds its rows one by one into a buffer of the input's format, bfloat16
-    too, and the buffers are added at the end: a running sum, and not np.sum's float32.
+    too, and the buffers are added at the end.
     """
     rows = math.prod(terms.shape[: terms.ndim - len(normalized_shape)])
-    if rows == 0:
-        return np.zeros_like(terms, shape=normalized_shape)
-    return np.cumsum(np.reshape(terms, (rows, *normalized_shape)), axis=0)[-1]
+    return added_in_turn(np.reshape(terms, (rows, *normalized_shape)))
 
 
 def _layer_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
@@ -83,18 +81,22 @@ def layer_norm(
     return y if b is None else y + b, mean, r
 
 
-@layer_norm.vjp("x", "normal_input(g[0] if w is None else g[0] * w, x, normalized_shape, eps)")
+@layer_norm.vjp(
+    "x",
+    "normal_input(g[0] if w is None else g[0] * w, x, normalized_shape, eps)",
+    kernel=ALWAYS,
+)
 def _(g: Any, y1: Array, y2: Array, x: Array, w: Array | None, *, normalized_shape: Sizes) -> Array:
     scaled = g[0] if w is None else g[0] * w
     return _input_gradient(scaled, x, y1, y2, _last(x, normalized_shape))
 
 
-@layer_norm.vjp("w", "add_up(g[0] * normal(x, normalized_shape, eps), shape(w))")
+@layer_norm.vjp("w", "add_up(g[0] * normal(x, normalized_shape, eps), shape(w))", kernel=ALWAYS)
 def _(g: Any, y1: Array, y2: Array, x: Array, *, normalized_shape: Sizes) -> Array:
     return _row_by_row(g[0] * (x * y2 - y1 * y2), normalized_shape)
 
 
-layer_norm.vjp("b", "add_up(g[0], shape(b))")(
+layer_norm.vjp("b", "add_up(g[0], shape(b))", kernel=ALWAYS)(
     lambda g, *, normalized_shape: _row_by_row(g[0], normalized_shape)
 )
 
@@ -121,6 +123,7 @@ def _statistics(
     "y = batch_norm(x, w, b, running_mean, running_var, training, eps)",
     meaning="takes out of the gradient its mean over the batch and its part along the normalised "
     "input, in training, and multiplies by weight over deviation; weight and bias get sums",
+    aliases=("aten._native_batch_norm_legit", "aten._native_batch_norm_legit_no_training"),
     ignores=("momentum",),
     apart="_c,c,c,c,c->_c,c,c",
 )
@@ -131,7 +134,7 @@ def batch_norm(
     running_mean: Array | None,
     running_var: Array | None,
     *,
-    training: bool,
+    training: bool = False,
     eps: Any,
 ) -> tuple[Array, Array, Array]:
     mean, r = map(round_to_format, _statistics(x, running_mean, running_var, training, eps))
@@ -160,7 +163,11 @@ def _kept(
     return _statistics(x, mean, variance, training, eps)
 
 
-@batch_norm.vjp("x", "batch_norm_input(g[0], x, w, running_mean, running_var, training, eps)")
+@batch_norm.vjp(
+    "x",
+    "batch_norm_input(g[0], x, w, running_mean, running_var, training, eps)",
+    kernel=IN_ORDER,
+)
 def _(
     g: Any,
     y1: Array,
@@ -184,7 +191,9 @@ def _(
     return (g[0] - np.sum(g[0], axis=over, keepdims=True) / count - gap * along) * scale
 
 
-@batch_norm.vjp("w", "batch_norm_weight(g[0], x, running_mean, running_var, training, eps)")
+@batch_norm.vjp(
+    "w", "batch_norm_weight(g[0], x, running_mean, running_var, training, eps)", kernel=IN_ORDER
+)
 def _(
     g: Any,
     y1: Array,
@@ -200,4 +209,33 @@ def _(
     return np.sum(g[0] * (x - mean), axis=_but_channel(x)) * np.reshape(r, (r.size,))
 
 
-batch_norm.vjp("b", "sum_positions(g[0])")(lambda g, x: np.sum(g[0], axis=_but_channel(x)))
+batch_norm.vjp("b", "sum_positions(g[0])", kernel=IN_ORDER)(
+    lambda g, x: np.sum(g[0], axis=_but_channel(x))
+)
+
+
+# The form that always trains, and updates the running statistics.
+
+_to_x, _to_w, _to_b = (batch_norm.gradients[operand].function for operand in ("x", "w", "b"))
+
+
+@rule(
+    "aten._batch_norm_with_update",
+    "y = (*batch_norm(x, w, b, None, None, True, eps), None)",
+    meaning="takes out of the gradient its mean over the batch and its part along the normalised "
+    "input, and multiplies by weight over deviation; weight and bias get sums",
+    ignores=("momentum", "running_mean", "running_var"),
+)
+def batch_norm_with_update(
+    x: Array, w: Array | None, b: Array | None, *, eps: Any
+) -> tuple[Array, Array, Array, None]:
+    return *batch_norm.function(x, w, b, None, None, training=True, eps=eps), None
+
+
+batch_norm_with_update.vjp(
+    "x", "batch_norm_input(g[0], x, w, None, None, True, eps)", kernel=IN_ORDER
+)(lambda g, y1, y2, x, w, *, eps: _to_x(g, y1, y2, x, w, None, None, training=True, eps=eps))
+batch_norm_with_update.vjp(
+    "w", "batch_norm_weight(g[0], x, None, None, True, eps)", kernel=IN_ORDER
+)(lambda g, y1, y2, x, *, eps: _to_w(g, y1, y2, x, None, None, training=True, eps=eps))
+batch_norm_with_update.vjp("b", "sum_positions(g[0])", kernel=IN_ORDER)(_to_b)

@@ -22,7 +22,7 @@ from gradwitness.rules.layers.windows import (
     planes_apart,
 )
 from gradwitness.rules.registry import Array, rule
-from gradwitness.rules.shape.indexing import added_up, filled, flat, numbered, once
+from gradwitness.rules.shape.indexing import added_up, filled, flat, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ def _max_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> st
     return f"{apart},{apart.partition('>')[2]}"
 
 
-def _to_largest(g: Any, y: Any, x: Array, many: int) -> Array:
+def to_largest(g: Any, y: Any, x: Array, many: int) -> Array:
     """Add each window's gradient to the element whose index was returned."""
     planes = math.prod(x.shape[:-many])
     index = np.reshape(y[1], (planes, math.prod(y[1].shape[-many:])))
@@ -72,7 +72,7 @@ def max_pool2d_with_indices(
 
 
 max_pool2d_with_indices.vjp("x", "to_index(g, y, x, kernel_size)")(
-    lambda g, y, x, *, kernel_size: _to_largest(g, y, x, dimensions(kernel_size))
+    lambda g, y, x, *, kernel_size: to_largest(g, y, x, dimensions(kernel_size))
 )
 
 
@@ -171,7 +171,7 @@ def adaptive_max_pool2d(x: Array, *, output_size: Numbers) -> tuple[Array, Array
 
 
 adaptive_max_pool2d.vjp("x", "to_index(g, y, x, output_size)")(
-    lambda g, y, x, *, output_size: _to_largest(g, y, x, dimensions(output_size))
+    lambda g, y, x, *, output_size: to_largest(g, y, x, dimensions(output_size))
 )
 
 
@@ -184,21 +184,36 @@ def _unpooled(x: Array, indices: Array, output_size: Sizes) -> Array:
     count, points = math.prod(x.shape[: x.ndim - many]), math.prod(output_size)
     element = np.reshape(np.arange(count * points), (count, points))
     index = np.reshape(indices, (count, math.prod(x.shape[x.ndim - many :])))
-    return once(np.reshape(np.take_along_axis(element, index, axis=1), x.shape))
+    return np.reshape(np.take_along_axis(element, index, axis=1), x.shape)
+
+
+def _staying(x: Array, places: Array, recorded: Array) -> Array:
+    """Return which numbers stay, of those written to one place: the last that is recorded."""
+    written = np.equal(flat(x), flat(recorded)[np.ravel(places)])
+    last = np.full(math.prod(recorded.shape), -1)
+    # Of several to one place the last one counts; what was not recorded comes before all others.
+    order = np.argsort(written, kind="stable")
+    last[np.ravel(places)[order]] = order
+    return np.reshape(last[np.ravel(places)] == np.arange(places.size), places.shape)
 
 
 @rule(
     "aten.max_unpool2d",
     "y = unpool(x, indices, output_size)",
-    meaning="takes the gradient at the place that each number was written to",
+    meaning="takes the gradient at the place that each number was written to; one that another was "
+    "written over gets 0",
     aliases=("aten.max_unpool3d",),
     ignores=("stride", "padding"),
+    given={"recorded": 0},
 )
-def max_unpool2d(x: Array, indices: Array, *, output_size: Sizes) -> Array:
-    made = (*x.shape[: x.ndim - len(output_size)], *output_size)
-    return filled(np.zeros_like(x, shape=made), _unpooled(x, indices, output_size), x)
+def max_unpool2d(x: Array, indices: Array, *, output_size: Sizes, recorded: Array) -> Array:
+    zeros = np.zeros_like(x, shape=(*x.shape[: x.ndim - len(output_size)], *output_size))
+    places = _unpooled(x, indices, output_size)
+    kept = _staying(x, places, recorded)
+    return filled(zeros, places[kept], x[kept])
 
 
 @max_unpool2d.vjp("x", "repool(g, x, indices)")
-def _(g: Array, x: Array, indices: Array, *, output_size: Sizes) -> Array:
-    return flat(g)[_unpooled(x, indices, output_size)]
+def _(g: Array, x: Array, indices: Array, *, output_size: Sizes, recorded: Array) -> Array:
+    places = _unpooled(x, indices, output_size)
+    return np.where(_staying(x, places, recorded), flat(g)[places], 0)

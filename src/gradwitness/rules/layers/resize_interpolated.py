@@ -8,14 +8,16 @@ the element on its other side, with a weight of 0 and that error.
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
+from gradwitness.rules.layers.cubic import far, near
 from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import ALWAYS, Array, Rule, rule
 from gradwitness.rules.shape.create import plain
 from gradwitness.rules.shape.indexing import numbered
 
@@ -29,15 +31,19 @@ if TYPE_CHECKING:
 Tap: TypeAlias = "tuple[Array, Array, Array]"
 
 
+def _step(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> Array:
+    """Return how far apart ``count`` results lie along an axis of n elements."""
+    if align_corners:
+        return np.full_like(like, n - 1, shape=()) / max(count - 1, 1)
+    one = np.ones_like(like, shape=())
+    return one * (1 / scale) if scale else one * n / count
+
+
 def _places(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> Array:
     """Return where each of ``count`` results lies along an axis of n elements."""
-    like = enter_kernel(like)
-    at = np.arange(count)
+    step, at = _step(enter_kernel(like), n, count, scale, align_corners), np.arange(count)
     if align_corners:
-        step = np.full_like(like, n - 1, shape=()) / max(count - 1, 1)
         return step * (at if count > 1 else 0 * at)
-    one = np.ones_like(like, shape=())
-    step = one * (1 / scale) if scale else one * n / count
     return step * (at + 0.5) - 0.5
 
 
@@ -64,30 +70,67 @@ def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: boo
     return taps
 
 
-_SHARPNESS = -0.75  # of the cubic that torch and others use
-
-
-def _near(t: Array) -> Array:
-    a = _SHARPNESS
-    return ((a + 2) * t - (a + 3)) * t * t + 1
-
-
-def _far(t: Array) -> Array:
-    a = _SHARPNESS
-    return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-
-
 def _cubic_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> list[Tap]:
     if n == count:
         return [(np.arange(n), np.ones_like(like, shape=(n,)), np.ones(n, dtype=bool))]
     real = _places(like, n, count, scale, align_corners)
     first = np.floor(plain(real)).astype(np.int64)
     part = real - first
-    weights = (_far(part + 1), _near(part), _near(1 - part), _far(2 - part))
+    weights = (far(part + 1), near(part), near(1 - part), far(2 - part))
     used = np.ones(count, dtype=bool)
     return [
         (np.clip(first + k - 1, 0, n - 1), leave_kernel(w), used) for k, w in enumerate(weights)
     ]
+
+
+def _hat(t: Array) -> Array:
+    return np.maximum(1 - t, 0)
+
+
+def _keys(t: Array) -> Array:
+    # As Pillow has it, less sharp than without smoothing.
+    return np.where(np.less(t, 1), near(t, a=-0.5), far(t, a=-0.5))
+
+
+def _lanczos(t: Array) -> Array:
+    near_0 = np.less(t, 2.0**-30)
+    angle = np.where(near_0, 1, t * math.pi)
+    return np.where(near_0, 1, np.sin(angle) * np.sin(angle / 3) / (angle * angle / 3))
+
+
+def _smooth_taps(curve: Callable[[Array], Array], reach: int) -> Callable[..., list[Tap]]:
+    """Return taps for a curve that, where results lie wider apart, is stretched to their step.
+
+    Its weights are divided by their sum. It is 0 from ``reach`` on: rounding decides whether an
+    element there counts, with an error but no weight.
+    """
+
+    def taps(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> list[Tap]:
+        step = _step(enter_kernel(like), n, count, scale, align_corners)
+        if align_corners and count == 1:
+            step = 0 * step
+        stretch = np.maximum(step, 1)
+        middle = step * (np.arange(count) + 0.5)
+        widest = reach * float(plain(stretch))
+        first = np.floor(plain(middle) - widest - 0.5).astype(np.int64)
+        elements, weights, counts = [], [], []
+        for k in range(math.ceil(2 * widest) + 3):
+            at = first + k
+            t = np.absolute((at + 0.5 - middle) * (1 / stretch))
+            weight, away = curve(t), plain(t) - reach
+            counted = (at >= 0) & (at < n) & (away < 2.0**-16 * (1 + n))
+            weight = np.where(away < 0, weight, weight - plain(weight))
+            elements.append(np.clip(at, 0, n - 1))
+            weights.append(np.where(counted, weight, 0))
+            counts.append(counted)
+        total = sum(weights[1:], start=weights[0])
+        return [
+            (at, leave_kernel(weight / total), counted)
+            for at, weight, counted in zip(elements, weights, counts, strict=True)
+            if np.any(counted)
+        ]
+
+    return taps
 
 
 def _taps(
@@ -130,65 +173,60 @@ def _given_back(g: Array, x: Array, taps: list[list[Tap]]) -> Array:
     return np.reshape(total, x.shape)
 
 
-@rule(
+def _enter(
+    name: str,
+    kind: Callable[..., list[Tap]],
+    word: str,
+    weights: str,
+    aliases: tuple[str, ...] = (),
+) -> Rule:
+    scaled = "scale_factors or (scales_d, scales_h, scales or scales_w)"
+    how = f"output_size, align_corners, {scaled}, {word}"
+
+    @rule(
+        name,
+        f"y = interpolate(x, {how})",
+        meaning=f"adds each gradient, times the weights of the {weights}, to the elements that it "
+        "was taken from",
+        aliases=aliases,
+        composite=True,
+        doubles=SCALES,
+    )
+    def upsample(
+        x: Array,
+        *,
+        output_size: Sizes | None = None,
+        align_corners: bool,
+        scales: Any = None,
+        scales_d: Any = None,
+        scales_h: Any = None,
+        scales_w: Any = None,
+        scale_factors: tuple[Any, ...] | None = None,
+    ) -> Array:
+        named = (scales, scales_d, scales_h, scales_w, scale_factors)
+        return _resampled(x, _taps(kind, x, x.shape[2:], output_size, align_corners, *named))
+
+    @upsample.vjp("x", f"interpolate_add(g, x, {how})", kernel=ALWAYS)
+    def _(g: Array, x: Array, **how: Any) -> Array:
+        return _given_back(g, x, _taps(kind, g, x.shape[2:], **how))
+
+    return upsample
+
+
+upsample_bilinear2d = _enter(
     "aten.upsample_bilinear2d",
-    "y = interpolate(x, output_size, align_corners, "
-    "scale_factors or (scales_d, scales_h, scales or scales_w), hat)",
-    meaning="adds each gradient, times the weights of the interpolation, to the elements that it "
-    "was taken from",
-    aliases=("aten.upsample_linear1d", "aten.upsample_trilinear3d"),
-    composite=True,
-    doubles=SCALES,
+    _linear_taps,
+    "hat",
+    "interpolation",
+    ("aten.upsample_linear1d", "aten.upsample_trilinear3d"),
 )
-def upsample_bilinear2d(
-    x: Array,
-    *,
-    output_size: Sizes | None = None,
-    align_corners: bool,
-    scales: Any = None,
-    scales_d: Any = None,
-    scales_h: Any = None,
-    scales_w: Any = None,
-    scale_factors: tuple[Any, ...] | None = None,
-) -> Array:
-    named = (scales, scales_d, scales_h, scales_w, scale_factors)
-    return _resampled(x, _taps(_linear_taps, x, x.shape[2:], output_size, align_corners, *named))
-
-
-@upsample_bilinear2d.vjp(
-    "x",
-    "interpolate_add(g, x, output_size, align_corners, "
-    "scale_factors or (scales_d, scales_h, scales or scales_w), hat)",
+upsample_bicubic2d = _enter("aten.upsample_bicubic2d", _cubic_taps, "cubic", "cubic")
+upsample_bilinear2d_aa = _enter(
+    "aten._upsample_bilinear2d_aa", _smooth_taps(_hat, 1), "wide_hat", "smoothed interpolation"
 )
-def _(g: Array, x: Array, **how: Any) -> Array:
-    return _given_back(g, x, _taps(_linear_taps, g, x.shape[2:], **how))
-
-
-@rule(
-    "aten.upsample_bicubic2d",
-    "y = interpolate(x, output_size, align_corners, scale_factors or (scales_h, scales_w), cubic)",
-    meaning="adds each gradient, times the weights of the cubic, to the elements that it was taken "
-    "from",
-    composite=True,
-    doubles=SCALES,
+upsample_bicubic2d_aa = _enter(
+    "aten._upsample_bicubic2d_aa", _smooth_taps(_keys, 2), "wide_cubic", "smoothed cubic"
 )
-def upsample_bicubic2d(
-    x: Array,
-    *,
-    output_size: Sizes | None = None,
-    align_corners: bool,
-    scales_h: Any = None,
-    scales_w: Any = None,
-    scale_factors: tuple[Any, ...] | None = None,
-) -> Array:
-    named = (None, None, scales_h, scales_w, scale_factors)
-    return _resampled(x, _taps(_cubic_taps, x, x.shape[2:], output_size, align_corners, *named))
-
-
-@upsample_bicubic2d.vjp(
-    "x",
-    "interpolate_add(g, x, output_size, align_corners, "
-    "scale_factors or (scales_h, scales_w), cubic)",
+upsample_lanczos2d_aa = _enter(
+    "aten._upsample_lanczos2d_aa", _smooth_taps(_lanczos, 3), "wide_sinc", "smoothed sinc"
 )
-def _(g: Array, x: Array, **how: Any) -> Array:
-    return _given_back(g, x, _taps(_cubic_taps, g, x.shape[2:], **how))

@@ -5,6 +5,7 @@ matrix derivative results for forward and reverse mode algorithmic differentiati
 Cholesky's factor also I. Murray, *Differentiation of the Cholesky decomposition*, 2016, and for
 singular vectors J. Townsend, *Differentiating the singular value decomposition*, 2016). Where only
 one triangle of a symmetric matrix is read, the gradient is that within the symmetric matrices.
+Where numbers are complex, symmetric is Hermitian, and what is transposed is conjugated too: ^T.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import is_complex, over
 from gradwitness.rules.linalg.factor_dispatch import (
     cholesky_factor,
     orthogonal_factors,
@@ -20,27 +22,30 @@ from gradwitness.rules.linalg.factor_dispatch import (
     singular_factors,
     spectrum,
 )
-from gradwitness.rules.linalg.solving import from_left, turned
+from gradwitness.rules.linalg.solving import adjoint, from_left, turned
 from gradwitness.rules.registry import Array, Shaped, rule
 
 
-def _symmetric(A: Array, upper: bool) -> Array:
+def symmetric(A: Array, upper: bool) -> Array:
     """Return the symmetric matrix of which a triangle is given."""
     read = np.tri(A.shape[-1], dtype=bool)
-    return np.where(turned(read) if upper else read, A, turned(A))
+    half = np.where(turned(read) if upper else read, A, adjoint(A))
+    return np.where(np.eye(A.shape[-1], dtype=bool), np.real(half), half)
 
 
 def _cholesky(A: Array, upper: bool) -> Array:
-    L = cholesky_factor(_symmetric(A, upper))
-    return turned(L) if upper else L
+    L = cholesky_factor(symmetric(A, upper))
+    return adjoint(L) if upper else L
 
 
 def _to_cholesky(g: Array, y: Array, upper: bool) -> Array:
     """From dL = L P, where P is the lower half of L^-1 dA L^-T with its diagonal halved."""
-    L, g = (turned(y), turned(g)) if upper else (y, g)
-    lower = np.tril(turned(L) @ g)
-    half = (lower + turned(np.tril(lower, -1))) / 2
-    inner = from_left(L, half, True, triangular=True, adjoint=True)
+    L, g = (adjoint(y), adjoint(g)) if upper else (y, g)
+    lower = np.tril(adjoint(L) @ g)
+    # The diagonal is real: what came in of an imaginary part stays, as torch has it, and no
+    # Hermitian change of the matrix feels it.
+    half = (lower + adjoint(np.tril(lower, -1))) / 2
+    inner = from_left(np.conjugate(L), half, True, triangular=True, adjoint=True)
     return from_left(L, inner, False, triangular=True)
 
 
@@ -75,9 +80,9 @@ cholesky.vjp("A", "to_cholesky(g, A, upper)")(lambda g, y, *, upper: _to_cholesk
 
 def _turning(V: Array, g: Array, values: Array) -> Array:
     """Return V^T g less its transpose, divided by the gaps, where any gradient of V came in."""
-    turn = turned(V) @ g
+    turn = adjoint(V) @ g
     wanted = np.any(np.not_equal(g, 0), axis=(-2, -1))
-    return over_gaps(turn - turned(turn), values=values, wanted=np.asarray(wanted))
+    return over_gaps(turn - adjoint(turn), values=values, wanted=np.asarray(wanted))
 
 
 @rule(
@@ -89,7 +94,7 @@ def _turning(V: Array, g: Array, values: Array) -> Array:
     ignores=("compute_v",),
 )
 def eigh(A: Array, *, UPLO: str = "L", values: Array, vectors: Array) -> tuple[Array, Array]:
-    matrix = _symmetric(A, UPLO == "U")
+    matrix = symmetric(A, UPLO == "U")
     factors: tuple[Array, Array] = spectrum(matrix, values=values, vectors=vectors)
     return factors
 
@@ -99,7 +104,7 @@ def _(g: Any, y0: Array, y1: Array, A: Shaped) -> Array:
     """From dl_i = (V^T dA V)_ii, and V^T dV = (V^T dA V)_ij / (l_j - l_i) off the diagonal."""
     inner = _turning(y1, g[1], y0) / 2
     inner = np.where(np.eye(A.shape[-1], dtype=bool), g[0][..., None, :], inner)
-    return y1 @ inner @ turned(y1)
+    return y1 @ inner @ adjoint(y1)
 
 
 @rule(
@@ -120,23 +125,35 @@ def _leaving(g: Array, U: Array, s: Array) -> Array:
     """Return (I - U U^T) g / s, the part of a change that leaves the columns' space."""
     moved = np.not_equal(g, 0)
     divided = np.where(moved, g / np.where(moved, s[..., None, :], 1), 0)
-    return divided - U @ (turned(U) @ divided)
+    return divided - U @ (adjoint(U) @ divided)
 
 
 @svd.vjp("A", "to_singular(*g, *y)")
 def _(g: Any, y0: Array, y1: Array, y2: Array, A: Shaped) -> Array:
-    """From P = U^T dA V: dS is its diagonal; P S + S P^T and S P + P^T S hold dU and dV."""
+    """From P = U^T dA V: dS is its diagonal; P S + S P^T and S P + P^T S hold dU and dV.
+
+    The diagonal's imaginary part turns complex u against v, no matter which of them.
+    """
     k = y1.shape[-1]
-    u, s, v = y0[..., :k], y1, turned(y2)[..., :k]
-    gu, gv = g[0][..., :k], turned(g[2])[..., :k]
+    u, s, v = y0[..., :k], y1, adjoint(y2)[..., :k]
+    gu, gv = g[0][..., :k], adjoint(g[2])[..., :k]
     of_u, of_v = _turning(u, gu, s * s), _turning(v, gv, s * s)
     inner = of_u * s[..., None, :] + of_v * s[..., :, None]
-    inner = np.where(np.eye(k, dtype=bool), g[1][..., None, :], inner)
-    gradient = u @ inner @ turned(v)
+    diagonal = g[1]
+    if is_complex(y0) and y0.size:
+        turn, other = (
+            np.imag(np.sum(np.conjugate(x) * gx, axis=-2)) for x, gx in ((u, gu), (v, gv))
+        )
+        # No loss may depend on a turn of both, so their sum is 0 but for rounding, which torch
+        # multiplies by 2 s.
+        against = over(turn, s) if np.any(np.not_equal(gv, 0)) else 0
+        diagonal = diagonal + 1j * (against + 2 * s * (turn + other))
+    inner = np.where(np.eye(k, dtype=bool), diagonal[..., None, :], inner)
+    gradient = u @ inner @ adjoint(v)
     if A.shape[-2] > k:
-        gradient = gradient + _leaving(gu, u, s) @ turned(v)
+        gradient = gradient + _leaving(gu, u, s) @ adjoint(v)
     if A.shape[-1] > k:
-        gradient = gradient + u @ turned(_leaving(gv, v, s))
+        gradient = gradient + u @ adjoint(_leaving(gv, v, s))
     return gradient
 
 
@@ -165,11 +182,11 @@ def _(g: Any, y: Any, A: Shaped) -> Array:
         return _to_orthogonal(gq, gr, q, r)
     # A = [X Z], X = Q R, and the rest is W = Q^T Z.
     rest = gr[..., m:]
-    inner = _to_orthogonal(gq + (q @ r[..., m:]) @ turned(rest), gr[..., :m], q, r[..., :m])
+    inner = _to_orthogonal(gq + (q @ r[..., m:]) @ adjoint(rest), gr[..., :m], q, r[..., :m])
     return np.concatenate([inner, q @ rest], axis=-1)
 
 
 def _to_orthogonal(gq: Array, gr: Array, q: Array, r: Array) -> Array:
-    upper = np.triu(gr @ turned(r) - turned(q) @ gq)
-    both = np.where(np.eye(r.shape[-1], dtype=bool), upper, upper + turned(upper))
-    return from_left(r, gq + q @ both, False, triangular=True, adjoint=True)
+    upper = np.triu(gr @ adjoint(r) - adjoint(q) @ gq)
+    both = np.where(np.eye(r.shape[-1], dtype=bool), np.real(upper), upper + adjoint(upper))
+    return from_left(np.conjugate(r), gq + q @ both, False, triangular=True, adjoint=True)

@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from gradwitness.rules.kernel_ops import replaceable
-from gradwitness.rules.linalg.solving import turned
+from gradwitness.rules.linalg.solving import adjoint, turned
 
 if TYPE_CHECKING:
     from gradwitness.rules.registry import Array
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @replaceable
 def cholesky_factor(A: Array) -> Array:
-    """Return the lower triangle L of A = L L^T with a positive diagonal."""
+    """Return the lower triangle L of A = L L^H with a positive diagonal."""
     return np.linalg.cholesky(A)
 
 
@@ -31,9 +31,10 @@ def eliminated(A: Array) -> tuple[Array, Array]:
 
 
 def aligned(own: Array, recorded: Array) -> Array:
-    """Give each column the sign that it has in what was recorded: either sign is right."""
-    along = np.sum(own * recorded, axis=-2, keepdims=True)
-    return np.where(along < 0, -own, own)
+    """Give each column the sign that it has in what was recorded: any is right."""
+    along = np.sum(np.conjugate(own) * recorded, axis=-2, keepdims=True)
+    size = np.abs(along)
+    return own * np.where(size > 0, along / np.where(size > 0, size, 1), 1)
 
 
 @replaceable
@@ -43,7 +44,7 @@ def spectrum(
     values: Array,  # noqa: ARG001 (taken with bounds)
     vectors: Array,
 ) -> tuple[Array, Array]:
-    """Return the eigenvalues of a symmetric matrix, ascending, and its eigenvectors.
+    """Return the eigenvalues of a Hermitian matrix, ascending, and its eigenvectors.
 
     Vectors of any sign are right, and any basis of them where values coincide: the signs follow the
     recorded ones. With bounds, recorded vectors are taken where they satisfy the equations.
@@ -65,7 +66,7 @@ def over_gaps(X: Array, *, values: Array, wanted: Array) -> Array:
 
 @replaceable
 def singular_factors(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
-    """Return U, the singular values, descending, and V^T of A = U S V^T, with recorded signs.
+    """Return U, the singular values, descending, and V^H of A = U S V^H, with recorded signs.
 
     With bounds, recorded vectors are taken where they satisfy the equations.
     """
@@ -73,11 +74,11 @@ def singular_factors(A: Array, *, U: Array, S: Array, Vh: Array) -> tuple[Array,
         return U, np.linalg.svd(A, compute_uv=False), Vh
     u, s, vh = np.linalg.svd(A, full_matrices=U.shape[-1] + Vh.shape[-2] > 2 * S.shape[-1])
     k = S.shape[-1]
-    both = np.concatenate([u[..., :k], turned(vh[..., :k, :])], axis=-2)
-    other = np.concatenate([U[..., :k], turned(Vh[..., :k, :])], axis=-2)
+    both = np.concatenate([u[..., :k], adjoint(vh[..., :k, :])], axis=-2)
+    other = np.concatenate([U[..., :k], adjoint(Vh[..., :k, :])], axis=-2)
     both = aligned(both, other)
     u = np.concatenate([both[..., : A.shape[-2], :], u[..., k:]], axis=-1)
-    v = turned(both[..., A.shape[-2] :, :])
+    v = adjoint(both[..., A.shape[-2] :, :])
     return u, s, np.concatenate([v, vh[..., k:, :]], axis=-2)
 
 
@@ -109,7 +110,7 @@ def pseudoinverse(A: Array, *, atol: Any, rtol: Any) -> Array:
     u, s, vh = np.linalg.svd(A, full_matrices=False)
     kept = s > _least(s, A.shape, atol, rtol)
     inverted = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
-    product: Array = turned(vh) @ (inverted[..., None] * turned(u))
+    product: Array = adjoint(vh) @ (inverted[..., None] * adjoint(u))
     return product
 
 

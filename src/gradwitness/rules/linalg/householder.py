@@ -1,9 +1,9 @@
 """Orthogonal matrices as products of reflections, each given by a vector and a factor.
 
 ``H_i = I - tau_i v_i v_i^T``, where v_i is column i of a matrix below its diagonal, 1 on it, and 0
-above. The gradient is a sweep over ``K_i = (H_{i+1} ... H_k I) (H_{i-1}^T ... H_1^T g)^T``, which
-begins with ``H_1^-1 y g^T`` and goes on with ``H_{i+1}^-1 K_i H_i``: K_i is the gradient of H_i,
-transposed.
+above; ^T conjugates too. The gradient is a sweep over
+``K_i = (H_{i+1} ... H_k I) (H_{i-1}^T ... H_1^T g)^T``, which begins with ``H_1^-1 y g^T`` and goes
+on with ``H_{i+1}^-1 K_i H_i``: K_i is the gradient of H_i, transposed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwitness.rules.linalg.solving import turned
+from gradwitness.rules.linalg.solving import adjoint
 from gradwitness.rules.registry import Array, rule
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def _vector(A: Array, i: int) -> Array:
 
 def _reflected(v: Array, factor: Array, X: Array) -> Array:
     """Return (I - factor v v^T) X."""
-    return X - factor[..., None, None] * v * (turned(v) @ X)
+    return X - factor[..., None, None] * v * (adjoint(v) @ X)
 
 
 @rule(
@@ -49,27 +49,27 @@ def _swept(g: Array, y: Array, A: Array, tau: Array) -> Iterator[tuple[Array, Ar
     """Go through the reflections: each one's vector, and its gradient transposed."""
     count = tau.shape[-1]
     vectors = [_vector(A, i) for i in range(count)]
-    K = y @ turned(g)
+    K = y @ adjoint(g)
     for i, v in enumerate(vectors):
         t = tau[..., i]
         # The inverse reflects along the same vector: its factor is t / (t |v|^2 - 1).
-        square = np.sum(v * v, axis=(-2, -1))
+        square = np.sum(np.real(np.conjugate(v) * v), axis=(-2, -1))
         K = _reflected(v, t / (t * square - 1), K)
         yield v, K
-        K = turned(_reflected(v, t, turned(K)))
+        K = adjoint(_reflected(v, np.conjugate(t), adjoint(K)))
 
 
 @householder_product.vjp("A", "to_vectors(g, A, tau)")
 def _(g: Array, y: Array, A: Array, tau: Array) -> Array:
-    columns = [
-        -tau[..., i, None] * (K @ v + turned(K) @ v)[..., 0]
-        for i, (v, K) in enumerate(_swept(g, y, A, tau))
-    ]
+    columns = []
+    for i, (v, K) in enumerate(_swept(g, y, A, tau)):
+        t = tau[..., i, None]
+        columns.append(-(t * (K @ v)[..., 0] + np.conjugate(t) * (adjoint(K) @ v)[..., 0]))
     columns += [np.zeros_like(A[..., 0])] * (A.shape[-1] - len(columns))
     return np.tril(np.stack(columns, axis=-1), -1)
 
 
 @householder_product.vjp("tau", "to_factors(g, A, tau)")
 def _(g: Array, y: Array, A: Array, tau: Array) -> Array:
-    factors = [-(turned(v) @ (K @ v))[..., 0, 0] for v, K in _swept(g, y, A, tau)]
+    factors = [-(adjoint(v) @ (adjoint(K) @ v))[..., 0, 0] for v, K in _swept(g, y, A, tau)]
     return np.stack(factors, axis=-1)

@@ -2,7 +2,9 @@
 
 Which rows were exchanged is taken from the recorded results: several orders may be right. From
 A = P L U follows ``L^-1 P^T dA U^-1 = L^-1 dL + dU U^-1``, of which the first part is the strictly
-lower half and the second the upper one (Giles 2008, section 2.3, for the method).
+lower half and the second the upper one (Giles 2008, section 2.3, for the method). Of an oblong
+matrix the square part is factored so, and the rest follows: columns beyond it make ``L^-1 P^T A``,
+and rows ``A U^-1``, whose gradients go on into L, and into U.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import numpy as np
 from gradwitness.rules.kernel_ops import solved
 from gradwitness.rules.linalg.factor_dispatch import eliminated
 from gradwitness.rules.linalg.solving import from_left, triangle, turned
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 
 def _order(pivots: Array, rows: int) -> Array:
@@ -38,22 +40,51 @@ def _ones(P: Array, axis: int) -> Array:
     return np.argmax(P, axis=axis) if P.size else np.zeros(P.shape[:-1], dtype=np.int64)
 
 
-def _refuse_oblong(A: Array) -> None:
-    if A.shape[-2] != A.shape[-1]:
-        raise NotImplementedError("factors of a matrix that is not square")
-
-
 def _factors(A: Array, P: Array) -> tuple[Array, Array]:
-    _refuse_oblong(A)
     # A permutation only moves numbers: no product of two numbers, and no sum, rounds.
-    L, U = eliminated(np.take_along_axis(A, _ones(P, -2)[..., None], -2))
+    A = np.take_along_axis(A, _ones(P, -2)[..., None], -2)
+    m, n = A.shape[-2:]
+    k = min(m, n)
+    L, U = eliminated(A[..., :k, :k])
+    if n > k:
+        U = np.concatenate([U, solved(L, A[..., k:], triangular=True)], axis=-1)
+    if m > k:
+        more = from_left(U, A[..., k:, :], False, triangular=True)
+        L = np.concatenate([L, more], axis=-2)
     return L, U
 
 
+def _packed(L: Array, U: Array) -> Array:
+    """Put both factors into one matrix: ones on L's diagonal are left out."""
+    k = U.shape[-2]
+    square = np.where(np.tri(k, k=-1, dtype=bool), L[..., :k, :], U[..., :k])
+    if L.shape[-2] > k:
+        return np.concatenate([square, L[..., k:, :]], axis=-2)
+    return np.concatenate([square, U[..., k:]], axis=-1)
+
+
+def _both(LU: Array) -> tuple[Array, Array]:
+    """Take both factors out of one matrix."""
+    k = min(LU.shape[-2:])
+    L = np.where(np.tri(LU.shape[-2], k, -1, dtype=bool), LU[..., :k], np.eye(LU.shape[-2], k))
+    return L, np.triu(LU[..., :k, :])
+
+
 def _to_factored(gL: Array, gU: Array, L: Array, U: Array, P: Array) -> Array:
-    inner = np.tril(turned(L) @ gL, -1) + np.triu(gU @ turned(U))
-    left = solved(L, inner, triangular=True, adjoint=True)
-    back = from_left(U, left, False, triangular=True, adjoint=True)
+    k = U.shape[-2]
+    square, more_rows = L[..., :k, :], L[..., k:, :]
+    upper, more_columns = U[..., :k], U[..., k:]
+    lower_part = turned(square) @ gL[..., :k, :] - gU[..., k:] @ turned(more_columns)
+    upper_part = gU[..., :k] @ turned(upper) - turned(more_rows) @ gL[..., k:, :]
+    inner = np.tril(lower_part, -1) + np.triu(upper_part)
+    left = solved(square, inner, triangular=True, adjoint=True)
+    back = from_left(upper, left, False, triangular=True, adjoint=True)
+    if U.shape[-1] > k:
+        beside = solved(square, gU[..., k:], triangular=True, adjoint=True)
+        back = np.concatenate([back, beside], axis=-1)
+    if L.shape[-2] > k:
+        below = from_left(upper, gL[..., k:, :], False, triangular=True, adjoint=True)
+        back = np.concatenate([back, below], axis=-2)
     return np.take_along_axis(back, _ones(P, -1)[..., None], -2)
 
 
@@ -72,16 +103,14 @@ _MEANING = (
 )
 def lu_factor(A: Array, *, pivots: Array) -> tuple[Array, Array, None]:
     places = np.clip(pivots, np.arange(pivots.shape[-1]) + 1, A.shape[-2])
-    L, U = _factors(A, _permutation(_order(places, A.shape[-2])))
-    return np.where(np.tri(A.shape[-1], k=-1, dtype=bool), L, U), places, None
+    return _packed(*_factors(A, _permutation(_order(places, A.shape[-2])))), places, None
 
 
 @lu_factor.vjp("A", "to_packed(g[0], A, pivots)")
-def _(g: Any, y0: Array, A: Array, *, pivots: Array) -> Array:
-    _refuse_oblong(A)
-    P = _permutation(_order(pivots, A.shape[-2]))
-    L, U = triangle(y0, False, True), np.triu(y0)
-    return _to_factored(np.tril(g[0], -1), np.triu(g[0]), L, U, P)
+def _(g: Any, y0: Array, A: Shaped, *, pivots: Array) -> Array:
+    P, k = _permutation(_order(pivots, A.shape[-2])), min(A.shape[-2:])
+    of_both = np.tril(g[0][..., :k], -1), np.triu(g[0][..., :k, :])
+    return _to_factored(*of_both, *_both(y0), P)
 
 
 @rule(
@@ -97,8 +126,7 @@ def lu(A: Array, *, P: Array) -> tuple[Array, Array, Array]:
 
 
 @lu.vjp("A", "to_eliminated(g[1], g[2], A, P)")
-def _(g: Any, y1: Array, y2: Array, A: Array, *, P: Array) -> Array:
-    _refuse_oblong(A)
+def _(g: Any, y1: Array, y2: Array, *, P: Array) -> Array:
     return _to_factored(g[1], g[2], y1, y2, P)
 
 
@@ -110,19 +138,16 @@ def _(g: Any, y1: Array, y2: Array, A: Array, *, P: Array) -> Array:
 def lu_unpack(
     LU: Array, *, LU_pivots: Array, unpack_data: bool = True, unpack_pivots: bool = True
 ) -> tuple[Array, Array, Array]:
-    _refuse_oblong(LU)
     nothing = np.zeros(0)
     P = _permutation(_order(LU_pivots, LU.shape[-2])) if unpack_pivots else nothing
     if not unpack_data:
         return P, nothing, nothing
-    below, n = np.tri(LU.shape[-1], k=-1, dtype=bool), LU.shape[-1]
-    return P, np.where(below, LU, np.eye(n)), np.where(below, 0, LU)
+    return P, *_both(LU)
 
 
 @lu_unpack.vjp("LU", "to_both_halves(g[1], g[2])")
-def _(g: Any, LU: Array) -> Array:
-    _refuse_oblong(LU)
-    return np.where(np.tri(LU.shape[-1], k=-1, dtype=bool), g[1], g[2])
+def _(g: Any) -> Array:
+    return _packed(g[1], g[2])
 
 
 def _solved_with(LU: Array, order: Array, B: Array, adjoint: bool) -> tuple[Array, ...]:
@@ -140,6 +165,10 @@ def _left(B: Array, left: bool) -> Array:
     return B if left else turned(B)
 
 
+def _conjugated(X: Array, adjoint: bool) -> Array:
+    return np.conjugate(X) if adjoint else X
+
+
 @rule(
     "aten.linalg_lu_solve",
     "y = solution(over_diagonal(repacked(LU, pivots), adjoint), B, left)",
@@ -151,12 +180,14 @@ def lu_solve(
 ) -> Array:
     # X A = B is A^T X^T = B^T.
     order = _order(pivots, LU.shape[-1])
+    LU = _conjugated(LU, adjoint)
     return _left(_solved_with(LU, order, _left(B, left), adjoint is left)[-1], left)
 
 
 @lu_solve.vjp("LU", "to_repacked(g, LU, B, pivots, left, adjoint)")
 def _(g: Array, y: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool) -> Array:
     order = _order(pivots, LU.shape[-1])
+    LU = _conjugated(LU, adjoint)
     g, x = _left(g, left), _left(y, left)
     below = np.tri(LU.shape[-1], k=-1, dtype=bool)
     L, U = triangle(LU, False, True), np.triu(LU)
@@ -171,10 +202,11 @@ def _(g: Array, y: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool
         first, second, _ = _solved_with(LU, order, g, True)
         to_lower = -(second @ turned(U @ x))
         to_upper = -(first @ turned(x))
-    return np.where(below, to_lower, to_upper)
+    return _conjugated(np.where(below, to_lower, to_upper), adjoint)
 
 
 @lu_solve.vjp("B", "solution(over_diagonal(repacked(LU, pivots), not adjoint), g, left)")
 def _(g: Array, LU: Array, *, pivots: Array, left: bool, adjoint: bool) -> Array:
     order = _order(pivots, LU.shape[-1])
+    LU = _conjugated(LU, adjoint)
     return _left(_solved_with(LU, order, _left(g, left), adjoint is not left)[-1], left)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.linalg.decompositions import symmetric
 from gradwitness.rules.linalg.factor_dispatch import exponential, pseudoinverse
-from gradwitness.rules.linalg.solving import turned
+from gradwitness.rules.linalg.solving import adjoint, turned
 from gradwitness.rules.registry import Array, rule
 
 
@@ -40,23 +41,22 @@ def _(g: Array, A: Array) -> Array:
     "adds what its transpose holds outside of the columns' and rows' spaces, times P P^T or P^T P",
 )
 def pinv(A: Array, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Array:
-    if hermitian:
-        raise NotImplementedError("a pseudoinverse by eigenvectors")
-    return pseudoinverse(A, atol=atol, rtol=rtol)
+    # By eigenvectors, of which only one triangle is read.
+    return pseudoinverse(symmetric(A, False) if hermitian else A, atol=atol, rtol=rtol)
 
 
 @pinv.vjp("A", "to_pseudoinverse(g, y, A)")
 def _(g: Array, y: Array, A: Array) -> Array:
-    """From dP = -P dA P + P P^T dA^T (I - A P) + (I - P A) dA^T P^T P.
+    """From dP = -P dA P + P P^T dA^T (I - A P) + (I - P A) dA^T P^T P, with ^T conjugated too.
 
     G. H. Golub and V. Pereyra, *The differentiation of pseudo-inverses*, 1973, equation 4.12. The
     shorter side goes first.
     """
-    g, P_ = turned(g), turned(y)
+    g, P_ = adjoint(g), adjoint(y)
     if A.shape[-2] <= A.shape[-1]:
         right = g @ y
         outer = right @ P_
-        return outer - turned(y @ right) - (A @ y) @ outer + (P_ @ y) @ (g - right @ A)
+        return outer - adjoint(y @ right) - (A @ y) @ outer + (P_ @ y) @ (g - right @ A)
     left = y @ g
     outer = P_ @ left
-    return outer - turned(left @ y) - (outer @ y) @ A + ((g - A @ left) @ y) @ P_
+    return outer - adjoint(left @ y) - (outer @ y) @ A + ((g - A @ left) @ y) @ P_

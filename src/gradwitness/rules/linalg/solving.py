@@ -6,13 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import determinant, solved
+from gradwitness.rules.kernel_ops import determinant, is_complex, solved
 from gradwitness.rules.registry import Array, rule
 
 
 def turned(A: Array) -> Array:
     """Return the transpose of each matrix."""
     return np.swapaxes(A, -1, -2)
+
+
+def adjoint(A: Array) -> Array:
+    """Return the transpose of each matrix, conjugated."""
+    return np.conjugate(turned(A))
 
 
 def _is_vector(A: Array, B: Array) -> bool:
@@ -77,16 +82,19 @@ inverse.vjp("A", "to_inverse(g[0], A)")(lambda g, y0: -(turned(y0) @ (g[0] @ tur
 @rule(
     "aten._linalg_slogdet",
     "y = sign_of_determinant(A), log_of_determinant(A), None, None",
-    meaning="multiplies the transposed inverse by the gradient of the logarithm",
+    meaning="multiplies the transposed inverse, conjugated, by the gradient of the logarithm, less "
+    "1j times what that of a complex sign has across its direction",
 )
 def slogdet(A: Array) -> tuple[Array, Array, None, None]:
     sign, logarithm, _ = determinant(A)
     return sign, logarithm, None, None
 
 
-slogdet.vjp("A", "g[1][..., None, None] * inverse_transposed(A)")(
-    lambda g, A: solved(A, np.eye(A.shape[-1]) * g[1][..., None, None], adjoint=True)
-)
+@slogdet.vjp("A", "to_phase(g[0], g[1], y[0])[..., None, None] * conj(inverse_transposed(A))")
+def _(g: Any, y0: Array, A: Array) -> Array:
+    """From d log det = tr(A^-1 dA), whose parts are those of the logarithm and of the angle."""
+    turn = g[1] - 1j * np.imag(np.conjugate(g[0]) * y0) if is_complex(A) else g[1]
+    return solved(np.conjugate(A), np.eye(A.shape[-1]) * turn[..., None, None], adjoint=True)
 
 
 @rule(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradwitness.rules.kernel_ops import solved
-from gradwitness.rules.linalg.solving import triangle, turned
+from gradwitness.rules.linalg.solving import adjoint, triangle, turned
 from gradwitness.rules.registry import Array, rule
 
 
@@ -52,10 +52,15 @@ def _factor(L: Array, upper: bool) -> Array:
 
 
 def _by_factor(L: Array, B: Array, upper: bool) -> Array:
-    """Solve (L L^T) X = B, or (L^T L) X = B."""
+    """Solve (L L^T) X = B, or (L^T L) X = B, where ^T conjugates too."""
     T = _factor(L, upper)
-    first = solved(T, B, triangular=True, adjoint=upper)
-    return solved(T, first, triangular=True, adjoint=not upper)
+    if upper:
+        return solved(T, _by_adjoint(T, B), triangular=True)
+    return _by_adjoint(T, solved(T, B, triangular=True))
+
+
+def _by_adjoint(T: Array, B: Array) -> Array:
+    return solved(np.conjugate(T), B, triangular=True, adjoint=True)
 
 
 @rule(
@@ -75,8 +80,8 @@ cholesky_solve.vjp("B", "solution(squared(triangle(L, upper, False), upper), g, 
 
 @cholesky_solve.vjp("L", "to_factor_of_system(g, B, L, upper)")
 def _(g: Array, y: Array, L: Array, *, upper: bool) -> Array:
-    product = _by_factor(L, g, upper) @ turned(y)
-    both = -(product + turned(product))
+    product = _by_factor(L, g, upper) @ adjoint(y)
+    both = -(product + adjoint(product))
     return L @ both if upper else both @ L
 
 
@@ -87,12 +92,14 @@ def _(g: Array, y: Array, L: Array, *, upper: bool) -> Array:
     "the factor",
 )
 def cholesky_inverse(L: Array, *, upper: bool = False) -> Array:
+    if np.any(np.not_equal(np.imag(np.diagonal(L, 0, -2, -1)), 0)):
+        raise NotImplementedError("a Cholesky factor whose diagonal is not real")
     T = _factor(L, upper)
     X = solved(T, np.broadcast_to(np.eye(L.shape[-1]), L.shape), triangular=True)
-    return X @ turned(X) if upper else turned(X) @ X
+    return X @ adjoint(X) if upper else adjoint(X) @ X
 
 
 @cholesky_inverse.vjp("L", "to_factor_of_inverse(g, L, upper)")
 def _(g: Array, y: Array, L: Array, *, upper: bool) -> Array:
-    both = -(y @ ((g + turned(g)) @ y))
+    both = -(y @ ((g + adjoint(g)) @ y))
     return L @ both if upper else both @ L

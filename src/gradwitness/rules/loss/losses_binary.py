@@ -122,10 +122,14 @@ def _(
     composite=True,
 )
 def soft_margin_loss(x: Array, t: Array, *, reduction: int = MEAN) -> Array:
-    return reduced(np.log1p(np.exp(-t * x)), reduction)
+    z = -t * x
+    e = np.exp(z)
+    # Where e overflows, log(1 + e) is z.
+    return reduced(np.where(np.isinf(e), z, np.log1p(e)), reduction)
 
 
 @soft_margin_loss.vjp("x", "-g * t * exp(-t * x) / (1 + exp(-t * x)) / share(x, reduction)")
 def _(g: Array, x: Array, t: Array, *, reduction: int) -> Array:
     z = np.exp(-t * x)
-    return -t * z / (1 + z) * share(x.size, reduction) * g
+    part = np.where(np.isinf(z), 1, z / (1 + z))
+    return -t * part * share(x.size, reduction) * g

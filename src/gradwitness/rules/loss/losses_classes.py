@@ -6,27 +6,28 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import added_in_turn
 from gradwitness.rules.loss.losses import MEAN, reduced, share
 from gradwitness.rules.registry import Array, Rule, rule
 
 # How many terms torch's negative log-likelihood adds up before it begins a new partial sum; the
 # partial sums are added up alike.
 _BLOCK = 16
+# How many sums each block takes part in besides, where the kernel joins what is left at the end.
+_JOINED = 2
 
 
 def stored_sum(terms: Array) -> Array:
     """Add up as torch's kernel does: every partial sum is stored in the terms' own format.
 
-    Blocks of 16, their sums in blocks of 16, and so on. Two more terms of 0 in each block stand
-    for the sums that the kernel joins at the end.
+    Blocks of 16, their sums in blocks of 16, and so on.
     """
     terms = np.reshape(terms, (terms.size,))
     while terms.shape[0] > _BLOCK:
         rows = -(-terms.shape[0] // _BLOCK)
         padded = np.pad(terms, (0, rows * _BLOCK - terms.shape[0]))
-        blocks = np.pad(np.reshape(padded, (rows, _BLOCK)), ((0, 0), (0, 2)))
-        terms = np.cumsum(blocks, axis=1)[:, -1]
-    return np.cumsum(terms, axis=0)[-1] if terms.shape[0] else np.sum(terms)
+        terms = added_in_turn(np.swapaxes(np.reshape(padded, (rows, _BLOCK)), 0, 1), _JOINED)
+    return added_in_turn(terms)
 
 
 def _weights(target: Array, weight: Array | None, ignore_index: int) -> tuple[Array, Array]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules import kernel_ops
+from gradwitness.rules.kernel_ops import is_complex
 from gradwitness.rules.reduce.sum_mean import Dim, all_but, axes, spread
 from gradwitness.rules.registry import Array, rule
 
@@ -29,12 +31,15 @@ def length(x: Array, p: Any, over: tuple[int, ...], keepdims: bool = False) -> A
     if p == 1:
         return np.sum(np.abs(x), axis=over, keepdims=keepdims)
     if p == 2:
-        return np.sqrt(np.sum(x * x, axis=over, keepdims=keepdims))
+        size = np.abs(x) if is_complex(x) else x
+        return np.sqrt(np.sum(size * size, axis=over, keepdims=keepdims))
     return np.power(np.sum(np.power(np.abs(x), p), axis=over, keepdims=keepdims), 1 / p)
 
 
 def signed(g: Array, x: Array) -> Array:
-    """Return g times the sign of x, which rounds nothing."""
+    """Return g times the sign of x, which of real numbers rounds nothing."""
+    if is_complex(x):
+        return g * kernel_ops.over(x, np.abs(x))
     return np.where(x > 0, g, np.where(x < 0, -g, np.where(np.isnan(x), x, 0)))
 
 
@@ -45,7 +50,12 @@ def slope(g: Array, y: Array, x: Array, p: Any, over: tuple[int, ...]) -> Array:
     if p == 1:
         return signed(g, x)
     if p in (math.inf, -math.inf):
-        hit = np.equal(np.abs(x), y)
+        size = np.abs(x)
+        if is_complex(x):
+            # Their moduli were rounded.
+            clear(size if p > 0 else -size, over, NEAR_SINGLE)
+            y = length(x, p, over, keepdims=True)
+        hit = np.equal(size, y)
         # None hits where there is NaN.
         share = np.where(hit, g, 0) / np.maximum(np.sum(hit, axis=over, keepdims=True), 1)
         return signed(share, x)
@@ -158,6 +168,7 @@ def renorm(x: Array, *, p: Any, dim: int, maxnorm: Any) -> Array:
 def _(g: Array, x: Array, *, p: Any, dim: int, maxnorm: Any) -> Array:
     over = all_but(x, dim)
     size = length(x, p, over, keepdims=True)
-    along = slope(np.sum(x * g, axis=over, keepdims=True), size, x, p, over)
+    along = np.sum(np.real(np.conjugate(x) * g), axis=over, keepdims=True)
+    along = slope(along, size, x, p, over)
     inverse = 1 / (size + _SHY)
     return np.where(size > maxnorm, maxnorm * inverse * (g - inverse * along), g)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format
 from gradwitness.rules.registry import Array, Shaped, rule
-from gradwitness.rules.shape.indexing import along, flat, numbered
+from gradwitness.rules.shape.indexing import along, flat, given_back, numbered, used
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 def _terms(x: Array, src: Array, places: Array, include_self: bool) -> tuple[Array, Array]:
     """Return all numbers that are reduced, and their places; an element that gets none is kept."""
     size = math.prod(x.shape)
-    used = src[tuple(slice(n) for n in places.shape)]
     met = np.bincount(np.ravel(places), minlength=size) > 0
     own = np.flatnonzero(np.ones(size, dtype=bool) if include_self else ~met)
-    numbers = np.concatenate([flat(x)[own], flat(used)])
+    numbers = np.concatenate([flat(x)[own], flat(np.broadcast_to(used(src, places), places.shape))])
     return numbers, np.concatenate([own, np.ravel(places)])
 
 
@@ -47,7 +46,7 @@ def _products(numbers: Array, where: Array, size: int) -> Array:
     return np.prod(accumulate_in_format(factors), axis=1)
 
 
-def _reduced(x: Array, src: Array, places: Array, kind: str, include_self: bool) -> Array:
+def reduced(x: Array, src: Array, places: Array, kind: str, include_self: bool) -> Array:
     """Return x with what a source sends to places reduced there."""
     size = math.prod(x.shape)
     numbers, where = _terms(x, src, places, include_self)
@@ -76,11 +75,6 @@ def _shares(
     return flat(g) / np.maximum(hits, 1), flat(y)
 
 
-def _refuse_zeros(*factors: Array) -> None:
-    if any(np.any(np.equal(x, 0)) for x in factors):
-        raise NotImplementedError("a product with a factor 0")
-
-
 def _to_self(
     g: Array, y: Array, x: Array, src: Array, places: Array, kind: str, include_self: bool
 ) -> Array:
@@ -88,8 +82,9 @@ def _to_self(
     if not include_self:
         kept = np.bincount(np.ravel(places), minlength=kept.size) == 0
     if kind == "prod":
-        _refuse_zeros(x)
-        share = flat(g * _reduced(x, src, places, kind, include_self) / x)
+        # The product of the others, of which none is divided by 0.
+        factor = np.where(np.equal(x, 0), 1, x)
+        share = flat(g * reduced(factor, src, places, kind, include_self) / factor)
     else:
         share, best = _shares(g, y, x, src, places, kind, include_self)
         if kind in ("amax", "amin"):
@@ -97,23 +92,27 @@ def _to_self(
     return np.reshape(np.where(kept, share, 0), x.shape)
 
 
-def _to_source(
+def to_source(
     g: Array, y: Array, x: Array, src: Array, places: Array, kind: str, include_self: bool
 ) -> Array:
-    if src.shape != places.shape:
-        raise NotImplementedError("a source of another shape than its index")
+    sent = np.broadcast_to(used(src, places), places.shape)
     if kind == "prod":
-        _refuse_zeros(src)
-        return flat(g * y)[places] / src
-    share, best = _shares(g, y, x, src, places, kind, include_self)
-    if kind in ("amax", "amin"):
-        return np.where(np.equal(src, best[places]), share[places], 0)
-    return share[places]
+        nought = np.equal(sent, 0)
+        alone = nought & (np.bincount(places[nought], minlength=math.prod(x.shape))[places] == 1)
+        rest = reduced(x, np.where(alone, 1, sent), places, kind, include_self)
+        shares = flat(g * y)[places] / np.where(nought, 1, sent)
+        shares = np.where(alone, flat(g * rest)[places], shares)
+    else:
+        share, best = _shares(g, y, x, src, places, kind, include_self)
+        shares = share[places]
+        if kind in ("amax", "amin"):
+            shares = np.where(np.equal(sent, best[places]), shares, 0)
+    return given_back(shares, src)
 
 
 def _rows(x: Array, dim: int, index: Array, src: Array) -> Array:
     """Return the places of x that an index of rows sends a source to."""
-    return np.reshape(np.take(numbered(x), index, axis=dim), src.shape) if x.ndim else index * 0
+    return np.reshape(np.take(np.atleast_1d(numbered(x)), index, axis=dim), src.shape)
 
 
 _MEANING = (
@@ -131,7 +130,7 @@ def _enter(op: str, index_text: str, places: Callable[[Shaped, int, Array, Shape
     def entered(
         x: Array, index: Array, src: Array, kind: str, *, dim: int, include_self: bool = True
     ) -> Array:
-        return _reduced(x, src, places(x, dim, index, src), kind, include_self)
+        return reduced(x, src, places(x, dim, index, src), kind, include_self)
 
     entered.vjp("x", f"reduce_self(g, y, {arguments})")(
         lambda g, y, x, index, src, kind, *, dim, include_self: _to_self(
@@ -139,7 +138,7 @@ def _enter(op: str, index_text: str, places: Callable[[Shaped, int, Array, Shape
         )
     )
     entered.vjp("src", f"reduce_source(g, y, {arguments})")(
-        lambda g, y, x, index, src, kind, *, dim, include_self: _to_source(
+        lambda g, y, x, index, src, kind, *, dim, include_self: to_source(
             g, y, x, src, places(x, dim, index, src), kind, include_self
         )
     )

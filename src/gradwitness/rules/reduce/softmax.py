@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.rules.reduce.sum_mean import Dim, axes, spread
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import ALWAYS, Array, rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,10 +19,15 @@ def _top(x: Array, over: Any) -> Array:
     return (np.max if x.size else np.sum)(x, axis=over, keepdims=True)
 
 
+def _is_alone(x: Array, dim: int) -> bool:
+    """Whether each number is all of its sum: it is taken off itself, exactly."""
+    return x.ndim == 0 or x.shape[dim] == 1
+
+
 def _shifted(x: Array, dim: int) -> tuple[Array, Array]:
     """Return x less its largest number along an axis, and the sum of the exponentials of that."""
-    if x.ndim == 0:
-        return x - x, np.exp(x - x)
+    if _is_alone(x, dim):
+        return x - x, np.ones_like(x)
     down = x - _top(x, dim)
     return down, np.sum(np.exp(down), axis=dim, keepdims=True)
 
@@ -53,8 +58,10 @@ def softmax(x: Array, *, dim: int) -> Array:
     return np.exp(down) / total
 
 
-@softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))")
+@softmax.vjp("x", "y * (g - repeat(sum(g * y, dim, True), x, dim, True))", kernel=ALWAYS)
 def _softmax_vjp(g: Array, y: Array, *, dim: int) -> Array:
+    if _is_alone(y, dim) and np.all(np.equal(y, 1)):
+        return g - g
     return y * (g - _along(g * y, dim))
 
 
@@ -73,7 +80,7 @@ def safe_softmax(x: Array, *, dim: int) -> Array:
     return e / np.where(np.equal(total, 0), 1, total)
 
 
-safe_softmax.vjp("x", softmax.gradients["x"].text)(_softmax_vjp)
+safe_softmax.vjp("x", softmax.gradients["x"].text, kernel=ALWAYS)(_softmax_vjp)
 
 
 @rule(
@@ -89,9 +96,11 @@ def log_softmax(x: Array, *, dim: int) -> Array:
     return down - np.log(total)
 
 
-log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")(
-    lambda g, y, *, dim: g - np.exp(y) * _along(g, dim)
-)
+@log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)", kernel=ALWAYS)
+def _(g: Array, y: Array, *, dim: int) -> Array:
+    if _is_alone(y, dim) and not np.any(y):
+        return g - g
+    return g - np.exp(y) * _along(g, dim)
 
 
 @rule(
@@ -102,7 +111,7 @@ log_softmax.vjp("x", "g - exp(y) * repeat(sum(g, dim, True), x, dim, True)")(
 )
 def logsumexp(x: Array, *, dim: Dim, keepdim: bool = False) -> Array:
     over = axes(dim, x.ndim)
-    top = _top(x, over)
+    top = _top(np.real(x), over)
     top = np.where(np.isfinite(top), top, 0)
     total = np.log(np.sum(np.exp(x - top), axis=over, keepdims=keepdim))
     return total + (top if keepdim else np.squeeze(top, over))

@@ -19,9 +19,9 @@ def _placed(g: Array, x: Array, dim: int, index: Array) -> Array:
     return filled(np.zeros_like(g, shape=x.shape), along(x, dim, index), g)
 
 
-def _refuse_0d(x: Array) -> None:
-    if not x.ndim:
-        raise NotImplementedError("a tensor without axes")
+def only(x: Array) -> Pair:
+    """Return the element of a tensor without axes, and its place."""
+    return x, np.zeros((), dtype=np.int64)
 
 
 # The largest and the smallest, over all elements or along axes.
@@ -57,7 +57,8 @@ def _enter_extremes(word: str, best: Any, index_of: Any, superlative: str) -> No
     def extreme(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
         if dim is None:
             return best(x)
-        _refuse_0d(x)
+        if not x.ndim:
+            return only(x)
         return best(x, axis=dim, keepdims=keepdim), index_of(x, axis=dim, keepdims=keepdim)
 
     @rule(
@@ -216,7 +217,8 @@ def sort(
     stable: bool | None = False,
     order: Array,
 ) -> Pair:
-    _refuse_0d(x)
+    if not x.ndim:
+        return only(x)
     values = _sorted(x, dim, descending)
     if not stable and _brings(x, order, values, dim):
         return values, order
@@ -241,7 +243,8 @@ def topk(
     sorted: bool = True,  # noqa: A002
     order: Array,
 ) -> Pair:
-    _refuse_0d(x)
+    if not x.ndim:
+        return only(x)
     values = _first(_sorted(x, dim, largest), dim, k)
     if not sorted and order.shape == values.shape:
         recorded = np.take_along_axis(x, np.clip(order, 0, max(0, x.shape[dim] - 1)), axis=dim)

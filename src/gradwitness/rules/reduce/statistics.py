@@ -1,4 +1,4 @@
-"""Statistics of several results, sums that leave NaN out, and elements chosen by their rank."""
+"""Statistics of several results, and sums that leave NaN out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from gradwitness.rules.reduce.sum_mean import Dim, axes, mean, spread, std, var
 from gradwitness.rules.registry import Array, Shaped, rule
-from gradwitness.rules.shape.indexing import along, filled
 
 
 @rule(
@@ -103,50 +102,3 @@ def _shared(g: Array, y: Array, x: Array, dim: int | None, keepdim: bool) -> Arr
     hit = np.equal(x, spread(y, x, dim, keepdim))
     count = np.sum(hit, axis=axes(dim, x.ndim), keepdims=True)
     return np.where(hit, spread(g, x, dim, keepdim), 0) / np.maximum(count, 1)
-
-
-def _ranked(x: Array, rank: int, dim: int, keepdim: bool) -> tuple[Array, Array]:
-    """Return the element of a rank along an axis, and its index."""
-    if not x.ndim:
-        raise NotImplementedError("a tensor without axes")
-    index = np.take(np.argsort(x, axis=dim), [rank], axis=dim)
-    element = np.take_along_axis(x, index, axis=dim)
-    if np.any(np.sum(np.equal(x, element), axis=dim) > 1) or np.any(np.isnan(x)):
-        raise NotImplementedError("a tie, or NaN, among what is ranked")
-    return (element, index) if keepdim else (np.squeeze(element, dim), np.squeeze(index, dim))
-
-
-def _to_ranked(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:
-    if dim is None:
-        return _shared(g, y, x, None, False)
-    of_y, place = (item if keepdim else np.expand_dims(item, dim) for item in (g[0], y[1]))
-    return filled(np.zeros_like(of_y, shape=x.shape), along(x, dim, place), of_y)
-
-
-@rule(
-    "aten.median",
-    "y = of_rank(x, None, dim, keepdim)",
-    meaning="gives the gradient to the median, the lower of two, along an axis to the one whose "
-    "index the forward pass returned, else in equal shares to all that tie",
-)
-def median(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Any:
-    if dim is not None:
-        return _ranked(x, (x.shape[dim] - 1) // 2 if x.ndim else 0, dim, keepdim)
-    if np.any(np.isnan(x)):
-        raise NotImplementedError("a median of NaN")
-    return np.take(np.sort(np.reshape(x, (x.size,)), axis=0), (x.size - 1) // 2)
-
-
-median.vjp("x", "to_rank(g, y, x, dim, keepdim)")(_to_ranked)
-
-
-@rule(
-    "aten.kthvalue",
-    "y = of_rank(x, k, dim, keepdim)",
-    meaning="gives the gradient to the k-th smallest, whose index the forward pass returned",
-)
-def kthvalue(x: Array, *, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Array, Array]:
-    return _ranked(x, k - 1, dim, keepdim)
-
-
-kthvalue.vjp("x", "to_rank(g, y, x, dim, keepdim)")(_to_ranked)

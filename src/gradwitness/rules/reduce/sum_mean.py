@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import converted
+from gradwitness.rules.kernel_ops import converted, is_complex
 from gradwitness.rules.registry import Array, rule
 
 Dim: TypeAlias = "int | tuple[int, ...] | None"
@@ -74,6 +74,13 @@ def _deviations(x: Array, dim: Dim, correction: Any) -> tuple[Array, Any]:
     return x - np.sum(x, axis=over, keepdims=True) / count, freedom
 
 
+def _square(gap: Array) -> Array:
+    """Return the squares, of complex numbers those of the moduli."""
+    if is_complex(gap):
+        return np.real(gap) * np.real(gap) + np.imag(gap) * np.imag(gap)
+    return gap * gap
+
+
 @rule(
     "aten.var",
     "y = variance(x, dim, correction, keepdim)",
@@ -82,7 +89,7 @@ def _deviations(x: Array, dim: Dim, correction: Any) -> tuple[Array, Any]:
 )
 def var(x: Array, *, dim: Dim = None, correction: Any = None, keepdim: bool = False) -> Array:
     gap, freedom = _deviations(x, dim, correction)
-    return np.sum(gap * gap, axis=axes(dim, x.ndim), keepdims=keepdim) / freedom
+    return np.sum(_square(gap), axis=axes(dim, x.ndim), keepdims=keepdim) / freedom
 
 
 @var.vjp("x", "repeat(g, x, dim, keepdim) * 2 * off_mean(x, dim) / freedom(x, dim, correction)")
@@ -99,7 +106,7 @@ def _(g: Array, x: Array, *, dim: Dim, correction: Any, keepdim: bool) -> Array:
 )
 def std(x: Array, *, dim: Dim = None, correction: Any = None, keepdim: bool = False) -> Array:
     gap, freedom = _deviations(x, dim, correction)
-    return np.sqrt(np.sum(gap * gap, axis=axes(dim, x.ndim), keepdims=keepdim) / freedom)
+    return np.sqrt(np.sum(_square(gap), axis=axes(dim, x.ndim), keepdims=keepdim) / freedom)
 
 
 @std.vjp("x", "repeat(g / y, x, dim, keepdim) * off_mean(x, dim) / freedom(x, dim, correction)")

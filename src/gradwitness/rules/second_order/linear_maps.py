@@ -17,7 +17,13 @@ from gradwitness.rules.layers.pooling import (
     avg_pool2d,
     max_pool2d_with_indices,
 )
-from gradwitness.rules.layers.resize_interpolated import upsample_bicubic2d, upsample_bilinear2d
+from gradwitness.rules.layers.resize_interpolated import (
+    upsample_bicubic2d,
+    upsample_bicubic2d_aa,
+    upsample_bilinear2d,
+    upsample_bilinear2d_aa,
+    upsample_lanczos2d_aa,
+)
 from gradwitness.rules.layers.resize_nearest import upsample_nearest2d, upsample_nearest_exact2d
 from gradwitness.rules.layers.windows import Numbers, Sizes, dimensions
 from gradwitness.rules.registry import Array, Rule, Shaped, rule
@@ -105,7 +111,13 @@ _twice(
     "upsample_trilinear3d",
     sizes="input_size",
 )
-_twice(upsample_bicubic2d, "interpolates the gradient as the operation did", sizes="input_size")
+for _cubic_or_smooth in (
+    upsample_bicubic2d,
+    upsample_bilinear2d_aa,
+    upsample_bicubic2d_aa,
+    upsample_lanczos2d_aa,
+):
+    _twice(_cubic_or_smooth, "interpolates the gradient as the operation did", sizes="input_size")
 
 
 def _read_at(g: Array, indices: Array, many: int) -> Array:

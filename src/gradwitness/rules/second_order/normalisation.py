@@ -16,7 +16,7 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
 from gradwitness.rules.layers.normalisation import batch_norm, layer_norm, per_channel
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import OUT_OF_ORDER, Array, rule
 from gradwitness.rules.second_order.convolution import added, arrived
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ _STATISTICS = "running_mean, running_var, train, eps"
     f"y = batch_norm_input(dy, x, w, {_STATISTICS}), batch_norm_weight(dy, x, {_STATISTICS}), "
     "sum_positions(dy)",
     meaning=_MEANING,
+    composite=OUT_OF_ORDER,
     apart="_c,_c,c,c,c,c,c->_c,c,c",
 )
 def batch_norm_backward(

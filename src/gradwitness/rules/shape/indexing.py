@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.kernel_ops import is_complex, paired
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
 
 # Indices of advanced indexing, by axis; None takes a whole axis.
 Indices: TypeAlias = "tuple[Array | None, ...]"
@@ -104,11 +104,14 @@ def _(
 
 
 def along(x: Array, dim: int, index: Array) -> Array:
-    """Return the places of x that an index along one axis names."""
-    if not x.ndim:
-        return np.zeros_like(index)
-    within = tuple(slice(None if k == dim % x.ndim else n) for k, n in enumerate(index.shape))
-    return np.take_along_axis(numbered(x)[within], index, axis=dim)
+    """Return the places of x that an index along one axis names; what has no axis has one of 1."""
+    if not index.size:
+        return index
+    numbers, listed = np.atleast_1d(numbered(x)), np.atleast_1d(index)
+    within = tuple(
+        slice(None if k == dim % numbers.ndim else n) for k, n in enumerate(listed.shape)
+    )
+    return np.reshape(np.take_along_axis(numbers[within], listed, axis=dim), index.shape)
 
 
 @rule(
@@ -130,11 +133,16 @@ def _is_number(src: Any) -> bool:
     return not getattr(src, "shape", ())
 
 
-def _used(src: Array, index: Array) -> Array:
+def _read(index: Array) -> tuple[slice, ...]:
+    """Return which part of a source an index reads."""
+    return tuple(slice(n) for n in index.shape or (1,))
+
+
+def used(src: Array, index: Array) -> Array:
     """Return the part of a source that an index reads; a number is read everywhere."""
     if _is_number(src):
         return src
-    return src[tuple(slice(n) for n in index.shape)]
+    return np.reshape(src[_read(index)], index.shape)
 
 
 def filled(x: Array, places: Array, src: Array) -> Array:
@@ -145,11 +153,11 @@ def filled(x: Array, places: Array, src: Array) -> Array:
     return np.reshape(out, x.shape)
 
 
-def _read_back(g: Array, places: Array, src: Array) -> Array:
-    """Return the gradient of what was written to places, or added there."""
-    if src.shape != places.shape:
-        raise NotImplementedError("a source of another shape than its index")
-    return flat(g)[places]
+def given_back(shares: Array, src: Shaped) -> Array:
+    """Return the gradient of a source from that of the part which was read: 0 for the rest."""
+    out = np.zeros_like(shares, shape=src.shape or (1,))
+    out[_read(shares)] = shares
+    return np.reshape(out, src.shape)
 
 
 @rule(
@@ -160,14 +168,14 @@ def _read_back(g: Array, places: Array, src: Array) -> Array:
 )
 def scatter(x: Array, index: Array, src: Array, *, dim: int) -> Array:
     places = along(x, dim, index)
-    return filled(x, places if _is_number(src) else once(places), _used(src, index))
+    return filled(x, places if _is_number(src) else once(places), used(src, index))
 
 
 scatter.vjp("x", "scatter(g, dim, index, 0)")(
     lambda g, x, index, *, dim: filled(g, along(x, dim, index), 0)
 )
 scatter.vjp("src", "gather(g, dim, index)")(
-    lambda g, x, index, src, *, dim: _read_back(g, once(along(x, dim, index)), src)
+    lambda g, x, index, src, *, dim: given_back(flat(g)[once(along(x, dim, index))], src)
 )
 
 
@@ -178,12 +186,12 @@ scatter.vjp("src", "gather(g, dim, index)")(
 )
 def scatter_add(x: Array, index: Array, src: Array, *, dim: int) -> Array:
     places = along(x, dim, index)
-    return plus(x, np.broadcast_to(_used(src, index), places.shape), places)
+    return plus(x, np.broadcast_to(used(src, index), places.shape), places)
 
 
 scatter_add.vjps(x="g")
 scatter_add.vjp("src", "gather(g, dim, index)")(
-    lambda g, x, index, src, *, dim: _read_back(g, along(x, dim, index), src)
+    lambda g, x, index, src, *, dim: given_back(flat(g)[along(x, dim, index)], src)
 )
 
 

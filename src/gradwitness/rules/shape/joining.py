@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import is_complex
 from gradwitness.rules.registry import Array, rule
 
 Size: TypeAlias = tuple[int, ...]
@@ -123,7 +124,8 @@ def _corners(tensors: Several) -> list[tuple[int, int]]:
 )
 def block_diag(tensors: Several) -> Array:
     sizes = _corners(tensors)
-    out = np.zeros_like(tensors[0], shape=tuple(sum(n) for n in zip(*sizes, strict=True)))
+    like = next(filter(is_complex, tensors), tensors[0])
+    out = np.zeros_like(like, shape=tuple(sum(n) for n in zip(*sizes, strict=True)))
     row = column = 0
     for x, (m, n) in zip(tensors, sizes, strict=True):
         out[row : row + m, column : column + n] = np.reshape(x, (m, n))

@@ -215,6 +215,20 @@ slice_.vjp("x", "place(g, x, dim, start, end, step)")(
 )
 
 
+@rule(
+    "aten.narrow_copy",
+    "y = slice(x, dim, start, start + n, 1)",
+    meaning="puts the gradient at the places that were sliced out, among zeros",
+)
+def narrow_copy(x: Array, n: int, *, dim: int, start: int) -> Array:
+    return x[_at(x, dim, slice(start, start + n))]
+
+
+narrow_copy.vjp("x", "place(g, x, dim, start, start + n, 1)")(
+    lambda g, x, n, *, dim, start: _placed(g, x, _at(x, dim, slice(start, start + n)))
+)
+
+
 def positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
     """Return the place in its memory of each element of a strided view."""
     places = np.full((), storage_offset or 0)

@@ -1,0 +1,125 @@
+"""What is left of declared approximations in the gradients that the program receives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
+from gradwitness.engine.backward import gradients
+from gradwitness.engine.binding import recorded
+from gradwitness.engine.replay import backward_pass
+from gradwitness.judging.accused import Along
+from gradwitness.judging.compare import unjudged
+from gradwitness.judging.finding import Finding, Step
+from gradwitness.judging.graph_queries import ancestors
+from gradwitness.judging.records import largest
+from gradwitness.judging.unfelt import Trusting, error_of
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.replay import Instead
+    from gradwitness.judging.finding import Row
+    from gradwitness.tape import Tape
+
+_WITHIN = "agrees within the declared approximation of {names}: {off}"
+_BEYOND = (
+    "the declared approximation of {names} has grown to {off:.2g} of the largest number here, "
+    "beyond the {limit:.2g} that was declared"
+)
+
+
+def with_approximations(
+    tape: Tape, findings: Sequence[Finding], rows: Sequence[Row], trusted: Collection[int | None]
+) -> tuple[list[Row], list[Finding]]:
+    """Return rows that tell which error of a declared approximation reached them, and the doubts.
+
+    Each step is within its tolerance. A later step may still make more of its error than was
+    declared: such a row is in doubt.
+    """
+    result, doubts = list(rows), []
+    used = [f for f in findings if f.comparison.tolerance and f.verdict is Verdict.AGREES]
+    for sweep in {f.sweep for f in used if f.sweep is not None}:
+        of_pass = [f for f in used if f.sweep == sweep]
+        # Along a Lie group, an error is no difference of numbers.
+        is_plain = not any(isinstance(f, Along) for f in of_pass)
+        changes = _changes(tape, sweep, of_pass, trusted) if is_plain else None
+        for index, row in enumerate(result):
+            if row.sweep == sweep and row.verdict is Verdict.AGREES:
+                told = _told(tape, row, of_pass, changes)
+                if told.verdict is Verdict.INCONCLUSIVE:
+                    title = f"the gradient of {row.name}"
+                    doubt = Finding(Step.ACCUMULATE, title, unjudged(told.reason), sweep=sweep)
+                    doubts.append(doubt)
+                result[index] = told
+    return result, doubts
+
+
+def _told(
+    tape: Tape, row: Row, findings: Sequence[Finding], changes: dict[tuple[int, int], Any] | None
+) -> Row:
+    before = ancestors(tape, {row.node})
+    on_its_way = [f for f in findings if f.node in before]
+    if not on_its_way:
+        return row
+    nodes = (tape.nodes[f.node or 0].name.removesuffix("Backward") for f in on_its_way)
+    names = listed(list(dict.fromkeys(nodes)))
+    try:
+        size = 0.0 if row.value is None else largest(recorded(tape)(row.value))
+    except Unjudgeable:
+        size = 0.0
+    if changes is None or not size:
+        unknown = "how far it has grown on its way is not known"
+        return replace(row, reason=_WITHIN.format(names=names, off=unknown))
+    change = changes.get((row.node, row.input_nr))
+    off = 0.0 if change is None else largest(change) / size
+    # To first order, errors add up.
+    limit = sum(f.comparison.tolerance for f in on_its_way)
+    if off > limit:
+        beyond = _BEYOND.format(names=names, off=off, limit=limit)
+        return replace(row, verdict=Verdict.INCONCLUSIVE, reason=beyond, inherited=True, apart=None)
+    return replace(
+        row, reason=_WITHIN.format(names=names, off=f"to {off:.2g} of the largest number")
+    )
+
+
+def _changes(
+    tape: Tape, sweep: int, findings: Sequence[Finding], trusted: Collection[int | None]
+) -> dict[tuple[int, int], Any] | None:
+    """Return by how much approximations have changed what arrives anywhere; None if not known."""
+    errors: dict[int, dict[int, NDArray[Any]]] = {}
+    try:
+        for f in findings:
+            if f.node is not None:
+                error, _ = error_of(tape, sweep, tape.nodes[f.node], f.tensor_nr)
+                errors.setdefault(f.node, {})[f.tensor_nr] = error
+        instead = {number: _sending(tape, number, own) for number, own in errors.items()}
+        arriving, unknown = backward_pass(tape, sweep, {}, instead, Trusting(trusted))
+    except Unjudgeable:
+        return None
+    return None if unknown else arriving
+
+
+def _sending(tape: Tape, number: int, own: dict[int, NDArray[Any]]) -> Instead:
+    """Return how a node passes a change on, and adds its own."""
+    node, lookup = tape.nodes[number], recorded(tape)
+
+    def sent(incoming: list[Any]) -> list[Any]:
+        passed: Sequence[Any] = [None] * len(node.edges)
+        if any(change is not None for change in incoming):
+            passed = gradients(tape, node, incoming, lookup, None)
+        return [
+            own.get(k, 0.0) + (0.0 if p is None else np.asarray(p))
+            if k in own or p is not None
+            else None
+            for k, p in enumerate(passed)
+        ]
+
+    return sent

@@ -1,0 +1,122 @@
+"""Doubts are magnitudes: one that cannot move a gradient is none, another is told with its size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradwitness as gw
+from gradwitness.judging.comparison import COARSE
+from gradwitness.judging.doubts import FAINT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+A, D, I = gw.Verdict.AGREES, gw.Verdict.DISAGREES, gw.Verdict.INCONCLUSIVE  # noqa: E741
+STEPS = 140
+
+
+def recurrent(spoil: Callable[[int, Any], Any] = lambda _, h: h) -> tuple[gw.Witness, nn.RNNCell]:
+    torch.manual_seed(0)
+    cell, h, xs = nn.RNNCell(4, 8), torch.zeros(2, 8), torch.randn(STEPS, 2, 4)
+    with gw.watch(cell) as witness:
+        for step in range(STEPS):
+            h = spoil(step, cell(xs[step], h))
+        torch.autograd.backward(h.square().sum())
+    return witness, cell
+
+
+def norms_by_hand(cell: nn.RNNCell) -> list[float]:
+    """Return the norms of dL/dh, backwards in time: from 2 h on, times 1 - h^2 and the weight."""
+    torch.manual_seed(0)
+    nn.RNNCell(4, 8), torch.zeros(2, 8)
+    xs = torch.randn(STEPS, 2, 4).double().numpy()
+    u, w = (p.detach().double().numpy() for p in (cell.weight_ih, cell.weight_hh))
+    b = (cell.bias_ih + cell.bias_hh).detach().double().numpy()
+    h = np.zeros((2, 8))
+    hs = [h := np.tanh(x @ u.T + h @ w.T + b) for x in xs]
+    g, norms = 2 * hs[-1], []
+    for state in reversed(hs):
+        norms.append(float(np.linalg.norm(g)))
+        g = (g * (1 - state * state)) @ w
+    return norms
+
+
+def test_what_has_vanished_leaves_no_gradient_in_doubt() -> None:
+    witness, cell = recurrent()
+    assert witness.verdict is A
+    assert {row.name: row.verdict for row in witness.report.rows} == dict.fromkeys(
+        ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), A
+    )
+    faint = [f for f in witness.report.findings if f.comparison.reason == FAINT]
+    assert len(faint) > 50
+    (note,) = witness.report.notes
+    assert note.kind == "vanishing gradient"
+    norms = norms_by_hand(cell)
+    seen = max(k for k, norm in enumerate(norms) if norm > 2.0**-24 * norms[0]) + 1
+    assert f"more than {seen} of the {STEPS} steps back" in note.text
+    share, steps = note.text.removeprefix("the gradient vanishes: ").split(" of its norm is left ")
+    left = int(steps.split()[1])
+    # Where float32 ends, subnormal numbers have few digits.
+    assert float(share) == pytest.approx(norms[left] / norms[0], rel=1)
+
+
+class Added(torch.autograd.Function):
+    """A factor, whose backward adds an error."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Any, error: float) -> Any:
+        ctx.error = error
+        return h * 0.7
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] * 0.7 + ctx.error, None
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(1e-39, A), (1e-30, D)])
+def test_an_error_among_vanished_gradients_is_found_where_it_counts(
+    error: float, verdict: gw.Verdict
+) -> None:
+    """What hides below the smallest float32 number moves no gradient by what its row detects."""
+    apply: Any = Added.apply
+
+    def spoil(step: int, h: Any) -> Any:
+        return apply(h, error) if step == STEPS - 100 else h
+
+    witness, _ = recurrent(spoil)
+    assert witness.verdict is verdict
+    assert all(0 < row.doubt < 1e-7 for row in witness.report.rows)
+
+
+def in_a_branch(other: float) -> gw.Witness:
+    """Use a number 64 times in bfloat16, and once more in float32 with another factor.
+
+    Adding 64 gradients in bfloat16, in any order, may be off by 63 u: a quarter of their sum.
+    """
+    v = torch.tensor([1.0], requires_grad=True)
+    with gw.watch(names={"v": v}) as witness:
+        w = v.to(torch.bfloat16)
+        used = torch.stack([w * factor for factor in range(1, 65)]).float()
+        torch.autograd.backward(used.sum() + other * v.sum())
+    return witness
+
+
+@pytest.mark.parametrize(("other", "verdict"), [(0.0, I), (1e5, A)])
+def test_a_doubt_about_a_small_part_is_counted_in_what_the_whole_detects(
+    other: float, verdict: gw.Verdict
+) -> None:
+    witness = in_a_branch(other)
+    (row,) = witness.report.rows
+    assert (row.verdict, witness.verdict) == (verdict, verdict)
+    reasons = {f.comparison.reason for f in witness.report.findings}
+    assert (COARSE in reasons, FAINT in reasons) == (verdict is I, verdict is A)
+    # 1 + ... + 64 = 2080, and twice the bound of 63 additions counts.
+    doubt = 2 * (63 / 256) / (1 - 63 / 256) * 2080 / (2080 + other)
+    assert row.doubt == pytest.approx(doubt, rel=0.1)
+    if verdict is A:
+        assert row.comparison.detects_relative == pytest.approx(doubt, rel=0.1)

@@ -1,0 +1,125 @@
+"""Where torch itself is wrong, or chooses otherwise than its documentation says: right numbers."""
+
+from __future__ import annotations
+
+import cmath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import gradwitness as gw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradwitness.judging.finding import Finding
+
+
+def judged(run: Callable[[], Any], **leaves: torch.Tensor) -> gw.Report:
+    with gw.watch(names=leaves) as witness:
+        torch.autograd.backward(run())
+    return witness.report
+
+
+def only_fault(report: gw.Report) -> Finding:
+    assert report.verdict is gw.Verdict.DISAGREES
+    (found,) = report.wrong
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce:UserWarning")
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("reduce", [torch.scatter_reduce, torch.index_reduce])
+def test_an_element_left_out_takes_half_of_the_gradient_where_it_equals_the_result(
+    reduce: Any, sign: float
+) -> None:
+    # y_0 is the larger of 3 and 1/2 whatever x_0 is: the source 3 gets all of its gradient, 10.
+    x = (sign * torch.tensor([3.0, 1.0, 2.0])).requires_grad_()
+    source = (sign * torch.tensor([3.0, 0.5, 2.5])).requires_grad_()
+    index, weights = torch.tensor([0, 0, 1]), torch.tensor([10.0, 20.0, 30.0])
+    kind = "amax" if sign > 0 else "amin"
+
+    def run(place: Any = x) -> Any:
+        return (reduce(place, 0, index, source, kind, include_self=False) * weights).sum()
+
+    found = only_fault(judged(run, x=x, source=source))
+    assert found.title.endswith("gradient of src")
+    assert found.comparison.index == (0,)
+    assert (found.comparison.recorded, found.comparison.expected) == (5, 10)
+    # With another number in its place, torch has it: 10 more than the 5 from before.
+    report = judged(lambda: run(torch.zeros(3)), source=source)
+    assert report.verdict is gw.Verdict.AGREES
+    assert source.grad is not None
+    assert source.grad.tolist() == [15, 0, 40]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.low_precision
+def test_the_exponential_of_a_matrix_has_no_digit_right_in_16_bits(dtype: torch.dtype) -> None:
+    # exp of [[0, 1], [0, 0]] is I + A: no other power is there.
+    A = torch.tensor([[0.0, 1.0], [0.0, 0.0]], dtype=dtype, requires_grad=True)
+    report = judged(lambda: torch.linalg.matrix_exp(A).float().sum(), A=A)
+    first = report.first_wrong
+    assert first is not None
+    assert first.title.startswith("aten.linalg_matrix_exp")
+    found = first.comparison
+    assert found.index is not None
+    assert found.expected == [[1, 1], [0, 1]][found.index[0]][found.index[1]]
+    assert not abs(found.recorded - 1) < 0.1
+    single = A.detach().float().requires_grad_()
+    right = judged(lambda: torch.linalg.matrix_exp(single).sum(), A=single)
+    assert right.verdict is gw.Verdict.AGREES
+
+
+@pytest.mark.parametrize(("dtype", "x"), [(torch.float32, -100.0), (torch.float64, -800.0)])
+def test_soft_margin_loss_overflows_where_it_is_nearly_linear(dtype: torch.dtype, x: float) -> None:
+    # log(1 + e^100) is 100 + e^-100, with the slope -1 / (1 + e^-100).
+    leaf = torch.tensor([x], dtype=dtype, requires_grad=True)
+    one = torch.ones(1, dtype=dtype)
+    found = only_fault(judged(lambda: F.soft_margin_loss(leaf, one), x=leaf))
+    assert found.title.startswith("aten.soft_margin_loss")
+    assert (found.comparison.recorded, found.comparison.expected) == (float("inf"), -x)
+    assert leaf.grad is not None
+    assert torch.isnan(leaf.grad).all()
+    # The same loss by another function.
+    other = leaf.detach().requires_grad_()
+    report = judged(lambda: F.softplus(-other * one).mean(), x=other)
+    assert report.verdict is gw.Verdict.AGREES
+    assert other.grad is not None
+    assert other.grad.tolist() == [-1]
+
+
+def test_sigmoid_of_a_complex_number_overflows_where_it_is_nearly_0() -> None:
+    # 1 / (1 + e^-z) is e^z to all digits there.
+    z = torch.tensor([-85 - 1j, -90 + 1j], requires_grad=True)
+    report = judged(lambda: torch.sigmoid(z).abs().sum(), z=z)
+    first = report.first_wrong
+    assert first is not None
+    assert first.title.startswith("aten.sigmoid")
+    assert first.comparison.index == (1,)
+    assert np.isnan(first.comparison.recorded)
+    assert first.comparison.expected == pytest.approx(cmath.exp(-90 + 1j), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("function", "at_the_edges"),
+    [
+        # Torch's notes on autograd promise the subgradient of smallest norm at a kink: 0, as relu
+        # and hardtanh have it. clamp's is 1, by torch's own choice, and so is the rule's.
+        (lambda x: x.clamp(-1, 1), [1, 1]),
+        (lambda x: x.clamp_min(-1).clamp_max(1), [1, 1]),
+        (F.hardtanh, [0, 0]),
+        (F.relu6, [None, 0]),
+    ],
+)
+def test_gradient_at_the_edges_of_clamp(function: Any, at_the_edges: list[float | None]) -> None:
+    x = torch.tensor([-1.0, 1.0, 0.5, 6.0], requires_grad=True)
+    report = judged(lambda: function(x).sum(), x=x)
+    assert report.verdict is gw.Verdict.AGREES
+    assert x.grad is not None
+    found = x.grad[:2].tolist() if at_the_edges[0] is not None else [None, x.grad[3].item()]
+    assert found == at_the_edges
+    assert x.grad[2] == 1
