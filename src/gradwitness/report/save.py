@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     # What files are made of, by the names that the table has for it; made when it is needed.
     Materials = Mapping[str, Callable[[], Any]]
 
-TEXTS = ("parts", "record")
+TEXTS = ("parts", "record", "page")
 PICTURE = ("picture",)
 
 
@@ -66,6 +66,12 @@ def _typeset(path: Path, picture: Any) -> None:
     )
 
 
+def _page(path: Path, subject: Any) -> None:
+    from gradwitness.report.page.page import write_page
+
+    write_atomically(path, write_page(subject))
+
+
 def _tape(path: Path, tape: Any) -> None:
     from gradwitness.files.tape_file import save_tape
 
@@ -75,6 +81,7 @@ def _tape(path: Path, tape: Any) -> None:
 FORMS = {
     ".txt": Form("parts", _text, everyday=True),
     ".json": Form("record", _json, everyday=True),
+    ".html": Form("page", _page),
     ".svg": Form("picture", _svg, everyday=True),
     ".dot": Form("picture", _dot),
     ".pdf": Form("picture", _typeset),
@@ -113,8 +120,9 @@ def save(path: Path, materials: Materials) -> None:
     form.write(path, materials[form.of]())
 
 
-def materials_of(tape: Tape, report: Report) -> Materials:
-    """Return what files about a judged tape are made of."""
+def materials_of(tape: Tape, report: Report, *, redact: bool = False) -> Materials:
+    """Return what files about a judged tape are made of; only a page can be redacted."""
+    from gradwitness.report.page.subject import Subject
     from gradwitness.report.picture.graph import draw
     from gradwitness.report.picture.view import view
     from gradwitness.report.record import report_record
@@ -124,11 +132,14 @@ def materials_of(tape: Tape, report: Report) -> Materials:
     return {
         "parts": lambda: [summary(report, tape)],
         "record": lambda: report_record(report),
+        "page": lambda: Subject(tape, report, report.verdict, is_redacted=redact),
         "picture": lambda: view(draw(tape, report, title=title)),
         "tape": lambda: tape,
     }
 
 
-def save_report(path: Path, tape: Tape, report: Report) -> None:
-    """Write a judged tape as text, JSON, a picture, or the tape itself; see `save`."""
-    save(path, materials_of(tape, report))
+def save_report(path: Path, tape: Tape, report: Report, *, redact: bool = False) -> None:
+    """Write a judged tape as text, JSON, a page, a picture, or the tape itself; see `save`."""
+    if redact:
+        require_ending(path, "page")
+    save(path, materials_of(tape, report, redact=redact))

@@ -16,6 +16,8 @@ from gradwitness.files.atomic import make_folder, write_atomically
 from gradwitness.files.dat import format_dat
 from gradwitness.judging.numbers import short
 from gradwitness.report.console import as_text
+from gradwitness.report.page.page import write_page
+from gradwitness.report.page.subject import Subject
 from gradwitness.report.picture.dot import write_dot
 from gradwitness.report.picture.graph import draw
 from gradwitness.report.picture.svg import write_pages, write_svg
@@ -87,6 +89,7 @@ def write_folder(folder: Path, outcome: Outcome) -> list[Path]:
         ),
         "comparison.json": dumps(outcome_record(outcome)),
         "report.txt": as_text(full(outcome)),
+        "report.html": write_page(_subject(outcome)),
         "graph.svg": svg,
         "graph.dot": write_dot(picture),
         "weights.npz": _npz(outcome.weights),
@@ -98,6 +101,17 @@ def write_folder(folder: Path, outcome: Outcome) -> list[Path]:
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]
+
+
+def _subject(outcome: Outcome) -> Subject:
+    return Subject(
+        outcome.tape,
+        outcome.report,
+        outcome.verdict,
+        command=outcome.config.command(),
+        seed=str(outcome.config.seed),
+        sections=(("The experiment", as_text(overview(outcome))),),
+    )
 
 
 def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:
