@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import RuleFailure, Unjudgeable
-from gradwitness.engine.backward import connects, gradients, handed_out, unseen_in
+from gradwitness.engine.backward import gradients
+from gradwitness.engine.custom_forwards import connects, handed_out, unseen_in
 from gradwitness.engine.floats import SHORT, Arithmetic, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
 from gradwitness.judging.approximations import within

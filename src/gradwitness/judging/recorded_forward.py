@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import edge_value, reaching
+from gradwitness.engine.custom_forwards import edge_value, reaching
 from gradwitness.engine.floats import SHORT, is_float
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import edge_value, unseen_in
+from gradwitness.engine.custom_forwards import edge_value, unseen_in
 from gradwitness.engine.floats import is_inexact
 from gradwitness.judging.compare import unjudged
 from gradwitness.judging.finding import Finding, Row, Step
