@@ -206,7 +206,9 @@ def test_a_program_that_leaves_when_it_is_read(program: Path) -> None:
 def test_an_unknown_ending(program: Path) -> None:
     result = cli("check", f"{program}:right", "--save", "made.gif")
     assert result.code == 2
-    assert "made.gif: unsupported extension '.gif'; use .txt, .json, .svg, .dot" in result.err
+    assert (
+        "made.gif: unsupported extension '.gif'; use .txt, .json, .html, .svg, .dot" in result.err
+    )
 
 
 @pytest.mark.parametrize("ending", ["svg", "dot", "pdf", "png"])

@@ -16,7 +16,8 @@ import gradwitness
 from gradwitness._ending import exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
-from gradwitness.report.save import PICTURE, TEXTS, endings, materials_of, require_ending
+from gradwitness.graph_command import graph
+from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
 from gradwitness.verdict import worst
 
@@ -145,9 +146,16 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="a custom function that may run again to measure its slopes; repeatable",
+            help="a custom function, or the step itself, that may run again to measure its slopes; "
+            "repeatable",
         ),
     ] = None,
+    show_page: Annotated[
+        bool, typer.Option("--open", help="show the report as a page in the browser")
+    ] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="leave source lines and values out of the page")
+    ] = False,
     github: Annotated[
         bool, typer.Option("--github", help="also annotate wrong steps in a GitHub workflow")
     ] = False,
@@ -160,6 +168,7 @@ def check(
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.claims import judge_claims, positive
+    from gradwitness.api.pages import page_of, show
     from gradwitness.api.targets import probes_of, run_target
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
@@ -171,7 +180,7 @@ def check(
     from gradwitness.report.tables.probes import probe_record, probes
     from gradwitness.report.tables.terminal import summary
 
-    files = _files(save)
+    files = _files(save, *(("page",) if redact else ()))
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     digits = positive(digits)
@@ -182,9 +191,11 @@ def check(
     tape, report = run.tape, replace(run.report.judging(judge), digits=digits)
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
-    claimed = None if claimed is None else claimed.requiring(digits)
+    claimed = claimed and claimed.requiring(digits)
     derivation = None if explain is None else _derivation(tape, report, explain)
-    _save(files, dict(materials_of(tape, report)) | dict(claimed.materials() if claimed else ()))
+    page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
+    materials = {**materials_of(tape, report), **(claimed.materials() if claimed else {})}
+    _save(files, {**materials, "page": lambda: page})
     if json:
         added = {} if probed is None else {"probe": probe_record(probed)}
         record = report_record(report) if claimed is None else claimed.record()
@@ -194,6 +205,8 @@ def check(
         parts += [probes(probed)] if probed else []
         parts += [] if claimed is None else [claims_table(claimed.runs)]
         _show(derivation, *parts)
+    if show_page:
+        typer.echo(show(page, files), err=json)
     if github:
         # GitHub reads both streams, and JSON must stay alone in its own.
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
@@ -256,45 +269,18 @@ def grade(
     from gradwitness.api.targets import judged
     from gradwitness.grading.marks import grade as graded
     from gradwitness.grading.task import read_task
-    from gradwitness.report.tables.marks import marks_record, marks_table
+    from gradwitness.report.tables.marks import marks_materials
 
     files = _files(save, *TEXTS)
     exercise = read_task(task)
     marks = graded(exercise, submission, *judged(exercise.target, keep=None))
-    record = marks_record(marks, answers=answers)
-    table = marks_table(marks, answers=answers)
-    _save(files, {"parts": lambda: [table], "record": lambda: record})
-    _print(json, lambda: record, lambda: [table])
+    materials = marks_materials(marks, answers=answers)
+    _save(files, materials)
+    _print(json, materials["record"], materials["parts"])
     raise typer.Exit(marks.verdict.exit_code)
 
 
-@app.command()
-def graph(
-    target: Annotated[
-        str | None, typer.Argument(help="train.py:step or a recording [default: a preset]")
-    ] = None,
-    preset: Preset = "conv",
-    out: Annotated[Path, typer.Option("--out", "-o", help=endings(*PICTURE))] = Path("graph.svg"),
-) -> None:
-    """Draw the labelled autograd graph."""
-    from gradwitness import experiment
-    from gradwitness.api.targets import judged
-    from gradwitness.report.console import console
-    from gradwitness.report.picture.graph import draw
-
-    file = require_ending(out, *PICTURE)
-    if target is None:
-        outcome = experiment.run(experiment.preset(preset))
-        tape, report = outcome.tape, outcome.report
-        title, subtitle = f"Autograd graph of the {preset} preset", outcome.config.describe()
-    else:
-        tape, report = judged(target)
-        title, subtitle = f"Autograd graph of {Path(target).name}", ""
-    save_file(file, {"picture": lambda: draw(tape, report, title=title, subtitle=subtitle)})
-    console().print(
-        f"{len(tape.nodes)} nodes, {report.verdict.value}: {one_line(str(out))}", soft_wrap=True
-    )
-    raise typer.Exit(report.verdict.exit_code)
+app.command()(graph)
 
 
 @app.command()

@@ -411,3 +411,44 @@ def test_passes_within_another_do_not_read_every_gradient(monkeypatch: pytest.Mo
 
     # Linear in the number of parameters.
     assert count(12) - count(8) == count(8) - count(4)
+
+
+class AddsItself(torch.autograd.Function):
+    """A product that sends its weight nothing, but adds to its ``.grad``, as fused kernels do."""
+
+    adds = True
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, w: Any) -> Any:
+        ctx.save_for_backward(x)
+        ctx.w = w
+        return x @ w.T
+
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Any) -> Any:
+        ((x,), (g,)) = ctx.saved_tensors, grads
+        if cls.adds:
+            ctx.w.grad += g.T @ x
+        return g @ ctx.w.detach(), None
+
+
+class ForgetsIt(AddsItself):
+    adds = False
+
+
+@pytest.mark.parametrize(
+    ("function", "verdict"),
+    [(AddsItself, gw.Verdict.INCONCLUSIVE), (ForgetsIt, gw.Verdict.DISAGREES)],
+)
+def test_a_function_that_sends_nothing_may_add_to_grad_itself(function: Any, verdict: Any) -> None:
+    x, w = data(), torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    w.grad = torch.zeros(2, 3)
+    with gw.watch(names={"w": w}) as witness:
+        y = apply(function, x, w)
+        y.square().sum().backward()
+    # d(sum y^2)/dw = 2 y^T x, where y = x w^T.
+    right = torch.allclose(w.grad, 2 * (x @ w.detach().T).T @ x)
+    assert right is (function is AddsItself)
+    assert witness.verdict is verdict
+    sent_nothing = [reason for reason in reasons(witness) if "it sent no gradient" in reason]
+    assert bool(sent_nothing) is right

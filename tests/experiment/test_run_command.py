@@ -24,6 +24,7 @@ FILES = {
     "my_autograd.dat",
     "comparison.json",
     "report.txt",
+    "report.html",
     "graph.svg",
     "graph.dot",
     "graph.pdf",

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 def test_every_ending(tmp_path: Path) -> None:
     given = tape("d3")
     report = gw.judge(given)
-    for ending in ("txt", "json", "npz", "svg", "dot", "pdf", "png"):
+    for ending in ("txt", "json", "html", "npz", "svg", "dot", "pdf", "png"):
         save_report(tmp_path / f"a.{ending}", given, report)
     assert (tmp_path / "a.txt").read_text() == as_text(summary(report, given))
     assert json.loads((tmp_path / "a.json").read_text())["verdict"] == "DISAGREES"
     assert gw.judge(gw.load_tape(tmp_path / "a.npz")).verdict is gw.Verdict.DISAGREES
+    assert (tmp_path / "a.html").read_text().startswith("<!DOCTYPE html>")
     assert "MulBackward0 #3" in (tmp_path / "a.svg").read_text()
     assert (tmp_path / "a.dot").read_text().startswith("digraph")
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
@@ -46,7 +47,8 @@ def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
     report = gw.judge(given)
     with pytest.raises(
         gw.InputError,
-        match=r"unsupported extension '.*'; use \.txt, \.json, \.svg, \.dot, \.pdf, \.png, \.npz$",
+        match=r"unsupported extension '.*'; use \.txt, \.json, \.html, \.svg, \.dot, \.pdf, \.png, "
+        r"\.npz$",
     ):
         save_report(tmp_path / name, given, report)
     with pytest.raises(
@@ -59,20 +61,22 @@ def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
 def test_what_a_file_is_made_of_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(gw.InputError, match=r"unsupported extension '\.svg'; use \.txt, \.json$"):
         save(tmp_path / "a.svg", {"parts": list, "record": dict})
-    with pytest.raises(gw.InputError, match=r"unsupported extension '\.npz'; use \.txt, \.json$"):
+    with pytest.raises(
+        gw.InputError, match=r"unsupported extension '\.npz'; use \.txt, \.json, \.html$"
+    ):
         require_ending(tmp_path / "a.npz", *TEXTS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_kind_of_file_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        FORMS, ".html", Form("record", lambda path, record: path.write_text(record["verdict"]))
+        FORMS, ".htm", Form("record", lambda path, record: path.write_text(record["verdict"]))
     )
     given = tape("d3")
-    save_report(tmp_path / "a.html", given, gw.judge(given))
-    assert (tmp_path / "a.html").read_text() == "DISAGREES"
-    assert endings().endswith(", .html")
-    assert endings(*TEXTS) == ".txt, .json, .html"
+    save_report(tmp_path / "a.htm", given, gw.judge(given))
+    assert (tmp_path / "a.htm").read_text() == "DISAGREES"
+    assert endings().endswith(", .htm")
+    assert endings(*TEXTS) == ".txt, .json, .html, .htm"
     assert endings(*PICTURE) == ".svg, .dot, .pdf, .png"
 
 

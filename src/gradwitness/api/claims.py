@@ -12,6 +12,7 @@ from gradwitness.judging.claimed.between_sources import compare_runs
 from gradwitness.judging.claimed.references import Judged
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import claim_faults, faults_of
+from gradwitness.report.page.subject import Subject, Texts
 from gradwitness.report.save import save
 from gradwitness.report.tables.claims import claims as claims_table
 from gradwitness.report.tables.claims import claims_record
@@ -130,7 +131,7 @@ class ClaimCheck:
         Parameters
         ----------
         path : str or path-like
-            ``.txt`` for what the terminal shows, ``.json`` for every figure.
+            ``.txt`` for what the terminal shows, ``.json`` for every figure, ``.html`` for a page.
 
         Raises
         ------
@@ -141,7 +142,13 @@ class ClaimCheck:
 
     def materials(self) -> Materials:
         """Return what files about it are made of, see `gradwitness.report.save`."""
-        return {"parts": self.parts, "record": self.record}
+        return {"parts": self.parts, "record": self.record, "page": self._page}
+
+    def _page(self) -> Subject | Texts:
+        sections = (("Claims", as_text(claims_table(self.runs))),)
+        if self.report is None or self.tape is None:
+            return Texts(self.verdict, sections)
+        return Subject(self.tape, self.report, self.verdict, sections=sections)
 
 
 def positive(digits: float | None) -> float | None:

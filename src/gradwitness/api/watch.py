@@ -236,21 +236,24 @@ class Witness:
         """
         return judge_claims(self.tape, self.report, claims, sweep=sweep, dtype=dtype)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], *, redact: bool = False) -> None:
         """Write the report, the graph or the recording; the extension decides which.
 
         Parameters
         ----------
         path : str or path-like
-            ``.txt`` for the table, ``.json`` for every figure, ``.svg``, ``.dot``, ``.pdf`` or
-            ``.png`` for the labelled graph, ``.npz`` for the recording.
+            ``.txt`` for the table, ``.json`` for every figure, ``.html`` for a page of all of it,
+            ``.svg``, ``.dot``, ``.pdf`` or ``.png`` for the labelled graph, ``.npz`` for the
+            recording.
+        redact : bool, optional
+            Leave source lines and values out of the page.
 
         Raises
         ------
         InputError
             If the extension is not supported, or the file cannot be written.
         """
-        save_report(Path(path), self.tape, self.report)
+        save_report(Path(path), self.tape, self.report, redact=redact)
 
 
 def _kind(item: object) -> str:

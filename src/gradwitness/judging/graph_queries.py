@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import bind, over_complex
+from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 
 if TYPE_CHECKING:
@@ -60,3 +61,14 @@ def declared_as(tape: Tape, node: Node, functions: Functions | None) -> type | s
         return function
     ops = [tape.calls[number].base_op for number in node.inner]
     return ops[0].replace(".", "::") if len(ops) == 1 else node.name
+
+
+def same_operand(tape: Tape, node: Node, input_nr: int) -> list[int]:
+    """Return the inputs of a node that take the same tensor as a given one, itself included."""
+    try:
+        values = [edge_value(tape, edge) for edge in node.edges]
+    except Unjudgeable:
+        return [input_nr]
+    if values[input_nr] is None:
+        return [input_nr]
+    return [k for k, value in enumerate(values) if value == values[input_nr]]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from gradwitness._printable import listed
 from gradwitness.judging.compare import unjudged
 from gradwitness.judging.finding import Finding, Row, Step
-from gradwitness.tape import Source
+from gradwitness.judging.graph_queries import ancestors
+from gradwitness.tape import Kind, Source
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.compare import Comparison
     from gradwitness.tape import Tape, Unseen
+
+_ADDS = (
+    "it sent no gradient, but the .grad behind it was changed outside of what was recorded: it may "
+    "have added to that itself"
+)
 
 
 def _of_grads(tape: Tape) -> list[Unseen]:
@@ -31,11 +37,13 @@ def _of_grads(tape: Tape) -> list[Unseen]:
 def with_doubts(tape: Tape, findings: Iterable[Finding]) -> list[Finding]:
     """Return findings with the doubts about each ``.grad`` that changed unseen.
 
-    What such a ``.grad`` held after an accumulation refutes nothing.
+    What such a ``.grad`` held after an accumulation refutes nothing. A custom function that sends
+    nothing there may add to the ``.grad`` itself.
     """
     unseen = _of_grads(tape)
+    changed = ancestors(tape, {u.node for u in unseen if u.node is not None})
     kept = [
-        f
+        replace(f, comparison=unjudged(_ADDS)) if _may_add(tape, f, changed) else f
         for f in findings
         if f.step is not Step.ACCUMULATE
         or f.verdict is not Verdict.DISAGREES
@@ -53,6 +61,19 @@ def with_doubts(tape: Tape, findings: Iterable[Finding]) -> list[Finding]:
         for u in unseen
     ]
     return kept + doubts
+
+
+def _may_add(tape: Tape, finding: Finding, changed: set[int]) -> bool:
+    """Whether a custom function is refuted that sent nothing to one of some nodes."""
+    wrong = finding.verdict is Verdict.DISAGREES and finding.step is Step.BACKWARD
+    if not wrong or finding.node is None or finding.sweep is None:
+        return False
+    node = tape.nodes[finding.node]
+    edge = node.edges[finding.tensor_nr] if node.kind == Kind.CUSTOM else None
+    if edge is None or edge.node not in changed:
+        return False
+    run = next(run for run in tape.sweeps[finding.sweep].node_runs if run.node == node.id)
+    return {*run.outgoing[finding.tensor_nr :][:1]} <= {None}
 
 
 def doubted(tape: Tape, rows: Sequence[Row]) -> list[Row]:

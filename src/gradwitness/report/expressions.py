@@ -126,6 +126,9 @@ class _Writer:
     def _binary(self, left: _Written, op: ast.operator, right: _Written) -> _Written:
         if isinstance(left.value, (int, float)) and isinstance(right.value, (int, float)):
             return _number(left.value, op, right.value)
+        if isinstance(op, ast.Add) and right.text == "None":
+            # An optional summand that is not there, like a convolution's bias.
+            return left
         if isinstance(op, (ast.Add, ast.Sub)):
             sign = "+" if isinstance(op, ast.Add) else "-"
             return _Written(f"{left.text} {sign} {right.within(_PRODUCT)}", _SUM)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     # What files are made of, by the names that the table has for it; made when it is needed.
     Materials = Mapping[str, Callable[[], Any]]
 
-TEXTS = ("parts", "record")
+TEXTS = ("parts", "record", "page")
 PICTURE = ("picture",)
 
 
@@ -57,11 +57,19 @@ def _dot(path: Path, picture: Any) -> None:
 
 
 def _typeset(path: Path, picture: Any) -> None:
-    from gradwitness.report.picture import typeset
-    from gradwitness.report.picture.svg import write_svg
+    from gradwitness.report.picture.svg import write_pages, write_svg
+    from gradwitness.report.picture.typeset import write_pdf, write_png
 
-    write = typeset.write_pdf if path.suffix == ".pdf" else typeset.write_png
-    write_atomically(path, write(write_svg(picture)))
+    pages = path.suffix == ".pdf"
+    write_atomically(
+        path, write_pdf(*write_pages(picture)) if pages else write_png(write_svg(picture))
+    )
+
+
+def _page(path: Path, subject: Any) -> None:
+    from gradwitness.report.page.page import write_page
+
+    write_atomically(path, write_page(subject))
 
 
 def _tape(path: Path, tape: Any) -> None:
@@ -73,6 +81,7 @@ def _tape(path: Path, tape: Any) -> None:
 FORMS = {
     ".txt": Form("parts", _text, everyday=True),
     ".json": Form("record", _json, everyday=True),
+    ".html": Form("page", _page),
     ".svg": Form("picture", _svg, everyday=True),
     ".dot": Form("picture", _dot),
     ".pdf": Form("picture", _typeset),
@@ -111,9 +120,11 @@ def save(path: Path, materials: Materials) -> None:
     form.write(path, materials[form.of]())
 
 
-def materials_of(tape: Tape, report: Report) -> Materials:
-    """Return what files about a judged tape are made of."""
+def materials_of(tape: Tape, report: Report, *, redact: bool = False) -> Materials:
+    """Return what files about a judged tape are made of; only a page can be redacted."""
+    from gradwitness.report.page.subject import Subject
     from gradwitness.report.picture.graph import draw
+    from gradwitness.report.picture.view import view
     from gradwitness.report.record import report_record
     from gradwitness.report.tables.terminal import summary
 
@@ -121,11 +132,14 @@ def materials_of(tape: Tape, report: Report) -> Materials:
     return {
         "parts": lambda: [summary(report, tape)],
         "record": lambda: report_record(report),
-        "picture": lambda: draw(tape, report, title=title),
+        "page": lambda: Subject(tape, report, report.verdict, is_redacted=redact),
+        "picture": lambda: view(draw(tape, report, title=title)),
         "tape": lambda: tape,
     }
 
 
-def save_report(path: Path, tape: Tape, report: Report) -> None:
-    """Write a judged tape as text, JSON, a picture, or the tape itself; see `save`."""
-    save(path, materials_of(tape, report))
+def save_report(path: Path, tape: Tape, report: Report, *, redact: bool = False) -> None:
+    """Write a judged tape as text, JSON, a page, a picture, or the tape itself; see `save`."""
+    if redact:
+        require_ending(path, "page")
+    save(path, materials_of(tape, report, redact=redact))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
@@ -95,11 +97,12 @@ def test_a_linear_layer_by_hand() -> None:
     assert node_box.lines == (
         "x4 = x3 W3^T + b3",
         "in (1) (1,2) (2,1) -> out (1,1)",
-        "module 3",
         "db3 = g",
         "dx3 = g W3",
         "dW3^T = x3^T g",
+        node_box.lines[-1],
     )
+    assert re.fullmatch(r"at tiny\.py:\d+ in module 3", node_box.lines[-1])
     assert node_box.verdict_text == "AGREES, 0 x bound"
     labels = {a.target: a.label for a in drawn.arrows if a.source == "n3"}
     assert labels["n4"] == "db3"
@@ -155,3 +158,65 @@ def test_the_fault_colours_the_node_that_made_it_and_no_other(
     start, end = text.split(".*")
     assert red[0].verdict_text.startswith(start)
     assert red[0].verdict_text.endswith(end)
+
+
+def test_every_gradient_has_its_shape_and_norm() -> None:
+    hand = tape()
+    drawn = draw(hand, gw.judge(hand), title="")
+    (sweep,) = hand.sweeps
+    checked = 0
+    for run in sweep.node_runs:
+        sent = [a for a in drawn.arrows if a.source == f"n{run.node}" and a.flow is Flow.GRADIENT]
+        for arrow, value in zip(sent, [n for n in run.outgoing if n is not None], strict=True):
+            array = hand.values[value].array
+            assert array is not None
+            assert arrow.norms == pytest.approx([np.sqrt(np.sum(array.astype(float) ** 2))])
+            assert arrow.shape == f"({','.join(map(str, array.shape))})"
+            checked += 1
+    assert checked == 10
+    # x gets two gradients: what arrives is their sum.
+    (leaf,) = [b for b in drawn.boxes if b.short == "x (3)"]
+    # By hand: g = c everywhere, and x gets c past the product and c w through it.
+    c, w = np.array([5.0, 6.0, 7.0]), np.array([2.0, -1.0, 4.0])
+    assert leaf.norms == pytest.approx([np.linalg.norm(c + c * w)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "edges", "nodes"),
+    [
+        # Node 3 sends d3 to 5, and 5 sends to 6 and 7, and 6 to 7 and 9.
+        ("d3", {"n3 n5", "n5 n6", "n5 n7", "n6 n7", "n6 n9"}, {"n5", "n6", "n7", "n9"}),
+        ("d6.1", {"n6 n9"}, {"n9"}),
+        ("a5", {"n5 n6", "n5 n7", "n6 n7", "n6 n9"}, {"n6", "n7", "n9"}),
+        ("after b", set(), set()),
+        ("", set(), set()),
+    ],
+)
+def test_what_runs_on_a_wrong_gradient_is_marked(
+    wrong: str, edges: set[str], nodes: set[str]
+) -> None:
+    hand = tape(wrong)
+    drawn = draw(hand, gw.judge(hand), title="")
+    assert {f"{a.source} {a.target}" for a in drawn.arrows if a.wrong} == edges
+    assert {b.key for b in drawn.boxes if b.inherits} == nodes
+
+
+def test_very_many_operands_and_gradients_are_counted() -> None:
+    parts = [leaf(2) for _ in range(30)]
+    with record() as recorder:
+        torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
+    drawn = draw(recorder.tape, gw.judge(recorder.tape), title="")
+    (stack,) = [b for b in drawn.boxes if b.title.startswith("StackBackward0")]
+    assert "in 30 x (2) -> out (30,2)" in stack.lines
+    assert "... 24 more gradients" in stack.lines
+    assert len(stack.lines[0]) == 125
+    assert stack.lines[0].endswith(" ...")
+
+
+def test_an_absent_bias_is_not_written() -> None:
+    model, x = torch.nn.Conv2d(1, 2, 3, bias=False), torch.randn(1, 1, 5, 5)
+    with gw.watch(model) as witness:
+        model(x).sum().backward()
+    drawn = draw(witness.tape, witness.report, title="")
+    (convolution,) = [b for b in drawn.boxes if b.title.startswith("ConvolutionBackward0")]
+    assert re.fullmatch(r"x1 = conv\(\w+, W1?\)", convolution.lines[0])

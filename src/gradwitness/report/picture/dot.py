@@ -8,15 +8,19 @@ from gradwitness.report.picture.looks import (
     FLOW_WORDS,
     GRADIENT,
     MARKS,
+    MISSING,
     PAPER,
     ROLE_WORDS,
     SAVED,
     TEXT,
     VERDICT_WORDS,
+    WRONG,
+    WRONG_WORDS,
     ink_of,
     number_boxes,
+    verdict_lines,
 )
-from gradwitness.report.picture.picture import Flow, Role
+from gradwitness.report.picture.picture import Direction, Flow, Role
 from gradwitness.report.text import clean, wrap
 from gradwitness.verdict import Verdict
 
@@ -31,6 +35,8 @@ _SHAPES = {
     Role.CUSTOM: ("octagon", "filled", 1),
     Role.LEAF: ("ellipse", "filled", 1),
     Role.SAVED: ("note", "filled,dashed", 1),
+    Role.GROUP: ("box3d", "filled", 1),
+    Role.MISSING: ("hexagon", "filled,dotted", 1),
 }
 _SHAPE_WORDS = {
     Role.RESULT: "double box",
@@ -38,19 +44,28 @@ _SHAPE_WORDS = {
     Role.CUSTOM: "octagon",
     Role.LEAF: "ellipse",
     Role.SAVED: "dashed note",
+    Role.GROUP: "box with depth",
+    Role.MISSING: "dotted hexagon",
 }
 _ARROWS = {
     Flow.GRADIENT: {"style": "solid", "arrowhead": "normal", "color": GRADIENT},
     Flow.SAVED: {"style": "dashed", "arrowhead": "vee", "color": SAVED},
+    Flow.MISSING: {"style": "dotted", "arrowhead": "tee", "color": MISSING},
 }
-_LINE_WORDS = {Flow.GRADIENT: "solid arrow", Flow.SAVED: "dashed arrow"}
+_WRONG = {"color": WRONG, "penwidth": "3"}
+_LINE_WORDS = {
+    Flow.GRADIENT: "solid arrow",
+    Flow.SAVED: "dashed arrow",
+    Flow.MISSING: "dotted arrow",
+}
 
 
 def write_dot(picture: Picture) -> str:
     """Write a picture as a Graphviz digraph; the same picture gives the same text."""
     numbers = number_boxes(picture)
     font = {"fontname": _FONT, "fontcolor": TEXT}
-    graph = {"label": _left(_legend(picture)), "labelloc": "b", "labeljust": "l", "rankdir": "TB"}
+    rank = "LR" if picture.direction is Direction.RIGHT else "TB"
+    graph = {"label": _left(_legend(picture)), "labelloc": "b", "labeljust": "l", "rankdir": rank}
     statements = [
         f"graph {_attributes(graph | {'bgcolor': PAPER, 'fontsize': '12'} | font)};",
         f"node {_attributes({'fontsize': '11', 'margin': '0.16,0.08'} | font)};",
@@ -69,12 +84,12 @@ def write_dot(picture: Picture) -> str:
 
 
 def _describe_box(box: Box) -> dict[str, str]:
-    ink = ink_of(box.verdict)
+    ink = ink_of(box.verdict, inherits=box.inherits)
     shape, style, rings = _SHAPES[box.role]
     lines = wrap(box.title)
     if box.verdict is not None:
         lines[0] += f"  {MARKS[box.verdict]}"
-    for line in (*box.lines, *([box.verdict_text] if box.verdict_text else [])):
+    for line in (*box.lines, *verdict_lines(box)):
         lines += wrap(line)
     # Graphviz shows the label if the tooltip is empty; a blank shows nothing.
     tooltip = "".join(f"{line}\\n" for line in _escape_lines(wrap(box.note))) if box.note else " "
@@ -91,9 +106,9 @@ def _describe_box(box: Box) -> dict[str, str]:
 
 
 def _describe_arrow(arrow: Arrow) -> dict[str, str]:
-    attributes = dict(_ARROWS[arrow.flow])
-    if arrow.label:
-        attributes["label"] = " ".join(_escape_lines(clean(arrow.label).split("\n")))
+    attributes = _ARROWS[arrow.flow] | (_WRONG if arrow.wrong else {})
+    if arrow.text:
+        attributes["label"] = " ".join(_escape_lines(clean(arrow.text).split("\n")))
     return attributes
 
 
@@ -106,6 +121,7 @@ def _legend(picture: Picture) -> list[str]:
     lines += [f"{MARKS[v]}  {VERDICT_WORDS[v]}" for v in Verdict if v in verdicts]
     lines += [f"{_SHAPE_WORDS[role]}: {ROLE_WORDS[role]}" for role in Role if role in roles]
     lines += [f"{_LINE_WORDS[flow]}: {FLOW_WORDS[flow]}" for flow in Flow if flow in flows]
+    lines += [f"thick arrow: {WRONG_WORDS}"] if any(a.wrong for a in picture.arrows) else []
     return lines + [line for sentence in picture.legend for line in wrap(sentence, 100)]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from gradwitness.report.picture.layout_breaks import choose_breaks, set_columns
 from gradwitness.report.picture.layout_columns import BOX_GAP, place_points
 from gradwitness.report.picture.layout_layers import (
     assign_layers,
@@ -52,28 +53,45 @@ class Layout:
 
 
 def lay_out(
-    widths: ArrayLike, heights: ArrayLike, sources: Sequence[int], targets: Sequence[int]
+    widths: ArrayLike,
+    heights: ArrayLike,
+    sources: Sequence[int],
+    targets: Sequence[int],
+    *,
+    lengths: Sequence[float] | None = None,
+    rightward: bool = False,
+    columns: int = 1,
 ) -> Layout:
     """Place boxes of these sizes on layers and route the arrows between them.
 
     Every box stands right under the lowest box that points at it. Arrows that cross a layer run
     through their own lanes between its boxes. If there would be far more lanes than boxes, the
-    longest arrows are cut into stubs. Unconnected parts are laid out separately, side by side. The
-    same input gives the same layout.
+    longest arrows are cut into stubs, and so are those to a box that very many point at, such as a
+    parameter that all steps of a loop share. Unconnected parts are laid out separately, side by
+    side. The same input gives the same layout.
+
+    ``lengths`` are the least distances between layers that each arrow needs for its label. With
+    ``rightward`` the layers are columns, and the arrows lead to the right. ``columns`` breaks a
+    long drawing into so many, side by side, as in a newspaper; arrows over a break run up between.
 
     Several arrows may join the same two boxes. A cycle is broken by letting one of its arrows point
     up. Raises ValueError if an arrow joins a box to itself.
     """
+    if rightward:
+        down = lay_out(heights, widths, sources, targets, lengths=lengths, columns=columns)
+        routes = tuple(tuple(piece[:, ::-1] for piece in pieces) for pieces in down.routes)
+        return Layout(down.y, down.x, routes, down.cut, down.height, down.width)
     sizes = np.column_stack([np.asarray(widths, float), np.asarray(heights, float)])
+    lengths = lengths or [0.0] * len(sources)
     count = len(sizes)
     if any(source == target for source, target in zip(sources, targets, strict=True)):
         raise ValueError("an arrow joins a box to itself, which the layout does not support")
     order, turned = downward(count, list(sources), list(targets))
     ends = [(t, s) if turn else (s, t) for s, t, turn in zip(sources, targets, turned, strict=True)]
     layers = assign_layers(order, ends)
-    cuts = choose_cuts([layers[lower] - layers[upper] for upper, lower in ends], count)
+    cuts = choose_cuts(layers, ends)
     parts = [
-        _lay_out_part(boxes, arrows, sizes, layers, ends, cuts)
+        _lay_out_part(boxes, arrows, sizes, layers, ends, cuts, lengths, columns)
         for boxes, arrows in _connected_parts(count, ends)
     ]
     return _pack(parts, sizes, turned, cuts)
@@ -117,6 +135,8 @@ def _lay_out_part(
     layers: list[int],
     ends: list[tuple[int, int]],
     cuts: list[bool],
+    lengths: Sequence[float],
+    columns: int,
 ) -> _Part:
     local = {box: index for index, box in enumerate(boxes)}
     top = min(layers[box] for box in boxes)
@@ -129,22 +149,31 @@ def _lay_out_part(
         [cuts[arrow] for arrow in arrows],
     )
     centres = place_points(graph, order_rows(graph))
-    bands = _stack_rows(graph, centres, row_of, sizes[boxes, 1].tolist())
-    corners = np.column_stack(
-        [np.array(centres[: len(boxes)]) - sizes[boxes, 0] / 2, bands.box_tops]
-    )
+    rooms = [0.0] * len(graph.rows)
+    for (upper, lower), arrow in zip(local_ends, arrows, strict=True):
+        # A label stands in front of the box that its arrow leads to, of a cut arrow at both ends.
+        for row in (row_of[lower] - 1, row_of[upper])[: 1 + cuts[arrow]]:
+            rooms[row] = max(rooms[row], lengths[arrow])
+    bands = _stack_rows(graph, centres, row_of, sizes[boxes, 1].tolist(), rooms)
+    breaks = choose_breaks(bands, row_of, graph.chains, columns)
+    xs, bands, width, height = set_columns(graph, centres, bands, breaks)
+    corners = np.column_stack([np.array(xs[: len(boxes)]) - sizes[boxes, 0] / 2, bands.box_tops])
     return _Part(
         boxes=boxes,
         arrows=arrows,
         corners=corners,
-        routes=draw_routes(local_ends, graph.chains, centres, graph.widths, bands),
-        width=max(c + w / 2 for c, w in zip(centres, graph.widths, strict=True)),
-        height=bands.bottoms[-1],
+        routes=draw_routes(local_ends, graph.chains, centres, xs, graph.widths, bands),
+        width=width,
+        height=height,
     )
 
 
 def _stack_rows(
-    graph: LayeredGraph, centres: list[float], row_of: list[int], heights: list[float]
+    graph: LayeredGraph,
+    centres: list[float],
+    row_of: list[int],
+    heights: list[float],
+    rooms: list[float],
 ) -> Bands:
     """Give every layer the height of its tallest box, with room for arrows in between."""
     row_heights = [0.0] * len(graph.rows)
@@ -152,10 +181,10 @@ def _stack_rows(
         row_heights[row] = max(row_heights[row], height)
     tops, bottoms = [], []
     edge = 0.0
-    for points, row_height in zip(graph.rows, row_heights, strict=True):
+    for points, row_height, room in zip(graph.rows, row_heights, rooms, strict=True):
         tops.append(edge)
         bottoms.append(edge + row_height)
-        edge += row_height + _gap_below(points, graph, centres)
+        edge += row_height + max(_gap_below(points, graph, centres), room)
     box_tops = [
         tops[row] + (row_heights[row] - height) / 2
         for row, height in zip(row_of, heights, strict=True)
@@ -195,7 +224,7 @@ def _pack(
         corner = np.array([left, shelf])
         corners[part.boxes] = part.corners + corner
         for arrow, pieces in zip(part.arrows, part.routes, strict=True):
-            moved = tuple(piece + corner for piece in pieces)
+            moved = tuple(piece + corner for piece in pieces) if corner.any() else pieces
             routes[arrow] = tuple(p[::-1] for p in moved[::-1]) if turned[arrow] else moved
         width = max(width, left + part.width)
         depth = max(depth, shelf + part.height)

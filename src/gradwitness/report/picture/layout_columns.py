@@ -32,12 +32,16 @@ def place_points(graph: LayeredGraph, rows: list[list[int]]) -> list[float]:
     up = down[::-1]
     best, least = centres, math.inf
     # One-sided sweeps can drive side branches far out, layer by layer: keep the best.
-    for sweep, side in _ROUNDS * ((down[1:], graph.upper), (up[1:], graph.lower)):
-        for row, offset in sweep:
-            _settle(row, offset, (side,), centres)
-        cost = _cost(graph, centres)
-        if cost < least:
-            best, least = list(centres), cost
+    for _ in range(_ROUNDS):
+        before = least
+        for sweep, side in ((down[1:], graph.upper), (up[1:], graph.lower)):
+            for row, offset in sweep:
+                _settle(row, offset, (side,), centres)
+            cost = _cost(graph, centres)
+            if cost < least:
+                best, least = list(centres), cost
+        if least == before:
+            break
     # From there, two-sided sweeps can only improve it.
     for row, offset in down + up:
         _settle(row, offset, (graph.upper, graph.lower), best)
@@ -71,6 +75,12 @@ def _settle(
     centres: list[float],
 ) -> None:
     """Move one row to its best positions."""
+    if len(row) == 1:
+        # Most rows of a long chain: straight below and above the neighbours.
+        above = {centres[other] for side in sides for other, _ in side[row[0]]}
+        if len(above) <= 1:
+            centres[row[0]] = next(iter(above), centres[row[0]])
+            return
     wishes = []
     for point, offset in zip(row, offsets, strict=True):
         wish = [(centres[other] - offset, pull) for side in sides for other, pull in side[point]]

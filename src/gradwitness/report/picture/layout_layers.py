@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,6 +18,10 @@ PULL_RUN_MOST = 512
 # of the folded arrows approach what choose_cuts allows.
 _WIDE_ROW = 12
 _MOST_FOLDS = 6
+# Longer arrows, and those of more users of one box, are cut: nobody follows them with the eye.
+_LONGEST = 40
+_NEAR = 4
+_MOST_ARRIVING = 8
 
 
 def downward(count: int, sources: list[int], targets: list[int]) -> tuple[list[int], list[bool]]:
@@ -99,20 +104,30 @@ def _fold_wide_rows(layers: list[int], leaves: list[int]) -> None:
             layers[leaf] = layer
 
 
-def choose_cuts(spans: list[int], boxes: int) -> list[bool]:
-    """Choose the arrows to cut into stubs, the longest first.
+def choose_cuts(layers: list[int], ends: list[tuple[int, int]]) -> list[bool]:
+    """Choose the arrows to cut into stubs.
 
-    An arrow over ``span`` layers needs ``span - 1`` dummy points. For a weight shared by all steps
-    of a recurrent network their number would grow with the square of the steps.
+    Those to a leaf that others share, unless it is near, those to a box that very many point at (a
+    weight that all steps of a loop share), those over very many layers, and then the longest first:
+    an arrow over ``span`` layers needs ``span - 1`` dummy points, which must not be far more than
+    there are boxes.
     """
-    allowed = 4 * boxes + 1000
-    needed = sum(span - 1 for span in spans)
-    cuts = [False] * len(spans)
+    spans = [layers[lower] - layers[upper] for upper, lower in ends]
+    arriving = Counter(lower for _, lower in ends)
+    inner = {upper for upper, _ in ends}
+    cuts = []
+    for span, (_, lower) in zip(spans, ends, strict=True):
+        is_shared_leaf = arriving[lower] > 1 and lower not in inner
+        longest = _NEAR if is_shared_leaf else _LONGEST
+        cuts.append(span > (1 if arriving[lower] > _MOST_ARRIVING else longest))
+    allowed = 4 * len(layers) + 1000
+    needed = sum(span - 1 for span, is_cut in zip(spans, cuts, strict=True) if not is_cut)
     for arrow in sorted(range(len(spans)), key=lambda arrow: (-spans[arrow], arrow)):
         if needed <= allowed:
             break
-        needed -= spans[arrow] - 1
-        cuts[arrow] = True
+        if not cuts[arrow]:
+            needed -= spans[arrow] - 1
+            cuts[arrow] = True
     return cuts
 
 

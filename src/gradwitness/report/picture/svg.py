@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import numpy as np
 
 from gradwitness.report.picture.layout import lay_out
-from gradwitness.report.picture.looks import FONT, PAPER, QUIET, ink_of, number_boxes
-from gradwitness.report.picture.svg_labels import place_labels
-from gradwitness.report.picture.svg_legend import LEAST_WIDTH, add_legend
+from gradwitness.report.picture.layout_routes import STUB
+from gradwitness.report.picture.looks import (
+    FONT,
+    PAPER,
+    QUIET,
+    ink_of,
+    number_boxes,
+    verdict_lines,
+)
+from gradwitness.report.picture.picture import Direction
+from gradwitness.report.picture.svg_labels import LABEL_PITCH, place_labels, widest_name
+from gradwitness.report.picture.svg_legend import BESIDE_WIDTH, LEAST_WIDTH, add_legend
 from gradwitness.report.picture.svg_shapes import (
     BADGE,
     INSETS,
+    LABEL_SIZE,
     add_arrow_heads,
     add_badge,
     add_label,
@@ -31,6 +43,7 @@ if TYPE_CHECKING:
 
     from gradwitness.report.picture.layout import Layout
     from gradwitness.report.picture.picture import Box, Picture
+    from gradwitness.report.picture.svg_shapes import Label
 
 _TITLE_SIZE = 13.0
 _LINE_SIZE = 11.5
@@ -39,42 +52,178 @@ _LINE_PITCH = 15.5
 _PADDING = 14.0
 _BADGE_ROOM = 2 * BADGE + 10.0
 _LEAST_BOX = 130.0
+_WRAP = 48
 _MARGIN = 32.0
+# Between two layers: room for arrow heads, and for labels.
+_LABEL_ROOM = 40.0
+_MOST_STAGGERED = 6
+# Up to so many boxes, a picture is arranged for a page; a larger one is for scrolling and pages.
+_SMALL = 28
+# A landscape A4 page, in CSS pixels.
+_PAGE = (1122.5, 793.7)
+_PAGE_RATIO = 1.4
 
 
 def write_svg(picture: Picture) -> str:
     """Draw a picture as one self-contained SVG document; the same picture gives the same text."""
+    return _text(compose(arrange(picture)))
+
+
+def write_pages(picture: Picture) -> list[str]:
+    """Draw a picture as one document, or, if it is long, as several of one width.
+
+    Pages end between boxes, and arrows go on at the same place of the next page; the headline is on
+    the first and the legend on the last.
+    """
+    sheet = arrange(picture)
+    height = _PAGE_RATIO * max(sheet.extent + 2 * _MARGIN, LEAST_WIDTH)
+    if sheet.layout.height <= height:
+        return [_text(compose(sheet))]
+    cuts = [0.0]
+    last = 0.0
+    for y in _between_boxes(sheet):
+        if y - cuts[-1] > height and last > cuts[-1]:
+            cuts.append(last)
+        last = y
+    return [_text(compose(sheet, window)) for window in pairwise([*cuts, sheet.layout.height])]
+
+
+def _text(root: ET.Element) -> str:
+    ET.indent(root, space="")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A picture with everything in its place, but not yet drawn."""
+
+    picture: Picture
+    cards: list[_Card]
+    layout: Layout
+    labels: list[Label]
+    beside: bool = False  # whether the legend stands on the right of the drawing, and not below
+
+    @property
+    def left(self) -> float:
+        """Left end of the drawing, labels included."""
+        return min([0.0, *(label.left for label in self.labels)])
+
+    @property
+    def extent(self) -> float:
+        """Width of the drawing, labels included."""
+        return max([self.layout.width, *(label.right for label in self.labels)]) - self.left
+
+    @property
+    def scale(self) -> float:
+        """The scale at which it fills a landscape page."""
+        root = compose(self)
+        return min(_PAGE[0] / float(root.attrib["width"]), _PAGE[1] / float(root.attrib["height"]))
+
+
+def arrange(picture: Picture) -> Sheet:
+    """Place boxes, arrows and labels of a picture, a small one as large as on a landscape page."""
+    is_small = len(picture.boxes) <= _SMALL
+    directions = [picture.direction is Direction.RIGHT]
+    if picture.direction is Direction.FIT and is_small:
+        directions = [False, True]
+    columns = range(1, 4) if is_small else [1]
+    sheets = [_arrange(picture, rightward=r, columns=n) for r in directions for n in columns]
+    if len(sheets) == 1:
+        return sheets[0]
+    sheets += [replace(sheet, beside=True) for sheet in sheets]
+    return max(sheets, key=lambda sheet: sheet.scale)
+
+
+def _arrange(picture: Picture, *, rightward: bool, columns: int) -> Sheet:
     numbers = number_boxes(picture)
     cards = [_measure(box) for box in picture.boxes]
-    layout = lay_out(
-        [card.width for card in cards],
-        [card.height for card in cards],
-        [numbers[arrow.source] for arrow in picture.arrows],
-        [numbers[arrow.target] for arrow in picture.arrows],
-    )
+    leaving = Counter(arrow.source for arrow in picture.arrows if arrow.text)
+    lengths = [
+        _LABEL_ROOM
+        + (
+            text_width(arrow.text, LABEL_SIZE)
+            if rightward
+            else LABEL_PITCH * min(leaving[arrow.source], _MOST_STAGGERED)
+        )
+        for arrow in picture.arrows
+    ]
+
+    def lay(lengths: list[float]) -> Layout:
+        return lay_out(
+            [card.width for card in cards],
+            [card.height for card in cards],
+            [numbers[arrow.source] for arrow in picture.arrows],
+            [numbers[arrow.target] for arrow in picture.arrows],
+            lengths=lengths,
+            rightward=rightward,
+            columns=columns,
+        )
+
+    layout = lay(lengths)
+    if rightward and layout.cut.any():
+        # Which arrows are cut does not depend on the lengths; names need room beside the stubs.
+        room = _LABEL_ROOM + STUB + widest_name(picture, layout, numbers)
+        layout = lay([room if cut else n for n, cut in zip(lengths, layout.cut, strict=True)])
     sizes = np.array([(card.width, card.height) for card in cards]).reshape(-1, 2)
     labels = place_labels(picture, layout, numbers, sizes)
-    left = min([0.0] + [label.left for label in labels])
-    right = max([layout.width] + [label.right for label in labels])
-    inner = max(right - left, LEAST_WIDTH)
+    return Sheet(picture, cards, layout, labels)
+
+
+def _between_boxes(sheet: Sheet) -> list[float]:
+    """Return the heights at which the drawing can be cut without cutting a box."""
+    cuts = []
+    tops = sheet.layout.y
+    bottoms = tops + np.array([card.height for card in sheet.cards])
+    lowest = 0.0
+    for top, bottom in sorted(zip(tops.tolist(), bottoms.tolist(), strict=True)):
+        if top > lowest > 0:
+            # Below the labels of the arrows that lead to the box.
+            cuts.append(max(lowest, top - _MARGIN / 2))
+        lowest = max(lowest, bottom)
+    return cuts
+
+
+def compose(sheet: Sheet, window: tuple[float, float] | None = None) -> ET.Element:
+    """Draw a sheet, or of its drawing what is between two heights."""
+    picture, layout, left = sheet.picture, sheet.layout, sheet.left
+    upper, lower = window or (0.0, layout.height)
+    legend_width = BESIDE_WIDTH if sheet.beside else max(sheet.extent, LEAST_WIDTH)
+    inner = sheet.extent + _MARGIN + BESIDE_WIDTH if sheet.beside else legend_width
     root, paper = _begin(picture)
-    bottom = _add_head(root, picture, inner)
-    origin = (_MARGIN - left + (inner - (right - left)) / 2, bottom)
+    top = _add_head(root, picture, inner) if upper == 0 else _MARGIN
+    bottom = top + lower - upper
+    spare = 0.0 if sheet.beside else (inner - sheet.extent) / 2
+    origin = (_MARGIN - left + spare, top - upper)
     drawing = ET.SubElement(root, "g", {"transform": f"translate({fmt(*origin)})"})
-    _add_arrows(drawing, picture, layout)
-    for number, (box, card) in enumerate(zip(picture.boxes, cards, strict=True)):
-        group = ET.SubElement(drawing, "g", {"id": f"box-{number}"})
-        _add_box(group, box, card, layout.x[number], layout.y[number])
-    for label in labels:
-        add_label(drawing, label)
-    bottom = add_legend(
-        root, picture, _MARGIN, bottom + layout.height + _MARGIN, inner, cut=bool(layout.cut.any())
-    )
+    if window is not None:
+        beyond = _MARGIN / 2
+        _clip(root, drawing, (left - beyond, upper, sheet.extent + 2 * beyond, lower - upper))
+    _add_arrows(drawing, picture, layout, (upper, lower))
+    for number, (box, card) in enumerate(zip(picture.boxes, sheet.cards, strict=True)):
+        if upper <= layout.y[number] <= lower:
+            group = ET.SubElement(drawing, "g", {"id": f"box-{number}"})
+            _add_box(group, box, card, layout.x[number], layout.y[number])
+    for label in sheet.labels:
+        if upper <= label.y <= lower:
+            add_label(drawing, label)
+    if lower == layout.height:
+        beside = (_MARGIN + sheet.extent + _MARGIN, top)
+        corner = beside if sheet.beside else (_MARGIN, bottom + _MARGIN)
+        bottom = max(
+            bottom, add_legend(root, picture, corner, legend_width, cut=bool(layout.cut.any()))
+        )
     width, height = fmt(inner + 2 * _MARGIN), fmt(bottom + _MARGIN)
     paper.attrib |= {"width": width, "height": height}
     root.attrib |= {"width": width, "height": height, "viewBox": f"0 0 {width} {height}"}
-    ET.indent(root, space="")
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+    return root
+
+
+def _clip(root: ET.Element, drawing: ET.Element, extent: tuple[float, float, float, float]) -> None:
+    """Let nothing of a drawing show beyond its part."""
+    path = ET.SubElement(ET.SubElement(root, "defs"), "clipPath", {"id": "page"})
+    names = ("x", "y", "width", "height")
+    ET.SubElement(path, "rect", dict(zip(names, map(fmt, extent), strict=True)))
+    drawing.set("clip-path", "url(#page)")
 
 
 def _begin(picture: Picture) -> tuple[ET.Element, ET.Element]:
@@ -121,8 +270,8 @@ class _Card:
 
 def _measure(box: Box) -> _Card:
     title = wrap(box.title)
-    lines = [piece for line in box.lines for piece in wrap(line)]
-    verdict = wrap(box.verdict_text) if box.verdict_text else []
+    lines = [piece for line in box.lines for piece in wrap(line, _WRAP)]
+    verdict = [piece for line in verdict_lines(box) for piece in wrap(line, _WRAP)]
     title_width = max(text_width(line, _TITLE_SIZE) for line in title)
     widths = [text_width(line, _LINE_SIZE) for line in lines + verdict]
     if box.verdict is not None:
@@ -142,7 +291,7 @@ def _measure(box: Box) -> _Card:
 
 
 def _add_box(group: ET.Element, box: Box, card: _Card, x: float, y: float) -> None:
-    ink = ink_of(box.verdict)
+    ink = ink_of(box.verdict, inherits=box.inherits)
     group.set("class", f"box {box.role.value}")
     if box.note:
         ET.SubElement(group, "title").text = clean(box.note)
@@ -164,17 +313,21 @@ def _add_box(group: ET.Element, box: Box, card: _Card, x: float, y: float) -> No
         add_badge(group, box.verdict, corner, y + _PADDING + 0.4 * _TITLE_SIZE)
 
 
-def _add_arrows(drawing: ET.Element, picture: Picture, layout: Layout) -> None:
+def _add_arrows(
+    drawing: ET.Element, picture: Picture, layout: Layout, window: tuple[float, float]
+) -> None:
     drawn = set()
     for arrow, pieces in zip(picture.arrows, layout.routes, strict=True):
         for piece in pieces:
+            if piece[:, 1].max() < window[0] or piece[:, 1].min() > window[1]:
+                continue
             path = _path(piece)
             # Stubs of the same box coincide.
             if len(pieces) > 1 and (path, arrow.flow) in drawn:
                 continue
             drawn.add((path, arrow.flow))
             is_stub_start = len(pieces) > 1 and piece is pieces[0]
-            add_line(drawing, path, arrow.flow, head=not is_stub_start)
+            add_line(drawing, path, arrow.flow, head=not is_stub_start, wrong=arrow.wrong)
 
 
 def _path(points: NDArray[np.float64]) -> str:
@@ -183,6 +336,8 @@ def _path(points: NDArray[np.float64]) -> str:
         curve = points[step : step + 3]
         if np.all(curve[:, 0] == points[step - 1, 0]):
             path += f"V{fmt(curve[2, 1])}"
+        elif np.all(curve[:, 1] == points[step - 1, 1]):
+            path += f"H{fmt(curve[2, 0])}"
         else:
             path += "C" + " ".join(fmt(*point) for point in curve)
     return path

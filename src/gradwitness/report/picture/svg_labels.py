@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradwitness.report.picture.picture import Flow
-from gradwitness.report.picture.svg_shapes import LABEL_SIZE, Label, text_width
+from gradwitness.report.picture.looks import GRADIENT
+from gradwitness.report.picture.picture import Role
+from gradwitness.report.picture.svg_shapes import LABEL_SIZE, Label, ink_of_arrow, text_width
 from gradwitness.report.text import clean
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 _CELL = 200.0
 _HALF_HEIGHT = 7.0
+LABEL_PITCH = 2 * _HALF_HEIGHT
 # Along a curve: its middle first, then alternately towards its two ends.
-_TRIES = (0.5, 0.6, 0.4, 0.7, 0.3, 0.78, 0.22)
+_TRIES = (0.5, 0.6, 0.4, 0.7, 0.3, 0.8, 0.2, 0.87, 0.13)
 _MOST_NAMED = 4
 
 
@@ -63,19 +65,25 @@ def place_labels(
         ground.occupy(x, y, x + width, y + height)
     labels = []
     for texts, spots in _stub_names(picture, layout, numbers):
-        labels.append(_settle(ground, texts, spots, Flow.GRADIENT))
+        labels.append(_settle(ground, texts, spots, GRADIENT))
     for arrow, pieces, is_cut in zip(picture.arrows, layout.routes, layout.cut, strict=True):
-        if arrow.label and not is_cut:
-            text = clean(arrow.label).replace("\n", " ")
+        if arrow.text and not is_cut:
+            text = clean(arrow.text).replace("\n", " ")
             width = text_width(text, LABEL_SIZE)
             spots = [(x - width / 2, y) for x, y in _along(pieces[0])]
-            labels.append(_settle(ground, text, spots, arrow.flow))
+            labels.append(_settle(ground, text, spots, ink_of_arrow(arrow)))
     return labels
 
 
-def _settle(ground: _Ground, text: str, spots: list[tuple[float, float]], flow: Flow) -> Label:
+def widest_name(picture: Picture, layout: Layout, numbers: dict[str, int]) -> float:
+    """Return the width of the widest name at a stub."""
+    names = _stub_names(picture, layout, numbers)
+    return max(text_width(text, LABEL_SIZE) for text, _ in names)
+
+
+def _settle(ground: _Ground, text: str, spots: list[tuple[float, float]], ink: str) -> Label:
     """Take the first free spot, or else the first."""
-    labels = [Label(x, y, text, flow) for x, y in spots]
+    labels = [Label(x, y, text, ink) for x, y in spots]
     rooms = [
         (label.left - 3, label.y - _HALF_HEIGHT, label.right + 3, label.y + _HALF_HEIGHT)
         for label in labels
@@ -90,7 +98,7 @@ def _along(points: NDArray[np.float64]) -> Iterator[tuple[float, float]]:
     """Yield points of a route, from its last curve to its first."""
     for start in range(len(points) - 4, -1, -3):
         p0, p1, p2, p3 = points[start : start + 4]
-        if abs(p3[1] - p0[1]) < 4 * _HALF_HEIGHT:
+        if max(abs(p3 - p0)) < 4 * _HALF_HEIGHT:
             continue
         for t in _TRIES:
             s = 1 - t
@@ -104,24 +112,33 @@ def _stub_names(
     """Yield the names at the ends of cut arrows; boxes where these arrive are numbered."""
     leaving: dict[int, list[int]] = {}
     entering: dict[int, list[int]] = {}
+    texts: dict[int, list[str]] = {}
     ends: dict[tuple[bool, int], tuple[float, float]] = {}
     for number, arrow in enumerate(picture.arrows):
         if layout.cut[number]:
             source, target = numbers[arrow.source], numbers[arrow.target]
             leaving.setdefault(source, []).append(target)
+            texts.setdefault(source, []).append(clean(arrow.text).replace("\n", " "))
             entering.setdefault(target, []).append(source)
             leave, enter = layout.routes[number]
             ends[False, source] = (float(leave[-1, 0]), float(leave[-1, 1]))
             ends[True, target] = (float(enter[0, 0]), float(enter[0, 1]))
     portals = {target: portal for portal, target in enumerate(entering, 1)}
-    titles = [clean(box.title).replace("\n", " ") for box in picture.boxes]
+    titles = [
+        clean((box.role is Role.LEAF and box.short.partition(" ")[0]) or box.title).replace(
+            "\n", " "
+        )
+        for box in picture.boxes
+    ]
     for source, others in leaving.items():
         targets = list(dict.fromkeys(others))
-        text = "to " + " ".join(f"({portals[target]})" for target in targets[:_MOST_NAMED])
+        text = f"{texts[source][0]} " if len(others) == 1 else ""
+        text += "to " + " ".join(f"({portals[target]})" for target in targets[:_MOST_NAMED])
         if len(targets) == 1:
             text += f" {titles[targets[0]]}"
         elif len(targets) > _MOST_NAMED:
             text += f" and {len(targets) - _MOST_NAMED} more"
+        text = text.strip()
         yield text, _beside(ends[False, source], text)
     for target, others in entering.items():
         sources = list(dict.fromkeys(others))

@@ -9,19 +9,23 @@ from xml.etree import ElementTree as ET
 
 from rich.cells import cell_len
 
-from gradwitness.report.picture.looks import GRADIENT, INKS, PAPER, SAVED, TEXT
+from gradwitness.report.picture.looks import GRADIENT, INKS, MISSING, PAPER, SAVED, TEXT, WRONG
 from gradwitness.report.picture.picture import Flow, Role
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from gradwitness.report.picture.looks import Ink
+    from gradwitness.report.picture.picture import Arrow
 
 CHAR = 0.602  # advance of DejaVu Sans Mono, in em
 BADGE = 9.0
 LABEL_SIZE = 10.5
 _CUT = 14.0
 _FOLD = 14.0
-_FLOW_INKS = {Flow.GRADIENT: GRADIENT, Flow.SAVED: SAVED}
+_FLOW_INKS = {Flow.GRADIENT: GRADIENT, Flow.SAVED: SAVED, Flow.MISSING: MISSING}
+_DASHES = {Flow.SAVED: "5 4", Flow.MISSING: "1.5 4"}
+_WRONG = "wrong"
+_BEHIND = 4.0  # how far the second edge of a group stands out
 
 # Room that an outline takes on the left and right of a box, in addition to the padding.
 INSETS = {
@@ -30,6 +34,8 @@ INSETS = {
     Role.CUSTOM: 6.0,
     Role.LEAF: 10.0,
     Role.SAVED: 0.0,
+    Role.GROUP: 4.0,
+    Role.MISSING: 8.0,
 }
 
 
@@ -40,12 +46,17 @@ class Label:
     left: float
     y: float
     text: str
-    flow: Flow
+    ink: str
 
     @property
     def right(self) -> float:
         """Right end of the text."""
         return self.left + text_width(self.text, LABEL_SIZE)
+
+
+def ink_of_arrow(arrow: Arrow) -> str:
+    """Return the colour of an arrow and of its label."""
+    return WRONG if arrow.wrong else _FLOW_INKS[arrow.flow]
 
 
 def fmt(*numbers: float) -> str:
@@ -78,6 +89,12 @@ def add_outline(
     (x, y), (width, height) = corner, size
     cut, fold = (min(most, height / 3) for most in (_CUT, _FOLD))
     paint = {"fill": ink.ground, "stroke": ink.edge, "stroke-width": fmt(ink.thickness)}
+    if ink.dashes:
+        paint["stroke-dasharray"] = ink.dashes
+    if role is Role.GROUP:
+        for left, top in ((x + _BEHIND, y), (x, y + _BEHIND)):
+            _add_rect(parent, left, top, width - _BEHIND, height - _BEHIND, 5.0, paint)
+        return
     if role in (Role.RESULT, Role.OPERATION, Role.LEAF):
         radius = min(height / 2, 26.0) if role is Role.LEAF else 7.0
         _add_rect(parent, x, y, width, height, radius, paint)
@@ -91,6 +108,13 @@ def add_outline(
             (x + cut, y), (right - cut, y), (right, y + cut), (right, bottom - cut),
             (right - cut, bottom), (x + cut, bottom), (x, bottom - cut), (x, y + cut),
         ]  # fmt: skip
+    elif role is Role.MISSING:
+        middle = (y + bottom) / 2
+        corners = [
+            (x + cut, y), (right - cut, y), (right, middle),
+            (right - cut, bottom), (x + cut, bottom), (x, middle),
+        ]  # fmt: skip
+        paint |= {"stroke": MISSING, "stroke-dasharray": _DASHES[Flow.MISSING]}
     else:
         corners = [(x, y), (right - fold, y), (right, y + fold), (right, bottom), (x, bottom)]
         paint["stroke-dasharray"] = "5 3"
@@ -149,14 +173,19 @@ def add_badge(parent: ET.Element, verdict: Verdict, x: float, y: float) -> None:
 
 
 def add_arrow_heads(root: ET.Element) -> None:
-    """Define the arrow heads: filled for gradients, open for saved tensors."""
+    """Define the ends of arrows: filled for gradients, open for saved tensors, barred for none."""
     defs = ET.SubElement(root, "defs")
-    for flow, path in ((Flow.GRADIENT, "M0 0L9 4L0 8Z"), (Flow.SAVED, "M1 0.6L8.4 4L1 7.4")):
+    for name, path, ink in (
+        (Flow.GRADIENT.value, "M0 0L9 4L0 8Z", GRADIENT),
+        (_WRONG, "M0 0L9 4L0 8Z", WRONG),
+        (Flow.SAVED.value, "M1 0.6L8.4 4L1 7.4", SAVED),
+        (Flow.MISSING.value, "M8 0V8M5 0V8", MISSING),
+    ):
         marker = ET.SubElement(
             defs,
             "marker",
             {
-                "id": f"head-{flow.value}",
+                "id": f"head-{name}",
                 "viewBox": "-1 -1 11 10",
                 "refX": "8.6",
                 "refY": "4",
@@ -166,23 +195,29 @@ def add_arrow_heads(root: ET.Element) -> None:
                 "orient": "auto",
             },
         )
-        ink = _FLOW_INKS[flow]
-        filled = flow is Flow.GRADIENT
+        filled = path.endswith("Z")
         head = {"d": path, "fill": ink if filled else "none", "stroke-width": "1.3"}
         ET.SubElement(marker, "path", head | ({} if filled else {"stroke": ink}))
 
 
-def add_line(parent: ET.Element, path: str, flow: Flow, *, head: bool = True) -> None:
-    """Draw the line of an arrow: solid for gradients, dashed for saved tensors."""
+def add_line(
+    parent: ET.Element, path: str, flow: Flow, *, head: bool = True, wrong: bool = False
+) -> None:
+    """Draw the line of an arrow: solid for gradients, thick for wrong ones, else dashed."""
     line = ET.SubElement(
         parent,
         "path",
-        {"d": path, "fill": "none", "stroke": _FLOW_INKS[flow], "stroke-width": "1.4"},
+        {
+            "d": path,
+            "fill": "none",
+            "stroke": WRONG if wrong else _FLOW_INKS[flow],
+            "stroke-width": "3" if wrong else "1.4",
+        },
     )
-    if flow is Flow.SAVED:
-        line.set("stroke-dasharray", "5 4")
+    if flow in _DASHES:
+        line.set("stroke-dasharray", _DASHES[flow])
     if head:
-        line.set("marker-end", f"url(#head-{flow.value})")
+        line.set("marker-end", f"url(#head-{_WRONG if wrong else flow.value})")
 
 
 def add_label(parent: ET.Element, label: Label) -> None:
@@ -192,7 +227,7 @@ def add_label(parent: ET.Element, label: Label) -> None:
     width = label.right - label.left
     _add_rect(parent, label.left - 2, label.y - 6.5, width + 4, 13.0, 3.0, paper)
     baseline = label.y + 0.35 * LABEL_SIZE
-    add_text(parent, label.left, baseline, label.text, LABEL_SIZE, fill=_FLOW_INKS[label.flow])
+    add_text(parent, label.left, baseline, label.text, LABEL_SIZE, fill=label.ink)
 
 
 def text_width(text: str, size: float) -> float:

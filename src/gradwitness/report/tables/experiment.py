@@ -16,10 +16,13 @@ from gradwitness.files.atomic import make_folder, write_atomically
 from gradwitness.files.dat import format_dat
 from gradwitness.judging.numbers import short
 from gradwitness.report.console import as_text
+from gradwitness.report.page.page import write_page
+from gradwitness.report.page.subject import Subject
 from gradwitness.report.picture.dot import write_dot
 from gradwitness.report.picture.graph import draw
-from gradwitness.report.picture.svg import write_svg
+from gradwitness.report.picture.svg import write_pages, write_svg
 from gradwitness.report.picture.typeset import write_pdf, write_png
+from gradwitness.report.picture.view import view
 from gradwitness.report.record import dumps, outcome_record
 from gradwitness.report.tables.terminal import summary
 
@@ -75,7 +78,8 @@ def write_folder(folder: Path, outcome: Outcome) -> list[Path]:
     Everything is made before anything is written, and each file is replaced whole.
     """
     title = f"Autograd graph, verdict {outcome.verdict.value}"
-    picture = draw(outcome.tape, outcome.report, title=title, subtitle=outcome.config.describe())
+    everything = draw(outcome.tape, outcome.report, title=title, subtitle=outcome.config.describe())
+    picture = view(everything)
     svg = write_svg(picture)
     header = outcome.header()
     contents: dict[str, str | bytes] = {
@@ -85,17 +89,29 @@ def write_folder(folder: Path, outcome: Outcome) -> list[Path]:
         ),
         "comparison.json": dumps(outcome_record(outcome)),
         "report.txt": as_text(full(outcome)),
+        "report.html": write_page(_subject(outcome)),
         "graph.svg": svg,
         "graph.dot": write_dot(picture),
         "weights.npz": _npz(outcome.weights),
     }
     if importlib.util.find_spec("typst") is not None:
-        contents["graph.pdf"] = write_pdf(svg)
+        contents["graph.pdf"] = write_pdf(*write_pages(picture))
         contents["graph.png"] = write_png(svg)
     make_folder(folder)
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]
+
+
+def _subject(outcome: Outcome) -> Subject:
+    return Subject(
+        outcome.tape,
+        outcome.report,
+        outcome.verdict,
+        command=outcome.config.command(),
+        seed=str(outcome.config.seed),
+        sections=(("The experiment", as_text(overview(outcome))),),
+    )
 
 
 def _npz(arrays: dict[str, NDArray[Any]]) -> bytes:

@@ -11,11 +11,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from gradwitness.report.console import as_text
+from gradwitness.report.page.subject import Texts
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from gradwitness.diagnose.rank import Cause
     from gradwitness.grading.marks import Mark, Marks
+    from gradwitness.report.save import Materials
 
 SCHEMA = "gradwitness-marks"
 VERSION = 1
@@ -27,6 +31,13 @@ _STYLES = {
     "not handed in": "bold red",
     "open": "yellow",
 }
+
+
+def marks_materials(marks: Marks, *, answers: bool = False) -> Materials:
+    """Return what files about marks are made of, see `report.save`."""
+    table, record = marks_table(marks, answers=answers), marks_record(marks, answers=answers)
+    page = Texts(marks.verdict, (("Marks", as_text(table)),))
+    return {"parts": lambda: [table], "record": lambda: record, "page": lambda: page}
 
 
 def marks_table(marks: Marks, *, answers: bool = False) -> RenderableType:

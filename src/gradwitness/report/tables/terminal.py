@@ -159,43 +159,47 @@ def _cells(row: Row, *, several: bool) -> dict[str, Text]:
 
 def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     """Return what is wrong at one step: what, where, how far, how far allowed, what next."""
+    facts, code = told(finding, tape, names)
+    lines = Text("\n")
+    lines.append(styled(Verdict.DISAGREES, finding.comparison.relative_error))
+    lines.append(f"  {finding.step.value}: {finding.title}")
+    for label, text in facts:
+        lines.append(f"\n  {label:<8} {text}")
+    if not code:
+        return lines
+    # Lines to copy are not wrapped.
+    pasted = Text(textwrap.indent(code, "    "), no_wrap=True, overflow="ignore")
+    return Group(lines, Text(), pasted)
+
+
+def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, str]], str]:
+    """Return what `describe` says as labelled facts, and the declaration to paste, or nothing."""
     c = finding.comparison
-    lines = Text()
-    lines.append("\n")
-    lines.append(styled(Verdict.DISAGREES, c.relative_error))
-    lines.append(f"  {finding.step.value}: {finding.title}\n")
+    facts = []
     if finding.source is not None and (finding.source.line or finding.source.module):
         module = f" in module {finding.source.module}" if finding.source.module else ""
-        lines.append(f"  at       {relative(finding.source.line)}{module}\n")
-    for written in _forward(finding, tape, names):
-        lines.append(f"  forward  {written}\n")
+        facts.append(("at", f"{relative(finding.source.line)}{module}"))
+    facts += [("forward", written) for written in _forward(finding, tape, names)]
     if finding.formula:
-        lines.append(f"  rule     {finding.formula}\n")
+        facts.append(("rule", finding.formula))
     if c.reason:
-        lines.append(f"  what     {c.reason}\n")
+        facts.append(("what", c.reason))
     if c.index is not None:
         where = subscript(c.index) or "the number"
-        lines.append(
-            f"  worst    {where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}\n"
-            f"  error    {short(c.error)}, {_allowed(c)}\n"
+        facts.append(
+            ("worst", f"{where}: torch has {c.recorded:.9g}, the witness {c.expected:.9g}")
         )
+        facts.append(("error", f"{short(c.error)}, {_allowed(c)}"))
     of_largest = ""
     if math.isfinite(c.relative_error):
         of_largest = f"{short(c.relative_error)} of the largest number expected, "
-    lines.append(f"  relative {of_largest}{c.right_digits:.1f} digits right\n")
-    lines.append(f"  extent   {c.refuted} of {c.size} elements")
+    facts.append(("relative", f"{of_largest}{c.right_digits:.1f} digits right"))
+    facts.append(("extent", f"{c.refuted} of {c.size} elements"))
     if finding.grade:
-        lines.append(f"\n  evidence {finding.grade}")
-    if finding.advice:
-        seen, _, code = finding.advice.partition("\n\n")
-        lines.append(f"\n  next     {seen}\n")
-        if not code:
-            return lines
-        # Lines to copy are not wrapped.
-        pasted = Text(textwrap.indent(code, "    "), no_wrap=True, overflow="ignore")
-        return Group(lines, pasted)
-    lines.append(f"\n  next     {_NEXT[finding.step]}")
-    return lines
+        facts.append(("evidence", finding.grade))
+    seen, _, code = finding.advice.partition("\n\n")
+    facts.append(("next", seen or _NEXT[finding.step]))
+    return facts, code
 
 
 def _allowed(c: Comparison) -> str:

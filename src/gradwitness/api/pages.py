@@ -1,0 +1,65 @@
+"""The page of what a command judged, and a browser to show it."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradwitness._printable import one_line
+from gradwitness.report.console import as_text
+from gradwitness.report.page.subject import Subject
+from gradwitness.report.save import save
+from gradwitness.report.tables.claims import claims as claims_table
+from gradwitness.report.tables.probes import probes
+from gradwitness.verdict import worst
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gradwitness.api.claims import ClaimCheck
+    from gradwitness.judging.finding import Report
+    from gradwitness.judging.probe_results import Probe
+    from gradwitness.tape import Tape
+
+
+def page_of(
+    target: str,
+    tape: Tape,
+    report: Report,
+    probed: Probe | None,
+    claimed: ClaimCheck | None,
+    files: Sequence[str],
+    *,
+    redact: bool,
+) -> Subject:
+    """Return what the page of a check is about: the program, and what else was judged."""
+    words = ["gradwitness", "check", target, *(["--probe"] if probed else [])]
+    words += [word for file in files for word in ("--claims", file)]
+    sections = [("Probes", as_text(probes(probed)))] if probed else []
+    sections += [("Claims", as_text(claims_table(claimed.runs)))] if claimed else []
+    return Subject(
+        tape,
+        report,
+        worst([judged.verdict for judged in (probed or report, claimed) if judged]),
+        command=shlex.join(words),
+        sections=tuple(sections),
+        is_live=not target.endswith(".npz"),
+        is_redacted=redact,
+    )
+
+
+def show(subject: Subject, saved: Sequence[Path]) -> str:
+    """Open a page in the browser: one that was saved, or one in a folder for temporary files.
+
+    Returns a line that says where it is.
+    """
+    pages = [path for path in saved if path.suffix == ".html"]
+    if not pages:
+        pages = [Path(tempfile.mkdtemp(prefix="gradwitness-")) / "report.html"]
+        save(pages[0], {"page": lambda: subject})
+    opened = webbrowser.open(pages[0].resolve().as_uri())
+    missing = "" if opened else " (no browser was found: open it by hand)"
+    return f"page      {one_line(str(pages[0]))}{missing}"

@@ -1,0 +1,370 @@
+"""The page as text: what is in it, what is left out, and that its data are the report's."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gradwitness as gw
+from capture.handmade import tape
+from gradwitness import experiment
+from gradwitness.api.targets import run_target
+from gradwitness.cli import main
+from gradwitness.report.page.error_maps import DECADES, _histogram, _map
+from gradwitness.report.page.page import write_page
+from gradwitness.report.page.subject import Subject
+from gradwitness.report.record import dumps, report_record
+from gradwitness.report.save import save_report
+from gradwitness.tape import Source
+
+SWISH = Path(__file__).parents[3] / "examples" / "swish.py"
+DTYPES = {"u1": np.uint8, "u4": np.uint32, "i4": np.int32, "f4": np.float32, "f8": np.float64}
+
+
+class Parts(HTMLParser):
+    """The data blocks of a page, its scripts and styles, and the texts before the first script."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.blocks: dict[str, str] = {}
+        self.code: dict[str, list[str]] = {"script": [], "style": []}
+        self.said: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self._inside: tuple[str, str] = ("", "")
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        name = dict(attrs).get("id") or ""
+        self._inside = (tag, name.removeprefix("data-"))
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 (the base class's)
+        self._inside = ("", "")
+
+    def handle_data(self, data: str) -> None:
+        tag, name = self._inside
+        if tag == "script" and name:
+            self.blocks[name] = data
+        elif tag in self.code:
+            self.code[tag].append(data)
+        elif not self.blocks:
+            self.said.append(data)
+
+
+def unpacked(block: str) -> bytes:
+    return gzip.decompress(base64.b64decode(block, validate=True))
+
+
+def read(block: str) -> dict[str, Any]:
+    """Read a table as its description says."""
+    content = unpacked(block)
+    length = int.from_bytes(content[:4], "little")
+    header = json.loads(content[4 : 4 + length])
+    offset = 4 + length
+    table = dict(header["facts"])
+    for name, (kind, size) in header["columns"].items():
+        offset += -offset % 8
+        column = np.frombuffer(content, DTYPES[kind], size, offset)
+        offset += column.nbytes
+        table[name] = [header["texts"][n] for n in column] if name in header["of_texts"] else column
+    assert offset + -offset % 8 == len(content)
+    return table
+
+
+@pytest.fixture(scope="module")
+def swish() -> tuple[gw.Tape, gw.Report]:
+    run = run_target(f"{SWISH}:step")
+    return run.tape, run.report
+
+
+@pytest.fixture(scope="module")
+def page(swish: tuple[gw.Tape, gw.Report]) -> str:
+    return write_page(Subject(*swish, swish[1].verdict, command="make it <again> & 'again'"))
+
+
+def test_the_first_screen_comes_before_all_data(page: str) -> None:
+    said = " ".join(Parts(page).said)
+    for text in (
+        "DISAGREES",
+        "SwishBackward #3, gradient of input 0",
+        "128 of 128 elements",
+        "make it <again> & 'again'",
+        "2.13.0",
+        "forward calls",
+        "first.weight",
+        "return x * torch.sigmoid(x)",
+    ):
+        assert text in said
+
+
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+    parts = Parts(page)
+    loading = [
+        (t, n, v) for t, n, v in parts.attributes if n in ("src", "srcset", "data", "action")
+    ]
+    assert loading == []
+    links = [value for _, name, value in parts.attributes if name == "href"]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    (style,) = parts.code["style"]
+    assert "@import" not in style
+    assert "url(" not in style
+    policies = [v for _, n, v in parts.attributes if n == "content" and "default-src" in v]
+    (policy,) = policies
+    for directive, code in (
+        ("script-src", parts.code["script"]),
+        ("style-src", parts.code["style"]),
+    ):
+        digest = base64.b64encode(hashlib.sha256("".join(code).encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert not any(name.startswith("on") for _, name, _ in parts.attributes)
+
+
+def test_the_same_report_gives_the_same_page(swish: tuple[gw.Tape, gw.Report]) -> None:
+    first, second = (write_page(Subject(*swish, swish[1].verdict)) for _ in range(2))
+    assert first == second
+
+
+def test_the_data_are_the_reports(page: str, swish: tuple[gw.Tape, gw.Report]) -> None:
+    given, report = swish
+    blocks = Parts(page).blocks
+    assert unpacked(blocks["record"]).decode() == dumps(report_record(report))
+    steps = read(blocks["steps"])
+    assert steps["title"] == [f.title for f in report.findings]
+    assert [steps["verdicts"][n] for n in steps["verdict"]] == [
+        f.verdict.value for f in report.findings
+    ]
+    assert steps["error"] == pytest.approx(
+        [f.comparison.error for f in report.findings], rel=1e-6, nan_ok=True
+    )
+    gradients = read(blocks["gradients"])
+    assert gradients["name"] == [row.name for row in report.rows]
+    assert gradients["norm"] == pytest.approx([r.comparison.norm for r in report.rows], rel=1e-6)
+    nodes = read(blocks["nodes"])
+    assert nodes["name"] == [node.name for node in given.nodes]
+    third = nodes["forward"][3].split("\n")
+    assert third == ["x7 = 1 / (1 + exp(-x6))", "x8 = x6 * x7"]
+    fifth = nodes["tensors"][5].split("\n")
+    assert "W1^T\t4x8\tfloat32\tview of first.weight\toperand" in fifth
+    # Which node a forward step belongs to: that of its call; calls 16 and 17 are Swish's own.
+    inner = [steps["node"][i] for i, call in enumerate(steps["call"]) if call in (16, 17)]
+    assert inner == [3, 3]
+
+
+def test_the_drawings_hold_every_node_once(swish: tuple[gw.Tape, gw.Report]) -> None:
+    outcome = experiment.run(experiment.preset("default"))
+    given = outcome.tape
+    blocks = Parts(write_page(Subject(given, outcome.report, outcome.verdict))).blocks
+    drawings = [read(block) for name, block in blocks.items() if name.startswith("view")]
+    assert [drawing["depth"] for drawing in drawings] == [1, None]
+    for drawing in drawings:
+        assert sorted(drawing["nodes"]) == list(range(len(given.nodes)))
+        ends = drawing["nodes_end"]
+        assert ends[-1] == len(given.nodes)
+        corners = list(zip(drawing["x"], drawing["y"], drawing["w"], drawing["h"], strict=True))
+        for n, (x, y, w, h) in enumerate(corners):
+            for left, top, wide, high in corners[n + 1 :]:
+                assert x + w <= left or left + wide <= x or y + h <= top or top + high <= y
+    whole = drawings[-1]
+    edges = [(node.id, edge.node) for node in given.nodes for edge in node.edges if edge]
+    keys = [key[1:] for key in whole["key"]]
+    arrows = [
+        (int(keys[s]), int(keys[t]))
+        for s, t in zip(whole["source"], whole["target"], strict=True)
+        if whole["key"][s].startswith("n")
+    ]
+    assert sorted(arrows) == sorted(set(edges))
+    # A folded module: the nodes of hidden5 are its view, product, transpose and two leaves.
+    folded = drawings[0]
+    box = folded["key"].index("mhidden5")
+    members = folded["nodes"][folded["nodes_end"][box - 1] : folded["nodes_end"][box]]
+    assert {given.nodes[n].name for n in members} >= {"AddmmBackward0", "AccumulateGrad"}
+    assert folded["lines"][box].split("\n")[:2] == ["hidden5", f"{len(members)} nodes"]
+
+
+def test_a_redacted_page_has_no_lines_and_no_numbers(swish: tuple[gw.Tape, gw.Report]) -> None:
+    given, report = swish
+    subject = Subject(given, report, report.verdict, command="secret-command", is_redacted=True)
+    page = write_page(subject)
+    blocks = Parts(page).blocks
+    whole = page + "".join(unpacked(block).decode("latin-1") for block in blocks.values())
+    for hidden in (
+        "swish.py",
+        "secret-command",
+        "0.0290416759",
+        "0.02904",
+        "sigmoid(x)\n",
+        "[6,3]",
+    ):
+        assert hidden not in whole
+    assert "SwishBackward #3" in whole
+    assert "Left out on request: source lines, values, the command" in page
+    assert not len(read(blocks["errors"])["step"])
+    full = write_page(Subject(given, report, report.verdict, command="secret-command"))
+    assert len(read(Parts(full).blocks["errors"])["step"])
+    assert "0.0290416759" in full
+    assert "secret-command" in full
+
+
+def test_a_redacted_page_does_not_spell_out_scalars() -> None:
+    leaf, factor = torch.ones(2, requires_grad=True), torch.tensor(1234.5)
+    with gw.watch(names={"leaf": leaf}) as witness:
+        (leaf * factor).sum().backward()  # type: ignore[no-untyped-call]
+    shown = {}
+    for is_redacted in (False, True):
+        subject = Subject(witness.tape, witness.report, witness.verdict, is_redacted=is_redacted)
+        blocks = Parts(write_page(subject)).blocks
+        shown[is_redacted] = "\n".join(read(blocks["nodes"])["forward"])
+    assert "leaf * 1234.5" in shown[False]
+    assert "1234" not in shown[True]
+    assert "leaf * c" in shown[True]
+
+
+def test_a_recording_cannot_name_a_file_to_read(tmp_path: Path) -> None:
+    given = tape("d3")
+    secret = tmp_path / "secret.py"
+    secret.write_text("password = 1\n")
+    line = Source("net", f"{secret}:1")
+    named = replace(given, calls=tuple(replace(call, source=line) for call in given.calls))
+    report = gw.judge(named)
+    assert report.first_wrong is not None
+    live = write_page(Subject(named, report, report.verdict))
+    assert "password" in live
+    assert "password" not in write_page(Subject(named, report, report.verdict, is_live=False))
+    gw.save_tape(named, tmp_path / "a.npz")
+    with pytest.raises(SystemExit):
+        main(["check", str(tmp_path / "a.npz"), "--save", str(tmp_path / "a.html")])
+    assert "password" not in (tmp_path / "a.html").read_text()
+
+
+def test_what_else_was_judged_is_on_the_page(tmp_path: Path) -> None:
+    claims = tmp_path / "claims.npz"
+    arrays: dict[str, Any] = {"first.weight": np.zeros((8, 4), np.float32)}
+    np.savez(claims, **arrays)
+    with pytest.raises(SystemExit) as end:
+        main(
+            ["check", f"{SWISH}:step", "--claims", str(claims), "--save", str(tmp_path / "a.html")]
+        )
+    assert end.value.code == 1
+    said = " ".join(Parts((tmp_path / "a.html").read_text()).said)
+    assert "Claims" in said
+    assert f"gradwitness check {SWISH}:step --claims {claims}" in said
+
+
+def test_a_wrong_claim_about_a_right_program_is_the_verdict(tmp_path: Path) -> None:
+    given = tape()
+    gw.save_tape(given, tmp_path / "right.npz")
+    claims = tmp_path / "claims.npz"
+    np.savez(claims, x=np.full(3, 1e6))
+    page = tmp_path / "a.html"
+    with pytest.raises(SystemExit) as end:
+        main(["check", str(tmp_path / "right.npz"), "--claims", str(claims), "--save", str(page)])
+    assert end.value.code == 1
+    assert "<title>DISAGREES - gradwitness</title>" in page.read_text()
+
+
+def test_only_a_page_can_be_redacted(
+    tmp_path: Path, swish: tuple[gw.Tape, gw.Report], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(gw.InputError, match=r"unsupported extension '\.json'; use \.html$"):
+        save_report(tmp_path / "a.json", *swish, redact=True)
+    with pytest.raises(SystemExit) as end:
+        main(["check", f"{SWISH}:step", "--redact", "--save", str(tmp_path / "a.svg")])
+    assert end.value.code == 2
+    assert "use .html" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open_shows_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+
+    def opened(address: str) -> bool:
+        shown.append(address)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", opened)
+    saved = tmp_path / "a.html"
+    for words in (["--save", str(saved)], [], ["--json"]):
+        with pytest.raises(SystemExit) as end:
+            main(["check", f"{SWISH}:step", "--open", *words])
+        assert end.value.code == 1
+        out, err = capsys.readouterr()
+        if words == ["--json"]:
+            assert json.loads(out)["verdict"] == "DISAGREES"
+            out = err
+        path = Path(re.findall(r"^page      (.*)$", out, re.MULTILINE)[0])
+        assert shown.pop() == path.as_uri()
+        assert path.read_text().startswith("<!DOCTYPE html>")
+    assert saved.exists()
+
+
+def test_a_report_without_gradients_or_numbers() -> None:
+    empty = gw.Tape((), (), (), ())
+    report = gw.judge(empty)
+    page = write_page(Subject(empty, report, report.verdict))
+    said = " ".join(Parts(page).said)
+    assert "INCONCLUSIVE" in said
+    assert "No gradient was recorded." in said
+
+
+def test_judgements_about_no_program_are_a_page_of_text(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", -1.0)):
+        np.savez(tmp_path / f"{name}.npz", w=np.full(3, value))
+    page = tmp_path / "a.html"
+    with pytest.raises(SystemExit) as end:
+        main(["diff", *(str(tmp_path / f"{n}.npz") for n in "ab"), "--save", str(page)])
+    assert end.value.code == 1
+    parts = Parts(page.read_text())
+    said = " ".join(parts.said)
+    assert "DISAGREES" in said
+    assert "wrong sign" in said
+    assert parts.blocks == {}
+    assert parts.code["script"] == []
+
+
+def test_the_map_shows_where_the_error_is() -> None:
+    # Node 3 is p = z c: it should send c = (5, 6, 7), but its first number is 100 too large.
+    given = tape("d3")
+    report = gw.judge(given)
+    table = read(Parts(write_page(Subject(given, report, report.verdict))).blocks["errors"])
+    step = report.findings.index(report.wrong[0])
+    at = list(table["step"]).index(step)
+    assert (table["shape"][at], table["rows"][at], table["columns"][at]) == ("3", 1, 3)
+    end = table["end"][at]
+    assert list(table["cells"][end - 3 : end]) == [100.0, 0.0, 0.0]
+    width = len(table["decades"]) + 2
+    counts = table["counts"][at * width : (at + 1) * width]
+    # Two are zero; 100 / 7 is more than the largest number expected, which is the last decade.
+    assert list(counts) == [2, *[0] * (width - 3), 1, 0]
+
+
+def test_errors_are_counted_by_powers_of_ten() -> None:
+    errors = np.array([0.0, 0.9e-3, 5e-3, 2.0, np.inf, np.nan, 1e-30])
+    counts = dict(zip(DECADES, _histogram(errors, 1.0)[1:-1], strict=True))
+    assert {decade: n for decade, n in counts.items() if n} == {-3: 1, -2: 1, 0: 1, -16: 1}
+    assert _histogram(errors, 1.0)[[0, -1]].tolist() == [1, 2]
+
+
+def test_a_large_map_keeps_the_largest_error_of_each_cell() -> None:
+    errors = np.zeros((4, 16, 96))  # 64 rows and 96 columns, in 32 x 32 cells of 2 x 3
+    errors[3, 15, 95] = 7.0
+    errors[3, 15, 94] = 3.0  # in the same cell
+    errors[0, 0, 4] = 5.0
+    cells = _map(errors)
+    assert cells.shape == (32, 32)
+    assert (cells[31, 31], cells[0, 1], cells.sum()) == (7.0, 5.0, 12.0)

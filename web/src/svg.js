@@ -1,0 +1,62 @@
+// The drawing that is shown, as a file of its own.
+import { headOf, labelOf, trace } from "./canvas.js";
+import { DISAGREES, MARKS, UNJUDGED } from "./verdicts.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const MARGIN = 24;
+
+function element(parent, name, attributes, text) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+export function svgOf(graph) {
+  const { view, colours } = graph;
+  const root = document.createElementNS(SVG, "svg");
+  const [width, height] = [view.width + 2 * MARGIN, view.height + 2 * MARGIN];
+  root.setAttribute("viewBox", `${-MARGIN} ${-MARGIN} ${width} ${height}`);
+  root.setAttribute("width", width);
+  root.setAttribute("height", height);
+  root.setAttribute("font-family", "'DejaVu Sans Mono', Menlo, Consolas, monospace");
+  element(root, "rect", { x: -MARGIN, y: -MARGIN, width, height, fill: colours.paper });
+  for (let arrow = 0; arrow < view.arrows; arrow++) addArrow(root, graph, arrow);
+  for (let box = 0; box < view.boxes; box++) addBox(root, graph, box);
+  return new XMLSerializer().serializeToString(root);
+}
+
+function addArrow(root, { view, colours }, arrow) {
+  const source = view.source[arrow];
+  const wrong = view.verdict[source] === DISAGREES || view.downstream[source];
+  const ink = wrong ? colours.edges[DISAGREES] : colours.quiet;
+  const steps = [];
+  const pen = {
+    beginPath() {},
+    moveTo: (...p) => steps.push(`M${p.join(" ")}`),
+    lineTo: (...p) => steps.push(`L${p.join(" ")}`),
+    bezierCurveTo: (...p) => steps.push(`C${p.join(" ")}`),
+  };
+  trace(pen, view, arrow);
+  element(root, "path", { d: steps.join(""), fill: "none", stroke: ink, "stroke-width": 1.3 });
+  const [x, y, direction] = headOf(view, arrow);
+  element(root, "path", { d: `M${x} ${y}l-4 ${-9 * direction}h8Z`, fill: ink });
+  const label = labelOf(view, arrow);
+  element(root, "text", { x: label.x, y: label.y, "font-size": 10, fill: colours.quiet }, label.text);
+}
+
+function addBox(root, graph, box) {
+  const { view, colours } = graph;
+  const verdict = view.verdict[box];
+  const { fill, ink } = graph.colourOf(box);
+  const [x, y, width, height] = [view.x[box], view.y[box], view.w[box], view.h[box]];
+  element(root, "rect", { x, y, width, height, rx: 6, fill, stroke: colours.edges[verdict], "stroke-width": verdict === DISAGREES ? 3 : 1.4 });
+  view.lines(box).split("\n").forEach((line, i) => {
+    element(root, "text", { x: x + 10, y: y + 18 + 17 * i, "font-size": 11, "font-weight": i ? "normal" : "bold", fill: ink }, line);
+  });
+  if (verdict !== UNJUDGED) {
+    element(root, "circle", { cx: x + width, cy: y, r: 9, fill: colours.edges[verdict] });
+    element(root, "text", { x: x + width, y: y + 4, "font-size": 11, "text-anchor": "middle", fill: colours.paper }, MARKS[verdict]);
+  }
+}
