@@ -1,4 +1,4 @@
-"""Results that torch's own rounding spoilt, where no bound is narrow enough to say so.
+"""Results that torch's own rounding spoilt, where no bound says so.
 
 Of a long sum in a narrow format the worst case says "too little signal". What torch computed can be
 measured all the same: the rule in float64, from the same recorded operands, is the reference.
@@ -63,7 +63,11 @@ class LostSums(Detector):
     ) -> None:
         del sweep, update
         node = self.tape.nodes[node_run.node]
-        wide = [f for f in findings if f.step is Step.BACKWARD and _is_wide(f)]
+        wide = [
+            f
+            for f in findings
+            if f.step is Step.BACKWARD and (_is_wide(f) or self._is_long(f.tensor_nr, node_run))
+        ]
         if not wide or node.kind == Kind.CUSTOM:
             return
 
@@ -90,6 +94,19 @@ class LostSums(Detector):
             least = float(limits(dtype).eps) ** (1 - _DIGITS)
             if size > noise and share > max(_LOST, least):
                 self._losses.append(_Loss(finding, self._leaf(edge.node), dtype, share))
+
+    def _is_long(self, k: int, node_run: NodeRun) -> bool:
+        """Whether so many terms are added that the format cannot hold their sum's last ones.
+
+        A rule that follows the kernel's own order agrees with what that makes of them.
+        """
+        number = node_run.outgoing[k]
+        if number is None or self.tape.values[number].dtype not in _NARROW:
+            return False
+        value = self.tape.values[number]
+        arrived = [self.tape.values[n].shape for n in node_run.incoming if n is not None]
+        terms = max(map(math.prod, arrived), default=0) / max(1, math.prod(value.shape))
+        return terms * unit_roundoff(value.dtype) >= 1
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         del judged
