@@ -68,9 +68,10 @@ def test_plain_numbers_are_certain_and_stay() -> None:
 
 def test_a_pixel_beside_a_place_that_rounding_moves_past_it_is_counted() -> None:
     # Coordinates whose exact places lie on one side of a pixel, and the rounded ones on the other.
-    size, found, one = 41, [], np.float32(1)
+    size, found = 41, []
+    one: Any = np.float32(1)
     for pixel in range(1, size - 1):
-        c = np.float32((2 * pixel + 1) / size - 1 - 2e-6)
+        c: Any = np.float32((2 * pixel + 1) / size - 1 - 2e-6)
         for _ in range(100):
             c = np.nextafter(c, np.float32(2))
             exact = ((float(c) + 1) * size - 1) / 2
