@@ -50,7 +50,7 @@ POOLING = (
     ),
     sample(aten._adaptive_avg_pool3d.default, normal(1, 2, 5, 4, 3), [3, 2, 3]),
     sample(aten.adaptive_max_pool3d.default, apart(1, 2, 5, 4, 3), [3, 2, 2], exact="y"),
-    sample(aten.fractional_max_pool2d.default, apart(1, 2, 6, 7), [2, 3], [3, 2],
+    sample(aten.fractional_max_pool2d.default, apart(1, 2, 9, 11), [2, 2], [4, 5],
            Share((1, 2, 2), constant=True), exact="y dx"),
     sample(aten.fractional_max_pool3d.default, apart(1, 1, 4, 3, 5), [2, 2, 3], [2, 1, 2],
            Share((1, 1, 3), constant=True), exact="y dx"),

@@ -137,3 +137,14 @@ def test_larger_matrices_are_judged(op: Any, n: int, dtype: str) -> None:
         if made is not None:
             assert np.all(np.abs(made.value - result) <= made.rigorous)
             assert np.max(made.rigorous) < 1e-2 * np.max(np.abs(result))
+
+
+def test_torch_s_exponential_of_a_matrix_is_wrong_in_bfloat16() -> None:
+    # e times the identity is right; torch has numbers of 1e30, infinities and NaN.
+    A = torch.eye(2, dtype=torch.bfloat16)
+    with gw.watch() as witness:
+        wrong = torch.matrix_exp(A)
+    (finding,) = witness.report.wrong
+    assert "matrix_exp" in finding.title
+    assert finding.comparison.expected == pytest.approx(np.e, rel=1e-12)
+    assert not torch.allclose(wrong, np.e * A, rtol=0.5)

@@ -169,3 +169,26 @@ def test_parts_of_a_spectral_norm_are_judged() -> None:
     with gw.watch(layer) as witness:
         (layer(torch.rand(2, 4)) * torch.rand(2, 3)).sum().backward()
     assert witness.verdict is gw.Verdict.AGREES, str(witness)
+
+
+@pytest.mark.parametrize(
+    ("case", "value"),
+    [
+        (given(aten.nanmedian.dim, Given(2, NAN, 1), 0), 1),
+        (given(aten.nanmedian.default, Given(4, NAN, 3, NAN, 1, 2)), 2),
+        (given(aten.nanmedian.dim, Given(NAN), 0), NAN),
+        (given(aten.median.dim, Given(2, NAN, 1), 0), NAN),
+        (given(aten.mode.default, Given(2, 1, 2, 5)), 2),
+    ],
+    ids=lambda item: item.call.op if isinstance(item, Case) else str(item),
+)
+def test_value_of_a_rank_beside_nan(case: Case, value: float) -> None:
+    np.testing.assert_array_equal(getattr(case.values()[0], "value", case.values()[0]), value)
+    np.testing.assert_array_equal(case.results[0], value)
+
+
+@pytest.mark.parametrize("op", [aten._softmax.default, aten._log_softmax.default])
+def test_a_number_alone_in_its_sum_is_taken_off_itself_exactly(op: Any) -> None:
+    found: Any = given(op, Given(0.3), 0, False).gradient("x", Arithmetic.stepwise("float32"))
+    assert not np.any(found.value)
+    assert not np.any(found.rigorous)

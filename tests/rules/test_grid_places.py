@@ -64,3 +64,27 @@ def test_plain_numbers_are_certain_and_stay() -> None:
     x = np.array([0.1, 1.0])
     assert stored(x, x) is x
     assert not is_uncertain(x).any()
+
+
+def test_a_pixel_beside_a_place_that_rounding_moves_past_it_is_counted() -> None:
+    # Coordinates whose exact places lie on one side of a pixel, and the rounded ones on the other.
+    size, found = 41, []
+    one: Any = np.float32(1)
+    for pixel in range(1, size - 1):
+        c: Any = np.float32((2 * pixel + 1) / size - 1 - 2e-6)
+        for _ in range(100):
+            c = np.nextafter(c, np.float32(2))
+            exact = ((float(c) + 1) * size - 1) / 2
+            rounded = ((c + one) * np.float32(size) - one) / np.float32(2)
+            if (exact - pixel) * (float(rounded) - pixel) < 0:
+                found.append((pixel, float(c)))
+    assert found
+    # On the pixel 0; before it, or else behind it, a million.
+    for before in (-1, 1):
+        for pixel, c in found:
+            image = torch.zeros(1, 1, 2, size)
+            image[..., pixel + before] = 1e6
+            with gw.watch() as witness:
+                F.grid_sample(image, torch.tensor([[[[c, -0.5]]]]), align_corners=False)
+            (finding,) = (f for f in witness.report.findings if "grid_sampler" in f.title)
+            assert finding.verdict is not gw.Verdict.DISAGREES
