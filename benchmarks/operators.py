@@ -4,7 +4,8 @@
 is one operation of torch's own test suite in one format, with its first samples, forward and
 backward under a random cotangent. It is fully judged if every step of every sample agrees; torch is
 right here but for a few known faults, so that whatever DISAGREES is listed to be looked at.
-Operations that leave numbers unset, and samples that torch itself refuses, do not count.
+Operations that leave numbers unset, samples that torch itself refuses, and tensors without
+elements do not count.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import collections
 import itertools
 import random
+import re
 import sys
 import types
 import unittest
@@ -29,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 import gradwitness
 from gradwitness import Verdict
+from gradwitness.judging.comparison import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,11 +52,12 @@ class Pairs:
     def add(self, name: str, findings: list[Any]) -> None:
         """Count one operation, by the findings of all its samples."""
         self.tried += 1
+        findings = [f for f in findings if f.comparison.reason != EMPTY]
         doubtful = [f for f in findings if f.comparison.verdict is Verdict.INCONCLUSIVE]
         wrong = [f for f in findings if f.comparison.verdict is Verdict.DISAGREES]
         self.judged += not doubtful and not wrong
         self.refuted += sorted({f"{name}: {f.title}" for f in wrong})
-        for reason in {f.comparison.reason for f in doubtful}:
+        for reason in {re.sub(r"\d+", "N", f.comparison.reason) for f in doubtful}:
             self.reasons[reason].append(name)
 
 

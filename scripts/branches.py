@@ -2,11 +2,11 @@
 
     python scripts/branches.py [SAMPLES] [DTYPE ...]
 
-Every operation of torch's own tests runs with some of its samples, as they are and with zeros in
-them. Each node of its graph, with and without create_graph, and each node of the graph that this
-makes, gets the same gradient with and without a mode that does nothing. What then sends other bits
-takes another branch of its formula, and must stand in judging/pathology/branches.py: exit code 1 if
-it does not.
+Every operation of torch's own tests runs with some of its samples: as they are, with zeros in them,
+and with huge numbers. Each node of its graph, with and without create_graph, and each node of the
+graph that this makes, gets the same gradient with and without a mode that does nothing. What then
+sends other bits takes another branch of its formula, and must stand in
+judging/pathology/branches.py: exit code 1 if it does not.
 """
 
 from __future__ import annotations
@@ -158,12 +158,13 @@ def branching(op: Any, sample: Any) -> set[str]:
     }
 
 
-def with_zeros(sample: Any) -> Any:
-    """Put zeros in all that a sample differentiates by."""
+def changed(sample: Any, how: str) -> Any:
+    """Put zeros in all that a sample differentiates by, or make it huge."""
     for tensor in tensors([sample.input, sample.args, sample.kwargs]):
         if tensor.requires_grad and tensor.layout is torch.strided and tensor.is_leaf:
             with torch.no_grad():
-                tensor.mul_((torch.rand(tensor.shape) > 0.3).to(tensor.dtype))
+                zeros = (torch.rand(tensor.shape) > 0.3).to(tensor.dtype)
+                tensor.mul_({"with zeros": zeros, "huge": 1e13}.get(how, 1))
     return sample
 
 
@@ -188,10 +189,10 @@ def main() -> int:
         if op.name.startswith(_UNSET) or dtype not in op.supported_backward_dtypes("cpu"):
             continue
         tried += 1
-        for prepare in (lambda sample: sample, with_zeros):
-            for sample in map(prepare, samples(op, dtype, count)):
+        for how in ("as it is", "with zeros", "huge"):
+            for sample in samples(op, dtype, count):
                 ran += 1
-                for name in branching(op, sample):
+                for name in branching(op, changed(sample, how)):
                     found.setdefault(name, set()).add(f"{op.name} {str(dtype)[6:]}")
     for name, where in sorted(found.items()):
         known = "" if name.startswith(BRANCHING) else "NOT LISTED: "

@@ -206,6 +206,19 @@ def test_a_gradient_that_is_cut_off_behind_a_spectrum_is_cut_off_there() -> None
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "exp", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal", "sin",
+        "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+        "sigmoid", "sinc", "sgn", "square",
+    ],
+)  # fmt: skip
+def test_elementary_functions_are_judged_and_agree(name: str) -> None:
+    z = leaf(20)
+    confirmed(judged(lambda: (getattr(torch, name)(z) * (1 - 2j)).real.sum(), z=z))
+
+
+@pytest.mark.parametrize(
     ("run", "reason"),
     [
         (

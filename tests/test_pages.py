@@ -54,17 +54,27 @@ def test_the_claims_are_judged_as_the_page_shows(
     assert words(capsys.readouterr().out)[-len(expected) :] == expected
 
 
-def test_the_picture_in_the_readme_is_of_this_example(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("command", "picture"),
+    [
+        ("check examples/swish.py:step --save", "docs/swish.svg"),
+        ("graph --preset default -o", "docs/experiment.svg"),
+    ],
+)
+def test_the_pictures_in_the_readme_are_what_its_commands_draw(
+    command: str, picture: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(ROOT)
+    assert f"gradwitness {command} {picture}" in README
+    assert f"]({picture})" in README
     with pytest.raises(SystemExit):
-        main(["check", "examples/swish.py:step", "--save", str(tmp_path / "now.svg")])
+        main([*command.split(), str(tmp_path / "now.svg")])
 
     def texts(path: Path) -> list[list[str]]:
         return words("\n".join(e.text or "" for e in ET.parse(path).iter() if e.text))  # noqa: S314
 
-    assert texts(tmp_path / "now.svg") == texts(ROOT / "docs" / "swish.svg")
+    assert texts(tmp_path / "now.svg") == texts(ROOT / picture)
+    assert (ROOT / picture).stat().st_size < 40_000
 
 
 @pytest.mark.parametrize("name", re.findall(r"`([\w./]+\.(?:py|md|svg))`", README))

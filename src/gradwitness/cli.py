@@ -146,7 +146,8 @@ def check(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="a custom function that may run again to measure its slopes; repeatable",
+            help="a custom function, or the step itself, that may run again to measure its slopes; "
+            "repeatable",
         ),
     ] = None,
     show_page: Annotated[

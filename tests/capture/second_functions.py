@@ -109,6 +109,15 @@ class ByData(Cube):
         return grads[0] * 3 * x * x.data
 
 
+class NormDetached(Cube):
+    """By a factor of 1, of which a part is a constant."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return grads[0] * 3 * x**2 * (x.norm() / x.norm().detach())
+
+
 class CotangentDetached(Cube):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -24,6 +24,7 @@ CUT = [
     "Detached",
     "ByData",
     "CotangentDetached",
+    "NormDetached",
     "Intermediate",
     "CopyOfResult",
     "WithoutGrad",

@@ -68,6 +68,17 @@ def test_what_rounds_nothing_does_not_move() -> None:
     assert found.allowance(input_nrs) == pytest.approx([2 * U, 0, 2 * U])
 
 
+def test_the_number_of_samples_is_exact() -> None:
+    # The mean over 6 samples divides by a tensor without axes; some ten operations round.
+    torch.manual_seed(0)
+    x, classes = torch.randn(6, 3, requires_grad=True), torch.tensor([0, 1, 2, 2, 1, 0])
+    loss = torch.nn.functional.cross_entropy
+    input_nrs, found = spread_of(watched(lambda: loss(x, classes), x=x), "x")
+    assert x.grad is not None
+    largest = float(x.grad.abs().max())
+    assert np.all(found.allowance(input_nrs) <= 200 * U * largest)
+
+
 def test_the_same_seed_gives_the_same_allowance() -> None:
     a = leaf(0.3, 0.7)
     input_nrs, one = spread_of(watched(lambda: (a.sin() * a).sum(), a=a), "a")

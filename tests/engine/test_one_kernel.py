@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 import gradwitness as gw
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
+from gradwitness.judging.comparison import IN_TURN
 from gradwitness.judging.finding import Step
 from gradwitness.rules.kernel_ops import added_in_turn
 
@@ -118,3 +120,41 @@ def test_sums_in_turn_stay_within_their_bound(stretches: int, shift: float) -> N
     if stretches == 1:
         # Roundings of both signs use up a good part of the bound, and not nearly all of it.
         assert max(worst) > 0.1
+
+
+def rows(count: int) -> gw.Witness:
+    """Normalise rows in bfloat16: the gradients of weight and bias are summed row by row in it."""
+    draws = torch.Generator().manual_seed(0)
+    x, g = (torch.randn(count, 8, generator=draws).to(torch.bfloat16) for _ in range(2))
+    layer = torch.nn.LayerNorm(8, dtype=torch.bfloat16)
+    with gw.watch(layer) as witness:
+        torch.autograd.backward(layer(x), g)
+    return witness
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_long_sum_agrees_that_is_rounded_as_its_kernel_does(threads: int) -> None:
+    torch.set_num_threads(threads)
+    try:
+        witness = rows(200)
+    finally:
+        torch.set_num_threads(1)
+    assert witness.verdict is gw.Verdict.AGREES
+    turned = [f for f in witness.report.findings if f.comparison.reason == IN_TURN]
+    assert {f.title[-1] for f in turned} == {"w", "b"}
+    # A few roundings of bfloat16, where the bound of any order would hide all of it.
+    assert all(f.comparison.detects_relative < 0.05 for f in turned)
+
+
+@pytest.mark.parametrize("spoil", [1.02, 0.9])
+def test_a_long_sum_that_is_not_stays_in_doubt(spoil: float) -> None:
+    # So much lies within what adding 200 rows in bfloat16 may lose, in some order.
+    tape = rows(200).tape
+    (run,) = [run for run in tape.sweeps[0].node_runs if len(run.outgoing) == 3]
+    sent = tape.values[run.outgoing[2] or 0]
+    array: Any = np.asarray(sent.array)
+    spoilt = replace(sent, array=(array.astype(float) * spoil).astype(array.dtype))
+    values = tuple(spoilt if value.id == sent.id else value for value in tape.values)
+    report = gw.judge(replace(tape, values=values))
+    (step,) = [f for f in report.findings if f.title.endswith("gradient of b")]
+    assert step.verdict is gw.Verdict.INCONCLUSIVE

@@ -177,7 +177,7 @@ def turned(x: Tensor) -> Tensor:
 def rotary_embedding_with_unlike_halves(wrong: bool, dtype: torch.dtype) -> Made:
     sin, cos = torch.randn(2, 3, 6).to(dtype)
 
-    def backward(g: Tensor, _: Tensor) -> Tensor:
+    def backward(g: Tensor, _: Tensor) -> Any:
         return g * cos - (turned(g) * sin if wrong else turned(g * sin))
 
     return Made(broken(lambda x: x * cos + turned(x) * sin, backward), [leaf(dtype, 3, 6)])

@@ -66,7 +66,7 @@ def scan_by_blocks_whose_carry_scales_the_block(wrong: bool, dtype: torch.dtype)
         grads = torch.zeros_like(g)
         for end in (6, 3):  # two blocks, the last one first
             carry = grads[end] if end < 6 else torch.zeros(())
-            local, through = torch.zeros(()), 1.0
+            local, through = torch.zeros(()), torch.ones(())
             for t in range(end - 1, end - 4, -1):
                 after = decay[t + 1] if t < 5 else torch.zeros(())
                 local = g[t] + (after * local if t < end - 1 else 0)
@@ -139,7 +139,7 @@ def tangent_by_a_polynomial_of_three_digits(wrong: bool, dtype: torch.dtype) -> 
 
 @report("axolotl-ai-cloud/axolotl 3528")
 def magnitude_that_is_multiplied_twice(wrong: bool, dtype: torch.dtype) -> Made:
-    def forward(x: Tensor, m: Tensor) -> Tensor:
+    def forward(x: Tensor, m: Tensor) -> Any:
         return x * (m / x.norm(dim=0))
 
     def backward(g: Tensor, x: Tensor, m: Tensor) -> Any:
@@ -211,13 +211,13 @@ class Square(Function):
     wrong = False
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Any:
         ctx.save_for_backward(x)
         ctx.double = 2 * x
         return ctx.double.square()
 
     @classmethod
-    def backward(cls, ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(cls, ctx: Any, *grads: Tensor) -> Any:
         double = ctx.double if cls.wrong else 2 * ctx.saved_tensors[0]
         return 4 * grads[0] * double
 

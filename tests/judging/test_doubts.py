@@ -94,15 +94,16 @@ def test_an_error_among_vanished_gradients_is_found_where_it_counts(
 
 
 def in_a_branch(other: float) -> gw.Witness:
-    """Use a number 64 times in bfloat16, and once more in float32 with another factor.
+    """Look a number up 64 times in bfloat16, and use it once more in float32 with another factor.
 
     Adding 64 gradients in bfloat16, in any order, may be off by 63 u: a quarter of their sum.
     """
+    factors = torch.arange(1.0, 65.0)[:, None]
     v = torch.tensor([1.0], requires_grad=True)
     with gw.watch(names={"v": v}) as witness:
-        w = v.to(torch.bfloat16)
-        used = torch.stack([w * factor for factor in range(1, 65)]).float()
-        torch.autograd.backward(used.sum() + other * v.sum())
+        table = v.to(torch.bfloat16)[:, None]
+        found = nn.functional.embedding(torch.zeros(64, dtype=torch.int64), table).float()
+        torch.autograd.backward((found * factors).sum() + other * v.sum())
     return witness
 
 

@@ -90,6 +90,13 @@ DECOMPOSITIONS = (
         for shape, note in (((2, 3, 3), ""), ((4, 3), "tall"), ((2, 4), "wide"))
     ),
     sample(aten.linalg_pinv.atol_rtol_tensor, _SPREAD, hermitian=True, note="symmetric"),
+    *(
+        sample(aten.linalg_lstsq.default, Matrices(shape, size=0.625), normal(*shape[:-1], 2),
+               driver=driver, constant="y[2] y[3]", note=note)
+        for shape, driver, note in (
+            ((3, 2), "gelsd", "tall"), ((4, 2), None, "no residuals"), ((2, 3), "gels", "wide")
+        )
+    ),
     sample(aten.linalg_lu_factor_ex.default, _EXCHANGED, exact="y[1]", constant="y[1] y[2]"),
     sample(aten.linalg_lu.default, _EXCHANGED, exact="y[0]", constant="y[0]"),
     *(

@@ -55,7 +55,13 @@ BY_PLACE = ("upsample_", "_upsample_")
 # The bound takes the longest chain of roundings in a polynomial, and its worst cancellation, for
 # each of its terms; that of a pseudoinverse the norm of all of it for each of its numbers; that of
 # stretched curves the error of their sum for each weight.
-WHOLE = ("linalg_matrix_exp", "linalg_pinv", "_upsample_bicubic2d_aa", "_upsample_lanczos2d_aa")
+WHOLE = (
+    "linalg_matrix_exp",
+    "linalg_pinv",
+    "linalg_lstsq",
+    "_upsample_bicubic2d_aa",
+    "_upsample_lanczos2d_aa",
+)
 
 
 def expected(case: Case) -> dict[str, Any]:
@@ -111,6 +117,7 @@ NO_16_BITS = (
     "linalg_cholesky",
     "linalg_householder",
     "linalg_inv",
+    "linalg_lstsq",
     "linalg_lu",
     "linalg_matrix_exp",
     "linalg_pinv",

@@ -110,7 +110,8 @@ def test_without_offsets_it_is_a_convolution() -> None:
     assert rule
     x, weight, offset, mask, bias = deformed()
     y = rule.function(x, weight, 0 * offset, mask**0, bias, **WALK)
-    plain = F.conv2d(*map(torch.from_numpy, (x, weight, bias)), (2, 1), (1, 0), (1, 2), 2)
+    tensors: Any = map(torch.from_numpy, (x, weight, bias))
+    plain = F.conv2d(*tensors, (2, 1), (1, 0), (1, 2), 2)  # type: ignore[call-overload]
     np.testing.assert_allclose(y, plain, rtol=1e-12, atol=1e-12)
 
 

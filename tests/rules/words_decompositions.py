@@ -146,8 +146,8 @@ def _all_exchanges(pivots: Plain, rows: int = 0) -> Plain:
 
 def packed(A: Plain, pivots: Plain) -> Plain:
     L, U = eliminated(_all_exchanges(pivots, A.shape[-2]), A)
-    m, k, n = *L.shape[-2:], U.shape[-1]
-    out = np.zeros((*A.shape[:-2], m, n))
+    m, k = L.shape[-2:]
+    out = np.zeros(A.shape)
     out[..., :k] += L - np.eye(m, k)
     out[..., :k, :] += U
     return out

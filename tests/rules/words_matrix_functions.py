@@ -40,6 +40,25 @@ def pseudoinverse(A: Plain) -> Plain:
     return np.linalg.solve(T @ A, T)
 
 
+def least_squares(A: Plain, B: Plain, driver: str | None) -> tuple[Plain, Plain]:
+    x = pseudoinverse(A) @ B
+    if A.shape[-2] <= A.shape[-1] or driver in (None, "gelsy"):
+        return x, np.zeros(0)
+    return x, np.sum((A @ x - B) ** 2, axis=-2)
+
+
+def to_system_of_squares(gx: Plain, gs: Plain, x: Plain, A: Plain, B: Plain) -> Plain:
+    found = to_pseudoinverse(gx @ np.swapaxes(B, -1, -2), pseudoinverse(A), A)
+    if gs.size:
+        found = found + 2 * np.einsum("...ik,...k,...jk->...ij", A @ x - B, gs, x)
+    return found
+
+
+def to_side_of_squares(gx: Plain, gs: Plain, x: Plain, A: Plain, B: Plain) -> Plain:
+    found = np.einsum("...ij,...ik->...jk", pseudoinverse(A), gx)
+    return found - 2 * (A @ x - B) * gs[..., None, :] if gs.size else found
+
+
 def to_pseudoinverse(g: Plain, P: Plain, A: Plain) -> Plain:
     """The sum of three parts, with what rows and columns leave as matrices of their own."""
     rows = np.identity(A.shape[-2]) - A @ P
@@ -104,6 +123,7 @@ MATRIX_FUNCTIONS: dict[str, Any] = {
     word.__name__: word
     for word in (
         exponential, to_exponential, pseudoinverse, to_pseudoinverse,
-        reflections, to_vectors, to_factors,
+        reflections, to_vectors, to_factors, least_squares, to_system_of_squares,
+        to_side_of_squares,
     )
 }  # fmt: skip

@@ -338,7 +338,7 @@ def _segments(
     x: Plain, kind: str, lengths: Plain | None, offsets: Plain | None, axis: int, initial: Any
 ) -> Iterator[tuple[Sizes, list[Sizes], list[float]]]:
     """Each result's place, those of its elements, and the numbers that are reduced."""
-    sizes = np.diff(offsets) if lengths is None else lengths
+    sizes: Any = lengths if offsets is None else np.diff(offsets)
     rest = (*x.shape[:axis], sizes.shape[-1], *x.shape[axis + 1 :])
     for at in np.ndindex(rest):
         line = sizes[at[:axis]]

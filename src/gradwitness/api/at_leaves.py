@@ -8,28 +8,51 @@ a layer, two functions that undo each other.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.replay import replay
 from gradwitness.judging.finding import Step
 from gradwitness.judging.meant_hooks import CHANGED
+from gradwitness.judging.note import Note
 from gradwitness.judging.slopes import between, measure
 from gradwitness.tape import Kind
-from gradwitness.verdict import Verdict
+from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from gradwitness.judging.finding import Finding
+    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.judging.probe_results import Probe
     from gradwitness.judging.slopes import Claim, Runs
     from gradwitness.tape import Tape
 
 
-def verdict_at_leaves(functions: Runs, claims: Mapping[str, Claim], found: Probe) -> Verdict:
+RIGHT = "not the derivative of the recorded forward; by slopes, the gradients it leads to are right"
+
+
+class AtLeaves(NamedTuple):
+    """What slopes say of the gradients in question.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    refuted : dict of str to Comparison
+        Those that slopes exclude, by the leaf's name.
+    """
+
+    verdict: Verdict
+    refuted: dict[str, Comparison]
+
+
+_UNTOLD = AtLeaves(Verdict.INCONCLUSIVE, {})
+
+
+def at_leaves(functions: Runs, claims: Mapping[str, Claim], found: Probe) -> AtLeaves:
     """Judge the gradients that a custom function or a hook put in question.
 
     Parameters
@@ -42,38 +65,31 @@ def verdict_at_leaves(functions: Runs, claims: Mapping[str, Claim], found: Probe
 
     Returns
     -------
-    Verdict
+    AtLeaves
         AGREES if slopes support each of them, and exclude the derivative of the record along the
         direction in which the two differ most. DISAGREES if they exclude one. INCONCLUSIVE if they
         cannot tell, or if anything else is in question.
     """
     tape, report = found.tape, found.report
     steps = [f for f in report.findings if f.verdict is not Verdict.AGREES]
-    probed = [f for p in found.passes for f in (*p.wrong, *p.doubts)]
     known = {f.title for f in steps}
-    if not all(_is_the_programs(tape, f) for f in steps) or any(
-        f.title not in known for f in probed
-    ):
-        return Verdict.INCONCLUSIVE
+    probed = {f.title for p in found.passes for f in (*p.wrong, *p.doubts)}
+    if not all(_is_the_programs(tape, f) for f in steps) or probed - known:
+        return _UNTOLD
     by_record = replay(tape)
-    verdict = Verdict.AGREES
-    for row in report.rows:
-        if row.verdict is Verdict.AGREES:
-            continue
+    verdicts, refuted = {Verdict.AGREES}, {}
+    for row in (row for row in report.rows if row.verdict is not Verdict.AGREES):
         other = by_record.gradient(row.sweep, row.node, row.input_nr)
         if row.name not in claims or row.value is None or other is None:
-            return Verdict.INCONCLUSIVE
+            return _UNTOLD
         sent = wide(recorded(tape)(row.value))
         claim = replace(claims[row.name], sent=sent, dtype=row.dtype)
-        try:
-            told = (measure(functions, claim).verdict, between(functions, claim, other))
-        except Unjudgeable:
-            return Verdict.INCONCLUSIVE
-        if Verdict.DISAGREES in told:
-            return Verdict.DISAGREES
-        if Verdict.INCONCLUSIVE in told:
-            verdict = Verdict.INCONCLUSIVE
-    return verdict
+        slopes = measure(functions, claim)
+        told = {slopes.verdict, between(functions, claim, other)}
+        verdicts |= told
+        if slopes.verdict is Verdict.DISAGREES:
+            refuted[row.name] = slopes
+    return AtLeaves(worst([*verdicts]), refuted)
 
 
 def _is_the_programs(tape: Tape, finding: Finding) -> bool:
@@ -81,3 +97,63 @@ def _is_the_programs(tape: Tape, finding: Finding) -> bool:
     if finding.step is Step.BACKWARD and finding.node is not None:
         return tape.nodes[finding.node].kind == Kind.CUSTOM
     return finding.comparison.reason.startswith(CHANGED)
+
+
+def with_slopes(found: Probe, step: Callable[[], Any]) -> Report:
+    """Return a step's report in which slopes, where they can tell, decide what is in question.
+
+    Parameters
+    ----------
+    found : Probe
+        The step as it ran once, and put back.
+    step : callable
+        Runs again some hundred times, up to its first backward pass.
+    """
+    from gradwitness.capture.whole import Whole
+
+    report = found.report
+    sweeps = {row.sweep for row in report.rows if row.verdict is not Verdict.AGREES}
+    if sweeps != {0}:
+        return report
+    whole = Whole(step)
+    try:
+        told = at_leaves(whole, whole.claims(found.tape), found)
+    except Unjudgeable:
+        return report
+    if told.verdict is Verdict.AGREES:
+        return _acquitted(report)
+    rows = tuple(_refuted(row, told.refuted) for row in report.rows)
+    return replace(report, rows=rows)
+
+
+def _acquitted(report: Report) -> Report:
+    wrong = [f for f in report.findings if f.verdict is not Verdict.AGREES]
+    acquitted: dict[str, Any] = {"verdict": Verdict.AGREES, "refuted": 0, "probable_ratio": 0.0}
+    findings = tuple(
+        replace(f, comparison=replace(f.comparison, reason=RIGHT, **acquitted)) if f in wrong else f
+        for f in report.findings
+    )
+    rows = tuple(
+        replace(row, verdict=Verdict.AGREES, reason="", inherited=False, apart=None)
+        for row in report.rows
+    )
+    first = wrong[0]
+    note = Note(
+        "right as a whole",
+        f"{listed([f.title for f in wrong])}: not the derivative of the recorded forward. But the "
+        "slopes of the whole step support each gradient that it leads to.",
+        source=first.source,
+        node=first.node,
+        sweep=first.sweep,
+    )
+    return replace(report, findings=findings, rows=rows, notes=(note, *report.notes))
+
+
+def _refuted(row: Row, refuted: Mapping[str, Comparison]) -> Row:
+    if row.verdict is not Verdict.INCONCLUSIVE or row.name not in refuted:
+        return row
+    comparison = replace(refuted[row.name], index=())
+    reason = "the slopes of the whole step refute it"
+    return replace(
+        row, verdict=Verdict.DISAGREES, reason=reason, inherited=False, comparison=comparison
+    )

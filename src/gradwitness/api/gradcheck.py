@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
-from gradwitness.api.at_leaves import verdict_at_leaves
+from gradwitness.api.at_leaves import at_leaves
 from gradwitness.api.claims import own_causes
 from gradwitness.api.probe import probe
 from gradwitness.judging.finding import GRADIENTS
@@ -197,14 +197,14 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
                 "there is no backward to judge. Look for a detach(), no_grad() or a conversion to "
                 "NumPy",
             )
-        at_leaves = _at_leaves(subject, found)
-        if at_leaves is not Verdict.AGREES:
+        told = _at_leaves(subject, found)
+        if told is not Verdict.AGREES:
             # Where single steps could not be judged, the whole cannot be explained.
             is_wrong = found.verdict is Verdict.DISAGREES
             causes = own_causes(found.tape, found.report) if is_wrong else ()
             shown = map(cause_shown, causes)
             said = as_text(summary(found.report, found.tape), *shown, probes(found))
-            if at_leaves is Verdict.DISAGREES and not is_wrong:
+            if told is Verdict.DISAGREES and not is_wrong:
                 return _slopes(subject, found)
             return _Outcome(found.verdict, said, probe_faults(found))
         subject.again()
@@ -234,7 +234,7 @@ def _at_leaves(subject: Subject, found: Probe) -> Verdict:
     if found.verdict is Verdict.AGREES:
         return Verdict.AGREES
     try:
-        return verdict_at_leaves(subject, subject.claims(), found)
+        return at_leaves(subject, subject.claims(), found).verdict
     except Unjudgeable:
         return Verdict.INCONCLUSIVE
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import GradwitnessError, InputError, MissingExtraError, RuleError
 from gradwitness._printable import printable
+from gradwitness.api.at_leaves import with_slopes
 from gradwitness.api.declared_files import line_of, load_declarations
 from gradwitness.api.probe import probe as run_probes
 from gradwitness.api.watch import KEEP, Witness
@@ -62,6 +63,8 @@ def run_target(target: str, keep: int | None = KEEP, rerun: Sequence[str] = ()) 
         tape = load_tape(Path(target))
         return Judged(tape, judge(tape))
     path, function = _program(target)
+    if function in rerun:
+        return probes_of(target, rerun, passes=())[0]
     witness = Witness(saved=True, keep=keep, rerun=rerun)
     try:
         step = _loaded(path, function)
@@ -80,15 +83,24 @@ def run_target(target: str, keep: int | None = KEEP, rerun: Sequence[str] = ()) 
     return Judged(witness.tape, witness.report, cost)
 
 
-def probes_of(target: str, rerun: Sequence[str] = ()) -> tuple[Judged, Probe]:
-    """Return what a program's function did, and did under probes."""
+def probes_of(
+    target: str, rerun: Sequence[str] = (), passes: Sequence[str] | None = None
+) -> tuple[Judged, Probe]:
+    """Return what a program's function did, and did under probes.
+
+    If the function itself may run again, its slopes decide what is in question.
+    """
     path, function = _program(target)
     try:
-        found = run_probes(_loaded(path, function), saved=True, rerun=rerun)
+        step = _loaded(path, function)
+        found = run_probes(step, passes=passes, saved=True, rerun=rerun)
+        if function in rerun:
+            found = replace(found, report=with_slopes(found, step))
     except GradwitnessError as error:
         raise _placed(error) from None
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
-        until = "without --probe, what ran before that is judged"
+        option = "--probe" if passes is None else f"--rerun {function}"
+        until = f"without {option}, what ran before that is judged"
         raise _failed(target, error, until) from None
     return Judged(found.tape, found.report), found
 

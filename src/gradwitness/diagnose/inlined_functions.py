@@ -13,8 +13,8 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.rank import Cause, diagnose
-from gradwitness.engine.backward import edge_value
 from gradwitness.engine.binding import bind, recorded
+from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.engine.replay import replay
 from gradwitness.tape import Edge, Kind, Node, NodeRun, Ref
 

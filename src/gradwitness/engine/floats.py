@@ -80,6 +80,10 @@ def unit_roundoff(name: str) -> float:
     return float(limits(name).eps) / 2
 
 
+# The 16-bit formats, by their unit roundoff.
+SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
+
+
 def round_to(values: NDArray[Any], name: str) -> NDArray[Any]:
     """Round the witness's numbers to the nearest of a format, ties to even; overflow gives inf.
 
@@ -129,6 +133,11 @@ class Arithmetic:
     confidence: float = 6.0
     # Of a backward: the conditions that hold under which it is one kernel, see `Rule.vjp`.
     kernels: frozenset[str] = frozenset({"always"})
+    # Where 16-bit numbers are added in turn: in how many stretches, to be rounded as they are. With
+    # none, which is a bound whatever their number is.
+    stretches: int = 0
+    # Whether sums at places (embeddings, scatters) are float32's, too, and not stored each time.
+    scatters_wide: bool = False
 
     @classmethod
     @functools.cache
@@ -171,6 +180,16 @@ class Arithmetic:
         u = self.accumulate
         exponent = self.confidence * math.sqrt(n) * u + n * u * u / (1 - u)
         return min(gamma(n, u), math.expm1(exponent) if exponent < 1 else math.inf)
+
+    def sum_growth(self, n: float) -> float:
+        """Relative growth of a sum, or of products added up, in the worst case: never infinite.
+
+        n u bounds them in any order, however large it is (C.-P. Jeannerod and S. M. Rump, *Improved
+        error bounds for inner products in floating-point arithmetic*, SIAM J. Matrix Anal. Appl.
+        34, 2013).
+        """
+        growth = self.worst_growth(n)
+        return growth if math.isfinite(growth) else n * self.accumulate
 
     @property
     def growths(self) -> tuple[Callable[[float], float], Callable[[float], float]]:

@@ -26,22 +26,32 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    tape: Tape, call: Call, lookup: Lookup, *, bounded: bool, confidence: float | None = None
+    tape: Tape,
+    call: Call,
+    lookup: Lookup,
+    *,
+    bounded: bool,
+    confidence: float | None = None,
+    stretches: int = 0,
 ) -> tuple[Any, ...]:
     """Compute what a call should have returned, an array for each output.
 
     They are plain, or Bounded in the call's own format, the probable bounds with `Arithmetic`'s
-    confidence or another. Without a rule that covers this form the call is Unjudgeable.
+    confidence or another, and sums in turn in so many stretches. Without a rule that covers this
+    form the call is Unjudgeable.
     """
     if is_foreach(call):
         results = (
-            evaluate(tape, member, lookup, bounded=bounded, confidence=confidence)
+            evaluate(
+                tape, member, lookup, bounded=bounded, confidence=confidence, stretches=stretches
+            )
             for member in members(call)
         )
         return tuple(result for (result,) in results)
     arithmetic = forward_arithmetic(tape, call) if bounded else None
-    if arithmetic is not None and confidence is not None:
-        arithmetic = replace(arithmetic, confidence=confidence)
+    if arithmetic is not None:
+        confidence = arithmetic.confidence if confidence is None else confidence
+        arithmetic = replace(arithmetic, stretches=stretches, confidence=confidence)
     bound = bind(tape, call, lookup, arithmetic=arithmetic)
     parameters = bound.parameters
     if arithmetic is not None and "made" in bound.rule.parameters:

@@ -222,8 +222,9 @@ class _Noise(Steps):
             return np.asarray(own_results[number]) if number in own_results else lookup(number)
 
         bounded = evaluate(tape, call, lookup_own, bounded=True, confidence=1.0)
-        operands = call.operands
-        source = min((_unit(tape, n) for n in operands), default=1.0)
+        # A tensor without axes does not decide the format of a result, as no number of Python does.
+        deciding = [n for n in call.operands if tape.values[n].shape]
+        source = min((_unit(tape, n) for n in deciding), default=1.0)
         units = [max(_unit(tape, n), source) if n is not None else 0.0 for n in call.outputs]
         return self._all_moved(bounded, units, source)
 
@@ -281,7 +282,7 @@ class _Noise(Steps):
 def _unit(tape: Tape, number: int) -> float:
     """Return a value's unit roundoff; 1 for other than floating-point tensors."""
     value = tape.values[number]
-    return unit_roundoff(value.dtype) if is_inexact(value.dtype) and value.shape else 1.0
+    return unit_roundoff(value.dtype) if is_inexact(value.dtype) else 1.0
 
 
 def _format(tape: Tape, node: int) -> str:

@@ -22,7 +22,7 @@ from gradwitness.judging.compare import SHARE, TOO_WIDE, Comparison, unjudged
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
 from gradwitness.judging.records import Records, largest
-from gradwitness.judging.slopes import GRADE, HIDDEN, Claim, between, measure
+from gradwitness.judging.slopes import GRADE, HIDDEN, ROUNDINGS, Claim, between, measure
 from gradwitness.judging.tangents import tangents
 from gradwitness.verdict import Verdict
 
@@ -76,6 +76,11 @@ class Case:
         What was declared to move the operand, and the results.
     tried : str
         Along what else the rules refute it.
+    roundings : int
+        By how many roundings of its format what was sent may be off.
+    otherwise : Comparison or None
+        Where the rules refute it only as a computation in float32: what stands unless its slopes
+        refute it too.
     """
 
     again: Again
@@ -92,6 +97,8 @@ class Case:
     owner: tuple[type | str, int]
     retracts: tuple[Retract | None, Retract | None] = (None, None)
     tried: str = ""
+    roundings: int = ROUNDINGS
+    otherwise: Comparison | None = None
 
     def require(self) -> None:
         """Raise Unjudgeable if the function may not run again."""
@@ -134,6 +141,7 @@ class Case:
             tremor=self.iteration.change if self.iteration else 0.0,
             unsettled=self.iteration.unsettled if self.iteration else 0.0,
             unseen=_UNSEEN if self.reason else 0.0,
+            roundings=self.roundings,
         )
 
 
@@ -293,6 +301,8 @@ def _settled(case: Case, *, known: bool) -> Outcome:
 def _unmeasured(case: Case, why: str) -> Outcome:
     """Judge by the rules alone: they refute unless something speaks against their question."""
     assert case.by_rules is not None  # noqa: S101 (the caller has looked)
+    if case.otherwise is not None:
+        return Outcome(case.otherwise, NORMWISE)
     if case.iteration is None:
         return Outcome(case.by_rules, f"{NORMWISE}; not measured: {why}")
     reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"

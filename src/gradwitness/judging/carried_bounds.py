@@ -5,6 +5,7 @@ So a parameter's row shows the bound of the last arithmetic on its way.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_inexact
 from gradwitness.judging.large_steps import Reach
 from gradwitness.judging.piecewise import Pieces
+from gradwitness.rules.kernel_ops import added_in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
+    from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
     from gradwitness.tape import Edge, Tape
 
@@ -124,6 +127,16 @@ def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived
     arithmetic = _adding(like.dtype)
     parts = [records.exact(term, arithmetic) for term in terms]
     return added([*parts, *[Bounded(np.ones(like.shape), arithmetic)] * ones])
+
+
+def arrived_in_turn(
+    tape: Tape, records: Records, terms: Sequence[int], number: int, threads: int
+) -> tuple[Comparison, Any]:
+    """Compare with recorded gradients that are added in the order in which they arrived."""
+    arithmetic = replace(Arithmetic.stepwise(tape.values[terms[0]].dtype), stretches=threads)
+    stacked: Any = [records.exact(term, arithmetic) for term in terms]
+    expected = added_in_turn(np.stack(stacked))
+    return records.against(number, expected), expected
 
 
 def added(parts: list[Bounded]) -> Any:

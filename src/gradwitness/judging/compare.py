@@ -21,10 +21,12 @@ from gradwitness.judging.comparison import ALL_ZERO as ALL_ZERO
 from gradwitness.judging.comparison import CANCELS as CANCELS
 from gradwitness.judging.comparison import COARSE as COARSE
 from gradwitness.judging.comparison import EMPTY as EMPTY
+from gradwitness.judging.comparison import IN_TURN as IN_TURN
 from gradwitness.judging.comparison import PROBABLE as PROBABLE
 from gradwitness.judging.comparison import SHARE as SHARE
 from gradwitness.judging.comparison import TOO_LITTLE as TOO_LITTLE
 from gradwitness.judging.comparison import Comparison as Comparison
+from gradwitness.judging.comparison import in_turn as in_turn
 from gradwitness.judging.comparison import mismatch as mismatch
 from gradwitness.judging.comparison import nothing as nothing
 from gradwitness.judging.comparison import settled_by as settled_by

@@ -21,6 +21,7 @@ _ELSEWHERE = "run it in a wider format (float32, float64), or probe it with othe
 ALL_ZERO = f"every expected number is 0 and the bound is wider than what is there: {_ELSEWHERE}"
 COARSE = f"an error of a tenth of its largest number would pass: {_ELSEWHERE}"
 PROBABLE = "by the probable bound: the worst case is too wide to tell anything"
+IN_TURN = "rounded as its kernel adds, term after term; any order would show too little"
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
 # An error of this share of the size of the terms is still detected.
@@ -128,12 +129,15 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
         Returns how large the largest number would be if no terms cancelled.
     """
     reason = comparison.reason
-    if comparison.verdict is Verdict.AGREES and comparison.detects_relative > SHARE:
-        reason = COARSE if math.isfinite(comparison.detects_relative) else ALL_ZERO
+    agrees = comparison.verdict is Verdict.AGREES
+    if (agrees or reason == TOO_LITTLE) and comparison.detects_relative > SHARE:
+        if agrees:
+            reason = COARSE if math.isfinite(comparison.detects_relative) else ALL_ZERO
         if comparison.probable_detects <= SHARE and comparison.probable_ratio <= 1:
             scale = comparison.probable_detects / comparison.detects_relative
             return replace(
                 comparison,
+                verdict=Verdict.AGREES,
                 reason=PROBABLE,
                 detects=comparison.detects * scale,
                 detects_relative=comparison.probable_detects,
@@ -143,6 +147,40 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
     if comparison.detects <= _VISIBLE * terms():
         return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
     return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+
+# How many threads may have shared the rows of a sum, each adding its own in turn.
+_THREADS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+
+
+def in_turn(
+    comparison: Comparison, again: Callable[[int], tuple[Comparison, Any]], expected: Any
+) -> tuple[Comparison, Any]:
+    """Settle what is too coarse by rounding as the kernel does, if that explains every number.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    again : callable
+        Compares once more, with sums in turn rounded as so many threads do; returns the comparison
+        and what was expected.
+    expected : Any
+
+    Returns
+    -------
+    (Comparison, Any)
+        Those by which it agrees, or what was given.
+    """
+    if comparison.reason not in (TOO_LITTLE, COARSE, ALL_ZERO):
+        return comparison, expected
+    for threads in _THREADS:
+        rounded, numbers = again(threads)
+        if rounded.verdict is Verdict.AGREES and rounded.detects_relative <= SHARE:
+            return replace(rounded, reason=IN_TURN), numbers
+        if rounded.detects == comparison.detects:
+            # Nothing is added in turn.
+            break
+    return comparison, expected
 
 
 def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import RuleFailure, Unjudgeable
-from gradwitness.engine.backward import connects, gradients, handed_out, unseen_in
-from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, gamma, is_inexact, unit_roundoff
+from gradwitness.engine.backward import gradients
+from gradwitness.engine.custom_forwards import connects, handed_out, unseen_in
+from gradwitness.engine.floats import SHORT, Arithmetic, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
 from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import TOO_WIDE, Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
 from gradwitness.judging.graph_queries import declared_as, same_operand
 from gradwitness.judging.group_gradients import along_groups
+from gradwitness.judging.normwise import Judged, added_against, normwise
 from gradwitness.judging.recognition import advice as advice_on
-from gradwitness.judging.recorded_forward import iteration, rounds
+from gradwitness.judging.recorded_forward import computes_wide, iteration, rounds
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import tolerance_of
 from gradwitness.rules.user_rules import own
@@ -30,38 +31,6 @@ if TYPE_CHECKING:
     from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
     from gradwitness.tape import Edge, Node, NodeRun, Tape
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The judgement of one outgoing gradient.
-
-    Attributes
-    ----------
-    input_nr : int
-    comparison : Comparison
-    grade : str
-        How strong the evidence is.
-    by_rules : bool
-        Whether the rules' own gradient was the reference.
-    case : Case, Outcome or None
-        What the function's slopes must settle after the block; until then the comparison stands.
-        An outcome if the rules settled it along a Lie group.
-    advice : str
-        The declaration to paste if this looks like a surrogate.
-    """
-
-    input_nr: int
-    comparison: Comparison
-    grade: str = NORMWISE
-    by_rules: bool = True
-    case: Case | Outcome | None = None
-    advice: str = ""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether slopes alone will judge it."""
-        return isinstance(self.case, Case) and self.case.expected is None
 
 
 class CustomCheck:
@@ -81,13 +50,14 @@ class CustomCheck:
         self._functions = functions
         self._declared = Declared(tape, records, functions)
 
-    def expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
+    def expected(self, node: Node, node_run: NodeRun, wider: str = "") -> tuple[Any, ...]:
         """Return the gradients of the recorded forward by the rules, with normwise bounds.
 
         The derived bound belongs to the arrangement of the recorded forward. Another honest one
         loses digits relative to the largest entry, so every element is allowed the largest bound
         plus 4 roundings of the largest entry for each call of the forward, in the coarsest format
-        that the forward used.
+        that the forward used, or in a ``wider`` one. Sums are float32's at least, also those at
+        places: what adds up thousands of numbers in 16 bits loses more than a rounding.
 
         Raises
         ------
@@ -98,7 +68,7 @@ class CustomCheck:
         for number in node_run.incoming:
             if number is not None and not is_inexact(self._tape.values[number].dtype):
                 raise Unjudgeable(f"a gradient of dtype {self._tape.values[number].dtype}")
-        arithmetic = Arithmetic.stepwise(dtype)
+        arithmetic = replace(Arithmetic.stepwise(wider or dtype), scatters_wide=True)
         incoming = [
             None if number is None else self._records.exact(number, arithmetic)
             for number in node_run.incoming
@@ -111,7 +81,7 @@ class CustomCheck:
                 raise
             results = (None,) * len(node.edges)
         results = tuple(declared.get(input_nr, result) for input_nr, result in enumerate(results))
-        return tuple(None if result is None else _normwise(node, result) for result in results)
+        return tuple(None if result is None else normwise(node, result) for result in results)
 
     def judge(
         self,
@@ -169,19 +139,30 @@ class CustomCheck:
                 array = None if sent is None else self._tape.values[sent].array
                 yield Judged(input_nr, unjudged(str(expected), array), by_rules=False)
                 continue
-            comparison = None
-            if not isinstance(expected, Unjudgeable):
-                comparison = self._by_rules(node, node_run, input_nrs, expected[input_nr])
-            reason = self._why_not_by_rules(node, input_nr, expected, comparison)
-            if reason or _refuted(comparison):
-                plain = None if reason else comparison
-                along = self._along_groups(node, node_run, input_nrs, plain)
-                if along is not None and not _refuted(along.comparison):
-                    yield Judged(input_nr, along.comparison, along.grade, False, along)
-                    continue
-                yield self._accused(node, node_run, input_nrs, expected, comparison, reason, along)
-            elif comparison is not None:
-                yield Judged(input_nr, comparison)
+            judged = self._judge_one(node, node_run, input_nrs, expected)
+            if judged is not None:
+                yield judged
+
+    def _judge_one(
+        self,
+        node: Node,
+        node_run: NodeRun,
+        input_nrs: list[int],
+        expected: tuple[Any, ...] | Unjudgeable,
+    ) -> Judged | None:
+        first, comparison = input_nrs[0], None
+        if not isinstance(expected, Unjudgeable):
+            comparison = self._by_rules(node, node_run, input_nrs, expected[first])
+        reason = self._why_not_by_rules(node, first, expected, comparison)
+        if comparison is not None and comparison.verdict is Verdict.INCONCLUSIVE and not reason:
+            return self._as_in_float32(node, node_run, input_nrs, comparison)
+        if reason or _refuted(comparison):
+            plain = None if reason else comparison
+            along = self._along_groups(node, node_run, input_nrs, plain)
+            if along is not None and not _refuted(along.comparison):
+                return Judged(first, along.comparison, along.grade, False, along)
+            return self._accused(node, node_run, input_nrs, expected, comparison, reason, along)
+        return None if comparison is None else Judged(first, comparison)
 
     def _approximated(self, node: Node, node_run: NodeRun, judged: Judged) -> Judged:
         """Return a judgement in which an error within the tolerance that was declared is none."""
@@ -263,22 +244,37 @@ class CustomCheck:
         if expected is None:
             # Zeros, in the shape that the function chose.
             expected = np.zeros(self._tape.values[numbers[0]].shape)
-        comparison = self._against(numbers, expected)
+        comparison = added_against(self._tape, self._records, numbers, expected)
         return settled_by(comparison, lambda: self._size(node, node_run, input_nrs[0]))
 
-    def _against(self, numbers: list[int], expected: Any, beside: float = 0.0) -> Comparison:
-        if len(numbers) == 1:
-            return self._records.against(numbers[0], expected, beside)
-        first = self._tape.values[numbers[0]]
-        unit = unit_roundoff(self._records.coarsest(numbers))
-        arrays = [self._records(number) for number in numbers]
-        if any(array.shape != first.shape for array in arrays):
-            return mismatch("the gradients of one tensor have different shapes", first.array)
-        terms = sum(map(largest, arrays))
-        total = Bounded(np.sum(arrays, axis=0), Arithmetic.stepwise("float64"))
-        # Added up in float64; each term was rounded separately.
-        recorded = replace(first, array=total.value, dtype=total.dtype.name)
-        return self._records.compared(recorded, expected, allowance=gamma(8, unit) * terms + beside)
+    def _as_in_float32(
+        self, node: Node, node_run: NodeRun, input_nrs: list[int], coarse: Comparison
+    ) -> Judged:
+        """Judge what is too coarse in 16 bits as if all but the arguments were float32.
+
+        What agrees was computed so. What does not is rounded in between, or wrong: unless its
+        slopes refute it, the coarse comparison stands.
+        """
+        first = input_nrs[0]
+        numbers = [n for n in (node_run.outgoing[k] for k in input_nrs) if n is not None]
+        stands = Judged(first, coarse)
+        if self._records.coarsest(numbers) not in SHORT.values():
+            return stands
+        try:
+            expected = self.expected(node, node_run, "float32")
+        except Unjudgeable:
+            return stands
+        comparison = self._by_rules(node, node_run, input_nrs, expected[first])
+        if comparison is not None and comparison.verdict is Verdict.AGREES:
+            return Judged(first, comparison, reference=expected[first])
+        if comparison is None or not _refuted(comparison):
+            return stands
+        accused = self._accused(node, node_run, input_nrs, expected, comparison, "", None)
+        case = accused.case
+        if isinstance(case, Case):
+            roundings = 2 if computes_wide(self._tape, node) else case.roundings
+            case = replace(case, otherwise=coarse, roundings=roundings)
+        return replace(accused, comparison=coarse, case=case)
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
         incoming = [None if n is None else self._records.magnitudes(n) for n in node_run.incoming]
@@ -300,7 +296,9 @@ class CustomCheck:
             (node, node_run, input_nrs[0]),
             sent,
             self._declared.retracts(node, input_nrs[0]),
-            lambda expected, beside: self._against(sent, _normwise(node, expected), beside),
+            lambda expected, beside: added_against(
+                self._tape, self._records, sent, normwise(node, expected), beside
+            ),
         )
         scale = max(largest(self._records(n)) for n in sent)
         return along and along.within(self._tolerance(node), scale, plain)
@@ -378,12 +376,3 @@ class CustomCheck:
 
 def _refuted(comparison: Comparison | None) -> bool:
     return comparison is not None and comparison.verdict is Verdict.DISAGREES
-
-
-def _normwise(node: Node, expected: Any) -> Any:
-    largest_entry = float(np.max(np.abs(expected.value), initial=0.0))
-    derived = 0.0 if expected.rigorous is None else float(np.max(expected.rigorous, initial=0.0))
-    allowance = derived + gamma(4 + 4 * len(node.inner), expected.arithmetic.unit) * largest_entry
-    errors = [allowance if e is None else e + allowance for e in expected.errors]
-    bounds = [np.broadcast_to(np.asarray(e, dtype=float), expected.shape) for e in errors]
-    return Bounded(expected.value, expected.arithmetic, *bounds)

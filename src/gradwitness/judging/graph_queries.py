@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import edge_value
 from gradwitness.engine.binding import bind, over_complex
+from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import edge_value, gradients
+from gradwitness.engine.backward import gradients
+from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.engine.floats import Arithmetic, unit_roundoff
 from gradwitness.judging.accused import Outcome
 from gradwitness.judging.lie_groups import conventions

@@ -17,7 +17,7 @@ from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
-from gradwitness.judging.compare import EMPTY, Comparison, settled_by, unjudged
+from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
@@ -279,13 +279,19 @@ class Judge:
         ]
 
     def _results(self, call: Call) -> list[Finding]:
-        findings = [
-            _of_call(call, output_nr, settled_by(comparison, partial(self._size, call, output_nr)))
-            for output_nr, comparison in self._compared(call)
-        ]
+        findings = []
+        for output_nr, comparison in self._compared(call):
+            settled = settled_by(comparison, partial(self._size, call, output_nr))
+            settled, _ = in_turn(settled, partial(self._in_turn, call, output_nr), None)
+            findings.append(_of_call(call, output_nr, settled))
         # Outputs without elements (as batch norm has in evaluation) count only if no other output
         # of the call has any.
         return [f for f in findings if f.comparison.size] or findings
+
+    def _in_turn(self, call: Call, output_nr: int, threads: int) -> tuple[Comparison, Any]:
+        """Compare a result with sums that are rounded as so many threads do."""
+        results = evaluate(self._tape, call, self._records, bounded=True, stretches=threads)
+        return self._records.against(call.outputs[output_nr] or 0, results[output_nr]), None
 
     def _compared(self, call: Call) -> list[tuple[int, Comparison]]:
         """Compare each result of a call with the witness's."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import edge_value, gradients
+from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.engine.floats import Arithmetic, gamma
 from gradwitness.engine.forward import numbers, run
 from gradwitness.judging import sight

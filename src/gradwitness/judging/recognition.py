@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import connects
+from gradwitness.engine.custom_forwards import connects
 from gradwitness.engine.floats import is_inexact, unit_roundoff
 from gradwitness.judging.cotangent_shapes import changes_of
 from gradwitness.judging.exhibit import Exhibit, Surrogate

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import edge_value, reaching
-from gradwitness.engine.floats import is_float
+from gradwitness.engine.custom_forwards import edge_value, reaching
+from gradwitness.engine.floats import SHORT, is_float
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _CONVERGED = 2.0**-6
 _LEAST = 3
 _TOGETHER = (1, 2, 3, 4)
+_CASTS = ("aten._to_copy", "aten.copy")
 _STEPS = tuple(f"aten.{name}" for name in ("round", "floor", "ceil", "trunc", "sign", "sgn"))
 
 
@@ -101,3 +102,14 @@ def _converging(results: Sequence[int], records: Records) -> Iterator[Iteration]
         return
     rate = min(steps[-1] / steps[-2], 1.0) if steps[-2] else 0.0
     yield Iteration(len(results), steps[-1] / (size or 1.0), rate)
+
+
+def computes_wide(tape: Tape, node: Node) -> bool:
+    """Whether a function's forward stores no number of its own in 16 bits, but what it returns.
+
+    Calls that only move or convert numbers do not count.
+    """
+    calls = [tape.calls[number] for number in node.inner]
+    own = [call for call in calls if not call.is_view and call.base_op not in _CASTS]
+    formats = {tape.values[n].dtype for call in own for n in call.outputs if n is not None}
+    return bool(own) and formats.isdisjoint(SHORT.values())

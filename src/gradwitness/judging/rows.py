@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradwitness.judging.doubts import counted, is_carried, shows
+from gradwitness.judging.finding import Row
 from gradwitness.judging.lineage import Lineage
 from gradwitness.judging.meant_hooks import CHANGED, behind_hooks
 from gradwitness.verdict import Verdict
@@ -16,10 +17,33 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.compare import Comparison
-    from gradwitness.judging.finding import Finding, Row
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.meant_hooks import Hooked
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Tape
+    from gradwitness.tape import Edge, Tape
+
+
+def row_of(
+    tape: Tape, sweep: int, edge: Edge, number: int | None, comparison: Comparison, doubt: float
+) -> Row:
+    """Return the row of a gradient that a pass gave out, judged on its own."""
+    leaf = tape.nodes[edge.node].outputs[edge.index]
+    value = None if leaf is None else tape.values[leaf]
+    return Row(
+        name=(value and value.name) or f"value {leaf}",
+        shape=value.shape if value else (),
+        dtype=value.dtype if value else "",
+        verdict=comparison.verdict,
+        reason=comparison.reason,
+        inherited=False,
+        comparison=comparison,
+        digits=math.nan,
+        node=edge.node,
+        input_nr=edge.index,
+        sweep=sweep,
+        value=number,
+        doubt=doubt,
+    )
 
 
 def finished(

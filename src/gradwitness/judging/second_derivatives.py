@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import edge_value, unseen_in
+from gradwitness.engine.custom_forwards import edge_value, unseen_in
 from gradwitness.engine.floats import is_inexact
 from gradwitness.judging.compare import unjudged
 from gradwitness.judging.finding import Finding, Row, Step
@@ -207,7 +207,9 @@ class _Flow:
                     known = _State({*known.left})
                 state.seen |= known.seen
                 state.left |= {n: s or call.source for n, s in known.left.items()}
-            if constants - self.known - self.states.keys():
+            # A fresh single number may be one of Python's.
+            fresh = constants - self.known - self.states.keys()
+            if any(self._tape.values[n].shape for n in fresh):
                 lifted = call.base_op == "aten.lift_fresh"
                 state.left |= self._handed_out() if lifted else self._all(call)
             self.known |= made(call)
@@ -235,7 +237,7 @@ class _Flow:
             return
         for position, value in enumerate(values):
             is_leaf = value.name or value.requires_grad
-            if value.shape and not is_leaf and (not edges or edges[position] is None):
+            if not is_leaf and (not edges or edges[position] is None):
                 yield value.id
 
     def _handed_out(self) -> dict[int, Source | None]:

@@ -37,7 +37,7 @@ _STEPS = tuple(2.0**-k for k in range(4, 20, 2))
 # A step whose curvature is far below float32's rounding, and whose own rounding is near it.
 _TREMBLE = 2.0**-20
 # Roundings that a backward may take, each relative to an element and to the elements' mean size.
-_ROUNDINGS = 8
+ROUNDINGS = 8
 # Roundings with random signs add up to more with a chance of at most exp(-18) (Hoeffding).
 _DEVIATIONS = 6
 # A claim is refuted beyond this multiple of what is allowed; in between it stays open.
@@ -84,6 +84,8 @@ class Claim:
         The same of an iteration that may run where nothing is recorded.
     move : callable
         Moves the operand by a step.
+    roundings : int
+        By how many roundings of the format the gradient may be off.
     """
 
     node: int
@@ -97,6 +99,7 @@ class Claim:
     unsettled: float = 0.0
     unseen: float = 0.0
     move: Callable[[Floats, Floats], Floats] = np.add
+    roundings: int = ROUNDINGS
 
 
 @dataclass(frozen=True)
@@ -211,7 +214,7 @@ class _Phi:
         if not np.array_equal(self(np.zeros(claim.at.shape)), self.at_rest, equal_nan=True):
             raise Unjudgeable("it returns a different result each time it runs")
         self.unit = max(
-            _ROUNDINGS * unit_roundoff(claim.dtype), 4 * self._distance(first), claim.unsettled
+            claim.roundings * unit_roundoff(claim.dtype), 4 * self._distance(first), claim.unsettled
         )
         self.tremor = (2.0**-50 + claim.tremor) * self.size
 

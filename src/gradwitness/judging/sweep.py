@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,12 @@ from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.accused import Accused
 from gradwitness.judging.came_in import REASON, forgiven, given_to
-from gradwitness.judging.carried_bounds import Carried, NodeInput, total
+from gradwitness.judging.carried_bounds import Carried, NodeInput, arrived_in_turn, total
 from gradwitness.judging.compare import (
     CANCELS,
     TOO_LITTLE,
     Comparison,
+    in_turn,
     mismatch,
     nothing,
     settled_by,
@@ -33,6 +33,7 @@ from gradwitness.judging.graph_queries import ancestors, operand_names, source_o
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
+from gradwitness.judging.rows import row_of
 from gradwitness.tape import Edge, Kind
 from gradwitness.verdict import Verdict
 
@@ -77,13 +78,12 @@ class SweepCheck:
         }
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
-        # ... and the witness's own.
         captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
         self._carried = Carried(tape, records, captured_at)
         self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
     def note(self, node_run: NodeRun) -> None:
-        """Record what a node sent, to compare with what arrives."""
+        """Record what a node sent."""
         node = self.tape.nodes[node_run.node]
         for edge, sent in zip(node.edges, node_run.outgoing, strict=False):
             if edge is not None and sent is not None:
@@ -194,8 +194,12 @@ class SweepCheck:
             expected = total(self.tape, self.records, terms, ones, arrived)
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        comparison = self.records.against(number, expected)
-        return settled_by(comparison, lambda: sum(map(largest, map(self.records, terms))) + ones)
+        comparison = settled_by(
+            self.records.against(number, expected),
+            lambda: sum(map(largest, map(self.records, terms))) + ones,
+        )
+        again = partial(arrived_in_turn, self.tape, self.records, terms, number)
+        return comparison if ones else in_turn(comparison, again, expected)[0]
 
     def _backward(self, node: Node, node_run: NodeRun) -> None:
         names = operand_names(self.tape, node, self.records)
@@ -203,7 +207,7 @@ class SweepCheck:
             self._custom_backward(node, node_run, names)
             return
         try:
-            expected = self._expected(node, node_run)
+            expected = list(self._expected(node, node_run))
         except Unjudgeable as reason:
             for input_nr, sent in enumerate(node_run.outgoing):
                 if sent is not None:
@@ -212,17 +216,26 @@ class SweepCheck:
                     self._carried.add_recorded(node.edges[input_nr], sent)
             return
         for input_nr, edge in enumerate(node.edges):
-            if edge is None:
-                continue
             sent = node_run.outgoing[input_nr] if input_nr < len(node_run.outgoing) else None
-            if sent is None and not self._is_needed(edge):
+            if edge is None or (sent is None and not self._is_needed(edge)):
                 continue
             comparison = self._outgoing(node, node_run, input_nr, sent, expected[input_nr])
-            if comparison is not None:
-                self._backward_finding(node, input_nr, names, comparison)
-                if comparison.reason == REASON and sent is not None:
-                    self._carried.lose(edge)
-        self._carry_on(node, node_run, expected)
+            if comparison is None:
+                continue
+            if sent is not None:
+                again = partial(self._in_turn, node, node_run, input_nr, sent)
+                comparison, expected[input_nr] = in_turn(comparison, again, expected[input_nr])
+            self._backward_finding(node, input_nr, names, comparison)
+            if comparison.reason == REASON and sent is not None:
+                self._carried.lose(edge)
+        self._carry_on(node, node_run, tuple(expected))
+
+    def _in_turn(
+        self, node: Node, node_run: NodeRun, input_nr: int, sent: int, threads: int
+    ) -> tuple[Comparison, Any]:
+        edges = tuple(edge if k == input_nr else None for k, edge in enumerate(node.edges))
+        expected = self._expected(replace(node, edges=edges), node_run, threads)[input_nr]
+        return self.records.against(sent, expected), expected
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         expected: tuple[Any, ...] | Unjudgeable
@@ -231,8 +244,11 @@ class SweepCheck:
         except Unjudgeable as reason:
             expected = reason
         measured = set()
+        by_rules = {} if isinstance(expected, Unjudgeable) else dict(enumerate(expected))
         for judged in self._custom.judge(node, node_run, expected, self._is_needed):
             c, k = judged.comparison, judged.input_nr
+            if judged.reference is not None:
+                by_rules[k] = judged.reference
             self._backward_finding(node, k, names, c, judged.grade, judged.advice, judged.case)
             if judged.case is not None or not judged.by_rules:
                 measured.add(judged.input_nr)
@@ -240,7 +256,7 @@ class SweepCheck:
             if isinstance(expected, Unjudgeable) or input_nr in measured or self._narrows(node_run):
                 self._carried.add_recorded(node.edges[input_nr], sent)
             else:
-                self._carried.add(node.edges[input_nr], expected[input_nr])
+                self._carried.add(node.edges[input_nr], by_rules[input_nr])
 
     def _backward_finding(
         self,
@@ -256,8 +272,10 @@ class SweepCheck:
         what = f"gradient of {name}"
         self._finding(Step.BACKWARD, node, input_nr, what, comparison, text, grade, advice, case)
 
-    def _expected(self, node: Node, node_run: NodeRun) -> tuple[Any, ...]:
+    def _expected(self, node: Node, node_run: NodeRun, threads: int = 0) -> tuple[Any, ...]:
         arithmetic = backward_arithmetic(self.tape, node, node_run)
+        if arithmetic is not None:
+            arithmetic = replace(arithmetic, stretches=threads)
         in_pieces = in_large_pieces(
             self.tape, node, node_run.incoming, self.records, arithmetic, self._carried.reaches
         )
@@ -300,7 +318,7 @@ class SweepCheck:
         return settled_by(comparison, partial(self._size, node, node_run, input_nr))
 
     def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
-        """Return how large an outgoing gradient is if all incoming numbers have the same sign."""
+        """Return how large an outgoing gradient is if no terms cancel."""
         incoming = [None if n is None else self.records.magnitudes(n) for n in node_run.incoming]
         try:
             return largest(gradients(self.tape, node, incoming, self.records, None)[input_nr])
@@ -308,7 +326,6 @@ class SweepCheck:
             return 0.0
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
-        """Carry the gradients on; through a node that rounds nothing, with their bounds."""
         if self._narrows(node_run):
             # A cast: the formula rounds nothing, but the store does.
             self._add_recorded(node, node_run)
@@ -346,7 +363,7 @@ class SweepCheck:
             comparison = self.records.against(number, self._carried.at(input_nr, number))
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        # Each step on the way, on which this row depends, was judged for its signal.
+        # Each step on the way was judged for its signal.
         if comparison.reason == TOO_LITTLE:
             return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
         return comparison
@@ -375,25 +392,9 @@ class SweepCheck:
         return unjudged("torch returned None: the gradient does not depend on it")
 
     def _row(self, edge: Edge, number: int | None, doubt: Comparison | None = None) -> Row:
-        tape = self.tape
-        leaf = tape.nodes[edge.node].outputs[edge.index]
-        value = None if leaf is None else tape.values[leaf]
-        input_nr = (edge.node, edge.index)
-        comparison = doubt or (
-            self._absent(input_nr) if number is None else self._arrived_against(input_nr, number)
+        place = (edge.node, edge.index)
+        own = doubt or (
+            self._absent(place) if number is None else self._arrived_against(place, number)
         )
-        return Row(
-            name=(value and value.name) or f"value {leaf}",
-            shape=value.shape if value else (),
-            dtype=value.dtype if value else "",
-            verdict=comparison.verdict,
-            reason=comparison.reason,
-            inherited=False,
-            comparison=comparison,
-            digits=math.nan,
-            node=edge.node,
-            input_nr=edge.index,
-            sweep=self.number,
-            value=number,
-            doubt=self._doubts.relative_at(input_nr, number),
-        )
+        carried = self._doubts.relative_at(place, number)
+        return row_of(self.tape, self.number, edge, number, own, carried)

@@ -91,8 +91,9 @@ def without_unfelt(
     if not any(_is_custom(tape, f) for f in wrong):
         # Torch's own steps have no scratch memory: what is wrong there is never meant.
         return list(findings), []
-    # What looks like a surrogate may be meant: its rule does not stop an error.
-    trusted = {*trusted, *(f.node for f in findings if f.advice)}
+    # What looks like a surrogate may be meant: its rule, 0 everywhere, does not stop an error.
+    surrogates = (f for f in findings if f.advice and math.isinf(f.comparison.relative_error))
+    trusted = {*trusted, *(f.node for f in surrogates)}
     seen = {f.sweep for f in wrong if f.sweep is not None and is_seen(tape, f.sweep)}
     effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST] if f.sweep not in seen}
     unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}

@@ -91,13 +91,18 @@ def accumulate_in_format(x: Array) -> Array:
 
 
 @replaceable
-def added_in_turn(terms: Array, joins: int = 0) -> Array:  # noqa: ARG001 (the bound depends on it)
+def added_in_turn(terms: Array) -> Array:
     """Add along the first axis, one after the other, and store each partial sum in 16 bits.
 
-    There may be several stretches, each begun from 0, whose sums are added up in float32; besides
-    these, so many sums of neighbours are joined in 16 bits.
+    There may be several stretches, each begun from 0, whose sums are added up in float32.
     """
     return np.sum(terms, axis=0)
+
+
+@replaceable
+def scattered(numbers: Array, places: Array, size: int) -> Array:
+    """Add numbers up at their places, in float32 until the end."""
+    return np.bincount(places, weights=numbers, minlength=size)
 
 
 @replaceable

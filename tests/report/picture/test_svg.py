@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
@@ -11,9 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gradwitness.report.picture.looks import CUT_WORDS, FLOW_WORDS, PAPER, ROLE_WORDS, VERDICT_WORDS
-from gradwitness.report.picture.picture import Arrow, Box, Flow, Picture, Role
-from gradwitness.report.picture.svg import write_svg
+from gradwitness import experiment
+from gradwitness.report.picture.graph import draw
+from gradwitness.report.picture.looks import (
+    CUT_WORDS,
+    FLOW_WORDS,
+    INHERITS_WORDS,
+    PAPER,
+    ROLE_WORDS,
+    VERDICT_WORDS,
+    WRONG_WORDS,
+)
+from gradwitness.report.picture.picture import Arrow, Box, Direction, Flow, Picture, Role
+from gradwitness.report.picture.svg import arrange, write_svg
+from gradwitness.report.picture.view import View, view
 from gradwitness.report.text import wrap
 from gradwitness.verdict import Verdict
 
@@ -248,6 +261,112 @@ def test_labels_cover_neither_boxes_nor_each_other() -> None:
             outline = group_of(root, side)[0]
             top = float(outline.attrib["y"])
             assert y < top or y - 10 > top + float(outline.attrib["height"])
+
+
+@lru_cache(maxsize=1)
+def default() -> Picture:
+    run = experiment.run(experiment.preset("default"))
+    return draw(run.tape, run.report, title="")
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [View(), View(unfold=True), View(unfold=True, rightward=True), View(compact=True, unfold=True)],
+)
+def test_nothing_covers_anything_in_the_picture_of_the_experiment(chosen: View) -> None:
+    sheet = arrange(view(default(), chosen))
+    layout = sheet.layout
+    boxes = [
+        (x, y, x + card.width, y + card.height)
+        for x, y, card in zip(layout.x, layout.y, sheet.cards, strict=True)
+    ]
+    labels = [(label.left, label.y - 6, label.right, label.y + 6) for label in sheet.labels]
+    assert len(labels) == sum(bool(arrow.text) for arrow in sheet.picture.arrows)
+    rectangles = boxes + labels
+    for number, (left, top, right, bottom) in enumerate(rectangles):
+        for left2, top2, right2, bottom2 in rectangles[:number]:
+            assert left >= right2 or left2 >= right or top >= bottom2 or top2 >= bottom
+
+
+@pytest.mark.parametrize("direction", [Direction.DOWN, Direction.RIGHT])
+def test_names_of_cut_arrows_have_room(direction: Direction) -> None:
+    chain = [box(f"c{number}") for number in range(40)]
+    arrows = [Arrow(f"c{n}", f"c{n + 1}", Flow.GRADIENT, "dx", "(2,3)") for n in range(39)]
+    arrows += [Arrow(b.key, "leaf", Flow.GRADIENT, "a long name", "(2,3)") for b in chain]
+    leaf = box("leaf", Role.LEAF, title="a leaf with a long name")
+    source = picture(*chain, leaf, arrows=tuple(arrows))
+    sheet = arrange(replace(source, direction=direction))
+    assert sheet.layout.cut.sum() == 39
+    for label in sheet.labels:
+        for x, y, card in zip(sheet.layout.x, sheet.layout.y, sheet.cards, strict=True):
+            beside = label.right <= x or label.left >= x + card.width
+            assert beside or label.y + 6 <= y or label.y - 6 >= y + card.height
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 8), st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=12))
+def test_labels_of_any_small_picture_stay_off_the_boxes(
+    count: int, pairs: list[tuple[int, int]]
+) -> None:
+    arrows = tuple(
+        Arrow(f"b{min(a, b) % count}", f"b{max(a, b) % count}", Flow.GRADIENT, f"dx{n}", "(2,3)")
+        for n, (a, b) in enumerate(pairs)
+        if a % count != b % count
+    )
+    sheet = arrange(picture(*(box(f"b{n}") for n in range(count)), arrows=arrows))
+    tops, lefts = sheet.layout.y, sheet.layout.x
+    for label in sheet.labels:
+        for x, y, card in zip(lefts, tops, sheet.cards, strict=True):
+            beside = label.right <= x or label.left >= x + card.width
+            assert beside or label.y + 6 <= y or label.y - 6 >= y + card.height
+
+
+def test_what_runs_on_a_wrong_gradient_differs_without_colour() -> None:
+    source = picture(
+        box("a", verdict=Verdict.DISAGREES),
+        box("b", verdict=Verdict.AGREES, inherits=True),
+        box("c", verdict=Verdict.AGREES),
+        arrows=(Arrow("a", "b", Flow.GRADIENT, wrong=True), Arrow("a", "c", Flow.GRADIENT)),
+    )
+    root = drawn(source)
+    outlines = [group_of(root, number).find(f"{SVG}rect") for number in range(3)]
+    dashes = [outline.get("stroke-dasharray") for outline in outlines if outline is not None]
+    assert [bool(dash) for dash in dashes] == [False, True, False]
+    drawing = root.find(f"{SVG}g[@transform]")
+    assert drawing is not None
+    widths = [float(path.attrib["stroke-width"]) for path in drawing.findall(f"{SVG}path")]
+    assert widths[0] > 2 * widths[1]
+    strings = texts(root)
+    assert strings.count(INHERITS_WORDS) == 2  # in the box, and in the legend
+    assert WRONG_WORDS in strings
+
+
+def test_a_small_picture_takes_the_direction_in_which_it_is_larger() -> None:
+    boxes = [box(f"b{n}") for n in range(12)]
+    arrows = tuple(Arrow(f"b{n}", f"b{n + 1}", Flow.GRADIENT) for n in range(11))
+    chain = picture(*boxes, arrows=arrows)
+    scales = {
+        direction: arrange(replace(chain, direction=direction)).scale for direction in Direction
+    }
+    assert scales[Direction.FIT] == max(scales.values())
+    # A single column of twelve boxes would be far smaller.
+    tall = 12 * 60 + 11 * 64
+    assert scales[Direction.FIT] > 1.3 * 793.7 / tall
+
+
+def test_a_wide_legend_has_two_columns_and_keeps_sentences_whole() -> None:
+    sentences = tuple(f"Sentence {n} " + "of many words " * 12 for n in range(6))
+    # So many boxes that the legend is below them.
+    boxes = [box(f"b{n}", lines=("x" * 48,)) for n in range(30)]
+    root = drawn(picture(*boxes, legend=sentences))
+    legend = root.find(f"{SVG}g[@class='legend']")
+    assert legend is not None
+    lines = [(float(t.attrib["x"]), t.text or "") for t in legend.findall(f"{SVG}text")]
+    columns = sorted({x for x, text in lines if "many words" in text or "Sentence" in text})
+    assert len(columns) == 2
+    for column in columns:
+        first = next(text for x, text in lines if x == column and "many words" in text)
+        assert first.startswith("Sentence")
 
 
 def test_a_label_that_sticks_out_widens_the_picture() -> None:

@@ -35,7 +35,7 @@ def default() -> Picture:
 
 def recorded(step: Callable[[], torch.Tensor], *models: nn.Module) -> Picture:
     with gw.watch(*models) as witness:
-        step().backward()
+        step().backward()  # type: ignore[no-untyped-call]
     return draw(witness.tape, witness.report, title="")
 
 
@@ -58,10 +58,10 @@ def titles(picture: Picture) -> list[str]:
 def test_the_default_experiment_fits_a_landscape_page_and_a_slide() -> None:
     shown = view(default())
     width, height = size(write_svg(shown))
-    # A4 is 297 x 210 mm, a slide 16 x 9; at 0.6 of their size, letters are still 5 points high.
-    assert width * 0.6 < 297 / 25.4 * 96
-    assert height * 0.6 < 210 / 25.4 * 96
-    assert height * 0.6 < 9 / 16 * 297 / 25.4 * 96
+    # In inches; at 0.6 of their size on paper, letters are still 5 points high.
+    for across, down in ((297 / 25.4, 210 / 25.4), (40 / 3, 7.5)):
+        assert 0.6 * width < 96 * across
+        assert 0.6 * height < 96 * down
     assert "10 x hidden, activation" in titles(shown)
 
 
@@ -90,7 +90,7 @@ def test_no_node_is_lost_or_shown_twice(chosen: View) -> None:
 def test_unfolded_everything_is_as_drawn() -> None:
     shown = view(default(), View(unfold=True))
     assert (shown.boxes, shown.arrows) == (default().boxes, default().arrows)
-    assert shown.direction is Direction.DOWN
+    assert shown.direction is Direction.FIT
 
 
 def test_gradients_between_groups_carry_shape_and_norm() -> None:
@@ -124,7 +124,7 @@ def test_equal_blocks_are_folded_and_a_wrong_one_stands_out() -> None:
             return x.tanh()
 
         @staticmethod
-        def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        def backward(ctx: object, g: torch.Tensor) -> torch.Tensor:
             del ctx
             return 2 * g
 
@@ -134,7 +134,7 @@ def test_equal_blocks_are_folded_and_a_wrong_one_stands_out() -> None:
             self.wrong = wrong
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return Wrong.apply(x) if self.wrong else x.tanh()  # type: ignore[no-any-return]
+            return Wrong.apply(x) if self.wrong else x.tanh()  # type: ignore[no-untyped-call]
 
     def stack(wrong: int) -> Picture:
         layers = [layer for n in range(20) for layer in (nn.Linear(4, 4), Act(wrong=n == wrong))]
@@ -154,6 +154,18 @@ def test_equal_blocks_are_folded_and_a_wrong_one_stands_out() -> None:
     for arrow in shown.arrows:
         if arrow.flow is Flow.GRADIENT:
             assert arrow.wrong == keys[arrow.target].inherits
+
+
+def test_of_equal_steps_a_wrong_one_is_not_folded_away() -> None:
+    boxes = tuple(
+        Box(f"n{n}", Role.OPERATION, f"SinBackward0 #{n}", (f"x{n} = sin(x)",), short="sin",
+            verdict=Verdict.DISAGREES if n == 30 else Verdict.AGREES, when=60 - n, inherits=n > 30)
+        for n in range(60)
+    )  # fmt: skip
+    arrows = tuple(Arrow(f"n{n}", f"n{n + 1}", Flow.GRADIENT) for n in range(59))
+    shown = view(Picture("", "", boxes, arrows), View(depth=0))
+    assert titles(shown) == ["30 x SinBackward0", "SinBackward0", "29 x SinBackward0"]
+    assert [box.inherits for box in shown.boxes] == [False, False, True]
 
 
 def test_modules_can_be_chosen_and_their_neighbours_stay_closed() -> None:

@@ -353,7 +353,8 @@ def reduction(
 
         return grow
 
-    worst, probable = arithmetic.worst_growth(roundings), arithmetic.probable_growth(roundings)
+    worst, probable = arithmetic.sum_growth(roundings), arithmetic.probable_growth(roundings)
+    probable = min(worst, probable)
     rigorous = at(worst)
     return rigorous, rigorous if probable == worst else at(probable)
 

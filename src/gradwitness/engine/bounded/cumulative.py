@@ -35,6 +35,7 @@ from gradwitness.engine.bounded.array import (
 )
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.tables import stands_for
+from gradwitness.engine.floats import SHORT, round_to
 from gradwitness.rules.kernel_ops import added_in_turn, running_logsumexp
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _growths(arithmetic: Arithmetic, value: Plain, magnitude: Plain, axis: int) 
 
 
 @stands_for(added_in_turn)
-def _added_in_turn(_: Any, terms: Bounded, joins: int = 0) -> Bounded:
+def _added_in_turn(_: Any, terms: Bounded) -> Bounded:
     """Bound a sum in order: each stored number is a sum of neighbours that ends at another term.
 
     Of those that end at term j, m_j be the largest. What is stored there is off by u of it, and of
@@ -101,33 +102,65 @@ def _added_in_turn(_: Any, terms: Bounded, joins: int = 0) -> Bounded:
     arithmetic, count = terms.arithmetic, terms.shape[0]
     if count == 0 or not (arithmetic.store or arithmetic.final):
         return np.sum(terms, axis=0)  # type: ignore[call-overload, no-any-return]
+    if arithmetic.stretches:
+        return _rounded_in_turn(terms, arithmetic.stretches)
     unit = arithmetic.unit + arithmetic.final
     sums = np.cumsum(np.concatenate([np.zeros_like(terms.value[:1]), terms.value]), axis=0)
     low, high = (ufunc.accumulate(sums, axis=0)[:-1] for ufunc in (np.minimum, np.maximum))
     largest = np.maximum(sums[1:] - low, high - sums[1:])
     with np.errstate(over="ignore"):
-        left = (1 + unit) ** np.arange(count - 1 + joins, joins - 1, -1.0)
+        left = (1 + unit) ** np.arange(count - 1, -1, -1.0)
     left = left.reshape(-1, *(1,) * (terms.ndim - 1))
-    spread = joins * (np.max(sums, axis=0) - np.min(sums, axis=0))
     size = np.sum(np.abs(terms.value), axis=0)
 
     def grow(carried: Error) -> Error:
         past: Any = 0.0 if carried is None else carried
         whole = size + past
-        ordered = unit * (np.sum((largest + past) * left, axis=0) + spread + joins * past)
-        error = np.fmin(ordered, (count + joins) * unit * whole)
+        ordered = unit * np.sum((largest + past) * left, axis=0)
+        error = np.fmin(ordered, count * unit * whole)
         return np.asarray(np.where(whole == 0, 0.0, error + count * arithmetic.accumulate * whole))
 
     def probable(carried: Error) -> Error:
         past: Any = 0.0 if carried is None else carried
-        squares = np.sum(np.square(largest + past), axis=0) + np.square(spread)
+        squares = np.sum(np.square(largest + past), axis=0)
         random = arithmetic.confidence * unit
-        error = random * np.sqrt(squares) * (1 + random * math.sqrt(count + joins))
+        error = random * np.sqrt(squares) * (1 + random * math.sqrt(count))
         wide = count * arithmetic.accumulate * (size + past)
         return np.asarray(np.fmin(error + wide, np.asarray(grow(carried))))
 
     carry = carrying(lambda e: np.sum(e, axis=0))
     return assemble(arithmetic, sums[-1], (terms,), carry, (grow, probable))
+
+
+def _rounded_in_turn(terms: Bounded, stretches: int) -> Bounded:
+    """Round each partial sum as a kernel of so many threads does.
+
+    What is left of the bound is where the error of a term decides to which side a sum is rounded.
+    """
+    arithmetic, count = terms.arithmetic, terms.shape[0]
+    name = SHORT[arithmetic.final or arithmetic.store]
+    rows = -(-count // stretches)
+    shape = (-(-count // rows), rows, *terms.shape[1:])
+
+    def in_stretches(numbers: Any) -> Plain:
+        filled = np.zeros((shape[0] * rows, *terms.shape[1:]))
+        filled[:count] = numbers
+        return filled.reshape(shape)
+
+    values = in_stretches(terms.value)
+    errors = in_stretches(0.0 if terms.rigorous is None else terms.rigorous)
+    stored = error = np.zeros_like(values[:, 0])
+    for row in range(rows):
+        exact = stored + values[:, row]
+        # Most sums of two 16-bit numbers are float32 numbers, and half of a step apart.
+        single = np.where(round_to(exact, "float32") == exact, 0.0, np.abs(exact))
+        off = error + errors[:, row] + arithmetic.accumulate * single
+        stored = round_to(exact, name)
+        error = np.maximum(
+            round_to(exact + off, name) - stored, stored - round_to(exact - off, name)
+        )
+    total_error = error.sum(0) + shape[0] * arithmetic.accumulate * np.abs(stored).sum(0)
+    return Bounded(stored.sum(0), arithmetic, total_error, total_error)
 
 
 # The error of one step max + log1p(exp(-|a - b|)) without the rounding of its sum: 0.4 from the

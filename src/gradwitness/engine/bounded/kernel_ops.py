@@ -23,7 +23,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.tables import stands_for
-from gradwitness.engine.floats import round_to, unit_roundoff
+from gradwitness.engine.floats import SHORT, round_to, unit_roundoff
 from gradwitness.rules import kernel_ops
 
 if TYPE_CHECKING:
@@ -62,14 +62,10 @@ def _round_to_format(_: Any, x: Bounded) -> Bounded:
     return assemble(arithmetic, x.value, (x,), total, (grow, grow))
 
 
-# Short formats by their unit roundoff.
-_SHORT = {unit_roundoff(name): name for name in ("float16", "bfloat16")}
-
-
 @stands_for(kernel_ops.stored)
 def _stored(_: Any, x: Bounded, source: Bounded) -> Bounded:
     """Round a number itself, where it is known: not only its bound."""
-    name = _SHORT.get(x.arithmetic.final or x.arithmetic.store)
+    name = SHORT.get(x.arithmetic.final or x.arithmetic.store)
     if name is None or not source.is_exact:
         return x
     return Bounded(round_to(x.value, name), x.arithmetic)
@@ -148,4 +144,7 @@ def _stepwise(arithmetic: Arithmetic) -> Arithmetic:
     return replace(arithmetic, unit=unit, store=final, final=0.0)
 
 
-COMPLEX_FUNCTIONS.update(("continue_from", "accumulate_in_format"))
+# Where a kernel stores its numbers, and in what format, whatever these are.
+COMPLEX_FUNCTIONS.update(
+    ("continue_from", "accumulate_in_format", "enter_kernel", "leave_kernel", "round_to_format")
+)

@@ -28,6 +28,7 @@ from gradwitness.engine.bounded.array import (
 )
 from gradwitness.engine.bounded.infinities import reduced
 from gradwitness.engine.bounded.tables import stands_for
+from gradwitness.rules.kernel_ops import scattered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,14 @@ def _bincount(_: Any, x: Plain, weights: Bounded, minlength: int = 0) -> Bounded
     return _summed(weights, run, np.maximum(counts - 1, 0))
 
 
+@stands_for(scattered)
+def _scattered(_: Any, numbers: Bounded, places: Plain, size: int) -> Bounded:
+    arithmetic = numbers.arithmetic
+    wide = replace(arithmetic, scatters_wide=True)
+    total = _bincount(_, places, Bounded(numbers.value, wide, *numbers.errors), size)
+    return Bounded(total.value, arithmetic, *total.errors)
+
+
 def _summed(a: Bounded, run: Callable[[Plain], Plain], roundings: Plain) -> Bounded:
     growths = _growths(a.arithmetic, run(np.abs(a.value)), roundings)
     return assemble(a.arithmetic, run(a.value), (a,), carrying(run), growths, reduced(run))
@@ -54,7 +63,9 @@ def _summed(a: Bounded, run: Callable[[Plain], Plain], roundings: Plain) -> Boun
 def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Growths | None:
     if not roundings.any():
         return None
-    stored = replace(arithmetic, accumulate=arithmetic.unit + arithmetic.final)
+    stored = arithmetic
+    if not arithmetic.scatters_wide:
+        stored = replace(arithmetic, accumulate=arithmetic.unit + arithmetic.final)
     numbers, which = np.unique(roundings, return_inverse=True)
 
     def at(growth: Callable[[float], float]) -> Growth:
@@ -67,7 +78,8 @@ def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Grow
 
         return grow
 
-    return at(stored.worst_growth), at(stored.probable_growth)
+    worst = stored.sum_growth
+    return at(worst), at(lambda n: min(worst(n), stored.probable_growth(n)))
 
 
 @stands_for(np.max, np.min)

@@ -34,6 +34,7 @@ from gradwitness.rules.linalg.factor_dispatch import (
     orthogonal_factors,
     over_gaps,
     pseudoinverse,
+    reflected,
     singular_factors,
     spectrum,
 )
@@ -198,6 +199,18 @@ def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[A
     errors = (size * growth(roundings) for growth in arithmetic.growths)
     bounded_R = Bounded(value, arithmetic, *errors)
     return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), bounded_R
+
+
+@stands_for(reflected)
+def _reflected(_: Any, B: Bounded, *, count: int) -> Bounded:
+    roundings = _reflections(count, B.shape[-2])
+    lengths = np.sqrt(np.sum(B.value**2, axis=-2, keepdims=True))
+
+    def bound(e: Error, growth: Callable[[float], float]) -> Plain:
+        moved = np.broadcast_to(growth(roundings) * lengths, B.shape)
+        return np.asarray(moved if e is None else moved + e)
+
+    return Bounded(B.value, B.arithmetic, *map(bound, B.errors, B.arithmetic.growths))
 
 
 def _widened(A: Plain, columns: int) -> Plain:

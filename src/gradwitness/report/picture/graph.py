@@ -84,7 +84,9 @@ class _Drawing:
         missing, unsent = missing_gradients(self._tape, self._names)
         used = {arrow.target for arrow in unsent}
         unsent += [
-            Arrow(boxes[0].key, box.key, Flow.MISSING) for box in missing if box.key not in used
+            Arrow(boxes[0].key, box.key, Flow.MISSING)
+            for box in missing
+            if boxes and box.key not in used
         ]
         legend = (*_LEGEND, *self._definitions())
         return Picture(title, subtitle, (*boxes, *missing), (*arrows, *unsent), legend)

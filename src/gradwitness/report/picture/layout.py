@@ -150,9 +150,10 @@ def _lay_out_part(
     )
     centres = place_points(graph, order_rows(graph))
     rooms = [0.0] * len(graph.rows)
-    for (_, lower), arrow in zip(local_ends, arrows, strict=True):
-        # A label stands in front of the box that its arrow leads to.
-        rooms[row_of[lower] - 1] = max(rooms[row_of[lower] - 1], lengths[arrow])
+    for (upper, lower), arrow in zip(local_ends, arrows, strict=True):
+        # A label stands in front of the box that its arrow leads to, of a cut arrow at both ends.
+        for row in (row_of[lower] - 1, row_of[upper])[: 1 + cuts[arrow]]:
+            rooms[row] = max(rooms[row], lengths[arrow])
     bands = _stack_rows(graph, centres, row_of, sizes[boxes, 1].tolist(), rooms)
     breaks = choose_breaks(bands, row_of, graph.chains, columns)
     xs, bands, width, height = set_columns(graph, centres, bands, breaks)

@@ -29,7 +29,7 @@ class Direction(Enum):
 
     DOWN = "down"
     RIGHT = "right"
-    FIT = "fit"  # whichever is larger on a landscape page; for pictures of few boxes
+    FIT = "fit"  # of few boxes whichever is larger on a landscape page, of many down
 
 
 class Flow(Enum):

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from gradwitness.report.picture.layout import lay_out
+from gradwitness.report.picture.layout_routes import STUB
 from gradwitness.report.picture.looks import (
     FONT,
     PAPER,
@@ -20,7 +21,7 @@ from gradwitness.report.picture.looks import (
     verdict_lines,
 )
 from gradwitness.report.picture.picture import Direction
-from gradwitness.report.picture.svg_labels import LABEL_PITCH, place_labels
+from gradwitness.report.picture.svg_labels import LABEL_PITCH, place_labels, widest_name
 from gradwitness.report.picture.svg_legend import BESIDE_WIDTH, LEAST_WIDTH, add_legend
 from gradwitness.report.picture.svg_shapes import (
     BADGE,
@@ -56,6 +57,8 @@ _MARGIN = 32.0
 # Between two layers: room for arrow heads, and for labels.
 _LABEL_ROOM = 40.0
 _MOST_STAGGERED = 6
+# Up to so many boxes, a picture is arranged for a page; a larger one is for scrolling and pages.
+_SMALL = 28
 # A landscape A4 page, in CSS pixels.
 _PAGE = (1122.5, 793.7)
 _PAGE_RATIO = 1.4
@@ -118,36 +121,49 @@ class Sheet:
 
 
 def arrange(picture: Picture) -> Sheet:
-    """Place boxes, arrows and labels of a picture."""
-    if picture.direction is not Direction.FIT:
-        return _arrange(picture, rightward=picture.direction is Direction.RIGHT)
-    sheets = [_arrange(picture, columns=columns) for columns in (1, 2, 3)]
-    sheets.append(_arrange(picture, rightward=True))
+    """Place boxes, arrows and labels of a picture, a small one as large as on a landscape page."""
+    is_small = len(picture.boxes) <= _SMALL
+    directions = [picture.direction is Direction.RIGHT]
+    if picture.direction is Direction.FIT and is_small:
+        directions = [False, True]
+    columns = range(1, 4) if is_small else [1]
+    sheets = [_arrange(picture, rightward=r, columns=n) for r in directions for n in columns]
+    if len(sheets) == 1:
+        return sheets[0]
     sheets += [replace(sheet, beside=True) for sheet in sheets]
     return max(sheets, key=lambda sheet: sheet.scale)
 
 
-def _arrange(picture: Picture, *, rightward: bool = False, columns: int = 1) -> Sheet:
+def _arrange(picture: Picture, *, rightward: bool, columns: int) -> Sheet:
     numbers = number_boxes(picture)
     cards = [_measure(box) for box in picture.boxes]
     leaving = Counter(arrow.source for arrow in picture.arrows if arrow.text)
-    layout = lay_out(
-        [card.width for card in cards],
-        [card.height for card in cards],
-        [numbers[arrow.source] for arrow in picture.arrows],
-        [numbers[arrow.target] for arrow in picture.arrows],
-        lengths=[
-            _LABEL_ROOM
-            + (
-                text_width(arrow.text, LABEL_SIZE)
-                if rightward
-                else LABEL_PITCH * min(leaving[arrow.source], _MOST_STAGGERED)
-            )
-            for arrow in picture.arrows
-        ],
-        rightward=rightward,
-        columns=columns,
-    )
+    lengths = [
+        _LABEL_ROOM
+        + (
+            text_width(arrow.text, LABEL_SIZE)
+            if rightward
+            else LABEL_PITCH * min(leaving[arrow.source], _MOST_STAGGERED)
+        )
+        for arrow in picture.arrows
+    ]
+
+    def lay(lengths: list[float]) -> Layout:
+        return lay_out(
+            [card.width for card in cards],
+            [card.height for card in cards],
+            [numbers[arrow.source] for arrow in picture.arrows],
+            [numbers[arrow.target] for arrow in picture.arrows],
+            lengths=lengths,
+            rightward=rightward,
+            columns=columns,
+        )
+
+    layout = lay(lengths)
+    if rightward and layout.cut.any():
+        # Which arrows are cut does not depend on the lengths; names need room beside the stubs.
+        room = _LABEL_ROOM + STUB + widest_name(picture, layout, numbers)
+        layout = lay([room if cut else n for n, cut in zip(lengths, layout.cut, strict=True)])
     sizes = np.array([(card.width, card.height) for card in cards]).reshape(-1, 2)
     labels = place_labels(picture, layout, numbers, sizes)
     return Sheet(picture, cards, layout, labels)

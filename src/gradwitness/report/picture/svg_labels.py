@@ -75,6 +75,12 @@ def place_labels(
     return labels
 
 
+def widest_name(picture: Picture, layout: Layout, numbers: dict[str, int]) -> float:
+    """Return the width of the widest name at a stub."""
+    names = _stub_names(picture, layout, numbers)
+    return max(text_width(text, LABEL_SIZE) for text, _ in names)
+
+
 def _settle(ground: _Ground, text: str, spots: list[tuple[float, float]], ink: str) -> Label:
     """Take the first free spot, or else the first."""
     labels = [Label(x, y, text, ink) for x, y in spots]

@@ -98,12 +98,8 @@ def _set(picture: Picture, chosen: View) -> Picture:
             for box in picture.boxes
         )
         picture = replace(picture, boxes=tuple(boxes))
-    if chosen.rightward is not None:
-        direction = Direction.RIGHT if chosen.rightward else Direction.DOWN
-    else:
-        is_small = len(picture.boxes) <= 2 * _MOST_BOXES[0]
-        direction = Direction.FIT if is_small else Direction.DOWN
-    return replace(picture, direction=direction)
+    direction = {None: Direction.FIT, True: Direction.RIGHT, False: Direction.DOWN}
+    return replace(picture, direction=direction[chosen.rightward])
 
 
 def _folded(picture: Picture, root: Group, chosen: View, most: int) -> Picture:
@@ -117,7 +113,7 @@ def _folded(picture: Picture, root: Group, chosen: View, most: int) -> Picture:
                 f"no module {chosen.module!r} in this graph; it has {listed(names) or 'no modules'}"
             )
     if chosen.depth is None:
-        _open_what_fits(picture, opened, most)
+        _open_what_fits(picture, root, opened, most)
     else:
         _open_down_to(root, chosen.depth, opened)
     return fold(picture, root, opened, inside)
@@ -146,9 +142,11 @@ def _open_down_to(group: Group, depth: int, opened: set[Group]) -> None:
             _open_down_to(member, depth - 1, opened)
 
 
-def _open_what_fits(picture: Picture, opened: set[Group], most: int) -> None:
+def _open_what_fits(picture: Picture, root: Group, opened: set[Group], most: int) -> None:
     """Open groups as long as there is room: first those with a wrong step, then outer ones."""
     wrong = {n for n, box in enumerate(picture.boxes) if box.verdict is Verdict.DISAGREES}
+    ranks: dict[Group, tuple[bool, bool, int]] = {}
+    _rank(root, wrong, ranks)
     total = sum(len(group.members) for group in opened) - len(opened) + 1
     while True:
         closed = [
@@ -157,15 +155,27 @@ def _open_what_fits(picture: Picture, opened: set[Group], most: int) -> None:
             for member in group.members
             if isinstance(member, Group) and member not in opened
         ]
-        closed.sort(key=lambda g: (wrong.isdisjoint(g.boxes()), g.repeats > 0, min(g.boxes())))
-        for group in closed:
-            room = most if wrong.isdisjoint(group.boxes()) else 2 * most
-            if total + len(group.members) - 1 <= room:
+        for group in sorted(closed, key=ranks.__getitem__):
+            is_right, *_ = ranks[group]
+            if total + len(group.members) - 1 <= (most if is_right else 2 * most):
                 opened.add(group)
                 total += len(group.members) - 1
                 break
         else:
             return
+
+
+def _rank(
+    group: Group, wrong: set[int], ranks: dict[Group, tuple[bool, bool, int]]
+) -> tuple[bool, bool, int]:
+    """Give each group its place in the order of opening, by all that is in it."""
+    inner = [
+        _rank(member, wrong, ranks) if isinstance(member, Group) else (member not in wrong, member)
+        for member in group.members
+    ]
+    is_right, first = all(rank[0] for rank in inner), min((r[-1] for r in inner), default=0)
+    ranks[group] = is_right, group.repeats > 0, first
+    return ranks[group]
 
 
 def _around(picture: Picture, name: str, distance: int) -> Picture:

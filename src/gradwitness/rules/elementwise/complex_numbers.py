@@ -40,7 +40,7 @@ HOLOMORPHIC = frozenset(
         "gather", "scatter", "scatter_add", "diag_embed",
         "diagonal_scatter", "block_diag", "constant_pad_nd", "reflection_pad2d",
         "replication_pad2d", "im2col", "col2im", "rot90", "pixel_shuffle", "pixel_unshuffle",
-        "channel_shuffle",
+        "channel_shuffle", "narrow_copy",
         "zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones",
         "new_full", "scalar_tensor", "eye", "linspace", "logspace", "eq", "ne", "isnan", "isinf",
         "logical_and", "logical_or", "logical_xor", "logical_not", "all", "any", "nonzero",

@@ -114,11 +114,11 @@ def _split(at: Array) -> tuple[Array, Array, Array]:
 def _cubic_taps(coordinate: Array, size: int, padding: int, align: bool) -> Taps:
     at, scale = _position(coordinate, size, _ZEROS, align)
     first, past, doubt = _split(at)
-    steps = [-1, 0, 1, 2]
+    steps: list[Any] = [-1, 0, 1, 2]
     left = 1 - past
     # By the distance from each pixel, which grows with the place before it and shrinks behind.
     kinds = [(far, past + 1, 1), (near, past, 1), (near, left, -1), (far, left + 1, -1)]
-    taps = [(of(t), sign * of(t, 1), of(t, 2)) for of, t, sign in kinds]
+    taps: list[Any] = [(of(t), sign * of(t, 1), of(t, 2)) for of, t, sign in kinds]
     if np.any(doubt):
         low = ignore_error(past) < 0.5
         t = np.where(low, past, left) + 2

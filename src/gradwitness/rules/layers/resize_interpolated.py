@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel
+from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel, scattered
 from gradwitness.rules.layers.cubic import far, near
 from gradwitness.rules.layers.resize_nearest import SCALES, scaled_axes
 from gradwitness.rules.registry import ALWAYS, Array, Rule, rule
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # One tap: for each result along an axis, the element that it takes, the weight of it, and whether
 # that counts.
 Tap: TypeAlias = "tuple[Array, Array, Array]"
+Stored: TypeAlias = "Callable[[Array], Array]"
 
 
 def _step(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> Array:
@@ -47,7 +48,9 @@ def _places(like: Array, n: int, count: int, scale: Any, align_corners: bool) ->
     return step * (at + 0.5) - 0.5
 
 
-def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> list[Tap]:
+def _linear_taps(
+    like: Array, n: int, count: int, scale: Any, align_corners: bool, stored: Stored
+) -> list[Tap]:
     if n == count:
         return [(np.arange(n), np.ones_like(like, shape=(n,)), np.ones(n, dtype=bool))]
     real = np.maximum(_places(like, n, count, scale, align_corners), 0)
@@ -55,8 +58,8 @@ def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: boo
     part = np.minimum(np.maximum(real - first, 0), 1)
     used = np.ones(count, dtype=bool)
     taps = [
-        (first, 1 - leave_kernel(part), used),
-        (np.minimum(first + 1, n - 1), leave_kernel(part), used),
+        (first, 1 - stored(part), used),
+        (np.minimum(first + 1, n - 1), stored(part), used),
     ]
     slack = 2.0**-18 * (1 + first)
     below, above = np.less(part, slack), np.less(1 - part, slack)
@@ -64,13 +67,15 @@ def _linear_taps(like: Array, n: int, count: int, scale: Any, align_corners: boo
         # Weights of 0 with an error, where rounding decides between two neighbours.
         aside = part - plain(part)
         taps += [
-            (np.maximum(first - 1, 0), leave_kernel(np.where(below, aside, 0)), below),
-            (np.minimum(first + 2, n - 1), leave_kernel(np.where(above, aside, 0)), above),
+            (np.maximum(first - 1, 0), stored(np.where(below, aside, 0)), below),
+            (np.minimum(first + 2, n - 1), stored(np.where(above, aside, 0)), above),
         ]
     return taps
 
 
-def _cubic_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> list[Tap]:
+def _cubic_taps(
+    like: Array, n: int, count: int, scale: Any, align_corners: bool, stored: Stored
+) -> list[Tap]:
     if n == count:
         return [(np.arange(n), np.ones_like(like, shape=(n,)), np.ones(n, dtype=bool))]
     real = _places(like, n, count, scale, align_corners)
@@ -78,9 +83,7 @@ def _cubic_taps(like: Array, n: int, count: int, scale: Any, align_corners: bool
     part = real - first
     weights = (far(part + 1), near(part), near(1 - part), far(2 - part))
     used = np.ones(count, dtype=bool)
-    return [
-        (np.clip(first + k - 1, 0, n - 1), leave_kernel(w), used) for k, w in enumerate(weights)
-    ]
+    return [(np.clip(first + k - 1, 0, n - 1), stored(w), used) for k, w in enumerate(weights)]
 
 
 def _hat(t: Array) -> Array:
@@ -105,7 +108,9 @@ def _smooth_taps(curve: Callable[[Array], Array], reach: int) -> Callable[..., l
     element there counts, with an error but no weight.
     """
 
-    def taps(like: Array, n: int, count: int, scale: Any, align_corners: bool) -> list[Tap]:
+    def taps(
+        like: Array, n: int, count: int, scale: Any, align_corners: bool, stored: Stored
+    ) -> list[Tap]:
         step = _step(enter_kernel(like), n, count, scale, align_corners)
         if align_corners and count == 1:
             step = 0 * step
@@ -125,7 +130,7 @@ def _smooth_taps(curve: Callable[[Array], Array], reach: int) -> Callable[..., l
             counts.append(counted)
         total = sum(weights[1:], start=weights[0])
         return [
-            (at, leave_kernel(weight / total), counted)
+            (at, stored(weight / total), counted)
             for at, weight, counted in zip(elements, weights, counts, strict=True)
             if np.any(counted)
         ]
@@ -140,11 +145,17 @@ def _taps(
     output_size: Sizes | None = None,
     align_corners: bool = False,
     *scales: Any,
+    stored: Stored = leave_kernel,
     **named: Any,
 ) -> list[list[Tap]]:
-    """Return the taps of each axis."""
+    """Return the taps of each axis, with their weights as they are stored."""
     axes = scaled_axes(sizes, output_size, *scales, **named)
-    return [kind(like, *axis, align_corners) for axis in axes]
+    return [kind(like, *axis, align_corners, stored) for axis in axes]
+
+
+def _held(weight: Array) -> Array:
+    """Keep a weight in the kernel's own format, as backward does."""
+    return weight
 
 
 def _resampled(x: Array, taps: list[list[Tap]]) -> Array:
@@ -169,7 +180,7 @@ def _given_back(g: Array, x: Array, taps: list[list[Tap]]) -> Array:
         places.append(index[kept])
         terms.append(term[kept])
     weights = np.concatenate(terms)
-    total = np.bincount(np.concatenate(places), weights=weights, minlength=x.size)
+    total = scattered(weights, np.concatenate(places), x.size)
     return np.reshape(total, x.shape)
 
 
@@ -208,7 +219,7 @@ def _enter(
 
     @upsample.vjp("x", f"interpolate_add(g, x, {how})", kernel=ALWAYS)
     def _(g: Array, x: Array, **how: Any) -> Array:
-        return _given_back(g, x, _taps(kind, g, x.shape[2:], **how))
+        return _given_back(g, x, _taps(kind, g, x.shape[2:], stored=_held, **how))
 
     return upsample
 

@@ -99,6 +99,12 @@ def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
 
 
 @replaceable
+def reflected(B: Array, *, count: int) -> Array:  # noqa: ARG001 (the bound depends on it)
+    """Return columns after so many reflections and their inverses, which only round."""
+    return B
+
+
+@replaceable
 def exponential(A: Array) -> Array:
     """Return the sum of all A^k / k!."""
     return scipy.linalg.expm(A) if A.size else np.array(A)

@@ -20,12 +20,14 @@ def adjoint(A: Array) -> Array:
     return np.conjugate(turned(A))
 
 
-def _is_vector(A: Array, B: Array) -> bool:
+def is_vector(A: Array, B: Array) -> bool:
+    """Whether a right-hand side is one vector for each matrix."""
     return bool(B.ndim == 1 or (B.ndim == A.ndim - 1 and B.shape == A.shape[:-1]))
 
 
-def _columns(A: Array, B: Array) -> Array:
-    return np.expand_dims(B, -1) if _is_vector(A, B) else B
+def as_columns(A: Array, B: Array) -> Array:
+    """Return a right-hand side, or a solution, as columns."""
+    return np.expand_dims(B, -1) if is_vector(A, B) else B
 
 
 def from_left(A: Array, B: Array, left: bool, **form: bool) -> Array:
@@ -45,25 +47,25 @@ _MEANING = "solves the transposed system for the gradient; the matrix gets minus
     ignores=("check_errors",),
 )
 def solve(A: Array, B: Array, *, left: bool = True) -> tuple[Array, None, None, None]:
-    x = from_left(A, _columns(A, B), left)
-    return (x[..., 0] if _is_vector(A, B) else x), None, None, None
+    x = from_left(A, as_columns(A, B), left)
+    return (x[..., 0] if is_vector(A, B) else x), None, None, None
 
 
 def _solve_back(g: Any, A: Array, left: bool) -> Array:
-    return from_left(A, _columns(A, g[0]), left, adjoint=True)
+    return from_left(A, as_columns(A, g[0]), left, adjoint=True)
 
 
 @solve.vjp("A", "to_system(g[0], A, B, left)")
 def _(g: Any, y0: Array, A: Array, B: Array, *, left: bool) -> Array:
     back = _solve_back(g, A, left)
-    x = np.expand_dims(y0, -1) if _is_vector(A, B) else y0
+    x = np.expand_dims(y0, -1) if is_vector(A, B) else y0
     return -(back @ turned(x)) if left else -(turned(x) @ back)
 
 
 @solve.vjp("B", "to_right_hand_side(g[0], A, B, left)")
 def _(g: Any, A: Array, B: Array, *, left: bool) -> Array:
     back = _solve_back(g, A, left)
-    return back[..., 0] if _is_vector(A, B) else back
+    return back[..., 0] if is_vector(A, B) else back
 
 
 @rule(

@@ -13,21 +13,24 @@ from gradwitness.rules.registry import Array, Rule, rule
 # How many terms torch's negative log-likelihood adds up before it begins a new partial sum; the
 # partial sums are added up alike.
 _BLOCK = 16
-# How many sums each block takes part in besides, where the kernel joins what is left at the end.
-_JOINED = 2
 
 
 def stored_sum(terms: Array) -> Array:
     """Add up as torch's kernel does: every partial sum is stored in the terms' own format.
 
-    Blocks of 16, their sums in blocks of 16, and so on.
+    After the first term, blocks of 16, their sums in blocks of 16, and so on. What is left of each
+    is added up at the end, and the first term last.
     """
-    terms = np.reshape(terms, (terms.size,))
-    while terms.shape[0] > _BLOCK:
-        rows = -(-terms.shape[0] // _BLOCK)
-        padded = np.pad(terms, (0, rows * _BLOCK - terms.shape[0]))
-        terms = added_in_turn(np.swapaxes(np.reshape(padded, (rows, _BLOCK)), 0, 1), _JOINED)
-    return added_in_turn(terms)
+    terms = np.reshape(terms, (terms.size, 1))
+    left, rest = [], terms[1:]
+    while rest.shape[0]:
+        blocks = rest.shape[0] // _BLOCK
+        whole, over = rest[: blocks * _BLOCK], rest[blocks * _BLOCK :]
+        left.append(added_in_turn(over) if over.shape[0] else np.zeros_like(rest, shape=(1,)))
+        rest = np.reshape(
+            added_in_turn(np.swapaxes(np.reshape(whole, (blocks, _BLOCK)), 0, 1)), (blocks, 1)
+        )
+    return np.reshape(added_in_turn(np.stack([*left, *terms[:1]])), ())
 
 
 def _weights(target: Array, weight: Array | None, ignore_index: int) -> tuple[Array, Array]:

@@ -43,12 +43,15 @@ def _ranked(x: Array, rank: Any, dim: int, keepdim: bool, index: Array) -> tuple
 
 def _middle(x: Array, dim: int | None, skips_nan: bool) -> Array:
     """Return the rank of the median of each line: its lower one, or NaN if there is any."""
-    unknown = np.isnan(x)
-    count = x.size if dim is None else x.shape[dim] if x.ndim else 1
-    over = {"axis": dim if x.ndim else None, "keepdims": dim is not None}
+    lines: Array = np.reshape(np.isnan(x), (x.size,)) if dim is None else np.isnan(x)
+    axis = (dim or 0) if x.ndim else None
+    count, unknown = (
+        lines.size if axis is None else lines.shape[axis],
+        np.sum(lines, axis=axis, keepdims=dim is not None),
+    )
     if skips_nan:
-        return np.maximum(count - np.sum(unknown, **over) - 1, 0) // 2
-    return np.where(np.any(unknown, **over), count - 1, (count - 1) // 2)
+        return np.maximum(count - unknown - 1, 0) // 2
+    return np.where(unknown > 0, count - 1, (count - 1) // 2)
 
 
 def _to_ranked(g: Any, y: Any, x: Array, *, dim: int | None, keepdim: bool) -> Array:

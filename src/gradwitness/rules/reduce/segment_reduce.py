@@ -13,9 +13,13 @@ from gradwitness.rules.registry import Array, Shaped, rule
 _OF_NOTHING = {"sum": 0.0, "mean": np.nan, "max": -np.inf, "min": np.inf, "prod": 1.0}
 
 
+def _sizes(lengths: Array | None, offsets: Array | None) -> Array:
+    return lengths if offsets is None else np.diff(offsets, axis=-1)
+
+
 def _places(x: Shaped, lengths: Array | None, offsets: Array | None, axis: int) -> Array:
-    """Return the place in the result that each element is reduced into, and the result's shape."""
-    sizes = np.diff(offsets, axis=-1) if lengths is None else lengths
+    """Return the place in the result that each element is reduced into."""
+    sizes = _sizes(lengths, offsets)
     count, within = sizes.shape[-1], math.prod(x.shape[axis + 1 :])
     rows = np.reshape(sizes, (math.prod(x.shape[:axis]), count))
     if np.any(np.sum(rows, axis=1) != x.shape[axis]):
@@ -29,7 +33,7 @@ def _begun(
     x: Array, kind: str, lengths: Array | None, offsets: Array | None, initial: Any
 ) -> tuple[Array, str, bool]:
     """Return a reduction into places that starts from the initial number, or for none from it."""
-    sizes = np.diff(offsets, axis=-1) if lengths is None else lengths
+    sizes = _sizes(lengths, offsets)
     axis = sizes.ndim - 1
     shape = (*x.shape[:axis], sizes.shape[-1], *x.shape[axis + 1 :])
     start = np.full_like(x, _OF_NOTHING[kind] if initial is None else initial, shape=shape)

@@ -21,7 +21,7 @@ def _top(x: Array, over: Any) -> Array:
 
 def _is_alone(x: Array, dim: int) -> bool:
     """Whether each number is all of its sum: it is taken off itself, exactly."""
-    return x.ndim == 0 or x.shape[dim] == 1
+    return bool(x.ndim == 0 or x.shape[dim] == 1)
 
 
 def _shifted(x: Array, dim: int) -> tuple[Array, Array]:

@@ -80,7 +80,8 @@ def _ranges(low: Array, high: Array, size: int, bins: int, *, scale: Any, last: 
     length = max(_rounded(high, scale) - start + last, 1)
     ends = []
     for kind in (np.float32, np.float64):
-        width, step = kind(length) / kind(bins), np.arange(bins + 1).astype(kind)
+        step: Any = np.arange(bins + 1).astype(kind)
+        width = kind(length) / kind(bins)
         found = np.stack([np.floor(step[:-1] * width), np.ceil(step[1:] * width)])
         ends.append(np.clip(found + start, 0, size).astype(np.int64))
     if not np.array_equal(*ends):

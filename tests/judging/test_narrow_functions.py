@@ -1,0 +1,125 @@
+"""Custom functions in 16 bits: held to float32 where they compute in it, and to float64 slopes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gradwitness as gw
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
+from gradwitness.judging.compare import compare
+from gradwitness.judging.comparison import PROBABLE, settled_by
+
+A, D, I = gw.Verdict.AGREES, gw.Verdict.DISAGREES, gw.Verdict.INCONCLUSIVE  # noqa: E741
+
+
+class Wide(torch.autograd.Function):
+    """A layer norm in float32 between casts, whose backward takes the mean off ``means`` times."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, means: int) -> Any:
+        wide = x.float()
+        mean = wide.mean(-1, keepdim=True)
+        rate = torch.rsqrt(wide.var(-1, unbiased=False, keepdim=True) + 1e-6)
+        ctx.save_for_backward(x, mean, rate)
+        ctx.means = means
+        return ((wide - mean) * rate).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, mean, rate = ctx.saved_tensors
+        g, normal = grads[0].float(), (x.float() - mean) * rate
+        off = ctx.means * g.mean(-1, keepdim=True)
+        return (rate * (g - off - normal * (g * normal).mean(-1, keepdim=True))).to(x.dtype), None
+
+
+class Narrow(torch.autograd.Function):
+    """The same, rounded to bfloat16 at every step: coarse, and honest."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        mean = x.mean(-1, keepdim=True)
+        rate = torch.rsqrt(x.var(-1, unbiased=False, keepdim=True) + 1e-6)
+        normal = (x - mean) * rate
+        ctx.save_for_backward(normal, rate)
+        return normal
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (g,), (normal, rate) = grads, ctx.saved_tensors
+        return rate * (g - g.mean(-1, keepdim=True) - normal * (g * normal).mean(-1, keepdim=True))
+
+
+def judged(function: Any, *arguments: Any, seed: int = 0) -> gw.Witness:
+    draws = torch.Generator().manual_seed(seed)
+    x, g = (torch.randn(16, 48, generator=draws).to(torch.bfloat16) for _ in range(2))
+    x.requires_grad_()
+    with gw.watch(names={"x": x}) as witness:
+        torch.autograd.backward(function.apply(x, *arguments), g)
+    return witness
+
+
+@pytest.mark.parametrize(("means", "verdict"), [(1, A), (2, D)])
+def test_what_computes_in_float32_is_held_to_it(means: int, verdict: gw.Verdict) -> None:
+    for seed in range(3):
+        witness = judged(Wide, means, seed=seed)
+        assert witness.verdict is verdict
+        (row,) = witness.report.rows
+        if verdict is A:
+            # One rounding of bfloat16, there and back.
+            assert row.comparison.detects_relative < 2.0**-7 * 1.1
+
+
+def test_what_rounds_at_every_step_is_never_refuted() -> None:
+    for seed in range(5):
+        assert judged(Narrow, seed=seed).verdict is not D
+
+
+class Table(torch.autograd.Function):
+    """An embedding whose backward adds up in a format of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Any, words: Any, dtype: torch.dtype) -> Any:
+        ctx.save_for_backward(words)
+        ctx.form = table.shape, dtype
+        return torch.nn.functional.embedding(words, table)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (words,), (shape, dtype) = ctx.saved_tensors, ctx.form
+        total = torch.zeros(shape, dtype=dtype)
+        for word, g in zip(words, grads[0].to(dtype), strict=True):
+            total[word] += g
+        return total.to(grads[0].dtype), None, None
+
+
+@pytest.mark.parametrize(("dtype", "verdict"), [(torch.float32, A), (torch.bfloat16, D)])
+def test_hundreds_of_places_of_a_word_add_up_in_float32(
+    dtype: torch.dtype, verdict: gw.Verdict
+) -> None:
+    # In bfloat16 a sum of numbers below 1 stops at 256, where half of a step is 1.
+    draws = torch.Generator().manual_seed(0)
+    table = torch.randn(4, 8, generator=draws).to(torch.bfloat16).requires_grad_()
+    words = torch.zeros(600, dtype=torch.int64)
+    g = (0.5 + 0.4 * torch.rand(600, 8, generator=draws)).to(torch.bfloat16)
+    with gw.watch(names={"table": table}) as witness:
+        function: Any = Table.apply
+        torch.autograd.backward(function(table, words, dtype), g)
+    assert witness.verdict is verdict
+
+
+def test_no_bound_of_a_sum_is_infinite() -> None:
+    # 2^25 roundings of 2^-24: beyond Higham's gamma, and within n u.
+    ones = np.broadcast_to(np.ones(1), 2**25 + 1)
+    arithmetic = Arithmetic.stepwise("float32")
+    exact: Any = Bounded(ones, arithmetic)
+    total = np.sum(exact)
+    assert float(total.rigorous) == pytest.approx(2**25 * arithmetic.accumulate * (2**25 + 1))
+    recorded = np.array(2.0**25, np.float32)
+    found = settled_by(compare(recorded, total, "float32"), lambda: 2.0**25)
+    assert (found.verdict, found.reason) == (A, PROBABLE)
+    assert 1e-4 < found.detects_relative < 0.01
