@@ -2,7 +2,6 @@
 import { select } from "d3-selection";
 import { zoom, zoomIdentity } from "d3-zoom";
 import { graded, ofName, theme } from "./colours.js";
-import { short } from "./numbers.js";
 import { DISAGREES, MARKS, UNJUDGED } from "./verdicts.js";
 
 const FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace";
@@ -181,7 +180,7 @@ export class GraphCanvas {
     return plain;
   }
   moduleOf(box) {
-    return this.view.isModule(box) ? this.view.key(box).slice(1) : (this.modules?.(this.view.nodesOf(box)[0]) ?? "");
+    return this.view.path(box) || (this.view.nodesOf(box).length ? this.modules(this.view.nodesOf(box)[0]) : "");
   }
   isDark() {
     return this.colours.ink.match(/\d+/g).slice(0, 3).reduce((sum, c) => sum + Number(c), 0) > 384;
@@ -198,12 +197,13 @@ export class GraphCanvas {
     c.lineWidth = verdict === DISAGREES ? 3 : 1.4;
     c.beginPath();
     if (transform.k < 0.15) c.rect(x, y, w, h);
-    else c.roundRect(x, y, w, h, view.key(box).startsWith("r") ? h / 2 : 6);
+    else c.roundRect(x, y, w, h, view.role(box) === "result" ? h / 2 : 6);
     c.fill();
-    if (view.downstream[box] && verdict !== DISAGREES) {
+    if (view.inherits[box] && verdict !== DISAGREES) {
       c.strokeStyle = colours.edges[DISAGREES];
       c.setLineDash([7, 4]);
     }
+    if (view.role(box) === "missing") c.setLineDash([2, 3]);
     if (transform.k * h > 4) c.stroke();
     c.setLineDash([]);
     if (view.isModule(box) && transform.k > 0.15) {
@@ -263,12 +263,14 @@ export class GraphCanvas {
     const { view, colours, transform } = this;
     const [source, target] = [view.source[arrow], view.target[arrow]];
     const isPicked = source === this.selected || target === this.selected;
-    const isWrong = view.verdict[source] === DISAGREES || view.downstream[source];
+    const isWrong = view.wrong[arrow];
     c.strokeStyle = isPicked ? colours.accent : isWrong ? colours.edges[DISAGREES] : colours.quiet;
     c.lineWidth = isPicked ? 2.5 : 1.3;
     c.globalAlpha = isPicked || transform.k > 0.3 ? 1 : 0.5;
     trace(c, view, arrow);
+    if (view.missing[arrow]) c.setLineDash([2, 4]);
     c.stroke();
+    c.setLineDash([]);
     c.globalAlpha = 1;
     if (transform.k < 0.15) return;
     const [x, y, direction] = headOf(view, arrow);
@@ -285,9 +287,10 @@ export class GraphCanvas {
     c.strokeStyle = colours.paper;
     c.lineWidth = 3;
     c.fillStyle = colours.quiet;
-    const line = labelOf(view, arrow);
-    c.strokeText(line.text, line.x, line.y);
-    c.fillText(line.text, line.x, line.y);
+    for (const { text, x, y } of labelsOf(view, arrow)) {
+      c.strokeText(text, x, y);
+      c.fillText(text, x, y);
+    }
   }
   densityPicture() {
     if (this.density) return this.density;
@@ -350,10 +353,15 @@ export function headOf(view, arrow) {
   return [x, y, y <= view.y[view.target[arrow]] + 1 ? 1 : -1];
 }
 
-// The gradient along an arrow and its norm; those that meet at a box stand above each other.
-export function labelOf(view, arrow) {
+// What is written on an arrow: its gradient, shape and norm; where several meet at a box, above each
+// other. One that is cut says at its beginning where it goes.
+export function labelsOf(view, arrow) {
   const [x, y, direction] = headOf(view, arrow);
-  const norm = view.norm[arrow];
-  const text = view.label(arrow) + (Number.isNaN(norm) ? "" : `  ${short(norm)}`);
-  return { text, x: x + 6, y: y - direction * (13 + 11 * (view.rank[arrow] % 4)) };
+  const labels = [{ text: view.label(arrow), x: x + 6, y: y - direction * (13 + 11 * (view.rank[arrow] % 4)) }];
+  const pieces = view.piecesOf(arrow);
+  if (pieces.length > 1) {
+    const [x, y] = view.points.subarray(2 * pieces[0][1] - 2);
+    labels.push({ text: `to ${view.lines(view.target[arrow]).split("\n")[0]}`, x: x + 4, y: y + 4 });
+  }
+  return labels;
 }

@@ -5,14 +5,14 @@ import { Charts } from "./charts.js";
 import { bytesOf, columnsOf, has } from "./data.js";
 import { offer } from "./download.js";
 import { html } from "./html.js";
-import { ModulePanel, NodePanel } from "./panel.js";
+import { BoxPanel, NodePanel } from "./panel.js";
 import { Gradients, Steps } from "./steps.js";
 import { svgOf } from "./svg.js";
 import { AGREES, DISAGREES, KINDS, MARKS, WORDS } from "./verdicts.js";
 import { viewOf } from "./view.js";
 
 // A drawing with fewer boxes than this is read at a glance: the first one shown is the deepest such.
-const AT_A_GLANCE = 60;
+const AT_A_GLANCE = 24;
 const MODES = ["verdict", "norm", "module", "digits"];
 const KEYS = [
   ["arrows", "move the graph"], ["+ and -", "zoom"], ["f", "fit"], ["n and p", "next and previous node"],
@@ -50,9 +50,9 @@ function around(whole, node) {
   if (box === undefined) return found;
   for (let arrow = 0; arrow < whole.arrows; arrow++) {
     const [source, target] = [whole.source[arrow], whole.target[arrow]];
-    const entry = (other) => ({ node: whole.nodesOf(other)[0], label: whole.label(arrow), norm: whole.norm[arrow] });
+    const entry = (other) => ({ node: whole.nodesOf(other)[0], label: whole.label(arrow) });
     if (target === box && whole.nodesOf(source).length) found.from.push(entry(source));
-    if (source === box) found.to.push(entry(target));
+    if (source === box && whole.nodesOf(target).length) found.to.push(entry(target));
   }
   return found;
 }
@@ -66,7 +66,7 @@ function telling({ steps, stepsOf }, node) {
 function Legend({ mode }) {
   if (mode === "verdict") {
     return html`<div class="legend">${WORDS.map((word, v) => html`<span key=${word}><span class="badge ${KINDS[v]}">${MARKS[v]}</span> ${word.toLowerCase()}</span>`)}
-      <span><span class="dashed" /> behind a wrong step</span></div>`;
+      <span><span class="dashed" /> behind a wrong step</span><span><span class="dotted" /> no gradient</span></div>`;
   }
   if (mode === "module") return html`<div class="legend">One colour for each outermost module; its name is in the box.</div>`;
   return html`<div class="legend">${mode === "norm" ? "smallest norm of what arrives" : "0 digits"} <span class="scale" /> ${mode === "norm" ? "largest" : "16 digits"}; grey: none, or not known</div>`;
@@ -135,7 +135,7 @@ function Graph({ data, at, graph, view, number, onView, onPick, onOpen, onStep }
     <h2>Graph <span class="quiet">${view ? `${view.boxes.toLocaleString("en")} boxes, ${data.nodes.count.toLocaleString("en")} nodes` : ""}</span></h2>
     <div class="bar">
       ${data.views > 1 && html`<label>show<select id="fold" value=${number} onChange=${(e) => onView(Number(e.target.value))}>
-        ${Array.from({ length: data.views }, (_, i) => html`<option key=${i} value=${i}>${i === data.views - 1 ? "every node" : i ? `depth ${i + 1}` : "modules"}</option>`)}
+        ${Array.from({ length: data.views }, (_, i) => html`<option key=${i} value=${i}>${i === data.views - 1 ? "every node" : i ? `depth ${i + 1}` : "folded"}</option>`)}
       </select></label>`}
       <label>colour<select id="mode" value=${mode} onChange=${(e) => { setMode(e.target.value); graph.current.colourBy(e.target.value); }}>
         ${MODES.map((word) => html`<option key=${word} value=${word}>${word}</option>`)}
@@ -181,6 +181,7 @@ function App({ data }) {
     const known = views.get(to) ?? (await viewOf(to));
     setViews((before) => new Map(before).set(to, known));
     setNumber(to);
+    setPicked(-1);
     if (nodes) {
       const boxes = [...new Set([...nodes].map((node) => known.ofNode.get(node)))];
       requestAnimationFrame(() => requestAnimationFrame(() => graph.current.fit(boxes)));
@@ -218,9 +219,9 @@ function App({ data }) {
       history.replaceState(null, "", " ");
       setPicked(-1);
       setAt({ node: -1, step: -1 });
-    } else if (view.isModule(box)) {
+    } else if (view.isModule(box) || !view.nodesOf(box).length) {
       setPicked(box);
-    } else if (view.nodesOf(box).length) {
+    } else {
       go(`#n${view.nodesOf(box)[0]}`);
       setPicked(-1);
     }
@@ -239,8 +240,8 @@ function App({ data }) {
     <div class="workbench">
       <${Graph} data=${data} at=${at} graph=${graph} view=${view} number=${number} onView=${open} onPick=${pickBox} onOpen=${openBox} onStep=${stepNode} />
       <aside class="card panel" id="panel" aria-label="The selected step" tabindex="0">
-        ${picked >= 0 && view?.isModule(picked)
-          ? html`<${ModulePanel} view=${view} box=${picked} data=${data} onOpen=${() => openBox(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
+        ${picked >= 0 && view
+          ? html`<${BoxPanel} view=${view} box=${picked} data=${data} onOpen=${() => openBox(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
           : at.node >= 0
             ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} errors=${errors} around=${around(whole, at.node)} />`
             : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}

@@ -57,8 +57,8 @@ function Step({ steps, errors, i, isPicked }) {
 
 function Neighbours({ heading, list, nodes }) {
   if (!list.length) return null;
-  return html`<h3>${heading}</h3><ul class="neighbours">${list.map(({ node, label, norm }) => html`<li key=${`${node} ${label}`}>
-    <a href=${`#n${node}`}><bdi>${nodes.name(node)}</bdi> #${node}</a> <span class="quiet"><bdi>${label}</bdi>${Number.isNaN(norm) ? "" : `, norm ${short(norm)}`}</span></li>`)}</ul>`;
+  return html`<h3>${heading}</h3><ul class="neighbours">${list.map(({ node, label }) => html`<li key=${`${node} ${label}`}>
+    <a href=${`#n${node}`}><bdi>${nodes.name(node)}</bdi> #${node}</a> <span class="quiet"><bdi>${label}</bdi></span></li>`)}</ul>`;
 }
 
 export function NodePanel({ node, picked, data, errors, around }) {
@@ -78,16 +78,21 @@ export function NodePanel({ node, picked, data, errors, around }) {
   </div>`;
 }
 
-export function ModulePanel({ view, box, data, onOpen, onFilter }) {
-  const module = view.key(box).slice(1);
+export function BoxPanel({ view, box, data, onOpen, onFilter }) {
+  if (!view.isModule(box)) {
+    const [title] = lines(view.lines(box));
+    return html`<div class="panel-body"><h2><bdi>${title}</bdi></h2>
+      ${lines(view.about(box)).map((line) => html`<p key=${line}><bdi>${line}</bdi></p>`)}</div>`;
+  }
+  const module = view.path(box);
   const members = view.nodesOf(box);
   const counts = [0, 0, 0];
   for (const node of members) for (const i of data.stepsOf.get(node) ?? []) counts[data.steps.verdict[i]]++;
   return html`<div class="panel-body">
-    <h2>module <bdi>${module}</bdi></h2>
+    <h2><bdi>${lines(view.lines(box))[0]}</bdi></h2>
     <p>${members.length} nodes are folded into this box.</p>
     <ul class="plain">${counts.map((count, verdict) => count > 0 && html`<li key=${verdict}><${Verdict} verdict=${verdict} also=${`: ${count} steps`} /></li>`)}</ul>
-    <p><button onClick=${onOpen}>Unfold</button> <button onClick=${() => onFilter(module)}>Show its steps</button></p>
+    <p><button onClick=${onOpen}>Unfold</button> ${module && html`<button onClick=${() => onFilter(module)}>Show the steps of <bdi>${module}</bdi></button>`}</p>
     <h3>Nodes</h3>
     <ul class="neighbours">${[...members.subarray(0, 60)].map((node) => html`<li key=${node}><a href=${`#n${node}`}><bdi>${data.nodes.name(node)}</bdi> #${node}</a></li>`)}</ul>
     ${members.length > 60 && html`<p class="quiet">and ${members.length - 60} more</p>`}

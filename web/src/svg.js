@@ -1,5 +1,5 @@
 // The drawing that is shown, as a file of its own.
-import { headOf, labelOf, trace } from "./canvas.js";
+import { headOf, labelsOf, trace } from "./canvas.js";
 import { DISAGREES, MARKS, UNJUDGED } from "./verdicts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -28,9 +28,7 @@ export function svgOf(graph) {
 }
 
 function addArrow(root, { view, colours }, arrow) {
-  const source = view.source[arrow];
-  const wrong = view.verdict[source] === DISAGREES || view.downstream[source];
-  const ink = wrong ? colours.edges[DISAGREES] : colours.quiet;
+  const ink = view.wrong[arrow] ? colours.edges[DISAGREES] : colours.quiet;
   const steps = [];
   const pen = {
     beginPath() {},
@@ -39,11 +37,12 @@ function addArrow(root, { view, colours }, arrow) {
     bezierCurveTo: (...p) => steps.push(`C${p.join(" ")}`),
   };
   trace(pen, view, arrow);
-  element(root, "path", { d: steps.join(""), fill: "none", stroke: ink, "stroke-width": 1.3 });
+  element(root, "path", { d: steps.join(""), fill: "none", stroke: ink, "stroke-width": 1.3, "stroke-dasharray": view.missing[arrow] ? "2 4" : "none" });
   const [x, y, direction] = headOf(view, arrow);
   element(root, "path", { d: `M${x} ${y}l-4 ${-9 * direction}h8Z`, fill: ink });
-  const label = labelOf(view, arrow);
-  element(root, "text", { x: label.x, y: label.y, "font-size": 10, fill: colours.quiet }, label.text);
+  for (const label of labelsOf(view, arrow)) {
+    element(root, "text", { x: label.x, y: label.y, "font-size": 10, fill: colours.quiet }, label.text);
+  }
 }
 
 function addBox(root, graph, box) {

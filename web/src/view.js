@@ -1,7 +1,6 @@
 // One drawing of the graph: its boxes and arrows, an index of where they are, what follows what.
 import Flatbush from "flatbush";
 import { columnsOf } from "./data.js";
-import { DISAGREES } from "./verdicts.js";
 
 export async function viewOf(number) {
   const table = await columnsOf(`view${number}`);
@@ -21,7 +20,6 @@ class View {
       this.x[box], this.y[box], this.x[box] + this.w[box], this.y[box] + this.h[box],
     ]);
     this.arrowIndex = indexed(this.arrows, (arrow) => this.extentOf(arrow));
-    this.downstream = this.behindWrong();
     // The place of each arrow among those that reach the same box.
     this.rank = new Uint32Array(this.arrows);
     const reached = new Uint32Array(this.boxes);
@@ -36,7 +34,7 @@ class View {
     return this.nodes.subarray(box ? this.nodes_end[box - 1] : 0, this.nodes_end[box]);
   }
   isModule(box) {
-    return this.key(box).startsWith("m");
+    return this.role(box) === "group";
   }
   // First and last point of each piece of an arrow's route.
   piecesOf(arrow) {
@@ -57,27 +55,6 @@ class View {
       }
     }
     return [left, top, right, bottom];
-  }
-  // Which boxes a gradient reaches that has passed a wrong step.
-  behindWrong() {
-    const next = new Map();
-    for (let arrow = 0; arrow < this.arrows; arrow++) {
-      const source = this.source[arrow];
-      if (!next.has(source)) next.set(source, []);
-      next.get(source).push(this.target[arrow]);
-    }
-    const reached = new Uint8Array(this.boxes);
-    const waiting = [];
-    for (let box = 0; box < this.boxes; box++) if (this.verdict[box] === DISAGREES) waiting.push(box);
-    while (waiting.length) {
-      for (const box of next.get(waiting.pop()) ?? []) {
-        if (!reached[box]) {
-          reached[box] = 1;
-          waiting.push(box);
-        }
-      }
-    }
-    return reached;
   }
   boxesIn(left, top, right, bottom) {
     return this.boxIndex ? this.boxIndex.search(left, top, right, bottom) : [];

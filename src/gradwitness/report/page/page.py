@@ -41,7 +41,7 @@ def write_page(subject: Subject | Texts) -> str:
         "nodes": node_columns(tape, names).packed(),
         "errors": error_columns(tape, report).packed(),
     }
-    for number, view in enumerate(views(tape, report, names)):
+    for number, view in enumerate(views(tape, report)):
         blocks[f"view{number}"] = view.packed()
     if len(report.findings) <= _MOST_IN_RECORD:
         blocks["record"] = packed(dumps(report_record(report)).encode())

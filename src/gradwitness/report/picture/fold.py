@@ -27,7 +27,7 @@ def fold(
     """
     owners: dict[str, str] = {}
     units: list[tuple[int, Box, list[int]]] = []
-    for member in _visible(root, opened):
+    for member in visible(root, opened):
         numbers = sorted(member.boxes()) if isinstance(member, Group) else [member]
         box = (
             _closed(picture, member, numbers)
@@ -56,10 +56,11 @@ def define(picture: Picture, shown: set[str]) -> Picture:
     return replace(picture, legend=tuple(s for s in picture.legend if s not in left_out))
 
 
-def _visible(group: Group, opened: set[Group]) -> Iterator[Group | int]:
+def visible(group: Group, opened: set[Group]) -> Iterator[Group | int]:
+    """Yield what is shown of a group: closed groups, and the numbers of single boxes."""
     for member in group.members:
         if isinstance(member, Group) and member in opened:
-            yield from _visible(member, opened)
+            yield from visible(member, opened)
         else:
             yield member
 
@@ -91,6 +92,11 @@ def _bundle(source: str, target: str, arrows: list[Arrow]) -> Arrow:
     )
 
 
+def key_of(numbers: list[int]) -> str:
+    """Return the key of the box that stands for boxes with these numbers."""
+    return f"g{numbers[0]}.{len(numbers)}"
+
+
 def _closed(picture: Picture, group: Group, numbers: list[int]) -> Box:
     """Return the box of a closed group."""
     boxes = [picture.boxes[n] for n in numbers]
@@ -112,7 +118,7 @@ def _closed(picture: Picture, group: Group, numbers: list[int]) -> Box:
         if len(bad) < len(judged):
             text = f"{verdict.value}, {len(bad)} of {len(judged)} nodes: {bad[0].title}"
     return Box(
-        key=f"g{numbers[0]}.{len(numbers)}",
+        key=key_of(numbers),
         role=Role.GROUP,
         title=group.name,
         lines=tuple(lines),
