@@ -65,7 +65,7 @@ def test_terms_that_cancel_are_not_lost() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_what_is_too_small_for_its_format_is_no_lost_sum(dtype: torch.dtype) -> None:
-    # cos(1) = 0.54 times the smallest number rounds to that number: 85 % off, and nothing was added.
+    # 0.54 (cos 1) times the smallest number rounds to that number: 85 % off. Nothing was added.
     x = torch.ones(8, dtype=dtype, requires_grad=True)
     least = torch.full_like(x, torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps)
     with gw.watch(names={"x": x}) as witness:
