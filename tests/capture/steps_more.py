@@ -183,3 +183,23 @@ def checkpoints_in_a_checkpoint() -> Tensors:
     x.requires_grad_()
     mse(checkpoint(inner, x, use_reentrant=True), y).backward()
     return [*remains(model), x.grad]
+
+
+@step
+def checkpoint_whose_parameters_the_outer_pass_reaches_too() -> Tensors:
+    # A pass within another: both accumulate into the same leaves, through the same nodes.
+    model, (x, y) = net(), data()
+    x.requires_grad_()
+    (mse(checkpoint(model, x, use_reentrant=True), y) + losses(model, x.sin(), y)).backward()
+    return [*remains(model), x.grad]
+
+
+@step
+def passes_through_the_graph_of_the_pass_around_them() -> Tensors:
+    model, (x, y) = net(), data()
+    made = model(x)
+    inner = made.square().mean()
+    outer = made.cos()
+    outer.register_hook(lambda _: inner.backward(retain_graph=True))
+    mse(outer, y).backward()
+    return remains(model)

@@ -38,7 +38,7 @@ class BackwardRecorder(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.drafts: list[SweepDraft] = []
-        self._running = 0
+        self._running: list[SweepDraft] = []
         self._context = Context(values, graph, dispatch, retention, audience, border, outside)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -57,17 +57,17 @@ class BackwardRecorder(TorchFunctionMode):
             for leaf in leaves or ():
                 border.take(self._context.values.balance.settle, leaf)
             return result
-        sweep = SweepDraft(self._context, len(self.drafts), self)
+        sweep = SweepDraft(self._context, len(self.drafts), self, self._running)
         self.drafts.append(sweep)
         captured: Sequence[torch.Tensor | None] = ()
-        self._running += 1
+        self._running.append(sweep)
         try:
             border.take(sweep.start, lambda: entry(*args, **kwargs))
             result = func(*args, **kwargs)
             captured = result or ()
         finally:
-            self._running -= 1
             sweep.stop()
+            self._running.remove(sweep)
             # Nodes that ran before an exception can still be judged.
             border.take(lambda: sweep.end(captured, outermost=not self._running))
         return result

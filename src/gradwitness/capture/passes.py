@@ -55,11 +55,16 @@ class SweepDraft:
         Position among the passes.
     mode : BackwardRecorder
         Records the passes that begin within this one.
+    running : list of SweepDraft
+        The passes under way, each begun within the one before it.
     """
 
-    def __init__(self, context: Context, number: int, mode: TorchFunctionMode) -> None:
+    def __init__(
+        self, context: Context, number: int, mode: TorchFunctionMode, running: list[SweepDraft]
+    ) -> None:
         self._number = number
         self._mode = mode
+        self._running = running
         self._values = context.values
         self._graph = context.graph
         self._dispatch = context.dispatch
@@ -132,10 +137,19 @@ class SweepDraft:
             self._hooks += own
             yield put_first(node.register_prehook(self._see_within))
         if self._is_alone(number):
-            yield node.register_prehook(lambda _: self._border.attempt(self._aside.step, number))
+            yield node.register_prehook(lambda _: self._attempt(self._aside.step, number))
             yield put_first(
-                node.register_hook(lambda _, __: self._border.attempt(self._aside.back, number))
+                node.register_hook(lambda _, __: self._attempt(self._aside.back, number))
             )
+
+    def _take(self, step: Callable[..., Any], *args: Any) -> None:
+        """Take a step if this pass runs the node: one within it may run the same nodes."""
+        if self._running[-1] is self:
+            self._border.take(step, *args)
+
+    def _attempt(self, step: Callable[..., Any], *args: Any) -> None:
+        if self._running[-1] is self:
+            self._border.attempt(step, *args)
 
     def _see_within(self, *_: Any) -> None:
         """Enter the mode that records passes, which is off while one runs."""
@@ -161,7 +175,7 @@ class SweepDraft:
                 self._retention.hold([self._accumulated[number]])
 
         def look(leaf: torch.Tensor) -> None:
-            self._border.take(keep, leaf)
+            self._take(keep, leaf)
 
         yield put_first(draft.alive.variable.register_post_accumulate_grad_hook(look))
 
@@ -250,7 +264,7 @@ class SweepDraft:
 
     def _arrive(self, number: int) -> Callable[[Any], None]:
         def hook(gradients: Any) -> None:
-            self._border.take(self._arrived, number, gradients)
+            self._take(self._arrived, number, gradients)
             self._see_within()
 
         return hook
@@ -275,7 +289,7 @@ class SweepDraft:
     def _leave(self, number: int) -> Callable[[Any, Any], None]:
         def hook(outgoing: Any, incoming: Any) -> None:
             del incoming
-            self._border.take(self._node_ran, number, outgoing)
+            self._take(self._node_ran, number, outgoing)
 
         return hook
 

@@ -21,7 +21,7 @@ _UNTOLD = (
     "{off:.2g} of the largest number off the derivative of the recorded forward, and its slopes in "
     "float64 cannot tell which of the two is right: {following}"
 )
-_ELSEWHERE = "check it at other inputs, where its slopes are known better"
+_ELSEWHERE = "check it in a wider format, or at other inputs, where its slopes are known better"
 # An error of this share of the largest number may be that of an approximation.
 _SMALL = 1e-3
 

@@ -61,3 +61,16 @@ def test_terms_that_cancel_are_not_lost() -> None:
     # Each pair differs by one rounding at most: that is all that is left.
     report, _ = bias_of_rows(torch.stack([half, -half * 1.001], 1).flatten(0, 1))
     assert report.notes == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_what_is_too_small_for_its_format_is_no_lost_sum(dtype: torch.dtype) -> None:
+    # 0.54 (cos 1) times the smallest number rounds to that number: 85 % off. Nothing was added.
+    x = torch.ones(8, dtype=dtype, requires_grad=True)
+    least = torch.full_like(x, torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps)
+    with gw.watch(names={"x": x}) as witness:
+        torch.autograd.backward(x.sin(), least)
+    assert x.grad is not None
+    assert torch.equal(x.grad, least)
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+    assert witness.report.notes == ()
