@@ -379,6 +379,23 @@ def test_a_page_says_that_it_contains_other_texts(swish: tuple[gw.Tape, gw.Repor
     assert "Beyond that" not in write_page(replace(subject, is_redacted=True))
 
 
+def test_a_witness_opens_its_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    with gw.watch() as witness:
+        torch.ones(3, requires_grad=True).sum().backward()  # type: ignore[no-untyped-call]
+    witness.show()
+    (address,) = shown
+    assert "by hand" in capsys.readouterr().out  # as `append` returns nothing
+    assert "AGREES" in Path(address.removeprefix("file://")).read_text("utf-8")
+
+
+def test_a_witness_of_nothing_yet_is_a_bare_object_in_a_notebook() -> None:
+    assert gw.watch()._repr_html_() is None
+
+
 def test_a_report_without_gradients_or_numbers() -> None:
     empty = gw.Tape((), (), (), ())
     report = gw.judge(empty)

@@ -97,8 +97,10 @@ def _lines(tape: Tape, report: Report) -> re.Pattern[str]:
     Lines that are known are found whole, whatever is in their folders' names; others, and
     functions of files (``train.py:step``), by their form.
     """
-    judged = (*report.findings, *report.notes, *tape.calls)
-    known = {one.source.line for one in judged if one.source is not None and one.source.line}
+    sources = [call.source for call in tape.calls]
+    sources += [f.source for f in report.findings if f.source is not None]
+    sources += [note.source for note in report.notes if note.source is not None]
+    known = {source.line for source in sources if source.line}
     longest_first = sorted(map(re.escape, known), key=len, reverse=True)
     return re.compile("|".join([*longest_first, r"[^\s\"'(]+\.py:[^\s\"',;)]+"]))
 
