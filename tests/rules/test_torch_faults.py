@@ -156,3 +156,24 @@ def test_special_functions_lose_half_of_their_digits_in_float64(
     assert found.recorded == y.item()
     assert found.expected == pytest.approx(_mpmath(right, x), rel=1e-14)
     assert 1e-11 < abs(y.item() / _mpmath(right, x) - 1) < 1e-4
+
+
+def test_as_strided_scatter_sends_the_gradient_of_what_was_written_over() -> None:
+    # y_1 and y_3 are the source's, whatever x_1 and x_3 are: x gets the gradients 10, 0, 30, 0.
+    x = torch.arange(4.0, requires_grad=True)
+    source = torch.ones(2, requires_grad=True)
+    weights = torch.tensor([10.0, 20.0, 30.0, 40.0])
+
+    def run() -> Any:
+        return (torch.as_strided_scatter(x, source, (2,), (2,), 1) * weights).sum()
+
+    found = only_fault(judged(run, x=x, source=source))
+    assert found.title.endswith("gradient of x")
+    assert found.comparison.expected == [10, 0, 30, 0][found.comparison.index[0]]
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 20, 0, 40]
+    assert source.grad is not None
+    assert source.grad.tolist() == [20, 40]
+    with torch.no_grad():
+        slopes = [(run() - (x[k].sub_(1), run())[1]).item() for k in range(4)]
+    assert slopes == [10, 0, 30, 0]
