@@ -371,6 +371,10 @@ def test_on_paper(browser: Browser, swish: tuple[Path, Any]) -> None:
         == "rgb(255, 255, 255)"
     )
     assert "first.weight" in browser.text("#gradients")
+    # Words begin below their heading, figures end below theirs.
+    cells = "[...document.querySelectorAll('#gradients tbody tr:first-child > *')]"
+    sides = browser.run(f"return {cells}.map(cell => getComputedStyle(cell).textAlign)")
+    assert sides == ["left"] * 3 + ["right"] * 3
     for left_out in ("#steps", "#panel", "#theme", ".bar"):
         shown = f"return getComputedStyle(document.querySelector('{left_out}')).display"
         assert browser.run(shown) == "none"
