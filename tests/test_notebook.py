@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,3 +69,35 @@ def test_a_witness_in_a_notebook_is_text(tmp_path: Path, monkeypatch: pytest.Mon
         in (seen["str"])
     )
     assert seen["fault"].startswith("DISAGREES  backward: HalfBackward #1")
+
+
+SHOWN = """
+import torch, gradwitness
+name = "<script>alert(1)</script>"
+leaf = torch.ones(3, requires_grad=True)
+with gradwitness.watch(names={name: leaf}) as witness:
+    (leaf * leaf).sum().backward()
+witness
+"""
+
+
+def test_a_witness_at_the_end_of_a_cell_is_a_table_and_a_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(gradwitness.__file__).parents[1]))
+    notebook = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
+        cells=[nbformat.v4.new_code_cell(SHOWN)]  # type: ignore[no-untyped-call]
+    )
+    client = nbclient.NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()
+    (output,) = notebook.cells[0].outputs
+    shown = output["data"]["text/html"]
+    assert "AGREES" in shown
+    # d/dx of sum(x^2) at 1 is 2, three times: its norm is sqrt(12).
+    assert ">3.46<" in shown
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
+    assert "<script" not in shown
+    (picture,) = re.findall(r'src="data:image/svg[+]xml;base64,([^"]*)"', shown)
+    assert b"MulBackward0 #1" in base64.b64decode(picture)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from gradwitness._errors import MissingExtraError as MissingExtraError
     from gradwitness._errors import RuleError as RuleError
     from gradwitness.api.assert_gradients import assert_gradients as assert_gradients
+    from gradwitness.api.check import check as check
     from gradwitness.api.claims import ClaimCheck as ClaimCheck
     from gradwitness.api.claims import diff as diff
     from gradwitness.api.gradcheck import gradcheck as gradcheck
     from gradwitness.api.laws import laws as laws
     from gradwitness.api.probe import probe as probe
     from gradwitness.api.watch import Witness as Witness
-    from gradwitness.api.watch import check as check
     from gradwitness.api.watch import watch as watch
     from gradwitness.claims.claim import Claim as Claim
     from gradwitness.claims.claim import Claims as Claims
@@ -68,11 +68,12 @@ _NAMES = {
     "_errors": "CaptureError ConfigError FileFormatError GradientDisagreement GradwitnessError"
     " InputError MissingExtraError RuleError",
     "api.assert_gradients": "assert_gradients",
+    "api.check": "check",
     "api.claims": "ClaimCheck diff",
     "api.gradcheck": "gradcheck",
     "api.laws": "laws",
     "api.probe": "probe",
-    "api.watch": "Witness check watch",
+    "api.watch": "Witness watch",
     "claims.claim": "Claim Claims",
     "claims.jax_source": "jax_claims pytree_claims",
     "diagnose.rank": "Cause",

@@ -189,7 +189,7 @@ def test_saving(tmp_path: Path, ending: str) -> None:
 
 def test_an_unknown_ending_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(
-        gw.InputError, match=r"unsupported extension '\.gif'; use \.txt, \.json, \.svg"
+        gw.InputError, match=r"unsupported extension '\.gif'; use \.txt, \.json, \.html, \.svg"
     ):
         right().save(tmp_path / "made.gif")
     assert list(tmp_path.iterdir()) == []

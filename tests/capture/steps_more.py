@@ -132,10 +132,10 @@ def complex_numbers() -> Tensors:
     return [x.grad, w.grad, *remains(nn.Module(), optimizer)]
 
 
-@left_open({"no rule for complex numbers: aten.tan.default": 2})
+@left_open({"no rule for complex numbers: aten.nan_to_num.default": 1})
 def a_function_of_complex_numbers_that_no_rule_covers() -> Tensors:
     x = torch.randn(3, dtype=torch.cfloat, requires_grad=True)
-    weighted(torch.tan(x).abs()).backward()
+    weighted((x * torch.nan_to_num(x.detach())).abs()).backward()
     return [x.grad]
 
 

@@ -108,7 +108,7 @@ def test_what_no_rule_follows_is_measured_while_the_function_is_there() -> None:
 
 def complex_numbers() -> list[Any]:
     x = torch.randn(3, dtype=torch.complex64).requires_grad_()
-    return run_back(torch.tan(x).real, x)
+    return run_back((x * torch.nan_to_num(x.detach())).real, x)
 
 
 def sparse_gradients() -> list[Any]:
@@ -130,7 +130,7 @@ def no_elements() -> list[Any]:
 @pytest.mark.parametrize(
     ("run", "reason"),
     [
-        (complex_numbers, "no rule for complex numbers: aten.tan.default"),
+        (complex_numbers, "no rule for complex numbers: aten.nan_to_num.default"),
         (
             sparse_gradients,
             "a float32 tensor without its own memory (sparse, or inside torch.func)",

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gradwitness.judging.numbers import short, subscript
+from gradwitness.judging.numbers import digits_right, short, subscript
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,24 @@ from gradwitness.judging.numbers import short, subscript
 )
 def test_short(number: float, digits: int, text: str) -> None:
     assert short(number, digits) == text
+
+
+@pytest.mark.parametrize(
+    ("digits", "text"),
+    [
+        (math.inf, "all"),
+        (7.25, "7.2"),
+        (0.42, "0.42"),
+        # An error of the size of the number, and one of twice it: log10(1) and -log10(2).
+        (-4.9e-8, "0"),
+        (4.1e-9, "0"),
+        (-0.301, "0"),
+        (-math.inf, "0"),
+        (math.nan, "-"),
+    ],
+)
+def test_digits_that_are_right(digits: float, text: str) -> None:
+    assert digits_right(digits) == text
 
 
 def test_places() -> None:

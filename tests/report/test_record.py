@@ -28,6 +28,7 @@ FIGURES = {
     "detects_relative",
     "tolerance",
     "probable_detects",
+    "distance",
     "norm",
     "relative_error",
     "right_digits",

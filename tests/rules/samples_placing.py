@@ -65,7 +65,41 @@ class Lengths(Draw):
         return np.broadcast_to(np.array([2, 0, 3]), self.shape).copy()
 
 
+class Beyond(Draw):
+    """Indices of which some lie outside, where a mask leaves them out."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        del rng, length
+        return np.array([1, 9, 0, 1, -7, 2])
+
+
+class Inside(Draw):
+    """A mask that leaves those out."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        del rng, length
+        return np.array([True, False, True, True, False, True])
+
+
+_indices = [Beyond((6,), constant=True), index(6, high=4)]
+_inside = Inside((6,), constant=True)
+
 PLACING = (
+    sample(aten.as_strided_scatter.default, Draw((3, 4), constant=True), normal(2, 2), [2, 2],
+           [4, 2], 1, exact="y dsrc"),
+    sample(aten._unsafe_masked_index.default, normal(3, 4), _inside, _indices, 0.5, exact="y dx"),
+    sample(aten._unsafe_masked_index_put_accumulate.default, normal(3, 4), _inside, _indices,
+           normal(6), exact="dx dvalues"),
+    sample(aten.resize_.default, Draw((3, 4), constant=True), [2, 5], exact="y"),
+    sample(aten.resize_as_.default, Draw((3, 4), constant=True), Draw((2, 6), constant=True),
+           exact="y"),
+    sample(aten.nonzero_static.default, mask(3, 4), size=4, exact="y"),
+    sample(aten.nonzero_static.default, mask(2, 3), size=9, fill_value=7, exact="y",
+           note="padded"),
+    sample(aten.hash_tensor.default, Draw((3, 4), constant=True), [1], exact="y"),
+    sample(aten._chunk_cat.default,
+           [Draw((3, 4), constant=True), Draw((4, 2), constant=True)], 0, 2, exact="y"),
+    sample(aten.nextafter.default, normal(3, 4), normal(3, 4), exact="y da db"),
     sample(segments, normal(5, 2), "sum", lengths=Lengths((3,)), initial=0.5, exact="dx"),
     sample(segments, normal(2, 5), "mean", lengths=Lengths((2, 3)), axis=1, initial=1.5,
            note="mean"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rules.sampling import aten, normal, sample
+from rules.sampling import aten, mask, normal, sample
 
 smooth, smooth_cubic = aten._upsample_bilinear2d_aa.default, aten._upsample_bicubic2d_aa.default
 smooth_sinc = aten._upsample_lanczos2d_aa.default
@@ -45,6 +45,7 @@ RESAMPLING = (
 
 DROPOUT = (
     sample(aten.native_dropout.default, normal(6, 7), 0.3, True, exact="y[1]"),
+    sample(aten.native_dropout_backward.default, normal(6, 7), mask(6, 7), 1.3),
     sample(aten.native_dropout.default, normal(3, 4), 1.0, True, exact="y dx", note="all"),
     sample(aten.native_dropout.default, normal(3, 4), 0.2, False, exact="y dx", note="none"),
 )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from rules.samples_functions import between
-from rules.sampling import N, aten, away, normal, positive, sample
+from typing import Any
+
+import numpy as np
+
+from rules.samples_functions import Between, between
+from rules.sampling import Draw, N, aten, away, normal, positive, sample
 
 # Both sides of what a kernel does differently.
 _GAMMA = ((0.6, 2.0), (12.0, 30.0))
@@ -11,7 +15,65 @@ _BELOW = ((-1.7, -1.3), (-0.7, -0.3), (3.0, 4.0))
 _BESSEL = ((-12.0, -9.0), (-3.0, 3.0), (9.0, 12.0))
 _UNIT = ((-0.85, -0.3), (-0.3, 0.3), (0.3, 0.85))
 
+
+class Degrees(Draw):
+    """Degrees of polynomials, cut off: below and beyond where a kernel takes an angle."""
+
+    def make(self, rng: np.random.Generator, length: int) -> Any:
+        del rng, length
+        return np.array([[-1.5], [0.5], [1.5], [5.5], [11.5]])
+
+
+def _fixed(*shape: int, ends: tuple[tuple[float, float], ...]) -> Draw:
+    return Between(shape, constant=True, ends=ends)
+
+
+POLYNOMIALS = (
+    *(f"{shifted}chebyshev_polynomial_{kind}" for shifted in ("", "shifted_") for kind in "tuvw"),
+    *("hermite_polynomial_h", "hermite_polynomial_he", "laguerre_polynomial_l"),
+    "legendre_polynomial_p",
+)
+_DECAYING = ((0.2, 1.8), (2.2, 9.0))
+_BESSELS = {
+    # Torch leaves a coefficient out, which does not show yet: see the faults of torch.
+    "bessel_j0": ((-1.2, -0.2), (0.2, 1.2)),
+    "bessel_j1": ((-1.2, -0.2), (0.2, 1.2)),
+    "bessel_y0": ((0.2, 1.2),),
+    "bessel_y1": ((0.2, 1.2),),
+    "modified_bessel_i0": _BESSEL,
+    "modified_bessel_i1": _BESSEL,
+    "modified_bessel_k0": _DECAYING,
+    "modified_bessel_k1": _DECAYING,
+    "scaled_modified_bessel_k0": _DECAYING,
+    "scaled_modified_bessel_k1": _DECAYING,
+    "spherical_bessel_j0": ((-9.0, -0.6), (-0.4, 0.4), (0.6, 9.0)),
+    "airy_ai": ((-2.0, 2.0), (2.2, 9.0)),
+}
+
 SPECIAL = (
+    *(
+        sample(
+            getattr(aten, f"special_{name}").default,
+            _fixed(N, ends=((0.1, 0.9), (1.1, 1.9))),
+            Degrees((), constant=True),
+        )
+        for name in POLYNOMIALS
+    ),
+    *(
+        sample(getattr(aten, f"special_{name}").default, _fixed(4, N, ends=ends))
+        for name, ends in _BESSELS.items()
+    ),
+    sample(
+        aten.special_zeta.default,
+        _fixed(4, N, ends=((1.2, 6.0),)),
+        _fixed(4, N, ends=((0.2, 20.0),)),
+    ),
+    sample(
+        aten.igamma.default, _fixed(4, N, ends=((0.3, 9.0),)), between(4, N, ends=((0.5, 9.0),))
+    ),
+    sample(
+        aten.igammac.default, _fixed(4, N, ends=((0.3, 9.0),)), between(4, N, ends=((0.5, 9.0),))
+    ),
     sample(aten.lgamma.default, between(4, N, ends=_GAMMA)),
     sample(aten.lgamma.default, between(4, N, ends=_BELOW), note="below 0"),
     # Torch ends trigamma's series early: 1 / 30 z^9 is left out in float64 too.

@@ -12,6 +12,7 @@ import torch
 import gradwitness as gw
 from gradwitness.engine.floats import Arithmetic
 from rules.harness import Case
+from rules.samples_special import POLYNOMIALS
 from rules.sampling import aten
 from rules.test_conventions import INF, NAN, Given, given
 
@@ -82,7 +83,69 @@ RANGES: list[tuple[Any, np.ndarray[Any, Any]]] = [
     (torch.special.ndtri, PROBABLE),
     (torch.special.log_ndtr, np.linspace(-60, 12, 1601)),
     (torch.special.erfcx, np.linspace(-9, 120, 1601)),
+    (lambda x: torch.igamma(torch.tensor(3.5, dtype=x.dtype), x), np.linspace(0.01, 20, 400)),
+    (lambda x: torch.igammac(torch.tensor(3.5, dtype=x.dtype), x), np.linspace(0.01, 20, 400)),
 ]
+FALLING = np.concatenate([np.geomspace(1e-6, 80, 500), np.linspace(0.01, 60, 500)])
+BOTH_SIDES = np.concatenate([FALLING, -FALLING])
+# Of functions without a gradient; those in float32 alone lack digits in float64.
+VALUES: list[tuple[str, np.ndarray[Any, Any], tuple[torch.dtype, ...]]] = [
+    ("modified_bessel_k0", FALLING, (torch.float32, torch.float64)),
+    ("modified_bessel_k1", FALLING, (torch.float32, torch.float64)),
+    ("scaled_modified_bessel_k0", FALLING, (torch.float32, torch.float64)),
+    ("scaled_modified_bessel_k1", FALLING, (torch.float32, torch.float64)),
+    ("spherical_bessel_j0", BOTH_SIDES, (torch.float32, torch.float64)),
+    ("bessel_j0", BOTH_SIDES, (torch.float32,)),
+    ("bessel_j1", BOTH_SIDES, (torch.float32,)),
+    ("bessel_y0", FALLING, (torch.float32,)),
+    ("bessel_y1", FALLING, (torch.float32,)),
+    ("airy_ai", np.linspace(-2, 13, 1601), (torch.float32, torch.float64)),
+    ("airy_ai", np.linspace(-60, -3, 1601), (torch.float32,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "dtype"),
+    [(name, numbers, dtype) for name, numbers, dtypes in VALUES for dtype in dtypes],
+)
+def test_the_whole_range_of_values_agrees(
+    name: str, numbers: np.ndarray[Any, Any], dtype: torch.dtype
+) -> None:
+    with gw.watch() as witness:
+        getattr(torch.special, name)(torch.tensor(numbers, dtype=dtype))
+    (found,) = [f for f in witness.report.findings if name in f.title]
+    assert found.verdict is gw.Verdict.AGREES, str(witness)
+    assert found.comparison.ratio < 0.8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_polynomials_agree_up_to_degree_13(name: str, dtype: torch.dtype) -> None:
+    x, degrees = torch.arange(-3, 3, 0.0237, dtype=dtype), torch.arange(-2.0, 14.0, dtype=dtype)
+    function = getattr(torch.special, name)
+    with gw.watch() as witness:
+        function(x, degrees[:, None])
+        function(x, 5)
+        function(0.3, degrees)
+    found = [f for f in witness.report.findings if name in f.title]
+    assert [f.verdict for f in found] == [gw.Verdict.AGREES] * 3, str(witness)
+
+
+def test_the_gradient_with_respect_to_the_shape_of_the_gamma_distribution_is_left_open() -> None:
+    class Lower(torch.autograd.Function):
+        @staticmethod
+        def forward(_: Any, a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            return torch.igamma(a, x)
+
+        @staticmethod
+        def backward(_: Any, g: Any) -> Any:
+            return torch.ones_like(g), None
+
+    a = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    with gw.watch(names={"a": a}, rerun=False) as witness:
+        Lower.apply(a, torch.tensor([1.0], dtype=torch.float64)).sum().backward()
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+    assert "no gradient of aten.igamma with respect to 'a' is known" in str(witness)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

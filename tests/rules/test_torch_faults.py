@@ -5,6 +5,7 @@ from __future__ import annotations
 import cmath
 from typing import TYPE_CHECKING, Any
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -123,3 +124,56 @@ def test_gradient_at_the_edges_of_clamp(function: Any, at_the_edges: list[float 
     found = x.grad[:2].tolist() if at_the_edges[0] is not None else [None, x.grad[3].item()]
     assert found == at_the_edges
     assert x.grad[2] == 1
+
+
+def _mpmath(function: Any, *operands: float) -> float:
+    with mpmath.workdps(30):
+        return float(function(*operands))
+
+
+@pytest.mark.parametrize(
+    ("function", "right", "x"),
+    [
+        (torch.special.bessel_j0, lambda x: mpmath.besselj(0, x), 6.0),
+        (torch.special.bessel_j1, lambda x: mpmath.besselj(1, x), 4.5),
+        (torch.special.bessel_y0, lambda x: mpmath.bessely(0, x), 6.0),
+        (torch.special.bessel_y1, lambda x: mpmath.bessely(1, x), 4.5),
+        (torch.special.airy_ai, mpmath.airyai, -2.5),
+        (
+            lambda x: torch.igamma(x + 5, x),
+            lambda x: mpmath.gammainc(x + 5, 0, x) / mpmath.gamma(x + 5),
+            25.0,
+        ),
+    ],
+)
+def test_special_functions_lose_half_of_their_digits_in_float64(
+    function: Any, right: Any, x: float
+) -> None:
+    # Denominators lack their first coefficient, which is 1: 10^-9 or so of the result.
+    with gw.watch() as witness:
+        y = function(torch.tensor(x, dtype=torch.float64))
+    found = only_fault(witness.report).comparison
+    assert found.recorded == y.item()
+    assert found.expected == pytest.approx(_mpmath(right, x), rel=1e-14)
+    assert 1e-11 < abs(y.item() / _mpmath(right, x) - 1) < 1e-4
+
+
+def test_as_strided_scatter_sends_the_gradient_of_what_was_written_over() -> None:
+    # y_1 and y_3 are the source's, whatever x_1 and x_3 are: x gets the gradients 10, 0, 30, 0.
+    x = torch.arange(4.0, requires_grad=True)
+    source = torch.ones(2, requires_grad=True)
+    weights = torch.tensor([10.0, 20.0, 30.0, 40.0])
+
+    def run() -> Any:
+        return (torch.as_strided_scatter(x, source, (2,), (2,), 1) * weights).sum()
+
+    found = only_fault(judged(run, x=x, source=source))
+    assert found.title.endswith("gradient of x")
+    assert found.comparison.expected == [10, 0, 30, 0][found.comparison.index[0]]
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 20, 0, 40]
+    assert source.grad is not None
+    assert source.grad.tolist() == [20, 40]
+    with torch.no_grad():
+        slopes = [(run() - (x[k].sub_(1), run())[1]).item() for k in range(4)]
+    assert slopes == [10, 0, 30, 0]

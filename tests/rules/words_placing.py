@@ -6,6 +6,7 @@ Nothing here may come from the rules.
 from __future__ import annotations
 
 import math
+import struct
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -374,12 +375,76 @@ def to_segments(g: Plain, y: Plain, x: Plain, kind: str, *how: Any) -> Plain:
     return out
 
 
+def strided(size: Sizes, stride: Sizes, offset: int | None) -> Plain:
+    """The place in memory of each element of a strided view."""
+    out = np.empty(size, np.int64)
+    for at in np.ndindex(*size):
+        out[at] = (offset or 0) + sum(k * step for k, step in zip(at, stride, strict=True))
+    return out
+
+
+def masked_pick(x: Plain, mask: Plain, indices: Plain, fill: float) -> Plain:
+    """Elements of a table by rows and columns; where the mask is false, whatever fills."""
+    out = np.full(mask.shape, float(fill))
+    for at in np.ndindex(mask.shape):
+        if mask[at]:
+            out[at] = x[tuple(index[at] for index in indices)]
+    return out
+
+
+def masked_put(x: Plain, mask: Plain, indices: Plain, values: Plain) -> Plain:
+    out = np.array(x)
+    for at in np.ndindex(mask.shape):
+        if mask[at]:
+            out[tuple(index[at] for index in indices)] += values[at]
+    return out
+
+
+def first(x: Plain, size: Sizes) -> Plain:
+    return np.array(np.ravel(x).tolist()[: math.prod(size)]).reshape(size)
+
+
+def padded_places_not_0(x: Plain, size: int, fill_value: int) -> Plain:
+    places = [list(at) for at in np.ndindex(x.shape) if x[at] != 0]
+    return np.array((places + [[fill_value] * x.ndim] * size)[:size])
+
+
+def xor_of_bits(x: Plain, dim: Any, keepdim: bool) -> Plain:
+    """Along one axis, of what the numbers are in memory as float64."""
+    (axis,) = dim
+    out = np.zeros(np.take(x, 0, axis=axis).shape, np.uint64)
+    for row in np.moveaxis(x, axis, 0):
+        for at in np.ndindex(out.shape):
+            out[at] ^= np.uint64(int.from_bytes(struct.pack("<d", row[at]), "little"))
+    return np.expand_dims(out, axis) if keepdim else out
+
+
+def chunks_side_by_side(tensors: Any, dim: int, num_chunks: int) -> Plain:
+    """Matrices cut into so many parts by rows, of which the last may lack some: zeros."""
+    assert dim == 0
+    rows = []
+    for k in range(num_chunks):
+        row: list[float] = []
+        for x in tensors:
+            n = -(-len(x) // num_chunks)
+            part = [number for line in x[k * n : (k + 1) * n] for number in line]
+            row += part + [0.0] * (n * len(x[0]) - len(part))
+        rows.append(row)
+    return np.array(rows)
+
+
+def neighbour(a: Plain, b: Plain) -> Plain:
+    pairs = zip(np.ravel(a).tolist(), np.ravel(b).tolist(), strict=True)
+    return np.array([math.nextafter(*pair) for pair in pairs]).reshape(np.shape(a))
+
+
 PLACING: dict[str, Any] = {
     word.__name__: word
     for word in (
         mirrored, mirrored_add, held, held_add, columns, from_columns, channels, bags, bags_add,
         bags_dot, rows_shortened, put_rows, distinct, take_flat, put_flat, fill_in, fill_first,
         overwrite, overwrite_diagonal, turned, embed_diagonal, reduce_at, reduce_self,
-        reduce_source, row_index, reduce_segments, to_segments,
+        reduce_source, row_index, reduce_segments, to_segments, strided, masked_pick, masked_put,
+        first, padded_places_not_0, xor_of_bits, chunks_side_by_side, neighbour,
     )
 }  # fmt: skip

@@ -124,6 +124,14 @@ def unpool(x: Plain, indices: Plain, sizes: Sizes) -> Plain:
     return out
 
 
+def at_index(g: Plain, x: Plain, indices: Plain) -> Plain:
+    many = 2 if x.ndim < 5 else 3
+    out, plane = np.zeros(x.shape), list(np.ndindex(*g.shape[-many:]))
+    for at in np.ndindex(x.shape):
+        out[at] = g[(*at[:-many], *plane[int(indices[at])])]
+    return out
+
+
 def repool(g: Plain, x: Plain, indices: Plain) -> Plain:
     """Of several numbers that are written to one place the last stays."""
     many = 2 if x.ndim < 5 else 3
@@ -206,6 +214,6 @@ POOLING: dict[str, Any] = {
     word.__name__: word
     for word in (
         to_index, window_max, window_sum, window_add, window_size, part_max, part_sum, part_size,
-        part_add, unpool, repool, fraction_max, shuffle, unshuffle,
+        part_add, unpool, repool, at_index, fraction_max, shuffle, unshuffle,
     )
 }  # fmt: skip

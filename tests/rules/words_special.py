@@ -41,6 +41,69 @@ def bessel(order: int, x: Plain) -> Plain:
     return _each(lambda p: mpmath.besseli(order, p), x)
 
 
+def bessel_j(order: int, x: Plain) -> Plain:
+    return _each(lambda p: mpmath.besselj(order, p), x)
+
+
+def bessel_y(order: int, x: Plain) -> Plain:
+    return _each(lambda p: mpmath.bessely(order, p), x)
+
+
+def bessel_k(order: int, x: Plain) -> Plain:
+    return _each(lambda p: mpmath.besselk(order, p), x)
+
+
+def airy(x: Plain) -> Plain:
+    return _each(mpmath.airyai, x)
+
+
+def _each_pair(function: Callable[[Any, Any], Any], a: Plain, b: Plain) -> Plain:
+    rows = np.broadcast_arrays(a, b)
+    with mpmath.workdps(40):
+        pairs = zip(*(map(mpmath.mpf, np.ravel(row).tolist()) for row in rows), strict=True)
+        made = [float(function(*pair)) for pair in pairs]
+    return np.array(made).reshape(rows[0].shape)
+
+
+def zeta(x: Plain, q: Plain) -> Plain:
+    return _each_pair(mpmath.zeta, x, q)
+
+
+def lower_gamma(a: Plain, x: Plain) -> Plain:
+    """The share of the gamma distribution of shape a that lies below x."""
+    return _each_pair(lambda a, x: mpmath.gammainc(a, 0, x, regularized=True), a, x)
+
+
+def upper_gamma(a: Plain, x: Plain) -> Plain:
+    """The share that lies above."""
+    return _each_pair(lambda a, x: mpmath.gammainc(a, x, regularized=True), a, x)
+
+
+def _of_degree(function: Callable[[Any, Any], Any]) -> Callable[[Plain, Plain], Plain]:
+    """A polynomial of each degree, cut off to a whole number; 0 below degree 0."""
+    return lambda n, x: _each_pair(lambda k, p: function(int(k), p) if k > -1 else 0, n, x)
+
+
+hermite = _of_degree(mpmath.hermite)
+probabilists_hermite = _of_degree(
+    lambda n, x: mpmath.hermite(n, x / mpmath.sqrt(2)) / mpmath.sqrt(2) ** n
+)
+laguerre = _of_degree(lambda n, x: mpmath.laguerre(n, 0, x))
+legendre = _of_degree(mpmath.legendre)
+
+
+def chebyshev(kind: str, n: Plain, x: Plain) -> Plain:
+    """The four kinds; the last two by the second: V = U - U before, W = U + U before."""
+    before = {"T": None, "U": 0, "V": -1, "W": 1}[kind]
+
+    def one(k: int, p: Any) -> Any:
+        if before is None:
+            return mpmath.chebyt(k, p)
+        return mpmath.chebyu(k, p) + before * (mpmath.chebyu(k - 1, p) if k else 0)
+
+    return _of_degree(one)(n, x)
+
+
 def erfinv(x: Plain) -> Plain:
     return _each(mpmath.erfinv, x)
 
@@ -60,4 +123,17 @@ def log_running_sum(x: Plain, dim: int) -> Plain:
 SPECIAL: dict[str, Any] = {
     word.__name__: word
     for word in (lgamma, digamma, polygamma, lowered, bessel, erfinv, log_running_sum)
+} | {
+    "airy": airy,
+    "bessel_j": bessel_j,
+    "bessel_k": bessel_k,
+    "bessel_y": bessel_y,
+    "chebyshev": chebyshev,
+    "hermite": hermite,
+    "laguerre": laguerre,
+    "legendre": legendre,
+    "lower_gamma": lower_gamma,
+    "probabilists_hermite": probabilists_hermite,
+    "upper_gamma": upper_gamma,
+    "zeta": zeta,
 }

@@ -2,7 +2,7 @@
 // Elements are made, never parsed: a name cannot become markup.
 import { html } from "./html.js";
 
-const TOKEN = /\s*(?:([A-Za-z_][\w.]*)|(\d+(?:\.\d+)?(?:e[+-]?\d+)?)|([<>=!]=|[-+*/^(),=<>[\]@]))/y;
+const TOKEN = /\s*(?:([A-Za-z_][\w.]*)|(\d+(?:\.\d+)?(?:e[+-]?\d+)?)|([<>=!+]=|[-+*/^(),=<>[\]@]))/y;
 const SIGNS = { "*": "\u22c5", "-": "\u2212", ">=": "\u2265", "<=": "\u2264", "==": "=", "!=": "\u2260", "@": "\u2062" };
 const GREEK = {
   alpha: "\u03b1", beta: "\u03b2", gamma: "\u03b3", delta: "\u03b4", eps: "\u03b5",

@@ -5,7 +5,7 @@ import { Charts } from "./charts.js";
 import { bytesOf, columnsOf, has } from "./data.js";
 import { offer } from "./download.js";
 import { html } from "./html.js";
-import { BoxPanel, NodePanel } from "./panel.js";
+import { BoxPanel, NodePanel, StepPanel } from "./panel.js";
 import { Gradients, Steps } from "./steps.js";
 import { svgOf } from "./svg.js";
 import { AGREES, DISAGREES, KINDS, MARKS, WORDS } from "./verdicts.js";
@@ -230,7 +230,9 @@ function App({ data }) {
   const stepNode = (by) => {
     const wrong = data.steps.verdict.indexOf(DISAGREES);
     if (by === 0) return wrong >= 0 && pickStep(wrong);
-    go(`#n${(at.node + by + data.nodes.count) % data.nodes.count}`);
+    // Backwards from no node is the last one.
+    const from = at.node < 0 && by < 0 ? 0 : at.node;
+    go(`#n${(from + by + data.nodes.count) % data.nodes.count}`);
   };
   const gradient = at.node < 0 ? -1 : data.gradients.node.indexOf(at.node);
   const step = at.step >= 0 ? at.step : telling(data, at.node);
@@ -238,13 +240,17 @@ function App({ data }) {
 
   return html`
     <div class="workbench">
-      <${Graph} data=${data} at=${at} graph=${graph} view=${view} number=${number} onView=${open} onPick=${pickBox} onOpen=${openBox} onStep=${stepNode} />
+      ${data.firstView.boxes === 0
+        ? html`<section class="card" id="graph"><h2>Graph</h2><p>Nothing ran backward, so there is no graph.</p></section>`
+        : html`<${Graph} data=${data} at=${at} graph=${graph} view=${view} number=${number} onView=${open} onPick=${pickBox} onOpen=${openBox} onStep=${stepNode} />`}
       <aside class="card panel" id="panel" aria-label="The selected step" tabindex="0">
         ${picked >= 0 && view
           ? html`<${BoxPanel} view=${view} box=${picked} data=${data} onOpen=${() => openBox(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
           : at.node >= 0
             ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} errors=${errors} around=${around(whole, at.node)} />`
-            : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}
+            : at.step >= 0
+              ? html`<${StepPanel} key=${at.step} i=${at.step} data=${data} errors=${errors} />`
+              : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}
       </aside>
     </div>
     <button id="theme" class="theme" onClick=${() => setDark(!isDark)}>${isDark ? "Light" : "Dark"}</button>

@@ -1,5 +1,7 @@
 // Numbers as short text, as `judging/numbers.py` writes them.
 
+export const digitsRight = (digits) => (digits === Infinity ? "all" : short(Math.max(digits.toFixed(2), 0), 2));
+
 export function short(number, digits = 3) {
   if (Number.isNaN(number)) return "-";
   if (!Number.isFinite(number)) return number > 0 ? "inf" : "-inf";

@@ -78,6 +78,15 @@ export function NodePanel({ node, picked, data, errors, around }) {
   </div>`;
 }
 
+// A step of no node of the graph: a call that autograd did not record.
+export function StepPanel({ i, data, errors }) {
+  return html`<div class="panel-body">
+    <h2><bdi>${data.steps.title(i)}</bdi></h2>
+    <p class="quiet">Of no node of the graph.</p>
+    <${Step} steps=${data.steps} errors=${errors} i=${i} isPicked=${true} />
+  </div>`;
+}
+
 export function BoxPanel({ view, box, data, onOpen, onFilter }) {
   if (!view.isModule(box)) {
     const [title] = lines(view.lines(box));

@@ -3,7 +3,7 @@ import { useMemo, useState } from "preact/hooks";
 import { offerCsv, offerRecord } from "./download.js";
 import { has } from "./data.js";
 import { html } from "./html.js";
-import { short } from "./numbers.js";
+import { digitsRight, short } from "./numbers.js";
 import { ordered, Table } from "./table.js";
 import { Verdict, WORDS } from "./verdicts.js";
 
@@ -38,7 +38,7 @@ export function gradientColumns(gradients) {
     figure("x bound", gradients.ratio),
     figure("error", gradients.error),
     figure("norm", gradients.norm),
-    { ...figure("digits", gradients.digits), show: (i) => (gradients.digits[i] === Infinity ? "all" : short(gradients.digits[i], 2)) },
+    { ...figure("digits", gradients.digits), show: (i) => digitsRight(gradients.digits[i]) },
     text("reason", gradients.reason, "minmax(10rem, 2fr)"),
   ];
 }

@@ -23,7 +23,7 @@ from gradwitness.report.tables.terminal import summary
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from os import PathLike
     from types import TracebackType
 
@@ -184,6 +184,18 @@ class Witness:
     def __str__(self) -> str:
         return as_text(summary(self.report, self.tape))
 
+    def _repr_html_(self) -> str | None:
+        from gradwitness.report.page.inline import write_inline
+
+        return write_inline(self.tape, self.report) if self.ended else None
+
+    def show(self) -> None:
+        """Open the report as a page in the browser; a printed line says where it is."""
+        from gradwitness.api.pages import show
+        from gradwitness.report.page.subject import Subject
+
+        print(show(Subject(self.tape, self.report, self.verdict), ()))  # noqa: T201 (asked for)
+
     def require(self, *, digits: float | None = None) -> None:
         """Raise unless every step and every gradient agrees.
 
@@ -326,70 +338,3 @@ def watch(
     Coverage(judged=4, total=4)
     """
     return Witness(*models, names=names, saved=saved, keep=keep, judge=judge, rerun=rerun)
-
-
-def check(
-    model: torch.nn.Module,
-    *inputs: Any,
-    loss: Callable[[Any], torch.Tensor] | None = None,
-    claims: Any,
-    dtype: str | None = None,
-) -> ClaimCheck:
-    """Judge gradients that something else computed for a model.
-
-    Runs the model forward and backward once, watched, and leaves its parameters, buffers,
-    ``.grad``, modes and the random number generators as they were.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-    *inputs
-        The arguments that the model is called with.
-    loss : callable, optional
-        Maps the model's output to a scalar. Not needed if the output is a scalar already.
-    claims : mapping, path, callable or Claims
-        The gradients: arrays or tensors by parameter name, a file that holds them, a function that
-        returns them, or the result of `jax_claims` or `pytree_claims`.
-    dtype : str, optional
-        The dtype that the claims were computed in. By default that of the claims themselves.
-
-    Returns
-    -------
-    ClaimCheck
-        The verdict on each claim, and the causes of what is wrong.
-
-    Raises
-    ------
-    InputError
-        If the claims cannot be read, or there is no scalar to run backward from.
-    MissingExtraError
-        If PyTorch is not installed.
-
-    Examples
-    --------
-    The loss is y squared, so its derivative is 2 y. Here the factor 2 was forgotten:
-
-    >>> import numpy as np
-    >>> import torch
-    >>> import gradwitness
-    >>> model = torch.nn.Linear(3, 1, bias=False)
-    >>> _ = torch.nn.init.ones_(model.weight)
-    >>> x = torch.tensor([[1.0, 2.0, 3.0]])
-    >>> y = 1.0 + 2.0 + 3.0
-    >>> claims = {"weight": y * np.array([[1.0, 2.0, 3.0]])}
-    >>> result = gradwitness.check(model, x, loss=lambda y: y.square().sum(), claims=claims)
-    >>> result.verdict
-    <Verdict.DISAGREES: 'DISAGREES'>
-    >>> result.runs[0].causes[0].cause
-    'missing factor 2'
-    """
-    try:
-        from gradwitness.capture.once import left_alone, run_once
-    except ImportError as error:
-        raise MissingExtraError(
-            f"running a model needs PyTorch ({error}): pip install 'gradwitness[torch]'"
-        ) from None
-    with left_alone(model, inputs):
-        with Witness(model, keep=None) as witness:
-            run_once(model, inputs, loss)
-        return judge_claims(witness.tape, witness.report, claims, dtype=dtype)

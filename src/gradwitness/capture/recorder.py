@@ -240,7 +240,9 @@ class Recorder:
         self._outside.met(root)
         for name, parameter in root.named_parameters():
             self._values.name(parameter, name)
-            number = self._values.of(parameter)
+            # One made inside the block was no leaf yet when the call that made it was recorded.
+            collects = parameter.is_leaf and parameter.requires_grad
+            number = (self._values.leaf if collects else self._values.of)(parameter)
             self._parameters[number] = None
             # Spare until a step uses it.
             self._retention.hold([number])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.rules import Rule
+    from gradwitness.rules.vjps import Gradient
     from gradwitness.tape import Call, Edge, Node, Tape, Value
 
 
@@ -80,6 +81,12 @@ def _unknown(node: Node) -> Unjudgeable:
     return Unjudgeable(f"no recorded call belongs to {node.name}: its forward ran {where}")
 
 
+def _gradient(rule: Rule, operand: str) -> Gradient:
+    if operand in rule.refused:
+        raise Unjudgeable(f"no gradient of {rule.name} with respect to {operand!r} is known")
+    return rule.gradients[operand]
+
+
 def vjp(
     tape: Tape,
     call: Call,
@@ -112,7 +119,7 @@ def vjp(
             continue
         whose = f"the vjp of {name!r} in the rule of {bound.rule.name}"
         if name not in vjps:
-            gradient = instead.get(name) or bound.rule.gradients[name]
+            gradient = instead.get(name) or _gradient(bound.rule, name)
             read = (g, y, bound.operands)
             if arithmetic is not None and gradient.kernel in arithmetic.kernels:
                 read = _in_kernel(read)

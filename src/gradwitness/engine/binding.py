@@ -62,7 +62,7 @@ class Bound:
             if name in self.rule.gradients
         )
         for name, argument in zip(self.rule.operands, self.arguments, strict=True):
-            if name not in self.rule.gradients:
+            if name not in self.rule.gradients and name not in self.rule.refused:
                 continue
             if isinstance(argument, tuple):
                 edges += [(name, index, element) for index, element in enumerate(argument)]

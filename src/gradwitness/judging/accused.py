@@ -288,7 +288,7 @@ def _settled(case: Case, *, known: bool) -> Outcome:
     if verdict is Verdict.DISAGREES:
         return _tangential(case, claim, case.by_rules) or Outcome(case.by_rules, _CONFIRMED)
     if verdict is Verdict.INCONCLUSIVE:
-        if case.iteration is not None:
+        if case.iteration is not None or case.otherwise is not None:
             return _unmeasured(case, "its slopes cannot tell the two apart")
         return Outcome(_open(case.by_rules, ""), "", is_untold=True)
     comparison = measure(case.again, claim)

@@ -21,6 +21,7 @@ _ELSEWHERE = "run it in a wider format (float32, float64), or probe it with othe
 ALL_ZERO = f"every expected number is 0 and the bound is wider than what is there: {_ELSEWHERE}"
 COARSE = f"an error of a tenth of its largest number would pass: {_ELSEWHERE}"
 PROBABLE = "by the probable bound: the worst case is too wide to tell anything"
+NEAR = "near float64's result: within a twentieth of its largest number; its bound is wider"
 IN_TURN = "rounded as its kernel adds, term after term; any order would show too little"
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
@@ -63,6 +64,9 @@ class Comparison:
         underflow would pass.
     probable_detects : float
         The same for the probable bound: any larger change is at least suspicious.
+    distance : float
+        Of what 16 bits rounded: the largest distance of two numbers, with what float64 may have
+        lost of the expected one. Else nan: in wider formats a twentieth is no rounding error.
     norm : float
         Euclidean norm of the recorded array.
     relative_error : float
@@ -90,6 +94,7 @@ class Comparison:
     detects: float = math.nan
     detects_relative: float = math.nan
     probable_detects: float = math.nan
+    distance: float = math.nan
     norm: float = math.nan
     relative_error: float = math.nan
     tolerance: float = 0.0
@@ -179,8 +184,22 @@ def in_turn(
             return replace(rounded, reason=IN_TURN), numbers
         if rounded.detects == comparison.detects:
             # Nothing is added in turn.
-            break
+            return _if_near(comparison), expected
     return comparison, expected
+
+
+def _if_near(comparison: Comparison) -> Comparison:
+    """Let numbers agree that lie so near to float64's that no error of a tenth is in them.
+
+    That holds however far rounding might have moved them. A larger error within the bound leaves
+    them in doubt, and only one beyond it refutes them: ``detects`` stays.
+    """
+    if not math.isfinite(comparison.detects_relative) or comparison.probable_ratio > 1:
+        return comparison
+    largest = comparison.detects / comparison.detects_relative
+    if 2 * comparison.distance <= SHARE * largest:
+        return replace(comparison, verdict=Verdict.AGREES, reason=NEAR)
+    return comparison
 
 
 def unjudged(reason: str, recorded: NDArray[Any] | None = None) -> Comparison:

@@ -19,6 +19,11 @@ def short(number: Any, digits: int = 3) -> str:
     return f"{number:.{digits - 1}e}"
 
 
+def digits_right(digits: float) -> str:
+    """Return how many digits are right as short text; an error beyond the number leaves none."""
+    return "all" if digits == math.inf else short(max(round(digits, 2), 0.0) + 0.0, 2)
+
+
 def subscript(index: tuple[int, ...] | None) -> str:
     """Return an index as written after a name, [2,5]; an empty string for a scalar."""
     return f"[{','.join(map(str, index))}]" if index else ""

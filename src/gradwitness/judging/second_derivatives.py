@@ -17,9 +17,8 @@ from gradwitness.judging.compare import unjudged
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import source_of
 from gradwitness.judging.note import Note
-from gradwitness.judging.sight import leaves, made, needed
+from gradwitness.judging.sight import creates, leaves, made, needed
 from gradwitness.rules.declarations import is_allowed
-from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import Kind, Source
 from gradwitness.verdict import Verdict
 
@@ -253,8 +252,7 @@ class _Flow:
 def _is_constant(call: Call) -> bool:
     """Whether what a call makes has the derivative 0, wherever it has one."""
     name = call.base_op
-    creates = name in SOURCES or name.endswith("_like") or ".new_" in name
-    return name in _STEPS or (creates and name != "aten.lift_fresh")
+    return name in _STEPS or (creates(call) and name != "aten.lift_fresh")
 
 
 def _is_zero(tape: Tape, number: int) -> bool:

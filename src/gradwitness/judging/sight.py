@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness.engine.floats import is_inexact
+from gradwitness.rules.graph_terms import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -18,14 +19,17 @@ def leaks(tape: Tape, sources: set[int]) -> Iterator[Call]:
     carried = set(sources)
     roots = [edge for sweep in tape.sweeps for edge, _ in sweep.roots]
     wanted = needed(tape, {tape.nodes[edge.node].outputs[edge.index] for edge in roots})
+    # What torch itself detaches, to save a result, is taken by backward steps alone.
+    taken = {n for call in tape.calls if call.during is None for n in call.operands}
     for call in tape.calls:
-        if call.during is not None or call.id in inside:
+        if call.during is not None or call.id in inside or creates(call):
             continue
         numbers = {n for n in made(call) if is_inexact(tape.values[n].dtype)} & wanted
         if carried.isdisjoint(call.operands) or not numbers:
             continue
         if leaves(call):
-            yield call
+            if not taken.isdisjoint(made(call)):
+                yield call
         else:
             carried |= numbers
 
@@ -33,6 +37,12 @@ def leaks(tape: Tape, sources: set[int]) -> Iterator[Call]:
 def leaves(call: Call) -> bool:
     """Whether autograd does not see what a call makes of its operands."""
     return call.base_op == "aten.detach" or not call.grad
+
+
+def creates(call: Call) -> bool:
+    """Whether a call makes numbers of none of its operands': the 1 of a loss, in its shape."""
+    name = call.base_op
+    return name in SOURCES or name.endswith("_like") or ".new_" in name
 
 
 def way(call: Call) -> str:

@@ -187,6 +187,13 @@ def polygamma(x: Array, *, n: int) -> Array:
 
 
 @replaceable
+def airy_ai(x: Array) -> Array:
+    """Return the one of Airy's functions that decays."""
+    # SciPy gives NaN where it is less than the smallest number.
+    return np.where(x > 110, 0.0, scipy.special.airy(np.minimum(x, 110))[0])
+
+
+@replaceable
 def running_logsumexp(x: Array, axis: int) -> Array:
     """Return the logarithm of the running sum of e^x, number after number."""
     return np.logaddexp.accumulate(x, axis=axis)

@@ -96,6 +96,8 @@ class Rule:
     precise : dict
         By operand name, where torch's formula of a gradient cancels: one that keeps its digits, by
         which the replay goes.
+    refused : set of str
+        Operands that have an edge, though torch raises where their gradient is asked for.
     kept : set of str
         Operands, and ``y``, whose numbers some vjp may use: the others need not be kept. Of several
         results ``y[1]`` stands for one, where ``y`` stands for all.
@@ -118,6 +120,7 @@ class Rule:
     moves: bool = False
     gradients: dict[str, Gradient] = field(default_factory=dict)
     precise: dict[str, Gradient] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
 
     def vjp(self, operand: str, text: str, *, kernel: str = "") -> Callable[[Function], Function]:

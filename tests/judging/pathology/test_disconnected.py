@@ -151,6 +151,18 @@ def test_detach_in_place_leaves_no_call_and_is_not_guessed(snapshot: SnapshotAss
     assert note.text == snapshot
 
 
+def test_a_model_made_inside_the_block_is_told_of_as_one_made_before() -> None:
+    with gw.watch() as witness:
+        model = Cut(torch.relu)
+        model.spare = nn.Linear(2, 2)
+        model.fixed = nn.Linear(2, 2).requires_grad_(requires_grad=False)
+        loss_of(model, data()).backward()
+    assert [(note.kind, note.text.partition(":")[0]) for note in witness.report.notes] == [
+        ("parameters frozen", "fixed.weight and fixed.bias"),
+        ("parameters unused", "spare.weight and spare.bias"),
+    ]
+
+
 def refused(model: nn.Module) -> None:
     loss_of(model, data()).detach().backward()  # here
 

@@ -213,6 +213,17 @@ def test_keys(browser: Browser, swish: tuple[Path, Any]) -> None:
     assert browser.run("return document.activeElement.id") == "search"
 
 
+def test_the_last_node_comes_before_the_first(browser: Browser, swish: tuple[Path, Any]) -> None:
+    browser.open(swish[0])
+    browser.press(".drawing", "p")
+    assert address(browser) == "#n9"
+    assert browser.run(
+        "return [...document.querySelectorAll('#panel mo')].map(e => e.textContent)"
+    ) == ["+="]
+    browser.press(".drawing", "n")
+    assert address(browser) == "#n0"
+
+
 def test_the_graph_folds_and_unfolds(browser: Browser, deep: Path) -> None:
     def shown() -> int:
         return int(browser.text("#graph h2 .quiet").partition(" boxes")[0])
@@ -304,6 +315,18 @@ def test_gradients_that_are_none(browser: Browser, tmp_path: Path) -> None:
     marks = browser.text("#charts .marks")
     for said in ("zero: w", "not finite: v", "vanishing: u", "exploding: t"):
         assert said in marks
+
+
+def test_a_step_that_never_ran_backward(browser: Browser, tmp_path: Path) -> None:
+    weight = torch.ones(3, 4, requires_grad=True)
+    with gradwitness.watch() as witness, pytest.raises(RuntimeError):
+        weight.detach() @ weight.detach()
+    witness.save(tmp_path / "a.html")
+    browser.open(tmp_path / "a.html")
+    assert "Nothing ran backward" in browser.text("#graph")
+    browser.click("#theme")
+    browser.click("#steps .all [role=row]")
+    assert "aten.detach" in browser.text("#panel")
 
 
 def test_a_redacted_page_works_too(

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import re
+import runpy
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -252,6 +253,29 @@ def test_a_redacted_page_has_no_lines_and_no_numbers(swish: tuple[gw.Tape, gw.Re
     assert "secret-command" in full
 
 
+def test_a_redacted_page_has_no_lines_in_its_sentences(tmp_path: Path) -> None:
+    (tmp_path / "my folder").mkdir()
+    program = tmp_path / "my folder" / "secret.py"
+    program.write_text(
+        "import torch\n"
+        "def step():\n"
+        "    x = torch.ones(3, requires_grad=True)\n"
+        "    y = x.exp()\n"
+        "    y.register_hook(lambda g: 2 * g)\n"
+        "    y.sum().backward()\n"
+        "    raise RuntimeError('data ran out')\n"
+    )
+    with gw.watch() as witness, pytest.raises(RuntimeError, match="data ran out"):
+        runpy.run_path(str(program))["step"]()
+    assert "secret.py" in str(witness)
+    witness.save(tmp_path / "a.html", redact=True)
+    page = (tmp_path / "a.html").read_text("utf-8")
+    whole = page + "".join(unpacked(b).decode("latin-1") for b in Parts(page).blocks.values())
+    assert "changed the gradient" in whole
+    assert "secret" not in whole
+    assert "my folder" not in whole
+
+
 def test_a_redacted_page_does_not_spell_out_scalars() -> None:
     leaf, factor = torch.ones(2, requires_grad=True), torch.tensor(1234.5)
     with gw.watch(names={"leaf": leaf}) as witness:
@@ -344,6 +368,32 @@ def test_open_shows_the_page(
         assert shown.pop() == path.as_uri()
         assert path.read_text().startswith("<!DOCTYPE html>")
     assert saved.exists()
+
+
+def test_a_page_says_that_it_contains_other_texts(swish: tuple[gw.Tape, gw.Report]) -> None:
+    # The experiment's text has its input and its target in full.
+    subject = Subject(*swish, swish[1].verdict, sections=(("The experiment", "x [0.1 0.2]"),))
+    page = write_page(subject)
+    assert "what stands under &#39;The experiment&#39;" in page
+    assert "Beyond that, no tensor is contained in full" in page
+    assert "Beyond that" not in write_page(replace(subject, is_redacted=True))
+
+
+def test_a_witness_opens_its_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    with gw.watch() as witness:
+        torch.ones(3, requires_grad=True).sum().backward()  # type: ignore[no-untyped-call]
+    witness.show()
+    (address,) = shown
+    assert "by hand" in capsys.readouterr().out  # as `append` returns nothing
+    assert "AGREES" in Path(address.removeprefix("file://")).read_text("utf-8")
+
+
+def test_a_witness_of_nothing_yet_is_a_bare_object_in_a_notebook() -> None:
+    assert gw.watch()._repr_html_() is None
 
 
 def test_a_report_without_gradients_or_numbers() -> None:

@@ -18,6 +18,7 @@ in float64, is good to some units of 2^-53 of its size.
 """
 
 from gradwitness.engine.bounded import arithmetic as arithmetic
+from gradwitness.engine.bounded import bessel as bessel
 from gradwitness.engine.bounded import cholesky_lu as cholesky_lu
 from gradwitness.engine.bounded import complex_arithmetic as complex_arithmetic
 from gradwitness.engine.bounded import complex_functions as complex_functions

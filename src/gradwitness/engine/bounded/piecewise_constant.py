@@ -22,6 +22,7 @@ from gradwitness.engine.bounded.array import (
     total,
     value_of,
 )
+from gradwitness.engine.floats import SHORT, numpy_dtype, unit_roundoff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,3 +145,19 @@ UFUNCS |= {
     "copysign": _copysign,
     "heaviside": _heaviside,
 }
+
+
+def _nextafter(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
+    """Take the neighbour in the tensor's own format; an error is not followed."""
+    wider = "float32" if arithmetic.accumulate > unit_roundoff("float32") else "float64"
+    kind = numpy_dtype(SHORT.get(arithmetic.final or arithmetic.store, wider))
+    value = np.nextafter(*(np.asarray(value_of(x)).astype(kind) for x in (a, b)))
+
+    def carry(*errors: Error) -> Error:
+        doubtful = [np.broadcast_to(e != 0, value.shape) for e in errors if e is not None]
+        return np.where(np.any(doubtful, axis=0), np.inf, 0.0) if doubtful else None
+
+    return assemble(arithmetic, value.astype(np.float64), (a, b), carry)
+
+
+UFUNCS["nextafter"] = _nextafter

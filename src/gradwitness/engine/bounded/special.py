@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gradwitness.engine.floats import Arithmetic
 
 
-def _bounded(
+def bounded(
     arithmetic: Arithmetic,
     a: Any,
     run: Callable[[Plain], Plain],
@@ -74,16 +74,18 @@ def _bounded(
     return assemble(arithmetic, y, (a,), carry, growths, handed_on)
 
 
-def _register(
+def register(
     name: str,
     slope: Callable[[Plain, Plain], Plain],
     level: Callable[[Plain, Plain], Plain],
     fixed: Callable[[Plain], Any] = lambda _: 0.0,
     run: Callable[[Plain], Plain] | None = None,
 ) -> None:
+    """Enter a function of SciPy's by its name, with the arguments of `bounded`."""
+
     def handler(arithmetic: Arithmetic, a: Any) -> Bounded:
         function = run or getattr(scipy.special, name)
-        return _bounded(arithmetic, a, function, slope, level, fixed)
+        return bounded(arithmetic, a, function, slope, level, fixed)
 
     UFUNCS[name] = handler
 
@@ -183,21 +185,21 @@ def _polygamma(_: Any, a: Bounded, *, n: int) -> Bounded:
 
     slope = _at_ends(lambda x: np.asarray(scipy.special.polygamma(n + 1, x)))
     if n == 1:
-        return _bounded(
+        return bounded(
             a.arithmetic, a, run, slope, _trigamma_level, _trigamma_cut, handed_on=at_zero
         )
-    return _bounded(a.arithmetic, a, run, slope, level)
+    return bounded(a.arithmetic, a, run, slope, level)
 
 
 # SciPy's lgamma has an absolute error below 3: a logarithm and a quotient cancel at 1 and at 2.
-_register(
+register(
     "gammaln",
     _at_ends(lambda x: scipy.special.psi(x)),
     _lgamma_level,
     lambda _: 8 * WITNESS_UNIT,
     _lgamma,
 )
-_register(
+register(
     "psi",
     _at_ends(lambda x: np.asarray(scipy.special.polygamma(1, x))),
     _digamma_level,
@@ -238,7 +240,8 @@ def _nearest(low: Plain, high: Plain) -> Plain:
     return np.maximum(np.maximum(low, -high), 0)
 
 
-def _farthest(low: Plain, high: Plain) -> Plain:
+def farthest(low: Plain, high: Plain) -> Plain:
+    """Return the largest size of the numbers between two."""
     return np.maximum(np.abs(low), np.abs(high))
 
 
@@ -250,26 +253,26 @@ def _i0e_slope(low: Plain, high: Plain) -> Plain:
 def _i0e(arithmetic: Arithmetic, a: Any) -> Bounded:
     # The only series that is summed in the tensor's own format.
     level, unit = _scaled_level(0), _own_unit(arithmetic)
-    return _bounded(arithmetic, a, scipy.special.i0e, _i0e_slope, level, unit=unit)
+    return bounded(arithmetic, a, scipy.special.i0e, _i0e_slope, level, unit=unit)
 
 
 def _i1_slope(low: Plain, high: Plain) -> Plain:
-    farthest = _farthest(low, high)
-    return np.asarray((scipy.special.i0(farthest) + scipy.special.iv(2, farthest)) / 2)
+    x = farthest(low, high)
+    return np.asarray((scipy.special.i0(x) + scipy.special.iv(2, x)) / 2)
 
 
-_register("i0", lambda low, high: scipy.special.i1(_farthest(low, high)), _unscaled_level(0))
+register("i0", lambda low, high: scipy.special.i1(farthest(low, high)), _unscaled_level(0))
 UFUNCS["i0e"] = _i0e
-_register("i1", _i1_slope, _unscaled_level(1))
+register("i1", _i1_slope, _unscaled_level(1))
 # |(I0 + I2) / 2 - I1| is I0 / 2 at most.
-_register("i1e", lambda low, high: scipy.special.i0e(_nearest(low, high)) / 2, _scaled_level(1))
+register("i1e", lambda low, high: scipy.special.i0e(_nearest(low, high)) / 2, _scaled_level(1))
 
 
 # The normal distribution and its relatives.
 
 
 def _erfinv_slope(low: Plain, high: Plain) -> Plain:
-    return np.asarray(np.sqrt(np.pi) / 2 * np.exp(scipy.special.erfinv(_farthest(low, high)) ** 2))
+    return np.asarray(np.sqrt(np.pi) / 2 * np.exp(scipy.special.erfinv(farthest(low, high)) ** 2))
 
 
 def _erfinv_level(x: Plain, y: Plain) -> Plain:
@@ -314,7 +317,7 @@ def _erfcx_level(x: Plain, y: Plain) -> Plain:
     return np.asarray((16 + np.where(x < 0, 2 * x**2, 0)) * np.abs(y))
 
 
-_register("erfinv", _erfinv_slope, _erfinv_level)
-_register("ndtri", _ndtri_slope, _ndtri_level)
-_register("log_ndtr", _log_ndtr_slope, _log_ndtr_level)
-_register("erfcx", _erfcx_slope, _erfcx_level)
+register("erfinv", _erfinv_slope, _erfinv_level)
+register("ndtri", _ndtri_slope, _ndtri_level)
+register("log_ndtr", _log_ndtr_slope, _log_ndtr_level)
+register("erfcx", _erfcx_slope, _erfcx_level)

@@ -90,6 +90,8 @@ class LostSums(Detector):
             size = float(np.linalg.norm(exact[k]))
             each = math.sqrt(max(1.0, terms / max(1, exact[k].size)))
             noise = _NOISE * unit_roundoff(dtype) * float(np.linalg.norm(sizes[k])) / each
+            # Subnormal numbers have few digits, and no order of adding gives them more.
+            noise = max(noise, float(limits(dtype).smallest_normal) * math.sqrt(exact[k].size))
             share = float(np.linalg.norm(self.records(number) - exact[k])) / (size or math.inf)
             least = float(limits(dtype).eps) ** (1 - _DIGITS)
             # Numbers below the smallest normal one have few digits, in whatever order they came.

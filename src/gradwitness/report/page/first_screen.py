@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._printable import one_line
 from gradwitness.judging.finding import Step
-from gradwitness.judging.numbers import short
+from gradwitness.judging.numbers import digits_right, short
 from gradwitness.report.page.steps import shaped
 from gradwitness.report.page.subject import Texts
 from gradwitness.report.picture.looks import MARKS
@@ -108,12 +108,8 @@ def _gradient(row: Row) -> dict[str, Any]:
         "verdict": _verdict(row.verdict),
         "inherited": row.inherited,
         "node": row.node,
-        "figures": [short(c.ratio), short(c.norm), _digits(row.digits)],
+        "figures": [short(c.ratio), short(c.norm), digits_right(row.digits)],
     }
-
-
-def _digits(digits: float) -> str:
-    return "all" if digits == float("inf") else short(digits, 2)
 
 
 def _contains(subject: Subject) -> list[str]:
@@ -131,4 +127,5 @@ def _contains(subject: Subject) -> list[str]:
         "maps and histograms of the errors of backward steps, where their numbers were kept"
     )
     held.append("numbers without dimensions, where formulas name them")
+    held += [f"what stands under {heading!r}" for heading, _ in subject.sections]
     return held

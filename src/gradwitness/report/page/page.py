@@ -53,7 +53,9 @@ def _rendered(screen: dict[str, Any], blocks: dict[str, str]) -> str:
     """Fill the template; without data there is no script either."""
     script, style = _asset("page.js") if blocks else "", _asset("page.css")
     policy = _policy(script, style)
-    return _template().render(screen, blocks=blocks, script=script, style=style, policy=policy)
+    return template("page.html.jinja").render(
+        screen, blocks=blocks, script=script, style=style, policy=policy
+    )
 
 
 def _policy(script: str, style: str) -> str:
@@ -74,11 +76,12 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Return one of the templates; what it is filled with stays text."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.from_string(_asset("page.html.jinja"))
+    return environment.from_string(_asset(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ class Texts:
 def redacted(subject: Subject) -> Subject:
     """Return a subject without source lines and without any number of the program's tensors."""
     tape, report = subject.tape, subject.report
+    lines = _lines(tape, report)
     return replace(
         subject,
         tape=replace(
@@ -68,10 +70,14 @@ def redacted(subject: Subject) -> Subject:
         ),
         report=replace(
             report,
-            findings=tuple(map(_without_line, report.findings)),
-            rows=tuple(replace(r, comparison=_without_numbers(r)) for r in report.rows),
+            findings=tuple(_without_line(f, lines) for f in report.findings),
+            rows=tuple(replace(r, comparison=_without_numbers(r, lines)) for r in report.rows),
             notes=tuple(
-                replace(note, source=note.source and Source(note.source.module))
+                replace(
+                    note,
+                    text=lines.sub(_LEFT_OUT, note.text),
+                    source=note.source and Source(note.source.module),
+                )
                 for note in report.notes
             ),
         ),
@@ -82,13 +88,35 @@ def redacted(subject: Subject) -> Subject:
     )
 
 
-def _without_line(finding: Finding) -> Finding:
+_LEFT_OUT = "(left out)"
+
+
+def _lines(tape: Tape, report: Report) -> re.Pattern[str]:
+    """Return what finds the program's lines in a sentence: hooks, where a step ended, advice.
+
+    Lines that are known are found whole, whatever is in their folders' names; others, and
+    functions of files (``train.py:step``), by their form.
+    """
+    sources = [call.source for call in tape.calls]
+    sources += [f.source for f in report.findings if f.source is not None]
+    sources += [note.source for note in report.notes if note.source is not None]
+    known = {source.line for source in sources if source.line}
+    longest_first = sorted(map(re.escape, known), key=len, reverse=True)
+    return re.compile("|".join([*longest_first, r"[^\s\"'(]+\.py:[^\s\"',;)]+"]))
+
+
+def _without_line(finding: Finding, lines: re.Pattern[str]) -> Finding:
     return replace(
         finding,
+        title=lines.sub(_LEFT_OUT, finding.title),
         source=finding.source and Source(finding.source.module),
-        comparison=_without_numbers(finding),
+        grade=lines.sub(_LEFT_OUT, finding.grade),
+        advice=lines.sub(_LEFT_OUT, finding.advice),
+        comparison=_without_numbers(finding, lines),
     )
 
 
-def _without_numbers(judged: Finding | Row) -> Comparison:
-    return replace(judged.comparison, recorded=math.nan, expected=math.nan, index=None)
+def _without_numbers(judged: Finding | Row, lines: re.Pattern[str]) -> Comparison:
+    c = judged.comparison
+    reason = lines.sub(_LEFT_OUT, c.reason)
+    return replace(c, reason=reason, recorded=math.nan, expected=math.nan, index=None)

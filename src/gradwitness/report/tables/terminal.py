@@ -16,7 +16,7 @@ from rich.text import Text
 
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE, PROBABLE
 from gradwitness.judging.finding import GRADIENTS, Step
-from gradwitness.judging.numbers import short, subscript
+from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
 from gradwitness.verdict import Verdict
 
@@ -152,7 +152,7 @@ def _cells(row: Row, *, several: bool) -> dict[str, Text]:
         "bound": short(c.bound),
         "detects (relative)": short(c.detects_relative, 2),
         "norm": short(c.norm),
-        "digits": "all" if math.isinf(row.digits) else short(row.digits, 2),
+        "digits": digits_right(row.digits),
     }
     return {name: Text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
 

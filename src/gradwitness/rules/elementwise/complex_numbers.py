@@ -64,6 +64,8 @@ COMPLEX = HOLOMORPHIC | OF_COMPLEX
 
 def gradient_text(rule: Rule, operand: str, over_complex: bool) -> str:
     """Return the formula of a gradient, as it is of complex numbers if it has to do with such."""
+    if operand in rule.refused:
+        return ""
     gradient = rule.gradients[operand]
     if not over_complex or rule.name not in HOLOMORPHIC or gradient.reads <= {"g"}:
         return gradient.text

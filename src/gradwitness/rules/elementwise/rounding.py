@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.rules.kernel_ops import ignore_error
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, elementwise, rule
 from gradwitness.rules.scalar_rule import scalar_rule
 
 if TYPE_CHECKING:
@@ -186,3 +186,16 @@ def frexp(x: Array) -> tuple[Array, Array]:
 
 
 frexp.vjp("x", "g[0] / 2.0 ** exponent_of(x)")(lambda g, y1: g[0] / np.exp2(y1.astype(np.float64)))
+
+
+@elementwise(
+    "aten.nextafter",
+    "y = neighbour(a, b)",
+    meaning="passes the gradient on, but where the two numbers are equal: there it gives 0",
+)
+def nextafter(a: Array, b: Array) -> Array:
+    return np.nextafter(a, b)
+
+
+nextafter.vjps(a="where(a == b, 0, g)")
+nextafter.constant_in("b")

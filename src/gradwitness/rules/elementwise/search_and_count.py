@@ -45,6 +45,22 @@ def nonzero(x: Array) -> Array:
     return np.argwhere(np.not_equal(x, 0))
 
 
+@rule("aten.nonzero_static", "y = padded_places_not_0(x, size, fill_value)")
+def nonzero_static(x: Array, *, size: int, fill_value: int = -1) -> Array:
+    places = np.argwhere(np.not_equal(x, 0))[:size]
+    out = np.full((size, x.ndim), fill_value)
+    out[: len(places)] = places
+    return out
+
+
+@rule("aten.hash_tensor", "y = xor_of_bits(x, dim, keepdim)", ignores=("mode",))
+def hash_tensor(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
+    numbers = ignore_error(x)
+    wide = numbers.astype(np.float64 if numbers.dtype.kind == "f" else np.int64)
+    over = axes(dim or None, x.ndim)
+    return np.bitwise_xor.reduce(wide.view(np.uint64), axis=over, keepdims=keepdim)
+
+
 def _slots(edges: Array, x: Array, right: bool) -> Array:
     """Return how many edges lie below each number, or with ``right`` not above it."""
     side: Any = "right" if right else "left"

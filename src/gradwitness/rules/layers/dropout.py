@@ -37,3 +37,19 @@ def native_dropout(
 native_dropout.vjp("x", "thinned(g[0], mask, p, train)")(
     lambda g, *, p, train, mask: _thinned(g[0], mask, p, train)
 )
+
+
+@rule(
+    "aten.native_dropout_backward",
+    "y = where(mask, g_out, 0) * scale",
+    meaning="keeps the gradient where the mask kept the input, and multiplies it by the scale",
+    composite=True,
+)
+def native_dropout_backward(g_out: Array, mask: Array, *, scale: Any) -> Array:
+    return np.where(mask, g_out, 0) * scale
+
+
+native_dropout_backward.vjp("g_out", "where(mask, g, 0) * scale")(
+    lambda g, mask, *, scale: np.where(mask, g, 0) * scale
+)
+native_dropout_backward.refused.add("mask")

@@ -141,7 +141,7 @@ def max_pool2d_backward(dy: Array, x: Array, indices: Array, *, kernel_size: Num
     return max_pool2d_with_indices.gradients["x"]((dy, None), (None, indices), (x,), how)
 
 
-max_pool2d_backward.vjp("dy", "repool(g, dy, indices)")(
+max_pool2d_backward.vjp("dy", "at_index(g, dy, indices)")(
     lambda g, indices, *, kernel_size: _read_at(g, indices, dimensions(kernel_size))
 )
 max_pool2d_backward.constant_in("x")
@@ -160,7 +160,7 @@ def _adaptive(many: int) -> None:
         how = {"output_size": dy.shape[-many:]}
         return adaptive_max_pool2d.gradients["x"]((dy, None), (None, indices), (x,), how)
 
-    @largest.vjp("dy", "repool(g, dy, indices)")
+    @largest.vjp("dy", "at_index(g, dy, indices)")
     def _(g: Array, indices: Array) -> Array:
         return _read_at(g, indices, many)
 

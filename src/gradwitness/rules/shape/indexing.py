@@ -195,7 +195,7 @@ scatter_add.vjp("src", "gather(g, dim, index)")(
 )
 
 
-def _picked(x: Array, indices: Indices) -> Array:
+def picked(x: Array, indices: Indices) -> Array:
     if any(index is not None and index.dtype == np.uint8 for index in indices):
         raise NotImplementedError("a mask of bytes")
     return x[tuple(slice(None) if index is None else index for index in indices)]
@@ -208,11 +208,11 @@ def _picked(x: Array, indices: Indices) -> Array:
     aliases=("aten._unsafe_index",),
 )
 def index_(x: Array, indices: Indices) -> Array:
-    return _picked(x, indices)
+    return picked(x, indices)
 
 
 index_.vjp("x", "put(0 * x, indices, g, True)")(
-    lambda g, x, indices: added_up(g, _picked(numbered(x), indices), x)
+    lambda g, x, indices: added_up(g, picked(numbered(x), indices), x)
 )
 
 
@@ -225,7 +225,7 @@ index_.vjp("x", "put(0 * x, indices, g, True)")(
     ignores=("unsafe",),
 )
 def index_put(x: Array, indices: Indices, values: Array, *, accumulate: bool = False) -> Array:
-    places = _picked(numbered(x), indices)
+    places = picked(numbered(x), indices)
     spread = np.broadcast_to(values, places.shape)
     if accumulate:
         return plus(x, spread, places)
@@ -234,14 +234,14 @@ def index_put(x: Array, indices: Indices, values: Array, *, accumulate: bool = F
 
 @index_put.vjp("x", "put(g, indices, 0, accumulate)")
 def _(g: Array, x: Array, indices: Indices, *, accumulate: bool) -> Array:
-    return g if accumulate else filled(g, _picked(numbered(x), indices), 0)
+    return g if accumulate else filled(g, picked(numbered(x), indices), 0)
 
 
 @index_put.vjp("values", "pick(g, indices)")
 def _(g: Array, x: Array, indices: Indices, *, accumulate: bool) -> Array:
     if not accumulate:
-        once(_picked(numbered(x), indices))
-    return _picked(g, indices)
+        once(picked(numbered(x), indices))
+    return picked(g, indices)
 
 
 @rule(

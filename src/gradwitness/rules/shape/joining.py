@@ -140,3 +140,15 @@ def _(g: Array, tensors: Several) -> list[Array]:
         parts.append(np.reshape(g[row : row + m, column : column + n], x.shape))
         row, column = row + m, column + n
     return parts
+
+
+@rule("aten._chunk_cat", "y = chunks_side_by_side(tensors, dim, num_chunks)")
+def chunk_cat(tensors: Several, *, dim: int, num_chunks: int) -> Array:
+    def chunks(x: Array) -> Array:
+        axis = dim % x.ndim
+        short = -x.shape[axis] % num_chunks
+        padding = np.zeros_like(x, shape=(*x.shape[:axis], short, *x.shape[axis + 1 :]))
+        padded = np.concatenate([x, padding], axis=axis)
+        return np.reshape(padded, (*x.shape[:axis], num_chunks, -1))
+
+    return np.concatenate([chunks(x) for x in tensors], axis=-1)

@@ -8,7 +8,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.registry import Array, Shaped, rule
-from gradwitness.rules.shape.indexing import added_up, filled, flat, numbered, once, plus
+from gradwitness.rules.shape.indexing import (
+    Indices,
+    added_up,
+    filled,
+    flat,
+    numbered,
+    once,
+    picked,
+    plus,
+)
+from gradwitness.rules.shape.shape import shown
 
 Size: TypeAlias = tuple[int, ...]
 
@@ -239,3 +249,84 @@ diagonal_scatter.vjp("x", "overwrite_diagonal(g, 0 * src, offset, dim1, dim2)")(
 diagonal_scatter.vjp("src", "diagonal_of(g, offset, dim1, dim2)")(
     lambda g, *, offset, dim1, dim2: np.diagonal(g, offset, dim1, dim2)
 )
+
+
+@rule(
+    "aten.as_strided_scatter",
+    "y = put_flat(x, strided(size, stride, storage_offset), src, False)",
+    meaning="gives the source the gradient of the strided view that it was written to, and zero to "
+    "what it was written over",
+)
+def as_strided_scatter(
+    x: Array,
+    src: Array,
+    *,
+    size: Size,
+    stride: Size,
+    storage_offset: int | None = None,
+    memory: Array | None = None,
+) -> Array:
+    return filled(x, once(shown(size, stride, storage_offset, memory)), src)
+
+
+as_strided_scatter.vjp("x", "put_flat(g, strided(size, stride, storage_offset), 0 * src, False)")(
+    lambda g, *, size, stride, storage_offset, memory: filled(
+        g, shown(size, stride, storage_offset, memory), 0
+    )
+)
+as_strided_scatter.vjp("src", "take_flat(g, strided(size, stride, storage_offset))")(
+    lambda g, *, size, stride, storage_offset, memory: flat(g)[
+        once(shown(size, stride, storage_offset, memory))
+    ]
+)
+
+
+def _where_masked(x: Array, mask: Array, indices: Indices) -> tuple[Array, Array]:
+    """Return the places of x that indices name, and where a mask lets them count.
+
+    Where it does not they may lie outside.
+    """
+    inside = tuple(
+        None if index is None else np.clip(index, -n, n - 1)
+        for index, n in zip(indices, x.shape, strict=False)
+    )
+    places = picked(numbered(x), inside)
+    return places, np.broadcast_to(mask, places.shape)
+
+
+@rule(
+    "aten._unsafe_masked_index",
+    "y = masked_pick(x, mask, indices, fill)",
+    meaning="adds each gradient to the element that was picked by index, where the mask was true",
+    node="UnsafeMaskedIndexBackward",
+)
+def unsafe_masked_index(x: Array, mask: Array, indices: Indices, *, fill: Any) -> Array:
+    places, kept = _where_masked(x, mask, indices)
+    return np.where(kept, flat(x)[places], fill)
+
+
+@unsafe_masked_index.vjp("x", "masked_put(0 * x, mask, indices, g)")
+def _(g: Array, x: Array, mask: Array, indices: Indices) -> Array:
+    places, kept = _where_masked(x, mask, indices)
+    return added_up(g[kept], places[kept], x)
+
+
+@rule(
+    "aten._unsafe_masked_index_put_accumulate",
+    "y = masked_put(x, mask, indices, values)",
+    meaning="passes the gradient on, and gives the values that of the places they were added to, "
+    "where the mask was true",
+    node="UnsafeMaskedIndexPutAccumulateBackward",
+)
+def unsafe_masked_index_put(x: Array, mask: Array, indices: Indices, values: Array) -> Array:
+    places, kept = _where_masked(x, mask, indices)
+    return plus(x, np.broadcast_to(values, places.shape)[kept], places[kept])
+
+
+unsafe_masked_index_put.vjps(x="g")
+
+
+@unsafe_masked_index_put.vjp("values", "masked_pick(g, mask, indices, 0)")
+def _(g: Array, x: Array, mask: Array, indices: Indices) -> Array:
+    places, kept = _where_masked(x, mask, indices)
+    return np.where(kept, flat(g)[places], 0)

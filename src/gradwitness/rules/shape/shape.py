@@ -237,7 +237,7 @@ def positions(size: Size, stride: Size, storage_offset: int | None) -> Array:
     return places
 
 
-def _shown(size: Size, stride: Size, storage_offset: int | None, memory: Array | None) -> Array:
+def shown(size: Size, stride: Size, storage_offset: int | None, memory: Array | None) -> Array:
     """Return which element of x each element of a strided view shows."""
     if memory is None:
         return positions(size, stride, storage_offset)
@@ -266,7 +266,7 @@ def as_strided(
     storage_offset: int | None = None,
     memory: Array | None = None,
 ) -> Array:
-    elements = _shown(size, stride, storage_offset, memory)
+    elements = shown(size, stride, storage_offset, memory)
     return np.reshape(x, (math.prod(x.shape),))[elements]
 
 
@@ -280,4 +280,21 @@ def _(
     storage_offset: int | None,
     memory: Array | None,
 ) -> Array:
-    return added_up(g, _shown(size, stride, storage_offset, memory), x)
+    return added_up(g, shown(size, stride, storage_offset, memory), x)
+
+
+def _refitted(x: Array, size: Size, memory: Array | None) -> Array:
+    """Return the first numbers of a tensor's memory in another shape."""
+    if memory is not None or math.prod(size) > math.prod(x.shape):
+        raise NotImplementedError("memory that the tensor did not show, or that was never written")
+    return np.reshape(np.reshape(x, (math.prod(x.shape),))[: math.prod(size)], size)
+
+
+@rule("aten.resize", "y = first(x, size)", ignores=("memory_format",))
+def resize(x: Array, *, size: Size, memory: Array | None = None) -> Array:
+    return _refitted(x, size, memory)
+
+
+@rule("aten.resize_as", "y = first(x, shape(template))", ignores=("memory_format",))
+def resize_as(x: Array, template: Shaped, *, memory: Array | None = None) -> Array:
+    return _refitted(x, tuple(template.shape), memory)

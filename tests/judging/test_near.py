@@ -1,0 +1,92 @@
+"""A gradient near float64's agrees in 16 bits, though rounding might have moved it further."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradwitness as gw
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
+from gradwitness.judging.compare import COARSE, compare
+from gradwitness.judging.comparison import NEAR, Comparison, in_turn
+from gradwitness.verdict import Verdict
+
+A, D, I = Verdict.AGREES, Verdict.DISAGREES, Verdict.INCONCLUSIVE  # noqa: E741
+
+
+def settled(off: float, bound: float, dtype: str = "bfloat16", likely: float = 1.0) -> Comparison:
+    """Judge 4 and 1, the second of which is off, within bounds that show no tenth of 4."""
+    bounds = np.full(2, bound)
+    expected = Bounded(np.array([4.0, 1.0]), Arithmetic.stepwise(dtype), bounds, likely * bounds)
+    found = compare(np.array([4.0, 1.0 + off]), expected, dtype)
+    coarse = replace(found, verdict=I, reason=COARSE) if found.verdict is A else found
+    return in_turn(coarse, lambda _: (coarse, expected), expected)[0]
+
+
+@pytest.mark.parametrize(
+    ("off", "verdict"),
+    # A twentieth of 4 is 0.2; of the bound, 1, all may be error.
+    [(0.0, A), (0.19, A), (-0.19, A), (0.21, I), (-0.21, I), (0.99, I), (1.01, D)],
+)
+def test_what_lies_within_a_twentieth_agrees(off: float, verdict: Verdict) -> None:
+    found = settled(off, 1.0)
+    assert found.verdict is verdict
+    assert (found.reason == NEAR) is (verdict is A)
+    # What would be refuted is another matter, and is said.
+    assert (found.detects, found.detects_relative) == (2.0, 0.5)
+
+
+def test_the_witness_counts_its_own_rounding() -> None:
+    # 2^-29 of a bound of 2^27 is 1/4, more than a twentieth of 4; of 2^26 it is 1/8.
+    assert settled(0.0, 2.0**27).verdict is I
+    assert settled(0.0, 2.0**26).verdict is A
+
+
+def test_what_is_unlikely_stays_in_doubt() -> None:
+    assert settled(0.19, 1.0, likely=0.1).verdict is I
+    assert settled(0.19, 1.0, likely=0.2).verdict is A
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_in_wider_formats_a_twentieth_is_no_rounding_error(dtype: str) -> None:
+    assert settled(0.0, 1.0, dtype).verdict is I
+
+
+def bias_off(share: float) -> tuple[Verdict, str]:
+    """Judge what a bfloat16 LSTM sends to its bias, with one number off by so much of the largest.
+
+    A bias gets a sum over steps and sequences, whose terms cancel.
+    """
+    torch.manual_seed(0)
+    model, x = nn.LSTM(8, 12, dtype=torch.bfloat16), torch.randn(16, 4, 8, dtype=torch.bfloat16)
+    g = torch.randn(16, 4, 12, dtype=torch.bfloat16)
+    with gw.watch(model) as witness:
+        torch.autograd.backward(model(x)[0], g)
+    tape = witness.tape
+    (node,) = (n for n in tape.nodes if n.name.startswith("MkldnnRnnLayer"))
+    (run,) = (run for run in tape.sweeps[0].node_runs if run.node == node.id)
+    number = run.outgoing[3]
+    assert number is not None
+    value = tape.values[number]
+    assert value.array is not None
+    array = value.array.copy()
+    largest = np.argmax(np.abs(array.astype(float)))
+    array.flat[largest] = (array.flat[largest].astype(float) * (1 + share)).astype(array.dtype)
+    values = (*tape.values[:number], replace(value, array=array), *tape.values[number + 1 :])
+    findings = gw.judge(replace(tape, values=values)).findings
+    (finding,) = (f for f in findings if f.node == node.id and f.tensor_nr == 3)
+    return finding.verdict, finding.comparison.reason
+
+
+@pytest.mark.low_precision
+@pytest.mark.parametrize(("share", "found"), [(0, (A, NEAR)), (0.1, (I, COARSE)), (-2, (D, ""))])
+def test_a_recurrent_layer_agrees_until_a_tenth_is_wrong(
+    share: float, found: tuple[Verdict, str]
+) -> None:
+    assert bias_off(share) == found
