@@ -94,8 +94,6 @@ class LostSums(Detector):
             noise = max(noise, float(limits(dtype).smallest_normal) * math.sqrt(exact[k].size))
             share = float(np.linalg.norm(self.records(number) - exact[k])) / (size or math.inf)
             least = float(limits(dtype).eps) ** (1 - _DIGITS)
-            # Numbers below the smallest normal one have few digits, in whatever order they came.
-            noise += float(limits(dtype).smallest_normal) * math.sqrt(exact[k].size)
             if size > noise and share > max(_LOST, least):
                 self._losses.append(_Loss(finding, self._leaf(edge.node), dtype, share))
 
