@@ -171,6 +171,11 @@ class Arithmetic:
         base = cls.stepwise(name)
         return replace(base, accumulate=base.unit, store=0.0)
 
+    @property
+    def in_short(self) -> bool:
+        """Whether results are rounded to 16 bits, and sums of them are float32's."""
+        return (self.store or self.final) in SHORT
+
     def worst_growth(self, n: float) -> float:
         """Relative growth of a reduction with n roundings in the worst case."""
         return gamma(n, self.accumulate)

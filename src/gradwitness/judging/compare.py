@@ -9,7 +9,6 @@ import numpy as np
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import (
-    SHORT,
     WITNESS_UNIT,
     is_complex,
     is_inexact,
@@ -23,7 +22,6 @@ from gradwitness.judging.comparison import ALL_ZERO as ALL_ZERO
 from gradwitness.judging.comparison import CANCELS as CANCELS
 from gradwitness.judging.comparison import COARSE as COARSE
 from gradwitness.judging.comparison import EMPTY as EMPTY
-from gradwitness.judging.comparison import IN_TURN as IN_TURN
 from gradwitness.judging.comparison import PROBABLE as PROBABLE
 from gradwitness.judging.comparison import SHARE as SHARE
 from gradwitness.judging.comparison import TOO_LITTLE as TOO_LITTLE
@@ -118,9 +116,8 @@ class Comparing:
         dtype = self._dtype
         errors = expected.errors if isinstance(expected, Bounded) else (None, None)
         final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
-        if isinstance(expected, Bounded):
-            coarsest = max(expected.arithmetic.unit, expected.arithmetic.final)
-            self._scan.in_short = coarsest >= min(SHORT)
+        if isinstance(expected, Bounded) and expected.arithmetic.in_short:
+            self._scan.own_share = WITNESS_UNIT / unit_roundoff("float32")
         # A kernel that works in float32 for 16-bit formats may return some results in float32.
         final = min(final, unit_roundoff(dtype))
         if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:
@@ -170,14 +167,13 @@ class _Scan:
 
     def __init__(self, dtype: str) -> None:
         self._dtype = dtype
-        # Whether something was rounded to 16 bits on the way.
-        self.in_short = False
+        # Where 16 bits rounded: the witness's own share in a bound of sums in float32.
+        self.own_share = math.nan
         self._limits = limits(dtype) if is_inexact(dtype) else None
         self._size = 0
         self._refuted = 0
         # The largest error beyond its bound, and the largest of all.
-        self._farthest = 0.0
-        self._largest_error = 0.0
+        self._farthest = self._largest_error = 0.0
         # The current piece: its start and shape, and how many of its numbers were compared.
         self._piece: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
         self._within = 0
@@ -383,16 +379,10 @@ class _Scan:
             detects=detects,
             detects_relative=detects / self._largest if self._largest else relative,
             probable_detects=2 * self._probably_widest / (self._largest or math.nan),
-            distance=self._distance(),
+            distance=self._largest_error + self._widest * self.own_share,
             norm=math.sqrt(self._squares) if self._squares >= 0 else math.nan,
             relative_error=self._relative_error(),
         )
-
-    def _distance(self) -> float:
-        if not self.in_short:
-            return math.nan
-        # The witness's own part in a bound, of kernels that add in float32.
-        return self._largest_error + self._widest * WITNESS_UNIT / unit_roundoff("float32")
 
     def _relative_error(self) -> float:
         if not self._refuted:
