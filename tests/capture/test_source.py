@@ -86,14 +86,14 @@ def test_a_fault_is_reported_at_its_line() -> None:
     "run",
     [
         unruled,
-        lambda x: torch.special.bessel_j0(x.detach()) * x,
+        lambda x: torch.geqrf(x.detach()[:, None])[0][:, 0] * x,
     ],
-    ids=["igammac", "bessel_j0"],
+    ids=["igammac", "geqrf"],
 )
 def test_an_operation_without_a_rule_is_named_and_taints_what_is_behind_it(run: Any) -> None:
     torch.manual_seed(4)
     behind, beside = leaf(3), leaf(3)
-    with gw.watch(names={"behind": behind, "beside": beside}) as witness:
+    with gw.watch(names={"behind": behind, "beside": beside}, rerun=False) as witness:
         weighted(run(behind.exp())).backward()
         weighted(beside.exp()).backward()
     report = witness.report

@@ -82,9 +82,10 @@ def test_a_wrong_result_is_no_doubt() -> None:
 
 
 def test_a_backward_that_could_not_be_judged_stays_open() -> None:
-    x = leaf().abs().detach().requires_grad_()
+    # Slopes along complex numbers are not measured.
+    x = torch.tensor([[1.0, 2.0], [0.5, 4.0]], requires_grad=True)
     with gw.watch(judge="gradients") as witness:
-        run_back(torch.igammac(torch.ones(()), x))
+        run_back(torch.linalg.eigvals(x).real)
     assert witness.verdict is I
 
 

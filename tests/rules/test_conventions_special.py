@@ -84,7 +84,6 @@ RANGES: list[tuple[Any, np.ndarray[Any, Any]]] = [
     (torch.special.log_ndtr, np.linspace(-60, 12, 1601)),
     (torch.special.erfcx, np.linspace(-9, 120, 1601)),
     (lambda x: torch.igamma(torch.tensor(3.5, dtype=x.dtype), x), np.linspace(0.01, 20, 400)),
-    (lambda x: torch.igammac(torch.tensor(3.5, dtype=x.dtype), x), np.linspace(0.01, 20, 400)),
 ]
 FALLING = np.concatenate([np.geomspace(1e-6, 80, 500), np.linspace(0.01, 60, 500)])
 BOTH_SIDES = np.concatenate([FALLING, -FALLING])

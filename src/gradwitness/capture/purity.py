@@ -89,6 +89,9 @@ def impurity(function: Any, arguments: Iterable[Any]) -> str:
     """Return why a function's code is not known to be pure; empty if it is."""
     if isinstance(function, torch._ops.OpOverload):
         name: str = function._schema.name
+        if function.namespace == "aten" and not function._schema.is_mutable:
+            draws = torch.Tag.nondeterministic_seeded in function.tags
+            return "it draws random numbers" if draws else ""
         definition = _defined(name.replace("::", "."))
         if definition is None or function._schema.is_mutable:
             return "it is an operator whose code cannot be read"

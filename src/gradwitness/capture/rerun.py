@@ -278,6 +278,8 @@ class Applications:
     def _application(self, node: int) -> _Application:
         if self._nodes:
             draft = self._nodes[node]
+            if draft.call is not None:
+                return self._operator(self._calls[draft.call])
             function = getattr(type(draft.alive), "_forward_cls", None)
             if getattr(function, "__module__", "") == _OPERATORS and len(draft.inner) == 1:
                 return self._operator(self._calls[draft.inner[0]])

@@ -22,6 +22,7 @@ from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import computes_wide, iteration, rounds
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import tolerance_of
+from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.rules.user_rules import own
 from gradwitness.verdict import Verdict
 
@@ -104,6 +105,19 @@ class CustomCheck:
         for judged in self._judge(node, node_run, expected, is_needed):
             settled = self._approximated(node, node_run, judged)
             yield replace(settled, advice=self._advice(node, node_run, expected, settled))
+
+    def without_rule(
+        self, node: Node, node_run: NodeRun, input_nr: int, why: Unjudgeable
+    ) -> Judged:
+        """Leave what a built-in operator without a rule sent to its slopes."""
+        call = None if node.call is None else self._tape.calls[node.call]
+        again = call is not None and call.base_op not in SOURCES and not call.writes
+        if not again or not str(why).startswith("no rule for aten."):
+            sent = node_run.outgoing[input_nr]
+            array = None if sent is None else self._tape.values[sent].array
+            return Judged(input_nr, unjudged(str(why), array), by_rules=False)
+        input_nrs = same_operand(self._tape, node, input_nr)
+        return self._accused(node, node_run, input_nrs, why, None, str(why), None)
 
     def _advice(self, node: Node, node_run: NodeRun, expected: Any, settled: Judged) -> str:
         if not settled.is_open and not _refuted(settled.comparison):

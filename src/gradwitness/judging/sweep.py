@@ -211,8 +211,8 @@ class SweepCheck:
         except Unjudgeable as reason:
             for input_nr, sent in enumerate(node_run.outgoing):
                 if sent is not None:
-                    array = self.tape.values[sent].array
-                    self._backward_finding(node, input_nr, names, unjudged(str(reason), array))
+                    c = self._custom.without_rule(node, node_run, input_nr, reason)
+                    self._backward_finding(node, input_nr, names, c.comparison, case=c.case)
                     self._carried.add_recorded(node.edges[input_nr], sent)
             return
         for input_nr, edge in enumerate(node.edges):

@@ -182,12 +182,4 @@ def _gammainc(arithmetic: Arithmetic, first: Any, second: Any) -> Bounded:
     return _of_two(arithmetic, first, second, y, _incomplete_level(a, x, part) + 2 * np.abs(y))
 
 
-def _gammaincc(arithmetic: Arithmetic, first: Any, second: Any) -> Bounded:
-    a, x = value_of(first), value_of(second)
-    y = np.asarray(scipy.special.gammaincc(a, x))
-    # Below 1.1 another series goes by x^a, and the logarithm of gamma(a + 1).
-    part = np.where((x > 1.1) & (x > a), y, np.where(x > 1.1, scipy.special.gammainc(a, x), 1.0))
-    return _of_two(arithmetic, first, second, y, _incomplete_level(a, x, part) + 2 * np.abs(y))
-
-
-UFUNCS.update(_zeta=_zeta, gammainc=_gammainc, gammaincc=_gammaincc)
+UFUNCS.update(_zeta=_zeta, gammainc=_gammainc)

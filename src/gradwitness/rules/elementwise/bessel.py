@@ -61,17 +61,3 @@ def igamma(a: Array, x: Array) -> Array:
 
 igamma.refused.add("a")
 igamma.vjps(x="g * exp((a - 1) * log(x) - x - lgamma(a))")
-
-
-@elementwise(
-    "aten.igammac",
-    "y = upper_gamma(a, x)",
-    meaning="multiplies the gradient by minus the density of the gamma distribution, "
-    "x^(a - 1) e^-x / gamma(a)",
-)
-def igammac(a: Array, x: Array) -> Array:
-    return scipy.special.gammaincc(a, x)
-
-
-igammac.refused.add("a")
-igammac.vjps(x="-g * exp((a - 1) * log(x) - x - lgamma(a))")

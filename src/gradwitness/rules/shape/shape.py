@@ -286,7 +286,7 @@ def _(
 def _refitted(x: Array, size: Size, memory: Array | None) -> Array:
     """Return the first numbers of a tensor's memory in another shape."""
     if memory is not None or math.prod(size) > math.prod(x.shape):
-        raise NotImplementedError("memory that the tensor did not show, or that was never written")
+        raise NotImplementedError("memory not shown by the tensor, or never written")
     return np.reshape(np.reshape(x, (math.prod(x.shape),))[: math.prod(size)], size)
 
 
