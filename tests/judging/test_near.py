@@ -68,7 +68,10 @@ def bias_off(share: float) -> tuple[Verdict, str]:
     with gw.watch(model) as witness:
         torch.autograd.backward(model(x)[0], g)
     tape = witness.tape
-    (node,) = (n for n in tape.nodes if n.name.startswith("MkldnnRnnLayer"))
+    fused = [n for n in tape.nodes if n.name.startswith("MkldnnRnnLayer")]
+    if not fused:
+        pytest.skip("torch has no fused LSTM in bfloat16 on this processor")
+    (node,) = fused
     (run,) = (run for run in tape.sweeps[0].node_runs if run.node == node.id)
     number = run.outgoing[3]
     assert number is not None
