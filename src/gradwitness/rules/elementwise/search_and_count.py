@@ -57,8 +57,8 @@ def nonzero_static(x: Array, *, size: int, fill_value: int = -1) -> Array:
 def hash_tensor(x: Array, *, dim: Dim = (), keepdim: bool = False) -> Array:
     numbers = ignore_error(x)
     wide = numbers.astype(np.float64 if numbers.dtype.kind == "f" else np.int64)
-    over: Any = axes(dim or None, x.ndim)
-    return np.bitwise_xor.reduce(wide.view(np.uint64), axis=over, keepdims=keepdim)
+    form: Any = {"axis": axes(dim or None, x.ndim), "keepdims": keepdim}
+    return np.bitwise_xor.reduce(wide.view(np.uint64), **form)
 
 
 def _slots(edges: Array, x: Array, right: bool) -> Array:
