@@ -167,8 +167,7 @@ class _Scan:
 
     def __init__(self, dtype: str) -> None:
         self._dtype = dtype
-        # Where 16 bits rounded: the witness's own share in a bound of sums in float32.
-        self.own_share = math.nan
+        self.own_share: float | None = None  # the witness's, of a bound, where 16 bits rounded
         self._limits = limits(dtype) if is_inexact(dtype) else None
         self._size = 0
         self._refuted = 0
@@ -379,7 +378,9 @@ class _Scan:
             detects=detects,
             detects_relative=detects / self._largest if self._largest else relative,
             probable_detects=2 * self._probably_widest / (self._largest or math.nan),
-            distance=self._largest_error + self._widest * self.own_share,
+            distance=math.inf
+            if self.own_share is None
+            else self._largest_error + self._widest * self.own_share,
             norm=math.sqrt(self._squares) if self._squares >= 0 else math.nan,
             relative_error=self._relative_error(),
         )

@@ -66,7 +66,7 @@ class Comparison:
         The same for the probable bound: any larger change is at least suspicious.
     distance : float
         Of what 16 bits rounded: the largest distance of two numbers, with what float64 may have
-        lost of the expected one. Else nan: in wider formats a twentieth is no rounding error.
+        lost of the expected one. Else inf: in wider formats a twentieth is no rounding error.
     norm : float
         Euclidean norm of the recorded array.
     relative_error : float
@@ -94,7 +94,7 @@ class Comparison:
     detects: float = math.nan
     detects_relative: float = math.nan
     probable_detects: float = math.nan
-    distance: float = math.nan
+    distance: float = math.inf
     norm: float = math.nan
     relative_error: float = math.nan
     tolerance: float = 0.0
