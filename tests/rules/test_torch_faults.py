@@ -149,7 +149,7 @@ def _mpmath(function: Any, *operands: float) -> float:
 def test_special_functions_lose_half_of_their_digits_in_float64(
     function: Any, right: Any, x: float
 ) -> None:
-    # Denominators lack their first coefficient, which is 1: 10^-9 or so of the result.
+    # j0's denominators lack their first coefficient, which is 1; why igamma's loss, is not known.
     with gw.watch() as witness:
         y = function(torch.tensor(x, dtype=torch.float64))
     found = only_fault(witness.report).comparison

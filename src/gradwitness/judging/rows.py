@@ -63,16 +63,9 @@ def finished(
     for (sweep, node, edge_nr, value), comparison in refuted.items():
         edge = tape.nodes[node or 0].edges[edge_nr or 0]
         received[sweep, edge and (edge.node, edge.index), value] = comparison
-    # A doubt that was carried to the rows counts in those where it shows.
-    firm = [f for f in findings if not is_carried(tape, f)]
-    traced = {False: Lineage(tape, firm)}
-    traced[True] = Lineage(tape, findings) if len(firm) < len(findings) else traced[False]
+    traced = _traced(tape, findings)
     certain = [f for f in findings if not f.is_forward_doubt]
-    apart = {
-        doubtful: Lineage(tape, [f for f in certain if doubtful or not is_carried(tape, f)])
-        for doubtful in (False, True)
-        if len(certain) < len(findings)
-    }
+    apart = _traced(tape, certain) if len(certain) < len(findings) else {}
     hooked = {sweep for sweep, *_ in hooks}
     # The replay takes as it is what was sent against a declaration, or refuted by slopes alone, and
     # does not know what hooks do that are not declared: its digits say nothing then.
@@ -104,3 +97,13 @@ def finished(
         )
 
     return [finish(row) for row in rows]
+
+
+def _traced(tape: Tape, findings: list[Finding]) -> dict[bool, Lineage]:
+    """Return the lineage with every doubt, and that without those that were carried to the rows.
+
+    They count in the rows where they show.
+    """
+    firm = [f for f in findings if not is_carried(tape, f)]
+    every = Lineage(tape, findings)
+    return {True: every, False: Lineage(tape, firm) if len(firm) < len(findings) else every}

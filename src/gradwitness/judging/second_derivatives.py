@@ -109,14 +109,16 @@ def _later(tape: Tape, cut: Cut) -> list[int]:
 
 
 def _cuts(tape: Tape) -> Iterator[Cut]:
-    for number, sweep in enumerate(tape.sweeps[:-1]):
-        if not _makes_graph(tape, sweep):
-            continue
+    passes = {n: sweep for n, sweep in enumerate(tape.sweeps[:-1]) if _makes_graph(tape, sweep)}
+    if not passes:
+        return
+    uses = _Uses(tape)
+    for number, sweep in passes.items():
         begin = sweep.after
         for run in sweep.node_runs:
             node = tape.nodes[run.node]
             if node.kind == Kind.CUSTOM and not unseen_in(tape, node, run):
-                yield from _cuts_of(tape, number, node, run, tape.calls[begin : run.after])
+                yield from _cuts_of(uses, number, node, run, tape.calls[begin : run.after])
             begin = run.after
 
 
@@ -130,23 +132,53 @@ def _makes_graph(tape: Tape, sweep: Sweep) -> bool:
     )
 
 
+class _Uses:
+    """Where the record first meets its values: looked up once for all runs of custom functions."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.of_nodes = {n for node in tape.nodes for n in node.outputs}
+        self._first: dict[int, int] = {}
+        self._detached: dict[int, list[Call]] = {}
+        for call in tape.calls:
+            for number in (*call.operands, *made(call)):
+                self._first.setdefault(number, call.id)
+            if call.base_op == "aten.detach":
+                for number in call.operands:
+                    self._detached.setdefault(number, []).append(call)
+
+    def is_met(self, number: int, before: int) -> bool:
+        """Whether a call before a given one has taken or made a value."""
+        return number in self._first and self._first[number] < before
+
+    def with_detached(self, numbers: set[int], before: int) -> set[int]:
+        """Return values, with what calls before a given one detached of them."""
+        found, waiting = set(numbers), list(numbers)
+        while waiting:
+            for call in self._detached.get(waiting.pop(), ()):
+                if call.id < before:
+                    waiting += made(call) - found
+                    found |= made(call)
+        return found
+
+
 def _cuts_of(
-    tape: Tape, sweep: int, node: Node, run: NodeRun, calls: Sequence[Call]
+    uses: _Uses, sweep: int, node: Node, run: NodeRun, calls: Sequence[Call]
 ) -> Iterator[Cut]:
+    tape = uses.tape
     try:
         inputs = {value for edge in node.edges if (value := edge_value(tape, edge)) is not None}
     except Unjudgeable:
         return
     begin = calls[0].id if calls else run.after
-    flow = _Flow(tape, inputs, {n for n in run.incoming if n is not None}, begin)
+    flow = _Flow(uses, inputs, {n for n in run.incoming if n is not None}, begin)
     flow.forward([tape.calls[n] for n in node.inner], node.outputs)
     flow.backward(calls)
-    of_nodes = {n for other in tape.nodes for n in other.outputs}
     for input_nr, sent in enumerate(run.outgoing):
         if sent is None or not is_inexact(tape.values[sent].dtype):
             continue
         left = {n: s or Source() for n, s in flow.states.get(sent, _State()).left.items()}
-        if sent not in flow.known | of_nodes and not _is_zero(tape, sent):
+        if not (flow.knows(sent) or sent in uses.of_nodes or _is_zero(tape, sent)):
             # Made without grad mode, or by NumPy.
             left = dict.fromkeys(flow.sources, source_of(tape, node) or Source())
         left = {n: source for n, source in left.items() if not is_allowed(source.line)}
@@ -161,19 +193,17 @@ class _Flow:
     ----------
     sources : set of int
         The function's inputs, and the gradients that arrived.
-    known : set of int
-        The values that a recorded call has taken or made.
     states : dict
     """
 
-    def __init__(self, tape: Tape, inputs: set[int], arrived: set[int], begin: int) -> None:
-        self._tape = tape
+    def __init__(self, uses: _Uses, inputs: set[int], arrived: set[int], begin: int) -> None:
+        self._uses = uses
+        self._tape = uses.tape
+        self._begin = begin
         self._inputs = inputs
         self.sources = inputs | arrived
         self.states = {n: _State({n}) for n in self.sources}
-        self._before = tape.calls[:begin]
-        self.known = {n for call in self._before for n in (*call.operands, *made(call))}
-        self.known |= self.sources
+        self._made = set(self.sources)
         # Detached, and not yet taken by a call: handed to NumPy, say.
         self._loose: dict[int, dict[int, Source | None]] = {}
         self._makers: dict[int, Call] = {}
@@ -185,12 +215,8 @@ class _Flow:
                 taken = [self.states[n] for n in call.operands if n in self.states]
                 made_of = {n for state in taken for n in (*state.seen, *state.left)}
                 self._put(call, _State(set(), dict.fromkeys(made_of)))
-        kept = {n for n in results if n is not None}
-        for call in self._before:
-            # Torch itself detaches a result to save it.
-            kept |= (
-                made(call) if call.base_op == "aten.detach" and kept & {*call.operands} else set()
-            )
+        # Torch itself detaches a result to save it.
+        kept = self._uses.with_detached({n for n in results if n is not None}, self._begin)
         self.states |= {n: _State(set(self._inputs)) for n in kept}
 
     def backward(self, calls: Sequence[Call]) -> None:
@@ -207,11 +233,11 @@ class _Flow:
                 state.seen |= known.seen
                 state.left |= {n: s or call.source for n, s in known.left.items()}
             # A fresh single number may be one of Python's.
-            fresh = constants - self.known - self.states.keys()
-            if any(self._tape.values[n].shape for n in fresh):
+            fresh = constants - self.states.keys()
+            if any(self._tape.values[n].shape and not self.knows(n) for n in fresh):
                 lifted = call.base_op == "aten.lift_fresh"
                 state.left |= self._handed_out() if lifted else self._all(call)
-            self.known |= made(call)
+            self._made |= made(call)
             self._makers |= dict.fromkeys(made(call), call)
             if _is_constant(call):
                 continue
@@ -221,6 +247,10 @@ class _Flow:
                 state = _State(set(), left)
                 self._loose |= dict.fromkeys(made(call), left)
             self._put(call, state)
+
+    def knows(self, number: int) -> bool:
+        """Whether a recorded call has taken or made a value so far."""
+        return number in self._made or self._uses.is_met(number, self._begin)
 
     def _put(self, call: Call, state: _State) -> None:
         for number in made(call) if state.seen or state.left else ():
