@@ -16,6 +16,9 @@ import gradwitness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
+
+    Outputs: TypeAlias = Callable[..., list[list[dict[str, Any]]]]
 
 CELL = """
 import io, json, logging, pathlib
@@ -51,9 +54,7 @@ pathlib.Path("seen.json").write_text(json.dumps({
 
 
 @pytest.fixture
-def outputs_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., list[list[dict[str, Any]]]]:
+def outputs_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outputs:
     """Run cells in a kernel; return the outputs of each."""
     monkeypatch.setenv("PYTHONPATH", str(Path(gradwitness.__file__).parents[1]))
 
@@ -70,9 +71,7 @@ def outputs_of(
     return run
 
 
-def test_a_witness_in_a_notebook_is_text(
-    tmp_path: Path, outputs_of: Callable[..., list[list[dict[str, Any]]]]
-) -> None:
+def test_a_witness_in_a_notebook_is_text(tmp_path: Path, outputs_of: Outputs) -> None:
     (outputs,) = outputs_of(CELL)
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert {(output["output_type"], output["name"]) for output in outputs} == {("stream", "stdout")}
@@ -97,7 +96,7 @@ witness
 
 
 def test_a_witness_at_the_end_of_a_cell_is_a_table_and_a_graph(
-    outputs_of: Callable[..., list[list[dict[str, Any]]]],
+    outputs_of: Outputs,
 ) -> None:
     ((output,),) = outputs_of(SHOWN)
     shown = output["data"]["text/html"]
@@ -141,9 +140,7 @@ print(witness)
 MEANT = "gradwitness.allow_detach(cut)"
 
 
-def test_lines_of_cells_are_named_by_the_cells_number(
-    tmp_path: Path, outputs_of: Callable[..., list[list[dict[str, Any]]]]
-) -> None:
+def test_lines_of_cells_are_named_by_the_cells_number(tmp_path: Path, outputs_of: Outputs) -> None:
     ran = outputs_of(WRITTEN, WRONG, CUT, MEANT, CUT)
     wrong, unmeant, meant = ("".join(o["text"] for o in ran[n]) for n in (1, 2, 4))
     # IPython drops the empty line that each begins with.
@@ -151,3 +148,21 @@ def test_lines_of_cells_are_named_by_the_cells_number(
     assert "cell [1], line 13" in unmeant
     assert "return x * x" in (tmp_path / "page.html").read_text()
     assert "cell [1]" not in meant
+
+
+WAITING = """
+from gradwitness import _progress
+_progress._PATIENCE = 0
+import torch, gradwitness
+leaf = torch.ones(3, requires_grad=True)
+with gradwitness.watch() as witness:
+    (leaf * leaf).sum().backward()
+"""
+
+
+def test_a_notebook_shows_the_bar_and_takes_it_away(outputs_of: Outputs) -> None:
+    (outputs,) = outputs_of(WAITING)
+    shown = [output["data"]["text/html"] for output in outputs]
+    # Displays are updated in place, so what is left of them is empty.
+    assert shown
+    assert set(shown) == {""}

@@ -19,17 +19,17 @@ _CELL = re.compile(r"cell \[(\d+)\]")
 def file_of(code: CodeType) -> str:
     """Return the file of a piece of code, or its cell."""
     name = code.co_filename
-    shell = _shell()
-    named = None if shell is None else shell.compile.format_code_name(name)
+    running = shell()
+    named = None if running is None else running.compile.format_code_name(name)
     return f"cell {named[1].removeprefix('In')}" if named else name
 
 
 def line_of(file: str, number: int) -> str:
     """Return the text of a line of a file, or of a cell that was run in this process."""
-    cell, shell = _CELL.fullmatch(file), _shell()
+    cell, running = _CELL.fullmatch(file), shell()
     if cell is None:
         return linecache.getline(file, number).strip()
-    written = [] if shell is None else shell.user_ns["In"]
+    written = [] if running is None else running.user_ns["In"]
     text = written[int(cell[1])] if int(cell[1]) < len(written) else ""
     return "".join(text.splitlines()[number - 1 : number]).strip()
 
@@ -39,8 +39,8 @@ def is_cell(file: str) -> bool:
     return _CELL.fullmatch(file) is not None
 
 
-def _shell() -> Any:
+def shell() -> Any:
     """Return IPython's shell if the program runs in one."""
     module = sys.modules.get("IPython.core.interactiveshell")
-    shell = module and module.InteractiveShell
-    return shell.instance() if shell and shell.initialized() else None
+    kind = module and module.InteractiveShell
+    return kind.instance() if kind and kind.initialized() else None
