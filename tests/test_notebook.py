@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,7 @@ pathlib.Path("seen.json").write_text(json.dumps({
 def outputs_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Outputs:
     """Run cells in a kernel; return the outputs of each."""
     monkeypatch.setenv("PYTHONPATH", str(Path(gradwitness.__file__).parents[1]))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
 
     def run(*cells: str) -> list[list[dict[str, Any]]]:
         notebook = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
@@ -166,3 +169,25 @@ def test_a_notebook_shows_the_bar_and_takes_it_away(outputs_of: Outputs) -> None
     # Displays are updated in place, so what is left of them is empty.
     assert shown
     assert set(shown) == {""}
+
+
+WORKED = Path(__file__).parents[1] / "docs" / "backpropagation.ipynb"
+SAID = re.compile(r"AGREES|DISAGREES|INCONCLUSIVE|CAUSE +.*|first wrong.*|cell \[.*")
+
+
+def said(outputs: list[dict[str, Any]]) -> list[str]:
+    """Return the verdicts, causes and places of a cell's outputs: what no machine changes."""
+    texts = [o.get("text") or "".join(o["data"]["text/html"]) for o in outputs]
+    return SAID.findall("".join("".join(text) for text in texts))
+
+
+def test_the_worked_notebook_says_what_it_shows(outputs_of: Outputs) -> None:
+    written = json.loads(WORKED.read_text())["cells"]
+    cells = [cell for cell in written if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    ran = outputs_of(*("".join(cell["source"]) for cell in cells))
+    assert [*map(said, ran)] == [said(cell["outputs"]) for cell in cells]
+    # What the text around the cells says of them.
+    assert [said(outputs)[-1] for outputs in ran if said(outputs)] == [
+        "AGREES", "DISAGREES", "AGREES", "DISAGREES",
+    ]  # fmt: skip
