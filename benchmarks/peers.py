@@ -18,12 +18,15 @@ import time
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PATIENCE = 180  # seconds
 TOOLS = ("torchviz", "torchview", "TorchLens", "TorchLens backward", "gradwitness", "all nodes")
@@ -101,7 +104,7 @@ def _relu(_: int, __: int) -> nn.Module:
     return nn.ReLU()
 
 
-MODELS = {
+MODELS: dict[str, Callable[[], tuple[nn.Module, torch.Tensor]]] = {
     "the experiment": experiment,
     "residual, 8 blocks": lambda: (Residual(), torch.rand(2, 3, 8, 8)),
     "GPT-2, 2 layers": lambda: gpt2(2),
