@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwitness._errors import InputError
 from gradwitness._printable import listed
-from gradwitness.claims.layout import kernel_order, permuted
+from gradwitness.claims.layout import is_merged, kernel_order, permuted
 from gradwitness.claims.names import Name, by_kind, by_rank, is_kernel, light_key, parsed
 
 if TYPE_CHECKING:
@@ -59,11 +59,15 @@ class _Matching:
         return all(fits(self.run[claim], self.shapes[name]) for name, claim in pairs)
 
     def may_fit(self, pairs: Iterable[tuple[str, str]]) -> bool:
-        """Whether all shapes fit, possibly with a weight transposed."""
+        """Whether all shapes fit, possibly with a weight transposed or flattened."""
         for name, claim in pairs:
+            shape = self.shapes[name]
             transposed = replace(self.run[claim], array=self.run[claim].array.T, gaps=())
             layouts = (self.run[claim], transposed, self.as_kernel(name, claim))
-            if not any(layout and fits(layout, self.shapes[name]) for layout in layouts):
+            if not (
+                any(layout and fits(layout, shape) for layout in layouts)
+                or is_merged(self.run[claim].array.shape, shape)
+            ):
                 return False
         return True
 
@@ -102,6 +106,9 @@ def align(run: Run, shapes: Shapes) -> Alignment:
         for name, shape in shapes.items()
         if name in state.matches
     }
+    axes = {name: run[state.matches[name]].array.ndim for name in pairs}
+    if squeezed := [name for name, claim in pairs.items() if claim.array.ndim != axes[name]]:
+        state.notes.append(f"axes of length 1 were added or dropped to match {listed(squeezed)}")
     unknown = tuple(run[name] for name in state.claims)
     return Alignment(pairs, tuple(state.references), unknown, tuple(state.notes))
 
