@@ -70,6 +70,7 @@ def _datasets(file: Any, h5py: Any, path: Path) -> dict[str, Any]:
 
 def _named(name: str, item: Any) -> str:
     """Return a dotted name; the first two variables of a layer of Keras are kernel and bias."""
+    name = name.removeprefix("model_weights/")
     layer, _, number = name.rpartition("/vars/")
     if layer and set(item.parent) <= _ROLES.keys() and len(item.parent["0"].shape) > 1:
         name = f"{layer}/{_ROLES[number]}"

@@ -78,8 +78,11 @@ def claims_of_records(records: list[Record], path: Path) -> Claims:
 
 def _counts(records: list[Record], column: str) -> bool:
     """Whether a column only counts the rows: pandas writes its index in one without a name."""
-    return (column == "" or column.startswith("Unnamed: ")) and all(
-        record.get(column) == str(n) for n, record in enumerate(records)
+    counts = [record.get(column) for record in records]
+    return (
+        (column == "" or column.startswith("Unnamed: "))
+        and all(isinstance(n, Digits) and _INTEGER.fullmatch(n) for n in counts)
+        and len(set(counts)) == len(counts)
     )
 
 
