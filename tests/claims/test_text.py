@@ -14,6 +14,8 @@ from hypothesis.extra import numpy as arrays
 
 from claims.seeds import TEXT
 from gradwitness import FileFormatError
+from gradwitness.claims import text_file
+from gradwitness.claims.sources import read_claims
 from gradwitness.claims.text import read_text
 
 if TYPE_CHECKING:
@@ -306,3 +308,15 @@ def test_a_factor_that_is_no_number_is_none(tmp_path: Path) -> None:
     (claim,) = run.values()
     assert np.array_equal(claim.array, [1, 2])
     assert np.all(np.asarray(claim.rounding) == 0.05)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.json", "a.csv", "a.jsonl"])
+def test_more_text_than_anybody_reads_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_file, "MOST_BYTES", 1 << 20)
+    (tmp_path / name).write_bytes(b"w,1\n" * (1 << 18))
+    with (tmp_path / name).open("ab") as file:
+        file.write(b"1")
+    with pytest.raises(FileFormatError, match=r"more than 1 MiB of text\. Save .* numpy\.savez"):
+        read_claims(tmp_path / name)

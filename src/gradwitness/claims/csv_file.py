@@ -62,7 +62,7 @@ def _cell(text: str, path: Path) -> Digits | Claim | str | None:
     if _NUMBER.fullmatch(text):
         return Digits(text)
     if _ARRAY.search(text):
-        found = tensors_of(text.encode(), path)
+        found = tensors_of(text.encode(), path.with_name(f"{path.name}, in a cell"))
         if len(found) == 1:
             return found[0]
     return text

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _MOST = 9
 _GLANCE = 1000
-# A multiple of 10^-k is a coincidence where numbers of its format lie nearly as far apart.
-_TELLING = 1e-3
+# That a number is a multiple of 10^-k is a coincidence of one in as many as its format has between
+# two of them. All together must be less likely than one in 10^12.
+_ODDS = 12.0
 # Neither does a multiple of 2^-10 tell: halves and quarters are what examples are made of.
 _BINARY = 1 << 10
 _ENOUGH = 4  # telling numbers, of at least two values
@@ -39,7 +40,9 @@ def with_decimals(run: Run) -> tuple[Run, dict[str, int]]:
     if together:
         by_name = dict.fromkeys(run, together)
     coarser = {
-        name: k for name, k in by_name.items() if k and np.any(run[name].rounding < 0.5 * 10.0**-k)
+        name: k
+        for name, k in by_name.items()
+        if k and np.any(run[name].rounding < (0.5 - 1e-9) * 10.0**-k)
     }
     cut = {
         name: replace(run[name], rounding=np.maximum(run[name].rounding, 0.5 * 10.0**-k))
@@ -62,14 +65,16 @@ def _decimals(arrays: list[NDArray[np.float64]]) -> int:
                 k += 1
     if k > _MOST:
         return 0
+    odds = 0.0
     telling: list[NDArray[np.float64]] = []
     for numbers in arrays:
         narrow = np.float32 if np.array_equal(round_to(numbers, "float32"), numbers) else np.float64
-        spacing = np.spacing(np.abs(numbers).astype(narrow))
-        telling.append(numbers[(numbers != 0) & (spacing < _TELLING * 10.0**-k)])
+        told = numbers[numbers * _BINARY % 1 != 0]
+        between = 10.0**-k / np.spacing(np.abs(told).astype(narrow))
+        odds += float(np.sum(np.log10(between), where=between > 2))
+        telling.append(told[between > 2])
     values = np.concatenate([*telling, np.zeros(0)])
-    values = values[values * _BINARY % 1 != 0]
-    return k if len(values) >= _ENOUGH and len(np.unique(values)) > 1 else 0
+    return k if odds > _ODDS and len(values) >= _ENOUGH and len(np.unique(values)) > 1 else 0
 
 
 def _have(numbers: NDArray[np.float64], k: int) -> bool:

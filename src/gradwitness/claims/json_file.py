@@ -28,7 +28,7 @@ def read_json(path: Path) -> Claims:
     A list of objects is a level of the tree, or a table of records. Raises `FileFormatError` if it
     is not JSON, or a list is no tensor.
     """
-    tree = _loads(read_bytes(path), str(path))
+    tree = _loads(read_bytes(path), path)
     if isinstance(tree, list) and is_table(tree):
         return claims_of_records(_cells(tree, path), path)
     if not isinstance(tree, dict) or not isinstance(tree.get("runs"), list):
@@ -41,7 +41,7 @@ def read_json(path: Path) -> Claims:
 def read_jsonl(path: Path) -> Claims:
     """Read one JSON object a line: a table of records, or a run each."""
     lines = read_bytes(path).split(b"\n")
-    records = [_loads(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+    records = [_loads(line, path, n) for n, line in enumerate(lines, 1) if line.strip()]
     if is_table(records):
         return claims_of_records(_cells(records, path), path)
     return _of_runs([_claims(record, path) for record in records], path)
@@ -53,42 +53,44 @@ def _of_runs(runs: list[Run], path: Path, note: str = "") -> Claims:
     return Claims(path.name, tuple(run for run in runs if run), (note,) if note else ())
 
 
-def _loads(content: bytes, where: str) -> Any:
+def _loads(content: bytes, path: Path, first: int = 1) -> Any:
+    """Return what JSON holds, which begins in line ``first``."""
     try:
         return json.loads(
             content.decode(),
             parse_float=Digits,
             parse_int=Digits,
             parse_constant=Digits,
-            object_pairs_hook=lambda pairs: _object(pairs, where),
+            object_pairs_hook=lambda pairs: _object(pairs, path),
         )
     except RecursionError:
-        raise FileFormatError(f"{where}: nested more than {MAX_DEPTH} levels deep") from None
+        raise FileFormatError(f"{path}: nested more than {MAX_DEPTH} levels deep") from None
     except json.JSONDecodeError as error:
-        place = (
-            f"column {error.colno}"
-            if "line" in where
-            else f"line {error.lineno}, column {error.colno}"
-        )
-        raise FileFormatError(f"{where}, {place}: not JSON: {error.msg}") from None
+        is_cut = error.msg.startswith("Unterminated") or not error.doc[error.pos :].strip()
+        place = f"line {first + error.lineno - 1}, column {error.colno}"
+        what = error.msg[0].lower() + error.msg[1:]
+        raise FileFormatError(
+            f"{path}, {place}: not JSON: {what}{'. Is the file cut off?' if is_cut else ''}"
+        ) from None
     except ValueError as error:
-        raise FileFormatError(f"{where}: not JSON ({error})") from None
+        raise FileFormatError(f"{path}: not JSON ({error})") from None
 
 
-def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    # A lone surrogate could not be printed.
-    entries = {key.encode(errors="backslashreplace").decode(): value for key, value in pairs}
-    if len(entries) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), keys[0])
-        raise FileFormatError(f"{where}: two entries of one object are named {twice[:80]!r}")
+def _object(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for key, value in pairs:
+        # A lone surrogate could not be printed.
+        name = key.encode(errors="backslashreplace").decode()
+        if name in entries:
+            raise FileFormatError(f"{path}: two entries of one object are named {name[:80]!r}")
+        entries[name] = value
     return entries
 
 
 def _claims(tree: Any, path: Path) -> Run:
     """Return the tensors of a tree."""
     run: Run = {}
-    for name, value in _leaves(tree, ()):
+    for name, value in _leaves(tree, (), path):
         if name in run:
             raise FileFormatError(
                 f"{path}: two entries are named {name[:80]!r} when nested names are joined"
@@ -97,13 +99,17 @@ def _claims(tree: Any, path: Path) -> Run:
     return run
 
 
-def _leaves(tree: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+def _leaves(tree: Any, names: tuple[str, ...], path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the numbers and lists of numbers of a tree; other text is no claim."""
+    if len(names) > MAX_DEPTH:
+        raise FileFormatError(f"{path}: nested more than {MAX_DEPTH} levels deep")
     if isinstance(tree, list) and any(isinstance(part, dict) for part in tree):
+        if not all(isinstance(part, dict) for part in tree):
+            raise FileFormatError(f"{path}: a list of both objects and others: {'.'.join(names)!r}")
         tree = {str(index): part for index, part in enumerate(tree)}
     if isinstance(tree, dict):
         for key, part in tree.items():
-            yield from _leaves(part, (*names, key))
+            yield from _leaves(part, (*names, key), path)
     elif isinstance(tree, Digits | list):
         yield ".".join(names) or "tensor1", tree
 

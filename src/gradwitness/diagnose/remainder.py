@@ -51,17 +51,18 @@ def _nearest(exhibit: Exhibit) -> tuple[float, float]:
 
     The error is the largest, relative to the largest number; inf where no factor makes sense.
     """
-    factor = slope(exhibit)
-    if not factor or exhibit.claim.size < 2:
-        return 1.0, math.inf
-    right = factor * exhibit.witness
-    return factor, float(np.max(np.abs(exhibit.claim - right)) / np.max(np.abs(right)))
+    with np.errstate(all="ignore"):
+        factor = slope(exhibit)
+        if not factor or exhibit.claim.size < 2:
+            return 1.0, math.inf
+        right = factor * exhibit.witness
+        return factor, float(np.max(np.abs(exhibit.claim - right)) / np.max(np.abs(right)))
 
 
 def _said(factor: float, error: float) -> str:
     within = f"to {100 * error:.1g} %"
     if abs(factor - 1) <= error:
         return f"right {within}"
-    decimals = max(0, math.ceil(-math.log10(error * abs(factor))))
+    decimals = max(0, round(-math.log10(error * abs(factor))))
     shown = f"{factor:.{decimals}f}" if decimals < 6 else f"{factor:.3g}"
     return f"{shown} times what it should be, {within}"
