@@ -153,7 +153,7 @@ def test_diff_of_the_experiments_two_files() -> None:
     assert "claims    26 agree" in result.out
 
 
-GRADCHECK = """torch.autograd.gradcheck.GradcheckError: Jacobian mismatch for output 0 with respect to
+GRADCHECK = """torch.autograd.gradcheck.GradcheckError: Jacobian mismatch for output 0 with respect
 numerical:tensor([[ 2.0000,  0.0000],
         [ 0.0000,  4.0000]], dtype=torch.float64)
 analytical:tensor([[ 2.0000,  0.0000],

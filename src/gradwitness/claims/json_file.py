@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from gradwitness._errors import FileFormatError
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.records import claims_of_records, is_table
+from gradwitness.claims.records import claims_of_records, is_table, limited
 from gradwitness.claims.text_brackets import MAX_DEPTH
 from gradwitness.claims.text_file import read_bytes
-from gradwitness.claims.text_numbers import DECIMALS_OF_A_POINT, Digits, Numbers
+from gradwitness.claims.text_numbers import DECIMALS_OF_A_POINT, Digits, Numbers, digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,8 @@ def read_json(path: Path) -> Claims:
 
 def read_jsonl(path: Path) -> Claims:
     """Read one JSON object a line: a table of records, or a run each."""
-    lines = read_bytes(path).split(b"\n")
-    records = [_loads(line, path, n) for n, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(io.BytesIO(read_bytes(path)), 1)
+    records = [_loads(line, path, n) for n, line in limited(lines, path) if line.strip()]
     if is_table(records):
         return claims_of_records(_cells(records, path), path)
     return _of_runs([_claims(record, path) for record in records], path)
@@ -58,9 +59,9 @@ def _loads(content: bytes, path: Path, first: int = 1) -> Any:
     try:
         return json.loads(
             content.decode(),
-            parse_float=Digits,
-            parse_int=Digits,
-            parse_constant=Digits,
+            parse_float=digits,
+            parse_int=digits,
+            parse_constant=digits,
             object_pairs_hook=lambda pairs: _object(pairs, path),
         )
     except RecursionError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -12,9 +12,12 @@ from gradwitness.claims.claim import Claim, Claims
 from gradwitness.claims.text_numbers import Digits, Numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from gradwitness.claims.claim import Run
+
+Row = TypeVar("Row")
 
 # A row by the names of its columns. A cell is a number, a tensor, other text, or empty.
 Record: TypeAlias = "dict[str, Digits | Claim | str | None]"
@@ -39,6 +42,18 @@ _INDEX = re.compile(
 _NO_CLAIM = {"dtype", "shape", "device", "type"}
 _INTEGER = re.compile(r"\d{1,9}")
 _MOST_ENTRIES = 1 << 26
+_MOST_ROWS = 1 << 21
+
+
+def limited(rows: Iterable[Row], path: Path) -> Iterator[Row]:
+    """Yield the rows of a table; raise `FileFormatError` if there are too many."""
+    for count, row in enumerate(rows):
+        if count == _MOST_ROWS:
+            raise FileFormatError(
+                f"{path}: more than {_MOST_ROWS:,} rows. Save so many numbers as arrays: by "
+                "numpy.savez, or as .safetensors or .pt."
+            )
+        yield row
 
 
 def is_table(records: list[Any]) -> bool:

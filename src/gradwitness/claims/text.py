@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _DECIMAL = re.compile(rb"\d\.\d")
 _MOST_NOTES = 5
 _GLANCE = 4096
+# Text that begins like a tree so often, and is none, is not worth the time.
+_MOST_FAILURES = 100
 _ADVICE = (
     "Expected lines with a name, each followed by its numbers: in brackets, as NumPy and PyTorch "
     "print them, or in rows."
@@ -61,6 +63,7 @@ class _Reader:
         self._path = path
         self.collector = Collector()
         self._unread = 0
+        self._no_trees = 0
         self._scale = 1.0
         # Rows without brackets wait here, as slices of columns: their shape may follow them.
         self._tables: list[list[_Rows]] = []
@@ -96,7 +99,7 @@ class _Reader:
             self._tables = self._tables or [[]]
             self._is_joined = True
             return
-        tree = BEGIN.search(begin)
+        tree = BEGIN.search(begin) if self._no_trees < _MOST_FAILURES else None
         if tree and self._is_tree(begin[: tree.start()], tree.start()):
             return
         parts = labels.classify(begin)
@@ -125,6 +128,7 @@ class _Reader:
         leaves = read_tree(self._text)
         if leaves is None:
             self._text.at = begin
+            self._no_trees += 1
             return False
         self._flush()
         if name := labels.clean(label):

@@ -122,23 +122,19 @@ class _Nest:
 def read_rows(text: Cursor) -> Tensor:
     """Read rows of numbers without brackets, up to a line that is empty or of another kind."""
     numbers, columns = Numbers(), Axis()
-    while True:
-        line = text.line()
-        words = list(_WORD.finditer(line))
-        if not words or (columns.closed and not _TABLE_LINE.fullmatch(line)):
+    while (line := text.line()).strip(b" \t\r,"):
+        if columns.closed and not _TABLE_LINE.fullmatch(line):
             break
-        for word in words:
+        before = len(numbers)
+        for word in _WORD.finditer(line):
             if not _NUMBER.fullmatch(word[0]):
                 at = text.at + word.start()
                 raise text.error(
                     f"expected a number, ',' or ']', found {_snippet(text.content, at)!r}.", at
                 )
             numbers.append(word[0])
-        _close(text, columns, len(words), text.at + len(line))
-        text.at += len(line)
-        if text.at == len(text.content):
-            break
-        text.at += 1
+        _close(text, columns, len(numbers) - before, text.at + len(line))
+        text.at = min(text.at + len(line) + 1, len(text.content))
     return Tensor(numbers, [Axis(columns.closed), columns])
 
 

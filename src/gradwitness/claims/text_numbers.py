@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,10 @@ class Digits(str):
     """A number as it was printed, told from other text."""
 
     __slots__ = ()
+
+
+# The short ones are many, and mostly the same.
+digits = lru_cache(maxsize=1 << 12)(Digits)
 
 
 class Numbers:
@@ -67,9 +72,10 @@ class Numbers:
     def take(self, scale: float = 1.0) -> tuple[NDArray[np.float64], NDArray[Any] | float]:
         """Return the numbers times a factor, and how far printing may have rounded each."""
         values, last = np.array(self._values), np.array(self._last)
-        rounding = _rounding(values, last) * abs(scale)
-        same = rounding.size == 0 or bool(np.all(rounding == rounding[0]))
-        return values * scale, float(rounding.max(initial=0.0)) if same else rounding
+        rounding = _rounding(values, last) if len(values) else np.zeros(1)
+        if np.all(rounding == rounding[0]):
+            return values * scale, float(rounding[0]) * abs(scale)
+        return values * scale, rounding * abs(scale)
 
 
 def _half_unit(last: Any) -> Any:
@@ -88,6 +94,8 @@ def _rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[n
     """
     size = np.abs(values)
     told = last > _FINEST
+    if told.all() and last.min() == last.max() and _half_unit(last[0]) > 1e-15 * size.max():
+        return np.broadcast_to(_half_unit(last[0]), size.shape)
     full = ~told | (_half_unit(last) <= _FULL_PRECISION * size)
     if full.all():
         return np.zeros(len(values))
@@ -95,7 +103,7 @@ def _rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[n
     with np.errstate(divide="ignore", invalid="ignore"):
         # The exponent of the first digit, plus one.
         magnitude = np.where(told, np.floor(np.log10(size)) + 1, 0)
-    most = np.max(magnitude - last, where=told & (values != 0), initial=0)
+    most = float(np.max(magnitude - last, where=told & (values != 0), initial=0))
     common = np.maximum(_half_unit(magnitude - most), _half_unit(finest))
     common = np.maximum(common, _unit_of(most) * size)
     rounding = np.minimum(_half_unit(last), common)

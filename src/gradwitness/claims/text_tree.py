@@ -31,6 +31,8 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _ARRAY = re.compile(rb"\[[\s\[]*(?:[-+.\d\]]|(?i:nan|inf))")
+# What is parsed takes a hundred times its room.
+_LONGEST = 1 << 21
 _WRAPPERS = re.compile(r"(?:.*\.)?(?:tensor|array|Array|DeviceArray|Parameter|asarray)")
 # A leaf: its path, what was printed, a factor, and its dtype or nothing.
 Leaf: TypeAlias = "tuple[str, Tensor, float, str]"
@@ -43,13 +45,14 @@ def read_tree(text: Cursor) -> list[Leaf] | None:
     """
     begin = text.at
     skeleton, tensors = _skeleton(text)
+    leaves: list[Leaf] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(skeleton, mode="eval").body
         leaves = list(_Walk(skeleton, tensors).leaves(tree, ()))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        leaves = []
+        pass
     if not leaves:
         text.at = begin
         return None
@@ -60,13 +63,16 @@ def _skeleton(text: Cursor) -> tuple[str, list[Tensor]]:
     """Return the text of a tree with a name in place of each tensor, and the tensors."""
     parts: list[bytes] = []
     tensors: list[Tensor] = []
-    depth = 0
+    depth = length = 0
     while token := _TOKEN.match(text.content, text.at):
         if token["open"] == b"[" and _ARRAY.match(text.content, text.at):
             parts.append(b"_%d" % len(tensors))
             tensors.append(read_nest(text))
             continue
         text.at = token.end()
+        length += len(token[0])
+        if length > _LONGEST:
+            return "", []
         parts.append(b"None" if token[0][:1] == b"<" else token[0])
         depth += bool(token["open"]) - bool(token["close"])
         if depth > MAX_DEPTH or (token["close"] and not depth):
