@@ -52,6 +52,10 @@ def test_rounded_numbers_agree_as_far_as_they_go(k: int, is_first: bool) -> None
     # As they go, and no further: one unit of the last decimal is wrong.
     off = changed(lambda g: np.round(g + 2 * 10.0**-k * np.sign(g), k))
     assert AGREES not in verdicts(RIGHT, off)
+    # Numbers cut off lie up to a whole unit away, and are not called rounded.
+    cut = changed(lambda g: (np.floor(g.astype(np.float64) * 10.0**k) / 10.0**k).astype(np.float32))
+    assert AGREES not in verdicts(RIGHT, cut)
+    assert "no fault" not in notes(RIGHT, cut)
 
 
 def test_a_rounded_wrong_gradient_has_its_own_cause() -> None:
