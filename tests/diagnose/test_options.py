@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from diagnose.cases import CASES
-from diagnose.network import claimed, network
 from diagnose.trials import staged, without_figures
 from diagnose.ways import routed
 from gradwitness.diagnose.rank import diagnose
