@@ -50,6 +50,8 @@ b,"tensor([ 1.5000, -2.5000,  3.5000])"
 TABLES = {
     "wide.csv": WIDE,
     "wide without an index.csv": "w,b\n" + "\n".join(row[2:] for row in WIDE.splitlines()[1:]),
+    "wide, filled up with NaN.csv": WIDE.replace(",\n", ",NaN\n"),
+    "numbers in cells.csv": 'name,grad\nw,0.125 -0.25 0.375 0.5 0.625 -0.75\nb,"1.5, -2.5, 3.5"\n',
     "semicolons.csv": WIDE.replace(",", ";"),
     "tabs.tsv": WIDE.replace(",", "\t"),
     "long.csv": LONG,

@@ -96,7 +96,8 @@ def align(run: Run, shapes: Shapes) -> Alignment:
     brought to PyTorch's where a shape proves that layout, each with a note.
     """
     state = _Matching(run, shapes)
-    state.accept({name: name for name in shapes if name in run}, "")
+    state.accept(_counted(state), "layer by layer, as a list counts them")
+    state.accept({n: n for n in state.references if n in state.claims}, "")
     state.accept(_unique(state, light_key), "same words")
     _by_meaning(state)
     _by_order(state)
@@ -111,6 +112,19 @@ def align(run: Run, shapes: Shapes) -> Alignment:
         state.notes.append(f"axes of length 1 were added or dropped to match {listed(squeezed)}")
     unknown = tuple(run[name] for name in state.claims)
     return Alignment(pairs, tuple(state.references), unknown, tuple(state.notes))
+
+
+def _counted(state: _Matching) -> dict[str, str]:
+    """Match layers that a list counts, 0, 1, 2, to parameters with other numbers: 0, 2, 4.
+
+    Some names are the same on both sides, and mean other layers.
+    """
+    claims = [name for name in state.claims if parsed(name).role]
+    ours, theirs = ({parsed(n).numbers for n in names} for names in (state.references, claims))
+    if ours == theirs or not theirs & ours or theirs != {(n,) for n in range(len(theirs))}:
+        return {}
+    ranked = by_rank(state.references, claims)
+    return ranked if state.may_fit(ranked.items()) else {}
 
 
 def _kernels(state: _Matching) -> dict[str, Claim]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradwitness.claims.records import Record
 
 _NUMBER = re.compile(NUMBER_PATTERN.decode())
+_NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+")
 _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
 
 
@@ -60,6 +61,8 @@ def _cell(text: str, path: Path) -> Digits | Claim | str | None:
         return None
     if _NUMBER.fullmatch(text):
         return digits(text)
+    if _NUMBERS.fullmatch(text):
+        text = f"[{text.replace(';', ',')}]"
     if _ARRAY.search(text):
         found = tensors_of(text.encode(), path.with_name(f"{path.name}, in a cell"))
         if len(found) == 1:

@@ -158,7 +158,13 @@ def _wide(records: list[Record], columns: list[str], path: Path) -> list[Run]:
             {c: _vector([record[c]], c, path) for c in columns if record.get(c) is not None}
             for record in records
         ]
-    vectors = {c: _vector([record.get(c) for record in records], c, path) for c in columns}
+    cells = {c: [record.get(c) for record in records] for c in columns}
+    if any(records and _is_finite(column[-1]) for column in cells.values()):
+        # Where one column is full, NaN at the end of another fills it up.
+        for column in cells.values():
+            while column and not _is_finite(column[-1]) and not _is_text(column[-1]):
+                column.pop()
+    vectors = {c: _vector(column, c, path) for c, column in cells.items()}
     if vectors and all(map(_INTEGER.fullmatch, columns)):
         # The rows and columns of one matrix.
         stem, parts = path.stem, list(vectors.values())
@@ -242,3 +248,7 @@ def _shown(cell: Any) -> Any:
 
 def _is_text(cell: Any) -> bool:
     return isinstance(cell, str) and not isinstance(cell, Digits)
+
+
+def _is_finite(cell: Any) -> bool:
+    return isinstance(cell, Digits) and cell.lower() != "nan"
