@@ -170,7 +170,9 @@ def test_runs_go_together(snapshot: SnapshotAssertion) -> None:
 
 def test_layers_that_a_list_counts_are_not_the_parameters_of_the_same_number() -> None:
     counted = [f"{n}.{role}" for n in range(3) for role in ("weight", "bias")]
-    square = {name: (5, 5) if "weight" in name else (5,) for name in PLAIN}
+    square: dict[str, tuple[int, ...]] = {
+        name: (5, 5) if "weight" in name else (5,) for name in PLAIN
+    }
     for shapes in (PLAIN, square):
         assert matched(counted, shapes) == dict(zip(shapes, counted, strict=True))
     # Where a layer is missing, the same name means the same layer.
