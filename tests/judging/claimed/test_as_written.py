@@ -10,6 +10,7 @@ import pytest
 import gradwitness as gw
 from gradwitness.diagnose.case import Case, Exhibit
 from gradwitness.diagnose.hypotheses.clipped import clipped_by_value
+from gradwitness.diagnose.hypotheses.factor import constant_factor
 from gradwitness.diagnose.remainder import unexplained
 
 if TYPE_CHECKING:
@@ -63,6 +64,14 @@ def test_a_rounded_wrong_gradient_has_its_own_cause() -> None:
     wrong = {name: np.round(-g, 4) for name, g in RIGHT.items()}
     assert verdicts(RIGHT, wrong) == {DISAGREES}
     assert causes(RIGHT, wrong) == ["wrong sign"]
+
+
+def test_a_factor_may_be_any_that_the_digits_allow() -> None:
+    # Nine numbers pull the least squares' factor away from -1, so far that the tenth does not fit.
+    g = np.ones(10)
+    claim = np.array([-1.00004] * 9 + [-0.99996])
+    case = Case({"w": Exhibit("w", g, claim, 5e-5, refuted=True)})
+    assert [e.cause for e in constant_factor(case)] == ["wrong sign"]
 
 
 def printed(path: Path, run: Run) -> Path:

@@ -99,7 +99,7 @@ def slope(exhibit: Exhibit) -> float | None:
     allowance = np.broadcast_to(exhibit.allowance, g.shape) * max(1.0, abs(factor) / scale)
     ends = np.stack([h - allowance, h + allowance])[:, g != 0] / g[g != 0]
     low, high = float(ends.min(axis=0).max()), float(ends.max(axis=0).min())
-    return (min(max(factor, low), high) if low <= high else factor) / scale
+    return ((low + high) / 2 if not low <= factor <= high and low <= high else factor) / scale
 
 
 def _powers_fit(levels: list[tuple[float, list[Exhibit]]], first: float, ratio: float) -> bool:
