@@ -197,9 +197,13 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     facts.append(("extent", f"{c.refuted} of {c.size} elements"))
     if finding.grade:
         facts.append(("evidence", finding.grade))
-    seen, _, code = finding.advice.partition("\n\n")
-    facts.append(("next", seen or _NEXT[finding.step]))
-    return facts, code
+    facts.append(("next", next_of(finding)))
+    return facts, finding.advice.partition("\n\n")[2]
+
+
+def next_of(finding: Finding) -> str:
+    """Return what to do about a wrong step."""
+    return finding.advice.partition("\n\n")[0] or _NEXT[finding.step]
 
 
 def _allowed(c: Comparison) -> str:
