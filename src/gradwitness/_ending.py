@@ -23,6 +23,7 @@ INTERRUPTED: Final = 130
 READER_LEFT: Final = 141
 # If set in the environment, a bug in gradwitness shows its traceback.
 DEBUG = "GRADWITNESS_DEBUG"
+_LONGEST = 900  # characters of a message
 
 # What --json prints where nothing was judged, but for the error and the exit code.
 NOTHING_JUDGED: Final = {
@@ -160,7 +161,11 @@ def _our_fault(error: BaseException) -> str:
 
 
 def _said(text: str) -> str:
-    return f"gradwitness: {one_line(text)}"
+    text = one_line(text)
+    if len(text) > _LONGEST:
+        # Names may have any length: how it begins says what and where, how it ends what to do.
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return f"gradwitness: {text}"
 
 
 def _write(text: str) -> None:
