@@ -16,6 +16,7 @@ import gradwitness
 from gradwitness._ending import Ended, exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
+from gradwitness.files.memory import bounded_memory
 from gradwitness.graph_command import graph
 from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
@@ -248,12 +249,8 @@ def laws(
     from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
 
     found = gradwitness.laws(gradients, weights, layers)
-    _end(
-        verdict_of(found).exit_code,
-        json,
-        lambda: laws_record(found),
-        lambda: [laws_table(found)],
-    )
+    code = verdict_of(found).exit_code
+    _end(code, json, lambda: laws_record(found), lambda: [laws_table(found)])
 
 
 @app.command()
@@ -380,14 +377,12 @@ def _with_explain_value(arguments: list[str]) -> list[str]:
 
 
 def run_words(words: list[str], answers: TextIO | None = None) -> int:
-    """Run the command line; return its exit code.
-
-    With ``--json``, the one record goes to ``answers``, or to standard output.
-    """
+    """Run the command line; return its exit code. ``answers`` is for what ``--json`` prints."""
 
     def command() -> None:
         root = typer.main.get_command(app)
-        with root.make_context("gradwitness", _with_explain_value(words)) as context:
+        begun = root.make_context("gradwitness", _with_explain_value(words))
+        with bounded_memory(words), begun as context:
             root.invoke(context)
 
     return exit_code(command, (answers or sys.stdout) if "--json" in words else None)

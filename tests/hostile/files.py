@@ -361,3 +361,60 @@ def make_things(folder: Path) -> None:
         (folder / f"loop{ending}").symlink_to(folder / f"loop{ending}")
         (folder / f"device{ending}").symlink_to("/dev/zero")
         (folder / f"nowhere{ending}").symlink_to(folder / "gone")
+
+
+def forge(data: dict[str, Any], path: str, item: Any) -> None:
+    """Put something else in place of a part of a recording's JSON: ``nodes.0.edges``."""
+    *steps, last = (int(step) if step.isdigit() else step for step in path.split("."))
+    part: Any = data
+    for step in steps:
+        part = part[step]
+    part[last] = item
+
+
+_FIRST = {"node": 0, "index": 0}
+_FAR = {"node": 0, "index": 2**61}
+_ABSENT = {"dtype": "float32", "layout": None, "name": "", "requires_grad": False, "array": None}
+# Recordings that contradict themselves: refused.
+FORGED = [
+    ("nodes.3.edges", [_FIRST, None]),
+    ("nodes.0.edges", [_FIRST, _FIRST]),
+    ("sweeps.0.roots", [[_FAR, None]]),
+    ("sweeps.0.captured", [[_FAR, 3]]),
+    ("sweeps.0.after", 2**61),
+    ("sweeps.0.node_runs.0.after", 2**61),
+    ("values.4", _ABSENT | {"shape": [2**61, 2**61]}),
+]
+_NAME = "\x1b]0;x\x07\n::error::<script>\u202e\0"
+_LAYOUT = {"storage": 7, "offset": 0, "strides": [2**33]}
+
+
+def called(op: str, **arguments: Any) -> list[tuple[str, Any]]:
+    return [("calls.0.op", f"aten.{op}"), ("calls.0.arguments", arguments)]
+
+
+# Recordings that no program made, but that hold together: judged.
+ODD = [
+    [("values.4", _ABSENT | {"shape": [2**33]})],
+    [("values.4", _ABSENT | {"shape": [2**57]})],
+    [("values.4.layout", _LAYOUT), ("values.5.layout", _LAYOUT | {"strides": [1]})],
+    [("values.4.layout", _LAYOUT | {"offset": 2**61, "strides": [1]})],
+    [("nodes.0.edges", [_FAR | {"node": 1}, None])],
+    called("ones.default", size=[2**33]),
+    called("zeros.default", size=[2**40]),
+    called("arange.default", end=2**33),
+    called("repeat.default", self={"ref": 0}, repeats=[2**33]),
+    called("constant_pad_nd.default", self={"ref": 0}, pad=[0, 2**33], value=0.0),
+    called("mul.Tensor", self={"ref": 10}, other={"ref": 4}),
+    called("mul.Tensor", self="x", other=[[None]]),
+    called("mul.Tensor", self=10**400, other={"ref": 0}),
+    called("mul.Tensor"),
+    called("__import__.os", name="os"),
+    [("calls.0.source", {"module": _NAME, "line": f"{_NAME}:1"}), ("values.0.name", _NAME)],
+    [("values.0.name", LONE), ("nodes.0.name", LONE), ("about", {LONE: LONE})],
+    [("values.0.name", "n" * LONG), ("nodes.0.name", "n" * LONG)],
+    [("sweeps.0.node_runs.0.incoming", [11] * 1000)],
+    [("nodes.0.outputs", [10] * 1000)],
+    [("nodes.0.kind", "accumulate")],
+    [("nodes.7.leaf", None)],
+]

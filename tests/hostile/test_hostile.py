@@ -7,8 +7,9 @@ import os
 import re
 import signal
 import sys
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     files.make_things(made)
     before = Path.cwd()
     os.chdir(made)
+    interrupt = signal.signal(signal.SIGALRM, signal.default_int_handler)
     yield made
+    signal.signal(signal.SIGALRM, interrupt)
     os.chdir(before)
 
 
@@ -149,6 +152,50 @@ def test_what_is_only_strange_is_judged(name: str, content: bytes, folder: Path)
     assert shown.code == told.code == json.loads(told.out)["exit_code"] != 2
     assert not re.search("[\x00\x1b\x07]", shown.out + shown.err + told.out)
     json.loads(told.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def forged(folder: Path, *changes: tuple[str, Any]) -> Path:
+    """Write a recording with parts of it replaced."""
+    path = folder / "forged.npz"
+    with zipfile.ZipFile(folder / "ok.npz") as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with np.load(folder / "ok.npz") as held:
+        data = json.loads(held["tape"].tobytes())
+    for where, item in changes:
+        files.forge(data, where, item)
+    raw = np.frombuffer(json.dumps(data).encode(), np.uint8)
+    path.write_bytes(files.zipped(*(entries | {"tape.npy": files.npy(raw)}).items()))
+    return path
+
+
+@pytest.mark.parametrize("change", files.FORGED, ids=lambda change: ascii_id(str(change)))
+def test_a_recording_that_contradicts_itself(change: tuple[str, Any], folder: Path) -> None:
+    result = cli("check", forged(folder, change), "--json")
+    assert result.code == 2
+    error = json.loads(result.out)["error"]
+    assert error["kind"] == "FileFormatError"
+    assert re.search(
+        r"is not a readable recording: \w+.*Record and save it again", error["message"]
+    )
+
+
+@pytest.mark.parametrize("changes", files.ODD, ids=lambda changes: ascii_id(str(changes)))
+def test_a_recording_of_what_never_was(changes: list[tuple[str, Any]], folder: Path) -> None:
+    path = forged(folder, *changes)
+    Path("/proc/self/clear_refs").write_text("5")
+    resting = resident("VmRSS")
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        told = cli("check", path, "--json", "--save", folder / "page.html")
+        shown = cli("check", path, "--explain")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    assert resident("VmHWM") - resting < MEMORY
+    page = (folder / "page.html").read_text()
+    (folder / "page.html").unlink()
+    assert shown.code == told.code == json.loads(told.out)["exit_code"] in (0, 1, 3)
+    assert not re.search("[\x00\x1b\x07\u202e]|^::", shown.out + shown.err + page, re.MULTILINE)
+    assert "<script>\\" not in page
 
 
 def test_two_hundred_tries() -> None:
