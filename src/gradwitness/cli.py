@@ -16,6 +16,7 @@ import gradwitness
 from gradwitness._ending import Ended, exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
+from gradwitness.compare_command import compare
 from gradwitness.files.memory import bounded_memory
 from gradwitness.graph_command import graph
 from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
@@ -280,6 +281,7 @@ def grade(
 
 
 app.command()(graph)
+app.command()(compare)
 
 
 @app.command()

@@ -86,6 +86,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wrong = {"0.weight": np.array([[2.0, 2.0]]), "2.weight": np.array([[1.0]])}
     np.savez(tmp_path / "weights.npz", allow_pickle=False, **weights)
     np.savez(tmp_path / "wrong.npz", allow_pickle=False, **wrong)
+    x = torch.ones(3, requires_grad=True)
+    with gw.watch(names={"x": x}) as witness:
+        run_back((x * x).sum())
+    witness.save(tmp_path / "w.json")
+    worse = (tmp_path / "w.json").read_text().replace("AGREES", "DISAGREES")
+    (tmp_path / "worse.json").write_text(worse)
     return tmp_path
 
 
@@ -106,6 +112,8 @@ COMMANDS = [
     ("laws wrong.npz --weights weights.npz --layers LAYERS", "laws", 1),
     (f"grade {EXAMPLES}/grade/task.toml {EXAMPLES}/grade/right.py", "marks", 0),
     (f"grade {EXAMPLES}/grade/task.toml b.json --answers", "marks", 1),
+    ("compare w.json w.json", "compared", 0),
+    ("compare w.json worse.json", "compared", 1),
     ("diff a.json absent", "error", 2),
     ("check", "error", 2),
     ("graph --preset sigmoid", "error", 2),
@@ -127,10 +135,6 @@ def test_what_commands_print(words: str, of: str, code: int, folder: Path) -> No
 
 
 def test_what_is_saved(folder: Path) -> None:
-    x = torch.ones(3, requires_grad=True)
-    with gw.watch(names={"x": x}) as witness:
-        run_back((x * x).sum())
-    witness.save(folder / "w.json")
     assert valid((folder / "w.json").read_text())["findings"] == []
     gw.diff(folder / "a.json", folder / "b.json").save(folder / "d.json")
     assert valid((folder / "d.json").read_text())["findings"]
