@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gradwitness._steps import Made
+
 
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
@@ -246,6 +248,8 @@ class NodeRun:
         How many calls had run when it ended.
     seen : bool
         Whether a dispatch mode was on, so that its operations were seen.
+    steps : tuple of Made
+        Operations of a custom function's backward. Not kept in files.
     """
 
     node: int
@@ -255,6 +259,7 @@ class NodeRun:
     summed: bool = False
     after: int = 0
     seen: bool = False
+    steps: tuple[Made, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
+from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
@@ -121,6 +122,7 @@ class Judge:
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records)
+        self._guilty = Guilty(tape, functions)
         # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()
         # Values that contain some such numbers.
@@ -187,6 +189,7 @@ class Judge:
             lambda why: check.give_up(node_run, update, why),
         )
         self._findings += findings
+        self._guilty.note(node_run.node, findings)
         self._panel.node_ran(sweep, node_run, update, findings)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
@@ -258,6 +261,7 @@ class Judge:
                 for row in rows
             ]
         findings = without_faint(tape, findings, rows)
+        findings = self._guilty.explained(tape, self._records, findings)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))

@@ -100,6 +100,13 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "rule": finding.formula,
         "grade": finding.grade,
         "advice": finding.advice,
+        "symbol": finding.symbol,
+        "wrong_at": f"{finding.file}:{finding.line}" if finding.file else "",
+        "called": finding.called,
+        "cause": finding.cause,
+        "why": finding.why,
+        "runner_up": finding.runner_up,
+        "remedy": finding.remedy,
         **comparison_record(finding.comparison),
     }
 
