@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.diagnose.case import Case, Exhibit
+from gradwitness.diagnose.case import Alone, Case, Exhibit
 from gradwitness.diagnose.inlined_functions import inlined
 from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.engine.replay import replay
@@ -46,16 +47,45 @@ class Sent:
     refuted: bool
 
 
-def step_case(tape: Tape, node: Node, node_run: NodeRun, sent: Sequence[Sent]) -> Case:
-    """Return a custom function's run as a case, with its forward if that can be followed."""
-    bare = Case({s.name: Exhibit(s.name, s.right, s.claim, s.allowance, s.refuted) for s in sent})
+def step_case(
+    tape: Tape,
+    node: Node,
+    node_run: NodeRun,
+    sent: Sequence[Sent],
+    numbers: Mapping[str, float],
+) -> Case:
+    """Return a custom function's run as a case, with its forward if that can be followed.
+
+    ``numbers`` are those that forward was called with, by name.
+    """
+    incoming = {k: tape.values[n] for k, n in enumerate(node_run.incoming) if n is not None}
+    calls = [tape.calls[number] for number in node.inner]
+    constants = {
+        f"{name} of {call.base_op.partition('.')[2]}": float(tape.values[a.value].array[()])
+        for call in calls
+        for name, a in call.arguments.items()
+        if name in ("other", "exponent") and isinstance(a, Ref) and _is_number(tape.values[a.value])
+    }
+    constants |= {
+        f"{name} of {call.base_op.partition('.')[2]}": float(a)
+        for call in calls
+        for name, a in call.arguments.items()
+        if name in ("other", "exponent") and isinstance(a, int | float)
+    }
+    alone = Alone(
+        {n: v for n, v in {**numbers, **constants}.items() if v and np.isfinite(v)},
+        {s.name for s in sent if node_run.outgoing[s.input_nr] is None},
+        node_run.steps,
+        {k: g for k, value in incoming.items() if (g := misread(value)) is not None},
+    )
+    exhibits = {s.name: Exhibit(s.name, s.right, s.claim, s.allowance, s.refuted) for s in sent}
+    bare = Case(exhibits, alone=alone)
     try:
-        alone = _Extract(tape).step(node, node_run, {s.input_nr: s.name for s in sent})
-        replayed = replay(alone)
+        program = _Extract(tape).step(node, node_run, {s.input_nr: s.name for s in sent})
+        replayed = replay(program)
     except (Unjudgeable, ValueError, LookupError):
         return bare
-    exhibits = {}
-    for leaf, value in alone.leaves():
+    for leaf, value in program.leaves():
         exhibit, g = bare.exhibits[value.name], replayed.gradient(0, leaf.id)
         g = np.zeros(exhibit.witness.shape) if g is None else np.asarray(g)
         if g.shape != exhibit.witness.shape or g.dtype.kind == "c":
@@ -64,8 +94,30 @@ def step_case(tape: Tape, node: Node, node_run: NodeRun, sent: Sequence[Sent]) -
         if not np.all(off <= _SAME * np.max(np.abs(exhibit.witness), initial=0.0)):
             return bare
         exhibits[value.name] = replace(exhibit, witness=g, allowance=exhibit.allowance + off)
-    case, _ = inlined(replace(bare, exhibits=exhibits, tape=alone, replay=replayed))
+    case, _ = inlined(replace(bare, exhibits=exhibits, tape=program, replay=replayed))
     return case
+
+
+def _is_number(value: Value) -> bool:
+    return value.shape == () and value.array is not None and not value.requires_grad
+
+
+def misread(value: Value) -> Any:
+    """Return a tensor as it reads if its strides are ignored; None where that changes nothing.
+
+    Its memory must be as large as the tensor, in another order: a transpose or a permutation.
+    """
+    layout = value.layout
+    if layout is None or value.array is None or value.array.size < 2:
+        return None
+    order = np.argsort([-s for s in layout.strides], kind="stable")
+    lengths = [value.shape[k] for k in order]
+    dense = [math.prod(lengths[k + 1 :]) for k in range(len(lengths))]
+    pairs = zip(order, dense, lengths, strict=True)
+    if any(length > 1 and layout.strides[k] != step for k, step, length in pairs):
+        return None
+    read = np.transpose(value.array, order).astype(np.float64).reshape(value.shape)
+    return read if np.any(read != value.array) else None
 
 
 @dataclass

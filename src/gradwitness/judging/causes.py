@@ -13,6 +13,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.rank import diagnose
+from gradwitness.diagnose.registry import AT_A_STEP
 from gradwitness.diagnose.single_step import Sent, step_case
 from gradwitness.judging.accused import Accused
 from gradwitness.judging.custom_functions import CustomCheck
@@ -125,7 +126,12 @@ def _causes(
     if sum(int(np.prod(value.shape)) for value in sizes) > _LARGEST:
         return {}
     sent = _sent(tape, records, written, node, node_run, wrong)
-    causes = diagnose(step_case(tape, node, node_run, sent))
+    numbers = {
+        name: float(number)
+        for name, number in written.arguments.items()
+        if isinstance(number, (int, float)) and not isinstance(number, bool)
+    }
+    causes = diagnose(step_case(tape, node, node_run, sent, numbers), AT_A_STEP)
     by_name = {name: cause for cause in reversed(causes) for name in cause.explains}
     return {s.input_nr: by_name[s.name] for s in sent if s.name in by_name}
 
