@@ -17,36 +17,34 @@ _MOST = 512
 
 
 class BackwardSteps:
-    """Notes what runs within the custom backward under way; it keeps no tensor."""
+    """Notes what runs within the custom backwards under way; it keeps no tensor."""
 
     def __init__(self) -> None:
-        self._made: dict[int, Made] = {}
-        self._ids: dict[int, int] = {}
+        # By node, the innermost last: what was made, and the places of tensors that may still live.
+        self._open: dict[int, tuple[list[Made], dict[int, int]]] = {}
 
-    def begin(self) -> None:
+    def begin(self, node: int) -> None:
         """Begin with a node that is about to run."""
-        self._made.clear()
-        self._ids.clear()
+        self._open.pop(node, None)
+        self._open[node] = [], {}
 
     def ran(self, func: Any, result: Any) -> None:
         """Note an operation, if it is part of one."""
         node: Any = torch._C._current_autograd_node()
-        if not isinstance(node, torch.autograd.function.BackwardCFunction):
+        if not self._open or not isinstance(node, torch.autograd.function.BackwardCFunction):
             return
-        number = len(self._made)
-        for tensor in tensors_in(result) if number < _MOST else ():
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            self._made[number] = Made(str(func), dtype, user_line())
+        made, places = self._open[next(reversed(self._open))]
+        for tensor in tensors_in(result) if len(made) < _MOST else ():
             # One that is gone leaves its place to a later one.
-            self._ids[id(tensor)] = number
+            places[id(tensor)] = len(made)
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            made.append(Made(str(func), dtype, user_line()))
 
-    def end(self, sent: Sequence[Any]) -> tuple[Made, ...]:
+    def end(self, node: int, sent: Sequence[Any]) -> tuple[Made, ...]:
         """Return what ran, now that a node has sent its gradients."""
+        made, places = self._open.pop(node, ([], {}))
         for input_nr, gradient in enumerate(sent):
-            number = self._ids.get(id(gradient))
-            if number is not None:
-                made = self._made[number]
-                self._made[number] = made._replace(sent=(*made.sent, input_nr))
-        made, self._made = tuple(self._made.values()), {}
-        self._ids.clear()
-        return made
+            place = places.get(id(gradient))
+            if place is not None:
+                made[place] = made[place]._replace(sent=(*made[place].sent, input_nr))
+        return tuple(made)

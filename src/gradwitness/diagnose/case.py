@@ -49,12 +49,15 @@ class Alone:
         The operations of its backward.
     misread : mapping of int to ndarray
         Incoming gradients as they read if their strides are ignored, where that matters.
+    later : mapping of int to ndarray
+        What became of values of the forward whose memory was written to before the backward ran.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
     absent: Collection[str] = ()
     steps: tuple[Made, ...] = ()
     misread: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+    later: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

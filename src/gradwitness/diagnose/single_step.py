@@ -81,7 +81,8 @@ def step_case(
     exhibits = {s.name: Exhibit(s.name, s.right, s.claim, s.allowance, s.refuted) for s in sent}
     bare = Case(exhibits, alone=alone)
     try:
-        program = _Extract(tape).step(node, node_run, {s.input_nr: s.name for s in sent})
+        extract = _Extract(tape)
+        program = extract.step(node, node_run, {s.input_nr: s.name for s in sent})
         replayed = replay(program)
     except (Unjudgeable, ValueError, LookupError):
         return bare
@@ -94,8 +95,25 @@ def step_case(
         if not np.all(off <= _SAME * np.max(np.abs(exhibit.witness), initial=0.0)):
             return bare
         exhibits[value.name] = replace(exhibit, witness=g, allowance=exhibit.allowance + off)
-    case, _ = inlined(replace(bare, exhibits=exhibits, tape=program, replay=replayed))
+    alone = replace(alone, later=_later(tape, extract.numbers, node_run.after))
+    full = replace(bare, exhibits=exhibits, tape=program, replay=replayed, alone=alone)
+    case, _ = inlined(full)
     return case
+
+
+def _later(tape: Tape, numbers: Mapping[int, int], until: int) -> dict[int, Any]:
+    """Return the last numbers in the memory of values, if a call wrote to it in the meantime."""
+    written = {n for call in tape.calls[:until] if call.writes for n in call.outputs}
+    last = {tape.values[n].layout: tape.values[n] for n in sorted(n for n in written if n)}
+    found = {}
+    for number, own in numbers.items():
+        value = tape.values[number]
+        after = None if value.layout is None else last.get(value.layout)
+        if after is None or after.id <= number or after.array is None or value.array is None:
+            continue
+        if after.shape == value.shape and np.any(after.array != value.array):
+            found[own] = after.array.astype(np.float64)
+    return found
 
 
 def _is_number(value: Value) -> bool:

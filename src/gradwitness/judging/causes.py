@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.diagnose.hypotheses.drawn_again import OTHER_NUMBERS
 from gradwitness.diagnose.rank import diagnose
 from gradwitness.diagnose.registry import AT_A_STEP
 from gradwitness.diagnose.single_step import Sent, step_case
@@ -19,6 +20,7 @@ from gradwitness.judging.accused import Accused
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.finding import Step
 from gradwitness.judging.graph_queries import same_operand
+from gradwitness.judging.recomputed import RANDOM, REMEDY, of_checkpoint
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
@@ -82,9 +84,11 @@ class Guilty:
         said = list(findings)
         for count, ((sweep, number), at) in enumerate(guilty.items()):
             node = tape.nodes[number]
-            if node.kind != Kind.CUSTOM:
-                continue
             node_run = next(run for run in tape.sweeps[sweep].node_runs if run.node == number)
+            if node.kind != Kind.CUSTOM:
+                for k in at if count < _MOST else ():
+                    said[k] = of_checkpoint(tape, records, said[k], node, node_run)
+                continue
             written = self._written.get(number, _NOT_WRITTEN)
             for k in at:
                 said[k] = _placed(written.method, node_run, said[k])
@@ -97,6 +101,8 @@ class Guilty:
                 continue
             for k in at:
                 said[k] = _explained(said[k], causes.get(said[k].tensor_nr))
+                if said[k].cause == OTHER_NUMBERS and node.name.startswith("CheckpointFunction"):
+                    said[k] = replace(said[k], cause=RANDOM, remedy=REMEDY)
         return said
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import refuted
 from gradwitness.engine.floats import is_inexact, unit_roundoff
-from gradwitness.rules.graph_terms import SOURCES
+from gradwitness.rules.graph_terms import draws
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,24 +18,6 @@ if TYPE_CHECKING:
 
 OTHER_NUMBERS = "recomputed with other random numbers"
 PRECISION = "low precision"
-_DRAWS = frozenset(
-    f"aten.{name}"
-    for name in [
-        "bernoulli",
-        "rand",
-        "rand_like",
-        "randn",
-        "randn_like",
-        "randint",
-        "randperm",
-        "normal",
-        "uniform",
-        "native_dropout",
-        "dropout",
-        "multinomial",
-        "exponential",
-    ]
-)
 _GROWTH = 256  # the roundings of a backward, in unit roundoffs of the largest number
 
 
@@ -43,8 +25,8 @@ def drawn_again(case: Case) -> Iterator[Explanation]:
     """Suppose that backward drew random numbers of its own, where forward had drawn some."""
     if case.alone is None or case.tape is None:
         return
-    forward = [c for c in case.tape.calls if _draws(c.op)]
-    backward = [step for step in case.alone.steps if _draws(step.op)]
+    forward = [c for c in case.tape.calls if draws(c.op)]
+    backward = [step for step in case.alone.steps if draws(step.op)]
     if forward and backward:
         line = backward[0].line.rpartition("/")[2]
         name = backward[0].op.split(".")[1]
@@ -85,8 +67,3 @@ def computed_short(case: Case) -> Iterator[Explanation]:
             freedom=2,
             reveals=False,
         )
-
-
-def _draws(op: str) -> bool:
-    base = ".".join(op.split(".")[:2]).removesuffix("_")
-    return base in _DRAWS or (base in SOURCES and "rand" in base)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.replayed_faults import Site, Visit
 
 WRONG_VALUE = "wrong value in the derivative"
+OVERWRITTEN = "saved tensor overwritten"
 TRANSPOSED = "factor transposed in the derivative"
 LEFT_OUT = "derivative of a step left out"
 AGAIN = "derivative of a step applied twice"
@@ -32,52 +32,54 @@ _VIEWS = frozenset(
 @on_replay
 def wrong_values(trial: Trial) -> Iterator[Explanation]:
     """Explain by one of the forward's values in the place of another of the same shape."""
-    tape = trial.tape
-    names = {leaf.id: leaf.name for _, leaf in tape.leaves()}
-    known = {n: trial.lookup(n) for n in names}
-    known |= {n: trial.lookup(n) for c in tape.calls for n in c.outputs if n is not None}
+    known = _values(trial)
+    later = trial.case.alone.later if trial.case.alone else {}
     tried = 0
     for site in trial.sites():
-        if site.op in _VIEWS:
-            continue
-        own = {name: n for name, n in site.numbers.items() if name in _read(site)}
-        for operand, right in own.items():
-            value = np.asarray(site.operands[operand])
-            if value.ndim < 2 or value.shape[-1] != value.shape[-2]:
-                continue
+        for name, number, right in () if site.op in _VIEWS else _read(site):
+            of = f"the derivative of {_called(site)} at {site.place} is taken with"
+            own = _origin(trial, number)
+            if number in later:
+                said = f"{of} {own} as it is after its memory was overwritten: save a copy of it"
+                yield from _with(trial, site, name, later[number], OVERWRITTEN, said, 1)
+            if right.ndim > 1 and right.shape[-1] == right.shape[-2]:
+                said = f"{of} {own} transposed, or without its transpose"
+                turned = np.swapaxes(right, -1, -2)
+                yield from _with(trial, site, name, turned, TRANSPOSED, said, 3)
+            for other, value in known.items():
+                same = other != number and value.shape == right.shape
+                if same and tried < _MOST and not np.array_equal(value, right):
+                    tried += 1
+                    said = f"{of} {_origin(trial, other)} in the place of {own}"
+                    yield from _with(trial, site, name, value, WRONG_VALUE, said, 4 + tried)
 
-            def turned(visit: Visit, name: str = operand, value: Any = value) -> list[Any]:
-                return visit.again(visit.g, **{name: np.swapaxes(value, -1, -2)})
 
-            text = (
-                f"the derivative of {_called(site)} at {site.place} is taken with "
-                f"{_origin(trial, names, right)} transposed, or without its transpose"
-            )
-            yield from trial.explained(
-                TRANSPOSED, text, [(site, turned)], place=site.place, node=site.node.id, freedom=3
-            )
-        for (operand, right), other in itertools.product(own.items(), known):
-            own_value = np.asarray(site.operands[operand])
-            same = other != right and known[other].shape == own_value.shape
-            if not same or tried > _MOST or np.array_equal(known[other], own_value):
-                continue
-            tried += 1
+def _values(trial: Trial) -> dict[int, Any]:
+    """Return the inputs and results of the forward's steps."""
+    tape = trial.tape
+    numbers = [leaf.id for _, leaf in tape.leaves()]
+    numbers += [n for c in tape.calls for n in c.outputs if n is not None]
+    return {n: np.asarray(trial.lookup(n)) for n in numbers}
 
-            def wrong(visit: Visit, name: str = operand, value: Any = known[other]) -> list[Any]:
-                return visit.again(visit.g, **{name: value})
 
-            text = (
-                f"the derivative of {_called(site)} at {site.place} is taken with "
-                f"{_origin(trial, names, other)} in the place of {_origin(trial, names, right)}"
-            )
-            yield from trial.explained(
-                WRONG_VALUE,
-                text,
-                [(site, wrong)],
-                place=site.place,
-                node=site.node.id,
-                freedom=4 + tried,
-            )
+def _read(site: Site) -> Iterator[tuple[str, int, Any]]:
+    """Yield what a step's derivatives read: the name in their formula, the number, the value."""
+    for name in site.rule.kept:
+        number = site.call.outputs[0] if name == "y" else site.numbers.get(name)
+        if number is not None and len(site.results) == 1:
+            value = site.y if name == "y" else site.operands[name]
+            yield name, number, np.asarray(value)
+
+
+def _with(
+    trial: Trial, site: Site, name: str, value: Any, cause: str, text: str, freedom: int
+) -> Iterator[Explanation]:
+    def wrong(visit: Visit) -> list[Any]:
+        return visit.again(visit.g, **{name: value})
+
+    yield from trial.explained(
+        cause, text, [(site, wrong)], place=site.place, node=site.node.id, freedom=freedom
+    )
 
 
 @on_replay
@@ -133,20 +135,13 @@ def wrong_derivatives(trial: Trial) -> Iterator[Explanation]:
             )
 
 
-def _read(site: Site) -> set[str]:
-    """Return the operands that a step's derivatives read."""
-    return set(site.rule.kept)
-
-
 def _called(site: Site) -> str:
     return site.op.partition(".")[2]
 
 
-def _origin(trial: Trial, names: dict[int, str], number: int) -> str:
+def _origin(trial: Trial, number: int) -> str:
     """Return what a value is called: an input's name, or the step that made it."""
-    if number in names:
-        return names[number]
     call = trial.makers.get(number)
     if call is None:
-        return "a constant"
+        return trial.tape.values[number].name or "a constant"
     return f"the result of {call.base_op.partition('.')[2]} ({call.source.line.rpartition('/')[2]})"
