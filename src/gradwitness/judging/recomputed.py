@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
@@ -55,7 +57,7 @@ def of_checkpoint(
         why = f"{what} in the backward pass, and are not those of the forward."
         return replace(finding, cause=OTHERWISE, why=why)
     line = drawn.source.line.rpartition("/")[2]
-    why = f"{what} in the backward pass: there {_name(drawn)} at {line} drew other numbers."
+    why = f"{what} in the backward pass, where {_name(drawn)} at {line} drew other numbers."
     return replace(finding, cause=RANDOM, why=why, remedy=REMEDY)
 
 
@@ -68,9 +70,15 @@ def _twin(tape: Tape, own: Call, number: int, again: Any) -> int | None:
     for call in reversed(again):
         same = call.op == maker.op and call.source == maker.source and call.during is not None
         other = call.outputs[at] if same and at < len(call.outputs) else None
-        if other is not None and tape.values[other].shape == tape.values[number].shape:
+        if other is not None and _differs(tape, number, other):
             return other
     return None
+
+
+def _differs(tape: Tape, number: int, other: int) -> bool:
+    before, after = tape.values[number], tape.values[other]
+    same = before.array is None or after.array is None or before.shape != after.shape
+    return not same and not np.array_equal(before.array, after.array)  # type: ignore[arg-type]
 
 
 def _name(call: Call) -> str:
