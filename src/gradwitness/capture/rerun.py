@@ -238,7 +238,8 @@ class Applications:
         before = [None] * (function.setup_context is torch.autograd.Function.setup_context)
         bound = inspect.signature(function.forward).bind(*before, *application.arguments)
         bound.apply_defaults()
-        return {name: _on_tape(argument) for name, argument in bound.arguments.items()}
+        named = list(bound.arguments.items())[len(before) :]
+        return {name: _on_tape(argument) for name, argument in named}
 
     def input_names(self, node: int) -> list[str]:
         """Return the names of a node's inputs, as forward has them; empty if not known."""

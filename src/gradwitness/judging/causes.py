@@ -5,6 +5,7 @@ The step's own recorded numbers are all that is used, after the block.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,12 +17,16 @@ from gradwitness.diagnose.hypotheses.drawn_again import OTHER_NUMBERS
 from gradwitness.diagnose.rank import diagnose
 from gradwitness.diagnose.registry import AT_A_STEP
 from gradwitness.diagnose.single_step import Sent, step_case
+from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.judging.accused import Accused
 from gradwitness.judging.custom_functions import CustomCheck
+from gradwitness.judging.derivative_words import formula
 from gradwitness.judging.finding import Step
+from gradwitness.judging.forward_lines import forward_lines
 from gradwitness.judging.graph_queries import same_operand
 from gradwitness.judging.recomputed import RANDOM, REMEDY, of_checkpoint
-from gradwitness.tape import Kind
+from gradwitness.judging.remedies import Returned, remedy
+from gradwitness.tape import Kind, Ref
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -85,93 +90,136 @@ class Guilty:
         for count, ((sweep, number), at) in enumerate(guilty.items()):
             node = tape.nodes[number]
             node_run = next(run for run in tape.sweeps[sweep].node_runs if run.node == number)
-            if node.kind != Kind.CUSTOM:
-                for k in at if count < _MOST else ():
-                    said[k] = of_checkpoint(tape, records, said[k], node, node_run)
-                continue
-            written = self._written.get(number, _NOT_WRITTEN)
-            for k in at:
-                said[k] = _placed(written.method, node_run, said[k])
-            if count >= _MOST or any(said[k].grade.startswith("declared") for k in at):
-                continue
-            inputs = {said[k].tensor_nr for k in at}
-            try:
-                causes = _causes(tape, records, written, node, node_run, inputs)
-            except Unjudgeable:
-                continue
-            for k in at:
-                said[k] = _explained(said[k], causes.get(said[k].tensor_nr))
-                if said[k].cause == OTHER_NUMBERS and node.name.startswith("CheckpointFunction"):
-                    said[k] = replace(said[k], cause=RANDOM, remedy=REMEDY)
+            step = _GuiltyStep(
+                tape, records, self._written.get(number, _NOT_WRITTEN), node, node_run
+            )
+            told = step.explained([said[k] for k in at], sought=count < _MOST)
+            for k, finding in zip(at, told, strict=True):
+                said[k] = finding
         return said
 
 
+@dataclass(frozen=True)
+class _GuiltyStep:
+    """A node's run that sent something wrong."""
+
+    tape: Tape
+    records: Records
+    written: _Written
+    node: Node
+    node_run: NodeRun
+
+    def explained(self, findings: Sequence[Finding], *, sought: bool) -> list[Finding]:
+        """Return its wrong findings with their place and, if ``sought``, their causes."""
+        if self.node.kind != Kind.CUSTOM:
+            given = self.tape, self.records
+            return [of_checkpoint(*given, f, self.node, self.node_run) for f in findings]
+        placed = [self._placed(f) for f in findings]
+        if not sought or any(f.advice or f.grade.startswith("declared") for f in findings):
+            return placed
+        try:
+            sent = self._sent({f.tensor_nr for f in findings})
+            causes = self._causes(sent)
+        except Unjudgeable:
+            return placed
+        by_input = {s.input_nr: s for s in sent}
+        return [
+            self._with(f, causes.get(by_input[f.tensor_nr].name), by_input[f.tensor_nr])
+            if f.tensor_nr in by_input
+            else f
+            for f in placed
+        ]
+
+    def _placed(self, finding: Finding) -> Finding:
+        """Return a finding with the method that sent its gradient, and the line that made it."""
+        method, number = self.written.method, self._value(finding.tensor_nr)
+        if number is not None and self.written.names:
+            lines = forward_lines(self.tape, self.node, self._names(), number)
+            finding = replace(finding, forward=lines)
+        if method is None:
+            return finding
+        made = [step.line for step in self.node_run.steps if finding.tensor_nr in step.sent]
+        known = made and method.has(made[-1])
+        line = int(made[-1].rpartition(":")[2]) if known else method.line
+        return replace(
+            finding, symbol=method.symbol, file=method.file, line=line, called=method.called
+        )
+
+    def _value(self, input_nr: int) -> int | None:
+        try:
+            return edge_value(self.tape, self.node.edges[input_nr])
+        except Unjudgeable:
+            return None
+
+    def _names(self) -> dict[int, str]:
+        """Return the names of the inputs, by their numbers."""
+        pairs = [(self._value(k), name) for k, name in enumerate(self.written.names)]
+        names = {number: name for number, name in pairs if number is not None}
+        arguments = self.written.arguments.items()
+        return {a.value: name for name, a in arguments if isinstance(a, Ref)} | names
+
+    def _causes(self, sent: Sequence[Sent]) -> dict[str, Cause]:
+        """Return the causes, by the names of the inputs that they explain."""
+        tape, node = self.tape, self.node
+        outputs = (n for c in node.inner for n in tape.calls[c].outputs if n is not None)
+        if sum(math.prod(tape.values[n].shape) for n in outputs) > _LARGEST:
+            return {}
+        numbers = {
+            name: float(number)
+            for name, number in self.written.arguments.items()
+            if isinstance(number, int | float) and not isinstance(number, bool)
+        }
+        causes = diagnose(step_case(tape, node, self.node_run, sent, numbers), AT_A_STEP)
+        return {name: cause for cause in reversed(causes) for name in cause.explains}
+
+    def _sent(self, wrong: set[int]) -> list[Sent]:
+        """Return what it sent to each tensor, and what the rules say that it should have."""
+        tape, node, names = self.tape, self.node, self.written.names
+        expected = CustomCheck(tape, self.records, None).expected(node, self.node_run)
+        sent = []
+        for input_nr, right in enumerate(expected):
+            inputs = same_operand(tape, node, input_nr)
+            if node.edges[input_nr] is None or inputs[0] != input_nr:
+                continue
+            numbers = [n for k in inputs if (n := self.node_run.outgoing[k]) is not None]
+            if right is None and not numbers:
+                continue
+            claims = [self.records(n) for n in numbers]
+            value = np.zeros(claims[0].shape) if right is None else np.asarray(right.value)
+            bound = np.zeros(value.shape) if right is None else right.rigorous
+            claim = np.sum(claims, axis=0) if claims else np.zeros(value.shape)
+            if claim.dtype.kind == "c" or value.dtype.kind == "c":
+                raise Unjudgeable("mistakes over complex numbers are not known")
+            name = names[input_nr] if names else f"input {input_nr}"
+            sent.append(Sent(name, input_nr, claim, value, bound, input_nr in wrong))
+        return sent
+
+    def _with(self, finding: Finding, cause: Cause | None, sent: Sent) -> Finding:
+        """Return a finding with its cause, and what to write instead."""
+        finding = replace(finding, remedy=self._formula(finding, sent))
+        if cause is None:
+            return finding
+        if cause.cause == OTHER_NUMBERS and self.node.name.startswith("CheckpointFunction"):
+            return replace(finding, cause=RANDOM, why=cause.text, remedy=REMEDY)
+        returned = Returned(self.written.method, finding.line, [*self.written.arguments])
+        arrived = [self.records(n) for n in self.node_run.incoming if n is not None]
+        mended = remedy(cause, sent, returned, arrived)
+        return replace(
+            finding,
+            cause=cause.cause,
+            why=cause.text,
+            runner_up=cause.runner_up,
+            remedy=mended or finding.remedy,
+        )
+
+    def _formula(self, finding: Finding, sent: Sent) -> str:
+        """Return the right gradient as a line of code, if it is a short one."""
+        number = self._value(finding.tensor_nr)
+        returned = Returned(self.written.method, finding.line, [*self.written.arguments])
+        if number is None or not returned.arrived or not self.written.names:
+            return ""
+        text = formula(self.tape, self.node, self._names(), returned.arrived, number)
+        return f"grad_{sent.name} = {text}" if text and sent.name.isidentifier() else ""
+
+
 _NOT_WRITTEN = _Written(None, (), {})
-
-
-def _placed(method: Method | None, node_run: NodeRun, finding: Finding) -> Finding:
-    """Return a finding with the method that sent its gradient, and the line that made it."""
-    if method is None:
-        return finding
-    made = [step.line for step in node_run.steps if finding.tensor_nr in step.sent]
-    known = made and method.has(made[-1])
-    line = int(made[-1].rpartition(":")[2]) if known else method.line
-    return replace(finding, symbol=method.symbol, file=method.file, line=line, called=method.called)
-
-
-def _causes(
-    tape: Tape,
-    records: Records,
-    written: _Written,
-    node: Node,
-    node_run: NodeRun,
-    wrong: set[int],
-) -> dict[int, Cause]:
-    """Return the cause of each wrong gradient that has one, by input."""
-    sizes = (tape.values[n] for c in node.inner for n in tape.calls[c].outputs if n is not None)
-    if sum(int(np.prod(value.shape)) for value in sizes) > _LARGEST:
-        return {}
-    sent = _sent(tape, records, written, node, node_run, wrong)
-    numbers = {
-        name: float(number)
-        for name, number in written.arguments.items()
-        if isinstance(number, (int, float)) and not isinstance(number, bool)
-    }
-    causes = diagnose(step_case(tape, node, node_run, sent, numbers), AT_A_STEP)
-    by_name = {name: cause for cause in reversed(causes) for name in cause.explains}
-    return {s.input_nr: by_name[s.name] for s in sent if s.name in by_name}
-
-
-def _sent(
-    tape: Tape,
-    records: Records,
-    written: _Written,
-    node: Node,
-    node_run: NodeRun,
-    wrong: set[int],
-) -> list[Sent]:
-    """Return what a node sent to each tensor, and what the rules say that it should have."""
-    expected = CustomCheck(tape, records, None).expected(node, node_run)
-    sent = []
-    for input_nr, right in enumerate(expected):
-        inputs = same_operand(tape, node, input_nr)
-        if node.edges[input_nr] is None or inputs[0] != input_nr:
-            continue
-        numbers = [n for k in inputs if (n := node_run.outgoing[k]) is not None]
-        if right is None and not numbers:
-            continue
-        claims = [records(n) for n in numbers]
-        value = np.zeros(claims[0].shape) if right is None else np.asarray(right.value)
-        bound = np.zeros(value.shape) if right is None else right.rigorous
-        claim = np.sum(claims, axis=0) if claims else np.zeros(value.shape)
-        if claim.dtype.kind == "c" or value.dtype.kind == "c":
-            raise Unjudgeable("mistakes over complex numbers are not known")
-        name = written.names[input_nr] if written.names else f"input {input_nr}"
-        sent.append(Sent(name, input_nr, claim, value, bound, input_nr in wrong))
-    return sent
-
-
-def _explained(finding: Finding, cause: Cause | None) -> Finding:
-    if cause is None:
-        return finding
-    return replace(finding, cause=cause.cause, why=cause.text, runner_up=cause.runner_up)

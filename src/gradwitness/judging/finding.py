@@ -59,6 +59,8 @@ class Finding:
         Another cause that fits as well.
     remedy : str
         What to write instead, as a line of Python.
+    forward : tuple of str
+        Of a wrong custom function: what matters to the input, in torch's words.
     """
 
     step: Step
@@ -80,6 +82,7 @@ class Finding:
     why: str = ""
     runner_up: str = ""
     remedy: str = ""
+    forward: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

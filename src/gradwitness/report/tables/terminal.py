@@ -246,7 +246,9 @@ _NEXT = {
 
 
 def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
-    """Return what the step's forward made, as expressions: of a custom function, all it ran."""
+    """Return what the step's forward made, as expressions."""
+    if finding.forward:
+        return list(finding.forward)
     numbers: list[int] = [] if finding.call is None else [finding.call]
     if finding.node is not None:
         numbers += tape.nodes[finding.node].inner
