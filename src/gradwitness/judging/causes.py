@@ -115,7 +115,7 @@ class _GuiltyStep:
             given = self.tape, self.records
             return [of_checkpoint(*given, f, self.node, self.node_run) for f in findings]
         placed = [self._placed(f) for f in findings]
-        if not sought or any(f.advice or f.grade.startswith("declared") for f in findings):
+        if not sought or any(f.grade.startswith("declared") for f in findings):
             return placed
         try:
             sent = self._sent({f.tensor_nr for f in findings})
@@ -196,6 +196,9 @@ class _GuiltyStep:
 
     def _with(self, finding: Finding, cause: Cause | None, sent: Sent) -> Finding:
         """Return a finding with its cause, and what to write instead."""
+        if finding.advice and not sent.right.any():
+            # What a step function sends is meant, or made up: no mistake of a formula.
+            return finding
         finding = replace(finding, remedy=self._formula(finding, sent))
         if cause is None:
             return finding

@@ -61,14 +61,17 @@ def of_checkpoint(
     return replace(finding, cause=RANDOM, why=why, remedy=REMEDY)
 
 
-def _twin(tape: Tape, own: Call, number: int, again: Any) -> int | None:
+def _twin(tape: Tape, step: Call, number: int, again: Any) -> int | None:
     """Return the value that was computed again in the place of another, if it differs."""
-    maker = next((c for c in reversed(tape.calls[: own.id + 1]) if number in c.outputs), None)
+    maker = next((c for c in reversed(tape.calls[: step.id + 1]) if number in c.outputs), None)
     if maker is None:
         return None
     at = maker.outputs.index(number)
     for call in reversed(again):
-        same = call.op == maker.op and call.source == maker.source and call.during is not None
+        # A module of torch's has the line of whoever runs it: here, of the backward pass.
+        own, now = maker.source, call.source
+        placed = own == now or (own.module == now.module and own.module)
+        same = call.op == maker.op and placed and call.during is not None
         other = call.outputs[at] if same and at < len(call.outputs) else None
         if other is not None and _differs(tape, number, other):
             return other

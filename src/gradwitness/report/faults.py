@@ -94,7 +94,9 @@ def _doubts(report: Report, tape: Tape) -> Iterator[Fault]:
 
 
 def _line(finding: Finding, tape: Tape) -> str:
-    """Return the line of a step; for a backward step, that of its node's forward."""
+    """Return the line of a step; for a backward step, its own, or that of its node's forward."""
+    if finding.file:
+        return f"{finding.file}:{finding.line}"
     if finding.source is not None and finding.source.line:
         return finding.source.line
     if finding.node is None:
