@@ -258,7 +258,7 @@ class NodeRun:
     summed: bool = False
     after: int = 0
     seen: bool = False
-    steps: tuple[Made, ...] = ()
+    steps: tuple[Made, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

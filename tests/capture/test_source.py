@@ -75,7 +75,7 @@ def test_a_fault_is_reported_at_its_line() -> None:
         apply: Any = Wrong.apply
         weighted(apply(x)).backward()
     (wrong,) = witness.report.wrong
-    assert wrong.title == "WrongBackward #2, gradient of input 0"
+    assert wrong.title == "WrongBackward #2, gradient of x (input 0)"
     assert wrong.source is not None
     assert wrong.source.line == marked("wrong")
     name = Path(__file__).name

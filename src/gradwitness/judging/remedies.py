@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # A factor that is written as a number: its digits are all there are.
 _DIGITS = 6
+_RESULTS = 9  # of a function whose backward takes any number of gradients
 
 
 class Returned:
@@ -47,7 +48,9 @@ class Returned:
             return
         if not isinstance(parsed, ast.FunctionDef):
             return
+        several = parsed.args.vararg
         self.arrived = [a.arg for a in parsed.args.args[1:]]
+        self.arrived += [f"{several.arg}[{k}]" for k in range(_RESULTS)] if several else []
         returns = [n for n in ast.walk(parsed) if isinstance(n, ast.Return) and n.value]
         after = [r for r in returns if (r.end_lineno or 0) + method.line - 1 >= line]
         value = min(after, key=lambda r: r.lineno).value if after else None
@@ -100,8 +103,10 @@ def remedy(cause: Cause, sent: Sent, returned: Returned, arrived: Sequence[Any])
             return returned.with_({name: lambda e: ast.BinOp(g, ast.Mult(), e)})
     if cause.cause == TRANSPOSED and sent.claim.ndim == 2 and _mends(sent.claim.T, sent):
         return returned.with_({name: lambda e: ast.Attribute(e, "T")})
-    factor = cause.coefficient
-    if not np.isfinite(factor) or not factor or not _mends(sent.claim / factor, sent):
+    right = float(np.vdot(sent.right, sent.right))
+    factor = float(np.vdot(sent.right, sent.claim)) / right if right else 0.0
+    factor = factor if np.isnan(cause.coefficient) else cause.coefficient
+    if not factor or not np.isfinite(factor) or not _mends(sent.claim / factor, sent):
         return ""
     if factor == -1:
         return returned.with_({name: lambda e: ast.UnaryOp(ast.USub(), e)})
