@@ -68,7 +68,9 @@ def test_a_wrong_step() -> None:
     said = str(e.value)
     for what in ("  at       ", "  worst    ", "that rounding allows", "  next     "):
         assert what in said
-    assert [fault.title for fault in e.value.faults] == ["DoubleBackward #2, gradient of x (input 0)"]
+    assert [fault.title for fault in e.value.faults] == [
+        "DoubleBackward #2, gradient of x (input 0)"
+    ]
 
 
 def test_a_wrong_claim(case: Any) -> None:

@@ -18,6 +18,8 @@ from dataclasses import asdict
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from gradwitness.verdict import Verdict
+
 if TYPE_CHECKING:
     from gradwitness.experiment import Outcome
     from gradwitness.judging.compare import Comparison
@@ -100,6 +102,14 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "rule": finding.formula,
         "grade": finding.grade,
         "advice": finding.advice,
+        **_explained(finding),
+        **comparison_record(finding.comparison),
+    }
+
+
+def _explained(finding: Finding) -> dict[str, str]:
+    """Return where and why a step is wrong; of another, nothing."""
+    explained = {
         "symbol": finding.symbol,
         "wrong_at": f"{finding.file}:{finding.line}" if finding.file else "",
         "called": finding.called,
@@ -107,8 +117,9 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "why": finding.why,
         "runner_up": finding.runner_up,
         "remedy": finding.remedy,
-        **comparison_record(finding.comparison),
     }
+    is_wrong = finding.verdict is Verdict.DISAGREES
+    return explained if is_wrong else dict.fromkeys(explained, "")
 
 
 def note_record(note: Note) -> dict[str, Any]:

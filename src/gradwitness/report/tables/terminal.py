@@ -202,13 +202,13 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     if finding.grade:
         facts.append(("evidence", finding.grade))
     seen, _, code = finding.advice.partition("\n\n")
-    facts += _remedied(finding)
+    facts += remedied(finding)
     if seen or not finding.cause:
         facts.append(("next", seen or _NEXT[finding.step]))
     return facts, code
 
 
-def _remedied(finding: Finding) -> Iterator[tuple[str, str]]:
+def remedied(finding: Finding) -> Iterator[tuple[str, str]]:
     """Yield the cause of what is wrong, and what to write instead."""
     if finding.cause:
         yield "cause", finding.cause
