@@ -52,7 +52,7 @@ def of_checkpoint(
         return finding
     drawn = next((call for call in again if draws(call.op)), None)
     changed = sorted({_name(c) for c in again if not set(c.outputs).isdisjoint(others.values())})
-    what = f"What {node.name} sent follows from the numbers of {listed(changed)} that were computed again"
+    what = f"What {node.name} sent follows from the numbers of {listed(changed)} computed again"
     if drawn is None:
         why = f"{what} in the backward pass, and are not those of the forward."
         return replace(finding, cause=OTHERWISE, why=why)
