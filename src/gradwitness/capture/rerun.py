@@ -243,8 +243,7 @@ class Applications:
 
     def input_names(self, node: int) -> list[str]:
         """Return the names of a node's inputs, as forward has them; empty if not known."""
-        function = self.function(node)
-        if function is not None and function.__module__.startswith("torch."):
+        if getattr(self.function(node), "__module__", "").startswith("torch."):
             return []
         try:
             arguments = self.arguments(node)

@@ -6,6 +6,7 @@ The step's own recorded numbers are all that is used, after the block.
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from gradwitness.judging.records import Records
     from gradwitness.tape import Argument, Node, NodeRun, Tape
 
-# Numbers in all that a function's forward made: beyond it, trying costs seconds.
-_LARGEST = 2**22
-# Steps for which causes are sought; a program with more has one cause for many of them.
-_MOST = 24
+# Numbers that the forwards of guilty functions made, in all: beyond it, trying costs seconds.
+_NUMBERS = 2**20
+# Operations of one forward.
+_CALLS = 300
+# Steps for which causes are sought: a program with more has one cause for many of them.
+_MOST = 8
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,12 @@ class Guilty:
         wrong = any(f.verdict is Verdict.DISAGREES or isinstance(f, Accused) for f in findings)
         if functions is None or not wrong or self._tape.nodes[node].kind != Kind.CUSTOM:
             return
-        names = functions.input_names(node)
-        arguments = functions.arguments(node) if names else {}
-        self._written[node] = _Written(functions.method(node), names, arguments)
+        try:
+            names = functions.input_names(node)
+            arguments = functions.arguments(node) if names else {}
+            self._written[node] = _Written(functions.method(node), names, arguments)
+        except Exception as error:  # noqa: BLE001 (no verdict depends on it)
+            _warn(error)
 
     def explained(self, tape: Tape, records: Records, findings: Sequence[Finding]) -> list[Finding]:
         """Return findings, those of wrong custom functions with their place and cause."""
@@ -86,17 +92,36 @@ class Guilty:
             wrong = f.verdict is Verdict.DISAGREES and f.step is Step.BACKWARD
             if wrong and f.node is not None and f.sweep is not None:
                 guilty[f.sweep, f.node].append(k)
-        said = list(findings)
+        said, room = list(findings), _NUMBERS
         for count, ((sweep, number), at) in enumerate(guilty.items()):
             node = tape.nodes[number]
+            room -= _numbers(tape, node)
             node_run = next(run for run in tape.sweeps[sweep].node_runs if run.node == number)
             step = _GuiltyStep(
                 tape, records, self._written.get(number, _NOT_WRITTEN), node, node_run
             )
-            told = step.explained([said[k] for k in at], sought=count < _MOST)
+            try:
+                told = step.explained([said[k] for k in at], sought=count < _MOST and room >= 0)
+            except Exception as error:  # noqa: BLE001 (no verdict depends on it)
+                _warn(error)
+                continue
             for k, finding in zip(at, told, strict=True):
                 said[k] = finding
         return said
+
+
+def _warn(error: Exception) -> None:
+    warnings.warn(
+        f"no cause was sought, since that failed with {type(error).__name__}: {error}. This is a "
+        "bug in gradwitness; no verdict depends on it.",
+        stacklevel=3,
+    )
+
+
+def _numbers(tape: Tape, node: Node) -> int:
+    """Return how many numbers a node's forward made."""
+    outputs = (n for c in node.inner for n in tape.calls[c].outputs if n is not None)
+    return sum(math.prod(tape.values[n].shape) for n in outputs)
 
 
 @dataclass(frozen=True)
@@ -161,8 +186,7 @@ class _GuiltyStep:
     def _causes(self, sent: Sequence[Sent]) -> dict[str, Cause]:
         """Return the causes, by the names of the inputs that they explain."""
         tape, node = self.tape, self.node
-        outputs = (n for c in node.inner for n in tape.calls[c].outputs if n is not None)
-        if sum(math.prod(tape.values[n].shape) for n in outputs) > _LARGEST:
+        if len(node.inner) > _CALLS:
             return {}
         numbers = {
             name: float(number)

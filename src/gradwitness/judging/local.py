@@ -227,9 +227,7 @@ class Judge:
         findings = with_doubts(tape, findings)
         hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
         findings = [as_meant(f, hooks) for f in findings]
-        refuted = {
-            at: c for at, c in refuted.items() if (*at[:2], Step.BACKWARD, at[2]) not in hooks
-        }
+        refuted = {k: c for k, c in refuted.items() if (*k[:2], Step.BACKWARD, k[2]) not in hooks}
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
@@ -260,8 +258,8 @@ class Judge:
                 else row
                 for row in rows
             ]
-        findings = without_faint(tape, findings, rows)
-        findings = self._guilty.explained(tape, self._records, findings)
+        faint = without_faint(tape, findings, rows)
+        findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))

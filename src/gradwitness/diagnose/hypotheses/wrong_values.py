@@ -90,49 +90,38 @@ def wrong_derivatives(trial: Trial) -> Iterator[Explanation]:
         if site.op in _VIEWS or len(edges) != 1:
             continue
         (edge,) = edges
-        name = site.names[edge]
-        if np.shape(site.operands[name]) != np.shape(site.y):
+        if np.shape(site.operands[site.names[edge]]) != np.shape(site.y):
             continue
+        for tried, (cause, text, sent) in enumerate(_other_derivatives(site, edge), 1):
 
-        def left_out(visit: Visit, edge: int = edge) -> list[Any]:
-            return visit.sending(visit.g, edge)
+            def wrong(visit: Visit, sent: Any = sent, edge: int = edge) -> list[Any]:
+                return visit.sending(sent(visit), edge)
 
-        def twice(visit: Visit, edge: int = edge, name: str = name) -> list[Any]:
-            return visit.sending(visit.site.vjp(name, visit.sent[edge]), edge)
-
-        def powers(
-            visit: Visit, edge: int = edge, name: str = name, times: int = 1, of: str = "y"
-        ) -> list[Any]:
-            base = visit.site.y if of == "y" else visit.site.operands[name]
-            return visit.sending(visit.sent[edge] * np.asarray(base, float) ** times, edge)
-
-        step = f"{_called(site)} at {site.place}"
-        scales = site.op in _SCALES and any(
-            np.ndim(operand) == 0 for k, operand in site.operands.items() if k != name
-        )
-        left, again = (UNSCALED, SCALED_TWICE) if scales else (LEFT_OUT, AGAIN)
-        tries: list[tuple[str, str, Any]] = [
-            (left, f"the derivative of {step} is left out", left_out),
-            (again, f"the derivative of {step} is multiplied in twice", twice),
-        ]
-        for of, times in (("y", 1), ("y", -1), ("x", 1), ("x", -1)):
-            side, what = ("often", "result") if times > 0 else ("seldom", "result")
-            what = what if of == "y" else "argument"
-            text = f"the derivative of {step} is multiplied by its {what} once too {side}"
-
-            def power(visit: Visit, times: int = times, of: str = of) -> list[Any]:
-                return powers(visit, times=times, of=of)
-
-            tries.append((POWER, text, power))
-        for tried, (cause, text, wrong) in enumerate(tries, 1):
+            said = f"the derivative of {_called(site)} at {site.place} is {text}"
             yield from trial.explained(
                 cause,
-                text,
+                said,
                 [(site, wrong)],
                 place=site.place,
                 node=site.node.id,
                 freedom=1 + tried,
             )
+
+
+def _other_derivatives(site: Site, edge: int) -> Iterator[tuple[str, str, Any]]:
+    """Yield causes, texts, and what a visit then sends along the only edge."""
+    name = site.names[edge]
+    others = [operand for k, operand in site.operands.items() if k != name]
+    scales = site.op in _SCALES and any(np.ndim(operand) == 0 for operand in others)
+    left_out, again = (UNSCALED, SCALED_TWICE) if scales else (LEFT_OUT, AGAIN)
+    yield left_out, "left out", lambda visit: visit.g
+    yield again, "multiplied in twice", lambda visit: site.vjp(name, visit.sent[edge])
+    for what, value in (("result", site.y), ("argument", site.operands[name])):
+        base = np.asarray(value, np.float64)
+        often = f"multiplied by its {what} once too often"
+        yield POWER, often, lambda visit, base=base: visit.sent[edge] * base
+        seldom = f"multiplied by its {what} once too seldom"
+        yield POWER, seldom, lambda visit, base=base: visit.sent[edge] / base
 
 
 def _called(site: Site) -> str:
