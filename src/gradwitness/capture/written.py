@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from gradwitness.capture.source import is_skipped
+from gradwitness._cells import file_of
+from gradwitness.capture.source import is_program
 from gradwitness.judging.functions import Method
 
 
@@ -17,7 +18,7 @@ def method_of(function: type, called: str) -> Method | None:
     name = "vjp" if "vjp" in own and "backward" not in own else "backward"
     written = inspect.unwrap(getattr(function, name))
     code = getattr(written, "__code__", None)
-    if code is None or is_skipped(code.co_filename):
+    if code is None or not is_program(code):
         return None
     try:
         lines, first = inspect.getsourcelines(code)
@@ -25,4 +26,4 @@ def method_of(function: type, called: str) -> Method | None:
         lines, first = [], code.co_firstlineno
     above = next((k for k, line in enumerate(lines) if line.lstrip().startswith("def ")), 0)
     symbol = f"{function.__qualname__.rpartition('.')[2]}.{name}"
-    return Method(symbol, code.co_filename, first + above, "".join(lines[above:]), called)
+    return Method(symbol, file_of(code), first + above, "".join(lines[above:]), called)

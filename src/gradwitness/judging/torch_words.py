@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import linecache
 from typing import TYPE_CHECKING, Any
 
+from gradwitness._cells import line_of
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _assigned(calls: Sequence[Call]) -> dict[int, str]:
     names = {}
     for line, call in last.items():
         file, _, number = line.rpartition(":")
-        text = linecache.getline(file, int(number)).strip() if number.isdecimal() else ""
+        text = line_of(file, int(number)) if number.isdecimal() else ""
         try:
             parsed = ast.parse(text).body
         except SyntaxError:
