@@ -34,7 +34,7 @@ from gradwitness import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    Tensors = tuple[torch.Tensor, ...]
+    Tensors = tuple[Any, ...]
     Of = Callable[..., Any]
 
 

@@ -12,6 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import gradwitness as gw
+from capture.functions import apply
 from gradwitness.report.faults import faults_of
 from gradwitness.report.record import report_record
 from judging import guilty_functions as guilty
@@ -75,13 +76,13 @@ def test_the_strides_of_what_arrives() -> None:
     torch.manual_seed(0)
     x = torch.randn(6, 8, requires_grad=True)
     with gw.watch() as witness:
-        (guilty.Strided.apply(x).t().contiguous() * torch.randn(8, 6)).sum().backward()
+        (apply(guilty.Strided, x).t().contiguous() * torch.randn(8, 6)).sum().backward()
     (finding,) = witness.report.wrong
     assert finding.cause == "strides of the incoming gradient ignored"
     assert finding.remedy == "g = g.contiguous()"
     # Where it is contiguous, the function is right.
     with gw.watch() as witness:
-        (guilty.Strided.apply(x) * torch.randn(6, 8)).sum().backward()
+        (apply(guilty.Strided, x) * torch.randn(6, 8)).sum().backward()
     assert witness.verdict is gw.Verdict.AGREES
 
 
@@ -187,7 +188,7 @@ def test_a_cause_is_in_the_record_and_in_the_annotation() -> None:
     torch.manual_seed(0)
     (x,) = guilty.parameters(N)
     with gw.watch() as witness:
-        guilty.Isrlu.apply(x, 1.0).backward(torch.randn(N))
+        apply(guilty.Isrlu, x, 1.0).backward(torch.randn(N))
     record = next(
         s for s in report_record(witness.report)["steps"] if s["verdict"] is gw.Verdict.DISAGREES
     )
