@@ -238,8 +238,8 @@ class Applications:
         before = [None] * (function.setup_context is torch.autograd.Function.setup_context)
         bound = inspect.signature(function.forward).bind(*before, *application.arguments)
         bound.apply_defaults()
-        named = list(bound.arguments.items())[len(before) :]
-        return {name: _on_tape(argument) for name, argument in named}
+        own = list(bound.arguments.items())[len(before) :]
+        return {name: _on_tape(argument) for name, argument in own}
 
     def input_names(self, node: int) -> list[str]:
         """Return the names of a node's inputs, as forward has them; empty if not known."""
@@ -249,14 +249,13 @@ class Applications:
             arguments = self.arguments(node)
         except (Unjudgeable, TypeError, ValueError):
             return []
-        top, flat = [], []
+        top = [name for name, argument in arguments.items() if isinstance(argument, Ref)]
+        flat = []
         for name, argument in arguments.items():
-            if isinstance(argument, Ref):
-                top.append(name)
-                flat.append(name)
-            elif isinstance(argument, tuple):
-                # `*tensors`; a list of tensors has no edges.
-                flat += [f"{name}[{k}]" for k, e in enumerate(argument) if isinstance(e, Ref)]
+            # `*tensors`; a list of tensors has no edges.
+            elements = argument if isinstance(argument, tuple) else ()
+            flat += [name] * isinstance(argument, Ref)
+            flat += [f"{name}[{k}]" for k, e in enumerate(elements) if isinstance(e, Ref)]
         edges = len(self._nodes[node].edges)
         return next((names for names in (top, flat) if len(names) == edges), [])
 
@@ -264,9 +263,10 @@ class Applications:
         """Return where the backward of a node's function is written, if it is the program's."""
         function = self.function(node)
         try:
-            return function and method_of(function, self._application(node).called)
+            called = self._application(node).called
         except Unjudgeable:
             return None
+        return None if function is None else method_of(function, called)
 
     def again(self, node: int, numbers: Iterable[int | None]) -> Rerun:
         """Keep a node's function with copies of its operands, and of some more values.

@@ -18,7 +18,7 @@ from gradwitness.tape import Edge, Kind, Node, NodeRun, Ref, Sweep, Tape, Value
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gradwitness.tape import Argument
+    from gradwitness.tape import Argument, Call
 
 # The right gradient by the record and by the float64 replay may differ by this share; beyond it,
 # the replay is of something else: of a declared gradient, or a forward that it cannot follow.
@@ -61,16 +61,10 @@ def step_case(
     incoming = {k: tape.values[n] for k, n in enumerate(node_run.incoming) if n is not None}
     calls = [tape.calls[number] for number in node.inner]
     constants = {
-        f"{name} of {call.base_op.partition('.')[2]}": float(tape.values[a.value].array[()])
+        f"{name} of {call.base_op.partition('.')[2]}": number
         for call in calls
-        for name, a in call.arguments.items()
-        if name in ("other", "exponent") and isinstance(a, Ref) and _is_number(tape.values[a.value])
-    }
-    constants |= {
-        f"{name} of {call.base_op.partition('.')[2]}": float(a)
-        for call in calls
-        for name, a in call.arguments.items()
-        if name in ("other", "exponent") and isinstance(a, int | float)
+        for name, argument in call.arguments.items()
+        if name in ("other", "exponent") and (number := _number(tape, argument)) is not None
     }
     alone = Alone(
         {n: v for n, v in {**numbers, **constants}.items() if v and np.isfinite(v)},
@@ -116,8 +110,13 @@ def _later(tape: Tape, numbers: Mapping[int, int], until: int) -> dict[int, Any]
     return found
 
 
-def _is_number(value: Value) -> bool:
-    return value.shape == () and value.array is not None and not value.requires_grad
+def _number(tape: Tape, argument: Argument) -> float | None:
+    """Return the number that an argument is, or a tensor without axes that collects nothing."""
+    if isinstance(argument, Ref):
+        value = tape.values[argument.value]
+        is_one = value.shape == () and value.array is not None and not value.requires_grad
+        return float(np.asarray(value.array)[()]) if is_one else None
+    return float(argument) if isinstance(argument, int | float) else None
 
 
 def misread(value: Value) -> Any:
@@ -163,7 +162,7 @@ class _Extract:
                 leaves[value] = 1 + len(nodes)
                 nodes.append(Node(1 + len(nodes), "", Kind.ACCUMULATE, (), (leaf,), leaf=leaf))
             edges.append(Edge(leaves[value], 0))
-        calls = []
+        calls: list[Call] = []
         for number in node.inner:
             call = self.tape.calls[number]
             calls.append(

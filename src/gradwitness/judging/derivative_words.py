@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Any
+from operator import add, mul, sub
+from typing import TYPE_CHECKING, Any, cast
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import bind, recorded
@@ -46,7 +47,7 @@ _TORCH = {
     "arcsin": "asin",
     "arctan": "atan",
 }
-_FOLDED = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
+_FOLDED: dict[type[ast.operator], Any] = {ast.Add: add, ast.Sub: sub, ast.Mult: mul}
 
 
 def formula(
@@ -152,24 +153,19 @@ class _Translator(ast.NodeTransformer):
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         left, right = self.visit(node.left), self.visit(node.right)
-        if isinstance(left, ast.Constant) and isinstance(right, ast.Constant):
-            sign = _FOLDED.get(type(node.op))
-            if sign:
-                both = {"+": left.value + right.value, "-": left.value - right.value}
-                return ast.Constant(both.get(sign, left.value * right.value))
-        if isinstance(node.op, ast.Mult):
-            for one, other in ((left, right), (right, left)):
-                if isinstance(one, ast.Constant) and one.value == 1:
-                    return other
-        if isinstance(node.op, ast.Pow) and isinstance(right, ast.Constant) and right.value == 1:
-            return left
+        a, b = _number(left), _number(right)
+        fold = _FOLDED.get(type(node.op))
+        if a is not None and b is not None and fold:
+            return ast.Constant(fold(a, b))
+        if isinstance(node.op, ast.Mult) and 1 in (a, b):
+            return cast("ast.expr", right if a == 1 else left)
+        if isinstance(node.op, ast.Pow) and b == 1:
+            return cast("ast.expr", left)
         return ast.BinOp(left, node.op, right)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
         operand = self.visit(node.operand)
-        if isinstance(operand, ast.Constant) and operand.value == 1:
-            return ast.Constant(-1)
-        return ast.UnaryOp(node.op, operand)
+        return ast.Constant(-1) if _number(operand) == 1 else ast.UnaryOp(node.op, operand)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         value = self.visit(node.value)
@@ -234,3 +230,10 @@ class _Translator(ast.NodeTransformer):
             for length in self._tape.values[number].shape:
                 sizes[k] *= length
         return sizes[0] // max(sizes[1], 1)
+
+
+def _number(written: ast.expr) -> float | None:
+    """Return the number that an expression is, if it is one."""
+    value = written.value if isinstance(written, ast.Constant) else None
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return cast("float", value) if is_one else None

@@ -10,7 +10,7 @@ from gradwitness.judging.torch_words import Words, text_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gradwitness.tape import Node, Tape
+    from gradwitness.tape import Call, Node, Tape
 
 _LONGEST = 60  # what is longer gets a name of its own
 _SHOWN = 8
@@ -23,14 +23,15 @@ def forward_lines(tape: Tape, node: Node, names: Mapping[int, str], number: int)
     """
     calls = [tape.calls[n] for n in node.inner]
     depending = reaching(calls, {number})
-    matter, needed = [], set(node.outputs)
+    matter: list[Call] = []
+    needed = set(node.outputs)
     for call in reversed(calls):
         if not needed.isdisjoint(call.outputs) and not depending.isdisjoint(call.operands):
             matter.insert(0, call)
             needed.update(call.operands)
     uses = [n for c in matter for n in c.operands]
     named = dict(names)
-    lines = []
+    lines: list[str] = []
     for call in matter:
         words = Words(tape, calls, named, within=False)
         text = text_of(words.call(call))

@@ -15,6 +15,8 @@ from gradwitness.rules.graph_terms import draws
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Node, NodeRun, Tape
@@ -61,7 +63,7 @@ def of_checkpoint(
     return replace(finding, cause=RANDOM, why=why, remedy=REMEDY)
 
 
-def _twin(tape: Tape, step: Call, number: int, again: Any) -> int | None:
+def _twin(tape: Tape, step: Call, number: int, again: Sequence[Call]) -> int | None:
     """Return the value that was computed again in the place of another, if it differs."""
     maker = next((c for c in reversed(tape.calls[: step.id + 1]) if number in c.outputs), None)
     if maker is None:

@@ -91,8 +91,7 @@ def remedy(cause: Cause, sent: Sent, returned: Returned, arrived: Sequence[Any])
     """
     name = sent.name
     if cause.cause == MISREAD and returned.arrived:
-        g = returned.arrived[0]
-        return f"{g} = {g}.contiguous()"
+        return f"{returned.arrived[0]} = {returned.arrived[0]}.contiguous()"
     if cause.cause.startswith("gradients of ") and len(cause.explains) == 2:
         return returned.swapped(*cause.explains)
     if sent.claim.shape != sent.right.shape:

@@ -113,7 +113,7 @@ def _ways(trial: Trial) -> dict[int, tuple[Call, ...]]:
     """Return, for each node, the steps of the shortest way to it from a root."""
     tape = trial.tape
     ways: dict[int, tuple[Call, ...]] = {}
-    waiting = [(edge.node, ()) for edge, _ in trial.sweep.roots]
+    waiting: list[tuple[int, tuple[Call, ...]]] = [(e.node, ()) for e, _ in trial.sweep.roots]
     for number, before in waiting:
         node = tape.nodes[number]
         if number in ways or node.call is None:
@@ -126,7 +126,8 @@ def _ways(trial: Trial) -> dict[int, tuple[Call, ...]]:
 
 def _along_paths(trial: Trial) -> Iterator[Term]:
     """Yield what arrives at each input by each path, if there are not too many."""
-    tape, found = trial.tape, []
+    tape = trial.tape
+    found: list[Term] = []
     waiting: list[tuple[int, int, Any, tuple[Call, ...]]] = [
         (edge.node, edge.index, trial.lookup(seed), ())
         for edge, seed in trial.sweep.roots

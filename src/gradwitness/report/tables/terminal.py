@@ -177,7 +177,8 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     """Return what `describe` says as labelled facts, and the declaration to paste, or nothing."""
     c = finding.comparison
     facts = []
-    module = f" in module {finding.source.module}" * bool(finding.source and finding.source.module)
+    inside = finding.source.module if finding.source else ""
+    module = f" in module {inside}" if inside else ""
     if finding.symbol:
         wrong_in = f"{finding.symbol}, {relative(f'{finding.file}:{finding.line}')}"
         called = f" (called from {relative(finding.called)}{module})" if finding.called else module
