@@ -669,11 +669,8 @@ def gradients(f: Of, inputs: Any, cotangents: Any) -> list[Any]:
     results = as_tuple(f(*wide))
     total = sum((r * c.double()).sum() for r, c in zip(results, cotangents, strict=True))
     wanted = [x for x in wide if x.requires_grad]
-    found = iter(torch.autograd.grad(total, wanted, allow_unused=True))
-    return [
-        None if not x.requires_grad else (g if (g := next(found)) is not None else 0 * x.detach())
-        for x in wide
-    ]
+    found = iter(torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True))
+    return [next(found) if x.requires_grad else None for x in wide]
 
 
 def faults(subject: Subject, seed: int) -> Iterator[Fault]:

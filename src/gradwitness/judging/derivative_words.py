@@ -74,7 +74,9 @@ def formula(
     }
     try:
         for call in reversed(calls):
-            output = call.outputs[0] if len(call.outputs) == 1 else None
+            if len(call.outputs) > 1 and not sent.keys().isdisjoint(call.outputs):
+                return ""
+            output = call.outputs[0] if call.outputs else None
             if call.writes and depending.intersection(call.operands):
                 return ""
             if output is None or output not in sent:
@@ -115,7 +117,8 @@ def _slope(
     written = {"g": g, "y": words.value(output)}
     written |= {n: words.argument(a) for n, a in arguments.items()}
     settings = bound.rule.defaults | bound.parameters
-    translated = _Translator(tape, call, written, settings).visit(ast.parse(text, mode="eval").body)
+    parsed = ast.parse(text, mode="eval").body
+    translated: ast.expr = _Translator(tape, call, written, settings).visit(parsed)
     shape, full = tape.values[own.value].shape, tape.values[output].shape
     spreads = bound.rule.name not in _RESHAPING and shape != full
     if not spreads:
@@ -173,6 +176,9 @@ class _Translator(ast.NodeTransformer):
             return value.value
         return ast.Attribute(value, node.attr)
 
+    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
+        raise _Unwritten
+
     def visit_Call(self, node: ast.Call) -> ast.expr:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name == "where":
@@ -195,7 +201,8 @@ class _Translator(ast.NodeTransformer):
     def _where(self, condition: ast.expr, yes: ast.expr, no: ast.expr) -> ast.expr:
         match condition:
             case ast.Compare(left=ast.Name(id=name), ops=[ast.Is()]):
-                return self.visit(yes if self._settings.get(name) is None else no)
+                chosen = yes if self._settings.get(name) is None else no
+                return cast("ast.expr", self.visit(chosen))
             case ast.Call(func=ast.Name(id="is_within")):
                 return self._within(self.visit(yes))
         if isinstance(condition, ast.Compare):

@@ -110,11 +110,10 @@ class Words:
         if name in _INFIX and arguments.get("rounding_mode") is None:
             operator, turned = _INFIX[name]
             left, right = given[:2]
-            alpha = arguments.get("alpha", 1)
-            if alpha != 1 and turned:
-                left = ast.BinOp(ast.Constant(alpha), ast.Mult(), left)
-            elif alpha != 1:
-                right = ast.BinOp(ast.Constant(alpha), ast.Mult(), right)
+            if arguments.get("alpha", 1) != 1:
+                alpha = self.argument(arguments["alpha"])
+                left = ast.BinOp(alpha, ast.Mult(), left) if turned else left
+                right = right if turned else ast.BinOp(alpha, ast.Mult(), right)
             return ast.BinOp(*((right, operator(), left) if turned else (left, operator(), right)))
         if name == "neg":
             return ast.UnaryOp(ast.USub(), given[0])
