@@ -51,7 +51,7 @@ class Fault:
     verdict : Verdict
         DISAGREES, or INCONCLUSIVE for a step that could not be judged.
     title : str
-        The step: ``SwishBackward #3, gradient of input 0``; or the reason for doubt.
+        The step: ``SwishBackward #3, gradient of x (input 0)``; or the reason for doubt.
     text : str
         What is wrong, in full.
     line : str

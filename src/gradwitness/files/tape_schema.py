@@ -108,7 +108,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if is_dataclass(value):
-        return _fields(value)
+        # Which line made a gradient serves the report of the block alone.
+        return _fields(value, "steps")
     raise InputError(
         f"the recording was not saved, as it holds {value!r} of type {type(value).__name__}. "
         "Arguments must be references, numbers, text, None or tuples of these."

@@ -116,8 +116,9 @@ def _fault(finding: Finding, tape: Tape, names: Names) -> Fault:
         text,
         _line(finding, tape),
         kind=f"wrong {finding.step.value}",
-        symbol=_symbol(finding, tape),
-        remedy=next_of(finding),
+        symbol=finding.symbol or _symbol(finding, tape),
+        cause=finding.cause,
+        remedy=finding.remedy or next_of(finding),
         numbers=comparison_record(finding.comparison),
     )
 
@@ -141,7 +142,9 @@ def _doubts(report: Report, tape: Tape) -> Iterator[Fault]:
 
 
 def _line(finding: Finding, tape: Tape) -> str:
-    """Return the line of a step; for a backward step, that of its node's forward."""
+    """Return the line of a step; for a backward step, its own, or that of its node's forward."""
+    if finding.file:
+        return f"{finding.file}:{finding.line}"
     if finding.source is not None and finding.source.line:
         return finding.source.line
     if finding.node is None:

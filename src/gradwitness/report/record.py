@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness.report.faults import faults_of
 from gradwitness.report.findings import comparison_record, finding_records
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from gradwitness.experiment import Outcome
@@ -110,8 +111,24 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "rule": finding.formula,
         "grade": finding.grade,
         "advice": finding.advice,
+        **_explained(finding),
         **comparison_record(finding.comparison),
     }
+
+
+def _explained(finding: Finding) -> dict[str, str]:
+    """Return where and why a step is wrong; of another, nothing."""
+    explained = {
+        "symbol": finding.symbol,
+        "wrong_at": f"{finding.file}:{finding.line}" if finding.file else "",
+        "called": finding.called,
+        "cause": finding.cause,
+        "why": finding.why,
+        "runner_up": finding.runner_up,
+        "remedy": finding.remedy,
+    }
+    is_wrong = finding.verdict is Verdict.DISAGREES
+    return explained if is_wrong else dict.fromkeys(explained, "")
 
 
 def note_record(note: Note) -> dict[str, Any]:

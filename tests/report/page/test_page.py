@@ -98,7 +98,7 @@ def test_the_first_screen_comes_before_all_data(page: str) -> None:
     said = " ".join(Parts(page).said)
     for text in (
         "DISAGREES",
-        "SwishBackward #3, gradient of input 0",
+        "SwishBackward #3, gradient of x (input 0)",
         "128 of 128 elements",
         "make it <again> & 'again'",
         "2.13.0",
