@@ -339,6 +339,8 @@ def tasks() -> Iterator[tuple[str, bytes]]:
     yield "format.toml", good + b'[submission]\nformat = "object"'
     yield "data absent.toml", good + b'[submission]\ndata = "absent.npz"'
     yield "data is a pipe.toml", good + b'[submission]\ndata = "pipe"'
+    yield "data that is pickled.toml", good + b'[submission]\ndata = "pickle inside.npz"'
+    yield "data that grows.toml", good + b'[submission]\ndata = "bomb.npz"'
     yield "tape is a pipe.toml", b'tape = "pipe.npz"'
     yield "itself.toml", b'tape = "itself.toml"'
 

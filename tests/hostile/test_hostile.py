@@ -32,6 +32,10 @@ CONTENTS = {
     )
     for name, content in family()
 }  # fmt: skip
+# What these name is at fault.
+OF_OTHERS = (
+    "null path.toml", "tape is a pipe.toml", "data that is pickled.toml", "data that grows.toml"
+)  # fmt: skip
 MEMORY = 64 * 2**20  # bytes
 SECONDS = 20
 LAYERS = "linear:0 relu linear:2"
@@ -112,7 +116,7 @@ def test_what_no_file_may_do(name: str, command: str, folder: Path) -> None:
     assert len(said) < 1000
     assert not re.search("bug in gradwitness|Traceback|allow_pickle|weights_only|\x1b", said)
     # What and where: the file is named, or the one that it names, or its option.
-    if len(name) < 100 and name not in ("null path.toml", "tape is a pipe.toml"):
+    if len(name) < 100 and name not in OF_OTHERS:
         shown = one_line(name.encode(errors="backslashreplace").decode())
         assert shown in said or "weights" in said
     if "--json" in command:
@@ -152,6 +156,21 @@ def test_what_is_only_strange_is_judged(name: str, content: bytes, folder: Path)
     assert shown.code == told.code == json.loads(told.out)["exit_code"] != 2
     assert not re.search("[\x00\x1b\x07]", shown.out + shown.err + told.out)
     json.loads(told.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+@pytest.mark.parametrize(
+    "name", ["bomb.npz", "pickle.pt", "pipe.json", "deep lists.json", "w\0.npz"]
+)
+def test_what_is_handed_in_to_be_graded(name: str, folder: Path) -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+    resting = resident("VmRSS")
+    result = cli("grade", "task.toml", name, "--json")
+    record = json.loads(result.out)
+    # A bad answer is no error of the teacher's; what is no file is.
+    assert result.code == record["exit_code"] == (2 if "pipe" in name or "\0" in name else 1)
+    assert record["findings"] or record["error"]
+    assert not (folder / files.CANARY).exists()
+    assert resident("VmHWM") - resting < MEMORY
 
 
 def forged(folder: Path, *changes: tuple[str, Any]) -> Path:

@@ -146,10 +146,12 @@ def test_a_finding_says_all_there_is_to_say(folder: Path) -> None:
     (found,) = valid(cli("check", f"{SWISH}:step", "--json").out)["findings"]
     code = SWISH.read_text().splitlines()
     assert Path(found["file"]).name == "swish.py"
-    assert "torch.sigmoid" in code[found["line"] - 1]
+    assert "sigmoid" in code[found["line"] - 1]
     assert (found["kind"], found["severity"]) == ("wrong backward", "error")
     assert found["symbol"] == "Swish.backward"
-    assert found["remedy"].startswith("derive this step's forward by hand")
+    # The slope of x s(x) is s + x s (1 - s): its second term is missing.
+    assert "x * torch.sigmoid(x) * (1 - torch.sigmoid(x))" in found["remedy"]
+    assert found["cause"]
     assert found["numbers"]["refuted"] == found["numbers"]["size"] == 128
     # From run to run, and wherever the line moves, it is the same finding.
     moved = folder / SWISH.name

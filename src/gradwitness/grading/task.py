@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError
+from gradwitness.claims.binary import read_arrays
 from gradwitness.engine.floats import is_float
 from gradwitness.files.toml import read_toml
 
@@ -103,6 +104,8 @@ def _limits(path: Path, told: dict[str, Any]) -> Limits:
         known["data"] = path.parent / _text(path, "submission.data", told["data"])
         if not known["data"].is_file():
             raise InputError(f"{path}: submission.data: there is no file {known['data']}")
+        # Whoever hands in a program need not explain the errors of a file of the teacher's.
+        read_arrays(known["data"])
     limits = Limits(**known)
     if not limits.function.isidentifier():
         raise InputError(f"{path}: submission.function = {limits.function!r} is no function's name")
