@@ -82,7 +82,7 @@ def test_a_witness_in_a_notebook_is_text(tmp_path: Path, outputs_of: Outputs) ->
     assert (tmp_path / "report.txt").read_text() == seen["str"]
     assert seen["message"] == f"DISAGREES\n{seen['str']}"
     assert (
-        "first wrong step: HalfBackward #1, gradient of input 0\nverdict   DISAGREES\n"
+        "first wrong step: HalfBackward #1, gradient of x (input 0)\nverdict   DISAGREES\n"
         in (seen["str"])
     )
     assert seen["fault"].startswith("DISAGREES  backward: HalfBackward #1")

@@ -242,7 +242,7 @@ def test_a_view_in_a_functions_forward_is_moved_and_put_back_with_its_parameter(
         lambda: (apply(TakesView, model(x), out) - wanted).square().mean(), *given_models
     )
     assert all(map(torch.equal, before, (*model.parameters(), out)))
-    assert set(found.hidden) == {"TakesViewBackward #3, gradient of input 0"}
+    assert set(found.hidden) == {"TakesViewBackward #3, gradient of x (input 0)"}
 
 
 class TwoProducts(torch.autograd.Function):

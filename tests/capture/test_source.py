@@ -34,7 +34,7 @@ class Wrong(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:  # noqa: ARG004
-        return 2 * grads[0]
+        return 2 * grads[0]  # mark: sent
 
 
 def marked(word: str) -> str:
@@ -73,13 +73,14 @@ def test_a_fault_is_reported_at_its_line() -> None:
     x = leaf(3)
     with gw.watch() as witness:
         apply: Any = Wrong.apply
-        weighted(apply(x)).backward()
+        weighted(apply(x)).backward()  # mark: called
     (wrong,) = witness.report.wrong
-    assert wrong.title == "WrongBackward #2, gradient of input 0"
+    assert wrong.title == "WrongBackward #2, gradient of x (input 0)"
     assert wrong.source is not None
     assert wrong.source.line == marked("wrong")
+    assert (f"{wrong.file}:{wrong.line}", wrong.called) == (marked("sent"), marked("called"))
     name = Path(__file__).name
-    assert f"{name}:{marked('wrong').rpartition(':')[2]}" in str(witness)
+    assert f"{name}:{marked('sent').rpartition(':')[2]} (called from " in str(witness)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def probe(
     >>> probe.verdict
     <Verdict.DISAGREES: 'DISAGREES'>
     >>> list(probe.hidden)
-    ['AddBiasBackward #1, gradient of input 1']
+    ['AddBiasBackward #1, gradient of bias (input 1)']
     """
     chosen = list(KINDS) if passes is None else list(dict.fromkeys(passes))
     unknown = [name for name in chosen if name not in KINDS]

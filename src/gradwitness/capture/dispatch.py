@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradwitness.capture.backward_steps import BackwardSteps
 from gradwitness.capture.convolutions import adds_in_parts
 from gradwitness.capture.drafts import CallDraft
 from gradwitness.capture.mode import Mode
@@ -104,6 +105,7 @@ class DispatchRecorder(Mode):
         # Views taken after a write to their base, not yet written down as calls.
         self._shown: list[int] = []
         self.applications = Applications(values, self.calls)
+        self.steps = BackwardSteps()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
 
@@ -173,6 +175,7 @@ class DispatchRecorder(Mode):
         result = self._run(func, args, kwargs)
         if begun is not None:
             self._border.take(self._write, func, begun, result)
+        self._border.take(self.steps.ran, func, result)
         return result
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> _Begun | None:

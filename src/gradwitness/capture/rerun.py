@@ -13,7 +13,8 @@ import torch
 from gradwitness._errors import Unjudgeable
 from gradwitness.capture.aside import aside, attempt, numbers_of
 from gradwitness.capture.purity import TALKS, effect, impurity
-from gradwitness.capture.source import open_functions, tensors_in
+from gradwitness.capture.source import open_functions, tensors_in, user_line
+from gradwitness.capture.written import method_of
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Ref
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from gradwitness.capture.drafts import CallDraft, NodeDraft
     from gradwitness.capture.values import ValueStore
+    from gradwitness.judging.functions import Method
     from gradwitness.tape import Argument, Value
 
 # Bytes of what is kept to run functions again, if fewer are to be kept of everything else.
@@ -63,6 +65,7 @@ class _Application:
     arguments: tuple[Any, ...]
 
     named: dict[str, Any] = field(default_factory=dict)
+    called: str = ""  # file:line that applied it
 
     def tensors(self) -> list[_Held]:
         """Return the tensors that have an edge, in order."""
@@ -178,7 +181,8 @@ class Applications:
         for frame in frames:
             arguments = frame.f_locals.get("args", ())
             if previous.get(id(frame)) is not arguments:
-                new.append(_Application(frame.f_locals["cls"], self._held(arguments)))
+                function, held = frame.f_locals["cls"], self._held(arguments)
+                new.append(_Application(function, held, called=user_line(frame.f_back)))
             self._running[id(frame)] = arguments
         if new:
             self._by_call.setdefault(call, []).extend(new)
@@ -226,11 +230,43 @@ class Applications:
         """
         application = self._application(node)
         function = application.function
+        if isinstance(function, torch._ops.OpOverload):
+            names = [argument.name for argument in function._schema.arguments]
+            named = dict(zip(names, application.arguments, strict=False)) | application.named
+            return {name: _on_tape(argument) for name, argument in named.items()}
         # Without setup_context, forward takes the context first.
         before = [None] * (function.setup_context is torch.autograd.Function.setup_context)
         bound = inspect.signature(function.forward).bind(*before, *application.arguments)
         bound.apply_defaults()
-        return {name: _on_tape(argument) for name, argument in bound.arguments.items()}
+        own = list(bound.arguments.items())[len(before) :]
+        return {name: _on_tape(argument) for name, argument in own}
+
+    def input_names(self, node: int) -> list[str]:
+        """Return the names of a node's inputs, as forward has them; empty if not known."""
+        if getattr(self.function(node), "__module__", "").startswith("torch."):
+            return []
+        try:
+            arguments = self.arguments(node)
+        except (Unjudgeable, TypeError, ValueError):
+            return []
+        top = [name for name, argument in arguments.items() if isinstance(argument, Ref)]
+        flat = []
+        for name, argument in arguments.items():
+            # `*tensors`; a list of tensors has no edges.
+            elements = argument if isinstance(argument, tuple) else ()
+            flat += [name] * isinstance(argument, Ref)
+            flat += [f"{name}[{k}]" for k, e in enumerate(elements) if isinstance(e, Ref)]
+        edges = len(self._nodes[node].edges)
+        return next((names for names in (top, flat) if len(names) == edges), [])
+
+    def method(self, node: int) -> Method | None:
+        """Return where the backward of a node's function is written, if it is the program's."""
+        function = self.function(node)
+        try:
+            called = self._application(node).called
+        except Unjudgeable:
+            return None
+        return None if function is None else method_of(function, called)
 
     def again(self, node: int, numbers: Iterable[int | None]) -> Rerun:
         """Keep a node's function with copies of its operands, and of some more values.

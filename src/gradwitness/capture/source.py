@@ -42,9 +42,12 @@ def is_program(code: CodeType) -> bool:
     return not is_skipped(file) and not (file.startswith("<") and file_of(code) == file)
 
 
-def user_line() -> str:
-    """Return ``file:line`` of the innermost frame outside torch and this package."""
-    frame = sys._getframe(1)
+def user_line(frame: FrameType | None = None) -> str:
+    """Return ``file:line`` of the innermost frame outside torch and this package.
+
+    Of a given frame and its callers, if there is one.
+    """
+    frame = frame or sys._getframe(1)
     while frame is not None:
         if is_program(frame.f_code):
             return f"{file_of(frame.f_code)}:{frame.f_lineno}"

@@ -69,6 +69,24 @@ def meanings(
     return names
 
 
+def by_numbers(
+    factor: float, numbers: Mapping[str, float], matches: Callable[[float], bool]
+) -> list[Meaning]:
+    """Name a factor by a number of the function, or an argument of it, that is not 0 or 1."""
+    found = []
+    for tried, (name, number) in enumerate(numbers.items(), 1):
+        for value in (1 / number, number):
+            near = abs(value - factor) <= _NEAR * abs(factor)
+            if abs(number) != 1 and near and matches(value):
+                less = abs(value) < 1
+                cause = (
+                    f"{'missing' if less else 'extra'} factor {max(value, 1 / value, key=abs):.6g}"
+                )
+                text = f"That is {name} = {number:.6g}, {'left out' if less else 'there twice'}."
+                found.append(Meaning(value, cause, text, tried))
+    return found
+
+
 def _candidates(
     counts: Mapping[float, str], sizes: tuple[int, ...], everywhere: bool
 ) -> Iterator[tuple[float, str, str]]:

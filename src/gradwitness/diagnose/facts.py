@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.diagnose.case import Case
-    from gradwitness.tape import Call
+    from gradwitness.tape import Call, Tape
 
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution", "embedding")
 
@@ -106,6 +106,8 @@ class Facts:
         if tape is None:
             return {}
         counts: dict[float, str] = {}
+        if self.case.alone is not None:
+            return self._lengths(tape)
         batches: Counter[int] = Counter()
         for call in tape.calls:
             if call.during is not None:
@@ -119,6 +121,19 @@ class Facts:
                 batches.update(s[0] for s in shapes if len(s) > 1)
         if batches:
             counts[batches.most_common(1)[0][0]] = "samples in the batch"
+        return {n: text for n, text in counts.items() if n > 1}
+
+    @staticmethod
+    def _lengths(tape: Tape) -> dict[float, str]:
+        """Return the lengths of the axes of a function's inputs and results, and their products."""
+        roots = (tape.nodes[edge.node].outputs[edge.index] for edge, _ in tape.sweeps[0].roots)
+        named = [(value.name, value.shape) for _, value in tape.leaves()]
+        named += [("the result", tape.values[n].shape) for n in roots if n is not None]
+        counts: dict[float, str] = {}
+        for name, shape in named:
+            counts |= {n: f"numbers along axis {k} of {name}" for k, n in enumerate(shape)}
+        for name, shape in named:
+            counts.setdefault(math.prod(shape), f"numbers of {name}")
         return {n: text for n, text in counts.items() if n > 1}
 
     def _totals(self, call: Call) -> dict[float, str]:

@@ -48,7 +48,7 @@ class CustomCheck:
     def __init__(self, tape: Tape, records: Records, functions: Functions | None) -> None:
         self._tape = tape
         self._records = records
-        self._functions = functions
+        self.functions = functions
         self._declared = Declared(tape, records, functions)
 
     def expected(self, node: Node, node_run: NodeRun, wider: str = "") -> tuple[Any, ...]:
@@ -127,7 +127,7 @@ class CustomCheck:
         if right is None and not settled.is_open and settled.comparison.expected != 0:
             return ""
         numbers = None if right is None else np.asarray(right.value)
-        return advice_on(self._tape, self._records, self._functions, node, node_run, k, numbers)
+        return advice_on(self._tape, self._records, self.functions, node, node_run, k, numbers)
 
     def _judge(
         self,
@@ -191,7 +191,7 @@ class CustomCheck:
         return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
 
     def _tolerance(self, node: Node) -> float:
-        return tolerance_of(declared_as(self._tape, node, self._functions))
+        return tolerance_of(declared_as(self._tape, node, self.functions))
 
     def _why_not_by_rules(
         self,
@@ -344,16 +344,16 @@ class CustomCheck:
             ):
                 # Of another shape or kind, or a step function: no slope could support it.
                 return Judged(first, by_rules, NORMWISE + tried)
-            if self._functions is None and loop is not None:
+            if self.functions is None and loop is not None:
                 said = f"not the derivative of the recorded forward, but {ITERATES}"
                 return Judged(first, unjudged(said, array), by_rules=False)
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
-        if self._functions is None:
+        if self.functions is None:
             return Judged(first, stands, NORMWISE + tried, by_rules=not reason)
         try:
-            operand = self._functions.operands(node.id)[first]
+            operand = self.functions.operands(node.id)[first]
             numbers = [operand, *node_run.incoming, *sent, *node.outputs]
-            again = self._functions.again(node.id, numbers)
+            again = self.functions.again(node.id, numbers)
         except Unjudgeable as failure:
             if not reason and loop is None:
                 return Judged(first, stands, NORMWISE + tried)
@@ -377,7 +377,7 @@ class CustomCheck:
             iteration=loop,
             constants=constants if reason.startswith("its forward leaves torch") else "",
             tolerance=self._tolerance(node),
-            owner=(declared_as(self._tape, node, self._functions), first),
+            owner=(declared_as(self._tape, node, self.functions), first),
             retracts=self._declared.retracts(node, first),
             tried=tried,
         )

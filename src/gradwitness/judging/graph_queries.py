@@ -36,10 +36,14 @@ def source_of(tape: Tape, node: Node) -> Source | None:
     return tape.calls[node.inner[0]].source if node.inner else None
 
 
-def operand_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str]]:
+def operand_names(
+    tape: Tape, node: Node, records: Records, functions: Functions | None = None
+) -> list[tuple[str, str]]:
     """Return name and formula of each edge's operand."""
     if node.call is None:
-        return [(f"input {n}", "") for n in range(len(node.edges))]
+        names = functions.input_names(node.id) if functions and node.inner else ()
+        known = dict(enumerate(f"{name} (input {n})" for n, name in enumerate(names)))
+        return [(known.get(n, f"input {n}"), "") for n in range(len(node.edges))]
     try:
         bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)
     except Unjudgeable:

@@ -18,6 +18,7 @@ from gradwitness.engine.replay import Replay, replay, steps_of
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
+from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
@@ -125,6 +126,7 @@ class Judge:
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records)
+        self._guilty = Guilty(tape, functions)
         # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()
         # Values that contain some such numbers.
@@ -191,6 +193,7 @@ class Judge:
             lambda why: check.give_up(node_run, update, why),
         )
         self._findings += findings
+        self._guilty.note(node_run.node, findings)
         self._panel.node_ran(sweep, node_run, update, findings)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
@@ -228,9 +231,7 @@ class Judge:
         findings = with_doubts(tape, findings)
         hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
         findings = [as_meant(f, hooks) for f in findings]
-        refuted = {
-            at: c for at, c in refuted.items() if (*at[:2], Step.BACKWARD, at[2]) not in hooks
-        }
+        refuted = {k: c for k, c in refuted.items() if (*k[:2], Step.BACKWARD, k[2]) not in hooks}
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
@@ -261,7 +262,8 @@ class Judge:
                 else row
                 for row in rows
             ]
-        findings = without_faint(tape, findings, rows)
+        faint = without_faint(tape, findings, rows)
+        findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))

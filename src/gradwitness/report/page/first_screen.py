@@ -89,7 +89,8 @@ def _wrong(subject: Subject, names: Names) -> dict[str, Any] | None:
 
 def _source_line(finding: Finding) -> str:
     """Return the text of the line that made a step, as the file is now."""
-    path, _, number = (finding.source.line if finding.source else "").rpartition(":")
+    called = finding.source.line if finding.source else ""
+    path, _, number = (f"{finding.file}:{finding.line}" if finding.file else called).rpartition(":")
     if not number.isdigit():
         return ""
     return one_line(line_of(path, int(number)))

@@ -177,8 +177,13 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     """Return what `describe` says as labelled facts, and the declaration to paste, or nothing."""
     c = finding.comparison
     facts = []
-    if finding.source is not None and (finding.source.line or finding.source.module):
-        module = f" in module {finding.source.module}" if finding.source.module else ""
+    inside = finding.source.module if finding.source else ""
+    module = f" in module {inside}" if inside else ""
+    if finding.symbol:
+        wrong_in = f"{finding.symbol}, {relative(f'{finding.file}:{finding.line}')}"
+        called = f" (called from {relative(finding.called)}{module})" if finding.called else module
+        facts.append(("wrong in", f"{wrong_in}{called}"))
+    elif finding.source is not None and (finding.source.line or finding.source.module):
         facts.append(("at", f"{relative(finding.source.line)}{module}"))
     facts += [("forward", written) for written in _forward(finding, tape, names)]
     if finding.formula:
@@ -199,8 +204,26 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     if finding.grade:
         facts.append(("evidence", finding.grade))
     seen, _, code = finding.advice.partition("\n\n")
-    facts.append(("next", seen or _NEXT[finding.step]))
+    facts += remedied(finding)
+    if seen or not finding.cause:
+        facts.append(("next", next_of(finding)))
     return facts, code
+
+
+def next_of(finding: Finding) -> str:
+    """Return what to do about a wrong step."""
+    return finding.advice.partition("\n\n")[0] or _NEXT[finding.step]
+
+
+def remedied(finding: Finding) -> Iterator[tuple[str, str]]:
+    """Yield the cause of what is wrong, and what to write instead."""
+    if finding.cause:
+        yield "cause", finding.cause
+        yield "why", finding.why
+    if finding.runner_up:
+        yield "or", f"{finding.runner_up}: it fits as well"
+    if finding.remedy:
+        yield "write", finding.remedy
 
 
 def _allowed(c: Comparison) -> str:
@@ -230,7 +253,9 @@ _NEXT = {
 
 
 def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
-    """Return what the step's forward made, as expressions: of a custom function, all it ran."""
+    """Return what the step's forward made, as expressions."""
+    if finding.forward:
+        return list(finding.forward)
     numbers: list[int] = [] if finding.call is None else [finding.call]
     if finding.node is not None:
         numbers += tape.nodes[finding.node].inner
