@@ -114,7 +114,6 @@ AT_A_STEP: tuple[Hypothesis, ...] = (
     not_finite,
     clipped_by_value,
     low_precision,
-    rounded,
     through_where,
     activation_mistakes,
     loss_mistakes,
