@@ -99,6 +99,13 @@ def impurity(function: Any, arguments: Iterable[Any]) -> str:
     return next(_Reader().applies(function, [None, *arguments]), "")
 
 
+def impurity_of_backward(function: Any) -> str:
+    """Return why the code of a function's backward is not known to be pure; empty if it is."""
+    if not (isinstance(function, type) and issubclass(function, torch.autograd.Function)):
+        return "it is an operator"
+    return next(_Reader().code(function.backward, [None], context=True), "")
+
+
 def _defined(op: str) -> Any:
     """Return the Python function that defines an operator of ``torch.library``, if one does."""
     namespace, name, *_ = op.split(".")

@@ -37,8 +37,9 @@ from gradwitness.tape import Edge, Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.judging.accused import Case, Outcome
+    from gradwitness.judging.accused import Case
     from gradwitness.judging.functions import Functions
+    from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
 

@@ -1,0 +1,44 @@
+"""How the case against what a custom function sent ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gradwitness.judging.approximations import within
+
+if TYPE_CHECKING:
+    from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.lie_groups import Kinds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended.
+
+    Attributes
+    ----------
+    comparison : Comparison
+    grade : str
+    kinds : Kinds or None
+        Which of its gradients are along Lie groups.
+    is_untold : bool
+        Whether slopes were measured, and support neither gradient more than the other.
+    """
+
+    comparison: Comparison
+    grade: str
+    kinds: Kinds | None = None
+    is_untold: bool = False
+
+    def is_nearer(self, plain: Comparison) -> bool:
+        """Whether a gradient is nearer to this than to one by the numbers."""
+        return self.comparison.relative_error < plain.relative_error
+
+    def within(self, tolerance: float, scale: float, plain: Comparison) -> Outcome:
+        """Return it with an error within a tolerance as none, if it is nearer than plain."""
+        if not self.is_nearer(plain):
+            return self
+        comparison, grade = within(self.comparison, "", tolerance, scale)
+        said = f"{grade}, {self.kinds}" if grade else self.grade
+        return replace(self, comparison=comparison, grade=said)
