@@ -129,7 +129,7 @@ class Rerun:
         with aside(), torch.enable_grad():
             results, tensors = self._applied({}, operand)
             pairs = [
-                (y, torch.from_numpy(g).to(y.device))
+                (y, torch.from_numpy(g.copy()).to(y.device))
                 for y, g in zip(results, incoming, strict=False)
                 if g is not None and y is not None and y.requires_grad
             ]

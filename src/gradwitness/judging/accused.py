@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from gradwitness._failure import failure
 from gradwitness.engine.floats import SHORT, unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
 from gradwitness.judging.compare import SHARE, TOO_WIDE, Comparison, unjudged
+from gradwitness.judging.comparison import OWN
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
-from gradwitness.judging.outcome import Outcome
+from gradwitness.judging.outcome import Outcome, Settled
 from gradwitness.judging.own_formula import by_own_formula
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.slopes import GRADE, HIDDEN, ROUNDINGS, Claim, between, measure
@@ -161,28 +162,11 @@ class Along(Finding):
     kinds: Kinds
 
 
-class Settled(NamedTuple):
-    """Findings after every accused function was measured.
-
-    Attributes
-    ----------
-    findings : list of Finding
-    trusted : set of int
-        The nodes that the rules refute, but not their slopes.
-    refuted : dict of (pass, node, edge, value) to Comparison
-        By what sent a gradient, and which: a leaf may have received just that.
-    """
-
-    findings: list[Finding]
-    trusted: set[int | None]
-    refuted: dict[tuple[int | None, ...], Comparison]
-
-
 def settled(findings: Iterable[Finding]) -> Settled:
     """Measure every accused function: its code runs here, after the block."""
     guilty: set[object] = set()
     trusted: set[int | None] = set()
-    refuted: dict[tuple[int | None, ...], Comparison] = {}
+    told: dict[tuple[int | None, ...], Comparison] = {}
     # Findings of functions that may be approximations, and how far off these are at most.
     near: dict[int, type | str] = {}
     off: dict[type | str, float] = {}
@@ -215,10 +199,9 @@ def settled(findings: Iterable[Finding]) -> Settled:
         return closed
 
     def conclude(finding: Accused, case: Case, outcome: Outcome) -> Finding:
+        told.update(_told(finding, case, outcome.comparison))
         if outcome.comparison.verdict is Verdict.DISAGREES:
             guilty.add(case.owner)
-            places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
-            refuted.update(dict.fromkeys(places, outcome.comparison))
             is_zero = case.expected is not None or outcome.comparison.expected == 0
             advice = finding.advice if is_zero and case.iteration is None else ""
             outcome = replace(outcome, grade=outcome.grade + case.tried)
@@ -232,7 +215,16 @@ def settled(findings: Iterable[Finding]) -> Settled:
     closed = [one(finding) for finding in findings]
     functions = [(f, near.get(id(f))) for f in closed]
     said = [f if name is None else declarable(f, name, off[name]) for f, name in functions]
-    return Settled(said, trusted, refuted)
+    return Settled(said, trusted, told)
+
+
+def _told(
+    finding: Accused, case: Case, comparison: Comparison
+) -> dict[tuple[int | None, ...], Comparison]:
+    if comparison.verdict is not Verdict.DISAGREES and comparison.reason != OWN:
+        return {}
+    places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
+    return dict.fromkeys(places, comparison)
 
 
 def _closed(finding: Accused, outcome: Outcome, advice: str = "") -> Finding:

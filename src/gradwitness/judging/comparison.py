@@ -25,11 +25,13 @@ NEAR = (
     "by distance: within a twentieth of its largest number of float64's result; its bound is wider"
 )
 IN_TURN = "rounded as its kernel adds, term after term; any order would show too little"
+OWN = "by its own formula in float64: within a twentieth of its largest number of that"
 # What an agreement may rest on instead of the worst case, as a verdict says it.
 BASES = {
     PROBABLE: "by the probable bound",
     NEAR: "by distance",
     IN_TURN: "as its kernel rounds",
+    OWN: "by its own formula",
 }
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"

@@ -1,14 +1,15 @@
-"""How the case against what a custom function sent ended."""
+"""How the cases against what custom functions sent ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradwitness.judging.approximations import within
 
 if TYPE_CHECKING:
     from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.finding import Finding
     from gradwitness.judging.lie_groups import Kinds
 
 
@@ -42,3 +43,21 @@ class Outcome:
         comparison, grade = within(self.comparison, "", tolerance, scale)
         said = f"{grade}, {self.kinds}" if grade else self.grade
         return replace(self, comparison=comparison, grade=said)
+
+
+class Settled(NamedTuple):
+    """Findings after every accused function was measured.
+
+    Attributes
+    ----------
+    findings : list of Finding
+    trusted : set of int
+        The nodes that the rules refute, but not their slopes.
+    told : dict of (pass, node, edge, value) to Comparison
+        What was refuted, or agrees by the function's own formula, by what sent a gradient, and
+        which: a leaf may have received just that.
+    """
+
+    findings: list[Finding]
+    trusted: set[int | None]
+    told: dict[tuple[int | None, ...], Comparison]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gradwitness.judging.comparison import SHARE, Comparison
+from gradwitness.judging.comparison import OWN, SHARE, Comparison
 from gradwitness.judging.records import largest
 from gradwitness.judging.slopes import measure
 from gradwitness.verdict import Verdict
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from gradwitness.judging.functions import Again
     from gradwitness.judging.slopes import Claim
 
-OWN = "by its own formula in float64: within a twentieth of its largest number of that"
 GRADE = "numerical: its own backward, run again in float64, is supported by {count} slopes"
-# Constants in the formula may have been rounded to float16: not to bfloat16, in which 0.4 % is one
-# rounding.
+# Two roundings of it, 0.1 %, are for constants in the formula that are as good as 16 bits need.
 _CONSTANTS = "float16"
 
 
@@ -42,7 +40,7 @@ def by_own_formula(again: Again, claim: Claim, coarse: Comparison) -> tuple[Comp
         If the function may not run again.
     """
     own = again.sent(claim.value, claim.incoming)
-    slopes = measure(again, replace(claim, sent=own, dtype=_CONSTANTS, outputs=(), roundings=1))
+    slopes = measure(again, replace(claim, sent=own, dtype=_CONSTANTS, outputs=(), roundings=2))
     if slopes.verdict is Verdict.DISAGREES:
         return slopes, ""
     if coarse.verdict is Verdict.DISAGREES:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
-from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, PROBABLE
+from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
@@ -292,6 +292,7 @@ _BUT = {
     PROBABLE: "the worst case is too wide",
     NEAR: "within a twentieth of float64's largest number, where their bounds are wider",
     IN_TURN: "in 16 bits, term after term",
+    OWN: "run again in float64, within a twentieth of the largest number",
 }
 
 
