@@ -107,7 +107,15 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         factor = left if scales_exactly(a) else right
         lost = underflow(arithmetic, value) if abs(factor) < 1 else None
         return assemble(arithmetic, value, (a, b), carry, lost, signed)
-    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value), signed)
+    grow = rounding(arithmetic, value)[0]
+
+    def of_square(carried: Error) -> Error:
+        # The square of 1 is 1, so that 1 - x^2 is certainly 0 there.
+        added = grow(carried)
+        return added if carried is not None else np.where(value == 1, 0.0, added)
+
+    growths = (of_square, of_square) if a is b else (grow, grow)
+    return assemble(arithmetic, value, (a, b), carry, growths, signed)
 
 
 def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
