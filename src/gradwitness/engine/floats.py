@@ -174,9 +174,10 @@ class Arithmetic:
 
     @property
     def own_share(self) -> float | None:
-        """What share of a bound the witness's own rounding may be; None if as large."""
+        """What share of a bound the witness's own rounding may be; None if no 16 bits rounded."""
         least = min(self.unit, self.accumulate)
-        return WITNESS_UNIT / least if least > 2 * WITNESS_UNIT else None
+        short = max(self.unit, self.accumulate, self.store, self.final) >= min(SHORT)
+        return WITNESS_UNIT / least if short and least > 2 * WITNESS_UNIT else None
 
     def worst_growth(self, n: float) -> float:
         """Relative growth of a reduction with n roundings in the worst case."""

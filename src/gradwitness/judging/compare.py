@@ -9,7 +9,6 @@ import numpy as np
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import (
-    SHORT,
     is_complex,
     is_inexact,
     limits,
@@ -116,7 +115,7 @@ class Comparing:
         dtype = self._dtype
         errors = expected.errors if isinstance(expected, Bounded) else (None, None)
         final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
-        if dtype in SHORT.values() and isinstance(expected, Bounded):
+        if isinstance(expected, Bounded):
             self._scan.own_share = expected.arithmetic.own_share
         # A kernel that works in float32 for 16-bit formats may return some results in float32.
         final = min(final, unit_roundoff(dtype))
