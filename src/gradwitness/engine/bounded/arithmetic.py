@@ -111,7 +111,7 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
 
     def of_square(carried: Error) -> Error:
         # The square of 1 is 1, so that 1 - x^2 is certainly 0 there.
-        added = grow(carried)
+        added: Any = grow(carried)
         return added if carried is not None else np.where(value == 1, 0.0, added)
 
     growths = (of_square, of_square) if a is b else (grow, grow)
