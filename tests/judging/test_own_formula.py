@@ -12,6 +12,7 @@ from gradwitness.judging.comparison import OWN
 
 A, D, I = gw.Verdict.AGREES, gw.Verdict.DISAGREES, gw.Verdict.INCONCLUSIVE  # noqa: E741
 RAN: list[int] = []
+COUNT = torch.zeros(())
 
 
 class Gauss(torch.autograd.Function):
@@ -66,6 +67,16 @@ class Noted(torch.autograd.Function):
         return grads[0] * torch.exp(-0.05 * x * x) * (1 - 0.1 * x * x)
 
 
+class Counted(Noted):
+    """The same, with a tensor."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        COUNT.add_(1)
+        (x,) = ctx.saved_tensors
+        return grads[0] * torch.exp(-0.05 * x * x) * (1 - 0.1 * x * x)
+
+
 def judged(function: Any, seed: int, size: float = 1.0) -> gw.Witness:
     draws = torch.Generator().manual_seed(seed)
     x = (size * torch.randn(4, 8, generator=draws)).bfloat16().requires_grad_()
@@ -107,8 +118,11 @@ def test_a_missing_term_or_two_percent_are_found(
 
 def test_a_backward_that_leaves_a_trace_does_not_run_again() -> None:
     RAN.clear()
+    COUNT.zero_()
     assert judged(Noted, 0).verdict is I
     assert RAN == [1]
+    assert judged(Counted, 0).verdict is I
+    assert COUNT == 1
 
 
 def test_what_is_far_from_its_own_formula_stays_in_doubt() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.comparison import OWN, SHARE, Comparison
 from gradwitness.judging.records import largest
-from gradwitness.judging.slopes import measure
+from gradwitness.judging.slopes import measure, require_repeatable
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def by_own_formula(again: Again, claim: Claim, coarse: Comparison) -> tuple[Comp
     Raises
     ------
     Unjudgeable
-        If the function may not run again.
+        If the function may not run again, or gives another result in float64.
     """
+    require_repeatable(again, claim)
     own = again.sent(claim.value, claim.incoming)
     slopes = measure(again, replace(claim, sent=own, dtype=_CONSTANTS, outputs=(), roundings=2))
     if slopes.verdict is Verdict.DISAGREES:
