@@ -99,6 +99,16 @@ def impurity(function: Any, arguments: Iterable[Any]) -> str:
     return next(_Reader().applies(function, [None, *arguments]), "")
 
 
+def impurity_of_backward(function: Any) -> str:
+    """Return why the code of a function's backward is not known to be pure; empty if it is."""
+    if not (isinstance(function, type) and issubclass(function, torch.autograd.Function)):
+        return "it is an operator"
+    reader = _Reader()
+    why = next(reader.code(function.backward, [None], context=True), "")
+    # No record shows whether it writes there.
+    return why or ("its backward uses a tensor from outside" if reader.looks_outside else "")
+
+
 def _defined(op: str) -> Any:
     """Return the Python function that defines an operator of ``torch.library``, if one does."""
     namespace, name, *_ = op.split(".")
@@ -121,7 +131,7 @@ class _Reader:
     def __init__(self) -> None:
         self._read: set[tuple[Any, ...]] = set()
         # Whether there is a tensor from outside, whose memory NumPy might write to.
-        self._outside = False
+        self.looks_outside = False
 
     def applies(self, function: Any, arguments: Sequence[Any]) -> Iterator[str]:
         """Read the forward of an ``autograd.Function``, given the context and its arguments."""
@@ -145,7 +155,7 @@ class _Reader:
                 yield f"it uses {name}"
         elif not isinstance(value, _CONSTANTS):
             yield from self._calls(value, name)
-        self._outside |= isinstance(value, torch.Tensor | torch.nn.Module) and name != _GIVEN
+        self.looks_outside |= isinstance(value, torch.Tensor | torch.nn.Module) and name != _GIVEN
 
     def _calls(self, value: Any, name: str) -> Iterator[str]:
         if isinstance(value, partial):
@@ -216,7 +226,7 @@ class _Reader:
                 yield f"{where}imports {argument}"
             elif isinstance(argument, CodeType):
                 yield from self._instructions(function, argument, {}, ())
-            elif op == "STORE_SUBSCR" and self._outside and "numpy" in code.co_names:
+            elif op == "STORE_SUBSCR" and self.looks_outside and "numpy" in code.co_names:
                 yield f"{where}writes to an array, which may be the memory of a tensor from outside"
             elif op == "STORE_FAST" and any(_has_parts(given.get(name)) for name in last):
                 yield f"{where}gives {last[-1]} another name"

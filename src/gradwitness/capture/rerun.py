@@ -12,7 +12,7 @@ import torch
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.capture.aside import aside, attempt, numbers_of
-from gradwitness.capture.purity import TALKS, effect, impurity
+from gradwitness.capture.purity import TALKS, effect, impurity, impurity_of_backward
 from gradwitness.capture.source import open_functions, tensors_in, user_line
 from gradwitness.capture.written import method_of
 from gradwitness.engine.floats import is_float
@@ -114,26 +114,60 @@ class Rerun:
         Unjudgeable
             If that fails, or the results are in another format.
         """
+        with aside():
+            results, _ = self._applied(moved)
+        return [numbers_of(result) for result in results]
+
+    def sent(self, operand: int, incoming: Sequence[NDArray[np.float64] | None]) -> NDArray[Any]:
+        """Return what its own backward sends to an operand, run in float64 as its forward is.
+
+        Raises
+        ------
+        Unjudgeable
+            If it may not run again, or that fails.
+        """
+        why = self.refusal() or impurity_of_backward(self._application.function)
+        if why:
+            raise Unjudgeable(why)
+        with aside(), torch.enable_grad():
+            results, tensors = self._applied({}, operand)
+            pairs = [
+                (y, torch.from_numpy(g.copy()).to(y.device))
+                for y, g in zip(results, incoming, strict=False)
+                if g is not None and y is not None and y.requires_grad
+            ]
+            outputs, given = zip(*pairs, strict=True) if pairs else ((), ())
+            # The program's own formula, not torch's: the graph is this function alone.
+            (sent,) = attempt(lambda: torch.autograd.grad(outputs, tensors[operand], given))
+        numbers = numbers_of(sent)
+        assert numbers is not None  # noqa: S101 (torch returns a tensor, or raises)
+        return numbers
+
+    def _applied(
+        self, moved: Mapping[int, NDArray[np.float64]], graded: int | None = None
+    ) -> tuple[list[torch.Tensor | None], dict[int, torch.Tensor]]:
+        """Return its results, and its operands by value, of which one may need a gradient."""
         application = self._application
         tensors: dict[int, torch.Tensor] = {}
 
         def alive(argument: Any) -> Any:
             if isinstance(argument, _Held):
-                if argument.value not in tensors:
-                    tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
-                return tensors[argument.value]
+                number = argument.value
+                if number not in tensors:
+                    tensor = self._tensor(argument, moved.get(number))
+                    tensors[number] = tensor.requires_grad_(number == graded)
+                return tensors[number]
             if isinstance(argument, _HeldModule):
                 return argument.alive(alive)
             if type(argument) in (tuple, list):
                 return type(argument)(alive(element) for element in argument)
             return argument
 
-        with aside():
-            arguments = [alive(argument) for argument in application.arguments]
-            named = {name: alive(argument) for name, argument in application.named.items()}
-            run = getattr(application.function, "apply", application.function)
-            results = attempt(lambda: run(*arguments, **named))
-        return [numbers_of(result) for result in tensors_in(results, keep_none=True)]
+        arguments = [alive(argument) for argument in application.arguments]
+        named = {name: alive(argument) for name, argument in application.named.items()}
+        run = getattr(application.function, "apply", application.function)
+        results = attempt(lambda: run(*arguments, **named))
+        return [*tensors_in(results, keep_none=True)], tensors
 
     def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
         value = self.values[held.value]

@@ -11,7 +11,7 @@ from gradwitness._errors import RuleFailure, Unjudgeable
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.custom_forwards import connects, handed_out, unseen_in
 from gradwitness.engine.floats import SHORT, Arithmetic, is_inexact, unit_roundoff
-from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
+from gradwitness.judging.accused import ITERATES, NORMWISE, Case
 from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import TOO_WIDE, Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from gradwitness.judging.functions import Functions
+    from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
     from gradwitness.tape import Edge, Node, NodeRun, Tape
 

@@ -220,7 +220,7 @@ class Judge:
             # Nothing was recorded, so there are no findings to report.
             return _final(_incomplete(tape.failures))
         # Accused functions run again here.
-        findings, trusted, refuted = settled(self._findings)
+        findings, trusted, told = settled(self._findings)
         # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
@@ -231,7 +231,7 @@ class Judge:
         findings = with_doubts(tape, findings)
         hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
         findings = [as_meant(f, hooks) for f in findings]
-        refuted = {k: c for k, c in refuted.items() if (*k[:2], Step.BACKWARD, k[2]) not in hooks}
+        told = {k: c for k, c in told.items() if (*k[:2], Step.BACKWARD, k[2]) not in hooks}
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
@@ -251,7 +251,7 @@ class Judge:
             self._records,
             replayed,
             hooks,
-            refuted,
+            told,
         )
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
             # Next to a gradient with numbers, one without leaves nothing open.

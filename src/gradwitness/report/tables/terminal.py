@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness._cells import is_cell
-from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE, PROBABLE
+from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
+from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
@@ -141,6 +142,8 @@ def _cells(row: Row, *, several: bool) -> dict[str, Text]:
     verdict = styled(row.verdict, row.relative_error)
     if row.inherited:
         verdict.append(" inherited")
+    elif row.basis:
+        verdict.append(f" {row.basis}")
     cells: dict[str, str | Text] = {
         "gradient of": f"{row.name} (pass {row.sweep + 1})" if several else row.name,
         "shape": "x".join(map(str, row.shape)) or "scalar",
@@ -313,6 +316,14 @@ def totals(report: Report) -> RenderableType:
     return lines
 
 
+_BUT = {
+    PROBABLE: "the worst case is too wide",
+    NEAR: "within a twentieth of float64's largest number, where their bounds are wider",
+    IN_TURN: "in 16 bits, term after term",
+    OWN: "run again in float64, within a twentieth of the largest number",
+}
+
+
 def _remarks(report: Report) -> Iterator[str]:
     """Yield what there is to say of what agrees."""
     near = Counter(row.reason for row in report.rows if row.verdict is Verdict.AGREES)
@@ -322,9 +333,10 @@ def _remarks(report: Report) -> Iterator[str]:
     if suspicious:
         beyond = "steps are within the rigorous bound, but beyond the probable one"
         yield f"note      {suspicious} {beyond}"
-    probable = sum(c.reason == PROBABLE for c in comparisons)
-    if probable:
-        yield f"note      {probable} steps agree by the probable bound: the worst case is too wide"
+    for reason, basis in BASES.items():
+        resting = sum(c.reason == reason and bool(c.basis) for c in comparisons)
+        if resting:
+            yield f"note      {resting} steps agree {basis}: {_BUT[reason]}"
     zeros = sum(c.reason == CANCELS for c in comparisons)
     if zeros:
         yield f"note      {zeros} results are zero within rounding: their terms cancel"
