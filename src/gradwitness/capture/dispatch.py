@@ -15,6 +15,7 @@ from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled, is_collective
 from gradwitness.capture.rerun import Applications
 from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
+from gradwitness.capture.unused import is_custom
 from gradwitness.engine.binding import operand_names
 from gradwitness.rules import find
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
@@ -104,6 +105,8 @@ class DispatchRecorder(Mode):
         # Views taken after a write to their base, not yet written down as calls.
         self._shown: list[int] = []
         self.applications = Applications(values, self.calls)
+        # Custom functions' nodes of whose results numbers were read.
+        self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
 
@@ -142,6 +145,8 @@ class DispatchRecorder(Mode):
 
     def hands_out(self, name: str, tensor: torch.Tensor) -> None:
         """Record, as a call without a result, that a custom function takes numbers out of torch."""
+        if torch.is_grad_enabled() and is_custom(tensor.grad_fn):
+            self.read.add(tensor.grad_fn)
         if torch.is_grad_enabled() or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         self._needed += self.applications.note(len(self.calls))

@@ -13,7 +13,7 @@ import torch
 from gradwitness._errors import Unjudgeable
 from gradwitness.capture.aside import aside, attempt, numbers_of
 from gradwitness.capture.purity import TALKS, effect, impurity
-from gradwitness.capture.source import open_functions, tensors_in
+from gradwitness.capture.source import open_functions, tensors_in, user_line
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Ref
 
@@ -63,6 +63,7 @@ class _Application:
     arguments: tuple[Any, ...]
 
     named: dict[str, Any] = field(default_factory=dict)
+    line: str = ""
 
     def tensors(self) -> list[_Held]:
         """Return the tensors that have an edge, in order."""
@@ -178,11 +179,22 @@ class Applications:
         for frame in frames:
             arguments = frame.f_locals.get("args", ())
             if previous.get(id(frame)) is not arguments:
-                new.append(_Application(frame.f_locals["cls"], self._held(arguments)))
+                held, line = self._held(arguments), user_line(frame)
+                new.append(_Application(frame.f_locals["cls"], held, line=line))
             self._running[id(frame)] = arguments
         if new:
             self._by_call.setdefault(call, []).extend(new)
         return [held.value for application in new for held in _held_in(application.arguments)]
+
+    def line(self, function: Any, call: int) -> str:
+        """Return where a function was applied that made this call; empty if that is not known."""
+        begun = [
+            (first, application.line)
+            for first, applications in self._by_call.items()
+            for application in applications
+            if first <= call and application.function is function
+        ]
+        return max(begun, default=(0, ""))[1]
 
     def forget(self, call: int) -> None:
         """Forget the functions that began with a call."""

@@ -35,9 +35,9 @@ def is_skipped(file: str) -> bool:
     return file.startswith(_SKIPPED)
 
 
-def user_line() -> str:
-    """Return ``file:line`` of the innermost frame outside torch and this package."""
-    frame = sys._getframe(1)
+def user_line(frame: FrameType | None = None) -> str:
+    """Return ``file:line`` of the innermost frame, from one on, outside torch and this package."""
+    frame = frame or sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if not is_skipped(name) and not name.startswith("<"):

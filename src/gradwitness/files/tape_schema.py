@@ -131,7 +131,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
     # The input of a node: some record no output for it, so only its sign can be checked.
     edge = record(Edge, node=node, index=size)
     # Recordings of earlier versions lack them.
-    data = {"unseen": [], "ended": None} | data
+    data = {"unseen": [], "ended": None, "unused": []} | data
     read = record(
         lambda **content: Tape(**_without_header(content)),
         format=text,
@@ -153,6 +153,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
             )
         ),
         ended=optional(record(Ending, error=text, line=text)),
+        unused=many(pair(text, text)),
     )
     return read(data, "tape")
 
