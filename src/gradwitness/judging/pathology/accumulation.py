@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Accumulation(Detector):
             before = [] if begins else self._open.get(layout.storage, [_UNKNOWN])
             self._open[layout.storage] = [*before, sweep]
 
-    def _numbers(self, number: int) -> object:
+    def _numbers(self, number: int) -> Any:
         try:
             return self.records(number)
         except Unjudgeable:

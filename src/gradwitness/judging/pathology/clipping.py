@@ -9,6 +9,8 @@ from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.nonfinite import UNSCALE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from gradwitness.tape import Call, Tape
 
 _NORMS = ("norm", "_foreach_norm", "linalg_vector_norm", "max", "amax", "_foreach_max")
@@ -41,7 +43,7 @@ class Clipping(Detector):
         return list(notes.values())
 
 
-def _clip(tape: Tape, calls: list[Call] | tuple[Call, ...], grads: set[int]) -> Call | None:
+def _clip(tape: Tape, calls: Sequence[Call], grads: set[int]) -> Call | None:
     """Return the first call that clips gradients: by their norm, or each of them."""
     measured: set[int] = set()
     has_norm = False
@@ -50,13 +52,9 @@ def _clip(tape: Tape, calls: list[Call] | tuple[Call, ...], grads: set[int]) -> 
         operands = {*call.operands}
         reads = not grads.isdisjoint(_memory(tape, operands))
         if call.writes and not grads.isdisjoint(_memory(tape, call.outputs)):
-            numbers = [a for a in call.arguments.values() if isinstance(a, float)]
-            arrays = [tape.values[n].array for n in operands if tape.values[n].shape == ()]
-            numbers += [float(array) for array in arrays if array is not None]
             if name.removeprefix("_foreach_") in _CLAMPS or not measured.isdisjoint(operands):
                 return call
-            # A factor that went through Python: no number that a program writes.
-            if has_norm and any(float(f"{n:.6g}") != n for n in numbers):
+            if has_norm and any(map(_is_measured, _factors(tape, call, grads))):
                 return call
         elif reads and name in _NORMS:
             has_norm = True
@@ -66,6 +64,20 @@ def _clip(tape: Tape, calls: list[Call] | tuple[Call, ...], grads: set[int]) -> 
     return None
 
 
-def _memory(tape: Tape, numbers: object) -> set[int]:
-    layouts = [tape.values[n].layout for n in numbers if n is not None]  # type: ignore[attr-defined]
+def _factors(tape: Tape, call: Call, grads: set[int]) -> Iterator[float]:
+    """Yield the Python numbers that a call takes."""
+    yield from (a for a in call.arguments.values() if isinstance(a, float))
+    for number in call.operands:
+        array = tape.values[number].array
+        if array is not None and array.shape == () and grads.isdisjoint(_memory(tape, [number])):
+            yield float(array)
+
+
+def _is_measured(number: float) -> bool:
+    """Whether a number has more digits than those, or whose reciprocals, a program writes."""
+    return number != 0 and all(float(f"{n:.6g}") != n for n in (number, 1 / number))
+
+
+def _memory(tape: Tape, numbers: Iterable[int | None]) -> set[int]:
+    layouts = [tape.values[n].layout for n in numbers if n is not None]
     return {layout.storage for layout in layouts if layout is not None}
