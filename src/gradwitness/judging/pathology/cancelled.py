@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import listed
+from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.records import largest
@@ -53,12 +54,16 @@ class Cancelled(Detector):
 
 def is_rounding(judged: Judgement, row: Row) -> bool:
     """Whether a gradient is zero, and what torch has of it is rounding."""
-    if row.value is None or row.verdict is not Verdict.AGREES or row.digits >= 1:
+    if row.value is None or row.verdict is Verdict.DISAGREES:
         return False
-    array = judged.tape.values[row.value].array
-    others = [_exact(judged, r) for r in judged.rows if r.sweep == row.sweep]
-    has = array is not None and 0 < largest(array) < math.inf
-    return has and _exact(judged, row) <= _NOTHING * max(others)
+    if row.digits >= 1 and row.comparison.reason != CANCELS:
+        # It is small, but has digits.
+        return False
+    array, exact = judged.tape.values[row.value].array, _exact(judged, row)
+    # Zeros in both are no rounding: of what is switched off, or begins at 0.
+    has = array is not None and 0 < max(largest(array), exact) < math.inf
+    others = (_exact(judged, r) for r in judged.rows if r.sweep == row.sweep)
+    return has and exact <= _NOTHING * max(others)
 
 
 def _exact(judged: Judgement, row: Row) -> float:
