@@ -33,8 +33,11 @@ class Cancelled(Detector):
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
         rows: dict[str, list[Row]] = {}
+        # Of a program without modules, all leaves are parameters.
+        parameters = {tape.values[n].name for n in tape.parameters}
         for row in judged.rows:
-            rows.setdefault(row.name, []).append(row)
+            if row.name in parameters or not parameters:
+                rows.setdefault(row.name, []).append(row)
         names = {
             name: call
             for name, same in rows.items()
