@@ -14,8 +14,13 @@ from gradwitness.capture.drafts import CallDraft
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled, is_collective
 from gradwitness.capture.rerun import Applications
-from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
-from gradwitness.capture.unused import is_custom
+from gradwitness.capture.source import (
+    ENGINE,
+    is_custom,
+    is_innermost_function,
+    is_skipped,
+    tensors_in,
+)
 from gradwitness.engine.binding import operand_names
 from gradwitness.rules import find
 from gradwitness.tape import OUTSIDE, Argument, Ref, references

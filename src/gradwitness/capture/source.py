@@ -83,6 +83,13 @@ def is_innermost_function() -> bool:
     return False
 
 
+def is_custom(node: Any) -> bool:
+    """Whether a node is a custom function's, and the function not one of torch's own."""
+    function = getattr(type(node), "_forward_cls", None)
+    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
+    return custom and not getattr(function, "__module__", "torch.").startswith("torch.")
+
+
 def tensors_in(argument: Any, *, keep_none: bool = False) -> Iterator[Any]:
     """Yield the tensors of an argument or result, which may be a list of them."""
     if isinstance(argument, torch.Tensor) or (argument is None and keep_none):

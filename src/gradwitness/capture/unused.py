@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from gradwitness.capture.source import is_custom
 from gradwitness.tape import references
 
 if TYPE_CHECKING:
@@ -34,10 +33,3 @@ def unused_results(
             line = dispatch.applications.line(function, min(made))
             if line:
                 yield function.__name__, line
-
-
-def is_custom(node: Any) -> bool:
-    """Whether a node is a custom function's, and the function not one of torch's own."""
-    function = getattr(type(node), "_forward_cls", None)
-    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
-    return custom and not getattr(function, "__module__", "torch.").startswith("torch.")
