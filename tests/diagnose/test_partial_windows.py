@@ -20,7 +20,8 @@ CLASSES = torch.tensor([0, 1, 2, 0, 1, 2, 2, 1])
 def claimed_cause(loss: Callable[[Any, Any], Any], targets: Any) -> str:
     """Return the cause of claims from 2 passes, each divided by 4."""
     torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3)), torch.randn(8, 6)
+    model: Any = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+    x = torch.randn(8, 6)
     for part in (slice(0, 4), slice(4, 8)):
         (loss(model(x[part]), targets[part]) / 4).backward()
     claims = {name: p.grad.numpy().copy() for name, p in model.named_parameters()}

@@ -32,30 +32,30 @@ def gradient(y: Any, of: Any, **options: Any) -> Any:
     return torch.autograd.grad(y.sum(), of, retain_graph=True, **options)[0]
 
 
-def penalty(model: nn.Module, x: Any, **options: Any) -> Any:
+def penalty(model: Any, x: Any, **options: Any) -> Any:
     y = model(x)
     (g,) = torch.autograd.grad(y.sum(), x, retain_graph=True, **options)
     return y.mean() + 10 * (g.norm(2, 1) - 1).square().mean()
 
 
-def residual(model: nn.Module, x: Any, **options: Any) -> Any:
+def residual(model: Any, x: Any, **options: Any) -> Any:
     u = model(x)
     return (gradient(u, x, **options)[:, :1] + u).square().mean()
 
 
-def burgers(model: nn.Module, x: Any, **options: Any) -> Any:
+def burgers(model: Any, x: Any, **options: Any) -> Any:
     u = model(x)
     slopes = gradient(u, x, **options)
     return (slopes[:, :1] + u * slopes[:, 1:2]).square().mean()
 
 
-def forces(model: nn.Module, x: Any, **options: Any) -> Any:
+def forces(model: Any, x: Any, **options: Any) -> Any:
     energy = model(x)
     force = -gradient(energy, x, **options)
     return F.mse_loss(energy, Y) + F.l1_loss(force, torch.zeros(16, 3))
 
 
-def size_of_gradients(model: nn.Module, x: Any, **options: Any) -> Any:
+def size_of_gradients(model: Any, x: Any, **options: Any) -> Any:
     loss = F.mse_loss(model(x), Y)
     gs = torch.autograd.grad(loss, [*model.parameters()], retain_graph=True, **options)
     return loss + 0.1 * sum(g.square().sum() for g in gs)
@@ -73,57 +73,57 @@ def test_it_says_where(snapshot: SnapshotAssertion) -> None:
     assert note.text.replace(note.text.partition(" at ")[2].partition(" ")[0], "FILE") == snapshot
 
 
-def logged(model: nn.Module, x: Any) -> Any:
+def logged(model: Any, x: Any) -> Any:
     y = model(x)
     gradient(y, x).norm().item()
     return y.mean()
 
 
-def said_to_be_meant(model: nn.Module, x: Any) -> Any:
+def said_to_be_meant(model: Any, x: Any) -> Any:
     y = model(x)
     return y.mean() + gradient(y, x).detach().norm()
 
 
-def adversarial(model: nn.Module, x: Any) -> Any:
+def adversarial(model: Any, x: Any) -> Any:
     g = gradient(F.mse_loss(model(x), Y), x)
     moved = [x + 0.1 * g.sign(), X + 0.1 * g / g.norm(), (x - g).detach()]
     return sum(F.mse_loss(model(m), Y) for m in moved)
 
 
-def through_residual_layers(model: nn.Module, x: Any) -> Any:
+def through_residual_layers(model: Any, x: Any) -> Any:
     def layers(z: Any) -> Any:
         return model(z + F.pad(model(z), (0, 2)))
 
     return layers(X + 0.1 * gradient(layers(x), x)).square().mean()
 
 
-def on_hidden_layers(model: nn.Module, x: Any) -> Any:
+def on_hidden_layers(model: Any, x: Any) -> Any:
     hidden = model[0](x)
     g = gradient(model[2](hidden), hidden)
     return model[2](hidden + 0.1 * g / g.norm()).square().mean()
 
 
-def first_order_steps(model: nn.Module, x: Any) -> Any:
+def first_order_steps(model: Any, x: Any) -> Any:
     w = model[0].weight
     for _ in range(2):
         w = w - 0.1 * gradient((x @ w.T).tanh(), w)
     return (x @ w.T).square().mean()
 
 
-def weight_of_a_loss(model: nn.Module, x: Any) -> Any:
+def weight_of_a_loss(model: Any, x: Any) -> Any:
     first, second = F.mse_loss(model(x), Y), model(x).abs().mean()
     one, two = (gradient(loss, model[2].weight).norm() for loss in (first, second))
     return first + one / two * second
 
 
-def matched_gradients(model: nn.Module, x: Any) -> Any:
+def matched_gradients(model: Any, x: Any) -> Any:
     parameters = [*model.parameters()]
     real = torch.autograd.grad(F.mse_loss(model(X + 1), Y), parameters)
     own = torch.autograd.grad(model(x).square().mean(), parameters, create_graph=True)
     return sum((a - b).square().sum() for a, b in zip(real, own, strict=True))
 
 
-def elastic_weights(model: nn.Module, x: Any) -> Any:
+def elastic_weights(model: Any, x: Any) -> Any:
     parameters = [*model.parameters()]
     fisher = torch.autograd.grad(F.mse_loss(model(x), Y), parameters)
     kept = sum(
@@ -132,7 +132,7 @@ def elastic_weights(model: nn.Module, x: Any) -> Any:
     return F.mse_loss(model(x), Y) + kept
 
 
-def of_a_teacher(model: nn.Module, x: Any) -> Any:
+def of_a_teacher(model: Any, x: Any) -> Any:
     torch.manual_seed(5)
     teacher = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     wanted = gradient(teacher(x), x)

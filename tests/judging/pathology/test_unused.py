@@ -62,6 +62,11 @@ class _Doubled(torch.autograd.Function):
         return 2 * g[0]
 
 
+PASS: Any = _Pass
+PAIR: Any = _Pair
+DOUBLED: Any = _Doubled
+
+
 def watched(step: Callable[[Any], Any]) -> gw.Witness:
     model = network()
     with gw.watch(model) as witness:
@@ -70,18 +75,18 @@ def watched(step: Callable[[Any], Any]) -> gw.Witness:
 
 
 def thrown_away(y: Any) -> Any:
-    _Pass.apply(y, y.sum())
+    PASS.apply(y, y.sum())
     return y.mean()
 
 
 def both_thrown_away(y: Any) -> Any:
-    _Pair.apply(y)
+    PAIR.apply(y)
     return y.mean()
 
 
 def used_too_early(y: Any) -> Any:
     loss = y.mean()
-    y = _Pass.apply(y)
+    y = PASS.apply(y)
     return loss
 
 
@@ -102,33 +107,33 @@ def test_it_says_what_to_do(snapshot: SnapshotAssertion) -> None:
 
 
 def gone_on_with(y: Any) -> Any:
-    return _Pass.apply(y, y.sum()).mean()
+    return PASS.apply(y, y.sum()).mean()
 
 
 def one_of_two(y: Any) -> Any:
-    return _Pair.apply(y)[1].mean()
+    return PAIR.apply(y)[1].mean()
 
 
 def a_number_read(y: Any) -> Any:
-    _Pass.apply(y.mean()).item()
+    PASS.apply(y.mean()).item()
     return y.mean()
 
 
 def without_gradients(y: Any) -> Any:
     with torch.no_grad():
-        _Pass.apply(y)
-    _Pass.apply(y.detach())
+        PASS.apply(y)
+    PASS.apply(y.detach())
     return y.mean()
 
 
 def changed_in_place(y: Any) -> Any:
     y = y + 0
-    _Doubled.apply(y)
+    DOUBLED.apply(y)
     return y.mean()
 
 
 def in_a_checkpoint(y: Any) -> Any:
-    return checkpoint(lambda x: 2 * _Pass.apply(x), y, use_reentrant=False).mean()
+    return checkpoint(lambda x: 2 * PASS.apply(x), y, use_reentrant=False).mean()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,7 @@ def in_a_checkpoint(y: Any) -> Any:
         without_gradients,
         changed_in_place,
         in_a_checkpoint,
-        lambda y: _Pass.apply(y.mean()),
+        lambda y: PASS.apply(y.mean()),
     ],
 )
 def test_results_that_are_used(step: Callable[[Any], Any]) -> None:
@@ -149,5 +154,5 @@ def test_results_that_are_used(step: Callable[[Any], Any]) -> None:
 
 def test_without_a_backward_pass_nothing_is_missed() -> None:
     with gw.watch() as witness:
-        _Pass.apply(network()(data()))
+        PASS.apply(network()(data()))
     assert witness.report.notes == ()
