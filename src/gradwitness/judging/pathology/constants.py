@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradwitness.judging.note import Note
+from gradwitness.judging.note import Note, place
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import leaves, made
 from gradwitness.tape import Kind, Source
@@ -38,7 +38,7 @@ class Constants(Detector):
             if call is not None:
                 text = (
                     "autograd.grad without create_graph=True returns numbers without a graph, but "
-                    f"{call.op} (call {call.id}) at {call.source.line.rpartition('/')[2]} joins "
+                    f"{call.op} (call {call.id}) at {place(call.source)} joins "
                     "them with the loss, where they are constants: no parameter learns from this "
                     "term. Say create_graph=True, or .detach() if it is meant."
                 )

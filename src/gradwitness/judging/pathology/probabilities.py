@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradwitness.judging.note import Note
+from gradwitness.judging.note import Note, place
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import made
 
@@ -57,11 +57,7 @@ def _said(call: Call, maker: Call) -> str:
     loss, instead = _LOSSES[call.base_op]
     return (
         f"{loss} takes logits, but gets probabilities, which {maker.op} (call {maker.id}) at "
-        f"{_place(maker)} made: numbers between 0 and 1 are nearly equal logits, so that the "
+        f"{place(maker.source)} made: numbers between 0 and 1 are nearly equal logits, so that the "
         f"gradients are small and the loss never gets to 0. Hand over the logits themselves, or "
         f"take {instead}."
     )
-
-
-def _place(call: Call) -> str:
-    return call.source.line.rpartition("/")[2] or "no known line"

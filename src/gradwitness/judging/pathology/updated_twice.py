@@ -6,7 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import listed
-from gradwitness.judging.note import Note
+from gradwitness.judging.note import Note, place
 from gradwitness.judging.pathology.detector import Detector, Judgement
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class UpdatedTwice(Detector):
         # By the storage of a `.grad`: its parameters. By other storages: the marks in them.
         self._owners: dict[int, set[int]] = {}
         self._derived: dict[int, set[int]] = {}
-        # By the lines of both updates.
+        # By the places of both updates.
         self._twice: dict[tuple[str, str], tuple[Call, dict[str, None]]] = {}
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
@@ -60,7 +60,7 @@ class UpdatedTwice(Detector):
         first, second = self._updates[storage][:2]
         leaf = self._leaves[storage]
         name = self.tape.values[leaf].name or f"value {leaf}"
-        lines = (first.source.line, second.source.line)
+        lines = (place(first.source), place(second.source))
         self._twice.setdefault(lines, (second, {}))[1][name] = None
 
     def node_ran(  # noqa: D102
@@ -88,15 +88,11 @@ class UpdatedTwice(Detector):
         return [
             Note(
                 "updated twice",
-                f"{listed(list(names))}: two updates from one gradient, at {_short(first)} and "
-                f"{_short(second)}. Two optimizers hold them, or one steps twice: give each "
+                f"{listed(list(names))}: two updates from one gradient, at {first} and "
+                f"{second}. Two optimizers hold them, or one steps twice: give each "
                 "parameter to one optimizer.",
                 call.source,
                 call.id,
             )
             for (first, second), (call, names) in self._twice.items()
         ]
-
-
-def _short(line: str) -> str:
-    return line.rpartition("/")[2]
