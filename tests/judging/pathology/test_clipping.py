@@ -59,11 +59,13 @@ def clamped(model: Any) -> None:
 CLIPS = [by_norm, one_by_one, by_largest, by_value, by_hand, through_python, clamped]
 
 
-def train(clip: Callable[[Any], None], *, first: bool, **options: Any) -> gw.Witness:
+def train(
+    clip: Callable[[Any], None], *, first: bool, keep: int | None = None, **options: Any
+) -> gw.Witness:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), **options)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    with gw.watch(model) as witness:
+    with gw.watch(model, keep=keep) as witness:
         for _ in range(2):
             optimizer.zero_grad()
             scaler.scale(loss_of(model, data())).backward()
@@ -86,6 +88,11 @@ def test_it_says_where(snapshot: SnapshotAssertion) -> None:
     (note,) = train(by_norm, first=False).report.notes
     assert at(note, by_norm, "clip_grad_norm_")
     assert note.text == snapshot
+
+
+def test_the_factor_is_followed_without_its_number() -> None:
+    assert kinds(train(by_norm, first=False, keep=0).report.notes) == [KIND]
+    assert train(by_norm, first=True, keep=0).report.notes == ()
 
 
 def a_log(model: Any) -> None:
