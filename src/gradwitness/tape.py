@@ -99,10 +99,9 @@ class Source:
 
     Attributes
     ----------
-    module : str
-        Dotted path of the innermost module (empty at top level).
-    line : str
-        ``file:line`` of the innermost frame outside torch and gradwitness.
+    module, line : str
+        Dotted path of the innermost module (empty at top level), and ``file:line`` of the innermost
+        frame outside torch and gradwitness.
     """
 
     module: str = ""
@@ -365,6 +364,8 @@ class Tape:
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
     unseen, ended : sequence of Unseen, Ending or None
         What happened to gradients outside of the recording, and what cut the block short.
+    unused : sequence of (str, str)
+        Custom functions whose results nothing used: name and line.
     """
 
     values: Sequence[Value]
@@ -377,6 +378,7 @@ class Tape:
     failures: tuple[str, ...] = ()
     unseen: Sequence[Unseen] = ()
     ended: Ending | None = None
+    unused: Sequence[tuple[str, str]] = ()
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

@@ -222,6 +222,16 @@ class Applications:
             self._by_call.setdefault(call, []).extend(new)
         return [held.value for application in new for held in _held_in(application.arguments)]
 
+    def line(self, function: Any, call: int) -> str:
+        """Return where a function was applied that made this call; empty if that is not known."""
+        begun = [
+            (first, application.called)
+            for first, applications in self._by_call.items()
+            for application in applications
+            if first <= call and application.function is function
+        ]
+        return max(begun, default=(0, ""))[1]
+
     def forget(self, call: int) -> None:
         """Forget the functions that began with a call."""
         self._by_call.pop(call, None)
