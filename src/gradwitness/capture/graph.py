@@ -10,6 +10,7 @@ import torch
 
 from gradwitness.capture.drafts import CallDraft, NodeDraft
 from gradwitness.capture.order import CallOrder, Thread
+from gradwitness.capture.values import identity
 from gradwitness.rules.registry import node_name
 from gradwitness.tape import Edge, Kind, Ref, Source
 
@@ -127,7 +128,7 @@ class GraphRecorder:
                 maker = self._calls[call]
                 made = (maker.base,) if draft.name == _COPY_SLICES else maker.outputs
                 nodes = {node for value in made for node in owners.get(value, ())}
-                if not nodes or draft.alive in nodes:
+                if not nodes or identity(draft.alive) in nodes:
                     found[call] = bool(nodes)
                     break
         known = [call for call, is_known in found.items() if is_known]
@@ -168,8 +169,9 @@ class GraphRecorder:
 
     def _find_outputs(self, histories: Iterable[tuple[Any, int, int]]) -> None:
         """Learn from each tensor which node it belongs to, or belonged to before a write."""
+        known = {identity(draft.alive): number for number, draft in enumerate(self.nodes)}
         for node, index, value in histories:
-            number = self._numbers.get(node)
+            number = known.get(node)
             if number is None:
                 continue
             outputs = self.nodes[number].outputs

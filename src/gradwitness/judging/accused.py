@@ -18,12 +18,12 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
 from gradwitness.engine.floats import unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
-from gradwitness.judging.compare import SHARE, TOO_WIDE, Comparison, unjudged
+from gradwitness.judging.compare import TOO_WIDE, Comparison, unjudged
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.slopes import GRADE, HIDDEN, ROUNDINGS, Claim, between, measure
-from gradwitness.judging.tangents import tangents
+from gradwitness.judging.tangents import explaining, tangents
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -277,10 +277,9 @@ def _settled(case: Case, *, known: bool) -> Outcome:
         return Outcome(case.by_rules, NORMWISE)
     try:
         claim = case.claim()
-        for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
-            shows = case.by_rules.detects_relative <= SHARE
-            if shows and along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
-                return _along(along.name, case.by_rules)
+        name = explaining(case.by_rules, claim.at, claim.sent, case.expected, claim.dtype)
+        if name:
+            return along_only(name, case.by_rules)
         case.require()
         verdict = between(case.again, claim, case.expected)
     except Unjudgeable as why:
@@ -314,7 +313,7 @@ def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
-            return _along(along.name, comparison)
+            return along_only(along.name, comparison)
     return _by_groups(case, claim, plain)
 
 
@@ -355,7 +354,7 @@ def _by_groups(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     return near
 
 
-def _along(name: str, comparison: Comparison) -> Outcome:
+def along_only(name: str, comparison: Comparison) -> Outcome:
     """Leave open what is right along some directions: `without_unfelt` asks whether more counts."""
     grade = f"{ALONG} {name} directions only"
     return Outcome(_open(comparison, f"{grade}, and nothing keeps the argument there"), grade)
