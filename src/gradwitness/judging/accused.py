@@ -289,7 +289,7 @@ def _settled(case: Case, *, known: bool) -> Outcome:
     if verdict is Verdict.INCONCLUSIVE:
         if case.iteration is not None or case.otherwise is not None:
             return _unmeasured(case, "its slopes cannot tell the two apart")
-        return Outcome(_open(case.by_rules, ""), "", is_untold=True)
+        return Outcome(opened(case.by_rules, ""), "", is_untold=True)
     comparison = measure(case.again, claim)
     if comparison.verdict is Verdict.DISAGREES:
         return Outcome(case.by_rules, _CONFIRMED)
@@ -305,7 +305,7 @@ def _unmeasured(case: Case, why: str) -> Outcome:
     if case.iteration is None:
         return Outcome(case.by_rules, f"{NORMWISE}; not measured: {why}")
     reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"
-    return Outcome(_open(case.by_rules, reason), "")
+    return Outcome(opened(case.by_rules, reason), "")
 
 
 def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
@@ -357,7 +357,7 @@ def _by_groups(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
 def along_only(name: str, comparison: Comparison) -> Outcome:
     """Leave open what is right along some directions: `without_unfelt` asks whether more counts."""
     grade = f"{ALONG} {name} directions only"
-    return Outcome(_open(comparison, f"{grade}, and nothing keeps the argument there"), grade)
+    return Outcome(opened(comparison, f"{grade}, and nothing keeps the argument there"), grade)
 
 
 def _by_slopes(case: Case) -> Outcome:
@@ -382,11 +382,11 @@ def _by_slopes(case: Case) -> Outcome:
     # Their bounds are those of each element.
     by_rules = case.by_rules if case.constants and agreed else None
     if case.constants and agreed and comparison.verdict is Verdict.DISAGREES:
-        comparison = _open(comparison, case.constants)
+        comparison = opened(comparison, case.constants)
     elif comparison.verdict is Verdict.INCONCLUSIVE and not (
         by_rules and comparison.reason == HIDDEN
     ):
-        comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
+        comparison = opened(comparison, f"{case.reason}; {comparison.reason}")
     elif by_rules:
         return Outcome(by_rules, NORMWISE)
     grade = ""
@@ -395,5 +395,6 @@ def _by_slopes(case: Case) -> Outcome:
     return Outcome(comparison, grade)
 
 
-def _open(comparison: Comparison, reason: str) -> Comparison:
+def opened(comparison: Comparison, reason: str) -> Comparison:
+    """Return a comparison as one that could not be judged."""
     return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason, refuted=0)
