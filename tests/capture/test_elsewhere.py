@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import gradwitness as gw
+from capture.functions import apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,7 @@ class Deeper(torch.autograd.Function):
             return (g * x.cos() / 2).expand(2, *x.shape), None
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            y = Deeper.apply(x.exp().log(), ctx.levels - 1).exp().log()
+            y = apply(Deeper, x.exp().log(), ctx.levels - 1).exp().log()
         return torch.autograd.grad(y, x, g)[0], None
 
 
@@ -225,7 +226,7 @@ def test_passes_that_torch_runs_on_another_thread_are_judged() -> None:
     # It does so from the 60th on; the nodes that are made there are numbered from 0, too.
     x = torch.tensor([0.3, 0.7, 1.1], requires_grad=True)
     scale = torch.tensor([1.0, 2.0, 3.0])
-    witness = watched({"x": x}, lambda: Deeper.apply(x, 64).backward(scale))
+    witness = watched({"x": x}, lambda: apply(Deeper, x, 64).backward(scale))
     # The sine's derivative, times what arrives.
     torch.testing.assert_close(x.grad, torch.tensor([0.955336, 1.529684, 1.360788]))
     assert witness.verdict is gw.Verdict.AGREES
@@ -234,7 +235,7 @@ def test_passes_that_torch_runs_on_another_thread_are_judged() -> None:
 
 def test_a_forward_in_a_thread_is_not_taken_for_one_that_was_recorded() -> None:
     x = torch.tensor([0.3, 0.7, 1.1], requires_grad=True)
-    results: list[torch.Tensor] = []
+    results: list[Any] = []
 
     def scaled_sine(factor: float) -> None:
         results.append((x * factor).sin())

@@ -146,7 +146,7 @@ def calls_made(bisections: int) -> int:
     sys.setprofile(heard)
     try:
         with gw.watch(names={"a": a}) as witness:
-            y = a
+            y: Any = a
             for _ in range(bisections):
                 y = apply(Bisected, y + 1)
             y.sum().backward()

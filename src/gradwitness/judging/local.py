@@ -25,7 +25,7 @@ from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Judgement
 from gradwitness.judging.pathology.panel import Panel
-from gradwitness.judging.reached import with_amplified, with_approximations
+from gradwitness.judging.reached import with_approximations
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.rows import finished
 from gradwitness.judging.second_derivatives import without_cut
@@ -259,7 +259,6 @@ class Judge:
             ]
         findings = without_faint(tape, findings, rows)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
-        rows, amplified = with_amplified(tape, findings, rows, trusted)
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
         notes = (
@@ -268,7 +267,7 @@ class Judge:
             *more,
             *(note for note in notes if not _is_meant(note)),
         )
-        doubts = (*grown, *amplified, *cut, *_incomplete(failures), *cut_short(tape, rows))
+        doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         return _final((*findings, *doubts), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:

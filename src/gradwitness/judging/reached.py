@@ -46,7 +46,7 @@ def with_approximations(
     """Return rows that tell which error of a declared approximation reached them, and the doubts.
 
     Each step is within its tolerance. A later step may still make more of its error than was
-    declared: such a row is in doubt.
+    declared: such a row is in doubt. So is one to which an error that was allowed is amplified.
     """
     result, doubts = list(rows), []
     used = [f for f in findings if f.comparison.tolerance and f.verdict is Verdict.AGREES]
@@ -63,10 +63,11 @@ def with_approximations(
                     doubt = Finding(Step.ACCUMULATE, title, unjudged(told.reason), sweep=sweep)
                     doubts.append(doubt)
                 result[index] = told
-    return result, doubts
+    amplified, more = _amplified(tape, findings, result, trusted)
+    return amplified, [*doubts, *more]
 
 
-def with_amplified(
+def _amplified(
     tape: Tape, findings: Sequence[Finding], rows: Sequence[Row], trusted: Collection[int | None]
 ) -> tuple[list[Row], list[Finding]]:
     """Return rows in doubt of an error that a step was allowed and later ones amplified.
@@ -92,7 +93,7 @@ def with_amplified(
                 reason = _AMPLIFIED.format(names=_names(tape, allowed, row), off=off)
                 title = f"the gradient of {row.name}"
                 doubts.append(Finding(Step.ACCUMULATE, title, unjudged(reason), sweep=sweep))
-                result[index] = in_doubt(row, reason)
+                result[index] = _in_doubt(row, reason)
     return result, doubts
 
 
@@ -101,7 +102,7 @@ def _is_off(row: Row) -> bool:
     return row.verdict is Verdict.AGREES and row.digits < 1
 
 
-def in_doubt(row: Row, reason: str) -> Row:
+def _in_doubt(row: Row, reason: str) -> Row:
     """Return a row that could not be judged."""
     return replace(row, verdict=Verdict.INCONCLUSIVE, reason=reason, inherited=True, apart=None)
 
@@ -134,7 +135,7 @@ def _told(
     limit = sum(f.comparison.tolerance for f in on_its_way)
     if off > limit:
         beyond = _BEYOND.format(names=names, off=off, limit=limit)
-        return in_doubt(row, beyond)
+        return _in_doubt(row, beyond)
     return replace(
         row, reason=_WITHIN.format(names=names, off=f"to {off:.2g} of the largest number")
     )
