@@ -315,7 +315,8 @@ def _called_by_engine() -> bool:
         if not is_skipped(frame.f_code.co_filename):
             return False
         frame = frame.f_back
-    return frame is not None
+    # Torch runs deep passes within passes on threads of its own, which begin with the node.
+    return True
 
 
 def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:

@@ -19,7 +19,7 @@ from gradwitness._failure import failure
 from gradwitness._progress import tracked
 from gradwitness.engine.floats import SHORT, unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
-from gradwitness.judging.compare import SHARE, TOO_WIDE, Comparison, unjudged
+from gradwitness.judging.compare import TOO_WIDE, Comparison, unjudged
 from gradwitness.judging.comparison import OWN
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
@@ -27,7 +27,7 @@ from gradwitness.judging.outcome import Outcome, Settled
 from gradwitness.judging.own_formula import by_own_formula
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.slopes import GRADE, HIDDEN, ROUNDINGS, Claim, between, measure
-from gradwitness.judging.tangents import tangents
+from gradwitness.judging.tangents import explaining, tangents
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -240,10 +240,9 @@ def _settled(case: Case, *, known: bool) -> Outcome:
         return Outcome(case.by_rules, NORMWISE)
     try:
         claim = case.claim()
-        for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
-            shows = case.by_rules.detects_relative <= SHARE
-            if shows and along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
-                return _along(along.name, case.by_rules)
+        name = explaining(case.by_rules, claim.at, claim.sent, case.expected, claim.dtype)
+        if name:
+            return along_only(name, case.by_rules)
         case.require()
         own = _by_own_formula(case, claim)
         if own is not None:
@@ -261,7 +260,7 @@ def _by_both(case: Case, claim: Claim, by_rules: Comparison, verdict: Verdict) -
     if verdict is Verdict.INCONCLUSIVE:
         if case.iteration is not None or case.otherwise is not None:
             return _unmeasured(case, "its slopes cannot tell the two apart")
-        return Outcome(_open(by_rules, ""), "", is_untold=True)
+        return Outcome(opened(by_rules, ""), "", is_untold=True)
     comparison = measure(case.again, claim)
     if comparison.verdict is Verdict.DISAGREES:
         return Outcome(by_rules, _CONFIRMED)
@@ -292,7 +291,7 @@ def _unmeasured(case: Case, why: str) -> Outcome:
     if case.iteration is None:
         return Outcome(case.by_rules, f"{NORMWISE}; not measured: {why}")
     reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"
-    return Outcome(_open(case.by_rules, reason), "")
+    return Outcome(opened(case.by_rules, reason), "")
 
 
 def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
@@ -300,7 +299,7 @@ def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
-            return _along(along.name, comparison)
+            return along_only(along.name, comparison)
     return _by_groups(case, claim, plain)
 
 
@@ -341,10 +340,10 @@ def _by_groups(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     return near
 
 
-def _along(name: str, comparison: Comparison) -> Outcome:
+def along_only(name: str, comparison: Comparison) -> Outcome:
     """Leave open what is right along some directions: `without_unfelt` asks whether more counts."""
     grade = f"{ALONG} {name} directions only"
-    return Outcome(_open(comparison, f"{grade}, and nothing keeps the argument there"), grade)
+    return Outcome(opened(comparison, f"{grade}, and nothing keeps the argument there"), grade)
 
 
 def _by_slopes(case: Case) -> Outcome:
@@ -369,11 +368,11 @@ def _by_slopes(case: Case) -> Outcome:
     # Their bounds are those of each element.
     by_rules = case.by_rules if case.constants and agreed else None
     if case.constants and agreed and comparison.verdict is Verdict.DISAGREES:
-        comparison = _open(comparison, case.constants)
+        comparison = opened(comparison, case.constants)
     elif comparison.verdict is Verdict.INCONCLUSIVE and not (
         by_rules and comparison.reason == HIDDEN
     ):
-        comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
+        comparison = opened(comparison, f"{case.reason}; {comparison.reason}")
     elif by_rules:
         return Outcome(by_rules, NORMWISE)
     grade = ""
@@ -382,5 +381,6 @@ def _by_slopes(case: Case) -> Outcome:
     return Outcome(comparison, grade)
 
 
-def _open(comparison: Comparison, reason: str) -> Comparison:
+def opened(comparison: Comparison, reason: str) -> Comparison:
+    """Return a comparison as one that could not be judged."""
     return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason, refuted=0)
