@@ -16,7 +16,7 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
-from gradwitness.judging.came_in import finite, forgiven
+from gradwitness.judging.came_in import agreed, finite, forgiven
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
@@ -305,6 +305,7 @@ class Judge:
 
         def judged(output: int, result: Any) -> Comparison:
             comparison = self._records.against(output, result)
+            comparison = agreed(comparison, self._records, output, result, given)
             return forgiven(comparison, self._records, output, result, given, call)
 
         return [
