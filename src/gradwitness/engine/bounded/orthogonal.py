@@ -31,6 +31,8 @@ from gradwitness.engine.bounded.array import (
 )
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.rules.linalg.factor_dispatch import (
+    inverted,
+    least_value,
     orthogonal_factors,
     over_gaps,
     pseudoinverse,
@@ -220,12 +222,17 @@ def _widened(A: Plain, columns: int) -> Plain:
 
 
 @stands_for(pseudoinverse)
-def _pseudoinverse(func: Any, A: Bounded, *, atol: Any, rtol: Any) -> Bounded:
-    """Bound P of full rank, with D as of singular vectors.
+def _pseudoinverse(_: Any, A: Bounded, *, atol: Any, rtol: Any, recorded: Any = None) -> Bounded:
+    """Bound P with D as of singular vectors.
 
-    ``|P(A + D) - P| <= c |P|_2^2 |D| / (1 - |P|_2 |D|)`` in Frobenius' norm, with c = 1 for a
-    square matrix and sqrt(2) for others (Wedin 1973); the product of V, 1 / S and U^T is off by
-    what U and V are, and by k + 2 roundings.
+    Singular values up to the limit are left out, of A and of A + D: E = D + L - L' lies between two
+    matrices of one rank, where L has what is left out. Their pseudoinverses are c |P|_2^2 |E| /
+    (1 - |P|_2 |E|) apart at most in Frobenius' norm, with c = 1 for a square matrix of full rank
+    and sqrt(2) for others (Wedin 1973); the product of V, 1 / S and U^T is off by what U and V are,
+    and by k + 2 roundings.
+
+    Where D may move a value across the limit, either is right: the recorded pseudoinverse had it
+    if it is as large as 1 over that value.
     """
     _finite(A.value)
     m, n = A.shape[-2:]
@@ -233,19 +240,33 @@ def _pseudoinverse(func: Any, A: Bounded, *, atol: Any, rtol: Any) -> Bounded:
     roundings = _times(A) * _both_sides(m, n)
     arithmetic = A.arithmetic
     atol, rtol = (None if x is None else np.asarray(value_of(x)) for x in (atol, rtol))
-    s = np.linalg.svd(A.value, compute_uv=False)
-    largest = np.max(s, axis=-1, initial=0.0)
-    unit = 2 * max(m, n) * arithmetic.unit
-    part = unit if rtol is None and atol is None else rtol
-    least = np.maximum(0.0 if atol is None else atol, (0.0 if part is None else part) * largest)
-    value = func(A.value, atol=atol, rtol=rtol)
-    norm = 1 / np.min(s, axis=-1, initial=np.inf)
+    u, s, vh = np.linalg.svd(A.value, full_matrices=False)
+    if rtol is None and atol is None:
+        rtol = np.asarray(2 * max(m, n) * arithmetic.unit)
+    least = least_value(s, A.shape, atol, rtol)
+
+    def moved(e: Error, growth: Any) -> Plain:
+        return np.asarray(growth(roundings) * _size(A.value) + (0.0 if e is None else _size(e)))
+
+    farthest = moved(A.rigorous, arithmetic.growths[0])[..., None]
+    # The largest value is no larger than itself.
+    all_left_out = np.asarray(0.0 if rtol is None else rtol)[..., None] >= 1
+    open_ = (np.abs(s - least) <= 2 * farthest) & ~all_left_out
+    largest = np.inf if recorded is None else _size(value_of(recorded))[..., None]
+    if np.any(open_ & (largest * (s + 2 * farthest) >= 1)):
+        raise NotImplementedError("the pseudoinverse of a matrix that may be rank-deficient")
+    kept = (s > least) & ~open_
+    value = inverted(u, s, vh, kept)
+    norm = 1 / np.min(np.where(kept, s, np.inf), axis=-1, initial=np.inf)
+    left_out = np.sqrt(np.sum(np.where(kept, 0.0, s) ** 2, axis=-1))
+    is_full = np.all(kept, axis=-1)
 
     def bound(e: Error, growth: Any) -> Plain:
-        moved = growth(roundings) * _size(A.value) + (0.0 if e is None else _size(e))
-        if np.any(s <= (least + 2 * moved)[..., None]):
-            raise NotImplementedError("the pseudoinverse of a matrix that may be rank-deficient")
-        off = (1 if m == n else np.sqrt(2)) * norm**2 * moved / (1 - norm * moved)
+        between = moved(e, growth)
+        between = np.where(is_full, between, 2 * (between + left_out))
+        rest = 1 - norm * between
+        off = np.where(is_full & (m == n), 1.0, np.sqrt(2)) * norm**2 * between
+        off = np.where(rest > 0, off / np.where(rest > 0, rest, 1), np.inf)
         delta = growth(roundings)
         inner = (1 + delta) ** 2 * (1 + np.sqrt(k) * growth(k + 2)) - 1
         off = off + (_size(value) + off) * inner

@@ -111,16 +111,20 @@ def exponential(A: Array) -> Array:
 
 
 @replaceable
-def pseudoinverse(A: Array, *, atol: Any, rtol: Any) -> Array:
+def pseudoinverse(A: Array, *, atol: Any, rtol: Any, recorded: Array | None = None) -> Array:  # noqa: ARG001 (tells with bounds which values were left out)
     """Return the pseudoinverse; singular values up to a limit count as 0."""
     u, s, vh = np.linalg.svd(A, full_matrices=False)
-    kept = s > _least(s, A.shape, atol, rtol)
-    inverted = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
-    product: Array = adjoint(vh) @ (inverted[..., None] * adjoint(u))
+    return inverted(u, s, vh, s > least_value(s, A.shape, atol, rtol))
+
+
+def inverted(u: Array, s: Array, vh: Array, kept: Array) -> Array:
+    """Return the pseudoinverse from singular vectors and values, of which some count as 0."""
+    inverse = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
+    product: Array = adjoint(vh) @ (inverse[..., None] * adjoint(u))
     return product
 
 
-def _least(s: Array, shape: tuple[int, ...], atol: Any, rtol: Any) -> Array:
+def least_value(s: Array, shape: tuple[int, ...], atol: Any, rtol: Any) -> Array:
     """Return the limit: the larger of an absolute one and of a share of the largest value."""
     usual = 0.0 if atol is not None else np.finfo(np.float64).eps * max(shape[-2:])
     share = np.asarray(usual if rtol is None else rtol)[..., None]
