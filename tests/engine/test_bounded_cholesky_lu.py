@@ -318,8 +318,8 @@ def test_values_that_are_left_out_turn_the_others_vectors() -> None:
     limits: Any = {"atol": np.asarray(0.5), "rtol": np.asarray(0.0)}
     found: Any = pseudoinverse(bounded(np.diag([0.6, 0.4]), np.full((2, 2), 0.02)), **limits)
     # Of a symmetric matrix: by an angle of which the tangent is 0.04 / 0.2, halved.
-    l, v = np.linalg.eigh([[0.6, 0.02], [0.02, 0.4]])
-    moved = np.outer(v[:, 1], v[:, 1]) / l[1] - found.value
+    values, v = np.linalg.eigh([[0.6, 0.02], [0.02, 0.4]])
+    moved = np.outer(v[:, 1], v[:, 1]) / values[1] - found.value
     assert 0.2 < np.linalg.norm(moved) <= found.rigorous[0, 0]
 
 
@@ -340,8 +340,8 @@ def test_a_pseudoinverse_whose_rank_rounding_decides_is_not_judged(
         pseudoinverse(bounded(np.diag(values)), **limits)
     assert str(error.value) == snapshot
     # Nor if it took the smaller value to be none at the limit.
+    recorded = np.diag([1 / values[0], 1 / max(values[1], 1e-9)])
     with pytest.raises(NotImplementedError, match="may be rank-deficient"):
-        recorded = np.diag([1 / values[0], 1 / max(values[1], 1e-9)])
         pseudoinverse(bounded(np.diag(values)), **limits, recorded=bounded(recorded))
 
 
