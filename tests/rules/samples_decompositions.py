@@ -145,4 +145,12 @@ DECOMPOSITIONS = (
     ),
     sample(aten.linalg_householder_product.default, normal(4, 3), Turns((3,))),
     sample(aten.linalg_householder_product.default, normal(2, 3, 3), Turns((2, 2)), note="fewer"),
+    *(
+        sample(
+            aten.ormqr.default, normal(2, 4, 3), Turns((2, 3)), other, left, transpose,
+            note=f"{left:d}{transpose:d}",
+        )
+        for left, other in ((True, normal(2, 4, 2)), (False, normal(2, 2, 4)))
+        for transpose in (False, True)
+    ),
 )  # fmt: skip

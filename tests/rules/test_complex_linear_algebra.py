@@ -50,6 +50,12 @@ def lu_solved(x: torch.Tensor, **form: bool) -> torch.Tensor:
     return solution
 
 
+def reflected(x: torch.Tensor, **form: bool) -> torch.Tensor:
+    rows = right(x) if form.get("left", True) else right(x).mT
+    vectors, factors = x.tril()[:, :3], x.diagonal()[:3] / 4
+    return torch.ormqr(vectors, factors, rows * x[0, 0], **form)
+
+
 SQUARE: dict[str, Program] = {
     "inv": linalg.inv,
     "solve": lambda x: linalg.solve(x, right(x)),
@@ -81,6 +87,10 @@ SQUARE: dict[str, Program] = {
     "dist": lambda x: torch.dist(x, x.mT.roll(1, 0), 3),
     "renorm": lambda x: torch.renorm(x, 2, 0, 1.5),
     "var": lambda x: [*torch.var_mean(x, 0), *torch.std_mean(x), x.var(1), x.std(1)],
+    "ormqr": lambda x: [reflected(x, transpose=turn) for turn in (False, True)],
+    "ormqr from the right": lambda x: [
+        reflected(x, left=False, transpose=turn) for turn in (False, True)
+    ],
     "einsum": lambda x: torch.einsum("ij,kj,kl->il", x, x.conj(), x),
     "matrix_power": lambda x: linalg.matrix_power(x, 3),
 }

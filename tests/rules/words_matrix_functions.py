@@ -119,11 +119,40 @@ def to_factors(g: Plain, A: Plain, tau: Plain) -> Plain:
     return out
 
 
+def _widened(A: Plain) -> Plain:
+    """With as many columns as rows: more of them change no reflection."""
+    more = np.zeros((*A.shape[:-1], A.shape[-2] - A.shape[-1]))
+    return np.concatenate([A, more], axis=-1)
+
+
+def reflecting(A: Plain, tau: Plain, C: Plain, left: bool, transpose: bool) -> Plain:
+    Q = reflections(_widened(A), tau)
+    Q = np.swapaxes(Q, -1, -2) if transpose else Q
+    return np.einsum("...ij,...jk->...ik", *((Q, C) if left else (C, Q)))
+
+
+def _of_product(g: Plain, C: Plain, left: bool, transpose: bool) -> Plain:
+    """The gradient of the orthogonal matrix."""
+    of_left, of_right = "...ik,...jk->...ij", "...ki,...kj->...ij"
+    first, second = (C, g) if left is transpose else (g, C)
+    return np.einsum(of_left if left else of_right, first, second)
+
+
+def to_reflecting(g: Plain, A: Plain, tau: Plain, C: Plain, left: bool, transpose: bool) -> Plain:
+    return to_vectors(_of_product(g, C, left, transpose), _widened(A), tau)[..., : A.shape[-1]]
+
+
+def to_factors_reflecting(
+    g: Plain, A: Plain, tau: Plain, C: Plain, left: bool, transpose: bool
+) -> Plain:
+    return to_factors(_of_product(g, C, left, transpose), _widened(A), tau)
+
+
 MATRIX_FUNCTIONS: dict[str, Any] = {
     word.__name__: word
     for word in (
         exponential, to_exponential, pseudoinverse, to_pseudoinverse,
         reflections, to_vectors, to_factors, least_squares, to_system_of_squares,
-        to_side_of_squares,
+        to_side_of_squares, reflecting, to_reflecting, to_factors_reflecting,
     )
 }  # fmt: skip
