@@ -10,7 +10,7 @@ import pytest
 from scipy import linalg
 
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.bounded.orthogonal import _DOUBT
+from gradwitness.engine.bounded.orthogonal import DOUBT
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.rules.kernel_ops import determinant, solved
 from gradwitness.rules.linalg.factor_dispatch import (
@@ -171,7 +171,7 @@ def test_vectors_between_what_is_probable_and_what_is_possible_are_not_judged() 
     for off, verdict in ((80, "taken"), (300, "doubt"), (1000, "refuted")):
         wrong = vectors * (1 + 1.5 * off * UNIT)
         if verdict == "doubt":
-            with pytest.raises(NotImplementedError, match=_DOUBT):
+            with pytest.raises(NotImplementedError, match=DOUBT):
                 spectrum(bounded(A), values=values, vectors=wrong)
             continue
         _, found = spectrum(bounded(A), values=values, vectors=wrong)

@@ -53,6 +53,8 @@ DECOMPOSITIONS = (
     ),
     sample(aten._linalg_eigh.default, _SPREAD, unused="y[1]"),
     sample(aten._linalg_eigh.default, _SPREAD, UPLO="U", unused="y[1]", note="upper"),
+    sample(aten.linalg_eig.default, Stretched((2, 3, 3)), constant="y[1]", unused="y"),
+    sample(aten._linalg_eigvals.default, Stretched((2, 3, 3), constant=True), unused="y"),
     *(
         sample(aten._linalg_svd.default, draw, unused="y[0] y[2]", note=note)
         for draw, note in (

@@ -82,6 +82,10 @@ SQUARE: dict[str, Program] = {
     "eigvalsh": lambda x: linalg.eigvalsh(positive(x)),
     "eigh": lambda x: [y.abs() for y in linalg.eigh(positive(x))],
     "eigh, projections": lambda x: projections(linalg.eigh(positive(x))[1]),
+    "eigvals": linalg.eigvals,
+    "eig": lambda x: [y.abs() for y in linalg.eig(x)],
+    "eig, squared": lambda x: squared_by_eigenpairs(*linalg.eig(x)),
+    "eig of real numbers": lambda x: [y.abs() for y in linalg.eig(x.real + x.imag)],
     "norm": lambda x: [linalg.norm(x, p) for p in ("nuc", "fro", 1, 2, -2, np.inf)],
     "vector_norm": lambda x: [linalg.vector_norm(x, p, 0) for p in (0.5, 1, 1.5, 2, 3, np.inf)],
     "dist": lambda x: torch.dist(x, x.mT.roll(1, 0), 3),
@@ -115,6 +119,11 @@ def projections(vectors: torch.Tensor) -> torch.Tensor:
 def both_sides(u: torch.Tensor, s: torch.Tensor, vh: torch.Tensor) -> torch.Tensor:
     """The matrix with other singular values, for which both phases count, but not each."""
     return u @ torch.diag_embed(s.log()).to(u.dtype) @ vh
+
+
+def squared_by_eigenpairs(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    square: torch.Tensor = linalg.solve(vectors, vectors * values**2, left=False)
+    return square
 
 
 def loss(made: Any) -> torch.Tensor:

@@ -115,6 +115,7 @@ NO_16_BITS = (
     "grid_sampler",
     "_linalg_",
     "linalg_cholesky",
+    "linalg_eig",
     "linalg_householder",
     "linalg_inv",
     "linalg_lstsq",
@@ -126,6 +127,7 @@ NO_16_BITS = (
     "lu_unpack",
     "multi_margin_loss",
     "multilabel_margin_loss_forward",
+    "ormqr",
     "special_erfcx",
     "triangular_solve",
     "special_i1",
@@ -141,7 +143,7 @@ ADDED_IN_16_BITS = ("nll_loss", "soft_margin_loss mean")
 A_CHAIN_ELSEWHERE = "native_batch_norm_backward"
 # A transform of real numbers may be one of complex numbers, of half the length: the bound has room
 # for both ways. A complex quotient is bounded for any denominator, also where that is a count.
-TWO_WAYS = ("_fft_", "mean.dim complex")
+TWO_WAYS = ("_fft_", "linalg_eig", "mean.dim complex")
 # Operations that torch's CPU has no 16-bit kernel for.
 NO_KERNEL = ("avg_pool3d",)
 

@@ -24,6 +24,7 @@ from gradwitness.engine.bounded import complex_arithmetic as complex_arithmetic
 from gradwitness.engine.bounded import complex_functions as complex_functions
 from gradwitness.engine.bounded import composites as composites
 from gradwitness.engine.bounded import cumulative as cumulative
+from gradwitness.engine.bounded import eigenpairs as eigenpairs
 from gradwitness.engine.bounded import exponential as exponential
 from gradwitness.engine.bounded import fourier as fourier
 from gradwitness.engine.bounded import kernel_ops as kernel_ops

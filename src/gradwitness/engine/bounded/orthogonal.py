@@ -47,25 +47,26 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.floats import Arithmetic
 
-_DOUBT = "a decomposition whose errors lie between the probable bound and the worst case"
+DOUBT = "a decomposition whose errors lie between the probable bound and the worst case"
 
 
-def _size(A: Plain) -> Plain:
+def size_of(A: Plain) -> Plain:
     """Return Frobenius' norm of each matrix."""
     return np.asarray(np.sqrt(np.sum(np.abs(A) ** 2, axis=(-2, -1))))
 
 
-def _finite(A: Plain) -> None:
+def require_finite(A: Plain) -> None:
+    """Refuse a matrix that is not finite."""
     if not np.isfinite(A).all():
         raise NotImplementedError("factors of a matrix that is not finite")
 
 
-def _times(A: Bounded) -> int:
+def roundings_of(A: Bounded) -> int:
     """Return how many roundings of real numbers one of these numbers counts."""
     return 5 if is_complex(A) else 1
 
 
-def _reflections(count: int, length: int) -> int:
+def reflection_roundings(count: int, length: int) -> int:
     """Return the roundings of so many reflections: a product with v, and a multiple of v added."""
     return count * (length + 3)
 
@@ -95,7 +96,7 @@ def _holds(arithmetic: Arithmetic, roundings: int, off: Plain) -> Plain:
     """Whether each decomposition satisfies its equations within rounding."""
     holds = np.asarray(off <= arithmetic.probable_growth(roundings))
     if np.any(~holds & (off <= arithmetic.worst_growth(roundings))):
-        raise NotImplementedError(_DOUBT)
+        raise NotImplementedError(DOUBT)
     return holds
 
 
@@ -109,10 +110,10 @@ def _judged(
 
 def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
     """Give eigenvalues or singular values the bound of Weyl's inequality."""
-    size = _size(A.value)
+    size = size_of(A.value)
 
     def bound(e: Error, growth: Callable[[float], float]) -> Plain:
-        moved = growth(roundings) * size + (0.0 if e is None else _size(e))
+        moved = growth(roundings) * size + (0.0 if e is None else size_of(e))
         return np.broadcast_to(moved[..., None], values.shape)
 
     return Bounded(values, A.arithmetic, *map(bound, A.errors, A.arithmetic.growths))
@@ -120,15 +121,15 @@ def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
 
 @stands_for(spectrum)
 def _spectrum(func: Any, A: Bounded, *, values: Plain, vectors: Plain) -> tuple[Bounded, Any]:
-    _finite(A.value)
+    require_finite(A.value)
     n = A.shape[-1]
-    roundings = _times(A) * (_reflections(2 * max(n - 2, 0), n) + _sweeps(n))
+    roundings = roundings_of(A) * (reflection_roundings(2 * max(n - 2, 0), n) + _sweeps(n))
     own_values, own_vectors = func(A.value, values=values, vectors=vectors)
     bounded_values = _values(A, own_values, roundings)
     if not vectors.size:
         return bounded_values, vectors
     residual = _residual(A.value @ vectors, vectors * values[..., None, :])
-    off = np.maximum(_parts(residual, _size(A.value)) / 3, _defect(vectors) / 3)
+    off = np.maximum(_parts(residual, size_of(A.value)) / 3, _defect(vectors) / 3)
     holds = _holds(A.arithmetic, roundings, off)
     return bounded_values, _judged(A.arithmetic, roundings, holds, vectors, own_vectors)
 
@@ -153,10 +154,10 @@ def _over_gaps(_: Any, X: Any, *, values: Any, wanted: Plain) -> Bounded:
 def _singular_factors(
     func: Any, A: Bounded, *, U: Plain, S: Plain, Vh: Plain
 ) -> tuple[Any, Bounded, Any]:
-    _finite(A.value)
+    require_finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
-    roundings = _times(A) * _both_sides(m, n)
+    roundings = roundings_of(A) * _both_sides(m, n)
     left, own, right = func(A.value, U=U, S=S, Vh=Vh)
     bounded_values = _values(A, own, roundings)
     if not U.size:
@@ -167,7 +168,7 @@ def _singular_factors(
     other = adjoint(A.value) @ U - adjoint(Vh[..., :k, :]) @ _widened(diagonal, U.shape[-1])
     residual = np.maximum(_residual(image, 0.0), _residual(other, 0.0))
     defect = np.maximum(_defect(U), _defect(adjoint(Vh)))
-    off = np.maximum(_parts(residual, _size(A.value)) / 3, defect / 3)
+    off = np.maximum(_parts(residual, size_of(A.value)) / 3, defect / 3)
     holds = _holds(A.arithmetic, roundings, off)
     return (
         _judged(A.arithmetic, roundings, holds, U, left),
@@ -178,9 +179,9 @@ def _singular_factors(
 
 @stands_for(orthogonal_factors)
 def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[Any, Bounded]:
-    _finite(A.value)
+    require_finite(A.value)
     m, k = A.shape[-2], min(A.shape[-2:])
-    arithmetic, roundings = A.arithmetic, _times(A) * _reflections(k, m)
+    arithmetic, roundings = A.arithmetic, roundings_of(A) * reflection_roundings(k, m)
     own, triangle = func(A.value, Q=Q, R=R)
     upper = np.triu(R)
     lengths = np.sqrt(np.sum(np.abs(A.value) ** 2, axis=-2, keepdims=True))
@@ -205,7 +206,7 @@ def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[A
 
 @stands_for(reflected)
 def _reflected(_: Any, B: Bounded, *, count: int) -> Bounded:
-    roundings = _reflections(count, B.shape[-2])
+    roundings = reflection_roundings(count, B.shape[-2])
     lengths = np.sqrt(np.sum(B.value**2, axis=-2, keepdims=True))
 
     def bound(e: Error, growth: Callable[[float], float]) -> Plain:
@@ -234,10 +235,10 @@ def _pseudoinverse(_: Any, A: Bounded, *, atol: Any, rtol: Any, recorded: Any = 
     Where D may move a value across the limit, either is right: the recorded pseudoinverse had it
     if it is as large as 1 over that value.
     """
-    _finite(A.value)
+    require_finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
-    roundings = _times(A) * _both_sides(m, n)
+    roundings = roundings_of(A) * _both_sides(m, n)
     arithmetic = A.arithmetic
     atol, rtol = (None if x is None else np.asarray(value_of(x)) for x in (atol, rtol))
     u, s, vh = np.linalg.svd(A.value, full_matrices=False)
@@ -246,13 +247,13 @@ def _pseudoinverse(_: Any, A: Bounded, *, atol: Any, rtol: Any, recorded: Any = 
     least = least_value(s, A.shape, atol, rtol)
 
     def moved(e: Error, growth: Any) -> Plain:
-        return np.asarray(growth(roundings) * _size(A.value) + (0.0 if e is None else _size(e)))
+        return np.asarray(growth(roundings) * size_of(A.value) + (0.0 if e is None else size_of(e)))
 
     farthest = moved(A.rigorous, arithmetic.growths[0])[..., None]
     # The largest value is no larger than itself.
     all_left_out = np.asarray(0.0 if rtol is None else rtol)[..., None] >= 1
     open_ = (np.abs(s - least) <= 2 * farthest) & ~all_left_out
-    largest = np.inf if recorded is None else _size(value_of(recorded))[..., None]
+    largest = np.inf if recorded is None else size_of(value_of(recorded))[..., None]
     if np.any(open_ & (largest * (s + 2 * farthest) >= 1)):
         raise NotImplementedError("the pseudoinverse of a matrix that may be rank-deficient")
     kept = (s > least) & ~open_
@@ -269,7 +270,7 @@ def _pseudoinverse(_: Any, A: Bounded, *, atol: Any, rtol: Any, recorded: Any = 
         off = np.where(rest > 0, off / np.where(rest > 0, rest, 1), np.inf)
         delta = growth(roundings)
         inner = (1 + delta) ** 2 * (1 + np.sqrt(k) * growth(k + 2)) - 1
-        off = off + (_size(value) + off) * inner
+        off = off + (size_of(value) + off) * inner
         return np.broadcast_to(off[..., None, None], value.shape)
 
     return Bounded(value, arithmetic, *map(bound, A.errors, arithmetic.growths))
@@ -279,7 +280,7 @@ def _both_sides(m: int, n: int) -> int:
     """Return the roundings of singular vectors: two diagonals, a square matrix before, sweeps."""
     k = min(m, n)
     reflections = max(min(m - 1, n), 0) + max(min(n - 1, m), 0) + (k if m != n else 0)
-    return _reflections(reflections, max(m, n)) + _sweeps(k)
+    return reflection_roundings(reflections, max(m, n)) + _sweeps(k)
 
 
 COMPLEX_FUNCTIONS.update(

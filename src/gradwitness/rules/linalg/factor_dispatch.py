@@ -54,6 +54,22 @@ def spectrum(
 
 
 @replaceable
+def eigenpairs(A: Array, *, values: Array, vectors: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues of any matrix, and eigenvectors of length 1, as they were recorded.
+
+    That is in the order and with the phases of the recorded ones. With bounds, these are taken
+    where they satisfy the equations.
+    """
+    own, made = np.linalg.eig(A)
+    own, made = own.astype(np.complex128), made.astype(np.complex128)
+    for at in np.ndindex(A.shape[:-2]):
+        distances = np.abs(values[at][:, None] - own[at])
+        _, order = scipy.optimize.linear_sum_assignment(distances)
+        own[at], made[at] = own[at][order], made[at][:, order]
+    return own, aligned(made, vectors) if vectors.size else vectors
+
+
+@replaceable
 def over_gaps(X: Array, *, values: Array, wanted: Array) -> Array:
     """Divide each number off the diagonal by the gap between two of some values, column minus row.
 
