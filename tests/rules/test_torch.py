@@ -113,6 +113,8 @@ NO_16_BITS = (
     "polar",
     "view_as_complex",
     "grid_sampler",
+    "_histogramdd_",
+    "histogram.",
     "_linalg_",
     "linalg_cholesky",
     "linalg_eig",

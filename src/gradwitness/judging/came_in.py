@@ -95,9 +95,10 @@ def agreed(
     The comparison's norm stays NaN. Parameters are those of `forgiven`.
     """
     is_open = comparison.reason.startswith("NaN") and isinstance(expected, Bounded)
-    if not is_open or expected.rigorous is None or not finite(records, given):
+    if not is_open or not finite(records, given):
         return comparison
-    nowhere = np.isnan(expected.value) & (expected.rigorous == 0) & np.isnan(records(number))
+    certain = True if expected.is_exact else expected.rigorous == 0
+    nowhere = np.isnan(expected.value) & np.isnan(records(number)) & certain
     if not nowhere.any():
         return comparison
     recorded = records.as_recorded(number).copy()
