@@ -79,7 +79,13 @@ CHOOSING = (
         note="weighted",
     ),
     sample(aten._histogramdd_bin_edges.default, apart(5, 2), [5, 3]),
-    sample(aten._histogramdd_from_bin_cts.default, apart(5, 2), [2, 3], exact="y"),
+    sample(
+        aten._histogramdd_from_bin_cts.default, apart(5, 2), [2, 3], range=[-3.0, 3.0, -3.0, 3.0],
+        exact="y",
+    ),
+    sample(
+        aten._histogramdd_from_bin_cts.default, apart(5, 2), [1, 1], exact="y", note="own limits"
+    ),
     sample(
         aten._histogramdd_from_bin_cts.default, apart(5, 2), [1, 2], range=[-3.0, 3.0, -2.0, 2.0],
         weight=positive(5), density=True, note="weighted, in limits",
