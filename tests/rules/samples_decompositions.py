@@ -147,6 +147,14 @@ DECOMPOSITIONS = (
     ),
     sample(aten.linalg_householder_product.default, normal(4, 3), Turns((3,))),
     sample(aten.linalg_householder_product.default, normal(2, 3, 3), Turns((2, 2)), note="fewer"),
+    sample(
+        aten.linalg_ldl_factor_ex.default, Symmetric((2, 3, 3), constant=True), exact="y[1]",
+        unused="y[0]",
+    ),
+    sample(
+        aten.linalg_ldl_solve.default, Factors((2, 3, 3), constant=True), _PIVOTS,
+        Draw((2, 3, 2), constant=True),
+    ),
     *(
         sample(
             aten.ormqr.default, normal(2, 4, 3), Turns((2, 3)), other, left, transpose,

@@ -120,6 +120,7 @@ NO_16_BITS = (
     "linalg_eig",
     "linalg_householder",
     "linalg_inv",
+    "linalg_ldl",
     "linalg_lstsq",
     "linalg_lu",
     "linalg_matrix_exp",

@@ -148,11 +148,57 @@ def to_factors_reflecting(
     return to_factors(_of_product(g, C, left, transpose), _widened(A), tau)
 
 
+def _steps(pivots: Plain) -> list[tuple[int, int, Plain]]:
+    """Where each block begins and ends, and the matrix that exchanges two rows."""
+    found, k, n = [], 0, len(pivots)
+    while k < n:
+        end = k + 1 if pivots[k] > 0 else k + 2
+        order = list(range(n))
+        one, other = end - 1, abs(pivots[k]) - 1
+        order[one], order[other] = order[other], order[one]
+        found.append((k, end, np.identity(n)[order]))
+        k = end
+    return found
+
+
+def symmetric_product(LD: Plain, pivots: Plain, hermitian: bool) -> Plain:
+    """P_1 L_1 P_2 L_2 ... D (P_1 L_1 P_2 L_2 ...)^T."""
+    assert not hermitian
+    out = np.zeros(LD.shape)
+    for at in np.ndindex(LD.shape[:-2]):
+        n = LD.shape[-1]
+        total, D = np.identity(n), np.zeros((n, n))
+        for k, end, P in _steps(pivots[at]):
+            L = np.identity(n)
+            L[end:, k:end] = LD[at][end:, k:end]
+            block = np.tril(LD[at][k:end, k:end])
+            D[k:end, k:end] = block + np.tril(block, -1).T
+            total = total @ P @ L
+        out[at] = total @ D @ total.T
+    return out
+
+
+def symmetric_factors(A: Plain, pivots: Plain, hermitian: bool) -> Plain:
+    assert not hermitian
+    out = np.zeros(A.shape)
+    for at in np.ndindex(A.shape[:-2]):
+        left = np.tril(A[at]) + np.tril(A[at], -1).T
+        for k, end, P in _steps(pivots[at]):
+            left = P @ left @ P.T
+            L = left[end:, k:end] @ np.linalg.inv(left[k:end, k:end])
+            out[at][k:end, k:end], out[at][end:, k:end] = np.tril(left[k:end, k:end]), L
+            rest = left[end:, end:] - L @ left[k:end, end:]
+            left = np.zeros_like(left)
+            left[end:, end:] = rest
+    return out
+
+
 MATRIX_FUNCTIONS: dict[str, Any] = {
     word.__name__: word
     for word in (
         exponential, to_exponential, pseudoinverse, to_pseudoinverse,
         reflections, to_vectors, to_factors, least_squares, to_system_of_squares,
         to_side_of_squares, reflecting, to_reflecting, to_factors_reflecting,
+        symmetric_product, symmetric_factors,
     )
 }  # fmt: skip
