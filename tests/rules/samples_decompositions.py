@@ -147,6 +147,10 @@ DECOMPOSITIONS = (
     ),
     sample(aten.linalg_householder_product.default, normal(4, 3), Turns((3,))),
     sample(aten.linalg_householder_product.default, normal(2, 3, 3), Turns((2, 2)), note="fewer"),
+    *(
+        sample(aten.geqrf.default, Stretched(shape, constant=True), unused="y", note=note)
+        for shape, note in (((2, 3, 3), ""), ((4, 3), "tall"), ((2, 4), "wide"))
+    ),
     sample(
         aten.linalg_ldl_factor_ex.default, Symmetric((2, 3, 3), constant=True), exact="y[1]",
         unused="y[0]",

@@ -112,6 +112,7 @@ NO_16_BITS = (
     "_fft_",
     "polar",
     "view_as_complex",
+    "geqrf",
     "grid_sampler",
     "_histogramdd_",
     "histogram.",

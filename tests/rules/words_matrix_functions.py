@@ -5,6 +5,7 @@ Nothing here may come from the rules.
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -148,6 +149,25 @@ def to_factors_reflecting(
     return to_factors(_of_product(g, C, left, transpose), _widened(A), tau)
 
 
+def reflectors(A: Plain) -> tuple[Plain, Plain]:
+    """Reflect what is left of each column onto its first number's axis, away from its sign."""
+    m, n = A.shape[-2:]
+    packed, factors = np.array(A), np.zeros((*A.shape[:-2], min(m, n)))
+    for at in np.ndindex(A.shape[:-2]):
+        left = packed[at]
+        for i in range(min(m, n)):
+            x = left[i:, i].copy()
+            length = math.sqrt(math.fsum(x**2))
+            if i == m - 1:
+                break
+            end = -math.copysign(length, x[0])
+            v = np.array([1.0, *(x[1:] / (x[0] - end))])
+            factors[at][i] = (end - x[0]) / end
+            left[i:, i:] = _reflection(v, factors[at][i]) @ left[i:, i:]
+            left[i + 1 :, i] = v[1:]
+    return packed, factors
+
+
 def _steps(pivots: Plain) -> list[tuple[int, int, Plain]]:
     """Where each block begins and ends, and the matrix that exchanges two rows."""
     found, k, n = [], 0, len(pivots)
@@ -199,6 +219,6 @@ MATRIX_FUNCTIONS: dict[str, Any] = {
         exponential, to_exponential, pseudoinverse, to_pseudoinverse,
         reflections, to_vectors, to_factors, least_squares, to_system_of_squares,
         to_side_of_squares, reflecting, to_reflecting, to_factors_reflecting,
-        symmetric_product, symmetric_factors,
+        symmetric_product, symmetric_factors, reflectors,
     )
 }  # fmt: skip

@@ -37,6 +37,7 @@ from gradwitness.rules.linalg.factor_dispatch import (
     over_gaps,
     pseudoinverse,
     reflected,
+    reflectors,
     singular_factors,
     spectrum,
 )
@@ -204,6 +205,58 @@ def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[A
     return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), bounded_R
 
 
+def _columns_of(packed: Plain, tau: Plain) -> Plain:
+    """Return the first columns of the product of reflections whose vectors lie below a diagonal."""
+    m, k = packed.shape[-2], tau.shape[-1]
+    v = np.tril(packed[..., :k], -1) + np.eye(m, k)
+    Q = np.broadcast_to(np.eye(m, k), v.shape).astype(v.dtype)
+    for i in reversed(range(k)):
+        column = v[..., i : i + 1]
+        Q = Q - tau[..., i, None, None] * column * (adjoint(column) @ Q)
+    return Q
+
+
+@stands_for(reflectors)
+def _reflectors(func: Any, A: Bounded, *, packed: Plain, tau: Plain) -> tuple[Bounded, Bounded]:
+    """Judge reflections by their product Q, and by A = Q R.
+
+    An error of a vector moves A's column by it, times its factor and R's diagonal; one of a factor
+    by at least the latter.
+    """
+    require_finite(A.value)
+    arithmetic, k = A.arithmetic, tau.shape[-1]
+    roundings = roundings_of(A) * reflection_roundings(k, A.shape[-2])
+    Q, upper = _columns_of(packed, tau), np.triu(packed[..., :k, :])
+    lengths = np.sqrt(np.sum(np.abs(A.value) ** 2, axis=-2, keepdims=True))
+    part = np.sqrt(np.sum(np.abs(A.value - Q @ upper) ** 2, axis=-2, keepdims=True))
+    part = np.max(_parts(part, lengths), axis=(-2, -1), initial=0.0) / (1 + np.sqrt(k))
+    holds = _holds(arithmetic, roundings, np.maximum(part, _defect(Q) / 3))
+    own, own_tau = func(A.value, packed=packed, tau=tau)
+    # Without a factor the vector does not count, and is none.
+    absent = np.equal(tau, 0)[..., None, :] & np.tri(A.shape[-2], k, -1, dtype=bool)
+    none = np.concatenate([absent, np.zeros((*A.shape[:-1], A.shape[-1] - k), bool)], axis=-1)
+    value = np.where(holds[..., None, None], np.where(none, 0, packed), own)
+    factors = np.where(holds[..., None], tau, own_tau)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        diagonal = np.abs(np.diagonal(value, axis1=-2, axis2=-1))
+        of_factor = lengths[..., 0, :k] / diagonal
+        of_vector = np.where(np.equal(factors, 0), 0, of_factor / np.abs(factors))
+    below = np.tri(*A.shape[-2:], -1, dtype=bool)
+    wide = np.concatenate([of_vector, np.zeros((*A.shape[:-2], A.shape[-1] - k))], axis=-1)
+    sizes = np.where(below, wide[..., None, :], lengths)
+
+    def errors(size: Plain) -> tuple[Plain, Plain]:
+        rigorous, probable = (
+            growth(roundings) * (1 + np.sqrt(k)) * size for growth in arithmetic.growths
+        )
+        return rigorous, probable
+
+    return (
+        Bounded(value, arithmetic, *errors(sizes)),
+        Bounded(factors, arithmetic, *errors(of_factor)),
+    )
+
+
 @stands_for(reflected)
 def _reflected(_: Any, B: Bounded, *, count: int) -> Bounded:
     roundings = reflection_roundings(count, B.shape[-2])
@@ -284,5 +337,12 @@ def _both_sides(m: int, n: int) -> int:
 
 
 COMPLEX_FUNCTIONS.update(
-    ("spectrum", "over_gaps", "singular_factors", "orthogonal_factors", "pseudoinverse")
+    (
+        "spectrum",
+        "over_gaps",
+        "singular_factors",
+        "orthogonal_factors",
+        "pseudoinverse",
+        "reflectors",
+    )
 )

@@ -115,6 +115,21 @@ def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
 
 
 @replaceable
+def reflectors(
+    A: Array,
+    *,
+    packed: Array,  # noqa: ARG001 (taken with bounds)
+    tau: Array,  # noqa: ARG001
+) -> tuple[Array, Array]:
+    """Return R with the vectors of reflections below it, and their factors.
+
+    With bounds, recorded ones are taken where they satisfy the equations.
+    """
+    h, factors = np.linalg.qr(A, mode="raw")
+    return turned(h), factors
+
+
+@replaceable
 def reflected(B: Array, *, count: int) -> Array:  # noqa: ARG001 (the bound depends on it)
     """Return columns after so many reflections and their inverses, which only round."""
     return B

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness.rules.linalg.factor_dispatch import reflectors
 from gradwitness.rules.linalg.solving import adjoint
 from gradwitness.rules.registry import Array, rule
 
@@ -43,6 +44,12 @@ def householder_product(A: Array, tau: Array) -> Array:
     for i in reversed(range(tau.shape[-1])):
         Q = _reflected(_vector(A, i), tau[..., i], Q)
     return Q
+
+
+@rule("aten.geqrf", "y = reflectors(A)", given={"packed": 0, "tau": 1})
+def geqrf(A: Array, *, packed: Array, tau: Array) -> tuple[Array, Array]:
+    factors: tuple[Array, Array] = reflectors(A, packed=packed, tau=tau)
+    return factors
 
 
 def _swept(
