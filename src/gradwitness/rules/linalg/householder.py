@@ -46,9 +46,9 @@ def householder_product(A: Array, tau: Array) -> Array:
     return Q
 
 
-@rule("aten.geqrf", "y = reflectors(A)", given={"packed": 0, "tau": 1})
-def geqrf(A: Array, *, packed: Array, tau: Array) -> tuple[Array, Array]:
-    factors: tuple[Array, Array] = reflectors(A, packed=packed, tau=tau)
+@rule("aten.geqrf", "y = reflectors(A)", given={"vectors": 0, "tau": 1})
+def geqrf(A: Array, *, vectors: Array, tau: Array) -> tuple[Array, Array]:
+    factors: tuple[Array, Array] = reflectors(A, packed=vectors, tau=tau)
     return factors
 
 
