@@ -64,7 +64,7 @@ def test_a_fault_as_large_as_is_said_to_show_is_refuted(seed: int, kind: str) ->
     A = drawn(seed, 5, kind)
     LD, pivots = recorded(A, kind)
     form: Any = {"pivots": pivots, "hermitian": kind == "hermitian"}
-    bound = symmetric_factors(bounded(A), LD=LD, **form).rigorous  # type: ignore[attr-defined]
+    bound: Any = symmetric_factors(bounded(A), LD=LD, **form).rigorous
     assert np.all(np.isfinite(bound))
     for at in zip(*np.tril_indices(5), strict=True):
         wrong = LD.copy()

@@ -22,7 +22,7 @@ def test_reflections_are_taken_and_a_fault_that_shows_is_not(
     shape: tuple[int, int], kind: str, seed: int
 ) -> None:
     drawn, is_complex = np.random.default_rng(seed), kind == "complex"
-    A = drawn.standard_normal(shape) + (1j * drawn.standard_normal(shape) if is_complex else 0)
+    A: Any = drawn.standard_normal(shape) + (1j * drawn.standard_normal(shape) if is_complex else 0)
     A = A.astype(np.complex64 if is_complex else np.float32)
     packed, tau, *_ = (linalg.lapack.cgeqrf if is_complex else linalg.lapack.sgeqrf)(A)
     wide = np.complex128 if is_complex else np.float64

@@ -50,7 +50,7 @@ def lu_solved(x: torch.Tensor, **form: bool) -> torch.Tensor:
     return solution
 
 
-def reflected(x: torch.Tensor, **form: bool) -> torch.Tensor:
+def reflected(x: torch.Tensor, **form: Any) -> torch.Tensor:
     rows = right(x) if form.get("left", True) else right(x).mT
     vectors, factors = x.tril()[:, :3], x.diagonal()[:3] / 4
     return torch.ormqr(vectors, factors, rows * x[0, 0], **form)

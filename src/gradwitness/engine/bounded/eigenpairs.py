@@ -61,7 +61,7 @@ def _off(A: Plain, values: Plain, vectors: Plain, spectra: Plain) -> Plain:
         columns = np.sqrt(np.sum(np.abs(residual) ** 2, axis=-2))
     else:
         columns = spectra[..., -1] if n else np.zeros(values.shape)
-    return np.maximum(off, np.max(columns, axis=-1, initial=0.0) / 3)
+    return np.asarray(np.maximum(off, np.max(columns, axis=-1, initial=0.0) / 3))
 
 
 @stands_for(eigenpairs)

@@ -241,7 +241,7 @@ def _reflectors(func: Any, A: Bounded, *, packed: Plain, tau: Plain) -> tuple[Bo
         diagonal = np.abs(np.diagonal(value, axis1=-2, axis2=-1))
         of_factor = lengths[..., 0, :k] / diagonal
         of_vector = np.where(np.equal(factors, 0), 0, of_factor / np.abs(factors))
-    below = np.tri(*A.shape[-2:], -1, dtype=bool)
+    below = np.tri(A.shape[-2], A.shape[-1], -1, dtype=bool)
     wide = np.concatenate([of_vector, np.zeros((*A.shape[:-2], A.shape[-1] - k))], axis=-1)
     sizes = np.where(below, wide[..., None, :], lengths)
 
