@@ -16,6 +16,7 @@ import gradwitness
 from gradwitness._ending import exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
+from gradwitness.compare_command import compare
 from gradwitness.graph_command import graph
 from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
@@ -281,6 +282,7 @@ def grade(
 
 
 app.command()(graph)
+app.command()(compare)
 
 
 @app.command()
