@@ -181,3 +181,19 @@ def test_gradient_agrees_and_is_what_differences_say(program: Program, shape: An
     # And so it is in the narrower format, to its digits.
     single, _ = watched(program, x.to(torch.complex64))
     assert single.verdict is gw.Verdict.AGREES, str(single)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_eigenvalues_of_nearly_triangular_matrices_are_not_refuted(seed: int) -> None:
+    # The eigenvectors nearly coincide: V^T is eliminated otherwise than V.
+    torch.manual_seed(seed + 3)
+    x = torch.randn(3, 3)
+    report, _ = watched(linalg.eigvals, x.triu() + 1e-4 * x)
+    assert report.wrong == ()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_complex_number_is_made_real_before_it_is_inverted(seed: int) -> None:
+    torch.manual_seed(seed)
+    report, _ = watched(linalg.pinv, torch.randn(1, 1, dtype=torch.complex64))
+    assert report.verdict is gw.Verdict.AGREES, str(report)

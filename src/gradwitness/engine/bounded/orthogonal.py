@@ -158,7 +158,7 @@ def _singular_factors(
     require_finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
-    roundings = roundings_of(A) * _both_sides(m, n)
+    roundings = roundings_of(A) * _both_sides(m, n, is_complex(A))
     left, own, right = func(A.value, U=U, S=S, Vh=Vh)
     bounded_values = _values(A, own, roundings)
     if not U.size:
@@ -291,7 +291,7 @@ def _pseudoinverse(_: Any, A: Bounded, *, atol: Any, rtol: Any, recorded: Any = 
     require_finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
-    roundings = roundings_of(A) * _both_sides(m, n)
+    roundings = roundings_of(A) * _both_sides(m, n, is_complex(A))
     arithmetic = A.arithmetic
     atol, rtol = (None if x is None else np.asarray(value_of(x)) for x in (atol, rtol))
     u, s, vh = np.linalg.svd(A.value, full_matrices=False)
@@ -329,10 +329,13 @@ def _pseudoinverse(_: Any, A: Bounded, *, atol: Any, rtol: Any, recorded: Any = 
     return Bounded(value, arithmetic, *map(bound, A.errors, arithmetic.growths))
 
 
-def _both_sides(m: int, n: int) -> int:
-    """Return the roundings of singular vectors: two diagonals, a square matrix before, sweeps."""
-    k = min(m, n)
-    reflections = max(min(m - 1, n), 0) + max(min(n - 1, m), 0) + (k if m != n else 0)
+def _both_sides(m: int, n: int, over_complex: bool) -> int:
+    """Return the roundings of singular vectors: two diagonals, a square matrix before, sweeps.
+
+    Of complex numbers the last one is reflected too, so that it becomes real.
+    """
+    k, last = min(m, n), 0 if over_complex else 1
+    reflections = max(min(m - last, n), 0) + max(min(n - last, m), 0) + (k if m != n else 0)
     return reflection_roundings(reflections, max(m, n)) + _sweeps(k)
 
 

@@ -138,7 +138,8 @@ def _(g: Any, y0: Array, y1: Array) -> Array:
     inner = turn - (adjoint(y1) @ y1) * lengths[..., None, :]
     inner = over_gaps(inner, values=np.conjugate(y0), wanted=wanted)
     inner = np.where(diagonal, g[0][..., None, :], inner)
-    return solved(np.conjugate(y1), inner @ adjoint(y1), adjoint=True)
+    # What is factored is V^T itself, whose elimination may grow otherwise than that of V.
+    return solved(adjoint(y1), inner @ adjoint(y1))
 
 
 @rule("aten._linalg_eigvals", "y = any_eigenvalues(A, values)", given={"values": 0})
