@@ -17,7 +17,7 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay, steps_of
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
-from gradwitness.judging.came_in import finite, forgiven
+from gradwitness.judging.came_in import agreed, finite, forgiven
 from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
 from gradwitness.judging.doubts import without_faint
@@ -311,6 +311,7 @@ class Judge:
 
         def judged(output: int, result: Any) -> Comparison:
             comparison = self._records.against(output, result)
+            comparison = agreed(comparison, self._records, output, result, given)
             return forgiven(comparison, self._records, output, result, given, call)
 
         return [
