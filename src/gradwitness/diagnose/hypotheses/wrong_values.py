@@ -106,7 +106,7 @@ def wrong_derivatives(trial: Trial) -> Iterator[Explanation]:
                 [(site, wrong)],
                 place=site.place,
                 node=site.node.id,
-                freedom=1 + tried,
+                freedom=4 + tried,
             )
 
 
