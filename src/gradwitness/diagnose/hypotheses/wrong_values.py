@@ -126,7 +126,7 @@ def wrong_factors(trial: Trial) -> Iterator[Explanation]:
                         cause,
                         f"{text} of {exhibit.name}",
                         {exhibit.name: predicted},
-                        freedom=4 + tried,
+                        freedom=2 + tried,
                         reveals=False,
                     )
 
