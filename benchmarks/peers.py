@@ -9,8 +9,10 @@ Of gradwitness they include recording the step and judging it. A size is in CSS 
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -174,16 +176,20 @@ def size_of(file: Path) -> str:
 def outcome(tool: str, name: str, file: Path) -> str:
     """Return what a cell of the table says."""
     words = [sys.executable, __file__, "--one", tool, name, str(file)]
+    ran = subprocess.Popen(  # noqa: S603 (this file)
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        ran = subprocess.run(  # noqa: S603 (this file)
-            words, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+        said, failed = ran.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
+        # With its ``dot``.
+        os.killpg(ran.pid, signal.SIGKILL)
+        ran.communicate()
         return f"none after {PATIENCE} s"
     if ran.returncode or not file.exists():
-        lines = ran.stderr.strip().splitlines() or ["no picture"]
+        lines = failed.strip().splitlines() or ["no picture"]
         return f"fails: {lines[-1][:60]}"
-    seconds = float(ran.stdout.strip().splitlines()[-1])
+    seconds = float(said.strip().splitlines()[-1])
     return f"{seconds:.1f} s, {size_of(file)}"
 
 

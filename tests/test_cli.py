@@ -159,7 +159,12 @@ def test_a_step_that_is_cut_short_is_saved_and_shown(
     assert ("Traceback" in result.err) is ("ValueError" in ending)
     record = json.loads(result.out)
     assert record["verdict"] == "INCONCLUSIVE"
-    assert record == json.loads((program.parent / "made.json").read_text())
+    # The file knows the verdict; what is printed, also how the command ended.
+    assert said in record.pop("error")["message"]
+    assert record.pop("exit_code") == code
+    kept = json.loads((program.parent / "made.json").read_text())
+    assert kept.pop("exit_code") == 3
+    assert record == kept
     assert "the step ended in" in record["steps"][-1]["reason"]
     again = cli("check", program.parent / "made.npz")
     assert again.code == 3
@@ -208,7 +213,8 @@ def test_an_unknown_ending(program: Path) -> None:
     result = cli("check", f"{program}:right", "--save", "made.gif")
     assert result.code == 2
     assert (
-        "made.gif: unsupported extension '.gif'; use .txt, .json, .html, .svg, .dot" in result.err
+        "made.gif: unsupported extension '.gif'; use .txt, .json, .sarif, .html, .svg, .dot"
+        in result.err
     )
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
 import gradwitness
-from gradwitness._ending import exit_code
+from gradwitness._ending import Ended, exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
 from gradwitness.compare_command import compare
+from gradwitness.files.memory import bounded_memory
 from gradwitness.graph_command import graph
 from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
-from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -95,7 +95,7 @@ def run(
     """Run the experiment: gradients by autograd and from scratch, compared and drawn."""
     from gradwitness import experiment
     from gradwitness.report.console import console
-    from gradwitness.report.record import dumps, outcome_record
+    from gradwitness.report.record import outcome_record
     from gradwitness.report.tables.experiment import full, write_folder
 
     changes = {
@@ -114,13 +114,11 @@ def run(
     outcome = experiment.run(config, None if weights is None else experiment.load_weights(weights))
     derivation = None if explain is None else _derivation(outcome.tape, outcome.report, explain)
     written = write_folder(out, outcome)
-    if json:
-        typer.echo(dumps(outcome_record(outcome)), nl=False)
-    else:
+    if not json:
         _show(derivation, full(outcome))
         files = " ".join(path.name for path in written)
         console().print(f"\nwritten to {one_line(str(out))}: {files}", soft_wrap=True)
-    raise typer.Exit(outcome.verdict.exit_code)
+    raise Ended(outcome.verdict.exit_code, outcome_record(outcome) if json else None)
 
 
 @app.command()
@@ -160,6 +158,10 @@ def check(
     github: Annotated[
         bool, typer.Option("--github", help="also annotate wrong steps in a GitHub workflow")
     ] = False,
+    sarif: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="also write what was found as SARIF, for code hosts"),
+    ] = None,
     claims: ClaimFiles = None,
     sweep: Sweep = None,
     dtype: Dtype = None,
@@ -169,19 +171,21 @@ def check(
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.claims import judge_claims, positive
-    from gradwitness.api.pages import page_of, show
+    from gradwitness.api.pages import checked_record, page_of, show
     from gradwitness.api.targets import probes_of, run_target
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
     from gradwitness.judging.finding import rests_on
     from gradwitness.report.faults import faults_of, probe_faults
-    from gradwitness.report.record import dumps, report_record
+    from gradwitness.report.sarif import write_sarif
     from gradwitness.report.tables.claims import claims as claims_table
     from gradwitness.report.tables.github import commands
-    from gradwitness.report.tables.probes import probe_record, probes
+    from gradwitness.report.tables.probes import probes
     from gradwitness.report.tables.terminal import summary
 
     files = _files(save, *(("page",) if redact else ()))
+    # The program may change its folder.
+    sarif = sarif and sarif.absolute()
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     digits = positive(digits)
@@ -195,13 +199,13 @@ def check(
     claimed = claimed and claimed.requiring(digits)
     derivation = None if explain is None else _derivation(tape, report, explain)
     page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
+    record = checked_record(target, tape, report, probed, claimed)
     materials = {**materials_of(tape, report), **(claimed.materials() if claimed else {})}
-    _save(files, {**materials, "page": lambda: page})
-    if json:
-        added = {} if probed is None else {"probe": probe_record(probed)}
-        record = report_record(report) if claimed is None else claimed.record()
-        typer.echo(dumps(record | added), nl=False)
-    else:
+    materials |= {"page": lambda: page, "record": lambda: record}
+    _save(files, materials)
+    if sarif is not None:
+        write_sarif(sarif, record)
+    if not json:
         parts: list[RenderableType] = [summary(report, tape), *([run.cost] if run.cost else [])]
         parts += [probes(probed)] if probed else []
         parts += [] if claimed is None else [claims_table(claimed.runs)]
@@ -213,16 +217,21 @@ def check(
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
         for line in commands((*faults, *(claimed.claim_faults if claimed else ()))):
             typer.echo(line, err=json)
-    if run.failed is not None:
-        raise run.failed
-    verdicts = [judged.required for judged in (probed or report, claimed) if judged]
-    raise typer.Exit(worst(verdicts).exit_code)
+    raise Ended(record["exit_code"], record if json else None, run.failed)
 
 
 @app.command()
 def diff(
     first: Annotated[str, typer.Argument(metavar="A", help="a file of gradients, in any format")],
-    second: Annotated[str, typer.Argument(metavar="B", help="the gradients to compare with")],
+    second: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="the gradients to compare with A's")
+    ] = None,
+    names: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="X Y", help="compare the tensors or column X of A with Y of B, or of A itself"
+        ),
+    ] = None,
     save: SaveTexts = None,
     dtype: Dtype = None,
     digits: Digits = None,
@@ -230,10 +239,9 @@ def diff(
 ) -> None:
     """Compare two sources of gradients without a program, and explain the differences."""
     files = _files(save, *TEXTS)
-    found = gradwitness.diff(first, second, dtype=dtype).requiring(digits)
+    found = gradwitness.diff(first, second, dtype=dtype, names=names).requiring(digits)
     _save(files, found.materials())
-    _print(json, found.record, found.parts)
-    raise typer.Exit(found.exit_code)
+    _end(found.exit_code, json, found.record, found.parts)
 
 
 @app.command()
@@ -250,8 +258,8 @@ def laws(
     from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
 
     found = gradwitness.laws(gradients, weights, layers)
-    _print(json, lambda: laws_record(found), lambda: [laws_table(found)])
-    raise typer.Exit(verdict_of(found).exit_code)
+    code = verdict_of(found).exit_code
+    _end(code, json, lambda: laws_record(found), lambda: [laws_table(found)])
 
 
 @app.command()
@@ -277,8 +285,7 @@ def grade(
     marks = graded(exercise, submission, *judged(exercise.target, keep=None))
     materials = marks_materials(marks, answers=answers)
     _save(files, materials)
-    _print(json, materials["record"], materials["parts"])
-    raise typer.Exit(marks.verdict.exit_code)
+    _end(marks.verdict.exit_code, json, materials["record"], materials["parts"])
 
 
 app.command()(graph)
@@ -296,6 +303,14 @@ def rules(
     from gradwitness.report.tables.rules_text import rule_text, rules_table
 
     console().print(rules_table() if name is None else rule_text(name))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of every record that --json prints."""
+    from gradwitness.report.record import schema_text
+
+    typer.echo(schema_text(), nl=False)
 
 
 def _version(wanted: bool) -> None:
@@ -325,18 +340,18 @@ def _save(paths: list[Path], materials: Materials) -> None:
         save_file(path, materials)
 
 
-def _print(
+def _end(
+    code: int,
     as_json: bool,
     record: Callable[[], dict[str, Any]],
     parts: Callable[[], Iterable[RenderableType]],
-) -> None:
+) -> NoReturn:
+    """End with a verdict, as a record or shown as text."""
     from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
 
-    if as_json:
-        typer.echo(dumps(record()), nl=False)
-    else:
+    if not as_json:
         console().print(*parts())
+    raise Ended(code, record() if as_json else None)
 
 
 def _show(derivation: str | None, *parts: RenderableType) -> None:
@@ -371,15 +386,16 @@ def _with_explain_value(arguments: list[str]) -> list[str]:
     return completed
 
 
-def run_words(words: list[str]) -> int:
-    """Run the command line; return its exit code."""
+def run_words(words: list[str], answers: TextIO | None = None) -> int:
+    """Run the command line; return its exit code. ``answers`` is for what ``--json`` prints."""
 
     def command() -> None:
         root = typer.main.get_command(app)
-        with root.make_context("gradwitness", _with_explain_value(words)) as context:
+        begun = root.make_context("gradwitness", _with_explain_value(words))
+        with bounded_memory(words), begun as context:
             root.invoke(context)
 
-    return exit_code(command)
+    return exit_code(command, (answers or sys.stdout) if "--json" in words else None)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

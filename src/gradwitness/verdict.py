@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Verdict(Enum):
@@ -52,9 +56,22 @@ class Fault:
         What is wrong, in full.
     line : str
         ``file:line`` of the program, or empty.
+    kind : str
+        ``wrong backward``, ``unjudged forward``, ``wrong claim``, ``broken law``, ...
+    symbol : str
+        What is wrong, as the program names it: ``Swish.backward``, ``aten.mm``, a gradient.
+    cause, remedy : str
+        The mistake's name, and what to do about it; empty where neither is known.
+    numbers : mapping
+        The figures of the comparison; empty where none was made.
     """
 
     verdict: Verdict
     title: str
     text: str
     line: str = ""
+    kind: str = ""
+    symbol: str = ""
+    cause: str = ""
+    remedy: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -192,9 +192,8 @@ def test_a_cause_is_in_the_record_and_in_the_annotation() -> None:
     (x,) = guilty.parameters(N)
     with gw.watch() as witness:
         apply(guilty.Isrlu, x, 1.0).backward(torch.randn(N))
-    record = next(
-        s for s in report_record(witness.report)["steps"] if s["verdict"] is gw.Verdict.DISAGREES
-    )
+    steps = report_record(witness.report, witness.tape)["steps"]
+    record = next(s for s in steps if s["verdict"] is gw.Verdict.DISAGREES)
     assert record["cause"] == "does not depend on the incoming gradient"
     assert record["symbol"] == "Isrlu.backward"
     assert record["remedy"].startswith("return grad_out * ")

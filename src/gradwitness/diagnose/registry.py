@@ -25,7 +25,7 @@ from gradwitness.diagnose.hypotheses.operands import wrong_operands
 from gradwitness.diagnose.hypotheses.options import loss_options, other_slopes
 from gradwitness.diagnose.hypotheses.paths import dropped_paths, stopped_chains
 from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_mistakes, layer_mistakes
-from gradwitness.diagnose.hypotheses.precision import low_precision, rounded
+from gradwitness.diagnose.hypotheses.precision import low_precision
 from gradwitness.diagnose.hypotheses.products import linear_mistakes, one_sample
 from gradwitness.diagnose.hypotheses.repeated_indices import repeated_indices
 from gradwitness.diagnose.hypotheses.scaled_paths import scaled_paths
@@ -68,7 +68,6 @@ TENSORS: tuple[Hypothesis, ...] = (
     dead_slices,
     not_finite,
     low_precision,
-    rounded,
     localised,
 )
 
@@ -120,7 +119,6 @@ AT_A_STEP: tuple[Hypothesis, ...] = (
     not_finite,
     clipped_by_value,
     low_precision,
-    rounded,
     through_where,
     activation_mistakes,
     loss_mistakes,

@@ -275,6 +275,7 @@ def test_colours_zoom_and_minimap(browser: Browser, deep: Path) -> None:
 
 def test_files_to_take_away(browser: Browser, swish: tuple[Path, Any]) -> None:
     path, report = swish
+    tape = run_target(f"{SWISH}:step").tape
     browser.open(path)
     browser.click("#svg")
     svg = ET.fromstring(browser.downloaded("graph.svg"))  # noqa: S314 (our own)
@@ -283,7 +284,7 @@ def test_files_to_take_away(browser: Browser, swish: tuple[Path, Any]) -> None:
     assert "(16,8) 0.301" in texts  # the gradient that Swish sends, and its norm
     buttons = "#steps .bar .gap ~ button"
     browser.click(f"{buttons}:nth-last-of-type(1)")
-    assert browser.downloaded("report.json").decode() == dumps(report_record(report))
+    assert browser.downloaded("report.json").decode() == dumps(report_record(report, tape))
     browser.choose("#steps .bar label:nth-of-type(1) select", "DISAGREES")
     browser.click(f"{buttons}:nth-last-of-type(2)")
     table = list(csv.DictReader(io.StringIO(browser.downloaded("steps.csv").decode())))

@@ -142,7 +142,7 @@ def test_the_same_report_gives_the_same_page(swish: tuple[gw.Tape, gw.Report]) -
 def test_the_data_are_the_reports(page: str, swish: tuple[gw.Tape, gw.Report]) -> None:
     given, report = swish
     blocks = Parts(page).blocks
-    assert unpacked(blocks["record"]).decode() == dumps(report_record(report))
+    assert unpacked(blocks["record"]).decode() == dumps(report_record(report, given))
     steps = read(blocks["steps"])
     assert steps["title"] == [f.title for f in report.findings]
     assert [steps["verdicts"][n] for n in steps["verdict"]] == [

@@ -206,8 +206,13 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     seen, _, code = finding.advice.partition("\n\n")
     facts += remedied(finding)
     if seen or not finding.cause:
-        facts.append(("next", seen or _NEXT[finding.step]))
+        facts.append(("next", next_of(finding)))
     return facts, code
+
+
+def next_of(finding: Finding) -> str:
+    """Return what to do about a wrong step."""
+    return finding.advice.partition("\n\n")[0] or _NEXT[finding.step]
 
 
 def remedied(finding: Finding) -> Iterator[tuple[str, str]]:
