@@ -224,6 +224,47 @@ class Averaged(torch.autograd.Function):
         return g, g.mean(0)
 
 
+class Rows(torch.autograd.Function):
+    """Rows that are read twice get the gradient of the last reading alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return x[torch.tensor([0, 2, 2, 1, 0])]
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        out = torch.zeros(6, 8)
+        out[torch.tensor([0, 2, 2, 1, 0])] = g
+        return out
+
+
+class ByFirst(torch.autograd.Function):
+    """Every number is weighted as the first one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return torch.sin(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g.reshape(-1)[0] * torch.cos(ctx.saved_tensors[0])
+
+
+class Gain(torch.autograd.Function):
+    """The weight is multiplied into its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, w: Any) -> Any:
+        ctx.save_for_backward(x, w)
+        return x * w
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        x, w = ctx.saved_tensors
+        return g * w, (g * x).sum(0) * w
+
+
 def parameters(*shapes: tuple[int, ...]) -> list[Any]:
     """Return leaves of some shapes."""
     return [torch.randn(shape).requires_grad_() for shape in shapes]

@@ -41,6 +41,9 @@ MISTAKES = [
     (guilty.NoBias, (N, M), (), {"bias": "gradient missing"}),
     (guilty.Masked, (N,), (), {"x": "mask ignored in backward"}),
     (guilty.Blocks, (N,), (), {"x": "last rows missing"}),
+    (guilty.Rows, (N,), (), {"x": "repeated indices overwrite each other"}),
+    (guilty.ByFirst, (N,), (), {"x": "one number of the incoming gradient for all"}),
+    (guilty.Gain, (N, M), (), {"w": "a factor too many"}),
     (guilty.Averaged, (N, M), (), {"bias": "averaged instead of summed"}),
 ]
 

@@ -43,6 +43,8 @@ class Alone:
     ----------
     numbers : mapping of str to float
         Numbers that forward was called with.
+    overwrites : bool
+        Whether its backward wrote to the memory of what arrived.
     absent : collection of str
         Inputs that got no gradient at all.
     steps : tuple of Made
@@ -54,6 +56,7 @@ class Alone:
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
+    overwrites: bool = False
     absent: Collection[str] = ()
     steps: tuple[Made, ...] = ()
     misread: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)

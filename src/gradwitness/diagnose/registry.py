@@ -11,7 +11,7 @@ from gradwitness.diagnose.hypotheses.cells import detached_cells
 from gradwitness.diagnose.hypotheses.clamped import clamp_mistakes
 from gradwitness.diagnose.hypotheses.clipped import clipped_by_norm, clipped_by_value
 from gradwitness.diagnose.hypotheses.cotangents import wrong_cotangents
-from gradwitness.diagnose.hypotheses.drawn_again import computed_short, drawn_again
+from gradwitness.diagnose.hypotheses.drawn_again import computed_short, drawn_again, overwritten
 from gradwitness.diagnose.hypotheses.elementwise import elementwise
 from gradwitness.diagnose.hypotheses.factor import compounding_factor, constant_factor
 from gradwitness.diagnose.hypotheses.localised import localised, not_finite
@@ -27,6 +27,7 @@ from gradwitness.diagnose.hypotheses.paths import dropped_paths, stopped_chains
 from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_mistakes, layer_mistakes
 from gradwitness.diagnose.hypotheses.precision import low_precision
 from gradwitness.diagnose.hypotheses.products import linear_mistakes, one_sample
+from gradwitness.diagnose.hypotheses.repeated_indices import repeated_indices
 from gradwitness.diagnose.hypotheses.scaled_paths import scaled_paths
 from gradwitness.diagnose.hypotheses.stale_forward import stale_forward
 from gradwitness.diagnose.hypotheses.summed import sums
@@ -37,7 +38,11 @@ from gradwitness.diagnose.hypotheses.wrong_axes import wrong_axes
 from gradwitness.diagnose.hypotheses.wrong_masks import masks
 from gradwitness.diagnose.hypotheses.wrong_tensor import another_layer, another_pass
 from gradwitness.diagnose.hypotheses.wrong_terms import wrong_terms
-from gradwitness.diagnose.hypotheses.wrong_values import wrong_derivatives, wrong_values
+from gradwitness.diagnose.hypotheses.wrong_values import (
+    wrong_derivatives,
+    wrong_factors,
+    wrong_values,
+)
 from gradwitness.diagnose.hypotheses.zeros import dead_slices, detached
 from gradwitness.diagnose.programs import attention_programs, train_or_eval, updated_weights
 
@@ -121,8 +126,11 @@ AT_A_STEP: tuple[Hypothesis, ...] = (
     layer_mistakes,
     dropout_mistakes,
     eps_elsewhere,
+    repeated_indices,
     wrong_axes,
+    wrong_factors,
     wrong_values,
     computed_short,
     localised,
+    overwritten,
 )

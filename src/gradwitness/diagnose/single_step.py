@@ -68,6 +68,7 @@ def step_case(
     }
     alone = Alone(
         {n: v for n, v in {**numbers, **constants}.items() if v and np.isfinite(v)},
+        bool(node_run.changed),
         {s.name for s in sent if node_run.outgoing[s.input_nr] is None},
         node_run.steps,
         {k: g for k, value in incoming.items() if (g := misread(value)) is not None},

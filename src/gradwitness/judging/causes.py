@@ -9,11 +9,12 @@ import math
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import one_line
 from gradwitness.diagnose.hypotheses.drawn_again import OTHER_NUMBERS
 from gradwitness.diagnose.rank import diagnose
 from gradwitness.diagnose.registry import AT_A_STEP
@@ -106,8 +107,15 @@ class Guilty:
                 _warn(error)
                 continue
             for k, finding in zip(at, told, strict=True):
-                said[k] = finding
+                said[k] = _printed(finding)
         return said
+
+
+def _printed(finding: Finding) -> Finding:
+    """Return a finding in which names of the program, which may hold anything, can be printed."""
+    names = ("symbol", "file", "called", "cause", "why", "runner_up", "remedy")
+    texts: dict[str, Any] = {name: one_line(getattr(finding, name)) for name in names}
+    return replace(finding, **texts, forward=tuple(map(one_line, finding.forward)))
 
 
 def _warn(error: Exception) -> None:

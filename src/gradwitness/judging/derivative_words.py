@@ -176,7 +176,7 @@ class _Translator(ast.NodeTransformer):
             return value.value
         return ast.Attribute(value, node.attr)
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
+    def visit_IfExp(self, _: ast.IfExp) -> ast.expr:
         raise _Unwritten
 
     def visit_Call(self, node: ast.Call) -> ast.expr:

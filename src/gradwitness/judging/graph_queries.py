@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import one_line
 from gradwitness.engine.binding import bind, over_complex
 from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
@@ -42,7 +43,7 @@ def operand_names(
     """Return name and formula of each edge's operand."""
     if node.call is None:
         names = functions.input_names(node.id) if functions and node.inner else ()
-        known = dict(enumerate(f"{name} (input {n})" for n, name in enumerate(names)))
+        known = {n: f"{one_line(name)} (input {n})" for n, name in enumerate(names)}
         return [(known.get(n, f"input {n}"), "") for n in range(len(node.edges))]
     try:
         bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)

@@ -49,7 +49,9 @@ class Returned:
         if not isinstance(parsed, ast.FunctionDef):
             return
         several = parsed.args.vararg
-        self.arrived = [a.arg for a in parsed.args.args[1:]]
+        names = [a.arg for a in parsed.args.args]
+        # A class method has its class before the context.
+        self.arrived = names[names.index("ctx") + 1 if "ctx" in names else 1 :]
         self.arrived += [f"{several.arg}[{k}]" for k in range(_RESULTS)] if several else []
         returns = [n for n in ast.walk(parsed) if isinstance(n, ast.Return) and n.value]
         after = [r for r in returns if (r.end_lineno or 0) + method.line - 1 >= line]

@@ -104,7 +104,7 @@ def test_the_first_screen_comes_before_all_data(page: str) -> None:
         "2.13.0",
         "forward calls",
         "first.weight",
-        "return x * torch.sigmoid(x)",
+        "return g * torch.sigmoid(x)",
     ):
         assert text in said
 

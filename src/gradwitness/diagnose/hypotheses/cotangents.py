@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 IGNORED = "does not depend on the incoming gradient"
 OUTPUT_IGNORED = "gradient of output {k} ignored"
 SQUARED = "incoming gradient applied twice"
+ONE_NUMBER = "one number of the incoming gradient for all"
 MISREAD = "strides of the incoming gradient ignored"
 
 
@@ -30,6 +31,8 @@ MISREAD = "strides of the incoming gradient ignored"
 def wrong_cotangents(trial: Trial) -> Iterator[Explanation]:
     """Explain by another gradient than the one that arrived."""
     arrived = _arrived(trial)
+    if not arrived:
+        return
     ones = {k: np.ones_like(g) for k, g in arrived.items()}
     yield from _explained(
         trial,
@@ -58,6 +61,17 @@ def wrong_cotangents(trial: Trial) -> Iterator[Explanation]:
         "The gradient of {names} is multiplied by the incoming gradient once too often.",
         3,
     )
+    for which, number in (("first", _first), ("mean", np.mean), ("sum", np.sum)):
+        one = {k: np.full_like(g, number(g)) for k, g in arrived.items() if g.size}
+        what = "number" if which == "first" else "of all numbers"
+        yield from _explained(
+            trial,
+            one,
+            ONE_NUMBER,
+            f"The gradient of {{names}} is what it would be if every number that arrives were the "
+            f"{which} {what}: multiply each part by its own.",
+            4,
+        )
     misread = trial.case.alone.misread if trial.case.alone else {}
     if misread:
         yield from _explained(
@@ -68,6 +82,10 @@ def wrong_cotangents(trial: Trial) -> Iterator[Explanation]:
             "{names} follows from its memory in the wrong order. Call .contiguous() on it first.",
             1,
         )
+
+
+def _first(g: Array) -> float:
+    return float(g.flat[0])
 
 
 def _arrived(trial: Trial) -> dict[int, Array]:

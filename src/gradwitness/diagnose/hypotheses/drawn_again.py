@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import refuted
 from gradwitness.engine.floats import is_inexact, unit_roundoff
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.case import Case
 
 OTHER_NUMBERS = "recomputed with other random numbers"
+WRITTEN_OVER = "incoming gradient overwritten"
 PRECISION = "low precision"
 _GROWTH = 256  # the roundings of a backward, in unit roundoffs of the largest number
 
@@ -36,6 +38,21 @@ def drawn_again(case: Case) -> Iterator[Explanation]:
             "save what was drawn, or the state of the generator.",
             {e.name: e.claim for e in refuted(case)},
             freedom=1,
+            reveals=False,
+        )
+
+
+def overwritten(case: Case) -> Iterator[Explanation]:
+    """Suppose that what is wrong was computed after the incoming gradient was written over."""
+    wrong = {e.name: e.claim for e in refuted(case)}
+    if case.alone is not None and case.alone.overwrites and wrong:
+        yield Explanation(
+            WRITTEN_OVER,
+            "The backward writes to the memory of the gradient that arrived. What it computes from "
+            f"it afterwards is wrong, and no known mistake explains {listed(wrong)} otherwise: "
+            "write to a copy.",
+            wrong,
+            freedom=2**10,
             reveals=False,
         )
 

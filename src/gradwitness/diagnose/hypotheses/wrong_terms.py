@@ -44,9 +44,8 @@ _NEAR = 1e-3
 _EQUAL = 1e-9
 _PLAIN = (0.0, 2.0, -1.0, 0.5, -2.0, -0.5, 3.0)
 _AVERAGES = frozenset(("aten.mean", "aten.sum"))
-_DEVIATIONS = frozenset(
-    f"aten.{n}" for n in ["rsqrt", "sqrt", "var", "std", "var_mean", "linalg_vector_norm", "norm"]
-)
+_ROOTS = frozenset(("aten.rsqrt", "aten.sqrt"))
+_SPREADS = frozenset(f"aten.{n}" for n in ["var", "std", "var_mean", "linalg_vector_norm", "norm"])
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,13 @@ class Term:
     @property
     def statistic(self) -> str:
         """Which statistic of a normalisation the way runs through, or an empty string."""
-        ops = [call.base_op for call in self.path]
-        if ops[-1] in _AVERAGES and not any(op in _DEVIATIONS for op in ops):
-            return MEAN_PATH
-        return VARIANCE_PATH if any(op in _DEVIATIONS for op in ops) else ""
+        ops = {call.base_op for call in self.path}
+        deviates = not ops.isdisjoint(_SPREADS) or not (
+            ops.isdisjoint(_ROOTS) or ops.isdisjoint(_AVERAGES)
+        )
+        if deviates:
+            return VARIANCE_PATH
+        return MEAN_PATH if self.path[-1].base_op in _AVERAGES and ops.isdisjoint(_ROOTS) else ""
 
 
 @on_replay

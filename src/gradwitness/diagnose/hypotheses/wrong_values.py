@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.evidence import fits, refuted
 from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwitness.diagnose.case import Explanation
     from gradwitness.diagnose.replayed_faults import Site, Visit
 
 WRONG_VALUE = "wrong value in the derivative"
@@ -20,6 +21,7 @@ TRANSPOSED = "factor transposed in the derivative"
 LEFT_OUT = "derivative of a step left out"
 AGAIN = "derivative of a step applied twice"
 POWER = "wrong power in the derivative"
+TOO_MANY, TOO_FEW = "a factor too many", "a factor missing"
 UNSCALED, SCALED_TWICE = "scale left out in backward", "scale applied twice"
 _SCALES = aten("mul div")
 
@@ -104,8 +106,40 @@ def wrong_derivatives(trial: Trial) -> Iterator[Explanation]:
                 [(site, wrong)],
                 place=site.place,
                 node=site.node.id,
-                freedom=1 + tried,
+                freedom=4 + tried,
             )
+
+
+@on_replay
+def wrong_factors(trial: Trial) -> Iterator[Explanation]:
+    """Explain by one of the forward's values that is a factor of a gradient once too often."""
+    known = _values(trial)
+    for exhibit in refuted(trial.case):
+        for tried, (number, value) in enumerate(known.items(), 1):
+            if value.dtype.kind != "f" or np.ptp(value) == 0:
+                continue
+            for cause, predicted in _multiplied(exhibit.witness, value):
+                if fits(exhibit, predicted):
+                    how = "twice" if cause == TOO_MANY else "not at all"
+                    text = f"{_origin(trial, number)} is there {how} as a factor of the gradient"
+                    yield Explanation(
+                        cause,
+                        f"{text} of {exhibit.name}",
+                        {exhibit.name: predicted},
+                        freedom=2 + tried,
+                        reveals=False,
+                    )
+
+
+def _multiplied(g: Any, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a gradient with a factor too many, and one without it, if the shapes allow that."""
+    try:
+        if np.broadcast_shapes(g.shape, value.shape) != g.shape:
+            return
+    except ValueError:
+        return
+    yield TOO_MANY, g * value
+    yield TOO_FEW, np.divide(g, value, out=np.full(g.shape, np.nan), where=value != 0)
 
 
 def _other_derivatives(site: Site, edge: int) -> Iterator[tuple[str, str, Any]]:
