@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
@@ -32,6 +33,7 @@ from gradwitness.judging.second_derivatives import without_cut
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
+from gradwitness.judging.whole_record import by_whole_record
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
@@ -222,7 +224,8 @@ class Judge:
             for f in findings
         ]
         findings = with_doubts(tape, findings)
-        hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
+        unknown = unknown_hooks(tape, findings, self._records)
+        hooks = {**unknown, **judged_hooks(tape, self._records)}
         findings = [as_meant(f, hooks) for f in findings]
         refuted = {
             at: c for at, c in refuted.items() if (*at[:2], Step.BACKWARD, at[2]) not in hooks
@@ -257,16 +260,12 @@ class Judge:
                 else row
                 for row in rows
             ]
+        findings, rows, right, whole = by_whole_record(tape, findings, rows, self._records)
         findings = without_faint(tape, findings, rows)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
-        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
-        notes = (
-            *unfelt,
-            *along.notes(rows),
-            *more,
-            *(note for note in notes if not _is_meant(note)),
-        )
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed, whole))
+        notes = (*unfelt, *right, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         return _final((*findings, *doubts), tuple(rows), notes)
 
