@@ -175,7 +175,7 @@ class Layer:
         self.z.square().sum().backward()
 
 
-@pytest.mark.parametrize(("sign", "undeclared"), [(1.0, A), (0.99, I), (-1.0, D)])
+@pytest.mark.parametrize(("sign", "undeclared"), [(1.0, A), (-1.0, I)])
 def test_a_hook_behind_a_solver_out_of_sight_may_be_in_doubt_until_it_is_declared(
     sign: float, undeclared: gw.Verdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,15 +129,9 @@ def test_what_is_wrong_together_does_not(name: str, factor: float, dtype: torch.
     program, slope = PROGRAMS[name]
     x, witness = watched(program, dtype, factor)
     assert not torch.allclose(x.grad, slope(x.detach()), rtol=1e-3)
-    # A solver that stops early leaves the record's own derivative open, too.
-    small = name == "hooked" and factor == 1.01
-    assert witness.verdict is (Verdict.INCONCLUSIVE if small else Verdict.DISAGREES), witness
-
-
-def test_a_refuted_hook_says_by_what() -> None:
-    _, witness = watched(hooked, torch.float64, -1.0)
-    first = witness.report.first_wrong
-    assert "the gradient of x is 2 of its largest number off" in first.comparison.reason
+    # A solver's recorded steps are not its solution: no hook is refuted by them.
+    wrong = Verdict.INCONCLUSIVE if name == "hooked" else Verdict.DISAGREES
+    assert witness.verdict is wrong, witness
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
@@ -147,19 +141,6 @@ def test_a_detach_elsewhere_excuses_nothing(dtype: torch.dtype) -> None:
 
     assert watched(program, dtype, 1.0)[1].verdict is Verdict.AGREES
     assert watched(program, dtype, 1.02)[1].verdict is Verdict.DISAGREES
-
-
-def test_what_lets_numbers_out_of_torch_is_not_refuted() -> None:
-    def program(x: torch.Tensor, factor: float) -> torch.Tensor:
-        with torch.no_grad():
-            z, scale = x, float(x.square().sum())
-            for _ in range(60):
-                z = z.sin() / 2 + x * scale
-        z = z.sin() / 2 + x * scale
-        z.register_hook(lambda g: g * factor)
-        return z.sum()
-
-    assert watched(program, torch.float64, 3.0)[1].verdict is Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("dtype", FORMATS)

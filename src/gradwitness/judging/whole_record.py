@@ -25,12 +25,11 @@ from gradwitness.engine.replay import confirmed_digits
 from gradwitness.judging import sight
 from gradwitness.judging.compare import SHARE
 from gradwitness.judging.finding import Finding, Step
-from gradwitness.judging.meant_hooks import CHANGED
 from gradwitness.judging.normwise import normwise
 from gradwitness.judging.note import Note
 from gradwitness.judging.recorded_forward import iteration
 from gradwitness.judging.records import largest
-from gradwitness.tape import OUTSIDE, Edge, Kind, Node
+from gradwitness.tape import Edge, Kind, Node
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -42,15 +41,10 @@ if TYPE_CHECKING:
 
 WHOLE = "as the derivative of the whole record has it, what is detached included"
 _RIGHT = "not the derivative of the recorded forward; the gradients it leads to are right, {why}"
-_REFUTED = (
-    f"{CHANGED}: the gradient of {{name}} is {{off:.2g}} of its largest number off the derivative "
-    "of the whole record, what is detached included"
-)
-_WRONG = "not the derivative of the whole record, what is detached included"
-# A Python number of more digits may have been one of torch's.
-_SHORT = 6
 # A pass is differentiated for each that is in question: beyond so many, the rest stays so.
 _MOST = 8
+# And only a record of so many numbers, with their bounds.
+_LARGEST = 2**26
 
 
 def is_the_programs(tape: Tape, finding: Finding) -> bool:
@@ -124,7 +118,7 @@ def by_whole_record(
     """Let the derivative of the whole record decide about steps of the program's own.
 
     It acquits those of a pass if it supports every gradient that they put in question, and excludes
-    what autograd sees of the record. A hook in doubt it may refute.
+    what autograd sees of the record. It refutes nothing: a solver's steps are not its solution.
     """
     found, result, notes = list(findings), list(rows), []
     supported: set[tuple[int, int | None]] = set()
@@ -147,18 +141,7 @@ def by_whole_record(
             result = [told.get(id(row), row) for row in result]
             found, result, note = acquitted(found, result, steps, WHOLE)
             notes.append(note)
-        elif all(f.comparison.reason.startswith(CHANGED) for f in steps):
-            wrong = {n: row for n, row in told.items() if whole.refutes(row)}
-            result = [wrong.get(id(row), row) for row in result]
-            found = [_refuted(f, wrong.values()) if wrong and f in steps else f for f in found]
     return Decided(found, result, notes, supported)
-
-
-def _refuted(finding: Finding, rows: Iterable[Row]) -> Finding:
-    """Return a finding about a hook in doubt, to which a gradient owes that it is wrong."""
-    worst = max(rows, key=lambda row: row.relative_error)
-    reason = _REFUTED.format(name=worst.name, off=worst.relative_error)
-    return replace(finding, comparison=replace(worst.comparison, index=None, reason=reason))
 
 
 class _Whole:
@@ -180,6 +163,9 @@ class _Whole:
         left = [call for call in calls if call.node is None and sight.leaves(call)]
         if not left:
             raise Unjudgeable("nothing has left autograd's sight")
+        numbers = {n for call in calls for n in (*call.operands, *call.outputs) if n is not None}
+        if sum(math.prod(tape.values[n].shape) for n in numbers) > _LARGEST:
+            raise Unjudgeable("too large to be differentiated once more")
         self._node = Node(
             id=0,
             name="the whole record",
@@ -188,7 +174,7 @@ class _Whole:
             outputs=tuple(root for root, _ in roots),
             inner=tuple(call.id for call in calls),
         )
-        dtype = records.coarsest([n for call in calls for n in (*call.operands, *call.outputs)])
+        dtype = records.coarsest(numbers)
         arithmetic = replace(Arithmetic.stepwise(dtype), scatters_wide=True)
         seeds = [
             np.ones(() if root is None else tape.values[root].shape)
@@ -198,14 +184,14 @@ class _Whole:
         ]
         incoming = [Bounded(seed, arithmetic) for seed in seeds]
         self._expected = gradients(tape, self._node, incoming, records, arithmetic)
-        seen = tuple(call.id for call in calls if call not in left)
+        out_of_sight = {call.id for call in left}
+        seen = tuple(call.id for call in calls if call.id not in out_of_sight)
         self._seen: Sequence[Any] = [None] * len(self._at)
         # All of a root may have come from there.
         with suppress(Unjudgeable):
             self._seen = gradients(tape, replace(self._node, inner=seen), seeds, records, None)
-        unseen = tuple(call.id for call in left)
-        self._solver = iteration(tape, replace(self._node, inner=unseen), records)
-        self._is_complete = not _takes_constants(tape, calls)
+        unseen = replace(self._node, inner=tuple(call.id for call in left))
+        self._solver = iteration(tape, unseen, records)
 
     def judged(self, row: Row) -> Row:
         """Judge a gradient. It agrees only if what autograd sees of the record is excluded."""
@@ -222,23 +208,12 @@ class _Whole:
         return replace(
             row,
             verdict=c.verdict,
-            reason=_WRONG if c.verdict is Verdict.DISAGREES else "",
+            reason="",
             inherited=False,
             comparison=c,
-            digits=confirmed_digits(self._records(row.value), expected.value)
-            if c.verdict is Verdict.AGREES
-            else math.nan,
+            digits=confirmed_digits(self._records(row.value), expected.value),
             apart=None,
         )
-
-    def refutes(self, judged: Row) -> bool:
-        """Whether a gradient that should stand for what a solver left out does not.
-
-        What differs by less than a tenth may be due to a solver that stopped early.
-        """
-        known = self._is_complete and self._solver is not None
-        wrong = judged.verdict is Verdict.DISAGREES and judged.comparison.relative_error > SHARE
-        return known and wrong
 
 
 def _before(
@@ -266,17 +241,3 @@ def _before(
         if not (wanted - known).isdisjoint({*runs, *(leaf.after for leaf in earlier.leaves)}):
             raise Unjudgeable("it depends on the gradients of an earlier pass")
     return calls[::-1]
-
-
-def _takes_constants(tape: Tape, calls: Sequence[Call]) -> bool:
-    """Whether calls take numbers that may have left torch before, and come back as constants."""
-    made = {n for call in calls for n in sight.made(call)}
-    for call in calls:
-        if call.op.startswith(OUTSIDE):
-            return True
-        fresh = (tape.values[n] for n in call.operands if n not in made)
-        singles = [v.array.item() for v in fresh if v.array is not None and v.array.size == 1]
-        given = [*singles, *call.arguments.values()]
-        if any(isinstance(x, float) and float(f"{x:.{_SHORT}g}") != x for x in given):
-            return True
-    return False
