@@ -72,7 +72,7 @@ class Noting(Enum):
         SEEN.append((self, x))
 
 
-def with_a_side(x: Any, side: Side = Side.LEFT) -> Any:
+def with_a_side(x: Any, side: Any = Side.LEFT) -> Any:
     return x if not isinstance(side, Side) or side is Side.RIGHT else x @ remembered(3)
 
 
