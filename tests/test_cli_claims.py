@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,65 +153,40 @@ def test_diff_of_the_experiments_two_files() -> None:
     assert "claims    26 agree" in result.out
 
 
-READ = """
-import sys
-from gradwitness.claims import text_stream
-from gradwitness.cli import main
-text_stream.BIG = int(sys.argv[1])
-main(["diff", sys.argv[2], sys.argv[2]])
+GRADCHECK = """torch.autograd.gradcheck.GradcheckError: Jacobian mismatch for output 0 with respect
+numerical:tensor([[ 2.0000,  0.0000],
+        [ 0.0000,  4.0000]], dtype=torch.float64)
+analytical:tensor([[ 2.0000,  0.0000],
+        [ 0.0000,  {last}]], dtype=torch.float64)
 """
 
 
-def seen(big: int, file: str, *, terminal: bool = True) -> tuple[str, str, int]:
-    """Compare a file with itself; return stdout, what stderr shows, and the exit code."""
-    pty = pytest.importorskip("pty", reason="only POSIX has pseudo-terminals")
-    ours, theirs = pty.openpty() if terminal else os.pipe()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        environment.pop(name, None)
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", READ, str(big), file],
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        env=environment,
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while more := os.read(ours, 4096):
-                shown += more
-        except OSError:
-            # The terminal of a process that has ended.
-            pass
-        os.close(ours)
-        assert process.stdout is not None
-        out = process.stdout.read().decode()
-    return out, shown.decode(), process.returncode
+@pytest.mark.parametrize(("last", "code"), [("4.0000", 0), ("8.0000", 1)])
+def test_two_names_or_columns_of_one_file(tmp_path: Path, last: str, code: int) -> None:
+    column = "".join(f"{x},{x}\n" for x in (0.125, -0.25, 0.375))
+    rows = f"numerical,analytical\n{column}4.0000,{last}\n"
+    long = "name,index,numerical,analytical\n" + "".join(
+        f"w,{n},{row}\n" for n, row in enumerate(rows.splitlines()[1:])
+    )
+    for name, content in (
+        ("a.txt", GRADCHECK.format(last=last)),
+        ("b.csv", rows),
+        ("c.csv", long),
+        ("d.txt", rows.replace(",", " ")),
+    ):
+        (tmp_path / name).write_text(content)
+        result = cli("diff", name, "--names", "numerical", "analytical")
+        assert result.code == code, name
+        assert f"claims    {name}, analytical\nagainst   {name}, numerical\n" in result.out
+    result = cli("diff", "b.csv", "c.csv", "--names", "numerical", "analytical")
+    assert result.code == code
 
 
-@pytest.mark.parametrize("file", ["a.txt", "a.json"])
-def test_who_waits_for_a_large_file_sees_how_far_it_is(tmp_path: Path, file: str) -> None:
-    (tmp_path / "a.txt").write_text("w: [1.5, 2.5]\n")
-    (tmp_path / "a.json").write_text('{"w": [1.5, 2.5]}')
-    out, shown, code = seen(1, file)
-    assert code == 0
-    assert f"reading {file}" in shown
-    assert "AGREES" in out
-    assert "reading" not in out
-    # The line is wiped in the end, and the cursor is there again.
-    after = shown[shown.rindex(f"reading {file}") :]
-    assert after.rstrip().endswith("\x1b[2K")
-    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
-    assert seen(1000, file)[1] == ""
-    assert seen(1, file, terminal=False)[1] == ""
-
-
-@pytest.mark.parametrize("content", ["w: [[1.5, 2.5], [3.5]]\n", "w: [1.5, 2.5"])
-def test_of_the_bar_nothing_is_left_beside_an_error(tmp_path: Path, content: str) -> None:
-    (tmp_path / "a.txt").write_text(content)
-    out, shown, code = seen(1, "a.txt")
-    assert (out, code) == ("", 2)
-    assert "reading a.txt" in shown
-    told = shown[shown.rindex("\x1b[2K") :]
-    assert "reading" not in told
-    assert "a.txt, line 1, column" in told
+def test_names_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("numerical,analytical\n0.5,0.5\n0.25,0.25\n")
+    result = cli("diff", "a.csv", "--names", "numerical", "exact")
+    assert (result.code, result.out) == (2, "")
+    assert "a.csv: nothing is named 'exact'; it has numerical and analytical" in result.err
+    result = cli("diff", "a.csv")
+    assert (result.code, result.out) == (2, "")
+    assert "name a second source, or two names of the first" in result.err

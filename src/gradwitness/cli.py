@@ -16,6 +16,7 @@ import gradwitness
 from gradwitness._ending import exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
+from gradwitness.compare_command import compare
 from gradwitness.graph_command import graph
 from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
@@ -221,7 +222,15 @@ def check(
 @app.command()
 def diff(
     first: Annotated[str, typer.Argument(metavar="A", help="a file of gradients, in any format")],
-    second: Annotated[str, typer.Argument(metavar="B", help="the gradients to compare with")],
+    second: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="the gradients to compare with A's")
+    ] = None,
+    names: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="X Y", help="compare the tensors or column X of A with Y of B, or of A itself"
+        ),
+    ] = None,
     save: SaveTexts = None,
     dtype: Dtype = None,
     digits: Digits = None,
@@ -229,7 +238,7 @@ def diff(
 ) -> None:
     """Compare two sources of gradients without a program, and explain the differences."""
     files = _files(save, *TEXTS)
-    found = gradwitness.diff(first, second, dtype=dtype).requiring(digits)
+    found = gradwitness.diff(first, second, dtype=dtype, names=names).requiring(digits)
     _save(files, found.materials())
     _print(json, found.record, found.parts)
     raise typer.Exit(found.exit_code)
@@ -281,6 +290,7 @@ def grade(
 
 
 app.command()(graph)
+app.command()(compare)
 
 
 @app.command()

@@ -166,3 +166,16 @@ def test_runs_go_together(snapshot: SnapshotAssertion) -> None:
     with pytest.raises(InputError) as error:
         align_runs(claims(1, 1), claims(1, 1, 1))
     assert str(error.value) == snapshot
+
+
+def test_layers_that_a_list_counts_are_not_the_parameters_of_the_same_number() -> None:
+    counted = [f"{n}.{role}" for n in range(3) for role in ("weight", "bias")]
+    square: dict[str, tuple[int, ...]] = {
+        name: (5, 5) if "weight" in name else (5,) for name in PLAIN
+    }
+    for shapes in (PLAIN, square):
+        assert matched(counted, shapes) == dict(zip(shapes, counted, strict=True))
+    # Where a layer is missing, the same name means the same layer.
+    some = {name: PLAIN[name] for name in ("0.weight", "2.weight")}
+    pairs = align(a_run(some), PLAIN).pairs
+    assert {name: claim.name for name, claim in pairs.items()} == {name: name for name in some}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from diagnose.cases import CASES
-from diagnose.network import claimed, network
 from diagnose.trials import staged, without_figures
 from diagnose.ways import routed
 from gradwitness.diagnose.rank import diagnose
@@ -27,7 +24,6 @@ NAMES = {
     "unbiased variance",
     "class weights ignored",
     "label smoothing ignored",
-    "rounded to decimals",
 }
 
 
@@ -170,35 +166,3 @@ def test_slope_is_told() -> None:
 
 def test_no_other_fault_is_called_so() -> None:
     assert not NAMES & {name for case in CASES for name in (case.cause, *case.like)}
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("k", [3, 4])
-def test_numbers_rounded_to_decimals_are_named_so(
-    k: int, dtype: Any, snapshot: SnapshotAssertion
-) -> None:
-    network_case, claims, _ = network(1)
-    right = {e.name: e.witness for e in network_case.exhibits.values()}
-    rounded = {name: np.round(h, k).astype(dtype) for name, h in claims.items()}
-    first, *others = diagnose(claimed(right, rounded, network_case))
-    assert (first.cause, first.coefficient, others) == ("rounded to decimals", k, [])
-    assert first.text == snapshot(name=f"{k} decimals")
-
-
-def test_numbers_that_are_not_the_right_ones_rounded_are_not_called_so() -> None:
-    unclaimed, claims, _ = network(1)
-    right = {e.name: e.witness for e in unclaimed.exhibits.values()}
-    # Cut off, so up to a whole unit away; noise of the size of a rounding, all digits there.
-    cut = {name: np.floor(h * 1000) / 1000 for name, h in claims.items()}
-    generator = np.random.default_rng(0)
-    noisy = {n: h + generator.uniform(-4e-4, 4e-4, h.shape) for n, h in claims.items()}
-    for wrong in (cut, noisy):
-        assert "rounded to decimals" not in [
-            c.cause for c in diagnose(claimed(right, wrong, unclaimed))
-        ]
-    zeros = {
-        name: dataclasses.replace(e, claim=np.zeros_like(e.claim), refuted=True)
-        for name, e in unclaimed.exhibits.items()
-    }
-    causes = diagnose(dataclasses.replace(unclaimed, exhibits=zeros))
-    assert "rounded to decimals" not in [cause.cause for cause in causes]

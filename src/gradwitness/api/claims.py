@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import GradientDisagreement, InputError
+from gradwitness.claims.selection import named
 from gradwitness.claims.sources import read_claims
 from gradwitness.judging.claimed.between_sources import compare_runs
 from gradwitness.judging.claimed.references import Judged
@@ -214,7 +215,9 @@ def own_causes(tape: Tape, report: Report) -> tuple[Cause, ...]:
     return run.causes
 
 
-def diff(a: Any, b: Any, *, dtype: str | None = None) -> ClaimCheck:
+def diff(
+    a: Any, b: Any = None, *, dtype: str | None = None, names: tuple[str, str] | None = None
+) -> ClaimCheck:
     """Compare gradients from two sources without the program that they belong to.
 
     How far apart two right gradients may lie depends on the program, so small differences are
@@ -223,9 +226,13 @@ def diff(a: Any, b: Any, *, dtype: str | None = None) -> ClaimCheck:
     Parameters
     ----------
     a, b : mapping, path, callable or Claims
-        The gradients, in any form that `check` takes. ``b`` is compared with ``a``.
+        The gradients, in any form that `check` takes. ``b`` is compared with ``a``. With ``names``,
+        one source may hold both.
     dtype : str, optional
         The coarser of the two dtypes that they were computed in. By default the sources tell.
+    names : pair of str, optional
+        What is compared: a name in ``a``, and one in ``b``. ``("numerical", "analytical")`` are two
+        tensors, two columns, or the tensors with that word in their names.
 
     Returns
     -------
@@ -234,7 +241,7 @@ def diff(a: Any, b: Any, *, dtype: str | None = None) -> ClaimCheck:
     Raises
     ------
     InputError
-        If a source cannot be read.
+        If a source cannot be read, or has nothing of that name.
 
     Examples
     --------
@@ -248,4 +255,13 @@ def diff(a: Any, b: Any, *, dtype: str | None = None) -> ClaimCheck:
     >>> result.runs[0].causes[0].cause
     'wrong sign'
     """
-    return ClaimCheck(compare_runs(read_claims(a), read_claims(b), dtype))
+    if b is None and names is None:
+        raise InputError("nothing to compare with: name a second source, or two names of the first")
+    first = read_claims(a)
+    second = first if b is None else read_claims(b)
+    if names is not None:
+        first, second = (
+            named(claims, name, names[0])
+            for claims, name in zip((first, second), names, strict=True)
+        )
+    return ClaimCheck(compare_runs(first, second, dtype))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.hooks import BackwardHook
 
+from gradwitness._cells import file_of
 from gradwitness.capture.source import is_skipped
 from gradwitness.tape import LEAVING, Edge
 
@@ -60,7 +61,7 @@ def described(hook: Any) -> str:
     inner = _written_by_user(getattr(hook, "__wrapped__", hook))
     name = getattr(inner, "__qualname__", type(inner).__qualname__)
     code = getattr(inner, "__code__", None)
-    return f"{name} at {code.co_filename}:{code.co_firstlineno}" if code else str(name)
+    return f"{name} at {file_of(code)}:{code.co_firstlineno}" if code else str(name)
 
 
 def _written_by_user(hook: Any) -> Any:

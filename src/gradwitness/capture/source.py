@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.modules import module as torch_module
 
+from gradwitness._cells import file_of
 from gradwitness.tape import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from torch.utils.hooks import RemovableHandle
 
@@ -35,13 +36,18 @@ def is_skipped(file: str) -> bool:
     return file.startswith(_SKIPPED)
 
 
+def is_program(code: CodeType) -> bool:
+    """Whether code was written in a file, or a cell, of the program's."""
+    file = code.co_filename
+    return not is_skipped(file) and not (file.startswith("<") and file_of(code) == file)
+
+
 def user_line() -> str:
     """Return ``file:line`` of the innermost frame outside torch and this package."""
     frame = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not is_skipped(name) and not name.startswith("<"):
-            return f"{name}:{frame.f_lineno}"
+        if is_program(frame.f_code):
+            return f"{file_of(frame.f_code)}:{frame.f_lineno}"
         if frame.f_back is None:
             break
         frame = frame.f_back
@@ -52,9 +58,7 @@ def raised_at(error: BaseException) -> str:
     """Return ``file:line`` of the innermost frame of an error outside torch and this package."""
     frames = traceback.walk_tb(error.__traceback__)
     lines = [
-        f"{frame.f_code.co_filename}:{line}"
-        for frame, line in frames
-        if not is_skipped(frame.f_code.co_filename) and frame.f_code.co_filename[:1] != "<"
+        f"{file_of(frame.f_code)}:{line}" for frame, line in frames if is_program(frame.f_code)
     ]
     return lines[-1] if lines else ""
 

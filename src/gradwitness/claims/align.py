@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwitness._errors import InputError
 from gradwitness._printable import listed
-from gradwitness.claims.layout import kernel_order, permuted
+from gradwitness.claims.layout import is_merged, kernel_order, permuted
 from gradwitness.claims.names import Name, by_kind, by_rank, is_kernel, light_key, parsed
 
 if TYPE_CHECKING:
@@ -59,11 +59,15 @@ class _Matching:
         return all(fits(self.run[claim], self.shapes[name]) for name, claim in pairs)
 
     def may_fit(self, pairs: Iterable[tuple[str, str]]) -> bool:
-        """Whether all shapes fit, possibly with a weight transposed."""
+        """Whether all shapes fit, possibly with a weight transposed or flattened."""
         for name, claim in pairs:
+            shape = self.shapes[name]
             transposed = replace(self.run[claim], array=self.run[claim].array.T, gaps=())
             layouts = (self.run[claim], transposed, self.as_kernel(name, claim))
-            if not any(layout and fits(layout, self.shapes[name]) for layout in layouts):
+            if not (
+                any(layout and fits(layout, shape) for layout in layouts)
+                or is_merged(self.run[claim].array.shape, shape)
+            ):
                 return False
         return True
 
@@ -92,7 +96,8 @@ def align(run: Run, shapes: Shapes) -> Alignment:
     brought to PyTorch's where a shape proves that layout, each with a note.
     """
     state = _Matching(run, shapes)
-    state.accept({name: name for name in shapes if name in run}, "")
+    state.accept(_counted(state), "layer by layer, as a list counts them")
+    state.accept({n: n for n in state.references if n in state.claims}, "")
     state.accept(_unique(state, light_key), "same words")
     _by_meaning(state)
     _by_order(state)
@@ -102,8 +107,24 @@ def align(run: Run, shapes: Shapes) -> Alignment:
         for name, shape in shapes.items()
         if name in state.matches
     }
+    axes = {name: run[state.matches[name]].array.ndim for name in pairs}
+    if squeezed := [name for name, claim in pairs.items() if claim.array.ndim != axes[name]]:
+        state.notes.append(f"axes of length 1 were added or dropped to match {listed(squeezed)}")
     unknown = tuple(run[name] for name in state.claims)
     return Alignment(pairs, tuple(state.references), unknown, tuple(state.notes))
+
+
+def _counted(state: _Matching) -> dict[str, str]:
+    """Match layers that a list counts, 0, 1, 2, to parameters with other numbers: 0, 2, 4.
+
+    Some names are the same on both sides, and mean other layers.
+    """
+    claims = [name for name in state.claims if parsed(name).role]
+    ours, theirs = ({parsed(n).numbers for n in names} for names in (state.references, claims))
+    if ours == theirs or not theirs & ours or theirs != {(n,) for n in range(len(theirs))}:
+        return {}
+    ranked = by_rank(state.references, claims)
+    return ranked if state.may_fit(ranked.items()) else {}
 
 
 def _kernels(state: _Matching) -> dict[str, Claim]:

@@ -28,7 +28,7 @@ _PIECE = 1 << 18
 
 def read_npz(path: Path) -> Claims:
     """Read the arrays of an .npz file; see `read_arrays`."""
-    return _claims(read_arrays(path), path)
+    return claims_in(read_arrays(path), path)
 
 
 def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_sizes(archive, path, most)
+            check_sizes(archive, path, most)
             for entry in archive.infolist():
                 if entry.filename.endswith(".npy"):
                     with archive.open(entry) as file:
@@ -55,10 +55,11 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
     return arrays
 
 
-def _check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None:
+def check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None:
+    """Refuse an archive that would grow to more than arrays do, or has two entries of one name."""
     entries = archive.infolist()
     declared = sum(entry.file_size for entry in entries)
-    if declared > _most_grown(path) or len(entries) > _MOST_ENTRIES:
+    if declared > most_grown(path) or len(entries) > _MOST_ENTRIES:
         raise FileFormatError(
             f"{path}: its {len(entries)} entries declare {declared} bytes, but the file has only "
             f"{path.stat().st_size}. It is damaged, or made to exhaust memory; if it is right, "
@@ -76,7 +77,17 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None
         raise FileFormatError(f"{path}: holds {declared} bytes, but at most {most} are allowed")
 
 
-def _most_grown(path: Path) -> int:
+def check_growth(size: int, path: Path) -> None:
+    """Refuse a file that grows to more bytes than gradients do."""
+    if size > most_grown(path):
+        raise FileFormatError(
+            f"{path}: unpacks to {size} bytes or more, but has only {path.stat().st_size}. It is "
+            "damaged, or made to exhaust memory; if it is right, write it again without "
+            "compression."
+        )
+
+
+def most_grown(path: Path) -> int:
     """Return how many bytes may be made of a file."""
     return max(_MOST_GROWTH * path.stat().st_size, _ALWAYS_ALLOWED)
 
@@ -108,6 +119,19 @@ def _read_npy(file: Any, size: int) -> Any:
     return array.reshape(shape, order="F" if is_fortran else "C")
 
 
+def read_npy(path: Path) -> Claims:
+    """Read the one array of an .npy file, which is named as the file is."""
+    try:
+        with path.open("rb") as file:
+            array = _read_npy(file, path.stat().st_size)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        raise FileFormatError(
+            f"{path}: not an .npy file of a plain array ({error}). Write it with numpy.save, or "
+            "several with numpy.savez."
+        ) from error
+    return claims_in({path.stem: array}, path)
+
+
 def read_safetensors(path: Path) -> Claims:
     """Read the tensors of a .safetensors file, which takes the package safetensors."""
     try:
@@ -123,7 +147,7 @@ def read_safetensors(path: Path) -> Claims:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise FileFormatError(f"{path}: not a readable .safetensors file ({error})") from error
-    return _claims(arrays, path)
+    return claims_in(arrays, path)
 
 
 def read_pt(path: Path) -> Claims:
@@ -140,7 +164,7 @@ def read_pt(path: Path) -> Claims:
         ) from None
     loaded = load_tensors(path)
     _check_tensors(loaded, path)
-    return _claims(_gradients(loaded), path)
+    return claims_in(_gradients(loaded), path)
 
 
 def _check_tensors(loaded: Any, path: Path) -> None:
@@ -154,7 +178,7 @@ def _check_tensors(loaded: Any, path: Path) -> None:
         _check_tensors(part, path)
     if not hasattr(loaded, "element_size") or getattr(loaded, "is_nested", False):
         return
-    if loaded.numel() * loaded.element_size() > _most_grown(path):
+    if loaded.numel() * loaded.element_size() > most_grown(path):
         raise FileFormatError(
             f"{path}: holds a tensor of shape {tuple(loaded.shape)} in only {path.stat().st_size} "
             "bytes. It is expanded or sparse, and too large in full."
@@ -183,7 +207,8 @@ def _gradient(entry: Any) -> Any:
     return {key: _gradient(part) for key, part in entry.items()}
 
 
-def _claims(arrays: Any, path: Path) -> Claims:
+def claims_in(arrays: Any, path: Path) -> Claims:
+    """Return the claims of what a file held: names with arrays, or a tree of them."""
     if not isinstance(arrays, Mapping):
         raise FileFormatError(
             f"{path}: holds a {type(arrays).__name__}; expected a dict of names to tensors"

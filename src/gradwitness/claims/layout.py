@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,7 +19,14 @@ from gradwitness.claims.claim import Claims
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from gradwitness.claims.claim import Claim, Run
+
+_HOW: dict[Literal["C", "F"], str] = {
+    "C": "flattened, and read row by row",
+    "F": "flattened, and read column by column, as MATLAB and Fortran keep them",
+}
 
 
 def arranged(
@@ -87,3 +94,35 @@ def permuted(claim: Claim, order: tuple[int, ...]) -> Claim:
         rounding = np.transpose(rounding, order)
     gaps = tuple(claim.gaps[axis] for axis in order) if claim.gaps else ()
     return replace(claim, array=array, rounding=rounding, gaps=gaps)
+
+
+def is_merged(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether a shape is the full one with neighbouring axes merged, as by flattening."""
+    sizes, merged = list(full), 0
+    for length in shape:
+        size = 1
+        while sizes and (size < length or (sizes[0] == 1 and size == length)):
+            size *= sizes.pop(0)
+            merged += 1
+        if size != length:
+            return False
+    return not sizes and len(shape) < merged
+
+
+def unmerged(claim: Claim, value: NDArray[np.float64]) -> tuple[Claim, str]:
+    """Return a claim whose axes were merged in the shape of the right value, and how it was read.
+
+    A vector may hold its rows one after the other, or its columns: nothing but its numbers tells.
+    """
+    flat, shape = claim.array, value.shape
+    if not claim.is_whole or not is_merged(flat.shape, shape):
+        return claim, ""
+    read = {
+        order: flat.reshape(shape, order=order) for order in _HOW if order == "C" or flat.ndim == 1
+    }
+    with np.errstate(invalid="ignore"):
+        order = min(read, key=lambda order: float(np.nansum(np.abs(read[order] - value))))
+    rounding = claim.rounding
+    if isinstance(rounding, np.ndarray):
+        rounding = rounding.reshape(shape, order=order)
+    return replace(claim, array=read[order], rounding=rounding, gaps=()), _HOW[order]

@@ -107,6 +107,22 @@ def _kinds(names: list[str], axes: Callable[[str], int]) -> dict[int, list[str]]
     return kinds
 
 
+def forward_order(names: list[str]) -> list[str]:
+    """Return names in the order of the forward pass, if numbers of like layers tell it.
+
+    ``dw3 db3 dw2 db2`` is the order of a backward pass: ``dw2`` comes first. Layers of several
+    kinds (``conv1``, ``fc1``) stay in their source's order, as each kind counts for itself.
+    """
+    layers = [parsed(name).layer for name in names]
+    ends = _FIRST | _LAST
+    kinds = {
+        tuple(w for w in layer if not w.isdigit()) for layer in layers if not ends & set(layer)
+    }
+    if len(kinds) > 1 or len({_rank(layer) for layer in layers}) != len(set(layers)):
+        return names
+    return [name for _, name in sorted(zip(layers, names, strict=True), key=lambda p: _rank(p[0]))]
+
+
 def is_kernel(name: str) -> bool:
     """Whether a name says kernel, as in Flax and Keras, rather than weight, as in PyTorch."""
     return "kernel" in _words(name)

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gradwitness._errors import FileFormatError, InputError
-from gradwitness.claims.binary import read_npz, read_pt, read_safetensors
+from gradwitness.claims.binary import read_npy, read_npz, read_pt, read_safetensors
 from gradwitness.claims.claim import Claims
-from gradwitness.claims.json_stream import read_json
+from gradwitness.claims.csv_file import read_csv
+from gradwitness.claims.hdf5 import read_h5
+from gradwitness.claims.json_file import read_json, read_jsonl
 from gradwitness.claims.mappings import claims_of
+from gradwitness.claims.matlab import read_mat
 from gradwitness.claims.text import read_text
 from gradwitness.files.dat import FIRST_LINE, read_dat
 
@@ -19,19 +22,30 @@ Source: TypeAlias = Mapping[str, Any] | Callable[[], Any] | str | os.PathLike[st
 
 _READERS: dict[str, Callable[[Path], Claims]] = {
     ".npz": read_npz,
+    ".npy": read_npy,
+    ".mat": read_mat,
+    ".h5": read_h5,
+    ".hdf5": read_h5,
+    ".keras": read_h5,
     ".safetensors": read_safetensors,
     ".pt": read_pt,
     ".pth": read_pt,
     ".json": read_json,
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".tsv": read_csv,
 }
+# Protocols 2 and later begin so. A file of torch.save may, too, and is read without running code.
+_PICKLED = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+_PICKLES = (".pkl", ".pickle", ".joblib", ".p")
 
 
 def read_claims(source: Source) -> Claims:
     """Read claimed gradients.
 
     A source is a mapping of names to arrays or tensors, a function without arguments that returns
-    one, or a file: ``.npz``, ``.safetensors``, ``.pt``, ``.pth`` and ``.json`` by extension,
-    anything else as text. No code in a file is ever run. `Claims` are returned as they are.
+    one, or a file, whose extension tells its format (docs/claims.md); without a known one, it is
+    text. No code in a file is ever run. `Claims` are returned as they are.
 
     Raises `InputError` if the source cannot be used, or the function raises (its exception is the
     cause); `FileFormatError` where a file is malformed; `MissingExtraError` if reading it needs a
@@ -80,7 +94,14 @@ def _read_file(path: Path) -> Claims:
         # ValueError: a null byte in the name.
         why = getattr(error, "strerror", None) or error
         raise InputError(f"cannot read {path}: {why}") from error
-    reader = _READERS.get(path.suffix.lower())
+    ending = path.suffix.lower()
+    reader = _READERS.get(ending)
+    if ending in _PICKLES or (first.startswith(_PICKLED) and reader is not read_pt):
+        raise FileFormatError(
+            f"{path}: a pickle can run any code when it is loaded, so it is not read. Where it was "
+            "written, load it and save its arrays: numpy.savez('gradients.npz', **gradients), or "
+            "torch.save of a dict of tensors as .pt."
+        )
     try:
         if reader:
             return reader(path)

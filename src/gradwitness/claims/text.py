@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import FileFormatError, InputError
+from gradwitness._errors import FileFormatError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
-from gradwitness.claims.text_brackets import Nest, Table, read_blocks, read_nest
-from gradwitness.claims.text_numbers import GrowingNumbers, parse
+from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
+from gradwitness.claims.text_file import Cursor, read_bytes
+from gradwitness.claims.text_numbers import Numbers
 from gradwitness.claims.text_runs import Collector
-from gradwitness.claims.text_stream import BLOCK, FIRST_BLOCK, Stream, progress
+from gradwitness.claims.text_tree import BEGIN, read_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 _DECIMAL = re.compile(rb"\d\.\d")
 _MOST_NOTES = 5
+_GLANCE = 4096
+# Text that begins like a tree so often, and is none, is not worth the time.
+_MOST_FAILURES = 100
 _ADVICE = (
     "Expected lines with a name, each followed by its numbers: in brackets, as NumPy and PyTorch "
     "print them, or in rows."
@@ -34,63 +39,73 @@ def read_text(path: Path) -> Claims:
 
     Raises `FileFormatError`, with line and column, if it is not text, or malformed.
     """
-    try:
-        with path.open("rb") as file, progress(path, path.stat().st_size) as advanced:
-            return _Reader(Stream(file, path, advanced), path).read()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeError as error:
-        raise FileFormatError(f"{path}: begins like UTF-16 text, but is not ({error})") from None
+    content = read_bytes(path)
+    if b"\0" in content[:_GLANCE]:
+        raise FileFormatError(
+            f"{path}: this is not text. {_ADVICE} Files in other formats are recognised by their "
+            f"extension: see docs/claims.md."
+        )
+    return _Reader(Cursor(content, path), path).read()
+
+
+def tensors_of(content: bytes, path: Path) -> list[Claim]:
+    """Return the tensors of a piece of text, such as a cell of a table."""
+    reader = _Reader(Cursor(content, path), path)
+    reader.scan()
+    return [claim for run in reader.collector.runs() for claim in run.values()]
 
 
 class _Reader:
-    """Reads one file."""
+    """Reads one text."""
 
-    def __init__(self, stream: Stream, path: Path) -> None:
-        self._stream = stream
+    def __init__(self, text: Cursor, path: Path) -> None:
+        self._text = text
         self._path = path
-        self._collector = Collector()
+        self.collector = Collector()
         self._unread = 0
+        self._no_trees = 0
         self._scale = 1.0
         # Rows without brackets wait here, as slices of columns: their shape may follow them.
         self._tables: list[list[_Rows]] = []
         self._is_joined = False
 
     def read(self) -> Claims:
-        if b"\0" in self._stream.peek(FIRST_BLOCK):
-            raise self._stream.error(
-                f"this is not text. {_ADVICE} Files in .npz, .safetensors, .pt and .json format "
-                "are recognised by their extension."
-            )
-        while line := self._stream.peek(labels.LONGEST_LABEL):
-            self._line(line.partition(b"\n")[0], is_cut=b"\n" not in line)
-        self._flush()
-        runs = self._collector.runs()
+        self.scan()
+        runs = self.collector.runs()
         if not runs:
             raise FileFormatError(f"{self._path}: no numbers found. {_ADVICE}")
         if self._unread > _MOST_NOTES:
-            self._collector.notes.append(
+            self.collector.notes.append(
                 f"{self._unread - _MOST_NOTES} more lines were read as text"
             )
-        return Claims(self._path.name, runs, tuple(self._collector.notes))
+        return Claims(self._path.name, runs, tuple(self.collector.notes))
 
-    def _line(self, line: bytes, *, is_cut: bool) -> None:
+    def scan(self) -> None:
+        while self._text.at < len(self._text.content):
+            self._line(self._text.line())
+        self._flush()
+
+    def _line(self, line: bytes) -> None:
         """Read the first item of a line, or of the rest of one."""
-        trailer = labels.trailer(line)
+        begin = line[: labels.LONGEST_LABEL]
+        trailer = labels.trailer(begin)
         if trailer:
-            self._stream.skip(trailer[0])
+            self._text.at += trailer[0]
             self._flush(trailer[1], trailer[2])
             return
-        columns = labels.COLUMNS.match(line)
+        columns = labels.COLUMNS.match(begin)
         if columns:
-            self._stream.skip(columns.end())
+            self._text.at += columns.end()
             self._tables = self._tables or [[]]
             self._is_joined = True
             return
-        parts = labels.classify(line)
+        tree = BEGIN.search(begin) if self._no_trees < _MOST_FAILURES else None
+        if tree and self._is_tree(begin[: tree.start()], tree.start()):
+            return
+        parts = labels.classify(begin)
         if parts.kind == "text":
-            self._text(line)
-            self._skip_line(len(line), is_cut=is_cut)
+            self._line_of_text(begin)
+            self._text.at += len(line) + 1
             return
         label, scale = labels.scale_of(parts.label)
         if scale != 1.0:
@@ -101,23 +116,29 @@ class _Reader:
             return
         self._flush()
         if parts.kind == "scalar":
-            self._scalar(name, line, parts)
+            self._scalar(name, begin, parts)
         else:
-            self._stream.skip(parts.at)
+            self._text.at += parts.at
             self._array(name, is_wrapped=label.rstrip().endswith(b"("))
 
-    def _skip_line(self, length: int, *, is_cut: bool) -> None:
-        self._stream.skip(length)
-        if not is_cut:
-            self._stream.skip(1)
-            return
-        while block := self._stream.peek(BLOCK):
-            end = block.find(b"\n")
-            self._stream.skip(len(block) if end < 0 else end + 1)
-            if end >= 0:
-                return
+    def _is_tree(self, label: bytes, at: int) -> bool:
+        """Read a tree, if one begins there."""
+        where, begin = self._text.where(), self._text.at
+        self._text.at += at
+        leaves = read_tree(self._text)
+        if leaves is None:
+            self._text.at = begin
+            self._no_trees += 1
+            return False
+        self._flush()
+        if name := labels.clean(label):
+            self.collector.text(name)
+        for path, tensor, factor, dtype in leaves:
+            self._scale *= factor
+            self._add(path, tensor.numbers, tensor.shape, tensor.gaps, dtype, where)
+        return True
 
-    def _text(self, line: bytes) -> None:
+    def _line_of_text(self, line: bytes) -> None:
         if not line.strip():
             return
         if labels.SLICE.match(line):
@@ -136,51 +157,41 @@ class _Reader:
         if _DECIMAL.search(rest):
             self._unread += 1
             if self._unread <= _MOST_NOTES:
-                self._collector.notes.append(
-                    f"{self._stream.where()} was read as text: {name[:80]!r}"
-                )
-        self._collector.text(name)
+                self.collector.notes.append(f"{self._text.where()} was read as text: {name[:80]!r}")
+        self.collector.text(name)
 
     def _scalar(self, name: str, line: bytes, parts: labels.LineParts) -> None:
-        where = self._stream.where()
-        number = line[parts.at : parts.end]
-        values, last = parse(number, np.array([0]), np.array([len(number)]))
-        numbers = GrowingNumbers()
-        numbers.append(values, last)
-        self._stream.skip(parts.end)
+        where, numbers = self._text.where(), Numbers()
+        numbers.append(line[parts.at : parts.end])
+        self._text.at += parts.end
         dtype = self._end_of_wrapper(is_wrapped=True)[0]
         self._add(name, numbers, (), (), dtype, where)
 
     def _array(self, name: str, *, is_wrapped: bool) -> None:
-        where = self._stream.where()
-        nest = Nest()
-        read_nest(self._stream, nest)
+        where = self._text.where()
+        tensor = read_nest(self._text)
         dtype, declared = self._end_of_wrapper(is_wrapped=is_wrapped)
-        shape = (
-            declared
-            if declared is not None and 0 in declared and not nest.numbers.size
-            else nest.shape
-        )
-        self._add(name, nest.numbers, shape, nest.gaps, dtype, where)
+        is_empty = declared is not None and 0 in declared and not len(tensor.numbers)
+        shape = declared if is_empty and declared is not None else tensor.shape
+        self._add(name, tensor.numbers, shape, tensor.gaps, dtype, where)
 
     def _end_of_wrapper(self, *, is_wrapped: bool) -> tuple[str, tuple[int, ...] | None]:
         if not is_wrapped:
             return "", None
-        length, dtype, size = labels.tail(self._stream.peek(FIRST_BLOCK))
-        self._stream.skip(length)
+        at = self._text.at
+        length, dtype, size = labels.tail(self._text.content[at : at + labels.LONGEST_LABEL])
+        self._text.at += length
         return dtype, size
 
     def _rows(self, name: str, at: int) -> None:
         """Read rows without brackets, up to a line that is empty or of another kind."""
         if not self._is_joined or name:
             self._flush()
-        where = self._stream.where()
-        self._stream.skip(at)
-        table = Table()
-        read_blocks(self._stream, table.read)
+        where = self._text.where()
+        self._text.at += at
         if not self._tables:
             self._tables.append([])
-        self._tables[-1].append(_Rows(name, table, where))
+        self._tables[-1].append(_Rows(name, read_rows(self._text), where))
 
     def _flush(self, dtype: str = "", shape: tuple[int, ...] | None = None) -> None:
         """Hand on the pending rows, now that their shape is known."""
@@ -190,25 +201,25 @@ class _Reader:
             return
         first = slices[0][0]
         if not joined:
-            table = first.table
-            declared = table.shape if shape is None else shape
-            if math.prod(declared) != table.numbers.size:
+            numbers = first.table.numbers
+            declared = squeezed(first.table.shape) if shape is None else shape
+            if math.prod(declared) != len(numbers):
                 raise FileFormatError(
-                    f"{self._path}, at {first.where}: {table.numbers.size} numbers, but the line "
-                    f"after them declares the shape {list(declared)}."
+                    f"{self._path}, at {first.where}: {len(numbers)} numbers, but the line after "
+                    f"them declares the shape {list(declared)}."
                 )
-            self._add(first.name, table.numbers, declared, (), dtype, first.where)
+            self._add(first.name, numbers, declared, (), dtype, first.where)
             return
         values, rounding = _joined(slices, self._scale, self._path)
         if shape is not None and math.prod(shape) == values.size:
             values, rounding = values.reshape(shape), rounding.reshape(shape)
         self._scale = 1.0
-        self._collector.tensor(first.name, Claim("", values, rounding, dtype, (), first.where))
+        self.collector.tensor(first.name, Claim("", values, rounding, dtype, (), first.where))
 
     def _add(
         self,
         name: str,
-        numbers: GrowingNumbers,
+        numbers: Numbers,
         shape: tuple[int, ...],
         gaps: tuple[int | None, ...],
         dtype: str,
@@ -218,16 +229,16 @@ class _Reader:
         self._scale = 1.0
         if isinstance(rounding, np.ndarray):
             rounding = rounding.reshape(shape)
-        self._collector.tensor(name, Claim("", values.reshape(shape), rounding, dtype, gaps, where))
+        self.collector.tensor(name, Claim("", values.reshape(shape), rounding, dtype, gaps, where))
 
 
+@dataclass(frozen=True)
 class _Rows:
     """A table and the name before it."""
 
-    def __init__(self, name: str, table: Table, where: str) -> None:
-        self.name = name
-        self.table = table
-        self.where = where
+    name: str
+    table: Tensor
+    where: str
 
 
 def _joined(
@@ -239,7 +250,7 @@ def _joined(
         columns = []
         for table_rows in rows:
             values, rounding = table_rows.table.numbers.take(scale)
-            shape = (table_rows.table.columns.closed, table_rows.table.columns.size or 0)
+            shape = table_rows.table.shape
             roundings = np.broadcast_to(rounding, values.shape)
             columns.append(np.stack([values.reshape(shape), roundings.reshape(shape)]))
         blocks.append(columns)

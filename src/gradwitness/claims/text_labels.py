@@ -47,6 +47,9 @@ COLUMNS = re.compile(rb"\s*Columns\s+\d+\s+(?:to|and|through)\s+\d+\s*:?")
 SLICE = re.compile(rb"\s*\([\d.,\s]+\)\s*=\s*$")
 
 _QUOTED = re.compile(r"'([^'\n]+)'|\"([^\"\n]+)\"")
+_KEY = re.compile(r"\[['\"]([^'\"\]\n]+)['\"]\]")
+_KEYS = re.compile(rf"(?:{_KEY.pattern}){{2,}}")  # of a leaf in JAX: ['dense']['kernel']
+_VARIABLE = re.compile(r"<\w*Variable path=([^\s,>]+),[^<>]*$")  # of Keras 3
 _NOISE = re.compile(
     r"torch\.Size\(\[[^\]]*\]\)|<tf\.\w+[^>]*$|\b(?:shape|dtype|size|numpy)\s*=\s*(?:\([^)]*\)|[\w.]*)"
     r"|Parameter containing:"
@@ -138,6 +141,10 @@ def scale_of(label: bytes) -> tuple[bytes, float]:
 def clean(label: bytes) -> str:
     """Return the name in the text before the numbers; empty if there is none."""
     text = label.decode("utf-8", "replace")
+    if variable := _VARIABLE.search(text):
+        return variable[1][:_LONGEST_NAME]
+    if keys := _KEYS.search(text):
+        return ".".join(_KEY.findall(keys[0]))[:_LONGEST_NAME]
     quoted = _QUOTED.findall(text)
     if quoted:
         single, double = quoted[-1]

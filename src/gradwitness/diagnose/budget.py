@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradwitness.engine.replay import Steps
+from gradwitness.engine.replay_steps import Steps
 
 if TYPE_CHECKING:
     from gradwitness.engine.binding import Lookup

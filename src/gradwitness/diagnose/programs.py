@@ -12,7 +12,8 @@ from gradwitness.diagnose.evidence import REAL
 from gradwitness.diagnose.fitting import fitted
 from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_sites
 from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay, where
-from gradwitness.engine.replay import Steps, replay
+from gradwitness.engine.replay import replay
+from gradwitness.engine.replay_steps import Steps
 from gradwitness.tape import Ref, Value
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from gradwitness.diagnose.hypotheses.operands import wrong_operands
 from gradwitness.diagnose.hypotheses.options import loss_options, other_slopes
 from gradwitness.diagnose.hypotheses.paths import dropped_paths, stopped_chains
 from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_mistakes, layer_mistakes
-from gradwitness.diagnose.hypotheses.precision import low_precision, rounded
+from gradwitness.diagnose.hypotheses.precision import low_precision
 from gradwitness.diagnose.hypotheses.products import linear_mistakes, one_sample
 from gradwitness.diagnose.hypotheses.scaled_paths import scaled_paths
 from gradwitness.diagnose.hypotheses.stale_forward import stale_forward
@@ -56,7 +56,6 @@ TENSORS: tuple[Hypothesis, ...] = (
     dead_slices,
     not_finite,
     low_precision,
-    rounded,
     localised,
 )
 

@@ -36,7 +36,8 @@ from gradwitness.engine.floats import (
     unit_roundoff,
 )
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.replay import Replay, Steps, replay
+from gradwitness.engine.replay import Replay, replay
+from gradwitness.engine.replay_steps import Steps
 from gradwitness.rules import find
 
 if TYPE_CHECKING:

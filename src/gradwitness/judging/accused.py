@@ -16,6 +16,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
+from gradwitness._progress import tracked
 from gradwitness.engine.floats import unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
 from gradwitness.judging.compare import SHARE, TOO_WIDE, Comparison, unjudged
@@ -229,9 +230,8 @@ def settled(findings: Iterable[Finding]) -> Settled:
             # Gradients near the format's largest numbers overflow when they are squared.
             with np.errstate(over="ignore", invalid="ignore"):
                 outcome = _settled(case, known=known)
-            comparison, grade = within(
-                outcome.comparison, outcome.grade, case.tolerance, case.size()
-            )
+            near_enough = within(outcome.comparison, outcome.grade, case.tolerance, case.size())
+            comparison, grade = near_enough
             is_untold = outcome.is_untold and comparison is outcome.comparison
             outcome = replace(outcome, comparison=comparison, grade=grade, is_untold=is_untold)
         except KeyboardInterrupt:
@@ -258,7 +258,7 @@ def settled(findings: Iterable[Finding]) -> Settled:
             trusted.add(finding.node)
         return _closed(finding, outcome)
 
-    closed = [one(finding) for finding in findings]
+    closed = [one(f) for f in tracked("measuring the slopes of functions", [*findings])]
     functions = [(f, near.get(id(f))) for f in closed]
     said = [f if name is None else declarable(f, name, off[name]) for f, name in functions]
     return Settled(said, trusted, refuted)

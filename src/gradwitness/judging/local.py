@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import FAILED, failure
+from gradwitness._progress import progress
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.replay import Replay, replay
+from gradwitness.engine.replay import Replay, replay, steps_of
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import finite, forgiven
@@ -84,22 +85,25 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     """
     judging = Judge(tape)
     done = 0
+    with progress("judging", steps_of(tape)) as advance:
 
-    def call_up_to(count: int) -> None:
-        nonlocal done
-        for call in range(done, count):
-            judging.called(call)
-        done = max(done, count)
+        def call_up_to(count: int) -> None:
+            nonlocal done
+            for call in range(done, count):
+                judging.called(call)
+                advance()
+            done = max(done, count)
 
-    for number, sweep in enumerate(tape.sweeps):
-        call_up_to(sweep.after)
-        judging.begins(number, sweep.roots, sweep.limited_to)
-        updates = {update.node: update for update in sweep.leaves}
-        for node_run in sweep.node_runs:
-            call_up_to(node_run.after)
-            judging.node_ran(number, node_run, updates.get(node_run.node))
-        judging.ends(number, sweep.captured)
-    call_up_to(len(tape.calls))
+        for number, sweep in enumerate(tape.sweeps):
+            call_up_to(sweep.after)
+            judging.begins(number, sweep.roots, sweep.limited_to)
+            updates = {update.node: update for update in sweep.leaves}
+            for node_run in sweep.node_runs:
+                call_up_to(node_run.after)
+                judging.node_ran(number, node_run, updates.get(node_run.node))
+                advance()
+            judging.ends(number, sweep.captured)
+        call_up_to(len(tape.calls))
     return judging.report(tape, replayed)
 
 

@@ -17,7 +17,8 @@ from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.floats import is_inexact, unit_roundoff
-from gradwitness.engine.replay import Steps, backward_pass
+from gradwitness.engine.replay import backward_pass
+from gradwitness.engine.replay_steps import Steps
 from gradwitness.judging.accused import ALONG
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.note import Note

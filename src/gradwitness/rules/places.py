@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradwitness._cells import file_of, is_cell
 from gradwitness._errors import RuleError
 
 if TYPE_CHECKING:
@@ -36,9 +37,8 @@ class Place:
     def holds(self, line: str) -> bool:
         """Whether ``file:line`` lies in it."""
         path, _, number = line.rpartition(":")
-        return (
-            number.isdigit() and int(number) in self.lines and os.path.realpath(path) == self.file
-        )
+        same = self.file in (path, os.path.realpath(path))
+        return number.isdigit() and int(number) in self.lines and same
 
 
 def place(named: Any, whose: str) -> Place:
@@ -61,7 +61,9 @@ def place(named: Any, whose: str) -> Place:
     if code is not None:
         lines = [line for _, _, line in code.co_lines() if line]
         at = range(code.co_firstlineno, max(lines) + 1)
-        return Place(code.co_qualname, os.path.realpath(code.co_filename), at)
+        written = file_of(code)
+        whole = written if is_cell(written) else os.path.realpath(written)
+        return Place(code.co_qualname, whole, at)
     if not isinstance(named, str) or not named.partition(":")[0].endswith(".py"):
         raise RuleError(f"{whose}: {named!r} is no place: give 'FILE.py:function' or 'FILE.py'")
     path, _, function = named.partition(":")

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradwitness._cells import file_of, is_cell
 from gradwitness._errors import RuleError
 from gradwitness.rules import registry
 from gradwitness.rules.declarations import require_function, require_share
@@ -34,7 +35,10 @@ class Declared:
     def line(self) -> str:
         """Where the formula stands: ``file:line``."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)
-        return f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}" if code else "no line"
+        if code is None:
+            return "no line"
+        file = file_of(code)
+        return f"{file if is_cell(file) else os.path.relpath(file)}:{code.co_firstlineno}"
 
 
 _declared: dict[type, dict[str, Declared]] = {}

@@ -25,6 +25,7 @@ FLIPPED = "axis flipped"
 STRIDES = "strides ignored"
 SHIFTED = "index shift"
 REORDERED = "slices in another order"
+_TAKE_T = " nn.Linear.weight.grad is (out, in): take .T."
 _AXES = 4  # with more, only the reversed order is tried
 _FURTHEST = 3  # the longest shift that is tried
 
@@ -44,10 +45,12 @@ def arrangement(case: Case) -> Iterator[Explanation]:
                 tried.setdefault(cause, count)
     for cause, predictions in by_cause.items():
         how = "; or: ".join(dict.fromkeys(descriptions[cause]))
+        is_matrix = all(predicted.ndim == 2 for predicted in predictions.values())
+        remedy = _TAKE_T if cause == TRANSPOSED and is_matrix else ""
         yield Explanation(
             cause,
             f"The gradient of {listed(predictions)} holds the right numbers in the wrong places: "
-            f"{how}.",
+            f"{how}.{remedy}",
             predictions,
             freedom=tried[cause],
             reveals=False,

@@ -14,6 +14,8 @@ from gradwitness.diagnose.evidence import REAL, jointly, refuted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from gradwitness.diagnose.case import Case, Exhibit
 
 BY_NORM = "clipped by norm"
@@ -57,7 +59,7 @@ def clipped_by_value(case: Case) -> Iterator[Explanation]:
     limit = max(float(np.max(np.abs(e.claim))) for e in wrong)
     usual = [(tried, c) for tried, c in _round(limit) if abs(c / limit - 1) < _NEAR**1.5]
     for tried, c in [*usual, (REAL, limit)]:
-        predicted = jointly(wrong, lambda e, c=c: np.clip(e.witness, -c, c))  # type: ignore[misc]
+        predicted = jointly(wrong, lambda e, c=c: _clipped(e, c))  # type: ignore[misc]
         if predicted:
             yield Explanation(
                 BY_VALUE,
@@ -68,6 +70,12 @@ def clipped_by_value(case: Case) -> Iterator[Explanation]:
                 freedom=tried,
             )
             return
+
+
+def _clipped(exhibit: Exhibit, c: float) -> NDArray[np.float64] | None:
+    """Return what is clipped to c; None if no number is."""
+    is_beyond = np.abs(exhibit.witness) > c + exhibit.allowance
+    return np.clip(exhibit.witness, -c, c) if is_beyond.any() else None
 
 
 def _each_by_norm(case: Case, wrong: list[Exhibit]) -> Iterator[Explanation]:

@@ -84,7 +84,10 @@ def compounding_factor(case: Case) -> Iterator[Explanation]:
 
 
 def slope(exhibit: Exhibit) -> float | None:
-    """Return the factor s for which s g is nearest to the claim, or None."""
+    """Return the factor s for which s g is nearest to the claim, or None.
+
+    That is by least squares, but within rounding at every number, if any factor is.
+    """
     g, h = exhibit.witness, exhibit.claim
     if g.shape != h.shape:
         return None
@@ -92,7 +95,11 @@ def slope(exhibit: Exhibit) -> float | None:
     if not scale or not np.isfinite(h).all():
         return None
     g = g / scale  # so that no square underflows
-    return float(np.vdot(g, h) / np.vdot(g, g)) / scale
+    factor = float(np.vdot(g, h) / np.vdot(g, g))
+    allowance = np.broadcast_to(exhibit.allowance, g.shape) * max(1.0, abs(factor) / scale)
+    ends = np.stack([h - allowance, h + allowance])[:, g != 0] / g[g != 0]
+    low, high = float(ends.min(axis=0).max()), float(ends.max(axis=0).min())
+    return ((low + high) / 2 if not low <= factor <= high and low <= high else factor) / scale
 
 
 def _powers_fit(levels: list[tuple[float, list[Exhibit]]], first: float, ratio: float) -> bool:

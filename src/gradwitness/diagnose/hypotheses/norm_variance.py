@@ -16,7 +16,7 @@ from gradwitness.diagnose.hypotheses.norm_eps import ELSEWHERE
 from gradwitness.diagnose.programs import explained_by_calls, forward_calls, predicted_by
 from gradwitness.diagnose.replayed_faults import Trial, on_replay
 from gradwitness.engine.binding import bind
-from gradwitness.engine.replay import Steps
+from gradwitness.engine.replay_steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Mistake: none in a formula, but the numbers were rounded to a short format or decimals."""
+"""Mistake: none in a formula, but the numbers were rounded to a short format."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 PRECISION = "low precision"
 _FORMATS = ("bfloat16", "float16", "float32")
 _GROWTH = 64  # the rounding errors of a few layers, in unit roundoffs of the largest number
-ROUNDED = "rounded to decimals"
-_DECIMALS = 9
 _ENOUGH = 4  # the evidence needs at least this many numbers, over all tensors
 
 
@@ -41,37 +39,6 @@ def low_precision(case: Case) -> Iterator[Explanation]:
         freedom=len(_FORMATS),
         reveals=False,
     )
-
-
-def rounded(case: Case) -> Iterator[Explanation]:
-    """Suppose that every number was rounded to k decimals."""
-    exact = {k: [e for e in refuted(case) if _has_decimals(e, k)] for k in range(1, _DECIMALS + 1)}
-    # Numbers with two decimals also have three.
-    k, short = max(exact.items(), key=lambda item: len(item[1]))
-    if sum(len(np.unique(e.claim[e.claim != 0])) for e in short) < _ENOUGH:
-        return
-    yield Explanation(
-        ROUNDED,
-        f"No wrong formula: every number of {listed(e.name for e in short)} is the right one "
-        f"rounded to {k} decimals. Print them in full.",
-        {e.name: e.claim for e in short},
-        float(k),
-        freedom=_DECIMALS,
-        reveals=False,
-    )
-
-
-def _has_decimals(exhibit: Exhibit, k: int) -> bool:
-    g, h = exhibit.witness, exhibit.claim
-    half = 0.5 * 10.0**-k
-    # An allowance as coarse as the decimals would have passed the rounding.
-    if g.shape != h.shape or not np.isfinite(h).all() or np.max(exhibit.allowance) >= half:
-        return False
-    decimal = np.round(h, k)
-    if np.all(round_to(h, "float32") == h):
-        decimal = round_to(decimal, "float32")
-    excess = np.abs(h - g) - half - exhibit.allowance
-    return bool(np.all(h == decimal) and np.all(excess <= 0))
 
 
 def _is_in_format(exhibit: Exhibit, name: str) -> bool:

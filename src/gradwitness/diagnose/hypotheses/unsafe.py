@@ -9,7 +9,8 @@ import numpy as np
 from gradwitness._printable import listed
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.masked_elements import CURE, THROUGH_WHERE, told, unselected_by
-from gradwitness.engine.replay import Steps, backward_pass
+from gradwitness.engine.replay import backward_pass
+from gradwitness.engine.replay_steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness.claims.align import align_runs
+from gradwitness.claims.decimals import with_decimals
+from gradwitness.claims.names import forward_order
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.judging.claimed.judge import ClaimReport, Reference, judge_run
 from gradwitness.judging.claimed.references import computed_in, require_format
 
 if TYPE_CHECKING:
-    from gradwitness.claims.claim import Claim, Claims, Run
+    from gradwitness.claims.claim import Claims, Run
 
 _LEAST = 8  # roundings
 
@@ -66,7 +68,7 @@ def _pair(
     near = max(_LEAST, 2 * len(a)) * unit
     return judge_run(
         b,
-        {name: _reference(claim, near, math.sqrt(unit)) for name, claim in a.items()},
+        _references(a, near, math.sqrt(unit)),
         dtype,
         source=source,
         against=against,
@@ -75,9 +77,21 @@ def _pair(
     )
 
 
-def _reference(claim: Claim, near: float, far: float) -> Reference:
-    value = claim.array.astype(np.float64)
-    largest = float(np.max(np.abs(value), initial=0.0))
-    allowance = np.broadcast_to(near * largest + np.asarray(claim.rounding), value.shape)
-    doubt = "" if claim.is_whole else "the other source leaves entries out"
-    return Reference(value, allowance, doubt, not claim.is_whole, doubtful_to=far)
+def _references(run: Run, near: float, far: float) -> dict[str, Reference]:
+    run, decimals = with_decimals(run)
+    references = {}
+    for name in forward_order(list(run)):
+        claim = run[name]
+        value = claim.array.astype(np.float64)
+        largest = float(np.max(np.abs(value), initial=0.0))
+        allowance = np.broadcast_to(near * largest + np.asarray(claim.rounding), value.shape)
+        references[name] = Reference(
+            value,
+            allowance,
+            "" if claim.is_whole else "the other source leaves entries out",
+            is_part=not claim.is_whole,
+            doubtful_to=far,
+            rounding=claim.rounding,
+            decimals=decimals.get(claim.name, 0),
+        )
+    return references

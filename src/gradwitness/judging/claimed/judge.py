@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.claims.align import align
+from gradwitness.claims.decimals import with_decimals
+from gradwitness.claims.layout import unmerged
 from gradwitness.diagnose.case import Case, Exhibit
 from gradwitness.diagnose.hypotheses.unsafe import unsafe_program
 from gradwitness.diagnose.inlined_functions import diagnose_inlined
+from gradwitness.diagnose.remainder import unexplained
 from gradwitness.diagnose.suspects import untried
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, unit_roundoff
 from gradwitness.engine.replay import confirmed_digits
+from gradwitness.judging.claimed.confirming import confirming, too_silent
 from gradwitness.judging.compare import CANCELS, TOO_LITTLE, Comparison, compare, mismatch, unjudged
 from gradwitness.judging.finding import Coverage
 from gradwitness.verdict import Verdict, worst
@@ -35,11 +40,6 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.rank import Cause
     from gradwitness.engine.replay import Replay
     from gradwitness.tape import Tape
-
-# The share of a tensor's non-zero numbers that must confirm it.
-ENOUGH = 0.5
-# A claimed zero confirms a true one if its allowance is below this share of the tensor's largest.
-_ZERO = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,10 @@ class Reference:
     doubtful_to : float
         The distance up to which a claim is in doubt and not wrong, relative to the largest number;
         0 where the allowance is derived, inf where nothing can be refuted.
+    rounding : ndarray or float
+        How much of the allowance is for digits of the value itself that were not written down.
+    decimals : int
+        To how many decimals the value was rounded, beyond what its source says; 0 if it was not.
     """
 
     value: NDArray[np.float64]
@@ -67,6 +71,8 @@ class Reference:
     is_part: bool = False
     cancels: bool = False
     doubtful_to: float = 0.0
+    rounding: NDArray[np.float64] | float = 0.0
+    decimals: int = 0
 
 
 @dataclass(frozen=True)
@@ -208,15 +214,20 @@ def judge_run(
     program : Program, optional
         The program that the references come from.
     """
+    run, decimals = with_decimals(run)
     pairs = align(run, {name: ref.value.shape for name, ref in references.items()})
     largest = max((_largest(ref.value) for ref in references.values()), default=0.0)
     rows, exhibits = [], {}
+    remarks: dict[str, list[str]] = {}
     for name, reference in references.items():
         claim = pairs.pairs.get(name)
         if claim is None:
             continue
+        claim, how = unmerged(claim, reference.value)
         row = _row(name, claim, reference, dtype, largest)
         rows.append(row)
+        for remark in (how, _cut(row, reference, decimals.get(claim.name, 0))):
+            remarks.setdefault(remark, []).append(name)
         if claim.is_whole and reference.value.dtype.kind != "c":
             # What is wrong with entries left out cannot be known.
             exhibits[name] = _exhibit(row, claim, reference)
@@ -225,10 +236,10 @@ def judge_run(
         origin = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
         case = Case(exhibits, *origin)
         causes = diagnose_inlined(case)
-        left_out = untried(case)
-        notes = (*notes, left_out) if left_out else notes
+        notes += tuple(filter(None, (unexplained(case, causes), untried(case))))
     if program:
         notes += unsafe_program(exhibits, program.tape, program.replay, program.sweep)
+    notes += tuple(f"{listed(names)}: {how}" for how, names in remarks.items() if how)
     guilty = {name for cause in causes for name in cause.guilty}
     inherited = {name for cause in causes for name in cause.inherited} - guilty
     return ClaimReport(
@@ -260,8 +271,9 @@ def _row(
         value, allowance = value[part], allowance[part]
     allowance = allowance + claim.rounding
     comparison = _compared(claim.array, value, allowance, dtype)
-    confirming = _confirming(value, allowance)
-    coverage = Coverage(int(np.count_nonzero(confirming)), size)
+    unsaid = np.broadcast_to(reference.rounding, reference.value.shape)[part]
+    confirms, counted = confirming(value, allowance, unsaid)
+    coverage = Coverage(int(np.count_nonzero(confirms)), size)
     verdict, reason = comparison.verdict, comparison.reason
     if reason == TOO_LITTLE:
         verdict, reason = Verdict.AGREES, ""
@@ -277,7 +289,8 @@ def _row(
         if reference.cancels and bool(np.all(allowance <= scale)):
             reason = CANCELS
         else:
-            reason = _too_silent(claim, value, confirming)
+            reads_zero = (claim.array == 0) | (value == 0)
+            reason = too_silent(confirms, counted, reads_zero, claim.rounding + unsaid)
         if not claim.is_whole:
             reason = f"the source leaves entries out: it shows {claim.array.size} of {size}"
         reason = reference.doubt or reason
@@ -297,6 +310,15 @@ def _row(
     )
 
 
+def _cut(row: ClaimRow, reference: Reference, decimals: int) -> str:
+    """Return a remark on a gradient that is right only as far as its decimals go, or nothing."""
+    exact = np.max(reference.allowance - reference.rounding, initial=0.0)
+    if row.comparison.refuted or not row.comparison.error > exact:
+        return ""
+    k = min(filter(None, (decimals, reference.decimals)), default=0)
+    return f"rounded to {k} decimals, which is no fault: right as far as these go" if k else ""
+
+
 def _compared(
     claimed: NDArray[Any], value: NDArray[np.float64], allowance: NDArray[np.float64], dtype: str
 ) -> Comparison:
@@ -312,33 +334,6 @@ def _between(claim: Claim, value: NDArray[np.float64], reference: Reference) -> 
         return False
     gap = np.abs(claim.array.astype(np.float64) - value) - claim.rounding
     return bool(np.all(gap <= reference.allowance + reference.doubtful_to * _largest(value)))
-
-
-def _confirming(value: NDArray[np.float64], allowance: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which numbers exceed their allowance; zeros count if it is small enough."""
-    zero = (value == 0) & (allowance <= _ZERO * _largest(value))
-    return np.asarray((np.abs(value) > allowance) | zero)
-
-
-def _too_silent(claim: Claim, value: NDArray[np.float64], confirming: NDArray[np.bool_]) -> str:
-    """Return why a tensor's numbers confirm too little, or an empty string."""
-    # If all are zero, all count.
-    counted = value != 0 if value.any() else np.ones(value.shape, dtype=bool)
-    if np.count_nonzero(confirming & counted) >= ENOUGH * np.count_nonzero(counted):
-        return ""
-    silent = counted & ~confirming
-    rounding = np.broadcast_to(claim.rounding, value.shape)
-    zeros = silent & (claim.array == 0) & (rounding > 0)
-    if 2 * np.count_nonzero(zeros) >= np.count_nonzero(silent):
-        share = np.count_nonzero(zeros) / value.size
-        unit = 2 * float(np.max(rounding[zeros]))
-        written = f"{0:.{max(0, round(-math.log10(unit)))}f}"
-        return (
-            f"{share:.0%} of the entries read {written} at the printed precision: they confirm "
-            "nothing"
-        )
-    share = np.count_nonzero(silent) / value.size
-    return f"{share:.0%} of the entries are smaller than their rounding: they confirm nothing"
 
 
 def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | None:

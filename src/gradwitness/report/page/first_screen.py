@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import linecache
 from typing import TYPE_CHECKING, Any
 
+from gradwitness._cells import line_of
 from gradwitness._printable import one_line
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import digits_right, short
@@ -92,7 +92,7 @@ def _source_line(finding: Finding) -> str:
     path, _, number = (finding.source.line if finding.source else "").rpartition(":")
     if not number.isdigit():
         return ""
-    return one_line(linecache.getline(path, int(number)).strip())
+    return one_line(line_of(path, int(number)))
 
 
 def _note(note: Any) -> dict[str, str]:

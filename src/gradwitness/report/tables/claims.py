@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Group
 from rich.table import Table
@@ -38,7 +38,9 @@ _LISTED = 8
 
 def claims(reports: Sequence[ClaimReport]) -> RenderableType:
     """Return the judgement of one or more runs of claims, and what they come to together."""
-    parts = [_one(report) for report in reports]
+    several = _in_several(reports)
+    parts = [_one(report, several) for report in reports]
+    parts += [_told_once(shared) for shared in several.values()]
     if len(reports) > 1:
         lines = Text("\n")
         # Of several runs against one, or one against several, the other side tells them apart.
@@ -72,7 +74,37 @@ def claims_record(reports: Sequence[ClaimReport], program: Report | None) -> dic
     }
 
 
-def _one(report: ClaimReport) -> RenderableType:
+_Shared: TypeAlias = "dict[tuple[str, str, str], list[tuple[ClaimReport, Cause]]]"
+
+
+def _in_several(reports: Sequence[ClaimReport]) -> _Shared:
+    """Return the causes that several runs have in common, with these runs."""
+    shared: _Shared = {}
+    for report in reports:
+        for cause in report.causes:
+            shared.setdefault(_kind(cause), []).append((report, cause))
+    return {kind: runs for kind, runs in shared.items() if len(runs) > 1}
+
+
+def _kind(cause: Cause) -> tuple[str, str, str]:
+    return cause.cause, cause.place, f"{cause.coefficient:.3g}"
+
+
+def _told_once(runs: Sequence[tuple[ClaimReport, Cause]]) -> RenderableType:
+    """Return a cause of several runs, in the words of the run where it explains most."""
+    cause = max((cause for _, cause in runs), key=lambda cause: len(cause.explains))
+    counts = [_wrong_numbers(report, cause) for report, cause in runs]
+    wrong, total = (sum(part) for part in zip(*counts, strict=True))
+    return cause_shown(cause, f"{len(runs)} runs: {wrong:,} of {total:,} numbers are wrong")
+
+
+def _wrong_numbers(report: ClaimReport, cause: Cause) -> tuple[int, int]:
+    """Return how many numbers are wrong in the gradients that a cause explains, and of how many."""
+    rows = [row for row in report.rows if row.name in cause.explains]
+    return sum(row.comparison.refuted for row in rows), sum(row.coverage.total for row in rows)
+
+
+def _one(report: ClaimReport, several: _Shared) -> RenderableType:
     title = Text("\nclaims    ", style="bold")
     title.append(f"{report.source}\n", style="not bold default")
     title.append(f"against   {report.against}\n", style="not bold default")
@@ -85,7 +117,12 @@ def _one(report: ClaimReport) -> RenderableType:
         parts.append(FittingTable(lines, _LEFT, _LESS_TELLING))
     else:
         parts.append(Text("No claim matches any gradient."))
-    parts += [cause_shown(cause) for cause in report.causes]
+    for cause in report.causes:
+        if _kind(cause) in several:
+            parts.append(Text(f"\nCAUSE      {cause.cause}: as in other runs, told below"))
+        else:
+            wrong, total = _wrong_numbers(report, cause)
+            parts.append(cause_shown(cause, f"{wrong:,} of {total:,} numbers are wrong"))
     parts.append(_closing(report))
     return Group(*parts)
 
@@ -118,8 +155,8 @@ def _digits(digits: float) -> str:
     return "-" if math.isnan(digits) else f"{abs(digits):.1f}"
 
 
-def cause_shown(cause: Cause) -> RenderableType:
-    """Return one cause with its evidence."""
+def cause_shown(cause: Cause, count: str = "") -> RenderableType:
+    """Return one cause with its evidence; ``count`` says how much is wrong."""
     title = Text("\nCAUSE", style="bold red")
     title.append(f"      {cause.cause}", style="not bold default")
     fitted = "" if math.isnan(cause.coefficient) else f"{cause.coefficient:.9g}"
@@ -128,6 +165,7 @@ def cause_shown(cause: Cause) -> RenderableType:
         "at": cause.place,
         "in": listed(cause.guilty, _LISTED),
         "inherit": listed(cause.inherited, _LISTED),
+        "count": count,
         "fitted": fitted,
         "evidence": f"with it, the claims are within {short(cause.residual)} of what is allowed; "
         f"odds of a coincidence: 2^-{cause.bits:.0f}",

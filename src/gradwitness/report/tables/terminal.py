@@ -14,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from gradwitness._cells import is_cell
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE, PROBABLE
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
@@ -239,6 +240,8 @@ def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
 def relative(line: str) -> str:
     """Return file:line as seen from the working folder, where that is shorter."""
     path, _, number = line.rpartition(":")
+    if is_cell(path):
+        return f"{path}, line {number}"
     try:
         return f"{Path(path).relative_to(Path.cwd())}:{number}"
     except ValueError:

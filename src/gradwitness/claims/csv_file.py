@@ -1,0 +1,84 @@
+"""Claims in CSV files, as spreadsheets and pandas write them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from gradwitness._errors import FileFormatError
+from gradwitness.claims.claim import Claim, Claims
+from gradwitness.claims.records import claims_of_records, limited
+from gradwitness.claims.text import tensors_of
+from gradwitness.claims.text_brackets import squeezed
+from gradwitness.claims.text_file import MOST_BYTES, read_bytes
+from gradwitness.claims.text_numbers import NUMBER_PATTERN, Digits, Numbers, digits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from gradwitness.claims.records import Record
+
+_NUMBER = re.compile(NUMBER_PATTERN.decode())
+_NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+")
+_ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
+
+
+def read_csv(path: Path) -> Claims:
+    """Read a table, see `claims_of_records`; without a line of names, one matrix.
+
+    Raises `FileFormatError` if it is not a table of names and numbers.
+    """
+    text = read_bytes(path).decode("utf-8", "replace").removeprefix("# ")
+    delimiter = max("\t;,", key=text.partition("\n")[0].count)
+    before = csv.field_size_limit(MOST_BYTES)
+    try:
+        rows = (
+            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
+        )
+        first = [cell.strip() for cell in next(rows, ())]
+        if all(map(_NUMBER.fullmatch, first)) and first != [str(n) for n in range(len(first))]:
+            return _matrix(first, rows, path)
+        names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
+        return claims_of_records([_record(names, row, path) for row in limited(rows, path)], path)
+    except csv.Error as error:
+        raise FileFormatError(f"{path}: not a table: {error}") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def _record(names: list[str], row: list[str], path: Path) -> Record:
+    if len(row) > len(names):
+        raise FileFormatError(f"{path}: a row of {len(row)} cells below {len(names)} names")
+    return dict(zip(names, (_cell(text.strip(), path) for text in row), strict=False))
+
+
+def _cell(text: str, path: Path) -> Digits | Claim | str | None:
+    if not text:
+        return None
+    if _NUMBER.fullmatch(text):
+        return digits(text)
+    if _NUMBERS.fullmatch(text):
+        text = f"[{text.replace(';', ',')}]"
+    if _ARRAY.search(text):
+        found = tensors_of(text.encode(), path.with_name(f"{path.name}, in a cell"))
+        if len(found) == 1:
+            return found[0]
+    return text
+
+
+def _matrix(first: list[str], rows: Iterable[list[str]], path: Path) -> Claims:
+    numbers, count = Numbers(), 0
+    for row in chain([first], rows):
+        count += 1
+        for cell in map(str.strip, row):
+            if len(row) != len(first) or not _NUMBER.fullmatch(cell):
+                raise FileFormatError(f"{path}, row {count}: expected {len(first)} numbers")
+            numbers.append(cell.encode())
+    values, rounding = numbers.take()
+    shape = squeezed((count, len(first)))
+    rounding = rounding if isinstance(rounding, float) else rounding.reshape(shape)
+    return Claims(path.name, ({path.stem: Claim(path.stem, values.reshape(shape), rounding)},))

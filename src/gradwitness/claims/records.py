@@ -1,0 +1,254 @@
+"""Gradients in tables, as pandas and people write them: of numbers, of arrays, long or wide."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from gradwitness._errors import FileFormatError
+from gradwitness.claims.claim import Claim, Claims
+from gradwitness.claims.text_numbers import Digits, Numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from gradwitness.claims.claim import Run
+
+Row = TypeVar("Row")
+
+# A row by the names of its columns. A cell is a number, a tensor, other text, or empty.
+Record: TypeAlias = "dict[str, Digits | Claim | str | None]"
+
+_NAMES = {
+    "name",
+    "names",
+    "param",
+    "params",
+    "parameter",
+    "tensor",
+    "layer",
+    "key",
+    "variable",
+    "path",
+}
+_RUNS = {"run", "step", "epoch", "iter", "iteration", "seed", "trial", "pass"}
+_INDEX = re.compile(
+    r"(?i)(?:flat[ _]?)?(?:index|idx|element|entry|position|pos)|row|col(?:umn)?|[ijkl]"
+    r"|(?:dim|axis|index|idx|i|level)[ _]?\d"
+)
+_NO_CLAIM = {"dtype", "shape", "device", "type"}
+_INTEGER = re.compile(r"\d{1,9}")
+_MOST_ENTRIES = 1 << 26
+_MOST_ROWS = 1 << 21
+
+
+def limited(rows: Iterable[Row], path: Path) -> Iterator[Row]:
+    """Yield the rows of a table; raise `FileFormatError` if there are too many."""
+    for count, row in enumerate(rows):
+        if count == _MOST_ROWS:
+            raise FileFormatError(
+                f"{path}: more than {_MOST_ROWS:,} rows. Save so many numbers as arrays: by "
+                "numpy.savez, or as .safetensors or .pt."
+            )
+        yield row
+
+
+def is_table(records: list[Any]) -> bool:
+    """Whether records have a column of names; else each is a run by itself."""
+    return (
+        bool(records)
+        and all(isinstance(record, dict) for record in records)
+        and any(
+            key.lower() in _NAMES and all(_is_text(record.get(key)) for record in records)
+            for key in records[0]
+        )
+    )
+
+
+def claims_of_records(records: list[Record], path: Path) -> Claims:
+    """Return the claims in a table.
+
+    A table with names is long: a row is a tensor, or an entry of one, which columns of indices
+    place. Without names it is wide: a column is a tensor, or a cell is, and then each row is a run.
+    """
+    columns = list(dict.fromkeys(key for record in records for key in record))
+    columns = [c for c in columns if c.lower() not in _NO_CLAIM and not _counts(records, c)]
+    runs = [c for c in columns if c.lower() in _RUNS]
+    names = [c for c in columns if c.lower() in _NAMES or all(_is_text(r.get(c)) for r in records)]
+    names = [c for c in names if not _INDEX.fullmatch(c)]
+    if not names:
+        found = _wide(records, [c for c in columns if c not in runs], path)
+    else:
+        indices = [c for c in columns if c not in names and _INDEX.fullmatch(c)]
+        values = [c for c in columns if c not in (*runs, *names, *indices)]
+        found = _long(_by_run(records, runs, names, indices), names, indices, values, path)
+    found = [run for run in found if run]
+    if not found:
+        raise FileFormatError(f"{path}: no numbers found; expected a table of names and numbers")
+    return Claims(path.name, tuple(found))
+
+
+def _counts(records: list[Record], column: str) -> bool:
+    """Whether a column only counts the rows: pandas writes its index in one without a name."""
+    counts = [record.get(column) for record in records]
+    return (
+        (column == "" or column.startswith("Unnamed: "))
+        and all(isinstance(n, Digits) and _INTEGER.fullmatch(n) for n in counts)
+        and len(set(counts)) == len(counts)
+    )
+
+
+def _by_run(
+    records: list[Record], runs: list[str], names: list[str], indices: list[str]
+) -> list[list[Record]]:
+    """Split a table into runs: by a column that says so, or where a row comes again."""
+    parts: list[list[Record]] = []
+    before: Any = None
+    seen: set[Any] = set()
+    for record in records:
+        run = tuple(record.get(column) for column in runs)
+        row = tuple(str(_shown(record.get(column))) for column in (*names, *indices))
+        if run != before or (indices and row in seen):
+            parts.append([])
+            before, seen = run, set()
+        seen.add(row)
+        parts[-1].append(record)
+    return parts
+
+
+def _long(
+    parts: list[list[Record]],
+    names: list[str],
+    indices: list[str],
+    values: list[str],
+    path: Path,
+) -> list[Run]:
+    found = []
+    for records in parts:
+        groups: dict[str, list[Record]] = {}
+        for record in records:
+            groups.setdefault(_name(record, names), []).append(record)
+        run: Run = {}
+        is_spread = not indices and len(values) > 1 and all(map(_INTEGER.fullmatch, values))
+        for name, rows in groups.items():
+            if is_spread:
+                # The entries of a tensor side by side, filled up with empty cells.
+                run[name] = _vector([row.get(c) for row in rows for c in values], name, path)
+                continue
+            for column in values:
+                cells = [row.get(column) for row in rows]
+                if all(cell is None or _is_text(cell) for cell in cells):
+                    continue
+                full = name if len(values) == 1 else f"{name}.{column}"
+                claim = _vector(cells, full, path)
+                if indices:
+                    claim = _placed(claim, [_index(row, indices, path) for row in rows], path)
+                run[full] = claim
+        found.append(run)
+    return found
+
+
+def _wide(records: list[Record], columns: list[str], path: Path) -> list[Run]:
+    columns = [c for c in columns if not _INDEX.fullmatch(c)] or columns
+    if any(isinstance(record.get(c), Claim) for record in records for c in columns):
+        return [
+            {c: _vector([record[c]], c, path) for c in columns if record.get(c) is not None}
+            for record in records
+        ]
+    cells = {c: [record.get(c) for record in records] for c in columns}
+    if any(records and _is_finite(column[-1]) for column in cells.values()):
+        # Where one column is full, NaN at the end of another fills it up.
+        for column in cells.values():
+            while column and not _is_finite(column[-1]) and not _is_text(column[-1]):
+                column.pop()
+    vectors = {c: _vector(column, c, path) for c, column in cells.items()}
+    if vectors and all(map(_INTEGER.fullmatch, columns)):
+        # The rows and columns of one matrix.
+        stem, parts = path.stem, list(vectors.values())
+        if len({part.array.size for part in parts}) > 1:
+            raise FileFormatError(f"{path}: its columns differ in length")
+        return [{stem: _stacked(parts, stem, path)}]
+    return [vectors]
+
+
+def _stacked(columns: list[Claim], name: str, path: Path) -> Claim:
+    values = np.stack([claim.array for claim in columns], axis=1)
+    roundings = [np.broadcast_to(claim.rounding, claim.array.shape) for claim in columns]
+    return Claim(name, values, np.stack(roundings, axis=1), where=path.name)
+
+
+def _vector(cells: list[Digits | Claim | str | None], name: str, path: Path) -> Claim:
+    """Return the tensor in a cell, or the vector of several; empty cells at the end fill up."""
+    while cells and cells[-1] is None:
+        cells = cells[:-1]
+    if len(cells) == 1 and isinstance(cells[0], Claim):
+        claim = cells[0]
+        return Claim(name, claim.array, claim.rounding, claim.dtype, claim.gaps, path.name)
+    numbers = Numbers()
+    for cell in cells:
+        # pandas leaves out NaN.
+        word = "nan" if cell is None else cell
+        if not isinstance(word, Digits) and cell is not None:
+            raise FileFormatError(
+                f"{path}, {name[:80]}: expected a number, found {str(_shown(cell))[:30]!r}"
+            )
+        numbers.append(str(word).encode())
+    values, rounding = numbers.take()
+    if len(cells) == 1:
+        return Claim(name, values.reshape(()), rounding, where=path.name)
+    return Claim(name, values, rounding, where=path.name)
+
+
+def _placed(claim: Claim, indices: list[tuple[int, ...]], path: Path) -> Claim:
+    """Put the entries of a tensor where their indices say."""
+    if len(set(map(len, indices))) > 1 or len(indices) != claim.array.size:
+        raise FileFormatError(f"{path}, {claim.name[:80]}: its indices differ in length")
+    order = np.array(indices, np.int64)
+    shape = tuple(int(n) + 1 for n in order.max(axis=0) - order.min(axis=0))
+    size = int(np.prod(np.array(shape, float)))
+    if size > _MOST_ENTRIES or size != len({*indices}) or size != len(indices):
+        raise FileFormatError(
+            f"{path}, {claim.name[:80]}: {len(indices)} entries do not fill the shape {shape} "
+            "that their indices span"
+        )
+    at = tuple((order - order.min(axis=0)).T)
+    values = np.empty(shape)
+    values[at] = claim.array.reshape(-1)
+    rounding = np.empty(shape)
+    rounding[at] = claim.rounding
+    return Claim(claim.name, values, rounding, where=claim.where)
+
+
+def _index(record: Record, columns: list[str], path: Path) -> tuple[int, ...]:
+    index: list[int] = []
+    for column in columns:
+        cell = record.get(column)
+        if isinstance(cell, Claim):
+            index += [int(n) for n in cell.array.reshape(-1)]
+        else:
+            index += map(int, _INTEGER.findall(cell or ""))
+    if not index:
+        raise FileFormatError(f"{path}: an entry without an index in a table that has them")
+    return tuple(index)
+
+
+def _name(record: Record, columns: list[str]) -> str:
+    parts = [str(_shown(record.get(column))) for column in columns]
+    if len(parts) == 1 and isinstance(record.get(columns[0]), Digits):
+        return f"{columns[0]}{parts[0]}"
+    return ".".join(parts)
+
+
+def _shown(cell: Any) -> Any:
+    return cell.array.tolist() if isinstance(cell, Claim) else cell
+
+
+def _is_text(cell: Any) -> bool:
+    return isinstance(cell, str) and not isinstance(cell, Digits)
+
+
+def _is_finite(cell: Any) -> bool:
+    return isinstance(cell, Digits) and cell.lower() != "nan"

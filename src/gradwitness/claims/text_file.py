@@ -1,0 +1,66 @@
+"""The text of a file, read as a whole, and places in it."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import TYPE_CHECKING
+
+from gradwitness._errors import FileFormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Printed numbers take many times the room of what they stand for, and whoever has so many of them
+# wants them exact.
+MOST_BYTES = 64 << 20
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LINE = re.compile(rb"[^\n]*")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a text file as UTF-8; a shell may have written UTF-16.
+
+    Raises `FileFormatError` if it is too large, or not text.
+    """
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise FileFormatError(
+            f"{path}: more than {MOST_BYTES >> 20} MiB of text. Save so many numbers as arrays: by "
+            "numpy.savez, or as .safetensors or .pt."
+        )
+    if content.startswith(_UTF16):
+        try:
+            return content.decode("utf-16").encode("utf-8", "replace")
+        except UnicodeError as error:
+            raise FileFormatError(
+                f"{path}: begins like UTF-16 text, but is not ({error})"
+            ) from None
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+class Cursor:
+    """A place in a text."""
+
+    def __init__(self, content: bytes, path: Path) -> None:
+        self.content = content
+        self.at = 0
+        self._path = path
+
+    def line(self) -> bytes:
+        """Return the rest of the line."""
+        match = _LINE.match(self.content, self.at)
+        return match[0] if match else b""
+
+    def error(self, problem: str, at: int | None = None) -> FileFormatError:
+        """Return an error with line and column, by default of this place."""
+        line, column = self._position(self.at if at is None else at)
+        return FileFormatError(f"{self._path}, line {line}, column {column}: {problem}")
+
+    def where(self) -> str:
+        """Return ``file:line``."""
+        return f"{self._path.name}:{self._position(self.at)[0]}"
+
+    def _position(self, at: int) -> tuple[int, int]:
+        return self.content.count(b"\n", 0, at) + 1, at - self.content.rfind(b"\n", 0, at)

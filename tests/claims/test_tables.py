@@ -1,0 +1,180 @@
+"""Tables as pandas and people write them: CSV, and JSON with a record a line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gradwitness import FileFormatError
+from gradwitness.claims.sources import read_claims
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from syrupy.assertion import SnapshotAssertion
+
+    from gradwitness.claims.claim import Claims, Run
+
+W = [[0.125, -0.25], [0.375, 0.5], [0.625, -0.75]]
+B = [1.5, -2.5, 3.5]
+
+# What pandas 3.0.6 wrote for W and B; the names say how. A cell of a list is its text, quoted.
+WIDE = ",w,b\n0,0.125,1.5\n1,-0.25,-2.5\n2,0.375,3.5\n3,0.5,\n4,0.625,\n5,-0.75,\n"
+LONG = """name,index,value
+w,"(0, 0)",0.125
+w,"(0, 1)",-0.25
+w,"(1, 0)",0.375
+w,"(1, 1)",0.5
+w,"(2, 0)",0.625
+w,"(2, 1)",-0.75
+b,0,1.5
+b,1,-2.5
+b,2,3.5
+"""
+SHUFFLED = LONG.splitlines()[:1] + LONG.splitlines()[:0:-1]
+CELLS = """,name,shape,dtype,grad
+0,w,"(3, 2)",float64,"[[ 0.125 -0.25 ]
+ [ 0.375  0.5  ]
+ [ 0.625 -0.75 ]]"
+1,b,"(3,)",float64,[ 1.5 -2.5  3.5]
+"""
+TORCH = """name,grad
+w,"tensor([[ 0.1250, -0.2500],
+        [ 0.3750,  0.5000],
+        [ 0.6250, -0.7500]])"
+b,"tensor([ 1.5000, -2.5000,  3.5000])"
+"""
+TABLES = {
+    "wide.csv": WIDE,
+    "wide without an index.csv": "w,b\n" + "\n".join(row[2:] for row in WIDE.splitlines()[1:]),
+    "wide, filled up with NaN.csv": WIDE.replace(",\n", ",NaN\n"),
+    "numbers in cells.csv": 'name,grad\nw,0.125 -0.25 0.375 0.5 0.625 -0.75\nb,"1.5, -2.5, 3.5"\n',
+    "semicolons.csv": WIDE.replace(",", ";"),
+    "tabs.tsv": WIDE.replace(",", "\t"),
+    "long.csv": LONG,
+    "long in another order.csv": "\n".join(SHUFFLED),
+    "long, rows and columns.csv": "param,row,col,grad\n"
+    + "".join(f"w,{i},{j},{W[i][j]}\n" for i in range(3) for j in range(2))
+    + "".join(f"b,{i},,{B[i]}\n" for i in range(3)),
+    "long, counted from 1.csv": "name,i,value\n" + "".join(f"b,{i + 1},{B[i]}\n" for i in range(3)),
+    "long without an index.csv": "name,value\n"
+    + "".join(f"{name},{x}\n" for name, t in (("w", np.ravel(W).tolist()), ("b", B)) for x in t),
+    "a row each.csv": ",0,1,2,3,4,5\nw,0.125,-0.25,0.375,0.5,0.625,-0.75\nb,1.5,-2.5,3.5,,,\n",
+    "arrays in cells.csv": CELLS,
+    "tensors in cells.csv": TORCH,
+    "arrays in one row.csv": f',w,b\n0,"{W}","{B}"\n',
+    "records.jsonl": "\n".join(json.dumps({"name": n, "grad": t}) for n, t in (("w", W), ("b", B))),
+    "trees.jsonl": json.dumps({"step": "first", "grads": {"w": W, "b": B}}) + "\n\n",
+    "entries.jsonl": "\n".join(
+        json.dumps({"name": "w", "index": [i, j], "value": W[i][j]})
+        for i in range(3)
+        for j in range(2)
+    ),
+    "records.json": json.dumps([{"name": "b", "index": i, "value": B[i]} for i in range(3)]),
+}
+
+
+def read(folder: Path, name: str, content: str) -> Claims:
+    (folder / name).write_text(content, encoding="utf-8")
+    return read_claims(folder / name)
+
+
+def only(claims: Claims) -> Run:
+    (run,) = claims.runs
+    return run
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_holds_its_tensors(tmp_path: Path, name: str) -> None:
+    run = only(read(tmp_path, name, TABLES[name]))
+    expected = {"w": np.array(W), "b": np.array(B)}
+    assert run
+    for full, claim in run.items():
+        right = expected[full.removeprefix("grads.")]
+        assert np.array_equal(claim.array.reshape(-1), right.reshape(-1)), full
+        if claim.array.ndim > 1:
+            assert claim.array.shape == right.shape
+    # A table with indices, or arrays, keeps the shape.
+    if name in ("long.csv", "long, rows and columns.csv", "arrays in cells.csv", "records.jsonl"):
+        assert run["w"].array.shape == (3, 2)
+
+
+def test_a_matrix_is_named_as_its_file(tmp_path: Path) -> None:
+    matrix = ",0,1\n0,0.125,-0.25\n1,0.375,0.5\n2,0.625,-0.75\n"
+    plain = "0.125,-0.25\n0.375,0.5\n0.625,-0.75\n"
+    for content in (matrix, plain):
+        claim = only(read(tmp_path, "fc.weight.csv", content))["fc.weight"]
+        assert claim.array.tolist() == W
+
+
+def test_digits_in_a_table_are_what_they_are(tmp_path: Path) -> None:
+    run = only(read(tmp_path, "a.csv", "w,v\n0.1234,1.5e-03\n0.5000,0.0e+00\n0.0000,2.5e-03\n"))
+    assert run["w"].rounding == 5e-5
+    assert run["v"].rounding == 5e-5
+
+
+def test_what_numpy_left_out_of_a_cell_is_left_out(tmp_path: Path) -> None:
+    claim = only(read(tmp_path, "a.csv", f'name,grad\nw,"{np.linspace(0, 1, 2000)}"\n'))["w"]
+    assert claim.gaps == (3,)
+
+
+def test_runs_of_a_table(tmp_path: Path) -> None:
+    rows = [(run, i, B[i] + run) for run in (1, 2) for i in range(3)]
+    told = "".join(f"{run},b,{i},{x}\n" for run, i, x in rows)
+    untold = "".join(f"b,{i},{x}\n" for _, i, x in rows)
+    lines = "\n".join(json.dumps({"b": [x + run for x in B]}) for run in (1, 2))
+    for name, content in (
+        ("a.csv", f"step,name,index,value\n{told}"),
+        ("b.csv", f"name,index,value\n{untold}"),
+        ("c.jsonl", lines),
+    ):
+        runs = read(tmp_path, name, content).runs
+        assert [run["b"].array.tolist() for run in runs] == [[2.5, -1.5, 4.5], [3.5, -0.5, 5.5]]
+
+
+def test_two_columns_of_values_have_two_names(tmp_path: Path) -> None:
+    content = "name,index,numerical,analytical\nb,0,1.5,1.5\nb,1,-2.5,2.5\n"
+    run = only(read(tmp_path, "a.csv", content))
+    assert {name: claim.array.tolist() for name, claim in run.items()} == {
+        "b.numerical": [1.5, -2.5],
+        "b.analytical": [1.5, 2.5],
+    }
+
+
+def test_an_empty_cell_within_is_nan(tmp_path: Path) -> None:
+    claim = only(read(tmp_path, "a.csv", "b,c\n1.5,1\n,2\n3.5,3\n,4\n"))["b"]
+    assert np.array_equal(claim.array, [1.5, np.nan, 3.5], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "a,b\n",
+        "a,b\n1,2,3\n",
+        "0.5,1.5\n2.5\n",
+        "0.5,1.5\n2.5,x\n",
+        "w,b\n1,x\n2,3\n",
+        "name,index,value\nw,0,1\nw,2,3\n",
+        "name,index,value\nw,0,1\nw,,3\n",
+        'name,index,value\nw,"(0, 0)",1\nw,1,3\n',
+        "name,index,value\nw,0,1\nw,999999999,3\n",
+        "name,text\nw,x\n",
+        'name,grad\nw,"[[1, 2], [3]]"\n',
+        'name,grad\nw,"[1, 2\n',
+    ],
+)
+def test_what_is_no_table_is_named(
+    tmp_path: Path, content: str, snapshot: SnapshotAssertion
+) -> None:
+    with pytest.raises(FileFormatError) as error:
+        read(tmp_path, "a.csv", content)
+    assert str(error.value).removeprefix(f"{tmp_path}/") == snapshot
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match=r"a\.jsonl, line 3, column 8: not JSON"):
+        read(tmp_path, "a.jsonl", '{"w": 1}\n\n{"w": 1')
