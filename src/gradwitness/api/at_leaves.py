@@ -110,10 +110,9 @@ def with_slopes(found: Probe, step: Callable[[], Any]) -> Report:
         return report
     if told.verdict is Verdict.AGREES:
         wrong = [f for f in report.findings if f.verdict is not Verdict.AGREES]
-        findings, rows, note = acquitted(report.findings, report.rows, wrong, _RIGHT)
-        return replace(
-            report, findings=tuple(findings), rows=tuple(rows), notes=(note, *report.notes)
-        )
+        findings, right, note = acquitted(report.findings, report.rows, wrong, _RIGHT)
+        notes = (note, *report.notes)
+        return replace(report, findings=tuple(findings), rows=tuple(right), notes=notes)
     rows = tuple(_refuted(row, told.refuted) for row in report.rows)
     return replace(report, rows=rows)
 

@@ -46,7 +46,7 @@ _BUILTINS = re.compile(
 _OF_CONTEXT = ("save_for_backward", "saved_tensors", "set_materialize_grads")
 # Instructions between a name and its attributes.
 _SILENT = ("EXTENDED_ARG", "PUSH_NULL", "NOP")
-_CACHED = type(lru_cache(lambda: None))
+_CACHED: Any = type(lru_cache(lambda: None))
 _CONSTANTS = (
     *(bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range),
     *(torch.dtype, torch.device, torch.memory_format, torch.layout, torch.Tensor),
