@@ -12,7 +12,8 @@ import builtins
 import dis
 import inspect
 import re
-from functools import partial
+from enum import Enum
+from functools import lru_cache, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ _BUILTINS = re.compile(
 _OF_CONTEXT = ("save_for_backward", "saved_tensors", "set_materialize_grads")
 # Instructions between a name and its attributes.
 _SILENT = ("EXTENDED_ARG", "PUSH_NULL", "NOP")
+_CACHED: Any = type(lru_cache(lambda: None))
 _CONSTANTS = (
     *(bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range),
     *(torch.dtype, torch.device, torch.memory_format, torch.layout, torch.Tensor),
@@ -153,7 +155,7 @@ class _Reader:
         elif _of_library(value):
             if _ACTIONS.match(getattr(value, "__name__", "")):
                 yield f"it uses {name}"
-        elif not isinstance(value, _CONSTANTS):
+        elif not (isinstance(value, _CONSTANTS) or _enumerates(value)):
             yield from self._calls(value, name)
         self.looks_outside |= isinstance(value, torch.Tensor | torch.nn.Module) and name != _GIVEN
 
@@ -161,6 +163,9 @@ class _Reader:
         if isinstance(value, partial):
             for part in (value.func, *value.args, *value.keywords.values()):
                 yield from self.uses(part, name)
+        elif isinstance(value, _CACHED):
+            # What it remembers of pure code is what that would compute again.
+            yield from self.uses(value.__wrapped__, name)
         elif isinstance(value, MethodType):
             yield from self.uses(value.__self__, name)
             yield from self.code(value.__func__, [value.__self__])
@@ -298,6 +303,13 @@ def _reaches_out(attribute: str, *, imports: bool) -> bool:
 def _has_parts(value: Any) -> bool:
     """Whether the attributes of an argument are known: those of a module, or of a class."""
     return isinstance(value, torch.nn.Module | type)
+
+
+def _enumerates(value: Any) -> bool:
+    """Whether something is an enumeration without methods, or a member of it."""
+    kind = value if isinstance(value, type) else type(value)
+    names = [n for n in vars(kind) if not n.startswith("_")] if issubclass(kind, Enum) else []
+    return bool(names) and not any(callable(getattr(kind, name)) for name in names)
 
 
 def _is_foreign(function: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
@@ -34,6 +35,7 @@ from gradwitness.judging.second_derivatives import without_cut
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
+from gradwitness.judging.whole_record import by_whole_record
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
@@ -229,7 +231,8 @@ class Judge:
             for f in findings
         ]
         findings = with_doubts(tape, findings)
-        hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
+        unknown = unknown_hooks(tape, findings, self._records)
+        hooks = {**unknown, **judged_hooks(tape, self._records)}
         findings = [as_meant(f, hooks) for f in findings]
         told = {k: c for k, c in told.items() if (*k[:2], Step.BACKWARD, k[2]) not in hooks}
         findings, along = followed(tape, findings)
@@ -262,17 +265,13 @@ class Judge:
                 else row
                 for row in rows
             ]
+        findings, rows, right, whole = by_whole_record(tape, findings, rows, self._records)
         faint = without_faint(tape, findings, rows)
         findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
-        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
-        notes = (
-            *unfelt,
-            *along.notes(rows),
-            *more,
-            *(note for note in notes if not _is_meant(note)),
-        )
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed, whole))
+        notes = (*unfelt, *right, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         return _final((*findings, *doubts), tuple(rows), notes)
 

@@ -166,7 +166,8 @@ class Sight(Detector):
             before = [earlier.after for earlier in tape.sweeps[:number]]
             flow = _Flow(tape, sweep, self._makers, self._returned, self._directions)
             for leaf, left, call in flow.meetings():
-                if any(left.since < after <= call.id for after in before):
+                truncated = any(left.since < after <= call.id for after in before)
+                if truncated or (number, leaf) in judged.whole:
                     # Numbers of an earlier step: truncated in time, as it is meant.
                     continue
                 line = tape.calls[left.call].source.line

@@ -20,6 +20,7 @@ from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
+from gradwitness.report.tables.folded_rows import folded
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -124,9 +125,8 @@ class FittingTable:
 
 
 def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
-    """Return one line for each gradient."""
-    several = len({row.sweep for row in rows}) > 1
-    lines = [_cells(row, several=several) for row in rows]
+    """Return one line for each gradient, or for one gradient in many passes."""
+    lines = [_cells(name, row) for name, row in folded(rows)]
     if all(row.verdict is not Verdict.DISAGREES for row in rows):
         lines = [{k: v for k, v in cells.items() if k != "relative"} for cells in lines]
     return FittingTable(lines, ("gradient of", "verdict", "at"), _LESS_TELLING)
@@ -136,7 +136,7 @@ def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
 _LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "detects (relative)")
 
 
-def _cells(row: Row, *, several: bool) -> dict[str, Text]:
+def _cells(name: str, row: Row) -> dict[str, Text]:
     """Return what a row shows, by column."""
     c = row.comparison
     verdict = styled(row.verdict, row.relative_error)
@@ -145,7 +145,7 @@ def _cells(row: Row, *, several: bool) -> dict[str, Text]:
     elif row.basis:
         verdict.append(f" {row.basis}")
     cells: dict[str, str | Text] = {
-        "gradient of": f"{row.name} (pass {row.sweep + 1})" if several else row.name,
+        "gradient of": name,
         "shape": "x".join(map(str, row.shape)) or "scalar",
         "verdict": verdict,
         "relative": short(row.relative_error, 2),
@@ -158,7 +158,7 @@ def _cells(row: Row, *, several: bool) -> dict[str, Text]:
         "norm": short(c.norm),
         "digits": digits_right(row.digits),
     }
-    return {name: Text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+    return {column: Text(cell) if isinstance(cell, str) else cell for column, cell in cells.items()}
 
 
 def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
