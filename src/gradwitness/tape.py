@@ -362,10 +362,8 @@ class Tape:
         Whether no values were freed to save memory.
     failures : tuple of str
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
-    unseen, ended : sequence of Unseen, Ending or None
-        What happened to gradients outside of the recording, and what cut the block short.
-    unused : sequence of (str, str)
-        Custom functions whose results nothing used: name and line.
+    unseen, ended, unused : sequence of Unseen, Ending or None, sequence of (str, str)
+        What the record did not see, what cut it short, functions (name, line) that nothing used.
     """
 
     values: Sequence[Value]

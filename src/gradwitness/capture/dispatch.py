@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradwitness.capture.applications import Applications
 from gradwitness.capture.backward_steps import BackwardSteps
 from gradwitness.capture.convolutions import adds_in_parts
 from gradwitness.capture.drafts import CallDraft
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled, is_collective
-from gradwitness.capture.rerun import Applications
 from gradwitness.capture.source import (
     ENGINE,
     is_custom,

@@ -32,8 +32,8 @@ from gradwitness.tape import Ending, Tape
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 
+    from gradwitness.capture.applications import Applications
     from gradwitness.capture.observer import Observer
-    from gradwitness.capture.rerun import Applications
     from gradwitness.tape import Call
 
 
