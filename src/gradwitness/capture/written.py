@@ -9,7 +9,6 @@ from gradwitness._cells import file_of
 from gradwitness.capture.source import is_program
 from gradwitness.judging.functions import Method
 
-
 _PACKAGE = str(Path(__file__).parents[1])
 
 
