@@ -16,9 +16,10 @@ import gradwitness
 from gradwitness._ending import Ended, exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
-from gradwitness.compare_command import compare
+from gradwitness.commands.compare import compare
+from gradwitness.commands.graph import graph
+from gradwitness.commands.reference import rules, schema
 from gradwitness.files.memory import bounded_memory
-from gradwitness.graph_command import graph
 from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
 
@@ -288,29 +289,8 @@ def grade(
     _end(marks.verdict.exit_code, json, materials["record"], materials["parts"])
 
 
-app.command()(graph)
-app.command()(compare)
-
-
-@app.command()
-def rules(
-    name: Annotated[
-        str | None, typer.Argument(help="an operation or an autograd node [default: all]")
-    ] = None,
-) -> None:
-    """Show the rules: formulas, gradients, and what each autograd node means."""
-    from gradwitness.report.console import console
-    from gradwitness.report.tables.rules_text import rule_text, rules_table
-
-    console().print(rules_table() if name is None else rule_text(name))
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON Schema of every record that --json prints."""
-    from gradwitness.report.record import schema_text
-
-    typer.echo(schema_text(), nl=False)
+for command in (graph, compare, rules, schema):
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:

@@ -99,10 +99,9 @@ class Source:
 
     Attributes
     ----------
-    module : str
-        Dotted path of the innermost module (empty at top level).
-    line : str
-        ``file:line`` of the innermost frame outside torch and gradwitness.
+    module, line : str
+        Dotted path of the innermost module (empty at top level), and ``file:line`` of the innermost
+        frame outside torch and gradwitness.
     """
 
     module: str = ""
@@ -363,8 +362,8 @@ class Tape:
         Whether no values were freed to save memory.
     failures : tuple of str
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
-    unseen, ended : sequence of Unseen, Ending or None
-        What happened to gradients outside of the recording, and what cut the block short.
+    unseen, ended, unused : sequence of Unseen, Ending or None, sequence of (str, str)
+        What the record did not see, what cut it short, functions (name, line) that nothing used.
     """
 
     values: Sequence[Value]
@@ -377,6 +376,7 @@ class Tape:
     failures: tuple[str, ...] = ()
     unseen: Sequence[Unseen] = ()
     ended: Ending | None = None
+    unused: Sequence[tuple[str, str]] = ()
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

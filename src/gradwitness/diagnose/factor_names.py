@@ -96,7 +96,7 @@ def _candidates(
         yield 1 / n, MEAN_SUM, f"Averaged over the {n:.6g} {unit}; it should be summed."
     if everywhere:
         yield from _loss_scales(counts)
-    yield from _small_counts(everywhere)
+    yield from _small_counts(everywhere, counted=bool(counts))
     yield from _roots(sizes)
     if everywhere:
         yield from _rates()
@@ -126,12 +126,20 @@ def _loss_scales(counts: Mapping[float, str]) -> Iterator[tuple[float, str, str]
             yield 2.0**-k, LOSS_SCALE, f"2^-{k}: divided by a loss scale that was not applied."
 
 
-def _small_counts(everywhere: bool) -> Iterator[tuple[float, str, str]]:
+def _small_counts(everywhere: bool, *, counted: bool) -> Iterator[tuple[float, str, str]]:
     for k in range(2, _SMALL + 1):
         if everywhere:
             yield k, ACCUMULATED, _passes(k)
-        yield from _mean_or_sum(k)
-        yield 1 / k, WORLD_SIZE, f"Divided by {k} processes or accumulation steps once too often."
+        # What is no count of the tape is hardly what was averaged over.
+        readings = [*_mean_or_sum(k), (1 / k, WORLD_SIZE, _divided(k))]
+        yield from reversed(readings) if counted else readings
+
+
+def _divided(k: int) -> str:
+    return (
+        f"Divided by {k} processes or accumulation steps once too often, or by {k} times as many "
+        "steps as ran before the update."
+    )
 
 
 def _mean_or_sum(k: int) -> Iterator[tuple[float, str, str]]:

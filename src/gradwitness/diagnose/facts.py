@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness.diagnose.factor_names import MISSING_TWO
 from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Kind
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, Tape
 
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution", "embedding")
+_LIKELIHOODS = LIKELIHOODS | {"aten.binary_cross_entropy", "aten.binary_cross_entropy_with_logits"}
+_SQUARES = ("cdist", "huber_loss", "mse_loss", "pow", "smooth_l1_loss", "std", "var", "var_mean")
 
 
 @dataclass(frozen=True)
@@ -156,3 +159,18 @@ class Facts:
         values = [tape.values[n] for n in call.operands]
         leaves = set(tape.parameters)
         return [v.shape for v in values if v.shape and v.id not in leaves and not v.requires_grad]
+
+    def rules_out(self, cause: str) -> bool:
+        """Whether a program's loss has nothing of which all gradients could have a factor's cause.
+
+        A formula without squares may have a 2 of another kind; a likelihood has none.
+        """
+        calls = () if self.case.tape is None else self.case.tape.calls
+        likelihood = any(call.base_op in _LIKELIHOODS for call in calls)
+        return cause == MISSING_TWO and likelihood and not any(map(_squares, calls))
+
+
+def _squares(call: Call) -> bool:
+    """Whether a call multiplies something by itself."""
+    name, operands = call.base_op.partition(".")[2], call.operands
+    return name in _SQUARES or "norm" in name or len({*operands}) < len(operands)

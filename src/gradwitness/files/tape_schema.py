@@ -134,7 +134,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
     # The input of a node: some record no output for it, so only its sign can be checked.
     edge = record(Edge, node=node, index=size)
     # Recordings of earlier versions lack them.
-    data = {"unseen": [], "ended": None} | data
+    data = {"unseen": [], "ended": None, "unused": []} | data
     read = record(
         lambda **content: Tape(**_without_header(content)),
         format=text,
@@ -156,6 +156,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
             )
         ),
         ended=optional(record(Ending, error=text, line=text)),
+        unused=many(pair(text, text)),
     )
     tape = read(data, "tape")
     _require_an_order(tape)

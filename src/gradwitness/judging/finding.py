@@ -160,6 +160,16 @@ class Row:
     apart: tuple[Verdict, str, bool] | None = None
 
     @property
+    def grounds(self) -> str:
+        """Its reason, or what it agrees by if that is not the worst case."""
+        return self.reason or (self.comparison.reason if self.basis else "")
+
+    @property
+    def basis(self) -> str:
+        """The same in a few words, where there is nothing else to say."""
+        return self.comparison.basis if self.verdict is Verdict.AGREES else ""
+
+    @property
     def relative_error(self) -> float:
         """Of a disagreement: its own, or what the digits that are right leave of an inherited one.
 

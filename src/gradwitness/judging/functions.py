@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradwitness.judging.slopes import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from gradwitness.tape import Argument, Value
 
@@ -21,6 +23,15 @@ class Again(Runs, Protocol):
 
     def refusal(self) -> str:
         """Return why it may not run again; empty if it may."""
+
+    def sent(self, operand: int, incoming: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
+        """Return what its own backward sends to an operand, run in float64 as its forward is.
+
+        Raises
+        ------
+        Unjudgeable
+            If it may not run again, or that fails.
+        """
 
 
 class Method(NamedTuple):

@@ -90,7 +90,7 @@ def _row(row: Row) -> dict[str, Any]:
         "pass": row.sweep,
         "verdict": row.verdict,
         "inherited": row.inherited,
-        "reason": row.reason,
+        "reason": row.grounds,
         "digits": row.digits,
         **comparison_record(row.comparison),
     }

@@ -129,6 +129,8 @@ def _explained(
         factor_names = [Meaning(factor, FACTOR, text, REAL)]
     alternatives = 0 if everywhere or case.alone else len(facts.order)
     for meaning in factor_names:
+        if everywhere and facts.rules_out(meaning.cause):
+            continue
         value = meaning.value
         predicted = jointly(members, lambda e, value=value: value * e.witness)  # type: ignore[misc]
         yield Explanation(

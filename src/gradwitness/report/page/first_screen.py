@@ -108,6 +108,7 @@ def _gradient(row: Row) -> dict[str, Any]:
         "shape": shaped(row.shape),
         "verdict": _verdict(row.verdict),
         "inherited": row.inherited,
+        "basis": row.basis,
         "node": row.node,
         "figures": [short(c.ratio), short(c.norm), digits_right(row.digits)],
     }

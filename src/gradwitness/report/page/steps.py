@@ -74,7 +74,7 @@ def gradient_columns(report: Report) -> Columns:
     columns.texts("name", (row.name for row in rows))
     columns.texts("shape", (shaped(row.shape) for row in rows))
     columns.texts("dtype", (row.dtype for row in rows))
-    columns.texts("reason", (row.reason for row in rows))
+    columns.texts("reason", (row.grounds for row in rows))
     columns.numbers("absent", [row.value is None for row in rows], np.uint8)
     return columns
 
