@@ -153,7 +153,7 @@ def test_each_way_to_fail_is_told_once(whole: tuple[Path, str]) -> None:
     assert watched.count("--- gradwitness ---") == 1
     assert watched.count("DISAGREES  backward: DoubleBackward #") == 1
     assert "times the" in watched
-    assert "next     " in watched
+    assert "write    " in watched
 
     for test in ("test_assert", "test_gradcheck"):
         said = section(out, test)
