@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pytest
 import torch
 
 import gradwitness as gw
+from capture.functions import apply
 from gradwitness.judging.finding import Step
 
 if TYPE_CHECKING:
@@ -73,6 +76,60 @@ class InByOut(torch.autograd.Function):
         return g @ weight.t(), g.t() @ x
 
 
+class Drawn(torch.autograd.Function):
+    """Which draws its mask anew, so that its last line is right and what it reads is not."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:  # noqa: ARG004
+        mask = (torch.rand_like(x) > 0.5).float()
+        return x * mask
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:  # noqa: ARG004
+        mask = (torch.rand_like(g) > 0.5).float()
+        return g * mask
+
+
+class Scaled(torch.autograd.Function):
+    """Which forgets the square root of 7."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:  # noqa: ARG004
+        return x / 7**0.5
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:  # noqa: ARG004
+        return g * 1
+
+
+class Rescaled(torch.autograd.Function):
+    """Which forgets to divide by 0.7."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:  # noqa: ARG004
+        return x / 0.7
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:  # noqa: ARG004
+        return g * 1
+
+
+class Doubled(torch.autograd.Function):
+    """Which writes over what it keeps: exp(2 x) = exp(x)^2 looks like a factor too many."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        kept = x.clone()
+        ctx.kept = kept
+        y = kept.exp()
+        kept.mul_(2)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g * ctx.kept.exp()
+
+
 def wrong(function: Any, *shapes: tuple[int, ...]) -> Finding:
     """Return the only wrong step of a function at random inputs and cotangents."""
     torch.manual_seed(0)
@@ -114,3 +171,32 @@ def test_only_a_weight_of_nn_linear_is_said_to_be_one() -> None:
     finding = wrong(InByOut, (6, 4), (4, 4))
     assert finding.cause == "transposed"
     assert "Linear" not in finding.why
+
+
+def test_what_stands_there_already_is_not_advised_as_such() -> None:
+    finding = wrong(Drawn, (6, 4))
+    assert finding.cause == "recomputed with other random numbers"
+    assert finding.remedy == "grad_x = g * mask  # with mask saved in forward"
+
+
+@pytest.mark.parametrize("function", [Scaled, Rescaled])
+def test_the_number_to_write_is_right_to_the_last_digit(function: Any) -> None:
+    finding = wrong(function, (6, 4))
+    by = finding.remedy.removeprefix("return g * 1 / ")
+    assert np.float32(by) == np.float32(7**0.5 if function is Scaled else 0.7)
+
+
+def test_a_number_to_write_in_float64() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    with gw.watch() as witness:
+        apply(Scaled, x).backward(torch.randn(6, 4, dtype=torch.float64))
+    (finding,) = (f for f in witness.report.wrong if f.step is Step.BACKWARD)
+    assert float(finding.remedy.removeprefix("return g * 1 / ")) == 7**0.5
+
+
+def test_a_tensor_that_was_overwritten_comes_before_a_factor_too_many() -> None:
+    finding = wrong(Doubled, (6, 4))
+    assert finding.cause == "saved tensor overwritten"
+    assert "the result of clone" in finding.why
+    assert finding.remedy == "grad_x = g * y  # with y saved in forward"
