@@ -200,3 +200,26 @@ def test_a_tensor_that_was_overwritten_comes_before_a_factor_too_many() -> None:
     assert finding.cause == "saved tensor overwritten"
     assert "the result of clone" in finding.why
     assert finding.remedy == "grad_x = g * y  # with y saved in forward"
+
+
+def test_one_operation_does_not_matter() -> None:
+    torch.manual_seed(0)
+    a, b = (torch.randn(4, requires_grad=True) for _ in range(2))
+    with gw.watch() as witness:
+        apply(Gap, a, b).backward(torch.randn(4))
+    (finding,) = (f for f in witness.report.wrong if f.step is Step.BACKWARD)
+    left_out = "(left out: 1 operation that does not matter to it)"
+    assert finding.forward == ("sin(a) - b", left_out)
+
+
+class Gap(torch.autograd.Function):
+    """With a wrong sign at b, to which sin(a) does not matter."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        ctx.save_for_backward(a)
+        return torch.sin(a) - b
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g * torch.cos(*ctx.saved_tensors), g
