@@ -222,6 +222,7 @@ def remedied(finding: Finding) -> Iterator[tuple[str, str]]:
     """Yield the cause of what is wrong, and what to write instead."""
     if finding.cause:
         yield "cause", finding.cause
+    if finding.why:
         yield "why", finding.why
     if finding.runner_up:
         yield "or", f"{finding.runner_up}: it fits as well"
