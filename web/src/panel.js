@@ -87,11 +87,12 @@ export function StepPanel({ i, data, errors }) {
   </div>`;
 }
 
-export function BoxPanel({ view, box, data, onOpen, onFilter }) {
+export function BoxPanel({ view, box, data, onTurn, onFilter }) {
   if (!view.isModule(box)) {
     const [title] = lines(view.lines(box));
     return html`<div class="panel-body"><h2><bdi>${title}</bdi></h2>
-      ${lines(view.about(box)).map((line) => html`<p key=${line}><bdi>${line}</bdi></p>`)}</div>`;
+      ${lines(view.about(box)).map((line) => html`<p key=${line}><bdi>${line}</bdi></p>`)}
+      ${view.isFrame(box) && html`<p><button onClick=${onTurn}>Fold</button></p>`}</div>`;
   }
   const module = view.path(box);
   const members = view.nodesOf(box);
@@ -101,7 +102,7 @@ export function BoxPanel({ view, box, data, onOpen, onFilter }) {
     <h2><bdi>${lines(view.lines(box))[0]}</bdi></h2>
     <p>${members.length} nodes are folded into this box.</p>
     <ul class="plain">${counts.map((count, verdict) => count > 0 && html`<li key=${verdict}><${Verdict} verdict=${verdict} also=${`: ${count} steps`} /></li>`)}</ul>
-    <p><button onClick=${onOpen}>Unfold</button> ${module && html`<button onClick=${() => onFilter(module)}>Show the steps of <bdi>${module}</bdi></button>`}</p>
+    <p><button onClick=${onTurn}>Unfold</button> ${module && html`<button onClick=${() => onFilter(module)}>Show the steps of <bdi>${module}</bdi></button>`}</p>
     <h3>Nodes</h3>
     <ul class="neighbours">${[...members.subarray(0, 60)].map((node) => html`<li key=${node}><a href=${`#n${node}`}><bdi>${data.nodes.name(node)}</bdi> #${node}</a></li>`)}</ul>
     ${members.length > 60 && html`<p class="quiet">and ${members.length - 60} more</p>`}

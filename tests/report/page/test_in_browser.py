@@ -240,8 +240,9 @@ def test_the_graph_folds_and_unfolds(browser: Browser, deep: Path) -> None:
     assert "6 nodes are folded" in browser.text("#panel")
     browser.click("#panel button:nth-of-type(2)")
     assert {row[3] for row in rows(browser)} == {"hidden5"}
+    before = shown()
     browser.click("#panel button:nth-of-type(1)")
-    browser.until(lambda: shown() == 84)
+    browser.until(lambda: shown() == before + 5)  # one box gives way to the six in it
     browser.choose("#fold", "folded")
     browser.until(lambda: shown() < first)
     for _ in depths:
@@ -251,6 +252,58 @@ def test_the_graph_folds_and_unfolds(browser: Browser, deep: Path) -> None:
         browser.press(".drawing", "o")
     browser.until(lambda: shown() < first)
     assert drawing(browser) != folded
+
+
+def test_one_box_unfolds_and_folds_alone(browser: Browser, deep: Path) -> None:
+    def shown() -> int:
+        return int(browser.text("#graph h2 .quiet").partition(" boxes")[0])
+
+    def find(name: str) -> None:
+        browser.write("#search", name)
+        browser.press("#search", "\ue007")
+
+    browser.open(deep)
+    depths = browser.run("return [...document.querySelectorAll('#fold option')].map(o => o.text)")
+    browser.choose("#fold", depths[-2])
+    find("hidden5")
+    before, whole = shown(), drawing(browser)
+    # By the pointer: the search has moved the box to the middle.
+    browser.double_click(".drawing")
+    browser.until(lambda: shown() == before + 5)
+    assert drawing(browser) != whole
+    nodes = []
+    for _ in range(6):
+        find("hidden5.")
+        nodes.append(address(browser))
+    browser.click("#svg")
+    svg = ET.fromstring(browser.downloaded("graph.svg"))  # noqa: S314 (our own)
+    boxes = [
+        [float(rect.get(side, "nan")) for side in ("x", "y", "width", "height")]
+        for rect in svg.iter("{http://www.w3.org/2000/svg}rect")
+    ][1:]
+    assert len(boxes) == before + 6  # and the frame, which is drawn first
+    (left, top, wide, high), *others = boxes
+    within = [
+        left <= x and x + w <= left + wide and top <= y and y + h <= top + high
+        for x, y, w, h in others
+    ]
+    assert sum(within) == 6
+    for n, (x, y, w, h) in enumerate(others):
+        assert within[n] or x + w <= left or left + wide <= x or y + h <= top or top + high <= y
+        for a, b, wide_too, high_too in others[n + 1 :]:
+            assert x + w <= a or a + wide_too <= x or y + h <= b or b + high_too <= y
+    # By the keyboard, from a node in it: and what it was is back, to the pixel.
+    browser.run("location.hash = arguments[0]", nodes[0])
+    browser.press(".drawing", "\ue007")
+    browser.until(lambda: shown() == before)
+    find("hidden5")
+    assert drawing(browser) == whole
+    # Of all nodes, those of one module fold too.
+    browser.choose("#fold", "every node")
+    browser.until(lambda: shown() == 84)
+    browser.press(".drawing", "\ue007")
+    browser.until(lambda: shown() == 84 - 5)
+    assert browser.complaints() == []
 
 
 def test_colours_zoom_and_minimap(browser: Browser, deep: Path) -> None:

@@ -41,8 +41,10 @@ def write_page(subject: Subject | Texts) -> str:
         "nodes": node_columns(tape, names).packed(),
         "errors": error_columns(tape, report).packed(),
     }
-    for number, view in enumerate(views(tape, report)):
+    drawings, insides = views(tape, report)
+    for number, view in enumerate(drawings):
         blocks[f"view{number}"] = view.packed()
+    blocks["insides"] = insides.packed()
     if len(report.findings) <= _MOST_IN_RECORD:
         blocks["record"] = packed(dumps(report_record(report)).encode())
     blocks["licences"] = packed(_asset("page.licences.txt").encode())
