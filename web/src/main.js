@@ -174,7 +174,7 @@ function App({ data }) {
   const [views, setViews] = useState(new Map([[data.first, data.firstView]]));
   const [filter, setFilter] = useState(Steps.NONE);
   const [dark, setDark] = useState(null);
-  const [errors, setErrors] = useState(null);
+  const [worked, setWorked] = useState(null);
   const graph = useRef(null);
   const [groups, setGroups] = useState([]);
   const whole = views.get(data.views - 1);
@@ -202,7 +202,8 @@ function App({ data }) {
   }, []);
   useEffect(() => {
     // Unpacked when a node is first looked at.
-    if (at.node >= 0 && !errors) columnsOf("errors").then(setErrors);
+    if (at.node < 0 || worked) return;
+    Promise.all(["errors", "derivations"].map(columnsOf)).then(([errors, derivations]) => setWorked({ errors, derivations }));
   }, [at]);
   // Before the page says that it is ready.
   useLayoutEffect(() => {
@@ -272,9 +273,9 @@ function App({ data }) {
         ${picked >= 0 && view
           ? html`<${BoxPanel} view=${view} box=${picked} data=${data} onTurn=${() => turn(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
           : at.node >= 0
-            ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} errors=${errors} around=${around(whole, at.node)} />`
+            ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} worked=${worked} around=${around(whole, at.node)} />`
             : at.step >= 0
-              ? html`<${StepPanel} key=${at.step} i=${at.step} data=${data} errors=${errors} />`
+              ? html`<${StepPanel} key=${at.step} i=${at.step} data=${data} worked=${worked} />`
               : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}
       </aside>
     </div>

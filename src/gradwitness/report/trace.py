@@ -7,6 +7,7 @@ the rule. Of a sum with many terms the largest are written out, and the largest 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ Index = tuple[int, ...]
 # Terms of a sum that are written out, and the most entries that unit cotangents are sent for.
 _MOST_TERMS = 4
 _MOST_ENTRIES = 4096
+# What sending one unit cotangent costs besides, in numbers read.
+_OVERHEAD = 20_000
 
 
 def trace(tape: Tape, report: Report, target: str) -> str:
@@ -41,13 +44,7 @@ def trace(tape: Tape, report: Report, target: str) -> str:
 
     Raises `InputError` if there is no such gradient or entry.
     """
-    row, index = _target(report, target)
-    wrong = {
-        (finding.node, finding.tensor_nr)
-        for finding in report.wrong
-        if finding.step is Step.BACKWARD and finding.sweep == row.sweep
-    }
-    return "\n".join(_Trace(tape, row, wrong).lines(index)) + "\n"
+    return Trace(tape, report).text(*_target(report, target))
 
 
 def _target(report: Report, target: str) -> tuple[Row, Index]:
@@ -104,18 +101,30 @@ class _Term:
         return self.coefficient * self.incoming
 
 
-class _Trace:
-    def __init__(self, tape: Tape, row: Row, wrong: set[tuple[int | None, int]]) -> None:
-        self._tape = tape
-        self._wrong = wrong
-        self._row = row
-        self._names = Names(tape)
-        self._sweep = tape.sweeps[row.sweep]
-        self._lookup = recorded(tape)
-        self._step = 0
+class Trace:
+    """Traces entries of gradients, as long as there is room for the numbers that this reads."""
 
-    def lines(self, index: Index) -> Iterator[str]:
-        """Yield the whole trace."""
+    def __init__(self, tape: Tape, report: Report, room: float = math.inf) -> None:
+        self._tape = tape
+        self._report = report
+        self._names = Names(tape)
+        self._lookup = recorded(tape)
+        self._known: dict[tuple[int, int, int, Index], list[_Term]] = {}
+        self.room = room
+
+    def text(self, row: Row, index: Index) -> str:
+        """Return the whole trace of one entry."""
+        self._row = row
+        self._sweep = self._tape.sweeps[row.sweep]
+        self._wrong = {
+            (finding.node, finding.tensor_nr)
+            for finding in self._report.wrong
+            if finding.step is Step.BACKWARD and finding.sweep == row.sweep
+        }
+        self._step = 0
+        return "\n".join(self._lines(index)) + "\n"
+
+    def _lines(self, index: Index) -> Iterator[str]:
         row = self._row
         c = row.comparison
         recorded_entry = self._entry(row.value, index)
@@ -167,7 +176,7 @@ class _Trace:
         where = self._where(node)
         yield f"{self._step:2}  #{node.id} {node.name}{where}: d{symbol} = {formula}"
         try:
-            terms = self._terms(node, node_run, input_nr, index)
+            terms = self._known_terms(node, node_run, input_nr, index)
         except Unjudgeable as reason:
             yield f"    not written out: {reason}"
             return None
@@ -212,12 +221,25 @@ class _Trace:
         written = f"{coefficient:.6g}"
         return f"{entries[0]} ({written})" if len(entries) == 1 else written
 
+    def _known_terms(
+        self, node: Node, node_run: NodeRun, input_nr: int, index: Index
+    ) -> list[_Term]:
+        """Return the terms of an entry; traces of several gradients meet on their way back."""
+        key = (self._row.sweep, node.id, input_nr, index)
+        if key not in self._known:
+            self._known[key] = self._terms(node, node_run, input_nr, index)
+        return self._known[key]
+
     def _terms(self, node: Node, node_run: NodeRun, input_nr: int, index: Index) -> list[_Term]:
         """Return the non-zero terms of an entry that a node sends, largest first."""
         terms = []
         arrays = [None if n is None else self._lookup(n) for n in node_run.incoming]
-        if sum(a.size for a in arrays if a is not None) > _MOST_ENTRIES:
+        arriving = sum(a.size for a in arrays if a is not None)
+        if arriving > _MOST_ENTRIES:
             raise Unjudgeable(f"more than {_MOST_ENTRIES} entries arrive here")
+        self.room -= arriving * (_OVERHEAD + self._operands(node))
+        if self.room < 0:
+            raise Unjudgeable("it takes too long for a page; `--explain` writes it")
         for k, array in enumerate(arrays):
             if array is None:
                 continue
@@ -235,6 +257,12 @@ class _Trace:
                 if coefficient:
                     terms.append(_Term(coefficient, float(array[q]), k, q))
         return sorted(terms, key=lambda term: -abs(term.product))
+
+    def _operands(self, node: Node) -> int:
+        """Return how many numbers the calls read that a node stands for."""
+        calls = node.inner if node.call is None else (node.call,)
+        values = [self._tape.values[n] for call in calls for n in self._tape.calls[call].operands]
+        return sum(math.prod(value.shape) for value in values)
 
     def _formula(self, node: Node, input_nr: int) -> tuple[str, str]:
         if node.call is None:

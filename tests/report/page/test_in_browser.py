@@ -194,6 +194,22 @@ def test_an_address_names_a_node_or_a_step(browser: Browser, swish: tuple[Path, 
         assert "Select a box" in browser.text("#panel")
 
 
+def test_the_worst_entry_is_derived_on_request(browser: Browser, swish: tuple[Path, Any]) -> None:
+    path, report = swish
+    (row,) = [row for row in report.rows if row.name == "first.weight"]
+    browser.open(path, f"#n{row.node}")
+    browser.until(lambda: browser.count("#panel .derivation") == 1)
+    entry = f"first.weight[{','.join(map(str, row.comparison.index))}]"
+    assert entry in browser.text("#panel .derivation summary")
+    assert browser.text("#panel .derivation pre") == ""
+    browser.click("#panel .derivation summary")
+    said = browser.text("#panel .derivation pre")
+    assert said.startswith(f"{entry}: torch has {row.comparison.recorded:.9g}\n")
+    assert "SwishBackward" in said
+    assert "<- DISAGREES" in said
+    assert said.endswith("The chain ends here.\n")
+
+
 def test_keys(browser: Browser, swish: tuple[Path, Any]) -> None:
     browser.open(swish[0])
     browser.press(".drawing", "w")

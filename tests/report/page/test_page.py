@@ -19,14 +19,17 @@ import torch
 
 import gradwitness as gw
 from capture.handmade import tape
+from capture.tiny import GRADIENTS, network
 from gradwitness import experiment
 from gradwitness.api.targets import run_target
 from gradwitness.cli import main
+from gradwitness.report.page import derivations
 from gradwitness.report.page.error_maps import DECADES, _histogram, _map
 from gradwitness.report.page.page import write_page
 from gradwitness.report.page.subject import Subject
 from gradwitness.report.record import dumps, report_record
 from gradwitness.report.save import save_report
+from gradwitness.report.trace import trace
 from gradwitness.tape import Source
 
 SWISH = Path(__file__).parents[3] / "examples" / "swish.py"
@@ -247,6 +250,7 @@ def test_a_redacted_page_has_no_lines_and_no_numbers(swish: tuple[gw.Tape, gw.Re
     assert "SwishBackward #3" in whole
     assert "Left out on request: source lines, values, the command" in page
     assert not len(read(blocks["errors"])["step"])
+    assert not len(read(blocks["derivations"])["gradient"])
     full = write_page(Subject(given, report, report.verdict, command="secret-command"))
     assert len(read(Parts(full).blocks["errors"])["step"])
     assert "0.0290416759" in full
@@ -418,6 +422,29 @@ def test_judgements_about_no_program_are_a_page_of_text(tmp_path: Path) -> None:
     assert "wrong sign" in said
     assert parts.blocks == {}
     assert parts.code["script"] == []
+
+
+def test_the_worst_entry_of_each_gradient_is_derived() -> None:
+    given, report = network()
+    table = read(Parts(write_page(Subject(given, report, report.verdict))).blocks["derivations"])
+    names = [report.rows[number].name for number in table["gradient"]]
+    assert sorted(names) == sorted(GRADIENTS)
+    for name, entry, text in zip(names, table["entry"], table["text"], strict=True):
+        index = tuple(map(int, entry.removeprefix(name).strip("[]").split(",")))
+        number = np.array(GRADIENTS[name])[index]
+        assert text.startswith(f"{entry}: torch has {number:g}\n")
+        assert text == trace(given, report, entry)
+
+
+def test_wrong_gradients_are_derived_first(
+    swish: tuple[gw.Tape, gw.Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derivations, "_ROOM", 1)
+    table = read(derivations.derivation_columns(*swish).packed())
+    wrong = [n for n, row in enumerate(swish[1].rows) if row.verdict is gw.Verdict.DISAGREES]
+    assert 0 < len(wrong) < len(swish[1].rows)
+    assert list(table["gradient"]) == wrong[:1]
+    assert "not written out: it takes too long for a page" in table["text"][0]
 
 
 def test_the_map_shows_where_the_error_is() -> None:
