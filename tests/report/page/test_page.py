@@ -436,6 +436,18 @@ def test_the_worst_entry_of_each_gradient_is_derived() -> None:
         assert text == trace(given, report, entry)
 
 
+def test_what_is_derived_is_what_is_asked_for_alone(swish: tuple[gw.Tape, gw.Report]) -> None:
+    given, report = swish
+    table = read(Parts(write_page(Subject(given, report, report.verdict))).blocks["derivations"])
+    assert len(table["gradient"]) == len(report.rows)
+    for number, entry, text in zip(table["gradient"], table["entry"], table["text"], strict=True):
+        worst = report.rows[number].comparison
+        assert worst.index is not None
+        assert entry.endswith(f"[{','.join(map(str, worst.index))}]")
+        assert text.startswith(f"{entry}: torch has {worst.recorded:.9g}\n")
+        assert text == trace(given, report, entry)
+
+
 def test_wrong_gradients_are_derived_first(
     swish: tuple[gw.Tape, gw.Report], monkeypatch: pytest.MonkeyPatch
 ) -> None:
