@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.judging.finding import Report, Row
-    from gradwitness.tape import Node, NodeRun, Tape
+    from gradwitness.tape import Node, NodeRun, Sweep, Tape
 
 Index = tuple[int, ...]
 # Terms of a sum that are written out, and the most entries that unit cotangents are sent for.
@@ -37,6 +37,8 @@ _MOST_TERMS = 4
 _MOST_ENTRIES = 4096
 # What sending one unit cotangent costs besides, in numbers read.
 _OVERHEAD = 20_000
+# What one step costs besides.
+_STEP = 200_000
 
 
 def trace(tape: Tape, report: Report, target: str) -> str:
@@ -109,6 +111,7 @@ class Trace:
         self._report = report
         self._names = Names(tape)
         self._lookup = recorded(tape)
+        self._senders = [_senders(tape, sweep) for sweep in tape.sweeps]
         self._known: dict[tuple[int, int, int, Index], list[_Term]] = {}
         self.room = room
 
@@ -135,13 +138,7 @@ class Trace:
             at = (next(e for e, v in self._sweep.captured if v == row.value), index)
         while at is not None:
             edge, entry = at
-            senders = [
-                (node_run, input_nr)
-                for node_run in self._sweep.node_runs
-                for input_nr, target in enumerate(self._tape.nodes[node_run.node].edges)
-                if target == edge and node_run.outgoing[input_nr] is not None
-            ]
-            at = yield from self._origin(edge, entry, senders)
+            at = yield from self._origin(edge, entry, self._senders[row.sweep].get(edge, []))
 
     def _origin(
         self, edge: Edge, index: Index, senders: list[tuple[NodeRun, int]]
@@ -171,6 +168,7 @@ class Trace:
     ) -> Generator[str, None, tuple[Edge, Index] | None]:
         node = self._tape.nodes[node_run.node]
         self._step += 1
+        self.room -= _STEP
         yield ""
         symbol, formula = self._formula(node, input_nr)
         where = self._where(node)
@@ -277,3 +275,13 @@ class Trace:
 
     def _entry(self, value: int | None, index: Index) -> Any:
         return float("nan") if value is None else self._lookup(value)[index].item()
+
+
+def _senders(tape: Tape, sweep: Sweep) -> dict[Edge, list[tuple[NodeRun, int]]]:
+    """Return which nodes sent gradients along each edge, and as which of their outgoing ones."""
+    senders: dict[Edge, list[tuple[NodeRun, int]]] = {}
+    for run in sweep.node_runs:
+        for input_nr, edge in enumerate(tape.nodes[run.node].edges):
+            if edge is not None and run.outgoing[input_nr] is not None:
+                senders.setdefault(edge, []).append((run, input_nr))
+    return senders

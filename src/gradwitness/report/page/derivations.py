@@ -16,23 +16,26 @@ if TYPE_CHECKING:
     from gradwitness.judging.finding import Report
     from gradwitness.tape import Tape
 
-# Gradients that are traced, wrong ones first, and how many numbers may be read for that.
-_MOST_TRACED, _ROOM = 100, 4e8
+# Gradients that are traced, wrong ones first; how many numbers may be read for all, and for one.
+_MOST_TRACED, _ROOM, _ROOM_OF_ONE = 100, 6e8, 5e7
 
 
 def derivation_columns(tape: Tape, report: Report) -> Columns:
     """Return a text for each gradient whose worst entry is known and can be traced soon."""
-    trace = Trace(tape, report, _ROOM)
+    trace = Trace(tape, report)
+    left = _ROOM
     traced: list[tuple[int, str, str]] = []
     rows = sorted(enumerate(report.rows), key=lambda pair: pair[1].verdict is not Verdict.DISAGREES)
     for number, row in rows[:_MOST_TRACED]:
         index = row.comparison.index
-        if row.value is None or index is None or trace.room < 0:
+        if row.value is None or index is None or left <= 0:
             continue
+        trace.room = given = min(left, _ROOM_OF_ONE)
         try:
             text = trace.text(row, index)
         except Unjudgeable:  # its numbers were not kept
             continue
+        left -= given - trace.room
         traced.append((number, f"{row.name}{subscript(index)}", text))
     columns = Columns()
     columns.numbers("gradient", [number for number, *_ in traced], np.int32)
