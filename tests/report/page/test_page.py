@@ -77,11 +77,25 @@ def read(block: str) -> dict[str, Any]:
     header = json.loads(content[4 : 4 + length])
     offset = 4 + length
     table = dict(header["facts"])
-    for name, (kind, size) in header["columns"].items():
+    for name, (kind, size, apart) in header["columns"].items():
         offset += -offset % 8
-        column = np.frombuffer(content, DTYPES[kind], size, offset)
+        dtype = np.dtype(DTYPES[kind])
+        planes = np.frombuffer(content, np.uint8, size * dtype.itemsize, offset)
+        column = planes.reshape(dtype.itemsize, size).T.copy().view(dtype).ravel()
+        for first in range(apart):
+            column[first::apart] = np.cumsum(column[first::apart], dtype=dtype)
         offset += column.nbytes
-        table[name] = [header["texts"][n] for n in column] if name in header["of_texts"] else column
+        table[name] = column
+    form_of, filled = table["_form"], iter(table["_filled"])
+    texts = [""] * len(form_of)
+    for number, form in enumerate(header["forms"]):
+        first, *parts = form.split("\0")
+        own = np.flatnonzero(form_of == number)
+        columns = [[f"{next(filled)}{part}" for _ in own] for part in parts]
+        for line, text in enumerate(own):
+            texts[text] = first + "".join(column[line] for column in columns)
+    for name in header["of_texts"]:
+        table[name] = [texts[n] for n in table[name]]
     assert offset + -offset % 8 == len(content)
     return table
 

@@ -96,7 +96,7 @@ def _columns(drawings: list[Picture], tree: Tree) -> Columns:
     # Whole pixels take a third of the room.
     corners = [np.concatenate([*(getattr(each, c) for each in layouts), []]) for c in "xy"]
     for name, numbers in zip("xywh", (*corners, widths, heights), strict=True):
-        columns.numbers(name, np.rint(numbers), np.float32)
+        columns.numbers(name, np.rint(numbers), np.int32)
     verdicts = [UNJUDGED if b.verdict is None else VERDICTS.index(b.verdict) for b in boxes]
     columns.numbers("verdict", verdicts, np.uint8)
     columns.numbers("inherits", [box.inherits for box in boxes], np.uint8)
@@ -127,7 +127,7 @@ def _arrow_columns(
     columns.texts("label", (arrow.text for arrow in arrows))
     pieces = [piece for route in routes for piece in route]
     points = np.concatenate([*pieces, np.zeros((0, 2))])
-    columns.numbers("points", np.rint(points).ravel(), np.float32)
+    columns.numbers("points", np.rint(points).ravel(), np.int32, apart=2)
     columns.numbers("piece_end", np.cumsum([len(piece) for piece in pieces]), np.uint32)
     columns.numbers("route_end", np.cumsum([len(route) for route in routes]), np.uint32)
 
