@@ -23,7 +23,7 @@ from capture.tiny import GRADIENTS, network
 from gradwitness import experiment
 from gradwitness.api.targets import run_target
 from gradwitness.cli import main
-from gradwitness.report.page import derivations
+from gradwitness.report.page import columns, derivations, steps, views
 from gradwitness.report.page.error_maps import DECADES, _histogram, _map
 from gradwitness.report.page.page import write_page
 from gradwitness.report.page.subject import Subject
@@ -471,6 +471,43 @@ def test_wrong_gradients_are_derived_first(
     assert 0 < len(wrong) < len(swish[1].rows)
     assert list(table["gradient"]) == wrong[:1]
     assert "not written out: it takes too long for a page" in table["text"][0]
+
+
+def test_figures_of_many_steps_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, report = network()
+    norms = [row.comparison.norm for row in report.rows]
+    exact = read(steps.gradient_columns(report).packed())["norm"]
+    assert list(exact) == list(np.array(norms, np.float32))
+    monkeypatch.setattr(columns, "_MOST_EXACT", 0)
+    rounded = read(steps.gradient_columns(report).packed())["norm"]
+    np.testing.assert_allclose(rounded, norms, rtol=2**-12)
+    assert list(rounded) != list(exact)
+    # 1 and 11 bits of a half more than 1: by hand, up to 1.5 + 2^-11 where it is a tie.
+    figures = np.array([1.0, 0.0, np.inf, -np.inf, np.nan, 1.5 + 2**-12, -1.5], np.float32)
+    expected = [1.0, 0.0, np.inf, -np.inf, np.nan, 1.5 + 2**-11, -1.5]
+    np.testing.assert_array_equal(columns.rounded(figures), expected)
+
+
+def test_a_fold_of_very_many_boxes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = experiment.run(experiment.preset("default"))
+
+    def sizes() -> list[int]:
+        drawings, _ = views.views(outcome.tape, outcome.report)
+        return [len(read(drawing.packed())["x"]) for drawing in drawings]
+
+    every = sizes()
+    monkeypatch.setattr(views, "_MOST_FOLDED", every[1])
+    assert sizes() == [every[0], every[-1]]
+
+
+def test_texts_that_differ_by_numbers_are_one_form() -> None:
+    texts = ["a1", "a2", "", "b01c", "b 7,7", "a1", "9" * 10, "x0.5e-05 12", "a\u0663", "a20"]
+    table = columns.Columns()
+    table.texts("text", texts)
+    block = table.packed()
+    assert read(block)["text"] == texts
+    header = unpacked(block)[4:].partition(b'"of_texts"')[0]
+    assert header.count(b"a\\u0000") == 1
 
 
 def test_the_map_shows_where_the_error_is() -> None:

@@ -15,12 +15,15 @@ from gradwitness._printable import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from numpy.typing import ArrayLike, DTypeLike
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 # Browsers make arrays of numbers only where their bytes begin at a multiple of the largest size.
 _ALIGNED = 8
+# Of more lines than this, figures are kept to the digits that a page shows: the other ones, which
+# are random, would be most of it.
+_MOST_EXACT = 20_000
 # Numbers that are written as they would be again: no leading zero, and no more than 32 bits.
-_NUMBER = re.compile(r"(?<!\d)[1-9]\d{0,8}(?!\d)", re.ASCII)
+_NUMBER = re.compile(r"(?<!\d)([1-9]\d{0,8})(?!\d)", re.ASCII)
 
 
 class Columns:
@@ -48,6 +51,12 @@ class Columns:
             array = np.asarray(numbers).astype(dtype)
         self._numbers[name] = array
         self._apart[name] = apart if array.dtype.kind in "iu" else 0
+
+    def figures(self, name: str, figures: ArrayLike) -> None:
+        """Add a column of errors, norms and the like; of very many, to within 2^-12."""
+        self.numbers(name, figures, np.float32)
+        if self._numbers[name].size > _MOST_EXACT:
+            self._numbers[name] = rounded(self._numbers[name])
 
     def texts(self, name: str, texts: Iterable[str]) -> None:
         """Add a column of texts, with what cannot be seen written out but line ends and tabs."""
@@ -92,15 +101,22 @@ class Columns:
         filled: list[list[list[str]]] = []
         form_of = []
         for text in self._texts:
-            form = forms.setdefault(_NUMBER.sub("\0", text), len(forms))
+            parts = _NUMBER.split(text)
+            form = forms.setdefault("\0".join(parts[::2]), len(forms))
             form_of.append(form)
             if form == len(filled):
                 filled.append([])
-            filled[form].append(_NUMBER.findall(text))
+            filled[form].append(parts[1::2])
         self.numbers("_form", form_of, np.uint32)
         by_place = [place for rows in filled for place in zip(*rows, strict=True)]
         self.numbers("_filled", [int(n) for place in by_place for n in place], np.uint32)
         return list(forms)
+
+
+def rounded(figures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return figures without their last 12 bits."""
+    bits = figures.view(np.uint32)
+    return ((bits + 0x800) & np.uint32(0xFFFFF000)).view(np.float32)
 
 
 def packed(content: bytes) -> str:

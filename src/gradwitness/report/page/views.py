@@ -34,6 +34,8 @@ _LONGEST = 44
 UNJUDGED = len(VERDICTS)
 # Folding deeper than this shows little that the whole does not.
 _MOST_DEPTH = 5
+# Nor does a folded graph of more boxes.
+_MOST_FOLDED = 6000
 # Width over height that a long drawing is broken into columns for, and the tallest that is not.
 _SHAPE, _TALLEST = 1.25, 1.6
 _BETWEEN_COLUMNS = 140.0
@@ -57,7 +59,7 @@ def views(tape: Tape, report: Report) -> tuple[list[Columns], Columns]:
     last = 0
     for depth in range(_MOST_DEPTH):
         folded = fold(picture, root, set(_down_to(root, depth)))
-        if last < len(folded.boxes) < len(picture.boxes):
+        if last < len(folded.boxes) < min(len(picture.boxes), _MOST_FOLDED):
             made.append(_columns([folded], tree))
         last = len(folded.boxes)
     return [*made, _columns([picture], tree)], _columns(tree.insides(), tree)
@@ -123,7 +125,7 @@ def _arrow_columns(
         columns.numbers(name, boxes, np.uint32)
     columns.numbers("wrong", [arrow.wrong for arrow in arrows], np.uint8)
     columns.numbers("missing", [arrow.flow is Flow.MISSING for arrow in arrows], np.uint8)
-    columns.numbers("norm", [max(a.norms, default=math.nan) for a in arrows], np.float32)
+    columns.figures("norm", [max(a.norms, default=math.nan) for a in arrows])
     columns.texts("label", (arrow.text for arrow in arrows))
     pieces = [piece for route in routes for piece in route]
     points = np.concatenate([*pieces, np.zeros((0, 2))])
