@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -135,3 +136,86 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
         *[""] * 2,
         "gradwitness: standard output is closed: the verdict cannot be shown\n",
     ]
+
+
+NOISY = """
+import atexit, ctypes, os, subprocess, sys, warnings
+import torch
+
+def step():
+    print("printed")
+    os.write(1, b"written\\n")
+    ctypes.CDLL(None).puts(b"by C")  # which C keeps until the process ends
+    subprocess.run(["echo", "by a child"])
+    sys.__stdout__.write("by another name\\n")
+    warnings.warn("warned")
+    atexit.register(print, "at exit")
+    torch.ones(1, requires_grad=True).sum().backward()
+
+def interrupted():
+    step()
+    raise KeyboardInterrupt
+
+def raises():
+    step()
+    raise ValueError("its own")
+
+def leaves():
+    step()
+    os._exit(0)
+
+def dies():
+    step()
+    os.kill(os.getpid(), 15)
+
+def closes():
+    step()
+    sys.stdout.close()
+
+def ends():
+    step()
+    sys.exit(0)
+"""
+
+
+def test_with_json_standard_output_holds_one_record(tmp_path: Path) -> None:
+    (tmp_path / "p.py").write_text(NOISY)
+    expected = {
+        "step": (0, None),
+        "raises": (2, "InputError"),
+        "interrupted": (130, "KeyboardInterrupt"),
+        "leaves": (2, "ProcessEnded"),
+        "dies": (143, "SIGTERM"),
+        "closes": (0, None),
+        "ends": (2, "InputError"),
+        "absent": (2, "InputError"),
+    }
+    # Seekable, as a file that the shell opens is: what is written there by another way would show.
+    outs = {name: tmp_path / f"{name}.json" for name in expected}
+    processes = {}
+    for name, out in outs.items():
+        with out.open("wb") as file:
+            words = ("check", f"{tmp_path}/p.py:{name}", "--json")
+            processes[name] = started(REAL, *words, stdout=file)
+    for name, process in processes.items():
+        said = process.communicate(timeout=120)[1].decode()
+        record = json.loads(outs[name].read_text())
+        error = record.get("error")
+        assert (record["exit_code"], error and error["kind"]) == expected[name]
+        assert process.returncode == record["exit_code"]
+        assert isinstance(record["findings"], list)
+        if name != "absent":
+            assert {"printed", "written", "by a child"} <= set(said.splitlines())
+
+
+def test_with_json_an_interrupt_while_packages_are_imported(tmp_path: Path) -> None:
+    code = STAND_IN.format(does="    pass").replace(
+        "gradwitness_command._command_line = command_line\n",
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'gradwitness.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n",
+    )
+    out, _ = started(code, "check", "p.py:step", "--json").communicate(timeout=60)
+    record = json.loads(out)
+    assert (record["exit_code"], record["error"]["kind"]) == (130, "KeyboardInterrupt")

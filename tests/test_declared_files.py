@@ -123,7 +123,7 @@ def test_a_program_that_imports_it_itself(repository: Path) -> None:
             PROJECT.replace('"what_is_meant.py"', "3"),
             "must be a file, or a list of",
         ),
-        ("pyproject.toml", "[tool", "pyproject.toml cannot be read: "),
+        ("pyproject.toml", "[tool", "pyproject.toml is not TOML: "),
     ],
 )
 def test_errors_say_where_and_what(repository: Path, file: str, text: str, said: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src"
 # From the ground up. What shares a floor knows nothing of its neighbour, but on the ground.
 FLOORS = """
-    tape verdict _errors _failure _printable _cells _progress | rules | engine | files |
+    tape verdict _errors _failure _printable _cells _progress _steps | rules | engine | files |
     claims diagnose | judging | capture grading | experiment | report | api | __init__ |
-    _ending graph_command compare_command | cli pytest_gradwitness | gradwitness_command
+    _ending | commands | cli pytest_gradwitness | gradwitness_command
 """
 FLOOR = {room: n for n, rooms in enumerate(FLOORS.split("|")) for room in rooms.split()}
 # Torch reads its own files; all else of the witness's side does without it.

@@ -82,7 +82,7 @@ def test_names(witness, name):
 def test_without():
     pass
 """
-LINE = 8  # of `return x * 1`
+LINE = 11  # of `return 2 * g`
 # What is told of a disagreement, however it was found.
 RAISED = """
 import gradwitness as gw
@@ -148,12 +148,12 @@ def test_each_way_to_fail_is_told_once(whole: tuple[Path, str]) -> None:
     assert "7 failed, 7 passed" in out
 
     watched = section(out, "test_watch")
-    assert "gradients DISAGREES: DoubleBackward #2, gradient of input 0 at " in watched
+    assert "gradients DISAGREES: DoubleBackward #2, gradient of x (input 0) at " in watched
     assert f"test_it.py:{LINE}" in watched
     assert watched.count("--- gradwitness ---") == 1
     assert watched.count("DISAGREES  backward: DoubleBackward #") == 1
     assert "times the" in watched
-    assert "next     " in watched
+    assert "write    " in watched
 
     for test in ("test_assert", "test_gradcheck"):
         said = section(out, test)
@@ -239,7 +239,7 @@ def test_junit_holds_the_verdict_and_the_first_wrong_step(whole: tuple[Path, str
         found = cases[test]
         assert found["gradwitness_verdict"] == "DISAGREES"
         assert re.fullmatch(
-            rf"DoubleBackward #\d, gradient of input 0 at test_it\.py:{LINE}",
+            rf"DoubleBackward #\d, gradient of x \(input 0\) at test_it\.py:{LINE}",
             found["gradwitness_first"],
         )
     assert cases["test_right"] == {"gradwitness_verdict": "AGREES"}

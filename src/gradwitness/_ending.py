@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeGuard
 
 import typer
 
@@ -23,88 +23,149 @@ INTERRUPTED: Final = 130
 READER_LEFT: Final = 141
 # If set in the environment, a bug in gradwitness shows its traceback.
 DEBUG = "GRADWITNESS_DEBUG"
+_LONGEST = 900  # characters of a message
+
+# What --json prints where nothing was judged, but for the error and the exit code.
+NOTHING_JUDGED: Final = {
+    "schema": "gradwitness-error",
+    "version": 1,
+    "verdict": None,
+    "findings": [],
+}
 
 
-def exit_code(command: Callable[[], object]) -> int:
+class Ended(typer.Exit):
+    """The end of a command with a verdict.
+
+    Parameters
+    ----------
+    code : int
+        The exit code of the verdict.
+    record : dict, optional
+        What ``--json`` prints.
+    failed : BaseException, optional
+        Why the program did not come to its own end: that decides the exit code.
+    """
+
+    def __init__(
+        self, code: int, record: dict[str, Any] | None = None, failed: BaseException | None = None
+    ) -> None:
+        super().__init__(code)
+        self.record = record
+        self.failed = failed
+
+
+def exit_code(command: Callable[[], object], answers: TextIO | None = None) -> int:
     """Run a command; return the exit code of its process.
 
-    A command with a verdict raises `typer.Exit`. Everything else, including a verdict that cannot
-    be written, ends in a message on standard error and a code that no verdict has. A reader of
+    A command with a verdict raises `Ended`. Everything else, including a verdict that cannot be
+    written, ends in a message on standard error and a code that no verdict has. A reader of
     standard output that leaves early, like ``head``, needs no message.
+
+    With ``answers``, one JSON record is written there, whatever happens.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names may contain characters that its encoding lacks.
             stream.reconfigure(errors="backslashreplace")
+    record: dict[str, Any] = {}
     try:
-        return _run(command)
+        code = _run(command, record, answers)
+        _answer(answers, record, code)
     except KeyboardInterrupt:
-        _say("interrupted")
-        return INTERRUPTED
+        code, kind, text = INTERRUPTED, "KeyboardInterrupt", "gradwitness: interrupted"
     except BrokenPipeError:
         _give_up_output()
         return READER_LEFT
     except (Exception, SystemExit) as error:  # noqa: BLE001 (our own bug must not look like a verdict)
-        _explain(error)
-        return FAILED
+        code, kind, text = FAILED, type(error).__name__, _explained(error)
+    else:
+        return code
+    _write(text)
+    failed = {"error": {"kind": kind, "message": text.removeprefix("gradwitness: ")}}
+    with contextlib.suppress(OSError, ValueError):
+        _answer(answers, NOTHING_JUDGED | record | failed, code)
+    return code
 
 
 # Click's class, wherever typer keeps it.
 _UsageError = typer.BadParameter.__mro__[1]
 
 
-def _run(command: Callable[[], object]) -> int:
-    if not _is_open(sys.stdout):
+def _run(command: Callable[[], object], record: dict[str, Any], answers: TextIO | None) -> int:
+    """Run a command, and take what it has to answer; return the exit code of its verdict."""
+    if not _is_open(answers or sys.stdout):
         raise GradwitnessError("standard output is closed: the verdict cannot be shown")
     code = 0
     try:
         command()
+    except Ended as end:
+        record |= end.record or {}
+        if end.failed is not None:
+            raise end.failed from None
+        code = end.exit_code
     except typer.Exit as end:
         code = end.exit_code
     except ValueError:
-        if _is_open(sys.stdout):
+        if _is_open(answers or sys.stdout):
             raise
-    if not _is_open(sys.stdout):
+    shown = answers or sys.stdout
+    if not _is_open(shown):
         raise GradwitnessError("the program closed standard output: the verdict cannot be shown")
-    sys.stdout.flush()
+    shown.flush()
     return code
 
 
-def _is_open(stream: TextIO | None) -> bool:
+def _answer(answers: TextIO | None, record: dict[str, Any], code: int) -> None:
+    if answers is None or not record:
+        return
+    from gradwitness.report.record import dumps
+
+    answers.write(dumps(record | {"exit_code": code}))
+    answers.flush()
+
+
+def _is_open(stream: TextIO | None) -> TypeGuard[TextIO]:
     # None if the process was started without one.
     return stream is not None and not stream.closed
 
 
-def _explain(error: BaseException) -> None:
+def _explained(error: BaseException) -> str:
     match error:
         case GradwitnessError():
-            _say(f"{error}")
+            return _said(f"{error}")
         case SystemExit():
-            _say(f"the program called sys.exit({error.code!r}) before there was a verdict")
+            return _said(f"the program called sys.exit({error.code!r}) before there was a verdict")
         case MemoryError():
-            _say(f"out of memory: {error}".removesuffix(": "))
+            return _said(f"out of memory: {error}".removesuffix(": "))
         case OSError():
-            _say(f"cannot use {error.filename or 'standard output'}: {error.strerror or error}")
+            return _said(
+                f"cannot use {error.filename or 'standard output'}: {error.strerror or error}"
+            )
         case _ if isinstance(error, _UsageError):
             text = io.StringIO()
             error.show(file=text)  # type: ignore[attr-defined]
-            _write(text.getvalue().rstrip("\n"))
+            return text.getvalue().rstrip("\n")
         case _:
-            _say_our_fault(error)
+            return _our_fault(error)
 
 
-def _say_our_fault(error: BaseException) -> None:
+def _our_fault(error: BaseException) -> str:
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
     what = f"{type(error).__name__}: {error}".partition("\n")[0].removesuffix(": ")
-    _say(
+    return _said(
         f"failed: {what}. This is a bug in gradwitness: please report it, with the output of "
         f"{DEBUG}=1"
     )
 
 
-def _say(text: str) -> None:
-    _write(f"gradwitness: {one_line(text)}")
+def _said(text: str) -> str:
+    text = one_line(text)
+    if len(text) > _LONGEST:
+        # Names may have any length: how it begins says what and where, how it ends what to do.
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return f"gradwitness: {text}"
 
 
 def _write(text: str) -> None:

@@ -19,6 +19,8 @@ def failure(error: BaseException) -> str:
     message = str(error).strip().partition("\n")[0][:120]
     if isinstance(error, GradwitnessError):
         return message
+    if isinstance(error, MemoryError):
+        return f"out of memory: {message}".removesuffix(": ")
     summary = f"{type(error).__name__} ({message})" if message else type(error).__name__
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -8,19 +8,20 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
 import gradwitness
-from gradwitness._ending import exit_code
+from gradwitness._ending import Ended, exit_code
 from gradwitness._errors import InputError
 from gradwitness._printable import one_line
-from gradwitness.compare_command import compare
-from gradwitness.graph_command import graph
+from gradwitness.commands.compare import compare
+from gradwitness.commands.graph import graph
+from gradwitness.commands.reference import rules, schema
+from gradwitness.files.memory import bounded_memory
 from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
-from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -95,7 +96,7 @@ def run(
     """Run the experiment: gradients by autograd and from scratch, compared and drawn."""
     from gradwitness import experiment
     from gradwitness.report.console import console
-    from gradwitness.report.record import dumps, outcome_record
+    from gradwitness.report.record import outcome_record
     from gradwitness.report.tables.experiment import full, write_folder
 
     changes = {
@@ -114,13 +115,11 @@ def run(
     outcome = experiment.run(config, None if weights is None else experiment.load_weights(weights))
     derivation = None if explain is None else _derivation(outcome.tape, outcome.report, explain)
     written = write_folder(out, outcome)
-    if json:
-        typer.echo(dumps(outcome_record(outcome)), nl=False)
-    else:
+    if not json:
         _show(derivation, full(outcome))
         files = " ".join(path.name for path in written)
         console().print(f"\nwritten to {one_line(str(out))}: {files}", soft_wrap=True)
-    raise typer.Exit(outcome.verdict.exit_code)
+    raise Ended(outcome.verdict.exit_code, outcome_record(outcome) if json else None)
 
 
 @app.command()
@@ -160,6 +159,10 @@ def check(
     github: Annotated[
         bool, typer.Option("--github", help="also annotate wrong steps in a GitHub workflow")
     ] = False,
+    sarif: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="also write what was found as SARIF, for code hosts"),
+    ] = None,
     claims: ClaimFiles = None,
     sweep: Sweep = None,
     dtype: Dtype = None,
@@ -169,19 +172,21 @@ def check(
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.claims import judge_claims, positive
-    from gradwitness.api.pages import page_of, show
+    from gradwitness.api.pages import checked_record, page_of, show
     from gradwitness.api.targets import probes_of, run_target
     from gradwitness.api.watch import KEEP
     from gradwitness.claims.sources import read_claims
     from gradwitness.judging.finding import rests_on
     from gradwitness.report.faults import faults_of, probe_faults
-    from gradwitness.report.record import dumps, report_record
+    from gradwitness.report.sarif import write_sarif
     from gradwitness.report.tables.claims import claims as claims_table
     from gradwitness.report.tables.github import commands
-    from gradwitness.report.tables.probes import probe_record, probes
+    from gradwitness.report.tables.probes import probes
     from gradwitness.report.tables.terminal import summary
 
     files = _files(save, *(("page",) if redact else ()))
+    # The program may change its folder.
+    sarif = sarif and sarif.absolute()
     if not claims and (sweep is not None or dtype is not None):
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     digits = positive(digits)
@@ -195,13 +200,13 @@ def check(
     claimed = claimed and claimed.requiring(digits)
     derivation = None if explain is None else _derivation(tape, report, explain)
     page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
+    record = checked_record(target, tape, report, probed, claimed)
     materials = {**materials_of(tape, report), **(claimed.materials() if claimed else {})}
-    _save(files, {**materials, "page": lambda: page})
-    if json:
-        added = {} if probed is None else {"probe": probe_record(probed)}
-        record = report_record(report) if claimed is None else claimed.record()
-        typer.echo(dumps(record | added), nl=False)
-    else:
+    materials |= {"page": lambda: page, "record": lambda: record}
+    _save(files, materials)
+    if sarif is not None:
+        write_sarif(sarif, record)
+    if not json:
         parts: list[RenderableType] = [summary(report, tape), *([run.cost] if run.cost else [])]
         parts += [probes(probed)] if probed else []
         parts += [] if claimed is None else [claims_table(claimed.runs)]
@@ -213,10 +218,7 @@ def check(
         faults = faults_of(report, tape) if probed is None else probe_faults(probed)
         for line in commands((*faults, *(claimed.claim_faults if claimed else ()))):
             typer.echo(line, err=json)
-    if run.failed is not None:
-        raise run.failed
-    verdicts = [judged.required for judged in (probed or report, claimed) if judged]
-    raise typer.Exit(worst(verdicts).exit_code)
+    raise Ended(record["exit_code"], record if json else None, run.failed)
 
 
 @app.command()
@@ -240,8 +242,7 @@ def diff(
     files = _files(save, *TEXTS)
     found = gradwitness.diff(first, second, dtype=dtype, names=names).requiring(digits)
     _save(files, found.materials())
-    _print(json, found.record, found.parts)
-    raise typer.Exit(found.exit_code)
+    _end(found.exit_code, json, found.record, found.parts)
 
 
 @app.command()
@@ -262,8 +263,7 @@ def laws(
     found = gradwitness.laws(gradients, weights, layers)
     materials = laws_materials(found)
     _save(files, materials)
-    _print(json, materials["record"], materials["parts"])
-    raise typer.Exit(verdict_of(found).exit_code)
+    _end(verdict_of(found).exit_code, json, materials["record"], materials["parts"])
 
 
 @app.command()
@@ -289,25 +289,11 @@ def grade(
     marks = graded(exercise, submission, *judged(exercise.target, keep=None))
     materials = marks_materials(marks, answers=answers)
     _save(files, materials)
-    _print(json, materials["record"], materials["parts"])
-    raise typer.Exit(marks.verdict.exit_code)
+    _end(marks.verdict.exit_code, json, materials["record"], materials["parts"])
 
 
-app.command()(graph)
-app.command()(compare)
-
-
-@app.command()
-def rules(
-    name: Annotated[
-        str | None, typer.Argument(help="an operation or an autograd node [default: all]")
-    ] = None,
-) -> None:
-    """Show the rules: formulas, gradients, and what each autograd node means."""
-    from gradwitness.report.console import console
-    from gradwitness.report.tables.rules_text import rule_text, rules_table
-
-    console().print(rules_table() if name is None else rule_text(name))
+for command in (graph, compare, rules, schema):
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:
@@ -337,18 +323,18 @@ def _save(paths: list[Path], materials: Materials) -> None:
         save_file(path, materials)
 
 
-def _print(
+def _end(
+    code: int,
     as_json: bool,
     record: Callable[[], dict[str, Any]],
     parts: Callable[[], Iterable[RenderableType]],
-) -> None:
+) -> NoReturn:
+    """End with a verdict, as a record or shown as text."""
     from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
 
-    if as_json:
-        typer.echo(dumps(record()), nl=False)
-    else:
+    if not as_json:
         console().print(*parts())
+    raise Ended(code, record() if as_json else None)
 
 
 def _show(derivation: str | None, *parts: RenderableType) -> None:
@@ -383,15 +369,16 @@ def _with_explain_value(arguments: list[str]) -> list[str]:
     return completed
 
 
-def run_words(words: list[str]) -> int:
-    """Run the command line; return its exit code."""
+def run_words(words: list[str], answers: TextIO | None = None) -> int:
+    """Run the command line; return its exit code. ``answers`` is for what ``--json`` prints."""
 
     def command() -> None:
         root = typer.main.get_command(app)
-        with root.make_context("gradwitness", _with_explain_value(words)) as context:
+        begun = root.make_context("gradwitness", _with_explain_value(words))
+        with bounded_memory(words), begun as context:
             root.invoke(context)
 
-    return exit_code(command)
+    return exit_code(command, (answers or sys.stdout) if "--json" in words else None)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

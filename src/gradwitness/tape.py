@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gradwitness._steps import Made
+
 
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
@@ -97,10 +99,9 @@ class Source:
 
     Attributes
     ----------
-    module : str
-        Dotted path of the innermost module (empty at top level).
-    line : str
-        ``file:line`` of the innermost frame outside torch and gradwitness.
+    module, line : str
+        Dotted path of the innermost module (empty at top level), and ``file:line`` of the innermost
+        frame outside torch and gradwitness.
     """
 
     module: str = ""
@@ -119,7 +120,7 @@ class Call:
     id : int
         Position in ``Tape.calls``, which is the order of execution.
     op : str
-        Qualified name with overload: ``aten.addmm.default``.
+        With overload: ``aten.addmm.default``.
     arguments : dict of str to Argument
         By the schema's names, in the schema's order, defaults filled in.
     outputs : tuple of (int or None)
@@ -244,8 +245,9 @@ class NodeRun:
         Whether autograd had to sum a custom function's gradient to the input's shape.
     after : int
         How many calls had run when it ended.
-    seen : bool
-        Whether a dispatch mode was on, so that its operations were seen.
+    seen, steps : bool, tuple of Made
+        Whether a dispatch mode was on, so that its operations were seen; those of a custom
+        function's backward, which are not kept in files.
     """
 
     node: int
@@ -255,6 +257,7 @@ class NodeRun:
     summed: bool = False
     after: int = 0
     seen: bool = False
+    steps: tuple[Made, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -300,7 +303,6 @@ class Sweep:
     hooks: tuple[tuple[Edge, str], ...] = ()
 
 
-# Reasons: what was judged is not what the program trains with.
 REDUCED = "reduced across ranks outside the record"
 COMPILED = "compiled code ran eagerly inside watch: the gradients that it computes were not judged"
 
@@ -311,15 +313,14 @@ class Unseen:
 
     Attributes
     ----------
-    reason : str
+    reason, line : str
+        The line is the program's, or empty.
     node : int or None
         The accumulator of the leaf whose ``.grad`` it is; None for all of the pass or step.
     sweep : int or None
         The pass whose result it was; None if no recorded pass had added to it.
     after : int or None
         The ``.grad`` when the recording noticed; None for none.
-    line : str
-        Of the program, or empty.
     """
 
     reason: str
@@ -361,10 +362,8 @@ class Tape:
         Whether no values were freed to save memory.
     failures : tuple of str
         Failures of gradwitness itself while recording: nothing was recorded afterwards.
-    unseen : sequence of Unseen
-        What happened to gradients outside of the recording.
-    ended : Ending or None
-        What cut the block short; None if it came to its end.
+    unseen, ended, unused : sequence of Unseen, Ending or None, sequence of (str, str)
+        What the record did not see, what cut it short, functions (name, line) that nothing used.
     """
 
     values: Sequence[Value]
@@ -377,6 +376,7 @@ class Tape:
     failures: tuple[str, ...] = ()
     unseen: Sequence[Unseen] = ()
     ended: Ending | None = None
+    unused: Sequence[tuple[str, str]] = ()
 
     def leaves(self) -> Iterator[tuple[Node, Value]]:
         """Yield each accumulator with the leaf whose gradient it collects, by leaf order."""

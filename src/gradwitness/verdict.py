@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Verdict(Enum):
@@ -47,14 +51,27 @@ class Fault:
     verdict : Verdict
         DISAGREES, or INCONCLUSIVE for a step that could not be judged.
     title : str
-        The step: ``SwishBackward #3, gradient of input 0``; or the reason for doubt.
+        The step: ``SwishBackward #3, gradient of x (input 0)``; or the reason for doubt.
     text : str
         What is wrong, in full.
     line : str
         ``file:line`` of the program, or empty.
+    kind : str
+        ``wrong backward``, ``unjudged forward``, ``wrong claim``, ``broken law``, ...
+    symbol : str
+        What is wrong, as the program names it: ``Swish.backward``, ``aten.mm``, a gradient.
+    cause, remedy : str
+        The mistake's name, and what to do about it; empty where neither is known.
+    numbers : mapping
+        The figures of the comparison; empty where none was made.
     """
 
     verdict: Verdict
     title: str
     text: str
     line: str = ""
+    kind: str = ""
+    symbol: str = ""
+    cause: str = ""
+    remedy: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict, hash=False)

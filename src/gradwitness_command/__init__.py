@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Environment variable that gives the watched process the descriptor of the pipe.
 _PIPE = "GRADWITNESS_VERDICT_PIPE"
 _FAILED = 2
+_JSON = "--json"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -42,13 +43,41 @@ def main() -> int:
 
 
 def _command_line() -> int:
+    answers = _apart() if _JSON in sys.argv else None
     try:
         from gradwitness.cli import run_words
 
-        return run_words(sys.argv[1:])
+        return run_words(sys.argv[1:], answers)
     except KeyboardInterrupt:
         # While the packages are imported, which takes seconds.
+        _answer_without_verdict("KeyboardInterrupt", "interrupted", 128 + signal.SIGINT, answers)
         return 128 + signal.SIGINT
+
+
+def _apart() -> TextIO:
+    """Keep standard output for the one record.
+
+    Whatever else is written there, by Python, C or another process, until this one has ended, goes
+    to standard error.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+    # The old one believes to know what kind of file it writes to.
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering=1, closefd=False)  # type: ignore[misc]
+    return answers
+
+
+def _answer_without_verdict(kind: str, message: str, code: int, answers: TextIO | None) -> None:
+    """Write the record of a command that did not come to write its own."""
+    if answers is None:
+        return
+    import json
+
+    from gradwitness._ending import NOTHING_JUDGED
+
+    record = NOTHING_JUDGED | {"error": {"kind": kind, "message": message}, "exit_code": code}
+    with contextlib.suppress(OSError):
+        print(json.dumps(record, indent=1), file=answers, flush=True)
 
 
 def _watch() -> int:
@@ -78,11 +107,16 @@ def _watch() -> int:
         verdict = b""
     if verdict:
         return verdict[0]
+    answers = sys.stdout if _JSON in sys.argv else None
     if -ended in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        name = signal.Signals(-ended).name
+        _answer_without_verdict(name, f"ended by {name}", 128 - ended, answers)
         return 128 - ended
     how = f"exited with code {ended}, as by os._exit" if ended >= 0 else _killed(-ended)
+    message = f"the process {how} before there was a verdict"
     with contextlib.suppress(OSError):
-        os.write(2, f"gradwitness: the process {how} before there was a verdict\n".encode())
+        os.write(2, f"gradwitness: {message}\n".encode())
+    _answer_without_verdict("ProcessEnded", message, _FAILED, answers)
     return _FAILED
 
 

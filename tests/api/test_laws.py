@@ -85,7 +85,7 @@ def test_laws_are_saved(tmp_path: Path) -> None:
     assert record == cli("laws", *words, "--json").out
     refused = cli("laws", *words, "--save", tmp_path / "laws.svg")
     assert refused.code == 2
-    assert "use .txt, .json, .html" in refused.err
+    assert "use .txt, .json, .sarif, .html" in refused.err
     assert not (tmp_path / "laws.svg").exists()
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import gradwitness as gw
 from architectures.workload import ZOO
 from capture.functions import OwnGraph, apply
 from capture.hiding import HIDING, Wavers, once
+from capture.implicit import Cubic
 from experiment.invoke import cli
 from gradwitness.judging.probe_results import KINDS
 from gradwitness.report.console import as_text
@@ -242,7 +244,7 @@ def test_a_view_in_a_functions_forward_is_moved_and_put_back_with_its_parameter(
         lambda: (apply(TakesView, model(x), out) - wanted).square().mean(), *given_models
     )
     assert all(map(torch.equal, before, (*model.parameters(), out)))
-    assert set(found.hidden) == {"TakesViewBackward #3, gradient of input 0"}
+    assert set(found.hidden) == {"TakesViewBackward #3, gradient of x (input 0)"}
 
 
 class TwoProducts(torch.autograd.Function):
@@ -341,6 +343,35 @@ def test_a_backward_that_runs_only_once_is_inconclusive() -> None:
     assert found.notes == ()
     failed = {one.kind for one in found.passes if "backward through the graph" in one.error}
     assert failed == set(KINDS) - {"moved"}
+
+
+WEIGHT = nn.Parameter(torch.tensor([0.3, 0.7, 1.1]))
+
+
+def in_a_checkpoint() -> Any:
+    x = WEIGHT * 2
+    return checkpoint(lambda z: (z * z).sin(), x, use_reentrant=True).sum()
+
+
+def of_shared_memory() -> Any:
+    # The first product has saved its operands.
+    own = WEIGHT.detach().requires_grad_()
+    return (WEIGHT * WEIGHT).sum() + (own * own).cos().sum()
+
+
+@pytest.mark.parametrize("step", [in_a_checkpoint, of_shared_memory])
+def test_leaves_that_are_made_of_numbers_in_use_are_not_moved(step: Any) -> None:
+    assert gw.probe(step, names={"w": WEIGHT}, passes=["moved"]).verdict is gw.Verdict.AGREES
+
+
+def test_what_is_right_along_some_directions_is_not_refuted_beside_them() -> None:
+    a = torch.eye(3, dtype=torch.float64).requires_grad_()
+    c = torch.arange(9, dtype=torch.float64).view(3, 3)
+    probe = gw.probe(lambda: apply(Cubic, a, c), names={"a": a}, passes=["moved", "moved, random"])
+    assert probe.report.verdict is gw.Verdict.INCONCLUSIVE
+    assert [(p.verdict, p.wrong) for p in probe.passes] == [(gw.Verdict.INCONCLUSIVE, ())] * 2
+    reasons = {f.comparison.reason for p in probe.passes for f in p.doubts}
+    assert any("the probe has moved the argument off them" in reason for reason in reasons)
 
 
 def test_a_parameter_that_was_read_before_it_is_moved() -> None:

@@ -120,3 +120,39 @@ def test_what_nothing_is_known_of_is_said() -> None:
         "agrees within the declared approximation of NumpyExp: how far it has grown on its way is "
         "not known"
     )
+
+
+WIDE = torch.tensor([1e6, 1.0])
+
+
+class Scaled(Function):
+    """x times a constant; the small element of its gradient is 20 % off on demand."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, off: float) -> Any:
+        ctx.off = off
+        return x * WIDE
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] * WIDE * torch.tensor([1.0, 1 + ctx.off]), None
+
+
+@pytest.mark.parametrize("off", [0.0, 0.2])
+def test_an_error_that_hides_under_the_largest_number_shows_where_it_is_amplified(
+    off: float,
+) -> None:
+    x = torch.ones(2, requires_grad=True)
+    with gw.watch(names={"x": x}) as witness:
+        # 0.2 is less than a few roundings of 1e6, and then multiplied by 1e6.
+        apply(Scaled, x * torch.tensor([1.0, 1e6]), off).sum().backward()
+    (row,) = witness.report.rows
+    if not off:
+        assert row.verdict is witness.verdict is A
+        return
+    assert x.grad is not None
+    assert x.grad.tolist() == pytest.approx([1e6, 1.2e6])
+    assert row.verdict is witness.verdict is I
+    assert row.reason.startswith("an error that Scaled is allowed, relative to the largest number")
+    # 0.2 of 1.2 is 0.17.
+    assert "has grown to 0.17 of what arrives here" in row.reason

@@ -188,7 +188,7 @@ def test_a_fault_stays_a_fault() -> None:
         by_numpy(model, x)
     assert witness.verdict is gw.Verdict.DISAGREES
     assert [finding.title for finding in witness.report.wrong] == [
-        "HalfBackward #1, gradient of input 0"
+        "HalfBackward #1, gradient of x (input 0)"
     ]
 
 

@@ -169,7 +169,7 @@ def test_a_fault_in_compiled_code_is_found() -> None:
     with gw.watch(fast) as witness:
         fast(X).sum().backward()
     assert [finding.title for finding in witness.report.wrong] == [
-        "HalfBackward #1, gradient of input 0"
+        "HalfBackward #1, gradient of x (input 0)"
     ]
 
 

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import gradwitness as gw
+from capture.functions import apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,26 @@ def jacobian_first(model: Any) -> None:
 
 
 OTHER = network()
+
+
+class Deeper(torch.autograd.Function):
+    """The sine. Its backward is a pass within the pass, and so on; torch sums in the last."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, levels: int) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.levels = levels
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        if not ctx.levels:
+            return (g * x.cos() / 2).expand(2, *x.shape), None
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = apply(Deeper, x.exp().log(), ctx.levels - 1).exp().log()
+        return torch.autograd.grad(y, x, g)[0], None
 
 
 def other_thread_trains_another(model: Any) -> None:
@@ -186,3 +207,46 @@ def test_what_is_not_seen_is_in_doubt_with_a_reason(run: Any, reason: str) -> No
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
     assert not witness.report.wrong
     assert any(reason in said for said in witness.report.reasons())
+
+
+def watched(names: Any, run: Callable[[], object]) -> Any:
+    """Watch a program in a new thread, which numbers its nodes from 0."""
+    witnesses = []
+
+    def watch() -> None:
+        with gw.watch(names=names) as witness:
+            run()
+        witnesses.append(witness)
+
+    in_thread(watch)
+    return witnesses[0]
+
+
+def test_passes_that_torch_runs_on_another_thread_are_judged() -> None:
+    # It does so from the 60th on; the nodes that are made there are numbered from 0, too.
+    x = torch.tensor([0.3, 0.7, 1.1], requires_grad=True)
+    scale = torch.tensor([1.0, 2.0, 3.0])
+    witness = watched({"x": x}, lambda: apply(Deeper, x, 64).backward(scale))
+    # The sine's derivative, times what arrives.
+    torch.testing.assert_close(x.grad, torch.tensor([0.955336, 1.529684, 1.360788]))
+    assert witness.verdict is gw.Verdict.AGREES
+    assert [note.kind for note in witness.report.notes] == ["gradient of another shape"]
+
+
+def test_a_forward_in_a_thread_is_not_taken_for_one_that_was_recorded() -> None:
+    x = torch.tensor([0.3, 0.7, 1.1], requires_grad=True)
+    results: list[Any] = []
+
+    def scaled_sine(factor: float) -> None:
+        results.append((x * factor).sin())
+
+    def both() -> None:
+        scaled_sine(2.0)
+        (results[0].sum() + results[1].sum()).backward()
+
+    in_thread(lambda: scaled_sine(3.0))
+    witness = watched({"x": x}, both)
+    # 3 cos(3 x) + 2 cos(2 x)
+    torch.testing.assert_close(x.grad, torch.tensor([3.515501, -1.174604, -4.139442]))
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+    assert any(ELSEWHERE in said for said in witness.report.reasons())

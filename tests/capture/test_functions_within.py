@@ -76,7 +76,7 @@ def test_its_wrong_second_derivative_is_found(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Slope, "factor", 3.0)
     (wrong,) = penalised().report.wrong
     assert wrong.title.startswith("SlopeBackward #")
-    assert wrong.title.endswith("gradient of input 1")
+    assert wrong.title.endswith("(input 1)")
     assert wrong.source is not None
     assert "test_functions_within.py" in wrong.source.line
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,7 @@ from capture.functions import apply
 from capture.implicit import (
     FAULTS,
     IMPLICIT,
+    Bisected,
     Cubic,
     LogDeterminant,
     Root,
@@ -105,7 +107,58 @@ def test_a_recording_holds_no_functions(tmp_path: Any) -> None:
     witness.save(tmp_path / "tape.npz")
     report = gw.judge(gw.load_tape(tmp_path / "tape.npz"))
     assert report.verdict is Verdict.INCONCLUSIVE
-    assert any("its forward is an iteration" in reason for reason in report.reasons())
+    assert report.reasons() == {
+        "not the derivative of the recorded forward, but its forward is an iteration; not "
+        "measured: slopes need the program, so judge it live, with watch": 1
+    }
+
+
+def test_a_recording_shows_what_is_right_along_some_directions(tmp_path: Any) -> None:
+    a = torch.eye(3).requires_grad_()
+    with gw.watch() as witness:
+        apply(Cubic, a, torch.arange(9.0).view(3, 3)).backward()
+    witness.save(tmp_path / "tape.npz")
+    report = gw.judge(gw.load_tape(tmp_path / "tape.npz"))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert report.reasons() == witness.report.reasons()
+
+
+def test_a_recording_says_that_what_it_refutes_was_not_measured(tmp_path: Any) -> None:
+    with gw.watch() as witness:
+        given = leaves(LogDeterminant, torch.float64)
+        loss(spoilt(LogDeterminant, "2 %"), given, LogDeterminant).backward()
+    witness.save(tmp_path / "tape.npz")
+    report = gw.judge(gw.load_tape(tmp_path / "tape.npz"))
+    assert report.verdict is Verdict.DISAGREES
+    assert any("slopes need the program" in f.grade for f in report.wrong)
+
+
+def calls_made(bisections: int) -> int:
+    """Count the function calls while a program of several bisections is watched and judged."""
+    count = 0
+
+    def heard(_: Any, event: str, __: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    torch.manual_seed(0)
+    a = (1 + torch.rand(3, dtype=torch.float64)).requires_grad_()
+    sys.setprofile(heard)
+    try:
+        with gw.watch(names={"a": a}) as witness:
+            y: Any = a
+            for _ in range(bisections):
+                y = apply(Bisected, y + 1)
+            y.sum().backward()
+        assert witness.verdict is Verdict.AGREES
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_program_twice_as_long_costs_twice_as_much() -> None:
+    calls_made(1)
+    assert calls_made(6) < 2.3 * calls_made(3)
 
 
 RUNS: list[str] = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import random
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,37 @@ def helper(x: Any) -> Any:
 def counting_helper(x: Any) -> Any:
     global COUNT
     COUNT += 1
+    return x
+
+
+@functools.lru_cache(maxsize=4)
+def remembered(n: int) -> Any:
+    return torch.eye(n)
+
+
+@functools.lru_cache(maxsize=4)
+def counted_once(n: int) -> Any:
+    return counting_helper(n)
+
+
+class Side(Enum):
+    LEFT = 0
+    RIGHT = 1
+
+
+class Noting(Enum):
+    ON = 0
+
+    def note(self, x: Any) -> None:
+        SEEN.append((self, x))
+
+
+def with_a_side(x: Any, side: Any = Side.LEFT) -> Any:
+    return x if not isinstance(side, Side) or side is Side.RIGHT else x @ remembered(3)
+
+
+def notes_by_a_member(x: Any, how: Noting = Noting.ON) -> Any:
+    how.note(x)
     return x
 
 
@@ -128,6 +160,7 @@ PURE: list[Callable[..., Any]] = [
     nested,
     raises,
     imports,
+    with_a_side,
     lambda x: torch.nn.functional.silu(x) + torch.linalg.inv(x),
     lambda x: partial(torch.where, x > 0)(x, -x),
     lambda x: functools.reduce(torch.add, [x, x]),
@@ -277,6 +310,8 @@ IMPURE: dict[Callable[..., Any], str] = {
     writes_a_file: "writes_a_file uses tofile",
     writes_to_a_tensor_through_numpy: "writes_to_a_tensor_through_numpy writes to an array",
     writes_to_its_own_attributes: "writes_to_its_own_attributes uses __dict__",
+    notes_by_a_member: "it uses a default of notes_by_a_member, of the type Noting",
+    lambda x: counted_once(3) * x: "counting_helper writes to the global COUNT",
     unknown: "it uses compiled_extension",
     closure(): "counts writes to count, which belongs to another function",
     (lambda x: print(x)): "it uses print",

@@ -127,7 +127,7 @@ def test_what_is_sharded_and_replicated_over_a_mesh_is_in_doubt(tmp_path: Path) 
 def test_a_fault_in_a_replica_is_found(said: Any) -> None:
     outcome = said["fault_in_a_replica"]
     assert outcome["verdict"] == "DISAGREES"
-    assert outcome["wrong"] == ["HalfBackward #3, gradient of input 0"]
+    assert outcome["wrong"] == ["HalfBackward #3, gradient of x (input 0)"]
 
 
 @pytest.mark.parametrize(

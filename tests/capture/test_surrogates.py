@@ -149,7 +149,7 @@ def test_a_fault_of_a_declared_gradient_is_found(
     monkeypatch.setattr(function, "factor", 1.01)
     witness = watched(RUNS[function])
     (wrong,) = witness.report.wrong
-    assert wrong.title.endswith("gradient of input 0")
+    assert wrong.title.endswith("(input 0)")
     assert "evidence declared by the program, not derived: dx = " in str(witness)
 
 

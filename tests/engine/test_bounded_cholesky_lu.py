@@ -10,7 +10,7 @@ import pytest
 from scipy import linalg
 
 from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.bounded.orthogonal import _DOUBT
+from gradwitness.engine.bounded.orthogonal import DOUBT
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.rules.kernel_ops import determinant, solved
 from gradwitness.rules.linalg.factor_dispatch import (
@@ -171,7 +171,7 @@ def test_vectors_between_what_is_probable_and_what_is_possible_are_not_judged() 
     for off, verdict in ((80, "taken"), (300, "doubt"), (1000, "refuted")):
         wrong = vectors * (1 + 1.5 * off * UNIT)
         if verdict == "doubt":
-            with pytest.raises(NotImplementedError, match=_DOUBT):
+            with pytest.raises(NotImplementedError, match=DOUBT):
                 spectrum(bounded(A), values=values, vectors=wrong)
             continue
         _, found = spectrum(bounded(A), values=values, vectors=wrong)
@@ -299,21 +299,70 @@ def test_pseudoinverses_of_all_matrices_near_are_in_the_bound(shape: tuple[int, 
     np.testing.assert_allclose(found.value, np.linalg.pinv(A), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("values", "limits"),
-    [
-        ([1.0, 0.0], {}),
-        ([1.0, 1e-7], {}),
-        ([1.0, 0.1], {"atol": np.asarray(0.5)}),
-        ([4.0, 1.0], {"rtol": np.asarray(0.5), "atol": np.asarray(0.0)}),
-    ],
-)
-def test_a_pseudoinverse_of_lower_rank_is_not_judged(
+@pytest.mark.parametrize("shape", [(4, 4), (5, 3), (3, 5)])
+def test_pseudoinverses_of_rank_2_near_are_in_the_bound(shape: tuple[int, int]) -> None:
+    drawn = np.random.default_rng(0)
+    rank_2 = drawn.standard_normal((shape[0], 2)) @ drawn.standard_normal((2, shape[1]))
+    limits: Any = {"atol": np.asarray(0.1), "rtol": np.asarray(0.0)}
+    found: Any = pseudoinverse(bounded(rank_2, np.full(shape, 1e-4)), **limits)
+    signs = np.sign(drawn.standard_normal((50, *shape)))
+    u, s, vh = np.linalg.svd(rank_2 + 1e-4 * signs, full_matrices=False)
+    inverse = np.where(s > 0.1, 1 / s, 0)[:, :, None] * np.swapaxes(u, 1, 2)
+    moved = np.swapaxes(vh, 1, 2) @ inverse - found.value
+    used = np.max(np.sqrt(np.sum(moved**2, axis=(1, 2)))) / found.rigorous.flat[0]
+    assert 0.05 < used <= 1
+    np.testing.assert_allclose(found.value, np.linalg.pinv(rank_2, rcond=1e-6), atol=1e-12)
+
+
+def test_values_that_are_left_out_turn_the_others_vectors() -> None:
+    limits: Any = {"atol": np.asarray(0.5), "rtol": np.asarray(0.0)}
+    found: Any = pseudoinverse(bounded(np.diag([0.6, 0.4]), np.full((2, 2), 0.02)), **limits)
+    # Of a symmetric matrix: by an angle of which the tangent is 0.04 / 0.2, halved.
+    values, v = np.linalg.eigh([[0.6, 0.02], [0.02, 0.4]])
+    moved = np.outer(v[:, 1], v[:, 1]) / values[1] - found.value
+    assert 0.2 < np.linalg.norm(moved) <= found.rigorous[0, 0]
+
+
+LOW_RANK: Any = [
+    ([1.0, 0.0], {}),
+    ([1.0, 1e-7], {}),
+    ([1.0, 0.5], {"atol": np.asarray(0.5)}),
+    ([4.0, 2.0], {"rtol": np.asarray(0.5), "atol": np.asarray(0.0)}),
+]
+
+
+@pytest.mark.parametrize(("values", "limits"), LOW_RANK)
+def test_a_pseudoinverse_whose_rank_rounding_decides_is_not_judged(
     values: Any, limits: Any, snapshot: SnapshotAssertion
 ) -> None:
+    limits = {"atol": None, "rtol": None, **limits}
     with pytest.raises(NotImplementedError) as error:
-        pseudoinverse(bounded(np.diag(values)), **{"atol": None, "rtol": None, **limits})
+        pseudoinverse(bounded(np.diag(values)), **limits)
     assert str(error.value) == snapshot
+    # Nor if it took the smaller value to be none at the limit.
+    recorded = np.diag([1 / values[0], 1 / max(values[1], 1e-9)])
+    with pytest.raises(NotImplementedError, match="may be rank-deficient"):
+        pseudoinverse(bounded(np.diag(values)), **limits, recorded=bounded(recorded))
+
+
+@pytest.mark.parametrize(("values", "limits"), LOW_RANK[:2])
+def test_which_values_were_left_out_is_told_by_the_recorded_pseudoinverse(
+    values: Any, limits: Any
+) -> None:
+    limits = {"atol": None, "rtol": None, **limits}
+    right = np.diag([1 / values[0], 0.0])
+    found: Any = pseudoinverse(bounded(np.diag(values)), **limits, recorded=bounded(right))
+    np.testing.assert_array_equal(found.value, right)
+    assert 0 < np.max(found.rigorous) < 1e-3
+    # Another recorded one changes nothing but that.
+    wrong = pseudoinverse(bounded(np.diag(values)), **limits, recorded=bounded(2 * right))
+    np.testing.assert_array_equal(wrong.value, right)
+
+
+def test_no_value_is_larger_than_the_largest() -> None:
+    found: Any = pseudoinverse(bounded(np.eye(3)), atol=None, rtol=np.asarray(1.0))
+    np.testing.assert_array_equal(found.value, np.zeros((3, 3)))
+    np.testing.assert_array_equal(found.rigorous, 0)
 
 
 def test_an_exponential_that_is_not_finite_is_not_judged(snapshot: SnapshotAssertion) -> None:

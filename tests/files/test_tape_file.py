@@ -166,11 +166,25 @@ def tapes(draw: st.DrawFn) -> Tape:
             st.none() | some(edge),
         )
         sweeps = st.lists(sweep_of, max_size=2)
+    drawn = [dataclasses.replace(draw(node_of), id=k) for k in range(nodes)]
+
+    def made(ends: tuple[tuple[Edge, Any], ...]) -> tuple[tuple[Edge, Any], ...]:
+        return tuple(end for end in ends if end[0].index < len(drawn[end[0].node].outputs))
+
     return Tape(
         values,
         tuple(dataclasses.replace(draw(call_of), id=k) for k in range(calls)),
-        tuple(dataclasses.replace(draw(node_of), id=k) for k in range(nodes)),
-        tuple(draw(sweeps)),
+        tuple(
+            # No circle: each sends to later ones.
+            dataclasses.replace(
+                node, edges=tuple(e if e and e.node > node.id else None for e in node.edges)
+            )
+            for node in drawn
+        ),
+        tuple(
+            dataclasses.replace(sweep, roots=made(sweep.roots), captured=made(sweep.captured))
+            for sweep in draw(sweeps)
+        ),
         draw(st.dictionaries(TEXT, TEXT, max_size=2)),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ import torch
 import torch.nn.functional as F
 
 import gradwitness as gw
-from gradwitness.judging.came_in import REASON
+from gradwitness.judging.came_in import REASON, UNDEFINED
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NAN, INF = float("nan"), float("inf")
+ONE = torch.ones(())
 
 
 def attention(x: Any) -> Any:
@@ -87,3 +89,30 @@ def test_of_a_sum_it_is_not_known() -> None:
     assert judged(lambda x: x.softmax(0), NAN, first=0.25)[0] is Verdict.INCONCLUSIVE
     # NaN where a number is right is refuted all the same if only an infinity came in.
     assert judged(lambda x: x.cumsum(0), INF, first=NAN)[0] is Verdict.DISAGREES
+
+
+# K0(1/2) (Abramowitz and Stegun, table 9.8), and the lower part of gamma(1/2) up to 1: erf(1).
+@pytest.mark.parametrize(
+    ("function", "right"),
+    [
+        (torch.special.modified_bessel_k0, 0.92441907),
+        (lambda a: torch.igamma(a, ONE), math.erf(1)),
+    ],
+)
+def test_nan_is_right_where_a_special_function_has_no_value(function: Any, right: float) -> None:
+    # Neither is defined at -1.
+    assert judged(function, 2.0, first=right) == (Verdict.AGREES, UNDEFINED)
+    assert judged(function, 2.0, first=NAN)[0] is Verdict.DISAGREES
+    assert judged(function, 2.0, first=right * 1.001)[0] is Verdict.DISAGREES
+    assert judged(function, NAN, first=right)[0] is Verdict.INCONCLUSIVE
+
+
+def test_nan_is_not_accepted_in_silence() -> None:
+    x = torch.tensor([1.0, -1.0])
+    with gw.watch() as witness:
+        torch.special.modified_bessel_k0(x).sum()
+    assert [note.kind for note in witness.report.notes] == ["NaN born"]
+    function, total = witness.report.findings
+    assert function.verdict is Verdict.AGREES
+    # What is made of it later is open.
+    assert total.verdict is Verdict.INCONCLUSIVE

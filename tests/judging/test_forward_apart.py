@@ -91,7 +91,8 @@ def test_a_backward_that_could_not_be_judged_stays_open() -> None:
 
 def test_json_has_both() -> None:
     for judge, verdict in (("all", I), ("gradients", A)):
-        record = report_record(watched(sine, judge).report)
+        witness = watched(sine, judge)
+        record = report_record(witness.report, witness.tape)
         assert record["judge"] == judge
         assert [record[f"{of}verdict"] for of in ("forward_", "gradients_")] == [I, A]
         assert record["verdict"] == verdict.value

@@ -134,7 +134,8 @@ def test_a_small_disagreement_is_not_as_red_as_a_large_one() -> None:
 
 
 def test_the_report_of_a_small_disagreement_still_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = report_record(cubed(2e-11, monkeypatch).report)
+    witness = cubed(2e-11, monkeypatch)
+    record = report_record(witness.report, witness.tape)
     assert (record["verdict"], record["exit_code"], record["required_digits"]) == (
         "DISAGREES",
         1,

@@ -51,10 +51,13 @@ def test_zeros_under_a_wide_bound_are_no_agreement() -> None:
 
 @pytest.mark.parametrize(("dtype", "verdict"), [(torch.bfloat16, I), (torch.float32, A)])
 def test_a_step_that_hides_a_tenth_is_named(dtype: torch.dtype, verdict: gw.Verdict) -> None:
-    # The kernel adds up the 64 places of a word in bfloat16: by 2^-8 each, a quarter may be lost.
-    # Here a fifth is: 256 + 1 is 256.
-    factors = torch.cat([torch.tensor([256.0]), torch.ones(63)])[:, None].expand(64, 4)
-    words, layer = torch.zeros(64, dtype=torch.int64), nn.Embedding(8, 4, dtype=dtype)
+    # The kernel adds up the 2^16 + 1 places of a word in bfloat16, where 256 + 1 is 256. So long a
+    # sum is not added one by one to see that.
+    words = torch.zeros(2**16 + 2, dtype=torch.int64)
+    words[0] = 1
+    factors = torch.ones(2**16 + 2, 4)
+    factors[0] = 2.0**18
+    layer = nn.Embedding(8, 4, dtype=dtype)
     with gw.watch(layer) as witness:
         (layer(words) * factors.to(dtype)).sum().backward()
     assert {row.verdict for row in witness.report.rows} == {verdict}

@@ -92,7 +92,7 @@ def test_the_report(witness: gradwitness.Witness) -> None:
     (row,) = witness.report.rows
     assert row.name == f"{NAME_SHOWN}.{NAME_SHOWN}"
     shown = without_spaces(f"{witness}")  # lines that are too long for the page are broken
-    assert without_spaces(f"inmodule{NAME_SHOWN}forward") in shown
+    assert without_spaces(f"inmodule{NAME_SHOWN})forward") in shown
     last = NAME_SHOWN.rpartition("::")[2]  # what is before that is a namespace to torch
     assert without_spaces(f"first wrong step: {last}Backward #1, gradient of") in shown
 

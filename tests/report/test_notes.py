@@ -23,7 +23,7 @@ FIELDS = {"kind", "text", "call", "node", "pass", "module", "line"}
 
 
 def record_of(witness: gw.Witness) -> Any:
-    return json.loads(dumps(report_record(witness.report)))
+    return json.loads(dumps(report_record(witness.report, witness.tape)))
 
 
 def cut() -> gw.Witness:

@@ -41,7 +41,7 @@ def strict(text: str) -> Any:
 
 
 def test_the_fields_of_the_schema() -> None:
-    record = strict(dumps(report_record(gw.judge(tape()))))
+    record = strict(dumps(report_record(gw.judge(tape()), tape())))
     assert set(record) == {
         "schema",
         "version",
@@ -53,6 +53,7 @@ def test_the_fields_of_the_schema() -> None:
         "gradients_verdict",
         "coverage",
         "first_wrong",
+        "findings",
         "gradients",
         "notes",
         "steps",
@@ -62,7 +63,7 @@ def test_the_fields_of_the_schema() -> None:
     assert all(set(row) == row_fields | FIGURES for row in record["gradients"])
     step_fields = {
         "step", "title", "verdict", "reason", "call", "node", "pass", "module", "line", "rule",
-        "grade", "advice",
+        "grade", "advice", "symbol", "wrong_at", "called", "cause", "why", "runner_up", "remedy",
     }  # fmt: skip
     assert all(set(step) == step_fields | FIGURES for step in record["steps"])
     assert record["coverage"]["forward calls"] == {"judged": 7, "total": 7}
@@ -71,7 +72,8 @@ def test_the_fields_of_the_schema() -> None:
 
 
 def test_a_fault_in_figures() -> None:
-    record = strict(dumps(report_record(gw.judge(tape("d6.1", 2)))))
+    wrong = tape("d6.1", 2)
+    record = strict(dumps(report_record(gw.judge(wrong), wrong)))
     assert (record["verdict"], record["exit_code"]) == ("DISAGREES", 1)
     assert record["first_wrong"] == "MulBackward0 #6, gradient of b"
     (step,) = [s for s in record["steps"] if s["verdict"] == "DISAGREES"]
@@ -85,7 +87,7 @@ def test_a_fault_in_figures() -> None:
 def test_an_outcome_has_the_run_beside_the_judgement() -> None:
     outcome = experiment.run(experiment.preset("sigmoid", seed=2))
     record = strict(dumps(outcome_record(outcome)))
-    assert report_record(outcome.report).keys() < record.keys()
+    assert report_record(outcome.report, outcome.tape).keys() < record.keys()
     assert record["config"]["seed"] == 2
     assert record["config"]["width"] == 10
     assert record["again"] == outcome.config.command()

@@ -47,8 +47,8 @@ def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
     report = gw.judge(given)
     with pytest.raises(
         gw.InputError,
-        match=r"unsupported extension '.*'; use \.txt, \.json, \.html, \.svg, \.dot, \.pdf, \.png, "
-        r"\.npz$",
+        match=r"unsupported extension '.*'; use \.txt, \.json, \.sarif, \.html, \.svg, \.dot, "
+        r"\.pdf, \.png, \.npz$",
     ):
         save_report(tmp_path / name, given, report)
     with pytest.raises(
@@ -59,10 +59,12 @@ def test_another_ending_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_what_a_file_is_made_of_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(gw.InputError, match=r"unsupported extension '\.svg'; use \.txt, \.json$"):
+    with pytest.raises(
+        gw.InputError, match=r"unsupported extension '\.svg'; use \.txt, \.json, \.sarif$"
+    ):
         save(tmp_path / "a.svg", {"parts": list, "record": dict})
     with pytest.raises(
-        gw.InputError, match=r"unsupported extension '\.npz'; use \.txt, \.json, \.html$"
+        gw.InputError, match=r"unsupported extension '\.npz'; use \.txt, \.json, \.sarif, \.html$"
     ):
         require_ending(tmp_path / "a.npz", *TEXTS)
     assert list(tmp_path.iterdir()) == []
@@ -76,7 +78,7 @@ def test_a_new_kind_of_file_is_one_entry(tmp_path: Path, monkeypatch: pytest.Mon
     save_report(tmp_path / "a.htm", given, gw.judge(given))
     assert (tmp_path / "a.htm").read_text() == "DISAGREES"
     assert endings().endswith(", .htm")
-    assert endings(*TEXTS) == ".txt, .json, .html, .htm"
+    assert endings(*TEXTS) == ".txt, .json, .sarif, .html, .htm"
     assert endings(*PICTURE) == ".svg, .dot, .pdf, .png"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rules.sampling import Apart, Draw, apart, aten, index, mask, normal, sample
+from rules.sampling import Apart, Draw, apart, aten, index, mask, normal, positive, sample
 
 whole = torch.int64
 
@@ -68,6 +68,37 @@ CHOOSING = (
            note="rows"),
     sample(aten.histc.default, apart(3, 4), 5, -2, 3, exact="y"),
     sample(aten.histc.default, apart(9), 4, exact="y", note="own limits"),
+    sample(aten.histogram.bin_ct, apart(3, 4), 4, exact="y[0]", unused="y[1]"),
+    sample(
+        aten.histogram.bin_ct, apart(9), 3, range=[-1.0, 1.25], weight=positive(9), density=True,
+        unused="y[1]", note="weighted, in limits",
+    ),
+    sample(aten.histogram.bins_tensor, apart(3, 4), Sorted((4,), shift=0.125), exact="y"),
+    sample(
+        aten.histogram.bins_tensor, apart(9), Sorted((3,)), weight=normal(9), exact="y[1]",
+        note="weighted",
+    ),
+    sample(aten._histogramdd_bin_edges.default, apart(5, 2), [5, 3]),
+    sample(
+        aten._histogramdd_from_bin_cts.default, apart(5, 2), [2, 3], range=[-3.0, 3.0, -3.0, 3.0],
+        exact="y",
+    ),
+    sample(
+        aten._histogramdd_from_bin_cts.default, apart(5, 2), [1, 1], exact="y", note="own limits"
+    ),
+    sample(
+        aten._histogramdd_from_bin_cts.default, apart(5, 2), [1, 2], range=[-3.0, 3.0, -2.0, 2.0],
+        weight=positive(5), density=True, note="weighted, in limits",
+    ),
+    sample(
+        aten._histogramdd_from_bin_tensors.default, apart(5, 2),
+        [Sorted((3,), shift=0.125), Sorted((4,), shift=0.125)], exact="y",
+    ),
+    sample(
+        aten._histogramdd_from_bin_tensors.default, apart(5, 2),
+        [Sorted((9,), shift=0.125), Sorted((6,), shift=0.125)], weight=positive(5), density=True,
+        note="density",
+    ),
     sample(aten.repeat_interleave.Tensor, index(5, high=4), exact="y"),
     sample(aten.isin.Tensor_Tensor, index(3, 4, high=9), index(4, high=9), exact="y"),
     sample(aten.isin.Tensor_Tensor, index(3, 4, high=9), index(2, 2, high=9), invert=True,

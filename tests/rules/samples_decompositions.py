@@ -53,6 +53,8 @@ DECOMPOSITIONS = (
     ),
     sample(aten._linalg_eigh.default, _SPREAD, unused="y[1]"),
     sample(aten._linalg_eigh.default, _SPREAD, UPLO="U", unused="y[1]", note="upper"),
+    sample(aten.linalg_eig.default, Stretched((2, 3, 3)), constant="y[1]", unused="y"),
+    sample(aten._linalg_eigvals.default, Stretched((2, 3, 3), constant=True), unused="y"),
     *(
         sample(aten._linalg_svd.default, draw, unused="y[0] y[2]", note=note)
         for draw, note in (
@@ -145,4 +147,24 @@ DECOMPOSITIONS = (
     ),
     sample(aten.linalg_householder_product.default, normal(4, 3), Turns((3,))),
     sample(aten.linalg_householder_product.default, normal(2, 3, 3), Turns((2, 2)), note="fewer"),
+    *(
+        sample(aten.geqrf.default, Stretched(shape, constant=True), unused="y", note=note)
+        for shape, note in (((2, 3, 3), ""), ((4, 3), "tall"), ((2, 4), "wide"))
+    ),
+    sample(
+        aten.linalg_ldl_factor_ex.default, Symmetric((2, 3, 3), constant=True), exact="y[1]",
+        unused="y[0]",
+    ),
+    sample(
+        aten.linalg_ldl_solve.default, Factors((2, 3, 3), constant=True), _PIVOTS,
+        Draw((2, 3, 2), constant=True),
+    ),
+    *(
+        sample(
+            aten.ormqr.default, normal(2, 4, 3), Turns((2, 3)), other, left, transpose,
+            note=f"{left:d}{transpose:d}",
+        )
+        for left, other in ((True, normal(2, 4, 2)), (False, normal(2, 2, 4)))
+        for transpose in (False, True)
+    ),
 )  # fmt: skip

@@ -50,6 +50,12 @@ def lu_solved(x: torch.Tensor, **form: bool) -> torch.Tensor:
     return solution
 
 
+def reflected(x: torch.Tensor, **form: Any) -> torch.Tensor:
+    rows = right(x) if form.get("left", True) else right(x).mT
+    vectors, factors = x.tril()[:, :3], x.diagonal()[:3] / 4
+    return torch.ormqr(vectors, factors, rows * x[0, 0], **form)
+
+
 SQUARE: dict[str, Program] = {
     "inv": linalg.inv,
     "solve": lambda x: linalg.solve(x, right(x)),
@@ -76,11 +82,19 @@ SQUARE: dict[str, Program] = {
     "eigvalsh": lambda x: linalg.eigvalsh(positive(x)),
     "eigh": lambda x: [y.abs() for y in linalg.eigh(positive(x))],
     "eigh, projections": lambda x: projections(linalg.eigh(positive(x))[1]),
+    "eigvals": linalg.eigvals,
+    "eig": lambda x: [y.abs() for y in linalg.eig(x)],
+    "eig, squared": lambda x: squared_by_eigenpairs(*linalg.eig(x)),
+    "eig of real numbers": lambda x: [y.abs() for y in linalg.eig(x.real + x.imag)],
     "norm": lambda x: [linalg.norm(x, p) for p in ("nuc", "fro", 1, 2, -2, np.inf)],
     "vector_norm": lambda x: [linalg.vector_norm(x, p, 0) for p in (0.5, 1, 1.5, 2, 3, np.inf)],
     "dist": lambda x: torch.dist(x, x.mT.roll(1, 0), 3),
     "renorm": lambda x: torch.renorm(x, 2, 0, 1.5),
     "var": lambda x: [*torch.var_mean(x, 0), *torch.std_mean(x), x.var(1), x.std(1)],
+    "ormqr": lambda x: [reflected(x, transpose=turn) for turn in (False, True)],
+    "ormqr from the right": lambda x: [
+        reflected(x, left=False, transpose=turn) for turn in (False, True)
+    ],
     "einsum": lambda x: torch.einsum("ij,kj,kl->il", x, x.conj(), x),
     "matrix_power": lambda x: linalg.matrix_power(x, 3),
 }
@@ -105,6 +119,11 @@ def projections(vectors: torch.Tensor) -> torch.Tensor:
 def both_sides(u: torch.Tensor, s: torch.Tensor, vh: torch.Tensor) -> torch.Tensor:
     """The matrix with other singular values, for which both phases count, but not each."""
     return u @ torch.diag_embed(s.log()).to(u.dtype) @ vh
+
+
+def squared_by_eigenpairs(values: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    square: torch.Tensor = linalg.solve(vectors, vectors * values**2, left=False)
+    return square
 
 
 def loss(made: Any) -> torch.Tensor:
@@ -162,3 +181,19 @@ def test_gradient_agrees_and_is_what_differences_say(program: Program, shape: An
     # And so it is in the narrower format, to its digits.
     single, _ = watched(program, x.to(torch.complex64))
     assert single.verdict is gw.Verdict.AGREES, str(single)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_eigenvalues_of_nearly_triangular_matrices_are_not_refuted(seed: int) -> None:
+    # The eigenvectors nearly coincide: V^T is eliminated otherwise than V.
+    torch.manual_seed(seed + 3)
+    x = torch.randn(3, 3)
+    report, _ = watched(linalg.eigvals, x.triu() + 1e-4 * x)
+    assert report.wrong == ()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_complex_number_is_made_real_before_it_is_inverted(seed: int) -> None:
+    torch.manual_seed(seed)
+    report, _ = watched(linalg.pinv, torch.randn(1, 1, dtype=torch.complex64))
+    assert report.verdict is gw.Verdict.AGREES, str(report)

@@ -74,3 +74,25 @@ def test_axes_of_a_tensor_without_axes() -> None:
     assert witness.verdict is gw.Verdict.AGREES, str(witness)
     assert x.grad is not None
     assert x.grad.item() == 5
+
+
+def test_a_histogram_of_no_number_has_no_density() -> None:
+    # 0 numbers, divided by 0: NaN in every bin, and 0 in each without the division.
+    x, edges = torch.tensor([1.0, 2.0]), torch.tensor([5.0, 6.0, 7.0])
+    with gw.watch() as witness:
+        share = torch.histogram(x, edges, density=True).hist
+        counts = torch.histogram(x, edges).hist
+    assert torch.isnan(share).all()
+    assert counts.tolist() == [0, 0]
+    assert {finding.verdict for finding in witness.report.findings} == {gw.Verdict.AGREES}
+
+
+def test_a_number_on_an_edge_that_rounds_is_not_counted() -> None:
+    # Edges at thirds, which torch does not return: is 1/3 below its own?
+    x = torch.tensor([[0.0], [1 / 3], [1.0]])
+    with gw.watch() as witness:
+        torch.ops.aten._histogramdd_from_bin_cts(x, [3])
+        torch.ops.aten._histogramdd_from_bin_cts(x, [2])
+    thirds, halves = witness.report.findings
+    assert "depends on rounding" in thirds.comparison.reason
+    assert halves.verdict is gw.Verdict.AGREES

@@ -112,11 +112,16 @@ NO_16_BITS = (
     "_fft_",
     "polar",
     "view_as_complex",
+    "geqrf",
     "grid_sampler",
+    "_histogramdd_",
+    "histogram.",
     "_linalg_",
     "linalg_cholesky",
+    "linalg_eig",
     "linalg_householder",
     "linalg_inv",
+    "linalg_ldl",
     "linalg_lstsq",
     "linalg_lu",
     "linalg_matrix_exp",
@@ -126,6 +131,7 @@ NO_16_BITS = (
     "lu_unpack",
     "multi_margin_loss",
     "multilabel_margin_loss_forward",
+    "ormqr",
     "special_erfcx",
     "triangular_solve",
     "special_i1",
@@ -141,7 +147,7 @@ ADDED_IN_16_BITS = ("nll_loss", "soft_margin_loss mean")
 A_CHAIN_ELSEWHERE = "native_batch_norm_backward"
 # A transform of real numbers may be one of complex numbers, of half the length: the bound has room
 # for both ways. A complex quotient is bounded for any denominator, also where that is a count.
-TWO_WAYS = ("_fft_", "mean.dim complex")
+TWO_WAYS = ("_fft_", "linalg_eig", "mean.dim complex")
 # Operations that torch's CPU has no 16-bit kernel for.
 NO_KERNEL = ("avg_pool3d",)
 

@@ -111,6 +111,49 @@ def histogram(x: Plain, bins: int, low: float, high: float) -> Plain:
     return np.array([sum(min(k, bins - 1) == b for k in found) for b in range(bins)], np.float64)
 
 
+def _limits(numbers: list[float], limits: Any) -> tuple[float, float]:
+    low, high = limits or (min(numbers), max(numbers))
+    return (low - 0.5, high + 0.5) if low == high else (low, high)
+
+
+def edges_of_points(x: Plain, bins: list[int], limits: Any) -> list[Plain]:
+    found = []
+    for k, count in enumerate(bins):
+        column = [float(row[k]) for row in x.reshape(-1, len(bins))]
+        low, high = _limits(column, limits and limits[2 * k : 2 * k + 2])
+        found.append(np.array([low + (high - low) * i / count for i in range(count + 1)]))
+    return found
+
+
+def edges_of(x: Plain, bins: Any, limits: Any) -> Plain:
+    return edges_of_points(x.reshape(-1, 1), [bins], limits)[0] if isinstance(bins, int) else bins
+
+
+def _holds(edges: Plain, k: int, number: float) -> bool:
+    at_end = k == len(edges) - 2 and number == edges[-1]
+    return bool(edges[k] <= number < edges[k + 1] or at_end)
+
+
+def counted_points(x: Plain, edges: list[Plain], weight: Plain | None, density: bool) -> Plain:
+    shape = tuple(len(e) - 1 for e in edges)
+    found, total = np.zeros(shape), 0.0
+    weights = np.ones(x.shape[:-1]) if weight is None else weight
+    for point, share in zip(x.reshape(-1, len(edges)), weights.ravel(), strict=True):
+        for at in np.ndindex(shape):
+            if all(_holds(e, k, number) for e, k, number in zip(edges, at, point, strict=True)):
+                found[at] += share
+                total += share
+    if density:
+        for at in np.ndindex(shape):
+            volume = math.prod(e[k + 1] - e[k] for e, k in zip(edges, at, strict=True))
+            found[at] /= total * volume
+    return found
+
+
+def counted(x: Plain, edges: Plain, weight: Plain | None, density: bool) -> Plain:
+    return counted_points(x[..., None], [edges], weight, density)
+
+
 def count_not_0(x: Plain, dim: int | list[int] | None) -> Plain:
     if dim is None:
         return np.array(sum(n != 0 for n in x.flat))
@@ -172,6 +215,7 @@ CREATE: dict[str, Any] = {
     for word in (
         identity, lower_places, upper_places, ramp, spaced, any_of, all_of, place_of_largest,
         places_not_0, count_below, each_place, is_member,
-        histogram, count_not_0, counts, distinct_numbers, distinct_layers, runs,
+        histogram, edges_of, edges_of_points, counted, counted_points, count_not_0, counts,
+        distinct_numbers, distinct_layers, runs,
     )
 }  # fmt: skip

@@ -392,12 +392,58 @@ def _to_one_orthogonal(gQ: Plain, gR: Plain, Q: Plain, R: Plain) -> Plain:
     return found
 
 
+def _roots(A: Plain, values: Plain) -> Plain:
+    """Those of the characteristic polynomial, each in the place of the recorded one next to it."""
+    roots = np.roots(np.poly(A)).astype(np.complex128)
+    return np.array([roots[np.argmin(np.abs(roots - value))] for value in values])
+
+
+def any_eigenvalues(A: Plain, values: Plain) -> Plain:
+    return np.array([_roots(A[at], values[at]) for at in np.ndindex(A.shape[:-2])]).reshape(
+        values.shape
+    )
+
+
+def any_eigenvectors(A: Plain, values: Plain, vectors: Plain) -> Plain:
+    """What A less an eigenvalue takes to 0, turned as the recorded one."""
+    found = np.zeros(A.shape, np.complex128)
+    for at in np.ndindex(A.shape[:-2]):
+        for k, value in enumerate(_roots(A[at], values[at])):
+            nothing = np.linalg.svd(A[at] - value * np.identity(len(A[at])))[2][-1].conj()
+            turn = np.vdot(nothing, vectors[at][:, k])
+            found[at][:, k] = nothing * turn / abs(turn)
+    return found
+
+
+def to_eigenpairs(gl: Plain, gV: Plain, values: Plain, V: Plain) -> Plain:
+    return _each(_to_one_eigenpairs, gl[..., None], gV, values[..., None], V)
+
+
+def _to_one_eigenpairs(gl: Plain, gV: Plain, values: Plain, V: Plain) -> Plain:
+    """From (A - l) dv - v dl = -dA v and v^T dv = 0, for each direction of A and each pair."""
+    n = len(V)
+    A = V @ np.diag(values[:, 0]) @ np.linalg.inv(V)
+    found = np.zeros((n, n), np.complex128)
+    for k in range(n):
+        v = V[:, k]
+        system = np.zeros((n + 1, n + 1), np.complex128)
+        system[:n, :n] = A - values[k, 0] * np.identity(n)
+        system[:n, n], system[n, :n] = -v, v.conj()
+        inverse = np.linalg.inv(system)
+        for i in range(n):
+            for j in range(n):
+                moved = inverse[:, i] * -v[j]
+                of_both = np.conj(gl[k, 0]) * moved[n] + np.vdot(gV[:, k], moved[:n])
+                found[i, j] += np.conj(of_both)
+    return found
+
+
 DECOMPOSITIONS: dict[str, Any] = {
     word.__name__: word
     for word in (
         cholesky_of, to_cholesky, over_diagonal, to_turned_triangle, squared, to_factor_of_system,
         to_factor_of_inverse, eliminated, packed, to_eliminated, to_packed, unpacked,
         to_both_halves, repacked, to_repacked, eigenvalues, eigenvectors, to_spectrum, singular,
-        to_singular, orthogonal, to_orthogonal,
+        to_singular, orthogonal, to_orthogonal, any_eigenvalues, any_eigenvectors, to_eigenpairs,
     )
 }  # fmt: skip

@@ -5,6 +5,7 @@ Nothing here may come from the rules.
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -119,11 +120,105 @@ def to_factors(g: Plain, A: Plain, tau: Plain) -> Plain:
     return out
 
 
+def _widened(A: Plain) -> Plain:
+    """With as many columns as rows: more of them change no reflection."""
+    more = np.zeros((*A.shape[:-1], A.shape[-2] - A.shape[-1]))
+    return np.concatenate([A, more], axis=-1)
+
+
+def reflecting(A: Plain, tau: Plain, C: Plain, left: bool, transpose: bool) -> Plain:
+    Q = reflections(_widened(A), tau)
+    Q = np.swapaxes(Q, -1, -2) if transpose else Q
+    return np.einsum("...ij,...jk->...ik", *((Q, C) if left else (C, Q)))
+
+
+def _of_product(g: Plain, C: Plain, left: bool, transpose: bool) -> Plain:
+    """The gradient of the orthogonal matrix."""
+    of_left, of_right = "...ik,...jk->...ij", "...ki,...kj->...ij"
+    first, second = (C, g) if left is transpose else (g, C)
+    return np.einsum(of_left if left else of_right, first, second)
+
+
+def to_reflecting(g: Plain, A: Plain, tau: Plain, C: Plain, left: bool, transpose: bool) -> Plain:
+    return to_vectors(_of_product(g, C, left, transpose), _widened(A), tau)[..., : A.shape[-1]]
+
+
+def to_factors_reflecting(
+    g: Plain, A: Plain, tau: Plain, C: Plain, left: bool, transpose: bool
+) -> Plain:
+    return to_factors(_of_product(g, C, left, transpose), _widened(A), tau)
+
+
+def reflectors(A: Plain) -> tuple[Plain, Plain]:
+    """Reflect what is left of each column onto its first number's axis, away from its sign."""
+    m, n = A.shape[-2:]
+    packed, factors = np.array(A), np.zeros((*A.shape[:-2], min(m, n)))
+    for at in np.ndindex(A.shape[:-2]):
+        left = packed[at]
+        for i in range(min(m, n)):
+            x = left[i:, i].copy()
+            length = math.sqrt(math.fsum(x**2))
+            if i == m - 1:
+                break
+            end = -math.copysign(length, x[0])
+            v = np.array([1.0, *(x[1:] / (x[0] - end))])
+            factors[at][i] = (end - x[0]) / end
+            left[i:, i:] = _reflection(v, factors[at][i]) @ left[i:, i:]
+            left[i + 1 :, i] = v[1:]
+    return packed, factors
+
+
+def _steps(pivots: Plain) -> list[tuple[int, int, Plain]]:
+    """Where each block begins and ends, and the matrix that exchanges two rows."""
+    found, k, n = [], 0, len(pivots)
+    while k < n:
+        end = k + 1 if pivots[k] > 0 else k + 2
+        order = list(range(n))
+        one, other = end - 1, abs(pivots[k]) - 1
+        order[one], order[other] = order[other], order[one]
+        found.append((k, end, np.identity(n)[order]))
+        k = end
+    return found
+
+
+def symmetric_product(LD: Plain, pivots: Plain, hermitian: bool) -> Plain:
+    """P_1 L_1 P_2 L_2 ... D (P_1 L_1 P_2 L_2 ...)^T."""
+    assert not hermitian
+    out = np.zeros(LD.shape)
+    for at in np.ndindex(LD.shape[:-2]):
+        n = LD.shape[-1]
+        total, D = np.identity(n), np.zeros((n, n))
+        for k, end, P in _steps(pivots[at]):
+            L = np.identity(n)
+            L[end:, k:end] = LD[at][end:, k:end]
+            block = np.tril(LD[at][k:end, k:end])
+            D[k:end, k:end] = block + np.tril(block, -1).T
+            total = total @ P @ L
+        out[at] = total @ D @ total.T
+    return out
+
+
+def symmetric_factors(A: Plain, pivots: Plain, hermitian: bool) -> Plain:
+    assert not hermitian
+    out = np.zeros(A.shape)
+    for at in np.ndindex(A.shape[:-2]):
+        left = np.tril(A[at]) + np.tril(A[at], -1).T
+        for k, end, P in _steps(pivots[at]):
+            left = P @ left @ P.T
+            L = left[end:, k:end] @ np.linalg.inv(left[k:end, k:end])
+            out[at][k:end, k:end], out[at][end:, k:end] = np.tril(left[k:end, k:end]), L
+            rest = left[end:, end:] - L @ left[k:end, end:]
+            left = np.zeros_like(left)
+            left[end:, end:] = rest
+    return out
+
+
 MATRIX_FUNCTIONS: dict[str, Any] = {
     word.__name__: word
     for word in (
         exponential, to_exponential, pseudoinverse, to_pseudoinverse,
         reflections, to_vectors, to_factors, least_squares, to_system_of_squares,
-        to_side_of_squares,
+        to_side_of_squares, reflecting, to_reflecting, to_factors_reflecting,
+        symmetric_product, symmetric_factors, reflectors,
     )
 }  # fmt: skip

@@ -11,28 +11,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import Unjudgeable
-from gradwitness._printable import listed
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.replay import replay
-from gradwitness.judging.finding import Step
-from gradwitness.judging.meant_hooks import CHANGED
-from gradwitness.judging.note import Note
 from gradwitness.judging.slopes import between, measure
-from gradwitness.tape import Kind
+from gradwitness.judging.whole_record import acquitted, is_the_programs
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gradwitness.judging.compare import Comparison
-    from gradwitness.judging.finding import Finding, Report, Row
+    from gradwitness.judging.finding import Report, Row
     from gradwitness.judging.probe_results import Probe
     from gradwitness.judging.slopes import Claim, Runs
-    from gradwitness.tape import Tape
 
 
-RIGHT = "not the derivative of the recorded forward; by slopes, the gradients it leads to are right"
+_RIGHT = "by slopes of the whole step"
 
 
 class AtLeaves(NamedTuple):
@@ -74,7 +69,7 @@ def at_leaves(functions: Runs, claims: Mapping[str, Claim], found: Probe) -> AtL
     steps = [f for f in report.findings if f.verdict is not Verdict.AGREES]
     known = {f.title for f in steps}
     probed = {f.title for p in found.passes for f in (*p.wrong, *p.doubts)}
-    if not all(_is_the_programs(tape, f) for f in steps) or probed - known:
+    if not all(is_the_programs(tape, f) for f in steps) or probed - known:
         return _UNTOLD
     by_record = replay(tape)
     verdicts, refuted = {Verdict.AGREES}, {}
@@ -90,13 +85,6 @@ def at_leaves(functions: Runs, claims: Mapping[str, Claim], found: Probe) -> AtL
         if slopes.verdict is Verdict.DISAGREES:
             refuted[row.name] = slopes
     return AtLeaves(worst([*verdicts]), refuted)
-
-
-def _is_the_programs(tape: Tape, finding: Finding) -> bool:
-    """Whether a step is what the program itself wrote: the backward of a function, or a hook."""
-    if finding.step is Step.BACKWARD and finding.node is not None:
-        return tape.nodes[finding.node].kind == Kind.CUSTOM
-    return finding.comparison.reason.startswith(CHANGED)
 
 
 def with_slopes(found: Probe, step: Callable[[], Any]) -> Report:
@@ -121,32 +109,12 @@ def with_slopes(found: Probe, step: Callable[[], Any]) -> Report:
     except Unjudgeable:
         return report
     if told.verdict is Verdict.AGREES:
-        return _acquitted(report)
+        wrong = [f for f in report.findings if f.verdict is not Verdict.AGREES]
+        findings, right, note = acquitted(report.findings, report.rows, wrong, _RIGHT)
+        notes = (note, *report.notes)
+        return replace(report, findings=tuple(findings), rows=tuple(right), notes=notes)
     rows = tuple(_refuted(row, told.refuted) for row in report.rows)
     return replace(report, rows=rows)
-
-
-def _acquitted(report: Report) -> Report:
-    wrong = [f for f in report.findings if f.verdict is not Verdict.AGREES]
-    acquitted: dict[str, Any] = {"verdict": Verdict.AGREES, "refuted": 0, "probable_ratio": 0.0}
-    findings = tuple(
-        replace(f, comparison=replace(f.comparison, reason=RIGHT, **acquitted)) if f in wrong else f
-        for f in report.findings
-    )
-    rows = tuple(
-        replace(row, verdict=Verdict.AGREES, reason="", inherited=False, apart=None)
-        for row in report.rows
-    )
-    first = wrong[0]
-    note = Note(
-        "right as a whole",
-        f"{listed([f.title for f in wrong])}: not the derivative of the recorded forward. But the "
-        "slopes of the whole step support each gradient that it leads to.",
-        source=first.source,
-        node=first.node,
-        sweep=first.sweep,
-    )
-    return replace(report, findings=findings, rows=rows, notes=(note, *report.notes))
 
 
 def _refuted(row: Row, refuted: Mapping[str, Comparison]) -> Row:

@@ -89,7 +89,7 @@ class ClaimCheck:
 
     def record(self) -> dict[str, Any]:
         """Return everything as plain data: schema ``gradwitness-claims``."""
-        return claims_record(self.runs, self.report)
+        return claims_record(self.runs, self.report, self.tape)
 
     def __str__(self) -> str:
         return as_text(*self.parts())

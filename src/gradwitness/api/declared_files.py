@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import tomllib
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import GradwitnessError, InputError
+from gradwitness.files.toml import read_toml
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,10 +46,7 @@ def _project(folder: Path) -> Path | None:
 
 
 def _named(project: Path) -> list[str]:
-    try:
-        table = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
-    except (OSError, ValueError) as error:
-        raise InputError(f"{project} cannot be read: {error}") from None
+    table = read_toml(project).get("tool", {})
     own = table.get("gradwitness", {})
     unknown = [key for key in own if key != _KEY]
     if unknown:

@@ -1,4 +1,4 @@
-"""The page of what a command judged, and a browser to show it."""
+"""What a check judged, as a record and as a page, and a browser to show it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import shlex
 import tempfile
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradwitness._printable import one_line
 from gradwitness.report.console import as_text
+from gradwitness.report.faults import probe_faults
+from gradwitness.report.findings import finding_records
 from gradwitness.report.page.subject import Subject
+from gradwitness.report.record import report_record
 from gradwitness.report.save import save
 from gradwitness.report.tables.claims import claims as claims_table
-from gradwitness.report.tables.probes import probes
+from gradwitness.report.tables.probes import probe_record, probes
 from gradwitness.verdict import worst
 
 if TYPE_CHECKING:
@@ -49,6 +52,28 @@ def page_of(
         is_live=not target.endswith(".npz"),
         is_redacted=redact,
     )
+
+
+def checked_record(
+    target: str,
+    tape: Tape,
+    report: Report,
+    probed: Probe | None,
+    claimed: ClaimCheck | None,
+) -> dict[str, Any]:
+    """Return a check as plain data: the program, and what else was judged."""
+    record = report_record(report, tape) if claimed is None else claimed.record()
+    record["target"] = target
+    if probed is not None:
+        judged = [judged for judged in (probed, claimed) if judged]
+        faults = (*probe_faults(probed), *(claimed.claim_faults if claimed else ()))
+        record |= {
+            "verdict": worst([each.verdict for each in judged]),
+            "exit_code": worst([each.required for each in judged]).exit_code,
+            "findings": finding_records(faults, (*report.notes, *probed.notes)),
+            "probe": probe_record(probed),
+        }
+    return record
 
 
 def show(subject: Subject, saved: Sequence[Path]) -> str:

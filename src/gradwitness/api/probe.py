@@ -19,6 +19,7 @@ from gradwitness.judging.probe_results import (
     OWN,
     Probe,
     ProbePass,
+    off_its_directions,
 )
 from gradwitness.judging.probe_sweep import StepsCheck
 from gradwitness.judging.records import Records
@@ -111,7 +112,7 @@ def probe(
     >>> probe.verdict
     <Verdict.DISAGREES: 'DISAGREES'>
     >>> list(probe.hidden)
-    ['AddBiasBackward #1, gradient of input 1']
+    ['AddBiasBackward #1, gradient of bias (input 1)']
     """
     chosen = list(KINDS) if passes is None else list(dict.fromkeys(passes))
     unknown = [name for name in chosen if name not in KINDS]
@@ -156,7 +157,8 @@ def probe(
         again = run(also, shifted, tensors=done.met, moving=True)
         tape, extra = shifted.results(again.tape, again.errors)
         both = extra.get("random", ProbePass("", (), tape, sent=False))
-        moved = ProbePass(MOVED, shifted.report.findings, tape)
+        moved = off_its_directions(ProbePass(MOVED, shifted.report.findings, tape), plain.report)
+        both = off_its_directions(both, plain.report)
         results += [moved] * (MOVED in chosen)
         results += [replace(both, kind=MOVED_RANDOM)] * (MOVED_RANDOM in chosen)
     return Probe(own, plain.report, tuple(results), done.skipped, time.perf_counter() - begun)

@@ -65,15 +65,16 @@ def run_target(target: str, keep: int | None = KEEP, rerun: Sequence[str] = ()) 
     path, function = _program(target)
     if function in rerun:
         return probes_of(target, rerun, passes=())[0]
-    witness = Witness(saved=True, keep=keep, rerun=rerun)
+    witness = None
     try:
-        step = _loaded(path, function)
+        step, models, names = _loaded(path, function)
+        witness = Witness(*models, names=names, saved=True, keep=keep, rerun=rerun)
         with witness:
             step()
     except GradwitnessError as error:
         raise _placed(error) from None
     except BaseException as error:  # noqa: BLE001 (whatever it is, it ends the command)
-        if not witness.ended:
+        if witness is None or not witness.ended:
             raise _failed(target, error, "nothing was judged") from None
         failed = _failed(target, error, "what ran before that was judged")
         return Judged(witness.tape, witness.report, failed=failed)
@@ -92,8 +93,8 @@ def probes_of(
     """
     path, function = _program(target)
     try:
-        step = _loaded(path, function)
-        found = run_probes(step, passes=passes, saved=True, rerun=rerun)
+        step, models, names = _loaded(path, function)
+        found = run_probes(step, *models, names=names, passes=passes, saved=True, rerun=rerun)
         if function in rerun:
             found = replace(found, report=with_slopes(found, step))
     except GradwitnessError as error:
@@ -105,10 +106,10 @@ def probes_of(
     return Judged(found.tape, found.report), found
 
 
-def _loaded(path: Path, function: str) -> Callable[[], Any]:
-    """Return a program's function, with what its repository declares."""
+def _loaded(path: Path, function: str) -> tuple[Callable[[], Any], tuple[Any, ...], dict[str, Any]]:
+    """Return a program's function, with its modules and leaf tensors, once all is declared."""
     try:
-        from gradwitness.capture.target import load_function
+        from gradwitness.capture.target import load_function, subjects
     except ImportError as error:
         raise MissingExtraError(
             f"probing needs PyTorch ({error}): pip install 'gradwitness[torch]'"
@@ -116,7 +117,7 @@ def _loaded(path: Path, function: str) -> Callable[[], Any]:
     step = load_function(path, function)
     # Afterwards: the declarations may import the program.
     load_declarations(path.resolve().parent)
-    return step
+    return step, *subjects(step)
 
 
 def _placed(error: GradwitnessError) -> GradwitnessError:

@@ -81,7 +81,7 @@ class Witness:
     <Verdict.DISAGREES: 'DISAGREES'>
     >>> wrong = witness.report.first_wrong
     >>> wrong.title
-    'DoubleBackward #1, gradient of input 0'
+    'DoubleBackward #1, gradient of x (input 0)'
     >>> wrong.comparison.recorded, wrong.comparison.expected
     (1.0, 2.0)
     >>> witness.require()  # doctest: +ELLIPSIS

@@ -173,7 +173,7 @@ class Balance:
         return [
             leaf
             for leaf in leaves
-            if leaf is not None and leaf.grad is not None and _overlap(leaf.grad, tensor)
+            if leaf is not None and leaf.grad is not None and overlap(leaf.grad, tensor)
         ]
 
 
@@ -186,7 +186,8 @@ def _collects(tensor: torch.Tensor) -> bool:
         return False
 
 
-def _overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+def overlap(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors share memory."""
     if address(a) != address(b):
         return False
     (first, end), (other_first, other_end) = _span(a), _span(b)

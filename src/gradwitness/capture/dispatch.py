@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gradwitness.capture.applications import Applications
+from gradwitness.capture.backward_steps import BackwardSteps
 from gradwitness.capture.convolutions import adds_in_parts
 from gradwitness.capture.drafts import CallDraft
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.ranks import Arrivals, filled, is_collective
-from gradwitness.capture.rerun import Applications
-from gradwitness.capture.source import ENGINE, is_innermost_function, is_skipped, tensors_in
+from gradwitness.capture.source import (
+    ENGINE,
+    is_custom,
+    is_innermost_function,
+    is_skipped,
+    tensors_in,
+)
 from gradwitness.engine.binding import operand_names
 from gradwitness.rules import find
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
@@ -104,6 +111,9 @@ class DispatchRecorder(Mode):
         # Views taken after a write to their base, not yet written down as calls.
         self._shown: list[int] = []
         self.applications = Applications(values, self.calls)
+        self.steps = BackwardSteps()
+        # Custom functions' nodes of whose results numbers were read.
+        self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
 
@@ -142,6 +152,8 @@ class DispatchRecorder(Mode):
 
     def hands_out(self, name: str, tensor: torch.Tensor) -> None:
         """Record, as a call without a result, that a custom function takes numbers out of torch."""
+        if torch.is_grad_enabled() and is_custom(tensor.grad_fn):
+            self.read.add(tensor.grad_fn)
         if torch.is_grad_enabled() or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         self._needed += self.applications.note(len(self.calls))
@@ -173,6 +185,7 @@ class DispatchRecorder(Mode):
         result = self._run(func, args, kwargs)
         if begun is not None:
             self._border.take(self._write, func, begun, result)
+        self._border.take(self.steps.ran, func, result)
         return result
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> _Begun | None:
@@ -302,7 +315,8 @@ def _called_by_engine() -> bool:
         if not is_skipped(frame.f_code.co_filename):
             return False
         frame = frame.f_back
-    return frame is not None
+    # Torch runs deep passes within passes on threads of its own, which begin with the node.
+    return True
 
 
 def _bind(func: Any, args: Any, kwargs: Any) -> list[tuple[str, Any, bool]]:

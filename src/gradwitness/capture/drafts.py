@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any
 
 from gradwitness.tape import Argument, Call, Edge, Kind, Node, Source
@@ -29,6 +30,7 @@ class CallDraft:
     base: int | None = None
     alone: bool = True
     grad_mode: bool = True
+    thread: int = field(default_factory=get_ident)
 
     def finish(self, number: int, during: int | None) -> Call:
         """Return the frozen call."""

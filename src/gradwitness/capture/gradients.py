@@ -49,6 +49,8 @@ class BackwardRecorder(TorchFunctionMode):
             way = _WAYS_OUT.get(func)
             if way is not None and args and isinstance(args[0], torch.Tensor):
                 border.take(self._goes_out, way, args[0])
+            if func is torch.Tensor.register_hook:
+                border.take(self._context.values.hold, args[0])
             # Within a pass, an assignment of numbers bypasses the graph.
             leaves_none = len(args) < 2 or args[1] is None
             seen = func in ASSIGNMENTS and (not self._running or leaves_none)

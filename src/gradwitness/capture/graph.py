@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gradwitness.capture.drafts import CallDraft, NodeDraft
+from gradwitness.capture.order import CallOrder, Thread
+from gradwitness.capture.values import identity
 from gradwitness.rules.registry import node_name
 from gradwitness.tape import Edge, Kind, Ref, Source
 
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
     from gradwitness.capture.values import ValueStore
 
 _SAVED = "_saved_"
+_COPY_SLICES = "CopySlices"
+
+# The nodes that each value belongs to, or belonged to before a write.
+Owners = dict[int | None, set[Any]]
 
 # Their first result, the row order, is a constant for autograd: not an output of the node.
 _CONSTANT_FIRST = ("aten.linalg_lu.", "aten.lu_unpack.")
@@ -33,6 +40,7 @@ class GraphRecorder:
         self._add_call = dispatch.add
         self._views_are_known = dispatch.views_are_known
         self._calls = dispatch.calls
+        self._order = CallOrder(dispatch.calls)
         self._saved = saved
 
     def number(self, node: Any) -> int | None:
@@ -68,79 +76,102 @@ class GraphRecorder:
         return new
 
     def _join(self, new: list[int]) -> None:
-        by_sequence: dict[int, list[int]] = {}
-        for number, call in enumerate(self._calls):
-            by_sequence.setdefault(call.sequence, []).append(number)
+        self._order.read()
+        histories = list(self._values.histories())
+        owners: Owners = {}
+        for node, _, value in histories:
+            owners.setdefault(value, set()).add(node)
         for number in new:
             draft = self.nodes[number]
             if self._saved:
                 draft.saved = tuple(self._saved_tensors(draft.alive))
-            self._classify(number, draft, by_sequence)
-        self._find_outputs()
+            self._classify(number, draft, owners)
+        self._find_outputs(histories)
         for number in new:
             self._complete_function(number)
             self._complete_view(number)
         self._views_are_known()
 
-    def _classify(self, number: int, draft: NodeDraft, by_sequence: dict[int, list[int]]) -> None:
+    def _classify(self, number: int, draft: NodeDraft, owners: Owners) -> None:
         if draft.name == "AccumulateGrad":
             draft.kind = Kind.ACCUMULATE
             draft.leaf = self._values.leaf(draft.alive.variable)
             draft.outputs = [draft.leaf]
             return
-        sequence = draft.alive._sequence_nr()
-        if draft.name == "CopySlices":
-            # Made right after the node of the operation that it wraps. A custom function's last
-            # write is not all that the function did.
-            before = by_sequence.get(sequence - 1, ())
-            own = [c for c in before if self._calls[c].writes and self._calls[c].grad_mode]
-            if own:
-                draft.kind, draft.call = Kind.COPY_SLICES, own[0]
-                self._calls[own[0]].node = number
-            return
         if isinstance(draft.alive, torch.autograd.function.BackwardCFunction):
             draft.kind = Kind.CUSTOM
-            # Their count is known even if its forward was not seen.
-            draft.outputs = _unknown_outputs(draft)
+        else:
+            draft.call = self._maker(draft, owners)
+        if draft.call is None:
+            # Their count is known even if no call is.
+            draft.outputs = [None] * len(draft.alive._input_metadata)
             return
-        for call in self._candidates(draft.alive, by_sequence):
-            maker = self._calls[call]
-            if _same_operation(draft.name, maker.op):
-                draft.kind, draft.call = Kind.OPERATION, call
-                first = 1 if maker.op.startswith(_CONSTANT_FIRST) else 0
-                draft.outputs = list(maker.outputs[first:])
-                maker.node = number
-                return
-        # No call is known, but the number of its results is.
-        draft.outputs = _unknown_outputs(draft)
+        maker = self._calls[draft.call]
+        maker.node = number
+        if draft.name == _COPY_SLICES:
+            draft.kind = Kind.COPY_SLICES
+            return
+        draft.kind = Kind.OPERATION
+        first = 1 if maker.op.startswith(_CONSTANT_FIRST) else 0
+        draft.outputs = list(maker.outputs[first:])
 
-    def _candidates(self, node: Any, by_sequence: dict[int, list[int]]) -> list[int]:
-        """Return the calls that may have made a node.
+    def _maker(self, draft: NodeDraft, owners: Owners) -> int | None:
+        """Return the call that made a node, if it is known.
+
+        Each thread counts its nodes itself. So calls of several threads may have the number of a
+        node: those whose results belong to other nodes are ruled out, and one must be left.
+        """
+        found: dict[int, bool] = {}
+        for thread in self._order.threads.values():
+            candidates = self._candidates(draft, thread)
+            for call in filter(partial(self._may_make, draft.name), candidates):
+                maker = self._calls[call]
+                made = (maker.base,) if draft.name == _COPY_SLICES else maker.outputs
+                nodes = {node for value in made for node in owners.get(value, ())}
+                if not nodes or identity(draft.alive) in nodes:
+                    found[call] = bool(nodes)
+                    break
+        known = [call for call, is_known in found.items() if is_known]
+        left = known or list(found)
+        return left[0] if len(left) == 1 else None
+
+    def _may_make(self, name: str, call: int) -> bool:
+        maker = self._calls[call]
+        if name == _COPY_SLICES:
+            # A custom function's last write is not all that the function did.
+            return bool(maker.writes) and maker.grad_mode
+        return _same_operation(name, maker.op)
+
+    def _candidates(self, draft: NodeDraft, thread: Thread) -> list[int]:
+        """Return the calls of a thread that may have made a node.
 
         A node gets its sequence number before its operands are prepared, which may take further
         numbers before the call runs: one for each view whose history is rebuilt, and one for the
         copy that an in-place operation keeps of what it overwrites.
         """
-        sequence = node._sequence_nr()
+        sequence = draft.alive._sequence_nr()
+        if draft.name == _COPY_SLICES:
+            # Made right after the node of the operation that it wraps.
+            return list(thread.at(sequence - 1))
         rebuilt = {
             target._sequence_nr()
-            for target, _ in node.next_functions
+            for target, _ in draft.alive.next_functions
             if target is not None and target.name().startswith("AsStrided")
         }
         while sequence + 1 in rebuilt:
             sequence += 1
-        after = by_sequence.get(sequence + 1, [])
         copied = [
             second
-            for first, second in pairwise(after)
+            for first, second in pairwise(thread.at(sequence + 1))
             if self._calls[first].op == "aten.clone.default" and self._calls[second].writes
         ]
-        return by_sequence.get(sequence, []) + copied
+        return [*thread.at(sequence), *copied]
 
-    def _find_outputs(self) -> None:
+    def _find_outputs(self, histories: Iterable[tuple[Any, int, int]]) -> None:
         """Learn from each tensor which node it belongs to, or belonged to before a write."""
-        for node, index, value in self._values.histories():
-            number = self._numbers.get(node)
+        known = {identity(draft.alive): number for number, draft in enumerate(self.nodes)}
+        for node, index, value in histories:
+            number = known.get(node)
             if number is None:
                 continue
             outputs = self.nodes[number].outputs
@@ -157,15 +188,8 @@ class GraphRecorder:
         draft = self.nodes[number]
         if draft.kind != Kind.CUSTOM:
             return
-        sequence = draft.alive._sequence_nr()
-        results = {output for output in draft.outputs if output is not None}
-        after = [n for n, call in enumerate(self._calls) if call.sequence >= sequence]
-        makers = [
-            n
-            for n in after
-            if results.intersection(self._calls[n].outputs) or self._calls[n].base in results
-        ]
-        draft.inner = tuple(n for n in after if makers and n <= makers[-1])
+        results = [output for output in draft.outputs if output is not None]
+        draft.inner = tuple(self._order.making(results, draft.alive._sequence_nr()))
         for call in draft.inner:
             if self._calls[call].node is None:
                 self._calls[call].node = number
@@ -213,10 +237,6 @@ class GraphRecorder:
             saved = getattr(node, attribute)
             if isinstance(saved, torch.Tensor):
                 yield attribute.removeprefix(_SAVED), self._values.of(saved)
-
-
-def _unknown_outputs(draft: NodeDraft) -> list[int | None]:
-    return [None] * len(draft.alive._input_metadata)
 
 
 def _same_operation(node: str, op: str) -> bool:

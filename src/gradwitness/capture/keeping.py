@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.nn.modules import module as torch_module
 
+from gradwitness.capture.arrays import address
+from gradwitness.capture.balance import overlap
 from gradwitness.capture.mode import Mode
 from gradwitness.capture.source import inside_function, tensors_in
 
@@ -98,6 +100,9 @@ class Keeper(Mode):
         self._moving = moving
         self._before_move = before_move
         self._kept: dict[int, _Kept] = {}
+        self._begun = False
+        # What was met to be perturbed, by where it lies.
+        self._at: dict[int, list[torch.Tensor]] = {}
         self._modes: dict[int, tuple[torch.nn.Module, bool]] = {}
         self._random = Randomness()
         self._handles: list[Any] = []
@@ -118,6 +123,7 @@ class Keeper(Mode):
             lambda module, _: self._meet_module(module)
         )
         self._handles.append(hook)
+        self._begun = True
 
     def __enter__(self) -> Self:
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -183,9 +189,22 @@ class Keeper(Mode):
             )
             numbers = tensor.is_floating_point() or (tensor.is_complex() and not tensor.is_conj())
             if self._moving is not None and tensor.requires_grad and numbers:
+                if self._is_in_use(tensor):
+                    return
                 self._before_move(tensor)
                 move(tensor.data, self._moving)
                 self.moved += 1
+
+    def _is_in_use(self, tensor: torch.Tensor) -> bool:
+        """Whether the program has computed with a leaf's numbers: a backward makes leaves of them.
+
+        So do copies that share the memory of another leaf.
+        """
+        beside = self._at.setdefault(address(tensor), [])
+        within: Any = torch._C._current_autograd_node()
+        shared = self._begun and any(overlap(tensor, other) for other in beside)
+        beside.append(tensor)
+        return within is not None or shared
 
 
 def move(numbers: torch.Tensor, generator: torch.Generator) -> None:

@@ -283,6 +283,7 @@ class SweepDraft:
                 for gradient in tensors_in(gradients):
                     self._values.let_go(gradient)
         elif draft.kind == Kind.CUSTOM:
+            self._dispatch.steps.begin(number)
             self._prints[number] = tuple(map(self._print, arrived))
             self._outside.node_begins(number)
 
@@ -322,6 +323,7 @@ class SweepDraft:
             summed,
             after=len(self._dispatch.calls),
             seen=not self._is_alone(number),
+            steps=self._dispatch.steps.end(number, gradients) if draft.kind == Kind.CUSTOM else (),
         )
         self._node_runs.append(node_run)
         for edge, value in zip(draft.edges, outgoing, strict=False):

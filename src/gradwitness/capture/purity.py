@@ -12,7 +12,8 @@ import builtins
 import dis
 import inspect
 import re
-from functools import partial
+from enum import Enum
+from functools import lru_cache, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ _BUILTINS = re.compile(
 _OF_CONTEXT = ("save_for_backward", "saved_tensors", "set_materialize_grads")
 # Instructions between a name and its attributes.
 _SILENT = ("EXTENDED_ARG", "PUSH_NULL", "NOP")
+_CACHED: Any = type(lru_cache(lambda: None))
 _CONSTANTS = (
     *(bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range),
     *(torch.dtype, torch.device, torch.memory_format, torch.layout, torch.Tensor),
@@ -99,6 +101,16 @@ def impurity(function: Any, arguments: Iterable[Any]) -> str:
     return next(_Reader().applies(function, [None, *arguments]), "")
 
 
+def impurity_of_backward(function: Any) -> str:
+    """Return why the code of a function's backward is not known to be pure; empty if it is."""
+    if not (isinstance(function, type) and issubclass(function, torch.autograd.Function)):
+        return "it is an operator"
+    reader = _Reader()
+    why = next(reader.code(function.backward, [None], context=True), "")
+    # No record shows whether it writes there.
+    return why or ("its backward uses a tensor from outside" if reader.looks_outside else "")
+
+
 def _defined(op: str) -> Any:
     """Return the Python function that defines an operator of ``torch.library``, if one does."""
     namespace, name, *_ = op.split(".")
@@ -121,7 +133,7 @@ class _Reader:
     def __init__(self) -> None:
         self._read: set[tuple[Any, ...]] = set()
         # Whether there is a tensor from outside, whose memory NumPy might write to.
-        self._outside = False
+        self.looks_outside = False
 
     def applies(self, function: Any, arguments: Sequence[Any]) -> Iterator[str]:
         """Read the forward of an ``autograd.Function``, given the context and its arguments."""
@@ -143,14 +155,17 @@ class _Reader:
         elif _of_library(value):
             if _ACTIONS.match(getattr(value, "__name__", "")):
                 yield f"it uses {name}"
-        elif not isinstance(value, _CONSTANTS):
+        elif not (isinstance(value, _CONSTANTS) or _enumerates(value)):
             yield from self._calls(value, name)
-        self._outside |= isinstance(value, torch.Tensor | torch.nn.Module) and name != _GIVEN
+        self.looks_outside |= isinstance(value, torch.Tensor | torch.nn.Module) and name != _GIVEN
 
     def _calls(self, value: Any, name: str) -> Iterator[str]:
         if isinstance(value, partial):
             for part in (value.func, *value.args, *value.keywords.values()):
                 yield from self.uses(part, name)
+        elif isinstance(value, _CACHED):
+            # What it remembers of pure code is what that would compute again.
+            yield from self.uses(value.__wrapped__, name)
         elif isinstance(value, MethodType):
             yield from self.uses(value.__self__, name)
             yield from self.code(value.__func__, [value.__self__])
@@ -216,7 +231,7 @@ class _Reader:
                 yield f"{where}imports {argument}"
             elif isinstance(argument, CodeType):
                 yield from self._instructions(function, argument, {}, ())
-            elif op == "STORE_SUBSCR" and self._outside and "numpy" in code.co_names:
+            elif op == "STORE_SUBSCR" and self.looks_outside and "numpy" in code.co_names:
                 yield f"{where}writes to an array, which may be the memory of a tensor from outside"
             elif op == "STORE_FAST" and any(_has_parts(given.get(name)) for name in last):
                 yield f"{where}gives {last[-1]} another name"
@@ -288,6 +303,13 @@ def _reaches_out(attribute: str, *, imports: bool) -> bool:
 def _has_parts(value: Any) -> bool:
     """Whether the attributes of an argument are known: those of a module, or of a class."""
     return isinstance(value, torch.nn.Module | type)
+
+
+def _enumerates(value: Any) -> bool:
+    """Whether something is an enumeration without methods, or a member of it."""
+    kind = value if isinstance(value, type) else type(value)
+    names = [n for n in vars(kind) if not n.startswith("_")] if issubclass(kind, Enum) else []
+    return bool(names) and not any(callable(getattr(kind, name)) for name in names)
 
 
 def _is_foreign(function: Any) -> bool:

@@ -25,14 +25,15 @@ from gradwitness.capture.operators import require_fitting_rules
 from gradwitness.capture.outside import Outside
 from gradwitness.capture.retention import Retention
 from gradwitness.capture.source import ModuleTrail, raised_at
+from gradwitness.capture.unused import unused_results
 from gradwitness.capture.values import ValueStore
 from gradwitness.tape import Ending, Tape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 
+    from gradwitness.capture.applications import Applications
     from gradwitness.capture.observer import Observer
-    from gradwitness.capture.rerun import Applications
     from gradwitness.tape import Call
 
 
@@ -209,6 +210,7 @@ class Recorder:
         grads = {leaf.after for sweep in sweeps for leaf in sweep.leaves if leaf.after is not None}
         growing = self.growing()
         calls, nodes = tuple(growing.calls), tuple(growing.nodes)
+        unused = tuple(unused_results(self._values, self._graph, self._dispatch))
         # Free what is held of the program: tensors, nodes, graphs, models, the observer. At once,
         # without cycles that only the collector finds.
         self._backward.drafts.clear()
@@ -229,6 +231,7 @@ class Recorder:
             parameters=tuple(self._parameters),
             complete=complete,
             unseen=tuple(self._outside.unseen),
+            unused=unused,
         )
         del self._values, self._retention
         return tape

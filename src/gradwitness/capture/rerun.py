@@ -1,10 +1,9 @@
-"""A program's custom functions, kept where slopes must decide, and run again after the block."""
+"""A custom function with its operands, run again after the block."""
 
 from __future__ import annotations
 
 import copy
-import inspect
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,28 +11,20 @@ import torch
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.capture.aside import aside, attempt, numbers_of
-from gradwitness.capture.purity import TALKS, effect, impurity
-from gradwitness.capture.source import open_functions, tensors_in
+from gradwitness.capture.purity import TALKS, impurity, impurity_of_backward
+from gradwitness.capture.source import tensors_in
 from gradwitness.engine.floats import is_float
-from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from gradwitness.capture.drafts import CallDraft, NodeDraft
-    from gradwitness.capture.values import ValueStore
-    from gradwitness.tape import Argument, Value
-
-# Bytes of what is kept to run functions again, if fewer are to be kept of everything else.
-_ROOM = 2**28
-# The module where torch creates the functions of operators with `register_autograd`.
-_OPERATORS = "torch._library.autograd"
+    from gradwitness.tape import Value
 
 
 @dataclass(frozen=True)
-class _Held:
+class Held:
     """A tensor that a function was applied to, held by its number instead of the object."""
 
     value: int
@@ -41,13 +32,13 @@ class _Held:
 
 
 @dataclass(frozen=True)
-class _HeldModule:
+class HeldModule:
     """A module that a function was applied to, with its parameters and buffers, by name."""
 
     module: torch.nn.Module
-    state: dict[str, _Held]
+    state: dict[str, Held]
 
-    def alive(self, tensor: Callable[[_Held], torch.Tensor]) -> torch.nn.Module:
+    def alive(self, tensor: Callable[[Held], torch.Tensor]) -> torch.nn.Module:
         """Return a copy of it whose parameters and buffers are given tensors."""
         copied = copy.deepcopy(self.module)
         for name, own in (*copied.named_parameters(), *copied.named_buffers()):
@@ -56,20 +47,21 @@ class _HeldModule:
 
 
 @dataclass(frozen=True)
-class _Application:
+class Application:
     """One use of a custom function: its class and arguments."""
 
     function: Any
     arguments: tuple[Any, ...]
 
     named: dict[str, Any] = field(default_factory=dict)
+    called: str = ""  # file:line that applied it
 
-    def tensors(self) -> list[_Held]:
+    def tensors(self) -> list[Held]:
         """Return the tensors that have an edge, in order."""
         if isinstance(self.function, torch._ops.OpOverload):
             # A registered operator flattens lists.
-            return [*_held_in((*self.arguments, *self.named.values()))]
-        return [argument for argument in self.arguments if isinstance(argument, _Held)]
+            return [*held_in((*self.arguments, *self.named.values()))]
+        return [argument for argument in self.arguments if isinstance(argument, Held)]
 
 
 class Rerun:
@@ -81,7 +73,7 @@ class Rerun:
     """
 
     def __init__(
-        self, application: _Application, values: dict[int, Value], effect: str, allowed: bool | None
+        self, application: Application, values: dict[int, Value], effect: str, allowed: bool | None
     ) -> None:
         self._application = application
         self._effect = effect
@@ -97,7 +89,7 @@ class Rerun:
             return "" if self._allowed else "with rerun=False nothing runs again"
         arguments = [_without_tensors(argument) for argument in application.arguments]
         why = self._effect or impurity(application.function, arguments)
-        name = _name(application.function)
+        name = name_of(application.function)
         return why and (
             f"it did not run again, since {why}: if it may, after the block, say "
             f"watch(..., rerun=[{name!r}]) or --rerun {name}"
@@ -111,28 +103,62 @@ class Rerun:
         Unjudgeable
             If that fails, or the results are in another format.
         """
+        with aside():
+            results, _ = self._applied(moved)
+        return [numbers_of(result) for result in results]
+
+    def sent(self, operand: int, incoming: Sequence[NDArray[np.float64] | None]) -> NDArray[Any]:
+        """Return what its own backward sends to an operand, run in float64 as its forward is.
+
+        Raises
+        ------
+        Unjudgeable
+            If it may not run again, or that fails.
+        """
+        why = self.refusal() or impurity_of_backward(self._application.function)
+        if why:
+            raise Unjudgeable(why)
+        with aside(), torch.enable_grad():
+            results, tensors = self._applied({}, operand)
+            pairs = [
+                (y, torch.from_numpy(g.copy()).to(y.device))
+                for y, g in zip(results, incoming, strict=False)
+                if g is not None and y is not None and y.requires_grad
+            ]
+            outputs, given = zip(*pairs, strict=True) if pairs else ((), ())
+            # The program's own formula, not torch's: the graph is this function alone.
+            (sent,) = attempt(lambda: torch.autograd.grad(outputs, tensors[operand], given))
+        numbers = numbers_of(sent)
+        assert numbers is not None  # noqa: S101 (torch returns a tensor, or raises)
+        return numbers
+
+    def _applied(
+        self, moved: Mapping[int, NDArray[np.float64]], graded: int | None = None
+    ) -> tuple[list[torch.Tensor | None], dict[int, torch.Tensor]]:
+        """Return its results, and its operands by value, of which one may need a gradient."""
         application = self._application
         tensors: dict[int, torch.Tensor] = {}
 
         def alive(argument: Any) -> Any:
-            if isinstance(argument, _Held):
-                if argument.value not in tensors:
-                    tensors[argument.value] = self._tensor(argument, moved.get(argument.value))
-                return tensors[argument.value]
-            if isinstance(argument, _HeldModule):
+            if isinstance(argument, Held):
+                number = argument.value
+                if number not in tensors:
+                    tensor = self._tensor(argument, moved.get(number))
+                    tensors[number] = tensor.requires_grad_(number == graded)
+                return tensors[number]
+            if isinstance(argument, HeldModule):
                 return argument.alive(alive)
             if type(argument) in (tuple, list):
                 return type(argument)(alive(element) for element in argument)
             return argument
 
-        with aside():
-            arguments = [alive(argument) for argument in application.arguments]
-            named = {name: alive(argument) for name, argument in application.named.items()}
-            run = getattr(application.function, "apply", application.function)
-            results = attempt(lambda: run(*arguments, **named))
-        return [numbers_of(result) for result in tensors_in(results, keep_none=True)]
+        arguments = [alive(argument) for argument in application.arguments]
+        named = {name: alive(argument) for name, argument in application.named.items()}
+        run = getattr(application.function, "apply", application.function)
+        results = attempt(lambda: run(*arguments, **named))
+        return [*tensors_in(results, keep_none=True)], tensors
 
-    def _tensor(self, held: _Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
+    def _tensor(self, held: Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
         value = self.values[held.value]
         array: Any = value.array if moved is None else moved
         if array is None:
@@ -141,186 +167,7 @@ class Rerun:
         return torch.from_numpy(np.array(array, dtype=dtype, order="C")).to(held.device)
 
 
-class Applications:
-    """Notes the arguments of custom functions, and keeps those that are to be run again.
-
-    Parameters
-    ----------
-    calls : list of CallDraft
-        May still be growing.
-    """
-
-    def __init__(self, values: ValueStore, calls: list[CallDraft]) -> None:
-        self._values = values
-        self._calls = calls
-        self._by_call: dict[int, list[_Application]] = {}
-        # The functions that run now: the frame's identity, and its arguments.
-        self._running: dict[int, Any] = {}
-        self._nodes: Sequence[NodeDraft] = ()
-        self._rerun: bool | Collection[Any] = ()
-        self._room: int | None = _ROOM
-        self._kept = 0
-
-    def belong_to(self, nodes: Sequence[NodeDraft]) -> None:
-        """Set the nodes that methods refer to; the list may still be growing."""
-        self._nodes = nodes
-
-    @property
-    def running(self) -> bool:
-        """Whether the forward of a custom function ran at the last note."""
-        return bool(self._running)
-
-    def note(self, call: int) -> list[int]:
-        """Note the functions whose first call this is; return the values they need."""
-        frames = list(open_functions())
-        previous, self._running = self._running, {}
-        new = []
-        for frame in frames:
-            arguments = frame.f_locals.get("args", ())
-            if previous.get(id(frame)) is not arguments:
-                new.append(_Application(frame.f_locals["cls"], self._held(arguments)))
-            self._running[id(frame)] = arguments
-        if new:
-            self._by_call.setdefault(call, []).extend(new)
-        return [held.value for application in new for held in _held_in(application.arguments)]
-
-    def forget(self, call: int) -> None:
-        """Forget the functions that began with a call."""
-        self._by_call.pop(call, None)
-
-    def _held(self, argument: Any) -> Any:
-        if isinstance(argument, torch.Tensor):
-            return _Held(self._values.of(argument), argument.device)
-        if isinstance(argument, torch.nn.Module):
-            state = (*argument.named_parameters(), *argument.named_buffers())
-            return _HeldModule(argument, {name: self._held(tensor) for name, tensor in state})
-        if type(argument) in (tuple, list):
-            return type(argument)(self._held(element) for element in argument)
-        return argument
-
-    def operands(self, node: int) -> Sequence[int]:
-        """Return the values of a node's inputs, in the order of its edges.
-
-        Raises
-        ------
-        Unjudgeable
-            If the call of its function was not recorded.
-        """
-        operands = [held.value for held in self._application(node).tensors()]
-        if not self._nodes or len(operands) != len(self._nodes[node].edges):
-            raise Unjudgeable("the call of this function was not recorded")
-        return operands
-
-    def function(self, node: int) -> type | None:
-        """Return the custom function of a node, if it has one."""
-        draft = self._nodes[node] if self._nodes else None
-        return None if draft is None else getattr(type(draft.alive), "_forward_cls", None)
-
-    def arguments(self, node: int) -> dict[str, Argument]:
-        """Return the arguments of a node's function, by the names of its forward.
-
-        Raises
-        ------
-        Unjudgeable
-            If its call was not recorded.
-        """
-        application = self._application(node)
-        function = application.function
-        # Without setup_context, forward takes the context first.
-        before = [None] * (function.setup_context is torch.autograd.Function.setup_context)
-        bound = inspect.signature(function.forward).bind(*before, *application.arguments)
-        bound.apply_defaults()
-        return {name: _on_tape(argument) for name, argument in bound.arguments.items()}
-
-    def again(self, node: int, numbers: Iterable[int | None]) -> Rerun:
-        """Keep a node's function with copies of its operands, and of some more values.
-
-        Raises
-        ------
-        Unjudgeable
-            If it is not known how it was called, or there is no room.
-        """
-        application = self._application(node)
-        held = [*_held_in((*application.arguments, *application.named.values()))]
-        wanted = dict.fromkeys([*(one.value for one in held), *numbers])
-        values = {n: self._values.value(n) for n in wanted if n is not None}
-        self._kept += sum(0 if v.array is None else v.array.nbytes for v in values.values())
-        if self._room is not None and self._kept > self._room:
-            raise Unjudgeable(
-                f"its operands were not kept: those of such steps fill {self._room >> 20} MiB "
-                "(watch(..., keep=None) keeps all)"
-            )
-        copies = {
-            n: replace(v, array=None if v.array is None else v.array.copy())
-            for n, v in values.items()
-        }
-        arguments = {one.value for one in held}
-        inner = [self._calls[call] for call in self._nodes[node].inner]
-        return Rerun(
-            application,
-            copies,
-            effect(inner, arguments, self._values.storage),
-            self._allows(application.function),
-        )
-
-    def allow(self, rerun: bool | Collection[Any], room: int | None) -> None:
-        """Set which functions may run again besides pure ones, and how many bytes may be kept."""
-        self._rerun = rerun
-        self._room = None if room is None else max(room, _ROOM)
-
-    def _allows(self, function: Any) -> bool | None:
-        """Return whether the program allows a function to run again; None if it does not say."""
-        if isinstance(self._rerun, bool):
-            return self._rerun
-        named = function in self._rerun or _name(function) in self._rerun
-        return True if named else None
-
-    def _application(self, node: int) -> _Application:
-        if self._nodes:
-            draft = self._nodes[node]
-            if draft.call is not None:
-                return self._operator(self._calls[draft.call])
-            function = getattr(type(draft.alive), "_forward_cls", None)
-            if getattr(function, "__module__", "") == _OPERATORS and len(draft.inner) == 1:
-                return self._operator(self._calls[draft.inner[0]])
-            for call in draft.inner:
-                for application in self._by_call.get(call, ()):
-                    if application.function is function:
-                        return application
-        raise Unjudgeable("the call of this function was not recorded")
-
-    def _operator(self, call: CallDraft) -> _Application:
-        """Return the application of an operator of ``torch.library``, from the tape's arguments."""
-        namespace, name, overload = call.op.split(".")
-        function = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-        device = next(
-            (
-                held.device
-                for applications in self._by_call.values()
-                for application in applications
-                for held in _held_in(application.arguments)
-            ),
-            torch.device("cpu"),
-        )
-
-        def held(recorded: Argument, kind: str) -> Any:
-            if isinstance(recorded, Ref):
-                return _Held(recorded.value, device)
-            if isinstance(recorded, tuple):
-                return [held(element, kind) for element in recorded]
-            return _from_text(recorded, kind)
-
-        positional, named = [], {}
-        for argument in function._schema.arguments:
-            converted = held(call.arguments[argument.name], str(argument.type))
-            if argument.kwarg_only:
-                named[argument.name] = converted
-            else:
-                positional.append(converted)
-        return _Application(function, tuple(positional), named)
-
-
-def _name(function: Any) -> str:
+def name_of(function: Any) -> str:
     """Return a function's name as the program knows it: ``Solver``, ``mylib::solve``."""
     if isinstance(function, torch._ops.OpOverload):
         return str(function._schema.name)
@@ -329,36 +176,21 @@ def _name(function: Any) -> str:
 
 def _without_tensors(argument: Any) -> Any:
     """Return an argument with None for each tensor: those are copied."""
-    if isinstance(argument, _Held):
+    if isinstance(argument, Held):
         return None
-    if isinstance(argument, _HeldModule):
+    if isinstance(argument, HeldModule):
         return argument.module
     if type(argument) in (tuple, list):
         return tuple(map(_without_tensors, argument))
     return argument
 
 
-def _on_tape(argument: Any) -> Any:
-    if isinstance(argument, _Held):
-        return Ref(argument.value)
-    if isinstance(argument, _HeldModule):
-        return str(type(argument.module).__name__)
-    return tuple(map(_on_tape, argument)) if type(argument) in (tuple, list) else argument
-
-
-def _held_in(argument: Any) -> Iterator[_Held]:
-    if isinstance(argument, _Held):
+def held_in(argument: Any) -> Iterator[Held]:
+    """Yield the tensors of an argument, which may be a module or a list of them."""
+    if isinstance(argument, Held):
         yield argument
-    elif isinstance(argument, _HeldModule):
+    elif isinstance(argument, HeldModule):
         yield from argument.state.values()
     elif type(argument) in (tuple, list):
         for element in argument:
-            yield from _held_in(element)
-
-
-def _from_text(argument: Any, kind: str) -> Any:
-    """Convert an operator's argument back: the tape holds dtypes and the like as text."""
-    if isinstance(argument, str) and kind.removeprefix("Optional[") != "str":
-        name = argument.removeprefix("torch.")
-        return getattr(torch, name) if hasattr(torch, name) else torch.device(argument)
-    return argument
+            yield from held_in(element)

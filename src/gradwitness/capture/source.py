@@ -42,9 +42,9 @@ def is_program(code: CodeType) -> bool:
     return not is_skipped(file) and not (file.startswith("<") and file_of(code) == file)
 
 
-def user_line() -> str:
-    """Return ``file:line`` of the innermost frame outside torch and this package."""
-    frame = sys._getframe(1)
+def user_line(frame: FrameType | None = None) -> str:
+    """Return ``file:line`` of the innermost frame, from one on, outside torch and this package."""
+    frame = frame or sys._getframe(1)
     while frame is not None:
         if is_program(frame.f_code):
             return f"{file_of(frame.f_code)}:{frame.f_lineno}"
@@ -85,6 +85,13 @@ def is_innermost_function() -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def is_custom(node: Any) -> bool:
+    """Whether a node is a custom function's, and the function not one of torch's own."""
+    function = getattr(type(node), "_forward_cls", None)
+    custom = isinstance(node, torch.autograd.function.BackwardCFunction)
+    return custom and not getattr(function, "__module__", "torch.").startswith("torch.")
 
 
 def tensors_in(argument: Any, *, keep_none: bool = False) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,12 +25,16 @@ from gradwitness.tape import Layout, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    Held = Callable[[], torch.Tensor | None]
+
 
 class ValueStore:
     """Numbers the tensors of a program.
 
     A tensor keeps its value until its memory is written to; then the old value keeps a copy of the
-    old numbers. Tensors are held, so that no identity is reused.
+    old numbers. Tensors are held, so that no identity is reused; but not a view that was just
+    changed in place: when torch's check of in-place changes fails, its text depends on whether
+    something holds the history of that view.
 
     Arrays share the program's memory, which it may resize or free: numbers are copied before an
     operation that does so, and at once where the program has or asks for the storage object. Since
@@ -41,7 +46,7 @@ class ValueStore:
         self._drafts: list[Draft] = []
         self._storages: dict[int, Storage] = {}
         self._in_order: list[Storage] = []
-        self._by_object: dict[int, tuple[torch.Tensor, int, int]] = {}
+        self._by_object: dict[int, tuple[Held, int, int]] = {}
         self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past: list[tuple[Any, int, int]] = []
@@ -53,7 +58,7 @@ class ValueStore:
         self._names[id(tensor)] = (tensor, name)
         # A model built inside the block has values already.
         entry = self._by_object.get(id(tensor))
-        if entry is not None and entry[0] is tensor:
+        if entry is not None and entry[0]() is tensor:
             self._drafts[entry[1]].name = name
 
     def leaf(self, tensor: torch.Tensor) -> int:
@@ -66,8 +71,9 @@ class ValueStore:
         """Return the current number of a tensor; a new tensor gets one."""
         epoch = self._epoch(tensor)
         entry = self._by_object.get(id(tensor))
-        if entry is not None and entry[0] is tensor and entry[2] == epoch and self._lies(*entry):
-            return entry[1]
+        held, number, known = entry or (None, 0, -1)
+        if held and held() is tensor and known == epoch and self._lies(tensor, number):
+            return number
         at_key = self._by_key.get(self._key(tensor))
         if at_key is not None and at_key[1] == epoch:
             self._meet(tensor, at_key[0], epoch)
@@ -80,7 +86,7 @@ class ValueStore:
             return at_key[0]
         return self._new(tensor, made=False)
 
-    def _lies(self, tensor: torch.Tensor, value: int, _: int) -> bool:
+    def _lies(self, tensor: torch.Tensor, value: int) -> bool:
         """Whether a tensor still lies where its value did: ``.data`` may have changed."""
         layout, storage = self._drafts[value].layout, self._storages.get(address(tensor))
         return layout is None or (storage is not None and layout.storage == storage.number)
@@ -99,7 +105,7 @@ class ValueStore:
         for draft in storage.drafts:
             # What is written through ``.data`` leaves a tensor its history.
             for key in self._by_object.keys() & draft.objects:
-                self._remember(self._by_object[key][0])
+                self._remember(self._by_object[key][0]())
             keep_copy(draft)
         storage.epoch += 1
         storage.waiting.clear()
@@ -136,6 +142,11 @@ class ValueStore:
         _, value, _ = self._by_object.pop(id(tensor))
         self._drafts[value].objects.remove(id(tensor))
 
+    def hold(self, tensor: torch.Tensor) -> None:
+        """Hold a tensor in any case: the program has put a hook on it."""
+        number = self.of(tensor)
+        self._by_object[id(tensor)] = (lambda: tensor, number, self._epoch(tensor))
+
     def release_tensors(self) -> set[int]:
         """Release the program's tensors; return the storages that something else holds.
 
@@ -161,9 +172,10 @@ class ValueStore:
             draft.array = None
             draft.copied = False
             for key in draft.objects:
-                entry = self._by_object.pop(key, None)
-                if entry is not None and entry[2] == self._epoch(entry[0]):
-                    self._keep_history(entry[0], number)
+                entry = self._by_object.get(key)
+                if entry is not None and entry[1] == number:
+                    self._remember(entry[0]())
+                    del self._by_object[key]
             draft.objects.clear()
             touched[draft.layout.storage] = self._in_order[draft.layout.storage]
         for storage in touched.values():
@@ -211,17 +223,18 @@ class ValueStore:
 
     def tensors(self) -> Iterator[tuple[torch.Tensor, int]]:
         """Yield every known tensor that is unchanged, with its number."""
-        for tensor, value, epoch in self._by_object.values():
-            if self._epoch(tensor) == epoch:
+        for held, value, epoch in self._by_object.values():
+            tensor = held()
+            if tensor is not None and self._epoch(tensor) == epoch:
                 yield tensor, value
 
     def histories(self) -> Iterator[tuple[Any, int, int]]:
-        """Yield the outputs of nodes: node, output number, value."""
+        """Yield the outputs of nodes: the node's identity, output number, value."""
         yield from self._past
         for tensor, value in self.tensors():
             node = _history(tensor)
             if node is not None:
-                yield node, tensor.output_nr, value
+                yield identity(node), tensor.output_nr, value
 
     def taken(self, tensor: torch.Tensor) -> bool:
         """Note the node of a view that an operation takes after its base was written to.
@@ -234,18 +247,14 @@ class ValueStore:
         self._remember(tensor)
         return True
 
-    def _remember(self, tensor: torch.Tensor) -> None:
-        """Note the node of a tensor that is about to be overwritten, and so to get another."""
-        entry = self._by_object.get(id(tensor))
-        if entry is None or entry[0] is not tensor or entry[2] != self._epoch(tensor):
+    def _remember(self, tensor: torch.Tensor | None) -> None:
+        """Note the node of a tensor that is about to be overwritten or let go."""
+        entry = None if tensor is None else self._by_object.get(id(tensor))
+        if tensor is None or entry is None or entry[0]() is not tensor:
             return
-        self._keep_history(tensor, entry[1])
-
-    def _keep_history(self, tensor: torch.Tensor, number: int) -> None:
-        """Note the node of a value, for when its tensor is gone."""
-        node = _history(tensor)
+        node = _history(tensor) if entry[2] == self._epoch(tensor) else None
         if node is not None:
-            self._past.append((node, tensor.output_nr, number))
+            self._past.append((identity(node), tensor.output_nr, entry[1]))
 
     def is_overwritten(self, number: int) -> bool:
         """Whether a value's memory has been written to since."""
@@ -323,11 +332,13 @@ class ValueStore:
         epoch = self._attach(draft, tensor)
         self._drafts.append(draft)
         self._meet(tensor, number, epoch)
+        if made and tensor._base is not None:
+            self._by_object[id(tensor)] = (weakref.ref(tensor), number, epoch)
         self._by_key[self._key(tensor)] = (number, epoch)
         return number
 
     def _meet(self, tensor: torch.Tensor, number: int, epoch: int) -> None:
-        self._by_object[id(tensor)] = (tensor, number, epoch)
+        self._by_object[id(tensor)] = (lambda: tensor, number, epoch)
         self.balance.open(tensor)
         self._drafts[number].objects.append(id(tensor))
 
@@ -350,6 +361,17 @@ class ValueStore:
         else:
             storage.keep(draft)
         return storage.epoch
+
+
+def identity(node: Any) -> Any:
+    """Return what a node is known by: itself, but for what torch makes when a view's base changes.
+
+    Those are not to be held, either.
+    """
+    if not node.name().startswith("AsStrided"):
+        return node
+    layout = (tuple(node._saved_size), tuple(node._saved_stride), node._saved_storage_offset)
+    return (node._sequence_nr(), *layout)
 
 
 def _alone() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zipfile
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import FileFormatError, InputError, MissingExtraError
-from gradwitness.claims.mappings import claims_of
+from gradwitness.claims.mappings import MOST_LEVELS, claims_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,10 +69,7 @@ def check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None:
     seen: set[str] = set()
     for entry in entries:
         if entry.filename in seen:
-            raise FileFormatError(
-                f"{path}: holds two arrays named {entry.filename.removesuffix('.npy')!r}, and "
-                "which one is meant cannot be told. Write it again with a name for each."
-            )
+            raise _repeated(path, entry.filename.removesuffix(".npy"))
         seen.add(entry.filename)
     if most is not None and declared > most:
         raise FileFormatError(f"{path}: holds {declared} bytes, but at most {most} are allowed")
@@ -101,7 +99,11 @@ def _read_npy(file: Any, size: int) -> Any:
     }.get(version)
     if read_header is None:
         raise ValueError(f"version {version} of .npy")
-    shape, is_fortran, dtype = read_header(file)
+    try:
+        shape, is_fortran, dtype = read_header(file)
+    except Exception as error:
+        # Its text can fail in many ways, and of one too long NumPy advises to trust it.
+        raise ValueError("the header of one cannot be read") from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which can run code when loaded")
     needed = math.prod(shape) * dtype.itemsize
@@ -144,10 +146,34 @@ def read_safetensors(path: Path) -> Claims:
     # NumPy knows bfloat16 by name once ml_dtypes is imported, which engine.floats does.
     try:
         with safe_open(path, framework="np") as file:
+            _require_distinct_names(path)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise FileFormatError(f"{path}: not a readable .safetensors file ({error})") from error
     return claims_in(arrays, path)
+
+
+def _require_distinct_names(path: Path) -> None:
+    """Refuse a file that names two tensors alike: safetensors takes the last."""
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        known: dict[str, Any] = {}
+        for name, content in pairs:
+            if name in known:
+                raise _repeated(path, name)
+            known[name] = content
+        return known
+
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        json.loads(file.read(length), object_pairs_hook=distinct)
+
+
+def _repeated(path: Path, name: str) -> FileFormatError:
+    return FileFormatError(
+        f"{path}: holds two arrays named {name[:80]!r}, and which one is meant cannot be told. "
+        "Write it again with a name for each."
+    )
 
 
 def read_pt(path: Path) -> Claims:
@@ -167,15 +193,19 @@ def read_pt(path: Path) -> Claims:
     return claims_in(_gradients(loaded), path)
 
 
-def _check_tensors(loaded: Any, path: Path) -> None:
-    """Refuse huge tensors stored in a few bytes: expanded from one number, or sparse."""
+def _check_tensors(loaded: Any, path: Path, level: int = 0) -> None:
+    """Refuse huge tensors stored in a few bytes, and what holds itself."""
+    if level > MOST_LEVELS:
+        raise FileFormatError(
+            f"{path}: dicts nested more than {MOST_LEVELS} levels deep, or one that holds itself"
+        )
     parts: Any = ()
     if isinstance(loaded, Mapping):
         parts = loaded.values()
     elif isinstance(loaded, list | tuple):
         parts = loaded
     for part in parts:
-        _check_tensors(part, path)
+        _check_tensors(part, path, level + 1)
     if not hasattr(loaded, "element_size") or getattr(loaded, "is_nested", False):
         return
     if loaded.numel() * loaded.element_size() > most_grown(path):

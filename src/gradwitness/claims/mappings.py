@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_MOST_LEVELS = 32
+MOST_LEVELS = 32
 _MOST_NOTES = 5
 # float64 holds integers exactly up to 2^53; larger ones are no gradients.
 _INTEGERS = "iub"
@@ -49,8 +49,8 @@ def claims_of(source: Mapping[Any, Any], name: str) -> Claims:
 
 def _flat(tree: Mapping[Any, Any], path: tuple[str, ...], name: str) -> Iterator[tuple[str, Any]]:
     """Yield the entries of nested mappings with dotted names."""
-    if len(path) > _MOST_LEVELS:
-        raise InputError(f"{name}: dicts nested more than {_MOST_LEVELS} levels deep")
+    if len(path) > MOST_LEVELS:
+        raise InputError(f"{name}: dicts nested more than {MOST_LEVELS} levels deep")
     for key, value in tree.items():
         path_here = (*path, str(key))
         if isinstance(value, Mapping):
@@ -63,7 +63,7 @@ def _flat(tree: Mapping[Any, Any], path: tuple[str, ...], name: str) -> Iterator
 
 def _holds_arrays(values: list[Any] | tuple[Any, ...], level: int) -> bool:
     """Whether a list is a level of a tree, rather than the numbers of one tensor."""
-    return level <= _MOST_LEVELS and any(
+    return level <= MOST_LEVELS and any(
         isinstance(value, Mapping)
         or getattr(value, "shape", ())
         or (isinstance(value, list | tuple) and _holds_arrays(value, level + 1))

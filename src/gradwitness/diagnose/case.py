@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Protocol
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from gradwitness._steps import Made
     from gradwitness.engine.replay import Replay
     from gradwitness.tape import Tape
 
@@ -35,6 +36,34 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
+class Alone:
+    """What is known of a custom function's run besides its forward and its gradients.
+
+    Attributes
+    ----------
+    numbers : mapping of str to float
+        Numbers that forward was called with.
+    overwrites : bool
+        Whether its backward wrote to the memory of what arrived.
+    absent : collection of str
+        Inputs that got no gradient at all.
+    steps : tuple of Made
+        The operations of its backward.
+    misread : mapping of int to ndarray
+        Incoming gradients as they read if their strides are ignored, where that matters.
+    later : mapping of int to ndarray
+        What became of values of the forward whose memory was written to before the backward ran.
+    """
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    overwrites: bool = False
+    absent: Collection[str] = ()
+    steps: tuple[Made, ...] = ()
+    misread: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+    later: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Case:
     """Everything that is known about some claims."""
 
@@ -45,6 +74,7 @@ class Case:
     sweep: int = 0  # the backward pass on the tape that the claims are about
     # Nodes where not every mistake was tried, for want of budget; see `budget`.
     skipped: set[int] = field(default_factory=set, compare=False)
+    alone: Alone | None = None  # of a single custom function: the exhibits are those of its inputs
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,24 @@ def meanings(
     return names
 
 
+def by_numbers(
+    factor: float, numbers: Mapping[str, float], matches: Callable[[float], bool]
+) -> list[Meaning]:
+    """Name a factor by a number of the function, or an argument of it, that is not 0 or 1."""
+    found = []
+    for tried, (name, number) in enumerate(numbers.items(), 1):
+        for value in (1 / number, number):
+            near = abs(value - factor) <= _NEAR * abs(factor)
+            if abs(number) != 1 and near and matches(value):
+                less = abs(value) < 1
+                cause = (
+                    f"{'missing' if less else 'extra'} factor {max(value, 1 / value, key=abs):.6g}"
+                )
+                text = f"That is {name} = {number:.6g}, {'left out' if less else 'there twice'}."
+                found.append(Meaning(value, cause, text, tried))
+    return found
+
+
 def _candidates(
     counts: Mapping[float, str], sizes: tuple[int, ...], everywhere: bool
 ) -> Iterator[tuple[float, str, str]]:
@@ -78,7 +96,7 @@ def _candidates(
         yield 1 / n, MEAN_SUM, f"Averaged over the {n:.6g} {unit}; it should be summed."
     if everywhere:
         yield from _loss_scales(counts)
-    yield from _small_counts(everywhere)
+    yield from _small_counts(everywhere, counted=bool(counts))
     yield from _roots(sizes)
     if everywhere:
         yield from _rates()
@@ -108,12 +126,20 @@ def _loss_scales(counts: Mapping[float, str]) -> Iterator[tuple[float, str, str]
             yield 2.0**-k, LOSS_SCALE, f"2^-{k}: divided by a loss scale that was not applied."
 
 
-def _small_counts(everywhere: bool) -> Iterator[tuple[float, str, str]]:
+def _small_counts(everywhere: bool, *, counted: bool) -> Iterator[tuple[float, str, str]]:
     for k in range(2, _SMALL + 1):
         if everywhere:
             yield k, ACCUMULATED, _passes(k)
-        yield from _mean_or_sum(k)
-        yield 1 / k, WORLD_SIZE, f"Divided by {k} processes or accumulation steps once too often."
+        # What is no count of the tape is hardly what was averaged over.
+        readings = [*_mean_or_sum(k), (1 / k, WORLD_SIZE, _divided(k))]
+        yield from reversed(readings) if counted else readings
+
+
+def _divided(k: int) -> str:
+    return (
+        f"Divided by {k} processes or accumulation steps once too often, or by {k} times as many "
+        "steps as ran before the update."
+    )
 
 
 def _mean_or_sum(k: int) -> Iterator[tuple[float, str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness.diagnose.factor_names import MISSING_TWO
 from gradwitness.diagnose.hypotheses.losses import LIKELIHOODS
 from gradwitness.engine.floats import is_float
 from gradwitness.tape import Kind
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.diagnose.case import Case
-    from gradwitness.tape import Call
+    from gradwitness.tape import Call, Tape
 
 _PRODUCTS = ("mm", "bmm", "addmm", "baddbmm", "linear", "matmul", "convolution", "embedding")
+_LIKELIHOODS = LIKELIHOODS | {"aten.binary_cross_entropy", "aten.binary_cross_entropy_with_logits"}
+_SQUARES = ("cdist", "huber_loss", "mse_loss", "pow", "smooth_l1_loss", "std", "var", "var_mean")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class Facts:
         if tape is None:
             return {}
         counts: dict[float, str] = {}
+        if self.case.alone is not None:
+            return self._lengths(tape)
         batches: Counter[int] = Counter()
         for call in tape.calls:
             if call.during is not None:
@@ -119,6 +124,19 @@ class Facts:
                 batches.update(s[0] for s in shapes if len(s) > 1)
         if batches:
             counts[batches.most_common(1)[0][0]] = "samples in the batch"
+        return {n: text for n, text in counts.items() if n > 1}
+
+    @staticmethod
+    def _lengths(tape: Tape) -> dict[float, str]:
+        """Return the lengths of the axes of a function's inputs and results, and their products."""
+        roots = (tape.nodes[edge.node].outputs[edge.index] for edge, _ in tape.sweeps[0].roots)
+        named = [(value.name, value.shape) for _, value in tape.leaves()]
+        named += [("the result", tape.values[n].shape) for n in roots if n is not None]
+        counts: dict[float, str] = {}
+        for name, shape in named:
+            counts |= {n: f"numbers along axis {k} of {name}" for k, n in enumerate(shape)}
+        for name, shape in named:
+            counts.setdefault(math.prod(shape), f"numbers of {name}")
         return {n: text for n, text in counts.items() if n > 1}
 
     def _totals(self, call: Call) -> dict[float, str]:
@@ -141,3 +159,18 @@ class Facts:
         values = [tape.values[n] for n in call.operands]
         leaves = set(tape.parameters)
         return [v.shape for v in values if v.shape and v.id not in leaves and not v.requires_grad]
+
+    def rules_out(self, cause: str) -> bool:
+        """Whether a program's loss has nothing of which all gradients could have a factor's cause.
+
+        A formula without squares may have a 2 of another kind; a likelihood has none.
+        """
+        calls = () if self.case.tape is None else self.case.tape.calls
+        likelihood = any(call.base_op in _LIKELIHOODS for call in calls)
+        return cause == MISSING_TWO and likelihood and not any(map(_squares, calls))
+
+
+def _squares(call: Call) -> bool:
+    """Whether a call multiplies something by itself."""
+    name, operands = call.base_op.partition(".")[2], call.operands
+    return name in _SQUARES or "norm" in name or len({*operands}) < len(operands)

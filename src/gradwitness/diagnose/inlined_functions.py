@@ -97,6 +97,9 @@ class _Inliner:
         inlined: list[Node] = []
         for number in node.inner:
             call = self.original.calls[number]
+            if origin.keys().isdisjoint(call.operands):
+                # Constants, whatever made them.
+                continue
             input_nrs = bind(self.original, call, lookup, arithmetic=None, skip=True).inputs()
             edges = tuple(
                 origin.get(a.value) if isinstance(a, Ref) else None for _, _, a in input_nrs

@@ -10,10 +10,13 @@ from gradwitness.diagnose.hypotheses.arrangement import arrangement, reordered
 from gradwitness.diagnose.hypotheses.cells import detached_cells
 from gradwitness.diagnose.hypotheses.clamped import clamp_mistakes
 from gradwitness.diagnose.hypotheses.clipped import clipped_by_norm, clipped_by_value
+from gradwitness.diagnose.hypotheses.cotangents import wrong_cotangents
+from gradwitness.diagnose.hypotheses.drawn_again import computed_short, drawn_again, overwritten
 from gradwitness.diagnose.hypotheses.elementwise import elementwise
 from gradwitness.diagnose.hypotheses.factor import compounding_factor, constant_factor
 from gradwitness.diagnose.hypotheses.localised import localised, not_finite
 from gradwitness.diagnose.hypotheses.losses import loss_mistakes
+from gradwitness.diagnose.hypotheses.mixed_up_inputs import no_gradient, swapped
 from gradwitness.diagnose.hypotheses.nan_through_where import through_where
 from gradwitness.diagnose.hypotheses.norm_backward import norm_mistakes
 from gradwitness.diagnose.hypotheses.norm_eps import eps_elsewhere
@@ -24,13 +27,22 @@ from gradwitness.diagnose.hypotheses.paths import dropped_paths, stopped_chains
 from gradwitness.diagnose.hypotheses.pool_conv_embedding import dropout_mistakes, layer_mistakes
 from gradwitness.diagnose.hypotheses.precision import low_precision
 from gradwitness.diagnose.hypotheses.products import linear_mistakes, one_sample
+from gradwitness.diagnose.hypotheses.repeated_indices import repeated_indices
 from gradwitness.diagnose.hypotheses.scaled_paths import scaled_paths
 from gradwitness.diagnose.hypotheses.stale_forward import stale_forward
 from gradwitness.diagnose.hypotheses.summed import sums
 from gradwitness.diagnose.hypotheses.targets import targets_by_hand
 from gradwitness.diagnose.hypotheses.truncated_bptt import truncated
 from gradwitness.diagnose.hypotheses.weights import weights
+from gradwitness.diagnose.hypotheses.wrong_axes import wrong_axes
+from gradwitness.diagnose.hypotheses.wrong_masks import masks
 from gradwitness.diagnose.hypotheses.wrong_tensor import another_layer, another_pass
+from gradwitness.diagnose.hypotheses.wrong_terms import wrong_terms
+from gradwitness.diagnose.hypotheses.wrong_values import (
+    wrong_derivatives,
+    wrong_factors,
+    wrong_values,
+)
 from gradwitness.diagnose.hypotheses.zeros import dead_slices, detached
 from gradwitness.diagnose.programs import attention_programs, train_or_eval, updated_weights
 
@@ -89,3 +101,36 @@ STRUCTURES: tuple[Hypothesis, ...] = (
 )
 
 HYPOTHESES: tuple[Hypothesis, ...] = TENSORS + STRUCTURES
+
+# For a single custom function, by its own numbers.
+AT_A_STEP: tuple[Hypothesis, ...] = (
+    drawn_again,
+    no_gradient,
+    swapped,
+    wrong_cotangents,
+    constant_factor,
+    wrong_terms,
+    masks,
+    wrong_derivatives,
+    arrangement,
+    reordered,
+    sums,
+    dead_slices,
+    not_finite,
+    clipped_by_value,
+    low_precision,
+    through_where,
+    activation_mistakes,
+    loss_mistakes,
+    norm_mistakes,
+    layer_mistakes,
+    dropout_mistakes,
+    eps_elsewhere,
+    repeated_indices,
+    wrong_axes,
+    wrong_factors,
+    wrong_values,
+    computed_short,
+    localised,
+    overwritten,
+)

@@ -25,7 +25,7 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
     if source is None:
         return False
     reached = reaching([tape.calls[number] for number in node.inner], {source})
-    by_memory = _storages(tape, reached) & _storages(tape, node.outputs)
+    by_memory = storages(tape, reached) & storages(tape, node.outputs)
     return bool(by_memory) or not reached.isdisjoint(node.outputs)
 
 
@@ -63,16 +63,16 @@ def changes_views(tape: Tape, node: Node, inner: Sequence[Call], incoming: Seque
     viewed: set[int] = set()
     changed: set[int] = set()
     for call in inner:
-        storages = _storages(tape, call.outputs)
-        if call.writes and (call.base is not None or storages & viewed):
-            changed |= storages
+        memory = storages(tape, call.outputs)
+        if call.writes and (call.base is not None or memory & viewed):
+            changed |= memory
         if call.is_view and not _shows_whole(tape, call):
-            viewed |= storages
+            viewed |= memory
     needed = {n for n, g in zip(node.outputs, incoming, strict=False) if g is not None}
     for call in reversed(inner):
         if needed.intersection(call.outputs):
             needed.update(call.operands)
-    return not changed.isdisjoint(_storages(tape, needed))
+    return not changed.isdisjoint(storages(tape, needed))
 
 
 def _shows_whole(tape: Tape, call: Call) -> bool:
@@ -83,7 +83,8 @@ def _shows_whole(tape: Tape, call: Call) -> bool:
     return len({(value.layout, value.shape, value.dtype) for value in values}) == 1
 
 
-def _storages(tape: Tape, numbers: Iterable[int | None]) -> set[int]:
+def storages(tape: Tape, numbers: Iterable[int | None]) -> set[int]:
+    """Return where some values lie in memory."""
     layouts = [tape.values[n].layout for n in numbers if n is not None]
     return {layout.storage for layout in layouts if layout is not None}
 

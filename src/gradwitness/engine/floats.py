@@ -134,7 +134,8 @@ class Arithmetic:
     # Of a backward: the conditions that hold under which it is one kernel, see `Rule.vjp`.
     kernels: frozenset[str] = frozenset({"always"})
     # Where 16-bit numbers are added in turn: in how many stretches, to be rounded as they are. With
-    # none, which is a bound whatever their number is.
+    # none, which is a bound whatever their number is. At such a second look the terms of a long sum
+    # are taken to be in no particular order, see `bounded.array.reduction`.
     stretches: int = 0
     # Whether sums at places (embeddings, scatters) are float32's, too, and not stored each time.
     scatters_wide: bool = False
@@ -172,9 +173,11 @@ class Arithmetic:
         return replace(base, accumulate=base.unit, store=0.0)
 
     @property
-    def in_short(self) -> bool:
-        """Whether results are rounded to 16 bits, and sums of them are float32's."""
-        return (self.store or self.final) in SHORT
+    def own_share(self) -> float | None:
+        """What share of a bound the witness's own rounding may be; None if no 16 bits rounded."""
+        least = min(self.unit, self.accumulate)
+        short = max(self.unit, self.accumulate, self.store, self.final) >= min(SHORT)
+        return WITNESS_UNIT / least if short and least > 2 * WITNESS_UNIT else None
 
     def worst_growth(self, n: float) -> float:
         """Relative growth of a reduction with n roundings in the worst case."""

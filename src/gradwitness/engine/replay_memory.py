@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, Tape
 
 
+# A recording says how far apart the numbers of a view lay: to lay them out like that takes at most
+# so many numbers for each that it holds, or so many in all.
+_MOST_GROWTH = 100
+_ALWAYS_ALLOWED = 1 << 25
+
+
 @dataclass
 class Memory:
     """The memory of a tape as float64 buffers, NaN where nothing has been written yet."""
@@ -42,6 +48,8 @@ class Memory:
 
     def __post_init__(self) -> None:
         self._pieces = pieces(v for v in self.tape.values if is_inexact(v.dtype))
+        held = sum(v.array.size for v in self.tape.values if v.array is not None)
+        self._most = max(_MOST_GROWTH * held, _ALWAYS_ALLOWED)
         # Backward passes write to `.grad` between the calls.
         self._unseen = {
             leaf.after for sweep in self.tape.sweeps for leaf in sweep.leaves if leaf.after
@@ -127,6 +135,8 @@ class Memory:
         assert layout is not None  # noqa: S101 (it lies in a piece)
         buffer = self.buffers.get(piece)
         if buffer is None:
+            if piece.end - piece.start > self._most:
+                raise Unjudgeable("few of the numbers of a large tensor are recorded")
             buffer = np.full(piece.end - piece.start, np.nan)
             self.buffers[piece] = buffer
         reals = 2 if is_complex(value.dtype) else 1

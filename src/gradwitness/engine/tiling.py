@@ -33,6 +33,8 @@ _LARGE = 2**18
 _PIECE = 2**17
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
 _FEW = 8
+# A recording may declare a shape of any size for a tensor that it does not hold.
+_MOST_PIECES = 2**16
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     if best is None:
         return []
     letter, length, touched = best
-    count = min(length, -(-touched // _PIECE), max(_FEW, -(-math.prod(shape) // _PIECE)))
+    count = min(
+        length, -(-touched // _PIECE), max(_FEW, -(-math.prod(shape) // _PIECE)), _MOST_PIECES
+    )
     bounds = [length * k // count for k in range(count + 1)]
     return [
         Cut(of_operands, of_results, letter, *ends)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIRST_LINE = "# gradwitness-gradients: 1"
+# No array of any NumPy has more axes, nor longer ones.
+_MOST_AXES, _MOST_DIGITS = 64, 18
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def _tensor(path: Path, lines: list[str], line_nr: int) -> tuple[str, NDArray[An
     if (
         len(words) < 3
         or words[0] != "tensor"
-        or not all(s.isascii() and s.isdigit() for s in sizes)
+        or len(sizes) > _MOST_AXES
+        or not all(s.isascii() and s.isdigit() and len(s) <= _MOST_DIGITS for s in sizes)
     ):
         raise FileFormatError(f"{path}, line {line_nr + 1}: expected 'tensor NAME DTYPE SIZE ...'")
     if not is_float(words[2]):

@@ -15,7 +15,7 @@ T = TypeVar("T")
 Reader: TypeAlias = "Callable[[Any, str], T]"
 
 # Torch counts in 64 bits; sizes up to here can safely be added.
-_LARGEST = 2**62
+LARGEST = 2**62
 
 
 class SchemaError(Exception):
@@ -38,7 +38,11 @@ def exactly(kind: type[T]) -> Reader[T]:
     return read
 
 
-text = exactly(str)
+def text(data: Any, where: str) -> str:
+    """Read a text; what is no character, half of a pair of surrogates, is written out."""
+    return exactly(str)(data, where).encode(errors="backslashreplace").decode()
+
+
 flag = exactly(bool)
 a_list = exactly(list)
 a_dict = exactly(dict)
@@ -59,7 +63,7 @@ def below(limit: int, noun: str) -> Reader[int]:
 def size(data: Any, where: str) -> int:
     """Read a count, offset or step: a non-negative integer."""
     number = exactly(int)(data, where)
-    if not 0 <= number < _LARGEST:
+    if not 0 <= number < LARGEST:
         raise SchemaError(f"{where}: expected an integer from 0 to 2^62")
     return number
 
@@ -101,7 +105,8 @@ def pair(first: Reader[Any], second: Reader[Any]) -> Reader[tuple[Any, Any]]:
 def by_name(read: Reader[T]) -> Reader[dict[str, T]]:
     """Read a mapping of any names to one kind of object."""
     return lambda data, where: {
-        name: read(item, f"{where}[{name[:80]!r}]") for name, item in a_dict(data, where).items()
+        text(name, where): read(item, f"{where}[{name[:80]!r}]")
+        for name, item in a_dict(data, where).items()
     }
 
 

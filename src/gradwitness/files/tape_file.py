@@ -279,7 +279,8 @@ def _header(content: bytes, name: str) -> tuple[int, tuple[int, ...], np.dtype[A
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
     except Exception as error:
         # The header is Python text, on which NumPy's parser can fail in many ways.
-        raise SchemaError(f"the entry {name} is not an .npy file ({error})") from error
+        # Of a long one NumPy advises to trust it.
+        raise SchemaError(f"the entry {name} is not an .npy file") from error
     if version != (1, 0) or fortran_order:
         raise SchemaError(f"the entry {name} is an .npy file of a kind that tapes do not use")
     return stream.tell(), shape, dtype

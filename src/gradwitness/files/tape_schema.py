@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import fields, is_dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gradwitness._errors import InputError
 from gradwitness.files.readers import (
+    LARGEST,
     Reader,
     SchemaError,
     a_list,
@@ -106,7 +108,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if is_dataclass(value):
-        return _fields(value)
+        # Which line made a gradient serves the report of the block alone.
+        return _fields(value, "steps")
     raise InputError(
         f"the recording was not saved, as it holds {value!r} of type {type(value).__name__}. "
         "Arguments must be references, numbers, text, None or tuples of these."
@@ -131,7 +134,7 @@ def decode(data: Any, array: ArrayReader) -> Tape:
     # The input of a node: some record no output for it, so only its sign can be checked.
     edge = record(Edge, node=node, index=size)
     # Recordings of earlier versions lack them.
-    data = {"unseen": [], "ended": None} | data
+    data = {"unseen": [], "ended": None, "unused": []} | data
     read = record(
         lambda **content: Tape(**_without_header(content)),
         format=text,
@@ -153,8 +156,29 @@ def decode(data: Any, array: ArrayReader) -> Tape:
             )
         ),
         ended=optional(record(Ending, error=text, line=text)),
+        unused=many(pair(text, text)),
     )
-    return read(data, "tape")
+    tape = read(data, "tape")
+    _require_an_order(tape)
+    return tape
+
+
+def _require_an_order(tape: Tape) -> None:
+    """Raise unless gradients run from what nodes made, to others without coming back."""
+    try:
+        TopologicalSorter(
+            {node.id: {e.node for e in node.edges if e is not None} for node in tape.nodes}
+        ).prepare()
+    except CycleError:
+        raise SchemaError("nodes: their edges run in a circle") from None
+    for sweep in tape.sweeps:
+        if max([sweep.after, *(run.after for run in sweep.node_runs)]) > len(tape.calls):
+            raise SchemaError("a backward pass begins after more calls than there are")
+        ends = (edge for edge, _ in (*sweep.roots, *sweep.captured))
+        if any(edge.index >= len(tape.nodes[edge.node].outputs) for edge in ends):
+            raise SchemaError(
+                "a backward pass begins or ends at a result that its node did not make"
+            )
 
 
 def _without_header(content: dict[str, Any]) -> dict[str, Any]:
@@ -187,6 +211,9 @@ def _value(content: dict[str, Any], array: ArrayReader, where: str) -> Value:
     layout, entry = content["layout"], content["array"]
     if layout is not None and (entry is None or len(layout.strides) != len(content["shape"])):
         raise SchemaError(f"{where}.layout: it does not fit an array of this shape")
+    # Of 16 bytes each.
+    if math.prod(content["shape"]) >= LARGEST // 16:
+        raise SchemaError(f"{where}.shape: more numbers than can be counted")
     if entry is not None:
         try:
             content["array"] = array(entry, content["shape"], content["dtype"])

@@ -23,12 +23,13 @@ Only ``program`` or ``tape`` must be there. Paths are relative to the file.
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError
+from gradwitness.claims.binary import read_arrays
 from gradwitness.engine.floats import is_float
+from gradwitness.files.toml import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,13 +68,7 @@ class Task:
 
 def read_task(path: Path) -> Task:
     """Read a TASK.toml; raise `InputError` if it is unreadable, or says what has no meaning."""
-    try:
-        with path.open("rb") as file:
-            told = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}") from None
+    told = read_toml(path)
     _only(path, "", told, {"title", "program", "tape", "submission", "marks"})
     sources = [key for key in ("program", "tape") if key in told]
     if len(sources) != 1:
@@ -109,6 +104,8 @@ def _limits(path: Path, told: dict[str, Any]) -> Limits:
         known["data"] = path.parent / _text(path, "submission.data", told["data"])
         if not known["data"].is_file():
             raise InputError(f"{path}: submission.data: there is no file {known['data']}")
+        # Whoever hands in a program need not explain the errors of a file of the teacher's.
+        read_arrays(known["data"])
     limits = Limits(**known)
     if not limits.function.isidentifier():
         raise InputError(f"{path}: submission.function = {limits.function!r} is no function's name")

@@ -10,21 +10,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import failure
 from gradwitness._progress import tracked
-from gradwitness.engine.floats import unit_roundoff, wide
+from gradwitness.engine.floats import SHORT, unit_roundoff, wide
 from gradwitness.judging.approximations import declarable, within
-from gradwitness.judging.compare import SHARE, TOO_WIDE, Comparison, unjudged
+from gradwitness.judging.compare import TOO_WIDE, Comparison, unjudged
+from gradwitness.judging.comparison import OWN
 from gradwitness.judging.finding import Finding
 from gradwitness.judging.lie_groups import Kinds, conventions
+from gradwitness.judging.outcome import Outcome, Settled
+from gradwitness.judging.own_formula import by_own_formula
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.slopes import GRADE, HIDDEN, ROUNDINGS, Claim, between, measure
-from gradwitness.judging.tangents import tangents
+from gradwitness.judging.tangents import explaining, tangents
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -146,38 +149,6 @@ class Case:
         )
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a case ended.
-
-    Attributes
-    ----------
-    comparison : Comparison
-    grade : str
-    kinds : Kinds or None
-        Which of its gradients are along Lie groups.
-    is_untold : bool
-        Whether slopes were measured, and support neither gradient more than the other.
-    """
-
-    comparison: Comparison
-    grade: str
-    kinds: Kinds | None = None
-    is_untold: bool = False
-
-    def is_nearer(self, plain: Comparison) -> bool:
-        """Whether a gradient is nearer to this than to one by the numbers."""
-        return self.comparison.relative_error < plain.relative_error
-
-    def within(self, tolerance: float, scale: float, plain: Comparison) -> Outcome:
-        """Return it with an error within a tolerance as none, if it is nearer than plain."""
-        if not self.is_nearer(plain):
-            return self
-        comparison, grade = within(self.comparison, "", tolerance, scale)
-        said = f"{grade}, {self.kinds}" if grade else self.grade
-        return replace(self, comparison=comparison, grade=said)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Accused(Finding):
     """A finding that waits for the slopes of a function, unless the rules have seen enough."""
@@ -192,28 +163,11 @@ class Along(Finding):
     kinds: Kinds
 
 
-class Settled(NamedTuple):
-    """Findings after every accused function was measured.
-
-    Attributes
-    ----------
-    findings : list of Finding
-    trusted : set of int
-        The nodes that the rules refute, but not their slopes.
-    refuted : dict of (pass, node, edge, value) to Comparison
-        By what sent a gradient, and which: a leaf may have received just that.
-    """
-
-    findings: list[Finding]
-    trusted: set[int | None]
-    refuted: dict[tuple[int | None, ...], Comparison]
-
-
 def settled(findings: Iterable[Finding]) -> Settled:
     """Measure every accused function: its code runs here, after the block."""
     guilty: set[object] = set()
     trusted: set[int | None] = set()
-    refuted: dict[tuple[int | None, ...], Comparison] = {}
+    told: dict[tuple[int | None, ...], Comparison] = {}
     # Findings of functions that may be approximations, and how far off these are at most.
     near: dict[int, type | str] = {}
     off: dict[type | str, float] = {}
@@ -245,23 +199,32 @@ def settled(findings: Iterable[Finding]) -> Settled:
         return closed
 
     def conclude(finding: Accused, case: Case, outcome: Outcome) -> Finding:
+        told.update(_told(finding, case, outcome.comparison))
         if outcome.comparison.verdict is Verdict.DISAGREES:
             guilty.add(case.owner)
-            places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
-            refuted.update(dict.fromkeys(places, outcome.comparison))
             is_zero = case.expected is not None or outcome.comparison.expected == 0
             advice = finding.advice if is_zero and case.iteration is None else ""
             outcome = replace(outcome, grade=outcome.grade + case.tried)
             return _closed(finding, outcome, advice)
         shown = outcome.is_untold or outcome.grade.startswith(ALONG)
-        if outcome.kinds or (case.expected is not None and not shown):
+        unlike = case.expected is not None and case.otherwise is None and not shown
+        if outcome.kinds or unlike:
             trusted.add(finding.node)
         return _closed(finding, outcome)
 
     closed = [one(f) for f in tracked("measuring the slopes of functions", [*findings])]
     functions = [(f, near.get(id(f))) for f in closed]
     said = [f if name is None else declarable(f, name, off[name]) for f, name in functions]
-    return Settled(said, trusted, refuted)
+    return Settled(said, trusted, told)
+
+
+def _told(
+    finding: Accused, case: Case, comparison: Comparison
+) -> dict[tuple[int | None, ...], Comparison]:
+    if comparison.verdict is not Verdict.DISAGREES and comparison.reason != OWN:
+        return {}
+    places = [(finding.sweep, finding.node, finding.tensor_nr, n) for n in case.sent]
+    return dict.fromkeys(places, comparison)
 
 
 def _closed(finding: Accused, outcome: Outcome, advice: str = "") -> Finding:
@@ -277,25 +240,47 @@ def _settled(case: Case, *, known: bool) -> Outcome:
         return Outcome(case.by_rules, NORMWISE)
     try:
         claim = case.claim()
-        for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
-            shows = case.by_rules.detects_relative <= SHARE
-            if shows and along.explains(claim.sent, case.expected, case.by_rules.detects / 2):
-                return _along(along.name, case.by_rules)
+        name = explaining(case.by_rules, claim.at, claim.sent, case.expected, claim.dtype)
+        if name:
+            return along_only(name, case.by_rules)
         case.require()
+        own = _by_own_formula(case, claim)
+        if own is not None:
+            return own
         verdict = between(case.again, claim, case.expected)
     except Unjudgeable as why:
         return _unmeasured(case, str(why))
+    return _by_both(case, claim, case.by_rules, verdict)
+
+
+def _by_both(case: Case, claim: Claim, by_rules: Comparison, verdict: Verdict) -> Outcome:
+    """Judge what the rules refute by what slopes say of it."""
     if verdict is Verdict.DISAGREES:
-        return _tangential(case, claim, case.by_rules) or Outcome(case.by_rules, _CONFIRMED)
+        return _tangential(case, claim, by_rules) or Outcome(by_rules, _CONFIRMED)
     if verdict is Verdict.INCONCLUSIVE:
         if case.iteration is not None or case.otherwise is not None:
             return _unmeasured(case, "its slopes cannot tell the two apart")
-        return Outcome(_open(case.by_rules, ""), "", is_untold=True)
+        return Outcome(opened(by_rules, ""), "", is_untold=True)
     comparison = measure(case.again, claim)
     if comparison.verdict is Verdict.DISAGREES:
-        return Outcome(case.by_rules, _CONFIRMED)
+        return Outcome(by_rules, _CONFIRMED)
     agrees = comparison.verdict is Verdict.AGREES
     return Outcome(comparison, _SUPPORTED.format(count=comparison.size) if agrees else "")
+
+
+def _by_own_formula(case: Case, claim: Claim) -> Outcome | None:
+    """Judge in 16 bits by the function's own formula in float64; None if that tells nothing."""
+    if claim.dtype not in SHORT.values() or case.iteration is not None:
+        return None
+    assert case.by_rules is not None  # noqa: S101 (the caller has looked)
+    coarse = case.otherwise or case.by_rules
+    try:
+        found, grade = by_own_formula(case.again, claim, coarse)
+    except Unjudgeable:
+        return None
+    if found.verdict is Verdict.DISAGREES:
+        return _by_both(case, claim, case.by_rules, found.verdict)
+    return Outcome(found, grade) if grade else None
 
 
 def _unmeasured(case: Case, why: str) -> Outcome:
@@ -306,7 +291,7 @@ def _unmeasured(case: Case, why: str) -> Outcome:
     if case.iteration is None:
         return Outcome(case.by_rules, f"{NORMWISE}; not measured: {why}")
     reason = f"not the derivative of the recorded forward, but {ITERATES}: {why}"
-    return Outcome(_open(case.by_rules, reason), "")
+    return Outcome(opened(case.by_rules, reason), "")
 
 
 def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
@@ -314,7 +299,7 @@ def _tangential(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     for along in tangents(claim.at, claim.sent, unit_roundoff(claim.dtype)):
         comparison = measure(case.again, claim, along.project)
         if comparison.verdict is Verdict.AGREES:
-            return _along(along.name, comparison)
+            return along_only(along.name, comparison)
     return _by_groups(case, claim, plain)
 
 
@@ -355,10 +340,10 @@ def _by_groups(case: Case, claim: Claim, plain: Comparison) -> Outcome | None:
     return near
 
 
-def _along(name: str, comparison: Comparison) -> Outcome:
+def along_only(name: str, comparison: Comparison) -> Outcome:
     """Leave open what is right along some directions: `without_unfelt` asks whether more counts."""
     grade = f"{ALONG} {name} directions only"
-    return Outcome(_open(comparison, f"{grade}, and nothing keeps the argument there"), grade)
+    return Outcome(opened(comparison, f"{grade}, and nothing keeps the argument there"), grade)
 
 
 def _by_slopes(case: Case) -> Outcome:
@@ -383,11 +368,11 @@ def _by_slopes(case: Case) -> Outcome:
     # Their bounds are those of each element.
     by_rules = case.by_rules if case.constants and agreed else None
     if case.constants and agreed and comparison.verdict is Verdict.DISAGREES:
-        comparison = _open(comparison, case.constants)
+        comparison = opened(comparison, case.constants)
     elif comparison.verdict is Verdict.INCONCLUSIVE and not (
         by_rules and comparison.reason == HIDDEN
     ):
-        comparison = _open(comparison, f"{case.reason}; {comparison.reason}")
+        comparison = opened(comparison, f"{case.reason}; {comparison.reason}")
     elif by_rules:
         return Outcome(by_rules, NORMWISE)
     grade = ""
@@ -396,5 +381,6 @@ def _by_slopes(case: Case) -> Outcome:
     return Outcome(comparison, grade)
 
 
-def _open(comparison: Comparison, reason: str) -> Comparison:
+def opened(comparison: Comparison, reason: str) -> Comparison:
+    """Return a comparison as one that could not be judged."""
     return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason, refuted=0)

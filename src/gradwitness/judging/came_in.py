@@ -1,7 +1,12 @@
-"""NaN and infinities that a step was given: what it makes of them differs between kernels."""
+"""NaN and infinities: what a step makes of given ones differs between kernels.
+
+NaN that it makes of finite numbers, where its function has no value, does not.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     from gradwitness.tape import Call, NodeRun
 
 REASON = "NaN or infinity came in, and both sides differ only in what they made of it"
+UNDEFINED = "NaN where the function has no value"
 
 
 def forgiven(
@@ -79,6 +85,29 @@ def forgiven(
         rest = Bounded(rest, whole.arithmetic, *whole.errors)
     again = records.against(number, rest)
     return again if again.verdict is Verdict.DISAGREES else unjudged(REASON, recorded)
+
+
+def agreed(
+    comparison: Comparison, records: Records, number: int, expected: Any, given: Iterable[int]
+) -> Comparison:
+    """Count NaN as right where a function of finite numbers has no value: its bound is 0 there.
+
+    The comparison's norm stays NaN. Parameters are those of `forgiven`.
+    """
+    is_open = comparison.reason.startswith("NaN") and isinstance(expected, Bounded)
+    if not is_open or not finite(records, given):
+        return comparison
+    certain = True if expected.is_exact else expected.rigorous == 0
+    nowhere = np.isnan(expected.value) & np.isnan(records(number)) & certain
+    if not nowhere.any():
+        return comparison
+    recorded = records.as_recorded(number).copy()
+    recorded[nowhere] = 0
+    value = np.where(nowhere, 0.0, expected.value)
+    rest = Bounded(value, expected.arithmetic, *expected.errors)
+    again = records.compared(replace(records.value(number), array=recorded), rest)
+    reason = again.reason or (UNDEFINED if again.verdict is Verdict.AGREES else "")
+    return replace(again, reason=reason, norm=math.nan)
 
 
 def finite(records: Records, given: Iterable[int]) -> bool:

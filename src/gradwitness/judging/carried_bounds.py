@@ -13,16 +13,24 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_inexact
+from gradwitness.judging.comparison import (
+    CANCELS,
+    IN_TURN,
+    TOO_LITTLE,
+    by_distance,
+    by_probable,
+)
 from gradwitness.judging.large_steps import Reach
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.rules.kernel_ops import added_in_turn
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Edge, Tape
+    from gradwitness.tape import Edge, Node, Tape
 
 NodeInput = tuple[int, int]  # node, input of the node
 
@@ -46,6 +54,8 @@ class Carried:
         self._reach = Reach(tape, captured)
         # Inputs where part of what was sent is unknown.
         self._lost: set[NodeInput] = set()
+        # What the agreement of the last step that rounds rests on.
+        self._bases: dict[NodeInput, str] = {}
 
     def reaches(self, edge: Edge | None) -> bool:
         """Whether a gradient carried through an edge may be needed later."""
@@ -72,6 +82,18 @@ class Carried:
         """Drop what is carried through an edge: part of it is unknown."""
         self._lost.add((edge.node, edge.index))
 
+    def rests(self, edge: Edge, reason: str) -> None:
+        """Keep what an agreement about a gradient sent through an edge rests on."""
+        if reason in (CANCELS, IN_TURN):
+            self._bases[edge.node, edge.index] = reason
+
+    def hand_on(self, node: Node) -> None:
+        """Keep that of what a node sends which rounds nothing."""
+        for k in range(len(node.outputs)):
+            for edge in node.edges:
+                if edge is not None:
+                    self.rests(edge, self._bases.get((node.id, k), ""))
+
     def keep(self, input_nr: NodeInput, number: int) -> None:
         """Keep the recorded gradient at a captured input, unless one was carried there."""
         exact = self._exact(number) if input_nr in self._captured else None
@@ -94,6 +116,26 @@ class Carried:
         # Torch adds them one by one, and stores each partial sum in the tensor's format.
         arithmetic = _adding(self._tape.values[number].dtype)
         return added([Bounded(part.value, arithmetic, *part.errors) for part in parts])
+
+    def against(self, input_nr: NodeInput, number: int) -> Comparison:
+        """Compare a recorded gradient with the one that was carried to an input.
+
+        Each step on the way was judged for its signal.
+
+        Raises
+        ------
+        Unjudgeable
+            If the tape does not hold its numbers.
+        """
+        comparison = by_probable(self._records.against(number, self.at(input_nr, number)))
+        basis = self._bases.get(input_nr)
+        if basis is None:
+            comparison = by_distance(comparison)
+        if comparison.reason == TOO_LITTLE:
+            return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
+        if basis == IN_TURN and comparison.verdict is Verdict.AGREES:
+            return replace(comparison, reason=IN_TURN)
+        return comparison
 
     def used(self, node: int, inputs: int) -> None:
         """Drop what was carried to a node, except at captured inputs."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import (
-    WITNESS_UNIT,
     is_complex,
     is_inexact,
     limits,
@@ -116,8 +115,8 @@ class Comparing:
         dtype = self._dtype
         errors = expected.errors if isinstance(expected, Bounded) else (None, None)
         final = expected.arithmetic.final if isinstance(expected, Bounded) else 0.0
-        if isinstance(expected, Bounded) and expected.arithmetic.in_short:
-            self._scan.own_share = WITNESS_UNIT / unit_roundoff("float32")
+        if isinstance(expected, Bounded):
+            self._scan.own_share = expected.arithmetic.own_share
         # A kernel that works in float32 for 16-bit formats may return some results in float32.
         final = min(final, unit_roundoff(dtype))
         if isinstance(expected, Bounded) and unit_roundoff(dtype) > expected.arithmetic.unit:

@@ -21,8 +21,18 @@ _ELSEWHERE = "run it in a wider format (float32, float64), or probe it with othe
 ALL_ZERO = f"every expected number is 0 and the bound is wider than what is there: {_ELSEWHERE}"
 COARSE = f"an error of a tenth of its largest number would pass: {_ELSEWHERE}"
 PROBABLE = "by the probable bound: the worst case is too wide to tell anything"
-NEAR = "near float64's result: within a twentieth of its largest number; its bound is wider"
+NEAR = (
+    "by distance: within a twentieth of its largest number of float64's result; its bound is wider"
+)
 IN_TURN = "rounded as its kernel adds, term after term; any order would show too little"
+OWN = "by its own formula in float64: within a twentieth of its largest number of that"
+# What an agreement may rest on instead of the worst case, as a verdict says it.
+BASES = {
+    PROBABLE: "by the probable bound",
+    NEAR: "by distance",
+    IN_TURN: "as its kernel rounds",
+    OWN: "by its own formula",
+}
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
 # An error of this share of the size of the terms is still detected.
@@ -58,7 +68,8 @@ class Comparison:
     ulps : float
         The error in units in the last place of the expected number.
     detects : float
-        Twice the largest bound: any larger change of any element is detected.
+        Twice the largest bound: any larger change of any element is detected. Of what agrees by
+        its probable bound or its distance, what would no longer agree: it would be left in doubt.
     detects_relative : float
         ``detects`` over the largest magnitude expected. Where that is 0: inf, but 0 if only an
         underflow would pass.
@@ -114,6 +125,11 @@ class Comparison:
         return self.verdict
 
     @property
+    def basis(self) -> str:
+        """What an agreement rests on, where that is not the worst case; else empty."""
+        return BASES.get(self.reason, "") if self.verdict is Verdict.AGREES else ""
+
+    @property
     def suspicious(self) -> bool:
         """Whether the error is within the rigorous bound but not within the probable one."""
         return self.verdict is Verdict.AGREES and self.probable_ratio > 1
@@ -133,25 +149,65 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
     terms : callable
         Returns how large the largest number would be if no terms cancelled.
     """
-    reason = comparison.reason
     agrees = comparison.verdict is Verdict.AGREES
-    if (agrees or reason == TOO_LITTLE) and comparison.detects_relative > SHARE:
-        if agrees:
-            reason = COARSE if math.isfinite(comparison.detects_relative) else ALL_ZERO
-        if comparison.probable_detects <= SHARE and comparison.probable_ratio <= 1:
-            scale = comparison.probable_detects / comparison.detects_relative
-            return replace(
-                comparison,
-                verdict=Verdict.AGREES,
-                reason=PROBABLE,
-                detects=comparison.detects * scale,
-                detects_relative=comparison.probable_detects,
-            )
-    if reason not in (TOO_LITTLE, COARSE, ALL_ZERO):
+    if agrees and comparison.detects_relative > SHARE:
+        reason = COARSE if math.isfinite(comparison.detects_relative) else ALL_ZERO
+    elif comparison.reason == TOO_LITTLE:
+        reason = TOO_LITTLE
+    else:
         return comparison
-    if comparison.detects <= _VISIBLE * terms():
+    likely = by_probable(comparison)
+    if likely is not comparison:
+        return likely
+    # What is beyond its probable bound is no zero; nor is what that bound would have shown.
+    told = comparison.probable_detects <= SHARE or comparison.probable_ratio > 1
+    if not told and comparison.detects <= _VISIBLE * terms():
         return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
     return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason)
+
+
+def by_probable(comparison: Comparison) -> Comparison:
+    """Let numbers within their probable bound agree by it, where only the worst case is too wide.
+
+    Those beyond it are left in doubt, so that this is what such an agreement detects.
+    """
+    c = comparison
+    if _is_coarse(c) and c.probable_detects <= SHARE and c.probable_ratio <= 1:
+        scale = c.probable_detects / c.detects_relative
+        return _agreeing(c, PROBABLE, c.detects * scale, c.probable_detects)
+    return c
+
+
+def by_distance(comparison: Comparison) -> Comparison:
+    """Let numbers agree that lie so near to float64's that no error of a tenth is in them.
+
+    They are right to that, however far rounding might have moved them. A change that takes one
+    further off than a twentieth leaves them in doubt, so that this is what the agreement detects;
+    only beyond the bound is it refuted.
+    """
+    c = comparison
+    if not (_is_coarse(c) and c.probable_ratio <= 1 and math.isfinite(c.detects_relative)):
+        return c
+    largest = c.detects / c.detects_relative
+    moved = SHARE / 2 * largest + c.distance
+    return _agreeing(c, NEAR, moved, moved / largest) if moved <= SHARE * largest else c
+
+
+def _is_coarse(comparison: Comparison) -> bool:
+    """Whether numbers are within bounds that are too wide to tell much."""
+    within = comparison.reason in ("", TOO_LITTLE, COARSE, ALL_ZERO, CANCELS)
+    agrees = comparison.verdict is not Verdict.DISAGREES
+    return within and agrees and comparison.detects_relative > SHARE
+
+
+def _agreeing(comparison: Comparison, reason: str, detects: float, relative: float) -> Comparison:
+    return replace(
+        comparison,
+        verdict=Verdict.AGREES,
+        reason=reason,
+        detects=detects,
+        detects_relative=relative,
+    )
 
 
 # How many threads may have shared the rows of a sum, each adding its own in turn.
@@ -176,29 +232,27 @@ def in_turn(
     (Comparison, Any)
         Those by which it agrees, or what was given.
     """
-    if comparison.reason not in (TOO_LITTLE, COARSE, ALL_ZERO):
+    if comparison.reason not in (TOO_LITTLE, COARSE, ALL_ZERO, CANCELS):
         return comparison, expected
     for threads in _THREADS:
         rounded, numbers = again(threads)
         if rounded.verdict is Verdict.AGREES and rounded.detects_relative <= SHARE:
             return replace(rounded, reason=IN_TURN), numbers
         if rounded.detects == comparison.detects:
-            # Nothing is added in turn.
-            return _if_near(comparison), expected
+            # Nothing is added in turn, but terms may come in no particular order.
+            return _at_second_look(comparison, rounded), numbers
     return comparison, expected
 
 
-def _if_near(comparison: Comparison) -> Comparison:
-    """Let numbers agree that lie so near to float64's that no error of a tenth is in them.
-
-    That holds however far rounding might have moved them. A larger error within the bound leaves
-    them in doubt, and only one beyond it refutes them: ``detects`` stays.
-    """
-    if not math.isfinite(comparison.detects_relative) or comparison.probable_ratio > 1:
-        return comparison
-    largest = comparison.detects / comparison.detects_relative
-    if 2 * comparison.distance <= SHARE * largest:
-        return replace(comparison, verdict=Verdict.AGREES, reason=NEAR)
+def _at_second_look(comparison: Comparison, again: Comparison) -> Comparison:
+    likely = by_probable(again)
+    if likely is not again:
+        return likely
+    if comparison.reason != CANCELS:
+        return by_distance(comparison)
+    if again.probable_detects <= SHARE:
+        # It would have shown, were it right.
+        return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=TOO_LITTLE)
     return comparison
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from gradwitness._errors import RuleFailure, Unjudgeable
 from gradwitness.engine.backward import gradients
-from gradwitness.engine.custom_forwards import connects, handed_out, unseen_in
+from gradwitness.engine.custom_forwards import connects, edge_value, handed_out, unseen_in
 from gradwitness.engine.floats import SHORT, Arithmetic, is_inexact, unit_roundoff
-from gradwitness.judging.accused import ITERATES, NORMWISE, Case, Outcome
+from gradwitness.judging.accused import ITERATES, NORMWISE, Case
 from gradwitness.judging.approximations import within
 from gradwitness.judging.compare import TOO_WIDE, Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
@@ -21,6 +21,7 @@ from gradwitness.judging.normwise import Judged, added_against, normwise
 from gradwitness.judging.recognition import advice as advice_on
 from gradwitness.judging.recorded_forward import computes_wide, iteration, rounds
 from gradwitness.judging.records import largest
+from gradwitness.judging.unmeasured import Unmeasured
 from gradwitness.rules.declarations import tolerance_of
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.rules.user_rules import own
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from gradwitness.judging.functions import Functions
+    from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
     from gradwitness.tape import Edge, Node, NodeRun, Tape
 
@@ -48,7 +50,7 @@ class CustomCheck:
     def __init__(self, tape: Tape, records: Records, functions: Functions | None) -> None:
         self._tape = tape
         self._records = records
-        self._functions = functions
+        self.functions = functions
         self._declared = Declared(tape, records, functions)
 
     def expected(self, node: Node, node_run: NodeRun, wider: str = "") -> tuple[Any, ...]:
@@ -127,7 +129,7 @@ class CustomCheck:
         if right is None and not settled.is_open and settled.comparison.expected != 0:
             return ""
         numbers = None if right is None else np.asarray(right.value)
-        return advice_on(self._tape, self._records, self._functions, node, node_run, k, numbers)
+        return advice_on(self._tape, self._records, self.functions, node, node_run, k, numbers)
 
     def _judge(
         self,
@@ -191,7 +193,7 @@ class CustomCheck:
         return replace(judged, comparison=c, grade=grade, by_rules=False, case=None)
 
     def _tolerance(self, node: Node) -> float:
-        return tolerance_of(declared_as(self._tape, node, self._functions))
+        return tolerance_of(declared_as(self._tape, node, self.functions))
 
     def _why_not_by_rules(
         self,
@@ -338,22 +340,20 @@ class CustomCheck:
         if by_rules is not None and along is not None and along.is_nearer(by_rules):
             by_rules, tried = along.comparison, f"{tried}, to which it comes nearest"
         loop = iteration(self._tape, node, self._records)
-        if by_rules is not None and not reason:
-            if (by_rules.index is None and sent) or (
-                loop is None and rounds(self._tape, node, first)
-            ):
-                # Of another shape or kind, or a step function: no slope could support it.
-                return Judged(first, by_rules, NORMWISE + tried)
-            if self._functions is None and loop is not None:
-                said = f"not the derivative of the recorded forward, but {ITERATES}"
-                return Judged(first, unjudged(said, array), by_rules=False)
+        steps = loop is None and rounds(self._tape, node, first)
+        unlike = by_rules is not None and by_rules.index is None and bool(sent)
+        if by_rules is not None and not reason and (unlike or steps):
+            # Of another shape or kind, or a step function: no slope could support it.
+            return Judged(first, by_rules, NORMWISE + tried)
+        if self.functions is None:
+            at = edge_value(self._tape, node.edges[first])
+            claim = Unmeasured(at, sent, array, reason, loop is not None, tried)
+            return claim.judged(self._records, first, expected, by_rules)
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
-        if self._functions is None:
-            return Judged(first, stands, NORMWISE + tried, by_rules=not reason)
         try:
-            operand = self._functions.operands(node.id)[first]
+            operand = self.functions.operands(node.id)[first]
             numbers = [operand, *node_run.incoming, *sent, *node.outputs]
-            again = self._functions.again(node.id, numbers)
+            again = self.functions.again(node.id, numbers)
         except Unjudgeable as failure:
             if not reason and loop is None:
                 return Judged(first, stands, NORMWISE + tried)
@@ -377,7 +377,7 @@ class CustomCheck:
             iteration=loop,
             constants=constants if reason.startswith("its forward leaves torch") else "",
             tolerance=self._tolerance(node),
-            owner=(declared_as(self._tape, node, self._functions), first),
+            owner=(declared_as(self._tape, node, self.functions), first),
             retracts=self._declared.retracts(node, first),
             tried=tried,
         )

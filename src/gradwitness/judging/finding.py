@@ -48,6 +48,19 @@ class Finding:
         How strong the evidence is, where it is less than a bound derived from the rule.
     advice : str
         What a gradient that is no derivative looks like, and the declaration that would say so.
+    symbol, file, line : str, str, int
+        The method that sent a wrong gradient (``ISRLU.backward``), and where: the line that made
+        it, if that is known. Empty and 0 where it is torch's own.
+    called : str
+        ``file:line`` that applied its function.
+    cause, why : str
+        The mistake's short name, and the evidence in a sentence or two; empty where none is known.
+    runner_up : str
+        Another cause that fits as well.
+    remedy : str
+        What to write instead, as a line of Python.
+    forward : tuple of str
+        Of a wrong custom function: what matters to the input, in torch's words.
     """
 
     step: Step
@@ -61,6 +74,15 @@ class Finding:
     formula: str = ""
     grade: str = ""
     advice: str = ""
+    symbol: str = ""
+    file: str = ""
+    line: int = 0
+    called: str = ""
+    cause: str = ""
+    why: str = ""
+    runner_up: str = ""
+    remedy: str = ""
+    forward: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -136,6 +158,16 @@ class Row:
     value: int | None
     doubt: float = 0.0
     apart: tuple[Verdict, str, bool] | None = None
+
+    @property
+    def grounds(self) -> str:
+        """Its reason, or what it agrees by if that is not the worst case."""
+        return self.reason or (self.comparison.reason if self.basis else "")
+
+    @property
+    def basis(self) -> str:
+        """The same in a few words, where there is nothing else to say."""
+        return self.comparison.basis if self.verdict is Verdict.AGREES else ""
 
     @property
     def relative_error(self) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradwitness.judging.slopes import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from gradwitness.tape import Argument, Value
 
@@ -21,6 +23,43 @@ class Again(Runs, Protocol):
 
     def refusal(self) -> str:
         """Return why it may not run again; empty if it may."""
+
+    def sent(self, operand: int, incoming: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
+        """Return what its own backward sends to an operand, run in float64 as its forward is.
+
+        Raises
+        ------
+        Unjudgeable
+            If it may not run again, or that fails.
+        """
+
+
+class Method(NamedTuple):
+    """The backward method of a custom function, in the program's text.
+
+    Attributes
+    ----------
+    symbol : str
+        ``ISRLU.backward``.
+    file : str
+    line : int
+        That of its ``def``.
+    text : str
+        From there on; empty if the file cannot be read.
+    called : str
+        ``file:line`` that applied the function.
+    """
+
+    symbol: str
+    file: str
+    line: int
+    text: str
+    called: str
+
+    def has(self, line: str) -> bool:
+        """Whether ``file:line`` lies in it."""
+        file, _, number = line.rpartition(":")
+        return file == self.file and 0 <= int(number) - self.line < max(self.text.count("\n"), 1)
 
 
 class Functions(Protocol):
@@ -55,3 +94,9 @@ class Functions(Protocol):
         Unjudgeable
             If it is not known how it was called.
         """
+
+    def method(self, node: int) -> Method | None:
+        """Return where the backward of a node's function is written, if it is the program's."""
+
+    def input_names(self, node: int) -> Sequence[str]:
+        """Return the names of a node's inputs, as forward has them; empty if not known."""

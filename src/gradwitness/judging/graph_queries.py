@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import one_line
 from gradwitness.engine.binding import bind, over_complex
 from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
@@ -36,10 +37,14 @@ def source_of(tape: Tape, node: Node) -> Source | None:
     return tape.calls[node.inner[0]].source if node.inner else None
 
 
-def operand_names(tape: Tape, node: Node, records: Records) -> list[tuple[str, str]]:
+def operand_names(
+    tape: Tape, node: Node, records: Records, functions: Functions | None = None
+) -> list[tuple[str, str]]:
     """Return name and formula of each edge's operand."""
     if node.call is None:
-        return [(f"input {n}", "") for n in range(len(node.edges))]
+        names = functions.input_names(node.id) if functions and node.inner else ()
+        known = {n: f"{one_line(name)} (input {n})" for n, name in enumerate(names)}
+        return [(known.get(n, f"input {n}"), "") for n in range(len(node.edges))]
     try:
         bound = bind(tape, tape.calls[node.call], records, arithmetic=None, skip=True)
     except Unjudgeable:

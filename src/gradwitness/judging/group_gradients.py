@@ -10,8 +10,8 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.engine.floats import Arithmetic, unit_roundoff
-from gradwitness.judging.accused import Outcome
 from gradwitness.judging.lie_groups import conventions
+from gradwitness.judging.outcome import Outcome
 from gradwitness.judging.records import largest
 
 if TYPE_CHECKING:

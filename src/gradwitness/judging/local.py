@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
@@ -17,7 +18,8 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay, steps_of
 from gradwitness.judging import large_steps
 from gradwitness.judging.accused import settled
-from gradwitness.judging.came_in import finite, forgiven
+from gradwitness.judging.came_in import agreed, finite, forgiven
+from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
@@ -33,6 +35,7 @@ from gradwitness.judging.second_derivatives import without_cut
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
+from gradwitness.judging.whole_record import by_whole_record
 from gradwitness.rules import find
 from gradwitness.rules.declarations import is_allowed
 from gradwitness.rules.graph_terms import LOGARITHMS, SOURCES, UNFILLED
@@ -125,6 +128,7 @@ class Judge:
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
         self._panel = Panel(tape, self._records)
+        self._guilty = Guilty(tape, functions)
         # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()
         # Values that contain some such numbers.
@@ -191,6 +195,7 @@ class Judge:
             lambda why: check.give_up(node_run, update, why),
         )
         self._findings += findings
+        self._guilty.note(node_run.node, findings)
         self._panel.node_ran(sweep, node_run, update, findings)
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
@@ -217,7 +222,7 @@ class Judge:
             # Nothing was recorded, so there are no findings to report.
             return _final(_incomplete(tape.failures))
         # Accused functions run again here.
-        findings, trusted, refuted = settled(self._findings)
+        findings, trusted, told = settled(self._findings)
         # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
@@ -226,11 +231,10 @@ class Judge:
             for f in findings
         ]
         findings = with_doubts(tape, findings)
-        hooks = {**unknown_hooks(tape, findings), **judged_hooks(tape, self._records)}
+        unknown = unknown_hooks(tape, findings, self._records)
+        hooks = {**unknown, **judged_hooks(tape, self._records)}
         findings = [as_meant(f, hooks) for f in findings]
-        refuted = {
-            at: c for at, c in refuted.items() if (*at[:2], Step.BACKWARD, at[2]) not in hooks
-        }
+        told = {k: c for k, c in told.items() if (*k[:2], Step.BACKWARD, k[2]) not in hooks}
         findings, along = followed(tape, findings)
         findings, unfelt = without_unfelt(tape, findings, trusted)
         # A tensor without elements has no number that could be wrong or pass on a fault.
@@ -250,7 +254,7 @@ class Judge:
             self._records,
             replayed,
             hooks,
-            refuted,
+            told,
         )
         if not rows or any(row.comparison.reason != EMPTY for row in rows):
             # Next to a gradient with numbers, one without leaves nothing open.
@@ -261,16 +265,13 @@ class Judge:
                 else row
                 for row in rows
             ]
-        findings = without_faint(tape, findings, rows)
+        findings, rows, right, whole = by_whole_record(tape, findings, rows, self._records)
+        faint = without_faint(tape, findings, rows)
+        findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
-        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
-        notes = (
-            *unfelt,
-            *along.notes(rows),
-            *more,
-            *(note for note in notes if not _is_meant(note)),
-        )
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed, whole))
+        notes = (*unfelt, *right, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         return _final((*findings, *doubts), tuple(rows), notes)
 
@@ -309,6 +310,7 @@ class Judge:
 
         def judged(output: int, result: Any) -> Comparison:
             comparison = self._records.against(output, result)
+            comparison = agreed(comparison, self._records, output, result, given)
             return forgiven(comparison, self._records, output, result, given, call)
 
         return [

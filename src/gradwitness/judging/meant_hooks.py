@@ -17,7 +17,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.custom_forwards import edge_value
-from gradwitness.engine.floats import Arithmetic, gamma
+from gradwitness.engine.floats import Arithmetic, gamma, is_inexact
 from gradwitness.engine.forward import numbers, run
 from gradwitness.judging import sight
 from gradwitness.judging.carried_bounds import total
@@ -41,6 +41,13 @@ _INCOMPLETE = (
     f"{CHANGED}, and may stand for what autograd does not see ({{way}} at {{line}}), as in "
     "implicit differentiation: declare what it is meant to send"
 )
+_FOUND_BEFORE = (
+    f"{CHANGED}, and may stand for what this record does not hold: its tensor nearly equals one "
+    "that came from outside, as the result of a solver that ran before would, or outside torch: "
+    "declare what it is meant to send"
+)
+# How near two tensors are of which a solver found one: its equation gives the other.
+_NEAR = 2.0**-6
 # Roundings that a hook may take beyond those of its formula, relative to the largest number.
 _ROUNDINGS = 8
 
@@ -60,7 +67,7 @@ def as_meant(finding: Finding, hooks: Hooked) -> Finding:
     return replace(finding, comparison=comparison, grade=grade, advice="")
 
 
-def unknown_hooks(tape: Tape, findings: Sequence[Finding]) -> Hooked:
+def unknown_hooks(tape: Tape, findings: Sequence[Finding], records: Records) -> Hooked:
     """Return the doubts about what undeclared hooks made, where the record is not complete."""
     wrong = {
         (f.sweep, f.node, f.step, f.tensor_nr) for f in findings if f.verdict is Verdict.DISAGREES
@@ -72,12 +79,31 @@ def unknown_hooks(tape: Tape, findings: Sequence[Finding]) -> Hooked:
             key = (number, edge.node, Step.FAN_IN, edge.index)
             if key not in wrong or text.startswith((LEAVING, AFTERWARDS)):
                 continue
-            of = sight.needed(tape, {tape.nodes[edge.node].outputs[edge.index]})
+            tensor = tape.nodes[edge.node].outputs[edge.index]
+            of = sight.needed(tape, {tensor})
             call = next((call for call in cut if not of.isdisjoint(sight.made(call))), None)
             if call is not None:
                 reason = _INCOMPLETE.format(way=sight.way(call), line=Path(call.source.line).name)
                 found[key] = (unjudged(reason), "")
+            elif _found_before(tape, tensor, of, records):
+                found[key] = (unjudged(_FOUND_BEFORE), "")
     return found
+
+
+def _found_before(tape: Tape, tensor: int | None, of: set[int], records: Records) -> bool:
+    """Whether a tensor nearly equals one from outside that it was made of: a fixed point."""
+    if tensor is None:
+        return False
+    made = {n for call in tape.calls for n in sight.made(call)}
+    leaves = {leaf.id for _, leaf in tape.leaves()}
+    z = tape.values[tensor]
+    for number in of - made - leaves:
+        value = tape.values[number]
+        if value.shape == z.shape and is_inexact(value.dtype) and value.array is not None:
+            gap = float(np.linalg.norm((records(tensor) - records(number)).ravel()))
+            if gap <= _NEAR * float(np.linalg.norm(records(number).ravel())):
+                return True
+    return False
 
 
 def behind_hooks(row: Row, records: Records) -> Comparison:

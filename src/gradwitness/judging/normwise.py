@@ -14,8 +14,8 @@ from gradwitness.judging.compare import mismatch
 from gradwitness.judging.records import largest
 
 if TYPE_CHECKING:
-    from gradwitness.judging.accused import Outcome
     from gradwitness.judging.compare import Comparison
+    from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
     from gradwitness.tape import Node, Tape
 

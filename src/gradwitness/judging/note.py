@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,3 +32,8 @@ class Note:
     call: int | None = None
     node: int | None = None
     sweep: int | None = None
+
+
+def place(source: Source) -> str:
+    """Return where something is, in a few words within a text: ``train.py:12``."""
+    return Path(source.line).name or "no known line"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.accused import ALONG, opened
 from gradwitness.judging.compare import TOO_LITTLE
 from gradwitness.judging.finding import ALL, considered
 from gradwitness.verdict import Verdict, worst
@@ -154,6 +155,20 @@ class Probe:
     def notes(self) -> tuple[Note, ...]:
         """Notes of the passes: a backward that is not deterministic."""
         return tuple(note for probe in self.passes for note in probe.notes)
+
+
+def off_its_directions(moved: ProbePass, report: Report) -> ProbePass:
+    """Leave open what is right along some directions only, which a perturbed argument has left."""
+    along = {_key(f): f.grade for f in report.findings if f.grade.startswith(ALONG)}
+
+    def one(finding: Finding) -> Finding:
+        grade = along.get(_key(finding))
+        if grade is None or finding.verdict is not Verdict.DISAGREES:
+            return finding
+        reason = f"{grade}, and the probe has moved the argument off them"
+        return replace(finding, comparison=opened(finding.comparison, reason), grade=grade)
+
+    return replace(moved, findings=tuple(map(one, moved.findings)))
 
 
 def _speaks(finding: Finding) -> bool:

@@ -1,4 +1,4 @@
-"""What is left of declared approximations in the gradients that the program receives."""
+"""What is left in the program's gradients of errors that steps were allowed as a whole."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.replay import backward_pass
-from gradwitness.judging.accused import Along
-from gradwitness.judging.compare import unjudged
+from gradwitness.judging.accused import NORMWISE, Along
+from gradwitness.judging.compare import SHARE, unjudged
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.graph_queries import ancestors
 from gradwitness.judging.records import largest
@@ -34,6 +34,10 @@ _BEYOND = (
     "the declared approximation of {names} has grown to {off:.2g} of the largest number here, "
     "beyond the {limit:.2g} that was declared"
 )
+_AMPLIFIED = (
+    "an error that {names} is allowed, relative to the largest number that it sends, has grown to "
+    "{off:.2g} of what arrives here: run it in a wider format (float64)"
+)
 
 
 def with_approximations(
@@ -42,7 +46,7 @@ def with_approximations(
     """Return rows that tell which error of a declared approximation reached them, and the doubts.
 
     Each step is within its tolerance. A later step may still make more of its error than was
-    declared: such a row is in doubt.
+    declared: such a row is in doubt. So is one to which an error that was allowed is amplified.
     """
     result, doubts = list(rows), []
     used = [f for f in findings if f.comparison.tolerance and f.verdict is Verdict.AGREES]
@@ -59,7 +63,55 @@ def with_approximations(
                     doubt = Finding(Step.ACCUMULATE, title, unjudged(told.reason), sweep=sweep)
                     doubts.append(doubt)
                 result[index] = told
+    amplified, more = _amplified(tape, findings, result, trusted)
+    return amplified, [*doubts, *more]
+
+
+def _amplified(
+    tape: Tape, findings: Sequence[Finding], rows: Sequence[Row], trusted: Collection[int | None]
+) -> tuple[list[Row], list[Finding]]:
+    """Return rows in doubt of an error that a step was allowed and later ones amplified.
+
+    A custom function is allowed an error relative to the largest number that it sends. Where that
+    is sent on to a number that is much smaller, or is multiplied, it may be all that arrives.
+    """
+    result, doubts = list(rows), []
+    for sweep in {row.sweep for row in rows if _is_off(row)}:
+        allowed = [
+            f
+            for f in findings
+            if f.sweep == sweep and f.verdict is Verdict.AGREES and f.grade.startswith(NORMWISE)
+        ]
+        changes = _changes(tape, sweep, allowed, trusted) if allowed else {}
+        for index, row in enumerate(result):
+            change = (changes or {}).get((row.node, row.input_nr))
+            if row.sweep != sweep or not _is_off(row) or change is None:
+                continue
+            size = 0.0 if row.value is None else largest(recorded(tape)(row.value))
+            off = largest(change) / size if size else 0.0
+            if off > max(SHARE, row.comparison.detects_relative):
+                reason = _AMPLIFIED.format(names=_names(tape, allowed, row), off=off)
+                title = f"the gradient of {row.name}"
+                doubts.append(Finding(Step.ACCUMULATE, title, unjudged(reason), sweep=sweep))
+                result[index] = _in_doubt(row, reason)
     return result, doubts
+
+
+def _is_off(row: Row) -> bool:
+    """Whether a gradient that agrees has no digit in common with the float64 replay."""
+    return row.verdict is Verdict.AGREES and row.digits < 1
+
+
+def _in_doubt(row: Row, reason: str) -> Row:
+    """Return a row that could not be judged."""
+    return replace(row, verdict=Verdict.INCONCLUSIVE, reason=reason, inherited=True, apart=None)
+
+
+def _names(tape: Tape, findings: Sequence[Finding], row: Row) -> str:
+    """Name the functions of findings that a row depends on."""
+    before = ancestors(tape, {row.node})
+    nodes = (tape.nodes[f.node or 0].name for f in findings if f.node in before)
+    return listed(list(dict.fromkeys(name.removesuffix("Backward") for name in nodes)))
 
 
 def _told(
@@ -69,8 +121,7 @@ def _told(
     on_its_way = [f for f in findings if f.node in before]
     if not on_its_way:
         return row
-    nodes = (tape.nodes[f.node or 0].name.removesuffix("Backward") for f in on_its_way)
-    names = listed(list(dict.fromkeys(nodes)))
+    names = _names(tape, on_its_way, row)
     try:
         size = 0.0 if row.value is None else largest(recorded(tape)(row.value))
     except Unjudgeable:
@@ -84,7 +135,7 @@ def _told(
     limit = sum(f.comparison.tolerance for f in on_its_way)
     if off > limit:
         beyond = _BEYOND.format(names=names, off=off, limit=limit)
-        return replace(row, verdict=Verdict.INCONCLUSIVE, reason=beyond, inherited=True, apart=None)
+        return _in_doubt(row, beyond)
     return replace(
         row, reason=_WITHIN.format(names=names, off=f"to {off:.2g} of the largest number")
     )

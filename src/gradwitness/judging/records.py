@@ -127,6 +127,10 @@ class Records:
         chosen = arithmetic or Arithmetic.stepwise(dtype if is_inexact(dtype) else "float32")
         return Bounded(self(number), chosen)
 
+    def value(self, number: int) -> Value:
+        """Return a value as it is on the tape."""
+        return self._tape.values[number]
+
     def against(self, number: int, expected: Any, allowance: float = 0.0) -> Comparison:
         """Compare a recorded value with the expected one."""
         return self.compared(self._tape.values[number], expected, allowance)

@@ -53,14 +53,15 @@ def finished(
     records: Records,
     replayed: Replay | None,
     hooks: Hooked,
-    refuted: Mapping[tuple[int | None, ...], Comparison],
+    told: Mapping[tuple[int | None, ...], Comparison],
 ) -> list[Row]:
     """Return rows with the verdicts that follow from all findings, and with their digits.
 
-    What slopes refuted (by pass, node, edge and value) is the verdict of a leaf that received it.
+    What slopes said of what was sent (by pass, node, edge and value) counts for a leaf that
+    received it.
     """
     received = {}
-    for (sweep, node, edge_nr, value), comparison in refuted.items():
+    for (sweep, node, edge_nr, value), comparison in told.items():
         edge = tape.nodes[node or 0].edges[edge_nr or 0]
         received[sweep, edge and (edge.node, edge.index), value] = comparison
     traced = _traced(tape, findings)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from gradwitness.engine.floats import is_inexact
+from gradwitness.rules import find
 from gradwitness.rules.graph_terms import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
     from gradwitness.tape import Call, Tape
+
+_BY_ELEMENT = frozenset(
+    f"aten.{n}" for n in ("clamp", "clamp_max", "clamp_min", "maximum", "minimum", "where")
+)
+_SUMS = frozenset({"aten.mean", "aten.sum"})
 
 
 def leaks(tape: Tape, sources: set[int]) -> Iterator[Call]:
@@ -68,3 +75,36 @@ def needed(tape: Tape, wanted: set[int | None], *, seen: bool = False) -> set[in
 def made(call: Call) -> set[int]:
     """Return the values that a call made, with the base that it changed."""
     return {n for n in (*call.outputs, call.base) if n is not None}
+
+
+def takers(tape: Tape) -> dict[int, list[Call]]:
+    """Return, by value, the calls that take it and that a backward pass differentiated."""
+    ran = {run.node for sweep in tape.sweeps for run in sweep.node_runs}
+    found: dict[int, list[Call]] = {}
+    for call in tape.calls:
+        if call.during is None and call.node in ran:
+            for number in {*call.operands}:
+                found.setdefault(number, []).append(call)
+    return found
+
+
+def by_element(call: Call) -> bool:
+    """Whether a call computes each element of its result from one of each operand."""
+    rule = find(call.base_op)
+    return call.base_op in _BY_ELEMENT or (rule is not None and rule.apart == "elementwise")
+
+
+def is_summed(tape: Tape, call: Call, taken: dict[int, list[Call]], shape: tuple[int, ...]) -> bool:
+    """Whether steps by element, and sums over all elements, are all that follows a call."""
+    waiting = [call]
+    for one in waiting:
+        following = [taker for n in made(one) for taker in taken.get(n, ())]
+        for taker in following:
+            shapes = [tape.values[n].shape for n in made(taker)]
+            if by_element(taker) and shapes == [shape]:
+                waiting += [] if taker in waiting else [taker]
+            elif taker.base_op not in _SUMS or math.prod(shapes[0]) > 1:
+                return False
+        if not following:
+            return False
+    return True

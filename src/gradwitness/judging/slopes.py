@@ -154,6 +154,11 @@ def measure(
     return _judged(slopes, claim, phi.size)
 
 
+def require_repeatable(functions: Runs, claim: Claim) -> None:
+    """Raise Unjudgeable unless a function gives in float64, each time, what was recorded."""
+    _Phi(functions, claim)
+
+
 def between(functions: Runs, claim: Claim, other: Floats) -> Verdict:
     """Say which of two gradients the slope supports, along the direction in which they differ most.
 

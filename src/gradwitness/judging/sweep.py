@@ -17,8 +17,6 @@ from gradwitness.judging.accused import Accused
 from gradwitness.judging.came_in import REASON, forgiven, given_to
 from gradwitness.judging.carried_bounds import Carried, NodeInput, arrived_in_turn, total
 from gradwitness.judging.compare import (
-    CANCELS,
-    TOO_LITTLE,
     Comparison,
     in_turn,
     mismatch,
@@ -35,13 +33,13 @@ from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
 from gradwitness.judging.rows import row_of
 from gradwitness.tape import Edge, Kind
-from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradwitness.judging.accused import Case, Outcome
+    from gradwitness.judging.accused import Case
     from gradwitness.judging.functions import Functions
+    from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
     from gradwitness.tape import LeafUpdate, Node, NodeRun, Tape
 
@@ -148,6 +146,8 @@ class SweepCheck:
     ) -> None:
         place = node.edges[input_nr] if step is Step.BACKWARD else Edge(node.id, input_nr)
         self._doubts.add(place, comparison)
+        if place is not None:
+            self._carried.rests(place, comparison.reason)
         call = None if node.call is None else self.tape.calls[node.call]
         finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
@@ -202,7 +202,7 @@ class SweepCheck:
         return comparison if ones else in_turn(comparison, again, expected)[0]
 
     def _backward(self, node: Node, node_run: NodeRun) -> None:
-        names = operand_names(self.tape, node, self.records)
+        names = operand_names(self.tape, node, self.records, self._custom.functions)
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
@@ -346,6 +346,7 @@ class SweepCheck:
                 # A rule that goes another way where its numbers are not exact.
                 self._add_recorded(node, node_run)
                 return
+            self._carried.hand_on(node)
         for input_nr, result in enumerate(onward):
             self._carried.add(node.edges[input_nr], result)
 
@@ -360,13 +361,9 @@ class SweepCheck:
 
     def _arrived_against(self, input_nr: NodeInput, number: int) -> Comparison:
         try:
-            comparison = self.records.against(number, self._carried.at(input_nr, number))
+            return self._carried.against(input_nr, number)
         except Unjudgeable as reason:
             return unjudged(str(reason), self.tape.values[number].array)
-        # Each step on the way was judged for its signal.
-        if comparison.reason == TOO_LITTLE:
-            return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
-        return comparison
 
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]

@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness.engine.floats import unit_roundoff
+from gradwitness.judging.compare import SHARE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
+
+    from gradwitness.judging.comparison import Comparison
 
     Floats = NDArray[np.float64]
 
@@ -54,6 +59,15 @@ def tangents(at: Floats, sent: Floats, unit: float) -> Iterator[Tangent]:
         tangent = Tangent("tangent", lambda v: v - at * np.sum(at * v, axis=-1, keepdims=True))
         if near(tangent.project(sent), sent, _size(sent)):
             yield tangent
+
+
+def explaining(by_rules: Comparison, at: Floats, sent: Floats, expected: Floats, dtype: str) -> str:
+    """Return along what a gradient is the expected one, if only along that; empty for nothing."""
+    if by_rules.detects_relative > SHARE:
+        return ""
+    found = tangents(at, sent, unit_roundoff(dtype))
+    bound = by_rules.detects / 2
+    return next((t.name for t in found if t.explains(sent, expected, bound)), "")
 
 
 def _size(array: Floats) -> float:

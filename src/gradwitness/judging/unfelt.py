@@ -40,6 +40,8 @@ UNFELT = "wrong, but no gradient that was asked for depends on it"
 # What is left where numbers cancel: so many roundings of the gradient's largest number, and of each
 # element as random errors leave it, which do not cancel.
 _ROUNDINGS = 64
+# In 16 bits 64 roundings are a quarter: there, no more than this share of it.
+_SHARE = 2.0**-6
 _OTHERS = 4
 # A pass is run for each wrong step: beyond so many, the rest counts as felt.
 _MOST = 64
@@ -183,7 +185,7 @@ def _vanishes(
     if effect is None:
         return False
     left = _size(tape, finding.sweep, effect.arriving)
-    if not 0 < left <= _ROUNDINGS:
+    if not 0 < left <= 1:
         return left == 0
     others = _others(tape, finding, effect, trusted)
     return others is not None and _is_rounding(tape, finding.sweep, effect.arriving, others)
@@ -212,8 +214,8 @@ def _is_rounding(
     asked = _asked(tape, sweep or 0)
     for input_nr, change in left.items():
         number = asked[input_nr]
-        unit = 0.0 if number is None else unit_roundoff(tape.values[number].dtype)
-        if np.any(np.abs(change) > _ROUNDINGS * unit * beside.get(input_nr, 0.0)):
+        share = 0.0 if number is None else _rounding_share(tape.values[number].dtype)
+        if np.any(np.abs(change) > share * beside.get(input_nr, 0.0)):
             return False
     return True
 
@@ -238,7 +240,7 @@ def _cancel(
         for input_nr, change in effect.arriving.items():
             total[input_nr] = total.get(input_nr, 0.0) + change
     sweep = findings[0].sweep
-    if len(known) < len(effects) or _size(tape, sweep, total) > _ROUNDINGS:
+    if len(known) < len(effects) or _size(tape, sweep, total) > 1:
         return False
     for finding, effect in zip(findings, known, strict=True):
         add(_others(tape, finding, effect, trusted) or {})
@@ -273,12 +275,16 @@ def _asked(tape: Tape, sweep: int) -> dict[NodeInput, int | None]:
 
 
 def _size(tape: Tape, sweep: int | None, changes: dict[NodeInput, Any]) -> float:
-    """Return the largest change of gradients, in roundings of each one's largest number."""
+    """Return the largest change of gradients, over what rounding may leave of each."""
     asked = _asked(tape, sweep or 0)
-    return max((_in_roundings(tape, g, asked[n]) for n, g in changes.items()), default=0.0)
+    return max((_over_rounding(tape, g, asked[n]) for n, g in changes.items()), default=0.0)
 
 
-def _in_roundings(tape: Tape, change: Any, number: int | None) -> float:
+def _rounding_share(dtype: str) -> float:
+    return min(_ROUNDINGS * unit_roundoff(dtype), _SHARE)
+
+
+def _over_rounding(tape: Tape, change: Any, number: int | None) -> float:
     largest = float(np.max(np.abs(change), initial=0.0))
     if not largest or number is None or not is_inexact(tape.values[number].dtype):
         return math.inf if largest else 0.0
@@ -286,4 +292,4 @@ def _in_roundings(tape: Tape, change: Any, number: int | None) -> float:
         size = float(np.max(np.abs(recorded(tape)(number)), initial=0.0))
     except Unjudgeable:
         return math.inf
-    return largest / (unit_roundoff(tape.values[number].dtype) * size) if size else math.inf
+    return largest / (_rounding_share(tape.values[number].dtype) * size) if size else math.inf

@@ -119,7 +119,8 @@ class _Derivation:
             verdict = ""
             if finding is not None:
                 ratio = short(finding.comparison.ratio)
-                verdict = f"   [{finding.verdict.value}, {ratio} x bound]"
+                said = " ".join(filter(None, (finding.verdict.value, finding.comparison.basis)))
+                verdict = f"   [{said}, {ratio} x bound]"
             yield f"  {formula}"
             yield f"    torch: {self._shown(sent)}{verdict}"
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.console import as_text
+from gradwitness.report.findings import comparison_record
 from gradwitness.report.names import Names
-from gradwitness.report.tables.terminal import describe
+from gradwitness.report.tables.terminal import describe, next_of
+from gradwitness.tape import Kind
 from gradwitness.verdict import Fault, Verdict
 
 if TYPE_CHECKING:
@@ -47,6 +50,10 @@ def claim_faults(report: ClaimReport) -> tuple[Fault, ...]:
             Verdict.DISAGREES,
             f"{', '.join(cause.guilty or cause.explains)}: {cause.cause}",
             f"{cause.text}\n{cause.place}".strip(),
+            kind="wrong claim",
+            symbol=", ".join(cause.guilty or cause.explains),
+            cause=cause.cause,
+            remedy=cause.experiment,
         )
         for cause in report.causes
         if not cause.explains or wrong.intersection(cause.explains)
@@ -59,15 +66,38 @@ def claim_faults(report: ClaimReport) -> tuple[Fault, ...]:
                 f"worst {subscript(c.index)}: claimed {c.recorded:.9g}, expected {c.expected:.9g}; "
                 f"error {short(c.error)}, allowed {short(c.bound)}"
             )
-            faults.append(Fault(Verdict.DISAGREES, f"{row.name}: a wrong claim", text))
+            faults.append(
+                Fault(
+                    Verdict.DISAGREES,
+                    f"{row.name}: a wrong claim",
+                    text,
+                    kind="wrong claim",
+                    symbol=row.name,
+                    numbers=comparison_record(c),
+                )
+            )
     if faults:
         return tuple(faults)
     doubts = [row for row in report.rows if row.verdict is Verdict.INCONCLUSIVE]
     return tuple(
-        [Fault(Verdict.INCONCLUSIVE, f"{row.name}: inconclusive", row.reason) for row in doubts]
+        [
+            Fault(
+                Verdict.INCONCLUSIVE,
+                f"{row.name}: inconclusive",
+                row.reason,
+                kind="unjudged claim",
+                symbol=row.name,
+                numbers=comparison_record(row.comparison),
+            )
+            for row in doubts
+        ]
         + [
             Fault(
-                Verdict.INCONCLUSIVE, f"{name}: not claimed", f"{report.source} does not contain it"
+                Verdict.INCONCLUSIVE,
+                f"{name}: not claimed",
+                f"{report.source} does not contain it",
+                kind="missing claim",
+                symbol=name,
             )
             for name in report.unclaimed
         ]
@@ -80,7 +110,17 @@ def _counts(finding: Finding, digits: float | None) -> bool:
 
 def _fault(finding: Finding, tape: Tape, names: Names) -> Fault:
     text = as_text(describe(finding, tape, names)).strip()
-    return Fault(Verdict.DISAGREES, finding.title, text, _line(finding, tape))
+    return Fault(
+        Verdict.DISAGREES,
+        finding.title,
+        text,
+        _line(finding, tape),
+        kind=f"wrong {finding.step.value}",
+        symbol=finding.symbol or _symbol(finding, tape),
+        cause=finding.cause,
+        remedy=finding.remedy or next_of(finding),
+        numbers=comparison_record(finding.comparison),
+    )
 
 
 def _doubts(report: Report, tape: Tape) -> Iterator[Fault]:
@@ -90,11 +130,21 @@ def _doubts(report: Report, tape: Tape) -> Iterator[Fault]:
         if finding.verdict is Verdict.INCONCLUSIVE and key not in seen:
             seen.add(key)
             text = f"{finding.title}: {finding.comparison.reason}"
-            yield Fault(Verdict.INCONCLUSIVE, finding.comparison.reason, text, key[1])
+            yield Fault(
+                Verdict.INCONCLUSIVE,
+                finding.comparison.reason,
+                text,
+                key[1],
+                kind=f"unjudged {finding.step.value}",
+                symbol=_symbol(finding, tape),
+                numbers=comparison_record(finding.comparison),
+            )
 
 
 def _line(finding: Finding, tape: Tape) -> str:
-    """Return the line of a step; for a backward step, that of its node's forward."""
+    """Return the line of a step; for a backward step, its own, or that of its node's forward."""
+    if finding.file:
+        return f"{finding.file}:{finding.line}"
     if finding.source is not None and finding.source.line:
         return finding.source.line
     if finding.node is None:
@@ -102,3 +152,13 @@ def _line(finding: Finding, tape: Tape) -> str:
     node = tape.nodes[finding.node]
     calls = [*node.inner, *([] if node.call is None else [node.call])]
     return next((line for n in calls if (line := tape.calls[n].source.line)), "")
+
+
+def _symbol(finding: Finding, tape: Tape) -> str:
+    """Return what a step ran, as the program names it: a function's method, or an operator."""
+    if finding.node is None:
+        return "" if finding.call is None else tape.calls[finding.call].op
+    node = tape.nodes[finding.node]
+    if node.kind == Kind.CUSTOM and finding.step is Step.BACKWARD:
+        return f"{node.name.removesuffix('Backward')}.backward"
+    return node.name

@@ -16,20 +16,25 @@ import json
 import math
 from dataclasses import asdict
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gradwitness.report.faults import faults_of
+from gradwitness.report.findings import comparison_record, finding_records
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from gradwitness.experiment import Outcome
-    from gradwitness.judging.compare import Comparison
     from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.judging.note import Note
+    from gradwitness.tape import Tape
 
 SCHEMA = "gradwitness-comparison"
 VERSION = 1
 
 
-def report_record(report: Report) -> dict[str, Any]:
-    """Return a report as plain data: every gradient and every step."""
+def report_record(report: Report, tape: Tape) -> dict[str, Any]:
+    """Return a report as plain data: what was found, every gradient and every step."""
     return {
         "schema": SCHEMA,
         "version": VERSION,
@@ -41,6 +46,7 @@ def report_record(report: Report) -> dict[str, Any]:
         "gradients_verdict": report.gradients,
         "coverage": {name: asdict(share) for name, share in report.coverage().items()},
         "first_wrong": None if report.first_wrong is None else report.first_wrong.title,
+        "findings": finding_records(faults_of(report, tape), report.notes),
         "gradients": [_row(row) for row in report.rows],
         "notes": [note_record(note) for note in report.notes],
         "steps": [finding_record(finding) for finding in report.findings],
@@ -56,7 +62,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         }
         for name in ("loss", "prediction")
     }
-    return report_record(outcome.report) | {
+    return report_record(outcome.report, outcome.tape) | {
         "config": asdict(outcome.config) | {"width": outcome.config.units},
         "again": outcome.config.command(),
         "about": outcome.tape.about,
@@ -64,6 +70,11 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "forward": forward,
         "recording": {"seconds": outcome.seconds, "share": outcome.overhead},
     }
+
+
+def schema_text() -> str:
+    """Return the JSON Schema (2020-12) of every record, version 1."""
+    return Path(__file__).with_name("schema.json").read_text("utf-8")
 
 
 def dumps(record: dict[str, Any]) -> str:
@@ -79,7 +90,7 @@ def _row(row: Row) -> dict[str, Any]:
         "pass": row.sweep,
         "verdict": row.verdict,
         "inherited": row.inherited,
-        "reason": row.reason,
+        "reason": row.grounds,
         "digits": row.digits,
         **comparison_record(row.comparison),
     }
@@ -100,8 +111,24 @@ def finding_record(finding: Finding) -> dict[str, Any]:
         "rule": finding.formula,
         "grade": finding.grade,
         "advice": finding.advice,
+        **_explained(finding),
         **comparison_record(finding.comparison),
     }
+
+
+def _explained(finding: Finding) -> dict[str, str]:
+    """Return where and why a step is wrong; of another, nothing."""
+    explained = {
+        "symbol": finding.symbol,
+        "wrong_at": f"{finding.file}:{finding.line}" if finding.file else "",
+        "called": finding.called,
+        "cause": finding.cause,
+        "why": finding.why,
+        "runner_up": finding.runner_up,
+        "remedy": finding.remedy,
+    }
+    is_wrong = finding.verdict is Verdict.DISAGREES
+    return explained if is_wrong else dict.fromkeys(explained, "")
 
 
 def note_record(note: Note) -> dict[str, Any]:
@@ -115,13 +142,6 @@ def note_record(note: Note) -> dict[str, Any]:
         "module": note.source.module if note.source else "",
         "line": note.source.line if note.source else "",
     }
-
-
-def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """Return the figures of a comparison, without its verdict and reason."""
-    figures = asdict(comparison)
-    del figures["verdict"], figures["reason"]
-    return figures | {"right_digits": comparison.right_digits}
 
 
 def _plain(value: Any) -> Any:

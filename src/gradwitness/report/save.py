@@ -44,6 +44,12 @@ def _json(path: Path, record: Any) -> None:
     write_atomically(path, dumps(record))
 
 
+def _sarif(path: Path, record: Any) -> None:
+    from gradwitness.report.sarif import write_sarif
+
+    write_sarif(path, record)
+
+
 def _svg(path: Path, picture: Any) -> None:
     from gradwitness.report.picture.svg import write_svg
 
@@ -81,6 +87,7 @@ def _tape(path: Path, tape: Any) -> None:
 FORMS = {
     ".txt": Form("parts", _text, everyday=True),
     ".json": Form("record", _json, everyday=True),
+    ".sarif": Form("record", _sarif),
     ".html": Form("page", _page),
     ".svg": Form("picture", _svg, everyday=True),
     ".dot": Form("picture", _dot),
@@ -131,7 +138,7 @@ def materials_of(tape: Tape, report: Report, *, redact: bool = False) -> Materia
     title = f"Autograd graph: {report.verdict.value}"
     return {
         "parts": lambda: [summary(report, tape)],
-        "record": lambda: report_record(report),
+        "record": lambda: report_record(report, tape),
         "page": lambda: Subject(tape, report, report.verdict, is_redacted=redact),
         "picture": lambda: view(draw(tape, report, title=title)),
         "tape": lambda: tape,

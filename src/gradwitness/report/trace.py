@@ -132,7 +132,8 @@ class Trace:
         c = row.comparison
         recorded_entry = self._entry(row.value, index)
         yield f"{row.name}{subscript(index)}: torch has {recorded_entry:.9g}"
-        yield f"the whole gradient: {row.verdict.value}, at worst {short(c.ratio)} x bound"
+        verdict = " ".join(filter(None, (row.verdict.value, row.basis)))
+        yield f"the whole gradient: {verdict}, at worst {short(c.ratio)} x bound"
         at: tuple[Edge, Index] | None = (Edge(row.node, 0), index)
         if self._tape.nodes[row.node].kind != Kind.ACCUMULATE:
             at = (next(e for e, v in self._sweep.captured if v == row.value), index)

@@ -30,6 +30,18 @@ DRAWN = frozenset(
     )
 )  # fmt: skip
 
+# Drawn within an operation that does more.
+_DRAWN_WITHIN = frozenset(
+    f"aten.{name}" for name in ("native_dropout", "_sample_dirichlet", "_standard_gamma", "rrelu")
+)
+
+
+def draws(op: str) -> bool:
+    """Whether an operation (``aten.bernoulli_.float``, or without overload) draws numbers."""
+    base = ".".join(op.split(".")[:2]).removesuffix("_")
+    return base in DRAWN or base in _DRAWN_WITHIN
+
+
 # Memory that nobody has written to yet.
 UNFILLED = frozenset(
     f"aten.{name}"

@@ -184,6 +184,13 @@ def truncated_in_time(model: nn.Module, x: Any, optimizer: Any) -> None:
         (state * model(x)).square().mean().backward()
 
 
+def semi_gradient(model: nn.Module, x: Any, optimizer: Any) -> None:
+    optimizer.zero_grad()
+    target = (1 + 0.9 * model(x + 1)).detach()
+    loss: Any = (model(x) - target).square().mean() + F.huber_loss(model(x), target)
+    loss.backward()
+
+
 def separate_critic(model: nn.Module, x: Any, optimizer: Any) -> None:
     critic = network()
     optimizer.zero_grad()
@@ -193,7 +200,14 @@ def separate_critic(model: nn.Module, x: Any, optimizer: Any) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    [target_network, replaced_averages, metrics_and_clipping, truncated_in_time, separate_critic],
+    [
+        target_network,
+        replaced_averages,
+        metrics_and_clipping,
+        truncated_in_time,
+        semi_gradient,
+        separate_critic,
+    ],
 )
 def test_constants_of_healthy_programs_are_not_noted(step: Callable[..., None]) -> None:
     model = network()

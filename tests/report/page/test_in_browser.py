@@ -90,7 +90,7 @@ def test_the_first_screen_needs_no_script(browser: Browser, swish: tuple[Path, A
         body = browser.driver.find_element("tag name", "body").text
     finally:
         tell("Emulation.setScriptExecutionDisabled", {"value": False})
-    for said in ("DISAGREES", "SwishBackward #3", "swish.py:21", "return x * torch.sigmoid(x)"):
+    for said in ("DISAGREES", "SwishBackward #3", "swish.py:21", "return g * torch.sigmoid(x)"):
         assert said in body
     assert "need JavaScript" in body
     assert "first.weight" in body
@@ -102,7 +102,7 @@ def test_steps_are_filtered(browser: Browser, swish: tuple[Path, Any]) -> None:
     assert f"{len(report.findings)} of {len(report.findings)}" in browser.text("#steps h2")
     browser.choose("#steps .bar label:nth-of-type(1) select", "DISAGREES")
     assert [row[:3] for row in rows(browser)] == [
-        ["✗\nDISAGREES", "backward", "SwishBackward #3, gradient of input 0"]
+        ["✗\nDISAGREES", "backward", "SwishBackward #3, gradient of x (input 0)"]
     ]
     browser.click("#steps .bar button")
     browser.choose("#steps .bar label:nth-of-type(2) select", "accumulate")
@@ -119,7 +119,7 @@ def test_steps_are_filtered(browser: Browser, swish: tuple[Path, Any]) -> None:
         assert 0 < len(shown) < len(report.findings)
         assert all(written.removeprefix("aten.") in row[cell].lower() for row in shown)
         browser.click("#steps .bar button")
-    browser.write("#steps input[type=search]", "gradient of input 0")
+    browser.write("#steps input[type=search]", "gradient of x (input 0)")
     assert len(rows(browser)) == 1
 
 
@@ -154,7 +154,7 @@ def test_table_graph_and_panel_go_together(browser: Browser, swish: tuple[Path, 
     browser.choose("#steps .bar label:nth-of-type(1) select", "DISAGREES")
     browser.click("#steps .all [role=row]")
     number = int(address(browser).removeprefix("#s"))
-    assert swish[1].findings[number].title == "SwishBackward #3, gradient of input 0"
+    assert swish[1].findings[number].title == "SwishBackward #3, gradient of x (input 0)"
     assert browser.text("#panel h2") == "SwishBackward #3"
     assert drawing(browser) != before
     # The other way: a box of the graph selects the panel and a line of the table.
@@ -344,6 +344,7 @@ def test_colours_zoom_and_minimap(browser: Browser, deep: Path) -> None:
 
 def test_files_to_take_away(browser: Browser, swish: tuple[Path, Any]) -> None:
     path, report = swish
+    tape = run_target(f"{SWISH}:step").tape
     browser.open(path)
     browser.click("#svg")
     svg = ET.fromstring(browser.downloaded("graph.svg"))  # noqa: S314 (our own)
@@ -352,11 +353,11 @@ def test_files_to_take_away(browser: Browser, swish: tuple[Path, Any]) -> None:
     assert "(16,8) 0.301" in texts  # the gradient that Swish sends, and its norm
     buttons = "#steps .bar .gap ~ button"
     browser.click(f"{buttons}:nth-last-of-type(1)")
-    assert browser.downloaded("report.json").decode() == dumps(report_record(report))
+    assert browser.downloaded("report.json").decode() == dumps(report_record(report, tape))
     browser.choose("#steps .bar label:nth-of-type(1) select", "DISAGREES")
     browser.click(f"{buttons}:nth-last-of-type(2)")
     table = list(csv.DictReader(io.StringIO(browser.downloaded("steps.csv").decode())))
-    assert [line["title"] for line in table] == ["SwishBackward #3, gradient of input 0"]
+    assert [line["title"] for line in table] == ["SwishBackward #3, gradient of x (input 0)"]
     assert float(table[0]["error"]) == pytest.approx(report.first_wrong.comparison.error, rel=1e-6)
     browser.click("#all-gradients .bar button")
     table = list(csv.DictReader(io.StringIO(browser.downloaded("gradients.csv").decode())))

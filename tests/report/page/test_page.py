@@ -115,13 +115,13 @@ def test_the_first_screen_comes_before_all_data(page: str) -> None:
     said = " ".join(Parts(page).said)
     for text in (
         "DISAGREES",
-        "SwishBackward #3, gradient of input 0",
+        "SwishBackward #3, gradient of x (input 0)",
         "128 of 128 elements",
         "make it <again> & 'again'",
         "2.13.0",
         "forward calls",
         "first.weight",
-        "return x * torch.sigmoid(x)",
+        "return g * torch.sigmoid(x)",
     ):
         assert text in said
 
@@ -159,7 +159,7 @@ def test_the_same_report_gives_the_same_page(swish: tuple[gw.Tape, gw.Report]) -
 def test_the_data_are_the_reports(page: str, swish: tuple[gw.Tape, gw.Report]) -> None:
     given, report = swish
     blocks = Parts(page).blocks
-    assert unpacked(blocks["record"]).decode() == dumps(report_record(report))
+    assert unpacked(blocks["record"]).decode() == dumps(report_record(report, given))
     steps = read(blocks["steps"])
     assert steps["title"] == [f.title for f in report.findings]
     assert [steps["verdicts"][n] for n in steps["verdict"]] == [

@@ -42,7 +42,7 @@ def doubtful():
 def right():
     torch.ones(3, requires_grad=True).sin().sum().backward()
 """
-LINE = 8  # of `return x * x`
+LINE = 11  # of what `backward` returns
 
 
 @pytest.fixture

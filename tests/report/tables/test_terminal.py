@@ -13,6 +13,7 @@ import gradwitness as gw
 from capture.handmade import ARRIVING, FORWARD, LEFT, SENT, tape
 from capture.programs import leaf, weighted
 from gradwitness.report.console import WIDTH, as_text
+from gradwitness.report.tables.folded_rows import folded
 from gradwitness.report.tables.terminal import summary
 
 if TYPE_CHECKING:
@@ -130,3 +131,45 @@ def test_no_gradient_at_all() -> None:
     with gw.watch() as witness:
         torch.ones(2) * 2
     assert str(witness).startswith("No gradient was recorded: nothing ran backward.\n")
+
+
+def rows_of(steps: int) -> list[list[str]]:
+    w, v = (torch.linspace(1, 2, 3).requires_grad_() for _ in range(2))
+    with gw.watch(names={"w": w, "v": v}) as witness:
+        for step in range(steps):
+            (w.square().sum() + (v * step).sum()).backward()  # type: ignore[no-untyped-call]
+    lines = as_text(summary(witness.report, witness.tape)).splitlines()
+    rows = [re.split(r"\s\s+", line.strip()) for line in lines[1:] if " AGREES" in line]
+    return [row for row in rows if row[0] != "verdict"]
+
+
+def test_few_passes_have_a_line_each() -> None:
+    assert [row[0] for row in rows_of(2)] == [
+        "w (pass 1)", "v (pass 1)", "w (pass 2)", "v (pass 2)",
+    ]  # fmt: skip
+
+
+def test_one_leaf_in_many_passes_is_one_line_with_the_worst_of_them() -> None:
+    lines = rows_of(12)
+    assert [row[:3] for row in lines] == [
+        ["w (passes 1 to 12)", "3", "AGREES"],
+        ["v (passes 1 to 12)", "3", "AGREES"],
+    ]
+    # 2 w in every pass.
+    assert lines[0][-2:] == ["5.39", "all"]
+
+
+def test_a_folded_line_shows_the_worst_figures_and_keeps_verdicts_apart() -> None:
+    report = gw.judge(tape())
+    (row, *_) = report.rows
+    wrong = replace(row.comparison, verdict=gw.Verdict.DISAGREES, relative_error=0.5)
+    rows = [replace(row, sweep=n, digits=7.0 - n) for n in range(6)]
+    rows[3] = replace(rows[3], verdict=gw.Verdict.DISAGREES, comparison=wrong)
+    rows[4] = replace(
+        rows[4], comparison=replace(row.comparison, ratio=0.75, detects_relative=0.01)
+    )
+    (first, shown), (second, _) = folded(rows)
+    assert (first, second) == ("x (5 of passes 1 to 6)", "x (pass 4)")
+    assert shown.comparison.ratio == 0.75
+    assert shown.comparison.detects_relative == 0.01
+    assert shown.digits == 2.0

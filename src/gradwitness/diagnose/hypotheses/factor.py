@@ -11,7 +11,7 @@ import numpy as np
 from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import REAL, fits, jointly, refuted
-from gradwitness.diagnose.factor_names import FACTOR, Meaning, meanings
+from gradwitness.diagnose.factor_names import FACTOR, Meaning, by_numbers, meanings
 from gradwitness.diagnose.facts import Facts
 
 if TYPE_CHECKING:
@@ -113,17 +113,24 @@ def _explained(
 ) -> Iterator[Explanation]:
     names = [n for n in facts.order if n in {e.name for e in members}]
     subject, place, everywhere = _extent(case, facts.order, names)
+    if case.alone is not None:
+        # What multiplies all gradients of a program does so elsewhere.
+        subject, place, everywhere = f"The gradient of {listed(names)}", "", False
 
     def matches(value: float) -> bool:
         return fits(members[0], value * members[0].witness)
 
     sizes = tuple(itertools.chain.from_iterable(e.witness.shape for e in members))
     factor_names = meanings(factor, facts.counts, sizes, everywhere=everywhere, matches=matches)
+    numbers = case.alone.numbers if case.alone else {}
+    factor_names = [*by_numbers(factor, numbers, matches), *factor_names]
     if not factor_names:
         text = "No common mistake has this factor."
         factor_names = [Meaning(factor, FACTOR, text, REAL)]
-    alternatives = 0 if everywhere else len(facts.order)
+    alternatives = 0 if everywhere or case.alone else len(facts.order)
     for meaning in factor_names:
+        if everywhere and facts.rules_out(meaning.cause):
+            continue
         value = meaning.value
         predicted = jointly(members, lambda e, value=value: value * e.witness)  # type: ignore[misc]
         yield Explanation(

@@ -12,7 +12,7 @@ from gradwitness.diagnose.evidence import fits, refuted
 from gradwitness.diagnose.facts import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DETACHED = "detached"
 DEAD = "dead slices"
+LAST = "last {what} missing"
 
 
 def detached(case: Case) -> Iterator[Explanation]:
@@ -50,6 +51,7 @@ def dead_slices(case: Case) -> Iterator[Explanation]:
     """Suppose that some rows or columns are zero, and the rest is right."""
     predicted: dict[str, NDArray[np.float64]] = {}
     parts = []
+    dead_of: dict[str, tuple[int, NDArray[np.bool_]]] = {}
     freedom = 1
     for exhibit in refuted(case):
         for axis in range(exhibit.witness.ndim):
@@ -63,7 +65,12 @@ def dead_slices(case: Case) -> Iterator[Explanation]:
             indices = np.flatnonzero(dead)
             parts.append(f"{exhibit.name} at {listed(map(str, indices))} of axis {axis}")
             freedom *= 2 ** len(dead)
+            dead_of[exhibit.name] = (axis, dead)
             break
+    whole = _last(predicted, dead_of) if case.alone else ""
+    if whole:
+        cause = LAST.format(what="rows" if "axis 0" in whole else "numbers of an axis")
+        yield Explanation(cause, whole, predicted, freedom=4, reveals=False)
     if predicted:
         yield Explanation(
             DEAD,
@@ -73,6 +80,20 @@ def dead_slices(case: Case) -> Iterator[Explanation]:
             freedom=freedom,
             reveals=False,
         )
+
+
+def _last(names: Iterable[str], dead_of: Mapping[str, tuple[int, NDArray[np.bool_]]]) -> str:
+    """Say that what is dead comes last, as if it were no whole block; empty if it does not."""
+    told = []
+    for name in names:
+        axis, dead = dead_of[name]
+        first = int(np.argmax(dead))
+        if not dead[first:].all() or not first:
+            return ""
+        block = first & -first
+        of = f": {first} is a multiple of {block}, and {len(dead)} is not" * (len(dead) % block > 0)
+        told.append(f"those of {name} along axis {axis} end at {first} of {len(dead)}{of}")
+    return f"The gradients are right as far as they go, and zero from there on; {listed(told)}."
 
 
 def _dead(exhibit: Exhibit, axis: int) -> NDArray[np.bool_]:

@@ -24,9 +24,11 @@ from gradwitness.engine.bounded import complex_arithmetic as complex_arithmetic
 from gradwitness.engine.bounded import complex_functions as complex_functions
 from gradwitness.engine.bounded import composites as composites
 from gradwitness.engine.bounded import cumulative as cumulative
+from gradwitness.engine.bounded import eigenpairs as eigenpairs
 from gradwitness.engine.bounded import exponential as exponential
 from gradwitness.engine.bounded import fourier as fourier
 from gradwitness.engine.bounded import kernel_ops as kernel_ops
+from gradwitness.engine.bounded import ldl as ldl
 from gradwitness.engine.bounded import movement as movement
 from gradwitness.engine.bounded import ordering as ordering
 from gradwitness.engine.bounded import orthogonal as orthogonal

@@ -16,7 +16,6 @@ from gradwitness.engine.bounded.array import (
     as_read,
     assemble,
     carrying,
-    reduction,
     rounding,
     scaled,
     total,
@@ -24,6 +23,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.infinities import multiplied, reduced, signed
+from gradwitness.engine.bounded.reduction import reduction
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import gamma
 
@@ -107,7 +107,15 @@ def _multiply(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
         factor = left if scales_exactly(a) else right
         lost = underflow(arithmetic, value) if abs(factor) < 1 else None
         return assemble(arithmetic, value, (a, b), carry, lost, signed)
-    return assemble(arithmetic, value, (a, b), carry, rounding(arithmetic, value), signed)
+    grow = rounding(arithmetic, value)[0]
+
+    def of_square(carried: Error) -> Error:
+        # The square of 1 is 1, so that 1 - x^2 is certainly 0 there.
+        added: Any = grow(carried)
+        return added if carried is not None else np.where(value == 1, 0.0, added)
+
+    growths = (of_square, of_square) if a is b else (grow, grow)
+    return assemble(arithmetic, value, (a, b), carry, growths, signed)
 
 
 def _divide(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
@@ -197,7 +205,13 @@ def _matmul(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     left, right = np.asarray(value_of(a)), np.asarray(value_of(b))
     value, carry = left @ right, over_matrices(left, right)
     # n products and n - 1 sums, in any order: gamma_n (Higham 2002, section 3.5).
-    growths = reduction(arithmetic, product_of_sizes(left, right), value, left.shape[-1])
+    growths = reduction(
+        arithmetic,
+        product_of_sizes(left, right),
+        value,
+        left.shape[-1],
+        squares=lambda: np.asarray(np.square(left) @ np.square(right)),
+    )
     return assemble(arithmetic, value, (a, b), carry, growths, multiplied)
 
 
@@ -210,8 +224,10 @@ def _sum(_: Any, a: Bounded, axis: Axis = None, keepdims: bool = False) -> Bound
 
     value = run(a.value)
     terms = a.size // max(1, value.size)
-    growths = reduction(a.arithmetic, run(np.abs(a.value)), value, terms - 1)
-
+    size = np.abs(a.value)
+    growths = reduction(
+        a.arithmetic, run(size), value, terms - 1, squares=lambda: run(np.square(size))
+    )
     return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run))
 
 

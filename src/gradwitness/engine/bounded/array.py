@@ -35,7 +35,7 @@ Errors: TypeAlias = "tuple[Error, Error]"
 Growth: TypeAlias = "Callable[[Error], Error]"
 Growths: TypeAlias = "tuple[Growth, Growth]"
 
-_SINGLE_TINY = 2.0**-126  # float32's smallest normal number
+SINGLE_TINY = 2.0**-126  # float32's smallest normal number
 
 
 class Bounded(Methods):
@@ -239,7 +239,7 @@ def scaled(factor: Any, error: Error) -> Error:
 
 def smallest_normal(arithmetic: Arithmetic) -> float:
     """Return the smallest normal number of elementary operations: float32's in a fused kernel."""
-    return min(arithmetic.tiny, _SINGLE_TINY) if arithmetic.final else arithmetic.tiny
+    return min(arithmetic.tiny, SINGLE_TINY) if arithmetic.final else arithmetic.tiny
 
 
 def as_read(operand: Any) -> Any:
@@ -251,13 +251,13 @@ def as_read(operand: Any) -> Any:
     if not isinstance(operand, Bounded):
         return operand
     arithmetic = operand.arithmetic
-    if arithmetic.tiny != _SINGLE_TINY or not (arithmetic.store or arithmetic.final):
+    if arithmetic.tiny != SINGLE_TINY or not (arithmetic.store or arithmetic.final):
         return operand
     size = np.abs(operand.value)
 
     def tier(error: Error) -> Error:
         least = size if error is None else size - error
-        lost = np.where(least < _SINGLE_TINY, size, 0.0)
+        lost = np.where(least < SINGLE_TINY, size, 0.0)
         if not lost.any():
             return error
         return lost if error is None else np.maximum(error, lost)
@@ -315,48 +315,6 @@ def underflow(arithmetic: Arithmetic, value: Any) -> Growths:
         return lost if lost.any() else None
 
     return grow, grow
-
-
-def reduction(
-    arithmetic: Arithmetic,
-    magnitude: Plain,
-    value: Plain,
-    roundings: int,
-    products: int | None = None,
-) -> Growths | None:
-    """Return what a reduction adds: growth times the sum of magnitudes, and one store.
-
-    ``products`` counts the numbers that may underflow on the way: by default one per rounding.
-    """
-    if roundings <= 0:
-        return None
-
-    # What is accumulated in float32 underflows where float32 does.
-    underflows = (products or roundings) * min(arithmetic.tiny, _SINGLE_TINY)
-
-    def at(growth: float) -> Growth:
-        def grow(carried: Error) -> Error:
-            past: Any = 0.0 if carried is None else carried
-            size = magnitude if carried is None else magnitude + carried
-            inner = size * growth
-            if np.min(size, initial=np.inf) > 0:
-                inner += underflows
-            else:
-                # Terms that are all zero add up to an exact zero.
-                inner = np.where(size == 0, 0.0, inner)
-                inner = inner + underflows * (size > 0)
-            if not arithmetic.store:
-                return np.asarray(inner)
-            reach = np.abs(value) + past + inner
-            small = reach < arithmetic.tiny
-            return np.asarray(inner + np.where(small, reach, arithmetic.store * reach))
-
-        return grow
-
-    worst, probable = arithmetic.sum_growth(roundings), arithmetic.probable_growth(roundings)
-    probable = min(worst, probable)
-    rigorous = at(worst)
-    return rigorous, rigorous if probable == worst else at(probable)
 
 
 def assemble(

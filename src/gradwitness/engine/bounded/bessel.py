@@ -21,7 +21,7 @@ from gradwitness.engine.bounded.array import (
     once_stored,
     value_of,
 )
-from gradwitness.engine.bounded.special import bounded, farthest, register
+from gradwitness.engine.bounded.special import bounded, farthest, register, undefined
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.rules.kernel_ops import airy_ai
 
@@ -150,7 +150,7 @@ def _of_two(arithmetic: Arithmetic, a: Any, b: Any, y: Plain, level: Plain) -> B
         return np.where(np.any(doubtful, axis=0), np.inf, 0.0) if doubtful else None
 
     growths = once_stored(arithmetic, y, np.asarray(arithmetic.accumulate * level))
-    return assemble(arithmetic, y, (a, b), carry, growths)
+    return undefined(assemble(arithmetic, y, (a, b), carry, growths), a, b)
 
 
 def _zeta(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:

@@ -32,12 +32,12 @@ from gradwitness.engine.bounded.array import (
     errors_of,
     is_complex,
     lifted,
-    reduction,
     rounding,
     smallest_normal,
     total,
     value_of,
 )
+from gradwitness.engine.bounded.reduction import reduction
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.bounded.transcendental import LIBRARY
 from gradwitness.engine.floats import gamma

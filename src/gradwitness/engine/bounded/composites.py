@@ -18,10 +18,10 @@ from gradwitness.engine.bounded.array import (
     Plain,
     as_read,
     assemble,
-    reduction,
     total,
     value_of,
 )
+from gradwitness.engine.bounded.reduction import reduction
 from gradwitness.engine.bounded.tables import stands_for
 
 if TYPE_CHECKING:
@@ -222,7 +222,9 @@ def _einsum(_: Any, subscripts: Any, *operands: Array, optimize: Any = False) ->
     terms = _terms(subscripts, [operand.shape for operand in values])
     roundings = terms - 1 if len(values) == 1 else terms
     value = run(*values)
-    growths = reduction(arithmetic, run(*sizes), value, roundings)
+    growths = reduction(
+        arithmetic, run(*sizes), value, roundings, squares=lambda: run(*map(np.square, sizes))
+    )
     return assemble(arithmetic, value, operands, carry, growths)
 
 

@@ -133,10 +133,7 @@ def _added_in_turn(_: Any, terms: Bounded) -> Bounded:
 
 
 def _rounded_in_turn(terms: Bounded, stretches: int) -> Bounded:
-    """Round each partial sum as a kernel of so many threads does.
-
-    What is left of the bound is where the error of a term decides to which side a sum is rounded.
-    """
+    """Round each partial sum as a kernel of so many threads does."""
     arithmetic, count = terms.arithmetic, terms.shape[0]
     name = SHORT[arithmetic.final or arithmetic.store]
     rows = -(-count // stretches)
@@ -151,16 +148,57 @@ def _rounded_in_turn(terms: Bounded, stretches: int) -> Bounded:
     errors = in_stretches(0.0 if terms.rigorous is None else terms.rigorous)
     stored = error = np.zeros_like(values[:, 0])
     for row in range(rows):
-        exact = stored + values[:, row]
-        # Most sums of two 16-bit numbers are float32 numbers, and half of a step apart.
-        single = np.where(round_to(exact, "float32") == exact, 0.0, np.abs(exact))
-        off = error + errors[:, row] + arithmetic.accumulate * single
-        stored = round_to(exact, name)
-        error = np.maximum(
-            round_to(exact + off, name) - stored, stored - round_to(exact - off, name)
-        )
+        stored, error = _stored(arithmetic, name, stored, error, values[:, row], errors[:, row])
     total_error = error.sum(0) + shape[0] * arithmetic.accumulate * np.abs(stored).sum(0)
     return Bounded(stored.sum(0), arithmetic, total_error, total_error)
+
+
+def _stored(
+    arithmetic: Arithmetic, name: str, sums: Plain, error: Plain, terms: Plain, errors: Plain
+) -> tuple[Plain, Plain]:
+    """Return 16-bit sums with one more term each, as they are stored, and how far they may be off.
+
+    They are where the error of a term decides to which side a sum is rounded.
+    """
+    exact = sums + terms
+    # Most sums of two 16-bit numbers are float32 numbers, and half of a step apart.
+    single = np.where(round_to(exact, "float32") == exact, 0.0, np.abs(exact))
+    off = error + errors + arithmetic.accumulate * single
+    stored = round_to(exact, name)
+    error = np.maximum(round_to(exact + off, name) - stored, stored - round_to(exact - off, name))
+    return stored, error
+
+
+# More terms at one place are not added one by one: it would take seconds.
+_MOST = 2**16
+
+
+def rounded_at_places(terms: Bounded, places: Plain, size: int) -> Bounded | None:
+    """Round each partial sum at its place as a kernel does that adds in order, in 16 bits.
+
+    Returns
+    -------
+    Bounded or None
+        None where sums are not of 16 bits, or too long.
+    """
+    arithmetic = terms.arithmetic
+    name = SHORT.get(arithmetic.final or arithmetic.store)
+    counts = np.bincount(places, minlength=size)
+    if name is None or arithmetic.scatters_wide or counts.max(initial=0) > _MOST:
+        return None
+    # The first terms of all places, then the second ones, and so on.
+    in_order = np.argsort(places, kind="stable")
+    rank = np.empty_like(places)
+    rank[in_order] = np.arange(places.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    turns = np.split(np.argsort(rank, kind="stable"), np.cumsum(np.bincount(rank))[:-1])
+    errors = np.zeros_like(terms.value) if terms.rigorous is None else terms.rigorous
+    sums, error = np.zeros(size), np.zeros(size)
+    for turn in turns:
+        at = places[turn]
+        sums[at], error[at] = _stored(
+            arithmetic, name, sums[at], error[at], terms.value[turn], errors[turn]
+        )
+    return Bounded(sums, arithmetic, error, error)
 
 
 # The error of one step max + log1p(exp(-|a - b|)) without the rounding of its sum: 0.4 from the

@@ -39,8 +39,8 @@ from gradwitness.engine.bounded.array import (
     Plain,
     assemble,
     carrying,
-    reduction,
 )
+from gradwitness.engine.bounded.reduction import reduction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,12 +16,12 @@ from gradwitness.engine.bounded.array import (
     Plain,
     assemble,
     is_complex,
-    reduction,
     rounding,
     scaled,
     total,
     value_of,
 )
+from gradwitness.engine.bounded.reduction import reduction
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.engine.floats import SHORT, round_to, unit_roundoff
 from gradwitness.rules import kernel_ops

@@ -26,7 +26,9 @@ from gradwitness.engine.bounded.array import (
     carrying,
     value_of,
 )
+from gradwitness.engine.bounded.cumulative import rounded_at_places
 from gradwitness.engine.bounded.infinities import reduced
+from gradwitness.engine.bounded.reduction import in_no_order
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.rules.kernel_ops import scattered
 
@@ -43,6 +45,11 @@ def _bincount(_: Any, x: Plain, weights: Bounded, minlength: int = 0) -> Bounded
     def run(numbers: Plain) -> Plain:
         return np.asarray(np.bincount(x, weights=numbers, minlength=minlength))
 
+    if weights.arithmetic.stretches == 1:
+        # However many threads there are, each adds in order at places of its own.
+        in_turn = rounded_at_places(weights, x, minlength)
+        if in_turn is not None:
+            return in_turn
     counts = np.asarray(np.bincount(x, minlength=minlength))
     return _summed(weights, run, np.maximum(counts - 1, 0))
 
@@ -56,30 +63,40 @@ def _scattered(_: Any, numbers: Bounded, places: Plain, size: int) -> Bounded:
 
 
 def _summed(a: Bounded, run: Callable[[Plain], Plain], roundings: Plain) -> Bounded:
-    growths = _growths(a.arithmetic, run(np.abs(a.value)), roundings)
-    return assemble(a.arithmetic, run(a.value), (a,), carrying(run), growths, reduced(run))
+    arithmetic, value = a.arithmetic, run(a.value)
+    if not arithmetic.scatters_wide:
+        arithmetic = replace(arithmetic, accumulate=arithmetic.unit + arithmetic.final)
+    size = np.abs(a.value)
+    unsorted = None
+    if arithmetic.stretches:
+        unsorted = in_no_order(arithmetic, run(np.square(size)), value, roundings)
+    growths = _growths(arithmetic, run(size), roundings, unsorted)
+    return assemble(a.arithmetic, value, (a,), carrying(run), growths, reduced(run))
 
 
-def _growths(arithmetic: Arithmetic, magnitude: Plain, roundings: Plain) -> Growths | None:
+def _growths(
+    arithmetic: Arithmetic, magnitude: Plain, roundings: Plain, unsorted: Plain | None
+) -> Growths | None:
     if not roundings.any():
         return None
-    stored = arithmetic
-    if not arithmetic.scatters_wide:
-        stored = replace(arithmetic, accumulate=arithmetic.unit + arithmetic.final)
     numbers, which = np.unique(roundings, return_inverse=True)
 
-    def at(growth: Callable[[float], float]) -> Growth:
+    def at(growth: Callable[[float], float], unsorted: Plain | None = None) -> Growth:
         factor = np.array([growth(float(n)) for n in numbers])[which].reshape(roundings.shape)
 
         def grow(carried: Error) -> Error:
             # No sum of two floating-point numbers underflows.
-            size = magnitude if carried is None else magnitude + carried
-            return np.where((roundings == 0) | (size == 0), 0.0, size * factor)
+            past: Any = 0.0 if carried is None else carried
+            size = magnitude + past
+            error = size * factor
+            if unsorted is not None:
+                error = np.minimum(error, unsorted + past * factor)
+            return np.where((roundings == 0) | (size == 0), 0.0, error)
 
         return grow
 
-    worst = stored.sum_growth
-    return at(worst), at(lambda n: min(worst(n), stored.probable_growth(n)))
+    worst = arithmetic.sum_growth
+    return at(worst), at(lambda n: min(worst(n), arithmetic.probable_growth(n)), unsorted)
 
 
 @stands_for(np.max, np.min)

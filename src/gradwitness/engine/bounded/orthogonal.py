@@ -31,10 +31,13 @@ from gradwitness.engine.bounded.array import (
 )
 from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.rules.linalg.factor_dispatch import (
+    inverted,
+    least_value,
     orthogonal_factors,
     over_gaps,
     pseudoinverse,
     reflected,
+    reflectors,
     singular_factors,
     spectrum,
 )
@@ -45,25 +48,26 @@ if TYPE_CHECKING:
 
     from gradwitness.engine.floats import Arithmetic
 
-_DOUBT = "a decomposition whose errors lie between the probable bound and the worst case"
+DOUBT = "a decomposition whose errors lie between the probable bound and the worst case"
 
 
-def _size(A: Plain) -> Plain:
+def size_of(A: Plain) -> Plain:
     """Return Frobenius' norm of each matrix."""
     return np.asarray(np.sqrt(np.sum(np.abs(A) ** 2, axis=(-2, -1))))
 
 
-def _finite(A: Plain) -> None:
+def require_finite(A: Plain) -> None:
+    """Refuse a matrix that is not finite."""
     if not np.isfinite(A).all():
         raise NotImplementedError("factors of a matrix that is not finite")
 
 
-def _times(A: Bounded) -> int:
+def roundings_of(A: Bounded) -> int:
     """Return how many roundings of real numbers one of these numbers counts."""
     return 5 if is_complex(A) else 1
 
 
-def _reflections(count: int, length: int) -> int:
+def reflection_roundings(count: int, length: int) -> int:
     """Return the roundings of so many reflections: a product with v, and a multiple of v added."""
     return count * (length + 3)
 
@@ -93,7 +97,7 @@ def _holds(arithmetic: Arithmetic, roundings: int, off: Plain) -> Plain:
     """Whether each decomposition satisfies its equations within rounding."""
     holds = np.asarray(off <= arithmetic.probable_growth(roundings))
     if np.any(~holds & (off <= arithmetic.worst_growth(roundings))):
-        raise NotImplementedError(_DOUBT)
+        raise NotImplementedError(DOUBT)
     return holds
 
 
@@ -107,10 +111,10 @@ def _judged(
 
 def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
     """Give eigenvalues or singular values the bound of Weyl's inequality."""
-    size = _size(A.value)
+    size = size_of(A.value)
 
     def bound(e: Error, growth: Callable[[float], float]) -> Plain:
-        moved = growth(roundings) * size + (0.0 if e is None else _size(e))
+        moved = growth(roundings) * size + (0.0 if e is None else size_of(e))
         return np.broadcast_to(moved[..., None], values.shape)
 
     return Bounded(values, A.arithmetic, *map(bound, A.errors, A.arithmetic.growths))
@@ -118,15 +122,15 @@ def _values(A: Bounded, values: Plain, roundings: int) -> Bounded:
 
 @stands_for(spectrum)
 def _spectrum(func: Any, A: Bounded, *, values: Plain, vectors: Plain) -> tuple[Bounded, Any]:
-    _finite(A.value)
+    require_finite(A.value)
     n = A.shape[-1]
-    roundings = _times(A) * (_reflections(2 * max(n - 2, 0), n) + _sweeps(n))
+    roundings = roundings_of(A) * (reflection_roundings(2 * max(n - 2, 0), n) + _sweeps(n))
     own_values, own_vectors = func(A.value, values=values, vectors=vectors)
     bounded_values = _values(A, own_values, roundings)
     if not vectors.size:
         return bounded_values, vectors
     residual = _residual(A.value @ vectors, vectors * values[..., None, :])
-    off = np.maximum(_parts(residual, _size(A.value)) / 3, _defect(vectors) / 3)
+    off = np.maximum(_parts(residual, size_of(A.value)) / 3, _defect(vectors) / 3)
     holds = _holds(A.arithmetic, roundings, off)
     return bounded_values, _judged(A.arithmetic, roundings, holds, vectors, own_vectors)
 
@@ -151,10 +155,10 @@ def _over_gaps(_: Any, X: Any, *, values: Any, wanted: Plain) -> Bounded:
 def _singular_factors(
     func: Any, A: Bounded, *, U: Plain, S: Plain, Vh: Plain
 ) -> tuple[Any, Bounded, Any]:
-    _finite(A.value)
+    require_finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
-    roundings = _times(A) * _both_sides(m, n)
+    roundings = roundings_of(A) * _both_sides(m, n, is_complex(A))
     left, own, right = func(A.value, U=U, S=S, Vh=Vh)
     bounded_values = _values(A, own, roundings)
     if not U.size:
@@ -165,7 +169,7 @@ def _singular_factors(
     other = adjoint(A.value) @ U - adjoint(Vh[..., :k, :]) @ _widened(diagonal, U.shape[-1])
     residual = np.maximum(_residual(image, 0.0), _residual(other, 0.0))
     defect = np.maximum(_defect(U), _defect(adjoint(Vh)))
-    off = np.maximum(_parts(residual, _size(A.value)) / 3, defect / 3)
+    off = np.maximum(_parts(residual, size_of(A.value)) / 3, defect / 3)
     holds = _holds(A.arithmetic, roundings, off)
     return (
         _judged(A.arithmetic, roundings, holds, U, left),
@@ -176,9 +180,9 @@ def _singular_factors(
 
 @stands_for(orthogonal_factors)
 def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[Any, Bounded]:
-    _finite(A.value)
+    require_finite(A.value)
     m, k = A.shape[-2], min(A.shape[-2:])
-    arithmetic, roundings = A.arithmetic, _times(A) * _reflections(k, m)
+    arithmetic, roundings = A.arithmetic, roundings_of(A) * reflection_roundings(k, m)
     own, triangle = func(A.value, Q=Q, R=R)
     upper = np.triu(R)
     lengths = np.sqrt(np.sum(np.abs(A.value) ** 2, axis=-2, keepdims=True))
@@ -201,9 +205,61 @@ def _orthogonal_factors(func: Any, A: Bounded, *, Q: Plain, R: Plain) -> tuple[A
     return (_judged(arithmetic, roundings, holds, Q, own) if Q.size else Q), bounded_R
 
 
+def _columns_of(packed: Plain, tau: Plain) -> Plain:
+    """Return the first columns of the product of reflections whose vectors lie below a diagonal."""
+    m, k = packed.shape[-2], tau.shape[-1]
+    v = np.tril(packed[..., :k], -1) + np.eye(m, k)
+    Q = np.broadcast_to(np.eye(m, k), v.shape).astype(v.dtype)
+    for i in reversed(range(k)):
+        column = v[..., i : i + 1]
+        Q = Q - tau[..., i, None, None] * column * (adjoint(column) @ Q)
+    return Q
+
+
+@stands_for(reflectors)
+def _reflectors(func: Any, A: Bounded, *, packed: Plain, tau: Plain) -> tuple[Bounded, Bounded]:
+    """Judge reflections by their product Q, and by A = Q R.
+
+    An error of a vector moves A's column by it, times its factor and R's diagonal; one of a factor
+    by at least the latter.
+    """
+    require_finite(A.value)
+    arithmetic, k = A.arithmetic, tau.shape[-1]
+    roundings = roundings_of(A) * reflection_roundings(k, A.shape[-2])
+    Q, upper = _columns_of(packed, tau), np.triu(packed[..., :k, :])
+    lengths = np.sqrt(np.sum(np.abs(A.value) ** 2, axis=-2, keepdims=True))
+    part = np.sqrt(np.sum(np.abs(A.value - Q @ upper) ** 2, axis=-2, keepdims=True))
+    part = np.max(_parts(part, lengths), axis=(-2, -1), initial=0.0) / (1 + np.sqrt(k))
+    holds = _holds(arithmetic, roundings, np.maximum(part, _defect(Q) / 3))
+    own, own_tau = func(A.value, packed=packed, tau=tau)
+    # Without a factor the vector does not count, and is none.
+    absent = np.equal(tau, 0)[..., None, :] & np.tri(A.shape[-2], k, -1, dtype=bool)
+    none = np.concatenate([absent, np.zeros((*A.shape[:-1], A.shape[-1] - k), bool)], axis=-1)
+    value = np.where(holds[..., None, None], np.where(none, 0, packed), own)
+    factors = np.where(holds[..., None], tau, own_tau)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        diagonal = np.abs(np.diagonal(value, axis1=-2, axis2=-1))
+        of_factor = lengths[..., 0, :k] / diagonal
+        of_vector = np.where(np.equal(factors, 0), 0, of_factor / np.abs(factors))
+    below = np.tri(A.shape[-2], A.shape[-1], -1, dtype=bool)
+    wide = np.concatenate([of_vector, np.zeros((*A.shape[:-2], A.shape[-1] - k))], axis=-1)
+    sizes = np.where(below, wide[..., None, :], lengths)
+
+    def errors(size: Plain) -> tuple[Plain, Plain]:
+        rigorous, probable = (
+            growth(roundings) * (1 + np.sqrt(k)) * size for growth in arithmetic.growths
+        )
+        return rigorous, probable
+
+    return (
+        Bounded(value, arithmetic, *errors(sizes)),
+        Bounded(factors, arithmetic, *errors(of_factor)),
+    )
+
+
 @stands_for(reflected)
 def _reflected(_: Any, B: Bounded, *, count: int) -> Bounded:
-    roundings = _reflections(count, B.shape[-2])
+    roundings = reflection_roundings(count, B.shape[-2])
     lengths = np.sqrt(np.sum(B.value**2, axis=-2, keepdims=True))
 
     def bound(e: Error, growth: Callable[[float], float]) -> Plain:
@@ -220,47 +276,76 @@ def _widened(A: Plain, columns: int) -> Plain:
 
 
 @stands_for(pseudoinverse)
-def _pseudoinverse(func: Any, A: Bounded, *, atol: Any, rtol: Any) -> Bounded:
-    """Bound P of full rank, with D as of singular vectors.
+def _pseudoinverse(_: Any, A: Bounded, *, atol: Any, rtol: Any, recorded: Any = None) -> Bounded:
+    """Bound P with D as of singular vectors.
 
-    ``|P(A + D) - P| <= c |P|_2^2 |D| / (1 - |P|_2 |D|)`` in Frobenius' norm, with c = 1 for a
-    square matrix and sqrt(2) for others (Wedin 1973); the product of V, 1 / S and U^T is off by
-    what U and V are, and by k + 2 roundings.
+    Singular values up to the limit are left out, of A and of A + D: E = D + L - L' lies between two
+    matrices of one rank, where L has what is left out. Their pseudoinverses are c |P|_2^2 |E| /
+    (1 - |P|_2 |E|) apart at most in Frobenius' norm, with c = 1 for a square matrix of full rank
+    and sqrt(2) for others (Wedin 1973); the product of V, 1 / S and U^T is off by what U and V are,
+    and by k + 2 roundings.
+
+    Where D may move a value across the limit, either is right: the recorded pseudoinverse had it
+    if it is as large as 1 over that value.
     """
-    _finite(A.value)
+    require_finite(A.value)
     m, n = A.shape[-2:]
     k = min(m, n)
-    roundings = _times(A) * _both_sides(m, n)
+    roundings = roundings_of(A) * _both_sides(m, n, is_complex(A))
     arithmetic = A.arithmetic
     atol, rtol = (None if x is None else np.asarray(value_of(x)) for x in (atol, rtol))
-    s = np.linalg.svd(A.value, compute_uv=False)
-    largest = np.max(s, axis=-1, initial=0.0)
-    unit = 2 * max(m, n) * arithmetic.unit
-    part = unit if rtol is None and atol is None else rtol
-    least = np.maximum(0.0 if atol is None else atol, (0.0 if part is None else part) * largest)
-    value = func(A.value, atol=atol, rtol=rtol)
-    norm = 1 / np.min(s, axis=-1, initial=np.inf)
+    u, s, vh = np.linalg.svd(A.value, full_matrices=False)
+    if rtol is None and atol is None:
+        rtol = np.asarray(2 * max(m, n) * arithmetic.unit)
+    least = least_value(s, A.shape, atol, rtol)
+
+    def moved(e: Error, growth: Any) -> Plain:
+        return np.asarray(growth(roundings) * size_of(A.value) + (0.0 if e is None else size_of(e)))
+
+    farthest = moved(A.rigorous, arithmetic.growths[0])[..., None]
+    # The largest value is no larger than itself.
+    all_left_out = np.asarray(0.0 if rtol is None else rtol)[..., None] >= 1
+    open_ = (np.abs(s - least) <= 2 * farthest) & ~all_left_out
+    largest = np.inf if recorded is None else size_of(value_of(recorded))[..., None]
+    if np.any(open_ & (largest * (s + 2 * farthest) >= 1)):
+        raise NotImplementedError("the pseudoinverse of a matrix that may be rank-deficient")
+    kept = (s > least) & ~open_
+    value = inverted(u, s, vh, kept)
+    norm = 1 / np.min(np.where(kept, s, np.inf), axis=-1, initial=np.inf)
+    left_out = np.sqrt(np.sum(np.where(kept, 0.0, s) ** 2, axis=-1))
+    is_full = np.all(kept, axis=-1)
 
     def bound(e: Error, growth: Any) -> Plain:
-        moved = growth(roundings) * _size(A.value) + (0.0 if e is None else _size(e))
-        if np.any(s <= (least + 2 * moved)[..., None]):
-            raise NotImplementedError("the pseudoinverse of a matrix that may be rank-deficient")
-        off = (1 if m == n else np.sqrt(2)) * norm**2 * moved / (1 - norm * moved)
+        between = moved(e, growth)
+        between = np.where(is_full, between, 2 * (between + left_out))
+        rest = 1 - norm * between
+        off = np.where(is_full & (m == n), 1.0, np.sqrt(2)) * norm**2 * between
+        off = np.where(rest > 0, off / np.where(rest > 0, rest, 1), np.inf)
         delta = growth(roundings)
         inner = (1 + delta) ** 2 * (1 + np.sqrt(k) * growth(k + 2)) - 1
-        off = off + (_size(value) + off) * inner
+        off = off + (size_of(value) + off) * inner
         return np.broadcast_to(off[..., None, None], value.shape)
 
     return Bounded(value, arithmetic, *map(bound, A.errors, arithmetic.growths))
 
 
-def _both_sides(m: int, n: int) -> int:
-    """Return the roundings of singular vectors: two diagonals, a square matrix before, sweeps."""
-    k = min(m, n)
-    reflections = max(min(m - 1, n), 0) + max(min(n - 1, m), 0) + (k if m != n else 0)
-    return _reflections(reflections, max(m, n)) + _sweeps(k)
+def _both_sides(m: int, n: int, over_complex: bool) -> int:
+    """Return the roundings of singular vectors: two diagonals, a square matrix before, sweeps.
+
+    Of complex numbers the last one is reflected too, so that it becomes real.
+    """
+    k, last = min(m, n), 0 if over_complex else 1
+    reflections = max(min(m - last, n), 0) + max(min(n - last, m), 0) + (k if m != n else 0)
+    return reflection_roundings(reflections, max(m, n)) + _sweeps(k)
 
 
 COMPLEX_FUNCTIONS.update(
-    ("spectrum", "over_gaps", "singular_factors", "orthogonal_factors", "pseudoinverse")
+    (
+        "spectrum",
+        "over_gaps",
+        "singular_factors",
+        "orthogonal_factors",
+        "pseudoinverse",
+        "reflectors",
+    )
 )

@@ -21,6 +21,8 @@ from gradwitness.engine.bounded.array import (
     Error,
     Plain,
     assemble,
+    carrying,
+    errors_of,
     once_stored,
     value_of,
 )
@@ -71,7 +73,19 @@ def bounded(
         return np.where(e == 0, 0.0, np.where(np.isnan(moved), np.inf, moved))
 
     growths = once_stored(arithmetic, y, kernel)
-    return assemble(arithmetic, y, (a,), carry, growths, handed_on)
+    return undefined(assemble(arithmetic, y, (a,), carry, growths, handed_on), a)
+
+
+def undefined(y: Bounded, *operands: Any) -> Bounded:
+    """Bound NaN by 0 where a function has no value at exact operands: there it is right."""
+    nan = np.isnan(y.value)
+    if not nan.any():
+        return y
+    for x in operands:
+        nan = nan & np.isfinite(value_of(x))
+        for e in errors_of(x):
+            nan = nan & (e is None or e == 0)
+    return Bounded(y.value, y.arithmetic, *y.tiers(carrying(lambda e: np.where(nan, 0.0, e))))
 
 
 def register(

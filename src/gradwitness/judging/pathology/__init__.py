@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.pathology.accumulation import Accumulation
 from gradwitness.judging.pathology.alignments import Alignments
 from gradwitness.judging.pathology.branches import Branches
+from gradwitness.judging.pathology.broadcasts import Broadcasts
+from gradwitness.judging.pathology.cancelled import Cancelled
+from gradwitness.judging.pathology.clipping import Clipping
+from gradwitness.judging.pathology.constants import Constants
 from gradwitness.judging.pathology.cotangents import Cotangents
 from gradwitness.judging.pathology.dead import DeadUnits
 from gradwitness.judging.pathology.digits import LostDigits
@@ -15,9 +20,14 @@ from gradwitness.judging.pathology.idle import Idle
 from gradwitness.judging.pathology.lost_sums import LostSums
 from gradwitness.judging.pathology.nonfinite import Nonfinite
 from gradwitness.judging.pathology.overwritten import Overwritten
+from gradwitness.judging.pathology.probabilities import Probabilities
 from gradwitness.judging.pathology.sight import Sight
 from gradwitness.judging.pathology.stale import Stale
+from gradwitness.judging.pathology.targets import Targets
+from gradwitness.judging.pathology.underflow import Underflow
 from gradwitness.judging.pathology.unseen import Unseen
+from gradwitness.judging.pathology.unused import Unused
+from gradwitness.judging.pathology.updated_twice import UpdatedTwice
 from gradwitness.judging.pathology.vanishing import Vanishing
 
 if TYPE_CHECKING:
@@ -27,10 +37,20 @@ if TYPE_CHECKING:
 DETECTORS: tuple[type[Detector], ...] = (
     Unseen,
     Nonfinite,
+    Underflow,
     Disconnected,
+    Cancelled,
     Sight,
+    Constants,
+    Unused,
+    Broadcasts,
+    Probabilities,
+    Targets,
+    Clipping,
     Stale,
+    Accumulation,
     Idle,
+    UpdatedTwice,
     Overwritten,
     Cotangents,
     Hooks,

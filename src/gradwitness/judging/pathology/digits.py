@@ -21,7 +21,9 @@ from gradwitness.engine.replay import confirmed_digits
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
+from gradwitness.judging.pathology.cancelled import is_rounding
 from gradwitness.judging.pathology.detector import Detector, Judgement
+from gradwitness.judging.pathology.underflow import underflows
 from gradwitness.judging.records import largest
 from gradwitness.rules import find
 from gradwitness.tape import Kind
@@ -93,12 +95,19 @@ class LostDigits(Detector):
         # What a custom function sends may be right without being the derivative of its record.
         doubted = {f.node for f in judged.findings if _is_doubt_of_custom(judged.tape, f)}
         shares = _Shares(judged.tape, judged.replayed, doubted) if poor else None
-        poor = [row for row in poor if shares is not None and shares.is_poor(row)]
+        poor = [
+            row
+            for row in poor
+            if shares is not None and shares.is_poor(row) and not is_rounding(judged, row)
+        ]
         if shares is None or not poor:
             return []
         worst = shares.worst()
         full = shares.full(poor[0])
         if worst is None or worst.share < max(_LOST, _DIGITS / full):
+            return []
+        if worst.node in {node for _, node, _ in underflows(judged)}:
+            # It has its own note.
             return []
         names = list(dict.fromkeys(row.name for row in poor))
         digits = max(0.0, min(row.digits for row in poor))

@@ -18,6 +18,7 @@ from gradwitness.engine.floats import is_inexact, limits, unit_roundoff
 from gradwitness.judging.compare import TOO_LITTLE
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
+from gradwitness.judging.pathology.cancelled import is_rounding
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
@@ -111,9 +112,12 @@ class LostSums(Detector):
         return terms * unit_roundoff(value.dtype) >= 1
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
-        del judged
+        # A gradient of which nothing is right but its being zero has its own note.
+        nothing = {row.name for row in judged.rows if is_rounding(judged, row)}
         steps: dict[str, list[_Loss]] = {}
         for loss in self._losses:
+            if loss.name in nothing:
+                continue
             steps.setdefault(loss.finding.title.partition(",")[0], []).append(loss)
         return [_note(title, losses) for title, losses in steps.items()]
 

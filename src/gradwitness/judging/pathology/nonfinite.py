@@ -22,12 +22,20 @@ if TYPE_CHECKING:
     from gradwitness.tape import Argument, Call, LeafUpdate, NodeRun, Tape
 
 _KINDS = {"NaN": np.isnan, "infinity": np.isinf}
+_NORMALISATIONS = ("layer_norm", "group_norm", "batch_norm", "rms_norm")
+_VARIANCE = "Its variance overflows, or is 0 with eps=0: divide what goes in by its size first."
 # Advice by a word in the operation's or node's name: for both kinds, and for one alone.
 _BOTH = {
     "softmax": "A row of only -inf has no softmax: leave such rows out.",
     "logsumexp": "A row of only -inf has no slope: leave such rows out.",
     "log": "Keep the argument above 0, by clamp(min=...).",
     "sqrt": "Keep the argument above 0: the slope at 0 is infinite.",
+    "layernorm": _VARIANCE,
+    "layer_norm": _VARIANCE,
+    "groupnorm": _VARIANCE,
+    "group_norm": _VARIANCE,
+    "batchnorm": _VARIANCE,
+    "batch_norm": _VARIANCE,
     "norm": "Keep the argument away from 0, where a norm has no slope.",
     "div": "Keep the divisor away from 0.",
     "reciprocal": "Keep the divisor away from 0.",
@@ -50,8 +58,9 @@ _MASKED = (
 )
 
 # GradScaler's: its last argument tells of an infinity.
-_UNSCALE = "aten._amp_foreach_non_finite_check_and_unscale"
+UNSCALE = "aten._amp_foreach_non_finite_check_and_unscale"
 _SKIPPED = "GradScaler skipped this step: normal, as long as it is looking for its scale."
+_BORN, _BEHIND = "infinity born", "NaN of an infinity"
 
 
 class Nonfinite(Detector):
@@ -70,9 +79,11 @@ class Nonfinite(Detector):
         # The gradients that arrived so far in the current backward pass.
         self._arrived: dict[tuple[int, int], int | None] = {}
         self._sweep = -1
+        # By value that holds an infinity: where that came from.
+        self._origins: dict[int, Note] = {}
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:  # noqa: D102
-        if call.base_op == _UNSCALE and self._holding(call.outputs[-1:], np.any):
+        if call.base_op == UNSCALE and self._holding(call.outputs[-1:], np.any):
             self._skip()
         if all(math.isfinite(f.comparison.norm) for f in findings):
             return
@@ -82,28 +93,47 @@ class Nonfinite(Detector):
             return
         title = f"{call.op} (call {call.id})"
         note = Note("", "", call.source, call=call.id)
-        nan_operands = set(operands) & self._with_nan
         literal = any(_is_infinite(argument) for argument in call.arguments.values())
         for kind, test in _KINDS.items():
             bad_outputs = self._holding(outputs, test)
             if not bad_outputs:
                 continue
-            if kind == "NaN":
-                self._with_nan.update(bad_outputs)
-            already_bad = (
-                not self._tainted.isdisjoint(operands) if kind == "infinity" else bool(nan_operands)
-            )
+            known = self._tainted if kind == "infinity" else self._with_nan
+            already_bad = not known.isdisjoint(operands)
+            known.update(bad_outputs)
             self._tainted.update(bad_outputs)
             bad_operands = [] if already_bad else self._holding(operands, test)
-            if bad_operands and kind == "NaN":
-                name = self.tape.values[bad_operands[0]].name or f"value {bad_operands[0]}"
-                self._note("NaN came in", "forward", note, f"{title} reads NaN from {name}")
-            if already_bad or bad_operands or (kind == "infinity" and literal):
-                continue
+            came = _came_in(self.tape, title, kind, bad_operands)
             text = f"{title} computes {kind}{self._location(bad_outputs[0], operands, test)}"
-            self._note(
-                f"{kind} born", "forward", note, text + _help(call.op, kind, self.tape, bad_outputs)
-            )
+            text += _help(call.op, kind, self.tape, bad_outputs)
+            if kind == "infinity":
+                came = f"{title} writes infinity." if literal else came
+                self._trace(operands, bad_outputs, note, came, text)
+            elif came:
+                self._note("NaN came in", "forward", note, came)
+            elif not already_bad and self._is_behind(call, title, note):
+                continue
+            if not (already_bad or came):
+                self._note(f"{kind} born", "forward", note, text)
+
+    def _trace(
+        self, operands: list[int], outputs: list[int], note: Note, came: str, text: str
+    ) -> None:
+        """Remember where the infinities in some results come from."""
+        born = replace(note, kind="infinity came in" if came else _BORN, text=came or text)
+        origin = next((self._origins[n] for n in operands if n in self._origins), born)
+        self._origins |= dict.fromkeys(outputs, origin)
+
+    def _is_behind(self, call: Call, title: str, note: Note) -> bool:
+        """Whether a normalisation makes NaN of an infinity, which is noted where it was born."""
+        infinite = self._holding(call.operands, np.isinf)
+        if not infinite or not call.base_op.endswith(_NORMALISATIONS):
+            return False
+        text = _came_in(self.tape, title, "infinity", infinite)
+        origin = self._origins.get(infinite[0], replace(note, kind="infinity came in", text=text))
+        text = f"{origin.text} {title} makes NaN of all that it normalises together with it."
+        self._first.setdefault((_BEHIND, "forward"), replace(origin, text=text))
+        return True
 
     def node_ran(  # noqa: D102
         self,
@@ -228,11 +258,21 @@ class Nonfinite(Detector):
         spoiled = not roots.isdisjoint(self._tainted) or any(
             not math.isfinite(row.comparison.norm) for row in judged.rows if row.value is not None
         )
+        behind = self._first.get((_BEHIND, "forward"))
         return [
             note
             for (kind, _), note in self._first.items()
-            if spoiled or not kind.startswith("infinity")
+            if (spoiled or not kind.startswith("infinity"))
+            and (note is behind or behind is None or note.call != behind.call)
         ]
+
+
+def _came_in(tape: Tape, title: str, kind: str, numbers: Sequence[int]) -> str:
+    return (
+        ""
+        if not numbers
+        else f"{title} reads {kind} from {tape.values[numbers[0]].name or f'value {numbers[0]}'}."
+    )
 
 
 def _help(name: str, kind: str, tape: Tape, numbers: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
@@ -32,6 +32,9 @@ class Overwritten(Detector):
         super().__init__(tape, records)
         # Nodes that disagree, by the guilty call; None: not a recorded call.
         self._blamed: dict[int | None, list[tuple[int, int]]] = {}
+        # The calls that write to each piece of memory, and how many calls were searched for them.
+        self._writes: dict[int, list[int]] = {}
+        self._searched = 0
 
     def node_ran(  # noqa: D102
         self,
@@ -45,12 +48,39 @@ class Overwritten(Detector):
             return
         node = self.tape.nodes[node_run.node]
         calls = [self.tape.calls[n] for n in _calls(node)]
-        writes = [_later_write(self.tape, call, node_run.after, node.inner) for call in calls]
+        self._search(node_run.after)
+        own = set(node.inner)
+        writes = (self._later_write(call, node_run.after, own) for call in calls)
         write = next((write for write in writes if write is not None), None)
         if write is not None:
-            self._blamed.setdefault(write.id, []).append((sweep, node.id))
+            self._blamed.setdefault(write, []).append((sweep, node.id))
         elif any(self.records.changed(n) for call in calls for n in _values(call)):
             self._blamed.setdefault(None, []).append((sweep, node.id))
+
+    def _search(self, count: int) -> None:
+        """Note which memory the calls up to a count write to."""
+        for number in range(self._searched, count):
+            call = self.tape.calls[number]
+            for storage in self._memory(call.outputs) if call.writes else ():
+                self._writes.setdefault(storage, []).append(number)
+        self._searched = max(self._searched, count)
+
+    def _memory(self, values: Iterable[int | None]) -> set[int]:
+        layouts = [self.tape.values[n].layout for n in values if n is not None]
+        return {layout.storage for layout in layouts if layout is not None}
+
+    def _later_write(self, call: Call, count: int, inner: Collection[int]) -> int | None:
+        """Return the first later call, up to a count, that writes to memory that a call used.
+
+        A function's own calls do not count: it writes before it saves anything.
+        """
+        found = (
+            number
+            for storage in self._memory(_values(call))
+            for number in self._writes.get(storage, ())
+            if call.id < number < count and number not in inner
+        )
+        return min(found, default=None)
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
@@ -87,19 +117,3 @@ def _calls(node: Node) -> list[int]:
 def _values(call: Call) -> set[int]:
     numbers = {*call.operands}
     return numbers | {n for n in call.outputs if n is not None}
-
-
-def _later_write(tape: Tape, call: Call, count: int, inner: Sequence[int]) -> Call | None:
-    """Return the first later call, up to a count, that writes to memory that a call used.
-
-    A function's own calls do not count: it writes before it saves anything.
-    """
-    layouts = [tape.values[n].layout for n in _values(call)]
-    memory = {layout.storage for layout in layouts if layout is not None}
-    for number in range(call.id + 1, count):
-        later = tape.calls[number]
-        if later.writes and number not in inner:
-            written = [tape.values[n].layout for n in later.outputs if n is not None]
-            if any(layout is not None and layout.storage in memory for layout in written):
-                return later
-    return None

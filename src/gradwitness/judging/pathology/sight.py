@@ -19,7 +19,15 @@ from gradwitness._printable import listed
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
-from gradwitness.judging.sight import inner_calls, leaves, made, needed, way
+from gradwitness.judging.sight import (
+    inner_calls,
+    is_summed,
+    leaves,
+    made,
+    needed,
+    takers,
+    way,
+)
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import Ref
 
@@ -35,6 +43,17 @@ if TYPE_CHECKING:
 KIND = "numbers leave autograd's sight"
 _WAYS = {"detach()": "detach() or .data"}
 _SUMS = {"aten.add": 1, "aten.sub": -1}
+# Losses of a prediction and a target.
+LOSSES = frozenset(
+    f"aten.{n}"
+    for n in (
+        "binary_cross_entropy",
+        "binary_cross_entropy_with_logits",
+        "huber_loss",
+        "mse_loss",
+        "smooth_l1_loss",
+    )
+)
 # Taken from each number, or added again: what is made of them does not depend on it.
 _SHIFTS = ("aten.amax", "aten.max")
 # A singular value is stationary in its vectors: products with these need no gradient of them.
@@ -43,6 +62,8 @@ _PRODUCTS = frozenset(f"aten.{name}" for name in ("mv", "mm", "dot", "vdot", "bm
 _POWERS, _SHORT = np.array([1, -1, 2, -2, 0.5, -0.5]), 3
 # Within some roundings of float64.
 _CLOSE = 2.0**-50
+# What a loss makes of errors.
+_SIZES = ("aten.abs", "aten.pow")
 # How many sums a detached number is followed through, to find it added with both signs.
 _DEPTH = 8
 
@@ -145,7 +166,8 @@ class Sight(Detector):
             before = [earlier.after for earlier in tape.sweeps[:number]]
             flow = _Flow(tape, sweep, self._makers, self._returned, self._directions)
             for leaf, left, call in flow.meetings():
-                if any(left.since < after <= call.id for after in before):
+                truncated = any(left.since < after <= call.id for after in before)
+                if truncated or (number, leaf) in judged.whole:
                     # Numbers of an earlier step: truncated in time, as it is meant.
                     continue
                 line = tape.calls[left.call].source.line
@@ -183,6 +205,7 @@ class _Flow:
         self._returned = returned
         self._directions = directions
         self._after = sweep.after
+        self._takers = takers(tape)
         # A hook on a gradient may add what is missing, as implicit layers do; it has its own note.
         hooked = {edge.node for edge, _ in sweep.hooks if tape.nodes[edge.node].leaf is None}
         self._ran = {run.node for run in sweep.node_runs} - _behind(tape, hooked)
@@ -240,10 +263,12 @@ class _Flow:
             for leaf in state.seen & state.left.keys():
                 left = state.left.pop(leaf)
                 maker = self._maker(number)
-                if maker is not None and not self._is_excused(number):
+                if maker is not None and not (self._is_excused(number) or self._is_error(maker)):
                     yield leaf, left, maker
         constants = {n for n in call.operands if n in self._states and not self._states[n].seen}
         excused = call.base_op in _PRODUCTS and constants <= self._directions
+        # A target is meant to be a constant.
+        excused |= call.base_op in LOSSES and constants == {*call.operands[1:2]}
         for state in states:
             for leaf, left in list(state.left.items()):
                 if any(leaf in other.seen for other in states):
@@ -262,6 +287,15 @@ class _Flow:
         constants = [t for t, detached in terms if detached or self._has_left(t)]
         largest = all(map(self._is_largest, constants))
         return not self._tape.values[number].shape or cancels or largest
+
+    def _is_error(self, call: Call) -> bool:
+        """Whether a loss squares, or takes the size of, what a call leaves of a constant target."""
+        if call.base_op != "aten.sub" or not any(map(self._has_left, call.operands)):
+            return False
+        (number,) = made(call)
+        following = self._takers.get(number, [])
+        sizes = all(c.base_op in _SIZES or c.operands == [number] * 2 for c in following)
+        return sizes and is_summed(self._tape, call, self._takers, self._tape.values[number].shape)
 
     def _has_left(self, number: int | None) -> bool:
         state = self._states.get(-1 if number is None else number, _State())

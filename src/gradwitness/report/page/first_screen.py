@@ -89,7 +89,8 @@ def _wrong(subject: Subject, names: Names) -> dict[str, Any] | None:
 
 def _source_line(finding: Finding) -> str:
     """Return the text of the line that made a step, as the file is now."""
-    path, _, number = (finding.source.line if finding.source else "").rpartition(":")
+    called = finding.source.line if finding.source else ""
+    path, _, number = (f"{finding.file}:{finding.line}" if finding.file else called).rpartition(":")
     if not number.isdigit():
         return ""
     return one_line(line_of(path, int(number)))
@@ -107,6 +108,7 @@ def _gradient(row: Row) -> dict[str, Any]:
         "shape": shaped(row.shape),
         "verdict": _verdict(row.verdict),
         "inherited": row.inherited,
+        "basis": row.basis,
         "node": row.node,
         "figures": [short(c.ratio), short(c.norm), digits_right(row.digits)],
     }

@@ -48,7 +48,7 @@ def write_page(subject: Subject | Texts) -> str:
         blocks[f"view{number}"] = view.packed()
     blocks["insides"] = insides.packed()
     if len(report.findings) <= _MOST_IN_RECORD:
-        blocks["record"] = packed(dumps(report_record(report)).encode())
+        blocks["record"] = packed(dumps(report_record(report, tape)).encode())
     blocks["licences"] = packed(_asset("page.licences.txt").encode())
     return _rendered(first_screen(subject, names), blocks)
 

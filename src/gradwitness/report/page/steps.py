@@ -9,7 +9,7 @@ import numpy as np
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import subscript
 from gradwitness.report.page.columns import Columns
-from gradwitness.report.tables.terminal import relative
+from gradwitness.report.tables.terminal import relative, remedied
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
@@ -52,8 +52,14 @@ def step_columns(tape: Tape, report: Report) -> Columns:
     columns.texts("reason", (f.comparison.reason for f in findings))
     columns.texts("rule", (f.formula for f in findings))
     columns.texts("grade", (f.grade for f in findings))
-    columns.texts("advice", (f.advice for f in findings))
+    columns.texts("advice", map(_next, findings))
     return columns
+
+
+def _next(finding: Finding) -> str:
+    """Return the cause of what is wrong, what to write, and what a surrogate looks like."""
+    facts = remedied(finding) if finding.verdict is Verdict.DISAGREES else ()
+    return "\n".join([*(text for _, text in facts), *filter(None, [finding.advice])])
 
 
 def gradient_columns(report: Report) -> Columns:
@@ -68,7 +74,7 @@ def gradient_columns(report: Report) -> Columns:
     columns.texts("name", (row.name for row in rows))
     columns.texts("shape", (shaped(row.shape) for row in rows))
     columns.texts("dtype", (row.dtype for row in rows))
-    columns.texts("reason", (row.reason for row in rows))
+    columns.texts("reason", (row.grounds for row in rows))
     columns.numbers("absent", [row.value is None for row in rows], np.uint8)
     return columns
 

@@ -112,6 +112,13 @@ def _without_line(finding: Finding, lines: re.Pattern[str]) -> Finding:
         source=finding.source and Source(finding.source.module),
         grade=lines.sub(_LEFT_OUT, finding.grade),
         advice=lines.sub(_LEFT_OUT, finding.advice),
+        # Its text, with names of the program's variables, goes with the lines.
+        symbol="",
+        file="",
+        called="",
+        forward=(),
+        why=lines.sub(_LEFT_OUT, finding.why),
+        remedy="",
         comparison=_without_numbers(finding, lines),
     )
 

@@ -13,7 +13,9 @@ from rich.text import Text
 from gradwitness._printable import listed
 from gradwitness.judging.compare import CANCELS
 from gradwitness.judging.numbers import short, subscript
-from gradwitness.report.record import comparison_record, report_record
+from gradwitness.report.faults import claim_faults
+from gradwitness.report.findings import comparison_record, finding_records
+from gradwitness.report.record import report_record
 from gradwitness.report.tables.terminal import FittingTable, required, styled
 from gradwitness.verdict import Verdict, worst
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.rank import Cause
     from gradwitness.judging.claimed.judge import ClaimReport, ClaimRow
     from gradwitness.judging.finding import Report
+    from gradwitness.tape import Tape
 
 SCHEMA = "gradwitness-claims"
 VERSION = 1
@@ -59,9 +62,13 @@ def claims(reports: Sequence[ClaimReport]) -> RenderableType:
     return Group(*parts)
 
 
-def claims_record(reports: Sequence[ClaimReport], program: Report | None) -> dict[str, Any]:
+def claims_record(
+    reports: Sequence[ClaimReport], program: Report | None, tape: Tape | None
+) -> dict[str, Any]:
     """Return judged claims as plain data, with the judgement of the program if there is one."""
     parts: list[ClaimReport | Report] = [*reports, *([] if program is None else [program])]
+    own = None if program is None or tape is None else report_record(program, tape)
+    told = finding_records(fault for report in reports for fault in claim_faults(report))
     verdict = worst([part.verdict for part in parts])
     return {
         "schema": SCHEMA,
@@ -69,8 +76,9 @@ def claims_record(reports: Sequence[ClaimReport], program: Report | None) -> dic
         "verdict": verdict,
         "exit_code": worst([part.required for part in parts]).exit_code,
         "required_digits": reports[0].digits if reports else None,
+        "findings": [*(own["findings"] if own else ()), *told],
         "runs": [_record(report) for report in reports],
-        "program": None if program is None else report_record(program),
+        "program": own,
     }
 
 

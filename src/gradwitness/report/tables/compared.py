@@ -11,8 +11,9 @@ from rich.text import Text
 
 from gradwitness._printable import one_line
 from gradwitness.judging.numbers import digits_right, short
+from gradwitness.report.findings import finding_records
 from gradwitness.report.tables.terminal import relative, styled
-from gradwitness.verdict import Verdict
+from gradwitness.verdict import Fault, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +87,7 @@ def compared_record(found: Compared) -> dict[str, Any]:
         "version": VERSION,
         "verdict": found.verdict,
         "exit_code": found.verdict.exit_code,
+        "findings": finding_records(_fault(c) for c in found.changes if c.is_worse),
         "before": found.before,
         "after": found.after,
         "same": found.same,
@@ -100,6 +102,20 @@ def compared_record(found: Compared) -> dict[str, Any]:
             for change in found.changes
         ],
     }
+
+
+def _fault(change: Change) -> Fault:
+    entry, before = change.entry, change.before
+    was = before.verdict.value if before and before.verdict else "absent"
+    now = entry.verdict or Verdict.INCONCLUSIVE
+    return Fault(
+        now,
+        f"{entry.name}: {was} -> {now.value}",
+        f"this {entry.kind} became worse",
+        entry.line,
+        kind=f"worse {entry.kind}",
+        symbol=entry.name,
+    )
 
 
 def _plain(entry: Entry | None) -> dict[str, Any] | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import one_line, printable
+from gradwitness.report.findings import place
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -44,28 +43,15 @@ def annotation(level: str, title: str, text: str, line: str = "") -> str:
 
     The level is ``error``, ``warning`` or ``notice``; the line is ``file:line``, or empty.
     """
-    place = {}
-    path, _, number = line.rpartition(":")
-    if path and number.isdecimal():
-        place = {"file": _from_root(one_line(path)), "line": number}
+    file, number = place(one_line(line))
+    where = {"file": file, "line": f"{number}"} if file else {}
     fields = ",".join(
-        f"{key}={_property(value)}" for key, value in {**place, "title": one_line(title)}.items()
+        f"{key}={_property(value)}" for key, value in {**where, "title": one_line(title)}.items()
     )
     return f"::{level} {fields}::{_data(printable(text))}"
 
 
 _LEVELS = {Verdict.DISAGREES: "error", Verdict.INCONCLUSIVE: "warning"}
-
-
-def _from_root(path: str) -> str:
-    """Return a path as GitHub knows it: from the root of the checkout, with slashes."""
-    root = os.environ.get("GITHUB_WORKSPACE") or Path.cwd()
-    file = Path(path)
-    absolute = file if file.is_absolute() else Path.cwd() / file
-    try:
-        return absolute.relative_to(root).as_posix()
-    except ValueError:
-        return file.as_posix()
 
 
 def _data(text: str) -> str:

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from gradwitness.judging.numbers import short, subscript
 from gradwitness.report.console import as_text
+from gradwitness.report.findings import finding_records
 from gradwitness.report.page.subject import Texts
 from gradwitness.report.tables.terminal import styled
-from gradwitness.verdict import Verdict, worst
+from gradwitness.verdict import Fault, Verdict, worst
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,14 +66,22 @@ def laws_table(findings: Sequence[LawFinding]) -> RenderableType:
 def laws_record(findings: Sequence[LawFinding]) -> dict[str, Any]:
     """Return what each law says as plain data."""
     verdict = verdict_of(findings)
+    refuted = [each for each in findings if each.verdict is Verdict.DISAGREES]
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "verdict": verdict,
         "exit_code": verdict.exit_code,
+        "findings": finding_records(map(_fault, refuted)),
         "laws": [
             {"law": type(each.law).__name__.lower(), "layers": asdict(each.law)}
             | {key: value for key, value in asdict(each).items() if key != "law"}
             for each in findings
         ],
     }
+
+
+def _fault(finding: LawFinding) -> Fault:
+    symbol = ", ".join(finding.tensors)
+    title = f"{symbol}: a broken law"
+    return Fault(finding.verdict, title, finding.text, kind="broken law", symbol=symbol)

@@ -12,9 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness.report.console import as_text
+from gradwitness.report.findings import finding_records
 from gradwitness.report.page.subject import Texts
+from gradwitness.verdict import Fault, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
 
     from gradwitness.diagnose.rank import Cause
@@ -72,12 +76,15 @@ def marks_table(marks: Marks, *, answers: bool = False) -> RenderableType:
 
 def marks_record(marks: Marks, *, answers: bool = False) -> dict[str, Any]:
     """Return marks as plain data; with the right numbers only if asked."""
+    causes = [cause if answers else _guarded(cause) for cause in marks.causes]
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "version": VERSION,
         "title": marks.title,
         "submission": marks.submission,
         "verdict": marks.verdict,
+        "exit_code": marks.verdict.exit_code,
+        "findings": finding_records(_faults(marks, causes)),
         "earned": marks.earned,
         "worth": marks.worth,
         "open": marks.open,
@@ -93,13 +100,31 @@ def marks_record(marks: Marks, *, answers: bool = False) -> dict[str, Any]:
                 "runner_up": cause.runner_up,
                 "experiment": cause.experiment,
             }
-            for cause in (each if answers else _guarded(each) for each in marks.causes)
+            for cause in causes
         ],
         "notes": list(marks.notes),
     }
     if answers:
         record["answers"] = {name: array.tolist() for name, array in marks.answers.items()}
     return record
+
+
+def _faults(marks: Marks, causes: list[Cause]) -> Iterator[Fault]:
+    if marks.failure:
+        yield Fault(Verdict.DISAGREES, "nothing to grade", marks.failure, kind="not graded")
+    for mark in marks.marks:
+        if mark.standing == "right":
+            continue
+        cause = next((each for each in causes if mark.name in each.explains), None)
+        yield Fault(
+            Verdict.INCONCLUSIVE if mark.standing == "open" else Verdict.DISAGREES,
+            f"{mark.name}: {mark.standing}",
+            mark.why,
+            kind=mark.standing,
+            symbol=mark.name,
+            cause=cause.cause if cause else "",
+            remedy=cause.experiment if cause else "",
+        )
 
 
 def _cells(mark: Mark) -> tuple[str | Text, ...]:

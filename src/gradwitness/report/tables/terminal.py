@@ -16,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness._cells import is_cell
-from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE, PROBABLE
+from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
+from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
+from gradwitness.report.tables.folded_rows import folded
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -124,9 +126,8 @@ class FittingTable:
 
 
 def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
-    """Return one line for each gradient."""
-    several = len({row.sweep for row in rows}) > 1
-    lines = [_cells(row, several=several) for row in rows]
+    """Return one line for each gradient, or for one gradient in many passes."""
+    lines = [_cells(name, row) for name, row in folded(rows)]
     if all(row.verdict is not Verdict.DISAGREES for row in rows):
         lines = [{k: v for k, v in cells.items() if k != "relative"} for cells in lines]
     return FittingTable(lines, ("gradient of", "verdict", "at"), _LESS_TELLING)
@@ -136,14 +137,16 @@ def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
 _LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "detects (relative)")
 
 
-def _cells(row: Row, *, several: bool) -> dict[str, Text]:
+def _cells(name: str, row: Row) -> dict[str, Text]:
     """Return what a row shows, by column."""
     c = row.comparison
     verdict = styled(row.verdict, row.relative_error)
     if row.inherited:
         verdict.append(" inherited")
+    elif row.basis:
+        verdict.append(f" {row.basis}")
     cells: dict[str, str | Text] = {
-        "gradient of": f"{row.name} (pass {row.sweep + 1})" if several else row.name,
+        "gradient of": name,
         "shape": "x".join(map(str, row.shape)) or "scalar",
         "verdict": verdict,
         "relative": short(row.relative_error, 2),
@@ -156,7 +159,7 @@ def _cells(row: Row, *, several: bool) -> dict[str, Text]:
         "norm": short(c.norm),
         "digits": digits_right(row.digits),
     }
-    return {name: Text(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+    return {column: Text(cell) if isinstance(cell, str) else cell for column, cell in cells.items()}
 
 
 def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
@@ -178,8 +181,13 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     """Return what `describe` says as labelled facts, and the declaration to paste, or nothing."""
     c = finding.comparison
     facts = []
-    if finding.source is not None and (finding.source.line or finding.source.module):
-        module = f" in module {finding.source.module}" if finding.source.module else ""
+    inside = finding.source.module if finding.source else ""
+    module = f" in module {inside}" if inside else ""
+    if finding.symbol:
+        wrong_in = f"{finding.symbol}, {relative(f'{finding.file}:{finding.line}')}"
+        called = f" (called from {relative(finding.called)}{module})" if finding.called else module
+        facts.append(("wrong in", f"{wrong_in}{called}"))
+    elif finding.source is not None and (finding.source.line or finding.source.module):
         facts.append(("at", f"{relative(finding.source.line)}{module}"))
     facts += [("forward", written) for written in _forward(finding, tape, names)]
     if finding.formula:
@@ -200,8 +208,26 @@ def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, st
     if finding.grade:
         facts.append(("evidence", finding.grade))
     seen, _, code = finding.advice.partition("\n\n")
-    facts.append(("next", seen or _NEXT[finding.step]))
+    facts += remedied(finding)
+    if seen or not finding.cause:
+        facts.append(("next", next_of(finding)))
     return facts, code
+
+
+def next_of(finding: Finding) -> str:
+    """Return what to do about a wrong step."""
+    return finding.advice.partition("\n\n")[0] or _NEXT[finding.step]
+
+
+def remedied(finding: Finding) -> Iterator[tuple[str, str]]:
+    """Yield the cause of what is wrong, and what to write instead."""
+    if finding.cause:
+        yield "cause", finding.cause
+        yield "why", finding.why
+    if finding.runner_up:
+        yield "or", f"{finding.runner_up}: it fits as well"
+    if finding.remedy:
+        yield "write", finding.remedy
 
 
 def _allowed(c: Comparison) -> str:
@@ -231,7 +257,9 @@ _NEXT = {
 
 
 def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
-    """Return what the step's forward made, as expressions: of a custom function, all it ran."""
+    """Return what the step's forward made, as expressions."""
+    if finding.forward:
+        return list(finding.forward)
     numbers: list[int] = [] if finding.call is None else [finding.call]
     if finding.node is not None:
         numbers += tape.nodes[finding.node].inner
@@ -294,6 +322,14 @@ def totals(report: Report) -> RenderableType:
     return lines
 
 
+_BUT = {
+    PROBABLE: "the worst case is too wide",
+    NEAR: "within a twentieth of float64's largest number, where their bounds are wider",
+    IN_TURN: "in 16 bits, term after term",
+    OWN: "run again in float64, within a twentieth of the largest number",
+}
+
+
 def _remarks(report: Report) -> Iterator[str]:
     """Yield what there is to say of what agrees."""
     near = Counter(row.reason for row in report.rows if row.verdict is Verdict.AGREES)
@@ -303,9 +339,10 @@ def _remarks(report: Report) -> Iterator[str]:
     if suspicious:
         beyond = "steps are within the rigorous bound, but beyond the probable one"
         yield f"note      {suspicious} {beyond}"
-    probable = sum(c.reason == PROBABLE for c in comparisons)
-    if probable:
-        yield f"note      {probable} steps agree by the probable bound: the worst case is too wide"
+    for reason, basis in BASES.items():
+        resting = sum(c.reason == reason and bool(c.basis) for c in comparisons)
+        if resting:
+            yield f"note      {resting} steps agree {basis}: {_BUT[reason]}"
     zeros = sum(c.reason == CANCELS for c in comparisons)
     if zeros:
         yield f"note      {zeros} results are zero within rounding: their terms cancel"

@@ -5,6 +5,7 @@ from gradwitness.rules.elementwise import addcmul as addcmul
 from gradwitness.rules.elementwise import bessel as bessel
 from gradwitness.rules.elementwise import comparisons as comparisons
 from gradwitness.rules.elementwise import complex_numbers as complex_numbers
+from gradwitness.rules.elementwise import histograms as histograms
 from gradwitness.rules.elementwise import logarithms as logarithms
 from gradwitness.rules.elementwise import pointwise as pointwise
 from gradwitness.rules.elementwise import polynomials as polynomials

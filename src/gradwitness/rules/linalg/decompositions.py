@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import is_complex, over
+from gradwitness.rules.kernel_ops import is_complex, over, solved
 from gradwitness.rules.linalg.factor_dispatch import (
     cholesky_factor,
+    eigenpairs,
     orthogonal_factors,
     over_gaps,
     singular_factors,
@@ -105,6 +106,45 @@ def _(g: Any, y0: Array, y1: Array, A: Shaped) -> Array:
     inner = _turning(y1, g[1], y0) / 2
     inner = np.where(np.eye(A.shape[-1], dtype=bool), g[0][..., None, :], inner)
     return y1 @ inner @ adjoint(y1)
+
+
+def _eigenpairs(A: Array, values: Array, vectors: Array) -> tuple[Array, Array]:
+    pairs: tuple[Array, Array] = eigenpairs(A, values=values, vectors=vectors)
+    return pairs
+
+
+@rule(
+    "aten.linalg_eig",
+    "y = any_eigenvalues(A, values), any_eigenvectors(A, values, vectors)",
+    meaning="takes V^T V times the real diagonal of V^T times the gradient of the vectors V from "
+    "the latter, divides by the gaps between eigenvalues, puts the gradient of those on the "
+    "diagonal, and turns it back with V^-T and V^T",
+    given={"values": 0, "vectors": 1},
+)
+def eig(A: Array, *, values: Array, vectors: Array) -> tuple[Array, Array]:
+    return _eigenpairs(A, values, vectors)
+
+
+@eig.vjp("A", "to_eigenpairs(g[0], g[1], y[0], y[1])")
+def _(g: Any, y0: Array, y1: Array) -> Array:
+    """From P = V^-1 dA V: dl = P_ii, and V^-1 dV = P_ij / (l_j - l_i) off the diagonal.
+
+    On it stands what keeps each vector's length 1. No loss may depend on its phase.
+    """
+    turn = adjoint(y1) @ g[1]
+    wanted = np.asarray(np.any(np.not_equal(g[1], 0), axis=(-2, -1)))
+    diagonal = np.eye(y0.shape[-1], dtype=bool)
+    lengths = np.real(np.sum(np.conjugate(y1) * g[1], axis=-2))
+    inner = turn - (adjoint(y1) @ y1) * lengths[..., None, :]
+    inner = over_gaps(inner, values=np.conjugate(y0), wanted=wanted)
+    inner = np.where(diagonal, g[0][..., None, :], inner)
+    # What is factored is V^T itself, whose elimination may grow otherwise than that of V.
+    return solved(adjoint(y1), inner @ adjoint(y1))
+
+
+@rule("aten._linalg_eigvals", "y = any_eigenvalues(A, values)", given={"values": 0})
+def eigvals(A: Array, *, values: Array) -> Array:
+    return _eigenpairs(A, values, np.zeros(0))[0]
 
 
 @rule(

@@ -54,6 +54,22 @@ def spectrum(
 
 
 @replaceable
+def eigenpairs(A: Array, *, values: Array, vectors: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues of any matrix, and eigenvectors of length 1, as they were recorded.
+
+    That is in the order and with the phases of the recorded ones. With bounds, these are taken
+    where they satisfy the equations.
+    """
+    own, made = np.linalg.eig(A)
+    own, made = own.astype(np.complex128), made.astype(np.complex128)
+    for at in np.ndindex(A.shape[:-2]):
+        distances = np.abs(values[at][:, None] - own[at])
+        _, order = scipy.optimize.linear_sum_assignment(distances)
+        own[at], made[at] = own[at][order], made[at][:, order]
+    return own, aligned(made, vectors) if vectors.size else vectors
+
+
+@replaceable
 def over_gaps(X: Array, *, values: Array, wanted: Array) -> Array:
     """Divide each number off the diagonal by the gap between two of some values, column minus row.
 
@@ -99,6 +115,21 @@ def orthogonal_factors(A: Array, *, Q: Array, R: Array) -> tuple[Array, Array]:
 
 
 @replaceable
+def reflectors(
+    A: Array,
+    *,
+    packed: Array,  # noqa: ARG001 (taken with bounds)
+    tau: Array,  # noqa: ARG001
+) -> tuple[Array, Array]:
+    """Return R with the vectors of reflections below it, and their factors.
+
+    With bounds, recorded ones are taken where they satisfy the equations.
+    """
+    h, factors = np.linalg.qr(A, mode="raw")
+    return turned(h), factors
+
+
+@replaceable
 def reflected(B: Array, *, count: int) -> Array:  # noqa: ARG001 (the bound depends on it)
     """Return columns after so many reflections and their inverses, which only round."""
     return B
@@ -111,16 +142,20 @@ def exponential(A: Array) -> Array:
 
 
 @replaceable
-def pseudoinverse(A: Array, *, atol: Any, rtol: Any) -> Array:
+def pseudoinverse(A: Array, *, atol: Any, rtol: Any, recorded: Array | None = None) -> Array:  # noqa: ARG001 (tells with bounds which values were left out)
     """Return the pseudoinverse; singular values up to a limit count as 0."""
     u, s, vh = np.linalg.svd(A, full_matrices=False)
-    kept = s > _least(s, A.shape, atol, rtol)
-    inverted = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
-    product: Array = adjoint(vh) @ (inverted[..., None] * adjoint(u))
+    return inverted(u, s, vh, s > least_value(s, A.shape, atol, rtol))
+
+
+def inverted(u: Array, s: Array, vh: Array, kept: Array) -> Array:
+    """Return the pseudoinverse from singular vectors and values, of which some count as 0."""
+    inverse = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
+    product: Array = adjoint(vh) @ (inverse[..., None] * adjoint(u))
     return product
 
 
-def _least(s: Array, shape: tuple[int, ...], atol: Any, rtol: Any) -> Array:
+def least_value(s: Array, shape: tuple[int, ...], atol: Any, rtol: Any) -> Array:
     """Return the limit: the larger of an absolute one and of a share of the largest value."""
     usual = 0.0 if atol is not None else np.finfo(np.float64).eps * max(shape[-2:])
     share = np.asarray(usual if rtol is None else rtol)[..., None]

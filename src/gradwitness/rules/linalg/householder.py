@@ -1,4 +1,4 @@
-"""Orthogonal matrices as products of reflections, each given by a vector and a factor.
+"""Orthogonal matrices as products of reflections, each given by a vector and a factor, and Q R.
 
 ``H_i = I - tau_i v_i v_i^T``, where v_i is column i of a matrix below its diagonal, 1 on it, and 0
 above; ^T conjugates too. The gradient is a sweep over
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness.rules.linalg.factor_dispatch import reflectors
 from gradwitness.rules.linalg.solving import adjoint
 from gradwitness.rules.registry import Array, rule
 
@@ -45,31 +46,91 @@ def householder_product(A: Array, tau: Array) -> Array:
     return Q
 
 
-def _swept(g: Array, y: Array, A: Array, tau: Array) -> Iterator[tuple[Array, Array]]:
-    """Go through the reflections: each one's vector, and its gradient transposed."""
-    count = tau.shape[-1]
-    vectors = [_vector(A, i) for i in range(count)]
+@rule("aten.geqrf", "y = reflectors(A)", given={"vectors": 0, "tau": 1})
+def geqrf(A: Array, *, vectors: Array, tau: Array) -> tuple[Array, Array]:
+    factors: tuple[Array, Array] = reflectors(A, packed=vectors, tau=tau)
+    return factors
+
+
+def _swept(
+    g: Array, y: Array, A: Array, tau: Array, backwards: bool = False
+) -> Iterator[tuple[int, Array, Array, Array]]:
+    """Go through the reflections: number, vector, factor, and the gradient of each, transposed.
+
+    From the first on, or from the last, of those whose factors are conjugated.
+    """
     K = y @ adjoint(g)
-    for i, v in enumerate(vectors):
-        t = tau[..., i]
+    count = tau.shape[-1]
+    for i in reversed(range(count)) if backwards else range(count):
+        v, t = _vector(A, i), np.conjugate(tau[..., i]) if backwards else tau[..., i]
         # The inverse reflects along the same vector: its factor is t / (t |v|^2 - 1).
         square = np.sum(np.real(np.conjugate(v) * v), axis=(-2, -1))
         K = _reflected(v, t / (t * square - 1), K)
-        yield v, K
+        yield i, v, t[..., None], K
         K = adjoint(_reflected(v, np.conjugate(t), adjoint(K)))
+
+
+def _to_vectors(g: Array, y: Array, A: Array, tau: Array, backwards: bool = False) -> Array:
+    columns = [np.zeros_like(A[..., 0])] * A.shape[-1]
+    for i, v, t, K in _swept(g, y, A, tau, backwards):
+        columns[i] = -(t * (K @ v)[..., 0] + np.conjugate(t) * (adjoint(K) @ v)[..., 0])
+    return np.tril(np.stack(columns, axis=-1), -1)
+
+
+def _to_factors(g: Array, y: Array, A: Array, tau: Array, backwards: bool = False) -> Array:
+    factors = {
+        i: -(adjoint(v) @ (adjoint(K) @ v))[..., 0, 0]
+        for i, v, _, K in _swept(g, y, A, tau, backwards)
+    }
+    found = np.stack([factors[i] for i in range(len(factors))], axis=-1)
+    return np.conjugate(found) if backwards else found
 
 
 @householder_product.vjp("A", "to_vectors(g, A, tau)")
 def _(g: Array, y: Array, A: Array, tau: Array) -> Array:
-    columns = []
-    for i, (v, K) in enumerate(_swept(g, y, A, tau)):
-        t = tau[..., i, None]
-        columns.append(-(t * (K @ v)[..., 0] + np.conjugate(t) * (adjoint(K) @ v)[..., 0]))
-    columns += [np.zeros_like(A[..., 0])] * (A.shape[-1] - len(columns))
-    return np.tril(np.stack(columns, axis=-1), -1)
+    return _to_vectors(g, y, A, tau)
 
 
 @householder_product.vjp("tau", "to_factors(g, A, tau)")
 def _(g: Array, y: Array, A: Array, tau: Array) -> Array:
-    factors = [-(adjoint(v) @ (adjoint(K) @ v))[..., 0, 0] for v, K in _swept(g, y, A, tau)]
-    return np.stack(factors, axis=-1)
+    return _to_factors(g, y, A, tau)
+
+
+def _as_left(X: Array, left: bool) -> Array:
+    """Return what stands left of the reflections, transposed, as what stands right of them."""
+    return X if left else adjoint(X)
+
+
+def _applied(A: Array, tau: Array, C: Array, left: bool, transpose: bool) -> Array:
+    """Multiply by all reflections in turn, the last one first, or by the first one's inverse."""
+    X, count = _as_left(C, left), tau.shape[-1]
+    inverse = transpose is left
+    for i in range(count) if inverse else reversed(range(count)):
+        X = _reflected(_vector(A, i), np.conjugate(tau[..., i]) if inverse else tau[..., i], X)
+    return _as_left(X, left)
+
+
+@rule(
+    "aten.ormqr",
+    "y = reflecting(A, tau, C, left, transpose)",
+    meaning="reflects the gradient the other way round, and undoes one reflection after the other "
+    "for their vectors and factors, as for a product of reflections",
+    composite=True,
+)
+def ormqr(A: Array, tau: Array, C: Array, *, left: bool = True, transpose: bool = False) -> Array:
+    return _applied(A, tau, C, left, transpose)
+
+
+@ormqr.vjp("A", "to_reflecting(g, A, tau, C, left, transpose)")
+def _(g: Array, y: Array, A: Array, tau: Array, *, left: bool, transpose: bool) -> Array:
+    return _to_vectors(_as_left(g, left), _as_left(y, left), A, tau, transpose is left)
+
+
+@ormqr.vjp("tau", "to_factors_reflecting(g, A, tau, C, left, transpose)")
+def _(g: Array, y: Array, A: Array, tau: Array, *, left: bool, transpose: bool) -> Array:
+    return _to_factors(_as_left(g, left), _as_left(y, left), A, tau, transpose is left)
+
+
+@ormqr.vjp("C", "reflecting(A, tau, g, left, not transpose)")
+def _(g: Array, A: Array, tau: Array, *, left: bool, transpose: bool) -> Array:
+    return _applied(A, tau, g, left, not transpose)

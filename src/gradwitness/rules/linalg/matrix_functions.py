@@ -40,9 +40,12 @@ def _(g: Array, A: Array) -> Array:
     meaning="multiplies the gradient by minus the transposed pseudoinverse P^T on either side, and "
     "adds what its transpose holds outside of the columns' and rows' spaces, times P P^T or P^T P",
 )
-def pinv(A: Array, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Array:
+def pinv(
+    A: Array, *, atol: Any = None, rtol: Any = None, hermitian: bool = False, made: Any = None
+) -> Array:
     # By eigenvectors, of which only one triangle is read.
-    return pseudoinverse(symmetric(A, False) if hermitian else A, atol=atol, rtol=rtol)
+    A = symmetric(A, False) if hermitian else A
+    return pseudoinverse(A, atol=atol, rtol=rtol, recorded=made and made[0])
 
 
 @pinv.vjp("A", "to_pseudoinverse(g, y, A)")

@@ -33,7 +33,7 @@ def stored_sum(terms: Array) -> Array:
     return np.reshape(added_in_turn(np.stack([*left, *terms[:1]])), ())
 
 
-def _weights(target: Array, weight: Array | None, ignore_index: int) -> tuple[Array, Array]:
+def weights_of(target: Array, weight: Array | None, ignore_index: int) -> tuple[Array, Array]:
     """Return the class of each target, and its weight: 0 where it is ignored."""
     kept = np.not_equal(target, ignore_index)
     safe = np.where(kept, target, 0)
@@ -61,7 +61,7 @@ def _enter_nll(name: str, word: str, axis: int, node: str, target_place: str) ->
     def nll(
         x: Array, target: Array, weight: Array | None, *, reduction: int, ignore_index: int
     ) -> tuple[Array, Array]:
-        at, w = _weights(target, weight, ignore_index)
+        at, w = weights_of(target, weight, ignore_index)
         chosen = np.squeeze(np.take_along_axis(x, np.expand_dims(at, axis), axis=axis), axis)
         terms = _weighted(w, -chosen, weight)
         if reduction == 0 and terms.ndim:
@@ -81,7 +81,7 @@ def _enter_nll(name: str, word: str, axis: int, node: str, target_place: str) ->
         reduction: int,
         ignore_index: int,
     ) -> Array:
-        at, w = _weights(target, weight, ignore_index)
+        at, w = weights_of(target, weight, ignore_index)
         down = _weighted(w, -g[0], weight)
         down = down / y[1] if reduction == MEAN else down
         classes = np.expand_dims(np.arange(x.shape[axis]), tuple(range(1, x.ndim - axis % x.ndim)))

@@ -24,7 +24,7 @@ def _is_alone(x: Array, dim: int) -> bool:
     return bool(x.ndim == 0 or x.shape[dim] == 1)
 
 
-def _shifted(x: Array, dim: int) -> tuple[Array, Array]:
+def shifted(x: Array, dim: int) -> tuple[Array, Array]:
     """Return x less its largest number along an axis, and the sum of the exponentials of that."""
     if _is_alone(x, dim):
         return x - x, np.ones_like(x)
@@ -54,7 +54,7 @@ def _apart(shapes: Mapping[str, tuple[int, ...]], parameters: Mapping[str, Any])
     apart=_apart,
 )
 def softmax(x: Array, *, dim: int) -> Array:
-    down, total = _shifted(x, dim)
+    down, total = shifted(x, dim)
     return np.exp(down) / total
 
 
@@ -92,7 +92,7 @@ safe_softmax.vjp("x", softmax.gradients["x"].text, kernel=ALWAYS)(_softmax_vjp)
     apart=_apart,
 )
 def log_softmax(x: Array, *, dim: int) -> Array:
-    down, total = _shifted(x, dim)
+    down, total = shifted(x, dim)
     return down - np.log(total)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gradwitness._ending import Ended
+
 
 def compare(
     before: Annotated[str, typer.Argument(metavar="A.json", help="a report: check ... --json")],
@@ -19,12 +21,9 @@ def compare(
     """
     from gradwitness.report.compared import compared
     from gradwitness.report.console import console
-    from gradwitness.report.record import dumps
     from gradwitness.report.tables.compared import compared_record, compared_table
 
     found = compared(Path(before), Path(after))
-    if json:
-        typer.echo(dumps(compared_record(found)), nl=False)
-    else:
+    if not json:
         console().print(compared_table(found))
-    raise typer.Exit(found.verdict.exit_code)
+    raise Ended(found.verdict.exit_code, compared_record(found) if json else None)

@@ -1,0 +1,34 @@
+"""Where, and how, the program's text has the backward of a custom function."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from gradwitness._cells import file_of
+from gradwitness.capture.source import is_program
+from gradwitness.judging.functions import Method
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+def method_of(function: type, called: str) -> Method | None:
+    """Return the backward of a custom function, applied by a line; None if it is not a program's.
+
+    With functions of the new style it may also be called `vjp`, torch's other name for it.
+    """
+    own = function.__dict__
+    name = "vjp" if "vjp" in own and "backward" not in own else "backward"
+    written = inspect.unwrap(getattr(function, name))
+    code = getattr(written, "__code__", None)
+    if code is None or not is_program(code):
+        return None
+    try:
+        lines, first = inspect.getsourcelines(code)
+    except OSError:
+        lines, first = [], code.co_firstlineno
+    above = next((k for k, line in enumerate(lines) if line.lstrip().startswith("def ")), 0)
+    symbol = f"{function.__qualname__.rpartition('.')[2]}.{name}"
+    # Where this package applies it (`gradcheck(Double.apply, ...)`), no line of the program does.
+    called = "" if called.startswith(_PACKAGE) else called
+    return Method(symbol, file_of(code), first + above, "".join(lines[above:]), called)

@@ -1,0 +1,170 @@
+"""Mistake: a local derivative is taken at another value, left out, or applied once more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.evidence import fits, refuted
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradwitness.diagnose.replayed_faults import Site, Visit
+
+WRONG_VALUE = "wrong value in the derivative"
+OVERWRITTEN = "saved tensor overwritten"
+TRANSPOSED = "factor transposed in the derivative"
+LEFT_OUT = "derivative of a step left out"
+AGAIN = "derivative of a step applied twice"
+POWER = "wrong power in the derivative"
+TOO_MANY, TOO_FEW = "a factor too many", "a factor missing"
+UNSCALED, SCALED_TWICE = "scale left out in backward", "scale applied twice"
+_SCALES = aten("mul div")
+
+_MOST = 200  # replacements that are tried
+_VIEWS = frozenset(
+    f"aten.{n}" for n in ["view", "t", "transpose", "permute", "expand", "squeeze", "unsqueeze"]
+)
+
+
+@on_replay
+def wrong_values(trial: Trial) -> Iterator[Explanation]:
+    """Explain by one of the forward's values in the place of another of the same shape."""
+    known = _values(trial)
+    later = trial.case.alone.later if trial.case.alone else {}
+    tried = 0
+    for site in trial.sites():
+        for name, number, right in () if site.op in _VIEWS else _read(site):
+            of = f"the derivative of {_called(site)} at {site.place} is taken with"
+            own = _origin(trial, number)
+            if number in later:
+                said = f"{of} {own} as it is after its memory was overwritten: save a copy of it"
+                yield from _with(trial, site, name, later[number], OVERWRITTEN, said, 1)
+            if right.ndim > 1 and right.shape[-1] == right.shape[-2]:
+                said = f"{of} {own} transposed, or without its transpose"
+                turned = np.swapaxes(right, -1, -2)
+                yield from _with(trial, site, name, turned, TRANSPOSED, said, 3)
+            for other, value in known.items():
+                same = other != number and value.shape == right.shape
+                if same and tried < _MOST and not np.array_equal(value, right):
+                    tried += 1
+                    said = f"{of} {_origin(trial, other)} in the place of {own}"
+                    yield from _with(trial, site, name, value, WRONG_VALUE, said, 4 + tried)
+
+
+def _values(trial: Trial) -> dict[int, Any]:
+    """Return the inputs and results of the forward's steps."""
+    tape = trial.tape
+    numbers = [leaf.id for _, leaf in tape.leaves()]
+    numbers += [n for c in tape.calls for n in c.outputs if n is not None]
+    return {n: np.asarray(trial.lookup(n)) for n in numbers}
+
+
+def _read(site: Site) -> Iterator[tuple[str, int, Any]]:
+    """Yield what a step's derivatives read: the name in their formula, the number, the value."""
+    for name in site.rule.kept:
+        number = site.call.outputs[0] if name == "y" else site.numbers.get(name)
+        if number is not None and len(site.results) == 1:
+            value = site.y if name == "y" else site.operands[name]
+            yield name, number, np.asarray(value)
+
+
+def _with(
+    trial: Trial, site: Site, name: str, value: Any, cause: str, text: str, freedom: int
+) -> Iterator[Explanation]:
+    def wrong(visit: Visit) -> list[Any]:
+        return visit.again(visit.g, **{name: value})
+
+    yield from trial.explained(
+        cause, text, [(site, wrong)], place=site.place, node=site.node.id, freedom=freedom
+    )
+
+
+@on_replay
+def wrong_derivatives(trial: Trial) -> Iterator[Explanation]:
+    """Explain by a step whose derivative is left out, applied twice, or of another power."""
+    for site in trial.sites():
+        edges = [k for k, edge in enumerate(site.node.edges) if edge is not None]
+        if site.op in _VIEWS or len(edges) != 1:
+            continue
+        (edge,) = edges
+        if np.shape(site.operands[site.names[edge]]) != np.shape(site.y):
+            continue
+        for tried, (cause, text, sent) in enumerate(_other_derivatives(site, edge), 1):
+
+            def wrong(visit: Visit, sent: Any = sent, edge: int = edge) -> list[Any]:
+                return visit.sending(sent(visit), edge)
+
+            said = f"the derivative of {_called(site)} at {site.place} is {text}"
+            yield from trial.explained(
+                cause,
+                said,
+                [(site, wrong)],
+                place=site.place,
+                node=site.node.id,
+                freedom=4 + tried,
+            )
+
+
+@on_replay
+def wrong_factors(trial: Trial) -> Iterator[Explanation]:
+    """Explain by one of the forward's values that is a factor of a gradient once too often."""
+    known = _values(trial)
+    for exhibit in refuted(trial.case):
+        for tried, (number, value) in enumerate(known.items(), 1):
+            if value.dtype.kind != "f" or np.ptp(value) == 0:
+                continue
+            for cause, predicted in _multiplied(exhibit.witness, value):
+                if fits(exhibit, predicted):
+                    how = "twice" if cause == TOO_MANY else "not at all"
+                    text = f"{_origin(trial, number)} is there {how} as a factor of the gradient"
+                    yield Explanation(
+                        cause,
+                        f"{text} of {exhibit.name}",
+                        {exhibit.name: predicted},
+                        freedom=2 + tried,
+                        reveals=False,
+                    )
+
+
+def _multiplied(g: Any, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a gradient with a factor too many, and one without it, if the shapes allow that."""
+    try:
+        if np.broadcast_shapes(g.shape, value.shape) != g.shape:
+            return
+    except ValueError:
+        return
+    yield TOO_MANY, g * value
+    yield TOO_FEW, np.divide(g, value, out=np.full(g.shape, np.nan), where=value != 0)
+
+
+def _other_derivatives(site: Site, edge: int) -> Iterator[tuple[str, str, Any]]:
+    """Yield causes, texts, and what a visit then sends along the only edge."""
+    name = site.names[edge]
+    others = [operand for k, operand in site.operands.items() if k != name]
+    scales = site.op in _SCALES and any(np.ndim(operand) == 0 for operand in others)
+    left_out, again = (UNSCALED, SCALED_TWICE) if scales else (LEFT_OUT, AGAIN)
+    yield left_out, "left out", lambda visit: visit.g
+    yield again, "multiplied in twice", lambda visit: site.vjp(name, visit.sent[edge])
+    for what, value in (("result", site.y), ("argument", site.operands[name])):
+        base = np.asarray(value, np.float64)
+        often = f"multiplied by its {what} once too often"
+        yield POWER, often, lambda visit, base=base: visit.sent[edge] * base
+        seldom = f"multiplied by its {what} once too seldom"
+        yield POWER, seldom, lambda visit, base=base: visit.sent[edge] / base
+
+
+def _called(site: Site) -> str:
+    return site.op.partition(".")[2]
+
+
+def _origin(trial: Trial, number: int) -> str:
+    """Return what a value is called: an input's name, or the step that made it."""
+    call = trial.makers.get(number)
+    if call is None:
+        return trial.tape.values[number].name or "a constant"
+    return f"the result of {call.base_op.partition('.')[2]} ({call.source.line.rpartition('/')[2]})"

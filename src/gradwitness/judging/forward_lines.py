@@ -1,0 +1,54 @@
+"""The forward of a custom function in a few lines: what matters to one of its inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradwitness.engine.custom_forwards import reaching
+from gradwitness.judging.torch_words import Words, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gradwitness.tape import Call, Node, Tape
+
+_LONGEST = 60  # what is longer gets a name of its own
+_SHOWN = 8
+
+
+def forward_lines(tape: Tape, node: Node, names: Mapping[int, str], number: int) -> tuple[str, ...]:
+    """Return the operations that lead from an input to the results, in torch's words.
+
+    What is used once and is short stands where it is used. A last line says what was left out.
+    """
+    calls = [tape.calls[n] for n in node.inner]
+    depending = reaching(calls, {number})
+    matter: list[Call] = []
+    needed = set(node.outputs)
+    for call in reversed(calls):
+        if not needed.isdisjoint(call.outputs) and not depending.isdisjoint(call.operands):
+            matter.insert(0, call)
+            needed.update(call.operands)
+    uses = [n for c in matter for n in c.operands]
+    named = dict(names)
+    lines: list[str] = []
+    for call in matter:
+        words = Words(tape, calls, named, within=False)
+        text = text_of(words.call(call))
+        output = next((n for n in call.outputs if n is not None), None)
+        if output is None:
+            continue
+        name = words.named(output)
+        inline = not name and uses.count(output) == 1 and output not in node.outputs
+        if inline and len(text) <= _LONGEST:
+            continue
+        if not name and output in uses:
+            name = named[output] = f"t{len(lines) + 1}"
+        if text != name:
+            lines.append(f"{name} = {text}" if name else text)
+    left_out = [f"{len(lines) - _SHOWN} more lines"] if len(lines) > _SHOWN else []
+    others = len(calls) - len(matter)
+    if others:
+        left_out.append(f"{others} operation{'s' * (others > 1)} that do not matter to it")
+    shown = lines[:_SHOWN]
+    return (*shown, f"(left out: {' and '.join(left_out)})") if left_out else tuple(shown)

@@ -1,0 +1,106 @@
+"""Targets through which gradients flow, and two sides that are both meant to learn."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import gradwitness as gw
+from judging.pathology.watching import at, data, kinds, network, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from syrupy.assertion import SnapshotAssertion
+
+KIND = "target requires grad"
+X = data(16)
+Y = torch.randn(16, 1, generator=torch.Generator().manual_seed(2))
+
+
+def watched(loss: Callable[[Any, Any], Any]) -> gw.Witness:
+    model, other = network(), copy.deepcopy(network())
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.1)
+    with gw.watch(model, other) as witness:
+        loss(model, other).backward()
+    return witness
+
+
+def data_with_grad(model: Any, _: Any) -> Any:
+    y = Y.clone().requires_grad_()
+    return F.mse_loss(model(X), y)
+
+
+def bootstrapped(model: Any, _: Any) -> Any:
+    target = Y + 0.9 * model(X + 1)
+    return F.smooth_l1_loss(model(X), target)
+
+
+def smaller_of_two(model: Any, _: Any) -> Any:
+    target = (Y + 0.9 * torch.minimum(model(X + 1), model(X + 2))).squeeze(-1)
+    return F.huber_loss(model(X).squeeze(-1), target)
+
+
+def teacher(model: Any, other: Any) -> Any:
+    target = other(X)
+    return F.mse_loss(model(X), target)
+
+
+@pytest.mark.parametrize("loss", [data_with_grad, bootstrapped, smaller_of_two, teacher])
+def test_a_target_that_is_none(loss: Any, snapshot: SnapshotAssertion) -> None:
+    (note,) = (n for n in watched(loss).report.notes if n.kind == KIND)
+    assert at(note, loss, "return ")
+    assert plain(note.text) == snapshot
+
+
+def detached(model: Any, other: Any) -> Any:
+    with torch.no_grad():
+        target = other(X)
+    bootstrap = (Y + 0.9 * model(X + 1)).detach()
+    return F.mse_loss(model(X), target) + F.smooth_l1_loss(model(X), bootstrap)
+
+
+def two_views(model: Any, _: Any) -> Any:
+    return F.mse_loss(model(X), model(X + 0.1))
+
+
+def two_kinds_of_data(model: Any, other: Any) -> Any:
+    return F.mse_loss(model(X), other(Y.expand(16, 3) + 0))
+
+
+def mutual(model: Any, other: Any) -> Any:
+    one, two = model(X), other(X)
+    return F.mse_loss(one, two) + F.mse_loss(one, Y) + F.mse_loss(two, Y)
+
+
+def codebook(model: Any, other: Any) -> Any:
+    z, code = model(X), other(Y.expand(16, 3) + 0)
+    return F.mse_loss(code.detach(), z) + F.mse_loss(code, z.detach())
+
+
+def two_heads(model: Any, _: Any) -> Any:
+    hidden = model[0](X)
+    return F.mse_loss(model[2](hidden), model[2](hidden.tanh()))
+
+
+@pytest.mark.parametrize(
+    "loss", [detached, two_views, two_kinds_of_data, mutual, codebook, two_heads]
+)
+def test_data_and_sides_that_learn(loss: Callable[[Any, Any], Any]) -> None:
+    assert kinds(watched(loss).report.notes) == []
+
+
+def test_labels_that_are_learned() -> None:
+    model, labels = network(), Y.clone().requires_grad_()
+    optimizer = torch.optim.SGD([*model.parameters(), labels], 0.1)
+    with gw.watch(model) as witness:
+        loss: Any = F.mse_loss(model(X), labels)
+        loss.backward()
+        optimizer.step()
+    assert witness.report.notes == ()

@@ -1,0 +1,174 @@
+"""Steps of the program's own that are wrong alone, and right together with what is detached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch.autograd import Function
+
+import gradwitness as gw
+from capture.functions import apply
+from gradwitness import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # Takes a leaf and a factor that makes the backward wrong; returns a loss.
+    Program = Callable[[Any, float], Any]
+
+FORMATS = [torch.float32, torch.float64]
+
+
+class Scaled(Function):
+    """The identity, whose gradient is multiplied."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, factor: float) -> Any:
+        ctx.factor = factor
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.factor * grads[0], None
+
+
+class Beside(Function):
+    """A result of no gradient, with the gradient ``slope`` of what it was made of."""
+
+    @staticmethod
+    def forward(ctx: Any, result: Any, x: Any, slope: Any) -> Any:  # noqa: ARG004
+        ctx.save_for_backward(slope)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return None, grads[0] * ctx.saved_tensors[0], None
+
+
+def kernel(x: Any, factor: float) -> Any:
+    """Return sum_ij exp(-(x_i - x_j)^2), half of whose gradient is computed, and doubled."""
+    apart = apply(Scaled, x, 2 * factor)[:, None] - x.detach()
+    return (-apart.square()).exp().sum()
+
+
+def kernel_slope(x: Any) -> Any:
+    apart = x[:, None] - x
+    return (-4 * apart * (-apart.square()).exp()).sum(1)
+
+
+def following(x: Any, factor: float) -> Any:
+    """Return the sum of x^3, where x^2 is moved by one rounding out of autograd's sight."""
+    square = x * x
+    with torch.no_grad():
+        following = torch.nextafter(square, square + 1)
+    return (apply(Beside, following, square, torch.full_like(x, factor)) * x).sum()
+
+
+def root(x: Any, factor: float) -> Any:
+    """Return the sum of sqrt(2 + x) by Newton's method and the implicit function theorem."""
+    with torch.no_grad():
+        y = torch.full_like(x, 1.5)
+        for _ in range(8):
+            y = (y + (2 + x) / y) / 2
+    return apply(Beside, y, x, factor / (2 * y)).sum()
+
+
+def hooked(x: Any, factor: float) -> Any:
+    """Return the sum of z^2 where z = sin(z) / 2 + x, whose hook sends g / (1 - cos(z) / 2)."""
+    with torch.no_grad():
+        z = x
+        for _ in range(60):
+            z = z.sin() / 2 + x
+    z = z.sin() / 2 + x
+    slope = factor / (1 - z.detach().cos() / 2)
+    z.register_hook(lambda g: g * slope)
+    return z.square().sum()
+
+
+def hooked_slope(x: Any) -> Any:
+    z = x
+    for _ in range(200):
+        z = z.sin() / 2 + x
+    return 2 * z / (1 - z.cos() / 2)
+
+
+PROGRAMS: dict[str, tuple[Program, Callable[[Any], Any]]] = {
+    "kernel": (kernel, kernel_slope),
+    "following": (following, lambda x: 3 * x * x),
+    "root": (root, lambda x: 0.5 * (2 + x) ** -0.5),
+    "hooked": (hooked, hooked_slope),
+}
+
+
+def watched(program: Program, dtype: torch.dtype, factor: float) -> Any:
+    x: Any = torch.linspace(-1, 1.2, 7, dtype=dtype).requires_grad_()
+    with gw.watch(names={"x": x}) as witness:
+        program(x, factor).backward()
+    return x, witness
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_right_together_agrees(name: str, dtype: torch.dtype) -> None:
+    program, slope = PROGRAMS[name]
+    x, witness = watched(program, dtype, 1.0)
+    torch.testing.assert_close(x.grad, slope(x.detach()))
+    assert witness.verdict is Verdict.AGREES, witness
+    assert {note.kind for note in witness.report.notes} == {"right as a whole"}
+    (row,) = witness.report.rows
+    assert row.digits > 5
+    assert row.comparison.detects_relative < 1e-3
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("factor", [-1.0, 0.6, 1.01])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_wrong_together_does_not(name: str, factor: float, dtype: torch.dtype) -> None:
+    program, slope = PROGRAMS[name]
+    x, witness = watched(program, dtype, factor)
+    assert not torch.allclose(x.grad, slope(x.detach()), rtol=1e-3)
+    # A solver's recorded steps are not its solution: no hook is refuted by them.
+    wrong = Verdict.INCONCLUSIVE if name == "hooked" else Verdict.DISAGREES
+    assert witness.verdict is wrong, witness
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_a_detach_elsewhere_excuses_nothing(dtype: torch.dtype) -> None:
+    def program(x: Any, factor: float) -> Any:
+        return (apply(Scaled, x.sin(), factor) * (x - x.mean().detach())).sum()
+
+    assert watched(program, dtype, 1.0)[1].verdict is Verdict.AGREES
+    assert watched(program, dtype, 1.02)[1].verdict is Verdict.DISAGREES
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("factor", [1.0, -1.0])
+def test_a_hook_behind_a_solver_that_ran_before_is_in_doubt(
+    factor: float, dtype: torch.dtype
+) -> None:
+    a = torch.linspace(-1, 1.2, 7, dtype=dtype)
+    x: Any = a.clone().requires_grad_()
+    z0 = a
+    for _ in range(60):
+        z0 = z0.sin() / 2 + a
+    with gw.watch(names={"x": x}) as witness:
+        z = z0.sin() / 2 + x
+        slope = factor / (1 - z.detach().cos() / 2)
+        z.register_hook(lambda g: g * slope)
+        z.square().sum().backward()
+    right = factor == 1
+    assert torch.allclose(x.grad, hooked_slope(a)) is right
+    assert witness.verdict is Verdict.INCONCLUSIVE
+    assert "the result of a solver that ran before" in witness.report.rows[0].reason
+
+
+def test_a_hook_on_what_no_solver_found_is_refuted() -> None:
+    x: Any = torch.linspace(-1, 1.2, 7).requires_grad_()
+    given = torch.linspace(0.3, 0.9, 7)
+    with gw.watch(names={"x": x}) as witness:
+        z = given.sin() / 2 + x
+        z.register_hook(lambda g: 2 * g)
+        z.square().sum().backward()
+    assert witness.verdict is Verdict.DISAGREES
