@@ -34,5 +34,10 @@ def listed(names: Iterable[str], most: int = 4) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def several(count: int, one: str, many: str) -> str:
+    """Return a count with the words for one, or for any other number: ``1 step agrees``."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def _written(char: str) -> str:
     return char.encode("unicode_escape").decode()

@@ -12,6 +12,7 @@ from torch.autograd import Function
 import gradwitness as gw
 from capture import declared_program as program
 from capture.functions import apply
+from gradwitness._printable import several
 from gradwitness.judging.local import _is_meant
 from gradwitness.judging.note import Note
 from gradwitness.rules import declarations
@@ -79,7 +80,8 @@ def test_a_hook_does_what_was_declared_or_not(
     gw.meant_hook(where, "g / 2")(lambda g: g / 2)
     witness = watched(run)
     assert witness.verdict is A
-    assert f"{count} steps were judged against declared gradients" in str(witness)
+    steps = several(count, "step was", "steps were")
+    assert f"{steps} judged against declared gradients" in str(witness)
     assert [row.digits > 6 for row in witness.report.rows] == [True]
     # Not half but 0.501 of it; nothing at all; another sign.
     for factor in (0.501, 1.0, -0.5):

@@ -139,7 +139,7 @@ def test_declared_it_is_judged_against_that(function: Any, declared: None) -> No
     assert witness.verdict is gw.Verdict.AGREES
     told = [f for f in witness.report.findings if f.grade.startswith("declared by the program")]
     assert [f.step for f in told] == [Step.BACKWARD]
-    assert "1 steps were judged against declared gradients" in str(witness)
+    assert "1 step was judged against declared gradients" in str(witness)
 
 
 @pytest.mark.parametrize("function", RUNS)

@@ -179,7 +179,7 @@ def test_random_numbers_are_no_known_mistake() -> None:
     (finding,) = wrong(Noise, (N,))
     assert (finding.cause, finding.why, finding.runner_up) == ("", "", "")
     # The right gradient is known all the same.
-    assert finding.remedy == "grad_x = g * x + g * x"
+    assert finding.remedy == "grad_x = g * x + g * x  # with x saved in forward"
 
 
 def test_what_was_freed_is_placed_without_a_cause() -> None:

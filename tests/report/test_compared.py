@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -76,6 +77,9 @@ def test_what_became_worse_fails(
     said = capsys.readouterr().out
     assert "AGREES -> DISAGREES  step  backward: DoubleBackward #1, gradient of" in said
     assert "verdict   AGREES -> DISAGREES" in said
+    # The line of the backward, and not that of the forward.
+    at = 1 + STEP.splitlines().index("        return FACTOR * g")
+    assert f"wrong.py:{at}\n" in said
     # Half the gradient: sqrt(6) times 2, and times 1.
     assert "4.9 -> 2.45" in said
 
@@ -152,7 +156,21 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
         compared(path, path)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none.json"):
-        with pytest.raises(InputError, match=r"cannot read .*: there is no such file"):
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    with pytest.raises(InputError, match=r"cannot read .*: there is no such file"):
+        compared(path, path)
+
+
+def test_a_folder_and_a_pipe_are_not_said_to_be_missing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(InputError, match=r"cannot read .*: it is no regular file"):
             compared(path, path)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(b'{"\x81": 1}')
+    with pytest.raises(FileFormatError, match=r"is not a saved report \(it is not UTF-8 text\)"):
+        compared(path, path)

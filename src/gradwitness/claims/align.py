@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness._errors import InputError
-from gradwitness._printable import listed
+from gradwitness._printable import listed, several
 from gradwitness.claims.layout import is_merged, kernel_order, permuted
 from gradwitness.claims.names import Name, by_kind, by_rank, is_kernel, light_key, parsed
 
@@ -250,7 +250,8 @@ def _by_order(state: _Matching) -> None:
         why = (
             "their shapes fit in more than one order"
             if forwards and backwards
-            else f"{len(references)} parameters are left, but order and shapes do not fit"
+            else f"{several(len(references), 'parameter is', 'parameters are')} left, but order "
+            "and shapes do not fit"
         )
         state.notes.append(
             f"not matched: {len(claims)} claim{'s' * (len(claims) > 1)} "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import FileFormatError, InputError, MissingExtraError
+from gradwitness._printable import several
 from gradwitness.claims.mappings import MOST_LEVELS, claims_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def check_sizes(archive: zipfile.ZipFile, path: Path, most: int | None) -> None:
     declared = sum(entry.file_size for entry in entries)
     if declared > most_grown(path) or len(entries) > _MOST_ENTRIES:
         raise FileFormatError(
-            f"{path}: its {len(entries)} entries declare {declared} bytes, but the file has only "
+            f"{path}: its {several(len(entries), 'entry declares', 'entries declare')} {declared} "
+            "bytes, but the file has only "
             f"{path.stat().st_size}. It is damaged, or made to exhaust memory; if it is right, "
             "write it again without compression, by numpy.savez."
         )

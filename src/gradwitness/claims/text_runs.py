@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import several
 from gradwitness.claims.text_labels import is_run_header
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ class Collector:
         if len(runs) > 1:
             self.notes.append(f"it holds {len(runs)} runs, as names repeat")
         if self._nameless:
-            self.notes.append(f"{self._nameless} tensors have no name and were named tensor1, ...")
+            none = "tensor has no name and was named", "tensors have no name and were named"
+            self.notes.append(f"{several(self._nameless, *none)} tensor1, ...")
         return tuple(runs)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness._steps import Made
+    from gradwitness.diagnose.factor_names import Number
     from gradwitness.engine.replay import Replay
     from gradwitness.tape import Tape
 
@@ -41,8 +42,8 @@ class Alone:
 
     Attributes
     ----------
-    numbers : mapping of str to float
-        Numbers that forward was called with.
+    numbers : tuple of Number
+        Numbers that forward was called with, and that its operations were.
     overwrites : bool
         Whether its backward wrote to the memory of what arrived.
     absent : collection of str
@@ -55,7 +56,7 @@ class Alone:
         What became of values of the forward whose memory was written to before the backward ran.
     """
 
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    numbers: tuple[Number, ...] = ()
     overwrites: bool = False
     absent: Collection[str] = ()
     steps: tuple[Made, ...] = ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 WRONG_SIGN = "wrong sign"
 MISSING_TWO = "missing factor 2"
@@ -26,6 +26,15 @@ _SMALL = 16  # the largest number of passes or processes to name without evidenc
 _LARGE = 2**14  # the largest count to name if all gradients have the factor
 _NEAR = 0.01  # relative distance within which a value is considered
 _DECIMALS = tuple(digit * 10.0**-power for power in range(1, 6) for digit in (1, 2, 3, 5, 9))
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that a function uses: as a factor (power 1), as a divisor (-1), or otherwise (0)."""
+
+    name: str
+    value: float
+    power: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,15 +59,16 @@ def meanings(
     *,
     everywhere: bool,
     matches: Callable[[float], bool],
+    alone: bool = False,
 ) -> list[Meaning]:
     """Name the mistakes behind a fitted factor, the most plausible first; a value may have several.
 
     ``counts`` are those on the tape, with their units; ``sizes`` are lengths of axes, for square
     roots. ``everywhere``: all gradients have the factor, as by a loss or an optimizer. ``matches``:
-    whether a value fits within error.
+    whether a value fits within error. ``alone``: of a single function, all of whose lengths count.
     """
     names: list[Meaning] = []
-    candidates = list(enumerate(_candidates(counts, sizes, everywhere), 1))
+    candidates = list(enumerate(_candidates(counts, sizes, everywhere, alone), 1))
     if everywhere:
         # Only those near the factor are generated, but all count as tried.
         candidates += [(_LARGE, candidate) for candidate in _large_counts(factor)]
@@ -70,25 +80,25 @@ def meanings(
 
 
 def by_numbers(
-    factor: float, numbers: Mapping[str, float], matches: Callable[[float], bool]
+    factor: float, numbers: Iterable[Number], matches: Callable[[float], bool]
 ) -> list[Meaning]:
     """Name a factor by a number of the function, or an argument of it, that is not 0 or 1."""
     found = []
-    for tried, (name, number) in enumerate(numbers.items(), 1):
-        for value in (1 / number, number):
+    for tried, number in enumerate(numbers, 1):
+        for power in (-1, 1):
+            value = number.value**power
             near = abs(value - factor) <= _NEAR * abs(factor)
-            if abs(number) != 1 and near and matches(value):
-                less = abs(value) < 1
-                cause = (
-                    f"{'missing' if less else 'extra'} factor {max(value, 1 / value, key=abs):.6g}"
-                )
-                text = f"That is {name} = {number:.6g}, {'left out' if less else 'there twice'}."
+            if abs(number.value) != 1 and near and matches(value):
+                what = "missing" if abs(value) < 1 else "extra"
+                how = {number.power: ", there twice", -number.power: ", left out"}.get(power, "")
+                text = f"That is {number.name} = {number.value:.7g}{how}."
+                cause = f"{what} factor {max(value, 1 / value, key=abs):.6g}"
                 found.append(Meaning(value, cause, text, tried))
     return found
 
 
 def _candidates(
-    counts: Mapping[float, str], sizes: tuple[int, ...], everywhere: bool
+    counts: Mapping[float, str], sizes: tuple[int, ...], everywhere: bool, alone: bool
 ) -> Iterator[tuple[float, str, str]]:
     yield from _twos(everywhere)
     for n, unit in counts.items():
@@ -96,7 +106,8 @@ def _candidates(
         yield 1 / n, MEAN_SUM, f"Averaged over the {n:.6g} {unit}; it should be summed."
     if everywhere:
         yield from _loss_scales(counts)
-    yield from _small_counts(everywhere, counted=bool(counts))
+    # Of a function, all that may have been averaged over is counted.
+    yield from _of_variances(counts) if alone else _small_counts(everywhere, counted=bool(counts))
     yield from _roots(sizes)
     if everywhere:
         yield from _rates()
@@ -133,6 +144,16 @@ def _small_counts(everywhere: bool, *, counted: bool) -> Iterator[tuple[float, s
         # What is no count of the tape is hardly what was averaged over.
         readings = [*_mean_or_sum(k), (1 / k, WORLD_SIZE, _divided(k))]
         yield from reversed(readings) if counted else readings
+
+
+def _of_variances(counts: Mapping[float, str]) -> Iterator[tuple[float, str, str]]:
+    for n, unit in counts.items():
+        if n > 2:
+            less = f"{n - 1:.6g}, one less than the {n:.6g} {unit}, as of a sample's variance"
+            yield n - 1, MEAN_SUM, f"The divisor {less}, is left out."
+            yield 1 / (n - 1), MEAN_SUM, f"The divisor {less}, is there twice."
+            yield (n - 1) / n, MEAN_SUM, f"Divided by {n:.6g} and not by {less}."
+            yield n / (n - 1), MEAN_SUM, f"Divided by {less}, and not by {n:.6g}."
 
 
 def _divided(k: int) -> str:

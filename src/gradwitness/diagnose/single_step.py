@@ -10,7 +10,9 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.diagnose.case import Alone, Case, Exhibit
+from gradwitness.diagnose.factor_names import Number
 from gradwitness.diagnose.inlined_functions import inlined
+from gradwitness.diagnose.replayed_faults import where
 from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.engine.replay import replay
 from gradwitness.tape import Edge, Kind, Node, NodeRun, Ref, Sweep, Tape, Value
@@ -60,14 +62,8 @@ def step_case(
     """
     incoming = {k: tape.values[n] for k, n in enumerate(node_run.incoming) if n is not None}
     calls = [tape.calls[number] for number in node.inner]
-    constants = {
-        f"{name} of {call.base_op.partition('.')[2]}": number
-        for call in calls
-        for name, argument in call.arguments.items()
-        if name in ("other", "exponent") and (number := _number(tape, argument)) is not None
-    }
     alone = Alone(
-        {n: v for n, v in {**numbers, **constants}.items() if v and np.isfinite(v)},
+        _numbers(tape, calls, numbers),
         bool(node_run.changed),
         {s.name for s in sent if node_run.outgoing[s.input_nr] is None},
         node_run.steps,
@@ -94,6 +90,29 @@ def step_case(
     full = replace(bare, exhibits=exhibits, tape=program, replay=replayed, alone=alone)
     case, _ = inlined(full)
     return case
+
+
+def _numbers(
+    tape: Tape, calls: Sequence[Call], arguments: Mapping[str, float]
+) -> tuple[Number, ...]:
+    """Return the numbers of operations, by what they are there, and those that none of them has."""
+    numbers: list[Number] = []
+    for call in calls:
+        for name, argument in call.arguments.items():
+            number = _number(tape, argument) if name in ("other", "exponent") else None
+            if number is not None:
+                op = call.base_op.partition(".")[2]
+                role, power = _ROLES.get(op, ("number", 0))
+                own = next((f"{n}, " for n, v in arguments.items() if v == number), "")
+                said = f"{own}the {role} of {op} at {where(call.source, 'an unknown line')}"
+                numbers.append(Number(said, number, power))
+    taken = {number.value for number in numbers}
+    numbers += [Number(name, v) for name, v in arguments.items() if v not in taken]
+    return tuple(n for n in numbers if n.value and np.isfinite(n.value))
+
+
+# What a number is to an operation, and its power in the derivative.
+_ROLES = {"mul": ("factor", 1), "div": ("divisor", -1), "pow": ("exponent", 1)}
 
 
 def _later(tape: Tape, numbers: Mapping[int, int], until: int) -> dict[int, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import contextmanager
@@ -24,13 +25,14 @@ def writing_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     The bytes go to a temporary file in the same folder, are flushed to disk, and then take the name
     in one step. If anything fails, an older file at ``path`` is left unchanged. Symbolic links are
     followed; an older file's permissions are kept; devices and pipes, which cannot be replaced, are
-    written to directly. An ``OSError``, also one in the block, is raised as an `InputError`.
+    written to directly, but a pipe that nobody reads is refused. An ``OSError``, also one in the
+    block, is raised as an `InputError`.
     """
     path = Path(path)
     try:
         target, old_mode = _destination(path)
         if target.exists() and not target.is_file():
-            with target.open("wb") as file:
+            with os.fdopen(_open_special(target), "wb") as file:
                 yield file
             return
         temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -56,6 +58,21 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     data = content.encode() if isinstance(content, str) else content
     with writing_atomically(path) as file:
         file.write(data)
+
+
+def _open_special(target: Path) -> int:
+    """Open a device or a pipe, without waiting for whoever might read it one day."""
+    try:
+        descriptor = os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise InputError(
+            f"cannot write {target}: it is no regular file, and nothing reads from it; give the "
+            "name of a file"
+        ) from None
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _destination(path: Path) -> tuple[Path, int | None]:

@@ -223,14 +223,17 @@ class _GuiltyStep:
         if finding.advice and not sent.right.any():
             # What a step function sends is meant, or made up: no mistake of a formula.
             return finding
-        finding = replace(finding, remedy=self._formula(finding, sent))
+        anew = cause is not None and cause.cause == OTHER_NUMBERS
+        finding = replace(finding, remedy=self._formula(finding, sent, anew=anew))
         if cause is None:
             return finding
-        if cause.cause == OTHER_NUMBERS and self.node.name.startswith("CheckpointFunction"):
+        if anew and self.node.name.startswith("CheckpointFunction"):
             return replace(finding, cause=RANDOM, why=cause.text, remedy=REMEDY)
         returned = Returned(self.written.method, finding.line, [*self.written.arguments])
         arrived = [self.records(n) for n in self.node_run.incoming if n is not None]
-        mended = remedy(cause, sent, returned, arrived)
+        number = self.node_run.outgoing[finding.tensor_nr]
+        dtype = "" if number is None else self.tape.values[number].dtype
+        mended = remedy(cause, sent, returned, arrived, dtype)
         return replace(
             finding,
             cause=cause.cause,
@@ -239,14 +242,15 @@ class _GuiltyStep:
             remedy=mended or finding.remedy,
         )
 
-    def _formula(self, finding: Finding, sent: Sent) -> str:
+    def _formula(self, finding: Finding, sent: Sent, *, anew: bool) -> str:
         """Return the right gradient as a line of code, if it is a short one."""
         number = self._value(finding.tensor_nr)
         returned = Returned(self.written.method, finding.line, [*self.written.arguments])
         if number is None or not returned.arrived or not self.written.names:
             return ""
         text = formula(self.tape, self.node, self._names(), returned.arrived, number)
-        return f"grad_{sent.name} = {text}" if text and sent.name.isidentifier() else ""
+        is_one = text and sent.name.isidentifier()
+        return returned.gradient(sent.name, text, anew=anew) if is_one else ""
 
 
 _NOT_WRITTEN = _Written(None, (), {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import several
 from gradwitness.engine.custom_forwards import reaching
 from gradwitness.judging.torch_words import Words, text_of
 
@@ -46,9 +47,11 @@ def forward_lines(tape: Tape, node: Node, names: Mapping[int, str], number: int)
             name = named[output] = f"t{len(lines) + 1}"
         if text != name:
             lines.append(f"{name} = {text}" if name else text)
-    left_out = [f"{len(lines) - _SHOWN} more lines"] if len(lines) > _SHOWN else []
+    more = len(lines) - _SHOWN
+    left_out = [several(more, "more line", "more lines")] if more > 0 else []
     others = len(calls) - len(matter)
     if others:
-        left_out.append(f"{others} operation{'s' * (others > 1)} that do not matter to it")
+        unneeded = "operation that does not matter to it", "operations that do not matter to it"
+        left_out.append(several(others, *unneeded))
     shown = lines[:_SHOWN]
     return (*shown, f"(left out: {' and '.join(left_out)})") if left_out else tuple(shown)

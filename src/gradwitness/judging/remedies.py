@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.hypotheses.arrangement import TRANSPOSED
 from gradwitness.diagnose.hypotheses.cotangents import IGNORED, MISREAD
-from gradwitness.judging.torch_words import text_of
+from gradwitness.judging.torch_words import in_float32, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.single_step import Sent
     from gradwitness.judging.functions import Method
 
-# A factor that is written as a number: its digits are all there are.
-_DIGITS = 6
 _RESULTS = 9  # of a function whose backward takes any number of gradients
 
 
@@ -38,6 +37,8 @@ class Returned:
 
     def __init__(self, method: Method | None, line: int, positions: Sequence[str]) -> None:
         self.arrived: list[str] = []
+        self.assigned: set[str] = set()
+        self.kept: set[str] = set()
         self._elements: list[ast.expr] = []
         self._positions = list(positions)
         if method is None or not method.text:
@@ -53,6 +54,12 @@ class Returned:
         # A class method has its class before the context.
         self.arrived = names[names.index("ctx") + 1 if "ctx" in names else 1 :]
         self.arrived += [f"{several.arg}[{k}]" for k in range(_RESULTS)] if several else []
+        for n in ast.walk(parsed):
+            if isinstance(n, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
+                targets = n.targets if isinstance(n, ast.Assign) else [n.target]
+                stored = {m.id for t in targets for m in ast.walk(t) if isinstance(m, ast.Name)}
+                self.assigned |= stored
+                self.kept |= stored if isinstance(n.value, ast.Attribute) else set()
         returns = [n for n in ast.walk(parsed) if isinstance(n, ast.Return) and n.value]
         after = [r for r in returns if (r.end_lineno or 0) + method.line - 1 >= line]
         value = min(after, key=lambda r: r.lineno).value if after else None
@@ -80,16 +87,31 @@ class Returned:
         elements[at(a)], elements[at(b)] = elements[at(b)], elements[at(a)]
         return self._line(elements)
 
+    def gradient(self, name: str, text: str, *, anew: bool) -> str:
+        """Return a line with the gradient of an argument, and what it needs of forward's.
+
+        Empty if that is what stands there. ``anew``: what backward computes anew is not what
+        forward had.
+        """
+        read = {n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)} - {"torch"}
+        present = {a.partition("[")[0] for a in self.arrived}
+        missing = sorted(read - present - (self.kept if anew else self.assigned))
+        there = dict(zip(self._positions, self._elements, strict=False)).get(name)
+        if not missing and there is not None and text_of(there) == text:
+            return ""
+        needs = f"  # with {listed(missing)} saved in forward" if missing else ""
+        return f"grad_{name} = {text}{needs}"
+
     @staticmethod
     def _line(elements: list[ast.expr]) -> str:
         text = ", ".join(text_of(element) for element in elements)
         return f"return {text}"
 
 
-def remedy(cause: Cause, sent: Sent, returned: Returned, arrived: Sequence[Any]) -> str:
+def remedy(cause: Cause, sent: Sent, returned: Returned, arrived: Sequence[Any], dtype: str) -> str:
     """Return the line that mends a cause, if a change of the returned line does.
 
-    Each change is tried on the numbers that were sent before it is proposed.
+    Each change is tried on the numbers that were sent, of some dtype, before it is proposed.
     """
     name = sent.name
     if cause.cause == MISREAD and returned.arrived:
@@ -111,10 +133,10 @@ def remedy(cause: Cause, sent: Sent, returned: Returned, arrived: Sequence[Any])
         return ""
     if factor == -1:
         return returned.with_({name: lambda e: ast.UnaryOp(ast.USub(), e)})
-    by = ast.Constant(_round(factor if abs(factor) > 1 else 1 / factor))
-    if abs(factor) > 1:
-        return returned.with_({name: lambda e: ast.BinOp(e, ast.Div(), by)})
-    return returned.with_({name: lambda e: ast.BinOp(by, ast.Mult(), e)})
+    by, inverse = (_plain(number, dtype) for number in (factor, 1 / factor))
+    if len(str(by)) > len(str(inverse)) or (abs(factor) < 1 and len(str(by)) == len(str(inverse))):
+        return returned.with_({name: lambda e: ast.BinOp(ast.Constant(inverse), ast.Mult(), e)})
+    return returned.with_({name: lambda e: ast.BinOp(e, ast.Div(), ast.Constant(by))})
 
 
 def _mends(changed: Any, sent: Sent) -> bool:
@@ -123,7 +145,7 @@ def _mends(changed: Any, sent: Sent) -> bool:
     return bool(np.all(np.abs(changed - sent.right) <= grown * 4 * np.max(sent.allowance)))
 
 
-def _round(number: float) -> float | int:
-    """Return a factor as a person writes it."""
-    rounded = float(f"{number:.{_DIGITS}g}")
+def _plain(number: float, dtype: str) -> float | int:
+    """Return a factor with the digits that the format of the gradient tells apart."""
+    rounded = number if dtype == "float64" else in_float32(number)
     return int(rounded) if rounded == int(rounded) else rounded

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gradwitness._cells import line_of
+from gradwitness._errors import Unjudgeable
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -106,7 +109,9 @@ class Words:
             return self.call(self._makers[number])
         value = self._tape.values[number]
         if value.array is not None and value.shape == ():
-            return ast.Constant(_plain(value.array[()].item()))
+            return ast.Constant(self._plain(value.array[()].item()))
+        if self._prefix and not value.name:
+            raise Unjudgeable("a program cannot write a constant that has no name")
         return ast.Name(value.name or f"constant{number}")
 
     def call(self, call: Call) -> ast.expr:
@@ -155,8 +160,12 @@ class Words:
         if isinstance(argument, tuple):
             return ast.List([self.argument(element) for element in argument])
         if isinstance(argument, float):
-            return ast.Constant(_plain(argument))
+            return ast.Constant(self._plain(argument))
         return ast.Constant(argument)
+
+    def _plain(self, number: Any) -> Any:
+        """Return a number as a program needs it, and for who reads as float32 prints it."""
+        return number if self._prefix or not isinstance(number, float) else in_float32(number)
 
 
 _UNSAID = frozenset(
@@ -169,9 +178,11 @@ def _spread(arguments: list[ast.expr]) -> list[ast.expr]:
     return [a.elts[0] if isinstance(a, ast.List) and len(a.elts) == 1 else a for a in arguments]
 
 
-def _plain(number: Any) -> Any:
+def in_float32(number: float) -> float:
     """Return a number with as many digits as tell it apart from its neighbours in float32."""
-    return float(f"{number:.7g}") if isinstance(number, float) else number
+    with np.errstate(over="ignore", under="ignore"):
+        short = float(str(np.float32(number)))
+    return short if short and np.isfinite(short) else number
 
 
 def text_of(written: ast.expr) -> str:

@@ -37,7 +37,7 @@ class Entry:
     ratio, digits, norm : float
         Error over bound, right digits and norm of a gradient; nan where there is none.
     line : str
-        ``file:line``, or empty.
+        ``file:line``, or empty; of a wrong step, that of the mistake.
     """
 
     kind: str
@@ -134,7 +134,8 @@ def _read(path: Path) -> tuple[Verdict, dict[tuple[str, str, int], Entry]]:
     """Return a report's verdict and its entries: by kind, name and number of that name."""
     try:
         if not path.is_file():
-            raise InputError(f"cannot read {path}: there is no such file")
+            what = "it is no regular file" if path.exists() else "there is no such file"
+            raise InputError(f"cannot read {path}: {what}")
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path} is larger than 1 GiB: compare smaller reports")
         data = a_dict(json.loads(path.read_bytes()), "the report")
@@ -150,8 +151,9 @@ def _read(path: Path) -> tuple[Verdict, dict[tuple[str, str, int], Entry]]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (SchemaError, ValueError, RecursionError) as error:
+        why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise FileFormatError(
-            f"{path} is not a saved report ({error}): write one with gradwitness check TARGET "
+            f"{path} is not a saved report ({why}): write one with gradwitness check TARGET "
             "--json > report.json, or --save report.json"
         ) from None
 
@@ -171,6 +173,8 @@ def _entries(data: dict[str, Any]) -> Iterator[Entry]:
         where = f"steps[{number}]"
         fields = a_dict(step, where)
         kind, title, line = (text(fields.get(k), f"{where}.{k}") for k in ("step", "title", "line"))
+        # The mistake's own line; a report of an earlier version does not have it.
+        line = text(fields.get("wrong_at", ""), f"{where}.wrong_at") or line
         verdict = _verdict(fields.get("verdict"), f"{where}.verdict")
         yield Entry(_STEP, f"{kind}: {title}", verdict, line=line)
     for number, note in enumerate(a_list(data.get("notes"), "notes")):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
 import gradwitness as gw
+from capture.functions import apply
 from capture.handmade import tape
 from capture.programs import leaf
 from capture.tiny import network
@@ -220,3 +221,24 @@ def test_an_absent_bias_is_not_written() -> None:
     drawn = draw(witness.tape, witness.report, title="")
     (convolution,) = [b for b in drawn.boxes if b.title.startswith("ConvolutionBackward0")]
     assert re.fullmatch(r"x1 = conv\(\w+, W1?\)", convolution.lines[0])
+
+
+def test_no_single_operation_of_a_function_stands_for_it() -> None:
+    """The first line is all that a small box shows: its sin(p0) is not it."""
+    a, b = (torch.ones(3, requires_grad=True) for _ in range(2))
+    with gw.watch() as witness:
+        apply(Gap, a, b).sum().backward()
+    drawn = draw(witness.tape, witness.report, title="t")
+    (gap,) = [b for b in drawn.boxes if b.role is Role.CUSTOM]
+    assert gap.lines[:3] == ("x2 = Gap(p0, p1), 2 operations", "x1 = sin(p0)", "x2 = x1 - p1")
+
+
+class Gap(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Any, b: Any) -> Any:
+        ctx.save_for_backward(a)
+        return torch.sin(a) - b
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g * torch.cos(*ctx.saved_tensors), -g

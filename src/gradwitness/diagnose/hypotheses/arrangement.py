@@ -46,7 +46,8 @@ def arrangement(case: Case) -> Iterator[Explanation]:
     for cause, predictions in by_cause.items():
         how = "; or: ".join(dict.fromkeys(descriptions[cause]))
         is_matrix = all(predicted.ndim == 2 for predicted in predictions.values())
-        remedy = _TAKE_T if cause == TRANSPOSED and is_matrix else ""
+        linear = is_matrix and all(_is_of_linear(case, name) for name in predictions)
+        remedy = _TAKE_T if cause == TRANSPOSED and linear else ""
         yield Explanation(
             cause,
             f"The gradient of {listed(predictions)} holds the right numbers in the wrong places: "
@@ -55,6 +56,14 @@ def arrangement(case: Case) -> Iterator[Explanation]:
             freedom=tried[cause],
             reveals=False,
         )
+
+
+def _is_of_linear(case: Case, name: str) -> bool:
+    """Whether a matrix may be a weight of nn.Linear, which is used transposed."""
+    if case.alone is not None or case.tape is None:
+        return case.alone is None
+    leaves = {leaf.id for _, leaf in case.tape.leaves() if leaf.name == name}
+    return any(c.base_op == "aten.t" and leaves & {*c.operands} for c in case.tape.calls)
 
 
 def reordered(case: Case) -> Iterator[Explanation]:

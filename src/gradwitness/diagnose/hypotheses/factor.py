@@ -121,8 +121,15 @@ def _explained(
         return fits(members[0], value * members[0].witness)
 
     sizes = tuple(itertools.chain.from_iterable(e.witness.shape for e in members))
-    factor_names = meanings(factor, facts.counts, sizes, everywhere=everywhere, matches=matches)
-    numbers = case.alone.numbers if case.alone else {}
+    factor_names = meanings(
+        factor,
+        facts.counts,
+        sizes,
+        everywhere=everywhere,
+        matches=matches,
+        alone=case.alone is not None,
+    )
+    numbers = case.alone.numbers if case.alone else ()
     factor_names = [*by_numbers(factor, numbers, matches), *factor_names]
     if not factor_names:
         text = "No common mistake has this factor."

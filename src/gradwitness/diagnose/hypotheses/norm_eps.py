@@ -30,7 +30,8 @@ _FEW = 6  # up to this many normalisations are tried one by one with each usual 
 def eps_elsewhere(trial: Trial) -> Iterator[Explanation]:
     """Explain by a normalisation without eps, with eps outside the root, or with another eps."""
     eps_arguments = _eps_arguments(trial)
-    text = "the claims are those of a normalisation "
+    claims = "the gradient is that" if trial.case.alone else "the claims are those"
+    text = f"{claims} of a normalisation "
     without = {number: _changed(argument, 0.0) for number, argument in eps_arguments.items()}
     yield from explained_by_program(trial, ELSEWHERE, text + "without eps at {place}", without)
     outside = {

@@ -218,8 +218,8 @@ def _named(
     trial: Trial, exhibits: Sequence[Exhibit], changes: Sequence[tuple[Term, float]], count: int
 ) -> Iterator[Explanation]:
     """Yield the factors of some terms as an explanation, if they fit."""
-    numbers = trial.case.alone.numbers.values() if trial.case.alone else ()
-    options = [*_PLAIN, *(f for n in numbers if n for f in (n, 1 / n))]
+    numbers = trial.case.alone.numbers if trial.case.alone else ()
+    options = [*_PLAIN, *(f for n in numbers for f in (n.value, 1 / n.value))]
     predicted = {e.name: e.witness for e in exhibits}
     factors, freedom = [], 2
     for term, off in changes:

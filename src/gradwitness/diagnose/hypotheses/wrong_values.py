@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import fits, refuted
 from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
+from gradwitness.engine.forward import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,15 +37,14 @@ _VIEWS = frozenset(
 def wrong_values(trial: Trial) -> Iterator[Explanation]:
     """Explain by one of the forward's values in the place of another of the same shape."""
     known = _values(trial)
-    later = trial.case.alone.later if trial.case.alone else {}
     tried = 0
     for site in trial.sites():
         for name, number, right in () if site.op in _VIEWS else _read(site):
             of = f"the derivative of {_called(site)} at {site.place} is taken with"
             own = _origin(trial, number)
-            if number in later:
-                said = f"{of} {own} as it is after its memory was overwritten: save a copy of it"
-                yield from _with(trial, site, name, later[number], OVERWRITTEN, said, 1)
+            for origin, value in _overwritten(trial, site, name, number):
+                said = f"{of} {origin} as it is after its memory was overwritten: save a copy of it"
+                yield from _with(trial, site, name, value, OVERWRITTEN, said, 1)
             if right.ndim > 1 and right.shape[-1] == right.shape[-2]:
                 said = f"{of} {own} transposed, or without its transpose"
                 turned = np.swapaxes(right, -1, -2)
@@ -54,6 +55,18 @@ def wrong_values(trial: Trial) -> Iterator[Explanation]:
                     tried += 1
                     said = f"{of} {_origin(trial, other)} in the place of {own}"
                     yield from _with(trial, site, name, value, WRONG_VALUE, said, 4 + tried)
+
+
+def _overwritten(trial: Trial, site: Site, name: str, number: int) -> Iterator[tuple[str, Any]]:
+    """Yield what a derivative reads if memory was overwritten: a value, or a result made anew."""
+    later = trial.case.alone.later if trial.case.alone else {}
+    if number in later:
+        yield _origin(trial, number), later[number]
+    changed = {k: later[n] for k, n in site.numbers.items() if n in later}
+    if name == "y" and changed:
+        operands = {**site.operands, **changed}
+        made = run("the forward", site.rule.function, *operands.values(), **site.parameters)
+        yield listed([_origin(trial, site.numbers[k]) for k in changed]), np.asarray(made)
 
 
 def _values(trial: Trial) -> dict[int, Any]:

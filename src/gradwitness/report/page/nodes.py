@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness._printable import several
 from gradwitness.report.page.columns import Columns
 from gradwitness.report.page.steps import shaped
 from gradwitness.report.tables.terminal import relative
@@ -60,7 +61,8 @@ def _forward(tape: Tape, names: Names, node: Node) -> list[str]:
     calls = calls_of(tape, node)
     written = [names.equation(call) for call in calls[:_LISTED]]
     more = len(calls) - len(written)
-    return [*written, f"... {more} more operations"] if more else written
+    said = several(more, "more operation", "more operations")
+    return [*written, f"... {said}"] if more else written
 
 
 def _sends(tape: Tape, names: Names, node: Node) -> list[str]:

@@ -173,7 +173,8 @@ class _Drawing:
 
     def _operation(self, node: Node) -> list[str]:
         calls = self._calls(node)
-        lines = _first([_cut(self._names.equation(call)) for call in calls], "operations")
+        equations = [_cut(self._names.equation(call)) for call in calls]
+        lines = [*self._whole(node, len(calls)), *_first(equations, "operations")]
         incoming = [_edge_shape(self._tape, edge.node, edge.index) for edge in node.edges if edge]
         outgoing = self._shapes(node)
         lines.append(f"in {_counted(incoming)} -> out {_counted(outgoing)}")
@@ -190,6 +191,21 @@ class _Drawing:
             ]
             lines += _first(sent, "gradients")
         return lines
+
+    def _whole(self, node: Node, operations: int) -> list[str]:
+        """Return what a function of several operations makes of what: no one of them says that."""
+        if operations < 2:
+            return []
+        results = ", ".join(self._names.of(n) for n in node.outputs if n is not None)
+        inputs = [
+            number
+            for e in node.edges
+            if e
+            for number in self._tape.nodes[e.node].outputs[e.index : e.index + 1]
+        ]
+        given = ", ".join(map(self._names.of, inputs))
+        name = node.name.removesuffix("Backward")
+        return [_cut(f"{results} = {name}({given}), {operations} operations")]
 
     def _sums(self, node: Node) -> Iterator[str]:
         """Yield what arrives where several gradients meet."""

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness._cells import is_cell
+from gradwitness._printable import several
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
 from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.finding import GRADIENTS, Step
@@ -338,18 +339,22 @@ def _remarks(report: Report) -> Iterator[str]:
     comparisons = [finding.comparison for finding in report.findings]
     suspicious = sum(c.suspicious for c in comparisons)
     if suspicious:
-        beyond = "steps are within the rigorous bound, but beyond the probable one"
-        yield f"note      {suspicious} {beyond}"
+        steps = several(suspicious, "step is", "steps are")
+        yield f"note      {steps} within the rigorous bound, but beyond the probable one"
     for reason, basis in BASES.items():
         resting = sum(c.reason == reason and bool(c.basis) for c in comparisons)
         if resting:
-            yield f"note      {resting} steps agree {basis}: {_BUT[reason]}"
+            steps = several(resting, "step agrees", "steps agree")
+            yield f"note      {steps} {basis}: {_BUT[reason]}"
     zeros = sum(c.reason == CANCELS for c in comparisons)
     if zeros:
-        yield f"note      {zeros} results are zero within rounding: their terms cancel"
+        zero = "zero within rounding:"
+        one, many = f"result is {zero} its terms", f"results are {zero} their terms"
+        yield f"note      {several(zeros, one, many)} cancel"
     declared = sum(finding.grade.startswith("declared") for finding in report.findings)
     if declared:
-        yield f"note      {declared} steps were judged against declared gradients"
+        steps = several(declared, "step was", "steps were")
+        yield f"note      {steps} judged against declared gradients"
 
 
 def required(digits: float | None, verdict: Verdict, met: Verdict) -> str:
