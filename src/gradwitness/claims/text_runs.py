@@ -63,6 +63,14 @@ class Collector:
         self._move_heading()
         self._pending = name
 
+    def take_columns(self, count: int) -> list[str]:
+        """Take the names of several columns from the line above; empty if it has none."""
+        words = self._pending.split()
+        if count > 1 and count <= len(words) <= count + 2 and len({*words}) == len(words):
+            self._pending = ""
+            return words[-count:]
+        return []
+
     def _move_heading(self) -> None:
         if self._pending:
             if self._pending != self._heading and is_run_header(self._pending):
