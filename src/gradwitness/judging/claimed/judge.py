@@ -17,7 +17,7 @@ import numpy as np
 from gradwitness._printable import listed
 from gradwitness.claims.align import align
 from gradwitness.claims.decimals import with_decimals
-from gradwitness.claims.layout import unmerged
+from gradwitness.claims.layout import shortened, unmerged
 from gradwitness.diagnose.case import Case, Exhibit
 from gradwitness.diagnose.hypotheses.unsafe import unsafe_program
 from gradwitness.diagnose.inlined_functions import diagnose_inlined
@@ -225,7 +225,7 @@ def judge_run(
         claim = pairs.pairs.get(name)
         if claim is None:
             continue
-        claim, how = unmerged(_short(claim, reference.value.shape), reference.value)
+        claim, how = unmerged(shortened(claim, reference.value.shape), reference.value)
         row = _row(name, claim, reference, dtype, largest)
         rows.append(row)
         for remark in (how, _cut(row, reference, decimals.get(claim.name, 0))):
@@ -252,7 +252,7 @@ def judge_run(
         tuple(replace(row, inherited=row.name in inherited) for row in rows),
         tuple(pairs.unclaimed),
         tuple(claim.name for claim in pairs.unknown),
-        (*notes, *pairs.notes),
+        (*notes, *pairs.notes, *pairs.layouts),
         causes,
     )
 
@@ -313,15 +313,6 @@ def _row(
         digits,
         coverage,
     )
-
-
-def _short(claim: Claim, shape: tuple[int, ...]) -> Claim:
-    """Return a claim that may lack entries at its ends with a gap where it does."""
-    sizes = claim.array.shape
-    if not claim.is_open or len(sizes) != len(shape) or sizes == shape:
-        return claim
-    gaps = tuple(n if n < m else None for n, m in zip(sizes, shape, strict=True))
-    return replace(claim, gaps=gaps)
 
 
 def _cut(row: ClaimRow, reference: Reference, decimals: int) -> str:
