@@ -183,8 +183,9 @@ def _tensors(
     run: Run = {}
     name = _name(rows[0], names)
     if not indices and len(values) > 1 and all(map(_INTEGER.fullmatch, values)):
-        # The entries of a tensor side by side, filled up with empty cells.
-        return {name: _vector([row.get(c) for row in rows for c in values], name, path)}
+        # The entries of a tensor side by side; empty cells at the end, or none, fill them up.
+        cells = [row[c] for row in rows for c in values if c in row]
+        return {name: _vector(cells, name, path)}
     for column in values:
         cells = [row.get(column) for row in rows]
         if all(cell is None or _is_text(cell) for cell in cells):
