@@ -75,7 +75,7 @@ class _Reader:
 
     def read(self) -> Claims:
         self.scan()
-        runs = self.collector.runs()
+        runs = self.collector.runs(self._path.stem)
         if not runs:
             why = next(iter(self.collector.notes), "no numbers found")
             raise FileFormatError(f"{self._path}: {why}. {_ADVICE}")
