@@ -253,14 +253,17 @@ def laws(
         str,
         typer.Option(help="layers in order, with prefixes: 'linear:0 relu linear:2 cross_entropy'"),
     ],
+    save: SaveTexts = None,
     json: Json = False,
 ) -> None:
     """Check gradients against invariants that need the weights but no data; can only refute."""
-    from gradwitness.report.tables.laws import laws_record, laws_table, verdict_of
+    from gradwitness.report.tables.laws import laws_materials, verdict_of
 
+    files = _files(save, *TEXTS)
     found = gradwitness.laws(gradients, weights, layers)
-    code = verdict_of(found).exit_code
-    _end(code, json, lambda: laws_record(found), lambda: [laws_table(found)])
+    materials = laws_materials(found)
+    _save(files, materials)
+    _end(verdict_of(found).exit_code, json, materials["record"], materials["parts"])
 
 
 @app.command()

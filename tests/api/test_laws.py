@@ -70,6 +70,25 @@ def test_the_command(tmp_path: Path) -> None:
     assert record["laws"][0]["layers"] == {"first": "0", "second": "2"}
 
 
+def test_laws_are_saved(tmp_path: Path) -> None:
+    weights, gradients = by_hand()
+    np.savez(tmp_path / "w.npz", allow_pickle=False, **weights)
+    np.savez(tmp_path / "wrong.npz", **gradients | {"2.bias": gradients["2.bias"] + 0.1})
+    words = (tmp_path / "wrong.npz", "--weights", tmp_path / "w.npz", "--layers", LAYERS)
+    files = [tmp_path / f"laws{ending}" for ending in (".html", ".txt", ".json")]
+    said = cli("laws", *words, *(word for file in files for word in ("--save", file)))
+    assert said.code == 1
+    page, text, record = (file.read_text("utf-8") for file in files)
+    assert "<title>DISAGREES - gradwitness</title>" in page
+    assert "law about" in page
+    assert "verdict   DISAGREES" in text
+    assert record == cli("laws", *words, "--json").out
+    refused = cli("laws", *words, "--save", tmp_path / "laws.svg")
+    assert refused.code == 2
+    assert "use .txt, .json, .sarif, .html" in refused.err
+    assert not (tmp_path / "laws.svg").exists()
+
+
 @pytest.mark.parametrize(
     ("layers", "said"),
     [("sigmoid:0", "no law is known"), ("", "no law is known")],

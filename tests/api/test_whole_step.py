@@ -21,6 +21,8 @@ import torch
 w = torch.nn.Parameter(torch.linspace(-1, 1.2, 6))
 x = torch.linspace(0.5, 1, 6)
 optimizer = torch.optim.SGD([w], lr=0.1)
+# Of which element 3 is kept.
+torch.manual_seed(1)
 keep = torch.nn.Dropout(0.3)
 
 def solved(a):
@@ -81,9 +83,7 @@ def checked(program: str, factor: str, path: Path, *options: str) -> tuple[int, 
 def test_a_hook_is_judged_by_what_the_leaves_receive(
     factor: str, code: int, program: str, tmp_path: Path
 ) -> None:
-    # The record supports the right one, and refutes none.
-    alone = 0 if program is EQUILIBRIUM and factor == "1.0" else 3
-    assert checked(program, factor, tmp_path)[0] == alone
+    assert checked(program, factor, tmp_path)[0] == 3
     found, said = checked(program, factor, tmp_path, "--rerun", "step")
     assert found == code, said
     assert ("right as a whole" in said) is (code == 0)

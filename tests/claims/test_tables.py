@@ -102,6 +102,38 @@ def test_a_table_holds_its_tensors(tmp_path: Path, name: str) -> None:
         assert run["w"].array.shape == (3, 2)
 
 
+ROWS = {
+    "entries": [f"w,{n}" for row in W for n in row] + [f"b,{n}" for n in B],
+    "rows": [f"w,{row[0]},{row[1]}" for row in W] + ["b," + ",".join(map(str, B))],
+    "indices": [f"w,{i},{j},{W[i][j]}" for i in range(3) for j in range(2)]
+    + [f"b,{i},{B[i]}" for i in range(3)],
+    "indices in one cell": [f'w,"({i}, {j})",{W[i][j]}' for i in range(3) for j in range(2)]
+    + [f"b,{i},{B[i]}" for i in range(3)],
+}
+
+
+@pytest.mark.parametrize("form", ROWS)
+def test_a_row_of_numbers_is_no_header(tmp_path: Path, form: str) -> None:
+    run = only(read(tmp_path, "a.csv", "\n".join(ROWS[form])))
+    assert list(run) == ["w", "b"]
+    assert run["w"].array.reshape(-1).tolist() == [n for row in W for n in row]
+    assert run["b"].array.tolist() == B
+    if "indices" in form:
+        assert run["w"].array.shape == (3, 2)
+
+
+def test_whole_numbers_alone_are_no_indices(tmp_path: Path) -> None:
+    run = only(read(tmp_path, "a.csv", "w,2,4,6\nb,1,3,5\n"))
+    assert [claim.array.tolist() for claim in run.values()] == [[2, 4, 6], [1, 3, 5]]
+
+
+@pytest.mark.parametrize("header", ["name,0,1,2", "name,1,2,3", ",0,1,2", "name,value"])
+def test_a_header_may_number_its_columns(tmp_path: Path, header: str) -> None:
+    row = "b," + ",".join(map(str, B[: header.count(",")]))
+    run = only(read(tmp_path, "a.csv", f"{header}\n{row}\n"))
+    assert list(run) == ["b"]
+
+
 def test_a_matrix_is_named_as_its_file(tmp_path: Path) -> None:
     matrix = ",0,1\n0,0.125,-0.25\n1,0.375,0.5\n2,0.625,-0.75\n"
     plain = "0.125,-0.25\n0.375,0.5\n0.625,-0.75\n"

@@ -165,7 +165,7 @@ def test_rounding_is_half_a_unit_of_the_last_digit(
         ("x[0]: [.5]", "x[0]", [0.5]),
         ("w (2, 1): [[1.], [2.]]", "w", [[1], [2]]),
         ("w torch.Size([1]) tensor([2.])", "w", [2]),
-        ("1.00000e-05 *\n[1.0, 2.0]", "tensor1", [1e-5, 2e-5]),
+        ("1.00000e-05 *\n[1.0, 2.0]", "claims", [1e-5, 2e-5]),
         ("w: tensor(1e-05 *\n  [2.0])", "w", [2e-5]),
         ("w: [nan, -inf, Infinity]", "w", [math.nan, -math.inf, math.inf]),
         (f"w: [0.{'1' * 5000}]", "w", [1 / 9]),
@@ -320,3 +320,18 @@ def test_more_text_than_anybody_reads_is_refused(
         file.write(b"1")
     with pytest.raises(FileFormatError, match=r"more than 1 MiB of text\. Save .* numpy\.savez"):
         read_claims(tmp_path / name)
+
+
+def test_a_matrix_alone_is_named_as_its_file(tmp_path: Path) -> None:
+    values = np.array([[0.125, -0.25], [0.375, 0.5], [0.625, -0.75]])
+    path = tmp_path / "fc2.weight.txt"
+    for delimiter in (" ", ","):
+        np.savetxt(path, values, delimiter=delimiter)
+        claims = read_claims(path)
+        (run,) = claims.runs
+        assert run["fc2.weight"].array.tolist() == values.tolist()
+        assert run["fc2.weight"].name == "fc2.weight"
+        assert claims.notes == ()
+    path.write_text("0.5 0.25\n\n0.75 1.5\n")
+    (run,) = read_claims(path).runs
+    assert list(run) == ["tensor1", "tensor2"]

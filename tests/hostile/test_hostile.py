@@ -144,7 +144,7 @@ READABLE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content"), READABLE, ids=lambda part: ascii_id(str(part)))
+@pytest.mark.parametrize(("name", "content"), READABLE, ids=[name for name, _ in READABLE])
 def test_what_is_only_strange_is_judged(name: str, content: bytes, folder: Path) -> None:
     try:
         (folder / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""Steps of the program's own that are wrong alone, and right together with what is detached."""
+"""Steps of the program's own that are wrong alone, and may be right with what is detached."""
 
 from __future__ import annotations
 
@@ -111,15 +111,24 @@ def watched(program: Program, dtype: torch.dtype, factor: float) -> Any:
 
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_what_is_right_together_agrees(name: str, dtype: torch.dtype) -> None:
+def test_what_is_right_together_is_in_doubt(name: str, dtype: torch.dtype) -> None:
     program, slope = PROGRAMS[name]
     x, witness = watched(program, dtype, 1.0)
     torch.testing.assert_close(x.grad, slope(x.detach()))
-    assert witness.verdict is Verdict.AGREES, witness
-    assert {note.kind for note in witness.report.notes} == {"right as a whole"}
-    (row,) = witness.report.rows
-    assert row.digits > 5
-    assert row.comparison.detects_relative < 1e-3
+    assert witness.verdict is Verdict.INCONCLUSIVE, witness
+    why = "a hook changed it" if name == "hooked" else "right if the detached numbers are meant"
+    assert why in "".join(witness.report.reasons())
+
+
+def test_what_is_as_wrong_as_the_detached_is_right_does_not_agree() -> None:
+    # e is a weight, so its gradient is not meant: a backward that doubles makes up for it.
+    def weighted(x: Any, factor: float) -> Any:
+        e = x.sin()
+        return (e.detach() * apply(Scaled, e, factor)).sum()
+
+    assert watched(weighted, torch.float32, 1.0)[1].verdict is Verdict.AGREES
+    assert watched(weighted, torch.float32, 2.0)[1].verdict is Verdict.INCONCLUSIVE
+    assert watched(weighted, torch.float32, 1.9)[1].verdict is Verdict.DISAGREES
 
 
 @pytest.mark.parametrize("dtype", FORMATS)

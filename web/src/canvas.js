@@ -119,7 +119,7 @@ export class GraphCanvas {
   boxAt(event) {
     if (!this.view) return -1;
     const [x, y] = this.transform.invert([event.offsetX, event.offsetY]);
-    return this.view.boxesIn(x, y, x, y)[0] ?? -1;
+    return this.view.boxesIn(x, y, x, y).at(-1) ?? -1;
   }
   seen() {
     const [left, top] = this.transform.invert([0, 0]);
@@ -152,8 +152,9 @@ export class GraphCanvas {
     if (boxes.length > MOST_BOXES) {
       c.drawImage(this.densityPicture(), 0, 0, view.width, view.height);
     } else {
+      for (const box of boxes) if (view.isFrame(box)) this.drawBox(c, box);
       for (const arrow of view.arrowsIn(...seen)) this.drawArrow(c, arrow);
-      for (const box of boxes) this.drawBox(c, box);
+      for (const box of boxes) if (!view.isFrame(box)) this.drawBox(c, box);
     }
     this.mark(c, boxes.length > MOST_BOXES ? [...view.verdict.keys()].filter((b) => view.verdict[b] === DISAGREES) : boxes);
   }
@@ -161,6 +162,7 @@ export class GraphCanvas {
     const { view, colours } = this;
     const verdict = view.verdict[box];
     const plain = { fill: colours.grounds[verdict], ink: colours.ink };
+    if (view.isFrame(box)) return { fill: colours.card, ink: colours.ink };
     if (this.mode === "norm") {
       const norm = view.arriving[box];
       if (norm === 0) return { fill: colours.card, ink: colours.ink };
@@ -190,7 +192,7 @@ export class GraphCanvas {
     const [x, y, w, h] = [view.x[box], view.y[box], view.w[box], view.h[box]];
     const verdict = view.verdict[box];
     const { fill, ink } = this.colourOf(box);
-    const isSmall = transform.k < TEXT_FROM;
+    const isSmall = transform.k < TEXT_FROM && !view.isFrame(box);
     // Without its text, a box is seen by its colour alone.
     c.fillStyle = isSmall && this.mode === "verdict" ? colours.edges[verdict] : fill;
     c.strokeStyle = colours.edges[verdict];
@@ -303,6 +305,7 @@ export class GraphCanvas {
     c.scale(picture.width / view.width, picture.height / view.height);
     const least = 1.2 / scale;
     for (let box = 0; box < view.boxes; box++) {
+      if (view.isFrame(box)) continue;
       c.fillStyle = this.mode === "verdict" ? this.colours.edges[view.verdict[box]] : this.colourOf(box).fill;
       c.fillRect(view.x[box], view.y[box], Math.max(view.w[box], least), Math.max(view.h[box], least));
     }

@@ -19,16 +19,36 @@ export async function columnsOf(name) {
   const aligned = (offset) => Math.ceil(offset / 8) * 8;
   let offset = aligned(4 + length);
   const table = { ...header.facts, count: 0 };
-  for (const [column, [kind, size]] of Object.entries(header.columns)) {
-    const numbers = new KINDS[kind](buffer, offset, size);
+  for (const [column, [kind, size, apart]] of Object.entries(header.columns)) {
+    const numbers = new KINDS[kind](size);
+    const width = numbers.BYTES_PER_ELEMENT;
+    const [bytes, shuffled] = [new Uint8Array(numbers.buffer), new Uint8Array(buffer, offset, numbers.byteLength)];
+    for (let byte = 0, from = 0; byte < width; byte++) {
+      for (let to = byte; to < bytes.length; to += width) bytes[to] = shuffled[from++];
+    }
+    if (apart) for (let i = apart; i < size; i++) numbers[i] += numbers[i - apart];
     offset = aligned(offset + numbers.byteLength);
     table[column] = numbers;
   }
+  const text = textsOf(header.forms, table._form, table._filled);
   // A column of texts is a function of the line.
   for (const column of header.of_texts) {
     const numbers = table[column];
-    table[column] = (line) => header.texts[numbers[line]];
+    table[column] = (line) => text(numbers[line]);
     table.count = Math.max(table.count, numbers.length);
   }
   return table;
+}
+
+// The texts of a table: forms, filled in with numbers.
+function textsOf(forms, formOf, filled) {
+  const parts = forms.map((form) => form.split("\0"));
+  const counts = new Uint32Array(forms.length);
+  const ranks = formOf.map((form) => counts[form]++);
+  let sum = 0;
+  const starts = parts.map((each, form) => (sum += (each.length - 1) * counts[form]) - (each.length - 1) * counts[form]);
+  return (number) => {
+    const form = formOf[number];
+    return parts[form].map((part, i) => (i ? filled[starts[form] + (i - 1) * counts[form] + ranks[number]] : "") + part).join("");
+  };
 }

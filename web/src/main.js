@@ -9,6 +9,7 @@ import { BoxPanel, NodePanel, StepPanel } from "./panel.js";
 import { Gradients, Steps } from "./steps.js";
 import { svgOf } from "./svg.js";
 import { AGREES, DISAGREES, KINDS, MARKS, WORDS } from "./verdicts.js";
+import { folding, groupAround, stretchesOf, unfolded } from "./unfold.js";
 import { viewOf } from "./view.js";
 
 // A drawing with fewer boxes than this is read at a glance: the first one shown is the deepest such.
@@ -16,11 +17,12 @@ const AT_A_GLANCE = 24;
 const MODES = ["verdict", "norm", "module", "digits"];
 const KEYS = [
   ["arrows", "move the graph"], ["+ and -", "zoom"], ["f", "fit"], ["n and p", "next and previous node"],
-  ["w", "first wrong step"], ["u and o", "unfold and fold"], ["/", "search"], ["Esc", "let the selection go"],
+  ["w", "first wrong step"], ["u and o", "unfold and fold everything"],
+  ["Enter", "unfold the selected box, or fold what it lies in"], ["/", "search"], ["Esc", "let the selection go"],
 ];
 
 async function load() {
-  const [steps, gradients, nodes] = await Promise.all(["steps", "gradients", "nodes"].map(columnsOf));
+  const [steps, gradients, nodes, insides] = await Promise.all(["steps", "gradients", "nodes", "insides"].map(columnsOf));
   const stepsOf = new Map();
   for (let i = 0; i < steps.count; i++) {
     const node = steps.node[i];
@@ -31,7 +33,7 @@ async function load() {
   for (let i = 0; i < gradients.count; i++) digits.set(gradients.node[i], gradients.digits[i]);
   let views = 0;
   while (has(`view${views}`)) views++;
-  return { steps, gradients, nodes, stepsOf, digits, views };
+  return { steps, gradients, nodes, insides, stretches: stretchesOf(insides), stepsOf, digits, views };
 }
 
 // What the address names: #n12 is a node, #s7 a step.
@@ -72,28 +74,28 @@ function Legend({ mode }) {
   return html`<div class="legend">${mode === "norm" ? "smallest norm of what arrives" : "0 digits"} <span class="scale" /> ${mode === "norm" ? "largest" : "16 digits"}; grey: none, or not known</div>`;
 }
 
-function Graph({ data, at, graph, view, number, onView, onPick, onOpen, onStep }) {
+function Graph({ data, at, picked, graph, view, number, onView, onPick, onTurn, onStep }) {
   const [canvas, minimap, search] = [useRef(null), useRef(null), useRef(null)];
   const [mode, setMode] = useState("verdict");
   const [wanted, setWanted] = useState("");
   const [hit, setHit] = useState(-1);
 
   useEffect(() => {
-    graph.current = new GraphCanvas(canvas.current, minimap.current, { onPick, onOpen });
+    graph.current = new GraphCanvas(canvas.current, minimap.current, { onPick, onOpen: onTurn });
     graph.current.modules = data.nodes.module;
   }, []);
   useEffect(() => {
-    Object.assign(graph.current, { onPick, onOpen });
+    Object.assign(graph.current, { onPick, onOpen: onTurn });
   });
   useEffect(() => {
     if (view) graph.current.show(view, data.digits);
   }, [view]);
   useEffect(() => {
     if (!view) return;
-    const box = at.node < 0 ? -1 : (view.ofNode.get(at.node) ?? -1);
+    const box = picked >= 0 ? picked : (view.ofNode.get(at.node) ?? -1);
     graph.current.select(box);
     if (box >= 0 && !graph.current.isVisible(box)) graph.current.centre(box);
-  }, [view, at]);
+  }, [view, at, picked]);
 
   const hits = useMemo(() => {
     if (!view || !wanted) return [];
@@ -124,6 +126,7 @@ function Graph({ data, at, graph, view, number, onView, onPick, onOpen, onStep }
       "+": () => drawing.scale(1.3), "=": () => drawing.scale(1.3), "-": () => drawing.scale(1 / 1.3),
       f: () => drawing.fit(), n: () => onStep(1), p: () => onStep(-1), w: () => onStep(0),
       u: () => onView(number + 1), o: () => onView(number - 1),
+      Enter: () => onTurn(drawing.selected),
       "/": () => search.current.focus(), Escape: () => onPick(-1),
     };
     if (!acts[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -132,7 +135,7 @@ function Graph({ data, at, graph, view, number, onView, onPick, onOpen, onStep }
   };
 
   return html`<section class="card graph" id="graph">
-    <h2>Graph <span class="quiet">${view ? `${view.boxes.toLocaleString("en")} boxes, ${data.nodes.count.toLocaleString("en")} nodes` : ""}</span></h2>
+    <h2>Graph <span class="quiet">${view ? `${view.shown.toLocaleString("en")} boxes, ${data.nodes.count.toLocaleString("en")} nodes` : ""}</span></h2>
     <div class="bar">
       ${data.views > 1 && html`<label>show<select id="fold" value=${number} onChange=${(e) => onView(Number(e.target.value))}>
         ${Array.from({ length: data.views }, (_, i) => html`<option key=${i} value=${i}>${i === data.views - 1 ? "every node" : i ? `depth ${i + 1}` : "folded"}</option>`)}
@@ -171,28 +174,36 @@ function App({ data }) {
   const [views, setViews] = useState(new Map([[data.first, data.firstView]]));
   const [filter, setFilter] = useState(Steps.NONE);
   const [dark, setDark] = useState(null);
-  const [errors, setErrors] = useState(null);
+  const [worked, setWorked] = useState(null);
   const graph = useRef(null);
-  const view = views.get(number);
+  const [groups, setGroups] = useState([]);
   const whole = views.get(data.views - 1);
+  const base = views.get(number);
+  const view = useMemo(() => (groups.length ? unfolded(base, whole, data.insides, groups) : base), [base, groups]);
 
-  const open = useCallback(async (wanted, nodes = null) => {
+  const known = async (level) => {
+    const found = views.get(level) ?? (await viewOf(level));
+    setViews((before) => new Map(before).set(level, found));
+    return found;
+  };
+  const showing = (nodes) => requestAnimationFrame(() => requestAnimationFrame(() => {
+    const { view } = graph.current;
+    graph.current.fit([...new Set([...nodes].map((node) => view.ofNode.get(node)))]);
+  }));
+  const open = useCallback(async (wanted, opened = []) => {
     const to = Math.min(Math.max(wanted, 0), data.views - 1);
-    const known = views.get(to) ?? (await viewOf(to));
-    setViews((before) => new Map(before).set(to, known));
+    await known(to);
     setNumber(to);
+    setGroups(opened);
     setPicked(-1);
-    if (nodes) {
-      const boxes = [...new Set([...nodes].map((node) => known.ofNode.get(node)))];
-      requestAnimationFrame(() => requestAnimationFrame(() => graph.current.fit(boxes)));
-    }
   }, [views]);
   useEffect(() => {
     if (!whole) viewOf(data.views - 1).then((last) => setViews((before) => new Map(before).set(data.views - 1, last)));
   }, []);
   useEffect(() => {
     // Unpacked when a node is first looked at.
-    if (at.node >= 0 && !errors) columnsOf("errors").then(setErrors);
+    if (at.node < 0 || worked) return;
+    Promise.all(["errors", "derivations"].map(columnsOf)).then(([errors, derivations]) => setWorked({ errors, derivations }));
   }, [at]);
   // Before the page says that it is ready.
   useLayoutEffect(() => {
@@ -226,7 +237,22 @@ function App({ data }) {
       setPicked(-1);
     }
   };
-  const openBox = (box) => box >= 0 && view.isModule(box) && open(number + 1, view.nodesOf(box));
+  // A folded box unfolds; from any other, the group that it lies in folds.
+  const turn = async (box) => {
+    if (box < 0) return;
+    await known(data.views - 1);
+    if (view.isModule(box)) {
+      const [group, nodes] = [view.group[box], view.nodesOf(box)];
+      if (group < 0) await open(number + 1);
+      else await open(number, [...groups, group].sort((a, b) => a - b));
+      return showing(nodes);
+    }
+    const group = groupAround(view, box, data.stretches);
+    if (group < 0) return;
+    const levels = await Promise.all(Array.from({ length: number + 1 }, (_, level) => known(level)));
+    const folded = folding(group, levels, number, groups, data.stretches);
+    if (folded.base >= 0) await open(folded.base, folded.groups);
+  };
   const stepNode = (by) => {
     const wrong = data.steps.verdict.indexOf(DISAGREES);
     if (by === 0) return wrong >= 0 && pickStep(wrong);
@@ -242,14 +268,14 @@ function App({ data }) {
     <div class="workbench">
       ${data.firstView.boxes === 0
         ? html`<section class="card" id="graph"><h2>Graph</h2><p>Nothing ran backward, so there is no graph.</p></section>`
-        : html`<${Graph} data=${data} at=${at} graph=${graph} view=${view} number=${number} onView=${open} onPick=${pickBox} onOpen=${openBox} onStep=${stepNode} />`}
+        : html`<${Graph} data=${data} at=${at} picked=${picked} graph=${graph} view=${view} number=${number} onView=${open} onPick=${pickBox} onTurn=${turn} onStep=${stepNode} />`}
       <aside class="card panel" id="panel" aria-label="The selected step" tabindex="0">
         ${picked >= 0 && view
-          ? html`<${BoxPanel} view=${view} box=${picked} data=${data} onOpen=${() => openBox(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
+          ? html`<${BoxPanel} view=${view} box=${picked} data=${data} onTurn=${() => turn(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
           : at.node >= 0
-            ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} errors=${errors} around=${around(whole, at.node)} />`
+            ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} worked=${worked} around=${around(whole, at.node)} />`
             : at.step >= 0
-              ? html`<${StepPanel} key=${at.step} i=${at.step} data=${data} errors=${errors} />`
+              ? html`<${StepPanel} key=${at.step} i=${at.step} data=${data} worked=${worked} />`
               : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}
       </aside>
     </div>

@@ -55,13 +55,24 @@ function Step({ steps, errors, i, isPicked }) {
   </details>`;
 }
 
+// Where the worst entry of a gradient comes from.
+function Derivations({ derivations, gradients, node }) {
+  if (!derivations) return null;
+  const own = [...derivations.gradient.keys()].filter((i) => gradients.node[derivations.gradient[i]] === node);
+  return own.map((i) => html`<details class="step derivation" key=${i}>
+    <summary>Where <bdi>${derivations.entry(i)}</bdi> comes from, its worst entry</summary>
+    <pre>${derivations.text(i)}</pre>
+    <p class="quiet">Of any other entry: gradwitness check ... --explain "<bdi>${derivations.entry(i)}</bdi>"</p>
+  </details>`);
+}
+
 function Neighbours({ heading, list, nodes }) {
   if (!list.length) return null;
   return html`<h3>${heading}</h3><ul class="neighbours">${list.map(({ node, label }) => html`<li key=${`${node} ${label}`}>
     <a href=${`#n${node}`}><bdi>${nodes.name(node)}</bdi> #${node}</a> <span class="quiet"><bdi>${label}</bdi></span></li>`)}</ul>`;
 }
 
-export function NodePanel({ node, picked, data, errors, around }) {
+export function NodePanel({ node, picked, data, worked, around }) {
   const { nodes, steps, stepsOf } = data;
   const own = stepsOf.get(node) ?? [];
   return html`<div class="panel-body">
@@ -74,24 +85,26 @@ export function NodePanel({ node, picked, data, errors, around }) {
     <${Neighbours} heading="Gradients arrive from" list=${around.from} nodes=${nodes} />
     <${Neighbours} heading="and go to" list=${around.to} nodes=${nodes} />
     <h3>Steps</h3>
-    ${own.length ? own.map((i) => html`<${Step} key=${i} steps=${steps} errors=${errors} i=${i} isPicked=${i === picked} />`) : html`<p class="quiet">Nothing here was judged.</p>`}
+    ${own.length ? own.map((i) => html`<${Step} key=${i} steps=${steps} errors=${worked?.errors} i=${i} isPicked=${i === picked} />`) : html`<p class="quiet">Nothing here was judged.</p>`}
+    <${Derivations} derivations=${worked?.derivations} gradients=${data.gradients} node=${node} />
   </div>`;
 }
 
 // A step of no node of the graph: a call that autograd did not record.
-export function StepPanel({ i, data, errors }) {
+export function StepPanel({ i, data, worked }) {
   return html`<div class="panel-body">
     <h2><bdi>${data.steps.title(i)}</bdi></h2>
     <p class="quiet">Of no node of the graph.</p>
-    <${Step} steps=${data.steps} errors=${errors} i=${i} isPicked=${true} />
+    <${Step} steps=${data.steps} errors=${worked?.errors} i=${i} isPicked=${true} />
   </div>`;
 }
 
-export function BoxPanel({ view, box, data, onOpen, onFilter }) {
+export function BoxPanel({ view, box, data, onTurn, onFilter }) {
   if (!view.isModule(box)) {
     const [title] = lines(view.lines(box));
     return html`<div class="panel-body"><h2><bdi>${title}</bdi></h2>
-      ${lines(view.about(box)).map((line) => html`<p key=${line}><bdi>${line}</bdi></p>`)}</div>`;
+      ${lines(view.about(box)).map((line) => html`<p key=${line}><bdi>${line}</bdi></p>`)}
+      ${view.isFrame(box) && html`<p><button onClick=${onTurn}>Fold</button></p>`}</div>`;
   }
   const module = view.path(box);
   const members = view.nodesOf(box);
@@ -101,7 +114,7 @@ export function BoxPanel({ view, box, data, onOpen, onFilter }) {
     <h2><bdi>${lines(view.lines(box))[0]}</bdi></h2>
     <p>${members.length} nodes are folded into this box.</p>
     <ul class="plain">${counts.map((count, verdict) => count > 0 && html`<li key=${verdict}><${Verdict} verdict=${verdict} also=${`: ${count} steps`} /></li>`)}</ul>
-    <p><button onClick=${onOpen}>Unfold</button> ${module && html`<button onClick=${() => onFilter(module)}>Show the steps of <bdi>${module}</bdi></button>`}</p>
+    <p><button onClick=${onTurn}>Unfold</button> ${module && html`<button onClick=${() => onFilter(module)}>Show the steps of <bdi>${module}</bdi></button>`}</p>
     <h3>Nodes</h3>
     <ul class="neighbours">${[...members.subarray(0, 60)].map((node) => html`<li key=${node}><a href=${`#n${node}`}><bdi>${data.nodes.name(node)}</bdi> #${node}</a></li>`)}</ul>
     ${members.length > 60 && html`<p class="quiet">and ${members.length - 60} more</p>`}

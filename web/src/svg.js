@@ -22,8 +22,10 @@ export function svgOf(graph) {
   root.setAttribute("height", height);
   root.setAttribute("font-family", "'DejaVu Sans Mono', Menlo, Consolas, monospace");
   element(root, "rect", { x: -MARGIN, y: -MARGIN, width, height, fill: colours.paper });
+  const boxes = Array.from({ length: view.boxes }, (_, box) => box);
+  for (const box of boxes) if (view.isFrame(box)) addBox(root, graph, box);
   for (let arrow = 0; arrow < view.arrows; arrow++) addArrow(root, graph, arrow);
-  for (let box = 0; box < view.boxes; box++) addBox(root, graph, box);
+  for (const box of boxes) if (!view.isFrame(box)) addBox(root, graph, box);
   return new XMLSerializer().serializeToString(root);
 }
 

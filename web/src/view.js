@@ -3,14 +3,15 @@ import Flatbush from "flatbush";
 import { columnsOf } from "./data.js";
 
 export async function viewOf(number) {
-  const table = await columnsOf(`view${number}`);
-  return new View(table, number);
+  return new View(await columnsOf(`view${number}`));
 }
 
-class View {
-  constructor(table, number) {
-    Object.assign(this, table, { number });
+export class View {
+  constructor(table) {
+    Object.assign(this, table, { table, width: table.width[0], height: table.height[0] });
     this.boxes = this.x.length;
+    this.shown = 0;
+    for (let box = 0; box < this.boxes; box++) this.shown += !this.isFrame(box);
     this.arrows = this.source.length;
     this.ofNode = new Map();
     for (let box = 0; box < this.boxes; box++) {
@@ -36,6 +37,9 @@ class View {
   isModule(box) {
     return this.role(box) === "group";
   }
+  isFrame(box) {
+    return this.role(box) === "frame";
+  }
   // First and last point of each piece of an arrow's route.
   piecesOf(arrow) {
     const pieces = [];
@@ -56,8 +60,9 @@ class View {
     }
     return [left, top, right, bottom];
   }
+  // Of a frame and what is in it, the frame comes first.
   boxesIn(left, top, right, bottom) {
-    return this.boxIndex ? this.boxIndex.search(left, top, right, bottom) : [];
+    return this.boxIndex ? this.boxIndex.search(left, top, right, bottom).sort((a, b) => a - b) : [];
   }
   arrowsIn(left, top, right, bottom) {
     return this.arrowIndex ? this.arrowIndex.search(left, top, right, bottom) : [];

@@ -11,23 +11,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._printable import listed
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.floats import wide
 from gradwitness.engine.replay import replay
+from gradwitness.judging.note import Note
 from gradwitness.judging.slopes import between, measure
-from gradwitness.judging.whole_record import acquitted, is_the_programs
+from gradwitness.judging.whole_record import is_the_programs
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gradwitness.judging.compare import Comparison
-    from gradwitness.judging.finding import Report, Row
+    from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.judging.probe_results import Probe
     from gradwitness.judging.slopes import Claim, Runs
 
 
-_RIGHT = "by slopes of the whole step"
+_RIGHT = (
+    "not the derivative of the recorded forward; the gradients it leads to are right, by slopes of "
+    "the whole step"
+)
 
 
 class AtLeaves(NamedTuple):
@@ -110,7 +115,7 @@ def with_slopes(found: Probe, step: Callable[[], Any]) -> Report:
         return report
     if told.verdict is Verdict.AGREES:
         wrong = [f for f in report.findings if f.verdict is not Verdict.AGREES]
-        findings, right, note = acquitted(report.findings, report.rows, wrong, _RIGHT)
+        findings, right, note = _acquitted(report.findings, report.rows, wrong)
         notes = (note, *report.notes)
         return replace(report, findings=tuple(findings), rows=tuple(right), notes=notes)
     rows = tuple(_refuted(row, told.refuted) for row in report.rows)
@@ -125,3 +130,40 @@ def _refuted(row: Row, refuted: Mapping[str, Comparison]) -> Row:
     return replace(
         row, verdict=Verdict.DISAGREES, reason=reason, inherited=False, comparison=comparison
     )
+
+
+def _acquitted(
+    findings: Iterable[Finding], rows: Iterable[Row], wrong: Sequence[Finding]
+) -> tuple[list[Finding], list[Row], Note]:
+    """Return findings and rows in which some steps agree, and all gradients of their passes.
+
+    Parameters
+    ----------
+    findings, rows : iterable
+    wrong : sequence of Finding
+    """
+    agreed: dict[str, Any] = {"verdict": Verdict.AGREES, "refuted": 0, "probable_ratio": 0.0}
+    ids, passes = {id(f) for f in wrong}, {f.sweep for f in wrong}
+    found = [
+        replace(f, comparison=replace(f.comparison, reason=_RIGHT, **agreed), advice="")
+        if id(f) in ids
+        else f
+        for f in findings
+    ]
+    of_passes = [
+        replace(row, verdict=Verdict.AGREES, reason="", inherited=False, apart=None)
+        if row.sweep in passes and row.verdict is not Verdict.AGREES
+        else row
+        for row in rows
+    ]
+    first = wrong[0]
+    note = Note(
+        "right as a whole",
+        f"{listed([f.title for f in wrong])}: not the derivative of the recorded forward. But each "
+        f"gradient that it leads to is right, by slopes of the "
+        "whole step.",
+        source=first.source,
+        node=first.node,
+        sweep=first.sweep,
+    )
+    return found, of_passes, note

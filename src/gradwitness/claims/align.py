@@ -35,6 +35,7 @@ class Alignment:
     unknown: tuple[Claim, ...]  # claims that match nothing in the reference
     # Matches that were not by identical names, and those too ambiguous to make.
     notes: tuple[str, ...]
+    layouts: tuple[str, ...]  # how the claims were brought to the reference's layout
 
 
 @dataclass
@@ -45,6 +46,7 @@ class _Matching:
     shapes: Shapes
     matches: dict[str, str] = field(default_factory=dict)  # reference's name to claim's name
     notes: list[str] = field(default_factory=list)
+    layouts: list[str] = field(default_factory=list)
 
     @property
     def claims(self) -> list[str]:
@@ -109,9 +111,11 @@ def align(run: Run, shapes: Shapes) -> Alignment:
     }
     axes = {name: run[state.matches[name]].array.ndim for name in pairs}
     if squeezed := [name for name, claim in pairs.items() if claim.array.ndim != axes[name]]:
-        state.notes.append(f"axes of length 1 were added or dropped to match {listed(squeezed)}")
+        state.layouts.append(f"axes of length 1 were added or dropped to match {listed(squeezed)}")
     unknown = tuple(run[name] for name in state.claims)
-    return Alignment(pairs, tuple(state.references), unknown, tuple(state.notes))
+    return Alignment(
+        pairs, tuple(state.references), unknown, tuple(state.notes), tuple(state.layouts)
+    )
 
 
 def _counted(state: _Matching) -> dict[str, str]:
@@ -144,7 +148,7 @@ def _kernels(state: _Matching) -> dict[str, Claim]:
     ambiguous = [name for name, (as_is, _, in_order) in layouts.items() if in_order and as_is]
     if not proven:
         if ambiguous:
-            state.notes.append(
+            state.layouts.append(
                 f"{', '.join(ambiguous)}: could be a Flax or Keras kernel (in, out) or a PyTorch "
                 "weight (out, in), as both fit this shape; assuming (out, in). If that is wrong, "
                 "transpose them first."
@@ -155,7 +159,7 @@ def _kernels(state: _Matching) -> dict[str, Claim]:
         claim = state.matches[name]
         order = kernel_order(state.run[claim].array.ndim)
         why = "shown by its shape" if name in proven else f"ambiguous shape; same as {proven[0]}"
-        state.notes.append(
+        state.layouts.append(
             f"{claim!r} has the layout of Flax and Keras ({why}): its axes were permuted by "
             f"{order} to match {name}"
         )

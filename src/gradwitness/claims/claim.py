@@ -33,6 +33,8 @@ class Claim:
         where it is complete. Empty if nothing was left out. How many are missing is unknown.
     where : str
         ``file:line``, or empty.
+    is_open : bool
+        Whether its entries came one by one, each with its index: others may be missing at the ends.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Claim:
     dtype: str = ""
     gaps: tuple[int | None, ...] = ()
     where: str = ""
+    is_open: bool = False
 
     @property
     def is_whole(self) -> bool:

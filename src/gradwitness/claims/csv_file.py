@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(NUMBER_PATTERN.decode())
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+")
+_INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
 _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
 
 
@@ -42,12 +43,39 @@ def read_csv(path: Path) -> Claims:
         first = [cell.strip() for cell in next(rows, ())]
         if all(map(_NUMBER.fullmatch, first)) and first != [str(n) for n in range(len(first))]:
             return _matrix(first, rows, path)
+        if _is_headless(first):
+            return _rows_by_name([first, *limited(rows, path)], path)
         names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
         return claims_of_records([_record(names, row, path) for row in limited(rows, path)], path)
     except csv.Error as error:
         raise FileFormatError(f"{path}: not a table: {error}") from None
     finally:
         csv.field_size_limit(before)
+
+
+def _is_headless(first: list[str]) -> bool:
+    """Whether the first row holds a name and its numbers already, and does not count columns."""
+    name, *others = first or [""]
+    counts = [[str(n + begin) for n in range(len(others))] for begin in (0, 1)]
+    numbers = [cell for cell in others if _NUMBER.fullmatch(cell)]
+    return (
+        bool(name and numbers)
+        and not _NUMBER.fullmatch(name)
+        and all(cell in numbers or _INDEX.fullmatch(cell) for cell in others)
+        and others not in counts
+    )
+
+
+def _rows_by_name(rows: list[list[str]], path: Path) -> Claims:
+    """Read rows of a name and numbers; whole ones before a single other are its index."""
+    places = [[cell.strip() for cell in row[1:-1]] for row in rows]
+    is_placed = any(places) and all(_INDEX.fullmatch(cell) for place in places for cell in place)
+    if is_placed and not all(_INDEX.fullmatch(row[-1].strip()) for row in rows):
+        rows = [[row[0], " ".join(place), row[-1]] for row, place in zip(rows, places, strict=True)]
+        columns = ["name", "index", "value"]
+    else:
+        columns = ["name", *map(str, range(max(map(len, rows)) - 1))]
+    return claims_of_records([_record(columns, row, path) for row in rows], path)
 
 
 def _record(names: list[str], row: list[str], path: Path) -> Record:

@@ -96,6 +96,15 @@ def permuted(claim: Claim, order: tuple[int, ...]) -> Claim:
     return replace(claim, array=array, rounding=rounding, gaps=gaps)
 
 
+def shortened(claim: Claim, shape: tuple[int, ...]) -> Claim:
+    """Return a claim that may lack entries at its ends with a gap where it does."""
+    sizes = claim.array.shape
+    if not claim.is_open or len(sizes) != len(shape) or sizes == shape:
+        return claim
+    gaps = tuple(n if n < m else None for n, m in zip(sizes, shape, strict=True))
+    return replace(claim, gaps=gaps)
+
+
 def is_merged(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
     """Whether a shape is the full one with neighbouring axes merged, as by flattening."""
     sizes, merged = list(full), 0

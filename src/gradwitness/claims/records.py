@@ -91,6 +91,26 @@ def claims_of_records(records: list[Record], path: Path) -> Claims:
     return Claims(path.name, tuple(found))
 
 
+def runs_of_entries(
+    records: list[Record], values: list[str], path: Path
+) -> tuple[list[Run], list[str]]:
+    """Return the tensors whose entries come one by one, and notes on those with gaps.
+
+    A record has a ``name``, an ``index`` and numbers in the columns ``values``.
+    """
+    found, notes = [], []
+    for part in _by_run(records, [], ["name"], ["index"]):
+        base = _base([_index(record, ["index"], path) for record in part])
+        run: Run = {}
+        for rows in _by_name(part, ["name"]).values():
+            try:
+                run |= _tensors(rows, ["name"], ["index"], values, base, path)
+            except FileFormatError as error:
+                notes.append(f"{error}: not compared")
+        found.append(run)
+    return found, notes
+
+
 def _counts(records: list[Record], column: str) -> bool:
     """Whether a column only counts the rows: pandas writes its index in one without a name."""
     counts = [record.get(column) for record in records]
@@ -128,27 +148,54 @@ def _long(
 ) -> list[Run]:
     found = []
     for records in parts:
-        groups: dict[str, list[Record]] = {}
-        for record in records:
-            groups.setdefault(_name(record, names), []).append(record)
+        groups = _by_name(records, names).values()
+        places = [_index(record, indices, path) for record in records] if indices else []
+        if len(groups) > 1 and places == [(n,) for n in range(len(places))]:
+            indices = []  # they count the rows, not a tensor's entries
         run: Run = {}
-        is_spread = not indices and len(values) > 1 and all(map(_INTEGER.fullmatch, values))
-        for name, rows in groups.items():
-            if is_spread:
-                # The entries of a tensor side by side, filled up with empty cells.
-                run[name] = _vector([row.get(c) for row in rows for c in values], name, path)
-                continue
-            for column in values:
-                cells = [row.get(column) for row in rows]
-                if all(cell is None or _is_text(cell) for cell in cells):
-                    continue
-                full = name if len(values) == 1 else f"{name}.{column}"
-                claim = _vector(cells, full, path)
-                if indices:
-                    claim = _placed(claim, [_index(row, indices, path) for row in rows], path)
-                run[full] = claim
+        for rows in groups:
+            run |= _tensors(rows, names, indices, values, _base(places), path)
         found.append(run)
     return found
+
+
+def _by_name(records: list[Record], names: list[str]) -> dict[str, list[Record]]:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(_name(record, names), []).append(record)
+    return groups
+
+
+def _base(places: list[tuple[int, ...]]) -> int:
+    """Return whether all tensors' indices count from 0 or from 1: one may lack its first."""
+    return int(all(0 not in place for place in places))
+
+
+def _tensors(
+    rows: list[Record],
+    names: list[str],
+    indices: list[str],
+    values: list[str],
+    base: int,
+    path: Path,
+) -> Run:
+    """Return the tensors in rows of one name: one for each column of values."""
+    run: Run = {}
+    name = _name(rows[0], names)
+    if not indices and len(values) > 1 and all(map(_INTEGER.fullmatch, values)):
+        # The entries of a tensor side by side; empty cells at the end, or none, fill them up.
+        cells = [row[c] for row in rows for c in values if c in row]
+        return {name: _vector(cells, name, path)}
+    for column in values:
+        cells = [row.get(column) for row in rows]
+        if all(cell is None or _is_text(cell) for cell in cells):
+            continue
+        full = name if len(values) == 1 else f"{name}.{column}"
+        claim = _vector(cells, full, path)
+        if indices:
+            claim = _placed(claim, [_index(row, indices, path) for row in rows], base, path)
+        run[full] = claim
+    return run
 
 
 def _wide(records: list[Record], columns: list[str], path: Path) -> list[Run]:
@@ -202,24 +249,24 @@ def _vector(cells: list[Digits | Claim | str | None], name: str, path: Path) -> 
     return Claim(name, values, rounding, where=path.name)
 
 
-def _placed(claim: Claim, indices: list[tuple[int, ...]], path: Path) -> Claim:
+def _placed(claim: Claim, indices: list[tuple[int, ...]], base: int, path: Path) -> Claim:
     """Put the entries of a tensor where their indices say."""
     if len(set(map(len, indices))) > 1 or len(indices) != claim.array.size:
         raise FileFormatError(f"{path}, {claim.name[:80]}: its indices differ in length")
-    order = np.array(indices, np.int64)
-    shape = tuple(int(n) + 1 for n in order.max(axis=0) - order.min(axis=0))
+    order = np.array(indices, np.int64) - base
+    shape = tuple(int(n) + 1 for n in order.max(axis=0))
     size = int(np.prod(np.array(shape, float)))
     if size > _MOST_ENTRIES or size != len({*indices}) or size != len(indices):
         raise FileFormatError(
             f"{path}, {claim.name[:80]}: {len(indices)} entries do not fill the shape {shape} "
             "that their indices span"
         )
-    at = tuple((order - order.min(axis=0)).T)
+    at = tuple(order.T)
     values = np.empty(shape)
     values[at] = claim.array.reshape(-1)
     rounding = np.empty(shape)
     rounding[at] = claim.rounding
-    return Claim(claim.name, values, rounding, where=claim.where)
+    return Claim(claim.name, values, rounding, where=claim.where, is_open=True)
 
 
 def _index(record: Record, columns: list[str], path: Path) -> tuple[int, ...]:

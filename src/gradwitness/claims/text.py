@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +13,17 @@ import numpy as np
 from gradwitness._errors import FileFormatError
 from gradwitness.claims import text_labels as labels
 from gradwitness.claims.claim import Claim, Claims
+from gradwitness.claims.records import runs_of_entries
 from gradwitness.claims.text_brackets import Tensor, read_nest, read_rows, squeezed
 from gradwitness.claims.text_file import Cursor, read_bytes
-from gradwitness.claims.text_numbers import Numbers
+from gradwitness.claims.text_numbers import Numbers, digits
 from gradwitness.claims.text_runs import Collector
 from gradwitness.claims.text_tree import BEGIN, read_tree
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
+
+    from gradwitness.claims.records import Record
 
 _DECIMAL = re.compile(rb"\d\.\d")
 _MOST_NOTES = 5
@@ -68,12 +70,15 @@ class _Reader:
         # Rows without brackets wait here, as slices of columns: their shape may follow them.
         self._tables: list[list[_Rows]] = []
         self._is_joined = False
+        self._columns: list[str] = []  # of lines with an entry each
+        self._no_entries = 0  # before here
 
     def read(self) -> Claims:
         self.scan()
-        runs = self.collector.runs()
+        runs = self.collector.runs(self._path.stem)
         if not runs:
-            raise FileFormatError(f"{self._path}: no numbers found. {_ADVICE}")
+            why = next(iter(self.collector.notes), "no numbers found")
+            raise FileFormatError(f"{self._path}: {why}. {_ADVICE}")
         if self._unread > _MOST_NOTES:
             self.collector.notes.append(
                 f"{self._unread - _MOST_NOTES} more lines were read as text"
@@ -101,6 +106,8 @@ class _Reader:
             return
         tree = BEGIN.search(begin) if self._no_trees < _MOST_FAILURES else None
         if tree and self._is_tree(begin[: tree.start()], tree.start()):
+            return
+        if self._text.at >= self._no_entries and labels.entry(begin) and self._entries():
             return
         parts = labels.classify(begin)
         if parts.kind == "text":
@@ -137,6 +144,50 @@ class _Reader:
             self._scale *= factor
             self._add(path, tensor.numbers, tensor.shape, tensor.gaps, dtype, where)
         return True
+
+    def _entries(self) -> bool:
+        """Read lines with one entry of a tensor each, if these are such lines."""
+        where, begin = self._text.where(), self._text.at
+        entries = []
+        while self._text.at < len(self._text.content):
+            line = self._text.line()
+            if entry := labels.entry(line):
+                entries.append(entry)
+            elif line.strip():
+                break
+            self._text.at += len(line) + 1
+        names, places, rows = map(list, zip(*entries, strict=True))
+        # [2,3] may also be the shape of what follows, and [2] the number of a layer.
+        is_placed = len({*names}) < len(names) or any(0 in place for place in places)
+        width = len(rows[0])
+        if is_placed and all(len(row) == width for row in rows):
+            self._flush()
+            named = self.collector.take_columns(width)
+            self._columns = named or self._columns[:width]
+            if len(self._columns) != width and (width == 1 or any(p[1:] for p in places)):
+                self._columns = [str(n) for n in range(1, width + 1)]
+            if len(self._columns) == width:
+                self._add_entries(names, places, rows, where)
+                return True
+        self._no_entries, self._text.at = self._text.at, begin
+        return False
+
+    def _add_entries(
+        self, names: list[str], places: list[list[int]], rows: list[list[str]], where: str
+    ) -> None:
+        records: list[Record] = [
+            {
+                "name": name,
+                "index": str(place),
+                **dict(zip(self._columns, map(digits, row), strict=True)),
+            }
+            for name, place, row in zip(names, places, rows, strict=True)
+        ]
+        runs, notes = runs_of_entries(records, self._columns, Path(self._path.name))
+        self.collector.notes += notes
+        for run in runs:
+            for name, claim in run.items():
+                self.collector.tensor(name, replace(claim, where=where))
 
     def _line_of_text(self, line: bytes) -> None:
         if not line.strip():

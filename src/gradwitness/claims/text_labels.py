@@ -30,6 +30,13 @@ _SCALE = re.compile(rb"(" + NUMBER_PATTERN + rb")\s*\*\s*$")
 _WORD = re.compile(rb"[^\s,:=;]+")
 _DECIMAL = re.compile(rb"(?i)[.e]|nan|inf")
 
+# fc1.weight[0,1] = 0.25, also with a number in each of several columns: an entry of a tensor.
+_ENTRY = re.compile(
+    rb"(?P<name>[\s#>*-]*[^\W\d][^\n\[\]=]{0,200}?(?:\[\d+\][.\w]*){0,4}?)"
+    rb"(?P<index>(?:\[[\s\d,]*\d[\s,]*\]){1,8}|\s?\([\s\d,]*\d[\s,]*\))(?:\s*[:=]|(?=\s))"
+)
+_BETWEEN = re.compile(rb"[\s,;|]+")
+
 _VALUE = rb"(?:<[^>\n]{0,200}>|'[^'\n]{0,200}'|\([^)\n]{0,200}\)|[\w.:]{1,200})"
 _TAIL = re.compile(
     rb"(?:\s{0,100},\s{0,100}(?:dtype|device|grad_fn|requires_grad|size|layout|shape|weak_type"
@@ -128,6 +135,16 @@ def _rows(line: bytes) -> int | None:
         if _DECIMAL.search(word[0]):
             return word.start()
     return None
+
+
+def entry(line: bytes) -> tuple[str, list[int], list[str]] | None:
+    """Parse a line with an entry of a tensor: its name, its index, its number in each column."""
+    match = _ENTRY.match(line) if len(line) < LONGEST_LABEL else None
+    words = _BETWEEN.split(line[match.end() :].strip()) if match else []
+    if not match or not all(len(w) < _LONGEST_NAME and _NUMBER.fullmatch(w) for w in words):
+        return None
+    place = [int(n) for n in _DIGITS.findall(match["index"])]
+    return clean(match["name"]), place, [word.decode() for word in words]
 
 
 def scale_of(label: bytes) -> tuple[bytes, float]:

@@ -64,6 +64,14 @@ class Collector:
         self._move_heading()
         self._pending = name
 
+    def take_columns(self, count: int) -> list[str]:
+        """Take the names of several columns from the line above; empty if it has none."""
+        words = self._pending.split()
+        if count > 1 and count <= len(words) <= count + 2 and len({*words}) == len(words):
+            self._pending = ""
+            return words[-count:]
+        return []
+
     def _move_heading(self) -> None:
         if self._pending:
             if self._pending != self._heading and is_run_header(self._pending):
@@ -102,8 +110,14 @@ class Collector:
             self._begin_run()
         return name
 
-    def runs(self) -> tuple[Run, ...]:
-        """Return the tensors by name; a repeated name begins another run."""
+    def runs(self, stem: str = "") -> tuple[Run, ...]:
+        """Return the tensors by name; a repeated name begins another run.
+
+        A tensor alone, without a name, is named ``stem``, if that is given.
+        """
+        if stem and self._nameless == len(self._records) == 1:
+            claim = self._records[0].claim
+            return ({stem: replace(claim, name=stem)},)
         starts = [0, *(i for i, record in enumerate(self._records) if record.is_first)]
         parts = [self._records[a:b] for a, b in pairwise([*starts, len(self._records)])]
         runs = [run for part in _with_tensors(parts) for run in _split(part)]

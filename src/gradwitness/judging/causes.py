@@ -6,14 +6,15 @@ The step's own recorded numbers are all that is used, after the block.
 from __future__ import annotations
 
 import math
-import warnings
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness._failure import failure
 from gradwitness._printable import one_line
 from gradwitness.diagnose.hypotheses.drawn_again import OTHER_NUMBERS
 from gradwitness.diagnose.rank import diagnose
@@ -79,12 +80,11 @@ class Guilty:
         wrong = any(f.verdict is Verdict.DISAGREES or isinstance(f, Accused) for f in findings)
         if functions is None or not wrong or self._tape.nodes[node].kind != Kind.CUSTOM:
             return
-        try:
+        # No verdict depends on it: without the program's text the place is not told.
+        with suppress(Exception):
             names = functions.input_names(node)
             arguments = functions.arguments(node) if names else {}
             self._written[node] = _Written(functions.method(node), names, arguments)
-        except Exception as error:  # noqa: BLE001 (no verdict depends on it)
-            _warn(error)
 
     def explained(self, tape: Tape, records: Records, findings: Sequence[Finding]) -> list[Finding]:
         """Return findings, those of wrong custom functions with their place and cause."""
@@ -104,8 +104,8 @@ class Guilty:
             try:
                 told = step.explained([said[k] for k in at], sought=count < _MOST and room >= 0)
             except Exception as error:  # noqa: BLE001 (no verdict depends on it)
-                _warn(error)
-                continue
+                why = f"no cause was sought: {failure(error)}"
+                told = [replace(said[k], why=why) for k in at]
             for k, finding in zip(at, told, strict=True):
                 said[k] = _printed(finding)
         return said
@@ -116,14 +116,6 @@ def _printed(finding: Finding) -> Finding:
     names = ("symbol", "file", "called", "cause", "why", "runner_up", "remedy")
     texts: dict[str, Any] = {name: one_line(getattr(finding, name)) for name in names}
     return replace(finding, **texts, forward=tuple(map(one_line, finding.forward)))
-
-
-def _warn(error: Exception) -> None:
-    warnings.warn(
-        f"no cause was sought, since that failed with {type(error).__name__}: {error}. This is a "
-        "bug in gradwitness; no verdict depends on it.",
-        stacklevel=3,
-    )
 
 
 def _numbers(tape: Tape, node: Node) -> int:

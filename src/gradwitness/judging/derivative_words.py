@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import bind, recorded
 from gradwitness.engine.custom_forwards import reaching
-from gradwitness.judging.torch_words import Words, text_of
+from gradwitness.judging.torch_words import DOTS, Words, text_of
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 from gradwitness.tape import Ref
 
@@ -97,7 +97,7 @@ def formula(
         text = "" if text.startswith("0") else text
     except (Unjudgeable, _Unwritten, SyntaxError, KeyError, IndexError):
         return ""
-    return text if len(text) <= _LONGEST else ""
+    return text if len(text) <= _LONGEST and DOTS not in text else ""
 
 
 class _Unwritten(Exception):

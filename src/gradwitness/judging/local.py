@@ -265,13 +265,13 @@ class Judge:
                 else row
                 for row in rows
             ]
-        findings, rows, right, whole = by_whole_record(tape, findings, rows, self._records)
+        findings, rows = by_whole_record(tape, findings, rows, self._records)
         faint = without_faint(tape, findings, rows)
         findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
-        notes = self._panel.notes(Judgement(tape, findings, rows, replayed, whole))
-        notes = (*unfelt, *right, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
+        notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
+        notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         return _final((*findings, *doubts), tuple(rows), notes)
 

@@ -55,6 +55,9 @@ _METHODS = frozenset(
         "masked_fill",
     ]
 )
+# Operations in one expression.
+_LONGEST = 40
+DOTS = "..."
 _TORCH = {"_softmax": "softmax", "_log_softmax": "log_softmax", "_unsafe_view": "view"}
 
 
@@ -79,6 +82,12 @@ class Words:
         self._makers = {n: call for call in calls for n in call.outputs if n is not None}
         self._prefix = "torch." * within
         self._names = {**_assigned(calls), **names}
+        # How many operations it takes to write a value out: a step of a loop repeats those before.
+        self._sizes: dict[int, int] = {}
+        for call in calls:
+            parts = (0 if n in self._names else self._sizes.get(n, 0) for n in call.operands)
+            size = min(1 + sum(parts), _LONGEST + 1)
+            self._sizes |= {n: size for n in call.outputs if n is not None}
 
     def named(self, number: int) -> str:
         """Return what the program calls a value, or an empty string."""
@@ -91,9 +100,11 @@ class Words:
         return f"{name} = {text}" if name else text
 
     def value(self, number: int) -> ast.expr:
-        """Return a value: by its name, or as what made it."""
+        """Return a value: by its name, or as what made it; of very many operations as dots."""
         if number in self._names:
             return ast.Name(self._names[number])
+        if self._sizes.get(number, 0) > _LONGEST:
+            return ast.Name(DOTS)
         if number in self._makers:
             return self.call(self._makers[number])
         value = self._tape.values[number]

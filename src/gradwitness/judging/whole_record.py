@@ -11,36 +11,35 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.custom_forwards import storages
 from gradwitness.engine.floats import Arithmetic
-from gradwitness.engine.replay import confirmed_digits
 from gradwitness.judging import sight
 from gradwitness.judging.compare import SHARE
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.normwise import normwise
-from gradwitness.judging.note import Note
 from gradwitness.judging.recorded_forward import iteration
 from gradwitness.judging.records import largest
 from gradwitness.tape import Edge, Kind, Node
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gradwitness.judging.finding import Row
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Sweep, Tape
 
-WHOLE = "as the derivative of the whole record has it, what is detached included"
-_RIGHT = "not the derivative of the recorded forward; the gradients it leads to are right, {why}"
+_MEANT = (
+    "not the derivative of the recorded forward; that of the whole record, what is detached "
+    "included, it is: right if the detached numbers are meant to be followed"
+)
 # A pass is differentiated for each that is in question: beyond so many, the rest stays so.
 _MOST = 8
 # And only a record of so many numbers, with their bounds.
@@ -56,75 +55,19 @@ def is_the_programs(tape: Tape, finding: Finding) -> bool:
     return finding.step is Step.FAN_IN and at in [(e.node, e.index) for e, _ in hooked]
 
 
-def acquitted(
-    findings: Iterable[Finding], rows: Iterable[Row], wrong: Sequence[Finding], why: str
-) -> tuple[list[Finding], list[Row], Note]:
-    """Return findings and rows in which some steps agree, and all gradients of their passes.
-
-    Parameters
-    ----------
-    findings, rows : iterable
-    wrong : sequence of Finding
-    why : str
-        What supports the gradients.
-    """
-    agreed: dict[str, Any] = {"verdict": Verdict.AGREES, "refuted": 0, "probable_ratio": 0.0}
-    ids, passes = {id(f) for f in wrong}, {f.sweep for f in wrong}
-    reason = _RIGHT.format(why=why)
-    found = [
-        replace(f, comparison=replace(f.comparison, reason=reason, **agreed), advice="")
-        if id(f) in ids
-        else f
-        for f in findings
-    ]
-    of_passes = [
-        replace(row, verdict=Verdict.AGREES, reason="", inherited=False, apart=None)
-        if row.sweep in passes and row.verdict is not Verdict.AGREES
-        else row
-        for row in rows
-    ]
-    first = wrong[0]
-    note = Note(
-        "right as a whole",
-        f"{listed([f.title for f in wrong])}: not the derivative of the recorded forward. But each "
-        f"gradient that it leads to is right, {why}.",
-        source=first.source,
-        node=first.node,
-        sweep=first.sweep,
-    )
-    return found, of_passes, note
-
-
-class Decided(NamedTuple):
-    """What the derivative of the whole record has decided.
-
-    Attributes
-    ----------
-    findings, rows : list
-    notes : list of Note
-    supported : set of (int, int or None)
-        The gradients that it supports, by pass and leaf.
-    """
-
-    findings: list[Finding]
-    rows: list[Row]
-    notes: list[Note]
-    supported: set[tuple[int, int | None]]
-
-
 def by_whole_record(
     tape: Tape, findings: Sequence[Finding], rows: Sequence[Row], records: Records
-) -> Decided:
-    """Let the derivative of the whole record decide about steps of the program's own.
+) -> tuple[list[Finding], list[Row]]:
+    """Leave steps of the program's own in doubt that the derivative of the whole record supports.
 
-    It acquits those of a pass if it supports every gradient that they put in question, and excludes
-    what autograd sees of the record. It refutes nothing: a solver's steps are not its solution.
+    Those of a pass, if it supports every gradient that they put in question, and excludes what
+    autograd sees of the record. Only the program knows whether detached numbers are to be followed,
+    so none agrees for it; and none is refuted: a solver's steps are not its solution.
     """
-    found, result, notes = list(findings), list(rows), []
-    supported: set[tuple[int, int | None]] = set()
-    passes = dict.fromkeys(row.sweep for row in rows if row.verdict is not Verdict.AGREES)
+    found, result = list(findings), list(rows)
+    passes = dict.fromkeys(f.sweep for f in findings if f.verdict is Verdict.DISAGREES)
     forward = any(f.step is Step.FORWARD and f.verdict is not Verdict.AGREES for f in findings)
-    for number in [] if forward else list(passes)[:_MOST]:
+    for number in [] if forward else [n for n in passes if n is not None][:_MOST]:
         steps = [f for f in found if f.sweep == number and f.verdict is not Verdict.AGREES]
         if not steps or not all(is_the_programs(tape, f) for f in steps):
             continue
@@ -132,16 +75,24 @@ def by_whole_record(
         try:
             whole = _Whole(tape, records, number, of_pass)
             told = {
-                id(row): whole.judged(row) for row in of_pass if row.verdict is not Verdict.AGREES
+                id(row): whole.supports(row) for row in of_pass if row.verdict is not Verdict.AGREES
             }
         except Unjudgeable:
             continue
-        if all(row.verdict is Verdict.AGREES for row in told.values()):
-            supported |= {(number, tape.nodes[r.node].outputs[r.input_nr]) for r in told.values()}
-            result = [told.get(id(row), row) for row in result]
-            found, result, note = acquitted(found, result, steps, WHOLE)
-            notes.append(note)
-    return Decided(found, result, notes, supported)
+        if all(told.values()):
+            ids = {id(f) for f in steps if f.verdict is Verdict.DISAGREES}
+            ids |= {id(row) for row in of_pass if row.verdict is Verdict.DISAGREES}
+            found = [_in_doubt(f) if id(f) in ids else f for f in found]
+            doubt: dict[str, Any] = {"verdict": Verdict.INCONCLUSIVE, "inherited": True}
+            result = [replace(row, reason="", **doubt) if id(row) in ids else row for row in result]
+    return found, result
+
+
+def _in_doubt(finding: Finding) -> Finding:
+    doubt = replace(
+        finding.comparison, verdict=Verdict.INCONCLUSIVE, reason=_MEANT, probable_ratio=0.0
+    )
+    return replace(finding, comparison=doubt, advice="")
 
 
 class _Whole:
@@ -193,8 +144,8 @@ class _Whole:
         unseen = replace(self._node, inner=tuple(call.id for call in left))
         self._solver = iteration(tape, unseen, records)
 
-    def judged(self, row: Row) -> Row:
-        """Judge a gradient. It agrees only if what autograd sees of the record is excluded."""
+    def supports(self, row: Row) -> bool:
+        """Whether it supports a gradient, and excludes what autograd sees of the record."""
         k = self._at.index((row.node, row.input_nr))
         expected, seen = self._expected[k], self._seen[k]
         if row.value is None or expected is None:
@@ -203,17 +154,7 @@ class _Whole:
         allowed = unsettled * largest(expected.value)
         c = self._records.against(row.value, normwise(self._node, expected), allowed)
         apart = largest(expected.value - (0.0 if seen is None else seen))
-        if c.verdict is Verdict.AGREES and (c.detects_relative > SHARE or apart <= c.detects):
-            c = replace(c, verdict=Verdict.INCONCLUSIVE)
-        return replace(
-            row,
-            verdict=c.verdict,
-            reason="",
-            inherited=False,
-            comparison=c,
-            digits=confirmed_digits(self._records(row.value), expected.value),
-            apart=None,
-        )
+        return c.verdict is Verdict.AGREES and c.detects_relative <= SHARE and apart > c.detects
 
 
 def _before(

@@ -7,6 +7,7 @@ the rule. Of a sum with many terms the largest are written out, and the largest 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.judging.finding import Report, Row
-    from gradwitness.tape import Node, NodeRun, Tape
+    from gradwitness.tape import Node, NodeRun, Sweep, Tape
 
 Index = tuple[int, ...]
 # Terms of a sum that are written out, and the most entries that unit cotangents are sent for.
 _MOST_TERMS = 4
 _MOST_ENTRIES = 4096
+# What sending one unit cotangent costs besides, in numbers read.
+_OVERHEAD = 20_000
+# What one step costs besides.
+_STEP = 200_000
 
 
 def trace(tape: Tape, report: Report, target: str) -> str:
@@ -41,13 +46,7 @@ def trace(tape: Tape, report: Report, target: str) -> str:
 
     Raises `InputError` if there is no such gradient or entry.
     """
-    row, index = _target(report, target)
-    wrong = {
-        (finding.node, finding.tensor_nr)
-        for finding in report.wrong
-        if finding.step is Step.BACKWARD and finding.sweep == row.sweep
-    }
-    return "\n".join(_Trace(tape, row, wrong).lines(index)) + "\n"
+    return Trace(tape, report).text(*_target(report, target))
 
 
 def _target(report: Report, target: str) -> tuple[Row, Index]:
@@ -104,18 +103,31 @@ class _Term:
         return self.coefficient * self.incoming
 
 
-class _Trace:
-    def __init__(self, tape: Tape, row: Row, wrong: set[tuple[int | None, int]]) -> None:
-        self._tape = tape
-        self._wrong = wrong
-        self._row = row
-        self._names = Names(tape)
-        self._sweep = tape.sweeps[row.sweep]
-        self._lookup = recorded(tape)
-        self._step = 0
+class Trace:
+    """Traces entries of gradients, as long as there is room for the numbers that this reads."""
 
-    def lines(self, index: Index) -> Iterator[str]:
-        """Yield the whole trace."""
+    def __init__(self, tape: Tape, report: Report, room: float = math.inf) -> None:
+        self._tape = tape
+        self._report = report
+        self._names = Names(tape)
+        self._lookup = recorded(tape)
+        self._senders = [_senders(tape, sweep) for sweep in tape.sweeps]
+        self._known: dict[tuple[int, int, int, Index], list[_Term]] = {}
+        self.room = room
+
+    def text(self, row: Row, index: Index) -> str:
+        """Return the whole trace of one entry."""
+        self._row = row
+        self._sweep = self._tape.sweeps[row.sweep]
+        self._wrong = {
+            (finding.node, finding.tensor_nr)
+            for finding in self._report.wrong
+            if finding.step is Step.BACKWARD and finding.sweep == row.sweep
+        }
+        self._step = 0
+        return "\n".join(self._lines(index)) + "\n"
+
+    def _lines(self, index: Index) -> Iterator[str]:
         row = self._row
         c = row.comparison
         recorded_entry = self._entry(row.value, index)
@@ -127,13 +139,7 @@ class _Trace:
             at = (next(e for e, v in self._sweep.captured if v == row.value), index)
         while at is not None:
             edge, entry = at
-            senders = [
-                (node_run, input_nr)
-                for node_run in self._sweep.node_runs
-                for input_nr, target in enumerate(self._tape.nodes[node_run.node].edges)
-                if target == edge and node_run.outgoing[input_nr] is not None
-            ]
-            at = yield from self._origin(edge, entry, senders)
+            at = yield from self._origin(edge, entry, self._senders[row.sweep].get(edge, []))
 
     def _origin(
         self, edge: Edge, index: Index, senders: list[tuple[NodeRun, int]]
@@ -163,12 +169,13 @@ class _Trace:
     ) -> Generator[str, None, tuple[Edge, Index] | None]:
         node = self._tape.nodes[node_run.node]
         self._step += 1
+        self.room -= _STEP
         yield ""
         symbol, formula = self._formula(node, input_nr)
         where = self._where(node)
         yield f"{self._step:2}  #{node.id} {node.name}{where}: d{symbol} = {formula}"
         try:
-            terms = self._terms(node, node_run, input_nr, index)
+            terms = self._known_terms(node, node_run, input_nr, index)
         except Unjudgeable as reason:
             yield f"    not written out: {reason}"
             return None
@@ -213,12 +220,25 @@ class _Trace:
         written = f"{coefficient:.6g}"
         return f"{entries[0]} ({written})" if len(entries) == 1 else written
 
+    def _known_terms(
+        self, node: Node, node_run: NodeRun, input_nr: int, index: Index
+    ) -> list[_Term]:
+        """Return the terms of an entry; traces of several gradients meet on their way back."""
+        key = (self._row.sweep, node.id, input_nr, index)
+        if key not in self._known:
+            self._known[key] = self._terms(node, node_run, input_nr, index)
+        return self._known[key]
+
     def _terms(self, node: Node, node_run: NodeRun, input_nr: int, index: Index) -> list[_Term]:
         """Return the non-zero terms of an entry that a node sends, largest first."""
         terms = []
         arrays = [None if n is None else self._lookup(n) for n in node_run.incoming]
-        if sum(a.size for a in arrays if a is not None) > _MOST_ENTRIES:
+        arriving = sum(a.size for a in arrays if a is not None)
+        if arriving > _MOST_ENTRIES:
             raise Unjudgeable(f"more than {_MOST_ENTRIES} entries arrive here")
+        self.room -= arriving * (_OVERHEAD + self._operands(node))
+        if self.room < 0:
+            raise Unjudgeable("it takes too long for a page; `--explain` writes it")
         for k, array in enumerate(arrays):
             if array is None:
                 continue
@@ -237,6 +257,12 @@ class _Trace:
                     terms.append(_Term(coefficient, float(array[q]), k, q))
         return sorted(terms, key=lambda term: -abs(term.product))
 
+    def _operands(self, node: Node) -> int:
+        """Return how many numbers the calls read that a node stands for."""
+        calls = node.inner if node.call is None else (node.call,)
+        values = [self._tape.values[n] for call in calls for n in self._tape.calls[call].operands]
+        return sum(math.prod(value.shape) for value in values)
+
     def _formula(self, node: Node, input_nr: int) -> tuple[str, str]:
         if node.call is None:
             edge = node.edges[input_nr]
@@ -250,3 +276,13 @@ class _Trace:
 
     def _entry(self, value: int | None, index: Index) -> Any:
         return float("nan") if value is None else self._lookup(value)[index].item()
+
+
+def _senders(tape: Tape, sweep: Sweep) -> dict[Edge, list[tuple[NodeRun, int]]]:
+    """Return which nodes sent gradients along each edge, and as which of their outgoing ones."""
+    senders: dict[Edge, list[tuple[NodeRun, int]]] = {}
+    for run in sweep.node_runs:
+        for input_nr, edge in enumerate(tape.nodes[run.node].edges):
+            if edge is not None and run.outgoing[input_nr] is not None:
+                senders.setdefault(edge, []).append((run, input_nr))
+    return senders

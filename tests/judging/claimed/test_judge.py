@@ -14,6 +14,7 @@ from torch import nn
 import gradwitness as gw
 from capture.programs import unruled
 from gradwitness.claims.claim import Claim
+from gradwitness.claims.sources import read_claims
 from gradwitness.judging.claimed.judge import ClaimReport, ClaimRow, Reference, judge_run
 from gradwitness.judging.claimed.references import computed_in
 from gradwitness.judging.compare import CANCELS
@@ -254,17 +255,38 @@ def test_a_gradient_that_cancels_may_be_zero() -> None:
     assert row(run, "0.bias").reason == CANCELS
 
 
-def test_the_format_of_widened_numbers() -> None:
+def test_the_format_of_widened_numbers(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0).normal(size=100)
     for dtype in (np.float32, np.float16, ml_dtypes.bfloat16):
         wide = numbers.astype(dtype).astype(np.float64)
         run = {"w": Claim("w", wide, dtype="float64")}
         assert computed_in(run, "float64")[0] == np.dtype(dtype).name
     assert computed_in({"w": Claim("w", numbers, dtype="float64")}, "float32") == ("float64", "")
+    # JSON has no formats, and Python writes as many digits as tell a float64 from its neighbours.
+    for dtype, told in ((np.float16, "float16"), (np.float32, "float32")):
+        path = tmp_path / "a.json"
+        path.write_text(json.dumps({"w": [*numbers.astype(dtype).tolist(), 0.0]}))
+        (run,) = read_claims(path).runs
+        assert computed_in(run, "float64")[0] == told
+    # So many whole numbers and halves do not tell: each may have been cut off.
+    (tmp_path / "a.txt").write_text("w: " + " ".join(f"{n / 2:.1f}" for n in range(1, 100)))
+    (run,) = read_claims(tmp_path / "a.txt").runs
+    assert computed_in(run, "float32")[0] == "float32"
     # Few numbers say nothing, and neither do printed ones.
     few = {"w": Claim("w", np.array([1.0, 2.0]), dtype="float32")}
     assert computed_in(few, "float32") == ("float32", "")
     assert computed_in({"w": Claim("w", numbers, 1e-3)}, "float32")[0] == "float32"
+
+
+def test_float16_numbers_in_json_are_judged_as_such(task: Task, tmp_path: Path) -> None:
+    half = {name: g.astype(np.float16).astype(float) for name, g in task.gradients().items()}
+    path = tmp_path / "half.json"
+    path.write_text(json.dumps({name: g.tolist() for name, g in half.items()}))
+    report = task.check(path)
+    assert (report.verdict, report.dtype) == (AGREES, "float16")
+    half["0.weight"][0, 0] *= 1.25
+    path.write_text(json.dumps({name: g.tolist() for name, g in half.items()}))
+    assert task.check(path).verdict is DISAGREES
 
 
 def passes(count: int) -> tuple[gw.Witness, list[NDArray[Any]]]:

@@ -78,6 +78,13 @@ class Browser:
         self.element(selector).click()
         self.settle()
 
+    def double_click(self, selector: str) -> None:
+        """Click the middle of an element twice."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).double_click(self.element(selector)).perform()
+        self.settle()
+
     def element(self, selector: str) -> Any:
         """Return an element, scrolled into the middle of the window."""
         found = self.driver.find_element("css selector", selector)

@@ -90,7 +90,7 @@ def test_the_first_screen_needs_no_script(browser: Browser, swish: tuple[Path, A
         body = browser.driver.find_element("tag name", "body").text
     finally:
         tell("Emulation.setScriptExecutionDisabled", {"value": False})
-    for said in ("DISAGREES", "SwishBackward #3", "swish.py:21", "return x * torch.sigmoid(x)"):
+    for said in ("DISAGREES", "SwishBackward #3", "swish.py:21", "return g * torch.sigmoid(x)"):
         assert said in body
     assert "need JavaScript" in body
     assert "first.weight" in body
@@ -194,6 +194,22 @@ def test_an_address_names_a_node_or_a_step(browser: Browser, swish: tuple[Path, 
         assert "Select a box" in browser.text("#panel")
 
 
+def test_the_worst_entry_is_derived_on_request(browser: Browser, swish: tuple[Path, Any]) -> None:
+    path, report = swish
+    (row,) = [row for row in report.rows if row.name == "first.weight"]
+    browser.open(path, f"#n{row.node}")
+    browser.until(lambda: browser.count("#panel .derivation") == 1)
+    entry = f"first.weight[{','.join(map(str, row.comparison.index))}]"
+    assert entry in browser.text("#panel .derivation summary")
+    assert browser.text("#panel .derivation pre") == ""
+    browser.click("#panel .derivation summary")
+    said = browser.text("#panel .derivation pre")
+    assert said.startswith(f"{entry}: torch has {row.comparison.recorded:.9g}\n")
+    assert "SwishBackward" in said
+    assert "<- DISAGREES" in said
+    assert said.endswith("The chain ends here.\n")
+
+
 def test_keys(browser: Browser, swish: tuple[Path, Any]) -> None:
     browser.open(swish[0])
     browser.press(".drawing", "w")
@@ -240,8 +256,9 @@ def test_the_graph_folds_and_unfolds(browser: Browser, deep: Path) -> None:
     assert "6 nodes are folded" in browser.text("#panel")
     browser.click("#panel button:nth-of-type(2)")
     assert {row[3] for row in rows(browser)} == {"hidden5"}
+    before = shown()
     browser.click("#panel button:nth-of-type(1)")
-    browser.until(lambda: shown() == 84)
+    browser.until(lambda: shown() == before + 5)  # one box gives way to the six in it
     browser.choose("#fold", "folded")
     browser.until(lambda: shown() < first)
     for _ in depths:
@@ -251,6 +268,58 @@ def test_the_graph_folds_and_unfolds(browser: Browser, deep: Path) -> None:
         browser.press(".drawing", "o")
     browser.until(lambda: shown() < first)
     assert drawing(browser) != folded
+
+
+def test_one_box_unfolds_and_folds_alone(browser: Browser, deep: Path) -> None:
+    def shown() -> int:
+        return int(browser.text("#graph h2 .quiet").partition(" boxes")[0])
+
+    def find(name: str) -> None:
+        browser.write("#search", name)
+        browser.press("#search", "\ue007")
+
+    browser.open(deep)
+    depths = browser.run("return [...document.querySelectorAll('#fold option')].map(o => o.text)")
+    browser.choose("#fold", depths[-2])
+    find("hidden5")
+    before, whole = shown(), drawing(browser)
+    # By the pointer: the search has moved the box to the middle.
+    browser.double_click(".drawing")
+    browser.until(lambda: shown() == before + 5)
+    assert drawing(browser) != whole
+    nodes = []
+    for _ in range(6):
+        find("hidden5.")
+        nodes.append(address(browser))
+    browser.click("#svg")
+    svg = ET.fromstring(browser.downloaded("graph.svg"))  # noqa: S314 (our own)
+    boxes = [
+        [float(rect.get(side, "nan")) for side in ("x", "y", "width", "height")]
+        for rect in svg.iter("{http://www.w3.org/2000/svg}rect")
+    ][1:]
+    assert len(boxes) == before + 6  # and the frame, which is drawn first
+    (left, top, wide, high), *others = boxes
+    within = [
+        left <= x and x + w <= left + wide and top <= y and y + h <= top + high
+        for x, y, w, h in others
+    ]
+    assert sum(within) == 6
+    for n, (x, y, w, h) in enumerate(others):
+        assert within[n] or x + w <= left or left + wide <= x or y + h <= top or top + high <= y
+        for a, b, wide_too, high_too in others[n + 1 :]:
+            assert x + w <= a or a + wide_too <= x or y + h <= b or b + high_too <= y
+    # By the keyboard, from a node in it: and what it was is back, to the pixel.
+    browser.run("location.hash = arguments[0]", nodes[0])
+    browser.press(".drawing", "\ue007")
+    browser.until(lambda: shown() == before)
+    find("hidden5")
+    assert drawing(browser) == whole
+    # Of all nodes, those of one module fold too.
+    browser.choose("#fold", "every node")
+    browser.until(lambda: shown() == 84)
+    browser.press(".drawing", "\ue007")
+    browser.until(lambda: shown() == 84 - 5)
+    assert browser.complaints() == []
 
 
 def test_colours_zoom_and_minimap(browser: Browser, deep: Path) -> None:

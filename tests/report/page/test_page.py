@@ -19,14 +19,17 @@ import torch
 
 import gradwitness as gw
 from capture.handmade import tape
+from capture.tiny import GRADIENTS, network
 from gradwitness import experiment
 from gradwitness.api.targets import run_target
 from gradwitness.cli import main
+from gradwitness.report.page import columns, derivations, steps, views
 from gradwitness.report.page.error_maps import DECADES, _histogram, _map
 from gradwitness.report.page.page import write_page
 from gradwitness.report.page.subject import Subject
 from gradwitness.report.record import dumps, report_record
 from gradwitness.report.save import save_report
+from gradwitness.report.trace import trace
 from gradwitness.tape import Source
 
 SWISH = Path(__file__).parents[3] / "examples" / "swish.py"
@@ -74,11 +77,25 @@ def read(block: str) -> dict[str, Any]:
     header = json.loads(content[4 : 4 + length])
     offset = 4 + length
     table = dict(header["facts"])
-    for name, (kind, size) in header["columns"].items():
+    for name, (kind, size, apart) in header["columns"].items():
         offset += -offset % 8
-        column = np.frombuffer(content, DTYPES[kind], size, offset)
+        dtype = np.dtype(DTYPES[kind])
+        planes = np.frombuffer(content, np.uint8, size * dtype.itemsize, offset)
+        column = planes.reshape(dtype.itemsize, size).T.copy().view(dtype).ravel()
+        for first in range(apart):
+            column[first::apart] = np.cumsum(column[first::apart], dtype=dtype)
         offset += column.nbytes
-        table[name] = [header["texts"][n] for n in column] if name in header["of_texts"] else column
+        table[name] = column
+    form_of, filled = table["_form"], iter(table["_filled"])
+    texts = [""] * len(form_of)
+    for number, form in enumerate(header["forms"]):
+        first, *parts = form.split("\0")
+        own = np.flatnonzero(form_of == number)
+        columns = [[f"{next(filled)}{part}" for _ in own] for part in parts]
+        for line, text in enumerate(own):
+            texts[text] = first + "".join(column[line] for column in columns)
+    for name in header["of_texts"]:
+        table[name] = [texts[n] for n in table[name]]
     assert offset + -offset % 8 == len(content)
     return table
 
@@ -247,6 +264,7 @@ def test_a_redacted_page_has_no_lines_and_no_numbers(swish: tuple[gw.Tape, gw.Re
     assert "SwishBackward #3" in whole
     assert "Left out on request: source lines, values, the command" in page
     assert not len(read(blocks["errors"])["step"])
+    assert not len(read(blocks["derivations"])["gradient"])
     full = write_page(Subject(given, report, report.verdict, command="secret-command"))
     assert len(read(Parts(full).blocks["errors"])["step"])
     assert "0.0290416759" in full
@@ -418,6 +436,78 @@ def test_judgements_about_no_program_are_a_page_of_text(tmp_path: Path) -> None:
     assert "wrong sign" in said
     assert parts.blocks == {}
     assert parts.code["script"] == []
+
+
+def test_the_worst_entry_of_each_gradient_is_derived() -> None:
+    given, report = network()
+    table = read(Parts(write_page(Subject(given, report, report.verdict))).blocks["derivations"])
+    names = [report.rows[number].name for number in table["gradient"]]
+    assert sorted(names) == sorted(GRADIENTS)
+    for name, entry, text in zip(names, table["entry"], table["text"], strict=True):
+        index = tuple(map(int, entry.removeprefix(name).strip("[]").split(",")))
+        number = np.array(GRADIENTS[name])[index]
+        assert text.startswith(f"{entry}: torch has {number:g}\n")
+        assert text == trace(given, report, entry)
+
+
+def test_what_is_derived_is_what_is_asked_for_alone(swish: tuple[gw.Tape, gw.Report]) -> None:
+    given, report = swish
+    table = read(Parts(write_page(Subject(given, report, report.verdict))).blocks["derivations"])
+    assert len(table["gradient"]) == len(report.rows)
+    for number, entry, text in zip(table["gradient"], table["entry"], table["text"], strict=True):
+        worst = report.rows[number].comparison
+        assert worst.index is not None
+        assert entry.endswith(f"[{','.join(map(str, worst.index))}]")
+        assert text.startswith(f"{entry}: torch has {worst.recorded:.9g}\n")
+        assert text == trace(given, report, entry)
+
+
+def test_wrong_gradients_are_derived_first(
+    swish: tuple[gw.Tape, gw.Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derivations, "_ROOM", 1)
+    table = read(derivations.derivation_columns(*swish).packed())
+    wrong = [n for n, row in enumerate(swish[1].rows) if row.verdict is gw.Verdict.DISAGREES]
+    assert 0 < len(wrong) < len(swish[1].rows)
+    assert list(table["gradient"]) == wrong[:1]
+    assert "not written out: it takes too long for a page" in table["text"][0]
+
+
+def test_figures_of_many_steps_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, report = network()
+    norms = [row.comparison.norm for row in report.rows]
+    exact = read(steps.gradient_columns(report).packed())["norm"]
+    assert list(exact) == list(np.array(norms, np.float32))
+    monkeypatch.setattr(columns, "_MOST_EXACT", 0)
+    rounded = read(steps.gradient_columns(report).packed())["norm"]
+    np.testing.assert_allclose(rounded, norms, rtol=2**-12)
+    assert list(rounded) != list(exact)
+    # 1 and 11 bits of a half more than 1: by hand, up to 1.5 + 2^-11 where it is a tie.
+    figures = np.array([1.0, 0.0, np.inf, -np.inf, np.nan, 1.5 + 2**-12, -1.5], np.float32)
+    expected = [1.0, 0.0, np.inf, -np.inf, np.nan, 1.5 + 2**-11, -1.5]
+    np.testing.assert_array_equal(columns.rounded(figures), expected)
+
+
+def test_a_fold_of_very_many_boxes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = experiment.run(experiment.preset("default"))
+
+    def sizes() -> list[int]:
+        drawings, _ = views.views(outcome.tape, outcome.report)
+        return [len(read(drawing.packed())["x"]) for drawing in drawings]
+
+    every = sizes()
+    monkeypatch.setattr(views, "_MOST_FOLDED", every[1])
+    assert sizes() == [every[0], every[-1]]
+
+
+def test_texts_that_differ_by_numbers_are_one_form() -> None:
+    texts = ["a1", "a2", "", "b01c", "b 7,7", "a1", "9" * 10, "x0.5e-05 12", "a\u0663", "a20"]
+    table = columns.Columns()
+    table.texts("text", texts)
+    block = table.packed()
+    assert read(block)["text"] == texts
+    header = unpacked(block)[4:].partition(b'"of_texts"')[0]
+    assert header.count(b"a\\u0000") == 1
 
 
 def test_the_map_shows_where_the_error_is() -> None:

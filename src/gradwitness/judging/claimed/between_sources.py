@@ -12,12 +12,14 @@ number of tensors, and distances beyond the printed digits taken over the tensor
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwitness.claims.align import align_runs
+from gradwitness.claims.align import align, align_runs
 from gradwitness.claims.decimals import with_decimals
+from gradwitness.claims.layout import shortened, unmerged
 from gradwitness.claims.names import forward_order
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.judging.claimed.judge import ClaimReport, Reference, judge_run
@@ -64,6 +66,8 @@ def _pair(
         )
         notes = (*notes, *(text for text, (_, why) in zip(texts, formats, strict=True) if why))
         dtype = max((fmt for fmt, _ in formats), key=unit_roundoff)
+    a, layouts = _in_layout_of(b, a)
+    notes = (*notes, *layouts)
     unit = unit_roundoff(dtype)
     near = max(_LEAST, 2 * len(a)) * unit
     return judge_run(
@@ -75,6 +79,24 @@ def _pair(
         grade=f"no program: agreement to {near:.1e}, disagreement beyond {math.sqrt(unit):.1e}",
         notes=notes,
     )
+
+
+def _in_layout_of(b: Run, a: Run) -> tuple[Run, tuple[str, ...]]:
+    """Return the first source in the layout of the second where that one alone tells it.
+
+    Flattened numbers have lost their shape, and a kernel of Flax is told from PyTorch's side: which
+    source comes first must not matter.
+    """
+    shapes = {name: b[name].array.shape for name in forward_order(list(b)) if b[name].is_whole}
+    laid = {name: replace(claim, name=name) for name, claim in a.items()}
+    aligned = align(laid, shapes)
+    notes = list(aligned.layouts)
+    for name, claim in aligned.pairs.items():
+        theirs = b[name].array.astype(np.float64)
+        claim, how = unmerged(shortened(claim, theirs.shape), theirs)
+        laid[claim.name] = claim
+        notes += [f"{claim.name}: {how}"] * bool(how)
+    return laid, tuple(notes)
 
 
 def _references(run: Run, near: float, far: float) -> dict[str, Reference]:

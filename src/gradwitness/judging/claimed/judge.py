@@ -17,7 +17,7 @@ import numpy as np
 from gradwitness._printable import listed
 from gradwitness.claims.align import align
 from gradwitness.claims.decimals import with_decimals
-from gradwitness.claims.layout import unmerged
+from gradwitness.claims.layout import shortened, unmerged
 from gradwitness.diagnose.case import Case, Exhibit
 from gradwitness.diagnose.hypotheses.unsafe import unsafe_program
 from gradwitness.diagnose.inlined_functions import diagnose_inlined
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.rank import Cause
     from gradwitness.engine.replay import Replay
     from gradwitness.tape import Tape
+
+_LEFT_OUT = "the source leaves entries out: it shows {} of {}"
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ def judge_run(
         claim = pairs.pairs.get(name)
         if claim is None:
             continue
-        claim, how = unmerged(claim, reference.value)
+        claim, how = unmerged(shortened(claim, reference.value.shape), reference.value)
         row = _row(name, claim, reference, dtype, largest)
         rows.append(row)
         for remark in (how, _cut(row, reference, decimals.get(claim.name, 0))):
@@ -250,7 +252,7 @@ def judge_run(
         tuple(replace(row, inherited=row.name in inherited) for row in rows),
         tuple(pairs.unclaimed),
         tuple(claim.name for claim in pairs.unknown),
-        (*notes, *pairs.notes),
+        (*notes, *pairs.notes, *pairs.layouts),
         causes,
     )
 
@@ -262,9 +264,12 @@ def _row(
     part = _visible_part(claim, value.shape)
     size = value.size
     if part is None:
-        # If the reference lacks entries, a different shape is not a mistake.
-        shape_text = _shape_text(claim.array.shape, value.shape)
-        c = unjudged(reference.doubt) if reference.is_part else mismatch(shape_text, claim.array)
+        # Where entries are missing, a different shape is not a mistake.
+        c = mismatch(_shape_text(claim.array.shape, value.shape), claim.array)
+        if reference.is_part:
+            c = unjudged(reference.doubt)
+        elif claim.is_open and claim.array.size < size:
+            c = unjudged(_LEFT_OUT.format(claim.array.size, size))
         figures = (False, c, math.nan, Coverage(0, size))
         return ClaimRow(name, claim.name, value.shape, c.verdict, c.reason, *figures)
     if not claim.is_whole:
@@ -277,7 +282,7 @@ def _row(
     verdict, reason = comparison.verdict, comparison.reason
     if reason == TOO_LITTLE:
         verdict, reason = Verdict.AGREES, ""
-    if verdict is Verdict.DISAGREES and _between(claim, value, reference):
+    if verdict is Verdict.DISAGREES and _between(claim, part, reference):
         verdict = Verdict.INCONCLUSIVE
         reason = (
             reference.doubt
@@ -292,7 +297,7 @@ def _row(
             reads_zero = (claim.array == 0) | (value == 0)
             reason = too_silent(confirms, counted, reads_zero, claim.rounding + unsaid)
         if not claim.is_whole:
-            reason = f"the source leaves entries out: it shows {claim.array.size} of {size}"
+            reason = _LEFT_OUT.format(claim.array.size, size)
         reason = reference.doubt or reason
         verdict = Verdict.AGREES if reason in ("", CANCELS) else Verdict.INCONCLUSIVE
     # No digits in common count as 0, never as less; nan stays nan.
@@ -326,14 +331,15 @@ def _compared(
     return compare(claimed, expected, dtype)
 
 
-def _between(claim: Claim, value: NDArray[np.float64], reference: Reference) -> bool:
+def _between(claim: Claim, part: tuple[Any, ...], reference: Reference) -> bool:
     """Whether distances exceed a few roundings, but may still be due to rounding."""
     if math.isinf(reference.doubtful_to):
         return True
     if not reference.doubtful_to:
         return False
+    value, allowance = reference.value[part], reference.allowance[part]
     gap = np.abs(claim.array.astype(np.float64) - value) - claim.rounding
-    return bool(np.all(gap <= reference.allowance + reference.doubtful_to * _largest(value)))
+    return bool(np.all(gap <= allowance + reference.doubtful_to * _largest(value)))
 
 
 def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | None:

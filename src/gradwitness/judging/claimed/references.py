@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.claims.claim import Claims, Run
+    from gradwitness.claims.claim import Claim, Claims, Run
     from gradwitness.judging.finding import Report, Row
     from gradwitness.tape import Tape
 
@@ -210,23 +210,24 @@ def computed_in(run: Run, recorded: str) -> tuple[str, str]:
     JSON no float32); then all of them fit the original format.
     """
     formats = {claim.dtype for claim in run.values() if is_float(claim.dtype)}
-    if not formats:
-        return recorded, f"no dtype given; assuming {recorded}"
-    dtype = max(formats, key=unit_roundoff)
-    arrays = [claim.array for claim in run.values() if np.all(np.asarray(claim.rounding) == 0)]
-    flat = [np.ravel(array).astype(np.float64) for array in arrays]
+    dtype = max(formats, key=unit_roundoff, default=recorded)
+    flat = [np.ravel(claim.array).astype(np.float64) for claim in run.values()]
     numbers = np.concatenate([np.zeros(0), *flat])
     numbers = np.unique(np.abs(numbers[np.isfinite(numbers)]))
-    if len(arrays) == len(run) and numbers.size >= _TELLING:
+    if all(map(_is_precise, run.values())) and numbers.size >= _TELLING:
         for coarser in ("bfloat16", "float16", "float32"):
             if unit_roundoff(coarser) > unit_roundoff(dtype) and np.array_equal(
                 round_to(numbers, coarser), numbers
             ):
-                return (
-                    coarser,
-                    f"stored as {dtype}, but all are {coarser} numbers: judged as {coarser}",
-                )
-    return dtype, ""
+                stored = f"stored as {dtype}" if formats else "no dtype given"
+                return coarser, f"{stored}, but all are {coarser} numbers: judged as {coarser}"
+    return dtype, "" if formats else f"no dtype given; assuming {recorded}"
+
+
+def _is_precise(claim: Claim) -> bool:
+    """Whether a claim is written down as precisely as float32, or more so."""
+    size = np.abs(claim.array.astype(np.float64))
+    return bool(np.all((claim.rounding <= unit_roundoff("float32") * size) | ~(size > 0)))
 
 
 def _parts(rows: tuple[Row, ...], sweeps: Iterable[int]) -> Parts:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.finding import Finding, Row
@@ -17,16 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A complete tape, everything that was found, and the float64 replay if there is one.
-
-    ``whole`` are the gradients, by pass and leaf, that lack nothing of what was detached.
-    """
+    """A complete tape, everything that was found, and the float64 replay if there is one."""
 
     tape: Tape
     findings: Sequence[Finding]
     rows: Sequence[Row]
     replayed: Replay | None
-    whole: Collection[tuple[int, int | None]] = ()
 
 
 class Detector:

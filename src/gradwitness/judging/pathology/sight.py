@@ -167,7 +167,7 @@ class Sight(Detector):
             flow = _Flow(tape, sweep, self._makers, self._returned, self._directions)
             for leaf, left, call in flow.meetings():
                 truncated = any(left.since < after <= call.id for after in before)
-                if truncated or (number, leaf) in judged.whole:
+                if truncated:
                     # Numbers of an earlier step: truncated in time, as it is meant.
                     continue
                 line = tape.calls[left.call].source.line

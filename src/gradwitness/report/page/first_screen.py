@@ -128,6 +128,9 @@ def _contains(subject: Subject) -> list[str]:
     held.append(
         "maps and histograms of the errors of backward steps, where their numbers were kept"
     )
+    held.append(
+        "of the worst entry of gradients, the numbers that it is made of, where they were kept"
+    )
     held.append("numbers without dimensions, where formulas name them")
     held += [f"what stands under {heading!r}" for heading, _ in subject.sections]
     return held

@@ -12,6 +12,7 @@ import jinja2
 
 from gradwitness.report.names import Names
 from gradwitness.report.page.columns import packed
+from gradwitness.report.page.derivations import derivation_columns
 from gradwitness.report.page.error_maps import error_columns
 from gradwitness.report.page.first_screen import first_screen, text_screen
 from gradwitness.report.page.nodes import node_columns
@@ -40,9 +41,12 @@ def write_page(subject: Subject | Texts) -> str:
         "gradients": gradient_columns(report).packed(),
         "nodes": node_columns(tape, names).packed(),
         "errors": error_columns(tape, report).packed(),
+        "derivations": derivation_columns(tape, report).packed(),
     }
-    for number, view in enumerate(views(tape, report)):
+    drawings, insides = views(tape, report)
+    for number, view in enumerate(drawings):
         blocks[f"view{number}"] = view.packed()
+    blocks["insides"] = insides.packed()
     if len(report.findings) <= _MOST_IN_RECORD:
         blocks["record"] = packed(dumps(report_record(report, tape)).encode())
     blocks["licences"] = packed(_asset("page.licences.txt").encode())

@@ -84,7 +84,7 @@ def _figures(columns: Columns, verdicts: list[Verdict], comparisons: list[Compar
     columns.numbers("size", [c.size for c in comparisons], np.float64)
     columns.numbers("refuted", [c.refuted for c in comparisons], np.float64)
     for name, figure in _FIGURES.items():
-        columns.numbers(name, [figure(c) for c in comparisons], np.float32)
+        columns.figures(name, [figure(c) for c in comparisons])
     columns.texts("at", (subscript(c.index) for c in comparisons))
     columns.texts("recorded", (_number(c.recorded) for c in comparisons))
     columns.texts("expected", (_number(c.expected) for c in comparisons))

@@ -10,7 +10,8 @@ import numpy as np
 
 from gradwitness.report.page.columns import Columns
 from gradwitness.report.page.steps import VERDICTS
-from gradwitness.report.picture.fold import fold, key_of, visible
+from gradwitness.report.page.tree import Tree
+from gradwitness.report.picture.fold import fold
 from gradwitness.report.picture.graph import draw
 from gradwitness.report.picture.groups import Group, grow
 from gradwitness.report.picture.layout import lay_out
@@ -18,11 +19,13 @@ from gradwitness.report.picture.picture import Flow, Role
 from gradwitness.report.tables.terminal import relative
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
 
     from gradwitness.judging.finding import Report
     from gradwitness.report.picture.layout import Layout
-    from gradwitness.report.picture.picture import Box, Picture
+    from gradwitness.report.picture.picture import Arrow, Box, Picture
     from gradwitness.tape import Tape
 
 # In pixels, with the script's font: a character, a line, the room around the text of a box.
@@ -31,13 +34,18 @@ _LONGEST = 44
 UNJUDGED = len(VERDICTS)
 # Folding deeper than this shows little that the whole does not.
 _MOST_DEPTH = 5
+# Nor does a folded graph of more boxes.
+_MOST_FOLDED = 6000
 # Width over height that a long drawing is broken into columns for, and the tallest that is not.
 _SHAPE, _TALLEST = 1.25, 1.6
 _BETWEEN_COLUMNS = 140.0
 
 
-def views(tape: Tape, report: Report) -> list[Columns]:
-    """Return the graph folded to each depth that differs from the others, and then whole."""
+def views(tape: Tape, report: Report) -> tuple[list[Columns], Columns]:
+    """Return the graph folded to each depth that differs from the others, and then whole.
+
+    And what is in each group, drawn for itself: with it a page unfolds one box alone.
+    """
     picture = draw(tape, report, title="")
     # What the nodes saved stands in the panel.
     picture = replace(
@@ -46,15 +54,15 @@ def views(tape: Tape, report: Report) -> list[Columns]:
         arrows=tuple(arrow for arrow in picture.arrows if arrow.flow is not Flow.SAVED),
     )
     root = grow(picture)
+    tree = Tree(picture, root)
     made: list[Columns] = []
     last = 0
     for depth in range(_MOST_DEPTH):
-        opened = set(_down_to(root, depth))
-        folded = fold(picture, root, opened)
-        if last < len(folded.boxes) < len(picture.boxes):
-            made.append(_columns(folded, _members(picture, root, opened)))
+        folded = fold(picture, root, set(_down_to(root, depth)))
+        if last < len(folded.boxes) < min(len(picture.boxes), _MOST_FOLDED):
+            made.append(_columns([folded], tree))
         last = len(folded.boxes)
-    return [*made, _columns(picture, {})]
+    return [*made, _columns([picture], tree)], _columns(tree.insides(), tree)
 
 
 def _down_to(group: Group, depth: int) -> Iterator[Group]:
@@ -64,37 +72,33 @@ def _down_to(group: Group, depth: int) -> Iterator[Group]:
             yield from _down_to(member, depth - 1)
 
 
-def _members(picture: Picture, root: Group, opened: set[Group]) -> dict[str, list[int]]:
-    """Return the nodes in each closed group, by the key of its box."""
-    members = {}
-    for member in visible(root, opened):
-        if isinstance(member, Group):
-            numbers = sorted(member.boxes())
-            nodes = [_nodes(picture.boxes[number]) for number in numbers]
-            members[key_of(numbers)] = [number for own in nodes for number in own]
-    return members
-
-
-def _nodes(box: Box) -> list[int]:
-    """Return the number of the node that a box stands for, if it stands for one."""
-    return [int(box.key[1:])] if box.role in (Role.OPERATION, Role.CUSTOM, Role.LEAF) else []
-
-
-def _columns(picture: Picture, members: dict[str, list[int]]) -> Columns:
-    """Lay a picture out, and return its boxes and arrows."""
-    boxes, arrows = picture.boxes, picture.arrows
+def _columns(drawings: list[Picture], tree: Tree) -> Columns:
+    """Lay pictures out, each for itself, and return their boxes and arrows."""
+    boxes = [box for drawing in drawings for box in drawing.boxes]
+    arrows = [arrow for drawing in drawings for arrow in drawing.arrows]
     lines = [[_cut(line) for line in _shown(box)] for box in boxes]
-    nodes = [members.get(box.key) or _nodes(box) for box in boxes]
-    position = {box.key: number for number, box in enumerate(boxes)}
-    sources = [position[arrow.source] for arrow in arrows]
-    targets = [position[arrow.target] for arrow in arrows]
+    nodes = [tree.nodes(box) for box in boxes]
     widths = np.array([max(map(len, texts)) * _CHAR + _ROOM for texts in lines])
     heights = np.array([len(texts) * _LINE + _ROOM / 2 for texts in lines])
-    layout = _laid_out(widths, heights, sources, targets)
-    columns = Columns(width=layout.width, height=layout.height)
+    ends: list[tuple[int, int]] = []
+    layouts = []
+    first = 0
+    for drawing in drawings:
+        position = {box.key: number for number, box in enumerate(drawing.boxes)}
+        own = [(position[arrow.source], position[arrow.target]) for arrow in drawing.arrows]
+        here = slice(first, first + len(drawing.boxes))
+        layouts.append(_laid_out(widths[here], heights[here], *_unzipped(own)))
+        ends += [(first + source, first + target) for source, target in own]
+        first = here.stop
+    columns = Columns()
+    columns.numbers("width", [layout.width for layout in layouts], np.float32)
+    columns.numbers("height", [layout.height for layout in layouts], np.float32)
+    columns.numbers("boxes_end", np.cumsum([len(d.boxes) for d in drawings]), np.uint32)
+    columns.numbers("arrows_end", np.cumsum([len(d.arrows) for d in drawings]), np.uint32)
     # Whole pixels take a third of the room.
-    for name, numbers in zip("xywh", (layout.x, layout.y, widths, heights), strict=True):
-        columns.numbers(name, np.rint(numbers), np.float32)
+    corners = [np.concatenate([*(getattr(each, c) for each in layouts), []]) for c in "xy"]
+    for name, numbers in zip("xywh", (*corners, widths, heights), strict=True):
+        columns.numbers(name, np.rint(numbers), np.int32)
     verdicts = [UNJUDGED if b.verdict is None else VERDICTS.index(b.verdict) for b in boxes]
     columns.numbers("verdict", verdicts, np.uint8)
     columns.numbers("inherits", [box.inherits for box in boxes], np.uint8)
@@ -102,20 +106,37 @@ def _columns(picture: Picture, members: dict[str, list[int]]) -> Columns:
     columns.texts("lines", ("\n".join(texts) for texts in lines))
     columns.texts("path", (".".join(box.path) for box in boxes))
     columns.texts("about", (_about(box) for box in boxes))
+    columns.numbers("group", [tree.number(box) for box in boxes], np.int32)
+    for name, places in zip(("begin", "end"), _unzipped(map(tree.stretch, boxes)), strict=True):
+        columns.numbers(name, places, np.uint32)
     columns.numbers("nodes_end", np.cumsum([len(own) for own in nodes]), np.uint32)
     columns.numbers("nodes", [number for own in nodes for number in own], np.uint32)
-    columns.numbers("source", sources, np.uint32)
-    columns.numbers("target", targets, np.uint32)
+    _arrow_columns(columns, arrows, ends, [r for layout in layouts for r in layout.routes])
+    return columns
+
+
+def _arrow_columns(
+    columns: Columns,
+    arrows: list[Arrow],
+    ends: list[tuple[int, int]],
+    routes: list[tuple[NDArray[np.float64], ...]],
+) -> None:
+    for name, boxes in zip(("source", "target"), _unzipped(ends), strict=True):
+        columns.numbers(name, boxes, np.uint32)
     columns.numbers("wrong", [arrow.wrong for arrow in arrows], np.uint8)
     columns.numbers("missing", [arrow.flow is Flow.MISSING for arrow in arrows], np.uint8)
-    columns.numbers("norm", [max(a.norms, default=math.nan) for a in arrows], np.float32)
+    columns.figures("norm", [max(a.norms, default=math.nan) for a in arrows])
     columns.texts("label", (arrow.text for arrow in arrows))
-    pieces = [piece for route in layout.routes for piece in route]
+    pieces = [piece for route in routes for piece in route]
     points = np.concatenate([*pieces, np.zeros((0, 2))])
-    columns.numbers("points", np.rint(points).ravel(), np.float32)
+    columns.numbers("points", np.rint(points).ravel(), np.int32, apart=2)
     columns.numbers("piece_end", np.cumsum([len(piece) for piece in pieces]), np.uint32)
-    columns.numbers("route_end", np.cumsum([len(route) for route in layout.routes]), np.uint32)
-    return columns
+    columns.numbers("route_end", np.cumsum([len(route) for route in routes]), np.uint32)
+
+
+def _unzipped(pairs: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    pairs = list(pairs)
+    return [one for one, _ in pairs], [other for _, other in pairs]
 
 
 def _laid_out(

@@ -206,9 +206,7 @@ def _closing(report: ClaimReport) -> Text:
     if report.unclaimed:
         lines.append(f"unclaimed {listed(report.unclaimed, _LISTED)}\n", style="yellow")
     if report.unknown:
-        lines.append(
-            f"unknown   {listed(report.unknown, _LISTED)}: no gradient has this name or shape\n"
-        )
+        lines.append(f"unknown   {listed(report.unknown, _LISTED)}: not matched to a gradient\n")
     for note in report.notes:
         lines.append(f"note      {note}\n")
     lines.append(f"claims    {_count(report)}\n")

@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness.judging.numbers import short, subscript
+from gradwitness.report.console import as_text
 from gradwitness.report.findings import finding_records
+from gradwitness.report.page.subject import Texts
 from gradwitness.report.tables.terminal import styled
 from gradwitness.verdict import Fault, Verdict, worst
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from gradwitness.judging.claimed.laws import LawFinding
+    from gradwitness.report.save import Materials
 
 SCHEMA = "gradwitness-laws"
 VERSION = 1
@@ -28,6 +31,13 @@ VERSION = 1
 def verdict_of(findings: Sequence[LawFinding]) -> Verdict:
     """Return the worst verdict: never AGREES, which no law can say."""
     return worst([*(finding.verdict for finding in findings), Verdict.INCONCLUSIVE])
+
+
+def laws_materials(findings: Sequence[LawFinding]) -> Materials:
+    """Return what files about laws are made of, see `report.save`."""
+    table = laws_table(findings)
+    page = Texts(verdict_of(findings), (("Laws", as_text(table)),))
+    return {"parts": lambda: [table], "record": lambda: laws_record(findings), "page": lambda: page}
 
 
 def laws_table(findings: Sequence[LawFinding]) -> RenderableType:

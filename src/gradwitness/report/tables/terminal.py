@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -223,6 +224,7 @@ def remedied(finding: Finding) -> Iterator[tuple[str, str]]:
     """Yield the cause of what is wrong, and what to write instead."""
     if finding.cause:
         yield "cause", finding.cause
+    if finding.why:
         yield "why", finding.why
     if finding.runner_up:
         yield "or", f"{finding.runner_up}: it fits as well"
@@ -268,11 +270,16 @@ def _forward(finding: Finding, tape: Tape, names: Names) -> list[str]:
 
 def relative(line: str) -> str:
     """Return file:line as seen from the working folder, where that is shorter."""
+    return _relative(line, Path.cwd())
+
+
+@cache
+def _relative(line: str, folder: Path) -> str:
     path, _, number = line.rpartition(":")
     if is_cell(path):
         return f"{path}, line {number}"
     try:
-        return f"{Path(path).relative_to(Path.cwd())}:{number}"
+        return f"{Path(path).relative_to(folder)}:{number}"
     except ValueError:
         return line
 

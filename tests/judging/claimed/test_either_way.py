@@ -1,0 +1,79 @@
+"""Which of two sources comes first must not matter to how their layouts are understood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from gradwitness import Verdict, diff
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Gradients = dict[str, NDArray[np.float32]]
+
+# No two numbers are the same, and no layer is square.
+SHAPES = {"fc1.weight": (5, 4), "fc1.bias": (5,), "fc2.weight": (2, 5), "fc2.bias": (2,)}
+RIGHT: Gradients = {
+    name: np.random.default_rng(len(name) + shape[0]).normal(size=shape).astype(np.float32)
+    for name, shape in SHAPES.items()
+}
+
+
+def _kernels(gradients: Gradients) -> Gradients:
+    return {name.replace("weight", "kernel"): array.T for name, array in gradients.items()}
+
+
+OTHERS = {
+    "flattened": {name: array.reshape(-1) for name, array in RIGHT.items()},
+    "column by column": {name: array.ravel(order="F") for name, array in RIGHT.items()},
+    "axes of length 1": {name: array[None, :, None] for name, array in RIGHT.items()},
+    "Flax": _kernels(RIGHT),
+}
+
+
+@pytest.mark.parametrize("layout", OTHERS)
+def test_right_gradients_agree_whichever_comes_first(layout: str) -> None:
+    other = OTHERS[layout]
+    assert diff(RIGHT, other).verdict is Verdict.AGREES
+    assert diff(other, RIGHT).verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize("layout", OTHERS)
+def test_one_wrong_number_is_found_whichever_comes_first(layout: str) -> None:
+    wrong = {name: array.copy() for name, array in OTHERS[layout].items()}
+    next(iter(wrong.values())).flat[3] += 0.25
+    assert diff(RIGHT, wrong).verdict is Verdict.DISAGREES
+    assert diff(wrong, RIGHT).verdict is Verdict.DISAGREES
+
+
+def test_a_transposed_weight_is_wrong_whichever_comes_first() -> None:
+    wrong = {**RIGHT, "fc1.weight": RIGHT["fc1.weight"].T}
+    assert diff(RIGHT, wrong).verdict is Verdict.DISAGREES
+    assert diff(wrong, RIGHT).verdict is Verdict.DISAGREES
+
+
+def test_names_of_one_source_keep_their_tensors() -> None:
+    flat = {f"numerical.{name}": array.reshape(-1) for name, array in RIGHT.items()}
+    both = flat | {f"analytical.{name}": array for name, array in RIGHT.items()}
+    (run,) = diff(both, names=("numerical", "analytical")).runs
+    assert run.verdict is Verdict.AGREES
+    assert [row.name for row in run.rows] == list(SHAPES)
+
+
+def test_entries_that_the_first_source_lacks_are_not_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "entries.txt"
+    kept = {**RIGHT, "fc1.weight": RIGHT["fc1.weight"][:3]}
+    path.write_text(
+        "\n".join(
+            f"{n}[{','.join(map(str, i))}] {v!s}"
+            for n, a in kept.items()
+            for i, v in np.ndenumerate(a)
+        )
+    )
+    (run,) = diff(path, RIGHT).runs
+    assert [row.verdict for row in run.rows] == [Verdict.INCONCLUSIVE, *[Verdict.AGREES] * 3]
