@@ -468,7 +468,7 @@ def test_on_the_command_line(program: Path) -> None:
     assert "fails with moved; moved, random, but not in the program's own pass" in result.out
     record = json.loads(cli("check", f"{program}:step", "--probe", "--json").out)
     # The exit code that the command ends with, beside the judgement of the program's own pass.
-    assert (record["exit_code"], record["probe"]["exit_code"]) == (0, 1)
+    assert (record["exit_code"], record["probe"]["exit_code"]) == (1, 1)
     assert cli("check", f"{program}:right", "--probe").code == 0
 
 

@@ -180,7 +180,9 @@ def test_saving(tmp_path: Path, ending: str) -> None:
         again, first = gw.judge(gw.load_tape(path)).first_wrong, witness.report.first_wrong
         assert again is not None
         assert first is not None
-        assert (again.title, str(again.comparison)) == (first.title, str(first.comparison))
+        # Names of arguments are in the program's text, which a recording does not hold.
+        assert again.title == first.title.replace("x (input 0)", "input 0")
+        assert str(again.comparison) == str(first.comparison)
     elif ending in ("svg", "dot"):
         assert "DoubledBackward #" in content.decode()
     else:
@@ -189,7 +191,7 @@ def test_saving(tmp_path: Path, ending: str) -> None:
 
 def test_an_unknown_ending_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(
-        gw.InputError, match=r"unsupported extension '\.gif'; use \.txt, \.json, \.html, \.svg"
+        gw.InputError, match=r"unsupported extension '\.gif'; use \.txt, \.json, \.sarif, \.html"
     ):
         right().save(tmp_path / "made.gif")
     assert list(tmp_path.iterdir()) == []

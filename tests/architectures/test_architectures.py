@@ -32,8 +32,9 @@ def quiet_and_offline() -> Iterator[None]:
 
 # What is right to tell, by hand: kind, and how the text may begin.
 TRUE: dict[str, list[tuple[str, str | tuple[str, ...]]]] = {
-    # The maker's turn leaves gradients in the critic, which this test's Adam then uses.
-    "gan": [("stale gradient", "")],
+    # The maker's turn leaves gradients in the critic, which this test's Adam then uses; it updates
+    # the maker once more.
+    "gan": [("stale gradient", ""), ("updated twice", "maker.")],
     # Its target network runs under no_grad, as it must; it belongs to no model that is trained.
     "q_learning": [("parameters cut off", ("0.weight, 0.bias", "0.bias, 0.weight"))],
     # Sinusoids, which are not trained.
