@@ -101,7 +101,8 @@ def test_doubt_is_counted_with_its_reasons() -> None:
     text = shown(replace(given, calls=tuple(calls)))
     assert "forward 6 agree, 1 inconclusive" in text
     assert "forward calls 6 of 7; backward nodes 6 of 7; gradients 0 of 3" in text
-    assert "inconclusive (2): no rule for aten.mystery.default\n" in text
+    assert "inconclusive (1): no rule for aten.mystery.default\n" in text
+    assert "(1): no rule for aten.mystery.default; not measured: slopes need the program" in text
     assert text.endswith("verdict   INCONCLUSIVE\n")
 
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def rules_table() -> Table:
     """Return every rule: operation, formula, autograd node."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("operation", "formula", "autograd node"):
-        # Names are looked for, so they stand whole.
-        shown.add_column(name, overflow="fold", no_wrap=name != "formula")
+    # Names are looked for, so they stand whole; of a node's, torch generates some that are too long.
+    shown.add_column("operation", no_wrap=True)
+    shown.add_column("formula", overflow="fold", min_width=30)
+    shown.add_column("autograd node", overflow="fold", min_width=50)
     for rule in sorted(set_of_rules(), key=lambda rule: rule.name):
         shown.add_row(rule.name, rule.text, rule.node or "-")
     for term in terms():
