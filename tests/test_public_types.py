@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # and how a replay may be told to take its steps.
 INTERNAL = {
     *("Call", "Edge", "NodeRun", "Layout", "LeafUpdate", "Node", "Ref", "Sweep", "Value"),
-    *("Ending", "Unseen"),
+    *("Ending", "Made", "Unseen"),
     *("Adjoining", "Homogeneous", "Scaled", "Simplex", "Unshifted"),
     *("Gradient", "Steps"),
 }

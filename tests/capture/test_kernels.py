@@ -186,7 +186,9 @@ def test_a_right_kernel_agrees(function: Any, dtype: torch.dtype) -> None:
     assert not report.wrong
     # What a normwise bound in bfloat16 allows may be a tenth of the largest number.
     assert set(report.reasons()) <= ({COARSE} if dtype is torch.bfloat16 else set())
-    assert not any(f.grade.startswith("numerical") for f in report.findings)
+    # In 16 bits its own backward, run again in float64, decides instead of a wide bound.
+    measured = any(f.grade.startswith("numerical") for f in report.findings)
+    assert measured is (dtype is torch.bfloat16)
 
 
 @pytest.mark.parametrize("function", KERNELS)

@@ -210,6 +210,7 @@ def test_a_recording_of_what_never_was(changes: list[tuple[str, Any]], folder: P
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     assert resident("VmHWM") - resting < MEMORY
+    assert (folder / "page.html").exists(), told.err[-1500:] + shown.err[-500:] + told.out[:600]
     page = (folder / "page.html").read_text()
     (folder / "page.html").unlink()
     assert shown.code == told.code == json.loads(told.out)["exit_code"] in (0, 1, 3)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from gradwitness.claims.claim import Run
     from gradwitness.claims.records import Record
+# Exact decimals of a float64 have up to 1,075 digits.
+_LONGEST_NUMBER = 1100
 
 
 def read_json(path: Path) -> Claims:
@@ -59,8 +61,8 @@ def _loads(content: bytes, path: Path, first: int = 1) -> Any:
     try:
         return json.loads(
             content.decode(),
-            parse_float=digits,
-            parse_int=digits,
+            parse_float=_number,
+            parse_int=_number,
             parse_constant=digits,
             object_pairs_hook=lambda pairs: _object(pairs, path),
         )
@@ -75,6 +77,12 @@ def _loads(content: bytes, path: Path, first: int = 1) -> Any:
         ) from None
     except ValueError as error:
         raise FileFormatError(f"{path}: not JSON ({error})") from None
+
+
+def _number(text: str) -> Any:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(text):,} characters")
+    return digits(text)
 
 
 def _object(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:

@@ -268,7 +268,9 @@ class Trace:
             edge = node.edges[input_nr]
             value = None if edge is None else self._tape.nodes[edge.node].outputs[edge.index]
             return self._names.of(value), "the derivative of the function's recorded forward"
-        return self._names.gradients(self._tape.calls[node.call])[input_nr]
+        pairs = self._names.gradients(self._tape.calls[node.call])
+        # A recording may say that an operation sends more than its rule knows of.
+        return pairs[input_nr] if input_nr < len(pairs) else ("", "no rule has it")
 
     def _where(self, node: Node) -> str:
         module = "" if node.call is None else self._tape.calls[node.call].source.module

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def rules_table() -> Table:
     """Return every rule: operation, formula, autograd node."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    # Names are looked for, so they stand whole; of a node's, torch generates some that are too long.
+    # Names are looked for, so they stand whole; torch generates some of nodes that are too long.
     shown.add_column("operation", no_wrap=True)
     shown.add_column("formula", overflow="fold", min_width=30)
     shown.add_column("autograd node", overflow="fold", min_width=50)
