@@ -103,7 +103,7 @@ def test_what_no_rule_follows_is_measured_while_the_function_is_there() -> None:
     later = gw.judge(witness.tape)
     assert later.verdict is gw.Verdict.INCONCLUSIVE
     assert later.wrong == ()
-    assert reason in later.reasons()
+    assert [why.partition(";")[0] for why in later.reasons()] == [reason]
 
 
 def complex_numbers() -> list[Any]:
