@@ -69,6 +69,12 @@ def test_what_torch_prints(tmp_path: Path, values: NDArray[np.float64], dtype: t
     assert np.max(claim.rounding) <= 0.51e-4 * max(1, np.abs(claim.array).max())
 
 
+def test_nines_have_no_more_digits_than_they_show(tmp_path: Path) -> None:
+    # 15 digits of each: half a unit of 4.50029281581193e-107 is 5e-122.
+    claim = only(tmp_path, "w [9.99999999999999e+011 4.50029281581193e-107]")
+    np.testing.assert_allclose(claim.rounding, [5e-4, 5e-122])
+
+
 @MANY
 @given(
     arrays.arrays(

@@ -103,6 +103,8 @@ def _rounding(values: NDArray[np.float64], last: NDArray[np.int16]) -> NDArray[n
     with np.errstate(divide="ignore", invalid="ignore"):
         # The exponent of the first digit, plus one.
         magnitude = np.where(told, np.floor(np.log10(size)) + 1, 0)
+    # Of 999999999999.999 the logarithm is rounded to 12.
+    magnitude -= told & (size > 0) & (size < 2 * _half_unit(np.maximum(magnitude - 1, -_SMALLEST)))
     most = float(np.max(magnitude - last, where=told & (values != 0), initial=0))
     common = np.maximum(_half_unit(magnitude - most), _half_unit(finest))
     common = np.maximum(common, _unit_of(most) * size)
