@@ -30,8 +30,10 @@ class BackwardSteps:
 
     def ran(self, func: Any, result: Any) -> None:
         """Note an operation, if it is part of one."""
+        if not self._open:
+            return
         node: Any = torch._C._current_autograd_node()
-        if not self._open or not isinstance(node, torch.autograd.function.BackwardCFunction):
+        if not isinstance(node, torch.autograd.function.BackwardCFunction):
             return
         made, places = self._open[next(reversed(self._open))]
         for tensor in tensors_in(result) if len(made) < _MOST else ():

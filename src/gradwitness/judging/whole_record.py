@@ -69,7 +69,7 @@ def by_whole_record(
     forward = any(f.step is Step.FORWARD and f.verdict is not Verdict.AGREES for f in findings)
     for number in [] if forward else [n for n in passes if n is not None][:_MOST]:
         steps = [f for f in found if f.sweep == number and f.verdict is not Verdict.AGREES]
-        if not steps or not all(is_the_programs(tape, f) for f in steps):
+        if not all(is_the_programs(tape, f) for f in steps):
             continue
         of_pass = [row for row in result if row.sweep == number]
         try:
@@ -79,7 +79,7 @@ def by_whole_record(
             }
         except Unjudgeable:
             continue
-        if all(told.values()):
+        if told and all(told.values()):
             ids = {id(f) for f in steps if f.verdict is Verdict.DISAGREES}
             ids |= {id(row) for row in of_pass if row.verdict is Verdict.DISAGREES}
             found = [_in_doubt(f) if id(f) in ids else f for f in found]

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +67,16 @@ def place(line: str) -> tuple[str, int | None]:
 
 def from_root(path: str) -> str:
     """Return a path as a code host knows it, see `place`."""
-    file = Path.cwd() / path
-    here = (folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / ".git").exists())
-    root = os.environ.get("GITHUB_WORKSPACE") or next(here, Path.cwd())
+    here = Path.cwd()
+    file, root = here / path, os.environ.get("GITHUB_WORKSPACE") or _repository(here)
     return (file.relative_to(root) if file.is_relative_to(root) else Path(path)).as_posix()
+
+
+@cache
+def _repository(folder: Path) -> Path:
+    """Return the root of a folder's repository, or the folder: looked up once, not per finding."""
+    around = (folder, *folder.parents)
+    return next((above for above in around if (above / ".git").exists()), folder)
 
 
 def _record(severity: str, kind: str, title: str, text: str, line: str) -> dict[str, Any]:
