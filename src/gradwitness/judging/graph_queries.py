@@ -11,9 +11,11 @@ from gradwitness.engine.custom_forwards import edge_value
 from gradwitness.rules.elementwise.complex_numbers import gradient_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gradwitness.judging.functions import Functions
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Node, Source, Tape
+    from gradwitness.tape import Edge, Node, Source, Tape
 
 
 def ancestors(tape: Tape, targets: set[int]) -> set[int]:
@@ -30,6 +32,21 @@ def ancestors(tape: Tape, targets: set[int]) -> set[int]:
         ancestors |= new
         stack += new
     return ancestors
+
+
+def leaves_behind(tape: Tape, nodes: Iterable[int], without: Edge | None = None) -> set[int]:
+    """Return the leaves that some nodes send gradients to, without those behind an edge alone.
+
+    The edge is told by identity: an equal one of another input is followed.
+    """
+    waiting = list(dict.fromkeys(nodes))
+    found = set(waiting)
+    for number in waiting:
+        onward = [e for e in tape.nodes[number].edges if e is not None and e is not without]
+        new = dict.fromkeys(e.node for e in onward if e.node not in found)
+        found |= new.keys()
+        waiting += new
+    return {leaf for n in found if (leaf := tape.nodes[n].leaf) is not None}
 
 
 def source_of(tape: Tape, node: Node) -> Source | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness.engine.custom_forwards import storages
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.nonfinite import UNSCALE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from gradwitness.tape import Call, Tape
 
@@ -29,7 +30,7 @@ class Clipping(Detector):
                 continue
             after = max((s.after for s in tape.sweeps if s.after <= call.id), default=0)
             clip = _clip(
-                tape, tape.calls[max(begun, after) : call.id], _memory(tape, call.operands)
+                tape, tape.calls[max(begun, after) : call.id], storages(tape, call.operands)
             )
             begun = call.id
             if clip is not None:
@@ -50,8 +51,8 @@ def _clip(tape: Tape, calls: Sequence[Call], grads: set[int]) -> Call | None:
     for call in calls:
         name = call.base_op.partition(".")[2]
         operands = {*call.operands}
-        reads = not grads.isdisjoint(_memory(tape, operands))
-        if call.writes and not grads.isdisjoint(_memory(tape, call.outputs)):
+        reads = not grads.isdisjoint(storages(tape, operands))
+        if call.writes and not grads.isdisjoint(storages(tape, call.outputs)):
             if name.removeprefix("_foreach_") in _CLAMPS or not measured.isdisjoint(operands):
                 return call
             if has_norm and any(map(_is_measured, _factors(tape, call, grads))):
@@ -69,15 +70,10 @@ def _factors(tape: Tape, call: Call, grads: set[int]) -> Iterator[float]:
     yield from (a for a in call.arguments.values() if isinstance(a, float))
     for number in call.operands:
         array = tape.values[number].array
-        if array is not None and array.shape == () and grads.isdisjoint(_memory(tape, [number])):
+        if array is not None and array.shape == () and grads.isdisjoint(storages(tape, [number])):
             yield float(array)
 
 
 def _is_measured(number: float) -> bool:
     """Whether a number has more digits than those, or whose reciprocals, a program writes."""
     return number != 0 and all(float(f"{n:.6g}") != n for n in (number, 1 / number))
-
-
-def _memory(tape: Tape, numbers: Iterable[int | None]) -> set[int]:
-    layouts = [tape.values[n].layout for n in numbers if n is not None]
-    return {layout.storage for layout in layouts if layout is not None}

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.graph_queries import leaves_behind
 from gradwitness.judging.note import Note, place
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import leaves, made
 from gradwitness.tape import Kind, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from gradwitness.tape import Call, Sweep, Tape
 
 _ADDS = frozenset(f"aten.{n}" for n in ("add", "huber_loss", "mse_loss", "smooth_l1_loss", "sub"))
@@ -72,16 +71,6 @@ class _Graph:
         self.nodes = {n: node.id for node in tape.nodes for n in node.outputs if n is not None}
         self.leaves = {value.id for _, value in tape.leaves()}
 
-    def behind(self, nodes: Iterable[int]) -> set[int]:
-        """Return the leaves that some nodes send gradients to."""
-        waiting = list(dict.fromkeys(nodes))
-        found = set(waiting)
-        for number in waiting:
-            new = {e.node for e in self.tape.nodes[number].edges if e is not None} - found
-            found |= new
-            waiting += new
-        return {leaf for n in found if (leaf := self.tape.nodes[n].leaf) is not None}
-
 
 class _Flow:
     """The gradients that one pass returned, on their way through later calls."""
@@ -95,7 +84,7 @@ class _Flow:
         self._inputs = {n for n in inputs if n is not None}
         # Of parameters, only a penalty on their size is meant to have a graph.
         self._scalars_only = not self._inputs.isdisjoint(graph.tape.parameters)
-        self._shared = graph.behind(edge.node for edge, _ in sweep.roots)
+        self._shared = leaves_behind(graph.tape, (edge.node for edge, _ in sweep.roots))
         self._shared -= set() if self._scalars_only else self._inputs
         # Made of the gradients alone, or with what autograd sees, or by going through layers.
         self._plain = {n for _, n in sweep.captured if n is not None}
@@ -131,4 +120,4 @@ class _Flow:
             return False
         if self._scalars_only and any(self._graph.tape.values[n].shape for n in operands):
             return False
-        return not self._shared.isdisjoint(self._graph.behind(others))
+        return not self._shared.isdisjoint(leaves_behind(self._graph.tape, others))

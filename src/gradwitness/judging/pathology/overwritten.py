@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import listed
+from gradwitness.engine.custom_forwards import storages
 from gradwitness.judging.finding import Step
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
@@ -61,13 +62,9 @@ class Overwritten(Detector):
         """Note which memory the calls up to a count write to."""
         for number in range(self._searched, count):
             call = self.tape.calls[number]
-            for storage in self._memory(call.outputs) if call.writes else ():
+            for storage in storages(self.tape, call.outputs) if call.writes else ():
                 self._writes.setdefault(storage, []).append(number)
         self._searched = max(self._searched, count)
-
-    def _memory(self, values: Iterable[int | None]) -> set[int]:
-        layouts = [self.tape.values[n].layout for n in values if n is not None]
-        return {layout.storage for layout in layouts if layout is not None}
 
     def _later_write(self, call: Call, count: int, inner: Collection[int]) -> int | None:
         """Return the first later call, up to a count, that writes to memory that a call used.
@@ -76,7 +73,7 @@ class Overwritten(Detector):
         """
         found = (
             number
-            for storage in self._memory(_values(call))
+            for storage in storages(self.tape, _values(call))
             for number in self._writes.get(storage, ())
             if call.id < number < count and number not in inner
         )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import listed
+from gradwitness.engine.custom_forwards import storages
+from gradwitness.judging.graph_queries import leaves_behind
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.sight import LOSSES
 from gradwitness.judging.sight import made, needed
-from gradwitness.tape import Edge, Ref
+from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from gradwitness.tape import Call, Tape
 
 _DATA = (
@@ -64,8 +64,7 @@ class _Graph:
         ]
         self._leaves = {value.id for _, value in tape.leaves()}
         written = {n for call in tape.calls if call.writes for n in call.outputs if n is not None}
-        layouts = [tape.values[n].layout for n in written]
-        self._written = {layout.storage for layout in layouts if layout is not None}
+        self._written = storages(tape, written)
 
     def why(self, call: Call) -> str:
         """Return what is wrong with the target of a loss; empty for nothing."""
@@ -77,13 +76,13 @@ class _Graph:
         number, title = target.value, f"the target of {call.op} (call {call.id})"
         if number in self._leaves:
             return "" if self._is_learned(number) else f"{title}, {self._names({number})}, {_DATA}"
-        prediction, own = (self._behind([edge]) for edge in sides)
+        prediction, own = (leaves_behind(self._tape, [edge.node]) for edge in sides if edge)
         if not prediction.isdisjoint(own):
             names = self._names(prediction & own)
             return _BOOTSTRAPPED.format(title, names) if self._is_bootstrapped(number) else ""
         inputs = needed(self._tape, {call.operands[0]}) & needed(self._tape, {number})
         shared = any(self._tape.values[n].shape for n in inputs - self._leaves)
-        alone = own.isdisjoint(self._behind([root], without=sides[1]))
+        alone = own.isdisjoint(leaves_behind(self._tape, [root.node], without=sides[1]))
         return _TEACHER.format(title, self._names(own)) if shared and alone else ""
 
     def _names(self, leaves: set[int]) -> str:
@@ -94,19 +93,6 @@ class _Graph:
         layout = self._tape.values[number].layout
         written = layout is not None and layout.storage in self._written
         return written or number in self._tape.parameters
-
-    def _behind(self, edges: Iterable[Edge | None], without: Edge | None = None) -> set[int]:
-        """Return the leaves that some edges lead to, without those behind another edge alone."""
-        nodes = self._tape.nodes
-        waiting = list(dict.fromkeys(e.node for e in edges if e is not None))
-        found = set(waiting)
-        for number in waiting:
-            # Cut is the edge of the target, which is no other's.
-            onward = [e for e in nodes[number].edges if e is not None and e is not without]
-            new = dict.fromkeys(e.node for e in onward if e.node not in found)
-            found |= new.keys()
-            waiting += new
-        return {leaf for n in found if (leaf := nodes[n].leaf) is not None}
 
     def _is_bootstrapped(self, number: int) -> bool:
         """Whether a value is a tensor of data, plus or minus something else."""

@@ -6,11 +6,12 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import listed
+from gradwitness.engine.custom_forwards import storages
 from gradwitness.judging.note import Note, place
 from gradwitness.judging.pathology.detector import Detector, Judgement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
@@ -42,12 +43,12 @@ class UpdatedTwice(Detector):
         del findings
         if call.during is not None:
             return
-        read = set(self._memory(call.operands))
+        read = storages(self.tape, call.operands)
         marks = {self._marks[p] for s in read for p in self._owners.get(s, ())}
         marks |= {m for s in read for m in self._derived.get(s, ())} & {*self._marks.values()}
         if not marks:
             return
-        for storage in self._memory(call.outputs):
+        for storage in (s for number in call.outputs for s in storages(self.tape, [number])):
             if storage not in self._marks:
                 self._derived[storage] = marks
             elif call.writes and self._marks[storage] in marks:
@@ -74,14 +75,10 @@ class UpdatedTwice(Detector):
         leaf = self.tape.nodes[node_run.node].leaf
         if update is None or leaf is None:
             return
-        for own in self._memory([leaf]):
+        for own in storages(self.tape, [leaf]):
             self._leaves[own], self._marks[own], self._updates[own] = leaf, next(self._new), []
-            for storage in self._memory([update.after]):
+            for storage in storages(self.tape, [update.after]):
                 self._owners.setdefault(storage, set()).add(own)
-
-    def _memory(self, numbers: Iterable[int | None]) -> Iterable[int]:
-        layouts = [self.tape.values[n].layout for n in numbers if n is not None]
-        return [layout.storage for layout in layouts if layout is not None]
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         del judged
