@@ -138,3 +138,18 @@ def test_roots_that_meet_no_node_leave_no_row() -> None:
     report = gw.judge(replace(original, sweeps=(sweep,)))
     assert report.rows == ()
     assert report.verdict is gw.Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("seed", [5.0, None])
+def test_a_root_on_the_way_from_another_starts_from_both(seed: float | None) -> None:
+    x = torch.tensor(1.5, requires_grad=True)
+    with gw.watch() as witness:
+        # Doubling rounds nothing: what arrives at it is carried to the leaf.
+        half_way = x * 2
+        seeds = [torch.tensor(1.0), None if seed is None else torch.tensor(seed)]
+        torch.autograd.backward([half_way * 3, half_way], seeds)
+    assert x.grad is not None
+    assert x.grad.item() == 2 * (3 + (seed or 1))
+    (row,) = witness.report.rows
+    assert witness.verdict is gw.Verdict.AGREES
+    assert row.comparison.expected == x.grad.item()

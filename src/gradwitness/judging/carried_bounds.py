@@ -26,7 +26,7 @@ from gradwitness.rules.kernel_ops import added_in_turn
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
@@ -44,12 +44,21 @@ class Carried:
     records : Records
     captured : container of (node, input)
         Where a pass returns gradients other than at the leaves; what is carried there stays.
+    seeds : mapping of (node, input) to sequence of int or None
+        The gradients that a pass starts from; None for ones.
     """
 
-    def __init__(self, tape: Tape, records: Records, captured: Container[NodeInput]) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        records: Records,
+        captured: Container[NodeInput],
+        seeds: Mapping[NodeInput, Sequence[int | None]],
+    ) -> None:
         self._tape = tape
         self._records = records
         self._captured = captured
+        self._seeds = seeds
         self._parts: dict[NodeInput, list[Any]] = {}
         self._reach = Reach(tape, captured)
         # Inputs where part of what was sent is unknown.
@@ -108,9 +117,11 @@ class Carried:
         Unjudgeable
             If the tape does not hold its numbers.
         """
-        parts = self._parts.get(input_nr)
-        if not parts or input_nr in self._lost:
+        parts, seeds = self._parts.get(input_nr), self._seeds.get(input_nr, ())
+        if not parts or input_nr in self._lost or None in seeds:
             return self._records.exact(number)
+        # A root may be on the way from another one.
+        parts = [*parts, *(self._records.exact(seed) for seed in seeds if seed is not None)]
         if len(parts) == 1:
             return parts[0]
         # Torch adds them one by one, and stores each partial sum in the tensor's format.

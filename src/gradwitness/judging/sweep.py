@@ -77,7 +77,7 @@ class SweepCheck:
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
-        self._carried = Carried(tape, records, captured_at)
+        self._carried = Carried(tape, records, captured_at, self._seeds)
         self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
     def note(self, node_run: NodeRun) -> None:
