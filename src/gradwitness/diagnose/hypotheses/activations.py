@@ -86,8 +86,10 @@ def _by_gradient(visit: Visit) -> list[Any]:
     return [np.where(visit.g > 0, visit.g, 0)]
 
 
-def _sides_by_gradient(visit: Visit) -> list[Any]:
-    return visit.sending(visit.site.vjp(visit.site.names[0], visit.g, x=visit.g))
+def _sides_by_gradient(visit: Visit) -> list[Any] | None:
+    sent = visit.site.vjp(visit.site.names[0], visit.g, x=visit.g)
+    # Where it all passes, the mask is ignored.
+    return None if np.array_equal(sent, visit.g) else visit.sending(sent)
 
 
 def _as_relu(visit: Visit) -> list[Any]:
