@@ -249,8 +249,8 @@ class Custom(torch.autograd.Function):
         return (None, None, *ctx.back(g))
 
 
-def by(value: Any, back: Any, *inputs) -> Any:
-    return Custom.apply(value.detach(), back, *inputs)
+def by(value: Any, back: Any, *inputs: Any) -> Any:
+    return Custom.apply(value.detach(), back, *inputs)  # type: ignore[no-untyped-call]
 
 
 def sm_wrong(x: Any) -> Any:

@@ -142,6 +142,11 @@ MISTAKES: dict[str, tuple[Any, Any, Any, Any, str]] = {
         lambda g, x, k: (g * torch.exp(k * x), (g * x * torch.exp(k * x)).sum()),
         (N, ()), [0], "a factor missing",
     ),
+    "a learned factor that two gradients lack": (
+        lambda x, y, k: k * (x - y) ** 2,
+        lambda g, x, y, _: (2 * g * (x - y), 2 * g * (y - x), (g * (x - y) ** 2).sum()),
+        (N, N, ()), [0, 1], "a factor missing",
+    ),
     "a state that is not followed": (
         ema,
         lambda g, x, a: (g, (g[:, 1:] * ema(x, a)[:, :-1]).sum((0, 1))),

@@ -35,8 +35,8 @@ def read_tables(path: Path) -> Claims | None:
     if not tables:
         return None
     joined: dict[tuple[str, ...], list[list[str]]] = {}
-    for header, *rows in tables:
-        joined.setdefault(tuple(header), []).extend(rows)
+    for names, *cells in tables:
+        joined.setdefault(tuple(names), []).extend(cells)
     runs = []
     for header, rows in joined.items():
         records = [record(list(header), row, path) for row in limited(rows, path)]

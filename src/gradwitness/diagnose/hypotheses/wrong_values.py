@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,22 +132,24 @@ def wrong_derivatives(trial: Trial) -> Iterator[Explanation]:
 @on_replay
 def wrong_factors(trial: Trial) -> Iterator[Explanation]:
     """Explain by one of the forward's values that is a factor of a gradient once too often."""
-    known = _values(trial)
-    for exhibit in refuted(trial.case):
-        for tried, (number, value) in enumerate(known.items(), 1):
-            if value.dtype.kind != "f" or (np.ptp(value) == 0 and not _is_learned(trial, number)):
-                continue
+    for tried, (number, value) in enumerate(_values(trial).items(), 1):
+        if value.dtype.kind != "f" or (np.ptp(value) == 0 and not _is_learned(trial, number)):
+            continue
+        found: dict[str, dict[str, Any]] = defaultdict(dict)
+        for exhibit in refuted(trial.case):
             for cause, predicted in _multiplied(exhibit.witness, value):
                 if fits(exhibit, predicted):
-                    how = "twice" if cause == TOO_MANY else "not at all"
-                    text = f"{origin(trial, number)} is there {how} as a factor of the gradient"
-                    yield Explanation(
-                        cause,
-                        f"{text} of {exhibit.name}",
-                        {exhibit.name: predicted},
-                        freedom=2 + tried,
-                        reveals=False,
-                    )
+                    found[cause][exhibit.name] = predicted
+        for cause, predictions in found.items():
+            how = "twice" if cause == TOO_MANY else "not at all"
+            text = f"{origin(trial, number)} is there {how} as a factor of the gradient"
+            yield Explanation(
+                cause,
+                f"{text} of {listed(predictions)}",
+                predictions,
+                freedom=2 + tried,
+                reveals=False,
+            )
 
 
 def _is_learned(trial: Trial, number: int) -> bool:
