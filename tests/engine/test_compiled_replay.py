@@ -161,3 +161,44 @@ def test_a_call_is_made_again_with_what_is_there_then() -> None:
     assert z.value.tolist() == [5, 30, 5]
     # A factor of 1 is no call; a comparison, a choice, a power, a sum and an addition are.
     assert len(x.calls) == 5
+
+
+def test_another_recording_of_the_same_steps() -> None:
+    def step(x: Any) -> Any:
+        return (x * 2 * x).sum()
+
+    first, second = (recorded(step, leaf(3)) for _ in range(2))
+    compiled = CompiledReplay(first)
+    replay = compiled.of(second)
+    assert replay is not None
+    ((node, value),) = second.leaves()
+    x = np.asarray(value.array, dtype=float)
+    assert np.array_equal(replay.arriving[0, node.id, 0], 4 * x)
+    others: list[Any] = [
+        recorded(lambda x: (x * 3 * x).sum(), leaf(3)),
+        recorded(lambda x: (x * 2 * x).sum() + 0, leaf(3)),
+        recorded(step, leaf(4)),
+        recorded(step, leaf(3).detach().double().requires_grad_()),
+    ]
+    assert [compiled.of(other) for other in others] == [None] * 4
+    nan = recorded(lambda x: x.sqrt().sum(), torch.tensor([-1.0], requires_grad=True))
+    good = recorded(lambda x: x.sqrt().sum(), torch.tensor([4.0], requires_grad=True))
+    assert CompiledReplay(good).of(nan) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "is_taken"),
+    [
+        (lambda x: x * torch.tensor([3, 1, 2]), True),
+        (lambda x: x * torch.randint(1, 1000, (3,)), False),
+        (lambda x: x * torch.rand(3), False),
+        (lambda x: unruled(x * x) * x, False),
+    ],
+)
+def test_what_else_is_recorded_must_be_the_same(step: Callable[[Any], Any], is_taken: bool) -> None:
+    torch.manual_seed(0)
+    first, other = (recorded(lambda x: step(x).sum(), leaf(3)) for _ in range(2))
+    replay = CompiledReplay(first).of(other)
+    assert (replay is not None) is is_taken
+    if replay is not None:
+        check_same(replay, gw.replay(other))
