@@ -36,6 +36,8 @@ _BINS = 20
 _BAR = 50
 # Left out of a narrow table, in this order.
 _LESS_TELLING = ("shape", "detects (relative)", "worst error")
+# Of many seeds the largest ratio lies near 1.
+_DIGITS = {"ratio": 4}
 _COLUMNS = {
     "worst error": "error",
     "x bound": "ratio",
@@ -98,7 +100,7 @@ def _with_seed(name: str, extreme: Extreme | None) -> str:
     if extreme is None:
         return "-"
     figure = extreme.figure
-    shown = digits_right(figure) if name == "digits" else short(figure)
+    shown = digits_right(figure) if name == "digits" else short(figure, _DIGITS.get(name, 3))
     return f"{shown} (seed {extreme.seed})"
 
 
@@ -137,8 +139,10 @@ def _totals(found: Seeds) -> Text:
         f"{several(found.processes, 'process', 'processes')}\n"
     )
     if found.worst is not None:
-        lines.append(f"nearest   {short(found.worst.ratio)} of its bound: {found.worst.step}, ")
-        lines.append(f"seed {found.worst.seed}\n")
+        ratio = short(found.worst.ratio, _DIGITS["ratio"])
+        lines.append(
+            f"nearest   {ratio} of its bound: {found.worst.step}, seed {found.worst.seed}\n"
+        )
     lines.append("verdict   ")
     return lines.append(styled(found.verdict))
 
