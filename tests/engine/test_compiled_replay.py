@@ -152,15 +152,15 @@ def test_what_others_read_is_not_changed() -> None:
 def test_a_call_is_made_again_with_what_is_there_then() -> None:
     x = traced([1.0, -2.0, 3.0])
     y = np.where(x <= 0, 0, x)
-    z = np.power(1 * y, 2) + np.sum(y)
-    assert z.value.tolist() == [5, 4, 13]
+    z = np.power(1 * y, 2) + 2 * np.sum(y)
+    assert z.value.tolist() == [9, 8, 17]
     x.value[:] = [-1, 5, -2]
     for call in x.calls:
         for again in call.again():
             again()
-    assert z.value.tolist() == [5, 30, 5]
-    # A factor of 1 is no call; a comparison, a choice, a power, a sum and an addition are.
-    assert len(x.calls) == 5
+    assert z.value.tolist() == [10, 35, 10]
+    # A factor of 1 is no call; comparison, choice, power, sum, product and addition are.
+    assert len(x.calls) == 6
 
 
 def test_another_recording_of_the_same_steps() -> None:
@@ -181,6 +181,11 @@ def test_another_recording_of_the_same_steps() -> None:
         recorded(step, leaf(3).detach().double().requires_grad_()),
     ]
     assert [compiled.of(other) for other in others] == [None] * 4
+    by_three, by_five = (
+        recorded(lambda x, w=w: (x * w).sum(), leaf(3))
+        for w in (torch.tensor([3, 1, 2]), torch.tensor([5, 1, 2]))
+    )
+    assert CompiledReplay(by_three).of(by_five) is None
     nan = recorded(lambda x: x.sqrt().sum(), torch.tensor([-1.0], requires_grad=True))
     good = recorded(lambda x: x.sqrt().sum(), torch.tensor([4.0], requires_grad=True))
     assert CompiledReplay(good).of(nan) is None

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import re
+import signal
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -114,6 +116,8 @@ def test_the_figures_are_the_worst_of_single_runs() -> None:
 def test_many_processes_find_what_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     alone = run_seeds(SMALL, 12)
     monkeypatch.setattr(seeds, "processes_for", lambda _: 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     before = dict(os.environ)
     found = run_seeds(SMALL, 12)
     assert os.environ == before
@@ -256,6 +260,22 @@ def test_given_weights_are_used_and_named(tmp_path: Path) -> None:
 def test_a_process_that_is_killed_is_told() -> None:
     with pytest.raises(InputError, match="ended from outside, perhaps for want of memory"):
         list(seeds._each(os._exit, range(3, 9), 2))
+
+
+def test_a_second_ctrl_c_does_not_stop_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, ended = ProcessPoolExecutor.shutdown, []
+
+    def shutdown(self: ProcessPoolExecutor, **options: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        plain(self, **options)
+        ended.append(True)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "shutdown", shutdown)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), processes.working(math.sqrt, 2):
+        raise KeyboardInterrupt
+    assert ended
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_processes_are_started_where_they_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:

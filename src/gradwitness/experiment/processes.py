@@ -50,7 +50,9 @@ def working(function: Callable[[Any], Any], processes: int) -> Iterator[Callable
     try:
         yield submit
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Interrupted here, by a second Ctrl-C, the pool would never end.
+        with _uninterrupted():
+            pool.shutdown(cancel_futures=True)
 
 
 def _begin(function: Callable[[Any], Any]) -> None:
@@ -74,16 +76,15 @@ def _end_with_the_parent() -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait, and never reach a process that starts here: its parent ends the work."""
-    mask = getattr(signal, "pthread_sigmask", None)
-    if mask is None:
+    """Ignore Ctrl-C, as a process then does that starts here: its parent ends the work."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        mask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
