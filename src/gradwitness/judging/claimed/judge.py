@@ -23,11 +23,12 @@ from gradwitness.diagnose.hypotheses.unsafe import unsafe_program
 from gradwitness.diagnose.inlined_functions import diagnose_inlined
 from gradwitness.diagnose.remainder import unexplained
 from gradwitness.diagnose.suspects import untried
-from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, unit_roundoff
-from gradwitness.engine.replay import confirmed_digits
-from gradwitness.judging.claimed.confirming import confirming, too_silent
-from gradwitness.judging.compare import CANCELS, TOO_LITTLE, Comparison, compare, mismatch, unjudged
+from gradwitness.engine.floats import unit_roundoff
+from gradwitness.engine.replay import digits_of
+from gradwitness.files.mapping import pieces
+from gradwitness.judging.claimed.distances import extent
+from gradwitness.judging.claimed.figures import figures
+from gradwitness.judging.compare import CANCELS, TOO_LITTLE, mismatch, unjudged
 from gradwitness.judging.finding import Coverage
 from gradwitness.verdict import Verdict, worst
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from gradwitness.claims.claim import Claim, Run
     from gradwitness.diagnose.rank import Cause
     from gradwitness.engine.replay import Replay
+    from gradwitness.judging.claimed.figures import Figures
+    from gradwitness.judging.compare import Comparison
     from gradwitness.tape import Tape
 
 _LEFT_OUT = "the source leaves entries out: it shows {} of {}"
@@ -50,8 +53,10 @@ class Reference:
 
     Attributes
     ----------
-    value, allowance : ndarray
-        float64: the numbers, and how far rounding may move right claims from them.
+    value : ndarray
+        The numbers, in any format.
+    allowance : ndarray or float
+        How far rounding may move right claims from them, apart from ``share``.
     doubt : str
         Why the witness cannot vouch for it; empty if it can.
     is_part : bool
@@ -65,16 +70,23 @@ class Reference:
         How much of the allowance is for digits of the value itself that were not written down.
     decimals : int
         To how many decimals the value was rounded, beyond what its source says; 0 if it was not.
+    share : float
+        The share of the largest number that rounding may move right claims besides.
     """
 
-    value: NDArray[np.float64]
-    allowance: NDArray[np.float64]
+    value: NDArray[Any]
+    allowance: NDArray[np.float64] | float
     doubt: str = ""
     is_part: bool = False
     cancels: bool = False
     doubtful_to: float = 0.0
     rounding: NDArray[np.float64] | float = 0.0
     decimals: int = 0
+    share: float = 0.0
+
+    def allowed(self, largest: float) -> NDArray[np.float64] | float:
+        """Return how far rounding may move right claims, if that is the largest number."""
+        return self.share * largest + self.allowance if self.share else self.allowance
 
 
 @dataclass(frozen=True)
@@ -218,8 +230,10 @@ def judge_run(
     """
     run, decimals = with_decimals(run)
     pairs = align(run, {name: ref.value.shape for name, ref in references.items()})
-    largest = max((_largest(ref.value) for ref in references.values()), default=0.0)
-    rows, exhibits = [], {}
+    largest = 0.0
+    if any(reference.cancels for reference in references.values()):
+        largest = max(extent(reference.value)[0] for reference in references.values())
+    rows, shown = [], {}
     remarks: dict[str, list[str]] = {}
     for name, reference in references.items():
         claim = pairs.pairs.get(name)
@@ -232,9 +246,11 @@ def judge_run(
             remarks.setdefault(remark, []).append(name)
         if claim.is_whole and reference.value.dtype.kind != "c":
             # What is wrong with entries left out cannot be known.
-            exhibits[name] = _exhibit(row, claim, reference)
+            shown[name] = row, claim, reference
+    refuted = any(row.verdict is Verdict.DISAGREES for row, *_ in shown.values())
+    exhibits = {name: _exhibit(*of) for name, of in shown.items()} if refuted or program else {}
     causes: tuple[Cause, ...] = ()
-    if any(exhibit.refuted for exhibit in exhibits.values()):
+    if refuted:
         origin = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
         case = Case(exhibits, *origin)
         causes = diagnose_inlined(case)
@@ -260,29 +276,23 @@ def judge_run(
 def _row(
     name: str, claim: Claim, reference: Reference, dtype: str, largest_of_all: float
 ) -> ClaimRow:
-    value, allowance = reference.value, reference.allowance
-    part = _visible_part(claim, value.shape)
-    size = value.size
+    shape, size = reference.value.shape, reference.value.size
+    part = _visible_part(claim, shape)
     if part is None:
         # Where entries are missing, a different shape is not a mistake.
-        c = mismatch(_shape_text(claim.array.shape, value.shape), claim.array)
+        c = mismatch(_shape_text(claim.array.shape, shape), claim.array)
         if reference.is_part:
             c = unjudged(reference.doubt)
         elif claim.is_open and claim.array.size < size:
             c = unjudged(_LEFT_OUT.format(claim.array.size, size))
-        figures = (False, c, math.nan, Coverage(0, size))
-        return ClaimRow(name, claim.name, value.shape, c.verdict, c.reason, *figures)
-    if not claim.is_whole:
-        value, allowance = value[part], allowance[part]
-    allowance = allowance + claim.rounding
-    comparison = _compared(claim.array, value, allowance, dtype)
-    unsaid = np.broadcast_to(reference.rounding, reference.value.shape)[part]
-    confirms, counted = confirming(value, allowance, unsaid)
-    coverage = Coverage(int(np.count_nonzero(confirms)), size)
+        rest = (False, c, math.nan, Coverage(0, size))
+        return ClaimRow(name, claim.name, shape, c.verdict, c.reason, *rest)
+    of = figures(claim, reference, part, dtype)
+    comparison = of.comparison
     verdict, reason = comparison.verdict, comparison.reason
     if reason == TOO_LITTLE:
         verdict, reason = Verdict.AGREES, ""
-    if verdict is Verdict.DISAGREES and _between(claim, part, reference):
+    if verdict is Verdict.DISAGREES and _between(claim, reference, of):
         verdict = Verdict.INCONCLUSIVE
         reason = (
             reference.doubt
@@ -291,55 +301,54 @@ def _row(
         )
     elif verdict is Verdict.AGREES:
         scale = math.sqrt(unit_roundoff(dtype)) * largest_of_all
-        if reference.cancels and bool(np.all(allowance <= scale)):
+        if reference.cancels and bool(np.all(of.allowed + claim.rounding <= scale)):
             reason = CANCELS
         else:
-            reads_zero = (claim.array == 0) | (value == 0)
-            reason = too_silent(confirms, counted, reads_zero, claim.rounding + unsaid)
+            reason = of.confirming.too_silent()
         if not claim.is_whole:
             reason = _LEFT_OUT.format(claim.array.size, size)
         reason = reference.doubt or reason
         verdict = Verdict.AGREES if reason in ("", CANCELS) else Verdict.INCONCLUSIVE
     # No digits in common count as 0, never as less; nan stays nan.
-    digits = max(confirmed_digits(claim.array, value), 0.0) if value.size else math.nan
+    digits = max(digits_of(of.gap, of.largest), 0.0) if claim.array.size else math.nan
     return ClaimRow(
         name,
         claim.name,
-        reference.value.shape,
+        shape,
         verdict,
         reason,
         False,
         replace(comparison, verdict=verdict, reason=reason),
         digits,
-        coverage,
+        Coverage(of.confirming.count, size),
     )
 
 
 def _cut(row: ClaimRow, reference: Reference, decimals: int) -> str:
     """Return a remark on a gradient that is right only as far as its decimals go, or nothing."""
-    exact = np.max(reference.allowance - reference.rounding, initial=0.0)
-    if row.comparison.refuted or not row.comparison.error > exact:
-        return ""
     k = min(filter(None, (decimals, reference.decimals)), default=0)
-    return f"rounded to {k} decimals, which is no fault: right as far as these go" if k else ""
+    if not k or row.comparison.refuted:
+        return ""
+    allowed = reference.allowed(extent(reference.value)[0])
+    if not row.comparison.error > np.max(allowed - reference.rounding, initial=0.0):
+        return ""
+    return f"rounded to {k} decimals, which is no fault: right as far as these go"
 
 
-def _compared(
-    claimed: NDArray[Any], value: NDArray[np.float64], allowance: NDArray[np.float64], dtype: str
-) -> Comparison:
-    expected = Bounded(value, Arithmetic.stepwise(dtype), allowance, allowance)
-    return compare(claimed, expected, dtype)
-
-
-def _between(claim: Claim, part: tuple[Any, ...], reference: Reference) -> bool:
+def _between(claim: Claim, reference: Reference, of: Figures) -> bool:
     """Whether distances exceed a few roundings, but may still be due to rounding."""
     if math.isinf(reference.doubtful_to):
         return True
     if not reference.doubtful_to:
         return False
-    value, allowance = reference.value[part], reference.allowance[part]
-    gap = np.abs(claim.array.astype(np.float64) - value) - claim.rounding
-    return bool(np.all(gap <= allowance + reference.doubtful_to * _largest(value)))
+    most = np.asarray(of.allowed + reference.doubtful_to * of.largest)
+    with np.errstate(all="ignore"):
+        return all(
+            np.all(np.abs(c - v) - rounding <= far)
+            for c, v, rounding, far in pieces(
+                claim.array, of.value, np.asarray(claim.rounding), most
+            )
+        )
 
 
 def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | None:
@@ -367,17 +376,18 @@ def _shape_text(claimed: tuple[int, ...], expected: tuple[int, ...]) -> str:
 
 def _exhibit(row: ClaimRow, claim: Claim, reference: Reference) -> Exhibit:
     """Return a claim as evidence for hypotheses."""
-    claimed = claim.array.astype(np.float64)
-    allowance: NDArray[np.float64] | float = reference.allowance
-    if claimed.shape == reference.value.shape:
-        allowance = reference.allowance + claim.rounding
-    elif claimed.size == reference.value.size:
+    value, claimed = (_wide(array) for array in (reference.value, claim.array))
+    allowance = reference.allowed(extent(value)[0])
+    if claimed.shape == value.shape:
+        allowance = allowance + claim.rounding
+    elif claimed.size == value.size:
         # Which rounding belongs to which number is lost with the shape.
-        claimed = claimed.reshape(reference.value.shape)
-        allowance = reference.allowance + np.max(claim.rounding, initial=0.0)
+        claimed = claimed.reshape(value.shape)
+        allowance = allowance + np.max(claim.rounding, initial=0.0)
     refuted = row.verdict is Verdict.DISAGREES
-    return Exhibit(row.name, reference.value, claimed, allowance, refuted)
+    allowance = np.broadcast_to(allowance, value.shape)
+    return Exhibit(row.name, value, claimed, allowance, refuted)
 
 
-def _largest(array: NDArray[np.float64]) -> float:
-    return float(np.max(np.abs(array), initial=0.0))
+def _wide(array: NDArray[Any]) -> NDArray[np.float64]:
+    return array.astype(np.float64, order="C", copy=False)
