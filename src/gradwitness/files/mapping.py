@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 LEAST = 1 << 20
 # The numbers of one piece: it stays in the processor's cache.
 PIECE = 1 << 16
-# The numbers after which what was read of a mapped file is given back.
-_KEPT = 1 << 22
+# The pieces after which what was read of a mapped file is given back.
+_KEPT = 64
 
 
 class MappedFile:
@@ -71,22 +71,20 @@ def pieces(
     dtypes = [dtype or (np.complex128 if x.dtype.kind == "c" else np.float64) for x in arrays]
     iterator = np.nditer(
         arrays,
-        flags=["external_loop", "buffered", "ranged", "zerosize_ok"],
+        flags=["external_loop", "buffered", "delay_bufalloc", "ranged", "zerosize_ok"],
         op_flags=[["readonly", "aligned"]] * len(arrays),
         order="C",
         op_dtypes=dtypes,
         casting="unsafe",
         buffersize=PIECE,
     )
-    if start or stop is not None:
-        iterator.iterrange = (start, iterator.itersize if stop is None else stop)
-    read = 0
-    for piece in iterator:
+    iterator.iterrange = (start, iterator.itersize if stop is None else stop)
+    for count, piece in enumerate(iterator, 1):
         yield piece if len(arrays) > 1 else (piece,)
-        read += PIECE
-        if read % _KEPT == 0:
+        if count % _KEPT == 0:
             forget(*arrays)
-    forget(*arrays)
+    if start == 0 and stop is None:
+        forget(*arrays)
 
 
 def slabs(*arrays: NDArray[Any]) -> Iterator[tuple[slice, ...]]:
@@ -95,8 +93,8 @@ def slabs(*arrays: NDArray[Any]) -> Iterator[tuple[slice, ...]]:
     What was read of mapped files is given back after each part.
     """
     shape = arrays[0].shape
-    axis = next((n for n in range(len(shape)) if math.prod(shape[n + 1 :]) <= _KEPT), 0)
-    step = max(1, _KEPT // max(1, math.prod(shape[axis + 1 :])))
+    axis = next((n for n in range(len(shape)) if math.prod(shape[n + 1 :]) <= PIECE * _KEPT), 0)
+    step = max(1, PIECE * _KEPT // max(1, math.prod(shape[axis + 1 :])))
     for outer in np.ndindex(shape[:axis]):
         before = tuple(slice(n, n + 1) for n in outer)
         for start in range(0, shape[axis], step) if shape else [0]:

@@ -56,25 +56,25 @@ class Confirming:
         self._shape = shape
         self._largest, self._smallest = largest, smallest
         self.count = 0
-        self._counted = self._size = 0
+        self._counted = 0
         self._silent, self._zeros = _Places(), _Places()
         self._half_unit = 0.0  # the largest of a number that reads zero
 
     def all_do(self, count: int) -> None:
-        """Take so many numbers of which each confirms something."""
+        """Take so many numbers that all confirm something."""
         self.count += count
         self._counted += count
-        self._size += count
 
     def take(
         self,
+        start: int,
         claimed: NDArray[np.float64],
         value: NDArray[np.float64],
         allowance: NDArray[np.float64] | float,
         rounding: NDArray[np.float64] | float,
         half_units: NDArray[np.float64] | float,
     ) -> None:
-        """Take the next numbers in C order.
+        """Take the numbers from a place on, in C order.
 
         ``rounding`` is that of the right value: one that was printed as zero may be another number.
         ``half_units`` are those of the last digits of both.
@@ -86,12 +86,11 @@ class Confirming:
         silent = counted & ~confirms
         if silent.any():
             zeros = silent & ((claimed == 0) | (value == 0)) & (half_units > 0)
-            self._silent.take(silent, self._size)
-            self._zeros.take(zeros, self._size)
+            self._silent.take(silent, start)
+            self._zeros.take(zeros, start)
             self._half_unit = max(self._half_unit, float(np.max(half_units * zeros)))
         self.count += int(np.count_nonzero(confirms))
         self._counted += int(np.count_nonzero(counted))
-        self._size += size.size
 
     def too_silent(self) -> str:
         """Return why the numbers confirm too little, or an empty string."""
@@ -99,7 +98,7 @@ class Confirming:
         if silent.count <= (1 - ENOUGH) * self._counted:
             return ""
         which = zeros if 2 * zeros.count >= silent.count else silent
-        share = f"{which.count / self._size:.0%} of the entries"
+        share = f"{which.count / math.prod(self._shape):.0%} of the entries"
         places = which.listed(self._shape)
         if which is silent:
             return f"{share} are smaller than their rounding: they confirm nothing ({places})"

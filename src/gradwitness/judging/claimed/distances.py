@@ -19,10 +19,17 @@ from gradwitness.files.mapping import PIECE, forget, pieces
 from gradwitness.judging.compare import Comparison, compare
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-# So many squares are added at a time, as in `compare`: in another order the norm has other bits.
-_SQUARES = 2**14
+# So many squares are added at a time: for more, BLAS might wake its threads, which costs more.
+_SQUARES = 2**13
+_GLANCE = 16
+# The numbers among which one that confirms nothing is looked for again.
+_LINE = 2**10
+# Numbers read again after which those of mapped files are given back.
+_KEPT = 2**22
 # A float32 difference is off by less than this share.
 _NEAR = 2.0**-20
 
@@ -46,12 +53,13 @@ class Distances:
     ----------
     recorded, expected : ndarray
         Of one shape.
-    starts : ndarray
-        Where each piece begins, and after them the number of elements.
-    smallest, largest : ndarray
-        Of the magnitudes expected in each piece.
-    errors : ndarray
-        The largest distance in each piece, rounded to float32 if both arrays fit it.
+    starts, lines : ndarray
+        Where each piece begins, and each line of a piece; after them the number of elements.
+    smallest : ndarray
+        Of the magnitudes expected in each line.
+    largest, errors : ndarray
+        The largest magnitude expected and the largest distance in each piece, in float32 if both
+        arrays fit it.
     squares : float
         The sum of the squares of what was recorded.
     """
@@ -59,6 +67,7 @@ class Distances:
     recorded: NDArray[Any]
     expected: NDArray[Any]
     starts: NDArray[np.int64]
+    lines: NDArray[np.int64]
     smallest: NDArray[np.float64]
     largest: NDArray[np.float64]
     errors: NDArray[np.float64]
@@ -69,49 +78,74 @@ class Distances:
         smallest = float(self.smallest.min())
         return smallest if smallest > 0 else extent(self.expected)[1]
 
-    def piece(self, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the numbers of a piece in float64."""
-        ends = {"start": int(self.starts[number]), "stop": int(self.starts[number + 1])}
-        parts = [(r.copy(), w.copy()) for r, w in pieces(self.recorded, self.expected, **ends)]
-        r, w = map(np.concatenate, zip(*parts, strict=True))
-        return r, w
+    def numbers(
+        self, parts: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+        """Iterate over some of the parts that begin at these places: places and their numbers."""
+        edges = np.flatnonzero(np.diff(which, prepend=False, append=False))
+        read = 0
+        for start, stop in parts[edges].reshape(-1, 2).tolist():
+            at = start
+            for r, w in pieces(self.recorded, self.expected, start=start, stop=stop):
+                yield at, r, w
+                at += r.size
+            read += stop - start
+            if read > _KEPT:
+                forget(self.recorded, self.expected)
+                read = 0
+        forget(self.recorded, self.expected)
 
     def compared(self, allowance: float, dtype: str) -> tuple[Comparison, float]:
         """Return what `compare` does if every number may be so far off, and the largest distance.
 
         The allowance is positive and finite.
         """
-        biggest = int(np.argmax(self.largest))
-        r, w = self.piece(biggest)
-        at = int(np.argmax(np.abs(w)))
         # The figures are those of a few numbers: the worst, one farthest off, and the largest.
-        telling = {"largest": (r[at], w[at])}
-        most, refuted, index, worst = -1.0, 0, 0, -1.0
+        worst, farthest, largest = _Peak(), _Peak(), _Peak()
+        refuted = 0
+        for at, r, w in self.numbers(self.starts, _first_of(self.largest)):
+            largest.take(np.abs(w), at, r, w)
         reach = min(allowance, float(self.errors.max())) * (1 - _NEAR)
-        for number in np.flatnonzero(self.errors >= reach) if reach else [0]:
-            r, w = self.piece(int(number))
+        far = self.errors >= reach if reach else _first_of(self.errors)
+        for at, r, w in self.numbers(self.starts, far):
             error = np.abs(r - w)
-            ratio = error / allowance
-            if error.max() > most:
-                at = int(np.argmax(error))
-                most, telling["farthest"] = float(error[at]), (r[at], w[at])
-            at = int(np.argmax(ratio))
-            if ratio[at] > worst:
-                worst, index = float(ratio[at]), int(self.starts[number]) + at
-                telling["worst"] = r[at], w[at]
+            farthest.take(error, at, r, w)
+            worst.take(error / allowance, at, r, w)
             refuted += int(np.count_nonzero(error > allowance))
-        order = ("worst", "farthest", "largest")
-        r, w = (np.array([telling[name][side] for name in order]) for side in (0, 1))
-        bound = np.full(len(order), allowance)
+        r, w = np.array([peak.pair for peak in (worst, farthest, largest)]).T
+        bound = np.full(r.shape, allowance)
         comparison = compare(r, Bounded(w, Arithmetic.stepwise(dtype), bound, bound), dtype)
-        place = np.unravel_index(index, self.expected.shape)
+        place = np.unravel_index(worst.index, self.expected.shape)
         return replace(
             comparison,
             size=self.expected.size,
             refuted=refuted,
             index=tuple(map(int, place)),
             norm=math.sqrt(self.squares),
-        ), most
+        ), farthest.height
+
+
+def _first_of(figures: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.arange(figures.size) == np.argmax(figures)
+
+
+class _Peak:
+    """The first pair of numbers at which a figure is largest."""
+
+    def __init__(self) -> None:
+        self.height, self.index, self.pair = -1.0, 0, (0.0, 0.0)
+
+    def take(
+        self,
+        heights: NDArray[np.float64],
+        start: int,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+    ) -> None:
+        at = int(np.argmax(heights))
+        if heights[at] > self.height:
+            self.height, self.index = float(heights[at]), start + at
+            self.pair = float(r[at]), float(w[at])
 
 
 def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | None:
@@ -120,38 +154,38 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
     if not recorded.size or any(dtype.kind == "c" for dtype in dtypes):
         return None
     work = np.float64 if max(dtype.itemsize for dtype in dtypes) > 4 else np.float32
-    space, wide = np.empty(PIECE, work), np.empty(PIECE)
-    starts, smallest, largest, errors = [0], [], [], []
+    space, wide = np.empty(PIECE, work), np.empty(_SQUARES)
+    in_piece = np.arange(0, PIECE, _LINE)
+    starts, lines, smallest, largest, errors = [0], [], [], [], []
     squares = 0.0
     with np.errstate(all="ignore"):
         for r, w in pieces(recorded, expected, dtype=work):
-            part = space[: r.size]
+            part, ends = space[: r.size], in_piece[: -(-r.size // _LINE)]
             np.abs(w, out=part)
-            smallest.append(float(part.min()))
-            largest.append(float(part.max()))
+            lines.append(starts[-1] + ends)
+            smallest.append(np.minimum.reduceat(part, ends))
+            largest.append(float(np.maximum.reduce(part)))
             # Equal numbers are far from rare, and their beginning tells others from them.
-            if (r[:64] == w[:64]).all() and (r == w).all():
-                error = 0.0
-            else:
-                np.subtract(r, w, out=part)
-                error = max(float(part.max()), -float(part.min()))
+            error = 0.0
+            if r[:_GLANCE].tobytes() != w[:_GLANCE].tobytes() or not (r == w).all():
+                np.abs(np.subtract(r, w, out=part), out=part)
+                error = float(np.maximum.reduce(part))
             if not math.isfinite(largest[-1] + error):
                 forget(recorded, expected)
                 return None
             errors.append(error)
             starts.append(starts[-1] + r.size)
-            numbers = r
-            if work is np.float32:
-                numbers = wide[: r.size]
-                numbers[:] = r
             for at in range(0, r.size, _SQUARES):
-                x = numbers[at : at + _SQUARES]
-                # Not np.dot: see `compare`.
-                squares += float(np.einsum("i,i->", x, x))
+                x = wide[: r.size - at]
+                x[:] = r[at : at + _SQUARES]
+                squares += float(np.dot(x, x))
+    lines.append(np.array(starts[-1:]))
     return Distances(
         recorded,
         expected,
         np.array(starts),
-        *(np.array(figures) for figures in (smallest, largest, errors)),
+        np.concatenate(lines),
+        np.concatenate(smallest).astype(np.float64),
+        *map(np.array, (largest, errors)),
         squares,
     )

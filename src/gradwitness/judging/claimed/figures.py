@@ -76,11 +76,10 @@ def _at_once(
     # Only digits that were not written down ask for the smallest.
     smallest = told.smallest_nonzero() if unsaid else math.inf
     confirming = Confirming(claim.array.shape, float(told.largest.max()), smallest)
-    for number, least in enumerate(told.smallest):
-        if least > bound:
-            confirming.all_do(int(told.starts[number + 1] - told.starts[number]))
-        else:
-            confirming.take(*told.piece(number), bound, unsaid, claim.rounding + unsaid)
+    silent = told.smallest <= bound
+    confirming.all_do(int(np.diff(told.lines)[~silent].sum()))
+    for start, r, w in told.numbers(told.lines, silent):
+        confirming.take(start, r, w, bound, unsaid, claim.rounding + unsaid)
     return comparison, confirming, gap
 
 
@@ -92,12 +91,13 @@ def _one_by_one(
     dtype: str,
 ) -> tuple[Comparison, Confirming, float]:
     confirming = Confirming(value.shape, *extent(value))
-    gap = 0.0
+    gap, start = 0.0, 0
     others = map(np.asarray, (bound, unsaid, claim.rounding + unsaid))
     with np.errstate(all="ignore"):
         for r, w, *rest in pieces(claim.array, value, *others):
             gap = float(np.maximum(gap, np.max(np.abs(r - w), initial=0.0)))
-            confirming.take(r, w, *rest)
+            confirming.take(start, r, w, *rest)
+            start += r.size
     bounds = np.broadcast_to(bound, value.shape)
     comparing = Comparing(claim.array, dtype)
     for index in slabs(claim.array, value):
