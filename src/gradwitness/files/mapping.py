@@ -93,10 +93,13 @@ def slabs(*arrays: NDArray[Any]) -> Iterator[tuple[slice, ...]]:
     What was read of mapped files is given back after each part.
     """
     shape = arrays[0].shape
-    axis = next((n for n in range(len(shape)) if math.prod(shape[n + 1 :]) <= PIECE * _KEPT), 0)
-    step = max(1, PIECE * _KEPT // max(1, math.prod(shape[axis + 1 :])))
+    if arrays[0].size <= PIECE * _KEPT:
+        yield ()
+        return
+    axis = next(n for n in range(len(shape)) if math.prod(shape[n + 1 :]) <= PIECE * _KEPT)
+    step = max(1, PIECE * _KEPT // math.prod(shape[axis + 1 :]))
     for outer in np.ndindex(shape[:axis]):
         before = tuple(slice(n, n + 1) for n in outer)
-        for start in range(0, shape[axis], step) if shape else [0]:
-            yield (*before, slice(start, start + step)) if shape else ()
+        for start in range(0, shape[axis], step):
+            yield (*before, slice(start, start + step))
             forget(*arrays)
