@@ -122,7 +122,7 @@ def _verify(entry: zipfile.ZipInfo, content: NDArray[np.uint8]) -> None:
     """Raise `BadZipFile` if a mapped entry is not what was written."""
     checksum = 0
     for at in range(0, content.size, _CHECKED):
-        checksum = zlib.crc32(content[at : at + _CHECKED], checksum)
+        checksum = zlib.crc32(content[at : at + _CHECKED].data, checksum)
         forget(content)
     if checksum != entry.CRC:
         raise zipfile.BadZipFile(f"Bad CRC-32 for file {entry.filename!r}")

@@ -78,9 +78,10 @@ def pieces(
         casting="unsafe",
         buffersize=PIECE,
     )
-    iterator.iterrange = (start, iterator.itersize if stop is None else stop)
+    ends = start, iterator.itersize if stop is None else stop
+    iterator.iterrange = ends  # type: ignore[misc] (NumPy's stubs say read-only)
     for count, piece in enumerate(iterator, 1):
-        yield piece if len(arrays) > 1 else (piece,)
+        yield piece if isinstance(piece, tuple) else (piece,)
         if count % _KEPT == 0:
             forget(*arrays)
     if start == 0 and stop is None:

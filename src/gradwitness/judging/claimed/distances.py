@@ -127,7 +127,7 @@ class Distances:
 
 
 def _first_of(figures: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.arange(figures.size) == np.argmax(figures)
+    return np.asarray(np.arange(figures.size) == np.argmax(figures))
 
 
 class _Peak:
@@ -187,6 +187,7 @@ def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | Non
         np.array(starts),
         np.concatenate(lines),
         np.concatenate(smallest).astype(np.float64),
-        *map(np.array, (largest, errors)),
+        np.array(largest),
+        np.array(errors),
         squares,
     )

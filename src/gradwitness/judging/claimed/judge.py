@@ -18,15 +18,11 @@ from gradwitness._printable import listed
 from gradwitness.claims.align import align
 from gradwitness.claims.decimals import with_decimals
 from gradwitness.claims.layout import shortened, unmerged
-from gradwitness.diagnose.case import Case, Exhibit
-from gradwitness.diagnose.hypotheses.unsafe import unsafe_program
-from gradwitness.diagnose.inlined_functions import diagnose_inlined
-from gradwitness.diagnose.remainder import unexplained
-from gradwitness.diagnose.suspects import untried
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.replay import digits_of
 from gradwitness.files.mapping import pieces
 from gradwitness.judging.claimed.distances import extent
+from gradwitness.judging.claimed.explaining import explain
 from gradwitness.judging.claimed.figures import figures
 from gradwitness.judging.compare import CANCELS, TOO_LITTLE, mismatch, unjudged
 from gradwitness.judging.finding import Coverage
@@ -233,7 +229,7 @@ def judge_run(
     largest = 0.0
     if any(reference.cancels for reference in references.values()):
         largest = max(extent(reference.value)[0] for reference in references.values())
-    rows, shown = [], {}
+    rows, whole = [], {}
     remarks: dict[str, list[str]] = {}
     for name, reference in references.items():
         claim = pairs.pairs.get(name)
@@ -246,17 +242,9 @@ def judge_run(
             remarks.setdefault(remark, []).append(name)
         if claim.is_whole and reference.value.dtype.kind != "c":
             # What is wrong with entries left out cannot be known.
-            shown[name] = row, claim, reference
-    refuted = any(row.verdict is Verdict.DISAGREES for row, *_ in shown.values())
-    exhibits = {name: _exhibit(*of) for name, of in shown.items()} if refuted or program else {}
-    causes: tuple[Cause, ...] = ()
-    if refuted:
-        origin = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
-        case = Case(exhibits, *origin)
-        causes = diagnose_inlined(case)
-        notes += tuple(filter(None, (unexplained(case, causes), untried(case))))
-    if program:
-        notes += unsafe_program(exhibits, program.tape, program.replay, program.sweep)
+            whole[name] = row, claim, reference
+    causes, explained = explain(whole, program)
+    notes += explained
     notes += tuple(f"{listed(names)}: {how}" for how, names in remarks.items() if how)
     guilty = {name for cause in causes for name in cause.guilty}
     inherited = {name for cause in causes for name in cause.inherited} - guilty
@@ -372,22 +360,3 @@ def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | Non
 def _shape_text(claimed: tuple[int, ...], expected: tuple[int, ...]) -> str:
     text = f"shape {claimed}, expected {expected}"
     return f"{text}: transposed" if claimed == expected[::-1] else text
-
-
-def _exhibit(row: ClaimRow, claim: Claim, reference: Reference) -> Exhibit:
-    """Return a claim as evidence for hypotheses."""
-    value, claimed = (_wide(array) for array in (reference.value, claim.array))
-    allowance = reference.allowed(extent(value)[0])
-    if claimed.shape == value.shape:
-        allowance = allowance + claim.rounding
-    elif claimed.size == value.size:
-        # Which rounding belongs to which number is lost with the shape.
-        claimed = claimed.reshape(value.shape)
-        allowance = allowance + np.max(claim.rounding, initial=0.0)
-    refuted = row.verdict is Verdict.DISAGREES
-    allowance = np.broadcast_to(allowance, value.shape)
-    return Exhibit(row.name, value, claimed, allowance, refuted)
-
-
-def _wide(array: NDArray[Any]) -> NDArray[np.float64]:
-    return array.astype(np.float64, order="C", copy=False)
