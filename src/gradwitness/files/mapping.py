@@ -79,9 +79,10 @@ def pieces(
         buffersize=PIECE,
     )
     ends = start, iterator.itersize if stop is None else stop
-    iterator.iterrange = ends  # type: ignore[misc] (NumPy's stubs say read-only)
+    # To NumPy's stubs it is read-only.
+    iterator.iterrange = ends  # type: ignore[misc]
     for count, piece in enumerate(iterator, 1):
-        yield piece if isinstance(piece, tuple) else (piece,)
+        yield piece if len(arrays) > 1 else (piece,)  # type: ignore[misc]
         if count % _KEPT == 0:
             forget(*arrays)
     if start == 0 and stop is None:
