@@ -98,7 +98,8 @@ def _read(words: list[bytes], whole_decimals: int) -> tuple[NDArray[np.float64],
             raise ValueError(str(error)) from None
     letters = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(letters == _SPACE)
-    if len(values) != len(words) or len(ends) != len(words):
+    # NumPy takes nan(1) for a number.
+    if len(values) != len(words) or len(ends) != len(words) or b"(" in text:
         raise ValueError("not as many numbers as words")
     mantissa_ends = ends.copy()
     at = np.flatnonzero(letters | _LOWER == _E)

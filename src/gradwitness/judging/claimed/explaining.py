@@ -45,8 +45,9 @@ def explain(judged: Judged, program: Program | None) -> tuple[tuple[Cause, ...],
         causes = diagnose_inlined(case)
         notes += tuple(filter(None, (unexplained(case, causes), untried(case))))
     if large:
-        why = f"with these there are more than {_MOST_NUMBERS:,} numbers, which takes gigabytes"
-        notes += (f"no cause was looked for in {listed(large, 3)}: {why}",)
+        with_them = "it" if len(large) == 1 else "them"
+        why = f"with {with_them} there are more than {_MOST_NUMBERS:,} numbers"
+        notes += (f"no cause was looked for in {listed(large, 3)}: {why}, too many for memory",)
     if program:
         notes += unsafe_program(exhibits, program.tape, program.replay, program.sweep)
     return causes, notes
