@@ -45,7 +45,9 @@ def test_what_broadcasts_is_the_same_in_every_piece() -> None:
         assert (one == 2).all()
 
 
-@pytest.mark.parametrize("shape", [(7, 6, 5), (1, 100), (100, 1), (90,), (3, 40), (), (0, 3)])
+@pytest.mark.parametrize(
+    "shape", [(7, 6, 5), (7, 10), (1, 100), (100, 1), (90,), (3, 40), (), (0, 3)]
+)
 def test_slabs_hold_every_number_once(monkeypatch: Any, shape: tuple[int, ...]) -> None:
     monkeypatch.setattr(mapping, "PIECE", 4)
     monkeypatch.setattr(mapping, "_KEPT", 3)

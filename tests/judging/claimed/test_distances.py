@@ -70,13 +70,23 @@ def test_equal_numbers_agree_in_all_digits() -> None:
     assert (of.comparison.error, of.comparison.index, of.digits) == (0, (0, 0), math.inf)
 
 
-def test_float32_distances_that_round_alike_are_told_apart() -> None:
-    a = np.ones(140_000, np.float32)
-    b = a.copy()
-    # 1 - 2^-25 is a distance that float32 rounds to 1, where the other is 1.
-    a[10], b[10] = 2.0**-25, 1.0
-    a[139_000], b[139_000] = 0.0, 1.0
-    assert row(a, b).comparison.index == (139_000,)
+def test_numbers_larger_than_their_rounding_all_confirm() -> None:
+    a = np.ones(SHAPE, np.float32)
+    a[3, 5] = 1e-9
+    assert row(a, a).coverage.judged == a.size - 1
+
+
+def test_a_distance_that_float32_rounds_into_its_bound_is_beyond_it() -> None:
+    others = {f"b{n}": np.ones(1, np.float32) for n in range(4)}
+    largest = 1 + 2.0**-23
+    # Of five tensors, 10 roundings of the largest number: 10 * 2^-24 and 1.25 units of float32
+    # there, of 2^-44 each. The distance is 1.3 units beyond 10 * 2^-24, and rounds to 1.
+    a = np.array([largest, -0.3 * 2.0**-44], np.float32)
+    b = np.array([largest, 10 * 2.0**-24 + 2.0**-44], np.float32)
+    assert np.float32(b[1]) - np.float32(a[1]) < 10 * 2.0**-24 * largest
+    run = diff({"w": a, **others}, {"w": b, **others}).runs[0]
+    assert run.rows[0].comparison.refuted == 1
+    assert run.rows[0].comparison.ratio == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
