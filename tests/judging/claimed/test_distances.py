@@ -83,7 +83,7 @@ def test_a_distance_that_float32_rounds_into_its_bound_is_beyond_it() -> None:
     # there, of 2^-44 each. The distance is 1.3 units beyond 10 * 2^-24, and rounds to 1.
     a = np.array([largest, -0.3 * 2.0**-44], np.float32)
     b = np.array([largest, 10 * 2.0**-24 + 2.0**-44], np.float32)
-    assert np.float32(b[1]) - np.float32(a[1]) < 10 * 2.0**-24 * largest
+    assert float(b[1] - a[1]) < 10 * 2.0**-24 * largest
     run = diff({"w": a, **others}, {"w": b, **others}).runs[0]
     assert run.rows[0].comparison.refuted == 1
     assert run.rows[0].comparison.ratio == pytest.approx(1, abs=1e-6)
