@@ -64,7 +64,8 @@ def test_mapped_numbers_are_there_after_they_were_forgotten(tmp_path: Path) -> N
     path = tmp_path / "numbers"
     path.write_bytes(b"abc" + NUMBERS.tobytes())
     array = MappedFile(path).array(NUMBERS.dtype, NUMBERS.shape, 3)
-    assert isinstance(array.base, mmap.mmap)
+    base: Any = array.base
+    assert isinstance(base, mmap.mmap)
     forget(array, NUMBERS)
     assert np.array_equal(array, NUMBERS)
     assert np.array_equal(np.concatenate([x.copy() for (x,) in pieces(array)]), NUMBERS.ravel())

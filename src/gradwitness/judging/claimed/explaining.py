@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gradwitness.claims.claim import Claim
     from gradwitness.diagnose.rank import Cause
-    from gradwitness.judging.claimed.judge import ClaimRow, Program, Reference
+    from gradwitness.judging.claimed.reports import ClaimRow, Program, Reference
 
     Judged: TypeAlias = Mapping[str, tuple[ClaimRow, Claim, Reference]]
 

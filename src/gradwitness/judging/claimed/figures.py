@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gradwitness.claims.claim import Claim
     from gradwitness.judging.claimed.distances import Distances
-    from gradwitness.judging.claimed.judge import Reference
+    from gradwitness.judging.claimed.reports import Reference
     from gradwitness.judging.compare import Comparison
 
 
