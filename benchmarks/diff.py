@@ -129,7 +129,7 @@ def text(folder: Path, megabytes: float) -> Table:
         except ImportError:
             continue
         peers[name] = lambda read=read: read(csv)  # type: ignore[misc]
-    ours = [lambda path=path: read_claims(path) for path in (rows, csv, dat)]  # type: ignore[misc]
+    ours = [lambda path=path: read_claims(path) for path in (rows, csv, dat)]
     seconds = least(*peers.values(), *ours)
     table = Table("ours", *(f"over {name}" for name in peers), title=f"{array.size:,} numbers")
     for name, taken in zip(("rows", ".csv", ".dat"), seconds[len(peers) :], strict=True):

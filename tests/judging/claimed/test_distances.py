@@ -22,7 +22,7 @@ SHAPE = (70, 2000)  # more than two pieces
 DTYPES = {"float64": np.float64, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 
 
-def right(seed: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+def right(seed: int = 0) -> Any:
     """Return numbers that bfloat16 holds, of which some are zero and some tiny."""
     rng = np.random.default_rng(seed)
     numbers = rng.integers(1, 128, SHAPE) / 64 * rng.choice([-1.0, 1.0], SHAPE)
@@ -48,7 +48,8 @@ def test_the_figures_are_those_of_every_number(dtype: str, layout: Any) -> None:
         b.flat[index] += rng.integers(-2, 3) * 2.0**-6
     b.flat[100_000] = b.flat[139_999] = a.flat[100_000] + 0.25
     b.flat[139_999] = a.flat[139_999] - 0.25  # as far off, but not the first
-    of = row(*(x.astype(DTYPES[dtype], order=layout) for x in (a, b)), dtype)
+    first, second = (x.astype(DTYPES[dtype], order=layout) for x in (a, b))
+    of = row(first, second, dtype)
     c = of.comparison
     error = np.abs(a - b)
     assert c.size == a.size
