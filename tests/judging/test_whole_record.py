@@ -110,7 +110,43 @@ def watched(program: Program, dtype: torch.dtype, factor: float) -> Any:
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", ["following", "root"])
+def test_a_function_stands_for_what_made_its_result_of_its_argument(
+    name: str, dtype: torch.dtype
+) -> None:
+    program, slope = PROGRAMS[name]
+    x, witness = watched(program, dtype, 1.0)
+    torch.testing.assert_close(x.grad, slope(x.detach()))
+    assert witness.verdict is Verdict.AGREES, witness.report.reasons()
+    (finding,) = (f for f in witness.report.findings if "between its inputs" in f.grade)
+    assert finding.comparison.detects_relative < 1e-3
+    assert not witness.report.notes
+
+
+def test_a_function_need_not_stand_for_what_is_detached() -> None:
+    def detached(x: Any, _: float) -> Any:
+        # The gradient 0 of what was made of x is that of the function's own forward.
+        y = x * x
+        return (apply(Beside, y.detach().exp(), y, torch.zeros_like(x)) * x).sum()
+
+    assert watched(detached, torch.float32, 0.0)[1].verdict is Verdict.AGREES
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_what_was_written_over_is_not_followed(*, write: bool) -> None:
+    def program(x: Any, factor: float) -> Any:
+        with torch.no_grad():
+            y = 2 * x
+            if write:
+                y.view(7)[3] = 0.0
+        return apply(Beside, y, x, torch.full_like(x, 2 * factor)).sum()
+
+    verdict = Verdict.DISAGREES if write else Verdict.AGREES
+    assert watched(program, torch.float64, 1.0)[1].verdict is verdict
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("name", ["kernel", "hooked"])
 def test_what_is_right_together_is_in_doubt(name: str, dtype: torch.dtype) -> None:
     program, slope = PROGRAMS[name]
     x, witness = watched(program, dtype, 1.0)

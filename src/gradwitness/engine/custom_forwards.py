@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
@@ -52,6 +53,26 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
     sources = {edge_value(tape, edge) for edge in node.edges if edge is not None}
     reached = reaching(inner, {source for source in sources if source is not None})
     return next((call for call in ways if reached & {*references(call.arguments["self"])}), None)
+
+
+def with_detached(tape: Tape, node: Node) -> Node:
+    """Return a custom function with the calls, out of autograd's sight, between its inputs.
+
+    They made some of its operands of its inputs, and become part of its forward. Where they wrote
+    to memory, there are none.
+    """
+    inner = [tape.calls[number] for number in node.inner]
+    sources = {edge_value(tape, edge) for edge in node.edges}
+    wanted = {n for call in inner for n in call.operands} - sources
+    between: list[int] = []
+    for call in reversed(tape.calls[: node.inner[0] if node.inner else 0]):
+        made = {n for n in (*call.outputs, call.base) if n is not None}
+        if call.writes and storages(tape, made) & storages(tape, wanted):
+            return node
+        if call.node is None and call.during is None and not wanted.isdisjoint(made):
+            between.insert(0, call.id)
+            wanted.update({*call.operands} - sources)
+    return replace(node, inner=(*between, *node.inner))
 
 
 def changes_views(tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]) -> bool:

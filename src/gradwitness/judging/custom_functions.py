@@ -13,6 +13,7 @@ from gradwitness.engine.custom_forwards import connects, edge_value, handed_out,
 from gradwitness.engine.floats import SHORT, Arithmetic, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case
 from gradwitness.judging.approximations import within
+from gradwitness.judging.between_inputs import between_inputs
 from gradwitness.judging.compare import TOO_WIDE, Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
 from gradwitness.judging.graph_queries import declared_as, same_operand
@@ -104,7 +105,11 @@ class CustomCheck:
         is_needed : callable
             Whether the program asked for a gradient beyond an edge.
         """
-        for judged in self._judge(node, node_run, expected, is_needed):
+        between: list[Judged] = []
+        if isinstance(expected, Unjudgeable):
+            run = (node, node_run)
+            between = between_inputs(self._tape, run, self.expected, self._by_rules, is_needed)
+        for judged in between or self._judge(node, node_run, expected, is_needed):
             settled = self._approximated(node, node_run, judged)
             yield replace(settled, advice=self._advice(node, node_run, expected, settled))
 

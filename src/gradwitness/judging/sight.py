@@ -10,7 +10,7 @@ from gradwitness.rules import find
 from gradwitness.rules.graph_terms import SOURCES
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
     from gradwitness.tape import Call, Tape
 
@@ -58,7 +58,7 @@ def way(call: Call) -> str:
     return f"{name}()" if call.grad else f"{name} under no_grad()"
 
 
-def inner_calls(tape: Tape) -> Container[int]:
+def inner_calls(tape: Tape) -> set[int]:
     """Return the calls of custom functions, each of which is judged as a whole."""
     return {number for node in tape.nodes for number in node.inner}
 

@@ -16,7 +16,9 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
+from gradwitness.engine.custom_forwards import with_detached
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
+from gradwitness.judging.between_inputs import BETWEEN
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import (
@@ -162,9 +164,11 @@ class Sight(Detector):
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
         found: dict[str, tuple[_Exit, Call, dict[int, None]]] = {}
+        functions = {f.node for f in judged.findings if f.grade == BETWEEN and f.node is not None}
+        followed = {n for k in functions for n in with_detached(tape, tape.nodes[k]).inner}
         for number, sweep in enumerate(tape.sweeps):
             before = [earlier.after for earlier in tape.sweeps[:number]]
-            flow = _Flow(tape, sweep, self._makers, self._returned, self._directions)
+            flow = _Flow(tape, sweep, self._makers, self._returned, self._directions, followed)
             for leaf, left, call in flow.meetings():
                 truncated = any(left.since < after <= call.id for after in before)
                 if truncated:
@@ -199,6 +203,7 @@ class _Flow:
         makers: dict[int, int],
         returned: dict[int, set[int]],
         directions: set[int],
+        followed: set[int],
     ) -> None:
         self._tape = tape
         self._makers = makers
@@ -209,7 +214,7 @@ class _Flow:
         # A hook on a gradient may add what is missing, as implicit layers do; it has its own note.
         hooked = {edge.node for edge, _ in sweep.hooks if tape.nodes[edge.node].leaf is None}
         self._ran = {run.node for run in sweep.node_runs} - _behind(tape, hooked)
-        self._inside = inner_calls(tape)
+        self._inside = followed.union(inner_calls(tape))
         outputs = {tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.roots}
         self._wanted = needed(tape, outputs.union(*returned.values()))
         taken = [tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.captured]
