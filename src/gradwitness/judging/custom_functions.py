@@ -20,7 +20,7 @@ from gradwitness.judging.graph_queries import declared_as, same_operand
 from gradwitness.judging.group_gradients import along_groups
 from gradwitness.judging.normwise import Judged, added_against, normwise
 from gradwitness.judging.recognition import advice as advice_on
-from gradwitness.judging.recorded_forward import computes_wide, iteration, rounds
+from gradwitness.judging.recorded_forward import basis_rounded, computes_wide, iteration, rounds
 from gradwitness.judging.records import largest
 from gradwitness.judging.unmeasured import Unmeasured
 from gradwitness.rules.declarations import tolerance_of
@@ -385,6 +385,7 @@ class CustomCheck:
             owner=(declared_as(self._tape, node, self.functions), first),
             retracts=self._declared.retracts(node, first),
             tried=tried,
+            rounded=basis_rounded(self._tape, node),
         )
         return Judged(first, stands, NORMWISE if not reason else "", by_rules=not reason, case=case)
 
