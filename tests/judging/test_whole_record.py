@@ -179,6 +179,73 @@ def test_what_is_wrong_together_does_not(name: str, factor: float, dtype: torch.
     assert witness.verdict is wrong, witness
 
 
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(1.0, Verdict.INCONCLUSIVE), (0.6, Verdict.DISAGREES)]
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_16_bits_it_is_in_doubt_within_a_twentieth(
+    factor: float, verdict: Verdict, dtype: torch.dtype
+) -> None:
+    assert watched(kernel, dtype, factor)[1].verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"),
+    [(1.0, Verdict.INCONCLUSIVE), (1.02, Verdict.DISAGREES), (-1.0, Verdict.DISAGREES)],
+)
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_an_optimizer_s_step_before_changes_nothing(
+    factor: float, verdict: Verdict, optimizer: Any
+) -> None:
+    x: Any = torch.linspace(-1, 1.2, 7).requires_grad_()
+    updating = optimizer([x], lr=0.1)
+    with gw.watch(names={"x": x}) as witness:
+        for _ in range(3):
+            updating.zero_grad()
+            kernel(x, factor).backward()
+            torch.testing.assert_close(x.grad, factor * kernel_slope(x.detach()))
+            updating.step()
+    assert witness.verdict is verdict
+    assert {f.verdict for f in witness.report.findings if f.verdict is not Verdict.AGREES} == {
+        verdict
+    }
+
+
+class Wave(Function):
+    """x sin(x)."""
+
+    factor = 1.0
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return x * x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return Wave.factor * grads[0] * (x.sin() + x * x.cos())
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_the_rules_know_a_leaf_after_an_optimizer_s_step(
+    factor: float, optimizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wave, "factor", factor)
+    x: Any = torch.linspace(-1, 1.2, 7).requires_grad_()
+    updating = optimizer([x], lr=0.1)
+    with gw.watch(names={"x": x}, rerun=False) as witness:
+        for _ in range(2):
+            updating.zero_grad()
+            apply(Wave, x).sum().backward()
+            updating.step()
+    wanted = Verdict.AGREES if factor == 1 else Verdict.DISAGREES
+    sent = [f for f in witness.report.findings if f.title.endswith("of x (input 0)")]
+    assert [f.verdict for f in sent] == [wanted] * 2
+    assert all(f.grade.startswith("normwise") for f in sent)
+
+
 @pytest.mark.parametrize("dtype", FORMATS)
 def test_a_detach_elsewhere_excuses_nothing(dtype: torch.dtype) -> None:
     def program(x: Any, factor: float) -> Any:

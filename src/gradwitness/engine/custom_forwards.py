@@ -22,7 +22,7 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
 
     If not, the function worked outside of torch or did not use the input.
     """
-    source = edge_value(tape, node.edges[input_nr])
+    source = edge_value(tape, node.edges[input_nr], node)
     if source is None:
         return False
     reached = reaching([tape.calls[number] for number in node.inner], {source})
@@ -50,7 +50,7 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
     ways = [call for call in inner if call.op.startswith(OUTSIDE)]
     if not ways:
         return None
-    sources = {edge_value(tape, edge) for edge in node.edges if edge is not None}
+    sources = {edge_value(tape, edge, node) for edge in node.edges if edge is not None}
     reached = reaching(inner, {source for source in sources if source is not None})
     return next((call for call in ways if reached & {*references(call.arguments["self"])}), None)
 
@@ -62,7 +62,7 @@ def with_detached(tape: Tape, node: Node) -> Node:
     to memory, there are none.
     """
     inner = [tape.calls[number] for number in node.inner]
-    sources = {edge_value(tape, edge) for edge in node.edges}
+    sources = {edge_value(tape, edge, node) for edge in node.edges}
     wanted = {n for call in inner for n in call.operands} - sources
     between: list[int] = []
     for call in reversed(tape.calls[: node.inner[0] if node.inner else 0]):
@@ -110,8 +110,11 @@ def storages(tape: Tape, numbers: Iterable[int | None]) -> set[int]:
     return {layout.storage for layout in layouts if layout is not None}
 
 
-def edge_value(tape: Tape, edge: Edge | None) -> int | None:
-    """Return the forward value whose gradient an edge carries."""
+def edge_value(tape: Tape, edge: Edge | None, taker: Node | None = None) -> int | None:
+    """Return the forward value whose gradient an edge carries, as a custom function took it.
+
+    A leaf is another value after an optimizer has written to it; its edge stays the same.
+    """
     if edge is None:
         return None
     outputs = tape.nodes[edge.node].outputs
@@ -120,7 +123,24 @@ def edge_value(tape: Tape, edge: Edge | None) -> int | None:
         raise Unjudgeable(
             f"an input of a custom function, made by {tape.nodes[edge.node].name}, was not recorded"
         )
-    return value
+    if taker is None or not taker.inner or tape.nodes[edge.node].leaf is None:
+        return value
+    return _updated(tape, value, taker)
+
+
+def _updated(tape: Tape, leaf: int, taker: Node) -> int:
+    taken = {n for number in taker.inner for n in tape.calls[number].operands}
+    layout = tape.values[leaf].layout
+    for number in reversed(range(taker.inner[0] if leaf not in taken else 0)):
+        call = tape.calls[number]
+        if call.writes and not call.grad:
+            for n in taken.intersection((*call.outputs, call.base)):
+                if (
+                    tape.values[n].layout == layout
+                    and tape.values[n].shape == tape.values[leaf].shape
+                ):
+                    return n
+    return leaf
 
 
 def reaching(calls: list[Call], sources: set[int]) -> set[int]:

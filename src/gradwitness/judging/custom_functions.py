@@ -351,7 +351,7 @@ class CustomCheck:
             # Of another shape or kind, or a step function: no slope could support it.
             return Judged(first, by_rules, NORMWISE + tried)
         if self.functions is None:
-            at = edge_value(self._tape, node.edges[first])
+            at = edge_value(self._tape, node.edges[first], node)
             claim = Unmeasured(at, sent, array, reason, loop is not None, tried)
             return claim.judged(self._records, first, expected, by_rules)
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)

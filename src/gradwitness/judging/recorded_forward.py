@@ -62,7 +62,7 @@ def rounds(tape: Tape, node: Node, input_nr: int) -> bool:
     The slope of a step function is 0, or that of its staircase: no judge of what it stands for.
     """
     inner = _inner(tape, node)
-    source = edge_value(tape, node.edges[input_nr])
+    source = edge_value(tape, node.edges[input_nr], node)
     reached = reaching(inner, set() if source is None else {source})
     stepped = [c for c in inner if c.base_op in _STEPS and not reached.isdisjoint(c.operands)]
     outputs = {n for c in stepped for n in c.outputs if n is not None}
