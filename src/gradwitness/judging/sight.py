@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _BY_ELEMENT = frozenset(
     f"aten.{n}" for n in ("clamp", "clamp_max", "clamp_min", "maximum", "minimum", "where")
 )
-_SUMS = frozenset({"aten.mean", "aten.sum"})
+_SUMS = frozenset({"aten.linalg_vector_norm", "aten.mean", "aten.norm", "aten.sum"})
+# What a loss makes of errors.
+_SIZES = ("aten.abs", "aten.pow")
 
 
 def leaks(tape: Tape, sources: set[int]) -> Iterator[Call]:
@@ -108,3 +110,11 @@ def is_summed(tape: Tape, call: Call, taken: dict[int, list[Call]], shape: tuple
         if not following:
             return False
     return True
+
+
+def is_sized(tape: Tape, call: Call, taken: dict[int, list[Call]]) -> bool:
+    """Whether a loss squares, or takes the size of, all that a difference leaves."""
+    (number,) = made(call)
+    following = taken.get(number, [])
+    sizes = all(c.base_op in _SIZES or c.operands == [number] * 2 for c in following)
+    return sizes and is_summed(tape, call, taken, tape.values[number].shape)

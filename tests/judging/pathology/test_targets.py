@@ -52,6 +52,34 @@ def teacher(model: Any, other: Any) -> Any:
     return F.mse_loss(model(X), target)
 
 
+def squares(model: Any, _: Any) -> Any:
+    done = torch.arange(16).remainder(4).eq(3).float()[:, None]
+    target = Y + 0.99 * (1 - done) * model(X + 1)
+    return (target - model(X)).square().mean()
+
+
+def distilled(model: Any, other: Any) -> Any:
+    one, two = model[0](X), other[0](X)
+    return 0.5 * F.kl_div(
+        F.log_softmax(one / 2, -1), F.softmax(two / 2, -1), reduction="batchmean"
+    ) + F.cross_entropy(one, torch.arange(16) % 4)
+
+
+def distilled_logarithms(model: Any, other: Any) -> Any:
+    one, two = (F.log_softmax(m[0](X), -1) for m in (model, other))
+    return F.kl_div(one, two, reduction="batchmean", log_target=True)
+
+
+WRITTEN_OUT = {squares: "target - model", distilled: "F.kl_div", distilled_logarithms: "F.kl_div"}
+
+
+@pytest.mark.parametrize("loss", WRITTEN_OUT, ids=lambda loss: loss.__name__)
+def test_a_target_of_a_loss_that_is_written_out(loss: Any) -> None:
+    (note,) = (n for n in watched(loss).report.notes if n.kind == KIND)
+    assert at(note, loss, WRITTEN_OUT[loss])
+    assert "0.weight" in note.text
+
+
 @pytest.mark.parametrize("loss", [data_with_grad, bootstrapped, smaller_of_two, teacher])
 def test_a_target_that_is_none(loss: Any, snapshot: SnapshotAssertion) -> None:
     (note,) = (n for n in watched(loss).report.notes if n.kind == KIND)
@@ -87,6 +115,38 @@ def codebook(model: Any, other: Any) -> Any:
 def two_heads(model: Any, _: Any) -> Any:
     hidden = model[0](X)
     return F.mse_loss(model[2](hidden), model[2](hidden.tanh()))
+
+
+def mean_of_neighbours(model: Any, _: Any) -> Any:
+    around = model(X + 0.1) + model(X - 0.1)
+    return (model(X) - (Y + 0.5 * around)).square().mean()
+
+
+def step_of_a_flow(model: Any, _: Any) -> Any:
+    return (model(X + 0.1) - (model(X) + 0.1 * Y)).square().mean()
+
+
+def mutual_divergence(model: Any, other: Any) -> Any:
+    one, two, classes = model[0](X), other[0](X), torch.arange(16) % 4
+    divergence = F.kl_div(F.log_softmax(one, -1), F.softmax(two, -1), reduction="batchmean")
+    return divergence + F.cross_entropy(one, classes) + F.cross_entropy(two, classes)
+
+
+def posterior(model: Any, other: Any) -> Any:
+    q = F.softmax(other[0](X), -1)
+    return F.kl_div(F.log_softmax(model[0](X), -1), q, reduction="sum") + F.mse_loss(q[:, :1], Y)
+
+
+def two_runs(model: Any, _: Any) -> Any:
+    one, two = model[0](X), model[0](X + 0.1)
+    return F.kl_div(F.log_softmax(one, -1), F.softmax(two, -1), reduction="batchmean")
+
+
+@pytest.mark.parametrize(
+    "loss", [mean_of_neighbours, step_of_a_flow, mutual_divergence, posterior, two_runs]
+)
+def test_two_sides_of_a_loss_that_is_written_out(loss: Callable[[Any, Any], Any]) -> None:
+    assert KIND not in kinds(watched(loss).report.notes)
 
 
 @pytest.mark.parametrize(

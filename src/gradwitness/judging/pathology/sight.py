@@ -22,8 +22,9 @@ from gradwitness.judging.between_inputs import BETWEEN
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import (
+    creates,
     inner_calls,
-    is_summed,
+    is_sized,
     leaves,
     made,
     needed,
@@ -60,12 +61,11 @@ LOSSES = frozenset(
 _SHIFTS = ("aten.amax", "aten.max")
 # A singular value is stationary in its vectors: products with these need no gradient of them.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("mv", "mm", "dot", "vdot", "bmm", "addmv"))
+_OF_TWO = _PRODUCTS | {"aten.mul"}
 # A Python number may be this power of a value, times a number with so many digits.
 _POWERS, _SHORT = np.array([1, -1, 2, -2, 0.5, -0.5]), 3
 # Within some roundings of float64.
 _CLOSE = 2.0**-50
-# What a loss makes of errors.
-_SIZES = ("aten.abs", "aten.pow")
 # How many sums a detached number is followed through, to find it added with both signs.
 _DEPTH = 8
 
@@ -278,8 +278,30 @@ class _Flow:
             for leaf, left in list(state.left.items()):
                 if any(leaf in other.seen for other in states):
                     del state.left[leaf]
+                    excused = excused or self._is_of_other_data(call, constants)
                     if not excused:
                         yield leaf, left, call
+
+    def _is_of_other_data(self, call: Call, constants: set[int]) -> bool:
+        """Whether a product's constants are made of data that its other factors are not made of.
+
+        So are the other view of a contrastive loss, and the advantage beside a policy's logarithm.
+        """
+        shapes = [self._tape.values[n].shape for n in constants]
+        if not (constants and all(shapes) and call.base_op in _OF_TWO):
+            return False
+        live, fixed = (self._data(numbers) for numbers in ({*call.operands} - constants, constants))
+        return bool(live and fixed - live)
+
+    def _data(self, numbers: set[int]) -> set[int]:
+        """Return the data that some values are made of, noise included."""
+        return {
+            n
+            for n in needed(self._tape, set(numbers))
+            if self._tape.values[n].shape
+            and not self._tape.values[n].requires_grad
+            and ((call := self._maker(n)) is None or creates(call))
+        }
 
     def _is_excused(self, number: int) -> bool:
         """Whether a sum is right without the gradients that it lacks.
@@ -297,10 +319,7 @@ class _Flow:
         """Whether a loss squares, or takes the size of, what a call leaves of a constant target."""
         if call.base_op != "aten.sub" or not any(map(self._has_left, call.operands)):
             return False
-        (number,) = made(call)
-        following = self._takers.get(number, [])
-        sizes = all(c.base_op in _SIZES or c.operands == [number] * 2 for c in following)
-        return sizes and is_summed(self._tape, call, self._takers, self._tape.values[number].shape)
+        return is_sized(self._tape, call, self._takers)
 
     def _has_left(self, number: int | None) -> bool:
         state = self._states.get(-1 if number is None else number, _State())
