@@ -132,17 +132,69 @@ def test_a_function_need_not_stand_for_what_is_detached() -> None:
     assert watched(detached, torch.float32, 0.0)[1].verdict is Verdict.AGREES
 
 
-@pytest.mark.parametrize("write", [True, False])
-def test_what_was_written_over_is_not_followed(*, write: bool) -> None:
-    def program(x: Any, factor: float) -> Any:
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_all_ways_from_an_argument_to_the_result_count(share: float) -> None:
+    def program(x: Any, _: float) -> Any:
+        y = x * x
+        z = y.sin()
+        with torch.no_grad():
+            result = y * z
+        slope = (z + y * y.cos()).detach() if share == 1 else z.detach()
+        return apply(Beside, result, y, slope).sum() + z.sum()
+
+    verdict = Verdict.AGREES if share == 1 else Verdict.DISAGREES
+    assert watched(program, torch.float64, 1.0)[1].verdict is verdict
+
+
+def test_what_bypasses_the_argument_is_noted() -> None:
+    def program(x: Any, _: float) -> Any:
+        y, z = x * x, x.sin()
+        with torch.no_grad():
+            result = y * z
+        return (apply(Beside, result, y, z.detach()) * z).sum()
+
+    witness = watched(program, torch.float64, 1.0)[1]
+    assert witness.verdict is Verdict.AGREES
+    assert [n.kind for n in witness.report.notes] == ["numbers leave autograd's sight"]
+
+
+def fourth(y: Any) -> None:
+    y[3] = 0.0
+
+
+def fourth_of_data(y: Any) -> None:
+    y.data[3] = 0.0
+
+
+def fourth_of_a_view(y: Any) -> None:
+    y.view(7)[3] = 0.0
+
+
+# What is written to 2 x with gradients off, and what that multiplies its slope by.
+WRITES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "all": (lambda y: y.mul_(1.5), lambda _: 1.5),
+    "half": (lambda y: y[:3].mul_(2), lambda _: torch.tensor([2.0, 2, 2, 1, 1, 1, 1])),
+    "one": (fourth, lambda _: torch.tensor([1.0, 1, 1, 0, 1, 1, 1])),
+    "data": (fourth_of_data, lambda _: torch.tensor([1.0, 1, 1, 0, 1, 1, 1])),
+    "a view": (fourth_of_a_view, lambda _: torch.tensor([1.0, 1, 1, 0, 1, 1, 1])),
+    "out": (lambda y: torch.sin(y, out=y), lambda x: (2 * x).cos()),
+}
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("name", WRITES)
+def test_what_was_written_in_between_counts(name: str, *, right: bool) -> None:
+    write, slope = WRITES[name]
+
+    def program(x: Any, _: float) -> Any:
         with torch.no_grad():
             y = 2 * x
-            if write:
-                y.view(7)[3] = 0.0
-        return apply(Beside, y, x, torch.full_like(x, 2 * factor)).sum()
+            write(y)
+        sent = torch.full_like(x, 2.0) * (slope(x.detach()) if right else 1)
+        return apply(Beside, y, x, sent).sum()
 
-    verdict = Verdict.DISAGREES if write else Verdict.AGREES
-    assert watched(program, torch.float64, 1.0)[1].verdict is verdict
+    verdict = Verdict.AGREES if right else Verdict.DISAGREES
+    assert watched(program, torch.float32, 1.0)[1].verdict is verdict
 
 
 @pytest.mark.parametrize("dtype", FORMATS)

@@ -56,22 +56,24 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
 
 
 def with_detached(tape: Tape, node: Node) -> Node:
-    """Return a custom function with the calls, out of autograd's sight, between its inputs.
+    """Return a custom function with the calls that made some of its operands of its inputs.
 
-    They made some of its operands of its inputs, and become part of its forward. Where they wrote
-    to memory, there are none.
+    They become part of its forward, though autograd does not see where they lead.
     """
     inner = [tape.calls[number] for number in node.inner]
-    sources = {edge_value(tape, edge, node) for edge in node.edges}
+    sources = {n for edge in node.edges if (n := edge_value(tape, edge, node)) is not None}
     wanted = {n for call in inner for n in call.operands} - sources
-    between: list[int] = []
+    before: list[Call] = []
     for call in reversed(tape.calls[: node.inner[0] if node.inner else 0]):
         made = {n for n in (*call.outputs, call.base) if n is not None}
-        if call.writes and storages(tape, made) & storages(tape, wanted):
-            return node
-        if call.node is None and call.during is None and not wanted.isdisjoint(made):
-            between.insert(0, call.id)
+        if not wanted or max(made, default=min(wanted)) < min(wanted):
+            # Values are numbered as they come.
+            break
+        if call.during is None and not wanted.isdisjoint(made):
+            before.append(call)
             wanted.update({*call.operands} - sources)
+    reached = reaching(before[::-1], sources)
+    between = [call.id for call in reversed(before) if not reached.isdisjoint(call.operands)]
     return replace(node, inner=(*between, *node.inner))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
-from gradwitness.engine.custom_forwards import with_detached
+from gradwitness.engine.custom_forwards import edge_value, with_detached
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
 from gradwitness.judging.between_inputs import BETWEEN
 from gradwitness.judging.note import Note
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, Sweep, Tape
+    from gradwitness.tape import Call, Node, Sweep, Tape
 
 KIND = "numbers leave autograd's sight"
 _WAYS = {"detach()": "detach() or .data"}
@@ -165,7 +165,7 @@ class Sight(Detector):
         tape = judged.tape
         found: dict[str, tuple[_Exit, Call, dict[int, None]]] = {}
         functions = {f.node for f in judged.findings if f.grade == BETWEEN and f.node is not None}
-        followed = {n for k in functions for n in with_detached(tape, tape.nodes[k]).inner}
+        followed = {n for k in functions for n in _between(tape, tape.nodes[k])}
         for number, sweep in enumerate(tape.sweeps):
             before = [earlier.after for earlier in tape.sweeps[:number]]
             flow = _Flow(tape, sweep, self._makers, self._returned, self._directions, followed)
@@ -354,6 +354,17 @@ class _Flow:
     def _maker(self, number: int | None) -> Call | None:
         call = self._makers.get(-1 if number is None else number)
         return None if call is None else self._tape.calls[call]
+
+
+def _between(tape: Tape, function: Node) -> tuple[int, ...]:
+    """Return the calls that a function stands for, unless other numbers of leaves meet there."""
+    inner = with_detached(tape, function).inner
+    calls = [tape.calls[number] for number in inner]
+    made_there = {n for call in calls for n in made(call)}
+    inputs = {edge_value(tape, edge, function) for edge in function.edges}
+    others = {n for call in calls for n in call.operands} - made_there - inputs
+    leaves_behind = any(tape.values[n].requires_grad for n in needed(tape, {*others}))
+    return () if leaves_behind else inner
 
 
 def _behind(tape: Tape, nodes: set[int]) -> set[int]:
