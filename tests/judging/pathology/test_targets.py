@@ -70,7 +70,30 @@ def distilled_logarithms(model: Any, other: Any) -> Any:
     return F.kl_div(one, two, reduction="batchmean", log_target=True)
 
 
-WRITTEN_OUT = {squares: "target - model", distilled: "F.kl_div", distilled_logarithms: "F.kl_div"}
+def actor_and_critic(model: Any, _: Any, *, cut: bool = False) -> Any:
+    hidden, returns, actions = model[:2](X), Y[:, 0], torch.arange(16)[:, None] % 4
+    chosen = F.log_softmax(hidden, -1).gather(1, actions).squeeze(1)
+    advantage = returns - model[2](hidden).squeeze(1)
+    weight = advantage.detach() if cut else advantage
+    policy = -(chosen * weight).mean()
+    return policy + advantage.square().mean()
+
+
+def actor_and_cut_critic(model: Any, other: Any) -> Any:
+    return actor_and_critic(model, other, cut=True)
+
+
+def focal(model: Any, _: Any) -> Any:
+    logarithms = F.log_softmax(model[:2](X), -1)
+    return -((1 - logarithms.exp()) ** 2 * logarithms)[:, 0].mean()
+
+
+WRITTEN_OUT = {
+    squares: "target - model",
+    distilled: "F.kl_div",
+    distilled_logarithms: "F.kl_div",
+    actor_and_critic: "policy =",
+}
 
 
 @pytest.mark.parametrize("loss", WRITTEN_OUT, ids=lambda loss: loss.__name__)
@@ -143,7 +166,16 @@ def two_runs(model: Any, _: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "loss", [mean_of_neighbours, step_of_a_flow, mutual_divergence, posterior, two_runs]
+    "loss",
+    [
+        actor_and_cut_critic,
+        focal,
+        mean_of_neighbours,
+        step_of_a_flow,
+        mutual_divergence,
+        posterior,
+        two_runs,
+    ],
 )
 def test_two_sides_of_a_loss_that_is_written_out(loss: Callable[[Any, Any], Any]) -> None:
     assert KIND not in kinds(watched(loss).report.notes)

@@ -13,7 +13,7 @@ from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.pathology.sight import LOSSES
 from gradwitness.judging.records import largest
-from gradwitness.judging.sight import is_sized, made, needed, takers
+from gradwitness.judging.sight import is_sized, is_summed, made, needed, takers
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
@@ -43,6 +43,14 @@ _TEACHER = (
     "from nothing but being a target. Compute it under torch.no_grad(), or .detach() it."
 )
 
+_ADVANTAGE = (
+    "{} weighs logarithms of probabilities by data less what parameters computed, and gradients "
+    "flow through that weight, too ({}): what estimates the data learns to make this loss small. "
+    ".detach() the weight."
+)
+_LOGARITHMS = ("aten._log_softmax", "aten.log_sigmoid_forward")
+_CHOOSING = ("aten.gather", "aten.index", "aten.index_select", "aten.neg", "aten._to_copy")
+
 
 class Targets(Detector):
     """Looks at what the target of a loss is made of, if the loss sends it a gradient.
@@ -50,7 +58,8 @@ class Targets(Detector):
     Both sides of a loss may learn. Noted is a target that is a tensor of data; one that is data
     plus a share of what the prediction's own parameters computed, as in temporal differences; and
     one of another network for the same input, which learns from nothing else. Both kinds of loss
-    may be written out: squares of such differences, and what `kl_div` is made of.
+    may be written out: squares of such differences, and what `kl_div` is made of. An
+    advantage that weighs a policy's logarithms is a target, too.
     """
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
@@ -99,6 +108,9 @@ class _Graph:
     def why(self, call: Call) -> str:
         """Return what is wrong with the target of a loss; empty for nothing."""
         root = next((edge for edge, ran in self._roots if call.node in ran), None)
+        if root is not None and call.base_op == "aten.mul" and self._weighs_logarithms(call):
+            behind = leaves_behind(self._tape, [e.node for e in self._edges(call) if e])
+            return _ADVANTAGE.format(f"{call.op} (call {call.id})", self._names(behind))
         sides = None if root is None else self._sides(call)
         if root is None or sides is None or not (sides.learning and sides.own):
             return ""
@@ -116,6 +128,23 @@ class _Graph:
         shared = any(self._tape.values[n].shape for n in inputs - self._leaves)
         alone = own.isdisjoint(leaves_behind(self._tape, [root.node], without=sides.own))
         return _TEACHER.format(title, self._names(own)) if shared and alone else ""
+
+    def _weighs_logarithms(self, call: Call) -> bool:
+        """Whether a loss sums up logarithms of probabilities times data less what is learned."""
+        if not all(self._edges(call)) or len(call.operands) != 2:
+            return False
+        ways = (call.operands, call.operands[::-1])
+        found = any(self._is_logarithm(a) and self._is_bootstrapped(b) for a, b in ways)
+        return found and is_summed(
+            self._tape, call, self._takers, self._tape.values[made(call).pop()].shape
+        )
+
+    def _is_logarithm(self, number: int) -> bool:
+        """Whether a value is made of logarithms of probabilities, or chosen of them."""
+        call = self._makers.get(number)
+        while call is not None and (call.is_view or call.base_op in _CHOOSING):
+            call = self._makers.get(call.operands[0])
+        return call is not None and call.base_op in _LOGARITHMS
 
     def _sides(self, call: Call) -> _Sides | None:
         """Return both sides of a loss, or of what one is made of."""
