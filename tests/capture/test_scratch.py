@@ -322,7 +322,8 @@ def test_a_long_solver_with_scratch_memory_is_judged_as_a_short_one(
     with gw.watch(names={"x": x}) as witness:
         for index in range(100):
             rows = apply(Written, rows, x * index, index)
-        rows.square().sum().backward()
+        loss: Any = rows.square().sum()
+        loss.backward()
     # d/dx sum_i (i x)^2 = 2 x sum_i i^2, and sum_i i^2 = 99 * 100 * 199 / 6.
     right = 2 * x.detach() * (99 * 100 * 199 / 6)
     torch.testing.assert_close(x.grad, factor * right)

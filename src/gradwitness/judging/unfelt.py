@@ -116,7 +116,7 @@ def without_unfelt(
     left = [f for f in wrong if f.sweep in sweeps and id(f) not in unfelt]
     effects = {id(f): _effect(tape, f, steps) for f in left[:_MOST]}
     unfelt |= {id(f) for f in left if _vanishes(tape, f, effects.get(id(f)), steps)}
-    for sweep in {f.sweep for f in left}:
+    for sweep in sweeps:
         # By the chain rule, what is wrong at a leaf is the sum of what each wrong step sends there.
         felt = [f for f in left if f.sweep == sweep and id(f) not in unfelt]
         if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt], steps):

@@ -205,7 +205,8 @@ def shared_critic(model: Any, x: Any, optimizer: Any) -> None:
     returns = torch.tensor(returns.numpy())
     advantage = (returns - values).detach()
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
-    (F.mse_loss(values, returns) - (actions * advantage).mean()).backward()
+    loss: Any = F.mse_loss(values, returns) - (actions * advantage).mean()
+    loss.backward()
 
 
 def two_views(model: Any, x: Any, optimizer: Any) -> None:
@@ -218,7 +219,8 @@ def keys_and_queries(model: Any, x: Any, optimizer: Any) -> None:
     optimizer.zero_grad()
     query = F.normalize(model[:2](x), dim=1)
     key = F.normalize(model[:2](x + torch.randn(x.shape)), dim=1).detach()
-    F.cross_entropy(query @ key.T / 0.2, torch.arange(len(x))).backward()
+    loss: Any = F.cross_entropy(query @ key.T / 0.2, torch.arange(len(x)))
+    loss.backward()
 
 
 def gated(model: Any, x: Any) -> Any:

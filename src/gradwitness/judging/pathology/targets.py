@@ -155,9 +155,9 @@ class _Graph:
         if len(edges) != 2 or len(operands) != 2:
             return None
         if call.base_op == "aten.sub" and is_sized(self._tape, call, self._takers):
-            for prediction, target, both in ((*operands, edges), (*operands[::-1], edges[::-1])):
-                if self._is_bootstrapped(target, discounted=True):
-                    return _sides(prediction, target, both)
+            for k in (1, 0):
+                if self._is_bootstrapped(operands[k], discounted=True):
+                    return _sides(operands[1 - k], operands[k], [edges[1 - k], edges[k]])
         # kl_div is t log t - t x, or exp(t) (t - x).
         first, second = (self._makers.get(n) for n in operands)
         if first is None or second is None:
