@@ -212,7 +212,8 @@ def shared_critic(model: Any, x: Any, optimizer: Any) -> None:
 def two_views(model: Any, x: Any, optimizer: Any) -> None:
     optimizer.zero_grad()
     one, other = model[:2](x), model[:2](x + 0.1 * torch.randn_like(x))
-    (-F.cosine_similarity(one.sin(), other.detach(), dim=1).mean()).backward()
+    loss: Any = -F.cosine_similarity(one.sin(), other.detach(), dim=1).mean()
+    loss.backward()
 
 
 def keys_and_queries(model: Any, x: Any, optimizer: Any) -> None:
