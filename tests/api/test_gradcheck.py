@@ -16,6 +16,7 @@ from torch.autograd.gradcheck import GradcheckError
 from torch.nn import functional
 
 import gradwitness as gw
+from gradwitness.rules import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
