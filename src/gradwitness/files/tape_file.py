@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gradwitness.tape import Tape, Value
 
 _JSON_ENTRY = "tape.npy"
-_EXACT_DTYPES = {"bool", "complex64", "complex128"} | {
+_EXACT_DTYPES = {"bool", "complex32", "complex64", "complex128"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 
