@@ -74,9 +74,9 @@ class Value:
         The user's name: a parameter's dotted path, else empty.
     requires_grad : bool
         Whether this is a leaf that collects a gradient.
-    freed, repeats : bool
-        Whether its memory was freed or resized before it could be read; whether it is sparse and
-        names a place twice, so that its array has sums, not the terms. Not kept in files.
+    freed, sparse : bool, int
+        Whether its memory was freed or resized before it could be read; of a sparse tensor how many
+        terms a place has at most, of which the array has the sum. Such are not kept in files.
     """
 
     id: int
@@ -87,7 +87,7 @@ class Value:
     name: str = ""
     requires_grad: bool = False
     freed: bool = False
-    repeats: bool = False
+    sparse: int = 0
 
     def __post_init__(self) -> None:
         _fit_to_show(self, "name")

@@ -12,7 +12,6 @@ from gradwitness._errors import Unjudgeable
 from gradwitness.capture.purity import effect
 from gradwitness.capture.rerun import Application, Held, HeldModule, Rerun, held_in, name_of
 from gradwitness.capture.source import open_functions, user_line
-from gradwitness.capture.sparse import is_sparse
 from gradwitness.capture.written import method_of
 from gradwitness.tape import Ref
 
@@ -90,7 +89,7 @@ class Applications:
 
     def _held(self, argument: Any) -> Any:
         if isinstance(argument, torch.Tensor):
-            return Held(self._values.of(argument), argument.device, is_sparse(argument))
+            return Held(self._values.of(argument), argument.device)
         if isinstance(argument, torch.nn.Module):
             state = (*argument.named_parameters(), *argument.named_buffers())
             return HeldModule(argument, {name: self._held(tensor) for name, tensor in state})

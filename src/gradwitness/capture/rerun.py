@@ -29,7 +29,6 @@ class Held:
 
     value: int
     device: torch.device
-    sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class Rerun:
 
     def _tensor(self, held: Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
         value = self.values[held.value]
-        if held.sparse:
+        if value.sparse:
             # Slopes along all its numbers are not those along the ones that it names.
             raise Unjudgeable("slopes are not measured for functions of sparse tensors")
         array: Any = value.array if moved is None else moved

@@ -36,19 +36,19 @@ def version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def dense(tensor: torch.Tensor) -> tuple[NDArray[np.generic] | None, bool]:
-    """Return all numbers of a sparse tensor, and whether it names a place twice.
+def dense(tensor: torch.Tensor) -> tuple[NDArray[np.generic] | None, int]:
+    """Return all numbers of a sparse tensor, and how many terms a place has at most.
 
     Where it names none there is -0.0, to which sums add nothing; a zero that it names is 0.0, so
     that the places are known. What it names twice is added in float64 and rounded once.
     """
     bare = tensor.detach()
     if bare.numel() * bare.element_size() > _MOST_BYTES:
-        return None, False
-    coo: Any = bare if bare.layout is torch.sparse_coo else bare.to_sparse_coo()
+        return None, 1
+    coo: Any = bare if bare.layout is torch.sparse_coo else bare.to_sparse(layout=torch.sparse_coo)
     places, numbers = as_array(coo._indices()), as_array(coo._values())
     if places is None or numbers is None:
-        return None, False
+        return None, 1
     kind = numbers.dtype
     is_exact = kind.kind in "biu"
     terms = numbers if is_exact else wide(numbers) + 0.0
@@ -58,7 +58,8 @@ def dense(tensor: torch.Tensor) -> tuple[NDArray[np.generic] | None, bool]:
     with np.errstate(over="ignore"):
         full = full.astype(kind)
     full.flags.writeable = False
-    return full, np.unique(places, axis=1).shape != places.shape
+    counts = np.unique(places, axis=1, return_counts=True)[1]
+    return full, int(counts.max(initial=1))
 
 
 def _nothing(tensor: torch.Tensor, terms: NDArray[Any]) -> NDArray[Any]:

@@ -270,7 +270,7 @@ class ValueStore:
         if d.layout is not None and d.array is not None and not d.copied:
             self._look(self._in_order[d.layout.storage])
         layout = None if d.mirrored else d.layout
-        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed, d.repeats)
+        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed, d.sparse)
 
     def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -349,7 +349,7 @@ class ValueStore:
     def _attach(self, draft: Draft, tensor: torch.Tensor) -> int:
         """Give a value its array; return how often its memory has been written to."""
         if is_sparse(tensor):
-            draft.array, draft.repeats = dense(tensor)
+            draft.array, draft.sparse = dense(tensor)
             draft.copied = True
             return version(tensor)
         if not is_plain(tensor):
