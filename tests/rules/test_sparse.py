@@ -184,6 +184,15 @@ def test_vjps_are_the_transposes_of_slopes(place: int) -> None:
             assert sent[tuple(index)] == pytest.approx(slope, rel=1e-9, abs=1e-9)
 
 
+def test_a_product_of_another_row_is_not_the_one_taken() -> None:
+    rule = find("aten._sparse_mm_reduce_impl")
+    assert rule
+    # Both rows name the same columns alone, with the same numbers.
+    A = np.array([[2.0, 3.0], [2.0, 3.0]])
+    chosen = rule.function(A, np.eye(2), reduce="amax", which=np.array([[0, 1], [0, 1]]))[1]
+    assert chosen.tolist() == [[0, 1], [-1, -1]]
+
+
 def test_which_product_is_taken_may_depend_on_rounding() -> None:
     rule = find("aten._sparse_mm_reduce_impl")
     assert rule
