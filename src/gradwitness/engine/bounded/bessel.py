@@ -173,11 +173,12 @@ def _zeta(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     sizes = np.abs(y) + np.where(q < 0, 2 * scipy.special.zeta(x, nearest), 0)
 
     def moved(e: Plain) -> Plain:
-        # Each power by e |log(q + k)| (q + k)^-s at most, s = x - e; of those beyond 1, by that of
-        # log v <= 2 / (e (s - 1)) v^((s - 1) / 2), which holds for all v >= 1.
+        # Each power v^-x, v = q + k, by e |log v| v^-s at most, s = x - e, or x + e below 1. Beyond
+        # 1, log v <= v^d / (d exp(1)) for all d > 0: for 1 / log(q + 1), if the sum converges.
         s = x - e
-        first = np.abs(np.log(q)) * q**-s
-        rest = 2 / (math.e * (s - 1)) * scipy.special.zeta((s + 1) / 2, q + 1)
+        first = np.abs(np.log(q)) * np.maximum(q**-s, q ** -(x + e))
+        d = np.minimum((s - 1) / 2, 1 / np.log1p(q))
+        rest = scipy.special.zeta(s - d, q + 1) / (d * math.e)
         return np.where(e == 0, 0.0, np.where((s > 1) & (q > 0), e * (first + rest), np.inf))
 
     return _of_two(arithmetic, a, b, y, np.asarray((40 + 2 * np.abs(x)) * sizes), moved)
