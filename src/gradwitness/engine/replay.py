@@ -119,7 +119,12 @@ def replay(
     >>> print(w.grad.item(), gradwitness.replay(witness.tape).gradient(row.sweep, row.node)[0])
     2.0 2.00000001
     """
-    memory = Memory(tape, leaves or {}, steps)
+    return replayed(Memory(tape, leaves or {}, steps))
+
+
+def replayed(memory: Memory) -> Replay:
+    """Recompute the recording of a memory in it, by its steps."""
+    tape = memory.tape
     trusted: list[str] = []
     arriving: dict[tuple[int, int, int], Any] = {}
     with progress("replaying in float64", steps_of(tape)) as advance:
@@ -128,7 +133,7 @@ def replay(
             advance()
         for number in range(len(tape.sweeps)):
             received, unruled = backward_pass(
-                tape, number, memory.values, steps=steps, advance=advance
+                tape, number, memory.values, steps=memory.steps, advance=advance
             )
             arriving |= {(number, *input_nr): g for input_nr, g in received.items()}
             trusted += unruled
