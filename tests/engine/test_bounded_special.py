@@ -143,12 +143,12 @@ def test_zeta_may_have_a_pole_within_the_error() -> None:
 def test_the_upper_incomplete_gamma_function_is_within_its_bound(a: float, x: float) -> None:
     # Both in their own way: torch in float32, SciPy in float64.
     a32, x32 = torch.tensor([a]), torch.tensor([x])
-    exact = [float(n) for n in (a32, x32)]
+    exact = float(a32), float(x32)
     with mpmath.workdps(40):
         true = float(mpmath.gammainc(*map(mpmath.mpf, exact), regularized=True))
     for dtype, found in (
         ("float32", float(torch.special.gammaincc(a32, x32))),
-        ("float64", float(special.gammaincc(*exact))),
+        ("float64", float(special.gammaincc(exact[0], exact[1]))),
     ):
         result: Any = special.gammaincc(*(bounded(dtype, [n]) for n in exact))
         assert abs(found - true) <= float(result.rigorous[0])
