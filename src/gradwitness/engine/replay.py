@@ -70,9 +70,13 @@ def confirmed_digits(record: NDArray[Any], reference: NDArray[np.float64]) -> fl
     -log10 of the largest difference over the largest entry: inf where they are equal, nan where the
     reference is all zeros and the record is not, or where a difference is not finite.
     """
-    largest = float(np.max(np.abs(reference)))
     with np.errstate(invalid="ignore"):
         gap = float(np.max(np.abs(wide(record) - reference)))
+    return digits_of(gap, float(np.max(np.abs(reference))))
+
+
+def digits_of(gap: float, largest: float) -> float:
+    """Return how many digits are right of what is so far off, as `confirmed_digits` does."""
     if gap == 0:
         return math.inf
     return -math.log10(gap / largest) if largest and math.isfinite(gap) else math.nan
