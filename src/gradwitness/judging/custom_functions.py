@@ -174,6 +174,10 @@ class CustomCheck:
         first, comparison = input_nrs[0], None
         if not isinstance(expected, Unjudgeable):
             comparison = self._by_rules(node, node_run, input_nrs, expected[first])
+        operand = edge_value(self._tape, node.edges[first])
+        if _refuted(comparison) and operand is not None and self._tape.values[operand].sparse:
+            open_ = unjudged("of a sparse tensor only what it names may count")
+            return Judged(first, open_, by_rules=False)
         reason = self._why_not_by_rules(node, first, expected, comparison)
         if comparison is not None and comparison.verdict is Verdict.INCONCLUSIVE and not reason:
             return self._as_in_float32(node, node_run, input_nrs, comparison)
