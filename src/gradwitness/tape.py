@@ -8,6 +8,7 @@ in-place operation makes a new value, and the old one keeps its numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import one_line
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness._steps import Made
-
 
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
@@ -67,7 +67,7 @@ class Value:
     dtype : str
         Torch's name without the prefix: ``float32``, ``bfloat16``, ``int64``.
     array : ndarray or None
-        The numbers, read-only; None where they cannot be had (sparse, meta, freed).
+        The numbers, read-only; None where they cannot be had (meta, freed).
     layout : Layout or None
         None where the array is None, and where the memory holds the conjugates or the negatives of
         the numbers: torch's lazy views.
@@ -75,9 +75,9 @@ class Value:
         The user's name: a parameter's dotted path, else empty.
     requires_grad : bool
         Whether this is a leaf that collects a gradient.
-    freed : bool
-        Whether the program freed or resized its memory before the numbers could be read. Not kept
-        in files.
+    freed, sparse : bool, int
+        Whether its memory was freed or resized before it could be read; of a sparse tensor how many
+        terms a place has at most, of which the array has the sum. Such are not kept in files.
     """
 
     id: int
@@ -88,6 +88,7 @@ class Value:
     name: str = ""
     requires_grad: bool = False
     freed: bool = False
+    sparse: int = 0
 
     def __post_init__(self) -> None:
         _fit_to_show(self, "name")
@@ -155,15 +156,14 @@ class Call:
     def __post_init__(self) -> None:
         _fit_to_show(self, "op")
 
-    @property
+    @cached_property
     def base_op(self) -> str:
         """The operation without overload, and without the underscore of an in-place form."""
         namespace, name, *_ = self.op.split(".")
-        if self.writes and name.endswith("_") and not name.startswith("__"):
-            name = name[:-1]
-        return f"{namespace}.{name}"
+        in_place = self.writes and name.endswith("_") and not name.startswith("__")
+        return f"{namespace}.{name[:-1] if in_place else name}"
 
-    @property
+    @cached_property
     def operands(self) -> list[int]:
         """The values that it takes, in the order of its arguments."""
         return [n for argument in self.arguments.values() for n in references(argument)]
