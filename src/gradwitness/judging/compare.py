@@ -9,6 +9,7 @@ import numpy as np
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import (
+    chunks,
     is_complex,
     is_inexact,
     limits,
@@ -33,8 +34,6 @@ from gradwitness.judging.comparison import unjudged as unjudged
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 
@@ -125,7 +124,7 @@ class Comparing:
         shared = errors[0] is errors[1]
         # Memory that was never written to may hold NaNs of any kind, and bounds overflow.
         with np.errstate(all="ignore"):
-            for r, w, *pair in _chunks(recorded, value, *(errors[:1] if shared else errors)):
+            for r, w, *pair in chunks(recorded, value, *(errors[:1] if shared else errors)):
                 bounds = iter(pair)
                 rigorous = None if errors[0] is None else next(bounds)
                 if not pair and not self._allowance and np.array_equal(r, w):
@@ -139,26 +138,6 @@ class Comparing:
                 if self._allowance:
                     bound, probable = bound + self._allowance, probable + self._allowance
                 self._scan.numbers(r, w, rigorous, bound, probable)
-
-
-# Numbers compared at a time, so that intermediate results stay in the processor's cache.
-_CHUNK = 2**14
-
-
-def _chunks(*arrays: NDArray[Any] | None) -> Iterator[tuple[NDArray[np.float64], ...]]:
-    """Iterate over arrays of one shape in float64 and C order; None is left out.
-
-    Complex arrays come in complex128.
-    """
-    present = [array for array in arrays if array is not None]
-    yield from np.nditer(
-        present,
-        flags=["external_loop", "buffered"],
-        order="C",
-        op_dtypes=[np.complex128 if x.dtype.kind == "c" else np.float64 for x in present],
-        casting="unsafe",
-        buffersize=_CHUNK,
-    )
 
 
 class _Scan:
