@@ -6,6 +6,7 @@ of the same memory.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,33 @@ class Memory:
             # Older values of this memory keep their numbers.
             for older in self.windows.pop(self._pieces[number], ()):
                 self.values[older] = self.values[older].copy()
-        self._window(number)[...] = result
+        if not self._adopts(number, result):
+            self._window(number)[...] = result
+
+    def _adopts(self, number: int, result: Any) -> bool:
+        """Take an array that nobody else holds as the memory, if it is all of it and in order."""
+        value, piece = self.tape.values[number], self._pieces[number]
+        layout = value.layout
+        if (
+            piece in self.buffers
+            or layout is None
+            or not (isinstance(result, np.ndarray) and result.dtype == np.float64)
+            or not (result.flags.owndata and result.flags.c_contiguous and result.flags.writeable)
+            # This one's, its caller's, and the one that the call has made.
+            or sys.getrefcount(result) > 5
+        ):
+            return False
+        dense = tuple(s // 8 for s in result.strides)
+        fills = (layout.offset, layout.offset + result.size) == (piece.start, piece.end)
+        if (
+            not fills
+            or is_complex(value.dtype)
+            or (layout.strides, value.shape) != (dense, result.shape)
+        ):
+            return False
+        self.buffers[piece] = result.reshape(-1)
+        self._window(number)
+        return True
 
     def forget(self, number: int) -> None:
         """Read a value's memory from the record from now on; the value itself stays."""

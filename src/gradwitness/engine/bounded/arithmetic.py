@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,12 +59,10 @@ def _additive(ufunc: np.ufunc) -> Callable[..., Bounded]:
 
 def over_factors(left: Any, right: Any) -> Callable[[Error, Error], Error]:
     """Return the function from errors of two factors to that of their product."""
-    # For both tiers, if there are any.
-    left_size, right_size = (functools.cache(partial(np.abs, x)) for x in (left, right))
 
     def carry(of_a: Error, of_b: Error) -> Error:
-        from_a = None if of_a is None else scaled(right_size(), of_a)
-        from_b = None if of_b is None else scaled(left_size(), of_b)
+        from_a = None if of_a is None else scaled(np.abs(right), of_a)
+        from_b = None if of_b is None else scaled(np.abs(left), of_b)
         return total(from_a, from_b, None if of_a is None else scaled(of_a, of_b))
 
     return carry

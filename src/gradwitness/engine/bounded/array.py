@@ -352,8 +352,10 @@ def assemble(
         errors = [pair[k] for pair in pairs]
         carried = carry(*errors)
         grown = None if growths is None else growths[k](carried)
-        both = carried is not None and grown is not None
-        error = _added(grown, carried) if both else total(carried, grown)
+        if carried is None or grown is None:
+            error = total(carried, grown)
+        else:
+            error = _added(grown, carried)
         if infinite:
             error = settled(value, error, list(map(value_of, operands)), errors, handed_on)
         if error is not None and error.shape != value.shape:
