@@ -304,17 +304,18 @@ def rounding(
 
     def grow(carried: Error) -> Error:
         size = magnitude if carried is None else magnitude + carried
-        small: Any = False
+        low: Any = False
         # Twice, so that no rounding crosses this line.
         if not smallest - (0.0 if carried is None else np.max(carried, initial=0.0)) >= 2 * tiny:
-            least = magnitude if carried is None else magnitude - carried
-            small = (least < 2 * tiny) & ((size > 0) | nonzero)
+            low = (magnitude if carried is None else magnitude - carried) < 2 * tiny
+            if np.any(low):
+                low &= (size > 0) | nonzero
         if carried is None:
-            added = size * factor
+            added = np.asarray(size * factor)
         else:
             size *= factor
-            added = size
-        return np.asarray(added + tiny * small if np.any(small) else added)
+            added = np.asarray(size)
+        return np.add(added, tiny, out=added, where=low) if np.any(low) else added
 
     return grow, grow
 
