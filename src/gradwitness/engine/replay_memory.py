@@ -6,7 +6,6 @@ of the same memory.
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -80,9 +79,13 @@ class Memory:
             except Unjudgeable as reason:
                 trusted = str(reason)
                 results = tuple(map(self._from_record, call.outputs))
+        held = [self.values[number] for number in operands]
         for output, result in zip(call.outputs, results, strict=True):
             if output is not None and result is not None:
-                self.write(output, result, in_place=bool(call.writes))
+                fresh = all(result is not array for array in held)
+                held.append(result)
+                if not (fresh and self._adopts(output, result)):
+                    self.write(output, result, in_place=bool(call.writes))
         for number in _undeclared_writes(call):
             self.forget(number)
         return trusted
@@ -121,29 +124,21 @@ class Memory:
             # Older values of this memory keep their numbers.
             for older in self.windows.pop(self._pieces[number], ()):
                 self.values[older] = self.values[older].copy()
-        if not self._adopts(number, result):
-            self._window(number)[...] = result
+        self._window(number)[...] = result
 
-    def _adopts(self, number: int, result: Any) -> bool:
-        """Take an array that nobody else holds as the memory, if it is all of it and in order."""
-        value, piece = self.tape.values[number], self._pieces[number]
+    def _adopts(self, number: int, result: NDArray[Any]) -> bool:
+        """Take what a call has made as new memory, if it is all of it, in order; say whether."""
+        value, piece = self.tape.values[number], self._pieces.get(number)
         layout = value.layout
-        if (
-            piece in self.buffers
-            or layout is None
-            or not (isinstance(result, np.ndarray) and result.dtype == np.float64)
-            or not (result.flags.owndata and result.flags.c_contiguous and result.flags.writeable)
-            # This one's, its caller's, and the one that the call has made.
-            or sys.getrefcount(result) > 5
-        ):
+        if piece is None or piece in self.buffers or layout is None:
             return False
-        dense = tuple(s // 8 for s in result.strides)
+        flags = result.flags
+        owned = flags.owndata and flags.c_contiguous and flags.writeable
         fills = (layout.offset, layout.offset + result.size) == (piece.start, piece.end)
-        if (
-            not fills
-            or is_complex(value.dtype)
-            or (layout.strides, value.shape) != (dense, result.shape)
-        ):
+        in_order = tuple(8 * s for s in layout.strides) == result.strides
+        if not (owned and fills and in_order and result.dtype == np.float64):
+            return False
+        if result.shape != value.shape or is_complex(value.dtype):
             return False
         self.buffers[piece] = result.reshape(-1)
         self._window(number)
