@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from gradwitness.capture import record
 from gradwitness.engine import in_pieces, tiling
 
 if TYPE_CHECKING:
-    from gradwitness.tape import Tape
+    from gradwitness.tape import Call, Tape
 
 
 def program(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,7 @@ def leaves() -> list[torch.Tensor]:
 @pytest.fixture
 def tape(leaves: list[torch.Tensor]) -> Tape:
     with record() as recorder:
-        program(*leaves).backward()
+        torch.autograd.backward(program(*leaves))
     return recorder.tape
 
 
@@ -43,23 +43,27 @@ def test_a_replay_in_pieces_is_the_replay(tape: Tape, monkeypatch: pytest.Monkey
     at_once = gradwitness.replay(tape)
     monkeypatch.setattr(tiling, "_LARGE", 8)
     monkeypatch.setattr(tiling, "_PIECE", 16)
-    steps = []
-    small_step = in_pieces.small_step
-    monkeypatch.setattr(
-        in_pieces, "small_step", lambda *a, **k: steps.append(a[1].op) or small_step(*a, **k)
-    )
+    steps: list[str] = []
+    small_step = tiling.small_step
+
+    def noted(tape: Tape, call: Call, *rest: Any, **how: Any) -> Any:
+        steps.append(call.op)
+        return small_step(tape, call, *rest, **how)
+
+    monkeypatch.setattr(in_pieces, "small_step", noted)
     cut = gradwitness.replay(tape)
     assert len(set(steps)) > 3
     assert at_once.trusted == cut.trusted == ()
-    for whole, pieces in ((at_once.values, cut.values), (at_once.arriving, cut.arriving)):
-        assert whole.keys() == pieces.keys()
-        for key, numbers in whole.items():
-            np.testing.assert_allclose(pieces[key], numbers, rtol=1e-13, atol=1e-15)
+    assert [*cut.values] == [*at_once.values]
+    assert [*cut.arriving] == [*at_once.arriving]
+    pieces: list[Any] = [*cut.values.values(), *cut.arriving.values()]
+    for numbers in (*at_once.values.values(), *at_once.arriving.values()):
+        np.testing.assert_allclose(pieces.pop(0), numbers, rtol=1e-13, atol=1e-15)
 
 
 def test_a_replay_has_the_numbers_of_float64(tape: Tape, leaves: list[torch.Tensor]) -> None:
     wide = [leaf.detach().double().requires_grad_() for leaf in leaves]
-    program(*wide).backward()
+    torch.autograd.backward(program(*wide))
     replayed = gradwitness.replay(tape)
     nodes = [node.id for node in tape.nodes if node.kind == "accumulate"]
     gradients = [replayed.gradient(0, node) for node in nodes]
