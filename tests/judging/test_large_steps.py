@@ -13,11 +13,10 @@ from torch import nn
 
 from gradwitness import Verdict, judge
 from gradwitness.capture import record
-from gradwitness.engine import tiling
+from gradwitness.engine import in_pieces, tiling
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging import large_steps
 from gradwitness.judging.finding import Step
-from gradwitness.judging.large_steps import _operand
 from gradwitness.judging.records import Records
 
 if TYPE_CHECKING:
@@ -101,7 +100,8 @@ def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(tiling, "_LARGE", 8)
     monkeypatch.setattr(tiling, "_PIECE", 16)
-    monkeypatch.setattr(large_steps, "cuts", counted)
+    for cutting in (large_steps, in_pieces):
+        monkeypatch.setattr(cutting, "cuts", counted)
     return counts
 
 
@@ -178,7 +178,9 @@ def test_a_fault_in_a_gradient_is_found_at_its_place(name: str, in_small_pieces:
             assert sent.comparison.refuted == 1
             node = tape.nodes[node_run.node]
             cut = node.call is not None and tiling.cuts(
-                tape, tape.calls[node.call], _operand(tape, tape.calls[node.call], input_nr)[0]
+                tape,
+                tape.calls[node.call],
+                in_pieces.operand_of(tape, tape.calls[node.call], input_nr)[0],
             )
             seen += bool(cut)
     assert seen > 3

@@ -29,7 +29,7 @@ from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from gradwitness.rules import Rule
     from gradwitness.rules.vjps import Gradient
@@ -74,6 +74,11 @@ def gradients(
     constants = call.outputs.index(begun) if begun in call.outputs else 0
     arrived = [None] * constants + list(incoming)
     return vjp(tape, call, arrived, lookup, arithmetic, wanted, precise=precise)
+
+
+def sending(node: Node, wanted: Container[int]) -> Node:
+    """Return a node as if only some of its gradients were wanted."""
+    return replace(node, edges=tuple(e if k in wanted else None for k, e in enumerate(node.edges)))
 
 
 def _unknown(node: Node) -> Unjudgeable:

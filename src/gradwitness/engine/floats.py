@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -68,6 +68,26 @@ def as_array(numbers: Any) -> Any:
 def wide(array: NDArray[Any]) -> NDArray[Any]:
     """Return a copy in the witness's own format: float64, or complex128."""
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+# Numbers converted at a time, so that intermediate results stay in the processor's cache.
+_CHUNK = 2**14
+
+
+def chunks(*arrays: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Iterate over arrays of one shape in float64 and C order; None is left out.
+
+    Complex arrays come in complex128.
+    """
+    present = [array for array in arrays if array is not None]
+    yield from np.nditer(
+        present,
+        flags=["external_loop", "buffered"],
+        order="C",
+        op_dtypes=[np.complex128 if x.dtype.kind == "c" else np.float64 for x in present],
+        casting="unsafe",
+        buffersize=_CHUNK,
+    )
 
 
 @functools.cache

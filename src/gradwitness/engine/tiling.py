@@ -30,9 +30,9 @@ Index: TypeAlias = tuple[slice, ...]
 
 # Steps with a tensor of more than _LARGE elements are cut into pieces of _PIECE.
 _LARGE = 2**18
-_PIECE = 2**17
+_PIECE = 2**16
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
-_FEW = 8
+_FEW = 2
 # A recording may declare a shape of any size for a tensor that it does not hold.
 _MOST_PIECES = 2**16
 
@@ -143,25 +143,28 @@ def _longest_cut(
     return best
 
 
-def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
-    """Return one piece of a call; only uncut values are looked up on the whole tape."""
+def small_step(
+    tape: Tape, call: Call, cut: Cut, lookup: Lookup, *, replayed: bool = False
+) -> SmallStep:
+    """Return one piece of a call.
+
+    Only uncut values are looked up on the whole tape, unless its numbers are a replay's.
+    """
     rule = rules.find(call.base_op)
     assert rule is not None  # noqa: S101 (it made the cut)
     values: list[Value] = []
-    uncut: dict[int, int] = {}
+    origins: list[tuple[int, Index]] = []
 
     def add(number: int, index: Index) -> int:
         value = tape.values[number]
-        position = len(values)
+        origins.append((number, index))
         if index:
             # Values that no vjp uses may be freed already; only their shape is needed.
             shape = unknown(value.shape)[index].shape
             part = None if value.array is None else value.array[index]
             value = replace(value, shape=shape, array=part)
-        else:
-            uncut[position] = number
         values.append(value)
-        return position
+        return len(values) - 1
 
     arguments = dict(call.arguments)
     for name, schema_name in operand_names(rule, call).items():
@@ -177,7 +180,8 @@ def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
     of_part = recorded(small)
 
     def numbers(position: int) -> NDArray[Any]:
-        return lookup(uncut[position]) if position in uncut else of_part(position)
+        number, index = origins[position]
+        return of_part(position) if index and not replayed else lookup(number)[index]
 
     return SmallStep(small, replace(call, arguments=arguments, outputs=outputs), numbers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,14 +20,19 @@ def allowed(
         return _store(w, dtype)
     if not final and error.min() > 0:
         return error
-    reach = np.abs(w) + error
-    # Below the smallest normal number the store may lose everything.
-    tiny = float(limits(dtype).smallest_normal)
-    last: Any = np.where(reach < tiny, reach, final * reach) if final else 0.0
     exact = error == 0
+    if final:
+        reach = np.abs(w) + error
+        # Below the smallest normal number the store may lose everything.
+        small = reach < float(limits(dtype).smallest_normal)
+        bound = (
+            error + np.where(small, reach, final * reach) if small.any() else error + final * reach
+        )
+    else:
+        bound = error.copy()
     if exact.any():
-        last = np.where(exact, _store(w, dtype), last)
-    return np.asarray(error + last)
+        bound[exact] = _store(w[exact], dtype)
+    return bound
 
 
 def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
@@ -44,9 +49,10 @@ def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
 
 def ratio_of(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return errors as multiples of their bounds; 0 where there is no error."""
-    if not error.any():
+    most = error.max(initial=0.0)
+    if most == 0:
         return error
-    if bound.min() > 0 and np.isfinite(error.max()):
+    if bound.min() > 0 and np.isfinite(most):
         return error / bound
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient = error / bound

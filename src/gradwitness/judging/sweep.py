@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients
+from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
@@ -233,8 +233,7 @@ class SweepCheck:
     def _in_turn(
         self, node: Node, node_run: NodeRun, input_nr: int, sent: int, threads: int
     ) -> tuple[Comparison, Any]:
-        edges = tuple(edge if k == input_nr else None for k, edge in enumerate(node.edges))
-        expected = self._expected(replace(node, edges=edges), node_run, threads)[input_nr]
+        expected = self._expected(sending(node, {input_nr}), node_run, threads)[input_nr]
         return self.records.against(sent, expected), expected
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
@@ -321,7 +320,8 @@ class SweepCheck:
         """Return how large an outgoing gradient is if no terms cancel."""
         incoming = [None if n is None else self.records.magnitudes(n) for n in node_run.incoming]
         try:
-            return largest(gradients(self.tape, node, incoming, self.records, None)[input_nr])
+            alone = sending(node, {input_nr})
+            return largest(gradients(self.tape, alone, incoming, self.records, None)[input_nr])
         except Unjudgeable:
             return 0.0
 

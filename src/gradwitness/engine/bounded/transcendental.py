@@ -64,7 +64,9 @@ def function(
 def _exp_spread(x: Plain, e: Plain) -> Plain:
     # expm1 keeps the digits of a small e; for a large one the upper end is close, and cannot become
     # 0 times infinity.
-    return np.where(e > 1, np.exp(x + e), np.exp(x) * np.expm1(e))
+    near = np.exp(x) * np.expm1(e)
+    large = e > 1
+    return np.where(large, np.exp(x + e), near) if large.any() else near
 
 
 def _exp2_spread(x: Plain, e: Plain) -> Plain:
