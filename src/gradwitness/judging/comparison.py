@@ -26,12 +26,16 @@ NEAR = (
 )
 IN_TURN = "rounded as its kernel adds, term after term; any order would show too little"
 OWN = "by its own formula in float64: within a twentieth of its largest number of that"
+SAMPLED = "by a sample of its numbers"
+PROJECTED = "by random projections of its numbers"
 # What an agreement may rest on instead of the worst case, as a verdict says it.
 BASES = {
     PROBABLE: "by the probable bound",
     NEAR: "by distance",
     IN_TURN: "as its kernel rounds",
     OWN: "by its own formula",
+    SAMPLED: "by a sample",
+    PROJECTED: "by projection",
 }
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
@@ -88,6 +92,11 @@ class Comparison:
     tolerance : float
         The share of the largest number that the program declared to be near enough, if the verdict
         rests on that; else 0.
+    share : float
+        The share of the elements that were compared, 1 but where a fast look sufficed.
+    missed : float
+        How probable it is at most that an error of more than ``detects`` was not seen: of a fast
+        look, for which ``detects`` is the Euclidean norm of the errors along an axis. Else 0.
     """
 
     verdict: Verdict
@@ -109,6 +118,8 @@ class Comparison:
     norm: float = math.nan
     relative_error: float = math.nan
     tolerance: float = 0.0
+    share: float = 1.0
+    missed: float = 0.0
 
     @property
     def right_digits(self) -> float:

@@ -21,8 +21,9 @@ from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import agreed, finite, forgiven
 from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
-from gradwitness.judging.depth import FULL, known_depth
+from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.doubts import without_faint
+from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
@@ -135,6 +136,7 @@ class Judge:
         self._tape = tape
         self._depth = known_depth(depth)
         self._functions = functions
+        self._fast = Fast(tape) if depth == FAST else None
         self._records = Records(tape)
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
@@ -194,7 +196,7 @@ class Judge:
     ) -> None:
         """Begin a backward pass."""
         self._sweeps[sweep] = SweepCheck(
-            self._tape, self._records, sweep, roots, limited_to, self._functions
+            self._tape, self._records, sweep, roots, limited_to, self._functions, self._fast
         )
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
@@ -296,6 +298,9 @@ class Judge:
         ]
 
     def _results(self, call: Call) -> list[Finding]:
+        looked = None if self._fast is None else self._fast.results(call)
+        if looked is not None:
+            return [_of_call(call, output_nr, comparison) for output_nr, comparison in looked]
         findings = []
         for output_nr, comparison in self._compared(call):
             settled = settled_by(comparison, partial(self._size, call, output_nr))

@@ -33,11 +33,13 @@ from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
 from gradwitness.judging.rows import row_of
 from gradwitness.tape import Edge, Kind
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.judging.accused import Case
+    from gradwitness.judging.fast.look import Fast
     from gradwitness.judging.functions import Functions
     from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
@@ -58,10 +60,14 @@ class SweepCheck:
         roots: Sequence[tuple[Edge, int | None]],
         limited_to: Sequence[Edge] | None,
         functions: Functions | None = None,
+        fast: Fast | None = None,
     ) -> None:
         self.tape = tape
         self.records = records
         self.number = number
+        self._fast = fast
+        # The last comparison of each gradient on its way to the input of a node.
+        self._last: dict[NodeInput, Comparison] = {}
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
@@ -77,7 +83,7 @@ class SweepCheck:
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
-        self._carried = Carried(tape, records, captured_at)
+        self._carried = Carried(tape, records, captured_at, needed=fast is None)
         self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
     def note(self, node_run: NodeRun) -> None:
@@ -148,6 +154,9 @@ class SweepCheck:
         self._doubts.add(place, comparison)
         if place is not None:
             self._carried.rests(place, comparison.reason)
+            one = step is Step.FAN_IN and len(self.sent.get((place.node, place.index), ())) == 1
+            if not (one and comparison.verdict is Verdict.AGREES):
+                self._last[place.node, place.index] = comparison
         call = None if node.call is None else self.tape.calls[node.call]
         finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
@@ -190,6 +199,9 @@ class SweepCheck:
             )
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
+        looked = None if self._fast is None else self._fast.total(terms, ones, number)
+        if looked is not None:
+            return looked
         try:
             expected = total(self.tape, self.records, terms, ones, arrived)
         except Unjudgeable as reason:
@@ -206,6 +218,19 @@ class SweepCheck:
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
+        looked = {} if self._fast is None else self._fast.sent(node, node_run)
+        for input_nr, comparison in looked.items():
+            self._backward_finding(node, input_nr, names, comparison)
+            edge, arrived = node.edges[input_nr], self._last.get((node.id, 0))
+            if edge is not None and arrived is not None and comparison.bound == 0:
+                # It was only moved: what it rests on is the step before.
+                moved = replace(arrived, norm=comparison.norm)
+                self._last[edge.node, edge.index] = moved
+        if looked:
+            edges = tuple(None if k in looked else edge for k, edge in enumerate(node.edges))
+            node = replace(node, edges=edges)
+            if not any(edges):
+                return
         try:
             expected = list(self._expected(node, node_run))
         except Unjudgeable as reason:
@@ -390,8 +415,11 @@ class SweepCheck:
 
     def _row(self, edge: Edge, number: int | None, doubt: Comparison | None = None) -> Row:
         place = (edge.node, edge.index)
-        own = doubt or (
-            self._absent(place) if number is None else self._arrived_against(place, number)
-        )
+        own = doubt
+        if number is None:
+            own = own or self._absent(place)
+        elif self._fast is not None:
+            own = own or self._last.get(place)
+        own = own or self._arrived_against(place, number or 0)
         carried = self._doubts.relative_at(place, number)
         return row_of(self.tape, self.number, edge, number, own, carried)

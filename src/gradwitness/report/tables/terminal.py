@@ -343,7 +343,8 @@ def _remarks(report: Report) -> Iterator[str]:
     if suspicious:
         steps = several(suspicious, "step is", "steps are")
         yield f"note      {steps} within the rigorous bound, but beyond the probable one"
-    for reason, basis in BASES.items():
+    for reason in _BUT:
+        basis = BASES[reason]
         resting = sum(c.reason == reason and bool(c.basis) for c in comparisons)
         if resting:
             steps = several(resting, "step agrees", "steps agree")
