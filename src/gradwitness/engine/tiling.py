@@ -95,7 +95,7 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     The gradient of a ``target`` is computed, or, if that is empty, the call's first result.
     """
     rule = rules.find(call.base_op)
-    if rule is None or not rule.apart or not is_large(tape, call):
+    if rule is None or not is_large(tape, call):
         return []
     outputs = [tape.values[n] for n in call.outputs if n is not None]
     named = {n: call.arguments[schema_name] for n, schema_name in operand_names(rule, call).items()}

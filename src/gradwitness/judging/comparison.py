@@ -40,7 +40,7 @@ BASES = {
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
 # An error of this share of the size of the terms is still detected.
-_VISIBLE = 1 / 16
+VISIBLE = 1 / 16
 # An agreement that would have missed a larger share of the largest number is none.
 SHARE = 0.1
 
@@ -172,7 +172,7 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
         return likely
     # What is beyond its probable bound is no zero; nor is what that bound would have shown.
     told = comparison.probable_detects <= SHARE or comparison.probable_ratio > 1
-    if not told and comparison.detects <= _VISIBLE * terms():
+    if not told and comparison.detects <= VISIBLE * terms():
         return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
     return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason)
 

@@ -140,7 +140,7 @@ class Judge:
         self._records = Records(tape)
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
-        self._panel = Panel(tape, self._records)
+        self._panel = Panel(tape, self._records, thorough=depth == FULL)
         self._guilty = Guilty(tape, functions)
         # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()

@@ -120,7 +120,7 @@ class Rule:
     given: Mapping[str, int] = field(default_factory=dict)
     apart: Apart = ""
     moves: bool = False
-    apart_for: dict[str, Apart] = field(default_factory=dict)
+    apart_for: Mapping[str, Apart] = field(default_factory=dict)
     gradients: dict[str, Gradient] = field(default_factory=dict)
     precise: dict[str, Gradient] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
@@ -225,6 +225,7 @@ def rule(
     given: Mapping[str, int] | None = None,
     apart: Apart = "",
     moves: bool = False,
+    apart_for: Mapping[str, Apart] | None = None,
     node: str | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
@@ -259,6 +260,7 @@ def rule(
             given=given or {},
             apart=apart,
             moves=moves,
+            apart_for=apart_for or {},
         )
         reserved = {"g", "y"}.intersection(entered.operands)
         if reserved:

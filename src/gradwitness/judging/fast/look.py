@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.judging.fast.step import Role
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
-    Evaluate = Callable[[Scattered | Along], "list[tuple[int, Any, Any, Value]]"]
+    Evaluate = Callable[[Scattered | Along], "list[tuple[Role, Any, Any, Value]]"]
 
 # Products of operands that share no axis but what is summed: linear in each.
 _PRODUCTS = frozenset(
@@ -97,7 +98,7 @@ class Fast:
             return None
         arithmetic = adding(value.dtype)
 
-        def some(places: Scattered | Along) -> list[tuple[int, Any, Any, Value]]:
+        def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
             arrays = [places.part(0, part)[0] for part in parts]
             if any(array is None for array in arrays):
                 raise Unjudgeable("not recorded")
@@ -126,7 +127,7 @@ class Fast:
             looked = projected(step, "", None, first, self._random) if first.array is not None else None
             return None if looked is None else [(0, self._remembered(first, looked))]
 
-        def some(places: Scattered | Along) -> list[tuple[int, Any, Any, Value]]:
+        def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
             small = step.on(places.part, recorded)
             made = evaluate(small.tape, small.call, small.lookup, bounded=True)
             return [
@@ -218,12 +219,12 @@ class Fast:
             return None
         wanted = [k == input_nr for k in range(len(step.inputs()))]
 
-        def some(places: Scattered | Along) -> list[tuple[int, Any, Any, Value]]:
+        def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
             small = step.on(places.part, recorded)
             parts = [None if v is None else places.part(k, v)[0] for k, v in enumerate(arrived)]
             incoming = [None if part is None else Bounded(wide(part), arithmetic) for part in parts]
             made = vjp(small.tape, small.call, incoming, small.lookup, arithmetic, wanted)
-            return [(0, places.part(name, value)[0], made[input_nr], value)]
+            return [(name, places.part(name, value)[0], made[input_nr], value)]
 
         first = step.outputs[0]
         if step.rule.apart == ELEMENTWISE and first is not None and _broadcasts(step, first):
@@ -261,32 +262,19 @@ class Fast:
     ) -> list[tuple[int, Comparison]] | None:
         """Compare some numbers of each result; None unless all clearly agree."""
         found: list[tuple[int, Comparison]] = []
-        for place, numbers, expected, value in some(places):
-            looked = None if numbers is None else agreement(numbers, expected, value, share)
-            looked = None if looked is None else self._screened(value, looked)
-            if looked is None:
+        for role, numbers, expected, value in some(places):
+            agrees = None if numbers is None else agreement(numbers, expected, value, share)
+            looked = None if agrees is None else self._screened(value, agrees[0])
+            if agrees is None or looked is None:
                 return None
-            if share < 1 and self._is_unlike(looked, value):
-                again = dict(self._largest(some, places, value) or ())
-                if place not in again:
+            found.append((role if isinstance(role, int) else 0, looked))
+            # The norm of a whole is no more than that of as many of its largest number.
+            unlike = looked.norm > _UNLIKE * agrees[1] * math.sqrt(looked.size)
+            if share < 1 and unlike and value.array is not None:
+                near = places.beside(role, value, int(np.argmax(np.abs(value.array))))
+                if self._judged(some, near, 1.0) is None:
                     return None
-            found.append((place, looked))
         return found
-
-    def _is_unlike(self, looked: Comparison, value: Value) -> bool:
-        """Whether a sample's numbers are much smaller than the whole's."""
-        largest = looked.detects / looked.detects_relative if looked.detects_relative else 0.0
-        return looked.norm > _UNLIKE * largest * math.sqrt(math.prod(value.shape))
-
-    def _largest(
-        self, some: Evaluate, places: Scattered | Along, value: Value
-    ) -> list[tuple[int, Comparison]] | None:
-        """Compare what lies around the largest number of a value."""
-        if value.array is None:
-            return None
-        at = int(np.argmax(np.abs(value.array)))
-        near = places.beside(value, at)
-        return None if near is None else self._judged(some, near, 1.0)
 
     def _screened(self, value: Value, looked: Comparison) -> Comparison | None:
         """Return a comparison with the value's norm; None if that is not finite."""

@@ -27,7 +27,7 @@ from gradwitness.engine.binding import unknown
 from gradwitness.engine.floats import is_float, unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import axis_of
-from gradwitness.judging.comparison import PROJECTED, SHARE, Comparison
+from gradwitness.judging.comparison import CANCELS, PROJECTED, SHARE, VISIBLE, Comparison
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 MISSED = 1e-6
 # The most random vectors; the axis is at least so many times as long as there are.
 _VECTORS, _TIMES = 8, 4
+# As many of them are looked at with random signs.
+_SIGNED = 4
 # What is allowed of wandering, of drift and of a store, over what is likely.
 _WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0
 # The rules use this name for an added term, never for a factor.
@@ -71,18 +73,20 @@ def projected(
         allowance, largest = float(allowed.max()), float(norms.max())
         detects = 2 * math.sqrt(2 / math.pi) * allowance / MISSED ** (1 / count)
         within = bool((residual <= allowed[..., None]).all())
+        # Of terms that cancel an error in one is detected, though nothing is left of all.
+        cancels = detects > SHARE * largest and detects <= VISIBLE * float(wanders.max())
     # NaN compares as false.
-    if not (within and 0 < detects <= SHARE * largest < math.inf):
+    if not (within and (cancels or 0 < detects <= SHARE * largest < math.inf)):
         return None
     return Comparison(
         Verdict.AGREES,
-        PROJECTED,
+        CANCELS if cancels else PROJECTED,
         math.prod(recorded.shape),
         error=float(residual.max()),
         bound=allowance,
         ratio=float((residual.max(axis=-1) / allowed).max()),
         detects=detects,
-        detects_relative=detects / largest,
+        detects_relative=detects / largest if largest else math.inf,
         norm=float(np.linalg.norm(norms)),
         missed=MISSED,
     )
@@ -158,8 +162,9 @@ class _Thin:
         if axis is None:
             return array
         made = self.combined(array, axis)
-        signs = self._random.integers(0, 2, made.shape, np.int8) * 2 - 1
-        return np.concatenate([made, made * signs.astype(self._kind)], axis=axis)
+        some = made[(*(slice(None),) * axis, slice(_SIGNED))]
+        signs = self._random.integers(0, 2, some.shape, np.int8) * 2 - 1
+        return np.concatenate([made, some * signs.astype(self._kind)], axis=axis)
 
     def computed(self, g: Value | None) -> NDArray[Any]:
         """Return the thin result, by the step's own rule."""
@@ -173,7 +178,7 @@ class _Thin:
                 array = self._thin(text, value)
                 return array, array.shape
             axis = self._axis(text, value)
-            width = () if axis is None else (2 * self._x.shape[1],)
+            width = () if axis is None else (self._x.shape[1] + min(self._x.shape[1], _SIGNED),)
             at = len(value.shape) if axis is None else axis
             return None, (*value.shape[:at], *width, *value.shape[at + 1 :])
 
@@ -190,7 +195,7 @@ class _Thin:
         made = np.asarray(evaluate(small.tape, small.call, small.lookup, bounded=False)[0])
         if repeated and bias is not None:
             # It meets every number along the axis: the sum of x.
-            sums = np.concatenate([self._x.sum(axis=0), np.zeros(self._x.shape[1], self._kind)])
+            sums = np.concatenate([self._x.sum(axis=0), np.zeros(min(self._x.shape[1], _SIGNED), self._kind)])
             beside = (1,) * (made.ndim - 2)
             made = made + sums.reshape((-1, 1, *beside)) * self.numbers(bias).reshape((-1, *beside))
         return made

@@ -18,7 +18,7 @@ from gradwitness.judging.comparison import SAMPLED, SHARE, Comparison
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -56,7 +56,7 @@ class Scattered:
         starts[:2] = 0, size - _RUN
         return cls(shape, (starts[:, None] + np.arange(_RUN)).ravel())
 
-    def beside(self, _value: Value, flat: int) -> Scattered:
+    def beside(self, _role: Role, _value: Value, flat: int) -> Scattered:
         """Return the places around one."""
         size = math.prod(self._shape)
         first = max(0, min(flat - _RUN // 2, size - _RUN))
@@ -81,42 +81,46 @@ class Scattered:
 
 
 class Along:
-    """Some places on the axis of a letter, with all that belongs to them."""
+    """Some places on the axes of letters, with all that belongs to them."""
 
     def __init__(
         self,
         letters: tuple[dict[str, str], tuple[str, ...]],
-        letter: str,
-        places: NDArray[np.intp],
+        places: Mapping[str, NDArray[np.intp]],
     ) -> None:
         self._operands, self._results = letters
-        self._letter = letter
         self._places = places
 
-    def beside(self, value: Value, flat: int) -> Along | None:
-        """Return the place of a number of a value; None where it lacks the letter."""
-        texts = (*self._operands.values(), *self._results)
-        axes = {axis_of(text, self._letter, value.shape) for text in texts} - {None}
-        if len(axes) != 1:
-            return None
-        place = np.unravel_index(flat, value.shape)[axes.pop() or 0]
-        return Along((self._operands, self._results), self._letter, np.array([place]))
+    def _text(self, role: Role) -> str:
+        return self._operands[role] if isinstance(role, str) else self._results[role]
+
+    def beside(self, role: Role, value: Value, flat: int) -> Along:
+        """Return the places where a number of a tensor is."""
+        at = np.unravel_index(flat, value.shape)
+        axes = {c: axis_of(self._text(role), c, value.shape) for c in self._places}
+        places = {
+            c: self._places[c] if axis is None else np.array([at[axis]]) for c, axis in axes.items()
+        }
+        return Along((self._operands, self._results), places)
 
     def part(self, role: Role, value: Value) -> Part:
-        """Return a tensor's numbers at the places; all of them if it lacks the letter."""
-        text = self._operands[role] if isinstance(role, str) else self._results[role]
-        axis = axis_of(text, self._letter, value.shape)
-        if axis is None:
-            return value.array, value.shape
-        shape = (*value.shape[:axis], self._places.size, *value.shape[axis + 1 :])
-        index = (*(slice(None),) * axis, self._places)
-        return None if value.array is None else value.array[index], shape
+        """Return a tensor's numbers at the places; all of them if it lacks the letters."""
+        array, shape = value.array, value.shape
+        for letter, places in self._places.items():
+            axis = axis_of(self._text(role), letter, shape)
+            if axis is not None:
+                shape = (*shape[:axis], places.size, *shape[axis + 1 :])
+                if array is not None:
+                    array = array[(*(slice(None),) * axis, places)]
+        return array, shape
 
 
 def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, float] | None:
-    """Draw places on the best axis for a result (an empty target) or an operand's gradient.
+    """Draw places on the axes of a result (an empty target), or of an operand's gradient.
 
-    Returns them with the share that they are of all, or None if there is no such axis.
+    Of the longest axis the first and the last are taken, and as many more as a sample may have; if
+    that has too many numbers, it is cut along other axes, too. Returns the places and the share
+    that they are of all, or None if there is no such axis.
     """
     letters = step.letters(target)
     if letters is None:
@@ -129,35 +133,44 @@ def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, 
     else:
         aim, shape = results[0], step.outputs[0].shape if step.outputs[0] else ()
         aim = "".join(a if all(a in other for other in results) else "_" for a in aim)
-    best: tuple[int, str, int, int] | None = None
-    for letter in aim.replace("_", ""):
-        axis = axis_of(aim, letter, shape)
-        if axis is not None:
-            cut = [math.prod(s) for of, s in tensors if axis_of(of, letter, s) is not None]
-            found = (sum(cut), letter, shape[axis], max(cut))
-            best = max(best, found) if best else found
-    if best is None:
-        return None
-    _, letter, length, touched = best
-    count = min(length, max(3, -(-sample_size(touched) * length // touched)))
-    places = np.arange(length)
-    if count < length:
-        inner = random.integers(1, length - 1, count - 2)
-        places = np.concatenate([[0], np.sort(inner), [length - 1]])
-    return Along(letters, letter, places), count / length
+    axes = {c: axis_of(aim, c, shape) for c in aim.replace("_", "")}
+    lengths = {c: shape[axis] for c, axis in axes.items() if axis is not None}
+    places: dict[str, NDArray[np.intp]] = {}
+    share = 1.0
+    for letter in sorted(lengths, key=lambda c: lengths[c], reverse=True):
+        cut = [math.prod(s) for of, s in tensors if axis_of(of, letter, s) is not None]
+        wanted = sample_size(max(cut)) / max(cut) / share
+        places[letter] = _places(random, lengths[letter], wanted, ends=share == 1)
+        share *= places[letter].size / lengths[letter]
+    return (Along(letters, places), share) if places else None
 
 
-def agreement(recorded: NDArray[Any], expected: Any, value: Value, share: float) -> Comparison | None:
+def _places(
+    random: np.random.Generator, length: int, share: float, *, ends: bool
+) -> NDArray[np.intp]:
+    """Draw a share of the places on an axis, with both ends if there are more than two."""
+    count = min(length, max(1, math.ceil(length * share)))
+    if count == length:
+        return np.arange(length)
+    if count < 3 or not ends:
+        return np.sort(random.choice(length, count, replace=False))
+    return np.concatenate([[0], np.sort(random.integers(1, length - 1, count - 2)), [length - 1]])
+
+
+def agreement(
+    recorded: NDArray[Any], expected: Any, value: Value, share: float
+) -> tuple[Comparison, float] | None:
     """Compare some of a value's numbers with the witness's; None unless they clearly agree.
 
-    ``share`` is that of the numbers that were looked at.
+    ``share`` is that of the numbers that were looked at. Returns their largest magnitude, too.
     """
     numbers = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
     if numbers.shape != recorded.shape or numbers.size == 0 or numbers.dtype.kind == "c":
         return None
     if not is_inexact(value.dtype):
         same = np.array_equal(recorded, numbers)
-        return _agrees(value, share) if same and recorded.dtype.kind in "iub" else None
+        largest = float(np.abs(recorded.astype(np.float64)).max()) if same else 0.0
+        return (_agrees(value, share), largest) if same else None
     own = wide(recorded)
     with np.errstate(all="ignore"):
         error = np.abs(own - numbers)
@@ -176,7 +189,7 @@ def agreement(recorded: NDArray[Any], expected: Any, value: Value, share: float)
         ):
             return None
         at = int(np.argmax(ratio_of(error, bound)))
-    return _agrees(
+    looked = _agrees(
         value,
         share,
         error=float(error.flat[at]),
@@ -187,6 +200,7 @@ def agreement(recorded: NDArray[Any], expected: Any, value: Value, share: float)
         expected=float(numbers.flat[at]),
         recorded=float(own.flat[at]),
     )
+    return looked, largest
 
 
 def _agrees(value: Value, share: float, **figures: Any) -> Comparison:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
@@ -77,9 +76,8 @@ class DeadUnits(Detector):
         self._makers[output] = (call.source.module, *names) if names else next(sources, ())
 
     def _look(self, call: Call, output: int, maker: tuple[str, ...]) -> None:
-        try:
-            result = self.records(output)
-        except Unjudgeable:
+        result = self.tape.values[output].array
+        if result is None:
             return
         by_channel = output in self._channels
         axis = 1 if by_channel else result.ndim - 1
