@@ -124,8 +124,9 @@ class Fast:
         if step is None or first is None:
             return None
         if step.rule.name in _PRODUCTS:
-            looked = projected(step, "", None, first, self._random) if first.array is not None else None
-            return None if looked is None else [(0, self._remembered(first, looked))]
+            looked = projected(step, "", None, first, self._random)
+            looked = None if looked is None else self._remembered(first, looked)
+            return None if looked is None else [(0, looked)]
 
         def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
             small = step.on(places.part, recorded)
@@ -283,7 +284,9 @@ class Fast:
         norm = self._norms.get(value.id, math.nan)
         return replace(looked, norm=norm) if math.isfinite(norm) else None
 
-    def _remembered(self, value: Value, looked: Comparison) -> Comparison:
+    def _remembered(self, value: Value, looked: Comparison) -> Comparison | None:
+        if math.isnan(looked.norm):
+            return self._screened(value, looked)
         self._norms[value.id] = looked.norm
         return looked
 

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import vjp
 from gradwitness.engine.binding import unknown
 from gradwitness.engine.floats import is_float, unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.comparison import CANCELS, PROJECTED, SHARE, VISIBLE, Comparison
+from gradwitness.judging.fast.sampled import Along, drawn_places
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ _VECTORS, _TIMES = 8, 4
 _SIGNED = 4
 # What is allowed of wandering, of drift and of a store, over what is likely.
 _WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0
+# What is allowed of all terms together, where partial sums go further than at random.
+_STRAYS = 16.0
+# How much thinner than its step a look at a convolution has to be.
+_THIN = 24
 # The rules use this name for an added term, never for a factor.
 _ADDED = "b"
 
@@ -58,18 +64,23 @@ def projected(
         return None
     length = recorded.shape[axis]
     count = min(_VECTORS, length // _TIMES)
-    thin = _Thin(step, target, letter, recorded, random, count)
+    some, share = _some(step, target, letter, recorded, length / count, random)
+    thin = _Thin(step, target, letter, some, random, recorded.dtype, (length, count))
     with np.errstate(all="ignore"):
         made = np.moveaxis(thin.computed(g), axis, -1)
-        wide = thin.numbers(recorded)
-        residual = np.abs(made[..., :count] - np.moveaxis(thin.combined(wide, axis), axis, -1))
-        norms = np.sqrt(_squares(wide, axis))
+        own = thin.numbers(target or 0, recorded)
+        residual = np.abs(made[..., :count] - np.moveaxis(thin.combined(own, axis), axis, -1))
+        norms = np.sqrt(_squares(own, axis))
         wanders = np.sqrt(np.mean(np.square(made[..., count:]), axis=-1))
         unit = unit_roundoff("float64" if recorded.dtype == "float64" else "float32")
         roots = math.sqrt(_terms(step, target, g)) + math.sqrt(length)
         allowed = unit * roots * (_WANDERS * wanders + _DRIFTS * norms)
         if unit_roundoff(recorded.dtype) > unit:
             allowed += _STORES * unit_roundoff(recorded.dtype) * norms
+        if not bool((residual <= allowed[..., None]).all()):
+            # Partial sums may wander further, and come back.
+            sizes = np.moveaxis(thin.computed(g, without_signs=True), axis, -1).max(axis=-1)
+            allowed += _STRAYS * unit * sizes
         allowance, largest = float(allowed.max()), float(norms.max())
         detects = 2 * math.sqrt(2 / math.pi) * allowance / MISSED ** (1 / count)
         within = bool((residual <= allowed[..., None]).all())
@@ -87,9 +98,35 @@ def projected(
         ratio=float((residual.max(axis=-1) / allowed).max()),
         detects=detects,
         detects_relative=detects / largest if largest else math.inf,
-        norm=float(np.linalg.norm(norms)),
+        norm=float(np.linalg.norm(norms)) if share == 1 else math.nan,
+        share=share,
         missed=MISSED,
     )
+
+
+def _some(
+    step: Step,
+    target: str,
+    letter: str,
+    recorded: Value,
+    thinner: float,
+    random: np.random.Generator,
+) -> tuple[Along | None, float]:
+    """Choose places along another axis of a convolution that is not thin enough; and their share.
+
+    Products of matrices cost as much as their numbers are read, and are looked at everywhere.
+    """
+    letters = step.letters(target)
+    if not step.is_convolution or letters is None or thinner >= _THIN:
+        return None, 1.0
+    aim = letters[0][target] if target else letters[1][0]
+    others = {c: axis_of(aim, c, recorded.shape) for c in aim if c not in (letter, "_")}
+    for other, axis in others.items():
+        if axis is not None:
+            length = recorded.shape[axis]
+            places = drawn_places(random, length, thinner / _THIN, ends=True)
+            return Along(letters, {other: places}), places.size / length
+    return None, 1.0
 
 
 def _shared_axis(step: Step, target: str, g: Value | None, recorded: Value) -> tuple[str, int]:
@@ -118,7 +155,7 @@ def _shared_axis(step: Step, target: str, g: Value | None, recorded: Value) -> t
 class _Thin:
     """A step whose tensors are combined along the axis of a letter, in one working format.
 
-    Behind the combinations, each tensor has them once more with random signs.
+    Behind the combinations, each tensor has some of them once more with random signs.
     """
 
     def __init__(
@@ -126,78 +163,82 @@ class _Thin:
         step: Step,
         target: str,
         letter: str,
-        recorded: Value,
+        some: Along | None,
         random: np.random.Generator,
-        count: int,
+        dtype: str,
+        shape: tuple[int, int],
     ) -> None:
-        self._step, self._target, self._letter = step, target, letter
+        self._step, self._target, self._letter, self._some = step, target, letter, some
         self._operands, self._results = step.letters(target) or ({}, ())
-        self._kind = np.dtype("float64" if recorded.dtype == "float64" else "float32")
-        axis = axis_of(
-            self._operands[target] if target else self._results[0], letter, recorded.shape
-        )
-        self._x = random.standard_normal((recorded.shape[axis or 0], count), self._kind)
+        self._kind = np.dtype("float64" if dtype == "float64" else "float32")
+        self._x = random.standard_normal(shape, self._kind)
+        self._signed = min(_SIGNED, shape[1])
         self._random = random
 
-    def numbers(self, value: Value) -> NDArray[Any]:
-        """Return a value's numbers in the format that the look computes in."""
-        if value.array is None:
-            return np.broadcast_to(np.array(np.nan, self._kind), value.shape)
-        return value.array.astype(self._kind, copy=False)
+    def numbers(self, role: Role, value: Value) -> NDArray[Any]:
+        """Return those of a value's numbers that are looked at, in the format of the look."""
+        array = value.array if self._some is None else self._some.part(role, value)[0]
+        if array is None:
+            raise Unjudgeable("not recorded")
+        return array.astype(self._kind, copy=False)
 
     def combined(self, array: NDArray[Any], axis: int) -> NDArray[Any]:
         """Return random combinations along an axis."""
-        before, length = math.prod(array.shape[:axis]), array.shape[axis]
         if axis == array.ndim - 1:
             return array @ self._x
+        before, length = math.prod(array.shape[:axis]), array.shape[axis]
         made = self._x.T @ array.reshape((before, length, -1))
         return made.reshape((*array.shape[:axis], -1, *array.shape[axis + 1 :]))
 
-    def _axis(self, text: str, value: Value) -> int | None:
+    def _axis(self, role: Role, value: Value) -> int | None:
+        text = self._operands[role] if isinstance(role, str) else self._results[role]
         return axis_of(text, self._letter, value.shape)
 
-    def _thin(self, text: str, value: Value) -> NDArray[Any]:
-        """Return a tensor as it is without the axis; else its combinations, also with signs."""
-        array, axis = self.numbers(value), self._axis(text, value)
+    def _thin(self, role: Role, value: Value, *, without_signs: bool) -> NDArray[Any]:
+        """Return a tensor as it is without the axis; else its combinations, and with signs."""
+        array, axis = self.numbers(role, value), self._axis(role, value)
+        if axis is not None:
+            array = self.combined(array, axis)
+        if without_signs:
+            return np.abs(array)
         if axis is None:
             return array
-        made = self.combined(array, axis)
-        some = made[(*(slice(None),) * axis, slice(_SIGNED))]
+        some = array[(*(slice(None),) * axis, slice(self._signed))]
         signs = self._random.integers(0, 2, some.shape, np.int8) * 2 - 1
-        return np.concatenate([made, some * signs.astype(self._kind)], axis=axis)
+        return np.concatenate([array, some * signs.astype(self._kind)], axis=axis)
 
-    def computed(self, g: Value | None) -> NDArray[Any]:
-        """Return the thin result, by the step's own rule."""
-
+    def computed(self, g: Value | None, *, without_signs: bool = False) -> NDArray[Any]:
+        """Return the thin result, by the step's own rule; or its terms, added without signs."""
         read = {name for name, _ in _factors(self._step, self._target)}
         read |= {_ADDED} if g is None else set()
+        count = self._x.shape[1]
+        width = count if without_signs else count + self._signed
 
         def part(role: Role, value: Value) -> Part:
-            text = self._operands[role] if isinstance(role, str) else self._results[role]
             if role in read:
-                array = self._thin(text, value)
+                array = self._thin(role, value, without_signs=without_signs)
                 return array, array.shape
-            axis = self._axis(text, value)
-            width = () if axis is None else (self._x.shape[1] + min(self._x.shape[1], _SIGNED),)
-            at = len(value.shape) if axis is None else axis
-            return None, (*value.shape[:at], *width, *value.shape[at + 1 :])
+            shape = value.shape if self._some is None else self._some.part(role, value)[1]
+            axis = self._axis(role, value)
+            return None, shape if axis is None else (*shape[:axis], width, *shape[axis + 1 :])
 
         step, bias = self._step, self._step.operands.get(_ADDED)
-        repeated = bias is not None and self._axis(self._operands[_ADDED], bias) is None
         if g is not None:
             small = step.on(part, _or_nan)
             wanted = [name == self._target for name, _, _ in step.inputs()]
-            thin = self._thin(self._results[0], g)
-            return np.asarray(
-                vjp(small.tape, small.call, [thin], small.lookup, None, wanted)[wanted.index(True)]
-            )
+            thin = self._thin(0, g, without_signs=without_signs)
+            sent = vjp(small.tape, small.call, [thin], small.lookup, None, wanted)
+            return np.asarray(sent[wanted.index(True)])
+        repeated = bias is not None and self._axis(_ADDED, bias) is None
         small = (step.without(_ADDED) if repeated else step).on(part, _or_nan)
         made = np.asarray(evaluate(small.tape, small.call, small.lookup, bounded=False)[0])
         if repeated and bias is not None:
             # It meets every number along the axis: the sum of x.
-            sums = np.concatenate([self._x.sum(axis=0), np.zeros(min(self._x.shape[1], _SIGNED), self._kind)])
+            sums = np.zeros(width, self._kind)
+            sums[:count] = self._x.sum(axis=0)
             beside = (1,) * (made.ndim - 2)
-            made = made + sums.reshape((-1, 1, *beside)) * self.numbers(bias).reshape((-1, *beside))
+            many = self.numbers(_ADDED, bias).reshape((-1, *beside))
+            made = made + sums.reshape((-1, 1, *beside)) * many
         return made
 
 

@@ -140,12 +140,12 @@ def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, 
     for letter in sorted(lengths, key=lambda c: lengths[c], reverse=True):
         cut = [math.prod(s) for of, s in tensors if axis_of(of, letter, s) is not None]
         wanted = sample_size(max(cut)) / max(cut) / share
-        places[letter] = _places(random, lengths[letter], wanted, ends=share == 1)
+        places[letter] = drawn_places(random, lengths[letter], wanted, ends=share == 1)
         share *= places[letter].size / lengths[letter]
     return (Along(letters, places), share) if places else None
 
 
-def _places(
+def drawn_places(
     random: np.random.Generator, length: int, share: float, *, ends: bool
 ) -> NDArray[np.intp]:
     """Draw a share of the places on an axis, with both ends if there are more than two."""
@@ -179,14 +179,18 @@ def agreement(
             bound = allowed(numbers, expected.errors[0], value.dtype, final)
         else:
             bound = allowed(numbers, None, value.dtype, 0.0)
+        largest = float(np.abs(numbers).max())
+        small = 4 * float(limits(value.dtype).smallest_normal)
+        if 2 * float(bound.max()) > max(SHARE * largest, small) and value.array is not None:
+            # As in full, then: the largest of all, and the probable bound.
+            largest = max(largest, float(np.abs(value.array).max()))
+            if isinstance(expected, Bounded):
+                bound = allowed(numbers, expected.errors[1], value.dtype, final)
         worst, widest = float(error.max()), float(bound.max())
         # NaN compares as false.
         if not (bool((error <= bound).all()) and math.isfinite(worst) and math.isfinite(widest)):
             return None
-        largest = float(np.abs(numbers).max())
-        if 2 * widest > SHARE * largest and 2 * widest > 4 * float(
-            limits(value.dtype).smallest_normal
-        ):
+        if 2 * widest > max(SHARE * largest, small):
             return None
         at = int(np.argmax(ratio_of(error, bound)))
     looked = _agrees(
