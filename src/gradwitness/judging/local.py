@@ -34,6 +34,7 @@ from gradwitness.judging.reached import with_approximations
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.rows import finished
 from gradwitness.judging.second_derivatives import without_cut
+from gradwitness.judging.step_memory import StepMemory
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
@@ -133,7 +134,8 @@ class Judge:
     """
 
     def __init__(self, tape: Tape, functions: Functions | None = None, depth: str = FULL) -> None:
-        self._tape = tape
+        self._memory = StepMemory(tape)
+        self._tape = tape = self._memory.tape
         self._depth = known_depth(depth)
         self._functions = functions
         self._fast = Fast(tape) if depth == FAST else None
@@ -149,6 +151,7 @@ class Judge:
 
     def called(self, number: int) -> None:
         """Judge a forward call."""
+        self._memory.forget()
         call = self._tape.calls[number]
         findings = self._attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
         self._findings += findings
@@ -195,12 +198,14 @@ class Judge:
         limited_to: Sequence[Edge] | None,
     ) -> None:
         """Begin a backward pass."""
+        self._memory.forget()
         self._sweeps[sweep] = SweepCheck(
             self._tape, self._records, sweep, roots, limited_to, self._functions, self._fast
         )
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Judge one node run of a backward pass."""
+        self._memory.forget()
         check = self._sweeps[sweep]
         check.note(node_run)
         findings = self._attempt(
@@ -213,6 +218,7 @@ class Judge:
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
+        self._memory.forget()
         self._sweeps[sweep].finish(captured)
 
     def report(self, tape: Tape, replayed: Replay | None = None) -> Report:
