@@ -218,24 +218,21 @@ class SweepCheck:
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
-        looked = {} if self._fast is None else self._fast.sent(node, node_run)
-        for input_nr, comparison in looked.items():
-            self._backward_finding(node, input_nr, names, comparison)
-            edge, arrived = node.edges[input_nr], self._last.get((node.id, 0))
-            if edge is not None and arrived is not None and comparison.bound == 0:
-                # It was only moved: what it rests on is the step before.
-                moved = replace(arrived, norm=comparison.norm)
-                self._last[edge.node, edge.index] = moved
+        looked = self._looked_at(node, node_run, names)
         if looked:
             edges = tuple(None if k in looked else edge for k, edge in enumerate(node.edges))
             node = replace(node, edges=edges)
             if not any(edges):
                 return
+        self._in_full(node, node_run, names)
+
+    def _in_full(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
+        """Judge every number that a node sent through its edges."""
         try:
             expected = list(self._expected(node, node_run))
         except Unjudgeable as reason:
             for input_nr, sent in enumerate(node_run.outgoing):
-                if sent is not None:
+                if sent is not None and node.edges[input_nr] is not None:
                     c = self._custom.without_rule(node, node_run, input_nr, reason)
                     self._backward_finding(node, input_nr, names, c.comparison, case=c.case)
                     self._carried.add_recorded(node.edges[input_nr], sent)
@@ -254,6 +251,21 @@ class SweepCheck:
             if comparison.reason == REASON and sent is not None:
                 self._carried.lose(edge)
         self._carry_on(node, node_run, tuple(expected))
+
+    def _looked_at(
+        self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]
+    ) -> dict[int, Comparison]:
+        """Return what a fast look found right, by input."""
+        looked = {} if self._fast is None else self._fast.sent(node, node_run)
+        for input_nr, comparison in looked.items():
+            self._backward_finding(node, input_nr, names, comparison)
+            edge, arrived = node.edges[input_nr], self._last.get((node.id, 0))
+            was_moved = comparison.bound == 0 and not comparison.reason
+            if edge is not None and arrived is not None and was_moved:
+                # What it rests on is the step before.
+                last = replace(arrived, norm=comparison.norm)
+                self._last[edge.node, edge.index] = last
+        return looked
 
     def _in_turn(
         self, node: Node, node_run: NodeRun, input_nr: int, sent: int, threads: int

@@ -17,10 +17,10 @@ from gradwitness.engine.backward import gradients, vjp
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import is_float, wide
-from gradwitness.engine.forward import evaluate
 from gradwitness.engine.foreach import is_foreach, members
+from gradwitness.engine.forward import evaluate
 from gradwitness.engine.step_arithmetic import backward_arithmetic
-from gradwitness.judging.carried_bounds import adding, added
+from gradwitness.judging.carried_bounds import added, adding
 from gradwitness.judging.comparison import Comparison
 from gradwitness.judging.fast.moved import MOVES, Views, is_same
 from gradwitness.judging.fast.norms import norm_of
@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     Evaluate = Callable[[Scattered | Along], "list[tuple[Role, Any, Any, Value]]"]
 
 # Products of operands that share no axis but what is summed: linear in each.
-_PRODUCTS = frozenset(
-    f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "convolution", "mm")
-)
+_PRODUCTS = frozenset(f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "convolution", "mm"))
 # Where the whole is as much larger than a sample shows, its largest number is looked at, too.
 _UNLIKE = 2.0
 
@@ -103,7 +101,9 @@ class Fast:
             arrays = [places.part(0, part)[0] for part in parts]
             if any(array is None for array in arrays):
                 raise Unjudgeable("not recorded")
-            total = added([Bounded(wide(array), arithmetic) for array in arrays if array is not None])
+            total = added(
+                [Bounded(wide(array), arithmetic) for array in arrays if array is not None]
+            )
             return [(0, places.part(0, value)[0], total, value)]
 
         found = self._attempt(lambda: self._sampled(value.shape, some))
@@ -140,7 +140,7 @@ class Fast:
                 if n is not None and result is not None and value is not None
             ]
 
-        if step.rule.apart == ELEMENTWISE and _broadcasts(step, first):
+        if step.rule.apart == ELEMENTWISE and first.shape == _broadcast(step):
             return self._sampled(first.shape, some)
         drawn = along(step, "", self._random)
         return None if drawn is None else self._judged(some, *drawn)
@@ -158,7 +158,9 @@ class Fast:
         for place, value in outputs:
             if value.array is None:
                 return None
-            if not (source is not None and alone and self._views.are_known(kind, source, value.array)):
+            if not (
+                source is not None and alone and self._views.are_known(kind, source, value.array)
+            ):
                 made = made or evaluate(self._tape, call, raw(self._tape), bounded=False)
                 if not is_same(value.array, made[place]):
                     return None
@@ -174,9 +176,8 @@ class Fast:
         """Return the comparison of what equals the numbers that were moved."""
         known = None if given is None else self._norms.get(given)
         size = math.prod(value.shape)
-        if known is not None and given is not None:
-            if math.prod(self._tape.values[given].shape) == size:
-                self._norms.setdefault(value.id, known)
+        if known is not None and math.prod(self._tape.values[given or 0].shape) == size:
+            self._norms.setdefault(value.id, known)
         return self._screened(value, _exact(size))
 
     def _sent(self, node: Node, call: Call, node_run: NodeRun) -> dict[int, Comparison] | None:
@@ -196,9 +197,7 @@ class Fast:
             return None
         begun = node.outputs[0] if node.outputs else None
         constants = call.outputs.index(begun) if begun in call.outputs else 0
-        arrived = [None] * constants + [
-            None if n is None else values[n] for n in node_run.incoming
-        ]
+        arrived = [None] * constants + [None if n is None else values[n] for n in node_run.incoming]
         for value, output in zip(arrived, step.outputs, strict=False):
             if value is not None and (output is None or output.shape != value.shape):
                 return None
@@ -244,10 +243,10 @@ class Fast:
             return [(name, places.part(name, value)[0], made[input_nr], value)]
 
         first = step.outputs[0]
-        if step.rule.apart == ELEMENTWISE and first is not None and _broadcasts(step, first):
-            if value.shape == first.shape:
-                found = self._sampled(value.shape, some)
-                return None if found is None else found[0][1]
+        by_element = step.rule.apart == ELEMENTWISE and value.shape == _broadcast(step)
+        if by_element and first is not None and first.shape == value.shape:
+            found = self._sampled(value.shape, some)
+            return None if found is None else found[0][1]
         drawn = along(step, name, self._random)
         found = None if drawn is None else self._judged(some, *drawn)
         return None if found is None else found[0][1]
@@ -277,7 +276,9 @@ class Fast:
                 found[k] = looked
         return found
 
-    def _sampled(self, shape: tuple[int, ...], some: Evaluate) -> list[tuple[int, Comparison]] | None:
+    def _sampled(
+        self, shape: tuple[int, ...], some: Evaluate
+    ) -> list[tuple[int, Comparison]] | None:
         share = min(1.0, sample_size(math.prod(shape)) / max(1, math.prod(shape)))
         return self._judged(some, Scattered.drawn(self._random, shape), share)
 
@@ -314,14 +315,12 @@ class Fast:
         return looked
 
 
-def _broadcasts(step: Step, result: Value) -> bool:
-    """Whether the operands broadcast to a result's shape, and all results have it."""
-    shapes = [value.shape for value in step.operands.values()]
+def _broadcast(step: Step) -> tuple[int, ...] | None:
+    """Return the shape that the operands of an elementwise step broadcast to."""
     try:
-        fits = np.broadcast_shapes(*shapes) == result.shape
+        return np.broadcast_shapes(*(value.shape for value in step.operands.values()))
     except ValueError:
-        return False
-    return fits and all(v is None or v.shape == result.shape for v in step.outputs)
+        return None
 
 
 def _kind(call: Call) -> tuple[object, ...]:

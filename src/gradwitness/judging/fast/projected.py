@@ -5,14 +5,14 @@ for any vector x over it, ``f(E, F x) = C x``. So the step is computed again on 
 thin there as a few random vectors are.
 
 For Gaussian x, drawn after the program has computed C, the errors d of C along the axis show in
-``f(E, F x) - C x`` as a normal number of deviation ``|d|``, beside what the witness rounds. Whatever
-else is in it, that lies within ``a`` of 0 no more probably than alone (T. W. Anderson 1955), which is
-less than ``sqrt(2 / pi) a / |d|``; with s vectors, than that to the power of s. Twice ``a`` takes
-account of what the witness's own rounding has to do with x.
+``f(E, F x) - C x`` as a normal number of deviation ``|d|``, beside what the witness rounds. With
+whatever else is in it, that lies within ``a`` of 0 no more probably than alone (T. W. Anderson
+1955), which is less than ``sqrt(2 / pi) a / |d|``; with s vectors, than that to the power of s.
+Twice ``a`` takes account of what the witness's own rounding has to do with x.
 
-The allowance ``a`` decides only what is judged in full instead. So it is what rounding is likely to
-be: a sum of n terms, one after the other, is off by about u sqrt(n) times what its partial sums are,
-which wander (the root of the sum of squares, here by random signs) and drift (to the result).
+The allowance ``a`` decides only what is judged in full instead. So it is what rounding is likely
+to be: a sum of n terms, one after the other, is off by about u sqrt(n) times what its partial sums
+are, which wander (the root of the sum of squares, here by random signs) and drift (to the result).
 """
 
 from __future__ import annotations
@@ -36,15 +36,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.engine.binding import Lookup
+    from gradwitness.engine.tiling import Shape
     from gradwitness.judging.fast.step import Part, Role, Step
     from gradwitness.tape import Tape, Value
 
 # How probable it may be that a fast look misses what it says that it detects.
 MISSED = 1e-6
 # The most random vectors; the axis is at least so many times as long as there are.
-_VECTORS, _TIMES = 8, 4
-# As many of them are looked at with random signs.
-_SIGNED = 4
+_VECTORS, _TIMES = 6, 4
+# Fewer for convolutions, for which numbers are copied to every place of the kernel.
+_FEW = 4
+# One in so many is looked at with random signs, too.
+_SIGNED = 3
+# An axis of this length is long enough: a longer one would cost more random numbers.
+_LONG = 96
 # What is allowed of wandering, of drift and of a store, over what is likely.
 _WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0
 # What is allowed of all terms together, where partial sums go further than at random.
@@ -63,27 +68,29 @@ def projected(
     if not letter:
         return None
     length = recorded.shape[axis]
-    count = min(_VECTORS, length // _TIMES)
+    count = min(_FEW if step.is_convolution else _VECTORS, length // _TIMES)
     some, share = _some(step, target, letter, recorded, length / count, random)
     thin = _Thin(step, target, letter, some, random, recorded.dtype, (length, count))
     with np.errstate(all="ignore"):
-        made = np.moveaxis(thin.computed(g), axis, -1)
+        made = _first(thin.computed(g), axis)
         own = thin.numbers(target or 0, recorded)
-        residual = np.abs(made[..., :count] - np.moveaxis(thin.combined(own, axis), axis, -1))
+        residual = np.abs(made[:count] - _first(thin.combined(own, axis), axis)).max(axis=0)
         norms = np.sqrt(_squares(own, axis))
-        wanders = np.sqrt(np.mean(np.square(made[..., count:]), axis=-1))
+        wanders = np.mean(np.square(made[count:]), axis=0)
+        # Of few a row's own may be small by chance.
+        wanders = np.sqrt(np.maximum(wanders, np.mean(wanders) / 4))
         unit = unit_roundoff("float64" if recorded.dtype == "float64" else "float32")
         roots = math.sqrt(_terms(step, target, g)) + math.sqrt(length)
         allowed = unit * roots * (_WANDERS * wanders + _DRIFTS * norms)
         if unit_roundoff(recorded.dtype) > unit:
             allowed += _STORES * unit_roundoff(recorded.dtype) * norms
-        if not bool((residual <= allowed[..., None]).all()):
+        if not bool((residual <= allowed).all()):
             # Partial sums may wander further, and come back.
-            sizes = np.moveaxis(thin.computed(g, without_signs=True), axis, -1).max(axis=-1)
-            allowed += _STRAYS * unit * sizes
+            allowed += _STRAYS * unit * thin.computed(g, without_signs=True).max(axis=axis)
         allowance, largest = float(allowed.max()), float(norms.max())
         detects = 2 * math.sqrt(2 / math.pi) * allowance / MISSED ** (1 / count)
-        within = bool((residual <= allowed[..., None]).all())
+        within = bool((residual <= allowed).all())
+        ratio = float((residual / allowed).max())
         # Of terms that cancel an error in one is detected, though nothing is left of all.
         cancels = detects > SHARE * largest and detects <= VISIBLE * float(wanders.max())
     # NaN compares as false.
@@ -95,7 +102,7 @@ def projected(
         math.prod(recorded.shape),
         error=float(residual.max()),
         bound=allowance,
-        ratio=float((residual.max(axis=-1) / allowed).max()),
+        ratio=ratio,
         detects=detects,
         detects_relative=detects / largest if largest else math.inf,
         norm=float(np.linalg.norm(norms)) if share == 1 else math.nan,
@@ -130,26 +137,33 @@ def _some(
 
 
 def _shared_axis(step: Step, target: str, g: Value | None, recorded: Value) -> tuple[str, int]:
-    """Return the longest axis that a result shares with one factor alone, by its letter."""
-    found = step.letters(target) if is_float(recorded.dtype) else None
-    if found is None:
+    """Return a long axis that a result shares with one factor alone, by its letter."""
+    letters = step.letters(target) if is_float(recorded.dtype) else None
+    if letters is None:
         return "", 0
-    operands, results = found
-    read = [(operands[name], value.shape) for name, value in _factors(step, target)]
-    read += [(results[0], g.shape)] if g is not None else []
-    added = step.operands.get(_ADDED)
-    best = ("", 0)
-    for letter in operands[target] if target else results[0]:
-        axis = axis_of(operands[target] if target else results[0], letter, recorded.shape)
-        carriers = sum(axis_of(of, letter, shape) is not None for of, shape in read)
-        if letter == "_" or axis is None or carriers != 1:
+    operands, results = letters
+    read: dict[Role, tuple[str, Shape]] = {
+        name: (operands[name], value.shape) for name, value in _factors(step, target)
+    }
+    read |= {} if g is None else {0: (results[0], g.shape)}
+    aim, added = operands[target] if target else results[0], step.operands.get(_ADDED)
+    # The one that a convolution copies to every place of the kernel.
+    spread = 0 if target == "x" else "x"
+    found: list[tuple[bool, int, str, int]] = []
+    for letter in aim.replace("_", ""):
+        axis = axis_of(aim, letter, recorded.shape)
+        carriers = [role for role, at in read.items() if axis_of(at[0], letter, at[1]) is not None]
+        is_added = target or added is None or step.is_convolution
+        is_added = is_added or axis_of(operands[_ADDED], letter, added.shape) is not None
+        if axis is None or len(carriers) != 1 or not is_added:
             continue
-        if not (target or added is None or step.is_convolution):
-            if axis_of(operands[_ADDED], letter, added.shape) is None:
-                continue
-        if recorded.shape[axis] >= max(2 * _TIMES, recorded.shape[best[1]] if best[0] else 0):
-            best = (letter, axis)
-    return best
+        length = recorded.shape[axis]
+        enough = length >= _LONG and not step.is_convolution
+        if length >= 2 * _TIMES:
+            found.append(
+                (enough or carriers[0] == spread, -length if enough else length, letter, axis)
+            )
+    return max(found)[2:] if found else ("", 0)
 
 
 class _Thin:
@@ -172,7 +186,7 @@ class _Thin:
         self._operands, self._results = step.letters(target) or ({}, ())
         self._kind = np.dtype("float64" if dtype == "float64" else "float32")
         self._x = random.standard_normal(shape, self._kind)
-        self._signed = min(_SIGNED, shape[1])
+        self._signed = max(2, shape[1] // _SIGNED)
         self._random = random
 
     def numbers(self, role: Role, value: Value) -> NDArray[Any]:
@@ -256,6 +270,11 @@ def _factors(step: Step, target: str) -> list[tuple[str, Value]]:
     """Return the operands that a product, or the gradient of one of them, is made of."""
     others = step.operands.items() if target != _ADDED else ()
     return [(name, value) for name, value in others if name not in (target, _ADDED)]
+
+
+def _first(array: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Return an array with a short axis in front, where it costs least."""
+    return np.ascontiguousarray(np.moveaxis(array, axis, 0))
 
 
 def _squares(array: NDArray[Any], axis: int) -> NDArray[Any]:

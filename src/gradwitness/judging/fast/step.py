@@ -96,8 +96,7 @@ class Step:
         for name, value in self.operands.items():
             arguments[self._schema[name]] = Ref(add(name, value))
         outputs = tuple(
-            None if value is None else add(place, value)
-            for place, value in enumerate(self.outputs)
+            None if value is None else add(place, value) for place, value in enumerate(self.outputs)
         )
         tape = Tape(values=small, calls=(), nodes=(), sweeps=())
         call = replace(self.call, arguments=arguments, outputs=outputs)

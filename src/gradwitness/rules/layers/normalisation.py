@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness.rules.kernel_ops import added_in_turn, ignore_error, round_to_format
-from gradwitness.rules.registry import ALWAYS, IN_ORDER, Array, rule
+from gradwitness.rules.registry import ALWAYS, IN_ORDER, Array, Shaped, rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -107,9 +107,9 @@ def _(g: Any, y1: Array, y2: Array, x: Array, w: Shaped) -> Array:
     return _row_by_row(g[0] * (x * y2 - y1 * y2), w.shape)
 
 
-layer_norm.vjp("b", "add_up(g[0], shape(b))", kernel=ALWAYS)(
-    lambda g, b: _row_by_row(g[0], b.shape)
-)
+@layer_norm.vjp("b", "add_up(g[0], shape(b))", kernel=ALWAYS)
+def _(g: Any, b: Shaped) -> Array:
+    return _row_by_row(g[0], b.shape)
 
 
 def per_channel(w: Array, x: Array) -> Array:
