@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # A sample has one number in so many of the whole, but at least and at most ...
 _ONE_IN, _LEAST, _MOST = 256, 256, 2**14
+# An axis of which three places are few.
+_LONG = 96
 # Numbers that lie side by side in a sample, so that memory is read in lines.
 _RUN = 16
 
@@ -149,7 +151,9 @@ def drawn_places(
     random: np.random.Generator, length: int, share: float, *, ends: bool
 ) -> NDArray[np.intp]:
     """Draw a share of the places on an axis, with both ends if there are more than two."""
-    count = min(length, max(1, math.ceil(length * share)))
+    # Both ends and one more cost little of a long axis.
+    least = 3 if ends and length >= _LONG else 1
+    count = min(length, max(least, math.ceil(length * share)))
     if count == length:
         return np.arange(length)
     if count < 3 or not ends:
