@@ -19,6 +19,7 @@ from gradwitness.judging.comparison import (
     TOO_LITTLE,
     by_distance,
     by_probable,
+    unjudged,
 )
 from gradwitness.judging.large_steps import Reach
 from gradwitness.judging.piecewise import Pieces
@@ -126,13 +127,12 @@ class Carried:
         """Compare a recorded gradient with the one that was carried to an input.
 
         Each step on the way was judged for its signal.
-
-        Raises
-        ------
-        Unjudgeable
-            If the tape does not hold its numbers.
         """
-        comparison = by_probable(self._records.against(number, self.at(input_nr, number)))
+        try:
+            expected = self.at(input_nr, number)
+        except Unjudgeable as reason:
+            return unjudged(str(reason), self._tape.values[number].array)
+        comparison = by_probable(self._records.against(number, expected))
         basis = self._bases.get(input_nr)
         if basis is None:
             comparison = by_distance(comparison)

@@ -72,11 +72,6 @@ def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> R
     Report
         What `watch` would have said, without PyTorch and without running the program.
 
-    Raises
-    ------
-    InputError
-        If there is no such ``depth``.
-
     Examples
     --------
     >>> import tempfile

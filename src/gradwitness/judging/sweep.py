@@ -20,20 +20,19 @@ from gradwitness.judging.compare import (
     Comparison,
     in_turn,
     mismatch,
-    nothing,
     settled_by,
     unjudged,
 )
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.doubts import Doubts
+from gradwitness.judging.fast.last import Last
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
-from gradwitness.judging.rows import row_of
+from gradwitness.judging.rows import absent, row_of
 from gradwitness.tape import Edge, Kind
-from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,8 +65,7 @@ class SweepCheck:
         self.records = records
         self.number = number
         self._fast = fast
-        # The last comparison of each gradient on its way to the input of a node.
-        self._last: dict[NodeInput, Comparison] = {}
+        self._last = Last(fast)
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
@@ -154,9 +152,8 @@ class SweepCheck:
         self._doubts.add(place, comparison)
         if place is not None:
             self._carried.rests(place, comparison.reason)
-            one = step is Step.FAN_IN and len(self.sent.get((place.node, place.index), ())) == 1
-            if not (one and comparison.verdict is Verdict.AGREES):
-                self._last[place.node, place.index] = comparison
+            terms = len(self.sent.get((place.node, place.index), ()))
+            self._last.add(step, place, terms, comparison)
         call = None if node.call is None else self.tape.calls[node.call]
         finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
@@ -218,16 +215,15 @@ class SweepCheck:
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
-        looked = self._looked_at(node, node_run, names)
-        if looked:
-            edges = tuple(None if k in looked else edge for k, edge in enumerate(node.edges))
-            node = replace(node, edges=edges)
-            if not any(edges):
-                return
-        self._in_full(node, node_run, names)
+        looked = self._last.looked_at(node, node_run)
+        for input_nr, comparison in looked.items():
+            self._backward_finding(node, input_nr, names, comparison)
+        self._last.hand_on(node, looked)
+        edges = tuple(None if k in looked else edge for k, edge in enumerate(node.edges))
+        if not looked or any(edges):
+            self._in_full(replace(node, edges=edges), node_run, names)
 
     def _in_full(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
-        """Judge every number that a node sent through its edges."""
         try:
             expected = list(self._expected(node, node_run))
         except Unjudgeable as reason:
@@ -251,21 +247,6 @@ class SweepCheck:
             if comparison.reason == REASON and sent is not None:
                 self._carried.lose(edge)
         self._carry_on(node, node_run, tuple(expected))
-
-    def _looked_at(
-        self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]
-    ) -> dict[int, Comparison]:
-        """Return what a fast look found right, by input."""
-        looked = {} if self._fast is None else self._fast.sent(node, node_run)
-        for input_nr, comparison in looked.items():
-            self._backward_finding(node, input_nr, names, comparison)
-            edge, arrived = node.edges[input_nr], self._last.get((node.id, 0))
-            was_moved = comparison.bound == 0 and not comparison.reason
-            if edge is not None and arrived is not None and was_moved:
-                # What it rests on is the step before.
-                last = replace(arrived, norm=comparison.norm)
-                self._last[edge.node, edge.index] = last
-        return looked
 
     def _in_turn(
         self, node: Node, node_run: NodeRun, input_nr: int, sent: int, threads: int
@@ -396,12 +377,6 @@ class SweepCheck:
         numbers = (*node_run.incoming, *node_run.outgoing)
         return len({part(self.tape.values[n].dtype) for n in numbers if n is not None}) > 1
 
-    def _arrived_against(self, input_nr: NodeInput, number: int) -> Comparison:
-        try:
-            return self._carried.against(input_nr, number)
-        except Unjudgeable as reason:
-            return unjudged(str(reason), self.tape.values[number].array)
-
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]
         if update is None or arrived is None:
@@ -416,22 +391,11 @@ class SweepCheck:
             Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
         )
 
-    def _absent(self, input_nr: NodeInput) -> Comparison:
-        terms = self.sent.get(input_nr)
-        if terms:
-            array = self.tape.values[terms[0]].array
-            return mismatch("no gradient arrived, though one was sent", array)
-        if input_nr in self._left_out:
-            return nothing("no gradient: the result does not depend on it")
-        return unjudged("torch returned None: the gradient does not depend on it")
-
     def _row(self, edge: Edge, number: int | None, doubt: Comparison | None = None) -> Row:
         place = (edge.node, edge.index)
-        own = doubt
-        if number is None:
-            own = own or self._absent(place)
-        elif self._fast is not None:
-            own = own or self._last.get(place)
-        own = own or self._arrived_against(place, number or 0)
-        carried = self._doubts.relative_at(place, number)
-        return row_of(self.tape, self.number, edge, number, own, carried)
+        own = doubt or self._last.at(place)
+        if doubt is None and number is None:
+            own = absent(self.tape, self.sent.get(place, ()), left_out=place in self._left_out)
+        own = own or self._carried.against(place, number or 0)
+        doubts = self._doubts.relative_at(place, number)
+        return row_of(self.tape, self.number, edge, number, own, doubts)

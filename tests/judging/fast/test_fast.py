@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +132,7 @@ def test_faults_of_products_are_found(name: str) -> None:
     assert len(steps) >= 4
     for tape, finding in steps:
         c = finding.comparison
-        array = tape.values[value_of(tape, finding)].array
-        assert array is not None
+        array: Any = tape.values[value_of(tape, finding)].array
         assert 0 < c.detects_relative < 0.1
         assert c.missed == 1e-6
         # What a look detects is judged in full, and refuted beyond what that detects.
@@ -143,13 +141,13 @@ def test_faults_of_products_are_found(name: str) -> None:
             wrong = array.copy()
             if c.share == 1:
                 # The norm of an error in one number is that of its row, along any axis.
-                wrong[middle] += np.float32(1.01 * size)
+                wrong[middle] += 1.01 * size
             else:
-                wrong += np.float32(1.01 * size)
+                wrong += 1.01 * size
             assert size < c.detects or not passes(tape, finding, wrong), finding.title
         size = max(c.detects, in_full[place_of(finding)].detects)
         wrong = array.copy()
-        wrong[middle if c.share == 1 else ...] += np.float32(1.01 * size)
+        wrong[middle if c.share == 1 else ...] += 1.01 * size
         assert found(tape, finding, wrong), finding.title
 
 
@@ -221,7 +219,7 @@ def test_the_same_seed_looks_at_the_same_numbers() -> None:
 def test_torch_and_numpy_draw_on_as_if_nothing_had_looked() -> None:
     tape = taped("dense")
     torch.manual_seed(7)
-    rng = np.random.get_state()[1].copy()  # type: ignore[union-attr, index] # noqa: NPY002
+    rng = np.random.get_state()[1].copy()  # type: ignore[index] # noqa: NPY002
     expected = torch.get_rng_state()
     gw.judge(tape, depth="fast")
     assert torch.equal(torch.get_rng_state(), expected)

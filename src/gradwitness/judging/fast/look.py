@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 # Products of operands that share no axis but what is summed: linear in each.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "convolution", "mm"))
+_ZERO_WHERE_EXACT = "error", "bound", "ratio", "detects", "detects_relative"
 # Where the whole is as much larger than a sample shows, its largest number is looked at, too.
 _UNLIKE = 2.0
 
@@ -73,7 +74,7 @@ class Fast:
             if comparisons is None:
                 return None
             found += [(len(found) + k if len(calls) > 1 else k, c) for k, c in comparisons]
-        return found
+        return found or None
 
     def sent(self, node: Node, node_run: NodeRun) -> dict[int, Comparison]:
         """Look at what a node sent: by input, what clearly agrees."""
@@ -330,5 +331,5 @@ def _kind(call: Call) -> tuple[object, ...]:
 
 def _exact(size: int) -> Comparison:
     """Return the comparison of so many numbers that are those expected, bit for bit."""
-    zeros = dict.fromkeys(("error", "bound", "ratio", "detects", "detects_relative"), 0.0)
+    zeros: dict[str, Any] = dict.fromkeys(_ZERO_WHERE_EXACT, 0.0)
     return Comparison(Verdict.AGREES, "", size, **zeros)

@@ -10,8 +10,8 @@ whatever else is in it, that lies within ``a`` of 0 no more probably than alone 
 1955), which is less than ``sqrt(2 / pi) a / |d|``; with s vectors, than that to the power of s.
 Twice ``a`` takes account of what the witness's own rounding has to do with x.
 
-The allowance ``a`` decides only what is judged in full instead. So it is what rounding is likely
-to be: a sum of n terms, one after the other, is off by about u sqrt(n) times what its partial sums
+The allowance ``a`` decides only what is judged in full instead. So it is what rounding probably
+is: a sum of n terms, one after the other, is off by about u sqrt(n) times what its partial sums
 are, which wander (the root of the sum of squares, here by random signs) and drift (to the result).
 """
 
@@ -50,7 +50,7 @@ _FEW = 4
 _SIGNED = 3
 # An axis of this length is long enough: a longer one would cost more random numbers.
 _LONG = 96
-# What is allowed of wandering, of drift and of a store, over what is likely.
+# What is allowed of wandering, of drift and of a store, over what is probable.
 _WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0
 # What is allowed of all terms together, where partial sums go further than at random.
 _STRAYS = 16.0
@@ -153,9 +153,9 @@ def _shared_axis(step: Step, target: str, g: Value | None, recorded: Value) -> t
     for letter in aim.replace("_", ""):
         axis = axis_of(aim, letter, recorded.shape)
         carriers = [role for role, at in read.items() if axis_of(at[0], letter, at[1]) is not None]
-        is_added = target or added is None or step.is_convolution
-        is_added = is_added or axis_of(operands[_ADDED], letter, added.shape) is not None
-        if axis is None or len(carriers) != 1 or not is_added:
+        repeated = added is not None and axis_of(operands[_ADDED], letter, added.shape) is None
+        lacking = repeated and not target and not step.is_convolution
+        if axis is None or len(carriers) != 1 or lacking:
             continue
         length = recorded.shape[axis]
         enough = length >= _LONG and not step.is_convolution
@@ -198,8 +198,10 @@ class _Thin:
 
     def combined(self, array: NDArray[Any], axis: int) -> NDArray[Any]:
         """Return random combinations along an axis."""
+        made: NDArray[Any]
         if axis == array.ndim - 1:
-            return array @ self._x
+            made = array @ self._x
+            return made
         before, length = math.prod(array.shape[:axis]), array.shape[axis]
         made = self._x.T @ array.reshape((before, length, -1))
         return made.reshape((*array.shape[:axis], -1, *array.shape[axis + 1 :]))
@@ -214,7 +216,8 @@ class _Thin:
         if axis is not None:
             array = self.combined(array, axis)
         if without_signs:
-            return np.abs(array)
+            array = np.abs(array)
+            return array
         if axis is None:
             return array
         some = array[(*(slice(None),) * axis, slice(self._signed))]
@@ -280,7 +283,10 @@ def _first(array: NDArray[Any], axis: int) -> NDArray[Any]:
 def _squares(array: NDArray[Any], axis: int) -> NDArray[Any]:
     """Return the sums of squares along an axis."""
     letters = "abcdefgh"[: array.ndim]
-    return np.einsum(f"{letters},{letters}->{letters.replace(letters[axis], '')}", array, array)
+    sums: NDArray[Any] = np.einsum(
+        f"{letters},{letters}->{letters.replace(letters[axis], '')}", array, array
+    )
+    return sums
 
 
 def _terms(step: Step, target: str, g: Value | None) -> int:

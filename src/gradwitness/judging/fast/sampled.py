@@ -78,7 +78,7 @@ class Scattered:
         if not self._at:
             self._at = np.unravel_index(self._flat, self._shape)
         own = self._at[len(self._at) - len(shape) :]
-        index = tuple(0 if n == 1 else places for n, places in zip(shape, own, strict=True))
+        index: Any = tuple(0 if n == 1 else at for n, at in zip(shape, own, strict=True))
         return array[index], (count,)
 
 
@@ -108,12 +108,13 @@ class Along:
     def part(self, role: Role, value: Value) -> Part:
         """Return a tensor's numbers at the places; all of them if it lacks the letters."""
         array, shape = value.array, value.shape
+        index: tuple[Any, ...]
         for letter, places in self._places.items():
             axis = axis_of(self._text(role), letter, shape)
             if axis is not None:
                 shape = (*shape[:axis], places.size, *shape[axis + 1 :])
-                if array is not None:
-                    array = array[(*(slice(None),) * axis, places)]
+                index = (*(slice(None),) * axis, places)
+                array = None if array is None else array[index]
         return array, shape
 
 
