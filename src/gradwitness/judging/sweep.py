@@ -196,8 +196,8 @@ class SweepCheck:
             )
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
-        looked = None if self._fast is None else self._fast.total(terms, ones, number)
-        if looked is not None:
+        looked = self._fast and self._fast.total(terms, ones, number)
+        if looked:
             return looked
         try:
             expected = total(self.tape, self.records, terms, ones, arrived)

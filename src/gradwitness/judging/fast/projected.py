@@ -216,8 +216,7 @@ class _Thin:
         if axis is not None:
             array = self.combined(array, axis)
         if without_signs:
-            array = np.abs(array)
-            return array
+            return np.asarray(np.abs(array))
         if axis is None:
             return array
         some = array[(*(slice(None),) * axis, slice(self._signed))]
