@@ -64,7 +64,6 @@ class SweepCheck:
         self.tape = tape
         self.records = records
         self.number = number
-        self._fast = fast
         self._last = Last(fast)
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
@@ -196,7 +195,7 @@ class SweepCheck:
             )
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
-        looked = self._fast and self._fast.total(terms, ones, number)
+        looked = self._last.fast and self._last.fast.total(terms, ones, number)
         if looked:
             return looked
         try:

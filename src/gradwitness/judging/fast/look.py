@@ -22,7 +22,7 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.carried_bounds import added, adding
 from gradwitness.judging.comparison import Comparison
-from gradwitness.judging.fast.moved import MOVES, Views, is_same
+from gradwitness.judging.fast.moved import LOOKS_UP, MOVES, Views, is_same
 from gradwitness.judging.fast.norms import norm_of
 from gradwitness.judging.fast.projected import projected
 from gradwitness.judging.fast.sampled import Along, Scattered, agreement, along, sample_size
@@ -119,7 +119,7 @@ class Fast:
 
     def _results(self, call: Call) -> list[tuple[int, Comparison]] | None:
         values = self._tape.values
-        if call.is_view or call.base_op in MOVES:
+        if call.is_view or call.base_op in MOVES | LOOKS_UP:
             return self._moved(call)
         step = step_of(values, call)
         first = step.outputs[0] if step is not None and step.outputs else None

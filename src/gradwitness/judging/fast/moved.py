@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 MOVES = frozenset(
     f"aten.{name}"
     for name in (
-        "_unsafe_view", "alias", "cat", "clone", "contiguous", "copy", "detach", "embedding",
-        "index_select", "lift_fresh", "stack",
+        "_unsafe_view", "alias", "cat", "clone", "contiguous", "copy", "detach", "lift_fresh",
+        "stack",
     )
 )  # fmt: skip
+# Those whose backward adds up.
+LOOKS_UP = frozenset(("aten.embedding", "aten.index_select"))
 
 
 class Views:
