@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from gradwitness.capture import record
 from gradwitness.judging.comparison import PROJECTED, SAMPLED
 from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Step
+from gradwitness.report.tables.terminal import looked_at as looked_at_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,3 +242,35 @@ def test_a_look_that_fails_is_followed_by_a_full_judgement() -> None:
     assert first.call == call.id
     assert (first.comparison.index, first.comparison.refuted) == ((3, 4), 1)
     assert first.comparison.share == 1
+
+
+def test_a_gradient_rests_on_the_last_step_that_computes() -> None:
+    torch.manual_seed(0)
+    model, x = dense()
+    with gw.watch(model, depth="fast") as witness:
+        torch.autograd.backward(loss_of(model, x))
+    rows = {row.name: row.comparison for row in witness.report.rows}
+    # The weights' products are transposed on their way to the leaves.
+    steps = {f.title: f.comparison for f in witness.report.findings if f.step is Step.BACKWARD}
+    products = [c for title, c in steps.items() if title.endswith("gradient of B")]
+    assert [rows[name].detects for name in ("2.weight", "0.weight")] == [
+        c.detects for c in products
+    ]
+    assert all(row.basis == "by projection" for row in witness.report.rows)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert rows[name].norm == pytest.approx(float(parameter.grad.norm()), rel=1e-5)
+
+
+def test_what_was_looked_at_is_told() -> None:
+    report = gw.judge(large(), depth="fast")
+    sampled = [f.comparison for f in report.findings if f.comparison.share < 1]
+    looked = sum(round(c.size * c.share) for c in sampled)
+    numbers = report.coverage()["elements"]
+    assert numbers.total - numbers.judged == sum(c.size for c in sampled) - looked
+    said = looked_at_text(report)
+    assert re.search(rf"{len(sampled)} steps by 0\.\d+ % of their numbers, \d+ steps whole", said)
+    told = looked_at_text(gw.judge(taped("dense"), depth="fast"))
+    assert re.search(
+        r"by projection \(an error above \S+ of a row passes with a chance below", told
+    )
