@@ -59,6 +59,8 @@ def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
             # Zeros without memory (the gradient of sgn) become an array of zeros.
             unreal = bare._is_zerotensor()
             bare = torch.zeros(bare.shape, dtype=bare.dtype) if unreal else bare.cpu()
+            if bare.dtype is torch.complex32:
+                return _paired(torch.view_as_real(bare))
             return _shared(bare) if bare.dtype in _FORMATS else None
     except (NotImplementedError, RuntimeError, TypeError):
         # This runs inside the program, which must go on if something cannot be recorded.
@@ -118,6 +120,16 @@ def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
     array = np.asarray(_Window(storage, interface))
     # A format registered by ml_dtypes comes as bare bytes.
     return array.view(dtype) if code == "<V2" else array
+
+
+def _paired(halves: torch.Tensor) -> NDArray[np.generic] | None:
+    """Return a copy of complex numbers, whose parts have 16 bits: NumPy has 32 or more."""
+    parts = _shared(halves)
+    if parts is None:
+        return None
+    copy = np.ascontiguousarray(parts, np.float32).view(np.complex64)[..., 0]
+    copy.flags.writeable = False
+    return copy
 
 
 def _formats() -> dict[torch.dtype, tuple[np.dtype[Any], str]]:

@@ -33,6 +33,7 @@ class Draft:
     copied: bool = False
     mirrored: bool = False
     freed: bool = False
+    sparse: int = 0
     objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
 
 

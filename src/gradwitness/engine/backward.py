@@ -278,7 +278,7 @@ def _custom(
     A reverse sweep over the calls of its forward, from its outputs to its inputs.
     """
     inner = [tape.calls[number] for number in node.inner]
-    sources = [edge_value(tape, edge) for edge in node.edges]
+    sources = [edge_value(tape, edge, node) for edge in node.edges]
     if changes_views(tape, node, inner, incoming):
         arrived = [
             (_known_output(node, index), g) for index, g in enumerate(incoming) if g is not None

@@ -29,15 +29,15 @@ _FORMATS: dict[str, np.dtype[Any]] = {
 }
 
 # The formats of the two parts of a complex number.
-_PARTS = {"complex64": "float32", "complex128": "float64"}
+_PARTS = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
 
 # Unit roundoff of the arithmetic that the witness itself runs in.
 WITNESS_UNIT = 2.0**-53
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """Return the NumPy dtype that holds the format ``name`` bit for bit."""
-    return _FORMATS.get(name) or np.dtype(name)
+    """Return the NumPy dtype that holds the format ``name`` bit for bit; complex32 takes twice."""
+    return _FORMATS.get(name) or np.dtype("complex64" if name == "complex32" else name)
 
 
 def is_float(name: str) -> bool:
@@ -98,7 +98,8 @@ def round_to(values: NDArray[Any], name: str) -> NDArray[Any]:
         return values
     with np.errstate(over="ignore", invalid="ignore"):
         if values.dtype.kind == "c":
-            return wide(values.astype(np.complex64))
+            rounded = (round_to(x, part(name)) for x in (values.real, values.imag))
+            return np.stack([*rounded], axis=-1).view(np.complex128)[..., 0]
         return wide(values.astype(_FORMATS[part(name)]))
 
 
@@ -149,7 +150,7 @@ class Arithmetic:
     @functools.cache
     def stepwise(cls, name: str) -> Arithmetic:
         """Every elementary operation rounds to the format: a chain of kernels."""
-        low = name in ("float16", "bfloat16")
+        low = part(name) in ("float16", "bfloat16")
         own = unit_roundoff(name)
         return cls(
             unit=own + WITNESS_UNIT,

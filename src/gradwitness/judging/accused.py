@@ -82,6 +82,8 @@ class Case:
         Along what else the rules refute it.
     roundings : int
         By how many roundings of its format what was sent may be off.
+    rounded : str
+        A coarser format in which what arrived was rounded, if the slopes feel that; or empty.
     otherwise : Comparison or None
         Where the rules refute it only as a computation in float32: what stands unless its slopes
         refute it too.
@@ -102,6 +104,7 @@ class Case:
     retracts: tuple[Retract | None, Retract | None] = (None, None)
     tried: str = ""
     roundings: int = ROUNDINGS
+    rounded: str = ""
     otherwise: Comparison | None = None
 
     def require(self) -> None:
@@ -132,6 +135,7 @@ class Case:
         if any(g.shape != sent[0].shape for g in sent):
             raise Unjudgeable("the gradients of one tensor have different shapes")
         arrived = [None if n is None else records(n) for n in self.incoming]
+        dtype = records.coarsest([self.operand, *self.incoming, *self.sent])
         if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
             raise Unjudgeable("slopes along complex numbers are not measured")
         return Claim(
@@ -139,7 +143,7 @@ class Case:
             value=self.operand,
             at=at,
             sent=np.sum(sent, axis=0) if sent else np.zeros(at.shape),
-            dtype=records.coarsest([self.operand, *self.incoming, *self.sent]),
+            dtype=max(dtype, self.rounded or dtype, key=unit_roundoff),
             incoming=arrived,
             outputs=[None if n is None else values[n] for n in self.outputs],
             tremor=self.iteration.change if self.iteration else 0.0,

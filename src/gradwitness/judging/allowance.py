@@ -48,8 +48,9 @@ def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
         return np.zeros(w.shape)
     # Torch rounds to 16 bits by way of float32, so float64 numbers are rounded twice.
     error = np.abs(round_to(w, dtype) - w)
-    if dtype in ("float16", "bfloat16"):
-        error = np.maximum(error, np.abs(round_to(round_to(w, "float32"), dtype) - w))
+    if part(dtype) in ("float16", "bfloat16"):
+        single = "complex64" if w.dtype.kind == "c" else "float32"
+        error = np.maximum(error, np.abs(round_to(round_to(w, single), dtype) - w))
     return np.nan_to_num(error, nan=0.0, posinf=0.0) if not np.isfinite(error).all() else error
 
 

@@ -249,8 +249,9 @@ def in_turn(
         rounded, numbers = again(threads)
         if rounded.verdict is Verdict.AGREES and rounded.detects_relative <= SHARE:
             return replace(rounded, reason=IN_TURN), numbers
-        if rounded.detects == comparison.detects:
-            # Nothing is added in turn, but terms may come in no particular order.
+        if math.isclose(rounded.detects, comparison.detects):
+            # Nothing is added in turn, but terms may come in no particular order. (Bounds that were
+            # derived in pieces may differ in the last bit.)
             return _at_second_look(comparison, rounded), numbers
     return comparison, expected
 

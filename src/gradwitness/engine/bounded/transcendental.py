@@ -158,7 +158,9 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
             x - e > 0, np.maximum(np.abs(np.log(x - e)), np.abs(np.log(x + e))), np.inf
         )
         reach = np.abs(y) if base is None else np.abs(y) + base
-        moved = np.where(of_p == 0, 0.0, reach * np.expm1(steepest * of_p))
+        # 0^s is 0 for all s > 0.
+        still = (of_p == 0) | ((np.abs(x) + e == 0) & (p - of_p > 0))
+        moved = np.where(still, 0.0, reach * np.expm1(steepest * of_p))
         return total(base, moved)
 
     if p.ndim == 0 and p in (0, 1) and errors_of(b)[0] is None:
