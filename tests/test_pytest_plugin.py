@@ -248,6 +248,25 @@ def test_junit_holds_the_verdict_and_the_first_wrong_step(whole: tuple[Path, str
     assert cases["test_without"] == {}
 
 
+DEEP = """
+import torch
+
+def test_depth(witness):
+    w = torch.ones(3, requires_grad=True)
+    with witness.watch(names={"w": w}) as made, witness.watch(depth="full") as other:
+        pass
+    print("depths:", made.report.depth, other.report.depth)
+    witness.watched.clear()
+"""
+
+
+def test_the_depth_of_all_tests_is_chosen_once(tmp_path: Path) -> None:
+    (tmp_path / "test_deep.py").write_text(DEEP)
+    assert "depths: fast full" in run(tmp_path, "-s", "--gradwitness-depth", "fast").stdout
+    assert "depths: full full" in run(tmp_path, "-s").stdout
+    assert run(tmp_path, "--gradwitness-depth", "quick").returncode == 4
+
+
 IDLE = """
 import atexit, sys
 

@@ -70,12 +70,29 @@ def attention(x: torch.Tensor) -> torch.Tensor:
     return nn.functional.scaled_dot_product_attention(q, q * 2, q + 1)
 
 
+class Words(nn.Module):
+    """A table, sums and means over some axes, elements normalised, a class for each word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(30, 12)
+        self.norm = nn.LayerNorm(12)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.table(words))
+        y = x + x.mean(1, keepdim=True) + x.sum(0)
+        f = nn.functional
+        of_each = f.cross_entropy(y.flatten(0, 1), words.flatten() % 12, reduction="none")
+        return of_each + f.cross_entropy(y.transpose(1, 2), words % 12)
+
+
 CASES: dict[str, Callable[[], tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]]] = {
     "products": lambda: (Products(), torch.rand(24, 12)),
     "images": lambda: (Images(1), torch.rand(5, 4, 8, 8, requires_grad=True)),
     "groups": lambda: (Images(2), torch.rand(5, 4, 8, 8, requires_grad=True)),
     "pooled": lambda: (pooled, torch.rand(5, 4, 8, 8, requires_grad=True)),
     "attention": lambda: (attention, torch.rand(3, 96, requires_grad=True)),
+    "words": lambda: (Words(), torch.arange(40).reshape(4, 10) * 7 % 30),
 }
 
 

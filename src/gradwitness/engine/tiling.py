@@ -56,7 +56,7 @@ class Cut:
         return self._index(self.results[index], shape)
 
     def _index(self, letters: str, shape: Shape) -> Index:
-        axis = _axis(letters, self.letter, shape)
+        axis = axis_of(letters, self.letter, shape)
         if axis is None:
             return ()
         return (*(slice(None),) * axis, slice(self.start, self.stop))
@@ -71,7 +71,7 @@ class SmallStep:
     lookup: Lookup
 
 
-def _axis(letters: str, letter: str, shape: Shape) -> int | None:
+def axis_of(letters: str, letter: str, shape: Shape) -> int | None:
     """Return the axis that a letter stands for, if the tensor has it and does not broadcast it.
 
     Letters align with the last axes: a tensor with fewer axes lacks the first letters.
@@ -95,17 +95,17 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     The gradient of a ``target`` is computed, or, if that is empty, the call's first result.
     """
     rule = rules.find(call.base_op)
-    if rule is None or not rule.apart or not is_large(tape, call):
+    if rule is None or not is_large(tape, call):
         return []
     outputs = [tape.values[n] for n in call.outputs if n is not None]
     named = {n: call.arguments[schema_name] for n, schema_name in operand_names(rule, call).items()}
     shapes = {n: tape.values[a.value].shape for n, a in named.items() if isinstance(a, Ref)}
     if len(outputs) != len(call.outputs):
         return []
-    letters = _letters(rule, call, shapes, outputs[0].shape)
-    if letters is None:
+    found = letters(rule, call, shapes, outputs[0].shape, target)
+    if found is None:
         return []
-    of_operands, of_results = letters
+    of_operands, of_results = found
     # Each tensor with its letters: operands, and results, of which a vjp gets the gradients too.
     tensors = [(of_operands[name], shape) for name, shape in shapes.items()]
     tensors += [(of, value.shape) for of, value in zip(of_results, outputs, strict=True)]
@@ -134,10 +134,10 @@ def _longest_cut(
     best = None
     most = 0
     for letter in aim.replace("_", ""):
-        axis = _axis(aim, letter, shape)
+        axis = axis_of(aim, letter, shape)
         if axis is None:
             continue
-        cut = [math.prod(size) for of, size in tensors if _axis(of, letter, size) is not None]
+        cut = [math.prod(size) for of, size in tensors if axis_of(of, letter, size) is not None]
         if sum(cut) > most:
             most, best = sum(cut), (letter, shape[axis], max(cut))
     return best
@@ -186,14 +186,18 @@ def small_step(
     return SmallStep(small, replace(call, arguments=arguments, outputs=outputs), numbers)
 
 
-def _letters(
+def letters(
     rule: rules.Rule,
     call: Call,
     shapes: Mapping[str, Shape],
     result: Shape,
+    target: str = "",
 ) -> tuple[dict[str, str], tuple[str, ...]] | None:
-    """Return the letters of each operand and result, or None if nothing can be cut."""
-    text = rule.apart
+    """Return the letters of each operand and result, or None if nothing can be cut.
+
+    They may be others where the gradient of a ``target`` is computed.
+    """
+    text = rule.apart_for.get(target, rule.apart)
     if not isinstance(text, str):
         parameters = {n: call.arguments.get(n, rule.defaults.get(n)) for n in rule.parameters}
         text = text(shapes, parameters)

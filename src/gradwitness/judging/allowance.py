@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwitness.engine.floats import limits, part, round_to
+from gradwitness.engine.floats import limits, part, round_to, unit_roundoff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gradwitness.engine.floats import Arithmetic
 
 
 def allowed(
@@ -33,6 +35,16 @@ def allowed(
     if exact.any():
         bound[exact] = _store(w[exact], dtype)
     return bound
+
+
+def last_rounding(arithmetic: Arithmetic, dtype: str) -> float:
+    """Return the unit roundoff with which a step's result is stored in a recorded format.
+
+    A kernel that works in float32 for 16-bit formats may return some results in float32. A result
+    computed in a wider format, from mixed operands, is stored in this one.
+    """
+    own = unit_roundoff(dtype)
+    return own if own > arithmetic.unit else min(arithmetic.final, own)
 
 
 def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from gradwitness._printable import one_line
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology import DETECTORS
 from gradwitness.judging.pathology.detector import Detector
+from gradwitness.judging.pathology.lost_sums import LostSums
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +30,13 @@ class Panel:
     tape : Tape
         May still be growing.
     records : Records
+    thorough : bool
+        Whether those are asked that compute a step again.
     """
 
-    def __init__(self, tape: Tape, records: Records) -> None:
-        self._detectors: list[Detector] = [detector(tape, records) for detector in DETECTORS]
+    def __init__(self, tape: Tape, records: Records, *, thorough: bool = True) -> None:
+        asked = (d for d in DETECTORS if thorough or d is not LostSums)
+        self._detectors: list[Detector] = [detector(tape, records) for detector in asked]
         self._failures: list[Note] = []
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:

@@ -194,12 +194,12 @@ def _matrix(w: Array, groups: int) -> Array:
 
 
 def _apart(_shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
-    """Return the axes to compute along, see `Rule`: images, and the kernel's input channels."""
+    """Return the axes to compute along, see `Rule`: images, and input and output channels."""
     if parameters.get("in_parts"):
         return ""
     if parameters["groups"] != 1:
         return "n,,->n"
-    return "nc,c,->n" if parameters["transposed"] else "nc,_c,->n"
+    return "nc,co,o->no" if parameters["transposed"] else "nc,oc,o->no"
 
 
 @rule(
