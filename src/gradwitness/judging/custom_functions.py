@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -270,7 +271,9 @@ class CustomCheck:
             # Zeros, in the shape that the function chose.
             expected = np.zeros(self._tape.values[numbers[0]].shape)
         comparison = added_against(self._tape, self._records, numbers, expected)
-        return settled_by(comparison, lambda: self._size(node, node_run, input_nrs[0]))
+        return settled_by(
+            comparison, partial(self._records.sent_size, node, node_run, input_nrs[0])
+        )
 
     def _as_in_float32(
         self, node: Node, node_run: NodeRun, input_nrs: list[int], coarse: Comparison
@@ -300,13 +303,6 @@ class CustomCheck:
             roundings = 2 if computes_wide(self._tape, node) else case.roundings
             case = replace(case, otherwise=coarse, roundings=roundings)
         return replace(accused, comparison=coarse, case=case)
-
-    def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
-        incoming = [None if n is None else self._records.magnitudes(n) for n in node_run.incoming]
-        try:
-            return largest(gradients(self._tape, node, incoming, self._records, None)[input_nr])
-        except Unjudgeable:
-            return 0.0
 
     def _along_groups(
         self, node: Node, node_run: NodeRun, input_nrs: list[int], plain: Comparison | None

@@ -331,16 +331,7 @@ class SweepCheck:
             call = self.tape.calls[node.call]
             given = given_to(call, node_run)
             comparison = forgiven(comparison, self.records, sent, expected, given, call)
-        return settled_by(comparison, partial(self._size, node, node_run, input_nr))
-
-    def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
-        """Return how large an outgoing gradient is if no terms cancel."""
-        incoming = [None if n is None else self.records.magnitudes(n) for n in node_run.incoming]
-        try:
-            alone = sending(node, {input_nr})
-            return largest(gradients(self.tape, alone, incoming, self.records, None)[input_nr])
-        except Unjudgeable:
-            return 0.0
+        return settled_by(comparison, partial(self.records.sent_size, node, node_run, input_nr))
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
         if self._narrows(node_run):
