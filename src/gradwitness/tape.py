@@ -388,7 +388,9 @@ class Tape:
 def _fit_to_show(record: object, *names: str) -> None:
     """Escape unprintable characters in names, once for all who show them."""
     for name in names:
-        object.__setattr__(record, name, one_line(getattr(record, name)))
+        text = getattr(record, name)
+        if not text.isprintable():
+            object.__setattr__(record, name, one_line(text))
 
 
 def references(argument: Argument) -> Iterator[int]:

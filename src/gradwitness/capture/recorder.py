@@ -50,6 +50,9 @@ class _LazySequence(Sequence[T]):
     def __len__(self) -> int:
         return len(self._counted)
 
+    def __iter__(self) -> Iterator[T]:
+        return map(self._make, range(len(self)))
+
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 from pathlib import Path
@@ -31,6 +32,7 @@ ENGINE = torch.autograd.graph._engine_run_backward.__code__
 _APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 
+@functools.cache
 def is_skipped(file: str) -> bool:
     """Whether a file is torch's or this package's, not the program's."""
     return file.startswith(_SKIPPED)
