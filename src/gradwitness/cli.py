@@ -59,6 +59,9 @@ Digits = Annotated[
     typer.Option(help="let a disagreement pass that has so many right digits [default: none]"),
 ]
 Judged = Annotated[str, typer.Option(help="all, or gradients: doubts about results stand apart")]
+Depth = Annotated[
+    str, typer.Option(help="full, or fast: less than the step costs, says what it may miss")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
 
@@ -168,14 +171,16 @@ def check(
     dtype: Dtype = None,
     digits: Digits = None,
     judge: Judged = "all",
+    depth: Depth = "full",
 ) -> None:
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
     from gradwitness.api.claims import judge_claims, positive
     from gradwitness.api.pages import checked_record, page_of, show
     from gradwitness.api.targets import probes_of, run_target
-    from gradwitness.api.watch import KEEP
+    from gradwitness.api.watch import AUTO
     from gradwitness.claims.sources import read_claims
+    from gradwitness.judging.depth import FULL, known_depth
     from gradwitness.judging.finding import rests_on
     from gradwitness.report.faults import faults_of, probe_faults
     from gradwitness.report.sarif import write_sarif
@@ -191,9 +196,13 @@ def check(
         raise InputError("--pass and --dtype need claims: give their file with --claims FILE")
     digits = positive(digits)
     rests_on(judge)
+    if known_depth(depth) != FULL and probe:
+        raise InputError(f"--probe judges in full: leave out --depth {depth}")
     sources = [read_claims(file) for file in claims or ()]
-    keep, again = (None if sources else KEEP), rerun or ()
-    run, probed = probes_of(target, again) if probe else (run_target(target, keep, again), None)
+    keep, again = (None if sources else AUTO), rerun or ()
+    run, probed = (
+        probes_of(target, again) if probe else (run_target(target, keep, again, depth), None)
+    )
     tape, report = run.tape, replace(run.report.judging(judge), digits=digits)
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None

@@ -33,6 +33,11 @@ _KEY = pytest.StashKey["GradientTester"]()
 class GradientTester:
     """What the fixture ``witness`` gives: gradwitness, tied to the test that runs.
 
+    Parameters
+    ----------
+    depth : str
+        How thoroughly to judge where the test does not say.
+
     Attributes
     ----------
     watched : list of (Witness, bool)
@@ -41,7 +46,8 @@ class GradientTester:
         What the required witnesses have against the test.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, depth: str) -> None:
+        self._depth = depth
         self.failure: GradientDisagreement | None = None
         self.watched: list[tuple[Witness, bool]] = []
 
@@ -63,7 +69,7 @@ class GradientTester:
         """
         import gradwitness
 
-        made = gradwitness.watch(*models, names=names, **further)
+        made = gradwitness.watch(*models, names=names, **{"depth": self._depth, **further})
         self.watched.append((made, required))
         return made
 
@@ -120,7 +126,7 @@ def _witness(request: pytest.FixtureRequest) -> GradientTester:
     from gradwitness.api.declared_files import load_declarations
 
     load_declarations(request.config.rootpath)
-    made = GradientTester()
+    made = GradientTester(request.config.getoption("--gradwitness-depth"))
     request.node.stash[_KEY] = made
     return made
 
@@ -132,6 +138,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--gradwitness-report",
         metavar="FOLDER",
         help="write each test's witness report to files in this folder",
+    )
+    group.addoption(
+        "--gradwitness-depth",
+        choices=("full", "fast"),
+        default="full",
+        help="how thoroughly `witness.watch` judges: every number, or less than the test costs",
     )
     group.addoption(
         "--gradwitness-github",

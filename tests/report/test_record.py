@@ -49,6 +49,7 @@ def test_the_fields_of_the_schema() -> None:
         "exit_code",
         "required_digits",
         "judge",
+        "depth",
         "forward_verdict",
         "gradients_verdict",
         "coverage",

@@ -184,7 +184,7 @@ def test_what_agrees_and_what_is_claimed(checkout: Path) -> None:
 
 
 def test_hostile_names_are_data(tmp_path: Path) -> None:
-    names = ["\x1b]0;x", "\udcff", "a#b?c:d.py", "../" * 9, "\0", "x" * 10_000, "%2e%2e"]
+    names = ["\x1b]0;x", "\udcff", "a#b?c:d.py", "../" * 9 + "x", "\0", "x" * 10_000, "%2e%2e"]
     faults = [Fault(gw.Verdict.DISAGREES, n, n, f"{n}:7", n, n, n, n) for n in names]
     faults += [Fault(gw.Verdict.INCONCLUSIVE, "t", "", line) for line in ("", ":3", "f.py:", "x")]
     written = json.loads(json.dumps(sarif({"findings": finding_records(faults), "target": "p:f"})))
@@ -196,6 +196,9 @@ def test_the_root_of_the_repository(checkout: Path, monkeypatch: pytest.MonkeyPa
     assert from_root("train.py") == "a b/train.py"
     assert from_root(f"{checkout}/x.py") == "x.py"
     assert from_root("/elsewhere/x.py") == "/elsewhere/x.py"
+    # A code host knows no "..".
+    assert from_root("../x.py") == "x.py"
+    assert from_root("../../x.py") == f"{checkout.parent.as_posix()}/x.py"
     monkeypatch.setenv("GITHUB_WORKSPACE", str(checkout / "a b"))
     assert from_root("train.py") == "train.py"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradwitness._errors import MissingExtraError
 from gradwitness.api.claims import ClaimCheck, judge_claims
 from gradwitness.api.watch import Witness
+from gradwitness.judging.depth import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ def check(
     loss: Callable[[Any], torch.Tensor] | None = None,
     claims: Any,
     dtype: str | None = None,
+    depth: str = FULL,
 ) -> ClaimCheck:
     """Judge gradients that something else computed for a model.
 
@@ -38,6 +40,8 @@ def check(
         returns them, or the result of `jax_claims` or `pytree_claims`.
     dtype : str, optional
         The dtype that the claims were computed in. By default that of the claims themselves.
+    depth : str, optional
+        How thoroughly to judge the model's own run, as for `watch`. The claims are judged in full.
 
     Returns
     -------
@@ -47,7 +51,7 @@ def check(
     Raises
     ------
     InputError
-        If the claims cannot be read, or there is no scalar to run backward from.
+        If the claims cannot be read, there is no scalar to run backward from, or no such ``depth``.
     MissingExtraError
         If PyTorch is not installed.
 
@@ -76,6 +80,6 @@ def check(
             f"running a model needs PyTorch ({error}): pip install 'gradwitness[torch]'"
         ) from None
     with left_alone(model, inputs):
-        with Witness(model, keep=None) as witness:
+        with Witness(model, keep=None, depth=depth) as witness:
             run_once(model, inputs, loss)
         return judge_claims(witness.tape, witness.report, claims, dtype=dtype)

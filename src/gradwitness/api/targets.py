@@ -14,8 +14,9 @@ from gradwitness._printable import printable
 from gradwitness.api.at_leaves import with_slopes
 from gradwitness.api.declared_files import line_of, load_declarations
 from gradwitness.api.probe import probe as run_probes
-from gradwitness.api.watch import KEEP, Witness
+from gradwitness.api.watch import AUTO, Witness
 from gradwitness.files.tape_file import load_tape
+from gradwitness.judging.depth import FULL
 from gradwitness.judging.local import judge
 from gradwitness.report.console import console
 from gradwitness.report.tables.terminal import relative, summary
@@ -48,7 +49,7 @@ class Judged:
     failed: BaseException | None = None
 
 
-def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report]:
+def judged(target: str, keep: int | str | None = AUTO) -> tuple[Tape, Report]:
     """Return what a target did, and the judgement; raise if its program failed."""
     run = run_target(target, keep)
     if run.failed is not None:
@@ -57,18 +58,25 @@ def judged(target: str, keep: int | None = KEEP) -> tuple[Tape, Report]:
     return run.tape, run.report
 
 
-def run_target(target: str, keep: int | None = KEEP, rerun: Sequence[str] = ()) -> Judged:
+def run_target(
+    target: str,
+    keep: int | str | None = AUTO,
+    rerun: Sequence[str] = (),
+    depth: str = FULL,
+) -> Judged:
     """Judge a recording or, watched, a program; one that fails, up to there."""
     if target.endswith(".npz"):
         tape = load_tape(Path(target))
-        return Judged(tape, judge(tape))
+        return Judged(tape, judge(tape, depth=depth))
     path, function = _program(target)
     if function in rerun:
+        if depth != FULL:
+            raise InputError(f"--rerun {function} judges in full: leave out --depth {depth}")
         return probes_of(target, rerun, passes=())[0]
     witness = None
     try:
         step, models, names = _loaded(path, function)
-        witness = Witness(*models, names=names, saved=True, keep=keep, rerun=rerun)
+        witness = Witness(*models, names=names, saved=True, keep=keep, rerun=rerun, depth=depth)
         with witness:
             step()
     except GradwitnessError as error:

@@ -14,6 +14,7 @@ from gradwitness._errors import (
     MissingExtraError,
 )
 from gradwitness.api.claims import ClaimCheck, judge_claims, positive
+from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.finding import ALL, rests_on
 from gradwitness.judging.local import Judge
 from gradwitness.report.console import as_text
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from gradwitness.verdict import Fault
 
 KEEP = 2**30  # bytes
+AUTO = "auto"  # as many, or none where nothing needs them
 
 
 class Witness:
@@ -44,7 +46,7 @@ class Witness:
 
     Parameters
     ----------
-    *models, names, saved, keep, judge, rerun
+    *models, names, saved, keep, judge, rerun, depth
         As for `watch`.
 
     Attributes
@@ -57,8 +59,8 @@ class Witness:
     MissingExtraError
         If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, ``judge`` is neither word, a model is not a ``torch.nn.Module``, or
-        a named object is not a tensor.
+        If ``keep`` is negative, ``judge`` or ``depth`` is none of its words, a model is not a
+        ``torch.nn.Module``, or a named object is not a tensor.
 
     Examples
     --------
@@ -96,13 +98,16 @@ class Witness:
         *models: torch.nn.Module,
         names: Mapping[str, torch.Tensor] | None = None,
         saved: bool = False,
-        keep: int | None = KEEP,
+        keep: int | str | None = AUTO,
         judge: str = ALL,
         rerun: bool | Collection[Any] = (),
+        depth: str = FULL,
     ) -> None:
         self._judging = rests_on(judge)
-        if keep is not None and keep < 0:
-            raise InputError(f"keep={keep} bytes: give 0 or more, or None to keep everything")
+        if keep == AUTO:
+            keep = 0 if known_depth(depth) == FAST else KEEP
+        if isinstance(keep, str) or (keep is not None and keep < 0):
+            raise InputError(f"keep={keep!r} bytes: give 0 or more, or None to keep everything")
         for model in models:
             if not hasattr(model, "named_modules"):
                 raise InputError(f"watch takes models (torch.nn.Module), not {_kind(model)}")
@@ -120,7 +125,7 @@ class Witness:
                 f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
             ) from None
         self._recorder = Recorder(*models, names=names, saved=saved, room=keep, rerun=rerun)
-        self._judge = Judge(self._recorder.growing(), self._recorder.functions())
+        self._judge = Judge(self._recorder.growing(), self._recorder.functions(), depth)
         self.ended = False
 
     def __enter__(self) -> Self:
@@ -276,9 +281,10 @@ def watch(
     *models: torch.nn.Module,
     names: Mapping[str, torch.Tensor] | None = None,
     saved: bool = False,
-    keep: int | None = KEEP,
+    keep: int | str | None = AUTO,
     judge: str = ALL,
     rerun: bool | Collection[Any] = (),
+    depth: str = FULL,
 ) -> Witness:
     """Record a block of training code and judge every gradient in it.
 
@@ -294,11 +300,12 @@ def watch(
         Names for tensors that belong to no model.
     saved : bool, optional
         Also record the tensors that each node saved for backward, to show them in the graph.
-    keep : int or None, optional
+    keep : int, None or "auto", optional
         How many bytes of recorded values to keep after the steps that need them have been judged.
         Kept values serve the float64 replay (the ``digits`` column), the graph and the saved
-        recording. 0 frees every value as soon as possible; None keeps them all. What it takes to
-        measure slopes after the block is kept besides, up to 256 MiB or as many bytes.
+        recording. 0 frees every value as soon as possible; None keeps them all. By default 1 GiB is
+        kept, and nothing with ``depth="fast"``. What it takes to measure slopes after the block is
+        kept besides, up to 256 MiB or as many bytes.
     judge : str, optional
         What the verdict rests on: ``all``, or the ``gradients``. Then doubts about the results of
         the forward pass (an operator without a rule) are counted apart.
@@ -308,6 +315,11 @@ def watch(
         forward is compared with the function's slopes, for which it runs some 50 times, outside of
         autograd and with copies of its operands. By default only functions do that are known to be
         pure; True allows all, False none. Those that talk to other processes never run again.
+    depth : str, optional
+        How thoroughly to judge: ``full``, every number against float64; or ``fast``, for less than
+        the block itself costs: products by random projections, other steps by some of their
+        numbers, and whatever looks odd in full. What that may miss is in the report. The float64
+        replay is left out.
 
     Returns
     -------
@@ -319,8 +331,8 @@ def watch(
     MissingExtraError
         If PyTorch is not installed.
     InputError
-        If ``keep`` is negative, ``judge`` is neither word, a model is not a ``torch.nn.Module``, or
-        a named object is not a tensor.
+        If ``keep`` is negative, ``judge`` or ``depth`` is none of its words, a model is not a
+        ``torch.nn.Module``, or a named object is not a tensor.
 
     Examples
     --------
@@ -337,4 +349,6 @@ def watch(
     >>> witness.report.coverage()["gradients"]
     Coverage(judged=4, total=4)
     """
-    return Witness(*models, names=names, saved=saved, keep=keep, judge=judge, rerun=rerun)
+    return Witness(
+        *models, names=names, saved=saved, keep=keep, judge=judge, rerun=rerun, depth=depth
+    )

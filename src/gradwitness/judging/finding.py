@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import InputError
+from gradwitness.judging.depth import FULL
 from gradwitness.verdict import Verdict, worst
 
 if TYPE_CHECKING:
@@ -219,6 +220,8 @@ class Report:
         What is `required`: a disagreement with so many right digits is let pass.
     judge : str
         What the verdict rests on: ``all``, or the ``gradients`` (see `judging`).
+    depth : str
+        How thoroughly it was judged: ``full``, or ``fast``.
     """
 
     findings: tuple[Finding, ...]
@@ -226,6 +229,7 @@ class Report:
     notes: tuple[Note, ...] = ()
     digits: float | None = None
     judge: str = ALL
+    depth: str = FULL
 
     def judging(self, judge: str) -> Report:
         """Return the same judgement, resting on ``all`` or on the ``gradients``.

@@ -21,6 +21,7 @@ from gradwitness.judging.accused import settled
 from gradwitness.judging.came_in import agreed, finite, forgiven
 from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
+from gradwitness.judging.depth import FULL, known_depth
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def judge(tape: Tape, replayed: Replay | None = None) -> Report:
+def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> Report:
     """Judge every forward call, backward node and gradient of a recording.
 
     Parameters
@@ -61,11 +62,18 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     tape : Tape
     replayed : Replay, optional
         The float64 replay of the same recording, if the caller already has it.
+    depth : str, optional
+        How thoroughly to judge, as for `watch`.
 
     Returns
     -------
     Report
         What `watch` would have said, without PyTorch and without running the program.
+
+    Raises
+    ------
+    InputError
+        If there is no such ``depth``.
 
     Examples
     --------
@@ -84,7 +92,7 @@ def judge(tape: Tape, replayed: Replay | None = None) -> Report:
     >>> [(row.name, row.comparison.error) for row in report.rows]
     [('w', 0.0)]
     """
-    judging = Judge(tape)
+    judging = Judge(tape, depth=depth)
     done = 0
     with progress("judging", steps_of(tape)) as advance:
 
@@ -119,10 +127,13 @@ class Judge:
         May still be growing; a step's numbers are needed when the step is reported, not later.
     functions : Functions, optional
         Reruns the program's custom functions, for those without rules.
+    depth : str
+        How thoroughly to judge.
     """
 
-    def __init__(self, tape: Tape, functions: Functions | None = None) -> None:
+    def __init__(self, tape: Tape, functions: Functions | None = None, depth: str = FULL) -> None:
         self._tape = tape
+        self._depth = known_depth(depth)
         self._functions = functions
         self._records = Records(tape)
         self._findings: list[Finding] = []
@@ -212,10 +223,11 @@ class Judge:
         replayed : Replay, optional
             Its float64 replay, if the caller already has it.
         """
-        return self._attempt(
+        report = self._attempt(
             lambda: self._report(tape, replayed),
             lambda why: _final(_incomplete((*tape.failures, why))),
         )
+        return replace(report, depth=self._depth)
 
     def _report(self, tape: Tape, replayed: Replay | None) -> Report:
         if tape.failures and not tape.calls:
@@ -240,7 +252,7 @@ class Judge:
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         failures = list(tape.failures)
-        if replayed is None and tape.complete and not failures:
+        if replayed is None and tape.complete and not failures and self._depth == FULL:
             steps = Trusting(trusted)
             replayed = self._attempt(lambda: replay(tape, steps=steps), failures.append)
             # A rule that fails here also failed at its own step, which reports it.

@@ -68,8 +68,10 @@ def place(line: str) -> tuple[str, int | None]:
 def from_root(path: str) -> str:
     """Return a path as a code host knows it, see `place`."""
     here = Path.cwd()
-    file, root = here / path, os.environ.get("GITHUB_WORKSPACE") or _repository(here)
-    return (file.relative_to(root) if file.is_relative_to(root) else Path(path)).as_posix()
+    # Not resolved: what lies behind a link is known by the link.
+    file = Path(os.path.normpath(here / path))
+    root = os.environ.get("GITHUB_WORKSPACE") or _repository(here)
+    return (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()
 
 
 @cache

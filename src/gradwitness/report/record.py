@@ -42,6 +42,7 @@ def report_record(report: Report, tape: Tape) -> dict[str, Any]:
         "exit_code": report.required.exit_code,
         "required_digits": report.digits,
         "judge": report.judge,
+        "depth": report.depth,
         "forward_verdict": report.forward,
         "gradients_verdict": report.gradients,
         "coverage": {name: asdict(share) for name, share in report.coverage().items()},

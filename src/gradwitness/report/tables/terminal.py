@@ -19,6 +19,7 @@ from gradwitness._cells import is_cell
 from gradwitness._printable import several
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
 from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
+from gradwitness.judging.depth import FULL
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
@@ -61,7 +62,7 @@ def summary(report: Report, tape: Tape) -> RenderableType:
     """Return the whole judgement: the table of gradients, the faults, totals and coverage."""
     parts: list[RenderableType] = []
     if report.rows:
-        parts.append(gradient_table(report.rows))
+        parts.append(gradient_table(report.rows, report.depth))
     else:
         why = "a backward pass began, but produced none" if tape.sweeps else "nothing ran backward"
         parts.append(Text(f"No gradient was recorded: {why}."))
@@ -126,19 +127,20 @@ class FittingTable:
         return table
 
 
-def gradient_table(rows: tuple[Row, ...]) -> FittingTable:
+def gradient_table(rows: tuple[Row, ...], depth: str = FULL) -> FittingTable:
     """Return one line for each gradient, or for one gradient in many passes."""
-    lines = [_cells(name, row) for name, row in folded(rows)]
+    verdict = "verdict" if depth == FULL else f"verdict ({depth})"
+    lines = [_cells(name, row, verdict) for name, row in folded(rows)]
     if all(row.verdict is not Verdict.DISAGREES for row in rows):
         lines = [{k: v for k, v in cells.items() if k != "relative"} for cells in lines]
-    return FittingTable(lines, ("gradient of", "verdict", "at"), _LESS_TELLING)
+    return FittingTable(lines, ("gradient of", verdict, "at"), _LESS_TELLING)
 
 
 # Left out of a narrow table, in this order.
 _LESS_TELLING = ("ulps", "norm", "shape", "bound", "at", "detects (relative)")
 
 
-def _cells(name: str, row: Row) -> dict[str, Text]:
+def _cells(name: str, row: Row, verdict_column: str) -> dict[str, Text]:
     """Return what a row shows, by column."""
     c = row.comparison
     verdict = styled(row.verdict, row.relative_error)
@@ -149,7 +151,7 @@ def _cells(name: str, row: Row) -> dict[str, Text]:
     cells: dict[str, str | Text] = {
         "gradient of": name,
         "shape": "x".join(map(str, row.shape)) or "scalar",
-        "verdict": verdict,
+        verdict_column: verdict,
         "relative": short(row.relative_error, 2),
         "worst error": short(c.error),
         "at": subscript(c.index),
