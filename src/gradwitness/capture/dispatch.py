@@ -47,8 +47,6 @@ _FROM_STORAGE = (
 _RESIZE = "inductor.resize_storage_bytes_.default"
 # What runs the backward of a custom function, which may be torch's own.
 _BACKWARD = torch.autograd.function.BackwardCFunction.apply.__code__
-# Views of memory that nothing else refers to: not views for autograd.
-_NO_VIEWS = ("aten._unsafe_view.default",)
 
 
 _name = functools.cache(str)
@@ -124,8 +122,8 @@ class DispatchRecorder(Mode):
 
     def _used_by_node(self, draft: CallDraft, now: set[int | None]) -> set[int | None]:
         """Return the values that judging a call's node will use: all, if there is no rule."""
-        # Views and values changed in place may get another history with the next change.
-        if draft.writes or (draft.is_view and draft.op not in _NO_VIEWS):
+        # What was changed in place may get another history with the next change.
+        if draft.writes:
             return now
         key = draft.op, len(draft.arguments)
         if key not in self._used:

@@ -67,7 +67,8 @@ class Retention:
             spare = [number for number in self._spare if number not in self._needed]
             self._spare.clear()
             self._memory.clear()
-        self._values.release(spare)
+        if spare:
+            self._values.release(spare)
 
     def fits(self, more: int) -> bool:
         """Whether so many more bytes may be kept."""
