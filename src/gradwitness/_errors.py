@@ -10,6 +10,9 @@ GradwitnessError
 ├── Unjudgeable             a step cannot be judged; gradwitness catches it itself
 │   └── RuleFailure         ... because its rule failed
 └── GradientDisagreement    the witness refutes a gradient (also an AssertionError)
+
+KeyboardInterrupt
+└── JudgingInterrupted      Ctrl-C while a recording was judged
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gradwitness.judging.finding import Report
     from gradwitness.verdict import Fault
 
 
@@ -52,6 +56,20 @@ class CaptureError(GradwitnessError):
 
 class Unjudgeable(GradwitnessError):
     """A step cannot be judged; the message is the reason."""
+
+
+class JudgingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while a recording was judged.
+
+    Parameters
+    ----------
+    report : Report
+        What had been judged up to there.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
 
 
 class RuleFailure(Unjudgeable):

@@ -147,6 +147,11 @@ class Recorder:
         """Share of the block's wall time spent on recording."""
         return self._recording / self.seconds if self.seconds else 0.0
 
+    @property
+    def spent(self) -> float:
+        """Seconds of the block spent on recording, and in the observer."""
+        return self._border.seconds
+
     def functions(self) -> Applications:
         """Return the custom functions of the program, which can be kept while recording."""
         return self._dispatch.applications

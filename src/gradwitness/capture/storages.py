@@ -115,16 +115,17 @@ def keep_copy(draft: Draft) -> None:
 
 def keep_copies(drafts: list[Draft], memory: NDArray[np.uint8] | None) -> None:
     """Give the values of one memory arrays of their own: parts of one copy, if it is no larger."""
-    lying = [d for d in drafts if d.array is not None and not (d.copied or d.mirrored)]
-    if (
-        len(lying) > 1
-        and memory is not None
-        and memory.nbytes <= sum(d.array.nbytes for d in lying)
-    ):
+    lying = [
+        (draft, draft.array, draft.layout)
+        for draft in drafts
+        if draft.array is not None and not (draft.copied or draft.mirrored)
+    ]
+    size = sum(array.nbytes for _, array, _ in lying)
+    if len(lying) > 1 and memory is not None and memory.nbytes <= size:
         copy = memory.copy()
         copy.flags.writeable = False
-        for draft in lying:
-            array, first = draft.array, draft.layout.offset * draft.array.itemsize
+        for draft, array, layout in lying:
+            first = 0 if layout is None else layout.offset * array.itemsize
             draft.array = np.ndarray(array.shape, array.dtype, copy, first, array.strides)
             draft.copied = True
     for draft in drafts:

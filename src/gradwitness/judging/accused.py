@@ -218,6 +218,18 @@ def settled(findings: Iterable[Finding]) -> Settled:
     return Settled(said, trusted, told)
 
 
+def unmeasured(findings: Iterable[Finding]) -> Settled:
+    """Leave what waits for slopes in doubt: an interrupt left no time for them."""
+    doubt = Outcome(unjudged("interrupted before the slopes of its function were measured"), "")
+    cases = [(f, f.case if isinstance(f, Accused) else None) for f in findings]
+    right = {f.node for f, case in cases if isinstance(case, Outcome)}
+    closed = [
+        _closed(f, case if isinstance(case, Outcome) else doubt) if isinstance(f, Accused) else f
+        for f, case in cases
+    ]
+    return Settled(closed, right, {})
+
+
 def _told(
     finding: Accused, case: Case, comparison: Comparison
 ) -> dict[tuple[int | None, ...], Comparison]:
