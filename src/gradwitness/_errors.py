@@ -17,12 +17,11 @@ KeyboardInterrupt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gradwitness.judging.finding import Report
     from gradwitness.verdict import Fault
 
 
@@ -67,7 +66,7 @@ class JudgingInterrupted(KeyboardInterrupt):
         What had been judged up to there.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Any) -> None:
         super().__init__()
         self.report = report
 

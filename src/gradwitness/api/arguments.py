@@ -6,15 +6,34 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError
+from gradwitness.judging.depth import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+KEEP = 2**30  # bytes
+AUTO = "auto"  # as many, or none where nothing needs them
+
+
+def room_for(keep: int | str | None, depth: str) -> int | None:
+    """Return how many bytes of recorded values to keep; None for all.
+
+    Raises
+    ------
+    InputError
+        If it is no number of bytes.
+    """
+    if keep == AUTO:
+        return KEEP if depth == FULL else 0
+    if isinstance(keep, str) or (keep is not None and keep < 0):
+        raise InputError(f"keep={keep!r} bytes: give 0 or more, or None to keep everything")
+    return keep
+
+
 def require_usable(
     models: Iterable[Any],
     names: Mapping[str, Any],
-    keep: int | str | None,
     rerun: bool | Collection[Any],
 ) -> None:
     """Look at what is to be watched, and how.
@@ -24,8 +43,6 @@ def require_usable(
     InputError
         If something is not what it must be.
     """
-    if isinstance(keep, str) or (keep is not None and keep < 0):
-        raise InputError(f"keep={keep!r} bytes: give 0 or more, or None to keep everything")
     for model in models:
         if not hasattr(model, "named_modules"):
             raise InputError(f"watch takes models (torch.nn.Module), not {_kind(model)}")

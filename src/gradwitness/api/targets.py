@@ -17,10 +17,11 @@ from gradwitness._errors import (
     RuleError,
 )
 from gradwitness._printable import printable
+from gradwitness.api.arguments import AUTO
 from gradwitness.api.at_leaves import with_slopes
 from gradwitness.api.declared_files import line_of, load_declarations
 from gradwitness.api.probe import probe as run_probes
-from gradwitness.api.watch import AUTO, Witness
+from gradwitness.api.watch import Witness
 from gradwitness.files.tape_file import load_tape
 from gradwitness.judging.depth import FULL
 from gradwitness.judging.recorded import judge

@@ -13,7 +13,7 @@ from gradwitness._errors import (
     InputError,
     MissingExtraError,
 )
-from gradwitness.api.arguments import require_usable
+from gradwitness.api.arguments import AUTO, require_usable, room_for
 from gradwitness.api.claims import ClaimCheck, judge_claims, positive
 from gradwitness.api.sampling import sampling_of
 from gradwitness.judging.depth import FAST, FULL, SAMPLE, known_depth
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from gradwitness.capture import Recorder
     from gradwitness.verdict import Fault
 
-KEEP = 2**30  # bytes
-AUTO = "auto"  # as many, or none where nothing needs them
 BUDGET = 0.01
 NOT_WATCHED = "not watched this time: nothing of this block was recorded or judged"
 
@@ -115,11 +113,10 @@ class Witness:
     ) -> None:
         begun = time.perf_counter()
         self._judging = rests_on(judge)
-        if keep == AUTO:
-            keep = KEEP if known_depth(depth, SAMPLE) == FULL else 0
+        room = room_for(keep, known_depth(depth, SAMPLE))
         if budget is not None and (depth != SAMPLE or not 0 < budget <= 1):
             raise InputError(f"budget={budget!r}: give a share of 1, with depth='sample'")
-        require_usable(models, names or {}, keep, rerun)
+        require_usable(models, names or {}, rerun)
         try:
             from gradwitness.capture import Recorder
         except ImportError as error:
@@ -132,7 +129,7 @@ class Witness:
         self._recorder: Recorder | None = None
         if self.watched:
             depth = FAST if depth == SAMPLE else depth
-            self._recorder = Recorder(*models, names=names, saved=saved, room=keep, rerun=rerun)
+            self._recorder = Recorder(*models, names=names, saved=saved, room=room, rerun=rerun)
             self._judge = Judge(self._recorder.growing(), self._recorder.functions(), depth)
         self._spent = time.perf_counter() - begun
 
