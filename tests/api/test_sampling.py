@@ -158,7 +158,7 @@ def test_the_text_says_what_was_watched_and_what_it_cost(monkeypatch: pytest.Mon
     known.first_wrong = 7
     said = str(known)
     count = known.watched
-    assert f"sampled   {count} of 1001 blocks watched: {count} agree, 1 DISAGREES" in said
+    assert f"sampled   {count} of 1,001 blocks watched: {count} agree, 1 DISAGREES" in said
     assert "(the first is block 7)" in said
     assert f"cost      {known.cost:.2%} of the time that the blocks take (budget 2.00%)" in said
 

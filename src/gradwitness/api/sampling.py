@@ -87,9 +87,9 @@ class Sampling:
             several(self.verdicts[v], *words) for v, words in _WORDS.items() if self.verdicts[v]
         )
         first = f" (the first is block {self.first_wrong})" if self.first_wrong else ""
-        blocks = several(self.blocks, "block", "blocks")
+        blocks = f"{self.blocks:,} {'block' if self.blocks == 1 else 'blocks'}"
         return (
-            f"sampled   {self.watched} of {blocks} watched: {told or 'no verdict'}{first}\n"
+            f"sampled   {self.watched:,} of {blocks} watched: {told or 'no verdict'}{first}\n"
             f"cost      {self.cost:.2%} of the time that the blocks take (budget {self.budget:.2%})"
         )
 
