@@ -70,3 +70,22 @@ def test_an_error_passes_and_takes_the_bar_away(monkeypatch: pytest.MonkeyPatch)
         advance()
         raise KeyboardInterrupt
     assert terminal.getvalue().endswith(("\x1b[2K", "\x1b[?25h"))
+
+
+def test_what_is_a_step_of_something_longer_shows_no_bar_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = a_terminal(monkeypatch)
+    monkeypatch.setattr(_progress, "_PATIENCE", 0.0)
+    monkeypatch.setattr(_progress, "_BETWEEN", 0.0)
+    with progress("running", 2, "seeds") as advance:
+        list(tracked("judging", "abc"))
+        advance()
+    assert "judging" not in written(terminal)
+    assert "1/2 seeds" in written(terminal)
+    list(tracked("afterwards", "abc"))
+    assert "afterwards" in written(terminal)
+    monkeypatch.setattr(_progress, "_is_shown", False)
+    _progress.hush()
+    list(tracked("hushed", "abc"))
+    assert "hushed" not in written(terminal)

@@ -20,14 +20,26 @@ _PATIENCE = 2.0  # seconds
 _BETWEEN = 0.1
 
 
+# Whether a longer computation shows how far it is, of which others are steps.
+_is_shown = False
+
+
+def hush() -> None:
+    """Show no bar in this process: the one that started it does."""
+    global _is_shown
+    _is_shown = True
+
+
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+def progress(what: str, total: int, unit: str = "steps") -> Iterator[Callable[[], None]]:
     """Yield a function to be called after each of so many steps."""
+    global _is_shown
     kernel = getattr(shell(), "kernel", None)
-    if not total or not (kernel or (sys.stderr and sys.stderr.isatty())):
+    if _is_shown or not total or not (kernel or (sys.stderr and sys.stderr.isatty())):
         yield lambda: None
         return
-    bar = (_InNotebook if kernel else _OnTerminal)(what, total)
+    bar = (_InNotebook if kernel else _OnTerminal)(what, total, unit)
+    _is_shown = True
     done, due = 0, time.perf_counter() + _PATIENCE
 
     def advance() -> None:
@@ -40,6 +52,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     try:
         yield advance
     finally:
+        _is_shown = False
         bar.close()
 
 
@@ -52,8 +65,8 @@ def tracked(what: str, items: Sequence[T]) -> Iterator[T]:
 
 
 class _OnTerminal:
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total = what, total
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
         self._bar: Any = None
 
     def show(self, done: int) -> None:
@@ -71,7 +84,7 @@ class _OnTerminal:
                 TextColumn(self._what, markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("steps,"),
+                TextColumn(f"{self._unit},", markup=False),
                 TimeRemainingColumn(),
                 TextColumn("left"),
                 console=Console(stderr=True),
@@ -91,14 +104,14 @@ class _OnTerminal:
 
 
 class _InNotebook:
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total = what, total
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._unit = what, total, unit
         self._output: Any = None
 
     def show(self, done: int) -> None:
         self._write(
             f'<label>{self._what} <progress value="{done}" max="{self._total}"></progress> '
-            f"{done} of {self._total} steps</label>"
+            f"{done} of {self._total} {self._unit}</label>"
         )
 
     def close(self) -> None:

@@ -15,10 +15,11 @@ import typer
 import gradwitness
 from gradwitness._ending import Ended, exit_code
 from gradwitness._errors import InputError
-from gradwitness._printable import one_line
 from gradwitness.commands.compare import compare
 from gradwitness.commands.graph import graph
 from gradwitness.commands.reference import rules, schema
+from gradwitness.commands.run import run
+from gradwitness.commands.shared import ALL, Json, derivation_of, show_all
 from gradwitness.files.memory import bounded_memory
 from gradwitness.report.save import TEXTS, endings, materials_of, require_ending
 from gradwitness.report.save import save as save_file
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from gradwitness.judging.finding import Report
     from gradwitness.report.save import Materials
-    from gradwitness.tape import Tape
 
 app = typer.Typer(
     help="An independent witness for gradients.",
@@ -40,7 +39,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Preset = Annotated[str, typer.Option(help="default, sigmoid or conv")]
 Dtype = Annotated[
     str | None, typer.Option(help="dtype of the claims [default: read from the source]")
 ]
@@ -62,67 +60,9 @@ Judged = Annotated[str, typer.Option(help="all, or gradients: doubts about resul
 Depth = Annotated[
     str, typer.Option(help="full, or fast: less than the step costs, says what it may miss")
 ]
-Json = Annotated[bool, typer.Option("--json", help="print JSON instead of tables")]
 
 
-@app.command()
-def run(
-    preset: Preset = "default",
-    inputs: Annotated[int | None, typer.Option(help="number of inputs, d")] = None,
-    hidden: Annotated[int | None, typer.Option(help="number of hidden layers, K")] = None,
-    width: Annotated[
-        int | None, typer.Option(help="units of a hidden layer [default: 2d+1]")
-    ] = None,
-    activation: Annotated[
-        str | None, typer.Option(help="relu, sigmoid, tanh, identity, gelu, silu")
-    ] = None,
-    activate_input: Annotated[
-        bool | None, typer.Option(help="also put an activation after the first layer")
-    ] = None,
-    loss: Annotated[str | None, typer.Option(help="square, product, mse, l1")] = None,
-    batch: Annotated[int | None, typer.Option(help="number of samples")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float64, bfloat16")] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of the weights and the data")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="an .npz of all weights [default: random]")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="output folder")] = Path("out"),
-    json: Json = False,
-    explain: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[ENTRY]",
-            help="print the derivation, or only that of ENTRY: hidden3.weight[2,5]",
-        ),
-    ] = None,
-) -> None:
-    """Run the experiment: gradients by autograd and from scratch, compared and drawn."""
-    from gradwitness import experiment
-    from gradwitness.report.console import console
-    from gradwitness.report.record import outcome_record
-    from gradwitness.report.tables.experiment import full, write_folder
-
-    changes = {
-        "inputs": inputs,
-        "hidden": hidden,
-        "width": width,
-        "activation": activation,
-        "activate_input": activate_input,
-        "loss": loss,
-        "batch": batch,
-        "dtype": dtype,
-        "seed": seed,
-    }
-    given = {name: value for name, value in changes.items() if value is not None}
-    config = experiment.preset(preset, **given)
-    outcome = experiment.run(config, None if weights is None else experiment.load_weights(weights))
-    derivation = None if explain is None else _derivation(outcome.tape, outcome.report, explain)
-    written = write_folder(out, outcome)
-    if not json:
-        _show(derivation, full(outcome))
-        files = " ".join(path.name for path in written)
-        console().print(f"\nwritten to {one_line(str(out))}: {files}", soft_wrap=True)
-    raise Ended(outcome.verdict.exit_code, outcome_record(outcome) if json else None)
+app.command()(run)
 
 
 @app.command()
@@ -207,7 +147,7 @@ def check(
     probed = None if probed is None else replace(probed, report=report)
     claimed = judge_claims(tape, report, *sources, sweep=sweep, dtype=dtype) if sources else None
     claimed = claimed and claimed.requiring(digits)
-    derivation = None if explain is None else _derivation(tape, report, explain)
+    derivation = None if explain is None else derivation_of(tape, report, explain)
     page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
     record = checked_record(target, tape, report, probed, claimed)
     materials = {**materials_of(tape, report), **(claimed.materials() if claimed else {})}
@@ -219,7 +159,7 @@ def check(
         parts: list[RenderableType] = [summary(report, tape), *([run.cost] if run.cost else [])]
         parts += [probes(probed)] if probed else []
         parts += [] if claimed is None else [claims_table(claimed.runs)]
-        _show(derivation, *parts)
+        show_all(derivation, *parts)
     if show_page:
         typer.echo(show(page, files), err=json)
     if github:
@@ -346,27 +286,6 @@ def _end(
     raise Ended(code, record() if as_json else None)
 
 
-def _show(derivation: str | None, *parts: RenderableType) -> None:
-    from gradwitness.report.console import console
-
-    shown = console()
-    for part in parts:
-        shown.print(part)
-    if derivation is not None:
-        shown.print()
-        shown.print(derivation, soft_wrap=True)
-
-
-def _derivation(tape: Tape, report: Report, wanted: str) -> str:
-    from gradwitness.report.explain import explain as explain_all
-    from gradwitness.report.trace import trace
-
-    return explain_all(tape, report) if wanted == _ALL else trace(tape, report, wanted)
-
-
-_ALL = "all"
-
-
 def _with_explain_value(arguments: list[str]) -> list[str]:
     """Let ``--explain`` stand alone: it then explains everything."""
     completed = []
@@ -374,7 +293,7 @@ def _with_explain_value(arguments: list[str]) -> list[str]:
         completed.append(word)
         following = arguments[place + 1 : place + 2]
         if word == "--explain" and (not following or following[0].startswith("-")):
-            completed.append(_ALL)
+            completed.append(ALL)
     return completed
 
 

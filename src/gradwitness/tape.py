@@ -8,6 +8,7 @@ in-place operation makes a new value, and the old one keeps its numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gradwitness._printable import one_line
@@ -155,15 +156,14 @@ class Call:
     def __post_init__(self) -> None:
         _fit_to_show(self, "op")
 
-    @property
+    @cached_property
     def base_op(self) -> str:
         """The operation without overload, and without the underscore of an in-place form."""
         namespace, name, *_ = self.op.split(".")
-        if self.writes and name.endswith("_") and not name.startswith("__"):
-            name = name[:-1]
-        return f"{namespace}.{name}"
+        in_place = self.writes and name.endswith("_") and not name.startswith("__")
+        return f"{namespace}.{name[:-1] if in_place else name}"
 
-    @property
+    @cached_property
     def operands(self) -> list[int]:
         """The values that it takes, in the order of its arguments."""
         return [n for argument in self.arguments.values() for n in references(argument)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from gradwitness import FileFormatError, InputError
-from gradwitness.files.dat import format_dat, read_dat
+from gradwitness.files.dat import FIRST_LINE, format_dat, read_dat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,3 +154,11 @@ def test_files_that_are_no_text(path: Path) -> None:
         read_dat(path)
     with pytest.raises(FileFormatError, match=r"absent\.dat as text"):
         read_dat(path.with_name("absent.dat"))
+
+
+@pytest.mark.parametrize("text", ["\n", " \n \n", "nan(1)\n", "1_\n", "1,2\n", "0x1\n"])
+def test_what_is_no_number_is_not_read_as_one(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.dat"
+    path.write_text(f"{FIRST_LINE}\ntensor w float32 1\n{text}")
+    with pytest.raises(FileFormatError, match="line"):
+        read_dat(path)

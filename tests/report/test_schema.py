@@ -97,6 +97,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 COMMANDS = [
     ("run --preset sigmoid --out out", "comparison", 0),
+    ("run --preset sigmoid --seeds 2", "seeds", 0),
     (f"check {SWISH}:step", "comparison", 1),
     (f"check {SWISH}:step --probe", "comparison", 1),
     (f"check {SWISH}:step --probe --digits 0.1", "comparison", 0),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,9 +16,13 @@ import numpy as np
 from gradwitness._errors import FileFormatError, InputError, MissingExtraError
 from gradwitness._printable import several
 from gradwitness.claims.mappings import MOST_LEVELS, claims_of
+from gradwitness.engine.floats import numpy_dtype
+from gradwitness.files.mapping import LEAST, MappedFile, forget
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from gradwitness.claims.claim import Claims
 
@@ -26,6 +32,12 @@ _MOST_GROWTH = 100
 _ALWAYS_ALLOWED = 1 << 28
 _MOST_ENTRIES = 1_000_000
 _PIECE = 1 << 18
+# Of an entry of a zip file: the bytes of its own header before the lengths of name and extra field.
+_LENGTHS = 26
+_ENCRYPTED = 1
+_BYTE = np.dtype(np.uint8)
+_CHECKED = 1 << 24
+_SAFETENSORS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def read_npz(path: Path) -> Claims:
@@ -42,10 +54,14 @@ def read_arrays(path: Path, most: int | None = None) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             check_sizes(archive, path, most)
+            mapped = MappedFile(path)
             for entry in archive.infolist():
                 if entry.filename.endswith(".npy"):
+                    begin = _begin_of(archive, entry)
                     with archive.open(entry) as file:
-                        array = _read_npy(file, entry.file_size)
+                        array = _read_npy(file, entry.file_size, mapped, begin)
+                    if begin is not None:
+                        _verify(entry, mapped.array(_BYTE, (entry.file_size,), begin))
                     arrays[entry.filename.removesuffix(".npy")] = array
     except FileFormatError:
         raise
@@ -92,8 +108,31 @@ def most_grown(path: Path) -> int:
     return max(_MOST_GROWTH * path.stat().st_size, _ALWAYS_ALLOWED)
 
 
-def _read_npy(file: Any, size: int) -> Any:
-    """Read one array, after checking its header against the number of bytes."""
+def _begin_of(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int | None:
+    """Return where the bytes of a large entry lie in the file; None if they are compressed."""
+    is_plain = entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & _ENCRYPTED
+    if not is_plain or entry.file_size < LEAST or archive.fp is None:
+        return None
+    archive.fp.seek(entry.header_offset + _LENGTHS)
+    name, extra = struct.unpack("<HH", archive.fp.read(4))
+    return entry.header_offset + _LENGTHS + 4 + int(name) + int(extra)
+
+
+def _verify(entry: zipfile.ZipInfo, content: NDArray[np.uint8]) -> None:
+    """Raise `BadZipFile` if a mapped entry is not what was written."""
+    checksum = 0
+    for at in range(0, content.size, _CHECKED):
+        checksum = zlib.crc32(content[at : at + _CHECKED].data, checksum)
+        forget(content)
+    if checksum != entry.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {entry.filename!r}")
+
+
+def _read_npy(file: Any, size: int, mapped: MappedFile, begin: int | None) -> Any:
+    """Read one array, after checking its header against the number of bytes.
+
+    A large one that begins at ``begin`` in a file is mapped.
+    """
     version = np.lib.format.read_magic(file)
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -111,6 +150,8 @@ def _read_npy(file: Any, size: int) -> Any:
     needed = math.prod(shape) * dtype.itemsize
     if any(length < 0 for length in shape) or needed > size:
         raise ValueError(f"it declares an array of shape {shape}, but has only {size} bytes")
+    if begin is not None and needed >= LEAST:
+        return mapped.array(dtype, shape, begin + file.tell(), is_fortran=is_fortran)
     array = np.empty(needed // max(dtype.itemsize, 1), dtype)
     # Read in place, piece by piece: there is never a second copy.
     space = array.view(np.uint8).data if needed else memoryview(bytearray())
@@ -127,7 +168,7 @@ def read_npy(path: Path) -> Claims:
     """Read the one array of an .npy file, which is named as the file is."""
     try:
         with path.open("rb") as file:
-            array = _read_npy(file, path.stat().st_size)
+            array = _read_npy(file, path.stat().st_size, MappedFile(path), 0)
     except (ValueError, EOFError, OSError, SyntaxError) as error:
         raise FileFormatError(
             f"{path}: not an .npy file of a plain array ({error}). Write it with numpy.save, or "
@@ -148,15 +189,21 @@ def read_safetensors(path: Path) -> Claims:
     # NumPy knows bfloat16 by name once ml_dtypes is imported, which engine.floats does.
     try:
         with safe_open(path, framework="np") as file:
-            _require_distinct_names(path)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            placed = _mapped_tensors(path)
+            arrays = {
+                name: placed[name] if name in placed else file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+            }
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise FileFormatError(f"{path}: not a readable .safetensors file ({error})") from error
     return claims_in(arrays, path)
 
 
-def _require_distinct_names(path: Path) -> None:
-    """Refuse a file that names two tensors alike: safetensors takes the last."""
+def _mapped_tensors(path: Path) -> dict[str, Any]:
+    """Return the large tensors of a .safetensors file whose header is known to be right.
+
+    Refuses a file that names two tensors alike: safetensors takes the last.
+    """
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         known: dict[str, Any] = {}
@@ -168,7 +215,16 @@ def _require_distinct_names(path: Path) -> None:
 
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        json.loads(file.read(length), object_pairs_hook=distinct)
+        header = json.loads(file.read(length), object_pairs_hook=distinct)
+    mapped = MappedFile(path)
+    tensors = {}
+    for name, tensor in header.items():
+        dtype = _SAFETENSORS.get(tensor.get("dtype"))
+        begin, end = tensor.get("data_offsets", (0, 0))
+        if dtype and end - begin >= LEAST:
+            shape = tuple(tensor["shape"])
+            tensors[name] = mapped.array(numpy_dtype(dtype), shape, 8 + length + begin)
+    return tensors
 
 
 def _repeated(path: Path, name: str) -> FileFormatError:

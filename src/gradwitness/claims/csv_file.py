@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import FileFormatError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradwitness.claims.records import Record
 
 _NUMBER = re.compile(NUMBER_PATTERN.decode())
+_BATCH = 1 << 8  # rows that are read at a time
 _NUMBERS = re.compile(rf"{_NUMBER.pattern}(?:[\s,;]+{_NUMBER.pattern})+")
 _INDEX = re.compile(r"[(\[]?\d+(?:,\s*\d+)*,?[)\]]?")
 _ARRAY = re.compile(r"\[|^\s*(?:tensor|array|Array)\(")
@@ -98,14 +99,24 @@ def _cell(text: str, path: Path) -> Digits | Claim | str | None:
     return text
 
 
+def _is_row(row: list[str], width: int) -> bool:
+    return len(row) == width and all(_NUMBER.fullmatch(cell.strip()) for cell in row)
+
+
 def _matrix(first: list[str], rows: Iterable[list[str]], path: Path) -> Claims:
     numbers, count = Numbers(), 0
-    for row in chain([first], rows):
-        count += 1
-        for cell in map(str.strip, row):
-            if len(row) != len(first) or not _NUMBER.fullmatch(cell):
-                raise FileFormatError(f"{path}, row {count}: expected {len(first)} numbers")
-            numbers.append(cell.encode())
+    rows = chain([first], rows)
+    while batch := list(islice(rows, _BATCH)):
+        try:
+            if all(len(row) == len(first) for row in batch):
+                numbers.extend([cell.strip().encode() for row in batch for cell in row])
+                numbers.read()
+                count += len(batch)
+                continue
+        except ValueError:
+            pass
+        wrong = (n for n, row in enumerate(batch, count + 1) if not _is_row(row, len(first)))
+        raise FileFormatError(f"{path}, row {next(wrong)}: expected {len(first)} numbers")
     values, rounding = numbers.take()
     shape = squeezed((count, len(first)))
     rounding = rounding if isinstance(rounding, float) else rounding.reshape(shape)

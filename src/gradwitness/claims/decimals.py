@@ -7,16 +7,19 @@ cut at the fifth decimal. That all numbers are multiples of 10^-5 does.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.engine.floats import round_to
+from gradwitness.files.mapping import pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-    from gradwitness.claims.claim import Claim, Run
+    from gradwitness.claims.claim import Run
 
 _MOST = 9
 _GLANCE = 1000
@@ -34,9 +37,8 @@ def with_decimals(run: Run) -> tuple[Run, dict[str, int]]:
     Only claims are listed that lost precision by it. If the numbers of a whole run have few
     decimals, so have those of a tensor that is too small, or too full of zeros, to tell by itself.
     """
-    numbers = {name: _numbers(claim) for name, claim in run.items()}
-    by_name = {name: _decimals([flat]) for name, flat in numbers.items()}
-    together = _decimals(list(numbers.values()))
+    by_name = {name: _decimals([claim.array]) for name, claim in run.items()}
+    together = _decimals([claim.array for claim in run.values()])
     if together:
         by_name = dict.fromkeys(run, together)
     coarser = {
@@ -51,30 +53,40 @@ def with_decimals(run: Run) -> tuple[Run, dict[str, int]]:
     return run | cut, {run[name].name: k for name, k in coarser.items()}
 
 
-def _numbers(claim: Claim) -> NDArray[np.float64]:
-    flat = claim.array.astype(np.float64, copy=False).reshape(-1)
-    return flat if np.isfinite(flat).all() else flat[np.isfinite(flat)]
-
-
-def _decimals(arrays: list[NDArray[np.float64]]) -> int:
+def _decimals(arrays: list[NDArray[Any]]) -> int:
     """Return how many decimals all numbers have; 0 if they have none, too many, or cannot tell."""
     k = 1
-    for numbers in arrays:
-        for part in (numbers[:_GLANCE], numbers):
-            while k <= _MOST and not _have(part, k):
+    for array in arrays:
+        for numbers in finite_numbers(array):
+            while k <= _MOST and not _have(numbers, k):
                 k += 1
-    if k > _MOST:
-        return 0
-    odds = 0.0
-    telling: list[NDArray[np.float64]] = []
-    for numbers in arrays:
-        narrow = np.float32 if np.array_equal(round_to(numbers, "float32"), numbers) else np.float64
-        told = numbers[numbers * _BINARY % 1 != 0]
-        between = 10.0**-k / np.spacing(np.abs(told).astype(narrow))
-        odds += float(np.sum(np.log10(between), where=between > 2))
-        telling.append(told[between > 2])
-    values = np.concatenate([*telling, np.zeros(0)])
-    return k if odds > _ODDS and len(values) >= _ENOUGH and len(np.unique(values)) > 1 else 0
+            if k > _MOST:
+                return 0
+    odds, count = 0.0, 0
+    least, most = np.inf, -np.inf
+    for array in arrays:
+        is_narrow = all(np.array_equal(round_to(x, "float32"), x) for x in finite_numbers(array))
+        for numbers in finite_numbers(array):
+            told = numbers[numbers * _BINARY % 1 != 0]
+            narrow = np.abs(told).astype(np.float32 if is_narrow else np.float64)
+            between = 10.0**-k / np.spacing(narrow)
+            odds += float(np.sum(np.log10(between), where=between > 2))
+            telling = told[between > 2]
+            count += telling.size
+            least = min(least, np.min(telling, initial=np.inf))
+            most = max(most, np.max(telling, initial=-np.inf))
+    return k if odds > _ODDS and count >= _ENOUGH and least < most else 0
+
+
+def finite_numbers(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    """Iterate over the finite numbers of an array in pieces, after a glance at the first."""
+    is_first = True
+    for (piece,) in pieces(array):
+        numbers = piece if np.isfinite(piece).all() else piece[np.isfinite(piece)]
+        if is_first:
+            yield numbers[:_GLANCE]
+            numbers, is_first = numbers[_GLANCE:], False
+        yield numbers
 
 
 def _have(numbers: NDArray[np.float64], k: int) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import FileFormatError, MissingExtraError
 from gradwitness.claims.binary import check_growth, check_sizes, claims_in
+from gradwitness.files.mapping import LEAST, MappedFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +52,7 @@ def _bytes_of(path: Path) -> io.BytesIO:
 def _datasets(file: Any, h5py: Any, path: Path) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     size = 0
+    mapped = None if path.suffix == ".keras" else MappedFile(path)
 
     def visit(name: str, item: Any) -> None:
         nonlocal size
@@ -61,11 +63,25 @@ def _datasets(file: Any, h5py: Any, path: Path) -> dict[str, Any]:
         size += item.size * item.dtype.itemsize
         check_growth(size, path)
         if not name.startswith("optimizer"):
-            arrays[_named(name, item)] = item[()]
+            arrays[_named(name, item)] = item[()] if mapped is None else _read(item, h5py, mapped)
 
     # It follows no links, neither to other files nor back to what it has seen.
     file.visititems(visit)
     return arrays
+
+
+def _read(item: Any, h5py: Any, mapped: MappedFile) -> Any:
+    """Return the numbers of a dataset; those of a large one that lies in one stretch are mapped."""
+    offset, needed = item.id.get_offset(), item.size * item.dtype.itemsize
+    if (
+        offset is None
+        or needed < LEAST
+        or item.dtype.kind != "f"
+        or item.id.get_storage_size() != needed
+        or not item.id.get_type().equal(h5py.h5t.py_create(item.dtype))
+    ):
+        return item[()]
+    return mapped.array(item.dtype, item.shape, offset)
 
 
 def _named(name: str, item: Any) -> str:

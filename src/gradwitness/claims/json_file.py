@@ -135,6 +135,9 @@ def _tensor(value: Any, name: str, path: Path) -> Claim:
                 raise FileFormatError(
                     f"{path}: the lists of {name[:80]!r} differ in length or depth"
                 )
+            if depth + 1 == len(shape) and all(isinstance(inner, Digits) for inner in part):
+                numbers.extend([inner.encode() for inner in part])
+                return
             for index, inner in enumerate(part):
                 add(inner, depth + 1, is_first=is_first and index == 0)
         elif isinstance(part, Digits) and depth == len(shape):

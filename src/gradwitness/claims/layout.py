@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from gradwitness._errors import InputError
 from gradwitness._printable import listed
 from gradwitness.claims.claim import Claims
+from gradwitness.files.mapping import pieces
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,8 +68,10 @@ def _arranged(
         new_name = names.get(name, name)
         if new_name in result:
             raise InputError(f"{source}: renaming gives two claims the name {new_name!r}")
-        reordered = claim if order is None else permuted(claim, tuple(order))
-        result[new_name] = replace(reordered, name=new_name)
+        if order is not None:
+            claim = permuted(claim, tuple(order))
+            claim = replace(claim, array=np.ascontiguousarray(claim.array))
+        result[new_name] = replace(claim, name=new_name)
     return result
 
 
@@ -83,7 +86,7 @@ def kernel_order(axes: int) -> tuple[int, ...]:
 def permuted(claim: Claim, order: tuple[int, ...]) -> Claim:
     """Permute the axes of a claim, its rounding and its gaps; `InputError` if they do not fit."""
     try:
-        array = np.ascontiguousarray(np.transpose(claim.array, order))
+        array = np.transpose(claim.array, order)
     except ValueError:
         raise InputError(
             f"transpose: the order {order} does not fit the axes of {claim.name}, which has shape "
@@ -118,7 +121,7 @@ def is_merged(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
     return not sizes and len(shape) < merged
 
 
-def unmerged(claim: Claim, value: NDArray[np.float64]) -> tuple[Claim, str]:
+def unmerged(claim: Claim, value: NDArray[Any]) -> tuple[Claim, str]:
     """Return a claim whose axes were merged in the shape of the right value, and how it was read.
 
     A vector may hold its rows one after the other, or its columns: nothing but its numbers tells.
@@ -129,9 +132,14 @@ def unmerged(claim: Claim, value: NDArray[np.float64]) -> tuple[Claim, str]:
     read = {
         order: flat.reshape(shape, order=order) for order in _HOW if order == "C" or flat.ndim == 1
     }
-    with np.errstate(invalid="ignore"):
-        order = min(read, key=lambda order: float(np.nansum(np.abs(read[order] - value))))
+    order = min(read, key=lambda order: _apart(read[order], value)) if len(read) > 1 else "C"
     rounding = claim.rounding
     if isinstance(rounding, np.ndarray):
         rounding = rounding.reshape(shape, order=order)
     return replace(claim, array=read[order], rounding=rounding, gaps=()), _HOW[order]
+
+
+def _apart(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return the sum of the distances of two arrays."""
+    with np.errstate(all="ignore"):
+        return sum(float(np.nansum(np.abs(x - y))) for x, y in pieces(a, b))

@@ -23,6 +23,9 @@ _NUMBER = re.compile(NUMBER_PATTERN)
 _WORD = re.compile(rb"[^\s,]+")
 # A line of these is one of a table, if it is right.
 _TABLE_LINE = re.compile(rb"[\s,]*[-+\d.][-+\d.\s,eEnNaAiIfFtTyY]*|[\s,]*(?i:nan|inf)\b.*")
+# What numbers consist of, if none is infinite or NaN, and what is between them.
+_PLAIN = b"0123456789+-.eE, \t\r"
+_ROW = re.compile(rb"[-+.\deE,\s]+(?=[\[\]])")
 _UNEQUAL = "all rows of a tensor must have the same length"
 
 
@@ -60,14 +63,31 @@ def read_nest(text: Cursor) -> Tensor:
 
     Raises `FileFormatError` if it is malformed, or the file ends within it.
     """
+    begin = text.at
+    try:
+        return _read_nest(text, by_rows=True)
+    except ValueError:
+        # Word by word, so that an error names the place.
+        text.at = begin
+        return _read_nest(text, by_rows=False)
+
+
+def _read_nest(text: Cursor, *, by_rows: bool) -> Tensor:
+    """Read a tensor; `ValueError` if what is read by whole rows are no numbers."""
     content, at, nest = text.content, text.at, _Nest(text)
     readers = {"number": nest.number, "open": nest.open, "close": nest.close, "gap": nest.gap}
     while token := _TOKEN.match(content, at):
         kind = token.lastgroup or ""
-        readers[kind](token[kind], token.start(kind))
-        at = token.end()
+        row = _ROW.match(content, token.start(kind)) if by_rows and kind == "number" else None
+        if row and b".." not in row[0]:
+            nest.numbers(row[0].replace(b",", b" ").split(), token.start(kind))
+            at = row.end()
+        else:
+            readers[kind](token[kind], token.start(kind))
+            at = token.end()
         if not nest.counts:
             text.at = at
+            nest.tensor.numbers.read()
             return nest.tensor
     left = _SEPARATORS.match(content, at)
     at = left.end() if left else at
@@ -86,11 +106,14 @@ class _Nest:
         self._text = text
 
     def number(self, word: bytes, at: int) -> None:
+        self.numbers([word], at)
+
+    def numbers(self, words: list[bytes], at: int) -> None:
         self._leaf = self._leaf or len(self.counts)
         if len(self.counts) != self._leaf:
             raise self._text.error("a number where '[' or ']' is expected, as in earlier rows.", at)
-        self.counts[-1] += 1
-        self.tensor.numbers.append(word)
+        self.counts[-1] += len(words)
+        self.tensor.numbers.extend(words)
 
     def open(self, _: bytes, at: int) -> None:
         depth = len(self.counts)
@@ -121,21 +144,40 @@ class _Nest:
 
 def read_rows(text: Cursor) -> Tensor:
     """Read rows of numbers without brackets, up to a line that is empty or of another kind."""
+    begin = text.at
+    try:
+        return _read_rows(text, by_rows=True)
+    except ValueError:
+        text.at = begin
+        return _read_rows(text, by_rows=False)
+
+
+def _read_rows(text: Cursor, *, by_rows: bool) -> Tensor:
     numbers, columns = Numbers(), Axis()
     while (line := text.line()).strip(b" \t\r,"):
-        if columns.closed and not _TABLE_LINE.fullmatch(line):
+        if by_rows and not line.translate(None, _PLAIN):
+            words = line.replace(b",", b" ").split()
+        elif columns.closed and not _TABLE_LINE.fullmatch(line):
             break
-        before = len(numbers)
-        for word in _WORD.finditer(line):
-            if not _NUMBER.fullmatch(word[0]):
-                at = text.at + word.start()
-                raise text.error(
-                    f"expected a number, ',' or ']', found {_snippet(text.content, at)!r}.", at
-                )
-            numbers.append(word[0])
-        _close(text, columns, len(numbers) - before, text.at + len(line))
+        else:
+            words = _words(text, line)
+        numbers.extend(words)
+        _close(text, columns, len(words), text.at + len(line))
         text.at = min(text.at + len(line) + 1, len(text.content))
+    numbers.read()
     return Tensor(numbers, [Axis(columns.closed), columns])
+
+
+def _words(text: Cursor, line: bytes) -> list[bytes]:
+    words = []
+    for word in _WORD.finditer(line):
+        if not _NUMBER.fullmatch(word[0]):
+            at = text.at + word.start()
+            raise text.error(
+                f"expected a number, ',' or ']', found {_snippet(text.content, at)!r}.", at
+            )
+        words.append(word[0])
+    return words
 
 
 def squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from array import array
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,10 @@ _SMALLEST = 400
 _HALF_UNITS = np.array([0.5 * float(f"1e{k}") for k in range(-_SMALLEST, _SMALLEST + 1)])
 # Relative rounding below this determines a float64 uniquely, as 17 digits do.
 _FULL_PRECISION = 2.0**-54
-_EXPONENT = re.compile(rb"[eE]")
+# Words that are read at a time.
+_BATCH = 1 << 14
+_SPACE, _POINT, _MINUS, _ZERO, _E = b" .-0e"
+_LOWER = 0x20  # the bit that makes a letter a small one
 
 
 class Digits(str):
@@ -45,37 +47,87 @@ class Numbers:
     """
 
     def __init__(self, whole_decimals: int = 0) -> None:
-        self._values, self._last = array("d"), array("h")
+        self._words: list[bytes] = []  # not yet read
+        self._read: list[tuple[NDArray[np.float64], NDArray[np.int16]]] = []
+        self._count = 0
         self._whole_decimals = whole_decimals
 
     def __len__(self) -> int:
-        return len(self._values)
+        return self._count
 
     def append(self, word: bytes) -> None:
         """Append a number as it was printed; it matches `NUMBER_PATTERN`."""
-        value = float(word)
-        self._values.append(value)
-        if value - value:
-            self._last.append(_EXACT)
-            return
-        mantissa, *exponent = _EXPONENT.split(word)
-        point = mantissa.find(b".") + 1
-        decimals = len(mantissa) - point if point else 0
-        if exponent:
-            unit = max(min(int(exponent[0][:20]) - decimals, _LARGEST_EXPONENT), -_LARGEST_EXPONENT)
-            self._last.append(unit if value else _FINEST)
-        elif point:
-            self._last.append(-min(decimals or DECIMALS_OF_A_POINT, _LARGEST_EXPONENT))
-        else:
-            self._last.append(-self._whole_decimals)
+        self.extend([word])
+
+    def extend(self, words: list[bytes]) -> None:
+        """Append numbers as they were printed.
+
+        Raises `ValueError`, now or when they are read, if one does not match `NUMBER_PATTERN`.
+        """
+        self._words += words
+        self._count += len(words)
+        if len(self._words) >= _BATCH:
+            self.read()
+
+    def read(self) -> None:
+        """Read what was appended."""
+        if self._words:
+            self._read.append(_read(self._words, self._whole_decimals))
+            self._words = []
 
     def take(self, scale: float = 1.0) -> tuple[NDArray[np.float64], NDArray[Any] | float]:
         """Return the numbers times a factor, and how far printing may have rounded each."""
-        values, last = np.array(self._values), np.array(self._last)
+        self.read()
+        none = np.zeros(0), np.zeros(0, np.int16)
+        values, last = map(np.concatenate, zip(none, *self._read, strict=True))
         rounding = _rounding(values, last) if len(values) else np.zeros(1)
         if np.all(rounding == rounding[0]):
             return values * scale, float(rounding[0]) * abs(scale)
         return values * scale, rounding * abs(scale)
+
+
+def _read(words: list[bytes], whole_decimals: int) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """Return the values of printed numbers, and the exponents of their last digits."""
+    text = b" ".join([*words, b""])
+    with warnings.catch_warnings():
+        # What is no number is told by a warning, and by an error in later versions.
+        warnings.simplefilter("error", DeprecationWarning)
+        try:
+            values = np.fromstring(text, sep=" ")
+        except DeprecationWarning as error:
+            raise ValueError(str(error)) from None
+    letters = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(letters == _SPACE)
+    # NumPy takes nan(1) for a number.
+    if len(values) != len(words) or len(ends) != len(words) or b"(" in text:
+        raise ValueError("not as many numbers as words")
+    mantissa_ends = ends.copy()
+    at = np.flatnonzero(letters | _LOWER == _E)
+    scaled = np.searchsorted(ends, at)
+    mantissa_ends[scaled] = at
+    points = np.flatnonzero(letters == _POINT)
+    pointed = np.searchsorted(ends, points)
+    decimals = np.zeros(len(words), np.int64)
+    decimals[pointed] = np.minimum(mantissa_ends[pointed] - points - 1, _LARGEST_EXPONENT)
+    last = np.full(len(words), -whole_decimals)
+    last[pointed] = -np.where(decimals[pointed], decimals[pointed], DECIMALS_OF_A_POINT)
+    unit = _integers(letters, at + 1, ends[scaled]) - decimals[scaled]
+    unit = np.clip(unit, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+    last[scaled] = np.where(values[scaled] == 0, _FINEST, unit)
+    last[~np.isfinite(values)] = _EXACT
+    return values, last.astype(np.int16)
+
+
+def _integers(
+    letters: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the integers between these places of a text."""
+    total = np.zeros(len(begins), np.int64)
+    for n in range(int(np.max(ends - begins, initial=0))):
+        digit = letters[np.minimum(begins + n, ends)].astype(np.int64) - _ZERO
+        is_digit = (digit >= 0) & (digit <= 9) & (begins + n < ends)
+        total = np.where(is_digit, np.minimum(10 * total + digit, 10 * _LARGEST_EXPONENT), total)
+    return np.where(letters[begins] == _MINUS, -total, total) if len(begins) else total
 
 
 def _half_unit(last: Any) -> Any:

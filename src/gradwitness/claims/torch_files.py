@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,9 +14,13 @@ if TYPE_CHECKING:
 
 
 def load_tensors(path: Path) -> Any:
-    """Load tensors and containers of ``torch.save`` onto the CPU, without running code."""
+    """Load tensors and containers of ``torch.save`` onto the CPU, without running code.
+
+    The tensors of a zip file, which torch has written since 1.6, are mapped.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        is_zip = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:
         # Damaged files fail in as many ways as there are opcodes; torch advises to trust them all.
         raise FileFormatError(

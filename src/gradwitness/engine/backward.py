@@ -195,10 +195,9 @@ def unbroadcast(g: Any, shape: tuple[int, ...]) -> Any:
     extra = g.ndim - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, g.shape[extra:], strict=True)):
         raise RuleError(f"gives shape {g.shape}, but its operand has shape {shape}")
-    repeated = [
-        axis + extra for axis, n in enumerate(shape) if n == 1 and g.shape[axis + extra] != 1
-    ]
-    return np.reshape(np.sum(g, axis=(*range(extra), *repeated)), shape)
+    kept = (*[1] * extra, *shape)
+    repeated = tuple(axis for axis, n in enumerate(kept) if n == 1 and g.shape[axis] != 1)
+    return np.reshape(np.sum(g, axis=repeated) if repeated else g, shape)
 
 
 def _copy_slices(

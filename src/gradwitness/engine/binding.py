@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +19,7 @@ from gradwitness.engine.floats import (
     unit_roundoff,
     wide,
 )
-from gradwitness.engine.step_arithmetic import working_dtype
+from gradwitness.engine.step_arithmetic import formats_of, working_dtype
 from gradwitness.rules.elementwise.complex_numbers import COMPLEX
 from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Argument, Call, Ref, Tape, Value
@@ -100,8 +101,7 @@ def recorded(tape: Tape) -> Lookup:
 
 def over_complex(tape: Tape, call: Call) -> bool:
     """Whether a call has complex operands or results."""
-    numbers = [*call.outputs, *(a.value for a in call.arguments.values() if isinstance(a, Ref))]
-    return any(n is not None and is_complex(tape.values[n].dtype) for n in numbers)
+    return any(map(is_complex, formats_of(tape, call)))
 
 
 def bind(
@@ -175,6 +175,7 @@ def stand_in(tape: Tape, number: int, arithmetic: Arithmetic | None) -> Any:
     return nothing if arithmetic is None else Bounded(nothing, arithmetic)
 
 
+@functools.lru_cache
 def unknown(shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return NaN in a shape, without allocating it."""
     return np.broadcast_to(np.nan, shape)

@@ -60,6 +60,11 @@ def part(name: str) -> str:
     return _PARTS.get(name, name)
 
 
+def as_array(numbers: Any) -> Any:
+    """Return numbers as an array; what brings its own functions (NEP 18) is one."""
+    return numbers if hasattr(numbers, "__array_function__") else np.asarray(numbers)
+
+
 def wide(array: NDArray[Any]) -> NDArray[Any]:
     """Return a copy in the witness's own format: float64, or complex128."""
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

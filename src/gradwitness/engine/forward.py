@@ -15,7 +15,7 @@ from gradwitness._printable import one_line
 from gradwitness.engine.binding import Lookup, bind
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.bounded.array import rounding
-from gradwitness.engine.floats import Arithmetic, is_complex, is_inexact, round_to
+from gradwitness.engine.floats import Arithmetic, as_array, is_complex, is_inexact, round_to
 from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.step_arithmetic import forward_arithmetic
 from gradwitness.rules.kernel_ops import paired
@@ -95,7 +95,7 @@ def numbers(whose: str, result: Any, dtype: str, arithmetic: Arithmetic | None) 
         raise RuleFailure(f"{whose} returns None: is a return missing?")
     if isinstance(result, Bounded):
         return result
-    array = run(whose, np.asarray, result)
+    array = run(whose, as_array, result)
     if array.dtype.kind not in "biufc":
         raise RuleFailure(f"{whose} returns {type(result).__name__} instead of an array")
     if arithmetic is None or array.dtype.kind not in "fc":
@@ -126,7 +126,7 @@ def as_recorded(result: Any, recorded: Value) -> Any:
     number (x86), or the nearest one, and 0 for NaN (ARM).
     """
     dtype = recorded.dtype
-    value = np.asarray(result.value if isinstance(result, Bounded) else result)
+    value = as_array(result.value if isinstance(result, Bounded) else result)
     if dtype.startswith("complex") and not is_complex(dtype):
         raise Unjudgeable(f"complex numbers in {dtype}")
     if value.dtype.kind == "c" or is_complex(dtype):

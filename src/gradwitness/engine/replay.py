@@ -70,9 +70,13 @@ def confirmed_digits(record: NDArray[Any], reference: NDArray[np.float64]) -> fl
     -log10 of the largest difference over the largest entry: inf where they are equal, nan where the
     reference is all zeros and the record is not, or where a difference is not finite.
     """
-    largest = float(np.max(np.abs(reference)))
     with np.errstate(invalid="ignore"):
         gap = float(np.max(np.abs(wide(record) - reference)))
+    return digits_of(gap, float(np.max(np.abs(reference))))
+
+
+def digits_of(gap: float, largest: float) -> float:
+    """Return how many digits are right of what is so far off, as `confirmed_digits` does."""
     if gap == 0:
         return math.inf
     return -math.log10(gap / largest) if largest and math.isfinite(gap) else math.nan
@@ -119,7 +123,12 @@ def replay(
     >>> print(w.grad.item(), gradwitness.replay(witness.tape).gradient(row.sweep, row.node)[0])
     2.0 2.00000001
     """
-    memory = Memory(tape, leaves or {}, steps)
+    return replayed(Memory(tape, leaves or {}, steps))
+
+
+def replayed(memory: Memory) -> Replay:
+    """Recompute the recording of a memory in it, by its steps."""
+    tape = memory.tape
     trusted: list[str] = []
     arriving: dict[tuple[int, int, int], Any] = {}
     with progress("replaying in float64", steps_of(tape)) as advance:
@@ -128,7 +137,7 @@ def replay(
             advance()
         for number in range(len(tape.sweeps)):
             received, unruled = backward_pass(
-                tape, number, memory.values, steps=steps, advance=advance
+                tape, number, memory.values, steps=memory.steps, advance=advance
             )
             arriving |= {(number, *input_nr): g for input_nr, g in received.items()}
             trusted += unruled

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.binding import recorded
-from gradwitness.engine.floats import is_complex, is_inexact
+from gradwitness.engine.floats import as_array, is_complex, is_inexact
 from gradwitness.engine.storage_spans import Piece, pieces
 from gradwitness.rules.graph_terms import SOURCES
 from gradwitness.tape import references
@@ -104,17 +104,24 @@ class Memory:
             self.write(number, recorded(self.tape)(number), in_place=True)
             return self.values[number]
         window = self._window(number)
+        self.complete(number, window)
+        return window
+
+    def complete(self, number: int, window: NDArray[Any]) -> None:
+        """Take what has not been written yet from the leaves, or the record."""
         missing = np.isnan(window)
         if missing.any():
-            source = self.leaves.get(number)
-            source = recorded(self.tape)(number) if source is None else source
-            window[missing] = source[missing]
-        return window
+            window[missing] = self.source(number)[missing]
+
+    def source(self, number: int) -> NDArray[Any]:
+        """Return a value's numbers from outside."""
+        given = self.leaves.get(number)
+        return recorded(self.tape)(number) if given is None else given
 
     def write(self, number: int, result: NDArray[Any], *, in_place: bool) -> None:
         """Store a call's result."""
         if number not in self._pieces:
-            self.values[number] = np.asarray(result)
+            self.values[number] = as_array(result)
             return
         if in_place:
             # Older values of this memory keep their numbers.
@@ -129,6 +136,15 @@ class Memory:
             self.write(number, np.full(numbers.shape, np.nan), in_place=True)
             self.values[number] = numbers
 
+    def size(self) -> int:
+        """Return how many numbers all buffers together may hold."""
+        sizes = (piece.end - piece.start for piece in {*self._pieces.values()})
+        return sum(size for size in sizes if size <= self._most)
+
+    def buffer(self, size: int) -> NDArray[np.float64]:
+        """Return memory to which nothing has been written."""
+        return np.full(size, np.nan)
+
     def _window(self, number: int) -> NDArray[np.float64]:
         value, piece = self.tape.values[number], self._pieces[number]
         layout = value.layout
@@ -137,8 +153,7 @@ class Memory:
         if buffer is None:
             if piece.end - piece.start > self._most:
                 raise Unjudgeable("few of the numbers of a large tensor are recorded")
-            buffer = np.full(piece.end - piece.start, np.nan)
-            self.buffers[piece] = buffer
+            buffer = self.buffers[piece] = self.buffer(piece.end - piece.start)
         reals = 2 if is_complex(value.dtype) else 1
         strides = tuple(8 * reals * s for s in layout.strides)
         begin = buffer[reals * layout.offset - piece.start :]

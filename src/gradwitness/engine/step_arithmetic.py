@@ -14,18 +14,24 @@ from gradwitness.rules.registry import ALWAYS, IN_ORDER, OUT_OF_ORDER, UNLESS_TW
 from gradwitness.tape import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
 
 def working_dtype(tape: Tape, call: Call) -> str:
     """Return the format that a call computes in: its result's, else its first operand's."""
-    numbers = [n for n in call.outputs if n is not None]
+    return next(filter(is_inexact, formats_of(tape, call)), "float32")
+
+
+def formats_of(tape: Tape, call: Call) -> Iterator[str]:
+    """Yield the formats of a call's results, then those of its operands."""
+    for number in call.outputs:
+        if number is not None:
+            yield tape.values[number].dtype
     for argument in call.arguments.values():
-        numbers += [argument.value] if isinstance(argument, Ref) else []
-    named = (tape.values[n].dtype for n in numbers)
-    return next((dtype for dtype in named if is_inexact(dtype)), "float32")
+        if isinstance(argument, Ref):
+            yield tape.values[argument.value].dtype
 
 
 def forward_arithmetic(tape: Tape, call: Call) -> Arithmetic:

@@ -5,4 +5,6 @@ from gradwitness.experiment.config import Config as Config
 from gradwitness.experiment.config import preset as preset
 from gradwitness.experiment.outcome import Outcome as Outcome
 from gradwitness.experiment.outcome import run as run
+from gradwitness.experiment.seeds import Seeds as Seeds
+from gradwitness.experiment.seeds import run_seeds as run_seeds
 from gradwitness.experiment.weights import load_weights as load_weights

@@ -13,10 +13,11 @@ from gradwitness.engine.replay import replay
 from gradwitness.judging.recorded import judge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
+    from gradwitness.engine.replay import Replay
     from gradwitness.experiment.config import Config
     from gradwitness.judging.finding import Report
     from gradwitness.tape import Tape
@@ -72,7 +73,11 @@ class Outcome:
         }
 
 
-def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Outcome:
+def run(
+    config: Config,
+    weights: Mapping[str, NDArray[Any]] | None = None,
+    replayed_by: Callable[[Tape], Replay] = replay,
+) -> Outcome:
     """Run the experiment.
 
     Parameters
@@ -80,6 +85,8 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
     config : Config
     weights : mapping of str to ndarray, optional
         Parameters to use instead of random ones.
+    replayed_by : callable, optional
+        Returns the recording's replay.
 
     Returns
     -------
@@ -106,7 +113,7 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
         result = program.step()
         prediction = recorder.number_of(result.prediction)
     tape = recorder.tape
-    replayed = replay(tape)
+    replayed = replayed_by(tape)
     report = judge(tape, replayed)
 
     sweep = tape.sweeps[0]
@@ -115,14 +122,17 @@ def run(config: Config, weights: Mapping[str, NDArray[Any]] | None = None) -> Ou
     assert loss is not None  # noqa: S101 (the call that made it is on the tape)
     assert prediction is not None  # noqa: S101 (so is this one's)
     torch_side = {"loss": _number(tape, loss), "prediction": _number(tape, prediction)}
-    witness_side = {"loss": replayed.values[loss], "prediction": replayed.values[prediction]}
+    witness_side = {
+        "loss": np.array(replayed.values[loss]),
+        "prediction": np.array(replayed.values[prediction]),
+    }
     by_name = {row.name: row for row in report.rows}
     leaf_names = [name for name, _ in program.model.named_parameters()]
     leaf_names += ["x"] if program.x.requires_grad else []
     for name in leaf_names:
         row = by_name[name]
         torch_side[name] = _number(tape, row.value)
-        witness_side[name] = np.ascontiguousarray(replayed.gradient(0, row.node))
+        witness_side[name] = np.array(replayed.gradient(0, row.node), order="C")
     data = {"x": np.array(as_array(program.x)), "y": np.array(as_array(result.target))}
     parameters = program.model.named_parameters()
     used = {name: np.array(as_array(p)) for name, p in parameters}

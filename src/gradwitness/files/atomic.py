@@ -102,6 +102,14 @@ def _cannot_write(path: Path, why: str) -> InputError:
     return InputError(f"cannot write {path}: {why}. Choose a writable folder with enough space.")
 
 
+def require_folder(path: str | os.PathLike[str]) -> None:
+    """Raise `InputError` unless a folder is there, or can be created, to write into."""
+    folder = Path(path).absolute()
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        raise InputError(f"cannot write to the folder {path}; choose another")
+
+
 def make_folder(path: str | os.PathLike[str]) -> None:
     """Create a folder and its parents, if it does not exist; raise `InputError` if that fails."""
     folder = Path(path)

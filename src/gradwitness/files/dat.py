@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,7 @@ def _tensor(path: Path, lines: list[str], line_nr: int) -> tuple[str, NDArray[An
     # Text to float64 to float32 rounds to the same bits: the shortest decimal of a float32 lies
     # nearer to it than to the midpoint of two.
     try:
-        numbers = np.array(" ".join(lines[line_nr + 1 : end]).split(), dtype=np.float64)
+        numbers = _numbers(" ".join(lines[line_nr + 1 : end]))
     except ValueError as error:
         raise FileFormatError(f"{path}, lines {line_nr + 2} to {end}: {error}") from None
     if numbers.size != math.prod(shape):
@@ -114,3 +115,17 @@ def _tensor(path: Path, lines: list[str], line_nr: int) -> tuple[str, NDArray[An
         )
     with np.errstate(invalid="ignore"):
         return words[1], numbers.reshape(shape).astype(numpy_dtype(words[2])), end
+
+
+def _numbers(text: str) -> NDArray[np.float64]:
+    """Return the numbers of a text; `ValueError`, which names the word, if one is none."""
+    try:
+        # Of white space alone NumPy makes a number, and it takes nan(1) for one.
+        if text.strip() and "(" not in text:
+            with warnings.catch_warnings():
+                # What is no number is told by a warning, and by an error in later versions.
+                warnings.simplefilter("error", DeprecationWarning)
+                return np.fromstring(text, sep=" ")
+    except (DeprecationWarning, ValueError):
+        pass
+    return np.array(text.split(), np.float64)

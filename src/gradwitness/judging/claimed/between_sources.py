@@ -15,8 +15,6 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from gradwitness.claims.align import align, align_runs
 from gradwitness.claims.decimals import with_decimals
 from gradwitness.claims.layout import shortened, unmerged
@@ -92,7 +90,7 @@ def _in_layout_of(b: Run, a: Run) -> tuple[Run, tuple[str, ...]]:
     aligned = align(laid, shapes)
     notes = list(aligned.layouts)
     for name, claim in aligned.pairs.items():
-        theirs = b[name].array.astype(np.float64)
+        theirs = b[name].array
         claim, how = unmerged(shortened(claim, theirs.shape), theirs)
         laid[claim.name] = claim
         notes += [f"{claim.name}: {how}"] * bool(how)
@@ -104,16 +102,14 @@ def _references(run: Run, near: float, far: float) -> dict[str, Reference]:
     references = {}
     for name in forward_order(list(run)):
         claim = run[name]
-        value = claim.array.astype(np.float64)
-        largest = float(np.max(np.abs(value), initial=0.0))
-        allowance = np.broadcast_to(near * largest + np.asarray(claim.rounding), value.shape)
         references[name] = Reference(
-            value,
-            allowance,
+            claim.array,
+            claim.rounding,
             "" if claim.is_whole else "the other source leaves entries out",
             is_part=not claim.is_whole,
             doubtful_to=far,
             rounding=claim.rounding,
             decimals=decimals.get(claim.name, 0),
+            share=near,
         )
     return references

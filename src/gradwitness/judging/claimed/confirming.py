@@ -21,49 +21,89 @@ _ZERO = 1 / 16
 _LISTED = 3
 
 
-def confirming(
-    value: NDArray[np.float64],
-    allowance: NDArray[np.float64],
-    rounding: NDArray[np.float64] | float,
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which numbers of a tensor confirm something, and which should.
+class _Places:
+    """Counts places, and keeps the first few."""
 
-    Those should that are not exactly zero; if all are, all should. ``rounding`` is that of the
-    right value: one that was printed as zero may be another number.
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[int] = []
+
+    def take(self, which: NDArray[np.bool_], start: int) -> None:
+        self.count += int(np.count_nonzero(which))
+        if len(self.first) < _LISTED:
+            self.first += [start + int(n) for n in np.flatnonzero(which)[:_LISTED]]
+
+    def listed(self, shape: tuple[int, ...]) -> str:
+        indices = (np.unravel_index(n, shape) for n in self.first[:_LISTED])
+        names = [subscript(tuple(map(int, index))) for index in indices]
+        more = self.count - _LISTED
+        return listed([*names, *([f"{more} more"] if more > 0 else [])])
+
+
+class Confirming:
+    """Counts which numbers of a tensor confirm something, and which should.
+
+    Those should that are not exactly zero; if all are, all should.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    largest, smallest : float
+        The largest magnitude expected, and the smallest that is not zero.
     """
-    size = np.abs(value)
-    largest, smallest = np.max(size, initial=0.0), np.min(size, initial=np.inf, where=size > 0)
-    is_zero = (size == 0) & (np.broadcast_to(rounding, size.shape) <= _ZERO * smallest)
-    counted = ~is_zero if not is_zero.all() else is_zero
-    return np.asarray((size > allowance) | (is_zero & (allowance <= _ZERO * largest))), counted
 
+    def __init__(self, shape: tuple[int, ...], largest: float, smallest: float) -> None:
+        self._shape = shape
+        self._largest, self._smallest = largest, smallest
+        self.count = 0
+        self._counted = 0
+        self._silent, self._zeros = _Places(), _Places()
+        self._half_unit = 0.0  # the largest of a number that reads zero
 
-def too_silent(
-    confirms: NDArray[np.bool_],
-    counted: NDArray[np.bool_],
-    reads_zero: NDArray[np.bool_],
-    rounding: NDArray[np.float64] | float,
-) -> str:
-    """Return why a tensor's numbers confirm too little, or an empty string."""
-    silent = counted & ~confirms
-    if np.count_nonzero(silent) <= (1 - ENOUGH) * np.count_nonzero(counted):
-        return ""
-    half_units = np.broadcast_to(rounding, silent.shape)
-    zeros = silent & reads_zero & (half_units > 0)
-    which = zeros if 2 * np.count_nonzero(zeros) >= np.count_nonzero(silent) else silent
-    share = f"{np.count_nonzero(which) / silent.size:.0%} of the entries"
-    if which is silent:
-        return f"{share} are smaller than their rounding: they confirm nothing ({places(which)})"
-    decimals = max(0, round(-math.log10(2 * float(np.max(half_units[zeros])))))
-    return (
-        f"{share} read {0:.{decimals}f} at the printed precision: they confirm nothing "
-        f"({places(which)} carry no digits at {decimals} decimals)"
-    )
+    def all_do(self, count: int) -> None:
+        """Take so many numbers that all confirm something."""
+        self.count += count
+        self._counted += count
 
+    def take(
+        self,
+        start: int,
+        claimed: NDArray[np.float64],
+        value: NDArray[np.float64],
+        allowance: NDArray[np.float64] | float,
+        rounding: NDArray[np.float64] | float,
+        half_units: NDArray[np.float64] | float,
+    ) -> None:
+        """Take the numbers from a place on, in C order.
 
-def places(which: NDArray[np.bool_]) -> str:
-    """Return the first few places, and how many more there are."""
-    flat = np.flatnonzero(which)
-    first = (subscript(tuple(map(int, np.unravel_index(n, which.shape)))) for n in flat[:_LISTED])
-    more = len(flat) - _LISTED
-    return listed([*first, *([f"{more} more"] if more > 0 else [])])
+        ``rounding`` is that of the right value: one that was printed as zero may be another number.
+        ``half_units`` are those of the last digits of both.
+        """
+        size = np.abs(value)
+        is_zero = (size == 0) & (rounding <= _ZERO * self._smallest)
+        counted = ~is_zero if self._largest != 0 else np.ones(size.shape, bool)
+        confirms = (size > allowance) | (is_zero & (allowance <= _ZERO * self._largest))
+        silent = counted & ~confirms
+        if silent.any():
+            zeros = silent & ((claimed == 0) | (value == 0)) & (half_units > 0)
+            self._silent.take(silent, start)
+            self._zeros.take(zeros, start)
+            self._half_unit = max(self._half_unit, float(np.max(half_units * zeros)))
+        self.count += int(np.count_nonzero(confirms))
+        self._counted += int(np.count_nonzero(counted))
+
+    def too_silent(self) -> str:
+        """Return why the numbers confirm too little, or an empty string."""
+        silent, zeros = self._silent, self._zeros
+        if silent.count <= (1 - ENOUGH) * self._counted:
+            return ""
+        which = zeros if 2 * zeros.count >= silent.count else silent
+        share = f"{which.count / math.prod(self._shape):.0%} of the entries"
+        places = which.listed(self._shape)
+        if which is silent:
+            return f"{share} are smaller than their rounding: they confirm nothing ({places})"
+        decimals = max(0, round(-math.log10(2 * self._half_unit)))
+        return (
+            f"{share} read {0:.{decimals}f} at the printed precision: they confirm nothing "
+            f"({places} carry no digits at {decimals} decimals)"
+        )

@@ -9,7 +9,7 @@ something (`ENOUGH`): an agreement in which most of a tensor has no part is none
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,177 +18,27 @@ from gradwitness._printable import listed
 from gradwitness.claims.align import align
 from gradwitness.claims.decimals import with_decimals
 from gradwitness.claims.layout import shortened, unmerged
-from gradwitness.diagnose.case import Case, Exhibit
-from gradwitness.diagnose.hypotheses.unsafe import unsafe_program
-from gradwitness.diagnose.inlined_functions import diagnose_inlined
-from gradwitness.diagnose.remainder import unexplained
-from gradwitness.diagnose.suspects import untried
-from gradwitness.engine.bounded import Bounded
-from gradwitness.engine.floats import Arithmetic, unit_roundoff
-from gradwitness.engine.replay import confirmed_digits
-from gradwitness.judging.claimed.confirming import confirming, too_silent
-from gradwitness.judging.compare import CANCELS, TOO_LITTLE, Comparison, compare, mismatch, unjudged
+from gradwitness.engine.floats import unit_roundoff
+from gradwitness.engine.replay import digits_of
+from gradwitness.files.mapping import pieces
+from gradwitness.judging.claimed.distances import extent
+from gradwitness.judging.claimed.explaining import explain
+from gradwitness.judging.claimed.figures import figures
+from gradwitness.judging.claimed.reports import ClaimReport as ClaimReport
+from gradwitness.judging.claimed.reports import ClaimRow as ClaimRow
+from gradwitness.judging.claimed.reports import Program as Program
+from gradwitness.judging.claimed.reports import Reference as Reference
+from gradwitness.judging.compare import CANCELS, TOO_LITTLE, mismatch, unjudged
 from gradwitness.judging.finding import Coverage
-from gradwitness.verdict import Verdict, worst
+from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from gradwitness.claims.claim import Claim, Run
-    from gradwitness.diagnose.rank import Cause
-    from gradwitness.engine.replay import Replay
-    from gradwitness.tape import Tape
+    from gradwitness.judging.claimed.figures import Figures
 
 _LEFT_OUT = "the source leaves entries out: it shows {} of {}"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The right value of a gradient.
-
-    Attributes
-    ----------
-    value, allowance : ndarray
-        float64: the numbers, and how far rounding may move right claims from them.
-    doubt : str
-        Why the witness cannot vouch for it; empty if it can.
-    is_part : bool
-        Whether entries are missing, so that its shape says nothing.
-    cancels : bool
-        Whether its terms cancel, so that it is zero within rounding.
-    doubtful_to : float
-        The distance up to which a claim is in doubt and not wrong, relative to the largest number;
-        0 where the allowance is derived, inf where nothing can be refuted.
-    rounding : ndarray or float
-        How much of the allowance is for digits of the value itself that were not written down.
-    decimals : int
-        To how many decimals the value was rounded, beyond what its source says; 0 if it was not.
-    """
-
-    value: NDArray[np.float64]
-    allowance: NDArray[np.float64]
-    doubt: str = ""
-    is_part: bool = False
-    cancels: bool = False
-    doubtful_to: float = 0.0
-    rounding: NDArray[np.float64] | float = 0.0
-    decimals: int = 0
-
-
-@dataclass(frozen=True)
-class Program:
-    """The recorded program that references come from."""
-
-    tape: Tape
-    replay: Replay
-    sweep: int
-
-
-@dataclass(frozen=True)
-class ClaimRow:
-    """The judgement of one claimed gradient.
-
-    Attributes
-    ----------
-    name : str
-        Of the gradient claimed.
-    claimed_as : str
-        Its name in the source.
-    shape : tuple of int
-        The shape it should have.
-    verdict : Verdict
-    reason : str
-        Why it is INCONCLUSIVE, or what is wrong beyond the figures; empty where they say it.
-    inherited : bool
-        Whether another gradient's fault explains this one's.
-    comparison : Comparison
-        Recorded is the claim, expected the reference.
-    digits : float
-        Decimal digits in which both agree, normwise; nan if they cannot be compared.
-    coverage : Coverage
-        How many of its numbers confirm something, of how many there are.
-    """
-
-    name: str
-    claimed_as: str
-    shape: tuple[int, ...]
-    verdict: Verdict
-    reason: str
-    inherited: bool
-    comparison: Comparison
-    digits: float
-    coverage: Coverage
-
-    def verdict_to(self, digits: float | None) -> Verdict:
-        """Return the verdict where a disagreement with so many right digits is let pass."""
-        return self.comparison.verdict_to(digits)
-
-
-@dataclass(frozen=True)
-class ClaimReport:
-    """The judgement of one run of claims.
-
-    Attributes
-    ----------
-    source, against : str
-        Who claims, and what the claims were compared with.
-    dtype : str
-        The format that the claims are assumed to be computed in.
-    grade : str
-        What the allowances rest on.
-    rows : tuple of ClaimRow
-        In the order of the forward pass.
-    unclaimed, unknown : tuple of str
-        Gradients without a claim; claims that match no gradient.
-    notes : tuple of str
-        How the source was understood.
-    causes : tuple of Cause
-        Why claims are wrong, best first; empty where no explanation fits.
-    digits : float or None
-        What is `required`: a disagreement with so many right digits is let pass.
-    """
-
-    source: str
-    against: str
-    dtype: str
-    grade: str
-    rows: tuple[ClaimRow, ...]
-    unclaimed: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    causes: tuple[Cause, ...] = ()
-    digits: float | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of all; an unclaimed gradient counts as INCONCLUSIVE, and so does no claim."""
-        return self._verdict_to(None)
-
-    @property
-    def required(self) -> Verdict:
-        """The verdict to which the required digits lead: what exit codes and `require` follow."""
-        return self._verdict_to(self.digits)
-
-    def _verdict_to(self, digits: float | None) -> Verdict:
-        missing = [Verdict.INCONCLUSIVE] * bool(self.unclaimed)
-        return worst([row.verdict_to(digits) for row in self.rows] + missing)
-
-    @property
-    def exit_code(self) -> int:
-        """Exit code of a command with this report."""
-        return self.required.exit_code
-
-    @property
-    def wrong(self) -> tuple[ClaimRow, ...]:
-        """The refuted claims."""
-        return tuple(row for row in self.rows if row.verdict is Verdict.DISAGREES)
-
-    @property
-    def first_wrong(self) -> ClaimRow | None:
-        """The first refuted claim in the order of the backward pass, which ends at the inputs."""
-        return self.wrong[-1] if self.wrong else None
 
 
 def judge_run(
@@ -218,8 +68,10 @@ def judge_run(
     """
     run, decimals = with_decimals(run)
     pairs = align(run, {name: ref.value.shape for name, ref in references.items()})
-    largest = max((_largest(ref.value) for ref in references.values()), default=0.0)
-    rows, exhibits = [], {}
+    largest = 0.0
+    if any(reference.cancels for reference in references.values()):
+        largest = max(extent(reference.value)[0] for reference in references.values())
+    rows, whole = [], {}
     remarks: dict[str, list[str]] = {}
     for name, reference in references.items():
         claim = pairs.pairs.get(name)
@@ -232,15 +84,9 @@ def judge_run(
             remarks.setdefault(remark, []).append(name)
         if claim.is_whole and reference.value.dtype.kind != "c":
             # What is wrong with entries left out cannot be known.
-            exhibits[name] = _exhibit(row, claim, reference)
-    causes: tuple[Cause, ...] = ()
-    if any(exhibit.refuted for exhibit in exhibits.values()):
-        origin = (program.tape, program.replay, program.sweep) if program else (None, None, 0)
-        case = Case(exhibits, *origin)
-        causes = diagnose_inlined(case)
-        notes += tuple(filter(None, (unexplained(case, causes), untried(case))))
-    if program:
-        notes += unsafe_program(exhibits, program.tape, program.replay, program.sweep)
+            whole[name] = row, claim, reference
+    causes, explained = explain(whole, program)
+    notes += explained
     notes += tuple(f"{listed(names)}: {how}" for how, names in remarks.items() if how)
     guilty = {name for cause in causes for name in cause.guilty}
     inherited = {name for cause in causes for name in cause.inherited} - guilty
@@ -260,29 +106,23 @@ def judge_run(
 def _row(
     name: str, claim: Claim, reference: Reference, dtype: str, largest_of_all: float
 ) -> ClaimRow:
-    value, allowance = reference.value, reference.allowance
-    part = _visible_part(claim, value.shape)
-    size = value.size
+    shape, size = reference.value.shape, reference.value.size
+    part = _visible_part(claim, shape)
     if part is None:
         # Where entries are missing, a different shape is not a mistake.
-        c = mismatch(_shape_text(claim.array.shape, value.shape), claim.array)
+        c = mismatch(_shape_text(claim.array.shape, shape), claim.array)
         if reference.is_part:
             c = unjudged(reference.doubt)
         elif claim.is_open and claim.array.size < size:
             c = unjudged(_LEFT_OUT.format(claim.array.size, size))
-        figures = (False, c, math.nan, Coverage(0, size))
-        return ClaimRow(name, claim.name, value.shape, c.verdict, c.reason, *figures)
-    if not claim.is_whole:
-        value, allowance = value[part], allowance[part]
-    allowance = allowance + claim.rounding
-    comparison = _compared(claim.array, value, allowance, dtype)
-    unsaid = np.broadcast_to(reference.rounding, reference.value.shape)[part]
-    confirms, counted = confirming(value, allowance, unsaid)
-    coverage = Coverage(int(np.count_nonzero(confirms)), size)
+        rest = (False, c, math.nan, Coverage(0, size))
+        return ClaimRow(name, claim.name, shape, c.verdict, c.reason, *rest)
+    of = figures(claim, reference, part, dtype)
+    comparison = of.comparison
     verdict, reason = comparison.verdict, comparison.reason
     if reason == TOO_LITTLE:
         verdict, reason = Verdict.AGREES, ""
-    if verdict is Verdict.DISAGREES and _between(claim, part, reference):
+    if verdict is Verdict.DISAGREES and _between(claim, reference, of):
         verdict = Verdict.INCONCLUSIVE
         reason = (
             reference.doubt
@@ -291,55 +131,54 @@ def _row(
         )
     elif verdict is Verdict.AGREES:
         scale = math.sqrt(unit_roundoff(dtype)) * largest_of_all
-        if reference.cancels and bool(np.all(allowance <= scale)):
+        if reference.cancels and bool(np.all(of.allowed + claim.rounding <= scale)):
             reason = CANCELS
         else:
-            reads_zero = (claim.array == 0) | (value == 0)
-            reason = too_silent(confirms, counted, reads_zero, claim.rounding + unsaid)
+            reason = of.confirming.too_silent()
         if not claim.is_whole:
             reason = _LEFT_OUT.format(claim.array.size, size)
         reason = reference.doubt or reason
         verdict = Verdict.AGREES if reason in ("", CANCELS) else Verdict.INCONCLUSIVE
     # No digits in common count as 0, never as less; nan stays nan.
-    digits = max(confirmed_digits(claim.array, value), 0.0) if value.size else math.nan
+    digits = max(digits_of(of.gap, of.largest), 0.0) if claim.array.size else math.nan
     return ClaimRow(
         name,
         claim.name,
-        reference.value.shape,
+        shape,
         verdict,
         reason,
         False,
         replace(comparison, verdict=verdict, reason=reason),
         digits,
-        coverage,
+        Coverage(of.confirming.count, size),
     )
 
 
 def _cut(row: ClaimRow, reference: Reference, decimals: int) -> str:
     """Return a remark on a gradient that is right only as far as its decimals go, or nothing."""
-    exact = np.max(reference.allowance - reference.rounding, initial=0.0)
-    if row.comparison.refuted or not row.comparison.error > exact:
-        return ""
     k = min(filter(None, (decimals, reference.decimals)), default=0)
-    return f"rounded to {k} decimals, which is no fault: right as far as these go" if k else ""
+    if not k or row.comparison.refuted:
+        return ""
+    allowed = reference.allowed(extent(reference.value)[0])
+    if not row.comparison.error > np.max(allowed - reference.rounding, initial=0.0):
+        return ""
+    return f"rounded to {k} decimals, which is no fault: right as far as these go"
 
 
-def _compared(
-    claimed: NDArray[Any], value: NDArray[np.float64], allowance: NDArray[np.float64], dtype: str
-) -> Comparison:
-    expected = Bounded(value, Arithmetic.stepwise(dtype), allowance, allowance)
-    return compare(claimed, expected, dtype)
-
-
-def _between(claim: Claim, part: tuple[Any, ...], reference: Reference) -> bool:
+def _between(claim: Claim, reference: Reference, of: Figures) -> bool:
     """Whether distances exceed a few roundings, but may still be due to rounding."""
     if math.isinf(reference.doubtful_to):
         return True
     if not reference.doubtful_to:
         return False
-    value, allowance = reference.value[part], reference.allowance[part]
-    gap = np.abs(claim.array.astype(np.float64) - value) - claim.rounding
-    return bool(np.all(gap <= allowance + reference.doubtful_to * _largest(value)))
+    most = np.asarray(of.allowed + reference.doubtful_to * of.largest)
+    with np.errstate(all="ignore"):
+        return all(
+            np.all(np.abs(c - v) - rounding <= far)
+            for c, v, rounding, far in pieces(
+                claim.array, of.value, np.asarray(claim.rounding), most
+            )
+        )
 
 
 def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | None:
@@ -363,21 +202,3 @@ def _visible_part(claim: Claim, shape: tuple[int, ...]) -> tuple[Any, ...] | Non
 def _shape_text(claimed: tuple[int, ...], expected: tuple[int, ...]) -> str:
     text = f"shape {claimed}, expected {expected}"
     return f"{text}: transposed" if claimed == expected[::-1] else text
-
-
-def _exhibit(row: ClaimRow, claim: Claim, reference: Reference) -> Exhibit:
-    """Return a claim as evidence for hypotheses."""
-    claimed = claim.array.astype(np.float64)
-    allowance: NDArray[np.float64] | float = reference.allowance
-    if claimed.shape == reference.value.shape:
-        allowance = reference.allowance + claim.rounding
-    elif claimed.size == reference.value.size:
-        # Which rounding belongs to which number is lost with the shape.
-        claimed = claimed.reshape(reference.value.shape)
-        allowance = reference.allowance + np.max(claim.rounding, initial=0.0)
-    refuted = row.verdict is Verdict.DISAGREES
-    return Exhibit(row.name, reference.value, claimed, allowance, refuted)
-
-
-def _largest(array: NDArray[np.float64]) -> float:
-    return float(np.max(np.abs(array), initial=0.0))

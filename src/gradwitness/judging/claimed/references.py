@@ -10,6 +10,7 @@ import numpy as np
 
 from gradwitness._errors import InputError
 from gradwitness.claims.align import align
+from gradwitness.claims.decimals import finite_numbers
 from gradwitness.engine.floats import is_float, part, round_to, unit_roundoff
 from gradwitness.engine.monte_carlo import GRADE, NodeInput, Spread, spread
 from gradwitness.engine.replay import replay
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # This many different numbers do not all fit a coarser format by chance.
 _TELLING = 32
+# From the coarsest on.
+_FORMATS = ("bfloat16", "float16", "float32")
 
 Parts: TypeAlias = "dict[str, tuple[NodeInput, ...]]"
 
@@ -211,21 +214,34 @@ def computed_in(run: Run, recorded: str) -> tuple[str, str]:
     """
     formats = {claim.dtype for claim in run.values() if is_float(claim.dtype)}
     dtype = max(formats, key=unit_roundoff, default=recorded)
-    flat = [np.ravel(claim.array).astype(np.float64) for claim in run.values()]
-    numbers = np.concatenate([np.zeros(0), *flat])
-    numbers = np.unique(np.abs(numbers[np.isfinite(numbers)]))
-    if all(map(_is_precise, run.values())) and numbers.size >= _TELLING:
-        for coarser in ("bfloat16", "float16", "float32"):
-            if unit_roundoff(coarser) > unit_roundoff(dtype) and np.array_equal(
-                round_to(numbers, coarser), numbers
-            ):
-                stored = f"stored as {dtype}" if formats else "no dtype given"
-                return coarser, f"{stored}, but all are {coarser} numbers: judged as {coarser}"
+    coarser = [f for f in _FORMATS if unit_roundoff(f) > unit_roundoff(dtype)]
+    if all(map(_is_precise, run.values())):
+        for fitting in _that_fit(run, coarser):
+            stored = f"stored as {dtype}" if formats else "no dtype given"
+            return fitting, f"{stored}, but all are {fitting} numbers: judged as {fitting}"
     return dtype, "" if formats else f"no dtype given; assuming {recorded}"
+
+
+def _that_fit(run: Run, formats: list[str]) -> list[str]:
+    """Return the formats that hold all finite numbers of a run, if these are enough to tell."""
+    for claim in run.values():
+        for numbers in finite_numbers(claim.array) if formats else ():
+            formats = [f for f in formats if np.array_equal(round_to(numbers, f), numbers)]
+            if not formats:
+                return []
+    different = np.zeros(0)
+    for claim in run.values():
+        for numbers in finite_numbers(claim.array) if formats else ():
+            different = np.union1d(different, np.abs(numbers))
+            if different.size >= _TELLING:
+                return formats
+    return []
 
 
 def _is_precise(claim: Claim) -> bool:
     """Whether a claim is written down as precisely as float32, or more so."""
+    if not np.any(claim.rounding):
+        return True
     size = np.abs(claim.array.astype(np.float64))
     return bool(np.all((claim.rounding <= unit_roundoff("float32") * size) | ~(size > 0)))
 

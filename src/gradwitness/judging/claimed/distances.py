@@ -1,0 +1,193 @@
+"""Two arrays read once, in pieces that stay in the processor's cache.
+
+Where the same distance is allowed everywhere, a judgement rests on a few of their numbers: the one
+farthest off, the largest, and those that are no larger than what is allowed. One pass notes for
+each piece how far and how large its numbers are; only the pieces that matter are looked at again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import Arithmetic
+from gradwitness.files.mapping import PIECE, forget, pieces
+from gradwitness.judging.compare import Comparison, compare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+# So many squares are added at a time: for more, BLAS might wake its threads, which costs more.
+_SQUARES = 2**13
+_GLANCE = 16
+# The numbers among which one that confirms nothing is looked for again.
+_LINE = 2**10
+# Numbers read again after which those of mapped files are given back.
+_KEPT = 2**22
+# A float32 difference is off by less than this share.
+_NEAR = 2.0**-20
+
+
+def extent(array: NDArray[Any]) -> tuple[float, float]:
+    """Return the largest magnitude, NaN if there is one, and the smallest that is not zero."""
+    largest, smallest = 0.0, math.inf
+    with np.errstate(all="ignore"):
+        for (numbers,) in pieces(array):
+            size = np.abs(numbers)
+            largest = float(np.maximum(largest, size.max(initial=0.0)))
+            smallest = min(smallest, float(np.min(size, initial=np.inf, where=size > 0)))
+    return largest, smallest
+
+
+@dataclass(frozen=True)
+class Distances:
+    """What one pass tells of two arrays of finite real numbers.
+
+    Attributes
+    ----------
+    recorded, expected : ndarray
+        Of one shape.
+    starts, lines : ndarray
+        Where each piece begins, and each line of a piece; after them the number of elements.
+    smallest : ndarray
+        Of the magnitudes expected in each line.
+    largest, errors : ndarray
+        The largest magnitude expected and the largest distance in each piece, in float32 if both
+        arrays fit it.
+    squares : float
+        The sum of the squares of what was recorded.
+    """
+
+    recorded: NDArray[Any]
+    expected: NDArray[Any]
+    starts: NDArray[np.int64]
+    lines: NDArray[np.int64]
+    smallest: NDArray[np.float64]
+    largest: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    squares: float
+
+    def smallest_nonzero(self) -> float:
+        """Return the smallest magnitude expected that is not zero."""
+        smallest = float(self.smallest.min())
+        return smallest if smallest > 0 else extent(self.expected)[1]
+
+    def numbers(
+        self, parts: NDArray[np.int64], which: NDArray[np.bool_]
+    ) -> Iterator[tuple[int, NDArray[np.float64], NDArray[np.float64]]]:
+        """Iterate over some of the parts that begin at these places: places and their numbers."""
+        edges = np.flatnonzero(np.diff(which, prepend=False, append=False))
+        read = 0
+        for start, stop in parts[edges].reshape(-1, 2).tolist():
+            at = start
+            for r, w in pieces(self.recorded, self.expected, start=start, stop=stop):
+                yield at, r, w
+                at += r.size
+            # With one number come some megabytes of its file.
+            read += max(stop - start, _KEPT // 16)
+            if read >= _KEPT:
+                forget(self.recorded, self.expected)
+                read = 0
+        forget(self.recorded, self.expected)
+
+    def compared(self, allowance: float, dtype: str) -> tuple[Comparison, float]:
+        """Return what `compare` does if every number may be so far off, and the largest distance.
+
+        The allowance is positive and finite.
+        """
+        # The figures are those of a few numbers: the worst, one farthest off, and the largest.
+        worst, farthest, largest = _Peak(), _Peak(), _Peak()
+        refuted = 0
+        for at, r, w in self.numbers(self.starts, _first_of(self.largest)):
+            largest.take(np.abs(w), at, r, w)
+        reach = min(allowance, float(self.errors.max())) * (1 - _NEAR)
+        far = self.errors >= reach if reach else _first_of(self.errors)
+        for at, r, w in self.numbers(self.starts, far):
+            error = np.abs(r - w)
+            farthest.take(error, at, r, w)
+            worst.take(error / allowance, at, r, w)
+            refuted += int(np.count_nonzero(error > allowance))
+        r, w = np.array([peak.pair for peak in (worst, farthest, largest)]).T
+        bound = np.full(r.shape, allowance)
+        comparison = compare(r, Bounded(w, Arithmetic.stepwise(dtype), bound, bound), dtype)
+        place = np.unravel_index(worst.index, self.expected.shape)
+        return replace(
+            comparison,
+            size=self.expected.size,
+            refuted=refuted,
+            index=tuple(map(int, place)),
+            norm=math.sqrt(self.squares),
+        ), farthest.height
+
+
+def _first_of(figures: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(np.arange(figures.size) == np.argmax(figures))
+
+
+class _Peak:
+    """The first pair of numbers at which a figure is largest."""
+
+    def __init__(self) -> None:
+        self.height, self.index, self.pair = -1.0, 0, (0.0, 0.0)
+
+    def take(
+        self,
+        heights: NDArray[np.float64],
+        start: int,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+    ) -> None:
+        at = int(np.argmax(heights))
+        if heights[at] > self.height:
+            self.height, self.index = float(heights[at]), start + at
+            self.pair = float(r[at]), float(w[at])
+
+
+def distances(recorded: NDArray[Any], expected: NDArray[Any]) -> Distances | None:
+    """Read two arrays of one shape; None if there are no numbers, or one is not finite and real."""
+    dtypes = recorded.dtype, expected.dtype
+    if not recorded.size or any(dtype.kind == "c" for dtype in dtypes):
+        return None
+    work = np.float64 if max(dtype.itemsize for dtype in dtypes) > 4 else np.float32
+    space, wide = np.empty(PIECE, work), np.empty(_SQUARES)
+    in_piece = np.arange(0, PIECE, _LINE)
+    starts, lines, smallest, largest, errors = [0], [], [], [], []
+    squares = 0.0
+    with np.errstate(all="ignore"):
+        for r, w in pieces(recorded, expected, dtype=work):
+            part, ends = space[: r.size], in_piece[: -(-r.size // _LINE)]
+            np.abs(w, out=part)
+            lines.append(starts[-1] + ends)
+            smallest.append(np.minimum.reduceat(part, ends))
+            largest.append(float(np.maximum.reduce(part)))
+            # Equal numbers are far from rare, and their beginning tells others from them.
+            error = 0.0
+            if r[:_GLANCE].tobytes() != w[:_GLANCE].tobytes() or not (r == w).all():
+                np.abs(np.subtract(r, w, out=part), out=part)
+                error = float(np.maximum.reduce(part))
+            if not math.isfinite(largest[-1] + error):
+                forget(recorded, expected)
+                return None
+            errors.append(error)
+            starts.append(starts[-1] + r.size)
+            for at in range(0, r.size, _SQUARES):
+                x = wide[: r.size - at]
+                x[:] = r[at : at + _SQUARES]
+                squares += float(np.dot(x, x))
+    lines.append(np.array(starts[-1:]))
+    return Distances(
+        recorded,
+        expected,
+        np.array(starts),
+        np.concatenate(lines),
+        np.concatenate(smallest).astype(np.float64),
+        np.array(largest),
+        np.array(errors),
+        squares,
+    )
