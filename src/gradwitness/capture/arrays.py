@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@functools.cache
-def dtype_name(dtype: torch.dtype) -> str:
+_name = functools.cache(str)
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
     """Return torch's name of a dtype without the prefix."""
-    return str(dtype).removeprefix("torch.")
+    return _name(tensor.dtype).removeprefix("torch.")
 
 
 def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:

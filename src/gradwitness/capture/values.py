@@ -321,7 +321,7 @@ class ValueStore:
         named = self._names.get(id(tensor))
         draft = Draft(
             shape=shape_of(tensor),
-            dtype=dtype_name(tensor.dtype),
+            dtype=dtype_name(tensor),
             array=None,
             layout=None,
             made=made,
