@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> Report:
     """Judge every forward call, backward node and gradient of a recording.
 
+    The KeyboardInterrupt of a Ctrl-C while it runs has the ``report`` up to there.
+
     Parameters
     ----------
     tape : Tape
@@ -36,8 +38,6 @@ def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> R
     ------
     InputError
         If there is no such ``depth``.
-    KeyboardInterrupt
-        On Ctrl-C. Its ``report`` is the judgement up to there.
 
     Examples
     --------
