@@ -17,7 +17,7 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/soundness.py
 	$(BIN)/python benchmarks/cost.py
-	$(BIN)/python benchmarks/experiment.py
+	$(BIN)/python benchmarks/default_network.py
 
 $(STAMP): pyproject.toml constraints-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later \

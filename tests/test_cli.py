@@ -48,7 +48,7 @@ def wrong():
     Half.apply(start()).sum().backward()
 
 def doubtful():
-    torch.igammac(torch.ones(()), start()).sum().backward()
+    torch.conv_tbc(start().view(3, 1, 1), torch.ones(1, 1, 1), torch.zeros(1)).sum().backward()
 
 def crash():
     raise ValueError("on its own")
@@ -76,7 +76,7 @@ def program(tmp_path: Path) -> Path:
     [
         ("right", 0, "verdict   AGREES"),
         ("wrong", 1, "first wrong step: HalfBackward #1, gradient of x (input 0)"),
-        ("doubtful", 3, "no rule for aten.igammac.default"),
+        ("doubtful", 3, "no rule for aten.conv_tbc.default"),
     ],
 )
 def test_check_a_training_step(program: Path, function: str, code: int, said: str) -> None:

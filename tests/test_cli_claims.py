@@ -182,6 +182,27 @@ def test_two_names_or_columns_of_one_file(tmp_path: Path, last: str, code: int) 
     assert result.code == code
 
 
+@pytest.mark.parametrize(("mine", "code"), [("1.0", 0), ("1.5", 1)])
+def test_columns_of_one_file_are_judged_one_by_one(tmp_path: Path, mine: str, code: int) -> None:
+    program = (
+        PROGRAM
+        + """
+net = torch.nn.Linear(2, 1)
+
+def of_a_layer():
+    net(torch.tensor([[1.0, 2.0]])).sum().backward()
+"""
+    )
+    (tmp_path / "layer.py").write_text(program)
+    rows = ["name,index,theirs,mine", f"weight,0,1.0,{mine}", "weight,1,2.0,2.0", "bias,0,1.0,1.0"]
+    (tmp_path / "two.csv").write_text("\n".join(rows))
+    result = cli("check", "layer.py:of_a_layer", "--claims", "two.csv", "--json")
+    assert result.code == code
+    told = json.loads(result.out)["runs"]
+    assert [run["source"] for run in told] == ["two.csv, theirs", "two.csv, mine"]
+    assert [run["verdict"] for run in told] == ["AGREES", "DISAGREES" if code else "AGREES"]
+
+
 def test_names_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("numerical,analytical\n0.5,0.5\n0.25,0.25\n")
     result = cli("diff", "a.csv", "--names", "numerical", "exact")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -225,16 +226,37 @@ def test_elementary_functions_are_judged_and_agree(name: str) -> None:
             lambda z: (z * torch.nan_to_num(z.detach())).abs().sum(),
             "no rule for complex numbers: aten.nan_to_num.default",
         ),
-        (lambda z: z.to(torch.complex32).to(torch.cfloat).abs().sum(), "complex32"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
 def test_what_has_no_rule_is_left_open(run: Any, reason: str) -> None:
     z = leaf(3)
     witness = judged(lambda: run(z), z=z)
     assert witness.verdict is gw.Verdict.INCONCLUSIVE
     assert witness.report.wrong == ()
     assert any(reason in said for said in witness.report.reasons())
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
+def test_parts_of_16_bits_are_judged(seed: int, tmp_path: Path) -> None:
+    torch.manual_seed(seed)
+    z = torch.randn(20, dtype=torch.cfloat, requires_grad=True)
+
+    def run() -> Any:
+        half = z.to(torch.complex32)
+        return (half * half.conj() * half - 2 * half).abs().float().square().sum()
+
+    witness = judged(run, z=z)
+    assert witness.verdict is gw.Verdict.AGREES, str(witness)
+    witness.save(tmp_path / "tape.npz")
+    assert gw.judge(gw.load_tape(tmp_path / "tape.npz")).rows == witness.report.rows
+    # A unit in the last place is 2^-10, and a product of three rounds some times.
+    (number,) = next(c.outputs for c in witness.tape.calls[::-1] if c.op.startswith("aten.mul"))
+    values = list(witness.tape.values)
+    array: Any = np.array(values[number or 0].array)
+    array[3] *= 1 + 2.0**-6
+    values[number or 0] = replace(values[number or 0], array=array)
+    assert gw.judge(replace(witness.tape, values=values)).wrong
 
 
 # What is made of a judgement.

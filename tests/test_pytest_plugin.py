@@ -59,7 +59,8 @@ def test_right(witness):
 
 def test_doubtful(witness):
     with witness.watch():
-        torch.igammac(torch.ones(()), torch.ones(3, requires_grad=True)).sum().backward()
+        x = torch.ones(3, 1, 1, requires_grad=True)
+        torch.conv_tbc(x, torch.ones(1, 1, 1), torch.zeros(1)).sum().backward()
 
 def test_never_begun(witness):
     witness.watch()
@@ -162,7 +163,7 @@ def test_each_way_to_fail_is_told_once(whole: tuple[Path, str]) -> None:
         assert "src/gradwitness" not in said
         assert re.search(r"^test_it\.py:\d+: Grad", said, re.M)
     assert "DISAGREES" in section(out, "test_claims")
-    assert "no rule for aten.igammac.default" in section(out, "test_doubtful")
+    assert "no rule for aten.conv_tbc.default" in section(out, "test_doubtful")
     assert "INCONCLUSIVE: the `witness` fixture was used but nothing was watched" in section(
         out, "test_never_begun"
     )
@@ -245,6 +246,25 @@ def test_junit_holds_the_verdict_and_the_first_wrong_step(whole: tuple[Path, str
     assert cases["test_right"] == {"gradwitness_verdict": "AGREES"}
     assert cases["test_doubtful"]["gradwitness_verdict"] == "INCONCLUSIVE"
     assert cases["test_without"] == {}
+
+
+DEEP = """
+import torch
+
+def test_depth(witness):
+    w = torch.ones(3, requires_grad=True)
+    with witness.watch(names={"w": w}) as made, witness.watch(depth="full") as other:
+        pass
+    print("depths:", made.report.depth, other.report.depth)
+    witness.watched.clear()
+"""
+
+
+def test_the_depth_of_all_tests_is_chosen_once(tmp_path: Path) -> None:
+    (tmp_path / "test_deep.py").write_text(DEEP)
+    assert "depths: fast full" in run(tmp_path, "-s", "--gradwitness-depth", "fast").stdout
+    assert "depths: full full" in run(tmp_path, "-s").stdout
+    assert run(tmp_path, "--gradwitness-depth", "quick").returncode == 4
 
 
 IDLE = """

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from gradwitness._steps import Made
 
-
 # Namespace of calls that are no operations: a custom function took numbers out of torch.
 OUTSIDE = "outside."
 # Namespaces of operations that talk to other processes.
@@ -68,7 +67,7 @@ class Value:
     dtype : str
         Torch's name without the prefix: ``float32``, ``bfloat16``, ``int64``.
     array : ndarray or None
-        The numbers, read-only; None where they cannot be had (sparse, meta, freed).
+        The numbers, read-only; None where they cannot be had (meta, freed).
     layout : Layout or None
         None where the array is None, and where the memory holds the conjugates or the negatives of
         the numbers: torch's lazy views.
@@ -76,9 +75,9 @@ class Value:
         The user's name: a parameter's dotted path, else empty.
     requires_grad : bool
         Whether this is a leaf that collects a gradient.
-    freed : bool
-        Whether the program freed or resized its memory before the numbers could be read. Not kept
-        in files.
+    freed, sparse : bool, int
+        Whether its memory was freed or resized before it could be read; of a sparse tensor how many
+        terms a place has at most, of which the array has the sum. Such are not kept in files.
     """
 
     id: int
@@ -89,6 +88,7 @@ class Value:
     name: str = ""
     requires_grad: bool = False
     freed: bool = False
+    sparse: int = 0
 
     def __post_init__(self) -> None:
         _fit_to_show(self, "name")

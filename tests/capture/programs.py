@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Tensors = list[Any]
-_ONE = torch.ones(())
 PROGRAMS: dict[str, Callable[[], Tensors]] = {}
 
 
@@ -36,8 +35,8 @@ def weighted(result: Any) -> Any:
 
 
 def unruled(x: Any) -> Any:
-    """Return exp(-x) as the incomplete gamma function of 1 and x, which no rule knows."""
-    return torch.igammac(_ONE, x)
+    """Return 2 x by a convolution over time, which no rule knows."""
+    return torch.conv_tbc(x.view(-1, 1, 1), 2 * torch.ones(1, 1, 1), torch.zeros(1)).view(x.shape)
 
 
 def run_back(result: Any, *leaves: Any) -> Tensors:

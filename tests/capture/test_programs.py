@@ -111,11 +111,6 @@ def complex_numbers() -> list[Any]:
     return run_back((x * torch.nan_to_num(x.detach())).real, x)
 
 
-def sparse_gradients() -> list[Any]:
-    layer = torch.nn.Embedding(5, 3, sparse=True)
-    return run_back(layer(torch.tensor([1, 3])).pow(2), layer.weight)
-
-
 def function_transforms() -> list[Any]:
     x = leaf(3)
     inner = torch.func.vmap(torch.func.grad(lambda z: z * z))(x.detach())
@@ -131,10 +126,6 @@ def no_elements() -> list[Any]:
     ("run", "reason"),
     [
         (complex_numbers, "no rule for complex numbers: aten.nan_to_num.default"),
-        (
-            sparse_gradients,
-            "a float32 tensor without its own memory (sparse, or inside torch.func)",
-        ),
         (no_elements, "no elements: nothing was compared"),
     ],
 )

@@ -309,3 +309,22 @@ def test_windows_that_overlap_are_measured(
     assert witness.verdict is verdict
     (step,) = (f for f in witness.report.findings if f.title.endswith("(input 0)"))
     assert "whose elements overlap" in step.grade
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.02])
+def test_a_long_solver_with_scratch_memory_is_judged_as_a_short_one(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Written, "factor", factor)
+    torch.manual_seed(0)
+    x = leaf(3, dtype=torch.float64)
+    rows = torch.empty(100, 3, dtype=x.dtype)
+    with gw.watch(names={"x": x}) as witness:
+        for index in range(100):
+            rows = apply(Written, rows, x * index, index)
+        loss: Any = rows.square().sum()
+        loss.backward()
+    # d/dx sum_i (i x)^2 = 2 x sum_i i^2, and sum_i i^2 = 99 * 100 * 199 / 6.
+    right = 2 * x.detach() * (99 * 100 * 199 / 6)
+    torch.testing.assert_close(x.grad, factor * right)
+    assert witness.verdict is (Verdict.AGREES if factor == 1 else Verdict.DISAGREES)

@@ -73,6 +73,12 @@ TABLES = {
         for i in range(3)
         for j in range(2)
     ),
+    "Markdown, arrays.md": "Gradients:\n\n| name | value |\n|------|:-----:|\n"
+    f"| `w` | `{W}` |\n| **b** | {B} |\n",
+    "Markdown, entries.txt": "param|row|col|grad\n-|-|-|-\n"
+    + "".join(f"w|{i}|{j}|{W[i][j]}\n" for i in range(3) for j in range(2))
+    + "\nand in another table with these columns\n\n|param|row|col|grad|\n|-|-|-|-|\n"
+    + "".join(f"|b|{i}||{B[i]}|\n" for i in range(3)),
     "records.json": json.dumps([{"name": "b", "index": i, "value": B[i]} for i in range(3)]),
 }
 
@@ -174,6 +180,33 @@ def test_two_columns_of_values_have_two_names(tmp_path: Path) -> None:
         "b.numerical": [1.5, -2.5],
         "b.analytical": [1.5, 2.5],
     }
+
+
+def test_tables_of_a_text_are_all_that_is_read_of_it(tmp_path: Path) -> None:
+    content = """
+norm = 0.25
+
+| name | a\\|b |
+|------|------|
+| fc\\_w | 0.5 |
+
+| name | c |
+|------|---|
+| v | 2 |
+"""
+    claims = read(tmp_path, "a.md", content)
+    assert [{n: c.array.item() for n, c in run.items()} for run in claims.runs] == [
+        {"fc_w": 0.5},
+        {"v": 2.0},
+    ]
+    assert claims.notes == ("2 Markdown tables are read, and no other text",)
+    with pytest.raises(FileFormatError, match="a row of 3 cells below 2 names"):
+        read(tmp_path, "b.md", "|name|value|\n|---|---|\n|w|1.5|2.5|\n")
+
+
+def test_bars_alone_are_no_table(tmp_path: Path) -> None:
+    run = only(read(tmp_path, "a.txt", "|w| = [0.5, 1.5]\n|b| = [2.5]\n"))
+    assert [claim.array.tolist() for claim in run.values()] == [[0.5, 1.5], [2.5]]
 
 
 def test_an_empty_cell_within_is_nan(tmp_path: Path) -> None:

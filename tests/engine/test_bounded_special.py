@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import mpmath
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
@@ -112,3 +113,42 @@ def test_the_pole_of_trigamma_is_certain_at_0_only() -> None:
     found = polygamma(bounded("float32", [0.0, -1.0]), n=1)
     assert np.isinf(found.value).all()
     assert found.rigorous.tolist() == [0.0, math.inf]
+
+
+@pytest.mark.parametrize("x", [1.05, 1.5, 2.3, 6.0])
+@pytest.mark.parametrize("q", [0.05, 0.4, 1.0, 3.0, 20.0])
+def test_zeta_moves_with_its_first_operand(x: float, q: float) -> None:
+    e = 1e-4
+    moved: Any = special.zeta(bounded("float64", [x], [e]), bounded("float64", [q]))
+    still: Any = special.zeta(bounded("float64", [x]), bounded("float64", [q]))
+    with mpmath.workdps(40):
+        at = [mpmath.zeta(mpmath.mpf(x) + s * mpmath.mpf(e), mpmath.mpf(q)) for s in (-1, 0, 1)]
+        reach = float(max(abs(at[0] - at[1]), abs(at[2] - at[1])))
+    spread = moved.rigorous[0] - still.rigorous[0]
+    assert reach <= spread <= 30 * reach
+
+
+def test_zeta_may_have_a_pole_within_the_error() -> None:
+    x = bounded("float32", [1.05, 1.05], [0.06, 0.04])
+    assert np.isinf(
+        np.asarray(special.zeta(x, bounded("float32", [2.0, 2.0])).rigorous)
+    ).tolist() == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("a", [0.05, 0.5, 1.0, 3.5, 30.0])
+@pytest.mark.parametrize("x", [1e-3, 0.2, 0.9, 1.05, 1.2, 4.0, 31.0])
+def test_the_upper_incomplete_gamma_function_is_within_its_bound(a: float, x: float) -> None:
+    # Both in their own way: torch in float32, SciPy in float64.
+    a32, x32 = torch.tensor([a]), torch.tensor([x])
+    exact = float(a32), float(x32)
+    with mpmath.workdps(40):
+        true = float(mpmath.gammainc(*map(mpmath.mpf, exact), regularized=True))
+    for dtype, found in (
+        ("float32", float(torch.special.gammaincc(a32, x32))),
+        ("float64", float(special.gammaincc(exact[0], exact[1]))),
+    ):
+        result: Any = special.gammaincc(*(bounded(dtype, [n]) for n in exact))
+        assert abs(found - true) <= float(result.rigorous[0])

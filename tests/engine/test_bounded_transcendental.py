@@ -205,6 +205,14 @@ def test_base_and_exponent_may_both_be_off() -> None:
     assert result.rigorous[0] < 1.01 * (150**1.01 - 100)
 
 
+def test_positive_powers_of_zero_are_zero_whatever_the_exponent_may_have_been() -> None:
+    zero = bounded("bfloat16", [0.0, 0.0, 0.0], [0.0, 0.0, 1e-3])
+    result: Any = np.power(zero, bounded("bfloat16", [0.75, 0.01, 0.75], [0.02, 0.02, 0.02]))
+    # The second may have been a power of -0.01, the third one of another number.
+    assert result.rigorous[0] == 0
+    assert not np.isfinite(result.rigorous[1:]).any()
+
+
 def test_roots_and_negative_powers_of_what_may_be_zero() -> None:
     x = bounded("float32", [1e-3], [1e-3])
     assert np.power(x, -1).rigorous[0] == math.inf

@@ -27,7 +27,7 @@ def step():
 def watched(**options: object) -> gw.Witness:
     w = torch.arange(1.0, 4.0, requires_grad=True)
     with gw.watch(names={"w": w}, **options) as witness:  # type: ignore[arg-type]
-        w.square().sum().backward()
+        torch.autograd.backward(w.square().sum())
     return witness
 
 

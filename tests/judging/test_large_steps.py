@@ -13,11 +13,10 @@ from torch import nn
 
 from gradwitness import Verdict, judge
 from gradwitness.capture import record
-from gradwitness.engine import tiling
+from gradwitness.engine import in_pieces, tiling
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging import large_steps
 from gradwitness.judging.finding import Step
-from gradwitness.judging.large_steps import _operand
 from gradwitness.judging.records import Records
 
 if TYPE_CHECKING:
@@ -71,12 +70,29 @@ def attention(x: torch.Tensor) -> torch.Tensor:
     return nn.functional.scaled_dot_product_attention(q, q * 2, q + 1)
 
 
+class Words(nn.Module):
+    """A table, sums and means over some axes, elements normalised, a class for each word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(30, 12)
+        self.norm = nn.LayerNorm(12)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.table(words))
+        y = x + x.mean(1, keepdim=True) + x.sum(0)
+        f = nn.functional
+        of_each = f.cross_entropy(y.flatten(0, 1), words.flatten() % 12, reduction="none")
+        return of_each + f.cross_entropy(y.transpose(1, 2), words % 12)
+
+
 CASES: dict[str, Callable[[], tuple[Callable[[torch.Tensor], torch.Tensor], torch.Tensor]]] = {
     "products": lambda: (Products(), torch.rand(24, 12)),
     "images": lambda: (Images(1), torch.rand(5, 4, 8, 8, requires_grad=True)),
     "groups": lambda: (Images(2), torch.rand(5, 4, 8, 8, requires_grad=True)),
     "pooled": lambda: (pooled, torch.rand(5, 4, 8, 8, requires_grad=True)),
     "attention": lambda: (attention, torch.rand(3, 96, requires_grad=True)),
+    "words": lambda: (Words(), torch.arange(40).reshape(4, 10) * 7 % 30),
 }
 
 
@@ -101,7 +117,8 @@ def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(tiling, "_LARGE", 8)
     monkeypatch.setattr(tiling, "_PIECE", 16)
-    monkeypatch.setattr(large_steps, "cuts", counted)
+    for cutting in (large_steps, in_pieces):
+        monkeypatch.setattr(cutting, "cuts", counted)
     return counts
 
 
@@ -178,7 +195,9 @@ def test_a_fault_in_a_gradient_is_found_at_its_place(name: str, in_small_pieces:
             assert sent.comparison.refuted == 1
             node = tape.nodes[node_run.node]
             cut = node.call is not None and tiling.cuts(
-                tape, tape.calls[node.call], _operand(tape, tape.calls[node.call], input_nr)[0]
+                tape,
+                tape.calls[node.call],
+                in_pieces.operand_of(tape, tape.calls[node.call], input_nr)[0],
             )
             seen += bool(cut)
     assert seen > 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,21 @@ def test_the_witness_counts_its_own_rounding() -> None:
 def test_what_is_unlikely_stays_in_doubt() -> None:
     assert settled(0.19, 1.0, likely=0.1).verdict is I
     assert settled(0.19, 1.0, likely=0.2).verdict is A
+
+
+def test_bounds_that_differ_in_the_last_bit_are_the_same_second_look() -> None:
+    # As where the first were derived in pieces, and no sum is added in turn.
+    bounds = np.full(2, 1.0)
+    expected = Bounded(np.array([4.0, 1.0]), Arithmetic.stepwise("bfloat16"), bounds, bounds)
+    coarse = replace(compare(np.array([4.0, 1.0]), expected, "bfloat16"), verdict=I, reason=COARSE)
+    looks = []
+
+    def again(threads: int) -> tuple[Comparison, Any]:
+        looks.append(threads)
+        return replace(coarse, detects=coarse.detects * (1 + 2.0**-52)), expected
+
+    assert in_turn(coarse, again, expected)[0].reason == NEAR
+    assert looks == [1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

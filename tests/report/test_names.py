@@ -121,7 +121,7 @@ def test_an_operation_without_a_rule_is_written_as_a_call() -> None:
     a = leaf(3)
     with record(names={"a": a}) as recorder:
         weighted(unruled(a)).backward()
-    assert "x1 = igammac(1, a)" in written(recorder.tape)
+    assert any(re.fullmatch(r"x\d = conv_tbc\(x\d, .*\)", line) for line in written(recorder.tape))
 
 
 def test_a_detached_value_keeps_its_symbol() -> None:

@@ -27,6 +27,8 @@ FIGURES = {
     "detects",
     "detects_relative",
     "tolerance",
+    "share",
+    "missed",
     "probable_detects",
     "distance",
     "norm",

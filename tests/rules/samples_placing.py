@@ -81,14 +81,14 @@ class Inside(Draw):
         return np.array([True, False, True, True, False, True])
 
 
-_indices = [Beyond((6,), constant=True), index(6, high=4)]
+_indices = [Beyond((6,), constant=True), index(6, high=6, distinct=True)]
 _inside = Inside((6,), constant=True)
 
 PLACING = (
     sample(aten.as_strided_scatter.default, Draw((3, 4), constant=True), normal(2, 2), [2, 2],
            [4, 2], 1, exact="y dsrc"),
-    sample(aten._unsafe_masked_index.default, normal(3, 4), _inside, _indices, 0.5, exact="y dx"),
-    sample(aten._unsafe_masked_index_put_accumulate.default, normal(3, 4), _inside, _indices,
+    sample(aten._unsafe_masked_index.default, normal(3, 6), _inside, _indices, 0.5, exact="y dx"),
+    sample(aten._unsafe_masked_index_put_accumulate.default, normal(3, 6), _inside, _indices,
            normal(6), exact="dx dvalues"),
     sample(aten.resize_.default, Draw((3, 4), constant=True), [2, 5], exact="y"),
     sample(aten.resize_as_.default, Draw((3, 4), constant=True), Draw((2, 6), constant=True),

@@ -66,10 +66,13 @@ SPECIAL = (
     sample(
         aten.special_zeta.default,
         _fixed(4, N, ends=((1.2, 6.0),)),
-        _fixed(4, N, ends=((0.2, 20.0),)),
+        between(4, N, ends=((0.2, 20.0),)),
     ),
     sample(
         aten.igamma.default, _fixed(4, N, ends=((0.3, 9.0),)), between(4, N, ends=((0.5, 9.0),))
+    ),
+    sample(
+        aten.igammac.default, _fixed(4, N, ends=((0.3, 9.0),)), between(4, N, ends=((0.5, 9.0),))
     ),
     sample(aten.lgamma.default, between(4, N, ends=_GAMMA)),
     sample(aten.lgamma.default, between(4, N, ends=_BELOW), note="below 0"),

@@ -11,8 +11,10 @@ import torch
 
 import gradwitness as gw
 from gradwitness._errors import Unjudgeable
+from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging.compare import compare
+from gradwitness.rules import find
 from gradwitness.verdict import Verdict
 from rules.harness import Case, make
 from rules.samples import Sample, aten
@@ -192,3 +194,17 @@ def test_a_number_alone_in_its_sum_is_taken_off_itself_exactly(op: Any) -> None:
     found: Any = given(op, Given(0.3), 0, False).gradient("x", Arithmetic.stepwise("float32"))
     assert not np.any(found.value)
     assert not np.any(found.rigorous)
+
+
+def test_each_running_extreme_rounds_only_what_is_added_to_it() -> None:
+    # Not the length of the axis: its gradients are added up at their places, in one pass.
+    g = Bounded(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), Arithmetic.stepwise("float32"))
+    rule = find("aten.cummax")
+    assert rule
+    sent = rule.gradients["x"](
+        (g, None), (None, np.array([0, 1, 1, 1, 4])), (np.zeros(5),), {"dim": 0}
+    )
+    unit = 2.0**-24 + 2.0**-53
+    assert sent.value == pytest.approx([0.1, 0.9, 0, 0, 0.5])
+    # Two additions of three terms, of 0.9 in all.
+    assert sent.rigorous == pytest.approx([0, 2 * unit * 0.9, 0, 0, 0], rel=1e-6)

@@ -83,7 +83,11 @@ RANGES: list[tuple[Any, np.ndarray[Any, Any]]] = [
     (torch.special.ndtri, PROBABLE),
     (torch.special.log_ndtr, np.linspace(-60, 12, 1601)),
     (torch.special.erfcx, np.linspace(-9, 120, 1601)),
-    (lambda x: torch.igamma(torch.tensor(3.5, dtype=x.dtype), x), np.linspace(0.01, 20, 400)),
+    *(
+        (lambda x, f=f, a=a: f(torch.tensor(a, dtype=x.dtype), x), np.linspace(0.01, 20, 400))
+        for f, a in [(torch.igamma, 3.5), (torch.igammac, 3.5), (torch.igammac, 0.3)]
+    ),
+    (lambda q: torch.special.zeta(torch.tensor(2.3, dtype=q.dtype), q), np.geomspace(0.1, 50, 300)),
 ]
 FALLING = np.concatenate([np.geomspace(1e-6, 80, 500), np.linspace(0.01, 60, 500)])
 BOTH_SIDES = np.concatenate([FALLING, -FALLING])

@@ -385,7 +385,7 @@ def strided(size: Sizes, stride: Sizes, offset: int | None) -> Plain:
 
 def masked_pick(x: Plain, mask: Plain, indices: Plain, fill: float) -> Plain:
     """Elements of a table by rows and columns; where the mask is false, whatever fills."""
-    out = np.full(mask.shape, float(fill))
+    out = np.full(mask.shape, fill, x.dtype)
     for at in np.ndindex(mask.shape):
         if mask[at]:
             out[at] = x[tuple(index[at] for index in indices)]

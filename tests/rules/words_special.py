@@ -74,6 +74,11 @@ def lower_gamma(a: Plain, x: Plain) -> Plain:
     return _each_pair(lambda a, x: mpmath.gammainc(a, 0, x, regularized=True), a, x)
 
 
+def upper_gamma(a: Plain, x: Plain) -> Plain:
+    """The share of the gamma distribution of shape a that lies above x."""
+    return _each_pair(lambda a, x: mpmath.gammainc(a, x, regularized=True), a, x)
+
+
 def _of_degree(function: Callable[[Any, Any], Any]) -> Callable[[Plain, Plain], Plain]:
     """A polynomial of each degree, cut off to a whole number; 0 below degree 0."""
     return lambda n, x: _each_pair(lambda k, p: function(int(k), p) if k > -1 else 0, n, x)
@@ -129,5 +134,6 @@ SPECIAL: dict[str, Any] = {
     "legendre": legendre,
     "lower_gamma": lower_gamma,
     "probabilists_hermite": probabilists_hermite,
+    "upper_gamma": upper_gamma,
     "zeta": zeta,
 }

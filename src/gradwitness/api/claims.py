@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import GradientDisagreement, InputError
-from gradwitness.claims.selection import named
+from gradwitness.claims.selection import by_column, named
 from gradwitness.claims.sources import read_claims
 from gradwitness.judging.claimed.between_sources import compare_runs
 from gradwitness.judging.claimed.references import Judged
@@ -187,7 +187,8 @@ def judge_claims(
     dtype : str, optional
         The format that the claims were computed in; by default as the sources tell.
     """
-    read = [read_claims(source) for source in sources]
+    names = [row.name for row in report.rows]
+    read = [part for source in sources for part in by_column(read_claims(source), names)]
     judged = Judged(tape, report)
     runs = [run for claims in read for run in judged.runs(claims, sweep=sweep, dtype=dtype)]
     return ClaimCheck(tuple(runs), report, tape)

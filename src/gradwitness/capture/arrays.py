@@ -57,8 +57,15 @@ def as_array(
     storage (see `bytes_of`) can be given, to be shared by all its arrays.
     """
     try:
-        if is_mirrored(tensor) or not tensor.is_cpu or tensor._is_zerotensor():
+        if (
+            tensor.dtype is torch.complex32
+            or is_mirrored(tensor)
+            or not tensor.is_cpu
+            or tensor._is_zerotensor()
+        ):
             tensor, memory = _with_memory(tensor), None
+        if tensor.dtype is torch.complex32:
+            return _paired(torch.view_as_real(tensor))
         return _shared(tensor, memory) if tensor.dtype in _FORMATS else None
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         # This runs inside the program, which must go on if something cannot be recorded.
@@ -133,6 +140,16 @@ def _shared(tensor: torch.Tensor, memory: NDArray[np.uint8] | None) -> NDArray[n
     first, steps = tensor.storage_offset() * size, [step * size for step in tensor.stride()]
     # A tracer's fake tensor claims another device than its storage's, and a wrapper has none.
     return None if memory is None else np.ndarray(shape, dtype, memory, first, steps)
+
+
+def _paired(halves: torch.Tensor) -> NDArray[np.generic] | None:
+    """Return a copy of complex numbers, whose parts have 16 bits: NumPy has 32 or more."""
+    parts = _shared(halves, None)
+    if parts is None:
+        return None
+    copy = np.ascontiguousarray(parts, np.float32).view(np.complex64)[..., 0]
+    copy.flags.writeable = False
+    return copy
 
 
 def _formats() -> dict[torch.dtype, np.dtype[Any]]:

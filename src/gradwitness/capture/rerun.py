@@ -160,6 +160,9 @@ class Rerun:
 
     def _tensor(self, held: Held, moved: NDArray[np.float64] | None) -> torch.Tensor:
         value = self.values[held.value]
+        if value.sparse:
+            # Slopes along all its numbers are not those along the ones that it names.
+            raise Unjudgeable("slopes are not measured for functions of sparse tensors")
         array: Any = value.array if moved is None else moved
         if array is None:
             raise Unjudgeable(f"the numbers of a {value.dtype} tensor were not recorded")

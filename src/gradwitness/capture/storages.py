@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from gradwitness.capture.arrays import as_array, bytes_of, whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from numpy.typing import NDArray
     from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -34,6 +35,7 @@ class Draft:
     copied: bool = False
     mirrored: bool = False
     freed: bool = False
+    sparse: int = 0
     objects: list[int] = field(default_factory=list)  # the tensors that are held for it, by id
 
 
@@ -118,7 +120,7 @@ def keep_copies(drafts: list[Draft], memory: NDArray[np.uint8] | None) -> None:
     lying = [
         (draft, draft.array, draft.layout)
         for draft in drafts
-        if draft.array is not None and not (draft.copied or draft.mirrored)
+        if draft.array is not None and draft.array.base is memory
     ]
     size = sum(array.nbytes for _, array, _ in lying)
     if len(lying) > 1 and memory is not None and memory.nbytes <= size:
@@ -130,3 +132,13 @@ def keep_copies(drafts: list[Draft], memory: NDArray[np.uint8] | None) -> None:
             draft.copied = True
     for draft in drafts:
         keep_copy(draft)
+
+
+def _alone() -> int:
+    """Return the reference count of a storage that only a local variable holds."""
+    tensor = torch.empty(0)
+    memory = tensor.untyped_storage()
+    return sys.getrefcount(memory)
+
+
+ALONE = _alone()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gradwitness.capture.arrays import (
     address,
@@ -19,7 +20,8 @@ from gradwitness.capture.arrays import (
     whereabouts,
 )
 from gradwitness.capture.balance import Balance
-from gradwitness.capture.storages import Draft, Storage, drop, keep_copies, keep_copy
+from gradwitness.capture.sparse import dense, is_sparse, version
+from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class ValueStore:
         self._by_key: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
         self._past: list[tuple[Any, int, int]] = []
+        self._without_memory: Any = WeakTensorKeyDictionary()
 
     def name(self, tensor: torch.Tensor, name: str) -> None:
         """Give a tensor the user's name; the first name stays."""
@@ -70,7 +73,7 @@ class ValueStore:
     def of(self, tensor: torch.Tensor) -> int:
         """Return the current number of a tensor; a new tensor gets one."""
         storage = self._storage(tensor)
-        epoch = storage.epoch if storage is not None else 0
+        epoch = self._epoch(tensor) if storage is None else storage.epoch
         held, number, known = self._by_object.get(id(tensor), _NOWHERE)
         if known == epoch and held() is tensor and self._lies(storage, number):
             return number
@@ -167,8 +170,6 @@ class ValueStore:
         touched: dict[int, Storage] = {}
         for number in numbers:
             draft = self._drafts[number]
-            if draft.layout is None:
-                continue
             draft.array = None
             draft.copied = False
             for key in draft.objects:
@@ -177,7 +178,8 @@ class ValueStore:
                     self._remember(entry[0]())
                     del self._by_object[key]
             draft.objects.clear()
-            touched[draft.layout.storage] = self._in_order[draft.layout.storage]
+            if draft.layout is not None:
+                touched[draft.layout.storage] = self._in_order[draft.layout.storage]
         for storage in touched.values():
             storage.drafts = [draft for draft in storage.drafts if draft.array is not None]
             if not storage.drafts:
@@ -186,9 +188,9 @@ class ValueStore:
     def memory(self, number: int) -> tuple[object, int]:
         """Return a key for the memory that holds a value's array, and its bytes."""
         draft = self._drafts[number]
-        if draft.array is None or draft.layout is None:
+        if draft.array is None:
             return None, 0
-        if draft.copied:
+        if draft.copied or draft.layout is None:
             return (number,), draft.array.nbytes
         storage = self._in_order[draft.layout.storage]
         return storage.number, 0 if storage.memory is None else int(storage.memory.nbytes())
@@ -271,7 +273,7 @@ class ValueStore:
         if d.layout is not None and d.array is not None and not d.copied:
             self._look(self._in_order[d.layout.storage])
         layout = None if d.mirrored else d.layout
-        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed)
+        return Value(number, d.shape, d.dtype, d.array, layout, d.name, d.leaf, d.freed, d.sparse)
 
     def _storage(self, tensor: torch.Tensor) -> Storage | None:
         """Return the storage of a tensor, if known, after a check for resizing."""
@@ -299,20 +301,22 @@ class ValueStore:
     def _new_storage(self, tensor: torch.Tensor) -> Storage:
         weak: Any = StorageWeakRef
         memory = tensor.untyped_storage()
-        storage = Storage(len(self._in_order), weak(memory), lent=sys.getrefcount(memory) > _ALONE)
+        storage = Storage(len(self._in_order), weak(memory), lent=sys.getrefcount(memory) > ALONE)
         storage.take(memory)
         self._storages[memory._cdata] = storage
         self._in_order.append(storage)
         return storage
 
     def _epoch(self, tensor: torch.Tensor) -> int:
+        if is_sparse(tensor):
+            return version(tensor)
         storage = self._storage(tensor)
         return storage.epoch if storage else 0
 
     def _key(self, tensor: torch.Tensor) -> tuple[Any, ...]:
         at = address(tensor)
         if at == -1:
-            return (id(tensor),)
+            return (self._without_memory.setdefault(tensor, object()),)
         layout = (tensor.storage_offset(), tensor.stride(), tensor.shape)
         return (at, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
@@ -345,12 +349,16 @@ class ValueStore:
 
     def _attach(self, draft: Draft, tensor: torch.Tensor) -> int:
         """Give a value its array; return how often its memory has been written to."""
+        if is_sparse(tensor):
+            draft.array, draft.sparse = dense(tensor)
+            draft.copied = True
+            return version(tensor)
         if not is_plain(tensor):
             return 0
         storage = self._storage(tensor) or self._new_storage(tensor)
         if storage.memory is None:
             memory = tensor.untyped_storage()
-            storage.lent = storage.lent or sys.getrefcount(memory) > _ALONE
+            storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
             storage.take(memory)
         draft.array = as_array(tensor, storage.bytes)
         # The array of a lazy view is a copy: its memory holds other numbers.
@@ -373,16 +381,6 @@ def identity(node: Any) -> Any:
         return node
     layout = (tuple(node._saved_size), tuple(node._saved_stride), node._saved_storage_offset)
     return (node._sequence_nr(), *layout)
-
-
-def _alone() -> int:
-    """Return the reference count of a storage that only a local variable holds."""
-    tensor = torch.empty(0)
-    memory = tensor.untyped_storage()
-    return sys.getrefcount(memory)
-
-
-_ALONE = _alone()
 
 
 # What is known of a tensor that was never met.

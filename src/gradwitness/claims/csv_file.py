@@ -47,7 +47,7 @@ def read_csv(path: Path) -> Claims:
         if _is_headless(first):
             return _rows_by_name([first, *limited(rows, path)], path)
         names = [name if name not in first[:n] else f"{name}.{n}" for n, name in enumerate(first)]
-        return claims_of_records([_record(names, row, path) for row in limited(rows, path)], path)
+        return claims_of_records([record(names, row, path) for row in limited(rows, path)], path)
     except csv.Error as error:
         raise FileFormatError(f"{path}: not a table: {error}") from None
     finally:
@@ -76,10 +76,11 @@ def _rows_by_name(rows: list[list[str]], path: Path) -> Claims:
         columns = ["name", "index", "value"]
     else:
         columns = ["name", *map(str, range(max(map(len, rows)) - 1))]
-    return claims_of_records([_record(columns, row, path) for row in rows], path)
+    return claims_of_records([record(columns, row, path) for row in rows], path)
 
 
-def _record(names: list[str], row: list[str], path: Path) -> Record:
+def record(names: list[str], row: list[str], path: Path) -> Record:
+    """Return a row of cells by the names of their columns."""
     if len(row) > len(names):
         raise FileFormatError(f"{path}: a row of {len(row)} cells below {len(names)} names")
     return dict(zip(names, (_cell(text.strip(), path) for text in row), strict=False))

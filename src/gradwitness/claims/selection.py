@@ -12,6 +12,8 @@ from gradwitness._errors import InputError
 from gradwitness._printable import listed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gradwitness.claims.claim import Claim, Claims, Run
 
 _WORD = re.compile(r"[^\s./]+")
@@ -34,6 +36,27 @@ def named(claims: Claims, name: str, common: str) -> Claims:
         raise InputError(f"{claims.source}: nothing is named {name!r}; it has {listed(present, 8)}")
     source = f"{claims.source}, {name}"
     return replace(claims, source=source, runs=runs)
+
+
+def by_column(claims: Claims, names: Iterable[str]) -> list[Claims]:
+    """Return the columns of a table of several, if what is before their words are ``names``.
+
+    ``fc.weight.torch``, ``fc.weight.mine``, ... are the columns torch and mine where the program
+    has a weight, or whatever is called so at the end.
+    """
+    ends = _ends(names)
+    words: dict[str, None] = {}
+    for run in claims.runs:
+        parts = [full.rpartition(".") for full in run]
+        before, own = ({*column} for column in ([p[k] for p in parts] for k in (0, 2)))
+        if len(before) * len(own) != len(run) or not _ends(before) <= ends or own & ends:
+            return [claims]
+        words |= dict.fromkeys(last for *_, last in parts)
+    return [named(claims, word, "") for word in words] if len(words) > 1 else [claims]
+
+
+def _ends(names: Iterable[str]) -> set[str]:
+    return {name.rpartition(".")[2] for name in names}
 
 
 def _selected(run: Run, name: str, common: str) -> Run:

@@ -14,6 +14,7 @@ from gradwitness.claims.csv_file import read_csv
 from gradwitness.claims.hdf5 import read_h5
 from gradwitness.claims.json_file import read_json, read_jsonl
 from gradwitness.claims.mappings import claims_of
+from gradwitness.claims.markdown import read_tables
 from gradwitness.claims.matlab import read_mat
 from gradwitness.claims.text import read_text
 from gradwitness.files.dat import FIRST_LINE, read_dat
@@ -108,6 +109,6 @@ def _read_file(path: Path) -> Claims:
         if first.splitlines()[:1] == [FIRST_LINE.encode()]:
             recorded = read_dat(path)
             return claims_of(recorded.tensors, path.name)
-        return read_text(path)
+        return read_tables(path) or read_text(path)
     except MemoryError:
         raise FileFormatError(f"{path}: not enough memory to read it") from None

@@ -90,7 +90,7 @@ class _Inliner:
     def _inlined(self, node: Node, first: int) -> list[Node]:
         origin: dict[int, Edge] = {}
         for edge in node.edges:
-            value = edge_value(self.original, edge)
+            value = edge_value(self.original, edge, node)
             if edge is not None and value is not None:
                 origin.setdefault(value, edge)
         lookup = recorded(self.original)

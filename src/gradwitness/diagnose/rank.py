@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness._printable import listed
 from gradwitness.diagnose.evidence import ENOUGH, Fit, cost, fit, refuted
 from gradwitness.diagnose.experiments import experiment
 from gradwitness.diagnose.facts import Facts
 from gradwitness.diagnose.registry import HYPOTHESES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gradwitness.diagnose.case import Case, Explanation, Hypothesis
+
+_SOME_ONLY = 16  # what it costs that a mistake shows at some of the inputs only
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def _candidates_of(hypothesis: Hypothesis, case: Case) -> list[_Candidate]:
     """Return a hypothesis's candidates; its failure must not cost the user the verdict."""
     try:
         with np.errstate(all="ignore"):
-            return [c for e in hypothesis(case) if (c := _candidate(case, e))]
+            told = (r for e in hypothesis(case) for r in _readings(case, e))
+            return [c for e in told if (c := _candidate(case, e))]
     except Exception as error:  # noqa: BLE001 (reported as a warning)
         name = getattr(hypothesis, "__name__", repr(hypothesis))
         warnings.warn(
@@ -137,6 +141,20 @@ def _candidates_of(hypothesis: Hypothesis, case: Case) -> list[_Candidate]:
             stacklevel=2,
         )
         return []
+
+
+def _readings(case: Case, explanation: Explanation) -> Iterator[Explanation]:
+    """Yield an explanation, and that of a function's refuted gradients alone.
+
+    A backward by hand computes the gradient of each input on its own.
+    """
+    yield explanation
+    predicted = explanation.predicted
+    wrong = {n: g for n, g in predicted.items() if n in case.exhibits and case.exhibits[n].refuted}
+    if case.alone and 0 < len(wrong) < len(predicted):
+        text = f"{explanation.text.removesuffix('.')}, in the gradient of {listed(wrong)} alone."
+        freedom = explanation.freedom + _SOME_ONLY
+        yield replace(explanation, text=text, predicted=wrong, freedom=freedom)
 
 
 def _is_scale(case: Case, candidate: _Candidate) -> bool:

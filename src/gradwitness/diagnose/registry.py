@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from gradwitness.diagnose.hypotheses.accumulated import another_added, earlier_passes
 from gradwitness.diagnose.hypotheses.activations import activation_mistakes, derivative_of_nothing
-from gradwitness.diagnose.hypotheses.arrangement import arrangement, reordered
+from gradwitness.diagnose.hypotheses.along_axes import along_axes
+from gradwitness.diagnose.hypotheses.arrangement import arrangement, misplaced, reordered
 from gradwitness.diagnose.hypotheses.cells import detached_cells
 from gradwitness.diagnose.hypotheses.clamped import clamp_mistakes
 from gradwitness.diagnose.hypotheses.clipped import clipped_by_norm, clipped_by_value
@@ -18,6 +19,7 @@ from gradwitness.diagnose.hypotheses.localised import localised, not_finite
 from gradwitness.diagnose.hypotheses.losses import loss_mistakes
 from gradwitness.diagnose.hypotheses.mixed_up_inputs import no_gradient, swapped
 from gradwitness.diagnose.hypotheses.nan_through_where import through_where
+from gradwitness.diagnose.hypotheses.nearby_functions import nearby_functions
 from gradwitness.diagnose.hypotheses.norm_backward import norm_mistakes
 from gradwitness.diagnose.hypotheses.norm_eps import eps_elsewhere
 from gradwitness.diagnose.hypotheses.norm_variance import wrong_deviation
@@ -114,6 +116,7 @@ AT_A_STEP: tuple[Hypothesis, ...] = (
     wrong_derivatives,
     arrangement,
     reordered,
+    misplaced,
     sums,
     dead_slices,
     not_finite,
@@ -128,8 +131,10 @@ AT_A_STEP: tuple[Hypothesis, ...] = (
     eps_elsewhere,
     repeated_indices,
     wrong_axes,
+    along_axes,
     wrong_factors,
     wrong_values,
+    nearby_functions,
     computed_short,
     localised,
     overwritten,

@@ -171,7 +171,7 @@ class _Extract:
         edges: list[Edge | None] = []
         nodes: list[Node] = []
         for input_nr, edge in enumerate(node.edges):
-            value = edge_value(self.tape, edge)
+            value = edge_value(self.tape, edge, node)
             if value is None or (input_nr not in names and value not in leaves):
                 edges.append(None)
                 continue

@@ -29,7 +29,7 @@ from gradwitness.rules.shape.shape import positions
 from gradwitness.tape import Kind, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from gradwitness.rules import Rule
     from gradwitness.rules.vjps import Gradient
@@ -74,6 +74,11 @@ def gradients(
     constants = call.outputs.index(begun) if begun in call.outputs else 0
     arrived = [None] * constants + list(incoming)
     return vjp(tape, call, arrived, lookup, arithmetic, wanted, precise=precise)
+
+
+def sending(node: Node, wanted: Container[int]) -> Node:
+    """Return a node as if only some of its gradients were wanted."""
+    return replace(node, edges=tuple(e if k in wanted else None for k, e in enumerate(node.edges)))
 
 
 def _unknown(node: Node) -> Unjudgeable:
@@ -278,7 +283,7 @@ def _custom(
     A reverse sweep over the calls of its forward, from its outputs to its inputs.
     """
     inner = [tape.calls[number] for number in node.inner]
-    sources = [edge_value(tape, edge) for edge in node.edges]
+    sources = [edge_value(tape, edge, node) for edge in node.edges]
     if changes_views(tape, node, inner, incoming):
         arrived = [
             (_known_output(node, index), g) for index, g in enumerate(incoming) if g is not None

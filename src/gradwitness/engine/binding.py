@@ -88,6 +88,8 @@ def recorded(tape: Tape) -> Lookup:
         value = tape.values[number]
         if value.array is None:
             raise Unjudgeable(unrecorded(value))
+        if value.sparse > 1:
+            raise Unjudgeable("a sparse tensor that names a place twice: its terms are not known")
         if not is_inexact(value.dtype):
             if value.dtype.startswith("complex"):
                 raise Unjudgeable(f"complex numbers in {value.dtype}")

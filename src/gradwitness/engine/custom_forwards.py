@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
@@ -21,7 +22,7 @@ def connects(tape: Tape, node: Node, input_nr: int) -> bool:
 
     If not, the function worked outside of torch or did not use the input.
     """
-    source = edge_value(tape, node.edges[input_nr])
+    source = edge_value(tape, node.edges[input_nr], node)
     if source is None:
         return False
     reached = reaching([tape.calls[number] for number in node.inner], {source})
@@ -49,9 +50,31 @@ def handed_out(tape: Tape, node: Node) -> Call | None:
     ways = [call for call in inner if call.op.startswith(OUTSIDE)]
     if not ways:
         return None
-    sources = {edge_value(tape, edge) for edge in node.edges if edge is not None}
+    sources = {edge_value(tape, edge, node) for edge in node.edges if edge is not None}
     reached = reaching(inner, {source for source in sources if source is not None})
     return next((call for call in ways if reached & {*references(call.arguments["self"])}), None)
+
+
+def with_detached(tape: Tape, node: Node) -> Node:
+    """Return a custom function with the calls that made some of its operands of its inputs.
+
+    They become part of its forward, though autograd does not see where they lead.
+    """
+    inner = [tape.calls[number] for number in node.inner]
+    sources = {n for edge in node.edges if (n := edge_value(tape, edge, node)) is not None}
+    wanted = {n for call in inner for n in call.operands} - sources
+    before: list[Call] = []
+    for call in reversed(tape.calls[: node.inner[0] if node.inner else 0]):
+        made = {n for n in (*call.outputs, call.base) if n is not None}
+        if not wanted or max(made, default=min(wanted)) < min(wanted):
+            # Values are numbered as they come.
+            break
+        if call.during is None and not wanted.isdisjoint(made):
+            before.append(call)
+            wanted.update({*call.operands} - sources)
+    reached = reaching(before[::-1], sources)
+    between = [call.id for call in reversed(before) if not reached.isdisjoint(call.operands)]
+    return replace(node, inner=(*between, *node.inner))
 
 
 def changes_views(tape: Tape, node: Node, inner: Sequence[Call], incoming: Sequence[Any]) -> bool:
@@ -89,8 +112,11 @@ def storages(tape: Tape, numbers: Iterable[int | None]) -> set[int]:
     return {layout.storage for layout in layouts if layout is not None}
 
 
-def edge_value(tape: Tape, edge: Edge | None) -> int | None:
-    """Return the forward value whose gradient an edge carries."""
+def edge_value(tape: Tape, edge: Edge | None, taker: Node | None = None) -> int | None:
+    """Return the forward value whose gradient an edge carries, as a custom function took it.
+
+    A leaf is another value after an optimizer has written to it; its edge stays the same.
+    """
     if edge is None:
         return None
     outputs = tape.nodes[edge.node].outputs
@@ -99,7 +125,24 @@ def edge_value(tape: Tape, edge: Edge | None) -> int | None:
         raise Unjudgeable(
             f"an input of a custom function, made by {tape.nodes[edge.node].name}, was not recorded"
         )
-    return value
+    if taker is None or not taker.inner or tape.nodes[edge.node].leaf is None:
+        return value
+    return _updated(tape, value, taker)
+
+
+def _updated(tape: Tape, leaf: int, taker: Node) -> int:
+    taken = {n for number in taker.inner for n in tape.calls[number].operands}
+    layout = tape.values[leaf].layout
+    for number in reversed(range(taker.inner[0] if leaf not in taken else 0)):
+        call = tape.calls[number]
+        if call.writes and not call.grad:
+            for n in taken.intersection((*call.outputs, call.base)):
+                if (
+                    tape.values[n].layout == layout
+                    and tape.values[n].shape == tape.values[leaf].shape
+                ):
+                    return n
+    return leaf
 
 
 def reaching(calls: list[Call], sources: set[int]) -> set[int]:

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -29,15 +29,15 @@ _FORMATS: dict[str, np.dtype[Any]] = {
 }
 
 # The formats of the two parts of a complex number.
-_PARTS = {"complex64": "float32", "complex128": "float64"}
+_PARTS = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
 
 # Unit roundoff of the arithmetic that the witness itself runs in.
 WITNESS_UNIT = 2.0**-53
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """Return the NumPy dtype that holds the format ``name`` bit for bit."""
-    return _FORMATS.get(name) or np.dtype(name)
+    """Return the NumPy dtype that holds the format ``name`` bit for bit; complex32 takes twice."""
+    return _FORMATS.get(name) or np.dtype("complex64" if name == "complex32" else name)
 
 
 def is_float(name: str) -> bool:
@@ -70,6 +70,26 @@ def wide(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
+# Numbers converted at a time, so that intermediate results stay in the processor's cache.
+_CHUNK = 2**14
+
+
+def chunks(*arrays: NDArray[Any] | None) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Iterate over arrays of one shape in float64 and C order; None is left out.
+
+    Complex arrays come in complex128.
+    """
+    present = [array for array in arrays if array is not None]
+    yield from np.nditer(
+        present,
+        flags=["external_loop", "buffered"],
+        order="C",
+        op_dtypes=[np.complex128 if x.dtype.kind == "c" else np.float64 for x in present],
+        casting="unsafe",
+        buffersize=_CHUNK,
+    )
+
+
 @functools.cache
 def limits(name: str) -> Any:
     """Return NumPy's description of a format: eps, max, smallest_normal, smallest_subnormal.
@@ -98,7 +118,8 @@ def round_to(values: NDArray[Any], name: str) -> NDArray[Any]:
         return values
     with np.errstate(over="ignore", invalid="ignore"):
         if values.dtype.kind == "c":
-            return wide(values.astype(np.complex64))
+            rounded = (round_to(x, part(name)) for x in (values.real, values.imag))
+            return np.stack([*rounded], axis=-1).view(np.complex128)[..., 0]
         return wide(values.astype(_FORMATS[part(name)]))
 
 
@@ -149,7 +170,7 @@ class Arithmetic:
     @functools.cache
     def stepwise(cls, name: str) -> Arithmetic:
         """Every elementary operation rounds to the format: a chain of kernels."""
-        low = name in ("float16", "bfloat16")
+        low = part(name) in ("float16", "bfloat16")
         own = unit_roundoff(name)
         return cls(
             unit=own + WITNESS_UNIT,

@@ -12,7 +12,7 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._progress import progress
 from gradwitness.engine.binding import Lookup, recorded
 from gradwitness.engine.custom_forwards import handed_out, unseen_in
-from gradwitness.engine.floats import wide
+from gradwitness.engine.floats import chunks
 from gradwitness.engine.replay_memory import Memory, recorded_or_none
 from gradwitness.engine.replay_steps import Steps
 from gradwitness.rules.declarations import meant_hooks
@@ -70,9 +70,12 @@ def confirmed_digits(record: NDArray[Any], reference: NDArray[np.float64]) -> fl
     -log10 of the largest difference over the largest entry: inf where they are equal, nan where the
     reference is all zeros and the record is not, or where a difference is not finite.
     """
+    largest: Any = 0.0
+    gap: Any = 0.0
     with np.errstate(invalid="ignore"):
-        gap = float(np.max(np.abs(wide(record) - reference)))
-    return digits_of(gap, float(np.max(np.abs(reference))))
+        for r, w in chunks(record, reference):
+            largest, gap = np.maximum((largest, gap), (np.abs(w).max(), np.abs(r - w).max()))
+    return digits_of(float(gap), float(largest))
 
 
 def digits_of(gap: float, largest: float) -> float:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradwitness.engine.backward import gradients
-from gradwitness.engine.forward import evaluate
+from gradwitness.engine.in_pieces import evaluated, sent
 
 if TYPE_CHECKING:
     from gradwitness.engine.binding import Lookup
@@ -17,13 +16,13 @@ class Steps:
 
     def forward(self, tape: Tape, call: Call, lookup: Lookup) -> tuple[Any, ...]:
         """Compute a call's results."""
-        return evaluate(tape, call, lookup, bounded=False)
+        return evaluated(tape, call, lookup)
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
     ) -> tuple[Any, ...]:
         """Compute the gradients that a node sends."""
-        return gradients(tape, node, incoming, lookup, None, precise=True)
+        return sent(tape, node, incoming, lookup)
 
     def total(self, tape: Tape, node: int, before: Any, g: Any) -> Any:
         """Add a gradient to those that have already arrived at a node."""

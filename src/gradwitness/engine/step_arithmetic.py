@@ -75,10 +75,11 @@ def backward_arithmetic(tape: Tape, node: Node, node_run: NodeRun) -> Arithmetic
 
 def _are_in_order(tape: Tape, numbers: Iterable[int]) -> bool:
     """Whether the numbers of some values lie in memory in the order of their axes."""
-    return all(_in_order(tape.values[number]) for number in numbers)
+    return all(is_in_order(tape.values[number]) for number in numbers)
 
 
-def _in_order(value: Value) -> bool:
+def is_in_order(value: Value) -> bool:
+    """Whether the numbers of a value lie in memory in the order of its axes."""
     if value.layout is None:
         return False
     steps = itertools.accumulate(reversed(value.shape[1:]), initial=1, func=operator.mul)

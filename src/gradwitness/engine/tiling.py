@@ -30,9 +30,9 @@ Index: TypeAlias = tuple[slice, ...]
 
 # Steps with a tensor of more than _LARGE elements are cut into pieces of _PIECE.
 _LARGE = 2**18
-_PIECE = 2**17
+_PIECE = 2**16
 # Uncut tensors are read again for each piece, so a small result is cut into at most this many.
-_FEW = 8
+_FEW = 2
 # A recording may declare a shape of any size for a tensor that it does not hold.
 _MOST_PIECES = 2**16
 
@@ -56,7 +56,7 @@ class Cut:
         return self._index(self.results[index], shape)
 
     def _index(self, letters: str, shape: Shape) -> Index:
-        axis = _axis(letters, self.letter, shape)
+        axis = axis_of(letters, self.letter, shape)
         if axis is None:
             return ()
         return (*(slice(None),) * axis, slice(self.start, self.stop))
@@ -71,7 +71,7 @@ class SmallStep:
     lookup: Lookup
 
 
-def _axis(letters: str, letter: str, shape: Shape) -> int | None:
+def axis_of(letters: str, letter: str, shape: Shape) -> int | None:
     """Return the axis that a letter stands for, if the tensor has it and does not broadcast it.
 
     Letters align with the last axes: a tensor with fewer axes lacks the first letters.
@@ -95,17 +95,17 @@ def cuts(tape: Tape, call: Call, target: str = "") -> list[Cut]:
     The gradient of a ``target`` is computed, or, if that is empty, the call's first result.
     """
     rule = rules.find(call.base_op)
-    if rule is None or not rule.apart or not is_large(tape, call):
+    if rule is None or not is_large(tape, call):
         return []
     outputs = [tape.values[n] for n in call.outputs if n is not None]
     named = {n: call.arguments[schema_name] for n, schema_name in operand_names(rule, call).items()}
     shapes = {n: tape.values[a.value].shape for n, a in named.items() if isinstance(a, Ref)}
     if len(outputs) != len(call.outputs):
         return []
-    letters = _letters(rule, call, shapes, outputs[0].shape)
-    if letters is None:
+    found = letters(rule, call, shapes, outputs[0].shape, target)
+    if found is None:
         return []
-    of_operands, of_results = letters
+    of_operands, of_results = found
     # Each tensor with its letters: operands, and results, of which a vjp gets the gradients too.
     tensors = [(of_operands[name], shape) for name, shape in shapes.items()]
     tensors += [(of, value.shape) for of, value in zip(of_results, outputs, strict=True)]
@@ -134,34 +134,37 @@ def _longest_cut(
     best = None
     most = 0
     for letter in aim.replace("_", ""):
-        axis = _axis(aim, letter, shape)
+        axis = axis_of(aim, letter, shape)
         if axis is None:
             continue
-        cut = [math.prod(size) for of, size in tensors if _axis(of, letter, size) is not None]
+        cut = [math.prod(size) for of, size in tensors if axis_of(of, letter, size) is not None]
         if sum(cut) > most:
             most, best = sum(cut), (letter, shape[axis], max(cut))
     return best
 
 
-def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
-    """Return one piece of a call; only uncut values are looked up on the whole tape."""
+def small_step(
+    tape: Tape, call: Call, cut: Cut, lookup: Lookup, *, replayed: bool = False
+) -> SmallStep:
+    """Return one piece of a call.
+
+    Only uncut values are looked up on the whole tape, unless its numbers are a replay's.
+    """
     rule = rules.find(call.base_op)
     assert rule is not None  # noqa: S101 (it made the cut)
     values: list[Value] = []
-    uncut: dict[int, int] = {}
+    origins: list[tuple[int, Index]] = []
 
     def add(number: int, index: Index) -> int:
         value = tape.values[number]
-        position = len(values)
+        origins.append((number, index))
         if index:
             # Values that no vjp uses may be freed already; only their shape is needed.
             shape = unknown(value.shape)[index].shape
             part = None if value.array is None else value.array[index]
             value = replace(value, shape=shape, array=part)
-        else:
-            uncut[position] = number
         values.append(value)
-        return position
+        return len(values) - 1
 
     arguments = dict(call.arguments)
     for name, schema_name in operand_names(rule, call).items():
@@ -177,19 +180,24 @@ def small_step(tape: Tape, call: Call, cut: Cut, lookup: Lookup) -> SmallStep:
     of_part = recorded(small)
 
     def numbers(position: int) -> NDArray[Any]:
-        return lookup(uncut[position]) if position in uncut else of_part(position)
+        number, index = origins[position]
+        return of_part(position) if index and not replayed else lookup(number)[index]
 
     return SmallStep(small, replace(call, arguments=arguments, outputs=outputs), numbers)
 
 
-def _letters(
+def letters(
     rule: rules.Rule,
     call: Call,
     shapes: Mapping[str, Shape],
     result: Shape,
+    target: str = "",
 ) -> tuple[dict[str, str], tuple[str, ...]] | None:
-    """Return the letters of each operand and result, or None if nothing can be cut."""
-    text = rule.apart
+    """Return the letters of each operand and result, or None if nothing can be cut.
+
+    They may be others where the gradient of a ``target`` is computed.
+    """
+    text = rule.apart_for.get(target, rule.apart)
     if not isinstance(text, str):
         parameters = {n: call.arguments.get(n, rule.defaults.get(n)) for n in rule.parameters}
         text = text(shapes, parameters)

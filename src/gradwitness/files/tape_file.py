@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gradwitness.tape import Tape, Value
 
 _JSON_ENTRY = "tape.npy"
-_EXACT_DTYPES = {"bool", "complex64", "complex128"} | {
+_EXACT_DTYPES = {"bool", "complex32", "complex64", "complex128"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 
@@ -79,7 +79,7 @@ def save_tape(tape: Tape, path: str | os.PathLike[str]) -> None:
     entries: list[int | None] = []
     entry_numbers: dict[Any, int] = {}
     for value in tape.values:
-        if value.array is None:
+        if value.array is None or value.sparse:
             entries.append(None)
             continue
         key = (value.dtype, *_memory(value.array))

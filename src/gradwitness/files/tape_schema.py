@@ -74,7 +74,7 @@ def encode(tape: Tape, entries: Sequence[int | None]) -> dict[str, Any]:
     """Convert a tape to JSON data; ``entries`` has the number of each value's entry, if any."""
     values = [
         {
-            **_fields(value, "array", "freed"),
+            **_fields(value, "array", "freed", "sparse"),
             "array": entry,
             # Where numbers lay that are not there helps nobody.
             "layout": None if entry is None else _plain(value.layout),

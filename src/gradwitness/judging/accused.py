@@ -82,6 +82,8 @@ class Case:
         Along what else the rules refute it.
     roundings : int
         By how many roundings of its format what was sent may be off.
+    rounded : str
+        A coarser format in which what arrived was rounded, if the slopes feel that; or empty.
     otherwise : Comparison or None
         Where the rules refute it only as a computation in float32: what stands unless its slopes
         refute it too.
@@ -102,6 +104,7 @@ class Case:
     retracts: tuple[Retract | None, Retract | None] = (None, None)
     tried: str = ""
     roundings: int = ROUNDINGS
+    rounded: str = ""
     otherwise: Comparison | None = None
 
     def require(self) -> None:
@@ -132,6 +135,7 @@ class Case:
         if any(g.shape != sent[0].shape for g in sent):
             raise Unjudgeable("the gradients of one tensor have different shapes")
         arrived = [None if n is None else records(n) for n in self.incoming]
+        dtype = records.coarsest([self.operand, *self.incoming, *self.sent])
         if any(a is not None and a.dtype.kind == "c" for a in (at, *sent, *arrived)):
             raise Unjudgeable("slopes along complex numbers are not measured")
         return Claim(
@@ -139,7 +143,7 @@ class Case:
             value=self.operand,
             at=at,
             sent=np.sum(sent, axis=0) if sent else np.zeros(at.shape),
-            dtype=records.coarsest([self.operand, *self.incoming, *self.sent]),
+            dtype=max(dtype, self.rounded or dtype, key=unit_roundoff),
             incoming=arrived,
             outputs=[None if n is None else values[n] for n in self.outputs],
             tremor=self.iteration.change if self.iteration else 0.0,
@@ -218,16 +222,13 @@ def settled(findings: Iterable[Finding]) -> Settled:
     return Settled(said, trusted, told)
 
 
-def unmeasured(findings: Iterable[Finding]) -> Settled:
+def unmeasured(findings: Sequence[Finding]) -> Settled:
     """Leave what waits for slopes in doubt: an interrupt left no time for them."""
     doubt = Outcome(unjudged("interrupted before the slopes of its function were measured"), "")
-    cases = [(f, f.case if isinstance(f, Accused) else None) for f in findings]
-    right = {f.node for f, case in cases if isinstance(case, Outcome)}
-    closed = [
-        _closed(f, case if isinstance(case, Outcome) else doubt) if isinstance(f, Accused) else f
-        for f, case in cases
-    ]
-    return Settled(closed, right, {})
+    waiting = [f for f in findings if isinstance(f, Accused)]
+    ends = {id(f): f.case if isinstance(f.case, Outcome) else doubt for f in waiting}
+    closed = [_closed(f, ends[id(f)]) if isinstance(f, Accused) else f for f in findings]
+    return Settled(closed, {f.node for f in waiting if isinstance(f.case, Outcome)}, {})
 
 
 def _told(

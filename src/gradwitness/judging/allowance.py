@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwitness.engine.floats import limits, part, round_to
+from gradwitness.engine.floats import limits, part, round_to, unit_roundoff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gradwitness.engine.floats import Arithmetic
 
 
 def allowed(
@@ -20,14 +22,29 @@ def allowed(
         return _store(w, dtype)
     if not final and error.min() > 0:
         return error
-    reach = np.abs(w) + error
-    # Below the smallest normal number the store may lose everything.
-    tiny = float(limits(dtype).smallest_normal)
-    last: Any = np.where(reach < tiny, reach, final * reach) if final else 0.0
     exact = error == 0
+    if final:
+        reach = np.abs(w) + error
+        # Below the smallest normal number the store may lose everything.
+        small = reach < float(limits(dtype).smallest_normal)
+        bound = (
+            error + np.where(small, reach, final * reach) if small.any() else error + final * reach
+        )
+    else:
+        bound = error.copy()
     if exact.any():
-        last = np.where(exact, _store(w, dtype), last)
-    return np.asarray(error + last)
+        bound[exact] = _store(w[exact], dtype)
+    return bound
+
+
+def last_rounding(arithmetic: Arithmetic, dtype: str) -> float:
+    """Return the unit roundoff with which a step's result is stored in a recorded format.
+
+    A kernel that works in float32 for 16-bit formats may return some results in float32. A result
+    computed in a wider format, from mixed operands, is stored in this one.
+    """
+    own = unit_roundoff(dtype)
+    return own if own > arithmetic.unit else min(arithmetic.final, own)
 
 
 def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
@@ -36,16 +53,18 @@ def _store(w: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
         return np.zeros(w.shape)
     # Torch rounds to 16 bits by way of float32, so float64 numbers are rounded twice.
     error = np.abs(round_to(w, dtype) - w)
-    if dtype in ("float16", "bfloat16"):
-        error = np.maximum(error, np.abs(round_to(round_to(w, "float32"), dtype) - w))
+    if part(dtype) in ("float16", "bfloat16"):
+        single = "complex64" if w.dtype.kind == "c" else "float32"
+        error = np.maximum(error, np.abs(round_to(round_to(w, single), dtype) - w))
     return np.nan_to_num(error, nan=0.0, posinf=0.0) if not np.isfinite(error).all() else error
 
 
 def ratio_of(error: NDArray[np.float64], bound: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return errors as multiples of their bounds; 0 where there is no error."""
-    if not error.any():
+    most = error.max(initial=0.0)
+    if most == 0:
         return error
-    if bound.min() > 0 and np.isfinite(error.max()):
+    if bound.min() > 0 and np.isfinite(most):
         return error / bound
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient = error / bound

@@ -19,6 +19,7 @@ from gradwitness.judging.comparison import (
     TOO_LITTLE,
     by_distance,
     by_probable,
+    unjudged,
 )
 from gradwitness.judging.large_steps import Reach
 from gradwitness.judging.piecewise import Pieces
@@ -26,7 +27,7 @@ from gradwitness.rules.kernel_ops import added_in_turn
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.records import Records
@@ -44,12 +45,26 @@ class Carried:
     records : Records
     captured : container of (node, input)
         Where a pass returns gradients other than at the leaves; what is carried there stays.
+    seeds : mapping of (node, input) to sequence of int or None
+        The gradients that a pass starts from; None for ones.
+    needed : bool
+        Whether anything is to be carried.
     """
 
-    def __init__(self, tape: Tape, records: Records, captured: Container[NodeInput]) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        records: Records,
+        captured: Container[NodeInput],
+        seeds: Mapping[NodeInput, Sequence[int | None]],
+        *,
+        needed: bool = True,
+    ) -> None:
+        self._is_needed = needed
         self._tape = tape
         self._records = records
         self._captured = captured
+        self._seeds = seeds
         self._parts: dict[NodeInput, list[Any]] = {}
         self._reach = Reach(tape, captured)
         # Inputs where part of what was sent is unknown.
@@ -59,7 +74,7 @@ class Carried:
 
     def reaches(self, edge: Edge | None) -> bool:
         """Whether a gradient carried through an edge may be needed later."""
-        return edge is not None and self._reach(edge)
+        return self._is_needed and edge is not None and self._reach(edge)
 
     def add(self, edge: Edge | None, result: Any) -> None:
         """Carry a gradient through an edge; None is ignored."""
@@ -96,7 +111,7 @@ class Carried:
 
     def keep(self, input_nr: NodeInput, number: int) -> None:
         """Keep the recorded gradient at a captured input, unless one was carried there."""
-        exact = self._exact(number) if input_nr in self._captured else None
+        exact = self._exact(number) if self._is_needed and input_nr in self._captured else None
         if exact is not None:
             self._parts.setdefault(input_nr, [exact])
 
@@ -108,26 +123,27 @@ class Carried:
         Unjudgeable
             If the tape does not hold its numbers.
         """
-        parts = self._parts.get(input_nr)
-        if not parts or input_nr in self._lost:
+        parts, seeds = self._parts.get(input_nr), self._seeds.get(input_nr, ())
+        if not parts or input_nr in self._lost or None in seeds:
             return self._records.exact(number)
+        # A root may be on the way from another one.
+        parts = [*parts, *(self._records.exact(seed) for seed in seeds if seed is not None)]
         if len(parts) == 1:
             return parts[0]
         # Torch adds them one by one, and stores each partial sum in the tensor's format.
-        arithmetic = _adding(self._tape.values[number].dtype)
+        arithmetic = adding(self._tape.values[number].dtype)
         return added([Bounded(part.value, arithmetic, *part.errors) for part in parts])
 
     def against(self, input_nr: NodeInput, number: int) -> Comparison:
         """Compare a recorded gradient with the one that was carried to an input.
 
         Each step on the way was judged for its signal.
-
-        Raises
-        ------
-        Unjudgeable
-            If the tape does not hold its numbers.
         """
-        comparison = by_probable(self._records.against(number, self.at(input_nr, number)))
+        try:
+            expected = self.at(input_nr, number)
+        except Unjudgeable as reason:
+            return unjudged(str(reason), self._tape.values[number].array)
+        comparison = by_probable(self._records.against(number, expected))
         basis = self._bases.get(input_nr)
         if basis is None:
             comparison = by_distance(comparison)
@@ -166,7 +182,7 @@ def total(tape: Tape, records: Records, terms: Sequence[int], ones: int, arrived
     if len(terms) == 1 and not ones:
         return records.as_recorded(terms[0])
     like = tape.values[terms[0] if terms else arrived]
-    arithmetic = _adding(like.dtype)
+    arithmetic = adding(like.dtype)
     parts = [records.exact(term, arithmetic) for term in terms]
     return added([*parts, *[Bounded(np.ones(like.shape), arithmetic)] * ones])
 
@@ -187,5 +203,6 @@ def added(parts: list[Bounded]) -> Any:
     return parts[0] if len(parts) == 1 else np.sum(np.stack(stacked), axis=(0,))
 
 
-def _adding(dtype: str) -> Arithmetic:
+def adding(dtype: str) -> Arithmetic:
+    """Return the arithmetic in which gradients are added one by one."""
     return Arithmetic.sequential(dtype if is_inexact(dtype) else "float32")

@@ -172,7 +172,7 @@ class _GuiltyStep:
 
     def _value(self, input_nr: int) -> int | None:
         try:
-            return edge_value(self.tape, self.node.edges[input_nr])
+            return edge_value(self.tape, self.node.edges[input_nr], self.node)
         except Unjudgeable:
             return None
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import (
+    chunks,
     is_complex,
     is_inexact,
     limits,
@@ -33,8 +34,6 @@ from gradwitness.judging.comparison import unjudged as unjudged
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 
@@ -125,7 +124,7 @@ class Comparing:
         shared = errors[0] is errors[1]
         # Memory that was never written to may hold NaNs of any kind, and bounds overflow.
         with np.errstate(all="ignore"):
-            for r, w, *pair in _chunks(recorded, value, *(errors[:1] if shared else errors)):
+            for r, w, *pair in chunks(recorded, value, *(errors[:1] if shared else errors)):
                 bounds = iter(pair)
                 rigorous = None if errors[0] is None else next(bounds)
                 if not pair and not self._allowance and np.array_equal(r, w):
@@ -139,26 +138,6 @@ class Comparing:
                 if self._allowance:
                     bound, probable = bound + self._allowance, probable + self._allowance
                 self._scan.numbers(r, w, rigorous, bound, probable)
-
-
-# Numbers compared at a time, so that intermediate results stay in the processor's cache.
-_CHUNK = 2**14
-
-
-def _chunks(*arrays: NDArray[Any] | None) -> Iterator[tuple[NDArray[np.float64], ...]]:
-    """Iterate over arrays of one shape in float64 and C order; None is left out.
-
-    Complex arrays come in complex128.
-    """
-    present = [array for array in arrays if array is not None]
-    yield from np.nditer(
-        present,
-        flags=["external_loop", "buffered"],
-        order="C",
-        op_dtypes=[np.complex128 if x.dtype.kind == "c" else np.float64 for x in present],
-        casting="unsafe",
-        buffersize=_CHUNK,
-    )
 
 
 class _Scan:
@@ -301,8 +280,31 @@ class _Scan:
         measured: NDArray[np.bool_] | None,
     ) -> None:
         """Compare numbers; `measured` says which of them have a usable size (None: all)."""
-        ratio = ratio_of(error, bound)
         self._largest_error = max(self._largest_error, float(error.max(initial=0.0)))
+        finite = measured is None
+        if not finite or _may_exceed(error, bound, min(self._worst[0], 1.0)):
+            self._find_worst(r, w, error, bound)
+        if probable is bound:
+            self._probable = max(self._probable, self._worst[0])
+        elif not finite or _may_exceed(error, probable, self._probable):
+            self._probable = max(self._probable, float(np.max(ratio_of(error, probable))))
+        self._measure(w if measured is None else w[measured])
+        widest = bound if measured is None else bound[measured]
+        self._widest = max(self._widest, float(np.max(widest, initial=0.0)))
+        if probable is not bound:
+            widest = probable if measured is None else probable[measured]
+        self._probably_widest = max(self._probably_widest, float(np.max(widest, initial=0.0)))
+        self._below_bound = self._below_bound and bool(np.all(np.abs(w) <= bound))
+        self._count(r)
+
+    def _find_worst(
+        self,
+        r: NDArray[np.float64],
+        w: NDArray[np.float64],
+        error: NDArray[np.float64],
+        bound: NDArray[np.float64],
+    ) -> None:
+        ratio = ratio_of(error, bound)
         at = int(np.argmax(ratio))
         if ratio[at] >= 1:
             beyond = error[error > bound]
@@ -312,16 +314,6 @@ class _Scan:
             figures = (array[at].item() for array in (ratio, r, w, error, bound))
             self._worst = tuple(figures)
             self._worst_index = self._index_of(at)
-        worst_probable = ratio[at] if probable is bound else np.max(ratio_of(error, probable))
-        self._probable = max(self._probable, float(worst_probable))
-        self._measure(w if measured is None else w[measured])
-        widest = bound if measured is None else bound[measured]
-        self._widest = max(self._widest, float(np.max(widest, initial=0.0)))
-        if probable is not bound:
-            widest = probable if measured is None else probable[measured]
-        self._probably_widest = max(self._probably_widest, float(np.max(widest, initial=0.0)))
-        self._below_bound = self._below_bound and bool(np.all(np.abs(w) <= bound))
-        self._count(r)
 
     def _measure(self, w: NDArray[np.float64]) -> float:
         """Update the largest finite magnitude; return the largest, infinity included."""
@@ -390,6 +382,12 @@ class _Scan:
         # An index that is off by one is not nearly right.
         measurable = self._limits is not None and self._largest > 0
         return self._farthest / self._largest if measurable else math.inf
+
+
+def _may_exceed(error: NDArray[Any], bound: NDArray[Any], ratio: float) -> bool:
+    """Whether an error may be more than a multiple of its bound: quotients take longer."""
+    # Less than the multiple by more than the product's rounding.
+    return ratio < 0 or not (error <= bound * (ratio * (1 - 2.0**-50))).all()
 
 
 _BOUNDLESS = "no finite bound"

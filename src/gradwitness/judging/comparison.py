@@ -26,17 +26,21 @@ NEAR = (
 )
 IN_TURN = "rounded as its kernel adds, term after term; any order would show too little"
 OWN = "by its own formula in float64: within a twentieth of its largest number of that"
+SAMPLED = "by a sample of its numbers"
+PROJECTED = "by random projections of its numbers"
 # What an agreement may rest on instead of the worst case, as a verdict says it.
 BASES = {
     PROBABLE: "by the probable bound",
     NEAR: "by distance",
     IN_TURN: "as its kernel rounds",
     OWN: "by its own formula",
+    SAMPLED: "by a sample",
+    PROJECTED: "by projection",
 }
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"
 # An error of this share of the size of the terms is still detected.
-_VISIBLE = 1 / 16
+VISIBLE = 1 / 16
 # An agreement that would have missed a larger share of the largest number is none.
 SHARE = 0.1
 
@@ -88,6 +92,11 @@ class Comparison:
     tolerance : float
         The share of the largest number that the program declared to be near enough, if the verdict
         rests on that; else 0.
+    share : float
+        The share of the elements that were compared, 1 but where a fast look sufficed.
+    missed : float
+        How probable it is at most that an error of more than ``detects`` was not seen: of a fast
+        look, for which ``detects`` is the Euclidean norm of the errors along an axis. Else 0.
     """
 
     verdict: Verdict
@@ -109,6 +118,8 @@ class Comparison:
     norm: float = math.nan
     relative_error: float = math.nan
     tolerance: float = 0.0
+    share: float = 1.0
+    missed: float = 0.0
 
     @property
     def right_digits(self) -> float:
@@ -161,7 +172,7 @@ def settled_by(comparison: Comparison, terms: Callable[[], float]) -> Comparison
         return likely
     # What is beyond its probable bound is no zero; nor is what that bound would have shown.
     told = comparison.probable_detects <= SHARE or comparison.probable_ratio > 1
-    if not told and comparison.detects <= _VISIBLE * terms():
+    if not told and comparison.detects <= VISIBLE * terms():
         return replace(comparison, verdict=Verdict.AGREES, reason=CANCELS)
     return replace(comparison, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
@@ -238,8 +249,9 @@ def in_turn(
         rounded, numbers = again(threads)
         if rounded.verdict is Verdict.AGREES and rounded.detects_relative <= SHARE:
             return replace(rounded, reason=IN_TURN), numbers
-        if rounded.detects == comparison.detects:
-            # Nothing is added in turn, but terms may come in no particular order.
+        if math.isclose(rounded.detects, comparison.detects):
+            # Nothing is added in turn, but terms may come in no particular order. (Bounds that were
+            # derived in pieces may differ in the last bit.)
             return _at_second_look(comparison, rounded), numbers
     return comparison, expected
 

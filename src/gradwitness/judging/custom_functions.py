@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from gradwitness.engine.custom_forwards import connects, edge_value, handed_out,
 from gradwitness.engine.floats import SHORT, Arithmetic, is_inexact, unit_roundoff
 from gradwitness.judging.accused import ITERATES, NORMWISE, Case
 from gradwitness.judging.approximations import within
+from gradwitness.judging.between_inputs import between_inputs
 from gradwitness.judging.compare import TOO_WIDE, Comparison, mismatch, settled_by, unjudged
 from gradwitness.judging.declarations import Declared
 from gradwitness.judging.graph_queries import declared_as, same_operand
 from gradwitness.judging.group_gradients import along_groups
 from gradwitness.judging.normwise import Judged, added_against, normwise
 from gradwitness.judging.recognition import advice as advice_on
-from gradwitness.judging.recorded_forward import computes_wide, iteration, rounds
+from gradwitness.judging.recorded_forward import basis_rounded, computes_wide, iteration, rounds
 from gradwitness.judging.records import largest
 from gradwitness.judging.unmeasured import Unmeasured
 from gradwitness.rules.declarations import tolerance_of
@@ -104,7 +106,11 @@ class CustomCheck:
         is_needed : callable
             Whether the program asked for a gradient beyond an edge.
         """
-        for judged in self._judge(node, node_run, expected, is_needed):
+        between: list[Judged] = []
+        if isinstance(expected, Unjudgeable):
+            run = (node, node_run)
+            between = between_inputs(self._tape, run, self.expected, self._by_rules, is_needed)
+        for judged in between or self._judge(node, node_run, expected, is_needed):
             settled = self._approximated(node, node_run, judged)
             yield replace(settled, advice=self._advice(node, node_run, expected, settled))
 
@@ -169,6 +175,10 @@ class CustomCheck:
         first, comparison = input_nrs[0], None
         if not isinstance(expected, Unjudgeable):
             comparison = self._by_rules(node, node_run, input_nrs, expected[first])
+        operand = edge_value(self._tape, node.edges[first])
+        if _refuted(comparison) and operand is not None and self._tape.values[operand].sparse:
+            open_ = unjudged("of a sparse tensor only what it names may count")
+            return Judged(first, open_, by_rules=False)
         reason = self._why_not_by_rules(node, first, expected, comparison)
         if comparison is not None and comparison.verdict is Verdict.INCONCLUSIVE and not reason:
             return self._as_in_float32(node, node_run, input_nrs, comparison)
@@ -261,7 +271,9 @@ class CustomCheck:
             # Zeros, in the shape that the function chose.
             expected = np.zeros(self._tape.values[numbers[0]].shape)
         comparison = added_against(self._tape, self._records, numbers, expected)
-        return settled_by(comparison, lambda: self._size(node, node_run, input_nrs[0]))
+        return settled_by(
+            comparison, partial(self._records.sent_size, node, node_run, input_nrs[0])
+        )
 
     def _as_in_float32(
         self, node: Node, node_run: NodeRun, input_nrs: list[int], coarse: Comparison
@@ -291,13 +303,6 @@ class CustomCheck:
             roundings = 2 if computes_wide(self._tape, node) else case.roundings
             case = replace(case, otherwise=coarse, roundings=roundings)
         return replace(accused, comparison=coarse, case=case)
-
-    def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
-        incoming = [None if n is None else self._records.magnitudes(n) for n in node_run.incoming]
-        try:
-            return largest(gradients(self._tape, node, incoming, self._records, None)[input_nr])
-        except Unjudgeable:
-            return 0.0
 
     def _along_groups(
         self, node: Node, node_run: NodeRun, input_nrs: list[int], plain: Comparison | None
@@ -346,7 +351,7 @@ class CustomCheck:
             # Of another shape or kind, or a step function: no slope could support it.
             return Judged(first, by_rules, NORMWISE + tried)
         if self.functions is None:
-            at = edge_value(self._tape, node.edges[first])
+            at = edge_value(self._tape, node.edges[first], node)
             claim = Unmeasured(at, sent, array, reason, loop is not None, tried)
             return claim.judged(self._records, first, expected, by_rules)
         stands = by_rules if by_rules is not None and not reason else unjudged(reason, array)
@@ -380,6 +385,7 @@ class CustomCheck:
             owner=(declared_as(self._tape, node, self.functions), first),
             retracts=self._declared.retracts(node, first),
             tried=tried,
+            rounded=basis_rounded(self._tape, node),
         )
         return Judged(first, stands, NORMWISE if not reason else "", by_rules=not reason, case=case)
 

@@ -294,10 +294,14 @@ class Report:
             "backward nodes": _units(self.findings, Step.BACKWARD, "node"),
         }
         rows = sum(row.verdict is not Verdict.INCONCLUSIVE for row in self.rows)
-        elements = [(f.comparison.size, f.verdict) for f in self.findings]
-        judged = sum(size for size, verdict in elements if verdict is not Verdict.INCONCLUSIVE)
+        elements = [(f.comparison, f.verdict) for f in self.findings]
+        judged = sum(
+            round(c.size * c.share)
+            for c, verdict in elements
+            if verdict is not Verdict.INCONCLUSIVE
+        )
         shares["gradients"] = Coverage(rows, len(self.rows))
-        shares["elements"] = Coverage(judged, sum(size for size, _ in elements))
+        shares["elements"] = Coverage(judged, sum(c.size for c, _ in elements))
         return shares
 
     def reasons(self) -> Counter[str]:

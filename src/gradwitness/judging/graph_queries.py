@@ -34,15 +34,16 @@ def ancestors(tape: Tape, targets: set[int]) -> set[int]:
     return ancestors
 
 
-def leaves_behind(tape: Tape, nodes: Iterable[int], without: Edge | None = None) -> set[int]:
-    """Return the leaves that some nodes send gradients to, without those behind an edge alone.
+def leaves_behind(tape: Tape, nodes: Iterable[int], without: Iterable[Edge] = ()) -> set[int]:
+    """Return the leaves that some nodes send gradients to, without those behind some edges alone.
 
-    The edge is told by identity: an equal one of another input is followed.
+    These are told by identity: equal ones of other inputs are followed.
     """
+    cut = {id(edge) for edge in without}
     waiting = list(dict.fromkeys(nodes))
     found = set(waiting)
     for number in waiting:
-        onward = [e for e in tape.nodes[number].edges if e is not None and e is not without]
+        onward = [e for e in tape.nodes[number].edges if e is not None and id(e) not in cut]
         new = dict.fromkeys(e.node for e in onward if e.node not in found)
         found |= new.keys()
         waiting += new

@@ -54,7 +54,7 @@ def along_groups(
     node, node_run, input_nr = run
     outcomes = []
     try:
-        operand = edge_value(tape, node.edges[input_nr])
+        operand = edge_value(tape, node.edges[input_nr], node)
         if operand is None or not sent:
             return None
         pairs = [
@@ -69,7 +69,7 @@ def along_groups(
         others = [
             (records(value), records(g))
             for edge, g in zip(node.edges, node_run.outgoing, strict=False)
-            if g is not None and (value := edge_value(tape, edge)) not in (None, operand)
+            if g is not None and (value := edge_value(tape, edge, node)) not in (None, operand)
         ]
         for convention in conventions((at, total), pairs, unit, retracts, others):
             incoming: list[Any] = [

@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.backward import vjp
-from gradwitness.engine.binding import bind, unrecorded
+from gradwitness.engine.binding import unrecorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.forward import evaluate
-from gradwitness.engine.tiling import cuts, is_large, small_step
+from gradwitness.engine.in_pieces import call_of, gradient_cuts, operand_of
+from gradwitness.engine.tiling import cuts, small_step
 from gradwitness.judging.compare import Comparing
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.rules import find
 from gradwitness.rules.registry import ELEMENTWISE
-from gradwitness.tape import Kind, Ref
+from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
-
-    from numpy.typing import NDArray
 
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.engine.tiling import Cut, Index, Shape
@@ -84,28 +83,21 @@ def in_large_pieces(
     keep : callable
         Whether the whole gradient sent through an edge will be needed.
     """
-    call = _call(tape, node)
-    if call is None or arithmetic is None or not is_large(tape, call):
-        return {}
-    shapes = [None if n is None else tape.values[n].shape for n in call.outputs]
     arrived = [None if n is None else tape.values[n].shape for n in incoming]
-    # Trailing results that are not differentiable, such as saved statistics, get no gradient.
-    if len(shapes) < len(arrived) or any(
-        arrived_shape not in (None, shape)
-        for arrived_shape, shape in zip(arrived, shapes, strict=False)
-    ):
+    call = call_of(tape, node)
+    if call is None or arithmetic is None:
         return {}
     gradients = {}
-    for input_nr, edge in enumerate(node.edges):
-        name, value = _operand(tape, call, input_nr)
-        pieces = [] if value is None else cuts(tape, call, name)
-        if edge is not None and value is not None and pieces:
-            step = _LargeStep(tape, node, call, input_nr, name, tape.values[value].shape, pieces)
-            gradients[input_nr] = Pieces(
-                step.shape,
-                partial(step.compute, incoming, records, arithmetic),
-                keep=keep(edge),
-            )
+    for input_nr, (name, shape, pieces) in gradient_cuts(tape, node, arrived).items():
+        step, edge = (
+            _LargeStep(tape, node, call, input_nr, name, shape, pieces),
+            node.edges[input_nr],
+        )
+        gradients[input_nr] = Pieces(
+            shape,
+            partial(step.compute, incoming, records, arithmetic),
+            keep=edge is not None and keep(edge),
+        )
     return gradients
 
 
@@ -188,38 +180,12 @@ class Reach:
 
 def surely_rounds(tape: Tape, node: Node, input_nr: int) -> bool:
     """Whether a node surely sends a product or a sum through an edge, not a mere copy."""
-    call = _call(tape, node)
+    call = call_of(tape, node)
     rule = None if call is None else find(call.base_op)
     if call is None or rule is None or rule.moves or rule.apart in ("", ELEMENTWISE):
         return False
-    name, value = _operand(tape, call, input_nr)
+    name, value = operand_of(tape, call, input_nr)
     if value is None or call.outputs[0] is None:
         return False
     sizes = [math.prod(tape.values[n].shape) for n in (value, call.outputs[0])]
     return name != _ADDED or sizes[0] < sizes[1]
-
-
-def _operand(tape: Tape, call: Call, input_nr: int) -> tuple[str, int | None]:
-    """Return the name and the value of an edge's operand."""
-
-    def nothing(number: int) -> NDArray[Any]:
-        raise Unjudgeable(f"value {number} is not looked up")
-
-    try:
-        inputs = bind(tape, call, nothing, arithmetic=None, skip=True).inputs()
-    except Unjudgeable:
-        return "", None
-    if input_nr >= len(inputs):
-        return "", None
-    name, index, argument = inputs[input_nr]
-    if index is not None or not isinstance(argument, Ref):
-        return name, None
-    return name, argument.value
-
-
-def _call(tape: Tape, node: Node) -> Call | None:
-    """Return the call behind a node, unless the node is of a kind that cannot be cut."""
-    special = (Kind.CUSTOM, Kind.UNKNOWN, Kind.COPY_SLICES, Kind.ACCUMULATE)
-    if node.call is None or node.kind in special:
-        return None
-    return tape.calls[node.call]

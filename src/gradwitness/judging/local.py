@@ -21,8 +21,9 @@ from gradwitness.judging.accused import settled, unmeasured
 from gradwitness.judging.came_in import agreed, finite, forgiven
 from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
-from gradwitness.judging.depth import FULL, known_depth
+from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.doubts import without_faint
+from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Finding, Report, Step
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
@@ -33,6 +34,7 @@ from gradwitness.judging.reached import with_approximations
 from gradwitness.judging.records import Records, largest
 from gradwitness.judging.rows import finished
 from gradwitness.judging.second_derivatives import without_cut
+from gradwitness.judging.step_memory import StepMemory
 from gradwitness.judging.sweep import SweepCheck
 from gradwitness.judging.unfelt import Trusting, without_unfelt
 from gradwitness.judging.unseen import cut_short, doubted, with_doubts
@@ -71,13 +73,15 @@ class Judge:
     """
 
     def __init__(self, tape: Tape, functions: Functions | None = None, depth: str = FULL) -> None:
-        self._tape = tape
+        self._memory = StepMemory(tape)
+        self._tape = tape = self._memory.tape
         self._depth = known_depth(depth)
         self._functions = functions
+        self._fast = Fast(tape) if depth == FAST else None
         self._records = Records(tape)
         self._findings: list[Finding] = []
         self._sweeps: dict[int, SweepCheck] = {}
-        self._panel = Panel(tape, self._records)
+        self._panel = Panel(tape, self._records, thorough=depth == FULL)
         self._guilty = Guilty(tape, functions)
         # Values not yet written to, which may hold anything, NaN included.
         self._empty: set[int | None] = set()
@@ -87,6 +91,7 @@ class Judge:
 
     def called(self, number: int) -> None:
         """Judge a forward call."""
+        self._memory.forget()
         call = self._tape.calls[number]
         findings = self._attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
         self._findings += findings
@@ -134,12 +139,14 @@ class Judge:
         limited_to: Sequence[Edge] | None,
     ) -> None:
         """Begin a backward pass."""
+        self._memory.forget()
         self._sweeps[sweep] = SweepCheck(
-            self._tape, self._records, sweep, roots, limited_to, self._functions
+            self._tape, self._records, sweep, roots, limited_to, self._functions, self._fast
         )
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Judge one node run of a backward pass."""
+        self._memory.forget()
         check = self._sweeps[sweep]
         check.note(node_run)
         findings = self._attempt(
@@ -153,6 +160,7 @@ class Judge:
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
+        self._memory.forget()
         self._sweeps[sweep].finish(captured)
 
     def report(self, tape: Tape, replayed: Replay | None = None) -> Report:
@@ -252,6 +260,9 @@ class Judge:
         ]
 
     def _results(self, call: Call) -> list[Finding]:
+        looked = None if self._fast is None else self._fast.results(call)
+        if looked is not None:
+            return [_of_call(call, output_nr, comparison) for output_nr, comparison in looked]
         findings = []
         for output_nr, comparison in self._compared(call):
             settled = settled_by(comparison, partial(self._size, call, output_nr))

@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
-from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
-from gradwitness.engine.replay import backward_pass
 from gradwitness.judging.accused import NORMWISE, Along
 from gradwitness.judging.compare import SHARE, unjudged
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.graph_queries import ancestors
 from gradwitness.judging.records import largest
-from gradwitness.judging.unfelt import Trusting, error_of
+from gradwitness.judging.unfelt import Trusting, changes_of, error_of
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.engine.replay import Instead
     from gradwitness.judging.finding import Row
     from gradwitness.tape import Tape
 
@@ -145,32 +140,8 @@ def _changes(
     tape: Tape, sweep: int, findings: Sequence[Finding], trusted: Collection[int | None]
 ) -> dict[tuple[int, int], Any] | None:
     """Return by how much approximations have changed what arrives anywhere; None if not known."""
-    errors: dict[int, dict[int, NDArray[Any]]] = {}
-    try:
-        for f in findings:
-            if f.node is not None:
-                error, _ = error_of(tape, sweep, tape.nodes[f.node], f.tensor_nr)
-                errors.setdefault(f.node, {})[f.tensor_nr] = error
-        instead = {number: _sending(tape, number, own) for number, own in errors.items()}
-        arriving, unknown = backward_pass(tape, sweep, {}, instead, Trusting(trusted))
-    except Unjudgeable:
-        return None
-    return None if unknown else arriving
 
+    def error(finding: Finding) -> NDArray[Any]:
+        return error_of(tape, sweep, tape.nodes[finding.node or 0], finding.tensor_nr)[0]
 
-def _sending(tape: Tape, number: int, own: dict[int, NDArray[Any]]) -> Instead:
-    """Return how a node passes a change on, and adds its own."""
-    node, lookup = tape.nodes[number], recorded(tape)
-
-    def sent(incoming: list[Any]) -> list[Any]:
-        passed: Sequence[Any] = [None] * len(node.edges)
-        if any(change is not None for change in incoming):
-            passed = gradients(tape, node, incoming, lookup, None)
-        return [
-            own.get(k, 0.0) + (0.0 if p is None else np.asarray(p))
-            if k in own or p is not None
-            else None
-            for k, p in enumerate(passed)
-        ]
-
-    return sent
+    return changes_of(tape, sweep, findings, Trusting(trusted), error)

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness.engine.custom_forwards import edge_value, reaching
-from gradwitness.engine.floats import SHORT, is_float
+from gradwitness.engine.floats import SHORT, is_float, unit_roundoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +27,8 @@ _CONVERGED = 2.0**-6
 _LEAST = 3
 _TOGETHER = (1, 2, 3, 4)
 _CASTS = ("aten._to_copy", "aten.copy")
+# Their vectors may be any basis of a space, and have any sign.
+_FACTORS = ("aten._linalg_svd", "aten._linalg_eigh", "aten.linalg_eig")
 _STEPS = tuple(f"aten.{name}" for name in ("round", "floor", "ceil", "trunc", "sign", "sgn"))
 
 
@@ -60,7 +62,7 @@ def rounds(tape: Tape, node: Node, input_nr: int) -> bool:
     The slope of a step function is 0, or that of its staircase: no judge of what it stands for.
     """
     inner = _inner(tape, node)
-    source = edge_value(tape, node.edges[input_nr])
+    source = edge_value(tape, node.edges[input_nr], node)
     reached = reaching(inner, set() if source is None else {source})
     stepped = [c for c in inner if c.base_op in _STEPS and not reached.isdisjoint(c.operands)]
     outputs = {n for c in stepped for n in c.outputs if n is not None}
@@ -113,3 +115,25 @@ def computes_wide(tape: Tape, node: Node) -> bool:
     own = [call for call in calls if not call.is_view and call.base_op not in _CASTS]
     formats = {tape.values[n].dtype for call in own for n in call.outputs if n is not None}
     return bool(own) and formats.isdisjoint(SHORT.values())
+
+
+def basis_rounded(tape: Tape, node: Node) -> str:
+    """Return in which format what arrives at vectors of a basis was rounded, at most.
+
+    Where nothing depends on the choice of the basis, the part of a gradient that would turn it is
+    zero, but for rounding. Slopes are those of one choice, and feel that part. Empty where results
+    are no such vectors, or are not converted to a coarser format.
+    """
+    inner = _inner(tape, node)
+    if not any(call.base_op in _FACTORS for call in inner):
+        return ""
+    shown = set(node.outputs)
+    formats = {tape.values[n].dtype for n in shown if n is not None}
+    for call in tape.calls[inner[-1].id + 1 :]:
+        if shown.isdisjoint(call.operands) or call.during is not None:
+            continue
+        if call.is_view:
+            shown.update(call.outputs)
+        elif call.base_op in _CASTS:
+            formats.update(tape.values[n].dtype for n in call.outputs if n is not None)
+    return max(filter(is_float, formats), key=unit_roundoff, default="")

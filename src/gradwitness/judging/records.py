@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness._errors import Unjudgeable
+from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.binding import recorded, unrecorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import Arithmetic, is_inexact, unit_roundoff, wide
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gradwitness.tape import Tape, Value
+    from gradwitness.tape import Node, NodeRun, Tape, Value
 
 # One step's result is the next one's operand: up to so many bytes are cached in float64.
 _CACHE_BYTES = 2**26
@@ -126,6 +128,15 @@ class Records:
         dtype = self._tape.values[number].dtype
         chosen = arithmetic or Arithmetic.stepwise(dtype if is_inexact(dtype) else "float32")
         return Bounded(self(number), chosen)
+
+    def sent_size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
+        """Return how large a gradient that a node sends is if no terms cancel; 0 if unknown."""
+        incoming = [None if n is None else self.magnitudes(n) for n in node_run.incoming]
+        alone = sending(node, {input_nr})
+        try:
+            return largest(gradients(self._tape, alone, incoming, self, None)[input_nr])
+        except Unjudgeable:
+            return 0.0
 
     def value(self, number: int) -> Value:
         """Return a value as it is on the tape."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gradwitness.judging.comparison import mismatch, nothing, unjudged
 from gradwitness.judging.doubts import counted, is_carried, shows
 from gradwitness.judging.finding import Row
 from gradwitness.judging.lineage import Lineage
@@ -13,7 +14,7 @@ from gradwitness.judging.meant_hooks import CHANGED, behind_hooks
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gradwitness.engine.replay import Replay
     from gradwitness.judging.compare import Comparison
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from gradwitness.judging.meant_hooks import Hooked
     from gradwitness.judging.records import Records
     from gradwitness.tape import Edge, Tape
+
+
+def absent(tape: Tape, terms: Sequence[int], *, left_out: bool) -> Comparison:
+    """Return the comparison of a gradient that did not arrive, of those that were sent."""
+    if terms:
+        array = tape.values[terms[0]].array
+        return mismatch("no gradient arrived, though one was sent", array)
+    if left_out:
+        return nothing("no gradient: the result does not depend on it")
+    return unjudged("torch returned None: the gradient does not depend on it")
 
 
 def row_of(

@@ -167,7 +167,9 @@ def _cuts_of(
 ) -> Iterator[Cut]:
     tape = uses.tape
     try:
-        inputs = {value for edge in node.edges if (value := edge_value(tape, edge)) is not None}
+        inputs = {
+            value for edge in node.edges if (value := edge_value(tape, edge, node)) is not None
+        }
     except Unjudgeable:
         return
     begin = calls[0].id if calls else run.after

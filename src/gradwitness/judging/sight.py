@@ -10,14 +10,16 @@ from gradwitness.rules import find
 from gradwitness.rules.graph_terms import SOURCES
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Iterator
 
     from gradwitness.tape import Call, Tape
 
 _BY_ELEMENT = frozenset(
     f"aten.{n}" for n in ("clamp", "clamp_max", "clamp_min", "maximum", "minimum", "where")
 )
-_SUMS = frozenset({"aten.mean", "aten.sum"})
+_SUMS = frozenset({"aten.linalg_vector_norm", "aten.mean", "aten.norm", "aten.sum"})
+# What a loss makes of errors.
+_SIZES = ("aten.abs", "aten.pow")
 
 
 def leaks(tape: Tape, sources: set[int]) -> Iterator[Call]:
@@ -58,7 +60,7 @@ def way(call: Call) -> str:
     return f"{name}()" if call.grad else f"{name} under no_grad()"
 
 
-def inner_calls(tape: Tape) -> Container[int]:
+def inner_calls(tape: Tape) -> set[int]:
     """Return the calls of custom functions, each of which is judged as a whole."""
     return {number for node in tape.nodes for number in node.inner}
 
@@ -108,3 +110,11 @@ def is_summed(tape: Tape, call: Call, taken: dict[int, list[Call]], shape: tuple
         if not following:
             return False
     return True
+
+
+def is_sized(tape: Tape, call: Call, taken: dict[int, list[Call]]) -> bool:
+    """Whether a loss squares, or takes the size of, all that a difference leaves."""
+    (number,) = made(call)
+    following = taken.get(number, [])
+    sizes = all(c.base_op in _SIZES or c.operands == [number] * 2 for c in following)
+    return sizes and is_summed(tape, call, taken, tape.values[number].shape)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients
+from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import part
 from gradwitness.engine.step_arithmetic import backward_arithmetic
@@ -20,24 +20,25 @@ from gradwitness.judging.compare import (
     Comparison,
     in_turn,
     mismatch,
-    nothing,
     settled_by,
     unjudged,
 )
 from gradwitness.judging.custom_functions import CustomCheck
 from gradwitness.judging.doubts import Doubts
+from gradwitness.judging.fast.last import Last
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
 from gradwitness.judging.large_steps import in_large_pieces
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
-from gradwitness.judging.rows import row_of
+from gradwitness.judging.rows import absent, row_of
 from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gradwitness.judging.accused import Case
+    from gradwitness.judging.fast.look import Fast
     from gradwitness.judging.functions import Functions
     from gradwitness.judging.outcome import Outcome
     from gradwitness.judging.records import Records
@@ -58,10 +59,12 @@ class SweepCheck:
         roots: Sequence[tuple[Edge, int | None]],
         limited_to: Sequence[Edge] | None,
         functions: Functions | None = None,
+        fast: Fast | None = None,
     ) -> None:
         self.tape = tape
         self.records = records
         self.number = number
+        self._last = Last(fast)
         self._doubts = Doubts(tape, records)
         self._custom = CustomCheck(tape, records, functions)
         self._findings: list[Finding] = []
@@ -77,7 +80,7 @@ class SweepCheck:
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
-        self._carried = Carried(tape, records, captured_at)
+        self._carried = Carried(tape, records, captured_at, self._seeds, needed=fast is None)
         self._needed = None if limited_to is None else ancestors(tape, {e.node for e in limited_to})
 
     def note(self, node_run: NodeRun) -> None:
@@ -148,6 +151,8 @@ class SweepCheck:
         self._doubts.add(place, comparison)
         if place is not None:
             self._carried.rests(place, comparison.reason)
+            terms = len(self.sent.get((place.node, place.index), ()))
+            self._last.add(step, place, terms, comparison)
         call = None if node.call is None else self.tape.calls[node.call]
         finding = Finding if case is None else partial(Accused, case=case)
         self._findings.append(
@@ -190,6 +195,9 @@ class SweepCheck:
             )
 
     def _against_total(self, number: int, terms: list[int], ones: int, arrived: int) -> Comparison:
+        looked = self._last.fast and self._last.fast.total(terms, ones, number)
+        if looked:
+            return looked
         try:
             expected = total(self.tape, self.records, terms, ones, arrived)
         except Unjudgeable as reason:
@@ -206,11 +214,20 @@ class SweepCheck:
         if node.kind == Kind.CUSTOM:
             self._custom_backward(node, node_run, names)
             return
+        looked = self._last.looked_at(node, node_run)
+        for input_nr, comparison in looked.items():
+            self._backward_finding(node, input_nr, names, comparison)
+        self._last.hand_on(node, looked)
+        edges = tuple(None if k in looked else edge for k, edge in enumerate(node.edges))
+        if not looked or any(edges):
+            self._in_full(replace(node, edges=edges), node_run, names)
+
+    def _in_full(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
         try:
             expected = list(self._expected(node, node_run))
         except Unjudgeable as reason:
             for input_nr, sent in enumerate(node_run.outgoing):
-                if sent is not None:
+                if sent is not None and node.edges[input_nr] is not None:
                     c = self._custom.without_rule(node, node_run, input_nr, reason)
                     self._backward_finding(node, input_nr, names, c.comparison, case=c.case)
                     self._carried.add_recorded(node.edges[input_nr], sent)
@@ -233,8 +250,7 @@ class SweepCheck:
     def _in_turn(
         self, node: Node, node_run: NodeRun, input_nr: int, sent: int, threads: int
     ) -> tuple[Comparison, Any]:
-        edges = tuple(edge if k == input_nr else None for k, edge in enumerate(node.edges))
-        expected = self._expected(replace(node, edges=edges), node_run, threads)[input_nr]
+        expected = self._expected(sending(node, {input_nr}), node_run, threads)[input_nr]
         return self.records.against(sent, expected), expected
 
     def _custom_backward(self, node: Node, node_run: NodeRun, names: list[tuple[str, str]]) -> None:
@@ -315,15 +331,7 @@ class SweepCheck:
             call = self.tape.calls[node.call]
             given = given_to(call, node_run)
             comparison = forgiven(comparison, self.records, sent, expected, given, call)
-        return settled_by(comparison, partial(self._size, node, node_run, input_nr))
-
-    def _size(self, node: Node, node_run: NodeRun, input_nr: int) -> float:
-        """Return how large an outgoing gradient is if no terms cancel."""
-        incoming = [None if n is None else self.records.magnitudes(n) for n in node_run.incoming]
-        try:
-            return largest(gradients(self.tape, node, incoming, self.records, None)[input_nr])
-        except Unjudgeable:
-            return 0.0
+        return settled_by(comparison, partial(self.records.sent_size, node, node_run, input_nr))
 
     def _carry_on(self, node: Node, node_run: NodeRun, expected: tuple[Any, ...]) -> None:
         if self._narrows(node_run):
@@ -359,12 +367,6 @@ class SweepCheck:
         numbers = (*node_run.incoming, *node_run.outgoing)
         return len({part(self.tape.values[n].dtype) for n in numbers if n is not None}) > 1
 
-    def _arrived_against(self, input_nr: NodeInput, number: int) -> Comparison:
-        try:
-            return self._carried.against(input_nr, number)
-        except Unjudgeable as reason:
-            return unjudged(str(reason), self.tape.values[number].array)
-
     def _accumulate(self, node: Node, node_run: NodeRun, update: LeafUpdate | None) -> None:
         arrived = node_run.incoming[0]
         if update is None or arrived is None:
@@ -379,19 +381,11 @@ class SweepCheck:
             Step.ACCUMULATE, node, 0, "`.grad` afterwards", comparison, "after = before + g"
         )
 
-    def _absent(self, input_nr: NodeInput) -> Comparison:
-        terms = self.sent.get(input_nr)
-        if terms:
-            array = self.tape.values[terms[0]].array
-            return mismatch("no gradient arrived, though one was sent", array)
-        if input_nr in self._left_out:
-            return nothing("no gradient: the result does not depend on it")
-        return unjudged("torch returned None: the gradient does not depend on it")
-
     def _row(self, edge: Edge, number: int | None, doubt: Comparison | None = None) -> Row:
         place = (edge.node, edge.index)
-        own = doubt or (
-            self._absent(place) if number is None else self._arrived_against(place, number)
-        )
-        carried = self._doubts.relative_at(place, number)
-        return row_of(self.tape, self.number, edge, number, own, carried)
+        own = doubt or self._last.at(place)
+        if doubt is None and number is None:
+            own = absent(self.tape, self.sent.get(place, ()), left_out=place in self._left_out)
+        own = own or self._carried.against(place, number or 0)
+        doubts = self._doubts.relative_at(place, number)
+        return row_of(self.tape, self.number, edge, number, own, doubts)

@@ -16,21 +16,24 @@ from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.backward import gradients
 from gradwitness.engine.binding import recorded
+from gradwitness.engine.custom_forwards import with_detached
 from gradwitness.engine.floats import is_inexact, unit_roundoff
 from gradwitness.engine.replay import backward_pass
 from gradwitness.engine.replay_steps import Steps
 from gradwitness.judging.accused import ALONG
+from gradwitness.judging.between_inputs import BETWEEN
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.note import Note
 from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
     from gradwitness.engine.binding import Lookup
+    from gradwitness.engine.replay import Instead
     from gradwitness.judging.comparison import Comparison
     from gradwitness.tape import Node, Tape
 
@@ -63,10 +66,14 @@ class Effect(NamedTuple):
 
 
 class Trusting(Steps):
-    """The steps of a replay that takes what some nodes sent as recorded."""
+    """The steps of a replay that takes what some nodes sent as recorded.
 
-    def __init__(self, nodes: Collection[int | None]) -> None:
+    Some others stand for what lies, detached, ``between`` their inputs.
+    """
+
+    def __init__(self, nodes: Collection[int | None], between: Collection[int | None] = ()) -> None:
         self._nodes = nodes
+        self._between = between
 
     def backward(
         self, tape: Tape, node: Node, incoming: list[Any], lookup: Lookup
@@ -75,6 +82,8 @@ class Trusting(Steps):
         if node.id in self._nodes:
             # Nothing of the change that is followed is known beyond it.
             raise Unjudgeable(f"the gradient of {node.name} is judged by slopes")
+        if node.id in self._between:
+            node = with_detached(tape, node)
         return super().backward(tape, node, incoming, lookup)
 
 
@@ -96,14 +105,21 @@ def without_unfelt(
         return list(findings), []
     # What looks like a surrogate may be meant: its rule, 0 everywhere, does not stop an error.
     surrogates = (f for f in findings if f.advice and math.isinf(f.comparison.relative_error))
-    trusted = {*trusted, *(f.node for f in surrogates)}
-    seen = {f.sweep for f in wrong if f.sweep is not None and is_seen(tape, f.sweep)}
-    effects = {id(f): _effect(tape, f, trusted) for f in wrong[:_MOST] if f.sweep not in seen}
-    unfelt = {id(f) for f in wrong if _vanishes(tape, f, effects.get(id(f)), trusted)}
-    for sweep in {f.sweep for f in wrong}:
+    between = {f.node for f in findings if f.grade == BETWEEN}
+    steps = Trusting({*trusted, *(f.node for f in surrogates)}, between)
+    sweeps = {f.sweep for f in wrong if f.sweep is not None and not is_seen(tape, f.sweep)}
+    unfelt: set[int] = set()
+    for sweep in sweeps:
+        of_pass = [f for f in wrong if f.sweep == sweep]
+        if _nothing_arrives(tape, sweep, of_pass, Trusting(trusted, between)):
+            unfelt |= {id(f) for f in of_pass}
+    left = [f for f in wrong if f.sweep in sweeps and id(f) not in unfelt]
+    effects = {id(f): _effect(tape, f, steps) for f in left[:_MOST]}
+    unfelt |= {id(f) for f in left if _vanishes(tape, f, effects.get(id(f)), steps)}
+    for sweep in sweeps:
         # By the chain rule, what is wrong at a leaf is the sum of what each wrong step sends there.
-        felt = [f for f in wrong if f.sweep == sweep and id(f) not in unfelt]
-        if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt], trusted):
+        felt = [f for f in left if f.sweep == sweep and id(f) not in unfelt]
+        if len(felt) > 1 and _cancel(tape, felt, [effects.get(id(f)) for f in felt], steps):
             unfelt |= {id(f) for f in felt}
     kept = [
         replace(f, comparison=_acquitted(f.comparison)) if id(f) in unfelt else f for f in findings
@@ -129,22 +145,77 @@ def _note(unfelt: list[Finding]) -> Note:
     )
 
 
-def _effect(tape: Tape, finding: Finding, trusted: Collection[int | None]) -> Effect | None:
+def _nothing_arrives(tape: Tape, sweep: int, findings: Sequence[Finding], steps: Steps) -> bool:
+    """Whether no error of a pass's steps reaches a gradient, nor would in other proportions."""
+    generator = np.random.default_rng(0)
+
+    def in_proportion(finding: Finding) -> NDArray[Any]:
+        error, _ = _error(tape, finding)
+        return error * generator.normal(size=error.shape)
+
+    arriving = changes_of(tape, sweep, findings, steps, in_proportion)
+    return arriving is not None and not _size(tape, sweep, _at_asked(tape, sweep, arriving))
+
+
+def changes_of(
+    tape: Tape,
+    sweep: int,
+    findings: Sequence[Finding],
+    steps: Steps,
+    error: Callable[[Finding], NDArray[Any]],
+) -> dict[NodeInput, Any] | None:
+    """Return by how much errors of steps have changed what arrives anywhere; None if not known."""
+    errors: dict[int, dict[int, NDArray[Any]]] = {}
+    try:
+        for f in findings:
+            if f.node is not None:
+                errors.setdefault(f.node, {})[f.tensor_nr] = error(f)
+        instead = {number: _sending(tape, number, own, steps) for number, own in errors.items()}
+        arriving, unknown = backward_pass(tape, sweep, {}, instead, steps)
+    except Unjudgeable:
+        return None
+    return None if unknown else arriving
+
+
+def _sending(tape: Tape, number: int, own: dict[int, NDArray[Any]], steps: Steps) -> Instead:
+    """Return how a node passes a change on, and adds its own."""
+    node = tape.nodes[number]
+
+    def sent(incoming: list[Any]) -> list[Any]:
+        passed: Sequence[Any] = [None] * len(node.edges)
+        if any(change is not None for change in incoming):
+            passed = steps.backward(tape, node, incoming, recorded(tape))
+        return [
+            own.get(k, 0.0) + (0.0 if p is None else np.asarray(p))
+            if k in own or p is not None
+            else None
+            for k, p in enumerate(passed)
+        ]
+
+    return sent
+
+
+def _effect(tape: Tape, finding: Finding, steps: Steps) -> Effect | None:
     """Return what the error of a step makes of the gradients that the program asked for.
 
     None if it is not known.
     """
-    if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
-        return None
     try:
-        error, sent = error_of(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
+        error, sent = _error(tape, finding)
     except Unjudgeable:
         return None
-    if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
-        # The numbers on the tape have changed since: something other than torch writes to them.
-        return None
-    arriving = _spread(tape, finding, error, trusted)
+    arriving = _spread(tape, finding, error, steps)
     return None if arriving is None else Effect(error, sent, arriving)
+
+
+def _error(tape: Tape, finding: Finding) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the error of a custom function's step, and what it sent."""
+    if finding.node is None or finding.sweep is None or not _is_custom(tape, finding):
+        raise Unjudgeable("not the backward of a custom function")
+    error, sent = error_of(tape, finding.sweep, tape.nodes[finding.node], finding.tensor_nr)
+    if not np.max(np.abs(error), initial=0.0) >= finding.comparison.error / 2:
+        raise Unjudgeable("something other than torch has written to the numbers since")
+    return error, sent
 
 
 def is_seen(tape: Tape, sweep: int) -> bool:
@@ -165,7 +236,7 @@ def _is_custom(tape: Tape, finding: Finding) -> bool:
 
 
 def _spread(
-    tape: Tape, finding: Finding, error: NDArray[Any], trusted: Collection[int | None]
+    tape: Tape, finding: Finding, error: NDArray[Any], steps: Steps
 ) -> dict[NodeInput, Any] | None:
     """Return what arrives of an error where gradients were asked for; None if it is not known."""
     assert finding.node is not None  # noqa: S101 (the caller has looked)
@@ -173,33 +244,35 @@ def _spread(
     edges = tape.nodes[finding.node].edges
     sent = [error if k == finding.tensor_nr else None for k in range(len(edges))]
     instead = {finding.node: lambda _: sent}
-    arriving, unknown = backward_pass(tape, finding.sweep, {}, instead, Trusting(trusted))
-    asked = _asked(tape, finding.sweep)
-    return None if unknown else {n: arriving[n] for n in asked if n in arriving}
+    arriving, unknown = backward_pass(tape, finding.sweep, {}, instead, steps)
+    return None if unknown else _at_asked(tape, finding.sweep, arriving)
 
 
-def _vanishes(
-    tape: Tape, finding: Finding, effect: Effect | None, trusted: Collection[int | None]
-) -> bool:
+def _at_asked(tape: Tape, sweep: int, arriving: dict[NodeInput, Any]) -> dict[NodeInput, Any]:
+    """Return what arrives where the program asked for a gradient."""
+    return {n: arriving[n] for n in _asked(tape, sweep) if n in arriving}
+
+
+def _vanishes(tape: Tape, finding: Finding, effect: Effect | None, steps: Steps) -> bool:
     """Whether nothing of a step's error is left, but for rounding."""
     if effect is None:
         return False
     left = _size(tape, finding.sweep, effect.arriving)
     if not 0 < left <= 1:
         return left == 0
-    others = _others(tape, finding, effect, trusted)
+    others = _others(tape, finding, effect, steps)
     return others is not None and _is_rounding(tape, finding.sweep, effect.arriving, others)
 
 
 def _others(
-    tape: Tape, finding: Finding, effect: Effect, trusted: Collection[int | None]
+    tape: Tape, finding: Finding, effect: Effect, steps: Steps
 ) -> dict[NodeInput, Any] | None:
     """Return what is left of random errors, as large as what was wrong and what was sent."""
     generator = np.random.default_rng(0)
     size = np.abs(effect.error) + np.abs(effect.sent)
     most: dict[NodeInput, Any] = {}
     for _ in range(_OTHERS):
-        other = _spread(tape, finding, size * generator.normal(size=size.shape), trusted)
+        other = _spread(tape, finding, size * generator.normal(size=size.shape), steps)
         if other is None:
             return None
         for input_nr, change in other.items():
@@ -224,7 +297,7 @@ def _cancel(
     tape: Tape,
     findings: list[Finding],
     effects: list[Effect | None],
-    trusted: Collection[int | None],
+    steps: Steps,
 ) -> bool:
     """Whether the errors of several steps cancel at every gradient."""
     total: dict[NodeInput, Any] = {}
@@ -243,7 +316,7 @@ def _cancel(
     if len(known) < len(effects) or _size(tape, sweep, total) > 1:
         return False
     for finding, effect in zip(findings, known, strict=True):
-        add(_others(tape, finding, effect, trusted) or {})
+        add(_others(tape, finding, effect, steps) or {})
     return _is_rounding(tape, sweep, total, beside)
 
 

@@ -22,6 +22,7 @@ from gradwitness.engine.custom_forwards import storages
 from gradwitness.engine.floats import Arithmetic
 from gradwitness.judging import sight
 from gradwitness.judging.compare import SHARE
+from gradwitness.judging.comparison import by_distance
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.normwise import normwise
 from gradwitness.judging.recorded_forward import iteration
@@ -153,6 +154,7 @@ class _Whole:
         unsettled = 0.0 if self._solver is None else self._solver.unsettled
         allowed = unsettled * largest(expected.value)
         c = self._records.against(row.value, normwise(self._node, expected), allowed)
+        c = by_distance(c)
         apart = largest(expected.value - (0.0 if seen is None else seen))
         return c.verdict is Verdict.AGREES and c.detects_relative <= SHARE and apart > c.detects
 
@@ -168,15 +170,20 @@ def _before(
         If they depend on an earlier pass's gradients, whose steps were not recorded as calls.
     """
     wanted, calls = set(roots), []
+    held, updated = storages(tape, leaves), set[int]()
     memory = storages(tape, roots)
     for call in reversed(tape.calls[: sweep.after]):
         made = sight.made(call)
         touches = not wanted.isdisjoint(made) or not memory.isdisjoint(storages(tape, made))
-        if touches and leaves.isdisjoint(made):
+        if touches and call.writes and not call.grad and not held.isdisjoint(storages(tape, made)):
+            # An optimizer has made a leaf anew: what it was before does not matter.
+            updated |= made
+            memory -= storages(tape, made)
+        elif touches and leaves.isdisjoint(made):
             wanted.update(call.operands)
             memory |= storages(tape, call.operands)
             calls.append(call)
-    known = {n for call in calls for n in sight.made(call)} | leaves
+    known = {n for call in calls for n in sight.made(call)} | leaves | updated
     for earlier in tape.sweeps[: tape.sweeps.index(sweep)]:
         runs = (n for run in earlier.node_runs for n in (*run.incoming, *run.outgoing))
         if not (wanted - known).isdisjoint({*runs, *(leaf.after for leaf in earlier.leaves)}):

@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 
 from gradwitness._errors import RuleError
-from gradwitness.rules.kernel_ops import polygamma
+from gradwitness.rules.kernel_ops import polygamma, where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,11 +36,12 @@ WORDS: Mapping[str, Callable[..., Any]] = {
         for name in (
             "abs", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctanh", "ceil", "cos",
             "cosh", "exp", "exp2", "expm1", "floor", "imag", "log", "log10", "log1p", "log2",
-            "outer", "real", "sin", "sinh", "sqrt", "tan", "tanh", "trunc", "where",
+            "outer", "real", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
         )
     },
     "conj": np.conjugate,
     "swap": np.swapaxes,
+    "where": where,
     # Asked for when they are called: importing them takes longer than NumPy's whole import.
     "erf": lambda x: scipy.special.erf(x),
     "erfc": lambda x: scipy.special.erfc(x),

@@ -88,6 +88,8 @@ class Rule:
         Along which axes it may be computed piece by piece, see `engine.tiling`: letters of the
         axes of operands and results, or a function of the operands' shapes and the parameters that
         returns them. Empty where it may not.
+    apart_for : dict
+        By operand name: the same for its gradient alone, where that may be computed along others.
     moves : bool
         Whether what it computes along such axes may come through unrounded, as numbers that are
         only moved do. (What is computed element by element always may.)
@@ -118,6 +120,7 @@ class Rule:
     given: Mapping[str, int] = field(default_factory=dict)
     apart: Apart = ""
     moves: bool = False
+    apart_for: Mapping[str, Apart] = field(default_factory=dict)
     gradients: dict[str, Gradient] = field(default_factory=dict)
     precise: dict[str, Gradient] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
@@ -222,6 +225,7 @@ def rule(
     given: Mapping[str, int] | None = None,
     apart: Apart = "",
     moves: bool = False,
+    apart_for: Mapping[str, Apart] | None = None,
     node: str | None = None,
 ) -> Callable[[Callable[..., Any]], Rule]:
     """Enter a rule into the table.
@@ -256,6 +260,7 @@ def rule(
             given=given or {},
             apart=apart,
             moves=moves,
+            apart_for=apart_for or {},
         )
         reserved = {"g", "y"}.intersection(entered.operands)
         if reserved:

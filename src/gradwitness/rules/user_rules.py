@@ -97,6 +97,11 @@ def rule(
     return register
 
 
+def is_own(op: str) -> bool:
+    """Whether a program has brought along the rule of an operation."""
+    return op in _own
+
+
 def own() -> dict[str, registry.Rule]:
     """Return the rules that programs have brought along, by operator."""
     return dict(_own)

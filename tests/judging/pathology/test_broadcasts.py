@@ -59,8 +59,17 @@ def gathered(model: Any) -> Any:
     return (model[0](X).gather(1, actions[:, None]) - Y).square().mean()
 
 
+def norm(model: Any) -> Any:
+    return torch.linalg.norm(model(X) - Y) ** 2 / 16
+
+
+def norm_of_two(model: Any) -> Any:
+    return (model(X) - Y).norm()
+
+
 @pytest.mark.parametrize(
-    "loss", [by_hand, clipped_values, advantage, log_probability, masked, gathered]
+    "loss",
+    [by_hand, clipped_values, advantage, log_probability, masked, gathered, norm, norm_of_two],
 )
 def test_a_column_that_met_a_vector_in_a_loss(loss: Callable[[Any], Any]) -> None:
     assert KIND in kinds(watched(loss).report.notes)
@@ -121,6 +130,18 @@ def right_shapes(model: Any) -> Any:
     return F.mse_loss(p.squeeze(-1), Y) + (p - COLUMN).abs().mean() + (p - p.mean(0)).abs().mean()
 
 
+def centres(model: Any) -> Any:
+    # As many centres as samples: each is a parameter.
+    some, column = (nn.Parameter(numbers.clone()) for numbers in (Y, COLUMN))
+    rows = torch.exp(-((model(X) - some) ** 2)).sum()
+    return rows + torch.exp(-((model(X).squeeze(-1) - column) ** 2)).sum()
+
+
+def norm_of_pairs(model: Any) -> Any:
+    q = model(X).squeeze(-1)
+    return torch.linalg.norm(q[:, None] - q) + torch.linalg.norm(model(X) - Y, dim=1).log().mean()
+
+
 def one_sample(model: Any) -> Any:
     return (model(X[:1]) - Y[:1]).square().mean()
 
@@ -135,6 +156,8 @@ def one_sample(model: Any) -> Any:
         triplets,
         linear_from_one,
         right_shapes,
+        centres,
+        norm_of_pairs,
         one_sample,
     ],
 )

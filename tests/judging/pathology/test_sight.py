@@ -198,9 +198,62 @@ def separate_critic(model: nn.Module, x: Any, optimizer: Any) -> None:
     (advantage.square().mean() - (model(x) * advantage.detach()).mean()).backward()
 
 
+def shared_critic(model: Any, x: Any, optimizer: Any) -> None:
+    optimizer.zero_grad()
+    hidden, returns = model[:2](x), x[:, :1].flip(0) + 0.5
+    actions, values = F.log_softmax(hidden, -1)[:, :1], model[2](hidden)
+    returns = torch.tensor(returns.numpy())
+    advantage = (returns - values).detach()
+    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    loss: Any = F.mse_loss(values, returns) - (actions * advantage).mean()
+    loss.backward()
+
+
+def two_views(model: Any, x: Any, optimizer: Any) -> None:
+    optimizer.zero_grad()
+    one, other = model[:2](x), model[:2](x + 0.1 * torch.randn_like(x))
+    loss: Any = -F.cosine_similarity(one.sin(), other.detach(), dim=1).mean()
+    loss.backward()
+
+
+def keys_and_queries(model: Any, x: Any, optimizer: Any) -> None:
+    optimizer.zero_grad()
+    query = F.normalize(model[:2](x), dim=1)
+    key = F.normalize(model[:2](x + torch.randn(x.shape)), dim=1).detach()
+    loss: Any = F.cross_entropy(query @ key.T / 0.2, torch.arange(len(x)))
+    loss.backward()
+
+
+def gated(model: Any, x: Any) -> Any:
+    hidden = model[:2](x)
+    return (hidden * hidden.sigmoid().detach()).square().mean()
+
+
+def attended(model: Any, x: Any) -> Any:
+    hidden = model[:2](x)
+    weights = F.softmax(hidden @ hidden.T, -1).detach()
+    return (weights @ hidden).square().mean()
+
+
+def noisy_scale(model: Any, x: Any) -> Any:
+    size = (model[:2](x) + torch.randn(4)).square().mean().sqrt().detach()
+    return (model[:2](x) * size).square().mean()
+
+
+@pytest.mark.parametrize("loss", [gated, attended, noisy_scale])
+def test_a_factor_of_the_same_data_or_one_number_is_noted(loss: Callable[..., Any]) -> None:
+    model = network()
+    with gw.watch(model) as witness:
+        loss(model, data()).backward()
+    assert KIND in kinds(witness.report.notes)
+
+
 @pytest.mark.parametrize(
     "step",
     [
+        shared_critic,
+        two_views,
+        keys_and_queries,
         target_network,
         replaced_averages,
         metrics_and_clipping,

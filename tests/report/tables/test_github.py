@@ -35,9 +35,9 @@ def wrong():
     Half.apply(x.exp() * 2).sum().backward()
 
 def doubtful():
-    x = torch.ones(3, requires_grad=True)
-    torch.igammac(torch.ones(()), x).sum().backward()
-    torch.igammac(torch.ones(()), x).sum().backward()
+    x = torch.ones(3, 1, 1, requires_grad=True)
+    torch.conv_tbc(x, torch.ones(1, 1, 1), torch.zeros(1)).sum().backward()
+    torch.conv_tbc(x, torch.ones(1, 1, 1), torch.zeros(1)).sum().backward()
 
 def right():
     torch.ones(3, requires_grad=True).sin().sum().backward()

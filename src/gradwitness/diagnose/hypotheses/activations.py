@@ -86,6 +86,12 @@ def _by_gradient(visit: Visit) -> list[Any]:
     return [np.where(visit.g > 0, visit.g, 0)]
 
 
+def _sides_by_gradient(visit: Visit) -> list[Any] | None:
+    sent = visit.site.vjp(visit.site.names[0], visit.g, x=visit.g)
+    # Where it all passes, the mask is ignored.
+    return None if np.array_equal(sent, visit.g) else visit.sending(sent)
+
+
 def _as_relu(visit: Visit) -> list[Any]:
     return visit.sending(np.where(visit.site.operands["x"] > 0, visit.g, 0))
 
@@ -104,6 +110,12 @@ MISTAKES = (
         "its input was",
         RELU,
         _by_gradient,
+    ),
+    Mistake(
+        "mask taken from the gradient",
+        "at {place} the slope is chosen by the gradient's numbers, instead of by the input's",
+        aten("leaky_relu _prelu_kernel clamp hardtanh threshold hardshrink softshrink"),
+        _sides_by_gradient,
     ),
     Mistake(
         "activation derivative missing",

@@ -25,6 +25,7 @@ FLIPPED = "axis flipped"
 STRIDES = "strides ignored"
 SHIFTED = "index shift"
 REORDERED = "slices in another order"
+MISPLACED = "right numbers in the wrong places"
 _TAKE_T = " nn.Linear.weight.grad is (out, in): take .T."
 _AXES = 4  # with more, only the reversed order is tried
 _FURTHEST = 3  # the longest shift that is tried
@@ -81,6 +82,29 @@ def reordered(case: Case) -> Iterator[Explanation]:
                     f"different order; {moved} of {g.shape[axis]} are misplaced.",
                     {exhibit.name: predicted},
                     freedom=math.factorial(g.shape[axis]) * g.ndim,
+                    reveals=False,
+                )
+                break
+
+
+def misplaced(case: Case) -> Iterator[Explanation]:
+    """Suppose that each row along an axis holds its own numbers, but not in their places."""
+    for exhibit in refuted(case):
+        g, h = exhibit.witness, exhibit.claim
+        if g.shape != h.shape or g.ndim < 2 or not _same_numbers(exhibit):
+            continue
+        for axis in range(g.ndim):
+            predicted = np.empty_like(g)
+            order = np.argsort(h, axis, kind="stable")
+            np.put_along_axis(predicted, order, np.sort(g, axis), axis)
+            if fits(exhibit, predicted):
+                rows = g.size // g.shape[axis]
+                yield Explanation(
+                    MISPLACED,
+                    f"The gradient of {exhibit.name} holds the right numbers along axis {axis}, in "
+                    f"the wrong places: look at the indices that the gradient is sent back by.",
+                    {exhibit.name: predicted},
+                    freedom=math.factorial(g.shape[axis]) ** rows * g.ndim,
                     reveals=False,
                 )
                 break

@@ -31,6 +31,8 @@ def masks(trial: Trial) -> Iterator[Explanation]:
                 continue
             if wanted is not None and (factor := _factor(site, edge)) is not None:
                 yield from _wrong(trial, site, edge, factor)
+        if site.op == "aten.where" and len(site.names) == 2 and all(site.node.edges):
+            yield from _other_sides(trial, site)
 
 
 def _factor(site: Site, edge: int) -> Any:
@@ -63,6 +65,27 @@ def _wrong(trial: Trial, site: Site, edge: int, factor: Any) -> Iterator[Explana
     yield from _at(trial, site, ANOTHER, text, by_gradient, len(tries) + 1)
 
 
+def _other_sides(trial: Trial, site: Site) -> Iterator[Explanation]:
+    """Explain by another condition at a step that takes each number from one of two sides."""
+    right = np.broadcast_to(site.operands["condition"], np.shape(site.y))
+    tries = [(INVERTED, f"the condition of {_step(site)} is turned round", ~right)]
+    for name, value in _others(trial, site):
+        for sign, over in ((">", value > 0), ("<", value < 0)):
+            if not np.array_equal(over, right):
+                text = (
+                    f"the condition of {_step(site)} is taken from another value: {name} {sign} 0"
+                )
+                tries.append((ANOTHER, text, over))
+    text = f"the condition of {_step(site)} is taken from the sign of the gradient"
+    for tried, (cause, said, condition) in enumerate([*tries, (ANOTHER, text, None)], 1):
+
+        def wrong(visit: Visit, condition: Any = condition) -> list[Any]:
+            over = visit.g > 0 if condition is None else condition
+            return visit.again(visit.g, condition=over)
+
+        yield from _at(trial, site, cause, said, wrong, tried)
+
+
 def _at(
     trial: Trial, site: Site, cause: str, text: str, wrong: Any, freedom: int
 ) -> Iterator[Explanation]:
@@ -92,10 +115,16 @@ def _other_factors(
         if cut.any() and not np.array_equal(cut, ~through):
             yield IGNORED, f"the {side} bound of {step} is ignored", np.where(cut, scale, factor)
     for name, value in _others(trial, site):
-        for sign, over in ((">", value > 0), ("<", value < 0)):
-            if not np.array_equal(over, through):
-                text = f"the mask of {step} is taken from another value: {name} {sign} 0"
-                yield ANOTHER, text, np.where(over, scale, 0.0)
+        for sign, over in _signs(value, through):
+            text = f"the mask of {step} is taken from another value: {name} {sign} 0"
+            yield ANOTHER, text, np.where(over, scale, 0.0)
+
+
+def _signs(value: Any, right: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the masks that a value's sign makes, without the right one and those that mask none."""
+    for sign, over in ((">", value > 0), ("<", value < 0)):
+        if over.any() and not over.all() and not np.array_equal(over, right):
+            yield sign, over
 
 
 def _others(trial: Trial, site: Site) -> Iterator[tuple[str, Any]]:

@@ -78,7 +78,9 @@ class Term:
         )
         if deviates:
             return VARIANCE_PATH
-        return MEAN_PATH if self.path[-1].base_op in _AVERAGES and ops.isdisjoint(_ROOTS) else ""
+        centred = [call.base_op for call in self.path[-2:]]
+        is_mean = centred[0] == "aten.sub" and centred[-1] in _AVERAGES and ops.isdisjoint(_ROOTS)
+        return MEAN_PATH if is_mean else ""
 
 
 @on_replay
@@ -96,16 +98,19 @@ def wrong_terms(trial: Trial) -> Iterator[Explanation]:
 
 
 def _along_edges(trial: Trial) -> Iterator[Term]:
-    """Yield what arrives along each edge, and along all edges to one value together."""
+    """Yield what arrives along each edge, along all to one value, and along all of one line."""
     ways = _ways(trial)
     joined: dict[Edge, list[tuple[Site, int]]] = defaultdict(list)
+    repeated: dict[tuple[str, str, int], list[tuple[Site, int]]] = defaultdict(list)
     for site in trial.sites():
         for edge_nr, edge in enumerate(site.node.edges):
             if edge is not None and site.node.id in ways:
                 joined[edge].append((site, edge_nr))
+                repeated[site.op, site.place, edge_nr].append((site, edge_nr))
     several = [uses for uses in joined.values() if len(uses) > 1]
+    several += [uses for uses in repeated.values() if len(uses) > 1]
     singles = [[use] for uses in joined.values() for use in uses]
-    for cut in [*singles, *several]:
+    for cut in [*several, *singles]:
         left = trial.with_mistakes([(site, without(edge_nr)) for site, edge_nr in cut])
         witness = {name: trial.case.exhibits[name].witness for name in left}
         yield Term({n: witness[n] - g for n, g in left.items()}, ways[cut[0][0].node.id])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 WRONG_VALUE = "wrong value in the derivative"
 OVERWRITTEN = "saved tensor overwritten"
 TRANSPOSED = "factor transposed in the derivative"
+FLIPPED = "factor flipped in the derivative"
 LEFT_OUT = "derivative of a step left out"
 AGAIN = "derivative of a step applied twice"
 POWER = "wrong power in the derivative"
@@ -41,19 +43,22 @@ def wrong_values(trial: Trial) -> Iterator[Explanation]:
     for site in trial.sites():
         for name, number, right in () if site.op in _VIEWS else _read(site):
             of = f"the derivative of {_called(site)} at {site.place} is taken with"
-            own = _origin(trial, number)
-            for origin, value in _overwritten(trial, site, name, number):
-                said = f"{of} {origin} as it is after its memory was overwritten: save a copy of it"
+            own = origin(trial, number)
+            for what, value in _overwritten(trial, site, name, number):
+                said = f"{of} {what} as it is after its memory was overwritten: save a copy of it"
                 yield from _with(trial, site, name, value, OVERWRITTEN, said, 1)
             if right.ndim > 1 and right.shape[-1] == right.shape[-2]:
                 said = f"{of} {own} transposed, or without its transpose"
                 turned = np.swapaxes(right, -1, -2)
                 yield from _with(trial, site, name, turned, TRANSPOSED, said, 3)
+            for axis in range(right.ndim) if trial.origin(number) not in trial.makers else ():
+                said = f"{of} {own} flipped along axis {axis}, or not flipped where it has to be"
+                yield from _with(trial, site, name, np.flip(right, axis), FLIPPED, said, 4)
             for other, value in known.items():
                 same = other != number and value.shape == right.shape
                 if same and tried < _MOST and not np.array_equal(value, right):
                     tried += 1
-                    said = f"{of} {_origin(trial, other)} in the place of {own}"
+                    said = f"{of} {origin(trial, other)} in the place of {own}"
                     yield from _with(trial, site, name, value, WRONG_VALUE, said, 4 + tried)
 
 
@@ -61,12 +66,12 @@ def _overwritten(trial: Trial, site: Site, name: str, number: int) -> Iterator[t
     """Yield what a derivative reads if memory was overwritten: a value, or a result made anew."""
     later = trial.case.alone.later if trial.case.alone else {}
     if number in later:
-        yield _origin(trial, number), later[number]
+        yield origin(trial, number), later[number]
     changed = {k: later[n] for k, n in site.numbers.items() if n in later}
     if name == "y" and changed:
         operands = {**site.operands, **changed}
         made = run("the forward", site.rule.function, *operands.values(), **site.parameters)
-        yield listed([_origin(trial, site.numbers[k]) for k in changed]), np.asarray(made)
+        yield listed([origin(trial, site.numbers[k]) for k in changed]), np.asarray(made)
 
 
 def _values(trial: Trial) -> dict[int, Any]:
@@ -80,17 +85,19 @@ def _values(trial: Trial) -> dict[int, Any]:
 def _read(site: Site) -> Iterator[tuple[str, int, Any]]:
     """Yield what a step's derivatives read: the name in their formula, the number, the value."""
     for name in site.rule.kept:
-        number = site.call.outputs[0] if name == "y" else site.numbers.get(name)
-        if number is not None and len(site.results) == 1:
-            value = site.y if name == "y" else site.operands[name]
-            yield name, number, np.asarray(value)
+        is_result = name in ("y", "y[0]")
+        number = site.call.outputs[0] if is_result else site.numbers.get(name)
+        if number is not None and (len(site.results) == 1 or is_result):
+            yield name, number, np.asarray(site.y if is_result else site.operands[name])
 
 
 def _with(
     trial: Trial, site: Site, name: str, value: Any, cause: str, text: str, freedom: int
 ) -> Iterator[Explanation]:
+    changed = {"y": (value, *site.results[1:])} if name == "y[0]" else {name: value}
+
     def wrong(visit: Visit) -> list[Any]:
-        return visit.again(visit.g, **{name: value})
+        return visit.again(visit.g, **changed)
 
     yield from trial.explained(
         cause, text, [(site, wrong)], place=site.place, node=site.node.id, freedom=freedom
@@ -102,46 +109,52 @@ def wrong_derivatives(trial: Trial) -> Iterator[Explanation]:
     """Explain by a step whose derivative is left out, applied twice, or of another power."""
     for site in trial.sites():
         edges = [k for k, edge in enumerate(site.node.edges) if edge is not None]
-        if site.op in _VIEWS or len(edges) != 1:
-            continue
-        (edge,) = edges
-        if np.shape(site.operands[site.names[edge]]) != np.shape(site.y):
-            continue
-        for tried, (cause, text, sent) in enumerate(_other_derivatives(site, edge), 1):
+        for edge in () if site.op in _VIEWS else edges:
+            operand = site.operands[site.names[edge]]
+            if isinstance(operand, tuple) or np.shape(operand) != np.shape(site.y):
+                continue
+            for tried, (cause, text, sent) in enumerate(_other_derivatives(site, edge), 1):
 
-            def wrong(visit: Visit, sent: Any = sent, edge: int = edge) -> list[Any]:
-                return visit.sending(sent(visit), edge)
+                def wrong(visit: Visit, sent: Any = sent, edge: int = edge) -> list[Any]:
+                    return visit.sending(sent(visit), edge)
 
-            said = f"the derivative of {_called(site)} at {site.place} is {text}"
-            yield from trial.explained(
-                cause,
-                said,
-                [(site, wrong)],
-                place=site.place,
-                node=site.node.id,
-                freedom=4 + tried,
-            )
+                said = f"the derivative of {_called(site)} at {site.place} is {text}"
+                yield from trial.explained(
+                    cause,
+                    said,
+                    [(site, wrong)],
+                    place=site.place,
+                    node=site.node.id,
+                    freedom=4 + tried * len(edges),
+                )
 
 
 @on_replay
 def wrong_factors(trial: Trial) -> Iterator[Explanation]:
     """Explain by one of the forward's values that is a factor of a gradient once too often."""
-    known = _values(trial)
-    for exhibit in refuted(trial.case):
-        for tried, (number, value) in enumerate(known.items(), 1):
-            if value.dtype.kind != "f" or np.ptp(value) == 0:
-                continue
+    for tried, (number, value) in enumerate(_values(trial).items(), 1):
+        if value.dtype.kind != "f" or (np.ptp(value) == 0 and not _is_learned(trial, number)):
+            continue
+        found: dict[str, dict[str, Any]] = defaultdict(dict)
+        for exhibit in refuted(trial.case):
             for cause, predicted in _multiplied(exhibit.witness, value):
                 if fits(exhibit, predicted):
-                    how = "twice" if cause == TOO_MANY else "not at all"
-                    text = f"{_origin(trial, number)} is there {how} as a factor of the gradient"
-                    yield Explanation(
-                        cause,
-                        f"{text} of {exhibit.name}",
-                        {exhibit.name: predicted},
-                        freedom=2 + tried,
-                        reveals=False,
-                    )
+                    found[cause][exhibit.name] = predicted
+        for cause, predictions in found.items():
+            how = "twice" if cause == TOO_MANY else "not at all"
+            text = f"{origin(trial, number)} is there {how} as a factor of the gradient"
+            yield Explanation(
+                cause,
+                f"{text} of {listed(predictions)}",
+                predictions,
+                freedom=2 + tried,
+                reveals=False,
+            )
+
+
+def _is_learned(trial: Trial, number: int) -> bool:
+    """Whether a value is an input that is a number: other equal factors are told as numbers."""
+    return any(leaf.id == number and not leaf.shape for _, leaf in trial.tape.leaves())
 
 
 def _multiplied(g: Any, value: Any) -> Iterator[tuple[str, Any]]:
@@ -175,9 +188,9 @@ def _called(site: Site) -> str:
     return site.op.partition(".")[2]
 
 
-def _origin(trial: Trial, number: int) -> str:
+def origin(trial: Trial, number: int) -> str:
     """Return what a value is called: an input's name, or the step that made it."""
     call = trial.makers.get(number)
-    if call is None:
+    if call is None or call.base_op == "aten.lift_fresh":
         return trial.tape.values[number].name or "a constant"
     return f"the result of {call.base_op.partition('.')[2]} ({call.source.line.rpartition('/')[2]})"

@@ -61,8 +61,9 @@ def over_factors(left: Any, right: Any) -> Callable[[Error, Error], Error]:
     """Return the function from errors of two factors to that of their product."""
 
     def carry(of_a: Error, of_b: Error) -> Error:
-        both = None if of_a is None else scaled(of_a, of_b)
-        return total(scaled(np.abs(right), of_a), scaled(np.abs(left), of_b), both)
+        from_a = None if of_a is None else scaled(np.abs(right), of_a)
+        from_b = None if of_b is None else scaled(np.abs(left), of_b)
+        return total(from_a, from_b, None if of_a is None else scaled(of_a, of_b))
 
     return carry
 
@@ -174,9 +175,13 @@ def _in_single(x: Plain) -> tuple[Plain, float, float]:
     """Return magnitudes in float32, their smallest nonzero one and their largest."""
     single = x.astype(np.float32)
     np.abs(single, out=single)
+    least = float(single.min(initial=np.inf))
     # Nonzero numbers that underflow here count as 0.
-    least = np.where(x == 0, np.inf, single).min(initial=np.inf)
-    return single, float(least), float(single.max(initial=0.0))
+    if least == 0 and np.count_nonzero(single != 0) == np.count_nonzero(x != 0):
+        # Less one, the bits of zero are the largest.
+        bits = (single.view(np.uint32) - 1).min()
+        least = np.inf if bits == 2**32 - 1 else float((bits + 1).view(np.float32))
+    return single, least, float(single.max(initial=0.0))
 
 
 def product_of_sizes(left: Plain, right: Plain) -> Plain:
@@ -196,7 +201,9 @@ def product_of_sizes(left: Plain, right: Plain) -> Plain:
         fits = all(end >= _SINGLE_TINY for end in (least, ends_a[0], ends_b[0]))
         if fits and all(end <= _SINGLE_MAX for end in (most * n, ends_a[1], ends_b[1])):
             share = 1 - gamma(n + 2, _SINGLE_UNIT)
-            return np.asarray(np.multiply(a @ b, 1 / share, dtype=np.float64))
+            product = np.asarray(a @ b, dtype=np.float64)
+            product *= 1 / share
+            return product
     return np.asarray(np.abs(left) @ np.abs(right))
 
 

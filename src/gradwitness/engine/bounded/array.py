@@ -31,7 +31,7 @@ Axis: TypeAlias = "int | tuple[int, ...] | None"
 Error: TypeAlias = "NDArray[np.float64] | None"
 Errors: TypeAlias = "tuple[Error, Error]"
 # From the error carried over from the operands to the error that an operation's own roundings add,
-# for both tiers; the same function where the tiers do not differ.
+# for both tiers; the same function where the tiers do not differ. What it returns is nobody else's.
 Growth: TypeAlias = "Callable[[Error], Error]"
 Growths: TypeAlias = "tuple[Growth, Growth]"
 
@@ -215,10 +215,18 @@ def total(*terms: Error) -> Error:
     present = [term for term in terms if term is not None]
     if not present:
         return None
-    result = present[0]
-    for term in present[1:]:
-        result = result + term
-    return np.asarray(result)
+    if len(present) == 1:
+        return np.asarray(present[0])
+    result = np.asarray(present[0] + present[1])
+    for term in present[2:]:
+        result = _added(result, term)
+    return result
+
+
+def _added(own: Plain, term: Plain) -> Plain:
+    """Add to an array that nobody else holds: in place, if the sum fits into it."""
+    fits = own.shape == term.shape
+    return np.add(own, term, out=own) if fits else np.asarray(own + term)
 
 
 def carrying(spread: Callable[[Plain], Any]) -> Callable[[Error], Error]:
@@ -292,16 +300,22 @@ def rounding(
     tiny = smallest_normal(arithmetic)
 
     magnitude = np.abs(value)
+    smallest = np.min(magnitude, initial=np.inf) if underflows else np.inf
 
     def grow(carried: Error) -> Error:
         size = magnitude if carried is None else magnitude + carried
-        added = size * factor
+        low: Any = False
         # Twice, so that no rounding crosses this line.
-        least = magnitude if carried is None else magnitude - carried
-        if underflows and not np.min(least, initial=np.inf) >= 2 * tiny:
-            small = ((size > 0) | nonzero) & (least < 2 * tiny)
-            added = added + tiny * small
-        return np.asarray(added)
+        if not smallest - (0.0 if carried is None else np.max(carried, initial=0.0)) >= 2 * tiny:
+            low = (magnitude if carried is None else magnitude - carried) < 2 * tiny
+            if np.any(low):
+                low &= (size > 0) | nonzero
+        if carried is None:
+            added = np.asarray(size * factor)
+        else:
+            size *= factor
+            added = np.asarray(size)
+        return np.add(added, tiny, out=added, where=low) if np.any(low) else added
 
     return grow, grow
 
@@ -338,7 +352,11 @@ def assemble(
     def tier(k: int) -> Error:
         errors = [pair[k] for pair in pairs]
         carried = carry(*errors)
-        error = carried if growths is None else total(carried, growths[k](carried))
+        grown = None if growths is None else growths[k](carried)
+        if carried is None or grown is None:
+            error = total(carried, grown)
+        else:
+            error = _added(grown, carried)
         if infinite:
             error = settled(value, error, list(map(value_of, operands)), errors, handed_on)
         if error is not None and error.shape != value.shape:

@@ -1,4 +1,4 @@
-"""Bounds of Bessel's and Airy's functions, of zeta, and of the incomplete gamma function.
+"""Bounds of Bessel's and Airy's functions, of zeta, and of the incomplete gamma functions.
 
 Counted as in `special`: an absolute error in units of the roundoff of the evaluation, of the kernel
 (Cephes) and of SciPy, which has the same formulas. Rational functions are evaluated by Horner's
@@ -7,6 +7,7 @@ rule, whose error is the sum of the sizes of all terms, times two roundings for 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from gradwitness.engine.bounded.array import (
     Plain,
     assemble,
     once_stored,
+    total,
     value_of,
 )
 from gradwitness.engine.bounded.special import bounded, farthest, register, undefined
@@ -26,6 +28,8 @@ from gradwitness.engine.bounded.tables import stands_for
 from gradwitness.rules.kernel_ops import airy_ai
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradwitness.engine.floats import Arithmetic
 
 
@@ -142,12 +146,19 @@ def _airy_ai(_: Any, a: Bounded) -> Bounded:
     return bounded(a.arithmetic, a, airy_ai, slope, _airy_level)
 
 
-def _of_two(arithmetic: Arithmetic, a: Any, b: Any, y: Plain, level: Plain) -> Bounded:
-    """Return a function of two operands; an error of either is not followed."""
+def _of_two(
+    arithmetic: Arithmetic,
+    a: Any,
+    b: Any,
+    y: Plain,
+    level: Plain,
+    moved: Callable[[Plain], Plain] = lambda e: np.where(e != 0, np.inf, 0.0),
+) -> Bounded:
+    """Return a function of two operands; of their errors only the first's may be followed."""
 
-    def carry(*errors: Error) -> Error:
-        doubtful = [np.broadcast_to(e != 0, y.shape) for e in errors if e is not None]
-        return np.where(np.any(doubtful, axis=0), np.inf, 0.0) if doubtful else None
+    def carry(of_a: Error, of_b: Error) -> Error:
+        followed = None if of_a is None else np.broadcast_to(moved(of_a), y.shape)
+        return total(followed, None if of_b is None else np.where(of_b != 0, np.inf, 0 * y))
 
     growths = once_stored(arithmetic, y, np.asarray(arithmetic.accumulate * level))
     return undefined(assemble(arithmetic, y, (a, b), carry, growths), a, b)
@@ -160,7 +171,17 @@ def _zeta(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
     y = np.asarray(scipy.special.zeta(x, q))
     nearest = np.where(q < 0, np.abs(q - np.rint(q)), 1.0)
     sizes = np.abs(y) + np.where(q < 0, 2 * scipy.special.zeta(x, nearest), 0)
-    return _of_two(arithmetic, a, b, y, np.asarray((40 + 2 * np.abs(x)) * sizes))
+
+    def moved(e: Plain) -> Plain:
+        # Each power v^-x, v = q + k, by e |log v| v^-s at most, s = x - e, or x + e below 1. Beyond
+        # 1, log v <= v^d / (d exp(1)) for all d > 0: for 1 / log(q + 1), if the sum converges.
+        s = x - e
+        first = np.abs(np.log(q)) * np.maximum(q**-s, q ** -(x + e))
+        d = np.minimum((s - 1) / 2, 1 / np.log1p(q))
+        rest = scipy.special.zeta(s - d, q + 1) / (d * math.e)
+        return np.where(e == 0, 0.0, np.where((s > 1) & (q > 0), e * (first + rest), np.inf))
+
+    return _of_two(arithmetic, a, b, y, np.asarray((40 + 2 * np.abs(x)) * sizes), moved)
 
 
 def _incomplete_level(a: Plain, x: Plain, part: Plain) -> Plain:
@@ -182,4 +203,30 @@ def _gammainc(arithmetic: Arithmetic, first: Any, second: Any) -> Bounded:
     return _of_two(arithmetic, first, second, y, _incomplete_level(a, x, part) + 2 * np.abs(y))
 
 
-UFUNCS.update(_zeta=_zeta, gammainc=_gammainc)
+def _upper_series_level(a: Plain, x: Plain) -> Plain:
+    """Count -expm1(s) - e^t S, by which torch finds the upper part where x is small (DLMF 8.7.3).
+
+    s = a log(x) - lgamma(1 + a), t = a log(x) - lgamma(a), and S is an alternating series whose
+    terms add up to (e^x - 1) / (a + 1) at most. The logarithm and its product have 5 roundings,
+    lgamma 12 and that of its argument, and up to 16 terms of S 3 each.
+    """
+    powers, gamma, before = a * np.log(x), scipy.special.gammaln(1 + a), scipy.special.gammaln(a)
+    s, t = powers - gamma, powers - before
+    off_s = 5 * np.abs(powers) + 12 * np.abs(gamma) + np.abs(s) + 2
+    off_t = 5 * np.abs(powers) + 12 * np.abs(before) + np.abs(t)
+    terms = np.exp(t) * np.expm1(x) / (a + 1)
+    return np.asarray(np.exp(s) * off_s + 4 * np.abs(np.expm1(s)) + (off_t + 54) * terms)
+
+
+def _gammaincc(arithmetic: Arithmetic, first: Any, second: Any) -> Bounded:
+    a, x = value_of(first), value_of(second)
+    y = np.asarray(scipy.special.gammaincc(a, x))
+    # A continued fraction beyond both 1.1 and a; else 1 less the lower part, or the series.
+    part = np.where((x > 1) & (x >= a), y, scipy.special.gammainc(a, x))
+    level = _incomplete_level(a, x, part)
+    series = (x <= 1.1) & (x > 0)
+    level = level + np.where(series, _upper_series_level(a, np.where(series, x, 1.0)), 0)
+    return _of_two(arithmetic, first, second, y, level + 2 * np.abs(y))
+
+
+UFUNCS.update(_zeta=_zeta, gammainc=_gammainc, gammaincc=_gammaincc)

@@ -16,6 +16,7 @@ from gradwitness.engine.bounded.array import (
     value_of,
 )
 from gradwitness.engine.bounded.tables import stands_for
+from gradwitness.rules.kernel_ops import where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,9 +72,9 @@ def _joined(func: Any, args: Any, kwargs: Any) -> Any:
     return _move(arrays, lambda items: func(items, *rest, **kwargs))
 
 
-def _where(func: Any, args: Any, kwargs: Any) -> Any:
+def _where(_: Any, args: Any, kwargs: Any) -> Any:
     condition, *branches = args
-    return _move(branches, lambda items: func(value_of(condition), *items, **kwargs))
+    return _move(branches, lambda items: where(value_of(condition), *items, **kwargs))
 
 
 def _padded(func: Any, args: Any, kwargs: Any) -> Any:

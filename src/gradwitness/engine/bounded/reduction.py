@@ -41,12 +41,8 @@ def reduction(
             inner = size * growth
             if unsorted is not None:
                 inner = np.minimum(inner, unsorted + past * growth)
-            if np.min(size, initial=np.inf) > 0:
-                inner += underflows
-            else:
-                # Terms that are all zero add up to an exact zero.
-                inner = np.where(size == 0, 0.0, inner)
-                inner = inner + underflows * (size > 0)
+            # Terms that are all zero add up to an exact zero.
+            inner += underflows if np.min(size, initial=np.inf) > 0 else underflows * (size > 0)
             if not arithmetic.store:
                 return np.asarray(inner)
             reach = np.abs(value) + past + inner

@@ -54,11 +54,16 @@ def stands_for(*functions: Callable[..., Any]) -> Callable[[Any], Any]:
     def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(implementation)
         _, *parameters = signature.parameters
+        # How many arguments by position, and which by name, were found to fit.
+        fitting: set[tuple[Any, ...]] = set()
 
         @functools.wraps(implementation)
         def call(func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+            given = (len(args), *kwargs)
             try:
-                signature.bind(func, *args, **kwargs)
+                if given not in fitting:
+                    signature.bind(func, *args, **kwargs)
+                    fitting.add(given)
             except TypeError as error:
                 raise RuleError(
                     f"calls np.{named(func)} with arguments other than ({', '.join(parameters)}), "

@@ -64,7 +64,9 @@ def function(
 def _exp_spread(x: Plain, e: Plain) -> Plain:
     # expm1 keeps the digits of a small e; for a large one the upper end is close, and cannot become
     # 0 times infinity.
-    return np.where(e > 1, np.exp(x + e), np.exp(x) * np.expm1(e))
+    near = np.exp(x) * np.expm1(e)
+    large = e > 1
+    return np.where(large, np.exp(x + e), near) if large.any() else near
 
 
 def _exp2_spread(x: Plain, e: Plain) -> Plain:
@@ -158,7 +160,9 @@ def _power(arithmetic: Arithmetic, a: Any, b: Any) -> Bounded:
             x - e > 0, np.maximum(np.abs(np.log(x - e)), np.abs(np.log(x + e))), np.inf
         )
         reach = np.abs(y) if base is None else np.abs(y) + base
-        moved = np.where(of_p == 0, 0.0, reach * np.expm1(steepest * of_p))
+        # 0^s is 0 for all s > 0.
+        still = (of_p == 0) | ((np.abs(x) + e == 0) & (p - of_p > 0))
+        moved = np.where(still, 0.0, reach * np.expm1(steepest * of_p))
         return total(base, moved)
 
     if p.ndim == 0 and p in (0, 1) and errors_of(b)[0] is None:

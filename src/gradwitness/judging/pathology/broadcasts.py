@@ -88,6 +88,9 @@ class _Flow:
         if meeting.call.base_op in _LOSSES:
             return True
         vector, column = (list(self._origins(n)) for n in (meeting.vector, meeting.column))
+        if any(self._tape.values[n].requires_grad for n in (*vector, *column)):
+            # A parameter has no axis of samples: centres, for each sample.
+            return False
         if any(map(self._widens, column)) or not {*vector}.isdisjoint(column):
             return False
         return is_summed(self._tape, meeting.call, self._takers, meeting.shape)

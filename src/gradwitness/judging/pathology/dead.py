@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
@@ -77,24 +76,24 @@ class DeadUnits(Detector):
         self._makers[output] = (call.source.module, *names) if names else next(sources, ())
 
     def _look(self, call: Call, output: int, maker: tuple[str, ...]) -> None:
-        try:
-            result = self.records(output)
-        except Unjudgeable:
+        result = self.tape.values[output].array
+        if result is None:
             return
         by_channel = output in self._channels
         axis = 1 if by_channel else result.ndim - 1
         if result.ndim < 2 or result.size == 0:
             return
         units = result.shape[axis]
-        table = np.moveaxis(result, axis, -1).reshape(-1, units)
-        alive = np.any(table[:_FIRST], axis=0)
-        missing = np.flatnonzero(~alive)
-        if missing.size:
-            alive[missing] = np.any(table[_FIRST:, missing], axis=0)
+        over = tuple(k for k in range(result.ndim) if k != axis)
+        rows = result.size // units
+        first = -(-_FIRST * len(result) // rows)
+        alive = _are_on(result[:first], over)
+        if not alive.all():
+            alive |= _are_on(result[first:], over)
         key = (call.source.module, call.source.line, call.base_op, maker, units)
         unit = self._units.setdefault(key, _Units(np.zeros(units, dtype=bool), 0, []))
         unit.alive |= alive
-        unit.samples += result.shape[0] if by_channel else len(table)
+        unit.samples += result.shape[0] if by_channel else rows
         unit.calls.append(call)
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
@@ -117,6 +116,12 @@ class DeadUnits(Detector):
             node = tape.calls[call.id].node
             notes.append(Note("dead units", text, call.source, call.id, node))
         return notes
+
+
+def _are_on(result: NDArray[Any], over: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return which units are not 0 everywhere."""
+    above, below = result.max(axis=over, initial=0), result.min(axis=over, initial=0)
+    return np.asarray((above != 0) | (below != 0))
 
 
 def _rectifies(call: Call) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
-from gradwitness.engine.backward import gradients
+from gradwitness.engine.backward import gradients, sending
 from gradwitness.engine.floats import is_inexact, limits, unit_roundoff
 from gradwitness.judging.compare import TOO_LITTLE
 from gradwitness.judging.finding import Step
@@ -72,9 +72,11 @@ class LostSums(Detector):
         if not wide or node.kind == Kind.CUSTOM:
             return
 
+        wanted = {f.tensor_nr for f in wide}
+
         def sent(lookup: Lookup) -> Sequence[Any]:
             incoming = [None if n is None else lookup(n) for n in node_run.incoming]
-            return gradients(self.tape, node, incoming, lookup, None)
+            return gradients(self.tape, sending(node, wanted), incoming, lookup, None)
 
         try:
             exact, sizes = sent(self.records), sent(self.records.magnitudes)

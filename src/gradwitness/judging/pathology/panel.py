@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradwitness._printable import one_line
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology import DETECTORS
+from gradwitness.judging.pathology.detector import Detector
+from gradwitness.judging.pathology.lost_sums import LostSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from gradwitness.judging.finding import Finding
-    from gradwitness.judging.pathology.detector import Detector, Judgement
+    from gradwitness.judging.pathology.detector import Judgement
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, LeafUpdate, NodeRun, Tape
 
@@ -28,32 +30,38 @@ class Panel:
     tape : Tape
         May still be growing.
     records : Records
+    thorough : bool
+        Whether those are asked that compute a step again.
     """
 
-    def __init__(self, tape: Tape, records: Records) -> None:
-        self._detectors: list[Detector] = [detector(tape, records) for detector in DETECTORS]
+    def __init__(self, tape: Tape, records: Records, *, thorough: bool = True) -> None:
+        asked = (d for d in DETECTORS if thorough or d is not LostSums)
+        self._detectors: list[Detector] = [detector(tape, records) for detector in asked]
         self._failures: list[Note] = []
 
     def called(self, call: Call, findings: Sequence[Finding]) -> None:
         """Pass a call on."""
-        self._for_each(lambda detector: detector.called(call, findings))
+        self._for_each("called", call, findings)
 
     def node_ran(
         self, sweep: int, node_run: NodeRun, update: LeafUpdate | None, findings: Sequence[Finding]
     ) -> None:
         """Pass a node run on."""
-        self._for_each(lambda detector: detector.node_ran(sweep, node_run, update, findings))
+        self._for_each("node_ran", sweep, node_run, update, findings)
 
     def notes(self, judgement: Judgement) -> tuple[Note, ...]:
         """Return the notes of all detectors, then those about failures."""
-        notes: list[Note] = []
-        self._for_each(lambda detector: notes.extend(detector.notes(judgement)))
+        notes = [note for found in self._for_each("notes", judgement) for note in found]
         return (*notes, *self._failures)
 
-    def _for_each(self, step: Callable[[Detector], None]) -> None:
+    def _for_each(self, method: str, *given: Any) -> list[Any]:
+        """Call a method of the detectors that have their own; return what it returned."""
+        returned = []
         for detector in tuple(self._detectors):
+            if getattr(type(detector), method) is getattr(Detector, method):
+                continue
             try:
-                step(detector)
+                returned.append(getattr(detector, method)(*given))
             except Exception as error:  # noqa: BLE001 (noted in the report, see the class)
                 self._detectors.remove(detector)
                 reason = one_line(f"{type(error).__name__}: {error}")
@@ -62,3 +70,4 @@ class Panel:
                     "notes are missing; no verdict depends on them. This is a bug in gradwitness."
                 )
                 self._failures.append(Note("detector failed", text))
+        return returned

@@ -16,12 +16,15 @@ import numpy as np
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
+from gradwitness.engine.custom_forwards import edge_value, with_detached
 from gradwitness.engine.floats import is_inexact, round_to, unit_roundoff
+from gradwitness.judging.between_inputs import BETWEEN
 from gradwitness.judging.note import Note
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import (
+    creates,
     inner_calls,
-    is_summed,
+    is_sized,
     leaves,
     made,
     needed,
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.finding import Finding
     from gradwitness.judging.records import Records
-    from gradwitness.tape import Call, Sweep, Tape
+    from gradwitness.tape import Call, Node, Sweep, Tape
 
 KIND = "numbers leave autograd's sight"
 _WAYS = {"detach()": "detach() or .data"}
@@ -58,12 +61,11 @@ LOSSES = frozenset(
 _SHIFTS = ("aten.amax", "aten.max")
 # A singular value is stationary in its vectors: products with these need no gradient of them.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("mv", "mm", "dot", "vdot", "bmm", "addmv"))
+_OF_TWO = _PRODUCTS | {"aten.mul"}
 # A Python number may be this power of a value, times a number with so many digits.
 _POWERS, _SHORT = np.array([1, -1, 2, -2, 0.5, -0.5]), 3
 # Within some roundings of float64.
 _CLOSE = 2.0**-50
-# What a loss makes of errors.
-_SIZES = ("aten.abs", "aten.pow")
 # How many sums a detached number is followed through, to find it added with both signs.
 _DEPTH = 8
 
@@ -162,9 +164,11 @@ class Sight(Detector):
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
         found: dict[str, tuple[_Exit, Call, dict[int, None]]] = {}
+        functions = {f.node for f in judged.findings if f.grade == BETWEEN and f.node is not None}
+        followed = {n for k in functions for n in _between(tape, tape.nodes[k])}
         for number, sweep in enumerate(tape.sweeps):
             before = [earlier.after for earlier in tape.sweeps[:number]]
-            flow = _Flow(tape, sweep, self._makers, self._returned, self._directions)
+            flow = _Flow(tape, sweep, self._makers, self._returned, self._directions, followed)
             for leaf, left, call in flow.meetings():
                 truncated = any(left.since < after <= call.id for after in before)
                 if truncated:
@@ -199,6 +203,7 @@ class _Flow:
         makers: dict[int, int],
         returned: dict[int, set[int]],
         directions: set[int],
+        followed: set[int],
     ) -> None:
         self._tape = tape
         self._makers = makers
@@ -209,7 +214,7 @@ class _Flow:
         # A hook on a gradient may add what is missing, as implicit layers do; it has its own note.
         hooked = {edge.node for edge, _ in sweep.hooks if tape.nodes[edge.node].leaf is None}
         self._ran = {run.node for run in sweep.node_runs} - _behind(tape, hooked)
-        self._inside = inner_calls(tape)
+        self._inside = followed.union(inner_calls(tape))
         outputs = {tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.roots}
         self._wanted = needed(tape, outputs.union(*returned.values()))
         taken = [tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.captured]
@@ -273,8 +278,30 @@ class _Flow:
             for leaf, left in list(state.left.items()):
                 if any(leaf in other.seen for other in states):
                     del state.left[leaf]
+                    excused = excused or self._is_of_other_data(call, constants)
                     if not excused:
                         yield leaf, left, call
+
+    def _is_of_other_data(self, call: Call, constants: set[int]) -> bool:
+        """Whether a product's constants are made of data that its other factors are not made of.
+
+        So are the other view of a contrastive loss, and the advantage beside a policy's logarithm.
+        """
+        shapes = [self._tape.values[n].shape for n in constants]
+        if not (constants and all(shapes) and call.base_op in _OF_TWO):
+            return False
+        live, fixed = (self._data(numbers) for numbers in ({*call.operands} - constants, constants))
+        return bool(live and fixed - live)
+
+    def _data(self, numbers: set[int]) -> set[int]:
+        """Return the data that some values are made of, noise included."""
+        return {
+            n
+            for n in needed(self._tape, set(numbers))
+            if self._tape.values[n].shape
+            and not self._tape.values[n].requires_grad
+            and ((call := self._maker(n)) is None or creates(call))
+        }
 
     def _is_excused(self, number: int) -> bool:
         """Whether a sum is right without the gradients that it lacks.
@@ -292,10 +319,7 @@ class _Flow:
         """Whether a loss squares, or takes the size of, what a call leaves of a constant target."""
         if call.base_op != "aten.sub" or not any(map(self._has_left, call.operands)):
             return False
-        (number,) = made(call)
-        following = self._takers.get(number, [])
-        sizes = all(c.base_op in _SIZES or c.operands == [number] * 2 for c in following)
-        return sizes and is_summed(self._tape, call, self._takers, self._tape.values[number].shape)
+        return is_sized(self._tape, call, self._takers)
 
     def _has_left(self, number: int | None) -> bool:
         state = self._states.get(-1 if number is None else number, _State())
@@ -330,6 +354,17 @@ class _Flow:
     def _maker(self, number: int | None) -> Call | None:
         call = self._makers.get(-1 if number is None else number)
         return None if call is None else self._tape.calls[call]
+
+
+def _between(tape: Tape, function: Node) -> tuple[int, ...]:
+    """Return the calls that a function stands for, unless other numbers of leaves meet there."""
+    inner = with_detached(tape, function).inner
+    calls = [tape.calls[number] for number in inner]
+    made_there = {n for call in calls for n in made(call)}
+    inputs = {edge_value(tape, edge, function) for edge in function.edges}
+    others = {n for call in calls for n in call.operands} - made_there - inputs
+    leaves_behind = any(tape.values[n].requires_grad for n in needed(tape, {*others}))
+    return () if leaves_behind else inner
 
 
 def _behind(tape: Tape, nodes: set[int]) -> set[int]:

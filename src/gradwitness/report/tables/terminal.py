@@ -18,7 +18,7 @@ from rich.text import Text
 from gradwitness._cells import is_cell
 from gradwitness._printable import several
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
-from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
+from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE, SAMPLED
 from gradwitness.judging.depth import FULL
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
@@ -300,6 +300,8 @@ def totals(report: Report) -> RenderableType:
     lines.append("steps     " + "; ".join(kinds) + "\n")
     shares = [f"{name} {c.judged} of {c.total}" for name, c in report.coverage().items()]
     lines.append("judged    " + "; ".join(shares) + "\n")
+    if report.depth != FULL:
+        lines.append(f"depth     {report.depth}: {looked_at(report)}\n")
     for reason, count in report.reasons().most_common(_LISTED):
         lines.append(f"inconclusive ({count}): {reason}\n", style=_STYLES[Verdict.INCONCLUSIVE])
         if reason in (COARSE, ALL_ZERO):
@@ -326,6 +328,30 @@ def totals(report: Report) -> RenderableType:
     return lines
 
 
+def looked_at(report: Report) -> str:
+    """Return how the steps were looked at that were not judged in full, and what that may miss."""
+    comparisons = [finding.comparison for finding in report.findings]
+    projected = [c for c in comparisons if c.missed]
+    sampled = [c for c in comparisons if c.reason == SAMPLED]
+    parts = []
+    if projected:
+        # Where terms cancel, nothing is left to which an error could be compared.
+        detects = max((c.detects_relative for c in projected if c.reason != CANCELS), default=0.0)
+        missed = max(c.missed for c in projected)
+        beyond = (
+            f"an error above {short(detects, 2)} of a row passes with a chance below {missed:g}"
+        )
+        parts.append(f"{several(len(projected), 'step', 'steps')} by projection ({beyond})")
+    if sampled:
+        share = sum(c.size * c.share for c in sampled) / sum(c.size for c in sampled)
+        steps = several(len(sampled), "step", "steps")
+        parts.append(f"{steps} by {100 * share:.2g} % of their numbers")
+    parts.append(
+        f"{several(len(comparisons) - len(projected) - len(sampled), 'step', 'steps')} whole"
+    )
+    return ", ".join(parts)
+
+
 _BUT = {
     PROBABLE: "the worst case is too wide",
     NEAR: "within a twentieth of float64's largest number, where their bounds are wider",
@@ -343,7 +369,8 @@ def _remarks(report: Report) -> Iterator[str]:
     if suspicious:
         steps = several(suspicious, "step is", "steps are")
         yield f"note      {steps} within the rigorous bound, but beyond the probable one"
-    for reason, basis in BASES.items():
+    for reason in _BUT:
+        basis = BASES[reason]
         resting = sum(c.reason == reason and bool(c.basis) for c in comparisons)
         if resting:
             steps = several(resting, "step agrees", "steps agree")

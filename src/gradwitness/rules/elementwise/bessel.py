@@ -1,4 +1,4 @@
-"""Functions of Bessel and Airy, zeta, and the incomplete gamma function; few have a gradient."""
+"""Functions of Bessel and Airy, zeta, and the incomplete gamma functions; few have a gradient."""
 
 from __future__ import annotations
 
@@ -44,9 +44,17 @@ def spherical_bessel_j0(x: Array) -> Array:
     return np.where(near, series, np.sin(x) / np.where(near, 1.0, x))
 
 
-@elementwise("aten.special_zeta", "y = zeta(x, q)")
+@elementwise(
+    "aten.special_zeta",
+    "y = zeta(x, q)",
+    meaning="multiplies the gradient by -x zeta(x + 1, q)",
+)
 def zeta(x: Array, q: Array) -> Array:
     return scipy.special.zeta(x, q)
+
+
+zeta.refused.add("x")
+zeta.vjp("q", "g * -x * zeta(x + 1, q)")(lambda g, x, q: g * -x * scipy.special.zeta(x + 1, q))
 
 
 @elementwise(
@@ -61,3 +69,16 @@ def igamma(a: Array, x: Array) -> Array:
 
 igamma.refused.add("a")
 igamma.vjps(x="g * exp((a - 1) * log(x) - x - lgamma(a))")
+
+
+@elementwise(
+    "aten.igammac",
+    "y = upper_gamma(a, x)",
+    meaning="multiplies the gradient by the density of the gamma distribution, and by -1",
+)
+def igammac(a: Array, x: Array) -> Array:
+    return scipy.special.gammaincc(a, x)
+
+
+igammac.refused.add("a")
+igammac.vjps(x="-g * exp((a - 1) * log(x) - x - lgamma(a))")

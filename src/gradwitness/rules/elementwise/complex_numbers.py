@@ -45,6 +45,10 @@ HOLOMORPHIC = frozenset(
         "new_full", "scalar_tensor", "eye", "linspace", "logspace", "eq", "ne", "isnan", "isinf",
         "logical_and", "logical_or", "logical_xor", "logical_not", "all", "any", "nonzero",
         "count_nonzero",
+        "_to_sparse", "_to_dense", "_coalesce", "sparse_mask", "_sparse_addmm",
+        "_sparse_coo_tensor_with_dims_and_tensors", "sparse_sampled_addmm",
+        "_chunk_cat", "resize", "resize_as", "nonzero_static", "_unsafe_masked_index",
+        "_unsafe_masked_index_put_accumulate", "as_strided_scatter",
         "select_backward", "slice_backward", "diagonal_backward", "unfold_backward",
     )
 )  # fmt: skip

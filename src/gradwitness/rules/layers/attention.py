@@ -8,7 +8,7 @@ bits the weights lie in a 16-bit buffer on the way to each matrix product; all e
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from gradwitness.rules.kernel_ops import (
     short_exp,
 )
 from gradwitness.rules.registry import Array, Shaped, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _heads(x: Array, q: Array) -> Array:
@@ -49,13 +52,19 @@ def _scores(q: Array, k: Array, mask: Array | None, is_causal: bool, scale: Any)
     return scores, hidden
 
 
+def _apart(shapes: Mapping[str, tuple[int, ...]], _parameters: Mapping[str, Any]) -> str:
+    """Return the axes to compute along, see `Rule`: the batch, and heads with keys of their own."""
+    own = shapes["q"][1:2] == shapes["k"][1:2] == shapes["v"][1:2]
+    return "nh,nh,nh,nh__->nh,nh" if own else "n,n,n,n___->n,n"
+
+
 @rule(
     "aten._scaled_dot_product_flash_attention_for_cpu",
     "y = attend(q, k, mask, is_causal, scale) @ heads(v, q), "
     "log_total(q, k, mask, is_causal, scale)",
     meaning="sends g, weighed by the attention weights P, to the values; and P times what g v^T "
     "has above its mean under P, scaled, through the product of queries and keys",
-    apart="n,n,n,n___->n,n",
+    apart=_apart,
     doubles=("scale",),
 )
 def attention(

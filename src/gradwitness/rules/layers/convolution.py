@@ -79,8 +79,13 @@ class Geometry:
 
     def weigh(self, g: Array, x: Array, kernel: Sizes) -> Array:
         """Return the gradient for the kernel: one product over batch and positions."""
-        met = self._columns(self._padded(x), kernel, g.shape[2:], self.stride)
-        dw = _flat(_grouped(g, self.groups)) @ np.swapaxes(_flat(met), 1, 2)
+        split = _grouped(self._padded(x), self.groups, flat=False)
+        # Put in order before the windows are copied, which are so many more.
+        split = np.transpose(split, (1, 2, 0, *range(3, split.ndim)))
+        met = np.stack(self._windows(split, kernel, g.shape[2:], self.stride), axis=1)
+        rows, points = math.prod(met.shape[1:3]), math.prod(met.shape[3:])
+        met = np.reshape(met, (self.groups, rows, points))
+        dw = _flat(_grouped(g, self.groups)) @ np.swapaxes(met, 1, 2)
         dw = np.reshape(dw, (g.shape[1], *kernel, x.shape[1] // self.groups))
         return np.moveaxis(dw, -1, 1)
 
@@ -131,15 +136,16 @@ class Geometry:
 
     def _columns(self, x: Array, kernel: Sizes, out: Sizes, stride: Sizes) -> Array:
         """Gather what each kernel position meets: (N, groups, K C/groups, points)."""
-        count, channels = x.shape[:2]
-        split = np.reshape(x, (count, self.groups, channels // self.groups, *x.shape[2:]))
-        met = [
-            split[(*_ALL, slice(None), *self._window(k, out, stride))]
+        met = self._windows(_grouped(x, self.groups, flat=False), kernel, out, stride)
+        # Stacked and not joined: then the windows are copied once.
+        shape = (x.shape[0], self.groups, len(met) * x.shape[1] // self.groups, math.prod(out))
+        return np.reshape(np.stack(met, axis=2), shape)
+
+    def _windows(self, split: Array, kernel: Sizes, out: Sizes, stride: Sizes) -> list[Array]:
+        return [
+            split[(..., *self._window(k, out, stride))]
             for k in itertools.product(*map(range, kernel))
         ]
-        # Stacked and not joined: then the windows are copied once.
-        shape = (count, self.groups, len(met) * channels // self.groups, math.prod(out))
-        return np.reshape(np.stack(met, axis=2), shape)
 
     def _on_grid(self, g: Array, reach: Sizes, sizes: Sizes) -> Array:
         """Put g on a grid of the stride, after ``reach`` zeros, in ``sizes + reach`` places."""
@@ -169,9 +175,10 @@ def _sum_of_images(parts: Array) -> Array:
     return _added_in_turn(np.zeros_like(parts[0]), ((..., part) for part in parts))
 
 
-def _grouped(x: Array, groups: int) -> Array:
-    """(N, C, ...) to (N, groups, C/groups, points)."""
-    return np.reshape(x, (x.shape[0], groups, x.shape[1] // groups, math.prod(x.shape[2:])))
+def _grouped(x: Array, groups: int, *, flat: bool = True) -> Array:
+    """(N, C, ...) to (N, groups, C/groups, points), or to (N, groups, C/groups, ...)."""
+    points = (math.prod(x.shape[2:]),) if flat else x.shape[2:]
+    return np.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *points))
 
 
 def _flat(x: Array) -> Array:
@@ -187,12 +194,12 @@ def _matrix(w: Array, groups: int) -> Array:
 
 
 def _apart(_shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
-    """Return the axes to compute along, see `Rule`: images, and the kernel's input channels."""
+    """Return the axes to compute along, see `Rule`: images, and input and output channels."""
     if parameters.get("in_parts"):
         return ""
     if parameters["groups"] != 1:
         return "n,,->n"
-    return "nc,c,->n" if parameters["transposed"] else "nc,_c,->n"
+    return "nc,co,o->no" if parameters["transposed"] else "nc,oc,o->no"
 
 
 @rule(

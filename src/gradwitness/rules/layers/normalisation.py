@@ -8,12 +8,13 @@ against the deviation costs digits that way, and the bound has to say so.
 from __future__ import annotations
 
 import math
+import string
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import added_in_turn, ignore_error, round_to_format
-from gradwitness.rules.registry import ALWAYS, IN_ORDER, Array, rule
+from gradwitness.rules.registry import ALWAYS, IN_ORDER, Array, Shaped, rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,20 +49,29 @@ def _last(x: Array, normalized_shape: Sizes) -> Sizes:
     return tuple(range(x.ndim - len(normalized_shape), x.ndim))
 
 
-def _row_by_row(terms: Array, normalized_shape: Sizes) -> Array:
+def _row_by_row(terms: Array, shape: Sizes) -> Array:
     """Add up what lies before the last axes.
 
     On the CPU each thread adds its rows one by one into a buffer of the input's format, bfloat16
     too, and the buffers are added at the end.
     """
-    rows = math.prod(terms.shape[: terms.ndim - len(normalized_shape)])
-    return added_in_turn(np.reshape(terms, (rows, *normalized_shape)))
+    rows = math.prod(terms.shape[: terms.ndim - len(shape)])
+    return added_in_turn(np.reshape(terms, (rows, *shape)))
 
 
 def _layer_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
-    """Return the axes that layer normalisation leaves apart, see `Rule`: the first, if any."""
-    apart = len(shapes["x"]) > len(parameters["normalized_shape"])
-    return "n,,->n,n,n" if apart else ""
+    """Return the axes that layer normalisation leaves apart, see `Rule`: the first ones, if any."""
+    normalised = len(parameters["normalized_shape"])
+    rows = string.ascii_letters[: len(shapes["x"]) - normalised] + "_" * normalised
+    return f"{rows},,->{rows},{rows},{rows}" if rows.strip("_") else ""
+
+
+def _elements_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    """Return those that the gradients of weight and bias leave apart: the last ones."""
+    own = string.ascii_letters[: len(parameters["normalized_shape"])]
+    x = "_" * (len(shapes["x"]) - len(own)) + own
+    rows = "_" * len(x)
+    return f"{x},{own},{own}->{x},{rows},{rows}"
 
 
 @rule(
@@ -71,6 +81,7 @@ def _layer_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> 
     meaning="takes out of the gradient, times the weight, its mean and its part along the "
     "normalised input, and divides by the deviation; weight and bias get sums over the batch",
     apart=_layer_apart,
+    apart_for={"w": _elements_apart, "b": _elements_apart},
 )
 def layer_norm(
     x: Array, w: Array | None, b: Array | None, *, normalized_shape: Sizes, eps: Any
@@ -92,13 +103,13 @@ def _(g: Any, y1: Array, y2: Array, x: Array, w: Array | None, *, normalized_sha
 
 
 @layer_norm.vjp("w", "add_up(g[0] * normal(x, normalized_shape, eps), shape(w))", kernel=ALWAYS)
-def _(g: Any, y1: Array, y2: Array, x: Array, *, normalized_shape: Sizes) -> Array:
-    return _row_by_row(g[0] * (x * y2 - y1 * y2), normalized_shape)
+def _(g: Any, y1: Array, y2: Array, x: Array, w: Shaped) -> Array:
+    return _row_by_row(g[0] * (x * y2 - y1 * y2), w.shape)
 
 
-layer_norm.vjp("b", "add_up(g[0], shape(b))", kernel=ALWAYS)(
-    lambda g, *, normalized_shape: _row_by_row(g[0], normalized_shape)
-)
+@layer_norm.vjp("b", "add_up(g[0], shape(b))", kernel=ALWAYS)
+def _(g: Any, b: Shaped) -> Array:
+    return _row_by_row(g[0], b.shape)
 
 
 def per_channel(w: Array, x: Array) -> Array:

@@ -11,4 +11,5 @@ from gradwitness.rules.linalg import linear as linear
 from gradwitness.rules.linalg import lu as lu
 from gradwitness.rules.linalg import matrix_functions as matrix_functions
 from gradwitness.rules.linalg import solving as solving
+from gradwitness.rules.linalg import sparse as sparse
 from gradwitness.rules.linalg import triangular_solve as triangular_solve

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import string
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import added_in_turn
 from gradwitness.rules.loss.losses import MEAN, reduced, share
 from gradwitness.rules.registry import Array, Rule, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # How many terms torch's negative log-likelihood adds up before it begins a new partial sum; the
 # partial sums are added up alike.
@@ -47,6 +52,16 @@ def _weighted(w: Array, terms: Array, weight: Array | None) -> Array:
     return np.where(w > 0, terms, 0) if weight is None else w * terms
 
 
+def _rows_apart(axis: int, shapes: Mapping[str, tuple[int, ...]], parameters: Any) -> str:
+    """Return the axes that the gradient leaves apart, see `Rule`: all but that of the classes."""
+    x = [*string.ascii_letters[: len(shapes["x"])]]
+    if not x:
+        return ""
+    x[axis] = "_"
+    rows = "".join(x).replace("_", "")
+    return f"{''.join(x)},{rows},->{rows if parameters['reduction'] == 0 else ''},"
+
+
 def _enter_nll(name: str, word: str, axis: int, node: str, target_place: str) -> Rule:
     """Enter the rule of a negative log-likelihood over classes along an axis."""
 
@@ -57,6 +72,7 @@ def _enter_nll(name: str, word: str, axis: int, node: str, target_place: str) ->
         f"for a mean, at {target_place}, among zeros",
         node=node,
         composite=True,
+        apart_for={"x": functools.partial(_rows_apart, axis)},
     )
     def nll(
         x: Array, target: Array, weight: Array | None, *, reduction: int, ignore_index: int

@@ -8,7 +8,8 @@ import numpy as np
 
 from gradwitness.rules.kernel_ops import accumulate_in_format
 from gradwitness.rules.reduce.sum_mean import axes, spread
-from gradwitness.rules.registry import Array, rule
+from gradwitness.rules.registry import Array, Shaped, rule
+from gradwitness.rules.shape.indexing import added_up, along
 
 
 def _others(x: Array, dim: int) -> Array:
@@ -90,16 +91,9 @@ def _reached(best: Any, x: Array, dim: int) -> tuple[Array, Array]:
     return np.stack(values, axis=dim), np.stack(places, axis=dim)
 
 
-def _back(g: Any, y: Any, x: Array, *, dim: int) -> Array:
+def _back(g: Any, y1: Array, x: Shaped, *, dim: int) -> Array:
     """Add up the gradients that belong to each place along an axis."""
-    if not x.ndim:
-        return g[0]
-    # As a running sum, since each gradient is added to a number of the tensor's format.
-    sums = [
-        np.take(np.cumsum(np.where(np.equal(y[1], step), g[0], 0), axis=dim), -1, axis=dim)
-        for step in range(x.shape[dim])
-    ]
-    return np.stack(sums, axis=dim)
+    return added_up(g[0], along(x, dim, y1), x)
 
 
 _MEANING = "adds to each element the gradients of all places where it was the {} so far"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+import string
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import converted, is_complex
 from gradwitness.rules.registry import Array, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Dim: TypeAlias = "int | tuple[int, ...] | None"
 
@@ -34,10 +38,20 @@ def spread(g: Array, x: Array, dim: Dim, keepdim: bool) -> Array:
     return np.broadcast_to(g, x.shape)
 
 
+def _kept(shapes: Mapping[str, tuple[int, ...]], parameters: Mapping[str, Any]) -> str:
+    """Return the axes that are kept, see `Rule.apart`."""
+    count = len(shapes["x"])
+    over = axes(parameters.get("dim"), count)
+    x = "".join("_" if k in over else c for k, c in enumerate(string.ascii_letters[:count]))
+    return f"{x}->{x if parameters.get('keepdim') else x.replace('_', '')}"
+
+
 @rule(
     "aten.sum",
     "y = sum(x, dim, keepdim)",
     meaning="repeats the gradient along the axes that were summed over",
+    apart=_kept,
+    moves=True,
 )
 def sum_(x: Array, *, dim: Dim = None, keepdim: bool = False, dtype: str | None = None) -> Array:
     return np.sum(converted(x, dtype), axis=axes(dim, x.ndim), keepdims=keepdim)
@@ -52,6 +66,8 @@ sum_.vjp("x", "repeat(g, x, dim, keepdim)")(
     "aten.mean",
     "y = sum(x, dim, keepdim) / count(x, dim)",
     meaning="repeats the gradient along the axes that were averaged over, divided by their size",
+    apart=_kept,
+    moves=True,
 )
 def mean(x: Array, *, dim: Dim = None, keepdim: bool = False) -> Array:
     over = axes(dim, x.ndim)

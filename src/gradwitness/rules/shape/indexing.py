@@ -7,12 +7,15 @@ named many times: it gets one sum of all its gradients, whose bound holds for ev
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import is_complex, paired
 from gradwitness.rules.registry import Array, Shaped, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Indices of advanced indexing, by axis; None takes a whole axis.
 Indices: TypeAlias = "tuple[Array | None, ...]"
@@ -76,11 +79,18 @@ def over_count(rows: Array, groups: Array, count: int) -> Array:
     return rows * np.take(share, groups)[:, None]
 
 
+def _columns_apart(shapes: Mapping[str, tuple[int, ...]], _parameters: Any) -> str:
+    """Return the axis that a table leaves apart, see `Rule`: that of its columns."""
+    return "_d,->" + "_" * len(shapes["indices"]) + "d"
+
+
 @rule(
     "aten.embedding",
     "y = take(weight, 0, indices)",
     meaning="adds the gradient to the rows of the table that were looked up, except padding_idx",
     ignores=("sparse",),
+    apart=_columns_apart,
+    moves=True,
 )
 def embedding(
     weight: Array,

@@ -1,11 +1,11 @@
 """What the witness's own gradients of the default experiment cost, beside torch's, in one run.
 
-``python benchmarks/experiment.py``. Forward and backward of the network that ``gradwitness run``
-begins with, batch 1: torch eager in the run's float32; NumPy as one writes it by hand for this
-network; the witness's compiled replay, with new leaves each time; a plain replay; and judging. One
-thread each (of products of this size NumPy gives none to others). All are taken in turns, so that a
-noisy machine disturbs them alike: medians of CPU time, and of the ratios to torch's of the same
-turn.
+``python benchmarks/default_network.py``. Forward and backward of the network that
+``gradwitness run`` begins with, batch 1: torch eager in the run's float32; NumPy as one writes it
+by hand for this network; the witness's compiled replay, with new leaves each time; a plain replay;
+and judging. One thread each (of products of this size NumPy gives none to others). All are taken in
+turns, so that a noisy machine disturbs them alike: medians of CPU time, and of the ratios to
+torch's of the same turn.
 """
 
 from __future__ import annotations

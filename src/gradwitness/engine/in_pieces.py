@@ -1,0 +1,118 @@
+"""Large steps of a replay, piece by piece: what they make on the way stays in the cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness._errors import Unjudgeable
+from gradwitness.engine.backward import gradients, vjp
+from gradwitness.engine.binding import Lookup, bind
+from gradwitness.engine.forward import evaluate
+from gradwitness.engine.tiling import cuts, is_large, small_step
+from gradwitness.tape import Kind, Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.tiling import Cut, Shape
+    from gradwitness.tape import Call, Node, Tape
+
+
+def call_of(tape: Tape, node: Node) -> Call | None:
+    """Return the call behind a node, unless the node is of a kind that cannot be cut."""
+    special = (Kind.CUSTOM, Kind.UNKNOWN, Kind.COPY_SLICES, Kind.ACCUMULATE)
+    if node.call is None or node.kind in special:
+        return None
+    return tape.calls[node.call]
+
+
+def operand_of(tape: Tape, call: Call, input_nr: int) -> tuple[str, int | None]:
+    """Return the name and the value of an edge's operand."""
+
+    def nothing(number: int) -> NDArray[Any]:
+        raise Unjudgeable(f"value {number} is not looked up")
+
+    try:
+        inputs = bind(tape, call, nothing, arithmetic=None, skip=True).inputs()
+    except Unjudgeable:
+        return "", None
+    if input_nr >= len(inputs):
+        return "", None
+    name, index, argument = inputs[input_nr]
+    if index is not None or not isinstance(argument, Ref):
+        return name, None
+    return name, argument.value
+
+
+def gradient_cuts(
+    tape: Tape, node: Node, arrived: Sequence[Shape | None]
+) -> dict[int, tuple[str, Shape, list[Cut]]]:
+    """Return how the gradients that a node sends can be cut, by input: operand, shape, pieces.
+
+    ``arrived`` are the shapes of what came in.
+    """
+    call = call_of(tape, node)
+    if call is None or not is_large(tape, call):
+        return {}
+    shapes = [None if n is None else tape.values[n].shape for n in call.outputs]
+    # Trailing results that are not differentiable, such as saved statistics, get no gradient.
+    if len(shapes) < len(arrived) or any(
+        arrived_shape not in (None, shape)
+        for arrived_shape, shape in zip(arrived, shapes, strict=False)
+    ):
+        return {}
+    found = {}
+    for input_nr, edge in enumerate(node.edges):
+        name, value = operand_of(tape, call, input_nr)
+        pieces = [] if value is None or edge is None else cuts(tape, call, name)
+        if value is not None and pieces:
+            found[input_nr] = name, tape.values[value].shape, pieces
+    return found
+
+
+def evaluated(tape: Tape, call: Call, lookup: Lookup) -> tuple[Any, ...]:
+    """Return a call's results as `evaluate` does, in float64."""
+    pieces = cuts(tape, call)
+    if not pieces:
+        return evaluate(tape, call, lookup, bounded=False)
+    whole: list[Any] = [None] * len(call.outputs)
+    for cut in pieces:
+        small = small_step(tape, call, cut, lookup, replayed=True)
+        for k, part in enumerate(evaluate(small.tape, small.call, small.lookup, bounded=False)):
+            number = call.outputs[k]
+            if number is None or part is None:
+                continue
+            shape = tape.values[number].shape
+            whole[k] = np.empty(shape, part.dtype) if whole[k] is None else whole[k]
+            whole[k][cut.result(k, shape)] = part
+    return tuple(whole)
+
+
+def sent(tape: Tape, node: Node, incoming: list[Any], lookup: Lookup) -> tuple[Any, ...]:
+    """Return what a node sends as `gradients` does, in float64."""
+    arrived = [None if g is None else np.shape(g) for g in incoming]
+    in_pieces = {} if not any(arrived) else gradient_cuts(tape, node, arrived)
+    call = call_of(tape, node)
+    if call is None or not in_pieces:
+        return gradients(tape, node, incoming, lookup, None, precise=True)
+    edges = tuple(None if k in in_pieces else edge for k, edge in enumerate(node.edges))
+    results = [None] * len(edges)
+    if any(edges):
+        rest = replace(node, edges=edges)
+        results = list(gradients(tape, rest, incoming, lookup, None, precise=True))
+    for input_nr, (name, shape, pieces) in in_pieces.items():
+        wanted = [k == input_nr for k in range(len(edges))]
+        whole: Any = None
+        for cut in pieces:
+            small = small_step(tape, call, cut, lookup, replayed=True)
+            gs = [None if g is None else g[cut.result(k, g.shape)] for k, g in enumerate(incoming)]
+            part = vjp(small.tape, small.call, gs, small.lookup, None, wanted, precise=True)
+            whole = np.empty(shape, part[input_nr].dtype) if whole is None else whole
+            whole[cut.operand(name, shape)] = part[input_nr]
+        results[input_nr] = whole
+    return tuple(results)

@@ -1,0 +1,58 @@
+"""Steps that only move numbers, held against the moved numbers bit for bit in their own format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Operations that are no views and compute nothing.
+MOVES = frozenset(
+    f"aten.{name}"
+    for name in (
+        "_unsafe_view", "alias", "cat", "clone", "contiguous", "copy", "detach", "lift_fresh",
+        "stack",
+    )
+)  # fmt: skip
+# Those whose backward adds up.
+LOOKS_UP = frozenset(("aten.embedding", "aten.index_select"))
+
+
+class Views:
+    """Where views lie in the memory of what they are made of: worked out once for each kind."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, object] = {}
+
+    def are_known(self, kind: object, source: NDArray[Any], view: NDArray[Any]) -> bool:
+        """Whether a view lies where another of its kind was right to lie."""
+        known = self._known.get((kind, source.shape, source.strides))
+        return known is not None and known == _beside(source, view)
+
+    def learn(self, kind: object, source: NDArray[Any], view: NDArray[Any], moved: Any) -> None:
+        """Remember where a right view lies, if the witness's own shares the memory."""
+        if _place(view) == _place(moved):
+            self._known[kind, source.shape, source.strides] = _beside(source, view)
+
+
+def is_same(recorded: NDArray[Any], moved: Any) -> bool:
+    """Whether numbers are those expected: the same memory, or equal. NaN equals nothing."""
+    if not isinstance(moved, np.ndarray):
+        return False
+    if (recorded.shape, recorded.dtype) != (moved.shape, moved.dtype):
+        return False
+    return _place(recorded) == _place(moved) or np.array_equal(recorded, moved)
+
+
+def _beside(source: NDArray[Any], view: NDArray[Any]) -> object:
+    address, strides = _place(view)
+    return address - _place(source)[0], strides, view.shape, view.dtype == source.dtype
+
+
+def _place(array: NDArray[Any]) -> tuple[int, tuple[int, ...]]:
+    # The stride of an axis of length 1 is arbitrary.
+    pairs = zip(array.strides, array.shape, strict=True)
+    return array.__array_interface__["data"][0], tuple(s for s, n in pairs if n != 1)

@@ -1,0 +1,220 @@
+"""Steps that fall into independent parts, looked at in some of them: first, last and random ones.
+
+Each part is judged as the whole would be, under the same rigorous bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradwitness.engine.bounded import Bounded
+from gradwitness.engine.floats import is_inexact, limits, wide
+from gradwitness.engine.tiling import axis_of
+from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
+from gradwitness.judging.comparison import SAMPLED, SHARE, Comparison
+from gradwitness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.tiling import Shape
+    from gradwitness.judging.fast.step import Part, Role, Step
+    from gradwitness.tape import Value
+
+# A sample has one number in so many of the whole, but at least and at most ...
+_ONE_IN, _LEAST, _MOST = 256, 256, 2**14
+# An axis of which three places are few.
+_LONG = 96
+# Numbers that lie side by side in a sample, so that memory is read in lines.
+_RUN = 16
+
+
+def sample_size(size: int) -> int:
+    """Return how many of so many numbers to look at; all of few."""
+    return size if size <= 2 * _LEAST else min(max(size // _ONE_IN, _LEAST), _MOST)
+
+
+class Scattered:
+    """Numbers of an elementwise step's result, and of each operand those that they are made of."""
+
+    def __init__(self, shape: Shape, flat: NDArray[np.intp]) -> None:
+        self._shape = shape
+        self._flat = flat
+        self._at: tuple[NDArray[np.intp], ...] = ()
+
+    @classmethod
+    def drawn(cls, random: np.random.Generator, shape: Shape) -> Scattered:
+        """Draw places: the first, the last and random runs, or all of few."""
+        size = math.prod(shape)
+        count = sample_size(size)
+        if count == size:
+            return cls(shape, np.arange(size))
+        starts = random.integers(0, size - _RUN + 1, count // _RUN)
+        starts[:2] = 0, size - _RUN
+        return cls(shape, (starts[:, None] + np.arange(_RUN)).ravel())
+
+    def beside(self, _role: Role, _value: Value, flat: int) -> Scattered:
+        """Return the places around one."""
+        size = math.prod(self._shape)
+        first = max(0, min(flat - _RUN // 2, size - _RUN))
+        return Scattered(self._shape, np.arange(first, min(first + _RUN, size)))
+
+    def part(self, _role: Role, value: Value) -> Part:
+        """Return a tensor's numbers at the places."""
+        array, shape = value.array, value.shape
+        single = math.prod(shape) == 1
+        count = 1 if single else self._flat.size
+        if array is None or shape == ():
+            return array, (count,) if shape else ()
+        if single:
+            return array.reshape(1), (1,)
+        if shape == self._shape and array.flags.c_contiguous:
+            return array.reshape(-1)[self._flat], (count,)
+        if not self._at:
+            self._at = np.unravel_index(self._flat, self._shape)
+        own = self._at[len(self._at) - len(shape) :]
+        index: Any = tuple(0 if n == 1 else at for n, at in zip(shape, own, strict=True))
+        return array[index], (count,)
+
+
+class Along:
+    """Some places on the axes of letters, with all that belongs to them."""
+
+    def __init__(
+        self,
+        letters: tuple[dict[str, str], tuple[str, ...]],
+        places: Mapping[str, NDArray[np.intp]],
+    ) -> None:
+        self._operands, self._results = letters
+        self._places = places
+
+    def _text(self, role: Role) -> str:
+        return self._operands[role] if isinstance(role, str) else self._results[role]
+
+    def beside(self, role: Role, value: Value, flat: int) -> Along:
+        """Return the places where a number of a tensor is."""
+        at = np.unravel_index(flat, value.shape)
+        axes = {c: axis_of(self._text(role), c, value.shape) for c in self._places}
+        places = {
+            c: self._places[c] if axis is None else np.array([at[axis]]) for c, axis in axes.items()
+        }
+        return Along((self._operands, self._results), places)
+
+    def part(self, role: Role, value: Value) -> Part:
+        """Return a tensor's numbers at the places; all of them if it lacks the letters."""
+        array, shape = value.array, value.shape
+        index: tuple[Any, ...]
+        for letter, places in self._places.items():
+            axis = axis_of(self._text(role), letter, shape)
+            if axis is not None:
+                shape = (*shape[:axis], places.size, *shape[axis + 1 :])
+                index = (*(slice(None),) * axis, places)
+                array = None if array is None else array[index]
+        return array, shape
+
+
+def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, float] | None:
+    """Draw places on the axes of a result (an empty target), or of an operand's gradient.
+
+    Of the longest axis the first and the last are taken, and as many more as a sample may have; if
+    that has too many numbers, it is cut along other axes, too. Returns the places and the share
+    that they are of all, or None if there is no such axis.
+    """
+    letters = step.letters(target)
+    if letters is None:
+        return None
+    operands, results = letters
+    tensors = [(operands[name], value.shape) for name, value in step.operands.items()]
+    tensors += [(of, v.shape) for of, v in zip(results, step.outputs, strict=True) if v is not None]
+    if target:
+        aim, shape = operands[target], step.operands[target].shape
+    else:
+        aim, shape = results[0], step.outputs[0].shape if step.outputs[0] else ()
+        aim = "".join(a if all(a in other for other in results) else "_" for a in aim)
+    axes = {c: axis_of(aim, c, shape) for c in aim.replace("_", "")}
+    lengths = {c: shape[axis] for c, axis in axes.items() if axis is not None}
+    places: dict[str, NDArray[np.intp]] = {}
+    share = 1.0
+    for letter in sorted(lengths, key=lambda c: lengths[c], reverse=True):
+        cut = [math.prod(s) for of, s in tensors if axis_of(of, letter, s) is not None]
+        wanted = sample_size(max(cut)) / max(cut) / share
+        places[letter] = drawn_places(random, lengths[letter], wanted, ends=share == 1)
+        share *= places[letter].size / lengths[letter]
+    return (Along(letters, places), share) if places else None
+
+
+def drawn_places(
+    random: np.random.Generator, length: int, share: float, *, ends: bool
+) -> NDArray[np.intp]:
+    """Draw a share of the places on an axis, with both ends if there are more than two."""
+    # Both ends and one more cost little of a long axis.
+    least = 3 if ends and length >= _LONG else 1
+    count = min(length, max(least, math.ceil(length * share)))
+    if count == length:
+        return np.arange(length)
+    if count < 3 or not ends:
+        return np.sort(random.choice(length, count, replace=False))
+    return np.concatenate([[0], np.sort(random.integers(1, length - 1, count - 2)), [length - 1]])
+
+
+def agreement(
+    recorded: NDArray[Any], expected: Any, value: Value, share: float
+) -> tuple[Comparison, float] | None:
+    """Compare some of a value's numbers with the witness's; None unless they clearly agree.
+
+    ``share`` is that of the numbers that were looked at. Returns their largest magnitude, too.
+    """
+    numbers = np.asarray(expected.value if isinstance(expected, Bounded) else expected)
+    if numbers.shape != recorded.shape or numbers.size == 0 or numbers.dtype.kind == "c":
+        return None
+    if not is_inexact(value.dtype):
+        same = np.array_equal(recorded, numbers)
+        largest = float(np.abs(recorded.astype(np.float64)).max()) if same else 0.0
+        return (_agrees(value, share), largest) if same else None
+    own = wide(recorded)
+    with np.errstate(all="ignore"):
+        error = np.abs(own - numbers)
+        if isinstance(expected, Bounded):
+            final = last_rounding(expected.arithmetic, value.dtype)
+            bound = allowed(numbers, expected.errors[0], value.dtype, final)
+        else:
+            bound = allowed(numbers, None, value.dtype, 0.0)
+        largest = float(np.abs(numbers).max())
+        small = 4 * float(limits(value.dtype).smallest_normal)
+        if 2 * float(bound.max()) > max(SHARE * largest, small) and value.array is not None:
+            # As in full, then: the largest of all, and the probable bound.
+            largest = max(largest, float(np.abs(value.array).max()))
+            if isinstance(expected, Bounded):
+                bound = allowed(numbers, expected.errors[1], value.dtype, final)
+        worst, widest = float(error.max()), float(bound.max())
+        # NaN compares as false.
+        if not (bool((error <= bound).all()) and math.isfinite(worst) and math.isfinite(widest)):
+            return None
+        if 2 * widest > max(SHARE * largest, small):
+            return None
+        at = int(np.argmax(ratio_of(error, bound)))
+    looked = _agrees(
+        value,
+        share,
+        error=float(error.flat[at]),
+        bound=float(bound.flat[at]),
+        ratio=float(error.flat[at] / bound.flat[at]) if error.flat[at] else 0.0,
+        detects=2 * widest,
+        detects_relative=2 * widest / largest if largest else 0.0,
+        expected=float(numbers.flat[at]),
+        recorded=float(own.flat[at]),
+    )
+    return looked, largest
+
+
+def _agrees(value: Value, share: float, **figures: Any) -> Comparison:
+    reason = SAMPLED if share < 1 else ""
+    exact: dict[str, Any] = {"error": 0.0, "bound": 0.0, "ratio": 0.0, "detects": 0.0}
+    exact |= {"detects_relative": 0.0}
+    size = math.prod(value.shape)
+    return Comparison(Verdict.AGREES, reason, size, share=share, **(exact | figures))

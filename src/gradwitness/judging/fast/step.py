@@ -1,0 +1,139 @@
+"""A recorded step as the fast looks need it, and the same step on other, smaller tensors."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from gradwitness._errors import Unjudgeable
+from gradwitness.engine.binding import Bound, operand_names, unrecorded
+from gradwitness.engine.floats import is_complex
+from gradwitness.engine.step_arithmetic import is_in_order
+from gradwitness.engine.tiling import SmallStep, letters
+from gradwitness.rules import find
+from gradwitness.rules.user_rules import is_own
+from gradwitness.tape import Layout, Ref, Tape, Value, references
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gradwitness.engine.binding import Lookup
+    from gradwitness.rules import Rule
+    from gradwitness.tape import Argument, Call
+
+    # A tensor's numbers, None if they are not needed, and their shape.
+    Part = tuple[NDArray[Any] | None, tuple[int, ...]]
+    # An operand's name, or a result's place.
+    Role = str | int
+
+# What a rule may ask of a step that smaller tensors do not tell.
+_WHOLE = frozenset(["made", "memory"])
+
+
+class Step:
+    """A call with its rule and the values that it works on, each looked up once.
+
+    Attributes
+    ----------
+    operands : dict of str to Value
+        The tensors among the rule's operands.
+    outputs : list of (Value or None)
+    """
+
+    def __init__(self, values: Sequence[Value], call: Call, rule: Rule) -> None:
+        self.call, self.rule = call, rule
+        self._schema = operand_names(rule, call)
+        arguments = {name: call.arguments[schema] for name, schema in self._schema.items()}
+        self.operands = {
+            name: values[argument.value]
+            for name, argument in arguments.items()
+            if isinstance(argument, Ref)
+        }
+        self.outputs = [None if n is None else values[n] for n in call.outputs]
+        self._arguments = tuple(arguments.values())
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether its rule is the convolution's."""
+        return self.rule.name == "aten.convolution"
+
+    def without(self, operand: str) -> Step:
+        """Return the step with None for an operand."""
+        arguments = self.call.arguments | {self._schema[operand]: None}
+        step = copy(self)
+        step.call = replace(self.call, arguments=arguments)
+        step.operands = {n: value for n, value in self.operands.items() if n != operand}
+        return step
+
+    def inputs(self) -> list[tuple[str, int | None, Argument]]:
+        """Return the differentiable inputs, see `Bound`."""
+        return Bound(self.rule, (), self._arguments, {}).inputs()
+
+    def letters(self, target: str = "") -> tuple[dict[str, str], tuple[str, ...]] | None:
+        """Return the letters of the axes of operands and results, see `engine.tiling`."""
+        first = self.outputs[0] if self.outputs else None
+        if first is None:
+            return None
+        shapes = {name: value.shape for name, value in self.operands.items()}
+        return letters(self.rule, self.call, shapes, first.shape, target)
+
+    def on(self, part: Callable[[Role, Value], Part], wide: Callable[..., Any]) -> SmallStep:
+        """Return the step on other tensors; ``wide`` looks their numbers up on its tape."""
+        small: list[Value] = []
+
+        def add(role: Role, value: Value) -> int:
+            array, shape = part(role, value)
+            layout = _dense(shape) if is_in_order(value) else None
+            small.append(Value(len(small), shape, value.dtype, array, layout))
+            return len(small) - 1
+
+        arguments = dict(self.call.arguments)
+        for name, value in self.operands.items():
+            arguments[self._schema[name]] = Ref(add(name, value))
+        outputs = tuple(
+            None if value is None else add(place, value) for place, value in enumerate(self.outputs)
+        )
+        tape = Tape(values=small, calls=(), nodes=(), sweeps=())
+        call = replace(self.call, arguments=arguments, outputs=outputs)
+        return SmallStep(tape, call, wide(tape))
+
+
+def step_of(values: Sequence[Value], call: Call) -> Step | None:
+    """Return a call as a step; None if it has no rule, or one that needs all of its tensors."""
+    rule = find(call.base_op)
+    if rule is None or rule.given or not _WHOLE.isdisjoint(rule.parameters) or is_own(call.base_op):
+        return None
+    if call.arguments.get("in_parts"):
+        return None
+    lists = (a for a in call.arguments.values() if isinstance(a, tuple))
+    if any(next(references(a), None) is not None for a in lists):
+        return None
+    step = Step(values, call, rule)
+    tensors = [*step.operands.values(), *(v for v in step.outputs if v is not None)]
+    if any(is_complex(value.dtype) for value in tensors):
+        return None
+    # A tensor among the parameters would stay as it is.
+    named = len(step.operands)
+    return step if sum(isinstance(a, Ref) for a in call.arguments.values()) == named else None
+
+
+def raw(tape: Tape) -> Lookup:
+    """Return a lookup of numbers as they are."""
+
+    def lookup(number: int) -> NDArray[Any]:
+        array = tape.values[number].array
+        if array is None:
+            raise Unjudgeable(unrecorded(tape.values[number]))
+        return array
+
+    return lookup
+
+
+def _dense(shape: tuple[int, ...]) -> Layout:
+    steps = itertools.accumulate(reversed(shape[1:]), initial=1, func=operator.mul)
+    return Layout(0, 0, tuple(reversed([*steps][: len(shape)])))

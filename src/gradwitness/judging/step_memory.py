@@ -1,0 +1,57 @@
+"""A growing tape whose elements are looked up once in a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+if TYPE_CHECKING:
+    from gradwitness.tape import Tape
+
+T = TypeVar("T")
+
+
+class StepMemory:
+    """Hands out a tape that remembers what it was asked for, until the next step.
+
+    A growing tape makes each element anew, as it is at that moment. While a step is judged, the
+    program does not run.
+
+    Parameters
+    ----------
+    tape : Tape
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._parts: list[_Remembered[Any]] = [
+            _Remembered(part) for part in (tape.values, tape.calls, tape.nodes)
+        ]
+        values, calls, nodes = self._parts
+        self.tape = replace(tape, values=values, calls=calls, nodes=nodes)
+
+    def forget(self) -> None:
+        """Begin another step."""
+        for part in self._parts:
+            part.known.clear()
+
+
+class _Remembered(Sequence[T]):
+    def __init__(self, made: Sequence[T]) -> None:
+        self._made = made
+        self.known: dict[int, T] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return self._made[index]
+        known = self.known.get(index)
+        if known is None:
+            known = self.known[index] = self._made[index]
+        return known

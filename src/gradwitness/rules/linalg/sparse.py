@@ -1,0 +1,202 @@
+"""Sparse matrices: made, masked, multiplied.
+
+They are recorded as arrays of all their numbers, with -0.0 where they name none; a zero that they
+name is 0.0. A number that is not named has no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradwitness.rules.kernel_ops import scattered
+from gradwitness.rules.registry import Array, rule
+
+
+def named(x: Array) -> Array:
+    """Return where a sparse tensor names a number."""
+    return np.logical_not(np.logical_and(np.equal(x, 0), np.signbit(np.real(x))))
+
+
+def _where_named(x: Array, y: Array) -> Array:
+    return np.where(named(x), y, -0.0)
+
+
+to_sparse = rule(
+    "aten._to_sparse",
+    "y = x",
+    meaning="passes the gradient on, as a tensor of the other kind",
+    aliases=tuple(f"aten._to_sparse_{layout}" for layout in ("csr", "csc", "bsr", "bsc")),
+    ignores=("blocksize", "dense_dim", "sparse_dim"),
+    node="ToSparseBackward",
+)(lambda x: np.where(np.equal(x, 0), -0.0, x))
+to_sparse.vjps(x="g")
+
+
+@rule(
+    "aten._to_dense",
+    "y = x",
+    meaning="passes the gradient on where the tensor names a number",
+)
+def to_dense(x: Array, *, masked_grad: bool | None = None) -> Array:
+    del masked_grad
+    return x
+
+
+@to_dense.vjp("x", "where(named(x) or masked_grad is False, g, 0)")
+def _(g: Array, x: Array, *, masked_grad: bool | None) -> Array:
+    return g if masked_grad is False else _where_named(x, g)
+
+
+coalesce = rule(
+    "aten._coalesce",
+    "y = x",
+    meaning="passes the gradient on",
+)(lambda x: x)
+coalesce.vjps(x="g")
+
+
+@rule(
+    "aten.sparse_mask",
+    "y = where(named(mask), x, 0)",
+    meaning="passes the gradient on where the mask names a number",
+)
+def sparse_mask(x: Array, mask: Array) -> Array:
+    return _where_named(mask, x)
+
+
+sparse_mask.vjp("x", "where(named(mask), g, 0)")(lambda g, mask: _where_named(mask, g))
+
+
+def _places(indices: Array, size: Any) -> Array:
+    """Return where each number lies among all of them, of those behind named axes too."""
+    axes = len(indices)
+    within = math.prod(size[axes:])
+    rows = np.ravel_multi_index(tuple(indices), tuple(size[:axes])) if axes else np.zeros(1, int)
+    places = np.reshape(rows, (-1, 1)) * within + np.arange(within)
+    return np.reshape(places, (indices.shape[1], *size[axes:]))
+
+
+@rule(
+    "aten._sparse_coo_tensor_with_dims_and_tensors",
+    "y = add_at(indices, values, size)",
+    meaning="sends each number the gradient at its place",
+    ignores=("sparse_dim", "dense_dim", "is_coalesced"),
+)
+def sparse_coo_tensor(values: Array, *, indices: Array, size: Any) -> Array:
+    places = np.ravel(_places(indices, size))
+    count = math.prod(size)
+    total = np.reshape(scattered(np.ravel(values), places, count), tuple(size))
+    is_named = np.bincount(places, minlength=count) > 0
+    return np.where(np.reshape(is_named, tuple(size)), total, -0.0)
+
+
+@sparse_coo_tensor.vjp("values", "g[indices]")
+def _(g: Array, *, indices: Array, size: Any) -> Array:
+    return np.ravel(g)[_places(indices, size)]
+
+
+@rule(
+    "aten._sparse_addmm",
+    "y = alpha * (A @ B) + beta * b",
+    meaning="sends g B^T, where it names a number, to the sparse matrix, A^T g to the other",
+)
+def sparse_addmm(b: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    # A product with no zeros to round: any order, and no term where A names no number.
+    return alpha * (A @ B) + beta * b
+
+
+sparse_addmm.vjps(b="beta * g", B="alpha * (A.T @ g)")
+sparse_addmm.vjp("A", "where(named(A), alpha * (g @ B.T), 0)")(
+    lambda g, A, B, *, alpha: _where_named(A, alpha * (g @ np.swapaxes(B, -1, -2)))
+)
+
+
+@rule(
+    "aten.sparse_sampled_addmm",
+    "y = where(named(s), alpha * (A @ B) + beta * s, 0)",
+    meaning="keeps the gradient where the sparse matrix names a number, and sends g B^T and A^T g "
+    "to the factors",
+)
+def sampled_addmm(s: Array, A: Array, B: Array, *, beta: Any = 1, alpha: Any = 1) -> Array:
+    return _where_named(s, alpha * (A @ B) + beta * s)
+
+
+@sampled_addmm.vjp("s", "where(named(s), beta * g, 0)")
+def _(g: Array, s: Array, *, beta: Any) -> Array:
+    return _where_named(s, beta * g)
+
+
+@sampled_addmm.vjp("A", "alpha * (where(named(s), g, 0) @ B.T)")
+def _(g: Array, s: Array, B: Array, *, alpha: Any) -> Array:
+    return alpha * (_where_named(s, g) @ np.swapaxes(B, -1, -2))
+
+
+@sampled_addmm.vjp("B", "alpha * (A.T @ where(named(s), g, 0))")
+def _(g: Array, s: Array, A: Array, *, alpha: Any) -> Array:
+    return alpha * (np.swapaxes(A, -1, -2) @ _where_named(s, g))
+
+
+# Products reduced otherwise: A names some numbers of each row, whose products with B's rows are
+# added up, averaged, or of which one is taken. Rows of which none is named give 0.
+
+
+def _counts(A: Array) -> Array:
+    return np.maximum(np.count_nonzero(named(A), axis=1), 1)[:, None]
+
+
+def _taken(A: Array, which: Array) -> Array:
+    """Return whether a product, by row, what is summed over and column, is the one taken.
+
+    ``which`` counts the named numbers in order; it is one too many where there is none.
+    """
+    rows, columns = (np.append(at, -1)[np.minimum(which, len(at))] for at in np.nonzero(named(A)))
+    here = np.equal(columns[:, None, :], np.arange(A.shape[1])[:, None])
+    return here & np.equal(rows, np.arange(A.shape[0])[:, None])[:, None, :]
+
+
+@rule(
+    "aten._sparse_mm_reduce_impl",
+    "y = reduced_product(A, B, reduce)",
+    meaning="sends g B^T, where it names a number, to the sparse matrix and A^T g to the other, of "
+    "the products that were taken or averaged",
+    given={"which": 1},
+)
+def sparse_mm_reduce(
+    A: Array, B: Array, *, reduce: str, which: Array
+) -> tuple[Array, Array | None]:
+    if reduce == "sum":
+        return A @ B, None
+    if reduce == "mean":
+        return (A @ B) / _counts(A), None
+    sign = 1 if reduce == "amax" else -1
+    terms = np.where(named(A)[:, :, None], A[:, :, None] * (sign * B), -np.inf)
+    some = np.any(named(A), axis=1)[:, None]
+    best = np.where(some, np.max(terms, axis=1), 0)
+    if which.shape != best.shape:
+        # No gradient is wanted.
+        return sign * best, None
+    taken = np.max(np.where(_taken(A, which), terms, -np.inf), axis=1)
+    apart = np.absolute(best - np.where(some, taken, 0))
+    if np.any(np.greater(apart, 0) & np.less(apart, np.absolute(best) / 64)):
+        raise NotImplementedError("which product is taken depends on rounding")
+    return sign * best, np.where(np.equal(apart, 0), which, -1)
+
+
+@sparse_mm_reduce.vjp("A", "where(named(A), shared(g[0], A, reduce, y[1]) @ B.T, 0)")
+def _(g: Any, y1: Array, A: Array, B: Array, *, reduce: str) -> Array:
+    if reduce in ("amax", "amin"):
+        return _where_named(A, np.sum(np.where(_taken(A, y1), g[0][:, None] * B, 0), axis=2))
+    g = g[0] / _counts(A) if reduce == "mean" else g[0]
+    return _where_named(A, g @ np.swapaxes(B, -1, -2))
+
+
+@sparse_mm_reduce.vjp("B", "A.T @ shared(g[0], A, reduce, y[1])")
+def _(g: Any, y1: Array, A: Array, *, reduce: str) -> Array:
+    if reduce in ("amax", "amin"):
+        terms = np.where(_taken(A, y1), g[0][:, None] * A[:, :, None], 0)
+        return np.sum(terms, axis=0)
+    g = g[0] / _counts(A) if reduce == "mean" else g[0]
+    return np.swapaxes(A, -1, -2) @ g

@@ -1,0 +1,69 @@
+"""How often a random projection misses an error, against the probability that is stated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from gradwitness.judging.fast import projected as module
+from gradwitness.judging.fast.projected import MISSED, projected
+from gradwitness.judging.fast.step import Step, step_of
+from gradwitness.tape import Call, Layout, Ref, Value
+
+TRIALS = 1000
+
+
+def product() -> tuple[Step, Value]:
+    """Return a product of float32 matrices, and its result as float64 has it, rounded."""
+    random = np.random.default_rng(3)
+    a, b = (random.standard_normal(shape).astype(np.float32) for shape in ((128, 160), (160, 100)))
+    y = (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
+    values = [
+        Value(n, array.shape, "float32", array, Layout(n, 0, (array.shape[1], 1)))
+        for n, array in enumerate((a, b, y))
+    ]
+    step = step_of(values, Call(0, "aten.mm.default", {"self": Ref(0), "mat2": Ref(1)}, (2,)))
+    assert step is not None
+    return step, values[2]
+
+
+def misses(size: float, along: int) -> int:
+    """Count how often an error of a norm, spread over a row or a column, is not seen."""
+    step, y = product()
+    assert y.array is not None
+    error = np.random.default_rng(5).standard_normal(y.shape[along])
+    error *= size / np.linalg.norm(error)
+    wrong = y.array.astype(np.float64)
+    wrong[(7, slice(None)) if along == 1 else (slice(None), 7)] += error
+    value = Value(2, y.shape, "float32", wrong.astype(np.float32), y.layout)
+    random = np.random.default_rng(11)
+    return sum(projected(step, "", None, value, random) is not None for _ in range(TRIALS))
+
+
+def test_an_error_of_what_is_detected_is_not_missed() -> None:
+    step, y = product()
+    looked = projected(step, "", None, y, np.random.default_rng(0))
+    assert looked is not None
+    assert looked.missed == MISSED
+    assert misses(1.05 * looked.detects, along=1) == 0
+
+
+@pytest.mark.parametrize("stated", [0.9, 0.5, 0.1])
+def test_a_smaller_error_is_missed_less_often_than_the_formula_says(stated: float) -> None:
+    """Six projections of an error d miss it with a probability below (sqrt(2/pi) 2a / d)^6."""
+    step, y = product()
+    looked = projected(step, "", None, y, np.random.default_rng(0))
+    assert looked is not None
+    size = 2 * math.sqrt(2 / math.pi) * looked.bound / stated ** (1 / module._VECTORS)
+    spread = math.sqrt(stated * (1 - stated) / TRIALS)
+    assert misses(size, along=1) / TRIALS <= stated + 4 * spread
+
+
+def test_an_error_as_small_as_the_allowance_is_often_missed() -> None:
+    """The measurement can fail: |N(0, a/2)| stays below a with 95 %, six times with 76 %."""
+    step, y = product()
+    looked = projected(step, "", None, y, np.random.default_rng(0))
+    assert looked is not None
+    assert misses(looked.bound / 2, along=1) > TRIALS / 4
