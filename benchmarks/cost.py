@@ -25,10 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from benchmarks.cost_models import CASES, Case, mlp
+from cost_models import CASES, Case, mlp
 
 import gradwitness
 
