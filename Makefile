@@ -16,7 +16,7 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/soundness.py
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/cost.py
 	$(BIN)/python benchmarks/default_network.py
 
 $(STAMP): pyproject.toml constraints-dev.txt

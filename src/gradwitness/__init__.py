@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from gradwitness.judging.finding import Report as Report
     from gradwitness.judging.finding import Row as Row
     from gradwitness.judging.finding import Step as Step
-    from gradwitness.judging.local import judge as judge
     from gradwitness.judging.note import Note as Note
     from gradwitness.judging.probe_results import Probe as Probe
     from gradwitness.judging.probe_results import ProbePass as ProbePass
+    from gradwitness.judging.recorded import judge as judge
     from gradwitness.rules.declarations import allow_detach as allow_detach
     from gradwitness.rules.declarations import approximation as approximation
     from gradwitness.rules.declarations import meant_hook as meant_hook
@@ -83,9 +83,9 @@ _NAMES = {
     "judging.claimed.laws": "LawFinding",
     "judging.comparison": "Comparison",
     "judging.finding": "Coverage Finding Report Row Step",
-    "judging.local": "judge",
     "judging.note": "Note",
     "judging.probe_results": "Probe ProbePass",
+    "judging.recorded": "judge",
     "rules.declarations": "allow_detach approximation meant_hook",
     "rules.registry": "Rule",
     "rules.retractions": "retraction",

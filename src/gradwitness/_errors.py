@@ -10,11 +10,14 @@ GradwitnessError
 ├── Unjudgeable             a step cannot be judged; gradwitness catches it itself
 │   └── RuleFailure         ... because its rule failed
 └── GradientDisagreement    the witness refutes a gradient (also an AssertionError)
+
+KeyboardInterrupt
+└── JudgingInterrupted      Ctrl-C while a recording was judged
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,6 +55,20 @@ class CaptureError(GradwitnessError):
 
 class Unjudgeable(GradwitnessError):
     """A step cannot be judged; the message is the reason."""
+
+
+class JudgingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while a recording was judged.
+
+    Parameters
+    ----------
+    report : Report
+        What had been judged up to there.
+    """
+
+    def __init__(self, report: Any) -> None:
+        super().__init__()
+        self.report = report
 
 
 class RuleFailure(Unjudgeable):

@@ -115,10 +115,10 @@ def check(
 ) -> None:
     """Check every forward call and backward node of a training step or a recording."""
     # First: whoever mistypes a name should not wait for the program.
+    from gradwitness.api.arguments import AUTO
     from gradwitness.api.claims import judge_claims, positive
     from gradwitness.api.pages import checked_record, page_of, show
     from gradwitness.api.targets import probes_of, run_target
-    from gradwitness.api.watch import AUTO
     from gradwitness.claims.sources import read_claims
     from gradwitness.judging.depth import FULL, known_depth
     from gradwitness.judging.finding import rests_on

@@ -387,7 +387,7 @@ class Tape:
 
 def _fit_to_show(record: object, *names: str) -> None:
     """Escape unprintable characters in names, once for all who show them."""
-    for name in names:
+    for name in (name for name in names if not getattr(record, name).isprintable()):
         object.__setattr__(record, name, one_line(getattr(record, name)))
 
 

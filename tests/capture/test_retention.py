@@ -147,13 +147,22 @@ def test_what_no_vjp_uses_goes_as_soon_as_it_is_judged() -> None:
     assert witness.verdict is gw.Verdict.AGREES
 
 
-def test_a_product_that_was_shaped_anew_goes_too() -> None:
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda product: product.view(3, 2),
+        lambda product: product.T,
+        # What matmul does with the result of a batched product: no view of it, to autograd.
+        lambda product: torch.ops.aten._unsafe_view(product, (3, 2)),
+    ],
+    ids=["view", "T", "_unsafe_view"],
+)
+def test_a_product_that_was_shaped_anew_goes_too(shape: Any) -> None:
     x, w = leaf(2, 3), leaf(3, 3)
     with gw.watch(keep=0) as witness:
         before = x @ w
         held = memory(before)
-        # What matmul does with the result of a batched product: no view of it, to autograd.
-        shaped = torch.ops.aten._unsafe_view(before, (3, 2))
+        shaped = shape(before)
         after = shaped.relu()
         del before, shaped
         assert held.expired()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -231,6 +232,27 @@ def test_memory_that_only_the_tape_holds_is_not_copied() -> None:
     # A window on torch's memory; `y` is still there.
     assert exponents.base is not None
     assert products.base is None
+
+
+def test_views_of_what_the_program_may_change_are_parts_of_one_copy() -> None:
+    p: Any = torch.arange(6.0, requires_grad=True)
+    with record() as recorder:
+        (p[4:] * p.view(2, 3)[:, 1]).sum().backward()
+    with torch.no_grad():
+        p.zero_()
+    views = {
+        call.op: recorder.tape.values[call.outputs[0] or 0].array
+        for call in recorder.tape.calls
+        if call.is_view and recorder.tape.values[call.outputs[0] or 0].shape != ()
+    }
+    numbers = {op: None if view is None else view.tolist() for op, view in views.items()}
+    assert numbers["aten.slice.Tensor"] == [4, 5]
+    assert numbers["aten.view.default"] == [[0, 1, 2], [3, 4, 5]]
+    assert numbers["aten.select.int"] == [1, 4]
+    shared = [view.base for view in views.values() if view is not None]
+    assert shared[0] is shared[1] is shared[2]
+    assert isinstance(shared[0], np.ndarray)
+    assert not shared[0].flags.writeable
 
 
 def test_what_a_hook_frees_has_been_copied() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gradwitness.capture import record
-from gradwitness.judging.local import judge
+from gradwitness.judging.recorded import judge
 
 if TYPE_CHECKING:
     from gradwitness.judging.finding import Report

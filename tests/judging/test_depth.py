@@ -32,7 +32,7 @@ def watched(**options: object) -> gw.Witness:
 
 
 def test_an_unknown_depth_is_refused_before_anything_runs() -> None:
-    with pytest.raises(gw.InputError, match="depth='quick': give 'full' or 'fast'"):
+    with pytest.raises(gw.InputError, match="depth='quick': give 'full', 'fast' or 'sample'"):
         gw.watch(depth="quick")
     with pytest.raises(gw.InputError, match="depth='quick': give 'full' or 'fast'"):
         gw.judge(watched().tape, depth="quick")

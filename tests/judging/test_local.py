@@ -220,7 +220,7 @@ def touches(finding: Finding, number: int) -> bool:
 @given(st.data())
 def test_any_number_that_is_changed_is_noticed_where_it_was_made(data: st.DataObject) -> None:
     number, maker = data.draw(st.sampled_from(first_makers()))
-    array = np.array(recorded().values[number].array)
+    array = np.array(recorded().values[number].array, order="C")
     element = data.draw(st.integers(0, array.size - 1))
     # Beyond every bound, and small against the other numbers.
     array.reshape(-1)[element] += 0.01 * (1 + np.abs(array).max())

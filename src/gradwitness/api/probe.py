@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError, MissingExtraError
-from gradwitness.api.watch import KEEP
+from gradwitness.api.arguments import KEEP
 from gradwitness.judging.accused import settled
 from gradwitness.judging.finding import Report
 from gradwitness.judging.local import Judge

@@ -9,15 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradwitness._errors import GradwitnessError, InputError, MissingExtraError, RuleError
+from gradwitness._errors import (
+    GradwitnessError,
+    InputError,
+    JudgingInterrupted,
+    MissingExtraError,
+    RuleError,
+)
 from gradwitness._printable import printable
+from gradwitness.api.arguments import AUTO
 from gradwitness.api.at_leaves import with_slopes
 from gradwitness.api.declared_files import line_of, load_declarations
 from gradwitness.api.probe import probe as run_probes
-from gradwitness.api.watch import AUTO, Witness
+from gradwitness.api.watch import Witness
 from gradwitness.files.tape_file import load_tape
 from gradwitness.judging.depth import FULL
-from gradwitness.judging.local import judge
+from gradwitness.judging.recorded import judge
 from gradwitness.report.console import console
 from gradwitness.report.tables.terminal import relative, summary
 
@@ -67,7 +74,10 @@ def run_target(
     """Judge a recording or, watched, a program; one that fails, up to there."""
     if target.endswith(".npz"):
         tape = load_tape(Path(target))
-        return Judged(tape, judge(tape, depth=depth))
+        try:
+            return Judged(tape, judge(tape, depth=depth))
+        except JudgingInterrupted as interrupt:
+            return Judged(tape, interrupt.report, failed=interrupt)
     path, function = _program(target)
     if function in rerun:
         if depth != FULL:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,29 +13,31 @@ from gradwitness._errors import (
     InputError,
     MissingExtraError,
 )
+from gradwitness.api.arguments import AUTO, require_usable, room_for
 from gradwitness.api.claims import ClaimCheck, judge_claims, positive
-from gradwitness.judging.depth import FAST, FULL, known_depth
-from gradwitness.judging.finding import ALL, rests_on
+from gradwitness.api.sampling import sampling_of
+from gradwitness.judging.depth import FAST, FULL, SAMPLE, known_depth
+from gradwitness.judging.finding import ALL, Report, rests_on
 from gradwitness.judging.local import Judge
 from gradwitness.report.console import as_text
 from gradwitness.report.faults import faults_of
 from gradwitness.report.save import save_report
 from gradwitness.report.tables.terminal import summary
+from gradwitness.tape import Tape
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from os import PathLike
     from types import TracebackType
 
     import torch
 
-    from gradwitness.judging.finding import Report
-    from gradwitness.tape import Tape
+    from gradwitness.capture import Recorder
     from gradwitness.verdict import Fault
 
-KEEP = 2**30  # bytes
-AUTO = "auto"  # as many, or none where nothing needs them
+BUDGET = 0.01
+NOT_WATCHED = "not watched this time: nothing of this block was recorded or judged"
 
 
 class Witness:
@@ -46,13 +48,18 @@ class Witness:
 
     Parameters
     ----------
-    *models, names, saved, keep, judge, rerun, depth
+    *models, names, saved, keep, judge, rerun, depth, budget
         As for `watch`.
 
     Attributes
     ----------
     ended : bool
         Whether the block has ended, and a verdict exists.
+    watched : bool
+        Whether the block is watched: always, but with ``depth="sample"``.
+    sampling : Sampling or None
+        With ``depth="sample"``: how many ``blocks`` there were, how many of them were ``watched``,
+        with which ``verdicts``, and the ``cost``.
 
     Raises
     ------
@@ -60,7 +67,7 @@ class Witness:
         If PyTorch is not installed.
     InputError
         If ``keep`` is negative, ``judge`` or ``depth`` is none of its words, a model is not a
-        ``torch.nn.Module``, or a named object is not a tensor.
+        ``torch.nn.Module``, a named object is not a tensor, or ``budget`` is no share.
 
     Examples
     --------
@@ -102,38 +109,40 @@ class Witness:
         judge: str = ALL,
         rerun: bool | Collection[Any] = (),
         depth: str = FULL,
+        budget: float | None = None,
     ) -> None:
+        begun = time.perf_counter()
         self._judging = rests_on(judge)
-        if keep == AUTO:
-            keep = 0 if known_depth(depth) == FAST else KEEP
-        if isinstance(keep, str) or (keep is not None and keep < 0):
-            raise InputError(f"keep={keep!r} bytes: give 0 or more, or None to keep everything")
-        for model in models:
-            if not hasattr(model, "named_modules"):
-                raise InputError(f"watch takes models (torch.nn.Module), not {_kind(model)}")
-        for name, tensor in (names or {}).items():
-            if not hasattr(tensor, "untyped_storage"):
-                raise InputError(f"names: {name!r} must name a tensor, not {_kind(tensor)}")
-        if isinstance(rerun, str) or not isinstance(rerun, bool | Collection):
-            raise InputError(
-                f"rerun={rerun!r}: give True, False, or a list of functions or their names"
-            )
+        room = room_for(keep, known_depth(depth, SAMPLE))
+        if budget is not None and (depth != SAMPLE or not 0 < budget <= 1):
+            raise InputError(f"budget={budget!r}: give a share of 1, with depth='sample'")
+        require_usable(models, names or {}, rerun)
         try:
             from gradwitness.capture import Recorder
         except ImportError as error:
             raise MissingExtraError(
                 f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
             ) from None
-        self._recorder = Recorder(*models, names=names, saved=saved, room=keep, rerun=rerun)
-        self._judge = Judge(self._recorder.growing(), self._recorder.functions(), depth)
         self.ended = False
+        self.sampling = sampling_of(models, budget or BUDGET) if depth == SAMPLE else None
+        self.watched = self.sampling is None or self.sampling.is_due()
+        self._recorder: Recorder | None = None
+        if self.watched:
+            depth = FAST if depth == SAMPLE else depth
+            self._recorder = Recorder(*models, names=names, saved=saved, room=room, rerun=rerun)
+            self._judge = Judge(self._recorder.growing(), self._recorder.functions(), depth)
+        self._spent = time.perf_counter() - begun
 
     def __enter__(self) -> Self:
         if self.ended:
             raise InputError(
                 "this witness has watched a block already: make another with gradwitness.watch"
             )
-        self._recorder.start(self._judge)
+        begun = time.perf_counter()
+        if self._recorder is not None:
+            self._recorder.start(self._judge)
+        self._begun = time.perf_counter()
+        self._spent += self._begun - begun
         return self
 
     def __exit__(
@@ -142,16 +151,34 @@ class Witness:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        over = time.perf_counter()
+        if self._recorder is None:
+            self._end(Report((), (), depth=SAMPLE), over)
+            return
         self._recorder.stop(error)
-        # An interrupt while this is made leaves no verdict, and is no fault of ours.
-        self._report = self._judge.report(self.tape).judging(self._judging)
-        self.ended = True
+        try:
+            report = self._judge.report(self.tape)
+        except KeyboardInterrupt:
+            # A second interrupt leaves no verdict.
+            self._end(self._judge.report_so_far(self.tape), over)
+            raise
+        self._end(report, over)
         del self._judge
+
+    def _end(self, report: Report, over: float) -> None:
+        """Take a report; ``over`` is when the block itself ended."""
+        self._report = report.judging(self._judging)
+        self.ended = True
+        if self.sampling is not None:
+            now = time.perf_counter()
+            within = 0.0 if self._recorder is None else self._recorder.spent
+            seconds, spent = self._spent + now - self._begun, self._spent + within + now - over
+            self.sampling.ended(seconds, spent, self.verdict if self.watched else None)
 
     @property
     def tape(self) -> Tape:
         """The recording: every call, node and gradient of the block."""
-        return self._recorder.tape
+        return Tape((), (), (), ()) if self._recorder is None else self._recorder.tape
 
     @property
     def report(self) -> Report:
@@ -179,19 +206,22 @@ class Witness:
     @property
     def overhead(self) -> float:
         """The share of the block's wall time spent on recording, from 0 to 1."""
-        return self._recorder.overhead
+        return 0.0 if self._recorder is None else self._recorder.overhead
 
     @property
     def seconds(self) -> float:
-        """The wall time of the block."""
-        return self._recorder.seconds
+        """The wall time of the block; 0 if it was not watched."""
+        return 0.0 if self._recorder is None else self._recorder.seconds
 
     def __str__(self) -> str:
-        return as_text(summary(self.report, self.tape))
+        said = as_text(summary(self.report, self.tape)) if self.watched else NOT_WATCHED
+        return said if self.sampling is None else f"{said}\n{self.sampling}"
 
     def _repr_html_(self) -> str | None:
         from gradwitness.report.page.inline import write_inline
 
+        if not self.watched:
+            return f"<pre>{self}</pre>"
         return write_inline(self.tape, self.report) if self.ended else None
 
     def show(self) -> None:
@@ -203,6 +233,8 @@ class Witness:
 
     def require(self, *, digits: float | None = None) -> None:
         """Raise unless every step and every gradient agrees.
+
+        A block that was not watched passes: ``watched`` tells, and so does the text.
 
         Parameters
         ----------
@@ -222,7 +254,7 @@ class Witness:
         """
         __tracebackhide__ = True  # pytest then shows the line that asked
         report = replace(self.report, digits=positive(digits))
-        if report.required is not Verdict.AGREES:
+        if self.watched and report.required is not Verdict.AGREES:
             said = as_text(summary(report, self.tape))
             faults = faults_of(report, self.tape)
             raise GradientDisagreement(f"{report.required.value}\n{said}", faults)
@@ -268,13 +300,12 @@ class Witness:
         Raises
         ------
         InputError
-            If the extension is not supported, or the file cannot be written.
+            If the extension is not supported, the file cannot be written, or the block was not
+            watched.
         """
+        if not self.watched:
+            raise InputError(f"{NOT_WATCHED}; ask `witness.watched` first")
         save_report(Path(path), self.tape, self.report, redact=redact)
-
-
-def _kind(item: object) -> str:
-    return f"{type(item).__name__} {item!r:.60}"
 
 
 def watch(
@@ -285,6 +316,7 @@ def watch(
     judge: str = ALL,
     rerun: bool | Collection[Any] = (),
     depth: str = FULL,
+    budget: float | None = None,
 ) -> Witness:
     """Record a block of training code and judge every gradient in it.
 
@@ -319,7 +351,11 @@ def watch(
         How thoroughly to judge: ``full``, every number against float64; or ``fast``, for less than
         the block itself costs: products by random projections, other steps by some of their
         numbers, and whatever looks odd in full. What that may miss is in the report. The float64
-        replay is left out.
+        replay is left out. ``sample``, for a training loop that makes a witness for each of its
+        steps: the first two blocks are watched, then a random share, ``fast``; no others are.
+    budget : float, optional
+        With ``depth="sample"``: what watching may cost, as a share of the time that the blocks take
+        without it; 0.01 by default. The account is kept by the first model, or for the process.
 
     Returns
     -------
@@ -332,7 +368,7 @@ def watch(
         If PyTorch is not installed.
     InputError
         If ``keep`` is negative, ``judge`` or ``depth`` is none of its words, a model is not a
-        ``torch.nn.Module``, or a named object is not a tensor.
+        ``torch.nn.Module``, a named object is not a tensor, or ``budget`` is no share.
 
     Examples
     --------
@@ -349,6 +385,5 @@ def watch(
     >>> witness.report.coverage()["gradients"]
     Coverage(judged=4, total=4)
     """
-    return Witness(
-        *models, names=names, saved=saved, keep=keep, judge=judge, rerun=rerun, depth=depth
-    )
+    further: Any = {"keep": keep, "judge": judge, "rerun": rerun, "depth": depth, "budget": budget}
+    return Witness(*models, names=names, saved=saved, **further)

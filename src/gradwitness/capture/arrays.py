@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import mul
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_name = functools.cache(str)
+
+
 def dtype_name(tensor: torch.Tensor) -> str:
     """Return torch's name of a dtype without the prefix."""
-    return str(tensor.dtype).removeprefix("torch.")
+    return _name(tensor.dtype).removeprefix("torch.")
 
 
 def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
@@ -24,7 +27,7 @@ def shape_of(tensor: torch.Tensor) -> tuple[int, ...]:
     if tensor.is_nested and tensor.layout is torch.strided:
         return (1,) * tensor.dim()
     lengths: tuple[Any, ...] = tuple(tensor.shape)
-    return tuple(length if isinstance(length, int) else 1 for length in lengths)
+    return tuple([length if isinstance(length, int) else 1 for length in lengths])
 
 
 def is_plain(tensor: torch.Tensor) -> bool:
@@ -44,27 +47,41 @@ def is_mirrored(tensor: torch.Tensor) -> bool:
     return tensor.is_conj() or tensor.is_neg()
 
 
-def as_array(tensor: torch.Tensor) -> NDArray[np.generic] | None:
+def as_array(
+    tensor: torch.Tensor, memory: NDArray[np.uint8] | None = None
+) -> NDArray[np.generic] | None:
     """Return the numbers of a plain tensor, sharing its memory on the CPU, copied elsewhere.
 
     None for a tracer's fake tensors, freed memory and formats that NumPy lacks. Shared memory must
-    not be read once the program has resized it (see `ValueStore`).
+    not be read once the program has resized it (see `ValueStore`). The bytes of the tensor's
+    storage (see `bytes_of`) can be given, to be shared by all its arrays.
     """
     try:
-        # Inside a transform of functions, even a plain tensor's detach() would be wrapped.
-        with torch._C._DisableFuncTorch():
-            bare = tensor.detach()
-            if bare.is_neg() or bare.is_conj():
-                bare = bare.resolve_neg().resolve_conj()
-            # Zeros without memory (the gradient of sgn) become an array of zeros.
-            unreal = bare._is_zerotensor()
-            bare = torch.zeros(bare.shape, dtype=bare.dtype) if unreal else bare.cpu()
-            if bare.dtype is torch.complex32:
-                return _paired(torch.view_as_real(bare))
-            return _shared(bare) if bare.dtype in _FORMATS else None
-    except (NotImplementedError, RuntimeError, TypeError):
+        if (
+            tensor.dtype is torch.complex32
+            or is_mirrored(tensor)
+            or not tensor.is_cpu
+            or tensor._is_zerotensor()
+        ):
+            tensor, memory = _with_memory(tensor), None
+        if tensor.dtype is torch.complex32:
+            return _paired(torch.view_as_real(tensor))
+        return _shared(tensor, memory) if tensor.dtype in _FORMATS else None
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
         # This runs inside the program, which must go on if something cannot be recorded.
         return None
+
+
+def _with_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the numbers of a tensor whose own memory holds others, lies elsewhere, or is none."""
+    # Inside a transform of functions, even a plain tensor's detach() would be wrapped.
+    with torch._C._DisableFuncTorch():
+        bare = tensor.detach()
+        if is_mirrored(bare):
+            bare = bare.resolve_neg().resolve_conj()
+        # Zeros without memory (the gradient of sgn) become an array of zeros.
+        unreal = bare._is_zerotensor()
+        return torch.zeros(bare.shape, dtype=bare.dtype) if unreal else bare.cpu()
 
 
 def address(tensor: torch.Tensor) -> int:
@@ -93,38 +110,41 @@ class _Window:
     ``tensor.numpy()`` would forbid the program to resize that storage ever after.
     """
 
-    def __init__(self, storage: torch.UntypedStorage, interface: dict[str, Any]) -> None:
+    def __init__(self, storage: torch.UntypedStorage, extent: tuple[int, int]) -> None:
+        at, size = extent
         self._storage = storage
-        self.__array_interface__ = interface
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (size,),
+            "typestr": "|u1",
+            "data": (at, True),
+        }
 
 
-def _shared(tensor: torch.Tensor) -> NDArray[np.generic] | None:
+def bytes_of(storage: torch.UntypedStorage) -> NDArray[np.uint8] | None:
+    """Return a storage's memory as read-only bytes, if NumPy can see it."""
+    extent = whereabouts(storage)
+    return np.asarray(_Window(storage, extent)) if extent and all(extent) else None
+
+
+def _shared(tensor: torch.Tensor, memory: NDArray[np.uint8] | None) -> NDArray[np.generic] | None:
     """Return a read-only array of a tensor's own memory, if there is one."""
-    (dtype, code), storage = _FORMATS[tensor.dtype], tensor.untyped_storage()
-    shape, steps, size = tuple(tensor.shape), tensor.stride(), tensor.element_size()
-    end = tensor.storage_offset() + 1 + sum(map(mul, shape, steps)) - sum(steps)
+    dtype, shape = _FORMATS[tensor.dtype], tuple(tensor.shape)
     if 0 in shape:
         array = np.empty(shape, dtype)
         array.flags.writeable = False
         return array
+    if memory is None:
+        memory = bytes_of(tensor.untyped_storage())
+    size = dtype.itemsize
+    first, steps = tensor.storage_offset() * size, [step * size for step in tensor.stride()]
     # A tracer's fake tensor claims another device than its storage's, and a wrapper has none.
-    if end * size > storage.nbytes() or storage.device != _HERE or not storage.data_ptr():
-        return None
-    interface = {
-        "version": 3,
-        "shape": shape,
-        "strides": tuple([step * size for step in steps]),
-        "typestr": code,
-        "data": (tensor.data_ptr(), True),
-    }
-    array = np.asarray(_Window(storage, interface))
-    # A format registered by ml_dtypes comes as bare bytes.
-    return array.view(dtype) if code == "<V2" else array
+    return None if memory is None else np.ndarray(shape, dtype, memory, first, steps)
 
 
 def _paired(halves: torch.Tensor) -> NDArray[np.generic] | None:
     """Return a copy of complex numbers, whose parts have 16 bits: NumPy has 32 or more."""
-    parts = _shared(halves)
+    parts = _shared(halves, None)
     if parts is None:
         return None
     copy = np.ascontiguousarray(parts, np.float32).view(np.complex64)[..., 0]
@@ -132,12 +152,11 @@ def _paired(halves: torch.Tensor) -> NDArray[np.generic] | None:
     return copy
 
 
-def _formats() -> dict[torch.dtype, tuple[np.dtype[Any], str]]:
+def _formats() -> dict[torch.dtype, np.dtype[Any]]:
     """Return the formats that are recorded, without scaled ones and raw bits."""
     integers = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
     inexact = ["bfloat16", "float16", "float32", "float64", "complex64", "complex128"]
-    named = {name: numpy_dtype(name) for name in ("bool", *integers, *inexact)}
-    return {getattr(torch, name): (dtype, dtype.str) for name, dtype in named.items()}
+    return {getattr(torch, name): numpy_dtype(name) for name in ("bool", *integers, *inexact)}
 
 
 _FORMATS = _formats()

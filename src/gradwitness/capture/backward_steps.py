@@ -23,6 +23,11 @@ class BackwardSteps:
         # By node, the innermost last: what was made, and the places of tensors that may still live.
         self._open: dict[int, tuple[list[Made], dict[int, int]]] = {}
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a custom backward runs."""
+        return bool(self._open)
+
     def begin(self, node: int) -> None:
         """Begin with a node that is about to run."""
         self._open.pop(node, None)
@@ -30,8 +35,6 @@ class BackwardSteps:
 
     def ran(self, func: Any, result: Any) -> None:
         """Note an operation, if it is part of one."""
-        if not self._open:
-            return
         node: Any = torch._C._current_autograd_node()
         if not isinstance(node, torch.autograd.function.BackwardCFunction):
             return

@@ -27,7 +27,7 @@ from gradwitness.rules import find
 from gradwitness.tape import OUTSIDE, Argument, Ref, references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from types import FrameType
 
     from gradwitness.capture.border import Border
@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from gradwitness.capture.retention import Retention
     from gradwitness.capture.source import ModuleTrail
     from gradwitness.capture.values import ValueStore
+    from gradwitness.rules import Rule
 
 
+_BATCH_NORM = torch.ops.aten.native_batch_norm.default
 _SUM = torch.ops.aten.sum.dim_IntList
 _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage,
@@ -45,8 +47,9 @@ _FROM_STORAGE = (
 _RESIZE = "inductor.resize_storage_bytes_.default"
 # What runs the backward of a custom function, which may be torch's own.
 _BACKWARD = torch.autograd.function.BackwardCFunction.apply.__code__
-# Views of memory that nothing else refers to: not views for autograd.
-_NO_VIEWS = ("aten._unsafe_view.default",)
+
+
+_name = functools.cache(str)
 
 
 @dataclass(frozen=True)
@@ -59,24 +62,6 @@ class _Begun:
     node: Any
     tracked: bool
     bound: list[tuple[str, Any, bool]]
-
-
-def _used_by_node(draft: CallDraft) -> set[int | None]:
-    """Return the values that judging a call's node will use: all, if there is no rule."""
-    call = draft.finish(0, None)
-    rule = find(call.base_op)
-    arguments = list(call.arguments.values())
-    outputs = call.outputs
-    # Views and values changed in place may get another history with the next change.
-    changes = draft.writes or (draft.is_view and draft.op not in _NO_VIEWS)
-    if rule is not None and not rule.given and not changes:
-        named = operand_names(rule, call)
-        used = rule.kept
-        unused = {schema_name for name, schema_name in named.items() if name not in used}
-        arguments = [argument for name, argument in call.arguments.items() if name not in unused]
-        outputs = tuple(n for k, n in enumerate(outputs) if rule.keeps(k, len(outputs)))
-    operands = {value for argument in arguments for value in references(argument)}
-    return {*outputs, *operands, draft.base}
 
 
 class DispatchRecorder(Mode):
@@ -106,7 +91,7 @@ class DispatchRecorder(Mode):
         self._retention = retention
         self._audience = audience
         self._open: dict[int, tuple[int | None, ...]] = {}
-        self._judged: tuple[int | None, ...] = ()
+        self._judged: Iterable[int | None] = ()
         self._arrivals = Arrivals(values)
         # Views taken after a write to their base, not yet written down as calls.
         self._shown: list[int] = []
@@ -116,14 +101,15 @@ class DispatchRecorder(Mode):
         self.read: set[Any] = set()
         # The arguments of functions that begin with the next call.
         self._needed: list[int] = []
+        # By operation: its rule, and the arguments that judging its node uses; None for all.
+        self._used: dict[tuple[str, int], tuple[Rule, Collection[str]] | None] = {}
 
     def add(self, draft: CallDraft) -> int:
         """Write a call down, hold its values for its possible node, and tell the observer."""
         number = len(self.calls)
         self.calls.append(draft)
-        operands = {value for a in draft.arguments.values() for value in references(a)}
-        now = (*operands, *draft.outputs, draft.base)
-        self._open[number] = (*_used_by_node(draft), *self._needed)
+        now = {*draft.operands(), *draft.outputs, draft.base}
+        self._open[number] = (*self._used_by_node(draft, now), *self._needed)
         self._needed = []
         self._retention.hold(now)
         self._retention.hold(self._open[number])
@@ -133,6 +119,22 @@ class DispatchRecorder(Mode):
         self._free_judged()
         self._judged = now
         return number
+
+    def _used_by_node(self, draft: CallDraft, now: set[int | None]) -> set[int | None]:
+        """Return the values that judging a call's node will use: all, if there is no rule."""
+        # What was changed in place may get another history with the next change.
+        if draft.writes:
+            return now
+        key = draft.op, len(draft.arguments)
+        if key not in self._used:
+            self._used[key] = _used_arguments(draft)
+        used = self._used[key]
+        if used is None:
+            return now
+        rule, names = used
+        outputs = draft.outputs
+        kept = {n for k, n in enumerate(outputs) if rule.keeps(k, len(outputs))}
+        return {*draft.operands(names), *kept, draft.base}
 
     def _free_judged(self) -> None:
         self._retention.drop(self._judged)
@@ -185,7 +187,8 @@ class DispatchRecorder(Mode):
         result = self._run(func, args, kwargs)
         if begun is not None:
             self._border.take(self._write, func, begun, result)
-        self._border.take(self.steps.ran, func, result)
+        if self.steps.under_way:
+            self._border.take(self.steps.ran, func, result)
         return result
 
     def _before(self, func: Any, args: Any, kwargs: Any) -> _Begun | None:
@@ -226,7 +229,7 @@ class DispatchRecorder(Mode):
             # Data from outside: from a DataLoader's worker.
             return
         outputs = tuple(None if t is None else self._values.made(t) for t in results)
-        operands = (value for argument in arguments.values() for value in references(argument))
+        operands = [value for argument in arguments.values() for value in references(argument)]
         sources, made = self._storages(operands), self._storages(outputs)
         shares = not written and bool(sources & made)
         base = targets[0]._base if targets else None
@@ -241,7 +244,7 @@ class DispatchRecorder(Mode):
             seen = begun.tracked or self.applications.running
         number = self.add(
             CallDraft(
-                op=str(func),
+                op=_name(func),
                 arguments=arguments,
                 outputs=outputs,
                 writes=written,
@@ -283,13 +286,27 @@ class DispatchRecorder(Mode):
         return str(argument)
 
 
+def _used_arguments(draft: CallDraft) -> tuple[Rule, Collection[str]] | None:
+    """Return an operation's rule, and the arguments that its derivatives use; None for all."""
+    call = draft.finish(0, None)
+    rule = find(call.base_op)
+    if rule is None or rule.given:
+        return None
+    named = operand_names(rule, call)
+    unused = {schema_name for name, schema_name in named.items() if name not in rule.kept}
+    return rule, [name for name in draft.arguments if name not in unused]
+
+
 def _undeclared_writes(func: Any, bound: list[tuple[str, Any, bool]]) -> list[torch.Tensor]:
     """Return tensors that a call writes or resizes although its schema does not say so."""
+    resizes = _name(func) == _RESIZE
+    if not resizes and func is not _BATCH_NORM:
+        return []
     arguments = {name: argument for name, argument, _ in bound}
-    if str(func) == _RESIZE:
+    if resizes:
         return [arguments["variable"]]
     # Running statistics.
-    if func is not torch.ops.aten.native_batch_norm.default or not arguments["training"]:
+    if not arguments["training"]:
         return []
     statistics = (arguments["running_mean"], arguments["running_var"])
     return [argument for argument in statistics if isinstance(argument, torch.Tensor)]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradwitness.tape import Argument, Call, Edge, Kind, Node, Source
+from gradwitness.tape import Argument, Call, Edge, Kind, Node, Source, references
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass
@@ -31,6 +34,11 @@ class CallDraft:
     alone: bool = True
     grad_mode: bool = True
     thread: int = field(default_factory=get_ident)
+
+    def operands(self, names: Iterable[str] | None = None) -> Iterator[int]:
+        """Yield the values in its arguments, or in those of some names."""
+        for name in self.arguments if names is None else names:
+            yield from references(self.arguments[name])
 
     def finish(self, number: int, during: int | None) -> Call:
         """Return the frozen call."""

@@ -42,18 +42,18 @@ class Aside:
         """Take this package's modes off the thread's stack; the program's own stay, in order."""
         modes = _get_current_dispatch_mode_stack()
         self._modes[node] = modes
-        _put([mode for mode in modes if not isinstance(mode, Mode)])
+        _put([mode for mode in modes if not isinstance(mode, Mode)], modes)
 
     def back(self, node: int) -> None:
         """Restore the thread's stack."""
-        _put(self._modes.pop(node))
+        _put(self._modes.pop(node), _get_current_dispatch_mode_stack())
 
 
-def _put(modes: Sequence[Any]) -> None:
+def _put(modes: Sequence[Any], now: Sequence[Any]) -> None:
     """Replace what differs on the thread's stack; the compiler's modes lie below all others."""
-    now = _get_current_dispatch_mode_stack()
-    pairs = enumerate(zip(now, modes, strict=False))
-    same = next((n for n, (a, b) in pairs if a is not b), min(len(now), len(modes)))
+    same = 0
+    while same < min(len(now), len(modes)) and now[same] is modes[same]:
+        same += 1
     for _ in now[same:]:
         _pop_torch_dispatch_stack(None)
     for mode in modes[same:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +239,7 @@ class GraphRecorder:
                 yield attribute.removeprefix(_SAVED), self._values.of(saved)
 
 
+@cache
 def _same_operation(node: str, op: str) -> bool:
     # The copying form of a view, diagonal_copy, leaves DiagonalBackward0_copy.
     copies = node.endswith("_copy")

@@ -74,6 +74,8 @@ class SweepDraft:
         self._outside = context.outside
         self._request = Request([], [], None, retains=True, creates=False)
         self._aside = Aside()
+        # Nodes that run no code of the program's, nor have hooks of the program's.
+        self._bare: set[int] = set()
         self._handles: list[Any] = []
         self._roots: list[tuple[Edge, int | None]] = []
         self._begun = False
@@ -128,26 +130,25 @@ class SweepDraft:
     def _hooks_on(self, number: int) -> Iterator[Any]:
         """Put hooks around a node, and around the hooks that the program has on it."""
         node = self._graph.nodes[number].alive
-        arrival = node.register_prehook(self._arrive(number))
+        arrival = node.register_prehook(lambda arriving: self._arrive(number, arriving))
         yield arrival
-        leaving = node.register_hook(self._leave(number))
+        leaving = node.register_hook(lambda outgoing, _: self._leave(number, outgoing))
         yield leaving
         own = tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
         if own:
             self._hooks += own
             yield put_first(node.register_prehook(self._see_within))
-        if self._is_alone(number):
-            yield node.register_prehook(lambda _: self._attempt(self._aside.step, number))
-            yield put_first(
-                node.register_hook(lambda _, __: self._attempt(self._aside.back, number))
-            )
-
-    def _take(self, step: Callable[..., Any], *args: Any) -> None:
-        """Take a step if this pass runs the node: one within it may run the same nodes."""
-        if self._running[-1] is self:
-            self._border.take(step, *args)
+        if not self._is_alone(number):
+            return
+        if not own:
+            # No code of the program's runs between our hooks.
+            self._bare.add(number)
+            return
+        yield node.register_prehook(lambda _: self._attempt(self._aside.step, number))
+        yield put_first(node.register_hook(lambda _, __: self._attempt(self._aside.back, number)))
 
     def _attempt(self, step: Callable[..., Any], *args: Any) -> None:
+        """Take a step if this pass runs the node: one within it may run the same nodes."""
         if self._running[-1] is self:
             self._border.attempt(step, *args)
 
@@ -175,7 +176,8 @@ class SweepDraft:
                 self._retention.hold([self._accumulated[number]])
 
         def look(leaf: torch.Tensor) -> None:
-            self._take(keep, leaf)
+            if not self._border.failures:
+                self._attempt(keep, leaf)
 
         yield put_first(draft.alive.variable.register_post_accumulate_grad_hook(look))
 
@@ -262,12 +264,16 @@ class SweepDraft:
             self._retention.hold([value])
             self._sent.setdefault((edge.node, edge.index), []).append(value)
 
-    def _arrive(self, number: int) -> Callable[[Any], None]:
-        def hook(gradients: Any) -> None:
-            self._take(self._arrived, number, gradients)
+    def _arrive(self, number: int, gradients: Any) -> None:
+        self._attempt(self._before_node, number, gradients)
+        if number not in self._bare:
             self._see_within()
 
-        return hook
+    def _before_node(self, number: int, gradients: Any) -> None:
+        if number in self._bare:
+            self._aside.step(number)
+        if not self._border.failures:
+            self._arrived(number, gradients)
 
     def _arrived(self, number: int, gradients: Any) -> None:
         arrived = self._recorded(gradients)
@@ -287,12 +293,14 @@ class SweepDraft:
             self._prints[number] = tuple(map(self._print, arrived))
             self._outside.node_begins(number)
 
-    def _leave(self, number: int) -> Callable[[Any, Any], None]:
-        def hook(outgoing: Any, incoming: Any) -> None:
-            del incoming
-            self._take(self._node_ran, number, outgoing)
+    def _leave(self, number: int, outgoing: Any) -> None:
+        self._attempt(self._after_node, number, outgoing)
 
-        return hook
+    def _after_node(self, number: int, outgoing: Any) -> None:
+        if number in self._bare:
+            self._aside.back(number)
+        if not self._border.failures:
+            self._node_ran(number, outgoing)
 
     def _node_ran(self, number: int, gradients: Any) -> None:
         outgoing = self._recorded(gradients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from torch import distributed
@@ -48,6 +49,7 @@ def _sent_in(group: Any) -> int:
         return 0
 
 
+@functools.cache
 def is_collective(func: Any) -> bool:
     """Whether an operation talks to other processes."""
     return str(func).startswith(COLLECTIVES)
@@ -55,7 +57,8 @@ def is_collective(func: Any) -> bool:
 
 def filled(func: Any, bound: Bound) -> dict[str, list[torch.Tensor]]:
     """Return by argument what an operation of ``c10d`` fills: their schemas do not say so."""
-    if func.namespace != "c10d" or str(func).startswith("c10d.send"):
+    name = str(func) if is_collective(func) else ""
+    if not name.startswith("c10d.") or name.startswith("c10d.send"):
         return {}
     return {
         name: list(tensors_in(argument))

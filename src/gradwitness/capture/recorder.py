@@ -50,6 +50,9 @@ class _LazySequence(Sequence[T]):
     def __len__(self) -> int:
         return len(self._counted)
 
+    def __iter__(self) -> Iterator[T]:
+        return map(self._make, range(len(self)))
+
     @overload
     def __getitem__(self, index: int) -> T: ...
     @overload
@@ -143,6 +146,11 @@ class Recorder:
     def overhead(self) -> float:
         """Share of the block's wall time spent on recording."""
         return self._recording / self.seconds if self.seconds else 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the block spent on recording, and in the observer."""
+        return self._border.seconds
 
     def functions(self) -> Applications:
         """Return the custom functions of the program, which can be kept while recording."""

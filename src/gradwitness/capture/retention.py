@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,15 +31,17 @@ class Retention:
         self.complete = True
         self._values = values
         self._room = room
-        self._needed: Counter[int] = Counter()
+        self._needed: dict[int, int] = {}
         self._spare: set[int] = set()
+        # The memory of spare values, and its bytes.
         self._memory: dict[object, int] = {}
+        self._bytes = 0
 
     def hold(self, numbers: Iterable[int | None]) -> None:
         """Count one more step that needs these values."""
         for number in numbers:
             if number is not None:
-                self._needed[number] += 1
+                self._needed[number] = self._needed.get(number, 0) + 1
 
     def drop(self, numbers: Iterable[int | None]) -> None:
         """Count one step less; free values that no step needs."""
@@ -48,24 +49,27 @@ class Retention:
             return
         spare = []
         for number in numbers:
-            if number is not None:
-                self._needed[number] -= 1
-                if self._needed[number] <= 0:
-                    del self._needed[number]
-                    spare.append(number)
+            if number is None:
+                continue
+            left = self._needed.pop(number, 0) - 1
+            if left > 0:
+                self._needed[number] = left
+            else:
+                spare.append(number)
         if self.complete:
             self._spare.update(spare)
-            self._memory.update(map(self._values.memory, spare))
+            for memory, size in map(self._values.memory, spare):
+                self._bytes += size - self._memory.get(memory, 0)
+                self._memory[memory] = size
             if self.fits(0):
                 return
             self.complete = False
             spare = [number for number in self._spare if number not in self._needed]
             self._spare.clear()
             self._memory.clear()
-        self._values.release(spare)
+        if spare:
+            self._values.release(spare)
 
     def fits(self, more: int) -> bool:
         """Whether so many more bytes may be kept."""
-        return self.complete and (
-            self._room is None or sum(self._memory.values()) + more <= self._room
-        )
+        return self.complete and (self._room is None or self._bytes + more <= self._room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 from pathlib import Path
@@ -31,6 +32,7 @@ ENGINE = torch.autograd.graph._engine_run_backward.__code__
 _APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
 
 
+@functools.cache
 def is_skipped(file: str) -> bool:
     """Whether a file is torch's or this package's, not the program's."""
     return file.startswith(_SKIPPED)
@@ -46,10 +48,10 @@ def user_line(frame: FrameType | None = None) -> str:
     """Return ``file:line`` of the innermost frame, from one on, outside torch and this package."""
     frame = frame or sys._getframe(1)
     while frame is not None:
-        if is_program(frame.f_code):
-            return f"{file_of(frame.f_code)}:{frame.f_lineno}"
-        if frame.f_back is None:
-            break
+        code = frame.f_code
+        # Most frames are torch's: that is asked first.
+        if not is_skipped(code.co_filename) and is_program(code):
+            return f"{file_of(code)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gradwitness.capture.arrays import as_array
+import numpy as np
+import torch
+
+from gradwitness.capture.arrays import as_array, bytes_of, whereabouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    import torch
     from numpy.typing import NDArray
     from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -42,19 +44,29 @@ class Storage:
     """One piece of memory; ``epoch`` counts the writes to it.
 
     The weak reference keeps its address from being reused, ``memory`` its content too, unless the
-    program resizes it: then its bytes lie elsewhere than at ``extent``.
+    program resizes it: then its bytes lie elsewhere than at ``extent``. The arrays of its values
+    are parts of ``bytes``.
     """
 
     number: int
     address: StorageWeakRef
-    memory: Any
-    extent: tuple[int, int] | None
+    memory: Any = None
+    extent: tuple[int, int] | None = None
+    bytes: NDArray[np.uint8] | None = None
     epoch: int = 0
     drafts: list[Draft] = field(default_factory=list)
     lent: bool = False
     # For each collective that fills it: whether it is done; and the values not read before.
     filling: list[Callable[[], bool]] = field(default_factory=list)
     waiting: list[tuple[Draft, torch.Tensor]] = field(default_factory=list)
+
+    def take(self, memory: torch.UntypedStorage) -> None:
+        """Hold the memory, where it lies now."""
+        self.memory, self.extent, self.bytes = memory, whereabouts(memory), bytes_of(memory)
+
+    def let_go(self) -> None:
+        """Hold the memory no longer."""
+        self.memory = self.bytes = None
 
     def keep(self, draft: Draft) -> None:
         """Keep a value's numbers: in this memory or, if it is lent, in a copy."""
@@ -101,3 +113,32 @@ def keep_copy(draft: Draft) -> None:
     draft.array = draft.array.copy()
     draft.array.flags.writeable = False
     draft.copied = True
+
+
+def keep_copies(drafts: list[Draft], memory: NDArray[np.uint8] | None) -> None:
+    """Give the values of one memory arrays of their own: parts of one copy, if it is no larger."""
+    lying = [
+        (draft, draft.array, draft.layout)
+        for draft in drafts
+        if draft.array is not None and draft.array.base is memory
+    ]
+    size = sum(array.nbytes for _, array, _ in lying)
+    if len(lying) > 1 and memory is not None and memory.nbytes <= size:
+        copy = memory.copy()
+        copy.flags.writeable = False
+        for draft, array, layout in lying:
+            first = 0 if layout is None else layout.offset * array.itemsize
+            draft.array = np.ndarray(array.shape, array.dtype, copy, first, array.strides)
+            draft.copied = True
+    for draft in drafts:
+        keep_copy(draft)
+
+
+def _alone() -> int:
+    """Return the reference count of a storage that only a local variable holds."""
+    tensor = torch.empty(0)
+    memory = tensor.untyped_storage()
+    return sys.getrefcount(memory)
+
+
+ALONE = _alone()

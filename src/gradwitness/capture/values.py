@@ -21,7 +21,7 @@ from gradwitness.capture.arrays import (
 )
 from gradwitness.capture.balance import Balance
 from gradwitness.capture.sparse import dense, is_sparse, version
-from gradwitness.capture.storages import Draft, Storage, drop, keep_copy
+from gradwitness.capture.storages import ALONE, Draft, Storage, drop, keep_copies, keep_copy
 from gradwitness.tape import Layout, Value
 
 if TYPE_CHECKING:
@@ -72,26 +72,26 @@ class ValueStore:
 
     def of(self, tensor: torch.Tensor) -> int:
         """Return the current number of a tensor; a new tensor gets one."""
-        epoch = self._epoch(tensor)
-        entry = self._by_object.get(id(tensor))
-        held, number, known = entry or (None, 0, -1)
-        if held and held() is tensor and known == epoch and self._lies(tensor, number):
+        storage = self._storage(tensor)
+        epoch = self._epoch(tensor) if storage is None else storage.epoch
+        held, number, known = self._by_object.get(id(tensor), _NOWHERE)
+        if known == epoch and held() is tensor and self._lies(storage, number):
             return number
-        at_key = self._by_key.get(self._key(tensor))
-        if at_key is not None and at_key[1] == epoch:
-            self._meet(tensor, at_key[0], epoch)
-            named = self._names.get(id(tensor))
-            if named is not None and not self._drafts[at_key[0]].name:
-                # Its value was made through another tensor of the same memory: `.data`.
-                self._drafts[at_key[0]].name = named[1]
-            if self._drafts[at_key[0]].array is None:
-                self._attach(self._drafts[at_key[0]], tensor)
-            return at_key[0]
-        return self._new(tensor, made=False)
+        number, known = self._by_key.get(self._key(tensor), (0, -1))
+        if known != epoch:
+            return self._new(tensor, made=False)
+        self._meet(tensor, number, epoch)
+        draft, named = self._drafts[number], self._names.get(id(tensor))
+        if named is not None and not draft.name:
+            # Its value was made through another tensor of the same memory: `.data`.
+            draft.name = named[1]
+        if draft.array is None:
+            self._attach(draft, tensor)
+        return number
 
-    def _lies(self, tensor: torch.Tensor, value: int) -> bool:
+    def _lies(self, storage: Storage | None, value: int) -> bool:
         """Whether a tensor still lies where its value did: ``.data`` may have changed."""
-        layout, storage = self._drafts[value].layout, self._storages.get(address(tensor))
+        layout = self._drafts[value].layout
         return layout is None or (storage is not None and layout.storage == storage.number)
 
     def made(self, tensor: torch.Tensor) -> int:
@@ -183,7 +183,7 @@ class ValueStore:
         for storage in touched.values():
             storage.drafts = [draft for draft in storage.drafts if draft.array is not None]
             if not storage.drafts:
-                storage.memory = None
+                storage.let_go()
 
     def memory(self, number: int) -> tuple[object, int]:
         """Return a key for the memory that holds a value's array, and its bytes."""
@@ -213,10 +213,13 @@ class ValueStore:
 
     def own(self, storages: set[int]) -> None:
         """Copy the values in some storages, including views."""
+        lying: dict[int, list[Draft]] = {number: [] for number in storages}
         for draft in self._drafts:
             if draft.layout is not None and draft.layout.storage in storages:
-                self._look(self._in_order[draft.layout.storage])
-                keep_copy(draft)
+                lying[draft.layout.storage].append(draft)
+        for number, drafts in lying.items():
+            self._look(self._in_order[number])
+            keep_copies(drafts, self._in_order[number].bytes)
 
     def storage(self, value: int) -> int | None:
         """Return the number of a value's storage."""
@@ -244,7 +247,7 @@ class ValueStore:
         Torch has rebuilt its history for that operation; the next write replaces it again. Return
         whether it is such a view.
         """
-        if not self._epoch(tensor) or tensor._base is None:
+        if tensor._base is None or not self._epoch(tensor):
             return False
         self._remember(tensor)
         return True
@@ -281,14 +284,13 @@ class ValueStore:
 
     def _look(self, storage: Storage) -> None:
         """Drop the values of a storage that the program has resized unseen."""
-        storage.settle()
+        if storage.filling:
+            storage.settle()
         if storage.extent is None or storage.memory is None:
             return
-        extent = whereabouts(storage.memory)
-        if extent == storage.extent:
-            return
-        drop(storage)
-        storage.extent = extent
+        if whereabouts(storage.memory) != storage.extent:
+            drop(storage)
+            storage.take(storage.memory)
 
     def _forget(self, tensor: torch.Tensor) -> None:
         """Drop the values of a tensor's memory, to which something has written unseen."""
@@ -299,10 +301,9 @@ class ValueStore:
     def _new_storage(self, tensor: torch.Tensor) -> Storage:
         weak: Any = StorageWeakRef
         memory = tensor.untyped_storage()
-        lent = sys.getrefcount(memory) > _ALONE
-        extent = whereabouts(memory)
-        storage = Storage(len(self._in_order), weak(memory), memory, extent, lent=lent)
-        self._storages[address(tensor)] = storage
+        storage = Storage(len(self._in_order), weak(memory), lent=sys.getrefcount(memory) > ALONE)
+        storage.take(memory)
+        self._storages[memory._cdata] = storage
         self._in_order.append(storage)
         return storage
 
@@ -316,7 +317,7 @@ class ValueStore:
         at = address(tensor)
         if at == -1:
             return (self._without_memory.setdefault(tensor, object()),)
-        layout = (tensor.storage_offset(), tensor.stride(), tuple(tensor.shape))
+        layout = (tensor.storage_offset(), tensor.stride(), tensor.shape)
         return (at, *layout, tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
     def _new(self, tensor: torch.Tensor, *, made: bool) -> int:
@@ -356,10 +357,10 @@ class ValueStore:
             return 0
         storage = self._storage(tensor) or self._new_storage(tensor)
         if storage.memory is None:
-            storage.memory = tensor.untyped_storage()
-            storage.lent = storage.lent or sys.getrefcount(storage.memory) > _ALONE
-            storage.extent = whereabouts(storage.memory)
-        draft.array = as_array(tensor)
+            memory = tensor.untyped_storage()
+            storage.lent = storage.lent or sys.getrefcount(memory) > ALONE
+            storage.take(memory)
+        draft.array = as_array(tensor, storage.bytes)
         # The array of a lazy view is a copy: its memory holds other numbers.
         draft.mirrored = is_mirrored(tensor)
         draft.layout = Layout(storage.number, int(tensor.storage_offset()), tuple(tensor.stride()))
@@ -382,14 +383,8 @@ def identity(node: Any) -> Any:
     return (node._sequence_nr(), *layout)
 
 
-def _alone() -> int:
-    """Return the reference count of a storage that only a local variable holds."""
-    tensor = torch.empty(0)
-    memory = tensor.untyped_storage()
-    return sys.getrefcount(memory)
-
-
-_ALONE = _alone()
+# What is known of a tensor that was never met.
+_NOWHERE: tuple[Held, int, int] = (lambda: None, 0, -1)
 
 
 def _history(tensor: torch.Tensor) -> Any:

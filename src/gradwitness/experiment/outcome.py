@@ -10,7 +10,7 @@ import numpy as np
 from gradwitness._errors import MissingExtraError
 from gradwitness.engine.floats import numpy_dtype
 from gradwitness.engine.replay import replay
-from gradwitness.judging.local import judge
+from gradwitness.judging.recorded import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -222,6 +222,15 @@ def settled(findings: Iterable[Finding]) -> Settled:
     return Settled(said, trusted, told)
 
 
+def unmeasured(findings: Sequence[Finding]) -> Settled:
+    """Leave what waits for slopes in doubt: an interrupt left no time for them."""
+    doubt = Outcome(unjudged("interrupted before the slopes of its function were measured"), "")
+    waiting = [f for f in findings if isinstance(f, Accused)]
+    ends = {id(f): f.case if isinstance(f.case, Outcome) else doubt for f in waiting}
+    closed = [_closed(f, ends[id(f)]) if isinstance(f, Accused) else f for f in findings]
+    return Settled(closed, {f.node for f in waiting if isinstance(f.case, Outcome)}, {})
+
+
 def _told(
     finding: Accused, case: Case, comparison: Comparison
 ) -> dict[tuple[int | None, ...], Comparison]:

@@ -7,16 +7,19 @@ from gradwitness._errors import InputError
 FULL = "full"  # every number against float64
 FAST = "fast"  # as much as costs less than the program itself; what looks odd in full
 DEPTHS = (FULL, FAST)
+SAMPLE = "sample"  # some blocks of a training loop, fast
 
 
-def known_depth(depth: str) -> str:
-    """Return how thoroughly to judge.
+def known_depth(depth: str, *more: str) -> str:
+    """Return how thoroughly to judge: one of the depths, or of some more words.
 
     Raises
     ------
     InputError
         If it is none of the depths.
     """
-    if depth not in DEPTHS:
-        raise InputError(f"depth={depth!r}: give {' or '.join(map(repr, DEPTHS))}")
+    words = (*DEPTHS, *more)
+    if depth not in words:
+        listed = ", ".join(map(repr, words[:-1]))
+        raise InputError(f"depth={depth!r}: give {listed} or {words[-1]!r}")
     return depth

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradwitness._errors import Unjudgeable
 from gradwitness._failure import FAILED, failure
-from gradwitness._progress import progress
+from gradwitness._printable import several
 from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.replay import Replay, replay, steps_of
 from gradwitness.judging import large_steps
-from gradwitness.judging.accused import settled
+from gradwitness.judging.accused import settled, unmeasured
 from gradwitness.judging.came_in import agreed, finite, forgiven
 from gradwitness.judging.causes import Guilty
 from gradwitness.judging.compare import EMPTY, Comparison, in_turn, settled_by, unjudged
@@ -50,67 +50,11 @@ if TYPE_CHECKING:
 
     from gradwitness.judging.finding import Row
     from gradwitness.judging.functions import Functions
+    from gradwitness.judging.outcome import Settled
     from gradwitness.tape import Call, Edge, LeafUpdate, NodeRun, Tape
 
 
 T = TypeVar("T")
-
-
-def judge(tape: Tape, replayed: Replay | None = None, *, depth: str = FULL) -> Report:
-    """Judge every forward call, backward node and gradient of a recording.
-
-    Parameters
-    ----------
-    tape : Tape
-    replayed : Replay, optional
-        The float64 replay of the same recording, if the caller already has it.
-    depth : str, optional
-        How thoroughly to judge, as for `watch`.
-
-    Returns
-    -------
-    Report
-        What `watch` would have said, without PyTorch and without running the program.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import torch
-    >>> import gradwitness
-    >>> w = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    >>> with gradwitness.watch(names={"w": w}) as witness:
-    ...     w.square().sum().backward()
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     gradwitness.save_tape(witness.tape, f"{folder}/tape.npz")
-    ...     tape = gradwitness.load_tape(f"{folder}/tape.npz")
-    >>> report = gradwitness.judge(tape)
-    >>> report.verdict
-    <Verdict.AGREES: 'AGREES'>
-    >>> [(row.name, row.comparison.error) for row in report.rows]
-    [('w', 0.0)]
-    """
-    judging = Judge(tape, depth=depth)
-    done = 0
-    with progress("judging", steps_of(tape)) as advance:
-
-        def call_up_to(count: int) -> None:
-            nonlocal done
-            for call in range(done, count):
-                judging.called(call)
-                advance()
-            done = max(done, count)
-
-        for number, sweep in enumerate(tape.sweeps):
-            call_up_to(sweep.after)
-            judging.begins(number, sweep.roots, sweep.limited_to)
-            updates = {update.node: update for update in sweep.leaves}
-            for node_run in sweep.node_runs:
-                call_up_to(node_run.after)
-                judging.node_ran(number, node_run, updates.get(node_run.node))
-                advance()
-            judging.ends(number, sweep.captured)
-        call_up_to(len(tape.calls))
-    return judging.report(tape, replayed)
 
 
 class Judge:
@@ -143,6 +87,7 @@ class Judge:
         self._empty: set[int | None] = set()
         # Values that contain some such numbers.
         self._unfilled: set[int | None] = set()
+        self._steps = 0
 
     def called(self, number: int) -> None:
         """Judge a forward call."""
@@ -151,6 +96,7 @@ class Judge:
         findings = self._attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
         self._findings += findings
         self._panel.called(call, findings)
+        self._steps += 1
 
     @staticmethod
     def _attempt(judge: Callable[[], T], otherwise: Callable[[str], T]) -> T:
@@ -210,6 +156,7 @@ class Judge:
         self._findings += findings
         self._guilty.note(node_run.node, findings)
         self._panel.node_ran(sweep, node_run, update, findings)
+        self._steps += 1
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
@@ -226,18 +173,30 @@ class Judge:
         replayed : Replay, optional
             Its float64 replay, if the caller already has it.
         """
+        return self._reported(tape, settled, replayed)
+
+    def report_so_far(self, tape: Tape) -> Report:
+        """Return the judgement of what was reported before an interrupt, without running more."""
+        return self._reported(tape, unmeasured)
+
+    def _reported(
+        self, tape: Tape, settle: Callable[..., Settled], replayed: Replay | None = None
+    ) -> Report:
         report = self._attempt(
-            lambda: self._report(tape, replayed),
+            lambda: self._report(tape, settle, replayed),
             lambda why: _final(_incomplete((*tape.failures, why))),
         )
         return replace(report, depth=self._depth)
 
-    def _report(self, tape: Tape, replayed: Replay | None) -> Report:
+    def _report(
+        self, tape: Tape, settle: Callable[..., Settled], replayed: Replay | None
+    ) -> Report:
         if tape.failures and not tape.calls:
             # Nothing was recorded, so there are no findings to report.
             return _final(_incomplete(tape.failures))
         # Accused functions run again here.
-        findings, trusted, told = settled(self._findings)
+        findings, trusted, told = settle(self._findings)
+        interrupted = settle is unmeasured
         # The node of a forward call was not known when it ran.
         findings = [
             replace(f, node=tape.calls[f.call].node)
@@ -255,7 +214,8 @@ class Judge:
         # A tensor without elements has no number that could be wrong or pass on a fault.
         judged = [f for f in findings if f.comparison.reason != EMPTY]
         failures = list(tape.failures)
-        if replayed is None and tape.complete and not failures and self._depth == FULL:
+        wanted = self._depth == FULL and not interrupted
+        if wanted and replayed is None and tape.complete and not failures:
             steps = Trusting(trusted)
             replayed = self._attempt(lambda: replay(tape, steps=steps), failures.append)
             # A rule that fails here also failed at its own step, which reports it.
@@ -288,6 +248,7 @@ class Judge:
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
         notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
         doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
+        doubts += _interrupted(self._steps, steps_of(tape)) if interrupted else ()
         return _final((*findings, *doubts), tuple(rows), notes)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
@@ -379,6 +340,13 @@ def _incomplete(failures: Sequence[str]) -> tuple[Finding, ...]:
         Finding(Step.FORWARD, "the recording, or its report", unjudged(reason, None))
         for reason in failures
     )
+
+
+def _interrupted(done: int, steps: int) -> tuple[Finding, ...]:
+    """Return the doubt about steps, or what comes after them, that an interrupt left unjudged."""
+    left = "" if done < steps else ": what slopes and the float64 replay would say is not known"
+    reason = f"interrupted after {done} of {several(steps, 'step', 'steps')}{left}"
+    return (Finding(Step.FORWARD, "the judgement", unjudged(reason)),)
 
 
 def _final(

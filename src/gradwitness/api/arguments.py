@@ -1,0 +1,59 @@
+"""What a program may give to `watch`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from gradwitness._errors import InputError
+from gradwitness.judging.depth import FULL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+KEEP = 2**30  # bytes
+AUTO = "auto"  # as many, or none where nothing needs them
+
+
+def room_for(keep: int | str | None, depth: str) -> int | None:
+    """Return how many bytes of recorded values to keep; None for all.
+
+    Raises
+    ------
+    InputError
+        If it is no number of bytes.
+    """
+    if keep == AUTO:
+        return KEEP if depth == FULL else 0
+    if isinstance(keep, str) or (keep is not None and keep < 0):
+        raise InputError(f"keep={keep!r} bytes: give 0 or more, or None to keep everything")
+    return keep
+
+
+def require_usable(
+    models: Iterable[Any],
+    names: Mapping[str, Any],
+    rerun: bool | Collection[Any],
+) -> None:
+    """Look at what is to be watched, and how.
+
+    Raises
+    ------
+    InputError
+        If something is not what it must be.
+    """
+    for model in models:
+        if not hasattr(model, "named_modules"):
+            raise InputError(f"watch takes models (torch.nn.Module), not {_kind(model)}")
+    for name, tensor in names.items():
+        if not hasattr(tensor, "untyped_storage"):
+            raise InputError(f"names: {name!r} must name a tensor, not {_kind(tensor)}")
+    if isinstance(rerun, str) or not isinstance(rerun, bool | Collection):
+        raise InputError(
+            f"rerun={rerun!r}: give True, False, or a list of functions or their names"
+        )
+
+
+def _kind(item: object) -> str:
+    return f"{type(item).__name__} {item!r:.60}"
