@@ -206,7 +206,7 @@ def test_what_is_let_go_and_used_again_is_not_taken_for_what_was_detached_from_i
     x, y = torch.rand(5, 4, requires_grad=True), torch.rand(5, requires_grad=True)
     with gw.watch(keep=0) as witness:
         a = torch.sigmoid(x).prod(-1)
-        (torch.tanh(y) * a).sum().backward()
+        torch.autograd.backward((torch.tanh(y) * a).sum())
     calls = {call.base_op: call for call in witness.tape.calls}
     made, detached = calls["aten.prod"].outputs, calls["aten.detach"].outputs
     assert made != detached
