@@ -17,7 +17,6 @@ from gradwitness.judging.fast.close import close
 from gradwitness.judging.finding import Step
 from gradwitness.report.tables.terminal import looked_at
 from gradwitness.tape import Value
-
 from judging.fast.test_fast import found, place_of, value_of
 
 if TYPE_CHECKING:

@@ -25,6 +25,11 @@ _ROUNDINGS = 64
 _COARSER = "float32", "complex64"
 
 
+def is_clear(value: Value) -> bool:
+    """Whether float64 tells what the numbers of a value should be, in its format."""
+    return value.dtype in _COARSER or not is_inexact(value.dtype)
+
+
 def close(value: Value, expected: Any) -> Comparison | None:
     """Compare all numbers of a value with float64's; None unless they are clearly the same."""
     recorded, size = value.array, math.prod(value.shape)
@@ -34,7 +39,7 @@ def close(value: Value, expected: Any) -> Comparison | None:
         same = np.array_equal(recorded, expected)
         zeros = dict.fromkeys(("error", "bound", "ratio", "detects", "detects_relative"), 0.0)
         return Comparison(Verdict.AGREES, "", size, **zeros) if same else None
-    if value.dtype not in _COARSER:
+    if not is_clear(value):
         return None
     with np.errstate(all="ignore"):
         error, sizes = np.abs(wide(recorded) - expected), np.abs(expected)

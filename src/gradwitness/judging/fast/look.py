@@ -23,7 +23,7 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.carried_bounds import added, adding
 from gradwitness.judging.comparison import Comparison
-from gradwitness.judging.fast.close import close
+from gradwitness.judging.fast.close import close, is_clear
 from gradwitness.judging.fast.moved import LOOKS_UP, MOVES, Views, is_same
 from gradwitness.judging.fast.norms import norm_of
 from gradwitness.judging.fast.projected import projected
@@ -31,11 +31,12 @@ from gradwitness.judging.fast.sampled import Along, Scattered, agreement, along,
 from gradwitness.judging.fast.step import Formless, Step, raw, step_of
 from gradwitness.rules.graph_terms import DRAWN
 from gradwitness.rules.registry import ELEMENTWISE
+from gradwitness.rules.user_rules import is_own
 from gradwitness.tape import Kind, Ref
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gradwitness.engine.floats import Arithmetic
     from gradwitness.judging.fast.step import Role
@@ -48,6 +49,8 @@ _PRODUCTS = frozenset(f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "co
 _ZERO_WHERE_EXACT = "error", "bound", "ratio", "detects", "detects_relative"
 # Where the whole is as much larger than a sample shows, its largest number is looked at, too.
 _UNLIKE = 2.0
+# So many numbers are compared in the time that a sample takes, however small.
+_SMALL = 2**14
 
 
 class Fast:
@@ -123,10 +126,10 @@ class Fast:
         values = self._tape.values
         if call.is_view or call.base_op in MOVES | LOOKS_UP:
             return self._moved(call)
-        try:
-            return self._parts(step_of(values, call))
-        except Formless:
-            made = evaluate(self._tape, call, recorded(self._tape), bounded=False)
+        if not self._is_small(call, (values[n] for n in call.outputs if n is not None)):
+            with suppress(Formless):
+                return self._parts(step_of(values, call))
+        made = evaluate(self._tape, call, recorded(self._tape), bounded=False)
         found = []
         for place, (n, result) in enumerate(zip(call.outputs, made, strict=True)):
             # Of outputs without elements there is nothing to say, but where all are.
@@ -137,6 +140,13 @@ class Fast:
                     return None
                 found.append((place, looked))
         return found or None
+
+    def _is_small(self, call: Call, judged: Iterable[Value]) -> bool:
+        """Whether a step costs less as a whole, without bounds, than a sample of it with them."""
+        if call.base_op in _PRODUCTS or is_own(call.base_op) or not all(map(is_clear, judged)):
+            return False
+        numbers = (*call.operands, *(n for n in call.outputs if n is not None))
+        return all(math.prod(self._tape.values[n].shape) <= _SMALL for n in numbers)
 
     def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
         """Look at some of the results of a step for all."""
@@ -212,10 +222,10 @@ class Fast:
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
         formless = set(sent)
-        try:
-            found = self._sent_parts(node, step_of(values, call), node_run, sent, formless)
-        except Formless:
-            found = {}
+        found: dict[int, Comparison] = {}
+        if not self._is_small(call, sent.values()):
+            with suppress(Formless):
+                found = self._sent_parts(node, step_of(values, call), node_run, sent, formless)
         if not formless:
             return found
         numbers = recorded(self._tape)
