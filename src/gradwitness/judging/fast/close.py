@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 _ROUNDINGS = 64
 # Only these are so much coarser than float64 that it counts as exact.
 _COARSER = "float32", "complex64"
+_ZERO_WHERE_EXACT = "error", "bound", "ratio", "detects", "detects_relative"
+
+
+def exact(size: int) -> Comparison:
+    """Return the comparison of so many numbers that are those expected, bit for bit."""
+    zeros: dict[str, Any] = dict.fromkeys(_ZERO_WHERE_EXACT, 0.0)
+    return Comparison(Verdict.AGREES, "", size, **zeros)
 
 
 def is_clear(value: Value) -> bool:
@@ -36,9 +43,7 @@ def close(value: Value, expected: Any) -> Comparison | None:
     if recorded is None or recorded.shape != np.shape(expected) or not size:
         return None
     if not is_inexact(value.dtype):
-        same = np.array_equal(recorded, expected)
-        zeros = dict.fromkeys(("error", "bound", "ratio", "detects", "detects_relative"), 0.0)
-        return Comparison(Verdict.AGREES, "", size, **zeros) if same else None
+        return exact(size) if np.array_equal(recorded, expected) else None
     if not is_clear(value):
         return None
     with np.errstate(all="ignore"):

@@ -22,8 +22,7 @@ from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.carried_bounds import added, adding
-from gradwitness.judging.comparison import Comparison
-from gradwitness.judging.fast.close import close, is_clear
+from gradwitness.judging.fast.close import close, exact, is_clear
 from gradwitness.judging.fast.moved import LOOKS_UP, MOVES, Views, is_same
 from gradwitness.judging.fast.norms import norm_of
 from gradwitness.judging.fast.projected import projected
@@ -33,12 +32,12 @@ from gradwitness.rules.graph_terms import DRAWN
 from gradwitness.rules.registry import ELEMENTWISE
 from gradwitness.rules.user_rules import is_own
 from gradwitness.tape import Kind, Ref
-from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.fast.step import Role
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
@@ -46,9 +45,10 @@ if TYPE_CHECKING:
 
 # Products of operands that share no axis but what is summed: linear in each.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "convolution", "mm"))
-_ZERO_WHERE_EXACT = "error", "bound", "ratio", "detects", "detects_relative"
 # Where the whole is as much larger than a sample shows, its largest number is looked at, too.
 _UNLIKE = 2.0
+# Bounds cost so many times the numbers: of a larger share than this, more than the whole without.
+_DEAR = 1 / 12
 # So many numbers are compared in the time that a sample takes, however small.
 _SMALL = 2**14
 
@@ -98,7 +98,7 @@ class Fast:
             return None
         if len(parts) == 1:
             same = terms[0] == number or is_same(value.array, parts[0].array)
-            return self._screened(value, _exact(math.prod(value.shape))) if same else None
+            return self._screened(value, exact(math.prod(value.shape))) if same else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
         arithmetic = adding(value.dtype)
@@ -133,7 +133,7 @@ class Fast:
         found = []
         for place, (n, result) in enumerate(zip(call.outputs, made, strict=True)):
             # Of outputs without elements there is nothing to say, but where all are.
-            if n is not None and result is not None and math.prod(values[n].shape):
+            if n is not None and result is not None and 0 not in values[n].shape:
                 agrees = close(values[n], result)
                 looked = None if agrees is None else self._screened(values[n], agrees)
                 if looked is None:
@@ -172,7 +172,7 @@ class Fast:
 
         if step.rule.apart == ELEMENTWISE and first.shape == _broadcast(step):
             return self._sampled(first.shape, some)
-        return self._judged(some, *along(step, "", self._random))
+        return self._judged(some, *self._drawn(step, "", first))
 
     def _moved(self, call: Call) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call that moves numbers."""
@@ -207,7 +207,7 @@ class Fast:
         size = math.prod(value.shape)
         if known is not None and math.prod(self._tape.values[given or 0].shape) == size:
             self._norms.setdefault(value.id, known)
-        return self._screened(value, _exact(size))
+        return self._screened(value, exact(size))
 
     def _sent(self, node: Node, call: Call, node_run: NodeRun) -> dict[int, Comparison] | None:
         values = self._tape.values
@@ -304,7 +304,7 @@ class Fast:
         if by_element and first is not None and first.shape == value.shape:
             found = self._sampled(value.shape, some)
             return None if found is None else found[0][1]
-        found = self._judged(some, *along(step, name, self._random))
+        found = self._judged(some, *self._drawn(step, name, value))
         return None if found is None else found[0][1]
 
     def _sent_on(
@@ -331,6 +331,12 @@ class Fast:
             if looked is not None:
                 found[k] = looked
         return found
+
+    def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Along, float]:
+        drawn = along(step, target, self._random)
+        if drawn[1] > _DEAR and is_clear(judged):
+            raise Formless
+        return drawn
 
     def _sampled(
         self, shape: tuple[int, ...], some: Evaluate
@@ -382,9 +388,3 @@ def _broadcast(step: Step) -> tuple[int, ...] | None:
 def _kind(call: Call) -> tuple[object, ...]:
     """Return what a call does, whatever tensors it does it to."""
     return (call.op, *(None if isinstance(a, Ref) else a for a in call.arguments.values()))
-
-
-def _exact(size: int) -> Comparison:
-    """Return the comparison of so many numbers that are those expected, bit for bit."""
-    zeros: dict[str, Any] = dict.fromkeys(_ZERO_WHERE_EXACT, 0.0)
-    return Comparison(Verdict.AGREES, "", size, **zeros)
