@@ -37,7 +37,7 @@ BASES = {
     OWN: "by its own formula",
     SAMPLED: "by a sample",
     PROJECTED: "by projection",
-    CLOSE: "near float64",
+    CLOSE: "against float64",
 }
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"

@@ -68,6 +68,7 @@ def test_of_zeros_alone_and_of_nothing_it_says_nothing() -> None:
     assert close(value_of_array(np.zeros(5, "float32")), np.zeros(5)) is None
     assert close(value_of_array(np.zeros(0, "float32")), np.zeros(0)) is None
     assert close(value_of_array(np.ones((5, 1), "float32")), np.ones((1, 5))) is None
+    assert close(value_of_array(np.ones((), "float32")), None) is None
 
 
 def recurrent() -> Tape:
