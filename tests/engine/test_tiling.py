@@ -155,8 +155,11 @@ WRONG = {
     "aten._softmax": ("ab->ab", "abc->abc"),
     "aten.native_layer_norm": ("nm,m,m->nm,n,n", "n,n,n->n,n,n"),
     "aten.native_batch_norm": ("nc,c,c,c,c->nc,c,c", "c,c,c,c,c->c,c,c"),
+    "aten.native_group_norm": ("nc,c,c->nc,n,n", "c,c,c->c,c,c"),
     "aten.convolution": ("nc,c,->nc", "nc,cn,->n", "n,n,n->n"),
     "aten._scaled_dot_product_flash_attention_for_cpu": ("nhl,nhl,nhl,n___->nhl,nhl",),
+    "aten.index_add": ("ab,,ab->ab", "a,,a->a", "b_,,_b->b_"),
+    "aten.upsample_nearest2d": ("nch->nch", "nc->cn"),
     "aten.sum": (ELEMENTWISE,),
     "aten.cumsum": (ELEMENTWISE,),
 }

@@ -128,7 +128,9 @@ def vjp(
             read = (g, y, bound.operands)
             if arithmetic is not None and gradient.kernel in arithmetic.kernels:
                 read = _in_kernel(read)
-            vjps[name] = run(whose, gradient, *read, bound.parameters)
+            made = run(whose, gradient, *read, bound.parameters)
+            several = gradient.together
+            vjps |= dict(zip(several, made, strict=True)) if several else {name: made}
         result = vjps[name]
         if index is not None:
             if not isinstance(result, (tuple, list)) or len(result) <= index:

@@ -28,6 +28,7 @@ IN_TURN = "rounded as its kernel adds, term after term; any order would show too
 OWN = "by its own formula in float64: within a twentieth of its largest number of that"
 SAMPLED = "by a sample of its numbers"
 PROJECTED = "by random projections of its numbers"
+CLOSE = "by its distance from float64's result, which is a few roundings"
 # What an agreement may rest on instead of the worst case, as a verdict says it.
 BASES = {
     PROBABLE: "by the probable bound",
@@ -36,6 +37,7 @@ BASES = {
     OWN: "by its own formula",
     SAMPLED: "by a sample",
     PROJECTED: "by projection",
+    CLOSE: "against float64",
 }
 EMPTY = "no elements: nothing was compared"
 CANCELS = "zero within rounding: its terms cancel"

@@ -32,7 +32,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from gradwitness._errors import RuleError
@@ -154,6 +154,17 @@ class Rule:
                 raise RuleError(f"{self.name}: the vjp of {operand!r} {fault}") from None
             self.gradients[operand] = gradient
             self.kept.update(gradient.reads)
+            return function
+
+        return register
+
+    def vjps_together(self, **texts: str) -> Callable[[Function], Function]:
+        """Register one function that returns the vjps of several operands, and their formulas."""
+
+        def register(function: Function) -> Function:
+            for operand, text in texts.items():
+                self.vjp(operand, text)(function)
+                self.gradients[operand] = replace(self.gradients[operand], together=(*texts,))
             return function
 
         return register

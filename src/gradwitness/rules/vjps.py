@@ -47,7 +47,8 @@ class Gradient:
 
     ``text`` is its formula over g, y and operands; ``reads`` are those of them whose numbers it may
     use, where ``y[1]`` is one of several results. ``kernel`` says whether torch runs it as one
-    kernel, see `Rule.vjp`.
+    kernel, see `Rule.vjp`. Of a function that returns the gradients of several operands at once,
+    ``together`` are their names.
     """
 
     text: str
@@ -57,6 +58,7 @@ class Gradient:
     _defaults: Mapping[str, Any]
     _keywords: tuple[str, ...]
     kernel: str = ""
+    together: tuple[str, ...] = ()
 
     def __call__(
         self, g: Any, y: Any, operands: Sequence[Any], parameters: Mapping[str, Any]

@@ -275,7 +275,8 @@ def test_what_was_looked_at_is_told() -> None:
     numbers = report.coverage()["elements"]
     assert numbers.total - numbers.judged == sum(c.size for c in sampled) - looked
     said = looked_at_text(report)
-    assert re.search(rf"{len(sampled)} steps by 0\.\d+ % of their numbers, \d+ steps whole", said)
+    assert re.search(rf"{len(sampled)} steps by 0\.\d+ % of their numbers, 3 steps against", said)
+    assert re.search(r" of the largest number is seen\), \d+ steps whole$", said)
     told = looked_at_text(gw.judge(taped("dense"), depth="fast"))
     assert re.search(
         r"by projection \(an error above \S+ of a row passes with a chance below", told

@@ -6,6 +6,7 @@ It refutes nothing by itself: whatever does not clearly agree is judged in full,
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness.engine.backward import gradients, vjp
+from gradwitness.engine.backward import gradients, sending, vjp
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import is_float, wide
@@ -21,21 +22,22 @@ from gradwitness.engine.foreach import is_foreach, members
 from gradwitness.engine.forward import evaluate
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.carried_bounds import added, adding
-from gradwitness.judging.comparison import Comparison
+from gradwitness.judging.fast.close import close, exact, is_clear
 from gradwitness.judging.fast.moved import LOOKS_UP, MOVES, Views, is_same
 from gradwitness.judging.fast.norms import norm_of
 from gradwitness.judging.fast.projected import projected
 from gradwitness.judging.fast.sampled import Along, Scattered, agreement, along, sample_size
-from gradwitness.judging.fast.step import Step, raw, step_of
+from gradwitness.judging.fast.step import Formless, Step, raw, step_of
 from gradwitness.rules.graph_terms import DRAWN
 from gradwitness.rules.registry import ELEMENTWISE
+from gradwitness.rules.user_rules import is_own
 from gradwitness.tape import Kind, Ref
-from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gradwitness.engine.floats import Arithmetic
+    from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.fast.step import Role
     from gradwitness.tape import Call, Node, NodeRun, Tape, Value
 
@@ -43,9 +45,12 @@ if TYPE_CHECKING:
 
 # Products of operands that share no axis but what is summed: linear in each.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "convolution", "mm"))
-_ZERO_WHERE_EXACT = "error", "bound", "ratio", "detects", "detects_relative"
 # Where the whole is as much larger than a sample shows, its largest number is looked at, too.
 _UNLIKE = 2.0
+# Bounds cost so many times the numbers: of a larger share than this, more than the whole without.
+_DEAR = 1 / 12
+# So many numbers are compared in the time that a sample takes, however small.
+_SMALL = 2**14
 
 
 class Fast:
@@ -93,7 +98,7 @@ class Fast:
             return None
         if len(parts) == 1:
             same = terms[0] == number or is_same(value.array, parts[0].array)
-            return self._screened(value, _exact(math.prod(value.shape))) if same else None
+            return self._screened(value, exact(math.prod(value.shape))) if same else None
         if any(p.shape != value.shape or p.dtype != value.dtype for p in parts):
             return None
         arithmetic = adding(value.dtype)
@@ -121,14 +126,38 @@ class Fast:
         values = self._tape.values
         if call.is_view or call.base_op in MOVES | LOOKS_UP:
             return self._moved(call)
-        step = step_of(values, call)
-        first = step.outputs[0] if step is not None and step.outputs else None
-        if step is None or first is None:
+        if not self._is_small(call, (values[n] for n in call.outputs if n is not None)):
+            with suppress(Formless):
+                return self._parts(step_of(values, call))
+        made = evaluate(self._tape, call, recorded(self._tape), bounded=False)
+        found = []
+        for place, (n, result) in enumerate(zip(call.outputs, made, strict=True)):
+            # Of outputs without elements there is nothing to say, but where all are.
+            if n is not None and result is not None and 0 not in values[n].shape:
+                agrees = close(values[n], result)
+                looked = None if agrees is None else self._screened(values[n], agrees)
+                if looked is None:
+                    return None
+                found.append((place, looked))
+        return found or None
+
+    def _is_small(self, call: Call, judged: Iterable[Value]) -> bool:
+        """Whether a step costs less as a whole, without bounds, than a sample of it with them."""
+        if call.base_op in _PRODUCTS or is_own(call.base_op) or not all(map(is_clear, judged)):
+            return False
+        numbers = (*call.operands, *(n for n in call.outputs if n is not None))
+        return all(math.prod(self._tape.values[n].shape) <= _SMALL for n in numbers)
+
+    def _parts(self, step: Step) -> list[tuple[int, Comparison]] | None:
+        """Look at some of the results of a step for all."""
+        first = step.outputs[0] if step.outputs else None
+        if first is None:
             return None
         if step.rule.name in _PRODUCTS:
-            looked = projected(step, "", None, first, self._random)
-            looked = None if looked is None else self._remembered(first, looked)
-            return None if looked is None else [(0, looked)]
+            with suppress(Formless):
+                looked = projected(step, "", None, first, self._random)
+                looked = None if looked is None else self._remembered(first, looked)
+                return None if looked is None else [(0, looked)]
 
         def some(places: Scattered | Along) -> list[tuple[Role, Any, Any, Value]]:
             small = step.on(places.part, recorded)
@@ -143,8 +172,7 @@ class Fast:
 
         if step.rule.apart == ELEMENTWISE and first.shape == _broadcast(step):
             return self._sampled(first.shape, some)
-        drawn = along(step, "", self._random)
-        return None if drawn is None else self._judged(some, *drawn)
+        return self._judged(some, *self._drawn(step, "", first))
 
     def _moved(self, call: Call) -> list[tuple[int, Comparison]] | None:
         """Look at the results of a call that moves numbers."""
@@ -179,7 +207,7 @@ class Fast:
         size = math.prod(value.shape)
         if known is not None and math.prod(self._tape.values[given or 0].shape) == size:
             self._norms.setdefault(value.id, known)
-        return self._screened(value, _exact(size))
+        return self._screened(value, exact(size))
 
     def _sent(self, node: Node, call: Call, node_run: NodeRun) -> dict[int, Comparison] | None:
         values = self._tape.values
@@ -193,26 +221,53 @@ class Fast:
             return None
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
-        step = step_of(values, call)
-        if step is None:
-            return None
+        formless = set(sent)
+        found: dict[int, Comparison] = {}
+        if not self._is_small(call, sent.values()):
+            with suppress(Formless):
+                found = self._sent_parts(node, step_of(values, call), node_run, sent, formless)
+        if not formless:
+            return found
+        numbers = recorded(self._tape)
+        incoming = [None if n is None else numbers(n) for n in node_run.incoming]
+        made = gradients(self._tape, sending(node, formless), incoming, numbers, None)
+        for k in formless:
+            agrees = close(sent[k], made[k])
+            looked = None if agrees is None else self._screened(sent[k], agrees)
+            if looked is not None:
+                found[k] = looked
+        return found
+
+    def _sent_parts(
+        self,
+        node: Node,
+        step: Step,
+        node_run: NodeRun,
+        sent: dict[int, Value],
+        formless: set[int],
+    ) -> dict[int, Comparison]:
+        """Look at some of each gradient for all; leave in ``formless`` what cannot be."""
+        call, values = step.call, self._tape.values
         begun = node.outputs[0] if node.outputs else None
         constants = call.outputs.index(begun) if begun in call.outputs else 0
         arrived = [None] * constants + [None if n is None else values[n] for n in node_run.incoming]
         for value, output in zip(arrived, step.outputs, strict=False):
             if value is not None and (output is None or output.shape != value.shape):
-                return None
+                raise Unjudgeable("a gradient of another shape")
         inputs = step.inputs()
         if len(inputs) != len(node.edges):
-            return None
+            raise Unjudgeable("edges that the rule does not know")
         arithmetic = backward_arithmetic(self._tape, node, node_run)
         found = {}
         for k, value in sent.items():
             name, index, argument = inputs[k]
-            if index is None and isinstance(argument, Ref):
+            if index is not None or not isinstance(argument, Ref):
+                continue
+            with suppress(Formless):
                 looked = self._attempt(
                     partial(self._gradient, step, name, k, arrived, arithmetic, value)
                 )
+                formless.discard(k)
                 if looked is not None:
                     found[k] = looked
         return found
@@ -228,10 +283,11 @@ class Fast:
     ) -> Comparison | None:
         g = arrived[0] if len(arrived) == 1 else None
         if step.operands[name].shape != value.shape:
-            return None
+            raise Formless
         if step.rule.name in _PRODUCTS:
-            looked = None if g is None else projected(step, name, g, value, self._random)
-            return None if looked is None else self._remembered(value, looked)
+            with suppress(Formless):
+                looked = None if g is None else projected(step, name, g, value, self._random)
+                return None if looked is None else self._remembered(value, looked)
         if arithmetic is None:
             return None
         wanted = [k == input_nr for k in range(len(step.inputs()))]
@@ -248,8 +304,7 @@ class Fast:
         if by_element and first is not None and first.shape == value.shape:
             found = self._sampled(value.shape, some)
             return None if found is None else found[0][1]
-        drawn = along(step, name, self._random)
-        found = None if drawn is None else self._judged(some, *drawn)
+        found = self._judged(some, *self._drawn(step, name, value))
         return None if found is None else found[0][1]
 
     def _sent_on(
@@ -276,6 +331,12 @@ class Fast:
             if looked is not None:
                 found[k] = looked
         return found
+
+    def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Along, float]:
+        drawn = along(step, target, self._random)
+        if drawn[1] > _DEAR and is_clear(judged):
+            raise Formless
+        return drawn
 
     def _sampled(
         self, shape: tuple[int, ...], some: Evaluate
@@ -327,9 +388,3 @@ def _broadcast(step: Step) -> tuple[int, ...] | None:
 def _kind(call: Call) -> tuple[object, ...]:
     """Return what a call does, whatever tensors it does it to."""
     return (call.op, *(None if isinstance(a, Ref) else a for a in call.arguments.values()))
-
-
-def _exact(size: int) -> Comparison:
-    """Return the comparison of so many numbers that are those expected, bit for bit."""
-    zeros: dict[str, Any] = dict.fromkeys(_ZERO_WHERE_EXACT, 0.0)
-    return Comparison(Verdict.AGREES, "", size, **zeros)

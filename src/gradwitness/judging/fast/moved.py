@@ -18,7 +18,9 @@ MOVES = frozenset(
     )
 )  # fmt: skip
 # Those whose backward adds up.
-LOOKS_UP = frozenset(("aten.embedding", "aten.index_select"))
+LOOKS_UP = frozenset(
+    f"aten.{name}" for name in ("_unsafe_index", "embedding", "gather", "index", "index_select")
+)
 
 
 class Views:

@@ -21,10 +21,12 @@ def norm_of(array: NDArray[Any]) -> float:
     if repeated > 1:
         array = array[tuple(0 if stride == 0 else slice(None) for stride in array.strides)]
     flat = array.ravel(order="K")
+    if array.dtype.kind == "c":
+        flat = flat.view(flat.real.dtype)
     with np.errstate(all="ignore"):
         if array.dtype.kind == "b":
             squares = float(np.count_nonzero(array))
-        elif array.dtype in (np.float32, np.float64):
+        elif flat.dtype in (np.float32, np.float64):
             squares = float(np.dot(flat, flat))
             if squares == 0 and flat.any():
                 squares = _in_blocks(flat)

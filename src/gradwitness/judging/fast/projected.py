@@ -30,6 +30,7 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.comparison import CANCELS, PROJECTED, SHARE, VISIBLE, Comparison
 from gradwitness.judging.fast.sampled import Along, drawn_places
+from gradwitness.judging.fast.step import Formless
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -63,10 +64,13 @@ _ADDED = "b"
 def projected(
     step: Step, target: str, g: Value | None, recorded: Value, random: np.random.Generator
 ) -> Comparison | None:
-    """Judge a product, or the gradient of the operand ``target``; None unless it clearly agrees."""
+    """Judge a product, or the gradient of the operand ``target``; None unless it clearly agrees.
+
+    If no axis is fit for that, it is `Formless`.
+    """
     letter, axis = _shared_axis(step, target, g, recorded)
     if not letter:
-        return None
+        raise Formless
     length = recorded.shape[axis]
     count = min(_FEW if step.is_convolution else _VECTORS, length // _TIMES)
     some, share = _some(step, target, letter, recorded, length / count, random)

@@ -15,6 +15,7 @@ from gradwitness.engine.floats import is_inexact, limits, wide
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
 from gradwitness.judging.comparison import SAMPLED, SHARE, Comparison
+from gradwitness.judging.fast.step import Formless
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -118,16 +119,16 @@ class Along:
         return array, shape
 
 
-def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, float] | None:
+def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, float]:
     """Draw places on the axes of a result (an empty target), or of an operand's gradient.
 
     Of the longest axis the first and the last are taken, and as many more as a sample may have; if
     that has too many numbers, it is cut along other axes, too. Returns the places and the share
-    that they are of all, or None if there is no such axis.
+    that they are of all; without such an axis the step is `Formless`.
     """
     letters = step.letters(target)
     if letters is None:
-        return None
+        raise Formless
     operands, results = letters
     tensors = [(operands[name], value.shape) for name, value in step.operands.items()]
     tensors += [(of, v.shape) for of, v in zip(results, step.outputs, strict=True) if v is not None]
@@ -145,7 +146,9 @@ def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, 
         wanted = sample_size(max(cut)) / max(cut) / share
         places[letter] = drawn_places(random, lengths[letter], wanted, ends=share == 1)
         share *= places[letter].size / lengths[letter]
-    return (Along(letters, places), share) if places else None
+    if not places:
+        raise Formless
+    return Along(letters, places), share
 
 
 def drawn_places(

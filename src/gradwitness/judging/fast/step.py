@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _WHOLE = frozenset(["made", "memory"])
 
 
+class Formless(Exception):
+    """A step that has no form by which some of it could be looked at for all."""
+
+
 class Step:
     """A call with its rule and the values that it works on, each looked up once.
 
@@ -103,23 +107,31 @@ class Step:
         return SmallStep(tape, call, wide(tape))
 
 
-def step_of(values: Sequence[Value], call: Call) -> Step | None:
-    """Return a call as a step; None if it has no rule, or one that needs all of its tensors."""
+def step_of(values: Sequence[Value], call: Call) -> Step:
+    """Return a call as a step.
+
+    Raises
+    ------
+    Unjudgeable
+        If it has no rule, or one of the program's.
+    Formless
+        If the rule needs all of its tensors.
+    """
     rule = find(call.base_op)
-    if rule is None or rule.given or not _WHOLE.isdisjoint(rule.parameters) or is_own(call.base_op):
-        return None
-    if call.arguments.get("in_parts"):
-        return None
+    if rule is None or is_own(call.base_op):
+        raise Unjudgeable(f"no rule to look at {call.op} by")
+    if rule.given or not _WHOLE.isdisjoint(rule.parameters) or call.arguments.get("in_parts"):
+        raise Formless
     lists = (a for a in call.arguments.values() if isinstance(a, tuple))
     if any(next(references(a), None) is not None for a in lists):
-        return None
+        raise Formless
     step = Step(values, call, rule)
     tensors = [*step.operands.values(), *(v for v in step.outputs if v is not None)]
-    if any(is_complex(value.dtype) for value in tensors):
-        return None
     # A tensor among the parameters would stay as it is.
-    named = len(step.operands)
-    return step if sum(isinstance(a, Ref) for a in call.arguments.values()) == named else None
+    others = sum(isinstance(a, Ref) for a in call.arguments.values()) != len(step.operands)
+    if others or any(is_complex(value.dtype) for value in tensors):
+        raise Formless
+    return step
 
 
 def raw(tape: Tape) -> Lookup:

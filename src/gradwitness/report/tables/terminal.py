@@ -18,7 +18,7 @@ from rich.text import Text
 from gradwitness._cells import is_cell
 from gradwitness._printable import several
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
-from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE, SAMPLED
+from gradwitness.judging.comparison import BASES, CLOSE, IN_TURN, NEAR, OWN, PROBABLE, SAMPLED
 from gradwitness.judging.depth import FULL
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
@@ -333,6 +333,7 @@ def looked_at(report: Report) -> str:
     comparisons = [finding.comparison for finding in report.findings]
     projected = [c for c in comparisons if c.missed]
     sampled = [c for c in comparisons if c.reason == SAMPLED]
+    close = [c for c in comparisons if c.reason == CLOSE]
     parts = []
     if projected:
         # Where terms cancel, nothing is left to which an error could be compared.
@@ -346,9 +347,14 @@ def looked_at(report: Report) -> str:
         share = sum(c.size * c.share for c in sampled) / sum(c.size for c in sampled)
         steps = several(len(sampled), "step", "steps")
         parts.append(f"{steps} by {100 * share:.2g} % of their numbers")
-    parts.append(
-        f"{several(len(comparisons) - len(projected) - len(sampled), 'step', 'steps')} whole"
-    )
+    if close:
+        steps, error = several(len(close), "step", "steps"), max(c.detects_relative for c in close)
+        parts.append(
+            f"{steps} against float64 (an error above {short(error, 2)} of the largest number is "
+            "seen)"
+        )
+    rest = len(comparisons) - len(projected) - len(sampled) - len(close)
+    parts.append(f"{several(rest, 'step', 'steps')} whole")
     return ", ".join(parts)
 
 

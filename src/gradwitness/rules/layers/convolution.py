@@ -193,12 +193,17 @@ def _matrix(w: Array, groups: int) -> Array:
     return np.reshape(moved, (groups, w.shape[0] // groups, math.prod(w.shape[1:])))
 
 
-def _apart(_shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
-    """Return the axes to compute along, see `Rule`: images, and input and output channels."""
+def _apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) -> str:
+    """Return the axes to compute along, see `Rule`: images, and input and output channels.
+
+    Channels that are groups, of one input and one output each, are computed apart as well.
+    """
     if parameters.get("in_parts"):
         return ""
-    if parameters["groups"] != 1:
-        return "n,,->n"
+    groups = parameters["groups"]
+    if groups != 1:
+        depthwise = groups == shapes["x"][1] == shapes["w"][0] and shapes["w"][1] == 1
+        return "nc,c,c->nc" if depthwise else "n,,->n"
     return "nc,co,o->no" if parameters["transposed"] else "nc,oc,o->no"
 
 
@@ -223,6 +228,7 @@ def convolution(
     groups: int,
     in_parts: bool = False,
 ) -> Array:
+    groups = _groups(x, groups)
     walk = Geometry.over(
         w.ndim - 2,
         stride=stride,
@@ -245,12 +251,17 @@ def convolution(
     return continue_from(y, b, channels * math.prod(w.shape[2:]))
 
 
+def _groups(x: Shaped, given: int) -> int:
+    """Return the number of groups; of some channels that are groups, there are as many."""
+    return min(given, x.shape[1])
+
+
 _PARAMETERS = "stride, padding, dilation, transposed, output_padding, groups"
 
 
 @convolution.vjp("x", f"conv_input(g, x, w, {_PARAMETERS})")
-def _(g: Array, x: Shaped, w: Array, *, in_parts: bool, **parameters: Sizes) -> Array:
-    walk = Geometry.over(w.ndim - 2, **parameters)
+def _(g: Array, x: Shaped, w: Array, *, in_parts: bool, groups: int, **parameters: Sizes) -> Array:
+    walk = Geometry.over(w.ndim - 2, groups=_groups(x, groups), **parameters)
     if walk.transposed:
         # What an output padding of a stride or more adds at the end is of no element.
         met = (slice(n) for n in x.shape[2:])
@@ -259,8 +270,8 @@ def _(g: Array, x: Shaped, w: Array, *, in_parts: bool, **parameters: Sizes) -> 
 
 
 @convolution.vjp("w", f"conv_weight(g, x, w, {_PARAMETERS})")
-def _(g: Array, x: Array, w: Shaped, *, in_parts: bool, **parameters: Sizes) -> Array:
-    walk = Geometry.over(w.ndim - 2, **parameters)
+def _(g: Array, x: Array, w: Shaped, *, in_parts: bool, groups: int, **parameters: Sizes) -> Array:
+    walk = Geometry.over(w.ndim - 2, groups=_groups(x, groups), **parameters)
     given, met = (x, g) if walk.transposed else (g, x)
     return (walk.weigh_in_parts if in_parts else walk.weigh)(given, met, w.shape[2:])
 

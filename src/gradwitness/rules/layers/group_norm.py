@@ -37,6 +37,7 @@ def _of_groups(kept: Array) -> Array:
     meaning="takes out of the gradient, times the weight, its mean over a group of channels and "
     "its part along the normalised input, and divides by the deviation; weight and bias get sums",
     ignores=("N", "C", "HxW"),
+    apart="n,,->n,n,n",
 )
 def group_norm(
     x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gradwitness.rules.kernel_ops import enter_kernel, leave_kernel, round_to_format
 from gradwitness.rules.registry import Array, rule
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Torch's number for an LSTM among the kinds of recurrent layer.
 _LSTM = 2
@@ -78,52 +75,43 @@ def lstm(
     return _in_time(np.stack(states), reverse), states[-1], c, None
 
 
-class _Pass(NamedTuple):
-    """A layer on its way back: its operands, in time, and gradients of gates and start."""
-
-    x: Array
-    w: Array
-    before: Array  # the state before each step
-    gates: Array
-    h: Array
-    c: Array
-
-
 def _rows(x: Array) -> Array:
     """One row for each step of each sequence."""
     return np.reshape(x, (x.shape[0] * x.shape[1], x.shape[2]))
 
 
-def _bias(back: _Pass) -> Array:
-    return np.sum(_rows(back.gates), axis=0)
-
-
-def _back(operand: str, number: int, sent: Callable[[_Pass], Array]) -> None:
-    """Enter the vjp of one operand: what is sent to it, of all that goes back through time."""
-
-    @lstm.vjp(operand, f"lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[{number}]")
-    def _(
-        g: Any,
-        y0: Array,
-        x: Array,
-        w: Array,
-        u: Array,
-        b: Array,
-        v: Array,
-        h: Array,
-        c: Array,
-        **how: Any,
-    ) -> Array:
-        _covered(how["mode"], how["batch_sizes"])
-        reverse: bool = how["reverse"]
-        x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
-        x, states = (_in_time(item, reverse) for item in (x, enter_kernel(y0)))
-        before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
-        z = x @ w.T + before @ u.T
-        z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if how["has_biases"] else z
-        back = _through_time(g, [*map(round_to_format, _activated(z))], u, c, reverse)
-        to = leave_kernel(sent(_Pass(x, w, before, *back)))
-        return _in_time(to, reverse) if operand == "x" else to
+# All at once, since going back through time is most of the work.
+@lstm.vjps_together(
+    **{
+        operand: f"lstm_back(g, x, w, u, b, v, h, c, reverse, has_biases)[{number}]"
+        for operand, number in zip("xwubvhc", (0, 1, 2, 3, 3, 4, 5), strict=True)
+    }
+)
+def _(
+    g: Any,
+    y0: Array,
+    x: Array,
+    w: Array,
+    u: Array,
+    b: Array,
+    v: Array,
+    h: Array,
+    c: Array,
+    **how: Any,
+) -> tuple[Array, ...]:
+    _covered(how["mode"], how["batch_sizes"])
+    reverse: bool = how["reverse"]
+    x, w, u, h, c = (enter_kernel(item) for item in (x, w, u, h, c))
+    x, states = (_in_time(item, reverse) for item in (x, enter_kernel(y0)))
+    before = np.concatenate([np.reshape(h, (1, *h.shape)), states[:-1]])
+    z = x @ w.T + before @ u.T
+    z = z + round_to_format(enter_kernel(b) + enter_kernel(v)) if how["has_biases"] else z
+    gates, dh, dc = _through_time(g, [*map(round_to_format, _activated(z))], u, c, reverse)
+    rows = _rows(gates)
+    bias = np.sum(rows, axis=0)
+    sent = (gates @ w, rows.T @ _rows(x), rows.T @ _rows(before), bias, bias, dh, dc)
+    to_x, *rest = map(leave_kernel, sent)
+    return _in_time(to_x, reverse), *rest
 
 
 def _through_time(
@@ -150,15 +138,6 @@ def _through_time(
         of_gates.append(round_to_format(np.concatenate(parts, axis=-1)))
         dh, dc = of_gates[-1] @ u, dc * f[step]
     return np.stack(of_gates[::-1]), dh, dc
-
-
-_back("x", 0, lambda back: back.gates @ back.w)
-_back("w", 1, lambda back: _rows(back.gates).T @ _rows(back.x))
-_back("u", 2, lambda back: _rows(back.gates).T @ _rows(back.before))
-_back("b", 3, _bias)
-_back("v", 3, _bias)
-_back("h", 4, lambda back: back.h)
-_back("c", 5, lambda back: back.c)
 
 
 def _inside(lengths: Array, steps: int) -> Array:

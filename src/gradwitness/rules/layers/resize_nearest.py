@@ -64,6 +64,8 @@ def _enter(name: str, aliases: tuple[str, ...], exact: bool) -> Rule:
         meaning="adds up, for each element, the gradients of the pixels that are copies of it",
         aliases=aliases,
         doubles=SCALES,
+        apart="nc->nc",
+        moves=True,
     )
     def upsample_nearest(
         x: Array,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+import string
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from gradwitness.rules.shape.indexing import (
 )
 from gradwitness.rules.shape.shape import shown
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 Size: TypeAlias = tuple[int, ...]
 
 
@@ -30,11 +34,22 @@ def _rows(x: Array, dim: int, index: Array) -> Array:
     return np.take(numbered(x), np.ravel(index), axis=dim)
 
 
+def _rows_apart(shapes: Mapping[str, Size], parameters: Mapping[str, Any]) -> str:
+    """Return the axes that rows leave apart, see `Rule`: all but that along which they lie."""
+    axes = [*string.ascii_letters[: len(shapes["x"])]]
+    if not axes:
+        return ""
+    axes[parameters["dim"]] = "_"
+    x = "".join(axes)
+    return f"{x},,{x}->{x}"
+
+
 @rule(
     "aten.index_add",
     "y = x + alpha * add_rows(source, x, dim, index)",
     meaning="passes the gradient on, and gives the source, times alpha, that of the rows it was "
     "added to",
+    apart=_rows_apart,
 )
 def index_add(x: Array, index: Array, source: Array, *, dim: int, alpha: Any = 1) -> Array:
     return plus(x, alpha * source, _rows(x, dim, index))
