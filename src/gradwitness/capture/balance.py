@@ -51,18 +51,26 @@ class Change:
         The pass while which it changed.
     received : bool
         Whether other processes sent what was written to it.
+    shared : bool
+        Whether another backward pass reached the leaf, which was not recorded.
     """
 
     leaf: torch.Tensor
     sweep: int | None
     during: int | None
     received: bool = False
+    shared: bool = False
 
     @property
     def reason(self) -> str:
         """What happened, in words."""
         if self.received:
             return REDUCED
+        if self.shared:
+            return (
+                "another backward pass that was not recorded, such as another thread's, reached it "
+                f"while pass {(self.sweep or 0) + 1} ran"
+            )
         when = "before any pass" if self.sweep is None else f"after pass {self.sweep + 1}"
         when = when if self.during is None else f"while pass {self.during + 1} ran"
         return f"its .grad was changed outside of what was recorded, {when}"
@@ -142,6 +150,12 @@ class Balance:
         account = self._account(leaf)
         if account is not None:
             account.running = True
+
+    def share(self, leaf: torch.Tensor, sweep: int) -> None:
+        """Note that a pass which was not recorded may have added to a ``.grad`` at any time."""
+        self.changes.append(Change(leaf, sweep, None, shared=True))
+        if leaf.grad is not None:
+            self._forget(leaf.grad)
 
     def verify_in(self, tensor: torch.Tensor) -> None:
         """Verify every ``.grad`` in a tensor's memory, before a write to it."""

@@ -20,7 +20,7 @@ _FUNCTIONS = 20
 def put_first(handle: Any) -> Any:
     """Let torch, which calls hooks in the order of their insertion, call one before all others."""
     hooks = handle.hooks_dict_ref()
-    others = {key: hook for key, hook in hooks.items() if key != handle.id}
+    others = {key: hook for key, hook in list(hooks.items()) if key != handle.id}
     try:
         for key in others:
             hooks[key] = hooks.pop(key)
@@ -34,7 +34,7 @@ def put_first(handle: Any) -> Any:
 def hooks_of_node(edge: Edge, arrival: Any, leaving: Any) -> Iterator[tuple[Edge, str]]:
     """Yield the program's own hooks on a node that has just got the recorder's."""
     for handle, prefix in ((arrival, ""), (leaving, LEAVING)):
-        for key, hook in handle.hooks_dict_ref().items():
+        for key, hook in list(handle.hooks_dict_ref().items()):
             if key != handle.id and not is_ours(hook):
                 yield from ((edge, prefix + text) for text in _users(hook))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gradwitness.capture.engine_modes import Aside, enter
+from gradwitness.capture.engine_run import EngineRun
 from gradwitness.capture.entries import Request
 from gradwitness.capture.hooks import described, hooks_of_node, is_ours, put_first
 from gradwitness.capture.source import tensors_in
@@ -74,6 +76,7 @@ class SweepDraft:
         self._outside = context.outside
         self._request = Request([], [], None, retains=True, creates=False)
         self._aside = Aside()
+        self._run = EngineRun()
         # Nodes that run no code of the program's, nor have hooks of the program's.
         self._bare: set[int] = set()
         self._handles: list[Any] = []
@@ -115,6 +118,7 @@ class SweepDraft:
         if self._request.inputs is not None:
             edges = map(self._edge, self._request.inputs)
             self._limited = tuple(edge for edge in edges if edge is not None)
+        self._run.begin(roots, {edge.node for edge, _ in self._roots})
         reached = self._reached(nodes)
         for number in reached:
             self._handles += self._hooks_on(number)
@@ -137,24 +141,35 @@ class SweepDraft:
         own = tuple(hooks_of_node(Edge(number, 0), arrival, leaving))
         if own:
             self._hooks += own
-            yield put_first(node.register_prehook(self._see_within))
+            yield put_first(node.register_prehook(lambda _: self._see_within(number)))
         if not self._is_alone(number):
             return
         if not own:
             # No code of the program's runs between our hooks.
             self._bare.add(number)
             return
-        yield node.register_prehook(lambda _: self._attempt(self._aside.step, number))
-        yield put_first(node.register_hook(lambda _, __: self._attempt(self._aside.back, number)))
+        yield node.register_prehook(lambda _: self._attempt(number, self._aside.step))
+        yield put_first(node.register_hook(lambda _, __: self._attempt(number, self._aside.back)))
 
-    def _attempt(self, step: Callable[..., Any], *args: Any) -> None:
-        """Take a step if this pass runs the node: one within it may run the same nodes."""
-        if self._running[-1] is self:
-            self._border.attempt(step, *args)
+    def _runs(self, number: int) -> bool:
+        """Whether this pass runs the node: one within it may, or one of another thread."""
+        passes = (sweep for sweep in reversed(self._running) if sweep._run.reaches(number))
+        runs = next(passes, None)
+        if runs is None:
+            self._run.shares(number)
+        return runs is self
 
-    def _see_within(self, *_: Any) -> None:
+    def _attempt(self, number: int, step: Callable[..., Any], *args: Any) -> None:
+        """Take a step if this pass runs the node."""
+        if self._runs(number):
+            leaf = self._graph.nodes[number].kind == Kind.ACCUMULATE
+            with self._run.reading if leaf else nullcontext():
+                self._border.attempt(step, number, *args)
+
+    def _see_within(self, number: int) -> None:
         """Enter the mode that records passes, which is off while one runs."""
-        self._border.take(enter, self._mode)
+        if self._runs(number):
+            self._border.take(enter, self._mode)
 
     def _is_alone(self, number: int) -> bool:
         """Whether a node runs code of torch alone, whose operations need not be seen."""
@@ -170,16 +185,13 @@ class SweepDraft:
         if not own:
             return
 
-        def keep(leaf: torch.Tensor) -> None:
-            if leaf.grad is not None:
+        def keep(_: int, leaf: torch.Tensor) -> None:
+            if leaf.grad is not None and not self._border.failures:
                 self._accumulated[number] = self._values.of(leaf.grad)
                 self._retention.hold([self._accumulated[number]])
 
-        def look(leaf: torch.Tensor) -> None:
-            if not self._border.failures:
-                self._attempt(keep, leaf)
-
-        yield put_first(draft.alive.variable.register_post_accumulate_grad_hook(look))
+        look = draft.alive.variable.register_post_accumulate_grad_hook
+        yield put_first(look(lambda leaf: self._attempt(number, keep, leaf)))
 
     def _program_hooks(self) -> Iterator[tuple[Edge, str]]:
         """Yield the program's hooks on gradients, and where they are; see what they do."""
@@ -192,12 +204,14 @@ class SweepDraft:
             if kept:
                 yield edge, "retain_grad"
             for prefix, hooks in (("", first), (AFTERWARDS, after)):
-                for hook in (hooks or {}).values():
+                for hook in list((hooks or {}).values()):
                     if not is_ours(hook):
                         yield edge, prefix + described(hook)
             if first:
                 hookable: Any = tensor
-                self._handles.append(put_first(hookable.register_hook(self._see_within)))
+                node = edge.node
+                handle = hookable.register_hook(lambda _, node=node: self._see_within(node))
+                self._handles.append(put_first(handle))
 
     def _edge(self, tensor: torch.Tensor) -> Edge | None:
         edge = edge_of(tensor)
@@ -265,9 +279,9 @@ class SweepDraft:
             self._sent.setdefault((edge.node, edge.index), []).append(value)
 
     def _arrive(self, number: int, gradients: Any) -> None:
-        self._attempt(self._before_node, number, gradients)
+        self._attempt(number, self._before_node, gradients)
         if number not in self._bare:
-            self._see_within()
+            self._see_within(number)
 
     def _before_node(self, number: int, gradients: Any) -> None:
         if number in self._bare:
@@ -294,7 +308,7 @@ class SweepDraft:
             self._outside.node_begins(number)
 
     def _leave(self, number: int, outgoing: Any) -> None:
-        self._attempt(self._after_node, number, outgoing)
+        self._attempt(number, self._after_node, outgoing)
 
     def _after_node(self, number: int, outgoing: Any) -> None:
         if number in self._bare:
@@ -340,9 +354,12 @@ class SweepDraft:
         update = None
         needed: Values = node_run.incoming
         if draft.kind == Kind.ACCUMULATE:
-            grad, seen = draft.alive.variable.grad, self._accumulated.pop(number, None)
+            leaf = draft.alive.variable
+            if number in self._run.shared:
+                self._values.balance.share(leaf, self._number)
+            grad, seen = leaf.grad, self._accumulated.pop(number, None)
             after = None if grad is None else self._values.of(grad)
-            self._values.balance.settle(draft.alive.variable, self._number)
+            self._values.balance.settle(leaf, self._number)
             self._retention.hold([after])
             needed = (*needed, after, seen)
             if seen is not None and (grad is None or not grad.any()):
