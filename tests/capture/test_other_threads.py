@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import gradwitness as gw
+from capture.functions import apply
 from gradwitness.capture.engine_run import EngineRun
 
 if TYPE_CHECKING:
@@ -130,6 +131,45 @@ def test_a_pass_of_another_thread_may_end_after_the_block() -> None:
     assert not witness.tape.failures
 
 
+def test_a_pass_of_another_thread_may_have_reached_the_leaf_before() -> None:
+    # It fetched the hooks on the leaf before the watched pass put its own there.
+    model = network()
+    loss(model).backward()
+    node = torch.autograd.graph.get_gradient_edge(model[2].weight).node
+    here = threading.get_ident()
+    parked, go_on, added, judged = (threading.Event() for _ in range(4))
+
+    def park(_: Any) -> None:
+        if threading.get_ident() != here:
+            parked.set()
+            assert go_on.wait(LONG)
+
+    def between(*_: Any) -> None:
+        if threading.get_ident() == here:
+            go_on.set()
+            assert added.wait(LONG)
+        else:
+            added.set()
+            assert judged.wait(LONG)
+
+    node.register_prehook(park)
+    node.register_hook(between)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(model[2].weight.sum().backward)
+        assert parked.wait(LONG)
+
+        def finish(_: Any) -> None:
+            judged.set()
+            other.result(LONG)
+
+        with gw.watch(model) as witness:
+            hidden = model[0](X)
+            hidden.register_hook(finish)
+            model[2](model[1](hidden)).sum().backward()
+    assert witness.verdict is gw.Verdict.INCONCLUSIVE
+    assert not witness.report.wrong
+
+
 def test_another_pass_waits_while_gradients_are_read() -> None:
     run = EngineRun()
     other = threading.Thread(target=run.shares, args=(3,))
@@ -139,6 +179,37 @@ def test_another_pass_waits_while_gradients_are_read() -> None:
         assert not run.shared
     other.join(LONG)
     assert run.shared == {3}
+
+
+class Deeper(torch.autograd.Function):
+    """The sine. Its backward is a pass within the pass, and so on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, levels: int) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        ctx.levels = levels
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        if not ctx.levels:
+            return g * x.cos(), None
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = apply(Deeper, x, ctx.levels - 1)
+        torch.autograd.backward(y, g)
+        return x.grad, None
+
+
+def test_a_pass_that_torch_itself_runs_on_another_thread_is_no_other() -> None:
+    # It does so from the 60th within each other on.
+    x = torch.tensor([0.3, 0.7, 1.1], requires_grad=True)
+    with gw.watch(names={"x": x}) as witness:
+        apply(Deeper, x, 64).sum().backward()
+    # The cosines of 0.3, 0.7 and 1.1, as the derivative of the sine.
+    torch.testing.assert_close(x.grad, torch.tensor([0.9553365, 0.7648422, 0.4535961]))
+    assert witness.verdict is gw.Verdict.AGREES
 
 
 def test_an_engine_called_within_a_pass_is_told_from_it() -> None:

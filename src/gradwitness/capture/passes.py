@@ -116,8 +116,7 @@ class SweepDraft:
                 self._send(edge, seed_value)
                 self._roots.append((edge, seed_value))
         if self._request.inputs is not None:
-            edges = map(self._edge, self._request.inputs)
-            self._limited = tuple(edge for edge in edges if edge is not None)
+            self._limited = tuple(filter(None, map(self._edge, self._request.inputs)))
         self._run.begin(roots, {edge.node for edge, _ in self._roots})
         reached = self._reached(nodes)
         for number in reached:
@@ -244,6 +243,8 @@ class SweepDraft:
         if outermost:
             self._values.balance.verify_all(self._number)
         nodes = self._graph.nodes
+        for number in self._run.shared.intersection(u.node for u in self._leaves):
+            self._values.balance.share(nodes[number].alive.variable, self._number)
         self._outside.ends(self._number, [nodes[u.node].alive.variable for u in self._leaves])
         if self._request.inputs is not None:
             pairs = zip(map(self._edge, self._request.inputs), captured, strict=False)
