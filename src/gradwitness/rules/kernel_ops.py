@@ -128,7 +128,7 @@ def added_in_turn(terms: Array) -> Array:
 
 
 @replaceable
-def corrected_mean(x: Array, over: tuple[int, ...]) -> Array:
+def corrected_mean(x: Array, *, over: tuple[int, ...]) -> Array:
     """Return the mean over axes, which stay with length 1, as it is corrected number by number."""
     return mean_over(x, over)
 

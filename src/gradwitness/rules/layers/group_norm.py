@@ -44,7 +44,7 @@ def group_norm(
     x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any
 ) -> tuple[Array, Array, Array]:
     split = _channels(x, group)
-    mean = corrected_mean(split, (2, 3))
+    mean = corrected_mean(split, over=(2, 3))
     gap = split - mean
     r = 1 / np.sqrt(mean_over(gap * gap, (2, 3)) + eps)
     scale = r if w is None else r * _of_channels(w, group)

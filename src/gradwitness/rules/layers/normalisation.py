@@ -88,7 +88,7 @@ def layer_norm(
     x: Array, w: Array | None, b: Array | None, *, normalized_shape: Sizes, eps: Any
 ) -> tuple[Array, Array, Array]:
     over = _last(x, normalized_shape)
-    mean, r = _moments(x, corrected_mean(x, over), over, eps)
+    mean, r = _moments(x, corrected_mean(x, over=over), over, eps)
     y = x * r - mean * r
     y = y if w is None else y * w
     return y if b is None else y + b, mean, r
