@@ -114,7 +114,7 @@ def forward_and_back(op: Any, sample: Any, around: Any) -> tuple[Any, Any]:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("dtype", "every", "count"),
-    [(torch.float64, 3, 200), (torch.float32, 5, 100), (torch.complex128, 2, 150)],
+    [(torch.float64, 4, 130), (torch.float32, 7, 70), (torch.complex128, 3, 90)],
     ids=str,
 )
 def test_operations(operations: Any, dtype: torch.dtype, every: int, count: int) -> None:

@@ -318,7 +318,7 @@ def test_a_long_solver_with_scratch_memory_is_judged_as_a_short_one(
     monkeypatch.setattr(Written, "factor", factor)
     torch.manual_seed(0)
     x = leaf(3, dtype=torch.float64)
-    rows = torch.empty(100, 3, dtype=x.dtype)
+    rows = torch.zeros(100, 3, dtype=x.dtype)
     with gw.watch(names={"x": x}) as witness:
         for index in range(100):
             rows = apply(Written, rows, x * index, index)

@@ -75,11 +75,13 @@ class ValueStore:
         storage = self._storage(tensor)
         epoch = self._epoch(tensor) if storage is None else storage.epoch
         held, number, known = self._by_object.get(id(tensor), _NOWHERE)
-        if known == epoch and held() is tensor and self._lies(storage, number):
+        met = known == epoch and held() is tensor and self._lies(storage, number)
+        if met and self._drafts[number].objects:
             return number
-        number, known = self._by_key.get(self._key(tensor), (0, -1))
-        if known != epoch:
-            return self._new(tensor, made=False)
+        if not met:
+            number, known = self._by_key.get(self._key(tensor), (0, -1))
+            if known != epoch:
+                return self._new(tensor, made=False)
         self._meet(tensor, number, epoch)
         draft, named = self._drafts[number], self._names.get(id(tensor))
         if named is not None and not draft.name:
@@ -175,8 +177,11 @@ class ValueStore:
             for key in draft.objects:
                 entry = self._by_object.get(key)
                 if entry is not None and entry[1] == number:
-                    self._remember(entry[0]())
-                    del self._by_object[key]
+                    tensor = entry[0]()
+                    self._remember(tensor)
+                    if tensor is not None:
+                        # The program may use it again. What is detached from it shares its key.
+                        self._by_object[key] = (weakref.ref(tensor), number, entry[2])
             draft.objects.clear()
             if draft.layout is not None:
                 touched[draft.layout.storage] = self._in_order[draft.layout.storage]

@@ -141,6 +141,11 @@ class _Memory(Memory):
         window = self.values[number] = Traced(self.calls, super()._window(number))  # type: ignore[assignment]
         return window
 
+    def adopts(self, number: int, result: Any) -> bool:
+        """All memory is one array."""
+        del number, result
+        return False
+
     def write(self, number: int, result: Any, *, in_place: bool) -> None:
         if isinstance(result, Traced):
             self.has_nan |= bool(np.isnan(result.value).any())

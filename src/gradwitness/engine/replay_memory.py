@@ -84,7 +84,7 @@ class Memory:
             if output is not None and result is not None:
                 fresh = all(result is not array for array in held)
                 held.append(result)
-                if not (fresh and self._adopts(output, result)):
+                if not (fresh and self.adopts(output, result)):
                     self.write(output, result, in_place=bool(call.writes))
         for number in _undeclared_writes(call):
             self.forget(number)
@@ -133,7 +133,7 @@ class Memory:
                 self.values[older] = self.values[older].copy()
         self._window(number)[...] = result
 
-    def _adopts(self, number: int, result: NDArray[Any]) -> bool:
+    def adopts(self, number: int, result: NDArray[Any]) -> bool:
         """Take what a call has made as new memory, if it is all of it, in order; say whether."""
         value, piece = self.tape.values[number], self._pieces.get(number)
         layout = value.layout

@@ -91,12 +91,14 @@ class Judge:
 
     def called(self, number: int) -> None:
         """Judge a forward call."""
-        self._memory.forget()
-        call = self._tape.calls[number]
-        findings = self._attempt(lambda: self._result(call), lambda why: self._doubts(call, why))
-        self._findings += findings
-        self._panel.called(call, findings)
-        self._steps += 1
+        with self._memory:
+            call = self._tape.calls[number]
+            findings = self._attempt(
+                lambda: self._result(call), lambda why: self._doubts(call, why)
+            )
+            self._findings += findings
+            self._panel.called(call, findings)
+            self._steps += 1
 
     @staticmethod
     def _attempt(judge: Callable[[], T], otherwise: Callable[[str], T]) -> T:
@@ -139,29 +141,29 @@ class Judge:
         limited_to: Sequence[Edge] | None,
     ) -> None:
         """Begin a backward pass."""
-        self._memory.forget()
-        self._sweeps[sweep] = SweepCheck(
-            self._tape, self._records, sweep, roots, limited_to, self._functions, self._fast
-        )
+        with self._memory:
+            self._sweeps[sweep] = SweepCheck(
+                self._tape, self._records, sweep, roots, limited_to, self._functions, self._fast
+            )
 
     def node_ran(self, sweep: int, node_run: NodeRun, update: LeafUpdate | None) -> None:
         """Judge one node run of a backward pass."""
-        self._memory.forget()
         check = self._sweeps[sweep]
-        check.note(node_run)
-        findings = self._attempt(
-            lambda: check.judge_node(node_run, update),
-            lambda why: check.give_up(node_run, update, why),
-        )
-        self._findings += findings
-        self._guilty.note(node_run.node, findings)
-        self._panel.node_ran(sweep, node_run, update, findings)
-        self._steps += 1
+        with self._memory:
+            check.note(node_run)
+            findings = self._attempt(
+                lambda: check.judge_node(node_run, update),
+                lambda why: check.give_up(node_run, update, why),
+            )
+            self._findings += findings
+            self._guilty.note(node_run.node, findings)
+            self._panel.node_ran(sweep, node_run, update, findings)
+            self._steps += 1
 
     def ends(self, sweep: int, captured: Sequence[tuple[Edge, int | None]]) -> None:
         """Judge the gradients that a backward pass returned."""
-        self._memory.forget()
-        self._sweeps[sweep].finish(captured)
+        with self._memory:
+            self._sweeps[sweep].finish(captured)
 
     def report(self, tape: Tape, replayed: Replay | None = None) -> Report:
         """Return the judgement of everything reported.

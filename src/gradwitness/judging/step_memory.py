@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class StepMemory:
-    """Hands out a tape that remembers what it was asked for, until the next step.
+    """Hands out a tape that remembers what it is asked for while a step is judged, in a ``with``.
 
     A growing tape makes each element anew, as it is at that moment. While a step is judged, the
-    program does not run.
+    program does not run; afterwards nothing is held on to.
 
     Parameters
     ----------
@@ -30,16 +30,20 @@ class StepMemory:
         values, calls, nodes = self._parts
         self.tape = replace(tape, values=values, calls=calls, nodes=nodes)
 
-    def forget(self) -> None:
-        """Begin another step."""
+    def __enter__(self) -> None:
         for part in self._parts:
-            part.known.clear()
+            part.known = {}
+
+    def __exit__(self, *_: object) -> None:
+        for part in self._parts:
+            part.known = None
 
 
 class _Remembered(Sequence[T]):
     def __init__(self, made: Sequence[T]) -> None:
         self._made = made
-        self.known: dict[int, T] = {}
+        # None between steps.
+        self.known: dict[int, T] | None = None
 
     def __len__(self) -> int:
         return len(self._made)
@@ -51,7 +55,9 @@ class _Remembered(Sequence[T]):
     def __getitem__(self, index: int | slice) -> T | Sequence[T]:
         if isinstance(index, slice):
             return self._made[index]
-        known = self.known.get(index)
+        known = self.known
         if known is None:
-            known = self.known[index] = self._made[index]
-        return known
+            return self._made[index]
+        if index not in known:
+            known[index] = self._made[index]
+        return known[index]
