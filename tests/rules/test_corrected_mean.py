@@ -37,7 +37,8 @@ def test_the_bound_holds_whatever_the_numbers(count: int, shift: float) -> None:
     bound = 0.0 if mean.rigorous is None else mean.rigorous
     # What float64 rounds is as nothing beside.
     assert (error <= bound + 1e-15 * np.abs(exact).max()).all()
-    # And no wider than derived: S / n, times what a sum, its division and 3 (1 + H) give, and one; H is at most 1 + ln(n - 1).
+    # And no wider than derived: S / n, times what a sum, its division and 3 (1 + H) give, and one.
+    # H is at most 1 + ln(n - 1).
     size = np.abs(exact).mean(axis=1, keepdims=True)
     terms = count + 1 + np.ceil(3 * (2 + np.log(max(1, count - 1))))
     assert (bound <= 1.01 * terms * 2.0**-24 * size + 1e-30).all()
