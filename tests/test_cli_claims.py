@@ -135,6 +135,16 @@ def test_diff(factor: float, code: int, tmp_path: Path) -> None:
         assert "check --claims" in result.out
 
 
+def test_diff_of_two_arrays_of_different_shapes_names_both(tmp_path: Path) -> None:
+    for name, shape in (("mine", (4,)), ("right", (3, 2)), ("wide", (2, 3))):
+        np.save(tmp_path / f"{name}.npy", np.ones(shape))
+    for name, said in (("mine", "(4,)"), ("wide", "(2, 3)")):
+        result = cli("diff", "right.npy", f"{name}.npy")
+        assert result.code == 3
+        words = " ".join(result.out.split())
+        assert f"'{name}' has shape {said}, and right has (3, 2)." in words
+
+
 def test_diff_of_several_runs_against_one_tells_its_lines_apart(tmp_path: Path) -> None:
     one, two = tmp_path / "one.txt", tmp_path / "two.txt"
     one.write_text("w: [1.0, 2.0]\n", encoding="utf-8")

@@ -33,11 +33,15 @@ REAL = "import sys, gradwitness_command; sys.exit(gradwitness_command.main())"
 
 
 def started(
-    code: str, *words: object, before: tuple[str, ...] = (), stdout: Any = subprocess.PIPE
+    code: str,
+    *words: object,
+    before: tuple[str, ...] = (),
+    by: str = "-c",
+    stdout: Any = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     source = str(Path(gradwitness_command.__file__).parents[1])
     return subprocess.Popen(  # noqa: S603
-        [*before, sys.executable, "-c", code, *map(str, words)],
+        [*before, sys.executable, by, code, *map(str, words)],
         env=os.environ | {"PYTHONPATH": source},
         stdout=stdout,
         stderr=subprocess.PIPE,
@@ -110,6 +114,21 @@ def test_a_program_that_leaves_without_a_word(tmp_path: Path) -> None:
     process = started(REAL, "check", f"{tmp_path}/train.py:step")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (2, b"")
+    assert err.startswith(b"gradwitness: the process exited with code 0, as by os._exit")
+
+
+def test_the_package_is_run_as_the_command_is(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.json", tmp_path / "b.json"
+    path.write_text('{"w": [1.0, 2.0]}')
+    other.write_text('{"w": [1.0, 3.0]}')
+    process = started("gradwitness", "diff", path, other, "--json", by="-m")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, json.loads(out)["verdict"], err) == (1, "DISAGREES", b"")
+    # It is watched, as the command is: what ends without a word has no verdict.
+    (tmp_path / "train.py").write_text("import os\ndef step():\n    os._exit(0)\n")
+    process = started("gradwitness", "check", f"{tmp_path}/train.py:step", by="-m")
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
     assert err.startswith(b"gradwitness: the process exited with code 0, as by os._exit")
 
 

@@ -11,7 +11,8 @@ SRC = Path(__file__).parents[1] / "src"
 FLOORS = """
     tape verdict _errors _failure _printable _cells _progress _steps | rules | engine | files |
     claims diagnose | judging | capture grading | experiment | report | api | __init__ |
-    _ending | commands | cli pytest_gradwitness | gradwitness_command
+    _ending | commands | cli pytest_gradwitness | gradwitness_command |
+    __main__
 """
 FLOOR = {room: n for n, rooms in enumerate(FLOORS.split("|")) for room in rooms.split()}
 # Torch reads its own files; all else of the witness's side does without it.

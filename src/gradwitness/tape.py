@@ -387,10 +387,8 @@ class Tape:
 
 def _fit_to_show(record: object, *names: str) -> None:
     """Escape unprintable characters in names, once for all who show them."""
-    for name in names:
-        text = getattr(record, name)
-        if not text.isprintable():
-            object.__setattr__(record, name, one_line(text))
+    for name in (name for name in names if not getattr(record, name).isprintable()):
+        object.__setattr__(record, name, one_line(getattr(record, name)))
 
 
 def references(argument: Argument) -> Iterator[int]:

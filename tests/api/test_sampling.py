@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 import time
 import weakref
@@ -15,6 +16,7 @@ from torch import nn
 
 import gradwitness as gw
 from gradwitness.api.sampling import Sampling
+from gradwitness.capture import Recorder
 from gradwitness.capture.keeping import Randomness
 
 if TYPE_CHECKING:
@@ -120,6 +122,29 @@ def test_the_clock_is_right() -> None:
     assert known._spent > 0
 
 
+@pytest.mark.parametrize("part", ["_name_parameters", "_written"])
+def test_what_starting_and_ending_take_counts_once(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = getattr(Recorder, part)
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.2)
+        return plain(*args)
+
+    monkeypatch.setattr(Recorder, part, slow)
+    begun = time.perf_counter()
+    with pytest.raises(ValueError, match="mine"), gw.watch(model(), depth="sample") as witness:
+        raise ValueError("mine")
+    whole = time.perf_counter() - begun
+    known = witness.sampling
+    assert known is not None
+    assert 0.2 <= known._spent < whole
+    # The block did nothing but raise.
+    assert 0 <= known._blocks_own < 0.1
+    assert 0 <= witness.overhead < 1
+
+
 def test_a_block_that_is_not_watched_is_no_verdict_and_no_failure() -> None:
     net = model()
     witness = next(w for w in many(net, 200) if not w.watched)
@@ -160,7 +185,19 @@ def test_the_text_says_what_was_watched_and_what_it_cost(monkeypatch: pytest.Mon
     count = known.watched
     assert f"sampled   {count} of 1,001 blocks watched: {count} agree, 1 DISAGREES" in said
     assert "(the first is block 7)" in said
-    assert f"cost      {known.cost:.2%} of the time that the blocks take (budget 2.00%)" in said
+    cost = f"cost      {known.cost:.2%} of the time that the blocks take (budget 2.00%)"
+    assert said.endswith(cost)
+
+
+def test_the_text_says_what_a_cost_over_budget_means() -> None:
+    # Two blocks of 300, at 3 each, cost 2%, and 300 blocks of 1 have saved as much; 299 have not.
+    for blocks, is_over in ((2, True), (299, True), (300, False)):
+        known, _ = loop(blocks)
+        assert known.watched == 2
+        told = "over budget: the first two blocks are watched in any case, no other until" in str(
+            known
+        )
+        assert told == is_over
 
 
 def test_a_wrong_gradient_is_raised_where_it_is_found_and_told_from_then_on() -> None:
@@ -219,10 +256,17 @@ def test_no_random_number_of_the_program_s_is_drawn() -> None:
     assert before.is_current()
 
 
-@pytest.mark.parametrize("budget", [0, -0.1, 1.5, float("nan")])
-def test_a_budget_that_is_no_share_is_refused(budget: float) -> None:
-    with pytest.raises(gw.InputError, match=r"budget=.*: give a share of 1"):
+@pytest.mark.parametrize("budget", [0, -0.1, 1.5, math.nan, math.inf, "0.1", True, [0.1]])
+def test_a_budget_that_is_no_share_is_refused(budget: Any) -> None:
+    with pytest.raises(gw.InputError, match=r"budget=.*: give a share of 1, such as 0\.01"):
         gw.watch(model(), depth="sample", budget=budget)
+
+
+@pytest.mark.parametrize("budget", [1, 0.5, np.float32(0.25)])
+def test_any_number_that_is_a_share_is_a_budget(budget: Any) -> None:
+    witness = gw.watch(model(), depth="sample", budget=budget)
+    assert witness.sampling is not None
+    assert witness.sampling.budget == budget
 
 
 def test_a_budget_without_sampling_is_refused() -> None:

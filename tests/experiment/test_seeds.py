@@ -191,11 +191,34 @@ def test_ctrl_c_shows_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.err == "gradwitness: interrupted\n"
     record = json.loads(Path("made/seeds.json").read_text("utf-8"))
     assert (record["done"], record["interrupted"]) == (2, True)
+    assert (record["verdict"], record["exit_code"]) == ("DISAGREES", 130)
     printed = json.loads(cli(*WORDS, "--seed", "4", "--seeds", "9", "--json").out)
     assert (printed["done"], printed["exit_code"]) == (2, 130)
     nothing = cli(*WORDS, "--seed", "6", "--seeds", "9", "--out", "other")
     assert (nothing.code, nothing.out) == (130, "")
     assert not Path("other").exists()
+
+
+def test_what_ctrl_c_left_undone_does_not_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Runner.__call__
+
+    def interrupted(self: Runner, seed: int) -> OneSeed:
+        if seed == 2:
+            raise KeyboardInterrupt
+        return plain(self, seed)
+
+    monkeypatch.setattr(Runner, "__call__", interrupted)
+    result = cli(*WORDS, "--seeds", "9", "--out", "made")
+    assert result.code == 130
+    assert "2 agree; interrupted after 2 of 9" in result.out
+    assert "verdict   INCONCLUSIVE" in result.out
+    record = json.loads(Path("made/seeds.json").read_text("utf-8"))
+    assert (record["verdict"], record["exit_code"]) == ("INCONCLUSIVE", 130)
+    assert record["verdicts"] == {"AGREES": 2, "DISAGREES": 0, "INCONCLUSIVE": 0}
+    (finding,) = record["findings"]
+    assert (finding["kind"], finding["severity"]) == ("unjudged seeds", "warning")
+    assert finding["text"] == "interrupted after 2 of 9 seeds: the others are not judged"
+    assert finding["remedy"].endswith("--seeds 9")
 
 
 def test_nothing_is_written_unless_it_is_asked_for(tmp_path: Path) -> None:

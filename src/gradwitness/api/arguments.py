@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import InputError
-from gradwitness.judging.depth import FULL
+from gradwitness.judging.depth import FULL, SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +30,20 @@ def room_for(keep: int | str | None, depth: str) -> int | None:
     if isinstance(keep, str) or (keep is not None and keep < 0):
         raise InputError(f"keep={keep!r} bytes: give 0 or more, or None to keep everything")
     return keep
+
+
+def share(budget: Any, depth: str) -> float:
+    """Return what watching may cost, as a share of what it watches.
+
+    Raises
+    ------
+    InputError
+        If it is no share, or not all blocks are to be sampled.
+    """
+    is_number = isinstance(budget, Real) and not isinstance(budget, bool)
+    if depth != SAMPLE or not is_number or not 0 < budget <= 1:
+        raise InputError(f"budget={budget!r}: give a share of 1, such as 0.01, with depth='sample'")
+    return float(budget)
 
 
 def require_usable(

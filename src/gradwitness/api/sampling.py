@@ -88,12 +88,16 @@ class Sampling:
         )
         first = f" (the first is block {self.first_wrong})" if self.first_wrong else ""
         blocks = f"{self.blocks:,} {'block' if self.blocks == 1 else 'blocks'}"
+        over = _OVER if self.cost > self.budget else ""
         return (
             f"sampled   {self.watched:,} of {blocks} watched: {told or 'no verdict'}{first}\n"
-            f"cost      {self.cost:.2%} of the time that the blocks take (budget {self.budget:.2%})"
+            f"cost      {self.cost:.2%} of the time that the blocks take "
+            f"(budget {self.budget:.2%}){over}"
         )
 
 
+_OVER = """
+          over budget: the first two blocks are watched in any case, no other until that is saved"""
 _WORDS = {
     Verdict.AGREES: ("agrees", "agree"),
     Verdict.DISAGREES: ("DISAGREES", "DISAGREE"),

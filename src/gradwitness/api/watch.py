@@ -13,7 +13,7 @@ from gradwitness._errors import (
     InputError,
     MissingExtraError,
 )
-from gradwitness.api.arguments import AUTO, require_usable, room_for
+from gradwitness.api.arguments import AUTO, require_usable, room_for, share
 from gradwitness.api.claims import ClaimCheck, judge_claims, positive
 from gradwitness.api.sampling import sampling_of
 from gradwitness.judging.depth import FAST, FULL, SAMPLE, known_depth
@@ -114,8 +114,7 @@ class Witness:
         begun = time.perf_counter()
         self._judging = rests_on(judge)
         room = room_for(keep, known_depth(depth, SAMPLE))
-        if budget is not None and (depth != SAMPLE or not 0 < budget <= 1):
-            raise InputError(f"budget={budget!r}: give a share of 1, with depth='sample'")
+        budget = BUDGET if budget is None else share(budget, depth)
         require_usable(models, names or {}, rerun)
         try:
             from gradwitness.capture import Recorder
@@ -124,7 +123,7 @@ class Witness:
                 f"recording needs PyTorch ({error}): pip install 'gradwitness[torch]'"
             ) from None
         self.ended = False
-        self.sampling = sampling_of(models, budget or BUDGET) if depth == SAMPLE else None
+        self.sampling = sampling_of(models, budget) if depth == SAMPLE else None
         self.watched = self.sampling is None or self.sampling.is_due()
         self._recorder: Recorder | None = None
         if self.watched:

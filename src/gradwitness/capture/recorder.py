@@ -83,6 +83,8 @@ class Recorder:
         The recording, available once it has stopped.
     seconds : float
         Wall time of the block, without the observer's.
+    spent : float
+        Seconds of the block spent on recording, and in the observer.
     overhead : float
         Share of that time spent on recording, 0 to 1.
     """
@@ -127,6 +129,7 @@ class Recorder:
         self._tape: Tape | None = None
         self._begun = 0.0
         self._recording = 0.0
+        self.spent = 0.0
         self.seconds = 0.0
 
     @property
@@ -146,11 +149,6 @@ class Recorder:
     def overhead(self) -> float:
         """Share of the block's wall time spent on recording."""
         return self._recording / self.seconds if self.seconds else 0.0
-
-    @property
-    def spent(self) -> float:
-        """Seconds of the block spent on recording, and in the observer."""
-        return self._border.seconds
 
     def functions(self) -> Applications:
         """Return the custom functions of the program, which can be kept while recording."""
@@ -192,6 +190,8 @@ class Recorder:
         # The function mode is entered last, so that it sees `backward` first.
         self._stack.enter_context(self._dispatch)
         self._stack.enter_context(self._backward)
+        # What it took to start is before the block.
+        self._border.seconds = 0.0
         self._begun = time.perf_counter()
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -202,9 +202,10 @@ class Recorder:
         error : BaseException, optional
             What ended the block.
         """
+        self.spent = self._border.seconds
         self.seconds = time.perf_counter() - self._begun - self._audience.seconds
+        self._recording = self.spent - self._audience.seconds
         self._stack.close()
-        self._recording = self._border.seconds - self._audience.seconds
         tape = self._border.attempt(self._written) or Tape((), (), (), (), _about())
         ended = None if error is None else Ending(type(error).__name__, raised_at(error))
         self._tape = replace(tape, failures=tuple(self._border.failures), ended=ended)

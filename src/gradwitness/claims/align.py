@@ -254,13 +254,23 @@ def _by_order(state: _Matching) -> None:
         why = (
             "their shapes fit in more than one order"
             if forwards and backwards
-            else f"{several(len(references), 'parameter is', 'parameters are')} left, but order "
-            "and shapes do not fit"
+            else f"{several(len(references), 'parameter is', 'parameters are')} left, but "
+            + _misfit(state, references, claims)
         )
         state.notes.append(
             f"not matched: {len(claims)} claim{'s' * (len(claims) > 1)} "
             f"({listed(map(repr, claims), 3)}), as {why}. Give the claims the parameters' names."
         )
+
+
+def _misfit(state: _Matching, references: list[str], claims: list[str]) -> str:
+    """Say why claims do not match in order: with both shapes where there is one of each."""
+    if len(references) == len(claims) == 1:
+        (name,), (claim,) = references, claims
+        if not state.fits([(name, claim)]):
+            shape = state.run[claim].array.shape
+            return f"{claim!r} has shape {shape}, and {name} has {state.shapes[name]}"
+    return "order and shapes do not fit"
 
 
 def fits(claim: Claim, shape: tuple[int, ...]) -> bool:

@@ -114,4 +114,4 @@ def _run_seeds(
             files = " ".join(path.name for path in written)
             console().print(f"\nwritten to {one_line(str(out))}: {files}", soft_wrap=True)
     failed = KeyboardInterrupt() if found.is_interrupted else None
-    raise Ended(found.verdict.exit_code, seeds_record(found) if json else None, failed)
+    raise Ended(found.exit_code, seeds_record(found) if json else None, failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import signal
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -134,8 +135,13 @@ class Seeds:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict of all seeds."""
-        return worst([*self.verdicts])
+        """The worst verdict of all seeds; INCONCLUSIVE at best if some did not run."""
+        return worst([*self.verdicts, *[Verdict.INCONCLUSIVE] * self.is_interrupted])
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command with this result."""
+        return 128 + signal.SIGINT if self.is_interrupted else self.verdict.exit_code
 
     def command(self, seed: int | None = None) -> str:
         """Return the command that runs one seed again, or all of them."""

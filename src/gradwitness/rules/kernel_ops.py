@@ -8,6 +8,7 @@ its bound.
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -124,6 +125,17 @@ def added_in_turn(terms: Array) -> Array:
     There may be several stretches, each begun from 0, whose sums are added up in float32.
     """
     return np.sum(terms, axis=0)
+
+
+@replaceable
+def corrected_mean(x: Array, *, over: tuple[int, ...]) -> Array:
+    """Return the mean over axes, which stay with length 1, as it is corrected number by number."""
+    return mean_over(x, over)
+
+
+def mean_over(x: Array, over: tuple[int, ...]) -> Array:
+    """Return the mean over axes, which stay with length 1."""
+    return np.sum(x, axis=over, keepdims=True) / math.prod(x.shape[axis] for axis in over)
 
 
 @replaceable

@@ -15,7 +15,7 @@ from gradwitness.capture import record
 from gradwitness.judging.comparison import CLOSE
 from gradwitness.judging.fast.close import close
 from gradwitness.judging.finding import Step
-from gradwitness.report.tables.terminal import looked_at
+from gradwitness.report.tables.depth import looked_at
 from gradwitness.tape import Value
 from judging.fast.test_fast import found, place_of, value_of
 

@@ -16,7 +16,7 @@ from gradwitness.capture import record
 from gradwitness.judging.comparison import PROJECTED, SAMPLED
 from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Step
-from gradwitness.report.tables.terminal import looked_at as looked_at_text
+from gradwitness.report.tables.depth import looked_at as looked_at_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -279,5 +279,68 @@ def test_what_was_looked_at_is_told() -> None:
     assert re.search(r" of the largest number is seen\), \d+ steps whole$", said)
     told = looked_at_text(gw.judge(taped("dense"), depth="fast"))
     assert re.search(
-        r"by projection \(an error above \S+ of a row passes with a chance below", told
+        r"by projection \(an error above \S+ of the largest row passes with a chance below", told
     )
+
+
+def of_layer(layer: nn.Module, *shape: int) -> Tape:
+    torch.manual_seed(0)
+    x = torch.randn(*shape, requires_grad=True)
+    with record(layer) as recorder:
+        torch.autograd.backward((layer(x) * torch.randn(*shape)).sum())
+    return recorder.tape
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.BatchNorm2d(64), (16, 64, 12, 12)), (nn.LayerNorm(64), (4096, 64))],
+    ids=["BatchNorm2d", "LayerNorm"],
+)
+@pytest.mark.parametrize("at", [0, 40, -1])
+def test_no_entry_of_a_small_gradient_is_left_out(
+    layer: nn.Module, shape: tuple[int, ...], at: int
+) -> None:
+    tape = of_layer(layer, *shape)
+    (finding,) = (
+        f for f in gw.judge(tape, depth="fast").findings if f.title.endswith("gradient of w")
+    )
+    array: Any = tape.values[value_of(tape, finding)].array
+    wrong = array.copy()
+    wrong[at] *= 2
+    assert found(tape, finding, wrong)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_both_ends_of_each_axis_are_looked_at(axis: int, place: int) -> None:
+    tape = of_layer(nn.Softmax(-1), 64, 64, 64)
+    finding = next(
+        f for f in gw.judge(tape, depth="fast").findings if "_softmax" in f.title and f.call == 0
+    )
+    array: Any = tape.values[value_of(tape, finding)].array
+    wrong = np.moveaxis(array.copy(), axis, 0)
+    wrong[place] *= 1.5
+    assert found(tape, finding, np.moveaxis(wrong, 0, axis))
+
+
+def test_one_number_that_is_larger_than_all_others_is_seen() -> None:
+    tape = of_layer(nn.Tanh(), 512, 1024)
+    finding = next(
+        f
+        for f in gw.judge(tape, depth="fast").findings
+        if f.title.startswith("TanhBackward") and f.step is Step.BACKWARD
+    )
+    array: Any = tape.values[value_of(tape, finding)].array
+    wrong = array.copy()
+    wrong[300, 500] = 10 * np.abs(array).max()
+    assert found(tape, finding, wrong)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_tensors_without_elements_are_judged_as_in_full(rows: int) -> None:
+    torch.manual_seed(0)
+    expert, x = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)), torch.randn(9, 4)
+    with gw.watch(expert, depth="fast") as witness:
+        y = torch.cat([expert(x[:rows]), expert(x)])
+        torch.autograd.backward((y * torch.randn_like(y)).sum())
+    assert witness.verdict is gw.Verdict.AGREES, witness.report.reasons()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,23 @@ def _is_uncertain(func: Any, x: Bounded) -> Plain:
 @stands_for(kernel_ops.round_as_kernel)
 def _round_as_kernel(_: Any, x: Bounded) -> Bounded:
     return assemble(x.arithmetic, x.value, (x,), total, rounding(x.arithmetic, x.value))
+
+
+@stands_for(kernel_ops.corrected_mean)
+def _corrected_mean(_: Any, x: Bounded, over: tuple[int, ...]) -> Bounded:
+    """Bound a mean that each number corrects, ``m + (x - m) / k`` (Welford 1962).
+
+    With S the sum of the n sizes and d_k = x_k - m, the additions to m are off by u |m| each, which
+    k / n of remains: by ``(n - 1) u S / n``, as in a sum. The subtraction, the division and the
+    product add three roundings of d_k / k: ``3 u sum |d_k| / n``. As |d_k| is at most
+    ``|x_k| + S / (k - 1)``, that is less than ``3 (1 + H) u S / n``, H being 1 + ... + 1 / (n - 1).
+    """
+    mean, size = kernel_ops.mean_over(x, over), kernel_ops.mean_over(np.abs(x.value), over)
+    count = math.prod(x.shape[axis] for axis in over)
+    # H is at most 1 + ln(n - 1).
+    further = math.ceil(3 * (2 + math.log(count - 1))) if count > 1 else 0
+    growths = reduction(x.arithmetic, size, mean.value, further)
+    return assemble(x.arithmetic, mean.value, (mean,), total, growths)
 
 
 @stands_for(kernel_ops.ignore_error)

@@ -23,10 +23,17 @@ from gradwitness.engine.forward import evaluate
 from gradwitness.engine.step_arithmetic import backward_arithmetic
 from gradwitness.judging.carried_bounds import added, adding
 from gradwitness.judging.fast.close import close, exact, is_clear
-from gradwitness.judging.fast.moved import LOOKS_UP, MOVES, Views, is_same
-from gradwitness.judging.fast.norms import norm_of
+from gradwitness.judging.fast.moved import LOOKS_UP, MOVES, Views, is_same, kind_of
+from gradwitness.judging.fast.norms import norm_of, peak_of
 from gradwitness.judging.fast.projected import projected
-from gradwitness.judging.fast.sampled import Along, Scattered, agreement, along, sample_size
+from gradwitness.judging.fast.sampled import (
+    Along,
+    Scattered,
+    agreement,
+    along,
+    is_few,
+    sample_size,
+)
 from gradwitness.judging.fast.step import Formless, Step, raw, step_of
 from gradwitness.rules.graph_terms import DRAWN
 from gradwitness.rules.registry import ELEMENTWISE
@@ -45,7 +52,7 @@ if TYPE_CHECKING:
 
 # Products of operands that share no axis but what is summed: linear in each.
 _PRODUCTS = frozenset(f"aten.{name}" for name in ("addmm", "baddbmm", "bmm", "convolution", "mm"))
-# Where the whole is as much larger than a sample shows, its largest number is looked at, too.
+# Where a number is so many times the largest of a sample, it is looked at, too.
 _UNLIKE = 2.0
 # Bounds cost so many times the numbers: of a larger share than this, more than the whole without.
 _DEAR = 1 / 12
@@ -94,7 +101,7 @@ class Fast:
         """Look at a sum of recorded gradients."""
         values = self._tape.values
         value, parts = values[number], [values[n] for n in terms]
-        if ones or value.array is None or not is_float(value.dtype):
+        if ones or value.array is None or not value.array.size or not is_float(value.dtype):
             return None
         if len(parts) == 1:
             same = terms[0] == number or is_same(value.array, parts[0].array)
@@ -126,6 +133,7 @@ class Fast:
         values = self._tape.values
         if call.is_view or call.base_op in MOVES | LOOKS_UP:
             return self._moved(call)
+        self._require_numbers((*call.operands, *call.outputs))
         if not self._is_small(call, (values[n] for n in call.outputs if n is not None)):
             with suppress(Formless):
                 return self._parts(step_of(values, call))
@@ -140,6 +148,11 @@ class Fast:
                     return None
                 found.append((place, looked))
         return found or None
+
+    def _require_numbers(self, numbers: Iterable[int | None]) -> None:
+        """Leave a step with a tensor without elements to the full judgement."""
+        if any(n is not None and 0 in self._tape.values[n].shape for n in numbers):
+            raise Unjudgeable("a tensor without elements")
 
     def _is_small(self, call: Call, judged: Iterable[Value]) -> bool:
         """Whether a step costs less as a whole, without bounds, than a sample of it with them."""
@@ -181,7 +194,7 @@ class Fast:
         source = None if given is None else values[given].array
         outputs = [(k, values[n]) for k, n in enumerate(call.outputs) if n is not None]
         alone = source is not None and call.is_view and len(outputs) == 1
-        kind = _kind(call) if alone else None
+        kind = kind_of(call) if alone else None
         made: Sequence[Any] = ()
         found = []
         for place, value in outputs:
@@ -221,6 +234,7 @@ class Fast:
             return None
         if call.is_view or call.base_op in MOVES:
             return self._sent_on(node, call, node_run, sent)
+        self._require_numbers((*call.operands, *call.outputs))
         formless = set(sent)
         found: dict[int, Comparison] = {}
         if not self._is_small(call, sent.values()):
@@ -315,7 +329,7 @@ class Fast:
         incoming = [None if n is None else numbers(n) for n in node_run.incoming]
         source = incoming[0] if len(incoming) == len(node.edges) == 1 else None
         operands = (self._tape.values[n].shape for n in call.operands)
-        kind = None if source is None else ("backward", *operands, *_kind(call))
+        kind = None if source is None else ("backward", *operands, *kind_of(call))
         made: Sequence[Any] = ()
         found = {}
         for k, value in sent.items():
@@ -334,7 +348,9 @@ class Fast:
 
     def _drawn(self, step: Step, target: str, judged: Value) -> tuple[Along, float]:
         drawn = along(step, target, self._random)
-        if drawn[1] > _DEAR and is_clear(judged):
+        # Of few numbers made of many, as the gradient of a norm's weight, none is left out.
+        few = is_few(math.prod(judged.shape)) and drawn[1] < 1
+        if (few or drawn[1] > _DEAR) and is_clear(judged):
             raise Formless
         return drawn
 
@@ -355,9 +371,7 @@ class Fast:
             if agrees is None or looked is None:
                 return None
             found.append((role if isinstance(role, int) else 0, looked))
-            # The norm of a whole is no more than that of as many of its largest number.
-            unlike = looked.norm > _UNLIKE * agrees[1] * math.sqrt(looked.size)
-            if share < 1 and unlike and value.array is not None:
+            if share < 1 and value.array is not None and peak_of(value.array) > _UNLIKE * agrees[1]:
                 near = places.beside(role, value, int(np.argmax(np.abs(value.array))))
                 if self._judged(some, near, 1.0) is None:
                     return None
@@ -383,8 +397,3 @@ def _broadcast(step: Step) -> tuple[int, ...] | None:
         return np.broadcast_shapes(*(value.shape for value in step.operands.values()))
     except ValueError:
         return None
-
-
-def _kind(call: Call) -> tuple[object, ...]:
-    """Return what a call does, whatever tensors it does it to."""
-    return (call.op, *(None if isinstance(a, Ref) else a for a in call.arguments.values()))

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.tape import Ref
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from gradwitness.tape import Call
 
 # Operations that are no views and compute nothing.
 MOVES = frozenset(
@@ -58,3 +62,8 @@ def _place(array: NDArray[Any]) -> tuple[int, tuple[int, ...]]:
     # The stride of an axis of length 1 is arbitrary.
     pairs = zip(array.strides, array.shape, strict=True)
     return array.__array_interface__["data"][0], tuple(s for s, n in pairs if n != 1)
+
+
+def kind_of(call: Call) -> tuple[object, ...]:
+    """Return what a call does, whatever tensors it does it to."""
+    return (call.op, *(None if isinstance(a, Ref) else a for a in call.arguments.values()))

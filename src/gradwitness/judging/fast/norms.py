@@ -35,6 +35,13 @@ def norm_of(array: NDArray[Any]) -> float:
     return math.sqrt(squares * max(repeated, 1)) if squares >= 0 else math.nan
 
 
+def peak_of(array: NDArray[Any]) -> float:
+    """Return the largest magnitude."""
+    if array.dtype.kind in "cb":
+        return float(np.abs(array).max())
+    return max(float(array.max()), -float(array.min()))
+
+
 def _in_blocks(flat: NDArray[Any]) -> float:
     total = 0.0
     for start in range(0, flat.size, _BLOCK):

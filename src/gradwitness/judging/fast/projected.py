@@ -135,7 +135,7 @@ def _some(
     for other, axis in others.items():
         if axis is not None:
             length = recorded.shape[axis]
-            places = drawn_places(random, length, thinner / _THIN, ends=True)
+            places = drawn_places(random, length, thinner / _THIN)
             return Along(letters, {other: places}), places.size / length
     return None, 1.0
 

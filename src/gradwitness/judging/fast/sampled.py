@@ -29,15 +29,20 @@ if TYPE_CHECKING:
 
 # A sample has one number in so many of the whole, but at least and at most ...
 _ONE_IN, _LEAST, _MOST = 256, 256, 2**14
-# An axis of which three places are few.
-_LONG = 96
+# Both ends of an axis, and one place between them.
+_ENDS = 3
 # Numbers that lie side by side in a sample, so that memory is read in lines.
 _RUN = 16
 
 
+def is_few(size: int) -> bool:
+    """Whether so few numbers are all looked at."""
+    return size <= 2 * _LEAST
+
+
 def sample_size(size: int) -> int:
     """Return how many of so many numbers to look at; all of few."""
-    return size if size <= 2 * _LEAST else min(max(size // _ONE_IN, _LEAST), _MOST)
+    return size if is_few(size) else min(max(size // _ONE_IN, _LEAST), _MOST)
 
 
 class Scattered:
@@ -122,9 +127,9 @@ class Along:
 def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, float]:
     """Draw places on the axes of a result (an empty target), or of an operand's gradient.
 
-    Of the longest axis the first and the last are taken, and as many more as a sample may have; if
-    that has too many numbers, it is cut along other axes, too. Returns the places and the share
-    that they are of all; without such an axis the step is `Formless`.
+    The first and the last on each axis are taken, and as many more as a sample may have: of the
+    longest axis first. Returns the places and the share that they are of all; without such an axis
+    the step is `Formless`.
     """
     letters = step.letters(target)
     if letters is None:
@@ -144,24 +149,18 @@ def along(step: Step, target: str, random: np.random.Generator) -> tuple[Along, 
     for letter in sorted(lengths, key=lambda c: lengths[c], reverse=True):
         cut = [math.prod(s) for of, s in tensors if axis_of(of, letter, s) is not None]
         wanted = sample_size(max(cut)) / max(cut) / share
-        places[letter] = drawn_places(random, lengths[letter], wanted, ends=share == 1)
+        places[letter] = drawn_places(random, lengths[letter], wanted)
         share *= places[letter].size / lengths[letter]
     if not places:
         raise Formless
     return Along(letters, places), share
 
 
-def drawn_places(
-    random: np.random.Generator, length: int, share: float, *, ends: bool
-) -> NDArray[np.intp]:
-    """Draw a share of the places on an axis, with both ends if there are more than two."""
-    # Both ends and one more cost little of a long axis.
-    least = 3 if ends and length >= _LONG else 1
-    count = min(length, max(least, math.ceil(length * share)))
+def drawn_places(random: np.random.Generator, length: int, share: float) -> NDArray[np.intp]:
+    """Draw a share of the places on an axis, both ends and one between them at least."""
+    count = min(length, max(_ENDS, math.ceil(length * share)))
     if count == length:
         return np.arange(length)
-    if count < 3 or not ends:
-        return np.sort(random.choice(length, count, replace=False))
     return np.concatenate([[0], np.sort(random.integers(1, length - 1, count - 2)), [length - 1]])
 
 

@@ -157,8 +157,8 @@ def seeds_record(found: Seeds) -> dict[str, Any]:
         "schema": SCHEMA,
         "version": VERSION,
         "verdict": found.verdict,
-        "exit_code": found.verdict.exit_code,
-        "findings": finding_records(_fault(found, one) for one in found.apart),
+        "exit_code": found.exit_code,
+        "findings": finding_records(_faults(found)),
         "config": asdict(found.config) | {"width": found.config.units},
         "again": found.command(),
         "asked": found.asked,
@@ -207,6 +207,17 @@ def write_seeds(folder: Path, found: Seeds) -> list[Path]:
     for name, content in contents.items():
         write_atomically(folder / name, content)
     return [folder / name for name in contents]
+
+
+def _faults(found: Seeds) -> Iterator[Fault]:
+    yield from (_fault(found, one) for one in found.apart)
+    if found.is_interrupted:
+        text = (
+            f"interrupted after {found.done:,} of {found.asked:,} seeds: the others are not judged"
+        )
+        yield Fault(
+            Verdict.INCONCLUSIVE, "all seeds", text, kind="unjudged seeds", remedy=found.command()
+        )
 
 
 def _fault(found: Seeds, one: OneSeed) -> Fault:

@@ -18,11 +18,12 @@ from rich.text import Text
 from gradwitness._cells import is_cell
 from gradwitness._printable import several
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
-from gradwitness.judging.comparison import BASES, CLOSE, IN_TURN, NEAR, OWN, PROBABLE, SAMPLED
+from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.depth import FULL
 from gradwitness.judging.finding import GRADIENTS, Step
 from gradwitness.judging.numbers import digits_right, short, subscript
 from gradwitness.report.names import Names
+from gradwitness.report.tables.depth import looked_at
 from gradwitness.report.tables.folded_rows import folded
 from gradwitness.verdict import Verdict
 
@@ -326,36 +327,6 @@ def totals(report: Report) -> RenderableType:
     lines.append(styled(report.verdict, farthest))
     lines.append(required(report.digits, report.verdict, report.required))
     return lines
-
-
-def looked_at(report: Report) -> str:
-    """Return how the steps were looked at that were not judged in full, and what that may miss."""
-    comparisons = [finding.comparison for finding in report.findings]
-    projected = [c for c in comparisons if c.missed]
-    sampled = [c for c in comparisons if c.reason == SAMPLED]
-    close = [c for c in comparisons if c.reason == CLOSE]
-    parts = []
-    if projected:
-        # Where terms cancel, nothing is left to which an error could be compared.
-        detects = max((c.detects_relative for c in projected if c.reason != CANCELS), default=0.0)
-        missed = max(c.missed for c in projected)
-        beyond = (
-            f"an error above {short(detects, 2)} of a row passes with a chance below {missed:g}"
-        )
-        parts.append(f"{several(len(projected), 'step', 'steps')} by projection ({beyond})")
-    if sampled:
-        share = sum(c.size * c.share for c in sampled) / sum(c.size for c in sampled)
-        steps = several(len(sampled), "step", "steps")
-        parts.append(f"{steps} by {100 * share:.2g} % of their numbers")
-    if close:
-        steps, error = several(len(close), "step", "steps"), max(c.detects_relative for c in close)
-        parts.append(
-            f"{steps} against float64 (an error above {short(error, 2)} of the largest number is "
-            "seen)"
-        )
-    rest = len(comparisons) - len(projected) - len(sampled) - len(close)
-    parts.append(f"{several(rest, 'step', 'steps')} whole")
-    return ", ".join(parts)
 
 
 _BUT = {

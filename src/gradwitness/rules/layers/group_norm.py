@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwitness.rules.kernel_ops import corrected_mean, mean_over
 from gradwitness.rules.reduce.sum_mean import all_but
 from gradwitness.rules.registry import UNLESS_TWICE, Array, Shaped, rule
 
@@ -43,10 +44,9 @@ def group_norm(
     x: Array, w: Array | None, b: Array | None, *, group: int, eps: Any
 ) -> tuple[Array, Array, Array]:
     split = _channels(x, group)
-    count = split.shape[2] * split.shape[3]
-    mean = np.sum(split, axis=(2, 3), keepdims=True) / count
+    mean = corrected_mean(split, over=(2, 3))
     gap = split - mean
-    r = 1 / np.sqrt(np.sum(gap * gap, axis=(2, 3), keepdims=True) / count + eps)
+    r = 1 / np.sqrt(mean_over(gap * gap, (2, 3)) + eps)
     scale = r if w is None else r * _of_channels(w, group)
     shift = -mean * scale if b is None else _of_channels(b, group) - mean * scale
     mean, r = (np.reshape(statistic, split.shape[:2]) for statistic in (mean, r))

@@ -13,27 +13,28 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gradwitness.rules.kernel_ops import added_in_turn, ignore_error, round_to_format
+from gradwitness.rules.kernel_ops import (
+    added_in_turn,
+    corrected_mean,
+    ignore_error,
+    mean_over,
+    round_to_format,
+)
 from gradwitness.rules.registry import ALWAYS, IN_ORDER, Array, Shaped, rule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 Sizes: TypeAlias = tuple[int, ...]
 
 
-def _moments(
-    x: Array, over: Sizes, eps: Any, stored: Callable[[Array], Array] = lambda mean: mean
-) -> tuple[Array, Array]:
+def _moments(x: Array, mean: Array, over: Sizes, eps: Any) -> tuple[Array, Array]:
     """Return mean and inverse deviation over some axes, which stay with length 1.
 
     The deviation is that from the mean as it is stored.
     """
-    count = math.prod(x.shape[axis] for axis in over)
-    mean = stored(np.sum(x, axis=over, keepdims=True) / count)
     gap = x - mean
-    variance = np.sum(gap * gap, axis=over, keepdims=True) / count
-    return mean, 1 / np.sqrt(variance + eps)
+    return mean, 1 / np.sqrt(mean_over(gap * gap, over) + eps)
 
 
 def _input_gradient(g: Array, x: Array, mean: Array, r: Array, over: Sizes) -> Array:
@@ -86,7 +87,8 @@ def _elements_apart(shapes: Mapping[str, Sizes], parameters: Mapping[str, Any]) 
 def layer_norm(
     x: Array, w: Array | None, b: Array | None, *, normalized_shape: Sizes, eps: Any
 ) -> tuple[Array, Array, Array]:
-    mean, r = _moments(x, _last(x, normalized_shape), eps)
+    over = _last(x, normalized_shape)
+    mean, r = _moments(x, corrected_mean(x, over=over), over, eps)
     y = x * r - mean * r
     y = y if w is None else y * w
     return y if b is None else y + b, mean, r
@@ -125,7 +127,8 @@ def _statistics(
     x: Array, mean: Array | None, variance: Array | None, training: bool, eps: Any
 ) -> tuple[Array, Array]:
     if training or mean is None or variance is None:
-        return _moments(x, _but_channel(x), eps, round_to_format)
+        over = _but_channel(x)
+        return _moments(x, round_to_format(mean_over(x, over)), over, eps)
     return per_channel(mean, x), 1 / np.sqrt(per_channel(variance, x) + eps)
 
 
