@@ -58,7 +58,7 @@ Digits = Annotated[
 ]
 Judged = Annotated[str, typer.Option(help="all, or gradients: doubts about results stand apart")]
 Depth = Annotated[
-    str, typer.Option(help="full, or fast: less than the step costs, says what it may miss")
+    str, typer.Option(help="full, or fast: a fraction of the cost, says what it may miss")
 ]
 
 

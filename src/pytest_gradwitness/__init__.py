@@ -143,7 +143,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--gradwitness-depth",
         choices=("full", "fast"),
         default="full",
-        help="how thoroughly `witness.watch` judges: every number, or less than the test costs",
+        help="how thoroughly `witness.watch` judges: every number, or some, much faster",
     )
     group.addoption(
         "--gradwitness-github",

@@ -160,8 +160,7 @@ def _acquitted(
     note = Note(
         "right as a whole",
         f"{listed([f.title for f in wrong])}: not the derivative of the recorded forward. But each "
-        f"gradient that it leads to is right, by slopes of the "
-        "whole step.",
+        "gradient that it leads to is right, by slopes of the whole step.",
         source=first.source,
         node=first.node,
         sweep=first.sweep,

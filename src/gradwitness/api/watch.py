@@ -347,8 +347,8 @@ def watch(
         autograd and with copies of its operands. By default only functions do that are known to be
         pure; True allows all, False none. Those that talk to other processes never run again.
     depth : str, optional
-        How thoroughly to judge: ``full``, every number against float64; or ``fast``, for less than
-        the block itself costs: products by random projections, other steps by some of their
+        How thoroughly to judge: ``full``, every number against float64; or ``fast``, at a
+        fraction of that cost: products by random projections, other steps by some of their
         numbers, and whatever looks odd in full. What that may miss is in the report. The float64
         replay is left out. ``sample``, for a training loop that makes a witness for each of its
         steps: the first two blocks are watched, then a random share, ``fast``; no others are.

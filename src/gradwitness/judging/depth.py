@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradwitness._errors import InputError
 
 FULL = "full"  # every number against float64
-FAST = "fast"  # as much as costs less than the program itself; what looks odd in full
+FAST = "fast"  # projections and samples; what looks odd in full
 DEPTHS = (FULL, FAST)
 SAMPLE = "sample"  # some blocks of a training loop, fast
 

@@ -17,7 +17,7 @@ from gradwitness.engine.tiling import cuts, small_step
 from gradwitness.judging.compare import Comparing
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.rules import find
-from gradwitness.rules.registry import ELEMENTWISE
+from gradwitness.rules.registry import ADDED, ELEMENTWISE
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from gradwitness.judging.compare import Comparison
     from gradwitness.judging.records import Records
     from gradwitness.tape import Call, Edge, Node, Tape
-
-# The rules use this name for an added term, never for a factor.
-_ADDED = "b"
 
 
 def results(tape: Tape, call: Call, records: Records) -> list[tuple[int, Comparison]] | None:
@@ -188,4 +185,4 @@ def surely_rounds(tape: Tape, node: Node, input_nr: int) -> bool:
     if value is None or call.outputs[0] is None:
         return False
     sizes = [math.prod(tape.values[n].shape) for n in (value, call.outputs[0])]
-    return name != _ADDED or sizes[0] < sizes[1]
+    return name != ADDED or sizes[0] < sizes[1]

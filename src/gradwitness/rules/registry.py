@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 Apart: TypeAlias = "str | Callable[[Mapping[str, tuple[int, ...]], Mapping[str, Any]], str]"
 # Of operations whose every element depends on one of each operand, which are broadcast.
 ELEMENTWISE = "elementwise"
+# The rules use this name for an added term, never for a factor.
+ADDED = "b"
 
 
 Function = TypeVar("Function", bound="Callable[..., Any]")

@@ -1,1 +1,1 @@
-"""Judging for less than the judged step costs: a look at each step, and in full where it is odd."""
+"""Judging at a fraction of the cost: a look at each step, and in full where it is odd."""

@@ -31,6 +31,7 @@ from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.comparison import CANCELS, PROJECTED, SHARE, VISIBLE, Comparison
 from gradwitness.judging.fast.sampled import Along, drawn_places
 from gradwitness.judging.fast.step import Formless
+from gradwitness.rules.registry import ADDED
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ _WANDERS, _DRIFTS, _STORES = 4.0, 2.0, 4.0
 _STRAYS = 16.0
 # How much thinner than its step a look at a convolution has to be.
 _THIN = 24
-# The rules use this name for an added term, never for a factor.
-_ADDED = "b"
 
 
 def projected(
@@ -150,14 +149,14 @@ def _shared_axis(step: Step, target: str, g: Value | None, recorded: Value) -> t
         name: (operands[name], value.shape) for name, value in _factors(step, target)
     }
     read |= {} if g is None else {0: (results[0], g.shape)}
-    aim, added = operands[target] if target else results[0], step.operands.get(_ADDED)
+    aim, added = operands[target] if target else results[0], step.operands.get(ADDED)
     # The one that a convolution copies to every place of the kernel.
     spread = 0 if target == "x" else "x"
     found: list[tuple[bool, int, str, int]] = []
     for letter in aim.replace("_", ""):
         axis = axis_of(aim, letter, recorded.shape)
         carriers = [role for role, at in read.items() if axis_of(at[0], letter, at[1]) is not None]
-        repeated = added is not None and axis_of(operands[_ADDED], letter, added.shape) is None
+        repeated = added is not None and axis_of(operands[ADDED], letter, added.shape) is None
         lacking = repeated and not target and not step.is_convolution
         if axis is None or len(carriers) != 1 or lacking:
             continue
@@ -230,7 +229,7 @@ class _Thin:
     def computed(self, g: Value | None, *, without_signs: bool = False) -> NDArray[Any]:
         """Return the thin result, by the step's own rule; or its terms, added without signs."""
         read = {name for name, _ in _factors(self._step, self._target)}
-        read |= {_ADDED} if g is None else set()
+        read |= {ADDED} if g is None else set()
         count = self._x.shape[1]
         width = count if without_signs else count + self._signed
 
@@ -242,22 +241,22 @@ class _Thin:
             axis = self._axis(role, value)
             return None, shape if axis is None else (*shape[:axis], width, *shape[axis + 1 :])
 
-        step, bias = self._step, self._step.operands.get(_ADDED)
+        step, bias = self._step, self._step.operands.get(ADDED)
         if g is not None:
             small = step.on(part, _or_nan)
             wanted = [name == self._target for name, _, _ in step.inputs()]
             thin = self._thin(0, g, without_signs=without_signs)
             sent = vjp(small.tape, small.call, [thin], small.lookup, None, wanted)
             return np.asarray(sent[wanted.index(True)])
-        repeated = bias is not None and self._axis(_ADDED, bias) is None
-        small = (step.without(_ADDED) if repeated else step).on(part, _or_nan)
+        repeated = bias is not None and self._axis(ADDED, bias) is None
+        small = (step.without(ADDED) if repeated else step).on(part, _or_nan)
         made = np.asarray(evaluate(small.tape, small.call, small.lookup, bounded=False)[0])
         if repeated and bias is not None:
             # It meets every number along the axis: the sum of x.
             sums = np.zeros(width, self._kind)
             sums[:count] = self._x.sum(axis=0)
             beside = (1,) * (made.ndim - 2)
-            many = self.numbers(_ADDED, bias).reshape((-1, *beside))
+            many = self.numbers(ADDED, bias).reshape((-1, *beside))
             made = made + sums.reshape((-1, 1, *beside)) * many
         return made
 
@@ -274,8 +273,8 @@ def _or_nan(tape: Tape) -> Lookup:
 
 def _factors(step: Step, target: str) -> list[tuple[str, Value]]:
     """Return the operands that a product, or the gradient of one of them, is made of."""
-    others = step.operands.items() if target != _ADDED else ()
-    return [(name, value) for name, value in others if name not in (target, _ADDED)]
+    others = step.operands.items() if target != ADDED else ()
+    return [(name, value) for name, value in others if name not in (target, ADDED)]
 
 
 def _first(array: NDArray[Any], axis: int) -> NDArray[Any]:

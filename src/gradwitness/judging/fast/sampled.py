@@ -6,6 +6,7 @@ Each part is judged as the whole would be, under the same rigorous bounds.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from gradwitness.engine.bounded import Bounded
 from gradwitness.engine.floats import is_inexact, limits, wide
 from gradwitness.engine.tiling import axis_of
 from gradwitness.judging.allowance import allowed, last_rounding, ratio_of
-from gradwitness.judging.comparison import SAMPLED, SHARE, Comparison
+from gradwitness.judging.comparison import SAMPLED, SHARE
+from gradwitness.judging.fast.close import exact
 from gradwitness.judging.fast.step import Formless
-from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gradwitness.engine.tiling import Shape
+    from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.fast.step import Part, Role, Step
     from gradwitness.tape import Value
 
@@ -216,7 +218,4 @@ def agreement(
 
 def _agrees(value: Value, share: float, **figures: Any) -> Comparison:
     reason = SAMPLED if share < 1 else ""
-    exact: dict[str, Any] = {"error": 0.0, "bound": 0.0, "ratio": 0.0, "detects": 0.0}
-    exact |= {"detects_relative": 0.0}
-    size = math.prod(value.shape)
-    return Comparison(Verdict.AGREES, reason, size, share=share, **(exact | figures))
+    return replace(exact(math.prod(value.shape)), reason=reason, share=share, **figures)
