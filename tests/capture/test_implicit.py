@@ -158,7 +158,7 @@ def calls_made(bisections: int) -> int:
 
 def test_a_program_twice_as_long_costs_twice_as_much() -> None:
     calls_made(1)
-    assert calls_made(6) < 2.3 * calls_made(3)
+    assert calls_made(4) < 2.3 * calls_made(2)
 
 
 RUNS: list[str] = []
