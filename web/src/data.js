@@ -30,12 +30,45 @@ export async function columnsOf(name) {
     offset = aligned(offset + numbers.byteLength);
     table[column] = numbers;
   }
+  for (const column of header.of_decimals) {
+    table[column] = decimals(...["ago", "mantissa", "exponent"].map((part) => table[`${column}_${part}`]));
+  }
   const text = textsOf(header.forms, table._form, table._filled);
   // A column of texts is a function of the line.
   for (const column of header.of_texts) {
     const numbers = table[column];
     table[column] = (line) => text(numbers[line]);
     table.count = Math.max(table.count, numbers.length);
+  }
+  return table;
+}
+
+const POWERS = Float64Array.from({ length: 309 }, (_, n) => Number(`1e${n}`));
+const INFINITE = 999, NAN = -999;
+
+// Figures: all new ones, or each as it stood so many new ones ago, if it is not new.
+function decimals(ago, mantissas, exponents) {
+  const known = Float64Array.from(mantissas, (mantissa, i) => {
+    const exponent = exponents[i];
+    if (exponent === NAN) return NaN;
+    if (exponent === INFINITE) return mantissa * Infinity;
+    if (exponent < -308) return mantissa / POWERS[-exponent - 308] / POWERS[308];
+    return exponent < 0 ? mantissa / POWERS[-exponent] : mantissa * POWERS[exponent];
+  });
+  let seen = 0;
+  return ago.length ? Float64Array.from(ago, (back) => known[back ? seen - back : seen++]) : known;
+}
+
+// A table of comparisons. An error that is not told is the bound times its ratio; some lines have
+// the figures of a step.
+export async function comparisonsOf(name, steps = null) {
+  const table = await columnsOf(name);
+  const { error, bound, ratio, like } = table;
+  for (let i = 0; i < error.length; i++) {
+    if (Number.isNaN(error[i])) error[i] = ratio[i] === 0 ? 0 : ratio[i] * bound[i];
+  }
+  for (const column of ["error", "bound", "ratio", "norm"]) {
+    like?.forEach((step, i) => step >= 0 && (table[column][i] = steps[column][step]));
   }
   return table;
 }
