@@ -440,7 +440,7 @@ def test_a_page_of_text(browser: Browser, tmp_path: Path) -> None:
     gradwitness.diff(claims, {"w": -claims["w"]}).save(tmp_path / "a.html")
     browser.driver.get((tmp_path / "a.html").as_uri())
     assert browser.text("h1").endswith("DISAGREES")
-    assert "wrong sign" in browser.text("pre")
+    assert "wrong sign" in browser.text("main")
 
 
 def test_light_and_dark(browser: Browser, swish: tuple[Path, Any], tmp_path: Path) -> None:
@@ -481,6 +481,9 @@ def test_nothing_sticks_out(
     for path in (deep, swish[0]):
         browser.open(path, "#n3", width=width)
         assert browser.run(STICKS_OUT) == 0
+    if width == 1280:
+        tables = "[...document.querySelectorAll('.table .lines')]"
+        assert browser.run(f"return {tables}.map(e => e.scrollWidth - e.clientWidth)") == [0, 0]
 
 
 @pytest.fixture(scope="module")

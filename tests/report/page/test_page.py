@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 import gradwitness as gw
 from capture.handmade import tape
@@ -27,9 +30,10 @@ from gradwitness.cli import main
 from gradwitness.report.page import columns, derivations, steps, views
 from gradwitness.report.page.error_maps import DECADES, _histogram, _map
 from gradwitness.report.page.page import write_page
-from gradwitness.report.page.subject import Subject
+from gradwitness.report.page.subject import Subject, Texts
 from gradwitness.report.record import dumps, report_record
 from gradwitness.report.save import save_report
+from gradwitness.report.tables.terminal import FittingTable
 from gradwitness.report.trace import trace
 from gradwitness.tape import Source
 
@@ -366,6 +370,50 @@ def test_what_else_was_judged_is_on_the_page(tmp_path: Path) -> None:
     said = " ".join(Parts((tmp_path / "a.html").read_text()).said)
     assert "Claims" in said
     assert f"gradwitness check {SWISH}:step --claims {claims}" in said
+
+
+def test_what_terminals_align_is_facts_and_tables() -> None:
+    grid = Table.grid()
+    grid.add_row(Text("  what"), Text("W1 is <b>\x1b[2J"))
+    cells = [{"gradient of": Text("w"), "verdict": Text("AGREES")}]
+    said = Text("\nfirst wrong: w\nnote      one\n           two\nunclaimed b\n")
+    shown = Group(Text("CAUSE     wrong sign"), grid, FittingTable(cells, ("verdict",), ()), said)
+    page = write_page(Texts(gw.Verdict.DISAGREES, (("Claims", shown),)))
+    for part in (
+        '<dt>CAUSE</dt><dd class="written"><bdi>wrong sign</bdi>',
+        '<dt>what</dt><dd class="written"><bdi>W1 is &lt;b&gt;\\x1b[2J</bdi>',
+        '<th scope="col" class="right">gradient of</th><th scope="col" class="left">verdict</th>',
+        '<td class="right"><bdi>w</bdi></td>',
+        '<p class="written"><bdi>first wrong: w</bdi></p>',
+        '<dt>note</dt><dd class="written"><bdi>one\ntwo</bdi>',
+        '<dt>unclaimed</dt><dd class="written"><bdi>b</bdi>',
+    ):
+        assert part in page
+    # A verdict has its form.
+    (verdict,) = re.findall(r'<td class="left">(.*?)</td>', page)
+    assert 'class="verdict agrees"' in verdict
+    assert "<pre" not in page
+
+
+def test_the_first_screen_says_what_a_fast_look_may_miss(tmp_path: Path) -> None:
+    pages = {}
+    for depth in ("full", "fast"):
+        model = torch.nn.Linear(512, 512)
+        with gw.watch(model, depth=depth) as witness:
+            model(torch.ones(64, 512)).square().sum().backward()
+        witness.save(tmp_path / "a.html")
+        pages[depth] = " ".join(Parts((tmp_path / "a.html").read_text("utf-8")).said)
+        inline = witness._repr_html_()
+        assert inline is not None
+        assert ("depth fast: " in inline) == (depth == "fast")
+    assert "in full: every number against float64" in pages["full"]
+    assert "Looked at" not in pages["full"]
+    before, _, after = pages["fast"].partition("Looked at, not judged in full")
+    assert "First wrong step" not in before
+    # As the table of the same report says.
+    (said,) = re.findall(r"^depth     fast: (.*)$", str(witness), re.MULTILINE)
+    assert "passes with a chance below 1e-06" in said
+    assert said in " ".join(after.split())
 
 
 def test_a_wrong_claim_about_a_right_program_is_the_verdict(tmp_path: Path) -> None:
