@@ -402,7 +402,12 @@ def test_the_first_screen_says_what_a_fast_look_may_miss(tmp_path: Path) -> None
         with gw.watch(model, depth=depth) as witness:
             model(torch.ones(64, 512)).square().sum().backward()
         witness.save(tmp_path / "a.html")
-        pages[depth] = " ".join(Parts((tmp_path / "a.html").read_text("utf-8")).said)
+        parts = Parts((tmp_path / "a.html").read_text("utf-8"))
+        pages[depth] = " ".join(parts.said)
+        # Of projections the ratio is not that of the error and the bound.
+        errors = [f.comparison.error for f in witness.report.findings]
+        told = compared(parts.blocks)["steps"]["error"]
+        assert list(told) == pytest.approx(errors, rel=1e-6, abs=0, nan_ok=True)
         inline = witness._repr_html_()
         assert inline is not None
         assert ("depth fast: " in inline) == (depth == "fast")
