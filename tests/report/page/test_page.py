@@ -564,14 +564,13 @@ def test_figures_of_many_steps_are_rounded(
         "steps": steps.step_columns(given, report).packed(),
         "gradients": steps.gradient_columns(report).packed(),
     }
-    for table, judged in zip(
-        compared(blocks).values(), (report.findings, report.rows), strict=True
-    ):
+    comparisons = [[f.comparison for f in report.findings], [r.comparison for r in report.rows]]
+    for table, judged in zip(compared(blocks).values(), comparisons, strict=True):
         for name in ("error", "bound", "ratio", "norm"):
             # Three digits; an error is the product of two such numbers.
-            told = [getattr(each.comparison, name) for each in judged]
+            told = [getattr(c, name) for c in judged]
             assert list(table[name]) == pytest.approx(told, rel=0.011, abs=0, nan_ok=True)
-        assert list(table["norm"]) == [float(f"{each.comparison.norm:.2e}") for each in judged]
+        assert list(table["norm"]) == [float(f"{c.norm:.2e}") for c in judged]
 
 
 def test_figures_that_recur_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
