@@ -1,7 +1,7 @@
 """Pictures of the same training steps by torchviz, torchview, TorchLens and gradwitness.
 
 ``pip install torchviz torchview torchlens transformers``, Graphviz's ``dot``, then
-``python benchmarks/peers.py [FOLDER [MODEL ...]]``. Each picture is made in a process of its own, as
+``python benchmarks/peers.py [FOLDER [MODEL ...]]``. Each picture is made in its own process, as
 SVG, from the model to the file; seconds are CPU seconds, imports not counted, of the process and of
 ``dot``. Of gradwitness they include recording the step and judging it. A size is in CSS pixels.
 ``FOLDER/index.html`` shows them side by side, each as large as fits into the same frame.
