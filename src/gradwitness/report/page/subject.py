@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from gradwitness.tape import Source
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from rich.console import RenderableType
 
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.tape import Tape
     from gradwitness.verdict import Verdict
+
+    Sections: TypeAlias = "tuple[tuple[str, RenderableType], ...]"
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Subject:
     verdict: Verdict
     command: str = ""
     seed: str = ""
-    sections: tuple[tuple[str, RenderableType], ...] = field(default=())
+    sections: Sections = field(default=())
     is_live: bool = True
     is_redacted: bool = False
 
@@ -56,7 +60,7 @@ class Texts:
     """Judgements about no program: their verdict, and what terminals show under headings."""
 
     verdict: Verdict
-    sections: tuple[tuple[str, RenderableType], ...]
+    sections: Sections
 
 
 def redacted(subject: Subject) -> Subject:
