@@ -21,6 +21,7 @@ from gradwitness.capture.keeping import Randomness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 AGREES, DISAGREES = gw.Verdict.AGREES, gw.Verdict.DISAGREES
 BUDGET = 0.02
@@ -159,6 +160,20 @@ def test_a_block_that_is_not_watched_is_no_verdict_and_no_failure() -> None:
     assert "not watched" in str(witness._repr_html_())
     with pytest.raises(gw.InputError, match=r"not watched this time.*witness\.watched"):
         witness.save("report.html")
+    with pytest.raises(gw.InputError, match=r"not watched this time"):
+        witness.show()
+
+
+def test_a_page_says_that_its_block_is_one_of_many(tmp_path: Path) -> None:
+    witness = many(model(), 2)[-1]
+    assert witness.watched
+    witness.save(tmp_path / "a.html")
+    inline = witness._repr_html_()
+    assert inline is not None
+    for said in ((tmp_path / "a.html").read_text("utf-8"), inline):
+        # Below it: how a block that is watched was looked at.
+        assert "2 of 2 blocks watched: 2 agree" in said
+        assert "fast" in said
 
 
 def test_nothing_of_a_block_that_is_not_watched_is_touched() -> None:

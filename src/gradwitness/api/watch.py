@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
 
     from gradwitness.capture import Recorder
+    from gradwitness.report.page.subject import Sections
     from gradwitness.verdict import Fault
 
 BUDGET = 0.01
@@ -221,14 +222,24 @@ class Witness:
 
         if not self.watched:
             return f"<pre>{self}</pre>"
-        return write_inline(self.tape, self.report) if self.ended else None
+        if not self.ended:
+            return None
+        sampled = "" if self.sampling is None else f"<pre>{self.sampling}</pre>"
+        return write_inline(self.tape, self.report) + sampled
 
     def show(self) -> None:
         """Open the report as a page in the browser; a printed line says where it is."""
         from gradwitness.api.pages import show
         from gradwitness.report.page.subject import Subject
 
-        print(show(Subject(self.tape, self.report, self.verdict), ()))  # noqa: T201 (asked for)
+        page = Subject(self.tape, self.report, self.verdict, sections=self._sections())
+        print(show(page, ()))  # noqa: T201 (asked for)
+
+    def _sections(self) -> Sections:
+        """Return what a page says besides, of a block that was watched."""
+        if not self.watched:
+            raise InputError(f"{NOT_WATCHED}; ask `witness.watched` first")
+        return () if self.sampling is None else (("One block of many", str(self.sampling)),)
 
     def require(self, *, digits: float | None = None) -> None:
         """Raise unless every step and every gradient agrees.
@@ -302,9 +313,7 @@ class Witness:
             If the extension is not supported, the file cannot be written, or the block was not
             watched.
         """
-        if not self.watched:
-            raise InputError(f"{NOT_WATCHED}; ask `witness.watched` first")
-        save_report(Path(path), self.tape, self.report, redact=redact)
+        save_report(Path(path), self.tape, self.report, redact=redact, sections=self._sections())
 
 
 def watch(

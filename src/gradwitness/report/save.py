@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradwitness.judging.finding import Report
+    from gradwitness.report.page.subject import Sections
     from gradwitness.tape import Tape
 
     # What files are made of, by the names that the table has for it; made when it is needed.
@@ -127,8 +128,13 @@ def save(path: Path, materials: Materials) -> None:
     form.write(path, materials[form.of]())
 
 
-def materials_of(tape: Tape, report: Report, *, redact: bool = False) -> Materials:
-    """Return what files about a judged tape are made of; only a page can be redacted."""
+def materials_of(
+    tape: Tape, report: Report, *, redact: bool = False, sections: Sections = ()
+) -> Materials:
+    """Return what files about a judged tape are made of; only a page can be redacted.
+
+    A page has further ``sections``, as its `Subject` does.
+    """
     from gradwitness.report.page.subject import Subject
     from gradwitness.report.picture.graph import draw
     from gradwitness.report.picture.view import view
@@ -139,14 +145,18 @@ def materials_of(tape: Tape, report: Report, *, redact: bool = False) -> Materia
     return {
         "parts": lambda: [summary(report, tape)],
         "record": lambda: report_record(report, tape),
-        "page": lambda: Subject(tape, report, report.verdict, is_redacted=redact),
+        "page": lambda: Subject(
+            tape, report, report.verdict, sections=sections, is_redacted=redact
+        ),
         "picture": lambda: view(draw(tape, report, title=title)),
         "tape": lambda: tape,
     }
 
 
-def save_report(path: Path, tape: Tape, report: Report, *, redact: bool = False) -> None:
+def save_report(
+    path: Path, tape: Tape, report: Report, *, redact: bool = False, sections: Sections = ()
+) -> None:
     """Write a judged tape as text, JSON, a page, a picture, or the tape itself; see `save`."""
     if redact:
         require_ending(path, "page")
-    save(path, materials_of(tape, report, redact=redact))
+    save(path, materials_of(tape, report, redact=redact, sections=sections))

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING
 from gradwitness.tape import Source
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from rich.console import RenderableType
+
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.tape import Tape
     from gradwitness.verdict import Verdict
+
+    Sections: TypeAlias = "tuple[tuple[str, RenderableType], ...]"
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,8 @@ class Subject:
         What reproduces it, or empty.
     seed : str
         Of its random numbers, or empty.
-    sections : tuple of (str, str)
-        Headings and texts of what else was judged: claims, probes.
+    sections : tuple of (str, RenderableType)
+        Headings, and what terminals show of what else was judged: claims, probes.
     is_live : bool
         Whether the program ran here. The lines of a recording's program are not read: they may
         name any file of this machine.
@@ -44,17 +50,17 @@ class Subject:
     verdict: Verdict
     command: str = ""
     seed: str = ""
-    sections: tuple[tuple[str, str], ...] = field(default=())
+    sections: Sections = field(default=())
     is_live: bool = True
     is_redacted: bool = False
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Judgements about no program: their verdict, and texts under headings."""
+    """Judgements about no program: their verdict, and what terminals show under headings."""
 
     verdict: Verdict
-    sections: tuple[tuple[str, str], ...]
+    sections: Sections
 
 
 def redacted(subject: Subject) -> Subject:
