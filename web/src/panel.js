@@ -1,8 +1,10 @@
 // Everything about one node of the graph, or about a folded module.
+import { Beside } from "./compare.js";
 import { html } from "./html.js";
 import { Errors, errorsOf } from "./errors.js";
 import { Formula } from "./formula.js";
 import { short } from "./numbers.js";
+import { WORSE } from "./pairs.js";
 import { Verdict } from "./verdicts.js";
 
 const lines = (text) => (text ? text.split("\n") : []);
@@ -31,7 +33,7 @@ function Gauge({ ratio }) {
   </div>`;
 }
 
-function Step({ steps, errors, i, isPicked }) {
+function Step({ steps, errors, pair, i, isPicked }) {
   const map = errorsOf(errors, i);
   const facts = [
     ["x bound", short(steps.ratio[i])],
@@ -46,10 +48,10 @@ function Step({ steps, errors, i, isPicked }) {
     ["witness has", steps.expected(i)],
   ].filter(([, value]) => value && value !== "-" && !value.startsWith("- "));
   const texts = [["rule", steps.rule(i)], ["what", steps.reason(i)], ["evidence", steps.grade(i)], ["next", steps.advice(i)]];
-  return html`<details class="step" open=${isPicked || steps.verdict[i] !== 0} data-step=${i} aria-current=${isPicked}>
+  return html`<details class="step" open=${isPicked || steps.verdict[i] !== 0 || pair?.change === WORSE} data-step=${i} aria-current=${isPicked}>
     <summary><${Verdict} verdict=${steps.verdict[i]} /> ${steps.steps[steps.step[i]]}: <bdi>${steps.title(i)}</bdi></summary>
     <${Gauge} ratio=${steps.ratio[i]} />
-    <dl class="facts grid">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi>${value}</bdi></dd></div>`)}</dl>
+    ${pair ? html`<${Beside} pair=${pair} />` : html`<dl class="facts grid">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi>${value}</bdi></dd></div>`)}</dl>`}
     <dl class="facts">${texts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi class="written">${value}</bdi></dd></div>`)}</dl>
     ${map && html`<${Errors} errors=${map} />`}
   </details>`;
@@ -85,7 +87,7 @@ export function NodePanel({ node, picked, data, worked, around }) {
     <${Neighbours} heading="Gradients arrive from" list=${around.from} nodes=${nodes} />
     <${Neighbours} heading="and go to" list=${around.to} nodes=${nodes} />
     <h3>Steps</h3>
-    ${own.length ? own.map((i) => html`<${Step} key=${i} steps=${steps} errors=${worked?.errors} i=${i} isPicked=${i === picked} />`) : html`<p class="quiet">Nothing here was judged.</p>`}
+    ${own.length ? own.map((i) => html`<${Step} key=${i} steps=${steps} errors=${worked?.errors} pair=${data.pairOf?.get(i)} i=${i} isPicked=${i === picked} />`) : html`<p class="quiet">Nothing here was judged.</p>`}
     <${Derivations} derivations=${worked?.derivations} gradients=${data.gradients} node=${node} />
   </div>`;
 }
@@ -95,7 +97,7 @@ export function StepPanel({ i, data, worked }) {
   return html`<div class="panel-body">
     <h2><bdi>${data.steps.title(i)}</bdi></h2>
     <p class="quiet">Of no node of the graph.</p>
-    <${Step} steps=${data.steps} errors=${worked?.errors} i=${i} isPicked=${true} />
+    <${Step} steps=${data.steps} errors=${worked?.errors} pair=${data.pairOf?.get(i)} i=${i} isPicked=${true} />
   </div>`;
 }
 

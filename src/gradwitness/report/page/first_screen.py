@@ -55,20 +55,22 @@ def text_screen(texts: Texts) -> dict[str, Any]:
     """Return the same about texts alone."""
     return {
         "is_program": False,
-        "verdict": _verdict(texts.verdict),
+        "sides": None,
+        "verdict": look(texts.verdict),
         "sentence": _SENTENCES[texts.verdict],
         "required": "",
         "sections": texts.sections,
     }
 
 
-def _verdict(verdict: Verdict) -> dict[str, str]:
+def look(verdict: Verdict) -> dict[str, str]:
+    """Return the word, the kind and the mark of a verdict."""
     return {"word": verdict.value, "kind": verdict.name.lower(), "mark": MARKS[verdict]}
 
 
 def _counts(report: Report) -> list[dict[str, Any]]:
     return [
-        {"step": step.value, "counts": [(_verdict(v), report.count(v, step)) for v in Verdict]}
+        {"step": step.value, "counts": [(look(v), report.count(v, step)) for v in Verdict]}
         for step in Step
     ]
 
@@ -106,7 +108,7 @@ def _gradient(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "shape": shaped(row.shape),
-        "verdict": _verdict(row.verdict),
+        "verdict": look(row.verdict),
         "inherited": row.inherited,
         "basis": row.basis,
         "node": row.node,
