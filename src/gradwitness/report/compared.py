@@ -121,7 +121,7 @@ class Saved:
     Attributes
     ----------
     name : str
-        Of its file.
+        The path of its file.
     verdict : Verdict
         Of the whole.
     entries : dict
@@ -206,7 +206,7 @@ def _read(path: Path) -> Saved:
         if content.lstrip().startswith(b"<"):
             blocks = blocks_of(content.decode())
             content = _record_of(blocks)
-        return _saved(path.name, content, blocks)
+        return _saved(f"{path}", content, blocks)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (SchemaError, ValueError, RecursionError, EOFError, zlib.error) as error:

@@ -69,7 +69,7 @@ def _own(found: Compared) -> Saved:
 def _side(saved: Saved) -> dict[str, Any]:
     counts = Counter((entry.kind, entry.verdict) for entry in saved.entries.values())
     return {
-        "name": one_line(saved.name),
+        "name": one_line(relative(saved.name)),
         "verdict": look(saved.verdict),
         "counts": {
             kind: [(look(verdict), counts[kind, verdict]) for verdict in Verdict]
