@@ -23,7 +23,7 @@ export const Change = ({ change }) =>
   html`<span class="change ${CHANGES[change]}"><span aria-hidden="true">${CHANGE_MARKS[change]}</span> ${CHANGES[change]}</span>`;
 
 export const ChangeLegend = () =>
-  html`<div class="legend">${ORDER.map((change) => html`<span key=${change} title=${MEANINGS[change]}><${Change} change=${change} /></span>`)}<span>grey without a mark: nothing judged</span></div>`;
+  html`<div class="legend">${ORDER.map((change) => change !== SAME && html`<span key=${change} title=${MEANINGS[change]}><${Change} change=${change} /></span>`)}<span>grey, without a mark: the same, or nothing judged</span></div>`;
 
 // What became of each node of this page's graph: of its steps, the most to be looked at.
 export function changesOf({ steps, isAfter }, nodeOf) {

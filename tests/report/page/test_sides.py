@@ -63,7 +63,7 @@ AFTER = record(
     D,
     [gradient("w", norm=1.02), gradient("w", OPEN, nr=1), gradient("z", norm=0.0),
      gradient("n", norm="nan"), gradient("d", digits=6.0), gradient("e", digits="inf"),
-     gradient("new"), gradient("i", norm=1.0)],
+     gradient(HOSTILE), gradient("i", norm=1.0)],
     [step("New #0", D), step(HOSTILE), step("Mul #4, gradient of a", D, module="m"),
      step("Mul #5, gradient of a", module="m"), step("Mul #6, gradient of a", module="n"),
      step("Add #7, gradient of a"), step("aten.relu (call 9)"), step("Sum #11", norm=1.009)],
@@ -86,7 +86,7 @@ STEPS = {
 @pytest.fixture(scope="module")
 def handmade(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("handmade")
-    paths = folder / "before.json", folder / "after.json"
+    paths = folder / "<img src=x onerror=hacked=3>before.json", folder / "after.json"
     for path, content in zip(paths, (BEFORE, AFTER), strict=True):
         path.write_text(json.dumps(content))
     return paths
@@ -116,7 +116,8 @@ def test_what_became_worse_stands_before_any_script(handmade: tuple[Path, Path])
     screen = page[: page.index("<script")]
     for said in ("Something became worse", "before.json", "after.json", "New #0", "w (pass 2)"):
         assert said in screen
-    assert "hacked=1" not in screen.replace("&lt;/script&gt;&lt;script&gt;hacked=1", "")
+    assert "a&lt;/script&gt;&lt;script&gt;hacked=1" in screen
+    assert "<img" not in screen
     # A report that got no worse is told by what it is.
     same = write_page(compared(handmade[0], handmade[0]))
     assert "Nothing became worse" in same
@@ -330,6 +331,12 @@ def test_another_report_is_opened_in_a_page(
     browser.click("#pairs .all [role=row]")
     assert "New #0" in browser.text("#panel h2")
     assert browser.run("return typeof hacked === 'undefined'")
+    # A page without its record says so.
+    bare = tmp_path / "bare.html"
+    bare.write_text(wrong.read_text().replace('id="data-record">H', 'id="data-none">H'))
+    browser.open(bare)
+    assert "run gradwitness compare" in browser.text("#compare")
+    assert browser.count("#compare input") == 0
 
 
 def shown(browser: Browser) -> Any:

@@ -45,7 +45,7 @@ def sides_screen(found: Compared) -> dict[str, Any]:
         "sentence": " \u2192 ".join(f"{s['name']} {s['verdict']['word']}" for s in sides),
         "sides": sides,
         "own": "after" if _own(found) is found.after else "before",
-        "has_graph": bool(_own(found).blocks),
+        "has_graph": _has_graph(_own(found)),
         "worse": [_change(change) for change in worse[:_WORST]],
         "more_worse": max(len(worse) - _WORST, 0),
         "changes": [_change(change) for change in changes[:_LISTED]],
@@ -62,8 +62,13 @@ def sides_blocks(found: Compared) -> dict[str, str]:
 
 
 def _own(found: Compared) -> Saved:
-    """Return the report whose graph is drawn: the later one that is a page, or the later one."""
-    return found.before if found.before.blocks and not found.after.blocks else found.after
+    """Return the report that this page begins from: the later one that has a graph, if any."""
+    is_before = _has_graph(found.before) and not _has_graph(found.after)
+    return found.before if is_before else found.after
+
+
+def _has_graph(saved: Saved) -> bool:
+    return "nodes" in saved.blocks
 
 
 def _side(saved: Saved) -> dict[str, Any]:
