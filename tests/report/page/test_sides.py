@@ -12,6 +12,7 @@ import pytest
 
 from gradwitness.cli import run_words
 from gradwitness.report.compared import compared
+from gradwitness.report.page.columns import packed, unpacked
 from gradwitness.report.page.page import write_page
 from report.page.browser import Browser, needs_browser
 
@@ -52,7 +53,7 @@ def record(verdict: str, gradients: list[Any], steps: list[Any], notes: list[str
 # Every way in which an entry may change, twice the same name, and numbers that are none.
 BEFORE = record(
     D,
-    [gradient("w"), gradient("w", nr=1), gradient("z", norm=0.0), gradient("n", norm="nan"),
+    [gradient("w"), gradient("w", nr=1), gradient("z", norm=0.0, digits=2.0), gradient("n", norm="nan"),
      gradient("d"), gradient("e", digits="inf"), gradient("gone", D), gradient("i", norm="inf")],
     [step("Mul #3, gradient of a", module="m"), step("Mul #4, gradient of a", D, module="m"),
      step("Mul #5, gradient of a", module="n"), step("Add #6, gradient of a", OPEN),
@@ -61,9 +62,9 @@ BEFORE = record(
 )  # fmt: skip
 AFTER = record(
     D,
-    [gradient("w", norm=1.02), gradient("w", OPEN, nr=1), gradient("z", norm=0.0),
+    [gradient("w", norm=1.02), gradient("w", OPEN, nr=1), gradient("z", norm=0.0, digits=2.0),
      gradient("n", norm="nan"), gradient("d", digits=6.0), gradient("e", digits="inf"),
-     gradient(HOSTILE), gradient("i", norm=1.0)],
+     gradient(HOSTILE, OPEN), gradient("i", norm=1.0)],
     [step("New #0", D), step(HOSTILE), step("Mul #4, gradient of a", D, module="m"),
      step("Mul #5, gradient of a", module="m"), step("Mul #6, gradient of a", module="n"),
      step("Add #7, gradient of a"), step("aten.relu (call 9)"), step("Sum #11", norm=1.009)],
@@ -122,6 +123,13 @@ def test_what_became_worse_stands_before_any_script(handmade: tuple[Path, Path])
     same = write_page(compared(handmade[0], handmade[0]))
     assert "Nothing became worse" in same
     assert '<header class="banner disagrees">' in same
+
+
+def test_a_block_is_unpacked_to_its_end_or_not_at_all() -> None:
+    block = packed(b"a" * 100)
+    assert unpacked(block, 100) == b"a" * 100
+    with pytest.raises(ValueError, match="cut off, or too large"):
+        unpacked(block, 99)
 
 
 def test_a_page_among_the_two_gives_the_graph(pages: tuple[Path, Path]) -> None:
@@ -303,7 +311,7 @@ def test_another_report_is_opened_in_a_page(
         "b.json": ('{"schema": "gradwitness-claims"}', "its schema is gradwitness-claims"),
         "c.json": ("null", "it has no schema"),
         "d.json": (json.dumps(BEFORE | {"version": 2}), "its version is 2"),
-        "e.json": (json.dumps(BEFORE | {"steps": [{}]}), "its fields are not those of a report"),
+        "e.json": (json.dumps(BEFORE | {"steps": [step("a", line=5)]}), "its fields are not"),
         "f.html": ("<p>text</p>", "it is a page without a report"),
         "g.html": (wrong.read_text().replace('id="data-record">H4sI', 'id="data-record">AAAA'),
                    "its data are damaged"),
