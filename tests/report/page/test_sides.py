@@ -53,7 +53,8 @@ def record(verdict: str, gradients: list[Any], steps: list[Any], notes: list[str
 # Every way in which an entry may change, twice the same name, and numbers that are none.
 BEFORE = record(
     D,
-    [gradient("w"), gradient("w", nr=1), gradient("z", norm=0.0, digits=2.0), gradient("n", norm="nan"),
+    [gradient("w"), gradient("w", nr=1), gradient("z", norm=0.0, digits=2.0),
+     gradient("n", norm="nan"),
      gradient("d"), gradient("e", digits="inf"), gradient("gone", D), gradient("i", norm="inf")],
     [step("Mul #3, gradient of a", module="m"), step("Mul #4, gradient of a", D, module="m"),
      step("Mul #5, gradient of a", module="n"), step("Add #6, gradient of a", OPEN),
