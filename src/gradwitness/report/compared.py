@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import FileFormatError, InputError
 from gradwitness.files.readers import SchemaError, a_dict, a_list, exactly, one_of, text
-from gradwitness.report.page.columns import blocks_of, unpacked
+from gradwitness.report.page.blocks import blocks_of, unpacked
 from gradwitness.report.record import SCHEMA, VERSION
 from gradwitness.verdict import Verdict, worst
 

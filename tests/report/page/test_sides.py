@@ -12,7 +12,8 @@ import pytest
 
 from gradwitness.cli import run_words
 from gradwitness.report.compared import compared
-from gradwitness.report.page.columns import packed, unpacked
+from gradwitness.report.page.blocks import unpacked
+from gradwitness.report.page.columns import packed
 from gradwitness.report.page.page import write_page
 from report.page.browser import Browser, needs_browser
 

@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 import re
-import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +24,6 @@ _ALIGNED = 8
 _MOST_EXACT = 20_000
 # Numbers that are written as they would be again: no leading zero, and no more than 32 bits.
 _NUMBER = re.compile(r"(?<!\d)([1-9]\d{0,8})(?!\d)", re.ASCII)
-# As the template writes a block.
-_BLOCK = re.compile(
-    r'<script type="application/octet-stream" id="data-(\w+)">([\w+/=]*)</script>', re.ASCII
-)
 
 
 class Columns:
@@ -127,17 +122,3 @@ def rounded(figures: NDArray[np.float32]) -> NDArray[np.float32]:
 def packed(content: bytes) -> str:
     """Return bytes compressed, as text that no HTML can mistake for its own."""
     return base64.b64encode(gzip.compress(content, compresslevel=6, mtime=0)).decode("ascii")
-
-
-def unpacked(block: str, most: int) -> bytes:
-    """Return the bytes of a page's block; of an untrusted page, at most so many."""
-    reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    content = reader.decompress(base64.b64decode(block), most)
-    if not reader.eof:
-        raise ValueError("a block of the page is cut off, or too large")
-    return content
-
-
-def blocks_of(page: str) -> dict[str, str]:
-    """Return the blocks of a page by name, as packed as they are."""
-    return dict(_BLOCK.findall(page))
