@@ -7,7 +7,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -134,9 +134,9 @@ class Saved:
 
     name: str
     verdict: Verdict
-    entries: dict[tuple[str, str, int], Entry]
-    content: bytes
-    blocks: dict[str, str]
+    entries: dict[tuple[str, str, int], Entry] = field(repr=False)
+    content: bytes = field(repr=False)
+    blocks: dict[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True)
