@@ -191,6 +191,7 @@ function App({ data }) {
   const [groups, setGroups] = useState([]);
   const [isDark, themeButton] = useTheme(() => graph.current?.recolour());
   const changes = useMemo(() => comparison && changesOf(comparison, data.steps.node), [comparison]);
+  const paired = { ...data, steps: { ...data.steps, pairOf: comparison?.ofStep } };
   const whole = views.get(data.views - 1);
   const base = views.get(number);
   const view = useMemo(() => (groups.length ? unfolded(base, whole, data.insides, groups) : base), [base, groups]);
@@ -275,7 +276,6 @@ function App({ data }) {
   const step = at.step >= 0 ? at.step : telling(data, at.node);
   // Of what the other report alone has, the panel is about that.
   const alone = addressedPair(comparison);
-  const pairOf = comparison?.ofStep;
   const own = comparison?.isAfter ? "after" : "before";
   const pickPair = (pair) => (pair[own] ? pickStep(pair[own].number) : go(`#p${pair.number}`));
   const pickGradient = (pair) => go(pair[own] ? `#n${data.gradients.node[pair[own].number]}` : `#g${pair.number}`);
@@ -291,16 +291,16 @@ function App({ data }) {
           : picked >= 0 && view
             ? html`<${BoxPanel} view=${view} box=${picked} data=${data} onTurn=${() => turn(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
             : at.node >= 0
-              ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${{ ...data, pairOf }} worked=${worked} around=${around(whole, at.node)} />`
+              ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${paired} worked=${worked} around=${around(whole, at.node)} />`
               : at.step >= 0
-                ? html`<${StepPanel} key=${at.step} i=${at.step} data=${{ ...data, pairOf }} worked=${worked} />`
+                ? html`<${StepPanel} key=${at.step} i=${at.step} data=${paired} worked=${worked} />`
                 : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}
       </aside>
     </div>
     ${themeButton}
     ${!comparison?.isFixed && html`<${Opener} comparison=${comparison} setComparison=${setComparison} />`}
     ${comparison
-      ? html`<${Pairs} key="steps" id="pairs" kind="steps" heading="Steps" pairs=${comparison.steps} filter=${filter} setFilter=${setFilter} selected=${alone?.number ?? pairOf.get(step)?.number} onPick=${(i) => pickPair(comparison.steps[i])} />
+      ? html`<${Pairs} key="steps" id="pairs" kind="steps" heading="Steps" pairs=${comparison.steps} filter=${filter} setFilter=${setFilter} selected=${alone?.number ?? comparison.ofStep.get(step)?.number} onPick=${(i) => pickPair(comparison.steps[i])} />
           <${Pairs} key="gradients" id="gradient-pairs" kind="gradients" heading="Gradients" pairs=${comparison.gradients} filter=${among} setFilter=${setAmong} selected=${-1} onPick=${(i) => pickGradient(comparison.gradients[i])} />`
       : html`<${Steps} steps=${data.steps} filter=${filter} setFilter=${setFilter} selected=${step} onPick=${pickStep} />`}
     <${Charts} gradients=${data.gradients} dark=${isDark} onPick=${(i) => go(`#n${data.gradients.node[i]}`)} />

@@ -33,8 +33,9 @@ function Gauge({ ratio }) {
   </div>`;
 }
 
-function Step({ steps, errors, pair, i, isPicked }) {
+function Step({ steps, errors, i, isPicked }) {
   const map = errorsOf(errors, i);
+  const pair = steps.pairOf?.get(i);
   const facts = [
     ["x bound", short(steps.ratio[i])],
     ["error", short(steps.error[i])],
@@ -87,7 +88,7 @@ export function NodePanel({ node, picked, data, worked, around }) {
     <${Neighbours} heading="Gradients arrive from" list=${around.from} nodes=${nodes} />
     <${Neighbours} heading="and go to" list=${around.to} nodes=${nodes} />
     <h3>Steps</h3>
-    ${own.length ? own.map((i) => html`<${Step} key=${i} steps=${steps} errors=${worked?.errors} pair=${data.pairOf?.get(i)} i=${i} isPicked=${i === picked} />`) : html`<p class="quiet">Nothing here was judged.</p>`}
+    ${own.length ? own.map((i) => html`<${Step} key=${i} steps=${steps} errors=${worked?.errors} i=${i} isPicked=${i === picked} />`) : html`<p class="quiet">Nothing here was judged.</p>`}
     <${Derivations} derivations=${worked?.derivations} gradients=${data.gradients} node=${node} />
   </div>`;
 }
@@ -97,7 +98,7 @@ export function StepPanel({ i, data, worked }) {
   return html`<div class="panel-body">
     <h2><bdi>${data.steps.title(i)}</bdi></h2>
     <p class="quiet">Of no node of the graph.</p>
-    <${Step} steps=${data.steps} errors=${worked?.errors} pair=${data.pairOf?.get(i)} i=${i} isPicked=${true} />
+    <${Step} steps=${data.steps} errors=${worked?.errors} i=${i} isPicked=${true} />
   </div>`;
 }
 
