@@ -191,7 +191,8 @@ function App({ data }) {
   const [groups, setGroups] = useState([]);
   const [isDark, themeButton] = useTheme(() => graph.current?.recolour());
   const changes = useMemo(() => comparison && changesOf(comparison, data.steps.node), [comparison]);
-  const paired = { ...data, steps: { ...data.steps, pairOf: comparison?.ofStep } };
+  // On top of the steps, not a copy of all their columns.
+  const paired = comparison ? { ...data, steps: Object.create(data.steps, { pairOf: { value: comparison.ofStep } }) } : data;
   const whole = views.get(data.views - 1);
   const base = views.get(number);
   const view = useMemo(() => (groups.length ? unfolded(base, whole, data.insides, groups) : base), [base, groups]);
