@@ -8,7 +8,7 @@ import { DISAGREES } from "./verdicts.js";
 
 // Of a root mean square, against the largest one; and of a norm as it is.
 const VANISHING = 1e-6, EXPLODING = 1e3;
-// Beyond so many, the usual ones are dots.
+// Beyond so many, the usual ones are on the line alone: as dots they would cover it, and take seconds.
 const MANY = 500;
 const GLYPHS = { usual: "\u25cf", vanishing: "\u25bd", exploding: "\u25b3", zero: "\u25cb", "not finite": "\u2715", absent: "\u2013" };
 
@@ -52,7 +52,7 @@ function Plot({ label, values, glyphs, names, log, onPick }) {
           },
           { stroke: colours.quiet, grid: { stroke: colours.line }, ticks: { stroke: colours.line }, size: 64, values: (_, splits) => splits.map((v) => (log ? short(10 ** v, 2) : short(v, 2))) },
         ],
-        series: [{}, { label, stroke: colours.quiet, width: 1, points: { show: false } }],
+        series: [{}, { label, stroke: isMany ? colours.accent : colours.quiet, width: 1, points: { show: false } }],
         hooks: {
           draw: [(u) => {
             const c = u.ctx;
@@ -61,10 +61,10 @@ function Plot({ label, values, glyphs, names, log, onPick }) {
             c.textAlign = "center";
             c.textBaseline = "middle";
             shown.forEach((v, i) => {
-              c.fillStyle = glyphs[i] === GLYPHS.usual ? colours.accent : colours.edges[DISAGREES];
-              const [x, y] = [u.valToPos(i, "x", true), u.valToPos(v, "y", true)];
-              if (isMany && glyphs[i] === GLYPHS.usual) c.fillRect(x - 1, y - 1, 2, 2);
-              else c.fillText(glyphs[i], x, y);
+              const isUsual = glyphs[i] === GLYPHS.usual;
+              if (isMany && isUsual) return;
+              c.fillStyle = isUsual ? colours.accent : colours.edges[DISAGREES];
+              c.fillText(glyphs[i], u.valToPos(i, "x", true), u.valToPos(v, "y", true));
             });
           }],
         },

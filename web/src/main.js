@@ -2,7 +2,7 @@ import { render } from "preact";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { GraphCanvas } from "./canvas.js";
 import { Charts } from "./charts.js";
-import { bytesOf, columnsOf, has } from "./data.js";
+import { bytesOf, columnsOf, comparisonsOf, has } from "./data.js";
 import { offer } from "./download.js";
 import { html } from "./html.js";
 import { BoxPanel, NodePanel, StepPanel } from "./panel.js";
@@ -12,7 +12,7 @@ import { addressedPair, ChangeLegend, changesOf, Graphless, Opener, PairPanel, P
 import { useTheme } from "./theme.js";
 import { AGREES, DISAGREES, KINDS, MARKS, WORDS } from "./verdicts.js";
 import { folding, groupAround, stretchesOf, unfolded } from "./unfold.js";
-import { viewOf } from "./view.js";
+import { drawingsOf, viewOf } from "./view.js";
 
 // A drawing with fewer boxes than this is read at a glance: the first one shown is the deepest such.
 const AT_A_GLANCE = 24;
@@ -24,7 +24,9 @@ const KEYS = [
 ];
 
 async function load() {
-  const [steps, gradients, nodes, insides] = await Promise.all(["steps", "gradients", "nodes", "insides"].map(columnsOf));
+  const steps = await comparisonsOf("steps");
+  const [gradients, nodes, insides] = await Promise.all([comparisonsOf("gradients", steps), columnsOf("nodes"), drawingsOf("insides", steps)]);
+  steps.parameter = (i) => (steps.node[i] < 0 ? "" : nodes.parameter(steps.node[i]));
   const stepsOf = new Map();
   for (let i = 0; i < steps.count; i++) {
     const node = steps.node[i];
@@ -198,7 +200,7 @@ function App({ data }) {
   const view = useMemo(() => (groups.length ? unfolded(base, whole, data.insides, groups) : base), [base, groups]);
 
   const known = async (level) => {
-    const found = views.get(level) ?? (await viewOf(level));
+    const found = views.get(level) ?? (await viewOf(level, data.steps));
     setViews((before) => new Map(before).set(level, found));
     return found;
   };
@@ -214,7 +216,7 @@ function App({ data }) {
     setPicked(-1);
   }, [views]);
   useEffect(() => {
-    if (!whole) viewOf(data.views - 1).then((last) => setViews((before) => new Map(before).set(data.views - 1, last)));
+    if (!whole) viewOf(data.views - 1, data.steps).then((last) => setViews((before) => new Map(before).set(data.views - 1, last)));
   }, []);
   useEffect(() => {
     // Unpacked when a node is first looked at.
@@ -319,7 +321,7 @@ async function begin() {
   const data = { ...(await load()), comparison };
   const views = [];
   for (let i = 0; i < data.views; i++) {
-    views.push(await viewOf(i));
+    views.push(await viewOf(i, data.steps));
     if (views[i].boxes > AT_A_GLANCE) break;
   }
   data.first = Math.max(0, views.findLastIndex((view) => view.boxes <= AT_A_GLANCE));

@@ -33,6 +33,10 @@ function Gauge({ ratio }) {
   </div>`;
 }
 
+// The powers of two by which errors are counted in ulps, and that of those which are not.
+const NO_ULPS = 9999;
+const ulpsOf = ({ error, ulp }, i) => (ulp[i] === NO_ULPS ? NaN : error[i] * 2 ** ulp[i]);
+
 function Step({ steps, errors, i, isPicked }) {
   const map = errorsOf(errors, i);
   const pair = steps.pairOf?.get(i);
@@ -40,7 +44,7 @@ function Step({ steps, errors, i, isPicked }) {
     ["x bound", short(steps.ratio[i])],
     ["error", short(steps.error[i])],
     ["bound", short(steps.bound[i])],
-    ["ulps", short(steps.ulps[i])],
+    ["ulps", short(ulpsOf(steps, i))],
     ["detects", `${short(steps.detects[i], 2)} relative`],
     ["norm", short(steps.norm[i])],
     ["outside", `${steps.refuted[i]} of ${steps.size[i]}`],

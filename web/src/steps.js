@@ -10,23 +10,24 @@ import { Verdict, WORDS } from "./verdicts.js";
 const MOST_OFFERED = 300;
 const NONE = { verdict: "", step: "", module: "", operation: "", parameter: "", text: "" };
 
-const figure = (title, column, width = "5.8rem") => ({
+const figure = (title, column, width = "5rem") => ({
   title, width, kind: "figure", show: (i) => short(column[i]), raw: (i) => column[i],
 });
 const text = (title, column, width) => ({ title, width, show: column, raw: column, tip: column });
 
 export function stepColumns(steps) {
   return [
-    { title: "verdict", width: "9.5rem", show: (i) => html`<${Verdict} verdict=${steps.verdict[i]} />`, raw: (i) => WORDS[steps.verdict[i]] },
-    { title: "step", width: "6.5rem", show: (i) => steps.steps[steps.step[i]], raw: (i) => steps.steps[steps.step[i]] },
-    text("title", steps.title, "minmax(15rem, 2fr)"),
-    text("module", steps.module, "minmax(7rem, 1fr)"),
-    text("parameter", steps.parameter, "minmax(7rem, 1fr)"),
+    { title: "verdict", width: "9.2rem", show: (i) => html`<${Verdict} verdict=${steps.verdict[i]} />`, raw: (i) => WORDS[steps.verdict[i]] },
+    { title: "step", width: "6rem", show: (i) => steps.steps[steps.step[i]], raw: (i) => steps.steps[steps.step[i]] },
+    text("title", steps.title, "minmax(13rem, 2fr)"),
+    text("module", steps.module, "minmax(6rem, 1fr)"),
+    text("parameter", steps.parameter, "minmax(6rem, 1fr)"),
     figure("x bound", steps.ratio),
     figure("error", steps.error),
     figure("bound", steps.bound),
     figure("norm", steps.norm),
-    text("line", steps.line, "minmax(8rem, 1fr)"),
+    // The folders stand in the tooltip and in the file.
+    { ...text("line", steps.line, "minmax(7rem, 1fr)"), show: (i) => steps.line(i).split("/").at(-1) },
   ];
 }
 

@@ -1,9 +1,23 @@
 // One drawing of the graph: its boxes and arrows, an index of where they are, what follows what.
 import Flatbush from "flatbush";
 import { columnsOf } from "./data.js";
+import { short } from "./numbers.js";
 
-export async function viewOf(number) {
-  return new View(await columnsOf(`view${number}`));
+// Drawings, with the norms on their arrows: each is that of a step, or of a fold from one to another.
+export async function drawingsOf(name, steps) {
+  const table = await columnsOf(name);
+  const { low, high, what } = table;
+  const normOf = (step) => (step < 0 ? NaN : steps.norm[step]);
+  table.norm = Float64Array.from(high, normOf);
+  table.label = (arrow) => {
+    const norms = high[arrow] < 0 ? [] : [low[arrow], high[arrow]].map((step) => short(normOf(step)));
+    return [what(arrow), [...new Set(norms)].join("..")].filter(Boolean).join(" ");
+  };
+  return table;
+}
+
+export async function viewOf(number, steps) {
+  return new View(await drawingsOf(`view${number}`, steps));
 }
 
 export class View {

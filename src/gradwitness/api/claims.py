@@ -146,7 +146,7 @@ class ClaimCheck:
         return {"parts": self.parts, "record": self.record, "page": self._page}
 
     def _page(self) -> Subject | Texts:
-        sections = (("Claims", as_text(claims_table(self.runs))),)
+        sections = (("Claims", claims_table(self.runs)),)
         if self.report is None or self.tape is None:
             return Texts(self.verdict, sections)
         return Subject(self.tape, self.report, self.verdict, sections=sections)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._printable import one_line
-from gradwitness.report.console import as_text
 from gradwitness.report.faults import probe_faults
 from gradwitness.report.findings import finding_records
 from gradwitness.report.page.subject import Subject
@@ -41,8 +40,8 @@ def page_of(
     """Return what the page of a check is about: the program, and what else was judged."""
     words = ["gradwitness", "check", target, *(["--probe"] if probed else [])]
     words += [word for file in files for word in ("--claims", file)]
-    sections = [("Probes", as_text(probes(probed)))] if probed else []
-    sections += [("Claims", as_text(claims_table(claimed.runs)))] if claimed else []
+    sections = [("Probes", probes(probed))] if probed else []
+    sections += [("Claims", claims_table(claimed.runs))] if claimed else []
     return Subject(
         tape,
         report,

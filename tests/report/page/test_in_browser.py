@@ -15,6 +15,7 @@ import torch
 import gradwitness
 from gradwitness import experiment
 from gradwitness.api.targets import run_target
+from gradwitness.report.page import columns
 from gradwitness.report.record import dumps, report_record
 from gradwitness.report.save import save_report
 from report.page.browser import Browser, needs_browser
@@ -121,6 +122,29 @@ def test_steps_are_filtered(browser: Browser, swish: tuple[Path, Any]) -> None:
         browser.click("#steps .bar button")
     browser.write("#steps input[type=search]", "gradient of x (input 0)")
     assert len(rows(browser)) == 1
+
+
+def test_rounded_figures_read_the_same(
+    browser: Browser, swish: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(path: Path) -> tuple[Any, ...]:
+        browser.open(path, "#n3")
+        browser.until(lambda: browser.count("#panel canvas.map") == 1)
+        browser.click("#svg")
+        tables = [rows(browser, table) for table in ("#steps", "#all-gradients")]
+        return *tables, browser.text("#panel .step"), browser.downloaded("graph.svg")
+
+    exact = shown(swish[0])
+    monkeypatch.setattr(columns, "_MOST_EXACT", 0)
+    run = run_target(f"{SWISH}:step")
+    save_report(tmp_path / "a.html", run.tape, run.report)
+    rounded = shown(tmp_path / "a.html")
+    assert rounded[2:] == exact[2:]
+    for table, fine in zip(rounded[:2], exact[:2], strict=True):
+        for row, other in zip(table, fine, strict=True):
+            for cell, figure in zip(row, other, strict=True):
+                # The third digit of a product of rounded numbers may be the next one.
+                assert cell == figure or float(cell) == pytest.approx(float(figure), rel=0.01)
 
 
 def test_steps_are_sorted(browser: Browser, swish: tuple[Path, Any]) -> None:
@@ -416,7 +440,7 @@ def test_a_page_of_text(browser: Browser, tmp_path: Path) -> None:
     gradwitness.diff(claims, {"w": -claims["w"]}).save(tmp_path / "a.html")
     browser.driver.get((tmp_path / "a.html").as_uri())
     assert browser.text("h1").endswith("DISAGREES")
-    assert "wrong sign" in browser.text("pre")
+    assert "wrong sign" in browser.text("main")
 
 
 def test_light_and_dark(browser: Browser, swish: tuple[Path, Any], tmp_path: Path) -> None:
@@ -457,6 +481,9 @@ def test_nothing_sticks_out(
     for path in (deep, swish[0]):
         browser.open(path, "#n3", width=width)
         assert browser.run(STICKS_OUT) == 0
+    if width == 1280:
+        tables = "[...document.querySelectorAll('.table .lines')]"
+        assert browser.run(f"return {tables}.map(e => e.scrollWidth - e.clientWidth)") == [0, 0]
 
 
 @pytest.fixture(scope="module")

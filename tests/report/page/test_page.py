@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import json
+import math
 import re
 import runpy
 from dataclasses import replace
@@ -16,6 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 import gradwitness as gw
 from capture.handmade import tape
@@ -26,9 +30,10 @@ from gradwitness.cli import main
 from gradwitness.report.page import columns, derivations, steps, views
 from gradwitness.report.page.error_maps import DECADES, _histogram, _map
 from gradwitness.report.page.page import write_page
-from gradwitness.report.page.subject import Subject
+from gradwitness.report.page.subject import Subject, Texts
 from gradwitness.report.record import dumps, report_record
 from gradwitness.report.save import save_report
+from gradwitness.report.tables.terminal import FittingTable
 from gradwitness.report.trace import trace
 from gradwitness.tape import Source
 
@@ -70,6 +75,11 @@ def unpacked(block: str) -> bytes:
     return gzip.decompress(base64.b64decode(block, validate=True))
 
 
+def decimal(mantissa: int, exponent: int) -> float:
+    odd = {999: math.copysign(math.inf, mantissa), -999: math.nan}
+    return odd.get(int(exponent), float(f"{mantissa}e{exponent}"))
+
+
 def read(block: str) -> dict[str, Any]:
     """Read a table as its description says."""
     content = unpacked(block)
@@ -86,6 +96,14 @@ def read(block: str) -> dict[str, Any]:
             column[first::apart] = np.cumsum(column[first::apart], dtype=dtype)
         offset += column.nbytes
         table[name] = column
+    for name in header["of_decimals"]:
+        ago, *parts = (table[f"{name}_{part}"] for part in ("ago", "mantissa", "exponent"))
+        new = [decimal(m, e) for m, e in zip(*parts, strict=True)]
+        seen = 0
+        table[name] = []
+        for back in ago if len(ago) else [0] * len(new):
+            table[name].append(new[seen - int(back)])
+            seen += back == 0
     form_of, filled = table["_form"], iter(table["_filled"])
     texts = [""] * len(form_of)
     for number, form in enumerate(header["forms"]):
@@ -98,6 +116,18 @@ def read(block: str) -> dict[str, Any]:
         table[name] = [texts[n] for n in table[name]]
     assert offset + -offset % 8 == len(content)
     return table
+
+
+def compared(blocks: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Read the tables of comparisons, with what a page's script works out."""
+    tables = {name: read(blocks[name]) for name in ("steps", "gradients")}
+    for table in tables.values():
+        figures = zip(table["error"], table["ratio"], table["bound"], strict=True)
+        table["error"] = [(r * b if r else 0.0) if np.isnan(e) else e for e, r, b in figures]
+    for line, step in enumerate(tables["gradients"]["like"]):
+        for name in ("error", "bound", "ratio", "norm") if step >= 0 else ():
+            tables["gradients"][name][line] = tables["steps"][name][step]
+    return tables
 
 
 @pytest.fixture(scope="module")
@@ -160,17 +190,18 @@ def test_the_data_are_the_reports(page: str, swish: tuple[gw.Tape, gw.Report]) -
     given, report = swish
     blocks = Parts(page).blocks
     assert unpacked(blocks["record"]).decode() == dumps(report_record(report, given))
-    steps = read(blocks["steps"])
+    steps, gradients = compared(blocks).values()
     assert steps["title"] == [f.title for f in report.findings]
     assert [steps["verdicts"][n] for n in steps["verdict"]] == [
         f.verdict.value for f in report.findings
     ]
-    assert steps["error"] == pytest.approx(
-        [f.comparison.error for f in report.findings], rel=1e-6, nan_ok=True
-    )
-    gradients = read(blocks["gradients"])
     assert gradients["name"] == [row.name for row in report.rows]
-    assert gradients["norm"] == pytest.approx([r.comparison.norm for r in report.rows], rel=1e-6)
+    for table, judged in ((steps, report.findings), (gradients, report.rows)):
+        for name in ("error", "bound", "ratio", "norm"):
+            told = [getattr(each.comparison, name) for each in judged]
+            assert list(table[name]) == pytest.approx(told, rel=1e-6, abs=0, nan_ok=True)
+    ulps = np.ldexp(np.array(steps["error"], np.float64), steps["ulp"])
+    assert list(ulps) == pytest.approx([f.comparison.ulps for f in report.findings], rel=1e-6)
     nodes = read(blocks["nodes"])
     assert nodes["name"] == [node.name for node in given.nodes]
     third = nodes["forward"][3].split("\n")
@@ -178,7 +209,7 @@ def test_the_data_are_the_reports(page: str, swish: tuple[gw.Tape, gw.Report]) -
     fifth = nodes["tensors"][5].split("\n")
     assert "W1^T\t4x8\tfloat32\tview of first.weight\toperand" in fifth
     # Which node a forward step belongs to: that of its call; calls 16 and 17 are Swish's own.
-    inner = [steps["node"][i] for i, call in enumerate(steps["call"]) if call in (16, 17)]
+    inner = [steps["node"][i] for i, f in enumerate(report.findings) if f.call in (16, 17)]
     assert inner == [3, 3]
 
 
@@ -218,8 +249,10 @@ def test_each_arrow_is_an_edge_with_its_norm(swish: tuple[gw.Tape, gw.Report]) -
     drawn = {}
     for arrow, (source, target) in enumerate(zip(whole["source"], whole["target"], strict=True)):
         if nodes[source]:
-            drawn[nodes[source][0], nodes[target][0]] = float(whole["norm"][arrow])
-    assert drawn == pytest.approx(sent, rel=1e-6)
+            step = report.findings[whole["high"][arrow]]
+            assert whole["low"][arrow] == whole["high"][arrow]
+            drawn[nodes[source][0], nodes[target][0]] = step.comparison.norm
+    assert drawn == sent
     # What Swish sends is wrong, and so is all that follows from it: nodes 5, 7, 8 and 9.
     assert {n[0] for n, wrong in zip(nodes, whole["inherits"], strict=True) if wrong} == {
         5,
@@ -337,6 +370,50 @@ def test_what_else_was_judged_is_on_the_page(tmp_path: Path) -> None:
     said = " ".join(Parts((tmp_path / "a.html").read_text()).said)
     assert "Claims" in said
     assert f"gradwitness check {SWISH}:step --claims {claims}" in said
+
+
+def test_what_terminals_align_is_facts_and_tables() -> None:
+    grid = Table.grid()
+    grid.add_row(Text("  what"), Text("W1 is <b>\x1b[2J"))
+    cells = [{"gradient of": Text("w"), "verdict": Text("AGREES")}]
+    said = Text("\nfirst wrong: w\nnote      one\n           two\nunclaimed b\n")
+    shown = Group(Text("CAUSE     wrong sign"), grid, FittingTable(cells, ("verdict",), ()), said)
+    page = write_page(Texts(gw.Verdict.DISAGREES, (("Claims", shown),)))
+    for part in (
+        '<dt>CAUSE</dt><dd class="written"><bdi>wrong sign</bdi>',
+        '<dt>what</dt><dd class="written"><bdi>W1 is &lt;b&gt;\\x1b[2J</bdi>',
+        '<th scope="col" class="right">gradient of</th><th scope="col" class="left">verdict</th>',
+        '<td class="right"><bdi>w</bdi></td>',
+        '<p class="written"><bdi>first wrong: w</bdi></p>',
+        '<dt>note</dt><dd class="written"><bdi>one\ntwo</bdi>',
+        '<dt>unclaimed</dt><dd class="written"><bdi>b</bdi>',
+    ):
+        assert part in page
+    # A verdict has its form.
+    (verdict,) = re.findall(r'<td class="left">(.*?)</td>', page)
+    assert 'class="verdict agrees"' in verdict
+    assert "<pre" not in page
+
+
+def test_the_first_screen_says_what_a_fast_look_may_miss(tmp_path: Path) -> None:
+    pages = {}
+    for depth in ("full", "fast"):
+        model = torch.nn.Linear(512, 512)
+        with gw.watch(model, depth=depth) as witness:
+            model(torch.ones(64, 512)).square().sum().backward()
+        witness.save(tmp_path / "a.html")
+        pages[depth] = " ".join(Parts((tmp_path / "a.html").read_text("utf-8")).said)
+        inline = witness._repr_html_()
+        assert inline is not None
+        assert ("depth fast: " in inline) == (depth == "fast")
+    assert "in full: every number against float64" in pages["full"]
+    assert "Looked at" not in pages["full"]
+    before, _, after = pages["fast"].partition("Looked at, not judged in full")
+    assert "First wrong step" not in before
+    # As the table of the same report says.
+    (said,) = re.findall(r"^depth     fast: (.*)$", str(witness), re.MULTILINE)
+    assert "passes with a chance below 1e-06" in said
+    assert said in " ".join(after.split())
 
 
 def test_a_wrong_claim_about_a_right_program_is_the_verdict(tmp_path: Path) -> None:
@@ -473,19 +550,49 @@ def test_wrong_gradients_are_derived_first(
     assert "not written out: it takes too long for a page" in table["text"][0]
 
 
-def test_figures_of_many_steps_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, report = network()
-    norms = [row.comparison.norm for row in report.rows]
-    exact = read(steps.gradient_columns(report).packed())["norm"]
-    assert list(exact) == list(np.array(norms, np.float32))
+def test_figures_of_many_steps_are_rounded(
+    swish: tuple[gw.Tape, gw.Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, report = swish
     monkeypatch.setattr(columns, "_MOST_EXACT", 0)
-    rounded = read(steps.gradient_columns(report).packed())["norm"]
-    np.testing.assert_allclose(rounded, norms, rtol=2**-12)
-    assert list(rounded) != list(exact)
-    # 1 and 11 bits of a half more than 1: by hand, up to 1.5 + 2^-11 where it is a tie.
-    figures = np.array([1.0, 0.0, np.inf, -np.inf, np.nan, 1.5 + 2**-12, -1.5], np.float32)
-    expected = [1.0, 0.0, np.inf, -np.inf, np.nan, 1.5 + 2**-11, -1.5]
-    np.testing.assert_array_equal(columns.rounded(figures), expected)
+    blocks = {
+        "steps": steps.step_columns(given, report).packed(),
+        "gradients": steps.gradient_columns(report).packed(),
+    }
+    for table, judged in zip(
+        compared(blocks).values(), (report.findings, report.rows), strict=True
+    ):
+        for name in ("error", "bound", "ratio", "norm"):
+            # Three digits; an error is the product of two such numbers.
+            told = [getattr(each.comparison, name) for each in judged]
+            assert list(table[name]) == pytest.approx(told, rel=0.011, abs=0, nan_ok=True)
+        assert list(table["norm"]) == [float(f"{each.comparison.norm:.2e}") for each in judged]
+
+
+def test_figures_that_recur_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = [
+        0.12345,
+        9.996e-310,
+        0.12345,
+        0.0,
+        np.inf,
+        2e300,
+        -np.inf,
+        np.nan,
+        0.12345,
+        -1.5,
+        0.0,
+    ]
+    told = [0.123, 1.00e-309, 0.123, 0.0, np.inf, 2e300, -np.inf, np.nan, 0.123, -1.5, 0.0]
+    monkeypatch.setattr(columns, "_MOST_EXACT", 0)
+    table = columns.Columns()
+    table.figures("once", figures, recurring=True)
+    table.figures("each", figures)
+    found = read(table.packed())
+    np.testing.assert_array_equal(found["once"], told)
+    np.testing.assert_array_equal(found["each"], told)
+    assert (len(found["once_mantissa"]), len(found["each_mantissa"])) == (9, 11)
+    assert list(found["once_ago"]) == [0, 0, 2, 0, 0, 0, 0, 0, 7, 0, 0]
 
 
 def test_a_fold_of_very_many_boxes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from gradwitness._cells import line_of
 from gradwitness._printable import one_line
+from gradwitness.judging.depth import FULL
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import digits_right, short
 from gradwitness.report.page.steps import shaped
 from gradwitness.report.page.subject import Texts
+from gradwitness.report.page.texts import sections_of
 from gradwitness.report.picture.looks import MARKS
+from gradwitness.report.tables.depth import looked_at
 from gradwitness.report.tables.terminal import relative, required, told
 from gradwitness.verdict import Verdict
 
@@ -37,6 +40,8 @@ def first_screen(subject: Subject, names: Names) -> dict[str, Any]:
         "required": required(report.digits, report.verdict, report.required).removeprefix(", "),
         "counts": _counts(report),
         "coverage": list(report.coverage().items()),
+        "depth": report.depth,
+        "looked": "" if report.depth == FULL else looked_at(report),
         "reasons": report.reasons().most_common(_LISTED),
         "wrong": _wrong(subject, names),
         "more_wrong": max(len(report.wrong) - 1, 0),
@@ -59,7 +64,9 @@ def text_screen(texts: Texts) -> dict[str, Any]:
         "verdict": look(texts.verdict),
         "sentence": _SENTENCES[texts.verdict],
         "required": "",
-        "sections": texts.sections,
+        "looked": "",
+        "sections": sections_of(texts),
+        "looks": {verdict.value: look(verdict) for verdict in Verdict},
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradwitness._printable import several
 from gradwitness.report.page.columns import Columns
-from gradwitness.report.page.steps import shaped
+from gradwitness.report.page.steps import Parameters, shaped
 from gradwitness.report.tables.terminal import relative
 from gradwitness.rules import find_node
 from gradwitness.tape import Kind
@@ -28,6 +28,8 @@ def node_columns(tape: Tape, names: Names) -> Columns:
     columns.texts("kind", (node.kind for node in nodes))
     columns.texts("says", (_definition(node) for node in nodes))
     columns.texts("module", (module_of(tape, node) for node in nodes))
+    parameters = Parameters(tape)
+    columns.texts("parameter", map(parameters.of, nodes))
     columns.texts("line", (relative(_line(tape, node)) for node in nodes))
     columns.texts("forward", ("\n".join(_forward(tape, names, node)) for node in nodes))
     columns.texts("sends", ("\n".join(_sends(tape, names, node)) for node in nodes))

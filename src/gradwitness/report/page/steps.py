@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.judging.comparison import unjudged
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import subscript
 from gradwitness.report.page.columns import Columns
@@ -14,24 +15,14 @@ from gradwitness.tape import Kind
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.finding import Finding, Report
     from gradwitness.tape import Node, Tape
 
 STEPS = tuple(Step)
 VERDICTS = tuple(Verdict)
-# The figures of a comparison that a page shows.
-_FIGURES: dict[str, Callable[[Comparison], float]] = {
-    "error": lambda c: c.error,
-    "bound": lambda c: c.bound,
-    "ratio": lambda c: c.ratio,
-    "relative": lambda c: c.relative_error,
-    "ulps": lambda c: c.ulps,
-    "detects": lambda c: c.detects_relative,
-    "norm": lambda c: c.norm,
-}
+# For a power of two, where errors were not counted in ulps.
+_NO_ULPS = 9999
 
 
 def step_columns(tape: Tape, report: Report) -> Columns:
@@ -39,16 +30,17 @@ def step_columns(tape: Tape, report: Report) -> Columns:
     findings = report.findings
     columns = Columns(steps=[step.value for step in STEPS], verdicts=[v.value for v in VERDICTS])
     columns.numbers("step", [STEPS.index(f.step) for f in findings], np.uint8)
-    _figures(columns, [f.verdict for f in findings], [f.comparison for f in findings])
+    comparisons = [f.comparison for f in findings]
+    columns.numbers("verdict", [VERDICTS.index(f.verdict) for f in findings], np.uint8)
+    columns.numbers("size", [c.size for c in comparisons], np.float64)
+    _figures(columns, comparisons)
+    _further_figures(columns, comparisons)
     columns.numbers("node", [_or_none(f.node) for f in findings], np.int32)
-    columns.numbers("call", [_or_none(f.call) for f in findings], np.int32)
     columns.numbers("sweep", [_or_none(f.sweep) for f in findings], np.int32)
-    parameters = _Parameters(tape)
     columns.texts("title", (f.title for f in findings))
     columns.texts("operation", (_operation(tape, f) for f in findings))
     columns.texts("module", (f.source.module if f.source else "" for f in findings))
     columns.texts("line", (relative(f.source.line) if f.source else "" for f in findings))
-    columns.texts("parameter", (parameters.of(f.node) for f in findings))
     columns.texts("reason", (f.comparison.reason for f in findings))
     columns.texts("rule", (f.formula for f in findings))
     columns.texts("grade", (f.grade for f in findings))
@@ -66,10 +58,17 @@ def gradient_columns(report: Report) -> Columns:
     """Return one line for each gradient that the program received."""
     rows = report.rows
     columns = Columns()
-    _figures(columns, [row.verdict for row in rows], [row.comparison for row in rows])
+    # Most have the figures of the step that sent them: it is named instead.
+    known = {_figured(f.comparison): number for number, f in enumerate(report.findings)}
+    like = [known.get(_figured(row.comparison), -1) for row in rows]
+    columns.numbers("like", like, np.int32)
+    own = zip(like, rows, strict=True)
+    _figures(columns, [unjudged("") if step >= 0 else row.comparison for step, row in own])
+    columns.numbers("verdict", [VERDICTS.index(row.verdict) for row in rows], np.uint8)
+    columns.numbers("size", [row.comparison.size for row in rows], np.float64)
     columns.numbers("node", [row.node for row in rows], np.int32)
     columns.numbers("sweep", [row.sweep for row in rows], np.int32)
-    columns.numbers("digits", [row.digits for row in rows], np.float32)
+    columns.figures("digits", [row.digits for row in rows], digits=2)
     columns.numbers("inherited", [row.inherited for row in rows], np.uint8)
     columns.texts("name", (row.name for row in rows))
     columns.texts("shape", (shaped(row.shape) for row in rows))
@@ -79,12 +78,30 @@ def gradient_columns(report: Report) -> Columns:
     return columns
 
 
-def _figures(columns: Columns, verdicts: list[Verdict], comparisons: list[Comparison]) -> None:
-    columns.numbers("verdict", [VERDICTS.index(verdict) for verdict in verdicts], np.uint8)
-    columns.numbers("size", [c.size for c in comparisons], np.float64)
+def _figured(c: Comparison) -> tuple[float, ...]:
+    return c.error, c.bound, c.ratio, c.norm
+
+
+def _figures(columns: Columns, comparisons: list[Comparison]) -> None:
+    error, bound, ratio, norm = np.array([_figured(c) for c in comparisons]).reshape(-1, 4).T
+    columns.figures("bound", bound)
+    columns.figures("ratio", ratio)
+    columns.figures("norm", norm, recurring=True)
+    # The page's script multiplies: an error that is another one is kept.
+    with np.errstate(all="ignore"):
+        is_product = np.isclose(error, np.where(ratio == 0, 0, ratio * bound), rtol=1e-6, atol=0)
+    columns.figures("error", np.where(is_product, np.nan, error))
+
+
+def _further_figures(columns: Columns, comparisons: list[Comparison]) -> None:
     columns.numbers("refuted", [c.refuted for c in comparisons], np.float64)
-    for name, figure in _FIGURES.items():
-        columns.figures(name, [figure(c) for c in comparisons])
+    columns.figures("detects", [c.detects_relative for c in comparisons], digits=2)
+    # An ulp is a power of two.
+    error, ulps = (np.array([getattr(c, name) for c in comparisons]) for name in ("error", "ulps"))
+    with np.errstate(all="ignore"):
+        powers = np.where(error > 0, np.rint(np.log2(ulps / error)), 0)
+    powers = np.where(np.isnan(ulps), _NO_ULPS, np.clip(powers, -_NO_ULPS, _NO_ULPS))
+    columns.numbers("ulp", powers, np.int32, apart=0)
     columns.texts("at", (subscript(c.index) for c in comparisons))
     columns.texts("recorded", (_number(c.recorded) for c in comparisons))
     columns.texts("expected", (_number(c.expected) for c in comparisons))
@@ -95,26 +112,17 @@ def shaped(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-class _Parameters:
+class Parameters:
     """Finds the parameters that a node sends gradients to, at once or through views of them."""
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._known: dict[int, str] = {}
 
-    def of(self, number: int | None) -> str:
+    def of(self, node: Node) -> str:
         """Return their names in a line."""
-        if number is None:
-            return ""
-        if number not in self._known:
-            nodes = self._tape.nodes
-            names = [self._leaf(nodes[number])] + [
-                self._leaf(self._behind_views(nodes[edge.node]))
-                for edge in nodes[number].edges
-                if edge is not None
-            ]
-            self._known[number] = ", ".join(dict.fromkeys(filter(None, names)))
-        return self._known[number]
+        sent_to = [self._tape.nodes[edge.node] for edge in node.edges if edge is not None]
+        names = [self._leaf(node), *(self._leaf(self._behind_views(each)) for each in sent_to)]
+        return ", ".join(dict.fromkeys(filter(None, names)))
 
     def _leaf(self, node: Node) -> str:
         if node.kind != Kind.ACCUMULATE or node.leaf is None:

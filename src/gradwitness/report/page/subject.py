@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from gradwitness.tape import Source
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gradwitness.judging.comparison import Comparison
     from gradwitness.judging.finding import Finding, Report, Row
     from gradwitness.tape import Tape
@@ -30,8 +32,8 @@ class Subject:
         What reproduces it, or empty.
     seed : str
         Of its random numbers, or empty.
-    sections : tuple of (str, str)
-        Headings and texts of what else was judged: claims, probes.
+    sections : tuple of (str, RenderableType)
+        Headings, and what terminals show of what else was judged: claims, probes.
     is_live : bool
         Whether the program ran here. The lines of a recording's program are not read: they may
         name any file of this machine.
@@ -44,17 +46,17 @@ class Subject:
     verdict: Verdict
     command: str = ""
     seed: str = ""
-    sections: tuple[tuple[str, str], ...] = field(default=())
+    sections: tuple[tuple[str, RenderableType], ...] = field(default=())
     is_live: bool = True
     is_redacted: bool = False
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Judgements about no program: their verdict, and texts under headings."""
+    """Judgements about no program: their verdict, and what terminals show under headings."""
 
     verdict: Verdict
-    sections: tuple[tuple[str, str], ...]
+    sections: tuple[tuple[str, RenderableType], ...]
 
 
 def redacted(subject: Subject) -> Subject:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwitness.judging.finding import Step
 from gradwitness.report.page.columns import Columns
 from gradwitness.report.page.steps import VERDICTS
 from gradwitness.report.page.tree import Tree
@@ -55,14 +56,15 @@ def views(tape: Tape, report: Report) -> tuple[list[Columns], Columns]:
     )
     root = grow(picture)
     tree = Tree(picture, root)
+    steps = _steps_by_norm(report)
     made: list[Columns] = []
     last = 0
     for depth in range(_MOST_DEPTH):
         folded = fold(picture, root, set(_down_to(root, depth)))
         if last < len(folded.boxes) < min(len(picture.boxes), _MOST_FOLDED):
-            made.append(_columns([folded], tree))
+            made.append(_columns([folded], tree, steps))
         last = len(folded.boxes)
-    return [*made, _columns([picture], tree)], _columns(tree.insides(), tree)
+    return [*made, _columns([picture], tree, steps)], _columns(tree.insides(), tree, steps)
 
 
 def _down_to(group: Group, depth: int) -> Iterator[Group]:
@@ -72,7 +74,16 @@ def _down_to(group: Group, depth: int) -> Iterator[Group]:
             yield from _down_to(member, depth - 1)
 
 
-def _columns(drawings: list[Picture], tree: Tree) -> Columns:
+def _steps_by_norm(report: Report) -> dict[float, int]:
+    """Return, for each norm that an arrow may have, the number of a step that has it."""
+    steps: dict[float, int] = {}
+    for number, finding in enumerate(report.findings):
+        if finding.step is Step.BACKWARD:
+            steps.setdefault(finding.comparison.norm, number)
+    return steps
+
+
+def _columns(drawings: list[Picture], tree: Tree, steps: dict[float, int]) -> Columns:
     """Lay pictures out, each for itself, and return their boxes and arrows."""
     boxes = [box for drawing in drawings for box in drawing.boxes]
     arrows = [arrow for drawing in drawings for arrow in drawing.arrows]
@@ -111,7 +122,7 @@ def _columns(drawings: list[Picture], tree: Tree) -> Columns:
         columns.numbers(name, places, np.uint32)
     columns.numbers("nodes_end", np.cumsum([len(own) for own in nodes]), np.uint32)
     columns.numbers("nodes", [number for own in nodes for number in own], np.uint32)
-    _arrow_columns(columns, arrows, ends, [r for layout in layouts for r in layout.routes])
+    _arrow_columns(columns, arrows, ends, steps, [r for layout in layouts for r in layout.routes])
     return columns
 
 
@@ -119,14 +130,16 @@ def _arrow_columns(
     columns: Columns,
     arrows: list[Arrow],
     ends: list[tuple[int, int]],
+    steps: dict[float, int],
     routes: list[tuple[NDArray[np.float64], ...]],
 ) -> None:
     for name, boxes in zip(("source", "target"), _unzipped(ends), strict=True):
         columns.numbers(name, boxes, np.uint32)
     columns.numbers("wrong", [arrow.wrong for arrow in arrows], np.uint8)
     columns.numbers("missing", [arrow.flow is Flow.MISSING for arrow in arrows], np.uint8)
-    columns.figures("norm", [max(a.norms, default=math.nan) for a in arrows])
-    columns.texts("label", (arrow.text for arrow in arrows))
+    for name, end in (("low", min), ("high", max)):
+        columns.numbers(name, [steps[end(a.norms)] if a.norms else -1 for a in arrows], np.int32)
+    columns.texts("what", (" ".join(filter(None, (a.label, a.shape))) for a in arrows))
     pieces = [piece for route in routes for piece in route]
     points = np.concatenate([*pieces, np.zeros((0, 2))])
     columns.numbers("points", np.rint(points).ravel(), np.int32, apart=2)

@@ -110,7 +110,7 @@ def _subject(outcome: Outcome) -> Subject:
         outcome.verdict,
         command=outcome.config.command(),
         seed=str(outcome.config.seed),
-        sections=(("The experiment", as_text(overview(outcome))),),
+        sections=(("The experiment", overview(outcome)),),
     )
 
 

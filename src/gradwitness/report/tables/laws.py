@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness.judging.numbers import short, subscript
-from gradwitness.report.console import as_text
 from gradwitness.report.findings import finding_records
 from gradwitness.report.page.subject import Texts
 from gradwitness.report.tables.terminal import styled
@@ -36,7 +35,7 @@ def verdict_of(findings: Sequence[LawFinding]) -> Verdict:
 def laws_materials(findings: Sequence[LawFinding]) -> Materials:
     """Return what files about laws are made of, see `report.save`."""
     table = laws_table(findings)
-    page = Texts(verdict_of(findings), (("Laws", as_text(table)),))
+    page = Texts(verdict_of(findings), (("Laws", table),))
     return {"parts": lambda: [table], "record": lambda: laws_record(findings), "page": lambda: page}
 
 

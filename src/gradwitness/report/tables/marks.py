@@ -11,7 +11,6 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from gradwitness.report.console import as_text
 from gradwitness.report.findings import finding_records
 from gradwitness.report.page.subject import Texts
 from gradwitness.verdict import Fault, Verdict
@@ -40,7 +39,7 @@ _STYLES = {
 def marks_materials(marks: Marks, *, answers: bool = False) -> Materials:
     """Return what files about marks are made of, see `report.save`."""
     table, record = marks_table(marks, answers=answers), marks_record(marks, answers=answers)
-    page = Texts(marks.verdict, (("Marks", as_text(table)),))
+    page = Texts(marks.verdict, (("Marks", table),))
     return {"parts": lambda: [table], "record": lambda: record, "page": lambda: page}
 
 

@@ -117,6 +117,10 @@ class FittingTable:
         if left_out:
             yield Text(f"(a wider terminal also shows {', '.join(left_out)})", style="dim")
 
+    def whole(self) -> Table:
+        """Return the table with all of its columns."""
+        return self._table([])
+
     def _table(self, left_out: list[str]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
         shown = [name for name in self._lines[0] if name not in left_out]
