@@ -1,9 +1,10 @@
 """Pictures of the same training steps by torchviz, torchview, TorchLens and gradwitness.
 
 ``pip install torchviz torchview torchlens transformers``, Graphviz's ``dot``, then
-``python benchmarks/peers.py [FOLDER]``. Each picture is made in a process of its own, as SVG, from
-the model to the file; seconds are CPU seconds, imports not counted, of the process and of ``dot``.
-Of gradwitness they include recording the step and judging it. A size is in CSS pixels.
+``python benchmarks/peers.py [FOLDER [MODEL ...]]``. Each picture is made in its own process, as
+SVG, from the model to the file; seconds are CPU seconds, imports not counted, of the process and of
+``dot``. Of gradwitness they include recording the step and judging it. A size is in CSS pixels.
+``FOLDER/index.html`` shows them side by side, each as large as fits into the same frame.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from html import escape
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -193,18 +195,41 @@ def outcome(tool: str, name: str, file: Path) -> str:
     return f"{seconds:.1f} s, {size_of(file)}"
 
 
-def main(folder: Path) -> None:
+STYLE = """
+body { margin: 16px; font: 15px sans-serif; }
+div { display: grid; grid-template-columns: repeat(3, 1fr); gap: 12px; }
+figure { margin: 0; border: 1px solid #ccc; padding: 8px; }
+img { width: 100%; aspect-ratio: 16 / 10; object-fit: contain; background: #fff; }
+"""
+
+
+def side_by_side(told: dict[str, dict[str, tuple[Path, str]]]) -> str:
+    """Return a page of the pictures of each model, each in a frame of the same size."""
+    rows = []
+    for name, pictures in told.items():
+        figures = [
+            f'<figure><img src="{file.name}" alt=""><figcaption>{escape(f"{tool}: {said}")}'
+            "</figcaption></figure>"
+            for tool, (file, said) in pictures.items()
+        ]
+        rows.append(f"<h2>{escape(name)}</h2><div>{''.join(figures)}</div>")
+    return f"<!DOCTYPE html><meta charset=utf-8><style>{STYLE}</style>{''.join(rows)}"
+
+
+def main(folder: Path, models: list[str]) -> None:
     """Print the table."""
+    told: dict[str, dict[str, tuple[Path, str]]] = {name: {} for name in models}
     table = Table(title="CPU seconds, and the picture's pixels", box=None)
-    for column in ("", *MODELS):
+    for column in ("", *models):
         table.add_column(column)
     for tool in TOOLS:
-        files = (
-            folder / f"{tool} {name}.svg".replace(" ", "_").replace(",", "") for name in MODELS
-        )
-        cells = [outcome(tool, n, file) for n, file in zip(MODELS, files, strict=True)]
+        for name in models:
+            file = folder / f"{tool} {name}.svg".replace(" ", "_").replace(",", "")
+            told[name][tool] = file, outcome(tool, name, file)
+        cells = [told[name][tool][1] for name in models]
         table.add_row(tool, *cells)
         print(tool, *cells, sep="\n  ", flush=True)
+    (folder / "index.html").write_text(side_by_side(told), "utf-8")
     Console(width=200, highlight=False).print(table)
 
 
@@ -213,4 +238,4 @@ if __name__ == "__main__":
         one(sys.argv[2], sys.argv[3], Path(sys.argv[4]))
     else:
         with tempfile.TemporaryDirectory() as temporary:
-            main(Path(sys.argv[1] if len(sys.argv) > 1 else temporary))
+            main(Path(sys.argv[1] if len(sys.argv) > 1 else temporary), sys.argv[2:] or [*MODELS])

@@ -402,7 +402,12 @@ def test_the_first_screen_says_what_a_fast_look_may_miss(tmp_path: Path) -> None
         with gw.watch(model, depth=depth) as witness:
             model(torch.ones(64, 512)).square().sum().backward()
         witness.save(tmp_path / "a.html")
-        pages[depth] = " ".join(Parts((tmp_path / "a.html").read_text("utf-8")).said)
+        parts = Parts((tmp_path / "a.html").read_text("utf-8"))
+        pages[depth] = " ".join(parts.said)
+        # Of projections the ratio is not that of the error and the bound.
+        errors = [f.comparison.error for f in witness.report.findings]
+        told = compared(parts.blocks)["steps"]["error"]
+        assert list(told) == pytest.approx(errors, rel=1e-6, abs=0, nan_ok=True)
         inline = witness._repr_html_()
         assert inline is not None
         assert ("depth fast: " in inline) == (depth == "fast")
@@ -559,14 +564,13 @@ def test_figures_of_many_steps_are_rounded(
         "steps": steps.step_columns(given, report).packed(),
         "gradients": steps.gradient_columns(report).packed(),
     }
-    for table, judged in zip(
-        compared(blocks).values(), (report.findings, report.rows), strict=True
-    ):
+    comparisons = [[f.comparison for f in report.findings], [r.comparison for r in report.rows]]
+    for table, judged in zip(compared(blocks).values(), comparisons, strict=True):
         for name in ("error", "bound", "ratio", "norm"):
             # Three digits; an error is the product of two such numbers.
-            told = [getattr(each.comparison, name) for each in judged]
+            told = [getattr(c, name) for c in judged]
             assert list(table[name]) == pytest.approx(told, rel=0.011, abs=0, nan_ok=True)
-        assert list(table["norm"]) == [float(f"{each.comparison.norm:.2e}") for each in judged]
+        assert list(table["norm"]) == [float(f"{c.norm:.2e}") for c in judged]
 
 
 def test_figures_that_recur_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,8 @@ def _first_seen(figures: NDArray[np.float64]) -> tuple[list[int], NDArray[np.flo
     Zeros, infinities and NaNs, which take no room, are always new.
     """
     seen: dict[float, int] = {}
-    ago, new = [], []
+    ago: list[int] = []
+    new: list[float] = []
     for figure in figures.tolist():
         before = seen.get(figure)
         ago.append(0 if before is None else len(new) - before)
