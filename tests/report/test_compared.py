@@ -38,11 +38,15 @@ def step():
 
 
 def report(
-    folder: Path, name: str, gradients: dict[str, tuple[str, float]], notes: tuple[str, ...] = ()
+    folder: Path,
+    name: str,
+    gradients: dict[str, tuple[str, float]],
+    notes: tuple[str, ...] = (),
+    digits: float | str = "inf",
 ) -> Path:
     """Write a report by hand: verdict and norm of each gradient."""
     rows = [
-        {"name": n, "pass": 0, "verdict": v, "ratio": 0.5, "digits": "inf", "norm": norm}
+        {"name": n, "pass": 0, "verdict": v, "ratio": 0.5, "digits": digits, "norm": norm}
         for n, (v, norm) in gradients.items()
     ]
     verdicts = [v for v, _ in gradients.values()]
@@ -137,7 +141,62 @@ def test_a_norm_within_a_hundredth_is_the_same(tmp_path: Path) -> None:
     assert compared(before, zero).same == 1
 
 
+def test_lost_digits_are_told(tmp_path: Path) -> None:
+    w = {"w": ("AGREES", 1.0)}
+    seven = report(tmp_path, "a.json", w, digits=7.0)
+    # 7 - 6.1 is less than a digit, 7 - 6 is one; all of them are more than any number.
+    assert compared(seven, report(tmp_path, "b.json", w, digits=6.1)).same == 1
+    for digits in (6.0, "inf"):
+        found = compared(seven, report(tmp_path, "b.json", w, digits=digits))
+        assert [change.how for change in found.changes] == ["moved"]
+    assert compared(seven, report(tmp_path, "b.json", w, digits="nan")).same == 1
+
+
+def test_one_more_operation_leaves_the_other_pairs_together(tmp_path: Path) -> None:
+    """Its number shifts those of all that follow: what was wrong before has not become so."""
+    paths = []
+    for name, given in (("a", "torch.ones(1, 3)"), ("b", "torch.ones(1, 3) * 1")):
+        program = STEP.format(factor=1.0).replace("torch.ones(1, 3)", given)
+        program = program.replace(".sum()", ".sum().neg()" if name == "b" else ".sum()")
+        (tmp_path / f"{name}.py").write_text(program)
+        paths.append(tmp_path / f"{name}.json")
+        assert run_words(["check", f"{tmp_path / name}.py:step", "--save", f"{paths[-1]}"]) == 1
+    found = compared(*paths)
+    assert found.verdict is Verdict.AGREES
+    assert "NegBackward0" in "".join(
+        change.entry.name for change in found.pairs if change.before is None
+    )
+    (wrong,) = [c for c in found.pairs if "DoubleBackward" in c.entry.name and c.before
+                and c.before.verdict is Verdict.DISAGREES]  # fmt: skip
+    assert wrong.after is not None
+    assert wrong.after.name != wrong.before.name  # type: ignore[union-attr]
+
+
+def test_a_page_is_read_like_its_record(saved: dict[str, Path], tmp_path: Path) -> None:
+    pages = []
+    for name, path in saved.items():
+        pages.append(tmp_path / f"{name}.html")
+        run_words(["check", f"{path.with_suffix('.py')}:step", "--save", f"{pages[-1]}"])
+    assert compared(*pages).pairs == compared(*saved.values()).pairs
+
+
+def test_files_are_written(saved: dict[str, Path], tmp_path: Path) -> None:
+    words = ["compare", *map(str, saved.values())]
+    for ending in ("txt", "json", "html"):
+        words += ["--save", f"{tmp_path / ending}.{ending}"]
+    assert run_words(words) == 1
+    assert "AGREES -> DISAGREES" in (tmp_path / "txt.txt").read_text()
+    assert json.loads((tmp_path / "json.json").read_text())["schema"] == "gradwitness-compared"
+    assert "Something became worse" in (tmp_path / "html.html").read_text()
+    assert run_words(["compare", *map(str, saved.values()), "--save", f"{tmp_path}/a.svg"]) == 2
+
+
+BLOCK = '<script type="application/octet-stream" id="data-record">{}</script>'
 BAD = {
+    "a page of text": "<!DOCTYPE html><p>no report</p>",
+    "a page whose data are no base64": "<" + BLOCK.format("A"),
+    "a page whose data are not packed": "<" + BLOCK.format("AAAA"),
+    "a page whose data are cut off": "<" + BLOCK.format("H4sIAAAAAAAC"),
     "not JSON": "{",
     "a list": "[]",
     "claims": '{"schema": "gradwitness-claims", "version": 1}',

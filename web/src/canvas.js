@@ -2,6 +2,7 @@
 import { select } from "d3-selection";
 import { zoom, zoomIdentity } from "d3-zoom";
 import { graded, ofName, theme } from "./colours.js";
+import { CHANGE_MARKS, SAME, WORSE } from "./pairs.js";
 import { DISAGREES, MARKS, UNJUDGED } from "./verdicts.js";
 
 const FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace";
@@ -45,8 +46,15 @@ export class GraphCanvas {
     this.selected = -1;
     this.found = new Set();
     this.density = null;
+    this.compare(this.changes);
     this.resize();
     this.fit();
+  }
+  // What became of each node, if there is another report to compare with.
+  compare(changes) {
+    this.changes = changes;
+    const most = (box) => this.view.nodesOf(box).reduce((most, node) => Math.max(most, changes.get(node) ?? -1), -1);
+    this.changed = changes && this.view && Array.from({ length: this.view.boxes }, (_, box) => most(box));
   }
   recolour() {
     this.colours = theme();
@@ -156,13 +164,14 @@ export class GraphCanvas {
       for (const arrow of view.arrowsIn(...seen)) this.drawArrow(c, arrow);
       for (const box of boxes) if (!view.isFrame(box)) this.drawBox(c, box);
     }
-    this.mark(c, boxes.length > MOST_BOXES ? [...view.verdict.keys()].filter((b) => view.verdict[b] === DISAGREES) : boxes);
+    this.mark(c, boxes.length > MOST_BOXES ? [...view.verdict.keys()].filter((b) => this.markOf(b)?.isLoud) : boxes);
   }
   colourOf(box) {
     const { view, colours } = this;
     const verdict = view.verdict[box];
     const plain = { fill: colours.grounds[verdict], ink: colours.ink };
     if (view.isFrame(box)) return { fill: colours.card, ink: colours.ink };
+    if (this.mode === "change") return { ...plain, fill: colours.card, edge: colours.edges[UNJUDGED], ...colours.changes[this.changed[box]] };
     if (this.mode === "norm") {
       const norm = view.arriving[box];
       if (norm === 0) return { fill: colours.card, ink: colours.ink };
@@ -191,17 +200,18 @@ export class GraphCanvas {
     const { view, colours, transform } = this;
     const [x, y, w, h] = [view.x[box], view.y[box], view.w[box], view.h[box]];
     const verdict = view.verdict[box];
-    const { fill, ink } = this.colourOf(box);
+    const { fill, ink, edge = colours.edges[verdict] } = this.colourOf(box);
+    const isFilled = this.mode === "verdict" || this.mode === "change";
     const isSmall = transform.k < TEXT_FROM && !view.isFrame(box);
     // Without its text, a box is seen by its colour alone.
-    c.fillStyle = isSmall && this.mode === "verdict" ? colours.edges[verdict] : fill;
-    c.strokeStyle = colours.edges[verdict];
-    c.lineWidth = verdict === DISAGREES ? 3 : 1.4;
+    c.fillStyle = isSmall && isFilled ? edge : fill;
+    c.strokeStyle = edge;
+    c.lineWidth = this.markOf(box)?.isLoud ? 3 : 1.4;
     c.beginPath();
     if (transform.k < 0.15) c.rect(x, y, w, h);
     else c.roundRect(x, y, w, h, view.role(box) === "result" ? h / 2 : 6);
     c.fill();
-    if (view.inherits[box] && verdict !== DISAGREES) {
+    if (view.inherits[box] && verdict !== DISAGREES && this.mode !== "change") {
       c.strokeStyle = colours.edges[DISAGREES];
       c.setLineDash([7, 4]);
     }
@@ -218,7 +228,7 @@ export class GraphCanvas {
       const line = view.isModule(box) ? lines[0].split(".").slice(-2).join(".") : lines[0];
       const size = Math.min((w - 12) / (line.length * CHAR), 0.6 * h);
       if (size * transform.k < LEAST_TEXT) return;
-      c.fillStyle = this.mode === "verdict" ? colours.paper : ink;
+      c.fillStyle = isFilled ? colours.paper : ink;
       c.font = `bold ${size}px ${FONT}`;
       c.textAlign = "center";
       c.fillText(line, x + w / 2, y + h / 2);
@@ -231,17 +241,26 @@ export class GraphCanvas {
       c.fillText(line, x + 10, y + 6 + 8.5 + 17 * i);
     });
   }
-  // The verdict's form beside each box; a wrong one can be seen at any scale.
+  // What stands beside a box: its verdict, or what became of it; the loud ones are seen at any scale.
+  markOf(box) {
+    const { view, colours } = this;
+    if (this.mode === "change") {
+      const change = this.changed[box];
+      return change > SAME ? { text: CHANGE_MARKS[change], edge: colours.changes[change].edge, corners: 32, isLoud: change === WORSE } : null;
+    }
+    const verdict = view.verdict[box];
+    return verdict === UNJUDGED ? null : { text: MARKS[verdict], edge: colours.edges[verdict], corners: [32, 8, 3][verdict], isLoud: verdict === DISAGREES };
+  }
   mark(c, boxes) {
     const { view, colours, transform } = this;
     for (const box of boxes) {
-      const verdict = view.verdict[box];
-      const size = Math.max(8, verdict === DISAGREES ? 9 / transform.k : 0);
-      if (verdict !== UNJUDGED && (verdict === DISAGREES || transform.k >= TEXT_FROM)) {
+      const mark = this.markOf(box);
+      if (mark && (mark.isLoud || transform.k >= TEXT_FROM)) {
+        const { text, edge, corners } = mark;
+        const size = Math.max(8, mark.isLoud ? 9 / transform.k : 0);
         const [x, y] = [view.x[box] + view.w[box], view.y[box]];
-        c.fillStyle = colours.edges[verdict];
+        c.fillStyle = edge;
         c.beginPath();
-        const corners = [32, 8, 3][verdict];
         for (let i = 0; i < corners; i++) {
           const turn = 2 * Math.PI * (i / corners) - Math.PI / 2 + (corners === 8 ? Math.PI / 8 : 0);
           c.lineTo(x + size * 1.1 * Math.cos(turn), y + size * 1.1 * Math.sin(turn));
@@ -251,7 +270,7 @@ export class GraphCanvas {
         c.font = `bold ${size * 1.3}px ${FONT}`;
         c.textAlign = "center";
         c.textBaseline = "middle";
-        c.fillText(MARKS[verdict], x, y + size * 0.1);
+        c.fillText(text, x, y + size * 0.1);
       }
       if (box === this.selected || this.found.has(box)) {
         c.strokeStyle = colours.accent;
@@ -306,7 +325,8 @@ export class GraphCanvas {
     const least = 1.2 / scale;
     for (let box = 0; box < view.boxes; box++) {
       if (view.isFrame(box)) continue;
-      c.fillStyle = this.mode === "verdict" ? this.colours.edges[view.verdict[box]] : this.colourOf(box).fill;
+      const { fill, edge } = this.colourOf(box);
+      c.fillStyle = edge ?? (this.mode === "verdict" ? this.colours.edges[view.verdict[box]] : fill);
       c.fillRect(view.x[box], view.y[box], Math.max(view.w[box], least), Math.max(view.h[box], least));
     }
     this.density = picture;

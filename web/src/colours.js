@@ -1,4 +1,5 @@
 // Colours of the page's style sheet, resolved for a canvas, and scales for figures.
+import { CHANGES } from "./pairs.js";
 import { KINDS } from "./verdicts.js";
 
 const probe = document.createElement("span");
@@ -15,6 +16,7 @@ export function theme() {
   for (const name of ["paper", "card", "ink", "quiet", "line", "accent"]) colours[name] = resolved(name);
   colours.edges = KINDS.map((kind) => resolved(`${kind}-edge`));
   colours.grounds = KINDS.map((kind) => resolved(`${kind}-ground`));
+  colours.changes = CHANGES.map((change) => ({ edge: resolved(`${change}-edge`), fill: resolved(`${change}-ground`) }));
   probe.remove();
   return colours;
 }

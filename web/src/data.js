@@ -4,12 +4,14 @@ const KINDS = { u1: Uint8Array, u4: Uint32Array, i4: Int32Array, f4: Float32Arra
 
 export const has = (name) => document.getElementById(`data-${name}`) !== null;
 
-export async function bytesOf(name) {
-  const coded = atob(document.getElementById(`data-${name}`).textContent);
+export const bytesOf = (name) => unpacked(document.getElementById(`data-${name}`).textContent);
+
+export async function unpacked(block) {
+  const coded = atob(block);
   const bytes = new Uint8Array(coded.length);
   for (let i = 0; i < coded.length; i++) bytes[i] = coded.charCodeAt(i);
-  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(unpacked).arrayBuffer();
+  const content = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(content).arrayBuffer();
 }
 
 // A property that is worked out when it is first asked for.

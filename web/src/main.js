@@ -8,6 +8,8 @@ import { html } from "./html.js";
 import { BoxPanel, NodePanel, StepPanel } from "./panel.js";
 import { Gradients, Steps } from "./steps.js";
 import { svgOf } from "./svg.js";
+import { addressedPair, ChangeLegend, changesOf, Graphless, Opener, PairPanel, Pairs, written } from "./compare.js";
+import { useTheme } from "./theme.js";
 import { AGREES, DISAGREES, KINDS, MARKS, WORDS } from "./verdicts.js";
 import { folding, groupAround, stretchesOf, unfolded } from "./unfold.js";
 import { drawingsOf, viewOf } from "./view.js";
@@ -68,6 +70,7 @@ function telling({ steps, stepsOf }, node) {
 }
 
 function Legend({ mode }) {
+  if (mode === "change") return html`<${ChangeLegend} />`;
   if (mode === "verdict") {
     return html`<div class="legend">${WORDS.map((word, v) => html`<span key=${word}><span class="badge ${KINDS[v]}">${MARKS[v]}</span> ${word.toLowerCase()}</span>`)}
       <span><span class="dashed" /> behind a wrong step</span><span><span class="dotted" /> no gradient</span></div>`;
@@ -76,7 +79,7 @@ function Legend({ mode }) {
   return html`<div class="legend">${mode === "norm" ? "smallest norm of what arrives" : "0 digits"} <span class="scale" /> ${mode === "norm" ? "largest" : "16 digits"}; grey: none, or not known</div>`;
 }
 
-function Graph({ data, at, picked, graph, view, number, onView, onPick, onTurn, onStep }) {
+function Graph({ data, changes, at, picked, graph, view, number, onView, onPick, onTurn, onStep }) {
   const [canvas, minimap, search] = [useRef(null), useRef(null), useRef(null)];
   const [mode, setMode] = useState("verdict");
   const [wanted, setWanted] = useState("");
@@ -89,6 +92,14 @@ function Graph({ data, at, picked, graph, view, number, onView, onPick, onTurn, 
   useEffect(() => {
     Object.assign(graph.current, { onPick, onOpen: onTurn });
   });
+  const colourBy = (word) => {
+    setMode(word);
+    graph.current.colourBy(word);
+  };
+  useEffect(() => {
+    graph.current.compare(changes);
+    colourBy(changes ? "change" : "verdict");
+  }, [changes]);
   useEffect(() => {
     if (view) graph.current.show(view, data.digits);
   }, [view]);
@@ -142,8 +153,8 @@ function Graph({ data, at, picked, graph, view, number, onView, onPick, onTurn, 
       ${data.views > 1 && html`<label>show<select id="fold" value=${number} onChange=${(e) => onView(Number(e.target.value))}>
         ${Array.from({ length: data.views }, (_, i) => html`<option key=${i} value=${i}>${i === data.views - 1 ? "every node" : i ? `depth ${i + 1}` : "folded"}</option>`)}
       </select></label>`}
-      <label>colour<select id="mode" value=${mode} onChange=${(e) => { setMode(e.target.value); graph.current.colourBy(e.target.value); }}>
-        ${MODES.map((word) => html`<option key=${word} value=${word}>${word}</option>`)}
+      <label>colour<select id="mode" value=${mode} onChange=${(e) => colourBy(e.target.value)}>
+        ${[...(changes ? ["change"] : []), ...MODES].map((word) => html`<option key=${word} value=${word}>${word}</option>`)}
       </select></label>
       <label>search<input ref=${search} id="search" type="search" value=${wanted} onInput=${(e) => setWanted(e.target.value)} onKeyDown=${nextHit} spellcheck="false" /></label>
       <span class="quiet" role="status">${wanted && (hits.length ? `${hit + 1 || ""}${hit + 1 ? " of " : ""}${hits.length} found` : "nothing found")}</span>
@@ -175,10 +186,15 @@ function App({ data }) {
   const [number, setNumber] = useState(data.first);
   const [views, setViews] = useState(new Map([[data.first, data.firstView]]));
   const [filter, setFilter] = useState(Steps.NONE);
-  const [dark, setDark] = useState(null);
+  const [comparison, setComparison] = useState(data.comparison);
+  const [among, setAmong] = useState(Steps.NONE);
   const [worked, setWorked] = useState(null);
   const graph = useRef(null);
   const [groups, setGroups] = useState([]);
+  const [isDark, themeButton] = useTheme(() => graph.current?.recolour());
+  const changes = useMemo(() => comparison && changesOf(comparison, data.steps.node), [comparison]);
+  // On top of the steps, not a copy of all their columns.
+  const paired = comparison ? { ...data, steps: Object.create(data.steps, { pairOf: { value: comparison.ofStep } }) } : data;
   const whole = views.get(data.views - 1);
   const base = views.get(number);
   const view = useMemo(() => (groups.length ? unfolded(base, whole, data.insides, groups) : base), [base, groups]);
@@ -216,10 +232,6 @@ function App({ data }) {
     addEventListener("hashchange", follow);
     return () => removeEventListener("hashchange", follow);
   }, []);
-  useEffect(() => {
-    document.documentElement.style.colorScheme = dark === null ? "" : dark ? "dark" : "light";
-    graph.current?.recolour();
-  }, [dark]);
 
   const go = (hash) => {
     if (location.hash === hash) return;
@@ -233,6 +245,7 @@ function App({ data }) {
       setPicked(-1);
       setAt({ node: -1, step: -1 });
     } else if (view.isModule(box) || !view.nodesOf(box).length) {
+      if (alone) history.replaceState(null, "", " ");
       setPicked(box);
     } else {
       go(`#n${view.nodesOf(box)[0]}`);
@@ -264,32 +277,48 @@ function App({ data }) {
   };
   const gradient = at.node < 0 ? -1 : data.gradients.node.indexOf(at.node);
   const step = at.step >= 0 ? at.step : telling(data, at.node);
-  const isDark = dark ?? matchMedia("(prefers-color-scheme: dark)").matches;
+  // Of what the other report alone has, the panel is about that.
+  const alone = addressedPair(comparison);
+  const own = comparison?.isAfter ? "after" : "before";
+  const pickPair = (pair) => (pair[own] ? pickStep(pair[own].number) : go(`#p${pair.number}`));
+  const pickGradient = (pair) => go(pair[own] ? `#n${data.gradients.node[pair[own].number]}` : `#g${pair.number}`);
 
   return html`
     <div class="workbench">
       ${data.firstView.boxes === 0
         ? html`<section class="card" id="graph"><h2>Graph</h2><p>Nothing ran backward, so there is no graph.</p></section>`
-        : html`<${Graph} data=${data} at=${at} picked=${picked} graph=${graph} view=${view} number=${number} onView=${open} onPick=${pickBox} onTurn=${turn} onStep=${stepNode} />`}
+        : html`<${Graph} data=${data} changes=${changes} at=${at} picked=${picked} graph=${graph} view=${view} number=${number} onView=${open} onPick=${pickBox} onTurn=${turn} onStep=${stepNode} />`}
       <aside class="card panel" id="panel" aria-label="The selected step" tabindex="0">
-        ${picked >= 0 && view
-          ? html`<${BoxPanel} view=${view} box=${picked} data=${data} onTurn=${() => turn(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
-          : at.node >= 0
-            ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${data} worked=${worked} around=${around(whole, at.node)} />`
-            : at.step >= 0
-              ? html`<${StepPanel} key=${at.step} i=${at.step} data=${data} worked=${worked} />`
-              : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}
+        ${alone
+          ? html`<${PairPanel} pair=${alone} />`
+          : picked >= 0 && view
+            ? html`<${BoxPanel} view=${view} box=${picked} data=${data} onTurn=${() => turn(picked)} onFilter=${(module) => setFilter({ ...Steps.NONE, module })} />`
+            : at.node >= 0
+              ? html`<${NodePanel} key=${at.node} node=${at.node} picked=${at.step} data=${paired} worked=${worked} around=${around(whole, at.node)} />`
+              : at.step >= 0
+                ? html`<${StepPanel} key=${at.step} i=${at.step} data=${paired} worked=${worked} />`
+                : html`<p class="quiet">Select a box of the graph or a line of the table.</p>`}
       </aside>
     </div>
-    <button id="theme" class="theme" onClick=${() => setDark(!isDark)}>${isDark ? "Light" : "Dark"}</button>
-    <${Steps} steps=${data.steps} filter=${filter} setFilter=${setFilter} selected=${step} onPick=${pickStep} />
+    ${themeButton}
+    ${!comparison?.isFixed && html`<${Opener} comparison=${comparison} setComparison=${setComparison} />`}
+    ${comparison
+      ? html`<${Pairs} key="steps" id="pairs" kind="steps" heading="Steps" pairs=${comparison.steps} filter=${filter} setFilter=${setFilter} selected=${alone?.number ?? comparison.ofStep.get(step)?.number} onPick=${(i) => pickPair(comparison.steps[i])} />
+          <${Pairs} key="gradients" id="gradient-pairs" kind="gradients" heading="Gradients" pairs=${comparison.gradients} filter=${among} setFilter=${setAmong} selected=${-1} onPick=${(i) => pickGradient(comparison.gradients[i])} />`
+      : html`<${Steps} steps=${data.steps} filter=${filter} setFilter=${setFilter} selected=${step} onPick=${pickStep} />`}
     <${Charts} gradients=${data.gradients} dark=${isDark} onPick=${(i) => go(`#n${data.gradients.node[i]}`)} />
-    <${Gradients} gradients=${data.gradients} selected=${gradient} onPick=${(i) => go(`#n${data.gradients.node[i]}`)} />
+    ${!comparison && html`<${Gradients} gradients=${data.gradients} selected=${gradient} onPick=${(i) => go(`#n${data.gradients.node[i]}`)} />`}
     <${Licences} />`;
 }
 
 async function begin() {
-  const data = await load();
+  const comparison = await written();
+  if (!has("nodes")) {
+    render(html`<${Graphless} comparison=${comparison} none=${Steps.NONE} /><${Licences} />`, document.getElementById("app"));
+    document.documentElement.dataset.ready = "yes";
+    return;
+  }
+  const data = { ...(await load()), comparison };
   const views = [];
   for (let i = 0; i < data.views; i++) {
     views.push(await viewOf(i, data.steps));

@@ -1,8 +1,10 @@
 // Everything about one node of the graph, or about a folded module.
+import { Beside } from "./compare.js";
 import { html } from "./html.js";
 import { Errors, errorsOf } from "./errors.js";
 import { Formula } from "./formula.js";
 import { short } from "./numbers.js";
+import { WORSE } from "./pairs.js";
 import { Verdict } from "./verdicts.js";
 
 const lines = (text) => (text ? text.split("\n") : []);
@@ -37,6 +39,7 @@ const ulpsOf = ({ error, ulp }, i) => (ulp[i] === NO_ULPS ? NaN : error[i] * 2 *
 
 function Step({ steps, errors, i, isPicked }) {
   const map = errorsOf(errors, i);
+  const pair = steps.pairOf?.get(i);
   const facts = [
     ["x bound", short(steps.ratio[i])],
     ["error", short(steps.error[i])],
@@ -50,10 +53,10 @@ function Step({ steps, errors, i, isPicked }) {
     ["witness has", steps.expected(i)],
   ].filter(([, value]) => value && value !== "-" && !value.startsWith("- "));
   const texts = [["rule", steps.rule(i)], ["what", steps.reason(i)], ["evidence", steps.grade(i)], ["next", steps.advice(i)]];
-  return html`<details class="step" open=${isPicked || steps.verdict[i] !== 0} data-step=${i} aria-current=${isPicked}>
+  return html`<details class="step" open=${isPicked || steps.verdict[i] !== 0 || pair?.change === WORSE} data-step=${i} aria-current=${isPicked}>
     <summary><${Verdict} verdict=${steps.verdict[i]} /> ${steps.steps[steps.step[i]]}: <bdi>${steps.title(i)}</bdi></summary>
     <${Gauge} ratio=${steps.ratio[i]} />
-    <dl class="facts grid">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi>${value}</bdi></dd></div>`)}</dl>
+    ${pair ? html`<${Beside} pair=${pair} />` : html`<dl class="facts grid">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi>${value}</bdi></dd></div>`)}</dl>`}
     <dl class="facts">${texts.filter(([, value]) => value).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd><bdi class="written">${value}</bdi></dd></div>`)}</dl>
     ${map && html`<${Errors} errors=${map} />`}
   </details>`;

@@ -44,7 +44,7 @@ export function gradientColumns(gradients) {
   ];
 }
 
-function Choice({ label, options, value, onInput }) {
+export function Choice({ label, options, value, onInput }) {
   return html`<label>${label}<select value=${value} onChange=${(e) => onInput(e.target.value)}>
     <option value="">all</option>${options.map((word) => html`<option key=${word} value=${word}>${word}</option>`)}
   </select></label>`;
@@ -100,9 +100,9 @@ export function Steps({ steps, filter, setFilter, selected, onPick }) {
 }
 Steps.NONE = NONE;
 
-const within = (module, wanted) => module === wanted || module.startsWith(`${wanted}.`) || module.includes(wanted);
+export const within = (module, wanted) => module === wanted || module.startsWith(`${wanted}.`) || module.includes(wanted);
 
-const turned = (order, column) =>
+export const turned = (order, column) =>
   order.column !== column ? { column, down: false } : order.down ? { column: null, down: false } : { column, down: true };
 
 export function Gradients({ gradients, selected, onPick }) {

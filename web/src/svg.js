@@ -1,6 +1,6 @@
 // The drawing that is shown, as a file of its own.
 import { headOf, labelsOf, trace } from "./canvas.js";
-import { DISAGREES, MARKS, UNJUDGED } from "./verdicts.js";
+import { DISAGREES } from "./verdicts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = 24;
@@ -50,14 +50,15 @@ function addArrow(root, { view, colours }, arrow) {
 function addBox(root, graph, box) {
   const { view, colours } = graph;
   const verdict = view.verdict[box];
-  const { fill, ink } = graph.colourOf(box);
+  const { fill, ink, edge = colours.edges[verdict] } = graph.colourOf(box);
+  const mark = graph.markOf(box);
   const [x, y, width, height] = [view.x[box], view.y[box], view.w[box], view.h[box]];
-  element(root, "rect", { x, y, width, height, rx: 6, fill, stroke: colours.edges[verdict], "stroke-width": verdict === DISAGREES ? 3 : 1.4 });
+  element(root, "rect", { x, y, width, height, rx: 6, fill, stroke: edge, "stroke-width": verdict === DISAGREES ? 3 : 1.4 });
   view.lines(box).split("\n").forEach((line, i) => {
     element(root, "text", { x: x + 10, y: y + 18 + 17 * i, "font-size": 11, "font-weight": i ? "normal" : "bold", fill: ink }, line);
   });
-  if (verdict !== UNJUDGED) {
-    element(root, "circle", { cx: x + width, cy: y, r: 9, fill: colours.edges[verdict] });
-    element(root, "text", { x: x + width, y: y + 4, "font-size": 11, "text-anchor": "middle", fill: colours.paper }, MARKS[verdict]);
+  if (mark) {
+    element(root, "circle", { cx: x + width, cy: y, r: 9, fill: mark.edge });
+    element(root, "text", { x: x + width, y: y + 4, "font-size": 11, "text-anchor": "middle", fill: colours.paper }, mark.text);
   }
 }

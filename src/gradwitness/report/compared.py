@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import zlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gradwitness._errors import FileFormatError, InputError
 from gradwitness.files.readers import SchemaError, a_dict, a_list, exactly, one_of, text
+from gradwitness.report.page.blocks import blocks_of, unpacked
 from gradwitness.report.record import SCHEMA, VERSION
 from gradwitness.verdict import Verdict, worst
 
@@ -20,7 +25,22 @@ if TYPE_CHECKING:
 _LARGEST = 2**30  # bytes
 # A norm that moved by less is another order of sums.
 _MOVED = 0.01
-_GRADIENT, _STEP, _NOTE = "gradient", "step", "note"
+# So are digits that differ by less than one.
+_LOST = 1.0
+GRADIENT, STEP, NOTE = "gradient", "step", "note"
+# Numbers of nodes and calls, which one more operation before them shifts.
+_NUMBERED = re.compile(r"(#|call )\d+", re.ASCII)
+
+
+class How(StrEnum):
+    """How an entry changed; the page's script says the same (``pairs.js``)."""
+
+    SAME = "same"
+    MOVED = "moved"
+    NEW = "new"
+    GONE = "gone"
+    BETTER = "better"
+    WORSE = "worse"
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,7 @@ class Entry:
     verdict : Verdict or None
         None of a note.
     ratio, digits, norm : float
-        Error over bound, right digits and norm of a gradient; nan where there is none.
+        Error over bound, right digits of a gradient, and norm; nan where there is none.
     line : str
         ``file:line``, or empty; of a wrong step, that of the mistake.
     """
@@ -70,25 +90,78 @@ class Change:
         was = Verdict.AGREES if before is None else before
         return after is not None and after.severity > was.severity
 
+    @property
+    def how(self) -> How:
+        """What became of it."""
+        if self.is_worse:
+            return How.WORSE
+        if self.before is None:
+            return How.NEW
+        if self.after is None:
+            return How.GONE
+        if self.before.verdict is not self.after.verdict:
+            return How.BETTER
+        return How.MOVED if _moved(self.before, self.after) else How.SAME
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is worth a line: of steps, only what does not agree, or did not."""
+        how = self.how
+        if self.entry.kind != STEP:
+            return how is not How.SAME
+        if how in (How.NEW, How.GONE):
+            return self.entry.verdict is not Verdict.AGREES
+        return how in (How.WORSE, How.BETTER)
+
 
 @dataclass(frozen=True)
-class Compared:
-    """Two reports, and where they differ.
+class Saved:
+    """A saved report.
 
     Attributes
     ----------
-    before, after : Verdict
+    name : str
+        The path of its file.
+    verdict : Verdict
         Of the whole.
-    changes : tuple of Change
-        Gradients, steps and notes that are told otherwise.
-    same : int
-        How many gradients are unchanged.
+    entries : dict
+        By kind, name without numbers, and how many of that name came before.
+    content : bytes
+        The report as JSON.
+    blocks : dict of str to str
+        If it was read from a page, what the page's script reads.
     """
 
-    before: Verdict
-    after: Verdict
-    changes: tuple[Change, ...]
-    same: int
+    name: str
+    verdict: Verdict
+    entries: dict[tuple[str, str, int], Entry] = field(repr=False)
+    content: bytes = field(repr=False)
+    blocks: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two reports side by side."""
+
+    before: Saved
+    after: Saved
+
+    @cached_property
+    def pairs(self) -> tuple[Change, ...]:
+        """Every gradient, step and note of either."""
+        first, second = self.before.entries, self.after.entries
+        keys = dict.fromkeys((*first, *second))
+        return tuple(Change(first.get(key), second.get(key)) for key in keys)
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Gradients, steps and notes that are told otherwise."""
+        return tuple(change for change in self.pairs if change.is_told)
+
+    @property
+    def same(self) -> int:
+        """How many gradients are unchanged."""
+        return sum(c.entry.kind == GRADIENT and c.how is How.SAME for c in self.pairs)
 
     @property
     def verdict(self) -> Verdict:
@@ -103,54 +176,40 @@ def compared(before: Path, after: Path) -> Compared:
     Parameters
     ----------
     before, after : Path
-        As ``--json`` prints them, and ``--save report.json`` writes them.
+        As ``--json`` prints them, and ``--save`` writes them: ``report.json``, ``report.html``.
 
     Raises
     ------
     InputError
         If a file cannot be read, or holds no report of this version.
     """
-    (was, first), (now, second) = _read(before), _read(after)
-    keys = dict.fromkeys((*first, *second))
-    changes = [Change(first.get(key), second.get(key)) for key in keys]
-    different = tuple(change for change in changes if _differs(change))
-    same = sum(change.entry.kind == _GRADIENT and not _differs(change) for change in changes)
-    return Compared(was, now, different, same)
+    return Compared(_read(before), _read(after))
 
 
-def _differs(change: Change) -> bool:
-    before, after = change.before, change.after
-    if before is None or after is None:
-        # Of steps, only those that do not agree are worth a line.
-        return change.entry.kind != _STEP or change.entry.verdict is not Verdict.AGREES
-    moved = after.norm != before.norm and not abs(after.norm / (before.norm or math.nan) - 1) < (
-        _MOVED
-    )
-    both_unknown = math.isnan(after.norm) and math.isnan(before.norm)
-    return after.verdict is not before.verdict or (moved and not both_unknown)
+def _moved(before: Entry, after: Entry) -> bool:
+    """Whether the numbers are others, under the same verdict."""
+    if abs(after.digits - before.digits) >= _LOST:
+        return True
+    if after.norm == before.norm or (math.isnan(after.norm) and math.isnan(before.norm)):
+        return False
+    return not abs(after.norm / (before.norm or math.nan) - 1) < _MOVED
 
 
-def _read(path: Path) -> tuple[Verdict, dict[tuple[str, str, int], Entry]]:
-    """Return a report's verdict and its entries: by kind, name and number of that name."""
+def _read(path: Path) -> Saved:
     try:
         if not path.is_file():
             what = "it is no regular file" if path.exists() else "there is no such file"
             raise InputError(f"cannot read {path}: {what}")
         if path.stat().st_size > _LARGEST:
             raise InputError(f"{path} is larger than 1 GiB: compare smaller reports")
-        data = a_dict(json.loads(path.read_bytes()), "the report")
-        one_of({SCHEMA})(data.get("schema"), "schema")
-        one_of({f"{VERSION}"})(f"{data.get('version')}", "version")
-        entries: dict[tuple[str, str, int], Entry] = {}
-        seen: Counter[tuple[str, str]] = Counter()
-        for entry in _entries(data):
-            place = entry.kind, entry.name
-            entries[(*place, seen[place])] = entry
-            seen[place] += 1
-        return _verdict(data.get("verdict"), "verdict"), entries
+        content, blocks = path.read_bytes(), {}
+        if content.lstrip().startswith(b"<"):
+            blocks = blocks_of(content.decode())
+            content = _record_of(blocks)
+        return _saved(f"{path}", content, blocks)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (SchemaError, ValueError, RecursionError) as error:
+    except (SchemaError, ValueError, RecursionError, EOFError, zlib.error) as error:
         why = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
         raise FileFormatError(
             f"{path} is not a saved report ({why}): write one with gradwitness check TARGET "
@@ -158,7 +217,28 @@ def _read(path: Path) -> tuple[Verdict, dict[tuple[str, str, int], Entry]]:
         ) from None
 
 
-def _entries(data: dict[str, Any]) -> Iterator[Entry]:
+def _record_of(blocks: dict[str, str]) -> bytes:
+    """Return the report that a page holds as JSON."""
+    if "record" not in blocks:
+        raise SchemaError("a page without a report: of no program, or of more than 20,000 steps")
+    return unpacked(blocks["record"], _LARGEST)
+
+
+def _saved(name: str, content: bytes, blocks: dict[str, str]) -> Saved:
+    data = a_dict(json.loads(content), "the report")
+    one_of({SCHEMA})(data.get("schema"), "schema")
+    one_of({f"{VERSION}"})(f"{data.get('version')}", "version")
+    entries: dict[tuple[str, str, int], Entry] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    for same, entry in _entries(data):
+        place = entry.kind, same
+        entries[(*place, seen[place])] = entry
+        seen[place] += 1
+    return Saved(name, _verdict(data.get("verdict"), "verdict"), entries, content, blocks)
+
+
+def _entries(data: dict[str, Any]) -> Iterator[tuple[str, Entry]]:
+    """Return what a report says, each with what it is paired by."""
     for number, row in enumerate(a_list(data.get("gradients"), "gradients")):
         where = f"gradients[{number}]"
         fields = a_dict(row, where)
@@ -168,20 +248,25 @@ def _entries(data: dict[str, Any]) -> Iterator[Entry]:
             _number(fields.get(k), f"{where}.{k}") for k in ("ratio", "digits", "norm")
         )
         verdict = _verdict(fields.get("verdict"), f"{where}.verdict")
-        yield Entry(_GRADIENT, name, verdict, ratio, digits, norm)
+        yield name, Entry(GRADIENT, name, verdict, ratio, digits, norm)
     for number, step in enumerate(a_list(data.get("steps"), "steps")):
         where = f"steps[{number}]"
         fields = a_dict(step, where)
-        kind, title, line = (text(fields.get(k), f"{where}.{k}") for k in ("step", "title", "line"))
+        kind, title, module, line = (
+            text(fields.get(k), f"{where}.{k}") for k in ("step", "title", "module", "line")
+        )
+        ratio, norm = (_number(fields.get(k), f"{where}.{k}") for k in ("ratio", "norm"))
         # The mistake's own line; a report of an earlier version does not have it.
         line = text(fields.get("wrong_at", ""), f"{where}.wrong_at") or line
         verdict = _verdict(fields.get("verdict"), f"{where}.verdict")
-        yield Entry(_STEP, f"{kind}: {title}", verdict, line=line)
+        name = f"{kind}: {title}"
+        same = f"{module}\n{_NUMBERED.sub('', name)}"
+        yield same, Entry(STEP, name, verdict, ratio, norm=norm, line=line)
     for number, note in enumerate(a_list(data.get("notes"), "notes")):
         where = f"notes[{number}]"
         fields = a_dict(note, where)
         kind, line = (text(fields.get(k), f"{where}.{k}") for k in ("kind", "line"))
-        yield Entry(_NOTE, kind, None, line=line)
+        yield kind, Entry(NOTE, kind, None, line=line)
 
 
 def _verdict(data: Any, where: str) -> Verdict:

@@ -60,6 +60,7 @@ def text_screen(texts: Texts) -> dict[str, Any]:
     """Return the same about texts alone."""
     return {
         "is_program": False,
+        "sides": None,
         "verdict": look(texts.verdict),
         "sentence": _SENTENCES[texts.verdict],
         "required": "",

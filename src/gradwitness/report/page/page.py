@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from gradwitness.report.compared import Compared
 from gradwitness.report.names import Names
 from gradwitness.report.page.columns import packed
 from gradwitness.report.page.derivations import derivation_columns
 from gradwitness.report.page.error_maps import error_columns
 from gradwitness.report.page.first_screen import first_screen, text_screen
 from gradwitness.report.page.nodes import node_columns
+from gradwitness.report.page.sides import sides_blocks, sides_screen
 from gradwitness.report.page.steps import gradient_columns, step_columns
 from gradwitness.report.page.subject import Texts, redacted
 from gradwitness.report.page.views import views
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 _MOST_IN_RECORD = 20_000
 
 
-def write_page(subject: Subject | Texts) -> str:
+def write_page(subject: Subject | Texts | Compared) -> str:
     """Write judgements as one self-contained HTML page; the same subject, the same text."""
     if isinstance(subject, Texts):
         return _rendered(text_screen(subject), {})
+    if isinstance(subject, Compared):
+        return _rendered(sides_screen(subject), sides_blocks(subject) | _licences())
     if subject.is_redacted:
         subject = redacted(subject)
     tape, report = subject.tape, subject.report
@@ -49,8 +53,11 @@ def write_page(subject: Subject | Texts) -> str:
     blocks["insides"] = insides.packed()
     if len(report.findings) <= _MOST_IN_RECORD:
         blocks["record"] = packed(dumps(report_record(report, tape)).encode())
-    blocks["licences"] = packed(_asset("page.licences.txt").encode())
-    return _rendered(first_screen(subject, names), blocks)
+    return _rendered(first_screen(subject, names), blocks | _licences())
+
+
+def _licences() -> dict[str, str]:
+    return {"licences": packed(_asset("page.licences.txt").encode())}
 
 
 def _rendered(screen: dict[str, Any], blocks: dict[str, str]) -> str:
@@ -83,9 +90,10 @@ def _asset(name: str) -> str:
 def template(name: str) -> jinja2.Template:
     """Return one of the templates; what it is filled with stays text."""
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.from_string(_asset(name))
+    return environment.get_template(name)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from gradwitness.report.compared import Change, Compared, Entry
+    from gradwitness.report.save import Materials
 
 SCHEMA = "gradwitness-compared"
 VERSION = 1
@@ -36,9 +37,19 @@ def compared_table(found: Compared) -> RenderableType:
     parts += [_told(change) for change in _ordered(others)]
     closing = Text("\n" * bool(others))
     closing.append(f"{found.same} gradients unchanged\nverdict   ")
-    closing.append(styled(found.before)).append(" -> ").append(styled(found.after))
+    closing.append(styled(found.before.verdict)).append(" -> ")
+    closing.append(styled(found.after.verdict))
     closing.append("; nothing became worse" if found.verdict is Verdict.AGREES else "")
     return Group(*parts, closing)
+
+
+def compared_materials(found: Compared) -> Materials:
+    """Return what files about two reports are made of."""
+    return {
+        "parts": lambda: [compared_table(found)],
+        "record": lambda: compared_record(found),
+        "page": lambda: found,
+    }
 
 
 def _ordered(changes: Sequence[Change]) -> list[Change]:
@@ -88,8 +99,8 @@ def compared_record(found: Compared) -> dict[str, Any]:
         "verdict": found.verdict,
         "exit_code": found.verdict.exit_code,
         "findings": finding_records(_fault(c) for c in found.changes if c.is_worse),
-        "before": found.before,
-        "after": found.after,
+        "before": found.before.verdict,
+        "after": found.after.verdict,
         "same": found.same,
         "changes": [
             {
