@@ -319,7 +319,7 @@ class Judge:
 
 def _is_meant(note: Note) -> bool:
     """Whether a note is about numbers that were allowed to leave autograd's sight."""
-    is_about = "sight" in note.kind or "detach" in note.kind
+    is_about = any(word in note.kind for word in ("sight", "detach", "branch on"))
     return is_about and note.source is not None and is_allowed(note.source.line)
 
 
