@@ -25,6 +25,7 @@ from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.left_open import with_left_open
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
@@ -246,6 +247,10 @@ class Judge:
         faint = without_faint(tape, findings, rows)
         findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
+        if wanted:
+            off = {at: error for sweep in self._sweeps.values() for at, error in sweep.off.items()}
+            rows, hidden = with_left_open(tape, findings, rows, self._records, off)
+            grown += hidden
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
         notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))

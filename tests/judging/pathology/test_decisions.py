@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,7 @@ def on_a_grid(times: Any) -> Any:
     inner = 0.25 * torch.arange(1.0, 4.0)
     grid = torch.cat([times[:1], inner, times[-1:]])
     y, found, k = torch.ones(()), [torch.ones(())], 1
-    for t0, t1 in zip(grid[:-1], grid[1:], strict=True):
+    for t0, t1 in pairwise(grid):
         following = y - (t1 - t0) * y
         while k < len(times) and t1 >= times[k]:
             if times[k] == t1:
@@ -199,11 +200,13 @@ def test_what_reaches_the_loss_as_well_is_not_noted(forward: Callable[..., Any])
 
 def test_a_line_search_is_not_noted() -> None:
     model = nn.Linear(3, 1)
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3, line_search_fn="strong_wolfe")
+    optimizer: Any = torch.optim.LBFGS(
+        model.parameters(), max_iter=3, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> Any:
         optimizer.zero_grad()
-        loss = F.mse_loss(model(X), X[:, :1])
+        loss: Any = F.mse_loss(model(X), X[:, :1])
         loss.backward()
         return loss
 
@@ -212,7 +215,7 @@ def test_a_line_search_is_not_noted() -> None:
     assert {BRANCH, NUMBER}.isdisjoint(kinds(witness.report.notes))
 
 
-def test_detached_or_allowed_it_is_meant() -> None:
+def test_what_is_detached_is_meant() -> None:
     a, b = torch.tensor(2.0, requires_grad=True), torch.tensor(1.5, requires_grad=True)
     with gw.watch(names={"a": a, "b": b}) as witness:
         pieces(a, b.detach()).backward()

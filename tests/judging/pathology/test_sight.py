@@ -341,9 +341,10 @@ def test_a_leaf_whose_gradient_goes_on_by_hand_is_not_noted(passed_on: bool) -> 
     model = nn.Embedding(5, 4)
     words = torch.arange(5)
     with gw.watch(model) as witness:
-        h = model(words).tanh()
+        h: Any = model(words).tanh()
         leaf = h.detach().requires_grad_()
-        F.cross_entropy(leaf @ model.weight.T, words).backward()
+        loss: Any = F.cross_entropy(leaf @ model.weight.T, words)
+        loss.backward()
         if passed_on:
             h.backward(leaf.grad)
     assert kinds(witness.report.notes) == ([] if passed_on else [KIND])

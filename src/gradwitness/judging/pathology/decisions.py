@@ -38,8 +38,6 @@ _NUMBER = (
     "autograd, and they reach the loss in no other way. Use the tensor itself, or .detach() it if "
     "this is meant."
 )
-# Overlaps of strided memory are hard to find in the worst case.
-_WORK = 10_000
 _START = np.zeros(1, np.int8)
 
 
@@ -147,7 +145,7 @@ class _Ways:
             return region in self._takers
         own = _memory(value.layout, value)
         taken = self._taken.get(value.layout.storage, ())
-        return any(_overlap(own, _memory(layout, other)) for layout, other in taken)
+        return any(np.shares_memory(own, _memory(layout, other)) for layout, other in taken)
 
 
 def _memory(layout: Layout, value: Value) -> NDArray[np.int8]:
@@ -156,13 +154,6 @@ def _memory(layout: Layout, value: Value) -> NDArray[np.int8]:
     return np.lib.stride_tricks.as_strided(
         to_there[layout.offset :], value.shape, layout.strides, writeable=False
     )
-
-
-def _overlap(one: NDArray[np.int8], other: NDArray[np.int8]) -> bool:
-    try:
-        return np.shares_memory(one, other, max_work=_WORK)
-    except np.exceptions.TooHardError:
-        return True
 
 
 def _name(tape: Tape, number: int, makers: dict[int, Call]) -> str:

@@ -53,11 +53,11 @@ def _maker(call: Call, makers: dict[int, Call]) -> Call | None:
         inner = makers.get(maker.operands[0])
         return maker if inner is not None and inner.base_op == "aten._log_softmax" else None
     if maker is not None and maker.base_op == "aten.div" and len(maker.operands) == 2:
-        return maker if _is_by_hand(*maker.operands, makers) else None
+        return maker if _is_by_hand(makers, *maker.operands) else None
     return maker if maker is not None and maker.base_op in _MAKERS else None
 
 
-def _is_by_hand(part: int, whole: int, makers: dict[int, Call]) -> bool:
+def _is_by_hand(makers: dict[int, Call], part: int, whole: int) -> bool:
     """Whether a value is a sum of exponentials, and the other one these."""
     total = makers.get(whole)
     while total is not None and (total.is_view or total.base_op in _KEEPS | _NEARLY):

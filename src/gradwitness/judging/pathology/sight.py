@@ -378,11 +378,10 @@ def _used_gradients(tape: Tape) -> set[int | None]:
     used.update(seed for sweep in tape.sweeps for _, seed in sweep.roots if seed is not None)
     found: set[int | None] = set()
     for sweep in tape.sweeps:
-        returned = [*sweep.captured]
-        for run in sweep.node_runs:
-            if tape.nodes[run.node].leaf is not None:
-                returned.append((Edge(run.node, 0), run.incoming[0]))
-        returned += [(Edge(update.node, 0), update.after) for update in sweep.leaves]
+        runs = [run for run in sweep.node_runs if tape.nodes[run.node].leaf is not None]
+        arrived = [(Edge(run.node, 0), run.incoming[0]) for run in runs]
+        added = [(Edge(update.node, 0), update.after) for update in sweep.leaves]
+        returned = [*sweep.captured, *arrived, *added]
         found |= {tape.nodes[e.node].outputs[e.index] for e, n in returned if n in used}
     return found
 
