@@ -14,13 +14,13 @@ import numpy as np
 
 from gradwitness._printable import listed
 from gradwitness.engine.floats import is_inexact
-from gradwitness.judging.note import Note
+from gradwitness.judging.note import Note, place
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.judging.sight import inner_calls, leaves, made, needed, takers
 from gradwitness.tape import OUTSIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -54,45 +54,47 @@ class Decisions(Detector):
 
     def notes(self, judged: Judgement) -> list[Note]:  # noqa: D102
         tape = judged.tape
-        first: dict[int, Decision] = {}
-        for decision in decisions(tape):
-            # Parameters without any gradient have their own note.
-            if decision.is_part or decision.value not in tape.parameters:
-                first.setdefault(decision.value, decision)
         by_line: dict[str, list[Decision]] = {}
-        for decision in first.values():
-            by_line.setdefault(decision.call.source.line, []).append(decision)
+        for number, found in decisions(tape).items():
+            # Parameters without any gradient have their own note.
+            if found[0].is_part or number not in tape.parameters:
+                by_line.setdefault(found[0].call.source.line, []).extend(found)
         makers = {n: call for call in tape.calls for n in made(call)}
-        return [
-            note_of(tape, together[0], listed([_name(tape, d.value, makers) for d in together]))
-            for together in by_line.values()
-        ]
+        notes = []
+        for found in by_line.values():
+            names = dict.fromkeys(_name(tape, decision.value, makers) for decision in found)
+            notes.append(note_of(tape, found, listed(names)))
+        return notes
 
 
-def note_of(tape: Tape, decision: Decision, names: str) -> Note:
-    """Return the note about what a decision is made of."""
-    call, what = decision.call, "the part that is read here gets " if decision.is_part else ""
+def note_of(tape: Tape, found: Sequence[Decision], names: str) -> Note:
+    """Return the note about decisions by the same numbers."""
+    call, what = found[0].call, "the part that is read here gets " if found[0].is_part else ""
     is_number = call.op.startswith(OUTSIDE) and is_inexact(tape.values[call.operands[0]].dtype)
     kind, text = (NUMBER, _NUMBER) if is_number else (BRANCH, _BRANCH)
-    return Note(kind, text.format(f"{names}: {what}no gradient"), call.source, call.id)
+    text = text.format(f"{names}: {what}no gradient")
+    others = dict.fromkeys(place(d.call.source) for d in found)
+    others.pop(place(call.source))
+    also = f" It is read at {listed(others)}, too." if others else ""
+    return Note(kind, text + also, call.source, call.id)
 
 
-def decisions(tape: Tape) -> Iterator[Decision]:
-    """Yield each decision by numbers that reach no root of a pass in any other way."""
-    if not tape.sweeps:
-        return
+def decisions(tape: Tape) -> dict[int, list[Decision]]:
+    """Return the decisions by numbers that reach no root of a pass in any other way, by value."""
+    found: dict[int, list[Decision]] = {}
     ways = _Ways(tape)
     inside = inner_calls(tape)
     roots = {tape.nodes[e.node].outputs[e.index] for sweep in tape.sweeps for e, _ in sweep.roots}
     wanted = needed(tape, roots)
-    last = max(sweep.after for sweep in tape.sweeps)
+    last = max((sweep.after for sweep in tape.sweeps), default=0)
     for call in tape.calls[:last]:
         if call.during is not None or call.id in inside:
             continue
         counts = [not is_inexact(tape.values[n].dtype) for n in made(call) & wanted]
         if call.op.startswith(OUTSIDE) or (counts and all(counts)):
             for value, is_part in ways.blind(call.operands):
-                yield Decision(call, value, is_part)
+                found.setdefault(value, []).append(Decision(call, value, is_part))
+    return found
 
 
 class _Ways:

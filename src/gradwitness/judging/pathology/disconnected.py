@@ -52,8 +52,8 @@ class Disconnected(Detector):
         by_kind: dict[str, list[_Path]] = {kind: [] for kind in _WHY}
         cuts: dict[tuple[str, str], list[_Path]] = {}
         flow = _Flow(tape)
-        decided = {d.value: d for d in decisions(tape) if not d.is_part}
-        deciding: dict[str, tuple[Decision, list[_Path]]] = {}
+        decided = decisions(tape)
+        deciding: dict[str, list[tuple[_Path, list[Decision]]]] = {}
         for number in tape.parameters:
             value = tape.values[number]
             if value.name in reached:
@@ -62,12 +62,14 @@ class Disconnected(Detector):
             if path.cut is not None and value.requires_grad:
                 cuts.setdefault((path.cut.source.line, _reason(tape, path.cut)), []).append(path)
             elif number in decided and not path.kind.endswith("gradient"):
-                line = decided[number].call.source.line
-                deciding.setdefault(line, (decided[number], []))[1].append(path)
+                line = decided[number][0].call.source.line
+                deciding.setdefault(line, []).append((path, decided[number]))
             else:
                 by_kind[path.kind if value.requires_grad else "frozen"].append(path)
         notes = [_cut_note(reason, paths) for (_, reason), paths in cuts.items()]
-        notes += [note_of(tape, decision, _names(paths)) for decision, paths in deciding.values()]
+        for together in deciding.values():
+            found = [decision for _, of_path in together for decision in of_path]
+            notes.append(note_of(tape, found, _names([path for path, _ in together])))
         notes += [
             Note(f"parameters {kind}", f"{_names(paths)}: {_WHY[kind]}")
             for kind, paths in by_kind.items()
