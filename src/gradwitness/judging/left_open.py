@@ -27,13 +27,13 @@ from gradwitness.judging.comparison import CANCELS
 from gradwitness.judging.declarations import DECLARED
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.graph_queries import ancestors
-from gradwitness.judging.meant_hooks import HOOK, hook_errors
+from gradwitness.judging.meant_hooks import HOOK, far_off, hook_errors
 from gradwitness.judging.reached import in_doubt
 from gradwitness.judging.records import largest
 from gradwitness.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -86,34 +86,39 @@ def with_left_open(
     off : mapping of (pass, node, edge) to ndarray
         Errors beside declared gradients, from `hidden`.
     """
-    result, doubts = list(rows), []
+    result = list(rows)
+    doubts: list[Finding] = []
     agreed = [f for f in findings if f.verdict is Verdict.AGREES and f.sweep is not None]
     for sweep in {f.sweep or 0 for f in agreed if _is_open(f)} if tape.complete else ():
         of_pass = _Pass(tape, sweep, records)
         own = [f for f in agreed if f.sweep == sweep]
-        for sources, text in ((of_pass.declared(own, off), _OFF), (of_pass.measured(own), _HIDDEN)):
-            shares = of_pass.shares(sources, result) if sources else {}
-            for k, share in shares.items():
-                before = ancestors(tape, {result[k].node})
-                on_its_way = [s for s in sources if s.finding.node in before]
-                if share > max([SHARE, *(s.share for s in on_its_way)]):
-                    reason = text.format(names=_names(tape, on_its_way), off=share)
-                    title = f"the gradient of {result[k].name}"
-                    doubts.append(Finding(Step.ACCUMULATE, title, unjudged(reason), sweep=sweep))
-                    result[k] = in_doubt(result[k], reason)
+        # Numbers that were not recorded are not followed.
+        with suppress(Unjudgeable):
+            doubts += _doubts(of_pass, of_pass.declared(own, off), result, _OFF)
+            doubts += _doubts(of_pass, of_pass.measured(own), result, _HIDDEN)
     return result, doubts
 
 
-def hidden(judged: Judged, sent: int | None, expected: Any, records: Records) -> Any:
-    """Return how far what was sent is off a declared gradient, if any number of it is far off.
+def _doubts(
+    of_pass: _Pass, sources: Sequence[_Source], rows: list[Row], text: str
+) -> Iterator[Finding]:
+    """Yield the doubts about rows, and replace these."""
+    for k, share in of_pass.shares(sources, rows).items() if sources else ():
+        before = ancestors(of_pass.tape, {rows[k].node})
+        on_its_way = [s for s in sources if s.finding.node in before]
+        if share > max([SHARE, *(s.share for s in on_its_way)]):
+            reason = text.format(names=_names(of_pass.tape, on_its_way), off=share)
+            title = f"the gradient of {rows[k].name}"
+            yield Finding(Step.ACCUMULATE, title, unjudged(reason), sweep=rows[k].sweep)
+            rows[k] = in_doubt(rows[k], reason)
 
-    A number that is right by itself leaves nothing open.
-    """
+
+def hidden(judged: Judged, sent: int | None, expected: Any, records: Records) -> Any:
+    """Return how far what was sent is off a declared gradient, see `far_off`; None for nothing."""
     is_near = judged.comparison.verdict is Verdict.AGREES and judged.grade.startswith(DECLARED)
     if not is_near or sent is None or expected is None:
         return None
-    error = records(sent) - expected.value
-    return error if np.any(np.abs(error) > SHARE * np.abs(expected.value)) else None
+    return far_off(records(sent), expected.value)
 
 
 def _is_open(finding: Finding) -> bool:
@@ -134,7 +139,7 @@ class _Pass:
     """A backward pass, through which errors are followed as the rules pass gradients on."""
 
     def __init__(self, tape: Tape, number: int, records: Records) -> None:
-        self._tape = tape
+        self.tape = tape
         self._number = number
         self._records = records
         self._runs = {run.node: run for run in tape.sweeps[number].node_runs}
@@ -144,12 +149,14 @@ class _Pass:
         self, findings: Sequence[Finding], off: Mapping[tuple[int, int, int], NDArray[Any]]
     ) -> list[_Source]:
         """Return the steps that are near to what was declared, with how far off they are."""
-        hooks = hook_errors(self._tape, self._records, self._tape.sweeps[self._number])
+        hooks = hook_errors(self.tape, self._records, self.tape.sweeps[self._number])
         sources = []
         for f in findings:
-            at = f.node or 0, f.tensor_nr
-            is_hook = f.grade.startswith(HOOK)
-            error = hooks.get((at[0], f.step, at[1])) if is_hook else off.get((self._number, *at))
+            node, error = f.node or 0, None
+            if f.grade.startswith(HOOK):
+                error = hooks.get((node, f.step, f.tensor_nr))
+            elif f.grade.startswith(DECLARED):
+                error = off.get((self._number, node, f.tensor_nr))
             if error is not None:
                 share = f.comparison.detects_relative
                 sources.append(_Source(f, partial(np.asarray, error), share))
@@ -221,19 +228,19 @@ class _Pass:
             for n in {*arriving, *leaving}
         }
         # Beyond a step that the rules cannot follow, nothing is known to arrive.
-        return backward_pass(self._tape, self._number, {}, instead)[0]
+        return backward_pass(self.tape, self._number, {}, instead)[0]
 
     def _sending(
         self, number: int, arriving: dict[int, Any], leaving: dict[int, Any], *, passes: bool
     ) -> Instead:
-        node = self._tape.nodes[number]
+        node = self.tape.nodes[number]
 
         def sent(incoming: list[Any]) -> list[Any]:
             changes = [_added(g, arriving.get(k)) for k, g in enumerate(incoming)]
             passed: Sequence[Any] = [None] * len(node.edges)
             if passes and any(change is not None for change in changes):
                 with suppress(Unjudgeable):
-                    passed = Steps().backward(self._tape, node, changes, recorded(self._tape))
+                    passed = Steps().backward(self.tape, node, changes, recorded(self.tape))
             return [_added(g, leaving.get(k)) for k, g in enumerate(passed)]
 
         return sent

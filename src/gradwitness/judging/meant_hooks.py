@@ -22,7 +22,7 @@ from gradwitness.engine.floats import Arithmetic, gamma, is_inexact
 from gradwitness.engine.forward import numbers, run
 from gradwitness.judging import sight
 from gradwitness.judging.carried_bounds import total
-from gradwitness.judging.comparison import Comparison, unjudged
+from gradwitness.judging.comparison import SHARE, Comparison, unjudged
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import meant_hooks
@@ -154,13 +154,28 @@ def judged_hooks(tape: Tape, records: Records) -> Hooked:
 def hook_errors(
     tape: Tape, records: Records, sweep: Sweep
 ) -> dict[tuple[int, Step, int], NDArray[Any]]:
-    """Return how far what declared hooks made is off, by node, step, and input or edge."""
+    """Return how far what declared hooks made is off, by node, step, and input or edge.
+
+    What they made of a ``.grad`` goes nowhere.
+    """
     found = {}
-    for node, change, declared in _changes(tape, records, sweep):
+    changes = _changes(tape, records, sweep)
+    for node, change, declared in (c for c in changes if c[1].step is not Step.ACCUMULATE):
         with suppress(Unjudgeable):
             expected = _expected(tape, records, change, declared)
-            found[node, change.step, change.at] = records(change.made) - expected.value
+            error = far_off(records(change.made), expected.value)
+            if error is not None:
+                found[node, change.step, change.at] = error
     return found
+
+
+def far_off(numbers: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any] | None:
+    """Return an error that hides under the largest number; None if each number is right by itself.
+
+    A tenth counts, as of the largest number.
+    """
+    error = numbers - expected
+    return error if np.any(np.abs(error) > SHARE * np.abs(expected)) else None
 
 
 def _changes(
