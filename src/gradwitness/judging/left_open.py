@@ -19,11 +19,11 @@ import numpy as np
 from gradwitness._errors import Unjudgeable
 from gradwitness._printable import listed
 from gradwitness.engine.binding import recorded
+from gradwitness.engine.floats import unit_roundoff
 from gradwitness.engine.replay import backward_pass
 from gradwitness.engine.replay_steps import Steps
 from gradwitness.judging.accused import Along
 from gradwitness.judging.compare import SHARE, unjudged
-from gradwitness.judging.comparison import CANCELS
 from gradwitness.judging.declarations import DECLARED
 from gradwitness.judging.finding import Finding, Step
 from gradwitness.judging.graph_queries import ancestors
@@ -53,6 +53,8 @@ _OFF = (
 )
 # How often random errors are followed.
 _DRAWS = 2
+# So many roundings of its terms are what is left of a gradient that is zero.
+_ROUNDINGS = 64
 
 
 class _Source(NamedTuple):
@@ -184,22 +186,22 @@ class _Pass:
     def shares(self, sources: Sequence[_Source], rows: Sequence[Row]) -> dict[int, float]:
         """Return which share of a gradient's largest number may arrive of errors, by row."""
         arriving = [self.follow(sources) for _ in range(_DRAWS)]
-        own = {
-            k: (row.node, row.input_nr)
-            for k, row in enumerate(rows)
-            if row.sweep == self._number and row.verdict is Verdict.AGREES
-        }
-        # Where its terms cancel, an error counts beside them.
-        cancelling = {at for k, at in own.items() if rows[k].comparison.reason == CANCELS}
-        mixed = [source._replace(error=self._mixed(source)) for source in sources]
-        terms = self.follow(mixed) if cancelling else {}
-        found = {}
-        for k, at in own.items():
-            number, change = rows[k].value, max(largest(c.get(at, 0.0)) for c in arriving)
-            if number is not None and change:
-                beside = largest(terms.get(at, 0.0)) if at in cancelling else 0.0
-                size = max(largest(self._records(number)), beside)
-                found[k] = change / size if size else np.inf
+        found: dict[int, float] = {}
+        terms: dict[tuple[int, int], Any] | None = None
+        for k, row in enumerate(rows):
+            at, number = (row.node, row.input_nr), row.value
+            change = max(largest(changes.get(at, 0.0)) for changes in arriving)
+            counts = row.sweep == self._number and row.verdict is Verdict.AGREES
+            if not counts or number is None or not change:
+                continue
+            size = largest(self._records(number))
+            if change > SHARE * size and terms is None:
+                terms = self.follow([s._replace(error=self._mixed(s)) for s in sources])
+            beside = largest((terms or {}).get(at, 0.0))
+            # Where its terms cancel, an error counts beside them.
+            if size <= _ROUNDINGS * unit_roundoff(row.dtype) * beside:
+                size = beside
+            found[k] = change / size if size else np.inf
         return found
 
     def _mixed(self, source: _Source) -> Callable[[], NDArray[Any]]:

@@ -247,16 +247,20 @@ class Judge:
         faint = without_faint(tape, findings, rows)
         findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
-        if wanted:
-            off = {at: error for sweep in self._sweeps.values() for at, error in sweep.off.items()}
-            rows, hidden = with_left_open(tape, findings, rows, self._records, off)
-            grown += hidden
+        rows, hidden = self._followed(tape, findings, rows) if wanted else (rows, [])
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
         notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
-        doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
+        doubts = (*grown, *hidden, *cut, *_incomplete(failures), *cut_short(tape, rows))
         doubts += _interrupted(self._steps, steps_of(tape)) if interrupted else ()
         return _final((*findings, *doubts), tuple(rows), notes)
+
+    def _followed(
+        self, tape: Tape, findings: Sequence[Finding], rows: Sequence[Row]
+    ) -> tuple[list[Row], list[Finding]]:
+        """Follow what may hide under the largest number of a step to the gradients."""
+        off = {at: error for sweep in self._sweeps.values() for at, error in sweep.off.items()}
+        return with_left_open(tape, findings, rows, self._records, off)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""
