@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gradwitness._steps import Made
 
-# Namespace of calls that are no operations: a custom function took numbers out of torch.
+# Namespace of calls that are no operations: the program took numbers out of torch.
 OUTSIDE = "outside."
 # Namespaces of operations that talk to other processes.
 COLLECTIVES = "c10d.", "_c10d_functional.", "_c10d_functional_autograd.", "symm_mem."

@@ -208,6 +208,16 @@ def test_what_is_right_together_is_in_doubt(name: str, dtype: torch.dtype) -> No
     assert why in "".join(witness.report.reasons())
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_where_values_were_freed_what_was_not_judged_is_said(beside: bool) -> None:
+    x: Any = torch.linspace(-1, 1.2, 7).requires_grad_()
+    with gw.watch(names={"x": x}, keep=0) as witness:
+        (kernel(x, 1.0) if beside else apply(Scaled, x, 2.0).sum()).backward()
+    (wrong,) = witness.report.wrong
+    said = "with what leaves autograd's sight (detach() at test_whole_record.py:"
+    assert (said in wrong.grade) is beside
+
+
 def test_what_is_as_wrong_as_the_detached_is_right_does_not_agree() -> None:
     # e is a weight, so its gradient is not meant: a backward that doubles makes up for it.
     def weighted(x: Any, factor: float) -> Any:

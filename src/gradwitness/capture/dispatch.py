@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _BATCH_NORM = torch.ops.aten.native_batch_norm.default
 _SUM = torch.ops.aten.sum.dim_IntList
+_NUMBER = torch.ops.aten._local_scalar_dense.default
 _FROM_STORAGE = (
     torch.ops.aten.set_.source_Storage,
     torch.ops.aten.set_.source_Storage_storage_offset,
@@ -153,27 +154,36 @@ class DispatchRecorder(Mode):
             self._free_judged()
 
     def hands_out(self, name: str, tensor: torch.Tensor) -> None:
-        """Record, as a call without a result, that a custom function takes numbers out of torch."""
+        """Record, as a call without a result, that numbers are taken out of torch."""
         if torch.is_grad_enabled() and is_custom(tensor.grad_fn):
             self.read.add(tensor.grad_fn)
-        if torch.is_grad_enabled() or not (tensor.is_floating_point() or tensor.is_complex()):
+        if not (tensor.is_floating_point() or tensor.is_complex()):
             return
-        self._needed += self.applications.note(len(self.calls))
-        if not self.applications.running:
-            return
-        self.add(
+        if not torch.is_grad_enabled():
+            self._needed += self.applications.note(len(self.calls))
+            if self.applications.running:
+                self._goes_out(name, Ref(self._values.of(tensor)))
+        elif name == "tolist" and not self.applications.running:
+            # One number that is read is a call for torch, too.
+            self._goes_out(name, Ref(self._values.of(tensor)), alone=True)
+
+    def _goes_out(self, name: str, tensor: Argument, *, alone: bool = False) -> None:
+        number = self.add(
             CallDraft(
                 op=f"{OUTSIDE}{name}",
-                arguments={"self": Ref(self._values.of(tensor))},
+                arguments={"self": tensor},
                 outputs=(),
                 writes=(),
                 is_view=False,
-                sequence=torch._C._autograd._get_sequence_nr() - 1,
+                # Outside of custom functions it belongs to no node.
+                sequence=-1 if alone else torch._C._autograd._get_sequence_nr() - 1,
                 grad_enabled=False,
                 backward_of=None,
                 source=self._trail.here(),
             )
         )
+        if alone:
+            self.close(number)
 
     def _seen(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -224,6 +234,8 @@ class DispatchRecorder(Mode):
             results = list(tensors_in(result, keep_none=True))
         if all(tensor is None for tensor in results) and not collective:
             # No result to check: `item()`, a profiler's mark.
+            if func is _NUMBER and begun.node is None and not self.applications.running:
+                self._goes_out("item", arguments["self"], alone=True)
             return
         if func in _FROM_STORAGE:
             # Data from outside: from a DataLoader's worker.

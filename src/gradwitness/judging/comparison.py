@@ -122,6 +122,7 @@ class Comparison:
     tolerance: float = 0.0
     share: float = 1.0
     missed: float = 0.0
+    hides: float = 0.0
 
     @property
     def right_digits(self) -> float:

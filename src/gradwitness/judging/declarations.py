@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from gradwitness.rules.surrogates import Declared as Surrogate
     from gradwitness.tape import Argument, Node, Tape
 
-GRADE = "declared by the program, not derived: d{name} = {text}; normwise"
+DECLARED = "declared by the program, not derived"
+GRADE = f"{DECLARED}: d{{name}} = {{text}}; normwise"
 
 
 class Declared:

@@ -25,6 +25,7 @@ from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.left_open import with_left_open
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
@@ -246,12 +247,20 @@ class Judge:
         faint = without_faint(tape, findings, rows)
         findings = self._guilty.explained(tape, self._records, faint)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
+        rows, hidden = self._followed(tape, findings, rows) if wanted else (rows, [])
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
         notes = (*unfelt, *along.notes(rows), *more, *filterfalse(_is_meant, notes))
-        doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
+        doubts = (*grown, *hidden, *cut, *_incomplete(failures), *cut_short(tape, rows))
         doubts += _interrupted(self._steps, steps_of(tape)) if interrupted else ()
         return _final((*findings, *doubts), tuple(rows), notes)
+
+    def _followed(
+        self, tape: Tape, findings: Sequence[Finding], rows: Sequence[Row]
+    ) -> tuple[list[Row], list[Finding]]:
+        """Follow what may hide under the largest number of a step to the gradients."""
+        off = {at: error for sweep in self._sweeps.values() for at, error in sweep.off.items()}
+        return with_left_open(tape, findings, rows, self._records, off)
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""
@@ -319,7 +328,7 @@ class Judge:
 
 def _is_meant(note: Note) -> bool:
     """Whether a note is about numbers that were allowed to leave autograd's sight."""
-    is_about = "sight" in note.kind or "detach" in note.kind
+    is_about = any(word in note.kind for word in ("sight", "detach", "branch on"))
     return is_about and note.source is not None and is_allowed(note.source.line)
 
 

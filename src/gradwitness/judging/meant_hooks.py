@@ -6,6 +6,7 @@ sight before the tensor that a hook is on, the hook may send what the record lea
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from gradwitness.engine.floats import Arithmetic, gamma, is_inexact
 from gradwitness.engine.forward import numbers, run
 from gradwitness.judging import sight
 from gradwitness.judging.carried_bounds import total
-from gradwitness.judging.comparison import Comparison, unjudged
+from gradwitness.judging.comparison import SHARE, Comparison, unjudged
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.records import largest
 from gradwitness.rules.declarations import meant_hooks
@@ -31,11 +32,14 @@ from gradwitness.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from gradwitness.judging.records import Records
     from gradwitness.rules.declarations import MeantHook
     from gradwitness.tape import NodeRun, Sweep, Tape
 
-GRADE = "declared by the program: the hook {place} sends {text}; normwise"
+HOOK = "declared by the program: the hook"
+GRADE = f"{HOOK} {{place}} sends {{text}}; normwise"
 CHANGED = "a hook changed it"
 _INCOMPLETE = (
     f"{CHANGED}, and may stand for what autograd does not see ({{way}} at {{line}}), as in "
@@ -136,20 +140,54 @@ def judged_hooks(tape: Tape, records: Records) -> Hooked:
     """Return the judgement of what declared hooks made, with its grade."""
     found: dict[tuple[int | None, int | None, Step, int | None], tuple[Comparison, str]] = {}
     for number, sweep in enumerate(tape.sweeps):
-        runs = {run.node: run for run in sweep.node_runs}
-        for when, changes in (("", _arriving), (LEAVING, _leaving), (AFTERWARDS, _accumulated)):
-            for (node, index), declared in meant_hooks(sweep, when).items():
-                if node not in runs:
-                    continue
-                for change in changes(tape, records, sweep, runs[node], index):
-                    try:
-                        expected = _expected(tape, records, change, declared)
-                        comparison = records.against(change.made, expected)
-                    except Unjudgeable as reason:
-                        comparison = unjudged(str(reason), tape.values[change.made].array)
-                    said = (GRADE.format(place=h.place.text, text=h.text) for h in declared)
-                    found[number, node, change.step, change.at] = (comparison, "; ".join(said))
+        for node, change, declared in _changes(tape, records, sweep):
+            try:
+                expected = _expected(tape, records, change, declared)
+                comparison = records.against(change.made, expected)
+            except Unjudgeable as reason:
+                comparison = unjudged(str(reason), tape.values[change.made].array)
+            said = (GRADE.format(place=h.place.text, text=h.text) for h in declared)
+            found[number, node, change.step, change.at] = (comparison, "; ".join(said))
     return found
+
+
+def hook_errors(
+    tape: Tape, records: Records, sweep: Sweep
+) -> dict[tuple[int, Step, int], NDArray[Any]]:
+    """Return how far what declared hooks made is off, by node, step, and input or edge.
+
+    What they made of a ``.grad`` goes nowhere.
+    """
+    found = {}
+    changes = _changes(tape, records, sweep)
+    for node, change, declared in (c for c in changes if c[1].step is not Step.ACCUMULATE):
+        with suppress(Unjudgeable):
+            expected = _expected(tape, records, change, declared)
+            error = far_off(records(change.made), expected.value)
+            if error is not None:
+                found[node, change.step, change.at] = error
+    return found
+
+
+def far_off(numbers: NDArray[Any], expected: NDArray[Any]) -> NDArray[Any] | None:
+    """Return an error that hides under the largest number; None if each number is right by itself.
+
+    A tenth counts, as of the largest number.
+    """
+    error = numbers - expected
+    return error if np.any(np.abs(error) > SHARE * np.abs(expected)) else None
+
+
+def _changes(
+    tape: Tape, records: Records, sweep: Sweep
+) -> Iterator[tuple[int, _Change, Sequence[MeantHook]]]:
+    """Yield what declared hooks made in a pass, with the node and the hooks."""
+    runs = {run.node: run for run in sweep.node_runs}
+    for when, changes in (("", _arriving), (LEAVING, _leaving), (AFTERWARDS, _accumulated)):
+        for (node, index), declared in meant_hooks(sweep, when).items():
+            if node in runs:
+                for change in changes(tape, records, sweep, runs[node], index):
+                    yield node, change, declared
 
 
 def _arriving(

@@ -88,7 +88,7 @@ def _amplified(
                 reason = _AMPLIFIED.format(names=_names(tape, allowed, row), off=off)
                 title = f"the gradient of {row.name}"
                 doubts.append(Finding(Step.ACCUMULATE, title, unjudged(reason), sweep=sweep))
-                result[index] = _in_doubt(row, reason)
+                result[index] = in_doubt(row, reason)
     return result, doubts
 
 
@@ -97,7 +97,7 @@ def _is_off(row: Row) -> bool:
     return row.verdict is Verdict.AGREES and row.digits < 1
 
 
-def _in_doubt(row: Row, reason: str) -> Row:
+def in_doubt(row: Row, reason: str) -> Row:
     """Return a row that could not be judged."""
     return replace(row, verdict=Verdict.INCONCLUSIVE, reason=reason, inherited=True, apart=None)
 
@@ -130,7 +130,7 @@ def _told(
     limit = sum(f.comparison.tolerance for f in on_its_way)
     if off > limit:
         beyond = _BEYOND.format(names=names, off=off, limit=limit)
-        return _in_doubt(row, beyond)
+        return in_doubt(row, beyond)
     return replace(
         row, reason=_WITHIN.format(names=names, off=f"to {off:.2g} of the largest number")
     )

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 _BY_ELEMENT = frozenset(
     f"aten.{n}" for n in ("clamp", "clamp_max", "clamp_min", "maximum", "minimum", "where")
 )
-_SUMS = frozenset({"aten.linalg_vector_norm", "aten.mean", "aten.norm", "aten.sum"})
+_ADDS = frozenset({"aten.mean", "aten.sum"})
+_SUMS = _ADDS | {"aten.linalg_vector_norm", "aten.norm"}
+_SCALES = frozenset({"aten.div", "aten.mul", "aten.neg"})
 # What a loss makes of errors.
 _SIZES = ("aten.abs", "aten.pow")
 
@@ -97,19 +99,33 @@ def by_element(call: Call) -> bool:
 
 
 def is_summed(tape: Tape, call: Call, taken: dict[int, list[Call]], shape: tuple[int, ...]) -> bool:
-    """Whether steps by element, and sums over all elements, are all that follows a call."""
-    waiting = [call]
+    """Whether steps by element, and sums over all elements, are all that follows a call.
+
+    The sum of all may be taken axis by axis, and a number may multiply it in between.
+    """
+    waiting, partial = [call], set[int]()
     for one in waiting:
         following = [taker for n in made(one) for taker in taken.get(n, ())]
         for taker in following:
             shapes = [tape.values[n].shape for n in made(taker)]
-            if by_element(taker) and shapes == [shape]:
-                waiting += [] if taker in waiting else [taker]
-            elif taker.base_op not in _SUMS or math.prod(shapes[0]) > 1:
+            is_whole = one.id not in partial
+            if taker.base_op in (_SUMS if is_whole else _ADDS) and math.prod(shapes[0]) == 1:
+                continue
+            if taker.base_op in _ADDS or (not is_whole and _scales(tape, taker, one)):
+                partial.add(taker.id)
+            elif not (is_whole and by_element(taker) and shapes == [shape]):
                 return False
+            waiting += [] if taker in waiting else [taker]
         if not following:
             return False
     return True
+
+
+def _scales(tape: Tape, call: Call, before: Call) -> bool:
+    """Whether a call multiplies what another one made by a number, or divides it."""
+    others = {*call.operands} - made(before)
+    first = call.operands[0] in made(before) and call.operands.count(call.operands[0]) == 1
+    return call.base_op in _SCALES and first and not any(tape.values[n].shape for n in others)
 
 
 def is_sized(tape: Tape, call: Call, taken: dict[int, list[Call]]) -> bool:

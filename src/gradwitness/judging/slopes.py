@@ -374,6 +374,7 @@ def _judged(slopes: list[_Slope], claim: Claim, size: float) -> Comparison:
         detects_relative=detects / signal if signal else math.inf,
         norm=float(np.linalg.norm(claim.sent.ravel())),
         relative_error=farthest / signal if signal else math.inf,
+        hides=hidden,
     )
 
 

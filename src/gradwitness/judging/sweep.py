@@ -29,6 +29,7 @@ from gradwitness.judging.fast.last import Last
 from gradwitness.judging.finding import Finding, Row, Step
 from gradwitness.judging.graph_queries import ancestors, operand_names, source_of
 from gradwitness.judging.large_steps import in_large_pieces
+from gradwitness.judging.left_open import hidden
 from gradwitness.judging.piecewise import Pieces
 from gradwitness.judging.records import largest
 from gradwitness.judging.rows import absent, row_of
@@ -36,6 +37,8 @@ from gradwitness.tape import Edge, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from gradwitness.judging.accused import Case
     from gradwitness.judging.fast.look import Fast
@@ -77,6 +80,8 @@ class SweepCheck:
             input_nr: [seed for seed in seeds if seed is not None]
             for input_nr, seeds in self._seeds.items()
         }
+        # How far declared gradients are off, where that hides under their largest number.
+        self.off: dict[tuple[int, int, int], NDArray[Any]] = {}
         # Inputs to which a node that ran sent nothing; its own step is judged for that.
         self._left_out: set[NodeInput] = set()
         captured_at = {(edge.node, edge.index) for edge in limited_to or ()}
@@ -266,6 +271,9 @@ class SweepCheck:
             if judged.reference is not None:
                 by_rules[k] = judged.reference
             self._backward_finding(node, k, names, c, judged.grade, judged.advice, judged.case)
+            off = hidden(judged, node_run.outgoing[k], by_rules.get(k), self.records)
+            if off is not None:
+                self.off[self.number, node.id, k] = off
             if judged.case is not None or not judged.by_rules:
                 measured.add(judged.input_nr)
         for input_nr, sent in enumerate(node_run.outgoing):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,10 @@ _MEANT = (
     "not the derivative of the recorded forward; that of the whole record, what is detached "
     "included, it is: right if the detached numbers are meant to be followed"
 )
+_FREED = (
+    "; whether it is right with what leaves autograd's sight ({way} at {line}) was not judged, as "
+    "values were freed: keep=None judges that"
+)
 # A pass is differentiated for each that is in question: beyond so many, the rest stays so.
 _MOST = 8
 # And only a record of so many numbers, with their bounds.
@@ -66,6 +71,8 @@ def by_whole_record(
     so none agrees for it; and none is refuted: a solver's steps are not its solution.
     """
     found, result = list(findings), list(rows)
+    if not tape.complete:
+        return _with_freed(tape, found), result
     passes = dict.fromkeys(f.sweep for f in findings if f.verdict is Verdict.DISAGREES)
     forward = any(f.step is Step.FORWARD and f.verdict is not Verdict.AGREES for f in findings)
     for number in [] if forward else [n for n in passes if n is not None][:_MOST]:
@@ -87,6 +94,18 @@ def by_whole_record(
             doubt: dict[str, Any] = {"verdict": Verdict.INCONCLUSIVE, "inherited": True}
             result = [replace(row, reason="", **doubt) if id(row) in ids else row for row in result]
     return found, result
+
+
+def _with_freed(tape: Tape, findings: list[Finding]) -> list[Finding]:
+    """Return findings that say where the whole record might have supported a step."""
+    wrong = [f for f in findings if f.verdict is Verdict.DISAGREES and is_the_programs(tape, f)]
+    leaves = {leaf.id for _, leaf in tape.leaves()}
+    left = next(iter(sight.leaks(tape, leaves)), None) if wrong else None
+    if left is None:
+        return findings
+    said = _FREED.format(way=sight.way(left), line=Path(left.source.line).name)
+    ids = {id(f) for f in wrong}
+    return [replace(f, grade=f.grade + said) if id(f) in ids else f for f in findings]
 
 
 def _in_doubt(finding: Finding) -> Finding:

@@ -24,9 +24,9 @@ _SEVERITIES = {Verdict.DISAGREES: "error", Verdict.INCONCLUSIVE: "warning"}
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """Return the figures of a comparison, without its verdict and reason."""
+    """Return the figures of a comparison, without its verdict, reason and what the judge needs."""
     figures = asdict(comparison)
-    del figures["verdict"], figures["reason"]
+    del figures["verdict"], figures["reason"], figures["hides"]
     return figures | {"right_digits": comparison.right_digits}
 
 

@@ -67,9 +67,23 @@ def norm_of_two(model: Any) -> Any:
     return (model(X) - Y).norm()
 
 
+def axis_by_axis(model: Any) -> Any:
+    return ((model(X) - Y).abs().sum(0) / 2).mean()
+
+
 @pytest.mark.parametrize(
     "loss",
-    [by_hand, clipped_values, advantage, log_probability, masked, gathered, norm, norm_of_two],
+    [
+        by_hand,
+        clipped_values,
+        advantage,
+        log_probability,
+        masked,
+        gathered,
+        norm,
+        norm_of_two,
+        axis_by_axis,
+    ],
 )
 def test_a_column_that_met_a_vector_in_a_loss(loss: Callable[[Any], Any]) -> None:
     assert KIND in kinds(watched(loss).report.notes)
@@ -142,6 +156,13 @@ def norm_of_pairs(model: Any) -> Any:
     return torch.linalg.norm(q[:, None] - q) + torch.linalg.norm(model(X) - Y, dim=1).log().mean()
 
 
+def shares(model: Any) -> Any:
+    # Each row is divided by its own sum, or squared: the sums are no sums of all pairs.
+    weights = torch.exp(-((model(X) - Y) ** 2))
+    rows = weights.sum(1)
+    return (Y / rows).mean() + (rows * rows).mean() + (rows * Y).mean()
+
+
 def one_sample(model: Any) -> Any:
     return (model(X[:1]) - Y[:1]).square().mean()
 
@@ -158,6 +179,7 @@ def one_sample(model: Any) -> Any:
         right_shapes,
         centres,
         norm_of_pairs,
+        shares,
         one_sample,
     ],
 )

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import gradwitness as gw
+from gradwitness.judging.pathology.decisions import NUMBER
 from judging.pathology.watching import at, data, kinds, loss_of, network
 
 if TYPE_CHECKING:
@@ -123,23 +124,34 @@ def test_what_keeps_the_graph_is_no_cut(between: Callable[[Any], Any]) -> None:
     assert witness.report.notes == ()
 
 
-@pytest.mark.parametrize(
-    "between",
-    [
-        lambda h: torch.tensor([[v.item() for v in row] for row in h]),
-        lambda h: torch.tensor(h.tolist()),
-        lambda h: torch.from_numpy(h.detach().numpy() * 1),
-    ],
-)
-def test_what_leaves_torch_cannot_be_followed_and_that_is_said(
-    between: Callable[[Any], Any], snapshot: SnapshotAssertion
-) -> None:
-    model = Cut(between)
+def test_what_leaves_torch_cannot_be_followed_and_that_is_said(snapshot: SnapshotAssertion) -> None:
+    model = Cut(lambda h: torch.from_numpy(h.detach().numpy() * 1))
     with gw.watch(model) as witness:
         loss_of(model, data()).backward()
     (note,) = witness.report.notes
     assert note.kind == "parameters without effect"
     assert note.text == snapshot
+
+
+def each_by_itself(h: Any) -> Any:
+    return torch.tensor([[v.item() for v in row] for row in h])
+
+
+def as_a_list(h: Any) -> Any:
+    return torch.tensor(h.tolist())
+
+
+@pytest.mark.parametrize(("between", "way"), [(each_by_itself, "item"), (as_a_list, "tolist")])
+def test_numbers_that_python_reads_are_followed_up_to_there(
+    between: Callable[[Any], Any], way: str
+) -> None:
+    model = Cut(between)
+    with gw.watch(model) as witness:
+        loss_of(model, data()).backward()
+    (note,) = witness.report.notes
+    assert note.kind == NUMBER
+    assert note.text.startswith("a.weight and a.bias: no gradient. Here (item(), tolist(),")
+    assert at(note, between, f".{way}()")
 
 
 def test_detach_in_place_leaves_no_call_and_is_not_guessed(snapshot: SnapshotAssertion) -> None:

@@ -46,10 +46,18 @@ def autocast(y: Any) -> Any:
         return F.cross_entropy(F.softmax(y, -1), CLASSES)
 
 
+def softmax_by_hand(y: Any) -> Any:
+    e = torch.exp(y - y.max(1, keepdim=True).values)
+    p = e / e.sum(1, keepdim=True)
+    return F.cross_entropy(p, CLASSES)
+
+
 WRONG: list[Callable[[Any], Any]] = [
     softmax_in_the_model,
     sigmoid_in_the_model,
     autocast,
+    softmax_by_hand,
+    lambda y: F.cross_entropy(y.exp() / (y.exp().sum(1) + 1e-9).unsqueeze(1), CLASSES),
     lambda y: F.cross_entropy(F.softmax(y, 1), CLASSES, label_smoothing=0.1),
     lambda y: F.cross_entropy(F.softmax(y, 1), torch.softmax(X @ torch.ones(3, 4), 1)),
     lambda y: F.cross_entropy(F.log_softmax(y, 1).exp(), CLASSES),
@@ -66,7 +74,7 @@ def test_probabilities_for_logits(loss: Callable[[Any], Any]) -> None:
     assert kinds(watched(loss).report.notes) == [KIND]
 
 
-@pytest.mark.parametrize("loss", [softmax_in_the_model, sigmoid_in_the_model])
+@pytest.mark.parametrize("loss", [softmax_in_the_model, sigmoid_in_the_model, softmax_by_hand])
 def test_it_says_what_made_them(loss: Callable[[Any], Any], snapshot: SnapshotAssertion) -> None:
     (note,) = watched(loss).report.notes
     assert at(note, loss, "(p, ")
@@ -85,6 +93,8 @@ def focal(y: Any) -> Any:
 RIGHT: list[Callable[[Any], Any]] = [
     attention_then_layer,
     focal,
+    # Divided by another sum, these are no probabilities.
+    lambda y: F.cross_entropy(y.exp() / X.exp().sum(1, keepdim=True), CLASSES),
     lambda y: F.cross_entropy(y, CLASSES, label_smoothing=0.1),
     lambda y: F.kl_div(F.log_softmax(y, -1), F.softmax(y.detach() + X[:, :1], -1)),
     lambda y: (F.softmax(y, -1) * F.log_softmax(y, -1)).sum(),

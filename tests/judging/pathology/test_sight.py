@@ -316,6 +316,40 @@ def test_what_a_hook_may_add_is_not_noted() -> None:
     assert KIND not in kinds(witness.report.notes)
 
 
+def equilibrium(model: Any, x: Any, *, cut: bool) -> Any:
+    """A fixed point that was found with gradients off, and one step from it."""
+    with torch.no_grad():
+        z = torch.zeros(8, 3)
+        for _ in range(20):
+            z = torch.tanh(0.5 * model[0](z)[:, :3] + x)
+    z = z.detach().requires_grad_() if cut else z.requires_grad_()
+    return torch.tanh(0.5 * model[0](z)[:, :3] + x).square().mean()
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_became_a_leaf_is_still_made_of_others(cut: bool) -> None:
+    model = network()
+    with gw.watch(model[0]) as witness:
+        equilibrium(model, data(), cut=cut).backward()
+    (note,) = witness.report.notes
+    assert note.kind == KIND
+    assert note.text.startswith("weight and bias: part of the gradient is missing.")
+
+
+@pytest.mark.parametrize("passed_on", [False, True])
+def test_a_leaf_whose_gradient_goes_on_by_hand_is_not_noted(passed_on: bool) -> None:
+    model = nn.Embedding(5, 4)
+    words = torch.arange(5)
+    with gw.watch(model) as witness:
+        h: Any = model(words).tanh()
+        leaf = h.detach().requires_grad_()
+        loss: Any = F.cross_entropy(leaf @ model.weight.T, words)
+        loss.backward()
+        if passed_on:
+            h.backward(leaf.grad)
+    assert kinds(witness.report.notes) == ([] if passed_on else [KIND])
+
+
 @pytest.mark.parametrize("kind", ["parametrized", "hooked"])
 def test_torchs_spectral_norm_is_not_noted(kind: str) -> None:
     # Its singular vectors are constants, for which the singular value is stationary.

@@ -13,6 +13,7 @@ from gradwitness.judging.pathology.clipping import Clipping
 from gradwitness.judging.pathology.constants import Constants
 from gradwitness.judging.pathology.cotangents import Cotangents
 from gradwitness.judging.pathology.dead import DeadUnits
+from gradwitness.judging.pathology.decisions import Decisions
 from gradwitness.judging.pathology.digits import LostDigits
 from gradwitness.judging.pathology.disconnected import Disconnected
 from gradwitness.judging.pathology.hooks import Hooks
@@ -39,6 +40,7 @@ DETECTORS: tuple[type[Detector], ...] = (
     Nonfinite,
     Underflow,
     Disconnected,
+    Decisions,
     Cancelled,
     Sight,
     Constants,

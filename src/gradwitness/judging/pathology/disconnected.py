@@ -1,8 +1,8 @@
 """Parameters that get no gradient: frozen, unused, or cut off, and where they were cut off.
 
 A cut is found between calls: ``detach``, ``.data``, operations with gradients off, integers.
-Numbers that go through Python or NumPy (``item()``, ``tolist()``, ``numpy()``) leave no call behind
-and cannot be followed; the note says so.
+Numbers that Python reads (``item()``, ``if``) are followed up to there. Those that go through NumPy
+leave no call behind and cannot be followed; the note says so.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from gradwitness._printable import listed
 from gradwitness.engine.floats import is_inexact
 from gradwitness.judging.note import Note
+from gradwitness.judging.pathology.decisions import decisions, note_of
 from gradwitness.judging.pathology.detector import Detector, Judgement
 from gradwitness.tape import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gradwitness.judging.pathology.decisions import Decision
     from gradwitness.tape import Call, Tape
 
 _WHY = {
@@ -26,8 +28,7 @@ _WHY = {
     "unused": "nothing in the block uses them, so they get no gradient.",
     "without effect": (
         "they are used, but no recorded operation leads from them to the loss. Their results are "
-        "unused, or reach it only through Python numbers or NumPy (item(), tolist(), numpy()), "
-        "which stop gradients and cannot be followed."
+        "unused, or reach it only through NumPy, which stops gradients and cannot be followed."
     ),
     "without a gradient": (
         "recorded operations lead from them to the loss, but torch computed no gradient for them. "
@@ -51,6 +52,8 @@ class Disconnected(Detector):
         by_kind: dict[str, list[_Path]] = {kind: [] for kind in _WHY}
         cuts: dict[tuple[str, str], list[_Path]] = {}
         flow = _Flow(tape)
+        decided = decisions(tape)
+        deciding: dict[str, list[tuple[_Path, list[Decision]]]] = {}
         for number in tape.parameters:
             value = tape.values[number]
             if value.name in reached:
@@ -58,9 +61,15 @@ class Disconnected(Detector):
             path = flow.follow(number)
             if path.cut is not None and value.requires_grad:
                 cuts.setdefault((path.cut.source.line, _reason(tape, path.cut)), []).append(path)
+            elif number in decided and not path.kind.endswith("gradient"):
+                line = decided[number][0].call.source.line
+                deciding.setdefault(line, []).append((path, decided[number]))
             else:
                 by_kind[path.kind if value.requires_grad else "frozen"].append(path)
         notes = [_cut_note(reason, paths) for (_, reason), paths in cuts.items()]
+        for together in deciding.values():
+            found = [decision for _, of_path in together for decision in of_path]
+            notes.append(note_of(tape, found, _names([path for path, _ in together])))
         notes += [
             Note(f"parameters {kind}", f"{_names(paths)}: {_WHY[kind]}")
             for kind, paths in by_kind.items()

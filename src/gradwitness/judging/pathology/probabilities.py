@@ -21,6 +21,8 @@ _LOSSES = {
 _MAKERS = ("aten._softmax", "aten.sigmoid")
 # What leaves probabilities what they are.
 _KEEPS = frozenset(f"aten.{n}" for n in ("_to_copy", "clamp", "clamp_min", "clone"))
+# A small number beside a sum keeps it from 0.
+_NEARLY = frozenset({"aten.add"})
 
 
 class Probabilities(Detector):
@@ -50,7 +52,21 @@ def _maker(call: Call, makers: dict[int, Call]) -> Call | None:
     if maker is not None and maker.base_op == "aten.exp":
         inner = makers.get(maker.operands[0])
         return maker if inner is not None and inner.base_op == "aten._log_softmax" else None
+    if maker is not None and maker.base_op == "aten.div" and len(maker.operands) == 2:
+        return maker if _is_by_hand(makers, *maker.operands) else None
     return maker if maker is not None and maker.base_op in _MAKERS else None
+
+
+def _is_by_hand(makers: dict[int, Call], part: int, whole: int) -> bool:
+    """Whether a value is a sum of exponentials, and the other one these."""
+    total = makers.get(whole)
+    while total is not None and (total.is_view or total.base_op in _KEEPS | _NEARLY):
+        total = makers.get(total.operands[0])
+    if total is None or total.base_op != "aten.sum":
+        return False
+    one, other = makers.get(part), makers.get(total.operands[0])
+    both = one is not None and other is not None and one.operands == other.operands
+    return both and all(call and call.base_op == "aten.exp" for call in (one, other))
 
 
 def _said(call: Call, maker: Call) -> str:

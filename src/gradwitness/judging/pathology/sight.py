@@ -32,7 +32,7 @@ from gradwitness.judging.sight import (
     way,
 )
 from gradwitness.rules.graph_terms import SOURCES
-from gradwitness.tape import Ref
+from gradwitness.tape import Edge, Ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -220,6 +220,8 @@ class _Flow:
         taken = [tape.nodes[edge.node].outputs[edge.index] for edge, _ in sweep.captured]
         numbers = {*taken, *(tape.nodes[update.node].leaf for update in sweep.leaves)}
         self._states = {n: _State({n}) for n in numbers if n is not None}
+        # Leaves whose gradients the program goes on with, by hand.
+        self._asked = _used_gradients(tape) & self._states.keys()
 
     def meetings(self) -> Iterator[tuple[int, _Exit, Call]]:
         """Yield each leaf whose numbers left, how, and the call where both kinds meet."""
@@ -239,9 +241,12 @@ class _Flow:
                 yield from self._meetings(call, states)
             # A parameter, or what an update with gradients off has written, begins anew.
             updates = bool(call.writes) and not call.grad
-            for number in numbers:
-                if not (updates or self._tape.values[number].name or number in self._states):
-                    self._states[number] = self._result(call, states)
+            for number in numbers - self._asked:
+                if updates or self._tape.values[number].name:
+                    continue
+                result, leaf = self._result(call, states), self._states.get(number)
+                # A leaf that is made of others, as the result of a solver is by requires_grad_().
+                self._states[number] = result if leaf is None else _State(leaf.seen, result.left)
 
     def _result(self, call: Call, states: list[_State]) -> _State:
         seen = {leaf for state in states for leaf in state.seen}
@@ -271,7 +276,7 @@ class _Flow:
                 if maker is not None and not (self._is_excused(number) or self._is_error(maker)):
                     yield leaf, left, maker
         constants = {n for n in call.operands if n in self._states and not self._states[n].seen}
-        excused = call.base_op in _PRODUCTS and constants <= self._directions
+        excused = call.base_op in _PRODUCTS and bool(constants) and constants <= self._directions
         # A target is meant to be a constant.
         excused |= call.base_op in LOSSES and constants == {*call.operands[1:2]}
         for state in states:
@@ -365,6 +370,20 @@ def _between(tape: Tape, function: Node) -> tuple[int, ...]:
     others = {n for call in calls for n in call.operands} - made_there - inputs
     leaves_behind = any(tape.values[n].requires_grad for n in needed(tape, {*others}))
     return () if leaves_behind else inner
+
+
+def _used_gradients(tape: Tape) -> set[int | None]:
+    """Return the values whose gradients a call or another pass takes."""
+    used = {n for call in tape.calls for n in call.operands}
+    used.update(seed for sweep in tape.sweeps for _, seed in sweep.roots if seed is not None)
+    found: set[int | None] = set()
+    for sweep in tape.sweeps:
+        runs = [run for run in sweep.node_runs if tape.nodes[run.node].leaf is not None]
+        arrived = [(Edge(run.node, 0), run.incoming[0]) for run in runs]
+        added = [(Edge(update.node, 0), update.after) for update in sweep.leaves]
+        returned = [*sweep.captured, *arrived, *added]
+        found |= {tape.nodes[e.node].outputs[e.index] for e, n in returned if n in used}
+    return found
 
 
 def _behind(tape: Tape, nodes: set[int]) -> set[int]:
