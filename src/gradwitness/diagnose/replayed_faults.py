@@ -6,7 +6,7 @@ on: gradients that a mistake leaves unchanged are not computed again.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -135,6 +135,8 @@ class Trial:
         self.sweep = tape.sweeps[case.sweep]
         self._record = recorded(tape)
         self.effort = Effort()
+        # Of a single function: what was tried at one step each, by the mistake.
+        self._alike: dict[tuple[str, str, str], list[tuple[Site, Wrong]]] = defaultdict(list)
 
     @classmethod
     def of(cls, case: Case) -> Trial | None:
@@ -228,11 +230,32 @@ class Trial:
         freedom: int = 0,
     ) -> Iterator[Explanation]:
         """Yield these mistakes as an explanation, if they would show."""
-        predicted = self.with_mistakes(mistakes)
+        made = list(mistakes)
+        if self.case.alone and len(made) == 1 and place:
+            (site, _) = made[0]
+            self._alike[cause, site.op, text.replace(place, "{place}")] += made
+        predicted = self.with_mistakes(made)
         if predicted:
             yield Explanation(
                 cause, text, predicted, place=place, node=node, freedom=freedom, reveals=False
             )
+
+    def repeated(self) -> Iterator[Explanation]:
+        """Yield each mistake that was tried at one step of a function, at all steps like it."""
+        for (cause, _, text), made in list(self._alike.items()):
+            groups: dict[tuple[str, int], dict[int, tuple[Site, Wrong]]] = defaultdict(dict)
+            counts: Counter[int] = Counter()
+            for site, wrong in made:
+                for line in ("", site.place):  # at all of them, and at those of one line
+                    groups[line, counts[site.node.id]][site.node.id] = site, wrong
+                counts[site.node.id] += 1
+            for group in {
+                tuple(map(id, group.values())): group for group in groups.values()
+            }.values():
+                at = f"each of {len(group)} steps ({places_of(site for site, _ in group.values())})"
+                if len(group) > 1:
+                    said = text.replace("{place}", at)
+                    yield from self.explained(cause, said, group.values(), place=at, freedom=8)
 
     def gives_up(self, node: int | None) -> bool:
         """Whether the budget forbids trying a mistake at a single node, which is then noted."""
@@ -311,9 +334,16 @@ def on_replay(hypothesis: Callable[[Trial], Iterable[Explanation]]) -> Hypothesi
     @wraps(hypothesis)
     def of_case(case: Case) -> Iterable[Explanation]:
         trial = Trial.of(case)
-        return () if trial is None else hypothesis(trial)
+        return () if trial is None else _all_of(hypothesis, trial)
 
     return of_case
+
+
+def _all_of(
+    hypothesis: Callable[[Trial], Iterable[Explanation]], trial: Trial
+) -> Iterator[Explanation]:
+    yield from hypothesis(trial)
+    yield from trial.repeated()
 
 
 COPIES = aten("clone _unsafe_view t view reshape detach")
