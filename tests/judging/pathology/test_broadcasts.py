@@ -59,6 +59,10 @@ def gathered(model: Any) -> Any:
     return (model[0](X).gather(1, actions[:, None]) - Y).square().mean()
 
 
+def sliced(model: Any) -> Any:
+    return (model[0](X)[:, :1] - Y).abs().mean()
+
+
 def norm(model: Any) -> Any:
     return torch.linalg.norm(model(X) - Y) ** 2 / 16
 
@@ -69,7 +73,17 @@ def norm_of_two(model: Any) -> Any:
 
 @pytest.mark.parametrize(
     "loss",
-    [by_hand, clipped_values, advantage, log_probability, masked, gathered, norm, norm_of_two],
+    [
+        by_hand,
+        clipped_values,
+        advantage,
+        log_probability,
+        masked,
+        gathered,
+        sliced,
+        norm,
+        norm_of_two,
+    ],
 )
 def test_a_column_that_met_a_vector_in_a_loss(loss: Callable[[Any], Any]) -> None:
     assert KIND in kinds(watched(loss).report.notes)
