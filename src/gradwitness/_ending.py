@@ -81,7 +81,7 @@ def exit_code(command: Callable[[], object], answers: TextIO | None = None) -> i
     else:
         return code
     _write(text)
-    code = failed["exit_code"]
+    code = int(failed["exit_code"])
     with contextlib.suppress(OSError, ValueError):
         _answer(answers, NOTHING_JUDGED | record | failed, code)
     return code

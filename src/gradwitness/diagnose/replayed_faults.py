@@ -6,7 +6,7 @@ on: gradients that a mistake leaves unchanged are not computed again.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness._printable import listed
+from gradwitness.diagnose.alike import alike, places_of, together
 from gradwitness.diagnose.budget import Effort
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.suspects import suspects
@@ -232,8 +232,7 @@ class Trial:
         """Yield these mistakes as an explanation, if they would show."""
         made = list(mistakes)
         if self.case.alone and len(made) == 1 and place:
-            (site, _) = made[0]
-            self._alike[cause, site.op, text.replace(place, "{place}")] += made
+            self._alike[cause, made[0][0].op, text.replace(place, "{place}")] += made
         predicted = self.with_mistakes(made)
         if predicted:
             yield Explanation(
@@ -243,19 +242,11 @@ class Trial:
     def repeated(self) -> Iterator[Explanation]:
         """Yield each mistake that was tried at one step of a function, at all steps like it."""
         for (cause, _, text), made in list(self._alike.items()):
-            groups: dict[tuple[str, int], dict[int, tuple[Site, Wrong]]] = defaultdict(dict)
-            counts: Counter[int] = Counter()
-            for site, wrong in made:
-                for line in ("", site.place):  # at all of them, and at those of one line
-                    groups[line, counts[site.node.id]][site.node.id] = site, wrong
-                counts[site.node.id] += 1
-            for group in {
-                tuple(map(id, group.values())): group for group in groups.values()
-            }.values():
-                at = f"each of {len(group)} steps ({places_of(site for site, _ in group.values())})"
-                if len(group) > 1:
-                    said = text.replace("{place}", at)
-                    yield from self.explained(cause, said, group.values(), place=at, freedom=8)
+            for group in alike(made):
+                at = f"each of {len(group)} steps ({places_of(site for site, _ in group)})"
+                yield from self.explained(
+                    cause, text.replace("{place}", at), group, place=at, freedom=8
+                )
 
     def gives_up(self, node: int | None) -> bool:
         """Whether the budget forbids trying a mistake at a single node, which is then noted."""
@@ -334,16 +325,11 @@ def on_replay(hypothesis: Callable[[Trial], Iterable[Explanation]]) -> Hypothesi
     @wraps(hypothesis)
     def of_case(case: Case) -> Iterable[Explanation]:
         trial = Trial.of(case)
-        return () if trial is None else _all_of(hypothesis, trial)
+        if trial is not None:
+            yield from hypothesis(trial)
+            yield from trial.repeated()
 
     return of_case
-
-
-def _all_of(
-    hypothesis: Callable[[Trial], Iterable[Explanation]], trial: Trial
-) -> Iterator[Explanation]:
-    yield from hypothesis(trial)
-    yield from trial.repeated()
 
 
 COPIES = aten("clone _unsafe_view t view reshape detach")
@@ -383,27 +369,11 @@ def explanations(trial: Trial, mistake: Mistake, sites: Sequence[Site]) -> Itera
             yield from trial.explained(
                 mistake.cause, text, single, place=site.place, node=site.node.id
             )
-    for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
+    for group in together([s for s in sites if _can(trial, s, mistake.wrong)]):
         places, mistakes = places_of(group), [(site, mistake.wrong) for site in group]
         text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
         place = f"{len(group)} steps: {places}"
         yield from trial.explained(mistake.cause, text, mistakes, place=place)
-
-
-def places_of(sites: Iterable[Site]) -> str:
-    """Return the first few places of some sites."""
-    return listed(dict.fromkeys(site.place for site in sites))
-
-
-def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:
-    """Return sets of sites that may share a mistake: all, one operation, one repeated line."""
-    groups: dict[tuple[str, str], list[Site]] = defaultdict(list)
-    for site in sites:
-        groups["", ""].append(site)
-        groups[site.op, ""].append(site)
-        groups[site.op, site.place].append(site)
-    sets = {tuple(s.node.id for s in g): g for g in groups.values() if len(g) > 1}
-    return list(sets.values())
 
 
 def _can(trial: Trial, site: Site, wrong: Wrong) -> bool:
