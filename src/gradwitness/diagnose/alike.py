@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gradwitness._printable import listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from gradwitness.diagnose.replayed_faults import Site, Wrong
+    from gradwitness.tape import Node
 
 
-def places_of(sites: Iterable[Site]) -> str:
+class Placed(Protocol):
+    """A step that has a place: a site."""
+
+    @property
+    def node(self) -> Node:
+        """Its node."""
+
+    @property
+    def op(self) -> str:
+        """Its operation."""
+
+    @property
+    def place(self) -> str:
+        """Its module and line."""
+
+
+Site = TypeVar("Site", bound=Placed)
+Wrong = TypeVar("Wrong")
+
+
+def places_of(sites: Iterable[Placed]) -> str:
     """Return the first few places of some sites."""
     return listed(dict.fromkeys(site.place for site in sites))
 

@@ -73,16 +73,7 @@ def wrong_cotangents(trial: Trial) -> Iterator[Explanation]:
             f"{which} {what}: multiply each part by its own.",
             4,
         )
-    for end, ordinal in ((-1, "last"), (0, "first")):
-        rows = {k: _only(g, end) for k, g in arrived.items() if g.ndim and len(g) > 1}
-        yield from _explained(
-            trial,
-            {**arrived, **rows},
-            ONE_SAMPLE,
-            f"The gradient of {{names}} is only that of what arrives in the {ordinal} row: add up "
-            "those of all rows.",
-            4,
-        )
+    yield from _single_rows(trial, arrived)
     misread = trial.case.alone.misread if trial.case.alone else {}
     if misread:
         yield from _explained(
@@ -92,6 +83,19 @@ def wrong_cotangents(trial: Trial) -> Iterator[Explanation]:
             "The incoming gradient is not contiguous, and was read as if it were: the gradient of "
             "{names} follows from its memory in the wrong order. Call .contiguous() on it first.",
             1,
+        )
+
+
+def _single_rows(trial: Trial, arrived: Mapping[int, Array]) -> Iterator[Explanation]:
+    for end, ordinal in ((-1, "last"), (0, "first")):
+        rows = {k: _only(g, end) for k, g in arrived.items() if g.ndim and len(g) > 1}
+        yield from _explained(
+            trial,
+            {**arrived, **rows},
+            ONE_SAMPLE,
+            f"The gradient of {{names}} is only that of what arrives in the {ordinal} row: add up "
+            "those of all rows.",
+            4,
         )
 
 
