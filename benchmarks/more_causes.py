@@ -1033,7 +1033,7 @@ FURTHER = (
                 "mean against sum|averaged",
                 lambda x: scale(x.repeat_interleave(2, -1).repeat_interleave(2, -2), 0.25),
             ),
-            ("only one|repeated|first row", lambda x: up_one(x)),
+            ("one sample only", lambda x: up_one(x)),
         ),
     ),
     Subject(

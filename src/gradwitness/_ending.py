@@ -72,20 +72,30 @@ def exit_code(command: Callable[[], object], answers: TextIO | None = None) -> i
     try:
         code = _run(command, record, answers)
         _answer(answers, record, code)
-    except KeyboardInterrupt:
-        code, kind, text = INTERRUPTED, "KeyboardInterrupt", "gradwitness: interrupted"
     except BrokenPipeError:
         _give_up_output()
         return READER_LEFT
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (our own bug must not look like a verdict)
-        code, kind, text = FAILED, type(error).__name__, _explained(error)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 (our own bug must not look like a verdict)
+        text = _explained(error)
+        failed = failure(error, text)
     else:
         return code
     _write(text)
-    failed = {"error": {"kind": kind, "message": text.removeprefix("gradwitness: ")}}
+    code = int(failed["exit_code"])
     with contextlib.suppress(OSError, ValueError):
         _answer(answers, NOTHING_JUDGED | record | failed, code)
     return code
+
+
+def failure(error: BaseException, text: str = "") -> dict[str, Any]:
+    """Return what a record says of what ended a command, or the program that it ran."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    kind = "KeyboardInterrupt" if interrupted else type(error).__name__
+    message = (text or _explained(error)).removeprefix("gradwitness: ")
+    return {
+        "exit_code": INTERRUPTED if interrupted else FAILED,
+        "error": {"kind": kind, "message": message},
+    }
 
 
 # Click's class, wherever typer keeps it.
@@ -132,6 +142,8 @@ def _is_open(stream: TextIO | None) -> TypeGuard[TextIO]:
 
 def _explained(error: BaseException) -> str:
     match error:
+        case KeyboardInterrupt():
+            return _said("interrupted")
         case GradwitnessError():
             return _said(f"{error}")
         case SystemExit():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 import typer
 
 import gradwitness
-from gradwitness._ending import Ended, exit_code
+from gradwitness._ending import Ended, exit_code, failure
 from gradwitness._errors import InputError
 from gradwitness.commands.compare import compare
 from gradwitness.commands.graph import graph
@@ -150,6 +150,8 @@ def check(
     derivation = None if explain is None else derivation_of(tape, report, explain)
     page = page_of(target, tape, report, probed, claimed, claims or (), redact=redact)
     record = checked_record(target, tape, report, probed, claimed)
+    if run.failed is not None:
+        record |= failure(run.failed)
     materials = {**materials_of(tape, report), **(claimed.materials() if claimed else {})}
     materials |= {"page": lambda: page, "record": lambda: record}
     _save(files, materials)

@@ -81,6 +81,28 @@ def test_a_fault_is_found(function: Any, fault: str, dtype: torch.dtype) -> None
     assert {f.tensor_nr for f in report.wrong} == {0}
 
 
+class Similarity(Function):
+    """Sums and a small number in one line are no iteration; its backward forgets the divisor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any) -> Any:
+        ctx.save_for_backward(x, y)
+        return (2 * x * y + 0.01) / (x * x + y * y + 0.01)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        x, y = ctx.saved_tensors
+        divided = 2 * g / (x * x + y * y + 0.01)
+        return divided * y, divided * x
+
+
+def test_a_line_with_a_small_number_is_no_iteration() -> None:
+    torch.manual_seed(0)
+    with gw.watch() as witness:
+        apply(Similarity, leaf(8), leaf(8)).sum().backward()
+    assert witness.verdict is Verdict.DISAGREES, witness.report.reasons()
+
+
 def test_what_agrees_by_slopes_says_so() -> None:
     (grade,) = [
         f.grade

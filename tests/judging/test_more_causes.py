@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 N, M = (6, 8), (8,)
 WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7, 1.6, 0.4])
 K = torch.arange(3).expand(6, 3)
+COPIES = torch.tensor([[0.5], [2.0], [-1.5]])
+KEPT = (torch.arange(48).reshape(6, 8) % 3 != 1) / 0.7
+U, V = torch.tensor([0.5, -0.1, 0.7, 0.2, 0.4]), torch.tensor([0.3, 0.3, -0.6, 0.5, 0.2])
 
 
 def ema(x: Any, a: Any) -> Any:
@@ -33,6 +36,26 @@ def weighted(x: Any) -> Any:
 
 def flipped(g: Any) -> Any:
     return torch.flip(torch.flip(g, [-1]).cumsum(-1), [-1])
+
+
+def filtered(x: Any, re: Any, im: Any) -> Any:
+    return torch.fft.irfft(torch.fft.rfft(x) * torch.complex(re, im), n=8)
+
+
+def spectra(g: Any, x: Any) -> Any:
+    """Return the gradients of a filter's numbers: those between the ends count twice."""
+    product = torch.fft.rfft(g) * torch.fft.rfft(x).conj()
+    product = (product * torch.tensor([1, 2, 2, 2, 1]) / 8).sum(0)
+    return product.real, product.imag * torch.tensor([0, 1, 1, 1, 0])
+
+
+def overwritten(g: Any, x: Any) -> Any:
+    """Return what remains where each window writes and does not add."""
+    sent = torch.zeros_like(x)
+    for row, largest in enumerate((x.unfold(-1, 3, 1).argmax(-1) + torch.arange(6)).tolist()):
+        for window, place in enumerate(largest):
+            sent[row, place] = g[row, window]
+    return sent
 
 
 # The forward, a backward by hand with its mistake, the inputs' shapes, the wrong inputs, the cause.
@@ -156,6 +179,76 @@ MISTAKES: dict[str, tuple[Any, Any, Any, Any, str]] = {
         lambda x: x * x.sum(-1, keepdim=True),
         lambda g, x: g * x.sum(-1, keepdim=True),
         (N,), [0], "term missing",
+    ),
+    "an input that is not transposed": (
+        lambda x, w: x @ w.reshape(9),
+        lambda g, x, w: (g[:, None] * w.T.reshape(9), (g @ x).reshape(3, 3)),
+        ((6, 9), (3, 3)), [0], "factor transposed in the derivative",
+    ),
+    "a filter that is not conjugated": (
+        filtered,
+        lambda g, x, re, im: (filtered(g, re, im), *spectra(g, x)),
+        (N, (5,), (5,)), [0], "factor with the wrong sign in the derivative",
+    ),
+    "an input for another": (
+        lambda x, w, y: (x @ w * y).sum(-1),
+        lambda g, x, w, y: (g[:, None] * (y @ w.T), x.T @ (g[:, None] * y), g[:, None] * (y @ w)),
+        ((6, 4), (4, 4), (6, 4)), [2], "wrong value in the derivative",
+    ),
+    "the last row alone": (
+        lambda x, w: x @ w,
+        lambda g, x, w: (g @ w.T, x[-1:].T @ g[-1:]),
+        (N, (8, 4)), [1], "one sample only",
+    ),
+    "a copy for each head, averaged": (
+        lambda x: (x[:, None].expand(6, 3, 8) * COPIES).flatten(1),
+        lambda g, _: (g.reshape(6, 3, 8) * COPIES).mean(1),
+        (N,), [0], "averaged instead of summed",
+    ),
+    "a bias of many samples and places, the first sample alone": (
+        lambda x, b: x * torch.exp(b)[:, None],
+        lambda g, x, b: (g * torch.exp(b)[:, None], (g * x).sum(2)[0] * torch.exp(b)),
+        ((4, 3, 5), (3,)), [1], "one sample only",
+    ),
+    "windows that overlap": (
+        lambda x: x.unfold(-1, 3, 1).amax(-1),
+        overwritten,
+        (N,), [0], "repeated indices overwrite each other",
+    ),
+    "two minima, each to all": (
+        lambda x: torch.cat([x.amin(0), x.amin(1)]),
+        lambda g, _: g[:8].expand(6, 8) + g[8:, None],
+        (N,), [0], "mask ignored in backward",
+    ),
+    "logsumexp, as a sum": (
+        lambda x: torch.logsumexp(x, -1),
+        lambda g, _: g[:, None].expand(6, 8),
+        (N,), [0], "derivative of a step left out",
+    ),
+    "a product with what is broadcast, left out": (
+        lambda x, w: x * w,
+        lambda g, _, w: (g * w, g.sum(0)),
+        (N, M), [1], "derivative of a step left out",
+    ),
+    "a norm's vectors in the wrong order": (
+        lambda w: w / (U @ w @ V),
+        lambda g, w: g / (U @ w @ V) - (g * w).sum() / (U @ w @ V) ** 2 * torch.outer(V, U),
+        ((5, 5),), [0], "term transposed",
+    ),
+    "tanh, without the square": (
+        torch.tanh,
+        lambda g, x: g * (1 - torch.tanh(x)),
+        (N,), [0], "wrong power in the derivative",
+    ),
+    "sigmoid, half of it": (
+        torch.sigmoid,
+        lambda g, x: g * torch.sigmoid(x),
+        (N,), [0], "a factor missing",
+    ),
+    "a mask that is multiplied in": (
+        lambda x, w: x * KEPT @ w,
+        lambda g, x, w: (g @ w.T, x.T @ g),
+        (N, (8, 4)), [0, 1], "mask ignored in backward",
     ),
 }  # fmt: skip
 

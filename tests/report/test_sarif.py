@@ -192,6 +192,21 @@ def test_hostile_names_are_data(tmp_path: Path) -> None:
     assert len(written["runs"][0]["results"]) == len(faults)
 
 
+def test_braces_are_no_places_for_arguments() -> None:
+    """SARIF 2.1.0, section 3.11.5: in a message they are doubled."""
+    records = finding_records([Fault(gw.Verdict.DISAGREES, "{0}", "a {b} {{1}}", "x.py:7")])
+    ((result,),) = (run["results"] for run in sarif({"findings": records})["runs"])
+    assert result["message"]["text"] == "{{0}}\na {{b}} {{{{1}}}}"
+
+
+def test_no_line_of_a_text_is_wrapped(checkout: Path) -> None:
+    Path("train.py").write_text(PROGRAM.replace("Half", "Half" * 40))
+    assert cli("check", "train.py:step", "--sarif", "w.sarif").code == 1
+    for each in results(Path("w.sarif")):
+        title, said, *_ = each["message"]["text"].splitlines()
+        assert said == f"DISAGREES  backward: {title}"
+
+
 def test_the_root_of_the_repository(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert from_root("train.py") == "a b/train.py"
     assert from_root(f"{checkout}/x.py") == "x.py"

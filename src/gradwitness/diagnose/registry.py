@@ -17,6 +17,7 @@ from gradwitness.diagnose.hypotheses.elementwise import elementwise
 from gradwitness.diagnose.hypotheses.factor import compounding_factor, constant_factor
 from gradwitness.diagnose.hypotheses.localised import localised, not_finite
 from gradwitness.diagnose.hypotheses.losses import loss_mistakes
+from gradwitness.diagnose.hypotheses.misread_inputs import misread_inputs
 from gradwitness.diagnose.hypotheses.mixed_up_inputs import no_gradient, swapped
 from gradwitness.diagnose.hypotheses.nan_through_where import through_where
 from gradwitness.diagnose.hypotheses.nearby_functions import nearby_functions
@@ -134,6 +135,7 @@ AT_A_STEP: tuple[Hypothesis, ...] = (
     along_axes,
     wrong_factors,
     wrong_values,
+    misread_inputs,
     nearby_functions,
     computed_short,
     localised,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
-from gradwitness._printable import listed
+from gradwitness.diagnose.alike import alike, places_of, together
 from gradwitness.diagnose.budget import Effort
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.suspects import suspects
@@ -135,6 +135,8 @@ class Trial:
         self.sweep = tape.sweeps[case.sweep]
         self._record = recorded(tape)
         self.effort = Effort()
+        # Of a single function: what was tried at one step each, by the mistake.
+        self._alike: dict[tuple[str, str, str], list[tuple[Site, Wrong]]] = defaultdict(list)
 
     @classmethod
     def of(cls, case: Case) -> Trial | None:
@@ -228,11 +230,23 @@ class Trial:
         freedom: int = 0,
     ) -> Iterator[Explanation]:
         """Yield these mistakes as an explanation, if they would show."""
-        predicted = self.with_mistakes(mistakes)
+        made = list(mistakes)
+        if self.case.alone and len(made) == 1 and place:
+            self._alike[cause, made[0][0].op, text.replace(place, "{place}")] += made
+        predicted = self.with_mistakes(made)
         if predicted:
             yield Explanation(
                 cause, text, predicted, place=place, node=node, freedom=freedom, reveals=False
             )
+
+    def repeated(self) -> Iterator[Explanation]:
+        """Yield each mistake that was tried at one step of a function, at all steps like it."""
+        for (cause, _, text), made in list(self._alike.items()):
+            for group in alike(made):
+                at = f"each of {len(group)} steps ({places_of(site for site, _ in group)})"
+                yield from self.explained(
+                    cause, text.replace("{place}", at), group, place=at, freedom=8
+                )
 
     def gives_up(self, node: int | None) -> bool:
         """Whether the budget forbids trying a mistake at a single node, which is then noted."""
@@ -311,7 +325,9 @@ def on_replay(hypothesis: Callable[[Trial], Iterable[Explanation]]) -> Hypothesi
     @wraps(hypothesis)
     def of_case(case: Case) -> Iterable[Explanation]:
         trial = Trial.of(case)
-        return () if trial is None else hypothesis(trial)
+        if trial is not None:
+            yield from hypothesis(trial)
+            yield from trial.repeated()
 
     return of_case
 
@@ -353,27 +369,11 @@ def explanations(trial: Trial, mistake: Mistake, sites: Sequence[Site]) -> Itera
             yield from trial.explained(
                 mistake.cause, text, single, place=site.place, node=site.node.id
             )
-    for group in _together([s for s in sites if _can(trial, s, mistake.wrong)]):
+    for group in together([s for s in sites if _can(trial, s, mistake.wrong)]):
         places, mistakes = places_of(group), [(site, mistake.wrong) for site in group]
         text = mistake.text.format(place=f"each of {len(group)} steps ({places})")
         place = f"{len(group)} steps: {places}"
         yield from trial.explained(mistake.cause, text, mistakes, place=place)
-
-
-def places_of(sites: Iterable[Site]) -> str:
-    """Return the first few places of some sites."""
-    return listed(dict.fromkeys(site.place for site in sites))
-
-
-def _together(sites: Sequence[Site]) -> list[Sequence[Site]]:
-    """Return sets of sites that may share a mistake: all, one operation, one repeated line."""
-    groups: dict[tuple[str, str], list[Site]] = defaultdict(list)
-    for site in sites:
-        groups["", ""].append(site)
-        groups[site.op, ""].append(site)
-        groups[site.op, site.place].append(site)
-    sets = {tuple(s.node.id for s in g): g for g in groups.values() if len(g) > 1}
-    return list(sets.values())
 
 
 def _can(trial: Trial, site: Site, wrong: Wrong) -> bool:

@@ -87,7 +87,9 @@ def iteration(tape: Tape, node: Node, records: Records) -> Iteration | None:
     found = [
         loop
         for results in chains
-        if len(results) >= _LEAST and results[-1] in reaching(inner, {results[-2]})
+        if len(results) >= _LEAST
+        # Each comes of the one before: a small number added in a line that adds others is no loop.
+        and all(b in reaching(inner, {a}) for a, b in pairwise(results[-_LEAST:]))
         for loop in _converging(results, records)
     ]
     return min(found, key=lambda one: one.change, default=None)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from gradwitness.judging.finding import Step
 from gradwitness.judging.numbers import short, subscript
-from gradwitness.report.console import as_text
 from gradwitness.report.findings import comparison_record
 from gradwitness.report.names import Names
-from gradwitness.report.tables.terminal import describe, next_of
+from gradwitness.report.tables.terminal import described, next_of
 from gradwitness.tape import Kind
 from gradwitness.verdict import Fault, Verdict
 
@@ -109,11 +108,10 @@ def _counts(finding: Finding, digits: float | None) -> bool:
 
 
 def _fault(finding: Finding, tape: Tape, names: Names) -> Fault:
-    text = as_text(describe(finding, tape, names)).strip()
     return Fault(
         Verdict.DISAGREES,
         finding.title,
-        text,
+        described(finding, tape, names),
         _line(finding, tape),
         kind=f"wrong {finding.step.value}",
         symbol=finding.symbol or _symbol(finding, tape),

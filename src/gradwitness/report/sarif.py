@@ -59,7 +59,8 @@ def _result(finding: dict[str, Any], kinds: list[str], target: str) -> dict[str,
         "ruleId": _id(finding["kind"]),
         "ruleIndex": kinds.index(finding["kind"]),
         "level": finding["severity"],
-        "message": {"text": message},
+        # In a message, single braces hold the place of an argument.
+        "message": {"text": message.replace("{", "{{").replace("}", "}}")},
         "locations": [location] if location else [],
         "partialFingerprints": {"gradwitness/v1": finding["fingerprint"]},
     }

@@ -59,6 +59,10 @@ def gathered(model: Any) -> Any:
     return (model[0](X).gather(1, actions[:, None]) - Y).square().mean()
 
 
+def sliced(model: Any) -> Any:
+    return (model[0](X)[:, :1] - Y).abs().mean()
+
+
 def norm(model: Any) -> Any:
     return torch.linalg.norm(model(X) - Y) ** 2 / 16
 
@@ -80,6 +84,7 @@ def axis_by_axis(model: Any) -> Any:
         log_probability,
         masked,
         gathered,
+        sliced,
         norm,
         norm_of_two,
         axis_by_axis,

@@ -92,8 +92,10 @@ def _sides_by_gradient(visit: Visit) -> list[Any] | None:
     return None if np.array_equal(sent, visit.g) else visit.sending(sent)
 
 
-def _as_relu(visit: Visit) -> list[Any]:
-    return visit.sending(np.where(visit.site.operands["x"] > 0, visit.g, 0))
+def _as_relu(visit: Visit) -> list[Any] | None:
+    mask = visit.site.operands["x"] > 0
+    # What masks all or nothing is another mistake.
+    return visit.sending(np.where(mask, visit.g, 0)) if mask.any() and not mask.all() else None
 
 
 MISTAKES = (
@@ -171,6 +173,25 @@ MISTAKES = (
         "the exact one, or vice versa)",
         aten("gelu"),
         _other_gelu,
+    ),
+    Mistake(
+        "wrong power in the derivative",
+        "at {place} the gradient is multiplied by 1 - a, and not by 1 - a^2 of the activation a",
+        aten("tanh"),
+        lambda visit: visit.sending(visit.g * (1 - visit.site.y)),
+    ),
+    Mistake(
+        "a factor missing",
+        "at {place} the gradient is multiplied by 1 - a alone, and not by a (1 - a) of the "
+        "activation a",
+        aten("sigmoid"),
+        lambda visit: visit.sending(visit.g * (1 - visit.site.y)),
+    ),
+    Mistake(
+        "a factor missing",
+        "at {place} the gradient is multiplied by the activation a, and not by a (1 - a)",
+        aten("sigmoid"),
+        lambda visit: visit.sending(visit.g * visit.site.y),
     ),
     Mistake(
         "abs derivative missing",

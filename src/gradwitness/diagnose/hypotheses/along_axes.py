@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness.diagnose.hypotheses.wrong_masks import IGNORED
+from gradwitness.diagnose.hypotheses.wrong_values import LEFT_OUT
 from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def _tries(site: Site) -> Iterator[Try]:
     elif site.op == "aten.constant_pad_nd":
         yield from _shifted(site)
     elif site.op == "aten.logsumexp":
+        yield LEFT_OUT, "is left out: every number gets what arrives, as of a sum", _to_all
         yield from _softmax_along_others(site)
     elif site.op in _EXTREMES:
         if "dim" in site.parameters:

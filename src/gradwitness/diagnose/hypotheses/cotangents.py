@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwitness.diagnose.case import Explanation
+from gradwitness.diagnose.hypotheses.summed import ONE_SAMPLE
 from gradwitness.diagnose.replayed_faults import Trial, on_replay
 from gradwitness.engine.binding import recorded
 from gradwitness.engine.replay import backward_pass
@@ -72,6 +73,7 @@ def wrong_cotangents(trial: Trial) -> Iterator[Explanation]:
             f"{which} {what}: multiply each part by its own.",
             4,
         )
+    yield from _single_rows(trial, arrived)
     misread = trial.case.alone.misread if trial.case.alone else {}
     if misread:
         yield from _explained(
@@ -82,6 +84,26 @@ def wrong_cotangents(trial: Trial) -> Iterator[Explanation]:
             "{names} follows from its memory in the wrong order. Call .contiguous() on it first.",
             1,
         )
+
+
+def _single_rows(trial: Trial, arrived: Mapping[int, Array]) -> Iterator[Explanation]:
+    for end, ordinal in ((-1, "last"), (0, "first")):
+        rows = {k: _only(g, end) for k, g in arrived.items() if g.ndim and len(g) > 1}
+        yield from _explained(
+            trial,
+            {**arrived, **rows},
+            ONE_SAMPLE,
+            f"The gradient of {{names}} is only that of what arrives in the {ordinal} row: add up "
+            "those of all rows.",
+            4,
+        )
+
+
+def _only(g: Array, row: int) -> Array:
+    """Return a gradient with zeros in all rows but one."""
+    kept = np.zeros_like(g)
+    kept[row] = g[row]
+    return kept
 
 
 def _first(g: Array) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradwitness.diagnose.hypotheses.wrong_masks import IGNORED
 from gradwitness.diagnose.hypotheses.wrong_values import origin
 from gradwitness.diagnose.programs import changed_tape, explained_by_calls, predicted_by
 from gradwitness.diagnose.replayed_faults import Trial, on_replay
@@ -114,7 +115,14 @@ def _weights(trial: Trial) -> Iterator[Try]:
             ones = {c.id: {name: np.ones(value.shape)} for c, name in at}
             said = "the gradient is that of the function with ones in the place of"
             told = predicted_by(trial, changed_tape(trial.tape, ones))
-            yield NUMBER, f"{said} {origin(trial, number)} at {{place}}", calls, told
+            kept = value[value != 0]
+            is_mask = 0 < kept.size < value.size and np.ptp(kept) == 0
+            yield (
+                IGNORED if is_mask else NUMBER,
+                f"{said} {origin(trial, number)} at {{place}}",
+                calls,
+                told,
+            )
 
 
 def _value(trial: Trial, argument: Argument) -> float | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gradwitness.diagnose.replayed_faults import Visit
 
 LAST_COUNTS = "repeated indices overwrite each other"
-_READING = aten("index embedding gather index_select take")
+_READING = aten("index embedding gather index_select take unfold im2col")
 
 
 @on_replay
@@ -35,8 +35,10 @@ def repeated_indices(trial: Trial) -> Iterator[Explanation]:
         def wrong(
             visit: Visit, source: Any = source, places: Any = places, edge: int = edge
         ) -> list[Any]:
+            g = np.asarray(visit.g).reshape(-1)
             written = np.zeros(source.size)
-            written[places.reshape(-1)] = np.asarray(visit.g).reshape(-1)
+            # What a step before sends nothing to is not written.
+            written[places.reshape(-1)[g != 0]] = g[g != 0]
             return visit.sending(written.reshape(source.shape), edge)
 
         op = site.op.partition(".")[2]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradwitness._errors import Unjudgeable
+from gradwitness.diagnose.alike import places_of
 from gradwitness.diagnose.hypotheses.activations import POINTWISE
-from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay, places_of
+from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
 from gradwitness.engine.binding import bind
 from gradwitness.tape import Ref
 

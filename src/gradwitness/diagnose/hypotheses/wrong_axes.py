@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +25,7 @@ def wrong_axes(trial: Trial) -> Iterator[Explanation]:
     """Explain by a wrong sum where a step broadcasts an operand."""
     for site in trial.sites():
         for edge, wanted in enumerate(site.node.edges):
-            if wanted is None or site.call.is_view:
+            if wanted is None or (site.call.is_view and site.op != "aten.expand"):
                 continue
             name = site.names[edge]
             if isinstance(site.operands[name], tuple):
@@ -39,17 +41,22 @@ def _other_sums(
     name, full = site.names[edge], np.shape(site.y)
     extra = len(full) - len(shape)
     repeated = (*range(extra), *(k + extra for k, n in enumerate(shape) if n < full[k + extra]))
-    count = int(np.prod([full[k] for k in repeated]))
     step = f"{site.op.partition('.')[2]} at {site.place}"
-    tries: list[tuple[str, str, Any]] = [
-        (
-            AVERAGED,
-            f"averaged over the {count} numbers that share it",
-            lambda raw: raw.mean(repeated),
-        ),
-        (ONE_SAMPLE, "only that of the first row", lambda raw: _at(raw, repeated, 0)),
-        (ONE_SAMPLE, "only that of the last row", lambda raw: _at(raw, repeated, -1)),
-    ]
+    tries: list[tuple[str, str, Any]] = []
+    longer = [(k,) for k in repeated if full[k] > 1]
+    for along in [repeated, *(longer if len(longer) > 1 else ())]:
+        count = math.prod(full[k] for k in along)
+        of = "" if along == repeated else f" along axis {_listed(along)}"
+        rest = tuple(k for k in repeated if k not in along)
+        tries += [
+            (
+                AVERAGED,
+                f"averaged over the {count} numbers that share it{of}",
+                partial(_mean, repeated, count),
+            ),
+            (ONE_SAMPLE, f"only that of the first row{of}", partial(_one, along, rest, 0)),
+            (ONE_SAMPLE, f"only that of the last row{of}", partial(_one, along, rest, -1)),
+        ]
     for axes in itertools.combinations(range(len(full)), len(repeated)):
         if axes != repeated and np.prod(full) // np.prod([full[k] for k in axes]) == np.prod(shape):
             text = f"summed over axis {_listed(axes)} instead of {_listed(repeated)}"
@@ -77,8 +84,14 @@ def _raw(visit: Visit, name: str) -> Any:
     return np.asarray(run("the vjp", site.rule.gradients[name], g, y, values, site.parameters))
 
 
-def _at(raw: Any, axes: tuple[int, ...], index: int) -> Any:
-    return raw[tuple(index if k in axes else slice(None) for k in range(raw.ndim))]
+def _mean(axes: tuple[int, ...], count: int, raw: Any) -> Any:
+    return raw.sum(axes) / count
+
+
+def _one(axes: tuple[int, ...], rest: tuple[int, ...], index: int, raw: Any) -> Any:
+    """Return what is summed over some axes, at one place along others."""
+    chosen = tuple(index if k in axes else slice(None) for k in range(raw.ndim))
+    return raw.sum(rest, keepdims=True)[chosen]
 
 
 def _listed(axes: tuple[int, ...]) -> str:

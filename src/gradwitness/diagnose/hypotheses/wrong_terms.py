@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MISSING = "term missing"
 TWICE = "term counted twice"
 SIGN = "term with the wrong sign"
+TURNED = "term transposed"
 FACTOR = "term with a wrong factor"
 MEAN_PATH = "mean path missing"
 VARIANCE_PATH = "variance path missing"
@@ -94,7 +95,8 @@ def wrong_terms(trial: Trial) -> Iterator[Explanation]:
         return
     edges = _told_apart(_along_edges(trial), exhibits)
     found = list(_explained(trial, exhibits, edges))
-    yield from found or _explained(trial, exhibits, _told_apart(_along_paths(trial), exhibits))
+    found = found or list(_explained(trial, exhibits, _told_apart(_along_paths(trial), exhibits)))
+    yield from found or _turned(exhibits, edges)
 
 
 def _along_edges(trial: Trial) -> Iterator[Term]:
@@ -209,6 +211,21 @@ def _explained(
             return
 
 
+def _turned(exhibits: Sequence[Exhibit], terms: Sequence[Term]) -> Iterator[Explanation]:
+    """Yield a square term that is added transposed."""
+    right = {e.name: e.witness for e in exhibits}
+    for tried, term in enumerate(terms, 1):
+        if all(g.ndim > 1 and g.shape[-1] == g.shape[-2] for g in term.parts.values()):
+            turned = {n: right[n] - g + np.swapaxes(g, -1, -2) for n, g in term.parts.items()}
+            names = listed(term.parts)
+            text = f"The gradient of {names} is a sum, in which {_of(term)} is transposed."
+            yield Explanation(TURNED, text, turned, freedom=2 + tried, reveals=False)
+
+
+def _of(*terms: Term) -> str:
+    return f"the term through {listed([term.through for term in terms])}"
+
+
 def _sampled(exhibits: Sequence[Exhibit], parts: Mapping[str, Array]) -> Array:
     """Return some numbers of all gradients in one vector, each relative to its tensor's size."""
     blocks = []
@@ -257,7 +274,7 @@ def _line(call: Call) -> str:
 
 def _told(terms: Sequence[Term], factors: Sequence[float]) -> tuple[str, str]:
     """Return the name of a mistake that gives terms these factors, and a sentence on it."""
-    what = f"the term through {listed([term.through for term in terms])}"
+    what = _of(*terms)
     of = f"The gradient of {listed(dict.fromkeys(n for t in terms for n in t.parts))} is a sum"
     if set(factors) == {0.0}:
         statistics = {term.statistic for term in terms}

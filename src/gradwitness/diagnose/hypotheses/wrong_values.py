@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from gradwitness._printable import listed
 from gradwitness.diagnose.case import Explanation
 from gradwitness.diagnose.evidence import fits, refuted
 from gradwitness.diagnose.replayed_faults import Trial, aten, on_replay
+from gradwitness.engine.backward import unbroadcast
 from gradwitness.engine.forward import run
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ def wrong_derivatives(trial: Trial) -> Iterator[Explanation]:
         edges = [k for k, edge in enumerate(site.node.edges) if edge is not None]
         for edge in () if site.op in _VIEWS else edges:
             operand = site.operands[site.names[edge]]
-            if isinstance(operand, tuple) or np.shape(operand) != np.shape(site.y):
+            if isinstance(operand, tuple) or not _reaches(np.shape(operand), np.shape(site.y)):
                 continue
             for tried, (cause, text, sent) in enumerate(_other_derivatives(site, edge), 1):
 
@@ -174,14 +176,31 @@ def _other_derivatives(site: Site, edge: int) -> Iterator[tuple[str, str, Any]]:
     others = [operand for k, operand in site.operands.items() if k != name]
     scales = site.op in _SCALES and any(np.ndim(operand) == 0 for operand in others)
     left_out, again = (UNSCALED, SCALED_TWICE) if scales else (LEFT_OUT, AGAIN)
-    yield left_out, "left out", lambda visit: visit.g
+    shape = np.shape(site.operands[name])
+    yield left_out, "left out", lambda visit: unbroadcast(visit.g, shape)
+    if shape != np.shape(site.y):
+        return
     yield again, "multiplied in twice", lambda visit: site.vjp(name, visit.sent[edge])
+    if not {name, "y", "y[0]"}.intersection(site.rule.kept):
+        return  # a step that is linear has no power of its argument in its derivative
     for what, value in (("result", site.y), ("argument", site.operands[name])):
         base = np.asarray(value, np.float64)
         often = f"multiplied by its {what} once too often"
         yield POWER, often, lambda visit, base=base: visit.sent[edge] * base
         seldom = f"multiplied by its {what} once too seldom"
         yield POWER, seldom, lambda visit, base=base: visit.sent[edge] / base
+
+
+def _reaches(shape: tuple[int, ...], full: tuple[int, ...]) -> bool:
+    """Whether an operand has the shape of a result, or is broadcast to it."""
+    return shape == full or (math.prod(shape) > 1 and _broadcast(shape, full) == full)
+
+
+def _broadcast(shape: tuple[int, ...], full: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(shape, full)
+    except ValueError:
+        return ()
 
 
 def _called(site: Site) -> str:

@@ -110,7 +110,8 @@ class _Flow:
     def _widens(self, number: int) -> bool:
         """Whether a view gave a value its axis of length 1."""
         call = self._makers.get(number)
-        if call is None or not call.is_view:
+        # What a slice of one column leaves is as wide as before.
+        if call is None or not call.is_view or call.base_op == "aten.slice":
             return False
         before, after = (self._tape.values[n].shape for n in (call.operands[0], number))
         return after.count(1) > before.count(1)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradwitness._cells import is_cell
-from gradwitness._printable import several
+from gradwitness._printable import printable, several
 from gradwitness.judging.compare import ALL_ZERO, CANCELS, COARSE
 from gradwitness.judging.comparison import BASES, IN_TURN, NEAR, OWN, PROBABLE
 from gradwitness.judging.depth import FULL
@@ -172,6 +172,15 @@ def _cells(name: str, row: Row, verdict_column: str) -> dict[str, Text]:
 
 def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     """Return what is wrong at one step: what, where, how far, how far allowed, what next."""
+    return Group(*_described(finding, tape, names))
+
+
+def described(finding: Finding, tape: Tape, names: Names) -> str:
+    """Return what `describe` shows as plain text, in which no line is wrapped."""
+    return printable("\n".join(part.plain for part in _described(finding, tape, names))).strip()
+
+
+def _described(finding: Finding, tape: Tape, names: Names) -> list[Text]:
     facts, code = told(finding, tape, names)
     lines = Text("\n")
     lines.append(styled(Verdict.DISAGREES, finding.comparison.relative_error))
@@ -179,10 +188,9 @@ def describe(finding: Finding, tape: Tape, names: Names) -> RenderableType:
     for label, text in facts:
         lines.append(f"\n  {label:<8} {text}")
     if not code:
-        return lines
+        return [lines]
     # Lines to copy are not wrapped.
-    pasted = Text(textwrap.indent(code, "    "), no_wrap=True, overflow="ignore")
-    return Group(lines, Text(), pasted)
+    return [lines, Text(), Text(textwrap.indent(code, "    "), no_wrap=True, overflow="ignore")]
 
 
 def told(finding: Finding, tape: Tape, names: Names) -> tuple[list[tuple[str, str]], str]:
