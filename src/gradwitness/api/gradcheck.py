@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradwitness._errors import InputError, MissingExtraError, Unjudgeable
 from gradwitness.api.at_leaves import at_leaves
 from gradwitness.api.claims import own_causes
+from gradwitness.api.fuzz import fuzz as fuzzed
 from gradwitness.api.probe import probe
 from gradwitness.judging.finding import GRADIENTS
 from gradwitness.judging.numbers import short
@@ -51,6 +52,7 @@ def gradcheck(
     fast_mode: bool = False,
     masked: bool | None = None,
     seed: int = 0,
+    fuzz: bool = False,
 ) -> bool:
     """Check a function's gradients; a drop-in replacement for ``torch.autograd.gradcheck``.
 
@@ -84,6 +86,11 @@ def gradcheck(
         Accepted and ignored: no finite differences are taken, and there is no tolerance to choose.
     seed : int, optional
         The seed of the cotangents.
+    fuzz : bool, optional
+        Also try the function in float64 at other shapes, strides and numbers than those of its
+        inputs, some 200 times. A gradient that is wrong at some of them raises, and the message
+        says at which; otherwise one line says how much was tried. What makes the function raise is
+        no trial.
 
     Returns
     -------
@@ -155,8 +162,11 @@ def gradcheck(
         nondet_tol=nondet_tol,
         undefined=check_undefined_grad,
         dtypes=check_grad_dtypes,
+        elsewhere=fuzz,
     )
     if verdict is Verdict.AGREES:
+        if fuzz:
+            print(said)  # noqa: T201 (asked for)
         return True
     if raise_exception:
         raise GradcheckDisagreement(f"{verdict.value}\n{said}", faults)
@@ -181,7 +191,9 @@ class _Outcome(NamedTuple):
     faults: tuple[Fault, ...] = ()
 
 
-def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: bool) -> _Outcome:
+def _judged(
+    subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: bool, elsewhere: bool
+) -> _Outcome:
     """Return the verdict on a function and what there is to say."""
     with subject.kept():
         # It runs many times in any case.
@@ -226,7 +238,10 @@ def _judged(subject: Subject, *, nondet_tol: float, undefined: bool, dtypes: boo
                 f"{wrong}. In backward, treat None as zero, or leave ctx.set_materialize_grads at "
                 "True",
             )
-        return _slopes(subject, found)
+        outcome = _slopes(subject, found)
+        if elsewhere and outcome.verdict is Verdict.AGREES:
+            return _told(*fuzzed(subject))
+        return outcome
 
 
 def _at_leaves(subject: Subject, found: Probe) -> Verdict:

@@ -25,6 +25,7 @@ from gradwitness.judging.depth import FAST, FULL, known_depth
 from gradwitness.judging.doubts import without_faint
 from gradwitness.judging.fast.look import Fast
 from gradwitness.judging.finding import Finding, Report, Step
+from gradwitness.judging.fuzz.guilty import fuzzed
 from gradwitness.judging.meant_hooks import as_meant, judged_hooks, unknown_hooks
 from gradwitness.judging.mixed_gradients import followed
 from gradwitness.judging.note import Note
@@ -244,7 +245,7 @@ class Judge:
             ]
         findings, rows = by_whole_record(tape, findings, rows, self._records)
         faint = without_faint(tape, findings, rows)
-        findings = self._guilty.explained(tape, self._records, faint)
+        findings = self._explained(tape, faint, tried=wanted)
         rows, grown = with_approximations(tape, findings, doubted(tape, rows), trusted)
         rows, cut, more = without_cut(tape, rows)
         notes = self._panel.notes(Judgement(tape, findings, rows, replayed))
@@ -252,6 +253,11 @@ class Judge:
         doubts = (*grown, *cut, *_incomplete(failures), *cut_short(tape, rows))
         doubts += _interrupted(self._steps, steps_of(tape)) if interrupted else ()
         return _final((*findings, *doubts), tuple(rows), notes)
+
+    def _explained(self, tape: Tape, findings: Sequence[Finding], *, tried: bool) -> list[Finding]:
+        """Return findings with causes and, if ``tried``, with when only a function is wrong."""
+        explained = self._guilty.explained(tape, self._records, findings)
+        return fuzzed(explained, self._findings) if tried else explained
 
     def _doubts(self, call: Call, reason: str) -> list[Finding]:
         """Mark a call's results as inconclusive."""
